@@ -1,0 +1,18 @@
+"""Hears of every change in Port's software catalog and makes sure the right Slack channel does too.
+
+The way of the data, in one direction, and the module for each word::
+
+    receive   api/slack.py         the HTTP edge: raw bytes in, 202 out
+       │      listener.py          the use case, readable in one screen
+    verify    port/signature.py    is it from Port?
+    parse     port/events.py       three kinds of body → one CatalogChange
+    diff      alerts/diff.py       what changed
+    decide    alerts/rules.py      does it matter, and where does it stand with the incident
+    store     store/               one transaction: the change, its alerts, the state they rest on
+       │
+       ├──────────────────────────  202 to Port, only now
+       │
+    dispatch  dispatcher.py        claim a lane, in order, at its rate
+    deliver   notifier/            Slack, or the terminal
+    record    store/               what came of it
+"""

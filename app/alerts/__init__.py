@@ -1,0 +1,1 @@
+"""Pure decisions about changes: no I/O, no clock, no logging."""

@@ -1,0 +1,95 @@
+"""The domain's own model of a change, whichever of Port's payloads it came in."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+UPDATE = "UPDATE"
+ENTITY = "entity"
+
+
+@dataclass(frozen=True, slots=True)
+class EntitySnapshot:
+    """An entity of the catalog at one moment, without bookkeeping (``updatedAt`` and the like)."""
+
+    identifier: str
+    blueprint: str
+    title: str | None = None
+    icon: str | None = None
+    teams: tuple[str, ...] = ()
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    relations: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogChange:
+    """One change in Port's catalog.
+
+    Attributes:
+        key: The same for the same change, whichever way and however often it arrives (`change_key`).
+        action: ``CREATE``, ``UPDATE``, ``DELETE``, ``TIMER_EXPIRED``, or whatever Port says next.
+        resource: ``entity``, ``blueprint``, ``run``, …
+        blueprint: The blueprint's identifier; empty where the resource has none.
+        entity: The entity's identifier; empty where the resource has none.
+        title: The entity's title, or its identifier where it has none.
+        teams: The owning teams, after the change.
+        before: The entity before; None for CREATE and for events without a diff.
+        after: The entity after; None for DELETE and for events without a diff.
+        actor: Who or what triggered it, as readable as the body allows.
+        origin: Where it was triggered (``UI``, ``API``, …); empty if unknown.
+        at: When it happened, UTC, never later than when it was signed.
+        timer: For ``TIMER_EXPIRED``, the property whose timer ran out.
+        run_id: The run in Port that brought the change here, if one did.
+    """
+
+    key: str
+    action: str
+    resource: str
+    blueprint: str
+    entity: str
+    title: str
+    teams: tuple[str, ...]
+    before: EntitySnapshot | None
+    after: EntitySnapshot | None
+    actor: str
+    origin: str
+    at: datetime
+    timer: str | None = None
+    run_id: str | None = None
+
+
+def change_key(
+    *,
+    action: str,
+    resource: str,
+    blueprint: str,
+    entity: str,
+    at: str,
+    before: EntitySnapshot | None,
+    after: EntitySnapshot | None,
+    timer: str | None = None,
+) -> str:
+    """Return the change's key: SHA-256, in hex, over the canonical JSON of what makes it this change.
+
+    `at` is the event's own time, in one notation. Two timers of one entity that run out at the same
+    moment differ in nothing but `timer`, so it counts too.
+    """
+    parts = [action, resource, blueprint, entity, at, _parts(before), _parts(after), timer]
+    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _parts(snapshot: EntitySnapshot | None) -> list[Any] | None:
+    if snapshot is None:
+        return None
+    return [
+        snapshot.identifier,
+        snapshot.title,
+        snapshot.icon,
+        snapshot.teams,
+        snapshot.properties,
+        snapshot.relations,
+    ]

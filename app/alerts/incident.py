@@ -1,0 +1,65 @@
+"""The life of an incident: opened, changed, resolved."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+
+class Step(StrEnum):
+    """What a change did to its incident."""
+
+    OPENED = "opened"
+    CHANGED = "changed"
+    RESOLVED = "resolved"
+    NOTICED = "noticed"
+    """It moved nothing: it came late, or it resolves what never opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """What a rule knows to be wrong with one entity.
+
+    Attributes:
+        id: Unique for ever.
+        rule: The rule's name.
+        blueprint: The entity's blueprint.
+        entity: The entity's identifier.
+        state: The value that it is in now, as text (``Degraded``).
+        opened_at: When it opened, UTC.
+        changed_at: When its state last moved, UTC.
+        resolved_at: When it ended, UTC; None while it is open.
+    """
+
+    id: str
+    rule: str
+    blueprint: str
+    entity: str
+    state: str
+    opened_at: datetime
+    changed_at: datetime
+    resolved_at: datetime | None = None
+
+
+def advance(
+    incident: Incident | None, *, candidate: Incident, resolves: bool, late: bool
+) -> tuple[Step, Incident | None]:
+    """Return what a matching change does to the open incident, and the incident after it.
+
+    Args:
+        incident: The open incident for this rule and entity, if there is one.
+        candidate: The incident that the change would open, with its state and time.
+        resolves: Whether the change fulfils the rule's condition for the end.
+        late: Whether a newer change of the entity was seen already: then nothing moves.
+    """
+    if late:
+        return Step.NOTICED, incident
+    if resolves:
+        if incident is None:
+            return Step.NOTICED, None
+        ended = replace(
+            incident, state=candidate.state, changed_at=candidate.changed_at, resolved_at=candidate.changed_at
+        )
+        return Step.RESOLVED, ended
+    if incident is None:
+        return Step.OPENED, candidate
+    return Step.CHANGED, replace(incident, state=candidate.state, changed_at=candidate.changed_at)

@@ -1,0 +1,144 @@
+"""The neutral facts of an alert. A notifier renders them; the store keeps them as JSON."""
+
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from app.alerts.change import CatalogChange
+from app.alerts.diff import PropertyChange
+from app.alerts.incident import Step
+
+MAX_CHANGES = 50  # more is not read by anybody, and an entity may have thousands of properties
+MAX_LINKS = 5
+MAX_VALUE_CHARS = 2_000  # a value of a megabyte is a document, not something to put into an alert
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ValueChange(_Frozen):
+    """A named value before and after, as JSON values (long ones as cut text)."""
+
+    name: str
+    before: Any = None
+    after: Any = None
+
+
+class Link(_Frozen):
+    """A link that the entity itself carries."""
+
+    name: str
+    url: str
+
+
+class Notification(_Frozen):
+    """What there is to say about one change that matters.
+
+    Attributes:
+        step: What the change did to its incident.
+        rule: The rule that matched.
+        blueprint: The entity's blueprint.
+        entity: The entity's identifier.
+        title: The entity's title, or its identifier.
+        teams: The owning teams.
+        change: The change that the rule is about.
+        others: What else changed in the same change, `MAX_CHANGES` at most.
+        others_left_out: How many further ones changed.
+        links: The entity's URL properties, `MAX_LINKS` at most.
+        actor: Who or what triggered it; empty if unknown.
+        origin: Where it was triggered; empty if unknown.
+        at: When it happened.
+        opened_at: When the incident opened, if there is one.
+        late: A newer change of the entity was seen before this one.
+    """
+
+    step: Step
+    rule: str
+    blueprint: str
+    entity: str
+    title: str
+    teams: tuple[str, ...] = ()
+    change: ValueChange
+    others: tuple[ValueChange, ...] = ()
+    others_left_out: int = 0
+    links: tuple[Link, ...] = ()
+    actor: str = ""
+    origin: str = ""
+    at: AwareDatetime
+    opened_at: AwareDatetime | None = None
+    late: bool = False
+
+    @classmethod
+    def about(
+        cls,
+        change: CatalogChange,
+        main: PropertyChange,
+        changes: tuple[PropertyChange, ...],
+        *,
+        rule: str,
+        step: Step,
+        opened_at: Any = None,
+        late: bool = False,
+    ) -> "Notification":
+        """Gather the facts about `change`, where `main` is the one value that `rule` is about."""
+        others = [other for other in changes if other is not main]
+        return cls(
+            step=step,
+            rule=rule,
+            blueprint=change.blueprint,
+            entity=change.entity,
+            title=change.title,
+            teams=change.teams,
+            change=_value_change(main),
+            others=tuple(_value_change(other) for other in others[:MAX_CHANGES]),
+            others_left_out=max(0, len(others) - MAX_CHANGES),
+            links=_links(change),
+            actor=change.actor,
+            origin=change.origin,
+            at=change.at,
+            opened_at=opened_at,
+            late=late,
+        )
+
+
+def text_of(value: Any) -> str:
+    """Return a JSON value as people read it: no quotes around text, ``none`` for null, ``25`` for 25.0."""
+    if value is None:
+        return "none"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(text_of, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {text_of(item)}" for key, item in value.items()) + "}"
+    return str(value)
+
+
+def _value_change(change: PropertyChange) -> ValueChange:
+    return ValueChange(
+        name=_cut(change.name, 200), before=_bounded(change.before), after=_bounded(change.after)
+    )
+
+
+def _bounded(value: Any) -> Any:
+    if isinstance(value, str | dict | list | tuple):
+        text = text_of(value)
+        return value if len(text) <= MAX_VALUE_CHARS else _cut(text, MAX_VALUE_CHARS)
+    return value
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _links(change: CatalogChange) -> tuple[Link, ...]:
+    entity = change.after or change.before
+    properties = entity.properties if entity else {}
+    urls = ((name, url) for name, url in properties.items() if isinstance(url, str))
+    links = [Link(name=name, url=url) for name, url in urls if url.startswith(("https://", "http://"))]
+    return tuple(links[:MAX_LINKS])

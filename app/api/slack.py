@@ -1,0 +1,150 @@
+"""``POST /api/slack``: where Port's webhooks arrive."""
+
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Depends, Request, status
+from pydantic import BaseModel
+
+from app.listener import Listener
+from app.port.events import Event
+from app.port.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
+
+router = APIRouter(tags=["Port"])
+
+_ENTITY = {
+    "identifier": "notification-service-prod",
+    "title": "Notification Service",
+    "blueprint": "deploymentConfig",
+    "team": ["Rocket"],
+    "properties": {
+        "healthStatus": "Degraded",
+        "cpuUtil": 91,
+        "sentryUrl": "https://sentry.io/organizations/acme",
+    },
+    "relations": {},
+}
+_EVENT = {
+    "action": "UPDATE",
+    "resourceType": "entity",
+    "trigger": {
+        "by": {"orgId": "org_1", "userId": "auth0|u1"},
+        "origin": "UI",
+        "at": "2026-06-09T12:28:18.477Z",
+    },
+    "context": {
+        "blueprintIdentifier": "deploymentConfig",
+        "entityIdentifier": "notification-service-prod",
+        "propertyIdentifier": None,
+    },
+    "diff": {
+        "before": _ENTITY | {"properties": {"healthStatus": "Healthy", "cpuUtil": 25}},
+        "after": _ENTITY,
+    },
+}
+EXAMPLES: dict[str, Any] = {
+    "automation": {
+        "summary": "An automation, with the body that the README shows",
+        "value": {
+            "event": _EVENT,
+            "trigger": {"by": {"user": {"email": "ada@example.com"}}},
+            "run": {"id": "r_8Bvzq1"},
+        },
+    },
+    "workflow": {
+        "summary": "A workflow",
+        "value": {
+            "event": _EVENT,
+            "workflowRun": {"identifier": "wfr_1"},
+            "nodeRun": {"identifier": "wfnr_1"},
+        },
+    },
+    "changelog": {
+        "summary": "The legacy changelog destination",
+        "value": _EVENT
+        | {
+            "status": "SUCCESS",
+            "context": {
+                "blueprint": "deploymentConfig",
+                "entity": "notification-service-prod",
+                "runId": None,
+            },
+        },
+    },
+}
+
+
+class Receipt(BaseModel):
+    """The change is on disk."""
+
+    change: str
+    """The change's key: the same for the same change, however often it is sent."""
+    alerts: int
+    """How many alerts it led to."""
+    duplicate: bool
+    """It was here before; nothing was stored again."""
+
+
+class Refusal(BaseModel):
+    """Why a request was refused."""
+
+    error: str
+
+
+class Unreadable(Refusal):
+    """Why a signed body is not a change; it is kept in quarantine."""
+
+    path: str
+    """The field at fault, dotted; empty for the whole body."""
+
+
+def get_listener(request: Request) -> Listener:
+    """Return the listener that the lifespan opened."""
+    return cast("Listener", request.state.listener)
+
+
+@router.post(
+    "/api/slack",
+    status_code=status.HTTP_202_ACCEPTED,
+    summary="Receive a change from Port",
+    responses={
+        401: {"model": Refusal, "description": "Not signed by Port, or too long ago. Nothing is stored."},
+        413: {"description": "Larger than MAX_BODY_BYTES."},
+        422: {"model": Unreadable, "description": "Signed, but not a change. It is kept in quarantine."},
+        503: {"model": Refusal, "description": "It could not be stored. Send it again after Retry-After."},
+    },
+    openapi_extra={
+        "parameters": [
+            {
+                "name": SIGNATURE_HEADER,
+                "in": "header",
+                "required": True,
+                "schema": {"type": "string"},
+                "description": "`v1,` and the base64 of HMAC-SHA256(client secret, `{timestamp}.{body}`)",
+            },
+            {
+                "name": TIMESTAMP_HEADER,
+                "in": "header",
+                "required": True,
+                "schema": {"type": "string"},
+                "description": "When it was signed: seconds or milliseconds since 1970",
+            },
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": Event.model_json_schema(ref_template="#/components/schemas/{model}")
+                    | {"$defs": {}},
+                    "examples": EXAMPLES,
+                }
+            },
+        },
+    },
+)
+async def receive(request: Request, listener: Annotated[Listener, Depends(get_listener)]) -> Receipt:
+    """Store the change and what it leads to; the answer is sent when both are on disk.
+
+    The body is read as bytes: what is not proven to come from Port is never parsed.
+    """
+    accepted = await listener.receive(await request.body(), request.headers)
+    return Receipt(change=accepted.key, alerts=accepted.alerts, duplicate=accepted.duplicate)

@@ -1,0 +1,205 @@
+"""The delivery loop: claim a lane, deliver what is at its head, record what came of it."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from app.alerts.retry import Outcome, next_attempt
+from app.errors import DeliveryFailed, Scope, StoreUnavailable
+from app.notifier.base import SEND_TIMEOUT, Notifier
+from app.store.base import Attempt, Claim, Store
+
+log = structlog.get_logger(__name__)
+
+LEASE = timedelta(seconds=30)
+POLL_SECONDS = 1.0  # how late we notice what another process has stored
+LANES_AT_ONCE = 64
+STALE_AFTER = timedelta(seconds=15)
+
+
+class Dispatcher:
+    """Delivers what the store holds, lane by lane, each in order and at its rate.
+
+    Args:
+        store: What is to be delivered.
+        notifiers: The destinations by name.
+        pause: How long a lane rests after each message that was sent.
+        clock: Gives the time, UTC.
+        jitter: Gives random numbers from -1 to 1.
+        new_token: Gives strings that no other dispatcher has.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        notifiers: Mapping[str, Notifier],
+        *,
+        pause: timedelta,
+        clock: Callable[[], datetime],
+        jitter: Callable[[], float],
+        new_token: Callable[[], str],
+    ) -> None:
+        self._store = store
+        self._notifiers = notifiers
+        self._pause = pause
+        self._clock = clock
+        self._jitter = jitter
+        self._new_token = new_token
+        self._something_new = asyncio.Event()
+        self._stopping = False
+        self._turns: set[asyncio.Task[None]] = set()
+        self._timers: set[asyncio.TimerHandle] = set()
+        self.last_turn: datetime | None = None
+
+    def wake(self) -> None:
+        """Look for work now: something new is in the store."""
+        self._something_new.set()
+
+    def stale(self) -> str | None:
+        """Return why the loop cannot be relied on, or None if its last turn is recent."""
+        if self.last_turn is None:
+            return "the dispatcher has not begun"
+        age = self._clock() - self.last_turn
+        return (
+            f"the dispatcher's last turn was {age.total_seconds():.0f} s ago" if age > STALE_AFTER else None
+        )
+
+    async def run(self) -> None:
+        """Deliver until `stop`."""
+        while not self._stopping:
+            self._something_new.clear()
+            await self._take_turns()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._something_new.wait(), POLL_SECONDS)
+
+    async def stop(self, within: float) -> None:
+        """Claim nothing more, and let what is being sent finish.
+
+        Args:
+            within: Seconds; what is not finished then is cut off, and goes out again after the next start.
+        """
+        self._stopping = True
+        self.wake()
+        for timer in self._timers:
+            timer.cancel()
+        if self._turns:
+            _, unfinished = await asyncio.wait(self._turns, timeout=within)
+            for turn in unfinished:
+                turn.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
+
+    async def _take_turns(self) -> None:
+        now = self._clock()
+        room = LANES_AT_ONCE - len(self._turns)
+        try:
+            claims = await self._store.claim(
+                token=self._new_token(), now=now, lease_until=now + LEASE, limit=room
+            )
+        except StoreUnavailable as error:
+            log.error("cannot claim lanes", reason=str(error))
+            return
+        self.last_turn = self._clock()
+        for claim in claims:
+            turn = asyncio.create_task(self._take_turn(claim))
+            self._turns.add(turn)
+            turn.add_done_callback(self._turns.discard)
+
+    async def _take_turn(self, claim: Claim) -> None:
+        if self._stopping or self._clock() > claim.lease_until - SEND_TIMEOUT:
+            # We were stopped or frozen since we claimed: another may hold the lane by the time we have sent.
+            log.warning("lane given back", lane=claim.lane)
+            with contextlib.suppress(StoreUnavailable):
+                await self._store.release(claim)
+            return
+        attempt = await self._deliver(claim)
+        if await self._record(claim, attempt):
+            self._say(claim, attempt)
+        if len(self._turns) >= LANES_AT_ONCE:
+            self.wake()  # there was no room for others, and now there is
+        self._wake_at(attempt.next_at)
+
+    async def _deliver(self, claim: Claim) -> Attempt:
+        started_at = self._clock()
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
+                detail = await self._notifier(claim).send(claim.notification)
+        except DeliveryFailed as error:
+            failure = error
+        except TimeoutError:
+            failure = DeliveryFailed("no answer in time; it may have arrived", Scope.TRANSIENT)
+        except Exception as error:  # the one boundary: a fault of ours must not stop the lane
+            log.exception("delivery raised", delivery=claim.delivery_id)
+            failure = DeliveryFailed(f"a fault in this program: {type(error).__name__}", Scope.MESSAGE)
+        else:
+            ended_at = self._clock()
+            return Attempt(Outcome.DELIVERED, detail, started_at, ended_at, ended_at + self._pause)
+        return self._failed(claim, failure, started_at)
+
+    def _notifier(self, claim: Claim) -> Notifier:
+        notifier = self._notifiers.get(claim.destination)
+        if notifier is None:
+            raise DeliveryFailed(f"there is no destination {claim.destination!r} any more", Scope.DESTINATION)
+        return notifier
+
+    def _failed(self, claim: Claim, failure: DeliveryFailed, started_at: datetime) -> Attempt:
+        ended_at = self._clock()
+        following = next_attempt(
+            failure,
+            failures=claim.failures,
+            held=claim.held,
+            waiting_since=claim.waiting_since,
+            now=ended_at,
+            jitter=self._jitter(),
+        )
+        failures = claim.failures + 1 if failure.scope is Scope.TRANSIENT else 0
+        at = max(following.at, ended_at + self._pause)
+        return Attempt(following.outcome, following.reason, started_at, ended_at, at, failures)
+
+    async def _record(self, claim: Claim, attempt: Attempt) -> bool:
+        # What was sent must not be sent again only because the disk was full for a moment.
+        while True:
+            try:
+                recorded = await self._store.record(claim, attempt)
+            except StoreUnavailable as error:
+                log.error("cannot record an attempt", delivery=claim.delivery_id, reason=str(error))
+                if self._stopping or self._clock() > claim.lease_until:
+                    return False
+                await asyncio.sleep(POLL_SECONDS)
+            else:
+                if not recorded:
+                    log.warning(
+                        "lease lost, attempt not recorded", delivery=claim.delivery_id, lane=claim.lane
+                    )
+                return recorded
+
+    def _say(self, claim: Claim, attempt: Attempt) -> None:
+        fields: dict[str, Any] = {
+            "delivery": claim.delivery_id,
+            "lane": claim.lane,
+            "destination": claim.destination,
+            "detail": attempt.detail,
+            "took_ms": round((attempt.ended_at - attempt.started_at).total_seconds() * 1000),
+        }
+        if attempt.outcome is Outcome.DELIVERED:
+            log.info("alert delivered", **fields)
+        elif attempt.outcome is Outcome.RETRY:
+            log.warning("delivery failed, will try again", next_at=attempt.next_at.isoformat(), **fields)
+        elif attempt.outcome is Outcome.DEAD:
+            log.error("delivery is dead", **fields)
+        elif not claim.held:
+            log.error("lane held: nothing goes out there until it is mended", **fields)
+        else:
+            log.warning("lane still held", next_at=attempt.next_at.isoformat(), **fields)
+        if claim.held and attempt.outcome is not Outcome.HELD:
+            log.warning("lane released", lane=claim.lane, destination=claim.destination)
+
+    def _wake_at(self, time: datetime) -> None:
+        delay = max(0.0, (time - self._clock()).total_seconds())
+        if delay < POLL_SECONDS * 2 and not self._stopping:
+            loop = asyncio.get_running_loop()
+            self._timers = {timer for timer in self._timers if timer.when() > loop.time()}
+            self._timers.add(loop.call_later(delay, self.wake))

@@ -1,0 +1,76 @@
+"""Every error that this project raises.
+
+::
+
+    ListenerError
+    ├── SettingsError        the configuration cannot be used; the start is refused
+    ├── SignatureRejected    a request is not proven to come from Port (401)
+    ├── UnreadableChange     it is from Port, but not a change we can read (422, kept in quarantine)
+    ├── StoreUnavailable     the store cannot take or give data now (503)
+    │   └── SchemaTooNew     the store was written by a newer release; the start is refused
+    └── DeliveryFailed       a destination did not take an alert; carries what to do about it
+"""
+
+from datetime import timedelta
+from enum import StrEnum
+
+
+class ListenerError(Exception):
+    """The root of the tree. Its text is one sentence for a person, without secrets."""
+
+
+class SettingsError(ListenerError):
+    """The configuration cannot be used. The text names each variable and what to set it to."""
+
+
+class SignatureRejected(ListenerError):
+    """A request is not proven to come from Port. The text is for our log, never for the answer."""
+
+
+class UnreadableChange(ListenerError):
+    """A signed body that is not a change we can read.
+
+    Args:
+        reason: What is wrong, for a person.
+        path: The field at fault, dotted (``diff.after.properties``), or ``""`` for the whole body.
+    """
+
+    def __init__(self, reason: str, path: str = "") -> None:
+        super().__init__(f"{path}: {reason}" if path else reason)
+        self.reason = reason
+        self.path = path
+
+
+class StoreUnavailable(ListenerError):
+    """The store cannot take or give data now: disk full, locked, closed, away."""
+
+
+class SchemaTooNew(StoreUnavailable):
+    """The store was written by a newer release than this one."""
+
+
+class Scope(StrEnum):
+    """What a failed delivery says about the next one."""
+
+    MESSAGE = "message"
+    """Only this message is refused: it is dead, the lane goes on."""
+    DESTINATION = "destination"
+    """The destination takes nothing until somebody mends it: the lane is held."""
+    TRANSIENT = "transient"
+    """It may well work later: the lane waits."""
+
+
+class DeliveryFailed(ListenerError):
+    """A destination did not take an alert.
+
+    Args:
+        reason: What it answered, for a person, without secrets.
+        scope: Whom it concerns.
+        retry_after: How long the destination asked us to wait, if it did.
+    """
+
+    def __init__(self, reason: str, scope: Scope, retry_after: timedelta | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.scope = scope
+        self.retry_after = retry_after

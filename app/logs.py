@@ -1,0 +1,79 @@
+"""Logs are events: a constant message, fields beside it; JSON unless somebody watches in a terminal."""
+
+import logging
+import sys
+from collections.abc import Iterable
+from typing import Literal
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+
+class _Hide:
+    """Renders an event, and takes secrets out of what was rendered, wherever they came from."""
+
+    def __init__(self, renderer: Processor, secrets: Iterable[str]) -> None:
+        self._renderer = renderer
+        self._secrets = sorted(secrets, key=len, reverse=True)
+
+    def __call__(self, logger: WrappedLogger, name: str, event: EventDict) -> str:
+        line = str(self._renderer(logger, name, event))
+        for secret in self._secrets:
+            line = line.replace(secret, "[hidden]")
+        return line
+
+
+def configure_logging(
+    level: str, style: Literal["auto", "json", "text"], secrets: Iterable[str] = ()
+) -> None:
+    """Send the logs of this program and of its libraries to standard error.
+
+    Args:
+        level: The least level to show.
+        style: ``json``, ``text``, or ``auto``: text on a terminal.
+        secrets: Texts that must never be shown.
+    """
+    terminal = sys.stderr.isatty()
+    text = style == "text" or (style == "auto" and terminal)
+    renderer: Processor = (
+        structlog.dev.ConsoleRenderer(colors=terminal)
+        if text
+        else structlog.processors.JSONRenderer(ensure_ascii=False)
+    )
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+    ]
+    exceptions: list[Processor] = [] if text else [structlog.processors.dict_tracebacks]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(allow=[])],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *exceptions,
+                _Hide(renderer, secrets),
+            ],
+        )
+    )
+    logging.root.handlers = [handler]
+    logging.root.setLevel(level)
+    # uvicorn brings handlers of its own; its access log says nothing that "change accepted" does not.
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logging.getLogger(name).handlers = []
+        logging.getLogger(name).propagate = name != "uvicorn.access"
+    # Libraries log addresses and bodies at DEBUG, and httpx each address at INFO.
+    for name in ("slack_sdk", "aiohttp", "asyncio", "httpx", "httpcore", "urllib3"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )

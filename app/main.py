@@ -1,0 +1,94 @@
+"""The web application: ``uvicorn app.main:app``."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+
+from app import __doc__ as description
+from app.api import health, slack
+from app.errors import ListenerError, SignatureRejected, StoreUnavailable, UnreadableChange
+from app.logs import configure_logging
+from app.runtime import Runtime, open_runtime, prepare_store
+from app.settings import Settings, load_settings
+
+RETRY_AFTER_SECONDS = 5
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the application; its lifespan opens the store and runs the delivery loop."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        async with open_runtime(settings) as runtime:
+            yield {"listener": runtime.listener, "readiness": lambda: _what_is_wrong(runtime)}
+
+    app = FastAPI(
+        title="Port changelog listener",
+        summary=(description or "").partition("\n")[0],
+        lifespan=lifespan,
+        max_body_size=settings.max_body_bytes,
+    )
+    app.include_router(slack.router)
+    app.include_router(health.router)
+    app.add_exception_handler(SignatureRejected, _unauthorized)
+    app.add_exception_handler(UnreadableChange, _unreadable)
+    app.add_exception_handler(StoreUnavailable, _unavailable)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    return app
+
+
+async def _what_is_wrong(runtime: Runtime) -> list[str]:
+    reasons = []
+    try:
+        await runtime.store.check(datetime.now(UTC))
+    except StoreUnavailable as error:
+        reasons.append(f"the store cannot write: {error}")
+    if stale := runtime.dispatcher.stale():
+        reasons.append(stale)
+    return reasons
+
+
+def _unauthorized(_: Request, __: Exception) -> Response:
+    # No detail: it would help nobody but whoever tries signatures out. Our log has it.
+    return JSONResponse({"error": "the signature is missing, stale or wrong"}, 401)
+
+
+def _unreadable(_: Request, error: Exception) -> Response:
+    assert isinstance(error, UnreadableChange)  # noqa: S101 - tells mypy what add_exception_handler cannot
+    return JSONResponse({"error": error.reason, "path": error.path}, 422)
+
+
+def _unavailable(_: Request, __: Exception) -> Response:
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    return JSONResponse({"error": "the change could not be stored; send it again"}, 503, headers)
+
+
+def _gone(_: Request, __: Exception) -> Response:
+    return Response(status_code=400)  # the sender hung up before its body was whole: nobody reads this
+
+
+def load_app() -> FastAPI:
+    """Return the application as the environment configures it.
+
+    Raises:
+        SystemExit: It cannot start; the text says why and what to do.
+    """
+    try:
+        settings = load_settings()
+        configure_logging(settings.log_level, settings.log_format, settings.hidden)
+        prepare_store(settings)
+    except ListenerError as error:
+        raise SystemExit(f"Cannot start:\n{error}") from None
+    return create_app(settings)
+
+
+def __getattr__(name: str) -> FastAPI:
+    # `app` is made when uvicorn asks for it, so that importing this module reads no settings.
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return load_app()

@@ -1,0 +1,65 @@
+"""The terminal: alerts as a person would see them in Slack."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.text import Text
+
+from app.alerts.notification import Notification
+from app.notifier import slack
+
+LINK = re.compile(r"<[^|>]+\|([^>]*)>")
+MARKUP = re.compile(r"\*(?P<bold>[^*\n]+)\*|`(?P<code>[^`\n]+)`")
+
+
+def draw(message: Mapping[str, Any]) -> RenderableType:
+    """Return a Slack message (``text`` and ``blocks``) as a panel for the terminal."""
+    parts: list[RenderableType] = []
+    for block in message.get("blocks", ()):
+        if block["type"] == "section":
+            parts.append(_mrkdwn(block["text"]["text"]))
+        elif block["type"] == "context":
+            parts.extend(_mrkdwn(element["text"], "dim") for element in block["elements"])
+        elif block["type"] == "actions":
+            labels = [_plain(element["text"]["text"]) for element in block["elements"]]
+            parts.append(Text("  ".join(f"[ {label} ]" for label in labels), "cyan"))
+    return Panel(Group(*parts or [_mrkdwn(message["text"])]), title="Slack", title_align="left", width=100)
+
+
+def _mrkdwn(text: str, style: str = "") -> Text:
+    drawn = Text(style=style)
+    text = LINK.sub(r"\1", text)
+    at = 0
+    for found in MARKUP.finditer(text):
+        drawn.append(_plain(text[at : found.start()]))
+        drawn.append(_plain(found["bold"] or found["code"]), "bold" if found["bold"] else "cyan")
+        at = found.end()
+    return drawn.append(_plain(text[at:]))
+
+
+def _plain(text: str) -> str:
+    return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+
+
+class ConsoleNotifier:
+    """Prints alerts.
+
+    Args:
+        app_url: The address of Port's app.
+        console: Where to print; standard output unless given.
+    """
+
+    def __init__(self, app_url: str, console: Console | None = None) -> None:
+        self._app_url = app_url
+        self._console = console or Console()
+
+    async def send(self, notification: Notification) -> str:
+        """See `Notifier.send`."""
+        self._console.print(draw(slack.payload(notification, self._app_url)))
+        return "printed"
+
+    async def close(self) -> None:
+        """See `Notifier.close`."""

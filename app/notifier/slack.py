@@ -1,0 +1,237 @@
+"""Slack, through an incoming webhook.
+
+Rules: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks (answers),
+https://docs.slack.dev/reference/block-kit/blocks (sizes),
+https://docs.slack.dev/messaging/formatting-message-text (escaping)
+"""
+
+import asyncio
+import logging
+import math
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import aiohttp
+from slack_sdk.models.blocks import (
+    ActionsBlock,
+    Block,
+    ButtonElement,
+    ContextBlock,
+    MarkdownTextObject,
+    PlainTextObject,
+    SectionBlock,
+)
+from slack_sdk.webhook import WebhookResponse
+from slack_sdk.webhook.async_client import AsyncWebhookClient
+
+from app.alerts.incident import Step
+from app.alerts.notification import Notification, ValueChange, text_of
+from app.errors import DeliveryFailed, Scope
+from app.notifier.base import SEND_TIMEOUT, duration, entity_url, mark, one_line, timestamp, words
+
+# Slack's own sizes are larger (a section 3,000, a context element 3,000, all blocks together about 11,000
+# characters); these are what a person reads at a glance, and their sum stays below 10,000.
+MAX_TITLE = 250
+MAX_VALUE = 300
+MAX_NAME = 80
+MAX_OTHERS = 8
+MAX_BUTTON_TEXT = 75
+MAX_TITLE_URL = 1_500
+MAX_ALL_URLS = 2_000
+
+OF_THE_MESSAGE = frozenset(
+    {"invalid_payload", "no_text", "too_many_attachments", "invalid_blocks", "invalid_attachments"}
+    | {"msg_blocks_too_long", "msg_too_long", "user_not_found"}
+)
+OF_THE_DESTINATION = frozenset(
+    {"action_prohibited", "posting_to_general_channel_denied", "channel_not_found", "no_service"}
+    | {"no_service_id", "no_active_hooks", "no_team", "channel_is_archived", "invalid_token", "team_disabled"}
+)
+
+
+def escape(text: str, limit: int) -> str:
+    """Return catalog text that Slack shows as it is: one line, `limit` characters at most, no markup in it.
+
+    An unescaped ``<!channel>`` in a title would call everybody.
+    """
+    escaped = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    if len(escaped) <= limit:
+        return escaped
+    return re.sub(r"&[a-z]*$", "", escaped[: limit - 1]) + "…"  # no half of an escape
+
+
+def payload(notification: Notification, app_url: str) -> dict[str, Any]:
+    """Return the message for an alert: ``text`` for notifications and screen readers, ``blocks`` to look at.
+
+    Args:
+        notification: What to say.
+        app_url: The address of Port's app, for the link to the entity.
+    """
+    blocks: list[Block] = [SectionBlock(text=_mrkdwn("\n".join(_headline(notification, app_url))))]
+    if notification.others:
+        blocks.append(SectionBlock(text=_mrkdwn("\n".join(_others(notification)))))
+    blocks.append(ContextBlock(elements=[_mrkdwn(_context(notification))]))
+    if buttons := _buttons(notification):
+        blocks.append(ActionsBlock(elements=buttons))
+    return {"text": _text(notification), "blocks": [block.to_dict() for block in blocks]}
+
+
+def _mrkdwn(text: str) -> MarkdownTextObject:
+    # verbatim: Slack must not find links, channels or people in what comes from the catalog.
+    return MarkdownTextObject(text=text, verbatim=True)
+
+
+def _text(notification: Notification) -> str:
+    value = notification.change
+    now = text_of(value.after)
+    return (
+        f"{mark(now)} {escape(notification.title, MAX_TITLE)}: {escape(value.name, MAX_NAME)}"
+        f" {escape(text_of(value.before), MAX_VALUE)} → {escape(now, MAX_VALUE)}"
+    )
+
+
+def _headline(notification: Notification, app_url: str) -> list[str]:
+    value = notification.change
+    before, now = text_of(value.before), text_of(value.after)
+    title = escape(notification.title, MAX_TITLE)
+    url = entity_url(app_url, notification.blueprint, notification.entity)
+    lines = [
+        f"*<{url}|{title}>*" if len(url) <= MAX_TITLE_URL else f"*{title}*",
+        (
+            f"{escape(value.name, MAX_NAME)}: {mark(before)} {escape(before, MAX_VALUE)}"
+            f" → {mark(now)} *{escape(now, MAX_VALUE)}*"
+        ),
+    ]
+    if notification.step is Step.RESOLVED and notification.opened_at:
+        lines.append(f"Resolved after {duration(notification.at - notification.opened_at)}")
+    elif notification.step is Step.CHANGED and notification.opened_at:
+        lines.append(f"Open for {duration(notification.at - notification.opened_at)}")
+    if notification.late:
+        lines.append("Late: a newer change of this entity was seen before this one.")
+    return lines
+
+
+def _others(notification: Notification) -> list[str]:
+    lines = ["Changed as well:", *map(_other, notification.others[:MAX_OTHERS])]
+    left_out = notification.others_left_out + max(0, len(notification.others) - MAX_OTHERS)
+    if left_out:
+        lines.append(f"… and {left_out} more")
+    return lines
+
+
+def _other(value: ValueChange) -> str:
+    limit = MAX_VALUE // 3
+    before, after = escape(text_of(value.before), limit), escape(text_of(value.after), limit)
+    return f"• {escape(value.name, MAX_NAME)}: {before} → {after}"
+
+
+def _context(notification: Notification) -> str:
+    by = escape(notification.actor, MAX_VALUE) or "unknown"
+    via = f" via {escape(notification.origin, MAX_NAME)}" if notification.origin else ""
+    time = timestamp(notification.at)
+    parts = [f"By {by}{via}", f"<!date^{int(notification.at.timestamp())}^{{date_num}} {{time_secs}}|{time}>"]
+    if notification.teams:
+        parts.append(f"Team {escape(', '.join(notification.teams), MAX_VALUE)}")
+    parts.append(f"{escape(notification.blueprint, MAX_NAME)} `{escape(notification.entity, MAX_NAME)}`")
+    return "  |  ".join(parts)
+
+
+def _buttons(notification: Notification) -> list[ButtonElement]:
+    buttons: list[ButtonElement] = []
+    room = MAX_ALL_URLS
+    for number, link in enumerate(notification.links):
+        if len(link.url) <= room:
+            room -= len(link.url)
+            label = PlainTextObject(text=escape(words(link.name), MAX_BUTTON_TEXT) or "Link")
+            buttons.append(ButtonElement(text=label, url=link.url, action_id=f"link-{number}"))
+    return buttons
+
+
+class SlackNotifier:
+    """Posts to one incoming webhook.
+
+    Args:
+        webhook_url: The webhook's address: a secret.
+        app_url: The address of Port's app.
+    """
+
+    def __init__(self, webhook_url: str, app_url: str) -> None:
+        self._webhook_url = webhook_url
+        self._app_url = app_url
+        self._session: aiohttp.ClientSession | None = None
+        # slack_sdk logs the address and the message as soon as its logger lets DEBUG through.
+        self._log = logging.getLogger("slack_sdk.webhook")
+        self._log.setLevel(logging.INFO)
+
+    async def send(self, notification: Notification) -> str:
+        """See `Notifier.send`. A message that Slack refuses for its form is tried once more as plain text."""
+        message = payload(notification, self._app_url)
+        try:
+            await self._post(message)
+        except DeliveryFailed as refused:
+            if refused.scope is not Scope.MESSAGE:
+                raise
+            await self._post({"text": message["text"]})
+            return f"ok, as plain text, because Slack answered {refused.reason}"
+        return "ok"
+
+    async def _post(self, body: dict[str, Any]) -> None:
+        try:
+            raise_for_answer(await self._client().send_dict(body))
+        except TimeoutError:
+            raise DeliveryFailed("no answer in time; it may have arrived", Scope.TRANSIENT) from None
+        except aiohttp.ServerDisconnectedError:
+            reason = "the connection ended before the answer; it may have arrived"
+            raise DeliveryFailed(reason, Scope.TRANSIENT) from None
+        except (aiohttp.ClientError, OSError) as error:
+            # The error's own text may hold the webhook's address, which is a secret.
+            raise DeliveryFailed(f"no connection ({type(error).__name__})", Scope.TRANSIENT) from None
+
+    def _client(self) -> AsyncWebhookClient:
+        if self._session is None or self._session.closed:
+            timeout = aiohttp.ClientTimeout(total=SEND_TIMEOUT.total_seconds())
+            self._session = aiohttp.ClientSession(timeout=timeout)
+        # retry_handlers=[]: what is to be tried again, and when, is in the store and survives a restart.
+        return AsyncWebhookClient(
+            self._webhook_url, session=self._session, retry_handlers=[], logger=self._log
+        )
+
+    async def close(self) -> None:
+        """See `Notifier.close`."""
+        if self._session is not None:
+            await self._session.close()
+            await asyncio.sleep(
+                0
+            )  # aiohttp closes connections in the background: see its "Graceful shutdown"
+
+
+def raise_for_answer(response: WebhookResponse) -> None:
+    """Return if Slack took the message: HTTP 200 with the body ``ok``, and nothing else.
+
+    Raises:
+        DeliveryFailed: It did not; the scope says whom that concerns.
+    """
+    status, answer = response.status_code, (response.body or "").strip()
+    word = answer.partition(":")[0] if re.fullmatch(r"[a-z_]{1,60}(:.*)?", answer, re.DOTALL) else ""
+    if status == 200 and answer == "ok":
+        return
+    reason = f"{status} {word}".rstrip()
+    if status == 429 or status >= 500:
+        raise DeliveryFailed(reason, Scope.TRANSIENT, _retry_after(response.headers))
+    if word in OF_THE_DESTINATION or (word not in OF_THE_MESSAGE and status in {401, 403, 404, 410}):
+        raise DeliveryFailed(reason, Scope.DESTINATION)
+    if word in OF_THE_MESSAGE or status == 400:
+        raise DeliveryFailed(reason, Scope.MESSAGE)
+    # A proxy's page, a redirect, a 200 that is not ok: nothing says that Slack has it, or that it never will.
+    raise DeliveryFailed(f"{reason}: not an answer of Slack's", Scope.TRANSIENT)
+
+
+def _retry_after(headers: Mapping[str, str]) -> timedelta | None:
+    text = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return timedelta(seconds=seconds) if math.isfinite(seconds) and 0 <= seconds < 1e9 else None

@@ -1,0 +1,1 @@
+"""What Port sends, and what it offers."""

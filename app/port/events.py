@@ -1,0 +1,241 @@
+"""Port's payloads, as pydantic models, and the one way from any of them to a `CatalogChange`.
+
+Port has three: the legacy changelog, an automation's event and a workflow's event; its agent and other
+people's automations wrap them further. The models are tolerant: unknown fields are kept, and only what a
+change cannot do without is demanded.
+
+Rules: https://docs.port.io/actions-and-automations/define-automations/setup-trigger
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import from_json
+
+from app.alerts.change import ENTITY, CatalogChange, EntitySnapshot, change_key
+from app.errors import UnreadableChange
+from app.port.signature import Signed
+
+
+def _object(value: Any) -> Any:
+    return {} if value is None else value
+
+
+def _without_nulls(value: Any) -> Any:
+    # Port does not tell a property that is null from one that is missing, so a change has only the one.
+    value = _object(value)
+    return {key: one for key, one in value.items() if one is not None} if isinstance(value, dict) else value
+
+
+def _teams(value: Any) -> Any:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else value
+
+
+def _time(value: Any) -> datetime | None:
+    """Read a time as tolerantly as pydantic does; one that cannot be read is no reason to drop an alert."""
+    try:
+        time: datetime = _DATETIME.validate_python(value)
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValidationError, OverflowError):
+        return None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+_DATETIME: TypeAdapter[datetime] = TypeAdapter(datetime)
+_Time = Annotated[datetime | None, BeforeValidator(_time)]
+_Text = Annotated[str | None, BeforeValidator(_text)]
+_Values = Annotated[dict[str, Any], BeforeValidator(_without_nulls)]
+
+
+class _Tolerant(BaseModel):
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class Entity(_Tolerant):
+    """An entity as it stands in a diff."""
+
+    identifier: str
+    title: str | None = None
+    icon: str | None = None
+    team: Annotated[tuple[str, ...], BeforeValidator(_teams)] = ()
+    properties: _Values = Field(default_factory=dict)
+    relations: _Values = Field(default_factory=dict)
+    updatedAt: _Time = None  # noqa: N815 - Port's names
+
+
+class Diff(_Tolerant):
+    """The entity before and after; null where it did not or does not exist."""
+
+    before: Entity | None = None
+    after: Entity | None = None
+
+
+class Trigger(_Tolerant):
+    """Who or what made the change, from where, and when."""
+
+    by: Any = None
+    origin: _Text = None
+    at: _Time = None
+
+
+class Context(_Tolerant):
+    """What was changed. The names differ from payload to payload."""
+
+    blueprint: Annotated[
+        str | None,
+        BeforeValidator(_text),
+        Field(validation_alias=AliasChoices("blueprintIdentifier", "blueprint", "blueprintId")),
+    ] = None
+    entity: Annotated[
+        str | None,
+        BeforeValidator(_text),
+        Field(validation_alias=AliasChoices("entityIdentifier", "entity", "entityId")),
+    ] = None
+    propertyIdentifier: _Text = None  # noqa: N815
+    runId: _Text = None  # noqa: N815
+
+
+class Event(_Tolerant):
+    """A change as Port tells it, out of whatever envelope it came in."""
+
+    action: str = Field(min_length=1)
+    resourceType: _Text = None  # noqa: N815
+    trigger: Annotated[Trigger, BeforeValidator(_object)] = Trigger()
+    context: Annotated[Context, BeforeValidator(_object)] = Context()
+    diff: Diff | None = None
+
+
+def parse_event(signed: Signed) -> CatalogChange:
+    """Read a verified body.
+
+    An event without a time of its own happened, as far as anybody knows, when it was signed. One from the
+    future did too: taken at its word it would make all later changes of the entity look late.
+
+    Raises:
+        UnreadableChange: It is not JSON, not an object, or lacks what makes it a change.
+    """
+    body = _load(signed.body)
+    if not isinstance(body, dict):
+        raise UnreadableChange("the body is not a JSON object")
+    raw, prefix = _unwrap(body)
+    try:
+        event = Event.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise UnreadableChange(first["msg"], ".".join(map(str, (*prefix, *first["loc"])))) from None
+    return _change(event, body, signed.at, prefix)
+
+
+def _load(body: bytes) -> Any:
+    try:
+        return from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        reason = str(error)
+    # JavaScript sends half an emoji ("\ud83d") where a text was cut in its middle. That is no reason to drop
+    # the alert: the standard library reads it, and it becomes a question mark.
+    try:
+        whole = json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "replace")
+        return from_json(whole, allow_inf_nan=False)
+    except (ValueError, RecursionError):
+        raise UnreadableChange(f"the body is not JSON: {reason}") from None
+
+
+def _unwrap(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """Return the event inside the body, and the path to it."""
+    event = body.get("event")
+    if isinstance(event, dict) and ("diff" in event or "context" in event):
+        return event, ("event",)
+    inner: Any = body
+    for name in ("context", "nodeConfig", "body"):
+        inner = inner.get(name) if isinstance(inner, dict) else None
+    if isinstance(inner, dict) and "diff" not in body:
+        event, path = _unwrap(inner)
+        return event, ("context", "nodeConfig", "body", *path)
+    return body, ()
+
+
+def _change(
+    event: Event, body: Mapping[str, Any], signed_at: datetime, prefix: tuple[str, ...]
+) -> CatalogChange:
+    resource = event.resourceType or ENTITY
+    newest = event.diff and (event.diff.after or event.diff.before)
+    blueprint = event.context.blueprint or _text(newest and (newest.model_extra or {}).get("blueprint")) or ""
+    entity = event.context.entity or (newest.identifier if newest else "")
+    if resource == ENTITY:
+        for name, value in (("blueprintIdentifier", blueprint), ("entityIdentifier", entity)):
+            if not value:
+                raise UnreadableChange(
+                    "an entity's change must name it", ".".join((*prefix, "context", name))
+                )
+    happened_at = event.trigger.at or (newest and newest.updatedAt) or signed_at
+    before = _snapshot(event.diff.before, blueprint) if event.diff else None
+    after = _snapshot(event.diff.after, blueprint) if event.diff else None
+    timer = event.context.propertyIdentifier
+    return CatalogChange(
+        key=change_key(
+            action=event.action,
+            resource=resource,
+            blueprint=blueprint,
+            entity=entity,
+            at=happened_at.isoformat(),
+            before=before,
+            after=after,
+            timer=timer,
+        ),
+        action=event.action,
+        resource=resource,
+        blueprint=blueprint,
+        entity=entity,
+        title=(newest and newest.title) or entity,
+        teams=newest.team if newest else (),
+        before=before,
+        after=after,
+        actor=_actor(_get(body, "trigger", "by")) or _actor(event.trigger.by),
+        origin=event.trigger.origin or "",
+        at=min(happened_at, signed_at),
+        timer=timer,
+        run_id=_text(_get(body, "run", "id"))
+        or _text(_get(body, "nodeRun", "identifier"))
+        or event.context.runId
+        or _text(_get(event.trigger.by, "runId")),
+    )
+
+
+def _snapshot(entity: Entity | None, blueprint: str) -> EntitySnapshot | None:
+    if entity is None:
+        return None
+    return EntitySnapshot(
+        identifier=entity.identifier,
+        blueprint=blueprint,
+        title=entity.title,
+        icon=entity.icon,
+        teams=entity.team,
+        properties=entity.properties,
+        relations=entity.relations,
+    )
+
+
+def _get(value: Any, *path: str) -> Any:
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _actor(by: Any) -> str:
+    """Return the most readable name that the body has for who or what made the change; empty if none."""
+    user = _get(by, "user")
+    names = (_text(_get(user, "firstName")), _text(_get(user, "lastName")))
+    full_name = " ".join(name for name in names if name)
+    if name := full_name or _text(_get(user, "email")) or _text(_get(by, "userId")):
+        return name
+    if app := _text(_get(by, "appId")):
+        return f"app {app}"
+    return "Port" if _get(by, "byPort") is True else ""

@@ -1,0 +1,113 @@
+"""What can be configured, from the environment and from .env."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AnyHttpUrl,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.errors import SettingsError
+
+PLACEHOLDER = re.compile(
+    r"(?ix) ^(your[_\- ] | <.*>$ | change[_\- ]?me | replace[_\- ]?me | todo$ | x{3,} | example$ | secret$)"
+    r" | hooks\.slack\.com/services/(your | x{3,} | \.\.\. | <)"
+)
+SQLITE = "sqlite:///"
+
+
+class Settings(BaseSettings):
+    """The configuration. Each field is the environment variable of the same name in capitals."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    port_client_secret: SecretStr | None = None
+    port_previous_client_secret: SecretStr | None = None
+    accept_unsigned: bool = False
+    signature_tolerance_seconds: Annotated[int, Field(gt=0)] = 300
+    max_body_bytes: Annotated[int, Field(gt=0)] = 4 * 1024 * 1024
+    port_app_url: AnyHttpUrl = AnyHttpUrl("https://app.port.io")
+    slack_webhook_url: SecretStr | None = None
+    slack_messages_per_second: Annotated[float, Field(gt=0)] = 1.0
+    database_url: str = f"{SQLITE}data/listener.db"
+    retention_days: Annotated[int, Field(gt=0)] = 30
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["auto", "json", "text"] = "auto"
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_placeholders(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, str) and PLACEHOLDER.search(value.strip()):
+            raise ValueError(f"is still a placeholder: put the real value in, or remove {info.field_name}")
+        return value.strip() if isinstance(value, str) else value
+
+    @field_validator("slack_webhook_url")
+    @classmethod
+    def _check_webhook_url(cls, value: SecretStr | None) -> SecretStr | None:
+        # Not AnyHttpUrl: its errors and its repr show the address, which is a secret.
+        if value and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", value.get_secret_value()):
+            raise ValueError("is not a URL: take it from your Slack app's page, Incoming Webhooks")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, value: str) -> str:
+        if not value.startswith(SQLITE) or value == SQLITE:
+            raise ValueError(f"must begin with {SQLITE} and name a file: {SQLITE}data/listener.db")
+        return value
+
+    @model_validator(mode="after")
+    def _demand_a_secret(self) -> Self:
+        if self.port_client_secret is None and not self.accept_unsigned:
+            raise ValueError(
+                "PORT_CLIENT_SECRET is not set: set it to your organization's client secret (in Port: … → "
+                "Credentials), so that only Port can send changes. To try things out without signatures, set "
+                "ACCEPT_UNSIGNED=true"
+            )
+        return self
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The client secrets that Port may sign with, the current one first; empty: nothing is verified."""
+        given = (self.port_client_secret, self.port_previous_client_secret)
+        return tuple(one.get_secret_value() for one in given if one)
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """Every text that must never be shown."""
+        values = (getattr(self, name) for name in type(self).model_fields)
+        return tuple(one.get_secret_value() for one in values if isinstance(one, SecretStr))
+
+    @property
+    def database_path(self) -> Path:
+        """The SQLite file."""
+        return Path(self.database_url.removeprefix(SQLITE))
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the configuration from the environment, and from .env in the working directory.
+
+    Args:
+        overrides: Values that win over both, by field name.
+
+    Raises:
+        SettingsError: Something is missing or wrong; the text names each variable and shows no value.
+    """
+    try:
+        return Settings(_env_file=".env", **overrides)
+    except ValidationError as error:
+        lines = []
+        for one in error.errors(include_url=False, include_input=False):
+            name = ".".join(map(str, one["loc"])).upper()
+            lines.append(f"{name} {one['msg'].removeprefix('Value error, ')}".strip())
+        raise SettingsError("\n".join(lines)) from None

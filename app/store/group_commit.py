@@ -1,0 +1,117 @@
+"""One writer thread for one SQLite file: it takes all jobs that wait and commits them as one transaction."""
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from app.errors import StoreUnavailable
+
+T = TypeVar("T")
+
+LARGEST_BATCH = 512
+LONGEST_QUEUE = 10_000  # beyond it the disk is not keeping up: better an honest 503 than an endless wait
+
+Job = Callable[[sqlite3.Connection], Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    job: Job
+    future: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+
+    def answer(self, result: Any = None, error: Exception | None = None) -> None:
+        try:
+            self.loop.call_soon_threadsafe(self._settle, result, error)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            return
+
+    def _settle(self, result: Any, error: Exception | None) -> None:
+        if self.future.cancelled():
+            return
+        if error is None:
+            self.future.set_result(result)
+        else:
+            self.future.set_exception(error)
+
+
+class GroupCommit:
+    """Runs jobs on a connection of its own, as many as wait in one transaction.
+
+    Args:
+        connection: Opened with ``check_same_thread=False`` and ``isolation_level=None``; closed by `close`.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
+        self._thread.start()
+
+    async def run(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a job inside a transaction and return its result once that is on disk.
+
+        Raises:
+            StoreUnavailable: The transaction could not be committed; nothing of it is stored.
+        """
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        if self._queue.qsize() >= LONGEST_QUEUE:
+            raise StoreUnavailable("too many writes are waiting for the disk")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._queue.put(_Waiting(job, future, loop))
+        return await future
+
+    async def close(self) -> None:
+        """Commit what waits, and close the connection."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+            await asyncio.to_thread(self._thread.join)
+
+    def _work(self) -> None:
+        while (first := self._queue.get()) is not None:
+            waiting = [first]
+            last = False
+            while len(waiting) < LARGEST_BATCH and not self._queue.empty():
+                following = self._queue.get()
+                if following is None:
+                    last = True
+                    break
+                waiting.append(following)
+            self._commit(waiting)
+            if last:
+                break
+        self._connection.close()
+
+    def _commit(self, waiting: list[_Waiting]) -> None:
+        connection = self._connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            results = [one.job(connection) for one in waiting]
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            for one in waiting:
+                one.answer(error=StoreUnavailable(f"the database says: {error}"))
+        except Exception as error:  # noqa: BLE001 - a job's own fault must reach its caller, not end the thread
+            self._roll_back()
+            if len(waiting) == 1:
+                waiting[0].answer(error=error)
+            else:  # which one it was shows when each runs alone; the others must not suffer for it
+                for one in waiting:
+                    self._commit([one])
+        else:
+            for one, result in zip(waiting, results, strict=True):
+                one.answer(result)
+
+    def _roll_back(self) -> None:
+        # On a full disk SQLite has rolled back by itself already, and a further ROLLBACK would be an error.
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")

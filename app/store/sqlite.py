@@ -1,0 +1,163 @@
+"""The embedded store: one SQLite file in WAL mode, for one machine and as many processes as it has."""
+
+import asyncio
+import hashlib
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from app.errors import StoreUnavailable
+from app.store import sqlite_statements as statements
+from app.store.base import Accepted, Attempt, Claim, Delivery, Incoming, Quarantined, State, Store
+from app.store.group_commit import GroupCommit
+from app.store.schema import connect, prepare
+
+T = TypeVar("T")
+
+READERS = 2
+
+
+class SQLiteStore(Store):
+    """A `Store` in one file. The file and its folder are created if they do not exist.
+
+    Args:
+        path: The file.
+
+    Raises:
+        SchemaTooNew: A newer release has written the file.
+        StoreUnavailable: The file cannot be created, opened or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        prepare(path)
+        self._path = path
+        self._writer = GroupCommit(connect(path))
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
+        self._local = threading.local()
+        self._read_connections: list[sqlite3.Connection] = []
+
+    async def accept(self, batch: Sequence[Incoming]) -> list[Accepted]:
+        """See `Store.accept`."""
+        return await self._writer.run(lambda db: [statements.accept(db, incoming) for incoming in batch])
+
+    async def quarantine(
+        self, body: bytes, *, signed_at: datetime, received_at: datetime, path: str, reason: str
+    ) -> None:
+        """See `Store.quarantine`."""
+        values = (
+            body,
+            hashlib.sha256(body).hexdigest(),
+            statements.to_micros(signed_at),
+            statements.to_micros(received_at),
+            path,
+            reason,
+        )
+        await self._writer.run(
+            lambda db: db.execute(
+                "INSERT OR IGNORE INTO quarantine (body, digest, signed_at, received_at, path, reason)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                values,
+            )
+        )
+
+    async def quarantined(self) -> list[Quarantined]:
+        """See `Store.quarantined`."""
+        rows = await self._read(
+            lambda db: db.execute(
+                "SELECT id, body, signed_at, received_at, path, reason FROM quarantine ORDER BY id"
+            ).fetchall()
+        )
+        return [
+            Quarantined(
+                id_,
+                body,
+                statements.from_micros(signed_at),
+                statements.from_micros(received_at),
+                path,
+                reason,
+            )
+            for id_, body, signed_at, received_at, path, reason in rows
+        ]
+
+    async def leave_quarantine(self, ids: Sequence[int]) -> None:
+        """See `Store.leave_quarantine`."""
+        await self._writer.run(
+            lambda db: db.executemany("DELETE FROM quarantine WHERE id = ?", [(one,) for one in ids])
+        )
+
+    async def claim(self, *, token: str, now: datetime, lease_until: datetime, limit: int) -> list[Claim]:
+        """See `Store.claim`."""
+        return await self._writer.run(lambda db: statements.claim(db, token, now, lease_until, limit))
+
+    async def record(self, claim: Claim, attempt: Attempt) -> bool:
+        """See `Store.record`."""
+        return await self._writer.run(lambda db: statements.record(db, claim, attempt))
+
+    async def release(self, claim: Claim) -> None:
+        """See `Store.release`."""
+        await self._writer.run(
+            lambda db: db.execute(
+                "UPDATE lanes SET holder = NULL, lease_until = 0 WHERE name = ? AND holder = ?",
+                (claim.lane, claim.token),
+            )
+        )
+
+    async def probe_held(self, now: datetime) -> None:
+        """See `Store.probe_held`."""
+        await self._writer.run(
+            lambda db: db.execute(
+                "UPDATE lanes SET next_at = ? WHERE held IS NOT NULL AND next_at > ?",
+                (statements.to_micros(now), statements.to_micros(now)),
+            )
+        )
+
+    async def retry(self, *, now: datetime, ids: Sequence[int] | None = None) -> int:
+        """See `Store.retry`."""
+        return await self._writer.run(lambda db: statements.retry(db, now, ids))
+
+    async def deliveries(self, *, state: State | None, limit: int) -> list[Delivery]:
+        """See `Store.deliveries`."""
+        return await self._read(lambda db: statements.deliveries(db, state, limit))
+
+    async def count(self) -> dict[State, int]:
+        """See `Store.count`."""
+        rows = await self._read(
+            lambda db: db.execute(
+                "SELECT CASE WHEN state = 'pending' AND held IS NOT NULL THEN 'held' ELSE state END, count(*)"
+                " FROM deliveries JOIN lanes ON lanes.name = lane GROUP BY 1"
+            ).fetchall()
+        )
+        return dict.fromkeys(State, 0) | {State(state): number for state, number in rows}
+
+    async def prune(self, *, before: datetime, limit: int) -> int:
+        """See `Store.prune`."""
+        return await self._writer.run(lambda db: statements.prune(db, statements.to_micros(before), limit))
+
+    async def check(self, now: datetime) -> None:
+        """See `Store.check`."""
+        await self._writer.run(
+            lambda db: db.execute("UPDATE schema_version SET checked_at = ?", (statements.to_micros(now),))
+        )
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        await self._writer.close()
+        self._readers.shutdown()
+        for connection in self._read_connections:
+            connection.close()
+
+    async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        def run() -> T:
+            if not hasattr(self._local, "connection"):
+                self._local.connection = connect(self._path, query_only=True)
+                self._read_connections.append(self._local.connection)
+            return query(self._local.connection)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"the database says: {error}") from None
