@@ -144,6 +144,7 @@ class StandInSlack:
     """Takes messages as Slack's incoming webhooks do.
 
     Attributes:
+        url: The webhook's address, once it is served.
         received: When each message was taken (`time.monotonic`), and the message.
         answers: What to answer next instead of taking the message: a response, or an async function that
             gives one.
@@ -152,6 +153,7 @@ class StandInSlack:
     """
 
     def __init__(self, on_message: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
+        self.url = ""
         self.received: list[tuple[float, dict[str, Any]]] = []
         self.answers: deque[Answer] = deque()
         self.on_message = on_message

@@ -40,7 +40,7 @@ class CatalogChange:
         after: The entity after; None for DELETE and for events without a diff.
         actor: Who or what triggered it, as readable as the body allows.
         origin: Where it was triggered (``UI``, ``API``, …); empty if unknown.
-        at: When it happened, UTC, never later than when it was signed.
+        at: When it happened, UTC.
         timer: For ``TIMER_EXPIRED``, the property whose timer ran out.
         run_id: The run in Port that brought the change here, if one did.
     """

@@ -9,7 +9,7 @@ Rules: https://docs.port.io/actions-and-automations/define-automations/setup-tri
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
@@ -18,6 +18,9 @@ from pydantic_core import from_json
 from app.alerts.change import ENTITY, CatalogChange, EntitySnapshot, change_key
 from app.errors import UnreadableChange
 from app.port.signature import Signed
+
+
+CLOCKS_MAY_DIFFER = timedelta(minutes=1)
 
 
 def _object(value: Any) -> Any:
@@ -116,8 +119,8 @@ class Event(_Tolerant):
 def parse_event(signed: Signed) -> CatalogChange:
     """Read a verified body.
 
-    An event without a time of its own happened, as far as anybody knows, when it was signed. One from the
-    future did too: taken at its word it would make all later changes of the entity look late.
+    An event without a time of its own happened, as far as anybody knows, when it was signed. So did one from
+    the future: taken at its word it would make all later changes of the entity look late.
 
     Raises:
         UnreadableChange: It is not JSON, not an object, or lacks what makes it a change.
@@ -200,7 +203,7 @@ def _change(
         after=after,
         actor=_actor(_get(body, "trigger", "by")) or _actor(event.trigger.by),
         origin=event.trigger.origin or "",
-        at=min(happened_at, signed_at),
+        at=happened_at if happened_at < signed_at + CLOCKS_MAY_DIFFER else signed_at,
         timer=timer,
         run_id=_text(_get(body, "run", "id"))
         or _text(_get(body, "nodeRun", "identifier"))
