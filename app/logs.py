@@ -17,7 +17,8 @@ class _Hide:
         self._secrets = sorted(secrets, key=len, reverse=True)
 
     def __call__(self, logger: WrappedLogger, name: str, event: EventDict) -> str:
-        line = str(self._renderer(logger, name, event))
+        first = {key: event.pop(key) for key in ("time", "level", "event") if key in event}
+        line = str(self._renderer(logger, name, first | dict(event)))
         for secret in self._secrets:
             line = line.replace(secret, "[hidden]")
         return line

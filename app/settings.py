@@ -9,7 +9,6 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -46,9 +45,9 @@ class Settings(BaseSettings):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _refuse_placeholders(cls, value: Any, info: ValidationInfo) -> Any:
+    def _refuse_placeholders(cls, value: Any) -> Any:
         if isinstance(value, str) and PLACEHOLDER.search(value.strip()):
-            raise ValueError(f"is still a placeholder: put the real value in, or remove {info.field_name}")
+            raise ValueError(f"is still a placeholder: put the real value in, or remove the line")
         return value.strip() if isinstance(value, str) else value
 
     @field_validator("slack_webhook_url")
@@ -70,8 +69,8 @@ class Settings(BaseSettings):
     def _demand_a_secret(self) -> Self:
         if self.port_client_secret is None and not self.accept_unsigned:
             raise ValueError(
-                "PORT_CLIENT_SECRET is not set: set it to your organization's client secret (in Port: … → "
-                "Credentials), so that only Port can send changes. To try things out without signatures, set "
+                "PORT_CLIENT_SECRET is not set: set it to your organization's client secret (in Port, the menu "
+                "at your picture, Credentials), so that only Port can send changes. To try things out without signatures, set "
                 "ACCEPT_UNSIGNED=true"
             )
         return self

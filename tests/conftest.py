@@ -1,11 +1,20 @@
 """What several test modules need."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
-from app.demo import StandInSlack, serving
+from app.demo import StandInSlack, change_body, serving, signed_headers
+from app.main import create_app
+from app.settings import Settings
+from app.store.base import Delivery, Store
+from app.store.sqlite import SQLiteStore
 
 SECRET = "test-client-secret-4711"
 NOW = datetime(2026, 6, 9, 12, 28, 20, tzinfo=UTC)
@@ -18,3 +27,58 @@ async def slack() -> AsyncIterator[StandInSlack]:
     async with serving(stand_in.app) as address:
         stand_in.url = f"{address}/services/T0/B0/very-secret-token"
         yield stand_in
+
+
+@dataclass(frozen=True)
+class Service:
+    """The real service on loopback, and its store from a connection of its own."""
+
+    url: str
+    client: httpx.AsyncClient
+    store: Store
+
+    async def post(self, body: bytes, headers: dict[str, str] | None = None) -> httpx.Response:
+        """Post a body, signed by Port unless other headers are given."""
+        signed = signed_headers(body, SECRET, datetime.now(UTC)) if headers is None else headers
+        return await self.client.post("/api/slack", content=body, headers=signed)
+
+    async def change(self, before: str, after: str, **more: Any) -> httpx.Response:
+        """Post a change of a health status that happens now."""
+        return await self.post(change_body(before=before, after=after, at=datetime.now(UTC), **more))
+
+    async def deliveries(self) -> list[Delivery]:
+        """All deliveries, newest first."""
+        return await self.store.deliveries(state=None, limit=1000)
+
+
+Start = Callable[..., AbstractAsyncContextManager[Service]]
+
+
+@pytest.fixture
+def start(tmp_path: Path, slack: StandInSlack) -> Start:
+    """Give a function that runs the service against the stand-in Slack, with settings to change."""
+
+    @asynccontextmanager
+    async def run(**overrides: Any) -> AsyncIterator[Service]:
+        values: dict[str, Any] = {
+            "port_client_secret": SECRET,
+            "slack_webhook_url": slack.url,
+            "slack_messages_per_second": 1000,
+            "database_url": f"sqlite:///{tmp_path}/listener.db",
+        }
+        settings = Settings(_env_file=None, **(values | overrides))
+        async with serving(create_app(settings)) as url, httpx.AsyncClient(base_url=url) as client:
+            store = SQLiteStore(settings.database_path)
+            try:
+                yield Service(url, client, store)
+            finally:
+                await store.close()
+
+    return run
+
+
+@pytest.fixture
+async def service(start: Start) -> AsyncIterator[Service]:
+    """The service with usual settings, and a Slack that takes a thousand messages a second."""
+    async with start() as running:
+        yield running

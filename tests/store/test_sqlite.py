@@ -1,0 +1,124 @@
+"""What only the SQLite store has: its file, its schema, its threads."""
+
+import asyncio
+import sqlite3
+import stat
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from app.errors import SchemaTooNew, StoreUnavailable
+from app.store import group_commit
+from app.store.base import State
+from app.store.sqlite import SQLiteStore
+from tests.store.test_store import incoming
+
+
+async def test_the_file_is_private_and_durable(tmp_path: Path) -> None:
+    """The file and its folder are made, nobody else can read them, and commits wait for the disk."""
+    path = tmp_path / "new" / "folder" / "listener.db"
+    store = SQLiteStore(path)
+    await store.accept([incoming()])
+    assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
+    with closing(sqlite3.connect(path)) as other:
+        assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    modes = await store._writer.run(lambda db: db.execute("PRAGMA synchronous").fetchone())  # noqa: SLF001
+    assert modes == (2,)
+    await store.close()
+
+
+async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    """A file from a newer release is refused with a sentence, and not touched."""
+    path = tmp_path / "listener.db"
+    await SQLiteStore(path).close()
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("INSERT INTO schema_version (version) VALUES (999)")
+        other.commit()
+    with pytest.raises(SchemaTooNew, match="schema 999"):
+        SQLiteStore(path)
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    """A file that is something else is refused with its name."""
+    path = tmp_path / "listener.db"
+    path.write_text("this is not a database, whatever it is called" * 100)
+    with pytest.raises(StoreUnavailable, match=r"listener\.db"):
+        SQLiteStore(path)
+
+
+async def test_a_closed_store_says_so(tmp_path: Path) -> None:
+    """After close every write is refused; closing twice does no harm."""
+    store = SQLiteStore(tmp_path / "listener.db")
+    await store.close()
+    await store.close()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await store.accept([incoming()])
+
+
+async def test_group_commit(tmp_path: Path) -> None:
+    """What waits is committed together: a thousand accepts need far fewer transactions."""
+    store = SQLiteStore(tmp_path / "listener.db")
+    commits = 0
+
+    def count(statement: str) -> None:
+        nonlocal commits
+        commits += statement == "COMMIT"
+
+    await store._writer.run(lambda db: db.set_trace_callback(count))  # noqa: SLF001
+    await asyncio.gather(*(store.accept([incoming(entity=f"e{number}")]) for number in range(1000)))
+    assert (await store.count())[State.PENDING] == 1000
+    assert commits < 100
+    await store.close()
+
+
+async def test_an_endless_queue_is_refused(tmp_path: Path) -> None:
+    """While the disk does not keep up, writes beyond the queue's length are refused, and the rest is kept."""
+    store = SQLiteStore(tmp_path / "listener.db")
+    with closing(sqlite3.connect(tmp_path / "listener.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        # One batch is in the writer's hands, and the queue holds its longest.
+        room = group_commit.LONGEST_QUEUE + group_commit.LARGEST_BATCH
+        one = incoming()
+        waiting = [asyncio.create_task(store.accept([one])) for _ in range(room + 100)]
+        done, pending = await asyncio.wait(waiting, timeout=0.5)
+        assert done
+        assert all("too many" in str(task.exception()) for task in done)
+        other.execute("ROLLBACK")
+    results = await asyncio.gather(*pending)
+    assert sum(not accepted.duplicate for (accepted,) in results) == 1
+    await store.close()
+
+
+async def test_a_reader_cannot_write(tmp_path: Path) -> None:
+    """Queries run on connections that cannot change anything."""
+    store = SQLiteStore(tmp_path / "listener.db")
+    with pytest.raises(StoreUnavailable, match="readonly"):
+        await store._read(lambda db: db.execute("DELETE FROM changes"))  # noqa: SLF001
+    await store.close()
+
+
+def test_processes_share_a_file(tmp_path: Path) -> None:
+    """Several processes that open one new file at once all get it, and no change is stored twice."""
+    program = (
+        "import asyncio, pathlib, sys\n"
+        "from app.store.sqlite import SQLiteStore\n"
+        "from tests.store.test_store import incoming\n"
+        "async def work():\n"
+        "    store = SQLiteStore(pathlib.Path(sys.argv[1]))\n"
+        "    batches = (store.accept([incoming(entity=f'e{n}')]) for n in range(50))\n"
+        "    print(sum(not one.duplicate for (one,) in await asyncio.gather(*batches)))\n"
+        "    await store.close()\n"
+        "asyncio.run(work())\n"
+    )
+    path = tmp_path / "listener.db"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    assert sum(map(int, outputs)) == 50
+    with closing(sqlite3.connect(path)) as other:
+        assert other.execute("SELECT count(*) FROM deliveries").fetchone() == (50,)

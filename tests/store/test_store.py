@@ -1,0 +1,266 @@
+"""One suite for every store."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from app.alerts.incident import Incident
+from app.alerts.retry import Outcome
+from app.alerts.rules import BUILT_IN, Decision, EntityState, decide, match
+from app.demo import change_body
+from app.port.events import parse_event
+from app.port.signature import Signed
+from app.store.base import Attempt, Claim, Incoming, State, Store
+from app.store.sqlite import SQLiteStore
+from tests.conftest import NOW
+
+LEASE = timedelta(seconds=30)
+SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture(params=["sqlite"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    """Each store, empty."""
+    stores: dict[str, Callable[[], Store]] = {"sqlite": lambda: SQLiteStore(tmp_path / "listener.db")}
+    store = stores[request.param]()
+    yield store
+    await store.close()
+
+
+def incoming(
+    before: str = "Healthy", after: str = "Degraded", *, second: int = 0, entity: str = "checkout-prod"
+) -> Incoming:
+    """A change of `entity`'s health, `second` seconds after NOW, with the built-in rule's decision."""
+    at = NOW + timedelta(seconds=second)
+    body = change_body(before=before, after=after, at=at, entity=entity)
+    change = parse_event(Signed(body, at))
+    return Incoming(change, body, at, partial(decide, match([BUILT_IN], change)))
+
+
+async def claim_one(store: Store, *, second: int = 0, token: str = "a") -> Claim | None:
+    """Claim a lane `second` seconds after NOW."""
+    now = NOW + timedelta(seconds=second)
+    claims = await store.claim(token=token, now=now, lease_until=now + LEASE, limit=10)
+    assert len(claims) <= 1
+    return claims[0] if claims else None
+
+
+def attempt(outcome: Outcome, *, second: int = 0, wait: int = 1, failures: int = 0) -> Attempt:
+    """An attempt `second` seconds after NOW, after which the lane waits."""
+    at = NOW + timedelta(seconds=second)
+    return Attempt(outcome, "said", at, at, at + timedelta(seconds=wait), failures)
+
+
+async def test_accepts_a_change_with_its_alert(store: Store) -> None:
+    """A change is stored with its alert, which waits."""
+    (accepted,) = await store.accept([incoming()])
+    assert (accepted.alerts, accepted.duplicate) == (1, False)
+    (delivery,) = await store.deliveries(state=None, limit=10)
+    assert delivery.change_key == accepted.key
+    assert delivery.state is State.PENDING
+    assert delivery.notification.change.after == "Degraded"
+
+
+async def test_stores_a_duplicate_once(store: Store) -> None:
+    """The same change again, alone or in the same batch, stores nothing and says what the first one led to."""
+    first, again = await store.accept([incoming(), incoming()])
+    (later,) = await store.accept([incoming()])
+    assert [one.duplicate for one in (first, again, later)] == [False, True, True]
+    assert [one.alerts for one in (first, again, later)] == [1, 1, 1]
+    assert len(await store.deliveries(state=None, limit=10)) == 1
+
+
+async def test_the_state_that_a_decision_rests_on(store: Store) -> None:
+    """`decide` is given the entity's newest time and its open incidents, also from earlier in the batch."""
+    seen: list[EntityState] = []
+
+    def spy(one: Incoming, state: EntityState) -> Decision:
+        seen.append(state)
+        return one.decide(state)
+
+    batch = [
+        incoming(),
+        incoming("Degraded", "Crashed", second=2),
+        incoming(second=9, entity="other"),
+        incoming("Crashed", "Healthy", second=3),
+        incoming("Healthy", "Degraded", second=4),
+    ]
+    await store.accept([Incoming(one.change, one.body, one.received_at, partial(spy, one)) for one in batch])
+    assert [state.last_at for state in seen] == [
+        None,
+        NOW,
+        None,
+        NOW + 2 * SECOND,
+        NOW + 3 * SECOND,
+    ]
+    assert [[one.state for one in state.incidents] for state in seen] == [
+        [],
+        ["Degraded"],
+        [],
+        ["Crashed"],
+        [],
+    ]
+    assert isinstance(seen[1].incidents[0], Incident)
+    assert seen[3].incidents[0].opened_at == NOW
+
+
+async def test_a_decision_that_raises_fails_alone(store: Store) -> None:
+    """A fault in one decision reaches its caller; changes accepted at the same moment do not suffer."""
+
+    def fault(_: EntityState) -> Decision:
+        raise ZeroDivisionError
+
+    bad = incoming(entity="bad")
+    jobs = [store.accept([incoming(entity=f"good-{number}")]) for number in range(20)]
+    jobs.insert(10, store.accept([Incoming(bad.change, bad.body, bad.received_at, fault)]))
+    results = await asyncio.gather(*jobs, return_exceptions=True)
+    assert isinstance(results.pop(10), ZeroDivisionError)
+    assert all(isinstance(one, list) for one in results)
+    assert (await store.count())[State.PENDING] == 20
+
+
+async def test_a_lane_keeps_its_order(store: Store) -> None:
+    """A lane gives its deliveries in the order in which they were accepted, one at a time."""
+    await store.accept([incoming(second=number, entity=f"entity-{number}") for number in range(3)])
+    for number in range(3):
+        claim = await claim_one(store, second=number)
+        assert claim is not None
+        assert claim.notification.entity == f"entity-{number}"
+        assert await claim_one(store, second=number, token="b") is None
+        assert await store.record(claim, attempt(Outcome.DELIVERED, second=number))
+    assert await claim_one(store, second=9) is None
+    assert (await store.count())[State.DELIVERED] == 3
+
+
+async def test_a_lane_rests_until_its_time(store: Store) -> None:
+    """After an attempt a lane cannot be claimed before its next time."""
+    await store.accept([incoming(), incoming(entity="other")])
+    claim = await claim_one(store)
+    assert claim is not None
+    await store.record(claim, attempt(Outcome.DELIVERED, wait=5))
+    assert await claim_one(store, second=4) is None
+    assert await claim_one(store, second=5) is not None
+
+
+async def test_a_lost_lease_cannot_record(store: Store) -> None:
+    """When a lease has ended another takes the lane, and whoever had it can neither record nor release."""
+    await store.accept([incoming()])
+    frozen = await claim_one(store, token="frozen")
+    assert frozen is not None
+    assert await claim_one(store, second=29, token="other") is None
+    other = await claim_one(store, second=30, token="other")
+    assert other is not None
+    assert not await store.record(frozen, attempt(Outcome.DEAD, second=31))
+    await store.release(frozen)
+    assert await claim_one(store, second=32, token="third") is None
+    assert await store.record(other, attempt(Outcome.DELIVERED, second=33))
+    assert (await store.deliveries(state=None, limit=1))[0].attempts == 1
+
+
+async def test_a_released_lane_can_be_claimed(store: Store) -> None:
+    """A lease that is given back leaves no trace."""
+    await store.accept([incoming()])
+    claim = await claim_one(store, token="a")
+    assert claim is not None
+    await store.release(claim)
+    assert await claim_one(store, token="b") is not None
+
+
+async def test_a_retry_stays_at_the_head(store: Store) -> None:
+    """A delivery that failed for now is the next one again, with the lane's failures."""
+    await store.accept([incoming(), incoming(entity="other")])
+    claim = await claim_one(store)
+    assert claim is not None
+    await store.record(claim, attempt(Outcome.RETRY, failures=1))
+    again = await claim_one(store, second=1)
+    assert again is not None
+    assert (again.delivery_id, again.failures, again.held) == (claim.delivery_id, 1, False)
+
+
+async def test_a_dead_delivery_lets_the_lane_go_on(store: Store) -> None:
+    """A dead delivery is kept with its reason, the next one goes out, and a retry brings it back first."""
+    await store.accept([incoming(), incoming(entity="other")])
+    claim = await claim_one(store)
+    assert claim is not None
+    await store.record(claim, attempt(Outcome.DEAD))
+    following = await claim_one(store, second=1)
+    assert following is not None
+    assert following.delivery_id != claim.delivery_id
+    await store.record(following, attempt(Outcome.DELIVERED, second=1))
+    (dead,) = await store.deliveries(state=State.DEAD, limit=10)
+    assert (dead.id, dead.detail, dead.attempts) == (claim.delivery_id, "said", 1)
+    assert await store.retry(now=NOW + 2 * SECOND) == 1
+    again = await claim_one(store, second=2)
+    assert again is not None
+    assert (again.delivery_id, again.waiting_since) == (claim.delivery_id, NOW + 2 * SECOND)
+
+
+async def test_a_held_lane(store: Store) -> None:
+    """A held lane says why, its deliveries count as held, and a probe that passes renews their patience."""
+    await store.accept([incoming(), incoming(entity="other")])
+    claim = await claim_one(store)
+    assert claim is not None
+    await store.record(claim, attempt(Outcome.HELD, wait=600))
+    assert await store.count() == {State.PENDING: 0, State.HELD: 2, State.DEAD: 0, State.DELIVERED: 0}
+    assert [one.detail for one in await store.deliveries(state=State.HELD, limit=10)] == ["said", "said"]
+    assert await store.deliveries(state=State.PENDING, limit=10) == []
+    assert await claim_one(store, second=599) is None
+    await store.probe_held(NOW + 60 * SECOND)
+    probe = await claim_one(store, second=60)
+    assert probe is not None
+    assert probe.held
+    await store.record(probe, attempt(Outcome.DELIVERED, second=61))
+    following = await claim_one(store, second=62)
+    assert following is not None
+    assert (following.held, following.waiting_since) == (False, NOW + 61 * SECOND)
+
+
+async def test_retry_by_number(store: Store) -> None:
+    """A waiting delivery can be tried at once by its number; a delivered or unknown one cannot."""
+    await store.accept([incoming()])
+    claim = await claim_one(store)
+    assert claim is not None
+    await store.record(claim, attempt(Outcome.RETRY, wait=300))
+    assert await claim_one(store, second=5) is None
+    assert await store.retry(now=NOW + 5 * SECOND, ids=[claim.delivery_id, 999]) == 1
+    again = await claim_one(store, second=5)
+    assert again is not None
+    await store.record(again, attempt(Outcome.DELIVERED, second=5))
+    assert await store.retry(now=NOW, ids=[claim.delivery_id]) == 0
+
+
+async def test_quarantine(store: Store) -> None:
+    """An unreadable body is kept whole, once, until it leaves."""
+    for _ in range(2):
+        await store.quarantine(b"\xff{", signed_at=NOW, received_at=NOW + SECOND, path="a.b", reason="odd")
+    (row,) = await store.quarantined()
+    assert (row.body, row.signed_at, row.received_at) == (b"\xff{", NOW, NOW + SECOND)
+    assert (row.path, row.reason) == ("a.b", "odd")
+    await store.leave_quarantine([row.id])
+    assert await store.quarantined() == []
+
+
+async def test_prune(store: Store) -> None:
+    """What is old goes, in steps; what is pending and whose incident is open stays."""
+    await store.accept([incoming(entity=f"e{number}", second=number) for number in range(5)])
+    for second in range(4):
+        claim = await claim_one(store, second=second)
+        assert claim is not None
+        await store.record(claim, attempt(Outcome.DELIVERED, second=second))
+    assert await store.prune(before=NOW + 10 * SECOND, limit=3) == 3
+    assert await store.prune(before=NOW + 10 * SECOND, limit=3) == 1
+    assert await store.prune(before=NOW + 10 * SECOND, limit=3) == 0
+    (left,) = await store.deliveries(state=None, limit=10)
+    assert left.notification.entity == "e4"
+    await store.accept([incoming("Degraded", "Healthy", second=60, entity="e0")])
+    newest = (await store.deliveries(state=None, limit=1))[0].notification
+    assert newest.opened_at == NOW
+
+
+async def test_check(store: Store) -> None:
+    """A store that works passes the check."""
+    await store.check(NOW)
