@@ -6,7 +6,7 @@ import sys
 from collections.abc import Coroutine
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import httpx
 import typer
@@ -47,13 +47,21 @@ Limit = Annotated[int, typer.Option(min=1, help="How many at the most.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 
-def main() -> None:
-    """Run the command line; an error is a sentence and an exit status of 1, never a traceback."""
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line; an error is a sentence and an exit status of 1, never a traceback.
+
+    Args:
+        arguments: What stands behind ``python -m app``; the process's own unless given.
+
+    Raises:
+        SystemExit: Always, with the exit status.
+    """
     try:
-        app()
+        app(arguments)
     except ListenerError as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None
+    raise SystemExit(0)
 
 
 def _run(work: Coroutine[Any, Any, Any]) -> Any:

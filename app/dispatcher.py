@@ -52,7 +52,6 @@ class Dispatcher:
         self._something_new = asyncio.Event()
         self._stopping = False
         self._turns: set[asyncio.Task[None]] = set()
-        self._timers: set[asyncio.TimerHandle] = set()
         self.last_turn: datetime | None = None
 
     def wake(self) -> None:
@@ -84,8 +83,6 @@ class Dispatcher:
         """
         self._stopping = True
         self.wake()
-        for timer in self._timers:
-            timer.cancel()
         if self._turns:
             _, unfinished = await asyncio.wait(self._turns, timeout=within)
             for turn in unfinished:
@@ -155,7 +152,7 @@ class Dispatcher:
             now=ended_at,
             jitter=self._jitter(),
         )
-        failures = claim.failures + 1 if failure.scope is Scope.TRANSIENT else 0
+        failures = claim.failures + (failure.retry_after is None) if failure.scope is Scope.TRANSIENT else 0
         at = max(following.at, ended_at + self._pause)
         return Attempt(following.outcome, following.reason, started_at, ended_at, at, failures)
 
@@ -200,6 +197,4 @@ class Dispatcher:
     def _wake_at(self, time: datetime) -> None:
         delay = max(0.0, (time - self._clock()).total_seconds())
         if delay < POLL_SECONDS * 2 and not self._stopping:
-            loop = asyncio.get_running_loop()
-            self._timers = {timer for timer in self._timers if timer.when() > loop.time()}
-            self._timers.add(loop.call_later(delay, self.wake))
+            asyncio.get_running_loop().call_later(delay, self.wake)

@@ -8,7 +8,8 @@
     ├── UnreadableChange     it is from Port, but not a change we can read (422, kept in quarantine)
     ├── StoreUnavailable     the store cannot take or give data now (503)
     │   └── SchemaTooNew     the store was written by a newer release; the start is refused
-    └── DeliveryFailed       a destination did not take an alert; carries what to do about it
+    ├── DeliveryFailed       a destination did not take an alert; carries what to do about it
+    └── PortError            Port's API did not do what it was asked; carries what to do about it
 """
 
 from datetime import timedelta
@@ -74,3 +75,27 @@ class DeliveryFailed(ListenerError):
         self.reason = reason
         self.scope = scope
         self.retry_after = retry_after
+
+
+class PortError(ListenerError):
+    """Port's API did not do what it was asked to.
+
+    Args:
+        call: The method and the route, ``GET /v1/blueprints/deploymentConfig``.
+        said: What Port answered or why it could not be asked, for a person, without secrets.
+        advice: What to do about it.
+        status: The HTTP status; None if there was no answer.
+        trace_id: Port's own name for the request, to give to its support; may be empty.
+    """
+
+    def __init__(
+        self, call: str, said: str, advice: str, *, status: int | None = None, trace_id: str = ""
+    ) -> None:
+        answered = f"{call}: {status} {said}" if status else f"{call}: {said}"
+        trace = f" (trace id {trace_id})" if trace_id else ""
+        super().__init__(f"{answered}{trace}. {advice}")
+        self.call = call
+        self.said = said
+        self.advice = advice
+        self.status = status
+        self.trace_id = trace_id

@@ -37,7 +37,7 @@ def configure_logging(
     terminal = sys.stderr.isatty()
     text = style == "text" or (style == "auto" and terminal)
     renderer: Processor = (
-        structlog.dev.ConsoleRenderer(colors=terminal)
+        structlog.dev.ConsoleRenderer(colors=terminal, timestamp_key="time")
         if text
         else structlog.processors.JSONRenderer(ensure_ascii=False)
     )
@@ -47,14 +47,18 @@ def configure_logging(
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
     ]
-    exceptions: list[Processor] = [] if text else [structlog.processors.dict_tracebacks]
+    # Without the frames' local variables: secrets and payloads are among them.
+    traceback = structlog.processors.ExceptionRenderer(
+        structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+    )
+    plain = structlog.processors.ExceptionRenderer()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(allow=[])],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *exceptions,
+                plain if text else traceback,
                 _Hide(renderer, secrets),
             ],
         )

@@ -36,6 +36,10 @@ class Settings(BaseSettings):
     signature_tolerance_seconds: Annotated[int, Field(gt=0)] = 300
     max_body_bytes: Annotated[int, Field(gt=0)] = 4 * 1024 * 1024
     port_app_url: AnyHttpUrl = AnyHttpUrl("https://app.port.io")
+    port_client_id: str | None = None
+    port_api_url: AnyHttpUrl = AnyHttpUrl("https://api.port.io")
+    webhook_url: AnyHttpUrl | None = None
+    smee_url: AnyHttpUrl | None = None
     slack_webhook_url: SecretStr | None = None
     slack_messages_per_second: Annotated[float, Field(gt=0)] = 1.0
     database_url: str = f"{SQLITE}data/listener.db"
@@ -47,7 +51,7 @@ class Settings(BaseSettings):
     @classmethod
     def _refuse_placeholders(cls, value: Any) -> Any:
         if isinstance(value, str) and PLACEHOLDER.search(value.strip()):
-            raise ValueError(f"is still a placeholder: put the real value in, or remove the line")
+            raise ValueError("is still a placeholder: put the real value in, or remove the line")
         return value.strip() if isinstance(value, str) else value
 
     @field_validator("slack_webhook_url")
@@ -69,9 +73,9 @@ class Settings(BaseSettings):
     def _demand_a_secret(self) -> Self:
         if self.port_client_secret is None and not self.accept_unsigned:
             raise ValueError(
-                "PORT_CLIENT_SECRET is not set: set it to your organization's client secret (in Port, the menu "
-                "at your picture, Credentials), so that only Port can send changes. To try things out without signatures, set "
-                "ACCEPT_UNSIGNED=true"
+                "PORT_CLIENT_SECRET is not set: set it to your organization's client secret (in Port, the"
+                " menu at your picture, Credentials), so that only Port can send changes. To try things out"
+                " without signatures, set ACCEPT_UNSIGNED=true"
             )
         return self
 

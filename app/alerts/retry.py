@@ -48,7 +48,8 @@ def next_attempt(
 
     Args:
         failure: What the destination answered.
-        failures: How many transient failures in a row the lane had before this one.
+        failures: How many transient failures in a row the lane had before this one, those that said when
+            to come back not counted.
         held: Whether the lane is held already, and this was a probe.
         waiting_since: Since when the delivery could have gone out, UTC: patience counts from here.
         now: The time of the failure, UTC.
@@ -58,10 +59,10 @@ def next_attempt(
         return NextAttempt(Outcome.DEAD, failure.reason, now)
     if failure.scope is Scope.DESTINATION or held:
         return NextAttempt(Outcome.HELD, failure.reason, now + PROBE_EVERY)
-    # The delay is spread; what the destination asked for is a floor that the spread must not undercut.
-    delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(failures, 20)) * (1 + JITTER * jitter)
-    if failure.retry_after is not None:
-        delay = max(delay, min(failure.retry_after, LONGEST_RETRY_AFTER))
+    if failure.retry_after is None:
+        delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(failures, 20)) * (1 + JITTER * jitter)
+    else:  # never sooner than asked for
+        delay = min(LONGEST_RETRY_AFTER, failure.retry_after) * (1 + JITTER * abs(jitter))
     if now - waiting_since >= PATIENCE:
         hours = int(PATIENCE.total_seconds() // 3600)
         return NextAttempt(Outcome.DEAD, f"given up after {hours} h: {failure.reason}", now)

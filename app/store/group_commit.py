@@ -4,6 +4,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,6 +13,8 @@ from app.errors import StoreUnavailable
 
 T = TypeVar("T")
 
+BUSY_SECONDS = 5.0  # how long another process may hold the file before we say so
+BUSY_PAUSE = 0.001
 LARGEST_BATCH = 512
 LONGEST_QUEUE = 10_000  # beyond it the disk is not keeping up: better an honest 503 than an endless wait
 
@@ -47,6 +50,7 @@ class GroupCommit:
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA busy_timeout = 0")  # `_begin` waits
         self._connection = connection
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._closed = False
@@ -93,7 +97,7 @@ class GroupCommit:
     def _commit(self, waiting: list[_Waiting]) -> None:
         connection = self._connection
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            self._begin()
             results = [one.job(connection) for one in waiting]
             connection.execute("COMMIT")
         except sqlite3.Error as error:
@@ -110,6 +114,20 @@ class GroupCommit:
         else:
             for one, result in zip(waiting, results, strict=True):
                 one.answer(result)
+
+    def _begin(self) -> None:
+        # SQLite's own busy handler sleeps up to 100 ms between its tries: two busy processes would crawl.
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() > deadline:
+                    raise
+                time.sleep(BUSY_PAUSE)
+            else:
+                return
 
     def _roll_back(self) -> None:
         # On a full disk SQLite has rolled back by itself already, and a further ROLLBACK would be an error.

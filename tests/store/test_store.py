@@ -66,7 +66,7 @@ async def test_accepts_a_change_with_its_alert(store: Store) -> None:
 
 
 async def test_stores_a_duplicate_once(store: Store) -> None:
-    """The same change again, alone or in the same batch, stores nothing and says what the first one led to."""
+    """The same change again stores nothing, also in one batch, and says what the first led to."""
     first, again = await store.accept([incoming(), incoming()])
     (later,) = await store.accept([incoming()])
     assert [one.duplicate for one in (first, again, later)] == [False, True, True]

@@ -1,0 +1,131 @@
+"""The real listener as a process of its own."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from app.demo import change_body, signed_headers
+from tests.conftest import SECRET
+from tests.waiting import until
+
+SERVE = (sys.executable, "-m", "app", "serve")
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Listener:
+    """A listener process with a data folder, which can be killed and started again.
+
+    Args:
+        folder: Its working directory.
+        slack_url: The webhook's address.
+        settings: Further environment variables.
+        command: What to start; `--port` is added.
+    """
+
+    def __init__(
+        self, folder: Path, slack_url: str, *, command: Sequence[str] = SERVE, **settings: str
+    ) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.command = [*command, "--port", str(self.port)]
+        self.environment = (
+            {name: value for name, value in os.environ.items() if not name.startswith(("PORT_", "SLACK_"))}
+            | {
+                "PYTHONPATH": str(ROOT),
+                "PORT_CLIENT_SECRET": SECRET,
+                "SLACK_WEBHOOK_URL": slack_url,
+                "SLACK_MESSAGES_PER_SECOND": "1000",
+                "LOG_LEVEL": "DEBUG",
+            }
+            | settings
+        )
+        self.log = folder / "log.txt"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    async def start(self) -> None:
+        """Start it, and return when it is ready."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, cwd=self.folder, env=self.environment, stdout=log, stderr=log
+            )
+
+        async def ready() -> bool:
+            assert self.process is not None
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                async with httpx.AsyncClient() as client:
+                    return (await client.get(f"{self.url}/readyz")).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        await until(ready)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send it a signal, wait for its end, and return its exit status."""
+        assert self.process is not None
+        self.send_signal(number)
+        return await asyncio.to_thread(self.process.wait, 30)
+
+    async def command_line(self, *arguments: str) -> str:
+        """Run another command with the same settings, and return what it prints."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "app", *arguments),
+            cwd=self.folder,
+            env=self.environment | {"COLUMNS": "200"},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        return output.decode()
+
+    async def deliveries(self) -> list[dict[str, Any]]:
+        """Return what `deliveries` shows, oldest first."""
+        lines = (await self.command_line("deliveries", "--json", "--limit", "100000")).splitlines()
+        return [json.loads(line) for line in reversed(lines)]
+
+
+async def post_change(client: httpx.AsyncClient, entity: str, after: str = "Degraded") -> httpx.Response:
+    """Post a signed change of an entity that happens now."""
+    now = datetime.now(UTC)
+    body = change_body(before="Healthy", after=after, at=now, entity=entity, title=f"Title of {entity}")
+    return await client.post("/api/slack", content=body, headers=signed_headers(body, SECRET, now))
+
+
+@asynccontextmanager
+async def listening(folder: Path, slack_url: str, **options: Any) -> AsyncIterator[Listener]:
+    """Run a listener, end it, and make sure that nothing secret and no payload is in its log."""
+    listener = Listener(folder, slack_url, **options)
+    await listener.start()
+    try:
+        yield listener
+    finally:
+        if listener.process is not None and listener.process.poll() is None:
+            await listener.stop()
+    log = listener.log.read_text()
+    for hidden in (SECRET, "very-secret-token", "prometheus.io", "memoryUtil", "Title of", "v1,"):
+        assert hidden not in log

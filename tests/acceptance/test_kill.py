@@ -1,0 +1,80 @@
+"""Nothing that was answered 202 is lost, whatever happens to the process."""
+
+import asyncio
+import os
+import random
+import signal
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.responses import PlainTextResponse, Response
+
+from app.demo import StandInSlack
+from tests.acceptance.process import listening, post_change
+from tests.waiting import until
+
+pytestmark = pytest.mark.acceptance
+
+KILLS = int(os.environ.get("KILLS", "3"))
+LEASE_AND_MORE = 60
+
+
+def told(slack: StandInSlack) -> list[str]:
+    """Return the entities that Slack heard of, in order."""
+    return [message["text"].split("Title of ")[1].split(":")[0] for message in slack.messages]
+
+
+async def load(url: str, name: str, acknowledged: list[str], refused: list[str]) -> None:
+    """Post changes one after the other until the listener is gone."""
+    async with httpx.AsyncClient(base_url=url) as client:
+        for number in range(100_000):
+            entity = f"{name}-{number}"
+            try:
+                answer = await post_change(client, entity)
+            except httpx.TransportError:
+                return
+            (acknowledged if answer.status_code == 202 else refused).append(entity)
+
+
+@pytest.mark.timeout(120 + 60 * KILLS)
+async def test_kill_9_loses_nothing(tmp_path: Path, slack: StandInSlack) -> None:
+    """Killed at random moments under load, the listener delivers every change that it answered 202."""
+    acknowledged: list[str] = []
+    refused: list[str] = []
+    randomness = random.Random(4711)
+    async with listening(tmp_path, slack.url) as listener:
+        for kill in range(KILLS):
+            loads = [
+                asyncio.create_task(load(listener.url, f"kill{kill}-sender{sender}", acknowledged, refused))
+                for sender in range(8)
+            ]
+            enough = len(acknowledged) + randomness.randint(1, 150)
+            await until(lambda enough=enough: len(acknowledged) >= enough)  # type: ignore[misc]
+            await listener.stop(signal.SIGKILL)
+            await asyncio.gather(*loads)
+            await listener.start()
+        assert refused == []
+        await until(lambda: set(acknowledged) <= set(told(slack)), LEASE_AND_MORE + len(acknowledged) / 50)
+    # A crash between Slack's ok and our record repeats that one message: one for each kill at the most.
+    assert len(told(slack)) - len(set(told(slack))) <= KILLS
+
+
+async def test_sigterm_finishes_what_is_in_flight(tmp_path: Path, slack: StandInSlack) -> None:
+    """SIGTERM waits for a message on its way, leaves the rest in the store, and exits well."""
+    arrived = asyncio.Event()
+
+    async def slowly() -> Response:
+        arrived.set()
+        await asyncio.sleep(1)
+        return PlainTextResponse("ok")
+
+    slack.answers.append(slowly)
+    async with listening(tmp_path, slack.url, SLACK_MESSAGES_PER_SECOND="0.001") as listener:
+        async with httpx.AsyncClient(base_url=listener.url) as client:
+            await post_change(client, "in-flight")
+            await post_change(client, "waits")
+        await arrived.wait()
+        assert await listener.stop() in (0, -signal.SIGTERM)
+        states = [(row["state"], row["notification"]["entity"]) for row in await listener.deliveries()]
+    assert states == [("delivered", "in-flight"), ("pending", "waits")]

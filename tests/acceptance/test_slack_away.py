@@ -1,0 +1,118 @@
+"""What each of Slack's answers leads to, seen with the commands that an operator has."""
+
+import asyncio
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.responses import PlainTextResponse, Response
+
+from app.demo import Answer, StandInSlack, serving
+from tests.acceptance.process import free_port, listening, post_change
+from tests.waiting import until
+
+pytestmark = pytest.mark.acceptance
+
+
+async def hang() -> Response:
+    """Take longer than the listener waits."""
+    await asyncio.sleep(11)
+    return PlainTextResponse("ok")
+
+
+def answer(status: int, body: str, retry_after: str | None = None) -> Answer:
+    """Return an answer of Slack's."""
+    return PlainTextResponse(body, status, {"Retry-After": retry_after} if retry_after else None)
+
+
+async def test_transient_answers_delay_and_keep_the_order(tmp_path: Path, slack: StandInSlack) -> None:
+    """After 500, 429 with Retry-After 1, 1.5 and none, and a hang, all arrive once and in order."""
+    slack.answers.extend(
+        [
+            answer(500, "rollup_error"),
+            answer(429, "rate_limited", "1"),
+            answer(429, "rate_limited", "1.5"),
+            hang,
+            answer(429, "rate_limited"),
+        ]
+    )
+    async with listening(tmp_path, slack.url) as listener:
+        async with httpx.AsyncClient(base_url=listener.url) as client:
+            for entity in ("one", "two", "three"):
+                await post_change(client, entity)
+        await until(lambda: len(slack.messages) == 3, 60)
+
+        async def all_recorded() -> bool:
+            return "3 delivered" in await listener.command_line("deliveries")
+
+        await until(all_recorded)
+        rows = await listener.deliveries()
+    assert [row["notification"]["entity"] for row in rows] == ["one", "two", "three"]
+    assert [(row["state"], row["attempts"]) for row in rows] == [
+        ("delivered", 6),
+        ("delivered", 1),
+        ("delivered", 1),
+    ]
+    texts = [message["text"] for message in slack.messages]
+    assert ["one" in texts[0], "two" in texts[1], "three" in texts[2]] == [True] * 3
+
+
+async def test_refusals_are_seen_and_can_be_mended(tmp_path: Path, slack: StandInSlack) -> None:
+    """A refused message is dead, a dead webhook holds the lane; `deliveries retry` brings both back."""
+    slack.answers.extend(
+        [
+            answer(400, "invalid_payload"),
+            answer(400, "invalid_payload"),  # the plain text is refused too
+            answer(404, "no_active_hooks"),
+        ]
+    )
+    async with listening(tmp_path, slack.url) as listener:
+        async with httpx.AsyncClient(base_url=listener.url) as client:
+            for entity in ("dead", "held", "behind-it"):
+                await post_change(client, entity)
+
+        async def held() -> bool:
+            return "0 pending, 2 held, 1 dead, 0 delivered" in await listener.command_line("deliveries")
+
+        await until(held)
+        shown = await listener.command_line("deliveries")
+        assert "400 invalid_payload" in shown
+        assert "404 no_active_hooks" in shown
+        assert "lane held" in listener.log.read_text()
+        assert slack.messages == []
+        retried = await listener.command_line("deliveries", "retry", "--dead")
+        assert "1 will be tried again now" in retried
+        await until(lambda: len(slack.messages) == 3)
+        assert "lane released" in listener.log.read_text()
+    assert ["dead" in slack.messages[0]["text"], "held" in slack.messages[1]["text"]] == [True, True]
+
+
+async def test_a_refused_form_goes_out_as_plain_text(tmp_path: Path, slack: StandInSlack) -> None:
+    """When Slack refuses the blocks, the text arrives, and the record says so."""
+    slack.answers.append(answer(400, "invalid_blocks"))
+    async with listening(tmp_path, slack.url) as listener:
+        async with httpx.AsyncClient(base_url=listener.url) as client:
+            await post_change(client, "plain")
+
+        async def recorded() -> bool:
+            return "as plain text, because Slack answered 400 invalid_blocks" in await listener.command_line(
+                "deliveries"
+            )
+
+        await until(recorded)
+    assert list(slack.messages[0]) == ["text"]
+
+
+async def test_slack_away_and_back(tmp_path: Path) -> None:
+    """While nothing listens at Slack's address alerts wait; when it is back all arrive in order."""
+    port = free_port()
+    slack = StandInSlack()
+    async with listening(tmp_path, f"http://127.0.0.1:{port}/services/very-secret-token") as listener:
+        async with httpx.AsyncClient(base_url=listener.url) as client:
+            for number in range(20):
+                assert (await post_change(client, f"entity-{number}")).status_code == 202
+        await until(lambda: "no connection" in listener.log.read_text())
+        async with serving(slack.app, port):
+            await until(lambda: len(slack.messages) == 20, 60)
+    texts = [message["text"] for message in slack.messages]
+    assert [f"entity-{number}:" in text for number, text in enumerate(texts)] == [True] * 20

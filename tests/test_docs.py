@@ -1,0 +1,114 @@
+"""The documentation says what is so."""
+
+import re
+from pathlib import Path
+
+import pytest
+import typer.main
+from typer.core import TyperGroup
+
+from app.cli import app
+from app.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+ENV_EXAMPLE = (ROOT / ".env.example").read_text()
+
+
+def commands(group: TyperGroup, prefix: str = "") -> list[str]:
+    """Return every command with its group's name before it."""
+    found = []
+    for name, command in group.commands.items():
+        found.append(f"{prefix}{name}")
+        if isinstance(command, TyperGroup):
+            found += commands(command, f"{prefix}{name} ")
+    return found
+
+
+def command_line() -> TyperGroup:
+    """Return the whole command line."""
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    return group
+
+
+def test_every_setting_is_in_env_example() -> None:
+    """.env.example has each setting, once, with a line before it that says what for, and nothing else."""
+    lines = ENV_EXAMPLE.splitlines()
+    named = [line.split("=")[0] for line in lines if "=" in line and not line.startswith("#")]
+    assert sorted(named) == sorted(name.upper() for name in Settings.model_fields)
+    for number, line in enumerate(lines):
+        if line.split("=")[0] in named:
+            assert re.match(r"# [A-Zt]", lines[number - 1]), line
+
+
+def test_env_example_has_the_defaults() -> None:
+    """The values in .env.example are the defaults."""
+    values = dict(line.split("=", 1) for line in ENV_EXAMPLE.splitlines() if re.match(r"[A-Z_]+=.", line))
+    for name, value in values.items():
+        default = Settings.model_fields[name.lower()].get_default()
+        assert value == str(default).rstrip("/").replace("False", "false").removesuffix(".0"), name
+
+
+@pytest.mark.parametrize("command", commands(command_line()))
+def test_every_command_is_in_the_readme(command: str) -> None:
+    """The README shows each command."""
+    assert f"app {command}" in README
+
+
+def test_every_command_the_readme_shows_exists() -> None:
+    """Whatever `python -m app …` the README shows is a command."""
+    shown = re.findall(r"python -m app ([a-z]+)", README)
+    assert shown
+    assert set(shown) <= set(command_line().commands)
+
+
+def test_every_command_has_help() -> None:
+    """Each command and each option says what it is for."""
+    pending: list[TyperGroup] = [command_line()]
+    while pending:
+        group = pending.pop()
+        for name, command in group.commands.items():
+            assert command.help, name
+            for parameter in command.params:
+                described = getattr(parameter, "help", None) or parameter.name == "port"
+                assert described, f"{name} {parameter.name}"
+            if isinstance(command, TyperGroup):
+                pending.append(command)
+
+
+def test_every_file_the_readme_names_exists() -> None:
+    """Files and folders that the README links or shows are there."""
+    for path in re.findall(r"\]\((?!https?://|#)([^)#]+)", README) + re.findall(
+        r"(?:^|[\s`])\./(scripts/[a-z]+)", README
+    ):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_first_screen_has_the_two_commands() -> None:
+    """The README's first screen shows what does all the set-up."""
+    first_screen = "\n".join(README.splitlines()[:40])
+    assert "./scripts/demo" in first_screen
+    assert "./scripts/test" in first_screen
+
+
+def test_the_dockerfile_uses_the_lock_and_another_user() -> None:
+    """The image is built from the lock, does not run as root, and asks the listener how it is."""
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    for part in ("--require-hashes -r requirements.lock", "USER 10001", "HEALTHCHECK", "VOLUME /data"):
+        assert part in dockerfile
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-test.lock"])
+def test_the_lock_is_whole(lock: str) -> None:
+    """Every locked package has hashes, no index is named, and what pyproject.toml demands is there."""
+    text = (ROOT / lock).read_text()
+    packages = re.findall(r"^([a-z0-9_.-]+)==", text, re.MULTILINE | re.IGNORECASE)
+    assert len(packages) == len(
+        re.findall(r"^[a-zA-Z0-9_.-]+==[^\n]*\\\n    --hash=sha256:", text, re.MULTILINE)
+    )
+    assert "://" not in text
+    demanded = re.findall(r'^    "([a-z_-]+)>=', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    runtime = demanded[: demanded.index("uvloop") + 1]
+    wanted = runtime if lock == "requirements.lock" else demanded
+    assert {name.replace("_", "-") for name in wanted} <= {name.replace("_", "-") for name in packages}

@@ -1,0 +1,104 @@
+"""What can be configured, and what is refused with a sentence."""
+
+from pathlib import Path
+
+import pytest
+
+from app.errors import SettingsError
+from app.settings import Settings, load_settings
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of the machine, and no .env but the test's own."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_needs_a_secret() -> None:
+    """Without a client secret the start is refused, and the text says what to set."""
+    with pytest.raises(SettingsError, match=r"^PORT_CLIENT_SECRET is not set: set it to") as refused:
+        load_settings()
+    assert "ACCEPT_UNSIGNED=true" in str(refused.value)
+
+
+def test_unsigned_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ACCEPT_UNSIGNED makes do without a secret."""
+    monkeypatch.setenv("ACCEPT_UNSIGNED", "true")
+    assert load_settings().secrets == ()
+
+
+def test_reads_env_file_and_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """.env is read, an environment variable wins, an empty one counts as not set, strangers are ignored."""
+    (tmp_path / ".env").write_text(
+        "PORT_CLIENT_SECRET=from-file\nLOG_LEVEL=DEBUG\nSLACK_WEBHOOK_URL=\nSOMETHING_ELSE=1\n"
+    )
+    monkeypatch.setenv("LOG_LEVEL", "ERROR")
+    settings = load_settings()
+    assert settings.secrets == ("from-file",)
+    assert settings.log_level == "ERROR"
+    assert settings.slack_webhook_url is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["YOUR_SECRET", "your-client-secret", "changeme", "CHANGE_ME", "<secret>", "xxxx", "todo", "secret"],
+)
+def test_placeholders_are_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """What was never filled in is refused with the variable's name."""
+    monkeypatch.setenv("PORT_CLIENT_SECRET", value)
+    with pytest.raises(SettingsError, match="PORT_CLIENT_SECRET is still a placeholder"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "part"),
+    [
+        ("SLACK_WEBHOOK_URL", "hooks.slack.com/services/T/B/hush", "is not a URL"),
+        ("SLACK_WEBHOOK_URL", "https://hooks.slack.com/services/YOUR/WEBHOOK/URL", "placeholder"),
+        ("SLACK_MESSAGES_PER_SECOND", "0", "greater than 0"),
+        ("DATABASE_URL", "mysql://hush", "must begin with sqlite:///"),
+        ("DATABASE_URL", "sqlite:///", "name a file"),
+        ("PORT_APP_URL", "hush", "valid URL"),
+        ("SIGNATURE_TOLERANCE_SECONDS", "hush", "valid integer"),
+        ("LOG_LEVEL", "hush", "'DEBUG'"),
+    ],
+)
+def test_wrong_values(monkeypatch: pytest.MonkeyPatch, name: str, value: str, part: str) -> None:
+    """Each wrong value is refused with its variable's name, and is not shown."""
+    monkeypatch.setenv("PORT_CLIENT_SECRET", "a-good-one")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    assert str(refused.value).startswith(name)
+    assert part in str(refused.value)
+    assert "hush" not in str(refused.value)
+    assert "a-good-one" not in str(refused.value)
+
+
+def test_all_mistakes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every mistake is named in one go."""
+    monkeypatch.setenv("PORT_CLIENT_SECRET", "YOUR_SECRET")
+    monkeypatch.setenv("RETENTION_DAYS", "-1")
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    assert {line.split()[0] for line in str(refused.value).splitlines()} == {
+        "PORT_CLIENT_SECRET",
+        "RETENTION_DAYS",
+    }
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No secret is in the settings' text, and all are known as hidden."""
+    secrets = {
+        "PORT_CLIENT_SECRET": "alpha-1",
+        "PORT_PREVIOUS_CLIENT_SECRET": "beta-2",
+        "SLACK_WEBHOOK_URL": "https://hooks.slack.com/services/T/B/gamma-3",
+    }
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    assert not [value for value in secrets.values() if value in repr(settings)]
+    assert set(settings.hidden) == set(secrets.values())
+    assert settings.secrets == ("alpha-1", "beta-2")
