@@ -18,6 +18,7 @@ log = structlog.get_logger(__name__)
 LEASE = timedelta(seconds=30)
 POLL_SECONDS = 1.0  # how late we notice what another process has stored
 LANES_AT_ONCE = 64
+FAULTS_BEFORE_DEAD = 4  # a fault that lasts belongs to the message; one that passes must not cost it
 STALE_AFTER = timedelta(seconds=15)
 
 
@@ -130,7 +131,8 @@ class Dispatcher:
             failure = DeliveryFailed("no answer in time; it may have arrived", Scope.TRANSIENT)
         except Exception as error:  # the one boundary: a fault of ours must not stop the lane
             log.exception("delivery raised", delivery=claim.delivery_id)
-            failure = DeliveryFailed(f"a fault in this program: {type(error).__name__}", Scope.MESSAGE)
+            scope = Scope.TRANSIENT if claim.failures < FAULTS_BEFORE_DEAD else Scope.MESSAGE
+            failure = DeliveryFailed(f"a fault in this program: {type(error).__name__}", scope)
         else:
             ended_at = self._clock()
             return Attempt(Outcome.DELIVERED, detail, started_at, ended_at, ended_at + self._pause)

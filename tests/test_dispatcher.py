@@ -11,7 +11,7 @@ import pytest
 
 from app.alerts.notification import Notification
 from app.alerts.retry import PATIENCE, PROBE_EVERY
-from app.dispatcher import LEASE, Dispatcher
+from app.dispatcher import FAULTS_BEFORE_DEAD, LEASE, Dispatcher
 from app.errors import DeliveryFailed, Scope
 from app.notifier.base import SEND_TIMEOUT
 from app.store.base import Claim, Delivery, State
@@ -212,13 +212,14 @@ async def test_a_held_lane_is_probed_and_loses_nothing(rig: Rig) -> None:
 
 
 async def test_a_fault_of_ours_kills_one_message(rig: Rig) -> None:
-    """An unexpected exception makes one dead letter, says so, and stops nothing."""
-    rig.notifier.script = [KeyError("secret-in-a-message")]
+    """An exception that comes again and again makes one dead letter, says so, and stops nothing."""
+    rig.notifier.script = [KeyError("secret-in-a-message")] * (FAULTS_BEFORE_DEAD + 1)
     await rig.add("one", "two")
     async with rig.running():
-        await rig.attempts(1)
-        rig.move(PAUSE)
-        await rig.attempts(2)
+        for times in range(1, FAULTS_BEFORE_DEAD + 2):
+            await rig.attempts(times)
+            rig.move(timedelta(minutes=1))
+        await rig.attempts(FAULTS_BEFORE_DEAD + 2)
     assert rig.notifier.taken == ["two"]
     (dead,) = await rig.store.deliveries(state=State.DEAD, limit=9)
     assert dead.detail == "a fault in this program: KeyError"

@@ -50,7 +50,8 @@ def test_secrets_are_hidden(capsys: pytest.CaptureFixture[str], style: str) -> N
     try:
         local_variable = "payload-in-a-local-variable"
         raise ValueError(  # noqa: TRY301 - to log it
-            f"hush {len(local_variable)}")
+            f"hush {len(local_variable)}"
+        )
     except ValueError:
         structlog.get_logger("app.x").exception("failed")
     shown = capsys.readouterr().err

@@ -1,5 +1,7 @@
 """The neutral facts of an alert. A notifier renders them; the store keeps them as JSON."""
 
+import re
+from itertools import islice
 from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
@@ -10,6 +12,10 @@ from app.alerts.incident import Step
 
 MAX_CHANGES = 50  # more is not read by anybody, and an entity may have thousands of properties
 MAX_LINKS = 5
+MAX_TEAMS = 20
+MAX_NAME_CHARS = 500
+MAX_URL_CHARS = 3_000
+URL = re.compile(r"https?://[^\s\x00-\x20\x7f-\x9f\"<>\\]+")
 MAX_VALUE_CHARS = 2_000  # a value of a megabyte is a document, not something to put into an alert
 
 
@@ -88,14 +94,14 @@ class Notification(_Frozen):
             rule=rule,
             blueprint=change.blueprint,
             entity=change.entity,
-            title=change.title,
-            teams=change.teams,
+            title=_cut(change.title, MAX_NAME_CHARS),
+            teams=tuple(_cut(team, MAX_NAME_CHARS) for team in change.teams[:MAX_TEAMS]),
             change=_value_change(main),
             others=tuple(_value_change(other) for other in others[:MAX_CHANGES]),
             others_left_out=max(0, len(others) - MAX_CHANGES),
             links=_links(change),
-            actor=change.actor,
-            origin=change.origin,
+            actor=_cut(change.actor, MAX_NAME_CHARS),
+            origin=_cut(change.origin, MAX_NAME_CHARS),
             at=change.at,
             opened_at=opened_at,
             late=late,
@@ -119,9 +125,20 @@ def text_of(value: Any) -> str:
     return str(value)
 
 
+def one_line(text: str, limit: int | None = None) -> str:
+    """Return text on one line, fit for a screen: what a terminal would obey, or not show, becomes a space.
+
+    Args:
+        text: Text from outside.
+        limit: How many characters at the most; what is longer is cut, and ends in ``…``.
+    """
+    line = " ".join("".join(one if one.isprintable() else " " for one in text).split())
+    return line if limit is None else _cut(line, limit)
+
+
 def _value_change(change: PropertyChange) -> ValueChange:
     return ValueChange(
-        name=_cut(change.name, 200), before=_bounded(change.before), after=_bounded(change.after)
+        name=_cut(change.name, MAX_NAME_CHARS), before=_bounded(change.before), after=_bounded(change.after)
     )
 
 
@@ -139,6 +156,9 @@ def _cut(text: str, limit: int) -> str:
 def _links(change: CatalogChange) -> tuple[Link, ...]:
     entity = change.after or change.before
     properties = entity.properties if entity else {}
-    urls = ((name, url) for name, url in properties.items() if isinstance(url, str))
-    links = [Link(name=name, url=url) for name, url in urls if url.startswith(("https://", "http://"))]
-    return tuple(links[:MAX_LINKS])
+    links = (
+        Link(name=_cut(name, MAX_NAME_CHARS), url=url)
+        for name, url in properties.items()
+        if isinstance(url, str) and len(url) <= MAX_URL_CHARS and URL.fullmatch(url)
+    )
+    return tuple(islice(links, MAX_LINKS))

@@ -61,8 +61,8 @@ def next_attempt(
         return NextAttempt(Outcome.HELD, failure.reason, now + PROBE_EVERY)
     if failure.retry_after is None:
         delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(failures, 20)) * (1 + JITTER * jitter)
-    else:  # never sooner than asked for
-        delay = min(LONGEST_RETRY_AFTER, failure.retry_after) * (1 + JITTER * abs(jitter))
+    else:  # never sooner than asked for, and never at once
+        delay = min(LONGEST_RETRY_AFTER, max(FIRST_DELAY, failure.retry_after)) * (1 + JITTER * abs(jitter))
     if now - waiting_since >= PATIENCE:
         hours = int(PATIENCE.total_seconds() // 3600)
         return NextAttempt(Outcome.DEAD, f"given up after {hours} h: {failure.reason}", now)

@@ -40,11 +40,6 @@ def entity_url(app_url: str, blueprint: str, entity: str) -> str:
     return f"{app_url.rstrip('/')}/{quote(blueprint, safe='')}Entity?identifier={quote(entity, safe='')}"
 
 
-def one_line(text: str) -> str:
-    """Return text on one line, without control characters: a terminal obeys some of them."""
-    return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", text).strip()
-
-
 def words(name: str) -> str:
     """Return a property's name as words: ``newRelicUrl`` → ``New Relic``."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[_-]+", " ", name)

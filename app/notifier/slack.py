@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from itertools import accumulate, takewhile
 from typing import Any
 
 import aiohttp
@@ -27,9 +28,9 @@ from slack_sdk.webhook import WebhookResponse
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
 from app.alerts.incident import Step
-from app.alerts.notification import Notification, ValueChange, text_of
+from app.alerts.notification import Notification, ValueChange, one_line, text_of
 from app.errors import DeliveryFailed, Scope
-from app.notifier.base import SEND_TIMEOUT, duration, entity_url, mark, one_line, timestamp, words
+from app.notifier.base import SEND_TIMEOUT, duration, entity_url, mark, timestamp, words
 
 # Slack's own sizes are larger (a section 3,000, a context element 3,000, all blocks together about 11,000
 # characters); these are what a person reads at a glance, and their sum stays below 10,000.
@@ -56,10 +57,14 @@ def escape(text: str, limit: int) -> str:
 
     An unescaped ``<!channel>`` in a title would call everybody.
     """
-    escaped = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    if len(escaped) <= limit:
+    line = one_line(text[: 8 * limit])
+    escaped = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # JSON doubles quotes and backslashes, and it is the JSON that must not become too long.
+    sizes = accumulate(2 if one in '"\\' else 1 for one in escaped)
+    fitting = sum(1 for _ in takewhile(lambda size: size <= limit - 1, sizes))
+    if len(escaped) <= fitting + 1:
         return escaped
-    return re.sub(r"&[a-z]*$", "", escaped[: limit - 1]) + "…"  # no half of an escape
+    return re.sub(r"&[a-z]*$", "", escaped[:fitting]) + "…"  # no half of an escape
 
 
 def payload(notification: Notification, app_url: str) -> dict[str, Any]:
@@ -87,15 +92,19 @@ def _text(notification: Notification) -> str:
     value = notification.change
     now = text_of(value.after)
     return (
-        f"{mark(now)} {escape(notification.title, MAX_TITLE)}: {escape(value.name, MAX_NAME)}"
+        f"{mark(now)} {_title(notification)}: {escape(value.name, MAX_NAME)}"
         f" {escape(text_of(value.before), MAX_VALUE)} → {escape(now, MAX_VALUE)}"
     )
+
+
+def _title(notification: Notification) -> str:
+    return escape(notification.title, MAX_TITLE) or escape(notification.entity, MAX_TITLE) or "(no name)"
 
 
 def _headline(notification: Notification, app_url: str) -> list[str]:
     value = notification.change
     before, now = text_of(value.before), text_of(value.after)
-    title = escape(notification.title, MAX_TITLE)
+    title = _title(notification)
     url = entity_url(app_url, notification.blueprint, notification.entity)
     lines = [
         f"*<{url}|{title}>*" if len(url) <= MAX_TITLE_URL else f"*{title}*",
@@ -185,6 +194,8 @@ class SlackNotifier:
         except aiohttp.ServerDisconnectedError:
             reason = "the connection ended before the answer; it may have arrived"
             raise DeliveryFailed(reason, Scope.TRANSIENT) from None
+        except (UnicodeDecodeError, LookupError):
+            raise DeliveryFailed("an answer that is no text", Scope.TRANSIENT) from None
         except (aiohttp.ClientError, OSError) as error:
             # The error's own text may hold the webhook's address, which is a secret.
             raise DeliveryFailed(f"no connection ({type(error).__name__})", Scope.TRANSIENT) from None
@@ -192,7 +203,9 @@ class SlackNotifier:
     def _client(self) -> AsyncWebhookClient:
         if self._session is None or self._session.closed:
             timeout = aiohttp.ClientTimeout(total=SEND_TIMEOUT.total_seconds())
-            self._session = aiohttp.ClientSession(timeout=timeout)
+            trace = aiohttp.TraceConfig()
+            trace.on_request_redirect.append(_refuse_redirect)
+            self._session = aiohttp.ClientSession(timeout=timeout, trace_configs=[trace])
         # retry_handlers=[]: what is to be tried again, and when, is in the store and survives a restart.
         return AsyncWebhookClient(
             self._webhook_url, session=self._session, retry_handlers=[], logger=self._log
@@ -205,6 +218,11 @@ class SlackNotifier:
             await asyncio.sleep(
                 0
             )  # aiohttp closes connections in the background: see its "Graceful shutdown"
+
+
+async def _refuse_redirect(*_: object) -> None:
+    # slack_sdk would follow it, and somebody else's "ok" would count as Slack's.
+    raise DeliveryFailed("a redirect: not an answer of Slack's", Scope.TRANSIENT)
 
 
 def raise_for_answer(response: WebhookResponse) -> None:

@@ -9,17 +9,18 @@ Rules: https://docs.port.io/actions-and-automations/define-automations/setup-tri
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from app.alerts.change import ENTITY, CatalogChange, EntitySnapshot, change_key
 from app.errors import UnreadableChange
 from app.port.signature import Signed
 
-
+AGENTS_BODY = ("context", "nodeConfig", "body")
 CLOCKS_MAY_DIFFER = timedelta(minutes=1)
 
 
@@ -34,9 +35,8 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _teams(value: Any) -> Any:
-    if value is None:
-        return ()
-    return (value,) if isinstance(value, str) else value
+    teams = value if isinstance(value, list) else [value]
+    return tuple(team for team in teams if isinstance(team, str))
 
 
 def _time(value: Any) -> datetime | None:
@@ -56,6 +56,9 @@ _DATETIME: TypeAdapter[datetime] = TypeAdapter(datetime)
 _Time = Annotated[datetime | None, BeforeValidator(_time)]
 _Text = Annotated[str | None, BeforeValidator(_text)]
 _Values = Annotated[dict[str, Any], BeforeValidator(_without_nulls)]
+_OptionalValues = Annotated[
+    dict[str, Any], BeforeValidator(lambda value: _without_nulls(value) if isinstance(value, dict) else {})
+]
 
 
 class _Tolerant(BaseModel):
@@ -66,11 +69,11 @@ class Entity(_Tolerant):
     """An entity as it stands in a diff."""
 
     identifier: str
-    title: str | None = None
-    icon: str | None = None
+    title: _Text = None
+    icon: _Text = None
     team: Annotated[tuple[str, ...], BeforeValidator(_teams)] = ()
     properties: _Values = Field(default_factory=dict)
-    relations: _Values = Field(default_factory=dict)
+    relations: _OptionalValues = Field(default_factory=dict)
     updatedAt: _Time = None  # noqa: N815 - Port's names
 
 
@@ -92,16 +95,12 @@ class Trigger(_Tolerant):
 class Context(_Tolerant):
     """What was changed. The names differ from payload to payload."""
 
-    blueprint: Annotated[
-        str | None,
-        BeforeValidator(_text),
-        Field(validation_alias=AliasChoices("blueprintIdentifier", "blueprint", "blueprintId")),
-    ] = None
-    entity: Annotated[
-        str | None,
-        BeforeValidator(_text),
-        Field(validation_alias=AliasChoices("entityIdentifier", "entity", "entityId")),
-    ] = None
+    blueprintIdentifier: _Text = None  # noqa: N815
+    blueprint: _Text = None
+    blueprintId: _Text = None  # noqa: N815
+    entityIdentifier: _Text = None  # noqa: N815
+    entity: _Text = None
+    entityId: _Text = None  # noqa: N815
     propertyIdentifier: _Text = None  # noqa: N815
     runId: _Text = None  # noqa: N815
 
@@ -128,13 +127,14 @@ def parse_event(signed: Signed) -> CatalogChange:
     body = _load(signed.body)
     if not isinstance(body, dict):
         raise UnreadableChange("the body is not a JSON object")
-    raw, prefix = _unwrap(body)
+    found = _unwrap(body)
     try:
-        event = Event.model_validate(raw)
+        event = Event.model_validate(found.event)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise UnreadableChange(first["msg"], ".".join(map(str, (*prefix, *first["loc"])))) from None
-    return _change(event, body, signed.at, prefix)
+        raise UnreadableChange(first["msg"], ".".join(map(str, (*found.path, *first["loc"])))) from None
+    run_id = _run_id(event, found.envelope) or _text(_get(body, "context", "runId"))
+    return _change(event, found, signed.at, run_id)
 
 
 def _load(body: bytes) -> Any:
@@ -151,32 +151,39 @@ def _load(body: bytes) -> Any:
         raise UnreadableChange(f"the body is not JSON: {reason}") from None
 
 
-def _unwrap(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """Return the event inside the body, and the path to it."""
+@dataclass(frozen=True, slots=True)
+class _Unwrapped:
+    """An event, the envelope around it (or itself), and the path to it."""
+
+    event: Mapping[str, Any]
+    envelope: Mapping[str, Any]
+    path: tuple[str, ...] = ()
+
+
+def _unwrap(body: Mapping[str, Any]) -> _Unwrapped:
     event = body.get("event")
     if isinstance(event, dict) and ("diff" in event or "context" in event):
-        return event, ("event",)
-    inner: Any = body
-    for name in ("context", "nodeConfig", "body"):
-        inner = inner.get(name) if isinstance(inner, dict) else None
+        return _Unwrapped(event, body, ("event",))
+    inner = _get(body, *AGENTS_BODY)
     if isinstance(inner, dict) and "diff" not in body:
-        event, path = _unwrap(inner)
-        return event, ("context", "nodeConfig", "body", *path)
-    return body, ()
+        found = _unwrap(inner)
+        return _Unwrapped(found.event, found.envelope, (*AGENTS_BODY, *found.path))
+    return _Unwrapped(body, body)
 
 
-def _change(
-    event: Event, body: Mapping[str, Any], signed_at: datetime, prefix: tuple[str, ...]
-) -> CatalogChange:
+def _change(event: Event, found: _Unwrapped, signed_at: datetime, run_id: str | None) -> CatalogChange:
     resource = event.resourceType or ENTITY
     newest = event.diff and (event.diff.after or event.diff.before)
-    blueprint = event.context.blueprint or _text(newest and (newest.model_extra or {}).get("blueprint")) or ""
-    entity = event.context.entity or (newest.identifier if newest else "")
+    context = event.context
+    blueprint = context.blueprintIdentifier or context.blueprint or context.blueprintId
+    blueprint = blueprint or _text(newest and (newest.model_extra or {}).get("blueprint")) or ""
+    entity = context.entityIdentifier or context.entity or context.entityId
+    entity = entity or (newest.identifier if newest else "")
     if resource == ENTITY:
         for name, value in (("blueprintIdentifier", blueprint), ("entityIdentifier", entity)):
             if not value:
                 raise UnreadableChange(
-                    "an entity's change must name it", ".".join((*prefix, "context", name))
+                    "an entity's change must name it", ".".join((*found.path, "context", name))
                 )
     happened_at = event.trigger.at or (newest and newest.updatedAt) or signed_at
     before = _snapshot(event.diff.before, blueprint) if event.diff else None
@@ -197,18 +204,24 @@ def _change(
         resource=resource,
         blueprint=blueprint,
         entity=entity,
-        title=(newest and newest.title) or entity,
+        title=((newest and newest.title) or "").strip() or entity,
         teams=newest.team if newest else (),
         before=before,
         after=after,
-        actor=_actor(_get(body, "trigger", "by")) or _actor(event.trigger.by),
+        actor=_actor(_get(found.envelope, "trigger", "by")) or _actor(event.trigger.by),
         origin=event.trigger.origin or "",
         at=happened_at if happened_at < signed_at + CLOCKS_MAY_DIFFER else signed_at,
         timer=timer,
-        run_id=_text(_get(body, "run", "id"))
-        or _text(_get(body, "nodeRun", "identifier"))
+        run_id=run_id,
+    )
+
+
+def _run_id(event: Event, envelope: Mapping[str, Any]) -> str | None:
+    return (
+        _text(_get(envelope, "run", "id"))
+        or _text(_get(envelope, "nodeRun", "identifier"))
         or event.context.runId
-        or _text(_get(event.trigger.by, "runId")),
+        or _text(_get(event.trigger.by, "runId"))
     )
 
 

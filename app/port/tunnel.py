@@ -21,6 +21,7 @@ import sseclient
 import urllib3
 from pysmee.pysmee import decode_data
 
+from app.alerts.notification import one_line
 from app.errors import ListenerError
 
 SMEE_SERVER = "https://smee.io"
@@ -82,7 +83,7 @@ def new_channel(server: str = SMEE_SERVER) -> str:
         if answer.has_redirect_location:
             return str(answer.url.join(answer.headers["location"]))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ListenerError(f"no new channel from {url}: {_one_line(str(error))}") from None
+        raise ListenerError(f"no new channel from {url}: {one_line(str(error), MAX_SHOWN_CHARS)}") from None
     raise ListenerError(f"no new channel from {url}: it answered {answer.status_code}. Is it a smee server?")
 
 
@@ -97,19 +98,19 @@ def run_tunnel(
 ) -> None:
     """Forward what arrives at a smee channel, until `stop` is set or Ctrl-C is pressed.
 
-    A change is posted once: whatever the answer, the next one follows.
+    A change is posted once: whatever the answer, the next one follows. What waits when it ends is lost.
 
     Args:
         source: The channel's URL.
         target: The listener's URL, ``http://localhost:8080/api/slack``.
-        say: Called in this thread with one line for each change that was forwarded, and for what else a person
-            must know.
+        say: Called in this thread with one line for each change that was forwarded, and for each time that
+            the stream begins or ends.
         stop: Ends the tunnel within a moment; it is set when the tunnel has ended.
         post_limit: How long the listener may take to answer, in seconds.
         silence: After how many seconds without even a ping the stream counts as dead.
 
     Raises:
-        ListenerError: One of the URLs is none.
+        ListenerError: One of the URLs is none, or the tunnel itself is at fault.
         KeyboardInterrupt: Ctrl-C was pressed.
     """
     _check(source)
@@ -231,11 +232,9 @@ def _post(client: httpx.Client, target: str, data: str) -> str:
     except (ValueError, KeyError, TypeError, RecursionError, httpx.LocalProtocolError):
         return f"left out {entity}: what smee sent is no webhook"
     except httpx.TimeoutException:
-        return f"no answer for {entity} in time: the listener at {target} hangs; this change may be lost"
+        return f"no answer for {entity} in time: the listener at {target} hangs. The change may be lost"
     except httpx.HTTPError:
-        return (
-            f"no answer for {entity}: no listener runs at {target} (python -m app serve); the change is lost"
-        )
+        return f"no answer for {entity}: is the listener running at {target}? The change may be lost"
     return f"{answer.status_code} {entity}{_said(answer)}"
 
 
@@ -263,7 +262,9 @@ def _entity(body: Any) -> str:
         if isinstance(body, dict):
             body = body.get(name) or body
     names = (body.get("entityIdentifier"), body.get("entity")) if isinstance(body, dict) else ()
-    return next((_one_line(name) for name in names if name and isinstance(name, str)), "an event")
+    return next(
+        (one_line(name, MAX_SHOWN_CHARS) for name in names if name and isinstance(name, str)), "an event"
+    )
 
 
 def _said(answer: httpx.Response) -> str:
@@ -272,13 +273,7 @@ def _said(answer: httpx.Response) -> str:
             return f", alerts: {int(answer.json()['alerts'])}"
         except (ValueError, KeyError, TypeError):
             return ""  # it is not our listener
-    return f": {MEANINGS.get(answer.status_code) or _one_line(answer.text)}"
-
-
-def _one_line(text: str) -> str:
-    """Return text from outside on one short line, without characters that a terminal obeys."""
-    printable = "".join(one if one.isprintable() else " " for one in text[:MAX_SHOWN_CHARS])
-    return " ".join(printable.split())
+    return f": {MEANINGS.get(answer.status_code) or one_line(answer.text, MAX_SHOWN_CHARS)}"
 
 
 def _check(url: str) -> None:
@@ -287,4 +282,6 @@ def _check(url: str) -> None:
     except httpx.InvalidURL:
         parsed = httpx.URL()
     if parsed.scheme not in {"http", "https"} or not parsed.host:
-        raise ListenerError(f"not a URL: {_one_line(url)!r}. It must look like {SMEE_SERVER}/…")
+        raise ListenerError(
+            f"not a URL: {one_line(url, MAX_SHOWN_CHARS)!r}. It must look like {SMEE_SERVER}/…"
+        )

@@ -1,0 +1,118 @@
+"""The commands that deal with Port."""
+
+import sys
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from app.cli.base import run
+from app.errors import SettingsError
+from app.port.bootstrap import Plan
+from app.port.bootstrap import bootstrap as carry_out
+from app.port.client import PortClient
+from app.port.refusal import REGIONS
+from app.port.resources import webhook_address
+from app.port.steps import render, render_requests
+from app.port.tunnel import new_channel, run_tunnel
+from app.settings import Settings, load_settings
+
+
+class Region(StrEnum):
+    """Where an organization's data lives."""
+
+    EU = "eu"
+    US = "us"
+
+
+AtRegion = Annotated[Region | None, typer.Option(help="Port's region; wins over PORT_API_URL.")]
+
+
+def open_client(settings: Settings, region: Region | None, *, dry_run: bool = False) -> PortClient:
+    """Return a client for the configured organization.
+
+    Raises:
+        SettingsError: The credentials are not configured.
+    """
+    secret = settings.port_client_secret
+    if settings.port_client_id is None or secret is None:
+        missing = "PORT_CLIENT_ID" if settings.port_client_id is None else "PORT_CLIENT_SECRET"
+        raise SettingsError(f"{missing} is not set: in Port, the menu at your picture, Credentials, has it")
+    return PortClient(
+        REGIONS[region] if region else str(settings.port_api_url),
+        settings.port_client_id,
+        secret.get_secret_value(),
+        clock=lambda: datetime.now(UTC),
+        dry_run=dry_run,
+        progress=lambda line: print(line, file=sys.stderr),
+    )
+
+
+def webhook_url(settings: Settings) -> str:
+    """Return the address that Port is to call.
+
+    Raises:
+        SettingsError: None is configured.
+    """
+    url = settings.webhook_url or settings.smee_url
+    if url is None:
+        raise SettingsError(
+            "WEBHOOK_URL is not set: set it to this listener's public address, or, on your own machine,"
+            " SMEE_URL to a channel (python -m app tunnel --new makes one)"
+        )
+    return webhook_address(str(url), str(settings.smee_url or ""))
+
+
+def bootstrap(
+    region: AtRegion = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the requests, change nothing.")] = False,
+    blueprint: Annotated[
+        list[str] | None,
+        typer.Option(help="Only the automation of this blueprint, which must exist; repeatable."),
+    ] = None,
+    timer: Annotated[
+        list[str] | None, typer.Option(help="Also the automation of this timer property; repeatable.")
+    ] = None,
+    with_changelog_destination: Annotated[
+        bool, typer.Option("--with-changelog-destination", help="For organizations that still have it.")
+    ] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Take away what bootstrap made, and only that.")
+    ] = False,
+) -> None:
+    """Make in Port what the listener needs; of what is there already, change only what differs."""
+    settings = load_settings()
+    plan = Plan(
+        webhook_url(settings),
+        blueprints=tuple(blueprint or ()),
+        timers=tuple(timer or ()),
+        changelog_destination=with_changelog_destination,
+        remove=remove,
+    )
+
+    async def work() -> None:
+        async with open_client(settings, region, dry_run=dry_run) as client:
+            async for step in carry_out(client, plan):
+                print("\n".join(render(step, dry_run=dry_run)), flush=True)
+            if dry_run:
+                print("\n".join(render_requests(client.planned)))
+
+    run(work())
+
+
+def tunnel(
+    new: Annotated[bool, typer.Option("--new", help="Ask smee.io for a new channel first.")] = False,
+    to: Annotated[str, typer.Option(help="The listener's address.")] = "http://127.0.0.1:8080/api/slack",
+) -> None:
+    """Bring what Port sends to a smee channel to the listener on this machine. For development only."""
+    source = new_channel() if new else load_settings().smee_url
+    if source is None:
+        raise SettingsError("SMEE_URL is not set: set it to your channel, or let --new make one")
+    if new:
+        print(f"Your channel, for SMEE_URL in .env: {source}", flush=True)
+    try:
+        run_tunnel(str(source), to, partial(print, flush=True))
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

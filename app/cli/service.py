@@ -1,0 +1,80 @@
+"""The commands that run the service, or talk to a running one."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import httpx
+import typer
+import uvicorn
+
+from app.alerts.notification import one_line
+from app.cli.base import OUT, run
+from app.demo import Shape, change_body, run_demo, signed_headers
+from app.errors import ListenerError
+from app.logs import configure_logging
+from app.main import create_app, load_app
+from app.port.tunnel import MEANINGS
+from app.settings import load_settings
+
+GRACEFUL_SECONDS = 4  # for open requests; the deliveries in flight have their own time after it
+SEND_SECONDS = 10.0
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8080,
+) -> None:
+    """Listen for changes, and deliver alerts."""
+    uvicorn.run(
+        load_app(),
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+    )
+
+
+def demo(
+    changes: Annotated[int, typer.Option(min=1, help="How many changes to send.")] = 5,
+    exit_: Annotated[bool, typer.Option("--exit", help="End when the alerts have arrived.")] = False,
+) -> None:
+    """Show the main job, without any account: a stand-in Port, the real listener, a stand-in Slack."""
+    configure_logging("WARNING", "text")
+    complete = run(run_demo(create_app, count=changes, stay=not exit_, console=OUT))
+    raise typer.Exit(0 if complete else 1)
+
+
+def send(
+    url: Annotated[
+        str, typer.Option(help="The listener's webhook address.")
+    ] = "http://127.0.0.1:8080/api/slack",
+    entity: Annotated[str, typer.Option(help="The entity's identifier.")] = "notification-service-prod",
+    from_: Annotated[str, typer.Option("--from", help="healthStatus before.")] = "Healthy",
+    to: Annotated[str, typer.Option(help="healthStatus after.")] = "Degraded",
+    shape: Annotated[Shape, typer.Option(help="Which of Port's bodies to send.")] = Shape.AUTOMATION,
+) -> None:
+    """Sign one change as Port would, and post it to a running listener."""
+    settings = load_settings()
+    now = datetime.now(UTC)
+    body = change_body(before=from_, after=to, at=now, entity=entity, title=None, shape=shape)
+    headers = signed_headers(body, settings.secrets[0] if settings.secrets else "unsigned", now)
+    print(f"{entity}: {from_} → {to}, as {shape}, {len(body)} bytes, to {url} …")
+    try:
+        answer = httpx.post(url, content=body, headers=headers, timeout=SEND_SECONDS)
+    except httpx.TimeoutException:
+        raise ListenerError(f"no answer from {url} within {SEND_SECONDS:.0f} s") from None
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ListenerError(
+            f"cannot reach {url}: {error}. Is the listener running? (python -m app serve)"
+        ) from None
+    if answer.status_code != httpx.codes.ACCEPTED:
+        raise ListenerError(_explain(answer))
+    receipt = answer.json()
+    print(f"accepted: {receipt['alerts']} alerts, change {receipt['change']}")
+
+
+def _explain(answer: httpx.Response) -> str:
+    meaning = MEANINGS.get(answer.status_code, "that is not an answer of the listener's")
+    return f"refused with {answer.status_code}: {meaning}. Its answer: {one_line(answer.text, 300)}"

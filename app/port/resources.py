@@ -1,0 +1,189 @@
+"""What bootstrap makes in Port, as data: the blueprint, its entity, and the automations.
+
+The blueprint and the entity are those of Port's tutorial of a changelog listener. The automation takes the
+place of the tutorial's `changelogDestination`:
+https://docs.port.io/actions-and-automations/define-automations/
+"""
+
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from app.errors import SettingsError
+
+Json = dict[str, Any]
+
+BLUEPRINT = "deploymentConfig"
+ENTITY = "notification-service-prod"
+WEBHOOK_PATH = "/api/slack"
+SMEE_HOST = "smee.io"
+
+
+def webhook_address(url: str, smee_channel: str | None = None) -> str:
+    """Return the address that Port is to call, from what a user puts into WEBHOOK_URL.
+
+    That is either the listener's public base address, with or without a path before it, or the channel of a
+    webhook proxy. So: a channel stays as it is, whether on smee.io or, on a smee server of one's own, because
+    it is `smee_channel`; everything else gets ``/api/slack``, unless it ends in it already.
+
+    Args:
+        url: WEBHOOK_URL.
+        smee_channel: SMEE_URL, if it is set.
+
+    Raises:
+        SettingsError: It is not a URL.
+    """
+    parts = urlsplit(url.strip())
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise SettingsError(
+            "WEBHOOK_URL must be the listener's public address (https://listener.example.com) or a channel of"
+            " https://smee.io"
+        )
+    path = parts.path.rstrip("/")
+    is_channel = parts.hostname == SMEE_HOST and path
+    if is_channel or (smee_channel and url.strip().rstrip("/") == smee_channel.strip().rstrip("/")):
+        return urlunsplit(parts._replace(path=path))
+    if not path.endswith(WEBHOOK_PATH):
+        path += WEBHOOK_PATH
+    return urlunsplit(parts._replace(path=path))
+
+
+def blueprint() -> Json:
+    """Return the blueprint `deploymentConfig`.
+
+    Its form: https://docs.port.io/build-your-software-catalog/customize-integrations/configure-data-model/setup-blueprint/
+    """
+    return {
+        "identifier": BLUEPRINT,
+        "title": "Deployment Config",
+        "icon": "Microservice",
+        "schema": {
+            "properties": {
+                "healthStatus": {
+                    "type": "string",
+                    "title": "Health Status",
+                    "enum": ["Healthy", "Degraded", "Crashed", "Restarting"],
+                    "enumColors": {
+                        "Healthy": "green",
+                        "Degraded": "orange",
+                        "Crashed": "red",
+                        "Restarting": "yellow",
+                    },
+                    "default": "Healthy",
+                },
+                "cpuUtil": {"type": "number", "title": "CPU Utilization"},
+                "memoryUtil": {"type": "number", "title": "Memory Utilization"},
+                "newRelicUrl": {
+                    "type": "string",
+                    "format": "url",
+                    "title": "New Relic",
+                    "description": "Link to the service's dashboard in New Relic",
+                    "default": "https://newrelic.com",
+                },
+                "sentryUrl": {
+                    "type": "string",
+                    "format": "url",
+                    "title": "Sentry URL",
+                    "description": "Link to the service's dashboard in Sentry",
+                    "default": "https://sentry.io/",
+                },
+                "prometheusUrl": {
+                    "type": "string",
+                    "format": "url",
+                    "title": "Prometheus URL",
+                    "default": "https://prometheus.io",
+                },
+                "locked": {
+                    "type": "boolean",
+                    "title": "Locked",
+                    "icon": "Lock",
+                    "description": "Whether deployments are locked for this configuration",
+                    "default": False,
+                },
+            },
+            "required": [],
+        },
+    }
+
+
+def changelog_destination(webhook_url: str) -> Json:
+    """Return the field of a blueprint that sends its changes to `webhook_url`: the way before automations.
+
+    It cannot be cleared again with null or {}.
+    """
+    return {"changelogDestination": {"type": "WEBHOOK", "url": webhook_url}}
+
+
+def entity() -> Json:
+    """Return the entity `notification-service-prod` of the blueprint."""
+    return {
+        "identifier": ENTITY,
+        "title": "Notification Service Production",
+        "properties": {
+            "healthStatus": "Healthy",
+            "cpuUtil": 25,
+            "memoryUtil": 30,
+            "newRelicUrl": "https://newrelic.com",
+            "sentryUrl": "https://sentry.io/",
+            "prometheusUrl": "https://prometheus.io",
+            "locked": False,
+        },
+    }
+
+
+def automation(blueprint: str, webhook_url: str) -> Json:
+    """Return the automation that forwards every change of a blueprint's entities.
+
+    Its form: https://docs.port.io/actions-and-automations/define-automations/setup-action
+
+    Args:
+        blueprint: The blueprint's identifier.
+        webhook_url: The address to call, as `webhook_address` gives it.
+    """
+    return _forward(
+        f"{_for_action(blueprint)}_change_listener",
+        f"Forward {blueprint} changes",
+        {"type": "ANY_ENTITY_CHANGE", "blueprintIdentifier": blueprint},
+        webhook_url,
+    )
+
+
+def timer_automation(blueprint: str, property_: str, webhook_url: str) -> Json:
+    """Return the automation that tells when a timer of an entity has run out.
+
+    Timers are no changes: https://docs.port.io/actions-and-automations/define-automations/setup-trigger
+
+    Args:
+        blueprint: The blueprint's identifier.
+        property_: The identifier of its property of the format ``timer``.
+        webhook_url: The address to call, as `webhook_address` gives it.
+    """
+    # A dot can stand in a blueprint's identifier but not in a property's, so no two pairs give one name.
+    return _forward(
+        f"{_for_action(blueprint)}.{_for_action(property_)}_timer_listener",
+        f"Forward the timer {property_} of {blueprint}",
+        {"type": "TIMER_PROPERTY_EXPIRED", "blueprintIdentifier": blueprint, "propertyIdentifier": property_},
+        webhook_url,
+    )
+
+
+def _forward(identifier: str, title: str, event: Json, webhook_url: str) -> Json:
+    return {
+        "identifier": identifier,
+        "title": title,
+        "trigger": {"type": "automation", "event": event},
+        "invocationMethod": {
+            "type": "WEBHOOK",
+            "url": webhook_url,
+            "method": "POST",
+            "agent": False,
+            "synchronized": True,
+            "headers": {"Content-Type": "application/json", "RUN_ID": "{{ .run.id }}"},
+            "body": {"event": "{{ .event }}", "trigger": "{{ .trigger }}", "run": "{{ .run }}"},
+        },
+        "publish": True,
+    }
+
+
+def _for_action(identifier: str) -> str:
+    # A blueprint's identifier may have slashes, an action's may not.
+    return identifier.replace("/", "=2F").replace("\\", "=5C")

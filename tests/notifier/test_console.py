@@ -1,0 +1,104 @@
+"""Alerts on the terminal."""
+
+from datetime import UTC, datetime
+from io import StringIO
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console, RenderableType
+
+from app.alerts.incident import Step
+from app.alerts.notification import Link, Notification, ValueChange
+from app.notifier.console import ConsoleNotifier, draw
+from app.notifier.slack import payload
+
+APP = "https://app.port.io"
+
+
+def notification(**facts: Any) -> Notification:
+    """Return a notification that differs from the usual one in `facts`."""
+    usual: dict[str, Any] = {
+        "step": Step.OPENED,
+        "rule": "health",
+        "blueprint": "deploymentConfig",
+        "entity": "checkout-prod",
+        "title": "Checkout",
+        "change": ValueChange(name="healthStatus", before="Healthy", after="Degraded"),
+        "links": (
+            Link(name="newRelicUrl", url="https://newrelic.com"),
+            Link(name="r&d", url="https://example.com"),
+        ),
+        "actor": "ada@example.com",
+        "at": datetime(2026, 6, 9, 12, 28, 20, tzinfo=UTC),
+    }
+    return Notification(**(usual | facts))
+
+
+def terminal(*, colours: bool = False) -> tuple[Console, StringIO]:
+    """Return a console, and what it writes to."""
+    written = StringIO()
+    console = Console(
+        file=written, width=120, force_terminal=colours, color_system="truecolor" if colours else None
+    )
+    return console, written
+
+
+def printed(what: RenderableType) -> str:
+    """Return what a terminal shows, without the panel's frame."""
+    console, written = terminal()
+    console.print(what)
+    lines = written.getvalue().splitlines()[1:-1]
+    return "\n".join(line.strip("│ ") for line in lines)
+
+
+def test_an_alert_reads_as_in_slack() -> None:
+    """Marks, words, the date's own text and the buttons' labels are there; markup and addresses are not."""
+    assert printed(draw(payload(notification(), APP))).splitlines() == [
+        "Checkout",
+        "healthStatus: 🟢 Healthy → 🟠 Degraded",
+        "By ada@example.com  |  2026-06-09 12:28:20 UTC  |  deploymentConfig checkout-prod",
+        "[ New Relic ]  [ R&d ]",
+    ]
+
+
+def test_slacks_escapes_are_undone() -> None:
+    """What the catalog says is shown as it says it, once."""
+    shown = printed(draw(payload(notification(title="<b> & &lt; <!channel>"), APP)))
+    assert shown.splitlines()[0] == "<b> & &lt; <!channel>"
+
+
+def test_marked_text_is_bold() -> None:
+    """Slack's stars become the terminal's bold."""
+    console, written = terminal(colours=True)
+    console.print(draw(payload(notification(), APP)))
+    assert "\x1b[1mDegraded\x1b[0m" in written.getvalue()
+
+
+def test_a_message_of_text_alone() -> None:
+    """A message without blocks shows its text."""
+    assert printed(draw({"text": "*Crashed* & gone: `checkout`"})) == "Crashed & gone: checkout"
+
+
+def test_richs_own_markup_means_nothing() -> None:
+    """Square brackets and emoji names in a title are text."""
+    shown = printed(draw(payload(notification(title="[red]x[/red] :rocket: [/]"), APP)))
+    assert shown.splitlines()[0] == "[red]x[/red] :rocket: [/]"
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+@settings(max_examples=50, deadline=None)
+def test_no_value_reaches_the_terminal_as_a_command(title: str, value: str) -> None:
+    """Whatever the catalog says, nothing but printable lines is written."""
+    told = notification(title=f"\x1b]0;{title}\x07", change=ValueChange(name=title, after=f"\x9b2J{value}"))
+    shown = printed(draw(payload(told, APP)))
+    assert not any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in shown.replace("\n", ""))
+
+
+async def test_the_notifier_prints() -> None:
+    """It delivers to the console that it was given, and there is nothing to let go of."""
+    console, written = terminal()
+    notifier = ConsoleNotifier(APP, console)
+    assert await notifier.send(notification()) == "printed"
+    await notifier.close()
+    assert "Checkout" in written.getvalue()
