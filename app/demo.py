@@ -170,6 +170,8 @@ class StandInSlack:
             answer = self.answers.popleft()
             response: Response = answer if isinstance(answer, Response) else await answer()
             return response
+        if not (message.get("text") or message.get("blocks")):
+            return PlainTextResponse("no_text", 400)
         self.received.append((time.monotonic(), message))
         self.on_message(message)
         return PlainTextResponse("ok")

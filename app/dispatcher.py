@@ -2,18 +2,21 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 
+from app.alerts.notification import Notification
 from app.alerts.retry import Outcome, next_attempt
 from app.errors import DeliveryFailed, Scope, StoreUnavailable
 from app.notifier.base import SEND_TIMEOUT, Notifier
 from app.store.base import Attempt, Claim, Store
 
 log = structlog.get_logger(__name__)
+
+Prepare = Callable[[Claim], Awaitable[tuple[Notification, Mapping[str, Any]]]]
 
 LEASE = timedelta(seconds=30)
 POLL_SECONDS = 1.0  # how late we notice what another process has stored
@@ -28,7 +31,7 @@ class Dispatcher:
     Args:
         store: What is to be delivered.
         notifiers: The destinations by name.
-        pause: How long a lane rests after each message that was sent.
+        prepare: Gives what to say, with the rule's own message as it is now, and Port's own event.
         clock: Gives the time, UTC.
         jitter: Gives random numbers from -1 to 1.
         new_token: Gives strings that no other dispatcher has.
@@ -39,14 +42,14 @@ class Dispatcher:
         store: Store,
         notifiers: Mapping[str, Notifier],
         *,
-        pause: timedelta,
+        prepare: Prepare,
         clock: Callable[[], datetime],
         jitter: Callable[[], float],
         new_token: Callable[[], str],
     ) -> None:
         self._store = store
-        self._notifiers = notifiers
-        self._pause = pause
+        self.notifiers = notifiers
+        self._prepare = prepare
         self._clock = clock
         self._jitter = jitter
         self._new_token = new_token
@@ -124,7 +127,10 @@ class Dispatcher:
         started_at = self._clock()
         try:
             async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
-                detail = await self._notifier(claim).send(claim.notification)
+                notification, event = await self._prepare(claim)
+                detail = await self._notifier(claim).send(
+                    notification, delivery_id=f"{claim.change_key[:16]}-{claim.delivery_id}", event=event
+                )
         except DeliveryFailed as error:
             failure = error
         except TimeoutError:
@@ -135,14 +141,18 @@ class Dispatcher:
             failure = DeliveryFailed(f"a fault in this program: {type(error).__name__}", scope)
         else:
             ended_at = self._clock()
-            return Attempt(Outcome.DELIVERED, detail, started_at, ended_at, ended_at + self._pause)
+            return Attempt(Outcome.DELIVERED, detail, started_at, ended_at, ended_at + self._pause(claim))
         return self._failed(claim, failure, started_at)
 
     def _notifier(self, claim: Claim) -> Notifier:
-        notifier = self._notifiers.get(claim.destination)
+        notifier = self.notifiers.get(claim.destination)
         if notifier is None:
             raise DeliveryFailed(f"there is no destination {claim.destination!r} any more", Scope.DESTINATION)
         return notifier
+
+    def _pause(self, claim: Claim) -> timedelta:
+        notifier = self.notifiers.get(claim.destination)
+        return notifier.pause if notifier else timedelta(0)
 
     def _failed(self, claim: Claim, failure: DeliveryFailed, started_at: datetime) -> Attempt:
         ended_at = self._clock()
@@ -155,7 +165,7 @@ class Dispatcher:
             jitter=self._jitter(),
         )
         failures = claim.failures + (failure.retry_after is None) if failure.scope is Scope.TRANSIENT else 0
-        at = max(following.at, ended_at + self._pause)
+        at = max(following.at, ended_at + self._pause(claim))
         return Attempt(following.outcome, following.reason, started_at, ended_at, at, failures)
 
     async def _record(self, claim: Claim, attempt: Attempt) -> bool:

@@ -1,13 +1,17 @@
 """The use case: a request's bytes in, a stored change out."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import partial
+from typing import Any
+from zlib import crc32
 
 import structlog
 
-from app.alerts.rules import Rule, decide, match
+from app.alerts.change import CatalogChange
+from app.alerts.decide import Decision, EntityState, Hit, Match, Route, decide, match
+from app.alerts.rules import RuleSet
+from app.alerts.send import ByPort, ByTemplate, PortLookup, route
 from app.errors import SignatureRejected, UnreadableChange
 from app.port.events import parse_event
 from app.port.signature import Signed, verify
@@ -15,25 +19,59 @@ from app.store.base import Accepted, Incoming, Store
 
 log = structlog.get_logger(__name__)
 
+Evaluate = Callable[[Sequence[str], bytes], Awaitable[Mapping[str, Any]]]
+"""Runs jq programs on the event in a body; gives what each came to, without those that failed."""
+LookUp = Callable[[CatalogChange, PortLookup], Awaitable[str | None]]
+"""Asks Port for a destination's name; None if it has none, or does not answer in time."""
+
 
 @dataclass(frozen=True, slots=True)
+class Lanes:
+    """Where the alerts for a destination wait.
+
+    Attributes:
+        name: The lane's name, shared by destinations that are the same channel.
+        number: How many lanes there are, by hash of the entity.
+    """
+
+    name: str
+    number: int = 1
+
+    def of(self, entity: str) -> str:
+        """Return the lane for an entity's alerts."""
+        return self.name if self.number == 1 else f"{self.name}/{crc32(entity.encode()) % self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rulebook:
+    """The rules in force, and the lanes of the destinations that they may name."""
+
+    rules: RuleSet
+    lanes: Mapping[str, Lanes]
+
+
+@dataclass(slots=True)
 class Listener:
     """Receives changes.
 
     Attributes:
         store: Where they are kept.
-        rules: What decides whether they matter.
+        book: What decides whether they matter; may be replaced at any time.
         secrets: The client secrets that Port may sign with; none: nothing is verified.
         tolerance: How old a signature may be.
         clock: Gives the time, UTC.
+        evaluate: Runs jq programs.
+        look_up: Asks Port.
         wake: Called when there is something new to deliver.
     """
 
     store: Store
-    rules: Sequence[Rule]
+    book: Rulebook
     secrets: Sequence[str]
     tolerance: timedelta
     clock: Callable[[], datetime]
+    evaluate: Evaluate
+    look_up: LookUp
     wake: Callable[[], None]
 
     async def receive(self, body: bytes, headers: Mapping[str, str]) -> Accepted:
@@ -75,9 +113,13 @@ class Listener:
             StoreUnavailable: It could not be stored.
         """
         change = parse_event(signed)
-        matched = match(self.rules, change)
-        incoming = Incoming(change, signed.body, self.clock(), partial(decide, matched))
-        (accepted,) = await self.store.accept([incoming])
+        matched = await match_and_route(change, signed.body, self.book, self.evaluate, self.look_up)
+        now = self.clock()
+
+        def decided(state: EntityState) -> Decision:
+            return decide(matched, state, now)
+
+        (accepted,) = await self.store.accept([Incoming(change, signed.body, now, decided)])
         if accepted.alerts and not accepted.duplicate:
             self.wake()
         log.info(
@@ -92,3 +134,37 @@ class Listener:
             reason=matched.reason,
         )
         return accepted
+
+
+async def match_and_route(
+    change: CatalogChange, body: bytes, book: Rulebook, evaluate: Evaluate, look_up: LookUp
+) -> Match:
+    """Return which rules a change matches, and where their alerts would go.
+
+    Args:
+        change: The change.
+        body: The body that it was read from.
+        book: The rules.
+        evaluate: Runs jq programs.
+        look_up: Asks Port.
+    """
+    programs = book.rules.programs(change.blueprint)
+    results = await evaluate(programs, body) if programs else {}
+    matched = match(book.rules, change, results)
+    hits = [
+        replace(hit, routes=await _routes(hit, change, body, book, evaluate, look_up)) for hit in matched.hits
+    ]
+    return replace(matched, hits=tuple(hits))
+
+
+async def _routes(
+    hit: Hit, change: CatalogChange, body: bytes, book: Rulebook, evaluate: Evaluate, look_up: LookUp
+) -> tuple[Route, ...]:
+    found: dict[int, object] = {}
+    for place, target in enumerate(hit.rule.send):
+        if isinstance(target, ByTemplate):
+            found[place] = (await evaluate([target.program], body)).get(target.program)
+        elif isinstance(target, ByPort):
+            found[place] = await look_up(change, target.port)
+    names = route(hit.rule.send, change, found, book.lanes.__contains__)
+    return tuple(Route(name, book.lanes[name].of(change.entity)) for name in names)

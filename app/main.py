@@ -13,7 +13,7 @@ from app import __doc__ as description
 from app.api import health, slack
 from app.errors import ListenerError, SignatureRejected, StoreUnavailable, UnreadableChange
 from app.logs import configure_logging
-from app.runtime import Runtime, open_runtime, prepare_store
+from app.runtime import Runtime, open_runtime, prepare_store, read_rules, secrets_of
 from app.settings import Settings, load_settings
 
 RETRY_AFTER_SECONDS = 5
@@ -25,7 +25,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with open_runtime(settings) as runtime:
-            yield {"listener": runtime.listener, "readiness": lambda: _what_is_wrong(runtime)}
+            yield {"listener": runtime.listener, "readiness": lambda: _readiness(runtime)}
 
     app = FastAPI(
         title="Port changelog listener",
@@ -42,7 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-async def _what_is_wrong(runtime: Runtime) -> list[str]:
+async def _readiness(runtime: Runtime) -> health.Health:
     reasons = []
     try:
         await runtime.store.check(datetime.now(UTC))
@@ -50,7 +50,8 @@ async def _what_is_wrong(runtime: Runtime) -> list[str]:
         reasons.append(f"the store cannot write: {error}")
     if stale := runtime.dispatcher.stale():
         reasons.append(stale)
-    return reasons
+    warnings = [f"the rules file is refused: {runtime.rules_problem}"] if runtime.rules_problem else []
+    return health.Health(status="unavailable" if reasons else "ok", reasons=reasons, warnings=warnings)
 
 
 def _unauthorized(_: Request, __: Exception) -> Response:
@@ -80,7 +81,9 @@ def load_app() -> FastAPI:
     """
     try:
         settings = load_settings()
-        configure_logging(settings.log_level, settings.log_format, settings.hidden)
+        rules = read_rules(settings)
+        hidden = settings.hidden + secrets_of(rules)
+        configure_logging(settings.log_level, settings.log_format, hidden)
         prepare_store(settings)
     except ListenerError as error:
         raise SystemExit(f"Cannot start:\n{error}") from None

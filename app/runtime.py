@@ -3,22 +3,48 @@
 import asyncio
 import random
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+import signal
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import structlog
+from pydantic import SecretStr
+from watchfiles import awatch
 
-from app.alerts.rules import BUILT_IN, DEFAULT_DESTINATION
+from app.alerts.change import CatalogChange
+from app.alerts.notification import Notification
+from app.alerts.rules import BUILT_IN, RuleSet
+from app.alerts.rules_file import (
+    ConsoleDestination,
+    Destination,
+    HttpDestination,
+    PortActionDestination,
+    Rules,
+    RulesFile,
+    SlackDestination,
+    load_rules,
+)
+from app.alerts.send import DEFAULT_DESTINATION, PortLookup
 from app.dispatcher import Dispatcher
-from app.errors import StoreUnavailable
-from app.listener import Listener
+from app.errors import ListenerError, SettingsError, StoreUnavailable
+from app.expressions import Expressions
+from app.jq import Jq
+from app.jq import check as check_jq
+from app.listener import Lanes, Listener, Rulebook
 from app.notifier.base import Notifier
 from app.notifier.console import ConsoleNotifier
+from app.notifier.http import HttpNotifier
+from app.notifier.port_action import PortActionNotifier
 from app.notifier.slack import SlackNotifier
-from app.settings import Settings
-from app.store.base import Store
+from app.port.client import PortClient
+from app.port.events import bare_event
+from app.port.lookup import Lookup
+from app.settings import Settings, environment
+from app.store.base import Claim, Store
 from app.store.schema import prepare
 from app.store.sqlite import SQLiteStore
 
@@ -29,13 +55,36 @@ PRUNE_EVERY = timedelta(hours=1)
 PRUNE_AT_ONCE = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Runtime:
-    """The running parts."""
+def now() -> datetime:
+    """Return the time, UTC."""
+    return datetime.now(UTC)
 
-    store: Store
-    listener: Listener
-    dispatcher: Dispatcher
+
+def read_rules(settings: Settings) -> Rules:
+    """Read the configured rules file; without one the built-in rule holds.
+
+    Raises:
+        RulesError: Something is wrong with it.
+        SettingsError: It cannot be read.
+    """
+    if settings.rules_file is None:
+        return Rules(RulesFile(version=1, destinations={}, rules=(BUILT_IN,)))
+    return read_rules_file(settings.rules_file)
+
+
+def read_rules_file(file: Path) -> Rules:
+    """Read a rules file.
+
+    Raises:
+        RulesError: Something is wrong with it.
+        SettingsError: It cannot be read.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise SettingsError(f"the rules file {file} cannot be read: {reason}") from None
+    return load_rules(text, environment(), name=str(file), check_jq=check_jq)
 
 
 def prepare_store(settings: Settings) -> None:
@@ -61,6 +110,120 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
         await store.close()
 
 
+def make_rulebook(file: RulesFile) -> Rulebook:
+    """Return the rules of a file, and the lanes of its destinations: one for each Slack channel."""
+    channels: dict[str, str] = {}
+    lanes = {DEFAULT_DESTINATION: Lanes(DEFAULT_DESTINATION)}
+    for name, destination in file.destinations.items():
+        if isinstance(destination, SlackDestination):
+            lanes[name] = Lanes(channels.setdefault(destination.webhook_url.get_secret_value(), name))
+        else:
+            lanes[name] = Lanes(name, destination.lanes if isinstance(destination, HttpDestination) else 1)
+    return Rulebook(RuleSet(file.rules), lanes)
+
+
+@dataclass(slots=True)
+class Runtime:
+    """The running parts.
+
+    Attributes:
+        settings: The configuration.
+        store: The outbox.
+        listener: Takes changes.
+        dispatcher: Delivers alerts.
+        expressions: Runs users' jq.
+        port: Port's API, if its credentials are configured.
+        rules_problem: Why the rules file was not taken when it was read last; None if it was.
+    """
+
+    settings: Settings
+    store: Store
+    listener: Listener
+    dispatcher: Dispatcher
+    expressions: Expressions
+    port: PortClient | None
+    rules_problem: str | None = None
+    _replaced: list[Notifier] = field(default_factory=list)
+
+    def reload(self) -> None:
+        """Read the rules file again; one that cannot be used is said, and the rules stay as they are."""
+        try:
+            rules = read_rules(self.settings)
+            notifiers = self.make_notifiers(rules.file)
+        except ListenerError as error:
+            self.rules_problem = str(error)
+            log.error("rules refused, the old ones stay", reason=str(error))
+            return
+        self.rules_problem = None
+        self._replaced += self.dispatcher.notifiers.values()  # they may be sending: closed at the end
+        self.dispatcher.notifiers = notifiers
+        self.listener.book = make_rulebook(rules.file)
+        self.dispatcher.wake()
+        log.info("rules loaded", rules=len(rules.file.rules), destinations=len(notifiers))
+
+    def make_notifiers(self, file: RulesFile) -> dict[str, Notifier]:
+        """Return a notifier for each destination.
+
+        Raises:
+            SettingsError: One cannot be used as it is configured.
+        """
+        notifiers = {DEFAULT_DESTINATION: self._default_notifier()}
+        for name, destination in file.destinations.items():
+            notifiers[name] = self._notifier(name, destination)
+        return notifiers
+
+    def _default_notifier(self) -> Notifier:
+        url = self.settings.slack_webhook_url
+        return self._slack(url.get_secret_value()) if url else ConsoleNotifier(self._app_url)
+
+    @property
+    def _app_url(self) -> str:
+        return str(self.settings.port_app_url)
+
+    def _slack(self, webhook_url: str) -> SlackNotifier:
+        pause = timedelta(seconds=1 / self.settings.slack_messages_per_second)
+        return SlackNotifier(webhook_url, self._app_url, pause)
+
+    def _notifier(self, name: str, destination: Destination) -> Notifier:
+        match destination:
+            case SlackDestination():
+                return self._slack(destination.webhook_url.get_secret_value())
+            case HttpDestination():
+                return HttpNotifier(
+                    method=destination.method,
+                    url=destination.url.get_secret_value(),
+                    headers={key: one.get_secret_value() for key, one in destination.headers.items()},
+                    body=destination.body,
+                    secret=destination.secret.get_secret_value() if destination.secret else None,
+                    allow_private=destination.allow_private,
+                    render=self.expressions.render,
+                    clock=now,
+                )
+            case PortActionDestination():
+                if self.port is None:
+                    raise SettingsError(f"destination {name!r} needs PORT_CLIENT_ID and PORT_CLIENT_SECRET")
+                return PortActionNotifier(
+                    action=destination.action,
+                    inputs=destination.inputs,
+                    start_run=self.port.start_run,
+                    run_url=lambda run: f"{self._app_url.rstrip('/')}/organization/run?runId={run}",
+                    render=self.expressions.render,
+                )
+            case ConsoleDestination():
+                return ConsoleNotifier(self._app_url)
+
+    async def prepare(self, claim: Claim) -> tuple[Notification, Mapping[str, Any]]:
+        """Return what a claimed delivery says, with its rule's message as it is now, and Port's event."""
+        event = bare_event(claim.body)
+        rules = self.listener.book.rules
+        return await self.expressions.with_message(claim.notification, rules, event), event
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+        for notifier in (*self.dispatcher.notifiers.values(), *self._replaced):
+            await notifier.close()
+
+
 @asynccontextmanager
 async def open_runtime(settings: Settings, *, dispatch: bool = True) -> AsyncIterator[Runtime]:
     """Open the store and start the delivery loop; at the end let what is in flight finish, and close.
@@ -71,62 +234,130 @@ async def open_runtime(settings: Settings, *, dispatch: bool = True) -> AsyncIte
 
     Raises:
         StoreUnavailable: The store cannot be opened.
+        RulesError: Something is wrong with the rules file.
+        SettingsError: A destination cannot be used as it is configured.
     """
-    if not settings.secrets:
-        log.warning("ACCEPT_UNSIGNED is on: anybody who can reach this listener can send changes")
-    notifiers: dict[str, Notifier] = {DEFAULT_DESTINATION: _default_notifier(settings)}
-    async with open_store(settings) as store:
-        dispatcher = Dispatcher(
-            store,
-            notifiers,
-            pause=timedelta(seconds=1 / settings.slack_messages_per_second),
-            clock=_now,
-            jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads retries, guards nothing
-            new_token=lambda: secrets.token_hex(8),
-        )
-        listener = Listener(
-            store=store,
-            rules=(BUILT_IN,),
-            secrets=settings.secrets,
-            tolerance=timedelta(seconds=settings.signature_tolerance_seconds),
-            clock=_now,
-            wake=dispatcher.wake,
-        )
+    _say_what_is_unusual(settings)
+    rules = read_rules(settings)
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_store(settings))
+        jq = Jq()
+        stack.push_async_callback(jq.close)
+        runtime = _assemble(settings, rules, store, jq, port := _port_client(settings))
+        if port is not None:
+            stack.push_async_callback(port.close)
+        stack.push_async_callback(runtime.close)
         tasks: list[asyncio.Task[None]] = []
+        stack.enter_context(_reload_on_sighup(runtime))
         if dispatch:
-            await store.probe_held(_now())  # whoever restarts us has perhaps just mended the destination
+            await store.probe_held(now())  # whoever restarts us has perhaps just mended the destination
             tasks = [
-                asyncio.create_task(dispatcher.run()),
+                asyncio.create_task(runtime.dispatcher.run()),
                 asyncio.create_task(_keep_pruned(store, timedelta(days=settings.retention_days))),
             ]
+        if settings.rules_file is not None:
+            tasks.append(asyncio.create_task(_reload_on_change(runtime, settings.rules_file.absolute())))
         try:
-            yield Runtime(store, listener, dispatcher)
+            yield runtime
         finally:
-            await dispatcher.stop(STOP_SECONDS)
+            await runtime.dispatcher.stop(STOP_SECONDS)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for notifier in notifiers.values():
-                await notifier.close()
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+@contextmanager
+def _reload_on_sighup(runtime: Runtime) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_signal_handler(signal.SIGHUP, runtime.reload)
+    except (ValueError, RuntimeError, NotImplementedError, AttributeError):
+        yield  # not the main thread, or Windows: a changed file is noticed all the same
+        return
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
 
 
-def _default_notifier(settings: Settings) -> Notifier:
-    app_url = str(settings.port_app_url)
+async def _reload_on_change(runtime: Runtime, file: Path) -> None:
+    # The folder, because editors and Kubernetes replace the file instead of writing it.
+    last = _content(file)
+    async for _ in awatch(file.parent, debounce=200, step=50, rust_timeout=1000, recursive=False):
+        content = _content(file)
+        if content not in (None, last):  # None: it is just being replaced, and the next event comes
+            last = content
+            runtime.reload()
+
+
+def _content(file: Path) -> bytes | None:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return None
+
+
+def secrets_of(rules: Rules) -> tuple[str, ...]:
+    """Return every text of a rules file that must never be shown."""
+    found = set(rules.hidden)
+    for destination in rules.file.destinations.values():
+        for _, value in destination:
+            values = value.values() if isinstance(value, dict) else (value,)
+            found.update(one.get_secret_value() for one in values if isinstance(one, SecretStr))
+    return tuple(one for one in found if one)
+
+
+def _say_what_is_unusual(settings: Settings) -> None:
+    if not settings.secrets:
+        log.warning("ACCEPT_UNSIGNED is on: anybody who can reach this listener can send changes")
     if settings.slack_webhook_url is None:
-        log.warning("SLACK_WEBHOOK_URL is not set: alerts are printed here and go nowhere else")
-        return ConsoleNotifier(app_url)
-    return SlackNotifier(settings.slack_webhook_url.get_secret_value(), app_url)
+        log.warning("SLACK_WEBHOOK_URL is not set: alerts for the default are printed here")
+
+
+def _port_client(settings: Settings) -> PortClient | None:
+    if settings.port_client_id is None or settings.port_client_secret is None:
+        return None
+    secret = settings.port_client_secret.get_secret_value()
+    return PortClient(str(settings.port_api_url), settings.port_client_id, secret, clock=now)
+
+
+def _assemble(settings: Settings, rules: Rules, store: Store, jq: Jq, port: PortClient | None) -> Runtime:
+    expressions = Expressions(jq)
+
+    async def nobody_to_ask(_: CatalogChange, __: PortLookup) -> None:
+        log.warning("no look-up in Port: PORT_CLIENT_ID is not set; the default hears of it")
+
+    async def prepare_claim(claim: Claim) -> tuple[Notification, Mapping[str, Any]]:
+        return await runtime.prepare(claim)
+
+    dispatcher = Dispatcher(
+        store,
+        {},
+        prepare=prepare_claim,
+        clock=now,
+        jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads retries, guards nothing
+        new_token=lambda: secrets.token_hex(8),
+    )
+    listener = Listener(
+        store=store,
+        book=make_rulebook(rules.file),
+        secrets=settings.secrets,
+        tolerance=timedelta(seconds=settings.signature_tolerance_seconds),
+        clock=now,
+        evaluate=expressions.evaluate,
+        look_up=Lookup(port, now) if port else nobody_to_ask,
+        wake=dispatcher.wake,
+    )
+    runtime = Runtime(settings, store, listener, dispatcher, expressions, port)
+    dispatcher.notifiers = runtime.make_notifiers(rules.file)
+    return runtime
 
 
 async def _keep_pruned(store: Store, retention: timedelta) -> None:
     while True:
         pruned = 0
         with suppress(StoreUnavailable):  # the next round is soon enough
-            pruned = await store.prune(before=_now() - retention, limit=PRUNE_AT_ONCE)
+            pruned = await store.prune(before=now() - retention, limit=PRUNE_AT_ONCE)
         if pruned:
             log.info("pruned", changes=pruned)
             await asyncio.sleep(0.05)  # let the requests through

@@ -1,9 +1,11 @@
 """What can be configured, from the environment and from .env."""
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+from dotenv import dotenv_values
 from pydantic import (
     AnyHttpUrl,
     Field,
@@ -42,6 +44,7 @@ class Settings(BaseSettings):
     smee_url: AnyHttpUrl | None = None
     slack_webhook_url: SecretStr | None = None
     slack_messages_per_second: Annotated[float, Field(gt=0)] = 1.0
+    rules_file: Path | None = None
     database_url: str = f"{SQLITE}data/listener.db"
     retention_days: Annotated[int, Field(gt=0)] = 30
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -95,6 +98,12 @@ class Settings(BaseSettings):
     def database_path(self) -> Path:
         """The SQLite file."""
         return Path(self.database_url.removeprefix(SQLITE))
+
+
+def environment() -> dict[str, str]:
+    """Return what `${NAME}` stands for in a rules file: .env, and the environment, which wins."""
+    given = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+    return given | os.environ
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -173,12 +173,12 @@ async def test_send_to_nobody(run: Run, url: str) -> None:
 
 async def test_deliveries(store: SQLiteStore, run: Run) -> None:
     """`deliveries` shows what stands where, as a table and as JSON, and filters."""
-    assert "0 pending, 0 held, 0 dead, 0 delivered" in (await run("deliveries")).out
+    assert "0 pending, 0 held, 0 dead, 0 delivered, 0 cancelled" in (await run("deliveries")).out
     await store.accept([incoming(entity="checkout\x1b[31m-prod")])
     table = (await run("deliveries")).out
     assert "Healthy →" in table
     assert "\x1b" not in table
-    assert "1 pending, 0 held, 0 dead, 0 delivered" in table
+    assert "1 pending, 0 held, 0 dead, 0 delivered, 0 cancelled" in table
     row = json.loads((await run("deliveries", "--json")).out)
     assert (row["id"], row["state"], row["notification"]["change"]["after"]) == (1, "pending", "Degraded")
     assert "checkout" not in (await run("deliveries", "--state", "dead")).out

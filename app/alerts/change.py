@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+CREATE = "CREATE"
 UPDATE = "UPDATE"
+DELETE = "DELETE"
+TIMER_EXPIRED = "TIMER_EXPIRED"
 ENTITY = "entity"
 
 

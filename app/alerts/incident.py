@@ -12,7 +12,9 @@ class Step(StrEnum):
     CHANGED = "changed"
     RESOLVED = "resolved"
     NOTICED = "noticed"
-    """It moved nothing: it came late, or it resolves what never opened."""
+    """It moved nothing: its rule knows no incidents, it came late, or it resolves what never opened."""
+    REMINDED = "reminded"
+    """Not a change: the incident is still open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Incident:
         opened_at: When it opened, UTC.
         changed_at: When its state last moved, UTC.
         resolved_at: When it ended, UTC; None while it is open.
+        due_at: Before this time, UTC, nobody hears of it, and if it ends before then nobody ever does.
     """
 
     id: str
@@ -38,28 +41,22 @@ class Incident:
     opened_at: datetime
     changed_at: datetime
     resolved_at: datetime | None = None
+    due_at: datetime | None = None
 
 
 def advance(
-    incident: Incident | None, *, candidate: Incident, resolves: bool, late: bool
+    incident: Incident | None, *, candidate: Incident, resolves: bool
 ) -> tuple[Step, Incident | None]:
     """Return what a matching change does to the open incident, and the incident after it.
 
     Args:
         incident: The open incident for this rule and entity, if there is one.
         candidate: The incident that the change would open, with its state and time.
-        resolves: Whether the change fulfils the rule's condition for the end.
-        late: Whether a newer change of the entity was seen already: then nothing moves.
+        resolves: Whether the change ends it; then it opens none either.
     """
-    if late:
-        return Step.NOTICED, incident
-    if resolves:
-        if incident is None:
-            return Step.NOTICED, None
-        ended = replace(
-            incident, state=candidate.state, changed_at=candidate.changed_at, resolved_at=candidate.changed_at
-        )
-        return Step.RESOLVED, ended
     if incident is None:
-        return Step.OPENED, candidate
-    return Step.CHANGED, replace(incident, state=candidate.state, changed_at=candidate.changed_at)
+        return (Step.NOTICED, None) if resolves else (Step.OPENED, candidate)
+    moved = replace(incident, state=candidate.state, changed_at=candidate.changed_at)
+    if resolves:
+        return Step.RESOLVED, replace(moved, resolved_at=candidate.changed_at)
+    return Step.CHANGED, moved

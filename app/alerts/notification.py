@@ -1,17 +1,20 @@
 """The neutral facts of an alert. A notifier renders them; the store keeps them as JSON."""
 
 import re
+from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from app.alerts.change import CatalogChange
+from app.alerts.change import UPDATE, CatalogChange
 from app.alerts.diff import PropertyChange
 from app.alerts.incident import Step
 
 MAX_CHANGES = 50  # more is not read by anybody, and an entity may have thousands of properties
 MAX_LINKS = 5
+Severity = Literal["critical", "warning", "info"]
+
 MAX_TEAMS = 20
 MAX_NAME_CHARS = 500
 MAX_URL_CHARS = 3_000
@@ -38,17 +41,27 @@ class Link(_Frozen):
     url: str
 
 
+class Part(_Frozen):
+    """A piece of a rule's own message: its author's text, or a value that was put into it."""
+
+    text: str
+    literal: bool
+
+
 class Notification(_Frozen):
     """What there is to say about one change that matters.
 
     Attributes:
         step: What the change did to its incident.
         rule: The rule that matched.
+        severity: How bad it is, by the rule.
+        action: What happened to the entity: ``UPDATE``, ``CREATE``, ``DELETE``, ``TIMER_EXPIRED``.
         blueprint: The entity's blueprint.
         entity: The entity's identifier.
         title: The entity's title, or its identifier.
         teams: The owning teams.
-        change: The change that the rule is about.
+        change: The value that the rule is about; None if it is about none.
+        timer: For ``TIMER_EXPIRED``, the property whose timer ran out.
         others: What else changed in the same change, `MAX_CHANGES` at most.
         others_left_out: How many further ones changed.
         links: The entity's URL properties, `MAX_LINKS` at most.
@@ -57,15 +70,19 @@ class Notification(_Frozen):
         at: When it happened.
         opened_at: When the incident opened, if there is one.
         late: A newer change of the entity was seen before this one.
+        message: The rule's own message, as it stands in the rules at the time of sending.
     """
 
     step: Step
     rule: str
+    severity: Severity = "warning"
+    action: str = UPDATE
     blueprint: str
     entity: str
     title: str
     teams: tuple[str, ...] = ()
-    change: ValueChange
+    change: ValueChange | None
+    timer: str | None = None
     others: tuple[ValueChange, ...] = ()
     others_left_out: int = 0
     links: tuple[Link, ...] = ()
@@ -74,29 +91,35 @@ class Notification(_Frozen):
     at: AwareDatetime
     opened_at: AwareDatetime | None = None
     late: bool = False
+    message: tuple[Part, ...] = ()
 
     @classmethod
     def about(
         cls,
         change: CatalogChange,
-        main: PropertyChange,
+        main: PropertyChange | None,
         changes: tuple[PropertyChange, ...],
         *,
         rule: str,
         step: Step,
-        opened_at: Any = None,
+        severity: Severity = "warning",
+        opened_at: datetime | None = None,
         late: bool = False,
     ) -> "Notification":
         """Gather the facts about `change`, where `main` is the one value that `rule` is about."""
-        others = [other for other in changes if other is not main]
+        path = main.path if main else ("",)
+        others = [other for other in changes if other.path[: len(path)] != path]
         return cls(
             step=step,
             rule=rule,
+            severity=severity,
+            action=change.action,
+            timer=change.timer,
             blueprint=change.blueprint,
             entity=change.entity,
             title=_cut(change.title, MAX_NAME_CHARS),
             teams=tuple(_cut(team, MAX_NAME_CHARS) for team in change.teams[:MAX_TEAMS]),
-            change=_value_change(main),
+            change=_value_change(main) if main else None,
             others=tuple(_value_change(other) for other in others[:MAX_CHANGES]),
             others_left_out=max(0, len(others) - MAX_CHANGES),
             links=_links(change),

@@ -1,169 +1,166 @@
-"""Which change matters, and who hears of it.
+"""What a rule is, and how the rules about a change are found."""
 
-Matching needs only the change, so it runs in the request; deciding needs the entity's state, so it runs
-inside the store's transaction. Both are pure.
-"""
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from pydantic import BeforeValidator, Field
 
-from app.alerts.change import ENTITY, UPDATE, CatalogChange
-from app.alerts.diff import PropertyChange, diff
-from app.alerts.incident import Incident, advance
-from app.alerts.notification import Notification, text_of
+from app.alerts.change import DELETE, TIMER_EXPIRED, UPDATE, CatalogChange
+from app.alerts.condition import Condition, Duration, Results, Strict
+from app.alerts.diff import PropertyChange
+from app.alerts.notification import Severity, text_of
+from app.alerts.send import DEFAULT_DESTINATION, Target
 
-DEFAULT_DESTINATION = "default"
+Action = Literal["CREATE", "UPDATE", "DELETE", "TIMER_EXPIRED"]
+GLOB = frozenset("*?[")
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else (value,)
+
+
+class Rule(Strict):
     """Which changes matter, who hears of them, and what ends the trouble.
 
     Attributes:
         name: Unique among the rules.
-        property: The property whose change matters.
-        healthy: The value that ends an incident.
-        action: The action that matters.
-        destination: The name of the destination that hears of it.
+        blueprint: The blueprints' identifiers; `*`, `?` and `[…]` make a pattern.
+        on: The actions that matter.
+        when: What must come true; without it every change of these actions matters.
+        resolve: What ends the incident that a match opens; without it a match opens none.
+        send: Where to, in this order.
+        severity: How bad it is.
+        message: A line of one's own, a template: jq in `{{ }}`.
+        again_after: How often to remind while the incident is open.
     """
 
-    name: str
-    property: str
-    healthy: str
-    action: str = UPDATE
-    destination: str = DEFAULT_DESTINATION
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    blueprint: Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = ("*",)
+    on: Annotated[tuple[Action, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = ("UPDATE",)
+    when: Condition | None = None
+    resolve: Condition | None = None
+    send: Annotated[tuple[Target, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (
+        DEFAULT_DESTINATION,
+    )
+    severity: Severity = "warning"
+    message: str | None = None
+    again_after: Duration | None = None
+
+    @property
+    def has_incident(self) -> bool:
+        """Whether a match opens an incident."""
+        return self.resolve is not None or self.again_after is not None or self.wait is not None
+
+    @property
+    def wait(self) -> timedelta | None:
+        """How long `when` must hold before anybody hears of it."""
+        return self.when.for_ if self.when else None
+
+    def matches(self, change: CatalogChange, results: Results) -> bool:
+        """Tell whether the change is one that the rule is about."""
+        if change.action not in self.on:
+            return False
+        if self.when is None:
+            return True
+        if change.action == TIMER_EXPIRED:  # there is no diff, only the property whose timer ran out
+            return any(
+                leaf.property_ == change.timer or (leaf.jq and leaf.matches(change, results))
+                for leaf in self.when.leaves()
+            )
+        return self.when.matches(change, results)
+
+    def resolves(self, change: CatalogChange, results: Results) -> bool:
+        """Tell whether the change ends an open incident: also when the entity is deleted."""
+        if not self.has_incident:
+            return False
+        if change.action == DELETE:
+            return True
+        if self.resolve is not None and self.resolve.fulfilled(change, results):
+            return True
+        # Whoever waits or reminds must know when there is nothing to wait for any more.
+        ends = self.resolve is None or self.wait is not None
+        return ends and bool(self.when and self.when.is_level and not self.when.fulfilled(change, results))
+
+    def programs(self) -> Iterable[str]:
+        """Return the jq programs of its conditions."""
+        conditions = (condition for condition in (self.when, self.resolve) if condition)
+        return (leaf.jq for condition in conditions for leaf in condition.leaves() if leaf.jq)
+
+    def state(self, change: CatalogChange) -> str:
+        """Return the state that the change leaves the entity in, as far as this rule is concerned."""
+        if change.action != UPDATE or self.when is None:
+            return change.action.lower()
+        main = self.when.main(change)
+        return self.when.state(change) or (text_of(main.after) if main else "matched")
 
 
-BUILT_IN = Rule(name="health", property="healthStatus", healthy="Healthy")
+BUILT_IN = Rule.model_validate(
+    {
+        "name": "health",
+        "when": {"property": "healthStatus"},
+        "resolve": {"property": "healthStatus", "to": "Healthy"},
+    }
+)
 """What holds without a rules file: any UPDATE that changes `healthStatus` alerts the default destination."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A rule that a change matches, and the value that it is about."""
+class RuleSet:
+    """The rules, found by what a change is about, so that a thousand of them cost little more than ten.
 
-    rule: Rule
-    main: PropertyChange
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """What can be said of a change without knowing any state.
-
-    Attributes:
-        change: The change.
-        changes: What changed in it.
-        hits: The rules that match.
-        reason: Why they do, or why none does.
+    Args:
+        rules: The rules, in the order of the file.
     """
 
-    change: CatalogChange
-    changes: tuple[PropertyChange, ...]
-    hits: tuple[Hit, ...]
-    reason: str
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.rules = tuple(rules)
+        self._exact: dict[str, list[int]] = {}
+        self._globs: list[tuple[str, int]] = []
+        self.by_name = {rule.name: rule for rule in self.rules}
+        self._fields: list[frozenset[str] | None] = []
+        for number, rule in enumerate(self.rules):
+            self._fields.append(_watched(rule))
+            for blueprint in dict.fromkeys(rule.blueprint):
+                if GLOB.isdisjoint(blueprint):
+                    self._exact.setdefault(blueprint, []).append(number)
+                else:
+                    self._globs.append((blueprint, number))
 
+    def programs(self, blueprint: str) -> tuple[str, ...]:
+        """Return the jq programs in the conditions about a blueprint, each once."""
+        found = (program for rule in self.about(blueprint) for program in rule.programs())
+        return tuple(dict.fromkeys(found))
 
-@dataclass(frozen=True, slots=True)
-class EntityState:
-    """What the store knows of an entity when a decision is taken.
+    def about(self, blueprint: str) -> tuple[Rule, ...]:
+        """Return the rules about a blueprint, in the order of the file."""
+        return tuple(self.rules[number] for number in self._numbers(blueprint))
 
-    Attributes:
-        last_at: When the newest change of the entity that was seen so far happened; None if none was.
-        incidents: Its open incidents.
-    """
-
-    last_at: datetime | None = None
-    incidents: tuple[Incident, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Alert:
-    """One notification for one destination.
-
-    Attributes:
-        destination: The destination's name.
-        lane: The lane it waits in: the unit of order and of rate.
-        notification: What to say.
-        incident_id: The incident it belongs to, if any.
-    """
-
-    destination: str
-    lane: str
-    notification: Notification
-    incident_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What a change leads to.
-
-    Attributes:
-        reason: Why, also if there is no alert.
-        alerts: What to tell whom.
-        incidents: The incidents that it opened or moved, as they are now.
-    """
-
-    reason: str
-    alerts: tuple[Alert, ...] = ()
-    incidents: tuple[Incident, ...] = field(default=())
-
-
-def match(rules: Sequence[Rule], change: CatalogChange) -> Match:
-    """Return which rules a change matches, and why."""
-    if change.resource != ENTITY:
-        return Match(change, (), (), f"a change of resource type {change.resource!r}, not of an entity")
-    changes = diff(change.before, change.after)
-    hits = []
-    misses = []
-    for rule in rules:
-        main = next((one for one in changes if one.path == ("properties", rule.property)), None)
-        if change.action != rule.action:
-            misses.append(f"rule {rule.name!r} watches {rule.action}, this is {change.action!r}")
-        elif main is None:
-            misses.append(f"rule {rule.name!r}: {rule.property} did not change")
-        else:
-            hits.append(Hit(rule, main))
-    reason = "; ".join([f"rule {hit.rule.name!r} matches" for hit in hits] or misses)
-    return Match(change, changes, tuple(hits), reason)
-
-
-def decide(matched: Match, state: EntityState) -> Decision:
-    """Return what a matched change leads to, given the entity's state.
-
-    A change that is older than the newest one seen still alerts, marked as late, but moves no incident.
-    """
-    change = matched.change
-    late = state.last_at is not None and change.at < state.last_at
-    alerts = []
-    moved = []
-    for hit in matched.hits:
-        now = text_of(hit.main.after)
-        open_incident = next((one for one in state.incidents if one.rule == hit.rule.name), None)
-        candidate = Incident(
-            id=f"{hit.rule.name}-{change.key[:16]}",
-            rule=hit.rule.name,
-            blueprint=change.blueprint,
-            entity=change.entity,
-            state=now,
-            opened_at=change.at,
-            changed_at=change.at,
+    def candidates(self, change: CatalogChange, changes: Iterable[PropertyChange]) -> tuple[Rule, ...]:
+        """Return the rules that a change can possibly match or resolve."""
+        changed = {one.path[1] if len(one.path) > 1 else one.path[0] for one in changes}
+        return tuple(
+            self.rules[number]
+            for number in self._numbers(change.blueprint)
+            if change.action != UPDATE
+            or (fields := self._fields[number]) is None
+            or not fields.isdisjoint(changed)
         )
-        step, incident = advance(
-            open_incident, candidate=candidate, resolves=now == hit.rule.healthy, late=late
-        )
-        if incident is not None and incident is not open_incident:
-            moved.append(incident)
-        notification = Notification.about(
-            change,
-            hit.main,
-            matched.changes,
-            rule=hit.rule.name,
-            step=step,
-            opened_at=incident.opened_at if incident else None,
-            late=late,
-        )
-        destination = hit.rule.destination
-        alerts.append(Alert(destination, destination, notification, incident.id if incident else None))
-    reason = f"{matched.reason} (late: a newer change was seen)" if late and alerts else matched.reason
-    return Decision(reason, tuple(alerts), tuple(moved))
+
+    def _numbers(self, blueprint: str) -> list[int]:
+        found = {number for pattern, number in self._globs if fnmatchcase(blueprint, pattern)}
+        return sorted(found.union(self._exact.get(blueprint, ())))
+
+
+def _watched(rule: Rule) -> frozenset[str] | None:
+    """Return the fields without a change of which an UPDATE says nothing to the rule; None: any may."""
+    conditions = [condition for condition in (rule.when, rule.resolve) if condition]
+    leaves = [leaf for condition in conditions for leaf in condition.leaves()]
+    if rule.when is None or any(leaf.path is None for leaf in leaves):
+        return None
+    fields = set()
+    for leaf in leaves:
+        path = leaf.path or ()
+        # A name with dots may be one property's, or lead into an object.
+        fields |= {leaf.property_, path[1]} if leaf.property_ else {path[-1]}
+    return frozenset(one for one in fields if one)

@@ -8,8 +8,6 @@ from pydantic import BaseModel
 
 router = APIRouter(tags=["Health"])
 
-Readiness = Callable[[], Awaitable[list[str]]]
-
 
 class Health(BaseModel):
     """How the listener is."""
@@ -17,11 +15,16 @@ class Health(BaseModel):
     status: str
     """``ok``, or ``unavailable``."""
     reasons: list[str] = []
-    """What is wrong, if anything."""
+    """What keeps it from working, if anything."""
+    warnings: list[str] = []
+    """What is to be mended, though it works."""
+
+
+Readiness = Callable[[], Awaitable[Health]]
 
 
 def get_readiness(request: Request) -> Readiness:
-    """Return the check that the lifespan opened: it gives what is wrong."""
+    """Return the check that the lifespan opened: it says how the listener is."""
     return cast("Readiness", request.state.readiness)
 
 
@@ -38,8 +41,7 @@ async def healthz() -> Health:
 )
 async def readyz(response: Response, readiness: Annotated[Readiness, Depends(get_readiness)]) -> Health:
     """Prove that the store can write, and that the delivery loop turns."""
-    reasons = await readiness()
-    if reasons:
+    health = await readiness()
+    if health.reasons:
         response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
-        return Health(status="unavailable", reasons=reasons)
-    return Health(status="ok")
+    return health

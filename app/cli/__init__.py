@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import typer
 
-from app.cli import outbox, port, service
+from app.cli import doctor, outbox, port, rules, service
 from app.errors import ListenerError
 
 app = typer.Typer(
@@ -15,8 +15,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (service.serve, service.demo, service.send, port.bootstrap, port.tunnel):
+for command in (service.serve, service.demo, service.send, port.bootstrap, port.tunnel, doctor.doctor):
     app.command()(command)
+app.add_typer(rules.rules_app, name="rules")
 app.add_typer(outbox.deliveries_app, name="deliveries")
 app.add_typer(outbox.quarantine_app, name="quarantine")
 

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from app.alerts.notification import one_line, text_of
+from app.alerts.notification import Notification, one_line, text_of
 from app.cli.base import OUT, AsJson, run
 from app.errors import ListenerError, UnreadableChange
 from app.logs import configure_logging
@@ -21,6 +21,13 @@ from app.store.base import Delivery, Quarantined, State
 
 deliveries_app = typer.Typer(help="What is pending, held, dead or delivered.", invoke_without_command=True)
 quarantine_app = typer.Typer(help="Signed bodies that could not be read.", invoke_without_command=True)
+
+
+def what(said: Notification) -> str:
+    """Return in a few words what an alert is about."""
+    if said.change is None:
+        return said.action.lower().replace("_", " ")
+    return f"{text_of(said.change.before)} → {text_of(said.change.after)}"
 
 
 @deliveries_app.callback()
@@ -52,7 +59,7 @@ def deliveries(
             str(row.id),
             row.state,
             one_line(said.entity),
-            one_line(f"{text_of(said.change.before)} → {text_of(said.change.after)}"),
+            one_line(what(said)),
             row.destination,
             str(row.attempts),
             duration(now - row.created_at),

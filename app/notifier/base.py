@@ -1,8 +1,9 @@
 """What every notifier does, and what several of them need."""
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from app.alerts.notification import Notification
@@ -15,10 +16,21 @@ NEUTRAL_MARK = "⚪"
 
 
 class Notifier(Protocol):
-    """Delivers to one destination."""
+    """Delivers to one destination.
 
-    async def send(self, notification: Notification) -> str:
+    Attributes:
+        pause: How long its lanes rest after each message.
+    """
+
+    pause: timedelta
+
+    async def send(self, notification: Notification, *, delivery_id: str, event: Mapping[str, Any]) -> str:
         """Deliver, and return what the destination answered, for a person.
+
+        Args:
+            notification: What to say.
+            delivery_id: The same for every try of the same delivery, and for no other.
+            event: Port's own event.
 
         Raises:
             DeliveryFailed: The destination did not take it.

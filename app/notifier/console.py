@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -52,11 +53,13 @@ class ConsoleNotifier:
         console: Where to print; standard output unless given.
     """
 
+    pause = timedelta(0)
+
     def __init__(self, app_url: str, console: Console | None = None) -> None:
         self._app_url = app_url
         self._console = console or Console()
 
-    async def send(self, notification: Notification) -> str:
+    async def send(self, notification: Notification, *, delivery_id: str, event: Mapping[str, Any]) -> str:
         """See `Notifier.send`."""
         self._console.print(draw(slack.payload(notification, self._app_url)))
         return "printed"

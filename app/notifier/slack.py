@@ -37,10 +37,15 @@ from app.notifier.base import SEND_TIMEOUT, duration, entity_url, mark, timestam
 MAX_TITLE = 250
 MAX_VALUE = 300
 MAX_NAME = 80
+MAX_MESSAGE = 600
 MAX_OTHERS = 8
 MAX_BUTTON_TEXT = 75
 MAX_TITLE_URL = 1_500
 MAX_ALL_URLS = 2_000
+
+RESOLVED_MARK = "🟢"
+SEVERITY_MARKS = {"critical": "🔴", "warning": "🟠", "info": "⚪"}
+SINCE = {Step.RESOLVED: "Resolved after", Step.CHANGED: "Open for", Step.REMINDED: "Still open after"}
 
 OF_THE_MESSAGE = frozenset(
     {"invalid_payload", "no_text", "too_many_attachments", "invalid_blocks", "invalid_attachments"}
@@ -90,36 +95,81 @@ def _mrkdwn(text: str) -> MarkdownTextObject:
 
 def _text(notification: Notification) -> str:
     value = notification.change
-    now = text_of(value.after)
-    return (
-        f"{mark(now)} {_title(notification)}: {escape(value.name, MAX_NAME)}"
-        f" {escape(text_of(value.before), MAX_VALUE)} → {escape(now, MAX_VALUE)}"
-    )
+    lead = f"{_lead(notification)} {_title(notification)}"
+    if value is None:
+        return f"{lead}: {_happened(notification)}"
+    name, before, now = escape(value.name, MAX_NAME), _shown(value.before), _shown(value.after)
+    if notification.step is Step.REMINDED:
+        return f"{lead}: {name} still {now}"
+    return f"{lead}: {name} {before} → {now}"
+
+
+def _shown(value: Any) -> str:
+    return escape(text_of(value), MAX_VALUE)
 
 
 def _title(notification: Notification) -> str:
     return escape(notification.title, MAX_TITLE) or escape(notification.entity, MAX_TITLE) or "(no name)"
 
 
-def _headline(notification: Notification, app_url: str) -> list[str]:
+def _lead(notification: Notification) -> str:
+    """Return the mark that begins the message: that of a status, else that of the severity."""
     value = notification.change
-    before, now = text_of(value.before), text_of(value.after)
+    if value is not None and isinstance(value.after, str):
+        return mark(value.after)
+    if notification.step is Step.RESOLVED:
+        return RESOLVED_MARK
+    return SEVERITY_MARKS[notification.severity]
+
+
+def _happened(notification: Notification) -> str:
+    timer = f"the timer of {escape(notification.timer or 'a property', MAX_NAME)} ran out"
+    return {"CREATE": "created", "DELETE": "deleted", "TIMER_EXPIRED": timer}.get(
+        notification.action, "changed"
+    )
+
+
+def _value_line(notification: Notification) -> str:
+    value = notification.change
+    if value is None:
+        return _happened(notification).capitalize()
+    name = escape(value.name, MAX_NAME)
+    before, now = (
+        f"{mark(one)} {_shown(one)}" if isinstance(one, str) else _shown(one)
+        for one in (value.before, value.after)
+    )
+    bold = f"{mark(value.after)} *{_shown(value.after)}*" if isinstance(value.after, str) else f"*{now}*"
+    return f"{name}: {bold}" if notification.step is Step.REMINDED else f"{name}: {before} → {bold}"
+
+
+def _headline(notification: Notification, app_url: str) -> list[str]:
     title = _title(notification)
     url = entity_url(app_url, notification.blueprint, notification.entity)
+    urgent = "🚨 " if notification.severity == "critical" and notification.step is not Step.RESOLVED else ""
     lines = [
-        f"*<{url}|{title}>*" if len(url) <= MAX_TITLE_URL else f"*{title}*",
-        (
-            f"{escape(value.name, MAX_NAME)}: {mark(before)} {escape(before, MAX_VALUE)}"
-            f" → {mark(now)} *{escape(now, MAX_VALUE)}*"
-        ),
+        urgent + (f"*<{url}|{title}>*" if len(url) <= MAX_TITLE_URL else f"*{title}*"),
+        _value_line(notification),
     ]
-    if notification.step is Step.RESOLVED and notification.opened_at:
-        lines.append(f"Resolved after {duration(notification.at - notification.opened_at)}")
-    elif notification.step is Step.CHANGED and notification.opened_at:
-        lines.append(f"Open for {duration(notification.at - notification.opened_at)}")
+    if notification.opened_at and (since := SINCE.get(notification.step)):
+        lines.append(f"{since} {duration(notification.at - notification.opened_at)}")
     if notification.late:
         lines.append("Late: a newer change of this entity was seen before this one.")
+    if notification.message:
+        lines.append(_own_message(notification))
     return lines
+
+
+def _own_message(notification: Notification) -> str:
+    # What the rule's author wrote may hold markup; what was put into it may not.
+    room = MAX_MESSAGE
+    text = ""
+    for part in notification.message:
+        piece = part.text[:room] if part.literal else escape(part.text, min(room, MAX_VALUE))
+        text += piece
+        room -= len(piece)
+        if room < 2:
+            return text + "…"
+    return text
 
 
 def _others(notification: Notification) -> list[str]:
@@ -164,9 +214,11 @@ class SlackNotifier:
     Args:
         webhook_url: The webhook's address: a secret.
         app_url: The address of Port's app.
+        pause: How long to rest after each message; Slack takes one a second.
     """
 
-    def __init__(self, webhook_url: str, app_url: str) -> None:
+    def __init__(self, webhook_url: str, app_url: str, pause: timedelta = timedelta(seconds=1)) -> None:
+        self.pause = pause
         self._webhook_url = webhook_url
         self._app_url = app_url
         self._session: aiohttp.ClientSession | None = None
@@ -174,7 +226,7 @@ class SlackNotifier:
         self._log = logging.getLogger("slack_sdk.webhook")
         self._log.setLevel(logging.INFO)
 
-    async def send(self, notification: Notification) -> str:
+    async def send(self, notification: Notification, *, delivery_id: str, event: Mapping[str, Any]) -> str:
         """See `Notifier.send`. A message that Slack refuses for its form is tried once more as plain text."""
         message = payload(notification, self._app_url)
         try:

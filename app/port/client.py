@@ -1,4 +1,4 @@
-"""Port's REST API over httpx, as far as bootstrap and doctor need it.
+"""Port's REST API over httpx, as far as bootstrap, doctor and the actions need it.
 
 Rules: https://docs.port.io/api-reference/port-api
 """
@@ -6,7 +6,6 @@ Rules: https://docs.port.io/api-reference/port-api
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
 from urllib.parse import quote
@@ -16,45 +15,13 @@ import httpx
 from app.alerts.notification import one_line
 from app.errors import PortError, SettingsError
 from app.port.refusal import LONGEST_MESSAGE, REGIONS, advice, message, rate_limit_wait
+from app.port.request import Json, Page, Request
 
-Json = dict[str, Any]
+__all__ = ["Json", "Page", "PortClient", "Request"]
 
 TIMEOUT_SECONDS = 30.0
 PAUSES_SECONDS = (1.0, 3.0)  # between the tries of a call that Port or the network failed
 RATE_LIMIT_WAITS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One request to Port's API.
-
-    Attributes:
-        method: ``GET``, ``POST`` …
-        path: With ``/v1``, each identifier quoted.
-        query: The query parameters.
-        body: The JSON body, if it has one.
-    """
-
-    method: str
-    path: str
-    query: Mapping[str, str] = field(default_factory=dict)
-    body: Json | None = None
-
-    def __str__(self) -> str:
-        return f"{self.method} {self.path}"
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A page of a search.
-
-    Attributes:
-        entities: What was found.
-        next: Give it as `after` to get the next page; None: this is the last one.
-    """
-
-    entities: list[Json]
-    next: str | None
 
 
 class PortClient:
@@ -71,6 +38,8 @@ class PortClient:
         sleep: Waits for so many seconds.
         progress: Told in one line why a call takes longer.
         dry_run: Send only what reads (GET), and put everything else into `planned`.
+        patient: Wait and try again. Where a lane of the outbox waits instead, and a call has some seconds
+            only, give False: what Port or the network failed, 429 too, is an error at once.
 
     Raises:
         SettingsError: `base_url` is not a URL.
@@ -86,6 +55,7 @@ class PortClient:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         progress: Callable[[str], None] = lambda _: None,
         dry_run: bool = False,
+        patient: bool = True,
     ) -> None:
         self.base_url = re.sub(r"/*(/v1)?/*$", "", base_url)
         if not re.match(r"https?://[^\s/]+", self.base_url):
@@ -94,6 +64,7 @@ class PortClient:
         self.planned: list[Request] = []
         self.sleep = sleep
         self.progress = progress
+        self._patient = patient
         self._credentials = {"clientId": client_id, "clientSecret": client_secret}
         self._clock = clock
         self._token = ""
@@ -190,6 +161,21 @@ class PortClient:
         """Delete an automation; that it does not exist is as good."""
         await self._delete("actions", identifier)
 
+    async def start_run(self, action: str, inputs: Mapping[str, Any]) -> str:
+        """Start a run of a self-service action, and return the run's id; what it does is not waited for.
+
+        Port takes no idempotency key, so what may have been done is not tried again: the error says so.
+
+        Args:
+            action: The action's identifier.
+            inputs: Its user inputs by name: https://docs.port.io/api-reference/execute-a-self-service-action
+        """
+        request = Request("POST", _path("actions", action, "runs"), body={"properties": dict(inputs)})
+        run = (await self._call(request)).get("run")
+        if not isinstance(run, dict) or not isinstance(run.get("id"), str):
+            raise self._no_port(request)
+        return str(run["id"])
+
     async def _find(self, name: str, *segments: str) -> Json | None:
         request = Request("GET", _path(*segments))
         try:
@@ -233,7 +219,7 @@ class PortClient:
         self._token = token
 
     async def _send(self, request: Request, repeatable: bool) -> httpx.Response:
-        waits, pauses = 0, iter(PAUSES_SECONDS)
+        waits, pauses = (0, iter(PAUSES_SECONDS)) if self._patient else (RATE_LIMIT_WAITS, iter(()))
         while True:
             try:
                 answer = await self._http.request(
@@ -247,7 +233,7 @@ class PortClient:
                 not_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
                 pause = next(pauses, None) if repeatable or not_sent else None
                 if pause is None:
-                    raise self._unreachable(request, error) from None
+                    raise self._unreachable(request, error, repeatable or not_sent) from None
                 reason = "Port cannot be reached"
             else:
                 if answer.status_code == httpx.codes.TOO_MANY_REQUESTS and waits < RATE_LIMIT_WAITS:
@@ -282,11 +268,12 @@ class PortClient:
         said = "that is not an answer of Port's API"
         return PortError(str(request), said, f"Is PORT_API_URL right? It is {self.base_url}", status=status)
 
-    def _unreachable(self, request: Request, error: Exception) -> PortError:
+    def _unreachable(self, request: Request, error: Exception, harmless: bool) -> PortError:
         said = one_line(self._hide(str(error)), LONGEST_MESSAGE) or type(error).__name__
+        said = f"cannot reach {self.base_url}: {said}" + ("" if harmless else "; it may have arrived")
         return PortError(
             str(request),
-            f"cannot reach {self.base_url}: {said}",
+            said,
             "Check the network, the proxy settings (HTTPS_PROXY) and PORT_API_URL",
         )
 

@@ -137,6 +137,18 @@ def parse_event(signed: Signed) -> CatalogChange:
     return _change(event, found, signed.at, run_id)
 
 
+def bare_event(body: bytes) -> dict[str, Any]:
+    """Return Port's own event out of a body that `parse_event` can read: what jq programs are run on.
+
+    Raises:
+        UnreadableChange: It is not JSON, or not an object.
+    """
+    loaded = _load(body)
+    if not isinstance(loaded, dict):
+        raise UnreadableChange("the body is not a JSON object")
+    return dict(_unwrap(loaded).event)
+
+
 def _load(body: bytes) -> Any:
     try:
         return from_json(body, allow_inf_nan=False)

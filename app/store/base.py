@@ -7,9 +7,9 @@ from enum import StrEnum
 from typing import Protocol
 
 from app.alerts.change import CatalogChange
+from app.alerts.decide import Decision, EntityState
 from app.alerts.notification import Notification
 from app.alerts.retry import Outcome
-from app.alerts.rules import Decision, EntityState
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,10 @@ class Claim:
         failures: Transient failures in a row so far.
         held: The lane is held, and this is a probe.
         delivery_id: The delivery at the head.
+        change_key: The change that it tells of.
         destination: Its destination's name.
         notification: What to say.
+        body: The signed bytes of the change that it tells of.
         waiting_since: Since when its patience counts, UTC.
     """
 
@@ -73,8 +75,10 @@ class Claim:
     failures: int
     held: bool
     delivery_id: int
+    change_key: str
     destination: str
     notification: Notification
+    body: bytes
     waiting_since: datetime
 
 
@@ -106,6 +110,8 @@ class State(StrEnum):
     HELD = "held"
     DEAD = "dead"
     DELIVERED = "delivered"
+    CANCELLED = "cancelled"
+    """It was to be told later, and then there was nothing to tell any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +129,7 @@ class Delivery:
         ended_at: When it was delivered or given up; None while it waits.
         attempts: How often it was tried.
         detail: What came of the last attempt, or why the lane is held; empty if there is nothing to say.
-        next_at: When its lane may send again; None unless it waits.
+        next_at: When it may be sent; None unless it waits.
     """
 
     id: int
@@ -196,6 +202,24 @@ class Store(Protocol):
 
     async def count(self) -> dict[State, int]:
         """Return how many deliveries stand where."""
+        ...
+
+    async def last_at(self, blueprint: str, entity: str) -> datetime | None:
+        """Return when the newest change of an entity that was seen so far happened, UTC; None if none was."""
+        ...
+
+    async def history(self, *, since: datetime, after: int, limit: int) -> list[tuple[int, datetime, bytes]]:
+        """Return stored changes in the order in which they came: number, time of arrival, signed bytes.
+
+        Args:
+            since: Those that arrived from this time on, UTC.
+            after: Those with a greater number than this.
+            limit: How many at the most.
+        """
+        ...
+
+    async def told(self, since: datetime) -> dict[tuple[str, str], int]:
+        """Return how many alerts were stored since a time, UTC, by rule and destination."""
         ...
 
     async def prune(self, *, before: datetime, limit: int) -> int:

@@ -133,6 +133,32 @@ class SQLiteStore(Store):
         )
         return dict.fromkeys(State, 0) | {State(state): number for state, number in rows}
 
+    async def last_at(self, blueprint: str, entity: str) -> datetime | None:
+        """See `Store.last_at`."""
+        return await self._read(lambda db: statements.last_at(db, blueprint, entity))
+
+    async def history(self, *, since: datetime, after: int, limit: int) -> list[tuple[int, datetime, bytes]]:
+        """See `Store.history`."""
+        rows = await self._read(
+            lambda db: db.execute(
+                "SELECT id, received_at, body FROM changes WHERE id > ? AND received_at >= ?"
+                " ORDER BY id LIMIT ?",
+                (after, statements.to_micros(since), limit),
+            ).fetchall()
+        )
+        return [(id_, statements.from_micros(received_at), body) for id_, received_at, body in rows]
+
+    async def told(self, since: datetime) -> dict[tuple[str, str], int]:
+        """See `Store.told`."""
+        rows = await self._read(
+            lambda db: db.execute(
+                "SELECT notification ->> 'rule', destination, count(*) FROM deliveries"
+                " WHERE created_at >= ? AND state <> 'cancelled' AND repeat_after IS NULL GROUP BY 1, 2",
+                (statements.to_micros(since),),
+            ).fetchall()
+        )
+        return {(rule, destination): number for rule, destination, number in rows}
+
     async def prune(self, *, before: datetime, limit: int) -> int:
         """See `Store.prune`."""
         return await self._writer.run(lambda db: statements.prune(db, statements.to_micros(before), limit))

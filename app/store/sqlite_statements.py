@@ -4,10 +4,10 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from app.alerts.decide import EntityState
 from app.alerts.incident import Incident
 from app.alerts.notification import Notification
 from app.alerts.retry import Outcome
-from app.alerts.rules import EntityState
 from app.store.base import Accepted, Attempt, Claim, Delivery, Incoming, State
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -21,6 +21,10 @@ def to_micros(time: datetime) -> int:
 def from_micros(micros: int) -> datetime:
     """Return a time that the store has kept."""
     return EPOCH + timedelta(microseconds=micros)
+
+
+def _to_micros(time: datetime | None) -> int | None:
+    return None if time is None else to_micros(time)
 
 
 def _from_micros(micros: int | None) -> datetime | None:
@@ -54,8 +58,9 @@ def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
     ).lastrowid
     for one in decision.incidents:
         db.execute(
-            "INSERT INTO incidents (id, rule, blueprint, entity, state, opened_at, changed_at, resolved_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+            "INSERT INTO incidents"
+            " (id, rule, blueprint, entity, state, opened_at, changed_at, resolved_at, due_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
             " state = excluded.state, changed_at = excluded.changed_at, resolved_at = excluded.resolved_at",
             (
                 one.id,
@@ -65,17 +70,25 @@ def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
                 one.state,
                 to_micros(one.opened_at),
                 to_micros(one.changed_at),
-                None if one.resolved_at is None else to_micros(one.resolved_at),
+                _to_micros(one.resolved_at),
+                _to_micros(one.due_at),
             ),
         )
+    for incident_id in decision.cancel:
+        db.execute(
+            "UPDATE deliveries SET state = 'cancelled', ended_at = ?"
+            " WHERE incident_id = ? AND state = 'pending' AND due_at > ?",
+            (received_at, incident_id, received_at),
+        )
     for alert in decision.alerts:
+        due_at = _to_micros(alert.due_at) or 0
         db.execute(
             "INSERT OR IGNORE INTO lanes (name, destination) VALUES (?, ?)", (alert.lane, alert.destination)
         )
         db.execute(
             "INSERT INTO deliveries"
-            " (change_id, incident_id, lane, destination, notification, created_at, waiting_since)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            " (change_id, incident_id, lane, destination, notification, created_at, waiting_since, due_at,"
+            "  repeat_after) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 change_id,
                 alert.incident_id,
@@ -83,26 +96,42 @@ def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
                 alert.destination,
                 alert.notification.model_dump_json(),
                 received_at,
-                received_at,
+                max(received_at, due_at),
+                due_at,
+                alert.repeat and alert.repeat // timedelta(microseconds=1),
             ),
         )
     return Accepted(change.key, len(decision.alerts), duplicate=False)
 
 
-def _state(db: sqlite3.Connection, blueprint: str, entity: str) -> EntityState:
-    (last_at,) = db.execute(
+def last_at(db: sqlite3.Connection, blueprint: str, entity: str) -> datetime | None:
+    """Return when the newest change of an entity that was seen happened."""
+    (micros,) = db.execute(
         "SELECT max(at) FROM changes WHERE blueprint = ? AND entity = ?", (blueprint, entity)
     ).fetchone()
+    return _from_micros(micros)
+
+
+def _state(db: sqlite3.Connection, blueprint: str, entity: str) -> EntityState:
     incidents = db.execute(
-        "SELECT id, rule, state, opened_at, changed_at FROM incidents"
+        "SELECT id, rule, state, opened_at, changed_at, due_at FROM incidents"
         " WHERE blueprint = ? AND entity = ? AND resolved_at IS NULL",
         (blueprint, entity),
     )
     return EntityState(
-        _from_micros(last_at),
+        last_at(db, blueprint, entity),
         tuple(
-            Incident(id_, rule, blueprint, entity, state, from_micros(opened_at), from_micros(changed_at))
-            for id_, rule, state, opened_at, changed_at in incidents
+            Incident(
+                id=id_,
+                rule=rule,
+                blueprint=blueprint,
+                entity=entity,
+                state=state,
+                opened_at=from_micros(opened_at),
+                changed_at=from_micros(changed_at),
+                due_at=_from_micros(due_at),
+            )
+            for id_, rule, state, opened_at, changed_at, due_at in incidents
         ),
     )
 
@@ -114,17 +143,18 @@ def claim(
     lanes = db.execute(
         "UPDATE lanes SET holder = :token, lease_until = :lease_until WHERE name IN ("
         "  SELECT name FROM lanes WHERE next_at <= :now AND lease_until <= :now AND EXISTS ("
-        "    SELECT 1 FROM deliveries WHERE lane = name AND state = 'pending')"
+        "    SELECT 1 FROM deliveries WHERE lane = name AND state = 'pending' AND due_at <= :now)"
         "  ORDER BY next_at LIMIT :limit)"
         " RETURNING name, failures, held",
         {"token": token, "lease_until": to_micros(lease_until), "now": to_micros(now), "limit": limit},
     ).fetchall()
     claims = []
     for name, failures, held in lanes:
-        id_, destination, notification, waiting_since = db.execute(
-            "SELECT id, destination, notification, waiting_since FROM deliveries"
-            " WHERE lane = ? AND state = 'pending' ORDER BY id LIMIT 1",
-            (name,),
+        id_, key, destination, notification, waiting_since, body = db.execute(
+            "SELECT deliveries.id, key, destination, notification, waiting_since, body"
+            " FROM deliveries JOIN changes ON changes.id = change_id"
+            " WHERE lane = ? AND state = 'pending' AND due_at <= ? ORDER BY due_at, deliveries.id LIMIT 1",
+            (name, to_micros(now)),
         ).fetchone()
         claims.append(
             Claim(
@@ -134,8 +164,10 @@ def claim(
                 failures=failures,
                 held=held is not None,
                 delivery_id=id_,
+                change_key=key,
                 destination=destination,
                 notification=Notification.model_validate_json(notification),
+                body=body,
                 waiting_since=from_micros(waiting_since),
             )
         )
@@ -168,6 +200,7 @@ def record(db: sqlite3.Connection, claim: Claim, attempt: Attempt) -> bool:
             "UPDATE deliveries SET state = ?, ended_at = ? WHERE id = ?",
             (attempt.outcome, ended_at, claim.delivery_id),
         )
+        _repeat(db, claim, attempt.ended_at)
     if claim.held and not held:
         # While the lane was held, none of these could have gone out: that time does not use up patience.
         db.execute(
@@ -177,15 +210,34 @@ def record(db: sqlite3.Connection, claim: Claim, attempt: Attempt) -> bool:
     return True
 
 
+def _repeat(db: sqlite3.Connection, claim: Claim, now: datetime) -> None:
+    row = db.execute(
+        "SELECT repeat_after FROM deliveries JOIN incidents ON incidents.id = incident_id"
+        " WHERE deliveries.id = ? AND repeat_after IS NOT NULL AND resolved_at IS NULL",
+        (claim.delivery_id,),
+    ).fetchone()
+    if row is None:
+        return
+    due_at = now + timedelta(microseconds=row[0])
+    again = claim.notification.model_copy(update={"at": due_at})
+    db.execute(
+        "INSERT INTO deliveries (change_id, incident_id, lane, destination, notification, created_at,"
+        "  waiting_since, due_at, repeat_after)"
+        " SELECT change_id, incident_id, lane, destination, ?, ?, ?, ?, repeat_after"
+        " FROM deliveries WHERE id = ?",
+        (again.model_dump_json(), to_micros(now), to_micros(due_at), to_micros(due_at), claim.delivery_id),
+    )
+
+
 def retry(db: sqlite3.Connection, now: datetime, ids: Sequence[int] | None) -> int:
     """Make deliveries pending and their lanes due; return how many."""
     where, chosen = (
         ("state = 'dead'", ())
         if ids is None
-        else (f"state <> 'delivered' AND id IN ({', '.join('?' * len(ids))})", tuple(ids))
+        else (f"state IN ('pending', 'dead') AND id IN ({', '.join('?' * len(ids))})", tuple(ids))
     )
     lanes = db.execute(
-        "UPDATE deliveries SET state = 'pending', ended_at = NULL, waiting_since = ?"
+        "UPDATE deliveries SET state = 'pending', ended_at = NULL, due_at = 0, waiting_since = ?"
         f" WHERE {where} RETURNING lane",
         (to_micros(now), *chosen),
     ).fetchall()
@@ -201,10 +253,11 @@ def deliveries(db: sqlite3.Connection, state: State | None, limit: int) -> list[
         State.HELD: "deliveries.state = 'pending' AND held IS NOT NULL",
         State.DEAD: "deliveries.state = 'dead'",
         State.DELIVERED: "deliveries.state = 'delivered'",
+        State.CANCELLED: "deliveries.state = 'cancelled'",
     }
     rows = db.execute(
         "SELECT deliveries.id, changes.key, lane, deliveries.destination, deliveries.state, held,"
-        "  notification, created_at, ended_at, next_at,"
+        "  notification, created_at, ended_at, max(next_at, due_at),"
         "  (SELECT count(*) FROM attempts WHERE delivery_id = deliveries.id),"
         "  (SELECT detail FROM attempts WHERE delivery_id = deliveries.id ORDER BY id DESC LIMIT 1)"
         " FROM deliveries JOIN lanes ON lanes.name = lane JOIN changes ON changes.id = change_id"

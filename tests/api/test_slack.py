@@ -176,7 +176,7 @@ async def test_a_store_that_cannot_write(service: Service, tmp_path: Path) -> No
 
 async def test_health(service: Service) -> None:
     """A service that works is alive and ready."""
-    assert (await service.client.get("/healthz")).json() == {"status": "ok", "reasons": []}
+    assert (await service.client.get("/healthz")).json() == {"status": "ok", "reasons": [], "warnings": []}
 
     async def ready() -> bool:
         return (await service.client.get("/readyz")).status_code == 200

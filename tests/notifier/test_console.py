@@ -99,6 +99,6 @@ async def test_the_notifier_prints() -> None:
     """It delivers to the console that it was given, and there is nothing to let go of."""
     console, written = terminal()
     notifier = ConsoleNotifier(APP, console)
-    assert await notifier.send(notification()) == "printed"
+    assert await notifier.send(notification(), delivery_id="1", event={}) == "printed"
     await notifier.close()
     assert "Checkout" in written.getvalue()

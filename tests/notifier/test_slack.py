@@ -114,13 +114,13 @@ class TestPayload:
             ("Degraded", "Crashed", "🟠 Degraded → 🔴 *Crashed*"),
             ("Restarting", "Healthy", "🟡 Restarting → 🟢 *Healthy*"),
             ("Healthy", "On fire", "🟢 Healthy → ⚪ *On fire*"),
-            (None, "Healthy", "⚪ none → 🟢 *Healthy*"),
-            (25, 91.0, "⚪ 25 → ⚪ *91*"),
-            (True, None, "⚪ true → ⚪ *none*"),
+            (None, "Healthy", "none → 🟢 *Healthy*"),
+            (25, 91.0, "25 → *91*"),
+            (True, None, "true → *none*"),
         ],
     )
     def test_values_have_marks(self, before: Any, after: Any, line: str) -> None:
-        """Each status of the blueprint has its colour, everything else a neutral one."""
+        """Each status of the blueprint has its colour, other texts a neutral one, numbers none."""
         change = ValueChange(name="healthStatus", before=before, after=after)
         assert lines(change=change)[1] == f"healthStatus: {line}"
 
@@ -293,7 +293,7 @@ async def notifying(url: str) -> AsyncIterator[SlackNotifier]:
 async def failure(notifier: SlackNotifier) -> DeliveryFailed:
     """Send, and return the failure that comes of it."""
     with pytest.raises(DeliveryFailed) as failed:
-        await notifier.send(notification())
+        await notifier.send(notification(), delivery_id="1", event={})
     return failed.value
 
 
@@ -307,7 +307,8 @@ class TestSend:
     async def test_a_message_arrives(self, slack: StandInSlack) -> None:
         """Slack gets the payload as it is, and its ok is the answer; the connection serves again."""
         async with notifying(slack.url) as notifier:
-            assert [await notifier.send(notification()) for _ in range(2)] == ["ok", "ok"]
+            for _ in range(2):
+                assert await notifier.send(notification(), delivery_id="1", event={}) == "ok"
         assert slack.messages == [message(), message()]
 
     async def test_each_answer_has_its_scope(self, slack: StandInSlack) -> None:
@@ -318,7 +319,7 @@ class TestSend:
             for status, body in TABLE:
                 slack.answers.extend([PlainTextResponse(body, status), PlainTextResponse(body, status)])
                 try:
-                    await notifier.send(notification())
+                    await notifier.send(notification(), delivery_id="1", event={})
                     seen[status, body] = None
                 except DeliveryFailed as failed:
                     seen[status, body] = failed.scope
@@ -358,7 +359,7 @@ class TestSend:
         slack.answers.append(answer)
         async with notifying(slack.url) as notifier:
             with pytest.raises(DeliveryFailed) as failed:
-                await notifier.send(notification())
+                await notifier.send(notification(), delivery_id="1", event={})
         assert failed.value.scope is Scope.TRANSIENT
         assert slack.messages == []
 
@@ -382,7 +383,7 @@ class TestSend:
         """Better an alert without form than none: the second try is the text alone, and says why."""
         slack.answers.append(PlainTextResponse("invalid_blocks", 400))
         async with notifying(slack.url) as notifier:
-            answer = await notifier.send(notification())
+            answer = await notifier.send(notification(), delivery_id="1", event={})
         assert answer == "ok, as plain text, because Slack answered 400 invalid_blocks"
         assert slack.messages == [{"text": message()["text"]}]
 
@@ -443,23 +444,23 @@ class TestSend:
 
         slack.answers.append(hang)
         async with notifying(slack.url) as notifier:
-            sending = asyncio.create_task(notifier.send(notification()))
+            sending = asyncio.create_task(notifier.send(notification(), delivery_id="1", event={}))
             await asked.wait()
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.01):
                     await sending
             assert sending.cancelled()
             released.set()
-            assert await notifier.send(notification()) == "ok"
+            assert await notifier.send(notification(), delivery_id="1", event={}) == "ok"
         assert len(slack.messages) == 1
 
     async def test_close_is_for_ever_and_for_nothing(self, slack: StandInSlack) -> None:
         """Closing before the first message and twice does no harm, and a message after it opens anew."""
         async with notifying(slack.url) as notifier:
             await notifier.close()
-            await notifier.send(notification())
+            await notifier.send(notification(), delivery_id="1", event={})
             await notifier.close()
-            await notifier.send(notification())
+            await notifier.send(notification(), delivery_id="1", event={})
         assert len(slack.messages) == 2
 
     async def test_the_address_is_kept_secret(
@@ -478,7 +479,7 @@ class TestSend:
         slack.answers.extend(PlainTextResponse(body, status) for status, body in answers)
         async with notifying(slack.url) as notifier:
             failures = [await failure(notifier) for _ in answers[1:]]
-            await notifier.send(notification())
+            await notifier.send(notification(), delivery_id="1", event={})
         assert all(map(_secret_is_kept, failures))
         for record in caplog.records:
             if record.name.startswith("uvicorn"):

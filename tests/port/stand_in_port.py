@@ -61,6 +61,7 @@ class StandInPort:
         blueprints: By identifier.
         entities: By blueprint and identifier.
         actions: By identifier.
+        runs: Those that were started, in order.
         requests: All requests, in order.
         scripted: What to answer next instead of doing what is asked, by method and path as it is sent.
         token: The only token that is good; the same until `expire_token`.
@@ -75,6 +76,7 @@ class StandInPort:
         self.blueprints: dict[str, Json] = {}
         self.entities: dict[tuple[str, str], Json] = {}
         self.actions: dict[str, Json] = {}
+        self.runs: list[Json] = []
         self.requests: list[Recorded] = []
         self.scripted: dict[tuple[str, str], deque[Response]] = {}
         self.token = "stand-in-token-1"
@@ -101,6 +103,7 @@ class StandInPort:
                 self._route("GET", "/v1/actions/{action}", self._get_action),
                 self._route("PUT", "/v1/actions/{action}", self._put_action),
                 self._route("DELETE", "/v1/actions/{action}", self._delete_action),
+                self._route("POST", "/v1/actions/{action}/runs", self._start_run),
             ],
         )
 
@@ -251,6 +254,18 @@ class StandInPort:
         if self.actions.pop(request.path_params["action"], None) is None:
             return refusal(404, "no such action")
         return JSONResponse({"ok": True})
+
+    def _start_run(self, request: Request, body: Any) -> Response:
+        action = self.actions.get(request.path_params["action"])
+        if action is None or action["trigger"]["type"] != "self-service":
+            return refusal(404, "no such action")
+        inputs = action["trigger"].get("userInputs", {})
+        given, required = body["properties"].keys(), set(inputs.get("required", []))
+        for name in sorted(given ^ (given & inputs.get("properties", {}).keys()) | required - given):
+            return refusal(422, f"input {name} is unknown or missing")
+        run = {"id": f"r_{len(self.runs)}", "status": "IN_PROGRESS", "properties": body["properties"]}
+        self.runs.append(run | {"action": {"identifier": action["identifier"]}})
+        return JSONResponse({"ok": True, "run": self.runs[-1]}, 202)
 
     def _action(self, body: Json) -> Json:
         given = {

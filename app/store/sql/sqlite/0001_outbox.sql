@@ -24,7 +24,8 @@ CREATE TABLE incidents (
     state       TEXT    NOT NULL,
     opened_at   INTEGER NOT NULL,
     changed_at  INTEGER NOT NULL,
-    resolved_at INTEGER
+    resolved_at INTEGER,
+    due_at      INTEGER
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX open_incidents ON incidents (blueprint, entity, rule) WHERE resolved_at IS NULL;
 CREATE INDEX resolved_incidents ON incidents (resolved_at) WHERE resolved_at IS NOT NULL;
@@ -46,12 +47,15 @@ CREATE TABLE deliveries (
     lane          TEXT    NOT NULL REFERENCES lanes (name),
     destination   TEXT    NOT NULL,
     notification  TEXT    NOT NULL,
-    state         TEXT    NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'dead', 'delivered')),
+    state         TEXT    NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'dead', 'delivered', 'cancelled')),
+    due_at        INTEGER NOT NULL DEFAULT 0,  -- not before this time; 0: at once, before all that has a time
+    repeat_after  INTEGER,                     -- microseconds; null: once
     created_at    INTEGER NOT NULL,
     waiting_since INTEGER NOT NULL,
     ended_at      INTEGER
 ) STRICT;
-CREATE INDEX pending_deliveries ON deliveries (lane, id) WHERE state = 'pending';
+CREATE INDEX pending_deliveries ON deliveries (lane, due_at, id) WHERE state = 'pending';
+CREATE INDEX pending_of_incident ON deliveries (incident_id) WHERE state = 'pending' AND due_at > 0;
 CREATE INDEX dead_deliveries ON deliveries (id) WHERE state = 'dead';
 CREATE INDEX deliveries_of_change ON deliveries (change_id);
 

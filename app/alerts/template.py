@@ -1,0 +1,213 @@
+"""Port's templates: text with jq in ``{{ }}``. Pure: it finds the programs and fills in what they came to.
+
+What Port does is said in https://docs.port.io/actions-and-automations/define-automations/setup-action and
+shown by the code that does it, https://github.com/port-labs/jq-node-bindings/blob/main/lib/template.js.
+As there:
+
+- a string that is one expression, give or take white space around it, keeps the result's type;
+- else each result becomes text: a string as it is, anything else as compact JSON;
+- braces inside jq's strings are jq's, and ``}}`` without ``{{`` is a mistake.
+
+Unlike there:
+
+- null is empty in a text, where Port writes ``null``;
+- braces may nest, ``{{ {a: {b: 1}} }}``, where Port wants ``} }``;
+- the keys of an object are no templates;
+- jq's strings are in double quotes; Port takes single ones too.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.errors import ListenerError
+
+OPEN = "{{"
+CLOSE = "}}"
+EDGE = re.compile(r"\{\{|\}\}")
+
+
+class TemplateError(ListenerError):
+    """A text that is no template.
+
+    Args:
+        reason: What is wrong, for a person.
+        position: Where, in characters from the text's start, which is 0.
+    """
+
+    def __init__(self, reason: str, position: int) -> None:
+        super().__init__(f"{reason} at character {position + 1}")
+        self.reason = reason
+        self.position = position
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """Text that stands for itself."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A jq program, without the braces and the white space around it."""
+
+    program: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a filled text.
+
+    Attributes:
+        text: The piece.
+        literal: It is the author's own, not a value; a notifier escapes only values.
+    """
+
+    text: str
+    literal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A text, taken apart.
+
+    Attributes:
+        pieces: Literals and expressions in the text's order.
+    """
+
+    pieces: tuple[Literal | Expression, ...]
+
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        """The programs, in the text's order."""
+        return tuple(piece.program for piece in self.pieces if isinstance(piece, Expression))
+
+    @property
+    def only(self) -> str | None:
+        """The program, if the text is nothing but one expression and white space."""
+        blank = all(piece.text.isspace() for piece in self.pieces if isinstance(piece, Literal))
+        return self.expressions[0] if blank and len(self.expressions) == 1 else None
+
+
+def parse(text: str) -> Template:
+    """Take a text apart.
+
+    Raises:
+        TemplateError: Braces that are not closed, closed without being opened, or empty.
+    """
+    pieces: list[Literal | Expression] = []
+    at = 0
+    while edge := EDGE.search(text, at):
+        start = edge.start()
+        if edge[0] == CLOSE:
+            raise TemplateError(f"{CLOSE} without {OPEN}", start)
+        if start > at:
+            pieces.append(Literal(text[at:start]))
+        end = _end(text, start)
+        program = text[start + len(OPEN) : end].strip()
+        if not program:
+            raise TemplateError(f"nothing between {OPEN} and {CLOSE}", start)
+        pieces.append(Expression(program))
+        at = end + len(CLOSE)
+    if at < len(text):
+        pieces.append(Literal(text[at:]))
+    return Template(tuple(pieces))
+
+
+def expressions(value: Any) -> list[str]:
+    """Return the programs in all strings of a JSON value, each once; an object's keys are no templates.
+
+    Raises:
+        TemplateError: A string is no template.
+    """
+    return list(dict.fromkeys(program for text in _strings(value) for program in parse(text).expressions))
+
+
+def fill(value: Any, results: Mapping[str, Any]) -> Any:
+    """Return the JSON value with each expression in its strings replaced by what it came to.
+
+    Args:
+        value: What `expressions` was given.
+        results: For each of these programs what it came to, or what to show in its place.
+
+    Raises:
+        KeyError: A program has no result.
+        TemplateError: A string is no template.
+    """
+    match value:
+        case str():
+            only = parse(value).only
+            if only is not None:
+                return results[only]
+            return "".join(part.text for part in parts(value, results))
+        case list() | tuple():
+            return [fill(one, results) for one in value]
+        case Mapping():
+            return {key: fill(one, results) for key, one in value.items()}
+    return value
+
+
+def parts(text: str, results: Mapping[str, Any]) -> list[Part]:
+    """Return the filled text in pieces, apart by whether the author or a value brought them.
+
+    Raises:
+        KeyError: A program has no result.
+        TemplateError: The text is no template.
+    """
+    return [
+        Part(piece.text, literal=True)
+        if isinstance(piece, Literal)
+        else Part(as_text(results[piece.program]), literal=False)
+        for piece in parse(text).pieces
+    ]
+
+
+def as_text(value: Any) -> str:
+    """Return a result as text: null is empty, a string is itself, anything else is compact JSON."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _strings(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case list() | tuple():
+            for one in value:
+                yield from _strings(one)
+        case Mapping():
+            for one in value.values():
+                yield from _strings(one)
+
+
+def _end(text: str, start: int) -> int:
+    """Return where the expression that opens at `start` closes: the next ``}}`` that is not jq's own.
+
+    What is open is kept on a stack: an object's brace, a string's quote, and the parenthesis of ``\\(…)``,
+    inside which jq goes on and may have strings of its own.
+    """
+    opened: list[str] = []
+    at = start + len(OPEN)
+    while at < len(text):
+        char, top = text[at], opened[-1] if opened else ""
+        if top == '"':
+            if char == "\\":
+                at += 1
+                if text[at : at + 1] == "(":
+                    opened.append("(")
+            elif char == '"':
+                opened.pop()
+        elif char in '"({':
+            opened.append(char)
+        elif (char, top) in {("}", "{"), (")", "(")}:
+            opened.pop()
+        elif text.startswith(CLOSE, at):
+            return at  # also within a parenthesis: jq says better what is wrong with it
+        at += 1
+    raise TemplateError(f"{OPEN} without {CLOSE}", start)

@@ -1,0 +1,208 @@
+"""The commands about rules: checked, tried on bodies, and on what has happened."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+from rich.table import Table
+from rich.text import Text
+
+from app.alerts.change import CatalogChange
+from app.alerts.condition import Duration
+from app.alerts.decide import Alert, EntityState, Match, decide, why_not
+from app.alerts.notification import one_line
+from app.alerts.rules_file import HttpDestination, PortActionDestination, Rules, RulesFile
+from app.alerts.send import PortLookup
+from app.cli.base import OUT, run
+from app.errors import DeliveryFailed, ListenerError, UnreadableChange
+from app.expressions import Expressions
+from app.jq import Jq
+from app.listener import Rulebook, match_and_route
+from app.notifier import slack
+from app.notifier.console import draw
+from app.port.events import bare_event, parse_event
+from app.port.signature import Signed
+from app.runtime import make_rulebook, now, open_store, read_rules_file
+from app.settings import load_settings
+from app.store.base import Store
+
+APP_URL = "https://app.port.io"
+AT_ONCE = 500
+
+rules_app = typer.Typer(help="What is told, to whom.", no_args_is_help=True)
+
+File = Annotated[Path, typer.Argument(help="The rules file.")]
+
+
+@rules_app.command()
+def check(file: File) -> None:
+    """Say all that is wrong with a rules file; status 1 if anything is."""
+    rules = read_rules_file(file)
+    print(f"{file}: {len(rules.file.rules)} rules, {len(rules.file.destinations)} destinations, no mistakes")
+
+
+@rules_app.command()
+def schema() -> None:
+    """Print the JSON Schema of the format, with which editors complete it."""
+    print(json.dumps(RulesFile.model_json_schema(), indent=2, ensure_ascii=False))
+
+
+@rules_app.command()
+def test(
+    file: File,
+    payload: Annotated[list[Path], typer.Argument(help="Files with a body each, as Port sends it.")],
+) -> None:
+    """Try rules on bodies: which match and why, and what would be sent where. Nothing is sent."""
+    rules = read_rules_file(file)
+    bodies = [(path, _read(path)) for path in payload]
+
+    async def work() -> None:
+        jq = Jq()
+        try:
+            for path, body in bodies:
+                await _try(rules, path, body, Expressions(jq))
+        finally:
+            await jq.close()
+
+    run(work())
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ListenerError(f"cannot read {path}: {error.strerror}") from None
+
+
+async def _try(rules: Rules, path: Path, body: bytes, expressions: Expressions) -> None:
+    at = now()
+    print(f"{path}:")
+    try:
+        change = parse_event(Signed(body, at))
+    except UnreadableChange as error:
+        print(f"  not a change: {error}")
+        return
+    book = make_rulebook(rules.file)
+    matched = await match_and_route(change, body, book, expressions.evaluate, _no_lookup)
+    matching = {hit.rule.name for hit in matched.hits if hit.matches}
+    for rule in book.rules.about(change.blueprint):
+        said = "matches" if rule.name in matching else f"does not match: {why_not(rule, change)}"
+        print(f"  rule {rule.name!r} {said}")
+    if not matching:
+        print(f"  {matched.reason}")
+    event = bare_event(body)
+    for alert in decide(matched, EntityState(), at).alerts:
+        if alert.repeat is None:
+            await _show(alert, rules, book, expressions, event)
+
+
+async def _show(
+    alert: Alert, rules: Rules, book: Rulebook, expressions: Expressions, event: Mapping[str, Any]
+) -> None:
+    later = f", if it still holds at {alert.due_at:%H:%M:%S} UTC" if alert.due_at else ""
+    print(f"  → {alert.destination}{later}:")
+    destination = rules.file.destinations.get(alert.destination)
+    try:
+        if isinstance(destination, HttpDestination):
+            shown = await expressions.render(destination.body, event)
+            print(f"    {destination.method} {json.dumps(shown, ensure_ascii=False)}")
+        elif isinstance(destination, PortActionDestination):
+            shown = await expressions.render(dict(destination.inputs), event)
+            print(f"    run of {destination.action} with {json.dumps(shown, ensure_ascii=False)}")
+        else:
+            notification = await expressions.with_message(alert.notification, book.rules, event)
+            OUT.print(draw(slack.payload(notification, APP_URL)))
+    except DeliveryFailed as error:
+        print(f"    {error}")
+
+
+async def _no_lookup(_: CatalogChange, __: PortLookup) -> None:
+    print("  (Port is not asked here: what is looked up there goes to the default)")
+
+
+@rules_app.command()
+def backtest(
+    file: File,
+    since: Annotated[str, typer.Option(help="How far back: 12h, 7d.")] = "7d",
+) -> None:
+    """Try rules on the changes in the store: what would have alerted, how often, beside what did."""
+    rules = read_rules_file(file)
+    try:
+        span = TypeAdapter(Duration).validate_python(since)
+    except ValidationError:
+        raise ListenerError(f"--since {since} is no time: write it as 12h or 7d") from None
+
+    async def work() -> tuple[int, Counter[tuple[str, str]], Mapping[tuple[str, str], int]]:
+        jq = Jq()
+        try:
+            async with open_store(load_settings()) as store:
+                start = now() - span
+                number, would = await _replay(store, make_rulebook(rules.file), Expressions(jq), start)
+                return number, would, await store.told(start)
+        finally:
+            await jq.close()
+
+    number, would, did = run(work())
+    table = Table("rule", "destination", "would alert", "did alert", box=None)
+    for rule, destination in sorted({*would, *did}):
+        cells = (rule, destination, str(would[rule, destination]), str(did.get((rule, destination), 0)))
+        table.add_row(*(Text(one_line(cell)) for cell in cells))
+    OUT.print(table)
+    print(f"{number} changes in the last {since}: {would.total()} alerts, and there were {sum(did.values())}")
+
+
+async def _replay(
+    store: Store, book: Rulebook, expressions: Expressions, since: datetime
+) -> tuple[int, Counter[tuple[str, str]]]:
+    """Decide on the changes since then, one after the other, and count the alerts."""
+    states: dict[tuple[str, str], EntityState] = {}
+    waiting: dict[str, list[Alert]] = {}
+    told: Counter[tuple[str, str]] = Counter()
+    number, after = 0, 0
+    while rows := await store.history(since=since, after=after, limit=AT_ONCE):
+        after = rows[-1][0]
+        for _, received_at, body in rows:
+            change = parse_event(Signed(body, received_at))
+            matched = await match_and_route(change, body, book, expressions.evaluate, _silent_lookup)
+            _replay_one(matched, received_at, states, waiting, told)
+            number += 1
+    for alerts in waiting.values():
+        told.update((alert.notification.rule, alert.destination) for alert in alerts)
+    return number, told
+
+
+async def _silent_lookup(_: CatalogChange, __: PortLookup) -> None:
+    return None
+
+
+def _replay_one(
+    matched: Match,
+    at: datetime,
+    states: dict[tuple[str, str], EntityState],
+    waiting: dict[str, list[Alert]],
+    told: Counter[tuple[str, str]],
+) -> None:
+    change = matched.change
+    key = (change.blueprint, change.entity)
+    state = states.get(key, EntityState())
+    decision = decide(matched, state, at)
+    moved = {one.id: one for one in decision.incidents}
+    incidents = {one.id: one for one in state.incidents} | moved
+    still_open = tuple(one for one in incidents.values() if one.resolved_at is None)
+    states[key] = replace(state, last_at=max(state.last_at or change.at, change.at), incidents=still_open)
+    for incident_id in decision.cancel:
+        due = (alert for alert in waiting.pop(incident_id, ()) if alert.due_at and alert.due_at <= at)
+        told.update((alert.notification.rule, alert.destination) for alert in due)
+    for alert in decision.alerts:
+        if alert.repeat is not None:
+            continue
+        if alert.due_at and alert.due_at > at and alert.incident_id:
+            waiting.setdefault(alert.incident_id, []).append(alert)
+        else:
+            told[alert.notification.rule, alert.destination] += 1

@@ -1,0 +1,69 @@
+"""jq where users may write it: a rule's conditions and message, and what is sent to an action."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from app.alerts.notification import Notification, Part
+from app.alerts.rules import RuleSet
+from app.alerts.template import expressions, fill, parts
+from app.errors import DeliveryFailed, Scope
+from app.jq import Jq, JqError
+from app.port.events import bare_event
+
+log = structlog.get_logger(__name__)
+
+
+class Expressions:
+    """Runs users' jq programs on Port's events.
+
+    Args:
+        jq: What runs them.
+    """
+
+    def __init__(self, jq: Jq) -> None:
+        self._jq = jq
+
+    async def evaluate(self, programs: Sequence[str], body: bytes) -> dict[str, Any]:
+        """Return what each program came to on the event in a body; one that fails is said, and left out."""
+        values, errors = await self._run(programs, bare_event(body))
+        for error in errors.values():
+            log.warning("jq failed, taken as no match", program=error.program, reason=error.text)
+        return values
+
+    async def render(self, value: Any, event: Mapping[str, Any]) -> Any:
+        """Return a template, text or nested JSON, with its expressions filled in.
+
+        Raises:
+            DeliveryFailed: One of them failed: this message can never be sent.
+        """
+        values, errors = await self._run(expressions(value), event)
+        for error in errors.values():
+            raise DeliveryFailed(f"template {{{{ {error.program} }}}}: {error.text}", Scope.MESSAGE)
+        return fill(value, values)
+
+    async def with_message(
+        self, notification: Notification, rules: RuleSet, event: Mapping[str, Any]
+    ) -> Notification:
+        """Return a notification with its rule's own message; an expression that fails shows in its place."""
+        rule = rules.by_name.get(notification.rule)
+        if rule is None or rule.message is None:
+            return notification
+        values, errors = await self._run(expressions(rule.message), event)
+        values |= {program: f"[{error.text}]" for program, error in errors.items()}
+        message = tuple(Part(text=one.text, literal=one.literal) for one in parts(rule.message, values))
+        return notification.model_copy(update={"message": message})
+
+    async def _run(
+        self, programs: Sequence[str], event: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, JqError]]:
+        found = zip(programs, await self._jq.evaluate(programs, event) if programs else [], strict=True)
+        values: dict[str, Any] = {}
+        errors: dict[str, JqError] = {}
+        for program, result in found:
+            if isinstance(result, JqError):
+                errors[program] = result
+            else:
+                values[program] = result.value
+        return values, errors

@@ -1,0 +1,311 @@
+"""HTTP: an alert starts a job somewhere, or tells a program.
+
+Rules: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md,
+https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header,
+https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3 (Retry-After)
+"""
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import json
+import math
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import aiohttp
+from aiohttp.abc import AbstractResolver
+from standardwebhooks import Webhook
+from yarl import URL
+
+from app.alerts.notification import Notification, one_line
+from app.errors import DeliveryFailed, Scope, SettingsError
+from app.notifier.guard import AddressRefused, connector, refusal
+
+Render = Callable[[Any, Mapping[str, Any]], Awaitable[Any]]
+"""Fills the templates in a JSON value from Port's bare event; raises `DeliveryFailed` where one fails."""
+
+# Together they stay below the 10 s that a send may take: a longer one would be cut off, and the answer lost.
+CONNECT_WITHIN = timedelta(seconds=4)
+ANSWER_WITHIN = timedelta(seconds=8)
+TEXT_WITHIN = timedelta(seconds=1)
+
+METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+OUR_HEADERS = frozenset(
+    {"webhook-id", "webhook-timestamp", "webhook-signature", "idempotency-key"}
+    | {"host", "content-length", "transfer-encoding", "connection"}
+)
+UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""What would end a header, or what is no text."""
+HTTP_URL = re.compile(r"https?://[^\s/?#]", re.IGNORECASE)
+HOST_IS_TEMPLATE = re.compile(r"([^:/?#{]*://)?[^/?#{]*{{")
+
+MAX_BODY_BYTES = 1_000_000
+MAX_LINE_CHARS = 8_000  # of the URL, and of a header: servers refuse longer ones
+MAX_ANSWER_BYTES = 64_000
+MAX_SAID_CHARS = 200
+SHORTEST_SECRET = 8  # a shorter value may be any word of an answer
+
+TRANSIENT = frozenset({408, 425, 429})
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    method: str
+    url: URL
+    headers: dict[str, str]
+    body: bytes | None
+    told: frozenset[str]
+    """What may be a secret."""
+
+    @property
+    def host(self) -> str:
+        return one_line(self.url.host or "", 100)
+
+    def hide(self, text: str) -> str:
+        """Return what a server said without the secrets it was told: an answer may repeat the request."""
+        for one in sorted(self.told, key=len, reverse=True):
+            text = text.replace(one, "[hidden]") if len(one) >= SHORTEST_SECRET else text
+        return text
+
+
+class HttpNotifier:
+    """Sends one HTTP request an alert.
+
+    ``webhook-id`` and ``Idempotency-Key`` are the delivery's id at every attempt, so that who receives can
+    tell a repeat. No redirect is followed, no cookie kept, no proxy of the environment used. URLs and headers
+    may hold secrets, so errors name the host only.
+
+    Args:
+        method: ``POST`` …; a template.
+        url: Where to; a template.
+        headers: Further headers; values are templates.
+        body: The JSON body; its strings are templates. None: the notification itself (with GET nothing).
+        secret: Signs as Standard Webhooks: ``whsec_`` and base64 of 24 to 64 bytes. None: not signed.
+        allow_private: Whether addresses that are not public may be called.
+        render: Fills templates.
+        clock: Gives the time, UTC.
+        resolver: Looks names up; the system's unless given.
+        connect_within: How long connecting may take, the name's look-up and TLS with it.
+        answer_within: How long all may take until the answer's status is there.
+        text_within: How long the answer's text may take after that.
+
+    Raises:
+        SettingsError: The secret or a header cannot be used.
+    """
+
+    pause = timedelta(0)
+
+    def __init__(
+        self,
+        *,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: Any | None,
+        secret: str | None,
+        allow_private: bool,
+        render: Render,
+        clock: Callable[[], datetime],
+        resolver: AbstractResolver | None = None,
+        connect_within: timedelta = CONNECT_WITHIN,
+        answer_within: timedelta = ANSWER_WITHIN,
+        text_within: timedelta = TEXT_WITHIN,
+    ) -> None:
+        for name in headers:
+            if not HEADER_NAME.fullmatch(name) or name.lower() in OUR_HEADERS:
+                raise SettingsError(f"headers: {one_line(name, 80)!r} cannot be set")
+        self._template = {"method": method, "url": url, "headers": dict(headers), "body": body}
+        self._signer = None if secret is None else _signer(secret)
+        self._judge = (lambda _: "") if allow_private else refusal
+        self._render = render
+        self._clock = clock
+        self._resolver = resolver
+        self._limits = aiohttp.ClientTimeout(
+            total=answer_within.total_seconds(), connect=connect_within.total_seconds()
+        )
+        self._text_within = text_within
+        self._session: aiohttp.ClientSession | None = None
+        # What is wrong with each message alike is a matter of the destination; but where the catalog fills a
+        # part in, one bad entity must not hold up all others.
+        self._scope_of_url = Scope.MESSAGE if "{{" in url else Scope.DESTINATION
+        self._scope_of_host = Scope.MESSAGE if HOST_IS_TEMPLATE.match(url) else Scope.DESTINATION
+
+    async def send(self, notification: Notification, *, delivery_id: str, event: Mapping[str, Any]) -> str:
+        """Send the request, and return the answer's status and the start of its text, for a person.
+
+        Args:
+            notification: The alert: the body, where none is configured.
+            delivery_id: The delivery's id, the same at each attempt.
+            event: Port's bare event, which templates are filled from.
+
+        Raises:
+            DeliveryFailed: See `raise_for_status` for answers. Transient: no connection, an unknown name, no
+                answer in time. Message: what the templates gave cannot be sent. A refused address or a bad
+                certificate is of the destination where the host is fixed, of the message where the host
+                is a template.
+        """
+        call = self._call(await self._render(self._template, event), notification, delivery_id)
+        try:
+            return await self._send(call)
+        except aiohttp.ClientConnectorCertificateError as error:
+            why = getattr(error.certificate_error, "verify_message", "")
+            reason = f"the certificate of {call.host} is not valid: {one_line(why, 100)}"
+            raise DeliveryFailed(reason, self._scope_of_host) from None
+        except aiohttp.ClientConnectorError as error:
+            raise self._not_connected(call, error) from None
+        except aiohttp.ConnectionTimeoutError:
+            raise DeliveryFailed(f"no connection to {call.host} in time", Scope.TRANSIENT) from None
+        except TimeoutError:
+            reason = f"no answer of {call.host} in time; it may have arrived"
+            raise DeliveryFailed(reason, Scope.TRANSIENT) from None
+        except ValueError:  # of aiohttp and yarl: 2130706433 for an address, a label of 70 letters …
+            reason = f"{call.host} cannot be called: the address or a header is not valid"
+            raise DeliveryFailed(reason, self._scope_of_host) from None
+        except (aiohttp.ClientError, OSError) as error:
+            reason = f"no whole answer of {call.host} ({type(error).__name__}); it may have arrived"
+            raise DeliveryFailed(reason, Scope.TRANSIENT) from None
+
+    async def close(self) -> None:
+        """See `Notifier.close`."""
+        if self._session is not None:
+            await self._session.close()
+            await asyncio.sleep(0)  # aiohttp closes connections in the background: its "Graceful shutdown"
+
+    def _call(self, filled: Any, notification: Notification, delivery_id: str) -> _Call:
+        method, url = str(filled["method"]).upper(), self._url(filled["url"])
+        if method not in METHODS:
+            raise DeliveryFailed(f"not a method: {one_line(method, 40)}", Scope.MESSAGE)
+        given = {name: _header(name, value) for name, value in filled["headers"].items()}
+        told = {str(url), url.raw_path_qs, url.path_qs, url.path, url.password or "", *url.query.values()}
+        told.update(piece for value in given.values() for piece in (value, *value.split()))
+        content = notification.model_dump(mode="json") if self._template["body"] is None else filled["body"]
+        body = None if method == "GET" and self._template["body"] is None else _json(content)
+        ours = {"webhook-id": delivery_id, "Idempotency-Key": delivery_id}
+        if self._signer is not None:
+            now = self._clock().astimezone(UTC)
+            ours["webhook-timestamp"] = str(int(now.timestamp()))
+            ours["webhook-signature"] = self._signer.sign(delivery_id, now, (body or b"").decode())
+        usual = {"Accept-Encoding": "identity"} | ({"Content-Type": "application/json"} if body else {})
+        set_by_rule = {name.lower() for name in given}
+        usual = {name: value for name, value in usual.items() if name.lower() not in set_by_rule}
+        return _Call(method, url, usual | given | ours, body, frozenset(told))
+
+    def _url(self, filled: Any) -> URL:
+        if not isinstance(filled, str) or not HTTP_URL.match(filled) or UNFIT.search(filled):
+            raise DeliveryFailed("what the url gives is not an http or https URL", self._scope_of_url)
+        if len(filled) > MAX_LINE_CHARS:
+            raise DeliveryFailed(f"the url is longer than {MAX_LINE_CHARS}", self._scope_of_url)
+        try:
+            return URL(filled)
+        except ValueError:
+            raise DeliveryFailed("what the url gives is not a valid URL", self._scope_of_url) from None
+
+    async def _send(self, call: _Call) -> str:
+        if self._session is None or self._session.closed:
+            self._session = aiohttp.ClientSession(
+                connector=connector(self._judge, self._resolver),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=self._limits,
+                auto_decompress=False,  # a small answer that unpacks to gigabytes stays small
+            )
+        async with self._session.request(
+            call.method, call.url, headers=call.headers, data=call.body, allow_redirects=False
+        ) as answer:
+            text = await _start_of(answer, self._text_within.total_seconds())
+        said = one_line(call.hide(text), MAX_SAID_CHARS)
+        raise_for_status(answer.status, said, retry_after(answer.headers.get("Retry-After"), self._clock()))
+        return f"{answer.status}: {said}" if said else str(answer.status)
+
+    def _not_connected(self, call: _Call, error: aiohttp.ClientConnectorError) -> DeliveryFailed:
+        if isinstance(error.os_error, AddressRefused):
+            reason = (
+                f"{call.host} is refused: {error.os_error} is not a public address,"
+                " and the destination does not say allow_private"
+            )
+            return DeliveryFailed(reason, self._scope_of_host)
+        if isinstance(error, aiohttp.ClientConnectorDNSError):
+            return DeliveryFailed(f"the name {call.host} cannot be looked up", Scope.TRANSIENT)
+        return DeliveryFailed(f"no connection to {call.host} ({type(error).__name__})", Scope.TRANSIENT)
+
+
+def raise_for_status(status: int, said: str, wait: timedelta | None) -> None:
+    """Return if the answer is a success, 2xx.
+
+    Args:
+        status: The HTTP status.
+        said: The start of the answer's text, one line, without secrets.
+        wait: How long the server asked us to wait, if it did.
+
+    Raises:
+        DeliveryFailed: 408, 425, 429, 5xx and what is no final answer are transient; 3xx and other 4xx are
+            of the message, which is dead.
+    """
+    if 200 <= status < 300:
+        return
+    reason = f"{status}: {said}" if said else str(status)
+    if 300 <= status < 400:
+        raise DeliveryFailed(f"{status}: a redirect, which is not followed", Scope.MESSAGE)
+    if 400 <= status < 500 and status not in TRANSIENT:
+        raise DeliveryFailed(reason, Scope.MESSAGE)
+    raise DeliveryFailed(reason, Scope.TRANSIENT, wait)
+
+
+def retry_after(text: str | None, now: datetime) -> timedelta | None:
+    """Return what ``Retry-After`` asks for, in seconds or as an HTTP date; None where it is neither."""
+    try:
+        seconds = float(text or "")
+    except ValueError:
+        try:
+            date = parsedate_to_datetime(text or "")
+        except (ValueError, OverflowError):
+            return None
+        return max(timedelta(0), (date if date.tzinfo else date.replace(tzinfo=UTC)) - now)
+    return timedelta(seconds=seconds) if math.isfinite(seconds) and 0 <= seconds < 1e9 else None
+
+
+async def _start_of(answer: aiohttp.ClientResponse, seconds: float) -> str:
+    # The status has decided already; the text is for people, and must not undo a success by coming late.
+    start = bytearray()
+    with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
+        async with asyncio.timeout(seconds):
+            while len(start) < MAX_ANSWER_BYTES and (
+                piece := await answer.content.read(MAX_ANSWER_BYTES - len(start))
+            ):
+                start += piece
+    answer.close()
+    return start.decode(errors="replace")
+
+
+def _header(name: str, value: Any) -> str:
+    text = value if isinstance(value, str) else "" if value is None else json.dumps(value)
+    if UNFIT.search(text) or len(text) > MAX_LINE_CHARS:
+        reason = f"what the header {name} gives has control characters, or is longer than {MAX_LINE_CHARS}"
+        raise DeliveryFailed(reason, Scope.MESSAGE)
+    return text
+
+
+def _json(value: Any) -> bytes:
+    try:
+        body = json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError):
+        raise DeliveryFailed("the body cannot be written as JSON", Scope.MESSAGE) from None
+    if len(body) > MAX_BODY_BYTES:
+        reason = f"the body has {len(body):,} bytes, and {MAX_BODY_BYTES:,} are the most"
+        raise DeliveryFailed(reason, Scope.MESSAGE)
+    return body
+
+
+def _signer(secret: str) -> Webhook:
+    # The library decodes whatever it is given, and would sign with what is left of a mistyped secret.
+    encoded = secret.removeprefix("whsec_").rstrip("=")
+    with contextlib.suppress(binascii.Error, ValueError):
+        if 24 <= len(base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)) <= 64:
+            return Webhook(secret)
+    raise SettingsError("secret: must be whsec_ and the base64 of 24 to 64 random bytes")

@@ -1,0 +1,103 @@
+"""Port's self-service actions: an alert starts a run.
+
+Rules: https://docs.port.io/api-reference/execute-a-self-service-action (the call),
+https://docs.port.io/api-reference/port-api (answers)
+"""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from app.alerts.notification import Notification, one_line
+from app.errors import DeliveryFailed, PortError, Scope
+from app.notifier.http import Render
+
+MAX_REASON = 300
+
+OF_THE_DESTINATION = frozenset({401, 403, 404, 410})
+OF_THE_MESSAGE = frozenset({400, 409, 413, 422})
+
+
+class PortActionNotifier:
+    """Starts a run of one self-service action, and waits for nothing that the run does.
+
+    Port has no idempotency key: an attempt that is repeated because its answer got lost starts a second run.
+
+    Args:
+        action: The action's identifier.
+        inputs: The action's user inputs by name; values are templates.
+        start_run: Starts a run of an action with inputs, and returns its id; raises `PortError`. Its
+            connections are for others to close.
+        run_url: Gives the address of a run's page.
+        render: Fills templates.
+    """
+
+    pause = timedelta(0)
+
+    def __init__(
+        self,
+        *,
+        action: str,
+        inputs: Mapping[str, Any],
+        start_run: Callable[[str, Mapping[str, Any]], Awaitable[str]],
+        run_url: Callable[[str], str],
+        render: Render,
+    ) -> None:
+        self._action = action
+        self._inputs = dict(inputs)
+        self._start_run = start_run
+        self._run_url = run_url
+        self._render = render
+
+    async def send(
+        self,
+        notification: Notification,
+        *,
+        delivery_id: str,
+        event: Mapping[str, Any],
+    ) -> str:
+        """Start the run, and return its id and its link, for a person.
+
+        Args:
+            notification: The alert; not used.
+            delivery_id: The delivery's id; not used.
+            event: Port's bare event, which the inputs are filled from.
+
+        Raises:
+            DeliveryFailed: No run was started, or that is not known: see `failure`.
+        """
+        inputs = await self._render(self._inputs, event)
+        try:
+            json.dumps(inputs, ensure_ascii=False, allow_nan=False).encode()
+        except (TypeError, ValueError):
+            raise DeliveryFailed("the inputs cannot be written as JSON", Scope.MESSAGE) from None
+        try:
+            run = await self._start_run(self._action, inputs)
+        except PortError as error:
+            raise failure(error) from None
+        return f"run {run}: {self._run_url(run)}"
+
+    async def close(self) -> None:
+        """See `Notifier.close`."""
+
+
+def failure(error: PortError) -> DeliveryFailed:
+    """Return what a refusal of Port's means for the delivery and those after it.
+
+    - 401, 403, 404, 410, and each refusal to log in: the credentials or the action are not there or not
+      allowed, which is so for every run. The destination is held.
+    - 400, 409, 413, 422: Port refuses these inputs. This delivery is dead, the next may be good.
+    - Everything else (429, 5xx, no answer, an answer that is not Port's) may pass. The lane waits; where the
+      request was sent, the run may have started, and Port's client says so in its error.
+    """
+    refused = error.status is not None and 400 <= error.status < 500 and error.status not in {408, 425, 429}
+    logging_in = "/auth/" in error.call
+    if error.status in OF_THE_DESTINATION or (refused and logging_in):
+        scope = Scope.DESTINATION
+    elif error.status in OF_THE_MESSAGE:
+        scope = Scope.MESSAGE
+    else:
+        scope = Scope.TRANSIENT
+    said = f"{error.status} {error.said}" if error.status else error.said
+    return DeliveryFailed(one_line(said, MAX_REASON), scope)

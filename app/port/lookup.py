@@ -1,0 +1,85 @@
+"""Where an alert goes, looked up in Port: an entity related to the changed one, and a property there."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from app.alerts.change import CatalogChange
+from app.alerts.send import PortLookup
+from app.errors import ListenerError
+from app.port.client import PortClient
+
+log = structlog.get_logger(__name__)
+
+KEPT = timedelta(minutes=10)
+PATIENCE_SECONDS = 2.0
+AWAY = timedelta(seconds=30)  # after a failure nobody waits for Port for a while
+MOST_KEPT = 10_000
+TEAM_BLUEPRINT = "_team"
+"""Port's own: https://docs.port.io/sso-rbac/users-and-teams/manage-users-teams"""
+
+
+class Lookup:
+    """Follows a relation or the owning team, and keeps what it found for 10 minutes.
+
+    Args:
+        client: Port's API.
+        clock: Gives the time, UTC.
+    """
+
+    def __init__(self, client: PortClient, clock: Callable[[], datetime]) -> None:
+        self._client = client
+        self._clock = clock
+        self._away_until = clock()
+        self._kept: dict[tuple[str, ...], tuple[datetime, dict[str, Any] | None]] = {}
+
+    async def __call__(self, change: CatalogChange, wanted: PortLookup) -> str | None:
+        """Return the text of the wanted property; None if there is none, or Port does not say so in 2 s."""
+        if self._clock() < self._away_until:
+            return None
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                return await self._find(change, wanted)
+        except (ListenerError, TimeoutError) as error:
+            reason = str(error) or f"no answer within {PATIENCE_SECONDS:.0f} s"
+            self._away_until = self._clock() + AWAY
+            log.warning("look-up in Port failed, the default hears of it", reason=reason)
+            return None
+
+    async def _find(self, change: CatalogChange, wanted: PortLookup) -> str | None:
+        blueprint: str | None
+        entity: str | None
+        if wanted.team:
+            blueprint, entity = TEAM_BLUEPRINT, change.teams[0] if change.teams else None
+        else:
+            blueprint, entity = await self._related(change, wanted.relation or "")
+        if not blueprint or not entity:
+            return None
+        found = await self._get(blueprint, entity)
+        value = ((found or {}).get("properties") or {}).get(wanted.property)
+        return value if isinstance(value, str) and value else None
+
+    async def _related(self, change: CatalogChange, relation: str) -> tuple[str | None, str | None]:
+        entity = change.after or change.before
+        target = entity.relations.get(relation) if entity else None
+        identifier = target[0] if isinstance(target, list) and target else target
+        if not isinstance(identifier, str):
+            return None, None
+        blueprint = await self._get(change.blueprint)
+        described = ((blueprint or {}).get("relations") or {}).get(relation) or {}
+        return described.get("target"), identifier
+
+    async def _get(self, blueprint: str, *entity: str) -> dict[str, Any] | None:
+        key = (blueprint, *entity)
+        now = self._clock()
+        until, found = self._kept.get(key, (now, None))
+        if until <= now:
+            get = self._client.get_entity if entity else self._client.get_blueprint
+            found = await get(*key)
+            if len(self._kept) >= MOST_KEPT:
+                self._kept.clear()
+            self._kept[key] = (now + KEPT, found)
+        return found

@@ -1,0 +1,608 @@
+"""HTTP destinations: what is sent, what each answer means, and what is refused."""
+
+import asyncio
+import json
+import logging
+import re
+import socket
+import ssl
+import traceback
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from app.demo import serving
+from app.errors import DeliveryFailed, Scope, SettingsError
+from app.notifier.http import MAX_BODY_BYTES, HttpNotifier, retry_after
+from tests.notifier.test_guard import StandInResolver
+from tests.notifier.test_slack import notification
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+SECRET_PART = "very-secret-token"
+EVENT = {
+    "context": {"entityIdentifier": "orders-db"},
+    "diff": {
+        "after": {"properties": {"cpuUtil": 85, "path": "close", "evil": "a\r\nX-Evil: 1", "none": None}}
+    },
+    "long": "x" * 9_000,
+    "huge": "x" * MAX_BODY_BYTES,
+    "infinite": float("inf"),
+    "half": "\ud83d",
+    "host": "127.0.0.1",
+}
+PROPERTIES = ".diff.after.properties"
+
+
+async def render(template: Any, event: Mapping[str, Any]) -> Any:
+    """Fill ``{{ .a.b }}`` with the event's value there; alone in a string it keeps its type."""
+    if isinstance(template, dict):
+        return {name: await render(value, event) for name, value in template.items()}
+    if not isinstance(template, str):
+        return template
+    if whole := re.fullmatch(r"{{ ([\w.]+) }}", template):
+        return _at(event, whole[1])
+    return re.sub(r"{{ ([\w.]+) }}", lambda found: str(_at(event, found[1])), template)
+
+
+def _at(event: Any, path: str) -> Any:
+    for name in path.split(".")[1:]:
+        if name not in event:
+            raise DeliveryFailed(f"{path}: there is none", Scope.MESSAGE)
+        event = event[name]
+    return event
+
+
+class Jobs:
+    """A stand-in for whatever runs jobs: keeps what it is sent, and answers 202 or what it is told to."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.answers: deque[Response | Callable[[Request], Awaitable[Response]]] = deque()
+        self.requests: list[Request] = []
+        self.bodies: list[bytes] = []
+        methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+        self.app = Starlette(routes=[Route("/{path:path}", self._answer, methods=methods)])
+
+    @property
+    def port(self) -> str:
+        return self.url.rpartition(":")[2]
+
+    async def _answer(self, request: Request) -> Response:
+        self.bodies.append(await request.body())
+        self.requests.append(request)
+        answer = self.answers.popleft() if self.answers else PlainTextResponse("job 4711 queued\n", 202)
+        return answer if isinstance(answer, Response) else await answer(request)
+
+
+@pytest.fixture
+async def jobs() -> AsyncIterator[Jobs]:
+    """A stand-in on loopback."""
+    stand_in = Jobs()
+    async with serving(stand_in.app) as stand_in.url:
+        yield stand_in
+
+
+@asynccontextmanager
+async def notifying(url: str, **more: Any) -> AsyncIterator[HttpNotifier]:
+    """Yield a notifier that may call loopback and differs from the usual one in `more`, and close it."""
+    usual: dict[str, Any] = {
+        "method": "POST",
+        "headers": {},
+        "body": None,
+        "secret": None,
+        "allow_private": True,
+        "render": render,
+        "clock": lambda: NOW,
+    }
+    notifier = HttpNotifier(url=url, **(usual | more))
+    try:
+        yield notifier
+    finally:
+        await notifier.close()
+
+
+async def send(notifier: HttpNotifier) -> str:
+    """Send the usual alert."""
+    return await notifier.send(notification(), delivery_id="d-1", event=EVENT)
+
+
+async def failure(url: str, **more: Any) -> DeliveryFailed:
+    """Send the usual alert with a notifier of `notifying`, and return the failure; no secret is in it."""
+    async with notifying(url, **more) as notifier:
+        with pytest.raises(DeliveryFailed) as failed:
+            await send(notifier)
+    assert SECRET_PART not in "".join(traceback.format_exception(failed.value))
+    return failed.value
+
+
+class TestRequest:
+    """What is sent."""
+
+    async def test_all_is_filled_in(self, jobs: Jobs) -> None:
+        """Method, address, headers and body take values of the change; one expression keeps its type."""
+        job = {"database": "{{ .context.entityIdentifier }}", "cpu": f"{{{{ {PROPERTIES}.cpuUtil }}}}"}
+        async with notifying(
+            f"{jobs.url}/{{{{ {PROPERTIES}.path }}}}?db={{{{ .context.entityIdentifier }}}}",
+            method="put",
+            headers={
+                "X-Cpu": f"{{{{ {PROPERTIES}.cpuUtil }}}}",
+                "X-Text": "at {{ .context.entityIdentifier }} é",
+                "X-None": f"{{{{ {PROPERTIES}.none }}}}",
+            },
+            body=job | {"fixed": [1, None]},
+        ) as notifier:
+            assert await send(notifier) == "202: job 4711 queued"
+        (request,) = jobs.requests
+        assert (request.method, request.url.path, request.url.query) == ("PUT", "/close", "db=orders-db")
+        assert json.loads(jobs.bodies[0]) == {"database": "orders-db", "cpu": 85, "fixed": [1, None]}
+        raw = dict(request.headers.raw)
+        assert (raw[b"x-cpu"], raw[b"x-text"], raw[b"x-none"]) == (b"85", "at orders-db é".encode(), b"")
+        assert request.headers["content-type"] == "application/json"
+
+    async def test_without_a_body_it_is_the_notification(self, jobs: Jobs) -> None:
+        """What Slack would say in words is sent as data."""
+        async with notifying(jobs.url) as notifier:
+            await send(notifier)
+        assert json.loads(jobs.bodies[0]) == notification().model_dump(mode="json")
+
+    async def test_get_has_no_body_of_its_own(self, jobs: Jobs) -> None:
+        """A GET has a body only where the rule says so."""
+        for body in (None, {"a": 1}):
+            async with notifying(jobs.url, method="GET", body=body) as notifier:
+                await send(notifier)
+        assert jobs.bodies == [b"", b'{"a":1}']
+        assert "content-type" not in jobs.requests[0].headers
+
+    async def test_half_a_letter_does_no_harm(self, jobs: Jobs) -> None:
+        """Text that is no UTF-8 is sent escaped."""
+        async with notifying(jobs.url, body={"text": "{{ .half }}"}) as notifier:
+            await send(notifier)
+        assert jobs.bodies == [rb'{"text":"\ud83d"}']
+
+    async def test_a_repeat_is_recognisable(self, jobs: Jobs) -> None:
+        """Each attempt has the same ids, and without a secret no signature."""
+        jobs.answers.append(Response(status_code=503))
+        async with notifying(jobs.url) as notifier:
+            with pytest.raises(DeliveryFailed):
+                await send(notifier)
+            await send(notifier)
+        for request in jobs.requests:
+            assert (request.headers["webhook-id"], request.headers["idempotency-key"]) == ("d-1", "d-1")
+            assert "webhook-signature" not in request.headers
+
+    async def test_headers_of_the_rule_win_over_usual_ones(self, jobs: Jobs) -> None:
+        """A content type of one's own is sent, and only that one."""
+        async with notifying(jobs.url, headers={"content-type": "application/x+json"}) as notifier:
+            await send(notifier)
+        assert jobs.requests[0].headers.getlist("content-type") == ["application/x+json"]
+
+    async def test_no_cookies(self, jobs: Jobs) -> None:
+        """What a server wants kept is not kept."""
+        jobs.answers.append(Response(headers={"set-cookie": "a=b; Path=/"}))
+        async with notifying(jobs.url.replace("127.0.0.1", "localhost")) as notifier:
+            assert [await send(notifier) for _ in range(2)] == ["200", "202: job 4711 queued"]
+        assert "cookie" not in jobs.requests[1].headers
+
+    async def test_closing_twice_and_too_early(self, jobs: Jobs) -> None:
+        """Closing before the first request and twice does no harm, and a request after it opens anew."""
+        async with notifying(jobs.url) as notifier:
+            await notifier.close()
+            await send(notifier)
+            await notifier.close()
+            await send(notifier)
+        assert len(jobs.requests) == 2
+
+
+class TestSignature:
+    """Standard Webhooks."""
+
+    @pytest.mark.parametrize("secret", [SECRET, SECRET.removeprefix("whsec_")])
+    @pytest.mark.parametrize("more", [{"body": {"text": "é"}}, {"method": "GET"}])
+    async def test_who_receives_can_verify(self, jobs: Jobs, secret: str, more: dict[str, Any]) -> None:
+        """The library's own check passes, and fails for another body or another secret."""
+        async with notifying(jobs.url, secret=secret, clock=lambda: datetime.now(UTC), **more) as notifier:
+            await send(notifier)
+        headers = dict(jobs.requests[0].headers)
+        Webhook(SECRET).verify(jobs.bodies[0], headers, json_parse=False)
+        for verifier, body in ((Webhook(SECRET), b"{}"), (Webhook(b"x" * 24), jobs.bodies[0])):
+            with pytest.raises(WebhookVerificationError):
+                verifier.verify(body, headers)
+
+    @pytest.mark.parametrize(
+        "secret", ["", "whsec_", "whsec_c2hvcnQ=", "whsec_not base64, but long enough", "é" * 40, "A" * 88]
+    )
+    def test_a_bad_secret_does_not_start(self, secret: str) -> None:
+        """What the library would take in part is refused, and not shown."""
+        with pytest.raises(SettingsError, match="24 to 64 random bytes") as refused:
+            _bare(secret=secret)
+        assert not secret or secret not in str(refused.value)
+
+    @pytest.mark.parametrize("name", ["a b", "", "X:", "é", "Host", "Content-Length", "Webhook-Id", "X\r\n"])
+    def test_a_header_that_cannot_be_set(self, name: str) -> None:
+        """A name that is none, and a header that this program sets itself, do not start."""
+        with pytest.raises(SettingsError, match="headers: .* cannot be set"):
+            _bare(headers={name: "x"})
+
+
+def _bare(*, headers: Mapping[str, str] | None = None, secret: str | None = None) -> HttpNotifier:
+    return HttpNotifier(
+        method="POST",
+        url="https://example.com",
+        headers=headers or {},
+        body=None,
+        secret=secret,
+        allow_private=False,
+        render=render,
+        clock=lambda: NOW,
+    )
+
+
+UNSENDABLE = [
+    ({"url": "{{ .context.entityIdentifier }}"}, "not an http or https URL"),
+    ({"url": "{{ .context }}"}, "not an http or https URL"),
+    ({"url": f"http://{SECRET_PART}/{{{{ {PROPERTIES}.evil }}}}"}, "not an http or https URL"),
+    ({"url": "http://{{ .half }}"}, "not an http or https URL"),
+    ({"url": "http://[{{ .context.entityIdentifier }}"}, "not a valid URL"),
+    ({"url": "http://localhost:{{ .context.entityIdentifier }}/"}, "not a valid URL"),
+    ({"url": "http://localhost/{{ .long }}"}, "longer than"),
+    ({"headers": {"X-A": f"{{{{ {PROPERTIES}.evil }}}}"}}, "the header X-A gives has control characters"),
+    ({"headers": {"X-A": "{{ .half }}"}}, "the header X-A"),
+    ({"headers": {"X-A": "{{ .long }}"}}, "the header X-A"),
+    ({"method": "{{ .context.entityIdentifier }}"}, "not a method: ORDERS-DB"),
+    ({"body": {"a": "{{ .infinite }}"}}, "cannot be written as JSON"),
+    ({"body": "{{ .huge }}"}, "1,000,002 bytes, and 1,000,000 are the most"),
+    ({"body": "{{ .nothing }}"}, ".nothing: there is none"),
+]
+
+
+@pytest.mark.parametrize(("more", "reason"), UNSENDABLE)
+async def test_what_cannot_be_sent(jobs: Jobs, more: dict[str, Any], reason: str) -> None:
+    """A template that fails, or gives what cannot be sent, costs this message alone."""
+    failed = await failure(**({"url": f"{jobs.url}/{SECRET_PART}"} | more))
+    assert failed.scope is Scope.MESSAGE
+    assert reason in failed.reason
+    assert jobs.requests == []
+
+
+@pytest.mark.parametrize("url", [f"ftp://{SECRET_PART}/", SECRET_PART, "", "http://", "http://a:b/"])
+async def test_a_fixed_url_that_is_none(url: str) -> None:
+    """Where each message would fail alike, the destination is at fault, and nothing is lost."""
+    failed = await failure(url)
+    assert failed.scope is Scope.DESTINATION
+    assert "URL" in failed.reason
+
+
+class TestAnswer:
+    """What each answer means."""
+
+    @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
+    async def test_success(self, jobs: Jobs, status: int) -> None:
+        """Every 2xx is one."""
+        jobs.answers.append(Response(status_code=status))
+        async with notifying(jobs.url) as notifier:
+            assert await send(notifier) == str(status)
+
+    @pytest.mark.parametrize(
+        ("statuses", "scope"),
+        [
+            ((408, 425, 429, 500, 502, 503, 504, 599), Scope.TRANSIENT),
+            ((400, 401, 403, 404, 405, 409, 410, 413, 422, 451, 499), Scope.MESSAGE),
+        ],
+    )
+    async def test_refusals(self, jobs: Jobs, statuses: tuple[int, ...], scope: Scope) -> None:
+        """What may pass is tried again, what will not is dead; the reason has the server's own words."""
+        for status in statuses:
+            jobs.answers.append(PlainTextResponse("not\nthis \x1bone", status))
+            failed = await failure(jobs.url)
+            assert (failed.reason, failed.scope) == (f"{status}: not this one", scope)
+
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    async def test_no_redirect_is_followed(self, jobs: Jobs, status: int) -> None:
+        """Where it leads is neither called nor named."""
+        jobs.answers.append(Response(status_code=status, headers={"location": f"{jobs.url}/{SECRET_PART}"}))
+        failed = await failure(jobs.url)
+        assert failed.reason == f"{status}: a redirect, which is not followed"
+        assert failed.scope is Scope.MESSAGE
+        assert len(jobs.requests) == 1
+
+    async def test_retry_after(self, jobs: Jobs) -> None:
+        """A server that says when to come back is heard, where coming back helps."""
+        asked = {"Retry-After": "7"}
+        jobs.answers.extend(Response(status_code=status, headers=asked) for status in (429, 503, 400))
+        heard = [(await failure(jobs.url)).retry_after for _ in range(3)]
+        assert heard == [timedelta(seconds=7), timedelta(seconds=7), None]
+
+    @pytest.mark.parametrize(
+        ("text", "wait"),
+        [
+            ("0", timedelta(0)),
+            ("1.5", timedelta(seconds=1.5)),
+            ("Mon, 23 Nov 2026 12:02:00 GMT", timedelta(minutes=2)),
+            ("Mon, 23 Nov 2026 12:02:00 -0000", timedelta(minutes=2)),
+            ("Mon, 23 Nov 2026 13:02:00 +0100", timedelta(minutes=2)),
+            ("Mon, 23 Nov 2026 11:00:00 GMT", timedelta(0)),
+            *((text, None) for text in ("", "soon", "-1", "nan", "inf", "1e300", None)),
+            *(
+                (text, None)
+                for text in ("Mon, 99 Nov 2026 12:02:00 GMT", "Mon, 23 Nov 99999999999 12:02:00 GMT")
+            ),
+        ],
+    )
+    def test_forms_of_retry_after(self, text: str | None, wait: timedelta | None) -> None:
+        """Seconds and dates count, a date that is past means now, nonsense is as good as nothing."""
+        assert retry_after(text, NOW) == wait
+
+    async def test_little_of_a_long_answer_is_kept(self, jobs: Jobs) -> None:
+        """One line of 200 characters."""
+        jobs.answers.append(PlainTextResponse("long\n" * 100_000))
+        async with notifying(jobs.url) as notifier:
+            said = await send(notifier)
+        assert said.startswith("200: long long")
+        assert len(said) == len("200: ") + 200
+
+    async def test_an_endless_answer(self, jobs: Jobs) -> None:
+        """It is read for a while only; the status has said already that the job is accepted."""
+
+        async def endless() -> AsyncIterator[bytes]:
+            while True:
+                yield b"x" * 10_000
+                await asyncio.sleep(0)
+
+        jobs.answers.append(StreamingResponse(endless(), 200))
+        async with notifying(jobs.url) as notifier:
+            assert (await send(notifier)).startswith("200: xxx")
+
+    async def test_a_text_that_does_not_come(self, jobs: Jobs) -> None:
+        """A success whose text hangs or breaks off is a success: a repeat would run the job twice."""
+
+        async def hanging() -> AsyncIterator[bytes]:
+            yield b"queued"
+            await asyncio.sleep(60)
+
+        jobs.answers.append(StreamingResponse(hanging(), 200))
+        async with notifying(jobs.url, text_within=timedelta(milliseconds=100)) as notifier:
+            assert await send(notifier) == "200: queued"
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nque"
+        async with _raw(head) as (url, _), notifying(url) as notifier:
+            assert await send(notifier) == "200: que"
+
+    async def test_a_packed_answer_stays_packed(self, jobs: Jobs) -> None:
+        """Nothing is unpacked, so that nothing small becomes large."""
+        jobs.answers.append(Response(b"\x1f\x8b\x08\x00", headers={"content-encoding": "gzip"}))
+        async with notifying(jobs.url) as notifier:
+            assert (await send(notifier)).startswith("200: ")
+
+    async def test_an_answer_that_repeats_the_request(
+        self, jobs: Jobs, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Address and headers may hold secrets: neither what is kept nor any log record has them."""
+        for name in (None, "aiohttp", "asyncio"):
+            caplog.set_level(logging.DEBUG, logger=name)
+
+        async def echo(request: Request) -> Response:
+            return PlainTextResponse(f"{request.url} {request.url.path} {dict(request.headers)}", status)
+
+        headers = {"Authorization": f"Bearer {SECRET_PART}", "X-Key": f"{SECRET_PART}-2"}
+        url = f"{jobs.url}/{SECRET_PART}?key={SECRET_PART}".replace("//", f"//user:{SECRET_PART}@")
+        status = 200
+        async with notifying(f"{jobs.url}/{SECRET_PART}", headers=headers) as notifier:
+            jobs.answers.append(echo)
+            assert SECRET_PART not in await send(notifier)
+        for status in (400, 500):
+            jobs.answers.append(echo)
+            await failure(url, headers={"X-Key": SECRET_PART})
+        assert SECRET_PART not in caplog.text.replace("GET /", "")
+
+
+@asynccontextmanager
+async def _raw(answer: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """Serve what answers with bytes and hangs up; yield its address, and the requests that it saw."""
+    seen: list[bytes] = []
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/{SECRET_PART}", seen
+
+
+class TestNoAnswer:
+    """What it means that none comes."""
+
+    @pytest.mark.parametrize("method", ["POST", "PUT"])
+    @pytest.mark.parametrize(
+        "answer",
+        [b"", b"HTTP/1.1 200 OK\r\nContent-Len", b"SSH-2.0-x\r\n"],
+        ids=["nothing", "half", "no HTTP"],
+    )
+    async def test_a_server_that_hangs_up(self, answer: bytes, method: str) -> None:
+        """The request was sent, once: it may have arrived, and the lane tries again."""
+        async with _raw(answer) as (url, seen):
+            failed = await failure(url, method=method)
+        assert failed.scope is Scope.TRANSIENT
+        assert failed.reason.startswith("no whole answer of 127.0.0.1 (")
+        assert failed.reason.endswith("it may have arrived")
+        assert len(seen) == 1
+
+    async def test_a_server_that_is_slow(self, jobs: Jobs) -> None:
+        """After the time that a send has, the request may have arrived; the next one goes out as usual."""
+
+        async def slow(_: Request) -> Response:
+            await asyncio.sleep(60)
+            return Response()
+
+        jobs.answers.append(slow)
+        async with notifying(jobs.url, answer_within=timedelta(milliseconds=300)) as notifier:
+            with pytest.raises(DeliveryFailed) as failed:
+                await send(notifier)
+            assert await send(notifier) == "202: job 4711 queued"
+        assert failed.value.reason == "no answer of 127.0.0.1 in time; it may have arrived"
+        assert failed.value.scope is Scope.TRANSIENT
+
+    async def test_nobody_listens(self) -> None:
+        """No connection: it surely has not arrived."""
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            failed = await failure(f"http://127.0.0.1:{closed.getsockname()[1]}/{SECRET_PART}")
+        assert failed.scope is Scope.TRANSIENT
+        assert failed.reason == "no connection to 127.0.0.1 (ClientConnectorError)"
+
+    async def test_an_unknown_name(self) -> None:
+        """A name may be known again soon."""
+        failed = await failure(f"http://jobs.invalid/{SECRET_PART}")
+        assert failed.scope is Scope.TRANSIENT
+        assert failed.reason == "the name jobs.invalid cannot be looked up"
+
+    async def test_a_name_server_that_is_slow(self) -> None:
+        """Looking a name up counts as connecting, which has a limit of its own."""
+
+        class Slow(StandInResolver):
+            async def resolve(self, *_: Any) -> Any:
+                await asyncio.sleep(60)
+
+        more = {"resolver": Slow(), "connect_within": timedelta(milliseconds=50)}
+        failed = await failure("http://jobs.test/", **more)
+        assert failed.reason == "no connection to jobs.test in time"
+        assert failed.scope is Scope.TRANSIENT
+
+    @pytest.mark.parametrize(
+        ("host", "scope"), [("localhost", Scope.DESTINATION), ("{{ .host }}", Scope.MESSAGE)]
+    )
+    async def test_a_bad_certificate(self, jobs: Jobs, tmp_path: Path, host: str, scope: Scope) -> None:
+        """Somebody must mend the server, or the entity that names it."""
+        with _certificate(tmp_path) as context:
+            server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context)
+        async with server:
+            failed = await failure(f"https://{host}:{server.sockets[0].getsockname()[1]}/{SECRET_PART}")
+        assert failed.scope is scope
+        assert re.match(r"the certificate of (localhost|127.0.0.1) is not valid: self-signed", failed.reason)
+        spoken_to_in_plain = jobs.url.replace("http:", "https:")
+        assert (await failure(spoken_to_in_plain)).scope is Scope.TRANSIENT
+
+
+@contextmanager
+def _certificate(folder: Path) -> Iterator[ssl.SSLContext]:
+    # Self-signed for localhost, and run out: of use to nobody but this test.
+    lines = (
+        "MIIBfjCCASOgAwIBAgIUU2+MhcL2z3yOMGJpJWCbqIUufiwwCgYIKoZIzj0EAwIwFDESMBAGA1UEAwwJbG9jYWxob3N0MB4XDTI2"
+        "MTEyMzIxMTQzM1oXDTI2MTEyNDIxMTQzM1owFDESMBAGA1UEAwwJbG9jYWxob3N0MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE"
+        "e7gAlGh8DxPbkNCtWNu38D/8UeSRt2jlzKbR0S1p8w0oUQkFKaqOislWgq6m9sSMDCkVNHJ0uJcB7HZozww17aNTMFEwHQYDVR0O"
+        "BBYEFECWTDLRvvRqXVtDrBGWLaSMp8I4MB8GA1UdIwQYMBaAFECWTDLRvvRqXVtDrBGWLaSMp8I4MA8GA1UdEwEB/wQFMAMBAf8w"
+        "CgYIKoZIzj0EAwIDSQAwRgIhAJ6gqF0xXdQO1h8ih807njs+JBVe3EwKrE9t95cVPpseAiEAl1R/0sK/XMJHUS8dP7ziM5yJGdv6"
+        "KC1qFUavPZJC58Y="
+    )
+    key = (
+        "MHcCAQEEIBdm7McakcTU0l7PYx252Si5W8YyGTPuuLwamEgDP28NoAoGCCqGSM49AwEHoUQDQgAEe7gAlGh8DxPbkNCtWNu38D/8"
+        "UeSRt2jlzKbR0S1p8w0oUQkFKaqOislWgq6m9sSMDCkVNHJ0uJcB7HZozww17Q=="
+    )
+    file = folder / "server.pem"
+    parts = (("CERTIFICATE", lines), ("EC PRIVATE KEY", key))
+    file.write_text(
+        "".join(f"-----BEGIN {name}-----\n{text}\n-----END {name}-----\n" for name, text in parts)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    yield context
+
+
+class TestGuard:
+    """What a destination must not be, unless it says `allow_private`."""
+
+    @pytest.mark.parametrize(
+        "host",
+        [
+            "127.0.0.1",
+            "localhost",
+            "LOCALHOST",
+            "localhost.",
+            "2130706433",
+            "017700000001",
+            "0x7f.1",
+            "0x7f000001",
+            "0177.0.0.1",
+            "127.1",
+            "0",
+            "0.0.0.0",
+            "127.0.0.1.",
+            "[::1]",
+            "[::]",
+            "[::ffff:127.0.0.1]",
+            "[::ffff:7f00:1]",
+            "[64:ff9b::7f00:1]",
+            "[2002:7f00:1::]",
+            "[fe80::1%25lo]",
+            "good@127.0.0.1",
+            "good.example:80@127.0.0.1",
+            "①②⑦.0.0.1",
+            "127。0。0。1",
+            "%31%32%37.0.0.1",
+            "a" * 70 + ".test",
+        ],
+    )
+    async def test_no_way_to_loopback(self, jobs: Jobs, host: str) -> None:
+        """However the address is written, nothing arrives; the word names no more than the host."""
+        url = f"http://{host}:{jobs.port}/{SECRET_PART}"
+        failed = await failure(url, allow_private=False)
+        assert re.search(r"is refused|cannot be called|cannot be looked up", failed.reason)
+        assert jobs.requests == []
+
+    @pytest.mark.parametrize(
+        ("url", "reason", "scope"),
+        [
+            ("http://169.254.169.254/latest", "169.254.169.254 (metadata)", Scope.DESTINATION),
+            ("http://[fd00:ec2::254]/latest", "fd00:ec2::254 (metadata)", Scope.DESTINATION),
+            ("http://10.0.0.1/{{ .host }}", "10.0.0.1 (private)", Scope.DESTINATION),
+            ("http://{{ .host }}/", "127.0.0.1 (loopback)", Scope.MESSAGE),
+            ("http://a:{{ .long }}@127.0.0.1/", "is longer than", Scope.MESSAGE),
+            ("http://a:{{ .host }}@127.0.0.1/", "127.0.0.1 (loopback)", Scope.MESSAGE),
+        ],
+    )
+    async def test_a_clear_word(self, url: str, reason: str, scope: Scope) -> None:
+        """It says which address, as what, and whom it concerns: one message, where the catalog gives the host."""
+        failed = await failure(url, allow_private=False)
+        assert reason in failed.reason
+        assert failed.scope is scope
+
+    async def test_a_name_that_moves_to_loopback(self, jobs: Jobs) -> None:
+        """Each send looks the name up and judges it: one good answer earns no trust."""
+        resolver = StandInResolver(["127.0.0.1"], ["10.0.0.1"], ["127.0.0.1"])
+        url = f"http://rebind.test:{jobs.port}/"
+        async with notifying(url, allow_private=False, resolver=resolver) as notifier:
+            reasons = []
+            for _ in range(3):
+                with pytest.raises(DeliveryFailed) as failed:
+                    await send(notifier)
+                reasons.append(failed.value.reason)
+        said = "rebind.test is refused: {} is not a public address, and the destination does not say allow_private"
+        kinds = ("127.0.0.1 (loopback)", "10.0.0.1 (private)", "127.0.0.1 (loopback)")
+        assert reasons == [said.format(kind) for kind in kinds]
+        assert jobs.requests == []
+
+    async def test_allow_private(self, jobs: Jobs) -> None:
+        """A destination that says so calls what it likes."""
+        resolver = StandInResolver(["127.0.0.1"])
+        async with notifying(f"http://jobs.test:{jobs.port}/", resolver=resolver) as notifier:
+            assert await send(notifier) == "202: job 4711 queued"
+        assert jobs.requests[0].headers["host"] == f"jobs.test:{jobs.port}"
+
+    async def test_no_proxy_of_the_environment(self, jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A proxy would look names up for itself, and connect where the guard does not see it."""
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, jobs.url)
+        async with notifying("http://jobs.invalid/") as notifier:
+            with pytest.raises(DeliveryFailed, match="cannot be looked up"):
+                await send(notifier)
+        assert jobs.requests == []
