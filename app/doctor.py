@@ -32,12 +32,12 @@ T = TypeVar("T")
 PATIENCE_SECONDS = 30.0
 SLACK_SECONDS = 10.0
 LONGEST_LINE = 1_000
-TEST_MESSAGE = "🩺 A test message of the Port changelog listener's doctor: alerts will arrive here. All is well."
+TEST_MESSAGE = "🩺 A test message of the Port changelog listener's doctor: alerts will arrive here."
 ALIVE = frozenset({"no_text", "missing_text", "missing_text_or_fallback_or_attachments", "invalid_payload"})
 """What a webhook that lives answers to a message without text, which appears nowhere.
 
-Sources: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks (its errors), and how others
-tell live webhooks from dead ones: https://github.com/trufflesecurity/trufflehog (slackwebhook.go).
+Sources: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks (its errors), and how
+others tell live webhooks from dead ones: https://github.com/trufflesecurity/trufflehog (slackwebhook.go).
 """
 WORDS = {
     "publish": "it is not published",
@@ -110,8 +110,8 @@ async def examine(way: Way, *, slack: bool = False, change: bool = False) -> Asy
 def render_finding(finding: Finding) -> list[str]:
     """Return a finding as lines for a screen."""
     first, *more = finding.said.splitlines() or [""]
-    line = f"{finding.verdict:<8} {finding.step}{': ' if first else ''}{first}"
-    return [one_line(line, LONGEST_LINE), *(f"{'':<9}{one_line(one, LONGEST_LINE)}" for one in more)]
+    line = one_line(f"{finding.step}{': ' if first else ''}{first}", LONGEST_LINE)
+    return [f"{finding.verdict:<8} {line}", *(f"{'':<9}{one_line(one, LONGEST_LINE)}" for one in more)]
 
 
 class _Visit:
@@ -121,6 +121,7 @@ class _Visit:
         self._way = way
         self._stack = stack
         self._store: Store | None = None
+        self._client: PortClient | None = None
         given = {
             SETTINGS: way.open_store,
             CREDENTIALS: way.open_client,
@@ -176,33 +177,33 @@ class _Visit:
         return ", ".join(_given(self._way.load_rules)())
 
     async def _look_at_port(self) -> str:
-        async with self._client() as client:
-            await client.get_blueprint((*self._way.blueprints, BLUEPRINT)[0])
-            return f"the credentials are good at {client.base_url}"
+        only_plans = True
+        client = await self._stack.enter_async_context(_given(self._way.open_client)(only_plans))
+        await client.get_blueprint((*self._way.blueprints, BLUEPRINT)[0])
+        self._client = client
+        return f"the credentials are good at {client.base_url}"
 
     async def _compare(self) -> AsyncIterator[Finding]:
         """Yield how what bootstrap makes is: its own comparison, by a client that only plans."""
         ours = self._way.blueprints
         kinds = ["automation"] * len(ours) if ours else ["blueprint", "entity", "automation"]
-        found = await self._plan(ours) if "Port" in self._well else []
-        no_blueprint = isinstance(found[0], Step) and found[0].result is Result.CREATED if found else False
+        found = await self._plan(self._client, ours) if self._client else []
         for number, kind in enumerate(kinds):
             one = found[number] if number < len(found) else None
-            if one is None:
-                needs = ["what stands above"]
-            else:
-                needs = [WEBHOOK] if kind == "automation" else ["blueprint"] if kind == "entity" and no_blueprint else []
+            needs = ["what stands above"] if one is None else [WEBHOOK] if kind == "automation" else []
+            if kind == "entity" and one and _is_missing(found[0]):
+                needs = ["blueprint"]
             yield await self._step(kind, partial(self._judge, one), *needs)
 
-    async def _plan(self, blueprints: tuple[str, ...]) -> list[Step | ListenerError]:
+    async def _plan(self, client: PortClient, blueprints: tuple[str, ...]) -> list[Step | ListenerError]:
         """Return the steps that bootstrap would take; an error stands where it would stop."""
         found: list[Step | ListenerError] = []
-        async with self._client() as client:
-            try:
-                async for step in bootstrap(client, Plan(self._way.webhook_url or "", blueprints=blueprints)):
-                    found.append(step)
-            except ListenerError as error:
-                found.append(error)
+        plan = Plan(self._way.webhook_url or "", blueprints=blueprints)
+        try:
+            async for step in bootstrap(client, plan):
+                found.append(step)  # noqa: PERF401 - what was found before an error counts
+        except ListenerError as error:
+            found.append(error)
         return found
 
     async def _judge(self, found: Step | ListenerError | None) -> str:
@@ -212,7 +213,7 @@ class _Visit:
         if step.result is Result.UNCHANGED:
             return step.identifier
         command = " --blueprint ".join(("python -m app bootstrap", *self._way.blueprints))
-        if step.result is Result.CREATED:
+        if _is_missing(step):
             raise ListenerError(f"{step.identifier} is not there. To make it: {command}")
         said = [WORDS[one.path] for one in step.difference if one.path in WORDS] or ["not as it should be"]
         first = f"{step.identifier}: {' and '.join(said)}. To mend it: {command}"
@@ -230,8 +231,8 @@ class _Visit:
 
         if not await wait_for(arrived, self._way.patience):
             raise ListenerError(
-                f"{url} took a change, but after {self._way.patience:g} s it is not in this listener's store. Is"
-                " the tunnel running (python -m app tunnel), and what does it say? Is the listener running"
+                f"{url} took a change, but after {self._way.patience:g} s it is not in this listener's store."
+                " Is the tunnel running (python -m app tunnel), and what does it say? Is the listener running"
                 " (python -m app serve), with this DATABASE_URL?"
             )
         return f"a change came through {url} into the store, after {time.monotonic() - started:.1f} s"
@@ -257,19 +258,21 @@ class _Visit:
             )
         except DeliveryFailed as error:
             raise ListenerError(
-                f"the webhook answers {error}. Unless that passes by itself (429, 5xx), make a new one on your"
-                " Slack app's page, Incoming Webhooks, and set SLACK_WEBHOOK_URL"
+                f"the webhook answers {error}. Unless that passes by itself (429, 5xx), make a new one on"
+                " your Slack app's page, Incoming Webhooks, and set SLACK_WEBHOOK_URL"
             ) from None
         if not say:
             raise ListenerError("it takes a message without text, as Slack does not: check SLACK_WEBHOOK_URL")
         return "it took the test message"
 
     async def _change(self) -> str:
-        async with self._client(dry_run=False) as client:
+        only_plans = False
+        async with _given(self._way.open_client)(only_plans) as client:
             return await RoundTrip(client, _given(self._store), self._way.patience).run()
 
-    def _client(self, *, dry_run: bool = True) -> PortClient:
-        return _given(self._way.open_client)(dry_run)
+
+def _is_missing(found: Step | ListenerError) -> bool:
+    return isinstance(found, Step) and found.result is Result.CREATED
 
 
 def _given(value: T | None) -> T:

@@ -1,15 +1,9 @@
 """Runs jq programs on Port's event without letting one of them do harm.
 
 A jq program can loop for ever (``def f: f; f``) or ask for all memory (``"x" * 1e9``, already while it is
-compiled), and neither can be interrupted inside a process. So programs run in a worker process, this
-module's own ``python -m app.jq``, which the kernel ends when one takes too long or too much. It starts on
-the first use and ends with its parent: at the end of its input, or, in the middle of a program, by its timer.
-
-The protocol is lines of JSON. A request is two: the programs, and the event (empty: only compile them).
-The answer is one line a program, as each is done; where a worker dies, the first one missing is the culprit.
-
-The worker has no environment and opens no files, so ``env``, ``import`` and ``include`` find nothing, as in
-Port: https://github.com/port-labs/jq-node-bindings (``enableEnv`` is off).
+compiled), and neither can be interrupted inside a process. So programs run in a worker process,
+``python -m app.jq_worker``, which the kernel ends when one takes too long or too much. It starts on the
+first use and ends with its parent: at the end of its input, or, in the middle of a program, by its timer.
 """
 
 import asyncio
@@ -27,32 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import jq
-
-if sys.platform != "win32":
-    import resource
-
-LIMIT = 0.25
-"""How long a program may take, in seconds of processor time, so that a busy machine fails none of them."""
-
-READING = 0.5 / 2**20
-"""How long it may take in addition for each byte of the event, in seconds: jq reads it anew for each program,
-and was measured to take 0.1 to 0.3 s a MiB."""
-
-PATIENCE = 20
-"""How many times the limit may pass on the wall's clock until the program is given up."""
-
-MEMORY = 256 * 2**20
-"""How much memory the worker may take, in bytes of address space; on its own it takes about 20 MiB."""
-
-MAX_RESULT = 2**20
-"""How large one result may be, in bytes of JSON."""
-
-MAX_TEXT = 200
-"""How long an error's text may be, in characters."""
-
-KEPT = 4096
-"""How many compiled programs the worker keeps; one takes 20 KiB, and 4 ms to compile."""
+from app.jq_worker import KEPT, LIMIT, MEMORY
 
 EXACT = 2**53
 """Up to here jq's numbers, which are doubles, hold every integer."""
@@ -109,7 +78,7 @@ class Jq:
         return self._worker.pid
 
     async def evaluate(self, programs: Sequence[str], event: Mapping[str, Any]) -> list[JqValue | JqError]:
-        """Run each program on the event, all in one trip to the worker; most need no trip at all.
+        """Run each program on the event, all in one trip to the worker; a path of names needs no trip at all.
 
         Args:
             programs: The programs.
@@ -120,15 +89,25 @@ class Jq:
             other suffers from it; nothing is raised.
         """
         known: dict[str, JqValue | JqError] = {}
+        asked = []
         for program in dict.fromkeys(programs):
-            with suppress(_NotPlain, RecursionError):
-                known[program] = JqValue(program, _follow(program, event))
-        asked = [program for program in dict.fromkeys(programs) if program not in known]
+            try:
+                known[program] = JqValue(program, _scalar(_follow(program, event)))
+            except _NotPlain:
+                asked.append(program)
         if asked:
             loop = asyncio.get_running_loop()
-            answers = await loop.run_in_executor(self._thread, self._worker.run, asked, event)
-            known.update(zip(asked, answers, strict=True))
+            known |= await loop.run_in_executor(self._thread, self._run, asked, event)
         return [known[program] for program in programs]
+
+    def _run(self, programs: Sequence[str], event: Mapping[str, Any]) -> dict[str, JqValue | JqError]:
+        known: dict[str, JqValue | JqError] = {}
+        for program in programs:
+            with suppress(_NotPlain, RecursionError):
+                known[program] = JqValue(program, _plain(_follow(program, event)))
+        asked = [program for program in programs if program not in known]
+        answers = self._worker.run(asked, event) if asked else []
+        return known | {answer.program: answer for answer in answers}
 
     async def close(self) -> None:
         """End the worker after the calls that wait for it; no call may follow."""
@@ -173,7 +152,7 @@ def _path(program: str) -> tuple[str, ...] | None:
 
 
 def _follow(program: str, event: Any) -> Any:
-    """Do what jq does for a path of names; whatever is not beyond doubt, an error too, is left to jq."""
+    """Return what a path of names leads to; whatever is not beyond doubt, an error too, is left to jq."""
     names = _path(program)
     if names is None:
         raise _NotPlain
@@ -183,7 +162,7 @@ def _follow(program: str, event: Any) -> Any:
             value = value.get(name)
         elif value is not None:
             raise _NotPlain
-    return _plain(value)
+    return value
 
 
 def _plain(value: Any) -> Any:
@@ -200,6 +179,13 @@ def _plain(value: Any) -> Any:
         case dict():
             return {_plain_text(key): _plain(one) for key, one in value.items()}
     raise _NotPlain
+
+
+def _scalar(value: Any) -> Any:
+    """Do what `_plain` does, but leave what may be large, and would hold up the event loop."""
+    if isinstance(value, list | dict):
+        raise _NotPlain
+    return _plain(value)
 
 
 def _plain_text(text: Any) -> str:
@@ -274,8 +260,8 @@ class _Worker:
         # PYTHONPATH, as it must find what this process finds; -P, as this file must not hide the library.
         path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
         needed = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONHOME") if name in os.environ}
-        return subprocess.Popen(  # noqa: S603 - it is this module
-            [sys.executable, "-P", "-m", "app.jq", str(self._limit), str(self._memory)],
+        return subprocess.Popen(  # noqa: S603 - it is our own module
+            [sys.executable, "-P", "-m", "app.jq_worker", str(self._limit), str(self._memory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # where `debug` writes the event
@@ -318,57 +304,3 @@ def _decode(program: str, line: bytes) -> JqValue | JqError:
     except RecursionError:
         return JqError(program, "the result is nested too deep")
     return JqError(program, answer["error"]) if "error" in answer else JqValue(program, answer["value"])
-
-
-_compile = lru_cache(maxsize=KEPT)(jq.compile)
-
-
-def _work(limit: float, memory: int) -> None:
-    """Answer requests until the input ends: the worker's whole life."""
-    with suppress(ValueError, OSError):  # some systems have no such limit
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))  # no `import` and no `include` can open a file now
-    for number in (signal.SIGPROF, signal.SIGALRM):
-        signal.signal(number, signal.SIG_DFL)  # to end the process, which is what both are for
-    os.environ.clear()
-    for line in sys.stdin.buffer:
-        event = sys.stdin.buffer.readline().rstrip(b"\n")
-        seconds = limit + len(event) * READING
-        for program in json.loads(line):
-            signal.setitimer(signal.ITIMER_PROF, seconds)
-            signal.setitimer(signal.ITIMER_REAL, seconds * PATIENCE)
-            answer = _answer(program, event.decode())
-            signal.setitimer(signal.ITIMER_PROF, 0)
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            sys.stdout.buffer.write(answer + b"\n")
-            sys.stdout.buffer.flush()
-
-
-def _answer(program: str, event: str) -> bytes:
-    """Return the line that answers one program."""
-    text = ""
-    try:
-        compiled = _compile(program)
-        value = next(iter(compiled.input_text(event)), None) if event else None
-        answer = json.dumps({"value": value}, ensure_ascii=False, separators=(",", ":")).encode()
-        if len(answer) <= MAX_RESULT:
-            return answer
-        text = f"the result is larger than {MAX_RESULT / 2**20:g} MB"
-    except ValueError as error:  # jq's own errors, from compiling and from running
-        text = _one_line(str(error))
-    except RecursionError:
-        text = "the result is nested too deep"
-    except MemoryError:
-        text = "needed too much memory"
-    return json.dumps({"error": text}).encode()
-
-
-def _one_line(text: str) -> str:
-    if text.startswith("jq: error: "):  # the lines after the first draw the place in the program
-        text = text.removeprefix("jq: error: ").partition("\n")[0].removesuffix(":")
-    return " ".join(text.split())[:MAX_TEXT] or "failed"
-
-
-if __name__ == "__main__":
-    _work(float(sys.argv[1]), int(sys.argv[2]))

@@ -10,6 +10,7 @@ import structlog
 
 from app.alerts.change import CatalogChange
 from app.alerts.decide import Decision, EntityState, Hit, Match, Route, decide, match
+from app.alerts.incident import Step
 from app.alerts.rules import RuleSet
 from app.alerts.send import ByPort, ByTemplate, PortLookup, route
 from app.errors import SignatureRejected, UnreadableChange
@@ -32,10 +33,12 @@ class Lanes:
     Attributes:
         name: The lane's name, shared by destinations that are the same channel.
         number: How many lanes there are, by hash of the entity.
+        steps: What of an incident the destination hears of.
     """
 
     name: str
     number: int = 1
+    steps: frozenset[Step] = frozenset(Step)
 
     def of(self, entity: str) -> str:
         """Return the lane for an entity's alerts."""
@@ -167,4 +170,5 @@ async def _routes(
         elif isinstance(target, ByPort):
             found[place] = await look_up(change, target.port)
     names = route(hit.rule.send, change, found, book.lanes.__contains__)
-    return tuple(Route(name, book.lanes[name].of(change.entity)) for name in names)
+    ways = ((name, book.lanes[name]) for name in names)
+    return tuple(Route(name, way.of(change.entity), way.steps) for name, way in ways)

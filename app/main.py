@@ -13,7 +13,8 @@ from app import __doc__ as description
 from app.api import health, slack
 from app.errors import ListenerError, SignatureRejected, StoreUnavailable, UnreadableChange
 from app.logs import configure_logging
-from app.runtime import Runtime, open_runtime, prepare_store, read_rules, secrets_of
+from app.rulebook import read_rules, secrets_of
+from app.runtime import Runtime, open_runtime, prepare_store
 from app.settings import Settings, load_settings
 
 RETRY_AFTER_SECONDS = 5

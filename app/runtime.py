@@ -3,21 +3,16 @@
 import asyncio
 import random
 import secrets
-import signal
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import structlog
-from pydantic import SecretStr
-from watchfiles import awatch
 
 from app.alerts.change import CatalogChange
 from app.alerts.notification import Notification
-from app.alerts.rules import BUILT_IN, RuleSet
 from app.alerts.rules_file import (
     ConsoleDestination,
     Destination,
@@ -26,15 +21,13 @@ from app.alerts.rules_file import (
     Rules,
     RulesFile,
     SlackDestination,
-    load_rules,
 )
 from app.alerts.send import DEFAULT_DESTINATION, PortLookup
 from app.dispatcher import Dispatcher
 from app.errors import ListenerError, SettingsError, StoreUnavailable
 from app.expressions import Expressions
 from app.jq import Jq
-from app.jq import check as check_jq
-from app.listener import Lanes, Listener, Rulebook
+from app.listener import Listener
 from app.notifier.base import Notifier
 from app.notifier.console import ConsoleNotifier
 from app.notifier.http import HttpNotifier
@@ -43,7 +36,8 @@ from app.notifier.slack import SlackNotifier
 from app.port.client import PortClient
 from app.port.events import bare_event
 from app.port.lookup import Lookup
-from app.settings import Settings, environment
+from app.rulebook import make_rulebook, read_rules, reload_on_change, reload_on_sighup
+from app.settings import Settings
 from app.store.base import Claim, Store
 from app.store.schema import prepare
 from app.store.sqlite import SQLiteStore
@@ -58,33 +52,6 @@ PRUNE_AT_ONCE = 500
 def now() -> datetime:
     """Return the time, UTC."""
     return datetime.now(UTC)
-
-
-def read_rules(settings: Settings) -> Rules:
-    """Read the configured rules file; without one the built-in rule holds.
-
-    Raises:
-        RulesError: Something is wrong with it.
-        SettingsError: It cannot be read.
-    """
-    if settings.rules_file is None:
-        return Rules(RulesFile(version=1, destinations={}, rules=(BUILT_IN,)))
-    return read_rules_file(settings.rules_file)
-
-
-def read_rules_file(file: Path) -> Rules:
-    """Read a rules file.
-
-    Raises:
-        RulesError: Something is wrong with it.
-        SettingsError: It cannot be read.
-    """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise SettingsError(f"the rules file {file} cannot be read: {reason}") from None
-    return load_rules(text, environment(), name=str(file), check_jq=check_jq)
 
 
 def prepare_store(settings: Settings) -> None:
@@ -110,18 +77,6 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
         await store.close()
 
 
-def make_rulebook(file: RulesFile) -> Rulebook:
-    """Return the rules of a file, and the lanes of its destinations: one for each Slack channel."""
-    channels: dict[str, str] = {}
-    lanes = {DEFAULT_DESTINATION: Lanes(DEFAULT_DESTINATION)}
-    for name, destination in file.destinations.items():
-        if isinstance(destination, SlackDestination):
-            lanes[name] = Lanes(channels.setdefault(destination.webhook_url.get_secret_value(), name))
-        else:
-            lanes[name] = Lanes(name, destination.lanes if isinstance(destination, HttpDestination) else 1)
-    return Rulebook(RuleSet(file.rules), lanes)
-
-
 @dataclass(slots=True)
 class Runtime:
     """The running parts.
@@ -145,10 +100,10 @@ class Runtime:
     rules_problem: str | None = None
     _replaced: list[Notifier] = field(default_factory=list)
 
-    def reload(self) -> None:
+    async def reload(self) -> None:
         """Read the rules file again; one that cannot be used is said, and the rules stay as they are."""
         try:
-            rules = read_rules(self.settings)
+            rules = await asyncio.to_thread(read_rules, self.settings)
             notifiers = self.make_notifiers(rules.file)
         except ListenerError as error:
             self.rules_problem = str(error)
@@ -248,7 +203,7 @@ async def open_runtime(settings: Settings, *, dispatch: bool = True) -> AsyncIte
             stack.push_async_callback(port.close)
         stack.push_async_callback(runtime.close)
         tasks: list[asyncio.Task[None]] = []
-        stack.enter_context(_reload_on_sighup(runtime))
+        stack.enter_context(reload_on_sighup(runtime.reload))
         if dispatch:
             await store.probe_held(now())  # whoever restarts us has perhaps just mended the destination
             tasks = [
@@ -256,7 +211,9 @@ async def open_runtime(settings: Settings, *, dispatch: bool = True) -> AsyncIte
                 asyncio.create_task(_keep_pruned(store, timedelta(days=settings.retention_days))),
             ]
         if settings.rules_file is not None:
-            tasks.append(asyncio.create_task(_reload_on_change(runtime, settings.rules_file.absolute())))
+            tasks.append(
+                asyncio.create_task(reload_on_change(settings.rules_file.absolute(), runtime.reload))
+            )
         try:
             yield runtime
         finally:
@@ -264,47 +221,6 @@ async def open_runtime(settings: Settings, *, dispatch: bool = True) -> AsyncIte
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@contextmanager
-def _reload_on_sighup(runtime: Runtime) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    try:
-        loop.add_signal_handler(signal.SIGHUP, runtime.reload)
-    except (ValueError, RuntimeError, NotImplementedError, AttributeError):
-        yield  # not the main thread, or Windows: a changed file is noticed all the same
-        return
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGHUP)
-
-
-async def _reload_on_change(runtime: Runtime, file: Path) -> None:
-    # The folder, because editors and Kubernetes replace the file instead of writing it.
-    last = _content(file)
-    async for _ in awatch(file.parent, debounce=200, step=50, rust_timeout=1000, recursive=False):
-        content = _content(file)
-        if content not in (None, last):  # None: it is just being replaced, and the next event comes
-            last = content
-            runtime.reload()
-
-
-def _content(file: Path) -> bytes | None:
-    try:
-        return file.read_bytes()
-    except OSError:
-        return None
-
-
-def secrets_of(rules: Rules) -> tuple[str, ...]:
-    """Return every text of a rules file that must never be shown."""
-    found = set(rules.hidden)
-    for destination in rules.file.destinations.values():
-        for _, value in destination:
-            values = value.values() if isinstance(value, dict) else (value,)
-            found.update(one.get_secret_value() for one in values if isinstance(one, SecretStr))
-    return tuple(one for one in found if one)
 
 
 def _say_what_is_unusual(settings: Settings) -> None:

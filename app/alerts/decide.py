@@ -19,10 +19,17 @@ REASONS = 5  # more of them nobody reads
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A destination's name, and the lane there: the unit of order and of rate."""
+    """A way to a destination.
+
+    Attributes:
+        destination: The destination's name.
+        lane: The lane there: the unit of order and of rate.
+        steps: What of an incident it hears of.
+    """
 
     destination: str
     lane: str
+    steps: frozenset[Step] = frozenset(Step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +248,9 @@ def _alerts(
     if due_at is not None and step is Step.REMINDED:
         notification = notification.model_copy(update={"at": due_at})
     incident_id = incident.id if incident else None
+    heard = Step.RESOLVED if step is Step.NOTICED and hit.resolves else step
     return tuple(
         Alert(route.destination, route.lane, notification, incident_id, due_at, repeat)
         for route in hit.routes
+        if heard in route.steps
     )

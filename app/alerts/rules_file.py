@@ -20,6 +20,14 @@ from app.errors import ListenerError
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 HTTP_LANES = 8
 
+JobStep = Literal["opened", "changed", "resolved", "reminded"]
+Steps = Annotated[
+    tuple[JobStep, ...],
+    Field(description="At which steps of an incident it runs; without an incident, at every match"),
+]
+JOB_STEPS: tuple[JobStep, ...] = ("opened", "changed")
+"""A job that mends something is not to run again because it is mended."""
+
 
 class SlackDestination(Strict):
     """A channel, through its incoming webhook."""
@@ -39,6 +47,7 @@ class HttpDestination(Strict):
     secret: SecretStr | None = None
     allow_private: bool = False
     lanes: Annotated[int, Field(ge=1, le=64)] = HTTP_LANES
+    steps: Steps = JOB_STEPS
 
 
 class PortActionDestination(Strict):
@@ -47,6 +56,7 @@ class PortActionDestination(Strict):
     type: Literal["port_action"]
     action: Annotated[str, Field(min_length=1)]
     inputs: Annotated[dict[str, Any], Field(default_factory=dict)]
+    steps: Steps = JOB_STEPS
 
 
 class ConsoleDestination(Strict):

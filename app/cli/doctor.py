@@ -21,7 +21,7 @@ from app.settings import Settings, load_settings
 WHERE = {
     "PORT_CLIENT_ID": "in Port, the menu at your picture, Credentials, has it",
     "PORT_CLIENT_SECRET": "in Port, the menu at your picture, Credentials, has it",
-    "SLACK_WEBHOOK_URL": "your Slack app's page, Incoming Webhooks, has it; until then alerts are only printed",
+    "SLACK_WEBHOOK_URL": "your Slack app's page, Incoming Webhooks, has it; without it alerts are printed",
 }
 
 
@@ -48,7 +48,7 @@ def doctor(
         return wrong
 
     wrong = run(work())
-    print(f"\n{wrong} of the steps are wrong." if wrong else "\nThe whole way is well.")
+    print(f"\nSteps that are wrong: {wrong}." if wrong else "\nThe whole way is well.")
     raise typer.Exit(1 if wrong else 0)
 
 
@@ -62,14 +62,15 @@ def _way(region: Region | None, blueprints: tuple[str, ...]) -> Way:
             settings = load_settings(accept_unsigned=True)  # without a secret there is much to look at still
         except SettingsError:
             return Way(problems=unusable)
-    problems = [*unusable, *(one for one in what_is_wrong(settings, region) if one not in unusable)]
+    named = {line.partition(" ")[0] for line in unusable}
+    more = (line for line in what_is_wrong(settings, region) if line.partition(" ")[0] not in named)
 
     def open_port(dry_run: bool) -> PortClient:
         return open_client(settings, region, dry_run=dry_run)
 
     secret, slack = settings.port_client_secret, settings.slack_webhook_url
     return Way(
-        problems=problems,
+        problems=[*unusable, *more],
         open_store=lambda: open_store(settings),
         load_rules=lambda: [f"{BUILT_IN.name} (built in)"],
         open_client=open_port if settings.port_client_id and secret else None,
@@ -107,8 +108,8 @@ def what_is_wrong(settings: Settings, region: Region | None = None) -> Iterator[
         us = bool(US_HOST.search(api_host))
         if us is not bool(US_HOST.search(app_host)):
             yield (
-                "PORT_APP_URL is of another region than PORT_API_URL: the links in the alerts lead nowhere. Set"
-                f" it to https://app.{'us.' if us else ''}port.io"
+                "PORT_APP_URL is of another region than PORT_API_URL: the links in the alerts lead nowhere."
+                f" Set it to https://app.{'us.' if us else ''}port.io"
             )
 
 
@@ -124,7 +125,7 @@ def _wrong_address(settings: Settings, api: str) -> Iterator[str]:
     if _is_here(address) and not _is_here(api):
         name = "WEBHOOK_URL" if settings.webhook_url else "SMEE_URL"
         yield (
-            f"{name} is an address of this machine or network, which Port cannot reach from outside. For trying"
+            f"{name} is an address of this machine or network, which Port cannot reach from outside. To try"
             " things out, SMEE_URL can be a channel of smee.io (python -m app tunnel --new)"
         )
 

@@ -28,7 +28,8 @@ from app.notifier import slack
 from app.notifier.console import draw
 from app.port.events import bare_event, parse_event
 from app.port.signature import Signed
-from app.runtime import make_rulebook, now, open_store, read_rules_file
+from app.rulebook import make_rulebook, read_rules_file
+from app.runtime import now, open_store
 from app.settings import load_settings
 from app.store.base import Store
 

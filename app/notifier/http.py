@@ -7,7 +7,6 @@ https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3 (Retry-After)
 
 import asyncio
 import base64
-import binascii
 import contextlib
 import json
 import math
@@ -52,7 +51,7 @@ MAX_ANSWER_BYTES = 64_000
 MAX_SAID_CHARS = 200
 SHORTEST_SECRET = 8  # a shorter value may be any word of an answer
 
-TRANSIENT = frozenset({408, 425, 429})
+MAY_PASS = frozenset({408, 425, 429})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +60,7 @@ class _Call:
     url: URL
     headers: dict[str, str]
     body: bytes | None
-    told: frozenset[str]
-    """What may be a secret."""
-
-    @property
-    def host(self) -> str:
-        return one_line(self.url.host or "", 100)
+    told: frozenset[str]  # what may be a secret
 
     def hide(self, text: str) -> str:
         """Return what a server said without the secrets it was told: an answer may repeat the request."""
@@ -80,7 +74,8 @@ class HttpNotifier:
 
     ``webhook-id`` and ``Idempotency-Key`` are the delivery's id at every attempt, so that who receives can
     tell a repeat. No redirect is followed, no cookie kept, no proxy of the environment used. URLs and headers
-    may hold secrets, so errors name the host only.
+    may hold secrets, so errors name the host only. A GET, PUT or DELETE whose connection breaks is sent once
+    more by aiohttp itself: by HTTP they are idempotent.
 
     Args:
         method: ``POST`` …; a template.
@@ -154,23 +149,8 @@ class HttpNotifier:
         call = self._call(await self._render(self._template, event), notification, delivery_id)
         try:
             return await self._send(call)
-        except aiohttp.ClientConnectorCertificateError as error:
-            why = getattr(error.certificate_error, "verify_message", "")
-            reason = f"the certificate of {call.host} is not valid: {one_line(why, 100)}"
-            raise DeliveryFailed(reason, self._scope_of_host) from None
-        except aiohttp.ClientConnectorError as error:
-            raise self._not_connected(call, error) from None
-        except aiohttp.ConnectionTimeoutError:
-            raise DeliveryFailed(f"no connection to {call.host} in time", Scope.TRANSIENT) from None
-        except TimeoutError:
-            reason = f"no answer of {call.host} in time; it may have arrived"
-            raise DeliveryFailed(reason, Scope.TRANSIENT) from None
-        except ValueError:  # of aiohttp and yarl: 2130706433 for an address, a label of 70 letters …
-            reason = f"{call.host} cannot be called: the address or a header is not valid"
-            raise DeliveryFailed(reason, self._scope_of_host) from None
-        except (aiohttp.ClientError, OSError) as error:
-            reason = f"no whole answer of {call.host} ({type(error).__name__}); it may have arrived"
-            raise DeliveryFailed(reason, Scope.TRANSIENT) from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise self._failure(one_line(call.url.host or "", 100), error) from None
 
     async def close(self) -> None:
         """See `Notifier.close`."""
@@ -198,14 +178,12 @@ class HttpNotifier:
         return _Call(method, url, usual | given | ours, body, frozenset(told))
 
     def _url(self, filled: Any) -> URL:
-        if not isinstance(filled, str) or not HTTP_URL.match(filled) or UNFIT.search(filled):
-            raise DeliveryFailed("what the url gives is not an http or https URL", self._scope_of_url)
-        if len(filled) > MAX_LINE_CHARS:
-            raise DeliveryFailed(f"the url is longer than {MAX_LINE_CHARS}", self._scope_of_url)
-        try:
-            return URL(filled)
-        except ValueError:
-            raise DeliveryFailed("what the url gives is not a valid URL", self._scope_of_url) from None
+        if isinstance(filled, str) and len(filled) <= MAX_LINE_CHARS and not UNFIT.search(filled):
+            with contextlib.suppress(ValueError):
+                if HTTP_URL.match(filled):
+                    return URL(filled)
+        reason = f"what the url gives is not an http or https URL of at most {MAX_LINE_CHARS:,} characters"
+        raise DeliveryFailed(reason, self._scope_of_url)
 
     async def _send(self, call: _Call) -> str:
         if self._session is None or self._session.closed:
@@ -223,16 +201,28 @@ class HttpNotifier:
         raise_for_status(answer.status, said, retry_after(answer.headers.get("Retry-After"), self._clock()))
         return f"{answer.status}: {said}" if said else str(answer.status)
 
-    def _not_connected(self, call: _Call, error: aiohttp.ClientConnectorError) -> DeliveryFailed:
-        if isinstance(error.os_error, AddressRefused):
-            reason = (
-                f"{call.host} is refused: {error.os_error} is not a public address,"
-                " and the destination does not say allow_private"
-            )
-            return DeliveryFailed(reason, self._scope_of_host)
-        if isinstance(error, aiohttp.ClientConnectorDNSError):
-            return DeliveryFailed(f"the name {call.host} cannot be looked up", Scope.TRANSIENT)
-        return DeliveryFailed(f"no connection to {call.host} ({type(error).__name__})", Scope.TRANSIENT)
+    def _failure(self, host: str, error: Exception) -> DeliveryFailed:
+        # The error's own text may hold the whole address, which may be a secret.
+        match error:
+            case aiohttp.ClientConnectorCertificateError():
+                why = one_line(getattr(error.certificate_error, "verify_message", ""), 100)
+                return DeliveryFailed(f"the certificate of {host} is not valid: {why}", self._scope_of_host)
+            case aiohttp.ClientConnectorError(os_error=AddressRefused() as refused):
+                why = f"{refused} is not a public address, and the destination does not say allow_private"
+                return DeliveryFailed(f"{host} is refused: {why}", self._scope_of_host)
+            case ValueError():  # 2130706433 for an address, a label of 70 letters …
+                return DeliveryFailed(f"{host} cannot be called as the URL says", self._scope_of_host)
+            case aiohttp.ClientConnectorDNSError():
+                reason = f"the name {host} cannot be looked up"
+            case aiohttp.ClientConnectorError():
+                reason = f"no connection to {host} ({type(error).__name__})"
+            case aiohttp.ConnectionTimeoutError():
+                reason = f"no connection to {host} in time"
+            case TimeoutError():
+                reason = f"no answer of {host} in time; it may have arrived"
+            case _:
+                reason = f"no whole answer of {host} ({type(error).__name__}); it may have arrived"
+        return DeliveryFailed(reason, Scope.TRANSIENT)
 
 
 def raise_for_status(status: int, said: str, wait: timedelta | None) -> None:
@@ -244,15 +234,14 @@ def raise_for_status(status: int, said: str, wait: timedelta | None) -> None:
         wait: How long the server asked us to wait, if it did.
 
     Raises:
-        DeliveryFailed: 408, 425, 429, 5xx and what is no final answer are transient; 3xx and other 4xx are
-            of the message, which is dead.
+        DeliveryFailed: 408, 425, 429, 5xx and 1xx are transient; 3xx and other 4xx are of the message.
     """
     if 200 <= status < 300:
         return
-    reason = f"{status}: {said}" if said else str(status)
     if 300 <= status < 400:
         raise DeliveryFailed(f"{status}: a redirect, which is not followed", Scope.MESSAGE)
-    if 400 <= status < 500 and status not in TRANSIENT:
+    reason = f"{status}: {said}" if said else str(status)
+    if 400 <= status < 500 and status not in MAY_PASS:
         raise DeliveryFailed(reason, Scope.MESSAGE)
     raise DeliveryFailed(reason, Scope.TRANSIENT, wait)
 
@@ -286,7 +275,7 @@ async def _start_of(answer: aiohttp.ClientResponse, seconds: float) -> str:
 def _header(name: str, value: Any) -> str:
     text = value if isinstance(value, str) else "" if value is None else json.dumps(value)
     if UNFIT.search(text) or len(text) > MAX_LINE_CHARS:
-        reason = f"what the header {name} gives has control characters, or is longer than {MAX_LINE_CHARS}"
+        reason = f"what the header {name} gives has control characters, or is longer than {MAX_LINE_CHARS:,}"
         raise DeliveryFailed(reason, Scope.MESSAGE)
     return text
 
@@ -305,7 +294,7 @@ def _json(value: Any) -> bytes:
 def _signer(secret: str) -> Webhook:
     # The library decodes whatever it is given, and would sign with what is left of a mistyped secret.
     encoded = secret.removeprefix("whsec_").rstrip("=")
-    with contextlib.suppress(binascii.Error, ValueError):
+    with contextlib.suppress(ValueError):
         if 24 <= len(base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)) <= 64:
             return Webhook(secret)
     raise SettingsError("secret: must be whsec_ and the base64 of 24 to 64 random bytes")

@@ -16,7 +16,7 @@ from app.notifier.http import Render
 MAX_REASON = 300
 
 OF_THE_DESTINATION = frozenset({401, 403, 404, 410})
-OF_THE_MESSAGE = frozenset({400, 409, 413, 422})
+MAY_PASS = frozenset({408, 425, 429})
 
 
 class PortActionNotifier:
@@ -87,15 +87,15 @@ def failure(error: PortError) -> DeliveryFailed:
 
     - 401, 403, 404, 410, and each refusal to log in: the credentials or the action are not there or not
       allowed, which is so for every run. The destination is held.
-    - 400, 409, 413, 422: Port refuses these inputs. This delivery is dead, the next may be good.
-    - Everything else (429, 5xx, no answer, an answer that is not Port's) may pass. The lane waits; where the
-      request was sent, the run may have started, and Port's client says so in its error.
+    - Other 4xx, such as 422: Port refuses these inputs. This delivery is dead, the next may be good.
+    - Everything else (408, 425, 429, 5xx, no answer, an answer that is not Port's) may pass. The lane waits;
+      if the request was sent, the run may have started, and Port's client says so in its error.
     """
-    refused = error.status is not None and 400 <= error.status < 500 and error.status not in {408, 425, 429}
+    refused = error.status is not None and 400 <= error.status < 500 and error.status not in MAY_PASS
     logging_in = "/auth/" in error.call
     if error.status in OF_THE_DESTINATION or (refused and logging_in):
         scope = Scope.DESTINATION
-    elif error.status in OF_THE_MESSAGE:
+    elif refused:
         scope = Scope.MESSAGE
     else:
         scope = Scope.TRANSIENT

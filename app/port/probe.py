@@ -1,4 +1,4 @@
-"""The signed change that alerts nobody: posted to the webhook address, it shows whether the way in is open."""
+"""A signed change that alerts nobody: posted to the webhook address, it shows whether the way in is open."""
 
 import json
 from datetime import datetime
@@ -60,17 +60,15 @@ async def send(url: str, secret: str, now: datetime, *, through_smee: bool) -> N
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         said = one_line(str(error), LONGEST_ANSWER) or type(error).__name__
         raise ListenerError(
-            f"cannot reach {url}: {said}. Is the listener running (python -m app serve), and is WEBHOOK_URL its"
-            " address from outside?"
+            f"cannot reach {url}: {said}. Is the listener running (python -m app serve), and is WEBHOOK_URL"
+            " its address from outside?"
         ) from None
     if through_smee:
         if not answer.is_success:
             raise ListenerError(f"{url} answers {answer.status_code}: is it your channel? Check SMEE_URL")
     elif answer.has_redirect_location:
-        raise ListenerError(
-            f"{url} redirects to {answer.url.join(answer.headers['location'])}, which a webhook does not follow:"
-            " set WEBHOOK_URL to the address where it ends"
-        )
+        target = answer.url.join(answer.headers["location"])
+        raise ListenerError(f"{url} redirects to {target}: set WEBHOOK_URL to the address where it ends")
     elif answer.status_code != httpx.codes.ACCEPTED:
         meaning = MEANINGS.get(answer.status_code, one_line(answer.text, LONGEST_ANSWER))
         raise ListenerError(f"{url} answers {answer.status_code}: {meaning}. Check WEBHOOK_URL")

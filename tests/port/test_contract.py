@@ -163,7 +163,16 @@ async def test_client_keeps_to_the_description() -> None:
         await client.upsert_entity("service", {"identifier": "c", "properties": {}})
         page = await client.search_entities("service", [], limit=1)
         await client.search_entities("service", [], after=page.next)
+        port.actions["a/b"] = {
+            "identifier": "a/b",
+            "trigger": {"type": "self-service", "userInputs": {"properties": {"cpu": {}}}},
+        }
+        await client.start_run("a/b", {"cpu": 85})
     hold(port.requests)
+    assert ("POST", "/v1/actions/{action_identifier}/runs") in {route_of(one) for one in port.requests}
+    answers = description()["paths"]["/v1/actions/{action_identifier}/runs"]["post"]["responses"]
+    answered = answers["202"]["content"]["application/json"]["schema"]["properties"]["run"]
+    assert not list(violations(port.runs[0]["id"], answered["properties"]["id"]))
 
 
 def test_the_check_sees_faults() -> None:
@@ -175,6 +184,7 @@ def test_the_check_sees_faults() -> None:
         Recorded("POST", "/v1/actions", {}, resources.automation("a", HOOK) | {"createdAt": "now"}),
         Recorded("POST", "/v1/blueprints/service/entities", {}, {"identifier": "a"}),
         Recorded("POST", search, {"limit": "1"}, {}),
+        Recorded("POST", "/v1/actions/a/runs", {}, {"inputs": {}}),
         Recorded("POST", search, {}, {"limit": 0}),
         Recorded("GET", "/v1/actions", {"trigger_type": "all"}, None),
         Recorded("GET", "/v1/actions", {}, {}),

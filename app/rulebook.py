@@ -1,0 +1,121 @@
+"""The rules in force: where they are read, and when they are read again."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import SecretStr
+from watchfiles import awatch
+
+from app.alerts.incident import Step
+from app.alerts.rules import BUILT_IN, RuleSet
+from app.alerts.rules_file import (
+    ConsoleDestination,
+    HttpDestination,
+    Rules,
+    RulesFile,
+    SlackDestination,
+    load_rules,
+)
+from app.alerts.send import DEFAULT_DESTINATION
+from app.errors import SettingsError
+from app.jq import check as check_jq
+from app.listener import Lanes, Rulebook
+from app.settings import Settings, environment
+
+Reload = Callable[[], Awaitable[None]]
+
+
+def read_rules(settings: Settings) -> Rules:
+    """Read the configured rules file; without one the built-in rule holds.
+
+    Raises:
+        RulesError: Something is wrong with it.
+        SettingsError: It cannot be read.
+    """
+    if settings.rules_file is None:
+        return Rules(RulesFile(version=1, destinations={}, rules=(BUILT_IN,)))
+    return read_rules_file(settings.rules_file)
+
+
+def read_rules_file(file: Path) -> Rules:
+    """Read a rules file.
+
+    Raises:
+        RulesError: Something is wrong with it.
+        SettingsError: It cannot be read.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise SettingsError(f"the rules file {file} cannot be read: {reason}") from None
+    return load_rules(text, environment(), name=str(file), check_jq=check_jq)
+
+
+def secrets_of(rules: Rules) -> tuple[str, ...]:
+    """Return every text of a rules file that must never be shown."""
+    found = set(rules.hidden)
+    for destination in rules.file.destinations.values():
+        for _, value in destination:
+            values = value.values() if isinstance(value, dict) else (value,)
+            found.update(one.get_secret_value() for one in values if isinstance(one, SecretStr))
+    return tuple(one for one in found if one)
+
+
+def make_rulebook(file: RulesFile) -> Rulebook:
+    """Return the rules of a file, and the lanes of its destinations: one for each Slack channel."""
+    channels: dict[str, str] = {}
+    lanes = {DEFAULT_DESTINATION: Lanes(DEFAULT_DESTINATION)}
+    for name, destination in file.destinations.items():
+        if isinstance(destination, SlackDestination):
+            lanes[name] = Lanes(channels.setdefault(destination.webhook_url.get_secret_value(), name))
+        elif isinstance(destination, ConsoleDestination):
+            lanes[name] = Lanes(name)
+        else:
+            number = destination.lanes if isinstance(destination, HttpDestination) else 1
+            # What is told without an incident is no step of one: it counts as a beginning.
+            steps = frozenset({*map(Step, destination.steps), Step.NOTICED})
+            lanes[name] = Lanes(name, number, steps)
+    return Rulebook(RuleSet(file.rules), lanes)
+
+
+@contextmanager
+def reload_on_sighup(reload_rules: Reload) -> Iterator[None]:
+    """Reload on SIGHUP, as long as the context lasts."""
+    loop = asyncio.get_running_loop()
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        reloads.add(task := asyncio.create_task(reload_rules()))
+        task.add_done_callback(reloads.discard)
+
+    try:
+        loop.add_signal_handler(signal.SIGHUP, reload)
+    except (ValueError, RuntimeError, NotImplementedError, AttributeError):
+        yield  # not the main thread, or Windows: a changed file is noticed all the same
+        return
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+async def reload_on_change(file: Path, reload_rules: Reload) -> None:
+    """Reload whenever a file's content has changed, until cancelled."""
+    # The folder, because editors and Kubernetes replace the file instead of writing it.
+    last = _content(file)
+    async for _ in awatch(file.parent, debounce=200, step=50, rust_timeout=1000, recursive=False):
+        content = _content(file)
+        if content not in (None, last):  # None: it is just being replaced, and the next event comes
+            last = content
+            await reload_rules()
+
+
+def _content(file: Path) -> bytes | None:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return None
