@@ -190,7 +190,8 @@ class _Visit:
         found = await self._plan(self._client, ours) if self._client else []
         for number, kind in enumerate(kinds):
             one = found[number] if number < len(found) else None
-            needs = ["what stands above"] if one is None else [WEBHOOK] if kind == "automation" else []
+            reason = "what stands above" if found else "Port"
+            needs = [reason] if one is None else [WEBHOOK] if kind == "automation" else []
             if kind == "entity" and one and _is_missing(found[0]):
                 needs = ["blueprint"]
             yield await self._step(kind, partial(self._judge, one), *needs)

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from app.jq import check as check_jq
 from app.listener import Lanes, Rulebook
 from app.settings import Settings, environment
 
-Reload = Callable[[], Awaitable[None]]
+Reload = Callable[[], Coroutine[None, None, None]]
 
 
 def read_rules(settings: Settings) -> Rules:

@@ -160,6 +160,7 @@ class Runtime:
                 return PortActionNotifier(
                     action=destination.action,
                     inputs=destination.inputs,
+                    entity=destination.entity,
                     start_run=self.port.start_run,
                     run_url=lambda run: f"{self._app_url.rstrip('/')}/organization/run?runId={run}",
                     render=self.expressions.render,
@@ -234,7 +235,8 @@ def _port_client(settings: Settings) -> PortClient | None:
     if settings.port_client_id is None or settings.port_client_secret is None:
         return None
     secret = settings.port_client_secret.get_secret_value()
-    return PortClient(str(settings.port_api_url), settings.port_client_id, secret, clock=now)
+    # Not patient: what is to be tried again, and when, is the store's to say.
+    return PortClient(str(settings.port_api_url), settings.port_client_id, secret, clock=now, patient=False)
 
 
 def _assemble(settings: Settings, rules: Rules, store: Store, jq: Jq, port: PortClient | None) -> Runtime:

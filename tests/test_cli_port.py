@@ -186,6 +186,7 @@ GOOD: dict[str, Any] = {
         ({"webhook_url": None, "smee_url": "https://smee.io/AbC123"}, []),
         ({"port_client_id": None, "slack_webhook_url": None}, ["PORT_CLIENT_ID is", "SLACK_WEBHOOK_URL is"]),
         ({"port_client_secret": None, "accept_unsigned": True}, ["PORT_CLIENT_SECRET is not set"]),
+        ({"slack_webhook_url": None, "rules_file": "rules.yaml"}, []),
         ({"webhook_url": None}, ["WEBHOOK_URL is not set"]),
         (
             {"webhook_url": "https://smee.io/AbC123"},

@@ -19,10 +19,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from app.alerts.rules import RuleSet
 from app.demo import StandInSlack, serving
 from app.doctor import Finding, Verdict, Way, examine, render_finding
 from app.errors import SettingsError
-from app.listener import Listener
+from app.listener import Listener, Rulebook
 from app.main import create_app
 from app.port import probe
 from app.port.bootstrap import Plan, bootstrap
@@ -499,12 +500,18 @@ async def test_change_whose_alert_waits(world: World) -> None:
 
 async def test_change_that_no_rule_alerts_on(world: World) -> None:
     """A change that arrives and leads to no alert is told from one that does not arrive."""
+
+    async def nothing(*_: Any) -> Any:
+        raise AssertionError("no rule asks for this")
+
     listener = Listener(
         store=world.service.store,
-        rules=(),
+        book=Rulebook(RuleSet(()), {}),
         secrets=[CLIENT_SECRET],
         tolerance=timedelta(minutes=5),
         clock=lambda: datetime.now(UTC),
+        evaluate=nothing,
+        look_up=nothing,
         wake=lambda: None,
     )
 

@@ -159,7 +159,7 @@ async def test_a_database_crosses_80_percent(with_rules: Any, slack: StandInSlac
             assert alerts == [3, 0, 0, 0, 1]
 
             async def all_delivered() -> bool:
-                return (await service.store.count())[State.DELIVERED] == 4
+                return bool((await service.store.count())[State.DELIVERED] == 4)
 
             await until(all_delivered)
     assert jobs.bodies == [{"database": "db-1", "cpu": 85}]
@@ -313,7 +313,7 @@ async def test_an_address_that_must_not_be_called(with_rules: Any, url: str) -> 
         await until(refused)
 
 
-async def test_rules_change_without_a_restart(with_rules: Any, slack: StandInSlack, tmp_path: Path) -> None:
+async def test_rules_change_without_a_restart(with_rules: Any, tmp_path: Path) -> None:
     """A changed file and SIGHUP load the rules; a bad file is refused, said, and the old rules stay."""
     path = tmp_path / "rules.yaml"
     async with with_rules(CPU) as service:

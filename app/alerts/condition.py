@@ -5,16 +5,17 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from app.alerts.change import CatalogChange, EntitySnapshot
 from app.alerts.diff import Path, PropertyChange, same
+from app.alerts.notification import text_of
+from app.alerts.values import Number, Strict, Values, accepts, left
 
-Scalar = str | bool | int | float | None
 Results = Mapping[str, Any]
 """What each jq program came to for this change; a program that failed is missing."""
 
-DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", re.ASCII)
 
 
 def _duration(value: Any) -> Any:
@@ -30,21 +31,6 @@ Duration = Annotated[
     BeforeValidator(_duration, json_schema_input_type=str),
     Field(gt=timedelta(0), le=timedelta(days=30), json_schema_extra={"examples": ["30s", "5m", "1h30m"]}),
 ]
-
-
-class Strict(BaseModel):
-    """A part of the rules file: unknown keys are mistakes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-class Not(Strict):
-    """Any value but these."""
-
-    not_: Scalar | tuple[Scalar, ...] = Field(alias="not")
-
-
-Values = Scalar | tuple[Scalar, ...] | Not
 
 
 SUBJECTS = {
@@ -66,14 +52,17 @@ class Condition(Strict):
         relation: A relation's name.
         title: The title.
         team: The owning teams.
-        from_: What the value was before: one, a list, or `not`.
-        to: What it is now.
+        from_: What the value was before: one, a list, or `not`. Of a value that is a list itself, such as
+            the teams: what was in it, and is not any more.
+        to: What it is now; what came into a list.
         above: The value crossed this number on its way up.
         below: The value crossed this number on its way down.
         all_: Each of these holds now, and at least one of them began to with this change.
         any_: At least one of these.
         jq: A jq program on Port's event, exactly as in an automation's condition; anything but false and
-            null is a match: https://docs.port.io/actions-and-automations/define-automations/setup-trigger
+            null is a match, and names the state unless it is just true. Whether it came true with this
+            change is the program's own affair.
+            https://docs.port.io/actions-and-automations/define-automations/setup-trigger
         for_: Only if it still holds after this time.
     """
 
@@ -83,8 +72,8 @@ class Condition(Strict):
     team: Literal[True] | None = None
     from_: Values = Field(default=None, alias="from")
     to: Values = None
-    above: float | None = None
-    below: float | None = None
+    above: Number | None = None
+    below: Number | None = None
     all_: Annotated[tuple["Condition", ...], Field(min_length=1)] | None = Field(default=None, alias="all")
     any_: Annotated[tuple["Condition", ...], Field(min_length=1)] | None = Field(default=None, alias="any")
     jq: Annotated[str, Field(min_length=1)] | None = None
@@ -155,8 +144,8 @@ class Condition(Strict):
         fields = self.model_fields_set
         return (
             not same(before, after)
-            and ("from_" not in fields or _accepts(self.from_, before))
-            and ("to" not in fields or _accepts(self.to, after))
+            and ("from_" not in fields or left(self.from_, before, after))
+            and ("to" not in fields or left(self.to, after, before))
         )
 
     def fulfilled(self, change: CatalogChange, results: Results) -> bool:
@@ -165,34 +154,71 @@ class Condition(Strict):
             return all(one.fulfilled(change, results) for one in self.all_)
         if self.any_ is not None:
             return any(one.fulfilled(change, results) for one in self.any_)
-        if not self.is_level:
-            return self.matches(change, results)
+        return self._level_holds(change) if self.is_level else self.matches(change, results)
+
+    @property
+    def can_lapse(self) -> bool:
+        """Whether it can be seen of an entity that it holds no more."""
+        if self.any_ is not None:
+            return all(one.can_lapse for one in self.any_)
+        if self.all_ is not None:
+            return any(one.can_lapse for one in self.all_)
+        return bool(self._tests - {"from_"})
+
+    def lapses(self, change: CatalogChange) -> bool:
+        """Tell whether it can be seen that it does not hold, or hold any more, after this change."""
+        if self.any_ is not None:
+            return all(one.lapses(change) for one in self.any_)
+        if self.all_ is not None:
+            return any(one.lapses(change) for one in self.all_)
+        return self.can_lapse and not self._level_holds(change)
+
+    def main(self, change: CatalogChange) -> PropertyChange | None:
+        """Return the value that it is about: the first that came true, else that changed, else the first."""
+        leaves = [leaf for leaf in self.leaves() if leaf.path is not None]
+        values = [leaf.pair(change) for leaf in leaves]
+        came_true = (value for leaf, value in zip(leaves, values, strict=True) if leaf.matches(change, {}))
+        changed = (one for one in values if not same(one.before, one.after))
+        return next(came_true, None) or next(changed, values[0] if values else None)
+
+    def state(self, change: CatalogChange, results: Results) -> str:
+        """Return where the change leaves the entity: thresholds crossed (``above 80``), values, jq's word.
+
+        It is the same for the same trouble, and another for another, so that neither is told twice nor
+        kept back. Empty if there is nothing to say.
+        """
+        leaves = list(self.leaves())
+        states = (leaf.own_state(change, results, named=len(leaves) > 1) for leaf in leaves)
+        return ", ".join(filter(None, states))
+
+    def own_state(self, change: CatalogChange, results: Results, *, named: bool) -> str:
+        """Return the state as far as one value or program is concerned; `named`: with the value's name."""
+        if self.path is None:
+            result = results.get(self.jq or "")
+            return text_of(result) if result is not None and not isinstance(result, bool) else ""
+        pair = self.pair(change)
+        limit = self.above if self.above is not None else self.below
+        if limit is None:
+            state = text_of(pair.after)
+        elif self.beyond(pair.after):
+            state = f"{'below' if self.above is None else 'above'} {text_of(limit)}"
+        else:
+            return ""
+        return f"{pair.name} {state}" if named else state
+
+    def pair(self, change: CatalogChange) -> PropertyChange:
+        """Return the value that it is about, before and after."""
+        return PropertyChange(self.path or ("",), self.value(change.before), self.value(change.after))
+
+    def _level_holds(self, change: CatalogChange) -> bool:
         after = self.value(change.after)
         if self.above is not None or self.below is not None:
             return self.beyond(after)
-        return change.after is not None and _accepts(self.to, after)
-
-    def main(self, change: CatalogChange) -> PropertyChange | None:
-        """Return the value that it is about: the first that changed, else the first; None if none."""
-        values = [
-            PropertyChange(leaf.path, leaf.value(change.before), leaf.value(change.after))
-            for leaf in self.leaves()
-            if leaf.path is not None
-        ]
-        changed = (one for one in values if not same(one.before, one.after))
-        return next(changed, values[0] if values else None)
-
-    def state(self, change: CatalogChange) -> str | None:
-        """Return the threshold that was crossed (``above 80``); None if there is none."""
-        for leaf in self.leaves():
-            for name in ("above", "below"):
-                limit = getattr(leaf, name)
-                if limit is not None and leaf.beyond(leaf.value(change.after)):
-                    return f"{name} {limit:g}"
-        return None
+        return change.after is not None and accepts(self.to, after)
 
     def _jq_holds(self, results: Results) -> bool:
-        return results.get(self.jq or "") not in (None, False)
+        result = results.get(self.jq or "")
+        return result is not None and result is not False
 
     def value(self, entity: EntitySnapshot | None) -> Any:
         """Return the value that it is about; None where there is none."""
@@ -202,22 +228,13 @@ class Condition(Strict):
             return _look_up(entity.properties, self.property_)
         if self.relation is not None:
             return entity.relations.get(self.relation)
-        return entity.title if self.title else list(entity.teams)
+        return entity.title if self.title else list(entity.teams) or None
 
     def beyond(self, value: Any) -> bool:
         """Tell whether a value is a number above, or below, the limit."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
         return bool(value > self.above) if self.above is not None else bool(value < (self.below or 0.0))
-
-
-def _accepts(values: Values, value: Any) -> bool:
-    if isinstance(values, Not):
-        return not _accepts(values.not_, value)
-    if isinstance(values, tuple):
-        return any(_accepts(one, value) for one in values)
-    # `to: Rocket` of the team means that it is among the teams.
-    return same(values, value) or (isinstance(value, list) and any(same(values, one) for one in value))
 
 
 def _look_up(properties: Mapping[str, Any], name: str) -> Any:

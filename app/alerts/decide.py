@@ -41,12 +41,16 @@ class Hit:
         matches: The change is one that the rule is about.
         resolves: The change ends the incident that the rule may have open.
         routes: Who would hear of it.
+        lapses: The change ends that incident if nobody has heard of it yet: what must last did not.
+        state: The state that it leaves the entity in.
     """
 
     rule: Rule
     matches: bool
     resolves: bool
     routes: tuple[Route, ...] = ()
+    lapses: bool = False
+    state: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +134,14 @@ def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
     changes = diff(change.before, change.after)
     hits = []
     for rule in rules.candidates(change, changes):
-        hit = Hit(rule, rule.matches(change, results), rule.resolves(change, results))
-        if hit.matches or hit.resolves:
+        hit = Hit(
+            rule,
+            matches=rule.matches(change, results),
+            resolves=rule.resolves(change, results),
+            lapses=rule.wait is not None and rule.lapses(change),
+            state=rule.state(change, results),
+        )
+        if hit.matches or hit.resolves or hit.lapses:
             hits.append(hit)
     matching = [f"rule {hit.rule.name!r} matches" for hit in hits if hit.matches]
     return Match(change, changes, tuple(hits), "; ".join(matching) or _misses(rules, change))
@@ -187,38 +197,54 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
     rule, change = hit.rule, matched.change
     incident = next((one for one in state.incidents if one.rule == rule.name), None)
     if not rule.has_incident or late:
-        # What waits to see whether it lasts has its answer when a newer change is known.
-        told = hit.matches and not (late and rule.wait)
-        return Decision("", _alerts(hit, matched, Step.NOTICED, None, late=late) if told else ())
-    if not hit.matches and (incident is None or not hit.resolves):
+        if late and rule.wait and hit.matches:  # a newer change has the answer to whether it lasts
+            return Decision(f"rule {rule.name!r}: too late to see whether it lasts")
+        return Decision("", _alerts(hit, matched, Step.NOTICED, None, late=late) if hit.matches else ())
+    resolves = hit.resolves or (hit.lapses and _waits(incident, now))
+    if not hit.matches and (incident is None or not resolves):
         return Decision("")
     candidate = Incident(
         id=f"{rule.name}-{change.key[:16]}",
         rule=rule.name,
         blueprint=change.blueprint,
         entity=change.entity,
-        state=rule.state(change),
+        state=hit.state,
         opened_at=change.at,
         changed_at=change.at,
         due_at=change.at + rule.wait if rule.wait else None,
     )
-    step, after = advance(incident, candidate=candidate, resolves=hit.resolves)
+    step, after = advance(incident, candidate=candidate, resolves=resolves)
     if after is None:
+        if rule.wait:  # it ends as it begins: there is nothing that could last
+            return Decision(f"rule {rule.name!r}: it did not last")
         return Decision("", _alerts(hit, matched, step, None))
     if incident is not None and step is Step.CHANGED and incident.state == after.state:
-        return Decision(f"rule {rule.name!r} has told of {after.state!r} already")
-    unknown = after.due_at is not None and now < after.due_at  # nobody has heard of it yet
-    cancel = (after.id,) if incident else ()
+        done = "waits to tell" if _waits(incident, now) else "has told"
+        return Decision(f"rule {rule.name!r} {done} of {after.state!r} already")
+    return _told(hit, matched, step, after, now)
+
+
+def _waits(incident: Incident | None, now: datetime) -> bool:
+    """Tell whether nobody has heard of an incident yet."""
+    return incident is not None and incident.due_at is not None and now < incident.due_at
+
+
+def _told(hit: Hit, matched: Match, step: Step, after: Incident, now: datetime) -> Decision:
+    """Return what is told of an incident that moved, and what is not to be told any more."""
+    rule, waits = hit.rule, _waits(after, now)
+    cancel = () if step is Step.OPENED else (after.id,)
     if step is Step.RESOLVED:
-        if unknown:
+        if waits:
             return Decision(f"rule {rule.name!r}: it did not last", (), (after,), cancel)
-        return Decision("", _alerts(hit, matched, step, after), (after,), cancel)
-    if unknown:
+        return Decision(
+            f"rule {rule.name!r}: its incident ends", _alerts(hit, matched, step, after), (after,), cancel
+        )
+    if waits:
         alerts = _alerts(hit, matched, Step.OPENED, after, due_at=after.due_at)
     else:
         alerts = _alerts(hit, matched, step, after)
     if rule.again_after:
-        due_at = (after.due_at if unknown and after.due_at else now) + rule.again_after
+        due_at = (after.due_at if waits and after.due_at else now) + rule.again_after
         alerts += _alerts(hit, matched, Step.REMINDED, after, due_at=due_at, repeat=rule.again_after)
     return Decision("", alerts, (after,), cancel)
 
@@ -234,10 +260,9 @@ def _alerts(
     repeat: timedelta | None = None,
 ) -> tuple[Alert, ...]:
     change, rule = matched.change, hit.rule
-    main = rule.when.main(change) if rule.when else None
     notification = Notification.about(
         change,
-        main,
+        rule.main(change),
         matched.changes,
         rule=rule.name,
         severity=rule.severity,
@@ -249,8 +274,11 @@ def _alerts(
         notification = notification.model_copy(update={"at": due_at})
     incident_id = incident.id if incident else None
     heard = Step.RESOLVED if step is Step.NOTICED and hit.resolves else step
+    channels: dict[str, Route] = {}
+    for route in hit.routes:
+        channels.setdefault(route.lane, route)  # two names of one channel are one channel
     return tuple(
         Alert(route.destination, route.lane, notification, incident_id, due_at, repeat)
-        for route in hit.routes
+        for route in channels.values()
         if heard in route.steps
     )

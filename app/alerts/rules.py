@@ -1,24 +1,45 @@
 """What a rule is, and how the rules about a change are found."""
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from fnmatch import fnmatchcase
+from hashlib import sha256
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from app.alerts.change import DELETE, TIMER_EXPIRED, UPDATE, CatalogChange
 from app.alerts.condition import Condition, Duration, Results, Strict
-from app.alerts.diff import PropertyChange
+from app.alerts.diff import PropertyChange, same
 from app.alerts.notification import Severity, text_of
 from app.alerts.send import DEFAULT_DESTINATION, Target
 
 Action = Literal["CREATE", "UPDATE", "DELETE", "TIMER_EXPIRED"]
+MAX_STATE_CHARS = 200  # a value may be a megabyte
 GLOB = frozenset("*?[")
+REGEX = re.compile(r"[\^$()|\\+{}]|\.\*|^/.*/$")
 
 
 def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else (value,)
+    return tuple(value) if isinstance(value, list) else value if isinstance(value, tuple) else (value,)
+
+
+def _no_regex(pattern: str) -> str:
+    if REGEX.search(pattern):
+        raise ValueError(
+            "looks like a regular expression; write a blueprint's identifier, or a pattern with *, ? or […]"
+        )
+    return pattern
+
+
+def _at_once(condition: Condition | None) -> Condition | None:
+    if condition and condition.for_:
+        raise ValueError("`for` belongs to `when`; an incident is resolved at once")
+    return condition
+
+
+Blueprint = Annotated[str, Field(min_length=1), AfterValidator(_no_regex)]
 
 
 class Rule(Strict):
@@ -37,13 +58,20 @@ class Rule(Strict):
     """
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
-    blueprint: Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = ("*",)
-    on: Annotated[tuple[Action, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = ("UPDATE",)
+    blueprint: Annotated[
+        Annotated[tuple[Blueprint, ...], Field(min_length=1)],
+        BeforeValidator(_as_tuple, json_schema_input_type=Blueprint | tuple[Blueprint, ...]),
+    ] = ("*",)
+    on: Annotated[
+        Annotated[tuple[Action, ...], Field(min_length=1)],
+        BeforeValidator(_as_tuple, json_schema_input_type=Action | tuple[Action, ...]),
+    ] = ("UPDATE",)
     when: Condition | None = None
-    resolve: Condition | None = None
-    send: Annotated[tuple[Target, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (
-        DEFAULT_DESTINATION,
-    )
+    resolve: Annotated[Condition | None, AfterValidator(_at_once)] = None
+    send: Annotated[
+        Annotated[tuple[Target, ...], Field(min_length=1)],
+        BeforeValidator(_as_tuple, json_schema_input_type=Target | tuple[Target, ...]),
+    ] = (DEFAULT_DESTINATION,)
     severity: Severity = "warning"
     message: str | None = None
     again_after: Duration | None = None
@@ -66,7 +94,9 @@ class Rule(Strict):
             return True
         if change.action == TIMER_EXPIRED:  # there is no diff, only the property whose timer ran out
             return any(
-                leaf.property_ == change.timer or (leaf.jq and leaf.matches(change, results))
+                leaf.matches(change, results)
+                if leaf.jq
+                else leaf.property_ is not None and leaf.property_ == change.timer
                 for leaf in self.when.leaves()
             )
         return self.when.matches(change, results)
@@ -77,23 +107,40 @@ class Rule(Strict):
             return False
         if change.action == DELETE:
             return True
-        if self.resolve is not None and self.resolve.fulfilled(change, results):
-            return True
+        if self.resolve is not None:
+            return self.resolve.fulfilled(change, results)
         # Whoever waits or reminds must know when there is nothing to wait for any more.
-        ends = self.resolve is None or self.wait is not None
-        return ends and bool(self.when and self.when.is_level and not self.when.fulfilled(change, results))
+        return self.lapses(change)
+
+    def lapses(self, change: CatalogChange) -> bool:
+        """Tell whether it can be seen in the change that `when` holds no more."""
+        # A timer that runs out brings no entity, and says nothing of its values.
+        return self.when is not None and change.after is not None and self.when.lapses(change)
 
     def programs(self) -> Iterable[str]:
         """Return the jq programs of its conditions."""
         conditions = (condition for condition in (self.when, self.resolve) if condition)
         return (leaf.jq for condition in conditions for leaf in condition.leaves() if leaf.jq)
 
-    def state(self, change: CatalogChange) -> str:
+    def main(self, change: CatalogChange) -> PropertyChange | None:
+        """Return the value that a change is about to this rule: `when`'s, or `resolve`'s if only that moved."""
+        mains = [one.main(change) for one in (self.when, self.resolve) if one]
+        values = [one for one in mains if one]
+        changed = (one for one in values if not same(one.before, one.after))
+        return next(changed, values[0] if values else None)
+
+    def state(self, change: CatalogChange, results: Results) -> str:
         """Return the state that the change leaves the entity in, as far as this rule is concerned."""
-        if change.action != UPDATE or self.when is None:
+        if change.action == TIMER_EXPIRED:
+            return f"{change.timer} expired" if change.timer else "expired"
+        if self.when is None or change.after is None:
             return change.action.lower()
         main = self.when.main(change)
-        return self.when.state(change) or (text_of(main.after) if main else "matched")
+        state = self.when.state(change, results) or (text_of(main.after) if main else "matched")
+        if len(state) <= MAX_STATE_CHARS:
+            return state
+        # Two long states that begin alike are still two.
+        return f"{state[:MAX_STATE_CHARS]}… {sha256(state.encode(errors='replace')).hexdigest()[:16]}"
 
 
 BUILT_IN = Rule.model_validate(

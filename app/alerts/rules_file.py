@@ -56,6 +56,7 @@ class PortActionDestination(Strict):
     type: Literal["port_action"]
     action: Annotated[str, Field(min_length=1)]
     inputs: Annotated[dict[str, Any], Field(default_factory=dict)]
+    entity: str | None = None
     steps: Steps = JOB_STEPS
 
 

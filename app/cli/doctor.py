@@ -7,7 +7,6 @@ from urllib.parse import urlsplit
 
 import typer
 
-from app.alerts.rules import BUILT_IN
 from app.cli.base import run
 from app.cli.port import AtRegion, Region, open_client, webhook_url
 from app.doctor import Verdict, Way, examine, render_finding
@@ -15,6 +14,7 @@ from app.errors import SettingsError
 from app.port.client import PortClient
 from app.port.refusal import PORT_HOST, REGIONS, US_HOST
 from app.port.resources import SMEE_HOST
+from app.rulebook import read_rules
 from app.runtime import open_store
 from app.settings import Settings, load_settings
 
@@ -72,7 +72,7 @@ def _way(region: Region | None, blueprints: tuple[str, ...]) -> Way:
     return Way(
         problems=[*unusable, *more],
         open_store=lambda: open_store(settings),
-        load_rules=lambda: [f"{BUILT_IN.name} (built in)"],
+        load_rules=lambda: [rule.name for rule in read_rules(settings).file.rules],
         open_client=open_port if settings.port_client_id and secret else None,
         secret=secret.get_secret_value() if secret else None,
         webhook_url=webhook_url(settings) if settings.webhook_url or settings.smee_url else None,
@@ -89,7 +89,9 @@ def what_is_wrong(settings: Settings, region: Region | None = None) -> Iterator[
         region: The region that is given on the command line; it wins over PORT_API_URL.
     """
     for name, where in WHERE.items():
-        if getattr(settings, name.lower()) is None:
+        # A rules file may name all its destinations itself.
+        optional = name == "SLACK_WEBHOOK_URL" and settings.rules_file
+        if getattr(settings, name.lower()) is None and not optional:
             yield f"{name} is not set: {where}"
     api = REGIONS[region] if region else str(settings.port_api_url)
     yield from _wrong_address(settings, api)

@@ -27,8 +27,9 @@ class PortActionNotifier:
     Args:
         action: The action's identifier.
         inputs: The action's user inputs by name; values are templates.
-        start_run: Starts a run of an action with inputs, and returns its id; raises `PortError`. Its
-            connections are for others to close.
+        entity: The entity that the action is about, a template; None for an action that is about none.
+        start_run: Starts a run of an action with inputs, on an entity or none, and returns its id; raises
+            `PortError`. Its connections are for others to close.
         run_url: Gives the address of a run's page.
         render: Fills templates.
     """
@@ -40,12 +41,13 @@ class PortActionNotifier:
         *,
         action: str,
         inputs: Mapping[str, Any],
-        start_run: Callable[[str, Mapping[str, Any]], Awaitable[str]],
+        start_run: Callable[[str, Mapping[str, Any], str | None], Awaitable[str]],
         run_url: Callable[[str], str],
         render: Render,
+        entity: str | None = None,
     ) -> None:
         self._action = action
-        self._inputs = dict(inputs)
+        self._template = {"inputs": dict(inputs), "entity": entity}
         self._start_run = start_run
         self._run_url = run_url
         self._render = render
@@ -67,13 +69,16 @@ class PortActionNotifier:
         Raises:
             DeliveryFailed: No run was started, or that is not known: see `failure`.
         """
-        inputs = await self._render(self._inputs, event)
+        filled = await self._render(self._template, event)
+        inputs, entity = filled["inputs"], filled["entity"]
+        if entity is not None and not isinstance(entity, str):
+            raise DeliveryFailed("the template of `entity` gives no text", Scope.MESSAGE)
         try:
             json.dumps(inputs, ensure_ascii=False, allow_nan=False).encode()
         except (TypeError, ValueError):
             raise DeliveryFailed("the inputs cannot be written as JSON", Scope.MESSAGE) from None
         try:
-            run = await self._start_run(self._action, inputs)
+            run = await self._start_run(self._action, inputs, entity)
         except PortError as error:
             raise failure(error) from None
         return f"run {run}: {self._run_url(run)}"

@@ -161,7 +161,7 @@ class PortClient:
         """Delete an automation; that it does not exist is as good."""
         await self._delete("actions", identifier)
 
-    async def start_run(self, action: str, inputs: Mapping[str, Any]) -> str:
+    async def start_run(self, action: str, inputs: Mapping[str, Any], entity: str | None = None) -> str:
         """Start a run of a self-service action, and return the run's id; what it does is not waited for.
 
         Port takes no idempotency key, so what may have been done is not tried again: the error says so.
@@ -169,8 +169,10 @@ class PortClient:
         Args:
             action: The action's identifier.
             inputs: Its user inputs by name: https://docs.port.io/api-reference/execute-a-self-service-action
+            entity: The entity that it is about, for an action on existing entities.
         """
-        request = Request("POST", _path("actions", action, "runs"), body={"properties": dict(inputs)})
+        body: Json = {"properties": dict(inputs)} | ({"entity": entity} if entity else {})
+        request = Request("POST", _path("actions", action, "runs"), body=body)
         run = (await self._call(request)).get("run")
         if not isinstance(run, dict) or not isinstance(run.get("id"), str):
             raise self._no_port(request)
