@@ -55,6 +55,7 @@ class Dispatcher:
         self._new_token = new_token
         self._something_new = asyncio.Event()
         self._stopping = False
+        self._ended = asyncio.Event()
         self._turns: set[asyncio.Task[None]] = set()
         self.last_turn: datetime | None = None
 
@@ -68,16 +69,22 @@ class Dispatcher:
             return "the dispatcher has not begun"
         age = self._clock() - self.last_turn
         return (
-            f"the dispatcher's last turn was {age.total_seconds():.0f} s ago" if age > STALE_AFTER else None
+            f"the dispatcher's last turn was {age.total_seconds():.0f} s ago"
+            if abs(age) > STALE_AFTER
+            else None
         )
 
     async def run(self) -> None:
         """Deliver until `stop`."""
         while not self._stopping:
             self._something_new.clear()
-            await self._take_turns()
+            try:
+                await self._take_turns()
+            except Exception:  # the loop must outlive whatever happens in one turn of it
+                log.exception("the delivery loop failed, it goes on")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._something_new.wait(), POLL_SECONDS)
+        self._ended.set()
 
     async def stop(self, within: float) -> None:
         """Claim nothing more, and let what is being sent finish.
@@ -87,6 +94,8 @@ class Dispatcher:
         """
         self._stopping = True
         self.wake()
+        if self.last_turn is not None:  # what is being claimed now must be given back too
+            await self._ended.wait()
         if self._turns:
             _, unfinished = await asyncio.wait(self._turns, timeout=within)
             for turn in unfinished:
@@ -116,7 +125,12 @@ class Dispatcher:
             with contextlib.suppress(StoreUnavailable):
                 await self._store.release(claim)
             return
-        attempt = await self._deliver(claim)
+        try:
+            attempt = await self._deliver(claim)
+        except asyncio.CancelledError:  # cut off by `stop`: the next start need not wait for the lease
+            with contextlib.suppress(StoreUnavailable):
+                await asyncio.shield(self._store.release(claim))
+            raise
         if await self._record(claim, attempt):
             self._say(claim, attempt)
         if len(self._turns) >= LANES_AT_ONCE:

@@ -15,7 +15,7 @@ from app.alerts.rules import RuleSet
 from app.alerts.send import ByPort, ByTemplate, PortLookup, route
 from app.errors import SignatureRejected, UnreadableChange
 from app.port.events import parse_event
-from app.port.signature import Signed, verify
+from app.port.signature import Signed, parse_headers, verify
 from app.store.base import Accepted, Incoming, Store
 
 log = structlog.get_logger(__name__)
@@ -60,7 +60,8 @@ class Listener:
     Attributes:
         store: Where they are kept.
         book: What decides whether they matter; may be replaced at any time.
-        secrets: The client secrets that Port may sign with; none: nothing is verified.
+        secrets: The client secrets that Port may sign with.
+        accept_unsigned: Without a secret, verify nothing.
         tolerance: How old a signature may be.
         clock: Gives the time, UTC.
         evaluate: Runs jq programs.
@@ -71,11 +72,29 @@ class Listener:
     store: Store
     book: Rulebook
     secrets: Sequence[str]
+    accept_unsigned: bool
     tolerance: timedelta
     clock: Callable[[], datetime]
     evaluate: Evaluate
     look_up: LookUp
     wake: Callable[[], None]
+
+    def check_headers(self, headers: Mapping[str, str]) -> None:
+        """Refuse what cannot become a signed request, before its body is read.
+
+        Args:
+            headers: The request's headers; names in lower case.
+
+        Raises:
+            SignatureRejected: The signature is missing, or stale.
+        """
+        if self._unsigned:
+            return
+        try:
+            parse_headers(headers, self.clock(), self.tolerance)
+        except SignatureRejected as error:
+            log.warning("signature rejected", reason=str(error))
+            raise
 
     async def receive(self, body: bytes, headers: Mapping[str, str]) -> Accepted:
         """Verify, parse, decide and store one request.
@@ -91,11 +110,9 @@ class Listener:
         """
         now = self.clock()
         try:
-            signed = (
-                verify(body, headers, self.secrets, now, self.tolerance)
-                if self.secrets
-                else Signed(body, now)
-            )
+            signed = Signed(body, now)
+            if not self._unsigned:
+                signed = verify(body, headers, self.secrets, now, self.tolerance)
         except SignatureRejected as error:
             log.warning("signature rejected", reason=str(error), body_bytes=len(body))
             raise
@@ -107,6 +124,10 @@ class Listener:
                 signed.body, signed_at=signed.at, received_at=now, path=error.path, reason=error.reason
             )
             raise
+
+    @property
+    def _unsigned(self) -> bool:
+        return self.accept_unsigned and not self.secrets
 
     async def accept(self, signed: Signed) -> Accepted:
         """Parse, decide and store a body that is known to come from Port.

@@ -1,5 +1,6 @@
 """Logs are events: a constant message, fields beside it; JSON unless somebody watches in a terminal."""
 
+import json
 import logging
 import sys
 from collections.abc import Iterable
@@ -14,7 +15,9 @@ class _Hide:
 
     def __init__(self, renderer: Processor, secrets: Iterable[str]) -> None:
         self._renderer = renderer
-        self._secrets = sorted(secrets, key=len, reverse=True)
+        # As they are, and as JSON writes them.
+        shown = {form for secret in secrets if secret for form in (secret, json.dumps(secret)[1:-1])}
+        self._secrets = sorted(shown, key=len, reverse=True)
 
     def __call__(self, logger: WrappedLogger, name: str, event: EventDict) -> str:
         first = {key: event.pop(key) for key in ("time", "level", "event") if key in event}

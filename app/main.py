@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
@@ -16,6 +17,8 @@ from app.logs import configure_logging
 from app.rulebook import read_rules, secrets_of
 from app.runtime import Runtime, open_runtime, prepare_store
 from app.settings import Settings, load_settings
+
+log = structlog.get_logger(__name__)
 
 RETRY_AFTER_SECONDS = 5
 
@@ -40,6 +43,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(UnreadableChange, _unreadable)
     app.add_exception_handler(StoreUnavailable, _unavailable)
     app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(TimeoutError, _too_slow)
     return app
 
 
@@ -65,13 +69,18 @@ def _unreadable(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": error.reason, "path": error.path}, 422)
 
 
-def _unavailable(_: Request, __: Exception) -> Response:
+def _unavailable(_: Request, error: Exception) -> Response:
+    log.error("change not stored", reason=str(error))
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     return JSONResponse({"error": "the change could not be stored; send it again"}, 503, headers)
 
 
 def _gone(_: Request, __: Exception) -> Response:
     return Response(status_code=400)  # the sender hung up before its body was whole: nobody reads this
+
+
+def _too_slow(_: Request, __: Exception) -> Response:
+    return JSONResponse({"error": "the body did not arrive in time"}, 408)
 
 
 def load_app() -> FastAPI:

@@ -64,12 +64,21 @@ def prepare_store(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def open_store(settings: Settings) -> AsyncIterator[Store]:
+async def open_store(settings: Settings, *, must_exist: bool = False) -> AsyncIterator[Store]:
     """Open the configured store, and close it at the end.
+
+    Args:
+        settings: The configuration.
+        must_exist: Whether there must be one already; if not, it is made.
 
     Raises:
         StoreUnavailable: It cannot be opened.
     """
+    if must_exist and not settings.database_path.exists():
+        raise StoreUnavailable(
+            f"there is no database {settings.database_path} here: run this where the listener runs, or set"
+            " DATABASE_URL as it does"
+        )
     store = await asyncio.to_thread(SQLiteStore, settings.database_path)
     try:
         yield store
@@ -260,6 +269,7 @@ def _assemble(settings: Settings, rules: Rules, store: Store, jq: Jq, port: Port
         store=store,
         book=make_rulebook(rules.file),
         secrets=settings.secrets,
+        accept_unsigned=settings.accept_unsigned,
         tolerance=timedelta(seconds=settings.signature_tolerance_seconds),
         clock=now,
         evaluate=expressions.evaluate,

@@ -53,9 +53,14 @@ class Settings(BaseSettings):
     @field_validator("*", mode="before")
     @classmethod
     def _refuse_placeholders(cls, value: Any) -> Any:
-        if isinstance(value, str) and PLACEHOLDER.search(value.strip()):
+        if not isinstance(value, str):
+            return value
+        value = value.strip()
+        if not value:
+            raise ValueError("is blank: set it, or remove the line")
+        if PLACEHOLDER.search(value):
             raise ValueError("is still a placeholder: put the real value in, or remove the line")
-        return value.strip() if isinstance(value, str) else value
+        return value
 
     @field_validator("slack_webhook_url")
     @classmethod

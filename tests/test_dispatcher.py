@@ -48,9 +48,7 @@ class ScriptedNotifier:
         self.taken: list[str] = []
         self.script: list[Exception | Callable[[], Awaitable[None]]] = []
 
-    async def send(
-        self, notification: Notification, *, delivery_id: str, event: Mapping[str, Any]
-    ) -> str:
+    async def send(self, notification: Notification, *, delivery_id: str, event: Mapping[str, Any]) -> str:
         assert delivery_id
         assert event
         self.tried.append(notification.entity)
@@ -327,6 +325,31 @@ async def test_stop_cuts_off_what_takes_too_long(rig: Rig) -> None:
     await rig.dispatcher.stop(0.05)
     await loop
     assert (await rig.newest()).state is State.PENDING
+    now = rig.clock()
+    assert await rig.store.claim(token="next", now=now, lease_until=now + LEASE, limit=1)
+
+
+async def test_the_loop_outlives_a_fault(rig: Rig) -> None:
+    """A fault in a turn of the loop is said, and the next turn delivers."""
+
+    class Faulty(SQLiteStore):
+        """A store whose first claim raises what no store should."""
+
+        async def claim(self, *, token: str, now: datetime, lease_until: datetime, limit: int) -> list[Claim]:
+            if not raised.is_set():
+                raised.set()
+                raise ZeroDivisionError
+            return await super().claim(token=token, now=now, lease_until=lease_until, limit=limit)
+
+    raised = asyncio.Event()
+    faulty = Faulty(rig.store._path)  # noqa: SLF001
+    rig.dispatcher._store = faulty  # noqa: SLF001
+    await rig.add("one")
+    async with rig.running():
+        await raised.wait()
+        rig.dispatcher.wake()
+        await until(lambda: rig.notifier.taken == ["one"])
+    await faulty.close()
 
 
 async def test_stale(rig: Rig) -> None:

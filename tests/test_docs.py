@@ -35,10 +35,10 @@ def command_line() -> TyperGroup:
 def test_every_setting_is_in_env_example() -> None:
     """.env.example has each setting, once, with a line before it that says what for, and nothing else."""
     lines = ENV_EXAMPLE.splitlines()
-    named = [line.split("=")[0] for line in lines if "=" in line and not line.startswith("#")]
+    named = [found[1] for line in lines if (found := re.match(r"(?:# )?([A-Z_]+)=", line))]
     assert sorted(named) == sorted(name.upper() for name in Settings.model_fields)
     for number, line in enumerate(lines):
-        if line.split("=")[0] in named:
+        if re.match(r"(?:# )?[A-Z_]+=", line):
             assert re.match(r"# [A-Zt]", lines[number - 1]), line
 
 

@@ -77,6 +77,14 @@ def test_wrong_values(monkeypatch: pytest.MonkeyPatch, name: str, value: str, pa
     assert "a-good-one" not in str(refused.value)
 
 
+@pytest.mark.parametrize("value", [" ", "\t", "\n"])
+def test_a_blank_secret_is_no_secret(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """A blank secret is refused: it must not switch verification off."""
+    monkeypatch.setenv("PORT_CLIENT_SECRET", value)
+    with pytest.raises(SettingsError, match="PORT_CLIENT_SECRET is blank"):
+        load_settings()
+
+
 def test_all_mistakes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every mistake is named in one go."""
     monkeypatch.setenv("PORT_CLIENT_SECRET", "YOUR_SECRET")

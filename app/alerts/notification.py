@@ -23,7 +23,7 @@ MAX_VALUE_CHARS = 2_000  # a value of a megabyte is a document, not something to
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
 
 class ValueChange(_Frozen):

@@ -51,7 +51,7 @@ def next_attempt(
         failures: How many transient failures in a row the lane had before this one, those that said when
             to come back not counted.
         held: Whether the lane is held already, and this was a probe.
-        waiting_since: Since when the delivery could have gone out, UTC: patience counts from here.
+        waiting_since: Since when patience counts, UTC: when it came, or its lane was last released.
         now: The time of the failure, UTC.
         jitter: A random number from -1 to 1, so that many lanes do not come back at the same moment.
     """

@@ -10,10 +10,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from app.alerts.change import DELETE, TIMER_EXPIRED, UPDATE, CatalogChange
-from app.alerts.condition import Condition, Duration, Results, Strict
+from app.alerts.condition import Condition, Duration, Results
 from app.alerts.diff import PropertyChange, same
 from app.alerts.notification import Severity, text_of
 from app.alerts.send import DEFAULT_DESTINATION, Target
+from app.alerts.values import Strict
 
 Action = Literal["CREATE", "UPDATE", "DELETE", "TIMER_EXPIRED"]
 MAX_STATE_CHARS = 200  # a value may be a megabyte
@@ -123,7 +124,7 @@ class Rule(Strict):
         return (leaf.jq for condition in conditions for leaf in condition.leaves() if leaf.jq)
 
     def main(self, change: CatalogChange) -> PropertyChange | None:
-        """Return the value that a change is about to this rule: `when`'s, or `resolve`'s if only that moved."""
+        """Return the value that a change is about: `when`'s, or `resolve`'s if only that one moved."""
         mains = [one.main(change) for one in (self.when, self.resolve) if one]
         values = [one for one in mains if one]
         changed = (one for one in values if not same(one.before, one.after))

@@ -1,23 +1,26 @@
 """The rules file: YAML, checked as a whole, each mistake with its line."""
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from difflib import get_close_matches
-from io import StringIO
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, TypeAdapter, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 
-from app.alerts.condition import Strict
+from app.alerts.change import DELETE
+from app.alerts.condition import Condition
 from app.alerts.rules import BUILT_IN, Rule
-from app.alerts.send import DEFAULT_DESTINATION, names
-from app.errors import ListenerError
+from app.alerts.rules_mistakes import explain, nearest
+from app.alerts.rules_yaml import PLAIN, Document, Mistake, RulesError, read_yaml
+from app.alerts.send import DEFAULT_DESTINATION, KINDS, ByTemplate, PortLookup, named
+from app.alerts.template import TemplateError, expressions
+from app.alerts.values import Not, Strict
 
-VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+__all__ = ["Mistake", "RulesError", "RulesFile", "load_rules"]
+
+SHORTEST_SECRET = 4  # a shorter value may be any word of a mistake
+VERSION = 1
 HTTP_LANES = 8
 
 JobStep = Literal["opened", "changed", "resolved", "reminded"]
@@ -29,18 +32,33 @@ JOB_STEPS: tuple[JobStep, ...] = ("opened", "changed")
 """A job that mends something is not to run again because it is mended."""
 
 
+def _address(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().lower().startswith(("https://", "http://")):
+        raise ValueError("must be an address that begins with https://")
+    return value
+
+
+def _version(value: Any) -> Any:
+    if isinstance(value, int) and value > VERSION:
+        raise ValueError(f"this release reads version {VERSION}; a later version needs a later release")
+    return value
+
+
+Address = Annotated[SecretStr, AfterValidator(_address)]
+
+
 class SlackDestination(Strict):
     """A channel, through its incoming webhook."""
 
     type: Literal["slack"]
-    webhook_url: Annotated[SecretStr, Field(description="The incoming webhook's address")]
+    webhook_url: Annotated[Address, Field(description="The incoming webhook's address")]
 
 
 class HttpDestination(Strict):
     """A job at an HTTP address. Texts in url, headers and body may hold templates: jq in `{{ }}`."""
 
     type: Literal["http"]
-    url: SecretStr
+    url: Address
     method: Literal["POST", "PUT", "PATCH", "DELETE", "GET"] = "POST"
     headers: Annotated[dict[str, SecretStr], Field(default_factory=dict)]
     body: Any = None
@@ -72,43 +90,22 @@ Destination = Annotated[
 ]
 
 
+DESTINATIONS: Mapping[str, type[Strict]] = {
+    "slack": SlackDestination,
+    "http": HttpDestination,
+    "port_action": PortActionDestination,
+    "console": ConsoleDestination,
+}
+TEMPLATES = {"http": ("url", "headers", "body"), "port_action": ("inputs",)}
+"""Which parts of a destination may hold templates, by its type."""
+
+
 class RulesFile(Strict):
     """What is to be told, to whom."""
 
-    version: Literal[1]
+    version: Annotated[Literal[1], BeforeValidator(_version, json_schema_input_type=Literal[1])]
     destinations: Annotated[dict[str, Destination], Field(default_factory=dict)]
     rules: tuple[Rule, ...] = (BUILT_IN,)
-
-
-@dataclass(frozen=True, slots=True)
-class Mistake:
-    """What is wrong at one place of a rules file.
-
-    Attributes:
-        line: The line, from 1.
-        rule: The rule's name, or its place; empty outside of rules.
-        text: What is wrong, and what would be right.
-    """
-
-    line: int
-    rule: str
-    text: str
-
-
-class RulesError(ListenerError):
-    """A rules file cannot be used.
-
-    Args:
-        name: The file's name.
-        mistakes: All that is wrong with it.
-    """
-
-    def __init__(self, name: str, mistakes: Sequence[Mistake]) -> None:
-        lines = (
-            f"{name}:{one.line}: {f'rule {one.rule!r}: ' if one.rule else ''}{one.text}" for one in mistakes
-        )
-        super().__init__("\n".join(lines))
-        self.mistakes = tuple(mistakes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,152 +139,139 @@ def load_rules(
     Raises:
         RulesError: Something is wrong; every mistake is named, and no value from the environment is shown.
     """
+    document = read_yaml(text, environment, name=name)
+    mistakes = list(document.mistakes)
+    file = None
     try:
-        yaml = YAML(typ="rt", pure=True)
-        tree = yaml.load(StringIO(text))
-    except YAMLError as error:
-        mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
-        problem = (error.problem if isinstance(error, MarkedYAMLError) else None) or "this is not YAML"
-        raise RulesError(name, [Mistake(mark.line + 1 if mark else 1, "", problem)]) from None
-    if not isinstance(tree, CommentedMap):
-        raise RulesError(
-            name, [Mistake(1, "", "a rules file is a mapping with version, destinations, rules")]
-        )
-    mistakes: list[Mistake] = []
-    hidden: set[str] = set()
-    plain = _substitute(tree, (), environment, tree, mistakes, hidden)
-    try:
-        file = TypeAdapter(RulesFile).validate_python(plain)
+        file = RulesFile.model_validate(document.plain)
     except ValidationError as error:
-        mistakes += _explain(error, tree)
-    else:
-        mistakes += _contradictions(file, tree, check_jq)
-    if mistakes:
-        raise RulesError(name, sorted(mistakes, key=lambda one: one.line))
-    return Rules(file, tuple(sorted(hidden)))
+        mistakes += explain(error, document, _keys_at)
+    mistakes += _contradictions(document)
+    mistakes += _jq_mistakes(document, check_jq)
+    if file is None or mistakes:
+        in_order = sorted(dict.fromkeys(mistakes), key=lambda one: one.line)
+        raise RulesError(name, [_hidden(one, document.hidden) for one in in_order])
+    return Rules(file, tuple(sorted(document.hidden)))
 
 
-def _substitute(
-    value: Any,
-    path: tuple[Any, ...],
-    environment: Mapping[str, str],
-    tree: CommentedMap,
-    mistakes: list[Mistake],
-    hidden: set[str],
-) -> Any:
-    def again(inner: Any, key: Any) -> Any:
-        return _substitute(inner, (*path, key), environment, tree, mistakes, hidden)
-
-    if isinstance(value, Mapping):
-        return {str(key): again(inner, key) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [again(inner, number) for number, inner in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-
-    def replace(found: re.Match[str]) -> str:
-        given = environment.get(found[1], "")
-        if not given:
-            text = f"the environment variable {found[1]} is not set"
-            mistakes.append(Mistake(_line(tree, path), _rule_at(tree, path), text))
-            return found[0]
-        hidden.add(given)
-        return given
-
-    return VARIABLE.sub(replace, str(value))
+def _keys_at(path: Sequence[Any]) -> list[str]:
+    return [info.alias or name for name, info in _model_at(path).model_fields.items()]
 
 
-def _line(tree: Any, path: Sequence[Any]) -> int:
-    """Return the line, from 1, of the innermost part of `path` that stands in the file."""
-    line = 1
-    for key in path:
-        if isinstance(tree, CommentedMap) and key in tree:
-            line = tree.lc.key(key)[0] + 1
-        elif isinstance(tree, CommentedSeq) and isinstance(key, int) and key < len(tree):
-            line = tree.lc.item(key)[0] + 1
-        else:
-            continue  # pydantic's path names models and alternatives too
-        tree = tree[key]
-    return line
+def _model_at(path: Sequence[Any]) -> type[Strict]:
+    """Return the model that the last key of a path, as pydantic writes it, was looked for in."""
+    match tuple(path):
+        case ("destinations", _, str(kind), *_):
+            return DESTINATIONS[kind]
+        case ("rules", _, "send", *_, "<port>", "port", _):
+            return PortLookup
+        case ("rules", _, "send", _, str(tag), *_):
+            return KINDS[tag.strip("<>")]
+        case ("rules", _, "when" | "resolve", *rest):
+            return Not if "<not>" in rest else Condition
+        case ("rules", _, _):
+            return Rule
+    return RulesFile
 
 
-def _rule_at(tree: Any, path: Sequence[Any]) -> str:
-    if len(path) < 2 or path[0] != "rules" or not isinstance(path[1], int):
-        return ""
-    rules = tree.get("rules")
-    rule = rules[path[1]] if isinstance(rules, list) and path[1] < len(rules) else None
-    name = rule.get("name") if isinstance(rule, Mapping) else None
-    return str(name) if name else f"number {path[1] + 1}"
+def _hidden(mistake: Mistake, hidden: Mapping[str, str]) -> Mistake:
+    """Return a mistake in whose text no value from the environment is shown."""
+    text = mistake.text
+    for value, name in sorted(hidden.items(), key=lambda one: -len(one[0])):
+        if len(value) >= SHORTEST_SECRET:
+            text = text.replace(value, name)
+    return replace(mistake, text=text)
 
 
-def _explain(error: ValidationError, tree: CommentedMap) -> Iterator[Mistake]:
-    seen: set[tuple[int, str]] = set()
-    for one in error.errors(include_url=False, include_input=False):
-        path = one["loc"]
-        # Of the alternatives of a union each complains; the field that is there or not says enough once.
-        field = next(
-            (str(part) for part in reversed(path) if isinstance(part, str) and _in(tree, path, part)), ""
-        )
-        text = one["msg"].removeprefix("Value error, ")
-        if one["type"] == "extra_forbidden":
-            near = get_close_matches(str(path[-1]), KEYS, n=1)
-            text = f"{path[-1]!r} is not known here" + (f"; did you mean {near[0]!r}?" if near else "")
-        elif one["type"] == "missing":
-            text = f"{path[-1]!r} is missing"
-        elif field:
-            text = f"{field}: {text[:1].lower()}{text[1:]}"
-        line = _line(tree, path)
-        if (line, text) not in seen:
-            seen.add((line, text))
-            yield Mistake(line, _rule_at(tree, path), text)
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
-def _in(tree: Any, path: Sequence[Any], name: str) -> bool:
-    for key in path:
-        if isinstance(tree, CommentedMap) and key in tree:
-            if key == name:
-                return True
-            tree = tree[key]
-        elif isinstance(tree, CommentedSeq) and isinstance(key, int) and key < len(tree):
-            tree = tree[key]
-    return False
+def _rules(document: Document) -> Iterator[tuple[int, Rule]]:
+    """Yield the rules that are right in themselves, with their places."""
+    rules = document.plain.get("rules")
+    for number, one in enumerate(rules if isinstance(rules, list) else ()):
+        with suppress(ValidationError):
+            yield number, Rule.model_validate(one)
 
 
-def _contradictions(
-    file: RulesFile, tree: CommentedMap, check_jq: Callable[[str], str | None]
-) -> Iterator[Mistake]:
-    known = {*file.destinations, DEFAULT_DESTINATION}
-    seen: set[str] = set()
-    for number, rule in enumerate(file.rules):
+def _contradictions(document: Document) -> Iterator[Mistake]:
+    """Yield what is wrong only in view of something else."""
+    known = {*_mapping(document.plain.get("destinations")), DEFAULT_DESTINATION}
+    lines: dict[str, int] = {}
+    for number, rule in _rules(document):
         path = ("rules", number)
-
-        def mistake(text: str, *further: Any, path: tuple[Any, ...] = path, rule: Rule = rule) -> Mistake:
-            return Mistake(_line(tree, (*path, *further)), rule.name, text)
-
-        if rule.name in seen:
-            yield mistake(f"there are two rules of the name {rule.name!r}", "name")
-        seen.add(rule.name)
+        here = document.mistake((*path, "name"), "")
+        if rule.name in lines:
+            text = f"there is a rule of this name in line {lines[rule.name]} already; names are unique"
+            yield replace(here, text=text)
+        lines.setdefault(rule.name, here.line)
         for place, target in enumerate(rule.send):
-            for name in names(target):
-                if name not in known:
-                    near = get_close_matches(name, known, n=1)
-                    hint = (
-                        f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(known))}"
-                    )
-                    yield mistake(f"there is no destination {name!r}{hint}", "send", place)
-        if rule.wait and rule.when and not rule.when.is_level and rule.resolve is None:
-            yield mistake(
-                "`for` needs a `when` that can be seen to hold (to, above, below), or a `resolve`", "when"
-            )
-        for program in rule.programs():
-            if problem := check_jq(program):
-                yield mistake(f"jq: {problem}", "when")
+            for way, destination in named(target):
+                there = (*path, "send", place, *way)
+                if destination not in known and document.place(there) not in document.spoilt:
+                    yield document.mistake(there, _unknown(document, there, destination, known))
+        if rule.resolve is None and rule.when is not None and not rule.when.can_lapse:
+            ends = "needs to see when it ends: give `when` a to, above or below, or the rule a `resolve`"
+            if rule.wait:
+                yield document.mistake((*path, "when", "for"), f"`for` {ends}")
+            elif rule.again_after:
+                yield document.mistake((*path, "again_after"), f"`again_after` {ends}")
+        if rule.wait and set(rule.on) == {DELETE}:
+            yield document.mistake((*path, "when", "for"), "`for` has nothing to wait for after DELETE")
 
 
-def _all_keys() -> list[str]:
-    schema = RulesFile.model_json_schema()
-    models = [schema, *schema.get("$defs", {}).values()]
-    return sorted({key for model in models for key in model.get("properties", ())})
+def _unknown(document: Document, path: Sequence[Any], name: str, known: Collection[str]) -> str:
+    if not PLAIN.fullmatch(name):  # perhaps an address with its secret
+        return "must be the name of a destination; its address belongs under `destinations`"
+    shown = document.at(path)
+    near = nearest(name, known)
+    hint = f"; did you mean {near!r}?" if near else f"; there are {', '.join(sorted(known))}"
+    return f"there is no destination {shown if isinstance(shown, str) else name!r}{hint}"
 
 
-KEYS = _all_keys()
+def _jq_mistakes(document: Document, check_jq: Callable[[str], str | None]) -> Iterator[Mistake]:
+    """Yield what is wrong with jq programs and templates, each program compiled once."""
+    check = lru_cache(maxsize=None)(check_jq)
+    for number, rule in _rules(document):
+        path = ("rules", number)
+        for part in ("when", "resolve"):
+            for way, program in _jq_in(document.plain["rules"][number].get(part)):
+                if problem := check(program):
+                    yield document.mistake((*path, part, *way), f"jq: {problem}")
+        for place, target in enumerate(rule.send):
+            if isinstance(target, ByTemplate) and (problem := check(target.program)):
+                yield document.mistake((*path, "send", place, "template"), f"jq: {problem}")
+        yield from _template_mistakes(document, (*path, "message"), rule.message, check)
+    for name, destination in _mapping(document.plain.get("destinations")).items():
+        for part in TEMPLATES.get(str(_mapping(destination).get("type")), ()):
+            value = _mapping(destination).get(part)
+            yield from _template_mistakes(document, ("destinations", name, part), value, check)
+
+
+def _jq_in(condition: Any) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """Yield the jq programs of a condition, with the way to each."""
+    for part, value in _mapping(condition).items():
+        if part == "jq":
+            yield (part,), value
+        elif part in {"all", "any"}:
+            for place, one in enumerate(value):
+                yield from (((part, place, *way), program) for way, program in _jq_in(one))
+
+
+def _template_mistakes(
+    document: Document, path: tuple[Any, ...], value: Any, check: Callable[[str], str | None]
+) -> Iterator[Mistake]:
+    if isinstance(value, Mapping | list):
+        for key, one in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _template_mistakes(document, (*path, key), one, check)
+    elif isinstance(value, str):
+        key = next(part for part in reversed(path) if isinstance(part, str))
+        try:
+            programs = expressions(value)
+        except TemplateError as error:
+            yield document.mistake(path, f"{key}: {error}")
+            return
+        for program in programs:
+            if problem := check(program):
+                yield document.mistake(path, f"{key}: jq: {problem}")

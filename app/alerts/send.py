@@ -1,12 +1,14 @@
 """Where an alert goes: a destination's name, or how to find one from the change itself."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Literal, Self
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from app.alerts.change import CatalogChange
-from app.alerts.condition import Strict
+from app.alerts.template import TemplateError, parse
+from app.alerts.values import Strict
 
 DEFAULT_DESTINATION = "default"
 
@@ -20,16 +22,26 @@ class ByTeam(Strict):
     default: Name
 
 
+def _one_expression(text: str) -> str:
+    try:
+        only = parse(text).only
+    except TemplateError as error:
+        raise ValueError(str(error)) from None
+    if only is None:
+        raise ValueError('must be one jq expression in braces, as in "{{ .diff.after.properties.channel }}"')
+    return text
+
+
 class ByTemplate(Strict):
     """A template, one jq expression in `{{ }}`, that gives a destination's name."""
 
-    template: Annotated[str, Field(pattern=r"^\s*\{\{.+\}\}\s*$")]
+    template: Annotated[str, AfterValidator(_one_expression)]
     default: Name
 
     @property
     def program(self) -> str:
         """The jq program between the braces."""
-        return self.template.strip()[2:-2].strip()
+        return parse(self.template).only or ""
 
 
 class PortLookup(Strict):
@@ -59,20 +71,47 @@ class ByPort(Strict):
     default: Name
 
 
-Target = Name | ByTeam | ByTemplate | ByPort
+KINDS: Mapping[str, type[ByTeam | ByTemplate | ByPort]] = {
+    "by_team": ByTeam,
+    "template": ByTemplate,
+    "port": ByPort,
+}
+
+
+def _kind(target: Any) -> str | None:
+    """Return which kind a target is meant to be, so that only that kind's mistakes are told."""
+    if isinstance(target, str):
+        return "<name>"
+    if isinstance(target, Mapping):
+        near = (get_close_matches(str(key), KINDS, n=1) for key in target)
+        return next((f"<{one[0]}>" for one in near if one), None)
+    return next((f"<{key}>" for key, kind in KINDS.items() if isinstance(target, kind)), None)
+
+
+Target = Annotated[
+    Annotated[Name, Tag("<name>")]
+    | Annotated[ByTeam, Tag("<by_team>")]
+    | Annotated[ByTemplate, Tag("<template>")]
+    | Annotated[ByPort, Tag("<port>")],
+    Discriminator(
+        _kind,
+        custom_error_type="target",
+        custom_error_message="must be a destination's name, or hold by_team, template or port",
+    ),
+]
 
 Found = Mapping[int, object]
 """What the templates and look-ups among a rule's targets came to, by the target's place in `send`."""
 
 
-def names(target: Target) -> Iterator[str]:
-    """Yield the destinations that a target names itself."""
+def named(target: Target) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the destinations that a target names itself, each with the way to it in the file."""
     if isinstance(target, str):
-        yield target
+        yield (), target
         return
-    yield target.default
     if isinstance(target, ByTeam):
-        yield from target.by_team.values()
+        yield from ((("by_team", team), name) for team, name in target.by_team.items())
+    yield ("default",), target.default
 
 
 def route(

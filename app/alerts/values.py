@@ -12,7 +12,7 @@ Scalar = str | bool | int | float | None
 
 def _no_bool(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError("must be a number")  # pydantic would take true for 1
+        raise ValueError("must be a number")  # noqa: TRY004 - pydantic wants it, and would take true for 1
     return value
 
 

@@ -1,5 +1,6 @@
 """``POST /api/slack``: where Port's webhooks arrive."""
 
+import asyncio
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, Request, status
@@ -10,6 +11,8 @@ from app.port.events import Event
 from app.port.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
 
 router = APIRouter(tags=["Port"])
+
+BODY_SECONDS = 15  # whoever sends a body more slowly only holds memory
 
 _ENTITY = {
     "identifier": "notification-service-prod",
@@ -108,6 +111,7 @@ def get_listener(request: Request) -> Listener:
     summary="Receive a change from Port",
     responses={
         401: {"model": Refusal, "description": "Not signed by Port, or too long ago. Nothing is stored."},
+        408: {"model": Refusal, "description": f"The body took longer than {BODY_SECONDS} s."},
         413: {"description": "Larger than MAX_BODY_BYTES."},
         422: {"model": Unreadable, "description": "Signed, but not a change. It is kept in quarantine."},
         503: {"model": Refusal, "description": "It could not be stored. Send it again after Retry-After."},
@@ -146,5 +150,8 @@ async def receive(request: Request, listener: Annotated[Listener, Depends(get_li
 
     The body is read as bytes: what is not proven to come from Port is never parsed.
     """
-    accepted = await listener.receive(await request.body(), request.headers)
+    listener.check_headers(request.headers)
+    async with asyncio.timeout(BODY_SECONDS):
+        body = await request.body()
+    accepted = await listener.receive(body, request.headers)
     return Receipt(change=accepted.key, alerts=accepted.alerts, duplicate=accepted.duplicate)

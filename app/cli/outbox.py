@@ -42,14 +42,14 @@ def deliveries(
         return
 
     async def work() -> tuple[list[Delivery], dict[State, int]]:
-        async with open_store(load_settings()) as store:
+        async with open_store(load_settings(), must_exist=True) as store:
             return await store.deliveries(state=state, limit=limit), await store.count()
 
     rows, counts = run(work())
     if as_json:
         for row in rows:
             fields = asdict(row) | {"notification": row.notification.model_dump(mode="json")}
-            print(json.dumps(fields, default=str, ensure_ascii=False))
+            print(json.dumps(fields, default=str, ensure_ascii=True))
         return
     table = Table("id", "state", "entity", "change", "to", "tries", "age", "last answer", box=None)
     now = datetime.now(UTC)
@@ -73,7 +73,9 @@ def deliveries(
 
 @deliveries_app.command()
 def retry(
-    ids: Annotated[list[int] | None, typer.Argument(help="The deliveries' numbers.")] = None,
+    ids: Annotated[
+        list[int] | None, typer.Argument(min=1, max=2**63 - 1, help="The deliveries' numbers.")
+    ] = None,
     dead: Annotated[bool, typer.Option("--dead", help="All that are dead.")] = False,
 ) -> None:
     """Try deliveries again at once: dead ones, or waiting ones by number."""
@@ -81,7 +83,7 @@ def retry(
         raise typer.BadParameter("give either numbers, or --dead")
 
     async def work() -> int:
-        async with open_store(load_settings()) as store:
+        async with open_store(load_settings(), must_exist=True) as store:
             return await store.retry(now=datetime.now(UTC), ids=ids or None)
 
     number = run(work())
@@ -97,14 +99,14 @@ def quarantine(ctx: typer.Context, as_json: AsJson = False) -> None:
         return
 
     async def work() -> list[Quarantined]:
-        async with open_store(load_settings()) as store:
+        async with open_store(load_settings(), must_exist=True) as store:
             return await store.quarantined()
 
     rows = run(work())
     if as_json:
         for row in rows:
             fields = asdict(row) | {"body": row.body.decode("utf-8", "replace")}
-            print(json.dumps(fields, default=str, ensure_ascii=False))
+            print(json.dumps(fields, default=str, ensure_ascii=True))
         return
     table = Table("id", "received", "bytes", "field", "reason", box=None)
     for row in rows:

@@ -142,7 +142,7 @@ def backtest(
     async def work() -> tuple[int, Counter[tuple[str, str]], Mapping[tuple[str, str], int]]:
         jq = Jq()
         try:
-            async with open_store(load_settings()) as store:
+            async with open_store(load_settings(), must_exist=True) as store:
                 start = now() - span
                 number, would = await _replay(store, make_rulebook(rules.file), Expressions(jq), start)
                 return number, would, await store.told(start)

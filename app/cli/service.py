@@ -57,6 +57,10 @@ def send(
 ) -> None:
     """Sign one change as Port would, and post it to a running listener."""
     settings = load_settings()
+    if not url.startswith(("http://", "https://")):
+        raise ListenerError(
+            f"--url {one_line(url, 100)} is no address: it must begin with http:// or https://"
+        )
     now = datetime.now(UTC)
     body = change_body(before=from_, after=to, at=now, entity=entity, title=None, shape=shape)
     headers = signed_headers(body, settings.secrets[0] if settings.secrets else "unsigned", now)

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -18,6 +19,9 @@ TIMESTAMP_HEADER = "x-port-timestamp"
 VERSION = "v1,"
 MILLISECONDS_ABOVE = 100_000_000_000  # in seconds that is the year 5138, in milliseconds 1973
 LONGEST_TIMESTAMP = 16
+LONGEST_SIGNATURES = 1_024
+MAX_REENCODED_BYTES = 256 * 1024
+"""Larger bodies must come as they were signed: encoding them anew takes a second, for whoever asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +63,41 @@ def verify(
     Raises:
         SignatureRejected: The signature is missing, stale or wrong.
     """
-    timestamp = headers.get(TIMESTAMP_HEADER, "")
-    signed_at = _parse_timestamp(timestamp)
-    if abs(now - signed_at) > tolerance:
-        raise SignatureRejected(f"the timestamp is {(now - signed_at).total_seconds():.0f} s off")
-    given = [
-        one.removeprefix(VERSION).encode()
-        for one in headers.get(SIGNATURE_HEADER, "").split()
-        if one.startswith(VERSION)
-    ]
-    if not given:
-        raise SignatureRejected(f"no {SIGNATURE_HEADER} header of the form v1,<base64>")
+    timestamp, signed_at, given = parse_headers(headers, now, tolerance)
     for candidate in _candidates(body):
         for secret in secrets:
             expected = _digest(candidate, timestamp, secret)
             if any(hmac.compare_digest(expected, one) for one in given):
                 return Signed(candidate, signed_at)
     raise SignatureRejected("the signature does not match")
+
+
+def parse_headers(
+    headers: Mapping[str, str], now: datetime, tolerance: timedelta
+) -> tuple[str, datetime, list[bytes]]:
+    """Return the timestamp as it came, the time it says, and the signatures; no body is needed for that.
+
+    Args:
+        headers: The request's headers; names in lower case.
+        now: The time, UTC.
+        tolerance: How far the timestamp may lie in the past or in the future.
+
+    Raises:
+        SignatureRejected: One of them is missing, malformed or stale.
+    """
+    timestamp = headers.get(TIMESTAMP_HEADER, "")
+    signed_at = _parse_timestamp(timestamp)
+    if abs(now - signed_at) > tolerance:
+        raise SignatureRejected(f"the timestamp is {(now - signed_at).total_seconds():.0f} s off")
+    header = headers.get(SIGNATURE_HEADER, "")
+    if len(header) > LONGEST_SIGNATURES:  # each costs time, and whoever sends them has proven nothing yet
+        raise SignatureRejected(
+            f"the {SIGNATURE_HEADER} header is longer than {LONGEST_SIGNATURES} characters"
+        )
+    given = [one.removeprefix(VERSION).encode() for one in header.split() if one.startswith(VERSION)]
+    if not given:
+        raise SignatureRejected(f"no {SIGNATURE_HEADER} header of the form v1,<base64>")
+    return timestamp, signed_at, given
 
 
 def _digest(body: bytes, timestamp: str, secret: str) -> bytes:
@@ -103,15 +125,19 @@ def _candidates(body: bytes) -> Iterator[bytes]:
     it signed, and pysmee turns ``é`` into ``Ã©`` and escapes it.
     """
     yield body
+    if len(body) > MAX_REENCODED_BYTES:
+        return
     try:
         parsed = json.loads(body)
         compact = json.dumps(parsed, separators=(",", ":"), ensure_ascii=False)
-        escaped = json.dumps(parsed, separators=(",", ":"))
+        yield from _encoded(compact, "utf-8")
+        yield from _encoded(json.dumps(parsed, separators=(",", ":")), "ascii")
     except (ValueError, RecursionError):
         return
-    # The last: UTF-8 that was read as latin-1 gives its bytes back when it is written as latin-1.
-    for text, encoding in ((compact, "utf-8"), (escaped, "ascii"), (compact, "latin-1")):
-        try:
-            yield text.encode(encoding)
-        except UnicodeEncodeError:
-            continue
+    # UTF-8 that was read as latin-1 gives its bytes back when it is written as latin-1.
+    yield from _encoded(compact, "latin-1")
+
+
+def _encoded(text: str, encoding: str) -> Iterator[bytes]:
+    with suppress(UnicodeEncodeError):
+        yield text.encode(encoding)

@@ -184,7 +184,7 @@ class Store(Protocol):
         ...
 
     async def probe_held(self, now: datetime) -> None:
-        """Let every lane that is held or waits after a failure try at once."""
+        """Let every lane that is held try at once."""
         ...
 
     async def retry(self, *, now: datetime, ids: Sequence[int] | None = None) -> int:

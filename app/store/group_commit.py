@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -100,14 +101,15 @@ class GroupCommit:
             self._begin()
             results = [one.job(connection) for one in waiting]
             connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except sqlite3.OperationalError as error:
             self._roll_back()
             for one in waiting:
                 one.answer(error=StoreUnavailable(f"the database says: {error}"))
         except Exception as error:  # noqa: BLE001 - a job's own fault must reach its caller, not end the thread
             self._roll_back()
             if len(waiting) == 1:
-                waiting[0].answer(error=error)
+                refused = isinstance(error, sqlite3.Error)
+                waiting[0].answer(error=StoreUnavailable(f"the database says: {error}") if refused else error)
             else:  # which one it was shows when each runs alone; the others must not suffer for it
                 for one in waiting:
                     self._commit([one])
@@ -131,5 +133,6 @@ class GroupCommit:
 
     def _roll_back(self) -> None:
         # On a full disk SQLite has rolled back by itself already, and a further ROLLBACK would be an error.
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        with suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")

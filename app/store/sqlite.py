@@ -35,6 +35,7 @@ class SQLiteStore(Store):
     def __init__(self, path: Path) -> None:
         prepare(path)
         self._path = path
+        self._inode = path.stat().st_ino
         self._writer = GroupCommit(connect(path))
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
         self._local = threading.local()
@@ -164,7 +165,9 @@ class SQLiteStore(Store):
         return await self._writer.run(lambda db: statements.prune(db, statements.to_micros(before), limit))
 
     async def check(self, now: datetime) -> None:
-        """See `Store.check`."""
+        """See `Store.check`. A file that was moved away would be written on, and be lost at the end."""
+        if not self._path.exists() or self._path.stat().st_ino != self._inode:
+            raise StoreUnavailable(f"the file {self._path} was moved, replaced or deleted while it was open")
         await self._writer.run(
             lambda db: db.execute("UPDATE schema_version SET checked_at = ?", (statements.to_micros(now),))
         )

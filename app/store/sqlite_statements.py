@@ -4,13 +4,18 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from pydantic import ValidationError
+
 from app.alerts.decide import EntityState
-from app.alerts.incident import Incident
+from app.alerts.incident import Incident, Step
 from app.alerts.notification import Notification
 from app.alerts.retry import Outcome
 from app.store.base import Accepted, Attempt, Claim, Delivery, Incoming, State
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+UNREADABLE = "written by another release, which this one cannot read"
+CLOCK_SET_BACK = timedelta(minutes=75)
+"""No lane rests longer than this, so that one that does has seen the clock set back: it is due."""
 
 
 def to_micros(time: datetime) -> int:
@@ -142,36 +147,65 @@ def claim(
     """Take the lease of lanes that are due, and return each with the delivery at its head."""
     lanes = db.execute(
         "UPDATE lanes SET holder = :token, lease_until = :lease_until WHERE name IN ("
-        "  SELECT name FROM lanes WHERE next_at <= :now AND lease_until <= :now AND EXISTS ("
+        "  SELECT name FROM lanes WHERE (next_at <= :now OR next_at > :too_late)"
+        "  AND (lease_until <= :now OR lease_until > :lease_until) AND EXISTS ("
         "    SELECT 1 FROM deliveries WHERE lane = name AND state = 'pending' AND due_at <= :now)"
         "  ORDER BY next_at LIMIT :limit)"
         " RETURNING name, failures, held",
-        {"token": token, "lease_until": to_micros(lease_until), "now": to_micros(now), "limit": limit},
+        {
+            "token": token,
+            "lease_until": to_micros(lease_until),
+            "now": to_micros(now),
+            "too_late": to_micros(now + CLOCK_SET_BACK),
+            "limit": limit,
+        },
     ).fetchall()
-    claims = []
-    for name, failures, held in lanes:
-        id_, key, destination, notification, waiting_since, body = db.execute(
-            "SELECT deliveries.id, key, destination, notification, waiting_since, body"
+    heads = ((lane, _head(db, lane[0], now)) for lane in lanes)
+    return [
+        Claim(
+            lane=name,
+            token=token,
+            lease_until=lease_until,
+            failures=failures,
+            held=held is not None,
+            delivery_id=id_,
+            change_key=key,
+            destination=destination,
+            notification=notification,
+            body=body,
+            waiting_since=from_micros(waiting_since),
+        )
+        for (name, failures, held), head in heads
+        if head is not None
+        for id_, key, destination, notification, body, waiting_since in [head]
+    ]
+
+
+def _head(
+    db: sqlite3.Connection, lane: str, now: datetime
+) -> tuple[int, str, str, Notification, bytes, int] | None:
+    """Return what is at a lane's head; what cannot be read there is given up, or it would block the lane."""
+    while True:
+        row = db.execute(
+            "SELECT deliveries.id, key, destination, notification, body, waiting_since"
             " FROM deliveries JOIN changes ON changes.id = change_id"
             " WHERE lane = ? AND state = 'pending' AND due_at <= ? ORDER BY due_at, deliveries.id LIMIT 1",
-            (name, to_micros(now)),
+            (lane, to_micros(now)),
         ).fetchone()
-        claims.append(
-            Claim(
-                lane=name,
-                token=token,
-                lease_until=lease_until,
-                failures=failures,
-                held=held is not None,
-                delivery_id=id_,
-                change_key=key,
-                destination=destination,
-                notification=Notification.model_validate_json(notification),
-                body=body,
-                waiting_since=from_micros(waiting_since),
+        if row is None:
+            db.execute("UPDATE lanes SET holder = NULL, lease_until = 0 WHERE name = ?", (lane,))
+            return None
+        id_, key, destination, text, body, waiting_since = row
+        try:
+            return id_, key, destination, Notification.model_validate_json(text), body, waiting_since
+        except ValidationError:
+            at = to_micros(now)
+            db.execute(
+                "INSERT INTO attempts (delivery_id, outcome, detail, started_at, ended_at)"
+                " VALUES (?, 'dead', ?, ?, ?)",
+                (id_, UNREADABLE, at, at),
             )
-        )
-    return claims
+            db.execute("UPDATE deliveries SET state = 'dead', ended_at = ? WHERE id = ?", (at, id_))
 
 
 def record(db: sqlite3.Connection, claim: Claim, attempt: Attempt) -> bool:
@@ -288,13 +322,22 @@ def _delivery(
         lane=lane,
         destination=destination,
         state=State.HELD if waits and held is not None else State(state),
-        notification=Notification.model_validate_json(notification),
+        notification=_readable(notification),
         created_at=from_micros(created_at),
         ended_at=_from_micros(ended_at),
         attempts=attempts,
         detail=(held if waits and held is not None else detail) or "",
         next_at=from_micros(next_at) if waits else None,
     )
+
+
+def _readable(text: str) -> Notification:
+    try:
+        return Notification.model_validate_json(text)
+    except ValidationError:
+        return Notification(
+            step=Step.NOTICED, rule="", blueprint="", entity="?", title=UNREADABLE, change=None, at=EPOCH
+        )
 
 
 def prune(db: sqlite3.Connection, before: int, limit: int) -> int:

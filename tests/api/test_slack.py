@@ -135,10 +135,27 @@ async def chunks(number: int) -> AsyncIterator[bytes]:
 async def test_a_large_body(start: Start) -> None:
     """A body over the limit is answered 413, announced or not; one below is not."""
     async with start(max_body_bytes=100 * 1024) as service:
-        assert (await service.post(b" " * 100 * 1024 + b" ", {})).status_code == 413
-        answer = await service.client.post("/api/slack", content=chunks(200))
+        headers = signed_headers(b"", SECRET, datetime.now(UTC))
+        assert (await service.post(b" " * 100 * 1024 + b" ", headers)).status_code == 413
+        answer = await service.client.post("/api/slack", content=chunks(200), headers=headers)
         assert answer.status_code == 413
-        assert (await service.client.post("/api/slack", content=chunks(100))).status_code == 401
+        answer = await service.client.post("/api/slack", content=chunks(100), headers=headers)
+        assert answer.status_code == 401
+
+
+async def test_headers_are_judged_before_the_body(service: Service) -> None:
+    """Without headers that can prove anything the answer comes before the body does, and a huge one is cut."""
+    host, port = service.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"POST /api/slack HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n")
+    assert b" 401 " in await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"POST /api/slack HTTP/1.1\r\nhost: x\r\nx-port-signature: " + b"v1,A " * 100_000)
+    assert b" 400 " in await reader.readline()
+    writer.close()
+    await writer.wait_closed()
 
 
 async def test_a_sender_that_hangs_up(service: Service) -> None:

@@ -14,7 +14,8 @@ from app.errors import SchemaTooNew, StoreUnavailable
 from app.store import group_commit
 from app.store.base import State
 from app.store.sqlite import SQLiteStore
-from tests.store.test_store import incoming
+from tests.conftest import NOW
+from tests.store.test_store import claim_one, incoming
 
 
 async def test_the_file_is_private_and_durable(tmp_path: Path) -> None:
@@ -105,7 +106,8 @@ def test_processes_share_a_file(tmp_path: Path) -> None:
     program = (
         "import asyncio, pathlib, sys\n"
         "from app.store.sqlite import SQLiteStore\n"
-        "from tests.store.test_store import incoming\n"
+        "from tests.conftest import NOW
+from tests.store.test_store import claim_one, incoming\n"
         "async def work():\n"
         "    store = SQLiteStore(pathlib.Path(sys.argv[1]))\n"
         "    batches = (store.accept([incoming(entity=f'e{n}')]) for n in range(50))\n"
@@ -122,3 +124,41 @@ def test_processes_share_a_file(tmp_path: Path) -> None:
     assert sum(map(int, outputs)) == 50
     with closing(sqlite3.connect(path)) as other:
         assert other.execute("SELECT count(*) FROM deliveries").fetchone() == (50,)
+
+
+async def test_a_delivery_of_another_release(tmp_path: Path) -> None:
+    """What this release cannot read is given up with a reason, and what is behind it goes on."""
+    path = tmp_path / "listener.db"
+    store = SQLiteStore(path)
+    await store.accept([incoming(), incoming(entity="behind")])
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("""UPDATE deliveries SET notification = '{"step": "escalated"}' WHERE id = 1""")
+        other.commit()
+    claim = await claim_one(store)
+    assert claim is not None
+    assert claim.notification.entity == "behind"
+    (dead,) = await store.deliveries(state=State.DEAD, limit=10)
+    assert "another release" in dead.detail
+    await store.close()
+
+
+async def test_a_file_that_is_moved_away(tmp_path: Path) -> None:
+    """The check notices when the file is not the one that is written."""
+    path = tmp_path / "listener.db"
+    store = SQLiteStore(path)
+    await store.check(NOW)
+    path.rename(tmp_path / "elsewhere.db")
+    with pytest.raises(StoreUnavailable, match="was moved"):
+        await store.check(NOW)
+    await store.close()
+
+
+async def test_one_bad_statement_fails_alone(tmp_path: Path) -> None:
+    """A statement that breaks a constraint fails its own caller, not those committed with it."""
+    store = SQLiteStore(tmp_path / "listener.db")
+    good = [store.accept([incoming(entity=f"e{number}")]) for number in range(5)]
+    bad = store._writer.run(lambda db: db.execute("INSERT INTO lanes (name) VALUES (1)"))  # noqa: SLF001
+    *accepted, refused = await asyncio.gather(*good, bad, return_exceptions=True)
+    assert isinstance(refused, StoreUnavailable)
+    assert all(isinstance(one, list) for one in accepted)
+    await store.close()

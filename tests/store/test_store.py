@@ -237,6 +237,17 @@ async def test_retry_by_number(store: Store) -> None:
     assert await store.retry(now=NOW, ids=[claim.delivery_id]) == 0
 
 
+async def test_a_clock_that_is_set_back(store: Store) -> None:
+    """A lane whose time or lease lies absurdly far ahead has seen the clock set back: it is due."""
+    await store.accept([incoming()])
+    claim = await claim_one(store, second=6 * 3600)
+    assert claim is not None
+    again = await claim_one(store, token="b")
+    assert again is not None
+    await store.record(again, attempt(Outcome.RETRY, second=6 * 3600))
+    assert await claim_one(store, token="c") is not None
+
+
 async def test_quarantine(store: Store) -> None:
     """An unreadable body is kept whole, once, until it leaves."""
     for _ in range(2):

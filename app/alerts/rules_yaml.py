@@ -1,0 +1,209 @@
+"""A rules file's text: YAML whose parts know their lines, and `${NAME}` from the environment."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from io import StringIO
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.composer import ComposerError
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.reader import ReaderError
+
+from app.errors import ListenerError
+
+VARIABLE = re.compile(r"(\$?)\$\{([^{}]*)\}?")
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+PLAIN = re.compile(r"[\w.-]{1,60}")
+"""What a key or a name looks like, and an address or a secret does not."""
+
+Place = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """What is wrong at one place of a rules file.
+
+    Attributes:
+        line: The line, from 1.
+        rule: The rule's name, or its place; empty outside of rules.
+        text: What is wrong, and what would be right.
+    """
+
+    line: int
+    rule: str
+    text: str
+
+
+class RulesError(ListenerError):
+    """A rules file cannot be used.
+
+    Args:
+        name: The file's name.
+        mistakes: All that is wrong with it.
+    """
+
+    def __init__(self, name: str, mistakes: Sequence[Mistake]) -> None:
+        lines = (
+            f"{name}:{one.line}: {f'rule {one.rule!r}: ' if one.rule else ''}{one.text}" for one in mistakes
+        )
+        super().__init__("\n".join(lines))
+        self.mistakes = tuple(mistakes)
+
+
+@dataclass(slots=True)
+class Document:
+    """A rules file that is YAML.
+
+    Attributes:
+        tree: The file, whose parts know their lines.
+        plain: The same as plain JSON values, with what `${NAME}` stands for.
+        mistakes: What went wrong on the way from `tree` to `plain`.
+        spoilt: Where that was: nothing more can be said of these places.
+        hidden: For each value from the environment, its name.
+    """
+
+    tree: CommentedMap
+    plain: Any = None
+    mistakes: list[Mistake] = field(default_factory=list)
+    spoilt: set[Place] = field(default_factory=set)
+    hidden: dict[str, str] = field(default_factory=dict)
+
+    def place(self, path: Sequence[Any]) -> Place:
+        """Return those parts of pydantic's path, which names models too, that stand in the file."""
+        return tuple(key for key, _, _ in self._walk(path))
+
+    def at(self, path: Sequence[Any]) -> Any:
+        """Return what stands in the file at the innermost part of `path` that is there, as it is written."""
+        steps = self._walk(path)
+        return steps[-1][2] if steps else self.tree
+
+    def mistake(self, path: Sequence[Any], text: str) -> Mistake:
+        """Return a mistake at a place."""
+        steps, owner = self._walk(path), ""
+        if len(path) > 1 and path[0] == "rules" and isinstance(path[1], int):
+            rule = self.at(path[:2])
+            name = rule.get("name") if isinstance(rule, Mapping) else None
+            owner = str(name) if name else f"number {path[1] + 1}"
+        elif len(path) > 1 and path[0] == "destinations":
+            text = f"destination {str(path[1])!r}: {text}"
+        return Mistake(steps[-1][1] if steps else 1, owner, text)
+
+    def _walk(self, path: Sequence[Any]) -> list[tuple[Any, int, Any]]:
+        steps: list[tuple[Any, int, Any]] = []
+        node: Any = self.tree
+        line = 1
+        for key in path:
+            inside = (isinstance(node, CommentedMap) and key in node) or (
+                isinstance(node, CommentedSeq) and isinstance(key, int) and key < len(node)
+            )
+            if not inside:
+                continue
+            lines = (node.lc.data or {}).get(key)  # what an alias merges in has none
+            line = lines[0] + 1 if lines else line
+            node = node[key]
+            steps.append((key, line, node))
+        return steps
+
+
+def read_yaml(text: str, environment: Mapping[str, str], *, name: str) -> Document:
+    """Read a rules file's text.
+
+    Args:
+        text: The text.
+        environment: What `${NAME}` is replaced by; `$${NAME}` stands for itself.
+        name: The file's name, for the mistakes.
+
+    Raises:
+        RulesError: It is not YAML, or not a mapping; no value of the file is shown.
+    """
+    shape = "a rules file is a mapping with version, destinations and rules"
+    try:
+        tree = YAML(typ="rt", pure=True).load(StringIO(text))
+    except YAMLError as error:
+        raise RulesError(name, [_not_yaml(error, text)]) from None
+    except ValueError:
+        raise RulesError(name, [Mistake(1, "", "a date that does not exist; put texts in quotes")]) from None
+    if not isinstance(tree, CommentedMap):
+        found = "the file is empty" if tree is None else f"this is a {_sort(tree)}"
+        raise RulesError(name, [Mistake(1, "", f"{found}; {shape}")])
+    document = Document(tree)
+    try:
+        document.plain = _Plain(document, environment).of(tree, ())
+    except RecursionError:
+        raise RulesError(name, [Mistake(1, "", "a part of it is within itself, by an alias (*)")]) from None
+    return document
+
+
+def _sort(value: Any) -> str:
+    return "list" if isinstance(value, list) else "single value"
+
+
+def _not_yaml(error: YAMLError, text: str) -> Mistake:
+    """Say what is wrong without the values that ruamel quotes."""
+    if isinstance(error, ReaderError):
+        return Mistake(text.count("\n", 0, error.position) + 1, "", "a character that YAML does not allow")
+    if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
+        return Mistake(1, "", "not YAML")
+    line = error.problem_mark.line + 1
+    problem = error.problem or ""
+    written = text.splitlines()[line - 1] if line <= len(text.splitlines()) else ""
+    if isinstance(error, DuplicateKeyError):
+        key = problem.partition('"')[2].partition('"')[0]
+        which = f"the key {key!r} is" if PLAIN.fullmatch(key) else "this key is"
+        return Mistake(line, "", f"{which} there twice; keep one of them")
+    if "'\\t'" in problem or written.lstrip(" ").startswith("\t"):
+        return Mistake(line, "", "a tab; YAML is indented by spaces")
+    if isinstance(error, ComposerError):
+        if "another document" in problem:
+            return Mistake(line, "", "a second document begins (---); a rules file is one")
+        return Mistake(line, "", "an alias (*) of nothing; put texts that begin with * in quotes")
+    hint = "; put texts with ${…} or {{…}} in quotes" if "${" in written or "{{" in written else ""
+    return Mistake(line, "", f"not YAML: {problem or 'cannot be read'}{hint}")
+
+
+@dataclass(slots=True)
+class _Plain:
+    """Makes plain values of what ruamel gives."""
+
+    document: Document
+    environment: Mapping[str, str]
+
+    def of(self, value: Any, place: Place) -> Any:
+        match value:
+            case None | bool():
+                return value
+            case str():
+                return VARIABLE.sub(lambda found: self._variable(found, place), str(value))
+            case int():
+                return int(value)
+            case float():
+                return float(value)
+            case list():
+                return [self.of(one, (*place, number)) for number, one in enumerate(value)]
+            case Mapping():
+                if not all(isinstance(key, str | int | float | None) for key in value):
+                    return self._wrong(place, "a key that is no text; put texts with {{ }} in quotes", value)
+                return {str(key): self.of(one, (*place, key)) for key, one in value.items()}
+        return self._wrong(place, "neither text nor a number; put texts in quotes", value)
+
+    def _variable(self, found: re.Match[str], place: Place) -> str:
+        escaped, name = found.groups()
+        if escaped:
+            return found[0][1:]
+        if not NAME.fullmatch(name) or not found[0].endswith("}"):
+            text = "${…} must hold a variable's name; write $${ if you mean the text itself"
+            return str(self._wrong(place, text, found[0]))
+        given = self.environment.get(name, "")
+        if not given:
+            return str(self._wrong(place, f"the environment variable {name} is not set", found[0]))
+        self.document.hidden[given] = f"${{{name}}}"
+        return given
+
+    def _wrong(self, place: Place, text: str, value: Any) -> Any:
+        self.document.mistakes.append(self.document.mistake(place, text))
+        self.document.spoilt.add(place)
+        return value
