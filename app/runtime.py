@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -27,20 +27,18 @@ from app.dispatcher import Dispatcher
 from app.errors import ListenerError, SettingsError, StoreUnavailable
 from app.expressions import Expressions
 from app.jq import Jq
-from app.listener import Listener
+from app.listener import Listener, LookUp
 from app.notifier.base import Notifier
-from app.notifier.console import ConsoleNotifier
-from app.notifier.http import HttpNotifier
-from app.notifier.port_action import PortActionNotifier
 from app.notifier.slack import SlackNotifier
-from app.port.client import PortClient
 from app.port.events import bare_event
-from app.port.lookup import Lookup
 from app.rulebook import make_rulebook, read_rules, reload_on_change, reload_on_sighup
 from app.settings import Settings
 from app.store.base import Claim, Store
 from app.store.schema import prepare
 from app.store.sqlite import SQLiteStore
+
+if TYPE_CHECKING:
+    from app.port.client import PortClient
 
 log = structlog.get_logger(__name__)
 
@@ -105,7 +103,7 @@ class Runtime:
     listener: Listener
     dispatcher: Dispatcher
     expressions: Expressions
-    port: PortClient | None
+    port: "PortClient | None"
     rules_problem: str | None = None
     _replaced: list[Notifier] = field(default_factory=list)
 
@@ -138,7 +136,12 @@ class Runtime:
 
     def _default_notifier(self) -> Notifier:
         url = self.settings.slack_webhook_url
-        return self._slack(url.get_secret_value()) if url else ConsoleNotifier(self._app_url)
+        return self._slack(url.get_secret_value()) if url else self._console()
+
+    def _console(self) -> Notifier:
+        from app.notifier.console import ConsoleNotifier
+
+        return ConsoleNotifier(self._app_url)
 
     @property
     def _app_url(self) -> str:
@@ -153,6 +156,8 @@ class Runtime:
             case SlackDestination():
                 return self._slack(destination.webhook_url.get_secret_value())
             case HttpDestination():
+                from app.notifier.http import HttpNotifier
+
                 return HttpNotifier(
                     method=destination.method,
                     url=destination.url.get_secret_value(),
@@ -166,6 +171,8 @@ class Runtime:
             case PortActionDestination():
                 if self.port is None:
                     raise SettingsError(f"destination {name!r} needs PORT_CLIENT_ID and PORT_CLIENT_SECRET")
+                from app.notifier.port_action import PortActionNotifier
+
                 return PortActionNotifier(
                     action=destination.action,
                     inputs=destination.inputs,
@@ -175,7 +182,7 @@ class Runtime:
                     render=self.expressions.render,
                 )
             case ConsoleDestination():
-                return ConsoleNotifier(self._app_url)
+                return self._console()
 
     async def prepare(self, claim: Claim) -> tuple[Notification, Mapping[str, Any]]:
         """Return what a claimed delivery says, with its rule's message as it is now, and Port's event."""
@@ -240,15 +247,17 @@ def _say_what_is_unusual(settings: Settings) -> None:
         log.warning("SLACK_WEBHOOK_URL is not set: alerts for the default are printed here")
 
 
-def _port_client(settings: Settings) -> PortClient | None:
+def _port_client(settings: Settings) -> "PortClient | None":
     if settings.port_client_id is None or settings.port_client_secret is None:
         return None
+    from app.port.client import PortClient
+
     secret = settings.port_client_secret.get_secret_value()
     # Not patient: what is to be tried again, and when, is the store's to say.
     return PortClient(str(settings.port_api_url), settings.port_client_id, secret, clock=now, patient=False)
 
 
-def _assemble(settings: Settings, rules: Rules, store: Store, jq: Jq, port: PortClient | None) -> Runtime:
+def _assemble(settings: Settings, rules: Rules, store: Store, jq: Jq, port: "PortClient | None") -> Runtime:
     expressions = Expressions(jq)
 
     async def nobody_to_ask(_: CatalogChange, __: PortLookup) -> None:
@@ -265,6 +274,11 @@ def _assemble(settings: Settings, rules: Rules, store: Store, jq: Jq, port: Port
         jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads retries, guards nothing
         new_token=lambda: secrets.token_hex(8),
     )
+    look_up: LookUp = nobody_to_ask
+    if port is not None:
+        from app.port.lookup import Lookup
+
+        look_up = Lookup(port, now)
     listener = Listener(
         store=store,
         book=make_rulebook(rules.file),
@@ -273,7 +287,7 @@ def _assemble(settings: Settings, rules: Rules, store: Store, jq: Jq, port: Port
         tolerance=timedelta(seconds=settings.signature_tolerance_seconds),
         clock=now,
         evaluate=expressions.evaluate,
-        look_up=Lookup(port, now) if port else nobody_to_ask,
+        look_up=look_up,
         wake=dispatcher.wake,
     )
     runtime = Runtime(settings, store, listener, dispatcher, expressions, port)

@@ -162,12 +162,18 @@ async def test_send_refused(
     assert said in result.err
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1/api/slack", "nonsense"])
-async def test_send_to_nobody(run: Run, url: str) -> None:
-    """`send` says that nobody listens."""
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://127.0.0.1:1/api/slack", "cannot reach http://127.0.0.1:1/api/slack"),
+        ("nonsense", "--url nonsense is no address"),
+    ],
+)
+async def test_send_to_nobody(run: Run, url: str, said: str) -> None:
+    """`send` says that nobody listens, or that there is no address."""
     result = await run("send", "--url", url)
     assert result.status == 1
-    assert f"cannot reach {url}" in result.err
+    assert said in result.err
     assert "Traceback" not in result.err
 
 

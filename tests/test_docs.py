@@ -7,7 +7,7 @@ import pytest
 import typer.main
 from typer.core import TyperGroup
 
-from app.cli import app
+from app.cli import command_line as make_command_line
 from app.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -27,7 +27,7 @@ def commands(group: TyperGroup, prefix: str = "") -> list[str]:
 
 def command_line() -> TyperGroup:
     """Return the whole command line."""
-    group = typer.main.get_command(app)
+    group = typer.main.get_command(make_command_line())
     assert isinstance(group, TyperGroup)
     return group
 

@@ -508,6 +508,7 @@ async def test_change_that_no_rule_alerts_on(world: World) -> None:
         store=world.service.store,
         book=Rulebook(RuleSet(()), {}),
         secrets=[CLIENT_SECRET],
+        accept_unsigned=False,
         tolerance=timedelta(minutes=5),
         clock=lambda: datetime.now(UTC),
         evaluate=nothing,

@@ -5,31 +5,42 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from app.alerts.change import CatalogChange, EntitySnapshot
 from app.alerts.diff import Path, PropertyChange, same
 from app.alerts.notification import text_of
-from app.alerts.values import Number, Strict, Values, accepts, left
+from app.alerts.values import Number, Strict, Values, accepts, given, left
 
 Results = Mapping[str, Any]
 """What each jq program came to for this change; a program that failed is missing."""
 
-DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", re.ASCII)
+UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+DURATION = re.compile("".join(rf"(?:([0-9]{{1,6}}){unit})?" for unit in UNITS))
+LONGEST = timedelta(days=30)
 
 
 def _duration(value: Any) -> Any:
-    found = DURATION.fullmatch(value.replace(" ", "")) if isinstance(value, str) and value else None
+    found = DURATION.fullmatch(value.replace(" ", "")) if isinstance(value, str) else None
     if found is None or not any(found.groups()):
         raise ValueError("must be a time such as 30s, 5m, 1h30m or 2d")
-    days, hours, minutes, seconds = (int(one or 0) for one in found.groups())
-    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    numbers = (int(one or 0) for one in found.groups())
+    duration = timedelta(**dict(zip(UNITS.values(), numbers, strict=True)))
+    if not timedelta(0) < duration <= LONGEST:
+        raise ValueError("must be between 1s and 30d")
+    return duration
 
 
 Duration = Annotated[
     timedelta,
-    BeforeValidator(_duration, json_schema_input_type=str),
-    Field(gt=timedelta(0), le=timedelta(days=30), json_schema_extra={"examples": ["30s", "5m", "1h30m"]}),
+    BeforeValidator(_duration),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": "^ *([0-9]+d)? *([0-9]+h)? *([0-9]+m)? *([0-9]+s)? *$",
+            "examples": ["30s", "5m", "1h30m", "2d"],
+        }
+    ),
 ]
 
 
@@ -79,16 +90,18 @@ class Condition(Strict):
     jq: Annotated[str, Field(min_length=1)] | None = None
     for_: Duration | None = Field(default=None, alias="for")
 
+    _given = field_validator(*SUBJECTS.values(), "above", "below", "for_", mode="before")(given)
+
     @model_validator(mode="after")
     def _one_subject(self) -> Self:
-        given = [name for name, field in SUBJECTS.items() if getattr(self, field) is not None]
-        if len(given) != 1:
+        subjects = [name for name, field in SUBJECTS.items() if getattr(self, field) is not None]
+        if len(subjects) != 1:
             raise ValueError(
-                f"needs exactly one of {', '.join(SUBJECTS)}; it has {', '.join(given) or 'none'}"
+                f"needs exactly one of {', '.join(SUBJECTS)}; it has {', '.join(subjects) or 'none'}"
             )
         tests = self._tests
         if tests and self.path is None:
-            raise ValueError(f"from, to, above and below belong to one value, not to {given[0]}")
+            raise ValueError(f"from, to, above and below belong to one value, not to {subjects[0]}")
         numbers = tests & {"above", "below"}
         if len(numbers) == 2 or (numbers and len(tests) > 1):
             raise ValueError("above, below, and from with to exclude one another; combine them with `all`")

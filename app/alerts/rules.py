@@ -7,14 +7,14 @@ from fnmatch import fnmatchcase
 from hashlib import sha256
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from app.alerts.change import DELETE, TIMER_EXPIRED, UPDATE, CatalogChange
 from app.alerts.condition import Condition, Duration, Results
 from app.alerts.diff import PropertyChange, same
 from app.alerts.notification import Severity, text_of
 from app.alerts.send import DEFAULT_DESTINATION, Target
-from app.alerts.values import Strict
+from app.alerts.values import Strict, given
 
 Action = Literal["CREATE", "UPDATE", "DELETE", "TIMER_EXPIRED"]
 MAX_STATE_CHARS = 200  # a value may be a megabyte
@@ -41,6 +41,9 @@ def _at_once(condition: Condition | None) -> Condition | None:
 
 
 Blueprint = Annotated[str, Field(min_length=1), AfterValidator(_no_regex)]
+Blueprints = Annotated[tuple[Blueprint, ...], Field(min_length=1)]
+Actions = Annotated[tuple[Action, ...], Field(min_length=1)]
+Targets = Annotated[tuple[Target, ...], Field(min_length=1)]
 
 
 class Rule(Strict):
@@ -60,22 +63,19 @@ class Rule(Strict):
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     blueprint: Annotated[
-        Annotated[tuple[Blueprint, ...], Field(min_length=1)],
-        BeforeValidator(_as_tuple, json_schema_input_type=Blueprint | tuple[Blueprint, ...]),
+        Blueprints, BeforeValidator(_as_tuple, json_schema_input_type=Blueprint | Blueprints)
     ] = ("*",)
-    on: Annotated[
-        Annotated[tuple[Action, ...], Field(min_length=1)],
-        BeforeValidator(_as_tuple, json_schema_input_type=Action | tuple[Action, ...]),
-    ] = ("UPDATE",)
+    on: Annotated[Actions, BeforeValidator(_as_tuple, json_schema_input_type=Action | Actions)] = ("UPDATE",)
     when: Condition | None = None
     resolve: Annotated[Condition | None, AfterValidator(_at_once)] = None
-    send: Annotated[
-        Annotated[tuple[Target, ...], Field(min_length=1)],
-        BeforeValidator(_as_tuple, json_schema_input_type=Target | tuple[Target, ...]),
-    ] = (DEFAULT_DESTINATION,)
+    send: Annotated[Targets, BeforeValidator(_as_tuple, json_schema_input_type=Target | Targets)] = (
+        DEFAULT_DESTINATION,
+    )
     severity: Severity = "warning"
     message: str | None = None
     again_after: Duration | None = None
+
+    _given = field_validator("when", "resolve", "message", "again_after", mode="before")(given)
 
     @property
     def has_incident(self) -> bool:

@@ -198,14 +198,9 @@ def _rules(document: Document) -> Iterator[tuple[int, Rule]]:
 def _contradictions(document: Document) -> Iterator[Mistake]:
     """Yield what is wrong only in view of something else."""
     known = {*_mapping(document.plain.get("destinations")), DEFAULT_DESTINATION}
-    lines: dict[str, int] = {}
+    yield from _repeated_names(document)
     for number, rule in _rules(document):
         path = ("rules", number)
-        here = document.mistake((*path, "name"), "")
-        if rule.name in lines:
-            text = f"there is a rule of this name in line {lines[rule.name]} already; names are unique"
-            yield replace(here, text=text)
-        lines.setdefault(rule.name, here.line)
         for place, target in enumerate(rule.send):
             for way, destination in named(target):
                 there = (*path, "send", place, *way)
@@ -221,9 +216,22 @@ def _contradictions(document: Document) -> Iterator[Mistake]:
             yield document.mistake((*path, "when", "for"), "`for` has nothing to wait for after DELETE")
 
 
+def _repeated_names(document: Document) -> Iterator[Mistake]:
+    rules = document.plain.get("rules")
+    lines: dict[str, int] = {}
+    for number, rule in enumerate(rules if isinstance(rules, list) else ()):
+        name = _mapping(rule).get("name")
+        if not isinstance(name, str):
+            continue
+        here = document.mistake(("rules", number, "name"), "")
+        if name in lines:
+            yield replace(here, text=f"there is a rule of this name in line {lines[name]} already")
+        lines.setdefault(name, here.line)
+
+
 def _unknown(document: Document, path: Sequence[Any], name: str, known: Collection[str]) -> str:
     if not PLAIN.fullmatch(name):  # perhaps an address with its secret
-        return "must be the name of a destination; its address belongs under `destinations`"
+        return "send: must be the name of a destination; its address belongs under `destinations`"
     shown = document.at(path)
     near = nearest(name, known)
     hint = f"; did you mean {near!r}?" if near else f"; there are {', '.join(sorted(known))}"

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from app.alerts.rules_yaml import PLAIN, Document, Mistake, Place
+from app.alerts.rules_yaml import PLAIN, Document, Mistake, Place, keyed
 
 WANTED = {
     "string_type": "text",
@@ -55,13 +55,13 @@ def explain(error: ValidationError, document: Document, keys_at: KeysAt) -> Iter
                 meant.add((*path[:-1], near))
             hint = f"; did you mean {near!r}?" if near else f"; there are {', '.join(known)}"
             shown = f"{key!r}" if PLAIN.fullmatch(key) else "this key"
-            yield document.mistake(path, _at(document.place(path[:-1]), f"{shown} is not known here{hint}"))
+            yield document.mistake(path, keyed(document.place(path[:-1]), f"{shown} is not known here{hint}"))
         elif one["type"] != "missing":
             others.setdefault(document.place(path), []).append(one)
     for one in errors:
         path = one["loc"]
         if one["type"] == "missing" and path not in meant:
-            yield document.mistake(path, _at(document.place(path), f"{str(path[-1])!r} is missing"))
+            yield document.mistake(path, keyed(document.place(path), f"{str(path[-1])!r} is missing"))
     for place, several in others.items():
         if place not in document.spoilt:
             for text in _texts(several, document.at(place)):
@@ -71,22 +71,23 @@ def explain(error: ValidationError, document: Document, keys_at: KeysAt) -> Iter
 def _mistake(document: Document, place: Place, kind: str, text: str) -> Mistake:
     # What is wrong with a destination's type is told of the destination.
     there = (*place, "type") if kind == "union_tag_invalid" else place
-    return document.mistake(there, _at(there, text))
-
-
-def _at(place: Place, text: str) -> str:
-    """Begin a text with the key that it is about; the rule's or destination's own name is said anyway."""
-    inner = place[2:] if place[:1] in {("rules",), ("destinations",)} and len(place) > 1 else place
-    key = next((part for part in reversed(inner) if isinstance(part, str)), None)
-    return f"{key}: {text}" if key else text
+    return document.mistake(there, keyed(there, text))
 
 
 def _texts(errors: Sequence[ErrorDetails], value: Any) -> list[str]:
-    wanted = [WANTED[one["type"]] for one in errors if one["type"] in WANTED]
-    texts = [_text(one, value) for one in errors if one["type"] not in WANTED]
+    wanted = {WANTED[one["type"]]: None for one in errors if one["type"] in WANTED}
+    if "a number" in wanted:
+        wanted.pop("a whole number", None)
+    texts = [
+        _text(one, value)
+        for one in errors
+        # A list is also called empty when what is in it is wrong.
+        if one["type"] not in WANTED and not (one["type"] == "too_short" and value)
+    ]
     if wanted:
-        quotes = "; put it in quotes" if "text" in wanted and value is not None else ""
-        texts.append(f"must be {' or '.join(dict.fromkeys(wanted))}{quotes}")
+        *most, last = wanted
+        quotes = "; put it in quotes" if "text" in wanted and isinstance(value, int | float) else ""
+        texts.append(f"must be {', '.join(most)}{' or ' if most else ''}{last}{quotes}")
     return list(dict.fromkeys(texts))
 
 
@@ -99,6 +100,7 @@ def _text(error: ErrorDetails, value: Any) -> str:
             expected = str(context.get("expected") or context.get("expected_tags"))
             given = str(value.get("type") if isinstance(value, dict) else value)
             near = nearest(given, re.findall(r"'([^']*)'", expected))
+            expected = " or ".join(expected.rsplit(", ", 1)) if " or " not in expected else expected
             return f"must be {expected}" + (f"; did you mean {near!r}?" if near else "")
         case "string_too_short" | "too_short":
             return "must not be empty"

@@ -54,6 +54,13 @@ class RulesError(ListenerError):
         self.mistakes = tuple(mistakes)
 
 
+def keyed(place: Place, text: str) -> str:
+    """Begin a text with the key that it is about; a rule's or destination's own name is said anyway."""
+    inner = place[2:] if len(place) > 1 and place[0] in {"rules", "destinations"} else place
+    key = next((part for part in reversed(inner) if isinstance(part, str)), None)
+    return f"{key}: {text}" if key else text
+
+
 @dataclass(slots=True)
 class Document:
     """A rules file that is YAML.
@@ -87,7 +94,7 @@ class Document:
         if len(path) > 1 and path[0] == "rules" and isinstance(path[1], int):
             rule = self.at(path[:2])
             name = rule.get("name") if isinstance(rule, Mapping) else None
-            owner = str(name) if name else f"number {path[1] + 1}"
+            owner = str(name) if name and isinstance(name, str | int | float) else f"number {path[1] + 1}"
         elif len(path) > 1 and path[0] == "destinations":
             text = f"destination {str(path[1])!r}: {text}"
         return Mistake(steps[-1][1] if steps else 1, owner, text)
@@ -204,6 +211,6 @@ class _Plain:
         return given
 
     def _wrong(self, place: Place, text: str, value: Any) -> Any:
-        self.document.mistakes.append(self.document.mistake(place, text))
+        self.document.mistakes.append(self.document.mistake(place, keyed(place, text)))
         self.document.spoilt.add(place)
         return value

@@ -10,6 +10,13 @@ from app.alerts.diff import same
 Scalar = str | bool | int | float | None
 
 
+def given(value: Any) -> Any:
+    """Refuse a key without a value: whoever wrote it forgot something."""
+    if value is None:
+        raise ValueError("must not be empty")
+    return value
+
+
 def _no_bool(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("must be a number")  # noqa: TRY004 - pydantic wants it, and would take true for 1

@@ -1,25 +1,54 @@
 """The commands: ``python -m app …``."""
 
 import sys
+from importlib import import_module
 from typing import NoReturn
 
 import typer
 
-from app.cli import doctor, outbox, port, rules, service
+from app import __doc__ as package
 from app.errors import ListenerError
 
-app = typer.Typer(
-    name="python -m app",
-    help="Hears of every change in Port's software catalog and makes sure the right Slack channel does too.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for command in (service.serve, service.demo, service.send, port.bootstrap, port.tunnel, doctor.doctor):
-    app.command()(command)
-app.add_typer(rules.rules_app, name="rules")
-app.add_typer(outbox.deliveries_app, name="deliveries")
-app.add_typer(outbox.quarantine_app, name="quarantine")
+COMMANDS = {
+    "serve": "serve",
+    "demo": "trial",
+    "send": "trial",
+    "bootstrap": "port",
+    "tunnel": "port",
+    "doctor": "doctor",
+    "rules": "rules",
+    "deliveries": "outbox",
+    "quarantine": "outbox",
+}
+"""Each command, and the module here in which it stands: a function, or a group of commands, of its name."""
+
+
+def command_line(wanted: str | None = None) -> typer.Typer:
+    """Return the command line.
+
+    Args:
+        wanted: The command that will be run: to import all of them takes `serve` a second that it should not
+            need. None, or one that there is not: all.
+    """
+    app = typer.Typer(
+        name="python -m app",
+        help=package.partition("\n")[0] if package else None,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback()
+    def only_commands() -> None:
+        """Keep a command's name necessary where there is but one."""
+
+    for name in [wanted] if wanted in COMMANDS else COMMANDS:
+        command = getattr(import_module(f"app.cli.{COMMANDS[name or '']}"), name or "")
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    return app
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -31,8 +60,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     Raises:
         SystemExit: Always, with the exit status.
     """
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        app(arguments)
+        command_line(given[0] if given else None)(given)
     except ListenerError as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None

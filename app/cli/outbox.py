@@ -19,8 +19,8 @@ from app.runtime import open_runtime, open_store
 from app.settings import load_settings
 from app.store.base import Delivery, Quarantined, State
 
-deliveries_app = typer.Typer(help="What is pending, held, dead or delivered.", invoke_without_command=True)
-quarantine_app = typer.Typer(help="Signed bodies that could not be read.", invoke_without_command=True)
+deliveries = typer.Typer(help="What is pending, held, dead or delivered.", invoke_without_command=True)
+quarantine = typer.Typer(help="Signed bodies that could not be read.", invoke_without_command=True)
 
 
 def what(said: Notification) -> str:
@@ -30,8 +30,8 @@ def what(said: Notification) -> str:
     return f"{text_of(said.change.before)} → {text_of(said.change.after)}"
 
 
-@deliveries_app.callback()
-def deliveries(
+@deliveries.callback()
+def list_deliveries(
     ctx: typer.Context,
     state: Annotated[State | None, typer.Option(help="Only these.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many at the most.")] = 50,
@@ -71,7 +71,7 @@ def deliveries(
     OUT.print(", ".join(f"{number} {name}" for name, number in counts.items()), highlight=False)
 
 
-@deliveries_app.command()
+@deliveries.command()
 def retry(
     ids: Annotated[
         list[int] | None, typer.Argument(min=1, max=2**63 - 1, help="The deliveries' numbers.")
@@ -92,8 +92,8 @@ def retry(
         raise ListenerError(f"{len(set(ids)) - number} of them do not exist or were delivered already")
 
 
-@quarantine_app.callback()
-def quarantine(ctx: typer.Context, as_json: AsJson = False) -> None:
+@quarantine.callback()
+def list_quarantine(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List what is in quarantine, oldest first."""
     if ctx.invoked_subcommand:
         return
@@ -121,7 +121,7 @@ def quarantine(ctx: typer.Context, as_json: AsJson = False) -> None:
     OUT.print(table if rows else "Nothing is in quarantine.")
 
 
-@quarantine_app.command()
+@quarantine.command()
 def replay(
     ids: Annotated[list[int] | None, typer.Argument(help="Their numbers; all if none is given.")] = None,
 ) -> None:

@@ -36,38 +36,40 @@ from app.store.base import Store
 APP_URL = "https://app.port.io"
 AT_ONCE = 500
 
-rules_app = typer.Typer(help="What is told, to whom.", no_args_is_help=True)
+rules = typer.Typer(help="What is told, to whom.", no_args_is_help=True)
 
 File = Annotated[Path, typer.Argument(help="The rules file.")]
 
 
-@rules_app.command()
+@rules.command()
 def check(file: File) -> None:
     """Say all that is wrong with a rules file; status 1 if anything is."""
-    rules = read_rules_file(file)
-    print(f"{file}: {len(rules.file.rules)} rules, {len(rules.file.destinations)} destinations, no mistakes")
+    loaded = read_rules_file(file)
+    print(
+        f"{file}: {len(loaded.file.rules)} rules, {len(loaded.file.destinations)} destinations, no mistakes"
+    )
 
 
-@rules_app.command()
+@rules.command()
 def schema() -> None:
     """Print the JSON Schema of the format, with which editors complete it."""
     print(json.dumps(RulesFile.model_json_schema(), indent=2, ensure_ascii=False))
 
 
-@rules_app.command()
+@rules.command()
 def test(
     file: File,
     payload: Annotated[list[Path], typer.Argument(help="Files with a body each, as Port sends it.")],
 ) -> None:
     """Try rules on bodies: which match and why, and what would be sent where. Nothing is sent."""
-    rules = read_rules_file(file)
+    loaded = read_rules_file(file)
     bodies = [(path, _read(path)) for path in payload]
 
     async def work() -> None:
         jq = Jq()
         try:
             for path, body in bodies:
-                await _try(rules, path, body, Expressions(jq))
+                await _try(loaded, path, body, Expressions(jq))
         finally:
             await jq.close()
 
@@ -81,7 +83,7 @@ def _read(path: Path) -> bytes:
         raise ListenerError(f"cannot read {path}: {error.strerror}") from None
 
 
-async def _try(rules: Rules, path: Path, body: bytes, expressions: Expressions) -> None:
+async def _try(loaded: Rules, path: Path, body: bytes, expressions: Expressions) -> None:
     at = now()
     print(f"{path}:")
     try:
@@ -89,7 +91,7 @@ async def _try(rules: Rules, path: Path, body: bytes, expressions: Expressions) 
     except UnreadableChange as error:
         print(f"  not a change: {error}")
         return
-    book = make_rulebook(rules.file)
+    book = make_rulebook(loaded.file)
     matched = await match_and_route(change, body, book, expressions.evaluate, _no_lookup)
     matching = {hit.rule.name for hit in matched.hits if hit.matches}
     for rule in book.rules.about(change.blueprint):
@@ -100,15 +102,15 @@ async def _try(rules: Rules, path: Path, body: bytes, expressions: Expressions) 
     event = bare_event(body)
     for alert in decide(matched, EntityState(), at).alerts:
         if alert.repeat is None:
-            await _show(alert, rules, book, expressions, event)
+            await _show(alert, loaded, book, expressions, event)
 
 
 async def _show(
-    alert: Alert, rules: Rules, book: Rulebook, expressions: Expressions, event: Mapping[str, Any]
+    alert: Alert, loaded: Rules, book: Rulebook, expressions: Expressions, event: Mapping[str, Any]
 ) -> None:
     later = f", if it still holds at {alert.due_at:%H:%M:%S} UTC" if alert.due_at else ""
     print(f"  → {alert.destination}{later}:")
-    destination = rules.file.destinations.get(alert.destination)
+    destination = loaded.file.destinations.get(alert.destination)
     try:
         if isinstance(destination, HttpDestination):
             shown = await expressions.render(destination.body, event)
@@ -127,13 +129,13 @@ async def _no_lookup(_: CatalogChange, __: PortLookup) -> None:
     print("  (Port is not asked here: what is looked up there goes to the default)")
 
 
-@rules_app.command()
+@rules.command()
 def backtest(
     file: File,
     since: Annotated[str, typer.Option(help="How far back: 12h, 7d.")] = "7d",
 ) -> None:
     """Try rules on the changes in the store: what would have alerted, how often, beside what did."""
-    rules = read_rules_file(file)
+    loaded = read_rules_file(file)
     try:
         span = TypeAdapter(Duration).validate_python(since)
     except ValidationError:
@@ -144,7 +146,7 @@ def backtest(
         try:
             async with open_store(load_settings(), must_exist=True) as store:
                 start = now() - span
-                number, would = await _replay(store, make_rulebook(rules.file), Expressions(jq), start)
+                number, would = await _replay(store, make_rulebook(loaded.file), Expressions(jq), start)
                 return number, would, await store.told(start)
         finally:
             await jq.close()

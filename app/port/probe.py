@@ -7,8 +7,8 @@ import httpx
 
 from app.alerts.notification import one_line
 from app.errors import ListenerError
+from app.port.answers import MEANINGS
 from app.port.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
-from app.port.tunnel import MEANINGS
 
 PROBE = "port-listener-doctor"
 """The resource, the blueprint and the entity of the change, by which it is known in the store."""

@@ -23,6 +23,7 @@ from pysmee.pysmee import decode_data
 
 from app.alerts.notification import one_line
 from app.errors import ListenerError
+from app.port.answers import MEANINGS
 
 SMEE_SERVER = "https://smee.io"
 CONNECT_SECONDS = 5.0
@@ -57,14 +58,6 @@ NOT_FORWARDED = frozenset(
     }
 )
 """They are about the connection to smee. Rule: RFC 9110, 7.6.1."""
-
-MEANINGS = {
-    401: "the listener has another PORT_CLIENT_SECRET than the sender, or the clocks differ",
-    404: "there is no listener at this address; its path is /api/slack",
-    413: "the body is larger than the listener's MAX_BODY_BYTES",
-    422: "the listener cannot read it as a change",
-    503: "the listener cannot store it now; its log says why",
-}
 
 
 def new_channel(server: str = SMEE_SERVER) -> str:

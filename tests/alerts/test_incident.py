@@ -3,8 +3,6 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import pytest
-
 from app.alerts.incident import Incident, Step, advance
 
 OPENED = datetime(2026, 6, 9, 12, tzinfo=UTC)
@@ -15,31 +13,22 @@ CANDIDATE = replace(OPEN, id="health-2", state="Crashed", opened_at=LATER, chang
 
 def test_the_first_trouble_opens_one() -> None:
     """Without an open incident the candidate is the incident."""
-    assert advance(None, candidate=CANDIDATE, resolves=False, late=False) == (Step.OPENED, CANDIDATE)
+    assert advance(None, candidate=CANDIDATE, resolves=False) == (Step.OPENED, CANDIDATE)
 
 
 def test_the_next_trouble_changes_it() -> None:
     """An open incident keeps its id and its beginning, and takes the new state."""
     changed = replace(OPEN, state="Crashed", changed_at=LATER)
-    assert advance(OPEN, candidate=CANDIDATE, resolves=False, late=False) == (Step.CHANGED, changed)
+    assert advance(OPEN, candidate=CANDIDATE, resolves=False) == (Step.CHANGED, changed)
 
 
 def test_the_end_of_the_trouble_resolves_it() -> None:
     """What fulfils the rule's end closes the open incident at the change's own time."""
     end = replace(CANDIDATE, state="Healthy")
     resolved = replace(OPEN, state="Healthy", changed_at=LATER, resolved_at=LATER)
-    assert advance(OPEN, candidate=end, resolves=True, late=False) == (Step.RESOLVED, resolved)
+    assert advance(OPEN, candidate=end, resolves=True) == (Step.RESOLVED, resolved)
 
 
 def test_an_end_without_a_beginning_is_noticed() -> None:
     """Nothing opens where all is well."""
-    assert advance(None, candidate=CANDIDATE, resolves=True, late=False) == (Step.NOTICED, None)
-
-
-@pytest.mark.parametrize("resolves", [True, False])
-@pytest.mark.parametrize("incident", [None, OPEN])
-def test_a_late_change_moves_nothing(incident: Incident | None, resolves: bool) -> None:
-    """The incident stays the very object that it was."""
-    step, after = advance(incident, candidate=CANDIDATE, resolves=resolves, late=True)
-    assert step is Step.NOTICED
-    assert after is incident
+    assert advance(None, candidate=CANDIDATE, resolves=True) == (Step.NOTICED, None)

@@ -1,186 +1,268 @@
-"""Which changes matter, and what they do to an incident."""
+"""Which rules a change can concern, and what each has to say to it."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from app.alerts.change import CatalogChange, EntitySnapshot
-from app.alerts.incident import Incident, Step
-from app.alerts.rules import BUILT_IN, Alert, Decision, EntityState, Rule, decide, match
+from app.alerts.diff import diff
+from app.alerts.rules import BUILT_IN, MAX_STATE_CHARS, Rule, RuleSet
+from tests.alerts.changes import change, cpu, entity, moved, rule
 
-NOW = datetime(2026, 6, 9, 12, 28, 20, tzinfo=UTC)
-MINUTE = timedelta(minutes=1)
-INCIDENT = Incident(
-    "health-1", "health", "deploymentConfig", "checkout-prod", "Degraded", NOW - MINUTE, NOW - MINUTE
-)
+ABOVE = {"property": "cpu", "above": 80}
+BELOW = {"property": "cpu", "below": 70}
 
 
-def entity(status: str | None, **properties: Any) -> EntitySnapshot:
-    """Return a snapshot of an entity in this status."""
-    values = properties if status is None else {"healthStatus": status, **properties}
-    return EntitySnapshot("checkout-prod", "deploymentConfig", properties=values)
-
-
-def change(
-    before: EntitySnapshot | str | None = "Healthy",
-    after: EntitySnapshot | str | None = "Degraded",
-    **facts: Any,
-) -> CatalogChange:
-    """Return an update between two entities (text: one in this status) with `facts` in place of the usual."""
-    before, after = (entity(one) if isinstance(one, str) else one for one in (before, after))
-    usual: dict[str, Any] = {
-        "key": "0123456789abcdef" * 4,
-        "action": "UPDATE",
-        "resource": "entity",
-        "blueprint": "deploymentConfig",
-        "entity": "checkout-prod",
-        "title": "Checkout",
-        "teams": ("Payments",),
-        "before": before,
-        "after": after,
-        "actor": "ada@example.com",
-        "origin": "UI",
-        "at": NOW,
-    }
-    return CatalogChange(**(usual | facts))
-
-
-def decision(what: CatalogChange, state: EntityState | None = None) -> Decision:
-    """Decide by the built-in rule."""
-    return decide(match([BUILT_IN], what), state or EntityState())
-
-
-def only(alerts: tuple[Alert, ...]) -> Alert:
-    """Return the one alert that there is."""
-    (alert,) = alerts
-    return alert
+def names(rules: RuleSet, *args: Any) -> list[str]:
+    """Return the names of the candidates for a change."""
+    what = cpu(*args)
+    return [one.name for one in rules.candidates(what, diff(what.before, what.after))]
 
 
 @pytest.mark.parametrize(
-    ("what", "reason"),
+    ("said", "expected"),
     [
-        (change("Healthy", "Healthy"), "rule 'health': healthStatus did not change"),
-        (change(entity(None), entity(None)), "rule 'health': healthStatus did not change"),
-        (change(before=None, after=None), "rule 'health': healthStatus did not change"),
-        (change(action="CREATE", before=None), "rule 'health' watches UPDATE, this is 'CREATE'"),
-        (change(action="DELETE", after=None), "rule 'health' watches UPDATE, this is 'DELETE'"),
-        (change(action="update"), "rule 'health' watches UPDATE, this is 'update'"),
         (
-            change(action="TIMER_EXPIRED", before=None, after=None, timer="locked_until"),
-            "rule 'health' watches UPDATE, this is 'TIMER_EXPIRED'",
+            {"blueprint": "database", "on": "CREATE", "send": "alerts"},
+            (("database",), ("CREATE",), ("alerts",)),
         ),
-        (change(resource="run", action="scale_up"), "a change of resource type 'run', not of an entity"),
-        (change(resource="blueprint"), "a change of resource type 'blueprint', not of an entity"),
+        (
+            {"blueprint": ["a", "b"], "on": ["UPDATE", "DELETE"], "send": ["x", "y"]},
+            (("a", "b"), ("UPDATE", "DELETE"), ("x", "y")),
+        ),
+        ({}, (("*",), ("UPDATE",), ("default",))),
     ],
 )
-def test_what_does_not_matter_has_a_reason(what: CatalogChange, reason: str) -> None:
-    """No alert, no incident, and the sentence that says why."""
-    assert decision(what) == Decision(reason)
+def test_one_or_several(said: dict[str, Any], expected: tuple[Any, ...]) -> None:
+    """A single one need not be a list; without any, updates of everything go to the default."""
+    one = rule(**said)
+    assert (one.blueprint, one.on, one.send) == expected
 
 
-@pytest.mark.parametrize("status", ["Degraded", "Crashed", "Restarting", "On fire", ""])
-def test_any_new_status_alerts(status: str) -> None:
-    """A status that the blueprint does not know alerts like those that it knows."""
-    decided = decision(change("Healthy", status))
-    alert = only(decided.alerts)
-    assert decided.reason == "rule 'health' matches"
-    assert (alert.destination, alert.notification.step) == ("default", Step.OPENED)
-    assert (alert.notification.change.before, alert.notification.change.after) == ("Healthy", status)
-    assert [one.state for one in decided.incidents] == [status]
+@pytest.mark.parametrize("pattern", ["^database$", "db.*", "a|b", "(db)", r"db\d", "db+", "db{2}", "/db/"])
+def test_a_blueprint_is_no_regular_expression(pattern: str) -> None:
+    """Who writes one hears of patterns, in place of a rule that never matches."""
+    with pytest.raises(ValidationError, match="looks like a regular expression"):
+        rule(blueprint=pattern)
 
 
-def test_a_status_that_appears_or_vanishes_alerts() -> None:
-    """To and from no status at all are changes too."""
-    assert only(decision(change(entity(None), "Crashed")).alerts).notification.change.before is None
-    assert only(decision(change("Healthy", entity(None))).alerts).notification.change.after is None
+@pytest.mark.parametrize(
+    ("said", "has_incident"),
+    [
+        ({}, False),
+        ({"when": ABOVE}, False),
+        ({"when": ABOVE, "resolve": BELOW}, True),
+        ({"when": ABOVE, "again_after": "1h"}, True),
+        ({"when": ABOVE | {"for": "5m"}}, True),
+    ],
+)
+def test_what_has_an_incident(said: dict[str, Any], has_incident: bool) -> None:
+    """Whoever resolves, reminds or waits must remember."""
+    assert rule(**said).has_incident is has_incident
 
 
-def test_the_first_trouble_opens_an_incident() -> None:
-    """The incident bears the rule, the entity, the state and the change's time; the alert points to it."""
-    decided = decision(change())
-    (incident,) = decided.incidents
-    assert incident == Incident(
-        "health-0123456789abcdef", "health", "deploymentConfig", "checkout-prod", "Degraded", NOW, NOW
+def test_only_its_actions_matter() -> None:
+    """An update is not a creation, whatever the values."""
+    one = rule(on=["CREATE"], when=ABOVE)
+    assert one.matches(moved(None, {"cpu": 85}, action="CREATE"), {})
+    assert not one.matches(cpu(70, 85), {})
+    assert not one.matches(cpu(70, 85, action="create"), {})
+
+
+def test_without_a_condition_every_change_matters() -> None:
+    """Of its actions."""
+    assert rule(on="DELETE").matches(moved({}, None, action="DELETE"), {})
+
+
+@pytest.mark.parametrize(
+    ("when", "timer", "expected"),
+    [
+        (None, "lock", True),
+        ({"property": "lock"}, "lock", True),
+        ({"property": "lock", "to": "x"}, "lock", True),
+        ({"property": "lease"}, "lock", False),
+        ({"any": [{"property": "lease"}, {"property": "lock"}]}, "lock", True),
+        ({"jq": ".yes"}, "lock", True),
+        ({"jq": ".no"}, "lock", False),
+        ({"title": True}, None, False),
+        ({"jq": ".no"}, None, False),
+        ({"property": "lock"}, None, False),
+    ],
+)
+def test_a_timer_that_ran_out(when: dict[str, Any] | None, timer: str | None, expected: bool) -> None:
+    """It concerns who names its property: there is no diff to look into."""
+    one = rule(on="TIMER_EXPIRED", **({"when": when} if when else {}))
+    what = change(None, None, action="TIMER_EXPIRED", timer=timer)
+    assert one.matches(what, {".yes": True, ".no": False}) is expected
+
+
+def test_a_timer_says_nothing_of_values() -> None:
+    """It ends no incident: that its event carries no entity does not mean that the value is gone."""
+    what = change(None, None, action="TIMER_EXPIRED", timer="lock")
+    for said in ({"again_after": "1h"}, {"resolve": BELOW}, {"resolve": {"property": "cpu", "to": None}}):
+        assert not rule(when=ABOVE, **said).resolves(what, {})
+    assert not rule(when=ABOVE).lapses(what)
+
+
+@pytest.mark.parametrize(
+    ("said", "after", "resolves"),
+    [
+        ({"when": ABOVE, "resolve": BELOW}, 60, True),
+        ({"when": ABOVE, "resolve": BELOW}, 75, False),
+        ({"when": ABOVE | {"for": "5m"}, "resolve": BELOW}, 75, False),
+        ({"when": ABOVE | {"for": "5m"}}, 75, True),
+        ({"when": ABOVE, "again_after": "1h"}, 75, True),
+        ({"when": ABOVE, "again_after": "1h"}, 85, False),
+        ({"when": {"property": "cpu", "from": 90, "to": 95}, "again_after": "1h"}, 75, True),
+        ({"when": ABOVE}, 60, False),
+    ],
+)
+def test_what_ends_an_incident(said: dict[str, Any], after: int, resolves: bool) -> None:
+    """`resolve`; where there is none, that `when` holds no more; nothing, if there are no incidents."""
+    assert rule(**said).resolves(cpu(95, after), {}) is resolves
+
+
+def test_a_deleted_entity_has_no_trouble() -> None:
+    """Whatever the rule says."""
+    gone = moved({"cpu": 85}, None, action="DELETE")
+    assert rule(when=ABOVE, resolve=BELOW).resolves(gone, {})
+    assert not rule(when=ABOVE).resolves(gone, {})
+
+
+@pytest.mark.parametrize(
+    ("what", "state"),
+    [
+        (cpu(70, 85), "above 80"),
+        (moved(None, {"cpu": 85}, action="CREATE"), "above 80"),
+        (cpu(85, 60), "60"),
+        (moved({"cpu": 85}, None, action="DELETE"), "delete"),
+        (change(None, None, action="TIMER_EXPIRED", timer="lock"), "lock expired"),
+        (change(None, None, action="TIMER_EXPIRED"), "expired"),
+    ],
+)
+def test_the_state(what: Any, state: str) -> None:
+    """The threshold; else the value; else what happened: a new entity is no other trouble than an old one."""
+    assert rule(when=ABOVE).state(what, {}) == state
+
+
+def test_the_state_of_a_rule_about_no_value() -> None:
+    """The action, or that it matched."""
+    assert rule().state(cpu(1, 2), {}) == "update"
+    assert rule(when={"jq": ".a"}).state(cpu(1, 2), {".a": True}) == "matched"
+
+
+def test_a_long_state_is_cut_and_still_tells_apart() -> None:
+    """A value of a megabyte is not kept as a state; one that differs only at its end is another."""
+    one = rule(when={"property": "cpu"})
+    states = {one.state(cpu("", "x" * 1_000_000 + end), {}) for end in "ab"}
+    assert len(states) == 2
+    assert max(map(len, states)) < MAX_STATE_CHARS + 20
+
+
+def test_what_the_end_is_about() -> None:
+    """Where the end is seen in another value than the beginning, that is what is told."""
+    one = rule(when=ABOVE, resolve={"property": "status", "to": "Up"})
+    end = one.main(moved({"cpu": 85, "status": "Down"}, {"cpu": 85, "status": "Up"}))
+    assert end is not None
+    assert (end.name, end.after) == ("status", "Up")
+    assert rule(when={"jq": ".a"}).main(cpu(1, 2)) is None
+
+
+def test_the_programs_of_a_blueprint() -> None:
+    """Each once, of `when` and `resolve`, and of no other blueprint's rules."""
+    rules = RuleSet(
+        [
+            rule(
+                name="a", blueprint="data*", when={"any": [{"jq": ".a"}, {"jq": ".b"}]}, resolve={"jq": ".c"}
+            ),
+            rule(name="b", blueprint="database", when={"jq": ".a"}),
+            rule(name="c", blueprint="service", when={"jq": ".d"}),
+        ]
     )
-    assert only(decided.alerts).incident_id == incident.id
-    assert only(decided.alerts).notification.opened_at == NOW
+    assert rules.programs("database") == (".a", ".b", ".c")
 
 
-def test_more_trouble_moves_the_open_incident() -> None:
-    """The open incident is updated, not opened again."""
-    decided = decision(change("Degraded", "Crashed"), EntityState(INCIDENT.changed_at, (INCIDENT,)))
-    (incident,) = decided.incidents
-    assert (incident.id, incident.state, incident.resolved_at) == ("health-1", "Crashed", None)
-    assert only(decided.alerts).notification.step is Step.CHANGED
-    assert only(decided.alerts).notification.opened_at == INCIDENT.opened_at
+def test_blueprints_by_name_and_by_pattern() -> None:
+    """In the order of the file, each once; upper and lower case are two things."""
+    globs = ["database", "*", "data*", "d?tabase", "[dx]atabase", "Database", "db", ["database", "data*"]]
+    rules = RuleSet([rule(name=str(number), blueprint=glob) for number, glob in enumerate(globs)])
+    assert [one.name for one in rules.about("database")] == ["0", "1", "2", "3", "4", "7"]
+    assert [one.name for one in rules.about("service")] == ["1"]
+    assert rules.by_name["3"].blueprint == ("d?tabase",)
 
 
-def test_healthy_resolves_the_open_incident() -> None:
-    """Back to Healthy is told, and ends the incident."""
-    decided = decision(change("Degraded", "Healthy"), EntityState(INCIDENT.changed_at, (INCIDENT,)))
-    (incident,) = decided.incidents
-    assert (incident.id, incident.state, incident.resolved_at) == ("health-1", "Healthy", NOW)
-    assert only(decided.alerts).notification.step is Step.RESOLVED
+@pytest.mark.parametrize(
+    ("said", "concerned"),
+    [
+        ({}, True),
+        ({"when": {"jq": ".a"}}, True),
+        ({"when": {"property": "cpu"}}, True),
+        ({"when": {"property": "cpu.cores"}}, True),
+        ({"when": {"property": "ram"}}, False),
+        ({"when": {"relation": "ram"}}, False),
+        ({"when": {"title": True}}, False),
+        ({"when": {"team": True}}, False),
+        ({"when": {"property": "ram"}, "resolve": {"property": "cpu", "to": 1}}, True),
+        ({"when": {"any": [{"property": "ram"}, {"property": "cpu"}]}}, True),
+        ({"when": {"property": "ram"}, "on": "CREATE"}, False),
+    ],
+)
+def test_an_update_concerns_who_watches_what_changed(said: dict[str, Any], concerned: bool) -> None:
+    """Everybody else cannot match and is not asked."""
+    assert names(RuleSet([rule(**said)]), 70, 85) == (["cpu"] if concerned else [])
 
 
-def test_healthy_without_an_open_incident_is_told() -> None:
-    """It alerts, as any change of the status does, but no incident comes of it."""
-    decided = decision(change("Degraded", "Healthy"))
-    assert decided.incidents == ()
-    assert only(decided.alerts).incident_id is None
-    assert only(decided.alerts).notification.step is Step.NOTICED
+@pytest.mark.parametrize(
+    ("said", "before", "after"),
+    [
+        ({"title": True}, {"title": "A"}, {"title": "B"}),
+        ({"team": True}, {"teams": ("A",)}, {"teams": ("B",)}),
+        ({"relation": "owner"}, {"relations": {"owner": "a"}}, {"relations": {"owner": "b"}}),
+        ({"property": "a.b"}, {"properties": {"a.b": 1}}, {"properties": {"a.b": 2}}),
+        ({"property": "a.b"}, {"properties": {"a": {"b": 1}}}, {"properties": {"a": {"b": 2}}}),
+        ({"property": "a"}, {"properties": {"a": {"b": 1}}}, {"properties": {"a": {"b": 2}}}),
+    ],
+)
+def test_whoever_matches_is_a_candidate(said: dict[str, Any], before: Any, after: Any) -> None:
+    """Whatever it is that changed."""
+    rules = RuleSet([rule(when=said)])
+    what = change(entity(**before), entity(**after))
+    assert rules.rules[0].matches(what, {})
+    assert rules.candidates(what, diff(what.before, what.after)) == rules.rules
 
 
-@pytest.mark.parametrize("after", ["Healthy", "Crashed"])
-@pytest.mark.parametrize("incidents", [(), (INCIDENT,)])
-def test_a_late_change_is_told_and_moves_no_incident(after: str, incidents: tuple[Incident, ...]) -> None:
-    """Older than the last one seen: it alerts, says so, and leaves the state alone."""
-    decided = decision(change("Degraded", after), EntityState(NOW + MINUTE, incidents))
-    alert = only(decided.alerts)
-    assert decided.incidents == ()
-    assert alert.notification.late
-    assert alert.notification.step is Step.NOTICED
-    assert alert.incident_id == (incidents[0].id if incidents else None)
-    assert decided.reason == "rule 'health' matches (late: a newer change was seen)"
+def test_other_actions_concern_everybody_of_the_blueprint() -> None:
+    """A deletion ends incidents of any rule about it."""
+    rules = RuleSet([rule(when={"property": "ram"}), rule(name="other", blueprint="service")])
+    gone = moved({"cpu": 85}, None, action="DELETE")
+    assert [one.name for one in rules.candidates(gone, diff(gone.before, gone.after))] == ["cpu"]
 
 
-def test_a_late_change_that_does_not_matter_keeps_its_reason() -> None:
-    """Where nothing is told, it does not count that it came late."""
-    decided = decision(change("Healthy", "Healthy"), EntityState(NOW + MINUTE))
-    assert decided == Decision("rule 'health': healthStatus did not change")
+def test_a_thousand_rules_over_fifty_blueprints() -> None:
+    """A change is held against the rules about its blueprint and its fields only."""
+    rules = RuleSet(
+        [
+            rule(name=f"{b}/{p}", blueprint=f"blueprint-{b}", when={"property": f"p{p}"})
+            for b in range(50)
+            for p in range(20)
+        ]
+    )
+    what = moved({"p3": 1, "p7": 1, "p8": 1}, {"p3": 2, "p7": 2, "p8": 1}, blueprint="blueprint-17")
+    assert len(rules.rules) == 1000
+    assert len(rules.about("blueprint-17")) == 20
+    candidates = rules.candidates(what, diff(what.before, what.after))
+    assert [one.name for one in candidates] == ["17/3", "17/7"]
 
 
-def test_the_same_time_is_not_late() -> None:
-    """Two changes of one millisecond are both taken at their word."""
-    assert not only(decision(change(), EntityState(NOW)).alerts).notification.late
+def test_the_built_in_rule() -> None:
+    """Any update of `healthStatus`, until it is Healthy."""
+    assert BUILT_IN.matches(moved({"healthStatus": "Healthy"}, {"healthStatus": "On fire"}), {})
+    assert BUILT_IN.resolves(moved({"healthStatus": "On fire"}, {"healthStatus": "Healthy"}), {})
+    assert (BUILT_IN.blueprint, BUILT_IN.send, BUILT_IN.wait) == (("*",), ("default",), None)
 
 
-def test_an_incident_of_another_rule_stays_alone() -> None:
-    """Every rule has incidents of its own."""
-    cpu = Rule(name="cpu", property="cpu", healthy="25", destination="ops")
-    what = change(before=entity("Healthy", cpu=25), after=entity("Healthy", cpu=91))
-    decided = decide(match([BUILT_IN, cpu], what), EntityState(NOW, (INCIDENT,)))
-    alert = only(decided.alerts)
-    assert (alert.destination, alert.lane, alert.notification.rule) == ("ops", "ops", "cpu")
-    assert [one.rule for one in decided.incidents] == ["cpu"]
-    assert decided.reason == "rule 'cpu' matches"
-
-
-def test_every_rule_that_matches_tells_its_own_value() -> None:
-    """Two rules, two alerts; each names the other's value among what else changed."""
-    cpu = Rule(name="cpu", property="cpu", healthy="25")
-    what = change(before=entity("Healthy", cpu=25), after=entity("Degraded", cpu=91))
-    matched = match([BUILT_IN, cpu], what)
-    told = [alert.notification for alert in decide(matched, EntityState()).alerts]
-    assert matched.reason == "rule 'health' matches; rule 'cpu' matches"
-    assert [one.change.name for one in told] == ["healthStatus", "cpu"]
-    assert [[other.name for other in one.others] for one in told] == [["cpu"], ["healthStatus"]]
-
-
-@pytest.mark.parametrize("value", [25, 25.0])
-def test_numbers_resolve_by_value(value: float) -> None:
-    """A rule's end written as 25 is fulfilled by 25.0."""
-    cpu = Rule(name="cpu", property="cpu", healthy="25")
-    what = change(before=entity(None, cpu=91), after=entity(None, cpu=value))
-    assert only(decide(match([cpu], what), EntityState()).alerts).notification.step is Step.NOTICED
+def test_how_long_it_waits() -> None:
+    """As long as its condition says."""
+    assert rule(when=ABOVE | {"for": "5m"}).wait == timedelta(minutes=5)
+    assert isinstance(rule(), Rule)

@@ -144,7 +144,7 @@ async def test_a_large_body(start: Start) -> None:
 
 
 async def test_headers_are_judged_before_the_body(service: Service) -> None:
-    """Without headers that can prove anything the answer comes before the body does, and a huge one is cut."""
+    """Without headers that can prove anything the answer comes before the body; a huge one is cut."""
     host, port = service.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(b"POST /api/slack HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n")

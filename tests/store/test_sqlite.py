@@ -106,8 +106,7 @@ def test_processes_share_a_file(tmp_path: Path) -> None:
     program = (
         "import asyncio, pathlib, sys\n"
         "from app.store.sqlite import SQLiteStore\n"
-        "from tests.conftest import NOW
-from tests.store.test_store import claim_one, incoming\n"
+        "from tests.store.test_store import incoming\n"
         "async def work():\n"
         "    store = SQLiteStore(pathlib.Path(sys.argv[1]))\n"
         "    batches = (store.accept([incoming(entity=f'e{n}')]) for n in range(50))\n"

@@ -66,6 +66,7 @@ async def test_accepts_a_change_with_its_alert(store: Store) -> None:
     (delivery,) = await store.deliveries(state=None, limit=10)
     assert delivery.change_key == accepted.key
     assert delivery.state is State.PENDING
+    assert delivery.notification.change is not None
     assert delivery.notification.change.after == "Degraded"
 
 

@@ -1,39 +1,21 @@
-"""The commands that run the service, or talk to a running one."""
+"""The commands that try the listener out."""
 
 from datetime import UTC, datetime
 from typing import Annotated
 
 import httpx
 import typer
-import uvicorn
 
 from app.alerts.notification import one_line
 from app.cli.base import OUT, run
 from app.demo import Shape, change_body, run_demo, signed_headers
 from app.errors import ListenerError
 from app.logs import configure_logging
-from app.main import create_app, load_app
-from app.port.tunnel import MEANINGS
+from app.main import create_app
+from app.port.answers import MEANINGS
 from app.settings import load_settings
 
-GRACEFUL_SECONDS = 4  # for open requests; the deliveries in flight have their own time after it
 SEND_SECONDS = 10.0
-
-
-def serve(
-    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 8080,
-) -> None:
-    """Listen for changes, and deliver alerts."""
-    uvicorn.run(
-        load_app(),
-        host=host,
-        port=port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=GRACEFUL_SECONDS,
-    )
 
 
 def demo(

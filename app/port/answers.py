@@ -1,0 +1,9 @@
+"""What the listener's own answers mean, for whoever sent a change."""
+
+MEANINGS = {
+    401: "the listener has another PORT_CLIENT_SECRET than the sender, or the clocks differ",
+    404: "there is no listener at this address; its path is /api/slack",
+    413: "the body is larger than the listener's MAX_BODY_BYTES",
+    422: "the listener cannot read it as a change",
+    503: "the listener cannot store it now; its log says why",
+}

@@ -1,0 +1,187 @@
+"""What is said of each file of tests/rules: line, rule or destination, what is wrong, what would be right."""
+
+# ruff: noqa: E501 - a message is read whole, as it stands on the screen
+
+MISTAKES: dict[str, tuple[str, ...]] = {
+    "action_in_lower_case": (
+        "4: rule 'cpu': on: must be 'CREATE', 'UPDATE', 'DELETE' or 'TIMER_EXPIRED'; did you mean 'UPDATE'?",
+    ),
+    "action_unknown": (
+        "4: rule 'cpu': on: must be 'CREATE', 'UPDATE', 'DELETE' or 'TIMER_EXPIRED'; did you mean 'UPDATE'?",
+    ),
+    "address_without_scheme": (
+        "3: destination 'alerts': webhook_url: must be an address that begins with https://",
+    ),
+    "again_after_without_end": (
+        "5: rule 'cpu': `again_after` needs to see when it ends: give `when` a to, above or below, or the rule a `resolve`",
+    ),
+    "blueprint_is_a_regular_expression": (
+        "4: rule 'cpu': blueprint: looks like a regular expression; write a blueprint's identifier, or a pattern with *, ? or […]",
+    ),
+    "condition_above_and_below": (
+        "4: rule 'cpu': when: above, below, and from with to exclude one another; combine them with `all`",
+    ),
+    "condition_above_of_a_jq": (
+        "4: rule 'cpu': when: from, to, above and below belong to one value, not to jq",
+    ),
+    "condition_with_two_subjects": (
+        "4: rule 'cpu': when: needs exactly one of property, relation, title, team, all, any, jq; it has property, relation",
+    ),
+    "condition_without_subject": (
+        "4: rule 'cpu': when: needs exactly one of property, relation, title, team, all, any, jq; it has none",
+    ),
+    "destination_is_no_mapping": ("3: destination 'alerts': must be a mapping",),
+    "destination_without_type": ("3: destination 'job': 'type' is missing",),
+    "destinations_is_a_list": ("2: destinations: must be a mapping",),
+    "duration_too_long": (
+        "4: rule 'cpu': for: must be between 1s and 30d",
+        "5: rule 'cpu': again_after: must be between 1s and 30d",
+    ),
+    "duration_without_unit": (
+        "4: rule 'cpu': for: must be a time such as 30s, 5m, 1h30m or 2d",
+        "5: rule 'cpu': again_after: must be a time such as 30s, 5m, 1h30m or 2d",
+    ),
+    "empty_above": ("4: rule 'cpu': above: must not be empty",),
+    "empty_file": ("1: the file is empty; a rules file is a mapping with version, destinations and rules",),
+    "empty_list": (
+        "4: rule 'cpu': blueprint: must not be empty",
+        "5: rule 'cpu': send: must not be empty",
+        "6: rule 'cpu': all: must not be empty",
+    ),
+    "empty_when": ("4: rule 'cpu': when: must not be empty",),
+    "for_after_delete": ("5: rule 'cpu': `for` has nothing to wait for after DELETE",),
+    "for_in_a_part": ("4: rule 'cpu': when: `for` belongs to the whole `when`, not to a part of it",),
+    "for_in_resolve": ("5: rule 'cpu': resolve: `for` belongs to `when`; an incident is resolved at once",),
+    "for_without_what_holds": (
+        "4: rule 'cpu': `for` needs to see when it ends: give `when` a to, above or below, or the rule a `resolve`",
+    ),
+    "future_version": ("1: version: this release reads version 1; a later version needs a later release",),
+    "jq_wrong": (
+        "7: rule 'cpu': jq: bad/0 is not defined",
+        "8: rule 'cpu': jq: bad/0 is not defined",
+    ),
+    "jq_wrong_in_destination": (
+        "6: destination 'job': cpu: jq: bad/0 is not defined",
+        "10: destination 'run': to: {{ without }} at character 1",
+    ),
+    "jq_wrong_in_template": (
+        "4: rule 'cpu': jq: bad/0 is not defined",
+        "5: rule 'cpu': message: jq: bad/0 is not defined",
+    ),
+    "list_at_top": ("1: this is a list; a rules file is a mapping with version, destinations and rules",),
+    "list_for_text": ("3: rule 'number 1': name: must be text",),
+    "missing_default": ("4: rule 'cpu': send: 'default' is missing",),
+    "missing_name": ("3: rule 'number 1': 'name' is missing",),
+    "missing_version": ("1: 'version' is missing",),
+    "missing_webhook_url": ("3: destination 'alerts': 'webhook_url' is missing",),
+    "nested_list_of_values": ("4: rule 'cpu': to: must be text, true or false or a number",),
+    "number_for_text": (
+        "3: rule '500': name: must be text; put it in quotes",
+        "4: rule '500': property: must be text; put it in quotes",
+        "5: rule '500': message: must be text; put it in quotes",
+    ),
+    "port_lookup_both_ways": ("4: rule 'cpu': port: needs either relation, or team: true",),
+    "rules_is_a_mapping": ("2: rules: must be a list",),
+    "send_an_address": (
+        "4: rule 'cpu': send: must be the name of a destination; its address belongs under `destinations`",
+    ),
+    "send_from_the_environment": (
+        "4: rule 'cpu': send: must be the name of a destination; its address belongs under `destinations`",
+    ),
+    "send_is_a_number": (
+        "4: rule 'cpu': send: must be a destination's name, or hold by_team, template or port",
+    ),
+    "send_misspelt_kind": ("4: rule 'cpu': send: 'by_taem' is not known here; did you mean 'by_team'?",),
+    "send_of_no_kind": (
+        "4: rule 'cpu': send: must be a destination's name, or hold by_team, template or port",
+    ),
+    "send_wrong_in_one_kind": ("4: rule 'cpu': Rocket: must be text; put it in quotes",),
+    "several_contradictions_beside_mistakes": (
+        "1: version: this release reads version 1; a later version needs a later release",
+        "3: destination 'rocket': type: must be 'slack', 'http', 'port_action' or 'console'; did you mean 'slack'?",
+        "4: destination 'job': secret: must be text; put it in quotes",
+        "4: destination 'job': steps: must be 'opened', 'changed', 'resolved' or 'reminded'; did you mean 'opened'?",
+        "4: destination 'job': url: jq: bad/0 is not defined",
+        "7: rule 'cpu': on: must be 'CREATE', 'UPDATE', 'DELETE' or 'TIMER_EXPIRED'",
+        "9: rule 'memory': there is no destination 'rokcet'; did you mean 'rocket'?",
+        "10: rule 'cpu': there is a rule of this name in line 6 already",
+        "10: rule 'cpu': `for` needs to see when it ends: give `when` a to, above or below, or the rule a `resolve`",
+    ),
+    "several_mistakes": (
+        "3: destination 'alerts': 'webhook_url' is missing",
+        "4: destination 'job': url: the environment variable JOB_URL is not set",
+        "7: rule 'health': 'sent' is not known here; did you mean 'send'?",
+        "9: rule 'cpu': there is no destination 'alert'; did you mean 'alerts'?",
+        "10: rule 'cpu': message: jq: bad/0 is not defined",
+        "11: rule 'cpu': there is a rule of this name in line 8 already",
+        "12: rule 'cpu': above: must be a number",
+    ),
+    "severity_unknown": (
+        "4: rule 'cpu': severity: must be 'critical', 'warning' or 'info'; did you mean 'critical'?",
+    ),
+    "template_not_closed": ("4: rule 'cpu': template: {{ without }} at character 1",),
+    "template_without_braces": (
+        "4: rule 'cpu': template: must be one jq expression in braces, as in \"{{ .diff.after.properties.channel }}\"",
+    ),
+    "text_at_top": (
+        "1: this is a single value; a rules file is a mapping with version, destinations and rules",
+    ),
+    "text_for_number": ("4: rule 'cpu': above: must be a number",),
+    "truth_for_number": ("4: rule 'cpu': above: must be a number",),
+    "two_rules_of_one_name": ("5: rule 'cpu': there is a rule of this name in line 3 already",),
+    "unknown_destination": ("8: rule 'cpu': there is no destination 'rokcet'; did you mean 'rocket'?",),
+    "unknown_destination_in_table": (
+        "4: rule 'cpu': there is no destination 'rocket'; there are default",
+        "4: rule 'cpu': there is no destination 'defualt'; did you mean 'default'?",
+    ),
+    "unknown_destination_like_none": ("4: rule 'cpu': there is no destination 'xyz'; there are default",),
+    "unknown_destination_type": (
+        "3: destination 'alerts': type: must be 'slack', 'http', 'port_action' or 'console'; did you mean 'slack'?",
+    ),
+    "unknown_key_at_top": ("2: 'destination' is not known here; did you mean 'destinations'?",),
+    "unknown_key_in_by_team": (
+        "4: rule 'cpu': send: 'fallback' is not known here; there are by_team, default",
+        "4: rule 'cpu': send: 'default' is missing",
+    ),
+    "unknown_key_in_condition": ("4: rule 'cpu': when: 'abov' is not known here; did you mean 'above'?",),
+    "unknown_key_in_destination": (
+        "5: destination 'alerts': 'webhook' is not known here; did you mean 'webhook_url'?",
+    ),
+    "unknown_key_in_nested_condition": (
+        "7: rule 'cpu': any: 'propperty' is not known here; did you mean 'property'?",
+    ),
+    "unknown_key_in_not": ("4: rule 'cpu': to: 'nott' is not known here; did you mean 'not'?",),
+    "unknown_key_in_port_lookup": (
+        "4: rule 'cpu': port: 'propery' is not known here; did you mean 'property'?",
+    ),
+    "unknown_key_in_rule": ("4: rule 'cpu': 'blueprints' is not known here; did you mean 'blueprint'?",),
+    "unknown_key_like_none": (
+        "4: rule 'cpu': 'colour' is not known here; there are name, blueprint, on, when, resolve, send, severity, message, again_after",
+    ),
+    "variable_not_set": (
+        "3: destination 'alerts': webhook_url: the environment variable SLACK_WEBHOK_URL is not set",
+    ),
+    "variable_of_a_number": (
+        "4: rule 'cpu': above: the environment variable CPU_LIMIT is not set",
+        "5: rule 'cpu': again_after: must be a time such as 30s, 5m, 1h30m or 2d",
+    ),
+    "variable_without_name": (
+        "4: rule 'cpu': message: ${…} must hold a variable's name; write $${ if you mean the text itself",
+    ),
+    "version_is_text": ("1: version: must be 1",),
+    "yaml_alias_of_itself": ("2: rule 'number 1': must be a mapping",),
+    "yaml_alias_of_nothing": ("4: an alias (*) of nothing; put texts that begin with * in quotes",),
+    "yaml_control_character": ("3: a character that YAML does not allow",),
+    "yaml_date": ("4: rule 'cpu': to: neither text nor a number; put texts in quotes",),
+    "yaml_date_that_is_none": ("1: a date that does not exist; put texts in quotes",),
+    "yaml_duplicate_key": ("6: the key 'webhook_url' is there twice; keep one of them",),
+    "yaml_syntax": ("5: not YAML: expected ',' or '}', but got ':'",),
+    "yaml_tab": ("3: a tab; YAML is indented by spaces",),
+    "yaml_template_without_quotes": (
+        "5: rule 'cpu': template: a key that is no text; put texts with {{ }} in quotes",
+    ),
+    "yaml_two_documents": ("2: a second document begins (---); a rules file is one",),
+    "yaml_variable_without_quotes": (
+        "3: not YAML: expected ',' or '}', but got '{'; put texts with ${…} or {{…}} in quotes",
+    ),
+}
