@@ -13,9 +13,9 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -118,24 +118,30 @@ class Jq:
 
 
 def check(program: str) -> str | None:
-    """Return why jq cannot compile the program, in one line; None if it can."""
-    return check_all([program])[0]
+    """Return why jq cannot compile the program, in one line; None if it can. It blocks, see `checking`."""
+    with checking() as problem:
+        return problem(program)
 
 
-def check_all(programs: Sequence[str]) -> list[str | None]:
-    """Return for each program why jq cannot compile it, in one line, or None if it can.
+@contextmanager
+def checking() -> Iterator[Callable[[str], str | None]]:
+    """Give a function that returns why jq cannot compile a program, in one line, or None if it can.
 
     It blocks: a tenth of a second for a process, as compiling can loop and take all memory too, and 4 ms a
     program. Plain paths are known to be right and need no process.
     """
-    asked = [program for program in dict.fromkeys(programs) if _path(program) is None]
     worker = _Worker(LIMIT, MEMORY)
+
+    def problem(program: str) -> str | None:
+        if _path(program) is not None:
+            return None
+        (answer,) = worker.run([program], None)
+        return answer.text if isinstance(answer, JqError) else None
+
     try:
-        answers = worker.run(asked, None)
+        yield problem
     finally:
         worker.stop()
-    texts = {answer.program: answer.text for answer in answers if isinstance(answer, JqError)}
-    return [texts.get(program) for program in programs]
 
 
 class _NotPlain(Exception):

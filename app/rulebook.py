@@ -21,7 +21,7 @@ from app.alerts.rules_file import (
 )
 from app.alerts.send import DEFAULT_DESTINATION
 from app.errors import SettingsError
-from app.jq import check as check_jq
+from app.jq import checking
 from app.listener import Lanes, Rulebook
 from app.settings import Settings, environment
 
@@ -52,7 +52,8 @@ def read_rules_file(file: Path) -> Rules:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise SettingsError(f"the rules file {file} cannot be read: {reason}") from None
-    return load_rules(text, environment(), name=str(file), check_jq=check_jq)
+    with checking() as check_jq:
+        return load_rules(text, environment(), name=str(file), check_jq=check_jq)
 
 
 def secrets_of(rules: Rules) -> tuple[str, ...]:
@@ -65,9 +66,14 @@ def secrets_of(rules: Rules) -> tuple[str, ...]:
     return tuple(one for one in found if one)
 
 
-def make_rulebook(file: RulesFile) -> Rulebook:
-    """Return the rules of a file, and the lanes of its destinations: one for each Slack channel."""
-    channels: dict[str, str] = {}
+def make_rulebook(file: RulesFile, default_webhook: str = "") -> Rulebook:
+    """Return the rules of a file, and the lanes of its destinations: one for each Slack channel.
+
+    Args:
+        file: The rules file.
+        default_webhook: The webhook of the destination that is there without being named.
+    """
+    channels = {default_webhook: DEFAULT_DESTINATION}
     lanes = {DEFAULT_DESTINATION: Lanes(DEFAULT_DESTINATION)}
     for name, destination in file.destinations.items():
         if isinstance(destination, SlackDestination):

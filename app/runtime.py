@@ -12,24 +12,17 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from app.alerts.change import CatalogChange
+from app.alerts.incident import Step
 from app.alerts.notification import Notification
-from app.alerts.rules_file import (
-    ConsoleDestination,
-    Destination,
-    HttpDestination,
-    PortActionDestination,
-    Rules,
-    RulesFile,
-    SlackDestination,
-)
-from app.alerts.send import DEFAULT_DESTINATION, PortLookup
+from app.alerts.rules_file import Rules
+from app.alerts.send import PortLookup
+from app.destinations import Destinations
 from app.dispatcher import Dispatcher
-from app.errors import ListenerError, SettingsError, StoreUnavailable
+from app.errors import DeliveryFailed, ListenerError, Scope, StoreUnavailable
 from app.expressions import Expressions
 from app.jq import Jq
 from app.listener import Listener, LookUp
 from app.notifier.base import Notifier
-from app.notifier.slack import SlackNotifier
 from app.port.events import bare_event
 from app.rulebook import make_rulebook, read_rules, reload_on_change, reload_on_sighup
 from app.settings import Settings
@@ -94,7 +87,7 @@ class Runtime:
         listener: Takes changes.
         dispatcher: Delivers alerts.
         expressions: Runs users' jq.
-        port: Port's API, if its credentials are configured.
+        destinations: Makes notifiers.
         rules_problem: Why the rules file was not taken when it was read last; None if it was.
     """
 
@@ -103,7 +96,7 @@ class Runtime:
     listener: Listener
     dispatcher: Dispatcher
     expressions: Expressions
-    port: "PortClient | None"
+    destinations: Destinations
     rules_problem: str | None = None
     _replaced: list[Notifier] = field(default_factory=list)
 
@@ -111,7 +104,7 @@ class Runtime:
         """Read the rules file again; one that cannot be used is said, and the rules stay as they are."""
         try:
             rules = await asyncio.to_thread(read_rules, self.settings)
-            notifiers = self.make_notifiers(rules.file)
+            notifiers = self.destinations.make(rules.file)
         except ListenerError as error:
             self.rules_problem = str(error)
             log.error("rules refused, the old ones stay", reason=str(error))
@@ -119,75 +112,20 @@ class Runtime:
         self.rules_problem = None
         self._replaced += self.dispatcher.notifiers.values()  # they may be sending: closed at the end
         self.dispatcher.notifiers = notifiers
-        self.listener.book = make_rulebook(rules.file)
+        self.listener.book = make_rulebook(rules.file, default_webhook(self.settings))
         self.dispatcher.wake()
         log.info("rules loaded", rules=len(rules.file.rules), destinations=len(notifiers))
 
-    def make_notifiers(self, file: RulesFile) -> dict[str, Notifier]:
-        """Return a notifier for each destination.
+    async def prepare(self, claim: Claim) -> tuple[Notification, Mapping[str, Any]]:
+        """Return what a claimed delivery says, with its rule's message as it is now, and Port's event.
 
         Raises:
-            SettingsError: One cannot be used as it is configured.
+            DeliveryFailed: It is a reminder, and its rule is gone: nobody is to be reminded any more.
         """
-        notifiers = {DEFAULT_DESTINATION: self._default_notifier()}
-        for name, destination in file.destinations.items():
-            notifiers[name] = self._notifier(name, destination)
-        return notifiers
-
-    def _default_notifier(self) -> Notifier:
-        url = self.settings.slack_webhook_url
-        return self._slack(url.get_secret_value()) if url else self._console()
-
-    def _console(self) -> Notifier:
-        from app.notifier.console import ConsoleNotifier
-
-        return ConsoleNotifier(self._app_url)
-
-    @property
-    def _app_url(self) -> str:
-        return str(self.settings.port_app_url)
-
-    def _slack(self, webhook_url: str) -> SlackNotifier:
-        pause = timedelta(seconds=1 / self.settings.slack_messages_per_second)
-        return SlackNotifier(webhook_url, self._app_url, pause)
-
-    def _notifier(self, name: str, destination: Destination) -> Notifier:
-        match destination:
-            case SlackDestination():
-                return self._slack(destination.webhook_url.get_secret_value())
-            case HttpDestination():
-                from app.notifier.http import HttpNotifier
-
-                return HttpNotifier(
-                    method=destination.method,
-                    url=destination.url.get_secret_value(),
-                    headers={key: one.get_secret_value() for key, one in destination.headers.items()},
-                    body=destination.body,
-                    secret=destination.secret.get_secret_value() if destination.secret else None,
-                    allow_private=destination.allow_private,
-                    render=self.expressions.render,
-                    clock=now,
-                )
-            case PortActionDestination():
-                if self.port is None:
-                    raise SettingsError(f"destination {name!r} needs PORT_CLIENT_ID and PORT_CLIENT_SECRET")
-                from app.notifier.port_action import PortActionNotifier
-
-                return PortActionNotifier(
-                    action=destination.action,
-                    inputs=destination.inputs,
-                    entity=destination.entity,
-                    start_run=self.port.start_run,
-                    run_url=lambda run: f"{self._app_url.rstrip('/')}/organization/run?runId={run}",
-                    render=self.expressions.render,
-                )
-            case ConsoleDestination():
-                return self._console()
-
-    async def prepare(self, claim: Claim) -> tuple[Notification, Mapping[str, Any]]:
-        """Return what a claimed delivery says, with its rule's message as it is now, and Port's event."""
         event = bare_event(claim.body)
         rules = self.listener.book.rules
+        if claim.notification.step is Step.REMINDED and claim.notification.rule not in rules.by_name:
+            raise DeliveryFailed("its rule is no longer there", Scope.MESSAGE)
         return await self.expressions.with_message(claim.notification, rules, event), event
 
     async def close(self) -> None:
@@ -240,6 +178,11 @@ async def open_runtime(settings: Settings, *, dispatch: bool = True) -> AsyncIte
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def default_webhook(settings: Settings) -> str:
+    """Return the webhook of the destination that needs no name; empty if that is the terminal."""
+    return settings.slack_webhook_url.get_secret_value() if settings.slack_webhook_url else ""
+
+
 def _say_what_is_unusual(settings: Settings) -> None:
     if not settings.secrets:
         log.warning("ACCEPT_UNSIGNED is on: anybody who can reach this listener can send changes")
@@ -281,7 +224,7 @@ def _assemble(settings: Settings, rules: Rules, store: Store, jq: Jq, port: "Por
         look_up = Lookup(port, now)
     listener = Listener(
         store=store,
-        book=make_rulebook(rules.file),
+        book=make_rulebook(rules.file, default_webhook(settings)),
         secrets=settings.secrets,
         accept_unsigned=settings.accept_unsigned,
         tolerance=timedelta(seconds=settings.signature_tolerance_seconds),
@@ -290,8 +233,9 @@ def _assemble(settings: Settings, rules: Rules, store: Store, jq: Jq, port: "Por
         look_up=look_up,
         wake=dispatcher.wake,
     )
-    runtime = Runtime(settings, store, listener, dispatcher, expressions, port)
-    dispatcher.notifiers = runtime.make_notifiers(rules.file)
+    destinations = Destinations(settings, expressions, port)
+    runtime = Runtime(settings, store, listener, dispatcher, expressions, destinations)
+    dispatcher.notifiers = runtime.destinations.make(rules.file)
     return runtime
 
 

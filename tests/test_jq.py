@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.jq import Jq, JqError, JqValue, check, check_all
+from app.jq import Jq, JqError, JqValue, check, checking
 from app.jq_worker import MAX_TEXT
 from tests.waiting import until
 
@@ -246,7 +246,9 @@ async def test_odd_programs_pass(patient: Jq) -> None:
 def test_check_says_what_is_wrong() -> None:
     """Compiling is all it does, and it is done where it does no harm."""
     programs = [".a.b", ".a | foo", '"x" * 1e9', LOOP, ".a | .b"]
-    assert check_all(programs) == [
+    with checking() as problem:
+        found = [problem(program) for program in programs]
+    assert found == [
         None,
         "foo/0 is not defined at <top-level>, line 1, column 6",
         "needed more than 256 MB of memory",
@@ -254,7 +256,7 @@ def test_check_says_what_is_wrong() -> None:
         None,
     ]
     assert check(".a.b") is None
-    assert check(".a | foo") == check_all(programs)[1]
+    assert check(".a | foo") == found[1]
 
 
 async def test_close_ends_the_worker() -> None:

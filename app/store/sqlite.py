@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from app.errors import StoreUnavailable
+from app.store import sqlite_queries as queries
 from app.store import sqlite_statements as statements
 from app.store.base import Accepted, Attempt, Claim, Delivery, Incoming, Quarantined, State, Store
 from app.store.group_commit import GroupCommit
@@ -122,7 +123,7 @@ class SQLiteStore(Store):
 
     async def deliveries(self, *, state: State | None, limit: int) -> list[Delivery]:
         """See `Store.deliveries`."""
-        return await self._read(lambda db: statements.deliveries(db, state, limit))
+        return await self._read(lambda db: queries.deliveries(db, state, limit))
 
     async def count(self) -> dict[State, int]:
         """See `Store.count`."""

@@ -1,4 +1,4 @@
-"""The SQL of the SQLite store, each function a part of one transaction on the connection that it is given."""
+"""The SQL that changes the store, each function a part of one transaction on the connection given."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from pydantic import ValidationError
 
 from app.alerts.decide import EntityState
-from app.alerts.incident import Incident, Step
+from app.alerts.incident import Incident
 from app.alerts.notification import Notification
 from app.alerts.retry import Outcome
-from app.store.base import Accepted, Attempt, Claim, Delivery, Incoming, State
+from app.store.base import Accepted, Attempt, Claim, Incoming
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UNREADABLE = "written by another release, which this one cannot read"
@@ -82,11 +82,11 @@ def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
     for incident_id in decision.cancel:
         db.execute(
             "UPDATE deliveries SET state = 'cancelled', ended_at = ?"
-            " WHERE incident_id = ? AND state = 'pending' AND due_at > ?",
+            " WHERE incident_id = ? AND state = 'pending' AND (due_at > ? OR repeat_after IS NOT NULL)",
             (received_at, incident_id, received_at),
         )
     for alert in decision.alerts:
-        due_at = _to_micros(alert.due_at) or 0
+        due_at = _to_micros(alert.due_at) or received_at
         db.execute(
             "INSERT OR IGNORE INTO lanes (name, destination) VALUES (?, ?)", (alert.lane, alert.destination)
         )
@@ -101,7 +101,7 @@ def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
                 alert.destination,
                 alert.notification.model_dump_json(),
                 received_at,
-                max(received_at, due_at),
+                due_at,
                 due_at,
                 alert.repeat and alert.repeat // timedelta(microseconds=1),
             ),
@@ -234,6 +234,7 @@ def record(db: sqlite3.Connection, claim: Claim, attempt: Attempt) -> bool:
             "UPDATE deliveries SET state = ?, ended_at = ? WHERE id = ?",
             (attempt.outcome, ended_at, claim.delivery_id),
         )
+    if attempt.outcome is Outcome.DELIVERED:
         _repeat(db, claim, attempt.ended_at)
     if claim.held and not held:
         # While the lane was held, none of these could have gone out: that time does not use up patience.
@@ -277,67 +278,6 @@ def retry(db: sqlite3.Connection, now: datetime, ids: Sequence[int] | None) -> i
     ).fetchall()
     db.executemany("UPDATE lanes SET next_at = ? WHERE name = ?", {(to_micros(now), *lane) for lane in lanes})
     return len(lanes)
-
-
-def deliveries(db: sqlite3.Connection, state: State | None, limit: int) -> list[Delivery]:
-    """Return deliveries, newest first."""
-    where: dict[State | None, str] = {
-        None: "true",
-        State.PENDING: "deliveries.state = 'pending' AND held IS NULL",
-        State.HELD: "deliveries.state = 'pending' AND held IS NOT NULL",
-        State.DEAD: "deliveries.state = 'dead'",
-        State.DELIVERED: "deliveries.state = 'delivered'",
-        State.CANCELLED: "deliveries.state = 'cancelled'",
-    }
-    rows = db.execute(
-        "SELECT deliveries.id, changes.key, lane, deliveries.destination, deliveries.state, held,"
-        "  notification, created_at, ended_at, max(next_at, due_at),"
-        "  (SELECT count(*) FROM attempts WHERE delivery_id = deliveries.id),"
-        "  (SELECT detail FROM attempts WHERE delivery_id = deliveries.id ORDER BY id DESC LIMIT 1)"
-        " FROM deliveries JOIN lanes ON lanes.name = lane JOIN changes ON changes.id = change_id"
-        f" WHERE {where[state]} ORDER BY deliveries.id DESC LIMIT ?",
-        (limit,),
-    )
-    return [_delivery(*row) for row in rows]
-
-
-def _delivery(
-    id_: int,
-    key: str,
-    lane: str,
-    destination: str,
-    state: str,
-    held: str | None,
-    notification: str,
-    created_at: int,
-    ended_at: int | None,
-    next_at: int,
-    attempts: int,
-    detail: str | None,
-) -> Delivery:
-    waits = state == State.PENDING
-    return Delivery(
-        id=id_,
-        change_key=key,
-        lane=lane,
-        destination=destination,
-        state=State.HELD if waits and held is not None else State(state),
-        notification=_readable(notification),
-        created_at=from_micros(created_at),
-        ended_at=_from_micros(ended_at),
-        attempts=attempts,
-        detail=(held if waits and held is not None else detail) or "",
-        next_at=from_micros(next_at) if waits else None,
-    )
-
-
-def _readable(text: str) -> Notification:
-    try:
-        return Notification.model_validate_json(text)
-    except ValidationError:
-        return Notification(
-            step=Step.NOTICED, rule="", blueprint="", entity="?", title=UNREADABLE, change=None, at=EPOCH
-        )
 
 
 def prune(db: sqlite3.Connection, before: int, limit: int) -> int:

@@ -1,7 +1,5 @@
 """What is said of each file of tests/rules: line, rule or destination, what is wrong, what would be right."""
 
-# ruff: noqa: E501 - a message is read whole, as it stands on the screen
-
 MISTAKES: dict[str, tuple[str, ...]] = {
     "action_in_lower_case": (
         "4: rule 'cpu': on: must be 'CREATE', 'UPDATE', 'DELETE' or 'TIMER_EXPIRED'; did you mean 'UPDATE'?",

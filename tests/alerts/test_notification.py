@@ -70,6 +70,7 @@ def test_it_carries_what_the_change_says() -> None:
         "UI",
     )
     assert (told.at, told.opened_at, told.late) == (NOW, NOW, True)
+    assert told.change is not None
     assert told.change.model_dump() == {"name": "healthStatus", "before": "Healthy", "after": "Degraded"}
     assert [one.model_dump() for one in told.others] == [{"name": "cpu", "before": 25, "after": 91}]
     assert told.others_left_out == 0

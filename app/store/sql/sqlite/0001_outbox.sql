@@ -48,14 +48,14 @@ CREATE TABLE deliveries (
     destination   TEXT    NOT NULL,
     notification  TEXT    NOT NULL,
     state         TEXT    NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'dead', 'delivered', 'cancelled')),
-    due_at        INTEGER NOT NULL DEFAULT 0,  -- not before this time; 0: at once, before all that has a time
+    due_at        INTEGER NOT NULL,            -- not before this time, and in this order; 0: before all others
     repeat_after  INTEGER,                     -- microseconds; null: once
     created_at    INTEGER NOT NULL,
     waiting_since INTEGER NOT NULL,
     ended_at      INTEGER
 ) STRICT;
 CREATE INDEX pending_deliveries ON deliveries (lane, due_at, id) WHERE state = 'pending';
-CREATE INDEX pending_of_incident ON deliveries (incident_id) WHERE state = 'pending' AND due_at > 0;
+CREATE INDEX pending_of_incident ON deliveries (incident_id) WHERE state = 'pending';
 CREATE INDEX dead_deliveries ON deliveries (id) WHERE state = 'dead';
 CREATE INDEX deliveries_of_change ON deliveries (change_id);
 

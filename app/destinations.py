@@ -1,0 +1,98 @@
+"""A notifier for each destination: with runtime.py, the only place that knows their classes."""
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from app.alerts.rules_file import (
+    ConsoleDestination,
+    Destination,
+    HttpDestination,
+    PortActionDestination,
+    RulesFile,
+    SlackDestination,
+)
+from app.alerts.send import DEFAULT_DESTINATION
+from app.errors import SettingsError
+from app.expressions import Expressions
+from app.notifier.base import Notifier
+from app.notifier.slack import SlackNotifier
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.port.client import PortClient
+
+
+class Destinations:
+    """Makes notifiers.
+
+    Args:
+        settings: The configuration.
+        expressions: Fills templates.
+        port: Port's API, if its credentials are configured.
+    """
+
+    def __init__(self, settings: Settings, expressions: Expressions, port: "PortClient | None") -> None:
+        self._settings = settings
+        self._expressions = expressions
+        self._port = port
+
+    def make(self, file: RulesFile) -> dict[str, Notifier]:
+        """Return a notifier for each destination.
+
+        Raises:
+            SettingsError: One cannot be used as it is configured.
+        """
+        notifiers = {DEFAULT_DESTINATION: self._default_notifier()}
+        for name, destination in file.destinations.items():
+            notifiers[name] = self._notifier(name, destination)
+        return notifiers
+
+    def _default_notifier(self) -> Notifier:
+        url = self._settings.slack_webhook_url
+        return self._slack(url.get_secret_value()) if url else self._console()
+
+    def _console(self) -> Notifier:
+        from app.notifier.console import ConsoleNotifier
+
+        return ConsoleNotifier(self._app_url)
+
+    @property
+    def _app_url(self) -> str:
+        return str(self._settings.port_app_url)
+
+    def _slack(self, webhook_url: str) -> SlackNotifier:
+        pause = timedelta(seconds=1 / self._settings.slack_messages_per_second)
+        return SlackNotifier(webhook_url, self._app_url, pause)
+
+    def _notifier(self, name: str, destination: Destination) -> Notifier:
+        match destination:
+            case SlackDestination():
+                return self._slack(destination.webhook_url.get_secret_value())
+            case HttpDestination():
+                from app.notifier.http import HttpNotifier
+
+                return HttpNotifier(
+                    method=destination.method,
+                    url=destination.url.get_secret_value(),
+                    headers={key: one.get_secret_value() for key, one in destination.headers.items()},
+                    body=destination.body,
+                    secret=destination.secret.get_secret_value() if destination.secret else None,
+                    allow_private=destination.allow_private,
+                    render=self._expressions.render,
+                    clock=lambda: datetime.now(UTC),
+                )
+            case PortActionDestination():
+                if self._port is None:
+                    raise SettingsError(f"destination {name!r} needs PORT_CLIENT_ID and PORT_CLIENT_SECRET")
+                from app.notifier.port_action import PortActionNotifier
+
+                return PortActionNotifier(
+                    action=destination.action,
+                    inputs=destination.inputs,
+                    entity=destination.entity,
+                    start_run=self._port.start_run,
+                    run_url=lambda run: f"{self._app_url.rstrip('/')}/organization/run?runId={run}",
+                    render=self._expressions.render,
+                )
+            case ConsoleDestination():
+                return self._console()

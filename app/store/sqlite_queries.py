@@ -1,0 +1,71 @@
+"""The SQL that reads deliveries for people."""
+
+import sqlite3
+
+from pydantic import ValidationError
+
+from app.alerts.incident import Step
+from app.alerts.notification import Notification
+from app.store.base import Delivery, State
+from app.store.sqlite_statements import EPOCH, UNREADABLE, from_micros
+
+
+def deliveries(db: sqlite3.Connection, state: State | None, limit: int) -> list[Delivery]:
+    """Return deliveries, newest first."""
+    where: dict[State | None, str] = {
+        None: "true",
+        State.PENDING: "deliveries.state = 'pending' AND held IS NULL",
+        State.HELD: "deliveries.state = 'pending' AND held IS NOT NULL",
+        State.DEAD: "deliveries.state = 'dead'",
+        State.DELIVERED: "deliveries.state = 'delivered'",
+        State.CANCELLED: "deliveries.state = 'cancelled'",
+    }
+    rows = db.execute(
+        "SELECT deliveries.id, changes.key, lane, deliveries.destination, deliveries.state, held,"
+        "  notification, created_at, ended_at, max(next_at, due_at),"
+        "  (SELECT count(*) FROM attempts WHERE delivery_id = deliveries.id),"
+        "  (SELECT detail FROM attempts WHERE delivery_id = deliveries.id ORDER BY id DESC LIMIT 1)"
+        " FROM deliveries JOIN lanes ON lanes.name = lane JOIN changes ON changes.id = change_id"
+        f" WHERE {where[state]} ORDER BY deliveries.id DESC LIMIT ?",
+        (limit,),
+    )
+    return [_delivery(*row) for row in rows]
+
+
+def _delivery(
+    id_: int,
+    key: str,
+    lane: str,
+    destination: str,
+    state: str,
+    held: str | None,
+    notification: str,
+    created_at: int,
+    ended_at: int | None,
+    next_at: int,
+    attempts: int,
+    detail: str | None,
+) -> Delivery:
+    waits = state == State.PENDING
+    return Delivery(
+        id=id_,
+        change_key=key,
+        lane=lane,
+        destination=destination,
+        state=State.HELD if waits and held is not None else State(state),
+        notification=_readable(notification),
+        created_at=from_micros(created_at),
+        ended_at=None if ended_at is None else from_micros(ended_at),
+        attempts=attempts,
+        detail=(held if waits and held is not None else detail) or "",
+        next_at=from_micros(next_at) if waits else None,
+    )
+
+
+def _readable(text: str) -> Notification:
+    try:
+        return Notification.model_validate_json(text)
+    except ValidationError:
+        return Notification(
+            step=Step.NOTICED, rule="", blueprint="", entity="?", title=UNREADABLE, change=None, at=EPOCH
+        )
