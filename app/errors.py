@@ -8,10 +8,14 @@
     ├── UnreadableChange     it is from Port, but not a change we can read (422, kept in quarantine)
     ├── StoreUnavailable     the store cannot take or give data now (503)
     │   └── SchemaTooNew     the store was written by a newer release; the start is refused
+    ├── RulesError           a rules file cannot be used; names every mistake
+    ├── TemplateError        a text is no template
     ├── DeliveryFailed       a destination did not take an alert; carries what to do about it
     └── PortError            Port's API did not do what it was asked; carries what to do about it
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
@@ -99,3 +103,48 @@ class PortError(ListenerError):
         self.advice = advice
         self.status = status
         self.trace_id = trace_id
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """What is wrong at one place of a rules file.
+
+    Attributes:
+        line: The line, from 1.
+        rule: The rule's name, or its place; empty outside of rules.
+        text: What is wrong, and what would be right.
+    """
+
+    line: int
+    rule: str
+    text: str
+
+
+class RulesError(ListenerError):
+    """A rules file cannot be used.
+
+    Args:
+        name: The file's name.
+        mistakes: All that is wrong with it.
+    """
+
+    def __init__(self, name: str, mistakes: Sequence[Mistake]) -> None:
+        lines = (
+            f"{name}:{one.line}: {f'rule {one.rule!r}: ' if one.rule else ''}{one.text}" for one in mistakes
+        )
+        super().__init__("\n".join(lines))
+        self.mistakes = tuple(mistakes)
+
+
+class TemplateError(ListenerError):
+    """A text that is no template.
+
+    Args:
+        reason: What is wrong, for a person.
+        position: Where, in characters from the text's start, which is 0.
+    """
+
+    def __init__(self, reason: str, position: int) -> None:
+        super().__init__(f"{reason} at character {position + 1}")
+        self.reason = reason
+        self.position = position

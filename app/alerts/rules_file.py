@@ -12,10 +12,11 @@ from app.alerts.change import DELETE
 from app.alerts.condition import Condition
 from app.alerts.rules import BUILT_IN, Rule
 from app.alerts.rules_mistakes import explain, nearest
-from app.alerts.rules_yaml import PLAIN, Document, Mistake, RulesError, read_yaml
+from app.alerts.rules_yaml import PLAIN, Document, read_yaml
 from app.alerts.send import DEFAULT_DESTINATION, KINDS, ByTemplate, PortLookup, named
-from app.alerts.template import TemplateError, expressions
+from app.alerts.template import expressions
 from app.alerts.values import Not, Strict
+from app.errors import Mistake, RulesError, TemplateError
 
 __all__ = ["Mistake", "RulesError", "RulesFile", "load_rules"]
 

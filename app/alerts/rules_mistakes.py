@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from app.alerts.rules_yaml import PLAIN, Document, Mistake, Place, keyed
+from app.alerts.rules_yaml import PLAIN, Document, Place, keyed
+from app.errors import Mistake
 
 WANTED = {
     "string_type": "text",

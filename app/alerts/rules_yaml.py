@@ -13,7 +13,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.reader import ReaderError
 
-from app.errors import ListenerError
+from app.errors import Mistake, RulesError
 
 VARIABLE = re.compile(r"(\$?)\$\{([^{}]*)\}?")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -21,37 +21,6 @@ PLAIN = re.compile(r"[\w.-]{1,60}")
 """What a key or a name looks like, and an address or a secret does not."""
 
 Place = tuple[str | int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Mistake:
-    """What is wrong at one place of a rules file.
-
-    Attributes:
-        line: The line, from 1.
-        rule: The rule's name, or its place; empty outside of rules.
-        text: What is wrong, and what would be right.
-    """
-
-    line: int
-    rule: str
-    text: str
-
-
-class RulesError(ListenerError):
-    """A rules file cannot be used.
-
-    Args:
-        name: The file's name.
-        mistakes: All that is wrong with it.
-    """
-
-    def __init__(self, name: str, mistakes: Sequence[Mistake]) -> None:
-        lines = (
-            f"{name}:{one.line}: {f'rule {one.rule!r}: ' if one.rule else ''}{one.text}" for one in mistakes
-        )
-        super().__init__("\n".join(lines))
-        self.mistakes = tuple(mistakes)
 
 
 def keyed(place: Place, text: str) -> str:

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from app.alerts.change import CatalogChange
-from app.alerts.template import TemplateError, parse
+from app.alerts.template import parse
 from app.alerts.values import Strict
+from app.errors import TemplateError
 
 DEFAULT_DESTINATION = "default"
 

@@ -22,25 +22,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.errors import ListenerError
+from app.errors import TemplateError
 
 OPEN = "{{"
 CLOSE = "}}"
 EDGE = re.compile(r"\{\{|\}\}")
-
-
-class TemplateError(ListenerError):
-    """A text that is no template.
-
-    Args:
-        reason: What is wrong, for a person.
-        position: Where, in characters from the text's start, which is 0.
-    """
-
-    def __init__(self, reason: str, position: int) -> None:
-        super().__init__(f"{reason} at character {position + 1}")
-        self.reason = reason
-        self.position = position
 
 
 @dataclass(frozen=True, slots=True)

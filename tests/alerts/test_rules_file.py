@@ -17,12 +17,12 @@ from app.alerts.rules_file import (
     HttpDestination,
     PortActionDestination,
     Rules,
-    RulesError,
     RulesFile,
     SlackDestination,
     load_rules,
 )
 from app.alerts.send import ByPort, ByTeam, ByTemplate
+from app.errors import RulesError
 from tests.alerts.mistakes import MISTAKES
 
 ROOT = Path(__file__).parents[2]

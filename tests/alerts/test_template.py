@@ -10,13 +10,13 @@ from app.alerts.template import (
     Expression,
     Literal,
     Part,
-    TemplateError,
     as_text,
     expressions,
     fill,
     parse,
     parts,
 )
+from app.errors import TemplateError
 
 
 @pytest.mark.parametrize(

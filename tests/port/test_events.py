@@ -53,6 +53,9 @@ BARE = UNTITLED | {"teams": (), "before": None, "after": None}
 READABLE = {
     "changelog_update": legacy(),
     "automation_update": automation(),
+    "database_cpu_crosses_80": automation(
+        blueprint="database", entity="orders-db", title="Orders database", before=None, after=None
+    ),
     "workflow_update": legacy(run_id="wfnr_1"),
     "event_at_root_of_envelope": legacy(run_id="r_1"),
     "whole_envelope_inputs_trigger_event_entity_action_run": automation(actor="Ada Lovelace"),
