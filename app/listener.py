@@ -155,7 +155,8 @@ class Listener:
             entity=change.entity,
             alerts=accepted.alerts,
             duplicate=accepted.duplicate,
-            reason=matched.reason,
+            # The reason is in the store: it may hold values from the catalog.
+            rules=[hit.rule.name for hit in matched.hits if hit.matches],
         )
         return accepted
 

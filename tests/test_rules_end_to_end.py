@@ -201,7 +201,7 @@ async def test_two_names_of_one_channel_share_its_lane(with_rules: Any, slack: S
     async with with_rules(*rules, destinations=destinations) as service:
         assert (await post(service, {"cpuUtil": 1}, {"cpuUtil": 99}))["alerts"] == 2
         await until(lambda: len(slack.messages) == 2)
-        assert {row.lane for row in await service.deliveries()} == {"one"}
+        assert {row.lane for row in await service.deliveries()} == {"default"}
 
 
 async def test_for_survives_a_restart(with_rules: Any, slack: StandInSlack) -> None:

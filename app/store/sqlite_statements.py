@@ -86,7 +86,7 @@ def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
             (received_at, incident_id, received_at),
         )
     for alert in decision.alerts:
-        due_at = _to_micros(alert.due_at) or received_at
+        due_at = _to_micros(alert.due_at) or 0
         db.execute(
             "INSERT OR IGNORE INTO lanes (name, destination) VALUES (?, ?)", (alert.lane, alert.destination)
         )
@@ -101,7 +101,7 @@ def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
                 alert.destination,
                 alert.notification.model_dump_json(),
                 received_at,
-                due_at,
+                max(received_at, due_at),
                 due_at,
                 alert.repeat and alert.repeat // timedelta(microseconds=1),
             ),
@@ -189,7 +189,7 @@ def _head(
         row = db.execute(
             "SELECT deliveries.id, key, destination, notification, body, waiting_since"
             " FROM deliveries JOIN changes ON changes.id = change_id"
-            " WHERE lane = ? AND state = 'pending' AND due_at <= ? ORDER BY due_at, deliveries.id LIMIT 1",
+            " WHERE lane = ? AND state = 'pending' AND due_at <= ? ORDER BY deliveries.id LIMIT 1",
             (lane, to_micros(now)),
         ).fetchone()
         if row is None:
@@ -272,9 +272,9 @@ def retry(db: sqlite3.Connection, now: datetime, ids: Sequence[int] | None) -> i
         else (f"state IN ('pending', 'dead') AND id IN ({', '.join('?' * len(ids))})", tuple(ids))
     )
     lanes = db.execute(
-        "UPDATE deliveries SET state = 'pending', ended_at = NULL, due_at = 0, waiting_since = ?"
+        "UPDATE deliveries SET state = 'pending', ended_at = NULL, due_at = min(due_at, ?), waiting_since = ?"
         f" WHERE {where} RETURNING lane",
-        (to_micros(now), *chosen),
+        (to_micros(now), to_micros(now), *chosen),
     ).fetchall()
     db.executemany("UPDATE lanes SET next_at = ? WHERE name = ?", {(to_micros(now), *lane) for lane in lanes})
     return len(lanes)

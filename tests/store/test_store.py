@@ -249,6 +249,26 @@ async def test_a_clock_that_is_set_back(store: Store) -> None:
     assert await claim_one(store, token="c") is not None
 
 
+async def test_what_was_never_to_wait_is_not_cancelled(store: Store) -> None:
+    """A change that arrived a moment before another, but is stored after it, cancels nothing of it."""
+    first, second = incoming(), incoming("Degraded", "Crashed", second=2)
+    await store.accept([replace(first, received_at=NOW + 9 * SECOND)])
+
+    def cancelling(state: EntityState) -> Decision:
+        decision = second.decide(state)
+        return replace(decision, cancel=tuple(one.id for one in decision.incidents))
+
+    await store.accept([replace(second, decide=cancelling)])
+    assert (await store.count())[State.PENDING] == 2
+    told = []
+    for at in (20, 30):
+        claim = await claim_one(store, second=at)
+        assert claim is not None
+        told.append(claim.notification.change and claim.notification.change.after)
+        await store.record(claim, attempt(Outcome.DELIVERED, second=at))
+    assert told == ["Degraded", "Crashed"]
+
+
 async def test_quarantine(store: Store) -> None:
     """An unreadable body is kept whole, once, until it leaves."""
     for _ in range(2):

@@ -48,13 +48,13 @@ CREATE TABLE deliveries (
     destination   TEXT    NOT NULL,
     notification  TEXT    NOT NULL,
     state         TEXT    NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'dead', 'delivered', 'cancelled')),
-    due_at        INTEGER NOT NULL,            -- not before this time, and in this order; 0: before all others
+    due_at        INTEGER NOT NULL,            -- not before this time; 0: it was never to wait
     repeat_after  INTEGER,                     -- microseconds; null: once
     created_at    INTEGER NOT NULL,
     waiting_since INTEGER NOT NULL,
     ended_at      INTEGER
 ) STRICT;
-CREATE INDEX pending_deliveries ON deliveries (lane, due_at, id) WHERE state = 'pending';
+CREATE INDEX pending_deliveries ON deliveries (lane, id, due_at) WHERE state = 'pending';
 CREATE INDEX pending_of_incident ON deliveries (incident_id) WHERE state = 'pending';
 CREATE INDEX dead_deliveries ON deliveries (id) WHERE state = 'dead';
 CREATE INDEX deliveries_of_change ON deliveries (change_id);
