@@ -14,6 +14,8 @@ from app.store.base import Accepted, Attempt, Claim, Incoming
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UNREADABLE = "written by another release, which this one cannot read"
+CLOCKS_DIFFER = timedelta(minutes=1)
+"""A lease that ends so much later than one taken now would was taken before the clock was set back."""
 CLOCK_SET_BACK = timedelta(minutes=75)
 """No lane rests longer than this, so that one that does has seen the clock set back: it is due."""
 
@@ -148,7 +150,7 @@ def claim(
     lanes = db.execute(
         "UPDATE lanes SET holder = :token, lease_until = :lease_until WHERE name IN ("
         "  SELECT name FROM lanes WHERE (next_at <= :now OR next_at > :too_late)"
-        "  AND (lease_until <= :now OR lease_until > :lease_until) AND EXISTS ("
+        "  AND (lease_until <= :now OR lease_until > :absurd_lease) AND EXISTS ("
         "    SELECT 1 FROM deliveries WHERE lane = name AND state = 'pending' AND due_at <= :now)"
         "  ORDER BY next_at LIMIT :limit)"
         " RETURNING name, failures, held",
@@ -157,6 +159,7 @@ def claim(
             "lease_until": to_micros(lease_until),
             "now": to_micros(now),
             "too_late": to_micros(now + CLOCK_SET_BACK),
+            "absurd_lease": to_micros(lease_until + CLOCKS_DIFFER),
             "limit": limit,
         },
     ).fetchall()

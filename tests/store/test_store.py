@@ -151,6 +151,13 @@ async def test_a_lane_rests_until_its_time(store: Store) -> None:
     assert await claim_one(store, second=5) is not None
 
 
+async def test_a_lease_of_a_moment_later_holds(store: Store) -> None:
+    """Another process may have read the clock a little later: its lease is as good."""
+    await store.accept([incoming()])
+    assert await claim_one(store, second=3, token="later") is not None
+    assert await claim_one(store, second=0, token="earlier") is None
+
+
 async def test_a_lost_lease_cannot_record(store: Store) -> None:
     """When a lease has ended another takes the lane, and whoever had it can neither record nor release."""
     await store.accept([incoming()])
