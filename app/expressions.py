@@ -47,14 +47,16 @@ class Expressions:
     async def with_message(
         self, notification: Notification, rules: RuleSet, event: Mapping[str, Any]
     ) -> Notification:
-        """Return a notification with its rule's own message; an expression that fails shows in its place."""
+        """Return a notification with its rule's own words; an expression that fails shows in its place."""
         rule = rules.by_name.get(notification.rule)
-        if rule is None or rule.message is None:
+        templates = {"own_title": rule and rule.title, "message": rule and rule.message}
+        templates = {name: template for name, template in templates.items() if template}
+        if not templates:
             return notification
-        values, errors = await self._run(expressions(rule.message), event)
+        values, errors = await self._run(expressions(list(templates.values())), event)
         values |= {program: f"[{error.text}]" for program, error in errors.items()}
-        message = tuple(Part(text=one.text, literal=one.literal) for one in parts(rule.message, values))
-        return notification.model_copy(update={"message": message})
+        words = {name: _parts(template or "", values) for name, template in templates.items()}
+        return notification.model_copy(update=words)
 
     async def _run(
         self, programs: Sequence[str], event: Mapping[str, Any]
@@ -68,3 +70,7 @@ class Expressions:
             else:
                 values[program] = result.value
         return values, errors
+
+
+def _parts(template: str, values: Mapping[str, Any]) -> tuple[Part, ...]:
+    return tuple(Part(text=one.text, literal=one.literal) for one in parts(template, values))

@@ -251,6 +251,7 @@ async def test_jq_as_in_an_automation(with_rules: Any, slack: StandInSlack) -> N
         {
             "name": "tier",
             "when": {"jq": ".diff.before.properties.tier != .diff.after.properties.tier"},
+            "title": "{{ .context.entityIdentifier }} has moved",
             "message": 'Now *{{ .diff.after.properties.tier }}* {{ .nothing.there }}{{ error("x") }}',
         },
         {"name": "endless", "when": {"jq": "[range(1e12)]"}},
@@ -262,6 +263,7 @@ async def test_jq_as_in_an_automation(with_rules: Any, slack: StandInSlack) -> N
         await until(lambda: len(slack.messages) == 1)
     shown = json.dumps(slack.messages[0], ensure_ascii=False)
     assert "Now *&lt;!channel&gt;*" in shown
+    assert "|db-1 has moved>" in shown
     assert "<!channel>" not in shown
 
 

@@ -70,7 +70,8 @@ class Notification(_Frozen):
         at: When it happened.
         opened_at: When the incident opened, if there is one.
         late: A newer change of the entity was seen before this one.
-        message: The rule's own message, as it stands in the rules at the time of sending.
+        own_title: The rule's own title, as it stands in the rules at the time of sending.
+        message: The rule's own message, as it stands there.
     """
 
     step: Step
@@ -91,6 +92,7 @@ class Notification(_Frozen):
     at: AwareDatetime
     opened_at: AwareDatetime | None = None
     late: bool = False
+    own_title: tuple[Part, ...] = ()
     message: tuple[Part, ...] = ()
 
     @classmethod

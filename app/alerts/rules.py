@@ -57,7 +57,8 @@ class Rule(Strict):
         resolve: What ends the incident that a match opens; without it a match opens none.
         send: Where to, in this order.
         severity: How bad it is.
-        message: A line of one's own, a template: jq in `{{ }}`.
+        title: What the message begins with in place of the entity's title, a template: jq in `{{ }}`.
+        message: A line of one's own, a template.
         again_after: How often to remind while the incident is open.
     """
 
@@ -72,10 +73,11 @@ class Rule(Strict):
         DEFAULT_DESTINATION,
     )
     severity: Severity = "warning"
+    title: str | None = None
     message: str | None = None
     again_after: Duration | None = None
 
-    _given = field_validator("when", "resolve", "message", "again_after", mode="before")(given)
+    _given = field_validator("when", "resolve", "title", "message", "again_after", mode="before")(given)
 
     @property
     def has_incident(self) -> bool:

@@ -97,7 +97,7 @@ DESTINATIONS: Mapping[str, type[Strict]] = {
     "port_action": PortActionDestination,
     "console": ConsoleDestination,
 }
-TEMPLATES = {"http": ("url", "headers", "body"), "port_action": ("inputs",)}
+TEMPLATES = {"http": ("url", "headers", "body"), "port_action": ("inputs", "entity")}
 """Which parts of a destination may hold templates, by its type."""
 
 
@@ -251,6 +251,7 @@ def _jq_mistakes(document: Document, check_jq: Callable[[str], str | None]) -> I
         for place, target in enumerate(rule.send):
             if isinstance(target, ByTemplate) and (problem := check(target.program)):
                 yield document.mistake((*path, "send", place, "template"), f"jq: {problem}")
+        yield from _template_mistakes(document, (*path, "title"), rule.title, check)
         yield from _template_mistakes(document, (*path, "message"), rule.message, check)
     for name, destination in _mapping(document.plain.get("destinations")).items():
         for part in TEMPLATES.get(str(_mapping(destination).get("type")), ()):

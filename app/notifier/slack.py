@@ -43,6 +43,8 @@ MAX_BUTTON_TEXT = 75
 MAX_TITLE_URL = 1_500
 MAX_ALL_URLS = 2_000
 
+KEEPALIVE_SECONDS = 3.0  # a server that closes an idle connection just as we use it would cost the attempt
+
 RESOLVED_MARK = "🟢"
 SEVERITY_MARKS = {"critical": "🔴", "warning": "🟠", "info": "⚪"}
 SINCE = {Step.RESOLVED: "Resolved after", Step.CHANGED: "Open for", Step.REMINDED: "Still open after"}
@@ -109,7 +111,10 @@ def _shown(value: Any) -> str:
 
 
 def _title(notification: Notification) -> str:
-    return escape(notification.title, MAX_TITLE) or escape(notification.entity, MAX_TITLE) or "(no name)"
+    own = "".join(part.text for part in notification.own_title)
+    return (
+        escape(own or notification.title, MAX_TITLE) or escape(notification.entity, MAX_TITLE) or "(no name)"
+    )
 
 
 def _lead(notification: Notification) -> str:
@@ -257,7 +262,8 @@ class SlackNotifier:
             timeout = aiohttp.ClientTimeout(total=SEND_TIMEOUT.total_seconds())
             trace = aiohttp.TraceConfig()
             trace.on_request_redirect.append(_refuse_redirect)
-            self._session = aiohttp.ClientSession(timeout=timeout, trace_configs=[trace])
+            connector = aiohttp.TCPConnector(keepalive_timeout=KEEPALIVE_SECONDS)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, trace_configs=[trace])
         # retry_handlers=[]: what is to be tried again, and when, is in the store and survives a restart.
         return AsyncWebhookClient(
             self._webhook_url, session=self._session, retry_handlers=[], logger=self._log

@@ -154,7 +154,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     ),
     "unknown_key_in_rule": ("4: rule 'cpu': 'blueprints' is not known here; did you mean 'blueprint'?",),
     "unknown_key_like_none": (
-        "4: rule 'cpu': 'colour' is not known here; there are name, blueprint, on, when, resolve, send, severity, message, again_after",
+        "4: rule 'cpu': 'colour' is not known here; there are name, blueprint, on, when, resolve, send, severity, title, message, again_after",
     ),
     "variable_not_set": (
         "3: destination 'alerts': webhook_url: the environment variable SLACK_WEBHOK_URL is not set",
