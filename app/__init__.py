@@ -7,12 +7,12 @@ The way of the data, in one direction, and the module for each word::
     verify    port/signature.py    is it from Port?
     parse     port/events.py       three kinds of body → one CatalogChange
     diff      alerts/diff.py       what changed
-    decide    alerts/rules.py      does it matter, and where does it stand with the incident
+    decide    alerts/decide.py     which rules match, and where does it stand with the incident
     store     store/               one transaction: the change, its alerts, the state they rest on
        │
        ├──────────────────────────  202 to Port, only now
        │
     dispatch  dispatcher.py        claim a lane, in order, at its rate
-    deliver   notifier/            Slack, or the terminal
+    deliver   notifier/            Slack, an HTTP job, a run in Port, or the terminal
     record    store/               what came of it
 """
