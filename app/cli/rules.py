@@ -24,8 +24,8 @@ from app.errors import DeliveryFailed, ListenerError, UnreadableChange
 from app.expressions import Expressions
 from app.jq import Jq
 from app.listener import Rulebook, match_and_route
-from app.notifier import slack
 from app.notifier.console import draw
+from app.notifier.slack_message import payload
 from app.port.events import bare_event, parse_event
 from app.port.signature import Signed
 from app.rulebook import make_rulebook, read_rules_file
@@ -120,7 +120,7 @@ async def _show(
             print(f"    run of {destination.action} with {json.dumps(shown, ensure_ascii=False)}")
         else:
             notification = await expressions.with_message(alert.notification, book.rules, event)
-            OUT.print(draw(slack.payload(notification, APP_URL)))
+            OUT.print(draw(payload(notification, APP_URL)))
     except DeliveryFailed as error:
         print(f"    {error}")
 

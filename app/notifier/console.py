@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from app.alerts.notification import Notification
-from app.notifier import slack
+from app.notifier.slack_message import payload
 
 LINK = re.compile(r"<[^|>]+\|([^>]*)>")
 MARKUP = re.compile(r"\*(?P<bold>[^*\n]+)\*|`(?P<code>[^`\n]+)`")
@@ -61,7 +61,7 @@ class ConsoleNotifier:
 
     async def send(self, notification: Notification, *, delivery_id: str, event: Mapping[str, Any]) -> str:
         """See `Notifier.send`."""
-        self._console.print(draw(slack.payload(notification, self._app_url)))
+        self._console.print(draw(payload(notification, self._app_url)))
         return "printed"
 
     async def close(self) -> None:

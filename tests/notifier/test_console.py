@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from app.alerts.incident import Step
 from app.alerts.notification import Link, Notification, ValueChange
 from app.notifier.console import ConsoleNotifier, draw
-from app.notifier.slack import payload
+from app.notifier.slack_message import payload
 
 APP = "https://app.port.io"
 

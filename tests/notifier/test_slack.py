@@ -21,7 +21,8 @@ from app.alerts.incident import Step
 from app.alerts.notification import Link, Notification, ValueChange
 from app.demo import StandInSlack
 from app.errors import DeliveryFailed, Scope
-from app.notifier.slack import SlackNotifier, escape, payload, raise_for_answer
+from app.notifier.slack import SlackNotifier, raise_for_answer
+from app.notifier.slack_message import escape, payload
 from tests.notifier.slack_limits import assert_no_markup_of_others, assert_within_slacks_limits, shown
 
 APP = "https://app.port.io"
