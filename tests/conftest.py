@@ -67,7 +67,12 @@ def start(tmp_path: Path, slack: StandInSlack) -> Start:
             "database_url": f"sqlite:///{tmp_path}/listener.db",
         }
         settings = Settings(_env_file=None, **(values | overrides))
-        async with serving(create_app(settings)) as url, httpx.AsyncClient(base_url=url) as client:
+        # uvicorn closes idle connections after 5 s: one that it closes as we use it would fail a test.
+        limits = httpx.Limits(keepalive_expiry=2)
+        async with (
+            serving(create_app(settings)) as url,
+            httpx.AsyncClient(base_url=url, limits=limits) as client,
+        ):
             store = SQLiteStore(settings.database_path)
             try:
                 yield Service(url, client, store)
