@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-CREATE = "CREATE"
 UPDATE = "UPDATE"
 DELETE = "DELETE"
 TIMER_EXPIRED = "TIMER_EXPIRED"

@@ -127,7 +127,7 @@ def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
     Args:
         rules: The rules.
         change: The change.
-        results: What the jq programs of `rules.candidates` came to.
+        results: What `rules.programs` came to.
     """
     if change.resource != ENTITY:
         return Match(change, (), (), f"a change of resource type {change.resource!r}, not of an entity")
