@@ -11,6 +11,7 @@
     ├── RulesError           a rules file cannot be used; names every mistake
     ├── TemplateError        a text is no template
     ├── DeliveryFailed       a destination did not take an alert; carries what to do about it
+    │   └── MessageGone      the message that was to be changed is not there any more
     └── PortError            Port's API did not do what it was asked; carries what to do about it
 """
 
@@ -72,13 +73,24 @@ class DeliveryFailed(ListenerError):
         reason: What it answered, for a person, without secrets.
         scope: Whom it concerns.
         retry_after: How long the destination asked us to wait, if it did.
+        unsure: It may have arrived all the same.
     """
 
-    def __init__(self, reason: str, scope: Scope, retry_after: timedelta | None = None) -> None:
+    def __init__(
+        self, reason: str, scope: Scope, retry_after: timedelta | None = None, *, unsure: bool = False
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.scope = scope
         self.retry_after = retry_after
+        self.unsure = unsure
+
+
+class MessageGone(DeliveryFailed):
+    """The message that was to be changed, or answered in its thread, is not there any more."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, Scope.MESSAGE)
 
 
 class PortError(ListenerError):

@@ -15,6 +15,12 @@ class Step(StrEnum):
     """It moved nothing: its rule knows no incidents, it came late, or it resolves what never opened."""
     REMINDED = "reminded"
     """Not a change: the incident is still open."""
+    FLAPPING = "flapping"
+    """It changes too often: nothing more is told until it is stable."""
+    SETTLED = "settled"
+    """It flapped, and has been stable since."""
+    NOTICE = "notice"
+    """Not about an entity: the listener itself has something to say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The neutral facts of an alert. A notifier renders them; the store keeps them as JSON."""
 
 import re
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Literal
 
@@ -70,6 +71,11 @@ class Notification(_Frozen):
         at: When it happened.
         opened_at: When the incident opened, if there is one.
         late: A newer change of the entity was seen before this one.
+        worse: The change made its incident more severe.
+        moves: With `FLAPPING` and `SETTLED`, how often it changed within the rule's window.
+        window: For how long it has to be stable, or was.
+        mention: Whom the rule calls, in Slack's own notation, as it stands in the rules at the time of
+            sending; empty: nobody.
         own_title: The rule's own title, as it stands in the rules at the time of sending.
         message: The rule's own message, as it stands there.
     """
@@ -92,6 +98,10 @@ class Notification(_Frozen):
     at: AwareDatetime
     opened_at: AwareDatetime | None = None
     late: bool = False
+    worse: bool = False
+    moves: int = 0
+    window: timedelta | None = None
+    mention: str = ""
     own_title: tuple[Part, ...] = ()
     message: tuple[Part, ...] = ()
 
@@ -131,6 +141,27 @@ class Notification(_Frozen):
             opened_at=opened_at,
             late=late,
         )
+
+
+    @classmethod
+    def notice(cls, text: str, at: datetime) -> "Notification":
+        """Return what the listener itself has to say."""
+        return cls(
+            step=Step.NOTICE, rule="", severity="info", blueprint="", entity="", title=text, change=None, at=at
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message that stands in a channel.
+
+    Attributes:
+        channel: The channel's ID, which is not its name.
+        ts: Slack's own name for the message there.
+    """
+
+    channel: str
+    ts: str
 
 
 def text_of(value: Any) -> str:

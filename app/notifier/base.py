@@ -1,12 +1,13 @@
 """What every notifier does, and what several of them need."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import quote
 
-from app.alerts.notification import Notification
+from app.alerts.notification import Message, Notification
 
 SEND_TIMEOUT = timedelta(seconds=10)
 
@@ -15,22 +16,68 @@ MARKS = {"Healthy": "🟢", "Degraded": "🟠", "Crashed": "🔴", "Restarting":
 NEUTRAL_MARK = "⚪"
 
 
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One delivery on its way to a destination.
+
+    Attributes:
+        delivery_id: The same for every try of the same delivery, and for no other.
+        notification: What to say.
+        parent: The message that its incident has in the channel already, if it has one.
+    """
+
+    delivery_id: str
+    notification: Notification
+    parent: Message | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """What a destination is to tell at once.
+
+    Attributes:
+        items: One at least, as many as the destination takes at once at the most, in their order.
+        event: Port's own event, of the first.
+        more: How many further ones wait that are not among the items, because they are too many.
+        counts: Where `more` is not 0: how many of all that wait, the items too, are of which new value.
+    """
+
+    items: tuple[Item, ...]
+    event: Mapping[str, Any] = field(default_factory=dict)
+    more: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What came of a parcel.
+
+    Attributes:
+        detail: What the destination answered, for a person.
+        told: The delivery ids of the items that it has been told of; None: all, those not among the items too.
+        message: The new message in the channel, where there is a way to name it and it is no reply.
+        gone: A message that was found not to be there any more.
+    """
+
+    detail: str
+    told: frozenset[str] | None = None
+    message: Message | None = None
+    gone: Message | None = None
+
+
 class Notifier(Protocol):
     """Delivers to one destination.
 
     Attributes:
         pause: How long its lanes rest after each message.
+        at_once: How many alerts it takes at once.
     """
 
     pause: timedelta
+    at_once: int
 
-    async def send(self, notification: Notification, *, delivery_id: str, event: Mapping[str, Any]) -> str:
-        """Deliver, and return what the destination answered, for a person.
-
-        Args:
-            notification: What to say.
-            delivery_id: The same for every try of the same delivery, and for no other.
-            event: Port's own event.
+    async def send(self, parcel: Parcel) -> Sent:
+        """Deliver, and return what came of it.
 
         Raises:
             DeliveryFailed: The destination did not take it.
@@ -39,6 +86,40 @@ class Notifier(Protocol):
 
     async def close(self) -> None:
         """Let go of connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """An incident as a message tells it: the first and the last that was decided of it."""
+
+    first: Notification
+    last: Notification
+
+
+@runtime_checkable
+class Keeper(Notifier, Protocol):
+    """A notifier whose messages can be found again and changed."""
+
+    async def find(self, parcel: Parcel, since: datetime) -> Sent | None:
+        """Return what of a parcel stands in the channel already; None: nothing.
+
+        Args:
+            parcel: What may have been sent, and nobody knows whether it arrived.
+            since: When that was at the earliest, UTC.
+
+        Raises:
+            DeliveryFailed: The channel cannot be asked now.
+        """
+        ...
+
+    async def update(self, message: Message, stories: Sequence[Story]) -> str:
+        """Let a message say how its incidents are now, and return what the destination answered.
+
+        Raises:
+            MessageGone: It is not there any more.
+            DeliveryFailed: The destination did not take it.
+        """
         ...
 
 

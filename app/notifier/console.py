@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.text import Text
 
-from app.alerts.notification import Notification
+from app.notifier.base import Parcel, Sent
 from app.notifier.slack_message import payload
 
 LINK = re.compile(r"<[^|>]+\|([^>]*)>")
@@ -54,15 +54,17 @@ class ConsoleNotifier:
     """
 
     pause = timedelta(0)
+    at_once = 1
 
     def __init__(self, app_url: str, console: Console | None = None) -> None:
         self._app_url = app_url
         self._console = console or Console()
 
-    async def send(self, notification: Notification, *, delivery_id: str, event: Mapping[str, Any]) -> str:
+    async def send(self, parcel: Parcel) -> Sent:
         """See `Notifier.send`."""
-        self._console.print(draw(payload(notification, self._app_url)))
-        return "printed"
+        for item in parcel.items:
+            self._console.print(draw(payload(item.notification, self._app_url)))
+        return Sent("printed")
 
     async def close(self) -> None:
         """See `Notifier.close`."""

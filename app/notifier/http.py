@@ -24,6 +24,7 @@ from yarl import URL
 
 from app.alerts.notification import Notification, one_line
 from app.errors import DeliveryFailed, Scope, SettingsError
+from app.notifier.base import Parcel, Sent
 from app.notifier.guard import AddressRefused, connector, refusal
 
 Render = Callable[[Any, Mapping[str, Any]], Awaitable[Any]]
@@ -96,6 +97,7 @@ class HttpNotifier:
     """
 
     pause = timedelta(0)
+    at_once = 1
 
     def __init__(
         self,
@@ -132,13 +134,12 @@ class HttpNotifier:
         self._scope_of_url = Scope.MESSAGE if "{{" in url else Scope.DESTINATION
         self._scope_of_host = Scope.MESSAGE if HOST_IS_TEMPLATE.match(url) else Scope.DESTINATION
 
-    async def send(self, notification: Notification, *, delivery_id: str, event: Mapping[str, Any]) -> str:
+    async def send(self, parcel: Parcel) -> Sent:
         """Send the request, and return the answer's status and the start of its text, for a person.
 
         Args:
-            notification: The alert: the body, where none is configured.
-            delivery_id: The delivery's id, the same at each attempt.
-            event: Port's bare event, which templates are filled from.
+            parcel: One alert, which is the body where none is configured, and Port's bare event, which
+                templates are filled from.
 
         Raises:
             DeliveryFailed: See `raise_for_status` for answers. Transient: no connection, an unknown name, no
@@ -146,9 +147,11 @@ class HttpNotifier:
                 certificate is of the destination where the host is fixed, of the message where the host
                 is a template.
         """
-        call = self._call(await self._render(self._template, event), notification, delivery_id)
+        (item,) = parcel.items
+        filled = await self._render(self._template, parcel.event)
+        call = self._call(filled, item.notification, item.delivery_id)
         try:
-            return await self._send(call)
+            return Sent(await self._send(call))
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise self._failure(one_line(call.url.host or "", 100), error) from None
 

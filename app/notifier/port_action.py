@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from app.alerts.notification import Notification, one_line
+from app.alerts.notification import one_line
 from app.errors import DeliveryFailed, PortError, Scope
+from app.notifier.base import Parcel, Sent
 from app.notifier.http import Render
 
 MAX_REASON = 300
@@ -35,6 +36,7 @@ class PortActionNotifier:
     """
 
     pause = timedelta(0)
+    at_once = 1
 
     def __init__(
         self,
@@ -52,24 +54,16 @@ class PortActionNotifier:
         self._run_url = run_url
         self._render = render
 
-    async def send(
-        self,
-        notification: Notification,
-        *,
-        delivery_id: str,
-        event: Mapping[str, Any],
-    ) -> str:
+    async def send(self, parcel: Parcel) -> Sent:
         """Start the run, and return its id and its link, for a person.
 
         Args:
-            notification: The alert; not used.
-            delivery_id: The delivery's id; not used.
-            event: Port's bare event, which the inputs are filled from.
+            parcel: One alert, of which only Port's bare event is used: the inputs are filled from it.
 
         Raises:
             DeliveryFailed: No run was started, or that is not known: see `failure`.
         """
-        filled = await self._render(self._template, event)
+        filled = await self._render(self._template, parcel.event)
         inputs, entity = filled["inputs"], filled["entity"]
         if entity is not None and not isinstance(entity, str):
             raise DeliveryFailed("the template of `entity` gives no text", Scope.MESSAGE)
@@ -81,7 +75,7 @@ class PortActionNotifier:
             run = await self._start_run(self._action, inputs, entity)
         except PortError as error:
             raise failure(error) from None
-        return f"run {run}: {self._run_url(run)}"
+        return Sent(f"run {run}: {self._run_url(run)}")
 
     async def close(self) -> None:
         """See `Notifier.close`."""

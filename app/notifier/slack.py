@@ -15,9 +15,8 @@ import aiohttp
 from slack_sdk.webhook import WebhookResponse
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
-from app.alerts.notification import Notification
 from app.errors import DeliveryFailed, Scope
-from app.notifier.base import SEND_TIMEOUT
+from app.notifier.base import SEND_TIMEOUT, Parcel, Sent
 from app.notifier.slack_message import payload
 
 KEEPALIVE_SECONDS = 3.0  # a server that closes an idle connection just as we use it would cost the attempt
@@ -50,17 +49,17 @@ class SlackNotifier:
         self._log = logging.getLogger("slack_sdk.webhook")
         self._log.setLevel(logging.INFO)
 
-    async def send(self, notification: Notification, *, delivery_id: str, event: Mapping[str, Any]) -> str:
+    async def send(self, parcel: Parcel) -> Sent:
         """See `Notifier.send`. A message that Slack refuses for its form is tried once more as plain text."""
-        message = payload(notification, self._app_url)
+        message = payload(parcel.items[0].notification, self._app_url)
         try:
             await self._post(message)
         except DeliveryFailed as refused:
             if refused.scope is not Scope.MESSAGE:
                 raise
             await self._post({"text": message["text"]})
-            return f"ok, as plain text, because Slack answered {refused.reason}"
-        return "ok"
+            return Sent(f"ok, as plain text, because Slack answered {refused.reason}")
+        return Sent("ok")
 
     async def _post(self, body: dict[str, Any]) -> None:
         try:

@@ -10,6 +10,7 @@ from rich.console import Console, RenderableType
 
 from app.alerts.incident import Step
 from app.alerts.notification import Link, Notification, ValueChange
+from app.notifier.base import Item, Parcel, Sent
 from app.notifier.console import ConsoleNotifier, draw
 from app.notifier.slack_message import payload
 
@@ -99,6 +100,6 @@ async def test_the_notifier_prints() -> None:
     """It delivers to the console that it was given, and there is nothing to let go of."""
     console, written = terminal()
     notifier = ConsoleNotifier(APP, console)
-    assert await notifier.send(notification(), delivery_id="1", event={}) == "printed"
+    assert await notifier.send(Parcel((Item("1", notification()),))) == Sent("printed")
     await notifier.close()
     assert "Checkout" in written.getvalue()

@@ -23,6 +23,7 @@ from starlette.routing import Route
 
 from app.demo import serving
 from app.errors import DeliveryFailed, Scope, SettingsError
+from app.notifier.base import Item, Parcel
 from app.notifier.http import MAX_BODY_BYTES, HttpNotifier, retry_after
 from tests.notifier.test_guard import StandInResolver
 from tests.notifier.test_slack import notification
@@ -114,7 +115,7 @@ async def notifying(url: str, **more: Any) -> AsyncIterator[HttpNotifier]:
 
 async def send(notifier: HttpNotifier) -> str:
     """Send the usual alert."""
-    return await notifier.send(notification(), delivery_id="d-1", event=EVENT)
+    return (await notifier.send(Parcel((Item("d-1", notification()),), EVENT))).detail
 
 
 async def failure(url: str, **more: Any) -> DeliveryFailed:

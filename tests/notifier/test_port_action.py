@@ -10,6 +10,7 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from app.errors import DeliveryFailed, PortError, Scope
+from app.notifier.base import Item, Parcel
 from app.notifier.port_action import PortActionNotifier, failure
 from app.port.client import PortClient
 from tests.notifier.test_http import EVENT, render
@@ -66,7 +67,7 @@ async def notifying(
 
 async def send(notifier: PortActionNotifier) -> str:
     """Send the usual alert."""
-    return await notifier.send(notification(), delivery_id="d-1", event=EVENT)
+    return (await notifier.send(Parcel((Item("d-1", notification()),), EVENT))).detail
 
 
 async def refused(port: StandInPort, **more: Any) -> DeliveryFailed:

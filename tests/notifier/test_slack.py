@@ -21,6 +21,7 @@ from app.alerts.incident import Step
 from app.alerts.notification import Link, Notification, ValueChange
 from app.demo import StandInSlack
 from app.errors import DeliveryFailed, Scope
+from app.notifier.base import Item, Parcel, Sent
 from app.notifier.slack import SlackNotifier, raise_for_answer
 from app.notifier.slack_message import escape, payload
 from tests.notifier.slack_limits import assert_no_markup_of_others, assert_within_slacks_limits, shown
@@ -51,6 +52,11 @@ def notification(**facts: Any) -> Notification:
         "at": NOW,
     }
     return Notification(**(usual | facts))
+
+
+def parcel(**facts: Any) -> Parcel:
+    """Return one alert on its way, that differs from the usual one in `facts`."""
+    return Parcel((Item("1", notification(**facts)),))
 
 
 def message(**facts: Any) -> dict[str, Any]:
@@ -294,7 +300,7 @@ async def notifying(url: str) -> AsyncIterator[SlackNotifier]:
 async def failure(notifier: SlackNotifier) -> DeliveryFailed:
     """Send, and return the failure that comes of it."""
     with pytest.raises(DeliveryFailed) as failed:
-        await notifier.send(notification(), delivery_id="1", event={})
+        await notifier.send(parcel())
     return failed.value
 
 
@@ -309,7 +315,7 @@ class TestSend:
         """Slack gets the payload as it is, and its ok is the answer; the connection serves again."""
         async with notifying(slack.url) as notifier:
             for _ in range(2):
-                assert await notifier.send(notification(), delivery_id="1", event={}) == "ok"
+                assert await notifier.send(parcel()) == Sent("ok")
         assert slack.messages == [message(), message()]
 
     async def test_each_answer_has_its_scope(self, slack: StandInSlack) -> None:
@@ -320,7 +326,7 @@ class TestSend:
             for status, body in TABLE:
                 slack.answers.extend([PlainTextResponse(body, status), PlainTextResponse(body, status)])
                 try:
-                    await notifier.send(notification(), delivery_id="1", event={})
+                    await notifier.send(parcel())
                     seen[status, body] = None
                 except DeliveryFailed as failed:
                     seen[status, body] = failed.scope
@@ -360,7 +366,7 @@ class TestSend:
         slack.answers.append(answer)
         async with notifying(slack.url) as notifier:
             with pytest.raises(DeliveryFailed) as failed:
-                await notifier.send(notification(), delivery_id="1", event={})
+                await notifier.send(parcel())
         assert failed.value.scope is Scope.TRANSIENT
         assert slack.messages == []
 
@@ -384,8 +390,8 @@ class TestSend:
         """Better an alert without form than none: the second try is the text alone, and says why."""
         slack.answers.append(PlainTextResponse("invalid_blocks", 400))
         async with notifying(slack.url) as notifier:
-            answer = await notifier.send(notification(), delivery_id="1", event={})
-        assert answer == "ok, as plain text, because Slack answered 400 invalid_blocks"
+            answer = await notifier.send(parcel())
+        assert answer.detail == "ok, as plain text, because Slack answered 400 invalid_blocks"
         assert slack.messages == [{"text": message()["text"]}]
 
     async def test_the_second_try_may_fail_otherwise(self, slack: StandInSlack) -> None:
@@ -445,23 +451,23 @@ class TestSend:
 
         slack.answers.append(hang)
         async with notifying(slack.url) as notifier:
-            sending = asyncio.create_task(notifier.send(notification(), delivery_id="1", event={}))
+            sending = asyncio.create_task(notifier.send(parcel()))
             await asked.wait()
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.01):
                     await sending
             assert sending.cancelled()
             released.set()
-            assert await notifier.send(notification(), delivery_id="1", event={}) == "ok"
+            assert await notifier.send(parcel()) == Sent("ok")
         assert len(slack.messages) == 1
 
     async def test_close_is_for_ever_and_for_nothing(self, slack: StandInSlack) -> None:
         """Closing before the first message and twice does no harm, and a message after it opens anew."""
         async with notifying(slack.url) as notifier:
             await notifier.close()
-            await notifier.send(notification(), delivery_id="1", event={})
+            await notifier.send(parcel())
             await notifier.close()
-            await notifier.send(notification(), delivery_id="1", event={})
+            await notifier.send(parcel())
         assert len(slack.messages) == 2
 
     async def test_the_address_is_kept_secret(
@@ -480,7 +486,7 @@ class TestSend:
         slack.answers.extend(PlainTextResponse(body, status) for status, body in answers)
         async with notifying(slack.url) as notifier:
             failures = [await failure(notifier) for _ in answers[1:]]
-            await notifier.send(notification(), delivery_id="1", event={})
+            await notifier.send(parcel())
         assert all(map(_secret_is_kept, failures))
         for record in caplog.records:
             if record.name.startswith("uvicorn"):
