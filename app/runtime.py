@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 
 STOP_SECONDS = 5.0  # with uvicorn's own wait for open requests, a stop takes less than 10 s
 PRUNE_EVERY = timedelta(hours=1)
-PRUNE_AT_ONCE = 500
+PRUNE_AT_ONCE = 200  # 50 ms with a million changes; requests wait for it
 
 
 def now() -> datetime:
@@ -240,12 +240,16 @@ def _assemble(settings: Settings, rules: Rules, store: Store, jq: Jq, port: "Por
 
 
 async def _keep_pruned(store: Store, retention: timedelta) -> None:
+    total = 0
     while True:
         pruned = 0
         with suppress(StoreUnavailable):  # the next round is soon enough
             pruned = await store.prune(before=now() - retention, limit=PRUNE_AT_ONCE)
+        total += pruned
         if pruned:
-            log.info("pruned", changes=pruned)
             await asyncio.sleep(0.05)  # let the requests through
             continue
+        if total:
+            log.info("pruned", rows=total)
+            total = 0
         await asyncio.sleep(PRUNE_EVERY.total_seconds())

@@ -223,11 +223,12 @@ class Store(Protocol):
         ...
 
     async def prune(self, *, before: datetime, limit: int) -> int:
-        """Delete what arrived before a time, but nothing that is pending or open; return how many changes.
+        """Delete what arrived before a time, but nothing that is pending or open; return how many rows.
 
         Args:
             before: The time, UTC.
-            limit: How many changes at the most, so that no transaction is long.
+            limit: How many changes, incidents and bodies in quarantine each at the most, so that no
+                transaction is long. Until 0 is returned there may be more.
         """
         ...
 

@@ -304,6 +304,20 @@ async def test_prune(store: Store) -> None:
     assert newest.opened_at == NOW
 
 
+async def test_prune_everything_in_steps(store: Store) -> None:
+    """Resolved incidents and what is in quarantine go in steps as small as the changes'; the new stays."""
+    for number in range(3):
+        await store.accept([incoming(entity=f"e{number}", second=number)])
+        await store.accept([incoming("Degraded", "Healthy", entity=f"e{number}", second=10 + number)])
+    for number in range(5):
+        at = NOW + number * SECOND
+        await store.quarantine(b"%d" % number, signed_at=at, received_at=at, path="", reason="odd")
+    before = NOW + 12 * SECOND  # the last incident is resolved then
+    steps = [await store.prune(before=before, limit=2) for _ in range(4)]
+    assert steps == [2 + 2, 2, 1, 0]  # incidents and bodies; every change has a pending alert
+    assert await store.quarantined() == []
+
+
 async def test_check(store: Store) -> None:
     """A store that works passes the check."""
     await store.check(NOW)
