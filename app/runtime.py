@@ -55,12 +55,16 @@ def prepare_store(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def open_store(settings: Settings, *, must_exist: bool = False) -> AsyncIterator[Store]:
+async def open_store(
+    settings: Settings, *, must_exist: bool = False, upgrade: bool = False
+) -> AsyncIterator[Store]:
     """Open the configured store, and close it at the end.
 
     Args:
         settings: The configuration.
         must_exist: Whether there must be one already; if not, it is made.
+        upgrade: Whether one of an older schema is upgraded; if not, it is refused: another command than the
+            listener's must not change the schema while an older listener runs.
 
     Raises:
         StoreUnavailable: It cannot be opened.
@@ -70,7 +74,7 @@ async def open_store(settings: Settings, *, must_exist: bool = False) -> AsyncIt
             f"there is no database {settings.database_path} here: run this where the listener runs, or set"
             " DATABASE_URL as it does"
         )
-    store = await asyncio.to_thread(SQLiteStore, settings.database_path)
+    store = await asyncio.to_thread(SQLiteStore, settings.database_path, upgrade=upgrade)
     try:
         yield store
     finally:
@@ -150,7 +154,7 @@ async def open_runtime(settings: Settings, *, dispatch: bool = True) -> AsyncIte
     _say_what_is_unusual(settings)
     rules = read_rules(settings)
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(settings))
+        store = await stack.enter_async_context(open_store(settings, upgrade=dispatch))
         jq = Jq()
         stack.push_async_callback(jq.close)
         runtime = _assemble(settings, rules, store, jq, port := _port_client(settings))

@@ -27,14 +27,15 @@ class SQLiteStore(Store):
 
     Args:
         path: The file.
+        upgrade: Whether a file of an older schema may be upgraded.
 
     Raises:
         SchemaTooNew: A newer release has written the file.
-        StoreUnavailable: The file cannot be created, opened or written.
+        StoreUnavailable: The file cannot be created, opened, written or upgraded.
     """
 
-    def __init__(self, path: Path) -> None:
-        prepare(path)
+    def __init__(self, path: Path, *, upgrade: bool = True) -> None:
+        prepare(path, upgrade=upgrade)
         self._path = path
         self._inode = path.stat().st_ino
         self._writer = GroupCommit(connect(path))
