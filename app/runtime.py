@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -54,6 +55,21 @@ def prepare_store(settings: Settings) -> None:
     prepare(settings.database_path)
 
 
+def existing_database(settings: Settings) -> Path:
+    """Return the file of a store that is there already.
+
+    Raises:
+        StoreUnavailable: It is not.
+    """
+    path = settings.database_path
+    if not path.exists():
+        raise StoreUnavailable(
+            f"there is no database {path} here: run this where the listener runs, or set DATABASE_URL as it"
+            " does"
+        )
+    return path
+
+
 @asynccontextmanager
 async def open_store(
     settings: Settings, *, must_exist: bool = False, upgrade: bool = False
@@ -69,11 +85,8 @@ async def open_store(
     Raises:
         StoreUnavailable: It cannot be opened.
     """
-    if must_exist and not settings.database_path.exists():
-        raise StoreUnavailable(
-            f"there is no database {settings.database_path} here: run this where the listener runs, or set"
-            " DATABASE_URL as it does"
-        )
+    if must_exist:
+        existing_database(settings)
     store = await asyncio.to_thread(SQLiteStore, settings.database_path, upgrade=upgrade)
     try:
         yield store

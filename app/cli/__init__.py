@@ -19,6 +19,9 @@ COMMANDS = {
     "rules": "rules",
     "deliveries": "outbox",
     "quarantine": "outbox",
+    "backup": "upkeep",
+    "vacuum": "upkeep",
+    "export": "upkeep",
 }
 """Each command, and the module here in which it stands: a function, or a group of commands, of its name."""
 

@@ -2,10 +2,15 @@
 
 import asyncio
 from collections.abc import Coroutine
+from datetime import timedelta
 from typing import Annotated, Any, TypeVar
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
+
+from app.alerts.condition import Duration
+from app.errors import ListenerError
 
 T = TypeVar("T")
 
@@ -20,3 +25,19 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def span(option: str, text: str) -> timedelta:
+    """Return how long a time is that was given as 12h or 7d.
+
+    Args:
+        option: The option's name, for the error.
+        text: What was given.
+
+    Raises:
+        ListenerError: It is no time.
+    """
+    try:
+        return TypeAdapter[timedelta](Duration).validate_python(text)
+    except ValidationError:
+        raise ListenerError(f"{option} {text} is no time: write it as 12h or 7d") from None

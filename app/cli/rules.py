@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 from rich.table import Table
 from rich.text import Text
 
 from app.alerts.change import CatalogChange
-from app.alerts.condition import Duration
 from app.alerts.decide import Alert, EntityState, Match, decide, why_not
 from app.alerts.notification import one_line
 from app.alerts.rules_file import HttpDestination, PortActionDestination, Rules, RulesFile
 from app.alerts.send import PortLookup
-from app.cli.base import OUT, run
+from app.cli.base import OUT, run, span
 from app.errors import DeliveryFailed, ListenerError, UnreadableChange
 from app.expressions import Expressions
 from app.jq import Jq
@@ -136,16 +134,13 @@ def backtest(
 ) -> None:
     """Try rules on the changes in the store: what would have alerted, how often, beside what did."""
     loaded = read_rules_file(file)
-    try:
-        span = TypeAdapter(Duration).validate_python(since)
-    except ValidationError:
-        raise ListenerError(f"--since {since} is no time: write it as 12h or 7d") from None
+    length = span("--since", since)
 
     async def work() -> tuple[int, Counter[tuple[str, str]], Mapping[tuple[str, str], int]]:
         jq = Jq()
         try:
             async with open_store(load_settings(), must_exist=True) as store:
-                start = now() - span
+                start = now() - length
                 number, would = await _replay(store, make_rulebook(loaded.file), Expressions(jq), start)
                 return number, would, await store.told(start)
         finally:

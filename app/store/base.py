@@ -145,6 +145,37 @@ class Delivery:
     next_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class StoredChange:
+    """A change as it is kept. Times are UTC.
+
+    Attributes:
+        id: Its number.
+        key: Its key: the same change has the same.
+        received_at: When it arrived.
+        at: When it happened, by the event itself.
+        action: UPDATE, say.
+        resource: What kind of thing changed: entity, say.
+        blueprint: Its blueprint.
+        entity: Its entity.
+        reason: Why it alerted, or not.
+        alerts: How many alerts it led to.
+        body: The signed bytes that it was read from.
+    """
+
+    id: int
+    key: str
+    received_at: datetime
+    at: datetime
+    action: str
+    resource: str
+    blueprint: str
+    entity: str
+    reason: str
+    alerts: int
+    body: bytes
+
+
 class Store(Protocol):
     """A durable outbox. Every method raises `StoreUnavailable` when the store cannot do it now."""
 
@@ -229,6 +260,19 @@ class Store(Protocol):
             before: The time, UTC.
             limit: How many changes, incidents and bodies in quarantine each at the most, so that no
                 transaction is long. Until 0 is returned there may be more.
+        """
+        ...
+
+    async def changes(
+        self, *, since: datetime, blueprint: str | None, after: StoredChange | None, limit: int
+    ) -> list[StoredChange]:
+        """Return changes in the order in which they arrived; none if there are no more.
+
+        Args:
+            since: Those that arrived from this time on, UTC.
+            blueprint: Only of this blueprint; None for all.
+            after: Those behind this one, to go on where the last call ended.
+            limit: How many at the most; fewer where their bodies are long, so that memory stays small.
         """
         ...
 

@@ -13,7 +13,17 @@ from typing import TypeVar
 from app.errors import StoreUnavailable
 from app.store import sqlite_queries as queries
 from app.store import sqlite_statements as statements
-from app.store.base import Accepted, Attempt, Claim, Delivery, Incoming, Quarantined, State, Store
+from app.store.base import (
+    Accepted,
+    Attempt,
+    Claim,
+    Delivery,
+    Incoming,
+    Quarantined,
+    State,
+    Store,
+    StoredChange,
+)
 from app.store.group_commit import GroupCommit
 from app.store.schema import connect, prepare
 
@@ -165,6 +175,12 @@ class SQLiteStore(Store):
     async def prune(self, *, before: datetime, limit: int) -> int:
         """See `Store.prune`."""
         return await self._writer.run(lambda db: statements.prune(db, statements.to_micros(before), limit))
+
+    async def changes(
+        self, *, since: datetime, blueprint: str | None, after: StoredChange | None, limit: int
+    ) -> list[StoredChange]:
+        """See `Store.changes`."""
+        return await self._read(lambda db: queries.changes(db, since, blueprint, after, limit))
 
     async def check(self, now: datetime) -> None:
         """See `Store.check`. A file that was moved away would be written on, and be lost at the end."""

@@ -32,7 +32,7 @@ def copy_database(
             copy then, and what `target` was it still is.
     """
     try:
-        with closing(_open(source)) as live:
+        with closing(connect_existing(source)) as live:
             _demand_room(live, target)
             with private_file(target) as part:
                 _copy(live, part)
@@ -42,8 +42,12 @@ def copy_database(
         raise StoreUnavailable(f"cannot copy {source} to {target}: {_said(error)}") from None
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    # By its address, which makes no file where there is none.
+def connect_existing(path: Path) -> sqlite3.Connection:
+    """Open a connection to a file that is there; unlike sqlite3's own way this makes none.
+
+    Raises:
+        sqlite3.OperationalError: There is no such file.
+    """
     return sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_SECONDS, isolation_level=None
     )
@@ -66,14 +70,15 @@ def _copy(live: sqlite3.Connection, part: Path) -> None:
     # begin anew, so that under load it would never end.
     live.execute("BEGIN")
     live.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    with closing(_open(part)) as copy:
-        copy.execute("PRAGMA synchronous = OFF")  # `private_file` sees to the disk
+    with closing(connect_existing(part)) as copy:
+        copy.execute("PRAGMA journal_mode = OFF")  # a copy that fails is thrown away,
+        copy.execute("PRAGMA synchronous = OFF")  # and `private_file` sees to the disk
         live.backup(copy, pages=PAGES_AT_ONCE, progress=lambda *_: None)
     live.execute("ROLLBACK")
 
 
 def _check(part: Path, check: str) -> str:
-    with closing(_open(part)) as copy:
+    with closing(connect_existing(part)) as copy:
         copy.execute("PRAGMA journal_mode = DELETE")  # one file, without those that WAL puts beside it
         return "; ".join(row[0] for row in copy.execute(f"PRAGMA {check}(3)"))
 

@@ -1,13 +1,16 @@
-"""The SQL that reads deliveries for people."""
+"""The SQL that reads for people and for other programs."""
 
 import sqlite3
+from datetime import datetime
 
 from pydantic import ValidationError
 
 from app.alerts.incident import Step
 from app.alerts.notification import Notification
-from app.store.base import Delivery, State
-from app.store.sqlite_statements import EPOCH, UNREADABLE, from_micros
+from app.store.base import Delivery, State, StoredChange
+from app.store.sqlite_statements import EPOCH, UNREADABLE, from_micros, to_micros
+
+BODIES_AT_ONCE = 8 * 1024 * 1024
 
 
 def deliveries(db: sqlite3.Connection, state: State | None, limit: int) -> list[Delivery]:
@@ -69,3 +72,25 @@ def _readable(text: str) -> Notification:
         return Notification(
             step=Step.NOTICED, rule="", blueprint="", entity="?", title=UNREADABLE, change=None, at=EPOCH
         )
+
+
+def changes(
+    db: sqlite3.Connection, since: datetime, blueprint: str | None, after: StoredChange | None, limit: int
+) -> list[StoredChange]:
+    """Return changes in the order in which they arrived; see `Store.changes`."""
+    start = (to_micros(since), 0) if after is None else (to_micros(after.received_at), after.id)
+    # The plus keeps SQLite from the index by entity, with which it would sort all there is for each page.
+    of_blueprint = "" if blueprint is None else " AND +blueprint = ?"
+    cursor = db.execute(
+        "SELECT id, key, received_at, at, action, resource, blueprint, entity, reason, alerts, body"
+        f" FROM changes WHERE (received_at, id) > (?, ?){of_blueprint} ORDER BY received_at, id LIMIT ?",
+        (*start, *(() if blueprint is None else (blueprint,)), limit),
+    )
+    found: list[StoredChange] = []
+    length = 0
+    for id_, key, received_at, at, *more in cursor:
+        found.append(StoredChange(id_, key, from_micros(received_at), from_micros(at), *more))
+        length += len(found[-1].body)
+        if length > BODIES_AT_ONCE:
+            break
+    return found

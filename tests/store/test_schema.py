@@ -45,7 +45,7 @@ def version(path: Path) -> object:
 
 @pytest.mark.parametrize("old", range(1, NEWEST + 1))
 def test_an_upgrade_comes_after_a_copy(tmp_path: Path, old: int) -> None:
-    """From every schema there was: the file is upgraded, its rows stay; a copy is kept, the log says where."""
+    """From every schema there was: the file is upgraded, its rows stay; the log says where the copy is."""
     path = tmp_path / "listener.db"
     prepare(path, steps=steps(tmp_path / "old", old))
     with closing(sqlite3.connect(path)) as db:

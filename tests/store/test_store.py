@@ -328,3 +328,28 @@ async def test_last_at(store: Store) -> None:
     await store.accept([incoming(second=5), incoming("Degraded", "Crashed", second=2)])
     assert await store.last_at("deploymentConfig", "checkout-prod") == NOW + timedelta(seconds=5)
     assert await store.last_at("deploymentConfig", "another") is None
+
+
+async def test_changes(store: Store) -> None:
+    """Changes come in the order of arrival, in pages, from a time on and of one blueprint."""
+    seconds = (5, 0, 9, 0, 3)
+    await store.accept([incoming(entity=f"e{n}", second=second) for n, second in enumerate(seconds)])
+    pages: list[list[str]] = []
+    last = None
+    while page := await store.changes(since=NOW, blueprint="deploymentConfig", after=last, limit=2):
+        pages.append([one.entity for one in page])
+        last = page[-1]
+    assert pages == [["e1", "e3"], ["e4", "e0"], ["e2"]]
+    assert last is not None
+    assert (last.received_at, last.at, last.alerts) == (NOW + 9 * SECOND, NOW + 9 * SECOND, 1)
+    since = NOW + timedelta(seconds=5)
+    assert len(await store.changes(since=since, blueprint=None, after=None, limit=9)) == 2
+    assert await store.changes(since=NOW, blueprint="service", after=None, limit=9) == []
+
+
+async def test_changes_with_long_bodies(store: Store) -> None:
+    """A page of long bodies is shorter, so that a million changes can be read with little memory."""
+    body = b"x" * 4 * 1024 * 1024
+    await store.accept([replace(incoming(entity=f"e{number}"), body=body) for number in range(6)])
+    page = await store.changes(since=NOW, blueprint=None, after=None, limit=6)
+    assert 0 < len(page) < 4
