@@ -4,6 +4,7 @@
 
     ListenerError
     ├── SettingsError        the configuration cannot be used; the start is refused
+    ├── SourceRefused        a request comes from an address that may send nothing (403)
     ├── SignatureRejected    a request is not proven to come from Port (401)
     ├── UnreadableChange     it is from Port, but not a change we can read (422, kept in quarantine)
     ├── StoreUnavailable     the store cannot take or give data now (503)
@@ -27,6 +28,10 @@ class ListenerError(Exception):
 
 class SettingsError(ListenerError):
     """The configuration cannot be used. The text names each variable and what to set it to."""
+
+
+class SourceRefused(ListenerError):
+    """A request comes from an address that ALLOWED_SOURCES does not name; that address is the text."""
 
 
 class SignatureRejected(ListenerError):

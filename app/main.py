@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 
 from app import __doc__ as description
 from app.api import health, slack
-from app.errors import ListenerError, SignatureRejected, StoreUnavailable, UnreadableChange
+from app.errors import ListenerError, SignatureRejected, SourceRefused, StoreUnavailable, UnreadableChange
 from app.logs import configure_logging
 from app.rulebook import read_rules, secrets_of
 from app.runtime import Runtime, open_runtime, prepare_store
@@ -29,7 +29,11 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with open_runtime(settings) as runtime:
-            yield {"listener": runtime.listener, "readiness": lambda: _readiness(runtime)}
+            yield {
+                "listener": runtime.listener,
+                "readiness": lambda: _readiness(runtime),
+                "sources": settings.sources,
+            }
 
     app = FastAPI(
         title="Port changelog listener",
@@ -39,6 +43,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.include_router(slack.router)
     app.include_router(health.router)
+    app.add_exception_handler(SourceRefused, _forbidden)
     app.add_exception_handler(SignatureRejected, _unauthorized)
     app.add_exception_handler(UnreadableChange, _unreadable)
     app.add_exception_handler(StoreUnavailable, _unavailable)
@@ -57,6 +62,11 @@ async def _readiness(runtime: Runtime) -> health.Health:
         reasons.append(stale)
     warnings = [f"the rules file is refused: {runtime.rules_problem}"] if runtime.rules_problem else []
     return health.Health(status="unavailable" if reasons else "ok", reasons=reasons, warnings=warnings)
+
+
+def _forbidden(_: Request, error: Exception) -> Response:
+    log.warning("source refused", address=str(error))
+    return JSONResponse({"error": "this address may not send changes"}, 403)
 
 
 def _unauthorized(_: Request, __: Exception) -> Response:

@@ -63,6 +63,9 @@ def test_placeholders_are_refused(monkeypatch: pytest.MonkeyPatch, value: str) -
         ("PORT_APP_URL", "hush", "valid URL"),
         ("SIGNATURE_TOLERANCE_SECONDS", "hush", "valid integer"),
         ("LOG_LEVEL", "hush", "'DEBUG'"),
+        ("ALLOWED_SOURCES", "port-eu, hush", "value 2 is neither an address, a network"),
+        ("FORWARDED_ALLOW_IPS", "10.0.0.1,hush", "value 2 is neither an address nor a network"),
+        ("FORWARDED_ALLOW_IPS", "10.0.0.1/8", "write the network's first, 10.0.0.0/8"),
     ],
 )
 def test_wrong_values(monkeypatch: pytest.MonkeyPatch, name: str, value: str, part: str) -> None:
@@ -82,6 +85,17 @@ def test_a_blank_secret_is_no_secret(monkeypatch: pytest.MonkeyPatch, value: str
     """A blank secret is refused: it must not switch verification off."""
     monkeypatch.setenv("PORT_CLIENT_SECRET", value)
     with pytest.raises(SettingsError, match="PORT_CLIENT_SECRET is blank"):
+        load_settings()
+
+
+@pytest.mark.parametrize("proxies", ["*", "10.0.0.1,0.0.0.0/0", "::/0"])
+def test_sources_need_proxies_that_are_known(monkeypatch: pytest.MonkeyPatch, proxies: str) -> None:
+    """Where everybody may say whence a request comes, ALLOWED_SOURCES would be worth nothing: refused."""
+    monkeypatch.setenv("PORT_CLIENT_SECRET", "a-good-one")
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", proxies)
+    load_settings()
+    monkeypatch.setenv("ALLOWED_SOURCES", "port-eu")
+    with pytest.raises(SettingsError, match=r"^FORWARDED_ALLOW_IPS names everybody"):
         load_settings()
 
 

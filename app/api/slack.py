@@ -6,12 +6,16 @@ from typing import Annotated, Any, cast
 from fastapi import APIRouter, Depends, Request, status
 from pydantic import BaseModel
 
+from app.alerts.notification import one_line
+from app.errors import SourceRefused
 from app.listener import Listener
 from app.port.events import Event
 from app.port.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
+from app.port.sources import Sources
 
 router = APIRouter(tags=["Port"])
 
+LONGEST_ADDRESS = 60  # as much of what a proxy calls an address as the log shows
 BODY_SECONDS = 15  # whoever sends a body more slowly only holds memory
 
 _ENTITY = {
@@ -105,12 +109,28 @@ def get_listener(request: Request) -> Listener:
     return cast("Listener", request.state.listener)
 
 
+def demand_allowed_source(request: Request) -> None:
+    """Refuse a request from elsewhere than ALLOWED_SOURCES names, if it is set, before its body is read.
+
+    The address is the sender's as uvicorn knows it: a trusted proxy's word for it, or else the connection's.
+
+    Raises:
+        SourceRefused: It is from elsewhere.
+    """
+    sources = cast("Sources | None", request.state.sources)
+    address = request.client.host if request.client else ""
+    if sources is not None and not sources.allow(address):
+        raise SourceRefused(one_line(address, LONGEST_ADDRESS))
+
+
 @router.post(
     "/api/slack",
     status_code=status.HTTP_202_ACCEPTED,
     summary="Receive a change from Port",
+    dependencies=[Depends(demand_allowed_source)],
     responses={
         401: {"model": Refusal, "description": "Not signed by Port, or too long ago. Nothing is stored."},
+        403: {"model": Refusal, "description": "From an address that ALLOWED_SOURCES does not name."},
         408: {"model": Refusal, "description": f"The body took longer than {BODY_SECONDS} s."},
         413: {"description": "Larger than MAX_BODY_BYTES."},
         422: {"model": Unreadable, "description": "Signed, but not a change. It is kept in quarantine."},

@@ -6,6 +6,7 @@ import typer
 import uvicorn
 
 from app.main import load_app
+from app.settings import load_settings
 
 GRACEFUL_SECONDS = 4  # for open requests; the deliveries in flight have their own time after it
 
@@ -22,5 +23,6 @@ def serve(
         log_config=None,
         access_log=False,
         server_header=False,
+        forwarded_allow_ips=load_settings().forwarded_allow_ips,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
     )

@@ -69,6 +69,11 @@ async def send(url: str, secret: str, now: datetime, *, through_smee: bool) -> N
     elif answer.has_redirect_location:
         target = answer.url.join(answer.headers["location"])
         raise ListenerError(f"{url} redirects to {target}: set WEBHOOK_URL to the address where it ends")
+    elif answer.status_code == httpx.codes.FORBIDDEN:
+        raise ListenerError(
+            f"{url} answers 403: {MEANINGS[403]}. This machine is not Port: --change shows whether Port is"
+            " let in"
+        )
     elif answer.status_code != httpx.codes.ACCEPTED:
         meaning = MEANINGS.get(answer.status_code, one_line(answer.text, LONGEST_ANSWER))
         raise ListenerError(f"{url} answers {answer.status_code}: {meaning}. Check WEBHOOK_URL")
