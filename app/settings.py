@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     webhook_url: AnyHttpUrl | None = None
     smee_url: AnyHttpUrl | None = None
     slack_webhook_url: SecretStr | None = None
+    slack_bot_token: SecretStr | None = None
+    slack_api_url: AnyHttpUrl = AnyHttpUrl("https://slack.com/api/")
     slack_messages_per_second: Annotated[float, Field(gt=0)] = 1.0
     rules_file: Path | None = None
     database_url: str = f"{SQLITE}data/listener.db"
@@ -68,6 +70,15 @@ class Settings(BaseSettings):
         # Not AnyHttpUrl: its errors and its repr show the address, which is a secret.
         if value and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", value.get_secret_value()):
             raise ValueError("is not a URL: take it from your Slack app's page, Incoming Webhooks")
+        return value
+
+    @field_validator("slack_bot_token")
+    @classmethod
+    def _check_bot_token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not re.fullmatch(r"xox[be][-.]\S+", value.get_secret_value()):
+            raise ValueError(
+                "is no bot token, which begins with xoxb-: your Slack app's page, OAuth & Permissions, has it"
+            )
         return value
 
     @field_validator("database_url")

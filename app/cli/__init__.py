@@ -19,6 +19,8 @@ COMMANDS = {
     "rules": "rules",
     "deliveries": "outbox",
     "quarantine": "outbox",
+    "destinations": "destinations",
+    "silence": "silence",
 }
 """Each command, and the module here in which it stands: a function, or a group of commands, of its name."""
 

@@ -2,16 +2,34 @@
 
 import asyncio
 from collections.abc import Coroutine
+from datetime import timedelta
 from typing import Annotated, Any, TypeVar
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
+
+from app.alerts.condition import Duration
+from app.alerts.notification import one_line
+from app.errors import ListenerError
 
 T = TypeVar("T")
 
 OUT = Console()
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+
+def span(option: str, text: str) -> timedelta:
+    """Return the time that an option gives: 30m, 12h, 2d.
+
+    Raises:
+        ListenerError: It is none.
+    """
+    try:
+        return TypeAdapter(Duration).validate_python(text)
+    except ValidationError:
+        raise ListenerError(f"{option} {one_line(text, 40)} is no time: write it as 30m, 12h or 2d") from None
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

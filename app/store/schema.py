@@ -35,6 +35,8 @@ def prepare(path: Path) -> None:
         path.touch(mode=0o600)  # it holds the catalog's contents; SQLite gives its side files the same mode
         with closing(connect(path)) as connection:
             _use_wal(connection)
+            # Or to drop a table that is made anew would delete what refers to it.
+            connection.execute("PRAGMA foreign_keys = OFF")
             _migrate(connection)
     except (OSError, sqlite3.Error) as error:
         raise StoreUnavailable(f"cannot open the database {path}: {error}") from None

@@ -71,7 +71,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "missing_default": ("4: rule 'cpu': send: 'default' is missing",),
     "missing_name": ("3: rule 'number 1': 'name' is missing",),
     "missing_version": ("1: 'version' is missing",),
-    "missing_webhook_url": ("3: destination 'alerts': 'webhook_url' is missing",),
+    "missing_webhook_url": ("3: destination 'alerts': needs either webhook_url, or channel (with SLACK_BOT_TOKEN)",),
     "nested_list_of_values": ("4: rule 'cpu': to: must be text, true or false or a number",),
     "number_for_text": (
         "3: rule '500': name: must be text; put it in quotes",
@@ -106,7 +106,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "10: rule 'cpu': `for` needs to see when it ends: give `when` a to, above or below, or the rule a `resolve`",
     ),
     "several_mistakes": (
-        "3: destination 'alerts': 'webhook_url' is missing",
+        "3: destination 'alerts': needs either webhook_url, or channel (with SLACK_BOT_TOKEN)",
         "4: destination 'job': url: the environment variable JOB_URL is not set",
         "7: rule 'health': 'sent' is not known here; did you mean 'send'?",
         "9: rule 'cpu': there is no destination 'alert'; did you mean 'alerts'?",
@@ -154,7 +154,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     ),
     "unknown_key_in_rule": ("4: rule 'cpu': 'blueprints' is not known here; did you mean 'blueprint'?",),
     "unknown_key_like_none": (
-        "4: rule 'cpu': 'colour' is not known here; there are name, blueprint, on, when, resolve, send, severity, title, message, again_after",
+        "4: rule 'cpu': 'colour' is not known here; there are name, blueprint, on, when, resolve, send, severity, mention, flap, title, message, again_after",
     ),
     "variable_not_set": (
         "3: destination 'alerts': webhook_url: the environment variable SLACK_WEBHOK_URL is not set",

@@ -12,15 +12,9 @@ from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
 from app import jq
+from app.alerts.destination import HttpDestination, PortActionDestination, SlackDestination
 from app.alerts.rules import BUILT_IN
-from app.alerts.rules_file import (
-    HttpDestination,
-    PortActionDestination,
-    Rules,
-    RulesFile,
-    SlackDestination,
-    load_rules,
-)
+from app.alerts.rules_file import Rules, RulesFile, load_rules
 from app.alerts.send import ByPort, ByTeam, ByTemplate
 from app.errors import RulesError
 from tests.alerts.mistakes import MISTAKES
