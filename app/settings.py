@@ -23,6 +23,7 @@ PLACEHOLDER = re.compile(
     r" | hooks\.slack\.com/services/(your | x{3,} | \.\.\. | <)"
 )
 SQLITE = "sqlite:///"
+SHORTEST_ADMIN_TOKEN = 16
 
 
 class Settings(BaseSettings):
@@ -49,6 +50,8 @@ class Settings(BaseSettings):
     rules_file: Path | None = None
     database_url: str = f"{SQLITE}data/listener.db"
     retention_days: Annotated[int, Field(gt=0)] = 30
+    admin_token: SecretStr | None = None
+    metrics_public: bool = False
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "text"] = "auto"
 
@@ -78,6 +81,16 @@ class Settings(BaseSettings):
         if value and not re.fullmatch(r"xox[be][-.]\S+", value.get_secret_value()):
             raise ValueError(
                 "is no bot token, which begins with xoxb-: your Slack app's page, OAuth & Permissions, has it"
+            )
+        return value
+
+    @field_validator("admin_token")
+    @classmethod
+    def _check_admin_token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and len(value.get_secret_value()) < SHORTEST_ADMIN_TOKEN:
+            raise ValueError(
+                f"is too short to guard anything: at least {SHORTEST_ADMIN_TOKEN} characters, such as"
+                " `openssl rand -hex 24` prints"
             )
         return value
 

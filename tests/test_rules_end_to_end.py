@@ -356,7 +356,7 @@ async def test_created_and_deleted(with_rules: Any, slack: StandInSlack) -> None
         assert (await post(service, {"cpuUtil": 85}, None))["alerts"] == 2
 
         async def all_delivered() -> bool:
-            return (await service.store.count())[State.DELIVERED] == 4
+            return bool((await service.store.count())[State.DELIVERED] == 4)
 
         await until(all_delivered)
     said = json.dumps(slack.messages)

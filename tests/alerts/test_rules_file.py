@@ -196,6 +196,7 @@ def test_the_example_of_the_issue() -> None:
     assert (cpu.blueprint, cpu.send) == (("database",), ("cleanup", "alerts"))
     alerts, cleanup = rules.file.destinations["alerts"], rules.file.destinations["cleanup"]
     assert isinstance(alerts, SlackDestination)
+    assert alerts.webhook_url
     assert alerts.webhook_url.get_secret_value() == ENVIRONMENT["SLACK_WEBHOOK_URL"]
     assert isinstance(cleanup, HttpDestination)
     assert cleanup.body["cpu"] == "{{ .diff.after.properties.cpuUtil }}"
