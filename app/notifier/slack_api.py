@@ -5,12 +5,14 @@ Rules: https://docs.slack.dev/reference/methods/chat.postMessage and its neighbo
 
 import re
 from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from app.errors import DeliveryFailed, MessageGone, Scope
+from app.notifier.base import SEND_TIMEOUT
 from app.notifier.slack_http import SlackSession, asking_slack, retry_after
 
 POST, UPDATE = "chat.postMessage", "chat.update"
@@ -67,12 +69,13 @@ class SlackApi:
     Args:
         token: The bot token: a secret.
         url: The address of the Web API.
+        answer_within: How long a call may take.
     """
 
-    def __init__(self, token: str, url: str) -> None:
+    def __init__(self, token: str, url: str, answer_within: timedelta = SEND_TIMEOUT) -> None:
         self._token = token
         self._url = url
-        self._session = SlackSession("slack_sdk.web")
+        self._session = SlackSession("slack_sdk.web", answer_within)
 
     async def call(
         self, method: str, *, body: dict[str, Any] | None = None, params: dict[str, Any] | None = None
@@ -151,7 +154,7 @@ def failure_of(method: str, status: int, headers: Mapping[str, str], data: objec
     said = answer.get("error")
     word = said if isinstance(said, str) and re.fullmatch(r"[a-z_]{1,60}", said) else ""
     sends = method == POST
-    reason = f"{status} {word}".rstrip()
+    reason = word or str(status)
     if status == 429 or word in {"ratelimited", "rate_limited"}:
         return DeliveryFailed(reason, Scope.TRANSIENT, retry_after(headers))
     if status >= 500:

@@ -17,7 +17,7 @@ import structlog
 from app.alerts.digest import BY_RULE_AND_TRANSITION, GroupBy
 from app.alerts.notification import Message
 from app.errors import DeliveryFailed, MessageGone, Scope
-from app.notifier.base import Parcel, Sent, Story
+from app.notifier.base import SEND_TIMEOUT, Parcel, Sent, Story
 from app.notifier.slack_api import HISTORY, LIST, POST, REPLIES, UPDATE, SlackApi
 from app.notifier.slack_compose import Composed, colored, compose, recompose
 from app.notifier.slack_find import Found, metadata, nameable
@@ -45,6 +45,7 @@ class SlackBot:
         group_by: What the lines under one heading of a digest have in common.
         digest_after: How many alerts may wait before they are told together.
         page_url: Where all can be read that a digest has no room for.
+        answer_within: How long a call may take.
     """
 
     at_once = 1000
@@ -60,9 +61,10 @@ class SlackBot:
         group_by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION,
         digest_after: int = 1,
         page_url: str | None = None,
+        answer_within: timedelta = SEND_TIMEOUT,
     ) -> None:
         self.pause = pause
-        self._api = SlackApi(token, api_url)
+        self._api = SlackApi(token, api_url, answer_within)
         self._name = channel.strip().removeprefix("#")
         # Of a channel that is given by its name, once Slack has told it.
         self._id = self._name if CHANNEL_ID.fullmatch(self._name) else None

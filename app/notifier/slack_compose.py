@@ -12,12 +12,12 @@ from app.alerts.incident import Severity, Step
 from app.alerts.notification import Message, Notification, text_of
 from app.notifier.base import Item, Parcel, Story, mark
 from app.notifier.slack_digest import digest, retold
-from app.notifier.slack_message import MAX_NAME, MAX_VALUE, escape, payload
+from app.notifier.slack_message import MAX_NAME, escape, payload
 
 RESOLVED_COLOR = "#2eb67d"
 COLORS: dict[Severity, str] = {"critical": "#e01e5a", "warning": "#ecb22e", "info": "#868686"}
 FALLBACK = "Details"  # the message's own text says everything that matters, and room is short
-MAX_STATE = MAX_VALUE * 2 // 3  # three values stand where one alert has two
+MAX_STATE = 190  # so that three take no more room than the two of one alert
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,25 +20,28 @@ class SlackSession:
 
     Args:
         logger: The name of the logger that slack_sdk is to use.
+        answer_within: How long a request may take.
 
     Attributes:
         log: That logger.
     """
 
-    def __init__(self, logger: str) -> None:
+    def __init__(self, logger: str, answer_within: timedelta = SEND_TIMEOUT) -> None:
         # slack_sdk logs addresses, tokens and messages as soon as its logger lets DEBUG through.
         self.log = logging.getLogger(logger)
         self.log.setLevel(logging.INFO)
+        self._timeout = aiohttp.ClientTimeout(total=answer_within.total_seconds())
         self._session: aiohttp.ClientSession | None = None
 
     def open(self) -> aiohttp.ClientSession:
-        """Return the session. A request in it may take `SEND_TIMEOUT`, and follows no redirect."""
+        """Return the session, which follows no redirect."""
         if self._session is None or self._session.closed:
-            timeout = aiohttp.ClientTimeout(total=SEND_TIMEOUT.total_seconds())
             trace = aiohttp.TraceConfig()
             trace.on_request_redirect.append(_refuse_redirect)
             connector = aiohttp.TCPConnector(keepalive_timeout=KEEPALIVE_SECONDS)
-            self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, trace_configs=[trace])
+            self._session = aiohttp.ClientSession(
+                connector=connector, timeout=self._timeout, trace_configs=[trace]
+            )
         return self._session
 
     async def close(self) -> None:

@@ -257,10 +257,10 @@ class TestGroups:
     def test_many_transitions_of_one_entity_each(self) -> None:
         """Too many headings over one line each become one group, by arrival; larger groups stay."""
         alone = [told(f"e{number}", "v0", f"v{number}") for number in range(1, MAX_ALONE + 2)]
-        waiting = [told("n", 1, 2), told("a"), *alone, told("b")]
+        waiting = [alone[0], told("n", 1, 2), told("a"), *alone[1:], told("b")]
         groups = grouped(gather(waiting))
         assert [entities(group.lines) for group in groups] == [
-            f"n {' '.join(one.entity for one in alone)}",
+            f"e1 n {' '.join(one.entity for one in alone[1:])}",
             "a b",
         ]
         assert [group.transition for group in groups] == [None, Transition("Healthy", "Degraded")]

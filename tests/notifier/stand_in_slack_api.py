@@ -9,6 +9,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -260,6 +261,6 @@ async def _given(request: Request) -> dict[str, Any]:
     if request.headers.get("content-type", "").startswith("application/json"):
         given: dict[str, Any] = await request.json()
         return given
-    form = {**request.query_params, **await request.form()}
+    form = {**request.query_params, **dict(parse_qsl((await request.body()).decode()))}
     in_json = ("blocks", "attachments", "metadata")
-    return {key: json.loads(str(value)) if key in in_json else value for key, value in form.items()}
+    return {key: json.loads(value) if key in in_json else value for key, value in form.items()}

@@ -80,6 +80,10 @@ class TestHeadline:
                 "🟠 *1 entity of deploymentConfig has an open incident: 1 Degraded*",
             ),
             (
+                [told("a"), told("a", step=Step.REMINDED)],
+                "🟠 *1 entity of deploymentConfig changed: 1 Degraded*",
+            ),
+            (
                 [told("a", step=Step.REMINDED), told("b")],
                 "🟠 *2 entities of deploymentConfig changed: 2 Degraded*",
             ),

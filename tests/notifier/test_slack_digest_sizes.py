@@ -79,6 +79,9 @@ class TestSizes:
         made = digested(*waiting)
         assert len(made.message["blocks"]) == 50
         assert len(made.shown) == 47
+        assert digested(
+            *(told(f"e{number}", title="x" * 70, rule=f"r{number}") for number in range(100))
+        ).shown
 
     def test_a_group_longer_than_a_section(self) -> None:
         """It goes on in the next section, without the heading again."""

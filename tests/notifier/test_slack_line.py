@@ -45,6 +45,10 @@ class TestLine:
             ([told("a", step=Step.CHANGED, worse=True)], "• [A]: got worse"),
             ([told("a", step=Step.NOTICED, late=True)], "• [A]: late"),
             (
+                [told("a"), told("a", "blue", "Healthy", late=True, at=NOW - SECOND)],
+                "• [A]: blue → 🟢 Healthy → 🟠 Degraded, 2 changes in 1 s, late",
+            ),
+            (
                 [told("a", step=Step.FLAPPING, moves=4, window=10 * MINUTE)],
                 "• [A]: flaps: 4 changes in 10 min, quiet until stable",
             ),
