@@ -1,13 +1,9 @@
 """One suite for every store."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
-
-import pytest
 
 from app.alerts.decide import Decision, EntityState, decide
 from app.alerts.incident import Incident
@@ -19,20 +15,10 @@ from app.port.events import parse_event
 from app.port.signature import Signed
 from app.store.base import Store
 from app.store.rows import Attempt, Claim, Incoming, State
-from app.store.sqlite import SQLiteStore
 from tests.conftest import NOW
 
 LEASE = timedelta(seconds=30)
 SECOND = timedelta(seconds=1)
-
-
-@pytest.fixture(params=["sqlite"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    """Each store, empty."""
-    stores: dict[str, Callable[[], Store]] = {"sqlite": lambda: SQLiteStore(tmp_path / "listener.db")}
-    store = stores[request.param]()
-    yield store
-    await store.close()
 
 
 def incoming(
