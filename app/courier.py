@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 import structlog
 
 from app.alerts.decide import Alert
+from app.alerts.digest import outcome
 from app.alerts.match import Route
-from app.alerts.notification import Notification, text_of
+from app.alerts.notification import Notification
 from app.alerts.retry import PATIENCE, Outcome, next_attempt
 from app.alerts.silence import silence_of
 from app.errors import DeliveryFailed, MessageGone, Scope
@@ -141,8 +142,8 @@ class Courier:
         elif reason := self._why_not(one.notification):
             load.asides[one.id] = Aside(Outcome.DEAD, reason)
         else:
-            value = one.notification.change
-            load.counts[text_of(value.after if value else one.notification.action.lower())] += 1
+            if value := outcome(one.notification):
+                load.counts[value] += 1
             return False
         return True
 

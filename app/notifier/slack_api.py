@@ -166,7 +166,7 @@ def failure_of(method: str, status: int, headers: Mapping[str, str], data: objec
     if word in OF_THE_DESTINATION or word.startswith("restricted_action"):
         return DeliveryFailed(_with_advice(word, answer), Scope.DESTINATION)
     if word:
-        return DeliveryFailed(word, Scope.TRANSIENT, unsure=False)
+        return DeliveryFailed(word, Scope.TRANSIENT, unsure=sends and word in MAY_HAVE_SUCCEEDED)
     if status in {401, 403, 404, 410}:
         return DeliveryFailed(f"{status}: not an answer of Slack's", Scope.DESTINATION)
     return _strange(method, status)

@@ -117,7 +117,7 @@ def test_reopened_within_the_hour_only() -> None:
 @given(st.lists(st.integers(1, 15), min_size=1, max_size=30))
 @settings(max_examples=200, deadline=None)
 def test_the_last_word_is_how_it_is(pauses: list[int]) -> None:
-    """However it changes, in the end people have heard how it is, and never more than three times in ten minutes."""
+    """In the end people have heard how it is, and never of more than three changes in ten minutes."""
     life, minute = Life([FLAPPING]), 0
     for number, pause in enumerate(pauses):
         minute += pause

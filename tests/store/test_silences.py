@@ -18,10 +18,10 @@ async def keep_back(store: Store, *, second: int) -> None:
     """Let what is due and silenced be kept back."""
     for claimed in await claims(store, second=second):
         covered = {one.id: silence_of(one.notification, claimed.silences) for one in claimed.deliveries}
+        assert all(covered.values())
         asides = {
             number: Aside(Outcome.SILENCED, "silenced", one.id) for number, one in covered.items() if one
         }
-        assert asides
         await store.record(claimed, replace(attempt(Outcome.SILENCED, second=second), told=(), asides=asides))
 
 

@@ -54,7 +54,7 @@ async def test_as_many_as_the_destination_takes(store: Store) -> None:
     assert entities(await claim(store, second=2)) == ["e3", "e4"]
 
 
-async def test_only_what_was_told_is_delivered(: Store) -> None:
+async def test_only_what_was_told_is_delivered(store: Store) -> None:
     """What had no room in the message waits for the next; each that was told has its attempt."""
     await store.accept([incoming(entity=f"e{number}") for number in range(3)])
     claimed = await claim(store)
