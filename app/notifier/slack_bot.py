@@ -36,6 +36,10 @@ CHANNELS_A_PAGE = 1_000
 class SlackBot:
     """Posts to one channel as a Slack app, and keeps what it has posted up to date.
 
+    The app needs the scope ``chat:write``, and ``chat:write.public`` for public channels that it is not in.
+    To find what it has posted it has to be in the channel and needs ``channels:history``, in a private one
+    ``groups:history``; where the channel is given by its name, ``channels:read`` or ``groups:read`` too.
+
     Args:
         token: The app's bot token: a secret.
         channel: The channel's ID, or its name with or without ``#``.
@@ -180,7 +184,7 @@ class SlackBot:
     async def update(self, message: Message, stories: Sequence[Story]) -> str:
         """See `Keeper.update`."""
         body = {"channel": message.channel, "ts": message.ts, **self._recompose(stories)}
-        await self._api.call(UPDATE, body={"attachments": [], **body})
+        await self._api.call(UPDATE, body=body)
         return "ok"
 
     async def close(self) -> None:

@@ -29,7 +29,7 @@ class SlackSession:
     def __init__(self, logger: str, answer_within: timedelta = SEND_TIMEOUT) -> None:
         # slack_sdk logs addresses, tokens and messages as soon as its logger lets DEBUG through.
         self.log = logging.getLogger(logger)
-        pass
+        self.log.setLevel(logging.INFO)
         self._timeout = aiohttp.ClientTimeout(total=answer_within.total_seconds())
         self._session: aiohttp.ClientSession | None = None
 
