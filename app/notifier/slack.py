@@ -66,7 +66,7 @@ class SlackNotifier:
         except DeliveryFailed as refused:
             if refused.scope is not Scope.MESSAGE:
                 raise
-            await self._post({"text": composed.message["text"]})
+            await self._post({"text": composed.plain})
             detail = f"ok, as plain text, because Slack answered {refused.reason}"
             return Sent(detail, told=composed.told)
         return Sent("ok", told=composed.told)

@@ -118,7 +118,7 @@ class SlackBot:
         except DeliveryFailed as refused:
             if refused.scope is not Scope.MESSAGE:
                 raise
-            how, simpler = _simpler(body, refused.reason)
+            how, simpler = _simpler(body, composed, refused.reason)
             answer = await self._api.call(POST, body=simpler)
             detail = f"ok, {how}, because Slack answered {refused.reason}"
         message = Message(str(answer["channel"]), str(answer["ts"]))
@@ -192,9 +192,9 @@ class SlackBot:
         await self._api.close()
 
 
-def _simpler(body: Mapping[str, Any], refused: str) -> tuple[str, dict[str, Any]]:
+def _simpler(body: Mapping[str, Any], composed: Composed, refused: str) -> tuple[str, dict[str, Any]]:
     """Return a message without what Slack refused, its metadata or its form, and how that is called."""
-    how, dropped = "as plain text", {"blocks", "attachments"}
     if "metadata" in refused:
-        how, dropped = "without metadata", {"metadata"}
-    return how, {key: value for key, value in body.items() if key not in dropped}
+        return "without metadata", {key: value for key, value in body.items() if key != "metadata"}
+    kept = {key: value for key, value in body.items() if key not in {"blocks", "attachments"}}
+    return "as plain text", kept | {"text": composed.plain}

@@ -40,6 +40,14 @@ class Composed:
         return None if self.summed_up else frozenset(item.delivery_id for item in self.shown)
 
     @property
+    def plain(self) -> str:
+        """The message without any form, for a Slack that refuses it: it, too, names all that is told."""
+        if len(self.shown) == 1:
+            return str(self.message["text"])
+        texts = (block["text"]["text"] for block in self.message["blocks"] if block["type"] == "section")
+        return "\n".join(texts)
+
+    @property
     def parent(self) -> Message | None:
         """The message in whose thread it belongs: all that it tells of has this one already."""
         parents = {item.parent for item in self.shown}

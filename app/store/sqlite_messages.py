@@ -42,10 +42,13 @@ def keep(db: sqlite3.Connection, lane: str, ids: Sequence[int], message: Message
     """Let the incidents that have no message in the channel have this one."""
     if message is None:
         return
-    message_id = db.execute(
-        "INSERT INTO messages (lane, channel, ts, posted_at) VALUES (?, ?, ?, ?)",
+    db.execute(
+        "INSERT OR IGNORE INTO messages (lane, channel, ts, posted_at) VALUES (?, ?, ?, ?)",
         (lane, message.channel, message.ts, now),
-    ).lastrowid
+    )
+    (message_id,) = db.execute(
+        "SELECT id FROM messages WHERE lane = ? AND ts = ?", (lane, message.ts)
+    ).fetchone()
     db.executemany(
         "INSERT OR IGNORE INTO incident_messages (incident_id, lane, message_id)"
         " SELECT incidents.id, ?, ? FROM deliveries JOIN incidents ON incidents.id = incident_id"

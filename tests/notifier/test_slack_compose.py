@@ -1,17 +1,23 @@
 """Slack: which of what waits goes out next, how, and in what colour."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from starlette.responses import PlainTextResponse
 
 from app.alerts.incident import Severity, Step
 from app.alerts.notification import Link, Message, Notification, ValueChange
-from app.notifier.base import Item, Parcel, Story
+from app.demo import StandInSlack, serving
+from app.errors import DeliveryFailed, Scope
+from app.notifier.base import Item, Parcel, Sent, Story
+from app.notifier.slack import SlackNotifier
 from app.notifier.slack_compose import COLORS, RESOLVED_COLOR, Composed, color_of, colored, compose, recompose
 from app.notifier.slack_digest import digest, retold
 from app.notifier.slack_message import payload
 from tests.notifier.slack_limits import assert_valid, shown
+from tests.told import entities
 
 APP = "https://app.port.io"
 NOW = datetime(2026, 6, 9, 12, 28, 20, tzinfo=UTC)
@@ -259,6 +265,74 @@ class TestRecompose:
         made = recompose(stories, APP, group_by=("severity",))
         assert made == colored(retold(stories, APP, group_by=("severity",)), COLORS["info"])
         assert_valid(made)
+
+
+class TestWebhook:
+    """The same messages through an incoming webhook."""
+
+    async def test_a_digest_has_no_bar(self, slack: StandInSlack) -> None:
+        """A webhook gets what a bot posts, without colour and thread."""
+        notifier = SlackNotifier(slack.url, APP, group_by=("severity",))
+        both = parcel(item("1", parent=PARENT), item("2", "search", parent=PARENT))
+        sent = await notifier.send(both)
+        await notifier.close()
+        assert slack.messages == [compose(both, APP, group_by=("severity",)).message]
+        assert sent == Sent("ok", told=frozenset("12"))
+
+    async def test_few_are_told_one_by_one(self, slack: StandInSlack) -> None:
+        """The size of a digest and the page are the destination's."""
+        notifier = SlackNotifier(slack.url, APP, digest_after=2, page_url="https://alerts.example.com/")
+        assert notifier.at_once == 1000
+        assert (await notifier.send(parcel(item("1"), item("2", "search")))).told == frozenset("1")
+        assert (await notifier.send(parcel(item("1"), more=9, counts={"Degraded": 10}))).told is None
+        await notifier.close()
+        assert "<https://alerts.example.com/|" in shown(slack.messages[1])
+
+    async def test_a_refused_digest(self, slack: StandInSlack) -> None:
+        """As plain text it tells the same; if that is refused as well, the message is at fault."""
+        slack.answers.extend(PlainTextResponse("invalid_blocks", 400) for _ in range(3))
+        notifier = SlackNotifier(slack.url, APP)
+        both = parcel(item("1"), item("2", "search"))
+        with pytest.raises(DeliveryFailed) as failed:
+            await notifier.send(both)
+        assert failed.value.scope is Scope.MESSAGE
+        assert (await notifier.send(both)).told == frozenset("12")
+        await notifier.close()
+        (message,) = slack.messages
+        assert list(message) == ["text"]
+        assert entities([message]) == ["checkout", "search"]
+
+    @pytest.mark.parametrize("port_is_open", [True, False])
+    async def test_whether_it_may_have_arrived(self, port_is_open: bool) -> None:
+        """Nobody knows once the connection ended; without one it surely has not."""
+
+        async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.close()
+
+        async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            if not port_is_open:
+                server.close()
+            notifier = SlackNotifier(f"http://127.0.0.1:{port}/services/T0", APP)
+            with pytest.raises(DeliveryFailed) as failed:
+                await notifier.send(parcel(item("1")))
+            await notifier.close()
+        assert failed.value.unsure is port_is_open
+
+    async def test_one_message_a_second(self) -> None:
+        """The stand-in can be as strict as Slack."""
+        stand_in = StandInSlack(one_a_second=True)
+        async with serving(stand_in.app) as address:
+            notifier = SlackNotifier(f"{address}/services/T0", APP)
+            await notifier.send(parcel(item("1")))
+            with pytest.raises(DeliveryFailed) as failed:
+                await notifier.send(parcel(item("2")))
+            await asyncio.sleep(1)
+            await notifier.send(parcel(item("2")))
+            await notifier.close()
+        assert (failed.value.scope, failed.value.retry_after) == (Scope.TRANSIENT, timedelta(seconds=1))
+        assert (len(stand_in.messages), stand_in.refused) == (2, 1)
 
 
 def test_told_are_the_ids_of_what_is_shown() -> None:

@@ -37,7 +37,8 @@ class TestTheValidator:
         "message",
         [
             {"text": ""},
-            {"text": "x" * 4_000},
+            {"text": "x" * 40_000},
+            {"text": "x" * 4_000, "blocks": [SECTION]},
             {"text": "<!here>"},
             {"text": "ok <!here> at the end"},
             {"text": "a & b"},

@@ -70,7 +70,7 @@ async def test_what_is_still_open_is_told_once(store: Store) -> None:
     assert one.notification.change.after == "Crashed"
     assert one.notification.at == NOW + 100 * SECOND
     assert one.notification.opened_at == NOW
-    await store.record(told, delivered(told, second=100))
+    await store.record(told, delivered(second=100))
     assert await claims(store, second=500) == []
     assert number not in {silence.id for silence in await store.silences(active_at=NOW + 100 * SECOND)}
 
@@ -106,5 +106,5 @@ async def test_what_is_silenced_is_not_pruned(store: Store) -> None:
     await keep_back(store, second=1)
     assert await store.prune(before=NOW + 50 * SECOND, limit=9) == 0
     told = await claim(store, second=100)
-    await store.record(told, delivered(told, second=100))
+    await store.record(told, delivered(second=100))
     assert await store.prune(before=NOW + 150 * SECOND, limit=9) == 1

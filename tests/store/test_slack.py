@@ -149,7 +149,7 @@ async def test_a_message_that_is_gone(store: Store) -> None:
     await store.record(first, replace(delivered(), message=POSTED))
     await store.accept([incoming("Degraded", "Crashed", second=5)])
     second = await claim(store, second=6)
-    await store.record(second, replace(delivered(second, second=6), message=LATER, gone=POSTED))
+    await store.record(second, replace(delivered(second=6), message=LATER, gone=POSTED))
     assert await claims(store, second=60) == []
     await store.accept([incoming("Crashed", "Degraded", second=65)])
     third = await claim(store, second=66)
