@@ -27,7 +27,9 @@ from starlette.types import ASGIApp
 
 from app.notifier.console import draw
 from app.port.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
+from app.runtime import open_store
 from app.settings import Settings
+from app.store.rows import State
 
 Answer = Response | Callable[[], Any]
 
@@ -148,12 +150,16 @@ class StandInSlack:
         received: When each message was taken (`time.monotonic`), and the message.
         answers: What to answer next instead of taking the message: a response, or an async function that
             gives one.
+        refused: How many came sooner than a second after the last, where it is `one_a_second`.
         on_message: Called with each message that was taken.
         app: The web application.
     """
 
-    def __init__(self, on_message: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
+    def __init__(
+        self, on_message: Callable[[dict[str, Any]], None] = lambda _: None, *, one_a_second: bool = False
+    ) -> None:
         self.url = ""
+        self.one_a_second, self.refused = one_a_second, 0
         self.received: list[tuple[float, dict[str, Any]]] = []
         self.answers: deque[Answer] = deque()
         self.on_message = on_message
@@ -172,7 +178,11 @@ class StandInSlack:
             return response
         if not (message.get("text") or message.get("blocks")):
             return PlainTextResponse("no_text", 400)
-        self.received.append((time.monotonic(), message))
+        now = time.monotonic()
+        if self.one_a_second and self.received and now < self.received[-1][0] + 1:
+            self.refused += 1
+            return PlainTextResponse("rate_limited", 429, {"Retry-After": "1"})
+        self.received.append((now, message))
         self.on_message(message)
         return PlainTextResponse("ok")
 
@@ -237,14 +247,7 @@ async def run_demo(
         stay: Whether to go on until Ctrl-C after that.
         console: Where to print.
     """
-    complete = asyncio.Event()
-
-    def on_message(message: dict[str, Any]) -> None:
-        console.print(draw(message))
-        if len(slack.received) == count:
-            complete.set()
-
-    slack = StandInSlack(on_message)
+    slack = StandInSlack(lambda message: console.print(draw(message)))
     secret = secrets.token_hex(16)
     with tempfile.TemporaryDirectory(prefix="port-listener-demo-") as folder:
         async with serving(slack.app) as slack_url:
@@ -258,12 +261,12 @@ async def run_demo(
                 address = f"{url}/api/slack"
                 console.print(f"The listener is at {address},\na stand-in for Slack at {slack_url}.\n")
                 await _send(address, secret, count, console)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(complete.wait(), count + PATIENCE_SECONDS)
-                delivered = len(slack.received)
+                delivered = await _wait_for_delivery(settings, count)
+                messages = f"{len(slack.received)} message{'s' if len(slack.received) != 1 else ''}"
                 lost = count - delivered
                 console.print(
-                    f"\n{count} changes, {delivered} alerts delivered, {lost} lost", highlight=False
+                    f"\n{count} changes, {delivered} alerts delivered in {messages}, {lost} lost",
+                    highlight=False,
                 )
                 if stay:
                     console.print(
@@ -275,6 +278,17 @@ async def run_demo(
                     )
                     await asyncio.Event().wait()
                 return lost == 0
+
+
+async def _wait_for_delivery(settings: Settings, count: int) -> int:
+    """Return how many alerts the listener has delivered, as soon as it is all of them."""
+    async with open_store(settings) as store:
+        delivered = 0
+        end = time.monotonic() + count + PATIENCE_SECONDS
+        while delivered < count and time.monotonic() < end:
+            await asyncio.sleep(0.1)
+            delivered = (await store.count())[State.DELIVERED]
+        return delivered
 
 
 async def _send(address: str, secret: str, count: int, console: Console) -> None:

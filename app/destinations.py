@@ -1,16 +1,16 @@
 """A notifier for each destination: with runtime.py, the only place that knows their classes."""
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from app.alerts.rules_file import (
+from app.alerts.destination import (
     ConsoleDestination,
     Destination,
     HttpDestination,
     PortActionDestination,
-    RulesFile,
     SlackDestination,
 )
+from app.alerts.rules_file import RulesFile
 from app.alerts.send import DEFAULT_DESTINATION
 from app.errors import SettingsError
 from app.expressions import Expressions
@@ -49,7 +49,9 @@ class Destinations:
 
     def _default_notifier(self) -> Notifier:
         url = self._settings.slack_webhook_url
-        return self._slack(url.get_secret_value()) if url else self._console()
+        if url is None:
+            return self._console()
+        return SlackNotifier(url.get_secret_value(), self._app_url, self._pause)
 
     def _console(self) -> Notifier:
         from app.notifier.console import ConsoleNotifier
@@ -60,14 +62,33 @@ class Destinations:
     def _app_url(self) -> str:
         return str(self._settings.port_app_url)
 
-    def _slack(self, webhook_url: str) -> SlackNotifier:
-        pause = timedelta(seconds=1 / self._settings.slack_messages_per_second)
-        return SlackNotifier(webhook_url, self._app_url, pause)
+    @property
+    def _pause(self) -> timedelta:
+        return timedelta(seconds=1 / self._settings.slack_messages_per_second)
+
+    def _slack(self, name: str, destination: SlackDestination) -> Notifier:
+        more: Any = {
+            "pause": self._pause,
+            "group_by": destination.group_by,
+            "digest_after": destination.digest_after,
+        }
+        if destination.webhook_url is not None:
+            return SlackNotifier(destination.webhook_url.get_secret_value(), self._app_url, **more)
+        token = self._settings.slack_bot_token
+        if token is None or destination.channel is None:
+            raise SettingsError(
+                f"destination {name!r} has a channel, which needs SLACK_BOT_TOKEN: your Slack app's page,"
+                " OAuth & Permissions, has it"
+            )
+        from app.notifier.slack_bot import SlackBot
+
+        api_url = str(self._settings.slack_api_url)
+        return SlackBot(token.get_secret_value(), destination.channel, self._app_url, api_url=api_url, **more)
 
     def _notifier(self, name: str, destination: Destination) -> Notifier:
         match destination:
             case SlackDestination():
-                return self._slack(destination.webhook_url.get_secret_value())
+                return self._slack(name, destination)
             case HttpDestination():
                 from app.notifier.http import HttpNotifier
 

@@ -1,27 +1,25 @@
-"""The delivery loop: claim a lane, deliver what is at its head, record what came of it."""
+"""The delivery loop: claim a lane, deliver what waits in it, record what came of it."""
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 
-from app.alerts.notification import Notification
-from app.alerts.retry import Outcome, next_attempt
-from app.errors import DeliveryFailed, Scope, StoreUnavailable
-from app.notifier.base import SEND_TIMEOUT, Notifier
-from app.store.base import Attempt, Claim, Store
+from app.alerts.retry import Outcome
+from app.courier import Courier
+from app.errors import StoreUnavailable
+from app.notifier.base import SEND_TIMEOUT
+from app.store.base import Store
+from app.store.rows import Attempt, Claim
 
 log = structlog.get_logger(__name__)
-
-Prepare = Callable[[Claim], Awaitable[tuple[Notification, Mapping[str, Any]]]]
 
 LEASE = timedelta(seconds=30)
 POLL_SECONDS = 1.0  # how late we notice what another process has stored
 LANES_AT_ONCE = 64
-FAULTS_BEFORE_DEAD = 4  # a fault that lasts belongs to the message; one that passes must not cost it
 STALE_AFTER = timedelta(seconds=15)
 
 
@@ -30,28 +28,22 @@ class Dispatcher:
 
     Args:
         store: What is to be delivered.
-        notifiers: The destinations by name.
-        prepare: Gives what to say, with the rule's own message as it is now, and Port's own event.
+        courier: Delivers it.
         clock: Gives the time, UTC.
-        jitter: Gives random numbers from -1 to 1.
         new_token: Gives strings that no other dispatcher has.
     """
 
     def __init__(
         self,
         store: Store,
-        notifiers: Mapping[str, Notifier],
+        courier: Courier,
         *,
-        prepare: Prepare,
         clock: Callable[[], datetime],
-        jitter: Callable[[], float],
         new_token: Callable[[], str],
     ) -> None:
         self._store = store
-        self.notifiers = notifiers
-        self._prepare = prepare
+        self._courier = courier
         self._clock = clock
-        self._jitter = jitter
         self._new_token = new_token
         self._something_new = asyncio.Event()
         self._stopping = False
@@ -104,10 +96,13 @@ class Dispatcher:
 
     async def _take_turns(self) -> None:
         now = self._clock()
-        room = LANES_AT_ONCE - len(self._turns)
         try:
             claims = await self._store.claim(
-                token=self._new_token(), now=now, lease_until=now + LEASE, limit=room
+                token=self._new_token(),
+                now=now,
+                lease_until=now + LEASE,
+                limit=LANES_AT_ONCE - len(self._turns),
+                at_once={name: one.at_once for name, one in self._courier.notifiers.items()},
             )
         except StoreUnavailable as error:
             log.error("cannot claim lanes", reason=str(error))
@@ -126,61 +121,21 @@ class Dispatcher:
                 await self._store.release(claim)
             return
         try:
-            attempt = await self._deliver(claim)
+            attempt = await self._courier.attempt(claim)
         except asyncio.CancelledError:  # cut off by `stop`: the next start need not wait for the lease
             with contextlib.suppress(StoreUnavailable):
-                await asyncio.shield(self._store.release(claim))
+                await asyncio.shield(self._store.release(claim, unsure=True))
             raise
+        except StoreUnavailable as error:  # nothing was sent
+            log.error("cannot see what waits in a lane", lane=claim.lane, reason=str(error))
+            with contextlib.suppress(StoreUnavailable):
+                await self._store.release(claim)
+            return
         if await self._record(claim, attempt):
             self._say(claim, attempt)
-        if len(self._turns) >= LANES_AT_ONCE:
-            self.wake()  # there was no room for others, and now there is
+        if len(self._turns) >= LANES_AT_ONCE or attempt.message or attempt.notice:
+            self.wake()  # there was no room for others, and now there is; or other lanes have got work
         self._wake_at(attempt.next_at)
-
-    async def _deliver(self, claim: Claim) -> Attempt:
-        started_at = self._clock()
-        try:
-            async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
-                notification, event = await self._prepare(claim)
-                detail = await self._notifier(claim).send(
-                    notification, delivery_id=f"{claim.change_key[:16]}-{claim.delivery_id}", event=event
-                )
-        except DeliveryFailed as error:
-            failure = error
-        except TimeoutError:
-            failure = DeliveryFailed("no answer in time; it may have arrived", Scope.TRANSIENT)
-        except Exception as error:  # the one boundary: a fault of ours must not stop the lane
-            log.exception("delivery raised", delivery=claim.delivery_id)
-            scope = Scope.TRANSIENT if claim.failures < FAULTS_BEFORE_DEAD else Scope.MESSAGE
-            failure = DeliveryFailed(f"a fault in this program: {type(error).__name__}", scope)
-        else:
-            ended_at = self._clock()
-            return Attempt(Outcome.DELIVERED, detail, started_at, ended_at, ended_at + self._pause(claim))
-        return self._failed(claim, failure, started_at)
-
-    def _notifier(self, claim: Claim) -> Notifier:
-        notifier = self.notifiers.get(claim.destination)
-        if notifier is None:
-            raise DeliveryFailed(f"there is no destination {claim.destination!r} any more", Scope.DESTINATION)
-        return notifier
-
-    def _pause(self, claim: Claim) -> timedelta:
-        notifier = self.notifiers.get(claim.destination)
-        return notifier.pause if notifier else timedelta(0)
-
-    def _failed(self, claim: Claim, failure: DeliveryFailed, started_at: datetime) -> Attempt:
-        ended_at = self._clock()
-        following = next_attempt(
-            failure,
-            failures=claim.failures,
-            held=claim.held,
-            waiting_since=claim.waiting_since,
-            now=ended_at,
-            jitter=self._jitter(),
-        )
-        failures = claim.failures + (failure.retry_after is None) if failure.scope is Scope.TRANSIENT else 0
-        at = max(following.at, ended_at + self._pause(claim))
-        return Attempt(following.outcome, following.reason, started_at, ended_at, at, failures)
 
     async def _record(self, claim: Claim, attempt: Attempt) -> bool:
         # What was sent must not be sent again only because the disk was full for a moment.
@@ -188,36 +143,37 @@ class Dispatcher:
             try:
                 recorded = await self._store.record(claim, attempt)
             except StoreUnavailable as error:
-                log.error("cannot record an attempt", delivery=claim.delivery_id, reason=str(error))
+                log.error("cannot record an attempt", lane=claim.lane, reason=str(error))
                 if self._stopping or self._clock() > claim.lease_until:
                     return False
                 await asyncio.sleep(POLL_SECONDS)
             else:
                 if not recorded:
-                    log.warning(
-                        "lease lost, attempt not recorded", delivery=claim.delivery_id, lane=claim.lane
-                    )
+                    log.warning("lease lost, attempt not recorded", lane=claim.lane)
                 return recorded
 
     def _say(self, claim: Claim, attempt: Attempt) -> None:
         fields: dict[str, Any] = {
-            "delivery": claim.delivery_id,
+            "delivery": (attempt.told or [claim.deliveries[0].id])[0],
+            "deliveries": len(attempt.told or ()),
             "lane": claim.lane,
             "destination": claim.destination,
             "detail": attempt.detail,
             "took_ms": round((attempt.ended_at - attempt.started_at).total_seconds() * 1000),
         }
+        if attempt.asides:
+            log.info("alerts set aside", lane=claim.lane, deliveries=len(attempt.asides))
         if attempt.outcome is Outcome.DELIVERED:
-            log.info("alert delivered", **fields)
+            log.info("alert delivered" if claim.message is None else "message changed", **fields)
         elif attempt.outcome is Outcome.RETRY:
             log.warning("delivery failed, will try again", next_at=attempt.next_at.isoformat(), **fields)
         elif attempt.outcome is Outcome.DEAD:
             log.error("delivery is dead", **fields)
-        elif not claim.held:
+        elif attempt.outcome is Outcome.HELD and not claim.held:
             log.error("lane held: nothing goes out there until it is mended", **fields)
-        else:
+        elif attempt.outcome is Outcome.HELD:
             log.warning("lane still held", next_at=attempt.next_at.isoformat(), **fields)
-        if claim.held and attempt.outcome is not Outcome.HELD:
+        if claim.held and attempt.outcome in (Outcome.DELIVERED, Outcome.DEAD, Outcome.RETRY):
             log.warning("lane released", lane=claim.lane, destination=claim.destination)
 
     def _wake_at(self, time: datetime) -> None:

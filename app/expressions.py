@@ -48,6 +48,7 @@ class Expressions:
         self, notification: Notification, rules: RuleSet, event: Mapping[str, Any]
     ) -> Notification:
         """Return a notification with its rule's own words; an expression that fails shows in its place."""
+        notification = with_mention(notification, rules)
         rule = rules.by_name.get(notification.rule)
         templates = {"own_title": rule and rule.title, "message": rule and rule.message}
         templates = {name: template for name, template in templates.items() if template}
@@ -70,6 +71,14 @@ class Expressions:
             else:
                 values[program] = result.value
         return values, errors
+
+
+def with_mention(notification: Notification, rules: RuleSet) -> Notification:
+    """Return a notification that calls whom its rule wants called, if it is one that calls."""
+    rule = rules.by_name.get(notification.rule)
+    if rule is None or not rule.mention or not notification.calls:
+        return notification
+    return notification.model_copy(update={"mention": rule.mention})
 
 
 def _parts(template: str, values: Mapping[str, Any]) -> tuple[Part, ...]:

@@ -9,14 +9,16 @@ from zlib import crc32
 import structlog
 
 from app.alerts.change import CatalogChange
-from app.alerts.decide import Decision, EntityState, Hit, Match, Route, decide, match
+from app.alerts.decide import Decision, EntityState, decide
 from app.alerts.incident import Step
+from app.alerts.match import Hit, Match, Route, match
 from app.alerts.rules import RuleSet
 from app.alerts.send import ByPort, ByTemplate, PortLookup, route
 from app.errors import SignatureRejected, UnreadableChange
 from app.port.events import parse_event
 from app.port.signature import Signed, parse_headers, verify
-from app.store.base import Accepted, Incoming, Store
+from app.store.base import Store
+from app.store.rows import Accepted, Incoming
 
 log = structlog.get_logger(__name__)
 
@@ -34,11 +36,13 @@ class Lanes:
         name: The lane's name, shared by destinations that are the same channel.
         number: How many lanes there are, by hash of the entity.
         steps: What of an incident the destination hears of.
+        fallback: The destination that hears of it when this one is held.
     """
 
     name: str
     number: int = 1
     steps: frozenset[Step] = frozenset(Step)
+    fallback: str | None = None
 
     def of(self, entity: str) -> str:
         """Return the lane for an entity's alerts."""
@@ -51,6 +55,12 @@ class Rulebook:
 
     rules: RuleSet
     lanes: Mapping[str, Lanes]
+
+    @property
+    def fallbacks(self) -> dict[str, Route]:
+        """Who hears of it when a destination is held, by its name."""
+        named = ((name, way.fallback) for name, way in self.lanes.items())
+        return {name: Route(one, self.lanes[one].of("")) for name, one in named if one}
 
 
 @dataclass(slots=True)

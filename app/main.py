@@ -1,7 +1,7 @@
 """The web application: ``uvicorn app.main:app``."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -61,6 +61,9 @@ async def _readiness(runtime: Runtime) -> health.Health:
     if stale := runtime.dispatcher.stale():
         reasons.append(stale)
     warnings = [f"the rules file is refused: {runtime.rules_problem}"] if runtime.rules_problem else []
+    with suppress(StoreUnavailable):
+        lanes = await runtime.store.lanes(datetime.now(UTC))
+        warnings += [f"lane {lane.name} is held: {lane.held}" for lane in lanes if lane.held]
     return health.Health(status="unavailable" if reasons else "ok", reasons=reasons, warnings=warnings)
 
 

@@ -9,7 +9,8 @@ from typing import TypeVar
 from app.errors import ListenerError, PortError
 from app.port.client import PortClient
 from app.port.resources import BLUEPRINT, ENTITY
-from app.store.base import Delivery, State, Store
+from app.store.base import Store
+from app.store.rows import Delivery, State
 
 T = TypeVar("T")
 

@@ -9,16 +9,10 @@ from pathlib import Path
 from pydantic import SecretStr
 from watchfiles import awatch
 
+from app.alerts.destination import ConsoleDestination, HttpDestination, SlackDestination
 from app.alerts.incident import Step
 from app.alerts.rules import BUILT_IN, RuleSet
-from app.alerts.rules_file import (
-    ConsoleDestination,
-    HttpDestination,
-    Rules,
-    RulesFile,
-    SlackDestination,
-    load_rules,
-)
+from app.alerts.rules_file import Rules, RulesFile, load_rules
 from app.alerts.send import DEFAULT_DESTINATION
 from app.errors import SettingsError
 from app.jq import checking
@@ -77,14 +71,16 @@ def make_rulebook(file: RulesFile, default_webhook: str = "") -> Rulebook:
     lanes = {DEFAULT_DESTINATION: Lanes(DEFAULT_DESTINATION)}
     for name, destination in file.destinations.items():
         if isinstance(destination, SlackDestination):
-            lanes[name] = Lanes(channels.setdefault(destination.webhook_url.get_secret_value(), name))
+            url = destination.webhook_url
+            channel = url.get_secret_value() if url else f"#{destination.channel}"
+            lanes[name] = Lanes(channels.setdefault(channel, name), fallback=destination.fallback)
         elif isinstance(destination, ConsoleDestination):
             lanes[name] = Lanes(name)
         else:
             number = destination.lanes if isinstance(destination, HttpDestination) else 1
             # What is told without an incident is no step of one: it counts as a beginning.
             steps = frozenset({*map(Step, destination.steps), Step.NOTICED})
-            lanes[name] = Lanes(name, number, steps)
+            lanes[name] = Lanes(name, number, steps, destination.fallback)
     return Rulebook(RuleSet(file.rules), lanes)
 
 

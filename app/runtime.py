@@ -3,12 +3,12 @@
 import asyncio
 import random
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -17,17 +17,19 @@ from app.alerts.incident import Step
 from app.alerts.notification import Notification
 from app.alerts.rules_file import Rules
 from app.alerts.send import PortLookup
+from app.courier import Courier
 from app.destinations import Destinations
 from app.dispatcher import Dispatcher
-from app.errors import DeliveryFailed, ListenerError, Scope, StoreUnavailable
-from app.expressions import Expressions
+from app.errors import ListenerError, StoreUnavailable
+from app.expressions import Expressions, with_mention
 from app.jq import Jq
 from app.listener import Listener, LookUp
-from app.notifier.base import Notifier
+from app.notifier.base import Item, Notifier, Parcel
 from app.port.events import bare_event
 from app.rulebook import make_rulebook, read_rules, reload_on_change, reload_on_sighup
 from app.settings import Settings
-from app.store.base import Claim, Store
+from app.store.base import Store
+from app.store.rows import Claim, Waiting
 from app.store.schema import prepare
 from app.store.sqlite import SQLiteStore
 
@@ -102,7 +104,8 @@ class Runtime:
         settings: The configuration.
         store: The outbox.
         listener: Takes changes.
-        dispatcher: Delivers alerts.
+        courier: Delivers alerts.
+        dispatcher: Lets it, lane by lane.
         expressions: Runs users' jq.
         destinations: Makes notifiers.
         rules_problem: Why the rules file was not taken when it was read last; None if it was.
@@ -111,6 +114,7 @@ class Runtime:
     settings: Settings
     store: Store
     listener: Listener
+    courier: Courier
     dispatcher: Dispatcher
     expressions: Expressions
     destinations: Destinations
@@ -127,27 +131,40 @@ class Runtime:
             log.error("rules refused, the old ones stay", reason=str(error))
             return
         self.rules_problem = None
-        self._replaced += self.dispatcher.notifiers.values()  # they may be sending: closed at the end
-        self.dispatcher.notifiers = notifiers
+        self._replaced += self.courier.notifiers.values()  # they may be sending: closed at the end
+        self.courier.notifiers = notifiers
         self.listener.book = make_rulebook(rules.file, default_webhook(self.settings))
+        self.courier.fallbacks = self.listener.book.fallbacks
         self.dispatcher.wake()
         log.info("rules loaded", rules=len(rules.file.rules), destinations=len(notifiers))
 
-    async def prepare(self, claim: Claim) -> tuple[Notification, Mapping[str, Any]]:
-        """Return what a claimed delivery says, with its rule's message as it is now, and Port's event.
+    async def prepare(self, claim: Claim, deliveries: Sequence[Waiting]) -> Parcel:
+        """Return what deliveries say: the first with its rule's own words as they are now and Port's event.
 
-        Raises:
-            DeliveryFailed: It is a reminder, and its rule is gone: nobody is to be reminded any more.
+        Args:
+            claim: The lane.
+            deliveries: Some of what waits there, one at least.
         """
-        event = bare_event(claim.body)
+        first, *others = deliveries
+        head = first.id == claim.deliveries[0].id
+        body = claim.body if head else await self.store.body(first.change_key)
+        event = bare_event(body or b"{}")
         rules = self.listener.book.rules
-        if claim.notification.step is Step.REMINDED and claim.notification.rule not in rules.by_name:
-            raise DeliveryFailed("its rule is no longer there", Scope.MESSAGE)
-        return await self.expressions.with_message(claim.notification, rules, event), event
+        said = [
+            await self.expressions.with_message(first.notification, rules, event),
+            *(with_mention(one.notification, rules) for one in others),
+        ]
+        items = (Item(one.key, what, one.parent) for one, what in zip(deliveries, said, strict=True))
+        return Parcel(tuple(items), event)
+
+    def why_not(self, notification: Notification) -> str | None:
+        """Return why an alert is not to be sent any more, in view of the rules as they are now."""
+        gone = notification.rule not in self.listener.book.rules.by_name
+        return "its rule is no longer there" if gone and notification.step is Step.REMINDED else None
 
     async def close(self) -> None:
         """Let go of all connections."""
-        for notifier in (*self.dispatcher.notifiers.values(), *self._replaced):
+        for notifier in (*self.courier.notifiers.values(), *self._replaced):
             await notifier.close()
 
 
@@ -223,17 +240,21 @@ def _assemble(settings: Settings, rules: Rules, store: Store, jq: Jq, port: "Por
     async def nobody_to_ask(_: CatalogChange, __: PortLookup) -> None:
         log.warning("no look-up in Port: PORT_CLIENT_ID is not set; the default hears of it")
 
-    async def prepare_claim(claim: Claim) -> tuple[Notification, Mapping[str, Any]]:
-        return await runtime.prepare(claim)
+    async def prepare(claim: Claim, deliveries: Sequence[Waiting]) -> Parcel:
+        return await runtime.prepare(claim, deliveries)
 
-    dispatcher = Dispatcher(
+    book = make_rulebook(rules.file, default_webhook(settings))
+    destinations = Destinations(settings, expressions, port)
+    courier = Courier(
         store,
-        {},
-        prepare=prepare_claim,
+        destinations.make(rules.file),
+        prepare=prepare,
         clock=now,
         jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads retries, guards nothing
-        new_token=lambda: secrets.token_hex(8),
+        fallbacks=book.fallbacks,
+        why_not=lambda one: runtime.why_not(one),  # noqa: PLW0108 - it is made below
     )
+    dispatcher = Dispatcher(store, courier, clock=now, new_token=lambda: secrets.token_hex(8))
     look_up: LookUp = nobody_to_ask
     if port is not None:
         from app.port.lookup import Lookup
@@ -241,7 +262,7 @@ def _assemble(settings: Settings, rules: Rules, store: Store, jq: Jq, port: "Por
         look_up = Lookup(port, now)
     listener = Listener(
         store=store,
-        book=make_rulebook(rules.file, default_webhook(settings)),
+        book=book,
         secrets=settings.secrets,
         accept_unsigned=settings.accept_unsigned,
         tolerance=timedelta(seconds=settings.signature_tolerance_seconds),
@@ -250,9 +271,7 @@ def _assemble(settings: Settings, rules: Rules, store: Store, jq: Jq, port: "Por
         look_up=look_up,
         wake=dispatcher.wake,
     )
-    destinations = Destinations(settings, expressions, port)
-    runtime = Runtime(settings, store, listener, dispatcher, expressions, destinations)
-    dispatcher.notifiers = runtime.destinations.make(rules.file)
+    runtime = Runtime(settings, store, listener, courier, dispatcher, expressions, destinations)
     return runtime
 
 

@@ -25,6 +25,7 @@ PLACEHOLDER = re.compile(
 )
 SQLITE = "sqlite:///"
 EVERY_PROXY = "*"
+SHORTEST_ADMIN_TOKEN = 16
 
 
 class Settings(BaseSettings):
@@ -47,10 +48,14 @@ class Settings(BaseSettings):
     webhook_url: AnyHttpUrl | None = None
     smee_url: AnyHttpUrl | None = None
     slack_webhook_url: SecretStr | None = None
+    slack_bot_token: SecretStr | None = None
+    slack_api_url: AnyHttpUrl = AnyHttpUrl("https://slack.com/api/")
     slack_messages_per_second: Annotated[float, Field(gt=0)] = 1.0
     rules_file: Path | None = None
     database_url: str = f"{SQLITE}data/listener.db"
     retention_days: Annotated[int, Field(gt=0)] = 30
+    admin_token: SecretStr | None = None
+    metrics_public: bool = False
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "text"] = "auto"
 
@@ -72,6 +77,25 @@ class Settings(BaseSettings):
         # Not AnyHttpUrl: its errors and its repr show the address, which is a secret.
         if value and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", value.get_secret_value()):
             raise ValueError("is not a URL: take it from your Slack app's page, Incoming Webhooks")
+        return value
+
+    @field_validator("slack_bot_token")
+    @classmethod
+    def _check_bot_token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not re.fullmatch(r"xox[be][-.]\S+", value.get_secret_value()):
+            raise ValueError(
+                "is no bot token, which begins with xoxb-: your Slack app's page, OAuth & Permissions, has it"
+            )
+        return value
+
+    @field_validator("admin_token")
+    @classmethod
+    def _check_admin_token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and len(value.get_secret_value()) < SHORTEST_ADMIN_TOKEN:
+            raise ValueError(
+                f"is too short to guard anything: at least {SHORTEST_ADMIN_TOKEN} characters, such as"
+                " `openssl rand -hex 24` prints"
+            )
         return value
 
     @field_validator("database_url")

@@ -13,7 +13,8 @@ import pytest
 from app.demo import StandInSlack, change_body, serving, signed_headers
 from app.main import create_app
 from app.settings import Settings
-from app.store.base import Delivery, Store
+from app.store.base import Store
+from app.store.rows import Delivery
 from app.store.sqlite import SQLiteStore
 
 SECRET = "test-client-secret-4711"

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import pytest
 
-from app.store.base import Incoming
+from app.store.rows import Incoming
 from app.store.schema import prepare
 from app.store.sqlite import SQLiteStore
 from tests import test_cli
@@ -212,7 +212,7 @@ async def test_export_of_a_part(store: SQLiteStore, run: Run) -> None:
         result = run_process("export", *arguments)
         assert [row["entity"] for row in lines(result.out)] == expected
     result = await run("export", "--since", "3")
-    assert (result.status, result.err) == (1, "--since 3 is no time: write it as 12h or 7d\n")
+    assert (result.status, result.err) == (1, "--since 3 is no time: write it as 30m, 12h or 2d\n")
 
 
 async def test_export_is_json_whatever_was_sent(store: SQLiteStore, run: Run, tmp_path: Path) -> None:

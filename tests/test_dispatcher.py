@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from app.alerts.notification import Notification
 from app.alerts.retry import PATIENCE, PROBE_EVERY
-from app.dispatcher import FAULTS_BEFORE_DEAD, LEASE, Dispatcher
+from app.courier import FAULTS_BEFORE_DEAD, Courier
+from app.dispatcher import LEASE, Dispatcher
 from app.errors import DeliveryFailed, Scope
-from app.notifier.base import SEND_TIMEOUT
+from app.notifier.base import SEND_TIMEOUT, Item, Parcel, Sent
 from app.port.events import bare_event
-from app.store.base import Claim, Delivery, State
+from app.store.rows import Claim, Delivery, State, Waiting
 from app.store.sqlite import SQLiteStore
 from tests.conftest import NOW
 from tests.store.test_store import incoming
@@ -42,31 +42,33 @@ class ScriptedNotifier:
     """Takes notifications, unless the script has an answer for the next one."""
 
     pause = PAUSE
+    at_once = 1
 
     def __init__(self) -> None:
         self.tried: list[str] = []
         self.taken: list[str] = []
         self.script: list[Exception | Callable[[], Awaitable[None]]] = []
 
-    async def send(self, notification: Notification, *, delivery_id: str, event: Mapping[str, Any]) -> str:
-        assert delivery_id
-        assert event
-        self.tried.append(notification.entity)
+    async def send(self, parcel: Parcel) -> Sent:
+        assert parcel.event
+        entities = [item.notification.entity for item in parcel.items]
+        self.tried += entities
         answer = self.script.pop(0) if self.script else None
         if isinstance(answer, Exception):
             raise answer
         if answer is not None:
             await answer()
-        self.taken.append(notification.entity)
-        return "ok"
+        self.taken += entities
+        return Sent("ok")
 
     async def close(self) -> None:
         pass
 
 
-async def prepare(claim: Claim) -> tuple[Notification, Mapping[str, Any]]:
+async def prepare(claim: Claim, deliveries: Sequence[Waiting]) -> Parcel:
     """Say what was decided, with Port's event."""
-    return claim.notification, bare_event(claim.body)
+    items = (Item(one.key, one.notification, one.parent) for one in deliveries)
+    return Parcel(tuple(items), bare_event(claim.body))
 
 
 class Rig:
@@ -77,13 +79,11 @@ class Rig:
         self.clock = Clock()
         self.notifier = ScriptedNotifier()
         tokens = itertools.count()
+        self.courier = Courier(
+            store, {"default": self.notifier}, prepare=prepare, clock=self.clock, jitter=lambda: 0.0
+        )
         self.dispatcher = Dispatcher(
-            store,
-            {"default": self.notifier},
-            prepare=prepare,
-            clock=self.clock,
-            jitter=lambda: 0.0,
-            new_token=lambda: f"token-{next(tokens)}",
+            store, self.courier, clock=self.clock, new_token=lambda: f"token-{next(tokens)}"
         )
 
     @asynccontextmanager
@@ -238,7 +238,7 @@ async def test_a_fault_of_ours_kills_one_message(rig: Rig) -> None:
 
 async def test_a_destination_that_is_gone(rig: Rig) -> None:
     """Alerts for a destination that is no longer configured wait, and the reason is seen."""
-    rig.dispatcher.notifiers = {}  # as after a restart with another configuration
+    rig.courier.notifiers = {}  # as after a restart with another configuration
     await rig.add("one")
     async with rig.running():
         await rig.attempts(1)
@@ -251,8 +251,8 @@ async def test_whoever_was_frozen_does_not_send(rig: Rig) -> None:
     class Slow(SQLiteStore):
         """A store whose claims arrive late, as after SIGSTOP."""
 
-        async def claim(self, *, token: str, now: datetime, lease_until: datetime, limit: int) -> list[Claim]:
-            claims = await super().claim(token=token, now=now, lease_until=lease_until, limit=limit)
+        async def claim(self, **how: Any) -> list[Claim]:
+            claims = await super().claim(**how)
             if claims and not frozen.is_set():
                 rig.clock.now += LEASE - SEND_TIMEOUT + timedelta(seconds=1)
                 frozen.set()
@@ -275,6 +275,7 @@ async def test_whoever_lost_the_lease_cannot_record(rig: Rig) -> None:
     other.clock = rig.clock
     other.dispatcher._new_token = lambda: "other"  # noqa: SLF001
     other.dispatcher._clock = rig.clock  # noqa: SLF001
+    other.courier._clock = rig.clock  # noqa: SLF001
     go_on = asyncio.Event()
 
     async def freeze() -> None:
@@ -326,7 +327,7 @@ async def test_stop_cuts_off_what_takes_too_long(rig: Rig) -> None:
     await loop
     assert (await rig.newest()).state is State.PENDING
     now = rig.clock()
-    assert await rig.store.claim(token="next", now=now, lease_until=now + LEASE, limit=1)
+    assert await rig.store.claim(token="next", now=now, lease_until=now + LEASE, limit=1, at_once={})
 
 
 async def test_the_loop_outlives_a_fault(rig: Rig) -> None:
@@ -335,11 +336,11 @@ async def test_the_loop_outlives_a_fault(rig: Rig) -> None:
     class Faulty(SQLiteStore):
         """A store whose first claim raises what no store should."""
 
-        async def claim(self, *, token: str, now: datetime, lease_until: datetime, limit: int) -> list[Claim]:
+        async def claim(self, **how: Any) -> list[Claim]:
             if not raised.is_set():
                 raised.set()
                 raise ZeroDivisionError
-            return await super().claim(token=token, now=now, lease_until=lease_until, limit=limit)
+            return await super().claim(**how)
 
     raised = asyncio.Event()
     faulty = Faulty(rig.store._path)  # noqa: SLF001

@@ -1,73 +1,22 @@
-"""Does a change matter, who hears of it, and where does it stand with the incident?
+"""Who hears of a change, and where does it stand with the incident?
 
-Matching needs only the change, so it runs in the request; deciding needs the entity's state, so it runs
-inside the store's transaction. Both are pure.
+It needs the entity's state, so it runs inside the store's transaction, and is pure.
 """
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
-from app.alerts.change import ENTITY, CatalogChange
-from app.alerts.condition import Results
-from app.alerts.diff import PropertyChange, diff, same
-from app.alerts.incident import Incident, Step, advance
-from app.alerts.notification import Notification, text_of
-from app.alerts.rules import Rule, RuleSet
+from app.alerts.change import CatalogChange
+from app.alerts.flap import LONGEST_WINDOW, moved
+from app.alerts.incident import RANKS, Incident, Step, advance
+from app.alerts.match import Hit, Match, Route
+from app.alerts.notification import Notification
 
-REASONS = 5  # more of them nobody reads
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A way to a destination.
-
-    Attributes:
-        destination: The destination's name.
-        lane: The lane there: the unit of order and of rate.
-        steps: What of an incident it hears of.
-    """
-
-    destination: str
-    lane: str
-    steps: frozenset[Step] = frozenset(Step)
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A rule that a change has something to say to.
-
-    Attributes:
-        rule: The rule.
-        matches: The change is one that the rule is about.
-        resolves: The change ends the incident that the rule may have open.
-        routes: Who would hear of it.
-        lapses: The change ends that incident if nobody has heard of it yet: what must last did not.
-        state: The state that it leaves the entity in.
-    """
-
-    rule: Rule
-    matches: bool
-    resolves: bool
-    routes: tuple[Route, ...] = ()
-    lapses: bool = False
-    state: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """What can be said of a change without knowing any state.
-
-    Attributes:
-        change: The change.
-        changes: What changed in it.
-        hits: The rules that match, or would resolve.
-        reason: Why they do, or why none does.
-    """
-
-    change: CatalogChange
-    changes: tuple[PropertyChange, ...]
-    hits: tuple[Hit, ...]
-    reason: str
+REOPENS_WITHIN = timedelta(hours=1)
+"""Trouble that comes back sooner is the same incident, opened again: one story, one message in Slack."""
+MEMORY = LONGEST_WINDOW
+"""How long the store remembers an incident that has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +25,7 @@ class EntityState:
 
     Attributes:
         last_at: When the newest change of the entity that was seen so far happened; None if none was.
-        incidents: Its open incidents.
+        incidents: Its open incidents, and those that ended within `MEMORY` before the change.
     """
 
     last_at: datetime | None = None
@@ -121,54 +70,6 @@ class Decision:
     cancel: tuple[str, ...] = ()
 
 
-def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
-    """Return which rules a change matches or would resolve, and why.
-
-    Args:
-        rules: The rules.
-        change: The change.
-        results: What `rules.programs` came to.
-    """
-    if change.resource != ENTITY:
-        return Match(change, (), (), f"a change of resource type {change.resource!r}, not of an entity")
-    changes = diff(change.before, change.after)
-    hits = []
-    for rule in rules.candidates(change, changes):
-        hit = Hit(
-            rule,
-            matches=rule.matches(change, results),
-            resolves=rule.resolves(change, results),
-            lapses=rule.wait is not None and rule.lapses(change),
-            state=rule.state(change, results),
-        )
-        if hit.matches or hit.resolves or hit.lapses:
-            hits.append(hit)
-    matching = [f"rule {hit.rule.name!r} matches" for hit in hits if hit.matches]
-    return Match(change, changes, tuple(hits), "; ".join(matching) or _misses(rules, change))
-
-
-def _misses(rules: RuleSet, change: CatalogChange) -> str:
-    about = rules.about(change.blueprint)
-    if not about:
-        return f"no rule is about blueprint {change.blueprint!r}"
-    reasons = [f"rule {rule.name!r}: {why_not(rule, change)}" for rule in about[:REASONS]]
-    if len(about) > REASONS:
-        reasons.append(f"and {len(about) - REASONS} more do not match")
-    return "; ".join(reasons)
-
-
-def why_not(rule: Rule, change: CatalogChange) -> str:
-    """Return in a few words why a rule does not match a change that it does not match."""
-    if change.action not in rule.on:
-        return f"watches {', '.join(rule.on)}, this is {change.action!r}"
-    main = rule.when.main(change) if rule.when else None
-    if main is None:
-        return "its condition does not hold"
-    if same(main.before, main.after):
-        return f"{main.name} did not change"
-    return f"{main.name} went from {text_of(main.before)[:50]} to {text_of(main.after)[:50]}"
-
-
 def decide(matched: Match, state: EntityState, now: datetime) -> Decision:
     """Return what a matched change leads to, given the entity's state.
 
@@ -195,7 +96,8 @@ def decide(matched: Match, state: EntityState, now: datetime) -> Decision:
 
 def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: datetime) -> Decision:
     rule, change = hit.rule, matched.change
-    incident = next((one for one in state.incidents if one.rule == rule.name), None)
+    mine = [one for one in state.incidents if one.rule == rule.name]
+    incident = next((one for one in mine if one.resolved_at is None), None)
     if not rule.has_incident or late:
         if late and rule.wait and hit.matches:  # a newer change has the answer to whether it lasts
             return Decision(f"rule {rule.name!r}: too late to see whether it lasts")
@@ -203,17 +105,7 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
     resolves = hit.resolves or (hit.lapses and _waits(incident, now))
     if not hit.matches and (incident is None or not resolves):
         return Decision("")
-    candidate = Incident(
-        id=f"{rule.name}-{change.key[:16]}",
-        rule=rule.name,
-        blueprint=change.blueprint,
-        entity=change.entity,
-        state=hit.state,
-        opened_at=change.at,
-        changed_at=change.at,
-        due_at=change.at + rule.wait if rule.wait else None,
-    )
-    step, after = advance(incident, candidate=candidate, resolves=resolves)
+    step, after = advance(incident, candidate=_candidate(hit, change, mine), resolves=resolves)
     if after is None:
         if rule.wait:  # it ends as it begins: there is nothing that could last
             return Decision(f"rule {rule.name!r}: it did not last")
@@ -221,7 +113,29 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
     if incident is not None and step is Step.CHANGED and incident.state == after.state:
         done = "waits to tell" if _waits(incident, now) else "has told"
         return Decision(f"rule {rule.name!r} {done} of {after.state!r} already")
-    return _told(hit, matched, step, after, now)
+    worse = incident is not None and RANKS[after.severity] > RANKS[incident.severity]
+    return _told(hit, matched, step, after, now, worse=worse)
+
+
+def _candidate(hit: Hit, change: CatalogChange, incidents: list[Incident]) -> Incident:
+    """Return the incident that a change would open: a new one, or one that ended lately, again."""
+    rule = hit.rule
+    window = max(REOPENS_WITHIN, rule.flap.within if rule.flap else timedelta(0))
+    ended = [one for one in incidents if one.resolved_at and change.at - one.resolved_at <= window]
+    again = max(ended, key=lambda one: one.changed_at, default=None)
+    return Incident(
+        id=again.id if again else f"{rule.name}-{change.key[:16]}",
+        rule=rule.name,
+        blueprint=change.blueprint,
+        entity=change.entity,
+        state=hit.state,
+        opened_at=change.at,
+        changed_at=change.at,
+        due_at=change.at + rule.wait if rule.wait else None,
+        severity=rule.severity_of(change, hit.state),
+        moves=again.moves if again else (),
+        flapping=again is not None and again.flapping,
+    )
 
 
 def _waits(incident: Incident | None, now: datetime) -> bool:
@@ -229,9 +143,14 @@ def _waits(incident: Incident | None, now: datetime) -> bool:
     return incident is not None and incident.due_at is not None and now < incident.due_at
 
 
-def _told(hit: Hit, matched: Match, step: Step, after: Incident, now: datetime) -> Decision:
+def _told(hit: Hit, matched: Match, step: Step, after: Incident, now: datetime, *, worse: bool) -> Decision:
     """Return what is told of an incident that moved, and what is not to be told any more."""
     rule, waits = hit.rule, _waits(after, now)
+    if rule.flap and not waits:
+        began = after.flapping
+        after = moved(after, rule.flap, matched.change.at)
+        if after.flapping:
+            return _flaps(hit, matched, after, began=began)
     cancel = () if step is Step.OPENED else (after.id,)
     if step is Step.RESOLVED:
         if waits:
@@ -242,11 +161,26 @@ def _told(hit: Hit, matched: Match, step: Step, after: Incident, now: datetime) 
     if waits:
         alerts = _alerts(hit, matched, Step.OPENED, after, due_at=after.due_at)
     else:
-        alerts = _alerts(hit, matched, step, after)
+        alerts = _alerts(hit, matched, step, after, worse=worse)
     if rule.again_after:
         due_at = (after.due_at if waits and after.due_at else now) + rule.again_after
         alerts += _alerts(hit, matched, Step.REMINDED, after, due_at=due_at, repeat=rule.again_after)
     return Decision("", alerts, (after,), cancel)
+
+
+def _flaps(hit: Hit, matched: Match, after: Incident, *, began: bool) -> Decision:
+    """Return what is told of an incident that moves too often: once that it does, and what it settles on."""
+    rule, at = hit.rule, matched.change.at
+    assert rule.flap is not None  # noqa: S101 - tells mypy what the caller has seen
+    facts: dict[str, Any] = {"moves": len(after.moves), "window": rule.flap.within}
+    settled_at = at + rule.flap.within
+    alerts = () if began else _alerts(hit, matched, Step.FLAPPING, after, **facts)
+    alerts += _alerts(hit, matched, Step.SETTLED, after, due_at=settled_at, **facts)
+    if rule.again_after and after.resolved_at is None:
+        due_at = settled_at + rule.again_after
+        alerts += _alerts(hit, matched, Step.REMINDED, after, due_at=due_at, repeat=rule.again_after)
+    reason = f"rule {rule.name!r}: it flaps, which {'was told' if began else 'is told once'}"
+    return Decision(reason, alerts, (after,), (after.id,))
 
 
 def _alerts(
@@ -255,9 +189,9 @@ def _alerts(
     step: Step,
     incident: Incident | None,
     *,
-    late: bool = False,
     due_at: datetime | None = None,
     repeat: timedelta | None = None,
+    **facts: Any,
 ) -> tuple[Alert, ...]:
     change, rule = matched.change, hit.rule
     notification = Notification.about(
@@ -265,15 +199,16 @@ def _alerts(
         rule.main(change),
         matched.changes,
         rule=rule.name,
-        severity=rule.severity,
+        severity=incident.severity if incident else rule.severity_of(change, hit.state),
         step=step,
         opened_at=incident.opened_at if incident else None,
-        late=late,
+        ended=incident.resolved_at is not None if incident else hit.resolves,
+        **facts,
     )
     if due_at is not None and step is Step.REMINDED:
         notification = notification.model_copy(update={"at": due_at})
     incident_id = incident.id if incident else None
-    heard = Step.RESOLVED if step is Step.NOTICED and hit.resolves else step
+    heard = _heard(hit, step, incident)
     channels: dict[str, Route] = {}
     for route in hit.routes:
         channels.setdefault(route.lane, route)  # two names of one channel are one channel
@@ -282,3 +217,12 @@ def _alerts(
         for route in channels.values()
         if heard in route.steps
     )
+
+
+def _heard(hit: Hit, step: Step, incident: Incident | None) -> Step:
+    """Return which step of an incident a job takes it for."""
+    if step is Step.NOTICED and hit.resolves:
+        return Step.RESOLVED
+    if step is Step.SETTLED:
+        return Step.RESOLVED if incident and incident.resolved_at else Step.CHANGED
+    return step

@@ -3,6 +3,11 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
+
+Severity = Literal["critical", "warning", "info"]
+RANKS: dict[Severity, int] = {"info": 0, "warning": 1, "critical": 2}
+"""The more, the worse."""
 
 
 class Step(StrEnum):
@@ -37,6 +42,9 @@ class Incident:
         changed_at: When its state last moved, UTC.
         resolved_at: When it ended, UTC; None while it is open.
         due_at: Before this time, UTC, nobody hears of it, and if it ends before then nobody ever does.
+        severity: How bad it is now.
+        moves: When it last opened, changed or ended, UTC, as many as its rule's `flap` counts.
+        flapping: It moves too often: nothing more is told until it is stable.
     """
 
     id: str
@@ -48,6 +56,9 @@ class Incident:
     changed_at: datetime
     resolved_at: datetime | None = None
     due_at: datetime | None = None
+    severity: Severity = "warning"
+    moves: tuple[datetime, ...] = ()
+    flapping: bool = False
 
 
 def advance(
@@ -62,7 +73,9 @@ def advance(
     """
     if incident is None:
         return (Step.NOTICED, None) if resolves else (Step.OPENED, candidate)
-    moved = replace(incident, state=candidate.state, changed_at=candidate.changed_at)
+    moved = replace(
+        incident, state=candidate.state, changed_at=candidate.changed_at, severity=candidate.severity
+    )
     if resolves:
         return Step.RESOLVED, replace(moved, resolved_at=candidate.changed_at)
     return Step.CHANGED, moved

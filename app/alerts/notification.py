@@ -4,17 +4,16 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from app.alerts.change import UPDATE, CatalogChange
 from app.alerts.diff import PropertyChange
-from app.alerts.incident import Step
+from app.alerts.incident import Severity, Step
 
 MAX_CHANGES = 50  # more is not read by anybody, and an entity may have thousands of properties
 MAX_LINKS = 5
-Severity = Literal["critical", "warning", "info"]
 
 MAX_TEAMS = 20
 MAX_NAME_CHARS = 500
@@ -72,6 +71,7 @@ class Notification(_Frozen):
         opened_at: When the incident opened, if there is one.
         late: A newer change of the entity was seen before this one.
         worse: The change made its incident more severe.
+        ended: Its incident is over.
         moves: With `FLAPPING` and `SETTLED`, how often it changed within the rule's window.
         window: For how long it has to be stable, or was.
         mention: Whom the rule calls, in Slack's own notation, as it stands in the rules at the time of
@@ -99,6 +99,7 @@ class Notification(_Frozen):
     opened_at: AwareDatetime | None = None
     late: bool = False
     worse: bool = False
+    ended: bool = False
     moves: int = 0
     window: timedelta | None = None
     mention: str = ""
@@ -115,10 +116,19 @@ class Notification(_Frozen):
         rule: str,
         step: Step,
         severity: Severity = "warning",
-        opened_at: datetime | None = None,
-        late: bool = False,
+        **more: Any,
     ) -> "Notification":
-        """Gather the facts about `change`, where `main` is the one value that `rule` is about."""
+        """Gather the facts about `change`, where `main` is the one value that `rule` is about.
+
+        Args:
+            change: The change.
+            main: The value.
+            changes: All that changed.
+            rule: The rule's name.
+            step: What the change did to the rule's incident.
+            severity: How bad it is.
+            more: Further attributes of the notification.
+        """
         path = main.path if main else ("",)
         others = [other for other in changes if other.path[: len(path)] != path]
         return cls(
@@ -138,16 +148,27 @@ class Notification(_Frozen):
             actor=_cut(change.actor, MAX_NAME_CHARS),
             origin=_cut(change.origin, MAX_NAME_CHARS),
             at=change.at,
-            opened_at=opened_at,
-            late=late,
+            **more,
         )
 
+    @property
+    def calls(self) -> bool:
+        """Whether it is one at which a rule's `mention` calls somebody: new trouble, worse, or a reminder."""
+        noticed = self.step is Step.NOTICED and not self.late and not self.ended
+        return noticed or self.worse or self.step in (Step.OPENED, Step.REMINDED, Step.FLAPPING)
 
     @classmethod
     def notice(cls, text: str, at: datetime) -> "Notification":
         """Return what the listener itself has to say."""
         return cls(
-            step=Step.NOTICE, rule="", severity="info", blueprint="", entity="", title=text, change=None, at=at
+            step=Step.NOTICE,
+            rule="",
+            severity="info",
+            blueprint="",
+            entity="",
+            title=text,
+            change=None,
+            at=at,
         )
 
 

@@ -24,6 +24,8 @@ class Outcome(StrEnum):
     """The lane is held, and probed with the same delivery."""
     DEAD = "dead"
     """The delivery is given up; the lane goes on."""
+    SILENCED = "silenced"
+    """A silence keeps the delivery back; the lane goes on."""
 
 
 @dataclass(frozen=True, slots=True)

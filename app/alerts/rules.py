@@ -7,18 +7,24 @@ from fnmatch import fnmatchcase
 from hashlib import sha256
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator
 
 from app.alerts.change import DELETE, TIMER_EXPIRED, UPDATE, CatalogChange
 from app.alerts.condition import Condition, Duration, Results
 from app.alerts.diff import PropertyChange, same
-from app.alerts.notification import Severity, text_of
+from app.alerts.flap import Flap
+from app.alerts.incident import Severity
+from app.alerts.notification import text_of
 from app.alerts.send import DEFAULT_DESTINATION, Target
 from app.alerts.values import Strict, given
 
 Action = Literal["CREATE", "UPDATE", "DELETE", "TIMER_EXPIRED"]
 MAX_STATE_CHARS = 200  # a value may be a megabyte
 GLOB = frozenset("*?[")
+MENTION = re.compile(
+    r"@(here|channel|everyone)|<!(here|channel|everyone)>|<!subteam\^[A-Z0-9]+>|<@[A-Z0-9]+>"
+)
+"""https://docs.slack.dev/messaging/formatting-message-text (mentions)"""
 REGEX = re.compile(r"[\^$()|\\+{}]|\.\*|^/.*/$")
 
 
@@ -40,6 +46,24 @@ def _at_once(condition: Condition | None) -> Condition | None:
     return condition
 
 
+def _in_slacks_notation(mention: str) -> str:
+    words = mention.split()
+    if not words or not all(MENTION.fullmatch(word) for word in words):
+        raise ValueError(
+            "must be @here, @channel, a group <!subteam^S…> or a person <@U…>; several with a space between"
+        )
+    return " ".join(f"<!{word[1:]}>" if word.startswith("@") else word for word in words)
+
+
+def _severity_kind(value: object) -> str:
+    return "<table>" if isinstance(value, dict) else "<one>"
+
+
+Mention = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_in_slacks_notation)]
+Severities = Annotated[
+    Annotated[Severity, Tag("<one>")] | Annotated[dict[str, Severity], Field(min_length=1), Tag("<table>")],
+    Discriminator(_severity_kind),
+]
 Blueprint = Annotated[str, Field(min_length=1), AfterValidator(_no_regex)]
 Blueprints = Annotated[tuple[Blueprint, ...], Field(min_length=1)]
 Actions = Annotated[tuple[Action, ...], Field(min_length=1)]
@@ -56,7 +80,9 @@ class Rule(Strict):
         when: What must come true; without it every change of these actions matters.
         resolve: What ends the incident that a match opens; without it a match opens none.
         send: Where to, in this order.
-        severity: How bad it is.
+        severity: How bad it is, always or by the value or state that it is in now (another is a warning).
+        mention: Whom Slack calls when it begins or gets worse, and at reminders.
+        flap: How often is too often, to be told of each time.
         title: What the message begins with in place of the entity's title, a template: jq in `{{ }}`.
         message: A line of one's own, a template.
         again_after: How often to remind while the incident is open.
@@ -72,12 +98,16 @@ class Rule(Strict):
     send: Annotated[Targets, BeforeValidator(_as_tuple, json_schema_input_type=Target | Targets)] = (
         DEFAULT_DESTINATION,
     )
-    severity: Severity = "warning"
+    severity: Severities = "warning"
+    mention: Mention | None = None
+    flap: Flap | None = None
     title: str | None = None
     message: str | None = None
     again_after: Duration | None = None
 
-    _given = field_validator("when", "resolve", "title", "message", "again_after", mode="before")(given)
+    _given = field_validator(
+        "when", "resolve", "title", "message", "again_after", "mention", "flap", mode="before"
+    )(given)
 
     @property
     def has_incident(self) -> bool:
@@ -132,6 +162,14 @@ class Rule(Strict):
         changed = (one for one in values if not same(one.before, one.after))
         return next(changed, values[0] if values else None)
 
+    def severity_of(self, change: CatalogChange, state: str) -> Severity:
+        """Return how bad it is that a change leaves the entity in a state."""
+        if isinstance(self.severity, str):
+            return self.severity
+        main = self.main(change)
+        named = self.severity.get(state) or (self.severity.get(text_of(main.after)) if main else None)
+        return named or "warning"
+
     def state(self, change: CatalogChange, results: Results) -> str:
         """Return the state that the change leaves the entity in, as far as this rule is concerned."""
         if change.action == TIMER_EXPIRED:
@@ -151,6 +189,7 @@ BUILT_IN = Rule.model_validate(
         "name": "health",
         "when": {"property": "healthStatus"},
         "resolve": {"property": "healthStatus", "to": "Healthy"},
+        "severity": {"Crashed": "critical", "Degraded": "warning", "Restarting": "info"},
     }
 )
 """What holds without a rules file: any UPDATE that changes `healthStatus` alerts the default destination."""

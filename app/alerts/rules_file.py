@@ -6,10 +6,16 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationError,
+)
 
 from app.alerts.change import DELETE
 from app.alerts.condition import Condition
+from app.alerts.destination import DESTINATIONS, TEMPLATES, Destination
+from app.alerts.flap import Flap
 from app.alerts.rules import BUILT_IN, Rule
 from app.alerts.rules_mistakes import explain, nearest
 from app.alerts.rules_yaml import PLAIN, Document, read_yaml
@@ -22,83 +28,12 @@ __all__ = ["Mistake", "RulesError", "RulesFile", "load_rules"]
 
 SHORTEST_SECRET = 4  # a shorter value may be any word of a mistake
 VERSION = 1
-HTTP_LANES = 8
-
-JobStep = Literal["opened", "changed", "resolved", "reminded"]
-Steps = Annotated[
-    tuple[JobStep, ...],
-    Field(description="At which steps of an incident it runs; without an incident, at every match"),
-]
-JOB_STEPS: tuple[JobStep, ...] = ("opened", "changed")
-"""A job that mends something is not to run again because it is mended."""
-
-
-def _address(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().lower().startswith(("https://", "http://")):
-        raise ValueError("must be an address that begins with https://")
-    return value
 
 
 def _version(value: Any) -> Any:
     if isinstance(value, int) and value > VERSION:
         raise ValueError(f"this release reads version {VERSION}; a later version needs a later release")
     return value
-
-
-Address = Annotated[SecretStr, AfterValidator(_address)]
-
-
-class SlackDestination(Strict):
-    """A channel, through its incoming webhook."""
-
-    type: Literal["slack"]
-    webhook_url: Annotated[Address, Field(description="The incoming webhook's address")]
-
-
-class HttpDestination(Strict):
-    """A job at an HTTP address. Texts in url, headers and body may hold templates: jq in `{{ }}`."""
-
-    type: Literal["http"]
-    url: Address
-    method: Literal["POST", "PUT", "PATCH", "DELETE", "GET"] = "POST"
-    headers: Annotated[dict[str, SecretStr], Field(default_factory=dict)]
-    body: Any = None
-    secret: SecretStr | None = None
-    allow_private: bool = False
-    lanes: Annotated[int, Field(ge=1, le=64)] = HTTP_LANES
-    steps: Steps = JOB_STEPS
-
-
-class PortActionDestination(Strict):
-    """A run of a self-service action in Port. Texts in inputs may hold templates."""
-
-    type: Literal["port_action"]
-    action: Annotated[str, Field(min_length=1)]
-    inputs: Annotated[dict[str, Any], Field(default_factory=dict)]
-    entity: str | None = None
-    steps: Steps = JOB_STEPS
-
-
-class ConsoleDestination(Strict):
-    """The terminal in which the listener runs."""
-
-    type: Literal["console"]
-
-
-Destination = Annotated[
-    SlackDestination | HttpDestination | PortActionDestination | ConsoleDestination,
-    Field(discriminator="type"),
-]
-
-
-DESTINATIONS: Mapping[str, type[Strict]] = {
-    "slack": SlackDestination,
-    "http": HttpDestination,
-    "port_action": PortActionDestination,
-    "console": ConsoleDestination,
-}
-TEMPLATES = {"http": ("url", "headers", "body"), "port_action": ("inputs", "entity")}
-"""Which parts of a destination may hold templates, by its type."""
 
 
 class RulesFile(Strict):
@@ -170,6 +105,8 @@ def _model_at(path: Sequence[Any]) -> type[Strict]:
             return KINDS[tag.strip("<>")]
         case ("rules", _, "when" | "resolve", *rest):
             return Not if "<not>" in rest else Condition
+        case ("rules", _, "flap", *_):
+            return Flap
         case ("rules", _, _):
             return Rule
     return RulesFile
@@ -198,8 +135,10 @@ def _rules(document: Document) -> Iterator[tuple[int, Rule]]:
 
 def _contradictions(document: Document) -> Iterator[Mistake]:
     """Yield what is wrong only in view of something else."""
-    known = {*_mapping(document.plain.get("destinations")), DEFAULT_DESTINATION}
+    destinations = _mapping(document.plain.get("destinations"))
+    known = {*destinations, DEFAULT_DESTINATION}
     yield from _repeated_names(document)
+    yield from _wrong_fallbacks(document, destinations, known)
     for number, rule in _rules(document):
         path = ("rules", number)
         for place, target in enumerate(rule.send):
@@ -207,14 +146,33 @@ def _contradictions(document: Document) -> Iterator[Mistake]:
                 there = (*path, "send", place, *way)
                 if destination not in known and document.place(there) not in document.spoilt:
                     yield document.mistake(there, _unknown(document, there, destination, known))
-        if rule.resolve is None and rule.when is not None and not rule.when.can_lapse:
-            ends = "needs to see when it ends: give `when` a to, above or below, or the rule a `resolve`"
-            if rule.wait:
-                yield document.mistake((*path, "when", "for"), f"`for` {ends}")
-            elif rule.again_after:
-                yield document.mistake((*path, "again_after"), f"`again_after` {ends}")
-        if rule.wait and set(rule.on) == {DELETE}:
-            yield document.mistake((*path, "when", "for"), "`for` has nothing to wait for after DELETE")
+        yield from _endless(document, path, rule)
+
+
+def _endless(document: Document, path: tuple[str, int], rule: Rule) -> Iterator[Mistake]:
+    """Yield where a rule waits for an end that it cannot see."""
+    if rule.resolve is None and rule.when is not None and not rule.when.can_lapse:
+        ends = "needs to see when it ends: give `when` a to, above or below, or the rule a `resolve`"
+        if rule.wait:
+            yield document.mistake((*path, "when", "for"), f"`for` {ends}")
+        elif rule.again_after:
+            yield document.mistake((*path, "again_after"), f"`again_after` {ends}")
+    if rule.flap and not rule.has_incident:
+        text = "`flap` needs to see when it is well again: give the rule a `resolve`"
+        yield document.mistake((*path, "flap"), text)
+    if rule.wait and set(rule.on) == {DELETE}:
+        yield document.mistake((*path, "when", "for"), "`for` has nothing to wait for after DELETE")
+
+
+def _wrong_fallbacks(
+    document: Document, destinations: Mapping[str, Any], known: Collection[str]
+) -> Iterator[Mistake]:
+    for name, destination in destinations.items():
+        fallback, path = _mapping(destination).get("fallback"), ("destinations", name, "fallback")
+        if fallback == name:
+            yield document.mistake(path, "fallback: must be another destination")
+        elif isinstance(fallback, str) and fallback not in known:
+            yield document.mistake(path, _unknown(document, path, fallback, known, "fallback"))
 
 
 def _repeated_names(document: Document) -> Iterator[Mistake]:
@@ -230,9 +188,11 @@ def _repeated_names(document: Document) -> Iterator[Mistake]:
         lines.setdefault(name, here.line)
 
 
-def _unknown(document: Document, path: Sequence[Any], name: str, known: Collection[str]) -> str:
+def _unknown(
+    document: Document, path: Sequence[Any], name: str, known: Collection[str], key: str = "send"
+) -> str:
     if not PLAIN.fullmatch(name):  # perhaps an address with its secret
-        return "send: must be the name of a destination; its address belongs under `destinations`"
+        return f"{key}: must be the name of a destination; its address belongs under `destinations`"
     shown = document.at(path)
     near = nearest(name, known)
     hint = f"; did you mean {near!r}?" if near else f"; there are {', '.join(sorted(known))}"

@@ -103,6 +103,9 @@ def read_yaml(text: str, environment: Mapping[str, str], *, name: str) -> Docume
         raise RulesError(name, [_not_yaml(error, text)]) from None
     except ValueError:
         raise RulesError(name, [Mistake(1, "", "a date that does not exist; put texts in quotes")]) from None
+    except TypeError:  # ruamel's own, of a key that cannot be one
+        text = "a key that is a mapping or a list itself; put texts with {{ }} in quotes"
+        raise RulesError(name, [Mistake(1, "", text)]) from None
     if not isinstance(tree, CommentedMap):
         found = "the file is empty" if tree is None else f"this is a {_sort(tree)}"
         raise RulesError(name, [Mistake(1, "", f"{found}; {shape}")])

@@ -22,6 +22,8 @@ COMMANDS = {
     "backup": "upkeep",
     "vacuum": "upkeep",
     "export": "upkeep",
+    "destinations": "destinations",
+    "silence": "silence",
 }
 """Each command, and the module here in which it stands: a function, or a group of commands, of its name."""
 

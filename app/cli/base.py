@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
 from app.alerts.condition import Duration
+from app.alerts.notification import one_line
 from app.errors import ListenerError
 
 T = TypeVar("T")
@@ -19,25 +20,21 @@ OUT = Console()
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 
+def span(option: str, text: str) -> timedelta:
+    """Return the time that an option gives: 30m, 12h, 2d.
+
+    Raises:
+        ListenerError: It is none.
+    """
+    try:
+        return TypeAdapter(Duration).validate_python(text)
+    except ValidationError:
+        raise ListenerError(f"{option} {one_line(text, 40)} is no time: write it as 30m, 12h or 2d") from None
+
+
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's work, and return what it returns; Ctrl-C ends it with status 130."""
     try:
         return asyncio.run(work)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-
-
-def span(option: str, text: str) -> timedelta:
-    """Return how long a time is that was given as 12h or 7d.
-
-    Args:
-        option: The option's name, for the error.
-        text: What was given.
-
-    Raises:
-        ListenerError: It is no time.
-    """
-    try:
-        return TypeAdapter[timedelta](Duration).validate_python(text)
-    except ValidationError:
-        raise ListenerError(f"{option} {text} is no time: write it as 12h or 7d") from None

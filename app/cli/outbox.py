@@ -10,14 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from app.alerts.notification import Notification, one_line, text_of
-from app.cli.base import OUT, AsJson, run
+from app.cli.base import OUT, AsJson, run, span
 from app.errors import ListenerError, UnreadableChange
 from app.logs import configure_logging
 from app.notifier.base import duration
 from app.port.signature import Signed
 from app.runtime import open_runtime, open_store
 from app.settings import load_settings
-from app.store.base import Delivery, Quarantined, State
+from app.store.rows import Delivery, Quarantined, State
 
 deliveries = typer.Typer(help="What is pending, held, dead or delivered.", invoke_without_command=True)
 quarantine = typer.Typer(help="Signed bodies that could not be read.", invoke_without_command=True)
@@ -77,14 +77,22 @@ def retry(
         list[int] | None, typer.Argument(min=1, max=2**63 - 1, help="The deliveries' numbers.")
     ] = None,
     dead: Annotated[bool, typer.Option("--dead", help="All that are dead.")] = False,
+    rule: Annotated[str | None, typer.Option(help="Those that are dead of this rule.")] = None,
+    destination: Annotated[str | None, typer.Option(help="Those that are dead for this destination.")] = None,
+    since: Annotated[str | None, typer.Option(help="Those that died within this time: 30m, 12h, 2d.")] = None,
 ) -> None:
-    """Try deliveries again at once: dead ones, or waiting ones by number."""
-    if bool(ids) == dead:
-        raise typer.BadParameter("give either numbers, or --dead")
+    """Try deliveries again at once: dead ones, or waiting ones by number. Their history stays."""
+    several = dead or rule is not None or destination is not None or since is not None
+    if bool(ids) == several:
+        raise typer.BadParameter("give either numbers, or --dead, --rule, --destination or --since")
+    now = datetime.now(UTC)
+    start = now - span("--since", since) if since else None
 
     async def work() -> int:
         async with open_store(load_settings(), must_exist=True) as store:
-            return await store.retry(now=datetime.now(UTC), ids=ids or None)
+            return await store.retry(
+                now=now, ids=ids or None, rule=rule, destination=destination, since=start
+            )
 
     number = run(work())
     print(f"{number} will be tried again now")

@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,9 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from app.alerts.change import CatalogChange
-from app.alerts.decide import Alert, EntityState, Match, decide, why_not
+from app.alerts.decide import MEMORY, Alert, EntityState, decide
+from app.alerts.destination import HttpDestination, PortActionDestination
+from app.alerts.match import Match, why_not
 from app.alerts.notification import one_line
-from app.alerts.rules_file import HttpDestination, PortActionDestination, Rules, RulesFile
+from app.alerts.rules_file import Rules, RulesFile
 from app.alerts.send import PortLookup
 from app.cli.base import OUT, run, span
 from app.errors import DeliveryFailed, ListenerError, UnreadableChange
@@ -134,13 +135,12 @@ def backtest(
 ) -> None:
     """Try rules on the changes in the store: what would have alerted, how often, beside what did."""
     loaded = read_rules_file(file)
-    length = span("--since", since)
+    start = now() - span("--since", since)
 
     async def work() -> tuple[int, Counter[tuple[str, str]], Mapping[tuple[str, str], int]]:
         jq = Jq()
         try:
             async with open_store(load_settings(), must_exist=True) as store:
-                start = now() - length
                 number, would = await _replay(store, make_rulebook(loaded.file), Expressions(jq), start)
                 return number, would, await store.told(start)
         finally:
@@ -192,8 +192,10 @@ def _replay_one(
     decision = decide(matched, state, at)
     moved = {one.id: one for one in decision.incidents}
     incidents = {one.id: one for one in state.incidents} | moved
-    still_open = tuple(one for one in incidents.values() if one.resolved_at is None)
-    states[key] = replace(state, last_at=max(state.last_at or change.at, change.at), incidents=still_open)
+    remembered = (
+        one for one in incidents.values() if one.resolved_at is None or change.at - one.resolved_at <= MEMORY
+    )
+    states[key] = EntityState(max(state.last_at or change.at, change.at), tuple(remembered))
     for incident_id in decision.cancel:
         due = (alert for alert in waiting.pop(incident_id, ()) if alert.due_at and alert.due_at <= at)
         told.update((alert.notification.rule, alert.destination) for alert in due)

@@ -16,8 +16,8 @@ from app.cli.base import run, span
 from app.errors import ListenerError
 from app.runtime import existing_database, now, open_store
 from app.settings import Settings, load_settings
-from app.store.base import StoredChange
 from app.store.private_file import private_file
+from app.store.rows import StoredChange
 from app.store.sqlite_copy import MEGABYTE, copy_database
 from app.store.sqlite_vacuum import size
 from app.store.sqlite_vacuum import vacuum as give_back

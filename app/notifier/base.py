@@ -54,7 +54,7 @@ class Sent:
 
     Attributes:
         detail: What the destination answered, for a person.
-        told: The delivery ids of the items that it has been told of; None: all, those not among the items too.
+        told: The delivery ids of the items that it now knows; None: all, those not among the items too.
         message: The new message in the channel, where there is a way to name it and it is no reply.
         gone: A message that was found not to be there any more.
     """

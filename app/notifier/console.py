@@ -1,7 +1,7 @@
 """The terminal: alerts as a person would see them in Slack."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -12,14 +12,22 @@ from rich.text import Text
 from app.notifier.base import Parcel, Sent
 from app.notifier.slack_message import payload
 
+MENTION = re.compile(r"<[!@#](?:subteam\^)?(\w+)>")
 LINK = re.compile(r"<[^|>]+\|([^>]*)>")
 MARKUP = re.compile(r"\*(?P<bold>[^*\n]+)\*|`(?P<code>[^`\n]+)`")
 
 
 def draw(message: Mapping[str, Any]) -> RenderableType:
-    """Return a Slack message (``text`` and ``blocks``) as a panel for the terminal."""
+    """Return a Slack message (``text``, ``blocks``, ``attachments``) as a panel for the terminal."""
+    parts = _blocks(message.get("blocks", ()))
+    for attachment in message.get("attachments", ()):
+        parts += _blocks(attachment.get("blocks", ())) or [_mrkdwn(attachment["fallback"])]
+    return Panel(Group(*parts or [_mrkdwn(message["text"])]), title="Slack", title_align="left", width=100)
+
+
+def _blocks(blocks: Iterable[Mapping[str, Any]]) -> list[RenderableType]:
     parts: list[RenderableType] = []
-    for block in message.get("blocks", ()):
+    for block in blocks:
         if block["type"] == "section":
             parts.append(_mrkdwn(block["text"]["text"]))
         elif block["type"] == "context":
@@ -27,12 +35,12 @@ def draw(message: Mapping[str, Any]) -> RenderableType:
         elif block["type"] == "actions":
             labels = [_plain(element["text"]["text"]) for element in block["elements"]]
             parts.append(Text("  ".join(f"[ {label} ]" for label in labels), "cyan"))
-    return Panel(Group(*parts or [_mrkdwn(message["text"])]), title="Slack", title_align="left", width=100)
+    return parts
 
 
 def _mrkdwn(text: str, style: str = "") -> Text:
     drawn = Text(style=style)
-    text = LINK.sub(r"\1", text)
+    text = LINK.sub(r"\1", MENTION.sub(r"@\1", text))
     at = 0
     for found in MARKUP.finditer(text):
         drawn.append(_plain(text[at : found.start()]))

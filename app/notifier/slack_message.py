@@ -5,6 +5,7 @@ https://docs.slack.dev/messaging/formatting-message-text (escaping)
 """
 
 import re
+from datetime import datetime
 from itertools import accumulate, takewhile
 from typing import Any
 
@@ -18,6 +19,7 @@ from slack_sdk.models.blocks import (
     SectionBlock,
 )
 
+from app.alerts.digest import is_over
 from app.alerts.incident import Step
 from app.alerts.notification import Notification, ValueChange, one_line, text_of
 from app.notifier.base import duration, entity_url, mark, timestamp, words
@@ -28,12 +30,15 @@ MAX_TITLE = 250
 MAX_VALUE = 300
 MAX_NAME = 80
 MAX_MESSAGE = 600
+MAX_NOTICE = 1_000
 MAX_OTHERS = 8
 MAX_BUTTON_TEXT = 75
-MAX_TITLE_URL = 1_500
+MAX_TITLE_URL = 1_000
 MAX_ALL_URLS = 2_000
 
 RESOLVED_MARK = "🟢"
+NOTICE_MARK = "\N{INFORMATION SOURCE}\N{VARIATION SELECTOR-16}"
+URGENT_MARK = "🚨"
 SEVERITY_MARKS = {"critical": "🔴", "warning": "🟠", "info": "⚪"}
 SINCE = {Step.RESOLVED: "Resolved after", Step.CHANGED: "Open for", Step.REMINDED: "Still open after"}
 
@@ -60,53 +65,77 @@ def payload(notification: Notification, app_url: str) -> dict[str, Any]:
         notification: What to say.
         app_url: The address of Port's app, for the link to the entity.
     """
-    blocks: list[Block] = [SectionBlock(text=_mrkdwn("\n".join(_headline(notification, app_url))))]
+    if notification.step is Step.NOTICE:
+        text = called(notification.mention, f"{NOTICE_MARK} {escape(notification.title, MAX_NOTICE)}")
+        return {"text": text, "blocks": [SectionBlock(text=mrkdwn(text)).to_dict()]}
+    blocks: list[Block] = [SectionBlock(text=mrkdwn("\n".join(_headline(notification, app_url))))]
     if notification.others:
-        blocks.append(SectionBlock(text=_mrkdwn("\n".join(_others(notification)))))
-    blocks.append(ContextBlock(elements=[_mrkdwn(_context(notification))]))
+        blocks.append(SectionBlock(text=mrkdwn("\n".join(_others(notification)))))
+    blocks.append(ContextBlock(elements=[mrkdwn(_context(notification))]))
     if buttons := _buttons(notification):
         blocks.append(ActionsBlock(elements=buttons))
     return {"text": _text(notification), "blocks": [block.to_dict() for block in blocks]}
 
 
-def _mrkdwn(text: str) -> MarkdownTextObject:
+def called(mention: str, text: str) -> str:
+    """Return a text with whom it calls in front of it.
+
+    Args:
+        mention: In Slack's own notation, by the rule's author, never from the catalog; it may be empty.
+        text: The text.
+    """
+    return f"{mention} {text}" if mention else text
+
+
+def mrkdwn(text: str) -> MarkdownTextObject:
+    """Return text with Slack's markup in it, of which Slack adds none by itself."""
     # verbatim: Slack must not find links, channels or people in what comes from the catalog.
     return MarkdownTextObject(text=text, verbatim=True)
 
 
 def _text(notification: Notification) -> str:
     value = notification.change
-    lead = f"{_lead(notification)} {_title(notification)}"
+    begin = called(notification.mention, f"{lead(notification)} {title_of(notification)}")
     if value is None:
-        return f"{lead}: {_happened(notification)}"
+        return f"{begin}: {happened(notification)}"
     name, before, now = escape(value.name, MAX_NAME), _shown(value.before), _shown(value.after)
     if notification.step is Step.REMINDED:
-        return f"{lead}: {name} still {now}"
-    return f"{lead}: {name} {before} → {now}"
+        return f"{begin}: {name} still {now}"
+    return f"{begin}: {name} {before} → {now}"
 
 
 def _shown(value: Any) -> str:
     return escape(text_of(value), MAX_VALUE)
 
 
-def _title(notification: Notification) -> str:
+def when(time: datetime) -> str:
+    """Return a time that Slack shows in the reader's own time zone."""
+    return f"<!date^{int(time.timestamp())}^{{date_num}} {{time_secs}}|{timestamp(time)}>"
+
+
+def title_of(notification: Notification, limit: int = MAX_TITLE) -> str:
+    """Return the rule's own title, else the entity's, else its identifier, escaped."""
     own = "".join(part.text for part in notification.own_title)
-    return (
-        escape(own or notification.title, MAX_TITLE) or escape(notification.entity, MAX_TITLE) or "(no name)"
-    )
+    return escape(own or notification.title, limit) or escape(notification.entity, limit) or "(no name)"
 
 
-def _lead(notification: Notification) -> str:
+def lead(notification: Notification) -> str:
     """Return the mark that begins the message: that of a status, else that of the severity."""
     value = notification.change
     if value is not None and isinstance(value.after, str):
         return mark(value.after)
-    if notification.step is Step.RESOLVED:
+    if is_over(notification):
         return RESOLVED_MARK
     return SEVERITY_MARKS[notification.severity]
 
 
-def _happened(notification: Notification) -> str:
+def urgent(notification: Notification) -> str:
+    """Return what stands before the mark or the title where nobody should wait, else nothing."""
+    return f"{URGENT_MARK} " if notification.severity == "critical" and not is_over(notification) else ""
+
+
+def happened(notification: Notification) -> str:
+    """Return what happened in words, where it is about no value."""
     timer = f"the timer of {escape(notification.timer or 'a property', MAX_NAME)} ran out"
     return {"CREATE": "created", "DELETE": "deleted", "TIMER_EXPIRED": timer}.get(
         notification.action, "changed"
@@ -116,7 +145,7 @@ def _happened(notification: Notification) -> str:
 def _value_line(notification: Notification) -> str:
     value = notification.change
     if value is None:
-        return _happened(notification).capitalize()
+        return happened(notification).capitalize()
     name = escape(value.name, MAX_NAME)
     before, now = (
         f"{mark(one)} {_shown(one)}" if isinstance(one, str) else _shown(one)
@@ -127,20 +156,36 @@ def _value_line(notification: Notification) -> str:
 
 
 def _headline(notification: Notification, app_url: str) -> list[str]:
-    title = _title(notification)
+    title = title_of(notification)
     url = entity_url(app_url, notification.blueprint, notification.entity)
-    urgent = "🚨 " if notification.severity == "critical" and notification.step is not Step.RESOLVED else ""
-    lines = [
-        urgent + (f"*<{url}|{title}>*" if len(url) <= MAX_TITLE_URL else f"*{title}*"),
-        _value_line(notification),
-    ]
-    if notification.opened_at and (since := SINCE.get(notification.step)):
-        lines.append(f"{since} {duration(notification.at - notification.opened_at)}")
+    linked = f"*<{url}|{title}>*" if len(url) <= MAX_TITLE_URL else f"*{title}*"
+    lines = [called(notification.mention, urgent(notification) + linked), _value_line(notification)]
+    if course := _course(notification):
+        lines.append(course)
     if notification.late:
         lines.append("Late: a newer change of this entity was seen before this one.")
     if notification.message:
         lines.append(_own_message(notification))
     return lines
+
+
+def _course(notification: Notification) -> str:
+    """Return how the incident goes, in one line; empty if there is nothing to say."""
+    step = notification.step
+    window = duration(notification.window) if notification.window else ""
+    if step is Step.FLAPPING:
+        often = f"Flaps: {notification.moves} changes"
+        if not window:
+            return f"{often}; quiet until it is stable"
+        return f"{often} in {window}; quiet until it has been stable for that long"
+    if step is Step.SETTLED:
+        return f"Stable for {window}" if window else "Stable again"
+    since = ""
+    if notification.opened_at and (words_before := SINCE.get(step)):
+        since = f"{words_before} {duration(notification.at - notification.opened_at)}"
+    if notification.worse:
+        return f"Got worse; {since[:1].lower()}{since[1:]}" if since else "Got worse"
+    return since
 
 
 def _own_message(notification: Notification) -> str:
@@ -173,8 +218,7 @@ def _other(value: ValueChange) -> str:
 def _context(notification: Notification) -> str:
     by = escape(notification.actor, MAX_VALUE) or "unknown"
     via = f" via {escape(notification.origin, MAX_NAME)}" if notification.origin else ""
-    time = timestamp(notification.at)
-    parts = [f"By {by}{via}", f"<!date^{int(notification.at.timestamp())}^{{date_num}} {{time_secs}}|{time}>"]
+    parts = [f"By {by}{via}", when(notification.at)]
     if notification.teams:
         parts.append(f"Team {escape(', '.join(notification.teams), MAX_VALUE)}")
     parts.append(f"{escape(notification.blueprint, MAX_NAME)} `{escape(notification.entity, MAX_NAME)}`")

@@ -1,179 +1,22 @@
-"""What every store does, and the rows it gives and takes."""
+"""What every store does."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from enum import StrEnum
 from typing import Protocol
 
-from app.alerts.change import CatalogChange
-from app.alerts.decide import Decision, EntityState
-from app.alerts.notification import Notification
-from app.alerts.retry import Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A change on its way into the store.
-
-    Attributes:
-        change: The change.
-        body: The signed bytes that it was read from.
-        received_at: When it arrived, UTC.
-        decide: Given what the store knows of the entity, says what the change leads to. It must be pure:
-            a store may call it again when a transaction is repeated.
-    """
-
-    change: CatalogChange
-    body: bytes
-    received_at: datetime
-    decide: Callable[[EntityState], Decision]
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """What became of a change: how many alerts it has, and whether it was stored before."""
-
-    key: str
-    alerts: int
-    duplicate: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Quarantined:
-    """A signed body that could not be read. Times are UTC."""
-
-    id: int
-    body: bytes
-    signed_at: datetime
-    received_at: datetime
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A lane that a dispatcher holds, and the delivery at its head.
-
-    Attributes:
-        lane: The lane's name.
-        token: Proves that the lease is still ours.
-        lease_until: When the lease ends, UTC.
-        failures: Transient failures in a row so far.
-        held: The lane is held, and this is a probe.
-        delivery_id: The delivery at the head.
-        change_key: The change that it tells of.
-        destination: Its destination's name.
-        notification: What to say.
-        body: The signed bytes of the change that it tells of.
-        waiting_since: Since when its patience counts, UTC.
-    """
-
-    lane: str
-    token: str
-    lease_until: datetime
-    failures: int
-    held: bool
-    delivery_id: int
-    change_key: str
-    destination: str
-    notification: Notification
-    body: bytes
-    waiting_since: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One try to deliver, and where it leaves the lane.
-
-    Attributes:
-        outcome: What it came to.
-        detail: What the destination answered, for a person.
-        started_at: When the try began, UTC.
-        ended_at: When it ended, UTC.
-        next_at: When the lane may send again, UTC.
-        failures: Transient failures in a row of the lane, from now on.
-    """
-
-    outcome: Outcome
-    detail: str
-    started_at: datetime
-    ended_at: datetime
-    next_at: datetime
-    failures: int = 0
-
-
-class State(StrEnum):
-    """Where a delivery stands. Pending in a held lane is shown as held."""
-
-    PENDING = "pending"
-    HELD = "held"
-    DEAD = "dead"
-    DELIVERED = "delivered"
-    CANCELLED = "cancelled"
-    """It was to be told later, and then there was nothing to tell any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A delivery as people look at it. Times are UTC.
-
-    Attributes:
-        id: Its number.
-        change_key: The change that it tells of.
-        lane: The lane it waits or waited in.
-        destination: The destination's name.
-        state: Where it stands.
-        notification: What it says.
-        created_at: When it was stored.
-        ended_at: When it was delivered or given up; None while it waits.
-        attempts: How often it was tried.
-        detail: What came of the last attempt, or why the lane is held; empty if there is nothing to say.
-        next_at: When it may be sent; None unless it waits.
-    """
-
-    id: int
-    change_key: str
-    lane: str
-    destination: str
-    state: State
-    notification: Notification
-    created_at: datetime
-    ended_at: datetime | None
-    attempts: int
-    detail: str
-    next_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class StoredChange:
-    """A change as it is kept. Times are UTC.
-
-    Attributes:
-        id: Its number.
-        key: Its key: the same change has the same.
-        received_at: When it arrived.
-        at: When it happened, by the event itself.
-        action: UPDATE, say.
-        resource: What kind of thing changed: entity, say.
-        blueprint: Its blueprint.
-        entity: Its entity.
-        reason: Why it alerted, or not.
-        alerts: How many alerts it led to.
-        body: The signed bytes that it was read from.
-    """
-
-    id: int
-    key: str
-    received_at: datetime
-    at: datetime
-    action: str
-    resource: str
-    blueprint: str
-    entity: str
-    reason: str
-    alerts: int
-    body: bytes
+from app.alerts.silence import Silence
+from app.store.rows import (
+    Accepted,
+    Attempt,
+    Claim,
+    Delivery,
+    Incoming,
+    LaneState,
+    Quarantined,
+    State,
+    StoredChange,
+    Waiting,
+)
 
 
 class Store(Protocol):
@@ -202,28 +45,90 @@ class Store(Protocol):
         """Remove what has been replayed."""
         ...
 
-    async def claim(self, *, token: str, now: datetime, lease_until: datetime, limit: int) -> list[Claim]:
-        """Take the lease of lanes that may send now and have something to send."""
+    async def claim(
+        self, *, token: str, now: datetime, lease_until: datetime, limit: int, at_once: Mapping[str, int]
+    ) -> list[Claim]:
+        """Take the lease of lanes that may send now and have something to send.
+
+        Silences that have ended are settled first: of what they kept back, the last alert of each incident
+        that is still open is due again, as a reminder.
+
+        Args:
+            token: A text that no other dispatcher has.
+            now: The time, UTC.
+            lease_until: When the leases end, UTC.
+            limit: How many lanes at the most.
+            at_once: How many deliveries each destination takes at once; one that is not named: 1.
+        """
+        ...
+
+    async def waiting(self, claim: Claim, *, after: int, limit: int) -> list[Waiting]:
+        """Return further deliveries that wait in a claimed lane for its destination, in order.
+
+        Args:
+            claim: The lane.
+            after: Those with a greater number than this.
+            limit: How many at the most.
+        """
+        ...
+
+    async def body(self, change_key: str) -> bytes | None:
+        """Return the signed bytes of a change; None if it is not there any more."""
         ...
 
     async def record(self, claim: Claim, attempt: Attempt) -> bool:
-        """Write what an attempt came to and give the lease back; False if the lease was lost before."""
+        """Write what an attempt came to and give the lease back; False if the lease was lost before.
+
+        The messages of the incidents that were told of, other than the attempt's own, are to be changed:
+        a delivery for each is put into a lane of its own, ``<lane>/updates``.
+        """
         ...
 
-    async def release(self, claim: Claim) -> None:
-        """Give the lease back without an attempt."""
+    async def release(self, claim: Claim, *, unsure: bool = False) -> None:
+        """Give the lease back without an attempt; `unsure`: something may have been sent all the same."""
         ...
 
     async def probe_held(self, now: datetime) -> None:
         """Let every lane that is held try at once."""
         ...
 
-    async def retry(self, *, now: datetime, ids: Sequence[int] | None = None) -> int:
+    async def lanes(self, now: datetime) -> list[LaneState]:
+        """Return how every lane is, by name."""
+        ...
+
+    async def unhold(self, destination: str, now: datetime) -> int:
+        """Let the lanes of a destination that are held send at once; return how many there were."""
+        ...
+
+    async def add_silence(self, silence: Silence) -> int:
+        """Add a silence, and return its number."""
+        ...
+
+    async def silences(self, *, active_at: datetime | None) -> list[Silence]:
+        """Return the silences that have not ended at a time, UTC, or all there are, newest first."""
+        ...
+
+    async def end_silence(self, number: int, now: datetime) -> bool:
+        """Let a silence end now, UTC; False if there is none of this number that has not ended."""
+        ...
+
+    async def retry(
+        self,
+        *,
+        now: datetime,
+        ids: Sequence[int] | None = None,
+        rule: str | None = None,
+        destination: str | None = None,
+        since: datetime | None = None,
+    ) -> int:
         """Make dead deliveries pending again and let their lanes try at once; return how many.
 
         Args:
             now: The time, UTC; patience counts from here again.
-            ids: Which deliveries, waiting ones too; None for all that are dead.
+            ids: Which deliveries, waiting ones too; None for those that are dead.
+            rule: Only those of this rule.
+            destination: Only those for this destination.
+            since: Only those that died from this time on, UTC.
         """
         ...
 

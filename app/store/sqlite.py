@@ -4,27 +4,32 @@ import asyncio
 import hashlib
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+from app.alerts.silence import Silence
 from app.errors import StoreUnavailable
+from app.store import sqlite_lanes as lanes
 from app.store import sqlite_queries as queries
+from app.store import sqlite_silences as silences
 from app.store import sqlite_statements as statements
-from app.store.base import (
+from app.store.base import Store
+from app.store.group_commit import GroupCommit
+from app.store.rows import (
     Accepted,
     Attempt,
     Claim,
     Delivery,
     Incoming,
+    LaneState,
     Quarantined,
     State,
-    Store,
     StoredChange,
+    Waiting,
 )
-from app.store.group_commit import GroupCommit
 from app.store.schema import connect, prepare
 
 T = TypeVar("T")
@@ -102,22 +107,31 @@ class SQLiteStore(Store):
             lambda db: db.executemany("DELETE FROM quarantine WHERE id = ?", [(one,) for one in ids])
         )
 
-    async def claim(self, *, token: str, now: datetime, lease_until: datetime, limit: int) -> list[Claim]:
+    async def claim(
+        self, *, token: str, now: datetime, lease_until: datetime, limit: int, at_once: Mapping[str, int]
+    ) -> list[Claim]:
         """See `Store.claim`."""
-        return await self._writer.run(lambda db: statements.claim(db, token, now, lease_until, limit))
+        return await self._writer.run(lambda db: lanes.claim(db, token, now, lease_until, limit, at_once))
+
+    async def waiting(self, claim: Claim, *, after: int, limit: int) -> list[Waiting]:
+        """See `Store.waiting`."""
+        now = claim.claimed_at
+        return await self._read(lambda db: lanes.more(db, claim, now, after, limit))
+
+    async def body(self, change_key: str) -> bytes | None:
+        """See `Store.body`."""
+        row = await self._read(
+            lambda db: db.execute("SELECT body FROM changes WHERE key = ?", (change_key,)).fetchone()
+        )
+        return None if row is None else bytes(row[0])
 
     async def record(self, claim: Claim, attempt: Attempt) -> bool:
         """See `Store.record`."""
-        return await self._writer.run(lambda db: statements.record(db, claim, attempt))
+        return await self._writer.run(lambda db: lanes.record(db, claim, attempt))
 
-    async def release(self, claim: Claim) -> None:
+    async def release(self, claim: Claim, *, unsure: bool = False) -> None:
         """See `Store.release`."""
-        await self._writer.run(
-            lambda db: db.execute(
-                "UPDATE lanes SET holder = NULL, lease_until = 0 WHERE name = ? AND holder = ?",
-                (claim.lane, claim.token),
-            )
-        )
+        await self._writer.run(lambda db: lanes.release(db, claim, unsure=unsure))
 
     async def probe_held(self, now: datetime) -> None:
         """See `Store.probe_held`."""
@@ -128,9 +142,37 @@ class SQLiteStore(Store):
             )
         )
 
-    async def retry(self, *, now: datetime, ids: Sequence[int] | None = None) -> int:
+    async def lanes(self, now: datetime) -> list[LaneState]:
+        """See `Store.lanes`."""
+        return await self._read(lambda db: queries.lanes(db, now))
+
+    async def unhold(self, destination: str, now: datetime) -> int:
+        """See `Store.unhold`."""
+        return await self._writer.run(lambda db: lanes.unhold(db, destination, now))
+
+    async def add_silence(self, silence: Silence) -> int:
+        """See `Store.add_silence`."""
+        return await self._writer.run(lambda db: silences.add(db, silence))
+
+    async def silences(self, *, active_at: datetime | None) -> list[Silence]:
+        """See `Store.silences`."""
+        return await self._read(lambda db: silences.listed(db, active_at))
+
+    async def end_silence(self, number: int, now: datetime) -> bool:
+        """See `Store.end_silence`."""
+        return await self._writer.run(lambda db: silences.end(db, number, now))
+
+    async def retry(
+        self,
+        *,
+        now: datetime,
+        ids: Sequence[int] | None = None,
+        rule: str | None = None,
+        destination: str | None = None,
+        since: datetime | None = None,
+    ) -> int:
         """See `Store.retry`."""
-        return await self._writer.run(lambda db: statements.retry(db, now, ids))
+        return await self._writer.run(lambda db: statements.retry(db, now, ids, rule, destination, since))
 
     async def deliveries(self, *, state: State | None, limit: int) -> list[Delivery]:
         """See `Store.deliveries`."""
@@ -141,7 +183,7 @@ class SQLiteStore(Store):
         rows = await self._read(
             lambda db: db.execute(
                 "SELECT CASE WHEN state = 'pending' AND held IS NOT NULL THEN 'held' ELSE state END, count(*)"
-                " FROM deliveries JOIN lanes ON lanes.name = lane GROUP BY 1"
+                " FROM deliveries JOIN lanes ON lanes.name = lane WHERE message_id IS NULL GROUP BY 1"
             ).fetchall()
         )
         return dict.fromkeys(State, 0) | {State(state): number for state, number in rows}
@@ -166,7 +208,8 @@ class SQLiteStore(Store):
         rows = await self._read(
             lambda db: db.execute(
                 "SELECT notification ->> 'rule', destination, count(*) FROM deliveries"
-                " WHERE created_at >= ? AND state <> 'cancelled' AND repeat_after IS NULL GROUP BY 1, 2",
+                " WHERE created_at >= ? AND state <> 'cancelled' AND repeat_after IS NULL"
+                " AND message_id IS NULL AND notification ->> 'rule' <> '' GROUP BY 1, 2",
                 (statements.to_micros(since),),
             ).fetchall()
         )

@@ -7,8 +7,9 @@ from pydantic import ValidationError
 
 from app.alerts.incident import Step
 from app.alerts.notification import Notification
-from app.store.base import Delivery, State, StoredChange
-from app.store.sqlite_statements import EPOCH, UNREADABLE, from_micros, to_micros
+from app.store.rows import Delivery, LaneState, State, StoredChange
+from app.store.sqlite_lanes import UNREADABLE
+from app.store.sqlite_statements import EPOCH, from_micros, to_micros
 
 BODIES_AT_ONCE = 8 * 1024 * 1024
 
@@ -22,6 +23,7 @@ def deliveries(db: sqlite3.Connection, state: State | None, limit: int) -> list[
         State.DEAD: "deliveries.state = 'dead'",
         State.DELIVERED: "deliveries.state = 'delivered'",
         State.CANCELLED: "deliveries.state = 'cancelled'",
+        State.SILENCED: "deliveries.state = 'silenced'",
     }
     rows = db.execute(
         "SELECT deliveries.id, changes.key, lane, deliveries.destination, deliveries.state, held,"
@@ -29,10 +31,37 @@ def deliveries(db: sqlite3.Connection, state: State | None, limit: int) -> list[
         "  (SELECT count(*) FROM attempts WHERE delivery_id = deliveries.id),"
         "  (SELECT detail FROM attempts WHERE delivery_id = deliveries.id ORDER BY id DESC LIMIT 1)"
         " FROM deliveries JOIN lanes ON lanes.name = lane JOIN changes ON changes.id = change_id"
-        f" WHERE {where[state]} ORDER BY deliveries.id DESC LIMIT ?",
+        # A change of a message is not an alert, but one that failed must be seen.
+        " WHERE (message_id IS NULL OR deliveries.state = 'dead')"
+        f" AND {where[state]} ORDER BY deliveries.id DESC LIMIT ?",
         (limit,),
     )
     return [_delivery(*row) for row in rows]
+
+
+def lanes(db: sqlite3.Connection, now: datetime) -> list[LaneState]:
+    """Return how every lane is, by name."""
+    rows = db.execute(
+        "SELECT name, destination, held, failures, next_at,"
+        "  (SELECT count(*) FROM deliveries WHERE lane = name AND state = 'pending' AND due_at <= :now),"
+        "  (SELECT waiting_since FROM deliveries WHERE lane = name AND state = 'pending' AND due_at <= :now"
+        "   ORDER BY id LIMIT 1),"
+        "  delivered_at FROM lanes ORDER BY name",
+        {"now": to_micros(now)},
+    )
+    return [
+        LaneState(
+            name=name,
+            destination=destination,
+            waiting=waiting,
+            oldest_at=None if oldest_at is None else from_micros(oldest_at),
+            held=held,
+            failures=failures,
+            next_at=from_micros(next_at),
+            delivered_at=None if delivered_at is None else from_micros(delivered_at),
+        )
+        for name, destination, held, failures, next_at, waiting, oldest_at, delivered_at in rows
+    ]
 
 
 def _delivery(

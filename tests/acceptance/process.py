@@ -109,10 +109,12 @@ class Listener:
         return [json.loads(line) for line in reversed(lines)]
 
 
-async def post_change(client: httpx.AsyncClient, entity: str, after: str = "Degraded") -> httpx.Response:
+async def post_change(
+    client: httpx.AsyncClient, entity: str, after: str = "Degraded", before: str = "Healthy"
+) -> httpx.Response:
     """Post a signed change of an entity that happens now."""
     now = datetime.now(UTC)
-    body = change_body(before="Healthy", after=after, at=now, entity=entity, title=f"Title of {entity}")
+    body = change_body(before=before, after=after, at=now, entity=entity, title=f"Title of {entity}")
     return await client.post("/api/slack", content=body, headers=signed_headers(body, SECRET, now))
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from app.demo import StandInSlack
 from tests.acceptance.process import SERVE, listening, post_change
+from tests.told import entities
 from tests.waiting import until
 
 pytestmark = pytest.mark.acceptance
@@ -61,6 +62,5 @@ async def test_a_full_disk(tmp_path: Path, slack: StandInSlack) -> None:
 
             await until(ready_again)
             assert await post("after") == 202
-            await until(lambda: len(slack.messages) >= len(acknowledged))
-    told = [message["text"].split("Title of ")[1].split(":")[0] for message in slack.messages]
-    assert sorted(told) == sorted(acknowledged)
+            await until(lambda: len(entities(slack.messages)) >= len(acknowledged))
+    assert sorted(entities(slack.messages)) == sorted(acknowledged)

@@ -1,6 +1,7 @@
 """Several processes on one file."""
 
 import asyncio
+import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +22,11 @@ UVICORN = (sys.executable, "-m", "uvicorn", "app.main:app", "--workers", "2")
 async def test_two_workers(tmp_path: Path, slack: StandInSlack) -> None:
     """`uvicorn app.main:app --workers 2`: each change alerts once, in order, whichever worker took it."""
     start = datetime.now(UTC)
-    async with listening(tmp_path, slack.url, command=UVICORN) as listener:
+    # Each alert in a message of its own, so that their order can be seen.
+    destination = {"type": "slack", "webhook_url": slack.url, "digest_after": 1000}
+    rules = tmp_path / "rules.json"
+    rules.write_text(json.dumps({"version": 1, "destinations": {"default": destination}}))
+    async with listening(tmp_path, slack.url, command=UVICORN, RULES_FILE=str(rules)) as listener:
         async with httpx.AsyncClient(base_url=listener.url, timeout=30) as client:
 
             async def post(number: int) -> httpx.Response:

@@ -5,8 +5,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from app.alerts.change import CatalogChange
-from app.alerts.decide import Alert, Decision, EntityState, Match, Route, decide, match
-from app.alerts.incident import Step
+from app.alerts.decide import Alert, Decision, EntityState, decide
+from app.alerts.incident import Incident, Step
+from app.alerts.match import Match, Route, match
 from app.alerts.rules import Rule, RuleSet
 from tests.alerts.changes import MINUTE, NOW, cpu, moved, rule
 
@@ -46,6 +47,11 @@ class Life:
     results: dict[str, Any] = field(default_factory=dict)
     number: int = 0
 
+    @property
+    def open(self) -> list[Incident]:
+        """The incidents that are open."""
+        return [one for one in self.state.incidents if one.resolved_at is None]
+
     def to(self, value: Any, minute: int, **facts: Any) -> Decision:
         """Let the `cpu` change at a minute."""
         what = cpu(self.value, value, **facts)
@@ -68,7 +74,7 @@ class Life:
                 self.later.append(alert)
         self.state = EntityState(
             max(filter(None, (self.state.last_at, what.at))),
-            tuple(one for one in incidents.values() if one.resolved_at is None),
+            tuple(incidents.values()),
         )
         return decision
 

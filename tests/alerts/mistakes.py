@@ -16,6 +16,9 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "blueprint_is_a_regular_expression": (
         "4: rule 'cpu': blueprint: looks like a regular expression; write a blueprint's identifier, or a pattern with *, ? or […]",
     ),
+    "channel_with_a_space": (
+        "3: destination 'oncall': channel: must be a channel's name, such as '#oncall', or its ID, such as C0123456789",
+    ),
     "condition_above_and_below": (
         "4: rule 'cpu': when: above, below, and from with to exclude one another; combine them with `all`",
     ),
@@ -47,6 +50,18 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "6: rule 'cpu': all: must not be empty",
     ),
     "empty_when": ("4: rule 'cpu': when: must not be empty",),
+    "fallback_unknown": (
+        "3: destination 'oncall': there is no destination 'oncal'; did you mean 'oncall'?",
+        "4: destination 'other': fallback: must be another destination",
+    ),
+    "flap_of_one": (
+        "6: rule 'cpu': flap: 'of' is not known here; there are changes, within",
+        "6: rule 'cpu': changes: must be greater than or equal to 2",
+        "6: rule 'cpu': within: must be 24h at the most",
+    ),
+    "flap_without_end": (
+        "5: rule 'cpu': `flap` needs to see when it is well again: give the rule a `resolve`",
+    ),
     "for_after_delete": ("5: rule 'cpu': `for` has nothing to wait for after DELETE",),
     "for_in_a_part": ("4: rule 'cpu': when: `for` belongs to the whole `when`, not to a part of it",),
     "for_in_resolve": ("5: rule 'cpu': resolve: `for` belongs to `when`; an incident is resolved at once",),
@@ -68,10 +83,15 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     ),
     "list_at_top": ("1: this is a list; a rules file is a mapping with version, destinations and rules",),
     "list_for_text": ("3: rule 'number 1': name: must be text",),
+    "mention_with_other_text": (
+        "5: rule 'cpu': mention: must be @here, @channel, a group <!subteam^S…> or a person <@U…>; several with a space between",
+    ),
     "missing_default": ("4: rule 'cpu': send: 'default' is missing",),
     "missing_name": ("3: rule 'number 1': 'name' is missing",),
     "missing_version": ("1: 'version' is missing",),
-    "missing_webhook_url": ("3: destination 'alerts': 'webhook_url' is missing",),
+    "missing_webhook_url": (
+        "3: destination 'alerts': needs either webhook_url, or channel (with SLACK_BOT_TOKEN)",
+    ),
     "nested_list_of_values": ("4: rule 'cpu': to: must be text, true or false or a number",),
     "number_for_text": (
         "3: rule '500': name: must be text; put it in quotes",
@@ -106,7 +126,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "10: rule 'cpu': `for` needs to see when it ends: give `when` a to, above or below, or the rule a `resolve`",
     ),
     "several_mistakes": (
-        "3: destination 'alerts': 'webhook_url' is missing",
+        "3: destination 'alerts': needs either webhook_url, or channel (with SLACK_BOT_TOKEN)",
         "4: destination 'job': url: the environment variable JOB_URL is not set",
         "7: rule 'health': 'sent' is not known here; did you mean 'send'?",
         "9: rule 'cpu': there is no destination 'alert'; did you mean 'alerts'?",
@@ -114,8 +134,18 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "11: rule 'cpu': there is a rule of this name in line 8 already",
         "12: rule 'cpu': above: must be a number",
     ),
+    "severity_by_value_unknown": (
+        "4: rule 'cpu': Crashed: must be 'critical', 'warning' or 'info'; did you mean 'critical'?",
+    ),
     "severity_unknown": (
         "4: rule 'cpu': severity: must be 'critical', 'warning' or 'info'; did you mean 'critical'?",
+    ),
+    "slack_both_ways": (
+        "3: destination 'oncall': needs either webhook_url, or channel (with SLACK_BOT_TOKEN)",
+    ),
+    "slack_group_by_unknown": (
+        "3: destination 'oncall': group_by: must be 'rule', 'transition', 'blueprint', 'team' or 'severity'",
+        "3: destination 'oncall': digest_after: must be greater than or equal to 1",
     ),
     "template_not_closed": ("4: rule 'cpu': template: {{ without }} at character 1",),
     "template_without_braces": (
@@ -154,7 +184,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     ),
     "unknown_key_in_rule": ("4: rule 'cpu': 'blueprints' is not known here; did you mean 'blueprint'?",),
     "unknown_key_like_none": (
-        "4: rule 'cpu': 'colour' is not known here; there are name, blueprint, on, when, resolve, send, severity, title, message, again_after",
+        "4: rule 'cpu': 'colour' is not known here; there are name, blueprint, on, when, resolve, send, severity, mention, flap, title, message, again_after",
     ),
     "variable_not_set": (
         "3: destination 'alerts': webhook_url: the environment variable SLACK_WEBHOK_URL is not set",
@@ -173,6 +203,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "yaml_date": ("4: rule 'cpu': to: neither text nor a number; put texts in quotes",),
     "yaml_date_that_is_none": ("1: a date that does not exist; put texts in quotes",),
     "yaml_duplicate_key": ("6: the key 'webhook_url' is there twice; keep one of them",),
+    "yaml_key_is_a_mapping": ("1: a key that is a mapping or a list itself; put texts with {{ }} in quotes",),
     "yaml_syntax": ("5: not YAML: expected ',' or '}', but got ':'",),
     "yaml_tab": ("3: a tab; YAML is indented by spaces",),
     "yaml_template_without_quotes": (

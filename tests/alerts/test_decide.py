@@ -3,8 +3,9 @@
 import pytest
 
 from app.alerts.change import CatalogChange
-from app.alerts.decide import Decision, EntityState, Route, decide, match
+from app.alerts.decide import Decision, EntityState, decide
 from app.alerts.incident import Incident, Step
+from app.alerts.match import Route, match
 from app.alerts.rules import BUILT_IN, Rule, RuleSet
 from tests.alerts.changes import MINUTE, NOW, change, cpu, entity, moved, rule
 from tests.alerts.life import ALERTS, HOUR, HYSTERESIS, LASTING, REMINDING, Life, health, matched, only
@@ -197,7 +198,7 @@ def test_a_deleted_entity_has_no_incident(one: Rule) -> None:
     life = Life([one])
     life.take(moved({"cpu": 70, "healthStatus": "Healthy"}, {"cpu": 85, "healthStatus": "Crashed"}), 0)
     decision = life.take(moved({"cpu": 85, "healthStatus": "Crashed"}, None, action="DELETE"), 10)
-    assert life.state.incidents == ()
+    assert life.open == []
     assert only(decision).notification.step is Step.RESOLVED
     told = life.told
     assert life.wait(10_000).told == told
@@ -209,7 +210,7 @@ def test_a_timer_leaves_incidents_alone() -> None:
     life.to(85, 0)
     decision = life.take(change(None, None, action="TIMER_EXPIRED", timer="lock"), 1)
     assert (decision.alerts, decision.incidents, decision.cancel) == ((), (), ())
-    assert len(life.state.incidents) == 2
+    assert len(life.open) == 2
 
 
 def replace_name(one: Rule, name: str) -> Rule:
@@ -237,7 +238,7 @@ def test_every_rule_has_incidents_of_its_own() -> None:
     life = Life([BUILT_IN, HYSTERESIS])
     life.take(moved({"healthStatus": "Healthy", "cpu": 70}, {"healthStatus": "Degraded", "cpu": 85}), 0)
     life.take(moved({"healthStatus": "Degraded", "cpu": 85}, {"healthStatus": "Degraded", "cpu": 60}), 1)
-    assert [one.rule for one in life.state.incidents] == ["health"]
+    assert [one.rule for one in life.open] == ["health"]
 
 
 def test_each_destination_is_told_once() -> None:

@@ -219,7 +219,7 @@ def test_the_story_makes_sense_to_who_hears_it(one: Rule, steps: list[tuple[int,
     for pause, value in steps:
         minute += pause
         life.to(value, minute)
-        assert len(life.state.incidents) <= 1
+        assert len(life.open) <= 1
     life.take(moved({"cpu": life.value}, None, action="DELETE"), minute + 1)
     life.wait(minute + 10_000)
     is_open = False
@@ -227,5 +227,5 @@ def test_the_story_makes_sense_to_who_hears_it(one: Rule, steps: list[tuple[int,
         assert step in ({Step.REMINDED, Step.RESOLVED} if is_open else {Step.OPENED})
         is_open = step is not Step.RESOLVED
     assert not is_open
-    assert life.state.incidents == ()
+    assert life.open == []
     assert life.later == []

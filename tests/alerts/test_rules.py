@@ -266,3 +266,45 @@ def test_how_long_it_waits() -> None:
     """As long as its condition says."""
     assert rule(when=ABOVE | {"for": "5m"}).wait == timedelta(minutes=5)
     assert isinstance(rule(), Rule)
+
+
+@pytest.mark.parametrize(
+    ("severity", "before", "after", "expected"),
+    [
+        ("info", 1, 2, "info"),
+        ({"Crashed": "critical"}, "Healthy", "Crashed", "critical"),
+        ({"Crashed": "critical"}, "Healthy", "Degraded", "warning"),
+        ({"above 80": "critical"}, 10, 90, "critical"),
+        ({"90": "info"}, 10, 90, "info"),
+        ({"true": "info"}, False, True, "info"),
+    ],
+)
+def test_severity_by_value(severity: Any, before: Any, after: Any, expected: str) -> None:
+    """The value that it is about or its state names the severity; any other is a warning."""
+    limit = {"above": 80} if isinstance(after, int) and not isinstance(after, bool) else {}
+    one = rule(when={"property": "cpu"} | limit, severity=severity)
+    what = cpu(before, after)
+    assert one.severity_of(what, one.state(what, {})) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "mention"),
+    [
+        ("@here", "<!here>"),
+        ("@channel <!subteam^S123ABC>", "<!channel> <!subteam^S123ABC>"),
+        ("<!everyone>", "<!everyone>"),
+        (" <@U0123> ", "<@U0123>"),
+    ],
+)
+def test_mention(written: str, mention: str) -> None:
+    """It is kept in Slack's own notation."""
+    assert rule(mention=written).mention == mention
+
+
+@pytest.mark.parametrize(
+    "wrong", ["here", "@ada", "<!subteam^s1>", "@here and there", "", "<!date^1^x|y>", "<@U1|x>", "#oncall"]
+)
+def test_what_a_mention_cannot_be(wrong: str) -> None:
+    """Whatever else Slack would make of it is refused."""
+    with pytest.raises(ValidationError):
+        rule(mention=wrong)

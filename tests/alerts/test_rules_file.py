@@ -12,15 +12,9 @@ from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
 from app import jq
+from app.alerts.destination import HttpDestination, PortActionDestination, SlackDestination
 from app.alerts.rules import BUILT_IN
-from app.alerts.rules_file import (
-    HttpDestination,
-    PortActionDestination,
-    Rules,
-    RulesFile,
-    SlackDestination,
-    load_rules,
-)
+from app.alerts.rules_file import Rules, RulesFile, load_rules
 from app.alerts.send import ByPort, ByTeam, ByTemplate
 from app.errors import RulesError
 from tests.alerts.mistakes import MISTAKES
@@ -202,6 +196,7 @@ def test_the_example_of_the_issue() -> None:
     assert (cpu.blueprint, cpu.send) == (("database",), ("cleanup", "alerts"))
     alerts, cleanup = rules.file.destinations["alerts"], rules.file.destinations["cleanup"]
     assert isinstance(alerts, SlackDestination)
+    assert alerts.webhook_url
     assert alerts.webhook_url.get_secret_value() == ENVIRONMENT["SLACK_WEBHOOK_URL"]
     assert isinstance(cleanup, HttpDestination)
     assert cleanup.body["cpu"] == "{{ .diff.after.properties.cpuUtil }}"

@@ -2,11 +2,25 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 OURS = re.compile(r"<https://app\.port\.io/[^|<>\s]*\|[^<>]*>|<!date\^\d+\^[^|<>^]*\|[^|<>]*>")
 """The only markup in angle brackets that we write: the link to an entity's page, and a time."""
+
+
+def assert_valid(
+    message: Mapping[str, Any], *, mentions: Collection[str] = (), links: Collection[str] = ()
+) -> None:
+    """Fail if Slack would refuse or cut the message, or if it holds markup that is not ours.
+
+    Args:
+        message: What would be sent: ``text``, ``blocks``, ``attachments`` of a colour and blocks.
+        mentions: Whom it may call, in Slack's notation.
+        links: Addresses that it may link to, beside those of Port's app.
+    """
+    assert_within_slacks_limits(message)
+    assert_no_markup_of_others(message, mentions=mentions, links=links)
 
 
 def assert_within_slacks_limits(message: Mapping[str, Any]) -> None:
@@ -15,29 +29,57 @@ def assert_within_slacks_limits(message: Mapping[str, Any]) -> None:
     Rules: https://docs.slack.dev/reference/block-kit/blocks; that all blocks together have a limit near
     11,000 characters is not documented.
     """
-    assert 0 < len(message["text"]) < 4_000
-    blocks = message.get("blocks", [])
+    # Longer text is cut where nothing but text is shown; beside blocks it is for notifications.
+    assert 0 < len(message["text"]) < (4_000 if "blocks" in message else 40_000)
+    assert message["text"].strip()
+    attachments = message.get("attachments", [])
+    for attachment in attachments:
+        assert set(attachment) == {"color", "fallback", "blocks"}
+        assert re.fullmatch(r"#[0-9a-f]{6}|good|warning|danger", attachment["color"])
+        assert 0 < len(attachment["fallback"]) < 4_000
+    blocks = all_blocks(message)
     assert len(blocks) <= 50
-    assert len(json.dumps(blocks, ensure_ascii=False)) < 10_000
+    told = [message.get("blocks", []), attachments] if attachments else message.get("blocks", [])
+    assert len(json.dumps(told, ensure_ascii=False)) < 10_000
     for block in blocks:
         _BLOCKS[block["type"]](block)
-    action_ids = [
-        one["action_id"] for block in blocks for one in block.get("elements", ()) if "action_id" in one
-    ]
-    assert len(set(action_ids)) == len(action_ids)
+    for identifier in ("action_id", "block_id"):
+        elements = [*blocks, *(one for block in blocks for one in block.get("elements", ()))]
+        identifiers = [one[identifier] for one in elements if identifier in one]
+        assert len(set(identifiers)) == len(identifiers)
 
 
-def assert_no_markup_of_others(message: Mapping[str, Any]) -> None:
-    """Fail if text of the catalog could be read as a link, a mention or an escape."""
-    for text in (message["text"], *_texts(message.get("blocks", []))):
-        rest = OURS.sub("", text)
+def assert_no_markup_of_others(
+    message: Mapping[str, Any], *, mentions: Collection[str] = (), links: Collection[str] = ()
+) -> None:
+    """Fail if text of the catalog could be read as a link, a mention or an escape.
+
+    Args:
+        message: The message.
+        mentions: Whom it may call; a mention stands in front of everything else.
+        links: Addresses that it may link to, beside those of Port's app.
+    """
+    fallbacks = [attachment["fallback"] for attachment in message.get("attachments", [])]
+    for text in (message["text"], *fallbacks, *_texts(all_blocks(message))):
+        rest = text
+        while called := next((one for one in mentions if rest.startswith(one)), ""):
+            rest = rest.removeprefix(called).lstrip()
+        for link in links:
+            rest = re.sub(rf"<{re.escape(link)}\|[^<>]*>", "", rest)
+        rest = OURS.sub("", rest)
         assert not re.search(r"[<>]", rest), rest
         assert not re.search(r"&(?!amp;|lt;|gt;)", rest), rest
 
 
+def all_blocks(message: Mapping[str, Any]) -> list[Any]:
+    """Return the message's blocks, and those of its attachments."""
+    attached = [block for attachment in message.get("attachments", []) for block in attachment["blocks"]]
+    return [*message.get("blocks", []), *attached]
+
+
 def shown(message: Mapping[str, Any]) -> str:
     """Return all text in the message's blocks."""
-    return "\n".join(_texts(message["blocks"]))
+    return "\n".join(_texts(all_blocks(message)))
 
 
 def _texts(node: Any) -> Iterator[str]:
@@ -55,11 +97,11 @@ def _text(text: Mapping[str, Any], limit: int, kinds: tuple[str, ...] = ("mrkdwn
 
 
 def _section(block: Mapping[str, Any]) -> None:
-    assert "text" in block or "fields" in block
     if "text" in block:
         _text(block["text"], 3_000)
     fields = block.get("fields", ())
     assert len(fields) <= 10
+    assert "text" in block or fields
     for field in fields:
         _text(field, 2_000)
 

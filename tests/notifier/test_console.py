@@ -12,6 +12,7 @@ from app.alerts.incident import Step
 from app.alerts.notification import Link, Notification, ValueChange
 from app.notifier.base import Item, Parcel, Sent
 from app.notifier.console import ConsoleNotifier, draw
+from app.notifier.slack_digest import digest
 from app.notifier.slack_message import payload
 
 APP = "https://app.port.io"
@@ -103,3 +104,25 @@ async def test_the_notifier_prints() -> None:
     assert await notifier.send(Parcel((Item("1", notification()),))) == Sent("printed")
     await notifier.close()
     assert "Checkout" in written.getvalue()
+
+
+def test_a_digest_has_its_headings_and_lines() -> None:
+    """Many alerts read as in Slack, and whom they call is named."""
+    waiting = [notification(entity=name, title=name, mention="<!subteam^S1>") for name in ("a<b", "c")]
+    assert printed(draw(digest(waiting, APP).message)).splitlines() == [
+        "@S1 🟠 2 entities of deploymentConfig changed: 2 Degraded",
+        "health: 🟢 Healthy → 🟠 Degraded",
+        "• a<b",
+        "• c",
+        "2026-06-09 12:28:20 UTC",
+    ]
+
+
+def test_attachments_are_drawn() -> None:
+    """Their blocks follow the message's own; without blocks there is what stands for them."""
+    blocks = payload(notification(links=()), APP)["blocks"]
+    attached = [{"color": "#2eb67d", "fallback": "-", "blocks": blocks[1:]}, {"fallback": "Details"}]
+    assert printed(draw({"text": "-", "blocks": blocks[:1], "attachments": attached})).splitlines() == [
+        *printed(draw({"text": "-", "blocks": blocks})).splitlines(),
+        "Details",
+    ]

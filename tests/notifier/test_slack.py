@@ -23,10 +23,11 @@ from app.demo import StandInSlack
 from app.errors import DeliveryFailed, Scope
 from app.notifier.base import Item, Parcel, Sent
 from app.notifier.slack import SlackNotifier, raise_for_answer
-from app.notifier.slack_message import escape, payload
-from tests.notifier.slack_limits import assert_no_markup_of_others, assert_within_slacks_limits, shown
+from app.notifier.slack_message import NOTICE_MARK, escape, payload
+from tests.notifier.slack_limits import assert_no_markup_of_others, assert_valid, shown
 
 APP = "https://app.port.io"
+MENTIONS = ("<!here>", "<!subteam^S1>")
 NOW = datetime(2026, 6, 9, 12, 28, 20, tzinfo=UTC)
 SECRET_PART = "very-secret-token"
 LINKS = {
@@ -62,8 +63,7 @@ def parcel(**facts: Any) -> Parcel:
 def message(**facts: Any) -> dict[str, Any]:
     """Return the message for a notification that differs from the usual one in `facts`, its form checked."""
     made = payload(notification(**facts), APP)
-    assert_within_slacks_limits(made)
-    assert_no_markup_of_others(made)
+    assert_valid(made, mentions=MENTIONS)
     return made
 
 
@@ -140,12 +140,64 @@ class TestPayload:
                 "Resolved after 2 d 4 h",
             ),
             ({"step": Step.CHANGED, "opened_at": NOW - timedelta(seconds=40)}, "Open for 40 s"),
+            (
+                {"step": Step.CHANGED, "opened_at": NOW - timedelta(seconds=40), "worse": True},
+                "Got worse; open for 40 s",
+            ),
+            ({"step": Step.CHANGED, "worse": True}, "Got worse"),
+            (
+                {"step": Step.FLAPPING, "moves": 4, "window": timedelta(minutes=10), "opened_at": NOW},
+                "Flaps: 4 changes in 10 min; quiet until it has been stable for that long",
+            ),
+            ({"step": Step.FLAPPING, "moves": 4}, "Flaps: 4 changes; quiet until it is stable"),
+            (
+                {"step": Step.SETTLED, "moves": 4, "window": timedelta(minutes=10), "opened_at": NOW},
+                "Stable for 10 min",
+            ),
+            ({"step": Step.SETTLED}, "Stable again"),
             ({"late": True}, "Late: a newer change of this entity was seen before this one."),
         ],
     )
     def test_what_became_of_the_incident(self, facts: dict[str, Any], line: str) -> None:
         """A message says how long the trouble lasted or lasts, and whether it came late."""
         assert line in lines(**facts)
+
+    @pytest.mark.parametrize(
+        ("step", "ended", "marks"),
+        [
+            (Step.OPENED, False, "🚨 🔴"),
+            (Step.RESOLVED, True, " 🟢"),
+            (Step.SETTLED, False, "🚨 🔴"),
+            (Step.SETTLED, True, " 🟢"),
+            (Step.FLAPPING, True, "🚨 🔴"),
+        ],
+    )
+    def test_what_is_over_is_green(self, step: Step, ended: bool, marks: str) -> None:
+        """A critical alert is marked as one until its incident is over; one that flaps is not over."""
+        change = ValueChange(name="cpu", before=91, after=12)
+        made = message(step=step, ended=ended, change=change, severity="critical")
+        urgent, mark = marks.split(" ")
+        assert made["text"].startswith(f"{mark} Notification Service")
+        assert shown(made).startswith(f"{urgent} *<" if urgent else "*<")
+
+    @pytest.mark.parametrize("mention", MENTIONS)
+    def test_whom_the_rule_calls(self, mention: str) -> None:
+        """The mention stands in front of the headline and of the text, whatever the message is about."""
+        for facts in ({}, {"severity": "critical"}, {"change": None}, {"step": Step.REMINDED}):
+            made, plain = message(mention=mention, **facts), message(**facts)
+            assert made["text"] == f"{mention} {plain['text']}"
+            assert shown(made) == f"{mention} {shown(plain)}"
+
+    def test_a_notice_is_only_its_text(self) -> None:
+        """The listener's own words stand by themselves, and are escaped all the same."""
+        made = payload(Notification.notice("Slack refused\n<!channel> & more", NOW), APP)
+        assert_valid(made)
+        text = f"{NOTICE_MARK} Slack refused &lt;!channel&gt; &amp; more"
+        assert made["text"] == shown(made) == text
+        assert [block["type"] for block in made["blocks"]] == ["section"]
+        assert_valid(payload(Notification.notice("<" * 9_000, NOW), APP))
+        called = Notification.notice("x", NOW).model_copy(update={"mention": "<!here>"})
+        assert payload(called, APP)["text"] == f"<!here> {NOTICE_MARK} x"
 
     @pytest.mark.parametrize("step", [Step.OPENED, Step.NOTICED])
     def test_a_beginning_has_no_duration(self, step: Step) -> None:
@@ -216,8 +268,7 @@ class TestPayload:
     def test_the_largest_message(self, letter: str) -> None:
         """Everything at its longest at once is within Slack's limits, and shows that it was cut."""
         made = payload(told_of(letter * 3_000, count=3_000, url_length=400), APP)
-        assert_within_slacks_limits(made)
-        assert_no_markup_of_others(made)
+        assert_valid(made)
         assert made["text"].count("…") == 3
 
     @given(
@@ -234,8 +285,7 @@ class TestPayload:
         body = text * times
         told = told_of(f"<!channel> & <b>\x1b\x00{body}", count=count, url_length=url_length)
         made = payload(told, APP)
-        assert_within_slacks_limits(made)
-        assert_no_markup_of_others(made)
+        assert_valid(made)
 
 
 @given(st.text(st.sampled_from("&<>;ampltg \n\x00é")), st.integers(1, 30))
@@ -315,7 +365,7 @@ class TestSend:
         """Slack gets the payload as it is, and its ok is the answer; the connection serves again."""
         async with notifying(slack.url) as notifier:
             for _ in range(2):
-                assert await notifier.send(parcel()) == Sent("ok")
+                assert await notifier.send(parcel()) == Sent("ok", told=frozenset({"1"}))
         assert slack.messages == [message(), message()]
 
     async def test_each_answer_has_its_scope(self, slack: StandInSlack) -> None:
@@ -458,7 +508,7 @@ class TestSend:
                     await sending
             assert sending.cancelled()
             released.set()
-            assert await notifier.send(parcel()) == Sent("ok")
+            assert await notifier.send(parcel()) == Sent("ok", told=frozenset({"1"}))
         assert len(slack.messages) == 1
 
     async def test_close_is_for_ever_and_for_nothing(self, slack: StandInSlack) -> None:

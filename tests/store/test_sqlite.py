@@ -12,7 +12,7 @@ import pytest
 
 from app.errors import SchemaTooNew, StoreUnavailable
 from app.store import group_commit
-from app.store.base import State
+from app.store.rows import State
 from app.store.sqlite import SQLiteStore
 from tests.conftest import NOW
 from tests.store.test_store import claim_one, incoming
@@ -135,7 +135,7 @@ async def test_a_delivery_of_another_release(tmp_path: Path) -> None:
         other.commit()
     claim = await claim_one(store)
     assert claim is not None
-    assert claim.notification.entity == "behind"
+    assert claim.deliveries[0].notification.entity == "behind"
     (dead,) = await store.deliveries(state=State.DEAD, limit=10)
     assert "another release" in dead.detail
     await store.close()

@@ -1,36 +1,24 @@
 """One suite for every store."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 
-import pytest
-
-from app.alerts.decide import Decision, EntityState, Route, decide, match
+from app.alerts.decide import Decision, EntityState, decide
 from app.alerts.incident import Incident
+from app.alerts.match import Route, match
 from app.alerts.retry import Outcome
 from app.alerts.rules import BUILT_IN, RuleSet
 from app.demo import change_body
 from app.port.events import parse_event
 from app.port.signature import Signed
-from app.store.base import Attempt, Claim, Incoming, State, Store
-from app.store.sqlite import SQLiteStore
+from app.store.base import Store
+from app.store.rows import Attempt, Claim, Incoming, State
 from tests.conftest import NOW
 
 LEASE = timedelta(seconds=30)
 SECOND = timedelta(seconds=1)
-
-
-@pytest.fixture(params=["sqlite"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    """Each store, empty."""
-    stores: dict[str, Callable[[], Store]] = {"sqlite": lambda: SQLiteStore(tmp_path / "listener.db")}
-    store = stores[request.param]()
-    yield store
-    await store.close()
 
 
 def incoming(
@@ -48,7 +36,7 @@ def incoming(
 async def claim_one(store: Store, *, second: int = 0, token: str = "a") -> Claim | None:
     """Claim a lane `second` seconds after NOW."""
     now = NOW + timedelta(seconds=second)
-    claims = await store.claim(token=token, now=now, lease_until=now + LEASE, limit=10)
+    claims = await store.claim(token=token, now=now, lease_until=now + LEASE, limit=10, at_once={})
     assert len(claims) <= 1
     return claims[0] if claims else None
 
@@ -80,7 +68,7 @@ async def test_stores_a_duplicate_once(store: Store) -> None:
 
 
 async def test_the_state_that_a_decision_rests_on(store: Store) -> None:
-    """`decide` is given the entity's newest time and its open incidents, also from earlier in the batch."""
+    """`decide` is given the entity's newest time and its incidents, those of the same batch too."""
     seen: list[EntityState] = []
 
     def spy(one: Incoming, state: EntityState) -> Decision:
@@ -107,8 +95,9 @@ async def test_the_state_that_a_decision_rests_on(store: Store) -> None:
         ["Degraded"],
         [],
         ["Crashed"],
-        [],
+        ["Healthy"],
     ]
+    assert seen[4].incidents[0].resolved_at == NOW + 3 * SECOND
     assert isinstance(seen[1].incidents[0], Incident)
     assert seen[3].incidents[0].opened_at == NOW
 
@@ -134,7 +123,7 @@ async def test_a_lane_keeps_its_order(store: Store) -> None:
     for number in range(3):
         claim = await claim_one(store, second=number)
         assert claim is not None
-        assert claim.notification.entity == f"entity-{number}"
+        assert claim.deliveries[0].notification.entity == f"entity-{number}"
         assert await claim_one(store, second=number, token="b") is None
         assert await store.record(claim, attempt(Outcome.DELIVERED, second=number))
     assert await claim_one(store, second=9) is None
@@ -190,7 +179,7 @@ async def test_a_retry_stays_at_the_head(store: Store) -> None:
     await store.record(claim, attempt(Outcome.RETRY, failures=1))
     again = await claim_one(store, second=1)
     assert again is not None
-    assert (again.delivery_id, again.failures, again.held) == (claim.delivery_id, 1, False)
+    assert (again.deliveries[0].id, again.failures, again.held) == (claim.deliveries[0].id, 1, False)
 
 
 async def test_a_dead_delivery_lets_the_lane_go_on(store: Store) -> None:
@@ -201,14 +190,15 @@ async def test_a_dead_delivery_lets_the_lane_go_on(store: Store) -> None:
     await store.record(claim, attempt(Outcome.DEAD))
     following = await claim_one(store, second=1)
     assert following is not None
-    assert following.delivery_id != claim.delivery_id
+    assert following.deliveries[0].id != claim.deliveries[0].id
     await store.record(following, attempt(Outcome.DELIVERED, second=1))
     (dead,) = await store.deliveries(state=State.DEAD, limit=10)
-    assert (dead.id, dead.detail, dead.attempts) == (claim.delivery_id, "said", 1)
+    assert (dead.id, dead.detail, dead.attempts) == (claim.deliveries[0].id, "said", 1)
     assert await store.retry(now=NOW + 2 * SECOND) == 1
     again = await claim_one(store, second=2)
     assert again is not None
-    assert (again.delivery_id, again.waiting_since) == (claim.delivery_id, NOW + 2 * SECOND)
+    assert again.deliveries[0].id == claim.deliveries[0].id
+    assert again.deliveries[0].waiting_since == NOW + 2 * SECOND
 
 
 async def test_a_held_lane(store: Store) -> None:
@@ -228,7 +218,7 @@ async def test_a_held_lane(store: Store) -> None:
     await store.record(probe, attempt(Outcome.DELIVERED, second=61))
     following = await claim_one(store, second=62)
     assert following is not None
-    assert (following.held, following.waiting_since) == (False, NOW + 61 * SECOND)
+    assert (following.held, following.deliveries[0].waiting_since) == (False, NOW + 61 * SECOND)
 
 
 async def test_retry_by_number(store: Store) -> None:
@@ -238,11 +228,11 @@ async def test_retry_by_number(store: Store) -> None:
     assert claim is not None
     await store.record(claim, attempt(Outcome.RETRY, wait=300))
     assert await claim_one(store, second=5) is None
-    assert await store.retry(now=NOW + 5 * SECOND, ids=[claim.delivery_id, 999]) == 1
+    assert await store.retry(now=NOW + 5 * SECOND, ids=[claim.deliveries[0].id, 999]) == 1
     again = await claim_one(store, second=5)
     assert again is not None
     await store.record(again, attempt(Outcome.DELIVERED, second=5))
-    assert await store.retry(now=NOW, ids=[claim.delivery_id]) == 0
+    assert await store.retry(now=NOW, ids=[claim.deliveries[0].id]) == 0
 
 
 async def test_a_clock_that_is_set_back(store: Store) -> None:
@@ -271,7 +261,7 @@ async def test_what_was_never_to_wait_is_not_cancelled(store: Store) -> None:
     for at in (20, 30):
         claim = await claim_one(store, second=at)
         assert claim is not None
-        told.append(claim.notification.change and claim.notification.change.after)
+        told.append(claim.deliveries[0].notification.change and claim.deliveries[0].notification.change.after)
         await store.record(claim, attempt(Outcome.DELIVERED, second=at))
     assert told == ["Degraded", "Crashed"]
 

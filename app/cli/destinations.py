@@ -1,0 +1,125 @@
+"""The commands about destinations."""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from app.alerts.destination import HttpDestination, PortActionDestination
+from app.alerts.notification import Notification, one_line
+from app.alerts.send import DEFAULT_DESTINATION
+from app.cli.base import OUT, AsJson, run
+from app.errors import DeliveryFailed, ListenerError
+from app.logs import configure_logging
+from app.notifier.base import SEND_TIMEOUT, Item, Parcel, duration
+from app.rulebook import read_rules, secrets_of
+from app.runtime import open_runtime, open_store
+from app.settings import Settings, load_settings
+from app.store.rows import LaneState
+
+TEST = "A test message of the Port changelog listener: alerts for destination {name} arrive here."
+
+destinations = typer.Typer(help="Where alerts go, and how it is there.", invoke_without_command=True)
+
+Name = Annotated[str, typer.Argument(help="The destination's name.")]
+
+
+@destinations.callback()
+def list_destinations(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """List destinations: what waits for them, and which are held and why."""
+    if ctx.invoked_subcommand:
+        return
+    settings, now = load_settings(), datetime.now(UTC)
+    kinds = _kinds(settings)
+
+    async def work() -> list[LaneState]:
+        async with open_store(settings, must_exist=True) as store:
+            return await store.lanes(now)
+
+    lanes = run(work())
+    rows = [
+        _row(name, kinds.get(name), [lane for lane in lanes if lane.destination == name], now)
+        for name in [*kinds, *sorted({lane.destination for lane in lanes} - kinds.keys())]
+    ]
+    if as_json:
+        for row in rows:
+            print(json.dumps(row, ensure_ascii=True))
+        return
+    table = Table("name", "type", "state", "waiting", "oldest", "last delivered", box=None)
+    for row in rows:
+        cells = ("name", "type", "state", "waiting", "oldest", "last_delivered")
+        table.add_row(*(Text(one_line(str(row[cell]))) for cell in cells))
+    OUT.print(table)
+
+
+def _kinds(settings: Settings) -> dict[str, str]:
+    default = "slack" if settings.slack_webhook_url else "console"
+    named = read_rules(settings).file.destinations
+    return {DEFAULT_DESTINATION: default} | {name: one.type for name, one in named.items()}
+
+
+def _row(name: str, kind: str | None, lanes: list[LaneState], now: datetime) -> dict[str, Any]:
+    held = next((lane.held for lane in lanes if lane.held), None)
+    failing = any(lane.failures for lane in lanes)
+    oldest = min((lane.oldest_at for lane in lanes if lane.oldest_at), default=None)
+    last = max((lane.delivered_at for lane in lanes if lane.delivered_at), default=None)
+    state = f"held: {held}" if held else "failing, tried again" if failing else "ok"
+    return {
+        "name": name,
+        "type": kind or "(not in the rules any more)",
+        "state": state,
+        "waiting": sum(lane.waiting for lane in lanes),
+        "oldest": duration(now - oldest) if oldest else "",
+        "last_delivered": f"{duration(now - last)} ago" if last else "never",
+    }
+
+
+@destinations.command("test")
+def send_test(
+    name: Name,
+    start: Annotated[
+        bool, typer.Option("--run", help="Of a job: really start it, with an empty event.")
+    ] = False,
+) -> None:
+    """Send a marked test message to a destination, past the queue, and print what it answers."""
+    settings = load_settings()
+    rules = read_rules(settings)
+    configure_logging("WARNING", "text", settings.hidden + secrets_of(rules))
+    if isinstance(rules.file.destinations.get(name), HttpDestination | PortActionDestination) and not start:
+        raise ListenerError(f"{name} starts a job; --run does so, with an empty event")
+
+    async def work() -> str:
+        async with open_runtime(settings, dispatch=False) as runtime:
+            notifier = runtime.courier.notifiers.get(name)
+            if notifier is None:
+                known = ", ".join(sorted(runtime.courier.notifiers))
+                raise ListenerError(f"there is no destination {one_line(name, 60)!r}; there are {known}")
+            now = datetime.now(UTC)
+            said = Notification.notice(TEST.format(name=name), now)
+            item = Item(f"test-{int(now.timestamp())}", said)
+            try:
+                async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
+                    return (await notifier.send(Parcel((item,)))).detail
+            except DeliveryFailed as failed:
+                raise ListenerError(f"{name} did not take it: {failed.reason}") from None
+            except TimeoutError:
+                raise ListenerError(f"{name} did not answer in time") from None
+
+    print(f"{name} answered: {run(work())}")
+
+
+@destinations.command()
+def release(name: Name) -> None:
+    """Let a destination that is held send again at once; what waits goes out as digests."""
+
+    async def work() -> int:
+        async with open_store(load_settings(), must_exist=True) as store:
+            return await store.unhold(name, datetime.now(UTC))
+
+    if not run(work()):
+        raise ListenerError(f"{one_line(name, 60)} is not held: python -m app destinations")
+    print(f"{name} is released")

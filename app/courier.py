@@ -1,0 +1,227 @@
+"""One turn of a lane: what of that which waits is still to be sent, sending it, and what came of it."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from app.alerts.decide import Alert
+from app.alerts.digest import outcome
+from app.alerts.match import Route
+from app.alerts.notification import Notification
+from app.alerts.retry import PATIENCE, Outcome, next_attempt
+from app.alerts.silence import silence_of
+from app.errors import DeliveryFailed, MessageGone, Scope
+from app.notifier.base import SEND_TIMEOUT, Keeper, Notifier, Parcel, Sent, Story
+from app.store.base import Store
+from app.store.rows import Aside, Attempt, Claim, Waiting
+
+log = structlog.get_logger(__name__)
+
+Prepare = Callable[[Claim, Sequence[Waiting]], Awaitable[Parcel]]
+"""Gives what to say of deliveries that a claim has, with the rules' own words as they are now."""
+
+FAULTS_BEFORE_DEAD = 4  # a fault that lasts belongs to the message; one that passes must not cost it
+SUM_UP_AT_MOST = 10_000  # so that no transaction is long; what is beyond goes out with the next message
+PAGE = 1_000
+
+
+@dataclass(slots=True)
+class _Load:
+    """What of a claim is to be sent: `listed` one by one, `further` only as a number; `asides` are not."""
+
+    listed: list[Waiting] = field(default_factory=list)
+    further: list[int] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    asides: dict[int, Aside] = field(default_factory=dict)
+
+    def numbers(self, sent: Sent) -> list[int]:
+        """Return the numbers of what was told."""
+        if sent.told is None:
+            return [*(one.id for one in self.listed), *self.further]
+        return [one.id for one in self.listed if one.key in sent.told]
+
+
+class Courier:
+    """Takes what a lane has to its destination.
+
+    Args:
+        store: Gives what more waits in a lane.
+        notifiers: The destinations by name; may be replaced at any time.
+        fallbacks: Who hears of it when a destination is held, by its name; may be replaced too.
+        prepare: Gives what to say.
+        why_not: Gives the reason for which an alert is not to be sent any more, or None.
+        clock: Gives the time, UTC.
+        jitter: Gives random numbers from -1 to 1.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        notifiers: Mapping[str, Notifier],
+        *,
+        prepare: Prepare,
+        clock: Callable[[], datetime],
+        jitter: Callable[[], float],
+        fallbacks: Mapping[str, Route] | None = None,
+        why_not: Callable[[Notification], str | None] = lambda _: None,
+    ) -> None:
+        self._store = store
+        self.notifiers = notifiers
+        self.fallbacks = fallbacks or {}
+        self._prepare = prepare
+        self._why_not = why_not
+        self._clock = clock
+        self._jitter = jitter
+
+    async def attempt(self, claim: Claim) -> Attempt:
+        """Send what a lane has, as far as rules and silences still let it, and return what came of it.
+
+        Raises:
+            StoreUnavailable: It could not be seen what waits; nothing was sent.
+        """
+        started_at = self._clock()
+        load = await self._load(claim)
+        if not load.listed:
+            return Attempt(
+                Outcome.SILENCED, "", started_at, started_at, started_at, told=(), asides=load.asides
+            )
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
+                sent = await self._deliver(claim, load)
+        except DeliveryFailed as error:
+            failure = error
+        except TimeoutError:
+            failure = DeliveryFailed("no answer in time; it may have arrived", Scope.TRANSIENT, unsure=True)
+        except Exception as error:  # the one boundary: a fault of ours must not stop the lane
+            log.exception("delivery raised", delivery=load.listed[0].id)
+            scope = Scope.TRANSIENT if claim.failures < FAULTS_BEFORE_DEAD else Scope.MESSAGE
+            failure = DeliveryFailed(f"a fault in this program: {type(error).__name__}", scope)
+        else:
+            ended_at = self._clock()
+            return Attempt(
+                Outcome.DELIVERED,
+                sent.detail,
+                started_at,
+                ended_at,
+                ended_at + self._pause(claim),
+                told=load.numbers(sent),
+                asides=load.asides,
+                message=sent.message,
+                gone=sent.gone,
+            )
+        return self._failed(claim, load, failure, started_at)
+
+    async def _load(self, claim: Claim) -> _Load:
+        """Look at rules and silences again, now that it is to be sent."""
+        load = _Load()
+        if claim.message is not None:  # to change what was said calls nobody
+            load.listed = list(claim.deliveries)
+            return load
+        for one in claim.deliveries:
+            if not self._set_aside(claim, one, load):
+                load.listed.append(one)
+        seen, last = len(claim.deliveries), claim.deliveries[-1].id
+        # More than one message can list: the rest is counted, a page at a time, so that memory stays flat.
+        while claim.waiting > seen < SUM_UP_AT_MOST:
+            page = await self._store.waiting(claim, after=last, limit=PAGE)
+            if not page:
+                break
+            load.further += [one.id for one in page if not self._set_aside(claim, one, load)]
+            seen, last = seen + len(page), page[-1].id
+        return load
+
+    def _set_aside(self, claim: Claim, one: Waiting, load: _Load) -> bool:
+        """Note why a delivery is not to be sent, if there is a reason; else count it."""
+        if silence := silence_of(one.notification, claim.silences):
+            said = f"silence {silence.id}, by {silence.author}"
+            load.asides[one.id] = Aside(Outcome.SILENCED, said, silence.id)
+        elif reason := self._why_not(one.notification):
+            load.asides[one.id] = Aside(Outcome.DEAD, reason)
+        else:
+            if value := outcome(one.notification):
+                load.counts[value] += 1
+            return False
+        return True
+
+    async def _deliver(self, claim: Claim, load: _Load) -> Sent:
+        notifier = self.notifiers.get(claim.destination)
+        if notifier is None:
+            raise DeliveryFailed(f"there is no destination {claim.destination!r} any more", Scope.DESTINATION)
+        if claim.message is not None:
+            return await _update(notifier, claim)
+        parcel = await self._prepare(claim, load.listed)
+        if load.further:
+            parcel = replace(parcel, more=len(load.further), counts=load.counts)
+        if claim.unsure_since is not None and isinstance(notifier, Keeper):
+            found = await notifier.find(parcel, claim.unsure_since)
+            if found:
+                return found
+        try:
+            return await notifier.send(parcel)
+        except DeliveryFailed as refused:
+            if refused.scope is not Scope.MESSAGE or len(parcel.items) == 1:
+                raise
+        # One of many may be at fault: they must not all suffer for it, so the first goes alone.
+        log.warning("digest refused", lane=claim.lane, deliveries=len(parcel.items))
+        sent = await notifier.send(await self._prepare(claim, load.listed[:1]))
+        return replace(sent, told=frozenset({load.listed[0].key}))
+
+    def _pause(self, claim: Claim) -> timedelta:
+        notifier = self.notifiers.get(claim.destination)
+        return notifier.pause if notifier else timedelta(0)
+
+    def _failed(self, claim: Claim, load: _Load, failure: DeliveryFailed, started_at: datetime) -> Attempt:
+        ended_at = self._clock()
+        following = next_attempt(
+            failure,
+            failures=claim.failures,
+            held=claim.held,
+            waiting_since=load.listed[0].waiting_since,
+            now=ended_at,
+            jitter=self._jitter(),
+        )
+        failures = claim.failures + (failure.retry_after is None) if failure.scope is Scope.TRANSIENT else 0
+        told = [load.listed[0].id]  # what fails is tried again with whatever waits then: it is the first's
+        if following.outcome is Outcome.DEAD and failure.scope is Scope.TRANSIENT:
+            told = [one.id for one in load.listed if ended_at - one.waiting_since >= PATIENCE]
+        elif claim.message is not None:
+            told = [one.id for one in load.listed]
+        return Attempt(
+            following.outcome,
+            following.reason,
+            started_at,
+            ended_at,
+            max(following.at, ended_at + self._pause(claim)),
+            failures,
+            told=told,
+            asides=load.asides,
+            unsure=failure.unsure or claim.unsure_since is not None,
+            notice=self._notice(claim, following.reason, ended_at)
+            if following.outcome is Outcome.HELD
+            else None,
+        )
+
+    def _notice(self, claim: Claim, reason: str, now: datetime) -> Alert | None:
+        """Return what the fallback is told of a destination that is held from now on."""
+        route = self.fallbacks.get(claim.destination)
+        if route is None or claim.held:
+            return None
+        waits = "1 alert waits" if claim.waiting == 1 else f"{claim.waiting:,} alerts wait"
+        text = f"Destination {claim.destination} is held: {reason}. {waits} for it; nothing is lost."
+        return Alert(route.destination, route.lane, Notification.notice(text, now))
+
+
+async def _update(notifier: Notifier, claim: Claim) -> Sent:
+    """Let the claim's message say how its incidents are now."""
+    message, stories = claim.message, [Story(first, last) for first, last in claim.stories]
+    if message is None or not stories or not isinstance(notifier, Keeper):
+        return Sent("there is nothing to change any more")
+    try:
+        return Sent(await notifier.update(message, stories))
+    except MessageGone as gone:
+        log.warning("a message is gone, the next change posts a new one", lane=claim.lane)
+        return Sent(f"not changed: {gone.reason}", gone=message)

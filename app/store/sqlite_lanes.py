@@ -1,0 +1,307 @@
+"""The SQL of delivery: lanes are claimed, and what came of it is recorded.
+
+Each function is a part of one transaction on the connection given.
+"""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import ValidationError
+
+from app.alerts.notification import Message, Notification
+from app.alerts.retry import Outcome
+from app.store import sqlite_messages as messages
+from app.store import sqlite_silences as silences
+from app.store.rows import Attempt, Claim, Waiting
+from app.store.sqlite_statements import from_micros, put_alert, to_micros
+
+UNREADABLE = "written by another release, which this one cannot read"
+CLOCKS_DIFFER = timedelta(minutes=1)
+"""A lease that ends so much later than one taken now would was taken before the clock was set back."""
+CLOCK_SET_BACK = timedelta(minutes=75)
+"""No lane rests longer than this, so that one that does has seen the clock set back: it is due."""
+
+WAITING = (
+    "SELECT deliveries.id, key, notification, waiting_since, messages.channel, messages.ts"
+    " FROM deliveries JOIN changes ON changes.id = change_id"
+    " LEFT JOIN incident_messages ON incident_messages.incident_id = deliveries.incident_id"
+    "   AND incident_messages.lane = deliveries.lane"
+    " LEFT JOIN messages ON messages.id = incident_messages.message_id"
+    " WHERE deliveries.lane = :lane AND state = 'pending' AND due_at <= :now"
+    "   AND destination = :destination AND deliveries.message_id IS :message_id AND deliveries.id > :after"
+    " ORDER BY deliveries.id LIMIT :limit"
+)
+
+
+def claim(
+    db: sqlite3.Connection,
+    token: str,
+    now: datetime,
+    lease_until: datetime,
+    limit: int,
+    at_once: Mapping[str, int],
+) -> list[Claim]:
+    """Take the lease of lanes that are due, and return each with what waits in it."""
+    silences.settle(db, now)
+    lanes = db.execute(
+        "SELECT name, failures, held, holder, lease_until, unsure_since FROM lanes"
+        " WHERE (next_at <= :now OR next_at > :too_late)"
+        " AND (lease_until <= :now OR lease_until > :absurd_lease) AND EXISTS ("
+        "   SELECT 1 FROM deliveries WHERE lane = name AND state = 'pending' AND due_at <= :now)"
+        " ORDER BY next_at LIMIT :limit",
+        {
+            "now": to_micros(now),
+            "too_late": to_micros(now + CLOCK_SET_BACK),
+            "absurd_lease": to_micros(lease_until + CLOCKS_DIFFER),
+            "limit": limit,
+        },
+    ).fetchall()
+    if not lanes:
+        return []
+    active = tuple(silences.select(db, active_at=now))
+    claims = []
+    for name, failures, held, holder, lapsed_at, unsure_since in lanes:
+        if holder is not None:  # whoever held it last may have sent, and could not say so
+            claimed_at = lapsed_at - to_micros(lease_until) + to_micros(now)
+            unsure_since = min(unsure_since or claimed_at, claimed_at)  # noqa: PLW2901
+        db.execute(
+            "UPDATE lanes SET holder = ?, lease_until = ?, unsure_since = ? WHERE name = ?",
+            (token, to_micros(lease_until), unsure_since, name),
+        )
+        waiting = _waiting_in(db, name, now, at_once)
+        if waiting is None:
+            db.execute("UPDATE lanes SET holder = NULL, lease_until = 0 WHERE name = ?", (name,))
+            continue
+        claims.append(
+            Claim(
+                lane=name,
+                token=token,
+                claimed_at=now,
+                lease_until=lease_until,
+                failures=failures,
+                held=held is not None,
+                unsure_since=None if unsure_since is None else from_micros(unsure_since),
+                silences=active,
+                **waiting,
+            )
+        )
+    return claims
+
+
+def _waiting_in(
+    db: sqlite3.Connection, lane: str, now: datetime, at_once: Mapping[str, int]
+) -> dict[str, Any] | None:
+    """Return what waits in a lane, as `Claim` has it; what cannot be read is given up, or it would block."""
+    while True:
+        head = db.execute(
+            "SELECT destination, body, message_id FROM deliveries JOIN changes ON changes.id = change_id"
+            " WHERE lane = ? AND state = 'pending' AND due_at <= ? ORDER BY deliveries.id LIMIT 1",
+            (lane, to_micros(now)),
+        ).fetchone()
+        if head is None:
+            return None
+        destination, body, message_id = head
+        limit = at_once.get(destination, 1)
+        rows = _rows(db, lane, destination, now, message_id=message_id, limit=limit)
+        readable = [one for one in (_readable(db, row, now) for row in rows) if one]
+        if not readable:
+            continue
+        waiting = len(readable)
+        if len(rows) == limit > 1:
+            (waiting,) = db.execute(
+                "SELECT count(*) FROM deliveries WHERE lane = ? AND state = 'pending' AND due_at <= ?"
+                " AND destination = ? AND message_id IS ?",
+                (lane, to_micros(now), destination, message_id),
+            ).fetchone()
+        found = {
+            "destination": destination,
+            "deliveries": tuple(readable),
+            "waiting": waiting,
+            "body": body if len(readable) == len(rows) else _body_of(db, readable[0]),
+        }
+        return found if message_id is None else found | messages.told_by(db, message_id)
+
+
+def _rows(
+    db: sqlite3.Connection,
+    lane: str,
+    destination: str,
+    now: datetime,
+    *,
+    message_id: int | None,
+    limit: int,
+    after: int = 0,
+) -> list[Any]:
+    values = {
+        "lane": lane,
+        "now": to_micros(now),
+        "destination": destination,
+        "message_id": message_id,
+        "after": after,
+        "limit": limit,
+    }
+    return db.execute(WAITING, values).fetchall()
+
+
+def more(db: sqlite3.Connection, claim: Claim, now: datetime, after: int, limit: int) -> list[Waiting]:
+    """Return what else waits in a claimed lane; what cannot be read is left for later."""
+    rows = _rows(db, claim.lane, claim.destination, now, message_id=None, limit=limit, after=after)
+    found = []
+    for row in rows:
+        try:
+            found.append(_waiting(row))
+        except ValidationError:
+            continue
+    return found
+
+
+def _waiting(row: Sequence[Any]) -> Waiting:
+    id_, key, text, waiting_since, channel, ts = row
+    return Waiting(
+        id=id_,
+        change_key=key,
+        notification=Notification.model_validate_json(text),
+        waiting_since=from_micros(waiting_since),
+        parent=None if ts is None else Message(channel, ts),
+    )
+
+
+def _readable(db: sqlite3.Connection, row: Sequence[Any], now: datetime) -> Waiting | None:
+    try:
+        return _waiting(row)
+    except ValidationError:
+        _put_attempts(db, [row[0]], Outcome.DEAD, UNREADABLE, to_micros(now), to_micros(now))
+        return None
+
+
+def _body_of(db: sqlite3.Connection, waiting: Waiting) -> bytes:
+    (body,) = db.execute("SELECT body FROM changes WHERE key = ?", (waiting.change_key,)).fetchone()
+    return bytes(body)
+
+
+def record(db: sqlite3.Connection, claim: Claim, attempt: Attempt) -> bool:
+    """Write an attempt and give the lease back; False, and nothing written, if it is ours no more."""
+    held = attempt.outcome is Outcome.HELD
+    if not (_rest(db, claim, attempt) if attempt.outcome is not Outcome.SILENCED else release(db, claim)):
+        return False
+    started_at, ended_at = to_micros(attempt.started_at), to_micros(attempt.ended_at)
+    told = [one.id for one in claim.deliveries] if attempt.told is None else attempt.told
+    _put_attempts(db, told, attempt.outcome, attempt.detail, started_at, ended_at)
+    for number, aside in attempt.asides.items():
+        _put_attempts(db, [number], aside.outcome, aside.detail, started_at, ended_at)
+        db.execute("UPDATE deliveries SET silence_id = ? WHERE id = ?", (aside.silence_id, number))
+    if attempt.gone:
+        messages.forget(db, claim.lane.removesuffix(messages.UPDATES), attempt.gone, ended_at)
+    if claim.message is None:
+        if attempt.outcome is Outcome.DELIVERED:
+            _repeat(db, told, attempt.ended_at)
+            messages.keep(db, claim.lane, told, attempt.message, ended_at)
+            messages.update_others(db, claim.lane, told, attempt.message, ended_at)
+        messages.update_others(db, claim.lane, list(attempt.asides), None, ended_at)
+    if claim.held and not held and attempt.outcome is not Outcome.SILENCED:
+        # While the lane was held, none of these could have gone out: that time does not use up patience.
+        db.execute(
+            "UPDATE deliveries SET waiting_since = ? WHERE lane = ? AND state = 'pending'",
+            (ended_at, claim.lane),
+        )
+    if attempt.notice and not claim.held:
+        _tell(db, claim, attempt, ended_at)
+    return True
+
+
+def release(db: sqlite3.Connection, claim: Claim, *, unsure: bool = False) -> bool:
+    """Give a lease back, and leave the lane as it is; False if it is ours no more."""
+    changed = db.execute(
+        "UPDATE lanes SET holder = NULL, lease_until = 0, unsure_since = coalesce(unsure_since, ?)"
+        " WHERE name = ? AND holder = ?",
+        (to_micros(claim.claimed_at) if unsure else None, claim.lane, claim.token),
+    )
+    return changed.rowcount > 0
+
+
+def _rest(db: sqlite3.Connection, claim: Claim, attempt: Attempt) -> bool:
+    """Give a lease back, and let the lane rest as an attempt says; False if it is ours no more."""
+    unsure_since = claim.unsure_since or attempt.started_at
+    changed = db.execute(
+        "UPDATE lanes SET next_at = ?, failures = ?, held = ?, unsure_since = ?,"
+        "  delivered_at = coalesce(?, delivered_at), holder = NULL, lease_until = 0"
+        " WHERE name = ? AND holder = ?",
+        (
+            to_micros(attempt.next_at),
+            attempt.failures,
+            attempt.detail if attempt.outcome is Outcome.HELD else None,
+            to_micros(unsure_since) if attempt.unsure else None,
+            to_micros(attempt.ended_at) if attempt.outcome is Outcome.DELIVERED else None,
+            claim.lane,
+            claim.token,
+        ),
+    )
+    return changed.rowcount > 0
+
+
+def _put_attempts(
+    db: sqlite3.Connection, ids: Sequence[int], outcome: Outcome, detail: str, started_at: int, ended_at: int
+) -> None:
+    db.executemany(
+        "INSERT INTO attempts (delivery_id, outcome, detail, started_at, ended_at) VALUES (?, ?, ?, ?, ?)",
+        [(one, outcome, detail, started_at, ended_at) for one in ids],
+    )
+    if outcome in (Outcome.DELIVERED, Outcome.DEAD, Outcome.SILENCED):
+        db.executemany(
+            "UPDATE deliveries SET state = ?, ended_at = ? WHERE id = ?",
+            [(outcome, ended_at, one) for one in ids],
+        )
+
+
+def _repeat(db: sqlite3.Connection, ids: Sequence[int], now: datetime) -> None:
+    for number in ids:
+        row = db.execute(
+            "SELECT repeat_after, notification FROM deliveries AS told"
+            " JOIN incidents ON incidents.id = incident_id"
+            " WHERE told.id = ? AND repeat_after IS NOT NULL AND resolved_at IS NULL AND NOT EXISTS ("
+            "   SELECT 1 FROM deliveries WHERE incident_id = told.incident_id AND lane = told.lane"
+            "   AND state = 'pending' AND repeat_after IS NOT NULL)",
+            (number,),
+        ).fetchone()
+        if row is None:
+            continue
+        due_at = now + timedelta(microseconds=row[0])
+        again = Notification.model_validate_json(row[1]).model_copy(update={"at": due_at})
+        db.execute(
+            "INSERT INTO deliveries (change_id, incident_id, lane, destination, notification, created_at,"
+            "  waiting_since, due_at, repeat_after)"
+            " SELECT change_id, incident_id, lane, destination, ?, ?, ?, ?, repeat_after"
+            " FROM deliveries WHERE id = ?",
+            (again.model_dump_json(), to_micros(now), to_micros(due_at), to_micros(due_at), number),
+        )
+
+
+def _tell(db: sqlite3.Connection, claim: Claim, attempt: Attempt, now: int) -> None:
+    """Tell the fallback that a destination is held, once for all its lanes."""
+    others = db.execute(
+        "SELECT 1 FROM lanes WHERE destination = ? AND held IS NOT NULL AND name <> ?",
+        (claim.destination, claim.lane),
+    ).fetchone()
+    if others or attempt.notice is None:
+        return
+    (change_id,) = db.execute(
+        "SELECT change_id FROM deliveries WHERE id = ?", (claim.deliveries[0].id,)
+    ).fetchone()
+    put_alert(db, attempt.notice, change_id, now)
+
+
+def unhold(db: sqlite3.Connection, destination: str, now: datetime) -> int:
+    """Let the lanes of a destination that are held send at once; return how many there were."""
+    micros = to_micros(now)
+    names = db.execute(
+        "UPDATE lanes SET held = NULL, failures = 0, next_at = ? WHERE destination = ? AND held IS NOT NULL"
+        " RETURNING name",
+        (micros, destination),
+    ).fetchall()
+    db.executemany(
+        "UPDATE deliveries SET waiting_since = ? WHERE lane = ? AND state = 'pending'",
+        [(micros, *name) for name in names],
+    )
+    return len(names)

@@ -1,0 +1,97 @@
+"""A storm: hundreds of entities fail at once, and the channel stays readable."""
+
+import asyncio
+import itertools
+import os
+import tracemalloc
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.responses import PlainTextResponse
+
+from app.courier import Courier
+from app.demo import StandInSlack, serving
+from app.dispatcher import Dispatcher
+from app.notifier.base import Item, Parcel
+from app.notifier.slack import SlackNotifier
+from app.store.rows import Claim, State, Waiting
+from app.store.sqlite import SQLiteStore
+from tests.acceptance.process import listening, post_change
+from tests.conftest import NOW
+from tests.notifier.slack_limits import assert_no_markup_of_others, assert_within_slacks_limits
+from tests.store.test_store import incoming
+from tests.test_dispatcher import Clock
+from tests.told import entities
+from tests.waiting import until
+
+CHANGES = 500
+SECONDS = int(os.environ.get("STORM_SECONDS", "10"))
+
+
+@pytest.mark.acceptance
+async def test_a_storm_makes_a_handful_of_messages(tmp_path: Path) -> None:
+    """With a Slack that takes one message a second: 20 at the most, every entity told, in half a minute."""
+    slack = StandInSlack(one_a_second=True)
+    async with (
+        serving(slack.app) as address,
+        listening(
+            tmp_path, f"{address}/services/very-secret-token", SLACK_MESSAGES_PER_SECOND="1"
+        ) as listener,
+        httpx.AsyncClient(base_url=listener.url, timeout=30) as client,
+    ):
+        started = asyncio.get_running_loop().time()
+        for number in range(CHANGES):
+            after = ("Degraded", "Crashed", "Restarting")[number % 3]
+            assert (await post_change(client, f"entity-{number}", after)).status_code == 202
+            pause = started + (number + 1) * SECONDS / CHANGES - asyncio.get_running_loop().time()
+            await asyncio.sleep(max(0.0, pause))
+        await until(lambda: len(entities(slack.messages)) >= CHANGES, 30)
+    assert sorted(entities(slack.messages)) == sorted(f"entity-{number}" for number in range(CHANGES))
+    assert len(slack.messages) <= 20
+    assert slack.refused <= 1  # never twice in a row
+    assert len(entities(slack.messages[:1])) == 1  # the first did not wait for others
+    for message in slack.messages:
+        assert_within_slacks_limits(message)
+        assert_no_markup_of_others(message)
+
+
+async def prepare(_: Claim, deliveries: Sequence[Waiting]) -> Parcel:
+    """Say what was decided."""
+    return Parcel(tuple(Item(one.key, one.notification) for one in deliveries))
+
+
+async def test_ten_thousand_that_waited_for_an_hour(tmp_path: Path, slack: StandInSlack) -> None:
+    """Slack is away for an hour; then a handful of messages tells of all, and memory stays flat."""
+    clock, tokens = Clock(), itertools.count()
+    store = SQLiteStore(tmp_path / "listener.db")
+    notifier = SlackNotifier(slack.url, "https://app.port.io", timedelta(0))
+    courier = Courier(store, {"default": notifier}, prepare=prepare, clock=clock, jitter=lambda: 0.0)
+    dispatcher = Dispatcher(store, courier, clock=clock, new_token=lambda: f"token-{next(tokens)}")
+    for first in range(0, 10_000, 500):
+        await store.accept([incoming(entity=f"e{number}") for number in range(first, first + 500)])
+    slack.answers.append(PlainTextResponse("rollup_error", 503))
+    running = asyncio.create_task(dispatcher.run())
+    await until(lambda: not slack.answers)
+    tracemalloc.start()
+    clock.now = NOW + timedelta(hours=1)
+    dispatcher.wake()
+
+    async def all_told() -> bool:
+        return (await store.count())[State.DELIVERED] == 10_000
+
+    await until(all_told, 60)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    await dispatcher.stop(5)
+    await running
+    await notifier.close()
+    await store.close()
+    assert len(slack.messages) <= 5
+    assert "10,000" in slack.messages[0]["text"]
+    assert "and 9," in str(slack.messages[0])
+    assert peak < 50e6
+    for message in slack.messages:
+        assert_within_slacks_limits(message)

@@ -1,0 +1,110 @@
+"""Silences, and what is told when they end: one suite for every store."""
+
+from dataclasses import replace
+
+from app.alerts.incident import Step
+from app.alerts.retry import Outcome
+from app.alerts.silence import Silence, silence_of
+from app.store.base import Store
+from app.store.rows import Aside, State
+from tests.conftest import NOW
+from tests.store.test_slack import claim, claims, delivered, entities
+from tests.store.test_store import SECOND, attempt, incoming
+
+SILENCE = Silence("*", "*", "e*", "*", NOW, NOW + 100 * SECOND, "ada", "deploy")
+
+
+async def keep_back(store: Store, *, second: int) -> None:
+    """Let what is due and silenced be kept back."""
+    for claimed in await claims(store, second=second):
+        covered = {one.id: silence_of(one.notification, claimed.silences) for one in claimed.deliveries}
+        assert all(covered.values())
+        asides = {
+            number: Aside(Outcome.SILENCED, "silenced", one.id) for number, one in covered.items() if one
+        }
+        await store.record(claimed, replace(attempt(Outcome.SILENCED, second=second), told=(), asides=asides))
+
+
+async def test_added_listed_ended(store: Store) -> None:
+    """A silence has a number, is listed until it ends, and can be ended before, once."""
+    number = await store.add_silence(SILENCE)
+    later = await store.add_silence(replace(SILENCE, starts_at=NOW + 50 * SECOND))
+    assert await store.silences(active_at=NOW + SECOND) == [
+        replace(SILENCE, id=later, starts_at=NOW + 50 * SECOND),
+        replace(SILENCE, id=number),
+    ]
+    assert await store.end_silence(number, NOW + 10 * SECOND)
+    assert not await store.end_silence(number, NOW + 11 * SECOND)
+    assert not await store.end_silence(999, NOW)
+    assert [one.id for one in await store.silences(active_at=NOW + 10 * SECOND)] == [later]
+    assert len(await store.silences(active_at=None)) == 2
+
+
+async def test_a_claim_has_the_silences_of_its_moment(store: Store) -> None:
+    """Those that have begun and not ended."""
+    await store.accept([incoming()])
+    number = await store.add_silence(replace(SILENCE, starts_at=NOW + 5 * SECOND, ends_at=NOW + 50 * SECOND))
+    for second, silenced in ((4, []), (5, [number]), (49, [number]), (50, [])):
+        claimed = await claim(store, second=second)
+        assert [one.id for one in claimed.silences] == silenced
+        await store.release(claimed)
+
+
+async def test_what_is_still_open_is_told_once(store: Store) -> None:
+    """When it ends, each incident that is open is told as a reminder of its last state; what ended is not."""
+    number = await store.add_silence(SILENCE)
+    await store.accept([
+        incoming(entity="e-open"),
+        incoming("Degraded", "Crashed", entity="e-open", second=5),
+        incoming(entity="e-over"),
+        incoming("Degraded", "Healthy", entity="e-over", second=5),
+    ])  # fmt: skip
+    await keep_back(store, second=6)
+    assert (await store.count())[State.SILENCED] == 4
+    assert [one.silenced for one in await store.silences(active_at=NOW)] == [4]
+    assert await claims(store, second=99) == []
+    told = await claim(store, second=100)
+    (one,) = told.deliveries
+    assert (one.notification.entity, one.notification.step) == ("e-open", Step.REMINDED)
+    assert one.notification.change is not None
+    assert one.notification.change.after == "Crashed"
+    assert one.notification.at == NOW + 100 * SECOND
+    assert one.notification.opened_at == NOW
+    await store.record(told, delivered(second=100))
+    assert await claims(store, second=500) == []
+    assert number not in {silence.id for silence in await store.silences(active_at=NOW + 100 * SECOND)}
+
+
+async def test_what_was_told_meanwhile_is_not_told_again(store: Store) -> None:
+    """An alert after the silenced one that went out has said how it is."""
+    number = await store.add_silence(SILENCE)
+    await store.accept([incoming(entity="e1")])
+    await keep_back(store, second=1)
+    await store.accept([incoming("Degraded", "Crashed", entity="e1", second=5)])
+    claimed = await claim(store, second=6)
+    await store.record(claimed, delivered(second=6))
+    await store.end_silence(number, NOW + 10 * SECOND)
+    assert await claims(store, second=11) == []
+
+
+async def test_a_silence_after_a_silence(store: Store) -> None:
+    """What a second silence covers waits for that one's end."""
+    first = await store.add_silence(SILENCE)
+    await store.accept([incoming(entity="e1")])
+    await keep_back(store, second=1)
+    await store.add_silence(replace(SILENCE, ends_at=NOW + 300 * SECOND))
+    await store.end_silence(first, NOW + 50 * SECOND)
+    await keep_back(store, second=50)
+    assert await claims(store, second=299) == []
+    assert entities(await claim(store, second=300)) == ["e1"]
+
+
+async def test_what_is_silenced_is_not_pruned(store: Store) -> None:
+    """As long as it may have to be told."""
+    await store.add_silence(SILENCE)
+    await store.accept([incoming(entity="e1")])
+    await keep_back(store, second=1)
+    assert await store.prune(before=NOW + 50 * SECOND, limit=9) == 0
+    told = await claim(store, second=100)
+    await store.record(told, delivered(second=100))
+    assert await store.prune(before=NOW + 150 * SECOND, limit=9) == 1

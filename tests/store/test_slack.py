@@ -1,0 +1,258 @@
+"""What a store keeps of digests, messages in channels, and destinations that are held: one suite for all."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from app.alerts.decide import Alert
+from app.alerts.incident import Step
+from app.alerts.notification import Message, Notification
+from app.alerts.retry import Outcome
+from app.store.base import Store
+from app.store.rows import Aside, Attempt, Claim, LaneState, State
+from tests.conftest import NOW
+from tests.store.test_store import LEASE, SECOND, attempt, incoming
+
+POSTED = Message("C0123456789", "1780000000.000100")
+LATER = Message("C0123456789", "1780000060.000200")
+
+
+async def claims(store: Store, *, second: int = 0, token: str = "a", at_once: int = 100) -> list[Claim]:
+    """Claim what is due `second` seconds after NOW."""
+    now = NOW + second * SECOND
+    return await store.claim(
+        token=token, now=now, lease_until=now + LEASE, limit=10, at_once={"default": at_once}
+    )
+
+
+async def claim(store: Store, *, second: int = 0, at_once: int = 100) -> Claim:
+    """Claim the one lane that is due."""
+    (only,) = await claims(store, second=second, at_once=at_once)
+    return only
+
+
+def entities(claimed: Claim) -> list[str]:
+    """Return the entities that a claim tells of."""
+    return [one.notification.entity for one in claimed.deliveries]
+
+
+def delivered(*, second: int = 0, told: Sequence[int] | None = None) -> Attempt:
+    """Return an attempt that delivers all that was claimed, or some of it."""
+    return replace(attempt(Outcome.DELIVERED, second=second), told=told)
+
+
+async def test_as_many_as_the_destination_takes(store: Store) -> None:
+    """A claim has what waits, in order, as many as it takes at once, and says how many there are."""
+    await store.accept([incoming(entity=f"e{number}") for number in range(5)])
+    claimed = await claim(store, at_once=3)
+    assert (entities(claimed), claimed.waiting) == (["e0", "e1", "e2"], 5)
+    rest = await store.waiting(claimed, after=claimed.deliveries[-1].id, limit=1)
+    assert [one.notification.entity for one in rest] == ["e3"]
+    last = await store.waiting(claimed, after=rest[-1].id, limit=9)
+    assert [one.notification.entity for one in last] == ["e4"]
+    await store.record(claimed, delivered())
+    assert entities(await claim(store, second=2)) == ["e3", "e4"]
+
+
+async def test_only_what_was_told_is_delivered(store: Store) -> None:
+    """What had no room in the message waits for the next; each that was told has its attempt."""
+    await store.accept([incoming(entity=f"e{number}") for number in range(3)])
+    claimed = await claim(store)
+    told = [claimed.deliveries[0].id, claimed.deliveries[2].id]
+    await store.record(claimed, delivered(told=told))
+    assert entities(await claim(store, second=2)) == ["e1"]
+    rows = {row.notification.entity: row for row in await store.deliveries(state=None, limit=9)}
+    assert [rows[f"e{number}"].attempts for number in range(3)] == [1, 0, 1]
+
+
+async def test_the_body_of_a_change(store: Store) -> None:
+    """A claim has the first one's; each other can be had by the change's key."""
+    first, second = incoming(entity="e0"), incoming(entity="e1")
+    await store.accept([first, second])
+    claimed = await claim(store)
+    assert claimed.body == first.body
+    assert await store.body(claimed.deliveries[1].change_key) == second.body
+    assert await store.body("unknown") is None
+
+
+async def test_a_lapsed_lease_leaves_doubt(store: Store) -> None:
+    """Whoever held the lane may have sent: the next is told since when, until an attempt is sure."""
+    await store.accept([incoming()])
+    assert (await claim(store)).unsure_since is None
+    after = int(LEASE.total_seconds()) + 1
+    again = await claim(store, second=after)
+    assert again.unsure_since == NOW
+    await store.record(again, replace(attempt(Outcome.RETRY, second=after), unsure=True))
+    third = await claim(store, second=after + 2)
+    assert third.unsure_since == NOW
+    await store.record(third, attempt(Outcome.RETRY, second=after + 2))
+    assert (await claim(store, second=after + 4)).unsure_since is None
+
+
+async def test_a_lease_that_is_given_back(store: Store) -> None:
+    """It leaves no doubt, unless something was being sent."""
+    await store.accept([incoming()])
+    await store.release(await claim(store))
+    again = await claim(store, second=1)
+    assert again.unsure_since is None
+    await store.release(again, unsure=True)
+    assert (await claim(store, second=2)).unsure_since == NOW + SECOND
+
+
+async def test_an_incident_has_one_message_in_a_channel(store: Store) -> None:
+    """The first message is the incident's; what changes later answers to it, and has it changed, once."""
+    await store.accept([incoming()])
+    first = await claim(store)
+    assert first.deliveries[0].parent is None
+    await store.record(first, replace(delivered(), message=POSTED))
+    await store.accept([incoming("Degraded", "Crashed", second=5), incoming("Crashed", "Degraded", second=6)])
+    reply = await claim(store, second=7)
+    assert [one.parent for one in reply.deliveries] == [POSTED, POSTED]
+    await store.record(reply, delivered(second=7))
+    update = await claim(store, second=9)
+    assert (update.lane, update.message) == ("default/updates", POSTED)
+    (story,) = update.stories
+    assert [one.change and one.change.after for one in story] == ["Degraded", "Degraded"]
+    assert story[1].at == NOW + 6 * SECOND
+    await store.record(update, delivered(second=9))
+    assert await claims(store, second=60) == []
+    assert len(await store.deliveries(state=None, limit=9)) == 3  # the update is no alert
+    assert (await store.count())[State.DELIVERED] == 3
+
+
+async def test_a_digest_is_the_message_of_all_its_incidents(store: Store) -> None:
+    """Whichever of them changes, the digest is changed; one that had a message keeps it."""
+    await store.accept([incoming(entity="old")])
+    first = await claim(store)
+    await store.record(first, replace(delivered(), message=POSTED))
+    await store.accept([
+        incoming(entity="new", second=5),
+        incoming("Degraded", "Crashed", entity="old", second=5),
+    ])  # fmt: skip
+    digest = await claim(store, second=6)
+    await store.record(digest, replace(delivered(second=6), message=LATER))
+    update = await claim(store, second=8)
+    assert (update.message, len(update.stories)) == (POSTED, 1)
+    await store.record(update, delivered(second=8))
+    await store.accept([incoming("Degraded", "Healthy", entity="new", second=10)])
+    resolved = await claim(store, second=11)
+    assert resolved.deliveries[0].parent == LATER
+    await store.record(resolved, delivered(second=11))
+    update = await claim(store, second=13)
+    assert (update.message, [last.step for _, last in update.stories]) == (LATER, [Step.RESOLVED])
+
+
+async def test_a_message_that_is_gone(store: Store) -> None:
+    """Nobody answers to it or changes it any more, and the next alert may be the incident's message."""
+    await store.accept([incoming()])
+    first = await claim(store)
+    await store.record(first, replace(delivered(), message=POSTED))
+    await store.accept([incoming("Degraded", "Crashed", second=5)])
+    second = await claim(store, second=6)
+    await store.record(second, replace(delivered(second=6), message=LATER, gone=POSTED))
+    assert await claims(store, second=60) == []
+    await store.accept([incoming("Crashed", "Degraded", second=65)])
+    third = await claim(store, second=66)
+    assert third.deliveries[0].parent == LATER
+    await store.record(third, delivered(second=66))
+    update = await claim(store, second=68)
+    await store.record(update, replace(delivered(second=68), gone=LATER))
+    await store.accept([incoming("Degraded", "Crashed", second=70)])
+    assert (await claim(store, second=71)).deliveries[0].parent is None
+
+
+async def test_a_reminder_goes_on_once(store: Store) -> None:
+    """When a reminder was told, one more is due after its time, however often it is recorded."""
+    one = incoming()
+
+    def reminding(state: object) -> object:
+        decision = one.decide(state)  # type: ignore[arg-type]
+        due_at, alert = NOW + 60 * SECOND, decision.alerts[0]
+        return replace(decision, alerts=(replace(alert, due_at=due_at, repeat=timedelta(minutes=1)),) * 2)
+
+    await store.accept([replace(one, decide=reminding)])  # type: ignore[arg-type]
+    claimed = await claim(store, second=60)
+    assert len(claimed.deliveries) == 2
+    await store.record(claimed, delivered(second=60))
+    assert len((await claim(store, second=120)).deliveries) == 1
+
+
+async def test_what_is_not_sent(store: Store) -> None:
+    """It is recorded with its reason, and the lane goes on; a lane of nothing else stays as it is."""
+    await store.accept([incoming(entity="quiet"), incoming(entity="stale"), incoming(entity="loud")])
+    claimed = await claim(store)
+    quiet, stale, loud = (one.id for one in claimed.deliveries)
+    asides = {
+        quiet: Aside(Outcome.SILENCED, "silence 1, by ada", 1),
+        stale: Aside(Outcome.DEAD, "its rule is no longer there"),
+    }
+    await store.record(claimed, replace(attempt(Outcome.HELD, wait=60), told=[loud], asides=asides))
+    rows = await store.deliveries(state=None, limit=9)
+    assert [(row.state, row.detail) for row in rows] == [
+        (State.HELD, "said"),
+        (State.DEAD, "its rule is no longer there"),
+        (State.SILENCED, "silence 1, by ada"),
+    ]
+    probe = await claim(store, second=60)
+    asides = {loud: Aside(Outcome.SILENCED, "silence 1, by ada", 1)}
+    await store.record(probe, replace(attempt(Outcome.SILENCED, second=60), told=(), asides=asides))
+    (lane,) = await store.lanes(NOW + 60 * SECOND)
+    assert (lane.held, lane.waiting) == ("said", 0)
+
+
+async def test_the_fallback_hears_once(store: Store) -> None:
+    """Of a destination of several lanes it hears once that it is held, and again when it is held again."""
+    one = incoming()
+
+    def twice(state: object) -> object:
+        decision = one.decide(state)  # type: ignore[arg-type]
+        lanes = (replace(decision.alerts[0], lane=f"default/{number}") for number in range(2))
+        return replace(decision, alerts=tuple(lanes))
+
+    notice = Alert("ops", "ops", Notification.notice("Destination default is held", NOW))
+    await store.accept([replace(one, decide=twice)])  # type: ignore[arg-type]
+    for claimed in await claims(store):
+        await store.record(claimed, replace(attempt(Outcome.HELD, wait=600), notice=notice))
+    (heard,) = await claims(store, second=1)
+    assert (heard.destination, heard.deliveries[0].notification.title) == (
+        "ops",
+        "Destination default is held",
+    )
+    await store.record(heard, attempt(Outcome.DELIVERED, second=1))
+    assert await store.unhold("default", NOW + 2 * SECOND) == 2
+    assert await store.unhold("default", NOW + 2 * SECOND) == 0
+    again, other = await claims(store, second=2)
+    assert not again.held
+    assert again.deliveries[0].waiting_since == NOW + 2 * SECOND
+    await store.record(other, attempt(Outcome.DELIVERED, second=2))
+    await store.record(again, replace(attempt(Outcome.HELD, second=2, wait=600), notice=notice))
+    (heard,) = await claims(store, second=3)
+    assert heard.destination == "ops"
+
+
+async def test_lanes(store: Store) -> None:
+    """Each lane says how many wait since when, and when something was delivered last."""
+    await store.accept([incoming(), incoming(entity="other", second=5)])
+    (lane,) = await store.lanes(NOW + 6 * SECOND)
+    assert lane == LaneState("default", "default", 2, NOW, None, 0, lane.next_at, None)
+    claimed = await claim(store, at_once=1)
+    await store.record(claimed, attempt(Outcome.DELIVERED, second=7))
+    (lane,) = await store.lanes(NOW + 8 * SECOND)
+    assert (lane.waiting, lane.oldest_at, lane.delivered_at) == (1, NOW + 5 * SECOND, NOW + 7 * SECOND)
+
+
+async def test_dead_letters_are_chosen(store: Store) -> None:
+    """By rule, destination and time; what is retried keeps its history."""
+    await store.accept([incoming(entity="early"), incoming(entity="late", second=50)])
+    for second in (0, 60):
+        claimed = await claim(store, second=second, at_once=1)
+        await store.record(claimed, attempt(Outcome.DEAD, second=second))
+    now = NOW + 100 * SECOND
+    assert await store.retry(now=now, rule="another") == 0
+    assert await store.retry(now=now, destination="another") == 0
+    assert await store.retry(now=now, rule="health", destination="default", since=NOW + 30 * SECOND) == 1
+    claimed = await claim(store, second=100)
+    assert entities(claimed) == ["late"]
+    await store.record(claimed, delivered(second=100))
+    rows = await store.deliveries(state=State.DELIVERED, limit=9)
+    assert [(row.notification.entity, row.attempts) for row in rows] == [("late", 2)]
