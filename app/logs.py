@@ -73,7 +73,7 @@ def configure_logging(
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = name != "uvicorn.access"
     # Libraries log addresses and bodies at DEBUG, and httpx each address at INFO.
-    for name in ("slack_sdk", "aiohttp", "asyncio", "httpx", "httpcore", "urllib3"):
+    for name in ("slack_sdk", "aiohttp", "asyncio", "httpx", "httpcore", "urllib3", "watchfiles"):
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.configure(
         processors=[
