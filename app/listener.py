@@ -189,7 +189,7 @@ class Listener:
 
     def _count(self, matched: Match) -> None:
         for hit in matched.hits:
-            outcome = "matches" if hit.matches else "resolves" if hit.resolves else "lapses"
+            outcome = "resolves" if hit.resolves else "matches" if hit.matches else "lapses"
             self.watch.decided(hit.rule.name, outcome)
         if not matched.hits:
             self.watch.decided("", "unmatched")

@@ -23,7 +23,7 @@ class Watch:
 
         Args:
             rule: The rule's name.
-            outcome: ``matches``, ``resolves`` or ``lapses``.
+            outcome: ``resolves``, else ``matches``, else ``lapses``.
         """
 
     def delivered(self, destination: str, outcome: str, deliveries: int) -> None:
