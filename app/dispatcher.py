@@ -129,7 +129,9 @@ class Dispatcher:
         structlog.contextvars.bind_contextvars(**named)
         parents = [one.traceparent for one in claim.deliveries]
         span = self._tracing.deliver(parents, destination=claim.destination, lane=claim.lane)
-        with span, structlog.contextvars.bound_contextvars(**_trace_of(self._tracing)):
+        with span:
+            if trace_id := self._tracing.trace_id:
+                structlog.contextvars.bind_contextvars(trace_id=trace_id)
             await self._deliver(claim, span)
 
     async def _deliver(self, claim: Claim, span: Span) -> None:
@@ -222,7 +224,3 @@ class Dispatcher:
 
 def _told(claim: Claim, attempt: Attempt) -> int:
     return len(claim.deliveries if attempt.told is None else attempt.told)
-
-
-def _trace_of(tracing: Tracing) -> dict[str, str]:
-    return {"trace_id": tracing.trace_id} if tracing.trace_id else {}
