@@ -61,7 +61,7 @@ async def accepted(url: str) -> tuple[float, bool]:
 
 
 async def test_each_worker_counts_for_all(tmp_path: Path, slack: StandInSlack) -> None:
-    """Whichever worker is asked, it says what all of them have counted, where PROMETHEUS_MULTIPROC_DIR is set."""
+    """With PROMETHEUS_MULTIPROC_DIR, whichever worker is asked says what all of them have counted."""
     (tmp_path / "numbers").mkdir()
     settings = {"METRICS_PUBLIC": "true", "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "numbers")}
     async with listening(tmp_path, slack.url, command=UVICORN, **settings) as listener:
