@@ -29,8 +29,26 @@ class SettingsError(ListenerError):
     """The configuration cannot be used. The text names each variable and what to set it to."""
 
 
+class Cause(StrEnum):
+    """Why a signature is rejected."""
+
+    MISSING = "missing"
+    MALFORMED = "malformed"
+    STALE = "stale"
+    WRONG = "wrong"
+
+
 class SignatureRejected(ListenerError):
-    """A request is not proven to come from Port. The text is for our log, never for the answer."""
+    """A request is not proven to come from Port. The text is for our log, never for the answer.
+
+    Args:
+        reason: What is wrong, for a person.
+        cause: Which kind of wrong that is.
+    """
+
+    def __init__(self, reason: str, cause: Cause) -> None:
+        super().__init__(reason)
+        self.cause = cause
 
 
 class UnreadableChange(ListenerError):

@@ -31,6 +31,8 @@ from app.store.base import Store
 from app.store.rows import Claim, Waiting
 from app.store.schema import prepare
 from app.store.sqlite import SQLiteStore
+from app.tracing import OFF, Tracing
+from app.watch import NOBODY, Watch
 
 if TYPE_CHECKING:
     from app.port.client import PortClient
@@ -57,12 +59,15 @@ def prepare_store(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def open_store(settings: Settings, *, must_exist: bool = False) -> AsyncIterator[Store]:
+async def open_store(
+    settings: Settings, *, must_exist: bool = False, watch: Watch = NOBODY
+) -> AsyncIterator[Store]:
     """Open the configured store, and close it at the end.
 
     Args:
         settings: The configuration.
         must_exist: Whether there must be one already; if not, it is made.
+        watch: Hears of each transaction.
 
     Raises:
         StoreUnavailable: It cannot be opened.
@@ -72,7 +77,7 @@ async def open_store(settings: Settings, *, must_exist: bool = False) -> AsyncIt
             f"there is no database {settings.database_path} here: run this where the listener runs, or set"
             " DATABASE_URL as it does"
         )
-    store = await asyncio.to_thread(SQLiteStore, settings.database_path)
+    store = await asyncio.to_thread(SQLiteStore, settings.database_path, watch)
     try:
         yield store
     finally:
@@ -91,6 +96,7 @@ class Runtime:
         dispatcher: Lets it, lane by lane.
         expressions: Runs users' jq.
         destinations: Makes notifiers.
+        watch: Hears of what happens.
         rules_problem: Why the rules file was not taken when it was read last; None if it was.
     """
 
@@ -101,6 +107,7 @@ class Runtime:
     dispatcher: Dispatcher
     expressions: Expressions
     destinations: Destinations
+    watch: Watch = NOBODY
     rules_problem: str | None = None
     _replaced: list[Notifier] = field(default_factory=list)
 
@@ -111,9 +118,11 @@ class Runtime:
             notifiers = self.destinations.make(rules.file)
         except ListenerError as error:
             self.rules_problem = str(error)
+            self.watch.rules_refused()
             log.error("rules refused, the old ones stay", reason=str(error))
             return
         self.rules_problem = None
+        self.watch.rules_taken([one.name for one in rules.file.rules], notifiers)
         self._replaced += self.courier.notifiers.values()  # they may be sending: closed at the end
         self.courier.notifiers = notifiers
         self.listener.book = make_rulebook(rules.file, default_webhook(self.settings))
@@ -152,12 +161,16 @@ class Runtime:
 
 
 @asynccontextmanager
-async def open_runtime(settings: Settings, *, dispatch: bool = True) -> AsyncIterator[Runtime]:
+async def open_runtime(
+    settings: Settings, *, dispatch: bool = True, watch: Watch = NOBODY, tracing: Tracing = OFF
+) -> AsyncIterator[Runtime]:
     """Open the store and start the delivery loop; at the end let what is in flight finish, and close.
 
     Args:
         settings: The configuration.
         dispatch: Whether to deliver; if not, another process does.
+        watch: Hears of what happens.
+        tracing: Makes spans of it.
 
     Raises:
         StoreUnavailable: The store cannot be opened.
@@ -167,10 +180,12 @@ async def open_runtime(settings: Settings, *, dispatch: bool = True) -> AsyncIte
     _say_what_is_unusual(settings)
     rules = read_rules(settings)
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(settings))
+        store = await stack.enter_async_context(open_store(settings, watch=watch))
         jq = Jq()
         stack.push_async_callback(jq.close)
-        runtime = _assemble(settings, rules, store, jq, port := _port_client(settings))
+        port = _port_client(settings)
+        runtime = _assemble(settings, rules, store, jq, port, watch, tracing)
+        watch.rules_taken([one.name for one in rules.file.rules], runtime.courier.notifiers)
         if port is not None:
             stack.push_async_callback(port.close)
         stack.push_async_callback(runtime.close)
@@ -217,7 +232,15 @@ def _port_client(settings: Settings) -> "PortClient | None":
     return PortClient(str(settings.port_api_url), settings.port_client_id, secret, clock=now, patient=False)
 
 
-def _assemble(settings: Settings, rules: Rules, store: Store, jq: Jq, port: "PortClient | None") -> Runtime:
+def _assemble(
+    settings: Settings,
+    rules: Rules,
+    store: Store,
+    jq: Jq,
+    port: "PortClient | None",
+    watch: Watch,
+    tracing: Tracing,
+) -> Runtime:
     expressions = Expressions(jq)
 
     async def nobody_to_ask(_: CatalogChange, __: PortLookup) -> None:
@@ -236,8 +259,11 @@ def _assemble(settings: Settings, rules: Rules, store: Store, jq: Jq, port: "Por
         jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads retries, guards nothing
         fallbacks=book.fallbacks,
         why_not=lambda one: runtime.why_not(one),  # noqa: PLW0108 - it is made below
+        tracing=tracing,
     )
-    dispatcher = Dispatcher(store, courier, clock=now, new_token=lambda: secrets.token_hex(8))
+    dispatcher = Dispatcher(
+        store, courier, clock=now, new_token=lambda: secrets.token_hex(8), watch=watch, tracing=tracing
+    )
     look_up: LookUp = nobody_to_ask
     if port is not None:
         from app.port.lookup import Lookup
@@ -253,8 +279,10 @@ def _assemble(settings: Settings, rules: Rules, store: Store, jq: Jq, port: "Por
         evaluate=expressions.evaluate,
         look_up=look_up,
         wake=dispatcher.wake,
+        watch=watch,
+        tracing=tracing,
     )
-    runtime = Runtime(settings, store, listener, courier, dispatcher, expressions, destinations)
+    runtime = Runtime(settings, store, listener, courier, dispatcher, expressions, destinations, watch)
     return runtime
 
 

@@ -1,6 +1,7 @@
 """``POST /api/slack``: where Port's webhooks arrive."""
 
 import asyncio
+from time import perf_counter
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, Request, status
@@ -9,8 +10,11 @@ from pydantic import BaseModel
 from app.listener import Listener
 from app.port.events import Event
 from app.port.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
+from app.watch import Watch
 
 router = APIRouter(tags=["Port"])
+
+PATH = "/api/slack"
 
 BODY_SECONDS = 15  # whoever sends a body more slowly only holds memory
 
@@ -106,7 +110,7 @@ def get_listener(request: Request) -> Listener:
 
 
 @router.post(
-    "/api/slack",
+    PATH,
     status_code=status.HTTP_202_ACCEPTED,
     summary="Receive a change from Port",
     responses={
@@ -153,5 +157,8 @@ async def receive(request: Request, listener: Annotated[Listener, Depends(get_li
     listener.check_headers(request.headers)
     async with asyncio.timeout(BODY_SECONDS):
         body = await request.body()
+    began = perf_counter()
     accepted = await listener.receive(body, request.headers)
+    watch: Watch = request.state.watch
+    watch.accepted(perf_counter() - began, duplicate=accepted.duplicate)
     return Receipt(change=accepted.key, alerts=accepted.alerts, duplicate=accepted.duplicate)

@@ -27,9 +27,11 @@ from app.store.rows import (
     LaneState,
     Quarantined,
     State,
+    Tally,
     Waiting,
 )
 from app.store.schema import connect, prepare
+from app.watch import NOBODY, Watch
 
 T = TypeVar("T")
 
@@ -41,17 +43,18 @@ class SQLiteStore(Store):
 
     Args:
         path: The file.
+        watch: Hears of each transaction.
 
     Raises:
         SchemaTooNew: A newer release has written the file.
         StoreUnavailable: The file cannot be created, opened or written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, watch: Watch = NOBODY) -> None:
         prepare(path)
         self._path = path
         self._inode = path.stat().st_ino
-        self._writer = GroupCommit(connect(path))
+        self._writer = GroupCommit(connect(path), watch)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
         self._local = threading.local()
         self._read_connections: list[sqlite3.Connection] = []
@@ -143,6 +146,10 @@ class SQLiteStore(Store):
     async def lanes(self, now: datetime) -> list[LaneState]:
         """See `Store.lanes`."""
         return await self._read(lambda db: queries.lanes(db, now))
+
+    async def tally(self, now: datetime) -> Tally:
+        """See `Store.tally`."""
+        return await self._read(lambda db: queries.tally(db, now))
 
     async def unhold(self, destination: str, now: datetime) -> int:
         """See `Store.unhold`."""
