@@ -18,6 +18,7 @@ from app.errors import DeliveryFailed, MessageGone, Scope
 from app.notifier.base import SEND_TIMEOUT, Keeper, Notifier, Parcel, Sent, Story
 from app.store.base import Store
 from app.store.rows import Aside, Attempt, Claim, Waiting
+from app.tracing import OFF, Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +57,7 @@ class Courier:
         why_not: Gives the reason for which an alert is not to be sent any more, or None.
         clock: Gives the time, UTC.
         jitter: Gives random numbers from -1 to 1.
+        tracing: Makes spans of what is sent.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Courier:
         jitter: Callable[[], float],
         fallbacks: Mapping[str, Route] | None = None,
         why_not: Callable[[Notification], str | None] = lambda _: None,
+        tracing: Tracing = OFF,
     ) -> None:
         self._store = store
         self.notifiers = notifiers
@@ -76,6 +79,7 @@ class Courier:
         self._why_not = why_not
         self._clock = clock
         self._jitter = jitter
+        self._tracing = tracing
 
     async def attempt(self, claim: Claim) -> Attempt:
         """Send what a lane has, as far as rules and silences still let it, and return what came of it.
@@ -152,7 +156,8 @@ class Courier:
         if notifier is None:
             raise DeliveryFailed(f"there is no destination {claim.destination!r} any more", Scope.DESTINATION)
         if claim.message is not None:
-            return await _update(notifier, claim)
+            with self._tracing.span("update", calls_out=True, destination=claim.destination):
+                return await _update(notifier, claim)
         parcel = await self._prepare(claim, load.listed)
         if load.further:
             parcel = replace(parcel, more=len(load.further), counts=load.counts)
@@ -161,14 +166,19 @@ class Courier:
             if found:
                 return found
         try:
-            return await notifier.send(parcel)
+            return await self._send(claim, notifier, parcel)
         except DeliveryFailed as refused:
             if refused.scope is not Scope.MESSAGE or len(parcel.items) == 1:
                 raise
         # One of many may be at fault: they must not all suffer for it, so the first goes alone.
         log.warning("digest refused", lane=claim.lane, deliveries=len(parcel.items))
-        sent = await notifier.send(await self._prepare(claim, load.listed[:1]))
+        sent = await self._send(claim, notifier, await self._prepare(claim, load.listed[:1]))
         return replace(sent, told=frozenset({load.listed[0].key}))
+
+    async def _send(self, claim: Claim, notifier: Notifier, parcel: Parcel) -> Sent:
+        alerts = len(parcel.items) + parcel.more
+        with self._tracing.span("send", calls_out=True, destination=claim.destination, alerts=alerts):
+            return await notifier.send(parcel)
 
     def _pause(self, claim: Claim) -> timedelta:
         notifier = self.notifiers.get(claim.destination)

@@ -34,8 +34,26 @@ class SourceRefused(ListenerError):
     """A request comes from an address that ALLOWED_SOURCES does not name; that address is the text."""
 
 
+class Cause(StrEnum):
+    """Why a signature is rejected."""
+
+    MISSING = "missing"
+    MALFORMED = "malformed"
+    STALE = "stale"
+    WRONG = "wrong"
+
+
 class SignatureRejected(ListenerError):
-    """A request is not proven to come from Port. The text is for our log, never for the answer."""
+    """A request is not proven to come from Port. The text is for our log, never for the answer.
+
+    Args:
+        reason: What is wrong, for a person.
+        cause: Which kind of wrong that is.
+    """
+
+    def __init__(self, reason: str, cause: Cause) -> None:
+        super().__init__(reason)
+        self.cause = cause
 
 
 class UnreadableChange(ListenerError):

@@ -1,6 +1,7 @@
 """``POST /api/slack``: where Port's webhooks arrive."""
 
 import asyncio
+from time import perf_counter
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, Request, status
@@ -12,8 +13,11 @@ from app.listener import Listener
 from app.port.events import Event
 from app.port.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
 from app.port.sources import Sources
+from app.watch import Watch
 
 router = APIRouter(tags=["Port"])
+
+PATH = "/api/slack"
 
 LONGEST_ADDRESS = 60  # as much of what a proxy calls an address as the log shows
 BODY_SECONDS = 15  # whoever sends a body more slowly only holds memory
@@ -124,7 +128,7 @@ def demand_allowed_source(request: Request) -> None:
 
 
 @router.post(
-    "/api/slack",
+    PATH,
     status_code=status.HTTP_202_ACCEPTED,
     summary="Receive a change from Port",
     dependencies=[Depends(demand_allowed_source)],
@@ -173,5 +177,8 @@ async def receive(request: Request, listener: Annotated[Listener, Depends(get_li
     listener.check_headers(request.headers)
     async with asyncio.timeout(BODY_SECONDS):
         body = await request.body()
+    began = perf_counter()
     accepted = await listener.receive(body, request.headers)
+    watch: Watch = request.state.watch
+    watch.accepted(perf_counter() - began, duplicate=accepted.duplicate)
     return Receipt(change=accepted.key, alerts=accepted.alerts, duplicate=accepted.duplicate)

@@ -88,7 +88,7 @@ def send_test(
     """Send a marked test message to a destination, past the queue, and print what it answers."""
     settings = load_settings()
     rules = read_rules(settings)
-    configure_logging("WARNING", "text", settings.hidden + secrets_of(rules))
+    configure_logging("ERROR", "text", settings.hidden + secrets_of(rules))
     if isinstance(rules.file.destinations.get(name), HttpDestination | PortActionDestination) and not start:
         raise ListenerError(f"{name} starts a job; --run does so, with an empty event")
 

@@ -15,6 +15,7 @@ from app.store.rows import (
     Quarantined,
     State,
     StoredChange,
+    Tally,
     Waiting,
 )
 
@@ -94,6 +95,10 @@ class Store(Protocol):
 
     async def lanes(self, now: datetime) -> list[LaneState]:
         """Return how every lane is, by name."""
+        ...
+
+    async def tally(self, now: datetime) -> Tally:
+        """Return the numbers that are watched; it must be quick however much there is."""
         ...
 
     async def unhold(self, destination: str, now: datetime) -> int:

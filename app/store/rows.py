@@ -22,12 +22,14 @@ class Incoming:
         received_at: When it arrived, UTC.
         decide: Given what the store knows of the entity, says what the change leads to. It must be pure:
             a store may call it again when a transaction is repeated.
+        traceparent: The span that it arrived in, where traces are kept; whoever delivers goes on from there.
     """
 
     change: CatalogChange
     body: bytes
     received_at: datetime
     decide: Callable[[EntityState], Decision]
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Waiting:
         notification: What to say.
         waiting_since: Since when its patience counts, UTC.
         parent: The message that its incident has in this lane's channel, if it has one.
+        traceparent: See `Incoming`.
     """
 
     id: int
@@ -68,6 +71,7 @@ class Waiting:
     notification: Notification
     waiting_since: datetime
     parent: Message | None = None
+    traceparent: str | None = None
 
     @property
     def key(self) -> str:
@@ -258,3 +262,20 @@ class StoredChange:
     reason: str
     alerts: int
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Numbers that are watched.
+
+    Attributes:
+        incidents: How many are open, by rule and severity.
+        dead: How many deliveries were given up, and are kept.
+        silences: How many silences hold now.
+        schema: The number of the schema.
+    """
+
+    incidents: Mapping[tuple[str, str], int]
+    dead: int
+    silences: int
+    schema: int

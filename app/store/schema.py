@@ -48,7 +48,7 @@ def prepare(path: Path, *, upgrade: bool = True, steps: Path = STEPS) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)  # it holds the catalog's contents; SQLite gives its side files the same mode
         with closing(connect(path)) as connection:
-            missing, version = _missing(connection, files), _version(connection)
+            missing, version = _missing(connection, files)
             if missing and version and not upgrade:
                 raise StoreUnavailable(
                     f"{path} has schema {version}, this release knows {max(files)}: start this release's"
@@ -77,22 +77,23 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             return
 
 
-def _version(connection: sqlite3.Connection) -> int:
+def _seen(connection: sqlite3.Connection) -> set[int]:
+    """Return the numbers of the steps that made the database what it is."""
     if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'schema_version'").fetchone():
-        return 0
-    (version,) = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
-    return int(version)
+        return set()
+    return {number for (number,) in connection.execute("SELECT version FROM schema_version")}
 
 
-def _missing(connection: sqlite3.Connection, files: Mapping[int, Path]) -> list[int]:
-    """Return the numbers of the steps that the database has not seen."""
-    version, newest = _version(connection), max(files)
+def _missing(connection: sqlite3.Connection, files: Mapping[int, Path]) -> tuple[list[int], int]:
+    """Return the numbers of the steps that the database has not seen, and its schema; 0: it is new."""
+    seen = _seen(connection)
+    version, newest = max(seen, default=0), max(files)
     if version > newest:
         raise SchemaTooNew(
             f"the database has schema {version}, this release knows {newest}:"
             " start the newer release again, or give this one a database of its own (DATABASE_URL)"
         )
-    return [number for number in files if number > version]
+    return [number for number in files if number not in seen], version
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, files: Mapping[int, Path]) -> None:
@@ -100,7 +101,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, files: Mapping[int, Pat
     connection.execute("PRAGMA foreign_keys = OFF")
     _begin(connection)
     try:
-        version, missing = _version(connection), _missing(connection, files)
+        missing, version = _missing(connection, files)
         if version and missing:
             _copy_first(path, version, max(missing))
         for number in missing:

@@ -28,9 +28,11 @@ from app.store.rows import (
     Quarantined,
     State,
     StoredChange,
+    Tally,
     Waiting,
 )
 from app.store.schema import connect, prepare
+from app.watch import NOBODY, Watch
 
 T = TypeVar("T")
 
@@ -42,6 +44,7 @@ class SQLiteStore(Store):
 
     Args:
         path: The file.
+        watch: Hears of each transaction.
         upgrade: Whether a file of an older schema may be upgraded.
 
     Raises:
@@ -49,11 +52,11 @@ class SQLiteStore(Store):
         StoreUnavailable: The file cannot be created, opened, written or upgraded.
     """
 
-    def __init__(self, path: Path, *, upgrade: bool = True) -> None:
+    def __init__(self, path: Path, watch: Watch = NOBODY, *, upgrade: bool = True) -> None:
         prepare(path, upgrade=upgrade)
         self._path = path
         self._inode = path.stat().st_ino
-        self._writer = GroupCommit(connect(path))
+        self._writer = GroupCommit(connect(path), watch)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
         self._local = threading.local()
         self._read_connections: list[sqlite3.Connection] = []
@@ -145,6 +148,10 @@ class SQLiteStore(Store):
     async def lanes(self, now: datetime) -> list[LaneState]:
         """See `Store.lanes`."""
         return await self._read(lambda db: queries.lanes(db, now))
+
+    async def tally(self, now: datetime) -> Tally:
+        """See `Store.tally`."""
+        return await self._read(lambda db: queries.tally(db, now))
 
     async def unhold(self, destination: str, now: datetime) -> int:
         """See `Store.unhold`."""

@@ -24,7 +24,7 @@ CLOCK_SET_BACK = timedelta(minutes=75)
 """No lane rests longer than this, so that one that does has seen the clock set back: it is due."""
 
 WAITING = (
-    "SELECT deliveries.id, key, notification, waiting_since, messages.channel, messages.ts"
+    "SELECT deliveries.id, key, notification, waiting_since, messages.channel, messages.ts, traceparent"
     " FROM deliveries JOIN changes ON changes.id = change_id"
     " LEFT JOIN incident_messages ON incident_messages.incident_id = deliveries.incident_id"
     "   AND incident_messages.lane = deliveries.lane"
@@ -158,13 +158,14 @@ def more(db: sqlite3.Connection, claim: Claim, now: datetime, after: int, limit:
 
 
 def _waiting(row: Sequence[Any]) -> Waiting:
-    id_, key, text, waiting_since, channel, ts = row
+    id_, key, text, waiting_since, channel, ts, traceparent = row
     return Waiting(
         id=id_,
         change_key=key,
         notification=Notification.model_validate_json(text),
         waiting_since=from_micros(waiting_since),
         parent=None if ts is None else Message(channel, ts),
+        traceparent=traceparent,
     )
 
 

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from app.alerts.incident import Step
 from app.alerts.notification import Notification
-from app.store.rows import Delivery, LaneState, State, StoredChange
+from app.store.rows import Delivery, LaneState, State, StoredChange, Tally
 from app.store.sqlite_lanes import UNREADABLE
 from app.store.sqlite_statements import EPOCH, from_micros, to_micros
 
@@ -62,6 +62,21 @@ def lanes(db: sqlite3.Connection, now: datetime) -> list[LaneState]:
         )
         for name, destination, held, failures, next_at, waiting, oldest_at, delivered_at in rows
     ]
+
+
+def tally(db: sqlite3.Connection, now: datetime) -> Tally:
+    """Return the numbers that are watched; each has an index that holds little else."""
+    open_ = db.execute(
+        "SELECT rule, severity, count(*) FROM incidents WHERE resolved_at IS NULL GROUP BY rule, severity"
+    )
+    numbers = db.execute(
+        "SELECT (SELECT count(*) FROM deliveries WHERE state = 'dead'),"
+        " (SELECT count(*) FROM silences WHERE starts_at <= :now AND ends_at > :now AND NOT settled),"
+        " (SELECT max(version) FROM schema_version)",
+        {"now": to_micros(now)},
+    )
+    incidents = {(rule, severity): number for rule, severity, number in open_}
+    return Tally(incidents, *numbers.fetchone())
 
 
 def _delivery(

@@ -41,8 +41,8 @@ def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
     received_at = to_micros(incoming.received_at)
     change_id = db.execute(
         "INSERT INTO changes"
-        " (key, received_at, at, action, resource, blueprint, entity, reason, alerts, body)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " (key, received_at, at, action, resource, blueprint, entity, reason, alerts, body, traceparent)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             change.key,
             received_at,
@@ -54,6 +54,7 @@ def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
             decision.reason,
             len(decision.alerts),
             incoming.body,
+            incoming.traceparent,
         ),
     ).lastrowid
     for incident in decision.incidents:

@@ -17,7 +17,8 @@ from app.store.sqlite import SQLiteStore
 from tests.acceptance.test_disk_full import MOUNT, can_mount
 from tests.store.test_store import incoming
 
-NEWEST = max(int(file.name[:4]) for file in STEPS.glob("*.sql"))
+NUMBERS = sorted(int(file.name[:4]) for file in STEPS.glob("*.sql"))
+NEWEST = NUMBERS[-1]
 NEXT = NEWEST + 1
 
 
@@ -43,7 +44,12 @@ def version(path: Path) -> object:
     return rows(path, "SELECT max(version) FROM schema_version")[0][0]
 
 
-@pytest.mark.parametrize("old", range(1, NEWEST + 1))
+def test_every_step_has_a_number_of_its_own() -> None:
+    """No two steps have the same number: one of them would never be taken."""
+    assert len(set(NUMBERS)) == len(NUMBERS)
+
+
+@pytest.mark.parametrize("old", NUMBERS)
 def test_an_upgrade_comes_after_a_copy(tmp_path: Path, old: int) -> None:
     """From every schema there was: the file is upgraded, its rows stay; the log says where the copy is."""
     path = tmp_path / "listener.db"
@@ -72,6 +78,19 @@ def test_a_new_file_needs_no_copy(tmp_path: Path) -> None:
     """Where there was nothing, nothing is copied."""
     prepare(tmp_path / "listener.db")
     assert [file.name for file in tmp_path.iterdir()] == ["listener.db"]
+
+
+def test_a_step_that_comes_between(tmp_path: Path) -> None:
+    """A step that was missing is taken, though a later one was already."""
+    path = tmp_path / "listener.db"
+    new = steps(tmp_path / "new", more="ALTER TABLE lanes ADD COLUMN colour TEXT;\n")
+    prepare(path, steps=new)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DELETE FROM schema_version WHERE version = ?", (NEWEST,))
+        db.commit()
+    (new / next(STEPS.glob(f"{NEWEST:04}*")).name).write_text("CREATE TABLE late (x INTEGER);\n")
+    prepare(path, steps=new)
+    assert rows(path, "SELECT count(*) FROM late") == [(0,)]
 
 
 async def test_all_steps_or_none(tmp_path: Path) -> None:

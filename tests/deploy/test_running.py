@@ -16,7 +16,7 @@ from app.main import create_app
 from app.settings import Settings
 from tests.conftest import SECRET
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 GUIDE = (ROOT / "docs/run.md").read_text()
 UNIT = ROOT / "deploy/systemd/port-listener.service"
