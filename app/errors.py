@@ -31,7 +31,7 @@ class SettingsError(ListenerError):
 
 
 class SourceRefused(ListenerError):
-    """A request comes from an address that ALLOWED_SOURCES does not name; that address is the text."""
+    """A request comes from an address that ALLOWED_SOURCES does not name. The text is for our own log."""
 
 
 class Cause(StrEnum):

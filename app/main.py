@@ -18,6 +18,7 @@ from app.errors import ListenerError, SignatureRejected, SourceRefused, StoreUna
 from app.logs import configure_logging
 from app.metrics import Metrics
 from app.otel import make_tracing, telemetry
+from app.port.answers import SOURCE_REFUSED
 from app.rulebook import read_rules, secrets_of
 from app.runtime import Runtime, open_runtime, prepare_store
 from app.settings import Settings, load_settings
@@ -86,7 +87,7 @@ async def _readiness(runtime: Runtime) -> health.Health:
 
 def _forbidden(_: Request, error: Exception) -> Response:
     log.warning("source refused", address=str(error))
-    return JSONResponse({"error": "this address may not send changes"}, 403)
+    return JSONResponse({"error": SOURCE_REFUSED}, 403)
 
 
 def _unauthorized(_: Request, __: Exception) -> Response:

@@ -8,3 +8,6 @@ MEANINGS = {
     422: "the listener cannot read it as a change",
     503: "the listener cannot store it now; its log says why",
 }
+
+SOURCE_REFUSED = "this address may not send changes"
+"""What the listener says with 403: by this its answer is told from a proxy's."""

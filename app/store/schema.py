@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from app.errors import SchemaTooNew, StoreUnavailable
-from app.store.sqlite_copy import copy_database
+from app.store.sqlite_copy import copy_database, keep_temporary_files_beside
 
 log = structlog.get_logger(__name__)
 
@@ -99,6 +99,7 @@ def _missing(connection: sqlite3.Connection, files: Mapping[int, Path]) -> tuple
 def _migrate(connection: sqlite3.Connection, path: Path, files: Mapping[int, Path]) -> None:
     # Where a step makes a table anew, dropping the old one must not drop what refers to it.
     connection.execute("PRAGMA foreign_keys = OFF")
+    keep_temporary_files_beside(connection, path)  # of the indexes that a step makes
     _begin(connection)
     try:
         missing, version = _missing(connection, files)

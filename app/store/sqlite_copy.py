@@ -53,6 +53,15 @@ def connect_existing(path: Path) -> sqlite3.Connection:
     )
 
 
+def keep_temporary_files_beside(db: sqlite3.Connection, path: Path) -> None:
+    """Let SQLite put what it sorts and vacuums beside the database, where there is room, not into /var/tmp.
+
+    That may be small, or not be writable, and SQLITE_TMPDIR is read once, at sqlite3's import.
+    """
+    folder = str(path.absolute().parent).replace("'", "''")
+    db.execute(f"PRAGMA temp_store_directory = '{folder}'")
+
+
 def _demand_room(live: sqlite3.Connection, target: Path) -> None:
     (pages,), (page_bytes,) = (
         live.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size")

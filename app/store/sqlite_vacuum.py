@@ -1,6 +1,5 @@
 """Gives the room that deleted rows leave in a SQLite file back to the disk."""
 
-import os
 import shutil
 import sqlite3
 import time
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import StoreUnavailable
-from app.store.sqlite_copy import MEGABYTE, connect_existing
+from app.store.sqlite_copy import MEGABYTE, connect_existing, keep_temporary_files_beside
 
 PAGES_AT_ONCE = 1000  # 4 MB, for which others wait 20 ms or so
 PAUSE_SECONDS = 0.02
@@ -84,7 +83,6 @@ def _anew(path: Path) -> None:
             f"no room to write {path} anew: it takes up to {needed / MEGABYTE:.1f} MB,"
             f" {room / MEGABYTE:.1f} MB are free"
         )
-    os.environ["SQLITE_TMPDIR"] = str(path.absolute().parent)  # not /tmp, which may be small, or not be there
     with closing(connect_existing(path)) as db:
         db.execute("PRAGMA busy_timeout = 500")  # another command ends soon; the listener does not
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -97,6 +95,7 @@ def _anew(path: Path) -> None:
             raise StoreUnavailable(
                 f"another process has {path} open, the listener probably: stop it, run this again, start it"
             ) from None
+        keep_temporary_files_beside(db, path)
         db.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
         db.execute("VACUUM")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -10,6 +11,8 @@ import httpx
 import pytest
 
 from app.demo import StandInSlack, change_body, signed_headers
+from app.errors import SourceRefused
+from app.port.probe import send
 from tests.acceptance.process import listening
 from tests.conftest import SECRET, Start
 
@@ -60,6 +63,17 @@ async def test_only_changes_are_restricted(start: Start) -> None:
         assert await service.deliveries() == []
         for path in ("/healthz", "/readyz", "/openapi.json"):
             assert (await service.client.get(path)).status_code == 200
+
+
+async def test_the_doctor_is_let_in_or_says_so(start: Start) -> None:
+    """From a machine that is not allowed the doctor's change is refused, and known to be by a listener."""
+    for allowed in ("port-eu", "127.0.0.1"):
+        refused = (
+            pytest.raises(SourceRefused, match="ALLOWED_SOURCES") if allowed == "port-eu" else nullcontext()
+        )
+        async with start(allowed_sources=allowed) as service:
+            with refused:
+                await send(f"{service.url}/api/slack", SECRET, datetime.now(UTC), through_smee=False)
 
 
 async def test_refused_before_the_body_is_read(start: Start) -> None:
