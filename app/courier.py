@@ -97,9 +97,7 @@ class Courier:
         except TimeoutError:
             failure = DeliveryFailed("no answer in time; it may have arrived", Scope.TRANSIENT, unsure=True)
         except Exception as error:  # the one boundary: a fault of ours must not stop the lane
-            log.exception("delivery raised", delivery=load.listed[0].id)
-            scope = Scope.TRANSIENT if claim.failures < FAULTS_BEFORE_DEAD else Scope.MESSAGE
-            failure = DeliveryFailed(f"a fault in this program: {type(error).__name__}", scope)
+            failure = _fault(claim, load, error)
         else:
             ended_at = self._clock()
             return Attempt(
@@ -130,7 +128,13 @@ class Courier:
             page = await self._store.waiting(claim, after=last, limit=PAGE)
             if not page:
                 break
-            load.further += [one.id for one in page if not self._set_aside(claim, one, load)]
+            for one in page:
+                if self._set_aside(claim, one, load):
+                    continue
+                if len(load.listed) < len(claim.deliveries):  # what is silenced takes no room
+                    load.listed.append(one)
+                else:
+                    load.further.append(one.id)
             seen, last = seen + len(page), page[-1].id
         return load
 
@@ -162,9 +166,12 @@ class Courier:
                 return found
         try:
             return await notifier.send(parcel)
-        except DeliveryFailed as refused:
-            if refused.scope is not Scope.MESSAGE or len(parcel.items) == 1:
-                raise
+        except TimeoutError:
+            raise
+        except Exception as error:
+            failure = error if isinstance(error, DeliveryFailed) else _fault(claim, load, error)
+            if failure.scope is not Scope.MESSAGE or len(parcel.items) == 1:
+                raise failure from None
         # One of many may be at fault: they must not all suffer for it, so the first goes alone.
         log.warning("digest refused", lane=claim.lane, deliveries=len(parcel.items))
         sent = await notifier.send(await self._prepare(claim, load.listed[:1]))
@@ -213,6 +220,13 @@ class Courier:
         waits = "1 alert waits" if claim.waiting == 1 else f"{claim.waiting:,} alerts wait"
         text = f"Destination {claim.destination} is held: {reason}. {waits} for it; nothing is lost."
         return Alert(route.destination, route.lane, Notification.notice(text, now))
+
+
+def _fault(claim: Claim, load: _Load, error: Exception) -> DeliveryFailed:
+    """Return what a fault of ours comes to; only to be called while it is handled."""
+    log.exception("delivery raised", delivery=load.listed[0].id)
+    scope = Scope.TRANSIENT if claim.failures < FAULTS_BEFORE_DEAD else Scope.MESSAGE
+    return DeliveryFailed(f"a fault in this program: {type(error).__name__}", scope)
 
 
 async def _update(notifier: Notifier, claim: Claim) -> Sent:

@@ -83,8 +83,9 @@ def update_others(
             "INSERT INTO deliveries (change_id, incident_id, lane, destination, notification, created_at,"
             "  waiting_since, due_at, message_id)"
             " SELECT change_id, incident_id, ?, destination, notification, ?, ?, 0, ? FROM deliveries"
-            " WHERE id = ? AND NOT EXISTS (SELECT 1 FROM deliveries WHERE lane = ? AND state = 'pending'"
-            "   AND message_id = ?)",
+            # One that is on its way says how it was when it was claimed: it needs one more after it.
+            " WHERE id = ? AND NOT EXISTS (SELECT 1 FROM deliveries JOIN lanes ON lanes.name = lane"
+            "   WHERE lane = ? AND state = 'pending' AND message_id = ? AND holder IS NULL)",
             (lane + UPDATES, now, now, message_id, number, lane + UPDATES, message_id),
         )
 

@@ -120,6 +120,23 @@ async def test_an_incident_has_one_message_in_a_channel(store: Store) -> None:
     assert (await store.count())[State.DELIVERED] == 3
 
 
+async def test_a_change_while_the_message_is_being_changed(store: Store) -> None:
+    """What was told while an update was on its way is not in it: the message is changed once more."""
+    await store.accept([incoming()])
+    await store.record(await claim(store), replace(delivered(), message=POSTED))
+    await store.accept([incoming("Degraded", "Crashed", second=5)])
+    await store.record(await claim(store, second=6), delivered(second=6))
+    on_its_way = await claim(store, second=8)
+    for second, before, after in ((9, "Crashed", "Degraded"), (11, "Degraded", "Healthy")):
+        await store.accept([incoming(before, after, second=second)])
+        await store.record(await claim(store, second=second), delivered(second=second))
+    await store.record(on_its_way, delivered(second=12))
+    update = await claim(store, second=13)
+    assert (update.message, [last.step for _, last in update.stories]) == (POSTED, [Step.RESOLVED])
+    await store.record(update, delivered(second=13))
+    assert await claims(store, second=60) == []
+
+
 async def test_a_digest_is_the_message_of_all_its_incidents(store: Store) -> None:
     """Whichever of them changes, the digest is changed; one that had a message keeps it."""
     await store.accept([incoming(entity="old")])
