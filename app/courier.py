@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -91,13 +92,12 @@ class Courier:
             )
         try:
             async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
-                sent = await self._deliver(claim, load)
+                with _faults_as_failures(claim):
+                    sent = await self._deliver(claim, load)
         except DeliveryFailed as error:
             failure = error
         except TimeoutError:
             failure = DeliveryFailed("no answer in time; it may have arrived", Scope.TRANSIENT, unsure=True)
-        except Exception as error:  # the one boundary: a fault of ours must not stop the lane
-            failure = _fault(claim, load, error)
         else:
             ended_at = self._clock()
             return Attempt(
@@ -165,13 +165,11 @@ class Courier:
             if found:
                 return found
         try:
-            return await notifier.send(parcel)
-        except TimeoutError:
-            raise
-        except Exception as error:
-            failure = error if isinstance(error, DeliveryFailed) else _fault(claim, load, error)
-            if failure.scope is not Scope.MESSAGE or len(parcel.items) == 1:
-                raise failure from None
+            with _faults_as_failures(claim):
+                return await notifier.send(parcel)
+        except DeliveryFailed as refused:
+            if refused.scope is not Scope.MESSAGE or len(parcel.items) == 1:
+                raise
         # One of many may be at fault: they must not all suffer for it, so the first goes alone.
         log.warning("digest refused", lane=claim.lane, deliveries=len(parcel.items))
         sent = await notifier.send(await self._prepare(claim, load.listed[:1]))
@@ -222,11 +220,17 @@ class Courier:
         return Alert(route.destination, route.lane, Notification.notice(text, now))
 
 
-def _fault(claim: Claim, load: _Load, error: Exception) -> DeliveryFailed:
-    """Return what a fault of ours comes to; only to be called while it is handled."""
-    log.exception("delivery raised", delivery=load.listed[0].id)
-    scope = Scope.TRANSIENT if claim.failures < FAULTS_BEFORE_DEAD else Scope.MESSAGE
-    return DeliveryFailed(f"a fault in this program: {type(error).__name__}", scope)
+@contextmanager
+def _faults_as_failures(claim: Claim) -> Iterator[None]:
+    """Let a fault of ours count as a failure: it must not stop the lane."""
+    try:
+        yield
+    except (DeliveryFailed, TimeoutError):
+        raise
+    except Exception as error:  # the one boundary
+        log.exception("delivery raised", lane=claim.lane, delivery=claim.deliveries[0].id)
+        scope = Scope.TRANSIENT if claim.failures < FAULTS_BEFORE_DEAD else Scope.MESSAGE
+        raise DeliveryFailed(f"a fault in this program: {type(error).__name__}", scope) from None
 
 
 async def _update(notifier: Notifier, claim: Claim) -> Sent:
