@@ -101,6 +101,8 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
     if not rule.has_incident or late:
         if late and rule.wait and hit.matches:  # a newer change has the answer to whether it lasts
             return Decision(f"rule {rule.name!r}: too late to see whether it lasts")
+        if late and hit.matches and any(one.flapping for one in mine):
+            return Decision(f"rule {rule.name!r}: it flaps, which was told")
         return Decision("", _alerts(hit, matched, Step.NOTICED, None, late=late) if hit.matches else ())
     resolves = hit.resolves or (hit.lapses and _waits(incident, now))
     if not hit.matches and (incident is None or not resolves):

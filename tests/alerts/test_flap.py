@@ -118,6 +118,16 @@ def test_what_arrives_long_after_it_happened() -> None:
     ]
 
 
+def test_what_comes_late_is_no_news_while_it_flaps() -> None:
+    """The quiet holds for a change that was overtaken by others, too."""
+    life = flapping(changes=7)
+    decision = life.take(cpu(50, 90), 4, arrives=7)
+    assert (decision.alerts, decision.incidents) == ((), ())
+    assert "it flaps" in decision.reason
+    steady = flapping(changes=2)
+    assert only(steady.take(cpu(50, 90), 0, arrives=2)).notification.late
+
+
 LASTING = FLAPPING.model_copy(
     update={"when": condition(property="cpu", above=80, for_="2m"), "flap": Flap(changes=2, within="10m")}
 )
