@@ -178,6 +178,20 @@ async def test_a_message_that_is_gone(store: Store) -> None:
     assert (await claim(store, second=71)).deliveries[0].parent is None
 
 
+async def test_a_message_in_another_channel(store: Store) -> None:
+    """When the destination's channel was changed, the incident goes on with the message that it has there."""
+    await store.accept([incoming()])
+    await store.record(await claim(store), replace(delivered(), message=POSTED))
+    moved = Message("C9999999999", "1780000060.000200")
+    await store.accept([incoming("Degraded", "Crashed", second=5)])
+    await store.record(await claim(store, second=6), replace(delivered(second=6), message=moved))
+    await store.accept([incoming("Crashed", "Degraded", second=9)])
+    reply = await claim(store, second=10)
+    assert [one.parent for one in reply.deliveries] == [moved]
+    await store.record(reply, delivered(second=10))
+    assert (await claim(store, second=12)).message == moved
+
+
 async def test_a_reminder_goes_on_once(store: Store) -> None:
     """When a reminder was told, one more is due after its time, however often it is recorded."""
     one = incoming()
