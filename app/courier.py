@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -95,15 +96,12 @@ class Courier:
             )
         try:
             async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
-                sent = await self._deliver(claim, load)
+                with _faults_as_failures(claim):
+                    sent = await self._deliver(claim, load)
         except DeliveryFailed as error:
             failure = error
         except TimeoutError:
             failure = DeliveryFailed("no answer in time; it may have arrived", Scope.TRANSIENT, unsure=True)
-        except Exception as error:  # the one boundary: a fault of ours must not stop the lane
-            log.exception("delivery raised", delivery=load.listed[0].id)
-            scope = Scope.TRANSIENT if claim.failures < FAULTS_BEFORE_DEAD else Scope.MESSAGE
-            failure = DeliveryFailed(f"a fault in this program: {type(error).__name__}", scope)
         else:
             ended_at = self._clock()
             return Attempt(
@@ -134,7 +132,13 @@ class Courier:
             page = await self._store.waiting(claim, after=last, limit=PAGE)
             if not page:
                 break
-            load.further += [one.id for one in page if not self._set_aside(claim, one, load)]
+            for one in page:
+                if self._set_aside(claim, one, load):
+                    continue
+                if len(load.listed) < len(claim.deliveries):  # what is silenced takes no room
+                    load.listed.append(one)
+                else:
+                    load.further.append(one.id)
             seen, last = seen + len(page), page[-1].id
         return load
 
@@ -166,7 +170,8 @@ class Courier:
             if found:
                 return found
         try:
-            return await self._send(claim, notifier, parcel)
+            with _faults_as_failures(claim):
+                return await self._send(claim, notifier, parcel)
         except DeliveryFailed as refused:
             if refused.scope is not Scope.MESSAGE or len(parcel.items) == 1:
                 raise
@@ -223,6 +228,19 @@ class Courier:
         waits = "1 alert waits" if claim.waiting == 1 else f"{claim.waiting:,} alerts wait"
         text = f"Destination {claim.destination} is held: {reason}. {waits} for it; nothing is lost."
         return Alert(route.destination, route.lane, Notification.notice(text, now))
+
+
+@contextmanager
+def _faults_as_failures(claim: Claim) -> Iterator[None]:
+    """Let a fault of ours count as a failure: it must not stop the lane."""
+    try:
+        yield
+    except (DeliveryFailed, TimeoutError):
+        raise
+    except Exception as error:  # the one boundary
+        log.exception("delivery raised", lane=claim.lane, delivery=claim.deliveries[0].id)
+        scope = Scope.TRANSIENT if claim.failures < FAULTS_BEFORE_DEAD else Scope.MESSAGE
+        raise DeliveryFailed(f"a fault in this program: {type(error).__name__}", scope) from None
 
 
 async def _update(notifier: Notifier, claim: Claim) -> Sent:

@@ -67,6 +67,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """
     given = sys.argv[1:] if arguments is None else arguments
     try:
+        "".join(given).encode()
+    except UnicodeEncodeError:  # no database and no receiver takes such text
+        print("an argument is no UTF-8", file=sys.stderr)
+        raise SystemExit(2) from None
+    try:
         command_line(given[0] if given else None)(given)
     except ListenerError as error:
         print(error, file=sys.stderr)

@@ -190,7 +190,10 @@ def record(db: sqlite3.Connection, claim: Claim, attempt: Attempt) -> bool:
     started_at, ended_at = to_micros(attempt.started_at), to_micros(attempt.ended_at)
     told = [one.id for one in claim.deliveries] if attempt.told is None else attempt.told
     _put_attempts(db, told, attempt.outcome, attempt.detail, started_at, ended_at)
+    ended = silences.ended_among(db, {one.silence_id for one in attempt.asides.values() if one.silence_id})
     for number, aside in attempt.asides.items():
+        if aside.silence_id in ended:
+            continue  # it waits, and goes out with what is next
         _put_attempts(db, [number], aside.outcome, aside.detail, started_at, ended_at)
         db.execute("UPDATE deliveries SET silence_id = ? WHERE id = ?", (aside.silence_id, number))
     if attempt.gone:
