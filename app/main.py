@@ -11,7 +11,10 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from app import __doc__ as description
-from app.api import health, slack
+from app.api import dashboard, deeds, health, slack
+from app.api.desk import Desk
+from app.api.pages import Static
+from app.api.session import Gate
 from app.errors import ListenerError, SignatureRejected, StoreUnavailable, UnreadableChange
 from app.logs import configure_logging
 from app.rulebook import read_rules, secrets_of
@@ -29,7 +32,8 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with open_runtime(settings) as runtime:
-            yield {"listener": runtime.listener, "readiness": lambda: _readiness(runtime)}
+            parts: dict[str, Any] = {"listener": runtime.listener, "readiness": lambda: _readiness(runtime)}
+            yield parts | _page_parts(settings, runtime)
 
     app = FastAPI(
         title="Port changelog listener",
@@ -39,12 +43,34 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.include_router(slack.router)
     app.include_router(health.router)
+    if settings.admin_token is not None:
+        app.include_router(dashboard.router)
+        app.include_router(deeds.router)
+        app.mount("/static", Static())
     app.add_exception_handler(SignatureRejected, _unauthorized)
     app.add_exception_handler(UnreadableChange, _unreadable)
     app.add_exception_handler(StoreUnavailable, _unavailable)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(TimeoutError, _too_slow)
     return app
+
+
+def _page_parts(settings: Settings, runtime: Runtime) -> dict[str, Any]:
+    """Return what the page and its API need; nothing where nobody may see them."""
+    if settings.admin_token is None:
+        return {}
+    gate = Gate(settings.admin_token.get_secret_value())
+    if runtime.store.views is None:
+        return {"desk": None, "gate": gate}
+    desk = Desk(
+        store=runtime.store,
+        views=runtime.store.views,
+        listener=runtime.listener,
+        readiness=lambda: _readiness(runtime),
+        app_url=str(settings.port_app_url),
+        clock=lambda: datetime.now(UTC),
+    )
+    return {"desk": desk, "gate": gate}
 
 
 async def _readiness(runtime: Runtime) -> health.Health:

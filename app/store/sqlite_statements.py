@@ -41,8 +41,8 @@ def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
     received_at = to_micros(incoming.received_at)
     change_id = db.execute(
         "INSERT INTO changes"
-        " (key, received_at, at, action, resource, blueprint, entity, reason, alerts, body)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " (key, received_at, at, action, resource, blueprint, entity, teams, reason, alerts, body)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             change.key,
             received_at,
@@ -51,6 +51,7 @@ def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
             change.resource,
             change.blueprint,
             change.entity,
+            json.dumps(change.teams),
             decision.reason,
             len(decision.alerts),
             incoming.body,

@@ -1,0 +1,35 @@
+-- The page: what people search by, and what they did.
+
+ALTER TABLE changes ADD COLUMN teams TEXT NOT NULL DEFAULT '[]';       -- JSON: the owning teams
+CREATE INDEX changes_by_blueprint ON changes (blueprint);
+CREATE INDEX changes_by_teams ON changes (teams);
+CREATE INDEX quiet_changes ON changes (id) WHERE alerts = 0;
+
+-- Each name once, so that a search by a part of it reads names, not changes.
+CREATE TABLE entities (
+    entity    TEXT NOT NULL,
+    blueprint TEXT NOT NULL,
+    PRIMARY KEY (entity, blueprint)
+) STRICT, WITHOUT ROWID;
+INSERT INTO entities SELECT DISTINCT entity, blueprint FROM changes;
+CREATE TRIGGER entity_seen AFTER INSERT ON changes BEGIN
+    INSERT OR IGNORE INTO entities VALUES (new.entity, new.blueprint);
+END;
+CREATE TRIGGER entity_forgotten AFTER DELETE ON changes BEGIN
+    DELETE FROM entities WHERE entity = old.entity AND blueprint = old.blueprint AND NOT EXISTS (
+        SELECT 1 FROM changes WHERE entity = old.entity AND blueprint = old.blueprint);
+END;
+
+CREATE INDEX deliveries_by_rule ON deliveries (notification ->> 'rule', change_id);
+CREATE INDEX deliveries_by_state ON deliveries (state, change_id);
+CREATE INDEX deliveries_by_end ON deliveries (ended_at, state) WHERE ended_at IS NOT NULL;
+
+CREATE INDEX incidents_by_opening ON incidents (opened_at);
+
+CREATE TABLE audit (
+    id      INTEGER PRIMARY KEY,
+    at      INTEGER NOT NULL,
+    who     TEXT    NOT NULL,
+    what    TEXT    NOT NULL,
+    details TEXT    NOT NULL
+) STRICT;
