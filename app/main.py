@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from app import __doc__ as description
-from app.api import dashboard, deeds, health, slack
+from app.api import dashboard, deeds, health, slack, v1
 from app.api.desk import Desk
 from app.api.pages import Static
 from app.api.session import Gate
@@ -46,6 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
     if settings.admin_token is not None:
         app.include_router(dashboard.router)
         app.include_router(deeds.router)
+        app.include_router(v1.router)
         app.mount("/static", Static())
     app.add_exception_handler(SignatureRejected, _unauthorized)
     app.add_exception_handler(UnreadableChange, _unreadable)
@@ -95,9 +96,11 @@ def _unreadable(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": error.reason, "path": error.path}, 422)
 
 
-def _unavailable(_: Request, error: Exception) -> Response:
-    log.error("change not stored", reason=str(error))
+def _unavailable(request: Request, error: Exception) -> Response:
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    if request.url.path.startswith(v1.router.prefix):
+        return JSONResponse({"detail": f"the store is not available: {error}"}, 503, headers)
+    log.error("change not stored", reason=str(error))
     return JSONResponse({"error": "the change could not be stored; send it again"}, 503, headers)
 
 

@@ -88,7 +88,8 @@ async def sign_out(_: Doer) -> Response:
 async def _ask(request: Request, visitor: Visitor, title: str, text: str, do: str, **more: Any) -> Response:
     back = local(request.query_params.get("back", "/"))
     values = {"title": title, "text": text, "do": do, "back": back, "fields": "", "problem": ""}
-    return await render(request, "ask.html", visitor, **(values | more))
+    template = "ask_form.html" if request.headers.get("hx-request") else "ask.html"
+    return await render(request, template, visitor, **(values | more))
 
 
 @router.get("/deliveries/{number}/retry")
