@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Measures how long the page's server takes for each of its pages, with a million changes in the store.
 
-The store is filled past `accept`, row by row in its own tables, because a million real requests take minutes;
-the pages are then asked for over HTTP on loopback, and the median and the slowest of several rounds are shown.
+The store is filled past `accept`, row by row in its own tables, because a million real requests take minutes.
+The pages are then asked for over HTTP on loopback; the median and the slowest of several rounds are shown.
 """
 
 import argparse

@@ -14,7 +14,7 @@ from app.api.actions import LARGEST_ID, what_of
 from app.api.desk import Desk
 from app.api.pages import PageRoute
 from app.api.session import COOKIE, AtTheDesk, AtTheGate, SignedIn
-from app.api.show import links_of, port_link, render, show_change, timeline
+from app.api.show import ROWS_AT_MOST, links_of, port_link, render, show_change, timeline
 from app.store.rows import State
 from app.store.views import QUIET, ChangeFilter, Page
 
@@ -23,7 +23,7 @@ router = APIRouter(route_class=PageRoute, include_in_schema=False)
 PAGE = 50
 SHORT = 20
 HOURS = (1, 6, 24, 72)
-TOLD_AT_MOST = 4_000
+TOLD_AT_MOST = 2_000
 LOOK_SECONDS = 1.0
 TICK_SECONDS = 30
 """Without any news the page is renewed so often, for what time alone changes."""
@@ -63,7 +63,9 @@ async def show_timeline(request: Request, visitor: SignedIn, desk: AtTheDesk, ho
     """Show the states of entities over the last hours as a picture."""
     hours = hours if hours in HOURS else 6
     rows = await _timeline(desk, hours)
-    return await render(request, "timeline.html", visitor, hours=hours, choices=HOURS, rows=rows)
+    return await render(
+        request, "timeline.html", visitor, hours=hours, choices=HOURS, rows=rows, most=ROWS_AT_MOST
+    )
 
 
 @router.get("/timeline/data")
@@ -80,7 +82,7 @@ async def _timeline(desk: Desk, hours: int) -> list[dict[str, Any]]:
     time = desk.clock()
     since = time - timedelta(hours=hours)
     told = await desk.views.told_since(since, TOLD_AT_MOST)
-    incidents = await desk.views.incidents(since=since, before=None, limit=500)
+    incidents = await desk.views.incidents(since=since, before=None, limit=200)
     return timeline(told, [one.incident for one in incidents.rows], since, time)
 
 

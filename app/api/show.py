@@ -1,6 +1,7 @@
 """How things look: templates, and what they need to be told in words."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -206,10 +207,15 @@ def port_link(app_url: str, blueprint: str, entity: str) -> str:
     return entity_url(app_url, blueprint, entity)
 
 
+ROWS_AT_MOST = 100
+
+
 def timeline(
     told: list[Notification], incidents: list[Incident], since: datetime, now: datetime
 ) -> list[dict[str, Any]]:
     """Return the rows of the timeline: for each entity, and rule if it has several, its states in order.
+
+    Of more than `ROWS_AT_MOST` those that are well now are left out first, then those that moved first.
 
     Args:
         told: What was told, oldest first.
@@ -234,17 +240,17 @@ def timeline(
             points[key] = [(start, incident.state, level_of(incident.state, incident.severity))]
             if incident.resolved_at is not None:
                 points[key].append((incident.resolved_at, "ended", "ok"))
-    several = {key[:2] for key in points if sum(other[:2] == key[:2] for other in points) > 1}
-    rows = [
+    shown = sorted(points, key=lambda key: (points[key][-1][2] != "ok", points[key][-1][0]))[-ROWS_AT_MOST:]
+    rules = Counter(key[:2] for key in points)
+    return [
         {
-            "label": f"{key[1]} ({key[2]})" if key[:2] in several else key[1],
+            "label": f"{key[1]} ({key[2]})" if rules[key[:2]] > 1 else key[1],
             "title": titles.get(key[:2], key[1]),
             "url": _local_url(key[0], key[1]),
-            "segments": _segments(states, now),
+            "segments": _segments(points[key], now),
         }
-        for key, states in points.items()
+        for key in sorted(shown, key=lambda key: (key[1], key[2]))
     ]
-    return sorted(rows, key=lambda row: str(row["label"]))
 
 
 def _first(one: Notification) -> tuple[str, str]:

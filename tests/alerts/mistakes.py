@@ -71,7 +71,9 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "missing_default": ("4: rule 'cpu': send: 'default' is missing",),
     "missing_name": ("3: rule 'number 1': 'name' is missing",),
     "missing_version": ("1: 'version' is missing",),
-    "missing_webhook_url": ("3: destination 'alerts': needs either webhook_url, or channel (with SLACK_BOT_TOKEN)",),
+    "missing_webhook_url": (
+        "3: destination 'alerts': needs either webhook_url, or channel (with SLACK_BOT_TOKEN)",
+    ),
     "nested_list_of_values": ("4: rule 'cpu': to: must be text, true or false or a number",),
     "number_for_text": (
         "3: rule '500': name: must be text; put it in quotes",
