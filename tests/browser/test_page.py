@@ -49,7 +49,7 @@ async def test_an_on_call(browser: Browser, site: Site, width: int, scheme: str)
         await expect(page.get_by_text("Silence 1: rule health")).to_be_visible()
 
 
-@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+@pytest.mark.parametrize(("width", "scheme"), [LOOKS[0], LOOKS[3]])
 async def test_every_page_is_accessible(browser: Browser, site: Site, width: int, scheme: str) -> None:
     """No page has a serious fault for axe, is wider than the window, or says anything to the console."""
     async with visiting(browser, site, width, scheme) as visit:
