@@ -20,6 +20,7 @@ from app.logs import configure_logging
 from app.rulebook import read_rules, secrets_of
 from app.runtime import Runtime, open_runtime, prepare_store
 from app.settings import Settings, load_settings
+from app.stopping import noticing_stop
 
 log = structlog.get_logger(__name__)
 
@@ -30,10 +31,15 @@ def create_app(settings: Settings) -> FastAPI:
     """Return the application; its lifespan opens the store and runs the delivery loop."""
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        async with open_runtime(settings) as runtime:
-            parts: dict[str, Any] = {"listener": runtime.listener, "readiness": lambda: _readiness(runtime)}
-            yield parts | _page_parts(settings, runtime)
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        app.state.stopping = False
+        with noticing_stop(lambda: setattr(app.state, "stopping", True)):
+            async with open_runtime(settings) as runtime:
+                parts: dict[str, Any] = {
+                    "listener": runtime.listener,
+                    "readiness": lambda: _readiness(runtime),
+                }
+                yield parts | _page_parts(settings, runtime)
 
     app = FastAPI(
         title="Port changelog listener",

@@ -25,6 +25,7 @@ SHORT = 20
 HOURS = (1, 6, 24, 72)
 TOLD_AT_MOST = 2_000
 LOOK_SECONDS = 1.0
+LOOKS_FOR_STOP = 5
 TICK_SECONDS = 30
 """Without any news the page is renewed so often, for what time alone changes."""
 STATES = (*State, QUIET)
@@ -241,7 +242,7 @@ async def audit(request: Request, visitor: SignedIn, desk: AtTheDesk, before: st
 
 @router.get("/events", response_class=EventSourceResponse)
 async def events(
-    request: Request, _: SignedIn, gate: AtTheGate, desk: AtTheDesk
+    request: Request, __: SignedIn, gate: AtTheGate, desk: AtTheDesk
 ) -> AsyncIterator[ServerSentEvent]:
     """Say that there is something new, as long as the session lasts.
 
@@ -249,7 +250,7 @@ async def events(
     """
     seen: tuple[int, ...] | None = None
     quiet = 0.0
-    while gate.visitor(request.cookies.get(COOKIE)) is not None:
+    while gate.visitor(request.cookies.get(COOKIE)) is not None and not request.app.state.stopping:
         newest = await desk.views.newest()
         if seen is not None and (newest != seen or quiet >= TICK_SECONDS):
             yield ServerSentEvent(event="news", raw_data="new")
@@ -257,5 +258,7 @@ async def events(
         elif seen is None:
             yield ServerSentEvent(event="ready", raw_data="ready", retry=2000)
         seen = newest
-        await asyncio.sleep(LOOK_SECONDS)
+        for _ in range(LOOKS_FOR_STOP):
+            if not request.app.state.stopping:
+                await asyncio.sleep(LOOK_SECONDS / LOOKS_FOR_STOP)
         quiet += LOOK_SECONDS
