@@ -61,6 +61,8 @@ def fill(path: Path, number: int) -> None:
                 " reason, alerts, body) VALUES (?, ?, ?, ?, 'UPDATE', 'entity', ?, ?, ?, ?, ?, ?)",
                 (_change(one, start, before, after) for one in batch),
             )
+            names = {_names(one)[1::-1] for one in batch}
+            db.executemany("INSERT OR IGNORE INTO entities VALUES (?, ?)", names)
             alerting = [one for one in batch if one % ALERTS_EVERY == 0]
             db.executemany(
                 "INSERT INTO deliveries (id, change_id, incident_id, lane, destination, notification, state,"

@@ -37,7 +37,8 @@ def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
     seen = db.execute("SELECT alerts FROM changes WHERE key = ?", (change.key,)).fetchone()
     if seen:
         return Accepted(change.key, seen[0], duplicate=True)
-    decision = incoming.decide(_state(db, change))
+    state = _state(db, change)
+    decision = incoming.decide(state)
     received_at = to_micros(incoming.received_at)
     change_id = db.execute(
         "INSERT INTO changes"
@@ -57,6 +58,8 @@ def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
             incoming.body,
         ),
     ).lastrowid
+    if state.last_at is None:
+        db.execute("INSERT OR IGNORE INTO entities VALUES (?, ?)", (change.entity, change.blueprint))
     for incident in decision.incidents:
         _put_incident(db, incident)
     for incident_id in decision.cancel:

@@ -128,15 +128,15 @@ async def test_a_search_stops_and_goes_on(
 ) -> None:
     """Where few fit, a page ends early, says how far it looked, and the next one goes on from there."""
     monkeypatch.setattr(sqlite_search, "LOOK_AT_MOST", 3)
-    await store.accept([quiet(0, "rare-prod", "Rare"), *(quiet(number) for number in range(1, 6))])
-    which = ChangeFilter(state="none", text="rare", team="Rare", blueprint="deploymentConfig")
-    assert [one.entity for one in (await views.changes(which, before=None, limit=9)).rows] == ["rare-prod"]
-    which = ChangeFilter(state="none", team="Rare")
+    alerting = [incoming(second=number, entity=f"e{number}") for number in range(1, 6)]
+    await store.accept([quiet(0, "rare-prod", "Rare"), *alerting])
+    assert await entities(views, state="none", team="Rare") == ["rare-prod"]
+    which = ChangeFilter(state="none", blueprint="deploymentConfig")
     first = await views.changes(which, before=None, limit=9)
     assert (first.rows, first.searched_to) == ([], NOW + 3 * SECOND)
-    assert [one.entity for one in (await views.changes(which, before=first.next, limit=9)).rows] == [
-        "rare-prod"
-    ]
+    second = await views.changes(which, before=first.next, limit=9)
+    assert [one.entity for one in second.rows] == ["rare-prod"]
+    assert second.next is None
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "-1", "1,5", "9" * 40, "1' OR '1'='1", "²"])

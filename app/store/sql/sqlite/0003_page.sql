@@ -3,7 +3,6 @@
 ALTER TABLE changes ADD COLUMN teams TEXT NOT NULL DEFAULT '[]';       -- JSON: the owning teams
 CREATE INDEX changes_by_blueprint ON changes (blueprint);
 CREATE INDEX changes_by_teams ON changes (teams);
-CREATE INDEX quiet_changes ON changes (id) WHERE alerts = 0;
 
 -- Each name once, so that a search by a part of it reads names, not changes.
 CREATE TABLE entities (
@@ -12,9 +11,6 @@ CREATE TABLE entities (
     PRIMARY KEY (entity, blueprint)
 ) STRICT, WITHOUT ROWID;
 INSERT INTO entities SELECT DISTINCT entity, blueprint FROM changes;
-CREATE TRIGGER entity_seen AFTER INSERT ON changes BEGIN
-    INSERT OR IGNORE INTO entities VALUES (new.entity, new.blueprint);
-END;
 CREATE TRIGGER entity_forgotten AFTER DELETE ON changes BEGIN
     DELETE FROM entities WHERE entity = old.entity AND blueprint = old.blueprint AND NOT EXISTS (
         SELECT 1 FROM changes WHERE entity = old.entity AND blueprint = old.blueprint);
