@@ -15,4 +15,7 @@ The way of the data, in one direction, and the module for each word::
     dispatch  dispatcher.py        claim a lane, in order, at its rate
     deliver   notifier/            Slack, an HTTP job, a run in Port, or the terminal
     record    store/               what came of it
+
+    look      api/dashboard.py     the page, of what store/views.py shows; api/v1.py for programs
+    mend      api/actions.py       retry, release, silence, test, replay
 """
