@@ -16,7 +16,7 @@ from app.store.rows import State
 from app.store.sqlite_statements import from_micros, to_micros
 from app.store.views import QUIET, ChangeFilter, ChangeRow, Choices, Page
 
-LOOK_AT_MOST = 20_000
+LOOK_AT_MOST = 10_000
 MANY_NAMES = 100
 LARGE_BODY = 64 * 1024
 END = 2**63 - 1

@@ -35,9 +35,9 @@ INCIDENTS = (
 
 
 def deliveries(
-    db: sqlite3.Connection, state: State | None, of: tuple[str, str] | None, before: str | None, limit: int
+    db: sqlite3.Connection, state: State | None, before: str | None, limit: int
 ) -> Page[DeliveryRow]:
-    """Return deliveries, those of the newest change first; `of` a blueprint's entity."""
+    """Return deliveries, those of the newest change first."""
     change, _, delivery = (before or f"{END}.{END}").partition(".")
     values: dict[str, Any] = {
         "change": END if before is None else number_of(change),
@@ -52,9 +52,6 @@ def deliveries(
         values["state"] = State.PENDING if state is State.HELD else state
         if state in (State.HELD, State.PENDING):
             where.append(f"held IS {'NOT NULL' if state is State.HELD else 'NULL'}")
-    if of is not None:
-        where.append("changes.blueprint = :blueprint AND changes.entity = :entity")
-        values["blueprint"], values["entity"] = of
     rows = db.execute(
         f"{DELIVERIES} WHERE {' AND '.join(where)} ORDER BY change_id DESC, deliveries.id DESC LIMIT :limit",
         values,

@@ -57,17 +57,10 @@ class SQLiteViews(Views):
         return await self._read(lambda db: search.change(db, number))
 
     async def deliveries(
-        self,
-        *,
-        state: State | None = None,
-        blueprint: str | None = None,
-        entity: str | None = None,
-        before: str | None,
-        limit: int,
+        self, *, state: State | None = None, before: str | None, limit: int
     ) -> Page[DeliveryRow]:
         """See `Views.deliveries`."""
-        of = None if blueprint is None or entity is None else (blueprint, entity)
-        return await self._read(lambda db: sights.deliveries(db, state, of, before, limit))
+        return await self._read(lambda db: sights.deliveries(db, state, before, limit))
 
     async def deliveries_of(self, changes: Sequence[int]) -> list[DeliveryRow]:
         """See `Views.deliveries_of`."""

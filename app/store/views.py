@@ -206,23 +206,9 @@ class Views(Protocol):
         ...
 
     async def deliveries(
-        self,
-        *,
-        state: State | None = None,
-        blueprint: str | None = None,
-        entity: str | None = None,
-        before: str | None,
-        limit: int,
+        self, *, state: State | None = None, before: str | None, limit: int
     ) -> Page[DeliveryRow]:
-        """Return deliveries, those of the newest change first.
-
-        Args:
-            state: Only those that stand there.
-            blueprint: With `entity`: only those that tell of this entity.
-            entity: See `blueprint`.
-            before: A page's `next`.
-            limit: How many at the most.
-        """
+        """Return deliveries, all or those that stand somewhere; those of the newest change first."""
         ...
 
     async def deliveries_of(self, changes: Sequence[int]) -> list[DeliveryRow]:

@@ -1,6 +1,10 @@
 -- The page: what people search by, and what they did.
 
 ALTER TABLE changes ADD COLUMN teams TEXT NOT NULL DEFAULT '[]';       -- JSON: the owning teams
+-- Of what came before this release the teams are known where somebody was told.
+UPDATE changes SET teams = coalesce(
+    (SELECT notification -> '$.teams' FROM deliveries WHERE change_id = changes.id ORDER BY deliveries.id LIMIT 1), '[]'
+) WHERE alerts > 0;
 CREATE INDEX changes_by_blueprint ON changes (blueprint);
 CREATE INDEX changes_by_teams ON changes (teams);
 
