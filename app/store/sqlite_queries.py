@@ -36,7 +36,7 @@ def deliveries(db: sqlite3.Connection, state: State | None, limit: int) -> list[
         f" AND {where[state]} ORDER BY deliveries.id DESC LIMIT ?",
         (limit,),
     )
-    return [_delivery(*row) for row in rows]
+    return [read_delivery(*row) for row in rows]
 
 
 def lanes(db: sqlite3.Connection, now: datetime) -> list[LaneState]:
@@ -79,7 +79,7 @@ def tally(db: sqlite3.Connection, now: datetime) -> Tally:
     return Tally(incidents, *numbers.fetchone())
 
 
-def _delivery(
+def read_delivery(
     id_: int,
     key: str,
     lane: str,
@@ -93,6 +93,7 @@ def _delivery(
     attempts: int,
     detail: str | None,
 ) -> Delivery:
+    """Return a delivery as people look at it, from its columns; times in micros."""
     waits = state == State.PENDING
     return Delivery(
         id=id_,

@@ -37,12 +37,12 @@ def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
     seen = db.execute("SELECT alerts FROM changes WHERE key = ?", (change.key,)).fetchone()
     if seen:
         return Accepted(change.key, seen[0], duplicate=True)
-    decision = incoming.decide(_state(db, change))
+    state = _state(db, change)
+    decision = incoming.decide(state)
     received_at = to_micros(incoming.received_at)
     change_id = db.execute(
-        "INSERT INTO changes"
-        " (key, received_at, at, action, resource, blueprint, entity, reason, alerts, body, traceparent)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO changes (key, received_at, at, action, resource, blueprint, entity, teams, reason, alerts,"
+        "  body, traceparent) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             change.key,
             received_at,
@@ -51,12 +51,15 @@ def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
             change.resource,
             change.blueprint,
             change.entity,
+            json.dumps(change.teams),
             decision.reason,
             len(decision.alerts),
             incoming.body,
             incoming.traceparent,
         ),
     ).lastrowid
+    if state.last_at is None:
+        db.execute("INSERT OR IGNORE INTO entities VALUES (?, ?)", (change.entity, change.blueprint))
     for incident in decision.incidents:
         _put_incident(db, incident)
     for incident_id in decision.cancel:
