@@ -41,8 +41,8 @@ def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
     decision = incoming.decide(state)
     received_at = to_micros(incoming.received_at)
     change_id = db.execute(
-        "INSERT INTO changes (key, received_at, at, action, resource, blueprint, entity, teams, reason, alerts,"
-        "  body, traceparent) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO changes (key, received_at, at, action, resource, blueprint, entity, teams, reason,"
+        "  alerts, body, traceparent) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             change.key,
             received_at,
