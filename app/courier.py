@@ -152,7 +152,7 @@ class Courier:
         return True
 
     async def _deliver(self, claim: Claim, load: _Load) -> Sent:
-        notifier = self.notifiers.get(claim.destination)
+        notifier = self._notifier(claim)
         if notifier is None:
             raise DeliveryFailed(f"there is no destination {claim.destination!r} any more", Scope.DESTINATION)
         if claim.message is not None:
@@ -175,8 +175,12 @@ class Courier:
         sent = await notifier.send(await self._prepare(claim, load.listed[:1]))
         return replace(sent, told=frozenset({load.listed[0].key}))
 
+    def _notifier(self, claim: Claim) -> Notifier | None:
+        # A lane is a channel, by the first of its names: where only another name is gone, that one serves.
+        return self.notifiers.get(claim.destination) or self.notifiers.get(claim.lane)
+
     def _pause(self, claim: Claim) -> timedelta:
-        notifier = self.notifiers.get(claim.destination)
+        notifier = self._notifier(claim)
         return notifier.pause if notifier else timedelta(0)
 
     def _failed(self, claim: Claim, load: _Load, failure: DeliveryFailed, started_at: datetime) -> Attempt:
