@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from app.alerts.change import CatalogChange
 from app.alerts.decide import MEMORY, Alert, EntityState
 from app.alerts.incident import Incident, Severity
+from app.alerts.notification import Notification
 from app.store.rows import Accepted, Incoming
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -119,6 +120,30 @@ def put_alert(db: sqlite3.Connection, alert: Alert, change_id: int, now: int) ->
             alert.repeat and alert.repeat // timedelta(microseconds=1),
         ),
     )
+
+
+def put_reminders(db: sqlite3.Connection, ids: Sequence[int], now: datetime) -> None:
+    """Write the next reminder after each of these that is one, as long as its incident is open."""
+    for number in ids:
+        row = db.execute(
+            "SELECT repeat_after, notification FROM deliveries AS told"
+            " JOIN incidents ON incidents.id = incident_id"
+            " WHERE told.id = ? AND repeat_after IS NOT NULL AND resolved_at IS NULL AND NOT EXISTS ("
+            "   SELECT 1 FROM deliveries WHERE incident_id = told.incident_id AND lane = told.lane"
+            "   AND state = 'pending' AND repeat_after IS NOT NULL)",
+            (number,),
+        ).fetchone()
+        if row is None:
+            continue
+        due_at = now + timedelta(microseconds=row[0])
+        again = Notification.model_validate_json(row[1]).model_copy(update={"at": due_at})
+        db.execute(
+            "INSERT INTO deliveries (change_id, incident_id, lane, destination, notification, created_at,"
+            "  waiting_since, due_at, repeat_after)"
+            " SELECT change_id, incident_id, lane, destination, ?, ?, ?, ?, repeat_after"
+            " FROM deliveries WHERE id = ?",
+            (again.model_dump_json(), to_micros(now), to_micros(due_at), to_micros(due_at), number),
+        )
 
 
 def last_at(db: sqlite3.Connection, blueprint: str, entity: str) -> datetime | None:
