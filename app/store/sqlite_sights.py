@@ -191,16 +191,16 @@ def told_since(db: sqlite3.Connection, since: int, limit: int) -> list[Notificat
 
 
 def counts(db: sqlite3.Connection, since: int) -> Counts:
-    """Return counts of the time since then, micros."""
+    """Return counts of the time since then, micros; a change of a message is no alert."""
     ended = db.execute(
         "SELECT state, count(*) FROM deliveries INDEXED BY deliveries_by_end"
-        " WHERE ended_at >= ? GROUP BY state",
+        " WHERE ended_at >= ? AND message_id IS NULL GROUP BY state",
         (since,),
     ).fetchall()
     return Counts(
         _one(db, "SELECT count(*) FROM changes WHERE received_at >= ?", since),
         dict.fromkeys(State, 0) | {State(state): number for state, number in ended},
-        _one(db, "SELECT count(*) FROM deliveries WHERE state = 'pending'"),
+        _one(db, "SELECT count(*) FROM deliveries WHERE state = 'pending' AND message_id IS NULL"),
         _one(db, "SELECT count(*) FROM deliveries WHERE state = 'dead'"),
         _one(db, "SELECT count(*) FROM incidents WHERE resolved_at IS NULL"),
         _one(db, "SELECT count(*) FROM quarantine"),

@@ -9,7 +9,7 @@ import pytest
 
 from app.alerts.decide import Alert, Decision
 from app.alerts.incident import Incident, Step
-from app.alerts.notification import Notification
+from app.alerts.notification import Message, Notification
 from app.alerts.retry import Outcome
 from app.demo import change_body
 from app.port.events import parse_event
@@ -305,3 +305,21 @@ async def test_names_are_forgotten_with_their_changes(store: Store, views: Views
     assert await entities(views, text="a") == ["a"]
     assert await store.prune(before=NOW + 9 * SECOND, limit=9) == 2
     assert await entities(views, text="a") == []
+
+
+async def test_a_change_of_a_message_is_no_alert(store: Store, views: Views) -> None:
+    """Neither while it waits nor when it is done."""
+    posted = replace(attempt(Outcome.DELIVERED), message=Message("C0123456789", "1780000000.000100"))
+    await store.accept([incoming()])
+    for second, what in ((0, posted), (5, attempt(Outcome.DELIVERED, second=5))):
+        claim = await claim_one(store, second=second)
+        assert claim is not None
+        await store.record(claim, what)
+        await store.accept([incoming("Degraded", "Crashed", second=3)])
+    counts = await views.counts(NOW)
+    assert (counts.pending, counts.ended[State.DELIVERED]) == (0, 2)
+    update = await claim_one(store, second=10)
+    assert update is not None
+    assert update.message == posted.message
+    await store.record(update, attempt(Outcome.DELIVERED, second=10))
+    assert (await views.counts(NOW)).ended[State.DELIVERED] == 2

@@ -22,7 +22,7 @@ END;
 
 CREATE INDEX deliveries_by_rule ON deliveries (notification ->> 'rule', change_id);
 CREATE INDEX deliveries_by_state ON deliveries (state, change_id);
-CREATE INDEX deliveries_by_end ON deliveries (ended_at, state) WHERE ended_at IS NOT NULL;
+CREATE INDEX deliveries_by_end ON deliveries (ended_at, state, message_id) WHERE ended_at IS NOT NULL;
 
 CREATE INDEX incidents_by_opening ON incidents (opened_at);
 
