@@ -29,6 +29,8 @@ LOOKS_FOR_STOP = 5
 TICK_SECONDS = 30
 """Without any news the page is renewed so often, for what time alone changes."""
 STATES = (*State, QUIET)
+FIRST, LAST = (datetime(year, 1, 1, tzinfo=UTC) for year in (1970, 9000))
+"""Times that are asked for are kept between these, from which one can still count on."""
 
 
 @router.get("/")
@@ -121,7 +123,8 @@ def _time(name: str, text: str) -> datetime | None:
         return None
     try:
         time = datetime.fromisoformat(text)
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        return min(max(time, FIRST), LAST)
     except (ValueError, OverflowError):
         raise HTTPException(422, f"{name} must be a time such as 2026-06-09T12:28") from None
 

@@ -39,6 +39,8 @@ class PageRoute(APIRoute):
             except RequestValidationError as error:
                 first = error.errors()[0]
                 response = _error(422, f"{first['loc'][-1]}: {first['msg']}")
+            except UnicodeEncodeError:  # a form may name a charset that makes letters which are none
+                response = _error(422, "The form holds what is no text.")
             except StoreUnavailable as error:
                 response = _error(503, f"{error}. Try again in a moment.", {"Retry-After": "5"})
             response.headers.update(SECURITY | {"Cache-Control": "no-store"})
