@@ -24,6 +24,7 @@ PAGE = 50
 SHORT = 20
 HOURS = (1, 6, 24, 72)
 TOLD_AT_MOST = 2_000
+BODY_SHOWN = 20_000
 LOOK_SECONDS = 1.0
 LOOKS_FOR_STOP = 5
 TICK_SECONDS = 30
@@ -173,7 +174,8 @@ async def change(request: Request, visitor: SignedIn, desk: AtTheDesk, number: i
         deliveries=deliveries,
         attempts=attempts,
         port=port_link(desk.app_url, row.blueprint, row.entity),
-        body=None if row.body is None else row.body[:20_000].decode("utf-8", "replace"),
+        body=None if row.body is None else row.body[:BODY_SHOWN].decode("utf-8", "replace"),
+        body_left_out=max(0, len(row.body or b"") - BODY_SHOWN),
         State=State,
     )
 
