@@ -1,6 +1,8 @@
 """Who may see the page: signing in, cookies, forms, guessing."""
 
+import asyncio
 import re
+from collections.abc import AsyncIterator
 from http.cookiejar import Cookie
 
 import pytest
@@ -8,6 +10,7 @@ from fastapi import HTTPException
 from itsdangerous import URLSafeTimedSerializer
 from structlog.testing import capture_logs
 
+from app.api.pages import LARGEST_FORM
 from app.api.session import COOKIE, Gate, Visitor, local
 from app.api.throttle import FREE, FREE_IN_ALL, REMEMBER_AT_MOST, REMEMBER_RIGHT_AT_MOST, Throttle
 from tests.api.visitor import BEARER, TOKEN, form, sign_in
@@ -240,11 +243,35 @@ async def test_guessing_at_the_api(start: Start) -> None:
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
 
 
+async def test_forms_are_small_and_come_soon(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody who has no session can hold the listener's memory with what is no form of ours."""
+    monkeypatch.setattr("app.api.pages.FORM_SECONDS", 0.2)
+
+    async def in_parts() -> AsyncIterator[bytes]:
+        yield b"name=Eve&token="
+        await asyncio.sleep(1)
+        yield b"x" * 15
+
+    async with start(admin_token=TOKEN) as service:
+        for path in ("/sign-in", "/silence"):
+            answer = await service.client.post(path, data={"name": "Eve", "token": "x" * LARGEST_FORM})
+            assert answer.status_code == 413
+            assert (await service.client.post(path, content=in_parts())).status_code == 411
+            slow = await service.client.post(path, content=in_parts(), headers={"Content-Length": "30"})
+            assert slow.status_code == 408
+            assert "did not arrive in time" in slow.text
+        assert (await service.client.post("/silence")).status_code == 401
+
+
 async def test_a_name_is_needed(start: Start) -> None:
     """The trail needs a name, also if it is cut."""
     async with start(admin_token=TOKEN) as service:
         answer = await service.client.post("/sign-in", data={"name": " \t\x07", "token": TOKEN})
         assert answer.status_code == 422
+        for name in ("API", " api "):
+            answer = await service.client.post("/sign-in", data={"name": name, "token": TOKEN})
+            assert answer.status_code == 422
+            assert "calls programs that" in answer.text
         await sign_in(service, "A" * 500)
         assert "A" * 59 + "…" in (await service.client.get("/")).text
 
