@@ -15,6 +15,7 @@ from app import __doc__ as description
 from app.api import dashboard, deeds, health, metrics, slack, v1
 from app.api.answers import Answers
 from app.api.desk import Desk
+from app.api.headers import PlainHeaders
 from app.api.pages import Static
 from app.api.session import Gate
 from app.errors import ListenerError, SignatureRejected, SourceRefused, StoreUnavailable, UnreadableChange
@@ -62,12 +63,11 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry=telemetry(tracing, slack.PATH),
     )
     app.add_middleware(Answers, watch=watch, tracing=tracing)
+    app.add_middleware(PlainHeaders)
     app.include_router(slack.router)
     app.include_router(health.router)
-    if settings.metrics_public:
-        app.include_router(metrics.metrics_router(None))
-    elif settings.admin_token:  # without either there are none
-        app.include_router(metrics.metrics_router(settings.admin_token.get_secret_value()))
+    if settings.metrics_public or settings.admin_token:  # without either there are none
+        app.include_router(metrics.metrics_router(public=settings.metrics_public))
     app.add_exception_handler(SourceRefused, _forbidden)
     if settings.admin_token is not None:
         app.include_router(dashboard.router)

@@ -24,11 +24,14 @@ PAGE = 50
 SHORT = 20
 HOURS = (1, 6, 24, 72)
 TOLD_AT_MOST = 2_000
+BODY_SHOWN = 20_000
 LOOK_SECONDS = 1.0
 LOOKS_FOR_STOP = 5
 TICK_SECONDS = 30
 """Without any news the page is renewed so often, for what time alone changes."""
 STATES = (*State, QUIET)
+FIRST, LAST = (datetime(year, 1, 1, tzinfo=UTC) for year in (1970, 9000))
+"""Times that are asked for are kept between these, from which one can still count on."""
 
 
 @router.get("/")
@@ -121,7 +124,8 @@ def _time(name: str, text: str) -> datetime | None:
         return None
     try:
         time = datetime.fromisoformat(text)
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        return min(max(time, FIRST), LAST)
     except (ValueError, OverflowError):
         raise HTTPException(422, f"{name} must be a time such as 2026-06-09T12:28") from None
 
@@ -170,7 +174,8 @@ async def change(request: Request, visitor: SignedIn, desk: AtTheDesk, number: i
         deliveries=deliveries,
         attempts=attempts,
         port=port_link(desk.app_url, row.blueprint, row.entity),
-        body=None if row.body is None else row.body[:20_000].decode("utf-8", "replace"),
+        body=None if row.body is None else row.body[:BODY_SHOWN].decode("utf-8", "replace"),
+        body_left_out=max(0, len(row.body or b"") - BODY_SHOWN),
         State=State,
     )
 

@@ -11,6 +11,7 @@ from app.api import actions
 from app.api.desk import Desk
 from app.api.pages import PageRoute
 from app.api.session import (
+    API,
     COOKIE,
     AtTheDesk,
     AtTheGate,
@@ -64,6 +65,8 @@ async def sign_in(
     who = clean_name(name)
     if not who:
         return _sign_in(local(next), problem="Say who you are: the audit trail has your name.", status=422)
+    if who.casefold() == API.casefold():
+        return _sign_in(local(next), who, "The audit trail calls programs that: say who you are.", 422)
     try:
         cookie = gate.enter(who, token.strip(), address_of(request))
     except HTTPException as error:

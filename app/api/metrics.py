@@ -5,7 +5,7 @@ from typing import cast
 
 from fastapi import APIRouter, Request, Response
 
-from app.api.access import bears
+from app.api.session import get_gate
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -13,11 +13,11 @@ Scrape = Callable[[], Awaitable[bytes]]
 """Gives all metrics in Prometheus' text format."""
 
 
-def metrics_router(token: str | None) -> APIRouter:
+def metrics_router(*, public: bool) -> APIRouter:
     """Return the route of the metrics.
 
     Args:
-        token: What a request must bear; None: nothing, everybody may see them.
+        public: Everybody may see them, and not only who has the token.
     """
     router = APIRouter(tags=["Health"])
 
@@ -28,12 +28,13 @@ def metrics_router(token: str | None) -> APIRouter:
         responses={
             200: {"content": {"text/plain": {}}, "description": "All metrics, in Prometheus' text format."},
             401: {"description": "METRICS_PUBLIC is not set, and the request does not bear ADMIN_TOKEN."},
+            429: {"description": "Too many wrong tokens. Try again after Retry-After."},
         },
     )
     async def metrics(request: Request) -> Response:
         """Return all metrics: what this process counted, and how the store is now."""
-        if token is not None and not bears(request.headers, token):
-            return Response(status_code=401, headers={"WWW-Authenticate": "Bearer"})
+        if not public:
+            get_gate(request).admit(request)
         scrape = cast("Scrape", request.state.scrape)
         return Response(await scrape(), media_type=MEDIA_TYPE)
 

@@ -1,5 +1,6 @@
 """A kind of route that answers people: with pages, also when something is wrong, and with strict headers."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -13,11 +14,16 @@ from starlette.types import Scope
 from app.api.show import ENVIRONMENT, SECURITY, STATIC
 from app.errors import StoreUnavailable
 
+LARGEST_FORM = 64 * 1024
+FORM_SECONDS = 15
 TITLES = {
     401: "Not signed in",
     403: "Not allowed",
     404: "Not found",
+    408: "Too slow",
     409: "It cannot be done",
+    411: "Not understood",
+    413: "Too large",
     422: "Not understood",
     429: "Too many tries",
     503: "The store is not available",
@@ -33,18 +39,40 @@ class PageRoute(APIRoute):
 
         async def handler(request: Request) -> Response:
             try:
+                if request.method == "POST":
+                    await _take_form(request)
                 response = await handle(request)
             except HTTPException as error:
                 response = _error(error.status_code, error.detail, dict(error.headers or {}))
             except RequestValidationError as error:
                 first = error.errors()[0]
                 response = _error(422, f"{first['loc'][-1]}: {first['msg']}")
+            except TimeoutError:
+                response = _error(408, "The form did not arrive in time.")
+            except UnicodeEncodeError:  # a form may name a charset that makes letters which are none
+                response = _error(422, "The form holds what is no text.")
             except StoreUnavailable as error:
                 response = _error(503, f"{error}. Try again in a moment.", {"Retry-After": "5"})
             response.headers.update(SECURITY | {"Cache-Control": "no-store"})
             return response
 
         return handler
+
+
+async def _take_form(request: Request) -> None:
+    """Read a form, before anybody knows who sends it: a small one, and soon.
+
+    Raises:
+        HTTPException: 411, it does not say how large it is, as browsers do; 413, it is too large.
+        TimeoutError: It takes too long.
+    """
+    length = request.headers.get("content-length", "0" if "transfer-encoding" not in request.headers else "")
+    if not length.isascii() or not length.isdigit():
+        raise HTTPException(411, "The form does not say how large it is.")
+    if int(length) > LARGEST_FORM:
+        raise HTTPException(413, "The form is too large.")
+    async with asyncio.timeout(FORM_SECONDS):
+        await request.body()  # the request keeps it for whoever parses it
 
 
 def _error(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:

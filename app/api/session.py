@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
+import structlog
 from fastapi import Depends, Form, HTTPException, Request, Response, Security
 from fastapi.security import HTTPBearer
 from itsdangerous import BadSignature, URLSafeTimedSerializer
@@ -18,6 +19,8 @@ from app.alerts.notification import one_line
 from app.api.access import bears
 from app.api.desk import Desk, get_desk
 from app.api.throttle import Throttle
+
+log = structlog.get_logger(__name__)
 
 COOKIE = "listener_session"
 SESSION_SECONDS = 12 * 3600
@@ -64,7 +67,7 @@ class Gate:
         """
         self._slow_down(address)
         if not hmac.compare_digest(token.encode(), self._token.encode()):
-            self.throttle.wrong(address)
+            self._note_wrong(address)
             return None
         self.throttle.right(address)
         return self._cookies.dumps([name, secrets.token_hex(16)])
@@ -81,10 +84,14 @@ class Gate:
             if bears(request.headers, self._token):
                 self.throttle.right(address)
                 return
-            self.throttle.wrong(address)
+            self._note_wrong(address)
         raise HTTPException(
             401, "Authorization: Bearer with the ADMIN_TOKEN is needed", {"WWW-Authenticate": "Bearer"}
         )
+
+    def _note_wrong(self, address: str) -> None:
+        self.throttle.wrong(address)
+        log.warning("wrong admin token", address=one_line(address, LONGEST_NAME))
 
     def _slow_down(self, address: str) -> None:
         if (wait := self.throttle.wait(address)) > 0:
@@ -182,8 +189,7 @@ def get_program(
 
 def local(path: str) -> str:
     """Return a path of this page; the first page in place of anything that leads elsewhere."""
-    parts = urlsplit(path)
-    plain = path.isprintable() and "\\" not in path and not parts.scheme and not parts.netloc
+    plain = path.isprintable() and "\\" not in path
     return path if plain and path.startswith("/") and not path.startswith("//") else "/"
 
 

@@ -1,5 +1,6 @@
 """How things look: templates, and what they need to be told in words."""
 
+import glob
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
@@ -87,6 +88,7 @@ def make_environment() -> Environment:
         "timestamp": timestamp,
         "iso": iso,
         "line": one_line,
+        "exactly": glob.escape,  # as a silence's pattern that fits this name only
         "value": lambda value: one_line(text_of(value), SHORT_VALUE),
         "milliseconds": lambda span: f"{span / timedelta(milliseconds=1):,.0f} ms",
     }

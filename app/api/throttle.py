@@ -11,6 +11,7 @@ FREE_IN_ALL = 50
 LONGEST_WAIT_IN_ALL_SECONDS = 10.0  # many addresses must not lock out for long who has the token
 FORGET_AFTER_SECONDS = 900.0
 REMEMBER_AT_MOST = 10_000
+REMEMBER_RIGHT_AT_MOST = 1_000
 EVERYBODY = ""
 
 
@@ -24,6 +25,9 @@ class _Wrong:
 class Throttle:
     """Counts wrong tokens, for each source address and in all. In memory: a restart forgets.
 
+    Whence the right token came before does not wait for what others try: else whoever has many addresses
+    could lock everybody out.
+
     Args:
         clock: Gives seconds that only grow.
     """
@@ -31,12 +35,14 @@ class Throttle:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._wrong: OrderedDict[str, _Wrong] = OrderedDict({EVERYBODY: _Wrong()})
+        self._right: OrderedDict[str, None] = OrderedDict()
 
     def wait(self, address: str) -> float:
         """Return for how many seconds no token of an address is looked at; 0.0: it may try."""
         now = self._clock()
-        known = (self._wrong.get(_source(address)), self._wrong[EVERYBODY])
-        return max(0.0, *(one.wait_until - now for one in known if one))
+        source = _source(address)
+        known = (self._wrong.get(source), None if source in self._right else self._wrong[EVERYBODY])
+        return max([0.0, *(one.wait_until - now for one in known if one)])
 
     def wrong(self, address: str) -> None:
         """Note a wrong token."""
@@ -49,7 +55,12 @@ class Throttle:
 
     def right(self, address: str) -> None:
         """Forget the wrong tokens of an address that has the right one."""
-        self._wrong.pop(_source(address), None)
+        source = _source(address)
+        self._wrong.pop(source, None)
+        self._right[source] = None
+        self._right.move_to_end(source)
+        if len(self._right) > REMEMBER_RIGHT_AT_MOST:
+            self._right.popitem(last=False)
 
     def _count(self, source: str, free: int, longest: float) -> None:
         now = self._clock()

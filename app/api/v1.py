@@ -1,8 +1,9 @@
 """The API: what the page shows and does, for programs."""
 
+import json
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Query, status
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, status
 
 from app.api import actions
 from app.api.actions import LARGEST_ID, Done
@@ -50,6 +51,20 @@ Which = Annotated[ChangeFilter, Depends(get_filter)]
 
 def _did(done: Done) -> Did:
     return Did(done=done.said, audit=done.audit, id=done.id)
+
+
+async def demand_text(request: Request) -> None:
+    """Refuse what no answer, no store and no log could hold: JSON can escape half a letter.
+
+    Raises:
+        HTTPException: 422.
+    """
+    try:
+        json.dumps(await request.json(), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise HTTPException(422, "The body holds what is no text.") from None
+    except ValueError:
+        return  # no JSON at all, which is said elsewhere
 
 
 def _bad_cursor() -> HTTPException:
@@ -154,7 +169,13 @@ async def silences(
     return [Silence.of(one) for one in rows]
 
 
-@router.post("/silences", tags=["Silences"], summary="Silence", status_code=status.HTTP_201_CREATED)
+@router.post(
+    "/silences",
+    tags=["Silences"],
+    summary="Silence",
+    status_code=status.HTTP_201_CREATED,
+    dependencies=[Depends(demand_text)],
+)
 async def add_silence(desk: AtTheDesk, who: Program, new: NewSilence) -> Did:
     """Let nobody hear of what the patterns cover; what is still open when it ends is told once."""
     patterns = (new.rule, new.blueprint, new.entity, new.team)

@@ -2,7 +2,9 @@
 
 import html
 import json
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from starlette.responses import PlainTextResponse
@@ -21,6 +23,12 @@ async def page(service: Service, path: str) -> str:
     answer = await service.client.get(path)
     assert answer.status_code == 200, answer.text
     return html.unescape(answer.text)
+
+
+def links(text: str, label: str) -> list[str]:
+    """Return where the links with a label lead."""
+    found = re.findall(r'<a class="act" href="([^"]*)"[^>]*aria-label="([^"]*)"', text)
+    return [url for url, said in found if said == label]
 
 
 async def delivered(service: Service, number: int = 1) -> None:
@@ -141,6 +149,40 @@ async def test_silence_and_its_end(start: Start) -> None:
         assert "silenced" in await page(service, "/")
         assert "Silence 1 has ended" in (await do(service, "/silences/1/end")).text
         assert "There is no silence 1" in (await do(service, "/silences/1/end")).text
+
+
+async def test_a_silence_of_names_that_look_like_patterns(start: Start, tmp_path: Path) -> None:
+    """From an incident, or an entity, exactly that one is silenced, whatever letters it has."""
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(
+        "version: 1\nrules:\n"
+        "  - {name: 'health [prod] *', when: {property: healthStatus},"
+        " resolve: {property: healthStatus, to: Healthy}, send: [default]}\n"
+    )
+    async with start(admin_token=TOKEN, rules_file=rules) as service:
+        for entity in ("db[1]", "db1", "a*", "ab"):
+            await service.change("Healthy", "Degraded", entity=entity)
+        await sign_in(service)
+        await do(service, links(await page(service, "/"), "Silence: db[1]")[0], **{"for": "1h"})
+        there = await page(service, "/entity?blueprint=deploymentConfig&entity=a*")
+        await do(service, links(there, "Silence: a*")[0], **{"for": "1h"})
+        now = await page(service, "/")
+        assert not links(now, "Silence: db[1]")
+        assert not links(now, "Silence: a*")
+        assert links(now, "Silence: db1")
+        assert links(now, "Silence: ab")
+
+
+async def test_a_body_that_is_cut_says_so(start: Start) -> None:
+    """Of a large body the page shows the beginning, and how much is left out."""
+    async with start(admin_token=TOKEN) as service:
+        await sign_in(service)
+        await service.change("Healthy", "Degraded")
+        assert "as it was signed</summary>" in await page(service, "/changes/1")
+        await service.change("Healthy", "Degraded", entity="large", title="t" * 25_000)
+        assert re.search(
+            r"as it was signed, without its last [\d,]+ bytes", await page(service, "/changes/2")
+        )
 
 
 @pytest.mark.parametrize(

@@ -146,8 +146,8 @@ async def test_a_webhook_that_is_gone(service: Service, slack: StandInSlack) -> 
     """A destination that refuses everything shows as a lane that is held."""
     slack.answers.append(PlainTextResponse("no_service", 404))
     await service.change("Healthy", "Degraded")
-    numbers = await soon(service, "lane_held", 1, lane="default", destination="default")
-    assert numbers("deliveries_total", destination="default", outcome="held") == 1
+    numbers = await soon(service, "deliveries_total", 1, destination="default", outcome="held")
+    assert numbers("lane_held", lane="default", destination="default") == 1
 
 
 async def test_a_message_that_slack_refuses(service: Service, slack: StandInSlack) -> None:

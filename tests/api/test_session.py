@@ -1,14 +1,18 @@
 """Who may see the page: signing in, cookies, forms, guessing."""
 
+import asyncio
 import re
+from collections.abc import AsyncIterator
 from http.cookiejar import Cookie
 
 import pytest
 from fastapi import HTTPException
 from itsdangerous import URLSafeTimedSerializer
+from structlog.testing import capture_logs
 
+from app.api.pages import LARGEST_FORM
 from app.api.session import COOKIE, Gate, Visitor, local
-from app.api.throttle import FREE, FREE_IN_ALL, REMEMBER_AT_MOST, Throttle
+from app.api.throttle import FREE, FREE_IN_ALL, REMEMBER_AT_MOST, REMEMBER_RIGHT_AT_MOST, Throttle
 from tests.api.visitor import BEARER, TOKEN, form, sign_in
 from tests.conftest import Start
 
@@ -185,6 +189,47 @@ async def test_guessing(start: Start) -> None:
         assert (await service.client.get("/")).status_code == 200
 
 
+async def test_guessing_at_the_metrics(start: Start) -> None:
+    """Wrong tokens count there as well, for all ways in; the log has whence they came, not the tokens."""
+    async with start(admin_token=TOKEN) as service:
+        with capture_logs() as logs:
+            for _ in range(FREE):
+                answer = await service.client.get("/metrics", headers={"Authorization": "Bearer guess"})
+                assert answer.status_code == 401
+        assert (await service.client.get("/metrics", headers=BEARER)).status_code == 429
+        right = await service.client.post("/sign-in", data={"name": "Eve", "token": TOKEN})
+        assert right.status_code == 429
+    said = [one for one in logs if one["event"] == "wrong admin token"]
+    assert [one["address"] for one in said] == ["127.0.0.1"] * FREE
+    assert "guess" not in str(said)
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/lanes", "/api/v1/nothing", "/nothing", "/metrics", "/readyz", "/sign-out"]
+)
+async def test_no_answer_is_kept(start: Start, path: str) -> None:
+    """Whatever is answered, nobody on the way keeps it or takes it for another kind of file."""
+    async with start(admin_token=TOKEN) as service:
+        for headers in ({}, BEARER):
+            answer = await service.client.get(path, headers=headers)
+            assert answer.headers["cache-control"] == "no-store"
+            assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("charset", ["unicode_escape", "utf-7", "undefined", "hex"])
+async def test_a_form_in_an_odd_charset(start: Start, charset: str) -> None:
+    """What is no text is refused; it is no fault of ours."""
+    parts = {"name": "A\\ud800", "token": "\\ud800+2AA-"}
+    body = "".join(
+        f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in parts.items()
+    )
+    kind = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
+    async with start(admin_token=TOKEN) as service:
+        answer = await service.client.post("/sign-in", content=f"{body}--x--\r\n", headers=kind)
+        assert 400 <= answer.status_code < 500
+
+
 async def test_guessing_at_the_api(start: Start) -> None:
     """Wrong bearers count as wrong tokens; a request without any does not."""
     async with start(admin_token=TOKEN) as service:
@@ -198,11 +243,35 @@ async def test_guessing_at_the_api(start: Start) -> None:
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
 
 
+async def test_forms_are_small_and_come_soon(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody who has no session can hold the listener's memory with what is no form of ours."""
+    monkeypatch.setattr("app.api.pages.FORM_SECONDS", 0.2)
+
+    async def in_parts() -> AsyncIterator[bytes]:
+        yield b"name=Eve&token="
+        await asyncio.sleep(1)
+        yield b"x" * 15
+
+    async with start(admin_token=TOKEN) as service:
+        for path in ("/sign-in", "/silence"):
+            answer = await service.client.post(path, data={"name": "Eve", "token": "x" * LARGEST_FORM})
+            assert answer.status_code == 413
+            assert (await service.client.post(path, content=in_parts())).status_code == 411
+            slow = await service.client.post(path, content=in_parts(), headers={"Content-Length": "30"})
+            assert slow.status_code == 408
+            assert "did not arrive in time" in slow.text
+        assert (await service.client.post("/silence")).status_code == 401
+
+
 async def test_a_name_is_needed(start: Start) -> None:
     """The trail needs a name, also if it is cut."""
     async with start(admin_token=TOKEN) as service:
         answer = await service.client.post("/sign-in", data={"name": " \t\x07", "token": TOKEN})
         assert answer.status_code == 422
+        for name in ("API", " api "):
+            answer = await service.client.post("/sign-in", data={"name": name, "token": TOKEN})
+            assert answer.status_code == 422
+            assert "calls programs that" in answer.text
         await sign_in(service, "A" * 500)
         assert "A" * 59 + "…" in (await service.client.get("/")).text
 
@@ -248,9 +317,25 @@ def test_many_addresses_are_slowed_down_in_all() -> None:
     assert throttle.wait("2001:db9::1") == 0
 
 
+def test_guesses_from_everywhere_do_not_lock_out_who_has_the_token() -> None:
+    """Where the right token came from before, only that address's own wrong tokens count."""
+    throttle = Throttle(lambda: 0.0)
+    throttle.right("198.51.100.1")
+    for number in range(FREE_IN_ALL + 20):
+        throttle.wrong(f"192.0.2.{number}")
+    assert throttle.wait("198.51.100.1") == 0
+    assert throttle.wait("198.51.100.2") == 10
+    for _ in range(FREE):
+        throttle.wrong("198.51.100.1")
+    assert throttle.wait("198.51.100.1") == 1
+
+
 def test_the_throttle_stays_small() -> None:
     """However many addresses there are, so many are remembered at the most."""
     throttle = Throttle(lambda: 0.0)
+    for number in range(REMEMBER_RIGHT_AT_MOST + 500):
+        throttle.right(f"address {number}")
+    assert len(throttle._right) <= REMEMBER_RIGHT_AT_MOST  # noqa: SLF001 - what it is about
     for number in range(REMEMBER_AT_MOST + 500):
         throttle.wrong(f"address {number}")
     assert len(throttle._wrong) <= REMEMBER_AT_MOST  # noqa: SLF001 - what it is about
@@ -286,6 +371,7 @@ def test_a_form_belongs_to_one_session() -> None:
         "",
         "/\n/x",
         "///x",
+        "//[",
     ],
 )
 def test_no_way_back_leads_elsewhere(path: str) -> None:

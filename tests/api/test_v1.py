@@ -1,5 +1,6 @@
 """The API under /api/v1."""
 
+import json
 from typing import Any
 
 import pytest
@@ -115,12 +116,16 @@ async def test_silences(start: Start) -> None:
         {"rule": "r", "comment": "typo", "second": 60},
         {"rule": "r", "seconds": 60},
         [],
+        {"rule": "\ud800", "comment": "half a letter", "seconds": 60},
+        {"rule": "r", "comment": "\udfff", "seconds": 60},
+        {"\ud800": "\ud800"},
     ],
 )
 async def test_silences_that_are_none(start: Start, wanted: Any) -> None:
     """What says too little, or too much, is refused."""
     async with start(admin_token=TOKEN) as service:
-        answer = await service.client.post("/api/v1/silences", json=wanted, headers=BEARER)
+        headers = BEARER | {"Content-Type": "application/json"}
+        answer = await service.client.post("/api/v1/silences", content=json.dumps(wanted), headers=headers)
         assert answer.status_code == 422
         assert await get(service, "/silences?ended=true") == []
 
@@ -183,6 +188,16 @@ async def test_what_makes_no_sense(start: Start, path: str) -> None:
     """It is answered with 422."""
     async with start(admin_token=TOKEN) as service:
         await get(service, path, 422)
+
+
+@pytest.mark.parametrize("time", ["0001-01-01", "0001-01-02T00:00", "9999-12-31T23:59"])
+async def test_times_at_the_ends_of_time(start: Start, time: str) -> None:
+    """They are times like others."""
+    async with start(admin_token=TOKEN) as service:
+        await service.change("Healthy", "Degraded")
+        early = time.startswith("0")
+        assert len((await get(service, f"/changes?since={time}"))["items"]) == early
+        assert len((await get(service, f"/changes?until={time}"))["items"]) == (not early)
 
 
 async def test_every_route_wants_the_token(start: Start) -> None:
