@@ -69,7 +69,7 @@ class Destinations:
 
     @property
     def _page_url(self) -> str | None:
-        """Where all changes can be read that a message has no room for, if there is a page and it is known."""
+        """Where all can be read that a message has no room for, if there is a page and it is known."""
         url = self._settings.webhook_url
         if url is None or self._settings.admin_token is None:
             return None

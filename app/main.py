@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from app import __doc__ as description
-from app.api import dashboard, deeds, health, metrics, slack, v1
+from app.api import dashboard, deeds, docs, health, metrics, slack, v1
 from app.api.answers import Answers
 from app.api.desk import Desk
 from app.api.headers import PlainHeaders
@@ -59,6 +59,8 @@ def create_app(settings: Settings) -> FastAPI:
         title="Port changelog listener",
         summary=(description or "").partition("\n")[0],
         lifespan=lifespan,
+        docs_url=None,  # in its place: app/api/docs.py
+        redoc_url=None,
         max_body_size=settings.max_body_bytes,
         telemetry=telemetry(tracing, slack.PATH),
     )
@@ -66,6 +68,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(PlainHeaders)
     app.include_router(slack.router)
     app.include_router(health.router)
+    app.include_router(docs.router)
+    app.mount(docs.FILES_PATH, docs.docs_files())
     if settings.metrics_public or settings.admin_token:  # without either there are none
         app.include_router(metrics.metrics_router(public=settings.metrics_public))
     app.add_exception_handler(SourceRefused, _forbidden)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -65,7 +66,11 @@ async def test_the_docs_show_the_examples(service: Service) -> None:
     assert set(content["examples"]) == {"automation", "workflow", "changelog"}
     assert {"202", "401", "413", "422", "503"} <= set(described["responses"])
     assert {one["name"] for one in described["parameters"]} == {"x-port-signature", "x-port-timestamp"}
-    assert (await service.client.get("/docs")).status_code == 200
+    page = await service.client.get("/docs")
+    assert page.status_code == 200
+    assert "https://" not in page.text  # nothing is loaded from elsewhere
+    for file in re.findall(r'(?:src|href)="([^"]+)"', page.text):
+        assert (await service.client.get(file)).status_code == 200
 
 
 def bad_headers(body: bytes) -> list[dict[str, str]]:
