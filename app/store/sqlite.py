@@ -57,6 +57,13 @@ class SQLiteStore(Store):
         self._local = threading.local()
         self._read_connections: list[sqlite3.Connection] = []
 
+    def time(self, own: datetime) -> datetime:
+        """See `Store.time`: one machine has one clock."""
+        return own
+
+    def on_new(self, wake: Callable[[], None]) -> None:
+        """See `Store.on_new`: a file tells nobody, so that the dispatcher's poll notices."""
+
     async def accept(self, batch: Sequence[Incoming]) -> list[Accepted]:
         """See `Store.accept`."""
         return await self._writer.run(lambda db: [statements.accept(db, incoming) for incoming in batch])

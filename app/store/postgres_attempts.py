@@ -1,0 +1,129 @@
+"""The SQL of attempts, of reminders, and of what people do to deliveries.
+
+Each function is a part of one transaction on the connection given.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from app.alerts.notification import Notification
+from app.alerts.retry import Outcome
+from app.store.columns import to_micros
+from app.store.postgres_accept import storable
+from app.store.postgres_pool import Connection
+
+
+async def put_attempts(
+    db: Connection, ids: Sequence[int], outcome: Outcome, detail: str, started_at: int, ended_at: int
+) -> None:
+    """Write what came of deliveries, by number; the times in micros."""
+    if not ids:
+        return
+    await db.execute(
+        "INSERT INTO attempts (delivery_id, outcome, detail, started_at, ended_at)"
+        " SELECT id, $2, $3, $4, $5 FROM unnest($1::bigint[]) AS id",
+        ids,
+        outcome,
+        storable(detail),
+        started_at,
+        ended_at,
+    )
+    if outcome in (Outcome.DELIVERED, Outcome.DEAD, Outcome.SILENCED):
+        await db.execute(
+            "UPDATE deliveries SET state = $2, ended_at = $3 WHERE id = ANY($1)", ids, outcome, ended_at
+        )
+
+
+async def repeat(db: Connection, ids: Sequence[int], now: datetime) -> None:
+    """Let what was told, and is to be told again as long as its incident is open, wait for its next time."""
+    rows = await db.fetch(
+        # Of an incident and a lane one at a time.
+        "SELECT DISTINCT ON (told.incident_id, told.lane) told.id, repeat_after, notification"
+        " FROM deliveries AS told JOIN incidents ON incidents.id = incident_id"
+        " WHERE told.id = ANY($1) AND repeat_after IS NOT NULL AND resolved_at IS NULL AND NOT EXISTS ("
+        "   SELECT 1 FROM deliveries WHERE incident_id = told.incident_id AND lane = told.lane"
+        "   AND state = 'pending' AND repeat_after IS NOT NULL)"
+        " ORDER BY told.incident_id, told.lane, told.id",
+        ids,
+    )
+    for number, after, text in rows:
+        due_at = now + timedelta(microseconds=after)
+        again = Notification.model_validate_json(text).model_copy(update={"at": due_at})
+        await db.execute(
+            "INSERT INTO deliveries (change_id, incident_id, lane, destination, notification, created_at,"
+            "  waiting_since, due_at, repeat_after)"
+            " SELECT change_id, incident_id, lane, destination, $1, $2, $3, $3, repeat_after"
+            " FROM deliveries WHERE id = $4",
+            again.model_dump_json(),
+            to_micros(now),
+            to_micros(due_at),
+            number,
+        )
+
+
+async def unhold(db: Connection, destination: str, now: datetime) -> int:
+    """Let the lanes of a destination that are held send at once; return how many there were."""
+    rows = await db.fetch(
+        "UPDATE lanes SET held = NULL, failures = 0, next_at = $1 WHERE destination = $2 AND held IS NOT NULL"
+        " RETURNING name",
+        to_micros(now),
+        destination,
+    )
+    await db.execute(
+        "UPDATE deliveries SET waiting_since = $1 WHERE lane = ANY($2) AND state = 'pending'",
+        to_micros(now),
+        [row["name"] for row in rows],
+    )
+    return len(rows)
+
+
+async def retry(
+    db: Connection,
+    now: datetime,
+    ids: Sequence[int] | None,
+    rule: str | None,
+    destination: str | None,
+    since: int | None,
+) -> int:
+    """Make deliveries pending and their lanes due; return how many. `since` in micros."""
+    rows = await db.fetch(
+        "UPDATE deliveries SET state = 'pending', ended_at = NULL, due_at = least(due_at, $1),"
+        "  waiting_since = $1"
+        " WHERE (state = 'dead' OR $2::bigint[] IS NOT NULL AND state = 'pending')"
+        " AND ($2::bigint[] IS NULL OR id = ANY($2))"
+        " AND ($3::text IS NULL OR notification::json ->> 'rule' = $3)"
+        " AND ($4::text IS NULL OR destination = $4) AND ($5::bigint IS NULL OR ended_at >= $5)"
+        " RETURNING lane",
+        to_micros(now),
+        ids,
+        rule,
+        destination,
+        since,
+    )
+    await db.execute(
+        "UPDATE lanes SET next_at = $1 WHERE name = ANY($2)", to_micros(now), [row["lane"] for row in rows]
+    )
+    return len(rows)
+
+
+async def prune(db: Connection, before: int, limit: int) -> int:
+    """Delete what is older than `before`, micros, and neither pending nor open; return how many changes."""
+    await db.execute("DELETE FROM incidents WHERE resolved_at < $1", before)
+    await db.execute("DELETE FROM quarantine WHERE received_at < $1", before)
+    await db.execute("DELETE FROM silences WHERE settled AND ends_at < $1", before)
+    await db.execute(
+        "DELETE FROM messages WHERE posted_at < $1 AND NOT EXISTS ("
+        "  SELECT 1 FROM incident_messages WHERE message_id = messages.id)",
+        before,
+    )
+    # Two replicas that prune at the same moment take different changes.
+    rows = await db.fetch(
+        "DELETE FROM changes WHERE id IN ("
+        "  SELECT id FROM changes WHERE received_at < $1 AND NOT EXISTS ("
+        "    SELECT 1 FROM deliveries LEFT JOIN silences ON silences.id = silence_id"
+        "    WHERE change_id = changes.id AND (state = 'pending' OR (state = 'silenced' AND NOT settled)))"
+        "  LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1",
+        before,
+        limit,
+    )
+    return len(rows)
