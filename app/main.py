@@ -23,13 +23,19 @@ log = structlog.get_logger(__name__)
 RETRY_AFTER_SECONDS = 5
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Return the application; its lifespan opens the store and runs the delivery loop."""
+def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = True) -> FastAPI:
+    """Return the application; its lifespan opens the store and runs the delivery loop.
+
+    Args:
+        settings: The configuration.
+        receive: Whether it takes changes; if not, it answers only how it is.
+        dispatch: Whether it delivers; if not, another process does.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        async with open_runtime(settings) as runtime:
-            yield {"listener": runtime.listener, "readiness": lambda: _readiness(runtime)}
+        async with open_runtime(settings, dispatch=dispatch) as runtime:
+            yield {"listener": runtime.listener, "readiness": lambda: _readiness(runtime, dispatch)}
 
     app = FastAPI(
         title="Port changelog listener",
@@ -37,7 +43,8 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         max_body_size=settings.max_body_bytes,
     )
-    app.include_router(slack.router)
+    if receive:
+        app.include_router(slack.router)
     app.include_router(health.router)
     app.add_exception_handler(SignatureRejected, _unauthorized)
     app.add_exception_handler(UnreadableChange, _unreadable)
@@ -47,13 +54,13 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-async def _readiness(runtime: Runtime) -> health.Health:
+async def _readiness(runtime: Runtime, dispatch: bool) -> health.Health:
     reasons = []
     try:
         await runtime.store.check(datetime.now(UTC))
     except StoreUnavailable as error:
         reasons.append(f"the store cannot write: {error}")
-    if stale := runtime.dispatcher.stale():
+    if dispatch and (stale := runtime.dispatcher.stale()):
         reasons.append(stale)
     warnings = [f"the rules file is refused: {runtime.rules_problem}"] if runtime.rules_problem else []
     with suppress(StoreUnavailable):
@@ -86,8 +93,12 @@ def _too_slow(_: Request, __: Exception) -> Response:
     return JSONResponse({"error": "the body did not arrive in time"}, 408)
 
 
-def load_app() -> FastAPI:
+def load_app(*, receive: bool = True, dispatch: bool = True) -> FastAPI:
     """Return the application as the environment configures it.
+
+    Args:
+        receive: Whether it takes changes.
+        dispatch: Whether it delivers.
 
     Raises:
         SystemExit: It cannot start; the text says why and what to do.
@@ -100,7 +111,7 @@ def load_app() -> FastAPI:
         prepare_store(settings)
     except ListenerError as error:
         raise SystemExit(f"Cannot start:\n{error}") from None
-    return create_app(settings)
+    return create_app(settings, receive=receive, dispatch=dispatch)
 
 
 def __getattr__(name: str) -> FastAPI:

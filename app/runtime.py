@@ -4,6 +4,7 @@ import asyncio
 import random
 import secrets
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -53,7 +54,16 @@ def prepare_store(settings: Settings) -> None:
     Raises:
         StoreUnavailable: It cannot be opened, or a newer release has written it.
     """
-    prepare(settings.database_path)
+    if settings.database_path:
+        prepare(settings.database_path)
+        return
+
+    async def work() -> None:
+        async with open_store(settings):
+            pass
+
+    with ThreadPoolExecutor(1) as elsewhere:  # uvicorn asks for the application where a loop runs already
+        elsewhere.submit(asyncio.run, work()).result()
 
 
 @asynccontextmanager
@@ -67,12 +77,21 @@ async def open_store(settings: Settings, *, must_exist: bool = False) -> AsyncIt
     Raises:
         StoreUnavailable: It cannot be opened.
     """
-    if must_exist and not settings.database_path.exists():
+    path = settings.database_path
+    store: Store
+    if path is None:
+        from app.store.postgres import PostgresStore
+
+        url = settings.database_url.get_secret_value()
+        listen_url = (settings.database_listen_url or settings.database_url).get_secret_value()
+        store = await PostgresStore.open(url, clock=now, listen_url=listen_url, must_exist=must_exist)
+    elif must_exist and not path.exists():
         raise StoreUnavailable(
-            f"there is no database {settings.database_path} here: run this where the listener runs, or set"
+            f"there is no database {path} here: run this where the listener runs, or set"
             " DATABASE_URL as it does"
         )
-    store = await asyncio.to_thread(SQLiteStore, settings.database_path)
+    else:
+        store = await asyncio.to_thread(SQLiteStore, path)
     try:
         yield store
     finally:
@@ -177,6 +196,7 @@ async def open_runtime(settings: Settings, *, dispatch: bool = True) -> AsyncIte
         tasks: list[asyncio.Task[None]] = []
         stack.enter_context(reload_on_sighup(runtime.reload))
         if dispatch:
+            store.on_new(runtime.dispatcher.wake)
             await store.probe_held(now())  # whoever restarts us has perhaps just mended the destination
             tasks = [
                 asyncio.create_task(runtime.dispatcher.run()),
@@ -220,6 +240,9 @@ def _port_client(settings: Settings) -> "PortClient | None":
 def _assemble(settings: Settings, rules: Rules, store: Store, jq: Jq, port: "PortClient | None") -> Runtime:
     expressions = Expressions(jq)
 
+    def clock() -> datetime:
+        return store.time(now())
+
     async def nobody_to_ask(_: CatalogChange, __: PortLookup) -> None:
         log.warning("no look-up in Port: PORT_CLIENT_ID is not set; the default hears of it")
 
@@ -232,12 +255,12 @@ def _assemble(settings: Settings, rules: Rules, store: Store, jq: Jq, port: "Por
         store,
         destinations.make(rules.file),
         prepare=prepare,
-        clock=now,
+        clock=clock,
         jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads retries, guards nothing
         fallbacks=book.fallbacks,
         why_not=lambda one: runtime.why_not(one),  # noqa: PLW0108 - it is made below
     )
-    dispatcher = Dispatcher(store, courier, clock=now, new_token=lambda: secrets.token_hex(8))
+    dispatcher = Dispatcher(store, courier, clock=clock, new_token=lambda: secrets.token_hex(8))
     look_up: LookUp = nobody_to_ask
     if port is not None:
         from app.port.lookup import Lookup
@@ -249,7 +272,7 @@ def _assemble(settings: Settings, rules: Rules, store: Store, jq: Jq, port: "Por
         secrets=settings.secrets,
         accept_unsigned=settings.accept_unsigned,
         tolerance=timedelta(seconds=settings.signature_tolerance_seconds),
-        clock=now,
+        clock=clock,
         evaluate=expressions.evaluate,
         look_up=look_up,
         wake=dispatcher.wake,

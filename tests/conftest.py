@@ -86,7 +86,7 @@ def start(tmp_path: Path, slack: StandInSlack) -> Start:
             serving(create_app(settings)) as url,
             httpx.AsyncClient(base_url=url, limits=limits) as client,
         ):
-            store = SQLiteStore(settings.database_path)
+            store = SQLiteStore(tmp_path / "listener.db")
             try:
                 yield Service(url, client, store)
             finally:

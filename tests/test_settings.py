@@ -60,6 +60,7 @@ def test_placeholders_are_refused(monkeypatch: pytest.MonkeyPatch, value: str) -
         ("SLACK_MESSAGES_PER_SECOND", "0", "greater than 0"),
         ("DATABASE_URL", "mysql://hush", "must begin with sqlite:///"),
         ("DATABASE_URL", "sqlite:///", "name a file"),
+        ("DATABASE_LISTEN_URL", "mysql://hush", "must begin with postgresql://"),
         ("PORT_APP_URL", "hush", "valid URL"),
         ("SIGNATURE_TOLERANCE_SECONDS", "hush", "valid integer"),
         ("LOG_LEVEL", "hush", "'DEBUG'"),

@@ -11,6 +11,7 @@ from app.errors import ListenerError
 
 COMMANDS = {
     "serve": "serve",
+    "dispatch": "serve",
     "demo": "trial",
     "send": "trial",
     "bootstrap": "port",
