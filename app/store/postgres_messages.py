@@ -33,13 +33,15 @@ async def keep(db: Connection, lane: str, ids: Sequence[int], message: Message |
     """Let the incidents that have no message in the channel have this one."""
     if message is None:
         return
-    message_id = await db.fetchval(
-        "INSERT INTO messages (lane, channel, ts, posted_at) VALUES ($1, $2, $3, $4) RETURNING id",
+    await db.execute(
+        "INSERT INTO messages (lane, channel, ts, posted_at) VALUES ($1, $2, $3, $4)"
+        " ON CONFLICT (lane, ts) DO NOTHING",
         lane,
         message.channel,
         message.ts,
         now,
     )
+    message_id = await db.fetchval("SELECT id FROM messages WHERE lane = $1 AND ts = $2", lane, message.ts)
     await db.execute(
         "INSERT INTO incident_messages (incident_id, lane, message_id)"
         " SELECT DISTINCT incidents.id, $2, $3::bigint FROM deliveries"
