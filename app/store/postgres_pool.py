@@ -77,25 +77,16 @@ class Database:
         self._others = asyncio.Semaphore(CONNECTIONS - 1)
 
     async def open(self) -> None:
-        """Make the pool; a connection is made when it is needed.
-
-        Raises:
-            StoreUnavailable: The URL cannot be used.
-        """
-        try:
-            self._pool = await asyncpg.create_pool(
-                self._url,
-                min_size=0,
-                max_size=CONNECTIONS,
-                timeout=CONNECT_SECONDS,
-                reset=_leave_as_it_is,
-                statement_cache_size=0,
-                max_cached_statement_lifetime=0,
-                server_settings={"application_name": "port-listener"},
-            )
-        except (*REFUSED, ValueError):
-            # Without what it says: that may show the URL, which has a password in it.
-            raise StoreUnavailable("DATABASE_URL cannot be used: it is no PostgreSQL URL") from None
+        """Make the pool; a connection is made when it is needed."""
+        self._pool = await asyncpg.create_pool(
+            self._url,
+            min_size=0,
+            max_size=CONNECTIONS,
+            timeout=CONNECT_SECONDS,
+            reset=_leave_as_it_is,
+            statement_cache_size=0,
+            server_settings={"application_name": "port-listener"},
+        )
 
     async def close(self) -> None:
         """Close all connections, those that are in use too after a moment."""
@@ -137,7 +128,13 @@ class Database:
         return await self._once(job, begin)
 
     async def _once(self, job: Job[T], begin: str) -> T:
-        connection = await self._pool.acquire(timeout=CONNECT_SECONDS)
+        try:
+            connection = await self._pool.acquire(timeout=CONNECT_SECONDS)
+        except ValueError:
+            # Not what it says: that may be a part of the URL, and so of the password.
+            raise StoreUnavailable(
+                "DATABASE_URL cannot be used: look at its host, port and options"
+            ) from None
         try:
             await connection.execute(begin)
             try:

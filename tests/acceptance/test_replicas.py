@@ -1,4 +1,4 @@
-"""Three replicas on one PostgreSQL, as real processes: one channel, one order, nothing lost, nothing twice."""
+"""Three replicas on one PostgreSQL, as real processes: one order, nothing lost, nothing told twice."""
 
 import asyncio
 import json
@@ -41,11 +41,11 @@ async def replicas(
     async with AsyncExitStack() as stack:
         for one in range(number):
             (folder / str(one)).mkdir()
-            listener = listening(folder / str(one), slack_url, DATABASE_URL=database, **options)
-            running.append(await stack.enter_async_context(listener))
+            started = listening(folder / str(one), slack_url, DATABASE_URL=database, **options)
+            running.append(await stack.enter_async_context(started))
         yield running
-    for one in running:
-        assert "very-secret-password" not in one.log.read_text()
+    for listener in running:
+        assert "very-secret-password" not in listener.log.read_text()
 
 
 class Poster:
@@ -131,7 +131,7 @@ async def test_one_rate_over_three_replicas(tmp_path: Path, postgres: PostgresSe
     slack = StandInSlack(one_a_second=True)
     async with serving(slack.app) as address:
         url, database = f"{address}/services/very-secret-token", await postgres.new_database()
-        options = {"database": database, "number": 1, "SLACK_MESSAGES_PER_SECOND": "1"}
+        options: dict[str, Any] = {"database": database, "number": 1, "SLACK_MESSAGES_PER_SECOND": "1"}
         for name in ("both", "listening", "delivering"):
             (tmp_path / name).mkdir()
         only_listen, only_deliver = (*SERVE, "--no-dispatch"), (*SERVE[:-1], "dispatch")
