@@ -20,6 +20,7 @@ COMMANDS = {
     "rules": "rules",
     "deliveries": "outbox",
     "quarantine": "outbox",
+    "move": "move",
     "destinations": "destinations",
     "silence": "silence",
 }

@@ -6,7 +6,7 @@ session, and everything happens inside explicit transactions. So the limits are 
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -69,10 +69,12 @@ class Database:
 
     Args:
         url: `postgresql://…`, as libpq has it.
+        name: What the server calls these connections (`pg_stat_activity`).
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, name: str = "port-listener") -> None:
         self._url = url
+        self._name = name
         self._pool: Any = None
         self._others = asyncio.Semaphore(CONNECTIONS - 1)
 
@@ -85,7 +87,7 @@ class Database:
             timeout=CONNECT_SECONDS,
             reset=_leave_as_it_is,
             statement_cache_size=0,
-            server_settings={"application_name": "port-listener"},
+            server_settings={"application_name": self._name},
         )
 
     async def close(self) -> None:
@@ -137,15 +139,10 @@ class Database:
             ) from None
         try:
             await connection.execute(begin)
-            try:
-                result = await job(connection)
-            except Exception:
-                await connection.execute("ROLLBACK")
-                raise
+            result = await job(connection)
             await connection.execute("COMMIT")
         except BaseException as error:
-            if isinstance(error, (TimeoutError, asyncio.CancelledError, *AWAY)):
-                connection.terminate()  # in the midst of something: to end that politely could take for ever
+            await _leave(connection, error)
             if isinstance(error, STALE):
                 await self._pool.expire_connections()
             raise
@@ -153,6 +150,17 @@ class Database:
             return result
         finally:
             await self._pool.release(connection)
+
+
+async def _leave(connection: Connection, error: BaseException) -> None:
+    """End a transaction that an error has ended."""
+    if not isinstance(error, (TimeoutError, asyncio.CancelledError, *AWAY)):
+        with suppress(*REFUSED):
+            await connection.execute("ROLLBACK")
+            return
+    # In the midst of something: to end that politely could take for ever.
+    with suppress(asyncpg.InterfaceError):  # it has ended by itself
+        connection.terminate()
 
 
 async def _leave_as_it_is(_: Connection) -> None:
@@ -181,6 +189,7 @@ async def _errors_named() -> AsyncIterator[None]:
     except TimeoutError:
         raise StoreUnavailable("the database does not answer in time") from None
     except asyncpg.PostgresError as error:
-        raise StoreUnavailable(f"the database says: {error}") from None
+        said, *_ = str(error).split("\n")  # without its details, which may show a row
+        raise StoreUnavailable(f"the database says: {said}") from None
     except AWAY as error:
         raise StoreUnavailable(f"no connection to the database: {error}") from None

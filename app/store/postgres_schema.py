@@ -14,12 +14,13 @@ LOCK_SECONDS = 3
 """How long a step waits for the tables: behind it everything waits that replicas want to do with them."""
 
 
-async def prepare(database: Database, *, must_exist: bool = False) -> None:
+async def prepare(database: Database, *, must_exist: bool = False, moving: bool = False) -> None:
     """Make the tables if there are none, and bring them to the newest schema; several processes may at once.
 
     Args:
         database: Where.
         must_exist: Whether there must be tables already.
+        moving: Whether a move may be under way there.
 
     Raises:
         SchemaTooNew: A newer release has written them.
@@ -43,7 +44,7 @@ async def prepare(database: Database, *, must_exist: bool = False) -> None:
     unfinished = await database.run(
         lambda db: db.fetchval("SELECT source FROM moves WHERE ended_at IS NULL"), read_only=True
     )
-    if unfinished:
+    if unfinished and not moving:
         raise StoreUnavailable(f"not all of {unfinished} has been moved here: run `python -m app move` again")
 
 
