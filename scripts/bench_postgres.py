@@ -1,0 +1,209 @@
+#!/usr/bin/env python3
+"""Measures what one, two and four replicas on one PostgreSQL accept and deliver a second.
+
+First replicas that only listen are given signed changes of different entities, over 32 connections; then as
+many that only deliver take them, each alert in a message of its own, to a stand-in Slack with 16 channels
+that takes whatever comes. The server is PostgreSQL as it comes, with fsync, in a temporary folder. All of it,
+the load too, shares this machine. A round ends after a minute at the latest.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import aiohttp
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from app.demo import StandInSlack, change_body, serving, signed_headers  # noqa: E402 - the root had to be found
+from tests.postgres import PostgresServer  # noqa: E402
+
+SECRET = "bench-secret"  # noqa: S105 - of this benchmark's own listeners
+CONNECTIONS = 32
+CHANNELS = 16
+LONGEST = 60.0
+Request = tuple[bytes, dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a number of changes has cost the database."""
+
+    cpu: float
+    transactions: int
+    wal: int
+
+    @classmethod
+    async def now(cls, server: PostgresServer, url: str) -> "Load":
+        """Return what it has cost so far."""
+        (row,) = await server.execute(
+            "SELECT xact_commit, pg_current_wal_lsn() - '0/0' FROM pg_stat_database"
+            " WHERE datname = current_database()",
+            url,
+        )
+        main = psutil.Process(int((server.data / "postmaster.pid").read_text().split()[0]))
+        spent = main.cpu_times()
+        cpu = spent.user + spent.system + spent.children_user + spent.children_system
+        for child in main.children():
+            spent = child.cpu_times()
+            cpu += spent.user + spent.system
+        return cls(cpu, row[0], int(row[1]))
+
+    def since(self, before: "Load", number: int) -> str:
+        """Return what each of so many took since then."""
+        milliseconds = (self.cpu - before.cpu) * 1000 / number
+        kilobytes = (self.wal - before.wal) / number / 1024
+        transactions = (self.transactions - before.transactions) / number
+        return f"{milliseconds:.2f} ms CPU, {kilobytes:.1f} KiB WAL, {transactions:.2f} transactions"
+
+
+def rules(slack: str) -> str:
+    """Return a rules file by which each team has a channel."""
+    destinations = {
+        f"team{one}": {"type": "slack", "webhook_url": f"{slack}/services/{one}", "digest_after": 1000}
+        for one in range(CHANNELS)
+    }
+    send = {"by_team": {name: name for name in destinations}, "default": "team0"}
+    rule = {
+        "name": "health",
+        "blueprint": "deploymentConfig",
+        "when": {"property": "healthStatus"},
+        "send": send,
+    }
+    return json.dumps({"version": 1, "destinations": destinations, "rules": [rule]})
+
+
+def sign(number: int) -> list[Request]:
+    """Return changes of so many entities, with their headers."""
+    signed = []
+    now = datetime.now(UTC)
+    for one in range(number):
+        body = change_body(
+            before="Healthy",
+            after="Degraded",
+            at=now + timedelta(milliseconds=one),
+            entity=f"entity-{one}",
+            team=f"team{one % CHANNELS}",
+        )
+        signed.append((body, signed_headers(body, SECRET, now)))
+    return signed
+
+
+@contextmanager
+def processes(folder: Path, url: str, port: int, number: int, *command: str) -> Iterator[list[str]]:
+    """Run so many replicas, and give their addresses."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "PORT_CLIENT_SECRET": SECRET,
+        "DATABASE_URL": url,
+        "RULES_FILE": "rules.json",
+        "SLACK_MESSAGES_PER_SECOND": "1000",
+        "LOG_LEVEL": "ERROR",
+    }
+    arguments = [sys.executable, "-m", "app", *command, "--port"]
+    ports = range(port, port + number)
+    running = []
+    for one in ports:
+        running.append(subprocess.Popen([*arguments, str(one)], cwd=folder, env=environment))  # noqa: S603, PERF401
+    try:
+        yield [f"http://127.0.0.1:{one}" for one in ports]
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
+
+
+async def ready(urls: list[str]) -> None:
+    """Wait until all replicas answer."""
+    async with asyncio.timeout(30), aiohttp.ClientSession() as session:
+        for url in urls:
+            while True:
+                try:
+                    async with session.get(f"{url}/readyz") as answer:
+                        if answer.status == 200:
+                            break
+                except aiohttp.ClientError:
+                    pass
+                await asyncio.sleep(0.05)
+
+
+async def post_all(urls: list[str], requests: list[Request]) -> float:
+    """Post all to the replicas in turns, and return how many were accepted a second."""
+    waiting = iter(enumerate(requests))
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS)) as session:
+
+        async def send() -> None:
+            for number, (body, headers) in waiting:
+                url = f"{urls[number % len(urls)]}/api/slack"
+                async with session.post(url, data=body, headers=headers) as answer:
+                    if answer.status != 202:
+                        raise RuntimeError(f"{answer.status} {await answer.text()}")
+
+        began = time.perf_counter()
+        await asyncio.gather(*(send() for _ in range(CONNECTIONS)))
+        return len(requests) / (time.perf_counter() - began)
+
+
+async def delivered(slack: StandInSlack, number: int) -> tuple[int, float]:
+    """Wait until so many messages have come, or the time is up; return how many came, and their rate."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LONGEST):
+            while len(slack.received) < number:  # noqa: ASYNC110 - it is asked seldom enough
+                await asyncio.sleep(0.05)
+    seconds = slack.received[-1][0] - slack.received[0][0]
+    return len(slack.received), len(slack.received) / seconds
+
+
+async def measure(server: PostgresServer, replicas: int, changes: int, port: int) -> None:
+    """Measure one number of replicas, and print a line for each figure."""
+    slack, url = StandInSlack(), await server.new_database()
+    with tempfile.TemporaryDirectory(prefix="port-listener-bench-") as name:
+        async with serving(slack.app) as address:
+            folder = Path(name)
+            (folder / "rules.json").write_text(rules(address))
+            with processes(folder, url, port, replicas, "serve", "--no-dispatch") as urls:
+                await ready(urls)
+                requests = sign(changes)
+                before = await Load.now(server, url)
+                accepted = await post_all(urls, requests)
+                load = (await Load.now(server, url)).since(before, changes)
+            print(f"{replicas} accepting:  {accepted:6.0f} changes a second; each {load}", flush=True)
+            before = await Load.now(server, url)
+            with processes(folder, url, port, replicas, "dispatch"):
+                number, rate = await delivered(slack, changes)
+                load = (await Load.now(server, url)).since(before, number)
+            print(f"{replicas} delivering: {rate:6.0f} messages a second; each {load}", flush=True)
+
+
+def main() -> None:
+    """Measure one, two and four replicas."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--changes", type=int, default=3000, help="how many changes a round")
+    parser.add_argument("--port", type=int, default=18081)
+    options = parser.parse_args()
+    server = PostgresServer(fsync=True)
+    server.make()
+    try:
+        for replicas in (1, 2, 4):
+            asyncio.run(measure(server, replicas, options.changes, options.port))
+    finally:
+        server.remove()
+
+
+if __name__ == "__main__":
+    main()
