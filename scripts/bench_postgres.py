@@ -55,11 +55,13 @@ class Load:
             url,
         )
         main = psutil.Process(int((server.data / "postmaster.pid").read_text().split()[0]))
-        spent = main.cpu_times()
-        cpu = spent.user + spent.system + spent.children_user + spent.children_system
+        cpu = 0.0
         for child in main.children():
-            spent = child.cpu_times()
-            cpu += spent.user + spent.system
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended, and its parent has its times
+                spent = child.cpu_times()
+                cpu += spent.user + spent.system
+        spent = main.cpu_times()
+        cpu += spent.user + spent.system + spent.children_user + spent.children_system
         return cls(cpu, row[0], int(row[1]))
 
     def since(self, before: "Load", number: int) -> str:
