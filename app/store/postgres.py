@@ -73,6 +73,7 @@ class PostgresStore(Store):
         await database.open()
         try:
             await prepare(database, must_exist=must_exist)
+            await database.prepare_statements()
             store = cls(database, Bell(database, listen_url or url), clock)
             await database.run(store._measure, read_only=True)
         except BaseException:

@@ -1,7 +1,9 @@
 """Connections to PostgreSQL, and transactions with limits: nothing here waits for ever.
 
-It works through pgbouncer in transaction mode: no statement is prepared by name, nothing is set for a
-session, and everything happens inside explicit transactions. So the limits are set in each transaction anew.
+It works through pgbouncer in transaction mode: nothing is set for a session, and everything happens inside
+explicit transactions, so that the limits are set in each anew. Statements are prepared by name, which halves
+the server's work, only where a connection is seen to be the server's own: through a pool another process's
+statement may have the same name.
 """
 
 import asyncio
@@ -20,6 +22,7 @@ Job = Callable[[Connection], Awaitable[T]]
 
 CONNECTIONS = 5
 """How many a process has at the most, but for the one that listens. One is left for what comes in."""
+STATEMENTS = 100
 CONNECT_SECONDS = 2.0
 IDLE_SECONDS = 2
 """How long a transaction may do nothing: whoever is frozen in one must not keep the others waiting."""
@@ -31,7 +34,11 @@ CLOCKS_AGREE = timedelta(milliseconds=500)
 
 AWAY = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 REFUSED = (*AWAY, asyncpg.PostgresError, TimeoutError)
-AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+AGAIN = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.InvalidCachedStatementError,
+)
 STALE = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.AdminShutdownError,
@@ -81,14 +88,26 @@ class Database:
     async def open(self) -> None:
         """Make the pool; a connection is made when it is needed."""
         self._pool = await asyncpg.create_pool(
-            self._url,
-            min_size=0,
-            max_size=CONNECTIONS,
-            timeout=CONNECT_SECONDS,
-            reset=_leave_as_it_is,
-            statement_cache_size=0,
-            server_settings={"application_name": self._name},
+            self._url, min_size=0, max_size=CONNECTIONS, reset=_leave_as_it_is, **self._options(0)
         )
+
+    async def prepare_statements(self) -> None:
+        """Prepare statements from now on, if nothing stands between us and the server.
+
+        Raises:
+            StoreUnavailable: It could not be asked.
+        """
+        # Whatever shares connections out tells its clients another number than the server's.
+        if await self.run(_is_the_servers_own, read_only=True):
+            self._pool.set_connect_args(self._url, **self._options(STATEMENTS))
+            await self._pool.expire_connections()
+
+    def _options(self, statements: int) -> dict[str, Any]:
+        return {
+            "timeout": CONNECT_SECONDS,
+            "statement_cache_size": statements,
+            "server_settings": {"application_name": self._name},
+        }
 
     async def close(self) -> None:
         """Close all connections, those that are in use too after a moment."""
@@ -161,6 +180,10 @@ async def _leave(connection: Connection, error: BaseException) -> None:
     # In the midst of something: to end that politely could take for ever.
     with suppress(asyncpg.InterfaceError):  # it has ended by itself
         connection.terminate()
+
+
+async def _is_the_servers_own(connection: Connection) -> bool:
+    return bool(await connection.fetchval("SELECT pg_backend_pid()") == connection.get_server_pid())
 
 
 async def _leave_as_it_is(_: Connection) -> None:

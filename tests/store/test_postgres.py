@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import asyncpg
 import pytest
 
+from app.alerts.retry import Outcome
 from app.errors import SchemaTooNew, StoreUnavailable
 from app.runtime import now
 from app.store.postgres import PostgresStore
@@ -17,7 +19,8 @@ from app.store.postgres_pool import ServerClock
 from app.store.rows import State
 from tests.conftest import NOW
 from tests.postgres import PostgresServer
-from tests.store.test_store import SECOND, claim_one, incoming
+from tests.store.pooling import PoolingProxy
+from tests.store.test_store import SECOND, attempt, claim_one, incoming
 from tests.waiting import until
 
 
@@ -227,3 +230,25 @@ def test_small_differences_and_slow_answers_do_not_count() -> None:
     assert clock.correct(NOW) == NOW + timedelta(seconds=60, milliseconds=999)
     clock.measure(NOW, NOW, NOW)
     assert clock.correct(NOW) == NOW
+
+
+async def test_through_a_pool_of_transactions(postgres: PostgresServer, url: str, tmp_path: Path) -> None:
+    """Where a pgbouncer gives each transaction another connection, all works, and LISTEN has its own."""
+    proxy = PoolingProxy(tmp_path, postgres.folder, 3)
+    through = url.replace(str(postgres.folder), str(tmp_path))
+    async with proxy.serving(url.partition("@/")[2].partition("?")[0]):
+        stores = [await PostgresStore.open(through, clock=now, listen_url=url) for _ in range(2)]
+        woken = asyncio.Event()
+        stores[1].on_new(woken.set)
+        await asyncio.wait_for(woken.wait(), 5)
+        woken.clear()
+        batches = [[incoming(entity=f"e{number}", second=number)] for number in range(40)]
+        await asyncio.gather(*(stores[number % 2].accept(batch) for number, batch in enumerate(batches)))
+        await asyncio.wait_for(woken.wait(), 5)
+        for second in range(40):
+            claims = await asyncio.gather(*(claim_one(one, second=second, token=str(one)) for one in stores))
+            (claim,) = filter(None, claims)
+            assert await stores[second % 2].record(claim, attempt(Outcome.DELIVERED, second=second))
+        assert (await stores[0].count())[State.DELIVERED] == 40
+        for store in stores:
+            await store.close()
