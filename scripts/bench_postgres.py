@@ -29,6 +29,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from app.demo import StandInSlack, change_body, serving, signed_headers  # noqa: E402 - the root had to be found
+from app.runtime import PRUNE_AT_ONCE, now  # noqa: E402
+from app.store.postgres import PostgresStore  # noqa: E402
 from tests.postgres import PostgresServer  # noqa: E402
 
 SECRET = "bench-secret"  # noqa: S105 - of this benchmark's own listeners
@@ -36,6 +38,18 @@ CONNECTIONS = 32
 CHANNELS = 16
 LONGEST = 60.0
 Request = tuple[bytes, dict[str, str]]
+
+# One change each of many entities, a tenth of which have an open incident.
+ENTITIES = """
+INSERT INTO changes (key, received_at, at, action, resource, blueprint, entity, reason, alerts, body)
+SELECT 'filler-' || n, 1, 1, 'UPDATE', 'entity', 'deploymentConfig', 'entity-' || n, '', 0,
+    decode(repeat(md5(n::text), 40), 'hex') FROM generate_series(1, {0}) AS n;
+INSERT INTO incidents (id, rule, blueprint, entity, state, opened_at, changed_at)
+SELECT 'filler-' || n, 'another', 'deploymentConfig', 'entity-' || n, 'Degraded', 1, 1
+FROM generate_series(1, {0}, 10) AS n;
+VACUUM ANALYZE
+"""
+TABLES = ("changes", "incidents", "deliveries", "attempts")
 
 
 @dataclass(frozen=True)
@@ -91,16 +105,16 @@ def rules(slack: str) -> str:
 def sign(number: int) -> list[Request]:
     """Return changes of so many entities, with their headers."""
     signed = []
-    now = datetime.now(UTC)
+    start = datetime.now(UTC)
     for one in range(number):
         body = change_body(
             before="Healthy",
             after="Degraded",
-            at=now + timedelta(milliseconds=one),
+            at=start + timedelta(milliseconds=one),
             entity=f"entity-{one}",
             team=f"team{one % CHANNELS}",
         )
-        signed.append((body, signed_headers(body, SECRET, now)))
+        signed.append((body, signed_headers(body, SECRET, start)))
     return signed
 
 
@@ -171,9 +185,38 @@ async def delivered(slack: StandInSlack, number: int) -> tuple[int, float]:
     return len(slack.received), len(slack.received) / seconds
 
 
-async def measure(server: PostgresServer, replicas: int, changes: int, port: int) -> None:
+async def sizes(server: PostgresServer, url: str) -> dict[str, int]:
+    """Return how large each table is with its indexes, bytes."""
+    columns = ", ".join(f"pg_total_relation_size('{one}')" for one in TABLES)
+    (row,) = await server.execute(f"SELECT {columns}", url)
+    return dict(zip(TABLES, row, strict=True))
+
+
+async def prune(url: str) -> float:
+    """Delete changes as the listener does, for a few seconds, and return how many a second went."""
+    store = await PostgresStore.open(url, clock=now)
+    deleted, began = 0, time.perf_counter()
+    while time.perf_counter() - began < 5:
+        some = await store.prune(before=now(), limit=PRUNE_AT_ONCE)
+        if not some:
+            break
+        deleted += some
+    await store.close()
+    return deleted / (time.perf_counter() - began)
+
+
+async def fill(server: PostgresServer, url: str, entities: int) -> None:
+    """Make the tables, with so many entities in them."""
+    await (await PostgresStore.open(url, clock=now)).close()
+    for statement in ENTITIES.format(entities).split(";"):
+        await server.execute(statement, url)
+
+
+async def measure(server: PostgresServer, replicas: int, changes: int, port: int, entities: int) -> None:
     """Measure one number of replicas, and print a line for each figure."""
     slack, url = StandInSlack(), await server.new_database()
+    await fill(server, url, entities)
+    empty = await sizes(server, url)
     with tempfile.TemporaryDirectory(prefix="port-listener-bench-") as name:
         async with serving(slack.app) as address:
             folder = Path(name)
@@ -190,19 +233,24 @@ async def measure(server: PostgresServer, replicas: int, changes: int, port: int
                 number, rate = await delivered(slack, changes)
                 load = (await Load.now(server, url)).since(before, number)
             print(f"{replicas} delivering: {rate:6.0f} messages a second; each {load}", flush=True)
+    grown = ((name, size - empty[name]) for name, size in (await sizes(server, url)).items())
+    print("  bytes a change:", ", ".join(f"{name} {size / changes:.0f}" for name, size in grown))
+    print(f"  pruned a second: {await prune(url):.0f}", flush=True)
 
 
 def main() -> None:
     """Measure one, two and four replicas."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--changes", type=int, default=3000, help="how many changes a round")
+    parser.add_argument("--entities", type=int, default=1000, help="how many entities there are already")
+    parser.add_argument("--replicas", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--port", type=int, default=18081)
     options = parser.parse_args()
     server = PostgresServer(fsync=True)
     server.make()
     try:
-        for replicas in (1, 2, 4):
-            asyncio.run(measure(server, replicas, options.changes, options.port))
+        for replicas in options.replicas:
+            asyncio.run(measure(server, replicas, options.changes, options.port, options.entities))
     finally:
         server.remove()
 
