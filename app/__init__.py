@@ -16,4 +16,7 @@ The way of the data, in one direction, and the module for each word::
        │      courier.py           what of it is still to be sent, and what came of that
     deliver   notifier/            Slack, an HTTP job, a run in Port, or the terminal
     record    store/               what came of it
+
+Beside the way: watch.py and tracing.py are what its parts tell of their work; metrics.py counts it for
+Prometheus, otel.py and otel_spans.py make traces of it.
 """

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -18,6 +19,7 @@ from app.errors import DeliveryFailed, MessageGone, Scope
 from app.notifier.base import SEND_TIMEOUT, Keeper, Notifier, Parcel, Sent, Story
 from app.store.base import Store
 from app.store.rows import Aside, Attempt, Claim, Waiting
+from app.tracing import OFF, Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +58,7 @@ class Courier:
         why_not: Gives the reason for which an alert is not to be sent any more, or None.
         clock: Gives the time, UTC.
         jitter: Gives random numbers from -1 to 1.
+        tracing: Makes spans of what is sent.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Courier:
         jitter: Callable[[], float],
         fallbacks: Mapping[str, Route] | None = None,
         why_not: Callable[[Notification], str | None] = lambda _: None,
+        tracing: Tracing = OFF,
     ) -> None:
         self._store = store
         self.notifiers = notifiers
@@ -76,6 +80,7 @@ class Courier:
         self._why_not = why_not
         self._clock = clock
         self._jitter = jitter
+        self._tracing = tracing
 
     async def attempt(self, claim: Claim) -> Attempt:
         """Send what a lane has, as far as rules and silences still let it, and return what came of it.
@@ -91,15 +96,12 @@ class Courier:
             )
         try:
             async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
-                sent = await self._deliver(claim, load)
+                with _faults_as_failures(claim):
+                    sent = await self._deliver(claim, load)
         except DeliveryFailed as error:
             failure = error
         except TimeoutError:
             failure = DeliveryFailed("no answer in time; it may have arrived", Scope.TRANSIENT, unsure=True)
-        except Exception as error:  # the one boundary: a fault of ours must not stop the lane
-            log.exception("delivery raised", delivery=load.listed[0].id)
-            scope = Scope.TRANSIENT if claim.failures < FAULTS_BEFORE_DEAD else Scope.MESSAGE
-            failure = DeliveryFailed(f"a fault in this program: {type(error).__name__}", scope)
         else:
             ended_at = self._clock()
             return Attempt(
@@ -130,7 +132,13 @@ class Courier:
             page = await self._store.waiting(claim, after=last, limit=PAGE)
             if not page:
                 break
-            load.further += [one.id for one in page if not self._set_aside(claim, one, load)]
+            for one in page:
+                if self._set_aside(claim, one, load):
+                    continue
+                if len(load.listed) < len(claim.deliveries):  # what is silenced takes no room
+                    load.listed.append(one)
+                else:
+                    load.further.append(one.id)
             seen, last = seen + len(page), page[-1].id
         return load
 
@@ -152,7 +160,8 @@ class Courier:
         if notifier is None:
             raise DeliveryFailed(f"there is no destination {claim.destination!r} any more", Scope.DESTINATION)
         if claim.message is not None:
-            return await _update(notifier, claim)
+            with self._tracing.span("update", calls_out=True, destination=claim.destination):
+                return await _update(notifier, claim)
         parcel = await self._prepare(claim, load.listed)
         if load.further:
             parcel = replace(parcel, more=len(load.further), counts=load.counts)
@@ -161,14 +170,20 @@ class Courier:
             if found:
                 return found
         try:
-            return await notifier.send(parcel)
+            with _faults_as_failures(claim):
+                return await self._send(claim, notifier, parcel)
         except DeliveryFailed as refused:
             if refused.scope is not Scope.MESSAGE or len(parcel.items) == 1:
                 raise
         # One of many may be at fault: they must not all suffer for it, so the first goes alone.
         log.warning("digest refused", lane=claim.lane, deliveries=len(parcel.items))
-        sent = await notifier.send(await self._prepare(claim, load.listed[:1]))
+        sent = await self._send(claim, notifier, await self._prepare(claim, load.listed[:1]))
         return replace(sent, told=frozenset({load.listed[0].key}))
+
+    async def _send(self, claim: Claim, notifier: Notifier, parcel: Parcel) -> Sent:
+        alerts = len(parcel.items) + parcel.more
+        with self._tracing.span("send", calls_out=True, destination=claim.destination, alerts=alerts):
+            return await notifier.send(parcel)
 
     def _pause(self, claim: Claim) -> timedelta:
         notifier = self.notifiers.get(claim.destination)
@@ -213,6 +228,19 @@ class Courier:
         waits = "1 alert waits" if claim.waiting == 1 else f"{claim.waiting:,} alerts wait"
         text = f"Destination {claim.destination} is held: {reason}. {waits} for it; nothing is lost."
         return Alert(route.destination, route.lane, Notification.notice(text, now))
+
+
+@contextmanager
+def _faults_as_failures(claim: Claim) -> Iterator[None]:
+    """Let a fault of ours count as a failure: it must not stop the lane."""
+    try:
+        yield
+    except (DeliveryFailed, TimeoutError):
+        raise
+    except Exception as error:  # the one boundary
+        log.exception("delivery raised", lane=claim.lane, delivery=claim.deliveries[0].id)
+        scope = Scope.TRANSIENT if claim.failures < FAULTS_BEFORE_DEAD else Scope.MESSAGE
+        raise DeliveryFailed(f"a fault in this program: {type(error).__name__}", scope) from None
 
 
 async def _update(notifier: Notifier, claim: Claim) -> Sent:

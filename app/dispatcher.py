@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,12 +15,15 @@ from app.errors import StoreUnavailable
 from app.notifier.base import SEND_TIMEOUT
 from app.store.base import Store
 from app.store.rows import Attempt, Claim
+from app.tracing import OFF, Span, Tracing
+from app.watch import NOBODY, Watch
 
 log = structlog.get_logger(__name__)
 
 LEASE = timedelta(seconds=30)
 POLL_SECONDS = 1.0  # how late we notice what another process has stored
 LANES_AT_ONCE = 64
+KEYS = 20  # so many changes of a digest are named in the log
 STALE_AFTER = timedelta(seconds=15)
 
 
@@ -31,6 +35,8 @@ class Dispatcher:
         courier: Delivers it.
         clock: Gives the time, UTC.
         new_token: Gives strings that no other dispatcher has.
+        watch: Hears of each attempt.
+        tracing: Makes spans of them.
     """
 
     def __init__(
@@ -40,11 +46,15 @@ class Dispatcher:
         *,
         clock: Callable[[], datetime],
         new_token: Callable[[], str],
+        watch: Watch = NOBODY,
+        tracing: Tracing = OFF,
     ) -> None:
         self._store = store
         self._courier = courier
         self._clock = clock
         self._new_token = new_token
+        self._watch = watch
+        self._tracing = tracing
         self._something_new = asyncio.Event()
         self._stopping = False
         self._ended = asyncio.Event()
@@ -114,6 +124,17 @@ class Dispatcher:
             turn.add_done_callback(self._turns.discard)
 
     async def _take_turn(self, claim: Claim) -> None:
+        first, *others = [one.change_key for one in claim.deliveries[:KEYS]]
+        named = {"changes": [first, *others]} if others else {"change": first}
+        structlog.contextvars.bind_contextvars(**named)
+        parents = [one.traceparent for one in claim.deliveries]
+        span = self._tracing.deliver(parents, destination=claim.destination, lane=claim.lane)
+        with span:
+            if trace_id := self._tracing.trace_id:
+                structlog.contextvars.bind_contextvars(trace_id=trace_id)
+            await self._deliver(claim, span)
+
+    async def _deliver(self, claim: Claim, span: Span) -> None:
         if self._stopping or self._clock() > claim.lease_until - SEND_TIMEOUT:
             # We were stopped or frozen since we claimed: another may hold the lane by the time we have sent.
             log.warning("lane given back", lane=claim.lane)
@@ -131,8 +152,12 @@ class Dispatcher:
             with contextlib.suppress(StoreUnavailable):
                 await self._store.release(claim)
             return
+        span.set(outcome=attempt.outcome, deliveries=_told(claim, attempt))
+        if attempt.outcome in (Outcome.RETRY, Outcome.HELD, Outcome.DEAD):
+            span.fail(attempt.outcome)
         if await self._record(claim, attempt):
             self._say(claim, attempt)
+            self._count(claim, attempt)
         if len(self._turns) >= LANES_AT_ONCE or attempt.message or attempt.notice:
             self.wake()  # there was no room for others, and now there is; or other lanes have got work
         self._wake_at(attempt.next_at)
@@ -176,7 +201,26 @@ class Dispatcher:
         if claim.held and attempt.outcome in (Outcome.DELIVERED, Outcome.DEAD, Outcome.RETRY):
             log.warning("lane released", lane=claim.lane, destination=claim.destination)
 
+    def _count(self, claim: Claim, attempt: Attempt) -> None:
+        destination, watch = claim.destination, self._watch
+        for outcome, number in Counter(one.outcome for one in attempt.asides.values()).items():
+            watch.delivered(destination, outcome, number)
+        if attempt.outcome is Outcome.RETRY:
+            watch.retried(destination)
+        if claim.message is not None and attempt.outcome is Outcome.DELIVERED:
+            watch.changed(destination)
+            return
+        if number := _told(claim, attempt):
+            watch.delivered(destination, attempt.outcome, number)
+        if attempt.outcome is Outcome.DELIVERED:
+            told = (one for one in claim.deliveries if attempt.told is None or one.id in attempt.told)
+            watch.sent(destination, [(attempt.ended_at - one.waiting_since).total_seconds() for one in told])
+
     def _wake_at(self, time: datetime) -> None:
         delay = max(0.0, (time - self._clock()).total_seconds())
         if delay < POLL_SECONDS * 2 and not self._stopping:
             asyncio.get_running_loop().call_later(delay, self.wake)
+
+
+def _told(claim: Claim, attempt: Attempt) -> int:
+    return len(claim.deliveries if attempt.told is None else attempt.told)

@@ -17,7 +17,7 @@ import httpx
 from slack_sdk.webhook import WebhookResponse
 
 from app.alerts.notification import one_line
-from app.errors import DeliveryFailed, ListenerError, StoreUnavailable
+from app.errors import DeliveryFailed, ListenerError, SourceRefused, StoreUnavailable
 from app.notifier.slack import raise_for_answer
 from app.port import probe
 from app.port.bootstrap import Plan, bootstrap
@@ -222,7 +222,10 @@ class _Visit:
 
     async def _call_webhook(self) -> str:
         url, now, started = _given(self._way.webhook_url), datetime.now(UTC), time.monotonic()
-        await probe.send(url, _given(self._way.secret), now, through_smee=self._smee)
+        try:
+            await probe.send(url, _given(self._way.secret), now, through_smee=self._smee)
+        except SourceRefused as error:
+            return f"this listener answers at {url}, but {error}; whether Port is let in shows --change"
         if not self._smee:
             return f"this listener answers at {url}, after {time.monotonic() - started:.1f} s"
         store = _given(self._store)

@@ -4,6 +4,7 @@
 
     ListenerError
     ├── SettingsError        the configuration cannot be used; the start is refused
+    ├── SourceRefused        a request comes from an address that may send nothing (403)
     ├── SignatureRejected    a request is not proven to come from Port (401)
     ├── UnreadableChange     it is from Port, but not a change we can read (422, kept in quarantine)
     ├── StoreUnavailable     the store cannot take or give data now (503)
@@ -29,8 +30,30 @@ class SettingsError(ListenerError):
     """The configuration cannot be used. The text names each variable and what to set it to."""
 
 
+class SourceRefused(ListenerError):
+    """A request comes from an address that ALLOWED_SOURCES does not name. The text is for our own log."""
+
+
+class Cause(StrEnum):
+    """Why a signature is rejected."""
+
+    MISSING = "missing"
+    MALFORMED = "malformed"
+    STALE = "stale"
+    WRONG = "wrong"
+
+
 class SignatureRejected(ListenerError):
-    """A request is not proven to come from Port. The text is for our log, never for the answer."""
+    """A request is not proven to come from Port. The text is for our log, never for the answer.
+
+    Args:
+        reason: What is wrong, for a person.
+        cause: Which kind of wrong that is.
+    """
+
+    def __init__(self, reason: str, cause: Cause) -> None:
+        super().__init__(reason)
+        self.cause = cause
 
 
 class UnreadableChange(ListenerError):

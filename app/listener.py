@@ -19,6 +19,8 @@ from app.port.events import parse_event
 from app.port.signature import Signed, parse_headers, verify
 from app.store.base import Store
 from app.store.rows import Accepted, Incoming
+from app.tracing import OFF, Tracing
+from app.watch import NOBODY, Watch
 
 log = structlog.get_logger(__name__)
 
@@ -77,6 +79,8 @@ class Listener:
         evaluate: Runs jq programs.
         look_up: Asks Port.
         wake: Called when there is something new to deliver.
+        watch: Hears of what happens.
+        tracing: Makes spans of it.
     """
 
     store: Store
@@ -88,6 +92,8 @@ class Listener:
     evaluate: Evaluate
     look_up: LookUp
     wake: Callable[[], None]
+    watch: Watch = NOBODY
+    tracing: Tracing = OFF
 
     def check_headers(self, headers: Mapping[str, str]) -> None:
         """Refuse what cannot become a signed request, before its body is read.
@@ -104,6 +110,7 @@ class Listener:
             parse_headers(headers, self.clock(), self.tolerance)
         except SignatureRejected as error:
             log.warning("signature rejected", reason=str(error))
+            self.watch.signature_failed(error.cause)
             raise
 
     async def receive(self, body: bytes, headers: Mapping[str, str]) -> Accepted:
@@ -122,9 +129,11 @@ class Listener:
         try:
             signed = Signed(body, now)
             if not self._unsigned:
-                signed = verify(body, headers, self.secrets, now, self.tolerance)
+                with self.tracing.span("verify", body_bytes=len(body)):
+                    signed = verify(body, headers, self.secrets, now, self.tolerance)
         except SignatureRejected as error:
             log.warning("signature rejected", reason=str(error), body_bytes=len(body))
+            self.watch.signature_failed(error.cause)
             raise
         try:
             return await self.accept(signed)
@@ -146,19 +155,27 @@ class Listener:
             UnreadableChange: It is not a change; nothing is stored.
             StoreUnavailable: It could not be stored.
         """
-        change = parse_event(signed)
-        matched = await match_and_route(change, signed.body, self.book, self.evaluate, self.look_up)
-        now = self.clock()
+        structlog.contextvars.unbind_contextvars("change")
+        with self.tracing.span("parse"):
+            change = parse_event(signed)
+        # Not only until this returns: whoever answers the request may have something to log as well.
+        structlog.contextvars.bind_contextvars(change=change.key)
+        with self.tracing.span("decide and store", change=change.key, action=change.action) as span:
+            matched = await match_and_route(change, signed.body, self.book, self.evaluate, self.look_up)
+            now = self.clock()
 
-        def decided(state: EntityState) -> Decision:
-            return decide(matched, state, now)
+            def decided(state: EntityState) -> Decision:
+                return decide(matched, state, now)
 
-        (accepted,) = await self.store.accept([Incoming(change, signed.body, now, decided)])
+            incoming = Incoming(change, signed.body, now, decided, self.tracing.traceparent)
+            (accepted,) = await self.store.accept([incoming])
+            span.set(alerts=accepted.alerts, duplicate=accepted.duplicate)
         if accepted.alerts and not accepted.duplicate:
             self.wake()
+        if not accepted.duplicate:
+            self._count(matched)
         log.info(
             "change accepted",
-            change=accepted.key,
             action=change.action,
             resource=change.resource,
             blueprint=change.blueprint,
@@ -169,6 +186,13 @@ class Listener:
             rules=[hit.rule.name for hit in matched.hits if hit.matches],
         )
         return accepted
+
+    def _count(self, matched: Match) -> None:
+        for hit in matched.hits:
+            outcome = "resolves" if hit.resolves else "matches" if hit.matches else "lapses"
+            self.watch.decided(hit.rule.name, outcome)
+        if not matched.hits:
+            self.watch.decided("", "unmatched")
 
 
 async def match_and_route(

@@ -1,5 +1,6 @@
 """The web application: ``uvicorn app.main:app``."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -11,9 +12,13 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from app import __doc__ as description
-from app.api import health, slack
-from app.errors import ListenerError, SignatureRejected, StoreUnavailable, UnreadableChange
+from app.api import health, metrics, slack
+from app.api.answers import Answers
+from app.errors import ListenerError, SignatureRejected, SourceRefused, StoreUnavailable, UnreadableChange
 from app.logs import configure_logging
+from app.metrics import Metrics
+from app.otel import make_tracing, telemetry
+from app.port.answers import SOURCE_REFUSED
 from app.rulebook import read_rules, secrets_of
 from app.runtime import Runtime, open_runtime, prepare_store
 from app.settings import Settings, load_settings
@@ -31,21 +36,39 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         receive: Whether it takes changes; if not, it answers only how it is.
         dispatch: Whether it delivers; if not, another process does.
     """
+    watch = Metrics()
+    tracing = make_tracing(os.environ)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        async with open_runtime(settings, dispatch=dispatch) as runtime:
-            yield {"listener": runtime.listener, "readiness": lambda: _readiness(runtime, dispatch)}
+        try:
+            async with open_runtime(settings, dispatch=dispatch, watch=watch, tracing=tracing) as runtime:
+                yield {
+                    "listener": runtime.listener,
+                    "readiness": lambda: _readiness(runtime, dispatch),
+                    "sources": settings.sources,
+                    "watch": watch,
+                    "scrape": lambda: watch.scrape(runtime.store, datetime.now(UTC)),
+                }
+        finally:
+            await tracing.close()
 
     app = FastAPI(
         title="Port changelog listener",
         summary=(description or "").partition("\n")[0],
         lifespan=lifespan,
         max_body_size=settings.max_body_bytes,
+        telemetry=telemetry(tracing, slack.PATH),
     )
+    app.add_middleware(Answers, watch=watch, tracing=tracing)
     if receive:
         app.include_router(slack.router)
     app.include_router(health.router)
+    if settings.metrics_public:
+        app.include_router(metrics.metrics_router(None))
+    elif settings.admin_token:  # without either there are none
+        app.include_router(metrics.metrics_router(settings.admin_token.get_secret_value()))
+    app.add_exception_handler(SourceRefused, _forbidden)
     app.add_exception_handler(SignatureRejected, _unauthorized)
     app.add_exception_handler(UnreadableChange, _unreadable)
     app.add_exception_handler(StoreUnavailable, _unavailable)
@@ -67,6 +90,11 @@ async def _readiness(runtime: Runtime, dispatch: bool) -> health.Health:
         lanes = await runtime.store.lanes(datetime.now(UTC))
         warnings += [f"lane {lane.name} is held: {lane.held}" for lane in lanes if lane.held]
     return health.Health(status="unavailable" if reasons else "ok", reasons=reasons, warnings=warnings)
+
+
+def _forbidden(_: Request, error: Exception) -> Response:
+    log.warning("source refused", address=str(error))
+    return JSONResponse({"error": SOURCE_REFUSED}, 403)
 
 
 def _unauthorized(_: Request, __: Exception) -> Response:

@@ -5,9 +5,10 @@ import random
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -29,9 +30,12 @@ from app.port.events import bare_event
 from app.rulebook import make_rulebook, read_rules, reload_on_change, reload_on_sighup
 from app.settings import Settings
 from app.store.base import Store
+from app.store.prune import keep_pruned
 from app.store.rows import Claim, Waiting
 from app.store.schema import prepare
 from app.store.sqlite import SQLiteStore
+from app.tracing import OFF, Tracing
+from app.watch import NOBODY, Watch
 
 if TYPE_CHECKING:
     from app.port.client import PortClient
@@ -39,8 +43,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 STOP_SECONDS = 5.0  # with uvicorn's own wait for open requests, a stop takes less than 10 s
-PRUNE_EVERY = timedelta(hours=1)
-PRUNE_AT_ONCE = 500
 
 
 def now() -> datetime:
@@ -59,20 +61,41 @@ def prepare_store(settings: Settings) -> None:
         return
 
     async def work() -> None:
-        async with open_store(settings):
+        async with open_store(settings, upgrade=True):
             pass
 
     with ThreadPoolExecutor(1) as elsewhere:  # uvicorn asks for the application where a loop runs already
         elsewhere.submit(asyncio.run, work()).result()
 
 
+def existing_database(settings: Settings) -> Path:
+    """Return the file of a store that is there already.
+
+    Raises:
+        StoreUnavailable: It is not.
+    """
+    path = settings.database_path
+    if path is None:
+        raise StoreUnavailable("this is for SQLite: PostgreSQL has pg_dump for copies, and vacuums by itself")
+    if not path.exists():
+        raise StoreUnavailable(
+            f"there is no database {path} here: run this where the listener runs, or set its DATABASE_URL"
+        )
+    return path
+
+
 @asynccontextmanager
-async def open_store(settings: Settings, *, must_exist: bool = False) -> AsyncIterator[Store]:
+async def open_store(
+    settings: Settings, *, must_exist: bool = False, upgrade: bool = False, watch: Watch = NOBODY
+) -> AsyncIterator[Store]:
     """Open the configured store, and close it at the end.
 
     Args:
         settings: The configuration.
         must_exist: Whether there must be one already; if not, it is made.
+        upgrade: Whether one of an older schema is upgraded; if not, it is refused: another command than the
+            listener's must not change the schema while an older listener runs.
+        watch: Hears of each transaction.
 
     Raises:
         StoreUnavailable: It cannot be opened.
@@ -84,14 +107,13 @@ async def open_store(settings: Settings, *, must_exist: bool = False) -> AsyncIt
 
         url = settings.database_url.get_secret_value()
         listen_url = (settings.database_listen_url or settings.database_url).get_secret_value()
-        store = await PostgresStore.open(url, clock=now, listen_url=listen_url, must_exist=must_exist)
-    elif must_exist and not path.exists():
-        raise StoreUnavailable(
-            f"there is no database {path} here: run this where the listener runs, or set"
-            " DATABASE_URL as it does"
+        store = await PostgresStore.open(
+            url, clock=now, listen_url=listen_url, must_exist=must_exist, upgrade=upgrade, watch=watch
         )
     else:
-        store = await asyncio.to_thread(SQLiteStore, path)
+        if must_exist:
+            existing_database(settings)
+        store = await asyncio.to_thread(SQLiteStore, path, watch, upgrade=upgrade)
     try:
         yield store
     finally:
@@ -110,6 +132,7 @@ class Runtime:
         dispatcher: Lets it, lane by lane.
         expressions: Runs users' jq.
         destinations: Makes notifiers.
+        watch: Hears of what happens.
         rules_problem: Why the rules file was not taken when it was read last; None if it was.
     """
 
@@ -120,6 +143,7 @@ class Runtime:
     dispatcher: Dispatcher
     expressions: Expressions
     destinations: Destinations
+    watch: Watch = NOBODY
     rules_problem: str | None = None
     _replaced: list[Notifier] = field(default_factory=list)
 
@@ -130,9 +154,11 @@ class Runtime:
             notifiers = self.destinations.make(rules.file)
         except ListenerError as error:
             self.rules_problem = str(error)
+            self.watch.rules_refused()
             log.error("rules refused, the old ones stay", reason=str(error))
             return
         self.rules_problem = None
+        self.watch.rules_taken([one.name for one in rules.file.rules], notifiers)
         self._replaced += self.courier.notifiers.values()  # they may be sending: closed at the end
         self.courier.notifiers = notifiers
         self.listener.book = make_rulebook(rules.file, default_webhook(self.settings))
@@ -171,12 +197,16 @@ class Runtime:
 
 
 @asynccontextmanager
-async def open_runtime(settings: Settings, *, dispatch: bool = True) -> AsyncIterator[Runtime]:
+async def open_runtime(
+    settings: Settings, *, dispatch: bool = True, watch: Watch = NOBODY, tracing: Tracing = OFF
+) -> AsyncIterator[Runtime]:
     """Open the store and start the delivery loop; at the end let what is in flight finish, and close.
 
     Args:
         settings: The configuration.
         dispatch: Whether to deliver; if not, another process does.
+        watch: Hears of what happens.
+        tracing: Makes spans of it.
 
     Raises:
         StoreUnavailable: The store cannot be opened.
@@ -186,10 +216,12 @@ async def open_runtime(settings: Settings, *, dispatch: bool = True) -> AsyncIte
     _say_what_is_unusual(settings)
     rules = read_rules(settings)
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(settings))
+        store = await stack.enter_async_context(open_store(settings, upgrade=dispatch, watch=watch))
         jq = Jq()
         stack.push_async_callback(jq.close)
-        runtime = _assemble(settings, rules, store, jq, port := _port_client(settings))
+        port = _port_client(settings)
+        runtime = _assemble(settings, rules, store, jq, port, watch, tracing)
+        watch.rules_taken([one.name for one in rules.file.rules], runtime.courier.notifiers)
         if port is not None:
             stack.push_async_callback(port.close)
         stack.push_async_callback(runtime.close)
@@ -200,7 +232,7 @@ async def open_runtime(settings: Settings, *, dispatch: bool = True) -> AsyncIte
             await store.probe_held(now())  # whoever restarts us has perhaps just mended the destination
             tasks = [
                 asyncio.create_task(runtime.dispatcher.run()),
-                asyncio.create_task(_keep_pruned(store, timedelta(days=settings.retention_days))),
+                asyncio.create_task(keep_pruned(store, timedelta(days=settings.retention_days), now)),
             ]
         if settings.rules_file is not None:
             tasks.append(
@@ -237,7 +269,15 @@ def _port_client(settings: Settings) -> "PortClient | None":
     return PortClient(str(settings.port_api_url), settings.port_client_id, secret, clock=now, patient=False)
 
 
-def _assemble(settings: Settings, rules: Rules, store: Store, jq: Jq, port: "PortClient | None") -> Runtime:
+def _assemble(
+    settings: Settings,
+    rules: Rules,
+    store: Store,
+    jq: Jq,
+    port: "PortClient | None",
+    watch: Watch,
+    tracing: Tracing,
+) -> Runtime:
     expressions = Expressions(jq)
 
     def clock() -> datetime:
@@ -259,8 +299,11 @@ def _assemble(settings: Settings, rules: Rules, store: Store, jq: Jq, port: "Por
         jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads retries, guards nothing
         fallbacks=book.fallbacks,
         why_not=lambda one: runtime.why_not(one),  # noqa: PLW0108 - it is made below
+        tracing=tracing,
     )
-    dispatcher = Dispatcher(store, courier, clock=clock, new_token=lambda: secrets.token_hex(8))
+    dispatcher = Dispatcher(
+        store, courier, clock=clock, new_token=lambda: secrets.token_hex(8), watch=watch, tracing=tracing
+    )
     look_up: LookUp = nobody_to_ask
     if port is not None:
         from app.port.lookup import Lookup
@@ -276,18 +319,8 @@ def _assemble(settings: Settings, rules: Rules, store: Store, jq: Jq, port: "Por
         evaluate=expressions.evaluate,
         look_up=look_up,
         wake=dispatcher.wake,
+        watch=watch,
+        tracing=tracing,
     )
-    runtime = Runtime(settings, store, listener, courier, dispatcher, expressions, destinations)
+    runtime = Runtime(settings, store, listener, courier, dispatcher, expressions, destinations, watch)
     return runtime
-
-
-async def _keep_pruned(store: Store, retention: timedelta) -> None:
-    while True:
-        pruned = 0
-        with suppress(StoreUnavailable):  # the next round is soon enough
-            pruned = await store.prune(before=now() - retention, limit=PRUNE_AT_ONCE)
-        if pruned:
-            log.info("pruned", changes=pruned)
-            await asyncio.sleep(0.05)  # let the requests through
-            continue
-        await asyncio.sleep(PRUNE_EVERY.total_seconds())

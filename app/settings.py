@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import SettingsError
+from app.port.sources import Sources, parse_sources
 
 PLACEHOLDER = re.compile(
     r"(?ix) ^(your[_\- ] | <.*>$ | change[_\- ]?me | replace[_\- ]?me | todo$ | x{3,} | example$ | secret$)"
@@ -25,6 +26,7 @@ PLACEHOLDER = re.compile(
 )
 SQLITE = "sqlite:///"
 POSTGRES = re.compile(r"postgres(ql)?://\S+")
+EVERY_PROXY = "*"
 SHORTEST_ADMIN_TOKEN = 16
 
 
@@ -40,6 +42,8 @@ class Settings(BaseSettings):
     accept_unsigned: bool = False
     signature_tolerance_seconds: Annotated[int, Field(gt=0)] = 300
     max_body_bytes: Annotated[int, Field(gt=0)] = 4 * 1024 * 1024
+    allowed_sources: str | None = None
+    forwarded_allow_ips: str = "127.0.0.1,::1"
     port_app_url: AnyHttpUrl = AnyHttpUrl("https://app.port.io")
     port_client_id: str | None = None
     port_api_url: AnyHttpUrl = AnyHttpUrl("https://api.port.io")
@@ -114,6 +118,31 @@ class Settings(BaseSettings):
             raise ValueError("must begin with postgresql://")
         return value
 
+    @field_validator("allowed_sources")
+    @classmethod
+    def _check_sources(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_sources(value)
+        return value
+
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _check_proxies(cls, value: str) -> str:
+        # uvicorn takes what it cannot read for a name, and trusts nobody then.
+        if value != EVERY_PROXY:
+            parse_sources(value, {})
+        return value
+
+    @model_validator(mode="after")
+    def _demand_that_sources_are_known(self) -> Self:
+        proxies = self.forwarded_allow_ips
+        if self.sources and (proxies == EVERY_PROXY or parse_sources(proxies, {}).everybody):
+            raise ValueError(
+                "FORWARDED_ALLOW_IPS names everybody, and so believes any address that a sender writes into"
+                " X-Forwarded-For: ALLOWED_SOURCES would keep nobody out. Name your proxy's addresses only"
+            )
+        return self
+
     @model_validator(mode="after")
     def _demand_a_secret(self) -> Self:
         if self.port_client_secret is None and not self.accept_unsigned:
@@ -134,10 +163,16 @@ class Settings(BaseSettings):
     def hidden(self) -> tuple[str, ...]:
         """Every text that must never be shown."""
         values = (getattr(self, name) for name in type(self).model_fields)
-        texts = [one.get_secret_value() for one in values if isinstance(one, SecretStr)]
+        given = (one.get_secret_value() for one in values if isinstance(one, SecretStr))
+        texts = [text for text in given if not text.startswith(SQLITE)]
         urls = (urlsplit(text) for text in texts if POSTGRES.fullmatch(text))
         passwords = (word for url in urls if url.password for word in (url.password, unquote(url.password)))
         return (*texts, *passwords)
+
+    @property
+    def sources(self) -> Sources | None:
+        """Whence changes may come; None: from everywhere."""
+        return None if self.allowed_sources is None else parse_sources(self.allowed_sources)
 
     @property
     def database_path(self) -> Path | None:

@@ -29,8 +29,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from app.demo import StandInSlack, change_body, serving, signed_headers  # noqa: E402 - the root had to be found
-from app.runtime import PRUNE_AT_ONCE, now  # noqa: E402
+from app.runtime import now  # noqa: E402
 from app.store.postgres import PostgresStore  # noqa: E402
+from app.store.prune import AT_ONCE  # noqa: E402
 from tests.postgres import PostgresServer  # noqa: E402
 
 SECRET = "bench-secret"  # noqa: S105 - of this benchmark's own listeners
@@ -197,7 +198,7 @@ async def prune(url: str) -> float:
     store = await PostgresStore.open(url, clock=now)
     deleted, began = 0, time.perf_counter()
     while time.perf_counter() - began < 5:
-        some = await store.prune(before=now(), limit=PRUNE_AT_ONCE)
+        some = await store.prune(before=now(), limit=AT_ONCE)
         if not some:
             break
         deleted += some

@@ -134,7 +134,7 @@ def test_backtest(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "3 changes in the last 1d: 6 alerts, and there were 3" in said
     assert "0 changes in the last 1h" in run(capsys, "backtest", "rules.yaml", "--since", "1h")[1]
     status, _, said = run(capsys, "backtest", "rules.yaml", "--since", "soon")
-    assert (status, "--since soon is no time" in said) == (1, True)
+    assert (status, "--since soon must be a time" in said) == (1, True)
 
 
 def test_schema(capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,8 +40,11 @@ class Channel(ScriptedNotifier):
         self.updates: list[tuple[Message, list[Story]]] = []
         self.gone = False
         self.posted = 0
+        self.cannot = ""
 
     async def send(self, parcel: Parcel) -> Sent:
+        if self.cannot in {item.notification.entity for item in parcel.items}:
+            raise ValueError("a fault")
         self.parcels.append(parcel)
         await super().send(parcel)
         shown = frozenset(item.delivery_id for item in parcel.items[: self.fits])
@@ -130,6 +133,24 @@ async def test_a_refused_digest_goes_out_piece_by_piece(rig: ChannelRig) -> None
     }
 
 
+async def test_a_fault_of_one_costs_no_other(rig: ChannelRig) -> None:
+    """When many together cannot even be written down, the one at fault is dead, and all others are told."""
+    rig.channel.cannot = "poisoned"
+    await rig.add("good", "poisoned", "better")
+    async with rig.running():
+
+        async def done() -> bool:
+            rig.move(timedelta(seconds=30))
+            return (await rig.store.count())[State.PENDING] == 0
+
+        await until(done)
+    assert await rig.states() == {
+        "good": State.DELIVERED,
+        "poisoned": State.DEAD,
+        "better": State.DELIVERED,
+    }
+
+
 async def test_patience_ends_for_all_that_waited_so_long(rig: ChannelRig) -> None:
     """After 24 hours what is as old is dead; what came later is tried on."""
     rig.channel.script = [TRANSIENT, TRANSIENT]
@@ -206,6 +227,16 @@ async def test_too_many_are_summed_up(rig: ChannelRig) -> None:
     (parcel,) = rig.channel.parcels
     assert (len(parcel.items), parcel.more, parcel.counts) == (1000, 1200, {"Degraded": 2200})
     assert SUM_UP_AT_MOST > 2250
+
+
+async def test_what_is_silenced_takes_no_room(rig: ChannelRig) -> None:
+    """A thousand silenced ones at the front do not make a mere number of the few behind them."""
+    await rig.add(*(f"quiet-{number}" for number in range(990)), *(f"e{number}" for number in range(60)))
+    await rig.store.add_silence(SILENCE)
+    async with rig.running():
+        await until(lambda: len(rig.channel.parcels) == 1)
+    (parcel,) = rig.channel.parcels
+    assert (len(parcel.items), parcel.more) == (60, 0)
 
 
 async def test_a_message_follows_its_incident(rig: ChannelRig) -> None:

@@ -8,6 +8,7 @@ import typer.main
 from typer.core import TyperGroup
 
 from app.cli import command_line as make_command_line
+from app.metrics_store import VERSION
 from app.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -83,6 +84,11 @@ def test_every_file_the_readme_names_exists() -> None:
         r"(?:^|[\s`])\./(scripts/[a-z]+)", README
     ):
         assert (ROOT / path).exists(), path
+
+
+def test_the_version_is_one() -> None:
+    """What /metrics tells as the release is what pyproject.toml says."""
+    assert f'\nversion = "{VERSION}"\n' in (ROOT / "pyproject.toml").read_text()
 
 
 def test_the_first_screen_has_the_two_commands() -> None:

@@ -51,14 +51,15 @@ async def jobs() -> AsyncIterator[Jobs]:
 
 
 @pytest.fixture
-def with_rules(start: Start, tmp_path: Path) -> Any:
-    """Give a function that runs the service with rules: the file's text, or its parts."""
+def with_rules(start: Start, tmp_path: Path, slack: StandInSlack) -> Any:
+    """Give a function that runs the service with rules; each alert is a message of its own."""
+    one_by_one = {"default": {"type": "slack", "webhook_url": slack.url, "digest_after": 1000}}
 
     @asynccontextmanager
     async def run(
         *rules: dict[str, Any], destinations: dict[str, Any] | None = None, **settings: Any
     ) -> AsyncIterator[Service]:
-        write_rules(tmp_path / "rules.yaml", *rules, destinations=destinations)
+        write_rules(tmp_path / "rules.yaml", *rules, destinations=one_by_one | (destinations or {}))
         async with start(rules_file=tmp_path / "rules.yaml", **settings) as service:
             yield service
 

@@ -64,6 +64,9 @@ def test_placeholders_are_refused(monkeypatch: pytest.MonkeyPatch, value: str) -
         ("PORT_APP_URL", "hush", "valid URL"),
         ("SIGNATURE_TOLERANCE_SECONDS", "hush", "valid integer"),
         ("LOG_LEVEL", "hush", "'DEBUG'"),
+        ("ALLOWED_SOURCES", "port-eu, hush", "value 2 is neither an address, a network"),
+        ("FORWARDED_ALLOW_IPS", "10.0.0.1,hush", "value 2 is neither an address nor a network"),
+        ("FORWARDED_ALLOW_IPS", "10.0.0.1/8", "write the network's first, 10.0.0.0/8"),
     ],
 )
 def test_wrong_values(monkeypatch: pytest.MonkeyPatch, name: str, value: str, part: str) -> None:
@@ -86,6 +89,17 @@ def test_a_blank_secret_is_no_secret(monkeypatch: pytest.MonkeyPatch, value: str
         load_settings()
 
 
+@pytest.mark.parametrize("proxies", ["*", "10.0.0.1,0.0.0.0/0", "::/0"])
+def test_sources_need_proxies_that_are_known(monkeypatch: pytest.MonkeyPatch, proxies: str) -> None:
+    """Where everybody may say whence a request comes, ALLOWED_SOURCES would be worth nothing: refused."""
+    monkeypatch.setenv("PORT_CLIENT_SECRET", "a-good-one")
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", proxies)
+    load_settings()
+    monkeypatch.setenv("ALLOWED_SOURCES", "port-eu")
+    with pytest.raises(SettingsError, match=r"^FORWARDED_ALLOW_IPS names everybody"):
+        load_settings()
+
+
 def test_all_mistakes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every mistake is named in one go."""
     monkeypatch.setenv("PORT_CLIENT_SECRET", "YOUR_SECRET")
@@ -104,10 +118,11 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         "PORT_CLIENT_SECRET": "alpha-1",
         "PORT_PREVIOUS_CLIENT_SECRET": "beta-2",
         "SLACK_WEBHOOK_URL": "https://hooks.slack.com/services/T/B/gamma-3",
+        "DATABASE_URL": "postgresql://user:delta%2D4@host/database",
     }
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)
     settings = load_settings()
     assert not [value for value in secrets.values() if value in repr(settings)]
-    assert set(settings.hidden) == set(secrets.values())
+    assert set(settings.hidden) == {*secrets.values(), "delta%2D4", "delta-4"}
     assert settings.secrets == ("alpha-1", "beta-2")

@@ -101,6 +101,8 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
     if not rule.has_incident or late:
         if late and rule.wait and hit.matches:  # a newer change has the answer to whether it lasts
             return Decision(f"rule {rule.name!r}: too late to see whether it lasts")
+        if late and hit.matches and any(one.flapping for one in mine):
+            return Decision(f"rule {rule.name!r}: it flaps, which was told")
         return Decision("", _alerts(hit, matched, Step.NOTICED, None, late=late) if hit.matches else ())
     resolves = hit.resolves or (hit.lapses and _waits(incident, now))
     if not hit.matches and (incident is None or not resolves):
@@ -146,12 +148,12 @@ def _waits(incident: Incident | None, now: datetime) -> bool:
 def _told(hit: Hit, matched: Match, step: Step, after: Incident, now: datetime, *, worse: bool) -> Decision:
     """Return what is told of an incident that moved, and what is not to be told any more."""
     rule, waits = hit.rule, _waits(after, now)
-    if rule.flap and not waits:
+    if rule.flap and (after.flapping or not waits):
         began = after.flapping
         after = moved(after, rule.flap, matched.change.at)
         if after.flapping:
-            return _flaps(hit, matched, after, began=began)
-    cancel = () if step is Step.OPENED else (after.id,)
+            return _flaps(hit, matched, after, now, began=began)
+    cancel = (after.id,)  # also when it opens: it may be one that ended, and of which a word is still to come
     if step is Step.RESOLVED:
         if waits:
             return Decision(f"rule {rule.name!r}: it did not last", (), (after,), cancel)
@@ -168,12 +170,13 @@ def _told(hit: Hit, matched: Match, step: Step, after: Incident, now: datetime, 
     return Decision("", alerts, (after,), cancel)
 
 
-def _flaps(hit: Hit, matched: Match, after: Incident, *, began: bool) -> Decision:
+def _flaps(hit: Hit, matched: Match, after: Incident, now: datetime, *, began: bool) -> Decision:
     """Return what is told of an incident that moves too often: once that it does, and what it settles on."""
-    rule, at = hit.rule, matched.change.at
+    rule = hit.rule
     assert rule.flap is not None  # noqa: S101 - tells mypy what the caller has seen
     facts: dict[str, Any] = {"moves": len(after.moves), "window": rule.flap.within}
-    settled_at = at + rule.flap.within
+    # From now: of changes that were kept up on their way, more may follow at any moment.
+    settled_at = max(matched.change.at, now) + rule.flap.within
     alerts = () if began else _alerts(hit, matched, Step.FLAPPING, after, **facts)
     alerts += _alerts(hit, matched, Step.SETTLED, after, due_at=settled_at, **facts)
     if rule.again_after and after.resolved_at is None:

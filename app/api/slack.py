@@ -1,17 +1,25 @@
 """``POST /api/slack``: where Port's webhooks arrive."""
 
 import asyncio
+from time import perf_counter
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, Request, status
 from pydantic import BaseModel
 
+from app.alerts.notification import one_line
+from app.errors import SourceRefused
 from app.listener import Listener
 from app.port.events import Event
 from app.port.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
+from app.port.sources import Sources
+from app.watch import Watch
 
 router = APIRouter(tags=["Port"])
 
+PATH = "/api/slack"
+
+LONGEST_ADDRESS = 60  # as much of what a proxy calls an address as the log shows
 BODY_SECONDS = 15  # whoever sends a body more slowly only holds memory
 
 _ENTITY = {
@@ -105,12 +113,28 @@ def get_listener(request: Request) -> Listener:
     return cast("Listener", request.state.listener)
 
 
+def demand_allowed_source(request: Request) -> None:
+    """Refuse a request from elsewhere than ALLOWED_SOURCES names, if it is set, before its body is read.
+
+    The address is the sender's as uvicorn knows it: a trusted proxy's word for it, or else the connection's.
+
+    Raises:
+        SourceRefused: It is from elsewhere.
+    """
+    sources = cast("Sources | None", request.state.sources)
+    address = request.client.host if request.client else ""
+    if sources is not None and not sources.allow(address):
+        raise SourceRefused(one_line(address, LONGEST_ADDRESS))
+
+
 @router.post(
-    "/api/slack",
+    PATH,
     status_code=status.HTTP_202_ACCEPTED,
     summary="Receive a change from Port",
+    dependencies=[Depends(demand_allowed_source)],
     responses={
         401: {"model": Refusal, "description": "Not signed by Port, or too long ago. Nothing is stored."},
+        403: {"model": Refusal, "description": "From an address that ALLOWED_SOURCES does not name."},
         408: {"model": Refusal, "description": f"The body took longer than {BODY_SECONDS} s."},
         413: {"description": "Larger than MAX_BODY_BYTES."},
         422: {"model": Unreadable, "description": "Signed, but not a change. It is kept in quarantine."},
@@ -153,5 +177,8 @@ async def receive(request: Request, listener: Annotated[Listener, Depends(get_li
     listener.check_headers(request.headers)
     async with asyncio.timeout(BODY_SECONDS):
         body = await request.body()
+    began = perf_counter()
     accepted = await listener.receive(body, request.headers)
+    watch: Watch = request.state.watch
+    watch.accepted(perf_counter() - began, duplicate=accepted.duplicate)
     return Receipt(change=accepted.key, alerts=accepted.alerts, duplicate=accepted.duplicate)

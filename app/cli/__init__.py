@@ -21,6 +21,9 @@ COMMANDS = {
     "deliveries": "outbox",
     "quarantine": "outbox",
     "move": "move",
+    "backup": "upkeep",
+    "vacuum": "upkeep",
+    "export": "upkeep",
     "destinations": "destinations",
     "silence": "silence",
 }
@@ -65,6 +68,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         SystemExit: Always, with the exit status.
     """
     given = sys.argv[1:] if arguments is None else arguments
+    try:
+        "".join(given).encode()
+    except UnicodeEncodeError:  # no database and no receiver takes such text
+        print("an argument is no UTF-8", file=sys.stderr)
+        raise SystemExit(2) from None
     try:
         command_line(given[0] if given else None)(given)
     except ListenerError as error:

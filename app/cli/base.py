@@ -28,8 +28,9 @@ def span(option: str, text: str) -> timedelta:
     """
     try:
         return TypeAdapter(Duration).validate_python(text)
-    except ValidationError:
-        raise ListenerError(f"{option} {one_line(text, 40)} is no time: write it as 30m, 12h or 2d") from None
+    except ValidationError as error:
+        wrong = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ListenerError(f"{option} {one_line(text, 40)} {wrong}") from None
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

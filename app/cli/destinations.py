@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -11,13 +12,14 @@ from rich.text import Text
 
 from app.alerts.destination import HttpDestination, PortActionDestination
 from app.alerts.notification import Notification, one_line
+from app.alerts.rules_file import Rules
 from app.alerts.send import DEFAULT_DESTINATION
 from app.cli.base import OUT, AsJson, run
 from app.errors import DeliveryFailed, ListenerError
 from app.logs import configure_logging
 from app.notifier.base import SEND_TIMEOUT, Item, Parcel, duration
-from app.rulebook import read_rules, secrets_of
-from app.runtime import open_runtime, open_store
+from app.rulebook import make_rulebook, read_rules, secrets_of
+from app.runtime import default_webhook, open_runtime, open_store
 from app.settings import Settings, load_settings
 from app.store.rows import LaneState
 
@@ -34,7 +36,8 @@ def list_destinations(ctx: typer.Context, as_json: AsJson = False) -> None:
     if ctx.invoked_subcommand:
         return
     settings, now = load_settings(), datetime.now(UTC)
-    kinds = _kinds(settings)
+    rules = read_rules(settings)
+    kinds, channels = _kinds(settings, rules), _channels(settings, rules)
 
     async def work() -> list[LaneState]:
         async with open_store(settings, must_exist=True) as store:
@@ -42,7 +45,7 @@ def list_destinations(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     lanes = run(work())
     rows = [
-        _row(name, kinds.get(name), [lane for lane in lanes if lane.destination == name], now)
+        _row(name, kinds.get(name), _lanes_of(name, channels, lanes), now)
         for name in [*kinds, *sorted({lane.destination for lane in lanes} - kinds.keys())]
     ]
     if as_json:
@@ -56,10 +59,22 @@ def list_destinations(ctx: typer.Context, as_json: AsJson = False) -> None:
     OUT.print(table)
 
 
-def _kinds(settings: Settings) -> dict[str, str]:
+def _kinds(settings: Settings, rules: Rules) -> dict[str, str]:
     default = "slack" if settings.slack_webhook_url else "console"
-    named = read_rules(settings).file.destinations
+    named = rules.file.destinations
     return {DEFAULT_DESTINATION: default} | {name: one.type for name, one in named.items()}
+
+
+def _channels(settings: Settings, rules: Rules) -> dict[str, str]:
+    """Return the name of each destination's lanes: destinations that are one channel have the same."""
+    lanes = make_rulebook(rules.file, default_webhook(settings)).lanes
+    return {name: one.name for name, one in lanes.items()}
+
+
+def _lanes_of(name: str, channels: Mapping[str, str], lanes: Iterable[LaneState]) -> list[LaneState]:
+    channel = channels.get(name, name)
+    shared = (channel, f"{channel}/updates")
+    return [one for one in lanes if one.destination == name or one.name in shared]
 
 
 def _row(name: str, kind: str | None, lanes: list[LaneState], now: datetime) -> dict[str, Any]:
@@ -88,7 +103,7 @@ def send_test(
     """Send a marked test message to a destination, past the queue, and print what it answers."""
     settings = load_settings()
     rules = read_rules(settings)
-    configure_logging("WARNING", "text", settings.hidden + secrets_of(rules))
+    configure_logging("ERROR", "text", settings.hidden + secrets_of(rules))
     if isinstance(rules.file.destinations.get(name), HttpDestination | PortActionDestination) and not start:
         raise ListenerError(f"{name} starts a job; --run does so, with an empty event")
 
@@ -96,8 +111,7 @@ def send_test(
         async with open_runtime(settings, dispatch=False) as runtime:
             notifier = runtime.courier.notifiers.get(name)
             if notifier is None:
-                known = ", ".join(sorted(runtime.courier.notifiers))
-                raise ListenerError(f"there is no destination {one_line(name, 60)!r}; there are {known}")
+                raise _unknown(name, runtime.courier.notifiers)
             now = datetime.now(UTC)
             said = Notification.notice(TEST.format(name=name), now)
             item = Item(f"test-{int(now.timestamp())}", said)
@@ -116,10 +130,23 @@ def send_test(
 def release(name: Name) -> None:
     """Let a destination that is held send again at once; what waits goes out as digests."""
 
+    settings = load_settings()
+    channels = _channels(settings, read_rules(settings))
+
     async def work() -> int:
-        async with open_store(load_settings(), must_exist=True) as store:
-            return await store.unhold(name, datetime.now(UTC))
+        async with open_store(settings, must_exist=True) as store:
+            now = datetime.now(UTC)
+            lanes = _lanes_of(name, channels, await store.lanes(now))
+            if name not in channels and not lanes:
+                raise _unknown(name, channels)
+            return sum([await store.unhold(one, now) for one in {lane.destination for lane in lanes}])
 
     if not run(work()):
         raise ListenerError(f"{one_line(name, 60)} is not held: python -m app destinations")
     print(f"{name} is released")
+
+
+def _unknown(name: str, known: Iterable[str]) -> ListenerError:
+    return ListenerError(
+        f"there is no destination {one_line(name, 60)!r}; there are {', '.join(sorted(known))}"
+    )

@@ -34,7 +34,7 @@ def what(said: Notification) -> str:
 def list_deliveries(
     ctx: typer.Context,
     state: Annotated[State | None, typer.Option(help="Only these.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many at the most.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=2**63 - 1, help="How many at the most.")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """List deliveries, newest first."""

@@ -7,6 +7,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.main import load_app
+from app.settings import load_settings
 
 GRACEFUL_SECONDS = 4  # for open requests; the deliveries in flight have their own time after it
 
@@ -39,5 +40,6 @@ def _run(app: FastAPI, host: str, port: int) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        forwarded_allow_ips=load_settings().forwarded_allow_ips,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
     )

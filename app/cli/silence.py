@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import os
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated
@@ -18,7 +19,7 @@ from app.notifier.base import duration
 from app.runtime import open_store
 from app.settings import load_settings
 
-LONGEST_COMMENT = 500
+LONGEST = 500
 
 silence = typer.Typer(help="What nobody is to hear of for a while.", no_args_is_help=True)
 
@@ -39,12 +40,14 @@ def add(
         raise typer.BadParameter(
             "say what: --rule, --blueprint, --entity or --team; for everything, --rule '?*'"
         )
-    if not all(given) or not comment.strip() or len(comment) > LONGEST_COMMENT:
+    author = author or _user()
+    texts = (*given, author, comment.strip())
+    if not all(texts) or max(map(len, texts)) > LONGEST:
         raise typer.BadParameter(
-            f"patterns must not be empty, and --comment has 1 to {LONGEST_COMMENT} characters"
+            f"patterns and --comment must not be empty, and each has at most {LONGEST} characters"
         )
     now = datetime.now(UTC)
-    new = Silence(*given, now, now + span("--for", for_), author or getpass.getuser(), comment.strip())
+    new = Silence(*given, now, now + span("--for", for_), author, comment.strip())
 
     async def work() -> int:
         async with open_store(load_settings(), must_exist=True) as store:
@@ -90,6 +93,13 @@ def end(number: Annotated[int, typer.Argument(min=1, max=2**63 - 1, help="The si
     if not run(work()):
         raise ListenerError(f"there is no silence {number} that has not ended: python -m app silence list")
     print(f"silence {number} has ended")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # in a container it is often a number without a name
+        return f"user {os.getuid()}"
 
 
 def _what(one: Silence) -> str:

@@ -12,7 +12,7 @@ from app.alerts.incident import Severity, Step
 from app.alerts.notification import Message, Notification, text_of
 from app.notifier.base import Item, Parcel, Story, mark
 from app.notifier.slack_digest import digest, retold
-from app.notifier.slack_message import MAX_NAME, escape, payload
+from app.notifier.slack_message import MAX_NAME, escape, payload, when
 
 RESOLVED_COLOR = "#2eb67d"
 COLORS: dict[Severity, str] = {"critical": "#e01e5a", "warning": "#ecb22e", "info": "#868686"}
@@ -110,6 +110,7 @@ def recompose(
     if len(stories) == 1:
         message = payload(stories[0].last, app_url)
         _tell_the_way(message, stories[0])
+        _tell_since_when(message, stories[0].last)
     else:
         message = retold(stories, app_url, group_by=group_by)
     return colored(message, color_of(story.last for story in stories))
@@ -144,6 +145,12 @@ def _tell_the_way(message: dict[str, Any], story: Story) -> None:
     lines = headline["text"].split("\n")
     lines[1] = f"{escape(last.name, MAX_NAME)}: {' → '.join(shown)}"  # the first line is the title
     headline["text"] = "\n".join(lines)
+
+
+def _tell_since_when(message: dict[str, Any], last: Notification) -> None:
+    """Say when an incident that is open began: for how long is no longer true when it is read."""
+    if last.opened_at is not None and last.step is not Step.RESOLVED and not last.ended:
+        message["blocks"][0]["text"]["text"] += f"\nOpen since {when(last.opened_at)}"
 
 
 def _marked(value: Any, bold: str = "") -> str:

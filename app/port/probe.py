@@ -6,8 +6,8 @@ from datetime import datetime
 import httpx
 
 from app.alerts.notification import one_line
-from app.errors import ListenerError
-from app.port.answers import MEANINGS
+from app.errors import ListenerError, SourceRefused
+from app.port.answers import MEANINGS, SOURCE_REFUSED
 from app.port.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 
 PROBE = "port-listener-doctor"
@@ -44,6 +44,7 @@ async def send(url: str, secret: str, now: datetime, *, through_smee: bool) -> N
         through_smee: Whether `url` is a channel of smee.
 
     Raises:
+        SourceRefused: A listener does, and takes nothing from this machine.
         ListenerError: It does not; the text says what to do.
     """
     timestamp = str(int(now.timestamp()))
@@ -69,6 +70,8 @@ async def send(url: str, secret: str, now: datetime, *, through_smee: bool) -> N
     elif answer.has_redirect_location:
         target = answer.url.join(answer.headers["location"])
         raise ListenerError(f"{url} redirects to {target}: set WEBHOOK_URL to the address where it ends")
+    elif answer.status_code == httpx.codes.FORBIDDEN and SOURCE_REFUSED in answer.text:
+        raise SourceRefused("ALLOWED_SOURCES does not name this machine")
     elif answer.status_code != httpx.codes.ACCEPTED:
         meaning = MEANINGS.get(answer.status_code, one_line(answer.text, LONGEST_ANSWER))
         raise ListenerError(f"{url} answers {answer.status_code}: {meaning}. Check WEBHOOK_URL")

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from app.errors import SignatureRejected
+from app.errors import Cause, SignatureRejected
 
 SIGNATURE_HEADER = "x-port-signature"
 TIMESTAMP_HEADER = "x-port-timestamp"
@@ -69,7 +69,7 @@ def verify(
             expected = _digest(candidate, timestamp, secret)
             if any(hmac.compare_digest(expected, one) for one in given):
                 return Signed(candidate, signed_at)
-    raise SignatureRejected("the signature does not match")
+    raise SignatureRejected("the signature does not match", Cause.WRONG)
 
 
 def parse_headers(
@@ -88,15 +88,16 @@ def parse_headers(
     timestamp = headers.get(TIMESTAMP_HEADER, "")
     signed_at = _parse_timestamp(timestamp)
     if abs(now - signed_at) > tolerance:
-        raise SignatureRejected(f"the timestamp is {(now - signed_at).total_seconds():.0f} s off")
+        reason = f"the timestamp is {(now - signed_at).total_seconds():.0f} s off"
+        raise SignatureRejected(reason, Cause.STALE)
     header = headers.get(SIGNATURE_HEADER, "")
     if len(header) > LONGEST_SIGNATURES:  # each costs time, and whoever sends them has proven nothing yet
-        raise SignatureRejected(
-            f"the {SIGNATURE_HEADER} header is longer than {LONGEST_SIGNATURES} characters"
-        )
+        reason = f"the {SIGNATURE_HEADER} header is longer than {LONGEST_SIGNATURES} characters"
+        raise SignatureRejected(reason, Cause.MALFORMED)
     given = [one.removeprefix(VERSION).encode() for one in header.split() if one.startswith(VERSION)]
     if not given:
-        raise SignatureRejected(f"no {SIGNATURE_HEADER} header of the form v1,<base64>")
+        reason = f"no {SIGNATURE_HEADER} header of the form v1,<base64>"
+        raise SignatureRejected(reason, Cause.MALFORMED if header.strip() else Cause.MISSING)
     return timestamp, signed_at, given
 
 
@@ -109,13 +110,14 @@ def _digest(body: bytes, timestamp: str, secret: str) -> bytes:
 def _parse_timestamp(text: str) -> datetime:
     # isascii: isdigit alone takes ² and the digits of other scripts, on which int() fails or which it reads.
     if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_TIMESTAMP):
-        raise SignatureRejected(f"no {TIMESTAMP_HEADER} header in seconds or milliseconds")
+        reason = f"no {TIMESTAMP_HEADER} header in seconds or milliseconds"
+        raise SignatureRejected(reason, Cause.MALFORMED if text else Cause.MISSING)
     number = int(text)
     seconds = number / 1000 if number > MILLISECONDS_ABOVE else number
     try:
         return datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
-        raise SignatureRejected(f"{TIMESTAMP_HEADER} is out of range") from None
+        raise SignatureRejected(f"{TIMESTAMP_HEADER} is out of range", Cause.MALFORMED) from None
 
 
 def _candidates(body: bytes) -> Iterator[bytes]:

@@ -14,6 +14,8 @@ from app.store.rows import (
     LaneState,
     Quarantined,
     State,
+    StoredChange,
+    Tally,
     Waiting,
 )
 
@@ -107,6 +109,10 @@ class Store(Protocol):
         """Return how every lane is, by name."""
         ...
 
+    async def tally(self, now: datetime) -> Tally:
+        """Return the numbers that are watched; it must be quick however much there is."""
+        ...
+
     async def unhold(self, destination: str, now: datetime) -> int:
         """Let the lanes of a destination that are held send at once; return how many there were."""
         ...
@@ -170,11 +176,25 @@ class Store(Protocol):
         ...
 
     async def prune(self, *, before: datetime, limit: int) -> int:
-        """Delete what arrived before a time, but nothing that is pending or open; return how many changes.
+        """Delete what arrived before a time, but nothing that is pending or open; return how many rows.
 
         Args:
             before: The time, UTC.
-            limit: How many changes at the most, so that no transaction is long.
+            limit: How many changes, incidents and bodies in quarantine each at the most, so that no
+                transaction is long. Until 0 is returned there may be more.
+        """
+        ...
+
+    async def changes(
+        self, *, since: datetime, blueprint: str | None, after: StoredChange | None, limit: int
+    ) -> list[StoredChange]:
+        """Return changes in the order in which they arrived; none if there are no more.
+
+        Args:
+            since: Those that arrived from this time on, UTC.
+            blueprint: Only of this blueprint; None for all.
+            after: Those behind this one, to go on where the last call ended.
+            limit: How many at the most; fewer where their bodies are long, so that memory stays small.
         """
         ...
 

@@ -10,7 +10,7 @@ from app.alerts.decide import Alert, Decision
 from app.alerts.incident import Incident, Severity, Step
 from app.alerts.notification import Message, Notification
 from app.alerts.silence import Silence
-from app.store.rows import Delivery, Incoming, LaneState, Quarantined, State, Waiting
+from app.store.rows import Delivery, Incoming, LaneState, Quarantined, State, StoredChange, Waiting
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -22,6 +22,9 @@ CLOCK_SET_BACK = timedelta(minutes=75)
 
 UPDATES = "/updates"
 """What is added to a lane's name for the lane in which changes of its messages wait."""
+
+BODIES_AT_ONCE = 8 * 1024 * 1024
+"""How much of changes is read in one go, so that memory stays small."""
 
 DELIVERIES_IN: dict[State | None, str] = {
     None: "true",
@@ -69,7 +72,13 @@ def change_values(incoming: Incoming, decision: Decision) -> tuple[Any, ...]:
         decision.reason,
         len(decision.alerts),
         incoming.body,
+        incoming.traceparent,
     )
+
+
+def change_of(id_: int, key: str, received_at: int, at: int, *more: Any) -> StoredChange:
+    """Return the change that a row holds."""
+    return StoredChange(id_, key, from_micros(received_at), from_micros(at), *more)
 
 
 def incident_values(one: Incident) -> tuple[Any, ...]:
@@ -137,7 +146,13 @@ def alert_values(alert: Alert, now: int) -> tuple[Any, ...]:
 
 
 def waiting_of(
-    id_: int, key: str, text: str, waiting_since: int, channel: str | None, ts: str | None
+    id_: int,
+    key: str,
+    text: str,
+    waiting_since: int,
+    channel: str | None,
+    ts: str | None,
+    traceparent: str | None,
 ) -> Waiting:
     """Return the waiting delivery that a row holds.
 
@@ -150,6 +165,7 @@ def waiting_of(
         notification=Notification.model_validate_json(text),
         waiting_since=from_micros(waiting_since),
         parent=None if ts is None else Message(channel or "", ts),
+        traceparent=traceparent,
     )
 
 

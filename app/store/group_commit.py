@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from app.errors import StoreUnavailable
+from app.watch import NOBODY, Watch
 
 T = TypeVar("T")
 
@@ -48,11 +49,13 @@ class GroupCommit:
 
     Args:
         connection: Opened with ``check_same_thread=False`` and ``isolation_level=None``; closed by `close`.
+        watch: Hears of each transaction.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, watch: Watch = NOBODY) -> None:
         connection.execute("PRAGMA busy_timeout = 0")  # `_begin` waits
         self._connection = connection
+        self._watch = watch
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
@@ -97,23 +100,28 @@ class GroupCommit:
 
     def _commit(self, waiting: list[_Waiting]) -> None:
         connection = self._connection
+        began = time.perf_counter()
         try:
             self._begin()
             results = [one.job(connection) for one in waiting]
             connection.execute("COMMIT")
         except sqlite3.OperationalError as error:
             self._roll_back()
+            self._watch.committed(time.perf_counter() - began, len(waiting), well=False)
             for one in waiting:
                 one.answer(error=StoreUnavailable(f"the database says: {error}"))
         except Exception as error:  # noqa: BLE001 - a job's own fault must reach its caller, not end the thread
             self._roll_back()
             if len(waiting) == 1:
                 refused = isinstance(error, sqlite3.Error)
+                if refused:
+                    self._watch.committed(time.perf_counter() - began, 1, well=False)
                 waiting[0].answer(error=StoreUnavailable(f"the database says: {error}") if refused else error)
             else:  # which one it was shows when each runs alone; the others must not suffer for it
                 for one in waiting:
                     self._commit([one])
         else:
+            self._watch.committed(time.perf_counter() - began, len(waiting), well=True)
             for one, result in zip(waiting, results, strict=True):
                 one.answer(result)
 

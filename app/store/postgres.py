@@ -26,8 +26,11 @@ from app.store.rows import (
     LaneState,
     Quarantined,
     State,
+    StoredChange,
+    Tally,
     Waiting,
 )
+from app.watch import NOBODY, Watch
 
 PRUNE_SECONDS = 20.0
 
@@ -39,14 +42,17 @@ class PostgresStore(Store):
         database: Where it is.
         bell: Wakes the other replicas.
         clock: Gives this machine's time, UTC, so that it can be compared with the server's.
+        watch: Hears of each transaction that stores changes.
     """
 
-    def __init__(self, database: Database, bell: Bell, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, database: Database, bell: Bell, clock: Callable[[], datetime], watch: Watch = NOBODY
+    ) -> None:
         self._database = database
         self._bell = bell
         self._own_clock = clock
         self._server_clock = ServerClock()
-        self._writer = GroupCommit(self._accept)
+        self._writer = GroupCommit(self._accept, watch)
 
     @classmethod
     async def open(
@@ -56,6 +62,8 @@ class PostgresStore(Store):
         clock: Callable[[], datetime],
         listen_url: str | None = None,
         must_exist: bool = False,
+        upgrade: bool = True,
+        watch: Watch = NOBODY,
     ) -> Self:
         """Open a database, and bring it to this release's schema.
 
@@ -64,6 +72,8 @@ class PostgresStore(Store):
             clock: Gives this machine's time, UTC.
             listen_url: The same database for LISTEN, without pgbouncer; None: `url` does.
             must_exist: Whether the tables must be there; if not, they are made.
+            upgrade: Whether tables of an older schema may be upgraded; if not, they are refused.
+            watch: Hears of each transaction that stores changes.
 
         Raises:
             SchemaTooNew: A newer release has written it.
@@ -72,9 +82,9 @@ class PostgresStore(Store):
         database = Database(url)
         await database.open()
         try:
-            await prepare(database, must_exist=must_exist)
+            await prepare(database, must_exist=must_exist, upgrade=upgrade)
             await database.prepare_statements()
-            store = cls(database, Bell(database, listen_url or url), clock)
+            store = cls(database, Bell(database, listen_url or url), clock, watch)
             await database.run(store._measure, read_only=True)
         except BaseException:
             await database.close()
@@ -165,6 +175,10 @@ class PostgresStore(Store):
         """See `Store.lanes`."""
         return await self._database.run(lambda db: queries.lanes(db, now), read_only=True)
 
+    async def tally(self, now: datetime) -> Tally:
+        """See `Store.tally`."""
+        return await self._database.run(lambda db: queries.tally(db, now), read_only=True)
+
     async def unhold(self, destination: str, now: datetime) -> int:
         """See `Store.unhold`."""
         number = await self._database.run(lambda db: attempts.unhold(db, destination, now))
@@ -222,6 +236,14 @@ class PostgresStore(Store):
         """See `Store.prune`."""
         return await self._database.run(
             lambda db: attempts.prune(db, to_micros(before), limit), seconds=PRUNE_SECONDS
+        )
+
+    async def changes(
+        self, *, since: datetime, blueprint: str | None, after: StoredChange | None, limit: int
+    ) -> list[StoredChange]:
+        """See `Store.changes`."""
+        return await self._database.run(
+            lambda db: queries.changes(db, since, blueprint, after, limit), read_only=True
         )
 
     async def check(self, now: datetime) -> None:

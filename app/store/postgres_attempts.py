@@ -12,6 +12,20 @@ from app.store.columns import to_micros
 from app.store.postgres_accept import storable
 from app.store.postgres_pool import Connection
 
+OLD = {
+    "changes": (
+        "received_at < $1 AND NOT EXISTS ("
+        "  SELECT 1 FROM deliveries LEFT JOIN silences ON silences.id = silence_id"
+        "  WHERE change_id = changes.id AND (state = 'pending' OR (state = 'silenced' AND NOT settled)))"
+    ),
+    "incidents": "resolved_at < $1",
+    "messages": (
+        "posted_at < $1 AND NOT EXISTS (SELECT 1 FROM incident_messages WHERE message_id = messages.id)"
+    ),
+    "quarantine": "received_at < $1",
+}
+"""What may be deleted of each table."""
+
 
 async def put_attempts(
     db: Connection, ids: Sequence[int], outcome: Outcome, detail: str, started_at: int, ended_at: int
@@ -107,23 +121,19 @@ async def retry(
 
 
 async def prune(db: Connection, before: int, limit: int) -> int:
-    """Delete what is older than `before`, micros, and neither pending nor open; return how many changes."""
-    await db.execute("DELETE FROM incidents WHERE resolved_at < $1", before)
-    await db.execute("DELETE FROM quarantine WHERE received_at < $1", before)
+    """Delete what is older than `before`, micros, and neither pending nor open; return how many rows.
+
+    Of each table no more than `limit` rows, found by an index; two replicas at the same moment take different
+    ones.
+    """
+    deleted = 0
+    for table, old in OLD.items():
+        rows = await db.fetch(
+            f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE {old} LIMIT $2"
+            " FOR UPDATE SKIP LOCKED) RETURNING 1",
+            before,
+            limit,
+        )
+        deleted += len(rows)
     await db.execute("DELETE FROM silences WHERE settled AND ends_at < $1", before)
-    await db.execute(
-        "DELETE FROM messages WHERE posted_at < $1 AND NOT EXISTS ("
-        "  SELECT 1 FROM incident_messages WHERE message_id = messages.id)",
-        before,
-    )
-    # Two replicas that prune at the same moment take different changes.
-    rows = await db.fetch(
-        "DELETE FROM changes WHERE id IN ("
-        "  SELECT id FROM changes WHERE received_at < $1 AND NOT EXISTS ("
-        "    SELECT 1 FROM deliveries LEFT JOIN silences ON silences.id = silence_id"
-        "    WHERE change_id = changes.id AND (state = 'pending' OR (state = 'silenced' AND NOT settled)))"
-        "  LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1",
-        before,
-        limit,
-    )
-    return len(rows)
+    return deleted

@@ -1,12 +1,14 @@
 """Group commit: what comes in while one transaction runs is the next one."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from app.errors import StoreUnavailable
 from app.store.rows import Accepted, Incoming
+from app.watch import NOBODY, Watch
 
 LARGEST_BATCH = 256
 """Changes in a transaction. Each may lock an entity; a server's table of locks usually has 6,400 places."""
@@ -32,10 +34,12 @@ class GroupCommit:
 
     Args:
         accept: Stores changes in one transaction.
+        watch: Hears of each transaction.
     """
 
-    def __init__(self, accept: Accept) -> None:
+    def __init__(self, accept: Accept, watch: Watch = NOBODY) -> None:
         self._accept = accept
+        self._watch = watch
         self._queue: deque[_Waiting] = deque()
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
@@ -84,9 +88,11 @@ class GroupCommit:
         return group
 
     async def _commit(self, group: list[_Waiting]) -> None:
+        began = time.perf_counter()
         try:
             accepted = await self._accept([one for waiting in group for one in waiting.batch])
         except StoreUnavailable as error:
+            self._watch.committed(time.perf_counter() - began, len(group), well=False)
             _refuse(group, error)
         except Exception as error:  # noqa: BLE001 - a decision's own fault must reach its caller, and only that
             if len(group) == 1:
@@ -95,6 +101,7 @@ class GroupCommit:
                 for waiting in group:
                     await self._commit([waiting])
         else:
+            self._watch.committed(time.perf_counter() - began, len(group), well=True)
             results = iter(accepted)
             for waiting in group:
                 result = [next(results) for _ in waiting.batch]

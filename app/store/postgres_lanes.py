@@ -34,7 +34,7 @@ DUE_LANES = (
     " ORDER BY next_at LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED"
 )
 WAITING = (
-    "SELECT deliveries.id, key, notification, waiting_since, messages.channel, messages.ts"
+    "SELECT deliveries.id, key, notification, waiting_since, messages.channel, messages.ts, traceparent"
     " FROM deliveries JOIN changes ON changes.id = change_id"
     " LEFT JOIN incident_messages ON incident_messages.incident_id = deliveries.incident_id"
     "   AND incident_messages.lane = deliveries.lane"
@@ -171,7 +171,12 @@ async def record(db: Connection, claim: Claim, attempt: Attempt) -> bool:
         [*told, *attempt.asides],
     )
     await put_attempts(db, told, attempt.outcome, attempt.detail, started_at, ended_at)
+    ended = await silences.ended_among(
+        db, {one.silence_id for one in attempt.asides.values() if one.silence_id}
+    )
     for number, aside in attempt.asides.items():
+        if aside.silence_id in ended:
+            continue  # it waits, and goes out with what is next
         await put_attempts(db, [number], aside.outcome, aside.detail, started_at, ended_at)
         await db.execute("UPDATE deliveries SET silence_id = $1 WHERE id = $2", aside.silence_id, number)
     if attempt.gone:

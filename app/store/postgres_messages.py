@@ -30,7 +30,7 @@ async def told_by(db: Connection, message_id: int) -> dict[str, Any]:
 
 
 async def keep(db: Connection, lane: str, ids: Sequence[int], message: Message | None, now: int) -> None:
-    """Let the incidents that have no message in the channel have this one."""
+    """Let the incidents that have no message in the channel have this one; in another channel is none."""
     if message is None:
         return
     await db.execute(
@@ -46,10 +46,12 @@ async def keep(db: Connection, lane: str, ids: Sequence[int], message: Message |
         "INSERT INTO incident_messages (incident_id, lane, message_id)"
         " SELECT DISTINCT incidents.id, $2, $3::bigint FROM deliveries"
         " JOIN incidents ON incidents.id = incident_id WHERE deliveries.id = ANY($1) ORDER BY incidents.id"
-        " ON CONFLICT (incident_id, lane) DO NOTHING",
+        " ON CONFLICT (incident_id, lane) DO UPDATE SET message_id = excluded.message_id"
+        " WHERE (SELECT channel FROM messages WHERE id = incident_messages.message_id) <> $4",
         ids,
         lane,
         message_id,
+        message.channel,
     )
 
 
@@ -79,8 +81,9 @@ async def update_others(
             "INSERT INTO deliveries (change_id, incident_id, lane, destination, notification, created_at,"
             "  waiting_since, due_at, message_id)"
             " SELECT change_id, incident_id, $1, destination, notification, $2, $2, 0, $3 FROM deliveries"
-            " WHERE id = $4 AND NOT EXISTS (SELECT 1 FROM deliveries WHERE lane = $1 AND state = 'pending'"
-            "   AND message_id = $3)",
+            # One that is on its way says how it was when it was claimed: it needs one more after it.
+            " WHERE id = $4 AND NOT EXISTS (SELECT 1 FROM deliveries JOIN lanes ON lanes.name = lane"
+            "   WHERE lane = $1 AND state = 'pending' AND message_id = $3 AND holder IS NULL)",
             lane + UPDATES,
             now,
             message_id,

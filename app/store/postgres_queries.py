@@ -3,7 +3,9 @@
 from datetime import datetime
 
 from app.store.columns import (
+    BODIES_AT_ONCE,
     DELIVERIES_IN,
+    change_of,
     delivery_of,
     from_micros,
     lane_of,
@@ -13,7 +15,7 @@ from app.store.columns import (
 )
 from app.store.postgres_accept import storable
 from app.store.postgres_pool import Connection
-from app.store.rows import Delivery, LaneState, Quarantined, State
+from app.store.rows import Delivery, LaneState, Quarantined, State, StoredChange, Tally
 
 
 async def deliveries(db: Connection, state: State | None, limit: int) -> list[Delivery]:
@@ -52,6 +54,43 @@ async def count(db: Connection) -> dict[State, int]:
         " FROM deliveries JOIN lanes ON lanes.name = lane WHERE message_id IS NULL GROUP BY 1"
     )
     return dict.fromkeys(State, 0) | {State(state): number for state, number in rows}
+
+
+async def tally(db: Connection, now: datetime) -> Tally:
+    """Return the numbers that are watched; each has an index that holds little else."""
+    open_ = await db.fetch(
+        "SELECT rule, severity, count(*) FROM incidents WHERE resolved_at IS NULL GROUP BY rule, severity"
+    )
+    numbers = await db.fetchrow(
+        "SELECT (SELECT count(*) FROM deliveries WHERE state = 'dead'),"
+        " (SELECT count(*) FROM silences WHERE starts_at <= $1 AND ends_at > $1 AND NOT settled),"
+        " (SELECT max(version) FROM schema_version)",
+        to_micros(now),
+    )
+    return Tally({(rule, severity): number for rule, severity, number in open_}, *numbers)
+
+
+async def changes(
+    db: Connection, since: datetime, blueprint: str | None, after: StoredChange | None, limit: int
+) -> list[StoredChange]:
+    """Return changes in the order in which they arrived; see `Store.changes`."""
+    start = (to_micros(since), 0) if after is None else (to_micros(after.received_at), after.id)
+    rows = db.cursor(
+        "SELECT id, key, received_at, at, action, resource, blueprint, entity, reason, alerts, body"
+        " FROM changes WHERE (received_at, id) > ($1, $2) AND ($3::text IS NULL OR blueprint = $3)"
+        " ORDER BY received_at, id LIMIT $4",
+        *start,
+        blueprint,
+        limit,
+    )
+    found: list[StoredChange] = []
+    length = 0
+    async for row in rows:
+        found.append(change_of(*row))
+        length += len(found[-1].body)
+        if length > BODIES_AT_ONCE:
+            break
+    return found
 
 
 async def told(db: Connection, since: datetime) -> dict[tuple[str, str], int]:

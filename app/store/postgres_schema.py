@@ -14,12 +14,15 @@ LOCK_SECONDS = 3
 """How long a step waits for the tables: behind it everything waits that replicas want to do with them."""
 
 
-async def prepare(database: Database, *, must_exist: bool = False, moving: bool = False) -> None:
+async def prepare(
+    database: Database, *, must_exist: bool = False, upgrade: bool = True, moving: bool = False
+) -> None:
     """Make the tables if there are none, and bring them to the newest schema; several processes may at once.
 
     Args:
         database: Where.
         must_exist: Whether there must be tables already.
+        upgrade: Whether tables of an older schema may be upgraded.
         moving: Whether a move may be under way there.
 
     Raises:
@@ -31,6 +34,11 @@ async def prepare(database: Database, *, must_exist: bool = False, moving: bool 
     if version is None and must_exist:
         raise StoreUnavailable(
             "the database of DATABASE_URL has no tables of the listener's: start that first"
+        )
+    if version is not None and version < max(steps) and not upgrade:
+        raise StoreUnavailable(
+            f"the database has schema {version}, this release knows {max(steps)}: start this release's"
+            " listener, which upgrades it"
         )
     if version is None or version < max(steps):
         for number, script in steps.items():

@@ -1,5 +1,6 @@
 """The SQL of silences, each function a part of one transaction on the connection given."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from app.alerts.incident import Step
@@ -50,6 +51,14 @@ async def end(db: Connection, number: int, now: datetime) -> bool:
         number,
     )
     return bool(ended)
+
+
+async def ended_among(db: Connection, numbers: Iterable[int]) -> set[int]:
+    """Return which of some silences have ended, and are settled; no other is until we have committed."""
+    rows = await db.fetch(
+        "SELECT id, settled FROM silences WHERE id = ANY($1) ORDER BY id FOR SHARE", list(numbers)
+    )
+    return {row["id"] for row in rows if row["settled"]}
 
 
 async def settle(db: Connection, now: datetime) -> None:

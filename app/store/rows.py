@@ -22,12 +22,14 @@ class Incoming:
         received_at: When it arrived, UTC.
         decide: Given what the store knows of the entity, says what the change leads to. It must be pure:
             a store may call it again when a transaction is repeated.
+        traceparent: The span that it arrived in, where traces are kept; whoever delivers goes on from there.
     """
 
     change: CatalogChange
     body: bytes
     received_at: datetime
     decide: Callable[[EntityState], Decision]
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Waiting:
         notification: What to say.
         waiting_since: Since when its patience counts, UTC.
         parent: The message that its incident has in this lane's channel, if it has one.
+        traceparent: See `Incoming`.
     """
 
     id: int
@@ -68,6 +71,7 @@ class Waiting:
     notification: Notification
     waiting_since: datetime
     parent: Message | None = None
+    traceparent: str | None = None
 
     @property
     def key(self) -> str:
@@ -227,3 +231,51 @@ class LaneState:
     failures: int
     next_at: datetime
     delivered_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChange:
+    """A change as it is kept. Times are UTC.
+
+    Attributes:
+        id: Its number.
+        key: Its key: the same change has the same.
+        received_at: When it arrived.
+        at: When it happened, by the event itself.
+        action: UPDATE, say.
+        resource: What kind of thing changed: entity, say.
+        blueprint: Its blueprint.
+        entity: Its entity.
+        reason: Why it alerted, or not.
+        alerts: How many alerts it led to.
+        body: The signed bytes that it was read from.
+    """
+
+    id: int
+    key: str
+    received_at: datetime
+    at: datetime
+    action: str
+    resource: str
+    blueprint: str
+    entity: str
+    reason: str
+    alerts: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Numbers that are watched.
+
+    Attributes:
+        incidents: How many are open, by rule and severity.
+        dead: How many deliveries were given up, and are kept.
+        silences: How many silences hold now.
+        schema: The number of the schema.
+    """
+
+    incidents: Mapping[tuple[str, str], int]
+    dead: int
+    silences: int
+    schema: int

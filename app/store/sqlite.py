@@ -28,9 +28,12 @@ from app.store.rows import (
     LaneState,
     Quarantined,
     State,
+    StoredChange,
+    Tally,
     Waiting,
 )
 from app.store.schema import connect, prepare
+from app.watch import NOBODY, Watch
 
 T = TypeVar("T")
 
@@ -42,17 +45,19 @@ class SQLiteStore(Store):
 
     Args:
         path: The file.
+        watch: Hears of each transaction.
+        upgrade: Whether a file of an older schema may be upgraded.
 
     Raises:
         SchemaTooNew: A newer release has written the file.
-        StoreUnavailable: The file cannot be created, opened or written.
+        StoreUnavailable: The file cannot be created, opened, written or upgraded.
     """
 
-    def __init__(self, path: Path) -> None:
-        prepare(path)
+    def __init__(self, path: Path, watch: Watch = NOBODY, *, upgrade: bool = True) -> None:
+        prepare(path, upgrade=upgrade)
         self._path = path
         self._inode = path.stat().st_ino
-        self._writer = GroupCommit(connect(path))
+        self._writer = GroupCommit(connect(path), watch)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
         self._local = threading.local()
         self._read_connections: list[sqlite3.Connection] = []
@@ -142,6 +147,10 @@ class SQLiteStore(Store):
         """See `Store.lanes`."""
         return await self._read(lambda db: queries.lanes(db, now))
 
+    async def tally(self, now: datetime) -> Tally:
+        """See `Store.tally`."""
+        return await self._read(lambda db: queries.tally(db, now))
+
     async def unhold(self, destination: str, now: datetime) -> int:
         """See `Store.unhold`."""
         return await self._writer.run(lambda db: lanes.unhold(db, destination, now))
@@ -214,6 +223,12 @@ class SQLiteStore(Store):
     async def prune(self, *, before: datetime, limit: int) -> int:
         """See `Store.prune`."""
         return await self._writer.run(lambda db: statements.prune(db, to_micros(before), limit))
+
+    async def changes(
+        self, *, since: datetime, blueprint: str | None, after: StoredChange | None, limit: int
+    ) -> list[StoredChange]:
+        """See `Store.changes`."""
+        return await self._read(lambda db: queries.changes(db, since, blueprint, after, limit))
 
     async def check(self, now: datetime) -> None:
         """See `Store.check`. A file that was moved away would be written on, and be lost at the end."""

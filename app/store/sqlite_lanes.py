@@ -27,7 +27,7 @@ from app.store.rows import Attempt, Claim, Waiting
 from app.store.sqlite_statements import put_alert
 
 WAITING = (
-    "SELECT deliveries.id, key, notification, waiting_since, messages.channel, messages.ts"
+    "SELECT deliveries.id, key, notification, waiting_since, messages.channel, messages.ts, traceparent"
     " FROM deliveries JOIN changes ON changes.id = change_id"
     " LEFT JOIN incident_messages ON incident_messages.incident_id = deliveries.incident_id"
     "   AND incident_messages.lane = deliveries.lane"
@@ -118,11 +118,14 @@ def _waiting_in(
                 " AND destination = ? AND message_id IS ?",
                 (lane, to_micros(now), destination, message_id),
             ).fetchone()
+        if len(readable) < len(rows):
+            key = readable[0].change_key
+            (body,) = db.execute("SELECT body FROM changes WHERE key = ?", (key,)).fetchone()
         found = {
             "destination": destination,
             "deliveries": tuple(readable),
             "waiting": waiting,
-            "body": body if len(readable) == len(rows) else _body_of(db, readable[0]),
+            "body": body,
         }
         return found if message_id is None else found | messages.told_by(db, message_id)
 
@@ -168,11 +171,6 @@ def _readable(db: sqlite3.Connection, row: Sequence[Any], now: datetime) -> Wait
         return None
 
 
-def _body_of(db: sqlite3.Connection, waiting: Waiting) -> bytes:
-    (body,) = db.execute("SELECT body FROM changes WHERE key = ?", (waiting.change_key,)).fetchone()
-    return bytes(body)
-
-
 def record(db: sqlite3.Connection, claim: Claim, attempt: Attempt) -> bool:
     """Write an attempt and give the lease back; False, and nothing written, if it is ours no more."""
     held = attempt.outcome is Outcome.HELD
@@ -181,7 +179,10 @@ def record(db: sqlite3.Connection, claim: Claim, attempt: Attempt) -> bool:
     started_at, ended_at = to_micros(attempt.started_at), to_micros(attempt.ended_at)
     told = [one.id for one in claim.deliveries] if attempt.told is None else attempt.told
     _put_attempts(db, told, attempt.outcome, attempt.detail, started_at, ended_at)
+    ended = silences.ended_among(db, {one.silence_id for one in attempt.asides.values() if one.silence_id})
     for number, aside in attempt.asides.items():
+        if aside.silence_id in ended:
+            continue  # it waits, and goes out with what is next
         _put_attempts(db, [number], aside.outcome, aside.detail, started_at, ended_at)
         db.execute("UPDATE deliveries SET silence_id = ? WHERE id = ?", (aside.silence_id, number))
     if attempt.gone:

@@ -30,7 +30,7 @@ def told_by(db: sqlite3.Connection, message_id: int) -> dict[str, Any]:
 
 
 def keep(db: sqlite3.Connection, lane: str, ids: Sequence[int], message: Message | None, now: int) -> None:
-    """Let the incidents that have no message in the channel have this one."""
+    """Let the incidents that have no message in the channel have this one; in another channel is none."""
     if message is None:
         return
     db.execute(
@@ -41,10 +41,12 @@ def keep(db: sqlite3.Connection, lane: str, ids: Sequence[int], message: Message
         "SELECT id FROM messages WHERE lane = ? AND ts = ?", (lane, message.ts)
     ).fetchone()
     db.executemany(
-        "INSERT OR IGNORE INTO incident_messages (incident_id, lane, message_id)"
+        "INSERT INTO incident_messages (incident_id, lane, message_id)"
         " SELECT incidents.id, ?, ? FROM deliveries JOIN incidents ON incidents.id = incident_id"
-        " WHERE deliveries.id = ?",
-        [(lane, message_id, one) for one in ids],
+        " WHERE deliveries.id = ?"
+        " ON CONFLICT (incident_id, lane) DO UPDATE SET message_id = excluded.message_id"
+        " WHERE (SELECT channel FROM messages WHERE id = incident_messages.message_id) <> ?",
+        [(lane, message_id, one, message.channel) for one in ids],
     )
 
 
@@ -74,8 +76,9 @@ def update_others(
             "INSERT INTO deliveries (change_id, incident_id, lane, destination, notification, created_at,"
             "  waiting_since, due_at, message_id)"
             " SELECT change_id, incident_id, ?, destination, notification, ?, ?, 0, ? FROM deliveries"
-            " WHERE id = ? AND NOT EXISTS (SELECT 1 FROM deliveries WHERE lane = ? AND state = 'pending'"
-            "   AND message_id = ?)",
+            # One that is on its way says how it was when it was claimed: it needs one more after it.
+            " WHERE id = ? AND NOT EXISTS (SELECT 1 FROM deliveries JOIN lanes ON lanes.name = lane"
+            "   WHERE lane = ? AND state = 'pending' AND message_id = ? AND holder IS NULL)",
             (lane + UPDATES, now, now, message_id, number, lane + UPDATES, message_id),
         )
 

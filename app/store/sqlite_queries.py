@@ -1,10 +1,10 @@
-"""The SQL that reads deliveries for people."""
+"""The SQL that reads for people and for other programs."""
 
 import sqlite3
 from datetime import datetime
 
-from app.store.columns import DELIVERIES_IN, delivery_of, lane_of, to_micros
-from app.store.rows import Delivery, LaneState, State
+from app.store.columns import BODIES_AT_ONCE, DELIVERIES_IN, change_of, delivery_of, lane_of, to_micros
+from app.store.rows import Delivery, LaneState, State, StoredChange, Tally
 
 
 def deliveries(db: sqlite3.Connection, state: State | None, limit: int) -> list[Delivery]:
@@ -34,3 +34,40 @@ def lanes(db: sqlite3.Connection, now: datetime) -> list[LaneState]:
         {"now": to_micros(now)},
     )
     return [lane_of(*row) for row in rows]
+
+
+def tally(db: sqlite3.Connection, now: datetime) -> Tally:
+    """Return the numbers that are watched; each has an index that holds little else."""
+    open_ = db.execute(
+        "SELECT rule, severity, count(*) FROM incidents WHERE resolved_at IS NULL GROUP BY rule, severity"
+    )
+    numbers = db.execute(
+        "SELECT (SELECT count(*) FROM deliveries WHERE state = 'dead'),"
+        " (SELECT count(*) FROM silences WHERE starts_at <= :now AND ends_at > :now AND NOT settled),"
+        " (SELECT max(version) FROM schema_version)",
+        {"now": to_micros(now)},
+    )
+    incidents = {(rule, severity): number for rule, severity, number in open_}
+    return Tally(incidents, *numbers.fetchone())
+
+
+def changes(
+    db: sqlite3.Connection, since: datetime, blueprint: str | None, after: StoredChange | None, limit: int
+) -> list[StoredChange]:
+    """Return changes in the order in which they arrived; see `Store.changes`."""
+    start = (to_micros(since), 0) if after is None else (to_micros(after.received_at), after.id)
+    # The plus keeps SQLite from the index by entity, with which it would sort all there is for each page.
+    of_blueprint = "" if blueprint is None else " AND +blueprint = ?"
+    cursor = db.execute(
+        "SELECT id, key, received_at, at, action, resource, blueprint, entity, reason, alerts, body"
+        f" FROM changes WHERE (received_at, id) > (?, ?){of_blueprint} ORDER BY received_at, id LIMIT ?",
+        (*start, *(() if blueprint is None else (blueprint,)), limit),
+    )
+    found: list[StoredChange] = []
+    length = 0
+    for row in cursor:
+        found.append(change_of(*row))
+        length += len(found[-1].body)
+        if length > BODIES_AT_ONCE:
+            break
+    return found

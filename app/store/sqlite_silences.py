@@ -1,6 +1,7 @@
 """The SQL of silences, each function a part of one transaction on the connection given."""
 
 import sqlite3
+from collections.abc import Iterable
 from datetime import datetime
 
 from app.alerts.incident import Step
@@ -48,6 +49,12 @@ def end(db: sqlite3.Connection, number: int, now: datetime) -> bool:
         (micros, micros, number, micros),
     )
     return changed.rowcount > 0
+
+
+def ended_among(db: sqlite3.Connection, numbers: Iterable[int]) -> set[int]:
+    """Return which of some silences have ended, and are settled: what one kept back now nobody would tell."""
+    found = (db.execute("SELECT id FROM silences WHERE settled AND id = ?", (one,)) for one in numbers)
+    return {number for rows in found for (number,) in rows}
 
 
 def settle(db: sqlite3.Connection, now: datetime) -> None:

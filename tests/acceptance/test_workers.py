@@ -8,9 +8,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from app.demo import StandInSlack, change_body, signed_headers
-from tests.acceptance.process import listening
+from tests.acceptance.process import listening, post_change
 from tests.conftest import SECRET
 from tests.waiting import until
 
@@ -47,3 +48,27 @@ async def test_two_workers(tmp_path: Path, slack: StandInSlack) -> None:
     assert len(told) == 100
     pairs = zip(rows, told, strict=True)
     assert [row["notification"]["change"]["after"] in text for row, text in pairs] == [True] * 100
+
+
+async def accepted(url: str) -> tuple[float, bool]:
+    """Ask whichever worker answers: how many changes were accepted, and whether the rules are refused."""
+    async with httpx.AsyncClient() as client:
+        text = (await client.get(f"{url}/metrics")).text
+    samples = [sample for one in text_string_to_metric_families(text) for sample in one.samples]
+    found = {(one.name, one.labels.get("outcome")): one.value for one in samples}
+    refused = found["port_listener_rules_refused", None]
+    return found["port_listener_changes_total", "accepted"], bool(refused)
+
+
+async def test_each_worker_counts_for_all(tmp_path: Path, slack: StandInSlack) -> None:
+    """With PROMETHEUS_MULTIPROC_DIR, whichever worker is asked says what all of them have counted."""
+    (tmp_path / "numbers").mkdir()
+    settings = {"METRICS_PUBLIC": "true", "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "numbers")}
+    async with listening(tmp_path, slack.url, command=UVICORN, **settings) as listener:
+        for number in range(20):  # each over a connection of its own, so that both workers get some
+            async with httpx.AsyncClient(base_url=listener.url) as client:
+                assert (await post_change(client, f"entity-{number}")).status_code == 202
+        assert {await accepted(listener.url) for _ in range(10)} == {(20, False)}
+        files = list((tmp_path / "numbers").glob("counter_*.db"))
+        assert len(files) >= 2
+        await until(lambda: len(slack.messages) > 0)

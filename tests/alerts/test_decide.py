@@ -98,7 +98,6 @@ def test_the_first_trouble_opens_an_incident() -> None:
     alert = only(decision)
     assert (alert.destination, alert.lane, alert.incident_id) == ("alerts", "alerts", "cpu-0123456789abcdef")
     assert (alert.due_at, alert.repeat, alert.notification.opened_at) == (None, None, NOW)
-    assert decision.cancel == ()
 
 
 def test_hysteresis() -> None:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from app.alerts.flap import Flap
 from app.alerts.incident import Step
-from tests.alerts.changes import NOW, rule
+from tests.alerts.changes import NOW, condition, cpu, rule
 from tests.alerts.life import Life, only
 
 FLAPPING = rule(
@@ -100,6 +100,66 @@ def test_trouble_that_comes_back_is_the_same_incident() -> None:
     """While it goes up and down, it is one incident, opened again: one story."""
     life = flapping(changes=7)
     assert len({one.id for one in life.state.incidents}) == 1
+
+
+def test_what_arrives_long_after_it_happened() -> None:
+    """Changes that were kept up on their way do not make it stable: that is seen from when they arrive."""
+    life = Life([FLAPPING])
+    for minute in range(8):
+        before, after = (90, 50) if minute % 2 else (50, 90)
+        life.take(cpu(before, after), minute, arrives=60 + minute // 4)
+    life.wait(100)
+    assert life.told == [
+        (60, Step.OPENED),
+        (60, Step.RESOLVED),
+        (60, Step.OPENED),
+        (60, Step.FLAPPING),
+        (71, Step.SETTLED),
+    ]
+
+
+def test_what_comes_late_is_no_news_while_it_flaps() -> None:
+    """The quiet holds for a change that was overtaken by others, too."""
+    life = flapping(changes=7)
+    decision = life.take(cpu(50, 90), 4, arrives=7)
+    assert (decision.alerts, decision.incidents) == ((), ())
+    assert "it flaps" in decision.reason
+    steady = flapping(changes=2)
+    assert only(steady.take(cpu(50, 90), 0, arrives=2)).notification.late
+
+
+LASTING = FLAPPING.model_copy(
+    update={"when": condition(property="cpu", above=80, for_="2m"), "flap": Flap(changes=2, within="10m")}
+)
+
+
+def lasting() -> Life:
+    """Return a life that flaps since minute 6, of trouble of which people hear when it lasts two minutes."""
+    life = Life([LASTING])
+    for minute, value in ((0, 90), (3, 50), (4, 90), (7, 50)):
+        life.to(value, minute)
+    assert life.told == [(2, Step.OPENED), (3, Step.RESOLVED), (6, Step.OPENED), (7, Step.FLAPPING)]
+    return life
+
+
+@pytest.mark.parametrize("up_again", [8, 10])
+def test_trouble_that_must_last_comes_back_while_it_flaps(up_again: int) -> None:
+    """It is no end of the quiet, and what it settles on is how it is then, not how it was."""
+    life = lasting()
+    life.to(90, up_again)
+    life.wait(100)
+    assert life.told[4:] == [(up_again + 10, Step.SETTLED)]
+    assert len(life.open) == 1
+
+
+def test_trouble_that_must_last_and_does_not_while_it_flaps() -> None:
+    """That nobody would hear of it alone does not keep back what it settles on."""
+    life = lasting()
+    life.to(90, 8)
+    life.to(50, 9)
+    life.wait(100)
+    assert life.told[4:] == [(19, Step.SETTLED)]
+    assert life.open == []
 
 
 def test_reopened_within_the_hour_only() -> None:

@@ -247,7 +247,7 @@ class TestRecompose:
             notification(),
             notification(change=None),
             notification(change=ValueChange(name="cpu", before=1, after=2), step=Step.CHANGED),
-            notification(step=Step.REMINDED, opened_at=NOW - timedelta(hours=1)),
+            notification(step=Step.REMINDED),
         ],
         ids=["the same", "no value", "another value", "a reminder"],
     )
@@ -255,6 +255,13 @@ class TestRecompose:
         """Then the last is told as it is."""
         made = recompose([Story(notification(), last)], APP)
         assert shown(made) == shown(payload(last, APP))
+
+    def test_one_that_is_open_says_since_when(self) -> None:
+        """When it is read, for how long it was open at its last change is not true any more."""
+        open_still = notification(step=Step.CHANGED, opened_at=NOW - timedelta(minutes=5))
+        since = f"Open since <!date^{int((NOW - timedelta(minutes=5)).timestamp())}^"
+        assert since in shown(recompose([Story(notification(), open_still)], APP))
+        assert "Open since" not in shown(recompose([Story(notification(), resolved())], APP))
 
     def test_several_are_the_digest_again(self) -> None:
         """With the lines as they are now, and the colour of the worst that is left."""

@@ -1,6 +1,5 @@
 """Many alerts in one Slack message: what fits, whatever the catalog holds."""
 
-import time
 from datetime import timedelta
 
 import pytest
@@ -11,7 +10,7 @@ from app.alerts.digest import GroupBy, gather
 from app.alerts.incident import Step
 from app.alerts.notification import Notification, Part, ValueChange
 from app.notifier.base import Story
-from app.notifier.slack_digest import digest, retold
+from app.notifier.slack_digest import retold
 from tests.notifier.digests import (
     ALL_KEYS,
     APP,
@@ -118,20 +117,6 @@ class TestSizes:
             made = digested(*waiting, group_by=by)
             assert len(made.shown) == len(waiting)
             assert made.message["text"].strip()
-
-    def test_it_is_fast(self) -> None:
-        """A thousand are digested in well under a tenth of a second, five thousand all the same."""
-        waiting = [told(f"entity-{number}", title="é<" * 1_500) for number in range(5_000)]
-        digested(*waiting[:1_000])
-        best = min(_seconds(waiting[:1_000]) for _ in range(3))
-        assert best < 0.1
-        assert digested(*waiting).shown
-
-
-def _seconds(waiting: list[Notification]) -> float:
-    began = time.perf_counter()
-    digest(waiting, APP)
-    return time.perf_counter() - began
 
 
 words = st.sampled_from(("a", "b", "Healthy", "Degraded", *ATTACKS)) | st.text(max_size=8)

@@ -99,6 +99,20 @@ async def test_a_silence_after_a_silence(store: Store) -> None:
     assert entities(await claim(store, second=300)) == ["e1"]
 
 
+async def test_a_silence_that_ends_while_its_alerts_are_looked_at(store: Store) -> None:
+    """What it would have kept back when it had ended and was settled already is told: nobody would later."""
+    await store.add_silence(replace(SILENCE, ends_at=NOW + 20 * SECOND))
+    await store.accept([incoming(entity="e1")])
+    claimed = await claim(store, second=19)
+    assert await claims(store, second=20, token="another") == []
+    asides = {claimed.deliveries[0].id: Aside(Outcome.SILENCED, "silenced", claimed.silences[0].id)}
+    await store.record(claimed, replace(attempt(Outcome.SILENCED, second=21), told=(), asides=asides))
+    told = await claim(store, second=22)
+    assert entities(told) == ["e1"]
+    await store.record(told, delivered(second=22))
+    assert [one.silenced for one in await store.silences(active_at=None)] == [0]
+
+
 async def test_what_is_silenced_is_not_pruned(store: Store) -> None:
     """As long as it may have to be told."""
     await store.add_silence(SILENCE)

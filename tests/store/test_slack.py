@@ -120,6 +120,23 @@ async def test_an_incident_has_one_message_in_a_channel(store: Store) -> None:
     assert (await store.count())[State.DELIVERED] == 3
 
 
+async def test_a_change_while_the_message_is_being_changed(store: Store) -> None:
+    """What was told while an update was on its way is not in it: the message is changed once more."""
+    await store.accept([incoming()])
+    await store.record(await claim(store), replace(delivered(), message=POSTED))
+    await store.accept([incoming("Degraded", "Crashed", second=5)])
+    await store.record(await claim(store, second=6), delivered(second=6))
+    on_its_way = await claim(store, second=8)
+    for second, before, after in ((9, "Crashed", "Degraded"), (11, "Degraded", "Healthy")):
+        await store.accept([incoming(before, after, second=second)])
+        await store.record(await claim(store, second=second), delivered(second=second))
+    await store.record(on_its_way, delivered(second=12))
+    update = await claim(store, second=13)
+    assert (update.message, [last.step for _, last in update.stories]) == (POSTED, [Step.RESOLVED])
+    await store.record(update, delivered(second=13))
+    assert await claims(store, second=60) == []
+
+
 async def test_a_digest_is_the_message_of_all_its_incidents(store: Store) -> None:
     """Whichever of them changes, the digest is changed; one that had a message keeps it."""
     await store.accept([incoming(entity="old")])
@@ -159,6 +176,20 @@ async def test_a_message_that_is_gone(store: Store) -> None:
     await store.record(update, replace(delivered(second=68), gone=LATER))
     await store.accept([incoming("Degraded", "Crashed", second=70)])
     assert (await claim(store, second=71)).deliveries[0].parent is None
+
+
+async def test_a_message_in_another_channel(store: Store) -> None:
+    """When the destination's channel was changed, the incident goes on with the message that it has there."""
+    await store.accept([incoming()])
+    await store.record(await claim(store), replace(delivered(), message=POSTED))
+    moved = Message("C9999999999", "1780000060.000200")
+    await store.accept([incoming("Degraded", "Crashed", second=5)])
+    await store.record(await claim(store, second=6), replace(delivered(second=6), message=moved))
+    await store.accept([incoming("Crashed", "Degraded", second=9)])
+    reply = await claim(store, second=10)
+    assert [one.parent for one in reply.deliveries] == [moved]
+    await store.record(reply, delivered(second=10))
+    assert (await claim(store, second=12)).message == moved
 
 
 async def test_a_reminder_goes_on_once(store: Store) -> None:

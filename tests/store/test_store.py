@@ -294,6 +294,20 @@ async def test_prune(store: Store) -> None:
     assert newest.opened_at == NOW
 
 
+async def test_prune_everything_in_steps(store: Store) -> None:
+    """Resolved incidents and what is in quarantine go in steps as small as the changes'; the new stays."""
+    for number in range(3):
+        await store.accept([incoming(entity=f"e{number}", second=number)])
+        await store.accept([incoming("Degraded", "Healthy", entity=f"e{number}", second=10 + number)])
+    for number in range(5):
+        at = NOW + number * SECOND
+        await store.quarantine(b"%d" % number, signed_at=at, received_at=at, path="", reason="odd")
+    before = NOW + 12 * SECOND  # the last incident is resolved then
+    steps = [await store.prune(before=before, limit=2) for _ in range(4)]
+    assert steps == [2 + 2, 2, 1, 0]  # incidents and bodies; every change has a pending alert
+    assert await store.quarantined() == []
+
+
 async def test_check(store: Store) -> None:
     """A store that works passes the check."""
     await store.check(NOW)
@@ -304,3 +318,28 @@ async def test_last_at(store: Store) -> None:
     await store.accept([incoming(second=5), incoming("Degraded", "Crashed", second=2)])
     assert await store.last_at("deploymentConfig", "checkout-prod") == NOW + timedelta(seconds=5)
     assert await store.last_at("deploymentConfig", "another") is None
+
+
+async def test_changes(store: Store) -> None:
+    """Changes come in the order of arrival, in pages, from a time on and of one blueprint."""
+    seconds = (5, 0, 9, 0, 3)
+    await store.accept([incoming(entity=f"e{n}", second=second) for n, second in enumerate(seconds)])
+    pages: list[list[str]] = []
+    last = None
+    while page := await store.changes(since=NOW, blueprint="deploymentConfig", after=last, limit=2):
+        pages.append([one.entity for one in page])
+        last = page[-1]
+    assert pages == [["e1", "e3"], ["e4", "e0"], ["e2"]]
+    assert last is not None
+    assert (last.received_at, last.at, last.alerts) == (NOW + 9 * SECOND, NOW + 9 * SECOND, 1)
+    since = NOW + timedelta(seconds=5)
+    assert len(await store.changes(since=since, blueprint=None, after=None, limit=9)) == 2
+    assert await store.changes(since=NOW, blueprint="service", after=None, limit=9) == []
+
+
+async def test_changes_with_long_bodies(store: Store) -> None:
+    """A page of long bodies is shorter, so that a million changes can be read with little memory."""
+    body = b"x" * 4 * 1024 * 1024
+    await store.accept([replace(incoming(entity=f"e{number}"), body=body) for number in range(6)])
+    page = await store.changes(since=NOW, blueprint=None, after=None, limit=6)
+    assert 0 < len(page) < 4

@@ -16,10 +16,11 @@ CREATE TABLE changes (
     entity      TEXT   NOT NULL,
     reason      TEXT   NOT NULL,
     alerts      BIGINT NOT NULL,
-    body        BYTEA  NOT NULL
+    body        BYTEA  NOT NULL,
+    traceparent TEXT                               -- the span that it arrived in; null unless traces are kept
 );
 CREATE INDEX changes_by_entity ON changes (blueprint, entity, at);
-CREATE INDEX changes_by_arrival ON changes (received_at);
+CREATE INDEX changes_by_arrival ON changes (received_at, id);
 
 CREATE TABLE incidents (
     id          TEXT    PRIMARY KEY,
@@ -74,6 +75,7 @@ CREATE TABLE messages (
     posted_at BIGINT NOT NULL,
     UNIQUE (lane, ts)
 );
+CREATE INDEX messages_by_time ON messages (posted_at);
 CREATE TABLE incident_messages (
     incident_id TEXT   NOT NULL REFERENCES incidents (id) ON DELETE CASCADE,
     lane        TEXT   NOT NULL,

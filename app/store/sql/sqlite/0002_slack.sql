@@ -31,6 +31,7 @@ CREATE TABLE messages (
     posted_at INTEGER NOT NULL,
     UNIQUE (lane, ts)
 ) STRICT;
+CREATE INDEX messages_by_time ON messages (posted_at);
 CREATE TABLE incident_messages (
     incident_id TEXT    NOT NULL REFERENCES incidents (id) ON DELETE CASCADE,
     lane        TEXT    NOT NULL,
@@ -68,3 +69,5 @@ CREATE INDEX dead_deliveries ON deliveries (id) WHERE state = 'dead';
 CREATE INDEX silenced_deliveries ON deliveries (silence_id) WHERE silence_id IS NOT NULL;
 CREATE INDEX deliveries_of_change ON deliveries (change_id);
 CREATE INDEX deliveries_of_incident ON deliveries (incident_id, lane) WHERE incident_id IS NOT NULL;
+-- To delete a message is to look for what changes it; without this, among all that was ever delivered.
+CREATE INDEX deliveries_of_message ON deliveries (message_id) WHERE message_id IS NOT NULL;

@@ -1,0 +1,40 @@
+"""``/metrics``: the numbers that Prometheus collects."""
+
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from fastapi import APIRouter, Request, Response
+
+from app.api.access import bears
+
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+Scrape = Callable[[], Awaitable[bytes]]
+"""Gives all metrics in Prometheus' text format."""
+
+
+def metrics_router(token: str | None) -> APIRouter:
+    """Return the route of the metrics.
+
+    Args:
+        token: What a request must bear; None: nothing, everybody may see them.
+    """
+    router = APIRouter(tags=["Health"])
+
+    @router.get(
+        "/metrics",
+        summary="What Prometheus collects",
+        response_class=Response,
+        responses={
+            200: {"content": {"text/plain": {}}, "description": "All metrics, in Prometheus' text format."},
+            401: {"description": "METRICS_PUBLIC is not set, and the request does not bear ADMIN_TOKEN."},
+        },
+    )
+    async def metrics(request: Request) -> Response:
+        """Return all metrics: what this process counted, and how the store is now."""
+        if token is not None and not bears(request.headers, token):
+            return Response(status_code=401, headers={"WWW-Authenticate": "Bearer"})
+        scrape = cast("Scrape", request.state.scrape)
+        return Response(await scrape(), media_type=MEDIA_TYPE)
+
+    return router

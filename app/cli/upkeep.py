@@ -1,0 +1,137 @@
+"""The commands that keep the database: a copy of it, its unused room given back, its changes as JSON."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+from pydantic_core import from_json, to_json
+
+from app.cli.base import run, span
+from app.errors import ListenerError
+from app.runtime import existing_database, now, open_store
+from app.settings import Settings, load_settings
+from app.store.private_file import private_file
+from app.store.rows import StoredChange
+from app.store.sqlite_copy import MEGABYTE, copy_database
+from app.store.sqlite_vacuum import size
+from app.store.sqlite_vacuum import vacuum as give_back
+
+AT_ONCE = 500
+
+Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")]
+
+
+def backup(file: Annotated[Path, typer.Argument(help="The copy to make.")], force: Force = False) -> None:
+    """Copy the database to a file, while the listener runs, and check the copy."""
+    database = existing_database(_settings())
+    if file.exists() and file.samefile(database):
+        raise ListenerError(f"{file} is the database itself: name another file")
+    _demand_free(file, force=force)
+    for side in ("-wal", "-journal"):
+        # SQLite would take it for a part of the new copy, and spoil that with it.
+        if file.with_name(f"{file.name}{side}").exists():
+            raise ListenerError(
+                f"{file}{side} is there: a program has {file} open, or was stopped while it had. Name another"
+                " file, or see to that first"
+            )
+    began = time.monotonic()
+    copy_database(database, file)
+    print(f"{file}: {file.stat().st_size / MEGABYTE:.1f} MB, checked, in {time.monotonic() - began:.1f} s")
+
+
+def vacuum(
+    full: Annotated[
+        bool, typer.Option("--full", help="Write the whole file anew; the listener must be stopped.")
+    ] = False,
+) -> None:
+    """Give the disk back what deleted changes leave free in the database, while the listener runs."""
+    database = existing_database(_settings())
+    before = size(database)
+    print(f"{database}: {before.total / MEGABYTE:.1f} MB, of which {before.free / MEGABYTE:.1f} MB are free")
+    began = time.monotonic()
+    give_back(database, full=full)
+    after = size(database)
+    print(f"{database}: {after.total / MEGABYTE:.1f} MB now, in {time.monotonic() - began:.1f} s")
+
+
+def export(
+    file: Annotated[Path, typer.Argument(help="Where to write; - is standard output.")] = Path("-"),
+    since: Annotated[
+        str | None, typer.Option(help="Only the last 12h, 7d; all that is kept if not given.")
+    ] = None,
+    blueprint: Annotated[str | None, typer.Option(help="Only of this blueprint.")] = None,
+    force: Force = False,
+) -> None:
+    """Write the changes that are kept as JSON lines, oldest first, each with its body."""
+    settings = _settings()
+    start = datetime.fromtimestamp(0, UTC) if since is None else now() - span("--since", since)
+
+    async def work() -> int:
+        number, last = 0, None
+        async with open_store(settings, must_exist=True) as store:
+            with _output(file, force=force) as out:
+                while rows := await store.changes(
+                    since=start, blueprint=blueprint, after=last, limit=AT_ONCE
+                ):
+                    out.writelines(map(json_line, rows))
+                    number, last = number + len(rows), rows[-1]
+        return number
+
+    number = run(work())
+    print(f"{number} changes", file=sys.stderr)
+
+
+def json_line(change: StoredChange) -> bytes:
+    """Return a change as a line of JSON, with the body to the letter as it was signed."""
+    body = change.body.replace(b"\r", b" ").replace(b"\n", b" ")  # in JSON they stand only between values
+    if b"Infinity" in body or b"NaN" in body:  # Python reads these numbers, but JSON has none of them
+        body = to_json(from_json(body), inf_nan_mode="null")
+    head = {
+        "key": change.key,
+        "received_at": _time(change.received_at),
+        "at": _time(change.at),
+        "action": change.action,
+        "resource": change.resource,
+        "blueprint": change.blueprint,
+        "entity": change.entity,
+        "reason": change.reason,
+        "alerts": change.alerts,
+    }
+    return b'%s, "body": %s}\n' % (json.dumps(head).removesuffix("}").encode(), body)
+
+
+def _time(at: datetime) -> str:
+    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _settings() -> Settings:
+    return load_settings(accept_unsigned=True)  # nothing is received here, so that no secret is needed
+
+
+def _demand_free(file: Path, *, force: bool) -> None:
+    if not file.parent.is_dir():
+        raise ListenerError(f"there is no folder {file.parent}: make it first")
+    if file.exists() and not file.is_file():
+        raise ListenerError(f"{file} is no file: name one")
+    if file.exists() and not force:
+        raise ListenerError(f"{file} is there already: name another file, or replace it with --force")
+
+
+@contextmanager
+def _output(file: Path, *, force: bool) -> Iterator[BinaryIO]:
+    if file == Path("-"):
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    _demand_free(file, force=force)
+    try:
+        with private_file(file) as part, part.open("wb") as out:
+            yield out
+    except OSError as error:
+        raise ListenerError(f"cannot write {file}: {error.strerror}") from None

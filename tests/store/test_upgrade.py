@@ -1,0 +1,209 @@
+"""A file that an earlier release has written becomes this release's, and nothing of it is lost."""
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.alerts.incident import Step
+from app.alerts.notification import Message
+from app.alerts.retry import Outcome
+from app.store import schema
+from app.store.columns import to_micros
+from app.store.rows import Attempt, State
+from app.store.sqlite import SQLiteStore
+from tests.conftest import NOW
+from tests.store.test_store import LEASE, SECOND, incoming
+
+HOUR = timedelta(hours=1)
+NUMBERS = {"pending": 1, "held": 2, "dead": 3, "told": 4, "repeated": 5, "gone": 6, "settled": 7}
+"""What stands in the old file: each entity with the number of its change and of its delivery."""
+
+
+def said(entity: str, **facts: Any) -> str:
+    """Return a notification as the first release has written it."""
+    usual = {
+        "step": "opened",
+        "rule": "health",
+        "severity": "warning",
+        "action": "UPDATE",
+        "blueprint": "deploymentConfig",
+        "entity": entity,
+        "title": entity.title(),
+        "teams": ["Rocket"],
+        "change": {"name": "healthStatus", "before": "Healthy", "after": "Degraded"},
+        "timer": None,
+        "others": [],
+        "others_left_out": 0,
+        "links": [{"name": "newRelicUrl", "url": "https://one.newrelic.com/1"}],
+        "actor": "ada@example.com",
+        "origin": "UI",
+        "at": NOW.isoformat(),
+        "opened_at": NOW.isoformat(),
+        "late": False,
+        "own_title": [],
+        "message": [],
+    }
+    return json.dumps(usual | facts)
+
+
+def fill(db: sqlite3.Connection) -> None:
+    """Let an old file hold what a listener has that was busy: see `NUMBERS`."""
+    now = to_micros(NOW)
+    later = to_micros(NOW + HOUR)
+    lanes = {"default": None, "broken": "404 no_active_hooks"}
+    for name, held in lanes.items():
+        db.execute("INSERT INTO lanes (name, destination, held) VALUES (?, ?, ?)", (name, name, held))
+    for entity, number in NUMBERS.items():
+        ended_at = now + 5 if entity in ("told", "settled") else None
+        db.execute(
+            "INSERT INTO changes VALUES (?, ?, ?, ?, 'UPDATE', 'entity', 'deploymentConfig', ?, 'why', 1, ?)",
+            (number, f"{number:064}", now, now, entity, b"{}"),
+        )
+        db.execute(
+            "INSERT INTO incidents VALUES (?, 'health', 'deploymentConfig', ?, 'Degraded', ?, ?, ?, NULL)",
+            (f"health-{entity}", entity, now, now, ended_at if entity == "settled" else None),
+        )
+    rows = {
+        "pending": ("default", "pending", 0, None, None),
+        "held": ("broken", "pending", 0, None, None),
+        "dead": ("default", "dead", 0, None, now + 9),
+        "told": ("default", "delivered", 0, None, now + 5),
+        "repeated": ("default", "pending", later, 3_600_000_000, None),
+        "gone": ("default", "cancelled", later, None, now + 7),
+        "settled": ("default", "delivered", 0, None, now + 5),
+    }
+    for entity, (lane, state, due_at, repeat_after, ended_at) in rows.items():
+        number = NUMBERS[entity]
+        values = (number, number, f"health-{entity}", lane, lane, said(entity), state, due_at, repeat_after)
+        db.execute(
+            "INSERT INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*values, now, now, ended_at),
+        )
+    for number, outcome, detail in ((3, "retry", "503"), (3, "dead", "400"), (4, "delivered", "ok")):
+        db.execute(
+            "INSERT INTO attempts (delivery_id, outcome, detail, started_at, ended_at)"
+            " VALUES (?, ?, ?, ?, ?)",
+            (number, outcome, detail, now, now + 5),
+        )
+    db.execute("INSERT INTO quarantine VALUES (1, ?, 'digest', ?, ?, 'action', 'odd')", (b"{", now, now))
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A file with the first release's schema, and in it all that there can be."""
+    path = tmp_path / "listener.db"
+    first = (schema.STEPS / "0001_outbox.sql").read_text()
+    with closing(schema.connect(path)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(
+            "CREATE TABLE schema_version (version INTEGER PRIMARY KEY,"
+            " applied_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, checked_at INTEGER)"
+        )
+        db.execute("INSERT INTO schema_version (version) VALUES (1)")
+        db.executescript(first)
+        db.execute("BEGIN")
+        fill(db)
+        db.execute("COMMIT")
+    return path
+
+
+@pytest.fixture
+async def upgraded(old: Path) -> AsyncIterator[SQLiteStore]:
+    """The old file, opened by this release."""
+    store = SQLiteStore(old)
+    yield store
+    await store.close()
+
+
+def contents(path: Path, table: str, columns: str) -> list[Any]:
+    """Return some columns of a table."""
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute(f"SELECT {columns} FROM {table} ORDER BY 1").fetchall()  # noqa: S608 - our own
+
+
+async def test_every_row_is_kept(old: Path) -> None:
+    """Each table has the rows that it had, with the same values, and each reference still leads somewhere."""
+    tables = ("changes", "incidents", "lanes", "deliveries", "attempts", "quarantine")
+    with closing(sqlite3.connect(old)) as db:
+        columns = {
+            table: ", ".join(column for _, column, *_ in db.execute(f"PRAGMA table_info({table})"))
+            for table in tables
+        }
+    before = {table: contents(old, table, columns[table]) for table in tables}
+    assert all(before.values())
+    for _ in range(2):  # the second time there is nothing to do
+        schema.prepare(old)
+        assert {table: contents(old, table, columns[table]) for table in tables} == before
+    with closing(sqlite3.connect(old)) as db:
+        assert db.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        references = db.execute("PRAGMA foreign_key_list(attempts)").fetchall()
+        assert [parent for _, _, parent, *_ in references] == ["deliveries"]
+    made = old.with_name("new.db")
+    schema.prepare(made)
+    assert contents(old, "sqlite_master", "name") == contents(made, "sqlite_master", "name")
+
+
+async def test_what_stands_where(upgraded: SQLiteStore) -> None:
+    """Nothing has moved: what waited waits, what is held is held, what is dead has its history."""
+    rows = {row.notification.entity: row for row in await upgraded.deliveries(state=None, limit=99)}
+    assert {entity: row.id for entity, row in rows.items()} == NUMBERS
+    assert {entity: row.state for entity, row in rows.items()} == {
+        "pending": State.PENDING,
+        "held": State.HELD,
+        "dead": State.DEAD,
+        "told": State.DELIVERED,
+        "repeated": State.PENDING,
+        "gone": State.CANCELLED,
+        "settled": State.DELIVERED,
+    }
+    assert (rows["dead"].attempts, rows["dead"].detail) == (2, "400")
+    assert rows["held"].detail == "404 no_active_hooks"
+
+
+async def test_it_goes_on(upgraded: SQLiteStore) -> None:
+    """What waited is told, reminders go on, incidents go on, and what has begun gets its message."""
+    told: list[str] = []
+    for at, number in ((NOW + SECOND, 1), (NOW + 2 * HOUR, 2)):
+        claimed = await upgraded.claim(
+            token=f"{number}", now=at, lease_until=at + LEASE, limit=9, at_once={"default": 9, "broken": 9}
+        )
+        for one in claimed:
+            told += [each.notification.entity for each in one.deliveries]
+            message = Message("C0123456789", f"{number}.000001")
+            await upgraded.record(one, Attempt(Outcome.DELIVERED, "ok", at, at, at, message=message))
+    assert sorted(told) == ["held", "pending", "repeated"]
+    again = NOW + 3 * HOUR + SECOND
+    (reminder,) = await upgraded.claim(
+        token="3", now=again, lease_until=again + LEASE, limit=9, at_once={"default": 9}
+    )
+    assert [one.notification.entity for one in reminder.deliveries] == ["repeated"]
+    await upgraded.release(reminder)
+    (resolved,) = await upgraded.accept([incoming("Degraded", "Healthy", entity="pending", second=9)])
+    assert resolved.alerts == 1
+    (rows,) = [
+        row
+        for row in await upgraded.deliveries(state=State.PENDING, limit=9)
+        if row.notification.entity == "pending"
+    ]
+    assert (rows.notification.step, rows.notification.opened_at) == (Step.RESOLVED, NOW)
+
+
+async def test_a_dead_letter_is_retried(upgraded: SQLiteStore) -> None:
+    """With what it was tried before."""
+    assert await upgraded.retry(now=NOW, rule="health") == 1
+    rows = await upgraded.deliveries(state=State.PENDING, limit=9)
+    assert {row.id: row.attempts for row in rows}[NUMBERS["dead"]] == 2
+
+
+async def test_it_can_be_pruned(upgraded: SQLiteStore) -> None:
+    """What is over goes, with its attempts; what waits stays."""
+    assert await upgraded.prune(before=NOW + HOUR, limit=99) == 4
+    rows = await upgraded.deliveries(state=None, limit=99)
+    assert {row.notification.entity for row in rows} == {"pending", "held", "repeated"}
