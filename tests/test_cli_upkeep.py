@@ -212,7 +212,8 @@ async def test_export_of_a_part(store: SQLiteStore, run: Run) -> None:
         result = run_process("export", *arguments)
         assert [row["entity"] for row in lines(result.out)] == expected
     result = await run("export", "--since", "3")
-    assert (result.status, result.err) == (1, "--since 3 is no time: write it as 30m, 12h or 2d\n")
+    assert result.status == 1
+    assert "--since 3 must be a time such as" in result.err
 
 
 async def test_export_is_json_whatever_was_sent(store: SQLiteStore, run: Run, tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ class SQLiteStore(Store):
 
     async def unhold(self, destination: str, now: datetime) -> int:
         """See `Store.unhold`."""
-        return await self._writer.run(lambda db: lanes.unhold(db, destination, now))
+        return await self._writer.run(lambda db: statements.unhold(db, destination, now))
 
     async def add_silence(self, silence: Silence) -> int:
         """See `Store.add_silence`."""

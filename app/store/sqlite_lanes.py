@@ -188,8 +188,9 @@ def record(db: sqlite3.Connection, claim: Claim, attempt: Attempt) -> bool:
     if attempt.gone:
         messages.forget(db, claim.lane.removesuffix(UPDATES), attempt.gone, ended_at)
     if claim.message is None:
-        if attempt.outcome is Outcome.DELIVERED:
+        if attempt.outcome in (Outcome.DELIVERED, Outcome.DEAD):
             _repeat(db, told, attempt.ended_at)
+        if attempt.outcome is Outcome.DELIVERED:
             messages.keep(db, claim.lane, told, attempt.message, ended_at)
             messages.update_others(db, claim.lane, told, attempt.message, ended_at)
         messages.update_others(db, claim.lane, list(attempt.asides), None, ended_at)
@@ -283,18 +284,3 @@ def _tell(db: sqlite3.Connection, claim: Claim, attempt: Attempt, now: int) -> N
         "SELECT change_id FROM deliveries WHERE id = ?", (claim.deliveries[0].id,)
     ).fetchone()
     put_alert(db, attempt.notice, change_id, now)
-
-
-def unhold(db: sqlite3.Connection, destination: str, now: datetime) -> int:
-    """Let the lanes of a destination that are held send at once; return how many there were."""
-    micros = to_micros(now)
-    names = db.execute(
-        "UPDATE lanes SET held = NULL, failures = 0, next_at = ? WHERE destination = ? AND held IS NOT NULL"
-        " RETURNING name",
-        (micros, destination),
-    ).fetchall()
-    db.executemany(
-        "UPDATE deliveries SET waiting_since = ? WHERE lane = ? AND state = 'pending'",
-        [(micros, *name) for name in names],
-    )
-    return len(names)

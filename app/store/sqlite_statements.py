@@ -119,6 +119,21 @@ def retry(
     return len(lanes)
 
 
+def unhold(db: sqlite3.Connection, destination: str, now: datetime) -> int:
+    """Let the lanes of a destination that are held send at once; return how many there were."""
+    micros = to_micros(now)
+    names = db.execute(
+        "UPDATE lanes SET held = NULL, failures = 0, next_at = ? WHERE destination = ? AND held IS NOT NULL"
+        " RETURNING name",
+        (micros, destination),
+    ).fetchall()
+    db.executemany(
+        "UPDATE deliveries SET waiting_since = ? WHERE lane = ? AND state = 'pending'",
+        [(micros, *name) for name in names],
+    )
+    return len(names)
+
+
 def prune(db: sqlite3.Connection, before: int, limit: int) -> int:
     """Delete what is older than `before`, micros, and neither pending nor open; return how many rows.
 

@@ -72,7 +72,7 @@ def a_day(db: sqlite3.Connection) -> None:
         at = one.claimed_at
         attempt = Attempt(Outcome.HELD, "404", at, at, at, told=[one.deliveries[0].id])
         lanes.record(db, one, attempt)
-    lanes.unhold(db, "default", NOW + 101 * SECOND)
+    statements.unhold(db, "default", NOW + 101 * SECOND)
 
 
 def test_no_statement_reads_a_large_table(db: sqlite3.Connection) -> None:

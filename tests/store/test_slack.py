@@ -9,7 +9,7 @@ from app.alerts.incident import Step
 from app.alerts.notification import Message, Notification
 from app.alerts.retry import Outcome
 from app.store.base import Store
-from app.store.rows import Aside, Attempt, Claim, LaneState, State
+from app.store.rows import Aside, Attempt, Claim, Incoming, LaneState, State
 from tests.conftest import NOW
 from tests.store.test_store import LEASE, SECOND, attempt, incoming
 
@@ -192,16 +192,30 @@ async def test_a_message_in_another_channel(store: Store) -> None:
     assert (await claim(store, second=12)).message == moved
 
 
-async def test_a_reminder_goes_on_once(store: Store) -> None:
-    """When a reminder was told, one more is due after its time, however often it is recorded."""
+def reminding(number: int) -> Incoming:
+    """Return a change of which so many reminders are due after a minute, and after each further one."""
     one = incoming()
 
-    def reminding(state: object) -> object:
+    def decide(state: object) -> object:
         decision = one.decide(state)  # type: ignore[arg-type]
         due_at, alert = NOW + 60 * SECOND, decision.alerts[0]
-        return replace(decision, alerts=(replace(alert, due_at=due_at, repeat=timedelta(minutes=1)),) * 2)
+        alerts = (replace(alert, due_at=due_at, repeat=timedelta(minutes=1)),) * number
+        return replace(decision, alerts=alerts)
 
-    await store.accept([replace(one, decide=reminding)])  # type: ignore[arg-type]
+    return replace(one, decide=decide)  # type: ignore[arg-type]
+
+
+async def test_a_reminder_that_is_given_up(store: Store) -> None:
+    """It is not the last one: the incident is open, and Slack may be back by then."""
+    await store.accept([reminding(1)])
+    await store.record(await claim(store, second=60), attempt(Outcome.DEAD, second=60))
+    assert await claims(store, second=119) == []
+    assert entities(await claim(store, second=120)) == ["checkout-prod"]
+
+
+async def test_a_reminder_goes_on_once(store: Store) -> None:
+    """When a reminder was told, one more is due after its time, however often it is recorded."""
+    await store.accept([reminding(2)])
     claimed = await claim(store, second=60)
     assert len(claimed.deliveries) == 2
     await store.record(claimed, delivered(second=60))

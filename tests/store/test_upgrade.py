@@ -204,6 +204,6 @@ async def test_a_dead_letter_is_retried(upgraded: SQLiteStore) -> None:
 
 async def test_it_can_be_pruned(upgraded: SQLiteStore) -> None:
     """What is over goes, with its attempts; what waits stays."""
-    assert await upgraded.prune(before=NOW + HOUR, limit=99) == 4
+    assert await upgraded.prune(before=NOW + HOUR, limit=99) == 6
     rows = await upgraded.deliveries(state=None, limit=99)
     assert {row.notification.entity for row in rows} == {"pending", "held", "repeated"}
