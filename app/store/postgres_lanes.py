@@ -182,8 +182,9 @@ async def record(db: Connection, claim: Claim, attempt: Attempt) -> bool:
     if attempt.gone:
         await messages.forget(db, claim.lane.removesuffix(UPDATES), attempt.gone, ended_at)
     if claim.message is None:
-        if attempt.outcome is Outcome.DELIVERED:
+        if attempt.outcome in (Outcome.DELIVERED, Outcome.DEAD):
             await repeat(db, told, attempt.ended_at)
+        if attempt.outcome is Outcome.DELIVERED:
             await messages.keep(db, claim.lane, told, attempt.message, ended_at)
             await messages.update_others(db, claim.lane, told, attempt.message, ended_at)
         await messages.update_others(db, claim.lane, list(attempt.asides), None, ended_at)
