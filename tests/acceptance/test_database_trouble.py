@@ -3,8 +3,8 @@
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -14,6 +14,7 @@ import pytest
 from app.demo import StandInSlack
 from tests.acceptance.process import SERVE, Listener, listening, post_change
 from tests.postgres import PostgresServer
+from tests.store.proxies import HoldingProxy
 from tests.told import entities
 from tests.waiting import until
 
@@ -98,49 +99,6 @@ async def _session(url: str, first: str) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
-class Proxy:
-    """Passes bytes between replicas and the server; when `trap` says so, it holds the server's answers back.
-
-    Args:
-        folder: Where it listens, as the server does.
-        server: The server's socket.
-        trap: Given what a client has said lately, says whether to hold from here on.
-    """
-
-    def __init__(self, folder: Path, server: Path, trap: Callable[[bytes], bool]) -> None:
-        self._folder, self._server, self._trap = folder, server, trap
-        self.holding, self.open = asyncio.Event(), asyncio.Event()
-        self.open.set()
-
-    @asynccontextmanager
-    async def serving(self) -> AsyncIterator[None]:
-        """Listen."""
-        async with await asyncio.start_unix_server(self._serve, self._folder / ".s.PGSQL.5432"):
-            yield
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        server_reader, server_writer = await asyncio.open_unix_connection(self._server / ".s.PGSQL.5432")
-
-        async def forth() -> None:
-            said = b""
-            while data := await reader.read(65536):
-                said = (said + data)[-4096:]
-                if not self.holding.is_set() and self._trap(said):
-                    self.open.clear()
-                    self.holding.set()
-                server_writer.write(data)
-            server_writer.close()
-
-        async def back() -> None:
-            while data := await server_reader.read(65536):
-                await self.open.wait()
-                writer.write(data)
-            writer.close()
-
-        with suppress(ConnectionError):
-            await asyncio.gather(forth(), back())
-
-
 def has_claimed(said: bytes) -> bool:
     """Tell whether somebody commits that it holds a lane."""
     return b"COMMIT" in said.rpartition(b"UPDATE lanes SET holder = $1")[2] and b"SET holder = $1" in said
@@ -154,7 +112,7 @@ async def test_a_frozen_replica_does_not_send(
     folders = [tmp_path / name for name in ("proxy", "listens", "freezes", "takes-over")]
     for folder in folders:
         folder.mkdir()
-    proxy = Proxy(folders[0], postgres.folder, has_claimed)
+    proxy = HoldingProxy(folders[0], postgres.folder, has_claimed)
     through = url.replace(str(postgres.folder), str(folders[0]))
     async with (
         proxy.serving(),

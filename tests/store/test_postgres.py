@@ -19,7 +19,7 @@ from app.store.postgres_pool import ServerClock
 from app.store.rows import State
 from tests.conftest import NOW
 from tests.postgres import PostgresServer
-from tests.store.pooling import PoolingProxy
+from tests.store.proxies import HoldingProxy, PoolingProxy
 from tests.store.test_store import SECOND, attempt, claim_one, incoming
 from tests.waiting import until
 
@@ -48,6 +48,51 @@ async def test_a_newer_schema_is_refused(postgres: PostgresServer, url: str) -> 
     await postgres.execute("INSERT INTO schema_version (version) VALUES (999)", url)
     with pytest.raises(SchemaTooNew, match="schema 999"):
         await PostgresStore.open(url, clock=now)
+
+
+async def test_a_replica_goes_on_while_the_next_release_upgrades(postgres: PostgresServer, url: str) -> None:
+    """What a step adds does not stop a replica that runs; one that starts is refused."""
+    store = await PostgresStore.open(url, clock=now)
+    await store.accept([incoming()])
+    for statement in (
+        "ALTER TABLE changes ADD COLUMN new TEXT",
+        "ALTER TABLE lanes ADD COLUMN new BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE deliveries ADD COLUMN new TEXT NOT NULL DEFAULT ''",
+        "INSERT INTO schema_version (version) VALUES (999)",
+    ):
+        await postgres.execute(statement, url)
+    await store.accept([incoming("Degraded", "Crashed", second=1)])
+    claim = await claim_one(store, second=1)
+    assert claim is not None
+    assert await store.record(claim, attempt(Outcome.DELIVERED, second=1))
+    with pytest.raises(SchemaTooNew):
+        await PostgresStore.open(url, clock=now)
+    await store.close()
+
+
+async def test_only_the_listener_upgrades(postgres: PostgresServer, url: str) -> None:
+    """A command that finds an older schema says so, and leaves it."""
+    await (await PostgresStore.open(url, clock=now)).close()
+    await postgres.execute("UPDATE schema_version SET version = 0", url)
+    with pytest.raises(StoreUnavailable, match="which upgrades it"):
+        await PostgresStore.open(url, clock=now, upgrade=False)
+
+
+async def test_a_network_that_is_cut(postgres: PostgresServer, url: str, tmp_path: Path) -> None:
+    """Where nothing comes back, an accept is given up within 5 s, and later all is well."""
+    proxy = HoldingProxy(tmp_path, postgres.folder, lambda said: b"INSERT INTO changes" in said)
+    async with proxy.serving():
+        store = await PostgresStore.open(url.replace(str(postgres.folder), str(tmp_path)), clock=now)
+        began = time.monotonic()
+        results = await asyncio.gather(
+            *(store.accept([incoming(entity=f"e{number}")]) for number in range(20)), return_exceptions=True
+        )
+        assert time.monotonic() - began < 5
+        assert {type(result) for result in results} == {StoreUnavailable}
+        proxy.open.set()
+        (accepted,) = await store.accept([incoming(entity="e0")])
+        assert accepted.alerts == 1
+        await store.close()
 
 
 async def test_several_open_an_empty_database_at_once(postgres: PostgresServer, url: str) -> None:

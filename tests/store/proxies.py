@@ -1,7 +1,7 @@
-"""What pgbouncer does in transaction mode: a server's connection belongs to a client for one transaction."""
+"""What stands between a replica and its server, and what it may do."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -14,8 +14,51 @@ async def read(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     return head[:1], head + await reader.readexactly(int.from_bytes(head[1:]) - 4)
 
 
+class HoldingProxy:
+    """Passes bytes between replicas and the server; when `trap` says so, it holds the server's answers back.
+
+    Args:
+        folder: Where it listens, as the server does.
+        server: The server's socket.
+        trap: Given what a client has said lately, says whether to hold from here on.
+    """
+
+    def __init__(self, folder: Path, server: Path, trap: Callable[[bytes], bool]) -> None:
+        self._folder, self._server, self._trap = folder, server, trap
+        self.holding, self.open = asyncio.Event(), asyncio.Event()
+        self.open.set()
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Listen."""
+        async with await asyncio.start_unix_server(self._serve, self._folder / ".s.PGSQL.5432"):
+            yield
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server_reader, server_writer = await asyncio.open_unix_connection(self._server / ".s.PGSQL.5432")
+
+        async def forth() -> None:
+            said = b""
+            while data := await reader.read(65536):
+                said = (said + data)[-4096:]
+                if not self.holding.is_set() and self._trap(said):
+                    self.open.clear()
+                    self.holding.set()
+                server_writer.write(data)
+            server_writer.close()
+
+        async def back() -> None:
+            while data := await server_reader.read(65536):
+                await self.open.wait()
+                writer.write(data)
+            writer.close()
+
+        with suppress(ConnectionError):
+            await asyncio.gather(forth(), back())
+
+
 class PoolingProxy:
-    """Gives each transaction the server's connection that has rested longest.
+    """Does as pgbouncer in transaction mode: each transaction gets the connection that has rested longest.
 
     Args:
         folder: Where it listens, as a server does.
