@@ -2,7 +2,7 @@
 """Measures what one, two and four replicas on one PostgreSQL accept and deliver a second.
 
 First replicas that only listen are given signed changes of different entities, over 32 connections; then as
-many that only deliver take them, each alert in a message of its own, to a stand-in Slack with 16 channels
+many that only deliver take them, each alert in a message of its own, to a stand-in Slack with 64 channels
 that takes whatever comes. The server is PostgreSQL as it comes, with fsync, in a temporary folder. All of it,
 the load too, shares this machine. A round ends after a minute at the latest.
 """
@@ -36,7 +36,7 @@ from tests.postgres import PostgresServer  # noqa: E402
 
 SECRET = "bench-secret"  # noqa: S105 - of this benchmark's own listeners
 CONNECTIONS = 32
-CHANNELS = 16
+CHANNELS = 64
 LONGEST = 60.0
 Request = tuple[bytes, dict[str, str]]
 
