@@ -30,8 +30,8 @@ from app.demo import change_body, serving  # noqa: E402
 from app.logs import configure_logging  # noqa: E402
 from app.main import create_app  # noqa: E402
 from app.settings import Settings  # noqa: E402
+from app.store.columns import to_micros  # noqa: E402
 from app.store.schema import prepare  # noqa: E402
-from app.store.sqlite_statements import to_micros  # noqa: E402
 
 TOKEN = "a-token-for-this-benchmark"  # noqa: S105 - of this benchmark's own listener
 ENTITIES = 20_000

@@ -1,6 +1,6 @@
 """What several test modules need."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +16,7 @@ from app.settings import Settings
 from app.store.base import Store
 from app.store.rows import Delivery
 from app.store.sqlite import SQLiteStore
+from tests.postgres import PostgresServer
 
 SECRET = "test-client-secret-4711"
 NOW = datetime(2026, 6, 9, 12, 28, 20, tzinfo=UTC)
@@ -28,6 +29,17 @@ async def slack() -> AsyncIterator[StandInSlack]:
     async with serving(stand_in.app) as address:
         stand_in.url = f"{address}/services/T0/B0/very-secret-token"
         yield stand_in
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server, one for all tests of a process."""
+    server = PostgresServer()
+    try:
+        server.make()
+        yield server
+    finally:
+        server.remove()
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,7 @@ def start(tmp_path: Path, slack: StandInSlack) -> Start:
             serving(create_app(settings)) as url,
             httpx.AsyncClient(base_url=url, limits=limits) as client,
         ):
-            store = SQLiteStore(settings.database_path)
+            store = SQLiteStore(tmp_path / "listener.db")
             try:
                 yield Service(url, client, store)
             finally:

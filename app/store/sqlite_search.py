@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from app.store.columns import from_micros, to_micros
 from app.store.rows import State
-from app.store.sqlite_statements import from_micros, to_micros
 from app.store.views import QUIET, ChangeFilter, ChangeRow, Choices, Page
 
 LOOK_AT_MOST = 10_000

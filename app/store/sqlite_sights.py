@@ -11,10 +11,9 @@ from pydantic import ValidationError
 from app.alerts.incident import Incident, Step
 from app.alerts.notification import Notification
 from app.alerts.retry import Outcome
+from app.store.columns import delivery_of, from_micros, to_micros
 from app.store.rows import State
-from app.store.sqlite_queries import read_delivery
 from app.store.sqlite_search import END, number_of
-from app.store.sqlite_statements import from_micros, to_micros
 from app.store.views import AttemptRow, Counts, DeliveryRow, IncidentRow, Page, QuarantineRow
 
 FIRST_BYTES = 2_000
@@ -80,7 +79,7 @@ def delivery(db: sqlite3.Connection, number: int) -> DeliveryRow | None:
 
 def _delivery(*row: Any) -> DeliveryRow:
     *columns, change_id, incident_id = row
-    return DeliveryRow(read_delivery(*columns), change_id, incident_id)
+    return DeliveryRow(delivery_of(*columns), change_id, incident_id)
 
 
 def attempts(db: sqlite3.Connection, numbers: Sequence[int]) -> list[AttemptRow]:

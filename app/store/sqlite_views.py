@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 from app.alerts.notification import Notification
 from app.store import sqlite_search as search
 from app.store import sqlite_sights as sights
+from app.store.columns import from_micros, to_micros
 from app.store.group_commit import GroupCommit
 from app.store.rows import State
-from app.store.sqlite_statements import from_micros, to_micros
 from app.store.views import (
     AttemptRow,
     AuditRow,
