@@ -94,8 +94,6 @@ def _page_parts(settings: Settings, runtime: Runtime, dispatch: bool) -> dict[st
     if settings.admin_token is None:
         return {}
     gate = Gate(settings.admin_token.get_secret_value())
-    if runtime.store.views is None:
-        return {"desk": None, "gate": gate}
     desk = Desk(
         store=runtime.store,
         views=runtime.store.views,

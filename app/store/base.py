@@ -25,9 +25,9 @@ class Store(Protocol):
     """A durable outbox. Every method raises `StoreUnavailable` when the store cannot do it now."""
 
     @property
-    def views(self) -> Views | None:
-        """What people look at; None: this store cannot show it, and there is no page."""
-        return None
+    def views(self) -> Views:
+        """What people look at."""
+        ...
 
     def time(self, own: datetime) -> datetime:
         """Return the time by the clock that all who share the store go by.

@@ -17,6 +17,7 @@ from app.store.postgres_bell import Bell
 from app.store.postgres_group import GroupCommit
 from app.store.postgres_pool import Connection, Database, ServerClock
 from app.store.postgres_schema import prepare
+from app.store.postgres_views import PostgresViews
 from app.store.rows import (
     Accepted,
     Attempt,
@@ -53,6 +54,7 @@ class PostgresStore(Store):
         self._own_clock = clock
         self._server_clock = ServerClock()
         self._writer = GroupCommit(self._accept, watch)
+        self._views = PostgresViews(database)
 
     @classmethod
     async def open(
@@ -90,6 +92,11 @@ class PostgresStore(Store):
             await database.close()
             raise
         return store
+
+    @property
+    def views(self) -> PostgresViews:
+        """See `Store.views`."""
+        return self._views
 
     def time(self, own: datetime) -> datetime:
         """See `Store.time`: the database's clock is the one that all replicas share."""
