@@ -14,7 +14,7 @@ CREATE TABLE changes (
     resource    TEXT   NOT NULL,
     blueprint   TEXT   NOT NULL,
     entity      TEXT   NOT NULL,
-    teams       TEXT   NOT NULL,                   -- JSON: the owning teams
+    teams       TEXT   NOT NULL DEFAULT '[]',      -- JSON: the owning teams
     reason      TEXT   NOT NULL,
     alerts      BIGINT NOT NULL,
     body        BYTEA  NOT NULL,
