@@ -76,7 +76,10 @@ def existing_database(settings: Settings) -> Path:
     """
     path = settings.database_path
     if path is None:
-        raise StoreUnavailable("this is for SQLite: PostgreSQL has pg_dump for copies, and vacuums by itself")
+        raise StoreUnavailable(
+            "this is for a SQLite file: on PostgreSQL use pg_dump for a copy, and VACUUM, which also runs by"
+            " itself, for room"
+        )
     if not path.exists():
         raise StoreUnavailable(
             f"there is no database {path} here: run this where the listener runs, or set its DATABASE_URL"
