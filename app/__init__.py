@@ -17,6 +17,9 @@ The way of the data, in one direction, and the module for each word::
     deliver   notifier/            Slack, an HTTP job, a run in Port, or the terminal
     record    store/               what came of it
 
+    look      api/dashboard.py     the page, of what store/views.py shows; api/v1.py for programs
+    mend      api/actions.py       retry, release, silence, test, replay
+
 Beside the way: watch.py and tracing.py are what its parts tell of their work; metrics.py counts it for
 Prometheus, otel.py and otel_spans.py make traces of it.
 """

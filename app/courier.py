@@ -112,7 +112,8 @@ class Courier:
                 ended_at + self._pause(claim),
                 told=load.numbers(sent),
                 asides=load.asides,
-                message=sent.message,
+                # One that sums up thousands is no incident's own: to retell it would take too long.
+                message=None if load.further else sent.message,
                 gone=sent.gone,
             )
         return self._failed(claim, load, failure, started_at)
@@ -156,7 +157,7 @@ class Courier:
         return True
 
     async def _deliver(self, claim: Claim, load: _Load) -> Sent:
-        notifier = self.notifiers.get(claim.destination)
+        notifier = self._notifier(claim)
         if notifier is None:
             raise DeliveryFailed(f"there is no destination {claim.destination!r} any more", Scope.DESTINATION)
         if claim.message is not None:
@@ -185,8 +186,12 @@ class Courier:
         with self._tracing.span("send", calls_out=True, destination=claim.destination, alerts=alerts):
             return await notifier.send(parcel)
 
+    def _notifier(self, claim: Claim) -> Notifier | None:
+        # A lane is a channel, by the first of its names: where only another name is gone, that one serves.
+        return self.notifiers.get(claim.destination) or self.notifiers.get(claim.lane)
+
     def _pause(self, claim: Claim) -> timedelta:
-        notifier = self.notifiers.get(claim.destination)
+        notifier = self._notifier(claim)
         return notifier.pause if notifier else timedelta(0)
 
     def _failed(self, claim: Claim, load: _Load, failure: DeliveryFailed, started_at: datetime) -> Attempt:

@@ -216,6 +216,8 @@ async def serving(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
         try:
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         finally:
+            if isinstance(app, Starlette):
+                app.state.stopping = True  # streams end, as they do at a signal
             server.should_exit = True
             await task
 
@@ -248,7 +250,7 @@ async def run_demo(
         console: Where to print.
     """
     slack = StandInSlack(lambda message: console.print(draw(message)))
-    secret = secrets.token_hex(16)
+    secret, token = secrets.token_hex(16), secrets.token_hex(12)
     with tempfile.TemporaryDirectory(prefix="port-listener-demo-") as folder:
         async with serving(slack.app) as slack_url:
             settings = Settings(
@@ -256,6 +258,7 @@ async def run_demo(
                 port_client_secret=secret,
                 slack_webhook_url=f"{slack_url}/services/T0/B0/demo",
                 database_url=f"sqlite:///{folder}/demo.db",
+                admin_token=token,
             )
             async with serving(create_app(settings)) as url:
                 address = f"{url}/api/slack"
@@ -270,6 +273,7 @@ async def run_demo(
                 )
                 if stay:
                     console.print(
+                        f"\nThe page: {url}/\n  any name, and the token {token}\n"
                         "\nIt goes on until Ctrl-C. Send it a change from a second terminal:\n"
                         f"  PORT_CLIENT_SECRET={secret}"
                         f" .venv/bin/python -m app send --url {address} --to Crashed",

@@ -12,8 +12,11 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from app import __doc__ as description
-from app.api import health, metrics, slack
+from app.api import dashboard, deeds, health, metrics, slack, v1
 from app.api.answers import Answers
+from app.api.desk import Desk
+from app.api.pages import Static
+from app.api.session import Gate
 from app.errors import ListenerError, SignatureRejected, SourceRefused, StoreUnavailable, UnreadableChange
 from app.logs import configure_logging
 from app.metrics import Metrics
@@ -22,6 +25,7 @@ from app.port.answers import SOURCE_REFUSED
 from app.rulebook import read_rules, secrets_of
 from app.runtime import Runtime, open_runtime, prepare_store
 from app.settings import Settings, load_settings
+from app.stopping import noticing_stop
 
 log = structlog.get_logger(__name__)
 
@@ -40,16 +44,19 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
     tracing = make_tracing(os.environ)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        app.state.stopping = False
         try:
-            async with open_runtime(settings, dispatch=dispatch, watch=watch, tracing=tracing) as runtime:
-                yield {
-                    "listener": runtime.listener,
-                    "readiness": lambda: _readiness(runtime, dispatch),
-                    "sources": settings.sources,
-                    "watch": watch,
-                    "scrape": lambda: watch.scrape(runtime.store, datetime.now(UTC)),
-                }
+            with noticing_stop(lambda: setattr(app.state, "stopping", True)):
+                async with open_runtime(settings, dispatch=dispatch, watch=watch, tracing=tracing) as runtime:
+                    parts: dict[str, Any] = {
+                        "listener": runtime.listener,
+                        "readiness": lambda: _readiness(runtime, dispatch),
+                        "sources": settings.sources,
+                        "watch": watch,
+                        "scrape": lambda: watch.scrape(runtime.store, datetime.now(UTC)),
+                    }
+                    yield parts | _page_parts(settings, runtime, dispatch)
         finally:
             await tracing.close()
 
@@ -69,12 +76,35 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
     elif settings.admin_token:  # without either there are none
         app.include_router(metrics.metrics_router(settings.admin_token.get_secret_value()))
     app.add_exception_handler(SourceRefused, _forbidden)
+    if receive and settings.admin_token is not None:
+        app.include_router(dashboard.router)
+        app.include_router(deeds.router)
+        app.include_router(v1.router)
+        app.mount("/static", Static())
     app.add_exception_handler(SignatureRejected, _unauthorized)
     app.add_exception_handler(UnreadableChange, _unreadable)
     app.add_exception_handler(StoreUnavailable, _unavailable)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(TimeoutError, _too_slow)
     return app
+
+
+def _page_parts(settings: Settings, runtime: Runtime, dispatch: bool) -> dict[str, Any]:
+    """Return what the page and its API need; nothing where nobody may see them."""
+    if settings.admin_token is None:
+        return {}
+    gate = Gate(settings.admin_token.get_secret_value())
+    if runtime.store.views is None:
+        return {"desk": None, "gate": gate}
+    desk = Desk(
+        store=runtime.store,
+        views=runtime.store.views,
+        listener=runtime.listener,
+        readiness=lambda: _readiness(runtime, dispatch),
+        app_url=str(settings.port_app_url),
+        clock=lambda: datetime.now(UTC),
+    )
+    return {"desk": desk, "gate": gate}
 
 
 async def _readiness(runtime: Runtime, dispatch: bool) -> health.Health:
@@ -107,9 +137,11 @@ def _unreadable(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": error.reason, "path": error.path}, 422)
 
 
-def _unavailable(_: Request, error: Exception) -> Response:
-    log.error("change not stored", reason=str(error))
+def _unavailable(request: Request, error: Exception) -> Response:
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    if request.url.path.startswith(v1.router.prefix):
+        return JSONResponse({"detail": f"the store is not available: {error}"}, 503, headers)
+    log.error("change not stored", reason=str(error))
     return JSONResponse({"error": "the change could not be stored; send it again"}, 503, headers)
 
 

@@ -18,6 +18,7 @@ from app.notifier.base import Parcel, Sent, Story
 from app.store.rows import State
 from app.store.sqlite import SQLiteStore
 from tests.conftest import NOW
+from tests.store.test_slack import sent_to
 from tests.store.test_store import incoming
 from tests.test_dispatcher import DEAD, HELD, PAUSE, TRANSIENT, Rig, ScriptedNotifier
 from tests.waiting import until
@@ -227,6 +228,12 @@ async def test_too_many_are_summed_up(rig: ChannelRig) -> None:
     (parcel,) = rig.channel.parcels
     assert (len(parcel.items), parcel.more, parcel.counts) == (1000, 1200, {"Degraded": 2200})
     assert SUM_UP_AT_MOST > 2250
+    await rig.store.accept([incoming("Degraded", "Crashed", entity="e0", second=9)])
+    rig.move(timedelta(minutes=1))
+    (claim,) = await rig.store.claim(
+        token="x", now=rig.clock.now, lease_until=rig.clock.now + PAUSE, limit=9, at_once={"default": 9}
+    )
+    assert claim.deliveries[0].parent is None  # what sums up thousands is no incident's own
 
 
 async def test_what_is_silenced_takes_no_room(rig: ChannelRig) -> None:
@@ -304,6 +311,17 @@ async def test_what_does_not_stand_there_is_sent(rig: ChannelRig) -> None:
         rig.move(PAUSE)
         await rig.attempts(2)
     assert (rig.channel.asked, rig.channel.taken) == ([NOW], ["one"])
+
+
+async def test_a_name_of_the_channel_that_is_gone(rig: ChannelRig) -> None:
+    """What waits for it is told all the same, by the name that is left: it must not hold the channel."""
+    await rig.store.accept([sent_to("gone", incoming(entity="old"))])
+    await rig.add("new")
+    async with rig.running():
+        await rig.attempts(1)
+        rig.move(PAUSE)
+        await rig.attempts(2)
+    assert rig.channel.taken == ["new", "old"]
 
 
 async def test_two_channels_one_held(rig: ChannelRig) -> None:

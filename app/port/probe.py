@@ -1,6 +1,7 @@
 """A signed change that alerts nobody: posted to the webhook address, it shows whether the way in is open."""
 
 import json
+import math
 from datetime import datetime
 
 import httpx
@@ -29,6 +30,65 @@ def body(now: datetime) -> bytes:
         "context": {"blueprintIdentifier": PROBE, "entityIdentifier": PROBE},
     }
     return json.dumps({"event": event}, separators=(",", ":")).encode()
+
+
+TEST_MARK = "test-"
+
+
+def marked_change(
+    *,
+    blueprint: str,
+    entity: str,
+    changed: str,
+    before: str,
+    after: str,
+    team: str,
+    who: str,
+    now: datetime,
+) -> tuple[bytes, str]:
+    """Return the body of a made-up change of one property, and the entity's identifier in it.
+
+    The identifier and the title are marked, so that nobody takes it for an entity of the catalog.
+
+    Args:
+        blueprint: The blueprint's identifier.
+        entity: The entity's name, which is marked.
+        changed: The property.
+        before: Its value before; empty: none.
+        after: Its value after; empty: none.
+        team: The owning team; empty: none.
+        who: Who makes it up.
+        now: When, UTC.
+    """
+    marked = entity if entity.startswith(TEST_MARK) else f"{TEST_MARK}{entity}"
+
+    def snapshot(value: str) -> dict[str, object]:
+        return {
+            "identifier": marked,
+            "title": f"TEST {marked}",
+            "blueprint": blueprint,
+            "team": [team] if team else [],
+            "properties": {changed: _number(value)},
+            "relations": {},
+        }
+
+    event = {
+        "action": "UPDATE",
+        "resourceType": "entity",
+        "trigger": {"by": {"userId": f"{who} (a test)"}, "origin": "TEST", "at": now.isoformat()},
+        "context": {"blueprintIdentifier": blueprint, "entityIdentifier": marked},
+        "diff": {"before": snapshot(before), "after": snapshot(after)},
+    }
+    return json.dumps({"event": event}, separators=(",", ":"), ensure_ascii=False).encode(), marked
+
+
+def _number(value: str) -> str | float | None:
+    """Return a value as a catalog has it: a number where it reads as one, so that thresholds see it."""
+    try:
+        number = float(value)
+    except ValueError:
+        return value or None
+    return number if math.isfinite(number) else value
 
 
 async def send(url: str, secret: str, now: datetime, *, through_smee: bool) -> None:

@@ -18,10 +18,16 @@ from app.store.rows import (
     Tally,
     Waiting,
 )
+from app.store.views import Views
 
 
 class Store(Protocol):
     """A durable outbox. Every method raises `StoreUnavailable` when the store cannot do it now."""
+
+    @property
+    def views(self) -> Views | None:
+        """What people look at; None: this store cannot show it, and there is no page."""
+        return None
 
     def time(self, own: datetime) -> datetime:
         """Return the time by the clock that all who share the store go by.

@@ -69,6 +69,7 @@ def change_values(incoming: Incoming, decision: Decision) -> tuple[Any, ...]:
         change.resource,
         change.blueprint,
         change.entity,
+        json.dumps(change.teams),
         decision.reason,
         len(decision.alerts),
         incoming.body,

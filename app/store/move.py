@@ -31,8 +31,11 @@ KEYS = {
     "deliveries": ("id",),
     "attempts": ("id",),
     "quarantine": ("id",),
+    "audit": ("id",),
 }
 """Each table with its key; what refers to another comes behind it."""
+DERIVED = ("entities",)
+"""The file's tables that say nothing which the others do not."""
 
 ROWS_AT_ONCE = 500
 BYTES_AT_ONCE = 8 * 1024 * 1024

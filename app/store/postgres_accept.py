@@ -37,10 +37,10 @@ Entity = tuple[str, str]
 Row = tuple[Any, ...]
 
 CHANGES = (
-    "INSERT INTO changes (key, received_at, at, action, resource, blueprint, entity, reason, alerts, body,"
-    "  traceparent)"
+    "INSERT INTO changes (key, received_at, at, action, resource, blueprint, entity, teams, reason, alerts,"
+    "  body, traceparent)"
     " SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[],"
-    "  $7::text[], $8::text[], $9::bigint[], $10::bytea[], $11::text[])"
+    "  $7::text[], $8::text[], $9::text[], $10::bigint[], $11::bytea[], $12::text[])"
     " ON CONFLICT (key) DO NOTHING RETURNING key, id"
 )
 INCIDENTS = (

@@ -101,12 +101,8 @@ async def _waiting_in(
 ) -> dict[str, Any] | None:
     """Return what waits in a lane, as `Claim` has it; what cannot be read is given up, or it would block."""
     while True:
-        head = await db.fetchrow(
-            "SELECT destination, body, message_id FROM deliveries JOIN changes ON changes.id = change_id"
-            " WHERE lane = $1 AND state = 'pending' AND due_at <= $2 ORDER BY deliveries.id LIMIT 1",
-            lane,
-            to_micros(now),
-        )
+        # What waits for a destination that is not there any more must not block the others of its lane.
+        head = await _head(db, lane, now, list(at_once)) or await _head(db, lane, now, None)
         if head is None:
             return None
         destination, body, message_id = head
@@ -134,6 +130,17 @@ async def _waiting_in(
             "body": body,
         }
         return found if message_id is None else found | await messages.told_by(db, message_id)
+
+
+async def _head(db: Connection, lane: str, now: datetime, known: Sequence[str] | None) -> Any:
+    return await db.fetchrow(
+        "SELECT destination, body, message_id FROM deliveries JOIN changes ON changes.id = change_id"
+        " WHERE lane = $1 AND state = 'pending' AND due_at <= $2"
+        " AND ($3::text[] IS NULL OR destination = ANY($3)) ORDER BY deliveries.id LIMIT 1",
+        lane,
+        to_micros(now),
+        known,
+    )
 
 
 async def more(db: Connection, claim: Claim, now: datetime, after: int, limit: int) -> list[Waiting]:

@@ -33,6 +33,7 @@ from app.store.rows import (
     Waiting,
 )
 from app.store.schema import connect, prepare
+from app.store.sqlite_views import SQLiteViews
 from app.watch import NOBODY, Watch
 
 T = TypeVar("T")
@@ -61,6 +62,12 @@ class SQLiteStore(Store):
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
         self._local = threading.local()
         self._read_connections: list[sqlite3.Connection] = []
+        self._views = SQLiteViews(self._read, self._writer)
+
+    @property
+    def views(self) -> SQLiteViews:
+        """See `Store.views`."""
+        return self._views
 
     def time(self, own: datetime) -> datetime:
         """See `Store.time`: one machine has one clock."""

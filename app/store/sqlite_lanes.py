@@ -3,14 +3,14 @@
 Each function is a part of one transaction on the connection given.
 """
 
+import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
 
-from app.alerts.notification import Notification
 from app.alerts.retry import Outcome
 from app.store import sqlite_messages as messages
 from app.store import sqlite_silences as silences
@@ -24,7 +24,7 @@ from app.store.columns import (
     waiting_of,
 )
 from app.store.rows import Attempt, Claim, Waiting
-from app.store.sqlite_statements import put_alert
+from app.store.sqlite_statements import put_alert, put_reminders
 
 WAITING = (
     "SELECT deliveries.id, key, notification, waiting_since, messages.channel, messages.ts, traceparent"
@@ -98,11 +98,8 @@ def _waiting_in(
 ) -> dict[str, Any] | None:
     """Return what waits in a lane, as `Claim` has it; what cannot be read is given up, or it would block."""
     while True:
-        head = db.execute(
-            "SELECT destination, body, message_id FROM deliveries JOIN changes ON changes.id = change_id"
-            " WHERE lane = ? AND state = 'pending' AND due_at <= ? ORDER BY deliveries.id LIMIT 1",
-            (lane, to_micros(now)),
-        ).fetchone()
+        # What waits for a destination that is not there any more must not block the others of its lane.
+        head = _head(db, lane, now, tuple(at_once)) or _head(db, lane, now, None)
         if head is None:
             return None
         destination, body, message_id = head
@@ -128,6 +125,16 @@ def _waiting_in(
             "body": body,
         }
         return found if message_id is None else found | messages.told_by(db, message_id)
+
+
+def _head(db: sqlite3.Connection, lane: str, now: datetime, known: Sequence[str] | None) -> Any:
+    return db.execute(
+        "SELECT destination, body, message_id FROM deliveries JOIN changes ON changes.id = change_id"
+        " WHERE lane = :lane AND state = 'pending' AND due_at <= :now"
+        " AND (:known IS NULL OR destination IN (SELECT value FROM json_each(:known)))"
+        " ORDER BY deliveries.id LIMIT 1",
+        {"lane": lane, "now": to_micros(now), "known": None if known is None else json.dumps(known)},
+    ).fetchone()
 
 
 def _rows(
@@ -189,7 +196,7 @@ def record(db: sqlite3.Connection, claim: Claim, attempt: Attempt) -> bool:
         messages.forget(db, claim.lane.removesuffix(UPDATES), attempt.gone, ended_at)
     if claim.message is None:
         if attempt.outcome in (Outcome.DELIVERED, Outcome.DEAD):
-            _repeat(db, told, attempt.ended_at)
+            put_reminders(db, told, attempt.ended_at)
         if attempt.outcome is Outcome.DELIVERED:
             messages.keep(db, claim.lane, told, attempt.message, ended_at)
             messages.update_others(db, claim.lane, told, attempt.message, ended_at)
@@ -246,29 +253,6 @@ def _put_attempts(
         db.executemany(
             "UPDATE deliveries SET state = ?, ended_at = ? WHERE id = ?",
             [(outcome, ended_at, one) for one in ids],
-        )
-
-
-def _repeat(db: sqlite3.Connection, ids: Sequence[int], now: datetime) -> None:
-    for number in ids:
-        row = db.execute(
-            "SELECT repeat_after, notification FROM deliveries AS told"
-            " JOIN incidents ON incidents.id = incident_id"
-            " WHERE told.id = ? AND repeat_after IS NOT NULL AND resolved_at IS NULL AND NOT EXISTS ("
-            "   SELECT 1 FROM deliveries WHERE incident_id = told.incident_id AND lane = told.lane"
-            "   AND state = 'pending' AND repeat_after IS NOT NULL)",
-            (number,),
-        ).fetchone()
-        if row is None:
-            continue
-        due_at = now + timedelta(microseconds=row[0])
-        again = Notification.model_validate_json(row[1]).model_copy(update={"at": due_at})
-        db.execute(
-            "INSERT INTO deliveries (change_id, incident_id, lane, destination, notification, created_at,"
-            "  waiting_since, due_at, repeat_after)"
-            " SELECT change_id, incident_id, lane, destination, ?, ?, ?, ?, repeat_after"
-            " FROM deliveries WHERE id = ?",
-            (again.model_dump_json(), to_micros(now), to_micros(due_at), to_micros(due_at), number),
         )
 
 

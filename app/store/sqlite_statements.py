@@ -2,11 +2,12 @@
 
 import sqlite3
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from app.alerts.change import CatalogChange
 from app.alerts.decide import MEMORY, Alert, EntityState
 from app.alerts.incident import Incident
+from app.alerts.notification import Notification
 from app.store.columns import (
     alert_values,
     change_values,
@@ -25,14 +26,16 @@ def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
     seen = db.execute("SELECT alerts FROM changes WHERE key = ?", (change.key,)).fetchone()
     if seen:
         return Accepted(change.key, seen[0], duplicate=True)
-    decision = incoming.decide(_state(db, change))
+    state = _state(db, change)
+    decision = incoming.decide(state)
     received_at = to_micros(incoming.received_at)
     change_id = db.execute(
-        "INSERT INTO changes"
-        " (key, received_at, at, action, resource, blueprint, entity, reason, alerts, body, traceparent)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO changes (key, received_at, at, action, resource, blueprint, entity, teams, reason,"
+        "  alerts, body, traceparent) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         change_values(incoming, decision),
     ).lastrowid
+    if state.last_at is None:
+        db.execute("INSERT OR IGNORE INTO entities VALUES (?, ?)", (change.entity, change.blueprint))
     for incident in decision.incidents:
         _put_incident(db, incident)
     for incident_id in decision.cancel:
@@ -68,6 +71,30 @@ def put_alert(db: sqlite3.Connection, alert: Alert, change_id: int, now: int) ->
         "  repeat_after) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (change_id, *alert_values(alert, now)),
     )
+
+
+def put_reminders(db: sqlite3.Connection, ids: Sequence[int], now: datetime) -> None:
+    """Write the next reminder after each of these that is one, as long as its incident is open."""
+    for number in ids:
+        row = db.execute(
+            "SELECT repeat_after, notification FROM deliveries AS told"
+            " JOIN incidents ON incidents.id = incident_id"
+            " WHERE told.id = ? AND repeat_after IS NOT NULL AND resolved_at IS NULL AND NOT EXISTS ("
+            "   SELECT 1 FROM deliveries WHERE incident_id = told.incident_id AND lane = told.lane"
+            "   AND state = 'pending' AND repeat_after IS NOT NULL)",
+            (number,),
+        ).fetchone()
+        if row is None:
+            continue
+        due_at = now + timedelta(microseconds=row[0])
+        again = Notification.model_validate_json(row[1]).model_copy(update={"at": due_at})
+        db.execute(
+            "INSERT INTO deliveries (change_id, incident_id, lane, destination, notification, created_at,"
+            "  waiting_since, due_at, repeat_after)"
+            " SELECT change_id, incident_id, lane, destination, ?, ?, ?, ?, repeat_after"
+            " FROM deliveries WHERE id = ?",
+            (again.model_dump_json(), to_micros(now), to_micros(due_at), to_micros(due_at), number),
+        )
 
 
 def last_at(db: sqlite3.Connection, blueprint: str, entity: str) -> datetime | None:

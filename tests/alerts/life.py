@@ -8,6 +8,7 @@ from app.alerts.change import CatalogChange
 from app.alerts.decide import Alert, Decision, EntityState, decide
 from app.alerts.incident import Incident, Step
 from app.alerts.match import Match, Route, match
+from app.alerts.notification import Notification
 from app.alerts.rules import Rule, RuleSet
 from tests.alerts.changes import MINUTE, NOW, cpu, moved, rule
 
@@ -37,6 +38,7 @@ class Life:
         told: The steps of what people have heard, with the minute.
         later: What they are to hear later.
         results: What jq programs come to.
+        last: What they have heard last.
     """
 
     rules: list[Rule]
@@ -46,6 +48,7 @@ class Life:
     later: list[Alert] = field(default_factory=list)
     results: dict[str, Any] = field(default_factory=dict)
     number: int = 0
+    last: Notification | None = None
 
     @property
     def open(self) -> list[Incident]:
@@ -85,6 +88,7 @@ class Life:
 
     def _tell(self, alert: Alert, now: datetime) -> None:
         self.told.append(((now - NOW) // MINUTE, alert.notification.step))
+        self.last = alert.notification
 
     def _pass(self, now: datetime) -> None:
         for alert in sorted(self.later, key=lambda one: one.due_at or NOW):

@@ -191,6 +191,18 @@ def test_the_last_word_is_how_it_is(pauses: list[int]) -> None:
     assert all(sum(at - 10 < other <= at for other in plain) <= 3 for at in plain)
 
 
+@given(st.lists(st.integers(1, 15), min_size=1, max_size=30))
+@settings(max_examples=200, deadline=None)
+def test_the_last_word_where_trouble_must_last(pauses: list[int]) -> None:
+    """In the end people have heard how it is there, too; of what never lasted they have heard nothing."""
+    life, minute = Life([LASTING]), 0
+    for number, pause in enumerate(pauses):
+        minute += pause
+        life.to(50 if number % 2 else 90, minute)
+    life.wait(minute + 100)
+    assert (life.last is None or life.last.ended) is not bool(life.open)
+
+
 @pytest.mark.parametrize("wrong", [{"changes": 1}, {"within": "25h"}, {"within": "0s"}, {"changes": "many"}])
 def test_what_a_flap_cannot_be(wrong: dict[str, object]) -> None:
     """Two changes at least, a day at most."""

@@ -13,7 +13,7 @@ from app.errors import StoreUnavailable
 from app.runtime import now
 from app.store import move as moving
 from app.store.base import Store
-from app.store.move import KEYS, move
+from app.store.move import DERIVED, KEYS, move
 from app.store.postgres import PostgresStore
 from app.store.rows import Attempt
 from app.store.schema import prepare
@@ -83,7 +83,7 @@ def test_every_table_is_moved(tmp_path: Path) -> None:
     prepare(path)
     with closing(sqlite3.connect(path)) as file:
         names = {name for (name,) in file.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    assert names == {*KEYS, "schema_version"}
+    assert names == {*KEYS, *DERIVED, "schema_version"}
 
 
 async def test_a_move_that_was_stopped_goes_on(

@@ -36,6 +36,16 @@ def entities(claimed: Claim) -> list[str]:
     return [one.notification.entity for one in claimed.deliveries]
 
 
+def sent_to(destination: str, one: Incoming) -> Incoming:
+    """Return a change whose alert is for a destination that has the same channel."""
+
+    def decide(state: object) -> object:
+        decision = one.decide(state)  # type: ignore[arg-type]
+        return replace(decision, alerts=(replace(decision.alerts[0], destination=destination),))
+
+    return replace(one, decide=decide)  # type: ignore[arg-type]
+
+
 def delivered(*, second: int = 0, told: Sequence[int] | None = None) -> Attempt:
     """Return an attempt that delivers all that was claimed, or some of it."""
     return replace(attempt(Outcome.DELIVERED, second=second), told=told)
@@ -273,6 +283,16 @@ async def test_the_fallback_hears_once(store: Store) -> None:
     await store.record(again, replace(attempt(Outcome.HELD, second=2, wait=600), notice=notice))
     (heard,) = await claims(store, second=3)
     assert heard.destination == "ops"
+
+
+async def test_a_destination_that_is_gone_blocks_no_other(store: Store) -> None:
+    """What waits for another name of the channel goes out before what waits for one that is not there."""
+    await store.accept([sent_to("gone", incoming(entity="first")), incoming(entity="second")])
+    claimed = await claim(store)
+    assert (claimed.destination, entities(claimed)) == ("default", ["second"])
+    await store.record(claimed, delivered())
+    claimed = await claim(store, second=2)
+    assert (claimed.destination, entities(claimed)) == ("gone", ["first"])
 
 
 async def test_lanes(store: Store) -> None:
