@@ -16,6 +16,7 @@ from app.errors import SettingsError
 from app.expressions import Expressions
 from app.notifier.base import Notifier
 from app.notifier.slack import SlackNotifier
+from app.port.resources import WEBHOOK_PATH
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Destinations:
         url = self._settings.slack_webhook_url
         if url is None:
             return self._console()
-        return SlackNotifier(url.get_secret_value(), self._app_url, self._pause)
+        return SlackNotifier(url.get_secret_value(), self._app_url, self._pause, page_url=self._page_url)
 
     def _console(self) -> Notifier:
         from app.notifier.console import ConsoleNotifier
@@ -66,11 +67,20 @@ class Destinations:
     def _pause(self) -> timedelta:
         return timedelta(seconds=1 / self._settings.slack_messages_per_second)
 
+    @property
+    def _page_url(self) -> str | None:
+        """Where the changes can be read that a message has no room for; None: nobody can say."""
+        url = self._settings.webhook_url
+        if url is None or self._settings.admin_token is None:
+            return None
+        return f"{str(url).rstrip('/').removesuffix(WEBHOOK_PATH)}/changes"
+
     def _slack(self, name: str, destination: SlackDestination) -> Notifier:
         more: Any = {
             "pause": self._pause,
             "group_by": destination.group_by,
             "digest_after": destination.digest_after,
+            "page_url": self._page_url,
         }
         if destination.webhook_url is not None:
             return SlackNotifier(destination.webhook_url.get_secret_value(), self._app_url, **more)

@@ -76,7 +76,7 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
     elif settings.admin_token:  # without either there are none
         app.include_router(metrics.metrics_router(settings.admin_token.get_secret_value()))
     app.add_exception_handler(SourceRefused, _forbidden)
-    if settings.admin_token is not None:
+    if receive and settings.admin_token is not None:
         app.include_router(dashboard.router)
         app.include_router(deeds.router)
         app.include_router(v1.router)

@@ -25,7 +25,7 @@ from tests.waiting import until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
 
-CHANGES = int(os.environ.get("CHANGES", "250"))
+CHANGES = int(os.environ.get("CHANGES", "150"))
 ENTITIES = 50
 KILLS = int(os.environ.get("REPLICA_KILLS", "2"))
 STOPS = int(os.environ.get("DATABASE_STOPS", "1"))
@@ -151,11 +151,18 @@ async def test_one_rate_over_three_replicas(tmp_path: Path, postgres: PostgresSe
             poster = Poster([*both, *listens], 2)
             for number in range(CHANGES):
                 await poster.insist(f"e{number}", "Degraded")
+                if number % 100 == 0:
+                    await until(lambda: len(poster.stored) - len(entities(slack.messages)) < MOST_WAITING, 60)
             async with httpx.AsyncClient() as client:
                 assert (await client.get(f"{delivers[0].url}/healthz")).status_code == 200
                 assert (await client.post(f"{delivers[0].url}/api/slack")).status_code == 404
             await until(lambda: len(entities(slack.messages)) >= CHANGES, 60)
             await poster.close()
+
+            async def recorded() -> bool:
+                return f"{CHANGES} delivered" in await listens[0].command_line("deliveries")
+
+            await until(recorded)
     assert sorted(entities(slack.messages)) == sorted(poster.stored)
     assert slack.refused <= 1
     times = [at for at, _ in slack.received]

@@ -1,5 +1,6 @@
 """A SQLite store's rows in PostgreSQL."""
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from app.alerts.notification import Message
 from app.alerts.retry import Outcome
 from app.alerts.silence import Silence
+from app.cli import main
 from app.errors import StoreUnavailable
 from app.runtime import now
 from app.store import move as moving
@@ -143,3 +145,33 @@ async def test_a_row_that_differs_is_found(tmp_path: Path, postgres: PostgresSer
         await move(path, url, say=print)
     with pytest.raises(StoreUnavailable, match="not all of"):
         await PostgresStore.open(url, clock=now)
+
+
+def test_the_command(
+    tmp_path: Path,
+    postgres: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`move` takes the configured file to --to, or --from to the configured database."""
+    path, url = tmp_path / "listener.db", asyncio.run(postgres.new_database())
+    asyncio.run(fill(path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PORT_CLIENT_SECRET", "test-client-secret-4711")
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{path}")
+
+    def run(*arguments: str) -> tuple[int | str | None, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["move", *arguments])
+        said = capsys.readouterr()
+        assert "very-secret-password" not in said.out + said.err
+        return ended.value.code, said.out + said.err
+
+    assert run()[0] == 2
+    assert run("--to", "sqlite:///other.db")[0] == 1
+    status, said = run("--to", url)
+    assert (status, "deliveries: 22, the same on both sides" in said) == (0, True)
+    assert "All is there" in said
+    monkeypatch.setenv("DATABASE_URL", url)
+    assert "has rows already" in run("--from", f"sqlite:///{path}")[1]
+    assert "give --from" in run("--to", url)[1]
