@@ -40,7 +40,8 @@ def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
         _put_incident(db, incident)
     for incident_id in decision.cancel:
         db.execute(
-            "UPDATE deliveries SET state = 'cancelled', ended_at = ?"
+            # Named, because SQLite would rather look through all that is pending.
+            "UPDATE deliveries INDEXED BY deliveries_of_incident SET state = 'cancelled', ended_at = ?"
             " WHERE incident_id = ? AND state = 'pending' AND (due_at > ? OR repeat_after IS NOT NULL)",
             (received_at, incident_id, received_at),
         )
