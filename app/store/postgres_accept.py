@@ -60,6 +60,11 @@ LANES = (
     "INSERT INTO lanes (name, destination) SELECT * FROM unnest($1::text[], $2::text[])"
     " ON CONFLICT (name) DO NOTHING"
 )
+STILL_PENDING = "state || '' = 'pending'"
+"""Of an incident's or a message's few deliveries, those that wait; without the index of all that wait.
+
+When a storm begins, the server's statistics say for a while that little waits, and it would look through all.
+"""
 DELIVERIES = (
     "INSERT INTO deliveries (change_id, incident_id, lane, destination, notification, created_at,"
     "  waiting_since, due_at, repeat_after, state, ended_at)"
@@ -151,7 +156,7 @@ class _Group:
             await db.execute(
                 "UPDATE deliveries SET state = 'cancelled', ended_at = since"
                 " FROM unnest($1::text[], $2::bigint[]) AS cancelled (incident, since)"
-                " WHERE incident_id = incident AND state = 'pending'"
+                f" WHERE incident_id = incident AND {STILL_PENDING}"
                 " AND (due_at > since OR repeat_after IS NOT NULL)",
                 *columns(list(self.cancelled.items())),
             )

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from app.alerts.notification import Notification
 from app.alerts.retry import Outcome
 from app.store.columns import to_micros
-from app.store.postgres_accept import Entity, columns, lock_of, storable
+from app.store.postgres_accept import STILL_PENDING, Entity, columns, lock_of, storable
 from app.store.postgres_pool import Connection
 
 OLD = {
@@ -61,7 +61,7 @@ async def put_reminders(db: Connection, ids: Sequence[int], now: datetime) -> No
         " FROM deliveries AS told JOIN incidents ON incidents.id = incident_id"
         " WHERE told.id = ANY($1) AND repeat_after IS NOT NULL AND resolved_at IS NULL AND NOT EXISTS ("
         "   SELECT 1 FROM deliveries WHERE incident_id = told.incident_id AND lane = told.lane"
-        "   AND state = 'pending' AND repeat_after IS NOT NULL)"
+        f"  AND {STILL_PENDING} AND repeat_after IS NOT NULL)"
         " ORDER BY told.incident_id, told.lane, told.id",
         ids,
     )

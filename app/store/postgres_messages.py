@@ -8,6 +8,7 @@ from typing import Any
 
 from app.alerts.notification import Message
 from app.store.columns import UPDATES, story_of
+from app.store.postgres_accept import STILL_PENDING
 from app.store.postgres_pool import Connection
 
 
@@ -85,7 +86,7 @@ async def update_others(
             " SELECT change_id, incident_id, $1, destination, notification, $2, $2, 0, $3 FROM deliveries"
             # One that is on its way says how it was when it was claimed: it needs one more after it.
             " WHERE id = $4 AND NOT EXISTS (SELECT 1 FROM deliveries JOIN lanes ON lanes.name = lane"
-            "   WHERE lane = $1 AND state = 'pending' AND message_id = $3 AND holder IS NULL)",
+            f"  WHERE lane = $1 AND {STILL_PENDING} AND message_id = $3 AND holder IS NULL)",
             lane + UPDATES,
             now,
             message_id,

@@ -1,4 +1,4 @@
-"""What only PostgreSQL has of what people look at: other replicas that write, and plans of its own."""
+"""What only PostgreSQL has: other replicas that write while people look, and plans of its own."""
 
 import asyncio
 import re
@@ -13,6 +13,7 @@ import pytest
 from app.alerts.notification import Message
 from app.alerts.retry import Outcome
 from app.runtime import now
+from app.store import postgres_accept as changes
 from app.store import postgres_search as search
 from app.store import postgres_sights as sights
 from app.store.columns import to_micros
@@ -184,3 +185,16 @@ async def test_an_update_that_is_claimed_at_the_same_moment(store: PostgresStore
     assert await recording
     waiting = await other.fetchval("SELECT count(*) FROM deliveries WHERE lane = $1", updates)
     assert waiting == 2
+
+
+async def test_a_storm_that_the_statistics_do_not_know(store: PostgresStore, other: Connection) -> None:
+    """An incident that ends looks at its own deliveries, not at all that wait."""
+    await other.execute(FILL.format(now=to_micros(NOW)))
+    await store.accept([incoming()])
+    await other.execute("UPDATE deliveries SET due_at = created_at + 1, state = 'pending' WHERE id < 9000")
+    listening = Listening(other)
+    async with other.transaction():
+        await changes.accept(listening, [incoming("Degraded", "Healthy", second=9)])
+    (cancel,) = [one for one in listening.asked if "SET state = 'cancelled'" in one[0]]
+    plan = "\n".join(step for (step,) in await other.fetch(f"EXPLAIN {cancel[0]}", *cancel[1]))
+    assert "deliveries_of_incident" in plan, plan
