@@ -33,8 +33,14 @@ log = structlog.get_logger(__name__)
 RETRY_AFTER_SECONDS = 5
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Return the application; its lifespan opens the store and runs the delivery loop."""
+def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = True) -> FastAPI:
+    """Return the application; its lifespan opens the store and runs the delivery loop.
+
+    Args:
+        settings: The configuration.
+        receive: Whether it takes changes; if not, it answers only how it is.
+        dispatch: Whether it delivers; if not, another process does.
+    """
     watch = Metrics()
     tracing = make_tracing(os.environ)
 
@@ -43,15 +49,15 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.stopping = False
         try:
             with noticing_stop(lambda: setattr(app.state, "stopping", True)):
-                async with open_runtime(settings, watch=watch, tracing=tracing) as runtime:
+                async with open_runtime(settings, dispatch=dispatch, watch=watch, tracing=tracing) as runtime:
                     parts: dict[str, Any] = {
                         "listener": runtime.listener,
-                        "readiness": lambda: _readiness(runtime),
+                        "readiness": lambda: _readiness(runtime, dispatch),
                         "sources": settings.sources,
                         "watch": watch,
                         "scrape": lambda: watch.scrape(runtime.store, datetime.now(UTC)),
                     }
-                    yield parts | _page_parts(settings, runtime)
+                    yield parts | _page_parts(settings, runtime, dispatch)
         finally:
             await tracing.close()
 
@@ -66,14 +72,15 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(Answers, watch=watch, tracing=tracing)
     app.add_middleware(PlainHeaders)
-    app.include_router(slack.router)
+    if receive:
+        app.include_router(slack.router)
     app.include_router(health.router)
     app.include_router(docs.router)
     app.mount(docs.FILES_PATH, docs.docs_files())
     if settings.metrics_public or settings.admin_token:  # without either there are none
         app.include_router(metrics.metrics_router(public=settings.metrics_public))
     app.add_exception_handler(SourceRefused, _forbidden)
-    if settings.admin_token is not None:
+    if receive and settings.admin_token is not None:
         app.include_router(dashboard.router)
         app.include_router(deeds.router)
         app.include_router(v1.router)
@@ -86,31 +93,29 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _page_parts(settings: Settings, runtime: Runtime) -> dict[str, Any]:
+def _page_parts(settings: Settings, runtime: Runtime, dispatch: bool) -> dict[str, Any]:
     """Return what the page and its API need; nothing where nobody may see them."""
     if settings.admin_token is None:
         return {}
     gate = Gate(settings.admin_token.get_secret_value())
-    if runtime.store.views is None:
-        return {"desk": None, "gate": gate}
     desk = Desk(
         store=runtime.store,
         views=runtime.store.views,
         listener=runtime.listener,
-        readiness=lambda: _readiness(runtime),
+        readiness=lambda: _readiness(runtime, dispatch),
         app_url=str(settings.port_app_url),
-        clock=lambda: datetime.now(UTC),
+        clock=lambda: runtime.store.time(datetime.now(UTC)),
     )
     return {"desk": desk, "gate": gate}
 
 
-async def _readiness(runtime: Runtime) -> health.Health:
+async def _readiness(runtime: Runtime, dispatch: bool) -> health.Health:
     reasons = []
     try:
         await runtime.store.check(datetime.now(UTC))
     except StoreUnavailable as error:
         reasons.append(f"the store cannot write: {error}")
-    if stale := runtime.dispatcher.stale():
+    if dispatch and (stale := runtime.dispatcher.stale()):
         reasons.append(stale)
     warnings = [f"the rules file is refused: {runtime.rules_problem}"] if runtime.rules_problem else []
     with suppress(StoreUnavailable):
@@ -150,8 +155,12 @@ def _too_slow(_: Request, __: Exception) -> Response:
     return JSONResponse({"error": "the body did not arrive in time"}, 408)
 
 
-def load_app() -> FastAPI:
+def load_app(*, receive: bool = True, dispatch: bool = True) -> FastAPI:
     """Return the application as the environment configures it.
+
+    Args:
+        receive: Whether it takes changes.
+        dispatch: Whether it delivers.
 
     Raises:
         SystemExit: It cannot start; the text says why and what to do.
@@ -164,7 +173,7 @@ def load_app() -> FastAPI:
         prepare_store(settings)
     except ListenerError as error:
         raise SystemExit(f"Cannot start:\n{error}") from None
-    return create_app(settings)
+    return create_app(settings, receive=receive, dispatch=dispatch)
 
 
 def __getattr__(name: str) -> FastAPI:

@@ -4,6 +4,7 @@ import asyncio
 import random
 import secrets
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -55,7 +56,16 @@ def prepare_store(settings: Settings) -> None:
     Raises:
         StoreUnavailable: It cannot be opened, or a newer release has written it.
     """
-    prepare(settings.database_path)
+    if settings.database_path:
+        prepare(settings.database_path)
+        return
+
+    async def work() -> None:
+        async with open_store(settings, upgrade=True):
+            pass
+
+    with ThreadPoolExecutor(1) as elsewhere:  # uvicorn asks for the application where a loop runs already
+        elsewhere.submit(asyncio.run, work()).result()
 
 
 def existing_database(settings: Settings) -> Path:
@@ -65,6 +75,11 @@ def existing_database(settings: Settings) -> Path:
         StoreUnavailable: It is not.
     """
     path = settings.database_path
+    if path is None:
+        raise StoreUnavailable(
+            "this is for a SQLite file: on PostgreSQL use pg_dump for a copy, and VACUUM, which also runs by"
+            " itself, for room"
+        )
     if not path.exists():
         raise StoreUnavailable(
             f"there is no database {path} here: run this where the listener runs, or set its DATABASE_URL"
@@ -88,9 +103,20 @@ async def open_store(
     Raises:
         StoreUnavailable: It cannot be opened.
     """
-    if must_exist:
-        existing_database(settings)
-    store = await asyncio.to_thread(SQLiteStore, settings.database_path, watch, upgrade=upgrade)
+    path = settings.database_path
+    store: Store
+    if path is None:
+        from app.store.postgres import PostgresStore
+
+        url = settings.database_url.get_secret_value()
+        listen_url = (settings.database_listen_url or settings.database_url).get_secret_value()
+        store = await PostgresStore.open(
+            url, clock=now, listen_url=listen_url, must_exist=must_exist, upgrade=upgrade, watch=watch
+        )
+    else:
+        if must_exist:
+            existing_database(settings)
+        store = await asyncio.to_thread(SQLiteStore, path, watch, upgrade=upgrade)
     try:
         yield store
     finally:
@@ -205,6 +231,7 @@ async def open_runtime(
         tasks: list[asyncio.Task[None]] = []
         stack.enter_context(reload_on_sighup(runtime.reload))
         if dispatch:
+            store.on_new(runtime.dispatcher.wake)
             await store.probe_held(now())  # whoever restarts us has perhaps just mended the destination
             tasks = [
                 asyncio.create_task(runtime.dispatcher.run()),
@@ -256,6 +283,9 @@ def _assemble(
 ) -> Runtime:
     expressions = Expressions(jq)
 
+    def clock() -> datetime:
+        return store.time(now())
+
     async def nobody_to_ask(_: CatalogChange, __: PortLookup) -> None:
         log.warning("no look-up in Port: PORT_CLIENT_ID is not set; the default hears of it")
 
@@ -268,14 +298,14 @@ def _assemble(
         store,
         destinations.make(rules.file),
         prepare=prepare,
-        clock=now,
+        clock=clock,
         jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads retries, guards nothing
         fallbacks=book.fallbacks,
         why_not=lambda one: runtime.why_not(one),  # noqa: PLW0108 - it is made below
         tracing=tracing,
     )
     dispatcher = Dispatcher(
-        store, courier, clock=now, new_token=lambda: secrets.token_hex(8), watch=watch, tracing=tracing
+        store, courier, clock=clock, new_token=lambda: secrets.token_hex(8), watch=watch, tracing=tracing
     )
     look_up: LookUp = nobody_to_ask
     if port is not None:
@@ -288,7 +318,7 @@ def _assemble(
         secrets=settings.secrets,
         accept_unsigned=settings.accept_unsigned,
         tolerance=timedelta(seconds=settings.signature_tolerance_seconds),
-        clock=now,
+        clock=clock,
         evaluate=expressions.evaluate,
         look_up=look_up,
         wake=dispatcher.wake,

@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import unquote, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -24,6 +25,7 @@ PLACEHOLDER = re.compile(
     r" | hooks\.slack\.com/services/(your | x{3,} | \.\.\. | <)"
 )
 SQLITE = "sqlite:///"
+POSTGRES = re.compile(r"postgres(ql)?://\S+")
 EVERY_PROXY = "*"
 SHORTEST_ADMIN_TOKEN = 16
 
@@ -52,7 +54,8 @@ class Settings(BaseSettings):
     slack_api_url: AnyHttpUrl = AnyHttpUrl("https://slack.com/api/")
     slack_messages_per_second: Annotated[float, Field(gt=0)] = 1.0
     rules_file: Path | None = None
-    database_url: str = f"{SQLITE}data/listener.db"
+    database_url: SecretStr = SecretStr(f"{SQLITE}data/listener.db")
+    database_listen_url: SecretStr | None = None
     retention_days: Annotated[int, Field(gt=0)] = 30
     admin_token: SecretStr | None = None
     metrics_public: bool = False
@@ -100,9 +103,19 @@ class Settings(BaseSettings):
 
     @field_validator("database_url")
     @classmethod
-    def _check_database_url(cls, value: str) -> str:
-        if not value.startswith(SQLITE) or value == SQLITE:
-            raise ValueError(f"must begin with {SQLITE} and name a file: {SQLITE}data/listener.db")
+    def _check_database_url(cls, value: SecretStr) -> SecretStr:
+        url = value.get_secret_value()
+        if POSTGRES.fullmatch(url) or (url.startswith(SQLITE) and url != SQLITE):
+            return value
+        raise ValueError(
+            f"must begin with {SQLITE} and name a file ({SQLITE}data/listener.db), or with postgresql://"
+        )
+
+    @field_validator("database_listen_url")
+    @classmethod
+    def _check_database_listen_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not POSTGRES.fullmatch(value.get_secret_value()):
+            raise ValueError("must begin with postgresql://")
         return value
 
     @field_validator("allowed_sources")
@@ -150,7 +163,11 @@ class Settings(BaseSettings):
     def hidden(self) -> tuple[str, ...]:
         """Every text that must never be shown."""
         values = (getattr(self, name) for name in type(self).model_fields)
-        return tuple(one.get_secret_value() for one in values if isinstance(one, SecretStr))
+        given = (one.get_secret_value() for one in values if isinstance(one, SecretStr))
+        texts = [text for text in given if not text.startswith(SQLITE)]
+        urls = (urlsplit(text) for text in texts if POSTGRES.fullmatch(text))
+        passwords = (word for url in urls if url.password for word in (url.password, unquote(url.password)))
+        return (*texts, *passwords)
 
     @property
     def sources(self) -> Sources | None:
@@ -158,9 +175,10 @@ class Settings(BaseSettings):
         return None if self.allowed_sources is None else parse_sources(self.allowed_sources)
 
     @property
-    def database_path(self) -> Path:
-        """The SQLite file."""
-        return Path(self.database_url.removeprefix(SQLITE))
+    def database_path(self) -> Path | None:
+        """The SQLite file; None: the store is in PostgreSQL."""
+        url = self.database_url.get_secret_value()
+        return Path(url.removeprefix(SQLITE)) if url.startswith(SQLITE) else None
 
 
 def environment() -> dict[str, str]:

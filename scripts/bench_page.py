@@ -3,6 +3,7 @@
 
 The store is filled past `accept`, row by row in its own tables, because a million real requests take minutes.
 The pages are then asked for over HTTP on loopback; the median and the slowest of several rounds are shown.
+With PostgreSQL, the rows are moved to a server of its own first.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,8 +32,10 @@ from app.demo import change_body, serving  # noqa: E402
 from app.logs import configure_logging  # noqa: E402
 from app.main import create_app  # noqa: E402
 from app.settings import Settings  # noqa: E402
+from app.store.columns import to_micros  # noqa: E402
+from app.store.move import move  # noqa: E402
 from app.store.schema import prepare  # noqa: E402
-from app.store.sqlite_statements import to_micros  # noqa: E402
+from tests.postgres import PostgresServer  # noqa: E402
 
 TOKEN = "a-token-for-this-benchmark"  # noqa: S105 - of this benchmark's own listener
 ENTITIES = 20_000
@@ -50,7 +54,7 @@ def fill(path: Path, number: int) -> None:
     before, after = change_body(before="Healthy", after="Degraded", at=start, entity="ENTITY").split(
         b"ENTITY", 1
     )
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA synchronous = OFF")
         db.execute("INSERT INTO lanes (name, destination) VALUES ('default', 'default')")
         db.execute("INSERT INTO lanes (name, destination, held) VALUES ('held', 'held', '404 no_service')")
@@ -167,11 +171,9 @@ PAGES = (
 )
 
 
-async def measure(path: Path, rounds: int) -> float:
+async def measure(database: str, rounds: int) -> float:
     """Ask for each page so often, print how long the server took, and return the slowest median in ms."""
-    settings = Settings(
-        _env_file=None, accept_unsigned=True, database_url=f"sqlite:///{path}", admin_token=TOKEN
-    )
+    settings = Settings(_env_file=None, accept_unsigned=True, database_url=database, admin_token=TOKEN)
     slowest = 0.0
     async with serving(create_app(settings)) as url, httpx.AsyncClient(base_url=url, timeout=60) as client:
         await client.post("/sign-in", data={"name": "bench", "token": TOKEN})
@@ -190,6 +192,16 @@ async def measure(path: Path, rounds: int) -> float:
     return slowest
 
 
+async def moved(path: Path, server: PostgresServer) -> str:
+    """Move a file's rows to a server, and return the database's URL."""
+    url = await server.new_database()
+    began = time.perf_counter()
+    await move(path, url, say=lambda _: None)
+    await server.execute("VACUUM ANALYZE", url)
+    print(f"moved to PostgreSQL in {time.perf_counter() - began:.0f} s")
+    return url
+
+
 def _memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
@@ -199,6 +211,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--changes", type=int, default=1_000_000, help="how many changes to store")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--postgres", action="store_true", help="measure with PostgreSQL")
     parser.add_argument("--keep", type=Path, help="fill this file, or use it if it is there, and leave it")
     options = parser.parse_args()
     configure_logging("ERROR", "text")
@@ -209,7 +222,16 @@ def main() -> None:
             fill(path, options.changes)
             size = path.stat().st_size / 2**30
             print(f"{options.changes:,} changes in {time.perf_counter() - began:.0f} s, {size:.1f} GiB")
-        slowest = asyncio.run(measure(path, options.rounds))
+        if options.postgres:
+            server = PostgresServer()
+            try:
+                server.make()
+                url = asyncio.run(moved(path, server))
+                slowest = asyncio.run(measure(url, options.rounds))
+            finally:
+                server.remove()
+        else:
+            slowest = asyncio.run(measure(f"sqlite:///{path}", options.rounds))
     print(f"the slowest: {slowest:.0f} ms")
 
 

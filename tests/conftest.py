@@ -1,6 +1,6 @@
 """What several test modules need."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,10 +12,11 @@ import pytest
 
 from app.demo import StandInSlack, change_body, serving, signed_headers
 from app.main import create_app
+from app.runtime import open_store
 from app.settings import Settings
 from app.store.base import Store
 from app.store.rows import Delivery
-from app.store.sqlite import SQLiteStore
+from tests.postgres import PostgresServer
 
 SECRET = "test-client-secret-4711"
 NOW = datetime(2026, 6, 9, 12, 28, 20, tzinfo=UTC)
@@ -28,6 +29,17 @@ async def slack() -> AsyncIterator[StandInSlack]:
     async with serving(stand_in.app) as address:
         stand_in.url = f"{address}/services/T0/B0/very-secret-token"
         yield stand_in
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server, one for all tests of a process."""
+    server = PostgresServer()
+    try:
+        server.make()
+        yield server
+    finally:
+        server.remove()
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,20 @@ Start = Callable[..., AbstractAsyncContextManager[Service]]
 
 
 @pytest.fixture
-def start(tmp_path: Path, slack: StandInSlack) -> Start:
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database: SQLite, or what a test's `DATABASES` asks for."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return f"sqlite:///{tmp_path}/listener.db"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return await server.new_database()
+
+
+DATABASES = pytest.mark.parametrize("database", ["sqlite", "postgres"], indirect=True)
+"""Marks what runs on every kind of database."""
+
+
+@pytest.fixture
+def start(database: str, slack: StandInSlack) -> Start:
     """Give a function that runs the service against the stand-in Slack, with settings to change."""
 
     @asynccontextmanager
@@ -65,7 +90,7 @@ def start(tmp_path: Path, slack: StandInSlack) -> Start:
             "port_client_secret": SECRET,
             "slack_webhook_url": slack.url,
             "slack_messages_per_second": 1000,
-            "database_url": f"sqlite:///{tmp_path}/listener.db",
+            "database_url": database,
         }
         settings = Settings(_env_file=None, **(values | overrides))
         # uvicorn closes idle connections after 5 s: one that it closes as we use it would fail a test.
@@ -73,12 +98,9 @@ def start(tmp_path: Path, slack: StandInSlack) -> Start:
         async with (
             serving(create_app(settings)) as url,
             httpx.AsyncClient(base_url=url, limits=limits) as client,
+            open_store(settings) as store,
         ):
-            store = SQLiteStore(settings.database_path)
-            try:
-                yield Service(url, client, store)
-            finally:
-                await store.close()
+            yield Service(url, client, store)
 
     return run
 

@@ -13,10 +13,13 @@ from typing import NoReturn
 
 import pytest
 
+from app.runtime import now
+from app.store.postgres import PostgresStore
 from app.store.rows import Incoming
 from app.store.schema import prepare
 from app.store.sqlite import SQLiteStore
 from tests import test_cli
+from tests.postgres import PostgresServer
 from tests.store.test_store import incoming
 from tests.test_cli import Run, run_process
 
@@ -233,3 +236,22 @@ async def test_export_is_json_whatever_was_sent(store: SQLiteStore, run: Run, tm
         "Infinity",
     ]
     assert b"1e-7" in (tmp_path / "out").read_bytes()
+
+
+async def test_with_postgresql(
+    postgres: PostgresServer, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Changes are exported from there too; what is for a file says in a sentence what to use instead."""
+    url = await postgres.new_database()
+    store = await PostgresStore.open(url, clock=now)
+    await store.accept([arriving(f"e{number}", datetime.now(UTC)) for number in range(600)])
+    await store.close()
+    monkeypatch.setenv("DATABASE_URL", url)
+    result = await run("export", "--since", "1d", "changes.jsonl")
+    assert (result.status, result.err) == (0, "600 changes\n")
+    rows = lines((tmp_path / "changes.jsonl").read_text())
+    assert [row["entity"] for row in rows] == [f"e{number}" for number in range(600)]
+    for arguments in (("backup", "copy.db"), ("vacuum",), ("vacuum", "--full")):
+        result = await run(*arguments)
+        assert (result.status, result.out) == (1, "")
+        assert re.fullmatch(r"[^\n]*on PostgreSQL use pg_dump for a copy, and VACUUM[^\n]*\n?", result.err)

@@ -60,6 +60,7 @@ def test_placeholders_are_refused(monkeypatch: pytest.MonkeyPatch, value: str) -
         ("SLACK_MESSAGES_PER_SECOND", "0", "greater than 0"),
         ("DATABASE_URL", "mysql://hush", "must begin with sqlite:///"),
         ("DATABASE_URL", "sqlite:///", "name a file"),
+        ("DATABASE_LISTEN_URL", "mysql://hush", "must begin with postgresql://"),
         ("PORT_APP_URL", "hush", "valid URL"),
         ("SIGNATURE_TOLERANCE_SECONDS", "hush", "valid integer"),
         ("LOG_LEVEL", "hush", "'DEBUG'"),
@@ -117,10 +118,11 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         "PORT_CLIENT_SECRET": "alpha-1",
         "PORT_PREVIOUS_CLIENT_SECRET": "beta-2",
         "SLACK_WEBHOOK_URL": "https://hooks.slack.com/services/T/B/gamma-3",
+        "DATABASE_URL": "postgresql://user:delta%2D4@host/database",
     }
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)
     settings = load_settings()
     assert not [value for value in secrets.values() if value in repr(settings)]
-    assert set(settings.hidden) == set(secrets.values())
+    assert set(settings.hidden) == {*secrets.values(), "delta%2D4", "delta-4"}
     assert settings.secrets == ("alpha-1", "beta-2")

@@ -11,6 +11,7 @@ from app.errors import ListenerError
 
 COMMANDS = {
     "serve": "serve",
+    "dispatch": "serve",
     "demo": "trial",
     "send": "trial",
     "bootstrap": "port",
@@ -19,6 +20,7 @@ COMMANDS = {
     "rules": "rules",
     "deliveries": "outbox",
     "quarantine": "outbox",
+    "move": "move",
     "backup": "upkeep",
     "vacuum": "upkeep",
     "export": "upkeep",

@@ -1,6 +1,6 @@
 """What every store does."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -25,9 +25,21 @@ class Store(Protocol):
     """A durable outbox. Every method raises `StoreUnavailable` when the store cannot do it now."""
 
     @property
-    def views(self) -> Views | None:
-        """What people look at; None: this store cannot show it, and there is no page."""
-        return None
+    def views(self) -> Views:
+        """What people look at."""
+        ...
+
+    def time(self, own: datetime) -> datetime:
+        """Return the time by the clock that all who share the store go by.
+
+        Args:
+            own: The time by this machine's clock, UTC.
+        """
+        ...
+
+    def on_new(self, wake: Callable[[], None]) -> None:
+        """Call `wake` when another process has stored something to deliver, if the store can hear of it."""
+        ...
 
     async def accept(self, batch: Sequence[Incoming]) -> list[Accepted]:
         """Store changes with what they lead to, in one transaction that is on disk on return.

@@ -17,6 +17,7 @@ from app.store import sqlite_queries as queries
 from app.store import sqlite_silences as silences
 from app.store import sqlite_statements as statements
 from app.store.base import Store
+from app.store.columns import from_micros, quarantined_of, to_micros
 from app.store.group_commit import GroupCommit
 from app.store.rows import (
     Accepted,
@@ -68,6 +69,13 @@ class SQLiteStore(Store):
         """See `Store.views`."""
         return self._views
 
+    def time(self, own: datetime) -> datetime:
+        """See `Store.time`: one machine has one clock."""
+        return own
+
+    def on_new(self, wake: Callable[[], None]) -> None:
+        """See `Store.on_new`: a file tells nobody, so that the dispatcher's poll notices."""
+
     async def accept(self, batch: Sequence[Incoming]) -> list[Accepted]:
         """See `Store.accept`."""
         return await self._writer.run(lambda db: [statements.accept(db, incoming) for incoming in batch])
@@ -79,8 +87,8 @@ class SQLiteStore(Store):
         values = (
             body,
             hashlib.sha256(body).hexdigest(),
-            statements.to_micros(signed_at),
-            statements.to_micros(received_at),
+            to_micros(signed_at),
+            to_micros(received_at),
             path,
             reason,
         )
@@ -99,17 +107,7 @@ class SQLiteStore(Store):
                 "SELECT id, body, signed_at, received_at, path, reason FROM quarantine ORDER BY id"
             ).fetchall()
         )
-        return [
-            Quarantined(
-                id_,
-                body,
-                statements.from_micros(signed_at),
-                statements.from_micros(received_at),
-                path,
-                reason,
-            )
-            for id_, body, signed_at, received_at, path, reason in rows
-        ]
+        return [quarantined_of(*row) for row in rows]
 
     async def leave_quarantine(self, ids: Sequence[int]) -> None:
         """See `Store.leave_quarantine`."""
@@ -148,7 +146,7 @@ class SQLiteStore(Store):
         await self._writer.run(
             lambda db: db.execute(
                 "UPDATE lanes SET next_at = ? WHERE held IS NOT NULL AND next_at > ?",
-                (statements.to_micros(now), statements.to_micros(now)),
+                (to_micros(now), to_micros(now)),
             )
         )
 
@@ -212,10 +210,10 @@ class SQLiteStore(Store):
             lambda db: db.execute(
                 "SELECT id, received_at, body FROM changes WHERE id > ? AND received_at >= ?"
                 " ORDER BY id LIMIT ?",
-                (after, statements.to_micros(since), limit),
+                (after, to_micros(since), limit),
             ).fetchall()
         )
-        return [(id_, statements.from_micros(received_at), body) for id_, received_at, body in rows]
+        return [(id_, from_micros(received_at), body) for id_, received_at, body in rows]
 
     async def told(self, since: datetime) -> dict[tuple[str, str], int]:
         """See `Store.told`."""
@@ -224,14 +222,14 @@ class SQLiteStore(Store):
                 "SELECT notification ->> 'rule', destination, count(*) FROM deliveries"
                 " WHERE created_at >= ? AND state <> 'cancelled' AND repeat_after IS NULL"
                 " AND message_id IS NULL AND notification ->> 'rule' <> '' GROUP BY 1, 2",
-                (statements.to_micros(since),),
+                (to_micros(since),),
             ).fetchall()
         )
         return {(rule, destination): number for rule, destination, number in rows}
 
     async def prune(self, *, before: datetime, limit: int) -> int:
         """See `Store.prune`."""
-        return await self._writer.run(lambda db: statements.prune(db, statements.to_micros(before), limit))
+        return await self._writer.run(lambda db: statements.prune(db, to_micros(before), limit))
 
     async def changes(
         self, *, since: datetime, blueprint: str | None, after: StoredChange | None, limit: int
@@ -244,7 +242,7 @@ class SQLiteStore(Store):
         if not self._path.exists() or self._path.stat().st_ino != self._inode:
             raise StoreUnavailable(f"the file {self._path} was moved, replaced or deleted while it was open")
         await self._writer.run(
-            lambda db: db.execute("UPDATE schema_version SET checked_at = ?", (statements.to_micros(now),))
+            lambda db: db.execute("UPDATE schema_version SET checked_at = ?", (to_micros(now),))
         )
 
     async def close(self) -> None:

@@ -6,23 +6,25 @@ Each function is a part of one transaction on the connection given.
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
 
-from app.alerts.notification import Message, Notification
 from app.alerts.retry import Outcome
 from app.store import sqlite_messages as messages
 from app.store import sqlite_silences as silences
+from app.store.columns import (
+    CLOCK_SET_BACK,
+    CLOCKS_DIFFER,
+    UNREADABLE,
+    UPDATES,
+    from_micros,
+    to_micros,
+    waiting_of,
+)
 from app.store.rows import Attempt, Claim, Waiting
-from app.store.sqlite_statements import from_micros, put_alert, put_reminders, to_micros
-
-UNREADABLE = "written by another release, which this one cannot read"
-CLOCKS_DIFFER = timedelta(minutes=1)
-"""A lease that ends so much later than one taken now would was taken before the clock was set back."""
-CLOCK_SET_BACK = timedelta(minutes=75)
-"""No lane rests longer than this, so that one that does has seen the clock set back: it is due."""
+from app.store.sqlite_statements import put_alert, put_reminders
 
 WAITING = (
     "SELECT deliveries.id, key, notification, waiting_since, messages.channel, messages.ts, traceparent"
@@ -113,11 +115,14 @@ def _waiting_in(
                 " AND destination = ? AND message_id IS ?",
                 (lane, to_micros(now), destination, message_id),
             ).fetchone()
+        if len(readable) < len(rows):
+            key = readable[0].change_key
+            (body,) = db.execute("SELECT body FROM changes WHERE key = ?", (key,)).fetchone()
         found = {
             "destination": destination,
             "deliveries": tuple(readable),
             "waiting": waiting,
-            "body": body if len(readable) == len(rows) else _body_of(db, readable[0]),
+            "body": body,
         }
         return found if message_id is None else found | messages.told_by(db, message_id)
 
@@ -159,35 +164,18 @@ def more(db: sqlite3.Connection, claim: Claim, now: datetime, after: int, limit:
     found = []
     for row in rows:
         try:
-            found.append(_waiting(row))
+            found.append(waiting_of(*row))
         except ValidationError:
             continue
     return found
 
 
-def _waiting(row: Sequence[Any]) -> Waiting:
-    id_, key, text, waiting_since, channel, ts, traceparent = row
-    return Waiting(
-        id=id_,
-        change_key=key,
-        notification=Notification.model_validate_json(text),
-        waiting_since=from_micros(waiting_since),
-        parent=None if ts is None else Message(channel, ts),
-        traceparent=traceparent,
-    )
-
-
 def _readable(db: sqlite3.Connection, row: Sequence[Any], now: datetime) -> Waiting | None:
     try:
-        return _waiting(row)
+        return waiting_of(*row)
     except ValidationError:
         _put_attempts(db, [row[0]], Outcome.DEAD, UNREADABLE, to_micros(now), to_micros(now))
         return None
-
-
-def _body_of(db: sqlite3.Connection, waiting: Waiting) -> bytes:
-    (body,) = db.execute("SELECT body FROM changes WHERE key = ?", (waiting.change_key,)).fetchone()
-    return bytes(body)
 
 
 def record(db: sqlite3.Connection, claim: Claim, attempt: Attempt) -> bool:
@@ -205,7 +193,7 @@ def record(db: sqlite3.Connection, claim: Claim, attempt: Attempt) -> bool:
         _put_attempts(db, [number], aside.outcome, aside.detail, started_at, ended_at)
         db.execute("UPDATE deliveries SET silence_id = ? WHERE id = ?", (aside.silence_id, number))
     if attempt.gone:
-        messages.forget(db, claim.lane.removesuffix(messages.UPDATES), attempt.gone, ended_at)
+        messages.forget(db, claim.lane.removesuffix(UPDATES), attempt.gone, ended_at)
     if claim.message is None:
         if attempt.outcome in (Outcome.DELIVERED, Outcome.DEAD):
             put_reminders(db, told, attempt.ended_at)

@@ -7,12 +7,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import ValidationError
-
-from app.alerts.notification import Message, Notification
-
-UPDATES = "/updates"
-"""What is added to a lane's name for the lane in which changes of its messages wait."""
+from app.alerts.notification import Message
+from app.store.columns import UPDATES, story_of
 
 
 def told_by(db: sqlite3.Connection, message_id: int) -> dict[str, Any]:
@@ -29,13 +25,8 @@ def told_by(db: sqlite3.Connection, message_id: int) -> dict[str, Any]:
         " ORDER BY first_id",
         (message_id,),
     )
-    stories = []
-    for first, last in rows:
-        try:
-            stories.append((Notification.model_validate_json(first), Notification.model_validate_json(last)))
-        except ValidationError:  # told by another release: what is not understood cannot be retold
-            continue
-    return {"message": Message(channel, ts), "stories": tuple(stories)}
+    stories = (story_of(first, last) for first, last in rows)
+    return {"message": Message(channel, ts), "stories": tuple(one for one in stories if one)}
 
 
 def keep(db: sqlite3.Connection, lane: str, ids: Sequence[int], message: Message | None, now: int) -> None:

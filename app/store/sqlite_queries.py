@@ -3,28 +3,12 @@
 import sqlite3
 from datetime import datetime
 
-from pydantic import ValidationError
-
-from app.alerts.incident import Step
-from app.alerts.notification import Notification
+from app.store.columns import BODIES_AT_ONCE, DELIVERIES_IN, change_of, delivery_of, lane_of, to_micros
 from app.store.rows import Delivery, LaneState, State, StoredChange, Tally
-from app.store.sqlite_lanes import UNREADABLE
-from app.store.sqlite_statements import EPOCH, from_micros, to_micros
-
-BODIES_AT_ONCE = 8 * 1024 * 1024
 
 
 def deliveries(db: sqlite3.Connection, state: State | None, limit: int) -> list[Delivery]:
     """Return deliveries, newest first."""
-    where: dict[State | None, str] = {
-        None: "true",
-        State.PENDING: "deliveries.state = 'pending' AND held IS NULL",
-        State.HELD: "deliveries.state = 'pending' AND held IS NOT NULL",
-        State.DEAD: "deliveries.state = 'dead'",
-        State.DELIVERED: "deliveries.state = 'delivered'",
-        State.CANCELLED: "deliveries.state = 'cancelled'",
-        State.SILENCED: "deliveries.state = 'silenced'",
-    }
     rows = db.execute(
         "SELECT deliveries.id, changes.key, lane, deliveries.destination, deliveries.state, held,"
         "  notification, created_at, ended_at, max(next_at, due_at),"
@@ -33,10 +17,10 @@ def deliveries(db: sqlite3.Connection, state: State | None, limit: int) -> list[
         " FROM deliveries JOIN lanes ON lanes.name = lane JOIN changes ON changes.id = change_id"
         # A change of a message is not an alert, but one that failed must be seen.
         " WHERE (message_id IS NULL OR deliveries.state = 'dead')"
-        f" AND {where[state]} ORDER BY deliveries.id DESC LIMIT ?",
+        f" AND {DELIVERIES_IN[state]} ORDER BY deliveries.id DESC LIMIT ?",
         (limit,),
     )
-    return [read_delivery(*row) for row in rows]
+    return [delivery_of(*row) for row in rows]
 
 
 def lanes(db: sqlite3.Connection, now: datetime) -> list[LaneState]:
@@ -49,19 +33,7 @@ def lanes(db: sqlite3.Connection, now: datetime) -> list[LaneState]:
         "  delivered_at FROM lanes ORDER BY name",
         {"now": to_micros(now)},
     )
-    return [
-        LaneState(
-            name=name,
-            destination=destination,
-            waiting=waiting,
-            oldest_at=None if oldest_at is None else from_micros(oldest_at),
-            held=held,
-            failures=failures,
-            next_at=from_micros(next_at),
-            delivered_at=None if delivered_at is None else from_micros(delivered_at),
-        )
-        for name, destination, held, failures, next_at, waiting, oldest_at, delivered_at in rows
-    ]
+    return [lane_of(*row) for row in rows]
 
 
 def tally(db: sqlite3.Connection, now: datetime) -> Tally:
@@ -79,46 +51,6 @@ def tally(db: sqlite3.Connection, now: datetime) -> Tally:
     return Tally(incidents, *numbers.fetchone())
 
 
-def read_delivery(
-    id_: int,
-    key: str,
-    lane: str,
-    destination: str,
-    state: str,
-    held: str | None,
-    notification: str,
-    created_at: int,
-    ended_at: int | None,
-    next_at: int,
-    attempts: int,
-    detail: str | None,
-) -> Delivery:
-    """Return a delivery as people look at it, from its columns; times in micros."""
-    waits = state == State.PENDING
-    return Delivery(
-        id=id_,
-        change_key=key,
-        lane=lane,
-        destination=destination,
-        state=State.HELD if waits and held is not None else State(state),
-        notification=_readable(notification),
-        created_at=from_micros(created_at),
-        ended_at=None if ended_at is None else from_micros(ended_at),
-        attempts=attempts,
-        detail=(held if waits and held is not None else detail) or "",
-        next_at=from_micros(next_at) if waits else None,
-    )
-
-
-def _readable(text: str) -> Notification:
-    try:
-        return Notification.model_validate_json(text)
-    except ValidationError:
-        return Notification(
-            step=Step.NOTICED, rule="", blueprint="", entity="?", title=UNREADABLE, change=None, at=EPOCH
-        )
-
-
 def changes(
     db: sqlite3.Connection, since: datetime, blueprint: str | None, after: StoredChange | None, limit: int
 ) -> list[StoredChange]:
@@ -133,8 +65,8 @@ def changes(
     )
     found: list[StoredChange] = []
     length = 0
-    for id_, key, received_at, at, *more in cursor:
-        found.append(StoredChange(id_, key, from_micros(received_at), from_micros(at), *more))
+    for row in cursor:
+        found.append(change_of(*row))
         length += len(found[-1].body)
         if length > BODIES_AT_ONCE:
             break

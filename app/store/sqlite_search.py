@@ -9,19 +9,21 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
+from app.store.columns import to_micros
 from app.store.rows import State
-from app.store.sqlite_statements import from_micros, to_micros
+from app.store.view_rows import (
+    CHANGE,
+    END,
+    LARGE_BODY,
+    MANY_NAMES,
+    PROCESSES_DIFFER,
+    Walk,
+    change_row_of,
+    number_of,
+)
 from app.store.views import QUIET, ChangeFilter, ChangeRow, Choices, Page
-
-LOOK_AT_MOST = 10_000
-MANY_NAMES = 100
-LARGE_BODY = 64 * 1024
-END = 2**63 - 1
-PROCESSES_DIFFER = timedelta(seconds=30)  # numbers follow arrival, but not to the second between processes
-COLUMNS = "id, key, received_at, at, action, resource, blueprint, entity, teams, reason, alerts"
 
 
 @dataclass(slots=True)
@@ -41,42 +43,20 @@ class _Search:
             self.leads = leads
 
 
-def number_of(cursor: str | None) -> int:
-    """Return the number that a page's `next` stands for; without one, a number beyond all.
-
-    Raises:
-        ValueError: It is none that a page has given.
-    """
-    if cursor is None:
-        return END
-    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:
-        raise ValueError("no cursor of ours")
-    return int(cursor)
-
-
 def changes(db: sqlite3.Connection, which: ChangeFilter, before: str | None, limit: int) -> Page[ChangeRow]:
-    """Return changes, newest first, looking at `LOOK_AT_MOST` of those that may fit."""
+    """Return changes, newest first, looking at a bounded number of those that may fit."""
     search = _plan(db, which)
     search.values |= {"before": number_of(before), "after": 0}
     _bound_by_time(db, which, search)
-    found: list[int] = []
-    last = looked_at = 0
-    stopped = False
+    walk = Walk(limit)
     for number, fits in _candidates(db, search):
-        if number == last:
-            continue
-        if len(found) == limit or looked_at == LOOK_AT_MOST:
-            stopped = True
+        if not walk.takes(number, fits):
             break
-        last, looked_at = number, looked_at + 1
-        if fits:
-            found.append(number)
-    rows = [one for one in (_row(db, number) for number in found) if one]
-    searched_to = None
-    if stopped and len(found) < limit:
-        (micros,) = db.execute("SELECT received_at FROM changes WHERE id = ?", (last,)).fetchone()
-        searched_to = from_micros(micros)
-    return Page(rows, str(last) if stopped else None, searched_to)
+    rows = [one for one in (_row(db, number) for number in walk.found) if one]
+    received_at = None
+    if walk.cut_short:
+        (received_at,) = db.execute("SELECT received_at FROM changes WHERE id = ?", (walk.last,)).fetchone()
+    return walk.page(rows, received_at)
 
 
 def _plan(db: sqlite3.Connection, which: ChangeFilter) -> _Search:
@@ -203,26 +183,10 @@ def change(db: sqlite3.Connection, number: int) -> ChangeRow | None:
 
 def _row(db: sqlite3.Connection, number: int, large: int = LARGE_BODY) -> ChangeRow | None:
     row = db.execute(
-        f"SELECT {COLUMNS}, CASE WHEN length(body) <= ? THEN body END FROM changes WHERE id = ?",
+        f"SELECT {CHANGE}, CASE WHEN length(body) <= ? THEN body END FROM changes WHERE id = ?",
         (large, number),
     ).fetchone()
-    if row is None:
-        return None
-    id_, key, received_at, at, action, resource, blueprint, entity, teams, reason, alerts, body = row
-    return ChangeRow(
-        id=id_,
-        key=key,
-        received_at=from_micros(received_at),
-        at=from_micros(at),
-        action=action,
-        resource=resource,
-        blueprint=blueprint,
-        entity=entity,
-        teams=tuple(json.loads(teams)),
-        reason=reason,
-        alerts=alerts,
-        body=body,
-    )
+    return change_row_of(*row) if row else None
 
 
 def choices(db: sqlite3.Connection) -> Choices:

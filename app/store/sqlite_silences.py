@@ -6,7 +6,7 @@ from datetime import datetime
 
 from app.alerts.incident import Step
 from app.alerts.silence import Silence
-from app.store.sqlite_statements import from_micros, to_micros
+from app.store.columns import silence_from, silence_values, to_micros
 
 
 def add(db: sqlite3.Connection, silence: Silence) -> int:
@@ -14,16 +14,7 @@ def add(db: sqlite3.Connection, silence: Silence) -> int:
     number = db.execute(
         "INSERT INTO silences (rule, blueprint, entity, team, starts_at, ends_at, author, comment)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            silence.rule,
-            silence.blueprint,
-            silence.entity,
-            silence.team,
-            to_micros(silence.starts_at),
-            to_micros(silence.ends_at),
-            silence.author,
-            silence.comment,
-        ),
+        silence_values(silence),
     ).lastrowid
     return number or 0
 
@@ -36,7 +27,7 @@ def select(db: sqlite3.Connection, *, active_at: datetime) -> list[Silence]:
         " WHERE NOT settled AND ends_at > ? AND starts_at <= ?",
         (now, now),
     )
-    return [_silence(*row) for row in rows]
+    return [silence_from(*row) for row in rows]
 
 
 def listed(db: sqlite3.Connection, active_at: datetime | None) -> list[Silence]:
@@ -47,33 +38,7 @@ def listed(db: sqlite3.Connection, active_at: datetime | None) -> list[Silence]:
         " FROM silences WHERE ends_at > ? ORDER BY id DESC",
         (-1 if active_at is None else to_micros(active_at),),
     )
-    return [_silence(*row) for row in rows]
-
-
-def _silence(
-    number: int,
-    rule: str,
-    blueprint: str,
-    entity: str,
-    team: str,
-    starts_at: int,
-    ends_at: int,
-    author: str,
-    comment: str,
-    silenced: int,
-) -> Silence:
-    return Silence(
-        rule,
-        blueprint,
-        entity,
-        team,
-        from_micros(starts_at),
-        from_micros(ends_at),
-        author,
-        comment,
-        number,
-        silenced,
-    )
+    return [silence_from(*row) for row in rows]
 
 
 def end(db: sqlite3.Connection, number: int, now: datetime) -> bool:

@@ -1,35 +1,23 @@
 """The SQL that changes the store, each function a part of one transaction on the connection given."""
 
-import json
 import sqlite3
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from app.alerts.change import CatalogChange
 from app.alerts.decide import MEMORY, Alert, EntityState
-from app.alerts.incident import Incident, Severity
+from app.alerts.incident import Incident
 from app.alerts.notification import Notification
+from app.store.columns import (
+    alert_values,
+    change_values,
+    incident_of,
+    incident_values,
+    micros_or_none,
+    time_or_none,
+    to_micros,
+)
 from app.store.rows import Accepted, Incoming
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def to_micros(time: datetime) -> int:
-    """Return a time as the store keeps it: whole microseconds since 1970."""
-    return (time - EPOCH) // timedelta(microseconds=1)
-
-
-def from_micros(micros: int) -> datetime:
-    """Return a time that the store has kept."""
-    return EPOCH + timedelta(microseconds=micros)
-
-
-def _to_micros(time: datetime | None) -> int | None:
-    return None if time is None else to_micros(time)
-
-
-def _from_micros(micros: int | None) -> datetime | None:
-    return None if micros is None else from_micros(micros)
 
 
 def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
@@ -44,20 +32,7 @@ def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
     change_id = db.execute(
         "INSERT INTO changes (key, received_at, at, action, resource, blueprint, entity, teams, reason,"
         "  alerts, body, traceparent) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            change.key,
-            received_at,
-            to_micros(change.at),
-            change.action,
-            change.resource,
-            change.blueprint,
-            change.entity,
-            json.dumps(change.teams),
-            decision.reason,
-            len(decision.alerts),
-            incoming.body,
-            incoming.traceparent,
-        ),
+        change_values(incoming, decision),
     ).lastrowid
     if state.last_at is None:
         db.execute("INSERT OR IGNORE INTO entities VALUES (?, ?)", (change.entity, change.blueprint))
@@ -82,26 +57,12 @@ def _put_incident(db: sqlite3.Connection, one: Incident) -> None:
         " ON CONFLICT (id) DO UPDATE SET state = excluded.state, opened_at = excluded.opened_at,"
         "  changed_at = excluded.changed_at, resolved_at = excluded.resolved_at, due_at = excluded.due_at,"
         "  severity = excluded.severity, moves = excluded.moves, flapping = excluded.flapping",
-        (
-            one.id,
-            one.rule,
-            one.blueprint,
-            one.entity,
-            one.state,
-            to_micros(one.opened_at),
-            to_micros(one.changed_at),
-            _to_micros(one.resolved_at),
-            _to_micros(one.due_at),
-            one.severity,
-            json.dumps([to_micros(move) for move in one.moves]),
-            one.flapping,
-        ),
+        incident_values(one),
     )
 
 
 def put_alert(db: sqlite3.Connection, alert: Alert, change_id: int, now: int) -> None:
     """Write an alert that a change leads to; `now` in micros."""
-    due_at = _to_micros(alert.due_at) or 0
     db.execute(
         "INSERT OR IGNORE INTO lanes (name, destination) VALUES (?, ?)", (alert.lane, alert.destination)
     )
@@ -109,17 +70,7 @@ def put_alert(db: sqlite3.Connection, alert: Alert, change_id: int, now: int) ->
         "INSERT INTO deliveries"
         " (change_id, incident_id, lane, destination, notification, created_at, waiting_since, due_at,"
         "  repeat_after) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            change_id,
-            alert.incident_id,
-            alert.lane,
-            alert.destination,
-            alert.notification.model_dump_json(),
-            now,
-            max(now, due_at),
-            due_at,
-            alert.repeat and alert.repeat // timedelta(microseconds=1),
-        ),
+        (change_id, *alert_values(alert, now)),
     )
 
 
@@ -152,7 +103,7 @@ def last_at(db: sqlite3.Connection, blueprint: str, entity: str) -> datetime | N
     (micros,) = db.execute(
         "SELECT max(at) FROM changes WHERE blueprint = ? AND entity = ?", (blueprint, entity)
     ).fetchone()
-    return _from_micros(micros)
+    return time_or_none(micros)
 
 
 def _state(db: sqlite3.Connection, change: CatalogChange) -> EntityState:
@@ -161,37 +112,8 @@ def _state(db: sqlite3.Connection, change: CatalogChange) -> EntityState:
         " FROM incidents WHERE blueprint = ? AND entity = ? AND (resolved_at IS NULL OR resolved_at >= ?)",
         (change.blueprint, change.entity, to_micros(change.at - MEMORY)),
     )
-    known = tuple(_incident(change, *row) for row in incidents)
+    known = tuple(incident_of(change.blueprint, change.entity, *row) for row in incidents)
     return EntityState(last_at(db, change.blueprint, change.entity), known)
-
-
-def _incident(
-    change: CatalogChange,
-    id_: str,
-    rule: str,
-    state: str,
-    opened_at: int,
-    changed_at: int,
-    resolved_at: int | None,
-    due_at: int | None,
-    severity: Severity,
-    moves: str,
-    flapping: int,
-) -> Incident:
-    return Incident(
-        id=id_,
-        rule=rule,
-        blueprint=change.blueprint,
-        entity=change.entity,
-        state=state,
-        opened_at=from_micros(opened_at),
-        changed_at=from_micros(changed_at),
-        resolved_at=_from_micros(resolved_at),
-        due_at=_from_micros(due_at),
-        severity=severity,
-        moves=tuple(map(from_micros, json.loads(moves))),
-        flapping=bool(flapping),
-    )
 
 
 def retry(
@@ -211,7 +133,7 @@ def retry(
     for condition, value in (
         ("notification ->> 'rule' = ?", rule),
         ("destination = ?", destination),
-        ("ended_at >= ?", _to_micros(since)),
+        ("ended_at >= ?", micros_or_none(since)),
     ):
         if value is not None:
             where += f" AND {condition}"

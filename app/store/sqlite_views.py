@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 from app.alerts.notification import Notification
 from app.store import sqlite_search as search
 from app.store import sqlite_sights as sights
+from app.store.columns import to_micros
 from app.store.group_commit import GroupCommit
 from app.store.rows import State
-from app.store.sqlite_statements import from_micros, to_micros
+from app.store.view_rows import AUDIT, SEEN, audit_page, audit_row_of, number_of
 from app.store.views import (
     AttemptRow,
     AuditRow,
@@ -26,8 +27,6 @@ from app.store.views import (
 )
 
 T = TypeVar("T")
-
-AUDIT = "SELECT at, who, what, details, id FROM audit"
 
 Read = Callable[[Callable[[sqlite3.Connection], Any]], Awaitable[Any]]
 
@@ -113,21 +112,14 @@ class SQLiteViews(Views):
         return await self._read(
             lambda db: tuple(
                 db.execute(
-                    "SELECT "
-                    + ", ".join(
-                        f"(SELECT coalesce(max(id), 0) FROM {table})"
-                        for table in ("changes", "attempts", "audit", "silences", "quarantine")
-                    )
+                    "SELECT " + ", ".join(f"(SELECT coalesce(max(id), 0) FROM {table})" for table in SEEN)
                 ).fetchone()
             )
         )
 
     async def quarantine(self, *, before: str | None, limit: int) -> Page[QuarantineRow]:
         """See `Views.quarantine`."""
-        start = search.number_of(before)
-        rows = await self._read(lambda db: sights.quarantine(db, start, limit + 1))
-        more = len(rows) > limit
-        return Page(rows[:limit], str(rows[limit - 1].id) if more else None)
+        return await self._read(lambda db: sights.quarantine(db, before, limit))
 
     async def quarantined(self, number: int) -> QuarantineRow | None:
         """See `Views.quarantined`."""
@@ -148,15 +140,14 @@ class SQLiteViews(Views):
         row = await self._read(
             lambda db: db.execute(f"{AUDIT} WHERE id = ?", (number,)).fetchone(),
         )
-        return AuditRow(from_micros(row[0]), *row[1:]) if row else None
+        return audit_row_of(*row) if row else None
 
     async def audit(self, *, before: str | None, limit: int) -> Page[AuditRow]:
         """See `Views.audit`."""
-        start = search.number_of(before)
-        found = await self._read(
+        start = number_of(before)
+        rows = await self._read(
             lambda db: db.execute(
                 f"{AUDIT} WHERE id < ? ORDER BY id DESC LIMIT ?", (start, limit + 1)
             ).fetchall()
         )
-        rows = [AuditRow(from_micros(at), *others) for at, *others in found[:limit]]
-        return Page(rows, str(rows[-1].id) if len(found) > limit else None)
+        return audit_page(rows, limit)

@@ -12,8 +12,10 @@ from starlette.responses import PlainTextResponse
 from app.demo import StandInSlack
 from app.store.rows import State
 from tests.api.visitor import TOKEN, do, sign_in
-from tests.conftest import Service, Start
+from tests.conftest import DATABASES, Service, Start
 from tests.waiting import until
+
+pytestmark = DATABASES
 
 SCRIPT = """<script>alert(1)</script>'"--><img src=x onerror=alert(2)>{{ 7*7 }}"""
 

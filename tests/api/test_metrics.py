@@ -14,7 +14,7 @@ from app.demo import StandInSlack, change_body, signed_headers
 from app.metrics import OUTCOMES
 from app.metrics_store import VERSION
 from app.store.schema import STEPS
-from tests.conftest import SECRET, Service, Start
+from tests.conftest import DATABASES, SECRET, Service, Start
 from tests.scrape import TOKEN, Numbers, scrape
 from tests.waiting import until
 
@@ -126,6 +126,7 @@ async def test_a_delivery(service: Service) -> None:
     assert numbers("store_up") == 1
 
 
+@DATABASES
 async def test_slack_is_down(service: Service, slack: StandInSlack) -> None:
     """While Slack answers 503, retries are counted, and the lane shows what waits and for how long."""
     slack.answers.extend(PlainTextResponse("unavailable", 503) for _ in range(50))
@@ -150,6 +151,7 @@ async def test_a_webhook_that_is_gone(service: Service, slack: StandInSlack) -> 
     assert numbers("lane_held", lane="default", destination="default") == 1
 
 
+@DATABASES
 async def test_a_message_that_slack_refuses(service: Service, slack: StandInSlack) -> None:
     """A dead delivery counts when it dies, and as long as it is kept."""
     slack.answers.extend(PlainTextResponse("invalid_payload", 400) for _ in range(2))
@@ -159,6 +161,7 @@ async def test_a_message_that_slack_refuses(service: Service, slack: StandInSlac
     assert numbers("messages_sent_total", destination="default") == 0
 
 
+@DATABASES
 async def test_a_silence(service: Service) -> None:
     """A silence that holds is counted, and what it keeps back."""
     now = datetime.now(UTC)

@@ -9,8 +9,10 @@ from starlette.responses import PlainTextResponse
 from app.demo import StandInSlack
 from app.store.rows import State
 from tests.api.visitor import BEARER, TOKEN
-from tests.conftest import Service, Start
+from tests.conftest import DATABASES, Service, Start
 from tests.waiting import until
+
+pytestmark = DATABASES
 
 
 async def get(service: Service, path: str, status: int = 200) -> Any:

@@ -1,18 +1,25 @@
-"""Each store, for the suite that runs on all of them."""
+"""What the tests of stores need."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from app.runtime import now
 from app.store.base import Store
+from app.store.postgres import PostgresStore
 from app.store.sqlite import SQLiteStore
+from tests.postgres import PostgresServer
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "postgres"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     """Each store, empty."""
-    stores: dict[str, Callable[[], Store]] = {"sqlite": lambda: SQLiteStore(tmp_path / "listener.db")}
-    store = stores[request.param]()
+    store: Store
+    if request.param == "sqlite":
+        store = SQLiteStore(tmp_path / "listener.db")
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres")
+        store = await PostgresStore.open(await server.new_database(), clock=now)
     yield store
     await store.close()

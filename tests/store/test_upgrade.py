@@ -14,9 +14,9 @@ from app.alerts.incident import Step
 from app.alerts.notification import Message
 from app.alerts.retry import Outcome
 from app.store import schema
+from app.store.columns import to_micros
 from app.store.rows import Attempt, State
 from app.store.sqlite import SQLiteStore
-from app.store.sqlite_statements import to_micros
 from tests.conftest import NOW
 from tests.store.test_store import LEASE, SECOND, incoming
 

@@ -1,9 +1,7 @@
 """What people look at, from every store."""
 
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -14,10 +12,9 @@ from app.alerts.retry import Outcome
 from app.demo import change_body
 from app.port.events import parse_event
 from app.port.signature import Signed
-from app.store import sqlite_search
+from app.store import view_rows
 from app.store.base import Store
 from app.store.rows import Incoming, State
-from app.store.sqlite import SQLiteStore
 from app.store.views import AuditRow, ChangeFilter, Views
 from tests.conftest import NOW
 from tests.store.test_store import attempt, claim_one, incoming
@@ -25,19 +22,9 @@ from tests.store.test_store import attempt, claim_one, incoming
 SECOND = timedelta(seconds=1)
 
 
-@pytest.fixture(params=["sqlite"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    """Each store, empty."""
-    stores: dict[str, Callable[[], Store]] = {"sqlite": lambda: SQLiteStore(tmp_path / "listener.db")}
-    store = stores[request.param]()
-    yield store
-    await store.close()
-
-
 @pytest.fixture
 def views(store: Store) -> Views:
     """What there is to see in the store."""
-    assert store.views is not None
     return store.views
 
 
@@ -127,7 +114,7 @@ async def test_a_search_stops_and_goes_on(
     store: Store, views: Views, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where few fit, a page ends early, says how far it looked, and the next one goes on from there."""
-    monkeypatch.setattr(sqlite_search, "LOOK_AT_MOST", 3)
+    monkeypatch.setattr(view_rows, "LOOK_AT_MOST", 3)
     alerting = [incoming(second=number, entity=f"e{number}") for number in range(1, 6)]
     await store.accept([quiet(0, "rare-prod", "Rare"), *alerting])
     assert await entities(views, state="none", team="Rare") == ["rare-prod"]

@@ -1,0 +1,167 @@
+"""The SQL of attempts, of reminders, and of what people do to deliveries.
+
+Each function is a part of one transaction on the connection given.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from app.alerts.notification import Notification
+from app.alerts.retry import Outcome
+from app.store.columns import to_micros
+from app.store.postgres_accept import STILL_PENDING, Entity, columns, lock_of, storable
+from app.store.postgres_pool import Connection
+
+OLD = {
+    "changes": (
+        "received_at < $1 AND NOT EXISTS ("
+        "  SELECT 1 FROM deliveries LEFT JOIN silences ON silences.id = silence_id"
+        "  WHERE change_id = changes.id AND (state = 'pending' OR (state = 'silenced' AND NOT settled)))"
+    ),
+    "incidents": "resolved_at < $1",
+    "messages": (
+        "posted_at < $1 AND NOT EXISTS (SELECT 1 FROM incident_messages WHERE message_id = messages.id)"
+    ),
+    "quarantine": "received_at < $1",
+}
+"""What may be deleted of each table."""
+ENTITIES = "(SELECT * FROM unnest($1::text[], $2::text[]) AS given (blueprint, entity))"
+CHANGELESS = (
+    "NOT EXISTS (SELECT 1 FROM changes WHERE changes.blueprint = one.blueprint"
+    " AND changes.entity = one.entity)"
+)
+
+
+async def put_attempts(
+    db: Connection, ids: Sequence[int], outcome: Outcome, detail: str, started_at: int, ended_at: int
+) -> None:
+    """Write what came of deliveries, by number; the times in micros."""
+    if not ids:
+        return
+    await db.execute(
+        "INSERT INTO attempts (delivery_id, outcome, detail, started_at, ended_at)"
+        " SELECT id, $2, $3, $4, $5 FROM unnest($1::bigint[]) AS id",
+        ids,
+        outcome,
+        storable(detail),
+        started_at,
+        ended_at,
+    )
+    if outcome in (Outcome.DELIVERED, Outcome.DEAD, Outcome.SILENCED):
+        await db.execute(
+            "UPDATE deliveries SET state = $2, ended_at = $3 WHERE id = ANY($1)", ids, outcome, ended_at
+        )
+
+
+async def put_reminders(db: Connection, ids: Sequence[int], now: datetime) -> None:
+    """Write the next reminder after each of these that is one, as long as its incident is open."""
+    rows = await db.fetch(
+        # Of an incident and a lane one at a time.
+        "SELECT DISTINCT ON (told.incident_id, told.lane) told.id, repeat_after, notification"
+        " FROM deliveries AS told JOIN incidents ON incidents.id = incident_id"
+        " WHERE told.id = ANY($1) AND repeat_after IS NOT NULL AND resolved_at IS NULL AND NOT EXISTS ("
+        "   SELECT 1 FROM deliveries WHERE incident_id = told.incident_id AND lane = told.lane"
+        f"  AND {STILL_PENDING} AND repeat_after IS NOT NULL)"
+        " ORDER BY told.incident_id, told.lane, told.id",
+        ids,
+    )
+    for number, after, text in rows:
+        due_at = now + timedelta(microseconds=after)
+        again = Notification.model_validate_json(text).model_copy(update={"at": due_at})
+        await db.execute(
+            "INSERT INTO deliveries (change_id, incident_id, lane, destination, notification, created_at,"
+            "  waiting_since, due_at, repeat_after)"
+            " SELECT change_id, incident_id, lane, destination, $1, $2, $3, $3, repeat_after"
+            " FROM deliveries WHERE id = $4",
+            again.model_dump_json(),
+            to_micros(now),
+            to_micros(due_at),
+            number,
+        )
+
+
+async def unhold(db: Connection, destination: str, now: datetime) -> int:
+    """Let the lanes of a destination that are held send at once; return how many there were."""
+    rows = await db.fetch(
+        "UPDATE lanes SET held = NULL, failures = 0, next_at = $1 WHERE destination = $2 AND held IS NOT NULL"
+        " RETURNING name",
+        to_micros(now),
+        destination,
+    )
+    await db.execute(
+        "UPDATE deliveries SET waiting_since = $1 WHERE lane = ANY($2) AND state = 'pending'",
+        to_micros(now),
+        [row["name"] for row in rows],
+    )
+    return len(rows)
+
+
+async def retry(
+    db: Connection,
+    now: datetime,
+    ids: Sequence[int] | None,
+    rule: str | None,
+    destination: str | None,
+    since: int | None,
+) -> int:
+    """Make deliveries pending and their lanes due; return how many. `since` in micros."""
+    rows = await db.fetch(
+        "UPDATE deliveries SET state = 'pending', ended_at = NULL, due_at = least(due_at, $1),"
+        "  waiting_since = $1"
+        " WHERE (state = 'dead' OR $2::bigint[] IS NOT NULL AND state = 'pending')"
+        " AND ($2::bigint[] IS NULL OR id = ANY($2))"
+        " AND ($3::text IS NULL OR notification::json ->> 'rule' = $3)"
+        " AND ($4::text IS NULL OR destination = $4) AND ($5::bigint IS NULL OR ended_at >= $5)"
+        " RETURNING lane",
+        to_micros(now),
+        ids,
+        rule,
+        destination,
+        since,
+    )
+    await db.execute(
+        "UPDATE lanes SET next_at = $1 WHERE name = ANY($2)", to_micros(now), [row["lane"] for row in rows]
+    )
+    return len(rows)
+
+
+async def prune(db: Connection, before: int, limit: int) -> int:
+    """Delete what is older than `before`, micros, and neither pending nor open; return how many rows.
+
+    Of each table no more than `limit` rows, found by an index; two replicas at the same moment take different
+    ones.
+    """
+    deleted = 0
+    entities: set[Entity] = set()
+    for table, old in OLD.items():
+        rows = await db.fetch(
+            f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE {old} LIMIT $2"
+            f" FOR UPDATE SKIP LOCKED) RETURNING {'blueprint, entity' if table == 'changes' else '1'}",
+            before,
+            limit,
+        )
+        deleted += len(rows)
+        if table == "changes":
+            entities = {tuple(row) for row in rows}
+    await db.execute("DELETE FROM silences WHERE settled AND ends_at < $1", before)
+    if entities:
+        await _forget(db, sorted(entities))
+    return deleted
+
+
+async def _forget(db: Connection, entities: Sequence[Entity]) -> None:
+    """Forget the names of entities that have no change any more."""
+    rows = await db.fetch(f"SELECT * FROM {ENTITIES} AS one WHERE {CHANGELESS}", *columns(entities))
+    # Whoever stores a change of one of them right now holds its lock; that name is to stay. To wait for it
+    # would be to wait in a circle, since it may wait for an incident that was deleted above.
+    ours = [
+        one
+        for one in map(tuple, rows)
+        if await db.fetchval("SELECT pg_try_advisory_xact_lock($1)", lock_of(one))
+    ]
+    if ours:  # what was committed before we had the locks must be seen
+        await db.execute(
+            f"DELETE FROM entities USING {ENTITIES} AS one WHERE entities.blueprint = one.blueprint"
+            f" AND entities.entity = one.entity AND {CHANGELESS}",
+            *columns(ours),
+        )

@@ -1,0 +1,218 @@
+"""Connections to PostgreSQL, and transactions with limits: nothing here waits for ever.
+
+It works through pgbouncer in transaction mode: nothing is set for a session, and everything happens inside
+explicit transactions, so that the limits are set in each anew. Statements are prepared by name, which halves
+the server's work, only where a connection is seen to be the server's own: through a pool another process's
+statement may have the same name.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+import asyncpg
+
+from app.errors import StoreUnavailable
+
+T = TypeVar("T")
+Connection = Any  # asyncpg.Connection, or the pool's proxy of one; asyncpg has no types
+Job = Callable[[Connection], Awaitable[T]]
+
+CONNECTIONS = 5
+"""How many a process has at the most, but for the one that listens. One is left for what comes in."""
+STATEMENTS = 100
+CONNECT_SECONDS = 2.0
+IDLE_SECONDS = 2
+"""How long a transaction may do nothing: whoever is frozen in one must not keep the others waiting."""
+ACCEPT_SECONDS = 1.5
+"""How long one statement may take while Port waits for an answer, waits for locks included."""
+STATEMENT_SECONDS = 4.0
+TRIES = 3
+CLOCKS_AGREE = timedelta(milliseconds=500)
+
+AWAY = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+REFUSED = (*AWAY, asyncpg.PostgresError, TimeoutError)
+AGAIN = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.InvalidCachedStatementError,
+)
+STALE = (
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.CrashShutdownError,
+    asyncpg.PostgresConnectionError,
+)
+"""Errors after which the other connections are not worth keeping: there may have been a failover."""
+
+
+class ServerClock:
+    """Tells the time by the database's clock, which all replicas share, though theirs may differ.
+
+    A lease that one replica takes by a clock that is a minute slow would be over for the others at once. So
+    each measures how far its own clock is from the server's whenever it claims, and tells the time by the
+    latter. Differences below half a second do no harm, and are left alone.
+    """
+
+    def __init__(self) -> None:
+        self._ahead = timedelta(0)
+
+    def correct(self, own: datetime) -> datetime:
+        """Return the server's time at a moment for which this machine's clock says `own`."""
+        return own + self._ahead
+
+    def measure(self, before: datetime, server: datetime, after: datetime) -> None:
+        """Take note of the server's time, asked for between two moments by this machine's clock."""
+        if timedelta(0) <= after - before <= CLOCKS_AGREE:  # else the answer says too little
+            ahead = server - before - (after - before) / 2
+            self._ahead = ahead if abs(ahead) > CLOCKS_AGREE else timedelta(0)
+
+
+class Database:
+    """A pool of connections, on which jobs run as transactions.
+
+    Args:
+        url: `postgresql://…`, as libpq has it.
+        name: What the server calls these connections (`pg_stat_activity`).
+    """
+
+    def __init__(self, url: str, *, name: str = "port-listener") -> None:
+        self._url = url
+        self._name = name
+        self._pool: Any = None
+        self._others = asyncio.Semaphore(CONNECTIONS - 1)
+
+    async def open(self) -> None:
+        """Make the pool; a connection is made when it is needed."""
+        self._pool = await asyncpg.create_pool(
+            self._url, min_size=0, max_size=CONNECTIONS, reset=_leave_as_it_is, **self._options(0)
+        )
+
+    async def prepare_statements(self) -> None:
+        """Prepare statements from now on, if nothing stands between us and the server.
+
+        Raises:
+            StoreUnavailable: It could not be asked.
+        """
+        # Whatever shares connections out tells its clients another number than the server's.
+        if await self.run(_is_the_servers_own, read_only=True):
+            self._pool.set_connect_args(self._url, **self._options(STATEMENTS))
+            await self._pool.expire_connections()
+
+    def _options(self, statements: int) -> dict[str, Any]:
+        return {
+            "timeout": CONNECT_SECONDS,
+            "statement_cache_size": statements,
+            "server_settings": {"application_name": self._name},
+        }
+
+    async def close(self) -> None:
+        """Close all connections, those that are in use too after a moment."""
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+
+    async def accept(self, job: Job[T]) -> T:
+        """Run a job for which Port waits, as a transaction that is on disk at the end.
+
+        Raises:
+            StoreUnavailable: It was not committed, or nobody knows whether it was.
+        """
+        async with _errors_named(), asyncio.timeout(ACCEPT_SECONDS * TRIES):
+            return await self._repeat(job, _begin(ACCEPT_SECONDS))
+
+    async def run(self, job: Job[T], *, seconds: float = STATEMENT_SECONDS, read_only: bool = False) -> T:
+        """Run a job as a transaction.
+
+        Args:
+            job: What to do on a connection. It may run again: the last run counts.
+            seconds: How long a statement may take.
+            read_only: It changes nothing.
+
+        Raises:
+            StoreUnavailable: It was not committed, or nobody knows whether it was.
+        """
+        async with _errors_named(), asyncio.timeout(seconds * TRIES), self._others:
+            return await self._repeat(job, _begin(seconds, read_only=read_only))
+
+    async def _repeat(self, job: Job[T], begin: str) -> T:
+        for _ in range(TRIES - 1):
+            try:
+                return await self._once(job, begin)
+            except AGAIN:  # two transactions were in each other's way: one of them is to try again
+                continue
+        return await self._once(job, begin)
+
+    async def _once(self, job: Job[T], begin: str) -> T:
+        try:
+            connection = await self._pool.acquire(timeout=CONNECT_SECONDS)
+        except ValueError:
+            # Not what it says: that may be a part of the URL, and so of the password.
+            raise StoreUnavailable(
+                "DATABASE_URL cannot be used: look at its host, port and options"
+            ) from None
+        try:
+            await connection.execute(begin)
+            result = await job(connection)
+            await connection.execute("COMMIT")
+        except BaseException as error:
+            await _leave(connection, error)
+            if isinstance(error, STALE):
+                await self._pool.expire_connections()
+            raise
+        else:
+            return result
+        finally:
+            await self._pool.release(connection)
+
+
+async def _leave(connection: Connection, error: BaseException) -> None:
+    """End a transaction that an error has ended."""
+    if not isinstance(error, (TimeoutError, asyncio.CancelledError, *AWAY)):
+        with suppress(*REFUSED):
+            await connection.execute("ROLLBACK")
+            return
+    # In the midst of something: to end that politely could take for ever.
+    with suppress(asyncpg.InterfaceError):  # it has ended by itself
+        connection.terminate()
+
+
+async def _is_the_servers_own(connection: Connection) -> bool:
+    return bool(await connection.fetchval("SELECT pg_backend_pid()") == connection.get_server_pid())
+
+
+async def _leave_as_it_is(_: Connection) -> None:
+    """Nothing was set for the session, so that there is nothing to reset."""
+
+
+def _begin(seconds: float, *, read_only: bool = False) -> str:
+    begin = (
+        f"BEGIN{' READ ONLY' if read_only else ''}; SET LOCAL statement_timeout = {seconds * 1000:.0f};"
+        f" SET LOCAL idle_in_transaction_session_timeout = {IDLE_SECONDS * 1000}"
+    )
+    if read_only:
+        return begin
+    # Whoever has switched it off for the whole server would lose what was answered 202.
+    return (
+        f"{begin}; SELECT set_config('synchronous_commit', 'on', true)"
+        " WHERE current_setting('synchronous_commit') = 'off'"
+    )
+
+
+@asynccontextmanager
+async def _errors_named() -> AsyncIterator[None]:
+    """Turn what asyncpg raises into `StoreUnavailable`."""
+    try:
+        yield
+    except TimeoutError:
+        raise StoreUnavailable("the database does not answer in time") from None
+    except asyncpg.PostgresError as error:
+        said, *_ = str(error).split("\n")  # without its details, which may show a row
+        raise StoreUnavailable(f"the database says: {said}") from None
+    except AWAY as error:
+        raise StoreUnavailable(f"no connection to the database: {error}") from None

@@ -1,0 +1,299 @@
+"""What only the PostgreSQL store has: replicas, a server that goes away, another clock."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from app.alerts.retry import Outcome
+from app.errors import SchemaTooNew, StoreUnavailable
+from app.runtime import now
+from app.store.postgres import PostgresStore
+from app.store.postgres_pool import ServerClock
+from app.store.rows import State
+from tests.conftest import NOW
+from tests.postgres import PostgresServer
+from tests.store.proxies import HoldingProxy, PoolingProxy
+from tests.store.test_store import SECOND, attempt, claim_one, incoming
+from tests.waiting import until
+
+
+@pytest.fixture
+async def url(postgres: PostgresServer) -> str:
+    """An empty database."""
+    return await postgres.new_database()
+
+
+@pytest.fixture
+async def pair(url: str) -> AsyncIterator[tuple[PostgresStore, PostgresStore]]:
+    """Two replicas' stores of one database."""
+    first, second = [await PostgresStore.open(url, clock=now) for _ in range(2)]
+    yield first, second
+    await first.close()
+    await second.close()
+
+
+Pair = tuple[PostgresStore, PostgresStore]
+
+
+async def test_a_newer_schema_is_refused(postgres: PostgresServer, url: str) -> None:
+    """A database that a newer release has written is refused with a sentence, and not touched."""
+    await (await PostgresStore.open(url, clock=now)).close()
+    await postgres.execute("INSERT INTO schema_version (version) VALUES (999)", url)
+    with pytest.raises(SchemaTooNew, match="schema 999"):
+        await PostgresStore.open(url, clock=now)
+
+
+async def test_a_replica_goes_on_while_the_next_release_upgrades(postgres: PostgresServer, url: str) -> None:
+    """What a step adds does not stop a replica that runs; one that starts is refused."""
+    store = await PostgresStore.open(url, clock=now)
+    await store.accept([incoming()])
+    for statement in (
+        "ALTER TABLE changes ADD COLUMN new TEXT",
+        "ALTER TABLE lanes ADD COLUMN new BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE deliveries ADD COLUMN new TEXT NOT NULL DEFAULT ''",
+        "INSERT INTO schema_version (version) VALUES (999)",
+    ):
+        await postgres.execute(statement, url)
+    await store.accept([incoming("Degraded", "Crashed", second=1)])
+    claim = await claim_one(store, second=1)
+    assert claim is not None
+    assert await store.record(claim, attempt(Outcome.DELIVERED, second=1))
+    with pytest.raises(SchemaTooNew):
+        await PostgresStore.open(url, clock=now)
+    await store.close()
+
+
+async def test_only_the_listener_upgrades(postgres: PostgresServer, url: str) -> None:
+    """A command that finds an older schema says so, and leaves it."""
+    await (await PostgresStore.open(url, clock=now)).close()
+    await postgres.execute("UPDATE schema_version SET version = 0", url)
+    with pytest.raises(StoreUnavailable, match="which upgrades it"):
+        await PostgresStore.open(url, clock=now, upgrade=False)
+
+
+async def test_a_network_that_is_cut(postgres: PostgresServer, url: str, tmp_path: Path) -> None:
+    """Where nothing comes back, an accept is given up within 5 s, and later all is well."""
+    proxy = HoldingProxy(tmp_path, postgres.folder, lambda said: b"INSERT INTO changes" in said)
+    async with proxy.serving():
+        store = await PostgresStore.open(url.replace(str(postgres.folder), str(tmp_path)), clock=now)
+        began = time.monotonic()
+        results = await asyncio.gather(
+            *(store.accept([incoming(entity=f"e{number}")]) for number in range(20)), return_exceptions=True
+        )
+        assert time.monotonic() - began < 5
+        assert {type(result) for result in results} == {StoreUnavailable}
+        proxy.open.set()
+        (accepted,) = await store.accept([incoming(entity="e0")])
+        assert accepted.alerts == 1
+        await store.close()
+
+
+async def test_several_open_an_empty_database_at_once(postgres: PostgresServer, url: str) -> None:
+    """Each finds or makes the tables, and they are made once."""
+    stores = await asyncio.gather(*(PostgresStore.open(url, clock=now) for _ in range(5)))
+    for store in stores:
+        await store.close()
+    assert len(await postgres.execute("SELECT * FROM schema_version", url)) == 1
+
+
+async def test_a_database_without_tables(url: str) -> None:
+    """A command that looks at a store does not make one."""
+    with pytest.raises(StoreUnavailable, match="no tables"):
+        await PostgresStore.open(url, clock=now, must_exist=True)
+
+
+async def test_what_cannot_be_reached() -> None:
+    """Nobody there, or no such address, is said in a sentence without the password."""
+    for url in (
+        "postgresql://user:hush@127.0.0.1:1/database",
+        "postgresql://user:hush@[::1/database",
+        "postgresql://user:hush@127.0.0.1:port/database",
+    ):
+        with pytest.raises(StoreUnavailable) as refused:
+            await PostgresStore.open(url, clock=now)
+        assert "hush" not in str(refused.value)
+
+
+async def test_a_server_that_does_not_answer() -> None:
+    """A connection that is taken and then silent does not hang."""
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable, match="in time"):
+        await PostgresStore.open(f"postgresql://user:hush@127.0.0.1:{port}/database", clock=now)
+    assert time.monotonic() - began < 4
+    server.close()
+
+
+async def test_replicas_take_an_entity_in_turns(pair: Pair) -> None:
+    """Two replicas that get an entity's changes at the same moment make one story, in order."""
+    rounds = 30
+    for number in range(rounds):
+        one = incoming(f"S{number - 1}", f"S{number}", second=number, entity="shared")
+        others = [incoming(second=number, entity=f"other-{number}-{other}") for other in range(3)]
+        results = await asyncio.gather(pair[0].accept([one, *others]), pair[1].accept([*others, one]))
+        assert sorted(one.duplicate for result in results for one in result) == [False] * 4 + [True] * 4
+    rows = await pair[0].deliveries(state=State.PENDING, limit=1000)
+    told = [row.notification.change for row in reversed(rows) if row.notification.entity == "shared"]
+    assert [change and change.after for change in told] == [f"S{number}" for number in range(rounds)]
+
+
+async def test_a_slow_transaction_keeps_its_place(postgres: PostgresServer, url: str, pair: Pair) -> None:
+    """Of two replicas the second waits for the first's transaction, and its alert comes after that one's."""
+    await pair[0].accept([incoming(entity="e")])
+    blocker = await asyncpg.connect(url)
+    transaction = blocker.transaction()
+    await transaction.start()
+    await blocker.execute("SELECT FROM lanes FOR UPDATE")  # so that no delivery can be written
+
+    async def waiting(number: int) -> bool:
+        count = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        return bool((await postgres.execute(count, url))[0][0] == number)
+
+    slow = asyncio.create_task(pair[0].accept([incoming("Degraded", "Crashed", second=1, entity="e")]))
+    await until(lambda: waiting(1))
+    quick = asyncio.create_task(pair[1].accept([incoming("Crashed", "Healthy", second=2, entity="e")]))
+    await until(lambda: waiting(2))
+    await transaction.commit()
+    await asyncio.gather(slow, quick)
+    rows = reversed(await pair[0].deliveries(state=None, limit=9))
+    told = [row.notification.change and row.notification.change.after for row in rows]
+    assert told == ["Degraded", "Crashed", "Healthy"]
+    await blocker.close()
+
+
+async def test_a_lane_is_held_by_one_replica(pair: Pair) -> None:
+    """Of two that claim at once one gets the lane."""
+    await pair[0].accept([incoming()])
+    claims = await asyncio.gather(claim_one(pair[0], token="a"), claim_one(pair[1], token="b"))
+    assert sum(claim is not None for claim in claims) == 1
+
+
+async def test_others_are_woken_at_once(pair: Pair) -> None:
+    """What one replica stores, another hears of within milliseconds; its own bell wakes nobody."""
+    woken: list[float] = []
+    own: list[float] = []
+    pair[0].on_new(lambda: own.append(time.monotonic()))
+    pair[1].on_new(lambda: woken.append(time.monotonic()))
+    await until(lambda: bool(own and woken))  # each looks once when it begins to listen
+    own.clear()
+    woken.clear()
+    began = time.monotonic()
+    await pair[0].accept([incoming()])
+    await until(lambda: bool(woken))
+    assert woken[0] - began < 0.2
+    assert own == []
+
+
+async def test_group_commit(url: str, postgres: PostgresServer) -> None:
+    """What waits is committed together: a thousand accepts need far fewer transactions."""
+    store = await PostgresStore.open(url, clock=now)
+    await asyncio.gather(*(store.accept([incoming(entity=f"e{number}")]) for number in range(1000)))
+    assert (await store.count())[State.PENDING] == 1000
+    rows = await postgres.execute("SELECT DISTINCT xmin::text FROM deliveries", url)
+    assert len(rows) < 20
+    await store.close()
+
+
+async def test_a_closed_store_says_so(url: str) -> None:
+    """After close every write is refused."""
+    store = await PostgresStore.open(url, clock=now)
+    await store.close()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await store.accept([incoming()])
+
+
+async def test_text_that_postgresql_cannot_store(url: str) -> None:
+    """A null character in a change becomes a sign for it, wherever it stands."""
+    store = await PostgresStore.open(url, clock=now)
+    await store.accept([incoming("a\0", "b\0", entity="e\0")])
+    await store.accept([incoming("b\0", "c\0", entity="e\0", second=1)])
+    assert await store.last_at("deploymentConfig", "e\0") == NOW + SECOND
+    assert len(await store.deliveries(state=None, limit=10)) == 2
+    assert sum((await store.told(NOW)).values()) == 2
+    await store.close()
+
+
+async def test_a_delivery_of_another_release(url: str, postgres: PostgresServer) -> None:
+    """What this release cannot read is given up with a reason, and what is behind it goes on."""
+    store = await PostgresStore.open(url, clock=now)
+    await store.accept([incoming(), incoming(entity="behind")])
+    await postgres.execute(
+        """UPDATE deliveries SET notification = '{"step": "escalated"}' WHERE id = 1""", url
+    )
+    claim = await claim_one(store)
+    assert claim is not None
+    assert claim.deliveries[0].notification.entity == "behind"
+    (dead,) = await store.deliveries(state=State.DEAD, limit=10)
+    assert "another release" in dead.detail
+    await store.close()
+
+
+async def test_an_answer_that_was_committed_before_a_timeout(pair: Pair) -> None:
+    """A change of which nobody knows whether it was stored is stored once when it comes again."""
+    one = incoming()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0):
+            await pair[0].accept([one])
+    (again,) = await pair[1].accept([replace(one, received_at=NOW + SECOND)])
+    assert again.alerts == 1
+    assert len(await pair[0].deliveries(state=None, limit=10)) == 1
+
+
+async def test_a_clock_that_is_wrong(url: str) -> None:
+    """A replica whose clock is an hour behind tells the time by the server's."""
+
+    def wrong() -> datetime:
+        return now() - timedelta(hours=1)
+
+    store = await PostgresStore.open(url, clock=wrong)
+    assert abs(store.time(wrong()) - now()) < timedelta(seconds=1)
+    await store.close()
+
+
+def test_small_differences_and_slow_answers_do_not_count() -> None:
+    """A clock that is right is left alone, and so is one of which a slow answer says too little."""
+    clock = ServerClock()
+    clock.measure(NOW, NOW + timedelta(milliseconds=300), NOW + timedelta(milliseconds=2))
+    assert clock.correct(NOW) == NOW
+    clock.measure(NOW, NOW + timedelta(seconds=60), NOW + timedelta(seconds=60))
+    assert clock.correct(NOW) == NOW
+    clock.measure(NOW, NOW + timedelta(seconds=61), NOW + timedelta(milliseconds=2))
+    assert clock.correct(NOW) == NOW + timedelta(seconds=60, milliseconds=999)
+    clock.measure(NOW, NOW, NOW)
+    assert clock.correct(NOW) == NOW
+
+
+async def test_through_a_pool_of_transactions(postgres: PostgresServer, url: str, tmp_path: Path) -> None:
+    """Where a pgbouncer gives each transaction another connection, all works, and LISTEN has its own."""
+    proxy = PoolingProxy(tmp_path, postgres.folder, 3)
+    through = url.replace(str(postgres.folder), str(tmp_path))
+    async with proxy.serving(url.partition("@/")[2].partition("?")[0]):
+        stores = [await PostgresStore.open(through, clock=now, listen_url=url) for _ in range(2)]
+        woken = asyncio.Event()
+        stores[1].on_new(woken.set)
+        await asyncio.wait_for(woken.wait(), 5)
+        woken.clear()
+        batches = [[incoming(entity=f"e{number}", second=number)] for number in range(40)]
+        await asyncio.gather(*(stores[number % 2].accept(batch) for number, batch in enumerate(batches)))
+        await asyncio.wait_for(woken.wait(), 5)
+        for second in range(40):
+            claims = await asyncio.gather(*(claim_one(one, second=second, token=str(one)) for one in stores))
+            (claim,) = filter(None, claims)
+            assert await stores[second % 2].record(claim, attempt(Outcome.DELIVERED, second=second))
+        assert (await stores[0].count())[State.DELIVERED] == 40
+        for store in stores:
+            await store.close()
