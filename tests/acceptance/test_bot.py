@@ -3,9 +3,8 @@
 import json
 import os
 import signal
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 from starlette.responses import Response
 
 from app.demo import serving
-from tests.acceptance.process import Listener, listening, post_change
+from tests.acceptance.process import Listener, end_leases, listening, post_change
 from tests.notifier.stand_in_slack_api import TOKEN, HangUp, StandInSlackApi
 from tests.waiting import until
 
@@ -107,10 +106,7 @@ async def test_a_crash_between_sending_and_recording(tmp_path: Path, api: StandI
             entity = f"entity-{crash - crash % 3}" if crash % 3 == 1 else f"entity-{crash}"
             await change(listener, entity, "Crashed" if crash % 3 == 1 else "Degraded")
             await until(lambda: listener.process is not None and listener.process.poll() is not None)
-            with closing(sqlite3.connect(tmp_path / "data/listener.db")) as database:
-                # Instead of waiting for half a minute: the lease of whoever is dead has ended.
-                database.execute("UPDATE lanes SET lease_until = 1 WHERE lease_until > 0")
-                database.commit()
+            end_leases(tmp_path)
             await listener.start()
             await told(listener, crash + 1)
         rows = await listener.deliveries()

@@ -11,7 +11,7 @@ import pytest
 from starlette.responses import PlainTextResponse, Response
 
 from app.demo import StandInSlack
-from tests.acceptance.process import listening, post_change
+from tests.acceptance.process import end_leases, listening, post_change
 from tests.told import entities
 from tests.waiting import until
 
@@ -49,6 +49,7 @@ async def test_kill_9_loses_nothing(tmp_path: Path, slack: StandInSlack) -> None
             await until(lambda enough=enough: len(acknowledged) >= enough)  # type: ignore[misc]
             await listener.stop(signal.SIGKILL)
             await asyncio.gather(*loads)
+            end_leases(tmp_path)
             await listener.start()
         assert refused == []
         await until(lambda: set(acknowledged) <= set(entities(slack.messages)), LEASE_AND_MORE)
