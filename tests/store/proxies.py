@@ -53,8 +53,12 @@ class HoldingProxy:
                 writer.write(data)
             writer.close()
 
-        with suppress(ConnectionError):
-            await asyncio.gather(forth(), back())
+        try:
+            with suppress(ConnectionError):
+                await asyncio.gather(forth(), back())
+        finally:  # a side that was reset has not closed the other
+            server_writer.close()
+            writer.close()
 
 
 class PoolingProxy:
