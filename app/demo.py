@@ -8,7 +8,6 @@ import secrets
 import socket
 import tempfile
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -20,18 +19,14 @@ import uvicorn
 from rich.console import Console
 from rich.markup import escape
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from app.notifier.console import draw
 from app.port.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from app.runtime import open_store
 from app.settings import Settings
+from app.stand_in_slack import StandInSlack
 from app.store.rows import State
-
-Answer = Response | Callable[[], Any]
 
 ENTITIES = (
     ("notification-service-prod", "Notification Service", "Rocket", ("Healthy", "Degraded", "Crashed")),
@@ -140,51 +135,6 @@ def signed_headers(body: bytes, secret: str, now: datetime) -> dict[str, str]:
 
 def _iso(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-class StandInSlack:
-    """Takes messages as Slack's incoming webhooks do.
-
-    Attributes:
-        url: The webhook's address, once it is served.
-        received: When each message was taken (`time.monotonic`), and the message.
-        answers: What to answer next instead of taking the message: a response, or an async function that
-            gives one.
-        refused: How many came sooner than a second after the last, where it is `one_a_second`.
-        on_message: Called with each message that was taken.
-        app: The web application.
-    """
-
-    def __init__(
-        self, on_message: Callable[[dict[str, Any]], None] = lambda _: None, *, one_a_second: bool = False
-    ) -> None:
-        self.url = ""
-        self.one_a_second, self.refused = one_a_second, 0
-        self.received: list[tuple[float, dict[str, Any]]] = []
-        self.answers: deque[Answer] = deque()
-        self.on_message = on_message
-        self.app = Starlette(routes=[Route("/services/{path:path}", self._take, methods=["POST"])])
-
-    @property
-    def messages(self) -> list[dict[str, Any]]:
-        """The messages that were taken, in order."""
-        return [message for _, message in self.received]
-
-    async def _take(self, request: Request) -> Response:
-        message: dict[str, Any] = await request.json()
-        if self.answers:
-            answer = self.answers.popleft()
-            response: Response = answer if isinstance(answer, Response) else await answer()
-            return response
-        if not (message.get("text") or message.get("blocks")):
-            return PlainTextResponse("no_text", 400)
-        now = time.monotonic()
-        if self.one_a_second and self.received and now < self.received[-1][0] + 1:
-            self.refused += 1
-            return PlainTextResponse("rate_limited", 429, {"Retry-After": "1"})
-        self.received.append((now, message))
-        self.on_message(message)
-        return PlainTextResponse("ok")
 
 
 class _Server(uvicorn.Server):

@@ -16,9 +16,10 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from app.cli import main
-from app.demo import StandInSlack, serving
+from app.demo import serving
 from app.main import create_app
 from app.settings import Settings
+from app.stand_in_slack import StandInSlack
 from app.store.rows import State
 from app.store.sqlite import SQLiteStore
 from tests.conftest import NOW, SECRET, Service, Start

@@ -12,8 +12,8 @@ import pytest
 
 from app.cli.doctor import what_is_wrong
 from app.cli.port import Region
-from app.demo import StandInSlack
 from app.settings import Settings
+from app.stand_in_slack import StandInSlack
 from tests import test_cli
 from tests.conftest import Start
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, LOGIN, StandInPort, refusal, standing_in

@@ -7,13 +7,13 @@ import pytest
 
 from app.alerts.rules import BUILT_IN
 from app.alerts.rules_file import RulesFile
-from app.demo import StandInSlack
 from app.destinations import Destinations
 from app.errors import SettingsError
 from app.expressions import Expressions
 from app.jq import Jq
 from app.notifier.base import Item, Parcel
 from app.settings import Settings
+from app.stand_in_slack import StandInSlack
 from tests.notifier.test_slack import notification
 
 TOKEN = "an-admin-token-of-some-length"

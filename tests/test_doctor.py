@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from app.alerts.rules import RuleSet
-from app.demo import StandInSlack, serving
+from app.demo import serving
 from app.doctor import Finding, Verdict, Way, examine, render_finding
 from app.errors import SettingsError
 from app.listener import Listener, Rulebook
@@ -32,6 +32,7 @@ from app.port.resources import webhook_address
 from app.port.tunnel import run_tunnel
 from app.runtime import open_store
 from app.settings import Settings
+from app.stand_in_slack import StandInSlack
 from tests.conftest import Service
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, LOGIN, StandInPort, refusal, standing_in
 from tests.port.stand_in_smee import StandInSmee

@@ -18,7 +18,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.demo import StandInSlack, serving
+from app.demo import serving
+from app.stand_in_slack import StandInSlack
 from app.store.rows import State
 from tests.conftest import SECRET, Service, Start
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, standing_in

@@ -18,8 +18,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from app.demo import StandInSlack, change_body, serving, signed_headers
+from app.demo import change_body, serving, signed_headers
 from app.otel import asked
+from app.stand_in_slack import StandInSlack
 from tests.acceptance.process import free_port, listening, post_change
 from tests.conftest import SECRET, Service, Start
 from tests.waiting import until

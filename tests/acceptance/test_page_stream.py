@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.demo import StandInSlack
+from app.stand_in_slack import StandInSlack
 from tests.acceptance.process import listening
 from tests.api.visitor import TOKEN
 

@@ -13,10 +13,11 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from app.courier import Courier
-from app.demo import StandInSlack, serving
+from app.demo import serving
 from app.dispatcher import Dispatcher
 from app.notifier.base import Item, Parcel
 from app.notifier.slack import SlackNotifier
+from app.stand_in_slack import StandInSlack
 from app.store.rows import Claim, State, Waiting
 from app.store.sqlite import SQLiteStore
 from tests.acceptance.process import listening, post_change

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.demo import StandInSlack
+from app.stand_in_slack import StandInSlack
 from app.store.schema import STEPS, prepare
 from tests.acceptance.process import ROOT, Listener, listening, post_change
 from tests.waiting import until

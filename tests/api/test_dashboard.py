@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from starlette.responses import PlainTextResponse
 
-from app.demo import StandInSlack
+from app.stand_in_slack import StandInSlack
 from app.store.rows import State
 from tests.api.visitor import TOKEN, do, sign_in
 from tests.conftest import DATABASES, Service, Start

@@ -10,9 +10,10 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from app.alerts.silence import Silence
-from app.demo import StandInSlack, change_body, signed_headers
+from app.demo import change_body, signed_headers
 from app.metrics import OUTCOMES
 from app.metrics_store import VERSION
+from app.stand_in_slack import StandInSlack
 from app.store.schema import STEPS
 from tests.conftest import DATABASES, SECRET, Service, Start
 from tests.scrape import TOKEN, Numbers, scrape

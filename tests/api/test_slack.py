@@ -12,7 +12,8 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from app.api.slack import EXAMPLES
-from app.demo import Shape, StandInSlack, change_body, signed_headers
+from app.demo import Shape, change_body, signed_headers
+from app.stand_in_slack import StandInSlack
 from app.store.rows import State
 from tests.conftest import SECRET, Service, Start
 from tests.notifier.slack_limits import shown

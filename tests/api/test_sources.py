@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from app.demo import StandInSlack, change_body, signed_headers
+from app.demo import change_body, signed_headers
 from app.errors import SourceRefused
 from app.port.probe import send
+from app.stand_in_slack import StandInSlack
 from tests.acceptance.process import listening
 from tests.conftest import SECRET, Start
 

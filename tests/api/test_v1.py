@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from starlette.responses import PlainTextResponse
 
-from app.demo import StandInSlack
+from app.stand_in_slack import StandInSlack
 from app.store.rows import State
 from tests.api.visitor import BEARER, TOKEN
 from tests.conftest import DATABASES, Service, Start

@@ -19,11 +19,11 @@ from app.alerts.change import CatalogChange, EntitySnapshot
 from app.alerts.diff import diff
 from app.alerts.incident import Step
 from app.alerts.notification import Link, Notification, ValueChange
-from app.demo import StandInSlack
 from app.errors import DeliveryFailed, Scope
 from app.notifier.base import Item, Parcel, Sent
 from app.notifier.slack import SlackNotifier, raise_for_answer
 from app.notifier.slack_message import NOTICE_MARK, escape, payload
+from app.stand_in_slack import StandInSlack
 from tests.notifier.slack_limits import assert_no_markup_of_others, assert_valid, shown
 
 APP = "https://app.port.io"

@@ -9,13 +9,14 @@ from starlette.responses import PlainTextResponse
 
 from app.alerts.incident import Severity, Step
 from app.alerts.notification import Link, Message, Notification, ValueChange
-from app.demo import StandInSlack, serving
+from app.demo import serving
 from app.errors import DeliveryFailed, Scope
 from app.notifier.base import Item, Parcel, Sent, Story
 from app.notifier.slack import SlackNotifier
 from app.notifier.slack_compose import COLORS, RESOLVED_COLOR, Composed, color_of, colored, compose, recompose
 from app.notifier.slack_digest import digest, retold
 from app.notifier.slack_message import payload
+from app.stand_in_slack import StandInSlack
 from tests.notifier.slack_limits import assert_valid, shown
 from tests.told import entities
 
