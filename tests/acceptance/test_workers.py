@@ -42,7 +42,7 @@ async def test_two_workers(tmp_path: Path, slack: StandInSlack) -> None:
                 answers = await asyncio.gather(*map(post, numbers))
                 assert {answer.status_code for answer in answers} == {202}
                 assert sum(answer.json()["duplicate"] for answer in answers) == 20
-        await until(lambda: len(slack.messages) >= 100)
+        await until(lambda: len(slack.messages) >= 100, 60)
         rows = await listener.deliveries()
     assert [row["state"] for row in rows] == ["delivered"] * 100
     told = [message["text"] for message in slack.messages]

@@ -11,7 +11,7 @@ from tests.conftest import Service
 from tests.port.mangling import mangled_bytes, mangled_values
 
 AT_ONCE = 25
-BODIES = int(os.environ.get("BODIES", "1000"))
+BODIES = int(os.environ.get("BODIES", "500"))
 
 
 @given(st.lists(mangled_values() | mangled_bytes(), min_size=AT_ONCE, max_size=AT_ONCE))
