@@ -23,9 +23,9 @@ from starlette.types import ASGIApp
 
 from app.notifier.console import draw
 from app.port.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
-from app.runtime import open_store
 from app.settings import Settings
 from app.stand_in_slack import StandInSlack
+from app.storage import open_store
 from app.store.rows import State
 
 ENTITIES = (

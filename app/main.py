@@ -24,9 +24,10 @@ from app.metrics import Metrics
 from app.otel import make_tracing, telemetry
 from app.port.answers import SOURCE_REFUSED
 from app.rulebook import read_rules, secrets_of
-from app.runtime import Runtime, open_runtime, prepare_store
+from app.runtime import Runtime, open_runtime
 from app.settings import Settings, load_settings
 from app.stopping import noticing_stop
+from app.storage import prepare_store
 
 log = structlog.get_logger(__name__)
 

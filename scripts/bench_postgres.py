@@ -29,8 +29,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from app.demo import change_body, serving, signed_headers  # noqa: E402 - the root had to be found
-from app.runtime import now  # noqa: E402
 from app.stand_in_slack import StandInSlack  # noqa: E402
+from app.storage import now  # noqa: E402
 from app.store.postgres import PostgresStore  # noqa: E402
 from app.store.prune import AT_ONCE  # noqa: E402
 from tests.postgres import PostgresServer  # noqa: E402

@@ -12,9 +12,9 @@ import pytest
 
 from app.demo import change_body, serving, signed_headers
 from app.main import create_app
-from app.runtime import open_store
 from app.settings import Settings
 from app.stand_in_slack import StandInSlack
+from app.storage import open_store
 from app.store.base import Store
 from app.store.rows import Delivery
 from tests.postgres import PostgresServer

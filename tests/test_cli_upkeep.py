@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import pytest
 
-from app.runtime import now
+from app.storage import now
 from app.store.postgres import PostgresStore
 from app.store.rows import Incoming
 from app.store.schema import prepare

@@ -30,9 +30,9 @@ from app.port.bootstrap import Plan, bootstrap
 from app.port.client import PortClient
 from app.port.resources import webhook_address
 from app.port.tunnel import run_tunnel
-from app.runtime import open_store
 from app.settings import Settings
 from app.stand_in_slack import StandInSlack
+from app.storage import open_store
 from tests.conftest import Service
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, LOGIN, StandInPort, refusal, standing_in
 from tests.port.stand_in_smee import StandInSmee

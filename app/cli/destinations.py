@@ -19,8 +19,9 @@ from app.errors import DeliveryFailed, ListenerError
 from app.logs import configure_logging
 from app.notifier.base import SEND_TIMEOUT, Item, Parcel, duration
 from app.rulebook import make_rulebook, read_rules, secrets_of
-from app.runtime import default_webhook, open_runtime, open_store
+from app.runtime import default_webhook, open_runtime
 from app.settings import Settings, load_settings
+from app.storage import open_store
 from app.store.rows import LaneState
 
 TEST = "A test message of the Port changelog listener: alerts for destination {name} arrive here."

@@ -15,8 +15,8 @@ from app.port.client import PortClient
 from app.port.refusal import PORT_HOST, REGIONS, US_HOST
 from app.port.resources import SMEE_HOST
 from app.rulebook import read_rules
-from app.runtime import open_store
 from app.settings import Settings, load_settings
+from app.storage import open_store
 
 WHERE = {
     "PORT_CLIENT_ID": "in Port, the menu at your picture, Credentials, has it",

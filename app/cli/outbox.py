@@ -15,8 +15,9 @@ from app.errors import ListenerError, UnreadableChange
 from app.logs import configure_logging
 from app.notifier.base import duration
 from app.port.signature import Signed
-from app.runtime import open_runtime, open_store
+from app.runtime import open_runtime
 from app.settings import load_settings
+from app.storage import open_store
 from app.store.rows import Delivery, Quarantined, State
 
 deliveries = typer.Typer(help="What is pending, held, dead or delivered.", invoke_without_command=True)

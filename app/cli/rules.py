@@ -28,8 +28,8 @@ from app.notifier.slack_message import payload
 from app.port.events import bare_event, parse_event
 from app.port.signature import Signed
 from app.rulebook import make_rulebook, read_rules_file
-from app.runtime import now, open_store
 from app.settings import load_settings
+from app.storage import now, open_store
 from app.store.base import Store
 
 APP_URL = "https://app.port.io"

@@ -16,8 +16,8 @@ from app.alerts.silence import ANY, Silence
 from app.cli.base import OUT, AsJson, run, span
 from app.errors import ListenerError
 from app.notifier.base import duration
-from app.runtime import open_store
 from app.settings import load_settings
+from app.storage import open_store
 
 LONGEST = 500
 

@@ -14,8 +14,8 @@ from pydantic_core import from_json, to_json
 
 from app.cli.base import run, span
 from app.errors import ListenerError
-from app.runtime import existing_database, now, open_store
 from app.settings import Settings, load_settings
+from app.storage import existing_database, now, open_store
 from app.store.private_file import private_file
 from app.store.rows import StoredChange
 from app.store.sqlite_copy import MEGABYTE, copy_database

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.runtime import now
+from app.storage import now
 from app.store.base import Store
 from app.store.postgres import PostgresStore
 from app.store.sqlite import SQLiteStore

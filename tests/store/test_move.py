@@ -12,7 +12,7 @@ from app.alerts.retry import Outcome
 from app.alerts.silence import Silence
 from app.cli import main
 from app.errors import StoreUnavailable
-from app.runtime import now
+from app.storage import now
 from app.store import move as moving
 from app.store.base import Store
 from app.store.move import KEYS, move

@@ -13,7 +13,7 @@ import pytest
 
 from app.alerts.retry import Outcome
 from app.errors import SchemaTooNew, StoreUnavailable
-from app.runtime import now
+from app.storage import now
 from app.store.postgres import PostgresStore
 from app.store.postgres_pool import ServerClock
 from app.store.rows import State

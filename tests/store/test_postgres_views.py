@@ -12,7 +12,7 @@ import pytest
 
 from app.alerts.notification import Message
 from app.alerts.retry import Outcome
-from app.runtime import now
+from app.storage import now
 from app.store import postgres_accept as changes
 from app.store import postgres_search as search
 from app.store import postgres_sights as sights
