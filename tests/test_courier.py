@@ -141,6 +141,7 @@ async def test_a_fault_of_one_costs_no_other(rig: ChannelRig) -> None:
     async with rig.running():
 
         async def done() -> bool:
+            await rig.idle()
             rig.move(timedelta(seconds=30))
             return (await rig.store.count())[State.PENDING] == 0
 
@@ -273,6 +274,7 @@ async def test_a_message_that_is_gone_is_forgotten(rig: ChannelRig) -> None:
         await rig.attempts(2)
 
         async def forgotten() -> bool:
+            await rig.idle()
             rig.move(PAUSE)
             claims = await rig.store.lanes(rig.clock.now)
             return all(lane.waiting == 0 for lane in claims if lane.name == "default/updates")

@@ -106,6 +106,14 @@ class Rig:
         self.clock.now += span
         self.dispatcher.wake()
 
+    async def idle(self) -> None:
+        """Wait until nothing is on its way: to whoever sends, a clock that jumps is a lease that ends."""
+        await until(
+            lambda: (
+                self.dispatcher.last_turn == self.clock.now and not self.dispatcher._turns  # noqa: SLF001 - what is on its way shows nowhere else
+            )
+        )
+
     async def newest(self) -> Delivery:
         """Return the delivery that was stored last."""
         return (await self.store.deliveries(state=None, limit=1))[0]
