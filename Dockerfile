@@ -3,7 +3,7 @@ FROM python:3.13-slim AS build
 WORKDIR /srv
 COPY requirements.lock ./
 RUN python -m venv /srv/.venv \
-    && /srv/.venv/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
+    && /srv/.venv/bin/pip install --no-cache-dir --require-hashes --no-deps -r requirements.lock
 
 FROM python:3.13-slim
 WORKDIR /srv
