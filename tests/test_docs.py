@@ -101,7 +101,8 @@ def test_the_first_screen_has_the_two_commands() -> None:
 def test_the_dockerfile_uses_the_lock_and_another_user() -> None:
     """The image is built from the lock, does not run as root, and asks the listener how it is."""
     dockerfile = (ROOT / "Dockerfile").read_text()
-    for part in ("--require-hashes --no-deps -r requirements.lock", "USER 10001", "HEALTHCHECK", "VOLUME /data"):
+    install = "--require-hashes --no-deps -r requirements.lock"
+    for part in (install, "USER 10001", "HEALTHCHECK", "VOLUME /data"):
         assert part in dockerfile
 
 
