@@ -1,0 +1,41 @@
+"""``python -m scripts.benchmark``: see ``scripts/bench``."""
+
+import argparse
+import sys
+
+from scripts.benchmark.accepting import lines, rounds
+from scripts.benchmark.machine import take_load_core
+from scripts.benchmark.slack import stand_in
+from scripts.benchmark.subjects import Alertmanager, Bare, Listener, Subject, Webhook, missing
+
+
+def quick(options: argparse.Namespace) -> None:
+    """Print the ratios of accepting."""
+    with stand_in() as slack:
+        listener = Listener(slack.url)
+        subjects: list[Subject] = [listener, Bare()]
+        if not options.ours:
+            subjects += [Alertmanager(), Webhook()]
+        for subject in subjects:
+            if program := missing(subject):
+                print(f"{subject.name} is not measured: {program} is not installed", file=sys.stderr)
+        there = [subject for subject in subjects if not missing(subject)]
+        found = rounds(there, options.rounds, options.seconds)
+    for line in lines(found, listener.name):
+        print(line)
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="only the ratios of accepting, in 20 s")
+    parser.add_argument("--ours", action="store_true", help="only the listener and the bare route")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=1.5, help="how long a round is, about")
+    options = parser.parse_args()
+    take_load_core()
+    quick(options)
+
+
+if __name__ == "__main__":
+    main()
