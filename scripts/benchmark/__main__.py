@@ -1,10 +1,12 @@
-"""``python -m scripts.benchmark``: see ``scripts/bench``."""
+"""``scripts/bench``: measures, prints a table, and writes it to docs/bench.md."""
 
 import argparse
 import sys
+from pathlib import Path
 
 from scripts.benchmark.accepting import lines, rounds
 from scripts.benchmark.machine import take_load_core
+from scripts.benchmark.profile import profile
 from scripts.benchmark.slack import stand_in
 from scripts.benchmark.subjects import Alertmanager, Bare, Listener, Subject, Webhook, missing
 
@@ -28,13 +30,19 @@ def quick(options: argparse.Namespace) -> None:
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=["table", "profile"], default="table")
     parser.add_argument("--quick", action="store_true", help="only the ratios of accepting, in 20 s")
     parser.add_argument("--ours", action="store_true", help="only the listener and the bare route")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.5, help="how long a round is, about")
+    parser.add_argument("--graph", type=Path, default=Path("profile.svg"), help="where profile writes to")
     options = parser.parse_args()
     take_load_core()
-    quick(options)
+    if options.what == "profile":
+        with stand_in() as slack:
+            profile(Listener(slack.url), options.graph, options.seconds)
+    else:
+        quick(options)
 
 
 if __name__ == "__main__":
