@@ -5,10 +5,12 @@ import sys
 from pathlib import Path
 
 from scripts.benchmark.accepting import lines, rounds
+from scripts.benchmark.listeners import Listener
 from scripts.benchmark.machine import take_load_core
+from scripts.benchmark.peers import Alertmanager, Bare, Webhook, missing
 from scripts.benchmark.profile import profile
 from scripts.benchmark.slack import stand_in
-from scripts.benchmark.subjects import Alertmanager, Bare, Listener, Subject, Webhook, missing
+from scripts.benchmark.subjects import Subject
 
 
 def quick(options: argparse.Namespace) -> None:

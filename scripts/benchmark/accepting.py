@@ -10,8 +10,6 @@ from scripts.benchmark.load import walk
 from scripts.benchmark.processes import Running
 from scripts.benchmark.subjects import Subject
 
-WARM_UP = 300
-
 
 @dataclass
 class Accepted:
@@ -41,15 +39,14 @@ def accept(subject: Subject, running: Running, seconds: float) -> tuple[float, f
         RuntimeError: It has not taken as many as it has answered.
     """
     before = subject.taken(running)
-    warm = walk(running.port, subject.requests(WARM_UP), subject.answer)
-    number = max(WARM_UP, int(warm * seconds))
+    warm = walk(running.port, subject.requests(subject.warm_up), subject.answer)
+    number = max(subject.warm_up, int(warm * seconds))
     spent = running.cpu_seconds()
     rate = walk(running.port, subject.requests(number), subject.answer)
     microseconds = (running.cpu_seconds() - spent) * 1e6 / number
-    if before is not None and (after := subject.taken(running)) != before + WARM_UP + number:
-        raise RuntimeError(
-            f"{subject.name}: {WARM_UP + number} were answered, but of {before} it has {after} now"
-        )
+    sent = subject.warm_up + number
+    if (after := subject.taken(running)) != tuple(one + sent for one in before):
+        raise RuntimeError(f"{subject.name}: {sent} were answered, but of {before} it has {after} now")
     return rate, microseconds
 
 

@@ -14,15 +14,24 @@ from scripts.benchmark.changes import PATH, SECRET
 app = FastAPI()
 
 
-@app.post(PATH, status_code=202)
-async def receive(request: Request) -> dict[str, str]:
-    """Verify and parse."""
+async def verified(request: Request) -> bytes:
+    """Return the body, if it is signed.
+
+    Raises:
+        HTTPException: It is not.
+    """
     body = await request.body()
     signed = request.headers["x-port-timestamp"].encode() + b"." + body
     digest = base64.b64encode(hmac.digest(SECRET.encode(), signed, hashlib.sha256))
     if not hmac.compare_digest(b"v1," + digest, request.headers["x-port-signature"].encode()):
         raise HTTPException(401)
-    event = json.loads(body)["event"]
+    return body
+
+
+@app.post(PATH, status_code=202)
+async def receive(request: Request) -> dict[str, str]:
+    """Verify and parse."""
+    event = json.loads(await verified(request))["event"]
     return {"entity": event["context"]["entityIdentifier"]}
 
 

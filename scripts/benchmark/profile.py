@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from scripts.benchmark.accepting import WARM_UP
 from scripts.benchmark.load import walk
 from scripts.benchmark.processes import Running
 from scripts.benchmark.subjects import Subject
@@ -28,7 +27,7 @@ def profile(subject: Subject, graph: Path, seconds: float) -> None:
     with tempfile.TemporaryDirectory(prefix="port-listener-bench-") as name:
         folder = Path(name)
         with subject.start(folder) as running:
-            rate = walk(running.port, subject.requests(WARM_UP), subject.answer)
+            rate = walk(running.port, subject.requests(subject.warm_up), subject.answer)
             number = int(rate * seconds)
             for form, file in (("flamegraph", graph.resolve()), ("raw", folder / "stacks.txt")):
                 _record(subject, running, number, form, file)
@@ -63,8 +62,8 @@ def _print_costs(stacks: str) -> None:
         for frame in set(frames):
             whole[frame] += int(count)
     print("   own   with what it calls")
-    for frame, count in own.most_common(SHOWN):
-        print(f"{count / own.total():6.1%}   {whole[frame] / own.total():6.1%}   {frame}")
+    for frame, number in own.most_common(SHOWN):
+        print(f"{number / own.total():6.1%}   {whole[frame] / own.total():6.1%}   {frame}")
     print("\n  with what it calls, own")
-    for frame, count in whole.most_common(SHOWN * 2):
-        print(f"{count / own.total():6.1%}   {own[frame] / own.total():6.1%}   {frame}")
+    for frame, number in whole.most_common(SHOWN * 2):
+        print(f"{number / own.total():6.1%}   {own[frame] / own.total():6.1%}   {frame}")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
 class StandIn:
@@ -31,6 +31,18 @@ class StandIn:
         """A webhook's address at it."""
         return f"http://127.0.0.1:{self.port}/services/T0/B0/bench"
 
+    def wait_for(self, number: int, patience: float = 30.0) -> None:
+        """Return when so many have come.
+
+        Raises:
+            RuntimeError: They do not come.
+        """
+        end = time.monotonic() + patience
+        while len(self.received) < number:
+            if time.monotonic() > end:
+                raise RuntimeError(f"only {len(self.received)} of {number} messages came")
+            time.sleep(0.02)
+
 
 class _Connection(asyncio.Protocol):
     def __init__(self, stand_in: StandIn) -> None:
@@ -46,7 +58,7 @@ class _Connection(asyncio.Protocol):
         self._waiting += data
         while True:
             head, separator, rest = self._waiting.partition(b"\r\n\r\n")
-            length = int(found[1]) if (found := _LENGTH.search(head)) else 0
+            length = int(found[1]) if (found := LENGTH.search(head)) else 0
             if not separator or len(rest) < length:
                 return
             self._waiting = rest[length:]
