@@ -2,15 +2,21 @@
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from scripts.benchmark.accepting import lines, rounds
+from scripts.benchmark import page, replicas
+from scripts.benchmark.accepting import accepting, lines
 from scripts.benchmark.listeners import Listener
 from scripts.benchmark.machine import take_load_core
-from scripts.benchmark.peers import Alertmanager, Bare, Webhook, missing
+from scripts.benchmark.peers import Alertmanager, Bare, missing
 from scripts.benchmark.profile import profile
+from scripts.benchmark.report import write
 from scripts.benchmark.slack import stand_in
 from scripts.benchmark.subjects import Subject
+from scripts.benchmark.whole import Size, say, whole
+
+OTHERS: dict[str, Callable[[Sequence[str]], None]] = {"page": page.main, "replicas": replicas.main}
 
 
 def quick(options: argparse.Namespace) -> None:
@@ -19,33 +25,45 @@ def quick(options: argparse.Namespace) -> None:
         listener = Listener(slack.url)
         subjects: list[Subject] = [listener, Bare()]
         if not options.ours:
-            subjects += [Alertmanager(), Webhook()]
-        for subject in subjects:
-            if program := missing(subject):
-                print(f"{subject.name} is not measured: {program} is not installed", file=sys.stderr)
-        there = [subject for subject in subjects if not missing(subject)]
-        found = rounds(there, options.rounds, options.seconds)
+            alertmanager = Alertmanager()
+            if program := missing(alertmanager):
+                say(f"{alertmanager.name} is NOT measured: {program} is not installed")
+            else:
+                subjects.append(alertmanager)
+        found = accepting(subjects, options.rounds or 2, options.seconds or 1.0)
     for line in lines(found, listener.name):
         print(line)
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """Measure."""
+    if arguments and arguments[0] in OTHERS:
+        OTHERS[arguments[0]](arguments[1:])
+        return
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=["table", "profile"], default="table")
+    parser.add_argument("what", nargs="?", choices=["table", "profile", *OTHERS], default="table")
     parser.add_argument("--quick", action="store_true", help="only the ratios of accepting, in 20 s")
-    parser.add_argument("--ours", action="store_true", help="only the listener and the bare route")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=1.5, help="how long a round is, about")
+    parser.add_argument("--ours", action="store_true", help="with --quick: leave the peers out")
+    parser.add_argument("--runs", type=int, default=1, help="how many times the whole table is measured")
+    parser.add_argument("--rounds", type=int, help="how many rounds a run has")
+    parser.add_argument("--seconds", type=float, help="how long a round of accepting is, about")
+    parser.add_argument("--stored", type=int, default=Size.stored, help="how many changes the full store has")
+    parser.add_argument("--waiting", type=int, default=Size.waiting, help="how many alerts wait")
+    parser.add_argument("--to", type=Path, default=Path("docs/bench.md"), help="where it is written to")
     parser.add_argument("--graph", type=Path, default=Path("profile.svg"), help="where profile writes to")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     take_load_core()
     if options.what == "profile":
         with stand_in() as slack:
-            profile(Listener(slack.url), options.graph, options.seconds)
-    else:
+            profile(Listener(slack.url), options.graph, options.seconds or 8.0)
+    elif options.quick:
         quick(options)
+    else:
+        size = Size(
+            options.rounds or Size.rounds, options.seconds or Size.seconds, options.stored, options.waiting
+        )
+        print(write(options.to, [whole(size) for _ in range(options.runs)], jobs=size.jobs))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,14 +1,13 @@
 """Changes accepted a second, of each subject in turns."""
 
 import statistics
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from scripts.benchmark.load import walk
-from scripts.benchmark.processes import Running
+from scripts.benchmark.processes import Running, temporary_folder
 from scripts.benchmark.subjects import Subject
+from scripts.benchmark.table import Figure
 
 
 @dataclass
@@ -23,10 +22,9 @@ class Accepted:
     rates: list[float] = field(default_factory=list)
     microseconds: list[float] = field(default_factory=list)
 
-    @property
-    def rate(self) -> float:
-        """The median."""
-        return statistics.median(self.rates)
+    def times(self, other: "Accepted") -> list[float]:
+        """Return how many it accepted for each that another did, round by round."""
+        return [one / another for one, another in zip(self.rates, other.rates, strict=True)]
 
 
 def accept(subject: Subject, running: Running, seconds: float) -> tuple[float, float]:
@@ -50,32 +48,36 @@ def accept(subject: Subject, running: Running, seconds: float) -> tuple[float, f
     return rate, microseconds
 
 
-def rounds(subjects: Sequence[Subject], number: int, seconds: float) -> dict[str, Accepted]:
-    """Measure so many rounds, in each of which each subject has its turn with an empty store."""
+def accepting(subjects: Sequence[Subject], rounds: int, seconds: float) -> dict[str, Accepted]:
+    """Measure so many rounds, in each of which each subject has its turn; by their names."""
     found = {subject.name: Accepted() for subject in subjects}
-    for _ in range(number):
+    for _ in range(rounds):
         for subject in subjects:
-            with tempfile.TemporaryDirectory(prefix="port-listener-bench-") as name:
-                folder = Path(name)
-                with subject.start(folder) as running:
-                    rate, microseconds = accept(subject, running, seconds)
+            with temporary_folder() as folder, subject.start(folder) as running:
+                rate, microseconds = accept(subject, running, seconds)
             found[subject.name].rates.append(rate)
             found[subject.name].microseconds.append(microseconds)
     return found
 
 
-def ratios(found: dict[str, Accepted], one: str, other: str) -> list[float]:
-    """Return what one accepted for each that the other did, round by round."""
-    return [a / b for a, b in zip(found[one].rates, found[other].rates, strict=True)]
-
-
-def lines(found: dict[str, Accepted], one: str) -> Iterator[str]:
-    """Yield a line for each subject, with the ratios of one to the others."""
+def absolute(found: dict[str, Accepted]) -> Iterator[Figure]:
+    """Yield what each accepted a second."""
     for name, accepted in found.items():
-        spread = f"{min(accepted.rates):,.0f} to {max(accepted.rates):,.0f}"
-        line = f"{name:22} {accepted.rate:7,.0f} a second ({spread})"
+        yield Figure(f"accepted, {name}", "a second", accepted.rates)
+
+
+def cpu(found: dict[str, Accepted], *names: str) -> Iterator[Figure]:
+    """Yield how much CPU each change took some of them."""
+    for name in names:
+        yield Figure(f"CPU for each, {name}", "µs", found[name].microseconds)
+
+
+def lines(found: dict[str, Accepted], ours: str) -> Iterator[str]:
+    """Yield a line for each subject, with our ratio to it."""
+    for name, accepted in found.items():
+        rates, each = accepted.rates, found[ours].times(accepted)
+        line = f"{name:24} {statistics.median(rates):7,.0f} a second ({min(rates):,.0f} to {max(rates):,.0f})"
         line += f"  {statistics.median(accepted.microseconds):6,.0f} µs CPU each"
-        if name != one:
-            each = ratios(found, one, name)
-            line += f"   {one}: {statistics.median(each):.2f} × ({min(each):.2f} to {max(each):.2f})"
+        if name != ours:
+            line += f"   {ours}: {statistics.median(each):.2f} × ({min(each):.2f} to {max(each):.2f})"
         yield line

@@ -2,14 +2,13 @@
 
 import re
 import statistics
-import tempfile
 from collections import defaultdict, deque
-from pathlib import Path
 
 from scripts.benchmark.changes import signed_requests
 from scripts.benchmark.listeners import Listener, by_team
 from scripts.benchmark.load import walk
 from scripts.benchmark.pace import Paced, pace
+from scripts.benchmark.processes import temporary_folder
 from scripts.benchmark.slack import StandIn, stand_in
 from scripts.benchmark.table import Figure
 
@@ -28,9 +27,9 @@ def answers(rounds: int, seconds: float) -> list[Figure]:
     """Return how soon changes are answered at a thousand a second."""
     middle, slow = [], []
     for _ in range(rounds):
-        with tempfile.TemporaryDirectory(prefix="port-listener-bench-") as name, stand_in() as slack:
+        with temporary_folder() as folder, stand_in() as slack:
             listener = Listener(slack.url)
-            with listener.start(Path(name)) as running:
+            with listener.start(folder) as running:
                 walk(running.port, listener.requests(listener.warm_up), listener.answer)
                 requests = list(listener.requests(int(CHANGES_A_SECOND * seconds)))
                 took = pace(running.port, requests, CHANGES_A_SECOND, listener.answer)
@@ -46,9 +45,9 @@ def alerts(rounds: int, seconds: float) -> list[Figure]:
     """Return how soon after Port's POST Slack has the alert, where nothing else waits."""
     middle, slow = [], []
     for _ in range(rounds):
-        with tempfile.TemporaryDirectory(prefix="port-listener-bench-") as name, stand_in() as slack:
+        with temporary_folder() as folder, stand_in() as slack:
             listener = Listener(slack.url, rules=by_team(slack.url, CHANNELS))
-            with listener.start(Path(name)) as running:
+            with listener.start(folder) as running:
                 number = int(QUIET_A_SECOND * seconds)
                 requests = list(signed_requests(CHANNELS + number, entities=CHANNELS, team="team{}"))
                 sent = pace(running.port, requests, QUIET_A_SECOND, listener.answer)

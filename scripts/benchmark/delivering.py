@@ -1,12 +1,11 @@
 """HTTP deliveries a second, to a destination with eight lanes."""
 
 import json
-import tempfile
-from pathlib import Path
 
 from scripts.benchmark.changes import signed_requests
 from scripts.benchmark.listeners import Listener
 from scripts.benchmark.load import walk
+from scripts.benchmark.processes import temporary_folder
 from scripts.benchmark.slack import stand_in
 from scripts.benchmark.table import Figure
 
@@ -23,14 +22,14 @@ def deliveries(rounds: int, number: int) -> list[Figure]:
     """
     rates = []
     for _ in range(rounds):
-        with tempfile.TemporaryDirectory(prefix="port-listener-bench-") as name, stand_in() as jobs:
+        with temporary_folder() as folder, stand_in() as jobs:
             destination = {"type": "http", "url": jobs.url, "allow_private": True, "lanes": LANES}
             rule = {"name": "health", "blueprint": "deploymentConfig", "when": {"property": "healthStatus"}}
             rules = {"version": 1, "destinations": {"jobs": destination}, "rules": [rule | {"send": "jobs"}]}
             listener = Listener(jobs.url, rules=json.dumps(rules), command=("serve", "--no-dispatch"))
-            with listener.start(Path(name)) as running:
+            with listener.start(folder) as running:
                 walk(running.port, signed_requests(number, entities=number), listener.answer)
-            with Listener(jobs.url, rules=listener.rules, command=("dispatch",)).start(Path(name)):
+            with Listener(jobs.url, rules=listener.rules, command=("dispatch",)).start(folder):
                 jobs.wait_for(number, PATIENCE)
             if len(different := {body for _, body in jobs.received}) != number:
                 raise RuntimeError(

@@ -1,10 +1,12 @@
 """The load: wrk over 32 connections, through requests that were made beforehand."""
 
+import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from scripts.benchmark.processes import temporary_folder
 
 CONNECTIONS = 32
 LONGEST = 60  # seconds until a round is given up
@@ -35,8 +37,10 @@ def walk(port: int, requests: Iterable[bytes], answer: Answer, *, connections: i
     Raises:
         RuntimeError: One was answered otherwise, or not at all.
     """
-    with tempfile.TemporaryDirectory(prefix="port-listener-bench-") as name:
-        folder, number = Path(name), 0
+    if not shutil.which("wrk"):
+        raise SystemExit("wrk is not installed (on Debian: apt install wrk)")
+    number = 0
+    with temporary_folder() as folder:
         with (folder / "requests").open("wb") as file:
             for one in requests:
                 file.write(b"%08d%b" % (len(one), one))

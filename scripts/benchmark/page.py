@@ -11,6 +11,7 @@ import resource
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -100,14 +101,14 @@ def _memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """Fill a store, measure, and print a table."""
     parser = argparse.ArgumentParser(prog="scripts/bench page", description=__doc__)
     parser.add_argument("--changes", type=int, default=1_000_000, help="how many changes to store")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--postgres", action="store_true", help="measure with PostgreSQL")
     parser.add_argument("--keep", type=Path, help="fill this file, or use it if it is there, and leave it")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     configure_logging("ERROR", "text")
     with tempfile.TemporaryDirectory(prefix="port-listener-bench-") as folder:
         path = options.keep or Path(folder) / "million.db"
@@ -127,7 +128,3 @@ def main() -> None:
         else:
             slowest = asyncio.run(measure(f"sqlite:///{path}", options.rounds))
     print(f"the slowest: {slowest:.0f} ms")
-
-
-if __name__ == "__main__":
-    main()

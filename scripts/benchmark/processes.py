@@ -5,6 +5,7 @@ import itertools
 import os
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -61,6 +62,13 @@ def free_port() -> int:
             probe.bind(("127.0.0.1", port))
             return port
     raise AssertionError("the ports go round for ever")
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Give a folder that goes away again."""
+    with tempfile.TemporaryDirectory(prefix="port-listener-bench-") as name:
+        yield Path(name)
 
 
 @contextmanager

@@ -3,13 +3,12 @@
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 
 from scripts.benchmark.load import walk
-from scripts.benchmark.processes import Running
+from scripts.benchmark.processes import Running, temporary_folder
 from scripts.benchmark.subjects import Subject
 
 SAMPLES_A_SECOND = 100
@@ -24,8 +23,7 @@ def profile(subject: Subject, graph: Path, seconds: float) -> None:
         graph: The SVG file to write.
         seconds: For how long.
     """
-    with tempfile.TemporaryDirectory(prefix="port-listener-bench-") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         with subject.start(folder) as running:
             rate = walk(running.port, subject.requests(subject.warm_up), subject.answer)
             number = int(rate * seconds)

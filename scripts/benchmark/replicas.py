@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -237,14 +237,14 @@ async def measure(server: PostgresServer, replicas: int, changes: int, port: int
     print(f"  pruned a second: {await prune(url):.0f}", flush=True)
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """Measure one, two and four replicas."""
     parser = argparse.ArgumentParser(prog="scripts/bench replicas", description=__doc__)
     parser.add_argument("--changes", type=int, default=3000, help="how many changes a round")
     parser.add_argument("--entities", type=int, default=1000, help="how many entities there are already")
     parser.add_argument("--replicas", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--port", type=int, default=18081)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     server = PostgresServer(fsync=True)
     server.make()
     try:
@@ -252,7 +252,3 @@ def main() -> None:
             asyncio.run(measure(server, replicas, options.changes, options.port, options.entities))
     finally:
         server.remove()
-
-
-if __name__ == "__main__":
-    main()

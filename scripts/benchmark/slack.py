@@ -11,7 +11,7 @@ LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
 class StandIn:
-    """Takes every POST.
+    """Takes every POST, and nothing else.
 
     Attributes:
         port: Where it listens, on loopback.
@@ -62,17 +62,20 @@ class _Connection(asyncio.Protocol):
             if not separator or len(rest) < length:
                 return
             self._waiting = rest[length:]
+            if not head.startswith(b"POST"):
+                self._answer("404 Not Found")
+                continue
             self._stand_in.received.append((time.monotonic(), rest[:length]))
             if self._stand_in.delay:
-                asyncio.get_running_loop().call_later(self._stand_in.delay, self._answer)
+                asyncio.get_running_loop().call_later(
+                    self._stand_in.delay, self._answer, self._stand_in.status
+                )
             else:
-                self._answer()
+                self._answer(self._stand_in.status)
 
-    def _answer(self) -> None:
+    def _answer(self, status: str) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            answer = (
-                f"HTTP/1.1 {self._stand_in.status}\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"
-            )
+            answer = f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"
             self._transport.write(answer.encode())
 
 
