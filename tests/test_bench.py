@@ -16,9 +16,11 @@ from scripts.benchmark.accepting import accept
 from scripts.benchmark.changes import bodies, request, signed_requests
 from scripts.benchmark.load import Answer, walk
 from scripts.benchmark.pace import pace
+from scripts.benchmark.peers import Bare, Tutorial
 from scripts.benchmark.processes import Running
 from scripts.benchmark.slack import stand_in
 from scripts.benchmark.table import Figure, lines, reasons
+from scripts.benchmark.whole import peers
 
 ROOT = Path(__file__).parents[1]
 OK = Answer(200, "ok")
@@ -86,6 +88,17 @@ def test_what_is_answered_must_be_stored() -> None:
 
     with stand_in() as server, pytest.raises(RuntimeError, match="a liar: 20 were answered"):
         accept(Liar(), Runs(None, server.port, ROOT, 0.0), 0.0)
+
+
+def test_a_peer_that_is_not_installed_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is left out, and said."""
+    monkeypatch.setenv("PATH", "")
+    assert [one.name for one in peers("http://127.0.0.1:1/")] == [Bare.name, Tutorial.name]
+    said = capsys.readouterr().err
+    assert "Alertmanager is NOT measured: prometheus-alertmanager is not installed" in said
+    assert "adnanh/webhook is NOT measured: webhook is not installed" in said
 
 
 def test_the_paced_sender_counts_from_when_it_was_to_send() -> None:

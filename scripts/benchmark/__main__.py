@@ -1,6 +1,7 @@
 """``scripts/bench``: measures, prints a table, and writes it to docs/bench.md."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,13 +31,14 @@ def quick(options: argparse.Namespace) -> None:
                 say(f"{alertmanager.name} is NOT measured: {program} is not installed")
             else:
                 subjects.append(alertmanager)
-        found = accepting(subjects, options.rounds or 2, options.seconds or 1.0)
+        found = accepting(subjects, options.rounds or 2, options.seconds or 0.8)
     for line in lines(found, listener.name):
         print(line)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Measure."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended
     if arguments and arguments[0] in OTHERS:
         OTHERS[arguments[0]](arguments[1:])
         return

@@ -9,6 +9,8 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+from tests.postgres import VERSION as POSTGRES
+
 _CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 SERVER_CORE = _CORES[0] if len(_CORES) > 1 and shutil.which("taskset") else None
 LOAD_CORE = _CORES[1] if SERVER_CORE is not None else None
@@ -35,12 +37,14 @@ def describe() -> list[str]:
     """Return what the machine is, and the versions of what is measured, a line each."""
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     programs = [f"{name}: {_says(command)}" for name, command in PROGRAMS.items()]
-    cpu, memory = _first("/proc/cpuinfo", "model name"), _first("/proc/meminfo", "MemTotal")
+    cpu, memory = _first("/proc/cpuinfo", "model name"), _first("/proc/meminfo", "MemTotal").split()[0]
+    gigabytes = f"{int(memory) / 2**20:.0f} GiB" if memory.isdecimal() else memory
     return [
-        f"{cpu}, {os.cpu_count()} cores, {memory} of memory, {platform.system()} {platform.release()}",
+        f"{cpu}, {os.cpu_count()} cores, {gigabytes} of memory, {platform.system()} {platform.release()}",
         f"the stores are on {_disk()}",
         _pinned(),
-        f"Python {platform.python_version()}, {packages}, SQLite {sqlite3.sqlite_version}",
+        f"Python {platform.python_version()}, {packages}",
+        f"SQLite {sqlite3.sqlite_version}, PostgreSQL {POSTGRES}",
         *programs,
     ]
 
