@@ -18,6 +18,7 @@ from scripts.benchmark.load import Answer, walk
 from scripts.benchmark.pace import pace
 from scripts.benchmark.peers import Bare, Tutorial
 from scripts.benchmark.processes import Running
+from scripts.benchmark.report import write
 from scripts.benchmark.slack import stand_in
 from scripts.benchmark.table import Figure, lines, reasons
 from scripts.benchmark.whole import peers
@@ -141,3 +142,21 @@ def test_the_table_says_what_is_met() -> None:
     assert cells[2] == ["slow", "60%", "60%", "50%", "70%", "at least 75%", "**no**"]
     assert cells[3] == ["bare", *["4,000 a second"] * 4, "", ""]
     assert list(reasons([[fast, slow, bare]])) == ["slow: it is old."]
+
+
+def test_the_page_has_the_table_the_machine_and_the_commands(tmp_path: Path) -> None:
+    """Of several runs too; it says what is not met, and why."""
+    slow = Figure("slow", "%", [0.5, 0.6, 0.7], least=0.75, why="it is old.")
+    printed = write(tmp_path / "bench.md", [[slow]] * 3, jobs=4000)
+    page = (tmp_path / "bench.md").read_text()
+    assert printed.strip() in page
+    for part in (
+        "in 3 runs",
+        "| run 3 |",
+        "- slow: it is old.",
+        "Python 3.",
+        "4,000 jobs",
+        "scripts/bench --quick",
+    ):
+        assert part in page
+    assert "{" not in page

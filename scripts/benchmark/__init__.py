@@ -21,7 +21,7 @@ this program on another. Whatever is compared takes turns in one run; of the rou
 ``answering``           how soon Port has its answer, and Slack its message
 ``delivering``          HTTP deliveries a second
 ``holding``             memory, and the time to start
-``whole``               all of these with their goals; a further section is one more call there
+``whole``               all of these with their goals; a further section is one more of `SECTIONS`
 ``table``, ``report``   the table, and docs/bench.md around it
 ----------------------  ---------------------------------------------------------------------
 ``profile``             a flame graph

@@ -15,7 +15,8 @@ from scripts.benchmark.profile import profile
 from scripts.benchmark.report import write
 from scripts.benchmark.slack import stand_in
 from scripts.benchmark.subjects import Subject
-from scripts.benchmark.whole import Size, say, whole
+from scripts.benchmark.table import lines as table_lines
+from scripts.benchmark.whole import SECTIONS, Size, say, whole
 
 OTHERS: dict[str, Callable[[Sequence[str]], None]] = {"page": page.main, "replicas": replicas.main}
 
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("what", nargs="?", choices=["table", "profile", *OTHERS], default="table")
     parser.add_argument("--quick", action="store_true", help="only the ratios of accepting, in 20 s")
     parser.add_argument("--ours", action="store_true", help="with --quick: leave the peers out")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, help="print these sections, and write no page")
     parser.add_argument("--runs", type=int, default=1, help="how many times the whole table is measured")
     parser.add_argument("--rounds", type=int, help="how many rounds a run has")
     parser.add_argument("--seconds", type=float, help="how long a round of accepting is, about")
@@ -61,9 +63,16 @@ def main(arguments: Sequence[str]) -> None:
     elif options.quick:
         quick(options)
     else:
-        size = Size(
-            options.rounds or Size.rounds, options.seconds or Size.seconds, options.stored, options.waiting
-        )
+        table(options)
+
+
+def table(options: argparse.Namespace) -> None:
+    """Print the whole table and write the page; what is not the whole is printed only."""
+    rounds, seconds = options.rounds or Size.rounds, options.seconds or Size.seconds
+    size = Size(rounds, seconds, options.stored, options.waiting)
+    if options.only or (size.stored, size.waiting) != (Size.stored, Size.waiting):
+        print(*table_lines([whole(size, options.only or SECTIONS) for _ in range(options.runs)]), sep="\n")
+    else:
         print(write(options.to, [whole(size) for _ in range(options.runs)], jobs=size.jobs))
 
 

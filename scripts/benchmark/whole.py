@@ -2,9 +2,10 @@
 
 import statistics
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 from scripts.benchmark.accepting import Accepted, absolute, accepting, cpu
 from scripts.benchmark.answering import alerts, answers
@@ -14,7 +15,7 @@ from scripts.benchmark.listeners import Listener, ListenerOnPostgres, postgres, 
 from scripts.benchmark.peers import Alertmanager, Bare, Tutorial, Webhook, missing
 from scripts.benchmark.processes import temporary_folder
 from scripts.benchmark.seed import Contents, fill
-from scripts.benchmark.slack import stand_in
+from scripts.benchmark.slack import StandIn, stand_in
 from scripts.benchmark.subjects import Subject
 from scripts.benchmark.table import Figure
 
@@ -56,44 +57,98 @@ BESIDE_ITSELF = {
 }
 
 
-def whole(size: Size) -> list[Figure]:
-    """Measure all of it, and return the figures in the table's order."""
-    with ExitStack() as stack:
-        folder = stack.enter_context(temporary_folder())
-        say(f"filling a store with {size.stored:,} changes, and one with {size.waiting:,} alerts that wait …")
-        fill(folder / "stored.db", Contents(size.stored))
-        fill(
-            folder / "waiting.db",
-            Contents(size.waiting, alerts_every=1, waiting=size.waiting, lane="default"),
-        )
-        slack, slow = stack.enter_context(stand_in()), stack.enter_context(stand_in(delay=SLACK_SECONDS))
-        away = stack.enter_context(stand_in())
-        away.status = NO_SERVICE
-        ours = Listener(slack.url)
-        stored = Listener(slack.url, "a million changes stored", database=folder / "stored.db")
+@dataclass
+class Scene:
+    """What the sections share.
+
+    Attributes:
+        size: How much is measured.
+        folder: Where the stores are, for as long as the run lasts.
+        slack: A Slack that answers at once.
+        slow: One that takes as long as Slack does.
+        away: One that has no service.
+    """
+
+    size: Size
+    folder: Path
+    slack: StandIn
+    slow: StandIn
+    away: StandIn
+
+    @cached_property
+    def stored(self) -> Path:
+        """A store with a million changes."""
+        say(f"filling a store with {self.size.stored:,} changes …")
+        fill(self.folder / "stored.db", Contents(self.size.stored))
+        return self.folder / "stored.db"
+
+    @cached_property
+    def waiting(self) -> Path:
+        """A store with a hundred thousand alerts that wait."""
+        number = self.size.waiting
+        fill(self.folder / "waiting.db", Contents(number, alerts_every=1, waiting=number, lane="default"))
+        return self.folder / "waiting.db"
+
+
+def accepted(scene: Scene) -> Iterator[Figure]:
+    """Accepting: beside the peers, and with more rules, fuller stores, or PostgreSQL."""
+    slack, size = scene.slack.url, scene.size
+    with postgres() as server:
+        ours = Listener(slack)
         variants: list[Subject] = [
-            Listener(slack.url, "1,000 rules", rules(1000)),
-            Listener(away.url, "100,000 alerts waiting", database=folder / "waiting.db"),
-            stored,
-            ListenerOnPostgres(slack.url, "PostgreSQL", server=stack.enter_context(postgres())),
+            Listener(slack, "1,000 rules", rules(1000)),
+            Listener(scene.away.url, "100,000 alerts waiting", database=scene.waiting),
+            Listener(slack, "a million changes stored", database=scene.stored),
+            ListenerOnPostgres(slack, "PostgreSQL", server=server),
         ]
-        say("accepting …")
-        found = accepting([ours, *peers(slow.url), *variants], size.rounds, size.seconds)
-        figures = [
-            *absolute(found),
-            *cpu(found, ours.name, Bare.name),
-            *beside_peers(found, ours.name),
-            *beside_itself(found, ours.name),
-        ]
-        say("answering …")
-        figures += answers(size.rounds, size.seconds * 2)
-        figures += alerts(size.rounds, size.seconds * 2)
-        say("delivering …")
-        figures += deliveries(size.rounds, size.jobs)
-        say("starting …")
-        let_wait(folder / "stored.db", size.waiting)
-        full = Listener(away.url, "full", database=folder / "stored.db")
-        return figures + holding(ours, full, size.rounds, size.seconds)
+        found = accepting([ours, *peers(scene.slow.url), *variants], size.rounds, size.seconds)
+    yield from absolute(found)
+    yield from cpu(found, ours.name, Bare.name)
+    yield from beside_peers(found, ours.name)
+    yield from beside_itself(found, ours.name)
+
+
+def answered(scene: Scene) -> Iterator[Figure]:
+    """Answer times, and alerts in Slack."""
+    yield from answers(scene.size.rounds, scene.size.seconds * 2)
+    yield from alerts(scene.size.rounds, scene.size.seconds * 2)
+
+
+def delivered(scene: Scene) -> Iterator[Figure]:
+    """HTTP deliveries."""
+    yield from deliveries(scene.size.rounds, scene.size.jobs)
+
+
+def held(scene: Scene) -> Iterator[Figure]:
+    """Memory, and the time to start."""
+    let_wait(scene.stored, scene.size.waiting)
+    full = Listener(scene.away.url, "full", database=scene.stored)
+    yield from holding(Listener(scene.slack.url), full, scene.size.rounds, scene.size.seconds)
+
+
+SECTIONS: dict[str, Callable[[Scene], Iterator[Figure]]] = {
+    "accepting": accepted,
+    "answering": answered,
+    "delivering": delivered,
+    "holding": held,
+}
+
+
+def whole(size: Size, names: Iterable[str] = SECTIONS) -> list[Figure]:
+    """Measure some sections, by default all, and return the figures in the table's order."""
+    figures: list[Figure] = []
+    with (
+        temporary_folder() as folder,
+        stand_in() as slack,
+        stand_in(delay=SLACK_SECONDS) as slow,
+        stand_in() as away,
+    ):
+        away.status = NO_SERVICE
+        scene = Scene(size, folder, slack, slow, away)
+        for name in names:
+            say(f"{name} …")
+            figures += SECTIONS[name](scene)
+    return figures
 
 
 def peers(slow_slack: str) -> list[Subject]:
