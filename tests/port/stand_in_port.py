@@ -65,6 +65,7 @@ class StandInPort:
         requests: All requests, in order.
         scripted: What to answer next instead of doing what is asked, by method and path as it is sent.
         token: The only token that is good; the same until `expire_token`.
+        expires_in: For how many seconds Port says it is good.
         patch_merges: Whether a PATCH of a blueprint merges inside a top-level field. Not documented.
         lingering: How many times a blueprint's deletion still sees entities that are gone.
         call_webhooks: Whether published automations are carried out.
@@ -80,6 +81,7 @@ class StandInPort:
         self.requests: list[Recorded] = []
         self.scripted: dict[tuple[str, str], deque[Response]] = {}
         self.token = "stand-in-token-1"
+        self.expires_in: Any = 10800
         self.patch_merges = False
         self.lingering = 0
         self.call_webhooks = call_webhooks
@@ -140,7 +142,7 @@ class StandInPort:
         if body != {"clientId": CLIENT_ID, "clientSecret": CLIENT_SECRET}:
             return refusal(401, f"wrong client id or secret: {body.get('clientSecret')}")
         return JSONResponse(
-            {"ok": True, "accessToken": self.token, "expiresIn": 10800, "tokenType": "Bearer"}
+            {"ok": True, "accessToken": self.token, "expiresIn": self.expires_in, "tokenType": "Bearer"}
         )
 
     def _create_blueprint(self, _: Request, body: Any) -> Response:
