@@ -29,8 +29,8 @@ LOG_IN = "/v1/auth/access_token"
 class PortClient:
     """A client of Port's API, for one organization. Use it as an async context manager, or `close` it.
 
-    It fetches a token, which all calls share, waits when Port limits the rate, and tries again what failed for
-    no fault of ours. When that does not help, each method raises `PortError`.
+    It fetches a token, which all calls share, waits when Port limits the rate, and tries again what failed
+    for no fault of ours. When that does not help, each method raises `PortError`.
 
     Args:
         base_url: Where the API is; a ``/v1`` or a ``/`` at its end does no harm.
@@ -270,16 +270,14 @@ class PortClient:
             return body
         if answer.is_success or answer.is_redirect:
             raise self._no_port(request, answer.status_code)
-        limited = answer.status_code == httpx.codes.TOO_MANY_REQUESTS
+        wait = rate_limit_wait(answer.headers, self._clock()) if answer.status_code == 429 else None
         raise PortError(
             str(request),
             one_line(self._hide(message(body, answer)), LONGEST_MESSAGE),
             advice(answer.status_code, self.base_url, logging_in=request.path == LOG_IN),
             status=answer.status_code,
             trace_id=one_line(self._hide(answer.headers.get("x-trace-id", "")), 100),
-            retry_after=timedelta(seconds=rate_limit_wait(answer.headers, self._clock()))
-            if limited
-            else None,
+            retry_after=None if wait is None else timedelta(seconds=wait),
         )
 
     def _no_port(self, request: Request, status: int | None = None) -> PortError:

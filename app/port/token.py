@@ -10,7 +10,7 @@ from typing import Any
 from app.errors import PortError
 
 EARLY = timedelta(minutes=5)
-"""So long before its end a token is renewed. Port gives the same one again until it ends, so not much sooner."""
+"""So long before its end a token is renewed; not sooner, for until it ends Port gives the same one again."""
 LEAST = timedelta(seconds=30)  # a token that is about to end must not be asked for with every call
 VISIBLE = re.compile(r"[!-~]+")
 """Anything but visible ASCII cannot go into a header, and the error of httpx would show it."""
@@ -30,12 +30,13 @@ class Token:
 
     @classmethod
     def of(cls, answer: dict[str, Any]) -> "Token | None":
-        """Return the token of ``POST /v1/auth/access_token``; None if the answer has none that can be used."""
+        """Return the token of an answer to ``POST /v1/auth/access_token``; None if it has none to be used."""
         text, seconds = answer.get("accessToken"), answer.get("expiresIn")
         if not isinstance(text, str) or not VISIBLE.fullmatch(text):
             return None
-        known = isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds < 1e9
-        return cls(text, timedelta(seconds=seconds) if known else None)
+        if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 < seconds < 1e9:
+            return cls(text)
+        return cls(text, timedelta(seconds=seconds))
 
 
 class SharedToken:
@@ -58,8 +59,8 @@ class SharedToken:
         """Return the token, a new one if there is none, if it is about to end, or if Port has refused it.
 
         Args:
-            refused: The token that Port has just answered 401 to. Whoever comes with it second gets the one that
-                the first has fetched.
+            refused: The token that Port has just answered 401 to. Whoever comes with it second gets the one
+                that the first has fetched.
 
         Raises:
             PortError: Port gives none.

@@ -5,7 +5,7 @@ It answers as Port's API description and docs say, and where they leave a thing 
 
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -66,6 +66,7 @@ class StandInPort:
         scripted: What to answer next instead of doing what is asked, by method and path as it is sent.
         token: The only token that is good; the same until `expire_token`.
         expires_in: For how many seconds Port says it is good.
+        before_answer: Awaited before each answer: one that never ends is a Port that does not answer.
         patch_merges: Whether a PATCH of a blueprint merges inside a top-level field. Not documented.
         lingering: How many times a blueprint's deletion still sees entities that are gone.
         call_webhooks: Whether published automations are carried out.
@@ -82,6 +83,7 @@ class StandInPort:
         self.scripted: dict[tuple[str, str], deque[Response]] = {}
         self.token = "stand-in-token-1"
         self.expires_in: Any = 10800
+        self.before_answer: Callable[[], Awaitable[Any]] | None = None
         self.patch_merges = False
         self.lingering = 0
         self.call_webhooks = call_webhooks
@@ -130,6 +132,8 @@ class StandInPort:
             sent = request.url.path
             request.scope["path_params"] = {key: unquote(one) for key, one in request.path_params.items()}
             self.requests.append(Recorded(request.method, sent, dict(request.query_params), body))
+            if self.before_answer is not None:
+                await self.before_answer()
             if scripted := self.scripted.get((request.method, sent)):
                 return scripted.popleft()
             if sent != LOGIN and request.headers.get("authorization") != f"Bearer {self.token}":
