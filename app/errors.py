@@ -148,6 +148,11 @@ class PortError(ListenerError):
         self.trace_id = trace_id
         self.retry_after = retry_after
 
+    @property
+    def logging_in(self) -> bool:
+        """Whether it was the call for a token that failed."""
+        return "/auth/" in self.call
+
 
 @dataclass(frozen=True, slots=True)
 class Mistake:

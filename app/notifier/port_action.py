@@ -92,8 +92,7 @@ def failure(error: PortError) -> DeliveryFailed:
       client says so in its error.
     """
     refused = error.status is not None and 400 <= error.status < 500 and error.status not in MAY_PASS
-    logging_in = "/auth/" in error.call
-    if error.status in OF_THE_DESTINATION or (refused and logging_in):
+    if error.status in OF_THE_DESTINATION or (refused and error.logging_in):
         scope = Scope.DESTINATION
     elif refused:
         scope = Scope.MESSAGE

@@ -23,10 +23,12 @@ class Automations:
 
     Attributes:
         deliveries: The URL and status (None: no answer) of each call.
+        runs: The automations' runs, by their ids, with what they were told.
     """
 
     def __init__(self, secret: str) -> None:
         self.deliveries: list[tuple[str, int | None]] = []
+        self.runs: dict[str, Json] = {}
         self._secret = secret
         self._calls: list[asyncio.Task[None]] = []
 
@@ -34,6 +36,12 @@ class Automations:
         """Wait until all webhooks are called."""
         while waiting := [task for task in self._calls if not task.done()]:
             await asyncio.gather(*waiting)
+
+    def start(self, *, synchronized: bool = False) -> str:
+        """Let a run begin, and return its id."""
+        name = f"r_{len(self.runs)}"
+        self.runs[name] = {"status": "IN_PROGRESS", "synchronized": synchronized, "logs": []}
+        return name
 
     def fire(
         self,
@@ -80,11 +88,12 @@ class Automations:
     async def _call(self, method: Json, event: Json, earlier: asyncio.Task[None] | None) -> None:
         if earlier:
             await asyncio.wait([earlier])
-        envelope = {
+        envelope: Json = {
             "event": event,
             "trigger": {"by": {"user": {"email": "ada@example.com"}}, "at": now()},
-            "run": {"id": f"r_{len(self.deliveries)}"},
+            "run": {"id": self.start(synchronized=method.get("synchronized", True))},
         }
+        run = self.runs[envelope["run"]["id"]]
         filled = _filled(method["body"], envelope)
         body = json.dumps(filled, ensure_ascii=False, separators=(",", ":")).encode()
         timestamp = str(int(datetime.now(UTC).timestamp()))
@@ -96,9 +105,12 @@ class Automations:
             async with httpx.AsyncClient() as client:
                 verb = method.get("method", "POST")
                 answer = await client.request(verb, method["url"], content=body, headers=headers)
-            self.deliveries.append((method["url"], answer.status_code))
+            status: int | None = answer.status_code
         except httpx.HTTPError:
-            self.deliveries.append((method["url"], None))
+            status = None
+        self.deliveries.append((method["url"], status))
+        if run["synchronized"]:
+            run["status"] = "SUCCESS" if status in range(200, 300) else "FAILURE"
 
 
 def now() -> str:

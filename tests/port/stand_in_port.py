@@ -61,7 +61,7 @@ class StandInPort:
         blueprints: By identifier.
         entities: By blueprint and identifier.
         actions: By identifier.
-        runs: Those that were started, in order.
+        runs: Those of self-service actions that were started, in order.
         requests: All requests, in order.
         scripted: What to answer next instead of doing what is asked, by method and path as it is sent.
         token: The only token that is good; the same until `expire_token`.
@@ -108,6 +108,8 @@ class StandInPort:
                 self._route("PUT", "/v1/actions/{action}", self._put_action),
                 self._route("DELETE", "/v1/actions/{action}", self._delete_action),
                 self._route("POST", "/v1/actions/{action}/runs", self._start_run),
+                self._route("PATCH", "/v1/actions/runs/{run}", self._patch_run),
+                self._route("POST", "/v1/actions/runs/{run}/logs", self._log_run),
             ],
         )
 
@@ -272,6 +274,22 @@ class StandInPort:
         run = {"id": f"r_{len(self.runs)}", "status": "IN_PROGRESS", "properties": body["properties"]}
         self.runs.append(run | {"action": {"identifier": action["identifier"]}})
         return JSONResponse({"ok": True, "run": self.runs[-1]}, 202)
+
+    def _patch_run(self, request: Request, body: Any) -> Response:
+        run = self.automations.runs.get(request.path_params["run"])
+        if run is None:
+            return refusal(404, "no such run")
+        if "status" in body and (run["synchronized"] or run["status"] != "IN_PROGRESS"):
+            return refusal(422, "the run has ended")
+        run |= body
+        return JSONResponse({"ok": True, "run": {"id": request.path_params["run"]} | run})
+
+    def _log_run(self, request: Request, body: Any) -> Response:
+        run = self.automations.runs.get(request.path_params["run"])
+        if run is None:
+            return refusal(404, "no such run")
+        run["logs"].append(body["message"])
+        return JSONResponse({"ok": True, "runLog": {"id": "l_1", "message": body["message"]}}, 201)
 
     def _action(self, body: Json) -> Json:
         given = {
