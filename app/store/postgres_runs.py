@@ -30,8 +30,7 @@ async def put(db: Connection, batch: Iterable[Incoming]) -> None:
             reports.setdefault((one.change.key, one.report.run), (one, one.report))
     rows = await db.fetch("SELECT key, id FROM changes WHERE key = ANY($1)", [key for key, _ in reports])
     ids = {row["key"]: row["id"] for row in rows}
-    # In one order everywhere, or two replicas that write the same would wait for each other.
-    for _, (one, report) in sorted(reports.items()):
+    for one, report in reports.values():
         lane, run = report.delivery.lane, report.run
         now = to_micros(one.received_at)
         await db.execute(
