@@ -251,7 +251,7 @@ def _faults_as_failures(claim: Claim) -> Iterator[None]:
 async def _update(notifier: Notifier, claim: Claim) -> Sent:
     """Let the claim's message say how its incidents are now, or its run in Port how its change is."""
     if claim.message is not None and isinstance(notifier, Reporter):
-        return Sent(await notifier.report(claim.message.ts))
+        return Sent(await notifier.report(claim.message.ts, len(claim.deliveries)))
     message, stories = claim.message, [Story(first, last) for first, last in claim.stories]
     if message is None or not stories or not isinstance(notifier, Keeper):
         return Sent("there is nothing to change any more")

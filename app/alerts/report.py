@@ -1,7 +1,7 @@
 """What a run in Port is told of the change that it brought: the sum of all that became of it."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,6 +12,7 @@ from app.alerts.notification import Message, Notification, one_line
 RUNS = "port/runs"
 """The destination that stands for all runs in Port; no destination of a rules file may have this name."""
 RUN = re.compile(r"[\w.:-]{1,200}", re.ASCII)
+AGAIN = "This change came before; nothing is told twice."
 MAX_SUMMARY = 1_000
 MAX_NAMES = 20
 
@@ -65,12 +66,14 @@ class Fate:
         reason: Why it alerted, or not.
         alerts: What was to be told at once or later, reminders apart.
         again: The run that asks brought a change that had come before.
+        reports: How many reports wait for this run.
     """
 
     received_at: datetime
     reason: str
     alerts: tuple[Told, ...] = ()
     again: bool = False
+    reports: int = 0
 
     @property
     def has_ended(self) -> bool:
@@ -94,19 +97,21 @@ class Fate:
         return next((label for state, label in labels.items() if state in states), "Ignored")
 
     @property
-    def summary(self) -> str:
-        """What became of it, in sentences, for a person."""
-        parts = ["This change came before; nothing is told twice."] if self.again else []
-        if not self.has_ended:
-            number = f"{len(self.alerts)} alert{'s' if len(self.alerts) > 1 else ''}"
-            parts.append(f"Accepted: {number}, for {_names(self.alerts)}: {self.reason}.")
-        elif not self.alerts:
-            parts.append(f"Ignored: {self.reason}.")
-        else:
-            parts += self._ends()
-        return one_line(" ".join(parts), MAX_SUMMARY)
+    def line(self) -> str:
+        """That it is accepted, and for whom, for a person."""
+        number = f"{len(self.alerts)} alert{'s' if len(self.alerts) > 1 else ''}"
+        return self._said([f"Accepted: {number}, for {_names(self.alerts)}: {self.reason}."])
 
-    def _ends(self) -> Iterable[str]:
+    @property
+    def summary(self) -> str:
+        """What became of it in the end, in sentences, for a person."""
+        return self._said(self._ends() if self.alerts else [f"Ignored: {self.reason}."])
+
+    def _said(self, parts: Iterable[str]) -> str:
+        first = [AGAIN] if self.again else []
+        return one_line(" ".join([*first, *parts]), MAX_SUMMARY)
+
+    def _ends(self) -> Iterator[str]:
         by_state: dict[str, list[Told]] = {}
         for one in self.alerts:
             by_state.setdefault(one.state, []).append(one)

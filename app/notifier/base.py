@@ -127,8 +127,12 @@ class Keeper(Notifier, Protocol):
 class Reporter(Notifier, Protocol):
     """A notifier that tells runs in Port what became of the change which they brought."""
 
-    async def report(self, run: str) -> str:
+    async def report(self, run: str, reports: int) -> str:
         """Tell a run how its change is now, and return what came of that.
+
+        Args:
+            run: The run's id.
+            reports: How many of the reports that wait for it this is about.
 
         Raises:
             DeliveryFailed: Port did not take it.

@@ -26,7 +26,7 @@ UNKNOWN = frozenset({404, 410})
 class PortRuns:
     """Tells runs what became of their changes, in words that are made when they are sent.
 
-    As long as something of a change waits, its run gets a line in its log; once nothing does, it is ended.
+    As long as something of a change waits, its run gets a line in its log; then it is ended.
     An end that is sent twice says the same; a line stands there twice where the answer to the first got lost.
 
     Args:
@@ -60,8 +60,12 @@ class PortRuns:
         """Refuse: nothing is sent here but reports."""
         raise DeliveryFailed("runs in Port are told of their own changes only", Scope.MESSAGE)
 
-    async def report(self, run: str) -> str:
+    async def report(self, run: str, reports: int) -> str:
         """Tell a run how its change is now, and return what came of that, for a person.
+
+        Args:
+            run: The run's id.
+            reports: How many of the reports that wait for it this is about.
 
         Raises:
             DeliveryFailed: Port did not take it: see `_failure`.
@@ -77,8 +81,8 @@ class PortRuns:
         if fate is None:
             return "its change is not kept any more"
         try:
-            if not fate.has_ended:
-                await self._log_run(run, fate.summary)
+            if not fate.has_ended or fate.reports > reports:  # the end is the next one's to tell
+                await self._log_run(run, fate.line)
                 return "a line in its log"
             await self._patch_run(run, dict(fate.ending(await self._links(fate))))
         except PortError as error:

@@ -176,16 +176,17 @@ def fate_of(facts: Sequence[Any], alerts: Iterable[Sequence[Any]]) -> Fate:
     """Return what became of a change.
 
     Args:
-        facts: Its time of arrival, its reason, and the time of the run's first report.
+        facts: Its time of arrival, its reason, the time of the run's first report, and how many of them wait.
         alerts: Rows of its alerts: destination, state, detail, and the message's channel and name.
     """
-    received_at, reason, asked_at = facts
+    received_at, reason, asked_at, reports = facts
     told = (
         Told(destination, state, detail or "", None if ts is None else Message(channel, ts))
         for destination, state, detail, channel, ts in alerts
     )
     # Whoever brings a change stores his report with it, at the same time.
-    return Fate(from_micros(received_at), reason, tuple(told), again=asked_at > received_at)
+    again = asked_at > received_at
+    return Fate(from_micros(received_at), reason, tuple(told), again=again, reports=reports)
 
 
 def story_of(first: str, last: str) -> tuple[Notification, Notification] | None:

@@ -91,7 +91,8 @@ async def tell(db: Connection, ended: Sequence[int], now: int) -> None:
 async def fate(db: Connection, run: str) -> Fate | None:
     """Return what became of the change that a run has brought."""
     change = await db.fetchrow(
-        "SELECT changes.id, received_at, reason, min(report.created_at) FROM messages"
+        "SELECT changes.id, received_at, reason, min(report.created_at),"
+        "  count(*) FILTER (WHERE report.state = 'pending') FROM messages"
         " JOIN deliveries AS report ON report.message_id = messages.id"
         " JOIN changes ON changes.id = report.change_id"
         " WHERE messages.lane = $1 AND ts = $2 GROUP BY changes.id ORDER BY changes.id DESC LIMIT 1",

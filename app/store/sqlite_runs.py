@@ -72,7 +72,8 @@ def tell(db: sqlite3.Connection, ended: Iterable[int], now: int) -> None:
 def fate(db: sqlite3.Connection, run: str) -> Fate | None:
     """Return what became of the change that a run has brought."""
     change = db.execute(
-        "SELECT changes.id, received_at, reason, min(report.created_at) FROM messages"
+        "SELECT changes.id, received_at, reason, min(report.created_at),"
+        "  count(*) FILTER (WHERE report.state = 'pending') FROM messages"
         " JOIN deliveries AS report ON report.message_id = messages.id"
         " JOIN changes ON changes.id = report.change_id"
         " WHERE messages.lane = ? AND ts = ? GROUP BY changes.id ORDER BY changes.id DESC LIMIT 1",

@@ -59,8 +59,8 @@ def test_a_line_until_it_ends() -> None:
     """While something waits there is no end, and the line says for whom."""
     fate = Fate(AT, REASON, (ROCKET, PAGER))
     assert not fate.has_ended
-    assert fate.summary == f"Accepted: 2 alerts, for rocket and pager: {REASON}."
-    assert Fate(AT, REASON, (PAGER,)).summary == f"Accepted: 1 alert, for pager: {REASON}."
+    assert fate.line == f"Accepted: 2 alerts, for rocket and pager: {REASON}."
+    assert Fate(AT, REASON, (PAGER,)).line == f"Accepted: 1 alert, for pager: {REASON}."
 
 
 def test_each_link_once() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -76,7 +77,7 @@ async def telling(port: StandInPort, known: Known, secret: str = CLIENT_SECRET) 
 async def refused(runs: PortRuns, run: str = "r_0") -> DeliveryFailed:
     """Report to a run, and return the failure that comes of it."""
     with pytest.raises(DeliveryFailed) as failed:
-        await runs.report(run)
+        await runs.report(run, 1)
     assert CLIENT_SECRET not in str(failed.value)
     return failed.value
 
@@ -87,19 +88,21 @@ def patches(port: StandInPort) -> int:
 
 
 async def test_a_line_then_the_end(port: StandInPort, known: Known) -> None:
-    """While something waits the run gets a line and goes on; then it ends, with the message's address."""
+    """While an alert waits, or the report of its end, the run gets a line; then its end, with the address."""
     run = port.automations.runs["r_0"]
     known.fate = WAITS
     async with telling(port, known) as runs:
         assert isinstance(runs, Reporter)
         assert not isinstance(runs, Keeper)
-        assert await runs.report("r_0") == "a line in its log"
-        assert (run["status"], run["logs"]) == ("IN_PROGRESS", [WAITS.summary])
-        known.fate = ENDED
-        assert await runs.report("r_0") == "ended: Delivered"
+        assert await runs.report("r_0", 1) == "a line in its log"
+        assert (run["status"], run["logs"]) == ("IN_PROGRESS", [WAITS.line])
+        known.fate = replace(ENDED, reports=2)
+        assert await runs.report("r_0", 1) == "a line in its log"
+        assert (run["status"], run["logs"]) == ("IN_PROGRESS", [WAITS.line] * 2)
+        assert await runs.report("r_0", 2) == "ended: Delivered"
     assert run["status"] == "SUCCESS"
     assert (run["statusLabel"], run["summary"], run["link"]) == ("Delivered", ENDED.summary, [LINK])
-    assert len(run["logs"]) == 1
+    assert len(run["logs"]) == 2
     assert port.automations.runs["r_1"]["status"] == "IN_PROGRESS"
 
 
@@ -107,7 +110,7 @@ async def test_without_an_address(port: StandInPort, known: Known) -> None:
     """A message that has none is told of without."""
     known.link = None
     async with telling(port, known) as runs:
-        await runs.report("r_0")
+        await runs.report("r_0", 1)
     assert "link" not in port.automations.runs["r_0"]
 
 
@@ -115,25 +118,25 @@ async def test_a_change_that_is_forgotten(port: StandInPort, known: Known) -> No
     """There is nothing to say of it, and Port is not asked."""
     known.fate = None
     async with telling(port, known) as runs:
-        assert "not kept" in await runs.report("r_0")
+        assert "not kept" in await runs.report("r_0", 1)
     assert port.requests == []
 
 
 async def test_a_run_that_has_ended(port: StandInPort, known: Known) -> None:
     """Port refuses a second end: that is recorded, and is no failure that would hold up the next."""
     async with telling(port, known) as runs:
-        await runs.report("r_0")
-        assert await runs.report("r_0") == (
+        await runs.report("r_0", 1)
+        assert await runs.report("r_0", 1) == (
             "the run takes no word any more: 422 invalid_request: the run has ended"
         )
-        assert await runs.report("r_1") == "ended: Delivered"
+        assert await runs.report("r_1", 1) == "ended: Delivered"
 
 
 async def test_a_run_that_follows_our_status(port: StandInPort, known: Known) -> None:
     """An automation that was made synchronized again takes no end of ours: as if it had ended."""
     run = port.automations.start(synchronized=True)
     async with telling(port, known) as runs:
-        assert "422" in await runs.report(run)
+        assert "422" in await runs.report(run, 1)
 
 
 async def test_a_run_that_is_not_there(port: StandInPort, known: Known) -> None:
@@ -141,15 +144,15 @@ async def test_a_run_that_is_not_there(port: StandInPort, known: Known) -> None:
     async with telling(port, known) as runs:
         failed = await refused(runs, "r_9")
         assert (failed.scope, failed.reason[:3]) == (Scope.MESSAGE, "404")
-        assert await runs.report("r_0")
+        assert await runs.report("r_0", 1)
 
 
 async def test_a_token_that_has_ended(port: StandInPort, known: Known) -> None:
     """401: one fresh token, one more try."""
     async with telling(port, known) as runs:
-        await runs.report("r_0")
+        await runs.report("r_0", 1)
         port.expire_token()
-        assert await runs.report("r_1") == "ended: Delivered"
+        assert await runs.report("r_1", 1) == "ended: Delivered"
     assert sum(one.path == LOGIN for one in port.requests) == 2
 
 
@@ -162,7 +165,7 @@ async def test_credentials_that_are_bad(port: StandInPort, known: Known) -> None
         failed = await refused(runs)
         assert failed.scope is Scope.DESTINATION
         assert failed.reason.startswith("401")
-        assert await runs.report("r_0")
+        assert await runs.report("r_0", 1)
 
 
 async def test_the_rate_is_limited(port: StandInPort, known: Known) -> None:
@@ -176,8 +179,8 @@ async def test_the_rate_is_limited(port: StandInPort, known: Known) -> None:
         assert (other.scope, other.retry_after) == (Scope.TRANSIENT, timedelta(seconds=12))
         assert patches(port) == 1
         known.now += timedelta(seconds=12)
-        assert await runs.report("r_1") == "ended: Delivered"
-        assert await runs.report("r_0") == "ended: Delivered"
+        assert await runs.report("r_1", 1) == "ended: Delivered"
+        assert await runs.report("r_0", 1) == "ended: Delivered"
 
 
 @pytest.mark.parametrize(
@@ -189,7 +192,7 @@ async def test_what_may_pass(port: StandInPort, known: Known, answer: Response) 
     port.script("PATCH", "/v1/actions/runs/r_0", answer)
     async with telling(port, known) as runs:
         assert (await refused(runs)).scope is Scope.TRANSIENT
-        assert await runs.report("r_0") == "ended: Delivered"
+        assert await runs.report("r_0", 1) == "ended: Delivered"
 
 
 async def test_nobody_answers(port: StandInPort, known: Known) -> None:

@@ -84,15 +84,18 @@ async def test_from_the_beginning_to_the_end(store: Store) -> None:
     assert report.lane == f"{RUNS}/0"
     fate = await store.fate("r_1")
     assert fate is not None
-    assert (fate.has_ended, fate.again, fate.received_at) == (False, False, NOW)
+    assert (fate.has_ended, fate.again, fate.received_at, fate.reports) == (False, False, NOW, 1)
     assert (fate.reason, states(fate.alerts)) == ("rule 'health' matches", {"default": "pending"})
     await told(store, claimed["default"], second=1)
+    fate = await store.fate("r_1")
+    assert fate is not None
+    assert (fate.has_ended, fate.reports) == (True, 2)
     await told(store, report, second=1)
     again = await claims(store, second=2)
     assert again.keys() == {RUNS}
     fate = await store.fate("r_1")
     assert fate is not None
-    assert fate.alerts == (Told("default", "delivered", "said"),)
+    assert (fate.alerts, fate.reports) == ((Told("default", "delivered", "said"),), 1)
     await told(store, again[RUNS], second=2)
     assert await claims(store, second=9) == {}
 
