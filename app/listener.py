@@ -175,7 +175,7 @@ class Listener:
                 return decide(matched, state, now)
 
             report = self._report(change)
-            incoming = Incoming(change, signed.body, now, decided, self.tracing.traceparent, report)
+            incoming = Incoming(change, signed.body, now, decided, self.tracing.traceparent, report=report)
             (accepted,) = await self.store.accept([incoming])
             span.set(alerts=accepted.alerts, duplicate=accepted.duplicate)
         if report or (accepted.alerts and not accepted.duplicate):

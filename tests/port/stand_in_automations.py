@@ -43,27 +43,39 @@ class Automations:
         self.runs[name] = {"status": "IN_PROGRESS", "synchronized": synchronized, "logs": []}
         return name
 
-    def fire(
-        self,
-        actions: Sequence[Json],
-        action: str,
-        key: tuple[str, str],
-        before: Json | None,
-        after: Json | None,
-    ) -> None:
+    def fire(self, actions: Sequence[Json], event: Json) -> None:
         """Call, in the background, what is to be called when an entity has changed.
 
         Args:
             actions: All actions that Port has.
-            action: ``CREATE``, ``UPDATE`` or ``DELETE``.
+            event: What happened, as `event` has it.
+        """
+        context = event["context"]
+        wanted = {"ANY_ENTITY_CHANGE", f"ENTITY_{event['action']}D"}
+        for one in actions:
+            watched = one["trigger"].get("event", {})
+            if (
+                one.get("publish")
+                and watched.get("type") in wanted
+                and watched["blueprintIdentifier"] == context["blueprintIdentifier"]
+            ):
+                earlier = self._calls[-1] if self._calls else None
+                call = self._call(one["invocationMethod"], deepcopy(event), earlier)
+                self._calls.append(asyncio.create_task(call))
+
+    @staticmethod
+    def event(key: tuple[str, str], before: Json | None, after: Json | None) -> Json | None:
+        """Return what happened to an entity; None: nothing.
+
+        Args:
             key: The blueprint and the entity.
             before: The entity before.
             after: The entity after.
         """
         if before and after and _content(before) == _content(after):
-            return
-        event = {
-            "action": action,
+            return None
+        return {
+            "action": "CREATE" if before is None else "DELETE" if after is None else "UPDATE",
             "resourceType": "entity",
             "trigger": {"by": {"orgId": "org_1", "userId": "auth0|u1"}, "origin": "API", "at": now()},
             "context": {
@@ -73,17 +85,6 @@ class Automations:
             },
             "diff": {"before": before, "after": after},
         }
-        wanted = {"ANY_ENTITY_CHANGE", f"ENTITY_{action}D"}
-        for one in actions:
-            watched = one["trigger"].get("event", {})
-            if (
-                one.get("publish")
-                and watched.get("type") in wanted
-                and watched["blueprintIdentifier"] == key[0]
-            ):
-                earlier = self._calls[-1] if self._calls else None
-                call = self._call(one["invocationMethod"], deepcopy(event), earlier)
-                self._calls.append(asyncio.create_task(call))
 
     async def _call(self, method: Json, event: Json, earlier: asyncio.Task[None] | None) -> None:
         if earlier:

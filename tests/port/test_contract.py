@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from copy import deepcopy
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -16,11 +16,13 @@ import pytest
 from app.alerts.notification import Message
 from app.alerts.report import Fate, Told
 from app.port import resources
+from app.port.audit_log import missed_changes
 from app.port.bootstrap import Plan, bootstrap
 from app.port.client import PortClient
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, Recorded, StandInPort, standing_in
 
 DESCRIPTION = Path(__file__).parents[3] / "shared" / "port-openapi.json"
+LAST_HOUR = datetime.now(UTC) - timedelta(hours=1)
 HOOK = "https://listener.example.com/api/slack"
 SERVICE: dict[str, Any] = {
     "identifier": "service",
@@ -172,6 +174,7 @@ async def test_client_keeps_to_the_description() -> None:
             "trigger": {"type": "self-service", "userInputs": {"properties": {"cpu": {}}}},
         }
         await client.start_run("a/b", {"cpu": 85})
+        assert await missed_changes(client, ["service"], LAST_HOUR, datetime.now(UTC))
         run = port.automations.start()
         alerts = tuple(
             Told(state, state, "404", Message("C1", "1.1"))
@@ -187,6 +190,7 @@ async def test_client_keeps_to_the_description() -> None:
         ("POST", "/v1/actions/{action_identifier}/runs"),
         ("POST", "/v1/actions/runs/{run_id}/logs"),
         ("PATCH", "/v1/actions/runs/{run_id}"),
+        ("GET", "/v1/audit-log"),
     } <= {route_of(one) for one in port.requests}
     answers = description()["paths"]["/v1/actions/{action_identifier}/runs"]["post"]["responses"]
     answered = answers["202"]["content"]["application/json"]["schema"]["properties"]["run"]
@@ -206,6 +210,8 @@ def test_the_check_sees_faults() -> None:
         Recorded("POST", search, {}, {"limit": 0}),
         Recorded("PATCH", "/v1/actions/runs/r_1", {"version": "v2"}, {"status": "IN_PROGRESS"}),
         Recorded("POST", "/v1/actions/runs/r_1/logs", {}, {}),
+        Recorded("GET", "/v1/audit-log", {"resources": "entities"}, None),
+        Recorded("GET", "/v1/audit-log", {"limit": "1", "cursor": "x"}, None),
         Recorded("GET", "/v1/actions", {"trigger_type": "all"}, None),
         Recorded("GET", "/v1/actions", {}, {}),
         Recorded("DELETE", "/v1/actions/a", {"force": "true"}, None),

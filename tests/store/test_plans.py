@@ -91,7 +91,10 @@ def test_no_statement_reads_a_large_table(db: sqlite3.Connection) -> None:
     for statement in often:
         for _, _, _, step in db.execute(f"EXPLAIN QUERY PLAN {statement}"):
             scanned = step.removeprefix("SCAN ") if step.startswith("SCAN ") else ""
-            assert scanned.split(" ")[0] not in {*LARGE, "told", "kept", "later", "report", "posted"}, (step, statement)
+            assert scanned.split(" ")[0] not in {*LARGE, "told", "kept", "later", "report", "posted"}, (
+                step,
+                statement,
+            )
             # This one leads to all that is pending, of whatever lane and incident.
             assert "deliveries_by_state" not in step, (step, statement)
 
