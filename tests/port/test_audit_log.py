@@ -167,7 +167,7 @@ async def test_several_blueprints(port: StandInPort) -> None:
 
 
 async def test_more_than_an_answer_has(port: StandInPort) -> None:
-    """A span that has more than one answer holds is asked for in halves; nothing is missing, or there twice."""
+    """A span of more than one answer holds is asked for in halves; nothing is missing, or there twice."""
     port.audit = [entry(second / 2, "A", f"B{second}") for second in reversed(range(LIMIT * 5))]
     missed = await ask(port)
     assert missed is not None
