@@ -68,6 +68,7 @@ async def test_port_is_away_and_the_listener_is_killed(tmp_path: Path, slack: St
             end_leases(tmp_path)
             await listener.start()
             await until(lambda: {run["status"] for run in runs.values()} == {"SUCCESS"}, 60)
+            assert "runs in Port" in await listener.command_line("destinations")
     labels = [runs[name]["statusLabel"] for name in names]
     assert labels == ["Delivered", "Ignored"] * (CHANGES // 2)
     assert sorted(entities(slack.messages)) == sorted(f"entity-{number}" for number in range(0, CHANGES, 2))
