@@ -15,7 +15,7 @@ The way of the data, in one direction, and the module for each word::
     dispatch  dispatcher.py        claim a lane, in order, at its rate
        │      courier.py           what of it is still to be sent, and what came of that
     deliver   notifier/            Slack, an HTTP job, a run in Port, or the terminal
-    record    store/               what came of it
+    record    store/               what came of it; a run in Port that waits for it is told, as a delivery too
 
     look      api/dashboard.py     the page, of what store/views.py shows; api/v1.py for programs
     mend      api/actions.py       retry, release, silence, test, replay

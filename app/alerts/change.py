@@ -45,6 +45,7 @@ class CatalogChange:
         at: When it happened, UTC.
         timer: For ``TIMER_EXPIRED``, the property whose timer ran out.
         run_id: The run in Port that brought the change here, if one did.
+        report_to: The run that waits to be told what became of the change, if one does.
     """
 
     key: str
@@ -61,6 +62,7 @@ class CatalogChange:
     at: datetime
     timer: str | None = None
     run_id: str | None = None
+    report_to: str | None = None
 
 
 def change_key(

@@ -225,6 +225,7 @@ def _change(event: Event, found: _Unwrapped, signed_at: datetime, run_id: str | 
         at=happened_at if happened_at < signed_at + CLOCKS_MAY_DIFFER else signed_at,
         timer=timer,
         run_id=run_id,
+        report_to=_text(_get(found.envelope, "run", "id")) if found.envelope.get("report") is True else None,
     )
 
 

@@ -21,6 +21,7 @@ import asyncpg
 from app.alerts.change import CatalogChange
 from app.alerts.decide import MEMORY, Alert, Decision, EntityState
 from app.alerts.incident import Incident
+from app.store import postgres_runs as runs
 from app.store.columns import (
     alert_values,
     change_values,
@@ -152,12 +153,13 @@ class _Group:
             # What has ended first: an entity has one open incident of a rule at the most.
             moved = sorted(self.moved.values(), key=lambda one: (one.resolved_at is None, one.id))
             await db.execute(INCIDENTS, *columns([incident_values(one) for one in moved]))
+        cancelled = []
         if self.cancelled:
-            await db.execute(
+            cancelled = await db.fetch(
                 "UPDATE deliveries SET state = 'cancelled', ended_at = since"
                 " FROM unnest($1::text[], $2::bigint[]) AS cancelled (incident, since)"
                 f" WHERE incident_id = incident AND {STILL_PENDING}"
-                " AND (due_at > since OR repeat_after IS NOT NULL)",
+                " AND (due_at > since OR repeat_after IS NOT NULL) RETURNING id",
                 *columns(list(self.cancelled.items())),
             )
         if self.alerts:
@@ -168,6 +170,8 @@ class _Group:
                 for place, (key, alert, now) in enumerate(self.alerts)
             ]
             await db.execute(DELIVERIES, *columns(rows))
+        if cancelled:
+            await runs.tell(db, [row["id"] for row in cancelled], max(self.cancelled.values()))
 
 
 async def accept(db: Connection, batch: Sequence[Incoming]) -> list[Accepted]:
@@ -192,6 +196,8 @@ async def accept(db: Connection, batch: Sequence[Incoming]) -> list[Accepted]:
         accepted.append(Accepted(key, seen[key], duplicate=duplicate))
     if fresh:
         await group.write(db)
+    if reports := [one for one in batch if one.report]:
+        await runs.put(db, reports)
     return accepted
 
 

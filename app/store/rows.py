@@ -8,6 +8,7 @@ from enum import StrEnum
 from app.alerts.change import CatalogChange
 from app.alerts.decide import Alert, Decision, EntityState
 from app.alerts.notification import Message, Notification
+from app.alerts.report import Report
 from app.alerts.retry import Outcome
 from app.alerts.silence import Silence
 
@@ -23,6 +24,7 @@ class Incoming:
         decide: Given what the store knows of the entity, says what the change leads to. It must be pure:
             a store may call it again when a transaction is repeated.
         traceparent: The span that it arrived in, where traces are kept; whoever delivers goes on from there.
+        report: What its run in Port waits for, if it waits to be told.
     """
 
     change: CatalogChange
@@ -30,6 +32,7 @@ class Incoming:
     received_at: datetime
     decide: Callable[[EntityState], Decision]
     traceparent: str | None = None
+    report: Report | None = None
 
 
 @dataclass(frozen=True, slots=True)

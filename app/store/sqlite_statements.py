@@ -8,6 +8,8 @@ from app.alerts.change import CatalogChange
 from app.alerts.decide import MEMORY, Alert, EntityState
 from app.alerts.incident import Incident
 from app.alerts.notification import Notification
+from app.alerts.report import RUNS
+from app.store import sqlite_runs as runs
 from app.store.columns import (
     alert_values,
     change_values,
@@ -23,8 +25,10 @@ from app.store.rows import Accepted, Incoming
 def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
     """Write one change with what it leads to, or say that it was there."""
     change = incoming.change
-    seen = db.execute("SELECT alerts FROM changes WHERE key = ?", (change.key,)).fetchone()
+    seen = db.execute("SELECT alerts, id FROM changes WHERE key = ?", (change.key,)).fetchone()
     if seen:
+        if incoming.report:
+            runs.put(db, incoming.report, seen[1], to_micros(incoming.received_at))
         return Accepted(change.key, seen[0], duplicate=True)
     state = _state(db, change)
     decision = incoming.decide(state)
@@ -38,15 +42,21 @@ def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
         db.execute("INSERT OR IGNORE INTO entities VALUES (?, ?)", (change.entity, change.blueprint))
     for incident in decision.incidents:
         _put_incident(db, incident)
+    cancelled = []
     for incident_id in decision.cancel:
-        db.execute(
+        cancelled += db.execute(
             # Named, because SQLite would rather look through all that is pending.
             "UPDATE deliveries INDEXED BY deliveries_of_incident SET state = 'cancelled', ended_at = ?"
-            " WHERE incident_id = ? AND state = 'pending' AND (due_at > ? OR repeat_after IS NOT NULL)",
+            " WHERE incident_id = ? AND state = 'pending' AND (due_at > ? OR repeat_after IS NOT NULL)"
+            " RETURNING id",
             (received_at, incident_id, received_at),
-        )
+        ).fetchall()
     for alert in decision.alerts:
         put_alert(db, alert, change_id or 0, received_at)
+    if incoming.report:
+        runs.put(db, incoming.report, change_id or 0, received_at)
+    if cancelled:
+        runs.tell(db, [number for (number,) in cancelled], received_at)
     return Accepted(change.key, len(decision.alerts), duplicate=False)
 
 
@@ -176,7 +186,10 @@ def prune(db: sqlite3.Connection, before: int, limit: int) -> int:
     incidents = "DELETE FROM incidents WHERE id IN (SELECT id FROM incidents WHERE resolved_at < ? LIMIT ?)"
     messages = (
         "DELETE FROM messages WHERE id IN (SELECT id FROM messages WHERE posted_at < ? AND NOT EXISTS ("
-        "  SELECT 1 FROM incident_messages WHERE message_id = messages.id) LIMIT ?)"
+        "  SELECT 1 FROM incident_messages WHERE message_id = messages.id)"
+        # A run's reports go with their change.
+        f" AND (lane <> '{RUNS}' OR NOT EXISTS (SELECT 1 FROM deliveries WHERE message_id = messages.id))"
+        " LIMIT ?)"
     )
     # The oldest by number: a time stands behind its body, which is long to read past, and has no index.
     oldest = "SELECT id FROM quarantine ORDER BY id LIMIT ?"

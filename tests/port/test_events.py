@@ -38,6 +38,7 @@ def legacy(**facts: Any) -> dict[str, Any]:
         "at": AT,
         "timer": None,
         "run_id": None,
+        "report_to": None,
     }
     return usual | facts
 
@@ -53,6 +54,8 @@ BARE = UNTITLED | {"teams": (), "before": None, "after": None}
 READABLE = {
     "changelog_update": legacy(),
     "automation_update": automation(),
+    "automation_that_waits_for_a_report": automation(report_to="r_1"),
+    "workflow_that_asks_for_a_report": legacy(run_id="wfnr_1"),
     "database_cpu_crosses_80": automation(
         blueprint="database", entity="orders-db", title="Orders database", before=None, after=None
     ),
