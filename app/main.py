@@ -74,7 +74,14 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         max_body_size=settings.max_body_bytes,
         telemetry=telemetry(tracing, slack.PATH),
     )
-    app.add_middleware(Answers, watch=watch, tracing=tracing)
+    app.add_middleware(
+        Answers,
+        watch=watch,
+        tracing=tracing,
+        handlers=HANDLERS,
+        # With traces on, the framework makes the request's span on its way.
+        shortcut=slack.receive if receive and tracing.provider is None else None,
+    )
     app.add_middleware(PlainHeaders)
     if receive:
         app.include_router(slack.router)
@@ -83,24 +90,20 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
     app.mount(docs.FILES_PATH, docs.docs_files())
     if settings.metrics_public or settings.admin_token:  # without either there are none
         app.include_router(metrics.metrics_router(public=settings.metrics_public))
-    app.add_exception_handler(SourceRefused, _forbidden)
     if receive and settings.admin_token is not None:
         app.include_router(dashboard.router)
         app.include_router(deeds.router)
         app.include_router(v1.router)
         app.mount("/static", Static())
-    app.add_exception_handler(SignatureRejected, _unauthorized)
-    app.add_exception_handler(UnreadableChange, _unreadable)
-    app.add_exception_handler(StoreUnavailable, _unavailable)
-    app.add_exception_handler(ClientDisconnect, _gone)
-    app.add_exception_handler(TimeoutError, _too_slow)
+    for kind, handler in HANDLERS.items():
+        app.add_exception_handler(kind, handler)
     return app
 
 
 def _settle_memory() -> None:
-    """Spare the garbage collector what was made at the start and stays, and let it look at the rest less often.
+    """Spare the garbage collector what was made at the start and stays, and let it look less often.
 
-    It would otherwise look through all modules and models again and again: every eighth of the time.
+    It would otherwise look through all modules and models again and again: an eighth of the time.
     """
     gc.collect()
     gc.freeze()
@@ -167,6 +170,17 @@ def _gone(_: Request, __: Exception) -> Response:
 
 def _too_slow(_: Request, __: Exception) -> Response:
     return JSONResponse({"error": "the body did not arrive in time"}, 408)
+
+
+HANDLERS = {
+    SourceRefused: _forbidden,
+    SignatureRejected: _unauthorized,
+    UnreadableChange: _unreadable,
+    StoreUnavailable: _unavailable,
+    ClientDisconnect: _gone,
+    TimeoutError: _too_slow,
+}
+"""What each kind of error is answered with."""
 
 
 def load_app(*, receive: bool = True, dispatch: bool = True) -> FastAPI:

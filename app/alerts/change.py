@@ -12,6 +12,8 @@ DELETE = "DELETE"
 TIMER_EXPIRED = "TIMER_EXPIRED"
 ENTITY = "entity"
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
 
 @dataclass(frozen=True, slots=True)
 class EntitySnapshot:
@@ -82,8 +84,7 @@ def change_key(
     moment differ in nothing but `timer`, so it counts too.
     """
     parts = [action, resource, blueprint, entity, at, _parts(before), _parts(after), timer]
-    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hashlib.sha256(_CANONICAL.encode(parts).encode()).hexdigest()
 
 
 def _parts(snapshot: EntitySnapshot | None) -> list[Any] | None:
