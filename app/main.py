@@ -13,12 +13,9 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from app import __doc__ as description
-from app.api import dashboard, deeds, docs, health, metrics, slack, v1
+from app.api import docs, health, metrics, slack
 from app.api.answers import Answers
-from app.api.desk import Desk
 from app.api.headers import PlainHeaders
-from app.api.pages import Static
-from app.api.session import Gate
 from app.errors import ListenerError, SignatureRejected, SourceRefused, StoreUnavailable, UnreadableChange
 from app.logs import configure_logging
 from app.metrics import Metrics
@@ -91,10 +88,13 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
     if settings.metrics_public or settings.admin_token:  # without either there are none
         app.include_router(metrics.metrics_router(public=settings.metrics_public))
     if receive and settings.admin_token is not None:
+        # Imported for whoever has it only: it is a tenth of the start, and of the memory.
+        from app.api import dashboard, deeds, pages, v1
+
         app.include_router(dashboard.router)
         app.include_router(deeds.router)
         app.include_router(v1.router)
-        app.mount("/static", Static())
+        app.mount("/static", pages.Static())
     for kind, handler in HANDLERS.items():
         app.add_exception_handler(kind, handler)
     return app
@@ -114,6 +114,9 @@ def _page_parts(settings: Settings, runtime: Runtime, dispatch: bool) -> dict[st
     """Return what the page and its API need; nothing where nobody may see them."""
     if settings.admin_token is None:
         return {}
+    from app.api.desk import Desk
+    from app.api.session import Gate
+
     gate = Gate(settings.admin_token.get_secret_value())
     desk = Desk(
         store=runtime.store,
@@ -158,7 +161,7 @@ def _unreadable(_: Request, error: Exception) -> Response:
 
 def _unavailable(request: Request, error: Exception) -> Response:
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-    if request.url.path.startswith(v1.router.prefix):
+    if request.url.path.startswith("/api/v1"):
         return JSONResponse({"detail": f"the store is not available: {error}"}, 503, headers)
     log.error("change not stored", reason=str(error))
     return JSONResponse({"error": "the change could not be stored; send it again"}, 503, headers)
