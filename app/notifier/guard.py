@@ -54,6 +54,7 @@ KINDS = {
 NETWORKS = [(ip_network(network), kind) for network, kind in KINDS.items()]
 GLOBAL_IPV6 = ip_network("2000::/3")  # nothing outside it is given to anybody yet
 NAT64 = ip_network("64:ff9b::/96")
+KEEPALIVE_SECONDS = 2
 
 Judge = Callable[[str], str]
 
@@ -103,7 +104,8 @@ def connector(judge: Judge, resolver: AbstractResolver | None = None) -> aiohttp
         # aiohttp resolves no literal address, so the resolver does not see it; a socket is made for each.
         socket_factory=partial(_judged_socket, judge),
         use_dns_cache=False,
-        force_close=True,
+        # For a burst only: what is kept was judged when it was opened, and receivers close after 5 s or more.
+        keepalive_timeout=KEEPALIVE_SECONDS,
     )
 
 

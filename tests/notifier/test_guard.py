@@ -152,15 +152,25 @@ async def refused(session: aiohttp.ClientSession, url: str) -> str:
 
 
 async def test_the_judged_address_is_the_one_that_is_called(port: str) -> None:
-    """A name is looked up once for each request, and its address then is what counts (DNS rebinding)."""
+    """A name is looked up once for each connection, and its address then is what counts (DNS rebinding)."""
     resolver = StandInResolver(["127.0.0.1"], ["127.0.0.2"], ["127.0.0.1"], ["127.0.0.2"])
     url = f"http://rebind.test:{port}/"
     async with calling(only("127.0.0.1"), resolver) as session:
         for _ in range(2):
-            async with session.get(url) as answer:
+            async with session.get(url, headers={"Connection": "close"}) as answer:
                 assert await answer.text() == "here"
             assert await refused(session, url) == "127.0.0.2 (not this one)"
     assert resolver.asked == ["rebind.test"] * 4
+
+
+async def test_a_kept_connection_stays_where_it_was_judged(port: str) -> None:
+    """In a burst a connection serves again; whatever the name says by then, it leads to the same address."""
+    resolver = StandInResolver(["127.0.0.1"], ["127.0.0.2"])
+    async with calling(only("127.0.0.1"), resolver) as session:
+        for _ in range(3):
+            async with session.get(f"http://rebind.test:{port}/") as answer:
+                assert await answer.text() == "here"
+    assert resolver.asked == ["rebind.test"]
 
 
 @pytest.mark.parametrize("addresses", [["127.0.0.1", "127.0.0.2"], ["127.0.0.2", "127.0.0.1"]])
