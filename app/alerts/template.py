@@ -20,6 +20,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from app.errors import TemplateError
@@ -78,6 +79,7 @@ class Template:
         return self.expressions[0] if blank and len(self.expressions) == 1 else None
 
 
+@lru_cache(1024)  # a rules file's texts, each of which every delivery fills
 def parse(text: str) -> Template:
     """Take a text apart.
 
