@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
-from app.api.show import SECURITY
+from app.api.headers import SECURITY
 
 FILES_PATH = "/docs/files"
 PAGE = f"""<!doctype html>

@@ -11,7 +11,8 @@ from fastapi.routing import APIRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from app.api.show import ENVIRONMENT, SECURITY, STATIC
+from app.api.headers import SECURITY
+from app.api.show import ENVIRONMENT, STATIC
 from app.errors import StoreUnavailable
 
 LARGEST_FORM = 64 * 1024

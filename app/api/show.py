@@ -32,16 +32,6 @@ DIFFERENCES_IN_A_LIST = 4
 LEVELS = {"Healthy": "ok", "Degraded": "warning", "Crashed": "critical", "Restarting": "info"}
 """How the blueprint's own statuses are coloured; others by their rule's severity."""
 
-SECURITY = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self';"
-    " img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "X-Frame-Options": "DENY",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-
 
 def _version() -> str:
     digest = hashlib.sha256()
