@@ -1,20 +1,21 @@
 """The use case: a request's bytes in, a stored change out."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from zlib import crc32
 
 import structlog
 
-from app.alerts.change import CatalogChange
+from app.alerts.change import ENTITY, CatalogChange
 from app.alerts.decide import Decision, EntityState, decide
 from app.alerts.incident import Step
 from app.alerts.match import Hit, Match, Route, match
 from app.alerts.rules import RuleSet
 from app.alerts.send import ByPort, ByTemplate, PortLookup, route
-from app.errors import SignatureRejected, UnreadableChange
+from app.alerts.watched import Watched
+from app.errors import SignatureRejected, StoreUnavailable, UnreadableChange
 from app.port.events import parse_event
 from app.port.signature import Signed, parse_headers, verify
 from app.store.base import Store
@@ -53,10 +54,11 @@ class Lanes:
 
 @dataclass(frozen=True, slots=True)
 class Rulebook:
-    """The rules in force, and the lanes of the destinations that they may name."""
+    """The rules in force, the lanes of the destinations that they may name, and what is watched in Port."""
 
     rules: RuleSet
     lanes: Mapping[str, Lanes]
+    watched: Mapping[str, Watched] = field(default_factory=dict)
 
     @property
     def fallbacks(self) -> dict[str, Route]:
@@ -79,6 +81,8 @@ class Listener:
         evaluate: Runs jq programs.
         look_up: Asks Port.
         wake: Called when there is something new to deliver.
+        heard: Called when a change has come.
+        refused: Called when one could not be stored.
         watch: Hears of what happens.
         tracing: Makes spans of it.
     """
@@ -92,6 +96,8 @@ class Listener:
     evaluate: Evaluate
     look_up: LookUp
     wake: Callable[[], None]
+    heard: Callable[[], None] = lambda: None
+    refused: Callable[[], None] = lambda: None
     watch: Watch = NOBODY
     tracing: Tracing = OFF
 
@@ -143,6 +149,9 @@ class Listener:
                 signed.body, signed_at=signed.at, received_at=now, path=error.path, reason=error.reason
             )
             raise
+        except StoreUnavailable:
+            self.refused()
+            raise
 
     @property
     def _unsigned(self) -> bool:
@@ -167,11 +176,15 @@ class Listener:
             def decided(state: EntityState) -> Decision:
                 return decide(matched, state, now)
 
-            incoming = Incoming(change, signed.body, now, decided, self.tracing.traceparent)
+            watched = matched.watched is not None
+            incoming = Incoming(change, signed.body, now, decided, self.tracing.traceparent, watched)
             (accepted,) = await self.store.accept([incoming])
             span.set(alerts=accepted.alerts, duplicate=accepted.duplicate)
+        self.heard()
         if accepted.alerts and not accepted.duplicate:
             self.wake()
+        if accepted.noticed:
+            self.watch.came_after()
         if not accepted.duplicate:
             self._count(matched)
         log.info(
@@ -213,7 +226,8 @@ async def match_and_route(
     hits = [
         replace(hit, routes=await _routes(hit, change, body, book, evaluate, look_up)) for hit in matched.hits
     ]
-    return replace(matched, hits=tuple(hits))
+    watched = book.watched.get(change.blueprint) if change.resource == ENTITY else None
+    return replace(matched, hits=tuple(hits), watched=watched)
 
 
 async def _routes(

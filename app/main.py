@@ -50,7 +50,9 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         app.state.stopping = False
         try:
             with noticing_stop(lambda: setattr(app.state, "stopping", True)):
-                async with open_runtime(settings, dispatch=dispatch, watch=watch, tracing=tracing) as runtime:
+                async with open_runtime(
+                    settings, dispatch=dispatch, reconcile=True, watch=watch, tracing=tracing
+                ) as runtime:
                     parts: dict[str, Any] = {
                         "listener": runtime.listener,
                         "readiness": lambda: _readiness(runtime, dispatch),

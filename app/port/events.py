@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
-from app.alerts.change import ENTITY, CatalogChange, EntitySnapshot, change_key
+from app.alerts.change import ENTITY, RECONCILE, CatalogChange, EntitySnapshot, change_key
 from app.errors import UnreadableChange
 from app.port.signature import Signed
 
@@ -113,6 +113,7 @@ class Event(_Tolerant):
     trigger: Annotated[Trigger, BeforeValidator(_object)] = Trigger()
     context: Annotated[Context, BeforeValidator(_object)] = Context()
     diff: Diff | None = None
+    noticedAt: _Time = None  # noqa: N815 - not Port's: app/port/listing.py writes it
 
 
 def parse_event(signed: Signed) -> CatalogChange:
@@ -225,6 +226,7 @@ def _change(event: Event, found: _Unwrapped, signed_at: datetime, run_id: str | 
         at=happened_at if happened_at < signed_at + CLOCKS_MAY_DIFFER else signed_at,
         timer=timer,
         run_id=run_id,
+        noticed_at=event.noticedAt if event.trigger.origin == RECONCILE else None,
     )
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 from app.alerts.silence import Silence
+from app.store.reconciling import Reconciling
 from app.store.rows import (
     Accepted,
     Attempt,
@@ -29,6 +30,11 @@ class Store(Protocol):
         """What people look at."""
         ...
 
+    @property
+    def reconciling(self) -> Reconciling:
+        """What the comparison with Port keeps."""
+        ...
+
     def time(self, own: datetime) -> datetime:
         """Return the time by the clock that all who share the store go by.
 
@@ -45,8 +51,9 @@ class Store(Protocol):
         """Store changes with what they lead to, in one transaction that is on disk on return.
 
         For each: a change that was seen before is left as it is; else the entity's state is looked up,
-        `decide` is called, and the change, its alerts and its incidents are written. A change whose
-        `decide` raises fails alone, with that error.
+        `decide` is called, and the change, its alerts, its incidents and what is known of the entity from now
+        on are written. A change whose `decide` returns None is not stored; one whose `decide` raises fails
+        alone, with that error.
         """
         ...
 

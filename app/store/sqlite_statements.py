@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from app.alerts.change import CatalogChange
@@ -18,6 +19,7 @@ from app.store.columns import (
     to_micros,
 )
 from app.store.rows import Accepted, Incoming
+from app.store.sqlite_known import find_known, prune_known, put_known
 
 
 def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
@@ -27,7 +29,11 @@ def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
     if seen:
         return Accepted(change.key, seen[0], duplicate=True)
     state = _state(db, change)
+    if incoming.watched:
+        state = replace(state, known=find_known(db, change.blueprint, change.entity))
     decision = incoming.decide(state)
+    if decision is None:
+        return Accepted(change.key, 0, duplicate=False, stored=False)
     received_at = to_micros(incoming.received_at)
     change_id = db.execute(
         "INSERT INTO changes (key, received_at, at, action, resource, blueprint, entity, teams, reason,"
@@ -47,7 +53,9 @@ def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
         )
     for alert in decision.alerts:
         put_alert(db, alert, change_id or 0, received_at)
-    return Accepted(change.key, len(decision.alerts), duplicate=False)
+    if decision.known is not None:
+        put_known(db, change.blueprint, change.entity, decision.known)
+    return Accepted(change.key, len(decision.alerts), duplicate=False, noticed=decision.noticed)
 
 
 def _put_incident(db: sqlite3.Connection, one: Incident) -> None:
@@ -182,6 +190,7 @@ def prune(db: sqlite3.Connection, before: int, limit: int) -> int:
     oldest = "SELECT id FROM quarantine ORDER BY id LIMIT ?"
     quarantine = f"DELETE FROM quarantine WHERE received_at < ? AND id IN ({oldest})"
     db.execute("DELETE FROM silences WHERE settled AND ends_at < ?", (before,))
+    prune_known(db, before, limit)
     return sum(
         db.execute(one, (before, limit)).rowcount for one in (changes, incidents, messages, quarantine)
     )

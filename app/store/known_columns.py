@@ -1,0 +1,60 @@
+"""How last known states stand in the columns of a table: the same in every store."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from app.alerts.known import Known, Told, canonical
+from app.store.columns import from_micros, time_or_none
+from app.store.reconciling import Progress, Run
+
+KNOWN = "at, moved_at, version, gone, state, marks"
+RUN = "id, reason, started_at, lease_until, ended_at, entities, learned, differences, missed, error"
+
+
+def known_values(known: Known) -> tuple[Any, ...]:
+    """Return the columns `KNOWN`."""
+    at = known.at
+    marks = {
+        "at": {name: time for name, time in known.times.items() if time != at},
+        "exists": [known.exists, known.exists_at],
+        "fields": sorted(known.times.keys() - known.values.keys()),
+        "noticed": sorted(known.noticed),
+        "told": {rule: [one.since, one.until, one.nearly, one.digest] for rule, one in known.told.items()},
+        "whole": known.whole,
+    }
+    text = canonical({name: value for name, value in marks.items() if value})
+    return at, known.moved_at, known.version, known.gone, canonical(known.values), text
+
+
+def known_of(row: Sequence[Any]) -> Known:
+    """Return what the columns `KNOWN` hold."""
+    at, moved_at, version, _, state, marks_text = row
+    values, marks = json.loads(state), json.loads(marks_text)
+    times = dict.fromkeys((*values, *marks.get("fields", ())), at) | marks.get("at", {})
+    exists, exists_at = marks["exists"]
+    return Known(
+        values,
+        times,
+        exists,
+        exists_at,
+        whole=marks.get("whole", False),
+        noticed=frozenset(marks.get("noticed", ())),
+        told={rule: Told(*one) for rule, one in marks.get("told", {}).items()},
+        version=version,
+        moved_at=moved_at,
+    )
+
+
+def run_of(row: Sequence[Any]) -> Run:
+    """Return what the columns `RUN` hold."""
+    id_, reason, started_at, lease_until, ended_at, *numbers, error = row
+    return Run(
+        id_,
+        reason,
+        from_micros(started_at),
+        from_micros(lease_until),
+        time_or_none(ended_at),
+        Progress(*numbers),
+        error,
+    )
