@@ -67,6 +67,7 @@ class Decision:
         cancel: The incidents of which what was to be told later is not to be told any more.
         known: What is known of the entity from now on; None: as before.
         noticed: A comparison with Port has told of the change before it came.
+        overtaken: It is not to be stored, because what it rests on is no longer so.
     """
 
     reason: str
@@ -75,6 +76,10 @@ class Decision:
     cancel: tuple[str, ...] = ()
     known: Known | None = None
     noticed: bool = False
+    overtaken: bool = False
+
+
+OVERTAKEN = Decision("overtaken", overtaken=True)
 
 
 def decide(matched: Match, state: EntityState, now: datetime, *, noticed: bool = False) -> Decision:

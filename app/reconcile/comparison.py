@@ -9,7 +9,7 @@ from datetime import datetime
 import structlog
 
 from app.alerts.compare import Found, Listed, Verdict, compare, missing
-from app.alerts.decide import Decision, EntityState, decide
+from app.alerts.decide import OVERTAKEN, Decision, EntityState, decide
 from app.alerts.known import Known
 from app.alerts.watched import Watched
 from app.errors import UnreadableChange
@@ -278,9 +278,9 @@ class _Blueprint:
             matched = replace(matched, hits=tuple(hit for hit in matched.hits if not hit.resolves))
         matched = replace(matched, watched=self.watched)
 
-        def decided(state: EntityState) -> Decision | None:
+        def decided(state: EntityState) -> Decision:
             if (state.known.version if state.known else 0) != version:
-                return None
+                return OVERTAKEN
             return decide(matched, state, now, noticed=True)
 
         return Incoming(change, body, now, decided, watched=True)

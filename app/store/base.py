@@ -52,8 +52,8 @@ class Store(Protocol):
 
         For each: a change that was seen before is left as it is; else the entity's state is looked up,
         `decide` is called, and the change, its alerts, its incidents and what is known of the entity from now
-        on are written. A change whose `decide` returns None is not stored; one whose `decide` raises fails
-        alone, with that error.
+        on are written. A change whose decision is `overtaken` is not stored; one whose `decide` raises
+        fails alone, with that error.
         """
         ...
 

@@ -116,8 +116,8 @@ class _Group:
     ended: dict[int, int] = field(default_factory=dict)
     learned: dict[Entity, Known] = field(default_factory=dict)
 
-    def take(self, incoming: Incoming) -> Decision | None:
-        """Decide on a change, and return what it leads to; None: it is not to be stored."""
+    def take(self, incoming: Incoming) -> Decision:
+        """Decide on a change, and return what it leads to."""
         change, received_at = incoming.change, to_micros(incoming.received_at)
         entity = _entity(change)
         last_at, known = self.last_at.get(entity), self.incidents.setdefault(entity, {})
@@ -126,8 +126,8 @@ class _Group:
         )
         state = EntityState(last_at, tuple(remembered), self.known.get(entity) if incoming.watched else None)
         decision = incoming.decide(state)
-        if decision is None:
-            return None
+        if decision.overtaken:
+            return decision
         self.changes.append(_change_values(incoming, decision))
         if last_at is None:
             self.new.add(entity)
@@ -206,7 +206,7 @@ async def accept(db: Connection, batch: Sequence[Incoming]) -> list[Accepted]:
             accepted.append(Accepted(key, seen[key], duplicate=True))
             continue
         decision = group.take(one)
-        if decision is None:
+        if decision.overtaken:
             accepted.append(Accepted(key, 0, duplicate=False, stored=False))
             continue
         seen[key] = len(decision.alerts)

@@ -20,8 +20,8 @@ class Incoming:
         change: The change.
         body: The signed bytes that it was read from.
         received_at: When it arrived, UTC.
-        decide: Given what the store knows of the entity, says what the change leads to; None: it is not to be
-            stored. It must be pure: a store may call it again when a transaction is repeated.
+        decide: Given what the store knows of the entity, says what the change leads to. It must be pure:
+            a store may call it again when a transaction is repeated.
         traceparent: The span that it arrived in, where traces are kept; whoever delivers goes on from there.
         watched: The entity's last known state is kept, and `decide` is given it.
     """
@@ -29,7 +29,7 @@ class Incoming:
     change: CatalogChange
     body: bytes
     received_at: datetime
-    decide: Callable[[EntityState], Decision | None]
+    decide: Callable[[EntityState], Decision]
     traceparent: str | None = None
     watched: bool = False
 
@@ -43,7 +43,7 @@ class Accepted:
         alerts: How many alerts it has.
         duplicate: Whether it was stored before.
         noticed: A comparison with Port had told of it before it came.
-        stored: False: `Incoming.decide` found that it is not to be.
+        stored: False: the decision was `overtaken`.
     """
 
     key: str

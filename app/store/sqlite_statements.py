@@ -32,7 +32,7 @@ def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
     if incoming.watched:
         state = replace(state, known=find_known(db, change.blueprint, change.entity))
     decision = incoming.decide(state)
-    if decision is None:
+    if decision.overtaken:
         return Accepted(change.key, 0, duplicate=False, stored=False)
     received_at = to_micros(incoming.received_at)
     change_id = db.execute(
