@@ -4,6 +4,7 @@ from collections.abc import Container
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 from app.alerts.change import EntitySnapshot
 from app.alerts.known import MICRO, SKEW, Known, canonical, learned, micros
@@ -59,7 +60,14 @@ TOUCHED = Found(Verdict.TOUCHED)
 
 
 def compare(
-    known: Known | None, listed: Listed, watched: Watched, *, asked_at: datetime, first: bool, now: datetime
+    known: Known | None,
+    listed: Listed,
+    watched: Watched,
+    *,
+    asked_at: datetime,
+    first: bool,
+    now: datetime,
+    computed: Container[Field] = frozenset(),
 ) -> Found:
     """Compare an entity as Port lists it with what is known of it.
 
@@ -70,6 +78,7 @@ def compare(
         asked_at: When Port was asked, by our clock: it says how things were then, or later.
         first: Its blueprint has never been read to the end: everything is learned, nothing is news.
         now: The time, UTC.
+        computed: The fields whose values come from other entities: of those the entity's time says nothing.
     """
     values = watched.values(listed.entity)
     at = micros(listed.updated_at or asked_at)
@@ -85,7 +94,20 @@ def compare(
         return Found(Verdict.LEARN, fresh) if first else Found(Verdict.CREATED)
     if known.exists is None and not first:
         return TOUCHED if touched else Found(Verdict.CREATED)
-    return _compare_values(known, values, at, watched, touched=touched, first=first, now=now)
+    # Port's search may be behind, and not have seen what is known.
+    behind = {one for one, time in known.times.items() if one not in computed and at + SKEW < time}
+    differing = frozenset(
+        one
+        for one in {*values, *known.values} - behind
+        if one in watched
+        and not known.lacks(one)
+        and not same_value(one, known.values.get(one), values.get(one))
+    )
+    if differing and touched:
+        return Found(Verdict.LEARN, _exists(known, now)) if first and known.exists is None else TOUCHED
+    if differing and not first:
+        return Found(Verdict.UPDATED, fields=differing)
+    return _adopt(known, values, differing, at, watched, now)
 
 
 def missing(known: Known, *, asked_at: datetime, first: bool) -> Found:
@@ -116,42 +138,27 @@ def unchanged(known: Known, text: str) -> bool:
     return known.exists is True and canonical(known.values) == text
 
 
-def _compare_values(
+def _adopt(
     known: Known,
-    values: dict[Field, object],
+    values: dict[Field, Any],
+    differing: frozenset[Field],
     at: int,
     watched: Watched,
-    *,
-    touched: bool,
-    first: bool,
     now: datetime,
 ) -> Found:
-    names = [one for one in {*values, *known.values} if one in watched]
-    lacking = {one for one in names if known.lacks(one)}
-    differing = frozenset(
-        one
-        for one in names
-        if one not in lacking
-        and not same_value(one, known.values.get(one), values.get(one))
-        and at + SKEW >= known.times.get(one, 0)
-    )
-    if differing and touched:
-        return Found(Verdict.LEARN, _exists(known, now)) if first and known.exists is None else TOUCHED
-    if differing and not first:
-        return Found(Verdict.UPDATED, fields=differing)
-    unread = known.values.keys() - set(names)
+    """Learn values that differ in a first run, and what has begun, or ceased, to be watched."""
     whole = watched.fields is None
-    if not (differing or lacking or unread or known.exists is None or known.whole is not whole):
+    lacking = {one for one in values if known.lacks(one)}
+    unread = {one for one in known.values if one not in watched}
+    # What an entity lacks is null in one way of keeping it, and left out in the other.
+    unsaid = set() if whole else values.keys() - known.values.keys()
+    if not (differing or lacking or unread or unsaid or known.exists is None or known.whole is not whole):
         return SAME
-    kept = {one: value for one, value in known.values.items() if one in watched}
-    fresh = {one: values.get(one) for one in differing | lacking if one in values}
-    if not whole:  # what the entity lacks is null from now on, and no longer only missing
-        fresh |= {one: values.get(one) for one in values.keys() - kept.keys()}
-    kept = {one: value for one, value in kept.items() if one not in differing} | fresh
-    times = {one: value for one, value in known.times.items() if one in watched}
-    times |= dict.fromkeys(fresh.keys() | differing, at)
-    after = replace(_exists(known, now), values=kept, times=times, whole=whole)
-    return Found(Verdict.LEARN, after)
+    fresh = differing | lacking | unsaid
+    kept = {one: value for one, value in known.values.items() if one not in fresh | unread}
+    times = {one: time for one, time in known.times.items() if one in watched} | dict.fromkeys(fresh, at)
+    after = {**kept, **{one: values[one] for one in fresh if one in values}}
+    return Found(Verdict.LEARN, replace(_exists(known, now), values=after, times=times, whole=whole))
 
 
 def _exists(known: Known, now: datetime) -> Known:

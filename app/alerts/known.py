@@ -21,6 +21,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICRO = timedelta(microseconds=1)
 SKEW = timedelta(seconds=5) // MICRO
 """How far the time of an event and the entity's own `updatedAt` may lie apart, and be of one change."""
+MOST_TOLD = 8
+"""What a rule was told of an entity by this many comparisons is remembered."""
 EXISTENCE = ""
 """Among the fields that a comparison moved: whether the entity exists at all."""
 
@@ -53,7 +55,7 @@ class Known:
         exists_at: Since when.
         whole: It has all that the entity has, and what it lacks is null; else only certain fields.
         noticed: The fields that a comparison moved last.
-        told: What comparisons told, by rule.
+        told: What comparisons told, by rule, oldest first.
         version: Counts its changes.
         moved_at: When we last changed it, by our clock.
     """
@@ -64,7 +66,7 @@ class Known:
     exists_at: int
     whole: bool = False
     noticed: frozenset[Field] = frozenset()
-    told: Mapping[str, Told] = field(default_factory=dict)
+    told: Mapping[str, tuple[Told, ...]] = field(default_factory=dict)
     version: int = 1
     moved_at: int = 0
 
@@ -146,13 +148,12 @@ def follow(
 
 def covered(known: Known | None, rule: Rule, change: CatalogChange) -> bool:
     """Tell whether a comparison has told for a rule already what a change would."""
-    told = known.told.get(rule.name) if known else None
-    if told is None:
-        return False
     at = micros(change.at)
-    if not told.since < at <= told.nearly:
-        return False
-    return at <= told.until or _digest(rule, change) == told.digest
+    told = known.told.get(rule.name, ()) if known else ()
+    return any(
+        one.since < at <= one.nearly and (at <= one.until or _digest(rule, change) == one.digest)
+        for one in told
+    )
 
 
 def notice(
@@ -194,20 +195,19 @@ def notice(
     return replace(after, told={**after.told, **told}) if told else after
 
 
-def _told(known: Known | None, rule: Rule, change: CatalogChange, moved: frozenset[Field], at: int) -> Told:
+def _told(
+    known: Known | None, rule: Rule, change: CatalogChange, moved: frozenset[Field], at: int
+) -> tuple[Told, ...]:
     since = 0
     if known is not None:
         read = condition_fields(rule)
         names = moved if read is None else moved & read
         if change.before is None or change.after is None or not names:
-            names = frozenset({EXISTENCE})
             since = known.exists_at if known.exists is not None else 0
         else:
             since = min(known.times.get(name, 0) for name in names)
-        before = known.told.get(rule.name)
-        if before and names <= known.noticed:  # two comparisons, and between them nothing came
-            since = min(since, before.since)
-    return Told(min(since, at - 1), at, at + SKEW, _digest(rule, change))
+    before = known.told.get(rule.name, ()) if known else ()
+    return (*before, Told(min(since, at - 1), at, at + SKEW, _digest(rule, change)))[-MOST_TOLD:]
 
 
 def _digest(rule: Rule, change: CatalogChange) -> str:
@@ -241,7 +241,7 @@ def _capped(known: Known, after: Known, at: int) -> Known:
     if not known.told or all(same(known.values.get(one), after.values.get(one)) for one in names):
         return after
     told = {
-        rule: replace(one, nearly=at - 1) if one.until < at <= one.nearly else one
-        for rule, one in after.told.items()
+        rule: tuple(replace(one, nearly=at - 1) if one.until < at <= one.nearly else one for one in some)
+        for rule, some in after.told.items()
     }
     return replace(after, told=told)

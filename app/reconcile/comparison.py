@@ -111,8 +111,7 @@ class _Blueprint:
         async for asked_at, entities in self._pages():
             for start in range(0, len(entities), AT_ONCE):
                 worked = time.perf_counter()
-                listed = dict(self._read(entities[start : start + AT_ONCE]))
-                self._seen.update(listed)
+                listed = self._read(entities[start : start + AT_ONCE])
                 self._worked += time.perf_counter() - worked
                 async for difference in self._compare(listed, asked_at):
                     yield difference
@@ -145,15 +144,18 @@ class _Blueprint:
             if not after:
                 return
 
-    def _read(self, entities: Sequence[Json]) -> list[tuple[str, Listed]]:
-        found = []
+    def _read(self, entities: Sequence[Json]) -> dict[str, Listed]:
+        """Return entities by identifier; one that cannot be read is left out, but it was seen."""
+        found = {}
         for entity in entities:
+            if isinstance(entity, dict):
+                self._seen.add(str(entity.get("identifier")))
             try:
                 listed = read_entity(entity, self.name)
             except UnreadableChange as error:
                 log.warning("unreadable entity left out", blueprint=self.name, reason=str(error))
                 continue
-            found.append((listed.entity.identifier, listed))
+            found[listed.entity.identifier] = listed
         return found
 
     async def _rest(self) -> None:
@@ -174,7 +176,13 @@ class _Blueprint:
             for entity in pending:
                 one = known.get(entity)
                 found = compare(
-                    one, listed[entity], self.watched, asked_at=asked_at, first=self._first, now=now
+                    one,
+                    listed[entity],
+                    self.watched,
+                    asked_at=asked_at,
+                    first=self._first,
+                    now=now,
+                    computed=self.described.computed,
                 )
                 if found.verdict is Verdict.LEARN and found.known:
                     learn[entity] = found.known
@@ -223,13 +231,13 @@ class _Blueprint:
         page = await self.run.client.search_entities(
             self.name, chosen(list(absent)), limit=PAGE, include=include
         )
-        listed = dict(self._read(page.entities))
+        listed = self._read(page.entities)
         async for difference in self._compare(listed, asked_at):
             yield difference
         gone: dict[str, Known] = {}
         differing = []
         for entity, known in absent.items():
-            if entity in listed:
+            if entity in self._seen:
                 continue
             found = missing(known, asked_at=asked_at, first=self._first)
             if found.verdict is Verdict.LEARN and found.known:

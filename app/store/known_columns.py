@@ -20,7 +20,10 @@ def known_values(known: Known) -> tuple[Any, ...]:
         "exists": [known.exists, known.exists_at],
         "fields": sorted(known.times.keys() - known.values.keys()),
         "noticed": sorted(known.noticed),
-        "told": {rule: [one.since, one.until, one.nearly, one.digest] for rule, one in known.told.items()},
+        "told": {
+            rule: [[one.since, one.until, one.nearly, one.digest] for one in some]
+            for rule, some in known.told.items()
+        },
         "whole": known.whole,
     }
     text = canonical({name: value for name, value in marks.items() if value})
@@ -40,7 +43,7 @@ def known_of(row: Sequence[Any]) -> Known:
         exists_at,
         whole=marks.get("whole", False),
         noticed=frozenset(marks.get("noticed", ())),
-        told={rule: Told(*one) for rule, one in marks.get("told", {}).items()},
+        told={rule: tuple(Told(*one) for one in some) for rule, some in marks.get("told", {}).items()},
         version=version,
         moved_at=moved_at,
     )

@@ -120,9 +120,9 @@ def test_only_blueprints_that_rules_name_are_watched() -> None:
         ]
     )
     assert watched_by(rules).keys() == {"database"}
-    assert watched_by(rules)["database"].fields == {
-        *("title", "team", "properties.cpu", "properties.ram", "properties.healthStatus")
-    }
+    assert watched_by(rules)["database"] == Watched(
+        frozenset({*("title", "team", "properties.cpu", "properties.ram", "properties.healthStatus")})
+    )
     assert watched_by(RuleSet([BUILT_IN])) == {}
 
 

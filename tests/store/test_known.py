@@ -49,7 +49,7 @@ async def test_what_is_learned_is_known(store: Store) -> None:
         known(),
         times={"title": 5, "team": 9, "properties.healthStatus": 9, "properties.gone": 7},
         noticed=frozenset({"title", ""}),
-        told={"health": Told(1, 2, 3, "ab")},
+        told={"health": (Told(1, 2, 3, "ab"), Told(4, 5, 6, "cd"))},
         exists=None,
         exists_at=4,
     )
