@@ -17,6 +17,7 @@ COMMANDS = {
     "bootstrap": "port",
     "tunnel": "port",
     "doctor": "doctor",
+    "reconcile": "reconcile",
     "rules": "rules",
     "deliveries": "outbox",
     "quarantine": "outbox",

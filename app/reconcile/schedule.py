@@ -58,6 +58,7 @@ class Reconciler:
         new_token: Gives texts that no other process has.
         explain: See `Comparison.explain`.
         share: See `Comparison.share`.
+        look_every: How often to see whether it is due.
     """
 
     listener: Listener
@@ -66,6 +67,7 @@ class Reconciler:
     new_token: Callable[[], str]
     explain: Explain = stands_for_itself
     share: float = SHARE
+    look_every: timedelta = LOOK_EVERY
     _wanted: str | None = START
     _failures: int = 0
     _due_at: datetime | None = None
@@ -89,7 +91,7 @@ class Reconciler:
                 self._wanted = reason
                 await self._once(reason)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._awake.wait(), LOOK_EVERY.total_seconds())
+                await asyncio.wait_for(self._awake.wait(), self.look_every.total_seconds())
 
     def _interval(self) -> str | None:
         return INTERVAL if self._due_at is None or self.listener.clock() >= self._due_at else None
