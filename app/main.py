@@ -3,7 +3,7 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -18,6 +18,7 @@ from app.api.desk import Desk
 from app.api.headers import PlainHeaders
 from app.api.pages import Static
 from app.api.session import Gate
+from app.comparing import why_no_comparison
 from app.errors import ListenerError, SignatureRejected, SourceRefused, StoreUnavailable, UnreadableChange
 from app.logs import configure_logging
 from app.metrics import Metrics
@@ -106,6 +107,8 @@ def _page_parts(settings: Settings, runtime: Runtime, dispatch: bool) -> dict[st
         views=runtime.store.views,
         listener=runtime.listener,
         readiness=lambda: _readiness(runtime, dispatch),
+        not_compared=lambda: why_no_comparison(settings, runtime.listener.book),
+        compared_every=timedelta(minutes=settings.reconcile_minutes),
         app_url=str(settings.port_app_url),
         clock=lambda: runtime.store.time(datetime.now(UTC)),
     )

@@ -68,14 +68,14 @@ def reconcile(
 
 def show(progress: Progress, differences: Sequence[Difference]) -> None:
     """Print differences as a table, and what the run came to."""
-    table = Table("blueprint", "entity", "what", "differs", "since", box=None)
+    table = Table("blueprint", "entity", "what", "since", "differs", box=None)
     for one in differences:
         cells = (
             one_line(one.blueprint),
             one_line(one.entity),
             one.action.lower(),
-            what_differs(one),
             f"{one.at:%Y-%m-%d %H:%M:%S}",
+            what_differs(one),
         )
         table.add_row(*map(Text, cells))
     if differences:

@@ -248,7 +248,7 @@ async def test_what_is_counted(watched: Watching) -> None:
     happened = watched.clock()
     watched.clock.pass_(minutes=1)
     await outcome_of(watched)
-    await watched.post("checkout", "Healthy", "Degraded", happened)
+    await watched.post("checkout", "Healthy", "Degraded", happened + timedelta(seconds=0.4))
     watched.port.script("POST", SEARCH, refusal(403))
     await outcome_of(watched)
     assert counted == [("start", 1, 1, True), ("after",), ("start", 0, 0, False)]
