@@ -15,7 +15,7 @@ The way of the data, in one direction, and the module for each word::
     dispatch  dispatcher.py        claim a lane, in order, at its rate
        │      courier.py           what of it is still to be sent, and what came of that
     deliver   notifier/            Slack, an HTTP job, a run in Port, or the terminal
-    record    store/               what came of it
+    record    store/               what came of it; a run in Port that waits for it is told, as a delivery too
 
     compare   reconcile/           what Port did not tell us: it goes through decide and store, too
 

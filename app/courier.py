@@ -16,7 +16,7 @@ from app.alerts.notification import Notification
 from app.alerts.retry import PATIENCE, Outcome, next_attempt
 from app.alerts.silence import silence_of
 from app.errors import DeliveryFailed, MessageGone, Scope
-from app.notifier.base import SEND_TIMEOUT, Keeper, Notifier, Parcel, Sent, Story
+from app.notifier.base import SEND_TIMEOUT, Keeper, Notifier, Parcel, Reporter, Sent, Story
 from app.store.base import Store
 from app.store.rows import Aside, Attempt, Claim, Waiting
 from app.tracing import OFF, Tracing
@@ -249,7 +249,9 @@ def _faults_as_failures(claim: Claim) -> Iterator[None]:
 
 
 async def _update(notifier: Notifier, claim: Claim) -> Sent:
-    """Let the claim's message say how its incidents are now."""
+    """Let the claim's message say how its incidents are now, or its run in Port how its change is."""
+    if claim.message is not None and isinstance(notifier, Reporter):
+        return Sent(await notifier.report(claim.message.ts, len(claim.deliveries)))
     message, stories = claim.message, [Story(first, last) for first, last in claim.stories]
     if message is None or not stories or not isinstance(notifier, Keeper):
         return Sent("there is nothing to change any more")

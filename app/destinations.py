@@ -1,7 +1,12 @@
 """A notifier for each destination: with runtime.py, the only place that knows their classes."""
 
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+import structlog
 
 from app.alerts.destination import (
     ConsoleDestination,
@@ -10,17 +15,26 @@ from app.alerts.destination import (
     PortActionDestination,
     SlackDestination,
 )
+from app.alerts.notification import Message
+from app.alerts.report import RUNS, Fate
 from app.alerts.rules_file import RulesFile
 from app.alerts.send import DEFAULT_DESTINATION
-from app.errors import SettingsError
+from app.errors import DeliveryFailed, SettingsError
 from app.expressions import Expressions
-from app.notifier.base import Notifier
+from app.notifier.base import Linker, Notifier
 from app.notifier.slack import SlackNotifier
 from app.port.resources import WEBHOOK_PATH
 from app.settings import Settings
 
 if TYPE_CHECKING:
     from app.port.client import PortClient
+
+
+log = structlog.get_logger(__name__)
+
+PERMALINK_SECONDS = 3.0  # a report is not to wait for Slack: it does without
+
+AskFate = Callable[[str], Awaitable[Fate | None]]
 
 
 class Destinations:
@@ -30,15 +44,23 @@ class Destinations:
         settings: The configuration.
         expressions: Fills templates.
         port: Port's API, if its credentials are configured.
+        fate: Says what became of the change that a run in Port has brought; None: runs are told nothing.
     """
 
-    def __init__(self, settings: Settings, expressions: Expressions, port: "PortClient | None") -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        expressions: Expressions,
+        port: "PortClient | None",
+        fate: AskFate | None = None,
+    ) -> None:
         self._settings = settings
         self._expressions = expressions
         self._port = port
+        self._fate = fate
 
     def make(self, file: RulesFile) -> dict[str, Notifier]:
-        """Return a notifier for each destination.
+        """Return a notifier for each destination, and, with Port's credentials, one for the runs in Port.
 
         Raises:
             SettingsError: One cannot be used as it is configured.
@@ -46,7 +68,20 @@ class Destinations:
         notifiers = {DEFAULT_DESTINATION: self._default_notifier()}
         for name, destination in file.destinations.items():
             notifiers[name] = self._notifier(name, destination)
+        if self._port is not None and self._fate is not None:
+            notifiers[RUNS] = self._runs(self._port, self._fate, notifiers)
         return notifiers
+
+    def _runs(self, port: "PortClient", fate: AskFate, notifiers: Mapping[str, Notifier]) -> Notifier:
+        from app.notifier.port_runs import PortRuns
+
+        return PortRuns(
+            fate=fate,
+            log_run=port.log_run,
+            patch_run=port.patch_run,
+            permalink=partial(_permalink, notifiers),
+            clock=lambda: datetime.now(UTC),
+        )
 
     def _default_notifier(self) -> Notifier:
         url = self._settings.slack_webhook_url
@@ -127,3 +162,15 @@ class Destinations:
                 )
             case ConsoleDestination():
                 return self._console()
+
+
+async def _permalink(notifiers: Mapping[str, Notifier], destination: str, message: Message) -> str | None:
+    notifier = notifiers.get(destination)
+    if not isinstance(notifier, Linker):
+        return None
+    try:
+        async with asyncio.timeout(PERMALINK_SECONDS):
+            return await notifier.permalink(message)
+    except (DeliveryFailed, TimeoutError) as error:
+        log.info("no address of a message for a report", destination=destination, reason=str(error))
+        return None

@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from app.alerts.report import RUNS
 from app.alerts.retry import Outcome
 from app.courier import Courier
 from app.errors import StoreUnavailable
@@ -189,7 +190,8 @@ class Dispatcher:
         if attempt.asides:
             log.info("alerts set aside", lane=claim.lane, deliveries=len(attempt.asides))
         if attempt.outcome is Outcome.DELIVERED:
-            log.info("alert delivered" if claim.message is None else "message changed", **fields)
+            told = "run in Port told" if claim.destination == RUNS else "message changed"
+            log.info("alert delivered" if claim.message is None else told, **fields)
         elif attempt.outcome is Outcome.RETRY:
             log.warning("delivery failed, will try again", next_at=attempt.next_at.isoformat(), **fields)
         elif attempt.outcome is Outcome.DEAD:

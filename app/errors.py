@@ -125,10 +125,18 @@ class PortError(ListenerError):
         advice: What to do about it.
         status: The HTTP status; None if there was no answer.
         trace_id: Port's own name for the request, to give to its support; may be empty.
+        retry_after: With 429, how long Port asks us to wait.
     """
 
     def __init__(
-        self, call: str, said: str, advice: str, *, status: int | None = None, trace_id: str = ""
+        self,
+        call: str,
+        said: str,
+        advice: str,
+        *,
+        status: int | None = None,
+        trace_id: str = "",
+        retry_after: timedelta | None = None,
     ) -> None:
         answered = f"{call}: {status} {said}" if status else f"{call}: {said}"
         trace = f" (trace id {trace_id})" if trace_id else ""
@@ -138,6 +146,12 @@ class PortError(ListenerError):
         self.advice = advice
         self.status = status
         self.trace_id = trace_id
+        self.retry_after = retry_after
+
+    @property
+    def logging_in(self) -> bool:
+        """Whether it was the call for a token that failed."""
+        return "/auth/" in self.call
 
 
 @dataclass(frozen=True, slots=True)

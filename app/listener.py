@@ -12,6 +12,7 @@ from app.alerts.change import ENTITY, CatalogChange
 from app.alerts.decide import Decision, EntityState, decide
 from app.alerts.incident import Step
 from app.alerts.match import Hit, Match, Route, match
+from app.alerts.report import RUNS, Report
 from app.alerts.rules import RuleSet
 from app.alerts.send import ByPort, ByTemplate, PortLookup, route
 from app.alerts.watched import Watched
@@ -52,6 +53,10 @@ class Lanes:
         return self.name if self.number == 1 else f"{self.name}/{crc32(entity.encode()) % self.number}"
 
 
+RUN_LANES = Lanes(RUNS, 4)
+"""So that a run of which Port never answers does not keep all others waiting."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rulebook:
     """The rules in force, the lanes of the destinations that they may name, and what is watched in Port."""
@@ -83,6 +88,7 @@ class Listener:
         wake: Called when there is something new to deliver.
         heard: Called when a change has come.
         refused: Called when one could not be stored.
+        reports: Whether runs in Port that wait for it are told what became of their changes.
         watch: Hears of what happens.
         tracing: Makes spans of it.
     """
@@ -98,6 +104,7 @@ class Listener:
     wake: Callable[[], None]
     heard: Callable[[], None] = lambda: None
     refused: Callable[[], None] = lambda: None
+    reports: bool = False
     watch: Watch = NOBODY
     tracing: Tracing = OFF
 
@@ -176,12 +183,14 @@ class Listener:
             def decided(state: EntityState) -> Decision:
                 return decide(matched, state, now)
 
-            watched = matched.watched is not None
-            incoming = Incoming(change, signed.body, now, decided, self.tracing.traceparent, watched)
+            watched, report = matched.watched is not None, self._report(change)
+            incoming = Incoming(
+                change, signed.body, now, decided, self.tracing.traceparent, watched=watched, report=report
+            )
             (accepted,) = await self.store.accept([incoming])
             span.set(alerts=accepted.alerts, duplicate=accepted.duplicate)
         self.heard()
-        if accepted.alerts and not accepted.duplicate:
+        if report or (accepted.alerts and not accepted.duplicate):
             self.wake()
         if accepted.noticed:
             self.watch.came_after()
@@ -199,6 +208,14 @@ class Listener:
             rules=[hit.rule.name for hit in matched.hits if hit.matches],
         )
         return accepted
+
+    def _report(self, change: CatalogChange) -> Report | None:
+        if change.report_to is None:
+            return None
+        if not self.reports:
+            log.warning("no report to Port: PORT_CLIENT_ID is not set; the run stays in progress")
+            return None
+        return Report.of(change, RUN_LANES.of(change.report_to))
 
     def _count(self, matched: Match) -> None:
         for hit in matched.hits:

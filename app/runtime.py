@@ -232,7 +232,7 @@ def _assemble(
         return await runtime.prepare(claim, deliveries)
 
     book = make_rulebook(rules.file, default_webhook(settings))
-    destinations = Destinations(settings, expressions, port)
+    destinations = Destinations(settings, expressions, port, store.fate)
     courier = Courier(
         store,
         destinations.make(rules.file),
@@ -261,6 +261,7 @@ def _assemble(
         evaluate=expressions.evaluate,
         look_up=look_up,
         wake=dispatcher.wake,
+        reports=port is not None,
         watch=watch,
         tracing=tracing,
     )

@@ -20,6 +20,7 @@ with warnings.catch_warnings():
         ensure_user_exists,
     )
 
+VERSION = TARGET_POSTGRES_VERSION
 CONFIGURATION = """
 listen_addresses = ''
 unix_socket_directories = '{folder}'

@@ -48,6 +48,7 @@ class CatalogChange:
         timer: For ``TIMER_EXPIRED``, the property whose timer ran out.
         run_id: The run in Port that brought the change here, if one did.
         noticed_at: When the comparison with Port found it, UTC; None: Port told us.
+        report_to: The run that waits to be told what became of the change, if one does.
     """
 
     key: str
@@ -65,6 +66,7 @@ class CatalogChange:
     timer: str | None = None
     run_id: str | None = None
     noticed_at: datetime | None = None
+    report_to: str | None = None
 
 
 def change_key(

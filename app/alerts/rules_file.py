@@ -16,6 +16,7 @@ from app.alerts.change import DELETE
 from app.alerts.condition import Condition
 from app.alerts.destination import DESTINATIONS, TEMPLATES, Destination
 from app.alerts.flap import Flap
+from app.alerts.report import RUNS
 from app.alerts.rules import BUILT_IN, Rule
 from app.alerts.rules_mistakes import explain, nearest
 from app.alerts.rules_yaml import PLAIN, Document, read_yaml
@@ -139,6 +140,8 @@ def _contradictions(document: Document) -> Iterator[Mistake]:
     known = {*destinations, DEFAULT_DESTINATION}
     yield from _repeated_names(document)
     yield from _wrong_fallbacks(document, destinations, known)
+    if RUNS in destinations:
+        yield document.mistake(("destinations", RUNS), f"{RUNS} is what the listener calls runs in Port")
     for number, rule in _rules(document):
         path = ("rules", number)
         for place, target in enumerate(rule.send):

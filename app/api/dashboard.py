@@ -9,6 +9,7 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+from app.alerts.report import RUNS
 from app.alerts.silence import silence_of
 from app.api.actions import LARGEST_ID, what_of
 from app.api.desk import Desk
@@ -194,7 +195,8 @@ async def entity(
     views = desk.views
     page = await _page(desk, ChangeFilter(blueprint=blueprint, entity=entity), before)
     incidents = await views.incidents(blueprint=blueprint, entity=entity, before=None, limit=SHORT)
-    deliveries = await views.deliveries_of([one.id for one in page.rows])
+    all_of_them = await views.deliveries_of([one.id for one in page.rows])
+    deliveries = [one for one in all_of_them if one.delivery.destination != RUNS]
     if not page.rows and not incidents.rows:
         raise HTTPException(404, f"Nothing is known of {blueprint} {entity}.")
     shown = [show_change(one) for one in page.rows]

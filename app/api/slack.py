@@ -118,7 +118,7 @@ class Hook(APIRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request to this route's path."""
-        if scope["method"] not in self.methods:
+        if scope["method"] != "POST":
             await super().handle(scope, receive, send)  # 405
             return
         response: Response = await self.endpoint(Request(scope, receive))

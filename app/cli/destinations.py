@@ -12,6 +12,7 @@ from rich.text import Text
 
 from app.alerts.destination import HttpDestination, PortActionDestination
 from app.alerts.notification import Notification, one_line
+from app.alerts.report import RUNS
 from app.alerts.rules_file import Rules
 from app.alerts.send import DEFAULT_DESTINATION
 from app.cli.base import OUT, AsJson, run
@@ -86,7 +87,7 @@ def _row(name: str, kind: str | None, lanes: list[LaneState], now: datetime) -> 
     state = f"held: {held}" if held else "failing, tried again" if failing else "ok"
     return {
         "name": name,
-        "type": kind or "(not in the rules any more)",
+        "type": kind or ("runs in Port" if name == RUNS else "(not in the rules any more)"),
         "state": state,
         "waiting": sum(lane.waiting for lane in lanes),
         "oldest": duration(now - oldest) if oldest else "",

@@ -78,6 +78,13 @@ def bootstrap(
     with_changelog_destination: Annotated[
         bool, typer.Option("--with-changelog-destination", help="For organizations that still have it.")
     ] = False,
+    report: Annotated[
+        bool | None,
+        typer.Option(
+            "--report/--no-report",
+            help="Let the automations' runs in Port show what became of each change; neither: as they are.",
+        ),
+    ] = None,
     remove: Annotated[
         bool, typer.Option("--remove", help="Take away what bootstrap made, and only that.")
     ] = False,
@@ -89,6 +96,7 @@ def bootstrap(
         blueprints=tuple(blueprint or ()),
         timers=tuple(timer or ()),
         changelog_destination=with_changelog_destination,
+        report=report,
         remove=remove,
     )
 

@@ -123,6 +123,36 @@ class Keeper(Notifier, Protocol):
         ...
 
 
+@runtime_checkable
+class Reporter(Notifier, Protocol):
+    """A notifier that tells runs in Port what became of the change which they brought."""
+
+    async def report(self, run: str, reports: int) -> str:
+        """Tell a run how its change is now, and return what came of that.
+
+        Args:
+            run: The run's id.
+            reports: How many of the reports that wait for it this is about.
+
+        Raises:
+            DeliveryFailed: Port did not take it.
+        """
+        ...
+
+
+@runtime_checkable
+class Linker(Notifier, Protocol):
+    """A notifier whose messages have addresses."""
+
+    async def permalink(self, message: Message) -> str | None:
+        """Return a message's address; None if it has none.
+
+        Raises:
+            DeliveryFailed: The channel cannot be asked now.
+        """
+        ...
+
+
 def mark(status: str) -> str:
     """Return the mark for a status, a neutral one where it is not one of the blueprint's."""
     return MARKS.get(status, NEUTRAL_MARK)

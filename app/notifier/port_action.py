@@ -87,16 +87,16 @@ def failure(error: PortError) -> DeliveryFailed:
     - 401, 403, 404, 410, and each refusal to log in: the credentials or the action are not there or not
       allowed, which is so for every run. The destination is held.
     - Other 4xx, such as 422: Port refuses these inputs. This delivery is dead, the next may be good.
-    - Everything else (408, 425, 429, 5xx, no answer, an answer that is not Port's) may pass. The lane waits;
-      if the request was sent, the run may have started, and Port's client says so in its error.
+    - Everything else (408, 425, 429, 5xx, no answer, an answer that is not Port's) may pass. The lane waits,
+      after a 429 for as long as Port asks; if the request was sent, the run may have started, and Port's
+      client says so in its error.
     """
     refused = error.status is not None and 400 <= error.status < 500 and error.status not in MAY_PASS
-    logging_in = "/auth/" in error.call
-    if error.status in OF_THE_DESTINATION or (refused and logging_in):
+    if error.status in OF_THE_DESTINATION or (refused and error.logging_in):
         scope = Scope.DESTINATION
     elif refused:
         scope = Scope.MESSAGE
     else:
         scope = Scope.TRANSIENT
     said = f"{error.status} {error.said}" if error.status else error.said
-    return DeliveryFailed(one_line(said, MAX_REASON), scope)
+    return DeliveryFailed(one_line(said, MAX_REASON), scope, error.retry_after)

@@ -17,6 +17,7 @@ from app.notifier.slack_http import SlackSession, asking_slack, retry_after
 
 POST, UPDATE = "chat.postMessage", "chat.update"
 HISTORY, REPLIES, LIST = "conversations.history", "conversations.replies", "conversations.list"
+PERMALINK = "chat.getPermalink"
 
 OF_THE_MESSAGE = frozenset(
     {"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "msg_too_long", "msg_too_large"}

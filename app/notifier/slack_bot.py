@@ -18,7 +18,7 @@ from app.alerts.digest import BY_RULE_AND_TRANSITION, GroupBy
 from app.alerts.notification import Message
 from app.errors import DeliveryFailed, MessageGone, Scope
 from app.notifier.base import SEND_TIMEOUT, Parcel, Sent, Story
-from app.notifier.slack_api import HISTORY, LIST, POST, REPLIES, UPDATE, SlackApi
+from app.notifier.slack_api import HISTORY, LIST, PERMALINK, POST, REPLIES, UPDATE, SlackApi
 from app.notifier.slack_compose import Composed, colored, compose, recompose
 from app.notifier.slack_find import Found, metadata, nameable
 
@@ -186,6 +186,12 @@ class SlackBot:
         body = {"channel": message.channel, "ts": message.ts, **self._recompose(stories)}
         await self._api.call(UPDATE, body=body)
         return "ok"
+
+    async def permalink(self, message: Message) -> str | None:
+        """See `Linker.permalink`. It needs no scope: https://docs.slack.dev/reference/methods/chat.getPermalink"""
+        where = {"channel": message.channel, "message_ts": message.ts}
+        link = (await self._api.call(PERMALINK, params=where)).get("permalink")
+        return link if isinstance(link, str) and link.startswith("https://") else None
 
     async def close(self) -> None:
         """See `Notifier.close`."""

@@ -38,6 +38,8 @@ class Plan:
             entity and its automation.
         timers: Properties of these blueprints that tell when their time is over.
         changelog_destination: Also set the blueprints' `changelogDestination`.
+        report: Whether the automations' runs are told what became of the change; None: those that are there
+            stay as they are, and new ones are not.
         remove: Take away what earlier runs made, with whichever options; `blueprints` then limits it to
             their automations, `timers` and `changelog_destination` mean nothing.
     """
@@ -46,6 +48,7 @@ class Plan:
     blueprints: tuple[str, ...] = ()
     timers: tuple[str, ...] = ()
     changelog_destination: bool = False
+    report: bool | None = None
     remove: bool = False
 
 
@@ -75,9 +78,10 @@ async def _make(client: PortClient, plan: Plan) -> AsyncIterator[Step]:
     if not plan.blueprints:
         yield await _make_entity(client)
     for name in found:
-        yield await _make_automation(client, resources.automation(name, plan.webhook_url))
-        for timer in plan.timers:
-            yield await _make_automation(client, resources.timer_automation(name, timer, plan.webhook_url))
+        automations = [resources.automation(name, plan.webhook_url)]
+        automations += (resources.timer_automation(name, timer, plan.webhook_url) for timer in plan.timers)
+        for one in automations:
+            yield await _make_automation(client, one, plan.report)
 
 
 async def _look(client: PortClient, plan: Plan) -> dict[str, Json | None]:
@@ -139,15 +143,21 @@ async def _make_entity(client: PortClient) -> Step:
     return Step("entity", resources.ENTITY, Result.CHANGED, difference)
 
 
-async def _make_automation(client: PortClient, ours: Json) -> Step:
+async def _make_automation(client: PortClient, ours: Json, report: bool | None) -> Step:
     identifier = ours["identifier"]
     found = await client.get_action(identifier)
+    reported = resources.reports(found)
+    if report or (report is None and reported):
+        ours = resources.reporting(ours)
     if found is None:
         await client.create_action(ours)
         return Step("automation", identifier, Result.CREATED)
     theirs = {key: found[key] for key in ACTION_FIELDS if found.get(key) is not None}
     target = merged(theirs, ours)
     difference = tuple(differences(theirs, target))
+    if report is False and reported:
+        del target["invocationMethod"]["body"]["report"]
+        difference += (Difference("invocationMethod.body.report", True, None),)
     if not difference:
         return Step("automation", identifier, Result.UNCHANGED)
     await client.update_action(identifier, target)

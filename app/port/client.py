@@ -6,7 +6,7 @@ Rules: https://docs.port.io/api-reference/port-api
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -16,19 +16,21 @@ from app.alerts.notification import one_line
 from app.errors import PortError, SettingsError
 from app.port.refusal import LONGEST_MESSAGE, REGIONS, advice, message, rate_limit_wait
 from app.port.request import Json, Page, Request
+from app.port.token import SharedToken, Token
 
 __all__ = ["Json", "Page", "PortClient", "Request"]
 
 TIMEOUT_SECONDS = 30.0
 PAUSES_SECONDS = (1.0, 3.0)  # between the tries of a call that Port or the network failed
 RATE_LIMIT_WAITS = 5
+LOG_IN = "/v1/auth/access_token"
 
 
 class PortClient:
     """A client of Port's API, for one organization. Use it as an async context manager, or `close` it.
 
-    It fetches tokens, waits when Port limits the rate, and tries again what failed for no fault of ours. When
-    that does not help, each method raises `PortError`.
+    It fetches a token, which all calls share, waits when Port limits the rate, and tries again what failed
+    for no fault of ours. When that does not help, each method raises `PortError`.
 
     Args:
         base_url: Where the API is; a ``/v1`` or a ``/`` at its end does no harm.
@@ -67,7 +69,7 @@ class PortClient:
         self._patient = patient
         self._credentials = {"clientId": client_id, "clientSecret": client_secret}
         self._clock = clock
-        self._token = ""
+        self._token = SharedToken(self._log_in, clock)
         self._http = httpx.AsyncClient(timeout=TIMEOUT_SECONDS)
 
     async def __aenter__(self) -> Self:
@@ -188,6 +190,23 @@ class PortClient:
             raise self._no_port(request)
         return str(run["id"])
 
+    async def log_run(self, run: str, line: str) -> None:
+        """Add a line to a run's log: https://docs.port.io/api-reference/add-a-log-to-an-action-run"""
+        await self._call(Request("POST", _path("actions", "runs", run, "logs"), body={"message": line}))
+
+    async def patch_run(self, run: str, changes: Json) -> None:
+        """Say how a run ended: https://docs.port.io/api-reference/patch-an-action-run
+
+        Args:
+            run: The run's id.
+            changes: ``status``, SUCCESS or FAILURE, ``statusLabel``, ``summary``, ``link``.
+        """
+        await self._call(Request("PATCH", _path("actions", "runs", run), {"version": "v2"}, changes))
+
+    async def get_audit_log(self, query: Mapping[str, str]) -> Json:
+        """Return an answer of the audit log as it is, for its form is not described."""
+        return await self._call(Request("GET", _path("audit-log"), query))
+
     async def _find(self, name: str, *segments: str) -> Json | None:
         request = Request("GET", _path(*segments))
         try:
@@ -213,24 +232,21 @@ class PortClient:
             self.planned.append(request)
             return {}
         may_repeat = request.method != "POST" if repeatable is None else repeatable
-        if not self._token:
-            await self._log_in()
-        answer = await self._send(request, may_repeat)
+        token = await self._token.get()
+        answer = await self._send(request, may_repeat, token)
         if answer.status_code == httpx.codes.UNAUTHORIZED:
-            await self._log_in()  # a token is valid for some hours only
-            answer = await self._send(request, may_repeat)
+            token = await self._token.get(refused=token)
+            answer = await self._send(request, may_repeat, token)
         return self._read(request, answer)
 
-    async def _log_in(self) -> None:
-        self._token = ""
-        request = Request("POST", _path("auth", "access_token"), body=self._credentials)
-        token = self._read(request, await self._send(request, repeatable=True)).get("accessToken")
-        # Anything but visible ASCII cannot go into a header, and the error of httpx would show it.
-        if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token):
+    async def _log_in(self) -> Token:
+        request = Request("POST", LOG_IN, body=self._credentials)
+        token = Token.of(self._read(request, await self._send(request, repeatable=True)))
+        if token is None:
             raise self._no_port(request)
-        self._token = token
+        return token
 
-    async def _send(self, request: Request, repeatable: bool) -> httpx.Response:
+    async def _send(self, request: Request, repeatable: bool, token: str = "") -> httpx.Response:
         waits, pauses = (0, iter(PAUSES_SECONDS)) if self._patient else (RATE_LIMIT_WAITS, iter(()))
         while True:
             try:
@@ -239,7 +255,7 @@ class PortClient:
                     self.base_url + request.path,
                     params=dict(request.query),
                     json=request.body,
-                    headers={"Authorization": f"Bearer {self._token}"} if self._token else {},
+                    headers={"Authorization": f"Bearer {token}"} if token else {},
                 )
             except (httpx.RequestError, httpx.InvalidURL) as error:
                 not_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
@@ -268,12 +284,14 @@ class PortClient:
             return body
         if answer.is_success or answer.is_redirect:
             raise self._no_port(request, answer.status_code)
+        wait = rate_limit_wait(answer.headers, self._clock()) if answer.status_code == 429 else None
         raise PortError(
             str(request),
             one_line(self._hide(message(body, answer)), LONGEST_MESSAGE),
-            advice(answer.status_code, self.base_url, logging_in=not self._token),
+            advice(answer.status_code, self.base_url, logging_in=request.path == LOG_IN),
             status=answer.status_code,
             trace_id=one_line(self._hide(answer.headers.get("x-trace-id", "")), 100),
+            retry_after=None if wait is None else timedelta(seconds=wait),
         )
 
     def _no_port(self, request: Request, status: int | None = None) -> PortError:
@@ -290,7 +308,7 @@ class PortClient:
         )
 
     def _hide(self, text: str) -> str:
-        for secret in (self._credentials["clientSecret"], self._token):
+        for secret in (self._credentials["clientSecret"], self._token.text):
             text = text.replace(secret, "[hidden]") if secret else text
         return text
 

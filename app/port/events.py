@@ -227,6 +227,7 @@ def _change(event: Event, found: _Unwrapped, signed_at: datetime, run_id: str | 
         timer=timer,
         run_id=run_id,
         noticed_at=event.noticedAt if event.trigger.origin == RECONCILE else None,
+        report_to=_text(_get(found.envelope, "run", "id")) if found.envelope.get("report") is True else None,
     )
 
 

@@ -166,6 +166,24 @@ def timer_automation(blueprint: str, property_: str, webhook_url: str) -> Json:
     )
 
 
+def reporting(automation: Json) -> Json:
+    """Return an automation whose runs are told what became of the change.
+
+    A synchronized run follows the HTTP status of our answer, and refuses to be told more; any other waits
+    until it is told. The body says so, and is signed: no setting has to agree with it.
+    """
+    method = automation["invocationMethod"]
+    changed = {"synchronized": False, "body": method["body"] | {"report": True}}
+    return automation | {"invocationMethod": method | changed}
+
+
+def reports(automation: Json | None) -> bool:
+    """Tell whether an automation is one of `reporting`."""
+    method = (automation or {}).get("invocationMethod")
+    body = method.get("body") if isinstance(method, dict) else None
+    return isinstance(body, dict) and body.get("report") is True
+
+
 def _forward(identifier: str, title: str, event: Json, webhook_url: str) -> Json:
     return {
         "identifier": identifier,

@@ -257,10 +257,15 @@ class _Blueprint:
 
     async def _stored(self, difference: Difference) -> bool:
         listener = self.run.listener
-        bodies = await self.run.explain(difference) or (difference.body(listener.clock()),)
-        batch = [
-            await self._incoming(body, difference.version + number) for number, body in enumerate(bodies)
-        ]
+        batch: list[Incoming] = []
+        for body in await self.run.explain(difference) or (difference.body(listener.clock()),):
+            incoming = await self._incoming(body, difference.version + len(batch))
+            if (
+                await listener.store.body(incoming.change.key) is None
+            ):  # else its webhook came, and moved that
+                batch.append(incoming)
+        if not batch:
+            return False
         accepted = await listener.store.accept(batch)
         if any(one.alerts and not one.duplicate for one in accepted):
             listener.wake()

@@ -57,9 +57,8 @@ class Difference:
 
 
 Explain = Callable[[Difference], Awaitable[Sequence[bytes]]]
-"""Gives the changes that a difference is made of, in order, as bodies that `parse_event` reads, each with the
-origin ``reconcile`` and ``noticedAt``; the last leaves the entity as Port lists it. None: the difference
-stands for itself."""
+"""Gives the changes that a difference is made of, in order, as bodies that `parse_event` reads; the last is
+to leave the entity as Port lists it. None: the difference stands for itself."""
 
 
 async def stands_for_itself(_: Difference) -> Sequence[bytes]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from app.alerts.report import Fate
 from app.alerts.silence import Silence
 from app.store.reconciling import Reconciling
 from app.store.rows import (
@@ -54,6 +55,8 @@ class Store(Protocol):
         `decide` is called, and the change, its alerts, its incidents and what is known of the entity from now
         on are written. A change whose decision is `overtaken` is not stored; one whose `decide` raises
         fails alone, with that error.
+
+        A report is stored with its change, or with the one that was there, once for each run.
         """
         ...
 
@@ -107,7 +110,13 @@ class Store(Protocol):
 
         The messages of the incidents that were told of, other than the attempt's own, are to be changed:
         a delivery for each is put into a lane of its own, ``<lane>/updates``.
+
+        Runs that wait for a report are told, by a further one, once nothing of their change waits any more.
         """
+        ...
+
+    async def fate(self, run: str) -> Fate | None:
+        """Return what became of the change that a run has brought; None if nothing is known of the run."""
         ...
 
     async def release(self, claim: Claim, *, unsure: bool = False) -> None:

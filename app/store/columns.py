@@ -1,6 +1,7 @@
 """How values stand in the columns of a table: the same in every store."""
 
 import json
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 from app.alerts.decide import Alert, Decision
 from app.alerts.incident import Incident, Severity, Step
 from app.alerts.notification import Message, Notification
+from app.alerts.report import Fate, Told
 from app.alerts.silence import Silence
 from app.store.rows import Delivery, Incoming, LaneState, Quarantined, State, StoredChange, Waiting
 
@@ -168,6 +170,23 @@ def waiting_of(
         parent=None if ts is None else Message(channel or "", ts),
         traceparent=traceparent,
     )
+
+
+def fate_of(facts: Sequence[Any], alerts: Iterable[Sequence[Any]]) -> Fate:
+    """Return what became of a change.
+
+    Args:
+        facts: Its time of arrival, its reason, the time of the run's first report, and how many of them wait.
+        alerts: Rows of its alerts: destination, state, detail, and the message's channel and name.
+    """
+    received_at, reason, asked_at, reports = facts
+    told = (
+        Told(destination, state, detail or "", None if ts is None else Message(channel, ts))
+        for destination, state, detail, channel, ts in alerts
+    )
+    # Whoever brings a change stores his report with it, at the same time.
+    again = asked_at > received_at
+    return Fate(from_micros(received_at), reason, tuple(told), again=again, reports=reports)
 
 
 def story_of(first: str, last: str) -> tuple[Notification, Notification] | None:

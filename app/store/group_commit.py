@@ -5,7 +5,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -29,19 +29,23 @@ class _Waiting:
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
 
-    def answer(self, result: Any = None, error: Exception | None = None) -> None:
-        try:
-            self.loop.call_soon_threadsafe(self._settle, result, error)
-        except RuntimeError:  # the loop is closed: nobody waits any more
-            return
 
-    def _settle(self, result: Any, error: Exception | None) -> None:
-        if self.future.cancelled():
-            return
+def _answer(answers: Sequence[tuple[_Waiting, Any, Exception | None]]) -> None:
+    """Tell those who wait what came of it; a loop is woken once for all of its own."""
+    for loop in {one.loop for one, _, _ in answers}:
+        # A loop that is closed raises: nobody waits any more.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(_settle, [answer for answer in answers if answer[0].loop is loop])
+
+
+def _settle(answers: Sequence[tuple[_Waiting, Any, Exception | None]]) -> None:
+    for one, result, error in answers:
+        if one.future.cancelled():
+            continue
         if error is None:
-            self.future.set_result(result)
+            one.future.set_result(result)
         else:
-            self.future.set_exception(error)
+            one.future.set_exception(error)
 
 
 class GroupCommit:
@@ -108,22 +112,21 @@ class GroupCommit:
         except sqlite3.OperationalError as error:
             self._roll_back()
             self._watch.committed(time.perf_counter() - began, len(waiting), well=False)
-            for one in waiting:
-                one.answer(error=StoreUnavailable(f"the database says: {error}"))
+            _answer([(one, None, StoreUnavailable(f"the database says: {error}")) for one in waiting])
         except Exception as error:  # noqa: BLE001 - a job's own fault must reach its caller, not end the thread
             self._roll_back()
             if len(waiting) == 1:
                 refused = isinstance(error, sqlite3.Error)
                 if refused:
                     self._watch.committed(time.perf_counter() - began, 1, well=False)
-                waiting[0].answer(error=StoreUnavailable(f"the database says: {error}") if refused else error)
+                said = StoreUnavailable(f"the database says: {error}") if refused else error
+                _answer([(waiting[0], None, said)])
             else:  # which one it was shows when each runs alone; the others must not suffer for it
                 for one in waiting:
                     self._commit([one])
         else:
             self._watch.committed(time.perf_counter() - began, len(waiting), well=True)
-            for one, result in zip(waiting, results, strict=True):
-                one.answer(result)
+            _answer([(one, result, None) for one, result in zip(waiting, results, strict=True)])
 
     def _begin(self) -> None:
         # SQLite's own busy handler sleeps up to 100 ms between its tries: two busy processes would crawl.

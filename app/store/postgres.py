@@ -5,11 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Self
 
+from app.alerts.report import Fate
 from app.alerts.silence import Silence
 from app.store import postgres_accept as changes
 from app.store import postgres_attempts as attempts
 from app.store import postgres_lanes as lanes
 from app.store import postgres_queries as queries
+from app.store import postgres_runs as runs
 from app.store import postgres_silences as silences
 from app.store.base import Store
 from app.store.columns import micros_or_none, to_micros
@@ -116,7 +118,8 @@ class PostgresStore(Store):
     async def accept(self, batch: Sequence[Incoming]) -> list[Accepted]:
         """See `Store.accept`."""
         accepted = await self._writer.run(batch)
-        if any(one.alerts and not one.duplicate for one in accepted):
+        new = any(one.alerts and not one.duplicate for one in accepted)
+        if new or any(one.report for one in batch):
             self._bell.ring()
         return accepted
 
@@ -171,6 +174,10 @@ class PostgresStore(Store):
     async def record(self, claim: Claim, attempt: Attempt) -> bool:
         """See `Store.record`."""
         return await self._database.run(lambda db: lanes.record(db, claim, attempt))
+
+    async def fate(self, run: str) -> Fate | None:
+        """See `Store.fate`."""
+        return await self._database.run(lambda db: runs.fate(db, run), read_only=True)
 
     async def release(self, claim: Claim, *, unsure: bool = False) -> None:
         """See `Store.release`."""

@@ -22,6 +22,7 @@ from app.alerts.change import CatalogChange
 from app.alerts.decide import MEMORY, Alert, Decision, EntityState
 from app.alerts.incident import Incident
 from app.alerts.known import Known
+from app.store import postgres_runs as runs
 from app.store.columns import (
     alert_values,
     change_values,
@@ -163,12 +164,13 @@ class _Group:
             # What has ended first: an entity has one open incident of a rule at the most.
             moved = sorted(self.moved.values(), key=lambda one: (one.resolved_at is None, one.id))
             await db.execute(INCIDENTS, *columns([incident_values(one) for one in moved]))
+        cancelled = []
         if self.cancelled:
-            await db.execute(
+            cancelled = await db.fetch(
                 "UPDATE deliveries SET state = 'cancelled', ended_at = since"
                 " FROM unnest($1::text[], $2::bigint[]) AS cancelled (incident, since)"
                 f" WHERE incident_id = incident AND {STILL_PENDING}"
-                " AND (due_at > since OR repeat_after IS NOT NULL)",
+                " AND (due_at > since OR repeat_after IS NOT NULL) RETURNING id",
                 *columns(list(self.cancelled.items())),
             )
         if self.alerts:
@@ -181,6 +183,8 @@ class _Group:
             await db.execute(DELIVERIES, *columns(rows))
         if self.learned:
             await put_known(db, self.learned)
+        if cancelled:
+            await runs.tell(db, [row["id"] for row in cancelled], max(self.cancelled.values()))
 
 
 async def accept(db: Connection, batch: Sequence[Incoming]) -> list[Accepted]:
@@ -213,6 +217,8 @@ async def accept(db: Connection, batch: Sequence[Incoming]) -> list[Accepted]:
         accepted.append(Accepted(key, seen[key], duplicate=False, noticed=decision.noticed))
     if fresh:
         await group.write(db)
+    if reports := [one for one in batch if one.report]:
+        await runs.put(db, reports)
     return accepted
 
 

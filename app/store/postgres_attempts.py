@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from app.alerts.notification import Notification
+from app.alerts.report import RUNS
 from app.alerts.retry import Outcome
 from app.store.columns import to_micros
 from app.store.postgres_accept import STILL_PENDING, Entity, columns, lock_of, storable
@@ -22,6 +23,8 @@ OLD = {
     "incidents": "resolved_at < $1",
     "messages": (
         "posted_at < $1 AND NOT EXISTS (SELECT 1 FROM incident_messages WHERE message_id = messages.id)"
+        # A run's reports go with their change.
+        f" AND (lane <> '{RUNS}' OR NOT EXISTS (SELECT 1 FROM deliveries WHERE message_id = messages.id))"
     ),
     "quarantine": "received_at < $1",
 }

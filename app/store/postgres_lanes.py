@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from app.alerts.retry import Outcome
 from app.store import postgres_messages as messages
+from app.store import postgres_runs as runs
 from app.store import postgres_silences as silences
 from app.store.columns import (
     CLOCK_SET_BACK,
@@ -160,6 +161,7 @@ async def _readable(db: Connection, row: Sequence[Any], now: datetime) -> Waitin
         return waiting_of(*row)
     except ValidationError:
         await put_attempts(db, [row[0]], Outcome.DEAD, UNREADABLE, to_micros(now), to_micros(now))
+        await runs.tell(db, [row[0]], to_micros(now))
         return None
 
 
@@ -195,6 +197,7 @@ async def record(db: Connection, claim: Claim, attempt: Attempt) -> bool:
             await messages.keep(db, claim.lane, told, attempt.message, ended_at)
             await messages.update_others(db, claim.lane, told, attempt.message, ended_at)
         await messages.update_others(db, claim.lane, list(attempt.asides), None, ended_at)
+        await runs.tell(db, [*told, *attempt.asides], ended_at)
     if claim.held and not held and not silenced:
         # While the lane was held, none of these could have gone out: that time does not use up patience.
         await db.execute(

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.alerts.report import RUNS
 from app.store import view_rows
 from app.store.columns import to_micros
 from app.store.postgres_accept import storable
@@ -136,6 +137,8 @@ def _by_state(state: str, search: _Search) -> None:
     condition = f"deliveries.state = {search.value(str(kept))}"
     if state in (State.HELD, State.PENDING):
         condition += f" AND {HELD} IS {'NOT NULL' if state == State.HELD else 'NULL'}"
+    elif state == State.DELIVERED:
+        condition += f" AND deliveries.destination <> '{RUNS}'"  # a report tells nobody of the change
     search.deliveries(condition)
 
 

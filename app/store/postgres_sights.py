@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from app.alerts.notification import Notification
+from app.alerts.report import RUNS
 from app.store.columns import micros_or_none
 from app.store.postgres_accept import storable
 from app.store.postgres_pool import Connection
@@ -64,7 +65,9 @@ async def deliveries(
 async def deliveries_of(db: Connection, changes: Sequence[int]) -> list[DeliveryRow]:
     """Return the deliveries of changes, oldest first."""
     rows = await db.fetch(
-        f"{DELIVERIES} WHERE change_id = ANY($1) AND {SHOWN} ORDER BY deliveries.id LIMIT 1000", list(changes)
+        f"{DELIVERIES} WHERE change_id = ANY($1) AND ({SHOWN} OR deliveries.destination = '{RUNS}')"
+        " ORDER BY deliveries.id LIMIT 1000",
+        list(changes),
     )
     return [delivery_row_of(*row) for row in rows]
 

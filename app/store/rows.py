@@ -8,6 +8,7 @@ from enum import StrEnum
 from app.alerts.change import CatalogChange
 from app.alerts.decide import Alert, Decision, EntityState
 from app.alerts.notification import Message, Notification
+from app.alerts.report import Report
 from app.alerts.retry import Outcome
 from app.alerts.silence import Silence
 
@@ -24,6 +25,7 @@ class Incoming:
             a store may call it again when a transaction is repeated.
         traceparent: The span that it arrived in, where traces are kept; whoever delivers goes on from there.
         watched: The entity's last known state is kept, and `decide` is given it.
+        report: What its run in Port waits for, if it waits to be told.
     """
 
     change: CatalogChange
@@ -32,6 +34,7 @@ class Incoming:
     decide: Callable[[EntityState], Decision]
     traceparent: str | None = None
     watched: bool = False
+    report: Report | None = None
 
 
 @dataclass(frozen=True, slots=True)

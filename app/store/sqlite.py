@@ -10,10 +10,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+from app.alerts.report import Fate
 from app.alerts.silence import Silence
 from app.errors import StoreUnavailable
 from app.store import sqlite_lanes as lanes
 from app.store import sqlite_queries as queries
+from app.store import sqlite_runs as runs
 from app.store import sqlite_silences as silences
 from app.store import sqlite_statements as statements
 from app.store.base import Store
@@ -143,6 +145,10 @@ class SQLiteStore(Store):
     async def record(self, claim: Claim, attempt: Attempt) -> bool:
         """See `Store.record`."""
         return await self._writer.run(lambda db: lanes.record(db, claim, attempt))
+
+    async def fate(self, run: str) -> Fate | None:
+        """See `Store.fate`."""
+        return await self._read(lambda db: runs.fate(db, run))
 
     async def release(self, claim: Claim, *, unsure: bool = False) -> None:
         """See `Store.release`."""

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from app.alerts.retry import Outcome
 from app.store import sqlite_messages as messages
+from app.store import sqlite_runs as runs
 from app.store import sqlite_silences as silences
 from app.store.columns import (
     CLOCK_SET_BACK,
@@ -175,6 +176,7 @@ def _readable(db: sqlite3.Connection, row: Sequence[Any], now: datetime) -> Wait
         return waiting_of(*row)
     except ValidationError:
         _put_attempts(db, [row[0]], Outcome.DEAD, UNREADABLE, to_micros(now), to_micros(now))
+        runs.tell(db, [row[0]], to_micros(now))
         return None
 
 
@@ -201,6 +203,7 @@ def record(db: sqlite3.Connection, claim: Claim, attempt: Attempt) -> bool:
             messages.keep(db, claim.lane, told, attempt.message, ended_at)
             messages.update_others(db, claim.lane, told, attempt.message, ended_at)
         messages.update_others(db, claim.lane, list(attempt.asides), None, ended_at)
+        runs.tell(db, [*told, *attempt.asides], ended_at)
     if claim.held and not held and attempt.outcome is not Outcome.SILENCED:
         # While the lane was held, none of these could have gone out: that time does not use up patience.
         db.execute(

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.alerts.report import RUNS
 from app.store.columns import to_micros
 from app.store.rows import State
 from app.store.view_rows import (
@@ -122,6 +123,8 @@ def _by_state(state: str, search: _Search) -> None:
     held = "(SELECT held FROM lanes WHERE name = deliveries.lane)"
     if state in (State.HELD, State.PENDING):
         condition += f" AND {held} IS {'NOT NULL' if state == State.HELD else 'NULL'}"
+    elif state == State.DELIVERED:
+        condition += f" AND deliveries.destination <> '{RUNS}'"  # a report tells nobody of the change
     lead = "deliveries INDEXED BY deliveries_by_state CROSS JOIN changes ON changes.id = change_id WHERE"
     search.add(_any_delivery(condition), [(f"{lead} {condition}", {})], state=str(kept))
 

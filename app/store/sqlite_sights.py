@@ -8,6 +8,7 @@ from itertools import takewhile
 from typing import Any
 
 from app.alerts.notification import Notification
+from app.alerts.report import RUNS
 from app.store.columns import to_micros
 from app.store.rows import State
 from app.store.view_rows import (
@@ -64,7 +65,8 @@ def deliveries_of(db: sqlite3.Connection, changes: Sequence[int]) -> list[Delive
     """Return the deliveries of changes, oldest first."""
     rows = db.execute(
         f"{DELIVERIES} WHERE change_id IN (SELECT value FROM json_each(?))"
-        " AND (message_id IS NULL OR deliveries.state = 'dead') ORDER BY deliveries.id LIMIT 1000",
+        f" AND (message_id IS NULL OR deliveries.state = 'dead' OR deliveries.destination = '{RUNS}')"
+        " ORDER BY deliveries.id LIMIT 1000",
         (json.dumps(list(changes)),),
     )
     return [delivery_row_of(*row) for row in rows]

@@ -2,13 +2,14 @@
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from app.alerts.change import CatalogChange
-from app.alerts.decide import MEMORY, Alert, EntityState
+from app.alerts.decide import MEMORY, Alert, Decision, EntityState
 from app.alerts.incident import Incident
 from app.alerts.notification import Notification
+from app.alerts.report import RUNS
+from app.store import sqlite_runs as runs
 from app.store.columns import (
     alert_values,
     change_values,
@@ -25,37 +26,48 @@ from app.store.sqlite_known import find_known, prune_known, put_known
 def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
     """Write one change with what it leads to, or say that it was there."""
     change = incoming.change
-    seen = db.execute("SELECT alerts FROM changes WHERE key = ?", (change.key,)).fetchone()
+    seen = db.execute("SELECT alerts, id FROM changes WHERE key = ?", (change.key,)).fetchone()
     if seen:
+        if incoming.report:
+            runs.put(db, incoming.report, seen[1], to_micros(incoming.received_at))
         return Accepted(change.key, seen[0], duplicate=True)
-    state = _state(db, change)
-    if incoming.watched:
-        state = replace(state, known=find_known(db, change.blueprint, change.entity))
+    state = _state(db, change, watched=incoming.watched)
     decision = incoming.decide(state)
     if decision.overtaken:
         return Accepted(change.key, 0, duplicate=False, stored=False)
-    received_at = to_micros(incoming.received_at)
+    _put(db, incoming, decision, new=state.last_at is None)
+    return Accepted(change.key, len(decision.alerts), duplicate=False, noticed=decision.noticed)
+
+
+def _put(db: sqlite3.Connection, incoming: Incoming, decision: Decision, *, new: bool) -> None:
+    """Write a change with what it leads to; `new`: it is the first of its entity."""
+    change, received_at = incoming.change, to_micros(incoming.received_at)
     change_id = db.execute(
         "INSERT INTO changes (key, received_at, at, action, resource, blueprint, entity, teams, reason,"
         "  alerts, body, traceparent) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         change_values(incoming, decision),
     ).lastrowid
-    if state.last_at is None:
+    if new:
         db.execute("INSERT OR IGNORE INTO entities VALUES (?, ?)", (change.entity, change.blueprint))
     for incident in decision.incidents:
         _put_incident(db, incident)
+    cancelled = []
     for incident_id in decision.cancel:
-        db.execute(
+        cancelled += db.execute(
             # Named, because SQLite would rather look through all that is pending.
             "UPDATE deliveries INDEXED BY deliveries_of_incident SET state = 'cancelled', ended_at = ?"
-            " WHERE incident_id = ? AND state = 'pending' AND (due_at > ? OR repeat_after IS NOT NULL)",
+            " WHERE incident_id = ? AND state = 'pending' AND (due_at > ? OR repeat_after IS NOT NULL)"
+            " RETURNING id",
             (received_at, incident_id, received_at),
-        )
+        ).fetchall()
     for alert in decision.alerts:
         put_alert(db, alert, change_id or 0, received_at)
+    if incoming.report:
+        runs.put(db, incoming.report, change_id or 0, received_at)
+    if cancelled:
+        runs.tell(db, [number for (number,) in cancelled], received_at)
     if decision.known is not None:
         put_known(db, change.blueprint, change.entity, decision.known)
-    return Accepted(change.key, len(decision.alerts), duplicate=False, noticed=decision.noticed)
 
 
 def _put_incident(db: sqlite3.Connection, one: Incident) -> None:
@@ -114,14 +126,15 @@ def last_at(db: sqlite3.Connection, blueprint: str, entity: str) -> datetime | N
     return time_or_none(micros)
 
 
-def _state(db: sqlite3.Connection, change: CatalogChange) -> EntityState:
+def _state(db: sqlite3.Connection, change: CatalogChange, *, watched: bool) -> EntityState:
     incidents = db.execute(
         "SELECT id, rule, state, opened_at, changed_at, resolved_at, due_at, severity, moves, flapping"
         " FROM incidents WHERE blueprint = ? AND entity = ? AND (resolved_at IS NULL OR resolved_at >= ?)",
         (change.blueprint, change.entity, to_micros(change.at - MEMORY)),
     )
-    known = tuple(incident_of(change.blueprint, change.entity, *row) for row in incidents)
-    return EntityState(last_at(db, change.blueprint, change.entity), known)
+    remembered = tuple(incident_of(change.blueprint, change.entity, *row) for row in incidents)
+    known = find_known(db, change.blueprint, change.entity) if watched else None
+    return EntityState(last_at(db, change.blueprint, change.entity), remembered, known)
 
 
 def retry(
@@ -184,7 +197,10 @@ def prune(db: sqlite3.Connection, before: int, limit: int) -> int:
     incidents = "DELETE FROM incidents WHERE id IN (SELECT id FROM incidents WHERE resolved_at < ? LIMIT ?)"
     messages = (
         "DELETE FROM messages WHERE id IN (SELECT id FROM messages WHERE posted_at < ? AND NOT EXISTS ("
-        "  SELECT 1 FROM incident_messages WHERE message_id = messages.id) LIMIT ?)"
+        "  SELECT 1 FROM incident_messages WHERE message_id = messages.id)"
+        # A run's reports go with their change.
+        f" AND (lane <> '{RUNS}' OR NOT EXISTS (SELECT 1 FROM deliveries WHERE message_id = messages.id))"
+        " LIMIT ?)"
     )
     # The oldest by number: a time stands behind its body, which is long to read past, and has no index.
     oldest = "SELECT id FROM quarantine ORDER BY id LIMIT ?"

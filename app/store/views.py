@@ -212,7 +212,7 @@ class Views(Protocol):
         ...
 
     async def deliveries_of(self, changes: Sequence[int]) -> list[DeliveryRow]:
-        """Return the deliveries of changes, by their numbers, oldest first."""
+        """Return the deliveries of changes, reports to Port too, by their numbers, oldest first."""
         ...
 
     async def delivery(self, number: int) -> DeliveryRow | None:

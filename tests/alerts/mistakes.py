@@ -42,6 +42,9 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "4: rule 'cpu': for: must be a time such as 30s, 5m, 1h30m or 2d",
         "5: rule 'cpu': again_after: must be a time such as 30s, 5m, 1h30m or 2d",
     ),
+    "destination_of_the_listeners_own": (
+        "4: destination 'port/runs': port/runs is what the listener calls runs in Port",
+    ),
     "empty_above": ("4: rule 'cpu': above: must not be empty",),
     "empty_file": ("1: the file is empty; a rules file is a mapping with version, destinations and rules",),
     "empty_list": (

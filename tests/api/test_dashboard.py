@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from starlette.responses import PlainTextResponse
 
+from app.demo import change_body
 from app.stand_in_slack import StandInSlack
 from app.store.rows import State
 from tests.api.visitor import TOKEN, do, sign_in
@@ -71,6 +72,32 @@ async def test_from_the_change_to_its_delivery(start: Start) -> None:
         entity = await page(service, "/entity?blueprint=deploymentConfig&entity=notification-service-prod")
         assert "https://newrelic.com" in entity
         assert "warning" in entity
+
+
+async def test_reports_to_port(start: Start) -> None:
+    """A change's own page has them, with what came of each try; nowhere else do they pass for alerts."""
+    unreachable = {"port_client_id": "an-id", "port_api_url": "http://127.0.0.1:9"}
+    async with start(admin_token=TOKEN, **unreachable) as service:
+        for after, run in (("Degraded", "r_1"), ("Healthy", "r_2")):
+            body = json.loads(change_body(before="Healthy", after=after, at=datetime.now(UTC)))
+            await service.post(json.dumps(body | {"run": {"id": run}, "report": True}).encode())
+        await delivered(service)
+        await sign_in(service)
+
+        async def tried() -> bool:
+            return "cannot reach http://127.0.0.1:9" in await page(service, "/changes/2")
+
+        await until(tried)
+        shown = await page(service, "/changes/2")
+        assert "Report to run r_2" in shown
+        assert "to port/runs" in shown
+        entity = "/entity?blueprint=deploymentConfig&entity=notification-service-prod"
+        assert "Report to run" not in await page(service, entity)
+        assert "https://newrelic.com" in await page(service, entity)
+        timeline = await page(service, "/timeline")
+        assert "Report to run" not in timeline
+        told = await page(service, "/changes?state=delivered")
+        assert ('href="/changes/1"' in told, 'href="/changes/2"' in told) == (True, False)
 
 
 async def test_why_there_is_no_alert(start: Start) -> None:

@@ -89,6 +89,7 @@ class StandInSlackApi:
         self._last_ts = 0
         self._methods = {
             "auth.test": self._auth_test,
+            "chat.getPermalink": self._permalink,
             "chat.postMessage": self._post,
             "chat.update": self._update,
             "conversations.history": self._history,
@@ -212,6 +213,16 @@ class StandInSlackApi:
         message.clear()
         message.update(kept | new | {"edited": {"user": "U1", "ts": self._new_ts()}})
         return {"channel": channel.id, "ts": message["ts"], "text": message["text"], "message": message}
+
+    def _permalink(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        channel = self.channels.get(given.get("channel", ""))  # a name will not do
+        if channel is None:
+            raise Refused("channel_not_found")
+        ts = given.get("message_ts", "")
+        if channel.of(ts) is None:
+            raise Refused("message_not_found")
+        link = f"https://example.slack.com/archives/{channel.id}/p{ts.replace('.', '')}"
+        return {"channel": channel.id, "permalink": link}
 
     def _readable(self, given: Mapping[str, Any]) -> Channel:
         channel = self.channels.get(given.get("channel", ""))

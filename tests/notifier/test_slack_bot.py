@@ -10,8 +10,8 @@ from starlette.responses import JSONResponse
 from app.alerts.incident import Step
 from app.alerts.notification import Message
 from app.errors import DeliveryFailed, MessageGone, Scope
-from app.notifier.base import Item, Keeper, Sent, Story
-from app.notifier.slack_api import POST, UPDATE
+from app.notifier.base import Item, Keeper, Linker, Reporter, Sent, Story
+from app.notifier.slack_api import PERMALINK, POST, UPDATE
 from app.notifier.slack_bot import SlackBot
 from app.notifier.slack_compose import COLORS, RESOLVED_COLOR
 from app.notifier.slack_digest import digest
@@ -23,8 +23,11 @@ from tests.notifier.test_slack_compose import APP, item, notification, parcel, r
 
 
 def test_it_is_a_keeper() -> None:
-    """The dispatcher sees that it can find and change messages."""
-    assert isinstance(SlackBot("xoxb", "oncall", APP), Keeper)
+    """The dispatcher sees that it can find and change messages, and that they have addresses."""
+    bot = SlackBot("xoxb", "oncall", APP)
+    assert isinstance(bot, Keeper)
+    assert isinstance(bot, Linker)
+    assert not isinstance(bot, Reporter)
 
 
 class TestChannel:
@@ -304,3 +307,32 @@ class TestUpdate:
                 await bot.update(message, [Story(notification(), resolved())])
         assert failed.value.scope is scope
         assert not isinstance(failed.value, MessageGone)
+
+
+class TestPermalink:
+    """The address of a message."""
+
+    async def test_a_message_has_one(self, api: StandInSlackApi) -> None:
+        """Slack says it, without a scope of its own."""
+        async with posting(api) as bot:
+            message = await opened(bot)
+            api.scopes = frozenset()
+            link = await bot.permalink(message)
+        path = f"{message.channel}/p{message.ts.replace('.', '')}"
+        assert link == f"https://example.slack.com/archives/{path}"
+
+    async def test_one_that_is_gone(self, api: StandInSlackApi) -> None:
+        """It has none any more."""
+        async with posting(api) as bot:
+            message = await opened(bot)
+            api.delete("oncall", message.ts)
+            with pytest.raises(MessageGone):
+                await bot.permalink(message)
+
+    @pytest.mark.parametrize("link", [None, 7, "javascript:alert(1)"])
+    async def test_what_is_no_address(self, api: StandInSlackApi, link: Any) -> None:
+        """It is left out."""
+        async with posting(api) as bot:
+            message = await opened(bot)
+            api.answers[PERMALINK].append(JSONResponse({"ok": True, "permalink": link}))
+            assert await bot.permalink(message) is None

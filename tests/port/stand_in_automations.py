@@ -23,10 +23,12 @@ class Automations:
 
     Attributes:
         deliveries: The URL and status (None: no answer) of each call.
+        runs: The automations' runs, by their ids, with what they were told.
     """
 
     def __init__(self, secret: str) -> None:
         self.deliveries: list[tuple[str, int | None]] = []
+        self.runs: dict[str, Json] = {}
         self._secret = secret
         self._calls: list[asyncio.Task[None]] = []
 
@@ -35,27 +37,45 @@ class Automations:
         while waiting := [task for task in self._calls if not task.done()]:
             await asyncio.gather(*waiting)
 
-    def fire(
-        self,
-        actions: Sequence[Json],
-        action: str,
-        key: tuple[str, str],
-        before: Json | None,
-        after: Json | None,
-    ) -> None:
+    def start(self, *, synchronized: bool = False) -> str:
+        """Let a run begin, and return its id."""
+        name = f"r_{len(self.runs)}"
+        self.runs[name] = {"status": "IN_PROGRESS", "synchronized": synchronized, "logs": []}
+        return name
+
+    def fire(self, actions: Sequence[Json], event: Json) -> None:
         """Call, in the background, what is to be called when an entity has changed.
 
         Args:
             actions: All actions that Port has.
-            action: ``CREATE``, ``UPDATE`` or ``DELETE``.
+            event: What happened, as `event` has it.
+        """
+        context = event["context"]
+        wanted = {"ANY_ENTITY_CHANGE", f"ENTITY_{event['action']}D"}
+        for one in actions:
+            watched = one["trigger"].get("event", {})
+            if (
+                one.get("publish")
+                and watched.get("type") in wanted
+                and watched["blueprintIdentifier"] == context["blueprintIdentifier"]
+            ):
+                earlier = self._calls[-1] if self._calls else None
+                call = self._call(one["invocationMethod"], deepcopy(event), earlier)
+                self._calls.append(asyncio.create_task(call))
+
+    @staticmethod
+    def event(key: tuple[str, str], before: Json | None, after: Json | None) -> Json | None:
+        """Return what happened to an entity; None: nothing.
+
+        Args:
             key: The blueprint and the entity.
             before: The entity before.
             after: The entity after.
         """
         if before and after and _content(before) == _content(after):
-            return
-        event = {
-            "action": action,
+            return None
+        return {
+            "action": "CREATE" if before is None else "DELETE" if after is None else "UPDATE",
             "resourceType": "entity",
             "trigger": {"by": {"orgId": "org_1", "userId": "auth0|u1"}, "origin": "API", "at": now()},
             "context": {
@@ -65,26 +85,16 @@ class Automations:
             },
             "diff": {"before": before, "after": after},
         }
-        wanted = {"ANY_ENTITY_CHANGE", f"ENTITY_{action}D"}
-        for one in actions:
-            watched = one["trigger"].get("event", {})
-            if (
-                one.get("publish")
-                and watched.get("type") in wanted
-                and watched["blueprintIdentifier"] == key[0]
-            ):
-                earlier = self._calls[-1] if self._calls else None
-                call = self._call(one["invocationMethod"], deepcopy(event), earlier)
-                self._calls.append(asyncio.create_task(call))
 
     async def _call(self, method: Json, event: Json, earlier: asyncio.Task[None] | None) -> None:
         if earlier:
             await asyncio.wait([earlier])
-        envelope = {
+        envelope: Json = {
             "event": event,
             "trigger": {"by": {"user": {"email": "ada@example.com"}}, "at": now()},
-            "run": {"id": f"r_{len(self.deliveries)}"},
+            "run": {"id": self.start(synchronized=method.get("synchronized", True))},
         }
+        run = self.runs[envelope["run"]["id"]]
         filled = _filled(method["body"], envelope)
         body = json.dumps(filled, ensure_ascii=False, separators=(",", ":")).encode()
         timestamp = str(int(datetime.now(UTC).timestamp()))
@@ -96,9 +106,12 @@ class Automations:
             async with httpx.AsyncClient() as client:
                 verb = method.get("method", "POST")
                 answer = await client.request(verb, method["url"], content=body, headers=headers)
-            self.deliveries.append((method["url"], answer.status_code))
+            status: int | None = answer.status_code
         except httpx.HTTPError:
-            self.deliveries.append((method["url"], None))
+            status = None
+        self.deliveries.append((method["url"], status))
+        if run["synchronized"]:
+            run["status"] = "SUCCESS" if status in range(200, 300) else "FAILURE"
 
 
 def now() -> str:

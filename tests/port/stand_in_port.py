@@ -4,12 +4,14 @@ It answers as Port's API description and docs say, and where they leave a thing 
 """
 
 import json
+import secrets
 from base64 import b64decode, b64encode
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
@@ -62,10 +64,13 @@ class StandInPort:
         blueprints: By identifier.
         entities: By blueprint and identifier.
         actions: By identifier.
-        runs: Those that were started, in order.
+        runs: Those of self-service actions that were started, in order.
+        audit: The audit log, newest first. That its entries are changelogs is not documented.
         requests: All requests, in order.
         scripted: What to answer next instead of doing what is asked, by method and path as it is sent.
         token: The only token that is good; the same until `expire_token`.
+        expires_in: For how many seconds Port says it is good.
+        before_answer: Awaited before each answer: one that never ends is a Port that does not answer.
         patch_merges: Whether a PATCH of a blueprint merges inside a top-level field. Not documented.
         lingering: How many times a blueprint's deletion still sees entities that are gone.
         call_webhooks: Whether published automations are carried out.
@@ -78,9 +83,12 @@ class StandInPort:
         self.entities: dict[tuple[str, str], Json] = {}
         self.actions: dict[str, Json] = {}
         self.runs: list[Json] = []
+        self.audit: list[Json] = []
         self.requests: list[Recorded] = []
         self.scripted: dict[tuple[str, str], deque[Response]] = {}
         self.token = "stand-in-token-1"
+        self.expires_in: Any = 10800
+        self.before_answer: Callable[[], Awaitable[Any]] | None = None
         self.patch_merges = False
         self.lingering = 0
         self.call_webhooks = call_webhooks
@@ -105,6 +113,9 @@ class StandInPort:
                 self._route("PUT", "/v1/actions/{action}", self._put_action),
                 self._route("DELETE", "/v1/actions/{action}", self._delete_action),
                 self._route("POST", "/v1/actions/{action}/runs", self._start_run),
+                self._route("GET", "/v1/audit-log", self._audit_log),
+                self._route("PATCH", "/v1/actions/runs/{run}", self._patch_run),
+                self._route("POST", "/v1/actions/runs/{run}/logs", self._log_run),
             ],
         )
 
@@ -129,6 +140,8 @@ class StandInPort:
             sent = request.url.path
             request.scope["path_params"] = {key: unquote(one) for key, one in request.path_params.items()}
             self.requests.append(Recorded(request.method, sent, dict(request.query_params), body))
+            if self.before_answer is not None:
+                await self.before_answer()
             if scripted := self.scripted.get((request.method, sent)):
                 return scripted.popleft()
             if sent != LOGIN and request.headers.get("authorization") != f"Bearer {self.token}":
@@ -141,7 +154,7 @@ class StandInPort:
         if body != {"clientId": CLIENT_ID, "clientSecret": CLIENT_SECRET}:
             return refusal(401, f"wrong client id or secret: {body.get('clientSecret')}")
         return JSONResponse(
-            {"ok": True, "accessToken": self.token, "expiresIn": 10800, "tokenType": "Bearer"}
+            {"ok": True, "accessToken": self.token, "expiresIn": self.expires_in, "tokenType": "Bearer"}
         )
 
     def _create_blueprint(self, _: Request, body: Any) -> Response:
@@ -278,6 +291,34 @@ class StandInPort:
         self.runs.append(run | {"action": {"identifier": action["identifier"]}})
         return JSONResponse({"ok": True, "run": self.runs[-1]}, 202)
 
+    def _patch_run(self, request: Request, body: Any) -> Response:
+        run = self.automations.runs.get(request.path_params["run"])
+        if run is None:
+            return refusal(404, "no such run")
+        if "status" in body and (run["synchronized"] or run["status"] != "IN_PROGRESS"):
+            return refusal(422, "the run has ended")
+        run |= body
+        return JSONResponse({"ok": True, "run": {"id": request.path_params["run"]} | run})
+
+    def _log_run(self, request: Request, body: Any) -> Response:
+        run = self.automations.runs.get(request.path_params["run"])
+        if run is None:
+            return refusal(404, "no such run")
+        run["logs"].append(body["message"])
+        return JSONResponse({"ok": True, "runLog": {"id": "l_1", "message": body["message"]}}, 201)
+
+    def _audit_log(self, request: Request, _: Any) -> Response:
+        asked = request.query_params
+        start, end = (datetime.fromisoformat(asked[name]) for name in ("from", "to"))
+        found = [
+            one
+            for one in self.audit
+            if start <= datetime.fromisoformat(one["trigger"]["at"]) <= end
+            and one["context"]["blueprint"] == asked["blueprint"]
+            and (one["resourceType"], one["status"]) == (asked["resources"], asked["status"])
+        ]
+        return JSONResponse({"ok": True, "audits": found[: int(asked["limit"])]})
+
     def _action(self, body: Json) -> Json:
         given = {
             "id": f"action_{len(self.requests)}",
@@ -291,9 +332,11 @@ class StandInPort:
         before = self.entities.pop(key, None)
         if after:
             self.entities[key] = after
-        action = "CREATE" if before is None else "DELETE" if after is None else "UPDATE"
-        if self.call_webhooks:
-            self.automations.fire(list(self.actions.values()), action, key, before, after)
+        event = self.automations.event(key, before, after)
+        if event:
+            self.audit.insert(0, audit_entry(event))
+            if self.call_webhooks:
+                self.automations.fire(list(self.actions.values()), event)
 
 
 class _QuotedPaths:
@@ -334,6 +377,14 @@ def _only(entity: Json, include: set[str]) -> Json:
     for part in ("properties", "relations"):
         kept[part] = {name: one for name, one in entity.get(part, {}).items() if name in include}
     return kept
+
+
+def audit_entry(event: Json) -> Json:
+    """Return an event as the audit log has it: a changelog, with a name of its own."""
+    context = event["context"]
+    names = {"blueprint": context["blueprintIdentifier"], "entity": context["entityIdentifier"]}
+    more = {"identifier": f"event_{secrets.token_hex(6)}", "status": "SUCCESS", "additionalData": {}}
+    return deepcopy(event) | more | {"context": names | {"runId": None}}
 
 
 def _deep(old: Json, new: Json) -> Json:

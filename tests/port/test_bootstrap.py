@@ -112,6 +112,7 @@ ALL_OPTIONS: list[dict[str, Any]] = [
     {"changelog_destination": True},
     {"blueprints": ("service",)},
     {"blueprints": ("service",), "timers": ("ttl",), "changelog_destination": True},
+    {"blueprints": ("service",), "timers": ("ttl",), "report": True},
 ]
 
 
@@ -200,6 +201,33 @@ async def test_automation_is_mended(port: StandInPort) -> None:
     assert (mended["publish"], mended["invocationMethod"]["url"]) == (True, HOOK)
     assert mended["trigger"]["condition"]["expressions"] == ["true"]
     assert mended["invocationMethod"]["headers"]["X-Own"] == "kept"
+
+
+async def test_runs_that_are_told(port: StandInPort) -> None:
+    """With --report an automation waits to be told; without a word it stays so, and --no-report ends it."""
+    await run(port)
+    method = port.actions[AUTOMATION]["invocationMethod"]
+    assert method["synchronized"] is True
+    assert "report" not in method["body"]
+    steps = await run(port, report=True)
+    assert steps[2].difference == (
+        Difference("invocationMethod.synchronized", before=True, after=False),
+        Difference("invocationMethod.body.report", None, after=True),
+    )
+    method = port.actions[AUTOMATION]["invocationMethod"]
+    assert (method["synchronized"], method["body"]["report"]) == (False, True)
+    method["body"]["own"] = "kept"
+    steps = await run(port, webhook_url="https://new.example.com/api/slack")
+    assert [one.path for one in steps[2].difference] == ["invocationMethod.url"]
+    steps = await run(port, report=False)
+    assert {one.path for one in steps[2].difference} == {
+        "invocationMethod.url",
+        "invocationMethod.synchronized",
+        "invocationMethod.body.report",
+    }
+    method = port.actions[AUTOMATION]["invocationMethod"]
+    assert method["synchronized"] is True
+    assert method["body"] == resources.automation("x", HOOK)["invocationMethod"]["body"] | {"own": "kept"}
 
 
 async def test_automation_of_another_kind_is_replaced(port: StandInPort) -> None:

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from copy import deepcopy
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -13,14 +13,18 @@ from urllib.parse import unquote
 import jsonschema
 import pytest
 
+from app.alerts.notification import Message
+from app.alerts.report import Fate, Told
 from app.alerts.watched import Watched
 from app.port import resources
+from app.port.audit_log import missed_changes
 from app.port.bootstrap import Plan, bootstrap
 from app.port.client import PortClient
 from app.port.listing import chosen, read_blueprint
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, Recorded, StandInPort, standing_in
 
 DESCRIPTION = Path(__file__).parents[3] / "shared" / "port-openapi.json"
+LAST_HOUR = datetime.now(UTC) - timedelta(hours=1)
 HOOK = "https://listener.example.com/api/slack"
 SERVICE: dict[str, Any] = {
     "identifier": "service",
@@ -44,6 +48,8 @@ PLANS = {
     "all": Plan(HOOK),
     "changelog destination": Plan(HOOK, changelog_destination=True),
     "existing blueprints": Plan(HOOK, blueprints=("service",), timers=("ttl",), changelog_destination=True),
+    "reports": Plan(HOOK, blueprints=("service",), timers=("ttl",), report=True),
+    "no reports": Plan(HOOK, blueprints=("service",), timers=("ttl",), report=False),
     "moved": Plan("https://smee.io/AbC123", blueprints=("service",), timers=("ttl",)),
     "moved all": Plan("https://smee.io/AbC123", changelog_destination=True),
     "remove": Plan("https://smee.io/AbC123", remove=True),
@@ -174,8 +180,24 @@ async def test_client_keeps_to_the_description() -> None:
             "trigger": {"type": "self-service", "userInputs": {"properties": {"cpu": {}}}},
         }
         await client.start_run("a/b", {"cpu": 85})
+        assert await missed_changes(client, ["service"], LAST_HOUR, datetime.now(UTC))
+        run = port.automations.start()
+        alerts = tuple(
+            Told(state, state, "404", Message("C1", "1.1"))
+            for state in ("delivered", "dead", "silenced", "cancelled")
+        )
+        for fate in (Fate(datetime.now(UTC), "why"), Fate(datetime.now(UTC), "why", alerts, again=True)):
+            await client.log_run(run, fate.line if fate.alerts else "")
+            for links in ([], ["https://example.slack.com/archives/C1/p11"]):
+                port.automations.runs[run]["status"] = "IN_PROGRESS"
+                await client.patch_run(run, dict(fate.ending(links)))
     hold(port.requests)
-    assert ("POST", "/v1/actions/{action_identifier}/runs") in {route_of(one) for one in port.requests}
+    assert {
+        ("POST", "/v1/actions/{action_identifier}/runs"),
+        ("POST", "/v1/actions/runs/{run_id}/logs"),
+        ("PATCH", "/v1/actions/runs/{run_id}"),
+        ("GET", "/v1/audit-log"),
+    } <= {route_of(one) for one in port.requests}
     answers = description()["paths"]["/v1/actions/{action_identifier}/runs"]["post"]["responses"]
     answered = answers["202"]["content"]["application/json"]["schema"]["properties"]["run"]
     assert not list(violations(port.runs[0]["id"], answered["properties"]["id"]))
@@ -194,6 +216,10 @@ def test_the_check_sees_faults() -> None:
         Recorded("POST", search, {}, {"limit": 0}),
         Recorded("POST", search, {}, {"include": "title"}),
         Recorded("POST", search, {}, {"query": {"combinator": "and", "rules": [{"operator": "in"}]}}),
+        Recorded("PATCH", "/v1/actions/runs/r_1", {"version": "v2"}, {"status": "IN_PROGRESS"}),
+        Recorded("POST", "/v1/actions/runs/r_1/logs", {}, {}),
+        Recorded("GET", "/v1/audit-log", {"resources": "entities"}, None),
+        Recorded("GET", "/v1/audit-log", {"limit": "1", "cursor": "x"}, None),
         Recorded("GET", "/v1/actions", {"trigger_type": "all"}, None),
         Recorded("GET", "/v1/actions", {}, {}),
         Recorded("DELETE", "/v1/actions/a", {"force": "true"}, None),

@@ -39,6 +39,7 @@ def legacy(**facts: Any) -> dict[str, Any]:
         "timer": None,
         "run_id": None,
         "noticed_at": None,
+        "report_to": None,
     }
     return usual | facts
 
@@ -54,6 +55,8 @@ BARE = UNTITLED | {"teams": (), "before": None, "after": None}
 READABLE = {
     "changelog_update": legacy(),
     "automation_update": automation(),
+    "automation_that_waits_for_a_report": automation(report_to="r_1"),
+    "workflow_that_asks_for_a_report": legacy(run_id="wfnr_1"),
     "database_cpu_crosses_80": automation(
         blueprint="database", entity="orders-db", title="Orders database", before=None, after=None
     ),

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Measures what one, two and four replicas on one PostgreSQL accept and deliver a second.
 
 First replicas that only listen are given signed changes of different entities, over 32 connections; then as
@@ -16,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,18 +24,16 @@ from pathlib import Path
 import aiohttp
 import psutil
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from app.demo import change_body, serving, signed_headers
+from app.stand_in_slack import StandInSlack
+from app.storage import now
+from app.store.postgres import PostgresStore
+from app.store.prune import AT_ONCE
+from scripts.benchmark.changes import SECRET
+from scripts.benchmark.load import CONNECTIONS
+from scripts.benchmark.processes import ROOT
+from tests.postgres import PostgresServer
 
-from app.demo import change_body, serving, signed_headers  # noqa: E402 - the root had to be found
-from app.stand_in_slack import StandInSlack  # noqa: E402
-from app.storage import now  # noqa: E402
-from app.store.postgres import PostgresStore  # noqa: E402
-from app.store.prune import AT_ONCE  # noqa: E402
-from tests.postgres import PostgresServer  # noqa: E402
-
-SECRET = "bench-secret"  # noqa: S105 - of this benchmark's own listeners
-CONNECTIONS = 32
 CHANNELS = 64
 LONGEST = 60.0
 Request = tuple[bytes, dict[str, str]]
@@ -136,7 +133,7 @@ def processes(folder: Path, url: str, port: int, number: int, *command: str) -> 
     ports = range(port, port + number)
     running = []
     for one in ports:
-        running.append(subprocess.Popen([*arguments, str(one)], cwd=folder, env=environment))  # noqa: S603, PERF401
+        running.append(subprocess.Popen([*arguments, str(one)], cwd=folder, env=environment))  # noqa: PERF401
     try:
         yield [f"http://127.0.0.1:{one}" for one in ports]
     finally:
@@ -240,14 +237,14 @@ async def measure(server: PostgresServer, replicas: int, changes: int, port: int
     print(f"  pruned a second: {await prune(url):.0f}", flush=True)
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """Measure one, two and four replicas."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="scripts/bench replicas", description=__doc__)
     parser.add_argument("--changes", type=int, default=3000, help="how many changes a round")
     parser.add_argument("--entities", type=int, default=1000, help="how many entities there are already")
     parser.add_argument("--replicas", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--port", type=int, default=18081)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     server = PostgresServer(fsync=True)
     server.make()
     try:
@@ -255,7 +252,3 @@ def main() -> None:
             asyncio.run(measure(server, replicas, options.changes, options.port, options.entities))
     finally:
         server.remove()
-
-
-if __name__ == "__main__":
-    main()

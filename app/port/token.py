@@ -1,0 +1,91 @@
+"""The token that all calls of a client share: fetched by one, and renewed before it ends."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from app.errors import PortError
+
+EARLY = timedelta(minutes=5)
+"""So long before its end a token is renewed; not sooner, for until it ends Port gives the same one again."""
+LEAST = timedelta(seconds=30)  # a token that is about to end must not be asked for with every call
+VISIBLE = re.compile(r"[!-~]+")
+"""Anything but visible ASCII cannot go into a header, and the error of httpx would show it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token as Port gives it.
+
+    Attributes:
+        text: What goes into the header: a secret.
+        lasts: How long it is good; None: Port does not say.
+    """
+
+    text: str = field(repr=False)
+    lasts: timedelta | None = None
+
+    @classmethod
+    def of(cls, answer: dict[str, Any]) -> "Token | None":
+        """Return the token of an answer to ``POST /v1/auth/access_token``; None if it has none to be used."""
+        text, seconds = answer.get("accessToken"), answer.get("expiresIn")
+        if not isinstance(text, str) or not VISIBLE.fullmatch(text):
+            return None
+        if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 < seconds < 1e9:
+            return cls(text)
+        return cls(text, timedelta(seconds=seconds))
+
+
+class SharedToken:
+    """One token for all who call at once.
+
+    Args:
+        fetch: Asks Port for a token; raises `PortError`.
+        clock: Gives the time, UTC.
+    """
+
+    def __init__(self, fetch: Callable[[], Awaitable[Token]], clock: Callable[[], datetime]) -> None:
+        self._fetch = fetch
+        self._clock = clock
+        self._one_at_a_time = asyncio.Lock()
+        self._ends: datetime | None = None
+        self._renew: datetime | None = None
+        self.text = ""
+
+    async def get(self, refused: str = "") -> str:
+        """Return the token, a new one if there is none, if it is about to end, or if Port has refused it.
+
+        Args:
+            refused: The token that Port has just answered 401 to. Whoever comes with it second gets the one
+                that the first has fetched.
+
+        Raises:
+            PortError: Port gives none.
+        """
+        if not self._is_good(refused):
+            async with self._one_at_a_time:
+                if not self._is_good(refused):
+                    await self._fetch_new(refused)
+        return self.text
+
+    def _is_good(self, refused: str) -> bool:
+        on_time = self._renew is None or self._clock() < self._renew
+        return bool(self.text) and self.text != refused and on_time
+
+    async def _fetch_new(self, refused: str) -> None:
+        try:
+            token = await self._fetch()
+        except PortError:
+            usable = self.text and self.text != refused and self._ends and self._clock() < self._ends
+            if not usable:
+                self.text = ""
+                raise
+            self._renew = self._clock() + LEAST  # it still is good: only the renewal has failed
+            return
+        now = self._clock()
+        self.text = token.text
+        self._ends = None if token.lasts is None else now + token.lasts
+        self._renew = None if token.lasts is None else now + max(LEAST, token.lasts - EARLY)

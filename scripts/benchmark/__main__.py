@@ -1,0 +1,80 @@
+"""``scripts/bench``: measures, prints a table, and writes it to docs/bench.md."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from scripts.benchmark import page, replicas
+from scripts.benchmark.accepting import accepting, lines
+from scripts.benchmark.listeners import Listener
+from scripts.benchmark.machine import take_load_core
+from scripts.benchmark.peers import Alertmanager, Bare, missing
+from scripts.benchmark.profile import profile
+from scripts.benchmark.report import write
+from scripts.benchmark.slack import stand_in
+from scripts.benchmark.subjects import Subject
+from scripts.benchmark.table import lines as table_lines
+from scripts.benchmark.whole import SECTIONS, Size, say, whole
+
+OTHERS: dict[str, Callable[[Sequence[str]], None]] = {"page": page.main, "replicas": replicas.main}
+
+
+def quick(options: argparse.Namespace) -> None:
+    """Print the ratios of accepting."""
+    with stand_in() as slack:
+        listener = Listener(slack.url)
+        subjects: list[Subject] = [listener, Bare()]
+        if not options.ours:
+            alertmanager = Alertmanager()
+            if program := missing(alertmanager):
+                say(f"{alertmanager.name} is NOT measured: {program} is not installed")
+            else:
+                subjects.append(alertmanager)
+        found = accepting(subjects, options.rounds or 2, options.seconds or 0.8)
+    for line in lines(found, listener.name):
+        print(line)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended
+    if arguments and arguments[0] in OTHERS:
+        OTHERS[arguments[0]](arguments[1:])
+        return
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=["table", "profile", *OTHERS], default="table")
+    parser.add_argument("--quick", action="store_true", help="only the ratios of accepting, in 20 s")
+    parser.add_argument("--ours", action="store_true", help="with --quick: leave the peers out")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, help="print these sections, and write no page")
+    parser.add_argument("--runs", type=int, default=1, help="how many times the whole table is measured")
+    parser.add_argument("--rounds", type=int, help="how many rounds a run has")
+    parser.add_argument("--seconds", type=float, help="how long a round of accepting is, about")
+    parser.add_argument("--stored", type=int, default=Size.stored, help="how many changes the full store has")
+    parser.add_argument("--waiting", type=int, default=Size.waiting, help="how many alerts wait")
+    parser.add_argument("--to", type=Path, default=Path("docs/bench.md"), help="where it is written to")
+    parser.add_argument("--graph", type=Path, default=Path("profile.svg"), help="where profile writes to")
+    options = parser.parse_args(arguments)
+    take_load_core()
+    if options.what == "profile":
+        with stand_in() as slack:
+            profile(Listener(slack.url), options.graph, options.seconds or 8.0)
+    elif options.quick:
+        quick(options)
+    else:
+        table(options)
+
+
+def table(options: argparse.Namespace) -> None:
+    """Print the whole table and write the page; what is not the whole is printed only."""
+    rounds, seconds = options.rounds or Size.rounds, options.seconds or Size.seconds
+    size = Size(rounds, seconds, options.stored, options.waiting)
+    if options.only or (size.stored, size.waiting) != (Size.stored, Size.waiting):
+        print(*table_lines([whole(size, options.only or SECTIONS) for _ in range(options.runs)]), sep="\n")
+    else:
+        print(write(options.to, [whole(size) for _ in range(options.runs)], jobs=size.jobs))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,161 @@
+"""What the listener is compared with: commands and configuration, so that anybody can repeat it."""
+
+import hashlib
+import hmac
+import itertools
+import json
+import re
+import shutil
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from scripts.benchmark.changes import SECRET, bodies, request, signed_requests
+from scripts.benchmark.load import Answer
+from scripts.benchmark.processes import ROOT, Running, free_port, running
+from scripts.benchmark.subjects import Subject
+
+_ALERTS = itertools.count()
+
+
+@dataclass
+class Bare:
+    """A bare FastAPI route in the same uvicorn: verifies the HMAC, parses the JSON, and no more."""
+
+    name: str = "a bare FastAPI route"
+    answer = Answer(202, "service-")
+    warm_up = 300
+
+    def start(self, folder: Path) -> AbstractContextManager[Running]:
+        """Run it, in a folder."""
+        port = free_port()
+        command = [sys.executable, "-m", "scripts.benchmark.bare", str(port)]
+        return running(command, folder, port=port, ready="/readyz", environment={"PYTHONPATH": str(ROOT)})
+
+    def requests(self, number: int) -> Iterator[bytes]:
+        """Yield so many different changes, signed now."""
+        return signed_requests(number)
+
+    def taken(self, running: Running) -> tuple[int, ...]:  # noqa: ARG002 - the protocol's
+        """It keeps no account."""
+        return ()
+
+
+@dataclass
+class Tutorial:
+    """What Port's tutorial has people write: verify, parse, send to Slack in the request.
+
+    Attributes:
+        slack_url: The webhook.
+        name: What it is called in the table.
+    """
+
+    slack_url: str
+    name: str = "the tutorial's listener"
+    answer = Answer(202, "service-")
+    warm_up = 4
+
+    def start(self, folder: Path) -> AbstractContextManager[Running]:
+        """Run it, in a folder."""
+        port = free_port()
+        environment = {"PYTHONPATH": str(ROOT), "SLACK_WEBHOOK_URL": self.slack_url}
+        command = [sys.executable, "-m", "scripts.benchmark.tutorial", str(port)]
+        return running(command, folder, port=port, ready="/readyz", environment=environment)
+
+    def requests(self, number: int) -> Iterator[bytes]:
+        """Yield so many different changes, signed now."""
+        return signed_requests(number)
+
+    def taken(self, running: Running) -> tuple[int, ...]:  # noqa: ARG002 - the protocol's
+        """It keeps no account."""
+        return ()
+
+
+@dataclass
+class Alertmanager:
+    """Prometheus' Alertmanager (Debian's package), which takes alerts into memory."""
+
+    name: str = "Alertmanager"
+    answer = Answer(200)
+    warm_up = 300
+    program = "prometheus-alertmanager"
+    configuration = "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n"
+
+    def start(self, folder: Path) -> AbstractContextManager[Running]:
+        """Run it, in a folder."""
+        port = free_port()
+        (folder / "alertmanager.yml").write_text(self.configuration)
+        command = [self.program, "--config.file=alertmanager.yml", "--storage.path=data"]
+        command += ["--cluster.listen-address=", f"--web.listen-address=127.0.0.1:{port}"]
+        return running(command, folder, port=port, ready="/-/ready", environment={"GOMAXPROCS": "1"})
+
+    def requests(self, number: int) -> Iterator[bytes]:
+        """Yield so many alerts of 1.5 kB, each with labels of its own."""
+        start = datetime.now(UTC)
+        for one in range(number):
+            alert = {
+                "labels": {
+                    "alertname": "HealthStatusChanged",
+                    "blueprint": "deploymentConfig",
+                    "entity": f"service-{next(_ALERTS):07}",
+                    "healthStatus": "Degraded",
+                    "team": "Rocket",
+                },
+                "annotations": {"description": "before and after " * 70, "actor": "ada@example.com"},
+                "startsAt": (start + timedelta(milliseconds=one)).isoformat(timespec="milliseconds"),
+            }
+            yield request("/api/v2/alerts", json.dumps([alert]).encode())
+
+    def taken(self, running: Running) -> tuple[int, ...]:
+        """Return how many alerts it has received."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{running.port}/metrics") as answer:
+            text = answer.read().decode()
+        found = re.findall(
+            r'^alertmanager_alerts_received_total\{.*version="v2"\} (\S+)$', text, re.MULTILINE
+        )
+        return (int(sum(map(float, found))),)
+
+
+@dataclass
+class Webhook:
+    """adnanh/webhook (Debian's package), which verifies the HMAC and starts a command."""
+
+    name: str = "adnanh/webhook"
+    answer = Answer(200, "it runs")
+    warm_up = 300
+    program = "webhook"
+
+    def start(self, folder: Path) -> AbstractContextManager[Running]:
+        """Run it, in a folder."""
+        port = free_port()
+        signature = {"type": "payload-hmac-sha256", "secret": SECRET}
+        rule = {"match": signature | {"parameter": {"source": "header", "name": "X-Signature"}}}
+        hook = {
+            "id": "change",
+            "execute-command": "/bin/true",
+            "response-message": "it runs",
+            "trigger-rule": rule,
+        }
+        (folder / "hooks.json").write_text(json.dumps([hook]))
+        command = [self.program, "-hooks", "hooks.json", "-ip", "127.0.0.1", "-port", str(port)]
+        return running(command, folder, port=port, ready="/", environment={"GOMAXPROCS": "1"})
+
+    def requests(self, number: int) -> Iterator[bytes]:
+        """Yield so many different changes, signed as it takes them."""
+        for body in bodies(number):
+            signature = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+            yield request("/hooks/change", body, {"X-Signature": f"sha256={signature}"})
+
+    def taken(self, running: Running) -> tuple[int, ...]:  # noqa: ARG002 - the protocol's
+        """It keeps no account."""
+        return ()
+
+
+def missing(subject: Subject) -> str | None:
+    """Return the program that is not installed, if one is needed."""
+    program = getattr(subject, "program", None)
+    return program if program and not shutil.which(program) else None

@@ -1,0 +1,117 @@
+"""Programs that are measured: started on their core, asked until they answer, ended."""
+
+import http.client
+import itertools
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from scripts.benchmark.machine import on_server_core
+
+ROOT = Path(__file__).resolve().parents[2]
+# Below what the system gives out by itself, and others for each run.
+_PORTS = itertools.cycle(range(21_000 + os.getpid() % 100 * 100, 21_100 + os.getpid() % 100 * 100))
+PATIENCE = 30.0
+
+
+@dataclass(frozen=True)
+class Running:
+    """A program that runs.
+
+    Attributes:
+        process: Its process.
+        port: Where it listens, on loopback.
+        folder: Its working directory, with its `log.txt`.
+        started: How many seconds it took from its start to its first good answer.
+    """
+
+    process: psutil.Popen
+    port: int
+    folder: Path
+    started: float
+
+    def cpu_seconds(self) -> float:
+        """Return how much CPU it, and what it has started, has used."""
+        used = 0.0
+        for one in self._family():
+            with suppress(psutil.NoSuchProcess):
+                times = one.cpu_times()
+                used += times.user + times.system + times.children_user + times.children_system
+        return used
+
+    def resident_bytes(self) -> int:
+        """Return how much memory it, and what it has started, holds."""
+        return sum(one.memory_info().rss for one in self._family())
+
+    def _family(self) -> list[psutil.Process]:
+        return [self.process, *self.process.children(recursive=True)]
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    for port in _PORTS:
+        with closing(socket.socket()) as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("the ports go round for ever")
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Give a folder that goes away again."""
+    with tempfile.TemporaryDirectory(prefix="port-listener-bench-") as name:
+        yield Path(name)
+
+
+@contextmanager
+def running(
+    command: Sequence[str],
+    folder: Path,
+    *,
+    port: int,
+    ready: str,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Running]:
+    """Run a program on its core, and end it.
+
+    Args:
+        command: What to run.
+        folder: Its working directory; its output goes into `log.txt` there.
+        port: Where it will listen.
+        ready: The path that answers 200 when it is ready.
+        environment: Its environment, beside PATH.
+    """
+    surroundings = {"PATH": os.environ["PATH"], "HOME": str(folder)} | dict(environment or {})
+    with (folder / "log.txt").open("ab") as log:
+        began = time.perf_counter()
+        process = psutil.Popen(
+            on_server_core(*command), cwd=folder, env=surroundings, stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        while not _answers(port, ready):
+            if process.poll() is not None or time.perf_counter() > began + PATIENCE:
+                raise RuntimeError(f"{command[0]} does not run:\n{(folder / 'log.txt').read_text()[-2000:]}")
+            time.sleep(0.005)
+        yield Running(process, port, folder, time.perf_counter() - began)
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except psutil.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _answers(port: int, path: str) -> bool:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection, suppress(OSError):
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    return False

@@ -1,0 +1,184 @@
+"""The whole table: what is measured, in which order, and the goals."""
+
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from scripts.benchmark.accepting import Accepted, absolute, accepting, cpu
+from scripts.benchmark.answering import alerts, answers
+from scripts.benchmark.delivering import deliveries
+from scripts.benchmark.holding import holding, let_wait
+from scripts.benchmark.listeners import Listener, ListenerOnPostgres, postgres, rules
+from scripts.benchmark.peers import Alertmanager, Bare, Tutorial, Webhook, missing
+from scripts.benchmark.processes import temporary_folder
+from scripts.benchmark.seed import Contents, fill
+from scripts.benchmark.slack import StandIn, stand_in
+from scripts.benchmark.subjects import Subject
+from scripts.benchmark.table import Figure
+
+SLACK_SECONDS = 0.1  # what Slack takes in earnest
+NO_SERVICE = "503 Service Unavailable"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured.
+
+    Attributes:
+        rounds: How many rounds.
+        seconds: How long a round of accepting is, about.
+        stored: How many changes the full store has.
+        waiting: How many alerts wait, where many wait.
+        jobs: How many HTTP deliveries a round has.
+    """
+
+    rounds: int = 3
+    seconds: float = 1.5
+    stored: int = 1_000_000
+    waiting: int = 100_000
+    jobs: int = 4000
+
+
+# How many the listener is to accept for each that a peer does, or that itself does empty, with ten rules.
+BESIDE_PEERS = {
+    "a bare FastAPI route": ("%", 0.75),
+    "Alertmanager": ("×", 1.5),
+    "adnanh/webhook": ("×", 5.0),
+    "the tutorial's listener": ("×", 300.0),
+}
+BESIDE_ITSELF = {
+    "1,000 rules": 0.85,
+    "100,000 alerts waiting": 0.85,
+    "a million changes stored": 0.85,
+    "PostgreSQL": 0.6,
+}
+
+
+@dataclass
+class Scene:
+    """What the sections share.
+
+    Attributes:
+        size: How much is measured.
+        folder: Where the stores are, for as long as the run lasts.
+        slack: A Slack that answers at once.
+        slow: One that takes as long as Slack does.
+        away: One that has no service.
+    """
+
+    size: Size
+    folder: Path
+    slack: StandIn
+    slow: StandIn
+    away: StandIn
+
+    @cached_property
+    def stored(self) -> Path:
+        """A store with a million changes."""
+        say(f"filling a store with {self.size.stored:,} changes …")
+        fill(self.folder / "stored.db", Contents(self.size.stored))
+        return self.folder / "stored.db"
+
+    @cached_property
+    def waiting(self) -> Path:
+        """A store with a hundred thousand alerts that wait."""
+        number = self.size.waiting
+        fill(self.folder / "waiting.db", Contents(number, alerts_every=1, waiting=number, lane="default"))
+        return self.folder / "waiting.db"
+
+
+def accepted(scene: Scene) -> Iterator[Figure]:
+    """Accepting: beside the peers, and with more rules, fuller stores, or PostgreSQL."""
+    slack, size = scene.slack.url, scene.size
+    with postgres() as server:
+        ours = Listener(slack)
+        variants: list[Subject] = [
+            Listener(slack, "1,000 rules", rules(1000)),
+            Listener(scene.away.url, "100,000 alerts waiting", database=scene.waiting),
+            Listener(slack, "a million changes stored", database=scene.stored),
+            ListenerOnPostgres(slack, "PostgreSQL", server=server),
+        ]
+        found = accepting([ours, *peers(scene.slow.url), *variants], size.rounds, size.seconds)
+    yield from absolute(found)
+    yield from cpu(found, ours.name, Bare.name)
+    yield from beside_peers(found, ours.name)
+    yield from beside_itself(found, ours.name)
+
+
+def answered(scene: Scene) -> Iterator[Figure]:
+    """Answer times, and alerts in Slack."""
+    yield from answers(scene.size.rounds, scene.size.seconds * 2)
+    yield from alerts(scene.size.rounds, scene.size.seconds * 2)
+
+
+def delivered(scene: Scene) -> Iterator[Figure]:
+    """HTTP deliveries."""
+    yield from deliveries(scene.size.rounds, scene.size.jobs)
+
+
+def held(scene: Scene) -> Iterator[Figure]:
+    """Memory, and the time to start."""
+    let_wait(scene.stored, scene.size.waiting)
+    full = Listener(scene.away.url, "full", database=scene.stored)
+    yield from holding(Listener(scene.slack.url), full, scene.size.rounds, scene.size.seconds)
+
+
+SECTIONS: dict[str, Callable[[Scene], Iterator[Figure]]] = {
+    "accepting": accepted,
+    "answering": answered,
+    "delivering": delivered,
+    "holding": held,
+}
+
+
+def whole(size: Size, names: Iterable[str] = SECTIONS) -> list[Figure]:
+    """Measure some sections, by default all, and return the figures in the table's order."""
+    figures: list[Figure] = []
+    with (
+        temporary_folder() as folder,
+        stand_in() as slack,
+        stand_in(delay=SLACK_SECONDS) as slow,
+        stand_in() as away,
+    ):
+        away.status = NO_SERVICE
+        scene = Scene(size, folder, slack, slow, away)
+        for name in names:
+            say(f"{name} …")
+            figures += SECTIONS[name](scene)
+    return figures
+
+
+def peers(slow_slack: str) -> list[Subject]:
+    """Return the peers, as far as they are installed; of the others, say so."""
+    every: list[Subject] = [Bare(), Alertmanager(), Webhook(), Tutorial(slow_slack)]
+    for peer in every:
+        if program := missing(peer):
+            say(f"{peer.name} is NOT measured: {program} is not installed")
+    return [peer for peer in every if not missing(peer)]
+
+
+def beside_peers(found: dict[str, Accepted], ours: str) -> Iterator[Figure]:
+    """Yield our ratios to the peers; where a goal is beyond what the bare route reaches, that is why."""
+    bare = found[Bare.name]
+    for name, (unit, goal) in BESIDE_PEERS.items():
+        if name in found:
+            most = statistics.median(bare.times(found[name]))
+            why = f"the bare route, which stores nothing, accepts only {most:.2f} times as many itself."
+            each = found[ours].times(found[name])
+            yield Figure(f"accepted, of {name}", unit, each, least=goal, why=why if most < goal else "")
+
+
+def beside_itself(found: dict[str, Accepted], ours: str) -> Iterator[Figure]:
+    """Yield the ratios to the listener with an empty store and ten rules."""
+    for name, goal in BESIDE_ITSELF.items():
+        yield Figure(
+            f"accepted, {name}, of the empty store's", "%", found[name].times(found[ours]), least=goal
+        )
+
+
+def say(what: str) -> None:
+    """Say on standard error what goes on."""
+    print(what, file=sys.stderr, flush=True)
