@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from app.alerts.change import EntitySnapshot
-from app.alerts.known import MICRO, SKEW, Known, canonical, learned, micros
+from app.alerts.known import MICRO, SKEW, Known, learned, micros
 from app.alerts.watched import Field, Watched, same_value
 
 SETTLED = timedelta(seconds=1) // MICRO
@@ -126,16 +126,6 @@ def missing(known: Known, *, asked_at: datetime, first: bool) -> Found:
         gone = Known({}, {}, False, micros(asked_at), version=known.version + 1, moved_at=micros(asked_at))
         return Found(Verdict.LEARN, gone)
     return Found(Verdict.DELETED)
-
-
-def unchanged(known: Known, text: str) -> bool:
-    """Tell at a glance whether an entity is as it is known; False: look closer.
-
-    Args:
-        known: What is known.
-        text: The `canonical` text of the watched values that Port lists.
-    """
-    return known.exists is True and canonical(known.values) == text
 
 
 def _adopt(

@@ -67,6 +67,8 @@ def read_entity(found: Mapping[str, Any], blueprint: str) -> Listed:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise UnreadableChange(first["msg"], ".".join(map(str, first["loc"]))) from None
+    if "\0" in entity.identifier:
+        raise UnreadableChange("no store could hold it", "identifier")
     snapshot = EntitySnapshot(
         identifier=entity.identifier,
         blueprint=blueprint,

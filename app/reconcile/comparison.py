@@ -10,7 +10,7 @@ import structlog
 
 from app.alerts.compare import Found, Listed, Verdict, compare, missing
 from app.alerts.decide import OVERTAKEN, Decision, EntityState, decide
-from app.alerts.known import Known
+from app.alerts.known import Known, canonical
 from app.alerts.watched import Watched
 from app.errors import UnreadableChange
 from app.listener import Listener, match_and_route
@@ -165,16 +165,17 @@ class _Blueprint:
         await asyncio.sleep(pause)
 
     async def _compare(self, listed: Mapping[str, Listed], asked_at: datetime) -> AsyncIterator[Difference]:
-        reconciling = self.run.listener.store.reconciling
-        pending = list(listed)
+        reconciling, whole = self.run.listener.store.reconciling, self.watched.fields is None
+        worked = time.perf_counter()
+        pending = {name: canonical(self.watched.values(one.entity)) for name, one in listed.items()}
+        self._worked += time.perf_counter() - worked
         for _ in range(TRIES):
-            known = await reconciling.known(self.name, pending)
+            known = await reconciling.differing(self.name, pending, whole=whole)
             learn: dict[str, Known] = {}
             differing = []
             now = self.run.listener.clock()
             worked = time.perf_counter()
-            for entity in pending:
-                one = known.get(entity)
+            for entity, one in known.items():
                 found = compare(
                     one,
                     listed[entity],
@@ -190,7 +191,7 @@ class _Blueprint:
                     differing.append(self._difference(found, one, listed[entity], asked_at))
             self._worked += time.perf_counter() - worked
             # Where a change came in between, once more: after a first run all must be known.
-            pending = await self._learn(learn)
+            pending = {entity: pending[entity] for entity in await self._learn(learn)}
             async for difference in self._tell(differing):
                 yield difference
             if not pending:

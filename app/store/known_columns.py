@@ -1,7 +1,7 @@
 """How last known states stand in the columns of a table: the same in every store."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from app.alerts.known import Known, Told, canonical
@@ -9,6 +9,8 @@ from app.store.columns import from_micros, time_or_none
 from app.store.reconciling import Progress, Run
 
 KNOWN = "at, moved_at, version, gone, state, marks"
+THERE, WHOLE = '"exists":[true,', '"whole":true}'
+"""How the marks of an entity begin that is known to exist, and end where all that it has is kept."""
 RUN = "id, reason, started_at, lease_until, ended_at, entities, learned, differences, missed, error"
 
 
@@ -47,6 +49,27 @@ def known_of(row: Sequence[Any]) -> Known:
         version=version,
         moved_at=moved_at,
     )
+
+
+def differing_of(
+    rows: Iterable[Sequence[Any]], listed: Mapping[str, str], *, whole: bool
+) -> dict[str, Known | None]:
+    """Return what is known of the entities that are not known to be as they are listed; None: nothing.
+
+    Most are, so that what is known of those is not even read.
+
+    Args:
+        rows: The entity, and the columns `KNOWN`, of those that are known.
+        listed: The `canonical` text of the values of each.
+        whole: See `Known.whole`.
+    """
+    found: dict[str, Known | None] = dict.fromkeys(listed)
+    for entity, *row in rows:
+        if row[4] == listed[entity] and THERE in row[5] and (WHOLE in row[5]) is whole:
+            del found[entity]
+        else:
+            found[entity] = known_of(row)
+    return found
 
 
 def run_of(row: Sequence[Any]) -> Run:

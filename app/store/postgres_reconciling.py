@@ -5,7 +5,7 @@ from datetime import datetime
 
 from app.alerts.known import Known
 from app.store.columns import micros_or_none, to_micros
-from app.store.known_columns import KNOWN, RUN, known_of, run_of
+from app.store.known_columns import KNOWN, RUN, differing_of, known_of, run_of
 from app.store.postgres_accept import lock_of, storable
 from app.store.postgres_known import put_known
 from app.store.postgres_pool import Connection, Database
@@ -112,6 +112,21 @@ class PostgresReconciling(Reconciling):
         )
         return {entity: known_of(row) for entity, *row in rows}
 
+    async def differing(
+        self, blueprint: str, listed: Mapping[str, str], *, whole: bool
+    ) -> dict[str, Known | None]:
+        """See `Reconciling.differing`."""
+        texts = {storable(entity): text for entity, text in listed.items()}
+        rows = await self._database.run(
+            lambda db: db.fetch(
+                f"SELECT entity, {KNOWN} FROM known WHERE blueprint = $1 AND entity = ANY($2)",
+                storable(blueprint),
+                list(texts),
+            ),
+            read_only=True,
+        )
+        return differing_of(rows, texts, whole=whole)
+
     async def known_after(self, blueprint: str, entity: str, *, limit: int) -> list[tuple[str, Known]]:
         """See `Reconciling.known_after`."""
         rows = await self._database.run(
@@ -154,13 +169,18 @@ class PostgresReconciling(Reconciling):
         async def job(db: Connection) -> int:
             names = [storable(one) for one in kept]
             await db.execute("DELETE FROM learned WHERE NOT blueprint = ANY($1)", names)
-            rows = await db.fetch(
-                "DELETE FROM known WHERE (blueprint, entity) IN (SELECT blueprint, entity FROM known"
-                " WHERE NOT blueprint = ANY($1) LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1",
-                names,
-                limit,
-            )
-            return len(rows)
+            # From one blueprint to the next, and not through all their entities.
+            following, name = "SELECT min(blueprint) FROM known WHERE blueprint > $1", ""
+            while (name := await db.fetchval(following, name)) is not None:
+                if name not in names:
+                    rows = await db.fetch(
+                        "DELETE FROM known WHERE blueprint = $1 AND entity IN (SELECT entity FROM known"
+                        " WHERE blueprint = $1 LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1",
+                        name,
+                        limit,
+                    )
+                    return len(rows)
+            return 0
 
         return await self._database.run(job)
 

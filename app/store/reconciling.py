@@ -89,6 +89,18 @@ class Reconciling(Protocol):
         """Return what is known of entities of a blueprint; of which nothing is known, those are missing."""
         ...
 
+    async def differing(
+        self, blueprint: str, listed: Mapping[str, str], *, whole: bool
+    ) -> dict[str, Known | None]:
+        """Return what is known of those entities that are not known to be as they are listed; None: nothing.
+
+        Args:
+            blueprint: Their blueprint.
+            listed: The `canonical` text of the values of each.
+            whole: See `Known.whole`.
+        """
+        ...
+
     async def known_after(self, blueprint: str, entity: str, *, limit: int) -> list[tuple[str, Known]]:
         """Return the next entities of a blueprint that are known and not deleted, by identifier.
 

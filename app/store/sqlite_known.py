@@ -9,7 +9,7 @@ from typing import Any
 from app.alerts.known import Known
 from app.store.columns import micros_or_none, to_micros
 from app.store.group_commit import GroupCommit
-from app.store.known_columns import KNOWN, RUN, known_of, known_values, run_of
+from app.store.known_columns import KNOWN, RUN, differing_of, known_of, known_values, run_of
 from app.store.reconciling import Progress, Reconciling, Run
 
 Read = Callable[[Callable[[sqlite3.Connection], Any]], Awaitable[Any]]
@@ -141,6 +141,22 @@ class SQLiteReconciling(Reconciling):
         )
         return {entity: known_of(row) for entity, *row in rows}
 
+    async def differing(
+        self, blueprint: str, listed: Mapping[str, str], *, whole: bool
+    ) -> dict[str, Known | None]:
+        """See `Reconciling.differing`."""
+
+        def query(db: sqlite3.Connection) -> dict[str, Known | None]:
+            rows = db.execute(
+                f"SELECT entity, {KNOWN} FROM known WHERE blueprint = ?"
+                " AND entity IN (SELECT value FROM json_each(?))",
+                (blueprint, json.dumps(list(listed))),
+            )
+            return differing_of(rows, listed, whole=whole)
+
+        found: dict[str, Known | None] = await self._read(query)
+        return found
+
     async def known_after(self, blueprint: str, entity: str, *, limit: int) -> list[tuple[str, Known]]:
         """See `Reconciling.known_after`."""
         rows = await self._read(
@@ -173,14 +189,20 @@ class SQLiteReconciling(Reconciling):
         """See `Reconciling.forget`."""
 
         def job(db: sqlite3.Connection) -> int:
-            others = "blueprint NOT IN (SELECT value FROM json_each(:kept))"
-            values = {"kept": json.dumps(sorted(kept)), "limit": limit}
-            db.execute(f"DELETE FROM learned WHERE {others}", values)
-            return db.execute(
-                "DELETE FROM known WHERE (blueprint, entity) IN"
-                f" (SELECT blueprint, entity FROM known WHERE {others} LIMIT :limit)",
-                values,
-            ).rowcount
+            db.execute(
+                "DELETE FROM learned WHERE blueprint NOT IN (SELECT value FROM json_each(?))",
+                (json.dumps(sorted(kept)),),
+            )
+            # From one blueprint to the next, and not through all their entities.
+            following, name = "SELECT min(blueprint) FROM known WHERE blueprint > ?", ""
+            while (name := db.execute(following, (name,)).fetchone()[0]) is not None:
+                if name not in kept:
+                    return db.execute(
+                        "DELETE FROM known WHERE blueprint = ? AND entity IN"
+                        " (SELECT entity FROM known WHERE blueprint = ? LIMIT ?)",
+                        (name, name, limit),
+                    ).rowcount
+            return 0
 
         return await self._writer.run(job)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from app.alerts.decide import OVERTAKEN, Decision, EntityState
-from app.alerts.known import Known, Told, learned, micros
+from app.alerts.known import Known, Told, canonical, learned, micros
 from app.alerts.watched import EVERYTHING, Watched
 from app.store.base import Store
 from app.store.reconciling import Progress
@@ -60,6 +60,25 @@ async def test_what_is_learned_is_known(store: Store) -> None:
     found = await store.reconciling.known(BLUEPRINT, ["a", "b", "c", "d"])
     assert found == {"a": marked, "b": whole, "c": replace(unreadable, values={"title": "a\ufffdb"})}
     assert await store.reconciling.known("other", ["a"]) == {}
+
+
+async def test_those_that_differ(store: Store) -> None:
+    """What is as it is listed, and is known to exist, is left out; of the unknown nothing is known."""
+    whole = learned({"title": "x"}, 7, EVERYTHING, 8)
+    given = {
+        "same": known(),
+        "other": known("Degraded"),
+        "unsure": replace(known(), exists=None),
+        "gone": Known({}, {}, exists=False, exists_at=5),
+        "whole": whole,
+    }
+    assert await store.reconciling.learn(BLUEPRINT, given) == []
+    listed = dict.fromkeys((*given, "new"), canonical(known().values)) | {"whole": canonical(whole.values)}
+    found = await store.reconciling.differing(BLUEPRINT, listed, whole=False)
+    assert found == {**{name: one for name, one in given.items() if name != "same"}, "new": None}
+    found = await store.reconciling.differing(BLUEPRINT, {"whole": listed["whole"]}, whole=True)
+    assert found == {}
+    assert await store.reconciling.differing(BLUEPRINT, {}, whole=True) == {}
 
 
 async def test_to_learn_replaces_only_what_was_seen(store: Store) -> None:
