@@ -19,12 +19,14 @@ log = structlog.get_logger(__name__)
 
 def why_no_comparison(settings: Settings, book: Rulebook) -> str | None:
     """Return why nothing is compared with Port, and what to do about it; None: it is."""
+    if not settings.reconcile_minutes:
+        return "RECONCILE_MINUTES is 0"
     if settings.port_client_id is None or settings.port_client_secret is None:
         missing = "PORT_CLIENT_ID" if settings.port_client_id is None else "PORT_CLIENT_SECRET"
         return f"{missing} is not set, and it needs Port's API"
     if not book.watched:
         return "no rule names a blueprint: let `blueprint` of a rule (RULES_FILE) say which to compare"
-    return None if settings.reconcile_minutes else "RECONCILE_MINUTES is 0"
+    return None
 
 
 def make_reconciler(settings: Settings, listener: Listener, client: "PortClient") -> "Reconciler":
@@ -52,7 +54,8 @@ def compare_regularly(
         client: Port's API, a patient client; None: not configured.
     """
     if reason := why_no_comparison(settings, listener.book):
-        log.warning("nothing is compared with Port: what never comes from it stays unknown", reason=reason)
+        say = log.warning if settings.reconcile_minutes else log.info  # then it is wanted so
+        say("nothing is compared with Port: what never comes from it stays unknown", reason=reason)
     if client is None or not settings.reconcile_minutes:
         return None
     from app.reconcile.gaps import Gaps

@@ -172,6 +172,7 @@ async def test_the_doctor_says_why_nothing_is_compared(configured: pytest.Monkey
     assert "none was made yet" in await comparison()
     configured.setenv("RECONCILE_MINUTES", "0")
     assert "RECONCILE_MINUTES is 0" in await comparison()
+    configured.delenv("RECONCILE_MINUTES")
     configured.delenv("RULES_FILE")
     assert "no rule names a blueprint" in await comparison()
     assert BLUEPRINT in RULES
