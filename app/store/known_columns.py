@@ -17,26 +17,30 @@ RUN = "id, reason, started_at, lease_until, ended_at, entities, learned, differe
 def known_values(known: Known) -> tuple[Any, ...]:
     """Return the columns `KNOWN`."""
     at = known.at
-    marks = {
-        "at": {name: time for name, time in known.times.items() if time != at},
-        "exists": [known.exists, known.exists_at],
-        "fields": sorted(known.times.keys() - known.values.keys()),
-        "noticed": sorted(known.noticed),
-        "told": {
+    marks: dict[str, Any] = {"exists": [known.exists, known.exists_at]}
+    if others := {name: time for name, time in known.times.items() if time != at}:
+        marks["at"] = others
+    if lacking := known.times.keys() - known.values.keys():
+        marks["fields"] = sorted(lacking)
+    if known.noticed:
+        marks["noticed"] = sorted(known.noticed)
+    if known.told:
+        marks["told"] = {
             rule: [[one.since, one.until, one.nearly, one.digest] for one in some]
             for rule, some in known.told.items()
-        },
-        "whole": known.whole,
-    }
-    text = canonical({name: value for name, value in marks.items() if value})
-    return at, known.moved_at, known.version, known.gone, canonical(known.values), text
+        }
+    if known.whole:
+        marks["whole"] = True
+    return at, known.moved_at, known.version, known.gone, canonical(known.values), canonical(marks)
 
 
 def known_of(row: Sequence[Any]) -> Known:
     """Return what the columns `KNOWN` hold."""
     at, moved_at, version, _, state, marks_text = row
     values, marks = json.loads(state), json.loads(marks_text)
-    times = dict.fromkeys((*values, *marks.get("fields", ())), at) | marks.get("at", {})
+    times = dict.fromkeys(values, at)
+    if "at" in marks or "fields" in marks:
+        times |= dict.fromkeys(marks.get("fields", ()), at) | marks.get("at", {})
     exists, exists_at = marks["exists"]
     return Known(
         values,
