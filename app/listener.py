@@ -1,7 +1,7 @@
 """The use case: a request's bytes in, a stored change out."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from zlib import crc32
@@ -18,7 +18,7 @@ from app.alerts.send import ByPort, ByTemplate, PortLookup, route
 from app.alerts.watched import Watched
 from app.errors import SignatureRejected, StoreUnavailable, UnreadableChange
 from app.port.events import parse_event
-from app.port.signature import Signed, parse_headers, verify
+from app.port.signature import Claim, Signed, parse_headers, verify
 from app.store.base import Store
 from app.store.rows import Accepted, Incoming
 from app.tracing import OFF, Tracing
@@ -108,8 +108,8 @@ class Listener:
     watch: Watch = NOBODY
     tracing: Tracing = OFF
 
-    def check_headers(self, headers: Mapping[str, str]) -> None:
-        """Refuse what cannot become a signed request, before its body is read.
+    def check_headers(self, headers: Mapping[str, str]) -> Claim | None:
+        """Refuse what cannot become a signed request, before its body is read; return what it claims.
 
         Args:
             headers: The request's headers; names in lower case.
@@ -118,20 +118,20 @@ class Listener:
             SignatureRejected: The signature is missing, or stale.
         """
         if self._unsigned:
-            return
+            return None
         try:
-            parse_headers(headers, self.clock(), self.tolerance)
+            return parse_headers(headers, self.clock(), self.tolerance)
         except SignatureRejected as error:
             log.warning("signature rejected", reason=str(error))
             self.watch.signature_failed(error.cause)
             raise
 
-    async def receive(self, body: bytes, headers: Mapping[str, str]) -> Accepted:
+    async def receive(self, body: bytes, claim: Claim | None) -> Accepted:
         """Verify, parse, decide and store one request.
 
         Args:
             body: The bytes as they arrived.
-            headers: The request's headers; names in lower case.
+            claim: What `check_headers` returned.
 
         Raises:
             SignatureRejected: Not proven to come from Port; nothing is stored.
@@ -141,9 +141,9 @@ class Listener:
         now = self.clock()
         try:
             signed = Signed(body, now)
-            if not self._unsigned:
+            if claim is not None:
                 with self.tracing.span("verify", body_bytes=len(body)):
-                    signed = verify(body, headers, self.secrets, now, self.tolerance)
+                    signed = verify(body, claim, self.secrets)
         except SignatureRejected as error:
             log.warning("signature rejected", reason=str(error), body_bytes=len(body))
             self.watch.signature_failed(error.cause)
@@ -240,11 +240,9 @@ async def match_and_route(
     programs = book.rules.programs(change.blueprint)
     results = await evaluate(programs, body) if programs else {}
     matched = match(book.rules, change, results)
-    hits = [
-        replace(hit, routes=await _routes(hit, change, body, book, evaluate, look_up)) for hit in matched.hits
-    ]
+    hits = [hit.to(await _routes(hit, change, body, book, evaluate, look_up)) for hit in matched.hits]
     watched = book.watched.get(change.blueprint) if change.resource == ENTITY else None
-    return replace(matched, hits=tuple(hits), watched=watched)
+    return Match(change, matched.changes, tuple(hits), matched.reason, watched)
 
 
 async def _routes(

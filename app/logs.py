@@ -9,6 +9,8 @@ from typing import Literal
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=repr)
+
 
 class _Hide:
     """Renders an event, and takes secrets out of what was rendered, wherever they came from."""
@@ -21,10 +23,21 @@ class _Hide:
 
     def __call__(self, logger: WrappedLogger, name: str, event: EventDict) -> str:
         first = {key: event.pop(key) for key in ("time", "level", "event") if key in event}
-        line = str(self._renderer(logger, name, first | dict(event)))
+        line = str(self._renderer(logger, name, {**first, **event}))
         for secret in self._secrets:
             line = line.replace(secret, "[hidden]")
         return line
+
+
+class _Named(structlog.WriteLogger):
+    """Writes to standard error as it is now, and has a name.
+
+    Our own events do not go through the standard library's logging: it takes as long as a decision.
+    """
+
+    def __init__(self, name: str = "") -> None:
+        super().__init__(sys.stderr)
+        self.name = name
 
 
 def configure_logging(
@@ -42,7 +55,8 @@ def configure_logging(
     renderer: Processor = (
         structlog.dev.ConsoleRenderer(colors=terminal, timestamp_key="time")
         if text
-        else structlog.processors.JSONRenderer(ensure_ascii=False)
+        # An encoder that is kept: `json.dumps` would make one for each event.
+        else structlog.processors.JSONRenderer(lambda event, **_: _ENCODER.encode(event))
     )
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -54,16 +68,15 @@ def configure_logging(
     traceback = structlog.processors.ExceptionRenderer(
         structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     )
-    plain = structlog.processors.ExceptionRenderer()
+    render: list[Processor] = [
+        structlog.processors.ExceptionRenderer() if text else traceback,
+        _Hide(renderer, secrets),
+    ]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(allow=[])],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                plain if text else traceback,
-                _Hide(renderer, secrets),
-            ],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
     logging.root.handlers = [handler]
@@ -77,12 +90,8 @@ def configure_logging(
     for name in ("slack_sdk", "aiohttp", "asyncio", "httpx", "httpcore", "urllib3", "watchfiles"):
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[*shared, *render],
+        logger_factory=_Named,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=False,
     )

@@ -13,12 +13,9 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from app import __doc__ as description
-from app.api import dashboard, deeds, docs, health, metrics, slack, v1
+from app.api import docs, health, metrics, slack
 from app.api.answers import Answers
-from app.api.desk import Desk
 from app.api.headers import PlainHeaders
-from app.api.pages import Static
-from app.api.session import Gate
 from app.comparing import why_no_comparison
 from app.errors import ListenerError, SignatureRejected, SourceRefused, StoreUnavailable, UnreadableChange
 from app.logs import configure_logging
@@ -77,7 +74,14 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         max_body_size=settings.max_body_bytes,
         telemetry=telemetry(tracing, slack.PATH),
     )
-    app.add_middleware(Answers, watch=watch, tracing=tracing)
+    app.add_middleware(
+        Answers,
+        watch=watch,
+        tracing=tracing,
+        handlers=HANDLERS,
+        # With traces on, the framework makes the request's span on its way.
+        shortcut=slack.receive if receive and tracing.provider is None else None,
+    )
     app.add_middleware(PlainHeaders)
     if receive:
         app.include_router(slack.router)
@@ -86,24 +90,23 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
     app.mount(docs.FILES_PATH, docs.docs_files())
     if settings.metrics_public or settings.admin_token:  # without either there are none
         app.include_router(metrics.metrics_router(public=settings.metrics_public))
-    app.add_exception_handler(SourceRefused, _forbidden)
     if receive and settings.admin_token is not None:
+        # Imported for whoever has it only: it is a tenth of the start, and of the memory.
+        from app.api import dashboard, deeds, pages, v1
+
         app.include_router(dashboard.router)
         app.include_router(deeds.router)
         app.include_router(v1.router)
-        app.mount("/static", Static())
-    app.add_exception_handler(SignatureRejected, _unauthorized)
-    app.add_exception_handler(UnreadableChange, _unreadable)
-    app.add_exception_handler(StoreUnavailable, _unavailable)
-    app.add_exception_handler(ClientDisconnect, _gone)
-    app.add_exception_handler(TimeoutError, _too_slow)
+        app.mount("/static", pages.Static())
+    for kind, handler in HANDLERS.items():
+        app.add_exception_handler(kind, handler)
     return app
 
 
 def _settle_memory() -> None:
-    """Spare the garbage collector what was made at the start and stays; let it look at the rest less often.
+    """Spare the garbage collector what was made at the start and stays, and let it look less often.
 
-    It would otherwise look through all modules and models again and again: every eighth of the time.
+    It would otherwise look through all modules and models again and again: an eighth of the time.
     """
     gc.collect()
     gc.freeze()
@@ -114,6 +117,9 @@ def _page_parts(settings: Settings, runtime: Runtime, dispatch: bool) -> dict[st
     """Return what the page and its API need; nothing where nobody may see them."""
     if settings.admin_token is None:
         return {}
+    from app.api.desk import Desk
+    from app.api.session import Gate
+
     gate = Gate(settings.admin_token.get_secret_value())
     desk = Desk(
         store=runtime.store,
@@ -160,7 +166,7 @@ def _unreadable(_: Request, error: Exception) -> Response:
 
 def _unavailable(request: Request, error: Exception) -> Response:
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-    if request.url.path.startswith(v1.router.prefix):
+    if request.url.path.startswith("/api/v1"):
         return JSONResponse({"detail": f"the store is not available: {error}"}, 503, headers)
     log.error("change not stored", reason=str(error))
     return JSONResponse({"error": "the change could not be stored; send it again"}, 503, headers)
@@ -172,6 +178,17 @@ def _gone(_: Request, __: Exception) -> Response:
 
 def _too_slow(_: Request, __: Exception) -> Response:
     return JSONResponse({"error": "the body did not arrive in time"}, 408)
+
+
+HANDLERS = {
+    SourceRefused: _forbidden,
+    SignatureRejected: _unauthorized,
+    UnreadableChange: _unreadable,
+    StoreUnavailable: _unavailable,
+    ClientDisconnect: _gone,
+    TimeoutError: _too_slow,
+}
+"""What each kind of error is answered with."""
 
 
 def load_app(*, receive: bool = True, dispatch: bool = True) -> FastAPI:

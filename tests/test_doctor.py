@@ -529,7 +529,7 @@ async def test_change_that_no_rule_alerts_on(world: World) -> None:
     )
 
     async def receive(request: Request) -> Response:
-        accepted = await listener.receive(await request.body(), request.headers)
+        accepted = await listener.receive(await request.body(), listener.check_headers(request.headers))
         return JSONResponse({"change": accepted.key, "alerts": accepted.alerts}, 202)
 
     async with serving(Starlette(routes=[Route("/api/slack", receive, methods=["POST"])])) as url:

@@ -14,6 +14,8 @@ ENTITY = "entity"
 RECONCILE = "reconcile"
 """The origin of a change that nobody told us of: the comparison with Port found it."""
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
 
 @dataclass(frozen=True, slots=True)
 class EntitySnapshot:
@@ -86,8 +88,7 @@ def change_key(
     moment differ in nothing but `timer`, so it counts too.
     """
     parts = [action, resource, blueprint, entity, at, _parts(before), _parts(after), timer]
-    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hashlib.sha256(_CANONICAL.encode(parts).encode()).hexdigest()
 
 
 def _parts(snapshot: EntitySnapshot | None) -> list[Any] | None:

@@ -1,8 +1,9 @@
 """What a rule's `when` and `resolve` can say about a change."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
@@ -118,7 +119,7 @@ class Condition(Strict):
         """The conditions that this one combines."""
         return self.all_ or self.any_ or ()
 
-    @property
+    @cached_property
     def path(self) -> Path | None:
         """The path of the value that it is about, as in a `PropertyChange`; None if there is no one value."""
         if self.property_ is not None:
@@ -127,14 +128,14 @@ class Condition(Strict):
             return ("relations", self.relation)
         return ("title",) if self.title else ("team",) if self.team else None
 
-    def leaves(self) -> Iterator["Condition"]:
-        """Yield the conditions that combine no others."""
-        if not self.members:
-            yield self
-        for member in self.members:
-            yield from member.leaves()
-
     @property
+    def leaves(self) -> tuple["Condition", ...]:
+        """The conditions that combine no others."""
+        if not self.members:
+            return (self,)
+        return tuple(leaf for member in self.members for leaf in member.leaves)
+
+    @cached_property
     def is_level(self) -> bool:
         """Whether it can be said of an entity at one moment, without a change."""
         if self.members:
@@ -169,7 +170,7 @@ class Condition(Strict):
             return any(one.fulfilled(change, results) for one in self.any_)
         return self._level_holds(change) if self.is_level else self.matches(change, results)
 
-    @property
+    @cached_property
     def can_lapse(self) -> bool:
         """Whether it can be seen of an entity that it holds no more."""
         if self.any_ is not None:
@@ -188,8 +189,10 @@ class Condition(Strict):
 
     def main(self, change: CatalogChange) -> PropertyChange | None:
         """Return the value that it is about: the first that came true, else that changed, else the first."""
-        leaves = [leaf for leaf in self.leaves() if leaf.path is not None]
+        leaves = [leaf for leaf in self.leaves if leaf.path is not None]
         values = [leaf.pair(change) for leaf in leaves]
+        if len(values) == 1:
+            return values[0]
         came_true = (value for leaf, value in zip(leaves, values, strict=True) if leaf.matches(change, {}))
         changed = (one for one in values if not same(one.before, one.after))
         return next(came_true, None) or next(changed, values[0] if values else None)
@@ -200,7 +203,7 @@ class Condition(Strict):
         It is the same for the same trouble, and another for another, so that neither is told twice nor
         kept back. Empty if there is nothing to say.
         """
-        leaves = list(self.leaves())
+        leaves = self.leaves
         states = (leaf.own_state(change, results, named=len(leaves) > 1) for leaf in leaves)
         return ", ".join(filter(None, states))
 
@@ -209,15 +212,15 @@ class Condition(Strict):
         if self.path is None:
             result = results.get(self.jq or "")
             return text_of(result) if result is not None and not isinstance(result, bool) else ""
-        pair = self.pair(change)
+        after = self.value(change.after)
         limit = self.above if self.above is not None else self.below
         if limit is None:
-            state = text_of(pair.after)
-        elif self.beyond(pair.after):
+            state = text_of(after)
+        elif self.beyond(after):
             state = f"{'below' if self.above is None else 'above'} {text_of(limit)}"
         else:
             return ""
-        return f"{pair.name} {state}" if named else state
+        return f"{self.pair(change).name} {state}" if named else state
 
     def pair(self, change: CatalogChange) -> PropertyChange:
         """Return the value that it is about, before and after."""

@@ -8,6 +8,8 @@ from app.alerts.change import EntitySnapshot
 
 Path = tuple[str, ...]
 
+PLAIN = frozenset((str, int, float, bool))
+
 
 @dataclass(frozen=True, slots=True)
 class PropertyChange:
@@ -40,9 +42,13 @@ def diff(before: EntitySnapshot | None, after: EntitySnapshot | None) -> tuple[P
 
 def same(a: Any, b: Any) -> bool:
     """Tell whether two JSON values are the same to Port: by value, but true is not 1."""
+    if a is b:
+        return True
+    if type(a) is type(b) and type(a) in PLAIN:  # nearly all values are
+        return bool(a == b)
     if isinstance(a, bool) or isinstance(b, bool):
-        return a is b
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return False
+    if isinstance(a, dict) and isinstance(b, dict):
         return all(same(a.get(key), b.get(key)) for key in a.keys() | b.keys())
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         return len(a) == len(b) and all(map(same, a, b))
@@ -65,9 +71,8 @@ def _changes(path: Path, before: Mapping[str, Any], after: Mapping[str, Any]) ->
     # Keys in the order of `after`, then what is gone: the order in which a person reads the entity.
     for key in [*after, *(key for key in before if key not in after)]:
         old, new = before.get(key), after.get(key)
-        here = (*path, key)
-        at_top = here in {("properties",), ("relations",)}
-        if at_top or (isinstance(old, Mapping) and isinstance(new, Mapping)):
-            yield from _changes(here, old or {}, new or {})
+        at_top = not path and key in {"properties", "relations"}
+        if at_top or (isinstance(old, dict) and isinstance(new, dict)):
+            yield from _changes((*path, key), old or {}, new or {})
         elif not same(old, new):
-            yield PropertyChange(here, old, new)
+            yield PropertyChange((*path, key), old, new)

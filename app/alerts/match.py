@@ -48,6 +48,10 @@ class Hit:
     lapses: bool = False
     state: str = ""
 
+    def to(self, routes: tuple[Route, ...]) -> "Hit":
+        """Return the same with these routes. (`replace` takes three times as long.)"""
+        return Hit(self.rule, self.matches, self.resolves, routes, self.lapses, self.state)
+
 
 @dataclass(frozen=True, slots=True)
 class Match:

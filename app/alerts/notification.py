@@ -1,6 +1,7 @@
 """The neutral facts of an alert. A notifier renders them; the store keeps them as JSON."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -131,25 +132,26 @@ class Notification(_Frozen):
         """
         path = main.path if main else ("",)
         others = [other for other in changes if other.path[: len(path)] != path]
-        return cls(
-            step=step,
-            rule=rule,
-            severity=severity,
-            action=change.action,
-            timer=change.timer,
-            blueprint=change.blueprint,
-            entity=change.entity,
-            title=_cut(change.title, MAX_NAME_CHARS),
-            teams=tuple(_cut(team, MAX_NAME_CHARS) for team in change.teams[:MAX_TEAMS]),
-            change=_value_change(main) if main else None,
-            others=tuple(_value_change(other) for other in others[:MAX_CHANGES]),
-            others_left_out=max(0, len(others) - MAX_CHANGES),
-            links=_links(change),
-            actor=_cut(change.actor, MAX_NAME_CHARS),
-            origin=_cut(change.origin, MAX_NAME_CHARS),
-            at=change.noticed_at or change.at,
-            **more,
-        )
+        facts = {
+            "step": step,
+            "rule": rule,
+            "severity": severity,
+            "action": change.action,
+            "timer": change.timer,
+            "blueprint": change.blueprint,
+            "entity": change.entity,
+            "title": _cut(change.title, MAX_NAME_CHARS),
+            "teams": tuple(_cut(team, MAX_NAME_CHARS) for team in change.teams[:MAX_TEAMS]),
+            "change": _value_change(main) if main else None,
+            "others": tuple(_value_change(other) for other in others[:MAX_CHANGES]),
+            "others_left_out": max(0, len(others) - MAX_CHANGES),
+            "links": tuple(_links(change)),
+            "actor": _cut(change.actor, MAX_NAME_CHARS),
+            "origin": _cut(change.origin, MAX_NAME_CHARS),
+            "at": change.noticed_at or change.at,
+        }
+        # With the models inside it as mappings, all is validated in one go.
+        return cls.model_validate(facts | more)
 
     @property
     def calls(self) -> bool:
@@ -213,10 +215,12 @@ def one_line(text: str, limit: int | None = None) -> str:
     return line if limit is None else _cut(line, limit)
 
 
-def _value_change(change: PropertyChange) -> ValueChange:
-    return ValueChange(
-        name=_cut(change.name, MAX_NAME_CHARS), before=_bounded(change.before), after=_bounded(change.after)
-    )
+def _value_change(change: PropertyChange) -> dict[str, Any]:
+    return {
+        "name": _cut(change.name, MAX_NAME_CHARS),
+        "before": _bounded(change.before),
+        "after": _bounded(change.after),
+    }
 
 
 def _bounded(value: Any) -> Any:
@@ -230,12 +234,13 @@ def _cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-def _links(change: CatalogChange) -> tuple[Link, ...]:
+def _links(change: CatalogChange) -> Iterator[dict[str, Any]]:
     entity = change.after or change.before
     properties = entity.properties if entity else {}
     links = (
-        Link(name=_cut(name, MAX_NAME_CHARS), url=url)
+        {"name": _cut(name, MAX_NAME_CHARS), "url": url}
         for name, url in properties.items()
-        if isinstance(url, str) and len(url) <= MAX_URL_CHARS and URL.fullmatch(url)
+        if isinstance(url, str) and url.startswith("http") and len(url) <= MAX_URL_CHARS
+        if URL.fullmatch(url)
     )
-    return tuple(islice(links, MAX_LINKS))
+    return islice(links, MAX_LINKS)

@@ -130,7 +130,7 @@ class Rule(Strict):
                 leaf.matches(change, results)
                 if leaf.jq
                 else leaf.property_ is not None and leaf.property_ == change.timer
-                for leaf in self.when.leaves()
+                for leaf in self.when.leaves
             )
         return self.when.matches(change, results)
 
@@ -153,7 +153,7 @@ class Rule(Strict):
     def programs(self) -> Iterable[str]:
         """Return the jq programs of its conditions."""
         conditions = (condition for condition in (self.when, self.resolve) if condition)
-        return (leaf.jq for condition in conditions for leaf in condition.leaves() if leaf.jq)
+        return (leaf.jq for condition in conditions for leaf in condition.leaves if leaf.jq)
 
     def main(self, change: CatalogChange) -> PropertyChange | None:
         """Return the value that a change is about: `when`'s, or `resolve`'s if only that one moved."""
@@ -176,8 +176,10 @@ class Rule(Strict):
             return f"{change.timer} expired" if change.timer else "expired"
         if self.when is None or change.after is None:
             return change.action.lower()
-        main = self.when.main(change)
-        state = self.when.state(change, results) or (text_of(main.after) if main else "matched")
+        state = self.when.state(change, results)
+        if not state:
+            main = self.when.main(change)
+            state = text_of(main.after) if main else "matched"
         if len(state) <= MAX_STATE_CHARS:
             return state
         # Two long states that begin alike are still two.
@@ -207,6 +209,7 @@ class RuleSet:
         self._exact: dict[str, list[int]] = {}
         self._globs: list[tuple[str, int]] = []
         self.by_name = {rule.name: rule for rule in self.rules}
+        self._programs = any(True for rule in self.rules for _ in rule.programs())
         self._fields: list[frozenset[str] | None] = []
         for number, rule in enumerate(self.rules):
             self._fields.append(_watched(rule))
@@ -218,6 +221,8 @@ class RuleSet:
 
     def programs(self, blueprint: str) -> tuple[str, ...]:
         """Return the jq programs in the conditions about a blueprint, each once."""
+        if not self._programs:
+            return ()
         found = (program for rule in self.about(blueprint) for program in rule.programs())
         return tuple(dict.fromkeys(found))
 
@@ -244,7 +249,7 @@ class RuleSet:
 def _watched(rule: Rule) -> frozenset[str] | None:
     """Return the fields without a change of which an UPDATE says nothing to the rule; None: any may."""
     conditions = [condition for condition in (rule.when, rule.resolve) if condition]
-    leaves = [leaf for condition in conditions for leaf in condition.leaves()]
+    leaves = [leaf for condition in conditions for leaf in condition.leaves]
     if rule.when is None or any(leaf.path is None for leaf in leaves):
         return None
     fields = set()

@@ -81,7 +81,7 @@ def watched_by(rules: RuleSet, wide: Container[str] = ()) -> dict[str, Watched]:
 def condition_fields(rule: Rule) -> frozenset[Field] | None:
     """Return the fields that a rule's `when` and `resolve` read; None: any."""
     conditions = [condition for condition in (rule.when, rule.resolve) if condition]
-    leaves = [leaf for condition in conditions for leaf in condition.leaves()]
+    leaves = [leaf for condition in conditions for leaf in condition.leaves]
     if rule.when is None or any(leaf.path is None for leaf in leaves):
         return None
     fields = {".".join(leaf.path[:2]) for leaf in leaves if leaf.path}

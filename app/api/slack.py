@@ -5,9 +5,7 @@ from time import perf_counter
 from typing import Any, cast
 
 from fastapi import APIRouter, Request, Response, status
-from fastapi.routing import APIRoute
 from pydantic import BaseModel
-from starlette.types import Receive, Scope, Send
 
 from app.alerts.notification import one_line
 from app.errors import SourceRefused
@@ -108,24 +106,7 @@ class Unreadable(Refusal):
     """The field at fault, dotted; empty for the whole body."""
 
 
-class Hook(APIRoute):
-    """A route that is documented as any other, and whose function is called with the bare request.
-
-    What FastAPI does around a function (dependencies, validation, exit stacks) costs this one more than all
-    that it does itself before the store, and gives it nothing: its body must not be parsed before it is
-    verified, and its answer is one model.
-    """
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request to this route's path."""
-        if scope["method"] != "POST":
-            await super().handle(scope, receive, send)  # 405
-            return
-        response: Response = await self.endpoint(Request(scope, receive))
-        await response(scope, receive, send)
-
-
-router = APIRouter(tags=["Port"], route_class=Hook)
+router = APIRouter(tags=["Port"])
 
 
 def _demand_allowed_source(request: Request) -> None:
@@ -193,11 +174,11 @@ async def receive(request: Request) -> Response:
     """
     _demand_allowed_source(request)
     listener = cast("Listener", request.state.listener)
-    listener.check_headers(request.headers)
+    claim = listener.check_headers(request.headers)
     async with asyncio.timeout(BODY_SECONDS):
         body = await request.body()
     began = perf_counter()
-    accepted = await listener.receive(body, request.headers)
+    accepted = await listener.receive(body, claim)
     cast("Watch", request.state.watch).accepted(perf_counter() - began, duplicate=accepted.duplicate)
     receipt = Receipt(change=accepted.key, alerts=accepted.alerts, duplicate=accepted.duplicate)
     return Response(receipt.model_dump_json(), status.HTTP_202_ACCEPTED, media_type="application/json")

@@ -1,5 +1,6 @@
 """The commands: ``python -m app …``."""
 
+import gc
 import sys
 from importlib import import_module
 from typing import NoReturn
@@ -75,7 +76,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         print("an argument is no UTF-8", file=sys.stderr)
         raise SystemExit(2) from None
     try:
-        command_line(given[0] if given else None)(given)
+        commands = command_line(given[0] if given else None)
+        gc.freeze()
+        gc.enable()  # __main__ has switched it off
+        commands(given)
     except ListenerError as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None

@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic_core import from_json
 
 from app.alerts.change import ENTITY, RECONCILE, CatalogChange, EntitySnapshot, change_key
@@ -39,8 +47,10 @@ def _teams(value: Any) -> Any:
     return tuple(team for team in teams if isinstance(team, str))
 
 
-def _time(value: Any) -> datetime | None:
+def read_time(value: Any) -> datetime | None:
     """Read a time as tolerantly as pydantic does; one that cannot be read is no reason to drop an alert."""
+    if value is None:
+        return None
     try:
         time: datetime = _DATETIME.validate_python(value)
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
@@ -53,7 +63,9 @@ def _text(value: Any) -> str | None:
 
 
 _DATETIME: TypeAdapter[datetime] = TypeAdapter(datetime)
-_Time = Annotated[datetime | None, BeforeValidator(_time)]
+_Time = Annotated[datetime | None, BeforeValidator(read_time)]
+_Unread = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})]
+"""A text that is looked at only if it is needed; most are not."""
 _Text = Annotated[str | None, BeforeValidator(_text)]
 _Values = Annotated[dict[str, Any], BeforeValidator(_without_nulls)]
 _OptionalValues = Annotated[
@@ -74,7 +86,7 @@ class Entity(_Tolerant):
     team: Annotated[tuple[str, ...], BeforeValidator(_teams)] = ()
     properties: _Values = Field(default_factory=dict)
     relations: _OptionalValues = Field(default_factory=dict)
-    updatedAt: _Time = None  # noqa: N815 - Port's names
+    updatedAt: _Unread = None  # noqa: N815 - Port's names
 
 
 class Diff(_Tolerant):
@@ -95,14 +107,20 @@ class Trigger(_Tolerant):
 class Context(_Tolerant):
     """What was changed. The names differ from payload to payload."""
 
-    blueprintIdentifier: _Text = None  # noqa: N815
-    blueprint: _Text = None
-    blueprintId: _Text = None  # noqa: N815
-    entityIdentifier: _Text = None  # noqa: N815
-    entity: _Text = None
-    entityId: _Text = None  # noqa: N815
+    blueprintIdentifier: _Unread = None  # noqa: N815
+    blueprint: _Unread = None
+    blueprintId: _Unread = None  # noqa: N815
+    entityIdentifier: _Unread = None  # noqa: N815
+    entity: _Unread = None
+    entityId: _Unread = None  # noqa: N815
     propertyIdentifier: _Text = None  # noqa: N815
-    runId: _Text = None  # noqa: N815
+    runId: _Unread = None  # noqa: N815
+
+    @property
+    def about(self) -> tuple[str | None, str | None]:
+        """The identifiers of the blueprint and of the entity, whatever they are called here."""
+        blueprint = _text(self.blueprintIdentifier) or _text(self.blueprint) or _text(self.blueprintId)
+        return blueprint, _text(self.entityIdentifier) or _text(self.entity) or _text(self.entityId)
 
 
 class Event(_Tolerant):
@@ -187,10 +205,8 @@ def _unwrap(body: Mapping[str, Any]) -> _Unwrapped:
 def _change(event: Event, found: _Unwrapped, signed_at: datetime, run_id: str | None) -> CatalogChange:
     resource = event.resourceType or ENTITY
     newest = event.diff and (event.diff.after or event.diff.before)
-    context = event.context
-    blueprint = context.blueprintIdentifier or context.blueprint or context.blueprintId
+    blueprint, entity = event.context.about
     blueprint = blueprint or _text(newest and (newest.model_extra or {}).get("blueprint")) or ""
-    entity = context.entityIdentifier or context.entity or context.entityId
     entity = entity or (newest.identifier if newest else "")
     if resource == ENTITY:
         for name, value in (("blueprintIdentifier", blueprint), ("entityIdentifier", entity)):
@@ -198,7 +214,7 @@ def _change(event: Event, found: _Unwrapped, signed_at: datetime, run_id: str | 
                 raise UnreadableChange(
                     "an entity's change must name it", ".".join((*found.path, "context", name))
                 )
-    happened_at = event.trigger.at or (newest and newest.updatedAt) or signed_at
+    happened_at = event.trigger.at or (newest and read_time(newest.updatedAt)) or signed_at
     before = _snapshot(event.diff.before, blueprint) if event.diff else None
     after = _snapshot(event.diff.after, blueprint) if event.diff else None
     timer = event.context.propertyIdentifier
@@ -235,7 +251,7 @@ def _run_id(event: Event, envelope: Mapping[str, Any]) -> str | None:
     return (
         _text(_get(envelope, "run", "id"))
         or _text(_get(envelope, "nodeRun", "identifier"))
-        or event.context.runId
+        or _text(event.context.runId)
         or _text(_get(event.trigger.by, "runId"))
     )
 

@@ -17,7 +17,7 @@ from app.alerts.change import ENTITY, RECONCILE, EntitySnapshot
 from app.alerts.compare import Listed
 from app.alerts.watched import Field, Watched
 from app.errors import UnreadableChange
-from app.port.events import Entity
+from app.port.events import Entity, read_time
 from app.port.request import Json
 
 META = ("$identifier", "$title", "$team", "$updatedAt")
@@ -77,7 +77,7 @@ def read_entity(found: Mapping[str, Any], blueprint: str) -> Listed:
         properties=entity.properties,
         relations=entity.relations,
     )
-    return Listed(snapshot, entity.updatedAt)
+    return Listed(snapshot, read_time(entity.updatedAt))
 
 
 def noticed_body(

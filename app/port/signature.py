@@ -4,7 +4,6 @@ Rule: https://docs.port.io/actions-and-automations/setup-backend/webhook/signatu
 """
 
 import base64
-import hashlib
 import hmac
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,6 +36,21 @@ class Signed:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a request's headers say of its body.
+
+    Attributes:
+        timestamp: The text of the timestamp header, as it came.
+        at: The time that it says, UTC.
+        signatures: The signatures, without their version.
+    """
+
+    timestamp: str
+    at: datetime
+    signatures: tuple[bytes, ...]
+
+
 def sign(body: bytes, timestamp: str, secret: str) -> str:
     """Return the signature header's value for `body`: ``v1,`` and the base64 of the HMAC-SHA256.
 
@@ -48,34 +62,28 @@ def sign(body: bytes, timestamp: str, secret: str) -> str:
     return VERSION + _digest(body, timestamp, secret).decode()
 
 
-def verify(
-    body: bytes, headers: Mapping[str, str], secrets: Sequence[str], now: datetime, tolerance: timedelta
-) -> Signed:
+def verify(body: bytes, claim: Claim, secrets: Sequence[str]) -> Signed:
     """Return the bytes that Port signed.
 
     Args:
         body: The bytes that arrived.
-        headers: The request's headers; names in lower case.
+        claim: What `parse_headers` returned.
         secrets: The client secrets to accept, the current one first.
-        now: The time, UTC.
-        tolerance: How far the timestamp may lie in the past or in the future.
 
     Raises:
-        SignatureRejected: The signature is missing, stale or wrong.
+        SignatureRejected: The signature is wrong.
     """
-    timestamp, signed_at, given = parse_headers(headers, now, tolerance)
     for candidate in _candidates(body):
         for secret in secrets:
-            expected = _digest(candidate, timestamp, secret)
-            if any(hmac.compare_digest(expected, one) for one in given):
-                return Signed(candidate, signed_at)
+            expected = _digest(candidate, claim.timestamp, secret)
+            for one in claim.signatures:
+                if hmac.compare_digest(expected, one):
+                    return Signed(candidate, claim.at)
     raise SignatureRejected("the signature does not match", Cause.WRONG)
 
 
-def parse_headers(
-    headers: Mapping[str, str], now: datetime, tolerance: timedelta
-) -> tuple[str, datetime, list[bytes]]:
-    """Return the timestamp as it came, the time it says, and the signatures; no body is needed for that.
+def parse_headers(headers: Mapping[str, str], now: datetime, tolerance: timedelta) -> Claim:
+    """Return what a request's headers claim; no body is needed for that.
 
     Args:
         headers: The request's headers; names in lower case.
@@ -94,17 +102,15 @@ def parse_headers(
     if len(header) > LONGEST_SIGNATURES:  # each costs time, and whoever sends them has proven nothing yet
         reason = f"the {SIGNATURE_HEADER} header is longer than {LONGEST_SIGNATURES} characters"
         raise SignatureRejected(reason, Cause.MALFORMED)
-    given = [one.removeprefix(VERSION).encode() for one in header.split() if one.startswith(VERSION)]
+    given = tuple(one.removeprefix(VERSION).encode() for one in header.split() if one.startswith(VERSION))
     if not given:
         reason = f"no {SIGNATURE_HEADER} header of the form v1,<base64>"
         raise SignatureRejected(reason, Cause.MALFORMED if header.strip() else Cause.MISSING)
-    return timestamp, signed_at, given
+    return Claim(timestamp, signed_at, given)
 
 
 def _digest(body: bytes, timestamp: str, secret: str) -> bytes:
-    mac = hmac.new(secret.encode(), timestamp.encode() + b".", hashlib.sha256)
-    mac.update(body)
-    return base64.b64encode(mac.digest())
+    return base64.b64encode(hmac.digest(secret.encode(), b"%b.%b" % (timestamp.encode(), body), "sha256"))
 
 
 def _parse_timestamp(text: str) -> datetime:

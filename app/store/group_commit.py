@@ -61,6 +61,7 @@ class GroupCommit:
         self._connection = connection
         self._watch = watch
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._fresh: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._thread.start()
@@ -73,17 +74,26 @@ class GroupCommit:
         """
         if self._closed:
             raise StoreUnavailable("the store is closed")
-        if self._queue.qsize() >= LONGEST_QUEUE:
-            raise StoreUnavailable("too many writes are waiting for the disk")
         loop = asyncio.get_running_loop()
+        fresh = self._fresh.setdefault(loop, [])
+        if self._queue.qsize() + len(fresh) >= LONGEST_QUEUE:
+            raise StoreUnavailable("too many writes are waiting for the disk")
         future: asyncio.Future[T] = loop.create_future()
-        self._queue.put(_Waiting(job, future, loop))
+        fresh.append(_Waiting(job, future, loop))
+        if len(fresh) == 1:  # those that this turn of the loop still brings go with it
+            loop.call_soon(self._hand_over, loop)
         return await future
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        for one in self._fresh.pop(loop, ()):
+            self._queue.put(one)
 
     async def close(self) -> None:
         """Commit what waits, and close the connection."""
         if not self._closed:
             self._closed = True
+            for loop in list(self._fresh):
+                self._hand_over(loop)
             self._queue.put(None)
             await asyncio.to_thread(self._thread.join)
 

@@ -20,7 +20,7 @@ from app.errors import ListenerError, PortError
 from app.port import resources
 from app.port.bootstrap import Plan, bootstrap
 from app.port.client import PortClient
-from app.port.signature import verify
+from app.port.signature import parse_headers, verify
 from app.port.steps import Difference, Result, Step, render, render_requests
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, LOGIN, StandInPort, refusal, standing_in
 
@@ -427,7 +427,7 @@ async def test_changes_reach_the_webhook() -> None:
 
     async def take(request: Incoming) -> Response:
         body = await request.body()
-        verify(body, dict(request.headers), [CLIENT_SECRET], datetime.now(UTC), TOLERANCE)
+        verify(body, parse_headers(request.headers, datetime.now(UTC), TOLERANCE), [CLIENT_SECRET])
         arrived.append(json.loads(body) | {"RUN_ID": request.headers["run_id"]})
         return Response(status_code=202)
 

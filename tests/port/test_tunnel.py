@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from app.demo import change_body, serving, signed_headers
 from app.errors import ListenerError
-from app.port.signature import Signed, verify
+from app.port.signature import Signed, parse_headers, verify
 from app.port.tunnel import new_channel, run_tunnel
 from tests.conftest import SECRET
 from tests.port.stand_in_smee import Ending, StandInSmee, stringify
@@ -62,7 +62,7 @@ class Target:
     def verified(self, number: int = 0) -> Signed:
         """Return what Port signed, or raise SignatureRejected."""
         headers, body = self.received[number]
-        return verify(body, headers, [SECRET], datetime.now(UTC), timedelta(minutes=5))
+        return verify(body, parse_headers(headers, datetime.now(UTC), timedelta(minutes=5)), [SECRET])
 
     async def _take(self, request: Request) -> Response:
         number = len(self.received)
