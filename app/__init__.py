@@ -17,6 +17,8 @@ The way of the data, in one direction, and the module for each word::
     deliver   notifier/            Slack, an HTTP job, a run in Port, or the terminal
     record    store/               what came of it; a run in Port that waits for it is told, as a delivery too
 
+    compare   reconcile/           what Port did not tell us: it goes through decide and store, too
+
     look      api/dashboard.py     the page, of what store/views.py shows; api/v1.py for programs
     mend      api/actions.py       retry, release, silence, test, replay
 

@@ -24,6 +24,7 @@ from app.port.bootstrap import Plan, bootstrap
 from app.port.client import PortClient
 from app.port.resources import BLUEPRINT, WEBHOOK_PATH
 from app.port.steps import Result, Step, render
+from app.reconcile.health import RUNS, judge
 from app.round_trip import RoundTrip, wait_for
 from app.store.base import Store
 
@@ -72,6 +73,7 @@ class Way:
         problems: What is wrong with the settings.
         open_store: Opens the listener's store.
         load_rules: Reads the rules, and returns their names.
+        not_compared: Says why nothing is compared with Port; None: it is.
         open_client: Gives a client of Port's API, given whether it only plans.
         secret: The client secret that Port signs with.
         webhook_url: The address that Port is to call, as `resources.webhook_address` gives it.
@@ -83,6 +85,7 @@ class Way:
     problems: Sequence[str] = ()
     open_store: Callable[[], AbstractAsyncContextManager[Store]] | None = None
     load_rules: Callable[[], Sequence[str]] | None = None
+    not_compared: Callable[[], str | None] = lambda: None
     open_client: Callable[[bool], PortClient] | None = None
     secret: str | None = field(default=None, repr=False)
     webhook_url: str | None = None
@@ -142,6 +145,7 @@ class _Visit:
             yield finding
         through = ["store"] if self._smee else []
         yield await self._step("webhook", self._call_webhook, WEBHOOK, SECRET, *through)
+        yield await self._step("comparison", self._look_at_comparison, "store", "rules", CREDENTIALS)
         yield await self._step("Slack", partial(self._ask_slack, say=slack), SLACK)
         if change:
             needs = ("store", "Port", "entity", "automation", "webhook", "Slack")
@@ -175,6 +179,11 @@ class _Visit:
 
     async def _look_at_rules(self) -> str:
         return ", ".join(_given(self._way.load_rules)())
+
+    async def _look_at_comparison(self) -> str:
+        if reason := self._way.not_compared():
+            return f"nothing is compared with Port, so that what never comes from it stays unknown: {reason}"
+        return judge(await _given(self._store).reconciling.runs(limit=RUNS), datetime.now(UTC))
 
     async def _look_at_port(self) -> str:
         only_plans = True

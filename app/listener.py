@@ -1,21 +1,22 @@
 """The use case: a request's bytes in, a stored change out."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from zlib import crc32
 
 import structlog
 
-from app.alerts.change import CatalogChange
+from app.alerts.change import ENTITY, CatalogChange
 from app.alerts.decide import Decision, EntityState, decide
 from app.alerts.incident import Step
 from app.alerts.match import Hit, Match, Route, match
 from app.alerts.report import RUNS, Report
 from app.alerts.rules import RuleSet
 from app.alerts.send import ByPort, ByTemplate, PortLookup, route
-from app.errors import SignatureRejected, UnreadableChange
+from app.alerts.watched import Watched
+from app.errors import SignatureRejected, StoreUnavailable, UnreadableChange
 from app.port.events import parse_event
 from app.port.signature import Claim, Signed, parse_headers, verify
 from app.store.base import Store
@@ -58,10 +59,11 @@ RUN_LANES = Lanes(RUNS, 4)
 
 @dataclass(frozen=True, slots=True)
 class Rulebook:
-    """The rules in force, and the lanes of the destinations that they may name."""
+    """The rules in force, the lanes of the destinations that they may name, and what is watched in Port."""
 
     rules: RuleSet
     lanes: Mapping[str, Lanes]
+    watched: Mapping[str, Watched] = field(default_factory=dict)
 
     @property
     def fallbacks(self) -> dict[str, Route]:
@@ -84,6 +86,8 @@ class Listener:
         evaluate: Runs jq programs.
         look_up: Asks Port.
         wake: Called when there is something new to deliver.
+        heard: Called when a change has come.
+        refused: Called when one could not be stored.
         reports: Whether runs in Port that wait for it are told what became of their changes.
         watch: Hears of what happens.
         tracing: Makes spans of it.
@@ -98,6 +102,8 @@ class Listener:
     evaluate: Evaluate
     look_up: LookUp
     wake: Callable[[], None]
+    heard: Callable[[], None] = lambda: None
+    refused: Callable[[], None] = lambda: None
     reports: bool = False
     watch: Watch = NOBODY
     tracing: Tracing = OFF
@@ -150,6 +156,9 @@ class Listener:
                 signed.body, signed_at=signed.at, received_at=now, path=error.path, reason=error.reason
             )
             raise
+        except StoreUnavailable:
+            self.refused()
+            raise
 
     @property
     def _unsigned(self) -> bool:
@@ -174,12 +183,17 @@ class Listener:
             def decided(state: EntityState) -> Decision:
                 return decide(matched, state, now)
 
-            report = self._report(change)
-            incoming = Incoming(change, signed.body, now, decided, self.tracing.traceparent, report=report)
+            watched, report = matched.watched is not None, self._report(change)
+            incoming = Incoming(
+                change, signed.body, now, decided, self.tracing.traceparent, watched=watched, report=report
+            )
             (accepted,) = await self.store.accept([incoming])
             span.set(alerts=accepted.alerts, duplicate=accepted.duplicate)
+        self.heard()
         if report or (accepted.alerts and not accepted.duplicate):
             self.wake()
+        if accepted.noticed:
+            self.watch.came_after()
         if not accepted.duplicate:
             self._count(matched)
         log.info(
@@ -227,7 +241,8 @@ async def match_and_route(
     results = await evaluate(programs, body) if programs else {}
     matched = match(book.rules, change, results)
     hits = [hit.to(await _routes(hit, change, body, book, evaluate, look_up)) for hit in matched.hits]
-    return Match(change, matched.changes, tuple(hits), matched.reason)
+    watched = book.watched.get(change.blueprint) if change.resource == ENTITY else None
+    return Match(change, matched.changes, tuple(hits), matched.reason, watched)
 
 
 async def _routes(

@@ -4,7 +4,7 @@ import gc
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -16,6 +16,7 @@ from app import __doc__ as description
 from app.api import docs, health, metrics, slack
 from app.api.answers import Answers
 from app.api.headers import PlainHeaders
+from app.comparing import why_no_comparison
 from app.errors import ListenerError, SignatureRejected, SourceRefused, StoreUnavailable, UnreadableChange
 from app.logs import configure_logging
 from app.metrics import Metrics
@@ -49,7 +50,9 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         app.state.stopping = False
         try:
             with noticing_stop(lambda: setattr(app.state, "stopping", True)):
-                async with open_runtime(settings, dispatch=dispatch, watch=watch, tracing=tracing) as runtime:
+                async with open_runtime(
+                    settings, dispatch=dispatch, reconcile=True, watch=watch, tracing=tracing
+                ) as runtime:
                     parts: dict[str, Any] = {
                         "listener": runtime.listener,
                         "readiness": lambda: _readiness(runtime, dispatch),
@@ -123,6 +126,8 @@ def _page_parts(settings: Settings, runtime: Runtime, dispatch: bool) -> dict[st
         views=runtime.store.views,
         listener=runtime.listener,
         readiness=lambda: _readiness(runtime, dispatch),
+        not_compared=lambda: why_no_comparison(settings, runtime.listener.book),
+        compared_every=timedelta(minutes=settings.reconcile_minutes),
         app_url=str(settings.port_app_url),
         clock=lambda: runtime.store.time(datetime.now(UTC)),
     )

@@ -72,6 +72,7 @@ class Metrics(Watch):
         self._count_deliveries(registry)
         self._count_commits(registry)
         self._count_rules(registry)
+        self._count_comparisons(registry)
         if not self._several:
             ProcessCollector(registry=registry)
 
@@ -175,6 +176,34 @@ class Metrics(Watch):
             registry=registry,
         )
 
+    def _count_comparisons(self, registry: CollectorRegistry) -> None:
+        self._runs = _Counters(
+            registry, "port_listener_reconcile_runs_total", "Comparisons with Port, by outcome.", "outcome"
+        )
+        self._run_seconds = Gauge(
+            "port_listener_reconcile_last_duration_seconds",
+            "How long the last comparison with Port took.",
+            registry=registry,
+            multiprocess_mode="mostrecent",
+        )
+        self._differences = Counter(
+            "port_listener_reconcile_differences_total",
+            "Entities that differed from their last known state.",
+            registry=registry,
+        )
+        self._missed = Counter(
+            "port_listener_missed_webhooks_total",
+            "Of these, those of which Port should have called the listener, and had not.",
+            registry=registry,
+        )
+        self._came_after = Counter(
+            "port_listener_late_webhooks_total",
+            "Changes that came after a comparison had told of them.",
+            registry=registry,
+        )
+        for outcome in ("well", "failed"):
+            self._runs.of(outcome)
+
     def accepted(self, seconds: float, *, duplicate: bool) -> None:
         """See `Watch.accepted`."""
         self._changes.of("duplicate" if duplicate else "accepted").inc()
@@ -217,6 +246,17 @@ class Metrics(Watch):
             return
         self._commit_seconds.observe(seconds)
         self._commit_jobs.observe(jobs)
+
+    def compared(self, reason: str, seconds: float, differences: int, missed: int, *, well: bool) -> None:
+        """See `Watch.compared`."""
+        self._runs.of("well" if well else "failed").inc()
+        self._run_seconds.set(seconds)
+        self._differences.inc(differences)
+        self._missed.inc(missed)
+
+    def came_after(self) -> None:
+        """See `Watch.came_after`."""
+        self._came_after.inc()
 
     def rules_taken(self, rules: Iterable[str], destinations: Iterable[str]) -> None:
         """See `Watch.rules_taken`."""

@@ -9,11 +9,12 @@ from pathlib import Path
 from pydantic import SecretStr
 from watchfiles import awatch
 
-from app.alerts.destination import ConsoleDestination, HttpDestination, SlackDestination
+from app.alerts.destination import TEMPLATES, ConsoleDestination, HttpDestination, SlackDestination
 from app.alerts.incident import Step
 from app.alerts.rules import BUILT_IN, RuleSet
 from app.alerts.rules_file import Rules, RulesFile, load_rules
 from app.alerts.send import DEFAULT_DESTINATION
+from app.alerts.watched import watched_by
 from app.errors import SettingsError
 from app.jq import checking
 from app.listener import Lanes, Rulebook
@@ -81,7 +82,10 @@ def make_rulebook(file: RulesFile, default_webhook: str = "") -> Rulebook:
             # What is told without an incident is no step of one: it counts as a beginning.
             steps = frozenset({*map(Step, destination.steps), Step.NOTICED})
             lanes[name] = Lanes(name, number, steps, destination.fallback)
-    return Rulebook(RuleSet(file.rules), lanes)
+    rules = RuleSet(file.rules)
+    # A job's own templates see the whole event.
+    wide = {name for name, one in file.destinations.items() if one.type in TEMPLATES}
+    return Rulebook(rules, lanes, watched_by(rules, wide))
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from app.alerts.incident import Step
 from app.alerts.notification import Notification
 from app.alerts.rules_file import Rules
 from app.alerts.send import PortLookup
+from app.comparing import compare_regularly
 from app.courier import Courier
 from app.destinations import Destinations
 from app.dispatcher import Dispatcher
@@ -36,6 +37,7 @@ from app.watch import NOBODY, Watch
 
 if TYPE_CHECKING:
     from app.port.client import PortClient
+    from app.reconcile.schedule import Reconciler
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +57,7 @@ class Runtime:
         expressions: Runs users' jq.
         destinations: Makes notifiers.
         watch: Hears of what happens.
+        reconciler: Compares with Port; None: nobody does here.
         rules_problem: Why the rules file was not taken when it was read last; None if it was.
     """
 
@@ -66,6 +69,7 @@ class Runtime:
     expressions: Expressions
     destinations: Destinations
     watch: Watch = NOBODY
+    reconciler: "Reconciler | None" = None
     rules_problem: str | None = None
     _replaced: list[Notifier] = field(default_factory=list)
 
@@ -83,9 +87,12 @@ class Runtime:
         self.watch.rules_taken([one.name for one in rules.file.rules], notifiers)
         self._replaced += self.courier.notifiers.values()  # they may be sending: closed at the end
         self.courier.notifiers = notifiers
+        known = self.listener.book.watched.keys()
         self.listener.book = make_rulebook(rules.file, default_webhook(self.settings))
         self.courier.fallbacks = self.listener.book.fallbacks
         self.dispatcher.wake()
+        if self.reconciler is not None and self.listener.book.watched.keys() - known:
+            self.reconciler.want("rules")
         log.info("rules loaded", rules=len(rules.file.rules), destinations=len(notifiers))
 
     async def prepare(self, claim: Claim, deliveries: Sequence[Waiting]) -> Parcel:
@@ -120,13 +127,19 @@ class Runtime:
 
 @asynccontextmanager
 async def open_runtime(
-    settings: Settings, *, dispatch: bool = True, watch: Watch = NOBODY, tracing: Tracing = OFF
+    settings: Settings,
+    *,
+    dispatch: bool = True,
+    reconcile: bool = False,
+    watch: Watch = NOBODY,
+    tracing: Tracing = OFF,
 ) -> AsyncIterator[Runtime]:
     """Open the store and start the delivery loop; at the end let what is in flight finish, and close.
 
     Args:
         settings: The configuration.
         dispatch: Whether to deliver; if not, another process does.
+        reconcile: Whether to compare with Port every so often, where that is configured.
         watch: Hears of what happens.
         tracing: Makes spans of it.
 
@@ -156,6 +169,13 @@ async def open_runtime(
                 asyncio.create_task(runtime.dispatcher.run()),
                 asyncio.create_task(keep_pruned(store, timedelta(days=settings.retention_days), now)),
             ]
+        if reconcile:
+            patient = _port_client(settings, patient=True)
+            if patient is not None:
+                stack.push_async_callback(patient.close)
+            if comparing := compare_regularly(settings, runtime.listener, patient):
+                runtime.reconciler, keep = comparing
+                tasks.append(asyncio.create_task(keep))
         if settings.rules_file is not None:
             tasks.append(
                 asyncio.create_task(reload_on_change(settings.rules_file.absolute(), runtime.reload))
@@ -181,14 +201,14 @@ def _say_what_is_unusual(settings: Settings) -> None:
         log.warning("SLACK_WEBHOOK_URL is not set: alerts for the default are printed here")
 
 
-def _port_client(settings: Settings) -> "PortClient | None":
+def _port_client(settings: Settings, *, patient: bool = False) -> "PortClient | None":
     if settings.port_client_id is None or settings.port_client_secret is None:
         return None
     from app.port.client import PortClient
 
     secret = settings.port_client_secret.get_secret_value()
-    # Not patient: what is to be tried again, and when, is the store's to say.
-    return PortClient(str(settings.port_api_url), settings.port_client_id, secret, clock=now, patient=False)
+    # What delivers is not patient: what is to be tried again, and when, is the store's to say.
+    return PortClient(str(settings.port_api_url), settings.port_client_id, secret, clock=now, patient=patient)
 
 
 def _assemble(

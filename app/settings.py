@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     rules_file: Path | None = None
     database_url: SecretStr = SecretStr(f"{SQLITE}data/listener.db")
     database_listen_url: SecretStr | None = None
+    reconcile_minutes: Annotated[float, Field(ge=0, le=24 * 60)] = 10.0
     retention_days: Annotated[int, Field(gt=0)] = 30
     admin_token: SecretStr | None = None
     metrics_public: bool = False

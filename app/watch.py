@@ -41,6 +41,20 @@ class Watch:
     def committed(self, seconds: float, jobs: int, *, well: bool) -> None:
         """The store's writer has ended a transaction of so many jobs. Called from its thread."""
 
+    def compared(self, reason: str, seconds: float, differences: int, missed: int, *, well: bool) -> None:
+        """A comparison with Port has ended, after so long.
+
+        Args:
+            reason: One of `Run.reason`.
+            seconds: How long it took.
+            differences: How many entities differ from what was known.
+            missed: Of how many of these Port should have called us.
+            well: It came to its end.
+        """
+
+    def came_after(self) -> None:
+        """A change came of which a comparison had told before."""
+
     def rules_taken(self, rules: Iterable[str], destinations: Iterable[str]) -> None:
         """Rules were read and are in force; these are their names, and those of the destinations."""
 

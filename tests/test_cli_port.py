@@ -135,7 +135,7 @@ async def test_doctor(
         assert (await run("bootstrap")).status == 0
         result = await run("doctor", "--slack")
         assert result.status == 0, result.out
-        assert result.out.count("ok       ") == 9
+        assert result.out.count("ok       ") == 10
         assert result.out.endswith("The whole way is well.\n")
         assert len(slack.messages) == 1
         port.actions["deploymentConfig_change_listener"]["publish"] = False

@@ -43,7 +43,18 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ENTITY = ("deploymentConfig", "notification-service-prod")
 AUTOMATION = "deploymentConfig_change_listener"
-STEPS = ["settings", "store", "rules", "Port", "blueprint", "entity", "automation", "webhook", "Slack"]
+STEPS = [
+    "settings",
+    "store",
+    "rules",
+    "Port",
+    "blueprint",
+    "entity",
+    "automation",
+    "webhook",
+    "comparison",
+    "Slack",
+]
 
 
 async def no_pause(_: float) -> None:
@@ -256,8 +267,8 @@ def slack_answers(status: int, text: str) -> Break:
 
 BREAKS: list[tuple[str, str, list[str], Break]] = [
     ("settings", "PORT_CLIENT_ID is not set", [], with_way(problems=["PORT_CLIENT_ID is not set"])),
-    ("store", "listener.db.*Check DATABASE_URL", [], without_a_store),
-    ("rules", "rules.yaml:3: rule 'crashed'", [], with_way(load_rules=no_rules)),
+    ("store", "listener.db.*Check DATABASE_URL", ["comparison"], without_a_store),
+    ("rules", "rules.yaml:3: rule 'crashed'", ["comparison"], with_way(load_rules=no_rules)),
     ("Port", "401.*PORT_CLIENT_ID and PORT_CLIENT_SECRET", STEPS[4:7], wrong_credentials),
     (
         "Port",
@@ -400,7 +411,7 @@ async def test_smee_needs_the_store(shared: World) -> None:
         assert "404: is it your channel?" in found["webhook"].said
         without_a_store(shared)
         found = await shared.examine()
-    assert (wrong(found), skipped(found)) == (["store"], ["webhook"])
+    assert (wrong(found), skipped(found)) == (["store"], ["webhook", "comparison"])
 
 
 async def test_nothing_is_configured() -> None:

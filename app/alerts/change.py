@@ -11,6 +11,8 @@ UPDATE = "UPDATE"
 DELETE = "DELETE"
 TIMER_EXPIRED = "TIMER_EXPIRED"
 ENTITY = "entity"
+RECONCILE = "reconcile"
+"""The origin of a change that nobody told us of: the comparison with Port found it."""
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
@@ -47,6 +49,7 @@ class CatalogChange:
         at: When it happened, UTC.
         timer: For ``TIMER_EXPIRED``, the property whose timer ran out.
         run_id: The run in Port that brought the change here, if one did.
+        noticed_at: When the comparison with Port found it, UTC; None: Port told us.
         report_to: The run that waits to be told what became of the change, if one does.
     """
 
@@ -64,6 +67,7 @@ class CatalogChange:
     at: datetime
     timer: str | None = None
     run_id: str | None = None
+    noticed_at: datetime | None = None
     report_to: str | None = None
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from app.alerts.change import CatalogChange
 from app.alerts.flap import LONGEST_WINDOW, moved
 from app.alerts.incident import RANKS, Incident, Step, advance
+from app.alerts.known import Known, covered, follow, notice
 from app.alerts.match import Hit, Match, Route
 from app.alerts.notification import Notification
 
@@ -26,10 +27,12 @@ class EntityState:
     Attributes:
         last_at: When the newest change of the entity that was seen so far happened; None if none was.
         incidents: Its open incidents, and those that ended within `MEMORY` before the change.
+        known: Its last known state, where that is kept.
     """
 
     last_at: datetime | None = None
     incidents: tuple[Incident, ...] = ()
+    known: Known | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +65,24 @@ class Decision:
         alerts: What to tell whom.
         incidents: The incidents that it opened or moved, as they are now.
         cancel: The incidents of which what was to be told later is not to be told any more.
+        known: What is known of the entity from now on; None: as before.
+        noticed: A comparison with Port has told of the change before it came.
+        overtaken: It is not to be stored, because what it rests on is no longer so.
     """
 
     reason: str
     alerts: tuple[Alert, ...] = ()
     incidents: tuple[Incident, ...] = field(default=())
     cancel: tuple[str, ...] = ()
+    known: Known | None = None
+    noticed: bool = False
+    overtaken: bool = False
 
 
-def decide(matched: Match, state: EntityState, now: datetime) -> Decision:
+OVERTAKEN = Decision("overtaken", overtaken=True)
+
+
+def decide(matched: Match, state: EntityState, now: datetime, *, noticed: bool = False) -> Decision:
     """Return what a matched change leads to, given the entity's state.
 
     A change that is older than the newest one seen still alerts, marked as late, but moves no incident.
@@ -79,11 +91,18 @@ def decide(matched: Match, state: EntityState, now: datetime) -> Decision:
         matched: What `match` said, with the hits' routes.
         state: What the store knows of the entity.
         now: The time, UTC.
+        noticed: It is no change that Port told us of, but a difference from what is known, and so the newest
+            that there is, whatever its time.
     """
     change = matched.change
-    late = state.last_at is not None and change.at < state.last_at
-    parts = [_decide_hit(hit, matched, state, late, now) for hit in matched.hits]
-    reason = "; ".join([matched.reason, *(part.reason for part in parts if part.reason)])
+    late = not noticed and state.last_at is not None and change.at < state.last_at
+    hits, told = matched.hits, tuple[str, ...]()
+    if not noticed and state.known and state.known.told:
+        told = tuple(hit.rule.name for hit in hits if covered(state.known, hit.rule, change))
+        hits = tuple(hit for hit in hits if hit.rule.name not in told)
+    parts = [_decide_hit(hit, matched, state, late, now) for hit in hits]
+    before = (f"rule {name!r}: noticed by comparison already" for name in told)
+    reason = "; ".join([matched.reason, *before, *(part.reason for part in parts if part.reason)])
     if late and any(part.alerts for part in parts):
         reason += "; late: a newer change was seen"
     return Decision(
@@ -91,7 +110,28 @@ def decide(matched: Match, state: EntityState, now: datetime) -> Decision:
         tuple(alert for part in parts for alert in part.alerts),
         tuple(incident for part in parts for incident in part.incidents),
         tuple(incident for part in parts for incident in part.cancel),
+        _known(matched, state, now, hits, parts, noticed=noticed),
+        noticed=bool(told),
     )
+
+
+def _known(
+    matched: Match,
+    state: EntityState,
+    now: datetime,
+    hits: tuple[Hit, ...],
+    parts: list[Decision],
+    *,
+    noticed: bool,
+) -> Known | None:
+    """Return what is known of the entity from now on; None: as before."""
+    if matched.watched is None:
+        return None
+    if not noticed:
+        return follow(state.known, matched.change, matched.changes, matched.watched, now)
+    pairs = zip(hits, parts, strict=True)
+    rules = [hit.rule for hit, part in pairs if part.alerts or part.incidents or part.reason]
+    return notice(state.known, matched.change, matched.changes, matched.watched, rules, now)
 
 
 def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: datetime) -> Decision:

@@ -8,6 +8,7 @@ from app.alerts.diff import PropertyChange, diff, same
 from app.alerts.incident import Step
 from app.alerts.notification import text_of
 from app.alerts.rules import Rule, RuleSet
+from app.alerts.watched import Watched
 
 REASONS = 5  # more of them nobody reads
 
@@ -61,12 +62,14 @@ class Match:
         changes: What changed in it.
         hits: The rules that match, or would resolve.
         reason: Why they do, or why none does.
+        watched: What is kept of the entity's state; None: nothing is.
     """
 
     change: CatalogChange
     changes: tuple[PropertyChange, ...]
     hits: tuple[Hit, ...]
     reason: str
+    watched: Watched | None = None
 
 
 def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:

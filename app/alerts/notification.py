@@ -68,7 +68,7 @@ class Notification(_Frozen):
         links: The entity's URL properties, `MAX_LINKS` at most.
         actor: Who or what triggered it; empty if unknown.
         origin: Where it was triggered; empty if unknown.
-        at: When it happened.
+        at: When it happened; with the origin ``reconcile``, when it was noticed.
         opened_at: When the incident opened, if there is one.
         late: A newer change of the entity was seen before this one.
         worse: The change made its incident more severe.
@@ -148,7 +148,7 @@ class Notification(_Frozen):
             "links": tuple(_links(change)),
             "actor": _cut(change.actor, MAX_NAME_CHARS),
             "origin": _cut(change.origin, MAX_NAME_CHARS),
-            "at": change.at,
+            "at": change.noticed_at or change.at,
         }
         # With the models inside it as mappings, all is validated in one go.
         return cls.model_validate(facts | more)

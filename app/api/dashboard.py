@@ -60,6 +60,7 @@ async def now(request: Request, visitor: SignedIn, desk: AtTheDesk) -> Response:
         silences=silences,
         what_of=what_of,
         changes=[show_change(one) for one in recent.rows],
+        comparison=await desk.comparison(),
     )
 
 

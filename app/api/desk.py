@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import cast
 
 from fastapi import Request
 
+from app.api.comparison import RUNS, ComparisonShown, show_comparison
 from app.api.health import Readiness
 from app.listener import Listener
 from app.store.base import Store
@@ -22,6 +23,8 @@ class Desk:
         views: What there is to see in it.
         listener: Takes changes.
         readiness: Says how the listener is.
+        not_compared: Says why nothing is compared with Port; None: it is.
+        compared_every: How often.
         app_url: Port's app.
         clock: Gives the time, UTC.
     """
@@ -30,8 +33,15 @@ class Desk:
     views: Views
     listener: Listener
     readiness: Readiness
+    not_compared: Callable[[], str | None]
+    compared_every: timedelta
     app_url: str
     clock: Callable[[], datetime]
+
+    async def comparison(self) -> ComparisonShown:
+        """Return how the comparison with Port is."""
+        runs = await self.store.reconciling.runs(limit=RUNS)
+        return show_comparison(runs, off=self.not_compared(), every=self.compared_every, now=self.clock())
 
 
 def get_desk(request: Request) -> Desk:

@@ -145,6 +145,7 @@ class ChangeShown:
         title: The entity's title.
         actor: Who or what triggered it.
         origin: Where.
+        noticed: The comparison with Port found it.
         differences: What changed.
         left_out: How many further values changed.
     """
@@ -153,6 +154,7 @@ class ChangeShown:
     title: str = ""
     actor: str = ""
     origin: str = ""
+    noticed: bool = False
     differences: tuple[Difference, ...] = ()
     left_out: int = 0
 
@@ -184,6 +186,7 @@ def show_change(row: ChangeRow, *, whole: bool = False) -> ChangeShown:
         title=one_line(change.title, 200),
         actor=one_line(change.actor, 200),
         origin=one_line(change.origin, 60),
+        noticed=change.noticed_at is not None,
         differences=differences,
         left_out=len(changes) - len(shown),
     )

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, sta
 
 from app.api import actions
 from app.api.actions import LARGEST_ID, Done
+from app.api.comparison import Comparison
 from app.api.dashboard import get_filter
 from app.api.session import AtTheDesk, Program, get_program
 from app.api.show import show_change
@@ -201,6 +202,12 @@ async def lanes(desk: AtTheDesk) -> list[Lane]:
 async def release(desk: AtTheDesk, who: Program, name: str) -> Did:
     """Let a held lane, and the others of its destination, send at once."""
     return _did(await actions.release(desk, who, name))
+
+
+@router.get("/comparison", tags=["Comparison"], summary="How the comparison with Port is")
+async def comparison(desk: AtTheDesk) -> Comparison:
+    """Tell when Port's entities were last compared with their last known state, and what was found."""
+    return Comparison.of(await desk.comparison())
 
 
 @router.get("/quarantine", tags=["Quarantine"], summary="Signed bodies that could not be read, newest first")

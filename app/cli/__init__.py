@@ -18,6 +18,7 @@ COMMANDS = {
     "bootstrap": "port",
     "tunnel": "port",
     "doctor": "doctor",
+    "reconcile": "reconcile",
     "rules": "rules",
     "deliveries": "outbox",
     "quarantine": "outbox",

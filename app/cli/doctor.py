@@ -9,12 +9,13 @@ import typer
 
 from app.cli.base import run
 from app.cli.port import AtRegion, Region, open_client, webhook_url
+from app.comparing import why_no_comparison
 from app.doctor import Verdict, Way, examine, render_finding
 from app.errors import SettingsError
 from app.port.client import PortClient
 from app.port.refusal import PORT_HOST, REGIONS, US_HOST
 from app.port.resources import SMEE_HOST
-from app.rulebook import read_rules
+from app.rulebook import make_rulebook, read_rules
 from app.settings import Settings, load_settings
 from app.storage import open_store
 
@@ -73,6 +74,7 @@ def _way(region: Region | None, blueprints: tuple[str, ...]) -> Way:
         problems=[*unusable, *more],
         open_store=lambda: open_store(settings),
         load_rules=lambda: [rule.name for rule in read_rules(settings).file.rules],
+        not_compared=lambda: why_no_comparison(settings, make_rulebook(read_rules(settings).file)),
         open_client=open_port if settings.port_client_id and secret else None,
         secret=secret.get_secret_value() if secret else None,
         webhook_url=webhook_url(settings) if settings.webhook_url or settings.smee_url else None,

@@ -189,13 +189,14 @@ def _replay_one(
     change = matched.change
     key = (change.blueprint, change.entity)
     state = states.get(key, EntityState())
-    decision = decide(matched, state, at)
+    decision = decide(matched, state, at, noticed=change.noticed_at is not None)
     moved = {one.id: one for one in decision.incidents}
     incidents = {one.id: one for one in state.incidents} | moved
     remembered = (
         one for one in incidents.values() if one.resolved_at is None or change.at - one.resolved_at <= MEMORY
     )
-    states[key] = EntityState(max(state.last_at or change.at, change.at), tuple(remembered))
+    last_at = max(state.last_at or change.at, change.at)
+    states[key] = EntityState(last_at, tuple(remembered), decision.known or state.known)
     for incident_id in decision.cancel:
         due = (alert for alert in waiting.pop(incident_id, ()) if alert.due_at and alert.due_at <= at)
         told.update((alert.notification.rule, alert.destination) for alert in due)

@@ -19,6 +19,7 @@ from slack_sdk.models.blocks import (
     SectionBlock,
 )
 
+from app.alerts.change import RECONCILE
 from app.alerts.digest import is_over
 from app.alerts.incident import Step
 from app.alerts.notification import Notification, ValueChange, one_line, text_of
@@ -216,13 +217,19 @@ def _other(value: ValueChange) -> str:
 
 
 def _context(notification: Notification) -> str:
-    by = escape(notification.actor, MAX_VALUE) or "unknown"
-    via = f" via {escape(notification.origin, MAX_NAME)}" if notification.origin else ""
-    parts = [f"By {by}{via}", when(notification.at)]
+    parts = [_by(notification), when(notification.at)]
     if notification.teams:
         parts.append(f"Team {escape(', '.join(notification.teams), MAX_VALUE)}")
     parts.append(f"{escape(notification.blueprint, MAX_NAME)} `{escape(notification.entity, MAX_NAME)}`")
     return "  |  ".join(parts)
+
+
+def _by(notification: Notification) -> str:
+    if notification.origin == RECONCILE and not notification.actor:
+        return "Noticed by comparison"
+    by = escape(notification.actor, MAX_VALUE) or "unknown"
+    via = f" via {escape(notification.origin, MAX_NAME)}" if notification.origin else ""
+    return f"By {by}{via}"
 
 
 def _buttons(notification: Notification) -> list[ButtonElement]:

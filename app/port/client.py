@@ -122,7 +122,13 @@ class PortClient:
         await self._delete("blueprints", blueprint, "entities", identifier)
 
     async def search_entities(
-        self, blueprint: str, rules: list[Json], *, limit: int = 200, after: str | None = None
+        self,
+        blueprint: str,
+        rules: list[Json],
+        *,
+        limit: int = 200,
+        after: str | None = None,
+        include: list[str] | None = None,
     ) -> Page:
         """Return a page of a blueprint's entities.
 
@@ -131,13 +137,17 @@ class PortClient:
             rules: What must hold for each, as on https://docs.port.io/search-and-query; none: all.
             limit: How many on a page, 1 to 1000.
             after: `Page.next` of the page before.
+            include: Only these properties, relations and meta-properties (``$title``); None: all.
         """
         body: Json = {"query": {"combinator": "and", "rules": rules}, "limit": limit}
-        if after:
-            body["from"] = after
+        body |= {"from": after} if after else {}
+        body |= {"include": include} if include else {}
         request = Request("POST", _path("blueprints", blueprint, "entities", "search"), body=body)
         answer = await self._call(request, repeatable=True)
-        return Page(answer.get("entities", []), answer.get("next"))
+        entities = answer.get("entities", [])
+        if not isinstance(entities, list):
+            raise self._no_port(request)
+        return Page(entities, answer.get("next"))
 
     async def list_automations(self) -> list[Json]:
         """Return all automations of the organization."""

@@ -24,7 +24,7 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
-from app.alerts.change import ENTITY, CatalogChange, EntitySnapshot, change_key
+from app.alerts.change import ENTITY, RECONCILE, CatalogChange, EntitySnapshot, change_key
 from app.errors import UnreadableChange
 from app.port.signature import Signed
 
@@ -47,7 +47,7 @@ def _teams(value: Any) -> Any:
     return tuple(team for team in teams if isinstance(team, str))
 
 
-def _time(value: Any) -> datetime | None:
+def read_time(value: Any) -> datetime | None:
     """Read a time as tolerantly as pydantic does; one that cannot be read is no reason to drop an alert."""
     if value is None:
         return None
@@ -63,7 +63,7 @@ def _text(value: Any) -> str | None:
 
 
 _DATETIME: TypeAdapter[datetime] = TypeAdapter(datetime)
-_Time = Annotated[datetime | None, BeforeValidator(_time)]
+_Time = Annotated[datetime | None, BeforeValidator(read_time)]
 _Unread = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})]
 """A text that is looked at only if it is needed; most are not."""
 _Text = Annotated[str | None, BeforeValidator(_text)]
@@ -131,6 +131,7 @@ class Event(_Tolerant):
     trigger: Annotated[Trigger, BeforeValidator(_object)] = Trigger()
     context: Annotated[Context, BeforeValidator(_object)] = Context()
     diff: Diff | None = None
+    noticedAt: _Time = None  # noqa: N815 - not Port's: app/port/listing.py writes it
 
 
 def parse_event(signed: Signed) -> CatalogChange:
@@ -213,7 +214,7 @@ def _change(event: Event, found: _Unwrapped, signed_at: datetime, run_id: str | 
                 raise UnreadableChange(
                     "an entity's change must name it", ".".join((*found.path, "context", name))
                 )
-    happened_at = event.trigger.at or (newest and _time(newest.updatedAt)) or signed_at
+    happened_at = event.trigger.at or (newest and read_time(newest.updatedAt)) or signed_at
     before = _snapshot(event.diff.before, blueprint) if event.diff else None
     after = _snapshot(event.diff.after, blueprint) if event.diff else None
     timer = event.context.propertyIdentifier
@@ -241,6 +242,7 @@ def _change(event: Event, found: _Unwrapped, signed_at: datetime, run_id: str | 
         at=happened_at if happened_at < signed_at + CLOCKS_MAY_DIFFER else signed_at,
         timer=timer,
         run_id=run_id,
+        noticed_at=event.noticedAt if event.trigger.origin == RECONCILE else None,
         report_to=_text(_get(found.envelope, "run", "id")) if found.envelope.get("report") is True else None,
     )
 

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from app.alerts.report import Fate
 from app.alerts.silence import Silence
+from app.store.reconciling import Reconciling
 from app.store.rows import (
     Accepted,
     Attempt,
@@ -30,6 +31,11 @@ class Store(Protocol):
         """What people look at."""
         ...
 
+    @property
+    def reconciling(self) -> Reconciling:
+        """What the comparison with Port keeps."""
+        ...
+
     def time(self, own: datetime) -> datetime:
         """Return the time by the clock that all who share the store go by.
 
@@ -46,8 +52,9 @@ class Store(Protocol):
         """Store changes with what they lead to, in one transaction that is on disk on return.
 
         For each: a change that was seen before is left as it is; else the entity's state is looked up,
-        `decide` is called, and the change, its alerts and its incidents are written. A change whose
-        `decide` raises fails alone, with that error.
+        `decide` is called, and the change, its alerts, its incidents and what is known of the entity from now
+        on are written. A change whose decision is `overtaken` is not stored; one whose `decide` raises
+        fails alone, with that error.
 
         A report is stored with its change, or with the one that was there, once for each run.
         """

@@ -33,6 +33,9 @@ KEYS = {
     "attempts": ("id",),
     "quarantine": ("id",),
     "audit": ("id",),
+    "known": ("blueprint", "entity"),
+    "learned": ("blueprint",),
+    "reconciles": ("id",),
 }
 """Each table with its key; what refers to another comes behind it."""
 

@@ -18,6 +18,7 @@ from app.store.columns import micros_or_none, to_micros
 from app.store.postgres_bell import Bell
 from app.store.postgres_group import GroupCommit
 from app.store.postgres_pool import Connection, Database, ServerClock
+from app.store.postgres_reconciling import PostgresReconciling
 from app.store.postgres_schema import prepare
 from app.store.postgres_views import PostgresViews
 from app.store.rows import (
@@ -57,6 +58,7 @@ class PostgresStore(Store):
         self._server_clock = ServerClock()
         self._writer = GroupCommit(self._accept, watch)
         self._views = PostgresViews(database)
+        self._reconciling = PostgresReconciling(database)
 
     @classmethod
     async def open(
@@ -99,6 +101,11 @@ class PostgresStore(Store):
     def views(self) -> PostgresViews:
         """See `Store.views`."""
         return self._views
+
+    @property
+    def reconciling(self) -> PostgresReconciling:
+        """See `Store.reconciling`."""
+        return self._reconciling
 
     def time(self, own: datetime) -> datetime:
         """See `Store.time`: the database's clock is the one that all replicas share."""

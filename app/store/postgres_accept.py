@@ -21,6 +21,7 @@ import asyncpg
 from app.alerts.change import CatalogChange
 from app.alerts.decide import MEMORY, Alert, Decision, EntityState
 from app.alerts.incident import Incident
+from app.alerts.known import Known
 from app.store import postgres_runs as runs
 from app.store.columns import (
     alert_values,
@@ -31,6 +32,7 @@ from app.store.columns import (
     time_or_none,
     to_micros,
 )
+from app.store.postgres_known import find_known, put_known
 from app.store.postgres_pool import Connection
 from app.store.rows import Accepted, Incoming
 
@@ -106,22 +108,27 @@ class _Group:
 
     last_at: dict[Entity, datetime | None]
     incidents: dict[Entity, dict[str, Incident]]
+    known: dict[Entity, Known] = field(default_factory=dict)
     changes: list[Row] = field(default_factory=list)
     new: set[Entity] = field(default_factory=set)
     moved: dict[str, Incident] = field(default_factory=dict)
     cancelled: dict[str, int] = field(default_factory=dict)
     alerts: list[tuple[str, Alert, int]] = field(default_factory=list)
     ended: dict[int, int] = field(default_factory=dict)
+    learned: dict[Entity, Known] = field(default_factory=dict)
 
-    def take(self, incoming: Incoming) -> int:
-        """Decide on a change, and return how many alerts it has."""
+    def take(self, incoming: Incoming) -> Decision:
+        """Decide on a change, and return what it leads to."""
         change, received_at = incoming.change, to_micros(incoming.received_at)
         entity = _entity(change)
         last_at, known = self.last_at.get(entity), self.incidents.setdefault(entity, {})
         remembered = (
             one for one in known.values() if not one.resolved_at or one.resolved_at >= change.at - MEMORY
         )
-        decision = incoming.decide(EntityState(last_at, tuple(remembered)))
+        state = EntityState(last_at, tuple(remembered), self.known.get(entity) if incoming.watched else None)
+        decision = incoming.decide(state)
+        if decision.overtaken:
+            return decision
         self.changes.append(_change_values(incoming, decision))
         if last_at is None:
             self.new.add(entity)
@@ -131,7 +138,9 @@ class _Group:
         for incident_id in decision.cancel:
             self._cancel(incident_id, received_at)
         self.alerts += ((change.key, alert, received_at) for alert in decision.alerts)
-        return len(decision.alerts)
+        if decision.known is not None:
+            self.known[entity] = self.learned[entity] = decision.known
+        return decision
 
     def _cancel(self, incident_id: str, now: int) -> None:
         """Cancel what was to be told of an incident later; what was never to wait goes out."""
@@ -143,6 +152,8 @@ class _Group:
 
     async def write(self, db: Connection) -> None:
         """Write all of it."""
+        if not self.changes:
+            return
         ids = {row["key"]: row["id"] for row in await db.fetch(CHANGES, *columns(self.changes))}
         if len(ids) < len(self.changes):
             # Our locks exclude it; but should another release lock otherwise, a second look tells.
@@ -170,6 +181,8 @@ class _Group:
                 for place, (key, alert, now) in enumerate(self.alerts)
             ]
             await db.execute(DELIVERIES, *columns(rows))
+        if self.learned:
+            await put_known(db, self.learned)
         if cancelled:
             await runs.tell(db, [row["id"] for row in cancelled], max(self.cancelled.values()))
 
@@ -185,15 +198,23 @@ async def accept(db: Connection, batch: Sequence[Incoming]) -> list[Accepted]:
         "SELECT key, alerts FROM changes WHERE key = ANY($1)", [one.change.key for one in batch]
     )
     seen = {row["key"]: row["alerts"] for row in rows}
-    fresh = [one.change for one in batch if one.change.key not in seen]
+    unseen = [one for one in batch if one.change.key not in seen]
+    fresh = [one.change for one in unseen]
     accepted = []
     group = await _look_up(db, fresh) if fresh else _Group({}, {})
+    if watched := {_entity(one.change) for one in unseen if one.watched}:
+        group.known = await find_known(db, watched)
     for one in batch:
         key = one.change.key
-        duplicate = key in seen
-        if not duplicate:
-            seen[key] = group.take(one)
-        accepted.append(Accepted(key, seen[key], duplicate=duplicate))
+        if key in seen:
+            accepted.append(Accepted(key, seen[key], duplicate=True))
+            continue
+        decision = group.take(one)
+        if decision.overtaken:
+            accepted.append(Accepted(key, 0, duplicate=False, stored=False))
+            continue
+        seen[key] = len(decision.alerts)
+        accepted.append(Accepted(key, seen[key], duplicate=False, noticed=decision.noticed))
     if fresh:
         await group.write(db)
     if reports := [one for one in batch if one.report]:

@@ -11,6 +11,7 @@ from app.alerts.report import RUNS
 from app.alerts.retry import Outcome
 from app.store.columns import to_micros
 from app.store.postgres_accept import STILL_PENDING, Entity, columns, lock_of, storable
+from app.store.postgres_known import prune_known
 from app.store.postgres_pool import Connection
 
 OLD = {
@@ -147,6 +148,7 @@ async def prune(db: Connection, before: int, limit: int) -> int:
         if table == "changes":
             entities = {tuple(row) for row in rows}
     await db.execute("DELETE FROM silences WHERE settled AND ends_at < $1", before)
+    await prune_known(db, before, limit)
     if entities:
         await _forget(db, sorted(entities))
     return deleted

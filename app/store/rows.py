@@ -24,6 +24,7 @@ class Incoming:
         decide: Given what the store knows of the entity, says what the change leads to. It must be pure:
             a store may call it again when a transaction is repeated.
         traceparent: The span that it arrived in, where traces are kept; whoever delivers goes on from there.
+        watched: The entity's last known state is kept, and `decide` is given it.
         report: What its run in Port waits for, if it waits to be told.
     """
 
@@ -32,16 +33,27 @@ class Incoming:
     received_at: datetime
     decide: Callable[[EntityState], Decision]
     traceparent: str | None = None
+    watched: bool = False
     report: Report | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What became of a change: how many alerts it has, and whether it was stored before."""
+    """What became of a change.
+
+    Attributes:
+        key: Its key.
+        alerts: How many alerts it has.
+        duplicate: Whether it was stored before.
+        noticed: A comparison with Port had told of it before it came.
+        stored: False: the decision was `overtaken`.
+    """
 
     key: str
     alerts: int
     duplicate: bool
+    noticed: bool = False
+    stored: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from app.store.rows import (
     Waiting,
 )
 from app.store.schema import connect, prepare
+from app.store.sqlite_known import SQLiteReconciling
 from app.store.sqlite_views import SQLiteViews
 from app.watch import NOBODY, Watch
 
@@ -65,11 +66,17 @@ class SQLiteStore(Store):
         self._local = threading.local()
         self._read_connections: list[sqlite3.Connection] = []
         self._views = SQLiteViews(self._read, self._writer)
+        self._reconciling = SQLiteReconciling(self._read, self._writer)
 
     @property
     def views(self) -> SQLiteViews:
         """See `Store.views`."""
         return self._views
+
+    @property
+    def reconciling(self) -> SQLiteReconciling:
+        """See `Store.reconciling`."""
+        return self._reconciling
 
     def time(self, own: datetime) -> datetime:
         """See `Store.time`: one machine has one clock."""

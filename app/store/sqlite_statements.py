@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from app.alerts.change import CatalogChange
-from app.alerts.decide import MEMORY, Alert, EntityState
+from app.alerts.decide import MEMORY, Alert, Decision, EntityState
 from app.alerts.incident import Incident
 from app.alerts.notification import Notification
 from app.alerts.report import RUNS
@@ -20,6 +20,7 @@ from app.store.columns import (
     to_micros,
 )
 from app.store.rows import Accepted, Incoming
+from app.store.sqlite_known import find_known, prune_known, put_known
 
 
 def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
@@ -30,15 +31,23 @@ def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
         if incoming.report:
             runs.put(db, incoming.report, seen[1], to_micros(incoming.received_at))
         return Accepted(change.key, seen[0], duplicate=True)
-    state = _state(db, change)
+    state = _state(db, change, watched=incoming.watched)
     decision = incoming.decide(state)
-    received_at = to_micros(incoming.received_at)
+    if decision.overtaken:
+        return Accepted(change.key, 0, duplicate=False, stored=False)
+    _put(db, incoming, decision, new=state.last_at is None)
+    return Accepted(change.key, len(decision.alerts), duplicate=False, noticed=decision.noticed)
+
+
+def _put(db: sqlite3.Connection, incoming: Incoming, decision: Decision, *, new: bool) -> None:
+    """Write a change with what it leads to; `new`: it is the first of its entity."""
+    change, received_at = incoming.change, to_micros(incoming.received_at)
     change_id = db.execute(
         "INSERT INTO changes (key, received_at, at, action, resource, blueprint, entity, teams, reason,"
         "  alerts, body, traceparent) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         change_values(incoming, decision),
     ).lastrowid
-    if state.last_at is None:
+    if new:
         db.execute("INSERT OR IGNORE INTO entities VALUES (?, ?)", (change.entity, change.blueprint))
     for incident in decision.incidents:
         _put_incident(db, incident)
@@ -57,7 +66,8 @@ def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
         runs.put(db, incoming.report, change_id or 0, received_at)
     if cancelled:
         runs.tell(db, [number for (number,) in cancelled], received_at)
-    return Accepted(change.key, len(decision.alerts), duplicate=False)
+    if decision.known is not None:
+        put_known(db, change.blueprint, change.entity, decision.known)
 
 
 def _put_incident(db: sqlite3.Connection, one: Incident) -> None:
@@ -116,14 +126,15 @@ def last_at(db: sqlite3.Connection, blueprint: str, entity: str) -> datetime | N
     return time_or_none(micros)
 
 
-def _state(db: sqlite3.Connection, change: CatalogChange) -> EntityState:
+def _state(db: sqlite3.Connection, change: CatalogChange, *, watched: bool) -> EntityState:
     incidents = db.execute(
         "SELECT id, rule, state, opened_at, changed_at, resolved_at, due_at, severity, moves, flapping"
         " FROM incidents WHERE blueprint = ? AND entity = ? AND (resolved_at IS NULL OR resolved_at >= ?)",
         (change.blueprint, change.entity, to_micros(change.at - MEMORY)),
     )
-    known = tuple(incident_of(change.blueprint, change.entity, *row) for row in incidents)
-    return EntityState(last_at(db, change.blueprint, change.entity), known)
+    remembered = tuple(incident_of(change.blueprint, change.entity, *row) for row in incidents)
+    known = find_known(db, change.blueprint, change.entity) if watched else None
+    return EntityState(last_at(db, change.blueprint, change.entity), remembered, known)
 
 
 def retry(
@@ -195,6 +206,7 @@ def prune(db: sqlite3.Connection, before: int, limit: int) -> int:
     oldest = "SELECT id FROM quarantine ORDER BY id LIMIT ?"
     quarantine = f"DELETE FROM quarantine WHERE received_at < ? AND id IN ({oldest})"
     db.execute("DELETE FROM silences WHERE settled AND ends_at < ?", (before,))
+    prune_known(db, before, limit)
     return sum(
         db.execute(one, (before, limit)).rowcount for one in (changes, incidents, messages, quarantine)
     )

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from scripts.benchmark import page, replicas
+from scripts.benchmark import page, reconcile, replicas
 from scripts.benchmark.accepting import accepting, lines
 from scripts.benchmark.listeners import Listener
 from scripts.benchmark.machine import take_load_core
@@ -18,7 +18,11 @@ from scripts.benchmark.subjects import Subject
 from scripts.benchmark.table import lines as table_lines
 from scripts.benchmark.whole import SECTIONS, Size, say, whole
 
-OTHERS: dict[str, Callable[[Sequence[str]], None]] = {"page": page.main, "replicas": replicas.main}
+OTHERS: dict[str, Callable[[Sequence[str]], None]] = {
+    "page": page.main,
+    "reconcile": reconcile.main,
+    "replicas": replicas.main,
+}
 
 
 def quick(options: argparse.Namespace) -> None:

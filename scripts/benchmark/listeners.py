@@ -63,6 +63,7 @@ class Listener:
         rules: The rules file's text.
         command: The command, with its options.
         database: A SQLite file to go on with; by default a new one.
+        environment: Further settings.
     """
 
     slack_url: str
@@ -70,6 +71,7 @@ class Listener:
     rules: str = field(default_factory=lambda: rules(10))
     command: tuple[str, ...] = ("serve",)
     database: Path | None = None
+    environment: dict[str, str] = field(default_factory=dict)
     answer = Answer(202, '"duplicate":false')
     warm_up = 300
 
@@ -85,7 +87,7 @@ class Listener:
             "SLACK_WEBHOOK_URL": self.slack_url,
             "RULES_FILE": "rules.yaml",
             "DATABASE_URL": database_url,
-        }
+        } | self.environment
         port = free_port()
         command = [sys.executable, "-m", "app", *self.command, "--port", str(port)]
         return running(command, folder, port=port, ready="/readyz", environment=environment)

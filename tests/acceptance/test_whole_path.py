@@ -65,7 +65,7 @@ async def test_from_nothing_to_an_alert(tmp_path: Path, slack: StandInSlack) -> 
             assert "Resolved after" in str(slack.messages[1]["blocks"])
 
             found = await listener.command_line("doctor", "--slack", "--change")
-            assert found.count("ok       ") == 10, found
+            assert found.count("ok       ") == 11, found
             assert "The whole way is well." in found
             assert len(slack.messages) == 5
             lines = said.read_text().splitlines()

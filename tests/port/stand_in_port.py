@@ -5,6 +5,7 @@ It answers as Port's API description and docs say, and where they leave a thing 
 
 import json
 import secrets
+from base64 import b64decode, b64encode
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -227,18 +228,28 @@ class StandInPort:
         return JSONResponse({"ok": True})
 
     def _search(self, request: Request, body: Any) -> Response:
+        """Give a page; `next` is opaque, and what is included is all there is in an entity."""
+        wanted, limit = request.path_params["blueprint"], body.get("limit", 200)
+        if wanted not in self.blueprints:
+            return refusal(404, "no such blueprint")
+        if not 1 <= limit <= 1000:
+            return refusal(422, "limit must be between 1 and 1000")
         rules = body.get("query", {}).get("rules", [])
-        assert all((rule["property"], rule["operator"]) == ("$identifier", "!=") for rule in rules)
-        hidden = {rule["value"] for rule in rules}
-        found = [
-            entity
-            for (blueprint, name), entity in sorted(self.entities.items())
-            if blueprint == request.path_params["blueprint"] and name not in hidden
-        ]
-        start, limit = int(body.get("from", 0)), body.get("limit", 200)
-        page: Json = {"ok": True, "entities": found[start : start + limit]}
-        if start + limit < len(found):
-            page["next"] = str(start + limit)
+        names = [name for blueprint, name in sorted(self.entities) if blueprint == wanted]
+        found = [name for name in names if all(_holds(rule, name) for rule in rules)]
+        # Whoever takes an entity away from a page that was read moves none of those behind it.
+        last = b64decode(body["from"]).decode() if "from" in body else ""
+        found = [name for name in found if name > last]
+        page: Json = {"ok": True, "entities": [self.entities[wanted, name] for name in found[:limit]]}
+        if "include" in body:
+            described = self.blueprints[wanted]
+            known = {*META, *described["schema"]["properties"], *described.get("relations", {})}
+            known |= {*described.get("mirrorProperties", {}), *described.get("calculationProperties", {})}
+            if unknown := set(body["include"]) - known:
+                return refusal(422, f"unknown properties: {sorted(unknown)}")
+            page["entities"] = [_only(one, set(body["include"])) for one in page["entities"]]
+        if len(found) > limit:
+            page["next"] = b64encode(found[limit - 1].encode()).decode()
         return JSONResponse(page)
 
     def _list_actions(self, request: Request, _: Any) -> Response:
@@ -347,6 +358,25 @@ async def standing_in(*, call_webhooks: bool = False) -> AsyncIterator[StandInPo
     async with serving(port.app) as port.url:
         yield port
         await port.automations.settled()
+
+
+META = ("$identifier", "$title", "$team", "$icon", "$createdAt", "$updatedAt", "$createdBy", "$updatedBy")
+
+
+def _holds(rule: Json, name: str) -> bool:
+    assert rule["property"] == "$identifier"
+    if rule["operator"] == "in":
+        return name in rule["value"]
+    assert rule["operator"] == "!="
+    return bool(name != rule["value"])
+
+
+def _only(entity: Json, include: set[str]) -> Json:
+    """Return an entity with what a search includes only."""
+    kept = {name: value for name, value in entity.items() if f"${name}" in include}
+    for part in ("properties", "relations"):
+        kept[part] = {name: one for name, one in entity.get(part, {}).items() if name in include}
+    return kept
 
 
 def audit_entry(event: Json) -> Json:

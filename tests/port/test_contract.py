@@ -15,10 +15,12 @@ import pytest
 
 from app.alerts.notification import Message
 from app.alerts.report import Fate, Told
+from app.alerts.watched import Watched
 from app.port import resources
 from app.port.audit_log import missed_changes
 from app.port.bootstrap import Plan, bootstrap
 from app.port.client import PortClient
+from app.port.listing import chosen, read_blueprint
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, Recorded, StandInPort, standing_in
 
 DESCRIPTION = Path(__file__).parents[3] / "shared" / "port-openapi.json"
@@ -169,6 +171,10 @@ async def test_client_keeps_to_the_description() -> None:
         await client.upsert_entity("service", {"identifier": "c", "properties": {}})
         page = await client.search_entities("service", [], limit=1)
         await client.search_entities("service", [], after=page.next)
+        watched = Watched(frozenset({"title", "team", "properties.ttl"}))
+        include = read_blueprint(SERVICE).include(watched)
+        assert include
+        await client.search_entities("service", chosen(["a:b", "d"]), limit=1000, include=include)
         port.actions["a/b"] = {
             "identifier": "a/b",
             "trigger": {"type": "self-service", "userInputs": {"properties": {"cpu": {}}}},
@@ -208,6 +214,8 @@ def test_the_check_sees_faults() -> None:
         Recorded("POST", search, {"limit": "1"}, {}),
         Recorded("POST", "/v1/actions/a/runs", {}, {"inputs": {}}),
         Recorded("POST", search, {}, {"limit": 0}),
+        Recorded("POST", search, {}, {"include": "title"}),
+        Recorded("POST", search, {}, {"query": {"combinator": "and", "rules": [{"operator": "in"}]}}),
         Recorded("PATCH", "/v1/actions/runs/r_1", {"version": "v2"}, {"status": "IN_PROGRESS"}),
         Recorded("POST", "/v1/actions/runs/r_1/logs", {}, {}),
         Recorded("GET", "/v1/audit-log", {"resources": "entities"}, None),

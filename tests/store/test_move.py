@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from app.alerts.known import Known, learned, micros
 from app.alerts.notification import Message
 from app.alerts.retry import Outcome
 from app.alerts.silence import Silence
+from app.alerts.watched import EVERYTHING
 from app.cli import main
 from app.errors import StoreUnavailable
 from app.storage import now
@@ -41,6 +43,15 @@ async def fill(path: Path) -> None:
     await store.quarantine(b"\xff{", signed_at=NOW, received_at=NOW, path="a.b", reason="odd")
     ends_at = NOW + 3600 * SECOND
     await store.add_silence(Silence("*", "*", "e9", "*", NOW, ends_at, "ada", "maintenance"))
+    at, reconciling = micros(NOW), store.reconciling
+    for name in ("e0", "é", "Z"):
+        await reconciling.learn("deploymentConfig", {name: learned({"title": name}, at, EVERYTHING, at)})
+    gone = Known({}, {}, exists=False, exists_at=at)
+    await reconciling.learn("deploymentConfig", {"gone": gone})
+    await reconciling.mark_learned("deploymentConfig", NOW)
+    assert await reconciling.begin(
+        reason="start", token="a", now=NOW, lease_until=NOW + 60 * SECOND, since=None
+    )
     await store.close()
 
 
@@ -53,6 +64,10 @@ async def everything(store: Store) -> list[object]:
         await store.silences(active_at=None),
         await store.quarantined(),
         await store.told(NOW),
+        await store.reconciling.known("deploymentConfig", ["e0", "é", "Z", "gone"]),
+        await store.reconciling.known_after("deploymentConfig", "", limit=9),
+        await store.reconciling.learned(),
+        await store.reconciling.runs(limit=9),
         [(number, body) for number, _, body in await store.history(since=NOW, after=0, limit=1000)],
     ]
 

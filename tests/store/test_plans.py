@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from app.alerts.decide import Decision
+from app.alerts.known import Known
 from app.alerts.notification import Message
 from app.alerts.retry import Outcome
 from app.alerts.silence import Silence
@@ -18,12 +20,13 @@ from app.store import sqlite_silences as silences
 from app.store import sqlite_statements as statements
 from app.store.rows import Attempt, Claim, Incoming
 from app.store.schema import connect, prepare
+from app.store.sqlite_known import prune_known
 from tests.conftest import NOW
 from tests.store.test_runs import reported
 from tests.store.test_store import incoming
 
 SECOND = timedelta(seconds=1)
-LARGE = ("changes", "deliveries", "attempts", "incidents", "messages", "incident_messages")
+LARGE = ("known", "changes", "deliveries", "attempts", "incidents", "messages", "incident_messages")
 
 
 @pytest.fixture
@@ -70,6 +73,10 @@ def a_day(db: sqlite3.Connection) -> None:
     for second in (3, 5):
         for one in claims(db, second):
             deliver(db, one, message=None if one.message else Message("C1", f"{second}.1"))
+    known = Known({}, {}, exists=False, exists_at=0)
+    watched = replace(incoming(entity="known", second=3), watched=True)
+    statements.accept(db, replace(watched, decide=lambda _: Decision("", known=known)))
+    prune_known(db, 1, 10)
     silence = Silence("*", "*", "*", "*", NOW, NOW + 20 * SECOND, "ada", "deploy")
     silences.add(db, silence)
     for one in claims(db, 100):

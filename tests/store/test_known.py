@@ -1,0 +1,238 @@
+"""Last known states in every store: learned, moved with changes, compared by one process at a time."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+from app.alerts.decide import OVERTAKEN, Decision, EntityState
+from app.alerts.known import Known, Told, canonical, learned, micros
+from app.alerts.watched import EVERYTHING, Watched
+from app.store.base import Store
+from app.store.reconciling import Progress
+from app.store.rows import Incoming
+from tests.conftest import NOW
+from tests.store.test_store import SECOND, incoming
+
+HEALTH = Watched(frozenset({"title", "team", "properties.healthStatus"}))
+BLUEPRINT = "deploymentConfig"
+LEASE = timedelta(minutes=2)
+
+
+def known(health: str = "Healthy", *, version: int = 1) -> Known:
+    """What was learned of an entity at NOW."""
+    at = micros(NOW)
+    values = {"title": "Checkout", "team": ["Rocket"], "properties.healthStatus": health}
+    return replace(learned(values, at, HEALTH, at), version=version)
+
+
+def watched(one: Incoming, found: Known | None = None, *, stored: bool = True) -> Incoming:
+    """The same change of a watched blueprint, after which `found` is known."""
+
+    def decide(state: EntityState) -> Decision:
+        return replace(one.decide(state), known=found) if stored else OVERTAKEN
+
+    return replace(one, decide=decide, watched=True)
+
+
+async def begin(store: Store, *, second: int = 0, token: str = "a", since: int | None = None) -> int | None:
+    """Begin a run `second` seconds after NOW."""
+    now = NOW + second * SECOND
+    after = None if since is None else NOW + since * SECOND
+    return await store.reconciling.begin(
+        reason="interval", token=token, now=now, lease_until=now + LEASE, since=after
+    )
+
+
+async def test_what_is_learned_is_known(store: Store) -> None:
+    """Value by value, with all that is noted of it; of others nothing is known."""
+    marked = replace(
+        known(),
+        times={"title": 5, "team": 9, "properties.healthStatus": 9, "properties.gone": 7},
+        noticed=frozenset({"title", ""}),
+        told={"health": (Told(1, 2, 3, "ab"), Told(4, 5, 6, "cd"))},
+        exists=None,
+        exists_at=4,
+    )
+    whole = learned({"properties.a.b": {"c": [1, "é\ud83d", None]}}, 7, EVERYTHING, 8)
+    unreadable = replace(known(), values={"title": "a\0b"}, times={"title": 5})
+    given = {"a": marked, "b": whole, "c": unreadable}
+    assert await store.reconciling.learn(BLUEPRINT, given) == []
+    found = await store.reconciling.known(BLUEPRINT, ["a", "b", "c", "d"])
+    assert found == {"a": marked, "b": whole, "c": replace(unreadable, values={"title": "a\ufffdb"})}
+    assert await store.reconciling.known("other", ["a"]) == {}
+
+
+async def test_those_that_differ(store: Store) -> None:
+    """What is as it is listed, and is known to exist, is left out; of the unknown nothing is known."""
+    whole = learned({"title": "x"}, 7, EVERYTHING, 8)
+    given = {
+        "same": known(),
+        "other": known("Degraded"),
+        "unsure": replace(known(), exists=None),
+        "gone": Known({}, {}, exists=False, exists_at=5),
+        "whole": whole,
+    }
+    assert await store.reconciling.learn(BLUEPRINT, given) == []
+    listed = dict.fromkeys((*given, "new"), canonical(known().values)) | {"whole": canonical(whole.values)}
+    found = await store.reconciling.differing(BLUEPRINT, listed, whole=False)
+    assert found == {**{name: one for name, one in given.items() if name != "same"}, "new": None}
+    found = await store.reconciling.differing(BLUEPRINT, {"whole": listed["whole"]}, whole=True)
+    assert found == {}
+    assert await store.reconciling.differing(BLUEPRINT, {}, whole=True) == {}
+
+
+async def test_to_learn_replaces_only_what_was_seen(store: Store) -> None:
+    """A change that came in between stays, and is named."""
+    assert await store.reconciling.learn(BLUEPRINT, {"a": known(), "b": known()}) == []
+    again = {"a": known("Degraded", version=2), "b": known("Degraded"), "c": known("Degraded", version=5)}
+    assert await store.reconciling.learn(BLUEPRINT, again) == ["b", "c"]
+    found = await store.reconciling.known(BLUEPRINT, ["a", "b", "c"])
+    values = {name: one.values["properties.healthStatus"] for name, one in found.items()}
+    assert values == {"a": "Degraded", "b": "Healthy"}
+
+
+async def test_a_decision_sees_and_moves_what_is_known(store: Store) -> None:
+    """In one transaction with the change, and in one batch each sees what the one before has moved."""
+    seen: list[Known | None] = []
+
+    def spy(one: Incoming) -> Incoming:
+        def decide(state: EntityState) -> Decision:
+            seen.append(state.known)
+            return one.decide(state)
+
+        return replace(one, decide=decide)
+
+    first, second = known("Degraded"), known("Crashed", version=2)
+    batch = [
+        spy(watched(incoming(), first)),
+        spy(watched(incoming("Degraded", "Crashed", second=1), second)),
+        spy(watched(incoming("Crashed", "Healthy", second=2))),
+        spy(incoming("Healthy", "Degraded", second=3)),
+    ]
+    await store.accept(batch)
+    assert seen == [None, first, second, None]
+    (later,) = await store.accept([spy(watched(incoming("Degraded", "Healthy", second=4)))])
+    assert seen[-1] == second
+    assert later.stored
+
+
+async def test_a_change_that_is_not_to_be_stored(store: Store) -> None:
+    """Leaves nothing behind, and the others of its batch are stored."""
+    batch = [
+        watched(incoming(entity="a"), known(), stored=False),
+        watched(incoming(entity="b"), known()),
+        watched(incoming(entity="a"), known(), stored=False),
+    ]
+    accepted = await store.accept(batch)
+    assert [(one.stored, one.duplicate, one.alerts) for one in accepted] == [
+        (False, False, 0),
+        (True, False, 1),
+        (False, False, 0),
+    ]
+    (only,) = await store.accept(batch[:1])
+    assert not only.stored
+    assert (await store.reconciling.known(BLUEPRINT, ["a", "b"])).keys() == {"b"}
+    assert len(await store.history(since=NOW, after=0, limit=10)) == 1
+    (now,) = await store.accept([incoming(entity="a")])
+    assert (now.stored, now.duplicate) == (True, False)
+
+
+async def test_a_change_of_which_a_comparison_told(store: Store) -> None:
+    """Whoever sent it is told nothing of that, but the listener is."""
+    one = incoming()
+
+    def decide(_: EntityState) -> Decision:
+        return Decision("noticed by comparison already", noticed=True)
+
+    (accepted,) = await store.accept([replace(one, decide=decide, watched=True)])
+    assert (accepted.noticed, accepted.alerts) == (True, 0)
+
+
+async def test_changes_and_learning_at_the_same_moment(store: Store) -> None:
+    """Whichever comes first, a change is never overwritten by what was learned before it."""
+
+    async def change(entity: str) -> None:
+        await store.accept([watched(incoming(entity=entity), known("Degraded", version=2))])
+
+    names = [f"e{number}" for number in range(60)]
+    await store.reconciling.learn(BLUEPRINT, dict.fromkeys(names[:30], known()))
+    jobs = [change(name) for name in names]
+    jobs += [store.reconciling.learn(BLUEPRINT, {name: known("x")}) for name in names]  # type: ignore[misc]
+    jobs += [store.reconciling.learn(BLUEPRINT, {name: known("y", version=2)}) for name in names]  # type: ignore[misc]
+    await asyncio.gather(*jobs)
+    found = await store.reconciling.known(BLUEPRINT, names)
+    assert {one.values["properties.healthStatus"] for one in found.values()} == {"Degraded"}
+
+
+async def test_entities_in_pages(store: Store) -> None:
+    """By identifier, in the order of its bytes, without those that were deleted."""
+    gone = Known({}, {}, exists=False, exists_at=5)
+    names = ["B", "a", "b", "é", "z"]
+    await store.reconciling.learn(BLUEPRINT, {**dict.fromkeys(names, known()), "c": gone})
+    await store.reconciling.learn("other", {"x": known()})
+    found, last = [], ""
+    while page := await store.reconciling.known_after(BLUEPRINT, last, limit=2):
+        found += [name for name, _ in page]
+        last = found[-1]
+    assert found == ["B", "a", "b", "z", "é"]
+
+
+async def test_blueprints_that_were_read_to_the_end(store: Store) -> None:
+    """Are remembered until no rule names them any more; then what is known of them is forgotten."""
+    reconciling = store.reconciling
+    for name in (BLUEPRINT, "other", BLUEPRINT):
+        await reconciling.mark_learned(name, NOW)
+        await reconciling.learn(name, {"a": known(), "b": known()})
+    assert await reconciling.learned() == {BLUEPRINT, "other"}
+    assert await reconciling.forget({BLUEPRINT}, limit=1) == 1
+    assert await reconciling.forget({BLUEPRINT}, limit=9) == 1
+    assert await reconciling.forget({BLUEPRINT}, limit=9) == 0
+    assert await reconciling.learned() == {BLUEPRINT}
+    assert (await reconciling.known(BLUEPRINT, ["a", "b"])).keys() == {"a", "b"}
+    assert await reconciling.known("other", ["a", "b"]) == {}
+
+
+async def test_one_run_at_a_time(store: Store) -> None:
+    """Of many who begin at the same moment one does; who keeps the lease has it, and who died is replaced."""
+    numbers = await asyncio.gather(*(begin(store, token=str(number)) for number in range(8)))
+    (token,) = [str(number) for number, run in enumerate(numbers) if run is not None]
+    (first,) = [run for run in numbers if run is not None]
+    progress = Progress(5, 1, 2, 1)
+    later = NOW + 200 * SECOND
+    assert await store.reconciling.keep(first, token=token, lease_until=later, progress=progress)
+    assert not await store.reconciling.keep(first, token="?", lease_until=later, progress=progress)
+    assert await begin(store, second=199) is None
+    second = await begin(store, second=201, token="b")
+    assert second is not None
+    assert not await store.reconciling.keep(first, token=token, lease_until=later, progress=progress)
+    await store.reconciling.end(second, token="b", now=NOW + 210 * SECOND, progress=progress, error="")
+    newest, before = await store.reconciling.runs(limit=9)
+    assert (newest.id, newest.ended_at, newest.progress) == (second, NOW + 210 * SECOND, progress)
+    assert (before.id, before.ended_at, before.reason) == (first, None, "interval")
+
+
+async def test_no_run_where_there_was_one(store: Store) -> None:
+    """Since a time; but one that failed does not count."""
+    for second, error in ((0, ""), (100, "Port is away")):
+        run = await begin(store, second=second)
+        assert run is not None
+        now = NOW + (second + 5) * SECOND
+        await store.reconciling.end(run, token="a", now=now, progress=Progress(), error=error)
+    assert await begin(store, second=300, since=-1) is None
+    assert await begin(store, second=300, since=50) is not None
+    newest, *_ = await store.reconciling.runs(limit=9)
+    assert newest.started_at == NOW + 300 * SECOND
+
+
+async def test_what_is_old_is_pruned(store: Store) -> None:
+    """Entities that were deleted long ago, and old runs; what is known of others stays."""
+    old, late = micros(NOW), micros(NOW + 60 * SECOND)
+    gone = Known({}, {}, exists=False, exists_at=old, moved_at=old)
+    await store.reconciling.learn(
+        BLUEPRINT, {"a": gone, "b": replace(gone, moved_at=late), "c": replace(known(), moved_at=old)}
+    )
+    await begin(store)
+    await begin(store, second=500)
+    await store.prune(before=NOW + 30 * SECOND, limit=9)
+    assert (await store.reconciling.known(BLUEPRINT, ["a", "b", "c"])).keys() == {"b", "c"}
+    assert [run.started_at for run in await store.reconciling.runs(limit=9)] == [NOW + 500 * SECOND]
