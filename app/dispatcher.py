@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -60,11 +60,19 @@ class Dispatcher:
         self._stopping = False
         self._ended = asyncio.Event()
         self._turns: set[asyncio.Task[None]] = set()
+        self._resting: dict[str, datetime] = {}
         self.last_turn: datetime | None = None
 
-    def wake(self) -> None:
-        """Look for work now: something new is in the store."""
-        self._something_new.set()
+    def wake(self, lanes: Collection[str] = ()) -> None:
+        """Look for work now: something new is in the store.
+
+        Args:
+            lanes: Where; none: anywhere. If all of them rest or are having their turn, there is nothing to be
+                done before that ends, and then it is looked at anyway: in a storm nearly every change.
+        """
+        now = self._clock()
+        if not lanes or any(self._resting.get(lane, now) <= now for lane in lanes):
+            self._something_new.set()
 
     def stale(self) -> str | None:
         """Return why the loop cannot be relied on, or None if its last turn is recent."""
@@ -120,6 +128,7 @@ class Dispatcher:
             return
         self.last_turn = self._clock()
         for claim in claims:
+            self._resting[claim.lane] = claim.lease_until
             turn = asyncio.create_task(self._take_turn(claim))
             self._turns.add(turn)
             turn.add_done_callback(self._turns.discard)
@@ -133,15 +142,21 @@ class Dispatcher:
         with span:
             if trace_id := self._tracing.trace_id:
                 structlog.contextvars.bind_contextvars(trace_id=trace_id)
-            await self._deliver(claim, span)
+            rests_until = await self._deliver(claim, span)
+        if rests_until is None:
+            self._resting.pop(claim.lane, None)
+        else:
+            self._resting[claim.lane] = rests_until
+            self._wake_at(rests_until)
 
-    async def _deliver(self, claim: Claim, span: Span) -> None:
+    async def _deliver(self, claim: Claim, span: Span) -> datetime | None:
+        """Deliver, and return until when the lane rests, if that is known."""
         if self._stopping or self._clock() > claim.lease_until - SEND_TIMEOUT:
             # We were stopped or frozen since we claimed: another may hold the lane by the time we have sent.
             log.warning("lane given back", lane=claim.lane)
             with contextlib.suppress(StoreUnavailable):
                 await self._store.release(claim)
-            return
+            return None
         try:
             attempt = await self._courier.attempt(claim)
         except asyncio.CancelledError:  # cut off by `stop`: the next start need not wait for the lease
@@ -152,16 +167,17 @@ class Dispatcher:
             log.error("cannot see what waits in a lane", lane=claim.lane, reason=str(error))
             with contextlib.suppress(StoreUnavailable):
                 await self._store.release(claim)
-            return
+            return None
         span.set(outcome=attempt.outcome, deliveries=_told(claim, attempt))
         if attempt.outcome in (Outcome.RETRY, Outcome.HELD, Outcome.DEAD):
             span.fail(attempt.outcome)
-        if await self._record(claim, attempt):
+        recorded = await self._record(claim, attempt)
+        if recorded:
             self._say(claim, attempt)
             self._count(claim, attempt)
         if len(self._turns) >= LANES_AT_ONCE or attempt.message or attempt.notice:
             self.wake()  # there was no room for others, and now there is; or other lanes have got work
-        self._wake_at(attempt.next_at)
+        return attempt.next_at if recorded else None
 
     async def _record(self, claim: Claim, attempt: Attempt) -> bool:
         # What was sent must not be sent again only because the disk was full for a moment.

@@ -1,9 +1,9 @@
 """The use case: a request's bytes in, a stored change out."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 from zlib import crc32
 
 import structlog
@@ -30,6 +30,13 @@ Evaluate = Callable[[Sequence[str], bytes], Awaitable[Mapping[str, Any]]]
 """Runs jq programs on the event in a body; gives what each came to, without those that failed."""
 LookUp = Callable[[CatalogChange, PortLookup], Awaitable[str | None]]
 """Asks Port for a destination's name; None if it has none, or does not answer in time."""
+
+
+class Wake(Protocol):
+    """Whoever delivers."""
+
+    def __call__(self, lanes: Collection[str] = ()) -> None:
+        """Look for work now: in these lanes, or, if none is named, anywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +92,7 @@ class Listener:
         clock: Gives the time, UTC.
         evaluate: Runs jq programs.
         look_up: Asks Port.
-        wake: Called when there is something new to deliver.
+        wake: Called when there is something new to deliver, with the lanes in which it is, if they are known.
         heard: Called when a change has come.
         refused: Called when one could not be stored.
         reports: Whether runs in Port that wait for it are told what became of their changes.
@@ -101,7 +108,7 @@ class Listener:
     clock: Callable[[], datetime]
     evaluate: Evaluate
     look_up: LookUp
-    wake: Callable[[], None]
+    wake: Wake
     heard: Callable[[], None] = lambda: None
     refused: Callable[[], None] = lambda: None
     reports: bool = False
@@ -190,8 +197,10 @@ class Listener:
             (accepted,) = await self.store.accept([incoming])
             span.set(alerts=accepted.alerts, duplicate=accepted.duplicate)
         self.heard()
-        if report or (accepted.alerts and not accepted.duplicate):
+        if report:
             self.wake()
+        elif accepted.alerts and not accepted.duplicate:
+            self.wake({route.lane for hit in matched.hits for route in hit.routes})
         if accepted.noticed:
             self.watch.came_after()
         if not accepted.duplicate:

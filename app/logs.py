@@ -93,9 +93,8 @@ def configure_logging(
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = name != "uvicorn.access"
-    # Libraries log addresses and bodies at DEBUG, httpx each address at INFO, and watchfiles each change of a
-    # file beside the rules, of which our own log may be one.
-    for name in ("slack_sdk", "aiohttp", "asyncio", "httpx", "httpcore", "urllib3", "watchfiles"):
+    # Libraries log addresses and bodies at DEBUG, httpx each address at INFO.
+    for name in ("slack_sdk", "aiohttp", "asyncio", "httpx", "httpcore", "urllib3"):
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.configure(
         processors=[*shared, *render],

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import SecretStr
-from watchfiles import awatch
 
 from app.alerts.destination import TEMPLATES, ConsoleDestination, HttpDestination, SlackDestination
 from app.alerts.incident import Step
@@ -21,6 +20,8 @@ from app.listener import Lanes, Rulebook
 from app.settings import Settings, environment
 
 Reload = Callable[[], Coroutine[None, None, None]]
+
+LOOK_SECONDS = 1.0  # how late a change of the rules file is noticed
 
 
 def read_rules(settings: Settings) -> Rules:
@@ -111,9 +112,10 @@ def reload_on_sighup(reload_rules: Reload) -> Iterator[None]:
 
 async def reload_on_change(file: Path, reload_rules: Reload) -> None:
     """Reload whenever a file's content has changed, until cancelled."""
-    # The folder, because editors and Kubernetes replace the file instead of writing it.
+    # Its folder's events would tell it sooner, but the database is often there, and each change moves that.
     last = _content(file)
-    async for _ in awatch(file.parent, debounce=200, step=50, rust_timeout=1000, recursive=False):
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
         content = _content(file)
         if content not in (None, last):  # None: it is just being replaced, and the next event comes
             last = content

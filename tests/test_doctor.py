@@ -525,7 +525,7 @@ async def test_change_that_no_rule_alerts_on(world: World) -> None:
         clock=lambda: datetime.now(UTC),
         evaluate=nothing,
         look_up=nothing,
-        wake=lambda: None,
+        wake=lambda _=(): None,
     )
 
     async def receive(request: Request) -> Response:
