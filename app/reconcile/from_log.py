@@ -148,7 +148,7 @@ def _told(decision: Decision, matched: Match, state: EntityState) -> Decision:
 
 def _essence(change: CatalogChange, watched: Watched) -> tuple[str, list[tuple[object, ...]]]:
     """Return what two tellings of one change have in common."""
-    changes = diff(change.before, change.after)
+    changes = diff(change.before, change.after) if change.before and change.after else ()
     return change.action, [
         (one.path, one.before, one.after) for one in changes if ".".join(one.path[:2]) in watched
     ]
