@@ -5,14 +5,14 @@ not in a way that can be understood, comparing does.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
 
 from app.alerts.change import CatalogChange
-from app.alerts.decide import OVERTAKEN, Decision, EntityState, decide
+from app.alerts.decide import OVERTAKEN, Alert, Decision, EntityState, decide
 from app.alerts.diff import diff
 from app.alerts.known import NEARBY, heard, micros, told_by_log
 from app.alerts.match import Match
@@ -57,8 +57,10 @@ class AuditLog:
             StoreUnavailable: The store cannot do it now; what was yielded before is stored.
         """
         missed = await self.missed()
+        until = _until(missed)
         for start in range(0, len(missed), AT_ONCE):
-            found = [await self._incoming(one) for one in missed[start : start + AT_ONCE]]
+            some = zip(missed[start : start + AT_ONCE], until[start : start + AT_ONCE], strict=True)
+            found = [await self._incoming(one, lasted) for one, lasted in some]
             batch = [one for one in found if one is not None]
             accepted = await self.listener.store.accept(batch) if batch else []
             if any(one.alerts and not one.duplicate for one in accepted):
@@ -117,7 +119,8 @@ class AuditLog:
         others = (parse_event(Signed(body, change.at)) for key, body in stored.items() if key not in keys)
         return any(_essence(one, watched) == _essence(change, watched) for one in others)
 
-    async def _incoming(self, one: Missed) -> Incoming | None:
+    async def _incoming(self, one: Missed, until: datetime | None) -> Incoming | None:
+        """Return a change on its way into the store; `until`: when the next one of its entity happened."""
         listener, change = self.listener, one.change
         now = listener.clock()
         matched = await match_and_route(change, one.body, listener.book, listener.evaluate, listener.look_up)
@@ -128,7 +131,10 @@ class AuditLog:
         def decided(state: EntityState) -> Decision:
             if heard(state.known, change, matched.changes, watched):
                 return OVERTAKEN
-            return _told(decide(matched, state, now), matched, state)
+            # As it would have been decided then: `for` and `flap` go by the times of what happened.
+            decision = decide(matched, state, change.at)
+            alerts = tuple(replace(alert, due_at=_due_at(alert, until, now)) for alert in decision.alerts)
+            return _told(replace(decision, alerts=alerts), matched, state)
 
         return Incoming(change, one.body, now, decided, watched=True)
 
@@ -141,9 +147,31 @@ def _told(decision: Decision, matched: Match, state: EntityState) -> Decision:
         return decision
     known = told_by_log(known, matched.change, [hit.rule for hit in matched.hits])
     version, moved_at = (state.known.version, state.known.moved_at) if state.known else (0, 0)
-    # It moved when it happened: what Port lists from now on is no older than that.
+    # It moved when it happened, not now: what Port lists from now on is no older than that.
     moved_at = max(moved_at, micros(matched.change.at))
     return replace(decision, known=replace(known, version=version + 1, moved_at=moved_at))
+
+
+def _until(missed: Sequence[Missed]) -> list[datetime | None]:
+    """Return for each change when the next one of its entity happened; None: it was the last."""
+    following: dict[tuple[str, str], datetime] = {}
+    until = []
+    for one in reversed(missed):
+        entity = (one.change.blueprint, one.change.entity)
+        until.append(following.get(entity))
+        following[entity] = one.change.at
+    return until[::-1]
+
+
+def _due_at(alert: Alert, until: datetime | None, now: datetime) -> datetime | None:
+    """Return when to tell what was to be told some time after its change, which may be long ago by now."""
+    if alert.due_at is None:
+        return None
+    if alert.repeat:
+        return max(alert.due_at, now + alert.repeat)
+    if alert.due_at <= (until or now):
+        return None  # nothing came in between
+    return max(alert.due_at, now + GRACE)  # the next change, which comes at once, may take it back
 
 
 def _essence(change: CatalogChange, watched: Watched) -> tuple[str, list[tuple[object, ...]]]:

@@ -20,7 +20,7 @@ from app.store.reconciling import Progress
 from app.store.views import ChangeFilter
 from tests.conftest import DATABASES
 from tests.port.stand_in_port import StandInPort, audit_entry, refusal
-from tests.reconcile.watching import BLUEPRINT, SCHEMA, Watching, iso, watching
+from tests.reconcile.watching import BLUEPRINT, RULES, SCHEMA, Watching, iso, watching
 
 PATH = "/v1/audit-log"
 STATES = ("Healthy", "Degraded", "Crashed", "Restarting")
@@ -289,6 +289,36 @@ async def test_one_of_two_was_missed(watched: Watching) -> None:
     assert (await compare(watched)).from_log == 1
     assert await watched.told() == [("checkout", "Degraded", "Crashed"), ("checkout", "Healthy", "Degraded")]
     assert (await compare(watched)).progress.differences == 0
+
+
+@DATABASES
+@pytest.mark.parametrize(
+    ("minutes", "expected"),
+    [
+        ((1, 20), []),
+        ((20, 1), [("Healthy", "Degraded"), ("Degraded", "Healthy")]),
+        ((30,), [("Healthy", "Degraded")]),
+        ((1,), [("Healthy", "Degraded")]),
+    ],
+)
+async def test_what_has_to_last(
+    database: str, port: StandInPort, tmp_path: Path, minutes: tuple[int, ...], expected: list[Any]
+) -> None:
+    """Goes by the times of the changes: trouble that ended before its time is told as little as ever."""
+    rules = RULES.replace("when: {property: healthStatus}", "when: {property: healthStatus, for: 5m}")
+    async with watching(database, port, tmp_path, rules) as one:
+        one.set("checkout", "Healthy")
+        await begun(one)
+        for health, pause in zip(("Degraded", "Healthy"), minutes, strict=False):
+            happen(one, "checkout", health)
+            one.clock.pass_(minutes=pause)
+        assert (await compare(one)).from_log == len(minutes)
+        told = [
+            (said.before, said.after, delivery.next_at and delivery.next_at <= one.clock())
+            for delivery in await one.alerts()
+            if (said := delivery.notification.change) and delivery.state != "cancelled"
+        ]
+        assert told == [(*values, minutes != (1,)) for values in expected], "what may last still waits"
 
 
 async def test_in_between_it_is_asked_only_if_something_differs(watched: Watching) -> None:
