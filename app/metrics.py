@@ -188,7 +188,7 @@ class Metrics(Watch):
         )
         self._differences = Counter(
             "port_listener_reconcile_differences_total",
-            "Entities that differed from their last known state.",
+            "Entities that differed from their last known state, and changes that Port's audit log told.",
             registry=registry,
         )
         self._missed = Counter(

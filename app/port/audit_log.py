@@ -13,15 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-import structlog
-
 from app.alerts.change import DELETE, ENTITY, UPDATE, CatalogChange
-from app.errors import PortError, UnreadableChange
+from app.errors import UnreadableChange
 from app.port.client import Json, PortClient
 from app.port.events import parse_event
 from app.port.signature import Signed
-
-log = structlog.get_logger(__name__)
 
 LIMIT = 100
 """Entries in an answer. How many Port gives at the most is not said: so few that it should be so many."""
@@ -40,7 +36,7 @@ class Missed:
 
 async def missed_changes(
     client: PortClient, blueprints: Sequence[str], since: datetime, until: datetime
-) -> list[Missed] | None:
+) -> list[Missed]:
     """Return the changes of blueprints' entities that happened in a span of time, in order, each once.
 
     Args:
@@ -49,19 +45,15 @@ async def missed_changes(
         since: The span's beginning, UTC.
         until: Its end, UTC.
 
-    Returns:
-        The changes; None if the log does not answer, may not be read with these credentials, or cannot be
-        understood.
+    Raises:
+        PortError: The log does not answer, or may not be read with these credentials.
+        UnreadableChange: It cannot be understood.
     """
     reading = _Reading(client)
     found: dict[str, Missed] = {}
-    try:
-        for blueprint in blueprints:
-            for one in await reading.of(blueprint, since, until):
-                found.setdefault(one.change.key, one)
-    except (PortError, UnreadableChange) as error:
-        log.warning("Port's audit log does not tell what was missed", reason=str(error))
-        return None
+    for blueprint in blueprints:
+        for one in await reading.of(blueprint, since, until):
+            found.setdefault(one.change.key, one)
     return sorted(found.values(), key=lambda one: one.change.at)
 
 

@@ -9,19 +9,17 @@ from datetime import datetime
 import structlog
 
 from app.alerts.compare import Found, Listed, Verdict, compare, missing
-from app.alerts.decide import OVERTAKEN, Decision, EntityState, decide
 from app.alerts.known import Known, canonical
 from app.alerts.watched import Watched
 from app.errors import UnreadableChange
-from app.listener import Listener, match_and_route
+from app.listener import Listener
 from app.port.client import PortClient
-from app.port.events import parse_event
 from app.port.listing import Described, chosen, read_blueprint, read_entity
 from app.port.request import Json
-from app.port.signature import Signed
-from app.reconcile.difference import Difference, Explain, deletion_of, difference_of, stands_for_itself
+from app.reconcile.difference import Difference, deletion_of, difference_of
+from app.reconcile.from_log import AuditLog
+from app.reconcile.telling import tell
 from app.store.reconciling import Progress
-from app.store.rows import Incoming
 
 log = structlog.get_logger(__name__)
 
@@ -41,22 +39,27 @@ class Comparison:
     Attributes:
         listener: Its rules decide, its store keeps.
         client: Port's API; a patient one.
-        explain: Gives the changes that a difference is made of.
+        audit_log: Tells the changes that were missed, each as it happened; None: nothing does.
+        ahead: Ask it before anything is compared, and so for what is back as it was, too; else only when
+            something differs.
         dry: Store nothing and tell nobody.
         alert: Of a blueprint that is read for the first time, tell what is wrong in it, too.
         share: The share of its time that the process gives to this; the rest is for its requests.
         expected: How many entities there were the last time; 0: nobody knows.
         progress: How far it is.
+        from_log: How many changes the audit log told; of a dry run: would tell.
     """
 
     listener: Listener
     client: PortClient
-    explain: Explain = stands_for_itself
+    audit_log: AuditLog | None = None
+    ahead: bool = True
     dry: bool = False
     alert: bool = False
     share: float = 1.0
     expected: int = 0
     progress: Progress = field(default_factory=Progress)
+    from_log: int = 0
 
     async def differences(self) -> AsyncGenerator[Difference, None]:
         """Compare, and yield each difference once it is stored.
@@ -71,6 +74,8 @@ class Comparison:
         forgotten = 0 if self.dry else 1
         while forgotten:
             forgotten = await reconciling.forget(book.watched, limit=KNOWN_AT_ONCE)
+        if self.ahead:
+            await self.ask_log()
         learned = await reconciling.learned()
         for name, watched in book.watched.items():
             found = await self.client.get_blueprint(name)
@@ -82,6 +87,18 @@ class Comparison:
                 yield difference
             if not self.dry:
                 await reconciling.mark_learned(name, self.listener.clock())
+
+    async def ask_log(self) -> None:
+        """Let the audit log tell what was missed, once a run."""
+        audit_log, self.audit_log = self.audit_log, None
+        if audit_log is None:
+            return
+        if self.dry:
+            self.from_log = len(await audit_log.missed())
+            return
+        async for told in audit_log.tell():
+            self.from_log += told
+            self.count(differences=told, missed=told)
 
     def count(self, **more: int) -> None:
         """Add to the progress."""
@@ -251,50 +268,9 @@ class _Blueprint:
 
     async def _tell(self, differing: Sequence[Difference]) -> AsyncIterator[Difference]:
         """Let differences through decide and store, and yield those that nothing came before."""
+        if differing:
+            await self.run.ask_log()  # what it tells is not as it was compared any more
         for difference in differing:
-            if self.run.dry or await self._stored(difference):
+            if self.run.dry or await tell(self.run.listener, difference, self.watched, first=self.new):
                 self.run.count(differences=1, missed=difference.missed)
                 yield difference
-
-    async def _stored(self, difference: Difference) -> bool:
-        listener = self.run.listener
-        batch: list[Incoming] = []
-        for body in await self.run.explain(difference) or (difference.body(listener.clock()),):
-            incoming = await self._incoming(body, difference.version + len(batch))
-            if (
-                await listener.store.body(incoming.change.key) is None
-            ):  # else its webhook came, and moved that
-                batch.append(incoming)
-        if not batch:
-            return False
-        accepted = await listener.store.accept(batch)
-        if any(one.alerts and not one.duplicate for one in accepted):
-            listener.wake()
-        stored = [one for one in accepted if one.stored and not one.duplicate]
-        for one in stored:
-            log.info(
-                "difference noticed",
-                change=one.key,
-                action=difference.action,
-                blueprint=difference.blueprint,
-                entity=difference.entity,
-                alerts=one.alerts,
-            )
-        return bool(stored)
-
-    async def _incoming(self, body: bytes, version: int) -> Incoming:
-        """Return a change that is stored only if what is known is still what was compared."""
-        listener = self.run.listener
-        now = listener.clock()
-        change = parse_event(Signed(body, now))
-        matched = await match_and_route(change, body, listener.book, listener.evaluate, listener.look_up)
-        if self.new:  # of what is as it should be nobody needs to hear
-            matched = replace(matched, hits=tuple(hit for hit in matched.hits if not hit.resolves))
-        matched = replace(matched, watched=self.watched)
-
-        def decided(state: EntityState) -> Decision:
-            if (state.known.version if state.known else 0) != version:
-                return OVERTAKEN
-            return decide(matched, state, now, noticed=True)
-
-        return Incoming(change, body, now, decided, watched=True)

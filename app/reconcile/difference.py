@@ -1,6 +1,5 @@
 """What differs between Port and what is known, as a change that can be stored."""
 
-from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -54,16 +53,6 @@ class Difference:
     def body(self, noticed_at: datetime) -> bytes:
         """Return the body of the one change that the difference stands for."""
         return noticed_body(self.action, self.before, self.after, at=self.at, noticed_at=noticed_at)
-
-
-Explain = Callable[[Difference], Awaitable[Sequence[bytes]]]
-"""Gives the changes that a difference is made of, in order, as bodies that `parse_event` reads; the last is
-to leave the entity as Port lists it. None: the difference stands for itself."""
-
-
-async def stands_for_itself(_: Difference) -> Sequence[bytes]:
-    """See `Explain`: nothing more is known of any difference."""
-    return ()
 
 
 def difference_of(

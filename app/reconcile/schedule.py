@@ -13,7 +13,8 @@ from app.errors import ListenerError, StoreUnavailable
 from app.listener import Listener
 from app.port.client import PortClient
 from app.reconcile.comparison import Comparison
-from app.reconcile.difference import Difference, Explain, stands_for_itself
+from app.reconcile.difference import Difference
+from app.reconcile.from_log import AuditLog
 from app.reconcile.gaps import Gaps
 from app.store.reconciling import Progress
 
@@ -40,10 +41,18 @@ class Replaced(ListenerError):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run came to; `error`: why it failed, or empty."""
+    """What a run came to.
+
+    Attributes:
+        progress: How far it came.
+        differences: What it found, and told.
+        from_log: How many changes Port's audit log told.
+        error: Why it failed; empty: it did not.
+    """
 
     progress: Progress
     differences: tuple[Difference, ...]
+    from_log: int
     error: str
 
 
@@ -56,7 +65,6 @@ class Reconciler:
         client: Port's API; a patient one.
         every: How often.
         new_token: Gives texts that no other process has.
-        explain: See `Comparison.explain`.
         share: See `Comparison.share`.
         look_every: How often to see whether it is due.
     """
@@ -65,13 +73,17 @@ class Reconciler:
     client: PortClient
     every: timedelta
     new_token: Callable[[], str]
-    explain: Explain = stands_for_itself
     share: float = SHARE
     look_every: timedelta = LOOK_EVERY
     _wanted: str | None = START
     _failures: int = 0
     _due_at: datetime | None = None
     _awake: asyncio.Event = field(default_factory=asyncio.Event)
+    _audit_log: AuditLog = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make what lasts longer than one run."""
+        self._audit_log = AuditLog(self.listener, self.client)
 
     def want(self, reason: str) -> None:
         """Compare soon."""
@@ -164,7 +176,8 @@ class Reconciler:
         comparison = Comparison(
             self.listener,
             self.client,
-            explain=self.explain,
+            audit_log=self._audit_log,
+            ahead=reason != INTERVAL,
             alert=alert,
             share=self.share,
             expected=last[0].progress.entities if last else 0,
@@ -194,9 +207,10 @@ class Reconciler:
                 entities=progress.entities,
                 learned=progress.learned,
                 differences=progress.differences,
+                from_audit_log=comparison.from_log,
                 seconds=round(seconds, 1),
             )
-        return Outcome(progress, tuple(found), error)
+        return Outcome(progress, tuple(found), comparison.from_log, error)
 
     async def _keep_lease(self, run: int, token: str, comparison: Comparison) -> None:
         reconciling = self.listener.store.reconciling

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from app.alerts.known import Known
-from app.store.columns import micros_or_none, to_micros
+from app.store.columns import from_micros, micros_or_none, to_micros
 from app.store.known_columns import ABSURD, KNOWN, RUN, differing_of, known_of, run_of
 from app.store.postgres_accept import lock_of, storable
 from app.store.postgres_known import put_known
@@ -87,10 +87,12 @@ class PostgresReconciling(Reconciling):
         )
         return [run_of(row) for row in rows]
 
-    async def learned(self) -> frozenset[str]:
+    async def learned(self) -> dict[str, datetime]:
         """See `Reconciling.learned`."""
-        rows = await self._database.run(lambda db: db.fetch("SELECT blueprint FROM learned"), read_only=True)
-        return frozenset(row[0] for row in rows)
+        rows = await self._database.run(
+            lambda db: db.fetch("SELECT blueprint, at FROM learned"), read_only=True
+        )
+        return {name: from_micros(at) for name, at in rows}
 
     async def mark_learned(self, blueprint: str, now: datetime) -> None:
         """See `Reconciling.mark_learned`."""
@@ -101,6 +103,22 @@ class PostgresReconciling(Reconciling):
                 to_micros(now),
             )
         )
+
+    async def stored(
+        self, blueprint: str, entity: str, *, since: datetime, until: datetime
+    ) -> dict[str, bytes]:
+        """See `Reconciling.stored`."""
+        rows = await self._database.run(
+            lambda db: db.fetch(
+                "SELECT key, body FROM changes WHERE blueprint = $1 AND entity = $2 AND at BETWEEN $3 AND $4",
+                storable(blueprint),
+                storable(entity),
+                to_micros(since),
+                to_micros(until),
+            ),
+            read_only=True,
+        )
+        return {key: bytes(body) for key, body in rows}
 
     async def known(self, blueprint: str, entities: Sequence[str]) -> dict[str, Known]:
         """See `Reconciling.known`."""

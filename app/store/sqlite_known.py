@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from app.alerts.known import Known
-from app.store.columns import micros_or_none, to_micros
+from app.store.columns import from_micros, micros_or_none, to_micros
 from app.store.group_commit import GroupCommit
 from app.store.known_columns import ABSURD, KNOWN, RUN, differing_of, known_of, known_values, run_of
 from app.store.reconciling import Progress, Reconciling, Run
@@ -122,15 +122,27 @@ class SQLiteReconciling(Reconciling):
         )
         return [run_of(row) for row in rows]
 
-    async def learned(self) -> frozenset[str]:
+    async def learned(self) -> dict[str, datetime]:
         """See `Reconciling.learned`."""
-        rows = await self._read(lambda db: db.execute("SELECT blueprint FROM learned").fetchall())
-        return frozenset(name for (name,) in rows)
+        rows = await self._read(lambda db: db.execute("SELECT blueprint, at FROM learned").fetchall())
+        return {name: from_micros(at) for name, at in rows}
 
     async def mark_learned(self, blueprint: str, now: datetime) -> None:
         """See `Reconciling.mark_learned`."""
         values = (blueprint, to_micros(now))
         await self._writer.run(lambda db: db.execute("INSERT OR IGNORE INTO learned VALUES (?, ?)", values))
+
+    async def stored(
+        self, blueprint: str, entity: str, *, since: datetime, until: datetime
+    ) -> dict[str, bytes]:
+        """See `Reconciling.stored`."""
+        rows = await self._read(
+            lambda db: db.execute(
+                "SELECT key, body FROM changes WHERE blueprint = ? AND entity = ? AND at BETWEEN ? AND ?",
+                (blueprint, entity, to_micros(since), to_micros(until)),
+            ).fetchall()
+        )
+        return {key: bytes(body) for key, body in rows}
 
     async def known(self, blueprint: str, entities: Sequence[str]) -> dict[str, Known]:
         """See `Reconciling.known`."""

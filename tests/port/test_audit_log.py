@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from app.demo import serving
+from app.errors import PortError, UnreadableChange
 from app.port import audit_log, resources
 from app.port.audit_log import LIMIT, Missed, missed_changes
 from app.port.client import PortClient
@@ -44,9 +45,11 @@ async def client_of(port: StandInPort) -> AsyncIterator[PortClient]:
 
 
 async def ask(port: StandInPort, *blueprints: str) -> list[Missed] | None:
-    """Ask what was missed in an hour."""
+    """Ask what was missed in an hour; None: the log does not say."""
     async with client_of(port) as client:
-        return await missed_changes(client, blueprints or ("service",), *SPAN)
+        with suppress(PortError, UnreadableChange):
+            return await missed_changes(client, blueprints or ("service",), *SPAN)
+    return None
 
 
 def entry(
@@ -92,7 +95,6 @@ async def test_what_the_webhooks_would_have_said(port: StandInPort) -> None:
         await port.automations.settled()
         now = datetime.now(UTC) + timedelta(seconds=1)
         missed = await missed_changes(client, [resources.BLUEPRINT], began, now)
-    assert missed is not None
     assert [one.change.action for one in missed] == ["CREATE", "UPDATE", "UPDATE", "UPDATE", "DELETE"]
     brought = [parse_event(Signed(body, now)) for body in bodies]
     assert [one.change.key for one in missed] == [one.key for one in brought]
@@ -140,7 +142,6 @@ async def test_only_what_is_asked_for(port: StandInPort) -> None:
     async with client_of(port) as client:
         port.script("GET", PATH, JSONResponse({"ok": True, "audits": odd}))
         missed = await missed_changes(client, ["service"], *SPAN)
-        assert missed is not None
         assert [one.change.at for one in missed] == [START + timedelta(seconds=10)]
         assert await missed_changes(client, [], *SPAN) == []
     (asked,) = [one.query for one in port.requests if one.path == PATH]

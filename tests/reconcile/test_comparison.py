@@ -1,7 +1,6 @@
 """The comparison, against the stand-in Port: real HTTP, real stores."""
 
 from collections import Counter
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -14,10 +13,9 @@ from app.alerts.change import RECONCILE
 from app.errors import PortError
 from app.port.client import Page, PortClient
 from app.port.events import parse_event
-from app.port.listing import noticed_body
 from app.port.signature import Signed
 from app.reconcile.comparison import Comparison
-from app.reconcile.difference import Difference
+from app.reconcile.from_log import AuditLog
 from app.store.reconciling import Progress
 from app.store.views import ChangeFilter
 from tests.conftest import DATABASES
@@ -93,7 +91,7 @@ async def test_a_first_run_that_was_cut_off(database: str, port: StandInPort, tm
         async with CutOff(port.url, CLIENT_ID, CLIENT_SECRET, clock=one.clock) as one.client:
             with pytest.raises(PortError):
                 await one.compare()
-            assert await one.listener.store.reconciling.learned() == frozenset()
+            assert await one.listener.store.reconciling.learned() == {}
             pages.clear()
             one.set("e0001", "Degraded")
             assert await one.compare() == []
@@ -181,47 +179,19 @@ async def test_the_webhook_came_just_before(watched: Watching) -> None:
 async def test_a_change_while_port_is_asked(watched: Watching) -> None:
     """What was read may be older than it: nothing is told, and the next run looks again."""
     watched.set("checkout", "Degraded")
-    comparison = Comparison(watched.listener, watched.client)
+    audit_log = AuditLog(watched.listener, watched.client)
+    comparison = Comparison(watched.listener, watched.client, audit_log, ahead=False)
 
-    async def meanwhile(_: Difference) -> Sequence[bytes]:
-        watched.set("checkout", "Crashed")
-        await watched.post("checkout", "Degraded", "Crashed", watched.clock())
-        return ()
+    async def meanwhile() -> None:
+        if watched.port.requests[-1].path == "/v1/audit-log":
+            watched.set("checkout", "Crashed")
+            await watched.post("checkout", "Degraded", "Crashed", watched.clock())
 
     watched.clock.pass_(minutes=1)
-    comparison.explain = meanwhile
+    watched.port.before_answer = meanwhile
     assert [one async for one in comparison.differences()] == []
     assert await watched.told() == [("checkout", "Degraded", "Crashed")]
     assert comparison.progress == Progress(entities=1)
-
-
-async def test_changes_in_place_of_a_difference(watched: Watching) -> None:
-    """Whoever knows what happened in between gives the changes in order, and each is told."""
-    watched.set("checkout", "Crashed")
-    watched.clock.pass_(minutes=1)
-
-    async def explain(found: Difference) -> Sequence[bytes]:
-        assert found.before
-        assert found.after
-        degraded = parse_event(Signed(found.body(watched.clock()), watched.clock())).after
-        assert degraded
-        between = type(degraded)(
-            degraded.identifier, BLUEPRINT, degraded.title, None, degraded.teams, {"healthStatus": "Degraded"}
-        )
-        at = found.at - timedelta(minutes=5)
-        noticed_at = watched.clock()
-        return (
-            noticed_body("UPDATE", found.before, between, at=at, noticed_at=noticed_at),
-            noticed_body("UPDATE", between, found.after, at=found.at, noticed_at=noticed_at),
-        )
-
-    (difference,) = await watched.compare(explain=explain)
-    assert await watched.told() == [("checkout", "Healthy", "Degraded"), ("checkout", "Degraded", "Crashed")]
-    for before, after, minutes in (("Healthy", "Degraded", 5), ("Degraded", "Crashed", 0)):
-        at = difference.at - timedelta(minutes=minutes)
-        await watched.post("checkout", before, after, at)
-    assert await watched.compare(explain=explain) == []
-    assert len(await watched.told()) == 2
 
 
 async def test_a_value_from_another_entity(database: str, port: StandInPort, tmp_path: Path) -> None:
@@ -338,7 +308,7 @@ async def test_a_dry_run(database: str, port: StandInPort, tmp_path: Path) -> No
     async with watching(database, port, tmp_path) as one:
         one.set("checkout", "Healthy")
         assert await one.compare(dry=True) == []
-        assert await one.listener.store.reconciling.learned() == frozenset()
+        assert await one.listener.store.reconciling.learned() == {}
         await one.compare()
         one.set("checkout", "Degraded")
         for _ in range(2):

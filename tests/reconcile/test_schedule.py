@@ -217,20 +217,20 @@ async def test_a_run_that_is_stopped(watched: Watching) -> None:
     """Says so, and whoever starts next need not wait for its lease."""
     asked = asyncio.Event()
 
-    async def wait(_: object) -> tuple[bytes, ...]:
+    async def wait() -> None:
         asked.set()
         await asyncio.Event().wait()
-        return ()
 
     watched.set("checkout", "Degraded")
     watched.clock.pass_(minutes=1)
     reconciler = reconciler_of(watched)
-    reconciler.explain = wait
+    watched.port.before_answer = wait
     task = asyncio.create_task(reconciler.compare("start", since=None))
     await asked.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    watched.port.before_answer = None
     (run,) = await runs(watched)
     assert (run.error, run.ended_at) == ("it was stopped", watched.clock())
     assert len((await outcome_of(watched)).differences) == 1
