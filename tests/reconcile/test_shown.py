@@ -95,9 +95,8 @@ async def test_the_command_says_why_it_cannot(
     watched.port.script("POST", SEARCH, refusal(403))
     result = await run("reconcile")
     assert (result.status, "Not all was compared" in result.err, "403" in result.err) == (1, True, True)
-    reconciling, now = watched.listener.store.reconciling, watched.listener.store.time(NOW)
-    far = now + timedelta(days=36500)
-    assert await reconciling.begin(reason="start", token="a", now=now, lease_until=far, since=None)
+    reconciling, now = watched.listener.store.reconciling, datetime.now(UTC)  # the command's clock
+    assert await reconciling.begin(reason="start", token="a", now=now, lease_until=now + MINUTE, since=None)
     result = await run("reconcile")
     assert (result.status, "Another process compares" in result.err) == (1, True)
     configured.delenv("RULES_FILE")
