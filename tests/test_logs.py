@@ -2,7 +2,10 @@
 
 import json
 import logging
+import os
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 import structlog
@@ -59,3 +62,16 @@ def test_secrets_are_hidden(capsys: pytest.CaptureFixture[str], style: str) -> N
     assert "payload-in-a-local-variable" not in shown
     assert shown.count("[hidden]") >= 5
     assert "ValueError" in shown
+
+
+def test_a_log_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no room for the log, or nobody reads it, whoever has something to say goes on."""
+    read, write = os.pipe()
+    os.close(read)
+    with suppress(BrokenPipeError), os.fdopen(write, "w") as unread:  # closing it tries once more
+        monkeypatch.setattr(sys, "stderr", unread)
+        configure_logging("INFO", "json")
+        structlog.get_logger("app.x").info("nobody hears this")
+        structlog.get_logger("app.x").error("nor this")
+    structlog.get_logger("app.x").error("the stream is closed")
+    monkeypatch.undo()

@@ -91,9 +91,9 @@ def refusal(address: str) -> str:
 def connector(judge: Judge, resolver: AbstractResolver | None = None) -> aiohttp.TCPConnector:
     """Return a connector that connects only to addresses that `judge` lets pass.
 
-    Each connection is for one request, so that each request has its address looked up and judged; where a
-    name has several addresses, none may be a refused one. Connecting raises aiohttp's `ClientConnectorError`
-    with an `AddressRefused` as `os_error`.
+    Each connection's address is looked up and judged when it is made, and it is kept for a burst only; where
+    a name has several addresses, none may be a refused one. Connecting raises aiohttp's
+    `ClientConnectorError` with an `AddressRefused` as `os_error`.
 
     Args:
         judge: As `refusal`.

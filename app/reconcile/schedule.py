@@ -106,11 +106,16 @@ class Reconciler:
                 await asyncio.wait_for(self._awake.wait(), self.look_every.total_seconds())
 
     def _interval(self) -> str | None:
-        return INTERVAL if self._due_at is None or self.listener.clock() >= self._due_at else None
+        return None if self._rests() else INTERVAL
+
+    def _rests(self) -> bool:
+        now = self.listener.clock()
+        # What is due later than that was set before the clock was set back.
+        return self._due_at is not None and now < self._due_at <= now + self.every
 
     async def _once(self, reason: str) -> None:
         now = self.listener.clock()
-        if self._failures and self._due_at and now < self._due_at:
+        if self._failures and self._rests():
             return  # whatever asks for it: it has just failed
         between = self.every if reason == INTERVAL else AT_LEAST_BETWEEN
         try:

@@ -4,13 +4,15 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from app.alerts.known import Known, Told, canonical
-from app.store.columns import from_micros, time_or_none
+from app.alerts.known import MICRO, Known, Told, canonical
+from app.store.columns import CLOCKS_DIFFER, from_micros, time_or_none
 from app.store.reconciling import Progress, Run
 
 KNOWN = "at, moved_at, version, gone, state, marks"
 THERE, WHOLE = '"exists":[true,', '"whole":true}'
 """How the marks of an entity begin that is known to exist, and end where all that it has is kept."""
+ABSURD = CLOCKS_DIFFER // MICRO
+"""A run that is so much ahead of us was begun before the clock was set back: it hinders nobody."""
 RUN = "id, reason, started_at, lease_until, ended_at, entities, learned, differences, missed, error"
 
 

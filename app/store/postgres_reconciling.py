@@ -5,7 +5,7 @@ from datetime import datetime
 
 from app.alerts.known import Known
 from app.store.columns import from_micros, micros_or_none, to_micros
-from app.store.known_columns import KNOWN, RUN, differing_of, known_of, run_of
+from app.store.known_columns import ABSURD, KNOWN, RUN, differing_of, known_of, run_of
 from app.store.postgres_accept import lock_of, storable
 from app.store.postgres_known import put_known
 from app.store.postgres_pool import Connection, Database
@@ -34,9 +34,11 @@ class PostgresReconciling(Reconciling):
             number: int | None = await db.fetchval(
                 "INSERT INTO reconciles (reason, token, started_at, lease_until)"
                 " SELECT $1::text, $2::text, $3::bigint, $4::bigint WHERE NOT EXISTS ("
-                "   SELECT 1 FROM reconciles WHERE ended_at IS NULL AND lease_until > $3)"
+                "   SELECT 1 FROM reconciles WHERE ended_at IS NULL AND lease_until > $3"
+                f"   AND lease_until <= $4 + {ABSURD})"
                 " AND NOT EXISTS ("
-                "   SELECT 1 FROM reconciles WHERE started_at > $5 AND ended_at IS NOT NULL AND error = '')"
+                f"   SELECT 1 FROM reconciles WHERE started_at > $5 AND started_at <= $3 + {ABSURD}"
+                "   AND ended_at IS NOT NULL AND error = '')"
                 " RETURNING id",
                 reason,
                 token,

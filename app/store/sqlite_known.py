@@ -9,7 +9,7 @@ from typing import Any
 from app.alerts.known import Known
 from app.store.columns import from_micros, micros_or_none, to_micros
 from app.store.group_commit import GroupCommit
-from app.store.known_columns import KNOWN, RUN, differing_of, known_of, known_values, run_of
+from app.store.known_columns import ABSURD, KNOWN, RUN, differing_of, known_of, known_values, run_of
 from app.store.reconciling import Progress, Reconciling, Run
 
 Read = Callable[[Callable[[sqlite3.Connection], Any]], Awaitable[Any]]
@@ -75,9 +75,11 @@ class SQLiteReconciling(Reconciling):
             row = db.execute(
                 "INSERT INTO reconciles (reason, token, started_at, lease_until)"
                 " SELECT :reason, :token, :now, :lease WHERE NOT EXISTS ("
-                "   SELECT 1 FROM reconciles WHERE ended_at IS NULL AND lease_until > :now)"
+                "   SELECT 1 FROM reconciles WHERE ended_at IS NULL AND lease_until > :now"
+                f"   AND lease_until <= :lease + {ABSURD})"
                 " AND NOT EXISTS ("
-                "   SELECT 1 FROM reconciles WHERE started_at > :since AND ended_at NOTNULL AND error = '')"
+                f"   SELECT 1 FROM reconciles WHERE started_at > :since AND started_at <= :now + {ABSURD}"
+                "   AND ended_at NOTNULL AND error = '')"
                 " RETURNING id",
                 values,
             ).fetchone()

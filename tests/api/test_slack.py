@@ -146,6 +146,10 @@ async def test_a_large_body(start: Start) -> None:
         assert (await service.post(b" " * 100 * 1024 + b" ", headers)).status_code == 413
         answer = await service.client.post("/api/slack", content=chunks(200), headers=headers)
         assert answer.status_code == 413
+        for path in ("/api/slack", "/healthz"):
+            answer = await service.client.post(path, content=b" " * 101 * 1024)
+            assert (answer.status_code, answer.headers["cache-control"]) == (413, "no-store")
+            assert answer.headers["x-content-type-options"] == "nosniff"
         answer = await service.client.post("/api/slack", content=chunks(100), headers=headers)
         assert answer.status_code == 401
 

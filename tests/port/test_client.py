@@ -148,6 +148,16 @@ async def test_entities_come_and_go(client: PortClient) -> None:
     assert await client.get_entity("service", "a") is None
 
 
+@pytest.mark.parametrize(
+    "answer", [Response(), JSONResponse({"ok": True}), JSONResponse({"entities": [], "next": "page 2"})]
+)
+async def test_a_search_without_an_answer(client: PortClient, port: StandInPort, answer: Response) -> None:
+    """What has no list of entities does not say that there are none; nor does a page that leads to itself."""
+    port.script("POST", f"{PATH}/entities/search", answer)
+    with pytest.raises(PortError, match="not an answer of Port's API"):
+        await client.search_entities("service", [], after="page 2")
+
+
 async def test_dry_run_only_reads(port: StandInPort, waiting: Waiting) -> None:
     """A client that only plans sends what reads, and keeps the rest as requests."""
     async with make(port.url, waiting, dry_run=True) as client:

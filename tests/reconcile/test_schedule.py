@@ -91,6 +91,18 @@ async def test_at_the_start_and_every_ten_minutes(watched: Watching) -> None:
         assert await watched.told() == [("checkout", "Healthy", "Degraded")]
 
 
+@DATABASES
+async def test_a_clock_that_is_set_back(watched: Watching) -> None:
+    """The next run does not wait until the clock is again where it was."""
+    async with keeping(watched):
+        watched.clock.pass_(hours=-5)
+        assert (await ended(watched, 2)).reason == "interval"
+        watched.clock.pass_(minutes=9)
+        await still(watched, 2)
+        watched.clock.pass_(minutes=1)
+        await ended(watched, 3)
+
+
 async def test_after_a_gap(watched: Watching) -> None:
     """Where it is quiet for ten times the usual, and a minute at least; once for each silence."""
     gaps = Gaps(watched.clock)

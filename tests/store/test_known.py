@@ -4,6 +4,8 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from app.alerts.decide import OVERTAKEN, Decision, EntityState
 from app.alerts.known import Known, Told, canonical, learned, micros
 from app.alerts.watched import EVERYTHING, Watched
@@ -222,6 +224,17 @@ async def test_no_run_where_there_was_one(store: Store) -> None:
     assert await begin(store, second=300, since=50) is not None
     newest, *_ = await store.reconciling.runs(limit=9)
     assert newest.started_at == NOW + 300 * SECOND
+
+
+@pytest.mark.parametrize("ended", [True, False])
+async def test_a_clock_that_was_set_back(store: Store, ended: bool) -> None:
+    """A run of the future hinders nobody: neither one that ended, nor one whose process died."""
+    run = await begin(store, second=86_400)
+    if ended:
+        now = NOW + 86_405 * SECOND
+        await store.reconciling.end(run or 0, token="a", now=now, progress=Progress(), error="")
+    assert await begin(store, second=86_400, since=86_390) is None
+    assert await begin(store, since=-60) is not None
 
 
 async def test_what_is_old_is_pruned(store: Store) -> None:
