@@ -45,7 +45,7 @@ class Outcome:
 
     Attributes:
         progress: How far it came.
-        differences: What it found, and told.
+        differences: What it found, and told; empty where they were not to be kept.
         from_log: How many changes Port's audit log told.
         error: Why it failed; empty: it did not.
     """
@@ -119,7 +119,7 @@ class Reconciler:
             return  # whatever asks for it: it has just failed
         between = self.every if reason == INTERVAL else AT_LEAST_BETWEEN
         try:
-            outcome = await self.compare(reason, since=now - between)
+            outcome = await self.compare(reason, since=now - between, keep=False)
             under_way = outcome is None and await self._under_way()
         except StoreUnavailable as error:
             log.error("no comparison with Port", reason=str(error))
@@ -152,7 +152,7 @@ class Reconciler:
         *,
         since: datetime | None,
         alert: bool = False,
-        told: Callable[[Difference], None] = lambda _: None,
+        keep: bool = True,
     ) -> Outcome | None:
         """Compare now; None: another process does, or did since `since`.
 
@@ -160,7 +160,7 @@ class Reconciler:
             reason: Why.
             since: See `Reconciling.begin`.
             alert: See `Comparison.alert`.
-            told: Called with each difference.
+            keep: Whether to return the differences: of a large catalog they may take gigabytes.
 
         Raises:
             StoreUnavailable: The run could not be begun, or what it came to not be written.
@@ -187,8 +187,8 @@ class Reconciler:
             async with asyncio.TaskGroup() as tasks, aclosing(comparison.differences()) as differences:
                 lease = tasks.create_task(self._keep_lease(run, token, comparison))
                 async for difference in differences:
-                    told(difference)
-                    found.append(difference)
+                    if keep:
+                        found.append(difference)
                 lease.cancel()
             error = ""
         except* ListenerError as errors:

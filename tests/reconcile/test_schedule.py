@@ -158,6 +158,16 @@ async def test_who_dies_in_the_middle_is_replaced(watched: Watching) -> None:
     assert len(outcome.differences) == 1
 
 
+async def test_differences_that_nobody_reads(watched: Watching) -> None:
+    """They are told and counted, and not kept: there may be as many as entities."""
+    watched.set("checkout", "Degraded")
+    watched.clock.pass_(minutes=1)
+    outcome = await reconciler_of(watched).compare("interval", since=None, keep=False)
+    assert outcome is not None
+    assert (outcome.differences, outcome.progress.differences) == ((), 1)
+    assert await watched.told() == [("checkout", "Healthy", "Degraded")]
+
+
 async def test_the_first_run_waits_for_one_that_was_left(watched: Watching) -> None:
     """A restart after a crash compares, though the run of the process that crashed seems to go on."""
     began = watched.clock()
