@@ -87,7 +87,7 @@ class PortRuns:
             await self._patch_run(run, dict(fate.ending(await self._links(fate))))
         except PortError as error:
             if error.status in HAS_ENDED and not error.logging_in:
-                log.info("a run takes no report any more", run=run, status=error.status)
+                log.warning("a run takes no report any more", run=run, status=error.status)
                 return f"the run takes no word any more: {error.status} {error.said}"
             raise self._failure(error) from None
         return f"ended: {fate.label}"
@@ -100,10 +100,15 @@ class PortRuns:
         return [link for link in found if link]
 
     def _failure(self, error: PortError) -> DeliveryFailed:
-        """Return what a refusal means: as `failure` has it, but that a run is not there concerns only it."""
+        """Return what a refusal means: as `failure` has it, but that a run is not there concerns only it.
+
+        Nor is a lane held for wrong credentials: a report is no alert, and is not to be tried for ever.
+        """
         if error.status == 429 and error.retry_after is not None:
             self._limited_until = self._clock() + error.retry_after
         failed = failure(error)
         if error.status in UNKNOWN and not error.logging_in:
             return DeliveryFailed(failed.reason, Scope.MESSAGE)
+        if failed.scope is Scope.DESTINATION:
+            return DeliveryFailed(failed.reason, Scope.TRANSIENT)
         return failed

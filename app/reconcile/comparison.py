@@ -11,7 +11,7 @@ import structlog
 from app.alerts.compare import Found, Listed, Verdict, compare, missing
 from app.alerts.known import Known, canonical
 from app.alerts.watched import Watched
-from app.errors import UnreadableChange
+from app.errors import PortError, UnreadableChange
 from app.listener import Listener
 from app.port.client import PortClient
 from app.port.listing import Described, chosen, read_blueprint, read_entity
@@ -262,9 +262,26 @@ class _Blueprint:
                 gone[entity] = found.known
             elif found.verdict is Verdict.DELETED:
                 differing.append(deletion_of(self.name, entity, known, asked_at))
+        if gone or differing:
+            await self._demand_gone([*gone, *(one.entity for one in differing)][0])
         await self._learn(gone)
         async for difference in self._tell(differing):
             yield difference
+
+    async def _demand_gone(self, entity: str) -> None:
+        """Ask in another way for one of those that the search does not have: it may be what is wrong.
+
+        An index that is being built anew, or credentials that may read less, must not end all incidents.
+
+        Raises:
+            PortError: It is there.
+        """
+        if await self.run.client.get_entity(self.name, entity) is not None:
+            raise PortError(
+                f"search of {self.name}",
+                f"it leaves out {entity}, which exists",
+                "Nothing is taken for deleted; the next run looks again",
+            )
 
     async def _tell(self, differing: Sequence[Difference]) -> AsyncIterator[Difference]:
         """Let differences through decide and store, and yield those that nothing came before."""

@@ -157,13 +157,13 @@ async def test_a_token_that_has_ended(port: StandInPort, known: Known) -> None:
 
 
 async def test_credentials_that_are_bad(port: StandInPort, known: Known) -> None:
-    """Whoever is not let in at all is not let in for any run: the lanes are held, as any destination's."""
+    """Whoever is not let in tries again, and not for ever: a lane that is held would."""
     async with telling(port, known, secret="another") as runs:
-        assert (await refused(runs)).scope is Scope.DESTINATION
+        assert (await refused(runs)).scope is Scope.TRANSIENT
     port.script("PATCH", "/v1/actions/runs/r_0", refusal(401), refusal(401))
     async with telling(port, known) as runs:
         failed = await refused(runs)
-        assert failed.scope is Scope.DESTINATION
+        assert failed.scope is Scope.TRANSIENT
         assert failed.reason.startswith("401")
         assert await runs.report("r_0", 1)
 

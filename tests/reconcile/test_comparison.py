@@ -120,6 +120,21 @@ async def test_what_a_difference_looks_like(watched: Watching) -> None:
 
 
 @DATABASES
+async def test_a_search_that_leaves_entities_out(watched: Watching) -> None:
+    """What the search does not have, and Port has, is not taken for deleted."""
+    watched.set("checkout", "Healthy")
+    await watched.compare()
+    watched.set("checkout", "Crashed")
+    await watched.compare()
+    watched.clock.pass_(minutes=10)
+    watched.port.script("POST", SEARCH, *[JSONResponse({"ok": True, "entities": []}) for _ in range(2)])
+    with pytest.raises(PortError, match="leaves out checkout, which exists"):
+        await watched.compare()
+    assert len(await watched.alerts()) == 1
+    assert await watched.compare() == []
+
+
+@DATABASES
 async def test_created_and_deleted(database: str, port: StandInPort, tmp_path: Path) -> None:
     """Both are told to the rules that are about them, once, and a deletion ends the incident."""
     rules = RULES + "  - {name: life, blueprint: deploymentConfig, on: [CREATE, DELETE], send: console}\n"
