@@ -9,7 +9,6 @@ first use and ends with its parent: at the end of its input, or, in the middle o
 import asyncio
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -17,16 +16,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from app.jq_worker import KEPT, LIMIT, MEMORY
-
-EXACT = 2**53
-"""Up to here jq's numbers, which are doubles, hold every integer."""
-
-PATH = re.compile(r"[ \t\r\n]*(?:\.|((?:\.[A-Za-z_][A-Za-z0-9_]*)+))[ \t\r\n]*")
+from app.jq_path import NotPlain, follow, path, plain, scalar
+from app.jq_worker import LIMIT, MEMORY
 
 TOO_LONG = frozenset({"SIGPROF", "SIGALRM"})
 TOO_MUCH = frozenset({"SIGABRT"})  # what jq does when it gets no memory
@@ -92,8 +86,8 @@ class Jq:
         asked = []
         for program in dict.fromkeys(programs):
             try:
-                known[program] = JqValue(program, _scalar(_follow(program, event)))
-            except _NotPlain:
+                known[program] = JqValue(program, scalar(follow(program, event)))
+            except NotPlain:
                 asked.append(program)
         if asked:
             loop = asyncio.get_running_loop()
@@ -103,8 +97,8 @@ class Jq:
     def _run(self, programs: Sequence[str], event: Mapping[str, Any]) -> dict[str, JqValue | JqError]:
         known: dict[str, JqValue | JqError] = {}
         for program in programs:
-            with suppress(_NotPlain, RecursionError):
-                known[program] = JqValue(program, _plain(_follow(program, event)))
+            with suppress(NotPlain, RecursionError):
+                known[program] = JqValue(program, plain(follow(program, event)))
         asked = [program for program in programs if program not in known]
         answers = self._worker.run(asked, event) if asked else []
         return known | {answer.program: answer for answer in answers}
@@ -133,7 +127,7 @@ def checking() -> Iterator[Callable[[str], str | None]]:
     worker = _Worker(LIMIT, MEMORY)
 
     def problem(program: str) -> str | None:
-        if _path(program) is not None:
+        if path(program) is not None:
             return None
         (answer,) = worker.run([program], None)
         return answer.text if isinstance(answer, JqError) else None
@@ -142,66 +136,6 @@ def checking() -> Iterator[Callable[[str], str | None]]:
         yield problem
     finally:
         worker.stop()
-
-
-class _NotPlain(Exception):
-    """Only jq itself knows what comes of it."""
-
-
-@lru_cache(maxsize=KEPT)
-def _path(program: str) -> tuple[str, ...] | None:
-    """Return the names of a program that is only a path of names, ``.`` having none; None of any other."""
-    found = PATH.fullmatch(program)
-    if found is None:
-        return None
-    return tuple((found[1] or "").split(".")[1:])
-
-
-def _follow(program: str, event: Any) -> Any:
-    """Return what a path of names leads to; whatever is not beyond doubt, an error too, is left to jq."""
-    names = _path(program)
-    if names is None:
-        raise _NotPlain
-    value = event
-    for name in names:
-        if isinstance(value, dict):
-            value = value.get(name)
-        elif value is not None:
-            raise _NotPlain
-    return value
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as it comes out of jq, which has doubles, and text without lone surrogates."""
-    match value:
-        case None | bool():
-            return value
-        case str():
-            return _plain_text(value)
-        case int() | float() if -EXACT < value < EXACT:  # neither NaN nor an infinity is
-            return int(value) if value == int(value) else value
-        case list():
-            return [_plain(one) for one in value]
-        case dict():
-            return {_plain_text(key): _plain(one) for key, one in value.items()}
-    raise _NotPlain
-
-
-def _scalar(value: Any) -> Any:
-    """Do what `_plain` does, but leave what may be large, and would hold up the event loop."""
-    if isinstance(value, list | dict):
-        raise _NotPlain
-    return _plain(value)
-
-
-def _plain_text(text: Any) -> str:
-    if not isinstance(text, str):
-        raise _NotPlain
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise _NotPlain from None
-    return text
 
 
 class _Died(Exception):

@@ -1,0 +1,167 @@
+"""Sends requests to Port's API: one token for all, waits and second tries, and errors that say what to do.
+
+Rules: https://docs.port.io/api-reference/port-api
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Self
+
+import httpx
+
+from app.alerts.notification import one_line
+from app.errors import PortError, SettingsError
+from app.port.refusal import LONGEST_MESSAGE, REGIONS, advice, message, rate_limit_wait
+from app.port.request import Json, Request
+from app.port.token import SharedToken, Token
+
+TIMEOUT_SECONDS = 30.0
+PAUSES_SECONDS = (1.0, 3.0)  # between the tries of a call that Port or the network failed
+RATE_LIMIT_WAITS = 5
+LOG_IN = "/v1/auth/access_token"
+
+
+class Transport:
+    """A way to Port's API, for one organization. Use it as an async context manager, or `close` it.
+
+    It fetches a token, which all calls share, waits when Port limits the rate, and tries again what failed
+    for no fault of ours. When that does not help, `call` raises `PortError`.
+
+    Args:
+        base_url: Where the API is; a ``/v1`` or a ``/`` at its end does no harm.
+        client_id: The organization's client id.
+        client_secret: Its client secret. It appears in no error.
+        clock: Gives the time, UTC.
+        sleep: Waits for so many seconds.
+        progress: Told in one line why a call takes longer.
+        dry_run: Send only what reads (GET), and put everything else into `planned`.
+        patient: Wait and try again. Where a lane of the outbox waits instead, and a call has some seconds
+            only, give False: what Port or the network failed, 429 too, is an error at once.
+
+    Raises:
+        SettingsError: `base_url` is not a URL.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        client_id: str,
+        client_secret: str,
+        *,
+        clock: Callable[[], datetime],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        progress: Callable[[str], None] = lambda _: None,
+        dry_run: bool = False,
+        patient: bool = True,
+    ) -> None:
+        self.base_url = re.sub(r"/*(/v1)?/*$", "", base_url)
+        if not re.match(r"https?://[^\s/]+", self.base_url):
+            raise SettingsError(f"PORT_API_URL must be a URL such as {REGIONS['eu']}")
+        self.dry_run = dry_run
+        self.planned: list[Request] = []
+        self.sleep = sleep
+        self.progress = progress
+        self._patient = patient
+        self._credentials = {"clientId": client_id, "clientSecret": client_secret}
+        self._clock = clock
+        self._token = SharedToken(self._log_in, clock)
+        self._http = httpx.AsyncClient(timeout=TIMEOUT_SECONDS)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def call(self, request: Request, *, repeatable: bool | None = None) -> Json:
+        """Send a request with a token, and return the answer's object; `repeatable`: twice does no harm."""
+        if self.dry_run and request.method != "GET":
+            self.planned.append(request)
+            return {}
+        may_repeat = request.method != "POST" if repeatable is None else repeatable
+        token = await self._token.get()
+        answer = await self._send(request, may_repeat, token)
+        if answer.status_code == httpx.codes.UNAUTHORIZED:
+            token = await self._token.get(refused=token)
+            answer = await self._send(request, may_repeat, token)
+        return self._read(request, answer)
+
+    async def _log_in(self) -> Token:
+        request = Request("POST", LOG_IN, body=self._credentials)
+        token = Token.of(self._read(request, await self._send(request, repeatable=True)))
+        if token is None:
+            raise self.no_port(request)
+        return token
+
+    async def _send(self, request: Request, repeatable: bool, token: str = "") -> httpx.Response:
+        waits, pauses = (0, iter(PAUSES_SECONDS)) if self._patient else (RATE_LIMIT_WAITS, iter(()))
+        while True:
+            try:
+                answer = await self._http.request(
+                    request.method,
+                    self.base_url + request.path,
+                    params=dict(request.query),
+                    json=request.body,
+                    headers={"Authorization": f"Bearer {token}"} if token else {},
+                )
+            except (httpx.RequestError, httpx.InvalidURL) as error:
+                not_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                pause = next(pauses, None) if repeatable or not_sent else None
+                if pause is None:
+                    raise self._unreachable(request, error, repeatable or not_sent) from None
+                reason = "Port cannot be reached"
+            else:
+                if answer.status_code == httpx.codes.TOO_MANY_REQUESTS and waits < RATE_LIMIT_WAITS:
+                    waits += 1
+                    pause = rate_limit_wait(answer.headers, self._clock())
+                    reason = f"Port limits the rate ({waits} of {RATE_LIMIT_WAITS})"
+                elif answer.status_code >= 500 and repeatable and (next_pause := next(pauses, None)):
+                    pause, reason = next_pause, f"Port answered {answer.status_code}"
+                else:
+                    return answer
+            self.progress(f"{reason}: waiting {pause:.0f} s, then {request} again")
+            await self.sleep(pause)
+
+    def _read(self, request: Request, answer: httpx.Response) -> Json:
+        try:
+            body = answer.json() if answer.content else {}
+        except ValueError:
+            body = None
+        if answer.is_success and isinstance(body, dict) and body.get("ok") is not False:
+            return body
+        if answer.is_success or answer.is_redirect:
+            raise self.no_port(request, answer.status_code)
+        wait = rate_limit_wait(answer.headers, self._clock()) if answer.status_code == 429 else None
+        raise PortError(
+            str(request),
+            one_line(self._hide(message(body, answer)), LONGEST_MESSAGE),
+            advice(answer.status_code, self.base_url, logging_in=request.path == LOG_IN),
+            status=answer.status_code,
+            trace_id=one_line(self._hide(answer.headers.get("x-trace-id", "")), 100),
+            retry_after=None if wait is None else timedelta(seconds=wait),
+        )
+
+    def no_port(self, request: Request, status: int | None = None) -> PortError:
+        """Return the error of an answer that is not from Port's API."""
+        said = "that is not an answer of Port's API"
+        return PortError(str(request), said, f"Is PORT_API_URL right? It is {self.base_url}", status=status)
+
+    def _unreachable(self, request: Request, error: Exception, harmless: bool) -> PortError:
+        said = one_line(self._hide(str(error)), LONGEST_MESSAGE) or type(error).__name__
+        said = f"cannot reach {self.base_url}: {said}" + ("" if harmless else "; it may have arrived")
+        return PortError(
+            str(request),
+            said,
+            "Check the network, the proxy settings (HTTPS_PROXY) and PORT_API_URL",
+        )
+
+    def _hide(self, text: str) -> str:
+        for secret in (self._credentials["clientSecret"], self._token.text):
+            text = text.replace(secret, "[hidden]") if secret else text
+        return text
