@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, TypeVar
 
 from app.errors import StoreUnavailable
 from app.watch import NOBODY, Watch
 
 T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741 - an item
 
 BUSY_SECONDS = 5.0  # how long another process may hold the file before we say so
 BUSY_PAUSE = 0.001
@@ -21,13 +23,28 @@ LARGEST_BATCH = 512
 LONGEST_QUEUE = 10_000  # beyond it the disk is not keeping up: better an honest 503 than an endless wait
 
 Job = Callable[[sqlite3.Connection], Any]
+Together = Callable[[sqlite3.Connection, Sequence[Any]], Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
-    job: Job
+    """A job, or an item for one that takes all items that wait at once."""
+
+    job: Job | None
+    together: Together | None
+    item: Any
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
+
+
+def _results(connection: sqlite3.Connection, waiting: Sequence[_Waiting]) -> list[Any]:
+    results: list[Any] = []
+    for together, some in groupby(waiting, key=lambda one: one.together):
+        if together is None:
+            results += (one.job(connection) for one in some if one.job)
+        else:
+            results += together(connection, [one.item for one in some])
+    return results
 
 
 def _answer(answers: Sequence[tuple[_Waiting, Any, Exception | None]]) -> None:
@@ -72,14 +89,31 @@ class GroupCommit:
         Raises:
             StoreUnavailable: The transaction could not be committed; nothing of it is stored.
         """
+        result: T = await self._wait(job, None, None)
+        return result
+
+    async def run_together(self, job: Callable[[sqlite3.Connection, Sequence[I]], Sequence[T]], item: I) -> T:
+        """Run a job for an item as `run` does, in one call with the other items that wait for the same job.
+
+        Args:
+            job: Is given the items, in their order, and returns a result for each.
+            item: The item.
+
+        Raises:
+            StoreUnavailable: The transaction could not be committed; nothing of it is stored.
+        """
+        result: T = await self._wait(None, job, item)
+        return result
+
+    async def _wait(self, job: Job | None, together: Together | None, item: Any) -> Any:
         if self._closed:
             raise StoreUnavailable("the store is closed")
         loop = asyncio.get_running_loop()
         fresh = self._fresh.setdefault(loop, [])
         if self._queue.qsize() + len(fresh) >= LONGEST_QUEUE:
             raise StoreUnavailable("too many writes are waiting for the disk")
-        future: asyncio.Future[T] = loop.create_future()
-        fresh.append(_Waiting(job, future, loop))
+        future: asyncio.Future[Any] = loop.create_future()
+        fresh.append(_Waiting(job, together, item, future, loop))
         if len(fresh) == 1:  # those that this turn of the loop still brings go with it
             loop.call_soon(self._hand_over, loop)
         return await future
@@ -117,7 +151,7 @@ class GroupCommit:
         began = time.perf_counter()
         try:
             self._begin()
-            results = [one.job(connection) for one in waiting]
+            results = _results(connection, waiting)
             connection.execute("COMMIT")
         except sqlite3.OperationalError as error:
             self._roll_back()

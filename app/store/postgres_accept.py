@@ -11,32 +11,27 @@ by the number that stands for them, then incidents by their id, then deliveries.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
 import asyncpg
 
 from app.alerts.change import CatalogChange
-from app.alerts.decide import MEMORY, Alert, Decision, EntityState
-from app.alerts.incident import Incident
-from app.alerts.known import Known
+from app.alerts.decide import MEMORY, Alert, Decision
 from app.store import postgres_runs as runs
 from app.store.columns import (
     alert_values,
     change_values,
     incident_of,
     incident_values,
-    micros_or_none,
     time_or_none,
     to_micros,
 )
+from app.store.group import Entity, Group
 from app.store.postgres_known import find_known, put_known
 from app.store.postgres_pool import Connection
 from app.store.rows import Accepted, Incoming
 
-Entity = tuple[str, str]
 Row = tuple[Any, ...]
 
 CHANGES = (
@@ -99,92 +94,42 @@ def columns(rows: Sequence[Row]) -> list[list[Any]]:
     ]
 
 
-@dataclass(slots=True)
-class _Group:
-    """What a group of changes leads to, decided one after the other, and not yet written.
-
-    What an earlier change of the group leads to, a later one of its entity must see as if it were stored.
-    """
-
-    last_at: dict[Entity, datetime | None]
-    incidents: dict[Entity, dict[str, Incident]]
-    known: dict[Entity, Known] = field(default_factory=dict)
-    changes: list[Row] = field(default_factory=list)
-    new: set[Entity] = field(default_factory=set)
-    moved: dict[str, Incident] = field(default_factory=dict)
-    cancelled: dict[str, int] = field(default_factory=dict)
-    alerts: list[tuple[str, Alert, int]] = field(default_factory=list)
-    ended: dict[int, int] = field(default_factory=dict)
-    learned: dict[Entity, Known] = field(default_factory=dict)
-
-    def take(self, incoming: Incoming) -> Decision:
-        """Decide on a change, and return what it leads to."""
-        change, received_at = incoming.change, to_micros(incoming.received_at)
-        entity = _entity(change)
-        last_at, known = self.last_at.get(entity), self.incidents.setdefault(entity, {})
-        remembered = (
-            one for one in known.values() if not one.resolved_at or one.resolved_at >= change.at - MEMORY
+async def _write(db: Connection, group: Group) -> None:
+    """Write all that a group of changes leads to."""
+    if not group.changes:
+        return
+    ids = {
+        row["key"]: row["id"]
+        for row in await db.fetch(CHANGES, *columns([_change_values(*one) for one in group.changes]))
+    }
+    if len(ids) < len(group.changes):
+        # Our locks exclude it; but should another release lock otherwise, a second look tells.
+        raise asyncpg.SerializationError("a change was stored by another replica at the same moment")
+    if group.new:
+        await db.execute(ENTITIES, *columns(sorted(group.new)))
+    if group.moved:
+        await db.execute(INCIDENTS, *columns([incident_values(one) for one in group.moves]))
+    cancelled = []
+    if group.cancelled:
+        cancelled = await db.fetch(
+            "UPDATE deliveries SET state = 'cancelled', ended_at = since"
+            " FROM unnest($1::text[], $2::bigint[]) AS cancelled (incident, since)"
+            f" WHERE incident_id = incident AND {STILL_PENDING}"
+            " AND (due_at > since OR repeat_after IS NOT NULL) RETURNING id",
+            *columns(list(group.cancelled.items())),
         )
-        state = EntityState(last_at, tuple(remembered), self.known.get(entity) if incoming.watched else None)
-        decision = incoming.decide(state)
-        if decision.overtaken:
-            return decision
-        self.changes.append(_change_values(incoming, decision))
-        if last_at is None:
-            self.new.add(entity)
-        self.last_at[entity] = change.at if last_at is None else max(last_at, change.at)
-        for incident in decision.incidents:
-            known[incident.id] = self.moved[incident.id] = incident
-        for incident_id in decision.cancel:
-            self._cancel(incident_id, received_at)
-        self.alerts += ((change.key, alert, received_at) for alert in decision.alerts)
-        if decision.known is not None:
-            self.known[entity] = self.learned[entity] = decision.known
-        return decision
-
-    def _cancel(self, incident_id: str, now: int) -> None:
-        """Cancel what was to be told of an incident later; what was never to wait goes out."""
-        self.cancelled[incident_id] = min(now, self.cancelled.get(incident_id, now))
-        for place, (_, alert, _) in enumerate(self.alerts):
-            later = alert.repeat is not None or (micros_or_none(alert.due_at) or 0) > now
-            if alert.incident_id == incident_id and later:
-                self.ended.setdefault(place, now)
-
-    async def write(self, db: Connection) -> None:
-        """Write all of it."""
-        if not self.changes:
-            return
-        ids = {row["key"]: row["id"] for row in await db.fetch(CHANGES, *columns(self.changes))}
-        if len(ids) < len(self.changes):
-            # Our locks exclude it; but should another release lock otherwise, a second look tells.
-            raise asyncpg.SerializationError("a change was stored by another replica at the same moment")
-        if self.new:
-            await db.execute(ENTITIES, *columns(sorted(self.new)))
-        if self.moved:
-            # What has ended first: an entity has one open incident of a rule at the most.
-            moved = sorted(self.moved.values(), key=lambda one: (one.resolved_at is None, one.id))
-            await db.execute(INCIDENTS, *columns([incident_values(one) for one in moved]))
-        cancelled = []
-        if self.cancelled:
-            cancelled = await db.fetch(
-                "UPDATE deliveries SET state = 'cancelled', ended_at = since"
-                " FROM unnest($1::text[], $2::bigint[]) AS cancelled (incident, since)"
-                f" WHERE incident_id = incident AND {STILL_PENDING}"
-                " AND (due_at > since OR repeat_after IS NOT NULL) RETURNING id",
-                *columns(list(self.cancelled.items())),
-            )
-        if self.alerts:
-            lanes = sorted({alert.lane: alert.destination for _, alert, _ in self.alerts}.items())
-            await db.execute(LANES, *columns(lanes))
-            rows = [
-                (ids[key], *_alert_values(alert, now), self.ended.get(place))
-                for place, (key, alert, now) in enumerate(self.alerts)
-            ]
-            await db.execute(DELIVERIES, *columns(rows))
-        if self.learned:
-            await put_known(db, self.learned)
-        if cancelled:
-            await runs.tell(db, [row["id"] for row in cancelled], max(self.cancelled.values()))
+    if group.alerts:
+        lanes = sorted({alert.lane: alert.destination for _, alert, _ in group.alerts}.items())
+        await db.execute(LANES, *columns(lanes))
+        rows = [
+            (ids[key], *_alert_values(alert, now), group.ended.get(place))
+            for place, (key, alert, now) in enumerate(group.alerts)
+        ]
+        await db.execute(DELIVERIES, *columns(rows))
+    if group.learned:
+        await put_known(db, group.learned)
+    if cancelled:
+        await runs.tell(db, [row["id"] for row in cancelled], max(group.cancelled.values()))
 
 
 async def accept(db: Connection, batch: Sequence[Incoming]) -> list[Accepted]:
@@ -200,23 +145,11 @@ async def accept(db: Connection, batch: Sequence[Incoming]) -> list[Accepted]:
     seen = {row["key"]: row["alerts"] for row in rows}
     unseen = [one for one in batch if one.change.key not in seen]
     fresh = [one.change for one in unseen]
-    accepted = []
-    group = await _look_up(db, fresh) if fresh else _Group({}, {})
+    group = await _look_up(db, fresh) if fresh else Group()
     if watched := {_entity(one.change) for one in unseen if one.watched}:
         group.known = await find_known(db, watched)
-    for one in batch:
-        key = one.change.key
-        if key in seen:
-            accepted.append(Accepted(key, seen[key], duplicate=True))
-            continue
-        decision = group.take(one)
-        if decision.overtaken:
-            accepted.append(Accepted(key, 0, duplicate=False, stored=False))
-            continue
-        seen[key] = len(decision.alerts)
-        accepted.append(Accepted(key, seen[key], duplicate=False, noticed=decision.noticed))
-    if fresh:
-        await group.write(db)
+    accepted = group.take([(_entity(one.change), one) for one in batch], seen)
+    await _write(db, group)
     if reports := [one for one in batch if one.report]:
         await runs.put(db, reports)
     return accepted
@@ -248,7 +181,7 @@ def lock_of(entity: Entity) -> int:
     return int.from_bytes(digest, signed=True)
 
 
-async def _look_up(db: Connection, changes: Iterable[CatalogChange]) -> _Group:
+async def _look_up(db: Connection, changes: Iterable[CatalogChange]) -> Group:
     """Return what the decisions rest on: each entity's newest time, and its incidents, which stay locked."""
     since: dict[Entity, int] = {}
     for change in changes:
@@ -270,7 +203,7 @@ async def _look_up(db: Connection, changes: Iterable[CatalogChange]) -> _Group:
         " WHERE resolved_at IS NULL OR resolved_at >= since ORDER BY id FOR NO KEY UPDATE OF incidents",
         *wanted,
     )
-    group = _Group({one: time_or_none(row["at"]) for one, row in zip(since, newest, strict=True)}, {})
+    group = Group({one: time_or_none(row["at"]) for one, row in zip(since, newest, strict=True)})
     for row in rows:
         known = group.incidents.setdefault((row["blueprint"], row["entity"]), {})
         known[row["id"]] = incident_of(*row)

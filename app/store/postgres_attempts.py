@@ -10,7 +10,8 @@ from app.alerts.notification import Notification
 from app.alerts.report import RUNS
 from app.alerts.retry import Outcome
 from app.store.columns import to_micros
-from app.store.postgres_accept import STILL_PENDING, Entity, columns, lock_of, storable
+from app.store.group import Entity
+from app.store.postgres_accept import STILL_PENDING, columns, lock_of, storable
 from app.store.postgres_known import prune_known
 from app.store.postgres_pool import Connection
 

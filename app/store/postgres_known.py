@@ -6,10 +6,9 @@ Who stores a change of an entity holds its advisory lock, and so does who takes 
 from collections.abc import Collection, Mapping
 
 from app.alerts.known import Known
+from app.store.group import Entity
 from app.store.known_columns import KNOWN, known_of, known_values
 from app.store.postgres_pool import Connection
-
-Entity = tuple[str, str]
 
 PUT = (
     f"INSERT INTO known (blueprint, entity, {KNOWN})"

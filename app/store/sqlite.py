@@ -13,6 +13,7 @@ from typing import TypeVar
 from app.alerts.report import Fate
 from app.alerts.silence import Silence
 from app.errors import StoreUnavailable
+from app.store import sqlite_accept
 from app.store import sqlite_lanes as lanes
 from app.store import sqlite_queries as queries
 from app.store import sqlite_runs as runs
@@ -87,7 +88,7 @@ class SQLiteStore(Store):
 
     async def accept(self, batch: Sequence[Incoming]) -> list[Accepted]:
         """See `Store.accept`."""
-        return await self._writer.run(lambda db: [statements.accept(db, incoming) for incoming in batch])
+        return await self._writer.run_together(_accept, batch)
 
     async def quarantine(
         self, body: bytes, *, signed_at: datetime, received_at: datetime, path: str, reason: str
@@ -276,3 +277,8 @@ class SQLiteStore(Store):
             return await asyncio.get_running_loop().run_in_executor(self._readers, run)
         except sqlite3.Error as error:
             raise StoreUnavailable(f"the database says: {error}") from None
+
+
+def _accept(db: sqlite3.Connection, batches: Sequence[Sequence[Incoming]]) -> list[list[Accepted]]:
+    accepted = iter(sqlite_accept.accept(db, [one for batch in batches for one in batch]))
+    return [[next(accepted) for _ in batch] for batch in batches]

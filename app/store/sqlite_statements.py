@@ -4,88 +4,18 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from app.alerts.change import CatalogChange
-from app.alerts.decide import MEMORY, Alert, Decision, EntityState
-from app.alerts.incident import Incident
+from app.alerts.decide import Alert
 from app.alerts.notification import Notification
 from app.alerts.report import RUNS
-from app.store import sqlite_runs as runs
-from app.store.columns import (
-    alert_values,
-    change_values,
-    incident_of,
-    incident_values,
-    micros_or_none,
-    time_or_none,
-    to_micros,
-)
-from app.store.rows import Accepted, Incoming
-from app.store.sqlite_known import find_known, prune_known, put_known
+from app.store.columns import alert_values, micros_or_none, time_or_none, to_micros
+from app.store.sqlite_known import prune_known
 
-
-def accept(db: sqlite3.Connection, incoming: Incoming) -> Accepted:
-    """Write one change with what it leads to, or say that it was there."""
-    change = incoming.change
-    seen = db.execute("SELECT alerts, id FROM changes WHERE key = ?", (change.key,)).fetchone()
-    if seen:
-        if incoming.report:
-            runs.put(db, incoming.report, seen[1], to_micros(incoming.received_at))
-        return Accepted(change.key, seen[0], duplicate=True)
-    state = _state(db, change, watched=incoming.watched)
-    decision = incoming.decide(state)
-    if decision.overtaken:
-        return Accepted(change.key, 0, duplicate=False, stored=False)
-    _put(db, incoming, decision, new=state.last_at is None)
-    return Accepted(change.key, len(decision.alerts), duplicate=False, noticed=decision.noticed)
-
-
-def _put(db: sqlite3.Connection, incoming: Incoming, decision: Decision, *, new: bool) -> None:
-    """Write a change with what it leads to; `new`: it is the first of its entity."""
-    change, received_at = incoming.change, to_micros(incoming.received_at)
-    change_id = db.execute(
-        "INSERT INTO changes (key, received_at, at, action, resource, blueprint, entity, teams, reason,"
-        "  alerts, body, traceparent) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        change_values(incoming, decision),
-    ).lastrowid
-    if new:
-        db.execute("INSERT OR IGNORE INTO entities VALUES (?, ?)", (change.entity, change.blueprint))
-    for incident in decision.incidents:
-        _put_incident(db, incident)
-    cancelled = []
-    for incident_id in decision.cancel:
-        cancelled += db.execute(
-            # Named, because SQLite would rather look through all that is pending.
-            "UPDATE deliveries INDEXED BY deliveries_of_incident SET state = 'cancelled', ended_at = ?"
-            " WHERE incident_id = ? AND state = 'pending' AND (due_at > ? OR repeat_after IS NOT NULL)"
-            " RETURNING id",
-            (received_at, incident_id, received_at),
-        ).fetchall()
-    for alert in decision.alerts:
-        put_alert(db, alert, change_id or 0, received_at)
-    if incoming.report:
-        runs.put(db, incoming.report, change_id or 0, received_at)
-    if cancelled:
-        runs.tell(db, [number for (number,) in cancelled], received_at)
-    if decision.known is not None:
-        put_known(db, change.blueprint, change.entity, decision.known)
-
-
-def _put_incident(db: sqlite3.Connection, one: Incident) -> None:
-    db.execute(
-        "INSERT INTO incidents (id, rule, blueprint, entity, state, opened_at, changed_at, resolved_at,"
-        "  due_at, severity, moves, flapping) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (id) DO UPDATE SET state = excluded.state, opened_at = excluded.opened_at,"
-        "  changed_at = excluded.changed_at, resolved_at = excluded.resolved_at, due_at = excluded.due_at,"
-        "  severity = excluded.severity, moves = excluded.moves, flapping = excluded.flapping",
-        incident_values(one),
-    )
+PUT_LANE = "INSERT OR IGNORE INTO lanes (name, destination) VALUES (?, ?)"
 
 
 def put_alert(db: sqlite3.Connection, alert: Alert, change_id: int, now: int) -> None:
-    """Write an alert that a change leads to; `now` in micros."""
-    db.execute(
-        "INSERT OR IGNORE INTO lanes (name, destination) VALUES (?, ?)", (alert.lane, alert.destination)
-    )
+    """Write an alert of the listener's own, beside a change that is stored; `now` in micros."""
+    db.execute(PUT_LANE, (alert.lane, alert.destination))
     db.execute(
         "INSERT INTO deliveries"
         " (change_id, incident_id, lane, destination, notification, created_at, waiting_since, due_at,"
@@ -124,17 +54,6 @@ def last_at(db: sqlite3.Connection, blueprint: str, entity: str) -> datetime | N
         "SELECT max(at) FROM changes WHERE blueprint = ? AND entity = ?", (blueprint, entity)
     ).fetchone()
     return time_or_none(micros)
-
-
-def _state(db: sqlite3.Connection, change: CatalogChange, *, watched: bool) -> EntityState:
-    incidents = db.execute(
-        "SELECT id, rule, state, opened_at, changed_at, resolved_at, due_at, severity, moves, flapping"
-        " FROM incidents WHERE blueprint = ? AND entity = ? AND (resolved_at IS NULL OR resolved_at >= ?)",
-        (change.blueprint, change.entity, to_micros(change.at - MEMORY)),
-    )
-    remembered = tuple(incident_of(change.blueprint, change.entity, *row) for row in incidents)
-    known = find_known(db, change.blueprint, change.entity) if watched else None
-    return EntityState(last_at(db, change.blueprint, change.entity), remembered, known)
 
 
 def retry(

@@ -14,6 +14,7 @@ from app.alerts.known import Known
 from app.alerts.notification import Message
 from app.alerts.retry import Outcome
 from app.alerts.silence import Silence
+from app.store import sqlite_accept
 from app.store import sqlite_lanes as lanes
 from app.store import sqlite_runs as runs
 from app.store import sqlite_silences as silences
@@ -62,20 +63,19 @@ def remind(one: Incoming) -> Incoming:
 
 def a_day(db: sqlite3.Connection) -> None:
     """Let all happen that happens often: alerts, messages that change, silences, reports, a lane held."""
-    for number in range(4):
-        statements.accept(db, reported(remind(incoming(entity=f"e{number}"))))
+    sqlite_accept.accept(db, [reported(remind(incoming(entity=f"e{number}"))) for number in range(4)])
     first, report = claims(db, 1)
     assert runs.fate(db, "r_1") is not None
     deliver(db, report)
     assert lanes.more(db, first, NOW + SECOND, first.deliveries[-1].id, 10)
     deliver(db, first, message=Message("C1", "1.1"))
-    statements.accept(db, incoming("Degraded", "Crashed", entity="e0", second=2))
+    sqlite_accept.accept(db, [incoming("Degraded", "Crashed", entity="e0", second=2)])
     for second in (3, 5):
         for one in claims(db, second):
             deliver(db, one, message=None if one.message else Message("C1", f"{second}.1"))
     known = Known({}, {}, exists=False, exists_at=0)
     watched = replace(incoming(entity="known", second=3), watched=True)
-    statements.accept(db, replace(watched, decide=lambda _: Decision("", known=known)))
+    sqlite_accept.accept(db, [replace(watched, decide=lambda _: Decision("", known=known))])
     prune_known(db, 1, 10)
     silence = Silence("*", "*", "*", "*", NOW, NOW + 20 * SECOND, "ada", "deploy")
     silences.add(db, silence)

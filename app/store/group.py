@@ -1,0 +1,111 @@
+"""What a group of changes leads to, decided one after the other before any of it is written.
+
+The same in every store: an earlier change's outcome must be seen by a later one of its entity as if it were
+stored already, and the writing of many is done in few statements, which is what makes a group cheap.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from app.alerts.decide import MEMORY, Alert, Decision, EntityState
+from app.alerts.incident import Incident
+from app.alerts.known import Known
+from app.store.columns import to_micros
+from app.store.rows import Accepted, Incoming
+
+Entity = tuple[str, str]
+"""A blueprint, and an entity of it."""
+
+
+@dataclass(slots=True)
+class Group:
+    """Changes with what they lead to.
+
+    Attributes:
+        last_at: When the newest change of each entity happened.
+        incidents: Of each entity those that are open or remembered, by id.
+        known: What is known of the entities that are watched.
+        changes: What is to be stored, with the decision.
+        new: The entities of which nothing was stored before.
+        moved: The incidents that opened or moved, by id.
+        cancelled: The incidents of which what was to be told later is not, since when, in micros.
+        alerts: What is to be told: the change's key, the alert, and the time in micros.
+        ended: Which of these, by place, are cancelled already, and since when.
+        learned: What is known of entities from now on.
+    """
+
+    last_at: dict[Entity, datetime | None] = field(default_factory=dict)
+    incidents: dict[Entity, dict[str, Incident]] = field(default_factory=dict)
+    known: dict[Entity, Known] = field(default_factory=dict)
+    changes: list[tuple[Incoming, Decision]] = field(default_factory=list)
+    new: set[Entity] = field(default_factory=set)
+    moved: dict[str, Incident] = field(default_factory=dict)
+    cancelled: dict[str, int] = field(default_factory=dict)
+    alerts: list[tuple[str, Alert, int]] = field(default_factory=list)
+    ended: dict[int, int] = field(default_factory=dict)
+    learned: dict[Entity, Known] = field(default_factory=dict)
+    _later: dict[str, list[int]] = field(default_factory=dict)
+
+    def take(self, batch: Sequence[tuple[Entity, Incoming]], seen: dict[str, int]) -> list[Accepted]:
+        """Decide on each change in turn, and return what became of it.
+
+        Args:
+            batch: The changes, with their entities as the store writes them.
+            seen: How many alerts each change has that is stored, by its key; what is new is added.
+        """
+        accepted = []
+        for entity, one in batch:
+            key = one.change.key
+            if key in seen:
+                accepted.append(Accepted(key, seen[key], duplicate=True))
+                continue
+            decision = self._decide(entity, one)
+            if decision.overtaken:
+                accepted.append(Accepted(key, 0, duplicate=False, stored=False))
+                continue
+            seen[key] = len(decision.alerts)
+            accepted.append(Accepted(key, seen[key], duplicate=False, noticed=decision.noticed))
+        return accepted
+
+    @property
+    def moves(self) -> list[Incident]:
+        """The incidents that moved, those that ended first: of a rule an entity has one that is open."""
+        return sorted(self.moved.values(), key=lambda one: (one.resolved_at is None, one.id))
+
+    def _decide(self, entity: Entity, incoming: Incoming) -> Decision:
+        change, last_at = incoming.change, self.last_at.get(entity)
+        incidents = self.incidents.setdefault(entity, {})
+        remembered = tuple(
+            one for one in incidents.values() if not one.resolved_at or one.resolved_at >= change.at - MEMORY
+        )
+        known = self.known.get(entity) if incoming.watched else None
+        decision = incoming.decide(EntityState(last_at, remembered, known))
+        if decision.overtaken:
+            return decision
+        self.changes.append((incoming, decision))
+        if last_at is None:
+            self.new.add(entity)
+        if last_at is None or change.at > last_at:
+            self.last_at[entity] = change.at
+        received_at = to_micros(incoming.received_at)
+        for incident_id in decision.cancel:
+            if incident_id in incidents:  # of one that is new nothing was to be told
+                self._cancel(incident_id, received_at)
+        for incident in decision.incidents:
+            incidents[incident.id] = self.moved[incident.id] = incident
+        for alert in decision.alerts:
+            if alert.incident_id and (alert.due_at or alert.repeat):
+                self._later.setdefault(alert.incident_id, []).append(len(self.alerts))
+            self.alerts.append((change.key, alert, received_at))
+        if decision.known is not None:
+            self.known[entity] = self.learned[entity] = decision.known
+        return decision
+
+    def _cancel(self, incident_id: str, now: int) -> None:
+        """Cancel what was to be told of an incident later; what was never to wait goes out."""
+        self.cancelled[incident_id] = min(now, self.cancelled.get(incident_id, now))
+        for place in self._later.get(incident_id, ()):
+            _, alert, _ = self.alerts[place]
+            if alert.repeat is not None or (alert.due_at and to_micros(alert.due_at) > now):
+                self.ended.setdefault(place, now)
