@@ -24,8 +24,6 @@ from app.store.rows import Accepted, Incoming
 from app.tracing import OFF, Tracing
 from app.watch import NOBODY, Watch
 
-log = structlog.get_logger(__name__)
-
 Evaluate = Callable[[Sequence[str], bytes], Awaitable[Mapping[str, Any]]]
 """Runs jq programs on the event in a body; gives what each came to, without those that failed."""
 LookUp = Callable[[CatalogChange, PortLookup], Awaitable[str | None]]
@@ -114,6 +112,10 @@ class Listener:
     reports: bool = False
     watch: Watch = NOBODY
     tracing: Tracing = OFF
+    # Kept, because to make one for each change takes as long as to read the change.
+    _log: structlog.typing.FilteringBoundLogger = field(
+        default_factory=lambda: structlog.get_logger(__name__).bind(), init=False
+    )
 
     def check_headers(self, headers: Mapping[str, str]) -> Claim | None:
         """Refuse what cannot become a signed request, before its body is read; return what it claims.
@@ -129,7 +131,7 @@ class Listener:
         try:
             return parse_headers(headers, self.clock(), self.tolerance)
         except SignatureRejected as error:
-            log.warning("signature rejected", reason=str(error))
+            self._log.warning("signature rejected", reason=str(error))
             self.watch.signature_failed(error.cause)
             raise
 
@@ -152,13 +154,13 @@ class Listener:
                 with self.tracing.span("verify", body_bytes=len(body)):
                     signed = verify(body, claim, self.secrets)
         except SignatureRejected as error:
-            log.warning("signature rejected", reason=str(error), body_bytes=len(body))
+            self._log.warning("signature rejected", reason=str(error), body_bytes=len(body))
             self.watch.signature_failed(error.cause)
             raise
         try:
             return await self.accept(signed)
         except UnreadableChange as error:
-            log.warning("unreadable change quarantined", reason=error.reason, path=error.path)
+            self._log.warning("unreadable change quarantined", reason=error.reason, path=error.path)
             await self.store.quarantine(
                 signed.body, signed_at=signed.at, received_at=now, path=error.path, reason=error.reason
             )
@@ -205,7 +207,7 @@ class Listener:
             self.watch.came_after()
         if not accepted.duplicate:
             self._count(matched)
-        log.info(
+        self._log.info(
             "change accepted",
             action=change.action,
             resource=change.resource,
@@ -222,7 +224,7 @@ class Listener:
         if change.report_to is None:
             return None
         if not self.reports:
-            log.warning("no report to Port: PORT_CLIENT_ID is not set; the run stays in progress")
+            self._log.warning("no report to Port: PORT_CLIENT_ID is not set; the run stays in progress")
             return None
         return Report.of(change, RUN_LANES.of(change.report_to))
 

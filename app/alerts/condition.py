@@ -189,10 +189,10 @@ class Condition(Strict):
 
     def main(self, change: CatalogChange) -> PropertyChange | None:
         """Return the value that it is about: the first that came true, else that changed, else the first."""
+        if self.path is not None:
+            return self.pair(change)
         leaves = [leaf for leaf in self.leaves if leaf.path is not None]
         values = [leaf.pair(change) for leaf in leaves]
-        if len(values) == 1:
-            return values[0]
         came_true = (value for leaf, value in zip(leaves, values, strict=True) if leaf.matches(change, {}))
         changed = (one for one in values if not same(one.before, one.after))
         return next(came_true, None) or next(changed, values[0] if values else None)
@@ -203,6 +203,8 @@ class Condition(Strict):
         It is the same for the same trouble, and another for another, so that neither is told twice nor
         kept back. Empty if there is nothing to say.
         """
+        if not self.members:
+            return self.own_state(change, results, named=False)
         leaves = self.leaves
         states = (leaf.own_state(change, results, named=len(leaves) > 1) for leaf in leaves)
         return ", ".join(filter(None, states))

@@ -15,7 +15,10 @@ from app.alerts.silence import Silence
 from app.store.rows import Delivery, Incoming, LaneState, Quarantined, State, StoredChange, Waiting
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICRO = timedelta(microseconds=1)
 
+NONE = "[]"
+"""JSON of nothing, as most rows have it: to parse it would take longest."""
 UNREADABLE = "written by another release, which this one cannot read"
 CLOCKS_DIFFER = timedelta(minutes=1)
 """A lease that ends so much later than one taken now would was taken before the clock was set back."""
@@ -42,7 +45,7 @@ DELIVERIES_IN: dict[State | None, str] = {
 
 def to_micros(time: datetime) -> int:
     """Return a time as the store keeps it: whole microseconds since 1970."""
-    return (time - EPOCH) // timedelta(microseconds=1)
+    return (time - EPOCH) // MICRO
 
 
 def from_micros(micros: int) -> datetime:
@@ -97,7 +100,7 @@ def incident_values(one: Incident) -> tuple[Any, ...]:
         micros_or_none(one.resolved_at),
         micros_or_none(one.due_at),
         one.severity,
-        json.dumps([to_micros(move) for move in one.moves]),
+        json.dumps([to_micros(move) for move in one.moves]) if one.moves else NONE,
         one.flapping,
     )
 
@@ -128,7 +131,7 @@ def incident_of(
         resolved_at=time_or_none(resolved_at),
         due_at=time_or_none(due_at),
         severity=severity,
-        moves=tuple(map(from_micros, json.loads(moves))),
+        moves=() if moves == NONE else tuple(map(from_micros, json.loads(moves))),
         flapping=bool(flapping),
     )
 
@@ -144,7 +147,7 @@ def alert_values(alert: Alert, now: int) -> tuple[Any, ...]:
         now,
         max(now, due_at),
         due_at,
-        alert.repeat and alert.repeat // timedelta(microseconds=1),
+        alert.repeat and alert.repeat // MICRO,
     )
 
 
