@@ -28,7 +28,7 @@ Prepare = Callable[[Claim, Sequence[Waiting]], Awaitable[Parcel]]
 
 FAULTS_BEFORE_DEAD = 4  # a fault that lasts belongs to the message; one that passes must not cost it
 SUM_UP_AT_MOST = 10_000  # so that no transaction is long; what is beyond goes out with the next message
-PAGE = 1_000
+PAGE = 250
 
 
 @dataclass(slots=True)
@@ -45,6 +45,10 @@ class _Load:
         if sent.told is None:
             return [*(one.id for one in self.listed), *self.further]
         return [one.id for one in self.listed if one.key in sent.told]
+
+    def since(self, sent: Sent) -> list[datetime]:
+        """Return since when those waited that were told one by one."""
+        return [one.waiting_since for one in self.listed if sent.told is None or one.key in sent.told]
 
 
 class Courier:
@@ -111,6 +115,7 @@ class Courier:
                 ended_at,
                 ended_at + self._pause(claim),
                 told=load.numbers(sent),
+                since=load.since(sent),
                 asides=load.asides,
                 # One that sums up thousands is no incident's own: to retell it would take too long.
                 message=None if load.further else sent.message,
@@ -127,8 +132,10 @@ class Courier:
         for one in claim.deliveries:
             if not self._set_aside(claim, one, load):
                 load.listed.append(one)
+        notifier = self._notifier(claim)
+        room = notifier.at_once if notifier else len(claim.deliveries)
         seen, last = len(claim.deliveries), claim.deliveries[-1].id
-        # More than one message can list: the rest is counted, a page at a time, so that memory stays flat.
+        # What is more than one message can list is counted, a page at a time, so that memory stays flat.
         while claim.waiting > seen < SUM_UP_AT_MOST:
             page = await self._store.waiting(claim, after=last, limit=PAGE)
             if not page:
@@ -136,7 +143,7 @@ class Courier:
             for one in page:
                 if self._set_aside(claim, one, load):
                     continue
-                if len(load.listed) < len(claim.deliveries):  # what is silenced takes no room
+                if len(load.listed) < room:  # what is silenced takes none
                     load.listed.append(one)
                 else:
                     load.further.append(one.id)

@@ -231,8 +231,7 @@ class Dispatcher:
         if number := _told(claim, attempt):
             watch.delivered(destination, attempt.outcome, number)
         if attempt.outcome is Outcome.DELIVERED:
-            told = (one for one in claim.deliveries if attempt.told is None or one.id in attempt.told)
-            watch.sent(destination, [(attempt.ended_at - one.waiting_since).total_seconds() for one in told])
+            watch.sent(destination, [(attempt.ended_at - since).total_seconds() for since in attempt.since])
 
     def _wake_at(self, time: datetime) -> None:
         delay = max(0.0, (time - self._clock()).total_seconds())

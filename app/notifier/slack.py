@@ -15,7 +15,7 @@ from app.alerts.digest import BY_RULE_AND_TRANSITION, GroupBy
 from app.errors import DeliveryFailed, Scope
 from app.notifier.base import Parcel, Sent
 from app.notifier.slack_compose import compose
-from app.notifier.slack_http import SlackSession, asking_slack, retry_after
+from app.notifier.slack_http import SlackSession, asking_slack, compose_apart, retry_after
 
 OF_THE_MESSAGE = frozenset(
     {"invalid_payload", "no_text", "too_many_attachments", "invalid_blocks", "invalid_attachments"}
@@ -60,7 +60,7 @@ class SlackNotifier:
 
     async def send(self, parcel: Parcel) -> Sent:
         """See `Notifier.send`. A message that Slack refuses for its form is tried once more as plain text."""
-        composed = self._compose(parcel)
+        composed = await compose_apart(self._compose, parcel)
         try:
             await self._post(composed.message)
         except DeliveryFailed as refused:

@@ -21,6 +21,7 @@ from app.notifier.base import SEND_TIMEOUT, Parcel, Sent, Story
 from app.notifier.slack_api import HISTORY, LIST, PERMALINK, POST, REPLIES, UPDATE, SlackApi
 from app.notifier.slack_compose import Composed, colored, compose, recompose
 from app.notifier.slack_find import Found, metadata, nameable
+from app.notifier.slack_http import compose_apart
 
 log = structlog.get_logger(__name__)
 
@@ -85,11 +86,11 @@ class SlackBot:
         What all that it tells of has a message in common goes into that message's thread. A message that
         Slack refuses for its form is tried once more as plain text.
         """
-        composed = self._compose(parcel)
+        composed = await compose_apart(self._compose, parcel)
         named = nameable(composed.shown)
         if named != composed.shown and not composed.summed_up:
             # What a message does not name could not be found again: it is for the next one.
-            composed = self._compose(replace(parcel, items=named))
+            composed = await compose_apart(self._compose, replace(parcel, items=named))
         parent = composed.parent
         if parent is None or self._id not in {None, parent.channel}:
             return await self._post(parcel, composed, None)

@@ -3,15 +3,19 @@
 import asyncio
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar
 
 import aiohttp
 
 from app.errors import DeliveryFailed, Scope
-from app.notifier.base import SEND_TIMEOUT
+from app.notifier.base import SEND_TIMEOUT, Parcel
 
+T = TypeVar("T")
+
+MANY = 50
 KEEPALIVE_SECONDS = 3.0  # a server that closes an idle connection just as we use it would cost the attempt
 
 
@@ -50,6 +54,11 @@ class SlackSession:
             await self._session.close()
             # aiohttp closes connections in the background: see its "Graceful shutdown".
             await asyncio.sleep(0)
+
+
+async def compose_apart(compose: Callable[[Parcel], T], parcel: Parcel) -> T:
+    """Compose a message, one of many alerts in a thread of its own: meanwhile the loop has to answer Port."""
+    return await asyncio.to_thread(compose, parcel) if len(parcel.items) > MANY else compose(parcel)
 
 
 async def _refuse_redirect(*_: object) -> None:

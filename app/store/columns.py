@@ -28,6 +28,9 @@ CLOCK_SET_BACK = timedelta(minutes=75)
 UPDATES = "/updates"
 """What is added to a lane's name for the lane in which changes of its messages wait."""
 
+CLAIMED_AT_MOST = 50
+"""So many deliveries come with a claim; more are read page by page, while others can write."""
+
 BODIES_AT_ONCE = 8 * 1024 * 1024
 """How much of changes is read in one go, so that memory stays small."""
 

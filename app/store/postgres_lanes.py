@@ -14,6 +14,7 @@ from app.store import postgres_messages as messages
 from app.store import postgres_runs as runs
 from app.store import postgres_silences as silences
 from app.store.columns import (
+    CLAIMED_AT_MOST,
     CLOCK_SET_BACK,
     CLOCKS_DIFFER,
     UNREADABLE,
@@ -108,6 +109,8 @@ async def _waiting_in(
             return None
         destination, body, message_id = head
         limit = at_once.get(destination, 1)
+        if message_id is None:
+            limit = min(limit, CLAIMED_AT_MOST)
         rows = await db.fetch(WAITING, lane, to_micros(now), destination, message_id, 0, limit)
         readable = [one for row in rows if (one := await _readable(db, row, now))]
         if not readable:

@@ -106,7 +106,7 @@ class Claim:
         failures: Transient failures in a row so far.
         held: The lane is held, and this is a probe.
         destination: The destination's name.
-        deliveries: What waits for it, in order: as many as it takes at once at the most.
+        deliveries: The first of what waits for it, in order.
         waiting: How many wait for it in all.
         body: The signed bytes of the change that the first of them tells of.
         unsure_since: Since when, UTC, something was sent of which nobody knows whether it arrived; else None.
@@ -158,6 +158,7 @@ class Attempt:
         next_at: When the lane may send again, UTC.
         failures: Transient failures in a row of the lane, from now on.
         told: The numbers of the deliveries that it is about; None: those that were claimed.
+        since: Since when, UTC, those of them waited that the message names one by one.
         asides: What was not sent, and why, by number.
         message: The new message that the incidents which it tells of have in the channel from now on.
         gone: A message that is not there any more.
@@ -172,6 +173,7 @@ class Attempt:
     next_at: datetime
     failures: int = 0
     told: Sequence[int] | None = None
+    since: Sequence[datetime] = ()
     asides: Mapping[int, Aside] = field(default_factory=dict)
     message: Message | None = None
     gone: Message | None = None

@@ -16,6 +16,7 @@ from app.store import sqlite_messages as messages
 from app.store import sqlite_runs as runs
 from app.store import sqlite_silences as silences
 from app.store.columns import (
+    CLAIMED_AT_MOST,
     CLOCK_SET_BACK,
     CLOCKS_DIFFER,
     UNREADABLE,
@@ -105,6 +106,8 @@ def _waiting_in(
             return None
         destination, body, message_id = head
         limit = at_once.get(destination, 1)
+        if message_id is None:
+            limit = min(limit, CLAIMED_AT_MOST)
         rows = _rows(db, lane, destination, now, message_id=message_id, limit=limit)
         readable = [one for one in (_readable(db, row, now) for row in rows) if one]
         if not readable:
@@ -248,14 +251,16 @@ def _rest(db: sqlite3.Connection, claim: Claim, attempt: Attempt) -> bool:
 def _put_attempts(
     db: sqlite3.Connection, ids: Sequence[int], outcome: Outcome, detail: str, started_at: int, ended_at: int
 ) -> None:
-    db.executemany(
-        "INSERT INTO attempts (delivery_id, outcome, detail, started_at, ended_at) VALUES (?, ?, ?, ?, ?)",
-        [(one, outcome, detail, started_at, ended_at) for one in ids],
+    numbers = json.dumps(ids)
+    db.execute(
+        "INSERT INTO attempts (delivery_id, outcome, detail, started_at, ended_at)"
+        " SELECT value, ?, ?, ?, ? FROM json_each(?)",
+        (outcome, detail, started_at, ended_at, numbers),
     )
     if outcome in (Outcome.DELIVERED, Outcome.DEAD, Outcome.SILENCED):
-        db.executemany(
-            "UPDATE deliveries SET state = ?, ended_at = ? WHERE id = ?",
-            [(outcome, ended_at, one) for one in ids],
+        db.execute(
+            "UPDATE deliveries SET state = ?, ended_at = ? WHERE id IN (SELECT value FROM json_each(?))",
+            (outcome, ended_at, numbers),
         )
 
 

@@ -3,6 +3,7 @@
 Each function is a part of one transaction on the connection given.
 """
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
@@ -54,19 +55,15 @@ def update_others(
     db: sqlite3.Connection, lane: str, ids: Sequence[int], message: Message | None, now: int
 ) -> None:
     """Let the messages that the incidents had before say how they are now, each once."""
-    stale: dict[int, int] = {}
-    for number in ids:
-        row = db.execute(
-            "SELECT messages.id FROM deliveries"
-            " JOIN incident_messages ON incident_messages.incident_id = deliveries.incident_id"
-            "   AND incident_messages.lane = deliveries.lane"
-            " JOIN messages ON messages.id = incident_messages.message_id"
-            " WHERE deliveries.id = ? AND ts IS NOT ?",
-            (number, message and message.ts),
-        ).fetchone()
-        if row:
-            stale[row[0]] = number
-    for message_id, number in stale.items():
+    stale = db.execute(
+        "SELECT messages.id, max(deliveries.id) FROM deliveries"
+        " JOIN incident_messages ON incident_messages.incident_id = deliveries.incident_id"
+        "   AND incident_messages.lane = deliveries.lane"
+        " JOIN messages ON messages.id = incident_messages.message_id"
+        " WHERE deliveries.id IN (SELECT value FROM json_each(?)) AND ts IS NOT ? GROUP BY messages.id",
+        (json.dumps(ids), message and message.ts),
+    ).fetchall()
+    for message_id, number in stale:
         db.execute(
             "INSERT OR IGNORE INTO lanes (name, destination)"
             " SELECT ?, destination FROM deliveries WHERE id = ?",

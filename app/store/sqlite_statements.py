@@ -1,5 +1,6 @@
 """The SQL that changes the store, each function a part of one transaction on the connection given."""
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -26,11 +27,16 @@ def put_alert(db: sqlite3.Connection, alert: Alert, change_id: int, now: int) ->
 
 def put_reminders(db: sqlite3.Connection, ids: Sequence[int], now: datetime) -> None:
     """Write the next reminder after each of these that is one, as long as its incident is open."""
-    for number in ids:
+    reminders = db.execute(
+        "SELECT id FROM deliveries WHERE id IN (SELECT value FROM json_each(?)) AND repeat_after IS NOT NULL"
+        " ORDER BY id",
+        (json.dumps(ids),),
+    ).fetchall()
+    for (number,) in reminders:
         row = db.execute(
             "SELECT repeat_after, notification FROM deliveries AS told"
             " JOIN incidents ON incidents.id = incident_id"
-            " WHERE told.id = ? AND repeat_after IS NOT NULL AND resolved_at IS NULL AND NOT EXISTS ("
+            " WHERE told.id = ? AND resolved_at IS NULL AND NOT EXISTS ("
             "   SELECT 1 FROM deliveries WHERE incident_id = told.incident_id AND lane = told.lane"
             "   AND state = 'pending' AND repeat_after IS NOT NULL)",
             (number,),
