@@ -19,6 +19,7 @@ I = TypeVar("I")  # noqa: E741 - an item
 
 BUSY_SECONDS = 5.0  # how long another process may hold the file before we say so
 BUSY_PAUSE = 0.001
+ENOUGH = 64  # jobs that need not wait for more: a larger transaction is hardly any cheaper
 LARGEST_BATCH = 512
 LONGEST_QUEUE = 10_000  # beyond it the disk is not keeping up: better an honest 503 than an endless wait
 
@@ -114,9 +115,17 @@ class GroupCommit:
             raise StoreUnavailable("too many writes are waiting for the disk")
         future: asyncio.Future[Any] = loop.create_future()
         fresh.append(_Waiting(job, together, item, future, loop))
-        if len(fresh) == 1:  # those that this turn of the loop still brings go with it
-            loop.call_soon(self._hand_over, loop)
+        if len(fresh) == 1:
+            loop.call_soon(self._gather, loop, 0)
         return await future
+
+    def _gather(self, loop: asyncio.AbstractEventLoop, before: int) -> None:
+        """Hand over what is fresh, unless this turn of the loop has brought more: then the next may, too."""
+        number = len(self._fresh.get(loop, ()))
+        if before < number < ENOUGH:
+            loop.call_soon(self._gather, loop, number)
+        else:
+            self._hand_over(loop)
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
         for one in self._fresh.pop(loop, ()):

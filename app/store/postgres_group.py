@@ -12,6 +12,7 @@ from app.watch import NOBODY, Watch
 
 LARGEST_BATCH = 256
 """Changes in a transaction. Each may lock an entity; a server's table of locks usually has 6,400 places."""
+ENOUGH = 64  # changes that need not wait for more: a larger transaction is hardly any cheaper
 LARGEST_BYTES = 8 * 1024 * 1024
 LONGEST_QUEUE = 10_000  # beyond it the database is not keeping up: better an honest 503 than an endless wait
 LONGEST_WAIT = 4.5
@@ -71,8 +72,13 @@ class GroupCommit:
             await self._worker
 
     async def _work(self) -> None:
-        while group := self._take():
-            await self._commit(group)
+        while self._queue:
+            number = 0
+            while number < len(self._queue) < ENOUGH:  # a turn of the loop that brings one may bring more
+                number = len(self._queue)
+                await asyncio.sleep(0)
+            if group := self._take():
+                await self._commit(group)
 
     def _take(self) -> list[_Waiting]:
         group: list[_Waiting] = []
