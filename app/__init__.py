@@ -25,3 +25,14 @@ The way of the data, in one direction, and the module for each word::
 Beside the way: watch.py and tracing.py are what its parts tell of their work; metrics.py counts it for
 Prometheus, otel.py and otel_spans.py make traces of it.
 """
+
+import sys
+
+# structlog imports rich, and with it pygments, where it finds them: a tenth of start and memory, for
+# tracebacks of a form that nobody here asks for. The command line imports rich itself, to draw tables.
+if "rich" not in sys.modules:
+    sys.modules["rich"] = None  # type: ignore[assignment]  # Python's word for: not installed
+    try:
+        import structlog  # noqa: F401
+    finally:
+        del sys.modules["rich"]

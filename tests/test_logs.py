@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -75,3 +76,14 @@ def test_a_log_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
         structlog.get_logger("app.x").error("nor this")
     structlog.get_logger("app.x").error("the stream is closed")
     monkeypatch.undo()
+
+
+def test_the_service_does_without_what_draws_tables() -> None:
+    """structlog would import rich, a tenth of the start; whoever needs it still can."""
+    said = subprocess.run(
+        [sys.executable, "-c", "import app.main, sys; print('rich' in sys.modules); import rich.table"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout == "False\n"

@@ -102,7 +102,8 @@ def running(
             time.sleep(0.005)
         yield Running(process, port, folder, time.perf_counter() - began)
     finally:
-        process.terminate()
+        with suppress(psutil.NoSuchProcess):  # it has ended by itself, which was said above
+            process.terminate()
         try:
             process.wait(20)
         except psutil.TimeoutExpired:
