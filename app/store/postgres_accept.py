@@ -54,10 +54,6 @@ INCIDENTS = (
     "  changed_at = excluded.changed_at, resolved_at = excluded.resolved_at, due_at = excluded.due_at,"
     "  severity = excluded.severity, moves = excluded.moves, flapping = excluded.flapping"
 )
-LANES = (
-    "INSERT INTO lanes (name, destination) SELECT * FROM unnest($1::text[], $2::text[])"
-    " ON CONFLICT (name) DO NOTHING"
-)
 STILL_PENDING = "state || '' = 'pending'"
 """Of an incident's or a message's few deliveries, those that wait; without the index of all that wait.
 
@@ -120,7 +116,7 @@ async def _write(db: Connection, group: Group) -> None:
         )
     if group.alerts:
         lanes = sorted({alert.lane: alert.destination for _, alert, _ in group.alerts}.items())
-        await db.execute(LANES, *columns(lanes))
+        await db.execute(runs.LANES, *columns(lanes))
         rows = [
             (ids[key], *_alert_values(alert, now), group.ended.get(place))
             for place, (key, alert, now) in enumerate(group.alerts)
@@ -157,7 +153,7 @@ async def accept(db: Connection, batch: Sequence[Incoming]) -> list[Accepted]:
 
 async def put_alert(db: Connection, alert: Alert, change_id: int, now: int) -> None:
     """Write an alert that a change leads to; `now` in micros."""
-    await db.execute(LANES, [alert.lane], [alert.destination])
+    await db.execute(runs.LANES, [alert.lane], [alert.destination])
     await db.execute(DELIVERIES, *columns([(change_id, *_alert_values(alert, now), None)]))
 
 

@@ -60,15 +60,20 @@ async def put_attempts(
 
 async def put_reminders(db: Connection, ids: Sequence[int], now: datetime) -> None:
     """Write the next reminder after each of these that is one, as long as its incident is open."""
+    reminders = await db.fetch(
+        "SELECT id FROM deliveries WHERE id = ANY($1) AND repeat_after IS NOT NULL", ids
+    )
+    if not reminders:  # as nearly always; what follows takes long for a thousand, and holds up who stores
+        return
     rows = await db.fetch(
         # Of an incident and a lane one at a time.
         "SELECT DISTINCT ON (told.incident_id, told.lane) told.id, repeat_after, notification"
         " FROM deliveries AS told JOIN incidents ON incidents.id = incident_id"
-        " WHERE told.id = ANY($1) AND repeat_after IS NOT NULL AND resolved_at IS NULL AND NOT EXISTS ("
+        " WHERE told.id = ANY($1) AND resolved_at IS NULL AND NOT EXISTS ("
         "   SELECT 1 FROM deliveries WHERE incident_id = told.incident_id AND lane = told.lane"
         f"  AND {STILL_PENDING} AND repeat_after IS NOT NULL)"
         " ORDER BY told.incident_id, told.lane, told.id",
-        ids,
+        [row["id"] for row in reminders],
     )
     for number, after, text in rows:
         due_at = now + timedelta(microseconds=after)

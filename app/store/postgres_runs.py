@@ -19,6 +19,13 @@ ALERT = (
     f" AND deliveries.notification::json ->> 'step' <> '{Step.NOTICE}'"
 )
 """What of a change's deliveries its run is told of: no reminder, and nothing said of another delivery."""
+LANES = (
+    "INSERT INTO lanes (name, destination)"
+    " SELECT name, destination FROM unnest($1::text[], $2::text[]) AS given (name, destination)"
+    # Looked for first: to find the conflict would be to wait for whoever has written to the lane just now.
+    " WHERE NOT EXISTS (SELECT 1 FROM lanes WHERE lanes.name = given.name) ON CONFLICT (name) DO NOTHING"
+)
+"""Makes the lanes that there are not, from their names and destinations."""
 PENDING = "state || '' = 'pending'"  # of a change's few deliveries, without the index of all that wait
 
 
@@ -40,9 +47,7 @@ async def put(db: Connection, batch: Iterable[Incoming]) -> None:
             run,
             now,
         )
-        await db.execute(
-            "INSERT INTO lanes (name, destination) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING", lane, RUNS
-        )
+        await db.execute(LANES, [lane], [RUNS])
         await db.execute(
             "INSERT INTO deliveries (change_id, lane, destination, notification, created_at, waiting_since,"
             "  due_at, message_id)"
