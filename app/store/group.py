@@ -45,7 +45,7 @@ class Group:
     alerts: list[tuple[str, Alert, int]] = field(default_factory=list)
     ended: dict[int, int] = field(default_factory=dict)
     learned: dict[Entity, Known] = field(default_factory=dict)
-    _later: dict[str, list[int]] = field(default_factory=dict)
+    _later: dict[str, list[int]] = field(default_factory=dict, init=False)
 
     def take(self, batch: Sequence[tuple[Entity, Incoming]], seen: dict[str, int]) -> list[Accepted]:
         """Decide on each change in turn, and return what became of it.

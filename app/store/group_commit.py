@@ -23,16 +23,13 @@ ENOUGH = 64  # jobs that need not wait for more: a larger transaction is hardly 
 LARGEST_BATCH = 512
 LONGEST_QUEUE = 10_000  # beyond it the disk is not keeping up: better an honest 503 than an endless wait
 
-Job = Callable[[sqlite3.Connection], Any]
-Together = Callable[[sqlite3.Connection, Sequence[Any]], Sequence[Any]]
+Job = Callable[[sqlite3.Connection, Sequence[Any]], Sequence[Any]]
+"""Is given the items that wait for it, in their order, and returns a result for each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
-    """A job, or an item for one that takes all items that wait at once."""
-
-    job: Job | None
-    together: Together | None
+    job: Job
     item: Any
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
@@ -40,11 +37,8 @@ class _Waiting:
 
 def _results(connection: sqlite3.Connection, waiting: Sequence[_Waiting]) -> list[Any]:
     results: list[Any] = []
-    for together, some in groupby(waiting, key=lambda one: one.together):
-        if together is None:
-            results += (one.job(connection) for one in some if one.job)
-        else:
-            results += together(connection, [one.item for one in some])
+    for job, some in groupby(waiting, key=lambda one: one.job):
+        results += job(connection, [one.item for one in some])
     return results
 
 
@@ -90,8 +84,7 @@ class GroupCommit:
         Raises:
             StoreUnavailable: The transaction could not be committed; nothing of it is stored.
         """
-        result: T = await self._wait(job, None, None)
-        return result
+        return await self.run_together(lambda db, _: [job(db)], None)
 
     async def run_together(self, job: Callable[[sqlite3.Connection, Sequence[I]], Sequence[T]], item: I) -> T:
         """Run a job for an item as `run` does, in one call with the other items that wait for the same job.
@@ -103,18 +96,14 @@ class GroupCommit:
         Raises:
             StoreUnavailable: The transaction could not be committed; nothing of it is stored.
         """
-        result: T = await self._wait(None, job, item)
-        return result
-
-    async def _wait(self, job: Job | None, together: Together | None, item: Any) -> Any:
         if self._closed:
             raise StoreUnavailable("the store is closed")
         loop = asyncio.get_running_loop()
         fresh = self._fresh.setdefault(loop, [])
         if self._queue.qsize() + len(fresh) >= LONGEST_QUEUE:
             raise StoreUnavailable("too many writes are waiting for the disk")
-        future: asyncio.Future[Any] = loop.create_future()
-        fresh.append(_Waiting(job, together, item, future, loop))
+        future: asyncio.Future[T] = loop.create_future()
+        fresh.append(_Waiting(job, item, future, loop))
         if len(fresh) == 1:
             loop.call_soon(self._gather, loop, 0)
         return await future

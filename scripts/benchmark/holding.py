@@ -18,8 +18,7 @@ WHERE id IN (SELECT id FROM deliveries ORDER BY id DESC LIMIT ?)
 """
 
 LIBRARIES = (
-    "it is the libraries: pydantic and FastAPI take 23 MB, aiohttp and slack_sdk 10, structlog and rich 7;"
-    " our own modules 8."
+    "it is the libraries: pydantic and FastAPI take 23 MB, aiohttp and slack_sdk 10; our own modules 8."
 )
 
 
