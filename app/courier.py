@@ -1,6 +1,7 @@
 """One turn of a lane: what of that which waits is still to be sent, sending it, and what came of it."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,7 +29,9 @@ Prepare = Callable[[Claim, Sequence[Waiting]], Awaitable[Parcel]]
 
 FAULTS_BEFORE_DEAD = 4  # a fault that lasts belongs to the message; one that passes must not cost it
 SUM_UP_AT_MOST = 10_000  # so that no transaction is long; what is beyond goes out with the next message
-PAGE = 250
+PAGE = 100
+LEAVES = 2.0  # times as long as to read a page: what is left to the requests before the next one is read
+LONGEST_PAUSE = 0.05
 
 
 @dataclass(slots=True)
@@ -137,6 +140,7 @@ class Courier:
         seen, last = len(claim.deliveries), claim.deliveries[-1].id
         # What is more than one message can list is counted, a page at a time, so that memory stays flat.
         while claim.waiting > seen < SUM_UP_AT_MOST:
+            began = time.perf_counter()
             page = await self._store.waiting(claim, after=last, limit=PAGE)
             if not page:
                 break
@@ -148,6 +152,7 @@ class Courier:
                 else:
                     load.further.append(one.id)
             seen, last = seen + len(page), page[-1].id
+            await asyncio.sleep(min(LEAVES * (time.perf_counter() - began), LONGEST_PAUSE))
         return load
 
     def _set_aside(self, claim: Claim, one: Waiting, load: _Load) -> bool:
