@@ -22,6 +22,9 @@ from app.store.rows import (
 )
 from app.store.views import Views
 
+CLAIMED_AT_MOST = 50
+"""So many deliveries come with a claim; more are read page by page, while others can write."""
+
 
 class Store(Protocol):
     """A durable outbox. Every method raises `StoreUnavailable` when the store cannot do it now."""
@@ -87,7 +90,8 @@ class Store(Protocol):
             now: The time, UTC.
             lease_until: When the leases end, UTC.
             limit: How many lanes at the most.
-            at_once: How many deliveries each destination takes at once; one that is not named: 1.
+            at_once: How many deliveries each destination takes at once; one that is not named: 1. Of those
+                `CLAIMED_AT_MOST` come with the claim, and the rest by `waiting`.
         """
         ...
 

@@ -2,20 +2,18 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
 
 from app.alerts.decide import Alert, Decision
 from app.alerts.incident import Incident, Severity, Step
+from app.alerts.known import EPOCH, MICRO
 from app.alerts.notification import Message, Notification
 from app.alerts.report import Fate, Told
 from app.alerts.silence import Silence
 from app.store.rows import Delivery, Incoming, LaneState, Quarantined, State, StoredChange, Waiting
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICRO = timedelta(microseconds=1)
 
 NONE = "[]"
 """JSON of nothing, as most rows have it: to parse it would take longest."""
@@ -27,9 +25,6 @@ CLOCK_SET_BACK = timedelta(minutes=75)
 
 UPDATES = "/updates"
 """What is added to a lane's name for the lane in which changes of its messages wait."""
-
-CLAIMED_AT_MOST = 50
-"""So many deliveries come with a claim; more are read page by page, while others can write."""
 
 BODIES_AT_ONCE = 8 * 1024 * 1024
 """How much of changes is read in one go, so that memory stays small."""

@@ -15,8 +15,8 @@ from app.alerts.retry import Outcome
 from app.store import sqlite_messages as messages
 from app.store import sqlite_runs as runs
 from app.store import sqlite_silences as silences
+from app.store.base import CLAIMED_AT_MOST
 from app.store.columns import (
-    CLAIMED_AT_MOST,
     CLOCK_SET_BACK,
     CLOCKS_DIFFER,
     UNREADABLE,
