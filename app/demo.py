@@ -155,7 +155,9 @@ async def serving(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("127.0.0.1", port))
-        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2)
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=2
+        )
         server = _Server(config)
         task = asyncio.create_task(server.serve(sockets=[listening]))
         while not server.started:

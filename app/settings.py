@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(gt=0)] = 4 * 1024 * 1024
     allowed_sources: str | None = None
     forwarded_allow_ips: str = "127.0.0.1,::1"
+    keep_alive_seconds: Annotated[int, Field(gt=0)] = 75
     port_app_url: AnyHttpUrl = AnyHttpUrl("https://app.port.io")
     port_client_id: str | None = None
     port_api_url: AnyHttpUrl = AnyHttpUrl("https://api.port.io")

@@ -20,6 +20,8 @@ from app.store.rows import Delivery
 from tests.postgres import PostgresServer
 
 SECRET = "test-client-secret-4711"
+KEPT = httpx.Limits(keepalive_expiry=None)
+"""For a client with many requests at once: httpx may close one that has idled long as another takes it."""
 NOW = datetime(2026, 6, 9, 12, 28, 20, tzinfo=UTC)
 
 
@@ -94,11 +96,9 @@ def start(database: str, slack: StandInSlack) -> Start:
             "database_url": database,
         }
         settings = Settings(_env_file=None, **(values | overrides))
-        # uvicorn closes idle connections after 5 s: one that it closes as we use it would fail a test.
-        limits = httpx.Limits(keepalive_expiry=2)
         async with (
             serving(create_app(settings)) as url,
-            httpx.AsyncClient(base_url=url, limits=limits) as client,
+            httpx.AsyncClient(base_url=url, limits=KEPT) as client,
             open_store(settings) as store,
         ):
             yield Service(url, client, store)

@@ -33,6 +33,7 @@ def dispatch(host: Host = "127.0.0.1", port: Port = 8080) -> None:
 
 
 def _run(app: FastAPI, host: str, port: int) -> None:
+    settings = load_settings()
     uvicorn.run(
         app,
         host=host,
@@ -40,6 +41,7 @@ def _run(app: FastAPI, host: str, port: int) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        forwarded_allow_ips=load_settings().forwarded_allow_ips,
+        forwarded_allow_ips=settings.forwarded_allow_ips,
+        timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
     )

@@ -19,7 +19,7 @@ import pytest
 from app.demo import change_body, serving, signed_headers
 from app.stand_in_slack import StandInSlack
 from tests.acceptance.process import SERVE, Listener, listening
-from tests.conftest import SECRET
+from tests.conftest import KEPT, SECRET
 from tests.postgres import PostgresServer
 from tests.told import entities
 from tests.waiting import until
@@ -63,7 +63,7 @@ class Poster:
         self.duplicates = 0
         self._listeners = listeners
         self._random = random.Random(seed)
-        self._client = httpx.AsyncClient(timeout=30, limits=httpx.Limits(keepalive_expiry=2))
+        self._client = httpx.AsyncClient(timeout=30, limits=KEPT)
 
     async def post(self, body: bytes) -> httpx.Response:
         """Post a change to any replica."""
