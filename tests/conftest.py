@@ -1,5 +1,6 @@
 """What several test modules need."""
 
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 
 from app.demo import change_body, serving, signed_headers
 from app.main import create_app
@@ -23,6 +25,15 @@ SECRET = "test-client-secret-4711"
 KEPT = httpx.Limits(keepalive_expiry=None)
 """For a client with many requests at once: httpx may close one that has idled long as another takes it."""
 NOW = datetime(2026, 6, 9, 12, 28, 20, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def logging_put_back() -> Iterator[None]:
+    """A command that a test runs in this process configures logging: it is put back afterwards."""
+    handlers, level = logging.root.handlers, logging.root.level
+    yield
+    logging.root.handlers, logging.root.level = handlers, level
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -5,22 +5,12 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
 import structlog
 
 from app.logs import configure_logging
-
-
-@pytest.fixture(autouse=True)
-def logging_put_back() -> Iterator[None]:
-    """The logging of the test run is put back afterwards."""
-    handlers, level = logging.root.handlers, logging.root.level
-    yield
-    logging.root.handlers, logging.root.level = handlers, level
-    structlog.reset_defaults()
 
 
 def test_an_event(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ class StandIn:
         received: When each came (`time.monotonic`), and its body.
         delay: How long it takes to answer, seconds.
         status: What it answers.
+        connections: Those that are open.
     """
 
     def __init__(self) -> None:
@@ -25,6 +26,7 @@ class StandIn:
         self.received: list[tuple[float, bytes]] = []
         self.delay = 0.0
         self.status = "200 OK"
+        self.connections: set[asyncio.Transport] = set()
 
     @property
     def url(self) -> str:
@@ -53,6 +55,11 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a server's always is
         self._transport = transport
+        self._stand_in.connections.add(transport)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        if self._transport is not None:
+            self._stand_in.connections.discard(self._transport)
 
     def data_received(self, data: bytes) -> None:
         self._waiting += data
@@ -92,6 +99,10 @@ def stand_in(*, delay: float = 0.0) -> Iterator[StandIn]:
         started.set()
         await ending.wait()
         server.close()
+        while standing.connections:  # one that the loop leaves open warns when it is collected
+            for one in standing.connections:
+                one.abort()
+            await asyncio.sleep(0)
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
     thread.start()
