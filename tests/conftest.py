@@ -1,6 +1,7 @@
 """What several test modules need."""
 
 import logging
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from tests.postgres import PostgresServer
 SECRET = "test-client-secret-4711"
 KEPT = httpx.Limits(keepalive_expiry=None)
 """For a client with many requests at once: httpx may close one that has idled long as another takes it."""
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For a client that only speaks to loopback: it trusts nobody, and reads no certificates (25 ms)."""
 NOW = datetime(2026, 6, 9, 12, 28, 20, tzinfo=UTC)
 
 
@@ -109,7 +112,7 @@ def start(database: str, slack: StandInSlack) -> Start:
         settings = Settings(_env_file=None, **(values | overrides))
         async with (
             serving(create_app(settings)) as url,
-            httpx.AsyncClient(base_url=url, limits=KEPT) as client,
+            httpx.AsyncClient(base_url=url, limits=KEPT, verify=NO_TLS) as client,
             open_store(settings) as store,
         ):
             yield Service(url, client, store)

@@ -48,12 +48,14 @@ class Outcome:
         differences: What it found, and told; empty where they were not to be kept.
         from_log: How many changes Port's audit log told.
         error: Why it failed; empty: it did not.
+        ended_at: When it ended, as the store has it: the next one is due from then.
     """
 
     progress: Progress
     differences: tuple[Difference, ...]
     from_log: int
     error: str
+    ended_at: datetime
 
 
 @dataclass(slots=True)
@@ -123,28 +125,30 @@ class Reconciler:
             under_way = outcome is None and await self._under_way()
         except StoreUnavailable as error:
             log.error("no comparison with Port", reason=str(error))
-            self._fail()
+            self._fail(self.listener.clock())
         except Exception:  # this must outlive whatever happens in one run
             log.exception("the comparison with Port failed, it is made again")
-            self._fail()
+            self._fail(self.listener.clock())
         else:
             if outcome is not None and outcome.error:
-                self._fail()
+                self._fail(outcome.ended_at)
                 return
             self._failures = 0
             # Whoever compares now may have died in the middle, which shows when its lease ends.
             self._wanted = reason if under_way else None
-            wait = self.every if outcome is not None else min(self.every, AT_LEAST_BETWEEN)
-            self._due_at = self.listener.clock() + wait
+            if outcome is not None:
+                self._due_at = outcome.ended_at + self.every
+            else:
+                self._due_at = self.listener.clock() + min(self.every, AT_LEAST_BETWEEN)
 
     async def _under_way(self) -> bool:
         newest = await self.listener.store.reconciling.runs(limit=1)
         return bool(newest) and newest[0].ended_at is None
 
-    def _fail(self) -> None:
+    def _fail(self, at: datetime) -> None:
         wait = min(FIRST_RETRY * 2 ** min(self._failures, 10), self.every)
         self._failures += 1
-        self._due_at = self.listener.clock() + wait
+        self._due_at = at + wait
 
     async def compare(
         self,
@@ -196,7 +200,8 @@ class Reconciler:
             log.error("the comparison with Port failed", reason=error)
         finally:
             seconds, progress = time.monotonic() - began, comparison.progress
-            await reconciling.end(run, token=token, now=self.listener.clock(), progress=progress, error=error)
+            ended_at = self.listener.clock()
+            await reconciling.end(run, token=token, now=ended_at, progress=progress, error=error)
             self.listener.watch.compared(
                 reason, seconds, progress.differences, progress.missed, well=not error
             )
@@ -210,7 +215,7 @@ class Reconciler:
                 from_audit_log=comparison.from_log,
                 seconds=round(seconds, 1),
             )
-        return Outcome(progress, tuple(found), comparison.from_log, error)
+        return Outcome(progress, tuple(found), comparison.from_log, error, ended_at)
 
     async def _keep_lease(self, run: int, token: str, comparison: Comparison) -> None:
         reconciling = self.listener.store.reconciling

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 
 from app.demo import change_body, signed_headers
-from tests.conftest import SECRET
+from tests.conftest import NO_TLS, SECRET
 from tests.waiting import until
 
 SERVE = (sys.executable, "-m", "app", "serve")
@@ -82,12 +82,12 @@ class Listener:
             assert self.process is not None
             assert self.process.poll() is None, self.log.read_text()
             try:
-                async with httpx.AsyncClient() as client:
-                    return (await client.get(f"{self.url}/readyz")).status_code == 200
+                return (await client.get(f"{self.url}/readyz")).status_code == 200
             except httpx.TransportError:
                 return False
 
-        await until(ready)
+        async with httpx.AsyncClient(verify=NO_TLS) as client:
+            await until(ready)
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
