@@ -1,13 +1,15 @@
 """How long the listener keeps the connections of whoever calls it."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 
 from app.settings import Settings
 from app.stand_in_slack import StandInSlack
-from tests.acceptance.process import listening
+from tests.acceptance.process import SERVE, listening, post_change
 
 LONGEST_OF_A_PROXY = 60  # AWS's load balancers and nginx keep an idle connection that long
 
@@ -26,3 +28,15 @@ async def test_an_idle_connection_ends_when_the_setting_says(tmp_path: Path, sla
         said = await asyncio.wait_for(reader.read(), 4)
         writer.close()
     assert said.startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.acceptance
+async def test_idle_connections_shut_nobody_out(tmp_path: Path, slack: StandInSlack) -> None:
+    """Where the system starts it with a low limit of open files, as most do, it takes what it is allowed."""
+    few = ("bash", "-c", 'ulimit -S -n 100; exec "$@"', "bash", *SERVE)
+    async with listening(tmp_path, slack.url, command=few) as listener, AsyncExitStack() as stack:
+        for _ in range(150):
+            _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            stack.callback(writer.close)
+        async with httpx.AsyncClient(base_url=listener.url, timeout=10) as client:
+            assert (await post_change(client, "checkout")).status_code == 202
