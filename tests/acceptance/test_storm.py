@@ -49,9 +49,10 @@ async def test_a_storm_makes_a_handful_of_messages(tmp_path: Path) -> None:
             assert (await post_change(client, f"entity-{number}", after)).status_code == 202
             pause = started + (number + 1) * SECONDS / CHANGES - asyncio.get_running_loop().time()
             await asyncio.sleep(max(0.0, pause))
+        lasted = asyncio.get_running_loop().time() - started
         await until(lambda: len(entities(slack.messages)) >= CHANGES, 30)
     assert sorted(entities(slack.messages)) == sorted(f"entity-{number}" for number in range(CHANGES))
-    assert len(slack.messages) <= 20
+    assert len(slack.messages) <= 20 * max(1, lasted / SECONDS)  # a busy machine takes longer to send them
     assert slack.refused <= 1  # never twice in a row
     assert len(entities(slack.messages[:1])) == 1  # the first did not wait for others
     for message in slack.messages:
