@@ -16,7 +16,7 @@ from app.alerts.match import Route
 from app.alerts.notification import Notification
 from app.alerts.retry import PATIENCE, Outcome, next_attempt
 from app.alerts.silence import silence_of
-from app.errors import DeliveryFailed, MessageGone, Scope
+from app.errors import DeliveryFailed, ListenerError, MessageGone, Scope
 from app.notifier.base import SEND_TIMEOUT, Keeper, Notifier, Parcel, Reporter, Sent, Story
 from app.store.base import Store
 from app.store.rows import Aside, Attempt, Claim, Waiting
@@ -32,6 +32,10 @@ SUM_UP_AT_MOST = 10_000  # so that no transaction is long; what is beyond goes o
 PAGE = 100
 LEAVES = 2.0  # times as long as to read a page: what is left to the requests before the next one is read
 LONGEST_PAUSE = 0.05
+
+
+class TooLate(ListenerError):
+    """The lease may end before a message is sent: another process would send it, too."""
 
 
 @dataclass(slots=True)
@@ -94,9 +98,12 @@ class Courier:
 
         Raises:
             StoreUnavailable: It could not be seen what waits; nothing was sent.
+            TooLate: The lease ends too soon, because we were frozen or the store is slow; nothing was sent.
         """
         started_at = self._clock()
         load = await self._load(claim)
+        if self._clock() > claim.lease_until - SEND_TIMEOUT:
+            raise TooLate
         if not load.listed:
             return Attempt(
                 Outcome.SILENCED, "", started_at, started_at, started_at, told=(), asides=load.asides
@@ -139,7 +146,9 @@ class Courier:
         room = notifier.at_once if notifier else len(claim.deliveries)
         seen, last = len(claim.deliveries), claim.deliveries[-1].id
         # What is more than one message can list is counted, a page at a time, so that memory stays flat.
-        while claim.waiting > seen < SUM_UP_AT_MOST:
+        # That takes half of the time there is at the most: what is left goes out with the next message.
+        enough = claim.claimed_at + (claim.lease_until - SEND_TIMEOUT - claim.claimed_at) / 2
+        while claim.waiting > seen < SUM_UP_AT_MOST and self._clock() < enough:
             began = time.perf_counter()
             page = await self._store.waiting(claim, after=last, limit=PAGE)
             if not page:

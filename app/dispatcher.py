@@ -11,9 +11,8 @@ import structlog
 
 from app.alerts.report import RUNS
 from app.alerts.retry import Outcome
-from app.courier import Courier
+from app.courier import Courier, TooLate
 from app.errors import StoreUnavailable
-from app.notifier.base import SEND_TIMEOUT
 from app.store.base import Store
 from app.store.rows import Attempt, Claim
 from app.tracing import OFF, Span, Tracing
@@ -151,14 +150,14 @@ class Dispatcher:
 
     async def _deliver(self, claim: Claim, span: Span) -> datetime | None:
         """Deliver, and return until when the lane rests, if that is known."""
-        if self._stopping or self._clock() > claim.lease_until - SEND_TIMEOUT:
-            # We were stopped or frozen since we claimed: another may hold the lane by the time we have sent.
-            log.warning("lane given back", lane=claim.lane)
-            with contextlib.suppress(StoreUnavailable):
-                await self._store.release(claim)
+        if self._stopping:
+            await self._give_back(claim)
             return None
         try:
             attempt = await self._courier.attempt(claim)
+        except TooLate:
+            await self._give_back(claim)
+            return None
         except asyncio.CancelledError:  # cut off by `stop`: the next start need not wait for the lease
             with contextlib.suppress(StoreUnavailable):
                 await asyncio.shield(self._store.release(claim, unsure=True))
@@ -178,6 +177,11 @@ class Dispatcher:
         if len(self._turns) >= LANES_AT_ONCE or attempt.message or attempt.notice:
             self.wake()  # there was no room for others, and now there is; or other lanes have got work
         return attempt.next_at if recorded else None
+
+    async def _give_back(self, claim: Claim) -> None:
+        log.warning("lane given back", lane=claim.lane)
+        with contextlib.suppress(StoreUnavailable):
+            await self._store.release(claim)
 
     async def _record(self, claim: Claim, attempt: Attempt) -> bool:
         # What was sent must not be sent again only because the disk was full for a moment.

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,7 @@ from app.api.headers import PlainHeaders
 from app.comparing import why_no_comparison
 from app.errors import ListenerError, SignatureRejected, SourceRefused, StoreUnavailable, UnreadableChange
 from app.logs import configure_logging
-from app.metrics import Metrics
+from app.metrics import Metrics, prepare_metrics
 from app.otel import make_tracing, telemetry
 from app.port.answers import SOURCE_REFUSED
 from app.rulebook import read_rules, secrets_of
@@ -32,6 +33,7 @@ from app.storage import prepare_store
 log = structlog.get_logger(__name__)
 
 RETRY_AFTER_SECONDS = 5
+OPEN_FILES = 65_536
 COLLECT_AFTER = 10_000  # more objects made than freed; 700 unless told, which is a few changes
 
 
@@ -212,10 +214,25 @@ def load_app(*, receive: bool = True, dispatch: bool = True) -> FastAPI:
         rules = read_rules(settings)
         hidden = settings.hidden + secrets_of(rules)
         configure_logging(settings.log_level, settings.log_format, hidden)
+        prepare_metrics()
         prepare_store(settings)
     except ListenerError as error:
         raise SystemExit(f"Cannot start:\n{error}") from None
+    _allow_open_files()
     return create_app(settings, receive=receive, dispatch=dispatch)
+
+
+def _allow_open_files() -> None:
+    """Let as many connections be open as the system allows.
+
+    Most start a program with a soft limit of 1,024, which is for programs that use `select`: as many
+    connections that do nothing would shut Port out.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if 0 <= soft < most:
+        with suppress(OSError, ValueError):  # macOS has a further limit of its own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def __getattr__(name: str) -> FastAPI:

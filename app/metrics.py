@@ -7,6 +7,7 @@ entity. Children are bound beforehand where a request needs them: `labels()` cos
 import os
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from pathlib import Path
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,7 +21,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.alerts.retry import Outcome
-from app.errors import Cause
+from app.errors import Cause, SettingsError
 from app.metrics_store import read_store
 from app.store.base import Store
 from app.watch import Watch
@@ -42,6 +43,20 @@ ANSWERS = {
 }
 """What an answer other than 202 means; any other is a fault of ours."""
 OUTCOMES = ("accepted", "duplicate", *ANSWERS.values(), "failed")
+
+
+def prepare_metrics() -> None:
+    """Make the folder in which several processes keep their numbers, where the environment names one.
+
+    Raises:
+        SettingsError: It cannot be made.
+    """
+    folder = os.environ.get(MULTIPROCESS)
+    try:
+        if folder is not None:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"{MULTIPROCESS}: cannot make the folder {folder}: {error.strerror}") from None
 
 
 class _Counters:

@@ -4,7 +4,7 @@ import asyncio
 import random
 import secrets
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from app.comparing import compare_regularly
 from app.courier import Courier
 from app.destinations import Destinations
 from app.dispatcher import Dispatcher
-from app.errors import ListenerError
+from app.errors import ListenerError, StoreUnavailable
 from app.expressions import Expressions, with_mention
 from app.jq import Jq
 from app.listener import Listener, LookUp
@@ -90,6 +90,8 @@ class Runtime:
         known = self.listener.book.watched.keys()
         self.listener.book = make_rulebook(rules.file, default_webhook(self.settings))
         self.courier.fallbacks = self.listener.book.fallbacks
+        with suppress(StoreUnavailable):  # then they try when their time comes
+            await self.store.probe_held(now())  # what was mended may be why they are held
         self.dispatcher.wake()
         if self.reconciler is not None and self.listener.book.watched.keys() - known:
             self.reconciler.want("rules")

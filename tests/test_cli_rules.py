@@ -68,6 +68,15 @@ def test_check(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "hush" not in said
 
 
+def test_check_tells_all_of_a_rule(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A rule that is wrong in itself is looked at for where it sends to all the same."""
+    (tmp_path / "bad.yaml").write_text(RULES + "    severity: fatal\n    send: nobody\n")
+    status, _, said = run(capsys, "check", "bad.yaml")
+    assert status == 1
+    assert "rule 'elsewhere': severity: " in said
+    assert "rule 'elsewhere': there is no destination 'nobody'" in said
+
+
 def test_check_runs_no_program(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """A jq program that cannot be compiled is a mistake, in conditions and in templates."""
     bad = RULES.replace("{property: cpuUtil, above: 95}", '{jq: ".a ="}').replace(
@@ -105,6 +114,16 @@ def test_test(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert 'run of scale_out with {"now": "Degraded"}' in said
     assert "not a change: the body is not a JSON object" in said
     assert "hush" not in said
+
+
+def test_test_of_a_body_that_was_kept(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """What a rule waits for counts from when it happened, however long ago that is."""
+    (tmp_path / "wait.yaml").write_text(RULES.replace("above: 95", "above: 80, for: 5m"))
+    at = datetime(2026, 6, 9, 12, 28, tzinfo=UTC)
+    (tmp_path / "body.json").write_bytes(change_body(before="Healthy", after="Degraded", at=at))
+    status, said, _ = run(capsys, "test", "wait.yaml", "body.json")
+    assert status == 0
+    assert "→ default, if it still holds at 12:33:00 UTC:" in said
 
 
 async def store_changes(path: Path) -> None:

@@ -1,11 +1,14 @@
 """What is sent of that which waits, and what is recorded of it: over a real store."""
 
+import itertools
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.alerts.incident import Step
 from app.alerts.match import Route
@@ -15,7 +18,7 @@ from app.alerts.silence import Silence
 from app.courier import SUM_UP_AT_MOST
 from app.errors import DeliveryFailed, MessageGone, Scope
 from app.notifier.base import Parcel, Sent, Story
-from app.store.rows import State
+from app.store.rows import State, Waiting
 from app.store.sqlite import SQLiteStore
 from tests.conftest import NOW
 from tests.store.test_slack import sent_to
@@ -245,6 +248,41 @@ async def test_what_is_silenced_takes_no_room(rig: ChannelRig) -> None:
         await until(lambda: len(rig.channel.parcels) == 1)
     (parcel,) = rig.channel.parcels
     assert (len(parcel.items), parcel.more) == (60, 0)
+
+
+async def read_slowly(rig: ChannelRig, times: int, takes: timedelta) -> None:
+    """Let the reading of so many pages of what waits take so long."""
+    read, left = rig.store.waiting, itertools.repeat(takes, times)
+
+    async def waiting(*arguments: Any, **options: Any) -> list[Waiting]:
+        rig.clock.now += next(left, timedelta(0))
+        return await read(*arguments, **options)
+
+    # A disk that takes its time, which no real one does when it is asked to.
+    rig.store.waiting = waiting  # type: ignore[method-assign]
+
+
+async def test_frozen_while_it_reads(rig: ChannelRig) -> None:
+    """By then another process may have sent it: the lane is given back, and nothing was sent."""
+    await rig.add(*(f"e{number}" for number in range(120)))
+    await read_slowly(rig, 1, timedelta(seconds=25))
+    with capture_logs() as logs:
+        async with rig.running():
+            await until(lambda: len(rig.channel.parcels) == 1)
+    assert "lane given back" in [one["event"] for one in logs]
+    assert rig.sizes() == [120]
+
+
+async def test_a_store_that_reads_slowly(rig: ChannelRig) -> None:
+    """What could be read in time goes out, and the rest with the next message."""
+    await rig.add(*(f"e{number}" for number in range(900)))
+    await read_slowly(rig, 1000, timedelta(seconds=4))
+    async with rig.running():
+        await until(lambda: len(rig.channel.parcels) == 1)
+        await rig.idle()
+        rig.move(PAUSE)
+        await until(lambda: len(rig.channel.parcels) == 2)
+    assert rig.sizes() == [350, 350]
 
 
 async def test_a_message_follows_its_incident(rig: ChannelRig) -> None:

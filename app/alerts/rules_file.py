@@ -127,11 +127,13 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _rules(document: Document) -> Iterator[tuple[int, Rule]]:
-    """Yield the rules that are right in themselves, with their places."""
+    """Yield the rules that are right in themselves, and of the others their `send`, with their places."""
     rules = document.plain.get("rules")
     for number, one in enumerate(rules if isinstance(rules, list) else ()):
-        with suppress(ValidationError):
-            yield number, Rule.model_validate(one)
+        for part in (one, {"name": "wrong", "send": _mapping(one).get("send")}):
+            with suppress(ValidationError):
+                yield number, Rule.model_validate(part)
+                break
 
 
 def _contradictions(document: Document) -> Iterator[Mistake]:

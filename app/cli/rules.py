@@ -83,10 +83,9 @@ def _read(path: Path) -> bytes:
 
 
 async def _try(loaded: Rules, path: Path, body: bytes, expressions: Expressions) -> None:
-    at = now()
     print(f"{path}:")
     try:
-        change = parse_event(Signed(body, at))
+        change = parse_event(Signed(body, now()))
     except UnreadableChange as error:
         print(f"  not a change: {error}")
         return
@@ -99,7 +98,8 @@ async def _try(loaded: Rules, path: Path, body: bytes, expressions: Expressions)
     if not matching:
         print(f"  {matched.reason}")
     event = bare_event(body)
-    for alert in decide(matched, EntityState(), at).alerts:
+    # As of when it happened: the time that a rule waits would otherwise be over for a body that was kept.
+    for alert in decide(matched, EntityState(), change.at).alerts:
         if alert.repeat is None:
             await _show(alert, loaded, book, expressions, event)
 

@@ -1,7 +1,5 @@
 """The commands that run the service. They import no more than that needs, so that it is soon ready."""
 
-import resource
-from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -12,7 +10,6 @@ from app.main import load_app
 from app.settings import load_settings
 
 GRACEFUL_SECONDS = 4  # for open requests; the deliveries in flight have their own time after it
-OPEN_FILES = 65_536
 
 
 Host = Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all.")]
@@ -37,7 +34,6 @@ def dispatch(host: Host = "127.0.0.1", port: Port = 8080) -> None:
 
 def _run(app: FastAPI, host: str, port: int) -> None:
     settings = load_settings()
-    _allow_open_files()
     uvicorn.run(
         app,
         host=host,
@@ -49,16 +45,3 @@ def _run(app: FastAPI, host: str, port: int) -> None:
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
     )
-
-
-def _allow_open_files() -> None:
-    """Let as many connections be open as the system allows.
-
-    Most start a program with a soft limit of 1,024, which is for programs that use `select`: as many
-    connections that do nothing would shut Port out.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
-    if 0 <= soft < most:
-        with suppress(OSError, ValueError):  # macOS has a further limit of its own
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

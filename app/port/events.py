@@ -29,6 +29,13 @@ from app.errors import UnreadableChange
 from app.port.signature import Signed
 
 AGENTS_BODY = ("context", "nodeConfig", "body")
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # what is before has a program's zero for a time, such as year 1
+LONGEST = {"blueprintIdentifier": 400, "entityIdentifier": 2_048}
+"""How many bytes of UTF-8 an identifier has at the most: about as Port itself allows (100 and 1,000
+characters), and what fits an index of PostgreSQL.
+
+Rules: https://docs.port.io/api-reference/port-api
+"""
 CLOCKS_MAY_DIFFER = timedelta(seconds=2)  # a signature's time is often in whole seconds
 
 
@@ -138,7 +145,8 @@ def parse_event(signed: Signed) -> CatalogChange:
     """Read a verified body.
 
     An event without a time of its own happened, as far as anybody knows, when it was signed. So did one from
-    the future: taken at its word it would make all later changes of the entity look late.
+    the future: taken at its word it would make all later changes of the entity look late. Or one from before
+    there was a Port.
 
     Raises:
         UnreadableChange: It is not JSON, not an object, or lacks what makes it a change.
@@ -208,12 +216,14 @@ def _change(event: Event, found: _Unwrapped, signed_at: datetime, run_id: str | 
     blueprint, entity = event.context.about
     blueprint = blueprint or _text(newest and (newest.model_extra or {}).get("blueprint")) or ""
     entity = entity or (newest.identifier if newest else "")
-    if resource == ENTITY:
-        for name, value in (("blueprintIdentifier", blueprint), ("entityIdentifier", entity)):
-            if not value:
-                raise UnreadableChange(
-                    "an entity's change must name it", ".".join((*found.path, "context", name))
-                )
+    for name, value in (("blueprintIdentifier", blueprint), ("entityIdentifier", entity)):
+        wrong = ""
+        if not value and resource == ENTITY:
+            wrong = "an entity's change must name it"
+        elif len(value) * 4 > LONGEST[name] and len(value.encode()) > LONGEST[name]:
+            wrong = f"no identifier is longer than {LONGEST[name]} bytes"
+        if wrong:
+            raise UnreadableChange(wrong, ".".join((*found.path, "context", name)))
     happened_at = event.trigger.at or (newest and read_time(newest.updatedAt)) or signed_at
     before = _snapshot(event.diff.before, blueprint) if event.diff else None
     after = _snapshot(event.diff.after, blueprint) if event.diff else None
@@ -239,7 +249,7 @@ def _change(event: Event, found: _Unwrapped, signed_at: datetime, run_id: str | 
         after=after,
         actor=_actor(_get(found.envelope, "trigger", "by")) or _actor(event.trigger.by),
         origin=event.trigger.origin or "",
-        at=happened_at if happened_at < signed_at + CLOCKS_MAY_DIFFER else signed_at,
+        at=happened_at if EARLIEST <= happened_at < signed_at + CLOCKS_MAY_DIFFER else signed_at,
         timer=timer,
         run_id=run_id,
         noticed_at=event.noticedAt if event.trigger.origin == RECONCILE else None,

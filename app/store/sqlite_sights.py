@@ -163,7 +163,7 @@ def _one(db: sqlite3.Connection, query: str, *values: Any) -> int:
 def quarantine(db: sqlite3.Connection, before: str | None, limit: int) -> Page[QuarantineRow]:
     """Return what is in quarantine, each body cut, newest first."""
     rows = db.execute(
-        f"SELECT id, substr(body, 1, ?), {QUARANTINE} WHERE id < ? ORDER BY id DESC LIMIT ?",
+        f"SELECT id, coalesce(substr(body, 1, ?), x''), {QUARANTINE} WHERE id < ? ORDER BY id DESC LIMIT ?",
         (FIRST_BYTES, number_of(before), limit + 1),
     ).fetchall()
     return quarantine_page(rows, limit)

@@ -22,6 +22,7 @@ from tests.conftest import NO_TLS, SECRET
 from tests.waiting import until
 
 SERVE = (sys.executable, "-m", "app", "serve")
+UVICORN = (sys.executable, "-m", "uvicorn", "app.main:app", "--workers", "2")
 ROOT = Path(__file__).parents[2]
 
 

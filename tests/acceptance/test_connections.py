@@ -1,6 +1,7 @@
 """How long the listener keeps the connections of whoever calls it."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from app.settings import Settings
 from app.stand_in_slack import StandInSlack
-from tests.acceptance.process import SERVE, listening, post_change
+from tests.acceptance.process import SERVE, UVICORN, listening, post_change
 
 LONGEST_OF_A_PROXY = 60  # AWS's load balancers and nginx keep an idle connection that long
 
@@ -31,9 +32,12 @@ async def test_an_idle_connection_ends_when_the_setting_says(tmp_path: Path, sla
 
 
 @pytest.mark.acceptance
-async def test_idle_connections_shut_nobody_out(tmp_path: Path, slack: StandInSlack) -> None:
+@pytest.mark.parametrize("command", [SERVE, UVICORN[:-2]])
+async def test_idle_connections_shut_nobody_out(
+    tmp_path: Path, slack: StandInSlack, command: Sequence[str]
+) -> None:
     """Where the system starts it with a low limit of open files, as most do, it takes what it is allowed."""
-    few = ("bash", "-c", 'ulimit -S -n 100; exec "$@"', "bash", *SERVE)
+    few = ("bash", "-c", 'ulimit -S -n 100; exec "$@"', "bash", *command)
     async with listening(tmp_path, slack.url, command=few) as listener, AsyncExitStack() as stack:
         for _ in range(150):
             _, writer = await asyncio.open_connection("127.0.0.1", listener.port)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,13 +11,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.demo import change_body, signed_headers
 from app.stand_in_slack import StandInSlack
-from tests.acceptance.process import listening, post_change
+from tests.acceptance.process import UVICORN, listening, post_change
 from tests.conftest import SECRET
 from tests.waiting import until
 
 pytestmark = pytest.mark.acceptance
-
-UVICORN = (sys.executable, "-m", "uvicorn", "app.main:app", "--workers", "2")
 
 
 async def test_two_workers(tmp_path: Path, slack: StandInSlack) -> None:
@@ -63,7 +60,6 @@ async def accepted(url: str) -> tuple[float, bool]:
 
 async def test_each_worker_counts_for_all(tmp_path: Path, slack: StandInSlack) -> None:
     """With PROMETHEUS_MULTIPROC_DIR, whichever worker is asked says what all of them have counted."""
-    (tmp_path / "numbers").mkdir()
     settings = {"METRICS_PUBLIC": "true", "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "numbers")}
     async with listening(tmp_path, slack.url, command=UVICORN, **settings) as listener:
         for number in range(20):  # each over a connection of its own, so that both workers get some

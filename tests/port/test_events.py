@@ -211,6 +211,25 @@ def test_a_time_from_the_future_keeps_the_key() -> None:
     assert (again.key, again.at) == (parse(body).key, NOW + timedelta(minutes=1))
 
 
+def test_a_time_that_is_a_programs_zero() -> None:
+    """Nobody's catalog is as old as year 1: it happened, as far as anybody knows, when it was signed."""
+    body = json.loads(PAYLOADS["changelog_update"])
+    body["trigger"]["at"] = "0001-01-01T00:00:00Z"
+    assert parse(json.dumps(body).encode()).at == NOW
+
+
+@pytest.mark.parametrize(("name", "longest"), [("blueprint", 400), ("entity", 2_048)])
+def test_an_identifier_that_is_none_of_ports(name: str, longest: int) -> None:
+    """One that no index holds is refused and named, in the same way by every store."""
+    body = json.loads(PAYLOADS["changelog_update"])
+    body["context"][name] = "é" * (longest // 2)
+    assert getattr(parse(json.dumps(body).encode()), name) == "é" * (longest // 2)
+    body["context"][name] += "e"
+    with pytest.raises(UnreadableChange, match=f"longer than {longest} bytes") as refused:
+        parse(json.dumps(body).encode())
+    assert refused.value.path == f"context.{name}Identifier"
+
+
 def test_clocks_may_differ_a_little() -> None:
     """An event of the next second keeps its own time: signatures have theirs in whole seconds."""
     ahead = NOW + timedelta(milliseconds=900)

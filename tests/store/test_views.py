@@ -273,6 +273,8 @@ async def test_quarantine(store: Store, views: Views) -> None:
     assert whole is not None
     assert len(whole.body) == 5_003
     assert (await views.quarantined(99), second.next) == (None, None)
+    await store.quarantine(b"", signed_at=NOW, received_at=NOW, path="", reason="why")
+    assert (await views.quarantine(before=None, limit=1)).rows[0].body == b""
 
 
 async def test_the_trail(views: Views) -> None:
