@@ -146,6 +146,7 @@ class Listener:
             SignatureRejected: Not proven to come from Port; nothing is stored.
             UnreadableChange: From Port, but not a change; it is in quarantine.
             StoreUnavailable: It could not be stored; Port must hear that.
+            Exception: A fault of ours; the body is in quarantine.
         """
         now = self.clock()
         try:
@@ -167,6 +168,13 @@ class Listener:
             raise
         except StoreUnavailable:
             self.refused()
+            raise
+        except Exception as error:  # Port does not send it again: it is kept until the fault is mended
+            self._log.exception("a change raised, quarantined")
+            reason = f"a fault in this program: {type(error).__name__}"
+            await self.store.quarantine(
+                signed.body, signed_at=signed.at, received_at=now, path="", reason=reason
+            )
             raise
 
     @property

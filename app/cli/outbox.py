@@ -148,6 +148,11 @@ def replay(
                 except UnreadableChange as error:
                     failed += 1
                     print(f"{row.id}: still not readable: {one_line(str(error))}")
+                except ListenerError:
+                    raise
+                except Exception as error:  # noqa: BLE001 - it must not keep the others back
+                    failed += 1
+                    print(f"{row.id}: still a fault in this program: {type(error).__name__}")
                 else:
                     await runtime.store.leave_quarantine([row.id])
                     print(f"{row.id}: accepted, {accepted.alerts} alerts")

@@ -4,18 +4,26 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.responses import PlainTextResponse
 
+from app.alerts.change import CatalogChange
+from app.alerts.rules_file import load_rules
+from app.alerts.send import PortLookup
 from app.api.slack import EXAMPLES
 from app.demo import Shape, change_body, signed_headers
+from app.listener import Listener
+from app.port.signature import Signed
+from app.rulebook import make_rulebook
 from app.stand_in_slack import StandInSlack
 from app.store.rows import State
-from tests.conftest import SECRET, Service, Start
+from app.store.sqlite import SQLiteStore
+from tests.conftest import NOW, SECRET, Service, Start
 from tests.notifier.slack_limits import shown
 from tests.waiting import until
 
@@ -228,3 +236,32 @@ async def test_a_restart_delivers_what_was_accepted(start: Start, slack: StandIn
         await until(all_delivered)
         (message,) = slack.messages  # both waited, so they go out together
         assert "2 changes in" in shown(message)
+
+
+async def test_a_fault_of_ours_costs_no_change(tmp_path: Path) -> None:
+    """Port does not send it again: what we fail over is in quarantine, and can be replayed."""
+
+    async def broken(_: Sequence[str], __: bytes) -> Mapping[str, Any]:
+        raise ZeroDivisionError
+
+    async def nobody(_: CatalogChange, __: PortLookup) -> None:
+        return None
+
+    rules = {"version": 1, "rules": [{"name": "jq", "when": {"jq": ".diff"}}]}
+    book = make_rulebook(load_rules(json.dumps(rules), {}, name="rules.json", check_jq=lambda _: None).file)
+    store, body = SQLiteStore(tmp_path / "listener.db"), change_body(before="a", after="b", at=NOW)
+    listener = Listener(
+        store, book, (), True, timedelta(1), lambda: NOW, broken, nobody, wake=lambda _=None: None
+    )
+    with pytest.raises(ZeroDivisionError):
+        await listener.receive(body, None)
+    (kept,) = await store.quarantined()
+    assert (kept.body, kept.reason) == (body, "a fault in this program: ZeroDivisionError")
+    listener.evaluate = working
+    assert (await listener.accept(Signed(kept.body, kept.signed_at))).alerts == 1
+    await store.close()
+
+
+async def working(programs: Sequence[str], _: bytes) -> Mapping[str, Any]:
+    """Say that all is true."""
+    return dict.fromkeys(programs, True)
