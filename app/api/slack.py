@@ -136,6 +136,7 @@ def _demand_allowed_source(request: Request) -> None:
         408: {"model": Refusal, "description": f"The body took longer than {BODY_SECONDS} s."},
         413: {"description": "Larger than MAX_BODY_BYTES."},
         422: {"model": Unreadable, "description": "Signed, but not a change. It is kept in quarantine."},
+        500: {"description": "A fault of the listener. The body is kept in quarantine."},
         503: {"model": Refusal, "description": "It could not be stored. Send it again after Retry-After."},
     },
     openapi_extra={

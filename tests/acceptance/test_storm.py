@@ -76,7 +76,11 @@ async def test_ten_thousand_that_waited_for_an_hour(tmp_path: Path, slack: Stand
         await store.accept([incoming(entity=f"e{number}") for number in range(first, first + 500)])
     slack.answers.append(PlainTextResponse("rollup_error", 503))
     running = asyncio.create_task(dispatcher.run())
-    await until(lambda: not slack.answers)
+
+    async def has_failed() -> bool:
+        return [lane.failures for lane in await store.lanes(NOW)] == [1]
+
+    await until(has_failed)
     tracemalloc.start()
     clock.now = NOW + timedelta(hours=1)
     dispatcher.wake()
