@@ -347,6 +347,22 @@ async def test_rules_change_without_a_restart(with_rules: Any, tmp_path: Path) -
         assert (await service.client.get("/readyz")).json()["warnings"] == []
 
 
+async def test_loaded_rules_let_held_lanes_try(with_rules: Any, slack: StandInSlack) -> None:
+    """Whoever mends a destination and loads the rules need not wait for the ten minutes of a held lane."""
+    slack.answers.append(Response("no_service", 404))
+    async with with_rules(CPU) as service:
+        await post(service, {"cpuUtil": 1}, {"cpuUtil": 99})
+
+        async def held() -> bool:
+            lanes = await service.store.lanes(datetime.now(UTC))
+            return [lane.held for lane in lanes] == ["404 no_service"]
+
+        await until(held)
+        assert slack.messages == []
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: len(slack.messages) == 1)
+
+
 async def alerts_equal(alerts: Any, prop: str, number: int) -> bool:
     """Tell whether a crossing of `prop` leads to so many alerts."""
     await asyncio.sleep(0.05)
