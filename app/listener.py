@@ -170,8 +170,8 @@ class Listener:
             self.refused()
             raise
         except Exception as error:  # Port does not send it again: it is kept until the fault is mended
-            self._log.exception("a change raised, quarantined")
             reason = f"a fault in this program: {type(error).__name__}"
+            self._log.error("a change raised, quarantined", reason=reason)  # who answers logs the rest
             await self.store.quarantine(
                 signed.body, signed_at=signed.at, received_at=now, path="", reason=reason
             )

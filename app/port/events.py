@@ -31,11 +31,7 @@ from app.port.signature import Signed
 AGENTS_BODY = ("context", "nodeConfig", "body")
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # what is before has a program's zero for a time, such as year 1
 LONGEST = {"blueprintIdentifier": 400, "entityIdentifier": 2_048}
-"""How many bytes of UTF-8 an identifier has at the most: about as Port itself allows (100 and 1,000
-characters), and what fits an index of PostgreSQL.
-
-Rules: https://docs.port.io/api-reference/port-api
-"""
+"""In bytes of UTF-8: about Port's own limits (100 and 1,000 characters), and what PostgreSQL can index."""
 CLOCKS_MAY_DIFFER = timedelta(seconds=2)  # a signature's time is often in whole seconds
 
 
@@ -63,6 +59,11 @@ def read_time(value: Any) -> datetime | None:
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValidationError, OverflowError):
         return None
+
+
+def too_long(name: str, value: str) -> bool:
+    """Tell whether an identifier, which a context calls `name`, is longer than `LONGEST` allows."""
+    return len(value) * 4 > LONGEST[name] and len(value.encode()) > LONGEST[name]
 
 
 def _text(value: Any) -> str | None:
@@ -220,7 +221,7 @@ def _change(event: Event, found: _Unwrapped, signed_at: datetime, run_id: str | 
         wrong = ""
         if not value and resource == ENTITY:
             wrong = "an entity's change must name it"
-        elif len(value) * 4 > LONGEST[name] and len(value.encode()) > LONGEST[name]:
+        elif too_long(name, value):
             wrong = f"no identifier is longer than {LONGEST[name]} bytes"
         if wrong:
             raise UnreadableChange(wrong, ".".join((*found.path, "context", name)))

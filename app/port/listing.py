@@ -17,7 +17,7 @@ from app.alerts.change import ENTITY, RECONCILE, EntitySnapshot
 from app.alerts.compare import Listed
 from app.alerts.watched import Field, Watched
 from app.errors import UnreadableChange
-from app.port.events import Entity, read_time
+from app.port.events import Entity, read_time, too_long
 from app.port.request import Json
 
 META = ("$identifier", "$title", "$team", "$updatedAt")
@@ -67,7 +67,7 @@ def read_entity(found: Mapping[str, Any], blueprint: str) -> Listed:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise UnreadableChange(first["msg"], ".".join(map(str, first["loc"]))) from None
-    if "\0" in entity.identifier:
+    if "\0" in entity.identifier or too_long("entityIdentifier", entity.identifier):
         raise UnreadableChange("no store could hold it", "identifier")
     snapshot = EntitySnapshot(
         identifier=entity.identifier,

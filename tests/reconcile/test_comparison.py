@@ -278,7 +278,13 @@ async def test_what_is_wrong_with_one_entity(watched: Watching) -> None:
     watched.set("search", "Healthy")
     await watched.compare()
     broken = {"identifier": "checkout", "properties": "nothing"}
-    entities = [broken, {"identifier": 5}, "odd", watched.set("search", "Degraded")]
+    entities = [
+        broken,
+        {"identifier": 5},
+        {"identifier": "x" * 2_049},
+        "odd",
+        watched.set("search", "Degraded"),
+    ]
     for _ in range(2):  # the list, and what is asked for because it seems to be gone
         watched.port.script("POST", SEARCH, JSONResponse({"ok": True, "entities": entities}))
     assert [one.entity for one in await watched.compare()] == ["search"]
