@@ -267,7 +267,7 @@ async def test_whoever_was_frozen_does_not_send(rig: Rig) -> None:
             return claims
 
     frozen = asyncio.Event()
-    slow = Slow(rig.store._path)  # noqa: SLF001
+    slow = Slow(rig.store._database._path)  # noqa: SLF001
     rig.dispatcher._store = slow  # noqa: SLF001
     await rig.add("one")
     async with rig.running():
@@ -351,7 +351,7 @@ async def test_the_loop_outlives_a_fault(rig: Rig) -> None:
             return await super().claim(**how)
 
     raised = asyncio.Event()
-    faulty = Faulty(rig.store._path)  # noqa: SLF001
+    faulty = Faulty(rig.store._database._path)  # noqa: SLF001
     rig.dispatcher._store = faulty  # noqa: SLF001
     await rig.add("one")
     async with rig.running():

@@ -15,7 +15,6 @@ from typing import Any
 
 from app.errors import StoreUnavailable
 from app.store.columns import to_micros
-from app.store.postgres_accept import columns, storable, storable_json
 from app.store.postgres_pool import Connection, Database
 from app.store.postgres_schema import prepare
 from app.store.schema import connect
@@ -46,6 +45,20 @@ SAY_EVERY = 1.0
 NAME = "port-listener-move"
 
 Row = tuple[Any, ...]
+
+
+def storable(text: str) -> str:
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def storable_json(text: str) -> str:
+    return text.replace(r"\u0000", r"\ufffd")
+
+
+def columns(rows: Sequence[Row]) -> list[list[Any]]:
+    return [[storable(v) if isinstance(v, str) else v for v in column] for column in zip(*rows, strict=True)]
+
+
 Say = Callable[[str], None]
 
 

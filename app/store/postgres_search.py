@@ -13,8 +13,7 @@ from typing import Any
 from app.alerts.report import RUNS
 from app.store import view_rows
 from app.store.columns import to_micros
-from app.store.postgres_accept import storable
-from app.store.postgres_pool import Connection
+from app.store.session import Session
 from app.store.rows import State
 from app.store.view_rows import (
     CHANGE,
@@ -50,7 +49,7 @@ class _Search:
 
     def value(self, value: Any) -> str:
         """Return the name by which a value is called in SQL."""
-        self.values.append(storable(value) if isinstance(value, str) else value)
+        self.values.append(value)
         return f"${len(self.values)}"
 
     def entities(self, names: Sequence[tuple[str, str]]) -> None:
@@ -70,7 +69,7 @@ class _Search:
             )
 
 
-async def changes(db: Connection, which: ChangeFilter, before: str | None, limit: int) -> Page[ChangeRow]:
+async def changes(db: Session, which: ChangeFilter, before: str | None, limit: int) -> Page[ChangeRow]:
     """Return changes, newest first, looking at a bounded number of those that may fit."""
     start = number_of(before)
     search = await _plan(db, which)
@@ -86,7 +85,7 @@ async def changes(db: Connection, which: ChangeFilter, before: str | None, limit
     return walk.page([change_row_of(*row) for row in rows], received_at)
 
 
-async def _plan(db: Connection, which: ChangeFilter) -> _Search:
+async def _plan(db: Session, which: ChangeFilter) -> _Search:
     """Order a filter's conditions: the first, which fits fewest as a rule, leads."""
     search = _Search()
     if which.entity is not None:
@@ -94,8 +93,8 @@ async def _plan(db: Connection, which: ChangeFilter) -> _Search:
             await db.fetch(
                 "SELECT blueprint, entity FROM entities"
                 " WHERE entity = $1 AND ($2::text IS NULL OR blueprint = $2)",
-                storable(which.entity),
-                None if which.blueprint is None else storable(which.blueprint),
+                which.entity,
+                None if which.blueprint is None else which.blueprint,
             )
         )
     if which.text:
@@ -115,12 +114,12 @@ async def _plan(db: Connection, which: ChangeFilter) -> _Search:
     return search
 
 
-async def _by_text(db: Connection, text: str, search: _Search) -> None:
+async def _by_text(db: Session, text: str, search: _Search) -> None:
     """Search names first: a few lead to their changes, and many are soon met among all."""
     if search.leads is None:
         names = await db.fetch(
             "SELECT blueprint, entity FROM entities WHERE strpos(lower(entity), lower($1)) > 0 LIMIT $2",
-            storable(text),
+            text,
             MANY_NAMES + 1,
         )
         if len(names) <= MANY_NAMES:
@@ -142,15 +141,15 @@ def _by_state(state: str, search: _Search) -> None:
     search.deliveries(condition)
 
 
-async def _by_team(db: Connection, team: str, search: _Search) -> None:
-    lists = [one for one in await _teams(db) if storable(team) in json.loads(one)]
+async def _by_team(db: Session, team: str, search: _Search) -> None:
+    lists = [one for one in await _teams(db) if team in json.loads(one)]
     if search.leads is None and len(lists) <= MANY_NAMES:
         search.leads = [f"changes WHERE teams = {search.value(one)}" for one in lists]
     else:
         search.rest.append(f"teams = ANY({search.value(lists)})")
 
 
-async def _bound_by_time(db: Connection, which: ChangeFilter, search: _Search, start: int) -> tuple[int, int]:
+async def _bound_by_time(db: Session, which: ChangeFilter, search: _Search, start: int) -> tuple[int, int]:
     """Turn times into numbers, between which the search stays: behind the first, and before the second."""
     after = 0
     if which.since is not None:
@@ -171,7 +170,7 @@ async def _bound_by_time(db: Connection, which: ChangeFilter, search: _Search, s
 
 
 async def _candidates(
-    db: Connection, search: _Search, after: int, start: int
+    db: Session, search: _Search, after: int, start: int
 ) -> AsyncIterator[tuple[int, bool]]:
     """Yield the numbers of changes that the leading condition fits, newest first, and whether all fit."""
     leads = ["changes WHERE true"] if search.leads is None else search.leads
@@ -192,11 +191,11 @@ async def _candidates(
         )
     # Parts that are in order are merged as they come.
     query = " UNION ALL ".join(parts) + (" ORDER BY number DESC" if len(parts) > 1 else "")
-    async for number, fit in db.cursor(query, *search.values, prefetch=ROWS_AT_ONCE):
+    async for number, fit in db.rows(query, *search.values):
         yield number, fit
 
 
-async def change(db: Connection, number: int) -> ChangeRow | None:
+async def change(db: Session, number: int) -> ChangeRow | None:
     """Return one change whole."""
     row = await db.fetchrow(_select("id = $2"), END, number)
     return change_row_of(*row) if row else None
@@ -208,7 +207,7 @@ def _select(condition: str) -> str:
     )
 
 
-async def choices(db: Connection) -> Choices:
+async def choices(db: Session) -> Choices:
     """Return what there is to filter by; each value costs one step into an index."""
     teams = {team for one in await _teams(db) for team in json.loads(one)}
     return Choices(
@@ -218,11 +217,11 @@ async def choices(db: Connection) -> Choices:
     )
 
 
-async def _teams(db: Connection) -> list[str]:
+async def _teams(db: Session) -> list[str]:
     return await _distinct(db, "teams", "changes")
 
 
-async def _distinct(db: Connection, value: str, table: str) -> list[str]:
+async def _distinct(db: Session, value: str, table: str) -> list[str]:
     # SELECT DISTINCT would read the whole index.
     first = f"SELECT {value} FROM {table} WHERE {value} {{}} ORDER BY {value} LIMIT 1"
     rows = await db.fetch(

@@ -44,8 +44,9 @@ class _Search:
             self.leads = leads
 
 
-def changes(db: sqlite3.Connection, which: ChangeFilter, before: str | None, limit: int) -> Page[ChangeRow]:
+async def changes(session: Any, which: ChangeFilter, before: str | None, limit: int) -> Page[ChangeRow]:
     """Return changes, newest first, looking at a bounded number of those that may fit."""
+    db = session.connection
     search = _plan(db, which)
     search.values |= {"before": number_of(before), "after": 0}
     _bound_by_time(db, which, search)
@@ -179,9 +180,9 @@ def _candidates(db: sqlite3.Connection, search: _Search) -> Iterator[tuple[int, 
     return iter(heapq.merge(*parts, reverse=True))
 
 
-def change(db: sqlite3.Connection, number: int) -> ChangeRow | None:
+async def change(session: Any, number: int) -> ChangeRow | None:
     """Return one change whole."""
-    return _row(db, number, large=END)
+    return _row(session.connection, number, large=END)
 
 
 def _row(db: sqlite3.Connection, number: int, large: int = LARGE_BODY) -> ChangeRow | None:
@@ -192,8 +193,9 @@ def _row(db: sqlite3.Connection, number: int, large: int = LARGE_BODY) -> Change
     return change_row_of(*row) if row else None
 
 
-def choices(db: sqlite3.Connection) -> Choices:
+async def choices(session: Any) -> Choices:
     """Return what there is to filter by; each value costs one step into an index."""
+    db = session.connection
     teams = {team for one in _teams(db) for team in json.loads(one)}
     return Choices(
         [one for one in _distinct(db, "blueprint", "changes") if one],

@@ -203,7 +203,9 @@ def quarantine_row_of(
     id_: int, body: bytes, size: int, signed_at: int, received_at: int, path: str, reason: str
 ) -> QuarantineRow:
     """Return the quarantined body that a row holds."""
-    return QuarantineRow(id_, body, size, from_micros(signed_at), from_micros(received_at), path, reason)
+    return QuarantineRow(
+        id_, body or b"", size, from_micros(signed_at), from_micros(received_at), path, reason
+    )
 
 
 def audit_row_of(at: int, *others: Any) -> AuditRow:

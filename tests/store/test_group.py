@@ -19,7 +19,8 @@ from app.alerts.rules import RuleSet
 from app.alerts.watched import watched_by
 from app.store.rows import Accepted, Incoming
 from app.store.schema import connect, prepare
-from app.store.sqlite_accept import accept
+from app.store import accept as accepting
+from app.store.session import at_once
 from tests.alerts.changes import NOW, change, entity, rule
 from tests.alerts.life import matched
 
@@ -87,7 +88,7 @@ def stored(batches: list[list[Incoming]]) -> tuple[list[Accepted], dict[str, lis
         file = Path(folder) / "listener.db"
         prepare(file)
         with closing(connect(file)) as db:
-            answers = [one for batch in batches for one in accept(db, batch)]
+            answers = [one for batch in batches for one in at_once(lambda s: accepting.accept(s, batch))(db)]
             return answers, {table: rows(db, table) for table in TABLES}
 
 

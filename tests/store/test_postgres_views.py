@@ -13,13 +13,14 @@ import pytest
 from app.alerts.notification import Message
 from app.alerts.retry import Outcome
 from app.storage import now
-from app.store import postgres_accept as changes
+from app.store import accept as changes
 from app.store import postgres_search as search
-from app.store import postgres_sights as sights
+from app.store import sights
 from app.store.columns import to_micros
 from app.store.postgres import PostgresStore
-from app.store.postgres_accept import lock_of
+from app.store.locks import lock_of
 from app.store.postgres_pool import Connection
+from app.store.session import PostgresSession
 from app.store.rows import State
 from app.store.views import ChangeFilter
 from tests.conftest import NOW
@@ -90,7 +91,8 @@ class Listening:
 async def test_no_question_reads_a_large_table(other: Connection) -> None:
     """What people ask is answered from indexes, whatever they filter by."""
     await other.execute(FILL.format(now=to_micros(NOW)))
-    listening = Listening(other)
+    heard = Listening(other)
+    listening = PostgresSession(heard)
     for which in (
         ChangeFilter(),
         ChangeFilter(blueprint="b1"),
@@ -118,7 +120,7 @@ async def test_no_question_reads_a_large_table(other: Connection) -> None:
     await sights.counts(listening, to_micros(NOW) + 19_000)
     await sights.newest(listening)
     await search.choices(listening)
-    asked = dict(listening.asked)
+    asked = dict(heard.asked)
     assert len(asked) > 30
     await other.execute("SET enable_seqscan = off")  # of few rows, to read all is the quickest
     for query, values in asked.items():
@@ -192,9 +194,10 @@ async def test_a_storm_that_the_statistics_do_not_know(store: PostgresStore, oth
     await other.execute(FILL.format(now=to_micros(NOW)))
     await store.accept([incoming()])
     await other.execute("UPDATE deliveries SET due_at = created_at + 1, state = 'pending' WHERE id < 9000")
-    listening = Listening(other)
+    heard = Listening(other)
+    listening = PostgresSession(heard)
     async with other.transaction():
         await changes.accept(listening, [incoming("Degraded", "Healthy", second=9)])
-    (cancel,) = [one for one in listening.asked if "SET state = 'cancelled'" in one[0]]
+    (cancel,) = [one for one in heard.asked if "SET state = 'cancelled'" in one[0]]
     plan = "\n".join(step for (step,) in await other.fetch(f"EXPLAIN {cancel[0]}", *cancel[1]))
     assert "deliveries_of_incident" in plan, plan

@@ -26,7 +26,7 @@ async def test_the_file_is_private_and_durable(tmp_path: Path) -> None:
     assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
     with closing(sqlite3.connect(path)) as other:
         assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    modes = await store._writer.run(lambda db: db.execute("PRAGMA synchronous").fetchone())  # noqa: SLF001
+    modes = await store._database._writer.run(lambda db: db.execute("PRAGMA synchronous").fetchone())  # noqa: SLF001
     assert modes == (2,)
     await store.close()
 
@@ -68,7 +68,7 @@ async def test_group_commit(tmp_path: Path) -> None:
         nonlocal commits
         commits += statement == "COMMIT"
 
-    await store._writer.run(lambda db: db.set_trace_callback(count))  # noqa: SLF001
+    await store._database._writer.run(lambda db: db.set_trace_callback(count))  # noqa: SLF001
     await asyncio.gather(*(store.accept([incoming(entity=f"e{number}")]) for number in range(1000)))
     assert (await store.count())[State.PENDING] == 1000
     assert commits < 100
@@ -97,7 +97,7 @@ async def test_a_reader_cannot_write(tmp_path: Path) -> None:
     """Queries run on connections that cannot change anything."""
     store = SQLiteStore(tmp_path / "listener.db")
     with pytest.raises(StoreUnavailable, match="readonly"):
-        await store._read(lambda db: db.execute("DELETE FROM changes"))  # noqa: SLF001
+        await store._database.read(lambda db: db.execute("DELETE FROM changes"))  # noqa: SLF001
     await store.close()
 
 
@@ -156,7 +156,7 @@ async def test_one_bad_statement_fails_alone(tmp_path: Path) -> None:
     """A statement that breaks a constraint fails its own caller, not those committed with it."""
     store = SQLiteStore(tmp_path / "listener.db")
     good = [store.accept([incoming(entity=f"e{number}")]) for number in range(5)]
-    bad = store._writer.run(lambda db: db.execute("INSERT INTO lanes (name) VALUES (1)"))  # noqa: SLF001
+    bad = store._database._writer.run(lambda db: db.execute("INSERT INTO lanes (name) VALUES (1)"))  # noqa: SLF001
     *accepted, refused = await asyncio.gather(*good, bad, return_exceptions=True)
     assert isinstance(refused, StoreUnavailable)
     assert all(isinstance(one, list) for one in accepted)

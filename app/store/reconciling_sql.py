@@ -1,4 +1,4 @@
-"""`Reconciling` on PostgreSQL."""
+"""`Reconciling` in SQL."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -6,15 +6,15 @@ from datetime import datetime
 from app.alerts.known import Known
 from app.store.columns import from_micros, micros_or_none, to_micros
 from app.store.known_columns import ABSURD, KNOWN, RUN, differing_of, known_of, run_of
-from app.store.postgres_accept import lock_of, storable
-from app.store.postgres_known import put_known
-from app.store.postgres_pool import Connection, Database
+from app.store.locks import lock_of
+from app.store.known_sql import put_known
+from app.store.session import Database, Session
 from app.store.reconciling import Progress, Reconciling, Run
 
 BEGIN_LOCK = 0x7265636F6E63696C  # "reconcil"
 
 
-class PostgresReconciling(Reconciling):
+class SQLReconciling(Reconciling):
     """See `Reconciling`.
 
     Args:
@@ -29,8 +29,8 @@ class PostgresReconciling(Reconciling):
     ) -> int | None:
         """See `Reconciling.begin`."""
 
-        async def job(db: Connection) -> int | None:
-            await db.execute(f"SELECT pg_advisory_xact_lock({BEGIN_LOCK})")
+        async def job(db: Session) -> int | None:
+            await db.lock([BEGIN_LOCK])
             number: int | None = await db.fetchval(
                 "INSERT INTO reconciles (reason, token, started_at, lease_until)"
                 " SELECT $1::text, $2::text, $3::bigint, $4::bigint WHERE NOT EXISTS ("
@@ -48,11 +48,11 @@ class PostgresReconciling(Reconciling):
             )
             return number
 
-        return await self._database.run(job)
+        return await self._database.write(job)
 
     async def keep(self, run: int, *, token: str, lease_until: datetime, progress: Progress) -> bool:
         """See `Reconciling.keep`."""
-        found = await self._database.run(
+        found = await self._database.write(
             lambda db: db.fetchval(
                 "UPDATE reconciles SET lease_until = $1, entities = $2, learned = $3, differences = $4,"
                 " missed = $5 WHERE id = $6 AND token = $7 AND ended_at IS NULL AND NOT EXISTS ("
@@ -67,12 +67,12 @@ class PostgresReconciling(Reconciling):
 
     async def end(self, run: int, *, token: str, now: datetime, progress: Progress, error: str = "") -> None:
         """See `Reconciling.end`."""
-        await self._database.run(
+        await self._database.write(
             lambda db: db.execute(
                 "UPDATE reconciles SET ended_at = $1, error = $2, entities = $3, learned = $4,"
                 " differences = $5, missed = $6 WHERE id = $7 AND token = $8",
                 to_micros(now),
-                storable(error),
+                error,
                 *_numbers(progress),
                 run,
                 token,
@@ -81,25 +81,22 @@ class PostgresReconciling(Reconciling):
 
     async def runs(self, *, limit: int) -> list[Run]:
         """See `Reconciling.runs`."""
-        rows = await self._database.run(
-            lambda db: db.fetch(f"SELECT {RUN} FROM reconciles ORDER BY id DESC LIMIT $1", limit),
-            read_only=True,
+        rows = await self._database.read(
+            lambda db: db.fetch(f"SELECT {RUN} FROM reconciles ORDER BY id DESC LIMIT $1", limit)
         )
         return [run_of(row) for row in rows]
 
     async def learned(self) -> dict[str, datetime]:
         """See `Reconciling.learned`."""
-        rows = await self._database.run(
-            lambda db: db.fetch("SELECT blueprint, at FROM learned"), read_only=True
-        )
+        rows = await self._database.read(lambda db: db.fetch("SELECT blueprint, at FROM learned"))
         return {name: from_micros(at) for name, at in rows}
 
     async def mark_learned(self, blueprint: str, now: datetime) -> None:
         """See `Reconciling.mark_learned`."""
-        await self._database.run(
+        await self._database.write(
             lambda db: db.execute(
                 "INSERT INTO learned VALUES ($1, $2) ON CONFLICT DO NOTHING",
-                storable(blueprint),
+                blueprint,
                 to_micros(now),
             )
         )
@@ -108,27 +105,25 @@ class PostgresReconciling(Reconciling):
         self, blueprint: str, entity: str, *, since: datetime, until: datetime
     ) -> dict[str, bytes]:
         """See `Reconciling.stored`."""
-        rows = await self._database.run(
+        rows = await self._database.read(
             lambda db: db.fetch(
                 "SELECT key, body FROM changes WHERE blueprint = $1 AND entity = $2 AND at BETWEEN $3 AND $4",
-                storable(blueprint),
-                storable(entity),
+                blueprint,
+                entity,
                 to_micros(since),
                 to_micros(until),
-            ),
-            read_only=True,
+            )
         )
         return {key: bytes(body) for key, body in rows}
 
     async def known(self, blueprint: str, entities: Sequence[str]) -> dict[str, Known]:
         """See `Reconciling.known`."""
-        rows = await self._database.run(
+        rows = await self._database.read(
             lambda db: db.fetch(
                 f"SELECT entity, {KNOWN} FROM known WHERE blueprint = $1 AND entity = ANY($2)",
-                storable(blueprint),
-                [storable(one) for one in entities],
-            ),
-            read_only=True,
+                blueprint,
+                list(entities),
+            )
         )
         return {entity: known_of(row) for entity, *row in rows}
 
@@ -136,43 +131,38 @@ class PostgresReconciling(Reconciling):
         self, blueprint: str, listed: Mapping[str, str], *, whole: bool
     ) -> dict[str, Known | None]:
         """See `Reconciling.differing`."""
-        texts = {storable(entity): text for entity, text in listed.items()}
-        rows = await self._database.run(
+        texts = {entity: text for entity, text in listed.items()}
+        rows = await self._database.read(
             lambda db: db.fetch(
                 f"SELECT entity, {KNOWN} FROM known WHERE blueprint = $1 AND entity = ANY($2)",
-                storable(blueprint),
+                blueprint,
                 list(texts),
-            ),
-            read_only=True,
+            )
         )
         return differing_of(rows, texts, whole=whole)
 
     async def known_after(self, blueprint: str, entity: str, *, limit: int) -> list[tuple[str, Known]]:
         """See `Reconciling.known_after`."""
-        rows = await self._database.run(
+        rows = await self._database.read(
             lambda db: db.fetch(
                 f"SELECT entity, {KNOWN} FROM known WHERE blueprint = $1 AND entity > $2 AND NOT gone"
                 " ORDER BY entity LIMIT $3",
-                storable(blueprint),
-                storable(entity),
+                blueprint,
+                entity,
                 limit,
-            ),
-            read_only=True,
+            )
         )
         return [(name, known_of(row)) for name, *row in rows]
 
     async def learn(self, blueprint: str, known: Mapping[str, Known]) -> list[str]:
         """See `Reconciling.learn`."""
-        wanted = {(storable(blueprint), storable(entity)): one for entity, one in known.items()}
+        wanted = {(blueprint, entity): one for entity, one in known.items()}
 
-        async def job(db: Connection) -> list[str]:
-            await db.execute(
-                "SELECT pg_advisory_xact_lock(entity) FROM unnest($1::bigint[]) AS entity",
-                sorted({lock_of(entity) for entity in wanted}),
-            )
+        async def job(db: Session) -> list[str]:
+            await db.lock(sorted({lock_of(entity) for entity in wanted}))
             rows = await db.fetch(
                 "SELECT entity, version FROM known WHERE blueprint = $1 AND entity = ANY($2)",
-                storable(blueprint),
+                blueprint,
                 [entity for _, entity in wanted],
             )
             versions = {row[0]: row[1] for row in rows}
@@ -181,13 +171,13 @@ class PostgresReconciling(Reconciling):
                 await put_known(db, ours)
             return [key[1] for key in wanted if key not in ours]
 
-        return await self._database.run(job) if wanted else []
+        return await self._database.write(job) if wanted else []
 
     async def forget(self, kept: Collection[str], *, limit: int) -> int:
         """See `Reconciling.forget`."""
 
-        async def job(db: Connection) -> int:
-            names = [storable(one) for one in kept]
+        async def job(db: Session) -> int:
+            names = list(kept)
             await db.execute("DELETE FROM learned WHERE NOT blueprint = ANY($1)", names)
             # From one blueprint to the next, and not through all their entities.
             following, name = "SELECT min(blueprint) FROM known WHERE blueprint > $1", ""
@@ -202,7 +192,7 @@ class PostgresReconciling(Reconciling):
                     return len(rows)
             return 0
 
-        return await self._database.run(job)
+        return await self._database.write(job)
 
 
 def _numbers(progress: Progress) -> tuple[int, int, int, int]:

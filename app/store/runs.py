@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from app.alerts.incident import Step
 from app.alerts.report import RUNS, Fate, Report
 from app.store.columns import fate_of, to_micros
-from app.store.postgres_pool import Connection
+from app.store.session import Session
 from app.store.rows import Incoming
 
 ALERT = (
@@ -19,24 +19,23 @@ ALERT = (
     f" AND deliveries.notification::json ->> 'step' <> '{Step.NOTICE}'"
 )
 """What of a change's deliveries its run is told of: no reminder, and nothing said of another delivery."""
-LANES = (
-    "INSERT INTO lanes (name, destination)"
-    " SELECT name, destination FROM unnest($1::text[], $2::text[]) AS given (name, destination)"
+LANE = (
+    "INSERT INTO lanes (name, destination) SELECT $1::text, $2::text"
     # Looked for first: to find the conflict would be to wait for whoever has written to the lane just now.
-    " WHERE NOT EXISTS (SELECT 1 FROM lanes WHERE lanes.name = given.name) ON CONFLICT (name) DO NOTHING"
+    " WHERE NOT EXISTS (SELECT 1 FROM lanes WHERE name = $1) ON CONFLICT (name) DO NOTHING"
 )
-"""Makes the lanes that there are not, from their names and destinations."""
+"""Makes a lane, if there is none of this name, from its name and destination."""
 PENDING = "state || '' = 'pending'"  # of a change's few deliveries, without the index of all that wait
 
 
-async def put(db: Connection, batch: Iterable[Incoming]) -> None:
+async def put(db: Session, batch: Iterable[Incoming]) -> None:
     """Write the reports of changes that are stored, unless their runs have one of the same change."""
     reports: dict[tuple[str, str], tuple[Incoming, Report]] = {}
     for one in batch:
         if one.report:
             reports.setdefault((one.change.key, one.report.run), (one, one.report))
     rows = await db.fetch("SELECT key, id FROM changes WHERE key = ANY($1)", [key for key, _ in reports])
-    ids = {row["key"]: row["id"] for row in rows}
+    ids = dict(rows)
     for one, report in reports.values():
         lane, run = report.delivery.lane, report.run
         now = to_micros(one.received_at)
@@ -47,7 +46,7 @@ async def put(db: Connection, batch: Iterable[Incoming]) -> None:
             run,
             now,
         )
-        await db.execute(LANES, [lane], [RUNS])
+        await db.execute(LANE, lane, RUNS)
         await db.execute(
             "INSERT INTO deliveries (change_id, lane, destination, notification, created_at, waiting_since,"
             "  due_at, message_id)"
@@ -62,7 +61,7 @@ async def put(db: Connection, batch: Iterable[Incoming]) -> None:
         )
 
 
-async def tell(db: Connection, ended: Sequence[int], now: int) -> None:
+async def tell(db: Session, ended: Sequence[int], now: int) -> None:
     """Let runs hear of it that deliveries have ended, if nothing else of their changes waits any more."""
     if not ended or not await db.fetchval("SELECT true FROM messages WHERE lane = $1 LIMIT 1", RUNS):
         return  # nobody asks for reports
@@ -93,7 +92,7 @@ async def tell(db: Connection, ended: Sequence[int], now: int) -> None:
     )
 
 
-async def fate(db: Connection, run: str) -> Fate | None:
+async def fate(db: Session, run: str) -> Fate | None:
     """Return what became of the change that a run has brought."""
     change = await db.fetchrow(
         "SELECT changes.id, received_at, reason, min(report.created_at),"

@@ -13,12 +13,11 @@ from app.store.columns import (
     time_or_none,
     to_micros,
 )
-from app.store.postgres_accept import storable
-from app.store.postgres_pool import Connection
+from app.store.session import Session
 from app.store.rows import Delivery, LaneState, Quarantined, State, StoredChange, Tally
 
 
-async def deliveries(db: Connection, state: State | None, limit: int) -> list[Delivery]:
+async def deliveries(db: Session, state: State | None, limit: int) -> list[Delivery]:
     """Return deliveries, newest first."""
     rows = await db.fetch(
         "SELECT deliveries.id, changes.key, lane, deliveries.destination, deliveries.state, held,"
@@ -34,7 +33,7 @@ async def deliveries(db: Connection, state: State | None, limit: int) -> list[De
     return [delivery_of(*row) for row in rows]
 
 
-async def lanes(db: Connection, now: datetime) -> list[LaneState]:
+async def lanes(db: Session, now: datetime) -> list[LaneState]:
     """Return how every lane is, by name."""
     rows = await db.fetch(
         "SELECT name, destination, held, failures, next_at,"
@@ -47,7 +46,7 @@ async def lanes(db: Connection, now: datetime) -> list[LaneState]:
     return [lane_of(*row) for row in rows]
 
 
-async def count(db: Connection) -> dict[State, int]:
+async def count(db: Session) -> dict[State, int]:
     """Return how many deliveries stand where."""
     rows = await db.fetch(
         "SELECT CASE WHEN state = 'pending' AND held IS NOT NULL THEN 'held' ELSE state END, count(*)"
@@ -56,7 +55,7 @@ async def count(db: Connection) -> dict[State, int]:
     return dict.fromkeys(State, 0) | {State(state): number for state, number in rows}
 
 
-async def tally(db: Connection, now: datetime) -> Tally:
+async def tally(db: Session, now: datetime) -> Tally:
     """Return the numbers that are watched; each has an index that holds little else."""
     open_ = await db.fetch(
         "SELECT rule, severity, count(*) FROM incidents WHERE resolved_at IS NULL GROUP BY rule, severity"
@@ -71,11 +70,11 @@ async def tally(db: Connection, now: datetime) -> Tally:
 
 
 async def changes(
-    db: Connection, since: datetime, blueprint: str | None, after: StoredChange | None, limit: int
+    db: Session, since: datetime, blueprint: str | None, after: StoredChange | None, limit: int
 ) -> list[StoredChange]:
     """Return changes in the order in which they arrived; see `Store.changes`."""
     start = (to_micros(since), 0) if after is None else (to_micros(after.received_at), after.id)
-    rows = db.cursor(
+    rows = db.rows(
         "SELECT id, key, received_at, at, action, resource, blueprint, entity, reason, alerts, body"
         " FROM changes WHERE (received_at, id) > ($1, $2) AND ($3::text IS NULL OR blueprint = $3)"
         " ORDER BY received_at, id LIMIT $4",
@@ -93,7 +92,7 @@ async def changes(
     return found
 
 
-async def told(db: Connection, since: datetime) -> dict[tuple[str, str], int]:
+async def told(db: Session, since: datetime) -> dict[tuple[str, str], int]:
     """Return how many alerts were stored since a time, by rule and destination."""
     rows = await db.fetch(
         "SELECT notification::json ->> 'rule', destination, count(*) FROM deliveries"
@@ -104,19 +103,17 @@ async def told(db: Connection, since: datetime) -> dict[tuple[str, str], int]:
     return {(rule, destination): number for rule, destination, number in rows}
 
 
-async def last_at(db: Connection, blueprint: str, entity: str) -> datetime | None:
+async def last_at(db: Session, blueprint: str, entity: str) -> datetime | None:
     """Return when the newest change of an entity that was seen happened."""
     micros = await db.fetchval(
         "SELECT max(at) FROM changes WHERE blueprint = $1 AND entity = $2",
-        storable(blueprint),
-        storable(entity),
+        blueprint,
+        entity,
     )
     return time_or_none(micros)
 
 
-async def history(
-    db: Connection, since: datetime, after: int, limit: int
-) -> list[tuple[int, datetime, bytes]]:
+async def history(db: Session, since: datetime, after: int, limit: int) -> list[tuple[int, datetime, bytes]]:
     """Return stored changes in the order in which they came: number, time of arrival, signed bytes."""
     rows = await db.fetch(
         "SELECT id, received_at, body FROM changes WHERE id > $1 AND received_at >= $2 ORDER BY id LIMIT $3",
@@ -127,7 +124,7 @@ async def history(
     return [(id_, from_micros(received_at), body) for id_, received_at, body in rows]
 
 
-async def quarantined(db: Connection) -> list[Quarantined]:
+async def quarantined(db: Session) -> list[Quarantined]:
     """Return what is in quarantine, oldest first."""
     rows = await db.fetch("SELECT id, body, signed_at, received_at, path, reason FROM quarantine ORDER BY id")
     return [quarantined_of(*row) for row in rows]

@@ -11,9 +11,9 @@ from app.alerts.report import RUNS
 from app.alerts.retry import Outcome
 from app.store.columns import to_micros
 from app.store.group import Entity
-from app.store.postgres_accept import STILL_PENDING, columns, lock_of, storable
-from app.store.postgres_known import prune_known
-from app.store.postgres_pool import Connection
+from app.store.known_sql import prune_known
+from app.store.messages import PENDING
+from app.store.session import Session
 
 OLD = {
     "changes": (
@@ -30,25 +30,20 @@ OLD = {
     "quarantine": "received_at < $1",
 }
 """What may be deleted of each table."""
-ENTITIES = "(SELECT * FROM unnest($1::text[], $2::text[]) AS given (blueprint, entity))"
-CHANGELESS = (
-    "NOT EXISTS (SELECT 1 FROM changes WHERE changes.blueprint = one.blueprint"
-    " AND changes.entity = one.entity)"
-)
 
 
 async def put_attempts(
-    db: Connection, ids: Sequence[int], outcome: Outcome, detail: str, started_at: int, ended_at: int
+    db: Session, ids: Sequence[int], outcome: Outcome, detail: str, started_at: int, ended_at: int
 ) -> None:
     """Write what came of deliveries, by number; the times in micros."""
     if not ids:
         return
     await db.execute(
         "INSERT INTO attempts (delivery_id, outcome, detail, started_at, ended_at)"
-        " SELECT id, $2, $3, $4, $5 FROM unnest($1::bigint[]) AS id",
+        " SELECT id, $2, $3, $4, $5 FROM deliveries WHERE id = ANY($1)",
         ids,
         outcome,
-        storable(detail),
+        detail,
         started_at,
         ended_at,
     )
@@ -58,22 +53,22 @@ async def put_attempts(
         )
 
 
-async def put_reminders(db: Connection, ids: Sequence[int], now: datetime) -> None:
+async def put_reminders(db: Session, ids: Sequence[int], now: datetime) -> None:
     """Write the next reminder after each of these that is one, as long as its incident is open."""
     reminders = await db.fetch(
-        "SELECT id FROM deliveries WHERE id = ANY($1) AND repeat_after IS NOT NULL", ids
+        "SELECT id FROM deliveries WHERE id = ANY($1) AND repeat_after IS NOT NULL", list(ids)
     )
     if not reminders:  # as nearly always; what follows takes long for a thousand, and holds up who stores
         return
     rows = await db.fetch(
         # Of an incident and a lane one at a time.
-        "SELECT DISTINCT ON (told.incident_id, told.lane) told.id, repeat_after, notification"
+        "SELECT min(told.id), repeat_after, notification"
         " FROM deliveries AS told JOIN incidents ON incidents.id = incident_id"
         " WHERE told.id = ANY($1) AND resolved_at IS NULL AND NOT EXISTS ("
         "   SELECT 1 FROM deliveries WHERE incident_id = told.incident_id AND lane = told.lane"
-        f"  AND {STILL_PENDING} AND repeat_after IS NOT NULL)"
-        " ORDER BY told.incident_id, told.lane, told.id",
-        [row["id"] for row in reminders],
+        f"  AND {PENDING} AND repeat_after IS NOT NULL)"
+        " GROUP BY told.incident_id, told.lane, repeat_after, notification",
+        [number for (number,) in reminders],
     )
     for number, after, text in rows:
         due_at = now + timedelta(microseconds=after)
@@ -90,7 +85,7 @@ async def put_reminders(db: Connection, ids: Sequence[int], now: datetime) -> No
         )
 
 
-async def unhold(db: Connection, destination: str, now: datetime) -> int:
+async def unhold(db: Session, destination: str, now: datetime) -> int:
     """Let the lanes of a destination that are held send at once; return how many there were."""
     rows = await db.fetch(
         "UPDATE lanes SET held = NULL, failures = 0, next_at = $1 WHERE destination = $2 AND held IS NOT NULL"
@@ -98,16 +93,15 @@ async def unhold(db: Connection, destination: str, now: datetime) -> int:
         to_micros(now),
         destination,
     )
-    await db.execute(
-        "UPDATE deliveries SET waiting_since = $1 WHERE lane = ANY($2) AND state = 'pending'",
-        to_micros(now),
-        [row["name"] for row in rows],
+    await db.execute_many(
+        "UPDATE deliveries SET waiting_since = $1 WHERE lane = $2 AND state = 'pending'",
+        [(to_micros(now), name) for (name,) in rows],
     )
     return len(rows)
 
 
 async def retry(
-    db: Connection,
+    db: Session,
     now: datetime,
     ids: Sequence[int] | None,
     rule: str | None,
@@ -118,24 +112,24 @@ async def retry(
     rows = await db.fetch(
         "UPDATE deliveries SET state = 'pending', ended_at = NULL, due_at = least(due_at, $1),"
         "  waiting_since = $1"
-        " WHERE (state = 'dead' OR $2::bigint[] IS NOT NULL AND state = 'pending')"
-        " AND ($2::bigint[] IS NULL OR id = ANY($2))"
-        " AND ($3::text IS NULL OR notification::json ->> 'rule' = $3)"
-        " AND ($4::text IS NULL OR destination = $4) AND ($5::bigint IS NULL OR ended_at >= $5)"
+        " WHERE (state = 'dead' OR $2 AND state = 'pending') AND (NOT $2 OR id = ANY($3))"
+        " AND ($4::text IS NULL OR notification::json ->> 'rule' = $4)"
+        " AND ($5::text IS NULL OR destination = $5) AND ($6::bigint IS NULL OR ended_at >= $6)"
         " RETURNING lane",
         to_micros(now),
-        ids,
+        ids is not None,
+        list(ids or ()),
         rule,
         destination,
         since,
     )
     await db.execute(
-        "UPDATE lanes SET next_at = $1 WHERE name = ANY($2)", to_micros(now), [row["lane"] for row in rows]
+        "UPDATE lanes SET next_at = $1 WHERE name = ANY($2)", to_micros(now), [lane for (lane,) in rows]
     )
     return len(rows)
 
 
-async def prune(db: Connection, before: int, limit: int) -> int:
+async def prune(db: Session, before: int, limit: int) -> int:
     """Delete what is older than `before`, micros, and neither pending nor open; return how many rows.
 
     Of each table no more than `limit` rows, found by an index; two replicas at the same moment take different
@@ -152,27 +146,8 @@ async def prune(db: Connection, before: int, limit: int) -> int:
         )
         deleted += len(rows)
         if table == "changes":
-            entities = {tuple(row) for row in rows}
+            entities = {(blueprint, entity) for blueprint, entity in rows}
     await db.execute("DELETE FROM silences WHERE settled AND ends_at < $1", before)
     await prune_known(db, before, limit)
-    if entities:
-        await _forget(db, sorted(entities))
+    await db.forget_entities(sorted(entities))
     return deleted
-
-
-async def _forget(db: Connection, entities: Sequence[Entity]) -> None:
-    """Forget the names of entities that have no change any more."""
-    rows = await db.fetch(f"SELECT * FROM {ENTITIES} AS one WHERE {CHANGELESS}", *columns(entities))
-    # Whoever stores a change of one of them right now holds its lock; that name is to stay. To wait for it
-    # would be to wait in a circle, since it may wait for an incident that was deleted above.
-    ours = [
-        one
-        for one in map(tuple, rows)
-        if await db.fetchval("SELECT pg_try_advisory_xact_lock($1)", lock_of(one))
-    ]
-    if ours:  # what was committed before we had the locks must be seen
-        await db.execute(
-            f"DELETE FROM entities USING {ENTITIES} AS one WHERE entities.blueprint = one.blueprint"
-            f" AND entities.entity = one.entity AND {CHANGELESS}",
-            *columns(ours),
-        )

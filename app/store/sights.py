@@ -6,8 +6,7 @@ from datetime import datetime
 from app.alerts.notification import Notification
 from app.alerts.report import RUNS
 from app.store.columns import micros_or_none
-from app.store.postgres_accept import storable
-from app.store.postgres_pool import Connection
+from app.store.session import Session
 from app.store.rows import State
 from app.store.view_rows import (
     AUDIT,
@@ -42,12 +41,10 @@ DELIVERIES = (
 # A change of a message is not an alert, but one that failed must be seen.
 SHOWN = "(message_id IS NULL OR deliveries.state = 'dead')"
 IN_DOUBT = 1000
-"""Among so many of the last numbers there may be some that are not committed yet."""
+"""Among so many of the last numbers there may be some that are not committed yet, on PostgreSQL."""
 
 
-async def deliveries(
-    db: Connection, state: State | None, before: str | None, limit: int
-) -> Page[DeliveryRow]:
+async def deliveries(db: Session, state: State | None, before: str | None, limit: int) -> Page[DeliveryRow]:
     """Return deliveries, those of the newest change first."""
     values: list[object] = [*start_of_deliveries(before), limit + 1]
     where = f"(change_id, deliveries.id) < ($1, $2) AND {SHOWN}"
@@ -62,7 +59,7 @@ async def deliveries(
     return deliveries_page(rows, limit)
 
 
-async def deliveries_of(db: Connection, changes: Sequence[int]) -> list[DeliveryRow]:
+async def deliveries_of(db: Session, changes: Sequence[int]) -> list[DeliveryRow]:
     """Return the deliveries of changes, oldest first."""
     rows = await db.fetch(
         f"{DELIVERIES} WHERE change_id = ANY($1) AND ({SHOWN} OR deliveries.destination = '{RUNS}')"
@@ -72,13 +69,13 @@ async def deliveries_of(db: Connection, changes: Sequence[int]) -> list[Delivery
     return [delivery_row_of(*row) for row in rows]
 
 
-async def delivery(db: Connection, number: int) -> DeliveryRow | None:
+async def delivery(db: Session, number: int) -> DeliveryRow | None:
     """Return one delivery."""
     row = await db.fetchrow(f"{DELIVERIES} WHERE deliveries.id = $1", number)
     return delivery_row_of(*row) if row else None
 
 
-async def attempts(db: Connection, numbers: Sequence[int]) -> list[AttemptRow]:
+async def attempts(db: Session, numbers: Sequence[int]) -> list[AttemptRow]:
     """Return every attempt of deliveries, oldest first."""
     rows = await db.fetch(
         "SELECT delivery_id, outcome, detail, started_at, ended_at FROM attempts"
@@ -88,20 +85,20 @@ async def attempts(db: Connection, numbers: Sequence[int]) -> list[AttemptRow]:
     return [attempt_row_of(*row) for row in rows]
 
 
-async def worst(db: Connection, limit: int) -> list[IncidentRow]:
+async def worst(db: Session, limit: int) -> list[IncidentRow]:
     """Return open incidents: the worst first, of those the oldest."""
     rows = await db.fetch(f"{INCIDENTS} WHERE resolved_at IS NULL ORDER BY {WORST} LIMIT $1", limit)
     return [incident_row_of(*row) for row in rows]
 
 
-async def incident(db: Connection, name: str) -> IncidentRow | None:
+async def incident(db: Session, name: str) -> IncidentRow | None:
     """Return one incident."""
-    row = await db.fetchrow(f"{INCIDENTS} WHERE id = $1", storable(name))
+    row = await db.fetchrow(f"{INCIDENTS} WHERE id = $1", name)
     return incident_row_of(*row) if row else None
 
 
 async def incidents(
-    db: Connection,
+    db: Session,
     is_open: bool | None,
     of: tuple[str, str] | None,
     since: datetime | None,
@@ -110,7 +107,7 @@ async def incidents(
 ) -> Page[IncidentRow]:
     """Return incidents, those that opened last first; `of` a blueprint's entity."""
     opened_at, name = start_of_incidents(before)
-    values: list[object] = [opened_at, storable(name), limit + 1]
+    values: list[object] = [opened_at, name, limit + 1]
     where = "(opened_at, id) < ($1, $2)"
     if is_open is not None:
         where += f" AND resolved_at IS {'NULL' if is_open else 'NOT NULL'}"
@@ -118,13 +115,13 @@ async def incidents(
         values.append(micros_or_none(since))
         where += f" AND (resolved_at IS NULL OR resolved_at >= ${len(values)})"
     if of is not None:
-        values += map(storable, of)
+        values += of
         where += f" AND blueprint = ${len(values) - 1} AND entity = ${len(values)}"
     rows = await db.fetch(f"{INCIDENTS} WHERE {where} ORDER BY opened_at DESC, id DESC LIMIT $3", *values)
     return incidents_page(rows, limit)
 
 
-async def told_since(db: Connection, since: int, limit: int) -> list[Notification]:
+async def told_since(db: Session, since: int, limit: int) -> list[Notification]:
     """Return what was decided to be told since then, micros, once for each change and rule, oldest first."""
     rows = await db.fetch(
         "SELECT change_id, notification FROM ("
@@ -137,7 +134,7 @@ async def told_since(db: Connection, since: int, limit: int) -> list[Notificatio
     return news_in(rows)
 
 
-async def counts(db: Connection, since: int) -> Counts:
+async def counts(db: Session, since: int) -> Counts:
     """Return counts of the time since then, micros; a change of a message is no alert."""
     ended = await db.fetch(
         "SELECT state, count(*) FROM deliveries WHERE ended_at >= $1 AND message_id IS NULL GROUP BY state",
@@ -155,7 +152,7 @@ async def counts(db: Connection, since: int) -> Counts:
     return Counts(changes, by_state, *others)
 
 
-async def newest(db: Connection) -> tuple[int, ...]:
+async def newest(db: Session) -> tuple[int, ...]:
     """Return numbers that grow whenever there is something new to see.
 
     A number may be committed after a greater one, so that it is also said how many of the last there are.
@@ -168,7 +165,7 @@ async def newest(db: Connection) -> tuple[int, ...]:
     return tuple(await db.fetchrow(f"SELECT {', '.join(numbers)}"))
 
 
-async def quarantine(db: Connection, before: str | None, limit: int) -> Page[QuarantineRow]:
+async def quarantine(db: Session, before: str | None, limit: int) -> Page[QuarantineRow]:
     """Return what is in quarantine, each body cut, newest first."""
     rows = await db.fetch(
         f"SELECT id, substr(body, 1, {FIRST_BYTES}), {QUARANTINE} WHERE id < $1 ORDER BY id DESC LIMIT $2",
@@ -178,13 +175,13 @@ async def quarantine(db: Connection, before: str | None, limit: int) -> Page[Qua
     return quarantine_page(rows, limit)
 
 
-async def quarantined(db: Connection, number: int) -> QuarantineRow | None:
+async def quarantined(db: Session, number: int) -> QuarantineRow | None:
     """Return one body that is in quarantine, whole."""
     row = await db.fetchrow(f"SELECT id, body, {QUARANTINE} WHERE id = $1", number)
     return quarantine_row_of(*row) if row else None
 
 
-async def audit(db: Connection, before: str | None, limit: int) -> Page[AuditRow]:
+async def audit(db: Session, before: str | None, limit: int) -> Page[AuditRow]:
     """Return what was done, newest first."""
     rows = await db.fetch(f"{AUDIT} WHERE id < $1 ORDER BY id DESC LIMIT $2", number_of(before), limit + 1)
     return audit_page(rows, limit)

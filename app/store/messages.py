@@ -8,20 +8,21 @@ from typing import Any
 
 from app.alerts.notification import Message
 from app.store.columns import UPDATES, story_of
-from app.store.postgres_accept import STILL_PENDING
-from app.store.postgres_pool import Connection
+from app.store.session import Session
+
+PENDING = "state || '' = 'pending'"  # of a message's few deliveries, without the index of all that wait
 
 
-async def told_by(db: Connection, message_id: int) -> dict[str, Any]:
+async def told_by(db: Session, message_id: int) -> dict[str, Any]:
     """Return a message, and what it tells of: of each incident the first and the last notification."""
-    channel, ts = await db.fetchrow("SELECT channel, ts FROM messages WHERE id = $1", message_id)
+    ((channel, ts),) = await db.fetch("SELECT channel, ts FROM messages WHERE id = $1", message_id)
     rows = await db.fetch(
         "SELECT first.notification, last.notification FROM ("
         "  SELECT min(deliveries.id) AS first_id, max(deliveries.id) AS last_id FROM incident_messages"
         "  JOIN deliveries ON deliveries.incident_id = incident_messages.incident_id"
         "    AND deliveries.lane = incident_messages.lane"
         "  WHERE incident_messages.message_id = $1 AND state IN ('delivered', 'silenced')"
-        "  GROUP BY incident_messages.incident_id) AS told"
+        "  GROUP BY incident_messages.incident_id) AS ends"
         " JOIN deliveries AS first ON first.id = first_id JOIN deliveries AS last ON last.id = last_id"
         " ORDER BY first_id",
         message_id,
@@ -30,7 +31,7 @@ async def told_by(db: Connection, message_id: int) -> dict[str, Any]:
     return {"message": Message(channel, ts), "stories": tuple(one for one in stories if one)}
 
 
-async def keep(db: Connection, lane: str, ids: Sequence[int], message: Message | None, now: int) -> None:
+async def keep(db: Session, lane: str, ids: Sequence[int], message: Message | None, now: int) -> None:
     """Let the incidents that have no message in the channel have this one; in another channel is none."""
     if message is None:
         return
@@ -57,7 +58,7 @@ async def keep(db: Connection, lane: str, ids: Sequence[int], message: Message |
 
 
 async def update_others(
-    db: Connection, lane: str, ids: Sequence[int], message: Message | None, now: int
+    db: Session, lane: str, ids: Sequence[int], message: Message | None, now: int
 ) -> None:
     """Let the messages that the incidents had before say how they are now, each once."""
     if not ids:
@@ -86,7 +87,7 @@ async def update_others(
             " SELECT change_id, incident_id, $1, destination, notification, $2, $2, 0, $3 FROM deliveries"
             # One that is on its way says how it was when it was claimed: it needs one more after it.
             " WHERE id = $4 AND NOT EXISTS (SELECT 1 FROM deliveries JOIN lanes ON lanes.name = lane"
-            f"  WHERE lane = $1 AND {STILL_PENDING} AND message_id = $3 AND holder IS NULL)",
+            f"  WHERE lane = $1 AND {PENDING} AND message_id = $3 AND holder IS NULL)",
             lane + UPDATES,
             now,
             message_id,
@@ -94,7 +95,7 @@ async def update_others(
         )
 
 
-async def forget(db: Connection, lane: str, message: Message, now: int) -> None:
+async def forget(db: Session, lane: str, message: Message, now: int) -> None:
     """Let nobody answer to a message, or change it, that is not there any more."""
     number = await db.fetchval("SELECT id FROM messages WHERE lane = $1 AND ts = $2", lane, message.ts)
     if number is None:

@@ -10,9 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.alerts.retry import Outcome
-from app.store import postgres_messages as messages
-from app.store import postgres_runs as runs
-from app.store import postgres_silences as silences
+from app.store import messages, runs, silences
 from app.store.base import CLAIMED_AT_MOST
 from app.store.columns import (
     CLOCK_SET_BACK,
@@ -23,9 +21,9 @@ from app.store.columns import (
     to_micros,
     waiting_of,
 )
-from app.store.postgres_accept import put_alert, storable
-from app.store.postgres_attempts import put_attempts, put_reminders
-from app.store.postgres_pool import Connection
+from app.store.accept import put_alert
+from app.store.attempts import put_attempts, put_reminders
+from app.store.session import Session
 from app.store.rows import Attempt, Claim, Waiting
 
 # FOR NO KEY UPDATE: to store a delivery holds its lane's key, and neither is to wait for the other.
@@ -48,7 +46,7 @@ WAITING = (
 
 
 async def claim(
-    db: Connection,
+    db: Session,
     token: str,
     now: datetime,
     lease_until: datetime,
@@ -67,29 +65,28 @@ async def claim(
         return []
     active = tuple(await silences.select(db, active_at=now))
     claims = []
-    for lane in lanes:
-        waiting = await _waiting_in(db, lane["name"], now, at_once)
+    for name, failures, held, holder, lapsed_at, unsure_since in lanes:
+        waiting = await _waiting_in(db, name, now, at_once)
         if waiting is None:
             continue
-        unsure_since = lane["unsure_since"]
-        if lane["holder"] is not None:  # whoever held it last may have sent, and could not say so
-            claimed_at = lane["lease_until"] - to_micros(lease_until) + to_micros(now)
-            unsure_since = min(unsure_since or claimed_at, claimed_at)
+        if holder is not None:  # whoever held it last may have sent, and could not say so
+            claimed_at = lapsed_at - to_micros(lease_until) + to_micros(now)
+            unsure_since = min(unsure_since or claimed_at, claimed_at)  # noqa: PLW2901
         await db.execute(
             "UPDATE lanes SET holder = $1, lease_until = $2, unsure_since = $3 WHERE name = $4",
             token,
             to_micros(lease_until),
             unsure_since,
-            lane["name"],
+            name,
         )
         claims.append(
             Claim(
-                lane=lane["name"],
+                lane=name,
                 token=token,
                 claimed_at=now,
                 lease_until=lease_until,
-                failures=lane["failures"],
-                held=lane["held"] is not None,
+                failures=failures,
+                held=held is not None,
                 unsure_since=time_or_none(unsure_since),
                 silences=active,
                 **waiting,
@@ -99,7 +96,7 @@ async def claim(
 
 
 async def _waiting_in(
-    db: Connection, lane: str, now: datetime, at_once: Mapping[str, int]
+    db: Session, lane: str, now: datetime, at_once: Mapping[str, int]
 ) -> dict[str, Any] | None:
     """Return what waits in a lane, as `Claim` has it; what cannot be read is given up, or it would block."""
     while True:
@@ -136,7 +133,7 @@ async def _waiting_in(
         return found if message_id is None else found | await messages.told_by(db, message_id)
 
 
-async def _head(db: Connection, lane: str, now: datetime, known: Sequence[str] | None) -> Any:
+async def _head(db: Session, lane: str, now: datetime, known: Sequence[str] | None) -> Any:
     return await db.fetchrow(
         "SELECT destination, body, message_id FROM deliveries JOIN changes ON changes.id = change_id"
         " WHERE lane = $1 AND state = 'pending' AND due_at <= $2"
@@ -147,7 +144,7 @@ async def _head(db: Connection, lane: str, now: datetime, known: Sequence[str] |
     )
 
 
-async def more(db: Connection, claim: Claim, now: datetime, after: int, limit: int) -> list[Waiting]:
+async def more(db: Session, claim: Claim, now: datetime, after: int, limit: int) -> list[Waiting]:
     """Return what else waits in a claimed lane; what cannot be read is left for later."""
     rows = await db.fetch(WAITING, claim.lane, to_micros(now), claim.destination, None, after, limit)
     found = []
@@ -159,7 +156,7 @@ async def more(db: Connection, claim: Claim, now: datetime, after: int, limit: i
     return found
 
 
-async def _readable(db: Connection, row: Sequence[Any], now: datetime) -> Waiting | None:
+async def _readable(db: Session, row: Sequence[Any], now: datetime) -> Waiting | None:
     try:
         return waiting_of(*row)
     except ValidationError:
@@ -168,7 +165,7 @@ async def _readable(db: Connection, row: Sequence[Any], now: datetime) -> Waitin
         return None
 
 
-async def record(db: Connection, claim: Claim, attempt: Attempt) -> bool:
+async def record(db: Session, claim: Claim, attempt: Attempt) -> bool:
     """Write an attempt and give the lease back; False, and nothing written, if it is ours no more."""
     held = attempt.outcome is Outcome.HELD
     silenced = attempt.outcome is Outcome.SILENCED
@@ -213,7 +210,7 @@ async def record(db: Connection, claim: Claim, attempt: Attempt) -> bool:
     return True
 
 
-async def release(db: Connection, claim: Claim, *, unsure: bool = False) -> bool:
+async def release(db: Session, claim: Claim, *, unsure: bool = False) -> bool:
     """Give a lease back, and leave the lane as it is; False if it is ours no more."""
     ours = await db.fetchval(
         "UPDATE lanes SET holder = NULL, lease_until = 0, unsure_since = coalesce(unsure_since, $1)"
@@ -225,7 +222,7 @@ async def release(db: Connection, claim: Claim, *, unsure: bool = False) -> bool
     return bool(ours)
 
 
-async def _rest(db: Connection, claim: Claim, attempt: Attempt) -> bool:
+async def _rest(db: Session, claim: Claim, attempt: Attempt) -> bool:
     """Give a lease back, and let the lane rest as an attempt says; False if it is ours no more."""
     unsure_since = claim.unsure_since or attempt.started_at
     ours = await db.fetchval(
@@ -234,7 +231,7 @@ async def _rest(db: Connection, claim: Claim, attempt: Attempt) -> bool:
         " WHERE name = $6 AND holder = $7 RETURNING true",
         to_micros(attempt.next_at),
         attempt.failures,
-        storable(attempt.detail) if attempt.outcome is Outcome.HELD else None,
+        attempt.detail if attempt.outcome is Outcome.HELD else None,
         to_micros(unsure_since) if attempt.unsure else None,
         to_micros(attempt.ended_at) if attempt.outcome is Outcome.DELIVERED else None,
         claim.lane,
@@ -243,7 +240,7 @@ async def _rest(db: Connection, claim: Claim, attempt: Attempt) -> bool:
     return bool(ours)
 
 
-async def _tell(db: Connection, claim: Claim, attempt: Attempt, now: int) -> None:
+async def _tell(db: Session, claim: Claim, attempt: Attempt, now: int) -> None:
     """Tell the fallback that a destination is held, once for all its lanes."""
     others = await db.fetchval(
         "SELECT 1 FROM lanes WHERE destination = $1 AND held IS NOT NULL AND name <> $2",
