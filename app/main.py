@@ -15,20 +15,21 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from app import __doc__ as description
-from app.api import docs, health, metrics, slack
-from app.api.answers import Answers
-from app.api.headers import PlainHeaders
-from app.comparing import why_no_comparison
 from app.errors import ListenerError, SignatureRejected, SourceRefused, StoreUnavailable, UnreadableChange
-from app.logs import configure_logging
-from app.metrics import Metrics, prepare_metrics
-from app.otel import make_tracing, telemetry
-from app.port.answers import SOURCE_REFUSED
-from app.rulebook import read_rules, secrets_of
+from app.observe.logs import configure_logging
+from app.observe.metrics import Metrics, prepare_metrics
+from app.observe.otel import make_tracing, telemetry
+from app.port.setup.answers import SOURCE_REFUSED
+from app.receive import webhook as slack
+from app.receive.rulebook import read_rules, secrets_of
+from app.reconcile.configured import why_no_comparison
 from app.runtime import Runtime, open_runtime
 from app.settings import Settings, load_settings
-from app.stopping import noticing_stop
-from app.storage import prepare_store
+from app.store.opening import prepare_store
+from app.web import docs, health, metrics
+from app.web.answers import Answers
+from app.web.headers import PlainHeaders
+from app.web.stopping import noticing_stop
 
 log = structlog.get_logger(__name__)
 
@@ -78,7 +79,7 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         title="Port changelog listener",
         summary=(description or "").partition("\n")[0],
         lifespan=lifespan,
-        docs_url=None,  # in its place: app/api/docs.py
+        docs_url=None,  # in its place: app/web/docs.py
         redoc_url=None,
         max_body_size=settings.max_body_bytes,
         telemetry=telemetry(tracing, slack.PATH),
@@ -100,7 +101,7 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         app.include_router(metrics.metrics_router(public=settings.metrics_public))
     if receive and settings.admin_token is not None:
         # Imported for whoever has it only: it is a tenth of the start, and of the memory.
-        from app.api import dashboard, deeds, pages, v1
+        from app.web import dashboard, deeds, pages, v1
 
         app.include_router(dashboard.router)
         app.include_router(deeds.router)
@@ -125,8 +126,8 @@ def _page_parts(settings: Settings, runtime: Runtime, dispatch: bool) -> dict[st
     """Return what the page and its API need; nothing where nobody may see them."""
     if settings.admin_token is None:
         return {}
-    from app.api.desk import Desk
-    from app.api.session import Gate
+    from app.web.desk import Desk
+    from app.web.session import Gate
 
     gate = Gate(settings.admin_token.get_secret_value())
     desk = Desk(

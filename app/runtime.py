@@ -11,29 +11,29 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from app.alerts.change import CatalogChange
-from app.alerts.incident import Step
-from app.alerts.notification import Notification
-from app.alerts.rules_file import Rules
-from app.alerts.send import PortLookup
-from app.comparing import compare_regularly
-from app.courier import Courier
-from app.destinations import Destinations
-from app.dispatcher import Dispatcher
+from app.deliver.dispatcher import Dispatcher
+from app.deliver.turn import Courier
 from app.errors import ListenerError, StoreUnavailable
-from app.expressions import Expressions, with_mention
-from app.jq import Jq
-from app.listener import Listener, LookUp
+from app.jq.expressions import Expressions, with_mention
+from app.jq.runner import Jq
+from app.model.change import CatalogChange
+from app.model.incident import Step
+from app.model.notification import Notification
 from app.notifier.base import Item, Notifier, Parcel
-from app.port.events import bare_event
-from app.rulebook import make_rulebook, read_rules, reload_on_change, reload_on_sighup
+from app.notifier.registry import Destinations
+from app.observe.tracing import OFF, Tracing
+from app.observe.watch import NOBODY, Watch
+from app.receive.intake import Listener, LookUp
+from app.receive.payload import bare_event
+from app.receive.rulebook import make_rulebook, read_rules, reload_on_change, reload_on_sighup
+from app.reconcile.configured import compare_regularly
+from app.rules.file import Rules
+from app.rules.targets import PortLookup
 from app.settings import Settings
-from app.storage import now, open_store
 from app.store.base import Store
+from app.store.opening import now, open_store
 from app.store.prune import keep_pruned
 from app.store.rows import Claim, Waiting
-from app.tracing import OFF, Tracing
-from app.watch import NOBODY, Watch
 
 if TYPE_CHECKING:
     from app.port.client import PortClient

@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import SettingsError
-from app.port.sources import Sources, parse_sources
+from app.receive.sources import Sources, parse_sources
 
 PLACEHOLDER = re.compile(
     r"(?ix) ^(your[_\- ] | <.*>$ | change[_\- ]?me | replace[_\- ]?me | todo$ | x{3,} | example$ | secret$)"

@@ -16,11 +16,11 @@ from starlette.responses import PlainTextResponse
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from app.demo import change_body, changes, serving, signed_headers  # noqa: E402 - the root first
-from app.logs import configure_logging  # noqa: E402
+from app.demo.run import change_body, changes, serving, signed_headers  # noqa: E402 - the root first
+from app.demo.stand_in_slack import StandInSlack  # noqa: E402
 from app.main import create_app  # noqa: E402
+from app.observe.logs import configure_logging  # noqa: E402
 from app.settings import Settings  # noqa: E402
-from app.stand_in_slack import StandInSlack  # noqa: E402
 
 SECRET, TOKEN = "for-pictures", "a-token-for-pictures"
 NUMBER = 14

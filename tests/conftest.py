@@ -13,12 +13,12 @@ import httpx
 import pytest
 import structlog
 
-from app.demo import change_body, serving, signed_headers
+from app.demo.run import change_body, serving, signed_headers
+from app.demo.stand_in_slack import StandInSlack
 from app.main import create_app
 from app.settings import Settings
-from app.stand_in_slack import StandInSlack
-from app.storage import open_store
 from app.store.base import Store
+from app.store.opening import open_store
 from app.store.rows import Delivery
 from tests.postgres import PostgresServer
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from app.port.events import parse_event
-from app.port.signature import Signed
+from app.receive.payload import parse_event
+from app.receive.signature import Signed
 from scripts.benchmark.accepting import accept
 from scripts.benchmark.changes import bodies, request, signed_requests
 from scripts.benchmark.load import Answer, walk

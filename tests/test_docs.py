@@ -8,8 +8,8 @@ import typer.main
 from typer.core import TyperGroup
 
 from app.cli import command_line as make_command_line
-from app.metrics_store import VERSION
 from app.settings import Settings
+from app.web.store_metrics import VERSION
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -9,9 +9,9 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
-from app.alerts.condition import Duration
-from app.alerts.notification import one_line
 from app.errors import ListenerError
+from app.model.notification import one_line
+from app.rules.condition import Duration
 
 T = TypeVar("T")
 

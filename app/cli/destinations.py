@@ -10,19 +10,19 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from app.alerts.destination import HttpDestination, PortActionDestination
-from app.alerts.notification import Notification, one_line
-from app.alerts.report import RUNS
-from app.alerts.rules_file import Rules
-from app.alerts.send import DEFAULT_DESTINATION
 from app.cli.base import OUT, AsJson, run
 from app.errors import DeliveryFailed, ListenerError
-from app.logs import configure_logging
+from app.model.notification import Notification, one_line
+from app.model.report import RUNS
 from app.notifier.base import SEND_TIMEOUT, Item, Parcel, duration
-from app.rulebook import make_rulebook, read_rules, secrets_of
+from app.observe.logs import configure_logging
+from app.receive.rulebook import make_rulebook, read_rules, secrets_of
+from app.rules.destination import HttpDestination, PortActionDestination
+from app.rules.file import Rules
+from app.rules.targets import DEFAULT_DESTINATION
 from app.runtime import default_webhook, open_runtime
 from app.settings import Settings, load_settings
-from app.storage import open_store
+from app.store.opening import open_store
 from app.store.rows import LaneState
 
 TEST = "A test message of the Port changelog listener: alerts for destination {name} arrive here."

@@ -9,15 +9,15 @@ import typer
 
 from app.cli.base import run
 from app.cli.port import AtRegion, Region, open_client, webhook_url
-from app.comparing import why_no_comparison
-from app.doctor import Verdict, Way, examine, render_finding
+from app.doctor.steps import Verdict, Way, examine, render_finding
 from app.errors import SettingsError
 from app.port.client import PortClient
 from app.port.refusal import PORT_HOST, REGIONS, US_HOST
-from app.port.resources import SMEE_HOST
-from app.rulebook import make_rulebook, read_rules
+from app.port.setup.resources import SMEE_HOST
+from app.receive.rulebook import make_rulebook, read_rules
+from app.reconcile.configured import why_no_comparison
 from app.settings import Settings, load_settings
-from app.storage import open_store
+from app.store.opening import open_store
 
 WHERE = {
     "PORT_CLIENT_ID": "in Port, the menu at your picture, Credentials, has it",

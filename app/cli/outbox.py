@@ -9,16 +9,17 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from app.alerts.notification import Notification, one_line, text_of
 from app.cli.base import OUT, AsJson, run, span
 from app.errors import ListenerError, UnreadableChange
-from app.logs import configure_logging
+from app.model.delivery import State
+from app.model.notification import Notification, one_line, text_of
 from app.notifier.base import duration
-from app.port.signature import Signed
+from app.observe.logs import configure_logging
+from app.receive.signature import Signed
 from app.runtime import open_runtime
 from app.settings import load_settings
-from app.storage import open_store
-from app.store.rows import Delivery, Quarantined, State
+from app.store.opening import open_store
+from app.store.rows import Delivery, Quarantined
 
 deliveries = typer.Typer(help="What is pending, held, dead or delivered.", invoke_without_command=True)
 quarantine = typer.Typer(help="Signed bodies that could not be read.", invoke_without_command=True)

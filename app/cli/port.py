@@ -10,13 +10,13 @@ import typer
 
 from app.cli.base import run
 from app.errors import SettingsError
-from app.port.bootstrap import Plan
-from app.port.bootstrap import bootstrap as carry_out
 from app.port.client import PortClient
 from app.port.refusal import REGIONS
-from app.port.resources import webhook_address
-from app.port.steps import render, render_requests
-from app.port.tunnel import new_channel, run_tunnel
+from app.port.setup.bootstrap import Plan
+from app.port.setup.bootstrap import bootstrap as carry_out
+from app.port.setup.resources import webhook_address
+from app.port.setup.steps import render, render_requests
+from app.port.setup.tunnel import new_channel, run_tunnel
 from app.settings import Settings, load_settings
 
 

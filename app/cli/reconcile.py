@@ -8,13 +8,13 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from app.alerts.notification import one_line, text_of
 from app.cli.base import OUT, run
 from app.cli.port import open_client
-from app.comparing import make_reconciler, why_no_comparison
 from app.errors import ListenerError
-from app.logs import configure_logging
+from app.model.notification import one_line, text_of
+from app.observe.logs import configure_logging
 from app.reconcile.comparison import Comparison
+from app.reconcile.configured import make_reconciler, why_no_comparison
 from app.reconcile.difference import Difference
 from app.reconcile.from_log import AuditLog
 from app.reconcile.schedule import COMMAND

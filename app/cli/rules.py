@@ -11,26 +11,27 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from app.alerts.change import CatalogChange
-from app.alerts.decide import MEMORY, Alert, EntityState, decide
-from app.alerts.destination import HttpDestination, PortActionDestination
-from app.alerts.match import Match, why_not
-from app.alerts.notification import one_line
-from app.alerts.rules_file import Rules, RulesFile
-from app.alerts.send import PortLookup
 from app.cli.base import OUT, run, span
 from app.errors import DeliveryFailed, ListenerError, UnreadableChange
-from app.expressions import Expressions
-from app.jq import Jq
-from app.listener import Rulebook, match_and_route
+from app.jq.expressions import Expressions
+from app.jq.runner import Jq
+from app.model.change import CatalogChange
+from app.model.delivery import Alert
+from app.model.notification import one_line
 from app.notifier.console import draw
-from app.notifier.slack_message import payload
-from app.port.events import bare_event, parse_event
-from app.port.signature import Signed
-from app.rulebook import make_rulebook, read_rules_file
+from app.notifier.slack.message import payload
+from app.receive.intake import Rulebook, match_and_route
+from app.receive.payload import bare_event, parse_event
+from app.receive.rulebook import make_rulebook, read_rules_file
+from app.receive.signature import Signed
+from app.rules.decide import MEMORY, EntityState, decide
+from app.rules.destination import HttpDestination, PortActionDestination
+from app.rules.file import Rules, RulesFile
+from app.rules.match import Match, why_not
+from app.rules.targets import PortLookup
 from app.settings import load_settings
-from app.storage import now, open_store
 from app.store.base import Store
+from app.store.opening import now, open_store
 
 APP_URL = "https://app.port.io"
 AT_ONCE = 500

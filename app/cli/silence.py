@@ -11,13 +11,13 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from app.alerts.notification import one_line
-from app.alerts.silence import ANY, Silence
 from app.cli.base import OUT, AsJson, run, span
 from app.errors import ListenerError
+from app.model.notification import one_line
+from app.model.silence import ANY, Silence
 from app.notifier.base import duration
 from app.settings import load_settings
-from app.storage import open_store
+from app.store.opening import open_store
 
 LONGEST = 500
 

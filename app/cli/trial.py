@@ -6,13 +6,13 @@ from typing import Annotated
 import httpx
 import typer
 
-from app.alerts.notification import one_line
 from app.cli.base import OUT, run
-from app.demo import Shape, change_body, run_demo, signed_headers
+from app.demo.run import Shape, change_body, run_demo, signed_headers
 from app.errors import ListenerError
-from app.logs import configure_logging
 from app.main import create_app
-from app.port.answers import MEANINGS
+from app.model.notification import one_line
+from app.observe.logs import configure_logging
+from app.port.setup.answers import MEANINGS
 from app.settings import load_settings
 
 SEND_SECONDS = 10.0

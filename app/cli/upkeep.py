@@ -15,12 +15,12 @@ from pydantic_core import from_json, to_json
 from app.cli.base import run, span
 from app.errors import ListenerError
 from app.settings import Settings, load_settings
-from app.storage import existing_database, now, open_store
+from app.store.opening import existing_database, now, open_store
 from app.store.private_file import private_file
 from app.store.rows import StoredChange
-from app.store.sqlite_copy import MEGABYTE, copy_database
-from app.store.sqlite_vacuum import size
-from app.store.sqlite_vacuum import vacuum as give_back
+from app.store.sqlite.copy import MEGABYTE, copy_database
+from app.store.sqlite.vacuum import size
+from app.store.sqlite.vacuum import vacuum as give_back
 
 AT_ONCE = 500
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import quote
 
-from app.alerts.notification import Message, Notification
+from app.model.notification import Message, Notification
 
 SEND_TIMEOUT = timedelta(seconds=10)
 

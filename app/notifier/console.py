@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from app.notifier.base import Parcel, Sent
-from app.notifier.slack_message import payload
+from app.notifier.slack.message import payload
 
 MENTION = re.compile(r"<[!@#](?:subteam\^)?(\w+)>")
 LINK = re.compile(r"<[^|>]+\|([^>]*)>")

@@ -22,8 +22,8 @@ from aiohttp.abc import AbstractResolver
 from standardwebhooks import Webhook
 from yarl import URL
 
-from app.alerts.notification import Notification, one_line
 from app.errors import DeliveryFailed, Scope, SettingsError
+from app.model.notification import Notification, one_line
 from app.notifier.base import Parcel, Sent
 from app.notifier.guard import AddressRefused, connector, refusal
 

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from app.alerts.notification import one_line
 from app.errors import DeliveryFailed, PortError, Scope
+from app.model.notification import one_line
 from app.notifier.base import Parcel, Sent
 from app.notifier.http import Render
 

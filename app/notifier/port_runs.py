@@ -10,9 +10,9 @@ from typing import Any
 
 import structlog
 
-from app.alerts.notification import Message
-from app.alerts.report import Fate
 from app.errors import DeliveryFailed, PortError, Scope, StoreUnavailable
+from app.model.notification import Message
+from app.model.report import Fate
 from app.notifier.base import Parcel, Sent
 from app.notifier.port_action import failure
 

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from app.alerts.change import DELETE, ENTITY, UPDATE, CatalogChange
 from app.errors import UnreadableChange
+from app.model.change import DELETE, ENTITY, UPDATE, CatalogChange
 from app.port.client import Json, PortClient
-from app.port.events import parse_event
-from app.port.signature import Signed
+from app.receive.payload import parse_event
+from app.receive.signature import Signed
 
 LIMIT = 100
 """Entries in an answer. How many Port gives at the most is not said: so few that it should be so many."""

@@ -13,12 +13,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from app.alerts.change import ENTITY, RECONCILE, EntitySnapshot
-from app.alerts.compare import Listed
-from app.alerts.watched import Field, Watched
 from app.errors import UnreadableChange
-from app.port.events import Entity, read_time, too_long
+from app.model.change import ENTITY, RECONCILE, EntitySnapshot
+from app.port.listing import Listed
 from app.port.request import Json
+from app.receive.payload import Entity, read_time, too_long
+from app.rules.watched import Field, Watched
 
 META = ("$identifier", "$title", "$team", "$updatedAt")
 COMPUTED = ("mirrorProperties", "calculationProperties", "aggregationProperties")
@@ -26,6 +26,19 @@ COMPUTED = ("mirrorProperties", "calculationProperties", "aggregationProperties"
 
 A change of such a value triggers nothing, and may not move the entity's `updatedAt`.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An entity as Port lists it.
+
+    Attributes:
+        entity: The entity, as far as was asked.
+        updated_at: When it changed last, by Port; None: it does not say.
+    """
+
+    entity: EntitySnapshot
+    updated_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

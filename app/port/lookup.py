@@ -7,10 +7,10 @@ from typing import Any
 
 import structlog
 
-from app.alerts.change import CatalogChange
-from app.alerts.send import PortLookup
 from app.errors import ListenerError
+from app.model.change import CatalogChange
 from app.port.client import PortClient
+from app.rules.targets import PortLookup
 
 log = structlog.get_logger(__name__)
 

@@ -13,8 +13,8 @@ from typing import Self
 
 import httpx
 
-from app.alerts.notification import one_line
 from app.errors import PortError, SettingsError
+from app.model.notification import one_line
 from app.port.refusal import LONGEST_MESSAGE, REGIONS, advice, message, rate_limit_wait
 from app.port.request import Json, Request
 from app.port.token import SharedToken, Token

@@ -8,17 +8,17 @@ from datetime import datetime
 
 import structlog
 
-from app.alerts.compare import Found, Listed, Verdict, compare, missing
-from app.alerts.known import Known, canonical
-from app.alerts.watched import Watched
 from app.errors import PortError, UnreadableChange
-from app.listener import Listener
 from app.port.client import PortClient
-from app.port.listing import Described, chosen, read_blueprint, read_entity
+from app.port.listing import Described, Listed, chosen, read_blueprint, read_entity
 from app.port.request import Json
+from app.receive.intake import Listener
+from app.reconcile.compare import Found, Verdict, compare, missing
 from app.reconcile.difference import Difference, deletion_of, difference_of
 from app.reconcile.from_log import AuditLog
 from app.reconcile.telling import tell
+from app.rules.last_known import Known, canonical
+from app.rules.watched import Watched
 from app.store.reconciling import Progress
 
 log = structlog.get_logger(__name__)

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from app.alerts.change import DELETE, UPDATE, EntitySnapshot
-from app.alerts.compare import Found, Listed, Verdict, of_others
-from app.alerts.diff import PropertyChange, diff
-from app.alerts.known import Known
-from app.alerts.watched import Watched, same_value, snapshot_of
-from app.port.listing import Described, noticed_body
+from app.model.change import DELETE, UPDATE, EntitySnapshot
+from app.model.diff import PropertyChange, diff
+from app.port.listing import Described, Listed, noticed_body
+from app.reconcile.compare import Found, Verdict, of_others
+from app.rules.last_known import Known
+from app.rules.watched import Watched, same_value, snapshot_of
 
 CREATE = "CREATE"
 

@@ -11,18 +11,19 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from app.alerts.change import CatalogChange
-from app.alerts.decide import OVERTAKEN, Alert, Decision, EntityState, decide
-from app.alerts.diff import diff
-from app.alerts.known import NEARBY, heard, micros, told_by_log
-from app.alerts.match import Match
-from app.alerts.watched import Watched
 from app.errors import PortError, UnreadableChange
-from app.listener import Listener, match_and_route
+from app.model.change import CatalogChange
+from app.model.delivery import Alert
+from app.model.diff import diff
 from app.port.audit_log import Missed, missed_changes
 from app.port.client import PortClient
-from app.port.events import parse_event
-from app.port.signature import Signed
+from app.receive.intake import Listener, match_and_route
+from app.receive.payload import parse_event
+from app.receive.signature import Signed
+from app.rules.decide import OVERTAKEN, Decision, EntityState, decide
+from app.rules.last_known import NEARBY, heard, micros, told_by_log
+from app.rules.match import Match
+from app.rules.watched import Watched
 from app.store.rows import Incoming
 
 log = structlog.get_logger(__name__)

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 import structlog
 
 from app.errors import ListenerError, StoreUnavailable
-from app.listener import Listener
 from app.port.client import PortClient
+from app.receive.intake import Listener
 from app.reconcile.comparison import Comparison
 from app.reconcile.difference import Difference
 from app.reconcile.from_log import AuditLog

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import structlog
 
-from app.alerts.decide import OVERTAKEN, Decision, EntityState, decide
-from app.alerts.watched import Watched
-from app.listener import Listener, match_and_route
-from app.port.events import parse_event
-from app.port.signature import Signed
+from app.receive.intake import Listener, match_and_route
+from app.receive.payload import parse_event
+from app.receive.signature import Signed
 from app.reconcile.difference import Difference
+from app.rules.decide import OVERTAKEN, Decision, EntityState, decide
+from app.rules.watched import Watched
 from app.store.rows import Incoming
 
 log = structlog.get_logger(__name__)

@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from app.alerts.report import Fate
-from app.alerts.silence import Silence
+from app.model.delivery import State
+from app.model.report import Fate
+from app.model.silence import Silence
 from app.store.reconciling import Reconciling
 from app.store.rows import (
     Accepted,
@@ -15,7 +16,6 @@ from app.store.rows import (
     Incoming,
     LaneState,
     Quarantined,
-    State,
     StoredChange,
     Tally,
     Waiting,

@@ -7,13 +7,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from app.alerts.decide import Alert, Decision
-from app.alerts.incident import Incident, Severity, Step
-from app.alerts.known import EPOCH, MICRO
-from app.alerts.notification import Message, Notification
-from app.alerts.report import Fate, Told
-from app.alerts.silence import Silence
-from app.store.rows import Delivery, Incoming, LaneState, Quarantined, State, StoredChange, Waiting
+from app.model.delivery import Alert, State
+from app.model.incident import Incident, Severity, Step
+from app.model.notification import Message, Notification
+from app.model.report import Fate, Told
+from app.model.silence import Silence
+from app.rules.decide import Decision
+from app.rules.last_known import EPOCH, MICRO
+from app.store.rows import Delivery, Incoming, LaneState, Quarantined, StoredChange, Waiting
 
 NONE = "[]"
 """JSON of nothing, as most rows have it: to parse it would take longest."""

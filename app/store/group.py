@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from app.alerts.decide import MEMORY, Alert, Decision, EntityState
-from app.alerts.incident import Incident
-from app.alerts.known import Known
+from app.model.delivery import Alert
+from app.model.incident import Incident
+from app.rules.decide import MEMORY, Decision, EntityState
+from app.rules.last_known import Known
 from app.store.columns import to_micros
 from app.store.rows import Accepted, Incoming
 

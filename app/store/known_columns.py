@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from app.alerts.known import MICRO, Known, Told, canonical
+from app.rules.last_known import MICRO, Known, Told, canonical
 from app.store.columns import CLOCKS_DIFFER, from_micros, time_or_none
 from app.store.reconciling import Progress, Run
 

@@ -15,10 +15,10 @@ from typing import Any
 
 from app.errors import StoreUnavailable
 from app.store.columns import to_micros
-from app.store.postgres_pool import Connection, Database
-from app.store.postgres_schema import prepare
-from app.store.schema import connect
-from app.store.schema import prepare as prepare_file
+from app.store.postgres.pool import Connection, Database
+from app.store.postgres.schema import prepare
+from app.store.sqlite.schema import connect
+from app.store.sqlite.schema import prepare as prepare_file
 
 KEYS = {
     "changes": ("id",),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from app.alerts.known import Known
+from app.rules.last_known import Known
 
 
 @dataclass(frozen=True, slots=True)

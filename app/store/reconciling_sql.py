@@ -3,13 +3,13 @@
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from app.alerts.known import Known
+from app.rules.last_known import Known
 from app.store.columns import from_micros, micros_or_none, to_micros
 from app.store.known_columns import ABSURD, KNOWN, RUN, differing_of, known_of, run_of
 from app.store.locks import lock_of
-from app.store.known_sql import put_known
-from app.store.session import Database, Session
+from app.store.queries.last_known import put_known
 from app.store.reconciling import Progress, Reconciling, Run
+from app.store.transaction import Database, Session
 
 BEGIN_LOCK = 0x7265636F6E63696C  # "reconcil"
 

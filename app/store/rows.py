@@ -3,14 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 
-from app.alerts.change import CatalogChange
-from app.alerts.decide import Alert, Decision, EntityState
-from app.alerts.notification import Message, Notification
-from app.alerts.report import Report
-from app.alerts.retry import Outcome
-from app.alerts.silence import Silence
+from app.model.change import CatalogChange
+from app.model.delivery import Alert, Outcome, State
+from app.model.notification import Message, Notification
+from app.model.report import Report
+from app.model.silence import Silence
+from app.rules.decide import Decision, EntityState
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,19 +178,6 @@ class Attempt:
     gone: Message | None = None
     unsure: bool = False
     notice: Alert | None = None
-
-
-class State(StrEnum):
-    """Where a delivery stands. Pending in a held lane is shown as held."""
-
-    PENDING = "pending"
-    HELD = "held"
-    DEAD = "dead"
-    DELIVERED = "delivered"
-    CANCELLED = "cancelled"
-    """It was to be told later, and then there was nothing to tell any more."""
-    SILENCED = "silenced"
-    """A silence kept it back; it is told when that ends, if its incident is still open then."""
 
 
 @dataclass(frozen=True, slots=True)

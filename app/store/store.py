@@ -5,11 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import ModuleType
 
-from app.alerts.report import Fate
-from app.alerts.silence import Silence
-from app.store import attempts, lanes, queries, runs, silences
+from app.model.delivery import State
+from app.model.report import Fate
+from app.model.silence import Silence
 from app.store.base import Store
 from app.store.columns import micros_or_none, to_micros
+from app.store.queries import attempts, silences
+from app.store.queries import outbox as queries
+from app.store.queries import queues as lanes
+from app.store.queries import reports as runs
 from app.store.reconciling_sql import SQLReconciling
 from app.store.rows import (
     Accepted,
@@ -19,12 +23,11 @@ from app.store.rows import (
     Incoming,
     LaneState,
     Quarantined,
-    State,
     StoredChange,
     Tally,
     Waiting,
 )
-from app.store.session import Database, Session
+from app.store.transaction import Database, Session
 from app.store.views_sql import SQLViews
 
 PRUNE_SECONDS = 20.0

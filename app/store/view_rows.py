@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from app.alerts.incident import Step
-from app.alerts.notification import Notification
-from app.alerts.retry import Outcome
+from app.model.delivery import Outcome
+from app.model.incident import Step
+from app.model.notification import Notification
 from app.store.columns import delivery_of, from_micros, incident_of, to_micros
 from app.store.views import AttemptRow, AuditRow, ChangeRow, DeliveryRow, IncidentRow, Page, QuarantineRow
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
-from app.alerts.incident import Incident
-from app.alerts.notification import Notification
-from app.alerts.retry import Outcome
-from app.store.rows import Delivery, State
+from app.model.delivery import Outcome, State
+from app.model.incident import Incident
+from app.model.notification import Notification
+from app.store.rows import Delivery
 
 T = TypeVar("T")
 

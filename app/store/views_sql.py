@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from types import ModuleType
 
-from app.alerts.notification import Notification
-from app.store import sights
+from app.model.delivery import State
+from app.model.notification import Notification
 from app.store.columns import to_micros
-from app.store.session import Database, Session
-from app.store.rows import State
+from app.store.queries import page as sights
+from app.store.transaction import Database, Session
 from app.store.view_rows import AUDIT, audit_row_of
 from app.store.views import (
     AttemptRow,

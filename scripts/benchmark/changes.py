@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from app.demo import change_body, signed_headers
+from app.demo.run import change_body, signed_headers
 
 SECRET = "bench-secret"  # noqa: S105 - of this benchmark's own listener
 ENTITIES = 1000

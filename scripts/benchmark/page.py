@@ -16,9 +16,9 @@ from pathlib import Path
 
 import httpx
 
-from app.demo import serving
-from app.logs import configure_logging
+from app.demo.run import serving
 from app.main import create_app
+from app.observe.logs import configure_logging
 from app.settings import Settings
 from app.store.move import move
 from scripts.benchmark.seed import Contents, fill

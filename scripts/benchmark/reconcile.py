@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.demo import serving
+from app.demo.run import serving
 from scripts.benchmark.accepting import accept
 from scripts.benchmark.changes import SECRET
 from scripts.benchmark.listeners import Listener

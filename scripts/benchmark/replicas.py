@@ -24,10 +24,10 @@ from pathlib import Path
 import aiohttp
 import psutil
 
-from app.demo import change_body, serving, signed_headers
-from app.stand_in_slack import StandInSlack
-from app.storage import now
-from app.store.postgres import PostgresStore
+from app.demo.run import change_body, serving, signed_headers
+from app.demo.stand_in_slack import StandInSlack
+from app.store.opening import now
+from app.store.postgres.database import PostgresStore
 from app.store.prune import AT_ONCE
 from scripts.benchmark.changes import SECRET
 from scripts.benchmark.load import CONNECTIONS

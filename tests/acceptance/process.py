@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from app.demo import change_body, signed_headers
+from app.demo.run import change_body, signed_headers
 from tests.conftest import NO_TLS, SECRET
 from tests.waiting import until
 

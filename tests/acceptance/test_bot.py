@@ -12,9 +12,9 @@ import httpx
 import pytest
 from starlette.responses import Response
 
-from app.demo import serving
+from app.demo.run import serving
 from tests.acceptance.process import Listener, end_leases, listening, post_change
-from tests.notifier.stand_in_slack_api import TOKEN, HangUp, StandInSlackApi
+from tests.notifier.slack.stand_in_api import TOKEN, HangUp, StandInSlackApi
 from tests.waiting import until
 
 pytestmark = pytest.mark.acceptance

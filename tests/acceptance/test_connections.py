@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.demo.stand_in_slack import StandInSlack
 from app.settings import Settings
-from app.stand_in_slack import StandInSlack
 from tests.acceptance.process import SERVE, UVICORN, listening, post_change
 
 LONGEST_OF_A_PROXY = 60  # AWS's load balancers and nginx keep an idle connection that long

@@ -11,7 +11,7 @@ import asyncpg
 import httpx
 import pytest
 
-from app.stand_in_slack import StandInSlack
+from app.demo.stand_in_slack import StandInSlack
 from tests.acceptance.process import SERVE, Listener, listening, post_change
 from tests.postgres import PostgresServer
 from tests.store.proxies import HoldingProxy

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.stand_in_slack import StandInSlack
+from app.demo.stand_in_slack import StandInSlack
 from tests.acceptance.process import SERVE, listening, post_change
 from tests.told import entities
 from tests.waiting import until

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from starlette.responses import PlainTextResponse, Response
 
-from app.stand_in_slack import StandInSlack
+from app.demo.stand_in_slack import StandInSlack
 from tests.acceptance.process import end_leases, listening, post_change
 from tests.told import entities
 from tests.waiting import until

@@ -7,9 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.stand_in_slack import StandInSlack
+from app.demo.stand_in_slack import StandInSlack
 from tests.acceptance.process import listening
-from tests.api.visitor import TOKEN
+from tests.web.visitor import TOKEN
 
 pytestmark = pytest.mark.acceptance
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.demo import change_body, serving, signed_headers
-from app.stand_in_slack import StandInSlack
+from app.demo.run import change_body, serving, signed_headers
+from app.demo.stand_in_slack import StandInSlack
 from tests.acceptance.process import Listener, end_leases, free_port, listening
 from tests.conftest import SECRET
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, LOGIN, StandInPort

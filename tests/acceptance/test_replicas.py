@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
-from app.demo import change_body, serving, signed_headers
-from app.stand_in_slack import StandInSlack
+from app.demo.run import change_body, serving, signed_headers
+from app.demo.stand_in_slack import StandInSlack
 from tests.acceptance.process import SERVE, Listener, listening
 from tests.conftest import KEPT, SECRET
 from tests.postgres import PostgresServer

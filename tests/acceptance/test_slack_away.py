@@ -7,8 +7,8 @@ import httpx
 import pytest
 from starlette.responses import PlainTextResponse, Response
 
-from app.demo import serving
-from app.stand_in_slack import Answer, StandInSlack
+from app.demo.run import serving
+from app.demo.stand_in_slack import Answer, StandInSlack
 from tests.acceptance.process import free_port, listening, post_change
 from tests.told import entities
 from tests.waiting import until

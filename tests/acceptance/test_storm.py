@@ -12,19 +12,20 @@ import httpx
 import pytest
 from starlette.responses import PlainTextResponse
 
-from app.courier import Courier
-from app.demo import serving
-from app.dispatcher import Dispatcher
+from app.deliver.dispatcher import Dispatcher
+from app.deliver.turn import Courier
+from app.demo.run import serving
+from app.demo.stand_in_slack import StandInSlack
+from app.model.delivery import State
 from app.notifier.base import Item, Parcel
-from app.notifier.slack import SlackNotifier
-from app.stand_in_slack import StandInSlack
-from app.store.rows import Claim, State, Waiting
-from app.store.sqlite import SQLiteStore
+from app.notifier.slack.webhook import SlackNotifier
+from app.store.rows import Claim, Waiting
+from app.store.sqlite.database import SQLiteStore
 from tests.acceptance.process import listening, post_change
 from tests.conftest import NOW
-from tests.notifier.slack_limits import assert_no_markup_of_others, assert_within_slacks_limits
+from tests.deliver.test_dispatcher import Clock
+from tests.notifier.slack.limits import assert_no_markup_of_others, assert_within_slacks_limits
 from tests.store.test_store import incoming
-from tests.test_dispatcher import Clock
 from tests.told import entities
 from tests.waiting import until
 

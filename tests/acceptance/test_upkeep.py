@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.stand_in_slack import StandInSlack
-from app.store.schema import STEPS, prepare
+from app.demo.stand_in_slack import StandInSlack
+from app.store.sqlite.schema import STEPS, prepare
 from tests.acceptance.process import ROOT, Listener, listening, post_change
 from tests.waiting import until
 

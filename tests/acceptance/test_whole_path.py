@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from app.demo.stand_in_slack import StandInSlack
 from app.port.client import PortClient
-from app.stand_in_slack import StandInSlack
 from tests.acceptance.process import Listener, listening
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, standing_in
 from tests.port.stand_in_smee import StandInSmee

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.demo import change_body, signed_headers
-from app.stand_in_slack import StandInSlack
+from app.demo.run import change_body, signed_headers
+from app.demo.stand_in_slack import StandInSlack
 from tests.acceptance.process import UVICORN, listening, post_change
 from tests.conftest import SECRET
 from tests.waiting import until

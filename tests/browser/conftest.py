@@ -14,10 +14,10 @@ import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright
 from starlette.responses import PlainTextResponse
 
-from app.demo import change_body, serving, signed_headers
+from app.demo.run import change_body, serving, signed_headers
+from app.demo.stand_in_slack import StandInSlack
 from app.main import create_app
 from app.settings import Settings
-from app.stand_in_slack import StandInSlack
 from tests.conftest import SECRET
 
 TOKEN = "a-token-of-24-characters"

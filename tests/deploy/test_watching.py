@@ -12,7 +12,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 from ruamel.yaml import YAML
 
-from app.stand_in_slack import StandInSlack
+from app.demo.stand_in_slack import StandInSlack
 from tests.conftest import Start
 from tests.scrape import TOKEN, scrape
 from tests.waiting import until

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app.demo import serving
-from tests.notifier.stand_in_slack_api import StandInSlackApi
+from app.demo.run import serving
+from tests.notifier.slack.stand_in_api import StandInSlackApi
 
 
 @pytest.fixture

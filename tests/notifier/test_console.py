@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
-from app.alerts.incident import Step
-from app.alerts.notification import Link, Notification, ValueChange
+from app.model.incident import Step
+from app.model.notification import Link, Notification, ValueChange
 from app.notifier.base import Item, Parcel, Sent
 from app.notifier.console import ConsoleNotifier, draw
-from app.notifier.slack_digest import digest
-from app.notifier.slack_message import payload
+from app.notifier.slack.digest import digest
+from app.notifier.slack.message import payload
 
 APP = "https://app.port.io"
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from app.demo import serving
+from app.demo.run import serving
 from app.notifier.guard import AddressRefused, Judge, connector, refusal
 
 REFUSED = {

@@ -21,12 +21,12 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from app.demo import serving
+from app.demo.run import serving
 from app.errors import DeliveryFailed, Scope, SettingsError
 from app.notifier.base import Item, Parcel
 from app.notifier.http import MAX_BODY_BYTES, HttpNotifier, retry_after
+from tests.notifier.slack.test_webhook import notification
 from tests.notifier.test_guard import StandInResolver
-from tests.notifier.test_slack import notification
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -13,8 +13,8 @@ from app.errors import DeliveryFailed, PortError, Scope
 from app.notifier.base import Item, Parcel
 from app.notifier.port_action import PortActionNotifier, failure
 from app.port.client import PortClient
+from tests.notifier.slack.test_webhook import notification
 from tests.notifier.test_http import EVENT, render
-from tests.notifier.test_slack import notification
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, LOGIN, StandInPort, refusal, standing_in
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from starlette.responses import JSONResponse, Response
 
-from app.alerts.notification import Message
-from app.alerts.report import Fate, Told
 from app.errors import DeliveryFailed, Scope, StoreUnavailable
+from app.model.notification import Message
+from app.model.report import Fate, Told
 from app.notifier.base import Item, Keeper, Parcel, Reporter
 from app.notifier.port_runs import PortRuns
 from app.port.client import PortClient
-from tests.notifier.test_slack import notification
+from tests.notifier.slack.test_webhook import notification
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, LOGIN, StandInPort, refusal, standing_in
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

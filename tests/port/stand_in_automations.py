@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from app.port.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
+from app.receive.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 
 Json = dict[str, Any]
 

@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.demo import serving
+from app.demo.run import serving
 from tests.port.stand_in_automations import Automations, now
 
 Json = dict[str, Any]

@@ -20,7 +20,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from app.demo import serving
+from app.demo.run import serving
 
 EXACT_IN_JAVASCRIPT = 2**53
 

@@ -13,13 +13,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from app.demo import serving
+from app.demo.run import serving
 from app.errors import PortError, UnreadableChange
-from app.port import audit_log, resources
+from app.port import audit_log
 from app.port.audit_log import LIMIT, Missed, missed_changes
 from app.port.client import PortClient
-from app.port.events import parse_event
-from app.port.signature import Signed
+from app.port.setup import resources
+from app.receive.payload import parse_event
+from app.receive.signature import Signed
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, StandInPort, refusal, standing_in
 
 START = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from app.demo import serving
+from app.demo.run import serving
 from app.errors import PortError, SettingsError
 from app.port.client import PortClient, Request
 from app.port.refusal import advice, rate_limit_wait

@@ -13,14 +13,14 @@ from urllib.parse import unquote
 import jsonschema
 import pytest
 
-from app.alerts.notification import Message
-from app.alerts.report import Fate, Told
-from app.alerts.watched import Watched
-from app.port import resources
+from app.model.notification import Message
+from app.model.report import Fate, Told
 from app.port.audit_log import missed_changes
-from app.port.bootstrap import Plan, bootstrap
 from app.port.client import PortClient
 from app.port.listing import chosen, read_blueprint
+from app.port.setup import resources
+from app.port.setup.bootstrap import Plan, bootstrap
+from app.rules.watched import Watched
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, Recorded, StandInPort, standing_in
 
 DESCRIPTION = Path(__file__).parents[3] / "shared" / "port-openapi.json"

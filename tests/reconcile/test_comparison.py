@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from starlette.responses import JSONResponse
 
-from app.alerts.change import RECONCILE
 from app.errors import PortError
+from app.model.change import RECONCILE
 from app.port.client import Page, PortClient
-from app.port.events import parse_event
-from app.port.signature import Signed
+from app.receive.payload import parse_event
+from app.receive.signature import Signed
 from app.reconcile.comparison import Comparison
 from app.reconcile.from_log import AuditLog
 from app.store.reconciling import Progress

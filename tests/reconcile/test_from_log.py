@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from app.alerts.change import RECONCILE
-from app.port.signature import Signed
+from app.model.change import RECONCILE
+from app.receive.signature import Signed
 from app.reconcile.comparison import Comparison
 from app.reconcile.from_log import AuditLog
 from app.reconcile.schedule import Outcome, Reconciler

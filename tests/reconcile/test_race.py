@@ -10,8 +10,8 @@ from random import Random
 
 import pytest
 
-from app.alerts.change import RECONCILE
-from app.demo import change_body
+from app.demo.run import change_body
+from app.model.change import RECONCILE
 from tests.conftest import DATABASES, Start
 from tests.port.stand_in_port import CLIENT_ID, StandInPort
 from tests.reconcile.watching import Watching, watching

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from app.alerts.change import RECONCILE
+from app.model.change import RECONCILE
+from app.observe.watch import Watch
 from app.reconcile.gaps import NEEDED, Gaps
 from app.reconcile.schedule import LEASE, Outcome, Reconciler
 from app.store.reconciling import Progress, Run
-from app.watch import Watch
 from tests.conftest import DATABASES, Start
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, StandInPort, refusal
 from tests.reconcile.test_comparison import SEARCH

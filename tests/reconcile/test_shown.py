@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from app.api.comparison import show_comparison
 from app.cli.doctor import _way
-from app.doctor import examine
+from app.doctor.steps import examine
 from app.errors import ListenerError
 from app.reconcile.health import judge
 from app.store.reconciling import Progress, Run
-from tests.api.visitor import BEARER, TOKEN, sign_in
+from app.web.comparison import show_comparison
+from tests.cli.test_cli import Run as Command
+from tests.cli.test_port import run as run_command
 from tests.conftest import NOW, Start
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, StandInPort, refusal
 from tests.reconcile.test_comparison import SEARCH
@@ -21,9 +22,8 @@ from tests.reconcile.test_from_log import happen
 from tests.reconcile.watching import BLUEPRINT, RULES, Watching, watching
 from tests.scrape import TOKEN as SCRAPED
 from tests.scrape import scrape
-from tests.test_cli import Run as Command
-from tests.test_cli_port import run as run_command
 from tests.waiting import until
+from tests.web.visitor import BEARER, TOKEN, sign_in
 
 MINUTE = timedelta(minutes=1)
 run = run_command

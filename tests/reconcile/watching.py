@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from app.listener import Listener
 from app.port.client import PortClient
-from app.port.signature import Signed
+from app.receive.intake import Listener
+from app.receive.signature import Signed
 from app.reconcile.comparison import Comparison
 from app.reconcile.difference import Difference
 from app.runtime import open_runtime

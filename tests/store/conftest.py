@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from app.storage import now
 from app.store.base import Store
-from app.store.postgres import PostgresStore
-from app.store.sqlite import SQLiteStore
+from app.store.opening import now
+from app.store.postgres.database import PostgresStore
+from app.store.sqlite.database import SQLiteStore
 from tests.postgres import PostgresServer
 
 

@@ -13,16 +13,16 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.alerts.decide import Decision, EntityState, decide
-from app.alerts.match import Match
-from app.alerts.rules import RuleSet
-from app.alerts.watched import watched_by
+from app.rules.decide import Decision, EntityState, decide
+from app.rules.match import Match
+from app.rules.rule import RuleSet
+from app.rules.watched import watched_by
+from app.store.queries import accept as accepting
 from app.store.rows import Accepted, Incoming
-from app.store.schema import connect, prepare
-from app.store import accept as accepting
-from app.store.session import at_once
-from tests.alerts.changes import NOW, change, entity, rule
-from tests.alerts.life import matched
+from app.store.sqlite.schema import connect, prepare
+from app.store.transaction import at_once
+from tests.rules.changes import NOW, change, entity, rule
+from tests.rules.life import matched
 
 SECOND = timedelta(seconds=1)
 HEALTH = {"property": "health"}

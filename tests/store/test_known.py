@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from app.alerts.decide import OVERTAKEN, Decision, EntityState
-from app.alerts.known import Known, Told, canonical, learned, micros
-from app.alerts.watched import EVERYTHING, Watched
+from app.rules.decide import OVERTAKEN, Decision, EntityState
+from app.rules.last_known import Known, Told, canonical, learned, micros
+from app.rules.watched import EVERYTHING, Watched
 from app.store.base import Store
 from app.store.reconciling import Progress
 from app.store.rows import Incoming

@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from app.alerts.known import Known, learned, micros
-from app.alerts.notification import Message
-from app.alerts.retry import Outcome
-from app.alerts.silence import Silence
-from app.alerts.watched import EVERYTHING
 from app.cli import main
 from app.errors import StoreUnavailable
-from app.storage import now
+from app.model.delivery import Outcome
+from app.model.notification import Message
+from app.model.silence import Silence
+from app.rules.last_known import Known, learned, micros
+from app.rules.watched import EVERYTHING
 from app.store import move as moving
 from app.store.base import Store
 from app.store.move import KEYS, move
-from app.store.postgres import PostgresStore
+from app.store.opening import now
+from app.store.postgres.database import PostgresStore
 from app.store.rows import Attempt
-from app.store.schema import prepare
-from app.store.sqlite import SQLiteStore
+from app.store.sqlite.database import SQLiteStore
+from app.store.sqlite.schema import prepare
 from tests.conftest import NOW
 from tests.postgres import PostgresServer
 from tests.store.test_store import SECOND, attempt, claim_one, incoming

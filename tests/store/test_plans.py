@@ -9,23 +9,29 @@ from pathlib import Path
 
 import pytest
 
-from app.alerts.decide import Decision
-from app.alerts.known import Known
-from app.alerts.notification import Message
-from app.alerts.retry import Outcome
-from app.alerts.silence import Silence
-from app.store import accept as accept_, attempts as attempts_, lanes as lanes_, runs as runs_, silences as silences_
-from app.store.known_sql import prune_known as prune_known_
-from app.store.session import at_once
+from app.model.delivery import Outcome
+from app.model.notification import Message
+from app.model.silence import Silence
+from app.rules.decide import Decision
+from app.rules.last_known import Known
+from app.store.queries import accept as accept_
+from app.store.queries import attempts as attempts_
+from app.store.queries import queues as lanes_
+from app.store.queries import reports as runs_
+from app.store.queries import silences as silences_
+from app.store.queries.last_known import prune_known as prune_known_
 from app.store.rows import Attempt, Claim, Incoming
-from app.store.schema import connect, prepare
+from app.store.sqlite.schema import connect, prepare
+from app.store.transaction import at_once
 from tests.conftest import NOW
 from tests.store.test_runs import reported
 from tests.store.test_store import incoming
 
+
 class _Sync:
     def __init__(self, module):
         self._m = module
+
     def __getattr__(self, name):
         f = getattr(self._m, name)
         return lambda db, *a, **k: at_once(lambda s: f(s, *a, **k))(db)

@@ -11,12 +11,11 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from app.alerts.retry import Outcome
 from app.errors import SchemaTooNew, StoreUnavailable
-from app.storage import now
-from app.store.postgres import PostgresStore
-from app.store.postgres_pool import ServerClock
-from app.store.rows import State
+from app.model.delivery import Outcome, State
+from app.store.opening import now
+from app.store.postgres.database import PostgresStore
+from app.store.postgres.pool import ServerClock
 from tests.conftest import NOW
 from tests.postgres import PostgresServer
 from tests.store.proxies import HoldingProxy, PoolingProxy

@@ -10,18 +10,17 @@ from typing import Any
 import asyncpg
 import pytest
 
-from app.alerts.notification import Message
-from app.alerts.retry import Outcome
-from app.storage import now
-from app.store import accept as changes
-from app.store import postgres_search as search
-from app.store import sights
+from app.model.delivery import Outcome, State
+from app.model.notification import Message
 from app.store.columns import to_micros
-from app.store.postgres import PostgresStore
 from app.store.locks import lock_of
-from app.store.postgres_pool import Connection
-from app.store.session import PostgresSession
-from app.store.rows import State
+from app.store.opening import now
+from app.store.postgres import search as search
+from app.store.postgres.database import PostgresStore
+from app.store.postgres.pool import Connection
+from app.store.queries import accept as changes
+from app.store.queries import page as sights
+from app.store.transaction import PostgresSession
 from app.store.views import ChangeFilter
 from tests.conftest import NOW
 from tests.postgres import PostgresServer

@@ -12,8 +12,8 @@ import pytest
 import structlog
 
 from app.errors import StoreUnavailable
-from app.store.schema import STEPS, prepare
-from app.store.sqlite import SQLiteStore
+from app.store.sqlite.database import SQLiteStore
+from app.store.sqlite.schema import STEPS, prepare
 from tests.acceptance.test_disk_full import MOUNT, can_mount
 from tests.store.test_store import incoming
 
@@ -143,7 +143,7 @@ def test_processes_that_upgrade_at_once(tmp_path: Path) -> None:
     prepare(path)
     new = steps(tmp_path / "new", more="ALTER TABLE lanes ADD COLUMN colour TEXT;\n")
     program = (
-        "import pathlib, sys; from app.store.schema import prepare\n"
+        "import pathlib, sys; from app.store.sqlite.schema import prepare\n"
         "prepare(pathlib.Path(sys.argv[1]), steps=pathlib.Path(sys.argv[2]))"
     )
     command = [sys.executable, "-c", program, str(path), str(new)]
@@ -166,7 +166,7 @@ def test_no_room_for_the_copy(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     program = (
-        "import hashlib, os, pathlib, shutil, sys; from app.store.schema import prepare\n"
+        "import hashlib, os, pathlib, shutil, sys; from app.store.sqlite.schema import prepare\n"
         "path = pathlib.Path(shutil.copy(sys.argv[1], sys.argv[2]))\n"
         "before = hashlib.sha256(path.read_bytes()).digest()\n"
         "try: prepare(path, steps=pathlib.Path(sys.argv[3]))\n"

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from app.alerts.incident import Step
-from app.alerts.retry import Outcome
-from app.alerts.silence import Silence, silence_of
+from app.model.delivery import Outcome, State
+from app.model.incident import Step
+from app.model.silence import Silence, silence_of
 from app.store.base import Store
-from app.store.rows import Aside, State
+from app.store.rows import Aside
 from tests.conftest import NOW
 from tests.store.test_slack import claim, claims, delivered, entities
 from tests.store.test_store import SECOND, attempt, incoming

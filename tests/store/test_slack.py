@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from app.alerts.decide import Alert
-from app.alerts.incident import Step
-from app.alerts.notification import Message, Notification
-from app.alerts.retry import Outcome
+from app.model.delivery import Alert, Outcome, State
+from app.model.incident import Step
+from app.model.notification import Message, Notification
 from app.store.base import Store
-from app.store.rows import Aside, Attempt, Claim, Incoming, LaneState, State
+from app.store.rows import Aside, Attempt, Claim, Incoming, LaneState
 from tests.conftest import NOW
 from tests.store.test_store import LEASE, SECOND, attempt, incoming
 

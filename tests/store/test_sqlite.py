@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from app.errors import SchemaTooNew, StoreUnavailable
-from app.store import group_commit
-from app.store.rows import State
-from app.store.sqlite import SQLiteStore
+from app.model.delivery import State
+from app.store.sqlite import writer as group_commit
+from app.store.sqlite.database import SQLiteStore
 from tests.conftest import NOW
 from tests.store.test_store import claim_one, incoming
 
@@ -105,7 +105,7 @@ def test_processes_share_a_file(tmp_path: Path) -> None:
     """Several processes that open one new file at once all get it, and no change is stored twice."""
     program = (
         "import asyncio, pathlib, sys\n"
-        "from app.store.sqlite import SQLiteStore\n"
+        "from app.store.sqlite.database import SQLiteStore\n"
         "from tests.store.test_store import incoming\n"
         "async def work():\n"
         "    store = SQLiteStore(pathlib.Path(sys.argv[1]))\n"

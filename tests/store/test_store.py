@@ -5,16 +5,16 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
-from app.alerts.decide import Decision, EntityState, decide
-from app.alerts.incident import Incident
-from app.alerts.match import Route, match
-from app.alerts.retry import Outcome
-from app.alerts.rules import BUILT_IN, RuleSet
-from app.demo import change_body
-from app.port.events import parse_event
-from app.port.signature import Signed
+from app.demo.run import change_body
+from app.model.delivery import Outcome, State
+from app.model.incident import Incident
+from app.receive.payload import parse_event
+from app.receive.signature import Signed
+from app.rules.decide import Decision, EntityState, decide
+from app.rules.match import Route, match
+from app.rules.rule import BUILT_IN, RuleSet
 from app.store.base import Store
-from app.store.rows import Attempt, Claim, Incoming, State
+from app.store.rows import Attempt, Claim, Incoming
 from tests.conftest import NOW
 
 LEASE = timedelta(seconds=30)

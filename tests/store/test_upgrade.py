@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from app.alerts.incident import Step
-from app.alerts.notification import Message
-from app.alerts.retry import Outcome
-from app.store import schema
+from app.model.delivery import Outcome, State
+from app.model.incident import Step
+from app.model.notification import Message
 from app.store.columns import to_micros
-from app.store.rows import Attempt, State
-from app.store.sqlite import SQLiteStore
+from app.store.rows import Attempt
+from app.store.sqlite import schema
+from app.store.sqlite.database import SQLiteStore
 from tests.conftest import NOW
 from tests.store.test_store import LEASE, SECOND, incoming
 

@@ -5,16 +5,16 @@ from datetime import timedelta
 
 import pytest
 
-from app.alerts.decide import Alert, Decision
-from app.alerts.incident import Incident, Step
-from app.alerts.notification import Message, Notification
-from app.alerts.retry import Outcome
-from app.demo import change_body
-from app.port.events import parse_event
-from app.port.signature import Signed
+from app.demo.run import change_body
+from app.model.delivery import Alert, Outcome, State
+from app.model.incident import Incident, Step
+from app.model.notification import Message, Notification
+from app.receive.payload import parse_event
+from app.receive.signature import Signed
+from app.rules.decide import Decision
 from app.store import view_rows
 from app.store.base import Store
-from app.store.rows import Incoming, State
+from app.store.rows import Incoming
 from app.store.views import AuditRow, ChangeFilter, Views
 from tests.conftest import NOW
 from tests.store.test_store import attempt, claim_one, incoming

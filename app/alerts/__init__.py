@@ -1,1 +1,0 @@
-"""Pure decisions about changes: no I/O, no clock, no logging."""

@@ -1,0 +1,247 @@
+"""The delivery loop: claim a lane, deliver what waits in it, record what came of it."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from app.deliver.turn import Courier, TooLate
+from app.errors import StoreUnavailable
+from app.model.delivery import Outcome
+from app.model.report import RUNS
+from app.observe.tracing import OFF, Span, Tracing
+from app.observe.watch import NOBODY, Watch
+from app.store.base import Store
+from app.store.rows import Attempt, Claim
+
+log = structlog.get_logger(__name__)
+
+LEASE = timedelta(seconds=30)
+POLL_SECONDS = 1.0  # how late we notice what another process has stored
+LANES_AT_ONCE = 64
+KEYS = 20  # so many changes of a digest are named in the log
+STALE_AFTER = timedelta(seconds=15)
+
+
+class Dispatcher:
+    """Delivers what the store holds, lane by lane, each in order and at its rate.
+
+    Args:
+        store: What is to be delivered.
+        courier: Delivers it.
+        clock: Gives the time, UTC.
+        new_token: Gives strings that no other dispatcher has.
+        watch: Hears of each attempt.
+        tracing: Makes spans of them.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        courier: Courier,
+        *,
+        clock: Callable[[], datetime],
+        new_token: Callable[[], str],
+        watch: Watch = NOBODY,
+        tracing: Tracing = OFF,
+    ) -> None:
+        self._store = store
+        self._courier = courier
+        self._clock = clock
+        self._new_token = new_token
+        self._watch = watch
+        self._tracing = tracing
+        self._something_new = asyncio.Event()
+        self._stopping = False
+        self._ended = asyncio.Event()
+        self._turns: set[asyncio.Task[None]] = set()
+        self._resting: dict[str, datetime] = {}
+        self.last_turn: datetime | None = None
+
+    def wake(self, lanes: Collection[str] = ()) -> None:
+        """Look for work now: something new is in the store.
+
+        Args:
+            lanes: Where; none: anywhere. If all of them rest or are having their turn, there is nothing to be
+                done before that ends, and then it is looked at anyway: in a storm nearly every change.
+        """
+        now = self._clock()
+        if not lanes or any(self._resting.get(lane, now) <= now for lane in lanes):
+            self._something_new.set()
+
+    def stale(self) -> str | None:
+        """Return why the loop cannot be relied on, or None if its last turn is recent."""
+        if self.last_turn is None:
+            return "the dispatcher has not begun"
+        age = self._clock() - self.last_turn
+        return (
+            f"the dispatcher's last turn was {age.total_seconds():.0f} s ago"
+            if abs(age) > STALE_AFTER
+            else None
+        )
+
+    async def run(self) -> None:
+        """Deliver until `stop`."""
+        while not self._stopping:
+            self._something_new.clear()
+            try:
+                await self._take_turns()
+            except Exception:  # the loop must outlive whatever happens in one turn of it
+                log.exception("the delivery loop failed, it goes on")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._something_new.wait(), POLL_SECONDS)
+        self._ended.set()
+
+    async def stop(self, within: float) -> None:
+        """Claim nothing more, and let what is being sent finish.
+
+        Args:
+            within: Seconds; what is not finished then is cut off, and goes out again after the next start.
+        """
+        self._stopping = True
+        self.wake()
+        if self.last_turn is not None:  # what is being claimed now must be given back too
+            await self._ended.wait()
+        if self._turns:
+            _, unfinished = await asyncio.wait(self._turns, timeout=within)
+            for turn in unfinished:
+                turn.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
+
+    async def _take_turns(self) -> None:
+        now = self._clock()
+        try:
+            claims = await self._store.claim(
+                token=self._new_token(),
+                now=now,
+                lease_until=now + LEASE,
+                limit=LANES_AT_ONCE - len(self._turns),
+                at_once={name: one.at_once for name, one in self._courier.notifiers.items()},
+            )
+        except StoreUnavailable as error:
+            log.error("cannot claim lanes", reason=str(error))
+            return
+        self.last_turn = self._clock()
+        for claim in claims:
+            self._resting[claim.lane] = claim.lease_until
+            turn = asyncio.create_task(self._take_turn(claim))
+            self._turns.add(turn)
+            turn.add_done_callback(self._turns.discard)
+
+    async def _take_turn(self, claim: Claim) -> None:
+        first, *others = [one.change_key for one in claim.deliveries[:KEYS]]
+        named = {"changes": [first, *others]} if others else {"change": first}
+        structlog.contextvars.bind_contextvars(**named)
+        parents = [one.traceparent for one in claim.deliveries]
+        span = self._tracing.deliver(parents, destination=claim.destination, lane=claim.lane)
+        with span:
+            if trace_id := self._tracing.trace_id:
+                structlog.contextvars.bind_contextvars(trace_id=trace_id)
+            rests_until = await self._deliver(claim, span)
+        if rests_until is None:
+            self._resting.pop(claim.lane, None)
+        else:
+            self._resting[claim.lane] = rests_until
+            self._wake_at(rests_until)
+
+    async def _deliver(self, claim: Claim, span: Span) -> datetime | None:
+        """Deliver, and return until when the lane rests, if that is known."""
+        if self._stopping:
+            await self._give_back(claim)
+            return None
+        try:
+            attempt = await self._courier.attempt(claim)
+        except TooLate:
+            await self._give_back(claim)
+            return None
+        except asyncio.CancelledError:  # cut off by `stop`: the next start need not wait for the lease
+            with contextlib.suppress(StoreUnavailable):
+                await asyncio.shield(self._store.release(claim, unsure=True))
+            raise
+        except StoreUnavailable as error:  # nothing was sent
+            log.error("cannot see what waits in a lane", lane=claim.lane, reason=str(error))
+            with contextlib.suppress(StoreUnavailable):
+                await self._store.release(claim)
+            return None
+        span.set(outcome=attempt.outcome, deliveries=_told(claim, attempt))
+        if attempt.outcome in (Outcome.RETRY, Outcome.HELD, Outcome.DEAD):
+            span.fail(attempt.outcome)
+        recorded = await self._record(claim, attempt)
+        if recorded:
+            self._say(claim, attempt)
+            self._count(claim, attempt)
+        if len(self._turns) >= LANES_AT_ONCE or attempt.message or attempt.notice:
+            self.wake()  # there was no room for others, and now there is; or other lanes have got work
+        return attempt.next_at if recorded else None
+
+    async def _give_back(self, claim: Claim) -> None:
+        log.warning("lane given back", lane=claim.lane)
+        with contextlib.suppress(StoreUnavailable):
+            await self._store.release(claim)
+
+    async def _record(self, claim: Claim, attempt: Attempt) -> bool:
+        # What was sent must not be sent again only because the disk was full for a moment.
+        while True:
+            try:
+                recorded = await self._store.record(claim, attempt)
+            except StoreUnavailable as error:
+                log.error("cannot record an attempt", lane=claim.lane, reason=str(error))
+                if self._stopping or self._clock() > claim.lease_until:
+                    return False
+                await asyncio.sleep(POLL_SECONDS)
+            else:
+                if not recorded:
+                    log.warning("lease lost, attempt not recorded", lane=claim.lane)
+                return recorded
+
+    def _say(self, claim: Claim, attempt: Attempt) -> None:
+        fields: dict[str, Any] = {
+            "delivery": (attempt.told or [claim.deliveries[0].id])[0],
+            "deliveries": len(attempt.told or ()),
+            "lane": claim.lane,
+            "destination": claim.destination,
+            "detail": attempt.detail,
+            "took_ms": round((attempt.ended_at - attempt.started_at).total_seconds() * 1000),
+        }
+        if attempt.asides:
+            log.info("alerts set aside", lane=claim.lane, deliveries=len(attempt.asides))
+        if attempt.outcome is Outcome.DELIVERED:
+            told = "run in Port told" if claim.destination == RUNS else "message changed"
+            log.info("alert delivered" if claim.message is None else told, **fields)
+        elif attempt.outcome is Outcome.RETRY:
+            log.warning("delivery failed, will try again", next_at=attempt.next_at.isoformat(), **fields)
+        elif attempt.outcome is Outcome.DEAD:
+            log.error("delivery is dead", **fields)
+        elif attempt.outcome is Outcome.HELD and not claim.held:
+            log.error("lane held: nothing goes out there until it is mended", **fields)
+        elif attempt.outcome is Outcome.HELD:
+            log.warning("lane still held", next_at=attempt.next_at.isoformat(), **fields)
+        if claim.held and attempt.outcome in (Outcome.DELIVERED, Outcome.DEAD, Outcome.RETRY):
+            log.warning("lane released", lane=claim.lane, destination=claim.destination)
+
+    def _count(self, claim: Claim, attempt: Attempt) -> None:
+        destination, watch = claim.destination, self._watch
+        for outcome, number in Counter(one.outcome for one in attempt.asides.values()).items():
+            watch.delivered(destination, outcome, number)
+        if attempt.outcome is Outcome.RETRY:
+            watch.retried(destination)
+        if claim.message is not None and attempt.outcome is Outcome.DELIVERED:
+            watch.changed(destination)
+            return
+        if number := _told(claim, attempt):
+            watch.delivered(destination, attempt.outcome, number)
+        if attempt.outcome is Outcome.DELIVERED:
+            watch.sent(destination, [(attempt.ended_at - since).total_seconds() for since in attempt.since])
+
+    def _wake_at(self, time: datetime) -> None:
+        delay = max(0.0, (time - self._clock()).total_seconds())
+        if delay < POLL_SECONDS * 2 and not self._stopping:
+            asyncio.get_running_loop().call_later(delay, self.wake)
+
+
+def _told(claim: Claim, attempt: Attempt) -> int:
+    return len(claim.deliveries if attempt.told is None else attempt.told)

@@ -1,0 +1,57 @@
+"""When to try again, and when to stop: the policy for a failed delivery."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from app.errors import DeliveryFailed, Scope
+from app.model.delivery import Outcome
+
+FIRST_DELAY = timedelta(seconds=1)
+LONGEST_DELAY = timedelta(minutes=5)
+LONGEST_RETRY_AFTER = timedelta(hours=1)  # a proxy's nonsense must not silence a channel for years
+JITTER = 0.2
+PATIENCE = timedelta(hours=24)
+PROBE_EVERY = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class NextAttempt:
+    """What becomes of the delivery, why, and when its lane may send again."""
+
+    outcome: Outcome
+    reason: str
+    at: datetime
+
+
+def next_attempt(
+    failure: DeliveryFailed,
+    *,
+    failures: int,
+    held: bool,
+    waiting_since: datetime,
+    now: datetime,
+    jitter: float,
+) -> NextAttempt:
+    """Decide what follows a failure.
+
+    Args:
+        failure: What the destination answered.
+        failures: How many transient failures in a row the lane had before this one, those that said when
+            to come back not counted.
+        held: Whether the lane is held already, and this was a probe.
+        waiting_since: Since when patience counts, UTC: when it came, or its lane was last released.
+        now: The time of the failure, UTC.
+        jitter: A random number from -1 to 1, so that many lanes do not come back at the same moment.
+    """
+    if failure.scope is Scope.MESSAGE:
+        return NextAttempt(Outcome.DEAD, failure.reason, now)
+    if failure.scope is Scope.DESTINATION or held:
+        return NextAttempt(Outcome.HELD, failure.reason, now + PROBE_EVERY)
+    if failure.retry_after is None:
+        delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(failures, 20)) * (1 + JITTER * jitter)
+    else:  # never sooner than asked for, and never at once
+        delay = min(LONGEST_RETRY_AFTER, max(FIRST_DELAY, failure.retry_after)) * (1 + JITTER * abs(jitter))
+    if now - waiting_since >= PATIENCE:
+        hours = int(PATIENCE.total_seconds() // 3600)
+        return NextAttempt(Outcome.DEAD, f"given up after {hours} h: {failure.reason}", now)
+    return NextAttempt(Outcome.RETRY, failure.reason, now + delay)

@@ -1,0 +1,1 @@
+"""The demo: the real service between stand-ins for Port and Slack."""

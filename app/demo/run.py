@@ -1,0 +1,262 @@
+"""The demo: a stand-in Port and a stand-in Slack around the real service, in one process, on loopback."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import secrets
+import socket
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import httpx
+import uvicorn
+from rich.console import Console
+from rich.markup import escape
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
+
+from app.demo.stand_in_slack import StandInSlack
+from app.model.delivery import State
+from app.notifier.console import draw
+from app.receive.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
+from app.settings import Settings
+from app.store.opening import open_store
+
+ENTITIES = (
+    ("notification-service-prod", "Notification Service", "Rocket", ("Healthy", "Degraded", "Crashed")),
+    ("checkout-prod", "Checkout", "Payments", ("Healthy", "Degraded")),
+    ("search-prod", "Café Search 🚀", "Discovery", ("Healthy", "Restarting")),
+    ("billing-staging", None, "Payments", ("Healthy", "Crashed", "Restarting")),
+)
+"""Identifier, title, team, and the statuses that it goes through in the demo, round and round."""
+ORDER = (0, 1, 0, 2, 0, 3)
+PATIENCE_SECONDS = 15  # beyond the second that Slack takes for each message
+
+
+class Shape(StrEnum):
+    """The kinds of body that Port sends."""
+
+    AUTOMATION = "automation"
+    WORKFLOW = "workflow"
+    CHANGELOG = "changelog"
+
+
+def change_body(
+    *,
+    before: str,
+    after: str,
+    at: datetime,
+    entity: str = ENTITIES[0][0],
+    title: str | None = ENTITIES[0][1],
+    team: str = ENTITIES[0][2],
+    shape: Shape = Shape.AUTOMATION,
+) -> bytes:
+    """Return the body that Port sends when `healthStatus` of a `deploymentConfig` changes.
+
+    Args:
+        before: The status before.
+        after: The status after.
+        at: When it happened.
+        entity: The entity's identifier.
+        title: Its title; Port allows none.
+        team: The owning team.
+        shape: Which kind of body.
+    """
+
+    def snapshot(status: str, cpu: int) -> dict[str, Any]:
+        return {
+            "identifier": entity,
+            "title": title,
+            "icon": None,
+            "blueprint": "deploymentConfig",
+            "team": [team],
+            "properties": {
+                "healthStatus": status,
+                "cpuUtil": cpu,
+                "memoryUtil": 25,
+                "newRelicUrl": "https://newrelic.com",
+                "sentryUrl": "https://sentry.io/",
+                "prometheusUrl": "https://prometheus.io",
+                "locked": False,
+            },
+            "relations": {},
+            "createdAt": "2026-01-01T00:00:00.000Z",
+            "updatedAt": _iso(at),
+        }
+
+    load = {"Healthy": 25, "Degraded": 91, "Crashed": 0, "Restarting": 40}
+    event: dict[str, Any] = {
+        "action": "UPDATE",
+        "resourceType": "entity",
+        "trigger": {"by": {"orgId": "org_demo", "userId": "auth0|ada"}, "origin": "API", "at": _iso(at)},
+        "diff": {
+            "before": snapshot(before, load.get(before, 50)),
+            "after": snapshot(after, load.get(after, 50)),
+        },
+    }
+    if shape is Shape.CHANGELOG:
+        event |= {
+            "status": "SUCCESS",
+            "context": {"blueprint": "deploymentConfig", "entity": entity, "runId": None},
+        }
+        body = event
+    else:
+        event["context"] = {
+            "blueprintIdentifier": "deploymentConfig",
+            "entityIdentifier": entity,
+            "propertyIdentifier": None,
+        }
+        wrap: dict[Shape, dict[str, Any]] = {
+            Shape.AUTOMATION: {
+                "trigger": {"by": {"user": {"email": "ada@example.com"}}},
+                "run": {"id": f"r_{secrets.token_hex(8)}"},
+            },
+            Shape.WORKFLOW: {"workflowRun": {}, "nodeRun": {"identifier": f"wfnr_{secrets.token_hex(8)}"}},
+        }
+        body = {"event": event, **wrap[shape]}
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def signed_headers(body: bytes, secret: str, now: datetime) -> dict[str, str]:
+    """Return the headers that Port sends with `body`."""
+    timestamp = str(int(now.timestamp()))
+    return {
+        "Content-Type": "application/json",
+        SIGNATURE_HEADER: sign(body, timestamp, secret),
+        TIMESTAMP_HEADER: timestamp,
+    }
+
+
+def _iso(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # whoever started us handles Ctrl-C
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
+    """Serve an application on loopback, and yield its address.
+
+    Args:
+        app: The application.
+        port: The port; 0 takes one that is free.
+    """
+    # The protocol is named because asyncio switches Nagle's delay of 40 ms off only where it is.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", port))
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=2
+        )
+        server = _Server(config)
+        task = asyncio.create_task(server.serve(sockets=[listening]))
+        while not server.started:
+            await asyncio.sleep(0.005)
+            if task.done():
+                await task
+                raise RuntimeError("the server ended before it began")
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            if isinstance(app, Starlette):
+                app.state.stopping = True  # streams end, as they do at a signal
+            server.should_exit = True
+            await task
+
+
+def changes() -> Iterator[dict[str, Any]]:
+    """Yield the demo's changes without end, as arguments of `change_body`, in all shapes."""
+    statuses = [itertools.pairwise(itertools.cycle(cycle)) for *_, cycle in ENTITIES]
+    for number, shape in zip(itertools.cycle(ORDER), itertools.cycle(Shape), strict=False):
+        entity, title, team, _ = ENTITIES[number]
+        before, after = next(statuses[number])
+        yield {
+            "entity": entity,
+            "title": title,
+            "team": team,
+            "shape": shape,
+            "before": before,
+            "after": after,
+        }
+
+
+async def run_demo(
+    create_app: Callable[[Settings], ASGIApp], *, count: int, stay: bool, console: Console
+) -> bool:
+    """Run the demo, and return whether every alert has arrived.
+
+    Args:
+        create_app: Makes the real service.
+        count: How many changes to send.
+        stay: Whether to go on until Ctrl-C after that.
+        console: Where to print.
+    """
+    slack = StandInSlack(lambda message: console.print(draw(message)))
+    secret, token = secrets.token_hex(16), secrets.token_hex(12)
+    with tempfile.TemporaryDirectory(prefix="port-listener-demo-") as folder:
+        async with serving(slack.app) as slack_url:
+            settings = Settings(
+                _env_file=None,
+                port_client_secret=secret,
+                slack_webhook_url=f"{slack_url}/services/T0/B0/demo",
+                database_url=f"sqlite:///{folder}/demo.db",
+                admin_token=token,
+                reconcile_minutes=0,
+            )
+            async with serving(create_app(settings)) as url:
+                address = f"{url}/api/slack"
+                console.print(f"The listener is at {address},\na stand-in for Slack at {slack_url}.\n")
+                await _send(address, secret, count, console)
+                delivered = await _wait_for_delivery(settings, count)
+                messages = f"{len(slack.received)} message{'s' if len(slack.received) != 1 else ''}"
+                lost = count - delivered
+                console.print(
+                    f"\n{count} changes, {delivered} alerts delivered in {messages}, {lost} lost",
+                    highlight=False,
+                )
+                if stay:
+                    console.print(
+                        f"\nThe page: {url}/\n  any name, and the token {token}\n"
+                        "\nIt goes on until Ctrl-C. Send it a change from a second terminal:\n"
+                        f"  PORT_CLIENT_SECRET={secret}"
+                        f" .venv/bin/python -m app send --url {address} --to Crashed",
+                        soft_wrap=True,
+                        highlight=False,
+                    )
+                    await asyncio.Event().wait()
+                return lost == 0
+
+
+async def _wait_for_delivery(settings: Settings, count: int) -> int:
+    """Return how many alerts the listener has delivered, as soon as it is all of them."""
+    async with open_store(settings) as store:
+        delivered = 0
+        end = time.monotonic() + count + PATIENCE_SECONDS
+        while delivered < count and time.monotonic() < end:
+            await asyncio.sleep(0.1)
+            delivered = (await store.count())[State.DELIVERED]
+        return delivered
+
+
+async def _send(address: str, secret: str, count: int, console: Console) -> None:
+    async with httpx.AsyncClient() as client:
+        for change in itertools.islice(changes(), count):
+            now = datetime.now(UTC)
+            body = change_body(at=now, **change)
+            answer = await client.post(address, content=body, headers=signed_headers(body, secret, now))
+            console.print(
+                f"Port → listener: {escape(change['entity'])} {change['before']} → {change['after']}"
+                f" ({change['shape']}), answer {answer.status_code}",
+                highlight=False,
+                soft_wrap=True,
+            )

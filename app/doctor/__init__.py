@@ -1,0 +1,1 @@
+"""Checks each step from Port to Slack."""

@@ -1,0 +1,246 @@
+"""Runs jq programs on Port's event without letting one of them do harm.
+
+A jq program can loop for ever (``def f: f; f``) or ask for all memory (``"x" * 1e9``, already while it is
+compiled), and neither can be interrupted inside a process. So programs run in a worker process,
+``python -m app.jq.worker``, which the kernel ends when one takes too long or too much. It starts on the
+first use and ends with its parent: at the end of its input, or, in the middle of a program, by its timer.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.jq.path import NotPlain, follow, path, plain, scalar
+from app.jq.worker import LIMIT, MEMORY
+
+TOO_LONG = frozenset({"SIGPROF", "SIGALRM"})
+TOO_MUCH = frozenset({"SIGABRT"})  # what jq does when it gets no memory
+
+
+@dataclass(frozen=True, slots=True)
+class JqValue:
+    """A program's first output.
+
+    Attributes:
+        program: The program.
+        value: What it came to: JSON, and None also if it has no output.
+    """
+
+    program: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class JqError:
+    """A program that came to nothing.
+
+    Attributes:
+        program: The program.
+        text: Why, in one line of at most `MAX_TEXT` characters. It may hold values of the event.
+    """
+
+    program: str
+    text: str
+
+
+class Jq:
+    """Runs programs, one call at a time, in a worker that starts on the first use.
+
+    Args:
+        limit: How long one program may take, in seconds of processor time.
+        memory: How much memory the worker may take, in bytes.
+    """
+
+    def __init__(self, limit: float = LIMIT, memory: int = MEMORY) -> None:
+        self._worker = _Worker(limit, memory)
+        # One thread: it waits for the worker in place of the event loop, and puts the calls in order.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="jq")
+        self._closed = False
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process id; None while there is none."""
+        return self._worker.pid
+
+    async def evaluate(self, programs: Sequence[str], event: Mapping[str, Any]) -> list[JqValue | JqError]:
+        """Run each program on the event, all in one trip to the worker; a path of names needs no trip at all.
+
+        Args:
+            programs: The programs.
+            event: Port's bare event.
+
+        Returns:
+            What each came to, in the order of the programs. A program that fails is a `JqError`, and no
+            other suffers from it; nothing is raised.
+        """
+        known: dict[str, JqValue | JqError] = {}
+        asked = []
+        for program in dict.fromkeys(programs):
+            try:
+                known[program] = JqValue(program, scalar(follow(program, event)))
+            except NotPlain:
+                asked.append(program)
+        if asked:
+            loop = asyncio.get_running_loop()
+            known |= await loop.run_in_executor(self._thread, self._run, asked, event)
+        return [known[program] for program in programs]
+
+    def _run(self, programs: Sequence[str], event: Mapping[str, Any]) -> dict[str, JqValue | JqError]:
+        known: dict[str, JqValue | JqError] = {}
+        for program in programs:
+            with suppress(NotPlain, RecursionError):
+                known[program] = JqValue(program, plain(follow(program, event)))
+        asked = [program for program in programs if program not in known]
+        answers = self._worker.run(asked, event) if asked else []
+        return known | {answer.program: answer for answer in answers}
+
+    async def close(self) -> None:
+        """End the worker after the calls that wait for it; no call may follow."""
+        if not self._closed:
+            self._closed = True
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._worker.stop)
+            self._thread.shutdown(wait=False)
+
+
+def check(program: str) -> str | None:
+    """Return why jq cannot compile the program, in one line; None if it can. It blocks, see `checking`."""
+    with checking() as problem:
+        return problem(program)
+
+
+@contextmanager
+def checking() -> Iterator[Callable[[str], str | None]]:
+    """Give a function that returns why jq cannot compile a program, in one line, or None if it can.
+
+    It blocks: a tenth of a second for a process, as compiling can loop and take all memory too, and 4 ms a
+    program. Plain paths are known to be right and need no process.
+    """
+    worker = _Worker(LIMIT, MEMORY)
+
+    def problem(program: str) -> str | None:
+        if path(program) is not None:
+            return None
+        (answer,) = worker.run([program], None)
+        return answer.text if isinstance(answer, JqError) else None
+
+    try:
+        yield problem
+    finally:
+        worker.stop()
+
+
+class _Died(Exception):
+    """The worker is gone."""
+
+
+class _Worker:
+    """The worker's other end. It blocks, and must be used by one thread at a time."""
+
+    def __init__(self, limit: float, memory: int) -> None:
+        self._limit = limit
+        self._memory = memory
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def run(self, programs: Sequence[str], event: Mapping[str, Any] | None) -> list[JqValue | JqError]:
+        """Run the programs on the event, or only compile them if there is none."""
+        try:
+            line = b"" if event is None else _encode(event)
+        except (ValueError, TypeError, RecursionError):
+            return [JqError(program, "the event is no JSON that jq can read") for program in programs]
+        answers: list[JqValue | JqError] = []
+        spared = -1
+        while len(answers) < len(programs):
+            try:
+                for answer in self._ask(programs[len(answers) :], line):
+                    answers.append(answer)  # noqa: PERF402 - what came before it died must be kept
+            except _Died:
+                at, died_of = len(answers), self._bury()
+                text = self._fault(died_of)
+                if text is None and spared != at:
+                    spared = at  # somebody else may have killed it: this program gets another worker
+                else:
+                    answers.append(JqError(programs[at], text or f"the jq process died: {died_of}"))
+        return answers
+
+    def stop(self) -> None:
+        """End the process, if there is one."""
+        if self._process:
+            self._process.kill()
+            self._bury()
+
+    def _ask(self, programs: Sequence[str], event: bytes) -> Iterator[JqValue | JqError]:
+        process = self._process = self._process or self._start()
+        assert process.stdin  # noqa: S101 - it was started with pipes
+        assert process.stdout  # noqa: S101
+        try:
+            process.stdin.write(b"%s\n%s\n" % (json.dumps(programs).encode(), event))
+            process.stdin.flush()
+        except BrokenPipeError:
+            raise _Died from None
+        for program in programs:
+            line = process.stdout.readline()
+            if not line.endswith(b"\n"):
+                raise _Died
+            yield _decode(program, line)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        # PYTHONPATH, as it must find what this process finds; -P, as this file must not hide the library.
+        path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
+        needed = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONHOME") if name in os.environ}
+        return subprocess.Popen(  # noqa: S603 - it is our own module
+            [sys.executable, "-P", "-m", "app.jq.worker", str(self._limit), str(self._memory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # where `debug` writes the event
+            env={**needed, "PYTHONPATH": path, "PYTHONUTF8": "1"},
+            start_new_session=True,  # Ctrl-C is for the parent, which ends the worker when it is done
+        )
+
+    def _bury(self) -> str:
+        """Return what the process died of: a signal's name, or an exit status."""
+        process, self._process = self._process, None
+        if process is None:
+            return "never started"
+        with suppress(BrokenPipeError), process:  # closes the pipes and waits
+            try:
+                process.wait(1)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        code = process.returncode
+        return signal.Signals(-code).name if code < 0 else f"exit status {code}"
+
+    def _fault(self, died_of: str) -> str | None:
+        """Return what the program did that the worker died of; None if it may be innocent."""
+        if died_of in TOO_LONG:
+            return f"took longer than {self._limit * 1000:g} ms"
+        return f"needed more than {self._memory / 2**20:g} MB of memory" if died_of in TOO_MUCH else None
+
+
+def _encode(event: Mapping[str, Any]) -> bytes:
+    """Return the event as a line of JSON in UTF-8; lone surrogates, which jq refuses, become U+FFFD."""
+    text = json.dumps(event, default=dict, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
+
+
+def _decode(program: str, line: bytes) -> JqValue | JqError:
+    try:
+        answer = json.loads(line)
+    except RecursionError:
+        return JqError(program, "the result is nested too deep")
+    return JqError(program, answer["error"]) if "error" in answer else JqValue(program, answer["value"])

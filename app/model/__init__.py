@@ -1,0 +1,1 @@
+"""What the listener speaks of: nouns without I/O, clock or framework."""

@@ -1,0 +1,243 @@
+"""What waits for one channel, gathered: a line for each entity under each rule, in groups of alike lines."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from app.model.incident import RANKS, Step
+from app.model.notification import Notification, text_of
+
+GroupBy = Literal["rule", "transition", "blueprint", "team", "severity"]
+BY_RULE_AND_TRANSITION: tuple[GroupBy, ...] = ("rule", "transition")
+
+MAX_VALUES = 5
+MAX_ALONE = 8  # more transitions that one entity each went through would be more headings than lines
+LEFT_OUT = "…"
+ENDED = -1
+"""Less bad than `RANKS` of any trouble that lasts."""
+HAPPENED = {"CREATE": "created", "DELETE": "deleted", "TIMER_EXPIRED": "timer ran out"}
+NOT_CHANGES = frozenset({Step.REMINDED, Step.SETTLED, Step.NOTICE})
+
+_Key = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The values that a property went through, as text, none twice in a row; only one if it stayed."""
+
+    name: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """Where a line came from, and where it is now.
+
+    Attributes:
+        before: Its first value; None if it only stayed where it is.
+        after: Its last value; empty if it is about none.
+        happened: What happened, where it is about no value.
+    """
+
+    before: str | None
+    after: str
+    happened: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """All that is told of one entity under one rule, or one notice.
+
+    Attributes:
+        positions: Where its notifications stand among all.
+        notifications: What is told, oldest first; one at least.
+        chains: The values of each property that they are about.
+        complete: Nothing happened between the notifications; else they are but the first and the last.
+    """
+
+    positions: tuple[int, ...]
+    notifications: tuple[Notification, ...]
+    chains: tuple[Chain, ...]
+    complete: bool = True
+
+    @property
+    def last(self) -> Notification:
+        """What was told last: where it stands now."""
+        return self.notifications[-1]
+
+    @property
+    def is_notice(self) -> bool:
+        """Whether it is about no entity."""
+        return self.last.step is Step.NOTICE
+
+    @property
+    def ended(self) -> bool:
+        """Whether its incident is over."""
+        return is_over(self.last)
+
+    @property
+    def badness(self) -> int:
+        """How bad it is now: the more, the worse; `ENDED` is the least."""
+        return ENDED if self.ended else RANKS[self.last.severity]
+
+    @property
+    def changes(self) -> int:
+        """How many of its notifications are changes; a reminder is none."""
+        return sum(one.step not in NOT_CHANGES for one in self.notifications)
+
+    @property
+    def transition(self) -> Transition | None:
+        """Its first and last value; None for numbers and the like, which no two entities share."""
+        change = self.last.change
+        if change is None:
+            return Transition(None, "", f"{self.last.action} {self.last.timer or ''}")
+        if not (_is_state(change.before) and _is_state(change.after)):
+            return None
+        values = next(chain.values for chain in self.chains if chain.name == change.name)
+        return Transition(values[0] if len(values) > 1 else None, values[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Lines that have in common what they are grouped by.
+
+    Attributes:
+        lines: By arrival; one at least.
+        transition: The one that all went through, if they are grouped by it and there is one.
+    """
+
+    lines: tuple[Line, ...]
+    transition: Transition | None = None
+
+    @property
+    def worst(self) -> Line:
+        """The worst of its lines, the first if several are."""
+        return max(self.lines, key=lambda line: line.badness)
+
+
+def is_over(notification: Notification) -> bool:
+    """Tell whether the trouble is over. While it flaps it is not: it may be back at any moment."""
+    step = notification.step
+    return step is Step.RESOLVED or (step is Step.SETTLED and notification.ended)
+
+
+def line_of(
+    positions: Sequence[int], notifications: Iterable[Notification], *, complete: bool = True
+) -> Line:
+    """Return the line that tells of notifications of one entity under one rule.
+
+    Args:
+        positions: Where they stand among all.
+        notifications: Oldest first.
+        complete: Nothing happened between them.
+    """
+    told = tuple(notifications)
+    return Line(tuple(positions), told, _chains(told), complete)
+
+
+def gather(notifications: Sequence[Notification]) -> list[Line]:
+    """Return a line for each entity under each rule, and for each notice, by arrival.
+
+    Args:
+        notifications: In the order in which they arrived.
+    """
+    found: dict[_Key, list[int]] = {}
+    for position, one in enumerate(notifications):
+        key: _Key = (one.rule, one.blueprint, one.entity)
+        found.setdefault((position,) if one.step is Step.NOTICE else key, []).append(position)
+    lines = []
+    for positions in found.values():
+        # What came late happened before.
+        oldest_first = sorted((notifications[one] for one in positions), key=lambda one: one.at)
+        lines.append(line_of(positions, oldest_first))
+    return lines
+
+
+def grouped(lines: Iterable[Line], by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION) -> list[Group]:
+    """Return lines in groups: the worst first, then the largest, then the one that arrived first.
+
+    Args:
+        lines: By arrival.
+        by: What the lines of a group have in common. Notices are a group of their own.
+    """
+    found: dict[_Key, list[Line]] = {}
+    for line in lines:
+        found.setdefault(_key(line, by), []).append(line)
+    groups = [
+        Group(tuple(sorted(together, key=_arrival)), _transition(key))
+        for key, together in _with_those_alone_together(found).items()
+    ]
+    return sorted(
+        groups, key=lambda group: (-group.worst.badness, -len(group.lines), _arrival(group.lines[0]))
+    )
+
+
+def outcome(notification: Notification) -> str | None:
+    """Return the value that a notification is counted under in a headline; None for numbers and the like."""
+    change = notification.change
+    if change is None:
+        return HAPPENED.get(notification.action, "changed")
+    return text_of(change.after) if _is_state(change.after) else None
+
+
+def shortened(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Return values that a person can take in: of more than `MAX_VALUES` the middle is left out."""
+    if len(values) <= MAX_VALUES:
+        return values
+    kept = MAX_VALUES // 2
+    return (*values[:kept], LEFT_OUT, *values[-kept:])
+
+
+def _chains(notifications: tuple[Notification, ...]) -> tuple[Chain, ...]:
+    chains: dict[str, list[str]] = {}
+    for one in notifications:
+        if one.change is None:
+            continue
+        values = chains.setdefault(one.change.name, [])
+        if not values and one.step is not Step.REMINDED:
+            values.append(text_of(one.change.before))
+        after = text_of(one.change.after)
+        if not values or values[-1] != after:
+            values.append(after)
+    return tuple(Chain(name, tuple(values)) for name, values in chains.items())
+
+
+def _key(line: Line, by: tuple[GroupBy, ...]) -> _Key:
+    if line.is_notice:
+        return (Step.NOTICE,)
+    last = line.last
+    facts: dict[GroupBy, object] = {
+        "rule": last.rule,
+        "transition": line.transition,
+        "blueprint": last.blueprint,
+        "team": last.teams,
+        "severity": last.severity,
+    }
+    return tuple(facts[one] for one in by)
+
+
+def _with_those_alone_together(found: dict[_Key, list[Line]]) -> dict[_Key, list[Line]]:
+    """Return groups of which those of one line make one, where too many differ only in the transition."""
+    alone: dict[_Key, list[_Key]] = {}
+    for key, lines in found.items():
+        if len(lines) == 1 and (transition := _transition(key)):
+            common = tuple(None if part is transition else part for part in key)
+            alone.setdefault(common, []).append(key)
+    merged = dict(found)
+    for common, keys in alone.items():
+        if len(keys) > MAX_ALONE:
+            lines = [line for key in keys for line in merged.pop(key)]
+            merged[common] = merged.get(common, []) + lines
+    return merged
+
+
+def _transition(key: _Key) -> Transition | None:
+    return next((part for part in key if isinstance(part, Transition)), None)
+
+
+def _is_state(value: object) -> bool:
+    return value is None or isinstance(value, str | bool)
+
+
+def _arrival(line: Line) -> int:
+    return min(line.positions)

@@ -1,0 +1,246 @@
+"""The neutral facts of an alert. A notifier renders them; the store keeps them as JSON."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from app.model.change import UPDATE, CatalogChange
+from app.model.diff import PropertyChange
+from app.model.incident import Severity, Step
+
+MAX_CHANGES = 50  # more is not read by anybody, and an entity may have thousands of properties
+MAX_LINKS = 5
+
+MAX_TEAMS = 20
+MAX_NAME_CHARS = 500
+MAX_URL_CHARS = 3_000
+URL = re.compile(r"https?://[^\s\x00-\x20\x7f-\x9f\"<>\\]+")
+MAX_VALUE_CHARS = 2_000  # a value of a megabyte is a document, not something to put into an alert
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+
+class ValueChange(_Frozen):
+    """A named value before and after, as JSON values (long ones as cut text)."""
+
+    name: str
+    before: Any = None
+    after: Any = None
+
+
+class Link(_Frozen):
+    """A link that the entity itself carries."""
+
+    name: str
+    url: str
+
+
+class Part(_Frozen):
+    """A piece of a rule's own message: its author's text, or a value that was put into it."""
+
+    text: str
+    literal: bool
+
+
+class Notification(_Frozen):
+    """What there is to say about one change that matters.
+
+    Attributes:
+        step: What the change did to its incident.
+        rule: The rule that matched.
+        severity: How bad it is, by the rule.
+        action: What happened to the entity: ``UPDATE``, ``CREATE``, ``DELETE``, ``TIMER_EXPIRED``.
+        blueprint: The entity's blueprint.
+        entity: The entity's identifier.
+        title: The entity's title, or its identifier.
+        teams: The owning teams.
+        change: The value that the rule is about; None if it is about none.
+        timer: For ``TIMER_EXPIRED``, the property whose timer ran out.
+        others: What else changed in the same change, `MAX_CHANGES` at most.
+        others_left_out: How many further ones changed.
+        links: The entity's URL properties, `MAX_LINKS` at most.
+        actor: Who or what triggered it; empty if unknown.
+        origin: Where it was triggered; empty if unknown.
+        at: When it happened; with the origin ``reconcile``, when it was noticed.
+        opened_at: When the incident opened, if there is one.
+        late: A newer change of the entity was seen before this one.
+        worse: The change made its incident more severe.
+        ended: Its incident is over.
+        moves: With `FLAPPING` and `SETTLED`, how often it changed within the rule's window.
+        window: For how long it has to be stable, or was.
+        mention: Whom the rule calls, in Slack's own notation, as it stands in the rules at the time of
+            sending; empty: nobody.
+        own_title: The rule's own title, as it stands in the rules at the time of sending.
+        message: The rule's own message, as it stands there.
+    """
+
+    step: Step
+    rule: str
+    severity: Severity = "warning"
+    action: str = UPDATE
+    blueprint: str
+    entity: str
+    title: str
+    teams: tuple[str, ...] = ()
+    change: ValueChange | None
+    timer: str | None = None
+    others: tuple[ValueChange, ...] = ()
+    others_left_out: int = 0
+    links: tuple[Link, ...] = ()
+    actor: str = ""
+    origin: str = ""
+    at: AwareDatetime
+    opened_at: AwareDatetime | None = None
+    late: bool = False
+    worse: bool = False
+    ended: bool = False
+    moves: int = 0
+    window: timedelta | None = None
+    mention: str = ""
+    own_title: tuple[Part, ...] = ()
+    message: tuple[Part, ...] = ()
+
+    @classmethod
+    def about(
+        cls,
+        change: CatalogChange,
+        main: PropertyChange | None,
+        changes: tuple[PropertyChange, ...],
+        *,
+        rule: str,
+        step: Step,
+        severity: Severity = "warning",
+        **more: Any,
+    ) -> "Notification":
+        """Gather the facts about `change`, where `main` is the one value that `rule` is about.
+
+        Args:
+            change: The change.
+            main: The value.
+            changes: All that changed.
+            rule: The rule's name.
+            step: What the change did to the rule's incident.
+            severity: How bad it is.
+            more: Further attributes of the notification.
+        """
+        path = main.path if main else ("",)
+        others = [other for other in changes if other.path[: len(path)] != path]
+        facts = {
+            "step": step,
+            "rule": rule,
+            "severity": severity,
+            "action": change.action,
+            "timer": change.timer,
+            "blueprint": change.blueprint,
+            "entity": change.entity,
+            "title": _cut(change.title, MAX_NAME_CHARS),
+            "teams": tuple(_cut(team, MAX_NAME_CHARS) for team in change.teams[:MAX_TEAMS]),
+            "change": _value_change(main) if main else None,
+            "others": tuple(_value_change(other) for other in others[:MAX_CHANGES]),
+            "others_left_out": max(0, len(others) - MAX_CHANGES),
+            "links": tuple(_links(change)),
+            "actor": _cut(change.actor, MAX_NAME_CHARS),
+            "origin": _cut(change.origin, MAX_NAME_CHARS),
+            "at": change.noticed_at or change.at,
+        }
+        # With the models inside it as mappings, all is validated in one go.
+        return cls.model_validate(facts | more)
+
+    @property
+    def calls(self) -> bool:
+        """Whether it is one at which a rule's `mention` calls somebody: new trouble, worse, or a reminder."""
+        noticed = self.step is Step.NOTICED and not self.late and not self.ended
+        return noticed or self.worse or self.step in (Step.OPENED, Step.REMINDED, Step.FLAPPING)
+
+    @classmethod
+    def notice(cls, text: str, at: datetime) -> "Notification":
+        """Return what the listener itself has to say."""
+        return cls(
+            step=Step.NOTICE,
+            rule="",
+            severity="info",
+            blueprint="",
+            entity="",
+            title=text,
+            change=None,
+            at=at,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message that stands in a channel.
+
+    Attributes:
+        channel: The channel's ID, which is not its name.
+        ts: Slack's own name for the message there.
+    """
+
+    channel: str
+    ts: str
+
+
+def text_of(value: Any) -> str:
+    """Return a JSON value as people read it: no quotes around text, ``none`` for null, ``25`` for 25.0."""
+    if value is None:
+        return "none"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(text_of, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {text_of(item)}" for key, item in value.items()) + "}"
+    return str(value)
+
+
+def one_line(text: str, limit: int | None = None) -> str:
+    """Return text on one line, fit for a screen: what a terminal would obey, or not show, becomes a space.
+
+    Args:
+        text: Text from outside.
+        limit: How many characters at the most; what is longer is cut, and ends in ``…``.
+    """
+    line = " ".join("".join(one if one.isprintable() else " " for one in text).split())
+    return line if limit is None else _cut(line, limit)
+
+
+def _value_change(change: PropertyChange) -> dict[str, Any]:
+    return {
+        "name": _cut(change.name, MAX_NAME_CHARS),
+        "before": _bounded(change.before),
+        "after": _bounded(change.after),
+    }
+
+
+def _bounded(value: Any) -> Any:
+    if isinstance(value, str | dict | list | tuple):
+        text = text_of(value)
+        return value if len(text) <= MAX_VALUE_CHARS else _cut(text, MAX_VALUE_CHARS)
+    return value
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _links(change: CatalogChange) -> Iterator[dict[str, Any]]:
+    entity = change.after or change.before
+    properties = entity.properties if entity else {}
+    links = (
+        {"name": _cut(name, MAX_NAME_CHARS), "url": url}
+        for name, url in properties.items()
+        if isinstance(url, str) and url.startswith("http") and len(url) <= MAX_URL_CHARS
+        if URL.fullmatch(url)
+    )
+    return islice(links, MAX_LINKS)

@@ -1,0 +1,60 @@
+"""Silences: what nobody is to hear of for a while."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from fnmatch import fnmatchcase
+
+from app.model.incident import Step
+from app.model.notification import Notification
+
+ANY = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """What is silenced, until when, by whom and why. Each of the four patterns must fit: `*`, `?`, `[…]`.
+
+    Attributes:
+        rule: The rule's name.
+        blueprint: The entity's blueprint.
+        entity: The entity's identifier.
+        team: One of the owning teams; `*`: also an entity that has none.
+        starts_at: From when on, UTC.
+        ends_at: Until when, UTC.
+        author: Who silenced it.
+        comment: Why.
+        id: Its number in the store; 0: it is in none yet.
+        silenced: How many alerts it has silenced.
+    """
+
+    rule: str
+    blueprint: str
+    entity: str
+    team: str
+    starts_at: datetime
+    ends_at: datetime
+    author: str
+    comment: str
+    id: int = 0
+    silenced: int = 0
+
+    def covers(self, notification: Notification) -> bool:
+        """Tell whether nobody is to hear of an alert. What the listener says of itself is never silenced."""
+        return (
+            notification.step is not Step.NOTICE
+            and fnmatchcase(notification.rule, self.rule)
+            and fnmatchcase(notification.blueprint, self.blueprint)
+            and fnmatchcase(notification.entity, self.entity)
+            and (self.team == ANY or any(fnmatchcase(team, self.team) for team in notification.teams))
+        )
+
+    def is_active(self, now: datetime) -> bool:
+        """Tell whether it silences at a time, UTC."""
+        return self.starts_at <= now < self.ends_at
+
+
+def silence_of(notification: Notification, silences: Iterable[Silence]) -> Silence | None:
+    """Return the silence that covers an alert; of several the one that ends last; None if none does."""
+    covering = (one for one in silences if one.covers(notification))
+    return max(covering, key=lambda one: one.ends_at, default=None)

@@ -1,0 +1,186 @@
+"""Slack's Web API as we need it: one call, and what each answer means.
+
+Rules: https://docs.slack.dev/reference/methods/chat.postMessage and its neighbours (errors)
+"""
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+from slack_sdk.errors import SlackApiError
+from slack_sdk.web.async_client import AsyncWebClient
+
+from app.errors import DeliveryFailed, MessageGone, Scope
+from app.notifier.base import SEND_TIMEOUT
+from app.notifier.slack.transport import SlackSession, asking_slack, retry_after
+
+POST, UPDATE = "chat.postMessage", "chat.update"
+HISTORY, REPLIES, LIST = "conversations.history", "conversations.replies", "conversations.list"
+PERMALINK = "chat.getPermalink"
+
+OF_THE_MESSAGE = frozenset(
+    {"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "msg_too_long", "msg_too_large"}
+    | {"no_text", "invalid_attachments", "too_many_attachments", "attachment_payload_limit_exceeded"}
+    | {"invalid_metadata_format", "invalid_metadata_schema", "metadata_too_large"}
+    | {"metadata_must_be_sent_from_app", "invalid_arguments", "invalid_arg_name", "invalid_array_arg"}
+    | {"invalid_charset", "invalid_form_data", "invalid_post_type", "missing_post_type", "invalid_json"}
+    | {"json_not_object", "too_many_contact_cards", "markdown_text_conflict"}
+)
+OF_THE_UPDATE = frozenset(
+    {"cant_update_message", "edit_window_closed", "block_mismatch", "streaming_state_conflict"}
+    | {"channel_not_found", "not_in_channel", "is_archived", "is_inactive", "restricted_action"}
+)
+"""A message that cannot be changed, for its own sake or for its channel's, says nothing about the next."""
+GONE = frozenset(
+    {"message_not_found", "thread_not_found", "cannot_reply_to_message"}
+    | {"restricted_action_thread_locked", "restricted_action_non_threadable_channel"}
+)
+NEW_TOKEN = "set a valid bot token"  # noqa: S105 - advice
+OF_THE_DESTINATION = {
+    "not_in_channel": "invite the app to the channel: /invite and its name",
+    "channel_not_found": "there is no such channel, or it is private and the app is to be invited: /invite",
+    "is_archived": "unarchive the channel, or name another one",
+    "is_inactive": "the channel is frozen, archived or deleted: name another one",
+    "channel_is_limited_access": "name another channel",
+    "messages_tab_disabled": "name a channel instead of the app itself",
+    "message_limit_exceeded": "the workspace has reached the limit of its plan",
+    "restricted_action": "a preference of the workspace keeps the app from posting",
+    "restricted_action_read_only_channel": "nobody may post to this channel: name another one",
+    "restricted_action_thread_only_channel": "only replies are allowed in this channel: name another one",
+    "missing_scope": "add what is missing to the app's bot token scopes, and install the app again",
+    "no_permission": "the app may not do this: is it in the channel?",
+    **dict.fromkeys(("invalid_auth", "not_authed", "account_inactive"), NEW_TOKEN),
+    **dict.fromkeys(("token_revoked", "token_expired"), NEW_TOKEN),
+    "not_allowed_token_type": f"{NEW_TOKEN}, which begins with xoxb-",
+    **dict.fromkeys(("org_login_required", "ekm_access_denied", "team_access_not_granted"), ""),
+    **dict.fromkeys(("access_denied", "accesslimited", "app_access_restricted", "team_not_found"), ""),
+    **dict.fromkeys(("enterprise_is_restricted", "two_factor_setup_required", "team_disabled"), ""),
+    **dict.fromkeys(("method_deprecated", "deprecated_endpoint", "unknown_method"), ""),
+    **dict.fromkeys(("method_not_supported_for_channel_type", "invalid_types"), ""),
+}
+"""Each with what to do about it, in few words."""
+MAY_HAVE_SUCCEEDED = frozenset({"internal_error", "fatal_error"})
+"""It is possible that some aspect of the operation succeeded before the error was raised, says Slack."""
+
+
+class SlackApi:
+    """Calls Slack's Web API with one token.
+
+    Args:
+        token: The bot token: a secret.
+        url: The address of the Web API.
+        answer_within: How long a call may take.
+    """
+
+    def __init__(self, token: str, url: str, answer_within: timedelta = SEND_TIMEOUT) -> None:
+        self._token = token
+        self._url = url
+        self._session = SlackSession("slack_sdk.web", answer_within)
+
+    async def call(
+        self, method: str, *, body: dict[str, Any] | None = None, params: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Call a method, and return its answer, whose ``ok`` is true.
+
+        Args:
+            method: The method's name.
+            body: What it is given as JSON; with it, it is a POST.
+            params: What it is given in the address; those that are None are left out.
+
+        Raises:
+            MessageGone: The message is not there that was to be changed or answered.
+            DeliveryFailed: Slack did not do it; the scope says whom that concerns.
+        """
+        verb = "GET" if body is None else "POST"
+        with asking_slack(sends=method == POST):
+            # retry_handlers=[]: what is to be tried again, and when, is in the store and survives a restart.
+            client = AsyncWebClient(
+                self._token,
+                base_url=self._url,
+                session=self._session.open(),
+                retry_handlers=[],
+                logger=self._session.log,
+            )
+            try:
+                response = await client.api_call(method, http_verb=verb, json=body, params=params)
+            except SlackApiError as error:
+                # Its text holds the answer, and with that the message.
+                answer = error.response
+                # It is aiohttp's own response where it was no JSON.
+                status = answer.status_code if hasattr(answer, "status_code") else answer.status
+                failure = failure_of(method, status, answer.headers, getattr(answer, "data", None))
+                raise failure from None
+            except (AttributeError, TypeError):
+                # slack_sdk trips over an answer that is no JSON object.
+                raise _strange(method, 200) from None
+        if not isinstance(response.data, dict):
+            raise _strange(method, response.status_code)
+        return response.data
+
+    async def pages(self, method: str, *, at_most: int, **params: Any) -> AsyncIterator[dict[str, Any]]:
+        """Yield the answers of a method that gives its results page by page.
+
+        Args:
+            method: The method's name.
+            at_most: After how many pages to stop.
+            params: What it is given.
+
+        Raises:
+            DeliveryFailed: See `call`.
+        """
+        cursor = None
+        for _ in range(at_most):
+            page = await self.call(method, params={**params, "cursor": cursor})
+            yield page
+            cursor = (page.get("response_metadata") or {}).get("next_cursor")
+            if not cursor:
+                return
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        await self._session.close()
+
+
+def failure_of(method: str, status: int, headers: Mapping[str, str], data: object) -> DeliveryFailed:
+    """Return what an answer means that is not ``ok``.
+
+    Args:
+        method: The method that was called.
+        status: The HTTP status.
+        headers: The answer's headers.
+        data: The answer, as far as it could be read.
+    """
+    answer = data if isinstance(data, dict) else {}
+    said = answer.get("error")
+    word = said if isinstance(said, str) and re.fullmatch(r"[a-z_]{1,60}", said) else ""
+    sends = method == POST
+    reason = word or str(status)
+    if status == 429 or word in {"ratelimited", "rate_limited"}:
+        return DeliveryFailed(reason, Scope.TRANSIENT, retry_after(headers))
+    if status >= 500:
+        return DeliveryFailed(reason, Scope.TRANSIENT, retry_after(headers), unsure=sends)
+    if word in GONE:
+        return MessageGone(word)
+    if word in OF_THE_MESSAGE or (method == UPDATE and word in OF_THE_UPDATE):
+        return DeliveryFailed(word, Scope.MESSAGE)
+    if word in OF_THE_DESTINATION or word.startswith("restricted_action"):
+        return DeliveryFailed(_with_advice(word, answer), Scope.DESTINATION)
+    if word:
+        return DeliveryFailed(word, Scope.TRANSIENT, unsure=sends and word in MAY_HAVE_SUCCEEDED)
+    if status in {401, 403, 404, 410}:
+        return DeliveryFailed(f"{status}: not an answer of Slack's", Scope.DESTINATION)
+    return _strange(method, status)
+
+
+def _with_advice(word: str, answer: Mapping[str, Any]) -> str:
+    advice = OF_THE_DESTINATION.get(word) or ""
+    needed = answer.get("needed")
+    if word == "missing_scope" and isinstance(needed, str) and re.fullmatch(r"[a-z:._, ]{1,200}", needed):
+        advice = f"add {needed} to the app's bot token scopes, and install the app again"
+    return f"{word}: {advice}" if advice else word
+
+
+def _strange(method: str, status: int) -> DeliveryFailed:
+    # A proxy's page, a login: nothing says that Slack has it, or that it never will.
+    return DeliveryFailed(f"{status}: not an answer of Slack's", Scope.TRANSIENT, unsure=method == POST)

@@ -1,0 +1,238 @@
+"""What many alerts look like in one Slack message: pure.
+
+Rules: https://docs.slack.dev/reference/block-kit/blocks (sizes)
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from slack_sdk.models.blocks import Block, ContextBlock, SectionBlock
+
+from app.model.digest import BY_RULE_AND_TRANSITION, GroupBy, Line, gather, grouped, line_of, outcome
+from app.model.incident import RANKS, Step
+from app.model.notification import Notification
+from app.notifier.base import Story
+from app.notifier.slack.line import MAX_NAME, MAX_TITLE, heading_of, safe, several, texts_of
+from app.notifier.slack.message import NOTICE_MARK, called, lead, mrkdwn, title_of, urgent, when
+
+MAX_BLOCKS = 50
+MAX_SECTION = 2_800  # Slack's limit is 3,000, and how it counts an emoji is not said
+MAX_JSON = 9_500  # all blocks together fail somewhere above 10,000
+MAX_MENTIONS = 1_500
+MAX_PAGE_URL = 1_000
+MAX_COUNTS = 6
+MAX_COUNTED = 40
+MAX_TITLES = 3
+ROOM_FOR_THE_REST = 1_400  # the headline, the times and the end, at their longest
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """A message that tells of several alerts.
+
+    Attributes:
+        message: ``text`` for notifications and screen readers, ``blocks`` to look at.
+        shown: The positions of the notifications that it tells of; the others are for the next message.
+    """
+
+    message: dict[str, Any]
+    shown: frozenset[int]
+
+
+def digest(
+    notifications: Sequence[Notification],
+    app_url: str,
+    *,
+    group_by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION,
+    more: int = 0,
+    counts: Mapping[str, int] | None = None,
+    page_url: str | None = None,
+) -> Digest:
+    """Return one message for as many notifications as it can hold, and which those are.
+
+    Its headline counts what it tells of, so that the headlines of this message and of the next add up.
+
+    Args:
+        notifications: What to say, in the order in which it arrived; one at least.
+        app_url: The address of Port's app, for the links to the entities.
+        group_by: What the lines under one heading have in common.
+        more: How many further ones wait that are summed up here: then nothing is left for a next message.
+        counts: With `more`, how many of all have which new value.
+        page_url: With `more`, where all of them can be read.
+    """
+    lines = gather(notifications)
+    if more:
+        page_url = page_url if page_url and len(page_url) <= MAX_PAGE_URL else ""
+        page = _Page(room=MAX_JSON - ROOM_FOR_THE_REST - len(page_url))
+        page.call(_mentions(lines))
+        page.fill(lines, app_url, group_by)
+        total = len(notifications) + more
+        end = f"and {total - sum(len(line.notifications) for line in page.listed):,} more"
+        end = f"<{page_url}|{end}>" if page_url else end
+        message = page.message(f"{total:,} changes{_counted(counts or {}, lines, total)}", [end])
+        return Digest(message, frozenset(range(len(notifications))))
+    page = _Page()
+    page.fill(lines, app_url, group_by)
+    left = len(lines) - len(page.listed)
+    follow = f"{left:,} more {'follows' if left == 1 else 'follow'} in the next message" if left else ""
+    message = page.message(_headline(page.listed), [_times(page.listed), follow])
+    return Digest(message, frozenset(position for line in page.listed for position in line.positions))
+
+
+def retold(
+    stories: Sequence[Story], app_url: str, *, group_by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION
+) -> dict[str, Any]:
+    """Return the message of a digest again, with each incident as it is now.
+
+    Args:
+        stories: The incidents that the message told of; one at least.
+        app_url: The address of Port's app, for the links to the entities.
+        group_by: What the lines under one heading have in common.
+    """
+    lines = [
+        line_of([number], [story.first, story.last], complete=False) for number, story in enumerate(stories)
+    ]
+    page = _Page()
+    page.call(dict.fromkeys(story.first.mention for story in stories if story.first.mention))
+    page.fill(lines, app_url, group_by)
+    left = len(lines) - len(page.listed)
+    return page.message(_headline(lines), [_times(lines), f"and {left:,} more" if left else ""])
+
+
+@dataclass(slots=True)
+class _Page:
+    """A message that is being filled.
+
+    Attributes:
+        room: How many characters its blocks may still take, as JSON.
+        listed: The lines that it has.
+        sections: Their texts, and the headings above them.
+        mentions: Whom it calls.
+    """
+
+    room: int = MAX_JSON - ROOM_FOR_THE_REST
+    listed: list[Line] = field(default_factory=list)
+    sections: list[list[str]] = field(default_factory=list)
+    mentions: list[str] = field(default_factory=list)
+
+    def call(self, mentions: Iterable[str]) -> None:
+        """Call people, each once, as many as there is room for in front of the headline."""
+        for one in mentions:
+            if one not in self.mentions and self._mentions_with([one]) <= MAX_MENTIONS:
+                self.mentions.append(one)
+                self.room -= _json_length(one) + 1
+
+    def fill(self, lines: Sequence[Line], app_url: str, group_by: tuple[GroupBy, ...]) -> None:
+        """Take lines, the worst first, until one does not fit: it and all after it are left out."""
+        blueprints = several(lines, "blueprint")
+        for group in grouped(lines, group_by):
+            heading = heading_of(group, group_by, name_blueprint=blueprints)
+            pieces = [heading] if heading else []
+            begins = True
+            for line, text in zip(group.lines, texts_of(group, app_url), strict=True):
+                if not self._take(line, [*pieces, text], begins=begins):
+                    return
+                pieces, begins = [], False
+
+    def _take(self, line: Line, pieces: list[str], *, begins: bool) -> bool:
+        begins = begins or len("\n".join([*self.sections[-1], *pieces])) > MAX_SECTION
+        mentions = _mentions([line])
+        cost = _json_length("\n".join(pieces)) + (BLOCK_COST if begins else 2)
+        if self.listed and (
+            cost + sum(_json_length(one) + 1 for one in mentions) > self.room
+            or (begins and len(self.sections) >= MAX_BLOCKS - 3)  # the headline, the times and the end
+            or self._mentions_with(mentions) > MAX_MENTIONS
+        ):
+            return False
+        if begins:
+            self.sections.append([])
+        self.sections[-1] += pieces
+        self.room -= cost
+        self.call(mentions)
+        self.listed.append(line)
+        return True
+
+    def _mentions_with(self, mentions: Iterable[str]) -> int:
+        return sum(len(one) + 1 for one in {*self.mentions, *mentions})
+
+    def message(self, headline: str, ends: Iterable[str]) -> dict[str, Any]:
+        """Return the message: the headline, the lines, and at the end small print, where there is any."""
+        worst = max(self.listed, key=lambda line: (not line.is_notice, line.badness)).last
+        begin = NOTICE_MARK if worst.step is Step.NOTICE else lead(worst)
+        mentions = " ".join(self.mentions)
+        titles = list(dict.fromkeys(title_of(line.last, MAX_TITLE) for line in self.listed[:MAX_TITLES]))
+        if len(self.listed) > MAX_TITLES:
+            titles.append("…")
+        bold = called(mentions, f"{urgent(worst)}{begin} *{headline}*")
+        blocks: list[Block] = [SectionBlock(text=mrkdwn(bold))]
+        blocks += [SectionBlock(text=mrkdwn("\n".join(section))) for section in self.sections]
+        blocks += [ContextBlock(elements=[mrkdwn(end)]) for end in ends if end]
+        return {
+            "text": called(mentions, f"{begin} {headline} ({', '.join(titles)})"),
+            "blocks": [block.to_dict() for block in blocks],
+        }
+
+
+def _json_length(text: str) -> int:
+    return len(json.dumps(text, ensure_ascii=False)) - 2
+
+
+BLOCK_COST = len(json.dumps(SectionBlock(text=mrkdwn(".")).to_dict())) + 1
+"""What a section costs beside its text: the quotes, the braces, the comma."""
+
+
+def _mentions(lines: Iterable[Line]) -> list[str]:
+    return list(dict.fromkeys(one.mention for line in lines for one in line.notifications if one.mention))
+
+
+def _headline(lines: Sequence[Line]) -> str:
+    """Return how many entities changed, and to what."""
+    told = [line for line in lines if not line.is_notice]
+    notices = len(lines) - len(told)
+    parts = []
+    if told:
+        entities = len({(line.last.blueprint, line.last.entity) for line in told})
+        noun, have = ("entity", "has") if entities == 1 else ("entities", "have")
+        of = "" if several(told, "blueprint") else f" of {safe(told[0].last.blueprint, MAX_NAME)}"
+        reminds = all(line.last.step is Step.REMINDED and not line.changes for line in told)
+        verb = f"{have} an open incident" if reminds else "changed"
+        numbers = Counter(one for line in told if (one := outcome(line.last)) is not None)
+        counted = _counted(numbers, told, len(told))
+        ended = ", all ended" if all(line.ended for line in told) else ""
+        parts.append(f"{entities:,} {noun}{of} {verb}{counted}{ended}")
+    if notices:
+        parts.append(f"{notices:,} {'notice' if notices == 1 else 'notices'}")
+    return "; ".join(parts)
+
+
+def _counted(numbers: Mapping[str, int], lines: Iterable[Line], total: int) -> str:
+    """Return how many have which value, the worst first; empty if there is none to count by.
+
+    Args:
+        numbers: How many have which value.
+        lines: Lines that say how bad a value is.
+        total: How many there are.
+    """
+    badness: dict[str, int] = {}
+    for line in lines:
+        value = outcome(line.last)
+        if value is not None:
+            badness[value] = max(badness.get(value, line.badness), line.badness)
+    order = sorted(numbers, key=lambda value: (-badness.get(value, RANKS["info"]), -numbers[value]))
+    named = order[:MAX_COUNTS]
+    if not named:
+        return ""
+    counted = ", ".join(f"{numbers[value]:,} {safe(value, MAX_COUNTED) or '(empty)'}" for value in named)
+    others = total - sum(numbers[value] for value in named)
+    return f": {counted}" + (f" and {others:,} {'other' if others == 1 else 'others'}" if others > 0 else "")
+
+
+def _times(lines: Iterable[Line]) -> str:
+    times = [one.at for line in lines for one in line.notifications]
+    first, last = min(times), max(times)
+    return (
+        when(first) if int(first.timestamp()) == int(last.timestamp()) else f"{when(first)} to {when(last)}"
+    )

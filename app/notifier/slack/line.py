@@ -1,0 +1,150 @@
+"""How one line of a Slack message that tells of many alerts reads, and the heading above it: pure."""
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from app.model.digest import Chain, Group, GroupBy, Line, Transition, shortened
+from app.model.incident import Step
+from app.notifier.base import MARKS, duration, entity_url
+from app.notifier.slack.message import NOTICE_MARK, RESOLVED_MARK, SEVERITY_MARKS, escape, happened, title_of
+
+# A line tells of one entity among many, and the first line always has to fit.
+MAX_TITLE = 80
+MAX_VALUE = 60
+MAX_NAME = 60
+MAX_NOTICE = 600
+MAX_URL = 300
+MAX_CHAINS = 3
+
+
+def safe(text: str, limit: int) -> str:
+    """Return catalog text as `escape` does, and without what would run on into the text beside it."""
+    # From one ` to the next everything is code, also the link and the line in between.
+    return escape(text[: 8 * limit].replace("`", "'"), limit)
+
+
+def several(lines: Iterable[Line], fact: Literal["blueprint", "rule"]) -> bool:
+    """Tell whether lines are of several blueprints, or of several rules; notices are of none."""
+    return len({getattr(line.last, fact) for line in lines if not line.is_notice}) > 1
+
+
+def heading_of(group: Group, by: tuple[GroupBy, ...], *, name_blueprint: bool) -> str:
+    """Return what the lines of a group have in common, bold; empty if that is nothing.
+
+    Args:
+        group: The group.
+        by: What it is grouped by, which is told in this order, the transition at the end.
+        name_blueprint: Tell the blueprint where all lines are of the same one, as the message's are not.
+    """
+    last = group.lines[0].last
+    if group.lines[0].is_notice:
+        return "*From the listener itself*"
+    parts = []
+    for fact in by:
+        if fact == "rule":
+            parts.append(safe(last.rule, MAX_NAME))
+        elif fact == "blueprint":
+            parts.append(safe(last.blueprint, MAX_NAME))
+        elif fact == "team":
+            parts.append(f"Team {safe(', '.join(last.teams), MAX_NAME)}" if last.teams else "No team")
+        elif fact == "severity":
+            parts.append(f"{SEVERITY_MARKS[last.severity]} {last.severity}")
+    if name_blueprint and "blueprint" not in by and not several(group.lines, "blueprint"):
+        parts.append(safe(last.blueprint, MAX_NAME))
+    facts = ", ".join(parts)
+    went = _transition(group.transition, group.lines[0]) if group.transition else ""
+    heading = f"{facts}: {went}" if facts and went else facts or went
+    return f"*{heading}*" if heading else ""
+
+
+def texts_of(group: Group, app_url: str) -> Iterator[str]:
+    """Yield the text of each line of a group, without what its heading says.
+
+    Args:
+        group: The group.
+        app_url: The address of Port's app, for the links to the entities.
+    """
+    blueprints, rules = several(group.lines, "blueprint"), several(group.lines, "rule")
+    for line in group.lines:
+        last = line.last
+        if line.is_notice:
+            yield f"• {NOTICE_MARK} {safe(last.title, MAX_NOTICE)}"
+            continue
+        title = title_of(last, MAX_TITLE).replace("`", "'")
+        url = entity_url(app_url, last.blueprint, last.entity)
+        where = [safe(last.blueprint, MAX_NAME)] if blueprints else []
+        where += [safe(last.rule, MAX_NAME)] if rules else []
+        details = [*_values(line, group.transition), *_course(line)]
+        yield "".join(
+            [
+                f"• {_green(line)}",
+                f"<{url}|{title}>" if len(url) <= MAX_URL else title,
+                f" ({', '.join(where)})" if where else "",
+                f": {', '.join(details)}" if details else "",
+            ]
+        )
+
+
+def _green(line: Line) -> str:
+    # A status has its own mark where it is told.
+    change = line.last.change
+    has_mark = change is not None and isinstance(change.after, str) and change.after in MARKS
+    return f"{RESOLVED_MARK} " if line.ended and not has_mark else ""
+
+
+def _marked(value: str) -> str:
+    text = safe(value, MAX_VALUE) or "(empty)"
+    return f"{MARKS[value]} {text}" if value in MARKS else text
+
+
+def _transition(transition: Transition, line: Line) -> str:
+    if transition.happened:
+        return happened(line.last)
+    after = _marked(transition.after)
+    if transition.before is None:
+        return f"still {after}"
+    if transition.before == transition.after:
+        return f"{after} again"
+    return f"{_marked(transition.before)} → {after}"
+
+
+def _values(line: Line, told: Transition | None) -> list[str]:
+    """Return what a line's values went through, unless the heading has told all of it."""
+    if told and not told.happened and len(line.chains) == 1 and len(line.chains[0].values) <= 2:
+        return []
+    words = [_chain(chain, named=len(line.chains) > 1) for chain in line.chains[-MAX_CHAINS:]]
+    if len(line.chains) > MAX_CHAINS:
+        words.append("and others")
+    if line.last.change is None and told is None:
+        words.append(happened(line.last))
+    return words
+
+
+def _chain(chain: Chain, *, named: bool) -> str:
+    name = f"{safe(chain.name, MAX_NAME)} " if named else ""
+    if len(chain.values) == 1:
+        return f"{name}still {_marked(chain.values[0])}"
+    return name + " → ".join(map(_marked, shortened(chain.values)))
+
+
+def _course(line: Line) -> list[str]:
+    """Return how often and for how long, in few words."""
+    last, words = line.last, []
+    window = f" {duration(last.window)}" if last.window else ""
+    span = duration(last.at - last.opened_at) if last.opened_at else ""
+    often = line.changes > (2 if last.step is Step.RESOLVED else 1)  # up and down once: `after` says it
+    if last.step is Step.FLAPPING:
+        words.append(f"flaps: {last.moves} changes{window and f' in{window}'}, quiet until stable")
+    elif last.step is Step.SETTLED:
+        words.append(f"settled: stable{window and f' for{window}'}")
+    elif line.complete and often:
+        words.append(f"{line.changes:,} changes in {duration(last.at - line.notifications[0].at)}")
+    if span and last.step is Step.RESOLVED:
+        words.append(f"{'ended ' if words else ''}after {span}")
+    elif last.step is Step.REMINDED:
+        words.append(f"open for {span}" if span else "still open")
+    if last.worse:
+        words.append("got worse")
+    if any(one.late for one in line.notifications):
+        words.append("late")
+    return words

@@ -1,0 +1,105 @@
+"""Slack, through an incoming webhook.
+
+Rules: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks (answers)
+"""
+
+import re
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from slack_sdk.webhook import WebhookResponse
+from slack_sdk.webhook.async_client import AsyncWebhookClient
+
+from app.errors import DeliveryFailed, Scope
+from app.model.digest import BY_RULE_AND_TRANSITION, GroupBy
+from app.notifier.base import Parcel, Sent
+from app.notifier.slack.compose import compose
+from app.notifier.slack.transport import SlackSession, asking_slack, compose_apart, retry_after
+
+OF_THE_MESSAGE = frozenset(
+    {"invalid_payload", "no_text", "too_many_attachments", "invalid_blocks", "invalid_attachments"}
+    | {"msg_blocks_too_long", "msg_too_long", "user_not_found"}
+)
+OF_THE_DESTINATION = frozenset(
+    {"action_prohibited", "posting_to_general_channel_denied", "channel_not_found", "no_service"}
+    | {"no_service_id", "no_active_hooks", "no_team", "channel_is_archived", "invalid_token", "team_disabled"}
+)
+
+
+class SlackNotifier:
+    """Posts to one incoming webhook.
+
+    Args:
+        webhook_url: The webhook's address: a secret.
+        app_url: The address of Port's app.
+        pause: How long to rest after each message; Slack takes one a second.
+        group_by: What the lines under one heading of a digest have in common.
+        digest_after: How many alerts may wait before they are told together.
+        page_url: Where all can be read that a digest has no room for.
+    """
+
+    at_once = 1000
+
+    def __init__(
+        self,
+        webhook_url: str,
+        app_url: str,
+        pause: timedelta = timedelta(seconds=1),
+        *,
+        group_by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION,
+        digest_after: int = 1,
+        page_url: str | None = None,
+    ) -> None:
+        self.pause = pause
+        self._webhook_url = webhook_url
+        self._compose = partial(
+            compose, app_url=app_url, group_by=group_by, digest_after=digest_after, page_url=page_url
+        )
+        self._session = SlackSession("slack_sdk.webhook")
+
+    async def send(self, parcel: Parcel) -> Sent:
+        """See `Notifier.send`. A message that Slack refuses for its form is tried once more as plain text."""
+        composed = await compose_apart(self._compose, parcel)
+        try:
+            await self._post(composed.message)
+        except DeliveryFailed as refused:
+            if refused.scope is not Scope.MESSAGE:
+                raise
+            await self._post({"text": composed.plain})
+            detail = f"ok, as plain text, because Slack answered {refused.reason}"
+            return Sent(detail, told=composed.told)
+        return Sent("ok", told=composed.told)
+
+    async def _post(self, body: dict[str, Any]) -> None:
+        # retry_handlers=[]: what is to be tried again, and when, is in the store and survives a restart.
+        client = AsyncWebhookClient(
+            self._webhook_url, session=self._session.open(), retry_handlers=[], logger=self._session.log
+        )
+        with asking_slack():
+            raise_for_answer(await client.send_dict(body))
+
+    async def close(self) -> None:
+        """See `Notifier.close`."""
+        await self._session.close()
+
+
+def raise_for_answer(response: WebhookResponse) -> None:
+    """Return if Slack took the message: HTTP 200 with the body ``ok``, and nothing else.
+
+    Raises:
+        DeliveryFailed: It did not; the scope says whom that concerns.
+    """
+    status, answer = response.status_code, (response.body or "").strip()
+    word = answer.partition(":")[0] if re.fullmatch(r"[a-z_]{1,60}(:.*)?", answer, re.DOTALL) else ""
+    if status == 200 and answer == "ok":
+        return
+    reason = f"{status} {word}".rstrip()
+    if status == 429 or status >= 500:
+        raise DeliveryFailed(reason, Scope.TRANSIENT, retry_after(response.headers))
+    if word in OF_THE_DESTINATION or (word not in OF_THE_MESSAGE and status in {401, 403, 404, 410}):
+        raise DeliveryFailed(reason, Scope.DESTINATION)
+    if word in OF_THE_MESSAGE or status == 400:
+        raise DeliveryFailed(reason, Scope.MESSAGE)
+    # A proxy's page, a redirect, a 200 that is not ok: nothing says that Slack has it, or that it never will.
+    raise DeliveryFailed(f"{reason}: not an answer of Slack's", Scope.TRANSIENT)

@@ -1,0 +1,1 @@
+"""What the parts say of their work: logs, metrics, traces."""

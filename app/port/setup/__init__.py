@@ -1,0 +1,1 @@
+"""Sets Port up: blueprint, entity, automations, and the way in for development."""

@@ -1,0 +1,280 @@
+"""From a smee channel to a listener on this machine, with pysmee and around its faults. For development only.
+
+What is used of pysmee is its event source (`sseclient`) and its reading of an event's headers. What it does
+not do, and is done here: text outside ASCII arrives whole, the body is the very text that smee sent, changes
+go on one at a time and in order, a stream that ends or falls silent is noticed, tries have a pause between
+them and posts a time limit.
+
+smee keeps nothing and tells Port 200 all the same: what Port sends while no tunnel is connected is lost.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import httpx
+import requests
+import sseclient
+import urllib3
+from pysmee.pysmee import decode_data
+
+from app.errors import ListenerError
+from app.model.notification import one_line
+from app.port.setup.answers import MEANINGS
+
+SMEE_SERVER = "https://smee.io"
+CONNECT_SECONDS = 5.0
+PAUSE_SECONDS = 1.0
+SILENCE_SECONDS = 45.0
+"""smee pings every 30 s (https://github.com/probot/smee.io, lib/server.js)."""
+POST_SECONDS = 10.0
+TICK_SECONDS = 0.1  # how long a stop may go unnoticed; Windows gives Ctrl-C no way into a wait without end
+MAX_SHOWN_CHARS = 100
+
+BYTES_AS_TEXT = "cp437"
+"""A character for each of the 256 bytes, and no line break beyond those of ASCII.
+
+sseclient decodes what has arrived as soon as an event is complete, wherever a character of the next event is
+cut, and splits lines where `str.splitlines` does: at U+0085, U+2028 and U+2029 too, which JSON may hold.
+So it is given the bytes in this disguise, and they are decoded when the event is whole. Latin-1, which it
+takes by itself, will not do: there the second byte of ``Å`` is U+0085.
+"""
+
+NOT_FORWARDED = frozenset(
+    {
+        "connection",
+        "content-length",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""They are about the connection to smee. Rule: RFC 9110, 7.6.1."""
+
+
+def new_channel(server: str = SMEE_SERVER) -> str:
+    """Ask a smee server for a new channel, and return the channel's URL.
+
+    Args:
+        server: The server's URL.
+
+    Raises:
+        ListenerError: The server cannot be reached, or is no smee server.
+    """
+    _check(server)
+    url = f"{server.rstrip('/')}/new"
+    try:
+        answer = httpx.get(url, timeout=CONNECT_SECONDS)
+        if answer.has_redirect_location:
+            return str(answer.url.join(answer.headers["location"]))
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ListenerError(f"no new channel from {url}: {one_line(str(error), MAX_SHOWN_CHARS)}") from None
+    raise ListenerError(f"no new channel from {url}: it answered {answer.status_code}. Is it a smee server?")
+
+
+def run_tunnel(
+    source: str,
+    target: str,
+    say: Callable[[str], object] = print,
+    *,
+    stop: threading.Event | None = None,
+    post_limit: float = POST_SECONDS,
+    silence: float = SILENCE_SECONDS,
+) -> None:
+    """Forward what arrives at a smee channel, until `stop` is set or Ctrl-C is pressed.
+
+    A change is posted once: whatever the answer, the next one follows. What waits when it ends is lost.
+
+    Args:
+        source: The channel's URL.
+        target: The listener's URL, ``http://localhost:8080/api/slack``.
+        say: Called in this thread with one line for each change that was forwarded, and for each time that
+            the stream begins or ends.
+        stop: Ends the tunnel within a moment; it is set when the tunnel has ended.
+        post_limit: How long the listener may take to answer, in seconds.
+        silence: After how many seconds without even a ping the stream counts as dead.
+
+    Raises:
+        ListenerError: One of the URLs is none, or the tunnel itself is at fault.
+        KeyboardInterrupt: Ctrl-C was pressed.
+    """
+    _check(source)
+    _check(target)
+    stop = stop or threading.Event()
+    events: SimpleQueue[str] = SimpleQueue()
+    lines: SimpleQueue[str] = SimpleQueue()
+    # Two, so that a listener that hangs does not keep us from noticing that the stream has ended. Daemons,
+    # because neither a read nor a post can be called off, and neither may hold up the end of the process.
+    threads = (
+        threading.Thread(target=_receive, args=(source, silence, events, lines, stop), daemon=True),
+        threading.Thread(target=_forward, args=(target, post_limit, events, lines, stop), daemon=True),
+    )
+    for thread in threads:
+        thread.start()
+    try:
+        while not stop.is_set():
+            with suppress(Empty):
+                say(lines.get(timeout=TICK_SECONDS))
+            if not all(thread.is_alive() for thread in threads) and not stop.is_set():
+                raise ListenerError("the tunnel broke; the error is above. Please report it, and start again")
+    finally:
+        stop.set()
+
+
+def _receive(
+    source: str, silence: float, events: SimpleQueue[str], lines: SimpleQueue[str], stop: threading.Event
+) -> None:
+    """Put the data of each message into `events`, connecting again whenever the stream is gone."""
+    said = ""
+    while not stop.is_set():
+        try:
+            for kind, data in _stream(source, silence):
+                if stop.is_set():
+                    return
+                if kind == "ready":
+                    said = ""
+                    lines.put(f"connected to {source}")
+                elif kind == "message" and data:
+                    events.put(data)
+        except (OSError, urllib3.exceptions.HTTPError, ValueError) as error:
+            reason = _reason(error)
+            if reason != said:  # once, not at every try
+                lines.put(f"no stream from {source}: {reason}. Trying again; changes in between are lost")
+            said = reason
+        stop.wait(PAUSE_SECONDS)
+
+
+def _stream(source: str, silence: float) -> Iterator[tuple[str, str]]:
+    """Connect once, and yield the kind and the data of each event; the end is always an error."""
+    try:
+        client = sseclient.SSEClient(source, timeout=(CONNECT_SECONDS, silence))
+    except requests.HTTPError as refused:
+        if refused.response is not None:
+            refused.response.close()
+        raise
+    with client.resp as response:
+        if "text/event-stream" not in response.headers.get("Content-Type", ""):
+            raise ConnectionError("it is no smee channel")
+        response.encoding = BYTES_AS_TEXT
+        client.resp_iterator = _chunks(response.raw)
+        for event in client:
+            yield event.event, event.data.encode(BYTES_AS_TEXT).decode(errors="replace")
+
+
+def _chunks(raw: urllib3.response.BaseHTTPResponse) -> Iterator[bytes]:
+    """Yield what arrives, as it arrives.
+
+    sseclient's own way reads beneath the HTTP response, chunk headers and all, and so waits for ever where
+    the response ends and the connection does not. At an end it would connect by itself, and print; an error
+    that it does not know leaves that to us.
+    """
+    while chunk := raw.read1():
+        yield chunk
+    raise ConnectionError("the stream ended")
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case requests.HTTPError(response=requests.Response(status_code=status)):
+            return f"it answers {status}"
+        case requests.Timeout() | urllib3.exceptions.ReadTimeoutError():
+            return "it has gone silent"
+        case requests.exceptions.SSLError():
+            return "its TLS certificate is not accepted"
+        case requests.ConnectionError():
+            return "it cannot be reached"
+        case ConnectionError():
+            return str(error)
+    return "the connection broke"
+
+
+def _forward(
+    target: str, limit: float, events: SimpleQueue[str], lines: SimpleQueue[str], stop: threading.Event
+) -> None:
+    """Post each event, one at a time, and put what came of it into `lines`."""
+    # No connection is kept: the listener may have closed it, or been started again, since the last change. No
+    # proxy of the environment's: the listener is on this machine.
+    limits = httpx.Limits(max_keepalive_connections=0)
+    with httpx.Client(timeout=limit, limits=limits, trust_env=False) as client:
+        while not stop.is_set():
+            with suppress(Empty):
+                lines.put(_post(client, target, events.get(timeout=TICK_SECONDS)))
+
+
+def _post(client: httpx.Client, target: str, data: str) -> str:
+    """Post one event, and return the line that says what came of it."""
+    entity = "an event"
+    try:
+        headers, _ = decode_data(data)
+        text, body = _body_of(data)
+        entity = _entity(body)
+        forwarded = [
+            (name.encode("ascii"), value.encode("latin-1"))
+            for name, value in headers.items()
+            if name.lower() not in NOT_FORWARDED
+        ]
+        answer = client.post(target, content=text.encode(), headers=forwarded)
+    except (ValueError, KeyError, TypeError, RecursionError, httpx.LocalProtocolError):
+        return f"left out {entity}: what smee sent is no webhook"
+    except httpx.TimeoutException:
+        return f"no answer for {entity} in time: the listener at {target} hangs. The change may be lost"
+    except httpx.HTTPError:
+        return f"no answer for {entity}: is the listener running at {target}? The change may be lost"
+    return f"{answer.status_code} {entity}{_said(answer)}"
+
+
+def _body_of(data: str) -> tuple[str, Any]:
+    """Return the body inside an event's data, as it is written there and as a value.
+
+    The text is what Port signed: both come from JavaScript's ``JSON.stringify``, which puts no spaces and
+    writes numbers (``1e-7``) otherwise than Python does.
+
+    Raises:
+        ValueError: It is not JSON as JavaScript writes it, or has no body.
+    """
+    decoder = json.JSONDecoder()
+    end = 0  # at the { and then at each comma
+    while True:
+        name, colon = decoder.raw_decode(data, end + 1)
+        value, end = decoder.raw_decode(data, colon + 1)
+        if name == "body":
+            return data[colon + 1 : end], value
+
+
+def _entity(body: Any) -> str:
+    """Return what to call a change. Nothing is verified here: the name is for the screen only."""
+    for name in ("event", "context"):
+        if isinstance(body, dict):
+            body = body.get(name) or body
+    names = (body.get("entityIdentifier"), body.get("entity")) if isinstance(body, dict) else ()
+    return next(
+        (one_line(name, MAX_SHOWN_CHARS) for name in names if name and isinstance(name, str)), "an event"
+    )
+
+
+def _said(answer: httpx.Response) -> str:
+    if answer.is_success:
+        try:
+            return f", alerts: {int(answer.json()['alerts'])}"
+        except (ValueError, KeyError, TypeError):
+            return ""  # it is not our listener
+    return f": {MEANINGS.get(answer.status_code) or one_line(answer.text, MAX_SHOWN_CHARS)}"
+
+
+def _check(url: str) -> None:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL()
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        raise ListenerError(
+            f"not a URL: {one_line(url, MAX_SHOWN_CHARS)!r}. It must look like {SMEE_SERVER}/…"
+        )

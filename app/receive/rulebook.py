@@ -1,0 +1,129 @@
+"""The rules in force: where they are read, and when they are read again."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from app.errors import SettingsError
+from app.jq.runner import checking
+from app.model.incident import Step
+from app.receive.intake import Lanes, Rulebook
+from app.rules.destination import TEMPLATES, ConsoleDestination, HttpDestination, SlackDestination
+from app.rules.file import Rules, RulesFile, load_rules
+from app.rules.rule import BUILT_IN, RuleSet
+from app.rules.targets import DEFAULT_DESTINATION
+from app.rules.watched import watched_by
+from app.settings import Settings, environment
+
+Reload = Callable[[], Coroutine[None, None, None]]
+
+LOOK_SECONDS = 1.0  # how late a change of the rules file is noticed
+
+
+def read_rules(settings: Settings) -> Rules:
+    """Read the configured rules file; without one the built-in rule holds.
+
+    Raises:
+        RulesError: Something is wrong with it.
+        SettingsError: It cannot be read.
+    """
+    if settings.rules_file is None:
+        return Rules(RulesFile(version=1, destinations={}, rules=(BUILT_IN,)))
+    return read_rules_file(settings.rules_file)
+
+
+def read_rules_file(file: Path) -> Rules:
+    """Read a rules file.
+
+    Raises:
+        RulesError: Something is wrong with it.
+        SettingsError: It cannot be read.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise SettingsError(f"the rules file {file} cannot be read: {reason}") from None
+    with checking() as check_jq:
+        return load_rules(text, environment(), name=str(file), check_jq=check_jq)
+
+
+def secrets_of(rules: Rules) -> tuple[str, ...]:
+    """Return every text of a rules file that must never be shown."""
+    found = set(rules.hidden)
+    for destination in rules.file.destinations.values():
+        for _, value in destination:
+            values = value.values() if isinstance(value, dict) else (value,)
+            found.update(one.get_secret_value() for one in values if isinstance(one, SecretStr))
+    return tuple(one for one in found if one)
+
+
+def make_rulebook(file: RulesFile, default_webhook: str = "") -> Rulebook:
+    """Return the rules of a file, and the lanes of its destinations: one for each Slack channel.
+
+    Args:
+        file: The rules file.
+        default_webhook: The webhook of the destination that is there without being named.
+    """
+    channels = {default_webhook: DEFAULT_DESTINATION}
+    lanes = {DEFAULT_DESTINATION: Lanes(DEFAULT_DESTINATION)}
+    for name, destination in file.destinations.items():
+        if isinstance(destination, SlackDestination):
+            url = destination.webhook_url
+            channel = url.get_secret_value() if url else f"#{destination.channel}"
+            lanes[name] = Lanes(channels.setdefault(channel, name), fallback=destination.fallback)
+        elif isinstance(destination, ConsoleDestination):
+            lanes[name] = Lanes(name)
+        else:
+            number = destination.lanes if isinstance(destination, HttpDestination) else 1
+            # What is told without an incident is no step of one: it counts as a beginning.
+            steps = frozenset({*map(Step, destination.steps), Step.NOTICED})
+            lanes[name] = Lanes(name, number, steps, destination.fallback)
+    rules = RuleSet(file.rules)
+    # A job's own templates see the whole event.
+    wide = {name for name, one in file.destinations.items() if one.type in TEMPLATES}
+    return Rulebook(rules, lanes, watched_by(rules, wide))
+
+
+@contextmanager
+def reload_on_sighup(reload_rules: Reload) -> Iterator[None]:
+    """Reload on SIGHUP, as long as the context lasts."""
+    loop = asyncio.get_running_loop()
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        reloads.add(task := asyncio.create_task(reload_rules()))
+        task.add_done_callback(reloads.discard)
+
+    try:
+        loop.add_signal_handler(signal.SIGHUP, reload)
+    except (ValueError, RuntimeError, NotImplementedError, AttributeError):
+        yield  # not the main thread, or Windows: a changed file is noticed all the same
+        return
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+async def reload_on_change(file: Path, reload_rules: Reload) -> None:
+    """Reload whenever a file's content has changed, until cancelled."""
+    # Its folder's events would tell it sooner, but the database is often there, and each change moves that.
+    last = _content(file)
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        content = _content(file)
+        if content not in (None, last):  # None: it is just being replaced, and the next event comes
+            last = content
+            await reload_rules()
+
+
+def _content(file: Path) -> bytes | None:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return None

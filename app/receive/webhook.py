@@ -1,0 +1,185 @@
+"""``POST /api/slack``: where Port's webhooks arrive."""
+
+import asyncio
+from time import perf_counter
+from typing import Any, cast
+
+from fastapi import APIRouter, Request, Response, status
+from pydantic import BaseModel
+
+from app.errors import SourceRefused
+from app.model.notification import one_line
+from app.observe.watch import Watch
+from app.receive.intake import Listener
+from app.receive.payload import Event
+from app.receive.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
+from app.receive.sources import Sources
+
+PATH = "/api/slack"
+
+LONGEST_ADDRESS = 60  # as much of what a proxy calls an address as the log shows
+BODY_SECONDS = 15  # whoever sends a body more slowly only holds memory
+
+_ENTITY = {
+    "identifier": "notification-service-prod",
+    "title": "Notification Service",
+    "blueprint": "deploymentConfig",
+    "team": ["Rocket"],
+    "properties": {
+        "healthStatus": "Degraded",
+        "cpuUtil": 91,
+        "sentryUrl": "https://sentry.io/organizations/acme",
+    },
+    "relations": {},
+}
+_EVENT = {
+    "action": "UPDATE",
+    "resourceType": "entity",
+    "trigger": {
+        "by": {"orgId": "org_1", "userId": "auth0|u1"},
+        "origin": "UI",
+        "at": "2026-06-09T12:28:18.477Z",
+    },
+    "context": {
+        "blueprintIdentifier": "deploymentConfig",
+        "entityIdentifier": "notification-service-prod",
+        "propertyIdentifier": None,
+    },
+    "diff": {
+        "before": _ENTITY | {"properties": {"healthStatus": "Healthy", "cpuUtil": 25}},
+        "after": _ENTITY,
+    },
+}
+EXAMPLES: dict[str, Any] = {
+    "automation": {
+        "summary": "An automation, with the body that the README shows",
+        "value": {
+            "event": _EVENT,
+            "trigger": {"by": {"user": {"email": "ada@example.com"}}},
+            "run": {"id": "r_8Bvzq1"},
+        },
+    },
+    "workflow": {
+        "summary": "A workflow",
+        "value": {
+            "event": _EVENT,
+            "workflowRun": {"identifier": "wfr_1"},
+            "nodeRun": {"identifier": "wfnr_1"},
+        },
+    },
+    "changelog": {
+        "summary": "The legacy changelog destination",
+        "value": _EVENT
+        | {
+            "status": "SUCCESS",
+            "context": {
+                "blueprint": "deploymentConfig",
+                "entity": "notification-service-prod",
+                "runId": None,
+            },
+        },
+    },
+}
+
+
+class Receipt(BaseModel):
+    """The change is on disk."""
+
+    change: str
+    """The change's key: the same for the same change, however often it is sent."""
+    alerts: int
+    """How many alerts it led to."""
+    duplicate: bool
+    """It was here before; nothing was stored again."""
+
+
+class Refusal(BaseModel):
+    """Why a request was refused."""
+
+    error: str
+
+
+class Unreadable(Refusal):
+    """Why a signed body is not a change; it is kept in quarantine."""
+
+    path: str
+    """The field at fault, dotted; empty for the whole body."""
+
+
+router = APIRouter(tags=["Port"])
+
+
+def _demand_allowed_source(request: Request) -> None:
+    """Refuse a request from elsewhere than ALLOWED_SOURCES names, if it is set, before its body is read.
+
+    The address is the sender's as uvicorn knows it: a trusted proxy's word for it, or else the connection's.
+
+    Raises:
+        SourceRefused: It is from elsewhere.
+    """
+    sources = cast("Sources | None", request.state.sources)
+    if sources is not None:
+        address = request.client.host if request.client else ""
+        if not sources.allow(address):
+            raise SourceRefused(one_line(address, LONGEST_ADDRESS))
+
+
+@router.post(
+    PATH,
+    status_code=status.HTTP_202_ACCEPTED,
+    summary="Receive a change from Port",
+    response_class=Response,
+    responses={
+        202: {"model": Receipt, "description": "It is on disk, with the alerts that it leads to."},
+        401: {"model": Refusal, "description": "Not signed by Port, or too long ago. Nothing is stored."},
+        403: {"model": Refusal, "description": "From an address that ALLOWED_SOURCES does not name."},
+        408: {"model": Refusal, "description": f"The body took longer than {BODY_SECONDS} s."},
+        413: {"description": "Larger than MAX_BODY_BYTES."},
+        422: {"model": Unreadable, "description": "Signed, but not a change. It is kept in quarantine."},
+        500: {"description": "A fault of the listener. The body is kept in quarantine."},
+        503: {"model": Refusal, "description": "It could not be stored. Send it again after Retry-After."},
+    },
+    openapi_extra={
+        "parameters": [
+            {
+                "name": SIGNATURE_HEADER,
+                "in": "header",
+                "required": True,
+                "schema": {"type": "string"},
+                "description": "`v1,` and the base64 of HMAC-SHA256(client secret, `{timestamp}.{body}`)",
+            },
+            {
+                "name": TIMESTAMP_HEADER,
+                "in": "header",
+                "required": True,
+                "schema": {"type": "string"},
+                "description": "When it was signed: seconds or milliseconds since 1970",
+            },
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": Event.model_json_schema(ref_template="#/components/schemas/{model}")
+                    | {"$defs": {}},
+                    "examples": EXAMPLES,
+                }
+            },
+        },
+    },
+)
+async def receive(request: Request) -> Response:
+    """Store the change and what it leads to; the answer is sent when both are on disk.
+
+    The body is read as bytes: what is not proven to come from Port is never parsed.
+    """
+    _demand_allowed_source(request)
+    listener = cast("Listener", request.state.listener)
+    claim = listener.check_headers(request.headers)
+    async with asyncio.timeout(BODY_SECONDS):
+        body = await request.body()
+    began = perf_counter()
+    accepted = await listener.receive(body, claim)
+    cast("Watch", request.state.watch).accepted(perf_counter() - began, duplicate=accepted.duplicate)
+    receipt = Receipt(change=accepted.key, alerts=accepted.alerts, duplicate=accepted.duplicate)
+    return Response(receipt.model_dump_json(), status.HTTP_202_ACCEPTED, media_type="application/json")

@@ -1,0 +1,1 @@
+"""Decides by rules: pure, without I/O, clock or logging."""

@@ -1,0 +1,264 @@
+"""What a rule's `when` and `resolve` can say about a change."""
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+
+from app.model.change import CatalogChange, EntitySnapshot
+from app.model.diff import Path, PropertyChange, same
+from app.model.notification import text_of
+from app.rules.values import Number, Strict, Values, accepts, given, left
+
+Results = Mapping[str, Any]
+"""What each jq program came to for this change; a program that failed is missing."""
+
+UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+DURATION = re.compile("".join(rf"(?:([0-9]{{1,6}}){unit})?" for unit in UNITS))
+LONGEST = timedelta(days=30)
+
+
+def _duration(value: Any) -> Any:
+    found = DURATION.fullmatch(value.replace(" ", "")) if isinstance(value, str) else None
+    if found is None or not any(found.groups()):
+        raise ValueError("must be a time such as 30s, 5m, 1h30m or 2d")
+    numbers = (int(one or 0) for one in found.groups())
+    duration = timedelta(**dict(zip(UNITS.values(), numbers, strict=True)))
+    if not timedelta(0) < duration <= LONGEST:
+        raise ValueError("must be between 1s and 30d")
+    return duration
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": "^ *([0-9]+d)? *([0-9]+h)? *([0-9]+m)? *([0-9]+s)? *$",
+            "examples": ["30s", "5m", "1h30m", "2d"],
+        }
+    ),
+]
+
+
+SUBJECTS = {
+    "property": "property_",
+    "relation": "relation",
+    "title": "title",
+    "team": "team",
+    "all": "all_",
+    "any": "any_",
+    "jq": "jq",
+}
+
+
+class Condition(Strict):
+    """One thing that can be said of a change: about one value, several conditions together, or a jq program.
+
+    Attributes:
+        property_: A property's name, dotted into objects.
+        relation: A relation's name.
+        title: The title.
+        team: The owning teams.
+        from_: What the value was before: one, a list, or `not`. Of a value that is a list itself, such as
+            the teams: what was in it, and is not any more.
+        to: What it is now; what came into a list.
+        above: The value crossed this number on its way up.
+        below: The value crossed this number on its way down.
+        all_: Each of these holds now, and at least one of them began to with this change.
+        any_: At least one of these.
+        jq: A jq program on Port's event, exactly as in an automation's condition; anything but false and
+            null is a match, and names the state unless it is just true. Whether it came true with this
+            change is the program's own affair.
+            https://docs.port.io/actions-and-automations/define-automations/setup-trigger
+        for_: Only if it still holds after this time.
+    """
+
+    property_: Annotated[str, Field(min_length=1)] | None = Field(default=None, alias="property")
+    relation: Annotated[str, Field(min_length=1)] | None = None
+    title: Literal[True] | None = None
+    team: Literal[True] | None = None
+    from_: Values = Field(default=None, alias="from")
+    to: Values = None
+    above: Number | None = None
+    below: Number | None = None
+    all_: Annotated[tuple["Condition", ...], Field(min_length=1)] | None = Field(default=None, alias="all")
+    any_: Annotated[tuple["Condition", ...], Field(min_length=1)] | None = Field(default=None, alias="any")
+    jq: Annotated[str, Field(min_length=1)] | None = None
+    for_: Duration | None = Field(default=None, alias="for")
+
+    _given = field_validator(*SUBJECTS.values(), "above", "below", "for_", mode="before")(given)
+
+    @model_validator(mode="after")
+    def _one_subject(self) -> Self:
+        subjects = [name for name, field in SUBJECTS.items() if getattr(self, field) is not None]
+        if len(subjects) != 1:
+            raise ValueError(
+                f"needs exactly one of {', '.join(SUBJECTS)}; it has {', '.join(subjects) or 'none'}"
+            )
+        tests = self._tests
+        if tests and self.path is None:
+            raise ValueError(f"from, to, above and below belong to one value, not to {subjects[0]}")
+        numbers = tests & {"above", "below"}
+        if len(numbers) == 2 or (numbers and len(tests) > 1):
+            raise ValueError("above, below, and from with to exclude one another; combine them with `all`")
+        if any(member.for_ for member in self.members):
+            raise ValueError("`for` belongs to the whole `when`, not to a part of it")
+        return self
+
+    @property
+    def _tests(self) -> set[str]:
+        return self.model_fields_set & {"from_", "to", "above", "below"}
+
+    @property
+    def members(self) -> tuple["Condition", ...]:
+        """The conditions that this one combines."""
+        return self.all_ or self.any_ or ()
+
+    @cached_property
+    def path(self) -> Path | None:
+        """The path of the value that it is about, as in a `PropertyChange`; None if there is no one value."""
+        if self.property_ is not None:
+            return ("properties", *self.property_.split("."))
+        if self.relation is not None:
+            return ("relations", self.relation)
+        return ("title",) if self.title else ("team",) if self.team else None
+
+    @property
+    def leaves(self) -> tuple["Condition", ...]:
+        """The conditions that combine no others."""
+        if not self.members:
+            return (self,)
+        return tuple(leaf for member in self.members for leaf in member.leaves)
+
+    @cached_property
+    def is_level(self) -> bool:
+        """Whether it can be said of an entity at one moment, without a change."""
+        if self.members:
+            return all(member.is_level for member in self.members)
+        return bool(self._tests) and "from_" not in self._tests
+
+    def matches(self, change: CatalogChange, results: Results) -> bool:
+        """Tell whether it came true with this change."""
+        if self.all_ is not None:
+            return all(one.fulfilled(change, results) for one in self.all_) and any(
+                one.matches(change, results) for one in self.all_
+            )
+        if self.any_ is not None:
+            return any(one.matches(change, results) for one in self.any_)
+        if self.jq is not None:
+            return self._jq_holds(results)
+        before, after = self.value(change.before), self.value(change.after)
+        if self.above is not None or self.below is not None:
+            return self.beyond(after) and not self.beyond(before)
+        fields = self.model_fields_set
+        return (
+            not same(before, after)
+            and ("from_" not in fields or left(self.from_, before, after))
+            and ("to" not in fields or left(self.to, after, before))
+        )
+
+    def fulfilled(self, change: CatalogChange, results: Results) -> bool:
+        """Tell whether it is true after this change, whenever it came true."""
+        if self.all_ is not None:
+            return all(one.fulfilled(change, results) for one in self.all_)
+        if self.any_ is not None:
+            return any(one.fulfilled(change, results) for one in self.any_)
+        return self._level_holds(change) if self.is_level else self.matches(change, results)
+
+    @cached_property
+    def can_lapse(self) -> bool:
+        """Whether it can be seen of an entity that it holds no more."""
+        if self.any_ is not None:
+            return all(one.can_lapse for one in self.any_)
+        if self.all_ is not None:
+            return any(one.can_lapse for one in self.all_)
+        return bool(self._tests - {"from_"})
+
+    def lapses(self, change: CatalogChange) -> bool:
+        """Tell whether it can be seen that it does not hold, or hold any more, after this change."""
+        if self.any_ is not None:
+            return all(one.lapses(change) for one in self.any_)
+        if self.all_ is not None:
+            return any(one.lapses(change) for one in self.all_)
+        return self.can_lapse and not self._level_holds(change)
+
+    def main(self, change: CatalogChange) -> PropertyChange | None:
+        """Return the value that it is about: the first that came true, else that changed, else the first."""
+        if self.path is not None:
+            return self.pair(change)
+        leaves = [leaf for leaf in self.leaves if leaf.path is not None]
+        values = [leaf.pair(change) for leaf in leaves]
+        came_true = (value for leaf, value in zip(leaves, values, strict=True) if leaf.matches(change, {}))
+        changed = (one for one in values if not same(one.before, one.after))
+        return next(came_true, None) or next(changed, values[0] if values else None)
+
+    def state(self, change: CatalogChange, results: Results) -> str:
+        """Return where the change leaves the entity: thresholds crossed (``above 80``), values, jq's word.
+
+        It is the same for the same trouble, and another for another, so that neither is told twice nor
+        kept back. Empty if there is nothing to say.
+        """
+        if not self.members:
+            return self.own_state(change, results, named=False)
+        leaves = self.leaves
+        states = (leaf.own_state(change, results, named=len(leaves) > 1) for leaf in leaves)
+        return ", ".join(filter(None, states))
+
+    def own_state(self, change: CatalogChange, results: Results, *, named: bool) -> str:
+        """Return the state as far as one value or program is concerned; `named`: with the value's name."""
+        if self.path is None:
+            result = results.get(self.jq or "")
+            return text_of(result) if result is not None and not isinstance(result, bool) else ""
+        after = self.value(change.after)
+        limit = self.above if self.above is not None else self.below
+        if limit is None:
+            state = text_of(after)
+        elif self.beyond(after):
+            state = f"{'below' if self.above is None else 'above'} {text_of(limit)}"
+        else:
+            return ""
+        return f"{self.pair(change).name} {state}" if named else state
+
+    def pair(self, change: CatalogChange) -> PropertyChange:
+        """Return the value that it is about, before and after."""
+        return PropertyChange(self.path or ("",), self.value(change.before), self.value(change.after))
+
+    def _level_holds(self, change: CatalogChange) -> bool:
+        after = self.value(change.after)
+        if self.above is not None or self.below is not None:
+            return self.beyond(after)
+        return change.after is not None and accepts(self.to, after)
+
+    def _jq_holds(self, results: Results) -> bool:
+        result = results.get(self.jq or "")
+        return result is not None and result is not False
+
+    def value(self, entity: EntitySnapshot | None) -> Any:
+        """Return the value that it is about; None where there is none."""
+        if entity is None or self.path is None:
+            return None
+        if self.property_ is not None:
+            return _look_up(entity.properties, self.property_)
+        if self.relation is not None:
+            return entity.relations.get(self.relation)
+        return entity.title if self.title else list(entity.teams) or None
+
+    def beyond(self, value: Any) -> bool:
+        """Tell whether a value is a number above, or below, the limit."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return bool(value > self.above) if self.above is not None else bool(value < (self.below or 0.0))
+
+
+def _look_up(properties: Mapping[str, Any], name: str) -> Any:
+    if name in properties:
+        return properties[name]
+    value: Any = properties
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value

@@ -1,0 +1,252 @@
+"""The rules file: YAML, checked as a whole, each mistake with its line."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationError,
+)
+
+from app.errors import Mistake, RulesError, TemplateError
+from app.model.change import DELETE
+from app.model.report import RUNS
+from app.rules.condition import Condition
+from app.rules.destination import DESTINATIONS, TEMPLATES, Destination
+from app.rules.flap import Flap
+from app.rules.mistakes import explain, nearest
+from app.rules.rule import BUILT_IN, Rule
+from app.rules.targets import DEFAULT_DESTINATION, KINDS, ByTemplate, PortLookup, named
+from app.rules.template import expressions
+from app.rules.values import Not, Strict
+from app.rules.yaml_text import PLAIN, Document, read_yaml
+
+__all__ = ["Mistake", "RulesError", "RulesFile", "load_rules"]
+
+SHORTEST_SECRET = 4  # a shorter value may be any word of a mistake
+VERSION = 1
+
+
+def _version(value: Any) -> Any:
+    if isinstance(value, int) and value > VERSION:
+        raise ValueError(f"this release reads version {VERSION}; a later version needs a later release")
+    return value
+
+
+class RulesFile(Strict):
+    """What is to be told, to whom."""
+
+    version: Annotated[Literal[1], BeforeValidator(_version, json_schema_input_type=Literal[1])]
+    destinations: Annotated[dict[str, Destination], Field(default_factory=dict)]
+    rules: tuple[Rule, ...] = (BUILT_IN,)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """A rules file that can be used.
+
+    Attributes:
+        file: What it says.
+        hidden: Values from the environment that stand in it: they must never be shown.
+    """
+
+    file: RulesFile
+    hidden: tuple[str, ...] = ()
+
+
+def load_rules(
+    text: str,
+    environment: Mapping[str, str],
+    *,
+    name: str = "rules",
+    check_jq: Callable[[str], str | None] = lambda _: None,
+) -> Rules:
+    """Read a rules file.
+
+    Args:
+        text: The file's text.
+        environment: What `${NAME}` is replaced by.
+        name: The file's name, for the mistakes.
+        check_jq: Gives what is wrong with a jq program, or None.
+
+    Raises:
+        RulesError: Something is wrong; every mistake is named, and no value from the environment is shown.
+    """
+    document = read_yaml(text, environment, name=name)
+    mistakes = list(document.mistakes)
+    file = None
+    try:
+        file = RulesFile.model_validate(document.plain)
+    except ValidationError as error:
+        mistakes += explain(error, document, _keys_at)
+    mistakes += _contradictions(document)
+    mistakes += _jq_mistakes(document, check_jq)
+    if file is None or mistakes:
+        in_order = sorted(dict.fromkeys(mistakes), key=lambda one: one.line)
+        raise RulesError(name, [_hidden(one, document.hidden) for one in in_order])
+    return Rules(file, tuple(sorted(document.hidden)))
+
+
+def _keys_at(path: Sequence[Any]) -> list[str]:
+    return [info.alias or name for name, info in _model_at(path).model_fields.items()]
+
+
+def _model_at(path: Sequence[Any]) -> type[Strict]:
+    """Return the model that the last key of a path, as pydantic writes it, was looked for in."""
+    match tuple(path):
+        case ("destinations", _, str(kind), *_):
+            return DESTINATIONS[kind]
+        case ("rules", _, "send", *_, "<port>", "port", _):
+            return PortLookup
+        case ("rules", _, "send", _, str(tag), *_):
+            return KINDS[tag.strip("<>")]
+        case ("rules", _, "when" | "resolve", *rest):
+            return Not if "<not>" in rest else Condition
+        case ("rules", _, "flap", *_):
+            return Flap
+        case ("rules", _, _):
+            return Rule
+    return RulesFile
+
+
+def _hidden(mistake: Mistake, hidden: Mapping[str, str]) -> Mistake:
+    """Return a mistake in whose text no value from the environment is shown."""
+    text = mistake.text
+    for value, name in sorted(hidden.items(), key=lambda one: -len(one[0])):
+        if len(value) >= SHORTEST_SECRET:
+            text = text.replace(value, name)
+    return replace(mistake, text=text)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _rules(document: Document) -> Iterator[tuple[int, Rule]]:
+    """Yield the rules that are right in themselves, and of the others their `send`, with their places."""
+    rules = document.plain.get("rules")
+    for number, one in enumerate(rules if isinstance(rules, list) else ()):
+        for part in (one, {"name": "wrong", "send": _mapping(one).get("send")}):
+            with suppress(ValidationError):
+                yield number, Rule.model_validate(part)
+                break
+
+
+def _contradictions(document: Document) -> Iterator[Mistake]:
+    """Yield what is wrong only in view of something else."""
+    destinations = _mapping(document.plain.get("destinations"))
+    known = {*destinations, DEFAULT_DESTINATION}
+    yield from _repeated_names(document)
+    yield from _wrong_fallbacks(document, destinations, known)
+    if RUNS in destinations:
+        yield document.mistake(("destinations", RUNS), f"{RUNS} is what the listener calls runs in Port")
+    for number, rule in _rules(document):
+        path = ("rules", number)
+        for place, target in enumerate(rule.send):
+            for way, destination in named(target):
+                there = (*path, "send", place, *way)
+                if destination not in known and document.place(there) not in document.spoilt:
+                    yield document.mistake(there, _unknown(document, there, destination, known))
+        yield from _endless(document, path, rule)
+
+
+def _endless(document: Document, path: tuple[str, int], rule: Rule) -> Iterator[Mistake]:
+    """Yield where a rule waits for an end that it cannot see."""
+    if rule.resolve is None and rule.when is not None and not rule.when.can_lapse:
+        ends = "needs to see when it ends: give `when` a to, above or below, or the rule a `resolve`"
+        if rule.wait:
+            yield document.mistake((*path, "when", "for"), f"`for` {ends}")
+        elif rule.again_after:
+            yield document.mistake((*path, "again_after"), f"`again_after` {ends}")
+    if rule.flap and not rule.has_incident:
+        text = "`flap` needs to see when it is well again: give the rule a `resolve`"
+        yield document.mistake((*path, "flap"), text)
+    if rule.wait and set(rule.on) == {DELETE}:
+        yield document.mistake((*path, "when", "for"), "`for` has nothing to wait for after DELETE")
+
+
+def _wrong_fallbacks(
+    document: Document, destinations: Mapping[str, Any], known: Collection[str]
+) -> Iterator[Mistake]:
+    for name, destination in destinations.items():
+        fallback, path = _mapping(destination).get("fallback"), ("destinations", name, "fallback")
+        if fallback == name:
+            yield document.mistake(path, "fallback: must be another destination")
+        elif isinstance(fallback, str) and fallback not in known:
+            yield document.mistake(path, _unknown(document, path, fallback, known, "fallback"))
+
+
+def _repeated_names(document: Document) -> Iterator[Mistake]:
+    rules = document.plain.get("rules")
+    lines: dict[str, int] = {}
+    for number, rule in enumerate(rules if isinstance(rules, list) else ()):
+        name = _mapping(rule).get("name")
+        if not isinstance(name, str):
+            continue
+        here = document.mistake(("rules", number, "name"), "")
+        if name in lines:
+            yield replace(here, text=f"there is a rule of this name in line {lines[name]} already")
+        lines.setdefault(name, here.line)
+
+
+def _unknown(
+    document: Document, path: Sequence[Any], name: str, known: Collection[str], key: str = "send"
+) -> str:
+    if not PLAIN.fullmatch(name):  # perhaps an address with its secret
+        return f"{key}: must be the name of a destination; its address belongs under `destinations`"
+    shown = document.at(path)
+    near = nearest(name, known)
+    hint = f"; did you mean {near!r}?" if near else f"; there are {', '.join(sorted(known))}"
+    return f"there is no destination {shown if isinstance(shown, str) else name!r}{hint}"
+
+
+def _jq_mistakes(document: Document, check_jq: Callable[[str], str | None]) -> Iterator[Mistake]:
+    """Yield what is wrong with jq programs and templates, each program compiled once."""
+    check = lru_cache(maxsize=None)(check_jq)
+    for number, rule in _rules(document):
+        path = ("rules", number)
+        for part in ("when", "resolve"):
+            for way, program in _jq_in(document.plain["rules"][number].get(part)):
+                if problem := check(program):
+                    yield document.mistake((*path, part, *way), f"jq: {problem}")
+        for place, target in enumerate(rule.send):
+            if isinstance(target, ByTemplate) and (problem := check(target.program)):
+                yield document.mistake((*path, "send", place, "template"), f"jq: {problem}")
+        yield from _template_mistakes(document, (*path, "title"), rule.title, check)
+        yield from _template_mistakes(document, (*path, "message"), rule.message, check)
+    for name, destination in _mapping(document.plain.get("destinations")).items():
+        for part in TEMPLATES.get(str(_mapping(destination).get("type")), ()):
+            value = _mapping(destination).get(part)
+            yield from _template_mistakes(document, ("destinations", name, part), value, check)
+
+
+def _jq_in(condition: Any) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """Yield the jq programs of a condition, with the way to each."""
+    for part, value in _mapping(condition).items():
+        if part == "jq":
+            yield (part,), value
+        elif part in {"all", "any"}:
+            for place, one in enumerate(value):
+                yield from (((part, place, *way), program) for way, program in _jq_in(one))
+
+
+def _template_mistakes(
+    document: Document, path: tuple[Any, ...], value: Any, check: Callable[[str], str | None]
+) -> Iterator[Mistake]:
+    if isinstance(value, Mapping | list):
+        for key, one in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _template_mistakes(document, (*path, key), one, check)
+    elif isinstance(value, str):
+        key = next(part for part in reversed(path) if isinstance(part, str))
+        try:
+            programs = expressions(value)
+        except TemplateError as error:
+            yield document.mistake(path, f"{key}: {error}")
+            return
+        for program in programs:
+            if problem := check(program):
+                yield document.mistake(path, f"{key}: jq: {problem}")

@@ -1,0 +1,41 @@
+"""Flapping: an entity that changes too often to be told of each time."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from app.model.incident import Incident
+from app.rules.condition import Duration
+from app.rules.values import Strict
+
+LONGEST_WINDOW = timedelta(hours=24)
+"""As long as the store remembers an incident that has ended: see `EntityState`."""
+
+
+def _at_most_a_day(window: timedelta) -> timedelta:
+    if window > LONGEST_WINDOW:
+        raise ValueError("must be 24h at the most")
+    return window
+
+
+class Flap(Strict):
+    """How often is too often.
+
+    Attributes:
+        changes: From so many changes on an entity flaps.
+        within: That is, so many within this time; and stable is what has not changed for as long.
+    """
+
+    changes: Annotated[int, Field(ge=2, le=100)]
+    within: Annotated[Duration, AfterValidator(_at_most_a_day)]
+
+
+def moved(incident: Incident, flap: Flap, at: datetime) -> Incident:
+    """Return an incident that opens, changes or ends at a time, and whether it flaps since."""
+    stable = bool(incident.moves) and at - incident.moves[-1] >= flap.within
+    recent = () if stable else tuple(one for one in incident.moves if at - one < flap.within)
+    moves = (*recent, at)[-flap.changes :]
+    flapping = (incident.flapping and not stable) or len(moves) >= flap.changes
+    return replace(incident, moves=moves, flapping=flapping)

@@ -1,0 +1,120 @@
+"""Does a change matter? It needs only the change, so it runs in the request; it is pure."""
+
+from dataclasses import dataclass
+
+from app.model.change import ENTITY, CatalogChange
+from app.model.diff import PropertyChange, diff, same
+from app.model.incident import Step
+from app.model.notification import text_of
+from app.rules.condition import Results
+from app.rules.rule import Rule, RuleSet
+from app.rules.watched import Watched
+
+REASONS = 5  # more of them nobody reads
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A way to a destination.
+
+    Attributes:
+        destination: The destination's name.
+        lane: The lane there: the unit of order and of rate.
+        steps: What of an incident it hears of.
+    """
+
+    destination: str
+    lane: str
+    steps: frozenset[Step] = frozenset(Step)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A rule that a change has something to say to.
+
+    Attributes:
+        rule: The rule.
+        matches: The change is one that the rule is about.
+        resolves: The change ends the incident that the rule may have open.
+        routes: Who would hear of it.
+        lapses: The change ends that incident if nobody has heard of it yet: what must last did not.
+        state: The state that it leaves the entity in.
+    """
+
+    rule: Rule
+    matches: bool
+    resolves: bool
+    routes: tuple[Route, ...] = ()
+    lapses: bool = False
+    state: str = ""
+
+    def to(self, routes: tuple[Route, ...]) -> "Hit":
+        """Return the same with these routes. (`replace` takes three times as long.)"""
+        return Hit(self.rule, self.matches, self.resolves, routes, self.lapses, self.state)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What can be said of a change without knowing any state.
+
+    Attributes:
+        change: The change.
+        changes: What changed in it.
+        hits: The rules that match, or would resolve.
+        reason: Why they do, or why none does.
+        watched: What is kept of the entity's state; None: nothing is.
+    """
+
+    change: CatalogChange
+    changes: tuple[PropertyChange, ...]
+    hits: tuple[Hit, ...]
+    reason: str
+    watched: Watched | None = None
+
+
+def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
+    """Return which rules a change matches or would resolve, and why.
+
+    Args:
+        rules: The rules.
+        change: The change.
+        results: What `rules.programs` came to.
+    """
+    if change.resource != ENTITY:
+        return Match(change, (), (), f"a change of resource type {change.resource!r}, not of an entity")
+    changes = diff(change.before, change.after)
+    hits = []
+    for rule in rules.candidates(change, changes):
+        hit = Hit(
+            rule,
+            matches=rule.matches(change, results),
+            resolves=rule.resolves(change, results),
+            lapses=rule.wait is not None and rule.lapses(change),
+            state=rule.state(change, results),
+        )
+        if hit.matches or hit.resolves or hit.lapses:
+            hits.append(hit)
+    matching = [f"rule {hit.rule.name!r} matches" for hit in hits if hit.matches]
+    return Match(change, changes, tuple(hits), "; ".join(matching) or _misses(rules, change))
+
+
+def _misses(rules: RuleSet, change: CatalogChange) -> str:
+    about = rules.about(change.blueprint)
+    if not about:
+        return f"no rule is about blueprint {change.blueprint!r}"
+    reasons = [f"rule {rule.name!r}: {why_not(rule, change)}" for rule in about[:REASONS]]
+    if len(about) > REASONS:
+        reasons.append(f"and {len(about) - REASONS} more do not match")
+    return "; ".join(reasons)
+
+
+def why_not(rule: Rule, change: CatalogChange) -> str:
+    """Return in a few words why a rule does not match a change that it does not match."""
+    if change.action not in rule.on:
+        return f"watches {', '.join(rule.on)}, this is {change.action!r}"
+    main = rule.when.main(change) if rule.when else None
+    if main is None:
+        return "its condition does not hold"
+    if same(main.before, main.after):
+        return f"{main.name} did not change"
+    return f"{main.name} went from {text_of(main.before)[:50]} to {text_of(main.after)[:50]}"

@@ -1,0 +1,109 @@
+"""What pydantic finds wrong with a rules file, in words for the person who wrote it."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from app.errors import Mistake
+from app.rules.yaml_text import PLAIN, Document, Place, keyed
+
+WANTED = {
+    "string_type": "text",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a number",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "tuple_type": "a list",
+    "none_required": "nothing",
+}
+SHOULD = re.compile(r"^(Value error, )?(\w+ should )?")
+
+KeysAt = Callable[[Sequence[Any]], Sequence[str]]
+"""Gives the keys that are known beside the last one of a path, as pydantic writes it."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like another, whatever the case; None if none is."""
+    by_lower = {one.lower(): one for one in known}
+    near = get_close_matches(name.lower(), by_lower, n=1)
+    return by_lower[near[0]] if near else None
+
+
+def explain(error: ValidationError, document: Document, keys_at: KeysAt) -> Iterator[Mistake]:
+    """Yield a mistake for each thing that is wrong: one, where each alternative of a union complains.
+
+    Values are never shown, since any may be a secret; keys and types are, if they look like ones.
+    """
+    errors = error.errors(include_url=False, include_input=False)
+    meant: set[tuple[Any, ...]] = set()
+    others: dict[Place, list[ErrorDetails]] = {}
+    for one in errors:
+        path = one["loc"]
+        if one["type"] == "extra_forbidden":
+            key, known = str(path[-1]), keys_at(path)
+            if near := nearest(key, known):
+                meant.add((*path[:-1], near))
+            hint = f"; did you mean {near!r}?" if near else f"; there are {', '.join(known)}"
+            shown = f"{key!r}" if PLAIN.fullmatch(key) else "this key"
+            yield document.mistake(path, keyed(document.place(path[:-1]), f"{shown} is not known here{hint}"))
+        elif one["type"] != "missing":
+            others.setdefault(document.place(path), []).append(one)
+    for one in errors:
+        path = one["loc"]
+        if one["type"] == "missing" and path not in meant:
+            yield document.mistake(path, keyed(document.place(path), f"{str(path[-1])!r} is missing"))
+    for place, several in others.items():
+        if place not in document.spoilt:
+            for text in _texts(several, document.at(place)):
+                yield _mistake(document, place, several[0]["type"], text)
+
+
+def _mistake(document: Document, place: Place, kind: str, text: str) -> Mistake:
+    # What is wrong with a destination's type is told of the destination.
+    there = (*place, "type") if kind == "union_tag_invalid" else place
+    return document.mistake(there, keyed(there, text))
+
+
+def _texts(errors: Sequence[ErrorDetails], value: Any) -> list[str]:
+    wanted = {WANTED[one["type"]]: None for one in errors if one["type"] in WANTED}
+    if "a number" in wanted:
+        wanted.pop("a whole number", None)
+    texts = [
+        _text(one, value)
+        for one in errors
+        # A list is also called empty when what is in it is wrong.
+        if one["type"] not in WANTED and not (one["type"] == "too_short" and value)
+    ]
+    if wanted:
+        *most, last = wanted
+        quotes = "; put it in quotes" if "text" in wanted and isinstance(value, int | float) else ""
+        texts.append(f"must be {', '.join(most)}{' or ' if most else ''}{last}{quotes}")
+    return list(dict.fromkeys(texts))
+
+
+def _text(error: ErrorDetails, value: Any) -> str:
+    context = error.get("ctx", {})
+    match error["type"]:
+        case "union_tag_not_found":
+            return "'type' is missing"
+        case "literal_error" | "union_tag_invalid":
+            expected = str(context.get("expected") or context.get("expected_tags"))
+            given = str(value.get("type") if isinstance(value, dict) else value)
+            near = nearest(given, re.findall(r"'([^']*)'", expected))
+            expected = " or ".join(expected.rsplit(", ", 1)) if " or " not in expected else expected
+            return f"must be {expected}" + (f"; did you mean {near!r}?" if near else "")
+        case "string_too_short" | "too_short":
+            return "must not be empty"
+    said = SHOULD.sub("", error["msg"], count=1)
+    return f"must {said}" if " should " in error["msg"] and not said.startswith("must") else said

@@ -1,0 +1,260 @@
+"""What a rule is, and how the rules about a change are found."""
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from hashlib import sha256
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator
+
+from app.model.change import DELETE, TIMER_EXPIRED, UPDATE, CatalogChange
+from app.model.diff import PropertyChange, same
+from app.model.incident import Severity
+from app.model.notification import text_of
+from app.rules.condition import Condition, Duration, Results
+from app.rules.flap import Flap
+from app.rules.targets import DEFAULT_DESTINATION, Target
+from app.rules.values import Strict, given
+
+Action = Literal["CREATE", "UPDATE", "DELETE", "TIMER_EXPIRED"]
+MAX_STATE_CHARS = 200  # a value may be a megabyte
+GLOB = frozenset("*?[")
+MENTION = re.compile(
+    r"@(here|channel|everyone)|<!(here|channel|everyone)>|<!subteam\^[A-Z0-9]+>|<@[A-Z0-9]+>"
+)
+"""https://docs.slack.dev/messaging/formatting-message-text (mentions)"""
+REGEX = re.compile(r"[\^$()|\\+{}]|\.\*|^/.*/$")
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value if isinstance(value, tuple) else (value,)
+
+
+def _no_regex(pattern: str) -> str:
+    if REGEX.search(pattern):
+        raise ValueError(
+            "looks like a regular expression; write a blueprint's identifier, or a pattern with *, ? or […]"
+        )
+    return pattern
+
+
+def _at_once(condition: Condition | None) -> Condition | None:
+    if condition and condition.for_:
+        raise ValueError("`for` belongs to `when`; an incident is resolved at once")
+    return condition
+
+
+def _in_slacks_notation(mention: str) -> str:
+    words = mention.split()
+    if not words or not all(MENTION.fullmatch(word) for word in words):
+        raise ValueError(
+            "must be @here, @channel, a group <!subteam^S…> or a person <@U…>; several with a space between"
+        )
+    return " ".join(f"<!{word[1:]}>" if word.startswith("@") else word for word in words)
+
+
+def _severity_kind(value: object) -> str:
+    return "<table>" if isinstance(value, dict) else "<one>"
+
+
+Mention = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_in_slacks_notation)]
+Severities = Annotated[
+    Annotated[Severity, Tag("<one>")] | Annotated[dict[str, Severity], Field(min_length=1), Tag("<table>")],
+    Discriminator(_severity_kind),
+]
+Blueprint = Annotated[str, Field(min_length=1), AfterValidator(_no_regex)]
+Blueprints = Annotated[tuple[Blueprint, ...], Field(min_length=1)]
+Actions = Annotated[tuple[Action, ...], Field(min_length=1)]
+Targets = Annotated[tuple[Target, ...], Field(min_length=1)]
+
+
+class Rule(Strict):
+    """Which changes matter, who hears of them, and what ends the trouble.
+
+    Attributes:
+        name: Unique among the rules.
+        blueprint: The blueprints' identifiers; `*`, `?` and `[…]` make a pattern.
+        on: The actions that matter.
+        when: What must come true; without it every change of these actions matters.
+        resolve: What ends the incident that a match opens; without it a match opens none.
+        send: Where to, in this order.
+        severity: How bad it is, always or by the value or state that it is in now (another is a warning).
+        mention: Whom Slack calls when it begins or gets worse, and at reminders.
+        flap: How often is too often, to be told of each time.
+        title: What the message begins with in place of the entity's title, a template: jq in `{{ }}`.
+        message: A line of one's own, a template.
+        again_after: How often to remind while the incident is open.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    blueprint: Annotated[
+        Blueprints, BeforeValidator(_as_tuple, json_schema_input_type=Blueprint | Blueprints)
+    ] = ("*",)
+    on: Annotated[Actions, BeforeValidator(_as_tuple, json_schema_input_type=Action | Actions)] = ("UPDATE",)
+    when: Condition | None = None
+    resolve: Annotated[Condition | None, AfterValidator(_at_once)] = None
+    send: Annotated[Targets, BeforeValidator(_as_tuple, json_schema_input_type=Target | Targets)] = (
+        DEFAULT_DESTINATION,
+    )
+    severity: Severities = "warning"
+    mention: Mention | None = None
+    flap: Flap | None = None
+    title: str | None = None
+    message: str | None = None
+    again_after: Duration | None = None
+
+    _given = field_validator(
+        "when", "resolve", "title", "message", "again_after", "mention", "flap", mode="before"
+    )(given)
+
+    @property
+    def has_incident(self) -> bool:
+        """Whether a match opens an incident."""
+        return self.resolve is not None or self.again_after is not None or self.wait is not None
+
+    @property
+    def wait(self) -> timedelta | None:
+        """How long `when` must hold before anybody hears of it."""
+        return self.when.for_ if self.when else None
+
+    def matches(self, change: CatalogChange, results: Results) -> bool:
+        """Tell whether the change is one that the rule is about."""
+        if change.action not in self.on:
+            return False
+        if self.when is None:
+            return True
+        if change.action == TIMER_EXPIRED:  # there is no diff, only the property whose timer ran out
+            return any(
+                leaf.matches(change, results)
+                if leaf.jq
+                else leaf.property_ is not None and leaf.property_ == change.timer
+                for leaf in self.when.leaves
+            )
+        return self.when.matches(change, results)
+
+    def resolves(self, change: CatalogChange, results: Results) -> bool:
+        """Tell whether the change ends an open incident: also when the entity is deleted."""
+        if not self.has_incident:
+            return False
+        if change.action == DELETE:
+            return True
+        if self.resolve is not None:
+            return self.resolve.fulfilled(change, results)
+        # Whoever waits or reminds must know when there is nothing to wait for any more.
+        return self.lapses(change)
+
+    def lapses(self, change: CatalogChange) -> bool:
+        """Tell whether it can be seen in the change that `when` holds no more."""
+        # A timer that runs out brings no entity, and says nothing of its values.
+        return self.when is not None and change.after is not None and self.when.lapses(change)
+
+    def programs(self) -> Iterable[str]:
+        """Return the jq programs of its conditions."""
+        conditions = (condition for condition in (self.when, self.resolve) if condition)
+        return (leaf.jq for condition in conditions for leaf in condition.leaves if leaf.jq)
+
+    def main(self, change: CatalogChange) -> PropertyChange | None:
+        """Return the value that a change is about: `when`'s, or `resolve`'s if only that one moved."""
+        mains = [one.main(change) for one in (self.when, self.resolve) if one]
+        values = [one for one in mains if one]
+        changed = (one for one in values if not same(one.before, one.after))
+        return next(changed, values[0] if values else None)
+
+    def severity_of(self, change: CatalogChange, state: str) -> Severity:
+        """Return how bad it is that a change leaves the entity in a state."""
+        if isinstance(self.severity, str):
+            return self.severity
+        main = self.main(change)
+        named = self.severity.get(state) or (self.severity.get(text_of(main.after)) if main else None)
+        return named or "warning"
+
+    def state(self, change: CatalogChange, results: Results) -> str:
+        """Return the state that the change leaves the entity in, as far as this rule is concerned."""
+        if change.action == TIMER_EXPIRED:
+            return f"{change.timer} expired" if change.timer else "expired"
+        if self.when is None or change.after is None:
+            return change.action.lower()
+        state = self.when.state(change, results)
+        if not state:
+            main = self.when.main(change)
+            state = text_of(main.after) if main else "matched"
+        if len(state) <= MAX_STATE_CHARS:
+            return state
+        # Two long states that begin alike are still two.
+        return f"{state[:MAX_STATE_CHARS]}… {sha256(state.encode(errors='replace')).hexdigest()[:16]}"
+
+
+BUILT_IN = Rule.model_validate(
+    {
+        "name": "health",
+        "when": {"property": "healthStatus"},
+        "resolve": {"property": "healthStatus", "to": "Healthy"},
+        "severity": {"Crashed": "critical", "Degraded": "warning", "Restarting": "info"},
+    }
+)
+"""What holds without a rules file: any UPDATE that changes `healthStatus` alerts the default destination."""
+
+
+class RuleSet:
+    """The rules, found by what a change is about, so that a thousand of them cost little more than ten.
+
+    Args:
+        rules: The rules, in the order of the file.
+    """
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.rules = tuple(rules)
+        self._exact: dict[str, list[int]] = {}
+        self._globs: list[tuple[str, int]] = []
+        self.by_name = {rule.name: rule for rule in self.rules}
+        self._programs = any(True for rule in self.rules for _ in rule.programs())
+        self._fields: list[frozenset[str] | None] = []
+        for number, rule in enumerate(self.rules):
+            self._fields.append(_watched(rule))
+            for blueprint in dict.fromkeys(rule.blueprint):
+                if GLOB.isdisjoint(blueprint):
+                    self._exact.setdefault(blueprint, []).append(number)
+                else:
+                    self._globs.append((blueprint, number))
+
+    def programs(self, blueprint: str) -> tuple[str, ...]:
+        """Return the jq programs in the conditions about a blueprint, each once."""
+        if not self._programs:
+            return ()
+        found = (program for rule in self.about(blueprint) for program in rule.programs())
+        return tuple(dict.fromkeys(found))
+
+    def about(self, blueprint: str) -> tuple[Rule, ...]:
+        """Return the rules about a blueprint, in the order of the file."""
+        return tuple(self.rules[number] for number in self._numbers(blueprint))
+
+    def candidates(self, change: CatalogChange, changes: Iterable[PropertyChange]) -> tuple[Rule, ...]:
+        """Return the rules that a change can possibly match or resolve."""
+        changed = {one.path[1] if len(one.path) > 1 else one.path[0] for one in changes}
+        return tuple(
+            self.rules[number]
+            for number in self._numbers(change.blueprint)
+            if change.action != UPDATE
+            or (fields := self._fields[number]) is None
+            or not fields.isdisjoint(changed)
+        )
+
+    def _numbers(self, blueprint: str) -> list[int]:
+        found = {number for pattern, number in self._globs if fnmatchcase(blueprint, pattern)}
+        return sorted(found.union(self._exact.get(blueprint, ())))
+
+
+def _watched(rule: Rule) -> frozenset[str] | None:
+    """Return the fields without a change of which an UPDATE says nothing to the rule; None: any may."""
+    conditions = [condition for condition in (rule.when, rule.resolve) if condition]
+    leaves = [leaf for condition in conditions for leaf in condition.leaves]
+    if rule.when is None or any(leaf.path is None for leaf in leaves):
+        return None
+    fields = set()
+    for leaf in leaves:
+        path = leaf.path or ()
+        # A name with dots may be one property's, or lead into an object.
+        fields |= {leaf.property_, path[1]} if leaf.property_ else {path[-1]}
+    return frozenset(one for one in fields if one)

@@ -1,0 +1,139 @@
+"""Where an alert goes: a destination's name, or how to find one from the change itself."""
+
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+
+from app.errors import TemplateError
+from app.model.change import CatalogChange
+from app.rules.template import parse
+from app.rules.values import Strict
+
+DEFAULT_DESTINATION = "default"
+
+Name = Annotated[str, Field(min_length=1)]
+
+
+class ByTeam(Strict):
+    """A table by owning team; the first team that stands in it counts."""
+
+    by_team: dict[str, Name]
+    default: Name
+
+
+def _one_expression(text: str) -> str:
+    try:
+        only = parse(text).only
+    except TemplateError as error:
+        raise ValueError(str(error)) from None
+    if only is None:
+        raise ValueError('must be one jq expression in braces, as in "{{ .diff.after.properties.channel }}"')
+    return text
+
+
+class ByTemplate(Strict):
+    """A template, one jq expression in `{{ }}`, that gives a destination's name."""
+
+    template: Annotated[str, AfterValidator(_one_expression)]
+    default: Name
+
+    @property
+    def program(self) -> str:
+        """The jq program between the braces."""
+        return parse(self.template).only or ""
+
+
+class PortLookup(Strict):
+    """An entity that is related to the changed one, and the property there that names a destination.
+
+    Attributes:
+        relation: The relation to follow.
+        team: The owning team's entity (blueprint `_team`) instead of a relation.
+        property: The property to read there.
+    """
+
+    relation: Name | None = None
+    team: Literal[True] | None = None
+    property: Name
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.relation is None) == (self.team is None):
+            raise ValueError("needs either relation, or team: true")
+        return self
+
+
+class ByPort(Strict):
+    """Looked up in Port, kept for 10 minutes."""
+
+    port: PortLookup
+    default: Name
+
+
+KINDS: Mapping[str, type[ByTeam | ByTemplate | ByPort]] = {
+    "by_team": ByTeam,
+    "template": ByTemplate,
+    "port": ByPort,
+}
+
+
+def _kind(target: Any) -> str | None:
+    """Return which kind a target is meant to be, so that only that kind's mistakes are told."""
+    if isinstance(target, str):
+        return "<name>"
+    if isinstance(target, Mapping):
+        near = (get_close_matches(str(key), KINDS, n=1) for key in target)
+        return next((f"<{one[0]}>" for one in near if one), None)
+    return next((f"<{key}>" for key, kind in KINDS.items() if isinstance(target, kind)), None)
+
+
+Target = Annotated[
+    Annotated[Name, Tag("<name>")]
+    | Annotated[ByTeam, Tag("<by_team>")]
+    | Annotated[ByTemplate, Tag("<template>")]
+    | Annotated[ByPort, Tag("<port>")],
+    Discriminator(
+        _kind,
+        custom_error_type="target",
+        custom_error_message="must be a destination's name, or hold by_team, template or port",
+    ),
+]
+
+Found = Mapping[int, object]
+"""What the templates and look-ups among a rule's targets came to, by the target's place in `send`."""
+
+
+def named(target: Target) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the destinations that a target names itself, each with the way to it in the file."""
+    if isinstance(target, str):
+        yield (), target
+        return
+    if isinstance(target, ByTeam):
+        yield from ((("by_team", team), name) for team, name in target.by_team.items())
+    yield ("default",), target.default
+
+
+def route(
+    targets: tuple[Target, ...], change: CatalogChange, found: Found, known: Callable[[str], bool]
+) -> tuple[str, ...]:
+    """Return the destinations of a rule's targets for a change, each once.
+
+    Args:
+        targets: The rule's `send`.
+        change: The change.
+        found: What its templates and look-ups came to.
+        known: Tells whether there is a destination of a name; what is not known goes to the default.
+    """
+    chosen: dict[str, None] = {}
+    for place, target in enumerate(targets):
+        if isinstance(target, str):
+            chosen[target] = None
+        elif isinstance(target, ByTeam):
+            team = next((team for team in change.teams if team in target.by_team), None)
+            chosen[target.default if team is None else target.by_team[team]] = None
+        else:
+            name = found.get(place)
+            chosen[name if isinstance(name, str) and known(name) else target.default] = None
+    return tuple(chosen)

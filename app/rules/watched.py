@@ -1,0 +1,124 @@
+"""Which fields of an entity the rules read: what is compared with Port, and kept for it."""
+
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.model.change import EntitySnapshot
+from app.model.diff import PropertyChange, same
+from app.rules.rule import GLOB, Rule, RuleSet
+from app.rules.targets import ByPort, ByTeam, ByTemplate, Target, named
+
+Field = str
+"""``title``, ``team``, ``properties.healthStatus``, ``relations.service``."""
+ALWAYS: frozenset[Field] = frozenset({"title", "team"})
+"""Every alert names them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What of a blueprint's entities the rules read.
+
+    Attributes:
+        fields: Their fields; None: whatever there is, because a jq program or a template may read it.
+    """
+
+    fields: frozenset[Field] | None
+
+    def __contains__(self, field: Field) -> bool:
+        if self.fields is None:
+            return field in ALWAYS or field.startswith(("properties.", "relations."))
+        return field in self.fields
+
+    def values(self, entity: EntitySnapshot) -> dict[Field, Any]:
+        """Return the watched values of an entity; where fields are named, null stands for what it lacks."""
+        if self.fields is not None:
+            return {field: value_of(entity, field) for field in self.fields}
+        values: dict[Field, Any] = {field: value_of(entity, field) for field in ALWAYS}
+        for kind, given in (("properties", entity.properties), ("relations", entity.relations)):
+            values |= {f"{kind}.{name}": one for name, one in given.items() if one is not None}
+        return {field: one for field, one in values.items() if one is not None}
+
+
+EVERYTHING = Watched(None)
+
+
+def value_of(entity: EntitySnapshot, field: Field) -> Any:
+    """Return the value of a field; None where the entity has none."""
+    kind, _, name = field.partition(".")
+    if kind == "properties":
+        return entity.properties.get(name)
+    if kind == "relations":
+        return entity.relations.get(name)
+    return entity.title if kind == "title" else list(entity.teams) or None
+
+
+def same_value(field: Field, one: Any, other: Any) -> bool:
+    """Tell whether a field has the same value on both sides; in which order the teams stand says nothing."""
+    if field == "team" and isinstance(one, list) and isinstance(other, list):
+        return sorted(one) == sorted(other)
+    return same(one, other)
+
+
+def fields_of(changes: Iterable[PropertyChange]) -> frozenset[Field]:
+    """Return the fields in which there is a change."""
+    return frozenset(".".join(one.path[:2]) for one in changes)
+
+
+def watched_by(rules: RuleSet, wide: Container[str] = ()) -> dict[str, Watched]:
+    """Return the blueprints that rules name, and what is watched of each.
+
+    A pattern (``svc-*``, or no blueprint at all) names none, but is about those that other rules name.
+
+    Args:
+        rules: The rules.
+        wide: The destinations whose own templates may read anything of an entity.
+    """
+    given = dict.fromkeys(one for rule in rules.rules for one in rule.blueprint if GLOB.isdisjoint(one))
+    return {blueprint: Watched(_together(rules.about(blueprint), wide)) for blueprint in given}
+
+
+def condition_fields(rule: Rule) -> frozenset[Field] | None:
+    """Return the fields that a rule's `when` and `resolve` read; None: any."""
+    conditions = [condition for condition in (rule.when, rule.resolve) if condition]
+    leaves = [leaf for condition in conditions for leaf in condition.leaves]
+    if rule.when is None or any(leaf.path is None for leaf in leaves):
+        return None
+    fields = {".".join(leaf.path[:2]) for leaf in leaves if leaf.path}
+    # A name with dots may be one property's, or lead into an object.
+    return frozenset(fields | {f"properties.{leaf.property_}" for leaf in leaves if leaf.property_})
+
+
+def _together(rules: Sequence[Rule], wide: Container[str]) -> frozenset[Field] | None:
+    fields = set(ALWAYS)
+    for rule in rules:
+        read = condition_fields(rule)
+        if read is None or rule.title is not None or rule.message is not None:
+            return None
+        fields |= read
+        for target in rule.send:
+            if isinstance(target, ByTemplate) or any(name in wide for _, name in named(target)):
+                return None
+            fields |= set(_routing(target))
+    return frozenset(fields)
+
+
+def _routing(target: Target) -> Iterator[Field]:
+    if isinstance(target, ByTeam):
+        yield "team"
+    elif isinstance(target, ByPort) and target.port.relation:
+        yield f"relations.{target.port.relation}"
+
+
+def snapshot_of(
+    identifier: str, blueprint: str, values: Mapping[Field, Any], icon: str | None = None
+) -> EntitySnapshot:
+    """Return the entity that has these values, as far as they tell."""
+    parts: dict[str, dict[str, Any]] = {"properties": {}, "relations": {}}
+    for field, value in values.items():
+        kind, _, name = field.partition(".")
+        if kind in parts and value is not None:
+            parts[kind][name] = value
+    return EntitySnapshot(
+        identifier, blueprint, values.get("title"), icon, tuple(values.get("team") or ()), **parts
+    )

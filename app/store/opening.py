@@ -1,0 +1,93 @@
+"""The configured store: which one it is, opened and brought to this release's schema."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from app.errors import StoreUnavailable
+from app.observe.watch import NOBODY, Watch
+from app.settings import Settings
+from app.store.base import Store
+from app.store.sqlite.database import SQLiteStore
+from app.store.sqlite.schema import prepare
+
+
+def now() -> datetime:
+    """Return the time, UTC."""
+    return datetime.now(UTC)
+
+
+def prepare_store(settings: Settings) -> None:
+    """Bring the configured store to this release's schema, so that a start that must fail does so early.
+
+    Raises:
+        StoreUnavailable: It cannot be opened, or a newer release has written it.
+    """
+    if settings.database_path:
+        prepare(settings.database_path)
+        return
+
+    async def work() -> None:
+        async with open_store(settings, upgrade=True):
+            pass
+
+    with ThreadPoolExecutor(1) as elsewhere:  # uvicorn asks for the application where a loop runs already
+        elsewhere.submit(asyncio.run, work()).result()
+
+
+def existing_database(settings: Settings) -> Path:
+    """Return the file of a store that is there already.
+
+    Raises:
+        StoreUnavailable: It is not.
+    """
+    path = settings.database_path
+    if path is None:
+        raise StoreUnavailable(
+            "this is for a SQLite file: on PostgreSQL use pg_dump for a copy, and VACUUM, which also runs by"
+            " itself, for room"
+        )
+    if not path.exists():
+        raise StoreUnavailable(
+            f"there is no database {path} here: run this where the listener runs, or set its DATABASE_URL"
+        )
+    return path
+
+
+@asynccontextmanager
+async def open_store(
+    settings: Settings, *, must_exist: bool = False, upgrade: bool = False, watch: Watch = NOBODY
+) -> AsyncIterator[Store]:
+    """Open the configured store, and close it at the end.
+
+    Args:
+        settings: The configuration.
+        must_exist: Whether there must be one already; if not, it is made.
+        upgrade: Whether one of an older schema is upgraded; if not, it is refused: another command than the
+            listener's must not change the schema while an older listener runs.
+        watch: Hears of each transaction.
+
+    Raises:
+        StoreUnavailable: It cannot be opened.
+    """
+    path = settings.database_path
+    store: Store
+    if path is None:
+        from app.store.postgres.database import PostgresStore
+
+        url = settings.database_url.get_secret_value()
+        listen_url = (settings.database_listen_url or settings.database_url).get_secret_value()
+        store = await PostgresStore.open(
+            url, clock=now, listen_url=listen_url, must_exist=must_exist, upgrade=upgrade, watch=watch
+        )
+    else:
+        if must_exist:
+            existing_database(settings)
+        store = await asyncio.to_thread(SQLiteStore, path, watch, upgrade=upgrade)
+    try:
+        yield store
+    finally:
+        await store.close()

@@ -1,0 +1,96 @@
+"""LISTEN and NOTIFY: replicas tell each other at once that something new waits.
+
+Nothing rests on it: a notification that is lost, or that a pgbouncer cannot pass on, is made up for by each
+dispatcher's slow poll.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from secrets import token_hex
+from typing import Any
+
+import asyncpg
+
+from app.errors import StoreUnavailable
+from app.store.postgres.pool import CONNECT_SECONDS, REFUSED, Connection, Database
+
+CHANNEL = "port_listener"
+QUIET_SECONDS = 0.25
+"""After one notification the next waits so long: in a storm all dispatchers are awake anyway."""
+AGAIN_SECONDS = 1.0
+ALIVE_SECONDS = 15.0
+
+
+class Bell:
+    """Rings when this process has stored something, and hears the others' bells.
+
+    Args:
+        database: Where it rings.
+        url: Where it listens, on a connection of its own.
+    """
+
+    def __init__(self, database: Database, url: str) -> None:
+        self._database = database
+        self._url = url
+        self._name = token_hex(8)
+        self._ringing: asyncio.Task[None] | None = None
+        self._again = False
+        self._listening: asyncio.Task[None] | None = None
+
+    def ring(self) -> None:
+        """Wake the other replicas' dispatchers; returns at once."""
+        self._again = True
+        if self._ringing is None or self._ringing.done():
+            self._ringing = asyncio.create_task(self._ring())
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Call `wake` when another process rings, and when it may have rung unheard."""
+        if self._listening is None:
+            self._listening = asyncio.create_task(self._listen(wake))
+
+    async def close(self) -> None:
+        """Ring no more, and listen no more."""
+        for task in (self._ringing, self._listening):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    async def _ring(self) -> None:
+        while self._again:
+            self._again = False
+            with suppress(StoreUnavailable):
+                await self._database.run(self._notify)
+            await asyncio.sleep(QUIET_SECONDS)
+
+    async def _notify(self, db: Connection) -> None:
+        # In a transaction of its own, which need not wait for the disk: commits that notify happen one after
+        # the other in the whole server.
+        await db.execute("SET LOCAL synchronous_commit = off")
+        await db.execute("SELECT pg_notify($1, $2)", CHANNEL, self._name)
+
+    async def _listen(self, wake: Callable[[], None]) -> None:
+        def heard(_: Connection, __: int, ___: str, name: object) -> None:
+            if name != self._name:
+                wake()
+
+        while True:
+            connection: Any = None
+            try:
+                connection = await asyncpg.connect(
+                    self._url,
+                    timeout=CONNECT_SECONDS,
+                    command_timeout=CONNECT_SECONDS,
+                    statement_cache_size=0,
+                    server_settings={"application_name": "port-listener-bell"},
+                )
+                await connection.add_listener(CHANNEL, heard)
+                wake()  # what was rung while nobody listened
+                while True:  # a connection that was cut says so only to whoever uses it
+                    await asyncio.sleep(ALIVE_SECONDS)
+                    await connection.execute("SELECT 1")
+            except (*REFUSED, ValueError):
+                await asyncio.sleep(AGAIN_SECONDS)
+            finally:
+                if connection is not None:
+                    connection.terminate()

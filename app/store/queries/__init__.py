@@ -1,0 +1,1 @@
+"""Every operation of the store, each statement written once."""

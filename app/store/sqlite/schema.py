@@ -1,0 +1,171 @@
+"""Brings a SQLite file to this release's schema: numbered files, all that are missing in one transaction."""
+
+import re
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+
+import structlog
+
+from app.errors import SchemaTooNew, StoreUnavailable
+from app.store.sqlite.copy import copy_database, keep_temporary_files_beside
+
+log = structlog.get_logger(__name__)
+
+STEPS = Path(__file__).parent / "sql" / "sqlite"
+BUSY_SECONDS = 5.0
+UPGRADE_SECONDS = 600.0  # how long another process's upgrade, with its copy of a large file, may take
+
+
+def connect(path: Path, *, query_only: bool = False) -> sqlite3.Connection:
+    """Open a connection with the durability that this project promises; it may pass between threads."""
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    if query_only:
+        connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def prepare(path: Path, *, upgrade: bool = True, steps: Path = STEPS) -> None:
+    """Create the file if there is none, and bring it to the newest schema; several processes may at once.
+
+    A file of an older schema is copied first, to ``NAME.before-schema-N`` beside it, which is kept.
+
+    Args:
+        path: The file.
+        upgrade: Whether a file of an older schema may be upgraded; if not, it is refused.
+        steps: The folder of the numbered steps.
+
+    Raises:
+        SchemaTooNew: A newer release has written the file.
+        StoreUnavailable: The file cannot be created, opened, written, copied or upgraded; it is as it was.
+    """
+    files = {int(re.match(r"\d+", file.name)[0]): file for file in sorted(steps.glob("*.sql"))}  # type: ignore[index]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)  # it holds the catalog's contents; SQLite gives its side files the same mode
+        with closing(connect(path)) as connection:
+            missing, version = _missing(connection, files)
+            if missing and version and not upgrade:
+                raise StoreUnavailable(
+                    f"{path} has schema {version}, this release knows {max(files)}: start this release's"
+                    " listener, which upgrades it"
+                )
+            if not version:  # before all else, or it has no effect; `vacuum` says what it is for
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            _use_wal(connection)
+            if missing:
+                _migrate(connection, path, files)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreUnavailable(f"cannot open the database {path}: {error}") from None
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    # Two processes that switch a new file to WAL at the same moment: SQLite answers "locked" without waiting.
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _seen(connection: sqlite3.Connection) -> set[int]:
+    """Return the numbers of the steps that made the database what it is."""
+    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'schema_version'").fetchone():
+        return set()
+    return {number for (number,) in connection.execute("SELECT version FROM schema_version")}
+
+
+def _missing(connection: sqlite3.Connection, files: Mapping[int, Path]) -> tuple[list[int], int]:
+    """Return the numbers of the steps that the database has not seen, and its schema; 0: it is new."""
+    seen = _seen(connection)
+    version, newest = max(seen, default=0), max(files)
+    if version > newest:
+        raise SchemaTooNew(
+            f"the database has schema {version}, this release knows {newest}:"
+            " start the newer release again, or give this one a database of its own (DATABASE_URL)"
+        )
+    return [number for number in files if number not in seen], version
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, files: Mapping[int, Path]) -> None:
+    # Where a step makes a table anew, dropping the old one must not drop what refers to it.
+    connection.execute("PRAGMA foreign_keys = OFF")
+    keep_temporary_files_beside(connection, path)  # of the indexes that a step makes
+    _begin(connection)
+    try:
+        missing, version = _missing(connection, files)
+        if version and missing:
+            _copy_first(path, version, max(missing))
+        for number in missing:
+            try:
+                _apply(connection, number, files[number])
+            except sqlite3.Error as error:
+                raise StoreUnavailable(
+                    f"step {number} of the schema failed, and {path} is as it was: {error}"
+                ) from None
+        if missing and (orphan := connection.execute("PRAGMA foreign_key_check").fetchone()):
+            raise StoreUnavailable(
+                f"the upgrade of {path} would orphan a row of {orphan[0]}; nothing was changed"
+            )
+        connection.execute("COMMIT")
+        if version and missing:
+            log.info("database upgraded", schema=max(missing))
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _copy_first(path: Path, version: int, newest: int) -> None:
+    # The caller's transaction lets nobody write, so that the copy is what the upgrade begins with.
+    copy = path.with_name(f"{path.name}.before-schema-{newest}")
+    try:
+        copy_database(path, copy, check="quick_check")
+    except StoreUnavailable as error:
+        raise StoreUnavailable(
+            f"no upgrade from schema {version} to {newest}, nothing was changed: {error}"
+        ) from None
+    log.info("database copied before its upgrade", copy=str(copy), schema=version)
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    deadline = time.monotonic() + UPGRADE_SECONDS
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > deadline:
+                raise
+            log.warning("waiting for the process that writes to the database")
+        else:
+            return
+
+
+def _apply(connection: sqlite3.Connection, number: int, file: Path) -> None:
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS schema_version"
+        " (version INTEGER PRIMARY KEY, applied_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,"
+        " checked_at INTEGER)"
+    )
+    for statement in _statements(file.read_text()):
+        connection.execute(statement)
+    connection.execute("INSERT INTO schema_version (version) VALUES (?)", (number,))
+
+
+def _statements(script: str) -> Iterator[str]:
+    # Not executescript: it commits the open transaction before it begins.
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

@@ -1,0 +1,45 @@
+"""``/docs``: the endpoint and the API described, without a request to anybody else.
+
+FastAPI's own page loads its script from elsewhere, and would run it where somebody may be signed in.
+https://fastapi.tiangolo.com/how-to/custom-docs-ui-assets/
+"""
+
+from pathlib import Path
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+from starlette.staticfiles import StaticFiles
+
+from app.web.headers import SECURITY
+
+FILES_PATH = "/docs/files"
+PAGE = f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="openapi" content="{{openapi}}">
+<title>Port changelog listener: its API</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="{FILES_PATH}/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="{FILES_PATH}/swagger-ui-bundle.js"></script>
+<script src="{FILES_PATH}/docs.js"></script>
+</body>
+</html>
+"""
+
+router = APIRouter()
+
+
+def docs_files() -> StaticFiles:
+    """Return the application that serves the page's files, for `FILES_PATH`."""
+    return StaticFiles(directory=Path(__file__).parent / "swagger")
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs(request: Request) -> HTMLResponse:
+    """Return the page."""
+    return HTMLResponse(PAGE.replace("{openapi}", str(request.app.openapi_url)), headers=SECURITY)

@@ -1,0 +1,255 @@
+"""The commands, as a person runs them."""
+
+import asyncio
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from starlette.responses import PlainTextResponse
+
+from app.cli import main
+from app.demo.run import serving
+from app.demo.stand_in_slack import StandInSlack
+from app.main import create_app
+from app.model.delivery import State
+from app.settings import Settings
+from app.store.sqlite.database import SQLiteStore
+from tests.conftest import NOW, SECRET, Service, Start
+from tests.store.test_store import incoming
+from tests.told import entities
+from tests.waiting import until
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass
+class Result:
+    """What a command came to."""
+
+    status: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Awaitable[Result]]
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The test's own settings and store, and no others."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("PORT_CLIENT_SECRET", SECRET)
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/listener.db")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run() -> Run:
+    """Give a function that runs a command in a thread of this process."""
+
+    def work(arguments: tuple[str, ...]) -> Result:
+        with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+            try:
+                main(list(arguments))
+            except SystemExit as end:
+                # The interpreter prints a text that a program ends with, and makes it status 1.
+                said, status = (end.code, 1) if isinstance(end.code, str) else ("", int(end.code or 0))
+        return Result(status, out.getvalue(), err.getvalue() + said)
+
+    async def command(*arguments: str) -> Result:
+        return await asyncio.to_thread(work, arguments)
+
+    return command
+
+
+def run_process(*arguments: str, **settings: str) -> Result:
+    """Run a command as a process of its own."""
+    process = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "app", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **settings},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return Result(process.returncode, process.stdout, process.stderr)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
+    """The store that the commands look at."""
+    store = SQLiteStore(tmp_path / "listener.db")
+    yield store
+    await store.close()
+
+
+def test_demo() -> None:
+    """The demo shows every change and every alert, ends with one line, and needs no setting at all."""
+    result = run_process("demo", "--changes", "4", "--exit", PORT_CLIENT_SECRET="")
+    assert result.status == 0, result.err
+    lines = result.out.strip().splitlines()
+    assert re.fullmatch(r"4 changes, 4 alerts delivered in [1-4] messages?, 0 lost", lines[-1])
+    assert sum("Port → listener" in line for line in lines) == 4
+    assert 1 <= sum("─ Slack ─" in line for line in lines) <= 4
+    assert any("🟢 Healthy → 🟠 Degraded" in line for line in lines)
+    assert result.err == ""
+
+
+async def test_help(run: Run) -> None:
+    """Without a command there is help, and every command has its own."""
+    result = await run()
+    assert "Commands" in result.out + result.err
+    for command in ("serve", "demo", "send", "deliveries", "quarantine"):
+        assert "--help" in (await run(command, "--help")).out
+
+
+@pytest.mark.parametrize("command", ["serve", "send", "deliveries", "quarantine"])
+async def test_a_missing_secret_is_a_sentence(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """Without a secret each command says so in a sentence, without a traceback."""
+    monkeypatch.setenv("PORT_CLIENT_SECRET", "")
+    result = await run(command)
+    assert result.status == 1
+    assert "PORT_CLIENT_SECRET is not set" in result.err
+    assert "Traceback" not in result.err
+
+
+def test_a_database_that_cannot_be_opened_is_a_sentence(tmp_path: Path) -> None:
+    """The start is refused with the file's name."""
+    (tmp_path / "listener.db").mkdir()
+    result = run_process("serve")
+    assert result.status == 1
+    assert "Cannot start:" in result.err
+    assert "listener.db" in result.err
+    assert "Traceback" not in result.err
+
+
+async def test_send(service: Service, slack: StandInSlack, run: Run) -> None:
+    """`send` posts one signed change, which alerts, and says what the listener answered."""
+    url = f"{service.url}/api/slack"
+    for shape in ("automation", "workflow", "changelog"):
+        result = await run(
+            "send", "--url", url, "--entity", shape, "--from", "Degraded", "--to", "Odd", "--shape", shape
+        )
+        assert result.status == 0, result.err
+        assert "accepted: 1 alerts" in result.out
+    await until(lambda: set(entities(slack.messages)) == {"automation", "workflow", "changelog"})
+    assert "Degraded → Odd" in slack.messages[0]["text"]
+
+
+@pytest.mark.parametrize(
+    ("path", "secret", "said"),
+    [
+        ("/api/slack", "another", "refused with 401: the listener has another"),
+        ("/api/slak", SECRET, "refused with 404: there is no listener at this address"),
+    ],
+)
+async def test_send_refused(
+    service: Service, run: Run, monkeypatch: pytest.MonkeyPatch, path: str, secret: str, said: str
+) -> None:
+    """`send` says what a refusal means."""
+    monkeypatch.setenv("PORT_CLIENT_SECRET", secret)
+    result = await run("send", "--url", f"{service.url}{path}")
+    assert result.status == 1
+    assert said in result.err
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://127.0.0.1:1/api/slack", "cannot reach http://127.0.0.1:1/api/slack"),
+        ("nonsense", "--url nonsense is no address"),
+    ],
+)
+async def test_send_to_nobody(run: Run, url: str, said: str) -> None:
+    """`send` says that nobody listens, or that there is no address."""
+    result = await run("send", "--url", url)
+    assert result.status == 1
+    assert said in result.err
+    assert "Traceback" not in result.err
+
+
+async def test_deliveries(store: SQLiteStore, run: Run) -> None:
+    """`deliveries` shows what stands where, as a table and as JSON, and filters."""
+    assert "0 pending, 0 held, 0 dead, 0 delivered, 0 cancelled" in (await run("deliveries")).out
+    await store.accept([incoming(entity="checkout\x1b[31m-prod")])
+    table = (await run("deliveries")).out
+    assert "Healthy →" in table
+    assert "\x1b" not in table
+    assert "1 pending, 0 held, 0 dead, 0 delivered, 0 cancelled" in table
+    row = json.loads((await run("deliveries", "--json")).out)
+    assert (row["id"], row["state"], row["notification"]["change"]["after"]) == (1, "pending", "Degraded")
+    assert "checkout" not in (await run("deliveries", "--state", "dead")).out
+
+
+async def test_retry(store: SQLiteStore, run: Run) -> None:
+    """`deliveries retry` takes numbers or --dead, says how many, and names what it cannot do."""
+    await store.accept([incoming()])
+    assert "1 will be tried" in (await run("deliveries", "retry", "1")).out
+    result = await run("deliveries", "retry", "1", "77")
+    assert (result.status, "1 of them do not exist" in result.err) == (1, True)
+    assert "0 will be tried" in (await run("deliveries", "retry", "--dead")).out
+    assert (await run("deliveries", "retry")).status == 2
+    assert (await run("deliveries", "retry", "1", "--dead")).status == 2
+
+
+async def test_quarantine(store: SQLiteStore, run: Run) -> None:
+    """`quarantine` lists; `replay` accepts what can be read now, says what cannot, and names strangers."""
+    assert "Nothing is in quarantine" in (await run("quarantine")).out
+    readable = incoming()
+    for body in (b"{}", readable.body):
+        await store.quarantine(body, signed_at=NOW, received_at=NOW, path="action", reason="odd")
+    shown = await run("quarantine")
+    assert "odd" in shown.out
+    rows = (await run("quarantine", "--json")).out.splitlines()
+    assert json.loads(rows[0])["body"] == "{}"
+    result = await run("quarantine", "replay")
+    assert result.status == 1
+    assert "1: still not readable: action: Field required" in result.out
+    assert "2: accepted, 1 alerts" in result.out
+    assert [row.id for row in await store.quarantined()] == [1]
+    assert (await store.count())[State.PENDING] == 1
+    result = await run("quarantine", "replay", "99")
+    assert (result.status, "not in quarantine: 99" in result.err) == (1, True)
+
+
+async def test_console_without_slack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a webhook alerts are printed where the listener runs."""
+    settings = Settings(
+        _env_file=None, port_client_secret=SECRET, database_url=f"sqlite:///{tmp_path}/listener.db"
+    )
+    store = SQLiteStore(tmp_path / "listener.db")
+    await store.accept([incoming()])
+    async with serving(create_app(settings)):
+
+        async def printed() -> bool:
+            return (await store.count())[State.DELIVERED] == 1
+
+        await until(printed)
+    await store.close()
+    assert "🟢 Healthy → 🟠 Degraded" in capsys.readouterr().out
+
+
+async def test_start_with_a_slack_that_is_held(start: Start, slack: StandInSlack) -> None:
+    """A restart probes a held lane at once."""
+    slack.answers.append(PlainTextResponse("no_active_hooks", 404))
+    async with start() as service:
+        await service.change("Healthy", "Degraded")
+
+        async def held() -> bool:
+            return (await service.store.count())[State.HELD] == 1
+
+        await until(held)
+    async with start():
+        await until(lambda: len(slack.messages) == 1)

@@ -1,0 +1,163 @@
+"""The commands about rules, as a person runs them."""
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from app.cli import main
+from app.demo.run import change_body
+from app.settings import Settings
+from app.store.sqlite.database import SQLiteStore
+from tests.conftest import SECRET
+from tests.store.test_store import incoming
+
+RULES = """
+version: 1
+destinations:
+  rocket: {type: slack, webhook_url: "${ROCKET_URL}"}
+  job:
+    {type: http, url: "https://jobs.example.com/${ROCKET_URL}", body: {of: "{{ .context.entityIdentifier }}"}}
+  run: {type: port_action, action: scale_out, inputs: {now: "{{ .diff.after.properties.healthStatus }}"}}
+rules:
+  - name: health
+    blueprint: deploymentConfig
+    when: {property: healthStatus, to: [Degraded, Crashed]}
+    send: [{by_team: {Rocket: rocket}, default: default}, job, run]
+    message: "On call: {{ .diff.after.team[0] }}"
+  - name: cpu
+    blueprint: deploymentConfig
+    when: {property: cpuUtil, above: 95}
+  - name: elsewhere
+    blueprint: database
+"""
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The test's own settings, store and rules."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("PORT_CLIENT_SECRET", SECRET)
+    monkeypatch.setenv("ROCKET_URL", "https://hooks.slack.com/services/T/B/hush")
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/listener.db")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rules.yaml").write_text(RULES)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Run a command, and return its status and what it printed."""
+    with pytest.raises(SystemExit) as end:
+        main(["rules", *arguments])
+    printed = capsys.readouterr()
+    return (end.value.code if isinstance(end.value.code, int) else 1), printed.out, printed.err
+
+
+def test_check(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A good file is called so; a bad one has each mistake on a line, with file and line, and status 1."""
+    assert run(capsys, "check", "rules.yaml") == (0, "rules.yaml: 3 rules, 3 destinations, no mistakes\n", "")
+    (tmp_path / "bad.yaml").write_text(
+        RULES.replace("healthStatus, to", "healthStatus, too") + "    send: nobody\n"
+    )
+    status, _, said = run(capsys, "check", "bad.yaml")
+    assert status == 1
+    assert "bad.yaml:11: rule 'health': when: 'too' is not known here; did you mean 'to'?" in said
+    assert "hush" not in said
+
+
+def test_check_tells_all_of_a_rule(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A rule that is wrong in itself is looked at for where it sends to all the same."""
+    (tmp_path / "bad.yaml").write_text(RULES + "    severity: fatal\n    send: nobody\n")
+    status, _, said = run(capsys, "check", "bad.yaml")
+    assert status == 1
+    assert "rule 'elsewhere': severity: " in said
+    assert "rule 'elsewhere': there is no destination 'nobody'" in said
+
+
+def test_check_runs_no_program(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A jq program that cannot be compiled is a mistake, in conditions and in templates."""
+    bad = RULES.replace("{property: cpuUtil, above: 95}", '{jq: ".a ="}').replace(
+        "{{ .diff.after.team[0] }}", "{{ .diff | nonsense }}"
+    )
+    (tmp_path / "bad.yaml").write_text(bad)
+    status, _, said = run(capsys, "check", "bad.yaml")
+    assert status == 1
+    assert "rule 'cpu': jq: syntax error" in said
+    assert "nonsense/0 is not defined" in said
+
+
+@pytest.mark.parametrize("command", [("check",), ("test",), ("backtest",)])
+def test_no_file(capsys: pytest.CaptureFixture[str], command: tuple[str, ...]) -> None:
+    """A file that is not there is named."""
+    (Path.cwd() / "body.json").write_text("{}")
+    status, _, said = run(capsys, *command, "nowhere.yaml", *(["body.json"] if command == ("test",) else []))
+    assert status == 1
+    assert "nowhere.yaml cannot be read: No such file or directory" in said
+
+
+def test_test(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Each rule about the blueprint says whether it matches and why not, and what would go where is shown."""
+    body = change_body(before="Healthy", after="Degraded", at=datetime.now(UTC))
+    (tmp_path / "body.json").write_bytes(body)
+    (tmp_path / "odd.json").write_text("[]")
+    status, said, _ = run(capsys, "test", "rules.yaml", "body.json", "odd.json")
+    assert status == 0
+    assert "rule 'health' matches" in said
+    assert "rule 'cpu' does not match: cpuUtil went from 25 to 91" in said
+    assert "elsewhere" not in said
+    assert "→ rocket:" in said
+    assert "On call: Rocket" in said
+    assert 'POST {"of": "notification-service-prod"}' in said
+    assert 'run of scale_out with {"now": "Degraded"}' in said
+    assert "not a change: the body is not a JSON object" in said
+    assert "hush" not in said
+
+
+def test_test_of_a_body_that_was_kept(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """What a rule waits for counts from when it happened, however long ago that is."""
+    (tmp_path / "wait.yaml").write_text(RULES.replace("above: 95", "above: 80, for: 5m"))
+    at = datetime(2026, 6, 9, 12, 28, tzinfo=UTC)
+    (tmp_path / "body.json").write_bytes(change_body(before="Healthy", after="Degraded", at=at))
+    status, said, _ = run(capsys, "test", "wait.yaml", "body.json")
+    assert status == 0
+    assert "→ default, if it still holds at 12:33:00 UTC:" in said
+
+
+async def store_changes(path: Path) -> None:
+    """Store a day of changes: two that alerted by the built-in rule, and a recovery."""
+    store = SQLiteStore(path)
+    start = int((datetime.now(UTC) - timedelta(hours=12)).timestamp())
+    offset = start - int(incoming().received_at.timestamp())
+    await store.accept(
+        [
+            incoming("Healthy", "Degraded", second=offset),
+            incoming("Degraded", "Crashed", second=offset + 60),
+            incoming("Crashed", "Healthy", second=offset + 120),
+        ]
+    )
+    await store.close()
+
+
+def test_backtest(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """What would have alerted stands beside what did, and nothing is changed."""
+    asyncio.run(store_changes(tmp_path / "listener.db"))
+    status, said, _ = run(capsys, "backtest", "rules.yaml", "--since", "1d")
+    assert status == 0
+    rows = [line.split() for line in said.splitlines()]
+    assert ["health", "rocket", "2", "0"] in rows
+    assert ["health", "job", "2", "0"] in rows
+    assert ["health", "default", "0", "3"] in rows
+    assert "3 changes in the last 1d: 6 alerts, and there were 3" in said
+    assert "0 changes in the last 1h" in run(capsys, "backtest", "rules.yaml", "--since", "1h")[1]
+    status, _, said = run(capsys, "backtest", "rules.yaml", "--since", "soon")
+    assert (status, "--since soon must be a time" in said) == (1, True)
+
+
+def test_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    """The schema is a JSON Schema."""
+    status, said, _ = run(capsys, "schema")
+    assert status == 0
+    jsonschema.Draft202012Validator.check_schema(json.loads(said))

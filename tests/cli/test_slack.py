@@ -1,0 +1,148 @@
+"""The commands about silences and destinations, as a person runs them: what they make of bad input."""
+
+import asyncio
+import io
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app.cli import main
+from app.model.delivery import Outcome
+from app.settings import Settings
+from app.store.sqlite.database import SQLiteStore
+from tests.conftest import SECRET
+from tests.store.test_slack import claim
+from tests.store.test_store import attempt, incoming
+
+TOKEN = "hush-hush-hush"
+RULES = f"""
+version: 1
+destinations:
+  rocket: {{type: slack, webhook_url: "http://127.0.0.1:9/services/{TOKEN}"}}
+  twin: {{type: slack, webhook_url: "http://127.0.0.1:9/services/{TOKEN}"}}
+  job: {{type: http, url: "http://127.0.0.1:9/{TOKEN}"}}
+"""
+ADD = ("silence", "add", "--for", "1h", "--comment", "deploy")
+UNDECODABLE = os.fsdecode(b"\xff")
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The test's own settings, store and rules."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("PORT_CLIENT_SECRET", SECRET)
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/listener.db")
+    monkeypatch.setenv("RULES_FILE", "rules.yaml")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rules.yaml").write_text(RULES)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
+    """The store that the commands look at."""
+    store = SQLiteStore(tmp_path / "listener.db")
+    yield store
+    await store.close()
+
+
+async def run(*arguments: str) -> tuple[int, str]:
+    """Run a command, and return its status and what it has printed."""
+
+    def work() -> tuple[int, str]:
+        with redirect_stdout(io.StringIO()) as said, redirect_stderr(said), pytest.raises(SystemExit) as end:
+            main(list(arguments))
+        assert isinstance(end.value.code, int)
+        return end.value.code, said.getvalue()
+
+    return await asyncio.to_thread(work)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("silence", "add", "--for", "0s", "--comment", "c", "--rule", "r"), 1, "between 1s and 30d"),
+        (("silence", "add", "--for", "31d", "--comment", "c", "--rule", "r"), 1, "between 1s and 30d"),
+        (("silence", "add", "--for", "9" * 99, "--comment", "c", "--rule", "r"), 1, "a time such as"),
+        (("silence", "add", "--comment", "c", "--rule", "r"), 2, "Missing option '--for'"),
+        (ADD, 2, "say what"),
+        ((*ADD, "--rule", "*"), 2, "say what"),
+        ((*ADD, "--rule", ""), 2, "must not be empty"),
+        ((*ADD, "--entity", "x" * 501), 2, "at most 500"),
+        ((*ADD, "--rule", "r", "--author", "x" * 501), 2, "at most 500"),
+        ((*ADD, "--rule", "r", "--comment", " "), 2, "must not be empty"),
+        ((*ADD, "--rule", UNDECODABLE), 2, "no UTF-8"),
+        (("silence", "end", "77"), 1, "there is no silence 77"),
+        (("silence", "end", "0"), 2, "greater than or equal to 1"),
+        (("destinations", "release", "rocket"), 1, "rocket is not held"),
+        (("destinations", "release", "nobody"), 1, "there is no destination 'nobody'"),
+        (("destinations", "release", ""), 1, "there is no destination ''"),
+        (("destinations", "test", "nobody"), 1, "there is no destination 'nobody'"),
+        (("destinations", "test", "job"), 1, "--run"),
+        (("destinations", "test", "rocket"), 1, "rocket did not take it: no connection"),
+        (("deliveries", "--limit", "9" * 30), 2, "less than or equal to"),
+        (("deliveries", "retry", "--rule", UNDECODABLE), 2, "no UTF-8"),
+        (("deliveries", "retry", "--since", "soon"), 1, "a time such as"),
+    ],
+)
+@pytest.mark.usefixtures("store")
+async def test_bad_input_is_a_sentence(arguments: tuple[str, ...], status: int, said: str) -> None:
+    """It says what is wrong, with a status, and neither a traceback nor a secret."""
+    came_to, printed = await run(*arguments)
+    assert (came_to, said in " ".join(printed.split())) == (status, True), printed
+    assert TOKEN not in printed
+
+
+async def test_without_a_database() -> None:
+    """What looks at the store says that there is none, and makes none."""
+    for arguments in (
+        (*ADD, "--rule", "r"),
+        ("silence", "list"),
+        ("silence", "end", "1"),
+        ("destinations",),
+        ("destinations", "release", "rocket"),
+        ("deliveries", "retry", "--dead"),
+    ):
+        status, printed = await run(*arguments)
+        assert (status, "there is no database" in printed) == (1, True), printed
+        assert "there is no database" in (await run("silence", "list"))[1]
+
+
+@pytest.mark.usefixtures("store")
+async def test_a_silence_of_somebody_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container the user often has a number only: that is who it was, then."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 1_234_567)
+    status, _ = await run(*ADD, "--rule", "r")
+    assert status == 0
+    _, listed = await run("silence", "list", "--json")
+    assert json.loads(listed)["author"] == "user 1234567"
+
+
+async def test_released_by_either_name_of_a_channel(store: SQLiteStore) -> None:
+    """Two destinations that are one channel share a lane: whichever is named, it is released."""
+    one = incoming()
+
+    def to_both(state: object) -> object:
+        decision = one.decide(state)  # type: ignore[arg-type]
+        names = ("rocket", "twin")
+        return replace(
+            decision,
+            alerts=tuple(replace(decision.alerts[0], destination=name, lane="rocket") for name in names),
+        )
+
+    await store.accept([replace(one, decide=to_both)])  # type: ignore[arg-type]
+    await store.record(await claim(store), attempt(Outcome.HELD, wait=600))
+    _, listed = await run("destinations", "--json")
+    states = {row["name"]: row["state"] for row in map(json.loads, listed.splitlines())}
+    assert (states["rocket"], states["twin"]) == ("held: said", "held: said")
+    assert await run("destinations", "release", "twin") == (0, "twin is released\n")
+    (lane,) = await store.lanes(attempt(Outcome.HELD).ended_at)
+    assert lane.held is None

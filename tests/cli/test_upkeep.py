@@ -1,0 +1,257 @@
+"""The commands that keep the database, as a person runs them."""
+
+import json
+import re
+import sqlite3
+import stat
+from collections.abc import AsyncIterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from app.store.opening import now
+from app.store.postgres.database import PostgresStore
+from app.store.rows import Incoming
+from app.store.sqlite.database import SQLiteStore
+from app.store.sqlite.schema import prepare
+from tests.cli import test_cli
+from tests.cli.test_cli import Run, run_process
+from tests.postgres import PostgresServer
+from tests.store.test_store import incoming
+
+run = test_cli.run
+environment = test_cli.environment
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
+    """The store that the commands look at."""
+    store = SQLiteStore(tmp_path / "listener.db")
+    yield store
+    await store.close()
+
+
+def arriving(entity: str, at: datetime, body: bytes | None = None) -> Incoming:
+    """A change that arrives at a time."""
+    one = incoming(entity=entity)
+    return replace(one, received_at=at, body=one.body if body is None else body)
+
+
+def names(folder: Path, pattern: str) -> list[str]:
+    """Return the names of a folder's files."""
+    return sorted(file.name for file in folder.glob(pattern))
+
+
+def lines(text: str) -> list[dict[str, object]]:
+    """Read JSON lines, as strictly as JSON is."""
+
+    def refuse(name: str) -> NoReturn:
+        raise AssertionError(name)
+
+    return [json.loads(line, parse_constant=refuse) for line in text.split("\n") if line]
+
+
+async def test_backup(store: SQLiteStore, run: Run, tmp_path: Path) -> None:
+    """The copy has what is committed, is one private file, and is a database like the other."""
+    await store.accept([incoming()])
+    result = await run("backup", "copy.db")
+    assert result.status == 0, result.err
+    assert re.match(r"copy\.db: 0\.\d MB, checked, in \d\.\d s", result.out)
+    assert names(tmp_path, "copy*") == ["copy.db"]
+    assert stat.S_IMODE((tmp_path / "copy.db").stat().st_mode) == 0o600
+    copy = SQLiteStore(tmp_path / "copy.db")
+    assert len(await copy.deliveries(state=None, limit=10)) == 1
+    await copy.close()
+
+
+async def test_backup_replaces_only_by_force(store: SQLiteStore, run: Run, tmp_path: Path) -> None:
+    """A file that is there is replaced only on demand, and then at once."""
+    copy = tmp_path / "copy.db"
+    copy.write_text("precious")
+    result = await run("backup", "copy.db")
+    assert (result.status, copy.read_text()) == (1, "precious")
+    assert "copy.db is there already: name another file, or replace it with --force" in result.err
+    await store.accept([incoming()])
+    assert (await run("backup", "--force", "copy.db")).status == 0
+    with closing(sqlite3.connect(copy)) as db:
+        assert db.execute("SELECT count(*) FROM changes").fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("listener.db", "is the database itself"),
+        (".", "is no file"),
+        ("nowhere/copy.db", "there is no folder nowhere: make it first"),
+        ("open.db", "open.db-wal is there: a program has open.db open"),
+    ],
+)
+async def test_backup_refused(store: SQLiteStore, run: Run, tmp_path: Path, file: str, said: str) -> None:
+    """Where a copy would do harm, or cannot be, a sentence says so."""
+    (tmp_path / "open.db").touch()
+    (tmp_path / "open.db-wal").touch()
+    await store.accept([incoming()])
+    result = await run("backup", "--force", file)
+    assert result.status == 1
+    assert said in result.err
+    assert names(tmp_path, "*.part") == []
+
+
+async def test_backup_of_a_damaged_database(run: Run, tmp_path: Path) -> None:
+    """What is damaged is said, and no copy pretends to be one."""
+    store = SQLiteStore(tmp_path / "listener.db")
+    await store.accept([incoming(entity=f"e{number}") for number in range(200)])
+    await store.close()
+    with (tmp_path / "listener.db").open("r+b") as file:
+        file.seek(30 * 4096)
+        file.write(b"\xff" * 4096 * 4)
+    result = await run("backup", "copy.db")
+    assert result.status == 1
+    assert "copy" in result.err
+    assert names(tmp_path, "copy*") == []
+
+
+@pytest.mark.parametrize("command", [("backup", "copy.db"), ("vacuum",), ("export",)])
+async def test_no_database(run: Run, tmp_path: Path, command: tuple[str, ...]) -> None:
+    """Where there is no database a sentence says what to do, and none is made."""
+    result = await run(*command)
+    assert (result.status, names(tmp_path, "*")) == (1, [])
+    assert "there is no database" in result.err
+    assert "DATABASE_URL" in result.err
+
+
+@pytest.mark.parametrize("option", [(), ("--full",)])
+async def test_vacuum(run: Run, tmp_path: Path, option: tuple[str, ...]) -> None:
+    """What deleted rows leave goes back to the disk, and the rest stays."""
+    path = tmp_path / "listener.db"
+    fill(path)
+    store = SQLiteStore(path)
+    await store.accept([incoming()])
+    await store.close()
+    result = await run("vacuum", *option)
+    assert result.status == 0, result.err
+    assert "MB, of which 10.0 MB are free" in result.out
+    assert re.search(r"listener\.db: 0\.\d MB now, in \d\.\d s", result.out)
+    assert path.stat().st_size < 200_000
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT count(*) FROM changes").fetchone() == (1,)
+
+
+async def test_vacuum_of_a_file_that_knows_no_steps(run: Run, tmp_path: Path) -> None:
+    """A file made without what small steps need is written anew when nobody has it open, and then has it."""
+    path = tmp_path / "listener.db"
+    fill(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA auto_vacuum = NONE")
+        db.execute("VACUUM")
+    fill(path)
+    store = SQLiteStore(path)
+    result = await run("vacuum")
+    assert result.status == 1
+    assert "another process has" in result.err
+    assert "stop it, run this again, start it" in result.err
+    await store.accept([incoming()])
+    await store.close()
+    assert ": 0." in (await run("vacuum")).out.splitlines()[1]
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+        assert db.execute("SELECT count(*) FROM changes").fetchone() == (1,)
+
+
+def fill(path: Path) -> None:
+    """Fill a store's file with 10 MB that nothing uses."""
+    prepare(path)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("INSERT INTO quarantine VALUES (1, zeroblob(10000000), 'd', 0, 0, '', '')")
+        db.execute("DELETE FROM quarantine")
+        db.commit()
+
+
+async def test_export_many(store: SQLiteStore, run: Run, tmp_path: Path) -> None:
+    """Every change is a line, oldest first, with all that is known of it and its body to the letter."""
+    now = datetime.now(UTC)
+    sent = [arriving(f"e{number}", now - timedelta(minutes=1500 - number)) for number in range(1200)]
+    await store.accept(sent)
+    result = await run("export", "changes.jsonl")
+    assert (result.status, result.err) == (0, "1200 changes\n")
+    file = tmp_path / "changes.jsonl"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    rows = lines(file.read_text())
+    assert [row["entity"] for row in rows] == [f"e{number}" for number in range(1200)]
+    assert rows[0]["body"] == json.loads(sent[0].body)
+    assert sent[0].body in file.read_bytes()
+    assert rows[0] | {"body": None} == {
+        "key": sent[0].change.key,
+        "received_at": f"{sent[0].received_at:%Y-%m-%dT%H:%M:%S.%fZ}",
+        "at": f"{sent[0].change.at:%Y-%m-%dT%H:%M:%S.%fZ}",
+        "action": "UPDATE",
+        "resource": "entity",
+        "blueprint": "deploymentConfig",
+        "entity": "e0",
+        "reason": rows[0]["reason"],
+        "alerts": 1,
+        "body": None,
+    }
+    assert "is there already" in (await run("export", "changes.jsonl")).err
+
+
+async def test_export_of_a_part(store: SQLiteStore, run: Run) -> None:
+    """--since and --blueprint choose."""
+    now = datetime.now(UTC)
+    other = arriving("other", now)
+    other = replace(other, change=replace(other.change, blueprint="service", key="other"))
+    await store.accept([arriving("old", now - timedelta(days=2)), arriving("new", now), other])
+    for arguments, expected in (
+        ((), ["old", "new", "other"]),
+        (("--since", "1d"), ["new", "other"]),
+        (("--blueprint", "service"), ["other"]),
+        (("--since", "3d", "--blueprint", "deploymentConfig"), ["old", "new"]),
+        (("--blueprint", "nothing"), []),
+    ):
+        result = run_process("export", *arguments)
+        assert [row["entity"] for row in lines(result.out)] == expected
+    result = await run("export", "--since", "3")
+    assert result.status == 1
+    assert "--since 3 must be a time such as" in result.err
+
+
+async def test_export_is_json_whatever_was_sent(store: SQLiteStore, run: Run, tmp_path: Path) -> None:
+    """Line ends in a body make no lines, and what only Python reads as a number is null."""
+    now = datetime.now(UTC)
+    bodies = [
+        b'{\r\n "a": "\xc3\xa9\\n",\n"b": 1e-7}',
+        b'{"a": Infinity, "b": [-Infinity, NaN]}',
+        b'"Infinity"',
+    ]
+    await store.accept([arriving(f"e{number}", now, body) for number, body in enumerate(bodies)])
+    assert (await run("export", "out")).status == 0
+    rows = lines((tmp_path / "out").read_text())
+    assert [row["body"] for row in rows] == [
+        {"a": "é\n", "b": 1e-7},
+        {"a": None, "b": [None, None]},
+        "Infinity",
+    ]
+    assert b"1e-7" in (tmp_path / "out").read_bytes()
+
+
+async def test_with_postgresql(
+    postgres: PostgresServer, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Changes are exported from there too; what is for a file says in a sentence what to use instead."""
+    url = await postgres.new_database()
+    store = await PostgresStore.open(url, clock=now)
+    await store.accept([arriving(f"e{number}", datetime.now(UTC)) for number in range(600)])
+    await store.close()
+    monkeypatch.setenv("DATABASE_URL", url)
+    result = await run("export", "--since", "1d", "changes.jsonl")
+    assert (result.status, result.err) == (0, "600 changes\n")
+    rows = lines((tmp_path / "changes.jsonl").read_text())
+    assert [row["entity"] for row in rows] == [f"e{number}" for number in range(600)]
+    for arguments in (("backup", "copy.db"), ("vacuum",), ("vacuum", "--full")):
+        result = await run(*arguments)
+        assert (result.status, result.out) == (1, "")
+        assert re.fullmatch(r"[^\n]*on PostgreSQL use pg_dump for a copy, and VACUUM[^\n]*\n?", result.err)

@@ -1,0 +1,371 @@
+"""The delivery loop over a real store, with a destination that obeys the test, and a clock to move."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.deliver.dispatcher import LEASE, Dispatcher
+from app.deliver.retry import PATIENCE, PROBE_EVERY
+from app.deliver.turn import FAULTS_BEFORE_DEAD, Courier
+from app.errors import DeliveryFailed, Scope
+from app.model.delivery import State
+from app.notifier.base import SEND_TIMEOUT, Item, Parcel, Sent
+from app.receive.payload import bare_event
+from app.store.rows import Claim, Delivery, Waiting
+from app.store.sqlite.database import SQLiteStore
+from tests.conftest import NOW
+from tests.store.test_store import incoming
+from tests.waiting import until
+
+PAUSE = timedelta(seconds=1)
+TRANSIENT = DeliveryFailed("503", Scope.TRANSIENT)
+DEAD = DeliveryFailed("400 invalid_payload", Scope.MESSAGE)
+HELD = DeliveryFailed("404 no_active_hooks", Scope.DESTINATION)
+
+
+class Clock:
+    """A clock that moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+class ScriptedNotifier:
+    """Takes notifications, unless the script has an answer for the next one."""
+
+    pause = PAUSE
+    at_once = 1
+
+    def __init__(self) -> None:
+        self.tried: list[str] = []
+        self.taken: list[str] = []
+        self.script: list[Exception | Callable[[], Awaitable[None]]] = []
+
+    async def send(self, parcel: Parcel) -> Sent:
+        assert parcel.event
+        entities = [item.notification.entity for item in parcel.items]
+        self.tried += entities
+        answer = self.script.pop(0) if self.script else None
+        if isinstance(answer, Exception):
+            raise answer
+        if answer is not None:
+            await answer()
+        self.taken += entities
+        return Sent("ok")
+
+    async def close(self) -> None:
+        pass
+
+
+async def prepare(claim: Claim, deliveries: Sequence[Waiting]) -> Parcel:
+    """Say what was decided, with Port's event."""
+    items = (Item(one.key, one.notification, one.parent) for one in deliveries)
+    return Parcel(tuple(items), bare_event(claim.body))
+
+
+class Rig:
+    """A dispatcher with its parts."""
+
+    def __init__(self, store: SQLiteStore) -> None:
+        self.store = store
+        self.clock = Clock()
+        self.notifier = ScriptedNotifier()
+        tokens = itertools.count()
+        self.courier = Courier(
+            store, {"default": self.notifier}, prepare=prepare, clock=self.clock, jitter=lambda: 0.0
+        )
+        self.dispatcher = Dispatcher(
+            store, self.courier, clock=self.clock, new_token=lambda: f"token-{next(tokens)}"
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run the loop."""
+        task = asyncio.create_task(self.dispatcher.run())
+        try:
+            yield
+        finally:
+            await self.dispatcher.stop(5)
+            await task
+
+    async def add(self, *entities: str) -> None:
+        """Store an alert for each entity."""
+        await self.store.accept([incoming(entity=entity) for entity in entities])
+        self.dispatcher.wake()
+
+    def move(self, span: timedelta) -> None:
+        """Move the clock."""
+        self.clock.now += span
+        self.dispatcher.wake()
+
+    async def idle(self) -> None:
+        """Wait until nothing is on its way: to whoever sends, a clock that jumps is a lease that ends."""
+        await until(
+            lambda: (
+                self.dispatcher.last_turn == self.clock.now and not self.dispatcher._turns  # noqa: SLF001 - what is on its way shows nowhere else
+            )
+        )
+
+    async def newest(self) -> Delivery:
+        """Return the delivery that was stored last."""
+        return (await self.store.deliveries(state=None, limit=1))[0]
+
+    async def attempts(self, number: int) -> None:
+        """Wait until so many attempts are recorded, which is when their lanes are free again."""
+
+        async def so_many() -> bool:
+            rows = await self.store.deliveries(state=None, limit=100)
+            return sum(row.attempts for row in rows) == number
+
+        await until(so_many)
+
+    async def nothing_more(self) -> None:
+        """Let the loop look for work, and make sure that it finds none."""
+        tried = list(self.notifier.tried)
+        turn = self.dispatcher.last_turn
+        self.clock.now += timedelta(microseconds=1)
+        self.dispatcher.wake()
+        await until(lambda: self.dispatcher.last_turn != turn)
+        assert self.notifier.tried == tried
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    """A dispatcher over an empty store; its loop does not run yet."""
+    store = SQLiteStore(tmp_path / "listener.db")
+    yield Rig(store)
+    await store.close()
+
+
+async def test_delivers_in_order_at_the_lanes_rate(rig: Rig) -> None:
+    """The first leaves at once, each further one after the pause."""
+    await rig.add("one", "two", "three")
+    async with rig.running():
+        for number in range(1, 4):
+            await rig.attempts(number)
+            await rig.nothing_more()
+            assert rig.notifier.taken == ["one", "two", "three"][:number]
+            rig.move(PAUSE)
+
+
+async def test_a_transient_failure_keeps_the_order(rig: Rig) -> None:
+    """The lane waits 1 s, then 2 s, with the same delivery at its head."""
+    rig.notifier.script = [TRANSIENT, TRANSIENT]
+    await rig.add("one", "two")
+    async with rig.running():
+        await rig.attempts(1)
+        await rig.nothing_more()
+        rig.move(timedelta(seconds=1))
+        await rig.attempts(2)
+        rig.move(timedelta(seconds=1))
+        await rig.nothing_more()
+        rig.move(timedelta(seconds=1))
+        await rig.attempts(3)
+        rig.move(PAUSE)
+        await rig.attempts(4)
+    assert rig.notifier.tried == ["one", "one", "one", "two"]
+
+
+async def test_retry_after_is_honoured(rig: Rig) -> None:
+    """What the destination asks for is waited for."""
+    rig.notifier.script = [DeliveryFailed("429", Scope.TRANSIENT, timedelta(seconds=30))]
+    await rig.add("one")
+    async with rig.running():
+        await rig.attempts(1)
+        assert (await rig.newest()).next_at == NOW + timedelta(seconds=30)
+        rig.move(timedelta(seconds=30))
+        await until(lambda: rig.notifier.taken == ["one"])
+
+
+async def test_patience_ends(rig: Rig) -> None:
+    """After 24 h of transient failures a delivery is dead, with the reason, and the lane goes on."""
+    rig.notifier.script = [TRANSIENT, TRANSIENT]
+    await rig.add("one")
+    async with rig.running():
+        await rig.attempts(1)
+        await rig.store.accept([incoming(second=int(PATIENCE.total_seconds()) - 60, entity="two")])
+        rig.move(PATIENCE)
+        await rig.attempts(2)
+        rig.move(PAUSE)
+        await rig.attempts(3)
+    assert rig.notifier.taken == ["two"]
+    (dead,) = await rig.store.deliveries(state=State.DEAD, limit=10)
+    assert (dead.notification.entity, dead.detail) == ("one", "given up after 24 h: 503")
+
+
+async def test_a_refused_message_is_dead_and_the_lane_goes_on(rig: Rig) -> None:
+    """A message that the destination refuses does not hold up the next."""
+    rig.notifier.script = [DEAD]
+    await rig.add("one", "two")
+    async with rig.running():
+        await rig.attempts(1)
+        rig.move(PAUSE)
+        await rig.attempts(2)
+    assert rig.notifier.taken == ["two"]
+    assert [one.state for one in await rig.store.deliveries(state=State.DEAD, limit=9)] == [State.DEAD]
+
+
+async def test_a_held_lane_is_probed_and_loses_nothing(rig: Rig) -> None:
+    """A held lane is probed every 10 minutes, for as long as it takes, and then sends all it has."""
+    rig.notifier.script = [HELD, TRANSIENT, HELD]
+    await rig.add("one", "two")
+    async with rig.running():
+        for times in (1, 2, 3):
+            await rig.attempts(times)
+            assert (await rig.store.count())[State.HELD] == 2
+            rig.move(PROBE_EVERY - timedelta(seconds=1))
+            await rig.nothing_more()
+            rig.move(PATIENCE if times == 2 else timedelta(seconds=1))
+        await rig.attempts(4)
+        rig.move(PAUSE)
+        await rig.attempts(5)
+    assert rig.notifier.taken == ["one", "two"]
+
+
+async def test_a_fault_of_ours_kills_one_message(rig: Rig) -> None:
+    """An exception that comes again and again makes one dead letter, says so, and stops nothing."""
+    rig.notifier.script = [KeyError("secret-in-a-message")] * (FAULTS_BEFORE_DEAD + 1)
+    await rig.add("one", "two")
+    async with rig.running():
+        for times in range(1, FAULTS_BEFORE_DEAD + 2):
+            await rig.attempts(times)
+            rig.move(timedelta(minutes=1))
+        await rig.attempts(FAULTS_BEFORE_DEAD + 2)
+    assert rig.notifier.taken == ["two"]
+    (dead,) = await rig.store.deliveries(state=State.DEAD, limit=9)
+    assert dead.detail == "a fault in this program: KeyError"
+
+
+async def test_a_destination_that_is_gone(rig: Rig) -> None:
+    """Alerts for a destination that is no longer configured wait, and the reason is seen."""
+    rig.courier.notifiers = {}  # as after a restart with another configuration
+    await rig.add("one")
+    async with rig.running():
+        await rig.attempts(1)
+    assert (await rig.newest()).detail == "there is no destination 'default' any more"
+
+
+async def test_whoever_was_frozen_does_not_send(rig: Rig) -> None:
+    """A dispatcher that lost time between claim and send gives the lane back instead of sending."""
+
+    class Slow(SQLiteStore):
+        """A store whose claims arrive late, as after SIGSTOP."""
+
+        async def claim(self, **how: Any) -> list[Claim]:
+            claims = await super().claim(**how)
+            if claims and not frozen.is_set():
+                rig.clock.now += LEASE - SEND_TIMEOUT + timedelta(seconds=1)
+                frozen.set()
+            return claims
+
+    frozen = asyncio.Event()
+    slow = Slow(rig.store._database._path)  # noqa: SLF001
+    rig.dispatcher._store = slow  # noqa: SLF001
+    await rig.add("one")
+    async with rig.running():
+        await frozen.wait()
+        assert rig.notifier.tried == []
+        await until(lambda: rig.notifier.taken == ["one"])
+    await slow.close()
+
+
+async def test_whoever_lost_the_lease_cannot_record(rig: Rig) -> None:
+    """When the lease ends during a send, another may send too, and only that one's record counts."""
+    other = Rig(rig.store)
+    other.clock = rig.clock
+    other.dispatcher._new_token = lambda: "other"  # noqa: SLF001
+    other.dispatcher._clock = rig.clock  # noqa: SLF001
+    other.courier._clock = rig.clock  # noqa: SLF001
+    go_on = asyncio.Event()
+
+    async def freeze() -> None:
+        await go_on.wait()
+
+    rig.notifier.script = [freeze]
+    await rig.add("one")
+    async with rig.running():
+        await until(lambda: rig.notifier.tried == ["one"])
+        rig.clock.now += LEASE
+        async with other.running():
+            await until(lambda: other.notifier.taken == ["one"])
+            await rig.attempts(1)
+        go_on.set()
+    newest = await rig.newest()
+    assert (newest.state, newest.attempts) == (State.DELIVERED, 1)
+
+
+async def test_stop_lets_what_is_in_flight_finish(rig: Rig) -> None:
+    """Stopping waits for a send that has begun and records it, and claims nothing more."""
+    sending = asyncio.Event()
+
+    async def slowly() -> None:
+        sending.set()
+        await asyncio.sleep(0.2)
+
+    rig.notifier.script = [slowly]
+    await rig.add("one", "two")
+    async with rig.running():
+        await sending.wait()
+    assert rig.notifier.taken == ["one"]
+    counts = await rig.store.count()
+    assert (counts[State.PENDING], counts[State.DELIVERED]) == (1, 1)
+
+
+async def test_stop_cuts_off_what_takes_too_long(rig: Rig) -> None:
+    """A send that does not end in time is cut off, and its delivery stays pending."""
+    sending = asyncio.Event()
+
+    async def endlessly() -> None:
+        sending.set()
+        await asyncio.Event().wait()
+
+    rig.notifier.script = [endlessly]
+    await rig.add("one")
+    loop = asyncio.create_task(rig.dispatcher.run())
+    await sending.wait()
+    await rig.dispatcher.stop(0.05)
+    await loop
+    assert (await rig.newest()).state is State.PENDING
+    now = rig.clock()
+    assert await rig.store.claim(token="next", now=now, lease_until=now + LEASE, limit=1, at_once={})
+
+
+async def test_the_loop_outlives_a_fault(rig: Rig) -> None:
+    """A fault in a turn of the loop is said, and the next turn delivers."""
+
+    class Faulty(SQLiteStore):
+        """A store whose first claim raises what no store should."""
+
+        async def claim(self, **how: Any) -> list[Claim]:
+            if not raised.is_set():
+                raised.set()
+                raise ZeroDivisionError
+            return await super().claim(**how)
+
+    raised = asyncio.Event()
+    faulty = Faulty(rig.store._database._path)  # noqa: SLF001
+    rig.dispatcher._store = faulty  # noqa: SLF001
+    await rig.add("one")
+    async with rig.running():
+        await raised.wait()
+        rig.dispatcher.wake()
+        await until(lambda: rig.notifier.taken == ["one"])
+    await faulty.close()
+
+
+async def test_stale(rig: Rig) -> None:
+    """The loop says when its last turn is too long ago, and before the first."""
+    assert rig.dispatcher.stale() == "the dispatcher has not begun"
+    async with rig.running():
+        await until(lambda: rig.dispatcher.stale() is None)
+    rig.clock.now += timedelta(seconds=60)
+    assert rig.dispatcher.stale() == "the dispatcher's last turn was 60 s ago"

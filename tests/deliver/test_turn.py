@@ -1,0 +1,382 @@
+"""What is sent of that which waits, and what is recorded of it: over a real store."""
+
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from app.deliver.retry import PATIENCE
+from app.deliver.turn import SUM_UP_AT_MOST
+from app.errors import DeliveryFailed, MessageGone, Scope
+from app.model.delivery import State
+from app.model.incident import Step
+from app.model.notification import Message
+from app.model.silence import Silence
+from app.notifier.base import Parcel, Sent, Story
+from app.rules.match import Route
+from app.store.rows import Waiting
+from app.store.sqlite.database import SQLiteStore
+from tests.conftest import NOW
+from tests.deliver.test_dispatcher import DEAD, HELD, PAUSE, TRANSIENT, Rig, ScriptedNotifier
+from tests.store.test_slack import sent_to
+from tests.store.test_store import incoming
+from tests.waiting import until
+
+POSTED = Message("C0123456789", "1780000000.000001")
+SILENCE = Silence("*", "*", "quiet*", "*", NOW, NOW + timedelta(hours=1), "ada", "deploy")
+
+
+class Channel(ScriptedNotifier):
+    """Takes many alerts at once; its messages can be found and changed. It obeys its script, as any does."""
+
+    at_once = 1000
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parcels: list[Parcel] = []
+        self.fits = 1000
+        self.found: Sent | None = None
+        self.asked: list[datetime] = []
+        self.updates: list[tuple[Message, list[Story]]] = []
+        self.gone = False
+        self.posted = 0
+        self.cannot = ""
+
+    async def send(self, parcel: Parcel) -> Sent:
+        if self.cannot in {item.notification.entity for item in parcel.items}:
+            raise ValueError("a fault")
+        self.parcels.append(parcel)
+        await super().send(parcel)
+        shown = frozenset(item.delivery_id for item in parcel.items[: self.fits])
+        parent = parcel.items[0].parent
+        self.posted += not parent
+        message = replace(POSTED, ts=f"1780000000.{self.posted:06}")
+        return Sent("ok", None if parcel.more else shown, None if parent else message)
+
+    async def find(self, _: Parcel, since: datetime) -> Sent | None:
+        self.asked.append(since)
+        return self.found
+
+    async def update(self, message: Message, stories: Sequence[Story]) -> str:
+        if self.gone:
+            raise MessageGone("message_not_found")
+        self.updates.append((message, list(stories)))
+        return "ok"
+
+
+class ChannelRig(Rig):
+    """A dispatcher for a channel, with a fallback for it."""
+
+    def __init__(self, store: SQLiteStore) -> None:
+        super().__init__(store)
+        self.channel = Channel()
+        self.ops = ScriptedNotifier()
+        self.courier.notifiers = {"default": self.channel, "ops": self.ops}
+        self.courier.fallbacks = {"default": Route("ops", "ops")}
+
+    def sizes(self) -> list[int]:
+        """Return how many alerts each message told of."""
+        return [len(parcel.items) for parcel in self.channel.parcels]
+
+    async def states(self) -> dict[str, State]:
+        """Return each entity's delivery's state."""
+        rows = await self.store.deliveries(state=None, limit=5000)
+        return {row.notification.entity: row.state for row in rows}
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[ChannelRig]:
+    """A dispatcher over an empty store; its loop does not run yet."""
+    store = SQLiteStore(tmp_path / "listener.db")
+    yield ChannelRig(store)
+    await store.close()
+
+
+async def test_what_waits_goes_out_together(rig: ChannelRig) -> None:
+    """The first alert leaves at once and alone; what came meanwhile is one message."""
+    await rig.add("one")
+    async with rig.running():
+        await rig.attempts(1)
+        await rig.add("two", "three", "four")
+        await rig.nothing_more()
+        rig.move(PAUSE)
+        await rig.attempts(4)
+    assert rig.sizes() == [1, 3]
+
+
+async def test_what_does_not_fit_waits_for_the_next(rig: ChannelRig) -> None:
+    """Nothing is counted as told that the message had no room for."""
+    rig.channel.fits = 2
+    await rig.add(*"abcde")
+    async with rig.running():
+        for number in (2, 4, 5):
+            await rig.attempts(number)
+            rig.move(PAUSE)
+    assert rig.sizes() == [5, 3, 1]
+
+
+async def test_a_refused_digest_goes_out_piece_by_piece(rig: ChannelRig) -> None:
+    """When many together are refused the first goes alone: one at fault is dead, all others are told."""
+    rig.channel.script = [DEAD, DEAD, DEAD]  # the three together, the first alone; then the two together
+    await rig.add("bad", "good", "better")
+    async with rig.running():
+        await rig.attempts(1)
+        rig.move(PAUSE)
+        await rig.attempts(2)
+        rig.move(PAUSE)
+        await rig.attempts(3)
+    assert rig.sizes() == [3, 1, 2, 1, 1]
+    assert await rig.states() == {
+        "bad": State.DEAD,
+        "good": State.DELIVERED,
+        "better": State.DELIVERED,
+    }
+
+
+async def test_a_fault_of_one_costs_no_other(rig: ChannelRig) -> None:
+    """When many together cannot even be written down, the one at fault is dead, and all others are told."""
+    rig.channel.cannot = "poisoned"
+    await rig.add("good", "poisoned", "better")
+    async with rig.running():
+
+        async def done() -> bool:
+            await rig.idle()
+            rig.move(timedelta(seconds=30))
+            return (await rig.store.count())[State.PENDING] == 0
+
+        await until(done)
+    assert await rig.states() == {
+        "good": State.DELIVERED,
+        "poisoned": State.DEAD,
+        "better": State.DELIVERED,
+    }
+
+
+async def test_patience_ends_for_all_that_waited_so_long(rig: ChannelRig) -> None:
+    """After 24 hours what is as old is dead; what came later is tried on."""
+    rig.channel.script = [TRANSIENT, TRANSIENT]
+    await rig.add("old", "older")
+    async with rig.running():
+        await rig.attempts(1)
+        late = incoming(entity="late", second=3600)
+        await rig.store.accept([late])
+        rig.move(PATIENCE)
+        await rig.attempts(3)
+        rig.move(PAUSE)
+        await rig.attempts(4)
+    assert await rig.states() == {"old": State.DEAD, "older": State.DEAD, "late": State.DELIVERED}
+
+
+async def test_silences_are_looked_at_when_it_is_sent(rig: ChannelRig) -> None:
+    """One that came after the alert keeps it back; the others go out, and the lane loses no time."""
+    await rig.add("quiet-1", "loud", "quiet-2")
+    await rig.store.add_silence(SILENCE)
+    async with rig.running():
+        await rig.attempts(3)
+        rig.move(PAUSE)
+        await rig.add("quiet-3")
+        await until(lambda: rig.dispatcher.last_turn == rig.clock.now)
+        await rig.attempts(4)
+        await rig.add("loud-2")
+        await rig.attempts(5)  # without a further pause: nothing was sent in between
+        rig.move(timedelta(hours=1))
+        await until(lambda: len(rig.channel.parcels) == 3)
+        await rig.attempts(8)
+    told = [[item.notification.entity for item in parcel.items] for parcel in rig.channel.parcels]
+    assert told == [["loud"], ["loud-2"], ["quiet-1", "quiet-2", "quiet-3"]]
+    assert {item.notification.step for item in rig.channel.parcels[2].items} == {Step.REMINDED}
+
+
+async def test_an_alert_that_is_not_to_be_sent_any_more(rig: ChannelRig) -> None:
+    """What the rules do not want told any more is dead, with the reason."""
+    rig.courier._why_not = lambda one: "its rule is gone" if one.entity == "stale" else None  # noqa: SLF001
+    await rig.add("stale", "fresh")
+    async with rig.running():
+        await rig.attempts(2)
+    assert await rig.states() == {"stale": State.DEAD, "fresh": State.DELIVERED}
+
+
+async def test_the_fallback_hears_of_a_held_destination_once(rig: ChannelRig) -> None:
+    """With the reason and how many wait; the probes that follow say nothing more."""
+    rig.channel.script = [HELD, HELD]
+    await rig.add("one", "two")
+    async with rig.running():
+        await until(lambda: len(rig.ops.taken) == 1)
+        rig.move(timedelta(minutes=10))
+        await until(lambda: len(rig.channel.parcels) == 2)
+        rig.move(PAUSE)
+        await rig.nothing_more()
+    (notice,) = (row for row in await rig.store.deliveries(state=None, limit=9) if row.lane == "ops")
+    assert notice.notification.title == (
+        "Destination default is held: 404 no_active_hooks. 2 alerts wait for it; nothing is lost."
+    )
+
+
+async def test_too_many_are_summed_up(rig: ChannelRig) -> None:
+    """Past a thousand the rest is a number; silenced ones are not in it, and nothing waits afterwards."""
+    await rig.add(*(f"e{number}" for number in range(1200)))
+    await rig.add(*(f"quiet-{number}" for number in range(50)), *(f"f{number}" for number in range(1000)))
+    await rig.store.add_silence(SILENCE)
+    async with rig.running():
+        await until(lambda: len(rig.channel.parcels) == 1)
+
+        async def all_told() -> bool:
+            counts = await rig.store.count()
+            return (counts[State.DELIVERED], counts[State.SILENCED]) == (2200, 50)
+
+        await until(all_told)
+    (parcel,) = rig.channel.parcels
+    assert (len(parcel.items), parcel.more, parcel.counts) == (1000, 1200, {"Degraded": 2200})
+    assert SUM_UP_AT_MOST > 2250
+    await rig.store.accept([incoming("Degraded", "Crashed", entity="e0", second=9)])
+    rig.move(timedelta(minutes=1))
+    (claim,) = await rig.store.claim(
+        token="x", now=rig.clock.now, lease_until=rig.clock.now + PAUSE, limit=9, at_once={"default": 9}
+    )
+    assert claim.deliveries[0].parent is None  # what sums up thousands is no incident's own
+
+
+async def test_what_is_silenced_takes_no_room(rig: ChannelRig) -> None:
+    """A thousand silenced ones at the front do not make a mere number of the few behind them."""
+    await rig.add(*(f"quiet-{number}" for number in range(990)), *(f"e{number}" for number in range(60)))
+    await rig.store.add_silence(SILENCE)
+    async with rig.running():
+        await until(lambda: len(rig.channel.parcels) == 1)
+    (parcel,) = rig.channel.parcels
+    assert (len(parcel.items), parcel.more) == (60, 0)
+
+
+async def read_slowly(rig: ChannelRig, times: int, takes: timedelta) -> None:
+    """Let the reading of so many pages of what waits take so long."""
+    read, left = rig.store.waiting, itertools.repeat(takes, times)
+
+    async def waiting(*arguments: Any, **options: Any) -> list[Waiting]:
+        rig.clock.now += next(left, timedelta(0))
+        return await read(*arguments, **options)
+
+    # A disk that takes its time, which no real one does when it is asked to.
+    rig.store.waiting = waiting  # type: ignore[method-assign]
+
+
+async def test_frozen_while_it_reads(rig: ChannelRig) -> None:
+    """By then another process may have sent it: the lane is given back, and nothing was sent."""
+    await rig.add(*(f"e{number}" for number in range(120)))
+    await read_slowly(rig, 1, timedelta(seconds=25))
+    with capture_logs() as logs:
+        async with rig.running():
+            await until(lambda: len(rig.channel.parcels) == 1)
+    assert "lane given back" in [one["event"] for one in logs]
+    assert rig.sizes() == [120]
+
+
+async def test_a_store_that_reads_slowly(rig: ChannelRig) -> None:
+    """What could be read in time goes out, and the rest with the next message."""
+    await rig.add(*(f"e{number}" for number in range(900)))
+    await read_slowly(rig, 1000, timedelta(seconds=4))
+    async with rig.running():
+        await until(lambda: len(rig.channel.parcels) == 1)
+        await rig.idle()
+        rig.move(PAUSE)
+        await until(lambda: len(rig.channel.parcels) == 2)
+    assert rig.sizes() == [350, 350]
+
+
+async def test_a_message_follows_its_incident(rig: ChannelRig) -> None:
+    """A change later answers to the message, and has it changed to what is so then."""
+    await rig.add("one")
+    async with rig.running():
+        await rig.attempts(1)
+        await rig.store.accept([incoming("Degraded", "Crashed", entity="one", second=5)])
+        rig.move(PAUSE)
+        await rig.attempts(2)
+        rig.move(PAUSE)
+        await until(lambda: len(rig.channel.updates) == 1)
+    assert [parcel.items[0].parent for parcel in rig.channel.parcels] == [None, POSTED]
+    ((message, stories),) = rig.channel.updates
+    assert message == POSTED
+    assert [(story.first.step, story.last.step) for story in stories] == [(Step.OPENED, Step.CHANGED)]
+
+
+async def test_a_message_that_is_gone_is_forgotten(rig: ChannelRig) -> None:
+    """It is not changed for ever in vain: the next change is a new message."""
+    rig.channel.gone = True
+    await rig.add("one")
+    async with rig.running():
+        await rig.attempts(1)
+        await rig.store.accept([incoming("Degraded", "Crashed", entity="one", second=5)])
+        rig.move(PAUSE)
+        await rig.attempts(2)
+
+        async def forgotten() -> bool:
+            await rig.idle()
+            rig.move(PAUSE)
+            claims = await rig.store.lanes(rig.clock.now)
+            return all(lane.waiting == 0 for lane in claims if lane.name == "default/updates")
+
+        await until(forgotten)
+        await rig.store.accept([incoming("Crashed", "Degraded", entity="one", second=30)])
+        rig.move(timedelta(minutes=1))
+        await rig.attempts(3)
+    assert [parcel.items[0].parent for parcel in rig.channel.parcels] == [None, POSTED, None]
+
+
+async def test_in_doubt_the_channel_is_asked(rig: ChannelRig) -> None:
+    """After a time-out it is not sent again if it stands there already, and it is the incident's message."""
+    rig.channel.script = [DeliveryFailed("no answer in time", Scope.TRANSIENT, unsure=True)]
+    await rig.add("one")
+    async with rig.running():
+        await rig.attempts(1)
+        (key,) = (item.delivery_id for item in rig.channel.parcels[0].items)
+        rig.channel.found = Sent("found in the channel", frozenset({key}), POSTED)
+        rig.move(PAUSE)
+        await rig.attempts(2)
+        await rig.store.accept([incoming("Degraded", "Crashed", entity="one", second=9)])
+        rig.channel.found = None
+        rig.move(timedelta(seconds=10))
+        await rig.attempts(3)
+    assert rig.channel.asked == [NOW]
+    assert [parcel.items[0].parent for parcel in rig.channel.parcels] == [None, POSTED]
+
+
+async def test_what_does_not_stand_there_is_sent(rig: ChannelRig) -> None:
+    """In doubt, and not found: once more."""
+    rig.channel.script = [DeliveryFailed("no answer in time", Scope.TRANSIENT, unsure=True)]
+    await rig.add("one")
+    async with rig.running():
+        await rig.attempts(1)
+        rig.move(PAUSE)
+        await rig.attempts(2)
+    assert (rig.channel.asked, rig.channel.taken) == ([NOW], ["one"])
+
+
+async def test_a_name_of_the_channel_that_is_gone(rig: ChannelRig) -> None:
+    """What waits for it is told all the same, by the name that is left: it must not hold the channel."""
+    await rig.store.accept([sent_to("gone", incoming(entity="old"))])
+    await rig.add("new")
+    async with rig.running():
+        await rig.attempts(1)
+        rig.move(PAUSE)
+        await rig.attempts(2)
+    assert rig.channel.taken == ["new", "old"]
+
+
+async def test_two_channels_one_held(rig: ChannelRig) -> None:
+    """The other does not wait."""
+    rig.channel.script = [HELD]
+    one = incoming(entity="held")
+    other = incoming(entity="free")
+
+    def elsewhere(state: object) -> object:
+        decision = other.decide(state)  # type: ignore[arg-type]
+        (alert,) = decision.alerts
+        return replace(decision, alerts=(replace(alert, destination="ops", lane="ops"),))
+
+    await rig.store.accept([one, replace(other, decide=elsewhere)])  # type: ignore[arg-type]
+    async with rig.running():
+        await until(lambda: "free" in rig.ops.taken)
+        assert rig.channel.taken == []

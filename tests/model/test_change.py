@@ -1,0 +1,74 @@
+"""A change's key."""
+
+import re
+from typing import Any
+
+import pytest
+
+from app.model.change import EntitySnapshot, change_key
+
+
+def entity(**fields: Any) -> EntitySnapshot:
+    """Return a snapshot."""
+    facts = {"identifier": "checkout-prod", "blueprint": "deploymentConfig", "properties": {"a": 1, "b": [2]}}
+    return EntitySnapshot(**(facts | fields))
+
+
+def key(**parts: Any) -> str:
+    """Return the key of a change that differs from the usual one in `parts`."""
+    usual: dict[str, Any] = {
+        "action": "UPDATE",
+        "resource": "entity",
+        "blueprint": "deploymentConfig",
+        "entity": "checkout-prod",
+        "at": "2026-06-09T12:28:18.477000+00:00",
+        "before": entity(),
+        "after": entity(title="Checkout"),
+    }
+    return change_key(**(usual | parts))
+
+
+def test_the_same_change_has_the_same_key() -> None:
+    """The key rests on nothing but the change, and is SHA-256 in hex."""
+    assert key() == key()
+    assert re.fullmatch(r"[0-9a-f]{64}", key())
+
+
+def test_the_order_of_keys_does_not_count() -> None:
+    """Two senders that write an object's keys in different order mean the same change."""
+    one, other = {"a": 1, "o": {"x": 1, "y": 2}}, {"o": {"y": 2, "x": 1}, "a": 1}
+    assert key(after=entity(properties=one)) == key(after=entity(properties=other))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"action": "CREATE"},
+        {"resource": "run"},
+        {"blueprint": "service"},
+        {"entity": "search-prod"},
+        {"at": "2026-06-09T12:28:18.478000+00:00"},
+        {"timer": "locked_until"},
+        {"timer": "expires"},
+        {"before": None},
+        {"after": None},
+        {"before": entity(title="Checkout"), "after": entity()},
+        {"after": entity(identifier="search-prod", title="Checkout")},
+        {"after": entity(title="Checkout 2")},
+        {"after": entity(title="Checkout", icon="Server")},
+        {"after": entity(title="Checkout", teams=("Payments",))},
+        {"after": entity(title="Checkout", properties={"a": 1, "b": [3]})},
+        {"after": entity(title="Checkout", properties={"a": True, "b": [2]})},
+        {"after": entity(title="Checkout", relations={"service": "x"})},
+        {"after": entity(title="Chéckout 🚀")},
+    ],
+)
+def test_everything_that_makes_a_change_counts(parts: dict[str, Any]) -> None:
+    """A change that differs in one ingredient has another key."""
+    assert key(**parts) != key()
+
+
+def test_neighbouring_ingredients_do_not_run_together() -> None:
+    """Moving a letter from one field to the next is another change."""
+    assert key(blueprint="ab", entity="c") != key(blueprint="a", entity="bc")
+    assert key(timer="a") != key(timer="b") != key(timer=None)

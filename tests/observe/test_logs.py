@@ -1,0 +1,79 @@
+"""Logs: events, without secrets."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from contextlib import suppress
+
+import pytest
+import structlog
+
+from app.observe.logs import configure_logging
+
+
+def test_an_event(capsys: pytest.CaptureFixture[str]) -> None:
+    """An event is one JSON object: time, level, a constant message, fields."""
+    configure_logging("INFO", "auto")
+    structlog.get_logger("app.x").info("it happened", number=4, text="café")
+    event = json.loads(capsys.readouterr().err)
+    assert list(event)[:3] == ["time", "level", "event"]
+    assert (event["event"], event["number"], event["text"]) == ("it happened", 4, "café")
+
+
+def test_levels(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is below the level is not shown, and libraries never show their DEBUG."""
+    configure_logging("DEBUG", "json")
+    structlog.get_logger("app.x").debug("shown")
+    logging.getLogger("slack_sdk.webhook").debug("hidden")
+    logging.getLogger("httpx").info("hidden")
+    configure_logging("WARNING", "json")
+    structlog.get_logger("app.x").info("hidden")
+    shown = capsys.readouterr().err
+    assert "shown" in shown
+    assert "hidden" not in shown
+
+
+@pytest.mark.parametrize("style", ["json", "text"])
+def test_secrets_are_hidden(capsys: pytest.CaptureFixture[str], style: str) -> None:
+    """A secret is taken out wherever it stands: message, field, exception, library."""
+    configure_logging("INFO", "json" if style == "json" else "text", ["hush-hush", "hush"])
+    structlog.get_logger("app.x").info("hush", field="a hush-hush b", deep={"x": ["hush"]})
+    logging.getLogger("uvicorn.error").warning("path /hush-hush")
+    try:
+        local_variable = "payload-in-a-local-variable"
+        raise ValueError(  # noqa: TRY301 - to log it
+            f"hush {len(local_variable)}"
+        )
+    except ValueError:
+        structlog.get_logger("app.x").exception("failed")
+    shown = capsys.readouterr().err
+    assert "hush" not in shown
+    assert "payload-in-a-local-variable" not in shown
+    assert shown.count("[hidden]") >= 5
+    assert "ValueError" in shown
+
+
+def test_a_log_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no room for the log, or nobody reads it, whoever has something to say goes on."""
+    read, write = os.pipe()
+    os.close(read)
+    with suppress(BrokenPipeError), os.fdopen(write, "w") as unread:  # closing it tries once more
+        monkeypatch.setattr(sys, "stderr", unread)
+        configure_logging("INFO", "json")
+        structlog.get_logger("app.x").info("nobody hears this")
+        structlog.get_logger("app.x").error("nor this")
+    structlog.get_logger("app.x").error("the stream is closed")
+    monkeypatch.undo()
+
+
+def test_the_service_does_without_what_draws_tables() -> None:
+    """structlog would import rich, a tenth of the start; whoever needs it still can."""
+    said = subprocess.run(
+        [sys.executable, "-c", "import app.main, sys; print('rich' in sys.modules); import rich.table"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout == "False\n"

@@ -1,0 +1,374 @@
+"""The page over HTTP: what it shows, what its forms do."""
+
+import html
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from starlette.responses import PlainTextResponse
+
+from app.demo.run import change_body
+from app.demo.stand_in_slack import StandInSlack
+from app.model.delivery import State
+from tests.conftest import DATABASES, Service, Start
+from tests.waiting import until
+from tests.web.visitor import TOKEN, do, sign_in
+
+pytestmark = DATABASES
+
+SCRIPT = """<script>alert(1)</script>'"--><img src=x onerror=alert(2)>{{ 7*7 }}"""
+
+
+async def page(service: Service, path: str) -> str:
+    """Return a page's text, unescaped; it is there."""
+    answer = await service.client.get(path)
+    assert answer.status_code == 200, answer.text
+    return html.unescape(answer.text)
+
+
+def links(text: str, label: str) -> list[str]:
+    """Return where the links with a label lead."""
+    found = re.findall(r'<a class="act" href="([^"]*)"[^>]*aria-label="([^"]*)"', text)
+    return [url for url, said in found if said == label]
+
+
+async def delivered(service: Service, number: int = 1) -> None:
+    """Wait until so many deliveries have been delivered."""
+
+    async def enough() -> bool:
+        return (await service.store.count())[State.DELIVERED] >= number
+
+    await until(enough)
+
+
+async def test_empty_pages_help(start: Start) -> None:
+    """Without anything to show, each page says what would be there."""
+    async with start(admin_token=TOKEN) as service:
+        await sign_in(service)
+        assert "The listener is well" in await page(service, "/")
+        assert "doctor" in await page(service, "/changes")
+        assert "No change fits" in await page(service, "/changes?q=x")
+        assert "Nothing was told" in await page(service, "/timeline")
+        assert "two clicks" in await page(service, "/silences")
+        assert "Nothing is in quarantine" in await page(service, "/quarantine")
+        assert "Nobody has done anything" in await page(service, "/audit")
+
+
+async def test_from_the_change_to_its_delivery(start: Start) -> None:
+    """A change shows before and after, the rule, its delivery and the attempt, and leads to Port."""
+    async with start(admin_token=TOKEN) as service:
+        await service.change("Healthy", "Degraded")
+        await delivered(service)
+        await sign_in(service)
+        now = await page(service, "/")
+        assert "Notification Service" in now
+        assert 'href="/changes/1"' in now
+        change = await page(service, "/changes/1")
+        for part in ("Degraded", "rule 'health' matches", "delivered", "ok", "ada@example.com", "Rocket"):
+            assert part in change
+        assert "https://app.port.io/deploymentConfigEntity?identifier=notification-service-prod" in change
+        entity = await page(service, "/entity?blueprint=deploymentConfig&entity=notification-service-prod")
+        assert "https://newrelic.com" in entity
+        assert "warning" in entity
+
+
+async def test_reports_to_port(start: Start) -> None:
+    """A change's own page has them, with what came of each try; nowhere else do they pass for alerts."""
+    unreachable = {"port_client_id": "an-id", "port_api_url": "http://127.0.0.1:9"}
+    async with start(admin_token=TOKEN, **unreachable) as service:
+        for after, run in (("Degraded", "r_1"), ("Healthy", "r_2")):
+            body = json.loads(change_body(before="Healthy", after=after, at=datetime.now(UTC)))
+            await service.post(json.dumps(body | {"run": {"id": run}, "report": True}).encode())
+        await delivered(service)
+        await sign_in(service)
+
+        async def tried() -> bool:
+            return "cannot reach http://127.0.0.1:9" in await page(service, "/changes/2")
+
+        await until(tried)
+        shown = await page(service, "/changes/2")
+        assert "Report to run r_2" in shown
+        assert "to port/runs" in shown
+        entity = "/entity?blueprint=deploymentConfig&entity=notification-service-prod"
+        assert "Report to run" not in await page(service, entity)
+        assert "https://newrelic.com" in await page(service, entity)
+        timeline = await page(service, "/timeline")
+        assert "Report to run" not in timeline
+        told = await page(service, "/changes?state=delivered")
+        assert ('href="/changes/1"' in told, 'href="/changes/2"' in told) == (True, False)
+
+
+async def test_why_there_is_no_alert(start: Start) -> None:
+    """A change that alerts nobody says why."""
+    async with start(admin_token=TOKEN) as service:
+        await service.change("Healthy", "Healthy")
+        await sign_in(service)
+        assert "rule 'health': healthStatus did not change" in await page(service, "/changes/1")
+        assert "Notification Service" in await page(service, "/changes?state=none")
+        assert "No change fits" in await page(service, "/changes?state=delivered")
+
+
+async def test_the_timeline_has_the_states(start: Start) -> None:
+    """From the state before, over those that were told, until now."""
+    async with start(admin_token=TOKEN) as service:
+        await service.change("Healthy", "Degraded")
+        await service.change("Degraded", "Crashed")
+        await sign_in(service)
+        data = (await service.client.get("/timeline/data")).json()
+        (row,) = data["rows"]
+        assert [one["state"] for one in row["segments"]] == ["Healthy", "Degraded", "Crashed"]
+        assert [one["level"] for one in row["segments"]] == ["ok", "warning", "critical"]
+        assert row["url"].startswith("/entity?")
+
+
+async def test_retry(start: Start, slack: StandInSlack) -> None:
+    """A dead delivery is tried again, which the page and the trail say with the name."""
+    slack.answers.extend([PlainTextResponse("invalid_payload", 400)] * 2)
+    async with start(admin_token=TOKEN) as service:
+        await service.change("Healthy", "Degraded")
+
+        async def dead() -> bool:
+            return (await service.store.count())[State.DEAD] == 1
+
+        await until(dead)
+        await sign_in(service, "Grace")
+        assert "400 invalid_payload" in await page(service, "/")
+        answer = await do(service, "/deliveries/1/retry?back=/changes%3Fstate%3Ddead")
+        assert answer.url.path == "/changes"
+        assert "Delivery 1 of notification-service-prod to default is tried again." in answer.text
+        await delivered(service)
+        trail = await page(service, "/audit")
+        assert "Grace" in trail
+        assert "is tried again" in trail
+        assert "nothing to try again" in (await do(service, "/deliveries/1/retry")).text
+        assert (await service.client.get("/deliveries/99/retry")).status_code == 404
+
+
+async def test_release(start: Start, slack: StandInSlack) -> None:
+    """A held lane is released, and what waited goes out."""
+    slack.answers.append(PlainTextResponse("no_service", 404))
+    async with start(admin_token=TOKEN) as service:
+        await service.change("Healthy", "Degraded")
+
+        async def held() -> bool:
+            return (await service.store.count())[State.HELD] == 1
+
+        await until(held)
+        await sign_in(service)
+        assert "404 no_service" in await page(service, "/")
+        assert "Destination default is released." in (await do(service, "/lanes/release?lane=default")).text
+        await delivered(service)
+        assert "not held" in (await do(service, "/lanes/release?lane=default")).text
+        assert "There is no lane" in html.unescape((await do(service, "/lanes/release?lane=x")).text)
+
+
+async def test_silence_and_its_end(start: Start) -> None:
+    """An incident is silenced for a time; the silence ends when somebody ends it."""
+    async with start(admin_token=TOKEN) as service:
+        await service.change("Healthy", "Degraded")
+        await sign_in(service)
+        ask = "/silence?rule=health&blueprint=deploymentConfig&entity=notification-service-prod"
+        answer = await do(service, ask, **{"for": "4h"})
+        assert "Silence 1: rule health, blueprint deploymentConfig" in answer.text
+        (silence,) = await service.store.silences(active_at=None)
+        assert (silence.author, silence.entity) == ("Ada", "notification-service-prod")
+        assert round((silence.ends_at - silence.starts_at).total_seconds()) == 4 * 3600
+        assert "silenced" in await page(service, "/")
+        assert "Silence 1 has ended" in (await do(service, "/silences/1/end")).text
+        assert "There is no silence 1" in (await do(service, "/silences/1/end")).text
+
+
+async def test_a_silence_of_names_that_look_like_patterns(start: Start, tmp_path: Path) -> None:
+    """From an incident, or an entity, exactly that one is silenced, whatever letters it has."""
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(
+        "version: 1\nrules:\n"
+        "  - {name: 'health [prod] *', when: {property: healthStatus},"
+        " resolve: {property: healthStatus, to: Healthy}, send: [default]}\n"
+    )
+    async with start(admin_token=TOKEN, rules_file=rules) as service:
+        for entity in ("db[1]", "db1", "a*", "ab"):
+            await service.change("Healthy", "Degraded", entity=entity)
+        await sign_in(service)
+        await do(service, links(await page(service, "/"), "Silence: db[1]")[0], **{"for": "1h"})
+        there = await page(service, "/entity?blueprint=deploymentConfig&entity=a*")
+        await do(service, links(there, "Silence: a*")[0], **{"for": "1h"})
+        now = await page(service, "/")
+        assert not links(now, "Silence: db[1]")
+        assert not links(now, "Silence: a*")
+        assert links(now, "Silence: db1")
+        assert links(now, "Silence: ab")
+
+
+async def test_a_body_that_is_cut_says_so(start: Start) -> None:
+    """Of a large body the page shows the beginning, and how much is left out."""
+    async with start(admin_token=TOKEN) as service:
+        await sign_in(service)
+        await service.change("Healthy", "Degraded")
+        assert "as it was signed</summary>" in await page(service, "/changes/1")
+        await service.change("Healthy", "Degraded", entity="large", title="t" * 25_000)
+        assert re.search(
+            r"as it was signed, without its last [\d,]+ bytes", await page(service, "/changes/2")
+        )
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        ({"for": "1h"}, "Say what to silence"),
+        ({"rule": "r"}, "Say when it ends"),
+        ({"rule": "r", "until": "2020-01-01T00:00"}, "later than now"),
+        ({"rule": "r", "until": "tomorrow"}, "Say when it ends"),
+        ({"rule": "r", "until": "9999-12-31T23:59"}, "within a year"),
+        ({"rule": "r" * 201, "for": "1h"}, "200 characters"),
+    ],
+)
+async def test_a_silence_that_says_too_little(start: Start, more: dict[str, str], problem: str) -> None:
+    """The form comes back with what is wrong, and what was written stays in it."""
+    async with start(admin_token=TOKEN) as service:
+        await sign_in(service)
+        answer = await do(service, "/silence", comment="my reason", **more)
+        assert answer.status_code == 422
+        assert problem in answer.text
+        assert "my reason" in answer.text
+        assert not await service.store.silences(active_at=None)
+
+
+async def test_a_test_change(start: Start, slack: StandInSlack) -> None:
+    """It goes the whole way, and is marked as a test everywhere."""
+    async with start(admin_token=TOKEN) as service:
+        await sign_in(service)
+        answer = await do(service, "/test", entity="checkout-prod")
+        assert "Test change of test-checkout-prod was accepted and led to 1 alert." in answer.text
+        await delivered(service)
+        assert "TEST test-checkout-prod" in json.dumps(slack.messages)
+        assert "Ada (a test)" in await page(service, "/changes/1")
+        assert (await do(service, "/test", entity=" ")).status_code == 422
+        assert "nothing would change" in (await do(service, "/test", before="a", after="a")).text
+
+
+async def test_replay(start: Start) -> None:
+    """What can be read by now is accepted; what still cannot stays, and both are in the trail."""
+    async with start(admin_token=TOKEN) as service:
+        await service.post(b'{"no": "change"}')
+        now = datetime.now(UTC)
+        good = b'{"action": "UPDATE", "resourceType": "entity", "context": {"entity": "e", "blueprint": "b"}}'
+        await service.store.quarantine(good, signed_at=now, received_at=now, path="", reason="old release")
+        await sign_in(service)
+        assert "no&#34;: &#34;change" in (await service.client.get("/quarantine")).text
+        assert "still cannot be read" in (await do(service, "/quarantine/1/replay")).text
+        assert "Number 2 left the quarantine" in (await do(service, "/quarantine/2/replay")).text
+        assert [one.id for one in await service.store.quarantined()] == [1]
+        trail = await page(service, "/audit")
+        assert "still cannot be read" in trail
+        assert "left the quarantine" in trail
+
+
+async def test_what_was_done_is_said_to_whoever_did_it(start: Start) -> None:
+    """A link cannot put words on the page: only what its reader did is said, and only by its number."""
+    async with start(admin_token=TOKEN) as service:
+        await sign_in(service, "Ada")
+        await do(service, "/test")
+        said = 'class="done"'
+        assert said in await page(service, "/?did=1")
+        for wrong in ("2", "x", "-1", "1e9", "9" * 30, "<script>"):
+            assert said not in await page(service, f"/?did={wrong}")
+        await sign_in(service, "Eve")
+        assert said not in await page(service, "/?did=1")
+
+
+async def test_script_in_every_field(start: Start) -> None:
+    """Whatever the catalog holds is text on the page, and links lead to the web only."""
+    entity = {
+        "identifier": SCRIPT,
+        "title": SCRIPT,
+        "icon": SCRIPT,
+        "blueprint": SCRIPT,
+        "team": [SCRIPT],
+        "relations": {SCRIPT: SCRIPT},
+    }
+    links = {
+        "js": "javascript:alert(1)",
+        "data": "data:text/html,x",
+        "web": "https://ok.example/",
+        "h": "//x",
+    }
+    event = {
+        "action": "UPDATE",
+        "resourceType": "entity",
+        "trigger": {"by": {"userId": SCRIPT}, "origin": SCRIPT, "at": SCRIPT},
+        "context": {"blueprint": SCRIPT, "entity": SCRIPT},
+        "diff": {
+            "before": entity | {"properties": {SCRIPT: "a", "healthStatus": "Healthy"} | links},
+            "after": entity | {"properties": {SCRIPT: SCRIPT, "healthStatus": SCRIPT} | links},
+        },
+    }
+    async with start(admin_token=TOKEN) as service:
+        assert (await service.post(json.dumps(event).encode())).status_code == 202
+        await service.post(json.dumps({SCRIPT: SCRIPT}).encode())
+        await delivered(service)
+        await sign_in(service, SCRIPT[:50])
+        await do(service, "/silence", rule=SCRIPT, comment=SCRIPT, **{"for": "1h"})
+        quoted = str(
+            service.client.build_request("GET", "/x", params={"blueprint": SCRIPT, "entity": SCRIPT}).url
+        )
+        entity_page = f"/entity?{quoted.partition('?')[2]}"
+        ask = f"/silence?{quoted.partition('?')[2]}"
+        paths = [
+            "/",
+            "/timeline",
+            "/changes",
+            "/changes/1",
+            entity_page,
+            ask,
+            "/silences",
+            "/quarantine",
+            "/audit",
+        ]
+        for path in paths:
+            answer = await service.client.get(path)
+            assert answer.status_code == 200, path
+            assert "<script>alert" not in answer.text, path
+            assert "<img" not in answer.text, path
+            assert 'href="javascript:' not in answer.text
+            assert 'href="data:' not in answer.text
+            assert 'href="//' not in answer.text
+        assert 'href="https://ok.example/"' in (await service.client.get(entity_page)).text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/changes?before=x",
+        "/changes?state=x",
+        "/changes?since=yesterday",
+        "/changes?until=9999-99-99",
+        "/audit?before=x",
+        "/quarantine?before=x",
+        "/entity?blueprint=b",
+    ],
+)
+async def test_links_that_are_broken(start: Start, path: str) -> None:
+    """They are answered with a page that says so."""
+    async with start(admin_token=TOKEN) as service:
+        await sign_in(service)
+        answer = await service.client.get(path)
+        assert answer.status_code == 422
+        assert "Not understood" in answer.text
+
+
+async def test_news(start: Start) -> None:
+    """The stream says within two seconds that there is something new."""
+    async with start(admin_token=TOKEN) as service:
+        await sign_in(service)
+        async with service.client.stream("GET", "/events", timeout=10) as stream:
+            assert stream.headers["content-type"].startswith("text/event-stream")
+            async for line in stream.aiter_lines():
+                if line == "event: ready":
+                    await service.change("Healthy", "Degraded")
+                if line == "event: news":
+                    break
+            else:
+                pytest.fail("it ended")

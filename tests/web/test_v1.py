@@ -1,0 +1,218 @@
+"""The API under /api/v1."""
+
+import json
+from typing import Any
+
+import pytest
+from starlette.responses import PlainTextResponse
+
+from app.demo.stand_in_slack import StandInSlack
+from app.model.delivery import State
+from tests.conftest import DATABASES, Service, Start
+from tests.waiting import until
+from tests.web.visitor import BEARER, TOKEN
+
+pytestmark = DATABASES
+
+
+async def get(service: Service, path: str, status: int = 200) -> Any:
+    """Ask the API, and return what it answers."""
+    answer = await service.client.get(f"/api/v1{path}", headers=BEARER)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+async def test_changes_page_by_page(start: Start) -> None:
+    """`next` leads through all changes; each says what changed and why it alerted."""
+    async with start(admin_token=TOKEN) as service:
+        for number in range(5):
+            await service.change("Healthy", "Degraded", entity=f"e{number}")
+        page = await get(service, "/changes?limit=2")
+        found = page["items"]
+        while page["next"]:
+            page = await get(service, f"/changes?limit=2&before={page['next']}")
+            found += page["items"]
+        assert [one["entity"] for one in found] == ["e4", "e3", "e2", "e1", "e0"]
+        assert found[0]["values"][0] == {"name": "healthStatus", "before": "Healthy", "after": "Degraded"}
+        one = await get(service, f"/changes/{found[0]['id']}")
+        assert (one["reason"], one["teams"], one["alerts"]) == ("rule 'health' matches", ["Rocket"], 1)
+        assert [each["entity"] for each in (await get(service, "/changes?q=E3"))["items"]] == ["e3"]
+        assert (await get(service, "/changes?state=none"))["items"] == []
+        assert len((await get(service, "/changes?team=Rocket&rule=health&since=2020-01-01"))["items"]) == 5
+
+
+async def test_a_delivery_and_what_can_be_done(start: Start, slack: StandInSlack) -> None:
+    """A dead delivery shows its attempts, and can be retried once."""
+    slack.answers.extend([PlainTextResponse("invalid_payload", 400)] * 2)
+    async with start(admin_token=TOKEN) as service:
+        await service.change("Healthy", "Degraded")
+
+        async def dead() -> bool:
+            return (await service.store.count())[State.DEAD] == 1
+
+        await until(dead)
+        (one,) = (await get(service, "/deliveries?state=dead"))["items"]
+        assert one == await get(service, f"/deliveries/{one['id']}")
+        assert [one] == (await get(service, f"/deliveries?change={one['change']}"))["items"]
+        assert [(each["outcome"], each["detail"]) for each in one["attempts"]] == [
+            ("dead", "400 invalid_payload")
+        ]
+        assert one["notification"]["entity"] == "notification-service-prod"
+        done = await service.client.post("/api/v1/deliveries/1/retry", headers=BEARER)
+        assert (done.status_code, done.json()["audit"]) == (200, 1)
+
+        async def delivered() -> bool:
+            return (await service.store.count())[State.DELIVERED] == 1
+
+        await until(delivered)
+        again = await service.client.post("/api/v1/deliveries/1/retry", headers=BEARER)
+        assert again.status_code == 409
+        (entry,) = (await get(service, "/audit"))["items"]
+        assert (entry["who"], entry["what"]) == ("API", "retry")
+
+
+async def test_incidents(start: Start) -> None:
+    """Open and resolved ones, all and of one entity."""
+    async with start(admin_token=TOKEN) as service:
+        await service.change("Healthy", "Degraded", entity="a")
+        await service.change("Healthy", "Degraded", entity="b")
+        await service.change("Degraded", "Healthy", entity="b")
+        assert [one["entity"] for one in (await get(service, "/incidents"))["items"]] == ["b", "a"]
+        (one,) = (await get(service, "/incidents?state=open"))["items"]
+        assert (one["entity"], one["state"], one["severity"]) == ("a", "Degraded", "warning")
+        assert one["title"] == "Notification Service"
+        (one,) = (await get(service, "/incidents?blueprint=deploymentConfig&entity=b"))["items"]
+        assert one["resolved_at"]
+        await get(service, "/incidents?entity=b", 422)
+
+
+async def test_silences(start: Start) -> None:
+    """They are made with an end, listed, and ended."""
+    async with start(admin_token=TOKEN) as service:
+        wanted = {"entity": "checkout-*", "comment": "a deployment", "seconds": 600}
+        made = await service.client.post("/api/v1/silences", json=wanted, headers=BEARER)
+        assert made.status_code == 201
+        (one,) = await get(service, "/silences")
+        assert (one["id"], one["entity"], one["rule"], one["author"]) == (
+            made.json()["id"],
+            "checkout-*",
+            "*",
+            "API",
+        )
+        ended = await service.client.delete(f"/api/v1/silences/{one['id']}", headers=BEARER)
+        assert ended.status_code == 200
+        assert await get(service, "/silences") == []
+        assert len(await get(service, "/silences?ended=true")) == 1
+        assert (await service.client.delete("/api/v1/silences/1", headers=BEARER)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"comment": "no pattern", "seconds": 60},
+        {"rule": "r", "comment": "no end"},
+        {"rule": "r", "comment": "two", "seconds": 60, "ends_at": "2030-01-01T00:00:00Z"},
+        {"rule": "r", "comment": "no zone", "ends_at": "2030-01-01T00:00:00"},
+        {"rule": "r", "comment": "over", "ends_at": "2020-01-01T00:00:00Z"},
+        {"rule": "r", "comment": "", "seconds": 60},
+        {"rule": "r", "comment": "typo", "second": 60},
+        {"rule": "r", "seconds": 60},
+        [],
+        {"rule": "\ud800", "comment": "half a letter", "seconds": 60},
+        {"rule": "r", "comment": "\udfff", "seconds": 60},
+        {"\ud800": "\ud800"},
+    ],
+)
+async def test_silences_that_are_none(start: Start, wanted: Any) -> None:
+    """What says too little, or too much, is refused."""
+    async with start(admin_token=TOKEN) as service:
+        headers = BEARER | {"Content-Type": "application/json"}
+        answer = await service.client.post("/api/v1/silences", content=json.dumps(wanted), headers=headers)
+        assert answer.status_code == 422
+        assert await get(service, "/silences?ended=true") == []
+
+
+async def test_lanes(start: Start, slack: StandInSlack) -> None:
+    """A held lane says why, and is released."""
+    slack.answers.append(PlainTextResponse("no_service", 404))
+    async with start(admin_token=TOKEN) as service:
+        await service.change("Healthy", "Degraded")
+
+        async def held() -> bool:
+            return (await service.store.count())[State.HELD] == 1
+
+        await until(held)
+        (lane,) = await get(service, "/lanes")
+        assert (lane["held"], lane["waiting"]) == ("404 no_service", 1)
+        released = await service.client.post("/api/v1/lanes/default/release", headers=BEARER)
+        assert released.status_code == 200
+        for name, status in (("default", 409), ("no/such", 404)):
+            answer = await service.client.post(f"/api/v1/lanes/{name}/release", headers=BEARER)
+            assert answer.status_code == status
+
+
+async def test_quarantine(start: Start) -> None:
+    """What is in quarantine is shown, and can be read again."""
+    async with start(admin_token=TOKEN) as service:
+        await service.post(b'{"no": "change"}')
+        (one,) = (await get(service, "/quarantine"))["items"]
+        assert (one["path"], one["body"], one["size"]) == ("action", '{"no": "change"}', 16)
+        for number, status in ((1, 409), (2, 404), (0, 422)):
+            answer = await service.client.post(f"/api/v1/quarantine/{number}/replay", headers=BEARER)
+            assert answer.status_code == status
+
+
+@pytest.mark.parametrize("path", ["/changes/99", "/deliveries/99"])
+async def test_what_is_not_there(start: Start, path: str) -> None:
+    """It is answered with 404."""
+    async with start(admin_token=TOKEN) as service:
+        assert "There is no" in (await get(service, path, 404))["detail"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/changes?before=x",
+        "/changes?limit=0",
+        "/changes?limit=201",
+        "/changes?state=x",
+        "/changes?since=x",
+        "/changes/0",
+        "/changes/9223372036854775808",
+        "/deliveries?before=1",
+        "/deliveries?state=none",
+        "/incidents?before=x.y",
+        "/quarantine?before=x",
+        "/audit?before=x",
+    ],
+)
+async def test_what_makes_no_sense(start: Start, path: str) -> None:
+    """It is answered with 422."""
+    async with start(admin_token=TOKEN) as service:
+        await get(service, path, 422)
+
+
+@pytest.mark.parametrize("time", ["0001-01-01", "0001-01-02T00:00", "9999-12-31T23:59"])
+async def test_times_at_the_ends_of_time(start: Start, time: str) -> None:
+    """They are times like others."""
+    async with start(admin_token=TOKEN) as service:
+        await service.change("Healthy", "Degraded")
+        early = time.startswith("0")
+        assert len((await get(service, f"/changes?since={time}"))["items"]) == early
+        assert len((await get(service, f"/changes?until={time}"))["items"]) == (not early)
+
+
+async def test_every_route_wants_the_token(start: Start) -> None:
+    """Each route of the API, whatever its method, answers 401 without the token; a cookie is no token."""
+    async with start(admin_token=TOKEN) as service:
+        await service.client.post("/sign-in", data={"name": "Ada", "token": TOKEN})
+        paths = (await service.client.get("/openapi.json")).json()["paths"]
+        mine = {path: methods for path, methods in paths.items() if path.startswith("/api/v1/")}
+        assert len(mine) == 14
+        for path, methods in mine.items():
+            for method, described in methods.items():
+                url = path.replace("{number}", "1").replace("{name}", "default")
+                answer = await service.client.request(method, url)
+                assert answer.status_code == 401, path
+                assert {"401", "429", "503"} <= described["responses"].keys()
+                assert described["security"] == [{"HTTPBearer": []}]
