@@ -20,16 +20,17 @@ from app.observe.logs import configure_logging
 from app.observe.metrics import Metrics, prepare_metrics
 from app.observe.otel import make_tracing, telemetry
 from app.port.setup.answers import SOURCE_REFUSED
-from app.receive import webhook as slack
+from app.receive import webhook
 from app.receive.rulebook import read_rules, secrets_of
 from app.reconcile.configured import why_no_comparison
 from app.runtime import Runtime, open_runtime
-from app.settings import Settings, load_settings
+from app.settings import Settings, environment, load_settings
 from app.store.opening import prepare_store
 from app.web import docs, health, metrics
 from app.web.answers import Answers
 from app.web.headers import PlainHeaders
 from app.web.stopping import noticing_stop
+from app.web.store_metrics import read_store
 
 log = structlog.get_logger(__name__)
 
@@ -63,12 +64,16 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
                 async with open_runtime(
                     settings, dispatch=dispatch, reconcile=True, watch=watch, tracing=tracing
                 ) as runtime:
+
+                    async def scrape() -> bytes:
+                        return watch.scrape(await read_store(runtime.store, datetime.now(UTC)))
+
                     parts: dict[str, Any] = {
                         "listener": runtime.listener,
                         "readiness": lambda: _readiness(runtime, dispatch),
                         "sources": settings.sources,
                         "watch": watch,
-                        "scrape": lambda: watch.scrape(runtime.store, datetime.now(UTC)),
+                        "scrape": scrape,
                     }
                     _settle_memory()
                     yield parts | _page_parts(settings, runtime, dispatch)
@@ -82,7 +87,7 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         docs_url=None,  # in its place: app/web/docs.py
         redoc_url=None,
         max_body_size=settings.max_body_bytes,
-        telemetry=telemetry(tracing, slack.PATH),
+        telemetry=telemetry(tracing, webhook.PATH),
     )
     app.add_middleware(
         Answers,
@@ -90,10 +95,10 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         tracing=tracing,
         handlers=HANDLERS,
         # With traces on, the framework makes the request's span on its way.
-        shortcut=slack.receive if receive and tracing.provider is None else None,
+        shortcut=webhook.receive if receive and tracing.provider is None else None,
     )
     if receive:
-        app.include_router(slack.router)
+        app.include_router(webhook.router)
     app.include_router(health.router)
     app.include_router(docs.router)
     app.mount(docs.FILES_PATH, docs.docs_files())
@@ -135,7 +140,9 @@ def _page_parts(settings: Settings, runtime: Runtime, dispatch: bool) -> dict[st
         views=runtime.store.views,
         listener=runtime.listener,
         readiness=lambda: _readiness(runtime, dispatch),
-        not_compared=lambda: why_no_comparison(settings, runtime.listener.book),
+        not_compared=lambda: why_no_comparison(
+            settings.reconcile_minutes, settings.missing_credential, runtime.listener.book
+        ),
         compared_every=timedelta(minutes=settings.reconcile_minutes),
         app_url=str(settings.port_app_url),
         clock=lambda: runtime.store.time(datetime.now(UTC)),
@@ -212,11 +219,11 @@ def load_app(*, receive: bool = True, dispatch: bool = True) -> FastAPI:
     """
     try:
         settings = load_settings()
-        rules = read_rules(settings)
+        rules = read_rules(settings.rules_file, environment())
         hidden = settings.hidden + secrets_of(rules)
         configure_logging(settings.log_level, settings.log_format, hidden)
         prepare_metrics()
-        prepare_store(settings)
+        prepare_store(settings.database[0])
     except ListenerError as error:
         raise SystemExit(f"Cannot start:\n{error}") from None
     _allow_open_files()

@@ -29,7 +29,7 @@ from app.receive.rulebook import make_rulebook, read_rules, reload_on_change, re
 from app.reconcile.configured import compare_regularly
 from app.rules.file import Rules
 from app.rules.targets import PortLookup
-from app.settings import Settings
+from app.settings import Settings, environment
 from app.store.base import Store
 from app.store.opening import now, open_store
 from app.store.prune import keep_pruned
@@ -76,7 +76,7 @@ class Runtime:
     async def reload(self) -> None:
         """Read the rules file again; one that cannot be used is said, and the rules stay as they are."""
         try:
-            rules = await asyncio.to_thread(read_rules, self.settings)
+            rules = await asyncio.to_thread(read_rules, self.settings.rules_file, environment())
             notifiers = self.destinations.make(rules.file)
         except ListenerError as error:
             self.rules_problem = str(error)
@@ -151,9 +151,9 @@ async def open_runtime(
         SettingsError: A destination cannot be used as it is configured.
     """
     _say_what_is_unusual(settings)
-    rules = read_rules(settings)
+    rules = read_rules(settings.rules_file, environment())
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(settings, upgrade=dispatch, watch=watch))
+        store = await stack.enter_async_context(open_store(*settings.database, upgrade=dispatch, watch=watch))
         jq = Jq()
         stack.push_async_callback(jq.close)
         port = _port_client(settings)
@@ -175,7 +175,9 @@ async def open_runtime(
             patient = _port_client(settings, patient=True)
             if patient is not None:
                 stack.push_async_callback(patient.close)
-            if comparing := compare_regularly(settings, runtime.listener, patient):
+            if comparing := compare_regularly(
+                settings.reconcile_minutes, settings.missing_credential, runtime.listener, patient
+            ):
                 runtime.reconciler, keep = comparing
                 tasks.append(asyncio.create_task(keep))
         if settings.rules_file is not None:

@@ -177,6 +177,18 @@ class Settings(BaseSettings):
         return None if self.allowed_sources is None else parse_sources(self.allowed_sources)
 
     @property
+    def missing_credential(self) -> str | None:
+        """The setting that is missing for Port's API; None: none is."""
+        given = {"PORT_CLIENT_ID": self.port_client_id, "PORT_CLIENT_SECRET": self.port_client_secret}
+        return next((name for name, value in given.items() if value is None), None)
+
+    @property
+    def database(self) -> tuple[str, str | None]:
+        """The store's URL, and the URL to listen at where that is another one."""
+        listen_url = self.database_listen_url
+        return self.database_url.get_secret_value(), listen_url.get_secret_value() if listen_url else None
+
+    @property
     def database_path(self) -> Path | None:
         """The SQLite file; None: the store is in PostgreSQL."""
         url = self.database_url.get_secret_value()

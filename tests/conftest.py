@@ -113,7 +113,7 @@ def start(database: str, slack: StandInSlack) -> Start:
         async with (
             serving(create_app(settings)) as url,
             httpx.AsyncClient(base_url=url, limits=KEPT, verify=NO_TLS) as client,
-            open_store(settings) as store,
+            open_store(*settings.database) as store,
         ):
             yield Service(url, client, store)
 

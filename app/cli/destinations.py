@@ -21,7 +21,7 @@ from app.rules.destination import HttpDestination, PortActionDestination
 from app.rules.file import Rules
 from app.rules.targets import DEFAULT_DESTINATION
 from app.runtime import default_webhook, open_runtime
-from app.settings import Settings, load_settings
+from app.settings import Settings, environment, load_settings
 from app.store.opening import open_store
 from app.store.rows import LaneState
 
@@ -38,11 +38,11 @@ def list_destinations(ctx: typer.Context, as_json: AsJson = False) -> None:
     if ctx.invoked_subcommand:
         return
     settings, now = load_settings(), datetime.now(UTC)
-    rules = read_rules(settings)
+    rules = read_rules(settings.rules_file, environment())
     kinds, channels = _kinds(settings, rules), _channels(settings, rules)
 
     async def work() -> list[LaneState]:
-        async with open_store(settings, must_exist=True) as store:
+        async with open_store(*settings.database, must_exist=True) as store:
             return await store.lanes(now)
 
     lanes = run(work())
@@ -104,7 +104,7 @@ def send_test(
 ) -> None:
     """Send a marked test message to a destination, past the queue, and print what it answers."""
     settings = load_settings()
-    rules = read_rules(settings)
+    rules = read_rules(settings.rules_file, environment())
     configure_logging("ERROR", "text", settings.hidden + secrets_of(rules))
     if isinstance(rules.file.destinations.get(name), HttpDestination | PortActionDestination) and not start:
         raise ListenerError(f"{name} starts a job; --run does so, with an empty event")
@@ -133,10 +133,10 @@ def release(name: Name) -> None:
     """Let a destination that is held send again at once; what waits goes out as digests."""
 
     settings = load_settings()
-    channels = _channels(settings, read_rules(settings))
+    channels = _channels(settings, read_rules(settings.rules_file, environment()))
 
     async def work() -> int:
-        async with open_store(settings, must_exist=True) as store:
+        async with open_store(*settings.database, must_exist=True) as store:
             now = datetime.now(UTC)
             lanes = _lanes_of(name, channels, await store.lanes(now))
             if name not in channels and not lanes:

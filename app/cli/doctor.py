@@ -16,7 +16,7 @@ from app.port.refusal import PORT_HOST, REGIONS, US_HOST
 from app.port.setup.resources import SMEE_HOST
 from app.receive.rulebook import make_rulebook, read_rules
 from app.reconcile.configured import why_no_comparison
-from app.settings import Settings, load_settings
+from app.settings import Settings, environment, load_settings
 from app.store.opening import open_store
 
 WHERE = {
@@ -72,9 +72,13 @@ def _way(region: Region | None, blueprints: tuple[str, ...]) -> Way:
     secret, slack = settings.port_client_secret, settings.slack_webhook_url
     return Way(
         problems=[*unusable, *more],
-        open_store=lambda: open_store(settings),
-        load_rules=lambda: [rule.name for rule in read_rules(settings).file.rules],
-        not_compared=lambda: why_no_comparison(settings, make_rulebook(read_rules(settings).file)),
+        open_store=lambda: open_store(*settings.database),
+        load_rules=lambda: [rule.name for rule in read_rules(settings.rules_file, environment()).file.rules],
+        not_compared=lambda: why_no_comparison(
+            settings.reconcile_minutes,
+            settings.missing_credential,
+            make_rulebook(read_rules(settings.rules_file, environment()).file),
+        ),
         open_client=open_port if settings.port_client_id and secret else None,
         secret=secret.get_secret_value() if secret else None,
         webhook_url=webhook_url(settings) if settings.webhook_url or settings.smee_url else None,

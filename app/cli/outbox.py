@@ -44,7 +44,7 @@ def list_deliveries(
         return
 
     async def work() -> tuple[list[Delivery], dict[State, int]]:
-        async with open_store(load_settings(), must_exist=True) as store:
+        async with open_store(*load_settings().database, must_exist=True) as store:
             return await store.deliveries(state=state, limit=limit), await store.count()
 
     rows, counts = run(work())
@@ -91,7 +91,7 @@ def retry(
     start = now - span("--since", since) if since else None
 
     async def work() -> int:
-        async with open_store(load_settings(), must_exist=True) as store:
+        async with open_store(*load_settings().database, must_exist=True) as store:
             return await store.retry(
                 now=now, ids=ids or None, rule=rule, destination=destination, since=start
             )
@@ -109,7 +109,7 @@ def list_quarantine(ctx: typer.Context, as_json: AsJson = False) -> None:
         return
 
     async def work() -> list[Quarantined]:
-        async with open_store(load_settings(), must_exist=True) as store:
+        async with open_store(*load_settings().database, must_exist=True) as store:
             return await store.quarantined()
 
     rows = run(work())

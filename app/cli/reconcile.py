@@ -45,14 +45,16 @@ def reconcile(
         async with open_client(settings, None) as client, open_runtime(settings, dispatch=False) as runtime:
             # Whoever asks for it wants it, also where it is not to be made every so often.
             asked_for = settings.model_copy(update={"reconcile_minutes": 1.0})
-            if reason := why_no_comparison(asked_for, runtime.listener.book):
+            if reason := why_no_comparison(
+                asked_for.reconcile_minutes, asked_for.missing_credential, runtime.listener.book
+            ):
                 raise ListenerError(f"There is nothing to compare: {reason}")
             if dry_run:
                 audit_log = AuditLog(runtime.listener, client)
                 comparison = Comparison(runtime.listener, client, audit_log, dry=True, alert=alert)
                 found = [one async for one in comparison.differences()]
                 return comparison.progress, found, comparison.from_log
-            reconciler = make_reconciler(settings, runtime.listener, client)
+            reconciler = make_reconciler(settings.reconcile_minutes, runtime.listener, client)
             reconciler.share = 1.0
             outcome = await reconciler.compare(COMMAND, since=None, alert=alert)
         if outcome is None:

@@ -29,7 +29,7 @@ from app.rules.destination import HttpDestination, PortActionDestination
 from app.rules.file import Rules, RulesFile
 from app.rules.match import Match, why_not
 from app.rules.targets import PortLookup
-from app.settings import load_settings
+from app.settings import environment, load_settings
 from app.store.base import Store
 from app.store.opening import now, open_store
 
@@ -44,7 +44,7 @@ File = Annotated[Path, typer.Argument(help="The rules file.")]
 @rules.command()
 def check(file: File) -> None:
     """Say all that is wrong with a rules file; status 1 if anything is."""
-    loaded = read_rules_file(file)
+    loaded = read_rules_file(file, environment())
     print(
         f"{file}: {len(loaded.file.rules)} rules, {len(loaded.file.destinations)} destinations, no mistakes"
     )
@@ -62,7 +62,7 @@ def test(
     payload: Annotated[list[Path], typer.Argument(help="Files with a body each, as Port sends it.")],
 ) -> None:
     """Try rules on bodies: which match and why, and what would be sent where. Nothing is sent."""
-    loaded = read_rules_file(file)
+    loaded = read_rules_file(file, environment())
     bodies = [(path, _read(path)) for path in payload]
 
     async def work() -> None:
@@ -135,13 +135,13 @@ def backtest(
     since: Annotated[str, typer.Option(help="How far back: 12h, 7d.")] = "7d",
 ) -> None:
     """Try rules on the changes in the store: what would have alerted, how often, beside what did."""
-    loaded = read_rules_file(file)
+    loaded = read_rules_file(file, environment())
     start = now() - span("--since", since)
 
     async def work() -> tuple[int, Counter[tuple[str, str]], Mapping[tuple[str, str], int]]:
         jq = Jq()
         try:
-            async with open_store(load_settings(), must_exist=True) as store:
+            async with open_store(*load_settings().database, must_exist=True) as store:
                 number, would = await _replay(store, make_rulebook(loaded.file), Expressions(jq), start)
                 return number, would, await store.told(start)
         finally:

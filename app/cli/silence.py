@@ -50,7 +50,7 @@ def add(
     new = Silence(*given, now, now + span("--for", for_), author, comment.strip())
 
     async def work() -> int:
-        async with open_store(load_settings(), must_exist=True) as store:
+        async with open_store(*load_settings().database, must_exist=True) as store:
             return await store.add_silence(new)
 
     number = run(work())
@@ -66,7 +66,7 @@ def list_silences(
     now = datetime.now(UTC)
 
     async def work() -> list[Silence]:
-        async with open_store(load_settings(), must_exist=True) as store:
+        async with open_store(*load_settings().database, must_exist=True) as store:
             return await store.silences(active_at=None if all_ else now)
 
     rows = run(work())
@@ -87,7 +87,7 @@ def end(number: Annotated[int, typer.Argument(min=1, max=2**63 - 1, help="The si
     """End a silence now: of what it kept back, what is still open is told once."""
 
     async def work() -> bool:
-        async with open_store(load_settings(), must_exist=True) as store:
+        async with open_store(*load_settings().database, must_exist=True) as store:
             return await store.end_silence(number, datetime.now(UTC))
 
     if not run(work()):

@@ -29,7 +29,7 @@ Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is 
 
 def backup(file: Annotated[Path, typer.Argument(help="The copy to make.")], force: Force = False) -> None:
     """Copy the database to a file, while the listener runs, and check the copy."""
-    database = existing_database(_settings())
+    database = existing_database(_settings().database[0])
     if file.exists() and file.samefile(database):
         raise ListenerError(f"{file} is the database itself: name another file")
     _demand_free(file, force=force)
@@ -51,7 +51,7 @@ def vacuum(
     ] = False,
 ) -> None:
     """Give the disk back what deleted changes leave free in the database, while the listener runs."""
-    database = existing_database(_settings())
+    database = existing_database(_settings().database[0])
     before = size(database)
     print(f"{database}: {before.total / MEGABYTE:.1f} MB, of which {before.free / MEGABYTE:.1f} MB are free")
     began = time.monotonic()
@@ -74,7 +74,7 @@ def export(
 
     async def work() -> int:
         number, last = 0, None
-        async with open_store(settings, must_exist=True) as store:
+        async with open_store(*settings.database, must_exist=True) as store:
             with _output(file, force=force) as out:
                 while rows := await store.changes(
                     since=start, blueprint=blueprint, after=last, limit=AT_ONCE

@@ -239,7 +239,7 @@ async def run_demo(
 
 async def _wait_for_delivery(settings: Settings, count: int) -> int:
     """Return how many alerts the listener has delivered, as soon as it is all of them."""
-    async with open_store(settings) as store:
+    async with open_store(*settings.database) as store:
         delivered = 0
         end = time.monotonic() + count + PATIENCE_SECONDS
         while delivered < count and time.monotonic() < end:

@@ -8,7 +8,6 @@ import structlog
 from app.errors import DeliveryFailed, Scope
 from app.jq.runner import Jq, JqError
 from app.model.notification import Notification, Part
-from app.receive.payload import bare_event
 from app.rules.rule import RuleSet
 from app.rules.template import expressions, fill, parts
 
@@ -25,9 +24,9 @@ class Expressions:
     def __init__(self, jq: Jq) -> None:
         self._jq = jq
 
-    async def evaluate(self, programs: Sequence[str], body: bytes) -> dict[str, Any]:
-        """Return what each program came to on the event in a body; one that fails is said, and left out."""
-        values, errors = await self._run(programs, bare_event(body))
+    async def evaluate(self, programs: Sequence[str], event: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what each program came to on an event; one that fails is logged, and left out."""
+        values, errors = await self._run(programs, event)
         for error in errors.values():
             # Not the error's text: it may hold values from the catalog.
             log.warning("jq failed, taken as no match", program=error.program)

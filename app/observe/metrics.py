@@ -6,7 +6,6 @@ entity. Children are bound beforehand where a request needs them: `labels()` cos
 
 import os
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from pathlib import Path
 
 from prometheus_client import (
@@ -23,8 +22,6 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from app.errors import Cause, SettingsError
 from app.model.delivery import Outcome
 from app.observe.watch import Watch
-from app.store.base import Store
-from app.web.store_metrics import read_store
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable with which prometheus_client keeps its numbers in files, for several processes."""
@@ -291,15 +288,14 @@ class Metrics(Watch):
         self._rules_refused.set(1)
         self._rules_failures.inc()
 
-    async def scrape(self, store: Store, now: datetime) -> bytes:
-        """Return all in Prometheus' text format: what was counted, and how the store is.
+    def scrape(self, state: CollectorRegistry) -> bytes:
+        """Return all in Prometheus' text format: what was counted, and how things are.
 
         Args:
-            store: The store.
-            now: The time, UTC.
+            state: What is read when it is asked for: how the store is.
         """
         counted = self._registry
         if self._several:
             counted = CollectorRegistry()
             MultiProcessCollector(counted)  # type: ignore[no-untyped-call]
-        return generate_latest(counted) + generate_latest(await read_store(store, now))
+        return generate_latest(counted) + generate_latest(state)

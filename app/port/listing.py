@@ -15,7 +15,6 @@ from pydantic import ValidationError
 
 from app.errors import UnreadableChange
 from app.model.change import ENTITY, RECONCILE, EntitySnapshot
-from app.port.listing import Listed
 from app.port.request import Json
 from app.receive.payload import Entity, read_time, too_long
 from app.rules.watched import Field, Watched

@@ -14,7 +14,7 @@ from app.model.incident import Step
 from app.model.report import RUNS, Report
 from app.observe.tracing import OFF, Tracing
 from app.observe.watch import NOBODY, Watch
-from app.receive.payload import parse_event
+from app.receive.payload import bare_event, parse_event
 from app.receive.signature import Claim, Signed, parse_headers, verify
 from app.rules.decide import Decision, EntityState, decide
 from app.rules.match import Hit, Match, Route, match
@@ -24,8 +24,8 @@ from app.rules.watched import Watched
 from app.store.base import Store
 from app.store.rows import Accepted, Incoming
 
-Evaluate = Callable[[Sequence[str], bytes], Awaitable[Mapping[str, Any]]]
-"""Runs jq programs on the event in a body; gives what each came to, without those that failed."""
+Evaluate = Callable[[Sequence[str], Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
+"""Runs jq programs on an event; gives what each came to, without those that failed."""
 LookUp = Callable[[CatalogChange, PortLookup], Awaitable[str | None]]
 """Asks Port for a destination's name; None if it has none, or does not answer in time."""
 
@@ -257,7 +257,7 @@ async def match_and_route(
         look_up: Asks Port.
     """
     programs = book.rules.programs(change.blueprint)
-    results = await evaluate(programs, body) if programs else {}
+    results = await evaluate(programs, bare_event(body)) if programs else {}
     matched = match(book.rules, change, results)
     hits = [hit.to(await _routes(hit, change, body, book, evaluate, look_up)) for hit in matched.hits]
     watched = book.watched.get(change.blueprint) if change.resource == ENTITY else None
@@ -270,7 +270,7 @@ async def _routes(
     found: dict[int, object] = {}
     for place, target in enumerate(hit.rule.send):
         if isinstance(target, ByTemplate):
-            found[place] = (await evaluate([target.program], body)).get(target.program)
+            found[place] = (await evaluate([target.program], bare_event(body))).get(target.program)
         elif isinstance(target, ByPort):
             found[place] = await look_up(change, target.port)
     names = route(hit.rule.send, change, found, book.lanes.__contains__)

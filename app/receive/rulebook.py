@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,27 +17,34 @@ from app.rules.file import Rules, RulesFile, load_rules
 from app.rules.rule import BUILT_IN, RuleSet
 from app.rules.targets import DEFAULT_DESTINATION
 from app.rules.watched import watched_by
-from app.settings import Settings, environment
 
 Reload = Callable[[], Coroutine[None, None, None]]
 
 LOOK_SECONDS = 1.0  # how late a change of the rules file is noticed
 
 
-def read_rules(settings: Settings) -> Rules:
+def read_rules(file: Path | None, environment: Mapping[str, str]) -> Rules:
     """Read the configured rules file; without one the built-in rule holds.
+
+    Args:
+        file: The file; None: none is configured.
+        environment: What ``${NAME}`` in it stands for.
 
     Raises:
         RulesError: Something is wrong with it.
         SettingsError: It cannot be read.
     """
-    if settings.rules_file is None:
+    if file is None:
         return Rules(RulesFile(version=1, destinations={}, rules=(BUILT_IN,)))
-    return read_rules_file(settings.rules_file)
+    return read_rules_file(file, environment)
 
 
-def read_rules_file(file: Path) -> Rules:
+def read_rules_file(file: Path, environment: Mapping[str, str]) -> Rules:
     """Read a rules file.
+
+    Args:
+        file: The file.
+        environment: What ``${NAME}`` in it stands for.
 
     Raises:
         RulesError: Something is wrong with it.
@@ -49,7 +56,7 @@ def read_rules_file(file: Path) -> Rules:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise SettingsError(f"the rules file {file} cannot be read: {reason}") from None
     with checking() as check_jq:
-        return load_rules(text, environment(), name=str(file), check_jq=check_jq)
+        return load_rules(text, environment, name=str(file), check_jq=check_jq)
 
 
 def secrets_of(rules: Rules) -> tuple[str, ...]:

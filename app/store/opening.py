@@ -9,7 +9,6 @@ from pathlib import Path
 
 from app.errors import StoreUnavailable
 from app.observe.watch import NOBODY, Watch
-from app.settings import Settings
 from app.store.base import Store
 from app.store.sqlite.database import SQLiteStore
 from app.store.sqlite.schema import prepare
@@ -20,31 +19,39 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def prepare_store(settings: Settings) -> None:
+SQLITE = "sqlite:///"
+
+
+def sqlite_file(url: str) -> Path | None:
+    """Return the file that a database's URL names; None: it is no SQLite URL."""
+    return Path(url.removeprefix(SQLITE)) if url.startswith(SQLITE) else None
+
+
+def prepare_store(url: str) -> None:
     """Bring the configured store to this release's schema, so that a start that must fail does so early.
 
     Raises:
         StoreUnavailable: It cannot be opened, or a newer release has written it.
     """
-    if settings.database_path:
-        prepare(settings.database_path)
+    if path := sqlite_file(url):
+        prepare(path)
         return
 
     async def work() -> None:
-        async with open_store(settings, upgrade=True):
+        async with open_store(url, upgrade=True):
             pass
 
     with ThreadPoolExecutor(1) as elsewhere:  # uvicorn asks for the application where a loop runs already
         elsewhere.submit(asyncio.run, work()).result()
 
 
-def existing_database(settings: Settings) -> Path:
+def existing_database(url: str) -> Path:
     """Return the file of a store that is there already.
 
     Raises:
         StoreUnavailable: It is not.
     """
-    path = settings.database_path
+    path = sqlite_file(url)
     if path is None:
         raise StoreUnavailable(
             "this is for a SQLite file: on PostgreSQL use pg_dump for a copy, and VACUUM, which also runs by"
@@ -59,12 +66,18 @@ def existing_database(settings: Settings) -> Path:
 
 @asynccontextmanager
 async def open_store(
-    settings: Settings, *, must_exist: bool = False, upgrade: bool = False, watch: Watch = NOBODY
+    url: str,
+    listen_url: str | None = None,
+    *,
+    must_exist: bool = False,
+    upgrade: bool = False,
+    watch: Watch = NOBODY,
 ) -> AsyncIterator[Store]:
     """Open the configured store, and close it at the end.
 
     Args:
-        settings: The configuration.
+        url: ``sqlite:///FILE`` or ``postgresql://…``.
+        listen_url: The same PostgreSQL database for LISTEN, without pgbouncer; None: `url` does.
         must_exist: Whether there must be one already; if not, it is made.
         upgrade: Whether one of an older schema is upgraded; if not, it is refused: another command than the
             listener's must not change the schema while an older listener runs.
@@ -73,19 +86,17 @@ async def open_store(
     Raises:
         StoreUnavailable: It cannot be opened.
     """
-    path = settings.database_path
+    path = sqlite_file(url)
     store: Store
     if path is None:
         from app.store.postgres.database import PostgresStore
 
-        url = settings.database_url.get_secret_value()
-        listen_url = (settings.database_listen_url or settings.database_url).get_secret_value()
         store = await PostgresStore.open(
             url, clock=now, listen_url=listen_url, must_exist=must_exist, upgrade=upgrade, watch=watch
         )
     else:
         if must_exist:
-            existing_database(settings)
+            existing_database(url)
         store = await asyncio.to_thread(SQLiteStore, path, watch, upgrade=upgrade)
     try:
         yield store

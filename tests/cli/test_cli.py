@@ -27,7 +27,7 @@ from tests.store.test_store import incoming
 from tests.told import entities
 from tests.waiting import until
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass

@@ -124,11 +124,11 @@ async def set_up(folder: Path) -> AsyncIterator[World]:
         )
         async with (
             serving(create_app(settings)) as url,
-            open_store(settings) as store,
+            open_store(*settings.database) as store,
             httpx.AsyncClient(base_url=url) as client,
         ):
             way = Way(
-                open_store=lambda: open_store(settings),
+                open_store=lambda: open_store(*settings.database),
                 load_rules=lambda: ["health (built in)"],
                 open_client=partial(client_of, port.url),
                 secret=CLIENT_SECRET,
@@ -224,7 +224,7 @@ def without_a_store(world: World) -> None:
     path = world.folder / "folder" / "listener.db"
     path.mkdir(parents=True)
     settings = Settings(_env_file=None, port_client_secret="x", database_url=f"sqlite:///{path}")
-    world.way = replace(world.way, open_store=lambda: open_store(settings))
+    world.way = replace(world.way, open_store=lambda: open_store(*settings.database))
 
 
 def in_port(change: Callable[[StandInPort], object]) -> Break:

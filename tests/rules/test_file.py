@@ -20,7 +20,7 @@ from app.rules.targets import ByPort, ByTeam, ByTemplate
 from tests.rules.mistakes import MISTAKES
 
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "tests" / "rules"
+FOLDER = ROOT / "tests" / "rules_files"
 SCHEMA = ROOT / "docs" / "rules.schema.json"
 ENVIRONMENT = {
     "SLACK_WEBHOOK_URL": "https://hooks.slack.com/services/T0/B0/from-the-environment",

@@ -7,7 +7,7 @@ from pathlib import Path
 from app.errors import SchemaTooNew, StoreUnavailable
 from app.store.postgres.pool import Connection, Database
 
-STEPS = Path(__file__).parent / "sql" / "postgres"
+STEPS = Path(__file__).parent / "sql"
 MIGRATION_LOCK = 0x706F72746C697374  # "portlist"; of 64 bits, so that nobody else takes it by chance
 MIGRATION_SECONDS = 600.0
 LOCK_SECONDS = 3

@@ -14,7 +14,7 @@ from app.store.sqlite.copy import copy_database, keep_temporary_files_beside
 
 log = structlog.get_logger(__name__)
 
-STEPS = Path(__file__).parent / "sql" / "sqlite"
+STEPS = Path(__file__).parent / "sql"
 BUSY_SECONDS = 5.0
 UPGRADE_SECONDS = 600.0  # how long another process's upgrade, with its copy of a large file, may take
 

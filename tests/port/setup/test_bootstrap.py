@@ -28,7 +28,7 @@ TOLERANCE = timedelta(minutes=5)
 HOOK = "https://listener.example.com/api/slack"
 AUTOMATION = "deploymentConfig_change_listener"
 ENTITY = ("deploymentConfig", "notification-service-prod")
-SCRIPT = Path(__file__).parents[2] / "scripts" / "bootstrap.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "bootstrap.py"
 SERVICE: dict[str, Any] = {
     "identifier": "service",
     "title": "Service",
