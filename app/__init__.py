@@ -12,7 +12,7 @@ The way of the data, in one direction, and the module for each word::
        │
        ├──────────────────────────  202 to Port, only now
        │
-    dispatch  dispatcher.py        claim a lane, in order, at its rate
+    dispatch  dispatcher.py        claim a queue, in order, at its rate
        │      courier.py           what of it is still to be sent, and what came of that
     deliver   notifier/            Slack, an HTTP job, a run in Port, or the terminal
     record    store/               what came of it; a run in Port that waits for it is told, as a delivery too

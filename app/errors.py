@@ -82,11 +82,11 @@ class Scope(StrEnum):
     """What a failed delivery says about the next one."""
 
     MESSAGE = "message"
-    """Only this message is refused: it is dead, the lane goes on."""
+    """Only this message is refused: it is dead, the queue goes on."""
     DESTINATION = "destination"
-    """The destination takes nothing until somebody mends it: the lane is held."""
+    """The destination takes nothing until somebody mends it: the queue is on hold."""
     TRANSIENT = "transient"
-    """It may well work later: the lane waits."""
+    """It may well work later: the queue waits."""
 
 
 class DeliveryFailed(ListenerError):

@@ -160,8 +160,8 @@ async def _readiness(runtime: Runtime, dispatch: bool) -> health.Health:
         reasons.append(stale)
     warnings = [f"the rules file is refused: {runtime.rules_problem}"] if runtime.rules_problem else []
     with suppress(StoreUnavailable):
-        lanes = await runtime.store.lanes(datetime.now(UTC))
-        warnings += [f"lane {lane.name} is held: {lane.held}" for lane in lanes if lane.held]
+        queues = await runtime.store.queues(datetime.now(UTC))
+        warnings += [f"queue {queue.name} is on hold: {queue.on_hold}" for queue in queues if queue.on_hold]
     return health.Health(status="unavailable" if reasons else "ok", reasons=reasons, warnings=warnings)
 
 

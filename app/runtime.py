@@ -53,7 +53,7 @@ class Runtime:
         store: The outbox.
         listener: Takes changes.
         courier: Delivers alerts.
-        dispatcher: Lets it, lane by lane.
+        dispatcher: Lets it, queue by queue.
         expressions: Runs users' jq.
         destinations: Makes notifiers.
         watch: Hears of what happens.
@@ -91,7 +91,7 @@ class Runtime:
         self.listener.book = make_rulebook(rules.file, default_webhook(self.settings))
         self.courier.fallbacks = self.listener.book.fallbacks
         with suppress(StoreUnavailable):  # then they try when their time comes
-            await self.store.probe_held(now())  # what was mended may be why they are held
+            await self.store.probe_on_hold(now())  # what was mended may be why they are on hold
         self.dispatcher.wake()
         if self.reconciler is not None and self.listener.book.watched.keys() - known:
             self.reconciler.want("rules")
@@ -101,7 +101,7 @@ class Runtime:
         """Return what deliveries say: the first with its rule's own words as they are now and Port's event.
 
         Args:
-            claim: The lane.
+            claim: The queue.
             deliveries: Some of what waits there, one at least.
         """
         first, *others = deliveries
@@ -166,7 +166,7 @@ async def open_runtime(
         stack.enter_context(reload_on_sighup(runtime.reload))
         if dispatch:
             store.on_new(runtime.dispatcher.wake)
-            await store.probe_held(now())  # whoever restarts us has perhaps just mended the destination
+            await store.probe_on_hold(now())  # whoever restarts us has perhaps just mended the destination
             tasks = [
                 asyncio.create_task(runtime.dispatcher.run()),
                 asyncio.create_task(keep_pruned(store, timedelta(days=settings.retention_days), now)),

@@ -23,7 +23,7 @@ from app.rules.targets import DEFAULT_DESTINATION
 from app.runtime import default_webhook, open_runtime
 from app.settings import Settings, environment, load_settings
 from app.store.opening import open_store
-from app.store.rows import LaneState
+from app.store.rows import QueueState
 
 TEST = "A test message of the Port changelog listener: alerts for destination {name} arrive here."
 
@@ -34,21 +34,21 @@ Name = Annotated[str, typer.Argument(help="The destination's name.")]
 
 @destinations.callback()
 def list_destinations(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """List destinations: what waits for them, and which are held and why."""
+    """List destinations: what waits for them, and which are on hold and why."""
     if ctx.invoked_subcommand:
         return
     settings, now = load_settings(), datetime.now(UTC)
     rules = read_rules(settings.rules_file, environment())
     kinds, channels = _kinds(settings, rules), _channels(settings, rules)
 
-    async def work() -> list[LaneState]:
+    async def work() -> list[QueueState]:
         async with open_store(*settings.database, must_exist=True) as store:
-            return await store.lanes(now)
+            return await store.queues(now)
 
-    lanes = run(work())
+    queues = run(work())
     rows = [
-        _row(name, kinds.get(name), _lanes_of(name, channels, lanes), now)
-        for name in [*kinds, *sorted({lane.destination for lane in lanes} - kinds.keys())]
+        _row(name, kinds.get(name), _queues_of(name, channels, queues), now)
+        for name in [*kinds, *sorted({queue.destination for queue in queues} - kinds.keys())]
     ]
     if as_json:
         for row in rows:
@@ -68,28 +68,28 @@ def _kinds(settings: Settings, rules: Rules) -> dict[str, str]:
 
 
 def _channels(settings: Settings, rules: Rules) -> dict[str, str]:
-    """Return the name of each destination's lanes: destinations that are one channel have the same."""
-    lanes = make_rulebook(rules.file, default_webhook(settings)).lanes
-    return {name: one.name for name, one in lanes.items()}
+    """Return the name of each destination's queues: destinations that are one channel have the same."""
+    queues = make_rulebook(rules.file, default_webhook(settings)).queues
+    return {name: one.name for name, one in queues.items()}
 
 
-def _lanes_of(name: str, channels: Mapping[str, str], lanes: Iterable[LaneState]) -> list[LaneState]:
+def _queues_of(name: str, channels: Mapping[str, str], queues: Iterable[QueueState]) -> list[QueueState]:
     channel = channels.get(name, name)
     shared = (channel, f"{channel}/updates")
-    return [one for one in lanes if one.destination == name or one.name in shared]
+    return [one for one in queues if one.destination == name or one.name in shared]
 
 
-def _row(name: str, kind: str | None, lanes: list[LaneState], now: datetime) -> dict[str, Any]:
-    held = next((lane.held for lane in lanes if lane.held), None)
-    failing = any(lane.failures for lane in lanes)
-    oldest = min((lane.oldest_at for lane in lanes if lane.oldest_at), default=None)
-    last = max((lane.delivered_at for lane in lanes if lane.delivered_at), default=None)
-    state = f"held: {held}" if held else "failing, tried again" if failing else "ok"
+def _row(name: str, kind: str | None, queues: list[QueueState], now: datetime) -> dict[str, Any]:
+    on_hold = next((queue.on_hold for queue in queues if queue.on_hold), None)
+    failing = any(queue.failures for queue in queues)
+    oldest = min((queue.oldest_at for queue in queues if queue.oldest_at), default=None)
+    last = max((queue.delivered_at for queue in queues if queue.delivered_at), default=None)
+    state = f"on hold: {on_hold}" if on_hold else "failing, tried again" if failing else "ok"
     return {
         "name": name,
         "type": kind or ("runs in Port" if name == RUNS else "(not in the rules any more)"),
         "state": state,
-        "waiting": sum(lane.waiting for lane in lanes),
+        "waiting": sum(queue.waiting for queue in queues),
         "oldest": duration(now - oldest) if oldest else "",
         "last_delivered": f"{duration(now - last)} ago" if last else "never",
     }
@@ -130,7 +130,7 @@ def send_test(
 
 @destinations.command()
 def release(name: Name) -> None:
-    """Let a destination that is held send again at once; what waits goes out as digests."""
+    """Let a destination that is on hold send again at once; what waits goes out as digests."""
 
     settings = load_settings()
     channels = _channels(settings, read_rules(settings.rules_file, environment()))
@@ -138,13 +138,15 @@ def release(name: Name) -> None:
     async def work() -> int:
         async with open_store(*settings.database, must_exist=True) as store:
             now = datetime.now(UTC)
-            lanes = _lanes_of(name, channels, await store.lanes(now))
-            if name not in channels and not lanes:
+            queues = _queues_of(name, channels, await store.queues(now))
+            if name not in channels and not queues:
                 raise _unknown(name, channels)
-            return sum([await store.unhold(one, now) for one in {lane.destination for lane in lanes}])
+            return sum(
+                [await store.release_hold(one, now) for one in {queue.destination for queue in queues}]
+            )
 
     if not run(work()):
-        raise ListenerError(f"{one_line(name, 60)} is not held: python -m app destinations")
+        raise ListenerError(f"{one_line(name, 60)} is not on hold: python -m app destinations")
     print(f"{name} is released")
 
 

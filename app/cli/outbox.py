@@ -21,7 +21,7 @@ from app.settings import load_settings
 from app.store.opening import open_store
 from app.store.rows import Delivery, Quarantined
 
-deliveries = typer.Typer(help="What is pending, held, dead or delivered.", invoke_without_command=True)
+deliveries = typer.Typer(help="What is pending, on hold, dead or delivered.", invoke_without_command=True)
 quarantine = typer.Typer(help="Signed bodies that could not be read.", invoke_without_command=True)
 
 

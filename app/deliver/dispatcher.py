@@ -1,4 +1,4 @@
-"""The delivery loop: claim a lane, deliver what waits in it, record what came of it."""
+"""The delivery loop: claim a queue, deliver what waits in it, record what came of it."""
 
 import asyncio
 import contextlib
@@ -22,13 +22,13 @@ log = structlog.get_logger(__name__)
 
 LEASE = timedelta(seconds=30)
 POLL_SECONDS = 1.0  # how late we notice what another process has stored
-LANES_AT_ONCE = 64
+QUEUES_AT_ONCE = 64
 KEYS = 20  # so many changes of a digest are named in the log
 STALE_AFTER = timedelta(seconds=15)
 
 
 class Dispatcher:
-    """Delivers what the store holds, lane by lane, each in order and at its rate.
+    """Delivers what the store holds, queue by queue, each in order and at its rate.
 
     Args:
         store: What is to be delivered.
@@ -62,15 +62,15 @@ class Dispatcher:
         self._resting: dict[str, datetime] = {}
         self.last_turn: datetime | None = None
 
-    def wake(self, lanes: Collection[str] = ()) -> None:
+    def wake(self, queues: Collection[str] = ()) -> None:
         """Look for work now: something new is in the store.
 
         Args:
-            lanes: Where; none: anywhere. If all of them rest or are having their turn, there is nothing to be
+            queues: Where; none: anywhere. If all of them rest or are having their turn, there is nothing to be
                 done before that ends, and then it is looked at anyway: in a storm nearly every change.
         """
         now = self._clock()
-        if not lanes or any(self._resting.get(lane, now) <= now for lane in lanes):
+        if not queues or any(self._resting.get(queue, now) <= now for queue in queues):
             self._something_new.set()
 
     def stale(self) -> str | None:
@@ -119,15 +119,15 @@ class Dispatcher:
                 token=self._new_token(),
                 now=now,
                 lease_until=now + LEASE,
-                limit=LANES_AT_ONCE - len(self._turns),
+                limit=QUEUES_AT_ONCE - len(self._turns),
                 at_once={name: one.at_once for name, one in self._courier.notifiers.items()},
             )
         except StoreUnavailable as error:
-            log.error("cannot claim lanes", reason=str(error))
+            log.error("cannot claim queues", reason=str(error))
             return
         self.last_turn = self._clock()
         for claim in claims:
-            self._resting[claim.lane] = claim.lease_until
+            self._resting[claim.queue] = claim.lease_until
             turn = asyncio.create_task(self._take_turn(claim))
             self._turns.add(turn)
             turn.add_done_callback(self._turns.discard)
@@ -137,19 +137,19 @@ class Dispatcher:
         named = {"changes": [first, *others]} if others else {"change": first}
         structlog.contextvars.bind_contextvars(**named)
         parents = [one.traceparent for one in claim.deliveries]
-        span = self._tracing.deliver(parents, destination=claim.destination, lane=claim.lane)
+        span = self._tracing.deliver(parents, destination=claim.destination, queue=claim.queue)
         with span:
             if trace_id := self._tracing.trace_id:
                 structlog.contextvars.bind_contextvars(trace_id=trace_id)
             rests_until = await self._deliver(claim, span)
         if rests_until is None:
-            self._resting.pop(claim.lane, None)
+            self._resting.pop(claim.queue, None)
         else:
-            self._resting[claim.lane] = rests_until
+            self._resting[claim.queue] = rests_until
             self._wake_at(rests_until)
 
     async def _deliver(self, claim: Claim, span: Span) -> datetime | None:
-        """Deliver, and return until when the lane rests, if that is known."""
+        """Deliver, and return until when the queue rests, if that is known."""
         if self._stopping:
             await self._give_back(claim)
             return None
@@ -163,23 +163,23 @@ class Dispatcher:
                 await asyncio.shield(self._store.release(claim, unsure=True))
             raise
         except StoreUnavailable as error:  # nothing was sent
-            log.error("cannot see what waits in a lane", lane=claim.lane, reason=str(error))
+            log.error("cannot see what waits in a queue", queue=claim.queue, reason=str(error))
             with contextlib.suppress(StoreUnavailable):
                 await self._store.release(claim)
             return None
         span.set(outcome=attempt.outcome, deliveries=_told(claim, attempt))
-        if attempt.outcome in (Outcome.RETRY, Outcome.HELD, Outcome.DEAD):
+        if attempt.outcome in (Outcome.RETRY, Outcome.ON_HOLD, Outcome.DEAD):
             span.fail(attempt.outcome)
         recorded = await self._record(claim, attempt)
         if recorded:
             self._say(claim, attempt)
             self._count(claim, attempt)
-        if len(self._turns) >= LANES_AT_ONCE or attempt.message or attempt.notice:
-            self.wake()  # there was no room for others, and now there is; or other lanes have got work
+        if len(self._turns) >= QUEUES_AT_ONCE or attempt.message or attempt.notice:
+            self.wake()  # there was no room for others, and now there is; or other queues have got work
         return attempt.next_at if recorded else None
 
     async def _give_back(self, claim: Claim) -> None:
-        log.warning("lane given back", lane=claim.lane)
+        log.warning("queue given back", queue=claim.queue)
         with contextlib.suppress(StoreUnavailable):
             await self._store.release(claim)
 
@@ -189,26 +189,26 @@ class Dispatcher:
             try:
                 recorded = await self._store.record(claim, attempt)
             except StoreUnavailable as error:
-                log.error("cannot record an attempt", lane=claim.lane, reason=str(error))
+                log.error("cannot record an attempt", queue=claim.queue, reason=str(error))
                 if self._stopping or self._clock() > claim.lease_until:
                     return False
                 await asyncio.sleep(POLL_SECONDS)
             else:
                 if not recorded:
-                    log.warning("lease lost, attempt not recorded", lane=claim.lane)
+                    log.warning("lease lost, attempt not recorded", queue=claim.queue)
                 return recorded
 
     def _say(self, claim: Claim, attempt: Attempt) -> None:
         fields: dict[str, Any] = {
             "delivery": (attempt.told or [claim.deliveries[0].id])[0],
             "deliveries": len(attempt.told or ()),
-            "lane": claim.lane,
+            "queue": claim.queue,
             "destination": claim.destination,
             "detail": attempt.detail,
             "took_ms": round((attempt.ended_at - attempt.started_at).total_seconds() * 1000),
         }
         if attempt.asides:
-            log.info("alerts set aside", lane=claim.lane, deliveries=len(attempt.asides))
+            log.info("alerts set aside", queue=claim.queue, deliveries=len(attempt.asides))
         if attempt.outcome is Outcome.DELIVERED:
             told = "run in Port told" if claim.destination == RUNS else "message changed"
             log.info("alert delivered" if claim.message is None else told, **fields)
@@ -216,12 +216,12 @@ class Dispatcher:
             log.warning("delivery failed, will try again", next_at=attempt.next_at.isoformat(), **fields)
         elif attempt.outcome is Outcome.DEAD:
             log.error("delivery is dead", **fields)
-        elif attempt.outcome is Outcome.HELD and not claim.held:
-            log.error("lane held: nothing goes out there until it is mended", **fields)
-        elif attempt.outcome is Outcome.HELD:
-            log.warning("lane still held", next_at=attempt.next_at.isoformat(), **fields)
-        if claim.held and attempt.outcome in (Outcome.DELIVERED, Outcome.DEAD, Outcome.RETRY):
-            log.warning("lane released", lane=claim.lane, destination=claim.destination)
+        elif attempt.outcome is Outcome.ON_HOLD and not claim.on_hold:
+            log.error("queue on hold: nothing goes out there until it is mended", **fields)
+        elif attempt.outcome is Outcome.ON_HOLD:
+            log.warning("queue still on hold", next_at=attempt.next_at.isoformat(), **fields)
+        if claim.on_hold and attempt.outcome in (Outcome.DELIVERED, Outcome.DEAD, Outcome.RETRY):
+            log.warning("queue released", queue=claim.queue, destination=claim.destination)
 
     def _count(self, claim: Claim, attempt: Attempt) -> None:
         destination, watch = claim.destination, self._watch

@@ -16,7 +16,7 @@ PROBE_EVERY = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True)
 class NextAttempt:
-    """What becomes of the delivery, why, and when its lane may send again."""
+    """What becomes of the delivery, why, and when its queue may send again."""
 
     outcome: Outcome
     reason: str
@@ -27,7 +27,7 @@ def next_attempt(
     failure: DeliveryFailed,
     *,
     failures: int,
-    held: bool,
+    on_hold: bool,
     waiting_since: datetime,
     now: datetime,
     jitter: float,
@@ -36,17 +36,17 @@ def next_attempt(
 
     Args:
         failure: What the destination answered.
-        failures: How many transient failures in a row the lane had before this one, those that said when
+        failures: How many transient failures in a row the queue had before this one, those that said when
             to come back not counted.
-        held: Whether the lane is held already, and this was a probe.
-        waiting_since: Since when patience counts, UTC: when it came, or its lane was last released.
+        on_hold: Whether the queue is on hold already, and this was a probe.
+        waiting_since: Since when patience counts, UTC: when it came, or its queue was last released.
         now: The time of the failure, UTC.
-        jitter: A random number from -1 to 1, so that many lanes do not come back at the same moment.
+        jitter: A random number from -1 to 1, so that many queues do not come back at the same moment.
     """
     if failure.scope is Scope.MESSAGE:
         return NextAttempt(Outcome.DEAD, failure.reason, now)
-    if failure.scope is Scope.DESTINATION or held:
-        return NextAttempt(Outcome.HELD, failure.reason, now + PROBE_EVERY)
+    if failure.scope is Scope.DESTINATION or on_hold:
+        return NextAttempt(Outcome.ON_HOLD, failure.reason, now + PROBE_EVERY)
     if failure.retry_after is None:
         delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(failures, 20)) * (1 + JITTER * jitter)
     else:  # never sooner than asked for, and never at once

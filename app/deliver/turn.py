@@ -1,4 +1,4 @@
-"""One turn of a lane: what of that which waits is still to be sent, sending it, and what came of it."""
+"""One turn of a queue: what of that which waits is still to be sent, sending it, and what came of it."""
 
 import asyncio
 import time
@@ -59,12 +59,12 @@ class _Load:
 
 
 class Courier:
-    """Takes what a lane has to its destination.
+    """Takes what a queue has to its destination.
 
     Args:
-        store: Gives what more waits in a lane.
+        store: Gives what more waits in a queue.
         notifiers: The destinations by name; may be replaced at any time.
-        fallbacks: Who hears of it when a destination is held, by its name; may be replaced too.
+        fallbacks: Who hears of it when a destination is on hold, by its name; may be replaced too.
         prepare: Gives what to say.
         why_not: Gives the reason for which an alert is not to be sent any more, or None.
         clock: Gives the time, UTC.
@@ -94,7 +94,7 @@ class Courier:
         self._tracing = tracing
 
     async def attempt(self, claim: Claim) -> Attempt:
-        """Send what a lane has, as far as rules and silences still let it, and return what came of it.
+        """Send what a queue has, as far as rules and silences still let it, and return what came of it.
 
         Raises:
             StoreUnavailable: It could not be seen what waits; nothing was sent.
@@ -198,7 +198,7 @@ class Courier:
             if refused.scope is not Scope.MESSAGE or len(parcel.items) == 1:
                 raise
         # One of many may be at fault: they must not all suffer for it, so the first goes alone.
-        log.warning("digest refused", lane=claim.lane, deliveries=len(parcel.items))
+        log.warning("digest refused", queue=claim.queue, deliveries=len(parcel.items))
         sent = await self._send(claim, notifier, await self._prepare(claim, load.listed[:1]))
         return replace(sent, told=frozenset({load.listed[0].key}))
 
@@ -208,8 +208,8 @@ class Courier:
             return await notifier.send(parcel)
 
     def _notifier(self, claim: Claim) -> Notifier | None:
-        # A lane is a channel, by the first of its names: where only another name is gone, that one serves.
-        return self.notifiers.get(claim.destination) or self.notifiers.get(claim.lane)
+        # A queue is a channel, by the first of its names: where only another name is gone, that one serves.
+        return self.notifiers.get(claim.destination) or self.notifiers.get(claim.queue)
 
     def _pause(self, claim: Claim) -> timedelta:
         notifier = self._notifier(claim)
@@ -220,7 +220,7 @@ class Courier:
         following = next_attempt(
             failure,
             failures=claim.failures,
-            held=claim.held,
+            on_hold=claim.on_hold,
             waiting_since=load.listed[0].waiting_since,
             now=ended_at,
             jitter=self._jitter(),
@@ -242,29 +242,29 @@ class Courier:
             asides=load.asides,
             unsure=failure.unsure or claim.unsure_since is not None,
             notice=self._notice(claim, following.reason, ended_at)
-            if following.outcome is Outcome.HELD
+            if following.outcome is Outcome.ON_HOLD
             else None,
         )
 
     def _notice(self, claim: Claim, reason: str, now: datetime) -> Alert | None:
-        """Return what the fallback is told of a destination that is held from now on."""
+        """Return what the fallback is told of a destination that is on hold from now on."""
         route = self.fallbacks.get(claim.destination)
-        if route is None or claim.held:
+        if route is None or claim.on_hold:
             return None
         waits = "1 alert waits" if claim.waiting == 1 else f"{claim.waiting:,} alerts wait"
-        text = f"Destination {claim.destination} is held: {reason}. {waits} for it; nothing is lost."
-        return Alert(route.destination, route.lane, Notification.notice(text, now))
+        text = f"Destination {claim.destination} is on hold: {reason}. {waits} for it; nothing is lost."
+        return Alert(route.destination, route.queue, Notification.notice(text, now))
 
 
 @contextmanager
 def _faults_as_failures(claim: Claim) -> Iterator[None]:
-    """Let a fault of ours count as a failure: it must not stop the lane."""
+    """Let a fault of ours count as a failure: it must not stop the queue."""
     try:
         yield
     except (DeliveryFailed, TimeoutError):
         raise
     except Exception as error:  # the one boundary
-        log.exception("delivery raised", lane=claim.lane, delivery=claim.deliveries[0].id)
+        log.exception("delivery raised", queue=claim.queue, delivery=claim.deliveries[0].id)
         scope = Scope.TRANSIENT if claim.failures < FAULTS_BEFORE_DEAD else Scope.MESSAGE
         raise DeliveryFailed(f"a fault in this program: {type(error).__name__}", scope) from None
 
@@ -279,5 +279,5 @@ async def _update(notifier: Notifier, claim: Claim) -> Sent:
     try:
         return Sent(await notifier.update(message, stories))
     except MessageGone as gone:
-        log.warning("a message is gone, the next change posts a new one", lane=claim.lane)
+        log.warning("a message is gone, the next change posts a new one", queue=claim.queue)
         return Sent(f"not changed: {gone.reason}", gone=message)

@@ -13,7 +13,7 @@ class Alert:
 
     Attributes:
         destination: The destination's name.
-        lane: The lane it waits in.
+        queue: The queue it waits in.
         notification: What to say.
         incident_id: The incident it belongs to, if any.
         due_at: Not before this time; None: now.
@@ -21,7 +21,7 @@ class Alert:
     """
 
     destination: str
-    lane: str
+    queue: str
     notification: Notification
     incident_id: str | None = None
     due_at: datetime | None = None
@@ -33,20 +33,20 @@ class Outcome(StrEnum):
 
     DELIVERED = "delivered"
     RETRY = "retry"
-    """The lane waits, then tries the same delivery."""
-    HELD = "held"
-    """The lane is held, and probed with the same delivery."""
+    """The queue waits, then tries the same delivery."""
+    ON_HOLD = "on_hold"
+    """The queue is on hold, and probed with the same delivery."""
     DEAD = "dead"
-    """The delivery is given up; the lane goes on."""
+    """The delivery is given up; the queue goes on."""
     SILENCED = "silenced"
-    """A silence keeps the delivery back; the lane goes on."""
+    """A silence keeps the delivery back; the queue goes on."""
 
 
 class State(StrEnum):
-    """Where a delivery stands. Pending in a held lane is shown as held."""
+    """Where a delivery stands. Pending in a queue on hold is shown as on hold."""
 
     PENDING = "pending"
-    HELD = "held"
+    ON_HOLD = "on_hold"
     DEAD = "dead"
     DELIVERED = "delivered"
     CANCELLED = "cancelled"

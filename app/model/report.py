@@ -25,19 +25,19 @@ class Report:
     delivery: Alert
 
     @classmethod
-    def of(cls, change: CatalogChange, lane: str) -> "Report | None":
+    def of(cls, change: CatalogChange, queue: str) -> "Report | None":
         """Return the report that a change's run waits for, if it waits for one.
 
         Args:
             change: The change.
-            lane: The lane that the report is to wait in.
+            queue: The queue that the report is to wait in.
         """
         if change.report_to is None or not RUN.fullmatch(change.report_to):
             return None
         # A notice: what is said of an alert is no alert, so that no silence keeps it back.
         notice = Notification.notice(f"Report to run {change.report_to}", change.at)
         about = {"blueprint": one_line(change.blueprint), "entity": one_line(change.entity)}
-        return cls(change.report_to, Alert(RUNS, lane, notice.model_copy(update=about)))
+        return cls(change.report_to, Alert(RUNS, queue, notice.model_copy(update=about)))
 
 
 @dataclass(frozen=True, slots=True)

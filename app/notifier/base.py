@@ -69,7 +69,7 @@ class Notifier(Protocol):
     """Delivers to one destination.
 
     Attributes:
-        pause: How long its lanes rest after each message.
+        pause: How long its queues rest after each message.
         at_once: How many alerts it takes at once.
     """
 

@@ -85,9 +85,9 @@ def failure(error: PortError) -> DeliveryFailed:
     """Return what a refusal of Port's means for the delivery and those after it.
 
     - 401, 403, 404, 410, and each refusal to log in: the credentials or the action are not there or not
-      allowed, which is so for every run. The destination is held.
+      allowed, which is so for every run. The destination is on hold.
     - Other 4xx, such as 422: Port refuses these inputs. This delivery is dead, the next may be good.
-    - Everything else (408, 425, 429, 5xx, no answer, an answer that is not Port's) may pass. The lane waits,
+    - Everything else (408, 425, 429, 5xx, no answer, an answer that is not Port's) may pass. The queue waits,
       after a 429 for as long as Port asks; if the request was sent, the run may have started, and Port's
       client says so in its error.
     """

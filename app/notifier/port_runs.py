@@ -70,7 +70,7 @@ class PortRuns:
         Raises:
             DeliveryFailed: Port did not take it: see `_failure`.
         """
-        # One lane has met the limit: the others need not find out for themselves.
+        # One queue has met the limit: the others need not find out for themselves.
         now = self._clock()
         if self._limited_until is not None and now < self._limited_until:
             raise DeliveryFailed("Port limits the rate", Scope.TRANSIENT, self._limited_until - now)
@@ -102,7 +102,7 @@ class PortRuns:
     def _failure(self, error: PortError) -> DeliveryFailed:
         """Return what a refusal means: as `failure` has it, but that a run is not there concerns only it.
 
-        Nor is a lane held for wrong credentials: a report is no alert, and is not to be tried for ever.
+        Nor is a queue on hold for wrong credentials: a report is no alert, and is not to be tried for ever.
         """
         if error.status == 429 and error.retry_after is not None:
             self._limited_until = self._clock() + error.retry_after

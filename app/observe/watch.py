@@ -36,7 +36,7 @@ class Watch:
         """A message that had been sent says something new."""
 
     def retried(self, destination: str) -> None:
-        """A lane has to try again."""
+        """A queue has to try again."""
 
     def committed(self, seconds: float, jobs: int, *, well: bool) -> None:
         """The store's writer has ended a transaction of so many jobs. Called from its thread."""

@@ -44,7 +44,7 @@ class Transport:
         sleep: Waits for so many seconds.
         progress: Told in one line why a call takes longer.
         dry_run: Send only what reads (GET), and put everything else into `planned`.
-        patient: Wait and try again. Where a lane of the outbox waits instead, and a call has some seconds
+        patient: Wait and try again. Where a queue of the outbox waits instead, and a call has some seconds
             only, give False: what Port or the network failed, 429 too, is an error at once.
 
     Raises:

@@ -33,19 +33,19 @@ LookUp = Callable[[CatalogChange, PortLookup], Awaitable[str | None]]
 class Wake(Protocol):
     """Whoever delivers."""
 
-    def __call__(self, lanes: Collection[str] = ()) -> None:
-        """Look for work now: in these lanes, or, if none is named, anywhere."""
+    def __call__(self, queues: Collection[str] = ()) -> None:
+        """Look for work now: in these queues, or, if none is named, anywhere."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lanes:
+class Queues:
     """Where the alerts for a destination wait.
 
     Attributes:
-        name: The lane's name, shared by destinations that are the same channel.
-        number: How many lanes there are, by hash of the entity.
+        name: The queue's name, shared by destinations that are the same channel.
+        number: How many queues there are, by hash of the entity.
         steps: What of an incident the destination hears of.
-        fallback: The destination that hears of it when this one is held.
+        fallback: The destination that hears of it when this one is on hold.
     """
 
     name: str
@@ -54,27 +54,27 @@ class Lanes:
     fallback: str | None = None
 
     def of(self, entity: str) -> str:
-        """Return the lane for an entity's alerts."""
+        """Return the queue for an entity's alerts."""
         return self.name if self.number == 1 else f"{self.name}/{crc32(entity.encode()) % self.number}"
 
 
-RUN_LANES = Lanes(RUNS, 4)
+RUN_QUEUES = Queues(RUNS, 4)
 """So that a run of which Port never answers does not keep all others waiting."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rulebook:
-    """The rules in force, the lanes of the destinations that they may name, and what is watched in Port."""
+    """The rules in force, the queues of the destinations that they may name, and what is watched in Port."""
 
     rules: RuleSet
-    lanes: Mapping[str, Lanes]
+    queues: Mapping[str, Queues]
     watched: Mapping[str, Watched] = field(default_factory=dict)
 
     @property
     def fallbacks(self) -> dict[str, Route]:
-        """Who hears of it when a destination is held, by its name."""
-        named = ((name, way.fallback) for name, way in self.lanes.items())
-        return {name: Route(one, self.lanes[one].of("")) for name, one in named if one}
+        """Who hears of it when a destination is on hold, by its name."""
+        named = ((name, way.fallback) for name, way in self.queues.items())
+        return {name: Route(one, self.queues[one].of("")) for name, one in named if one}
 
 
 @dataclass(slots=True)
@@ -90,7 +90,7 @@ class Listener:
         clock: Gives the time, UTC.
         evaluate: Runs jq programs.
         look_up: Asks Port.
-        wake: Called when there is something new to deliver, with the lanes in which it is, if they are known.
+        wake: Called when there is something new to deliver, with the queues in which it is, if they are known.
         heard: Called when a change has come.
         refused: Called when one could not be stored.
         reports: Whether runs in Port that wait for it are told what became of their changes.
@@ -210,7 +210,7 @@ class Listener:
         if report:
             self.wake()
         elif accepted.alerts and not accepted.duplicate:
-            self.wake({route.lane for hit in matched.hits for route in hit.routes})
+            self.wake({route.queue for hit in matched.hits for route in hit.routes})
         if accepted.noticed:
             self.watch.came_after()
         if not accepted.duplicate:
@@ -234,7 +234,7 @@ class Listener:
         if not self.reports:
             self._log.warning("no report to Port: PORT_CLIENT_ID is not set; the run stays in progress")
             return None
-        return Report.of(change, RUN_LANES.of(change.report_to))
+        return Report.of(change, RUN_QUEUES.of(change.report_to))
 
     def _count(self, matched: Match) -> None:
         for hit in matched.hits:
@@ -273,6 +273,6 @@ async def _routes(
             found[place] = (await evaluate([target.program], bare_event(body))).get(target.program)
         elif isinstance(target, ByPort):
             found[place] = await look_up(change, target.port)
-    names = route(hit.rule.send, change, found, book.lanes.__contains__)
-    ways = ((name, book.lanes[name]) for name in names)
+    names = route(hit.rule.send, change, found, book.queues.__contains__)
+    ways = ((name, book.queues[name]) for name in names)
     return tuple(Route(name, way.of(change.entity), way.steps) for name, way in ways)

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from app.errors import SettingsError
 from app.jq.runner import checking
 from app.model.incident import Step
-from app.receive.intake import Lanes, Rulebook
+from app.receive.intake import Queues, Rulebook
 from app.rules.destination import TEMPLATES, ConsoleDestination, HttpDestination, SlackDestination
 from app.rules.file import Rules, RulesFile, load_rules
 from app.rules.rule import BUILT_IN, RuleSet
@@ -70,30 +70,30 @@ def secrets_of(rules: Rules) -> tuple[str, ...]:
 
 
 def make_rulebook(file: RulesFile, default_webhook: str = "") -> Rulebook:
-    """Return the rules of a file, and the lanes of its destinations: one for each Slack channel.
+    """Return the rules of a file, and the queues of its destinations: one for each Slack channel.
 
     Args:
         file: The rules file.
         default_webhook: The webhook of the destination that is there without being named.
     """
     channels = {default_webhook: DEFAULT_DESTINATION}
-    lanes = {DEFAULT_DESTINATION: Lanes(DEFAULT_DESTINATION)}
+    queues = {DEFAULT_DESTINATION: Queues(DEFAULT_DESTINATION)}
     for name, destination in file.destinations.items():
         if isinstance(destination, SlackDestination):
             url = destination.webhook_url
             channel = url.get_secret_value() if url else f"#{destination.channel}"
-            lanes[name] = Lanes(channels.setdefault(channel, name), fallback=destination.fallback)
+            queues[name] = Queues(channels.setdefault(channel, name), fallback=destination.fallback)
         elif isinstance(destination, ConsoleDestination):
-            lanes[name] = Lanes(name)
+            queues[name] = Queues(name)
         else:
-            number = destination.lanes if isinstance(destination, HttpDestination) else 1
+            number = destination.queues if isinstance(destination, HttpDestination) else 1
             # What is told without an incident is no step of one: it counts as a beginning.
             steps = frozenset({*map(Step, destination.steps), Step.NOTICED})
-            lanes[name] = Lanes(name, number, steps, destination.fallback)
+            queues[name] = Queues(name, number, steps, destination.fallback)
     rules = RuleSet(file.rules)
     # A job's own templates see the whole event.
     wide = {name for name, one in file.destinations.items() if one.type in TEMPLATES}
-    return Rulebook(rules, lanes, watched_by(rules, wide))
+    return Rulebook(rules, queues, watched_by(rules, wide))
 
 
 @contextmanager

@@ -234,9 +234,9 @@ def _alerts(
     heard = _heard(hit, step, incident)
     channels: dict[str, Route] = {}
     for route in hit.routes:
-        channels.setdefault(route.lane, route)  # two names of one channel are one channel
+        channels.setdefault(route.queue, route)  # two names of one channel are one channel
     return tuple(
-        Alert(route.destination, route.lane, notification, incident_id, due_at, repeat)
+        Alert(route.destination, route.queue, notification, incident_id, due_at, repeat)
         for route in channels.values()
         if heard in route.steps
     )

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from app.model.digest import BY_RULE_AND_TRANSITION, GroupBy
 from app.rules.values import Strict
 
-HTTP_LANES = 8
+HTTP_QUEUES = 8
 CHANNEL = re.compile(r"#?[^\W_A-Z][^\sA-Z#@,.:/!?'\"]{0,79}|[CGD][A-Z0-9]{5,}")
 
 JobStep = Literal["opened", "changed", "resolved", "reminded"]
@@ -36,7 +36,7 @@ def _channel(name: str) -> str:
 Address = Annotated[SecretStr, AfterValidator(_address)]
 
 
-Fallback = Annotated[str, Field(min_length=1, description="Hears of it when this destination is held")]
+Fallback = Annotated[str, Field(min_length=1, description="Hears of it when this destination is on hold")]
 
 
 class SlackDestination(Strict):
@@ -47,7 +47,7 @@ class SlackDestination(Strict):
         channel: The channel's name or ID, for the bot token: then an incident is one message.
         group_by: What alerts that go out as one message are grouped by there.
         digest_after: How many alerts may wait before they go out as one message.
-        fallback: Hears of it when this destination is held.
+        fallback: Hears of it when this destination is on hold.
     """
 
     type: Literal["slack"]
@@ -75,7 +75,7 @@ class HttpDestination(Strict):
     body: Any = None
     secret: SecretStr | None = None
     allow_private: bool = False
-    lanes: Annotated[int, Field(ge=1, le=64)] = HTTP_LANES
+    queues: Annotated[int, Field(ge=1, le=64)] = HTTP_QUEUES
     steps: Steps = JOB_STEPS
 
 

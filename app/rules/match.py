@@ -19,12 +19,12 @@ class Route:
 
     Attributes:
         destination: The destination's name.
-        lane: The lane there: the unit of order and of rate.
+        queue: The queue there: the unit of order and of rate.
         steps: What of an incident it hears of.
     """
 
     destination: str
-    lane: str
+    queue: str
     steps: frozenset[Step] = frozenset(Step)
 
 

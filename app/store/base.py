@@ -14,8 +14,8 @@ from app.store.rows import (
     Claim,
     Delivery,
     Incoming,
-    LaneState,
     Quarantined,
+    QueueState,
     StoredChange,
     Tally,
     Waiting,
@@ -80,7 +80,7 @@ class Store(Protocol):
     async def claim(
         self, *, token: str, now: datetime, lease_until: datetime, limit: int, at_once: Mapping[str, int]
     ) -> list[Claim]:
-        """Take the lease of lanes that may send now and have something to send.
+        """Take the lease of queues that may send now and have something to send.
 
         Silences that have ended are settled first: of what they kept back, the last alert of each incident
         that is still open is due again, as a reminder.
@@ -89,17 +89,17 @@ class Store(Protocol):
             token: A text that no other dispatcher has.
             now: The time, UTC.
             lease_until: When the leases end, UTC.
-            limit: How many lanes at the most.
+            limit: How many queues at the most.
             at_once: How many deliveries each destination takes at once; one that is not named: 1. Of those
                 `CLAIMED_AT_MOST` come with the claim, and the rest by `waiting`.
         """
         ...
 
     async def waiting(self, claim: Claim, *, after: int, limit: int) -> list[Waiting]:
-        """Return further deliveries that wait in a claimed lane for its destination, in order.
+        """Return further deliveries that wait in a claimed queue for its destination, in order.
 
         Args:
-            claim: The lane.
+            claim: The queue.
             after: Those with a greater number than this.
             limit: How many at the most.
         """
@@ -113,7 +113,7 @@ class Store(Protocol):
         """Write what an attempt came to and give the lease back; False if the lease was lost before.
 
         The messages of the incidents that were told of, other than the attempt's own, are to be changed:
-        a delivery for each is put into a lane of its own, ``<lane>/updates``.
+        a delivery for each is put into a queue of its own, ``<queue>/updates``.
 
         Runs that wait for a report are told, by a further one, once nothing of their change waits any more.
         """
@@ -127,20 +127,20 @@ class Store(Protocol):
         """Give the lease back without an attempt; `unsure`: something may have been sent all the same."""
         ...
 
-    async def probe_held(self, now: datetime) -> None:
-        """Let every lane that is held try at once."""
+    async def probe_on_hold(self, now: datetime) -> None:
+        """Let every queue that is on hold try at once."""
         ...
 
-    async def lanes(self, now: datetime) -> list[LaneState]:
-        """Return how every lane is, by name."""
+    async def queues(self, now: datetime) -> list[QueueState]:
+        """Return how every queue is, by name."""
         ...
 
     async def tally(self, now: datetime) -> Tally:
         """Return the numbers that are watched; it must be quick however much there is."""
         ...
 
-    async def unhold(self, destination: str, now: datetime) -> int:
-        """Let the lanes of a destination that are held send at once; return how many there were."""
+    async def release_hold(self, destination: str, now: datetime) -> int:
+        """Let the queues of a destination that are on hold send at once; return how many there were."""
         ...
 
     async def add_silence(self, silence: Silence) -> int:
@@ -164,7 +164,7 @@ class Store(Protocol):
         destination: str | None = None,
         since: datetime | None = None,
     ) -> int:
-        """Make dead deliveries pending again and let their lanes try at once; return how many.
+        """Make dead deliveries pending again and let their queues try at once; return how many.
 
         Args:
             now: The time, UTC; patience counts from here again.

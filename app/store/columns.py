@@ -14,7 +14,7 @@ from app.model.report import Fate, Told
 from app.model.silence import Silence
 from app.rules.decide import Decision
 from app.rules.last_known import EPOCH, MICRO
-from app.store.rows import Delivery, Incoming, LaneState, Quarantined, StoredChange, Waiting
+from app.store.rows import Delivery, Incoming, Quarantined, QueueState, StoredChange, Waiting
 
 NONE = "[]"
 """JSON of nothing, as most rows have it: to parse it would take longest."""
@@ -22,18 +22,18 @@ UNREADABLE = "written by another release, which this one cannot read"
 CLOCKS_DIFFER = timedelta(minutes=1)
 """A lease that ends so much later than one taken now would was taken before the clock was set back."""
 CLOCK_SET_BACK = timedelta(minutes=75)
-"""No lane rests longer than this, so that one that does has seen the clock set back: it is due."""
+"""No queue rests longer than this, so that one that does has seen the clock set back: it is due."""
 
 UPDATES = "/updates"
-"""What is added to a lane's name for the lane in which changes of its messages wait."""
+"""What is added to a queue's name for the queue in which changes of its messages wait."""
 
 BODIES_AT_ONCE = 8 * 1024 * 1024
 """How much of changes is read in one go, so that memory stays small."""
 
 DELIVERIES_IN: dict[State | None, str] = {
     None: "true",
-    State.PENDING: "deliveries.state = 'pending' AND held IS NULL",
-    State.HELD: "deliveries.state = 'pending' AND held IS NOT NULL",
+    State.PENDING: "deliveries.state = 'pending' AND on_hold IS NULL",
+    State.ON_HOLD: "deliveries.state = 'pending' AND on_hold IS NOT NULL",
     State.DEAD: "deliveries.state = 'dead'",
     State.DELIVERED: "deliveries.state = 'delivered'",
     State.CANCELLED: "deliveries.state = 'cancelled'",
@@ -140,7 +140,7 @@ def alert_values(alert: Alert, now: int) -> tuple[Any, ...]:
     due_at = micros_or_none(alert.due_at) or 0
     return (
         alert.incident_id,
-        alert.lane,
+        alert.queue,
         alert.destination,
         alert.notification.model_dump_json(),
         now,
@@ -202,10 +202,10 @@ def story_of(first: str, last: str) -> tuple[Notification, Notification] | None:
 def delivery_of(
     id_: int,
     key: str,
-    lane: str,
+    queue: str,
     destination: str,
     state: str,
-    held: str | None,
+    on_hold: str | None,
     notification: str,
     created_at: int,
     ended_at: int | None,
@@ -218,14 +218,14 @@ def delivery_of(
     return Delivery(
         id=id_,
         change_key=key,
-        lane=lane,
+        queue=queue,
         destination=destination,
-        state=State.HELD if waits and held is not None else State(state),
+        state=State.ON_HOLD if waits and on_hold is not None else State(state),
         notification=_readable(notification),
         created_at=from_micros(created_at),
         ended_at=time_or_none(ended_at),
         attempts=attempts,
-        detail=(held if waits and held is not None else detail) or "",
+        detail=(on_hold if waits and on_hold is not None else detail) or "",
         next_at=from_micros(next_at) if waits else None,
     )
 
@@ -239,23 +239,23 @@ def _readable(text: str) -> Notification:
         )
 
 
-def lane_of(
+def queue_of(
     name: str,
     destination: str,
-    held: str | None,
+    on_hold: str | None,
     failures: int,
     next_at: int,
     waiting: int,
     oldest_at: int | None,
     delivered_at: int | None,
-) -> LaneState:
-    """Return the lane that a row holds."""
-    return LaneState(
+) -> QueueState:
+    """Return the queue that a row holds."""
+    return QueueState(
         name=name,
         destination=destination,
         waiting=waiting,
         oldest_at=time_or_none(oldest_at),
-        held=held,
+        on_hold=on_hold,
         failures=failures,
         next_at=from_micros(next_at),
         delivered_at=time_or_none(delivered_at),

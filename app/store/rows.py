@@ -69,14 +69,14 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A delivery that waits in a lane which a dispatcher holds.
+    """A delivery that waits in a queue which a dispatcher holds.
 
     Attributes:
         id: Its number.
         change_key: The change that it tells of.
         notification: What to say.
         waiting_since: Since when its patience counts, UTC.
-        parent: The message that its incident has in this lane's channel, if it has one.
+        parent: The message that its incident has in this queue's channel, if it has one.
         traceparent: See `Incoming`.
     """
 
@@ -95,15 +95,15 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A lane that a dispatcher holds, and what waits in it for the destination at its head.
+    """A queue that a dispatcher holds, and what waits in it for the destination at its head.
 
     Attributes:
-        lane: The lane's name.
+        queue: The queue's name.
         token: Proves that the lease is still ours.
         claimed_at: When it was claimed, UTC.
         lease_until: When the lease ends, UTC.
         failures: Transient failures in a row so far.
-        held: The lane is held, and this is a probe.
+        on_hold: The queue is on hold, and this is a probe.
         destination: The destination's name.
         deliveries: The first of what waits for it, in order.
         waiting: How many wait for it in all.
@@ -114,12 +114,12 @@ class Claim:
         stories: What that message tells of: of each incident the first and the last notification.
     """
 
-    lane: str
+    queue: str
     token: str
     claimed_at: datetime
     lease_until: datetime
     failures: int
-    held: bool
+    on_hold: bool
     destination: str
     deliveries: tuple[Waiting, ...]
     waiting: int
@@ -147,22 +147,22 @@ class Aside:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try to deliver, and where it leaves the lane.
+    """One try to deliver, and where it leaves the queue.
 
     Attributes:
         outcome: What it came to.
         detail: What the destination answered, for a person.
         started_at: When the try began, UTC.
         ended_at: When it ended, UTC.
-        next_at: When the lane may send again, UTC.
-        failures: Transient failures in a row of the lane, from now on.
+        next_at: When the queue may send again, UTC.
+        failures: Transient failures in a row of the queue, from now on.
         told: The numbers of the deliveries that it is about; None: those that were claimed.
         since: Since when, UTC, those of them waited that the message names one by one.
         asides: What was not sent, and why, by number.
         message: The new message that the incidents which it tells of have in the channel from now on.
         gone: A message that is not there any more.
         unsure: It may have arrived, though it failed.
-        notice: What to tell of it elsewhere, unless another lane of this destination is held already.
+        notice: What to tell of it elsewhere, unless another queue of this destination is on hold already.
     """
 
     outcome: Outcome
@@ -187,20 +187,20 @@ class Delivery:
     Attributes:
         id: Its number.
         change_key: The change that it tells of.
-        lane: The lane it waits or waited in.
+        queue: The queue it waits or waited in.
         destination: The destination's name.
         state: Where it stands.
         notification: What it says.
         created_at: When it was stored.
         ended_at: When it was delivered or given up; None while it waits.
         attempts: How often it was tried.
-        detail: What came of the last attempt, or why the lane is held; empty if there is nothing to say.
+        detail: What came of the last attempt, or why the queue is on hold; empty if there is nothing to say.
         next_at: When it may be sent; None unless it waits.
     """
 
     id: int
     change_key: str
-    lane: str
+    queue: str
     destination: str
     state: State
     notification: Notification
@@ -212,15 +212,15 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class LaneState:
-    """How a lane is. Times are UTC.
+class QueueState:
+    """How a queue is. Times are UTC.
 
     Attributes:
-        name: The lane's name.
+        name: The queue's name.
         destination: The destination's name.
         waiting: How many deliveries wait in it and could go now.
         oldest_at: Since when the first of them waits; None if none does.
-        held: Why it is held; None if it is not.
+        on_hold: Why it is on hold; None if it is not.
         failures: Transient failures in a row so far.
         next_at: When it may send again.
         delivered_at: When something was delivered last; None if nothing was.
@@ -230,7 +230,7 @@ class LaneState:
     destination: str
     waiting: int
     oldest_at: datetime | None
-    held: str | None
+    on_hold: str | None
     failures: int
     next_at: datetime
     delivered_at: datetime | None

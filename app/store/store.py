@@ -12,7 +12,7 @@ from app.store.base import Store
 from app.store.columns import micros_or_none, to_micros
 from app.store.queries import attempts, silences
 from app.store.queries import outbox as queries
-from app.store.queries import queues as lanes
+from app.store.queries import queues as queues
 from app.store.queries import reports as runs
 from app.store.reconciling_sql import SQLReconciling
 from app.store.rows import (
@@ -21,8 +21,8 @@ from app.store.rows import (
     Claim,
     Delivery,
     Incoming,
-    LaneState,
     Quarantined,
+    QueueState,
     StoredChange,
     Tally,
     Waiting,
@@ -104,14 +104,14 @@ class SQLStore(Store):
         async def job(db: Session) -> list[Claim]:
             await self._database.measure(db)
             await silences.settle(db, now)
-            return await lanes.claim(db, token, now, lease_until, limit, at_once)
+            return await queues.claim(db, token, now, lease_until, limit, at_once)
 
         return await self._database.write(job)
 
     async def waiting(self, claim: Claim, *, after: int, limit: int) -> list[Waiting]:
         """See `Store.waiting`."""
         now = claim.claimed_at
-        return await self._database.read(lambda db: lanes.more(db, claim, now, after, limit))
+        return await self._database.read(lambda db: queues.more(db, claim, now, after, limit))
 
     async def body(self, change_key: str) -> bytes | None:
         """See `Store.body`."""
@@ -121,7 +121,7 @@ class SQLStore(Store):
 
     async def record(self, claim: Claim, attempt: Attempt) -> bool:
         """See `Store.record`."""
-        return await self._database.write(lambda db: lanes.record(db, claim, attempt))
+        return await self._database.write(lambda db: queues.record(db, claim, attempt))
 
     async def fate(self, run: str) -> Fate | None:
         """See `Store.fate`."""
@@ -129,28 +129,28 @@ class SQLStore(Store):
 
     async def release(self, claim: Claim, *, unsure: bool = False) -> None:
         """See `Store.release`."""
-        await self._database.write(lambda db: lanes.release(db, claim, unsure=unsure))
-        self._database.ring()  # whoever gives a lane back is perhaps about to end
+        await self._database.write(lambda db: queues.release(db, claim, unsure=unsure))
+        self._database.ring()  # whoever gives a queue back is perhaps about to end
 
-    async def probe_held(self, now: datetime) -> None:
+    async def probe_on_hold(self, now: datetime) -> None:
         """See `Store.probe_held`."""
         await self._database.write(
             lambda db: db.execute(
-                "UPDATE lanes SET next_at = $1 WHERE held IS NOT NULL AND next_at > $1", to_micros(now)
+                "UPDATE queues SET next_at = $1 WHERE on_hold IS NOT NULL AND next_at > $1", to_micros(now)
             )
         )
 
-    async def lanes(self, now: datetime) -> list[LaneState]:
-        """See `Store.lanes`."""
-        return await self._database.read(lambda db: queries.lanes(db, now))
+    async def queues(self, now: datetime) -> list[QueueState]:
+        """See `Store.queues`."""
+        return await self._database.read(lambda db: queries.queues(db, now))
 
     async def tally(self, now: datetime) -> Tally:
         """See `Store.tally`."""
         return await self._database.read(lambda db: queries.tally(db, now))
 
-    async def unhold(self, destination: str, now: datetime) -> int:
+    async def release_hold(self, destination: str, now: datetime) -> int:
         """See `Store.unhold`."""
-        number = await self._database.write(lambda db: attempts.unhold(db, destination, now))
+        number = await self._database.write(lambda db: attempts.release_hold(db, destination, now))
         self._database.ring()
         return number
 

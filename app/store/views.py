@@ -125,7 +125,7 @@ class Counts:
     Attributes:
         changes: How many changes came.
         ended: How many deliveries ended, by where they stand.
-        pending: How many deliveries wait now, in held lanes too.
+        pending: How many deliveries wait now, in queues on hold too.
         dead: How many deliveries are dead, whenever they died.
         open: How many incidents are open.
         quarantined: How many bodies are in quarantine.

@@ -66,20 +66,20 @@ async def retry(desk: Desk, who: str, number: int) -> Done:
     return await _done(desk, who, "retry", details, id_=number)
 
 
-async def release(desk: Desk, who: str, lane: str) -> Done:
-    """Let a held lane send at once, with all lanes of its destination: what held one held them all.
+async def release(desk: Desk, who: str, queue: str) -> Done:
+    """Let a queue on hold send at once, with all queues of its destination: what put one on hold put all on hold.
 
     Raises:
-        HTTPException: 404, there is no such lane; 409, it is not held.
+        HTTPException: 404, there is no such queue; 409, it is not on hold.
     """
-    lanes = {one.name: one for one in await desk.store.lanes(desk.clock())}
-    if (found := lanes.get(lane)) is None:
-        raise HTTPException(404, f"There is no lane {one_line(lane, 80)!r}.")
-    number = await desk.store.unhold(found.destination, desk.clock())
+    queues = {one.name: one for one in await desk.store.queues(desk.clock())}
+    if (found := queues.get(queue)) is None:
+        raise HTTPException(404, f"There is no queue {one_line(queue, 80)!r}.")
+    number = await desk.store.release_hold(found.destination, desk.clock())
     if not number:
-        raise HTTPException(409, f"Lane {one_line(lane, 80)} is not held.")
+        raise HTTPException(409, f"Queue {one_line(queue, 80)} is not on hold.")
     desk.listener.wake()
-    more = f" ({number} lanes)" if number > 1 else ""
+    more = f" ({number} queues)" if number > 1 else ""
     return await _done(desk, who, "release", f"Destination {found.destination} is released{more}.")
 
 

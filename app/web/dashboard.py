@@ -45,7 +45,7 @@ async def now(request: Request, visitor: SignedIn, desk: AtTheDesk) -> Response:
     silences = await desk.store.silences(active_at=time)
     active = [one for one in silences if one.is_active(time)]
     dead = await views.deliveries(state=State.DEAD, before=None, limit=SHORT)
-    lanes = await desk.store.lanes(time)
+    queues = await desk.store.queues(time)
     recent = await views.changes(ChangeFilter(), before=None, limit=8)
     return await render(
         request,
@@ -54,8 +54,8 @@ async def now(request: Request, visitor: SignedIn, desk: AtTheDesk) -> Response:
         health=health,
         counts=counts,
         incidents=[(one, one.last and silence_of(one.last, active)) for one in incidents],
-        held=[one for one in lanes if one.held],
-        failing=[one for one in lanes if one.failures and not one.held],
+        on_hold=[one for one in queues if one.on_hold],
+        failing=[one for one in queues if one.failures and not one.on_hold],
         dead=dead,
         silences=silences,
         what_of=what_of,

@@ -112,17 +112,17 @@ async def retry(who: Doer, desk: AtTheDesk, number: int, back: Text = "/") -> Re
     return _back(back, await actions.retry(desk, who.name, number))
 
 
-@router.get("/lanes/release")
-async def ask_release(request: Request, visitor: SignedIn, lane: str) -> Response:
-    """Ask whether to release a lane."""
-    text = f"What waits in {lane}, and in other lanes of its destination, is sent at once."
-    return await _ask(request, visitor, "Release this lane?", text, "Release", fields="release", lane=lane)
+@router.get("/queues/release")
+async def ask_release(request: Request, visitor: SignedIn, queue: str) -> Response:
+    """Ask whether to release a queue."""
+    text = f"What waits in {queue}, and in other queues of its destination, is sent at once."
+    return await _ask(request, visitor, "Release this queue?", text, "Release", fields="release", queue=queue)
 
 
-@router.post("/lanes/release")
-async def release(who: Doer, desk: AtTheDesk, lane: Text, back: Text = "/") -> Response:
-    """Release a lane."""
-    return _back(back, await actions.release(desk, who.name, lane))
+@router.post("/queues/release")
+async def release(who: Doer, desk: AtTheDesk, queue: Text, back: Text = "/") -> Response:
+    """Release a queue."""
+    return _back(back, await actions.release(desk, who.name, queue))
 
 
 @router.get("/silence")

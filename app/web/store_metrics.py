@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from app.errors import StoreUnavailable
 from app.store.base import Store
-from app.store.rows import LaneState, Tally
+from app.store.rows import QueueState, Tally
 
 VERSION = "0.1.0"
 """This release's number, as pyproject.toml has it."""
@@ -34,11 +34,11 @@ async def read_store(store: Store, now: datetime) -> CollectorRegistry:
     """
     registry = CollectorRegistry()
     try:
-        lanes, tally = await store.lanes(now), await store.tally(now)
+        queues, tally = await store.queues(now), await store.tally(now)
     except StoreUnavailable:
         registry.register(_Read([_up(0)]))
     else:
-        registry.register(_Read([_up(1), *_of_lanes(lanes, now), *_of_tally(tally)]))
+        registry.register(_Read([_up(1), *_of_queues(queues, now), *_of_tally(tally)]))
     return registry
 
 
@@ -46,32 +46,34 @@ def _up(value: int) -> GaugeMetricFamily:
     return GaugeMetricFamily("port_listener_store_up", "1 while the store can be read.", value)
 
 
-def _of_lanes(lanes: Sequence[LaneState], now: datetime) -> list[GaugeMetricFamily]:
-    labels = ["lane", "destination"]
+def _of_queues(queues: Sequence[QueueState], now: datetime) -> list[GaugeMetricFamily]:
+    labels = ["queue", "destination"]
     waiting = GaugeMetricFamily(
-        "port_listener_lane_waiting_deliveries", "Deliveries that wait in a lane and could go.", labels=labels
+        "port_listener_queue_waiting_deliveries",
+        "Deliveries that wait in a queue and could go.",
+        labels=labels,
     )
     oldest = GaugeMetricFamily(
-        "port_listener_lane_oldest_waiting_seconds",
+        "port_listener_queue_oldest_waiting_seconds",
         "How long the first of them has waited; 0: none does.",
         labels=labels,
     )
-    held = GaugeMetricFamily(
-        "port_listener_lane_held",
-        "1 while a lane is held: its destination takes nothing until somebody mends it.",
+    on_hold = GaugeMetricFamily(
+        "port_listener_queue_on_hold",
+        "1 while a queue is on hold: its destination takes nothing until somebody mends it.",
         labels=labels,
     )
     failures = GaugeMetricFamily(
-        "port_listener_lane_failures", "Transient failures in a row so far.", labels=labels
+        "port_listener_queue_failures", "Transient failures in a row so far.", labels=labels
     )
-    for one in lanes:
+    for one in queues:
         values = [one.name, one.destination]
         age = (now - one.oldest_at).total_seconds() if one.oldest_at else 0
         waiting.add_metric(values, one.waiting)
         oldest.add_metric(values, max(0.0, age))
-        held.add_metric(values, one.held is not None)
+        on_hold.add_metric(values, one.on_hold is not None)
         failures.add_metric(values, one.failures)
-    return [waiting, oldest, held, failures]
+    return [waiting, oldest, on_hold, failures]
 
 
 def _of_tally(tally: Tally) -> list[GaugeMetricFamily]:

@@ -21,11 +21,11 @@ from app.web.v1_models import (
     Entry,
     Incident,
     IncidentState,
-    Lane,
     Listed,
     NewSilence,
     Problem,
     Quarantined,
+    Queue,
     Silence,
 )
 
@@ -190,17 +190,20 @@ async def end_silence(desk: AtTheDesk, who: Program, number: Number) -> Did:
     return _did(await actions.end_silence(desk, who, number))
 
 
-@router.get("/lanes", tags=["Lanes"], summary="How every lane is, by name")
-async def lanes(desk: AtTheDesk) -> list[Lane]:
-    """List lanes: what waits, and which are held and why."""
-    return [Lane.of(one) for one in await desk.store.lanes(desk.clock())]
+@router.get("/queues", tags=["Queues"], summary="How every queue is, by name")
+async def queues(desk: AtTheDesk) -> list[Queue]:
+    """List queues: what waits, and which are on hold and why."""
+    return [Queue.of(one) for one in await desk.store.queues(desk.clock())]
 
 
 @router.post(
-    "/lanes/{name:path}/release", tags=["Lanes"], summary="Release a held lane", responses=MISSING | REFUSED
+    "/queues/{name:path}/release",
+    tags=["Queues"],
+    summary="Release a queue on hold",
+    responses=MISSING | REFUSED,
 )
 async def release(desk: AtTheDesk, who: Program, name: str) -> Did:
-    """Let a held lane, and the others of its destination, send at once."""
+    """Let a queue on hold, and the others of its destination, send at once."""
     return _did(await actions.release(desk, who, name))
 
 

@@ -10,7 +10,7 @@ from app.model.incident import Severity
 from app.model.notification import Notification
 from app.model.silence import ANY
 from app.model.silence import Silence as OneSilence
-from app.store.rows import LaneState
+from app.store.rows import QueueState
 from app.store.views import AttemptRow, AuditRow, DeliveryRow, IncidentRow, QuarantineRow
 from app.web.show import ChangeShown
 
@@ -112,7 +112,7 @@ class Delivery(BaseModel):
     change: int
     """The number of its change."""
     incident: str | None
-    lane: str
+    queue: str
     destination: str
     state: State
     detail: str
@@ -130,7 +130,7 @@ class Delivery(BaseModel):
             id=one.id,
             change=row.change_id,
             incident=row.incident_id,
-            lane=one.lane,
+            queue=one.queue,
             destination=one.destination,
             state=one.state,
             detail=one.detail,
@@ -210,22 +210,22 @@ class NewSilence(BaseModel):
         return self.ends_at or now + timedelta(seconds=self.seconds or 0)
 
 
-class Lane(_Read):
+class Queue(_Read):
     """The queue of one channel."""
 
     name: str
     destination: str
     waiting: int
     oldest_at: datetime | None
-    held: str | None
-    """Why it is held; null if it is not."""
+    on_hold: str | None
+    """Why it is on hold; null if it is not."""
     failures: int
     next_at: datetime
     delivered_at: datetime | None
 
     @classmethod
-    def of(cls, one: LaneState) -> Self:
-        """Return a lane as the API shows it."""
+    def of(cls, one: QueueState) -> Self:
+        """Return a queue as the API shows it."""
         return cls.model_validate(one)
 
 

@@ -1,4 +1,4 @@
-"""HTTP deliveries a second, to a destination with eight lanes."""
+"""HTTP deliveries a second, to a destination with eight queues."""
 
 import json
 
@@ -9,7 +9,7 @@ from scripts.benchmark.processes import temporary_folder
 from scripts.benchmark.slack import stand_in
 from scripts.benchmark.table import Figure
 
-LANES = 8
+QUEUES = 8
 PATIENCE = 60.0
 
 
@@ -23,7 +23,7 @@ def deliveries(rounds: int, number: int) -> list[Figure]:
     rates = []
     for _ in range(rounds):
         with temporary_folder() as folder, stand_in() as jobs:
-            destination = {"type": "http", "url": jobs.url, "allow_private": True, "lanes": LANES}
+            destination = {"type": "http", "url": jobs.url, "allow_private": True, "queues": QUEUES}
             rule = {"name": "health", "blueprint": "deploymentConfig", "when": {"property": "healthStatus"}}
             rules = {"version": 1, "destinations": {"jobs": destination}, "rules": [rule | {"send": "jobs"}]}
             listener = Listener(jobs.url, rules=json.dumps(rules), command=("serve", "--no-dispatch"))
@@ -36,4 +36,4 @@ def deliveries(rounds: int, number: int) -> list[Figure]:
                     f"{number} jobs waited, {len(different)} came, {len(jobs.received)} with repeats"
                 )
             rates.append((number - 1) / (jobs.received[-1][0] - jobs.received[0][0]))
-    return [Figure(f"HTTP deliveries, destination with {LANES} lanes", "a second", rates, least=1500)]
+    return [Figure(f"HTTP deliveries, destination with {QUEUES} queues", "a second", rates, least=1500)]

@@ -13,7 +13,7 @@ from scripts.benchmark.table import Figure
 MB = 1_000_000
 IDLE_SECONDS = 2.0
 WAITING = """
-UPDATE deliveries SET state = 'pending', lane = 'default', destination = 'default', ended_at = NULL
+UPDATE deliveries SET state = 'pending', queue = 'default', destination = 'default', ended_at = NULL
 WHERE id IN (SELECT id FROM deliveries ORDER BY id DESC LIMIT ?)
 """
 

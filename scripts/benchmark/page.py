@@ -42,7 +42,7 @@ PAGES = (
     "/changes?rule=rule-5",
     "/changes?rule=rule-4&team=team-7&blueprint=blueprint-3",
     "/changes?state=dead",
-    "/changes?state=held",
+    "/changes?state=on_hold",
     "/changes?state=silenced",
     "/changes?state=none&q=prod",
     "/changes?team=team-8&state=dead",
@@ -62,7 +62,7 @@ PAGES = (
     "/api/v1/incidents",
     "/api/v1/incidents?state=open",
     "/api/v1/incidents?state=resolved",
-    "/api/v1/lanes",
+    "/api/v1/queues",
 )
 
 

@@ -28,7 +28,7 @@ CHANGES = (
     " alerts, body) VALUES (?, ?, ?, ?, 'UPDATE', 'entity', ?, ?, ?, ?, ?, ?)"
 )
 DELIVERIES = (
-    "INSERT INTO deliveries (id, change_id, incident_id, lane, destination, notification, state, due_at,"
+    "INSERT INTO deliveries (id, change_id, incident_id, queue, destination, notification, state, due_at,"
     " created_at, waiting_since, ended_at) VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)"
 )
 ATTEMPTS = (
@@ -45,13 +45,13 @@ class Contents:
         changes: How many changes.
         alerts_every: Which of them have alerted.
         waiting: The alerts of the last so many changes still wait; of the others each thousandth is dead.
-        lane: In which lane: `default`, or `held`, whose webhook is gone.
+        queue: In which queue: `default`, or `held`, whose webhook is gone.
     """
 
     changes: int
     alerts_every: int = 4
     waiting: int = 1000
-    lane: str = "held"
+    queue: str = "on_hold"
 
 
 def fill(path: Path, contents: Contents) -> None:
@@ -68,8 +68,10 @@ def fill(path: Path, contents: Contents) -> None:
         ).fetchall()
         for name, _ in indexes:  # to make them of what is there takes a third of the time
             db.execute(f"DROP INDEX {name}")
-        db.execute("INSERT INTO lanes (name, destination) VALUES ('default', 'default')")
-        db.execute("INSERT INTO lanes (name, destination, held) VALUES ('held', 'held', '404 no_service')")
+        db.execute("INSERT INTO queues (name, destination) VALUES ('default', 'default')")
+        db.execute(
+            "INSERT INTO queues (name, destination, on_hold) VALUES ('on_hold', 'on_hold', '404 no_service')"
+        )
         for first in range(1, contents.changes + 1, BATCH):
             batch = range(first, min(first + BATCH, contents.changes + 1))
             alerting = [one for one in batch if one % contents.alerts_every == 0]
@@ -137,8 +139,8 @@ class _Rows:
         said = said.replace("ENTITY", entity).replace("TEAM", team)
         at, waits = self._at(one), self.waits(one)
         state = "pending" if waits else "dead" if one % 1000 == 0 else "delivered"
-        lane = self._contents.lane if waits else "default"
-        return one, one, f"incident-{one}", lane, lane, said, state, at, at, None if waits else at
+        queue = self._contents.queue if waits else "default"
+        return one, one, f"incident-{one}", queue, queue, said, state, at, at, None if waits else at
 
     def attempt(self, one: int) -> tuple[Any, ...]:
         return one, self._at(one), self._at(one) + 200_000

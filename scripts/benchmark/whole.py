@@ -88,7 +88,7 @@ class Scene:
     def waiting(self) -> Path:
         """A store with a hundred thousand alerts that wait."""
         number = self.size.waiting
-        fill(self.folder / "waiting.db", Contents(number, alerts_every=1, waiting=number, lane="default"))
+        fill(self.folder / "waiting.db", Contents(number, alerts_every=1, waiting=number, queue="default"))
         return self.folder / "waiting.db"
 
 
@@ -121,7 +121,7 @@ def delivered(scene: Scene) -> Iterator[Figure]:
     yield from deliveries(scene.size.rounds, scene.size.jobs)
 
 
-def held(scene: Scene) -> Iterator[Figure]:
+def on_hold(scene: Scene) -> Iterator[Figure]:
     """Memory, and the time to start."""
     let_wait(scene.stored, scene.size.waiting)
     full = Listener(scene.away.url, "full", database=scene.stored)
@@ -132,7 +132,7 @@ SECTIONS: dict[str, Callable[[Scene], Iterator[Figure]]] = {
     "accepting": accepted,
     "answering": answered,
     "delivering": delivered,
-    "holding": held,
+    "holding": on_hold,
 }
 
 

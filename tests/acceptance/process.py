@@ -122,7 +122,7 @@ class Listener:
 def end_leases(folder: Path) -> None:
     """Let the leases of whoever is dead end now, instead of waiting for half a minute."""
     with closing(sqlite3.connect(folder / "data/listener.db")) as database:
-        database.execute("UPDATE lanes SET lease_until = 1 WHERE lease_until > 0")
+        database.execute("UPDATE queues SET lease_until = 1 WHERE lease_until > 0")
         database.commit()
 
 

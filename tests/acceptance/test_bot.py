@@ -153,7 +153,7 @@ async def test_what_can_go_wrong_in_slack(tmp_path: Path, api: StandInSlackApi) 
         assert "default is released" in await listener.command_line("destinations", "release", "default")
         await until(lambda: "token_revoked" in listener.log.read_text())
         assert len(api.calls) - calls <= 2
-        assert "held: token_revoked" in await listener.command_line("destinations")
+        assert "on hold: token_revoked" in await listener.command_line("destinations")
         answered = await listener.command_line("destinations", "test", "default")
         assert "default answered: ok" in answered
         await listener.command_line("destinations", "release", "default")

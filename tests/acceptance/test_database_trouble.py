@@ -1,4 +1,4 @@
-"""A PostgreSQL that is away, read-only or slow; and a replica that freezes while it holds a lane."""
+"""A PostgreSQL that is away, read-only or slow; and a replica that freezes while it holds a queue."""
 
 import asyncio
 import signal
@@ -100,14 +100,14 @@ async def _session(url: str, first: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 def has_claimed(said: bytes) -> bool:
-    """Tell whether somebody commits that it holds a lane."""
-    return b"COMMIT" in said.rpartition(b"UPDATE lanes SET holder = $1")[2] and b"SET holder = $1" in said
+    """Tell whether somebody commits that it holds a queue."""
+    return b"COMMIT" in said.rpartition(b"UPDATE queues SET holder = $1")[2] and b"SET holder = $1" in said
 
 
 async def test_a_frozen_replica_does_not_send(
     tmp_path: Path, slack: StandInSlack, postgres: PostgresServer
 ) -> None:
-    """A replica freezes with a lane in its hands; another takes over; the first wakes, and does not send."""
+    """A replica freezes with a queue in its hands; another takes over; the first wakes, and does not send."""
     url = await postgres.new_database()
     folders = [tmp_path / name for name in ("proxy", "listens", "freezes", "takes-over")]
     for folder in folders:
@@ -120,13 +120,13 @@ async def test_a_frozen_replica_does_not_send(
         listening(folders[2], slack.url, command=DISPATCH, DATABASE_URL=through) as frozen,
     ):
         assert (await timed_post(listener, "one"))[0] == 202
-        await asyncio.wait_for(proxy.holding.wait(), 10)  # it has the lane, and does not know it yet
+        await asyncio.wait_for(proxy.holding.wait(), 10)  # it has the queue, and does not know it yet
         frozen.send_signal(signal.SIGSTOP)
         proxy.open.set()
         async with listening(folders[3], slack.url, command=DISPATCH, DATABASE_URL=url):
             await until(lambda: len(slack.messages) == 1, 45)
             frozen.send_signal(signal.SIGCONT)
-            lines = ("lane given back", "cannot claim lanes")
+            lines = ("queue given back", "cannot claim queues")
             await until(lambda: any(line in frozen.log.read_text() for line in lines))
             assert (await timed_post(listener, "two"))[0] == 202
             await until(lambda: len(slack.messages) == 2)

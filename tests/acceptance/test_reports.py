@@ -209,8 +209,8 @@ async def test_port_lets_nobody_in(start: Start, port: StandInPort, slack: Stand
         await until(lambda: len(slack.messages) == 3)
 
         async def tries_again() -> bool:
-            lanes = [one for one in await service.store.lanes(datetime.now(UTC)) if one.destination == RUNS]
-            return any(one.failures for one in lanes) and not any(one.held for one in lanes)
+            queues = [one for one in await service.store.queues(datetime.now(UTC)) if one.destination == RUNS]
+            return any(one.failures for one in queues) and not any(one.on_hold for one in queues)
 
         await until(tries_again)
         assert len(slack.messages) == 3  # nobody is told in Slack that nobody is told in Port

@@ -196,14 +196,14 @@ async def test_teams_have_channels_of_their_own(with_rules: Any, slack: StandInS
     assert sent == {"of-Rocket": "rocket", "of-Payments": "payments", "of-Nobody": "all", "of-None": "all"}
 
 
-async def test_two_names_of_one_channel_share_its_lane(with_rules: Any, slack: StandInSlack) -> None:
-    """Destinations with the same webhook wait in one lane, because Slack counts messages by channel."""
+async def test_two_names_of_one_channel_share_its_queue(with_rules: Any, slack: StandInSlack) -> None:
+    """Destinations with the same webhook wait in one queue, because Slack counts messages by channel."""
     destinations = {name: {"type": "slack", "webhook_url": slack.url} for name in ("one", "two")}
     rules = [CPU | {"name": name, "send": name} for name in ("one", "two")]
     async with with_rules(*rules, destinations=destinations) as service:
         assert (await post(service, {"cpuUtil": 1}, {"cpuUtil": 99}))["alerts"] == 2
         await until(lambda: len(slack.messages) == 2)
-        assert {row.lane for row in await service.deliveries()} == {"default"}
+        assert {row.queue for row in await service.deliveries()} == {"default"}
 
 
 async def test_for_survives_a_restart(with_rules: Any, slack: StandInSlack) -> None:
@@ -347,17 +347,17 @@ async def test_rules_change_without_a_restart(with_rules: Any, tmp_path: Path) -
         assert (await service.client.get("/readyz")).json()["warnings"] == []
 
 
-async def test_loaded_rules_let_held_lanes_try(with_rules: Any, slack: StandInSlack) -> None:
-    """Whoever mends a destination and loads the rules need not wait for the ten minutes of a held lane."""
+async def test_loaded_rules_let_held_queues_try(with_rules: Any, slack: StandInSlack) -> None:
+    """Whoever mends a destination and loads the rules need not wait for the ten minutes of a queue on hold."""
     slack.answers.append(Response("no_service", 404))
     async with with_rules(CPU) as service:
         await post(service, {"cpuUtil": 1}, {"cpuUtil": 99})
 
-        async def held() -> bool:
-            lanes = await service.store.lanes(datetime.now(UTC))
-            return [lane.held for lane in lanes] == ["404 no_service"]
+        async def on_hold() -> bool:
+            queues = await service.store.queues(datetime.now(UTC))
+            return [queue.on_hold for queue in queues] == ["404 no_service"]
 
-        await until(held)
+        await until(on_hold)
         assert slack.messages == []
         os.kill(os.getpid(), signal.SIGHUP)
         await until(lambda: len(slack.messages) == 1)

@@ -60,7 +60,7 @@ async def test_transient_answers_delay_and_keep_the_order(tmp_path: Path, slack:
 
 
 async def test_refusals_are_seen_and_can_be_mended(tmp_path: Path, slack: StandInSlack) -> None:
-    """A refused message is dead, a dead webhook holds the lane; `deliveries retry` brings both back."""
+    """A refused message is dead, a dead webhook holds the queue; `deliveries retry` brings both back."""
     slack.answers.extend(
         [
             answer(400, "invalid_payload"),
@@ -70,23 +70,23 @@ async def test_refusals_are_seen_and_can_be_mended(tmp_path: Path, slack: StandI
     )
     async with listening(tmp_path, slack.url) as listener:
         async with httpx.AsyncClient(base_url=listener.url) as client:
-            for entity in ("dead", "held", "behind-it"):
+            for entity in ("dead", "on_hold", "behind-it"):
                 await post_change(client, entity)
 
-        async def held() -> bool:
-            return "0 pending, 2 held, 1 dead, 0 delivered" in await listener.command_line("deliveries")
+        async def on_hold() -> bool:
+            return "0 pending, 2 on_hold, 1 dead, 0 delivered" in await listener.command_line("deliveries")
 
-        await until(held)
+        await until(on_hold)
         shown = await listener.command_line("deliveries")
         assert "400 invalid_payload" in shown
         assert "404 no_active_hooks" in shown
-        assert "lane held" in listener.log.read_text()
+        assert "queue on hold" in listener.log.read_text()
         assert slack.messages == []
         retried = await listener.command_line("deliveries", "retry", "--dead")
         assert "1 will be tried again now" in retried
         await until(lambda: len(entities(slack.messages)) == 3)
-        await until(lambda: "lane released" in listener.log.read_text())
-    assert entities(slack.messages) == ["dead", "held", "behind-it"]
+        await until(lambda: "queue released" in listener.log.read_text())
+    assert entities(slack.messages) == ["dead", "on_hold", "behind-it"]
 
 
 async def test_a_refused_form_goes_out_as_plain_text(tmp_path: Path, slack: StandInSlack) -> None:

@@ -79,7 +79,7 @@ async def test_ten_thousand_that_waited_for_an_hour(tmp_path: Path, slack: Stand
     running = asyncio.create_task(dispatcher.run())
 
     async def has_failed() -> bool:
-        return [lane.failures for lane in await store.lanes(NOW)] == [1]
+        return [queue.failures for queue in await store.queues(NOW)] == [1]
 
     await until(has_failed)
     tracemalloc.start()

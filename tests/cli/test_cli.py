@@ -182,12 +182,12 @@ async def test_send_to_nobody(run: Run, url: str, said: str) -> None:
 
 async def test_deliveries(store: SQLiteStore, run: Run) -> None:
     """`deliveries` shows what stands where, as a table and as JSON, and filters."""
-    assert "0 pending, 0 held, 0 dead, 0 delivered, 0 cancelled" in (await run("deliveries")).out
+    assert "0 pending, 0 on_hold, 0 dead, 0 delivered, 0 cancelled" in (await run("deliveries")).out
     await store.accept([incoming(entity="checkout\x1b[31m-prod")])
     table = (await run("deliveries")).out
     assert "Healthy →" in table
     assert "\x1b" not in table
-    assert "1 pending, 0 held, 0 dead, 0 delivered, 0 cancelled" in table
+    assert "1 pending, 0 on_hold, 0 dead, 0 delivered, 0 cancelled" in table
     row = json.loads((await run("deliveries", "--json")).out)
     assert (row["id"], row["state"], row["notification"]["change"]["after"]) == (1, "pending", "Degraded")
     assert "checkout" not in (await run("deliveries", "--state", "dead")).out
@@ -242,14 +242,14 @@ async def test_console_without_slack(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 async def test_start_with_a_slack_that_is_held(start: Start, slack: StandInSlack) -> None:
-    """A restart probes a held lane at once."""
+    """A restart probes a queue on hold at once."""
     slack.answers.append(PlainTextResponse("no_active_hooks", 404))
     async with start() as service:
         await service.change("Healthy", "Degraded")
 
-        async def held() -> bool:
-            return (await service.store.count())[State.HELD] == 1
+        async def on_hold() -> bool:
+            return (await service.store.count())[State.ON_HOLD] == 1
 
-        await until(held)
+        await until(on_hold)
     async with start():
         await until(lambda: len(slack.messages) == 1)

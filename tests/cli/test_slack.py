@@ -80,7 +80,7 @@ async def run(*arguments: str) -> tuple[int, str]:
         ((*ADD, "--rule", UNDECODABLE), 2, "no UTF-8"),
         (("silence", "end", "77"), 1, "there is no silence 77"),
         (("silence", "end", "0"), 2, "greater than or equal to 1"),
-        (("destinations", "release", "rocket"), 1, "rocket is not held"),
+        (("destinations", "release", "rocket"), 1, "rocket is not on hold"),
         (("destinations", "release", "nobody"), 1, "there is no destination 'nobody'"),
         (("destinations", "release", ""), 1, "there is no destination ''"),
         (("destinations", "test", "nobody"), 1, "there is no destination 'nobody'"),
@@ -127,7 +127,7 @@ async def test_a_silence_of_somebody_without_a_name(monkeypatch: pytest.MonkeyPa
 
 
 async def test_released_by_either_name_of_a_channel(store: SQLiteStore) -> None:
-    """Two destinations that are one channel share a lane: whichever is named, it is released."""
+    """Two destinations that are one channel share a queue: whichever is named, it is released."""
     one = incoming()
 
     def to_both(state: object) -> object:
@@ -135,14 +135,14 @@ async def test_released_by_either_name_of_a_channel(store: SQLiteStore) -> None:
         names = ("rocket", "twin")
         return replace(
             decision,
-            alerts=tuple(replace(decision.alerts[0], destination=name, lane="rocket") for name in names),
+            alerts=tuple(replace(decision.alerts[0], destination=name, queue="rocket") for name in names),
         )
 
     await store.accept([replace(one, decide=to_both)])  # type: ignore[arg-type]
-    await store.record(await claim(store), attempt(Outcome.HELD, wait=600))
+    await store.record(await claim(store), attempt(Outcome.ON_HOLD, wait=600))
     _, listed = await run("destinations", "--json")
     states = {row["name"]: row["state"] for row in map(json.loads, listed.splitlines())}
-    assert (states["rocket"], states["twin"]) == ("held: said", "held: said")
+    assert (states["rocket"], states["twin"]) == ("on hold: said", "on hold: said")
     assert await run("destinations", "release", "twin") == (0, "twin is released\n")
-    (lane,) = await store.lanes(attempt(Outcome.HELD).ended_at)
-    assert lane.held is None
+    (queue,) = await store.queues(attempt(Outcome.ON_HOLD).ended_at)
+    assert queue.on_hold is None

@@ -26,7 +26,7 @@ from tests.waiting import until
 PAUSE = timedelta(seconds=1)
 TRANSIENT = DeliveryFailed("503", Scope.TRANSIENT)
 DEAD = DeliveryFailed("400 invalid_payload", Scope.MESSAGE)
-HELD = DeliveryFailed("404 no_active_hooks", Scope.DESTINATION)
+ON_HOLD = DeliveryFailed("404 no_active_hooks", Scope.DESTINATION)
 
 
 class Clock:
@@ -120,7 +120,7 @@ class Rig:
         return (await self.store.deliveries(state=None, limit=1))[0]
 
     async def attempts(self, number: int) -> None:
-        """Wait until so many attempts are recorded, which is when their lanes are free again."""
+        """Wait until so many attempts are recorded, which is when their queues are free again."""
 
         async def so_many() -> bool:
             rows = await self.store.deliveries(state=None, limit=100)
@@ -146,7 +146,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     await store.close()
 
 
-async def test_delivers_in_order_at_the_lanes_rate(rig: Rig) -> None:
+async def test_delivers_in_order_at_the_queues_rate(rig: Rig) -> None:
     """The first leaves at once, each further one after the pause."""
     await rig.add("one", "two", "three")
     async with rig.running():
@@ -158,7 +158,7 @@ async def test_delivers_in_order_at_the_lanes_rate(rig: Rig) -> None:
 
 
 async def test_a_transient_failure_keeps_the_order(rig: Rig) -> None:
-    """The lane waits 1 s, then 2 s, with the same delivery at its head."""
+    """The queue waits 1 s, then 2 s, with the same delivery at its head."""
     rig.notifier.script = [TRANSIENT, TRANSIENT]
     await rig.add("one", "two")
     async with rig.running():
@@ -187,7 +187,7 @@ async def test_retry_after_is_honoured(rig: Rig) -> None:
 
 
 async def test_patience_ends(rig: Rig) -> None:
-    """After 24 h of transient failures a delivery is dead, with the reason, and the lane goes on."""
+    """After 24 h of transient failures a delivery is dead, with the reason, and the queue goes on."""
     rig.notifier.script = [TRANSIENT, TRANSIENT]
     await rig.add("one")
     async with rig.running():
@@ -202,7 +202,7 @@ async def test_patience_ends(rig: Rig) -> None:
     assert (dead.notification.entity, dead.detail) == ("one", "given up after 24 h: 503")
 
 
-async def test_a_refused_message_is_dead_and_the_lane_goes_on(rig: Rig) -> None:
+async def test_a_refused_message_is_dead_and_the_queue_goes_on(rig: Rig) -> None:
     """A message that the destination refuses does not hold up the next."""
     rig.notifier.script = [DEAD]
     await rig.add("one", "two")
@@ -214,14 +214,14 @@ async def test_a_refused_message_is_dead_and_the_lane_goes_on(rig: Rig) -> None:
     assert [one.state for one in await rig.store.deliveries(state=State.DEAD, limit=9)] == [State.DEAD]
 
 
-async def test_a_held_lane_is_probed_and_loses_nothing(rig: Rig) -> None:
-    """A held lane is probed every 10 minutes, for as long as it takes, and then sends all it has."""
-    rig.notifier.script = [HELD, TRANSIENT, HELD]
+async def test_a_held_queue_is_probed_and_loses_nothing(rig: Rig) -> None:
+    """A queue on hold is probed every 10 minutes, for as long as it takes, and then sends all it has."""
+    rig.notifier.script = [ON_HOLD, TRANSIENT, ON_HOLD]
     await rig.add("one", "two")
     async with rig.running():
         for times in (1, 2, 3):
             await rig.attempts(times)
-            assert (await rig.store.count())[State.HELD] == 2
+            assert (await rig.store.count())[State.ON_HOLD] == 2
             rig.move(PROBE_EVERY - timedelta(seconds=1))
             await rig.nothing_more()
             rig.move(PATIENCE if times == 2 else timedelta(seconds=1))
@@ -255,7 +255,7 @@ async def test_a_destination_that_is_gone(rig: Rig) -> None:
 
 
 async def test_whoever_was_frozen_does_not_send(rig: Rig) -> None:
-    """A dispatcher that lost time between claim and send gives the lane back instead of sending."""
+    """A dispatcher that lost time between claim and send gives the queue back instead of sending."""
 
     class Slow(SQLiteStore):
         """A store whose claims arrive late, as after SIGSTOP."""

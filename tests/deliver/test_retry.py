@@ -18,7 +18,7 @@ MOMENT = timedelta(microseconds=1)
 
 def after(scope: Scope = Scope.TRANSIENT, retry_after: timedelta | None = None, **facts: Any) -> NextAttempt:
     """Return what follows a failure."""
-    usual: dict[str, Any] = {"failures": 0, "held": False, "waiting_since": NOW, "now": NOW, "jitter": 0.0}
+    usual: dict[str, Any] = {"failures": 0, "on_hold": False, "waiting_since": NOW, "now": NOW, "jitter": 0.0}
     return next_attempt(DeliveryFailed("503", scope, retry_after), **(usual | facts))
 
 
@@ -33,7 +33,7 @@ def test_the_wait_doubles_up_to_five_minutes(failures: int, seconds: int) -> Non
 
 @pytest.mark.parametrize(("jitter", "seconds"), [(-1, 240), (0, 300), (0.5, 330), (1, 360)])
 def test_the_wait_is_spread_by_a_fifth(jitter: float, seconds: int) -> None:
-    """Many lanes do not come back at the same moment."""
+    """Many queues do not come back at the same moment."""
     assert after(failures=9, jitter=jitter).at == NOW + timedelta(seconds=seconds)
 
 
@@ -73,32 +73,32 @@ def test_patience_ends_after_a_day(waited: timedelta, outcome: Outcome) -> None:
     assert following.reason == ("given up after 24 h: 503" if outcome is Outcome.DEAD else "503")
 
 
-@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("on_hold", [True, False])
 @pytest.mark.parametrize("waited", [timedelta(0), 3 * PATIENCE])
-def test_a_destination_that_takes_nothing_is_held(held: bool, waited: timedelta) -> None:
-    """The lane is held and probed every ten minutes, for as long as it takes: nothing in it is lost."""
-    following = after(Scope.DESTINATION, held=held, waiting_since=NOW - waited, jitter=1.0)
-    assert following == NextAttempt(Outcome.HELD, "503", NOW + PROBE_EVERY)
+def test_a_destination_that_takes_nothing_is_held(on_hold: bool, waited: timedelta) -> None:
+    """The queue is on hold and probed every ten minutes, for as long as it takes: nothing in it is lost."""
+    following = after(Scope.DESTINATION, on_hold=on_hold, waiting_since=NOW - waited, jitter=1.0)
+    assert following == NextAttempt(Outcome.ON_HOLD, "503", NOW + PROBE_EVERY)
 
 
 @pytest.mark.parametrize("waited", [timedelta(0), 3 * PATIENCE])
 def test_held_stays_held(waited: timedelta) -> None:
-    """A probe that fails for a passing reason does not release the lane, nor does it end its patience."""
-    following = after(held=True, failures=5, waiting_since=NOW - waited)
-    assert following == NextAttempt(Outcome.HELD, "503", NOW + PROBE_EVERY)
+    """A probe that fails for a passing reason does not release the queue, nor does it end its patience."""
+    following = after(on_hold=True, failures=5, waiting_since=NOW - waited)
+    assert following == NextAttempt(Outcome.ON_HOLD, "503", NOW + PROBE_EVERY)
 
 
-@pytest.mark.parametrize("held", [True, False])
-def test_a_refused_message_is_dead(held: bool) -> None:
-    """It concerns this message alone: the lane goes on at once, held or not."""
-    assert after(Scope.MESSAGE, HOUR, held=held) == NextAttempt(Outcome.DEAD, "503", NOW)
+@pytest.mark.parametrize("on_hold", [True, False])
+def test_a_refused_message_is_dead(on_hold: bool) -> None:
+    """It concerns this message alone: the queue goes on at once, held or not."""
+    assert after(Scope.MESSAGE, HOUR, on_hold=on_hold) == NextAttempt(Outcome.DEAD, "503", NOW)
 
 
 @given(
     scope=st.sampled_from(Scope),
     retry_after=st.none() | st.timedeltas(timedelta(seconds=1), timedelta(seconds=1e9)),
     failures=st.integers(0, 10**6),
-    held=st.booleans(),
+    on_hold=st.booleans(),
     waited=st.timedeltas(timedelta(0), 2 * PATIENCE),
     jitter=st.floats(-1, 1),
 )
@@ -106,13 +106,13 @@ def test_no_wait_is_out_of_bounds(
     scope: Scope,
     retry_after: timedelta | None,
     failures: int,
-    held: bool,
+    on_hold: bool,
     waited: timedelta,
     jitter: float,
 ) -> None:
     """Whatever failed: what is tried again waits long enough, not too long, and within patience."""
     following = after(
-        scope, retry_after, failures=failures, held=held, waiting_since=NOW - waited, jitter=jitter
+        scope, retry_after, failures=failures, on_hold=on_hold, waiting_since=NOW - waited, jitter=jitter
     )
     wait = following.at - NOW
     if following.outcome is Outcome.RETRY:
@@ -121,4 +121,4 @@ def test_no_wait_is_out_of_bounds(
         assert wait >= min(retry_after or timedelta(0), HOUR)
         assert waited < PATIENCE
     else:
-        assert wait == (PROBE_EVERY if following.outcome is Outcome.HELD else timedelta(0))
+        assert wait == (PROBE_EVERY if following.outcome is Outcome.ON_HOLD else timedelta(0))

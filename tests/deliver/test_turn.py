@@ -22,7 +22,7 @@ from app.rules.match import Route
 from app.store.rows import Waiting
 from app.store.sqlite.database import SQLiteStore
 from tests.conftest import NOW
-from tests.deliver.test_dispatcher import DEAD, HELD, PAUSE, TRANSIENT, Rig, ScriptedNotifier
+from tests.deliver.test_dispatcher import DEAD, ON_HOLD, PAUSE, TRANSIENT, Rig, ScriptedNotifier
 from tests.store.test_slack import sent_to
 from tests.store.test_store import incoming
 from tests.waiting import until
@@ -173,7 +173,7 @@ async def test_patience_ends_for_all_that_waited_so_long(rig: ChannelRig) -> Non
 
 
 async def test_silences_are_looked_at_when_it_is_sent(rig: ChannelRig) -> None:
-    """One that came after the alert keeps it back; the others go out, and the lane loses no time."""
+    """One that came after the alert keeps it back; the others go out, and the queue loses no time."""
     await rig.add("quiet-1", "loud", "quiet-2")
     await rig.store.add_silence(SILENCE)
     async with rig.running():
@@ -203,7 +203,7 @@ async def test_an_alert_that_is_not_to_be_sent_any_more(rig: ChannelRig) -> None
 
 async def test_the_fallback_hears_of_a_held_destination_once(rig: ChannelRig) -> None:
     """With the reason and how many wait; the probes that follow say nothing more."""
-    rig.channel.script = [HELD, HELD]
+    rig.channel.script = [ON_HOLD, ON_HOLD]
     await rig.add("one", "two")
     async with rig.running():
         await until(lambda: len(rig.ops.taken) == 1)
@@ -211,9 +211,9 @@ async def test_the_fallback_hears_of_a_held_destination_once(rig: ChannelRig) ->
         await until(lambda: len(rig.channel.parcels) == 2)
         rig.move(PAUSE)
         await rig.nothing_more()
-    (notice,) = (row for row in await rig.store.deliveries(state=None, limit=9) if row.lane == "ops")
+    (notice,) = (row for row in await rig.store.deliveries(state=None, limit=9) if row.queue == "ops")
     assert notice.notification.title == (
-        "Destination default is held: 404 no_active_hooks. 2 alerts wait for it; nothing is lost."
+        "Destination default is on hold: 404 no_active_hooks. 2 alerts wait for it; nothing is lost."
     )
 
 
@@ -264,13 +264,13 @@ async def read_slowly(rig: ChannelRig, times: int, takes: timedelta) -> None:
 
 
 async def test_frozen_while_it_reads(rig: ChannelRig) -> None:
-    """By then another process may have sent it: the lane is given back, and nothing was sent."""
+    """By then another process may have sent it: the queue is given back, and nothing was sent."""
     await rig.add(*(f"e{number}" for number in range(120)))
     await read_slowly(rig, 1, timedelta(seconds=25))
     with capture_logs() as logs:
         async with rig.running():
             await until(lambda: len(rig.channel.parcels) == 1)
-    assert "lane given back" in [one["event"] for one in logs]
+    assert "queue given back" in [one["event"] for one in logs]
     assert rig.sizes() == [120]
 
 
@@ -315,8 +315,8 @@ async def test_a_message_that_is_gone_is_forgotten(rig: ChannelRig) -> None:
         async def forgotten() -> bool:
             await rig.idle()
             rig.move(PAUSE)
-            claims = await rig.store.lanes(rig.clock.now)
-            return all(lane.waiting == 0 for lane in claims if lane.name == "default/updates")
+            claims = await rig.store.queues(rig.clock.now)
+            return all(queue.waiting == 0 for queue in claims if queue.name == "default/updates")
 
         await until(forgotten)
         await rig.store.accept([incoming("Crashed", "Degraded", entity="one", second=30)])
@@ -367,14 +367,14 @@ async def test_a_name_of_the_channel_that_is_gone(rig: ChannelRig) -> None:
 
 async def test_two_channels_one_held(rig: ChannelRig) -> None:
     """The other does not wait."""
-    rig.channel.script = [HELD]
-    one = incoming(entity="held")
+    rig.channel.script = [ON_HOLD]
+    one = incoming(entity="on_hold")
     other = incoming(entity="free")
 
     def elsewhere(state: object) -> object:
         decision = other.decide(state)  # type: ignore[arg-type]
         (alert,) = decision.alerts
-        return replace(decision, alerts=(replace(alert, destination="ops", lane="ops"),))
+        return replace(decision, alerts=(replace(alert, destination="ops", queue="ops"),))
 
     await rig.store.accept([one, replace(other, decide=elsewhere)])  # type: ignore[arg-type]
     async with rig.running():

@@ -490,7 +490,7 @@ async def test_change_whose_alert_is_held(world: World) -> None:
     found = await world.examine(change=True)
     assert wrong(found) == ["change"]
     assert re.search(
-        r"arrived after .* its alert is held: 404 no_service.*app deliveries", found["change"].said
+        r"arrived after .* its alert is on hold: 404 no_service.*app deliveries", found["change"].said
     )
     assert world.port.entities[ENTITY]["properties"]["healthStatus"] == "Healthy"
 

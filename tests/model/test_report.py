@@ -81,10 +81,10 @@ def test_what_failed_is_never_cut_off() -> None:
 def test_a_report_is_no_alert() -> None:
     """It names its run and its entity, and no silence keeps it back."""
     told = replace(moved(None, {}), report_to="r_1")
-    report = Report.of(told, "lane")
+    report = Report.of(told, "queue")
     assert report is not None
     said = report.delivery.notification
-    assert report == Report("r_1", Alert(RUNS, "lane", said))
+    assert report == Report("r_1", Alert(RUNS, "queue", said))
     assert (said.title, said.entity) == ("Report to run r_1", told.entity)
     assert not Silence("*", "*", "*", "*", AT, AT, "ada", "").covers(said)
 
@@ -92,4 +92,4 @@ def test_a_report_is_no_alert() -> None:
 @pytest.mark.parametrize("run", [None, "", "r 1", "r\0", "../x", "r" * 201])
 def test_no_run_no_report(run: str | None) -> None:
     """What is no run's id is not asked for in Port."""
-    assert Report.of(replace(moved(None, {}), report_to=run), "lane") is None
+    assert Report.of(replace(moved(None, {}), report_to=run), "queue") is None

@@ -45,8 +45,8 @@ def test_teams() -> None:
 
 
 def test_the_listeners_own_words_are_never_silenced() -> None:
-    """That a destination is held must be heard."""
-    assert not ALL.covers(Notification.notice("Destination x is held", NOW))
+    """That a destination is on hold must be heard."""
+    assert not ALL.covers(Notification.notice("Destination x is on hold", NOW))
 
 
 def test_times() -> None:

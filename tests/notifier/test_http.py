@@ -429,7 +429,7 @@ class TestNoAnswer:
         ids=["nothing", "half", "no HTTP"],
     )
     async def test_a_server_that_hangs_up(self, answer: bytes) -> None:
-        """The request was sent, once: it may have arrived, and the lane tries again."""
+        """The request was sent, once: it may have arrived, and the queue tries again."""
         async with _raw(answer) as (url, seen):
             failed = await failure(url)
         assert failed.scope is Scope.TRANSIENT

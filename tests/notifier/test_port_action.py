@@ -128,7 +128,7 @@ async def test_what_port_refuses(port: StandInPort, more: dict[str, Any], reason
     ],
 )
 async def test_each_answer_has_its_scope(port: StandInPort, answer: Response, scope: Scope) -> None:
-    """What may pass waits in the lane, not in the client: one request an attempt, at once."""
+    """What may pass waits in the queue, not in the client: one request an attempt, at once."""
     port.script("POST", RUNS, answer)
     assert (await refused(port)).scope is scope
     assert len([one for one in port.requests if one.path == RUNS]) == 1
@@ -154,7 +154,7 @@ async def test_a_token_that_ran_out(port: StandInPort) -> None:
 
 
 async def test_port_is_away(port: StandInPort) -> None:
-    """No connection: nothing has started, and the lane tries again."""
+    """No connection: nothing has started, and the queue tries again."""
     async with notifying("http://127.0.0.1:1") as notifier:
         with pytest.raises(DeliveryFailed, match="cannot reach") as failed:
             await send(notifier)

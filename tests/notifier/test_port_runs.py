@@ -157,7 +157,7 @@ async def test_a_token_that_has_ended(port: StandInPort, known: Known) -> None:
 
 
 async def test_credentials_that_are_bad(port: StandInPort, known: Known) -> None:
-    """Whoever is not let in tries again, and not for ever: a lane that is held would."""
+    """Whoever is not let in tries again, and not for ever: a queue that is on hold would."""
     async with telling(port, known, secret="another") as runs:
         assert (await refused(runs)).scope is Scope.TRANSIENT
     port.script("PATCH", "/v1/actions/runs/r_0", refusal(401), refusal(401))
@@ -169,7 +169,7 @@ async def test_credentials_that_are_bad(port: StandInPort, known: Known) -> None
 
 
 async def test_the_rate_is_limited(port: StandInPort, known: Known) -> None:
-    """429: it is tried again when Port says, and until then no other lane asks either."""
+    """429: it is tried again when Port says, and until then no other queue asks either."""
     port.script("PATCH", "/v1/actions/runs/r_0", refusal(429, **{"x-ratelimit-reset": "17"}))
     async with telling(port, known) as runs:
         failed = await refused(runs)

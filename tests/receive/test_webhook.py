@@ -194,7 +194,7 @@ async def test_a_store_that_cannot_write(service: Service, tmp_path: Path) -> No
     hold = (
         "import sqlite3, sys\n"
         "sqlite3.connect(sys.argv[1]).execute('BEGIN IMMEDIATE')\n"
-        "print('held', flush=True)\n"
+        "print('on_hold', flush=True)\n"
         "input()"
     )
     holder = await asyncio.create_subprocess_exec(

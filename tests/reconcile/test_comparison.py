@@ -341,7 +341,7 @@ async def test_a_dry_run(database: str, port: StandInPort, tmp_path: Path) -> No
 async def test_what_no_rule_names_any_more_is_forgotten(watched: Watching) -> None:
     """And learned anew when one does again."""
     book = watched.listener.book
-    watched.listener.book = type(book)(book.rules, book.lanes)
+    watched.listener.book = type(book)(book.rules, book.queues)
     assert await watched.compare() == []
     assert await watched.listener.store.reconciling.known(BLUEPRINT, ["checkout"]) == {}
     watched.listener.book = book

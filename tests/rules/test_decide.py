@@ -96,7 +96,7 @@ def test_the_first_trouble_opens_an_incident() -> None:
         Incident("cpu-0123456789abcdef", "cpu", "database", "payments-db", "above 80", NOW, NOW),
     )
     alert = only(decision)
-    assert (alert.destination, alert.lane, alert.incident_id) == ("alerts", "alerts", "cpu-0123456789abcdef")
+    assert (alert.destination, alert.queue, alert.incident_id) == ("alerts", "alerts", "cpu-0123456789abcdef")
     assert (alert.due_at, alert.repeat, alert.notification.opened_at) == (None, None, NOW)
 
 
@@ -241,10 +241,10 @@ def test_every_rule_has_incidents_of_its_own() -> None:
 
 
 def test_each_destination_is_told_once() -> None:
-    """Also where two names mean the same channel, and so the same lane."""
+    """Also where two names mean the same channel, and so the same queue."""
     routes = (ALERTS, Route("jobs", "jobs/3"), ALERTS, Route("also-alerts", "alerts"))
     decision = decide(matched([BUILT_IN], health(), *routes), EntityState(), NOW)
-    assert [(one.destination, one.lane) for one in decision.alerts] == [
+    assert [(one.destination, one.queue) for one in decision.alerts] == [
         ("alerts", "alerts"),
         ("jobs", "jobs/3"),
     ]

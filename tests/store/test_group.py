@@ -45,7 +45,7 @@ RULES = [
     rule(name="seen", blueprint="database", when={"property": "cpu", "below": 20}),
 ]
 WATCHED = watched_by(RuleSet(RULES))["database"]
-TABLES = ("changes", "incidents", "deliveries", "known", "entities", "lanes")
+TABLES = ("changes", "incidents", "deliveries", "known", "entities", "queues")
 
 Life = list[tuple[str, str, int, int, bool]]
 

@@ -60,7 +60,7 @@ async def everything(store: Store) -> list[object]:
     return [
         await store.deliveries(state=None, limit=1000),
         await store.count(),
-        await store.lanes(NOW),
+        await store.queues(NOW),
         await store.silences(active_at=None),
         await store.quarantined(),
         await store.told(NOW),
@@ -73,7 +73,7 @@ async def everything(store: Store) -> list[object]:
 
 
 async def test_all_rows_arrive_as_they_are(tmp_path: Path, postgres: PostgresServer) -> None:
-    """Both stores show the same; new rows get numbers behind the old ones', and the lanes go on."""
+    """Both stores show the same; new rows get numbers behind the old ones', and the queues go on."""
     path, url = tmp_path / "listener.db", await postgres.new_database()
     await fill(path)
     said: list[str] = []

@@ -16,7 +16,7 @@ from app.rules.decide import Decision
 from app.rules.last_known import Known
 from app.store.queries import accept as accept_
 from app.store.queries import attempts as attempts_
-from app.store.queries import queues as lanes_
+from app.store.queries import queues as queues_
 from app.store.queries import reports as runs_
 from app.store.queries import silences as silences_
 from app.store.queries.last_known import prune_known as prune_known_
@@ -37,7 +37,9 @@ class _Sync:
         return lambda db, *a, **k: at_once(lambda s: f(s, *a, **k))(db)
 
 
-sqlite_accept, lanes, runs, silences, statements = map(_Sync, (accept_, lanes_, runs_, silences_, attempts_))
+sqlite_accept, queues, runs, silences, statements = map(
+    _Sync, (accept_, queues_, runs_, silences_, attempts_)
+)
 
 
 def prune_known(db, *a):
@@ -59,13 +61,13 @@ def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 def claims(db: sqlite3.Connection, second: int) -> list[Claim]:
     """Claim what is due."""
     now = NOW + second * SECOND
-    return lanes.claim(db, f"at-{second}", now, now + 30 * SECOND, 64, {"default": 2})
+    return queues.claim(db, f"at-{second}", now, now + 30 * SECOND, 64, {"default": 2})
 
 
 def deliver(db: sqlite3.Connection, claim: Claim, *, message: Message | None = None) -> None:
     """Record that all that was claimed is delivered."""
     at = claim.claimed_at
-    assert lanes.record(db, claim, Attempt(Outcome.DELIVERED, "ok", at, at, at, message=message))
+    assert queues.record(db, claim, Attempt(Outcome.DELIVERED, "ok", at, at, at, message=message))
 
 
 def remind(one: Incoming) -> Incoming:
@@ -80,12 +82,12 @@ def remind(one: Incoming) -> Incoming:
 
 
 def a_day(db: sqlite3.Connection) -> None:
-    """Let all happen that happens often: alerts, messages that change, silences, reports, a lane held."""
+    """Let all happen that happens often: alerts, messages that change, silences, reports, a queue on hold."""
     sqlite_accept.accept(db, [reported(remind(incoming(entity=f"e{number}"))) for number in range(4)])
     first, report = claims(db, 1)
     assert runs.fate(db, "r_1") is not None
     deliver(db, report)
-    assert lanes.more(db, first, NOW + SECOND, first.deliveries[-1].id, 10)
+    assert queues.more(db, first, NOW + SECOND, first.deliveries[-1].id, 10)
     deliver(db, first, message=Message("C1", "1.1"))
     sqlite_accept.accept(db, [incoming("Degraded", "Crashed", entity="e0", second=2)])
     for second in (3, 5):
@@ -99,9 +101,9 @@ def a_day(db: sqlite3.Connection) -> None:
     silences.add(db, silence)
     for one in claims(db, 100):
         at = one.claimed_at
-        attempt = Attempt(Outcome.HELD, "404", at, at, at, told=[one.deliveries[0].id])
-        lanes.record(db, one, attempt)
-    statements.unhold(db, "default", NOW + 101 * SECOND)
+        attempt = Attempt(Outcome.ON_HOLD, "404", at, at, at, told=[one.deliveries[0].id])
+        queues.record(db, one, attempt)
+    statements.release_hold(db, "default", NOW + 101 * SECOND)
 
 
 def test_no_statement_reads_a_large_table(db: sqlite3.Connection) -> None:
@@ -110,8 +112,8 @@ def test_no_statement_reads_a_large_table(db: sqlite3.Connection) -> None:
     db.set_trace_callback(said.append)
     a_day(db)
     db.set_trace_callback(None)
-    # Of an INSERT into lanes that selects, the plan has a check of references that is skipped when it runs.
-    often = [one for one in dict.fromkeys(said) if not one.startswith("INSERT INTO lanes")]
+    # Of an INSERT into queues that selects, the plan has a check of references that is skipped when it runs.
+    often = [one for one in dict.fromkeys(said) if not one.startswith("INSERT INTO queues")]
     assert len(often) > 30
     for statement in often:
         for _, _, _, step in db.execute(f"EXPLAIN QUERY PLAN {statement}"):
@@ -120,7 +122,7 @@ def test_no_statement_reads_a_large_table(db: sqlite3.Connection) -> None:
                 step,
                 statement,
             )
-            # This one leads to all that is pending, of whatever lane and incident.
+            # This one leads to all that is pending, of whatever queue and incident.
             assert "deliveries_by_state" not in step, (step, statement)
 
 
@@ -128,7 +130,7 @@ def test_what_is_deleted_is_not_looked_for_everywhere(db: sqlite3.Connection) ->
     """Each reference to a row that may be deleted has an index, which foreign keys need."""
     for table in LARGE:
         for _, _, parent, column, *_ in db.execute(f"PRAGMA foreign_key_list({table})").fetchall():
-            if parent == "lanes":  # none is ever deleted
+            if parent == "queues":  # none is ever deleted
                 continue
             asked = f"EXPLAIN QUERY PLAN DELETE FROM {table} WHERE {column} = ?"  # noqa: S608 - our own names
             _, _, _, step = db.execute(asked, (1,)).fetchone()

@@ -55,7 +55,7 @@ async def test_a_replica_goes_on_while_the_next_release_upgrades(postgres: Postg
     await store.accept([incoming()])
     for statement in (
         "ALTER TABLE changes ADD COLUMN new TEXT",
-        "ALTER TABLE lanes ADD COLUMN new BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE queues ADD COLUMN new BIGINT NOT NULL DEFAULT 0",
         "ALTER TABLE deliveries ADD COLUMN new TEXT NOT NULL DEFAULT ''",
         "INSERT INTO schema_version (version) VALUES (999)",
     ):
@@ -157,7 +157,7 @@ async def test_a_slow_transaction_keeps_its_place(postgres: PostgresServer, url:
     blocker = await asyncpg.connect(url)
     transaction = blocker.transaction()
     await transaction.start()
-    await blocker.execute("SELECT FROM lanes FOR UPDATE")  # so that no delivery can be written
+    await blocker.execute("SELECT FROM queues FOR UPDATE")  # so that no delivery can be written
 
     async def waiting(number: int) -> bool:
         count = "SELECT count(*) FROM pg_locks WHERE NOT granted"
@@ -175,8 +175,8 @@ async def test_a_slow_transaction_keeps_its_place(postgres: PostgresServer, url:
     await blocker.close()
 
 
-async def test_a_lane_is_held_by_one_replica(pair: Pair) -> None:
-    """Of two that claim at once one gets the lane."""
+async def test_a_queue_is_held_by_one_replica(pair: Pair) -> None:
+    """Of two that claim at once one gets the queue."""
     await pair[0].accept([incoming()])
     claims = await asyncio.gather(claim_one(pair[0], token="a"), claim_one(pair[1], token="b"))
     assert sum(claim is not None for claim in claims) == 1

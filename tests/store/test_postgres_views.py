@@ -27,12 +27,12 @@ from tests.postgres import PostgresServer
 from tests.store.test_store import LEASE, SECOND, attempt, claim_one, incoming
 
 FILL = """
-INSERT INTO lanes (name, destination) VALUES ('default', 'default');
+INSERT INTO queues (name, destination) VALUES ('default', 'default');
 INSERT INTO changes (key, received_at, at, action, resource, blueprint, entity, teams, reason, alerts, body)
 SELECT n::text, {now} + n, n, 'UPDATE', 'entity', 'b' || n % 9, 'e' || n % 99, '["t' || n % 9 || '"]', '',
     n % 4, '{{}}' FROM generate_series(1, 20000) AS n;
 INSERT INTO entities SELECT DISTINCT entity, blueprint FROM changes;
-INSERT INTO deliveries (change_id, lane, destination, notification, state, due_at, created_at, waiting_since,
+INSERT INTO deliveries (change_id, queue, destination, notification, state, due_at, created_at, waiting_since,
     ended_at)
 SELECT id, 'default', 'default', '{{"rule": "r' || id % 9 || '"}}', 'delivered', 0, received_at, received_at,
     received_at FROM changes WHERE alerts > 0;
@@ -102,16 +102,16 @@ async def test_no_question_reads_a_large_table(other: Connection) -> None:
         ChangeFilter(rule="r1", team="t1", blueprint="b1"),
         ChangeFilter(state="delivered"),
         ChangeFilter(state="dead", team="t2"),
-        ChangeFilter(state="held"),
+        ChangeFilter(state="on_hold"),
         ChangeFilter(state="none", text="e"),
         ChangeFilter(since=NOW + timedelta(milliseconds=15)),
         ChangeFilter(until=NOW + timedelta(milliseconds=5), blueprint="b1"),
     ):
         async with other.transaction():
             page = await search.changes(listening, which, None, 20)
-            assert len(page.rows) == (0 if which.state in ("dead", "held") else 20), which
+            assert len(page.rows) == (0 if which.state in ("dead", "on_hold") else 20), which
             await search.changes(listening, which, "9000", 20)
-    for state in (None, State.DELIVERED, State.HELD, State.PENDING, State.DEAD):
+    for state in (None, State.DELIVERED, State.ON_HOLD, State.PENDING, State.DEAD):
         await sights.deliveries(listening, state, None, 20)
     await sights.deliveries_of(listening, [1, 2])
     await sights.attempts(listening, [1, 2])
@@ -171,20 +171,20 @@ async def test_an_update_that_is_claimed_at_the_same_moment(store: PostgresStore
     await store.record(claim, replace(attempt(Outcome.DELIVERED, second=7), message=Message("C1", "1.2")))
     at, updates = NOW + 9 * SECOND, "default/updates"
     claims = await store.claim(token="a", now=at, lease_until=at + LEASE, limit=2, at_once={})
-    by_lane = {one.lane: one for one in claims}
-    await store.release(by_lane[updates])
+    by_queue = {one.queue: one for one in claims}
+    await store.release(by_queue[updates])
     claiming = other.transaction()
     await claiming.start()
-    await other.execute("SELECT 1 FROM lanes WHERE name = $1 FOR NO KEY UPDATE", updates)
+    await other.execute("SELECT 1 FROM queues WHERE name = $1 FOR NO KEY UPDATE", updates)
     message = replace(attempt(Outcome.DELIVERED, second=9), message=Message("C1", "1.3"))
-    recording = asyncio.create_task(store.record(by_lane["default"], message))
+    recording = asyncio.create_task(store.record(by_queue["default"], message))
     await asyncio.sleep(0.3)
     assert not recording.done()
     lease = to_micros(at + LEASE)
-    await other.execute("UPDATE lanes SET holder = 'b', lease_until = $2 WHERE name = $1", updates, lease)
+    await other.execute("UPDATE queues SET holder = 'b', lease_until = $2 WHERE name = $1", updates, lease)
     await claiming.commit()
     assert await recording
-    waiting = await other.fetchval("SELECT count(*) FROM deliveries WHERE lane = $1", updates)
+    waiting = await other.fetchval("SELECT count(*) FROM deliveries WHERE queue = $1", updates)
     assert waiting == 2
 
 

@@ -36,7 +36,7 @@ def deciding(one: Incoming, *alerts: Alert) -> Incoming:
 def for_the_pager(one: Incoming, **facts: object) -> Alert:
     """Return a second alert of a change."""
     (alert,) = one.decide(EntityState()).alerts
-    return replace(alert, destination="pager", lane="pager", **facts)  # type: ignore[arg-type]
+    return replace(alert, destination="pager", queue="pager", **facts)  # type: ignore[arg-type]
 
 
 async def claims(store: Store, *, second: int = 0, token: str = "a") -> dict[str, Claim]:
@@ -53,7 +53,7 @@ async def told(store: Store, claim: Claim, outcome: Outcome = Outcome.DELIVERED,
 
 
 async def waits(store: Store, second: int) -> bool:
-    """Tell whether a run is to be told something, and give the lane back."""
+    """Tell whether a run is to be told something, and give the queue back."""
     claimed = await claims(store, second=second)
     for one in claimed.values():
         await store.release(one)
@@ -81,7 +81,7 @@ async def test_from_the_beginning_to_the_end(store: Store) -> None:
     assert claimed.keys() == {"default", RUNS}
     report = claimed[RUNS]
     assert report.message == Message("", "r_1")
-    assert report.lane == f"{RUNS}/0"
+    assert report.queue == f"{RUNS}/0"
     fate = await store.fate("r_1")
     assert fate is not None
     assert (fate.has_ended, fate.again, fate.received_at, fate.reports) == (False, False, NOW, 1)
@@ -272,13 +272,13 @@ async def test_a_reminder_keeps_no_run_waiting(store: Store) -> None:
 
 
 async def test_what_is_said_of_a_destination_is_no_alert(store: Store) -> None:
-    """That the fallback hears of a destination which is held is not what the run asks for."""
+    """That the fallback hears of a destination which is on hold is not what the run asks for."""
     await store.accept([reported(incoming())])
     claimed = await claims(store)
     (one,) = claimed["default"].deliveries
-    notice = Alert("pager", "pager", one.notification.notice("Destination default is held", NOW))
-    held = replace(attempt(Outcome.HELD, wait=600), notice=notice)
-    assert await store.record(claimed["default"], held)
+    notice = Alert("pager", "pager", one.notification.notice("Destination default is on hold", NOW))
+    on_hold = replace(attempt(Outcome.ON_HOLD, wait=600), notice=notice)
+    assert await store.record(claimed["default"], on_hold)
     await told(store, claimed[RUNS])
     await told(store, (await claims(store, second=1))["pager"], Outcome.DEAD, second=1)
     assert not await waits(store, 2)

@@ -55,17 +55,17 @@ def test_an_upgrade_comes_after_a_copy(tmp_path: Path, old: int) -> None:
     path = tmp_path / "listener.db"
     prepare(path, steps=steps(tmp_path / "old", old))
     with closing(sqlite3.connect(path)) as db:
-        db.execute("INSERT INTO lanes (name, destination) VALUES ('slack/x', 'default')")
+        db.execute("INSERT INTO queues (name, destination) VALUES ('slack/x', 'default')")
         db.commit()
-    new = steps(tmp_path / "new", more="ALTER TABLE lanes ADD COLUMN colour TEXT DEFAULT 'red';\n")
+    new = steps(tmp_path / "new", more="ALTER TABLE queues ADD COLUMN colour TEXT DEFAULT 'red';\n")
     copy = tmp_path / f"listener.db.before-schema-{NEXT}"
     with structlog.testing.capture_logs() as logs:
         prepare(path, steps=new)
         made = copy.stat()
         prepare(path, steps=new)
     assert (version(path), version(copy)) == (NEXT, old)
-    assert rows(path, "SELECT name, colour FROM lanes") == [("slack/x", "red")]
-    assert rows(copy, "SELECT name FROM lanes") == [("slack/x",)]
+    assert rows(path, "SELECT name, colour FROM queues") == [("slack/x", "red")]
+    assert rows(copy, "SELECT name FROM queues") == [("slack/x",)]
     assert rows(copy, "PRAGMA integrity_check") == [("ok",)]
     assert stat.S_IMODE(made.st_mode) == 0o600
     assert copy.stat().st_mtime_ns == made.st_mtime_ns
@@ -83,7 +83,7 @@ def test_a_new_file_needs_no_copy(tmp_path: Path) -> None:
 def test_a_step_that_comes_between(tmp_path: Path) -> None:
     """A step that was missing is taken, though a later one was already."""
     path = tmp_path / "listener.db"
-    new = steps(tmp_path / "new", more="ALTER TABLE lanes ADD COLUMN colour TEXT;\n")
+    new = steps(tmp_path / "new", more="ALTER TABLE queues ADD COLUMN colour TEXT;\n")
     prepare(path, steps=new)
     with closing(sqlite3.connect(path)) as db:
         db.execute("DELETE FROM schema_version WHERE version = ?", (NEWEST,))
@@ -97,13 +97,16 @@ async def test_all_steps_or_none(tmp_path: Path) -> None:
     """A step that fails undoes those before it, and the file works with the release that wrote it."""
     path = tmp_path / "listener.db"
     await SQLiteStore(path).close()
-    good, bad = "ALTER TABLE lanes ADD COLUMN colour TEXT;\n", "ALTER TABLE nowhere ADD COLUMN colour TEXT;\n"
+    good, bad = (
+        "ALTER TABLE queues ADD COLUMN colour TEXT;\n",
+        "ALTER TABLE nowhere ADD COLUMN colour TEXT;\n",
+    )
     new = steps(tmp_path / "new", good=good, bad=bad)
     with pytest.raises(StoreUnavailable, match=rf"step {NEXT + 1} .* as it was: no such table: nowhere"):
         prepare(path, steps=new)
     assert version(path) == NEWEST
     assert version(tmp_path / f"listener.db.before-schema-{NEXT + 1}") == NEWEST
-    assert "colour" not in str(rows(path, "SELECT sql FROM sqlite_schema WHERE name = 'lanes'"))
+    assert "colour" not in str(rows(path, "SELECT sql FROM sqlite_schema WHERE name = 'queues'"))
     store = SQLiteStore(path)
     await store.accept([incoming()])
     await store.close()
@@ -131,7 +134,7 @@ async def test_only_a_start_upgrades(tmp_path: Path) -> None:
     """Another command refuses an older schema, with what to do, and leaves the file alone."""
     path = tmp_path / "listener.db"
     await SQLiteStore(path).close()
-    new = steps(tmp_path / "new", more="ALTER TABLE lanes ADD COLUMN colour TEXT;\n")
+    new = steps(tmp_path / "new", more="ALTER TABLE queues ADD COLUMN colour TEXT;\n")
     with pytest.raises(StoreUnavailable, match=f"has schema {NEWEST}, this release knows {NEXT}: start"):
         prepare(path, upgrade=False, steps=new)
     assert version(path) == NEWEST
@@ -141,7 +144,7 @@ def test_processes_that_upgrade_at_once(tmp_path: Path) -> None:
     """Of several processes that start at once one upgrades, and all go on."""
     path = tmp_path / "listener.db"
     prepare(path)
-    new = steps(tmp_path / "new", more="ALTER TABLE lanes ADD COLUMN colour TEXT;\n")
+    new = steps(tmp_path / "new", more="ALTER TABLE queues ADD COLUMN colour TEXT;\n")
     program = (
         "import pathlib, sys; from app.store.sqlite.schema import prepare\n"
         "prepare(pathlib.Path(sys.argv[1]), steps=pathlib.Path(sys.argv[2]))"
@@ -162,7 +165,7 @@ def test_no_room_for_the_copy(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "listener.db")) as db:
         db.execute("INSERT INTO quarantine VALUES (1, zeroblob(600000), 'd', 0, 0, '', '')")
         db.commit()
-    new = steps(tmp_path / "new", more="ALTER TABLE lanes ADD COLUMN colour TEXT;\n")
+    new = steps(tmp_path / "new", more="ALTER TABLE queues ADD COLUMN colour TEXT;\n")
     disk = tmp_path / "disk"
     disk.mkdir()
     program = (

@@ -1,4 +1,4 @@
-"""What a store keeps of digests, messages in channels, and destinations that are held: one suite for all."""
+"""What a store keeps of digests, messages in channels, and destinations that are on hold: one suite for all."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,7 +8,7 @@ from app.model.delivery import Alert, Outcome, State
 from app.model.incident import Step
 from app.model.notification import Message, Notification
 from app.store.base import Store
-from app.store.rows import Aside, Attempt, Claim, Incoming, LaneState
+from app.store.rows import Aside, Attempt, Claim, Incoming, QueueState
 from tests.conftest import NOW
 from tests.store.test_store import LEASE, SECOND, attempt, incoming
 
@@ -25,7 +25,7 @@ async def claims(store: Store, *, second: int = 0, token: str = "a", at_once: in
 
 
 async def claim(store: Store, *, second: int = 0, at_once: int = 100) -> Claim:
-    """Claim the one lane that is due."""
+    """Claim the one queue that is due."""
     (only,) = await claims(store, second=second, at_once=at_once)
     return only
 
@@ -85,7 +85,7 @@ async def test_the_body_of_a_change(store: Store) -> None:
 
 
 async def test_a_lapsed_lease_leaves_doubt(store: Store) -> None:
-    """Whoever held the lane may have sent: the next is told since when, until an attempt is sure."""
+    """Whoever held the queue may have sent: the next is told since when, until an attempt is sure."""
     await store.accept([incoming()])
     assert (await claim(store)).unsure_since is None
     after = int(LEASE.total_seconds()) + 1
@@ -119,7 +119,7 @@ async def test_an_incident_has_one_message_in_a_channel(store: Store) -> None:
     assert [one.parent for one in reply.deliveries] == [POSTED, POSTED]
     await store.record(reply, delivered(second=7))
     update = await claim(store, second=9)
-    assert (update.lane, update.message) == ("default/updates", POSTED)
+    assert (update.queue, update.message) == ("default/updates", POSTED)
     (story,) = update.stories
     assert [one.change and one.change.after for one in story] == ["Degraded", "Degraded"]
     assert story[1].at == NOW + 6 * SECOND
@@ -232,7 +232,7 @@ async def test_a_reminder_goes_on_once(store: Store) -> None:
 
 
 async def test_what_is_not_sent(store: Store) -> None:
-    """It is recorded with its reason, and the lane goes on; a lane of nothing else stays as it is."""
+    """It is recorded with its reason, and the queue goes on; a queue of nothing else stays as it is."""
     await store.accept([incoming(entity="quiet"), incoming(entity="stale"), incoming(entity="loud")])
     claimed = await claim(store)
     quiet, stale, loud = (one.id for one in claimed.deliveries)
@@ -240,46 +240,46 @@ async def test_what_is_not_sent(store: Store) -> None:
         quiet: Aside(Outcome.SILENCED, "silence 1, by ada", 1),
         stale: Aside(Outcome.DEAD, "its rule is no longer there"),
     }
-    await store.record(claimed, replace(attempt(Outcome.HELD, wait=60), told=[loud], asides=asides))
+    await store.record(claimed, replace(attempt(Outcome.ON_HOLD, wait=60), told=[loud], asides=asides))
     rows = await store.deliveries(state=None, limit=9)
     assert [(row.state, row.detail) for row in rows] == [
-        (State.HELD, "said"),
+        (State.ON_HOLD, "said"),
         (State.DEAD, "its rule is no longer there"),
         (State.SILENCED, "silence 1, by ada"),
     ]
     probe = await claim(store, second=60)
     asides = {loud: Aside(Outcome.SILENCED, "silence 1, by ada", 1)}
     await store.record(probe, replace(attempt(Outcome.SILENCED, second=60), told=(), asides=asides))
-    (lane,) = await store.lanes(NOW + 60 * SECOND)
-    assert (lane.held, lane.waiting) == ("said", 0)
+    (queue,) = await store.queues(NOW + 60 * SECOND)
+    assert (queue.on_hold, queue.waiting) == ("said", 0)
 
 
 async def test_the_fallback_hears_once(store: Store) -> None:
-    """Of a destination of several lanes it hears once that it is held, and again when it is held again."""
+    """Of a destination of several queues it hears once that it is on hold, and again when it is on hold again."""
     one = incoming()
 
     def twice(state: object) -> object:
         decision = one.decide(state)  # type: ignore[arg-type]
-        lanes = (replace(decision.alerts[0], lane=f"default/{number}") for number in range(2))
-        return replace(decision, alerts=tuple(lanes))
+        queues = (replace(decision.alerts[0], queue=f"default/{number}") for number in range(2))
+        return replace(decision, alerts=tuple(queues))
 
-    notice = Alert("ops", "ops", Notification.notice("Destination default is held", NOW))
+    notice = Alert("ops", "ops", Notification.notice("Destination default is on hold", NOW))
     await store.accept([replace(one, decide=twice)])  # type: ignore[arg-type]
     for claimed in await claims(store):
-        await store.record(claimed, replace(attempt(Outcome.HELD, wait=600), notice=notice))
+        await store.record(claimed, replace(attempt(Outcome.ON_HOLD, wait=600), notice=notice))
     (heard,) = await claims(store, second=1)
     assert (heard.destination, heard.deliveries[0].notification.title) == (
         "ops",
-        "Destination default is held",
+        "Destination default is on hold",
     )
     await store.record(heard, attempt(Outcome.DELIVERED, second=1))
-    assert await store.unhold("default", NOW + 2 * SECOND) == 2
-    assert await store.unhold("default", NOW + 2 * SECOND) == 0
+    assert await store.release_hold("default", NOW + 2 * SECOND) == 2
+    assert await store.release_hold("default", NOW + 2 * SECOND) == 0
     again, other = await claims(store, second=2)
-    assert not again.held
+    assert not again.on_hold
     assert again.deliveries[0].waiting_since == NOW + 2 * SECOND
     await store.record(other, attempt(Outcome.DELIVERED, second=2))
-    await store.record(again, replace(attempt(Outcome.HELD, second=2, wait=600), notice=notice))
+    await store.record(again, replace(attempt(Outcome.ON_HOLD, second=2, wait=600), notice=notice))
     (heard,) = await claims(store, second=3)
     assert heard.destination == "ops"
 
@@ -294,15 +294,15 @@ async def test_a_destination_that_is_gone_blocks_no_other(store: Store) -> None:
     assert (claimed.destination, entities(claimed)) == ("gone", ["first"])
 
 
-async def test_lanes(store: Store) -> None:
-    """Each lane says how many wait since when, and when something was delivered last."""
+async def test_queues(store: Store) -> None:
+    """Each queue says how many wait since when, and when something was delivered last."""
     await store.accept([incoming(), incoming(entity="other", second=5)])
-    (lane,) = await store.lanes(NOW + 6 * SECOND)
-    assert lane == LaneState("default", "default", 2, NOW, None, 0, lane.next_at, None)
+    (queue,) = await store.queues(NOW + 6 * SECOND)
+    assert queue == QueueState("default", "default", 2, NOW, None, 0, queue.next_at, None)
     claimed = await claim(store, at_once=1)
     await store.record(claimed, attempt(Outcome.DELIVERED, second=7))
-    (lane,) = await store.lanes(NOW + 8 * SECOND)
-    assert (lane.waiting, lane.oldest_at, lane.delivered_at) == (1, NOW + 5 * SECOND, NOW + 7 * SECOND)
+    (queue,) = await store.queues(NOW + 8 * SECOND)
+    assert (queue.waiting, queue.oldest_at, queue.delivered_at) == (1, NOW + 5 * SECOND, NOW + 7 * SECOND)
 
 
 async def test_dead_letters_are_chosen(store: Store) -> None:

@@ -156,7 +156,7 @@ async def test_one_bad_statement_fails_alone(tmp_path: Path) -> None:
     """A statement that breaks a constraint fails its own caller, not those committed with it."""
     store = SQLiteStore(tmp_path / "listener.db")
     good = [store.accept([incoming(entity=f"e{number}")]) for number in range(5)]
-    bad = store._database._writer.run(lambda db: db.execute("INSERT INTO lanes (name) VALUES (1)"))  # noqa: SLF001
+    bad = store._database._writer.run(lambda db: db.execute("INSERT INTO queues (name) VALUES (1)"))  # noqa: SLF001
     *accepted, refused = await asyncio.gather(*good, bad, return_exceptions=True)
     assert isinstance(refused, StoreUnavailable)
     assert all(isinstance(one, list) for one in accepted)

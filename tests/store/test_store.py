@@ -34,7 +34,7 @@ def incoming(
 
 
 async def claim_one(store: Store, *, second: int = 0, token: str = "a") -> Claim | None:
-    """Claim a lane `second` seconds after NOW."""
+    """Claim a queue `second` seconds after NOW."""
     now = NOW + timedelta(seconds=second)
     claims = await store.claim(token=token, now=now, lease_until=now + LEASE, limit=10, at_once={})
     assert len(claims) <= 1
@@ -42,7 +42,7 @@ async def claim_one(store: Store, *, second: int = 0, token: str = "a") -> Claim
 
 
 def attempt(outcome: Outcome, *, second: int = 0, wait: int = 1, failures: int = 0) -> Attempt:
-    """An attempt `second` seconds after NOW, after which the lane waits."""
+    """An attempt `second` seconds after NOW, after which the queue waits."""
     at = NOW + timedelta(seconds=second)
     return Attempt(outcome, "said", at, at, at + timedelta(seconds=wait), failures)
 
@@ -117,8 +117,8 @@ async def test_a_decision_that_raises_fails_alone(store: Store) -> None:
     assert (await store.count())[State.PENDING] == 20
 
 
-async def test_a_lane_keeps_its_order(store: Store) -> None:
-    """A lane gives its deliveries in the order in which they were accepted, one at a time."""
+async def test_a_queue_keeps_its_order(store: Store) -> None:
+    """A queue gives its deliveries in the order in which they were accepted, one at a time."""
     await store.accept([incoming(second=number, entity=f"entity-{number}") for number in range(3)])
     for number in range(3):
         claim = await claim_one(store, second=number)
@@ -130,8 +130,8 @@ async def test_a_lane_keeps_its_order(store: Store) -> None:
     assert (await store.count())[State.DELIVERED] == 3
 
 
-async def test_a_lane_rests_until_its_time(store: Store) -> None:
-    """After an attempt a lane cannot be claimed before its next time."""
+async def test_a_queue_rests_until_its_time(store: Store) -> None:
+    """After an attempt a queue cannot be claimed before its next time."""
     await store.accept([incoming(), incoming(entity="other")])
     claim = await claim_one(store)
     assert claim is not None
@@ -148,7 +148,7 @@ async def test_a_lease_of_a_moment_later_holds(store: Store) -> None:
 
 
 async def test_a_lost_lease_cannot_record(store: Store) -> None:
-    """When a lease has ended another takes the lane, and whoever had it can neither record nor release."""
+    """When a lease has ended another takes the queue, and whoever had it can neither record nor release."""
     await store.accept([incoming()])
     frozen = await claim_one(store, token="frozen")
     assert frozen is not None
@@ -162,7 +162,7 @@ async def test_a_lost_lease_cannot_record(store: Store) -> None:
     assert (await store.deliveries(state=None, limit=1))[0].attempts == 1
 
 
-async def test_a_released_lane_can_be_claimed(store: Store) -> None:
+async def test_a_released_queue_can_be_claimed(store: Store) -> None:
     """A lease that is given back leaves no trace."""
     await store.accept([incoming()])
     claim = await claim_one(store, token="a")
@@ -172,17 +172,17 @@ async def test_a_released_lane_can_be_claimed(store: Store) -> None:
 
 
 async def test_a_retry_stays_at_the_head(store: Store) -> None:
-    """A delivery that failed for now is the next one again, with the lane's failures."""
+    """A delivery that failed for now is the next one again, with the queue's failures."""
     await store.accept([incoming(), incoming(entity="other")])
     claim = await claim_one(store)
     assert claim is not None
     await store.record(claim, attempt(Outcome.RETRY, failures=1))
     again = await claim_one(store, second=1)
     assert again is not None
-    assert (again.deliveries[0].id, again.failures, again.held) == (claim.deliveries[0].id, 1, False)
+    assert (again.deliveries[0].id, again.failures, again.on_hold) == (claim.deliveries[0].id, 1, False)
 
 
-async def test_a_dead_delivery_lets_the_lane_go_on(store: Store) -> None:
+async def test_a_dead_delivery_lets_the_queue_go_on(store: Store) -> None:
     """A dead delivery is kept with its reason, the next one goes out, and a retry brings it back first."""
     await store.accept([incoming(), incoming(entity="other")])
     claim = await claim_one(store)
@@ -201,24 +201,24 @@ async def test_a_dead_delivery_lets_the_lane_go_on(store: Store) -> None:
     assert again.deliveries[0].waiting_since == NOW + 2 * SECOND
 
 
-async def test_a_held_lane(store: Store) -> None:
-    """A held lane says why, its deliveries count as held, and a probe that passes renews their patience."""
+async def test_a_held_queue(store: Store) -> None:
+    """A queue on hold says why, its deliveries count as on_hold, and a probe that passes renews their patience."""
     await store.accept([incoming(), incoming(entity="other")])
     claim = await claim_one(store)
     assert claim is not None
-    await store.record(claim, attempt(Outcome.HELD, wait=600))
-    assert (await store.count())[State.HELD] == 2
-    assert [one.detail for one in await store.deliveries(state=State.HELD, limit=10)] == ["said", "said"]
+    await store.record(claim, attempt(Outcome.ON_HOLD, wait=600))
+    assert (await store.count())[State.ON_HOLD] == 2
+    assert [one.detail for one in await store.deliveries(state=State.ON_HOLD, limit=10)] == ["said", "said"]
     assert await store.deliveries(state=State.PENDING, limit=10) == []
     assert await claim_one(store, second=599) is None
-    await store.probe_held(NOW + 60 * SECOND)
+    await store.probe_on_hold(NOW + 60 * SECOND)
     probe = await claim_one(store, second=60)
     assert probe is not None
-    assert probe.held
+    assert probe.on_hold
     await store.record(probe, attempt(Outcome.DELIVERED, second=61))
     following = await claim_one(store, second=62)
     assert following is not None
-    assert (following.held, following.deliveries[0].waiting_since) == (False, NOW + 61 * SECOND)
+    assert (following.on_hold, following.deliveries[0].waiting_since) == (False, NOW + 61 * SECOND)
 
 
 async def test_retry_by_number(store: Store) -> None:
@@ -236,7 +236,7 @@ async def test_retry_by_number(store: Store) -> None:
 
 
 async def test_a_clock_that_is_set_back(store: Store) -> None:
-    """A lane whose time or lease lies absurdly far ahead has seen the clock set back: it is due."""
+    """A queue whose time or lease lies absurdly far ahead has seen the clock set back: it is due."""
     await store.accept([incoming()])
     claim = await claim_one(store, second=6 * 3600)
     assert claim is not None

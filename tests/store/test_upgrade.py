@@ -21,7 +21,7 @@ from tests.conftest import NOW
 from tests.store.test_store import LEASE, SECOND, incoming
 
 HOUR = timedelta(hours=1)
-NUMBERS = {"pending": 1, "held": 2, "dead": 3, "told": 4, "repeated": 5, "gone": 6, "settled": 7}
+NUMBERS = {"pending": 1, "on_hold": 2, "dead": 3, "told": 4, "repeated": 5, "gone": 6, "settled": 7}
 """What stands in the old file: each entity with the number of its change and of its delivery."""
 
 
@@ -56,9 +56,9 @@ def fill(db: sqlite3.Connection) -> None:
     """Let an old file hold what a listener has that was busy: see `NUMBERS`."""
     now = to_micros(NOW)
     later = to_micros(NOW + HOUR)
-    lanes = {"default": None, "broken": "404 no_active_hooks"}
-    for name, held in lanes.items():
-        db.execute("INSERT INTO lanes (name, destination, held) VALUES (?, ?, ?)", (name, name, held))
+    queues = {"default": None, "broken": "404 no_active_hooks"}
+    for name, on_hold in queues.items():
+        db.execute("INSERT INTO queues (name, destination, on_hold) VALUES (?, ?, ?)", (name, name, on_hold))
     for entity, number in NUMBERS.items():
         ended_at = now + 5 if entity in ("told", "settled") else None
         db.execute(
@@ -71,16 +71,16 @@ def fill(db: sqlite3.Connection) -> None:
         )
     rows = {
         "pending": ("default", "pending", 0, None, None),
-        "held": ("broken", "pending", 0, None, None),
+        "on_hold": ("broken", "pending", 0, None, None),
         "dead": ("default", "dead", 0, None, now + 9),
         "told": ("default", "delivered", 0, None, now + 5),
         "repeated": ("default", "pending", later, 3_600_000_000, None),
         "gone": ("default", "cancelled", later, None, now + 7),
         "settled": ("default", "delivered", 0, None, now + 5),
     }
-    for entity, (lane, state, due_at, repeat_after, ended_at) in rows.items():
+    for entity, (queue, state, due_at, repeat_after, ended_at) in rows.items():
         number = NUMBERS[entity]
-        values = (number, number, f"health-{entity}", lane, lane, said(entity), state, due_at, repeat_after)
+        values = (number, number, f"health-{entity}", queue, queue, said(entity), state, due_at, repeat_after)
         db.execute(
             "INSERT INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*values, now, now, ended_at),
@@ -129,7 +129,7 @@ def contents(path: Path, table: str, columns: str) -> list[Any]:
 
 async def test_every_row_is_kept(old: Path) -> None:
     """Each table has the rows that it had, with the same values, and each reference still leads somewhere."""
-    tables = ("changes", "incidents", "lanes", "deliveries", "attempts", "quarantine")
+    tables = ("changes", "incidents", "queues", "deliveries", "attempts", "quarantine")
     with closing(sqlite3.connect(old)) as db:
         columns = {
             table: ", ".join(column for _, column, *_ in db.execute(f"PRAGMA table_info({table})"))
@@ -151,12 +151,12 @@ async def test_every_row_is_kept(old: Path) -> None:
 
 
 async def test_what_stands_where(upgraded: SQLiteStore) -> None:
-    """Nothing has moved: what waited waits, what is held is held, what is dead has its history."""
+    """Nothing has moved: what waited waits, what is on hold is on hold, what is dead has its history."""
     rows = {row.notification.entity: row for row in await upgraded.deliveries(state=None, limit=99)}
     assert {entity: row.id for entity, row in rows.items()} == NUMBERS
     assert {entity: row.state for entity, row in rows.items()} == {
         "pending": State.PENDING,
-        "held": State.HELD,
+        "on_hold": State.ON_HOLD,
         "dead": State.DEAD,
         "told": State.DELIVERED,
         "repeated": State.PENDING,
@@ -164,7 +164,7 @@ async def test_what_stands_where(upgraded: SQLiteStore) -> None:
         "settled": State.DELIVERED,
     }
     assert (rows["dead"].attempts, rows["dead"].detail) == (2, "400")
-    assert rows["held"].detail == "404 no_active_hooks"
+    assert rows["on_hold"].detail == "404 no_active_hooks"
 
 
 async def test_it_goes_on(upgraded: SQLiteStore) -> None:
@@ -178,7 +178,7 @@ async def test_it_goes_on(upgraded: SQLiteStore) -> None:
             told += [each.notification.entity for each in one.deliveries]
             message = Message("C0123456789", f"{number}.000001")
             await upgraded.record(one, Attempt(Outcome.DELIVERED, "ok", at, at, at, message=message))
-    assert sorted(told) == ["held", "pending", "repeated"]
+    assert sorted(told) == ["on_hold", "pending", "repeated"]
     again = NOW + 3 * HOUR + SECOND
     (reminder,) = await upgraded.claim(
         token="3", now=again, lease_until=again + LEASE, limit=9, at_once={"default": 9}
@@ -206,4 +206,4 @@ async def test_it_can_be_pruned(upgraded: SQLiteStore) -> None:
     """What is over goes, with its attempts; what waits stays."""
     assert await upgraded.prune(before=NOW + HOUR, limit=99) == 6
     rows = await upgraded.deliveries(state=None, limit=99)
-    assert {row.notification.entity for row in rows} == {"pending", "held", "repeated"}
+    assert {row.notification.entity for row in rows} == {"pending", "on_hold", "repeated"}

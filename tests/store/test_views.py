@@ -161,14 +161,14 @@ async def test_deliveries_with_their_attempts(store: Store, views: Views) -> Non
 
 
 async def test_held_and_pending(store: Store, views: Views) -> None:
-    """What waits in a lane that is held is held, here too."""
+    """What waits in a queue that is on hold is on hold, here too."""
     await store.accept([incoming()])
     claim = await claim_one(store)
     assert claim is not None
-    await store.record(claim, attempt(Outcome.HELD, wait=600))
-    assert await entities(views, state="held") == ["checkout-prod"]
+    await store.record(claim, attempt(Outcome.ON_HOLD, wait=600))
+    assert await entities(views, state="on_hold") == ["checkout-prod"]
     assert await entities(views, state="pending") == []
-    assert len((await views.deliveries(state=State.HELD, before=None, limit=9)).rows) == 1
+    assert len((await views.deliveries(state=State.ON_HOLD, before=None, limit=9)).rows) == 1
     assert not (await views.deliveries(state=State.PENDING, before=None, limit=9)).rows
 
 

@@ -147,21 +147,21 @@ async def test_retry(start: Start, slack: StandInSlack) -> None:
 
 
 async def test_release(start: Start, slack: StandInSlack) -> None:
-    """A held lane is released, and what waited goes out."""
+    """A queue on hold is released, and what waited goes out."""
     slack.answers.append(PlainTextResponse("no_service", 404))
     async with start(admin_token=TOKEN) as service:
         await service.change("Healthy", "Degraded")
 
-        async def held() -> bool:
-            return (await service.store.count())[State.HELD] == 1
+        async def on_hold() -> bool:
+            return (await service.store.count())[State.ON_HOLD] == 1
 
-        await until(held)
+        await until(on_hold)
         await sign_in(service)
         assert "404 no_service" in await page(service, "/")
-        assert "Destination default is released." in (await do(service, "/lanes/release?lane=default")).text
+        assert "Destination default is released." in (await do(service, "/queues/release?queue=default")).text
         await delivered(service)
-        assert "not held" in (await do(service, "/lanes/release?lane=default")).text
-        assert "There is no lane" in html.unescape((await do(service, "/lanes/release?lane=x")).text)
+        assert "not on hold" in (await do(service, "/queues/release?queue=default")).text
+        assert "There is no queue" in html.unescape((await do(service, "/queues/release?queue=x")).text)
 
 
 async def test_silence_and_its_end(start: Start) -> None:

@@ -122,34 +122,34 @@ async def test_a_delivery(service: Service) -> None:
     assert numbers("messages_sent_total", destination="default") == 1
     assert numbers("delivery_delay_seconds_count") == 1
     assert numbers("incidents_open", rule="health", severity="critical") == 1
-    assert numbers("lane_waiting_deliveries", lane="default", destination="default") == 0
+    assert numbers("queue_waiting_deliveries", queue="default", destination="default") == 0
     assert numbers("build_info", version=VERSION, schema=str(newest_schema())) == 1
     assert numbers("store_up") == 1
 
 
 @DATABASES
 async def test_slack_is_down(service: Service, slack: StandInSlack) -> None:
-    """While Slack answers 503, retries are counted, and the lane shows what waits and for how long."""
+    """While Slack answers 503, retries are counted, and the queue shows what waits and for how long."""
     slack.answers.extend(PlainTextResponse("unavailable", 503) for _ in range(50))
     await service.change("Healthy", "Degraded")
     await soon(service, "retries_total", 1, destination="default")
-    lane = {"lane": "default", "destination": "default"}
+    queue = {"queue": "default", "destination": "default"}
     numbers = await scrape(service)
     assert numbers("deliveries_total", destination="default", outcome="retry") == 1
-    assert numbers("lane_waiting_deliveries", **lane) == 1
-    assert numbers("lane_oldest_waiting_seconds", **lane) > 0
-    assert numbers("lane_failures", **lane) == 1
+    assert numbers("queue_waiting_deliveries", **queue) == 1
+    assert numbers("queue_oldest_waiting_seconds", **queue) > 0
+    assert numbers("queue_failures", **queue) == 1
     slack.answers.clear()
-    numbers = await soon(service, "lane_waiting_deliveries", 0, **lane)
-    assert numbers("lane_oldest_waiting_seconds", **lane) == 0
+    numbers = await soon(service, "queue_waiting_deliveries", 0, **queue)
+    assert numbers("queue_oldest_waiting_seconds", **queue) == 0
 
 
 async def test_a_webhook_that_is_gone(service: Service, slack: StandInSlack) -> None:
-    """A destination that refuses everything shows as a lane that is held."""
+    """A destination that refuses everything shows as a queue that is on hold."""
     slack.answers.append(PlainTextResponse("no_service", 404))
     await service.change("Healthy", "Degraded")
-    numbers = await soon(service, "deliveries_total", 1, destination="default", outcome="held")
-    assert numbers("lane_held", lane="default", destination="default") == 1
+    numbers = await soon(service, "deliveries_total", 1, destination="default", outcome="on_hold")
+    assert numbers("queue_held", queue="default", destination="default") == 1
 
 
 @DATABASES
@@ -199,7 +199,7 @@ async def test_a_store_that_fails(service: Service, tmp_path: Path) -> None:
     database = await asyncio.create_subprocess_exec(
         *("python3", "-c", "import sqlite3, sys; sqlite3.connect(sys.argv[1]).executescript(sys.argv[2])"),
         str(tmp_path / "listener.db"),
-        "ALTER TABLE changes RENAME TO away; ALTER TABLE lanes RENAME TO away_too",
+        "ALTER TABLE changes RENAME TO away; ALTER TABLE queues RENAME TO away_too",
     )
     assert await database.wait() == 0
     assert (await service.change("Healthy", "Degraded")).status_code == 503

@@ -17,7 +17,7 @@ from tests.conftest import Start
 from tests.web.visitor import BEARER, TOKEN, form, sign_in
 
 PAGES = ("/", "/timeline", "/timeline/data", "/changes", "/changes/1", "/silences", "/quarantine", "/audit")
-FORMS = ("/test", "/silence", "/deliveries/1/retry", "/lanes/release?lane=default", "/silences/1/end")
+FORMS = ("/test", "/silence", "/deliveries/1/retry", "/queues/release?queue=default", "/silences/1/end")
 
 
 async def test_without_a_token_there_is_no_page(start: Start) -> None:
@@ -185,7 +185,7 @@ async def test_guessing(start: Start) -> None:
             answer = await service.client.post("/sign-in", data={"name": "Eve", "token": TOKEN})
             assert answer.status_code == 429
             assert int(answer.headers["retry-after"]) >= 1
-        assert (await service.client.get("/api/v1/lanes", headers=BEARER)).status_code == 429
+        assert (await service.client.get("/api/v1/queues", headers=BEARER)).status_code == 429
         assert (await service.client.get("/")).status_code == 200
 
 
@@ -205,7 +205,7 @@ async def test_guessing_at_the_metrics(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/api/v1/lanes", "/api/v1/nothing", "/nothing", "/metrics", "/readyz", "/sign-out"]
+    "path", ["/api/v1/queues", "/api/v1/nothing", "/nothing", "/metrics", "/readyz", "/sign-out"]
 )
 async def test_no_answer_is_kept(start: Start, path: str) -> None:
     """Whatever is answered, nobody on the way keeps it or takes it for another kind of file."""
@@ -234,12 +234,12 @@ async def test_guessing_at_the_api(start: Start) -> None:
     """Wrong bearers count as wrong tokens; a request without any does not."""
     async with start(admin_token=TOKEN) as service:
         for _ in range(20):
-            answer = await service.client.get("/api/v1/lanes")
+            answer = await service.client.get("/api/v1/queues")
             assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
         for value in (b"Bearer x", b"Basic x", b"Bearer", "Bearer é".encode(), b"x"):
-            answer = await service.client.get("/api/v1/lanes", headers={b"Authorization": value})
+            answer = await service.client.get("/api/v1/queues", headers={b"Authorization": value})
             assert answer.status_code == 401, value
-        answer = await service.client.get("/api/v1/lanes", headers={"Authorization": "Bearer x"})
+        answer = await service.client.get("/api/v1/queues", headers={"Authorization": "Bearer x"})
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
 
 

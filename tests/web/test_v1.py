@@ -132,22 +132,22 @@ async def test_silences_that_are_none(start: Start, wanted: Any) -> None:
         assert await get(service, "/silences?ended=true") == []
 
 
-async def test_lanes(start: Start, slack: StandInSlack) -> None:
-    """A held lane says why, and is released."""
+async def test_queues(start: Start, slack: StandInSlack) -> None:
+    """A queue on hold says why, and is released."""
     slack.answers.append(PlainTextResponse("no_service", 404))
     async with start(admin_token=TOKEN) as service:
         await service.change("Healthy", "Degraded")
 
-        async def held() -> bool:
-            return (await service.store.count())[State.HELD] == 1
+        async def on_hold() -> bool:
+            return (await service.store.count())[State.ON_HOLD] == 1
 
-        await until(held)
-        (lane,) = await get(service, "/lanes")
-        assert (lane["held"], lane["waiting"]) == ("404 no_service", 1)
-        released = await service.client.post("/api/v1/lanes/default/release", headers=BEARER)
+        await until(on_hold)
+        (queue,) = await get(service, "/queues")
+        assert (queue["on_hold"], queue["waiting"]) == ("404 no_service", 1)
+        released = await service.client.post("/api/v1/queues/default/release", headers=BEARER)
         assert released.status_code == 200
         for name, status in (("default", 409), ("no/such", 404)):
-            answer = await service.client.post(f"/api/v1/lanes/{name}/release", headers=BEARER)
+            answer = await service.client.post(f"/api/v1/queues/{name}/release", headers=BEARER)
             assert answer.status_code == status
 
 

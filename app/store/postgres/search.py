@@ -28,7 +28,7 @@ from app.store.view_rows import (
 from app.store.views import QUIET, ChangeFilter, ChangeRow, Choices, Page
 
 ROWS_AT_ONCE = 200
-HELD = "(SELECT held FROM lanes WHERE name = deliveries.lane)"
+ON_HOLD = "(SELECT on_hold FROM queues WHERE name = deliveries.queue)"
 DELIVERED = "deliveries JOIN changes ON changes.id = change_id WHERE"
 RULE = "(notification::json ->> 'rule')"
 
@@ -132,10 +132,10 @@ def _by_state(state: str, search: _Search) -> None:
     if state == QUIET:
         search.rest.append("alerts = 0")  # most are: they are soon met among all
         return
-    kept = State.PENDING if state == State.HELD else State(state)
+    kept = State.PENDING if state == State.ON_HOLD else State(state)
     condition = f"deliveries.state = {search.value(str(kept))}"
-    if state in (State.HELD, State.PENDING):
-        condition += f" AND {HELD} IS {'NOT NULL' if state == State.HELD else 'NULL'}"
+    if state in (State.ON_HOLD, State.PENDING):
+        condition += f" AND {ON_HOLD} IS {'NOT NULL' if state == State.ON_HOLD else 'NULL'}"
     elif state == State.DELIVERED:
         condition += f" AND deliveries.destination <> '{RUNS}'"  # a report tells nobody of the change
     search.deliveries(condition)

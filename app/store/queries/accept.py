@@ -34,7 +34,7 @@ CHANGE = "key, received_at, at, action, resource, blueprint, entity, teams, reas
 INCIDENT = "id, rule, blueprint, entity, state, opened_at, changed_at, resolved_at, due_at, severity, moves, flapping"
 MOVED = "state, opened_at, changed_at, resolved_at, due_at, severity, moves, flapping"
 DELIVERY = (
-    "change_id, incident_id, lane, destination, notification, created_at, waiting_since, due_at, repeat_after,"
+    "change_id, incident_id, queue, destination, notification, created_at, waiting_since, due_at, repeat_after,"
     " state, ended_at"
 )
 
@@ -62,7 +62,7 @@ async def accept(db: Session, batch: Sequence[Incoming]) -> list[Accepted]:
 
 async def put_alert(db: Session, alert: Alert, change_id: int, now: int) -> None:
     """Write an alert of the listener's own, beside a change that is stored; `now` in micros."""
-    await db.execute(runs.LANE, alert.lane, alert.destination)
+    await db.execute(runs.QUEUE, alert.queue, alert.destination)
     await db.insert("deliveries", DELIVERY, [(change_id, *alert_values(alert, now), "pending", None)])
 
 
@@ -116,10 +116,10 @@ async def _write(db: Session, group: Group, ids: dict[str, int]) -> None:
         )
         cancelled += (number for (number,) in rows)
     if group.alerts:
-        lanes = {alert.lane: alert.destination for _, alert, _ in group.alerts}
-        there = await db.fetch("SELECT name FROM lanes WHERE name = ANY($1)", sorted(lanes))
-        for lane in sorted(lanes.keys() - {name for (name,) in there}):
-            await db.execute(runs.LANE, lane, lanes[lane])
+        queues = {alert.queue: alert.destination for _, alert, _ in group.alerts}
+        there = await db.fetch("SELECT name FROM queues WHERE name = ANY($1)", sorted(queues))
+        for queue in sorted(queues.keys() - {name for (name,) in there}):
+            await db.execute(runs.QUEUE, queue, queues[queue])
         rows = []
         for place, (key, alert, now) in enumerate(group.alerts):
             ended_at = group.ended.get(place)

@@ -25,7 +25,7 @@ OLD = {
     "messages": (
         "posted_at < $1 AND NOT EXISTS (SELECT 1 FROM incident_messages WHERE message_id = messages.id)"
         # A run's reports go with their change.
-        f" AND (lane <> '{RUNS}' OR NOT EXISTS (SELECT 1 FROM deliveries WHERE message_id = messages.id))"
+        f" AND (queue <> '{RUNS}' OR NOT EXISTS (SELECT 1 FROM deliveries WHERE message_id = messages.id))"
     ),
     "quarantine": "received_at < $1",
 }
@@ -61,22 +61,22 @@ async def put_reminders(db: Session, ids: Sequence[int], now: datetime) -> None:
     if not reminders:  # as nearly always; what follows takes long for a thousand, and holds up who stores
         return
     rows = await db.fetch(
-        # Of an incident and a lane one at a time.
+        # Of an incident and a queue one at a time.
         "SELECT min(told.id), repeat_after, notification"
         " FROM deliveries AS told JOIN incidents ON incidents.id = incident_id"
         " WHERE told.id = ANY($1) AND resolved_at IS NULL AND NOT EXISTS ("
-        "   SELECT 1 FROM deliveries WHERE incident_id = told.incident_id AND lane = told.lane"
+        "   SELECT 1 FROM deliveries WHERE incident_id = told.incident_id AND queue = told.queue"
         f"  AND {PENDING} AND repeat_after IS NOT NULL)"
-        " GROUP BY told.incident_id, told.lane, repeat_after, notification",
+        " GROUP BY told.incident_id, told.queue, repeat_after, notification",
         [number for (number,) in reminders],
     )
     for number, after, text in rows:
         due_at = now + timedelta(microseconds=after)
         again = Notification.model_validate_json(text).model_copy(update={"at": due_at})
         await db.execute(
-            "INSERT INTO deliveries (change_id, incident_id, lane, destination, notification, created_at,"
+            "INSERT INTO deliveries (change_id, incident_id, queue, destination, notification, created_at,"
             "  waiting_since, due_at, repeat_after)"
-            " SELECT change_id, incident_id, lane, destination, $1, $2, $3, $3, repeat_after"
+            " SELECT change_id, incident_id, queue, destination, $1, $2, $3, $3, repeat_after"
             " FROM deliveries WHERE id = $4",
             again.model_dump_json(),
             to_micros(now),
@@ -85,16 +85,16 @@ async def put_reminders(db: Session, ids: Sequence[int], now: datetime) -> None:
         )
 
 
-async def unhold(db: Session, destination: str, now: datetime) -> int:
-    """Let the lanes of a destination that are held send at once; return how many there were."""
+async def release_hold(db: Session, destination: str, now: datetime) -> int:
+    """Let the queues of a destination that are on hold send at once; return how many there were."""
     rows = await db.fetch(
-        "UPDATE lanes SET held = NULL, failures = 0, next_at = $1 WHERE destination = $2 AND held IS NOT NULL"
+        "UPDATE queues SET on_hold = NULL, failures = 0, next_at = $1 WHERE destination = $2 AND on_hold IS NOT NULL"
         " RETURNING name",
         to_micros(now),
         destination,
     )
     await db.execute_many(
-        "UPDATE deliveries SET waiting_since = $1 WHERE lane = $2 AND state = 'pending'",
+        "UPDATE deliveries SET waiting_since = $1 WHERE queue = $2 AND state = 'pending'",
         [(to_micros(now), name) for (name,) in rows],
     )
     return len(rows)
@@ -108,14 +108,14 @@ async def retry(
     destination: str | None,
     since: int | None,
 ) -> int:
-    """Make deliveries pending and their lanes due; return how many. `since` in micros."""
+    """Make deliveries pending and their queues due; return how many. `since` in micros."""
     rows = await db.fetch(
         "UPDATE deliveries SET state = 'pending', ended_at = NULL, due_at = least(due_at, $1),"
         "  waiting_since = $1"
         " WHERE (state = 'dead' OR $2 AND state = 'pending') AND (NOT $2 OR id = ANY($3))"
         " AND ($4::text IS NULL OR notification::json ->> 'rule' = $4)"
         " AND ($5::text IS NULL OR destination = $5) AND ($6::bigint IS NULL OR ended_at >= $6)"
-        " RETURNING lane",
+        " RETURNING queue",
         to_micros(now),
         ids is not None,
         list(ids or ()),
@@ -124,7 +124,7 @@ async def retry(
         since,
     )
     await db.execute(
-        "UPDATE lanes SET next_at = $1 WHERE name = ANY($2)", to_micros(now), [lane for (lane,) in rows]
+        "UPDATE queues SET next_at = $1 WHERE name = ANY($2)", to_micros(now), [queue for (queue,) in rows]
     )
     return len(rows)
 

@@ -9,23 +9,23 @@ from app.store.columns import (
     change_of,
     delivery_of,
     from_micros,
-    lane_of,
     quarantined_of,
+    queue_of,
     time_or_none,
     to_micros,
 )
-from app.store.rows import Delivery, LaneState, Quarantined, StoredChange, Tally
+from app.store.rows import Delivery, Quarantined, QueueState, StoredChange, Tally
 from app.store.transaction import Session
 
 
 async def deliveries(db: Session, state: State | None, limit: int) -> list[Delivery]:
     """Return deliveries, newest first."""
     rows = await db.fetch(
-        "SELECT deliveries.id, changes.key, lane, deliveries.destination, deliveries.state, held,"
+        "SELECT deliveries.id, changes.key, queue, deliveries.destination, deliveries.state, on_hold,"
         "  notification, created_at, ended_at, greatest(next_at, due_at),"
         "  (SELECT count(*) FROM attempts WHERE delivery_id = deliveries.id),"
         "  (SELECT detail FROM attempts WHERE delivery_id = deliveries.id ORDER BY id DESC LIMIT 1)"
-        " FROM deliveries JOIN lanes ON lanes.name = lane JOIN changes ON changes.id = change_id"
+        " FROM deliveries JOIN queues ON queues.name = queue JOIN changes ON changes.id = change_id"
         # A change of a message is not an alert, but one that failed must be seen.
         " WHERE (message_id IS NULL OR deliveries.state = 'dead')"
         f" AND {DELIVERIES_IN[state]} ORDER BY deliveries.id DESC LIMIT $1",
@@ -34,24 +34,24 @@ async def deliveries(db: Session, state: State | None, limit: int) -> list[Deliv
     return [delivery_of(*row) for row in rows]
 
 
-async def lanes(db: Session, now: datetime) -> list[LaneState]:
-    """Return how every lane is, by name."""
+async def queues(db: Session, now: datetime) -> list[QueueState]:
+    """Return how every queue is, by name."""
     rows = await db.fetch(
-        "SELECT name, destination, held, failures, next_at,"
-        "  (SELECT count(*) FROM deliveries WHERE lane = name AND state = 'pending' AND due_at <= $1),"
-        "  (SELECT waiting_since FROM deliveries WHERE lane = name AND state = 'pending' AND due_at <= $1"
+        "SELECT name, destination, on_hold, failures, next_at,"
+        "  (SELECT count(*) FROM deliveries WHERE queue = name AND state = 'pending' AND due_at <= $1),"
+        "  (SELECT waiting_since FROM deliveries WHERE queue = name AND state = 'pending' AND due_at <= $1"
         "   ORDER BY id LIMIT 1),"
-        '  delivered_at FROM lanes ORDER BY name COLLATE "C"',
+        '  delivered_at FROM queues ORDER BY name COLLATE "C"',
         to_micros(now),
     )
-    return [lane_of(*row) for row in rows]
+    return [queue_of(*row) for row in rows]
 
 
 async def count(db: Session) -> dict[State, int]:
     """Return how many deliveries stand where."""
     rows = await db.fetch(
-        "SELECT CASE WHEN state = 'pending' AND held IS NOT NULL THEN 'held' ELSE state END, count(*)"
-        " FROM deliveries JOIN lanes ON lanes.name = lane WHERE message_id IS NULL GROUP BY 1"
+        "SELECT CASE WHEN state = 'pending' AND on_hold IS NOT NULL THEN 'on_hold' ELSE state END, count(*)"
+        " FROM deliveries JOIN queues ON queues.name = queue WHERE message_id IS NULL GROUP BY 1"
     )
     return dict.fromkeys(State, 0) | {State(state): number for state, number in rows}
 

@@ -31,12 +31,12 @@ from app.store.view_rows import (
 from app.store.views import AttemptRow, AuditRow, Counts, DeliveryRow, IncidentRow, Page, QuarantineRow
 
 DELIVERIES = (
-    "SELECT deliveries.id, changes.key, lane, deliveries.destination, deliveries.state, held,"
+    "SELECT deliveries.id, changes.key, queue, deliveries.destination, deliveries.state, on_hold,"
     "  notification, created_at, ended_at, greatest(next_at, due_at),"
     "  (SELECT count(*) FROM attempts WHERE delivery_id = deliveries.id),"
     "  (SELECT detail FROM attempts WHERE delivery_id = deliveries.id ORDER BY id DESC LIMIT 1),"
     "  change_id, incident_id"
-    " FROM deliveries JOIN lanes ON lanes.name = lane JOIN changes ON changes.id = change_id"
+    " FROM deliveries JOIN queues ON queues.name = queue JOIN changes ON changes.id = change_id"
 )
 # A change of a message is not an alert, but one that failed must be seen.
 SHOWN = "(message_id IS NULL OR deliveries.state = 'dead')"
@@ -50,9 +50,9 @@ async def deliveries(db: Session, state: State | None, before: str | None, limit
     where = f"(change_id, deliveries.id) < ($1, $2) AND {SHOWN}"
     if state is not None:
         where += " AND deliveries.state = $4"
-        values.append(str(State.PENDING if state is State.HELD else state))
-        if state in (State.HELD, State.PENDING):
-            where += f" AND held IS {'NOT NULL' if state is State.HELD else 'NULL'}"
+        values.append(str(State.PENDING if state is State.ON_HOLD else state))
+        if state in (State.ON_HOLD, State.PENDING):
+            where += f" AND on_hold IS {'NOT NULL' if state is State.ON_HOLD else 'NULL'}"
     rows = await db.fetch(
         f"{DELIVERIES} WHERE {where} ORDER BY change_id DESC, deliveries.id DESC LIMIT $3", *values
     )

@@ -1,4 +1,4 @@
-"""The SQL of delivery: lanes are claimed, and what came of it is recorded.
+"""The SQL of delivery: queues are claimed, and what came of it is recorded.
 
 Each function is a part of one transaction on the connection given.
 """
@@ -27,20 +27,20 @@ from app.store.queries.attempts import put_attempts, put_reminders
 from app.store.rows import Attempt, Claim, Waiting
 from app.store.transaction import Session
 
-# FOR NO KEY UPDATE: to store a delivery holds its lane's key, and neither is to wait for the other.
-DUE_LANES = (
-    "SELECT name, failures, held, holder, lease_until, unsure_since FROM lanes"
+# FOR NO KEY UPDATE: to store a delivery holds its queue's key, and neither is to wait for the other.
+DUE_QUEUES = (
+    "SELECT name, failures, on_hold, holder, lease_until, unsure_since FROM queues"
     " WHERE (next_at <= $1 OR next_at > $2) AND (lease_until <= $1 OR lease_until > $3) AND EXISTS ("
-    "   SELECT 1 FROM deliveries WHERE lane = name AND state = 'pending' AND due_at <= $1)"
+    "   SELECT 1 FROM deliveries WHERE queue = name AND state = 'pending' AND due_at <= $1)"
     " ORDER BY next_at LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED"
 )
 WAITING = (
     "SELECT deliveries.id, key, notification, waiting_since, messages.channel, messages.ts, traceparent"
     " FROM deliveries JOIN changes ON changes.id = change_id"
     " LEFT JOIN incident_messages ON incident_messages.incident_id = deliveries.incident_id"
-    "   AND incident_messages.lane = deliveries.lane"
+    "   AND incident_messages.queue = deliveries.queue"
     " LEFT JOIN messages ON messages.id = incident_messages.message_id"
-    " WHERE deliveries.lane = $1 AND state = 'pending' AND due_at <= $2 AND destination = $3"
+    " WHERE deliveries.queue = $1 AND state = 'pending' AND due_at <= $2 AND destination = $3"
     "   AND deliveries.message_id IS NOT DISTINCT FROM $4 AND deliveries.id > $5"
     " ORDER BY deliveries.id LIMIT $6"
 )
@@ -54,19 +54,19 @@ async def claim(
     limit: int,
     at_once: Mapping[str, int],
 ) -> list[Claim]:
-    """Take the lease of lanes that are due, and return each with what waits in it."""
-    lanes = await db.fetch(
-        DUE_LANES,
+    """Take the lease of queues that are due, and return each with what waits in it."""
+    queues = await db.fetch(
+        DUE_QUEUES,
         to_micros(now),
         to_micros(now + CLOCK_SET_BACK),
         to_micros(lease_until + CLOCKS_DIFFER),
         limit,
     )
-    if not lanes:
+    if not queues:
         return []
     active = tuple(await silences.select(db, active_at=now))
     claims = []
-    for name, failures, held, holder, lapsed_at, unsure_since in lanes:
+    for name, failures, on_hold, holder, lapsed_at, unsure_since in queues:
         waiting = await _waiting_in(db, name, now, at_once)
         if waiting is None:
             continue
@@ -74,7 +74,7 @@ async def claim(
             claimed_at = lapsed_at - to_micros(lease_until) + to_micros(now)
             unsure_since = min(unsure_since or claimed_at, claimed_at)  # noqa: PLW2901
         await db.execute(
-            "UPDATE lanes SET holder = $1, lease_until = $2, unsure_since = $3 WHERE name = $4",
+            "UPDATE queues SET holder = $1, lease_until = $2, unsure_since = $3 WHERE name = $4",
             token,
             to_micros(lease_until),
             unsure_since,
@@ -82,12 +82,12 @@ async def claim(
         )
         claims.append(
             Claim(
-                lane=name,
+                queue=name,
                 token=token,
                 claimed_at=now,
                 lease_until=lease_until,
                 failures=failures,
-                held=held is not None,
+                on_hold=on_hold is not None,
                 unsure_since=time_or_none(unsure_since),
                 silences=active,
                 **waiting,
@@ -97,28 +97,28 @@ async def claim(
 
 
 async def _waiting_in(
-    db: Session, lane: str, now: datetime, at_once: Mapping[str, int]
+    db: Session, queue: str, now: datetime, at_once: Mapping[str, int]
 ) -> dict[str, Any] | None:
-    """Return what waits in a lane, as `Claim` has it; what cannot be read is given up, or it would block."""
+    """Return what waits in a queue, as `Claim` has it; what cannot be read is given up, or it would block."""
     while True:
-        # What waits for a destination that is not there any more must not block the others of its lane.
-        head = await _head(db, lane, now, list(at_once)) or await _head(db, lane, now, None)
+        # What waits for a destination that is not there any more must not block the others of its queue.
+        head = await _head(db, queue, now, list(at_once)) or await _head(db, queue, now, None)
         if head is None:
             return None
         destination, body, message_id = head
         limit = at_once.get(destination, 1)
         if message_id is None:
             limit = min(limit, CLAIMED_AT_MOST)
-        rows = await db.fetch(WAITING, lane, to_micros(now), destination, message_id, 0, limit)
+        rows = await db.fetch(WAITING, queue, to_micros(now), destination, message_id, 0, limit)
         readable = [one for row in rows if (one := await _readable(db, row, now))]
         if not readable:
             continue
         waiting = len(readable)
         if len(rows) == limit > 1:
             waiting = await db.fetchval(
-                "SELECT count(*) FROM deliveries WHERE lane = $1 AND state = 'pending' AND due_at <= $2"
+                "SELECT count(*) FROM deliveries WHERE queue = $1 AND state = 'pending' AND due_at <= $2"
                 " AND destination = $3 AND message_id IS NOT DISTINCT FROM $4",
-                lane,
+                queue,
                 to_micros(now),
                 destination,
                 message_id,
@@ -134,20 +134,20 @@ async def _waiting_in(
         return found if message_id is None else found | await messages.told_by(db, message_id)
 
 
-async def _head(db: Session, lane: str, now: datetime, known: Sequence[str] | None) -> Any:
+async def _head(db: Session, queue: str, now: datetime, known: Sequence[str] | None) -> Any:
     return await db.fetchrow(
         "SELECT destination, body, message_id FROM deliveries JOIN changes ON changes.id = change_id"
-        " WHERE lane = $1 AND state = 'pending' AND due_at <= $2"
+        " WHERE queue = $1 AND state = 'pending' AND due_at <= $2"
         " AND ($3::text[] IS NULL OR destination = ANY($3)) ORDER BY deliveries.id LIMIT 1",
-        lane,
+        queue,
         to_micros(now),
         known,
     )
 
 
 async def more(db: Session, claim: Claim, now: datetime, after: int, limit: int) -> list[Waiting]:
-    """Return what else waits in a claimed lane; what cannot be read is left for later."""
-    rows = await db.fetch(WAITING, claim.lane, to_micros(now), claim.destination, None, after, limit)
+    """Return what else waits in a claimed queue; what cannot be read is left for later."""
+    rows = await db.fetch(WAITING, claim.queue, to_micros(now), claim.destination, None, after, limit)
     found = []
     for row in rows:
         try:
@@ -168,7 +168,7 @@ async def _readable(db: Session, row: Sequence[Any], now: datetime) -> Waiting |
 
 async def record(db: Session, claim: Claim, attempt: Attempt) -> bool:
     """Write an attempt and give the lease back; False, and nothing written, if it is ours no more."""
-    held = attempt.outcome is Outcome.HELD
+    on_hold = attempt.outcome is Outcome.ON_HOLD
     silenced = attempt.outcome is Outcome.SILENCED
     if not (await release(db, claim) if silenced else await _rest(db, claim, attempt)):
         return False
@@ -190,63 +190,63 @@ async def record(db: Session, claim: Claim, attempt: Attempt) -> bool:
         await put_attempts(db, [number], aside.outcome, aside.detail, started_at, ended_at)
         await db.execute("UPDATE deliveries SET silence_id = $1 WHERE id = $2", aside.silence_id, number)
     if attempt.gone:
-        await messages.forget(db, claim.lane.removesuffix(UPDATES), attempt.gone, ended_at)
+        await messages.forget(db, claim.queue.removesuffix(UPDATES), attempt.gone, ended_at)
     if claim.message is None:
         if attempt.outcome in (Outcome.DELIVERED, Outcome.DEAD):
             await put_reminders(db, told, attempt.ended_at)
         if attempt.outcome is Outcome.DELIVERED:
-            await messages.keep(db, claim.lane, told, attempt.message, ended_at)
-            await messages.update_others(db, claim.lane, told, attempt.message, ended_at)
-        await messages.update_others(db, claim.lane, list(attempt.asides), None, ended_at)
+            await messages.keep(db, claim.queue, told, attempt.message, ended_at)
+            await messages.update_others(db, claim.queue, told, attempt.message, ended_at)
+        await messages.update_others(db, claim.queue, list(attempt.asides), None, ended_at)
         await runs.tell(db, [*told, *attempt.asides], ended_at)
-    if claim.held and not held and not silenced:
-        # While the lane was held, none of these could have gone out: that time does not use up patience.
+    if claim.on_hold and not on_hold and not silenced:
+        # While the queue was on hold, none of these could have gone out: that time does not use up patience.
         await db.execute(
-            "UPDATE deliveries SET waiting_since = $1 WHERE lane = $2 AND state = 'pending'",
+            "UPDATE deliveries SET waiting_since = $1 WHERE queue = $2 AND state = 'pending'",
             ended_at,
-            claim.lane,
+            claim.queue,
         )
-    if attempt.notice and not claim.held:
+    if attempt.notice and not claim.on_hold:
         await _tell(db, claim, attempt, ended_at)
     return True
 
 
 async def release(db: Session, claim: Claim, *, unsure: bool = False) -> bool:
-    """Give a lease back, and leave the lane as it is; False if it is ours no more."""
+    """Give a lease back, and leave the queue as it is; False if it is ours no more."""
     ours = await db.fetchval(
-        "UPDATE lanes SET holder = NULL, lease_until = 0, unsure_since = coalesce(unsure_since, $1)"
+        "UPDATE queues SET holder = NULL, lease_until = 0, unsure_since = coalesce(unsure_since, $1)"
         " WHERE name = $2 AND holder = $3 RETURNING true",
         to_micros(claim.claimed_at) if unsure else None,
-        claim.lane,
+        claim.queue,
         claim.token,
     )
     return bool(ours)
 
 
 async def _rest(db: Session, claim: Claim, attempt: Attempt) -> bool:
-    """Give a lease back, and let the lane rest as an attempt says; False if it is ours no more."""
+    """Give a lease back, and let the queue rest as an attempt says; False if it is ours no more."""
     unsure_since = claim.unsure_since or attempt.started_at
     ours = await db.fetchval(
-        "UPDATE lanes SET next_at = $1, failures = $2, held = $3, unsure_since = $4,"
+        "UPDATE queues SET next_at = $1, failures = $2, on_hold = $3, unsure_since = $4,"
         "  delivered_at = coalesce($5, delivered_at), holder = NULL, lease_until = 0"
         " WHERE name = $6 AND holder = $7 RETURNING true",
         to_micros(attempt.next_at),
         attempt.failures,
-        attempt.detail if attempt.outcome is Outcome.HELD else None,
+        attempt.detail if attempt.outcome is Outcome.ON_HOLD else None,
         to_micros(unsure_since) if attempt.unsure else None,
         to_micros(attempt.ended_at) if attempt.outcome is Outcome.DELIVERED else None,
-        claim.lane,
+        claim.queue,
         claim.token,
     )
     return bool(ours)
 
 
 async def _tell(db: Session, claim: Claim, attempt: Attempt, now: int) -> None:
-    """Tell the fallback that a destination is held, once for all its lanes."""
+    """Tell the fallback that a destination is on hold, once for all its queues."""
     others = await db.fetchval(
-        "SELECT 1 FROM lanes WHERE destination = $1 AND held IS NOT NULL AND name <> $2",
+        "SELECT 1 FROM queues WHERE destination = $1 AND on_hold IS NOT NULL AND name <> $2",
         claim.destination,
-        claim.lane,
+        claim.queue,
     )
     if others or attempt.notice is None:
         return

@@ -19,12 +19,12 @@ ALERT = (
     f" AND deliveries.notification::json ->> 'step' <> '{Step.NOTICE}'"
 )
 """What of a change's deliveries its run is told of: no reminder, and nothing said of another delivery."""
-LANE = (
-    "INSERT INTO lanes (name, destination) SELECT $1::text, $2::text"
-    # Looked for first: to find the conflict would be to wait for whoever has written to the lane just now.
-    " WHERE NOT EXISTS (SELECT 1 FROM lanes WHERE name = $1) ON CONFLICT (name) DO NOTHING"
+QUEUE = (
+    "INSERT INTO queues (name, destination) SELECT $1::text, $2::text"
+    # Looked for first: to find the conflict would be to wait for whoever has written to the queue just now.
+    " WHERE NOT EXISTS (SELECT 1 FROM queues WHERE name = $1) ON CONFLICT (name) DO NOTHING"
 )
-"""Makes a lane, if there is none of this name, from its name and destination."""
+"""Makes a queue, if there is none of this name, from its name and destination."""
 PENDING = "state || '' = 'pending'"  # of a change's few deliveries, without the index of all that wait
 
 
@@ -37,23 +37,23 @@ async def put(db: Session, batch: Iterable[Incoming]) -> None:
     rows = await db.fetch("SELECT key, id FROM changes WHERE key = ANY($1)", [key for key, _ in reports])
     ids = dict(rows)
     for one, report in reports.values():
-        lane, run = report.delivery.lane, report.run
+        queue, run = report.delivery.queue, report.run
         now = to_micros(one.received_at)
         await db.execute(
-            "INSERT INTO messages (lane, channel, ts, posted_at) VALUES ($1, '', $2, $3)"
-            " ON CONFLICT (lane, ts) DO NOTHING",
+            "INSERT INTO messages (queue, channel, ts, posted_at) VALUES ($1, '', $2, $3)"
+            " ON CONFLICT (queue, ts) DO NOTHING",
             RUNS,
             run,
             now,
         )
-        await db.execute(LANE, lane, RUNS)
+        await db.execute(QUEUE, queue, RUNS)
         await db.execute(
-            "INSERT INTO deliveries (change_id, lane, destination, notification, created_at, waiting_since,"
+            "INSERT INTO deliveries (change_id, queue, destination, notification, created_at, waiting_since,"
             "  due_at, message_id)"
-            " SELECT $1, $2, $3, $4, $5, $5, 0, id FROM messages WHERE lane = $3 AND ts = $6 AND NOT EXISTS ("
+            " SELECT $1, $2, $3, $4, $5, $5, 0, id FROM messages WHERE queue = $3 AND ts = $6 AND NOT EXISTS ("
             "   SELECT 1 FROM deliveries WHERE change_id = $1 AND message_id = messages.id)",
             ids[one.change.key],
-            lane,
+            queue,
             RUNS,
             report.delivery.notification.model_dump_json(),
             now,
@@ -63,13 +63,13 @@ async def put(db: Session, batch: Iterable[Incoming]) -> None:
 
 async def tell(db: Session, ended: Sequence[int], now: int) -> None:
     """Let runs hear of it that deliveries have ended, if nothing else of their changes waits any more."""
-    if not ended or not await db.fetchval("SELECT true FROM messages WHERE lane = $1 LIMIT 1", RUNS):
+    if not ended or not await db.fetchval("SELECT true FROM messages WHERE queue = $1 LIMIT 1", RUNS):
         return  # nobody asks for reports
-    # Two lanes may end a change's last two deliveries at the same moment: whoever comes second waits here,
+    # Two queues may end a change's last two deliveries at the same moment: whoever comes second waits here,
     # and then sees, with its next statement, what the first has written.
     reports = await db.fetch(
         "SELECT report.id, report.change_id, report.message_id FROM deliveries AS report"
-        " JOIN messages ON messages.id = report.message_id WHERE messages.lane = $2 AND report.change_id IN ("
+        " JOIN messages ON messages.id = report.message_id WHERE messages.queue = $2 AND report.change_id IN ("
         f"  SELECT change_id FROM deliveries WHERE id = ANY($1) AND {ALERT})"
         " ORDER BY report.id FOR NO KEY UPDATE OF report",
         list(ended),
@@ -81,9 +81,9 @@ async def tell(db: Session, ended: Sequence[int], now: int) -> None:
     for number, change_id, message_id in reports:
         first.setdefault((change_id, message_id), number)
     await db.execute(
-        "INSERT INTO deliveries (change_id, lane, destination, notification, created_at, waiting_since,"
+        "INSERT INTO deliveries (change_id, queue, destination, notification, created_at, waiting_since,"
         "  due_at, message_id)"
-        " SELECT change_id, lane, destination, notification, $2, $2, 0, message_id FROM deliveries AS report"
+        " SELECT change_id, queue, destination, notification, $2, $2, 0, message_id FROM deliveries AS report"
         " WHERE id = ANY($1) AND NOT EXISTS ("
         f"  SELECT 1 FROM deliveries WHERE change_id = report.change_id AND {PENDING} AND {ALERT})"
         " ORDER BY id",
@@ -99,7 +99,7 @@ async def fate(db: Session, run: str) -> Fate | None:
         "  count(*) FILTER (WHERE report.state = 'pending') FROM messages"
         " JOIN deliveries AS report ON report.message_id = messages.id"
         " JOIN changes ON changes.id = report.change_id"
-        " WHERE messages.lane = $1 AND ts = $2 GROUP BY changes.id ORDER BY changes.id DESC LIMIT 1",
+        " WHERE messages.queue = $1 AND ts = $2 GROUP BY changes.id ORDER BY changes.id DESC LIMIT 1",
         RUNS,
         run,
     )
@@ -112,10 +112,10 @@ async def fate(db: Session, run: str) -> Fate | None:
         "  channel, ts"
         " FROM deliveries"
         " LEFT JOIN incident_messages ON incident_messages.incident_id = deliveries.incident_id"
-        "   AND incident_messages.lane = deliveries.lane"
+        "   AND incident_messages.queue = deliveries.queue"
         # What belongs to no incident has no row there: its message was posted when it was told.
         " LEFT JOIN messages ON messages.id = coalesce(incident_messages.message_id, (SELECT posted.id"
-        "   FROM messages AS posted WHERE posted_at = ended_at AND posted.lane = deliveries.lane))"
+        "   FROM messages AS posted WHERE posted_at = ended_at AND posted.queue = deliveries.queue))"
         f" WHERE change_id = $1 AND {ALERT} ORDER BY deliveries.id",
         change_id,
     )

@@ -66,16 +66,16 @@ async def settle(db: Session, now: datetime) -> None:
         "SELECT id FROM silences WHERE NOT settled AND ends_at <= $1 FOR UPDATE SKIP LOCKED", to_micros(now)
     )
     for (number,) in ended:
-        # The last alert of each open incident and lane, unless something later was told.
+        # The last alert of each open incident and queue, unless something later was told.
         told = await db.fetch(
             "UPDATE deliveries SET state = 'pending', ended_at = NULL, due_at = 0, waiting_since = $1"
             " WHERE id IN ("
             "  SELECT max(kept.id) FROM deliveries AS kept JOIN incidents ON incidents.id = incident_id"
             "  WHERE silence_id = $2 AND kept.state = 'silenced' AND resolved_at IS NULL"
             "  AND NOT EXISTS (SELECT 1 FROM deliveries AS later WHERE later.incident_id = kept.incident_id"
-            "    AND later.lane = kept.lane AND later.id > kept.id"
+            "    AND later.queue = kept.queue AND later.id > kept.id"
             "    AND later.state IN ('delivered', 'silenced'))"
-            "  GROUP BY incident_id, kept.lane) RETURNING id, notification",
+            "  GROUP BY incident_id, kept.queue) RETURNING id, notification",
             to_micros(now),
             number,
         )

@@ -119,11 +119,11 @@ def _by_state(state: str, search: _Search) -> None:
     if state == QUIET:
         search.rest.append("alerts = 0")  # most are: they are soon met among all
         return
-    kept = State.PENDING if state == State.HELD else State(state)
+    kept = State.PENDING if state == State.ON_HOLD else State(state)
     condition = "deliveries.state = :state"
-    held = "(SELECT held FROM lanes WHERE name = deliveries.lane)"
-    if state in (State.HELD, State.PENDING):
-        condition += f" AND {held} IS {'NOT NULL' if state == State.HELD else 'NULL'}"
+    on_hold = "(SELECT on_hold FROM queues WHERE name = deliveries.queue)"
+    if state in (State.ON_HOLD, State.PENDING):
+        condition += f" AND {on_hold} IS {'NOT NULL' if state == State.ON_HOLD else 'NULL'}"
     elif state == State.DELIVERED:
         condition += f" AND deliveries.destination <> '{RUNS}'"  # a report tells nobody of the change
     lead = "deliveries INDEXED BY deliveries_by_state CROSS JOIN changes ON changes.id = change_id WHERE"

@@ -10,7 +10,7 @@ from app.notifier.slack.digest import Digest, digest
 from tests.notifier.slack.limits import assert_valid, shown
 
 APP = "https://app.port.io"
-PAGE = "https://listener.example.com/outbox?lane=alerts"
+PAGE = "https://listener.example.com/outbox?queue=alerts"
 NOW = datetime(2026, 6, 9, 12, 28, 20, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)

@@ -189,7 +189,7 @@ class TestAnswers:
         assert heard == list(asked.values())
 
     async def test_one_message_a_second(self, api: StandInSlackApi) -> None:
-        """A channel that is told too fast says so, and when to come again; other channels are not held up."""
+        """A channel that is told too fast says so, and when to come again; other channels are not on hold up."""
         api.one_a_second = True
         api.add("other")
         async with posting(api) as bot, posting(api, "other") as other:

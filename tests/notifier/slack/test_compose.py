@@ -194,7 +194,7 @@ class TestColor:
 
     def test_a_single_block_has_no_bar(self) -> None:
         """There is nothing that could stand beside it."""
-        notice = payload(Notification.notice("held", NOW), APP)
+        notice = payload(Notification.notice("on_hold", NOW), APP)
         assert colored(notice, "#868686") == notice
 
     def test_the_largest_messages_keep_within_the_limits(self) -> None:

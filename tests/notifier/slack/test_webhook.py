@@ -451,7 +451,7 @@ class TestSend:
             assert (await failure(notifier)).scope is Scope.TRANSIENT
 
     async def test_no_connection(self) -> None:
-        """Where nobody listens, the lane waits; the reason names the error but not the address."""
+        """Where nobody listens, the queue waits; the reason names the error but not the address."""
         with socket.socket() as closed:
             closed.bind(("127.0.0.1", 0))
             port = closed.getsockname()[1]
@@ -472,7 +472,7 @@ class TestSend:
         ids=["nothing", "half a head", "half a body", "no HTTP"],
     )
     async def test_a_server_that_hangs_up(self, answer: bytes) -> None:
-        """Whether the message arrived is not known; when to try again is for the lane to say."""
+        """Whether the message arrived is not known; when to try again is for the queue to say."""
 
         connections = []
 

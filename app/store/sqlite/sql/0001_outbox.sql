@@ -30,12 +30,12 @@ CREATE TABLE incidents (
 CREATE UNIQUE INDEX open_incidents ON incidents (blueprint, entity, rule) WHERE resolved_at IS NULL;
 CREATE INDEX resolved_incidents ON incidents (resolved_at) WHERE resolved_at IS NOT NULL;
 
-CREATE TABLE lanes (
+CREATE TABLE queues (
     name        TEXT    PRIMARY KEY,
     destination TEXT    NOT NULL,
     next_at     INTEGER NOT NULL DEFAULT 0,
     failures    INTEGER NOT NULL DEFAULT 0,
-    held        TEXT,                          -- why it is held; null while it is not
+    on_hold        TEXT,                          -- why it is on hold; null while it is not
     holder      TEXT,                          -- the token of whoever holds the lease
     lease_until INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
@@ -44,7 +44,7 @@ CREATE TABLE deliveries (
     id            INTEGER PRIMARY KEY,
     change_id     INTEGER NOT NULL REFERENCES changes (id) ON DELETE CASCADE,
     incident_id   TEXT,
-    lane          TEXT    NOT NULL REFERENCES lanes (name),
+    queue          TEXT    NOT NULL REFERENCES queues (name),
     destination   TEXT    NOT NULL,
     notification  TEXT    NOT NULL,
     state         TEXT    NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'dead', 'delivered', 'cancelled')),
@@ -54,7 +54,7 @@ CREATE TABLE deliveries (
     waiting_since INTEGER NOT NULL,
     ended_at      INTEGER
 ) STRICT;
-CREATE INDEX pending_deliveries ON deliveries (lane, id, due_at) WHERE state = 'pending';
+CREATE INDEX pending_deliveries ON deliveries (queue, id, due_at) WHERE state = 'pending';
 CREATE INDEX pending_of_incident ON deliveries (incident_id) WHERE state = 'pending';
 CREATE INDEX dead_deliveries ON deliveries (id) WHERE state = 'dead';
 CREATE INDEX deliveries_of_change ON deliveries (change_id);
