@@ -16,7 +16,6 @@ from app.observe.logs import configure_logging
 from app.reconcile.comparison import Comparison
 from app.reconcile.configured import make_reconciler, why_no_comparison
 from app.reconcile.difference import Difference
-from app.reconcile.from_log import AuditLog
 from app.reconcile.schedule import COMMAND
 from app.runtime import open_runtime
 from app.settings import load_settings
@@ -41,7 +40,7 @@ def reconcile(
     settings = load_settings()
     configure_logging("WARNING", "text", settings.hidden)
 
-    async def work() -> tuple[Progress, Sequence[Difference], int]:
+    async def work() -> tuple[Progress, Sequence[Difference]]:
         async with open_client(settings, None) as client, open_runtime(settings, dispatch=False) as runtime:
             # Whoever asks for it wants it, also where it is not to be made every so often.
             asked_for = settings.model_copy(update={"reconcile_minutes": 1.0})
@@ -50,27 +49,26 @@ def reconcile(
             ):
                 raise ListenerError(f"There is nothing to compare: {reason}")
             if dry_run:
-                audit_log = AuditLog(runtime.listener, client)
-                comparison = Comparison(runtime.listener, client, audit_log, dry=True, alert=alert)
+                comparison = Comparison(runtime.listener, client, dry=True, alert=alert)
                 found = [one async for one in comparison.differences()]
-                return comparison.progress, found, comparison.from_log
+                return comparison.progress, found
             reconciler = make_reconciler(settings.reconcile_minutes, runtime.listener, client)
             reconciler.share = 1.0
             outcome = await reconciler.compare(COMMAND, since=None, alert=alert)
         if outcome is None:
             raise ListenerError("Another process compares at this moment: look at its log, or try again")
         if outcome.error:
-            show(outcome.progress, outcome.differences, outcome.from_log)
+            show(outcome.progress, outcome.differences)
             raise ListenerError(f"Not all was compared: {outcome.error}")
-        return outcome.progress, outcome.differences, outcome.from_log
+        return outcome.progress, outcome.differences
 
-    progress, found, from_log = run(work())
-    show(progress, found, from_log)
-    if dry_run and (found or from_log):
+    progress, found = run(work())
+    show(progress, found)
+    if dry_run and found:
         print("Nothing was stored, and nobody was told.", file=sys.stderr)
 
 
-def show(progress: Progress, differences: Sequence[Difference], from_log: int) -> None:
+def show(progress: Progress, differences: Sequence[Difference]) -> None:
     """Print differences as a table, and what the run came to."""
     table = Table("blueprint", "entity", "what", "since", "differs", box=None)
     for one in differences:
@@ -85,8 +83,7 @@ def show(progress: Progress, differences: Sequence[Difference], from_log: int) -
     if differences:
         OUT.print(table)
     learned = f", {progress.learned:,} of them for the first time" if progress.learned else ""
-    missed = f"; Port's audit log has {from_log:,} changes that never came here" if from_log else ""
-    print(f"{progress.entities:,} entities{learned}; {len(differences):,} differ{missed}")
+    print(f"{progress.entities:,} entities{learned}; {len(differences):,} differ")
 
 
 def what_differs(difference: Difference) -> str:

@@ -200,7 +200,7 @@ class Metrics(Watch):
         )
         self._differences = Counter(
             "port_listener_reconcile_differences_total",
-            "Entities that differed from their last known state, and changes that Port's audit log told.",
+            "Entities that differed from their last known state.",
             registry=registry,
         )
         self._missed = Counter(

@@ -47,7 +47,7 @@ class Watch:
         Args:
             reason: One of `Run.reason`.
             seconds: How long it took.
-            differences: How many entities differ from what was known, and changes Port's audit log told.
+            differences: How many entities differ from what was known.
             missed: Of how many of these Port should have called us.
             well: It came to its end.
         """

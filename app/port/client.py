@@ -147,10 +147,6 @@ class PortClient(Transport):
         """
         await self.call(Request("PATCH", _path("actions", "runs", run), {"version": "v2"}, changes))
 
-    async def get_audit_log(self, query: Mapping[str, str]) -> Json:
-        """Return an answer of the audit log as it is, for its form is not described."""
-        return await self.call(Request("GET", _path("audit-log"), query))
-
     async def _find(self, name: str, *segments: str) -> Json | None:
         request = Request("GET", _path(*segments))
         try:

@@ -91,8 +91,6 @@ class Listener:
         evaluate: Runs jq programs.
         look_up: Asks Port.
         wake: Called when there is something new to deliver, with the queues in which it is, if they are known.
-        heard: Called when a change has come.
-        refused: Called when one could not be stored.
         reports: Whether runs in Port that wait for it are told what became of their changes.
         watch: Hears of what happens.
         tracing: Makes spans of it.
@@ -107,8 +105,6 @@ class Listener:
     evaluate: Evaluate
     look_up: LookUp
     wake: Wake
-    heard: Callable[[], None] = lambda: None
-    refused: Callable[[], None] = lambda: None
     reports: bool = False
     watch: Watch = NOBODY
     tracing: Tracing = OFF
@@ -166,8 +162,7 @@ class Listener:
                 signed.body, signed_at=signed.at, received_at=now, path=error.path, reason=error.reason
             )
             raise
-        except StoreUnavailable:
-            self.refused()
+        except StoreUnavailable:  # no fault of ours, and no room for quarantine either
             raise
         except Exception as error:  # Port does not send it again: it is kept until the fault is mended
             reason = f"a fault in this program: {type(error).__name__}"
@@ -206,7 +201,6 @@ class Listener:
             )
             (accepted,) = await self.store.accept([incoming])
             span.set(alerts=accepted.alerts, duplicate=accepted.duplicate)
-        self.heard()
         if report:
             self.wake()
         elif accepted.alerts and not accepted.duplicate:

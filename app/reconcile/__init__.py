@@ -5,8 +5,6 @@ fast; comparing makes it right.
 
     comparison.py   one run: list, compare, and let each difference be told
     telling.py      a difference goes through decide and store
-    from_log.py     what Port's audit log has of it, each change as it happened
     difference.py   what differs, as a change that can be stored
     schedule.py     when a run is due, and that one process makes it
-    gaps.py         how long it is usually quiet
 """

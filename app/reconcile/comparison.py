@@ -15,7 +15,6 @@ from app.port.request import Json
 from app.receive.intake import Listener
 from app.reconcile.compare import Found, Verdict, compare, missing
 from app.reconcile.difference import Difference, deletion_of, difference_of
-from app.reconcile.from_log import AuditLog
 from app.reconcile.telling import tell
 from app.rules.last_known import Known, canonical
 from app.rules.watched import Watched
@@ -39,27 +38,20 @@ class Comparison:
     Attributes:
         listener: Its rules decide, its store keeps.
         client: Port's API; a patient one.
-        audit_log: Tells the changes that were missed, each as it happened; None: nothing does.
-        ahead: Ask it before anything is compared, and so for what is back as it was, too; else only when
-            something differs.
         dry: Store nothing and tell nobody.
         alert: Of a blueprint that is read for the first time, tell what is wrong in it, too.
         share: The share of its time that the process gives to this; the rest is for its requests.
         expected: How many entities there were the last time; 0: nobody knows.
         progress: How far it is.
-        from_log: How many changes the audit log told; of a dry run: would tell.
     """
 
     listener: Listener
     client: PortClient
-    audit_log: AuditLog | None = None
-    ahead: bool = True
     dry: bool = False
     alert: bool = False
     share: float = 1.0
     expected: int = 0
     progress: Progress = field(default_factory=Progress)
-    from_log: int = 0
 
     async def differences(self) -> AsyncGenerator[Difference, None]:
         """Compare, and yield each difference once it is stored.
@@ -74,8 +66,6 @@ class Comparison:
         forgotten = 0 if self.dry else 1
         while forgotten:
             forgotten = await reconciling.forget(book.watched, limit=KNOWN_AT_ONCE)
-        if self.ahead:
-            await self.ask_log()
         learned = await reconciling.learned()
         for name, watched in book.watched.items():
             found = await self.client.get_blueprint(name)
@@ -86,19 +76,7 @@ class Comparison:
             async for difference in one.differences():
                 yield difference
             if not self.dry:
-                await reconciling.mark_learned(name, self.listener.clock())
-
-    async def ask_log(self) -> None:
-        """Let the audit log tell what was missed, once a run."""
-        audit_log, self.audit_log = self.audit_log, None
-        if audit_log is None:
-            return
-        if self.dry:
-            self.from_log = len(await audit_log.missed())
-            return
-        async for told in audit_log.tell():
-            self.from_log += told
-            self.count(differences=told, missed=told)
+                await reconciling.mark_learned(name)
 
     def count(self, **more: int) -> None:
         """Add to the progress."""
@@ -285,8 +263,6 @@ class _Blueprint:
 
     async def _tell(self, differing: Sequence[Difference]) -> AsyncIterator[Difference]:
         """Let differences through decide and store, and yield those that nothing came before."""
-        if differing:
-            await self.run.ask_log()  # what it tells is not as it was compared any more
         for difference in differing:
             if self.run.dry or await tell(self.run.listener, difference, self.watched, first=self.new):
                 self.run.count(differences=1, missed=difference.missed)

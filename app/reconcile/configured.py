@@ -55,7 +55,7 @@ def compare_regularly(
     Args:
         minutes: How often; 0: never.
         missing: The setting that is missing for Port's API; None: none is.
-        listener: Where changes come in; it tells when they do.
+        listener: Its rules decide, its store keeps.
         client: Port's API, a patient client; None: not configured.
     """
     if reason := why_no_comparison(minutes, missing, listener.book):
@@ -63,9 +63,5 @@ def compare_regularly(
         say("nothing is compared with Port: what never comes from it stays unknown", reason=reason)
     if client is None or not minutes:
         return None
-    from app.reconcile.gaps import Gaps
-
-    gaps = Gaps(listener.clock)
-    listener.heard, listener.refused = gaps.heard, gaps.refused
     reconciler = make_reconciler(minutes, listener, client)
-    return reconciler, reconciler.keep(gaps)
+    return reconciler, reconciler.keep()

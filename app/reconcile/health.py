@@ -29,7 +29,7 @@ def judge(runs: Sequence[Run], now: datetime) -> str:
         return "none was made yet: the listener makes the first when it starts"
     if ended[0].error:
         raise ListenerError(f"the last one failed: {ended[0].error}")
-    # Of a start, or a gap, one expects some: the listener was not there to hear.
+    # Of a start one expects some: the listener was not there to hear.
     usual = [one for one in ended if one.reason == INTERVAL and now - one.started_at < LOOKED_BACK]
     missed = sum(one.progress.missed for one in usual)
     if missed > STRAY:

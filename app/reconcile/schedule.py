@@ -14,8 +14,6 @@ from app.port.client import PortClient
 from app.receive.intake import Listener
 from app.reconcile.comparison import Comparison
 from app.reconcile.difference import Difference
-from app.reconcile.from_log import AuditLog
-from app.reconcile.gaps import Gaps
 from app.store.reconciling import Progress
 
 log = structlog.get_logger(__name__)
@@ -24,7 +22,7 @@ LEASE = timedelta(minutes=2)
 KEPT_EVERY = LEASE / 6
 LOOK_EVERY = timedelta(seconds=5)
 AT_LEAST_BETWEEN = timedelta(minutes=1)
-"""Between two runs that something unusual asks for; several replicas may start at once."""
+"""Between two runs that a start or new rules ask for; several replicas may start at once."""
 FIRST_RETRY = timedelta(minutes=1)
 SHARE = 0.1
 """Of the process's time, so that changes are taken as fast as without."""
@@ -46,21 +44,19 @@ class Outcome:
     Attributes:
         progress: How far it came.
         differences: What it found, and told; empty where they were not to be kept.
-        from_log: How many changes Port's audit log told.
         error: Why it failed; empty: it did not.
         ended_at: When it ended, as the store has it: the next one is due from then.
     """
 
     progress: Progress
     differences: tuple[Difference, ...]
-    from_log: int
     error: str
     ended_at: datetime
 
 
 @dataclass(slots=True)
 class Reconciler:
-    """Compares at the start, after a gap, and every so often.
+    """Compares at the start, when rules name a blueprint for the first time, and every so often.
 
     Attributes:
         listener: Its rules decide, its store keeps.
@@ -81,26 +77,17 @@ class Reconciler:
     _failures: int = 0
     _due_at: datetime | None = None
     _awake: asyncio.Event = field(default_factory=asyncio.Event)
-    _audit_log: AuditLog = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Make what lasts longer than one run."""
-        self._audit_log = AuditLog(self.listener, self.client)
 
     def want(self, reason: str) -> None:
         """Compare soon."""
         self._wanted = reason
         self._awake.set()
 
-    async def keep(self, gaps: Gaps) -> None:
-        """Compare whenever it is due, until cancelled.
-
-        Args:
-            gaps: Says when changes may have been lost.
-        """
+    async def keep(self) -> None:
+        """Compare whenever it is due, until cancelled."""
         while True:
             self._awake.clear()
-            reason = self._wanted or gaps.reason() or self._interval()
+            reason = self._wanted or self._interval()
             if reason and self.listener.book.watched:
                 self._wanted = reason
                 await self._once(reason)
@@ -180,8 +167,6 @@ class Reconciler:
         comparison = Comparison(
             self.listener,
             self.client,
-            audit_log=self._audit_log,
-            ahead=reason != INTERVAL,
             alert=alert,
             share=self.share,
             expected=last[0].progress.entities if last else 0,
@@ -212,10 +197,9 @@ class Reconciler:
                 entities=progress.entities,
                 learned=progress.learned,
                 differences=progress.differences,
-                from_audit_log=comparison.from_log,
                 seconds=round(seconds, 1),
             )
-        return Outcome(progress, tuple(found), comparison.from_log, error, ended_at)
+        return Outcome(progress, tuple(found), error, ended_at)
 
     async def _keep_lease(self, run: int, token: str, comparison: Comparison) -> None:
         reconciling = self.listener.store.reconciling

@@ -15,15 +15,13 @@ from typing import Any
 from app.model.change import CatalogChange
 from app.model.diff import PropertyChange, same
 from app.rules.rule import Rule
-from app.rules.watched import Field, Watched, condition_fields, fields_of, same_value
+from app.rules.watched import Field, Watched, condition_fields, fields_of
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICRO = timedelta(microseconds=1)
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))  # one for all: to make it takes longest
 SKEW = timedelta(seconds=5) // MICRO
 """How far the time of an event and the entity's own `updatedAt` may lie apart, and be of one change."""
-NEARBY = timedelta(seconds=1) // MICRO
-"""How far the times may lie apart that a webhook and the audit log say of one change."""
 MOST_TOLD = 8
 """What a rule was told of an entity by this many comparisons is remembered."""
 EXISTENCE = ""
@@ -196,50 +194,6 @@ def notice(
             after = replace(after, exists=True, exists_at=at, noticed=noticed | {EXISTENCE})
     told = {rule.name: _told(known, rule, change, moved, at) for rule in rules}
     return replace(after, told={**after.told, **told}) if told else after
-
-
-def heard(
-    known: Known | None, change: CatalogChange, changes: Iterable[PropertyChange], watched: Watched
-) -> bool:
-    """Tell whether a change led to what is known of an entity: it came before, perhaps in other words."""
-    at = micros(change.at)
-    if known is None:
-        return False
-    if change.before is None or change.after is None:
-        exists = change.after is not None
-        return change.before is not change.after and (
-            known.exists is exists and abs(known.exists_at - at) <= NEARBY
-        )
-    values = watched.values(change.after)
-    moved = [name for name in fields_of(changes) if name in watched]
-    return bool(moved) and all(
-        abs(known.times.get(name, 0) - at) <= NEARBY
-        and same_value(name, known.values.get(name), values.get(name))
-        for name in moved
-    )
-
-
-def told_by_log(known: Known, change: CatalogChange, rules: Iterable[Rule]) -> Known:
-    """Return what is known of an entity once rules were told of a change that Port's audit log has.
-
-    Its webhook may come after all, and may say the same otherwise: then its values tell that it is the same.
-
-    Args:
-        known: What is known of it after the change.
-        change: The change.
-        rules: The rules.
-    """
-    if change.before is change.after:  # a timer that ran out leads to no values
-        return known
-    at = micros(change.at)
-    told = {
-        rule.name: (
-            *known.told.get(rule.name, ()),
-            Told(at - NEARBY - 1, at - NEARBY - 1, at + NEARBY, _digest(rule, change)),
-        )[-MOST_TOLD:]
-        for rule in rules
-    }
-    return replace(known, told={**known.told, **told})
 
 
 def _told(

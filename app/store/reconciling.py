@@ -15,7 +15,7 @@ class Progress:
     Attributes:
         entities: How many entities it has compared.
         learned: Of how many it took note for the first time, which alerts nobody.
-        differences: How many differ from what was known, and how many changes Port's audit log told.
+        differences: How many differ from what was known.
         missed: How many of these by a change of their own, of which Port should have called us.
     """
 
@@ -31,7 +31,7 @@ class Run:
 
     Attributes:
         id: Its number.
-        reason: Why it was made: ``start``, ``interval``, ``gap``, ``refused``, ``rules`` or ``command``.
+        reason: Why it was made: ``start``, ``interval``, ``rules`` or ``command``.
         started_at: When it began.
         lease_until: If it has not ended by then, its process has.
         ended_at: When it ended; None: it has not, or nobody knows.
@@ -77,18 +77,12 @@ class Reconciling(Protocol):
         """Return runs, newest first."""
         ...
 
-    async def learned(self) -> dict[str, datetime]:
-        """Return the blueprints that were read to the end once, and when that was first, UTC."""
+    async def learned(self) -> frozenset[str]:
+        """Return the identifiers of the blueprints that were read to the end once."""
         ...
 
-    async def mark_learned(self, blueprint: str, now: datetime) -> None:
+    async def mark_learned(self, blueprint: str) -> None:
         """Take note that a blueprint was read to the end."""
-        ...
-
-    async def stored(
-        self, blueprint: str, entity: str, *, since: datetime, until: datetime
-    ) -> dict[str, bytes]:
-        """Return the changes of an entity that happened in a span of time, UTC: their bodies, by key."""
         ...
 
     async def known(self, blueprint: str, entities: Sequence[str]) -> dict[str, Known]:

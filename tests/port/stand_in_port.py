@@ -4,14 +4,12 @@ It answers as Port's API description and docs say, and where they leave a thing 
 """
 
 import json
-import secrets
 from base64 import b64decode, b64encode
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
@@ -65,7 +63,6 @@ class StandInPort:
         entities: By blueprint and identifier.
         actions: By identifier.
         runs: Those of self-service actions that were started, in order.
-        audit: The audit log, newest first. That its entries are changelogs is not documented.
         requests: All requests, in order.
         scripted: What to answer next instead of doing what is asked, by method and path as it is sent.
         token: The only token that is good; the same until `expire_token`.
@@ -83,7 +80,6 @@ class StandInPort:
         self.entities: dict[tuple[str, str], Json] = {}
         self.actions: dict[str, Json] = {}
         self.runs: list[Json] = []
-        self.audit: list[Json] = []
         self.requests: list[Recorded] = []
         self.scripted: dict[tuple[str, str], deque[Response]] = {}
         self.token = "stand-in-token-1"
@@ -113,7 +109,6 @@ class StandInPort:
                 self._route("PUT", "/v1/actions/{action}", self._put_action),
                 self._route("DELETE", "/v1/actions/{action}", self._delete_action),
                 self._route("POST", "/v1/actions/{action}/runs", self._start_run),
-                self._route("GET", "/v1/audit-log", self._audit_log),
                 self._route("PATCH", "/v1/actions/runs/{run}", self._patch_run),
                 self._route("POST", "/v1/actions/runs/{run}/logs", self._log_run),
             ],
@@ -307,18 +302,6 @@ class StandInPort:
         run["logs"].append(body["message"])
         return JSONResponse({"ok": True, "runLog": {"id": "l_1", "message": body["message"]}}, 201)
 
-    def _audit_log(self, request: Request, _: Any) -> Response:
-        asked = request.query_params
-        start, end = (datetime.fromisoformat(asked[name]) for name in ("from", "to"))
-        found = [
-            one
-            for one in self.audit
-            if start <= datetime.fromisoformat(one["trigger"]["at"]) <= end
-            and one["context"]["blueprint"] == asked["blueprint"]
-            and (one["resourceType"], one["status"]) == (asked["resources"], asked["status"])
-        ]
-        return JSONResponse({"ok": True, "audits": found[: int(asked["limit"])]})
-
     def _action(self, body: Json) -> Json:
         given = {
             "id": f"action_{len(self.requests)}",
@@ -333,10 +316,8 @@ class StandInPort:
         if after:
             self.entities[key] = after
         event = self.automations.event(key, before, after)
-        if event:
-            self.audit.insert(0, audit_entry(event))
-            if self.call_webhooks:
-                self.automations.fire(list(self.actions.values()), event)
+        if event and self.call_webhooks:
+            self.automations.fire(list(self.actions.values()), event)
 
 
 class _QuotedPaths:
@@ -377,14 +358,6 @@ def _only(entity: Json, include: set[str]) -> Json:
     for part in ("properties", "relations"):
         kept[part] = {name: one for name, one in entity.get(part, {}).items() if name in include}
     return kept
-
-
-def audit_entry(event: Json) -> Json:
-    """Return an event as the audit log has it: a changelog, with a name of its own."""
-    context = event["context"]
-    names = {"blueprint": context["blueprintIdentifier"], "entity": context["entityIdentifier"]}
-    more = {"identifier": f"event_{secrets.token_hex(6)}", "status": "SUCCESS", "additionalData": {}}
-    return deepcopy(event) | more | {"context": names | {"runId": None}}
 
 
 def _deep(old: Json, new: Json) -> Json:

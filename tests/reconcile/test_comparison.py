@@ -1,6 +1,8 @@
 """The comparison, against the stand-in Port: real HTTP, real stores."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -15,7 +17,6 @@ from app.port.client import Page, PortClient
 from app.receive.payload import parse_event
 from app.receive.signature import Signed
 from app.reconcile.comparison import Comparison
-from app.reconcile.from_log import AuditLog
 from app.store.reconciling import Progress
 from app.store.views import ChangeFilter
 from tests.conftest import DATABASES
@@ -91,7 +92,7 @@ async def test_a_first_run_that_was_cut_off(database: str, port: StandInPort, tm
         async with CutOff(port.url, CLIENT_ID, CLIENT_SECRET, clock=one.clock) as one.client:
             with pytest.raises(PortError):
                 await one.compare()
-            assert await one.listener.store.reconciling.learned() == {}
+            assert await one.listener.store.reconciling.learned() == frozenset()
             pages.clear()
             one.set("e0001", "Degraded")
             assert await one.compare() == []
@@ -193,20 +194,42 @@ async def test_the_webhook_came_just_before(watched: Watching) -> None:
 
 async def test_a_change_while_port_is_asked(watched: Watching) -> None:
     """What was read may be older than it: nothing is told, and the next run looks again."""
+    watched.clock.pass_(minutes=1)
     watched.set("checkout", "Degraded")
-    audit_log = AuditLog(watched.listener, watched.client)
-    comparison = Comparison(watched.listener, watched.client, audit_log, ahead=False)
 
     async def meanwhile() -> None:
-        if watched.port.requests[-1].path == "/v1/audit-log":
-            watched.set("checkout", "Crashed")
-            await watched.post("checkout", "Degraded", "Crashed", watched.clock())
+        if watched.port.requests[-1].path == SEARCH:
+            watched.port.before_answer = None
+            await watched.post("checkout", "Healthy", "Crashed", watched.clock())
 
-    watched.clock.pass_(minutes=1)
     watched.port.before_answer = meanwhile
-    assert [one async for one in comparison.differences()] == []
-    assert await watched.told() == [("checkout", "Degraded", "Crashed")]
-    assert comparison.progress == Progress(entities=1)
+    assert await watched.look() == []
+    assert await watched.told() == [("checkout", "Healthy", "Crashed")]
+    assert [found.action for found in await watched.compare()] == ["UPDATE"]
+
+
+@DATABASES
+async def test_a_change_while_rules_look_at_a_difference(
+    database: str, port: StandInPort, tmp_path: Path
+) -> None:
+    """It came first: the difference is not stored, counted or told."""
+    rules = RULES.replace("property: healthStatus}", "jq: '.diff.after.properties.healthStatus != null'}", 1)
+    async with watching(database, port, tmp_path, rules) as one:
+        one.set("checkout", "Healthy")
+        await one.compare()
+        one.set("checkout", "Degraded")
+        evaluate = one.listener.evaluate
+
+        async def meanwhile(programs: Sequence[str], body: bytes) -> Mapping[str, Any]:
+            await one.post("checkout", "Healthy", "Crashed", one.clock())
+            return await evaluate(programs, body)
+
+        one.clock.pass_(minutes=1)
+        comparison = Comparison(replace(one.listener, evaluate=meanwhile), one.client)
+        assert [found async for found in comparison.differences()] == []
+        assert comparison.progress == Progress(entities=1)
+        (alert,) = await one.alerts()
+        assert alert.notification.origin == "UI"
 
 
 async def test_a_value_from_another_entity(database: str, port: StandInPort, tmp_path: Path) -> None:
@@ -329,7 +352,7 @@ async def test_a_dry_run(database: str, port: StandInPort, tmp_path: Path) -> No
     async with watching(database, port, tmp_path) as one:
         one.set("checkout", "Healthy")
         assert await one.compare(dry=True) == []
-        assert await one.listener.store.reconciling.learned() == {}
+        assert await one.listener.store.reconciling.learned() == frozenset()
         await one.compare()
         one.set("checkout", "Degraded")
         for _ in range(2):

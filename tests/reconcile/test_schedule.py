@@ -13,7 +13,6 @@ import pytest
 
 from app.model.change import RECONCILE
 from app.observe.watch import Watch
-from app.reconcile.gaps import NEEDED, Gaps
 from app.reconcile.schedule import LEASE, Outcome, Reconciler
 from app.store.reconciling import Progress, Run
 from tests.conftest import DATABASES, Start
@@ -43,11 +42,11 @@ async def runs(one: Watching) -> list[Run]:
 
 
 @asynccontextmanager
-async def keeping(one: Watching, gaps: Gaps | None = None) -> AsyncIterator[Reconciler]:
+async def keeping(one: Watching) -> AsyncIterator[Reconciler]:
     """Let it compare whenever it is due, and wait for the first run."""
     reconciler = reconciler_of(one)
     before = len(await runs(one))
-    task = asyncio.create_task(reconciler.keep(gaps or Gaps(one.clock)))
+    task = asyncio.create_task(reconciler.keep())
     try:
         await ended(one, before + 1)
         yield reconciler
@@ -103,37 +102,6 @@ async def test_a_clock_that_is_set_back(watched: Watching) -> None:
         await ended(watched, 3)
 
 
-async def test_after_a_gap(watched: Watching) -> None:
-    """Where it is quiet for ten times the usual, and a minute at least; once for each silence."""
-    gaps = Gaps(watched.clock)
-    async with keeping(watched, gaps):
-        for _ in range(NEEDED + 1):
-            gaps.heard()
-            watched.clock.pass_(seconds=12)
-        watched.clock.pass_(seconds=100)
-        await still(watched, 1)
-        watched.clock.pass_(seconds=20)
-        assert (await ended(watched, 2)).reason == "gap"
-        watched.clock.pass_(minutes=3)
-        await still(watched, 2)
-        gaps.heard()
-        watched.clock.pass_(minutes=3)
-        assert (await ended(watched, 3)).reason == "gap"
-
-
-async def test_after_a_refusal(watched: Watching) -> None:
-    """A change that was answered 503 does not come again; but not more often than once a minute."""
-    gaps = Gaps(watched.clock)
-    async with keeping(watched, gaps):
-        gaps.refused()
-        await still(watched, 1)
-        watched.clock.pass_(minutes=2)
-        gaps.refused()
-        assert (await ended(watched, 2)).reason == "refused"
-        watched.clock.pass_(minutes=2)
-        await still(watched, 2)
-
-
 @DATABASES
 async def test_one_of_many_compares(watched: Watching) -> None:
     """Of several replicas that begin at once; the others have nothing to do."""
@@ -174,7 +142,7 @@ async def test_the_first_run_waits_for_one_that_was_left(watched: Watching) -> N
     begin = watched.listener.store.reconciling.begin
     await begin(reason="interval", token="dead", now=began, lease_until=began + LEASE, since=None)
     reconciler = reconciler_of(watched)
-    task = asyncio.create_task(reconciler.keep(Gaps(watched.clock)))
+    task = asyncio.create_task(reconciler.keep())
     await still(watched, 1)
     watched.clock.now = began + LEASE
 
@@ -281,7 +249,7 @@ async def test_rules_that_name_a_blueprint_for_the_first_time(watched: Watching)
     book = watched.listener.book
     watched.listener.book = replace(book, watched={})
     reconciler = reconciler_of(watched)
-    task = asyncio.create_task(reconciler.keep(Gaps(watched.clock)))
+    task = asyncio.create_task(reconciler.keep())
     await still(watched, 0)
     reconciler.want("rules")
     watched.listener.book = book

@@ -18,7 +18,6 @@ from tests.cli.test_port import run as run_command
 from tests.conftest import NOW, Start
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, StandInPort, refusal
 from tests.reconcile.test_comparison import SEARCH
-from tests.reconcile.test_from_log import happen
 from tests.reconcile.watching import BLUEPRINT, RULES, Watching, watching
 from tests.scrape import TOKEN as SCRAPED
 from tests.scrape import scrape
@@ -70,22 +69,6 @@ async def test_the_command(watched: Watching, configured: pytest.MonkeyPatch, ru
     assert newest.reason == "command"
     configured.setenv("RECONCILE_MINUTES", "0")
     assert (await run("reconcile")).status == 0
-
-
-@pytest.mark.usefixtures("configured")
-async def test_the_command_and_the_audit_log(watched: Watching, run: Command) -> None:
-    """It says how much of what was missed the log has; what is back as it was, too."""
-    watched.clock.now = datetime.now(UTC) - MINUTE
-    for health in ("Degraded", "Healthy"):
-        happen(watched, "checkout", health)
-        watched.clock.pass_(seconds=10)
-    for options in (["--dry-run"], []):
-        result = await run("reconcile", *options)
-        assert result.status == 0, result.err
-        assert result.out == "1 entities; 0 differ; Port's audit log has 2 changes that never came here\n"
-        assert ("nobody was told" in result.err) is bool(options)
-    assert await watched.told() == [("checkout", "Healthy", "Degraded"), ("checkout", "Degraded", "Healthy")]
-    assert (await run("reconcile")).out == "1 entities; 0 differ\n"
 
 
 async def test_the_command_says_why_it_cannot(

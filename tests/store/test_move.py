@@ -48,7 +48,7 @@ async def fill(path: Path) -> None:
         await reconciling.learn("deploymentConfig", {name: learned({"title": name}, at, EVERYTHING, at)})
     gone = Known({}, {}, exists=False, exists_at=at)
     await reconciling.learn("deploymentConfig", {"gone": gone})
-    await reconciling.mark_learned("deploymentConfig", NOW)
+    await reconciling.mark_learned("deploymentConfig")
     assert await reconciling.begin(
         reason="start", token="a", now=NOW, lease_until=NOW + 60 * SECOND, since=None
     )

@@ -15,8 +15,7 @@ CREATE INDEX gone_entities ON known (moved_at) WHERE gone;
 
 -- The blueprints that were read to the end once: what is not known of them since then is new.
 CREATE TABLE learned (
-    blueprint TEXT   PRIMARY KEY,
-    at        BIGINT NOT NULL
+    blueprint TEXT PRIMARY KEY
 );
 
 CREATE TABLE reconciles (
