@@ -10,13 +10,11 @@ from datetime import datetime
 
 from app.model.delivery import Alert
 from app.model.incident import Incident
+from app.model.times import Micros, to_micros
 from app.rules.decide import MEMORY, Decision, EntityState
 from app.rules.last_known import Known
-from app.store.columns import to_micros
 from app.store.rows import Accepted, Incoming
-
-Entity = tuple[str, str]
-"""A blueprint, and an entity of it."""
+from app.store.transaction import EntityKey
 
 
 @dataclass(slots=True)
@@ -36,19 +34,19 @@ class Group:
         learned: What is known of entities from now on.
     """
 
-    last_at: dict[Entity, datetime | None] = field(default_factory=dict)
-    incidents: dict[Entity, dict[str, Incident]] = field(default_factory=dict)
-    known: dict[Entity, Known] = field(default_factory=dict)
+    last_at: dict[EntityKey, datetime | None] = field(default_factory=dict)
+    incidents: dict[EntityKey, dict[str, Incident]] = field(default_factory=dict)
+    known: dict[EntityKey, Known] = field(default_factory=dict)
     changes: list[tuple[Incoming, Decision]] = field(default_factory=list)
-    new: set[Entity] = field(default_factory=set)
+    new: set[EntityKey] = field(default_factory=set)
     moved: dict[str, Incident] = field(default_factory=dict)
     cancelled: dict[str, int] = field(default_factory=dict)
     alerts: list[tuple[str, Alert, int]] = field(default_factory=list)
     ended: dict[int, int] = field(default_factory=dict)
-    learned: dict[Entity, Known] = field(default_factory=dict)
+    learned: dict[EntityKey, Known] = field(default_factory=dict)
     _later: dict[str, list[int]] = field(default_factory=dict, init=False)
 
-    def take(self, batch: Sequence[tuple[Entity, Incoming]], seen: dict[str, int]) -> list[Accepted]:
+    def take(self, batch: Sequence[tuple[EntityKey, Incoming]], seen: dict[str, int]) -> list[Accepted]:
         """Decide on each change in turn, and return what became of it.
 
         Args:
@@ -74,7 +72,7 @@ class Group:
         """The incidents that moved, those that ended first: of a rule an entity has one that is open."""
         return sorted(self.moved.values(), key=lambda one: (one.resolved_at is None, one.id))
 
-    def _decide(self, entity: Entity, incoming: Incoming) -> Decision:
+    def _decide(self, entity: EntityKey, incoming: Incoming) -> Decision:
         change, last_at = incoming.change, self.last_at.get(entity)
         incidents = self.incidents.setdefault(entity, {})
         remembered = tuple(

@@ -1,14 +1,16 @@
-"""The rows that a store gives and takes."""
+"""What the store is given and gives back on the way of a change."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from app.model.change import CatalogChange
 from app.model.delivery import Alert, Outcome, State
 from app.model.notification import Message, Notification
 from app.model.report import Report
 from app.model.silence import Silence
+from app.model.times import Micros
 from app.rules.decide import Decision, EntityState
 
 
@@ -20,11 +22,11 @@ class Incoming:
         change: The change.
         body: The signed bytes that it was read from.
         received_at: When it arrived, UTC.
-        decide: Given what the store knows of the entity, says what the change leads to. It must be pure:
-            a store may call it again when a transaction is repeated.
-        traceparent: The span that it arrived in, where traces are kept; whoever delivers goes on from there.
+        decide: Given what the store knows of the entity, decides what the change leads to. It must be pure:
+            it may be called again when a transaction is repeated.
+        traceparent: The span that it arrived in, where traces are kept; the delivery's trace goes on from there.
         watched: The entity's last known state is kept, and `decide` is given it.
-        report: What its run in Port waits for, if it waits to be told.
+        report: What its run in Port waits for, if it waits for a report.
     """
 
     change: CatalogChange
@@ -44,7 +46,7 @@ class Accepted:
         key: Its key.
         alerts: How many alerts it has.
         duplicate: Whether it was stored before.
-        noticed: A comparison with Port had told of it before it came.
+        noticed: Reconciling had alerted on it before it came.
         stored: False: the decision was `overtaken`.
     """
 
@@ -55,16 +57,46 @@ class Accepted:
     stored: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Quarantined:
-    """A signed body that could not be read. Times are UTC."""
+class NewDelivery(NamedTuple):
+    """A row of `deliveries` before it has a number, its columns in the order of `DELIVERY_COLUMNS`.
 
-    id: int
-    body: bytes
-    signed_at: datetime
-    received_at: datetime
-    path: str
-    reason: str
+    Attributes:
+        change_id: The change that it is about.
+        queue: The queue it waits in.
+        destination: The destination's name.
+        notification: What to say: a `Notification` as JSON.
+        rule: The rule's name; empty: the listener itself has something to say.
+        step: The incident's step.
+        severity: How bad it is.
+        created_at: When it is stored.
+        waiting_since: From when its patience counts.
+        kind: ``alert``; ``update`` of a message that was posted; ``report`` to a run in Port.
+        due_at: Not before this time; 0: it was never to wait.
+        incident_id: The incident that it belongs to.
+        repeat_after: Microseconds until the next reminder; None: it is none.
+        state: Where it stands.
+        ended_at: Since when it waits no more.
+        message_id: The message that an update changes.
+        report_id: The run that a report is for.
+    """
+
+    change_id: int
+    queue: str
+    destination: str
+    notification: str
+    rule: str
+    step: str
+    severity: str
+    created_at: Micros
+    waiting_since: Micros
+    kind: str = "alert"
+    due_at: int = 0
+    incident_id: str | None = None
+    repeat_after: int | None = None
+    state: str = State.PENDING.value
+    ended_at: Micros | None = None
+    message_id: int | None = None
+    report_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +105,11 @@ class Waiting:
 
     Attributes:
         id: Its number.
-        change_key: The change that it tells of.
+        change_key: The key of the change that it is about.
         notification: What to say.
-        waiting_since: Since when its patience counts, UTC.
+        waiting_since: From when its patience counts, UTC.
         parent: The message that its incident has in this queue's channel, if it has one.
-        traceparent: See `Incoming`.
+        traceparent: The span that its change arrived in; None: traces are not kept.
     """
 
     id: int
@@ -107,11 +139,12 @@ class Claim:
         destination: The destination's name.
         deliveries: The first of what waits for it, in order.
         waiting: How many wait for it in all.
-        body: The signed bytes of the change that the first of them tells of.
+        body: The signed bytes of the change that the first of them is about.
         unsure_since: Since when, UTC, something was sent of which nobody knows whether it arrived; else None.
-        silences: What nobody is to hear of now.
-        message: The message that these deliveries are to change; None: they are messages themselves.
-        stories: What that message tells of: of each incident the first and the last notification.
+        silences: The silences that are active now.
+        message: The message that these deliveries update; None: they are no updates.
+        stories: Of each incident of that message the first and the last notification.
+        run: The run in Port that these deliveries report to; None: they are no reports.
     """
 
     queue: str
@@ -128,16 +161,22 @@ class Claim:
     silences: tuple[Silence, ...] = ()
     message: Message | None = None
     stories: tuple[tuple[Notification, Notification], ...] = ()
+    run: str | None = None
+
+    @property
+    def alerts(self) -> bool:
+        """Whether these deliveries are alerts, not updates of a message or reports to a run."""
+        return self.message is None and self.run is None
 
 
 @dataclass(frozen=True, slots=True)
 class Aside:
-    """What becomes of a delivery that is not sent.
+    """Why a delivery is not sent.
 
     Attributes:
         outcome: `Outcome.SILENCED` or `Outcome.DEAD`.
-        detail: Why, for a person.
-        silence_id: The silence that keeps it back.
+        detail: The reason, for a person.
+        silence_id: The silence that suppresses it.
     """
 
     outcome: Outcome
@@ -150,7 +189,7 @@ class Attempt:
     """One try to deliver, and where it leaves the queue.
 
     Attributes:
-        outcome: What it came to.
+        outcome: How it ended.
         detail: What the destination answered, for a person.
         started_at: When the try began, UTC.
         ended_at: When it ended, UTC.
@@ -159,10 +198,10 @@ class Attempt:
         told: The numbers of the deliveries that it is about; None: those that were claimed.
         since: Since when, UTC, those of them waited that the message names one by one.
         asides: What was not sent, and why, by number.
-        message: The new message that the incidents which it tells of have in the channel from now on.
+        message: The new message that its incidents have in the channel from now on.
         gone: A message that is not there any more.
         unsure: It may have arrived, though it failed.
-        notice: What to tell of it elsewhere, unless another queue of this destination is on hold already.
+        notice: What to say of it elsewhere, unless another queue of this destination is on hold already.
     """
 
     outcome: Outcome
@@ -178,107 +217,3 @@ class Attempt:
     gone: Message | None = None
     unsure: bool = False
     notice: Alert | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A delivery as people look at it. Times are UTC.
-
-    Attributes:
-        id: Its number.
-        change_key: The change that it tells of.
-        queue: The queue it waits or waited in.
-        destination: The destination's name.
-        state: Where it stands.
-        notification: What it says.
-        created_at: When it was stored.
-        ended_at: When it was delivered or given up; None while it waits.
-        attempts: How often it was tried.
-        detail: What came of the last attempt, or why the queue is on hold; empty if there is nothing to say.
-        next_at: When it may be sent; None unless it waits.
-    """
-
-    id: int
-    change_key: str
-    queue: str
-    destination: str
-    state: State
-    notification: Notification
-    created_at: datetime
-    ended_at: datetime | None
-    attempts: int
-    detail: str
-    next_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class QueueState:
-    """How a queue is. Times are UTC.
-
-    Attributes:
-        name: The queue's name.
-        destination: The destination's name.
-        waiting: How many deliveries wait in it and could go now.
-        oldest_at: Since when the first of them waits; None if none does.
-        on_hold: Why it is on hold; None if it is not.
-        failures: Transient failures in a row so far.
-        next_at: When it may send again.
-        delivered_at: When something was delivered last; None if nothing was.
-    """
-
-    name: str
-    destination: str
-    waiting: int
-    oldest_at: datetime | None
-    on_hold: str | None
-    failures: int
-    next_at: datetime
-    delivered_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class StoredChange:
-    """A change as it is kept. Times are UTC.
-
-    Attributes:
-        id: Its number.
-        key: Its key: the same change has the same.
-        received_at: When it arrived.
-        at: When it happened, by the event itself.
-        action: UPDATE, say.
-        resource: What kind of thing changed: entity, say.
-        blueprint: Its blueprint.
-        entity: Its entity.
-        reason: Why it alerted, or not.
-        alerts: How many alerts it led to.
-        body: The signed bytes that it was read from.
-    """
-
-    id: int
-    key: str
-    received_at: datetime
-    at: datetime
-    action: str
-    resource: str
-    blueprint: str
-    entity: str
-    reason: str
-    alerts: int
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Numbers that are watched.
-
-    Attributes:
-        incidents: How many are open, by rule and severity.
-        dead: How many deliveries were given up, and are kept.
-        silences: How many silences hold now.
-        schema: The number of the schema.
-    """
-
-    incidents: Mapping[tuple[str, str], int]
-    dead: int
-    silences: int
-    schema: int

@@ -1,82 +1,89 @@
-"""The store in SQL, whichever database it is in."""
+"""The durable store, whichever database it is in.
+
+What receives and delivers has a method here. Everything else is an operation of `app.store.queries`, run by
+`read` or `write`: ``await store.read(page.counts, since)``.
+"""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from types import ModuleType
+from typing import Concatenate, ParamSpec, TypeVar
 
-from app.model.delivery import State
-from app.model.report import Fate
-from app.model.silence import Silence
-from app.store.base import Store
-from app.store.columns import micros_or_none, to_micros
-from app.store.queries import attempts, silences
-from app.store.queries import outbox as queries
-from app.store.queries import queues as queues
-from app.store.queries import reports as runs
-from app.store.reconciling_sql import SQLReconciling
-from app.store.rows import (
-    Accepted,
-    Attempt,
-    Claim,
-    Delivery,
-    Incoming,
-    Quarantined,
-    QueueState,
-    StoredChange,
-    Tally,
-    Waiting,
-)
-from app.store.transaction import Database, Session
-from app.store.views_sql import SQLViews
+from app.model.times import to_micros
+from app.store.queries import changes, deliveries, queues
+from app.store.queries import prune as pruning
+from app.store.queries.accept import accept
+from app.store.rows import Accepted, Attempt, Claim, Incoming, Waiting
+from app.store.transaction import Database, Transaction
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 PRUNE_SECONDS = 20.0
 
 
-class SQLStore(Store):
-    """A `Store` in a database.
+class Store:
+    """The store. Every method raises `StoreUnavailable` when the database cannot do it now.
 
     Args:
-        database: The database.
-        search: Finds changes, in this database's way.
+        database: Where it is.
     """
 
-    def __init__(self, database: Database, search: ModuleType) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._views = SQLViews(database, search)
-        self._reconciling = SQLReconciling(database)
 
-    @property
-    def views(self) -> SQLViews:
-        """See `Store.views`."""
-        return self._views
+    async def read(
+        self,
+        operation: Callable[Concatenate[Transaction, _P], Awaitable[_T]],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _T:
+        """Run an operation that changes nothing, with these arguments."""
+        return await self._database.read(lambda tx: operation(tx, *args, **kwargs))
 
-    @property
-    def reconciling(self) -> SQLReconciling:
-        """See `Store.reconciling`."""
-        return self._reconciling
+    async def write(
+        self,
+        operation: Callable[Concatenate[Transaction, _P], Awaitable[_T]],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _T:
+        """Run an operation with these arguments as a transaction, which is on disk when this returns."""
+        return await self._database.write(lambda tx: operation(tx, *args, **kwargs))
 
     def time(self, own: datetime) -> datetime:
-        """See `Store.time`."""
+        """Convert this machine's time, UTC, into the time that all who share the store go by."""
         return self._database.time(own)
 
     def on_new(self, wake: Callable[[], None]) -> None:
-        """See `Store.on_new`."""
+        """Call `wake` when another process has stored something to deliver, if that can be known."""
         self._database.listen(wake)
 
     async def accept(self, batch: Sequence[Incoming]) -> list[Accepted]:
-        """See `Store.accept`."""
-        accepted = await self._database.accept(batch)
-        if any(one.alerts and not one.duplicate for one in accepted) or any(one.report for one in batch):
-            self._database.ring()
+        """Store changes with what they lead to, see `app.store.queries.accept`.
+
+        One whose `decide` raises fails alone, with that error.
+        """
+        accepted = await self._database.write_together(accept, batch)
+        if any(change.alerts and not change.duplicate for change in accepted) or any(
+            incoming.report for incoming in batch
+        ):
+            self._database.notify()
         return accepted
 
     async def quarantine(
         self, body: bytes, *, signed_at: datetime, received_at: datetime, path: str, reason: str
     ) -> None:
-        """See `Store.quarantine`."""
-        await self._database.keep(
-            lambda db: db.execute(
+        """Keep a signed body that could not be read; the same body is kept once.
+
+        Args:
+            body: The signed bytes.
+            signed_at: When it was signed, UTC.
+            received_at: When it arrived, UTC.
+            path: The field at fault, dotted; empty: the whole body.
+            reason: What is wrong with it.
+        """
+        await self._database.write_first(
+            lambda tx: tx.execute(
                 "INSERT INTO quarantine (body, digest, signed_at, received_at, path, reason)"
                 " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (digest) DO NOTHING",
                 body,
@@ -88,83 +95,42 @@ class SQLStore(Store):
             )
         )
 
-    async def quarantined(self) -> list[Quarantined]:
-        """See `Store.quarantined`."""
-        return await self._database.read(queries.quarantined)
-
-    async def leave_quarantine(self, ids: Sequence[int]) -> None:
-        """See `Store.leave_quarantine`."""
-        await self._database.write(lambda db: db.execute("DELETE FROM quarantine WHERE id = ANY($1)", ids))
-
     async def claim(
-        self, *, token: str, now: datetime, lease_until: datetime, limit: int, at_once: Mapping[str, int]
+        self, *, token: str, now: datetime, lease_until: datetime, limit: int, batch_limits: Mapping[str, int]
     ) -> list[Claim]:
-        """See `Store.claim`."""
+        """Take the lease of queues that may send now, see `app.store.queries.queues.claim`."""
 
-        async def job(db: Session) -> list[Claim]:
-            await self._database.measure(db)
-            await silences.settle(db, now)
-            return await queues.claim(db, token, now, lease_until, limit, at_once)
+        async def operation(tx: Transaction) -> list[Claim]:
+            # Leases are by the clock that all replicas share: it is compared with ours as often as they are taken.
+            await self._database.measure_clock(tx)
+            return await queues.claim(
+                tx, token=token, now=now, lease_until=lease_until, limit=limit, batch_limits=batch_limits
+            )
 
-        return await self._database.write(job)
+        return await self._database.write(operation)
 
     async def waiting(self, claim: Claim, *, after: int, limit: int) -> list[Waiting]:
-        """See `Store.waiting`."""
-        now = claim.claimed_at
-        return await self._database.read(lambda db: queues.more(db, claim, now, after, limit))
+        """Read further alerts of a claimed queue, see `app.store.queries.queues.waiting`."""
+        return await self.read(queues.waiting, claim, after=after, limit=limit)
 
     async def body(self, change_key: str) -> bytes | None:
-        """See `Store.body`."""
-        return await self._database.read(
-            lambda db: db.fetchval("SELECT body FROM changes WHERE key = $1", change_key)
-        )
+        """Read the signed bytes of a change; None: it is not there any more."""
+        return await self.read(changes.body, change_key)
 
     async def record(self, claim: Claim, attempt: Attempt) -> bool:
-        """See `Store.record`."""
-        return await self._database.write(lambda db: queues.record(db, claim, attempt))
+        """Write what an attempt came to, see `app.store.queries.queues.record`; False: the lease was lost."""
+        return await self.write(queues.record, claim, attempt)
 
-    async def fate(self, run: str) -> Fate | None:
-        """See `Store.fate`."""
-        return await self._database.read(lambda db: runs.fate(db, run))
-
-    async def release(self, claim: Claim, *, unsure: bool = False) -> None:
-        """See `Store.release`."""
-        await self._database.write(lambda db: queues.release(db, claim, unsure=unsure))
-        self._database.ring()  # whoever gives a queue back is perhaps about to end
-
-    async def probe_on_hold(self, now: datetime) -> None:
-        """See `Store.probe_held`."""
-        await self._database.write(
-            lambda db: db.execute(
-                "UPDATE queues SET next_at = $1 WHERE on_hold IS NOT NULL AND next_at > $1", to_micros(now)
-            )
-        )
-
-    async def queues(self, now: datetime) -> list[QueueState]:
-        """See `Store.queues`."""
-        return await self._database.read(lambda db: queries.queues(db, now))
-
-    async def tally(self, now: datetime) -> Tally:
-        """See `Store.tally`."""
-        return await self._database.read(lambda db: queries.tally(db, now))
+    async def give_back(self, claim: Claim, *, unsure: bool = False) -> None:
+        """Give a lease back without an attempt; `unsure`: something may have been sent all the same."""
+        await self.write(queues.give_back, claim, unsure=unsure)
+        self._database.notify()  # this process is perhaps about to end
 
     async def release_hold(self, destination: str, now: datetime) -> int:
-        """See `Store.unhold`."""
-        number = await self._database.write(lambda db: attempts.release_hold(db, destination, now))
-        self._database.ring()
+        """Let the queues of a destination that are on hold send at once; give how many there were."""
+        number = await self.write(deliveries.release_hold, destination, to_micros(now))
+        self._database.notify()
         return number
-
-    async def add_silence(self, silence: Silence) -> int:
-        """See `Store.add_silence`."""
-        return await self._database.write(lambda db: silences.add(db, silence))
-
-    async def silences(self, *, active_at: datetime | None) -> list[Silence]:
-        """See `Store.silences`."""
-        return await self._database.read(lambda db: silences.listed(db, active_at))
-
-    async def end_silence(self, number: int, now: datetime) -> bool:
-        """See `Store.end_silence`."""
-        return await self._database.write(lambda db: silences.end(db, number, now))
 
     async def retry(
         self,
@@ -175,48 +141,23 @@ class SQLStore(Store):
         destination: str | None = None,
         since: datetime | None = None,
     ) -> int:
-        """See `Store.retry`."""
-        start = micros_or_none(since)
-        number = await self._database.write(lambda db: attempts.retry(db, now, ids, rule, destination, start))
-        self._database.ring()
+        """Make dead deliveries pending again, see `app.store.queries.deliveries.retry`; give how many."""
+        number = await self.write(
+            deliveries.retry, now=now, ids=ids, rule=rule, destination=destination, since=since
+        )
+        self._database.notify()
         return number
 
-    async def deliveries(self, *, state: State | None, limit: int) -> list[Delivery]:
-        """See `Store.deliveries`."""
-        return await self._database.read(lambda db: queries.deliveries(db, state, limit))
-
-    async def count(self) -> dict[State, int]:
-        """See `Store.count`."""
-        return await self._database.read(queries.count)
-
-    async def last_at(self, blueprint: str, entity: str) -> datetime | None:
-        """See `Store.last_at`."""
-        return await self._database.read(lambda db: queries.last_at(db, blueprint, entity))
-
-    async def history(self, *, since: datetime, after: int, limit: int) -> list[tuple[int, datetime, bytes]]:
-        """See `Store.history`."""
-        return await self._database.read(lambda db: queries.history(db, since, after, limit))
-
-    async def told(self, since: datetime) -> dict[tuple[str, str], int]:
-        """See `Store.told`."""
-        return await self._database.read(lambda db: queries.told(db, since))
-
     async def prune(self, *, before: datetime, limit: int) -> int:
-        """See `Store.prune`."""
+        """Delete what is old, see `app.store.queries.prune.prune`; until this gives 0 there may be more."""
         return await self._database.write(
-            lambda db: attempts.prune(db, to_micros(before), limit), seconds=PRUNE_SECONDS
+            lambda tx: pruning.prune(tx, before=before, limit=limit), seconds=PRUNE_SECONDS
         )
 
-    async def changes(
-        self, *, since: datetime, blueprint: str | None, after: StoredChange | None, limit: int
-    ) -> list[StoredChange]:
-        """See `Store.changes`."""
-        return await self._database.read(lambda db: queries.changes(db, since, blueprint, after, limit))
-
     async def check(self, now: datetime) -> None:
-        """See `Store.check`."""
-        await self._database.check(now)
+        """Prove that the store can write."""
+        await self._database.check(to_micros(now))
 
     async def close(self) -> None:
-        """See `Store.close`."""
+        """Finish what is queued, and close."""
         await self._database.close()

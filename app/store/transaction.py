@@ -1,306 +1,161 @@
-"""One transaction, in whichever database: every statement is written once, as PostgreSQL takes it.
+"""One transaction, in whichever database: what the operations of `app.store.queries` are written against.
 
-SQLite understands nearly all of that. What it writes otherwise is replaced in `in_sqlite`, once a statement.
+Every statement is written once, as PostgreSQL takes it. SQLite (3.40 and later) understands nearly all of that;
+`app.store.sqlite.transaction` and `app.store.postgres.transaction` hold the rest, each difference with its reason.
 """
 
-import json
-import re
-import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from functools import lru_cache
-from typing import Any, Protocol, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar, TypeVar
 
-from app.store.locks import lock_of
+from app.model.times import Micros
 
-T = TypeVar("T")
+_T = TypeVar("_T")
+
 Row = Sequence[Any]
-
-ROWS_AT_ONCE = 200
-
-REPLACED = (
-    (re.compile(r"= ANY\((\$\d+)\)"), r"IN (SELECT value FROM json_each(\1))"),
-    (re.compile(r"::\w+(\[\])?"), ""),
-    (
-        re.compile(r" FOR (NO KEY )?(UPDATE|SHARE)( OF \w+)?( SKIP LOCKED)?"),
-        "",
-    ),  # one writer: nobody to wait for
-    (re.compile(r"\bgreatest\("), "max("),
-    (re.compile(r"\bleast\("), "min("),
-    (re.compile(r' COLLATE "C"'), ""),
-    (re.compile(r"\$(\d+)"), r"?\1"),
-)
+"""One row of an answer: its columns in the order of the SELECT."""
+Columns = Mapping[str, str]
+"""Columns of a table with their types in PostgreSQL, in the order of a row's values."""
+EntityKey = tuple[str, str]
+"""A blueprint, and an entity of it."""
 
 
-class Session(Protocol):
-    """A transaction. Values stand for `$1`, `$2` … in their order; a list is for `= ANY($1)`."""
+class Transaction(ABC):
+    """A transaction.
 
-    later: str
-    """Names the index of what is to be told later of an incident, where the database would not find it."""
-    pending: str
-    """That a delivery waits, of an incident's few; without the index of all that wait."""
+    Values stand for ``$1``, ``$2`` … in their order. A list is only for ``= ANY($1)``. A parameter whose type
+    PostgreSQL could not guess is written ``CAST($1 AS bigint)``.
+    """
 
+    later_index: ClassVar[str]
+    """Names the index of an incident's later deliveries, where the database would not choose it by itself."""
+    waits: ClassVar[str]
+    """The condition that a delivery is pending, for the few deliveries of one incident."""
+
+    @abstractmethod
     async def fetch(self, statement: str, *values: Any) -> Sequence[Row]:
-        """Return all rows."""
-        ...
+        """Run a statement and give all rows of its answer."""
 
-    async def fetchrow(self, statement: str, *values: Any) -> Row | None:
-        """Return the first row; None: there is none."""
-        ...
+    async def fetch_row(self, statement: str, *values: Any) -> Row | None:
+        """Run a statement and give the first row of its answer; None: there is none."""
+        rows = await self.fetch(statement, *values)
+        return rows[0] if rows else None
 
-    async def fetchval(self, statement: str, *values: Any) -> Any:
-        """Return the first row's first value; None: there is none."""
-        ...
-
-    async def execute(self, statement: str, *values: Any) -> Any:
-        """Run a statement that returns nothing."""
-        ...
-
-    def rows(self, statement: str, *values: Any) -> AsyncIterator[Row]:
-        """Yield rows as they are looked at, and none that is not."""
-        ...
-
-    async def execute_many(self, statement: str, rows: Sequence[Row]) -> None:
-        """Run a statement for each of some rows of values."""
-        ...
-
-    async def for_each(self, query: str, types: str, rows: Sequence[Row], *, lock: str = "") -> Sequence[Row]:
-        """Ask for each of some rows of values in turn, in one trip; `lock`: what is found stays as it is."""
-        ...
-
-    async def insert(
-        self, table: str, columns: str, rows: Sequence[Row], *, conflict: str = "", returning: str = ""
-    ) -> Sequence[Row]:
-        """Insert rows, in their order, in one go."""
-        ...
-
-    async def forget_entities(self, entities: Sequence[tuple[str, str]]) -> None:
-        """Forget the names of entities that have no change any more."""
-        ...
-
-    async def lock(self, numbers: Sequence[int]) -> None:
-        """Keep others out, until the end, who lock one of these numbers too; one writer is alone anyway."""
-        ...
-
-
-Job = Callable[[Session], Awaitable[T]]
-
-
-@lru_cache(maxsize=1024)
-def in_sqlite(statement: str) -> str:
-    """Return a statement as SQLite takes it."""
-    for pattern, by in REPLACED:
-        statement = pattern.sub(by, statement)
-    return statement
-
-
-class SQLiteSession:
-    """See `Session`. Nothing here waits: a job ends in one go, see `at_once`."""
-
-    later, pending = "INDEXED BY later_deliveries", "state = 'pending'"
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.connection = connection
-
-    async def fetch(self, statement: str, *values: Any) -> Sequence[Row]:
-        return self._run(statement, values).fetchall()
-
-    async def fetchrow(self, statement: str, *values: Any) -> Row | None:
-        row: Row | None = self._run(statement, values).fetchone()
-        return row
-
-    async def fetchval(self, statement: str, *values: Any) -> Any:
-        row = self._run(statement, values).fetchone()
+    async def fetch_value(self, statement: str, *values: Any) -> Any:
+        """Run a statement and give the first row's first value; None: there is no row."""
+        row = await self.fetch_row(statement, *values)
         return None if row is None else row[0]
 
+    @abstractmethod
     async def execute(self, statement: str, *values: Any) -> None:
-        self._run(statement, values)
+        """Run a statement whose answer does not matter."""
 
-    async def rows(self, statement: str, *values: Any) -> AsyncIterator[Row]:
-        for row in self._run(statement, values):
-            yield row
+    @abstractmethod
+    def stream(self, statement: str, *values: Any) -> AsyncIterator[Row]:
+        """Run a statement and give its rows one by one; rows that nobody takes are never read."""
 
+    @abstractmethod
     async def execute_many(self, statement: str, rows: Sequence[Row]) -> None:
-        self.connection.executemany(in_sqlite(statement), rows)
+        """Run a statement once for each row of values."""
 
-    async def for_each(self, query: str, types: str, rows: Sequence[Row], *, lock: str = "") -> Sequence[Row]:
-        return [found for row in rows for found in self._run(query, row)]
+    @abstractmethod
+    async def fetch_each(self, query: str, types: Sequence[str], rows: Sequence[Row]) -> Sequence[Row]:
+        """Run a query for each row of values, and give all answers in the order of the rows.
 
-    async def insert(
-        self, table: str, columns: str, rows: Sequence[Row], *, conflict: str = "", returning: str = ""
+        Args:
+            query: A SELECT.
+            types: The values' types in PostgreSQL.
+            rows: The values.
+        """
+
+    @abstractmethod
+    async def insert_many(
+        self, table: str, columns: Columns, rows: Sequence[Row], *, conflict: str = "", returning: str = ""
     ) -> Sequence[Row]:
-        marks = ", ".join("?" * len(rows[0]))
-        statement = f"INSERT INTO {table} ({columns}) VALUES ({marks})" + (
-            conflict and f" ON CONFLICT {conflict}"
-        )
-        if not returning:
-            self.connection.executemany(statement, rows)
-            return ()
-        statement += f" RETURNING {returning}"
-        return [self.connection.execute(statement, row).fetchone() for row in rows]
+        """Insert rows in their order; numbers are given in that order, too.
 
-    async def forget_entities(self, entities: Sequence[tuple[str, str]]) -> None:
-        pass  # a trigger does
+        Args:
+            table: The table.
+            columns: The columns of a row.
+            rows: The rows, one at least.
+            conflict: What follows ON CONFLICT; empty: a conflict is an error.
+            returning: The columns to give of each row; empty: none.
+        """
 
-    async def lock(self, numbers: Sequence[int]) -> None:
-        pass
+    @abstractmethod
+    async def lock(self, keys: Collection[tuple[str, ...]]) -> None:
+        """Keep out, until the end, every other transaction that locks one of these keys: an entity's, say."""
 
-    def _run(self, statement: str, values: Sequence[Any]) -> sqlite3.Cursor:
-        given = [json.dumps(one) if isinstance(one, list | tuple | set) else one for one in values]
-        return self.connection.execute(in_sqlite(statement), given)
+    @abstractmethod
+    async def lock_rows(self, table: str, ids: Sequence[Any], *, shared: bool = False) -> None:
+        """Keep rows as they are until the end, locked in the order of their ids.
 
+        Args:
+            table: A table with the key ``id``.
+            ids: The rows' keys.
+            shared: Others may lock them shared at the same time.
+        """
 
-def at_once(job: Job[T]) -> Callable[[sqlite3.Connection], T]:
-    """Return a job as a function for a thread: it never waits, so that its first step is its last."""
-
-    def run(connection: sqlite3.Connection) -> T:
-        try:
-            job(SQLiteSession(connection)).__await__().send(None)
-        except StopIteration as done:
-            result: T = done.value
-            return result
-        raise RuntimeError("a job on SQLite waits for something")
-
-    return run
+    @abstractmethod
+    async def forget_entities(self, entities: Sequence[EntityKey]) -> None:
+        """Delete the names of entities that have no change any more."""
 
 
-def storable(value: Any) -> Any:
-    """Return a value without the one character that PostgreSQL cannot store."""
-    if isinstance(value, str):
-        value = value.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in value else value
-        return (
-            value.replace(r"\u0000", r"\ufffd")
-            if value.startswith(("{", "[")) and r"\u0000" in value
-            else value
-        )
-    return [storable(one) for one in value] if isinstance(value, list | tuple | set) else value
+Operation = Callable[[Transaction], Awaitable[_T]]
 
 
-ENTITIES = "(SELECT * FROM unnest($1::text[], $2::text[]) AS given (blueprint, entity))"
-CHANGELESS = (
-    "NOT EXISTS (SELECT 1 FROM changes WHERE changes.blueprint = one.blueprint"
-    " AND changes.entity = one.entity)"
-)
-BIGINT = frozenset(
-    [
-        "received_at",
-        "at",
-        "alerts",
-        "opened_at",
-        "changed_at",
-        "resolved_at",
-        "due_at",
-        "change_id",
-        "created_at",
-        "waiting_since",
-        "repeat_after",
-        "ended_at",
-    ]
-)
-OTHER = {"body": "bytea", "flapping": "boolean"}
+class Database(ABC):
+    """Where transactions run. Every method raises `StoreUnavailable` when the database cannot do it now."""
 
+    @abstractmethod
+    async def read(self, operation: Operation[_T]) -> _T:
+        """Run an operation that changes nothing."""
 
-class PostgresSession:
-    """See `Session`."""
+    @abstractmethod
+    async def write(self, operation: Operation[_T], *, seconds: float | None = None) -> _T:
+        """Run an operation as a transaction, which is on disk when this returns.
 
-    # When a storm begins, the server's statistics say for a while that little waits.
-    later, pending = "", "state || '' = 'pending'"
+        Args:
+            operation: What to do. It may run again: the last run counts.
+            seconds: How long a statement may take; None: the usual time.
+        """
 
-    def __init__(self, connection: Any) -> None:
-        self.connection = connection
+    @abstractmethod
+    async def write_first(self, operation: Operation[_T]) -> _T:
+        """Run an operation as `write` does, before whatever Port does not wait for."""
 
-    async def fetch(self, statement: str, *values: Any) -> Sequence[Row]:
-        rows: Sequence[Row] = await self.connection.fetch(statement, *map(storable, values))
-        return rows
+    @abstractmethod
+    async def write_together(
+        self, operation: Callable[[Transaction, Sequence[Any]], Awaitable[list[_T]]], items: Sequence[Any]
+    ) -> list[_T]:
+        """Run an operation on items, in one transaction with the items of others who call at the same time.
 
-    async def fetchrow(self, statement: str, *values: Any) -> Row | None:
-        row: Row | None = await self.connection.fetchrow(statement, *map(storable, values))
-        return row
+        Args:
+            operation: Gets all items, and gives a result for each.
+            items: The items of this call.
+        """
 
-    async def fetchval(self, statement: str, *values: Any) -> Any:
-        return await self.connection.fetchval(statement, *map(storable, values))
+    @abstractmethod
+    async def measure_clock(self, transaction: Transaction) -> None:
+        """Compare this machine's clock with the one that all who share the database go by."""
 
-    async def execute(self, statement: str, *values: Any) -> None:
-        await self.connection.execute(statement, *map(storable, values))
+    @abstractmethod
+    def time(self, own: datetime) -> datetime:
+        """Convert this machine's time, UTC, into the time of the clock that all go by."""
 
-    async def rows(self, statement: str, *values: Any) -> AsyncIterator[Row]:
-        async for row in self.connection.cursor(statement, *map(storable, values), prefetch=ROWS_AT_ONCE):
-            yield row
+    @abstractmethod
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Call `wake` when another process has stored something to deliver, if that can be known."""
 
-    async def execute_many(self, statement: str, rows: Sequence[Row]) -> None:
-        await self.connection.executemany(statement, [tuple(map(storable, row)) for row in rows])
+    @abstractmethod
+    def notify(self) -> None:
+        """Wake the other processes' dispatchers; returns at once."""
 
-    async def for_each(self, query: str, types: str, rows: Sequence[Row], *, lock: str = "") -> Sequence[Row]:
-        arrays = ", ".join(f"${place}::{type_}[]" for place, type_ in enumerate(types.split(", "), 1))
-        values = [list(map(storable, column)) for column in zip(*rows, strict=True)]
-        if lock:
-            keys = ", ".join(f"v{place}" for place in range(1, len(values) + 1))
-            where = re.sub(r"\$(\d+)", r"v\1", query)
-            where = where.replace(
-                f"FROM {lock} WHERE ", f"FROM {lock}, unnest({arrays}) AS given ({keys}) WHERE "
-            )
-            found: Sequence[Row] = await self.connection.fetch(
-                f"{where} FOR NO KEY UPDATE OF {lock}", *values
-            )
-            return found
-        one = re.sub(r"\$(\d+)", r"given.v\1", query)
-        keys = ", ".join(f"v{place}" for place in range(1, len(values) + 1))
-        found = await self.connection.fetch(
-            f"SELECT found.* FROM unnest({arrays}) WITH ORDINALITY AS given ({keys}, place),"
-            f" LATERAL ({one}) AS found ORDER BY place",
-            *values,
-        )
-        return found
+    @abstractmethod
+    async def check(self, now: Micros) -> None:
+        """Prove that the database can be written."""
 
-    async def insert(
-        self, table: str, columns: str, rows: Sequence[Row], *, conflict: str = "", returning: str = ""
-    ) -> Sequence[Row]:
-        names = columns.split(", ")
-        types = (OTHER.get(one) or ("bigint" if one in BIGINT else "text") for one in names)
-        arrays = ", ".join(f"${place}::{type_}[]" for place, type_ in enumerate(types, 1))
-        given = ", ".join(names)
-        # Numbers are given in the order of what the query returns.
-        statement = (
-            f"INSERT INTO {table} ({columns}) SELECT {given} FROM unnest({arrays}) WITH ORDINALITY"
-            f" AS given ({given}, place) ORDER BY place"
-        )
-        statement += (conflict and f" ON CONFLICT {conflict}") + (returning and f" RETURNING {returning}")
-        found: Sequence[Row] = await self.connection.fetch(
-            statement, *(list(map(storable, column)) for column in zip(*rows, strict=True))
-        )
-        return found
-
-    async def forget_entities(self, entities: Sequence[tuple[str, str]]) -> None:
-        if not entities:
-            return
-        columns = [list(column) for column in zip(*entities, strict=True)]
-        rows = await self.connection.fetch(f"SELECT * FROM {ENTITIES} AS one WHERE {CHANGELESS}", *columns)
-        # Whoever stores a change of one of them right now holds its lock; that name is to stay. To wait for it
-        # would be to wait in a circle, since it may wait for an incident that was deleted above.
-        ours = [
-            one
-            for one in map(tuple, rows)
-            if await self.fetchval("SELECT pg_try_advisory_xact_lock($1)", lock_of(one))
-        ]
-        if ours:  # what was committed before we had the locks must be seen
-            await self.connection.execute(
-                f"DELETE FROM entities USING {ENTITIES} AS one WHERE entities.blueprint = one.blueprint"
-                f" AND entities.entity = one.entity AND {CHANGELESS}",
-                *(list(column) for column in zip(*ours, strict=True)),
-            )
-
-    async def lock(self, numbers: Sequence[int]) -> None:
-        await self.connection.execute(
-            "SELECT pg_advisory_xact_lock(number) FROM unnest($1::bigint[]) AS number", sorted(numbers)
-        )
-
-
-class Database(Protocol):
-    """Where a store's transactions are run."""
-
-    async def read(self, job: Job[T]) -> T:
-        """Run a job that changes nothing."""
-        ...
-
-    async def write(self, job: Job[T]) -> T:
-        """Run a job as a transaction that is on disk at the end."""
-        ...
+    @abstractmethod
+    async def close(self) -> None:
+        """Finish what is queued, and close."""

@@ -1,35 +1,189 @@
-"""What people look at, and the trail of what they did: queries of their own, beside the outbox."""
+"""What people read: rows for the page, the API and the commands. Times are UTC."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from app.model.delivery import Outcome, State
 from app.model.incident import Incident
 from app.model.notification import Notification
-from app.store.rows import Delivery
 
-T = TypeVar("T")
-
-QUIET = "none"
-"""In place of a delivery's state: changes that led to no alert."""
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
+class StoredChange:
+    """A change as it is kept. Times are UTC.
+
+    Attributes:
+        id: Its number, in the order of arrival.
+        key: The same for the same change, however often it arrives.
+        received_at: When it arrived.
+        at: When it happened, by the event itself.
+        action: What happened: ``UPDATE``, say.
+        resource: The kind of thing that changed: ``entity`` mostly.
+        blueprint: The blueprint's identifier.
+        entity: The entity's identifier.
+        teams: The owning teams.
+        reason: Why it alerted, or why not.
+        alerts: How many alerts it led to.
+        body: The signed bytes; None in a list if they are many.
+    """
+
+    id: int
+    key: str
+    received_at: datetime
+    at: datetime
+    action: str
+    resource: str
+    blueprint: str
+    entity: str
+    teams: tuple[str, ...]
+    reason: str
+    alerts: int
+    body: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A delivery as people look at it. Times are UTC.
+
+    Attributes:
+        id: Its number.
+        change_id: The number of its change.
+        change_key: The key of its change.
+        incident_id: The incident that it belongs to.
+        queue: The queue it waits or waited in.
+        destination: The destination's name.
+        state: Where it stands.
+        notification: What it says.
+        created_at: When it was stored.
+        ended_at: When it was delivered or given up; None while it waits.
+        attempts: How often it was tried.
+        detail: How the last attempt ended, or why the queue is on hold; empty: there is nothing to say.
+        next_at: When it may be sent; None unless it waits.
+    """
+
+    id: int
+    change_id: int
+    change_key: str
+    incident_id: str | None
+    queue: str
+    destination: str
+    state: State
+    notification: Notification
+    created_at: datetime
+    ended_at: datetime | None
+    attempts: int
+    detail: str
+    next_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryAttempt:
+    """One try of a delivery. Times are UTC."""
+
+    delivery_id: int
+    outcome: Outcome
+    detail: str
+    started_at: datetime
+    ended_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """How a queue is. Times are UTC.
+
+    Attributes:
+        name: The queue's name.
+        destination: The destination's name.
+        waiting: How many deliveries wait in it and could go now.
+        oldest_at: Since when the first of them waits; None if none does.
+        on_hold: Why it is on hold; None if it is not.
+        failures: Transient failures in a row so far.
+        next_at: When it may send again.
+        delivered_at: When something was delivered last; None if nothing was.
+    """
+
+    name: str
+    destination: str
+    waiting: int
+    oldest_at: datetime | None
+    on_hold: str | None
+    failures: int
+    next_at: datetime
+    delivered_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentRow:
+    """An incident, and the last notification that was decided on it, if there was one."""
+
+    incident: Incident
+    last: Notification | None
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A signed body that could not be read. Times are UTC.
+
+    Attributes:
+        id: Its number.
+        body: Its first bytes in a list; all of it when it is asked for alone.
+        size: How many bytes it has.
+        signed_at: When it was signed.
+        received_at: When it came.
+        path: The field at fault, dotted; empty for the whole body.
+        reason: What is wrong with it.
+    """
+
+    id: int
+    body: bytes
+    size: int
+    signed_at: datetime
+    received_at: datetime
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """What somebody did.
+
+    Attributes:
+        at: When, UTC.
+        who: The name that was given at the sign-in, or ``API``.
+        what: The action's name: ``retry``, ``silence``.
+        details: On what, and its result, as a sentence.
+        id: Its number; 0: it is not stored yet.
+    """
+
+    at: datetime
+    who: str
+    what: str
+    details: str
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[_T]):
     """Some rows of a list.
 
     Attributes:
         rows: The rows, in the list's order.
-        next: Where the next page begins; None if this is the last.
-        searched_to: How far back the search went when it stopped, because what fits is rare; None if it
-            found as many as were wanted, or there is nothing older.
+        next: Where the next page begins; None: this is the last one.
+        searched_to: How far back the search went when it stopped, because what fits is rare; None: it found
+            as many as were wanted, or there is nothing older.
     """
 
-    rows: Sequence[T]
+    rows: Sequence[_T]
     next: str | None = None
     searched_to: datetime | None = None
+
+
+QUIET = "none"
+"""In place of a delivery's state: changes that led to no alert."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,90 +212,8 @@ class ChangeFilter:
 
 
 @dataclass(frozen=True, slots=True)
-class ChangeRow:
-    """A stored change. Times are UTC.
-
-    Attributes:
-        id: Its number, in the order of arrival.
-        key: The same for the same change, however often it arrives.
-        received_at: When it arrived.
-        at: When it happened.
-        action: What happened to the entity.
-        resource: What was changed: ``entity`` mostly.
-        blueprint: The blueprint's identifier.
-        entity: The entity's identifier.
-        teams: The owning teams.
-        reason: Why it alerted, or why not.
-        alerts: How many alerts it led to.
-        body: The signed bytes; None in a list if they are many.
-    """
-
-    id: int
-    key: str
-    received_at: datetime
-    at: datetime
-    action: str
-    resource: str
-    blueprint: str
-    entity: str
-    teams: tuple[str, ...]
-    reason: str
-    alerts: int
-    body: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryRow:
-    """A delivery, with the number of its change and its incident's name."""
-
-    delivery: Delivery
-    change_id: int
-    incident_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptRow:
-    """One try of a delivery. Times are UTC."""
-
-    delivery_id: int
-    outcome: Outcome
-    detail: str
-    started_at: datetime
-    ended_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class IncidentRow:
-    """An incident, and the last that was decided to be told of it, if anything was."""
-
-    incident: Incident
-    last: Notification | None
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Counts of a time: changes that came, and deliveries that ended in it, by state; what waits now.
-
-    Attributes:
-        changes: How many changes came.
-        ended: How many deliveries ended, by where they stand.
-        pending: How many deliveries wait now, in queues on hold too.
-        dead: How many deliveries are dead, whenever they died.
-        open: How many incidents are open.
-        quarantined: How many bodies are in quarantine.
-    """
-
-    changes: int
-    ended: dict[State, int] = field(default_factory=dict)
-    pending: int = 0
-    dead: int = 0
-    open: int = 0
-    quarantined: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Choices:
-    """What there is to filter by."""
+    """The values that changes can be filtered by."""
 
     blueprints: Sequence[str]
     teams: Sequence[str]
@@ -149,145 +221,78 @@ class Choices:
 
 
 @dataclass(frozen=True, slots=True)
-class QuarantineRow:
-    """A signed body that could not be read. Times are UTC.
+class Counts:
+    """Counts since a time, and of now.
 
     Attributes:
-        id: Its number.
-        body: Its first bytes in a list; all of it when it is asked for alone.
-        size: How many bytes it has.
-        signed_at: When it was signed.
-        received_at: When it came.
-        path: The field at fault, dotted; empty for the whole body.
-        reason: What is wrong with it.
+        changes: How many changes came.
+        ended: How many alerts ended, by where they stand.
+        pending: How many alerts wait now, in queues on hold too.
+        dead: How many deliveries are dead, whenever they died.
+        open: How many incidents are open.
+        quarantined: How many bodies are in quarantine.
     """
 
-    id: int
-    body: bytes
-    size: int
-    signed_at: datetime
-    received_at: datetime
-    path: str
-    reason: str
+    changes: int
+    ended: Mapping[State, int]
+    pending: int
+    dead: int
+    open: int
+    quarantined: int
 
 
 @dataclass(frozen=True, slots=True)
-class AuditRow:
-    """What somebody did.
+class Tally:
+    """Numbers for monitoring.
 
     Attributes:
-        at: When, UTC.
-        who: The name that was given at the sign-in, or ``API``.
-        what: What was done, as a name: ``retry``, ``silence``.
-        details: To what, and what came of it, as a sentence.
-        id: Its number; 0: it is not stored yet.
+        incidents: How many are open, by rule and severity.
+        dead: How many deliveries are dead, and are kept.
+        silences: How many silences are active.
+        schema: The number of the schema.
     """
 
-    at: datetime
-    who: str
-    what: str
-    details: str
-    id: int = 0
+    incidents: Mapping[tuple[str, str], int]
+    dead: int
+    silences: int
+    schema: int
 
 
-class Views(Protocol):
-    """Reads for people, newest first unless said otherwise; `before` is a page's `next`.
+@dataclass(frozen=True, slots=True)
+class ReconcileProgress:
+    """How far a reconcile run is.
 
-    Every method raises `StoreUnavailable` when the store cannot do it now, and `ValueError` for a `before`
-    that no page has given.
+    Attributes:
+        entities: How many entities it has compared.
+        learned: Of how many it recorded the state for the first time, which alerts nobody.
+        differences: How many differ from their last known state.
+        missed: For how many of these Port should have called us.
     """
 
-    async def changes(self, which: ChangeFilter, *, before: str | None, limit: int) -> Page[ChangeRow]:
-        """Return changes in the order of their arrival. Where few fit, a page may have fewer and a `next`."""
-        ...
+    entities: int = 0
+    learned: int = 0
+    differences: int = 0
+    missed: int = 0
 
-    async def change(self, number: int) -> ChangeRow | None:
-        """Return one change whole."""
-        ...
 
-    async def deliveries(
-        self, *, state: State | None = None, before: str | None, limit: int
-    ) -> Page[DeliveryRow]:
-        """Return deliveries, all or those that stand somewhere; those of the newest change first."""
-        ...
+@dataclass(frozen=True, slots=True)
+class ReconcileRun:
+    """A reconcile run. Times are UTC.
 
-    async def deliveries_of(self, changes: Sequence[int]) -> list[DeliveryRow]:
-        """Return the deliveries of changes, reports to Port too, by their numbers, oldest first."""
-        ...
+    Attributes:
+        id: Its number.
+        reason: Why it was made: ``start``, ``interval``, ``rules`` or ``command``.
+        started_at: When it began.
+        lease_until: If it has not ended by then, its process has.
+        ended_at: When it ended; None: it has not, or nobody knows.
+        progress: What it found.
+        error: Why it failed; empty: it did not.
+    """
 
-    async def delivery(self, number: int) -> DeliveryRow | None:
-        """Return one delivery."""
-        ...
-
-    async def attempts(self, deliveries: Sequence[int]) -> list[AttemptRow]:
-        """Return every attempt of deliveries, by their numbers, oldest first."""
-        ...
-
-    async def worst(self, limit: int) -> list[IncidentRow]:
-        """Return open incidents: the worst first, of those the oldest."""
-        ...
-
-    async def incident(self, name: str) -> IncidentRow | None:
-        """Return one incident."""
-        ...
-
-    async def incidents(
-        self,
-        *,
-        is_open: bool | None = None,
-        blueprint: str | None = None,
-        entity: str | None = None,
-        since: datetime | None = None,
-        before: str | None,
-        limit: int,
-    ) -> Page[IncidentRow]:
-        """Return incidents, those that opened last first.
-
-        Args:
-            is_open: Only those that are open, or only those that have ended.
-            blueprint: With `entity`: only this entity's.
-            entity: See `blueprint`.
-            since: Only those that were open at or after this time, UTC.
-            before: A page's `next`.
-            limit: How many at the most.
-        """
-        ...
-
-    async def told_since(self, since: datetime, limit: int) -> list[Notification]:
-        """Return what was decided to be told since a time, UTC, once for each change and rule, oldest first.
-
-        Reminders are no news, and are left out; of more than `limit` the oldest are.
-        """
-        ...
-
-    async def counts(self, since: datetime) -> Counts:
-        """Return counts of the time since then, UTC."""
-        ...
-
-    async def choices(self) -> Choices:
-        """Return what there is to filter by, in the order of the alphabet."""
-        ...
-
-    async def newest(self) -> tuple[int, ...]:
-        """Return numbers that grow whenever there is something new to see; cheap enough for every second."""
-        ...
-
-    async def quarantine(self, *, before: str | None, limit: int) -> Page[QuarantineRow]:
-        """Return what is in quarantine."""
-        ...
-
-    async def quarantined(self, number: int) -> QuarantineRow | None:
-        """Return one body that is in quarantine, whole."""
-        ...
-
-    async def note(self, entry: AuditRow) -> int:
-        """Write down what somebody did, which is on disk on return; return the entry's number."""
-        ...
-
-    async def noted(self, number: int) -> AuditRow | None:
-        """Return one entry of what was done."""
-        ...
-
-    async def audit(self, *, before: str | None, limit: int) -> Page[AuditRow]:
-        """Return what was done."""
-        ...
+    id: int
+    reason: str
+    started_at: datetime
+    lease_until: datetime
+    ended_at: datetime | None
+    progress: ReconcileProgress
+    error: str

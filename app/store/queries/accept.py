@@ -1,4 +1,4 @@
-"""The SQL that stores changes, a group of them in a handful of statements.
+"""Storing changes: many in one transaction and in a handful of statements.
 
 **Order.** Whoever stores a change of an entity holds that entity's lock until the transaction is committed. So
 whichever replicas take an entity's changes, they do so one after the other: each sees what the one before has
@@ -7,132 +7,203 @@ entities may be committed in another order than that of their numbers; a dispatc
 number it sees never takes an entity's second alert before its first.
 
 **Locks** are taken in one order everywhere, or transactions would wait for each other in a circle: entities
-by the number that stands for them, then incidents by their id, then deliveries.
+first, then incidents by their id, then deliveries.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 
 from app.model.change import CatalogChange
-from app.model.delivery import Alert
-from app.rules.decide import MEMORY
-from app.store.columns import (
-    alert_values,
-    change_values,
-    incident_of,
-    incident_values,
-    time_or_none,
-    to_micros,
-)
-from app.store.group import Entity, Group
-from app.store.locks import lock_of
-from app.store.queries import reports as runs
-from app.store.queries.last_known import find_known, put_known
+from app.model.incident import Incident
+from app.model.times import from_micros, micros_or_none, time_or_none, to_micros
+from app.rules.decide import MEMORY, Decision
+from app.store.group import Group
+from app.store.queries import deliveries, reports
+from app.store.queries.last_known import find_last_known, put_last_known
 from app.store.rows import Accepted, Incoming
-from app.store.transaction import Session
+from app.store.transaction import Columns, EntityKey, Row, Transaction
 
-CHANGE = "key, received_at, at, action, resource, blueprint, entity, teams, reason, alerts, body, traceparent"
-INCIDENT = "id, rule, blueprint, entity, state, opened_at, changed_at, resolved_at, due_at, severity, moves, flapping"
-MOVED = "state, opened_at, changed_at, resolved_at, due_at, severity, moves, flapping"
-DELIVERY = (
-    "change_id, incident_id, queue, destination, notification, created_at, waiting_since, due_at, repeat_after,"
-    " state, ended_at"
-)
+NOTHING = "[]"
+"""JSON of an empty list, as most rows have it: to parse it would take longest."""
+CHANGE_COLUMNS: Columns = {
+    "key": "text",
+    "received_at": "bigint",
+    "at": "bigint",
+    "action": "text",
+    "resource": "text",
+    "blueprint": "text",
+    "entity": "text",
+    "teams": "text",
+    "reason": "text",
+    "alerts": "bigint",
+    "body": "bytea",
+    "traceparent": "text",
+}
+INCIDENT_COLUMNS: Columns = {
+    "id": "text",
+    "rule": "text",
+    "blueprint": "text",
+    "entity": "text",
+    "state": "text",
+    "opened_at": "bigint",
+    "changed_at": "bigint",
+    "resolved_at": "bigint",
+    "due_at": "bigint",
+    "severity": "text",
+    "moves": "text",
+    "flapping": "boolean",
+}
+INCIDENT = ", ".join(f"incidents.{name}" for name in INCIDENT_COLUMNS)
+"""The columns of `incident_of`."""
+MOVED = ", ".join(f"{name} = excluded.{name}" for name in [*INCIDENT_COLUMNS][4:])
 
 
-async def accept(db: Session, batch: Sequence[Incoming]) -> list[Accepted]:
-    """Write changes with what they lead to, or say which were there."""
-    await db.lock(sorted({lock_of(_entity(one.change)) for one in batch}))
+async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
+    """Store changes with what they lead to.
+
+    A change that was stored before is left as it is. Of any other, the entity's state is looked up, `decide` is
+    called, and the change, its alerts, its incidents and the entity's new last known state are written. A change
+    whose decision is `overtaken` is not stored. A report is stored once for each run and change.
+
+    Args:
+        tx: The transaction.
+        batch: The changes, in the order of their arrival.
+
+    Returns:
+        What became of each change, in the same order.
+    """
+    await tx.lock({_entity(incoming.change) for incoming in batch})
     # Only now: what was committed while we waited for the locks must be seen.
-    rows = await db.fetch(
-        "SELECT key, alerts, id FROM changes WHERE key = ANY($1)", [one.change.key for one in batch]
+    rows = await tx.fetch(
+        "SELECT key, alerts, id FROM changes WHERE key = ANY($1)",
+        [incoming.change.key for incoming in batch],
     )
-    ids = {key: number for key, _, number in rows}
-    unseen = [one for one in batch if one.change.key not in ids]
-    group = await _look_up(db, [one.change for one in unseen]) if unseen else Group()
-    if watched := {_entity(one.change) for one in unseen if one.watched}:
-        group.known = await find_known(db, watched)
+    ids: dict[str, int] = {key: number for key, _, number in rows}
+    unseen = [incoming for incoming in batch if incoming.change.key not in ids]
+    group = await _look_up(tx, [incoming.change for incoming in unseen]) if unseen else Group()
+    if watched := {_entity(incoming.change) for incoming in unseen if incoming.watched}:
+        group.known = await find_last_known(tx, watched)
     accepted = group.take(
-        [(_entity(one.change), one) for one in batch], {key: alerts for key, alerts, _ in rows}
+        [(_entity(incoming.change), incoming) for incoming in batch], {key: alerts for key, alerts, _ in rows}
     )
-    await _write(db, group, ids)
-    if reports := [one for one in batch if one.report]:
-        await runs.put(db, reports)
+    if group.changes:
+        await _write(tx, group, ids)
+    for incoming in batch:
+        if incoming.report:
+            await reports.put(tx, incoming.report, ids[incoming.change.key], to_micros(incoming.received_at))
     return accepted
 
 
-async def put_alert(db: Session, alert: Alert, change_id: int, now: int) -> None:
-    """Write an alert of the listener's own, beside a change that is stored; `now` in micros."""
-    await db.execute(runs.QUEUE, alert.queue, alert.destination)
-    await db.insert("deliveries", DELIVERY, [(change_id, *alert_values(alert, now), "pending", None)])
-
-
-async def _look_up(db: Session, changes: Iterable[CatalogChange]) -> Group:
-    """Return what the decisions rest on: each entity's newest time, and its incidents, which stay locked."""
-    since: dict[Entity, int] = {}
+async def _look_up(tx: Transaction, changes: Iterable[CatalogChange]) -> Group:
+    """Read what the decisions rest on: each entity's newest time, and its incidents, which stay locked."""
+    since: dict[EntityKey, int] = {}
     for change in changes:
         at = to_micros(change.at - MEMORY)
         since[_entity(change)] = min(at, since.get(_entity(change), at))
     group = Group()
-    newest = await db.for_each(
-        "SELECT (SELECT max(at) FROM changes WHERE blueprint = $1 AND entity = $2)", "text, text", list(since)
+    newest = await tx.fetch_each(
+        "SELECT (SELECT max(at) FROM changes WHERE blueprint = $1 AND entity = $2)",
+        ("text", "text"),
+        list(since),
     )
-    group.last_at = {one: time_or_none(at) for one, (at,) in zip(since, newest, strict=True)}
-    rows = await db.for_each(
-        "SELECT blueprint, entity, id, rule, state, opened_at, changed_at, resolved_at, due_at, severity, moves,"
-        " flapping FROM incidents WHERE blueprint = $1 AND entity = $2"
+    group.last_at = {entity: time_or_none(at) for entity, (at,) in zip(since, newest, strict=True)}
+    rows = await tx.fetch_each(
+        f"SELECT {INCIDENT} FROM incidents WHERE blueprint = $1 AND entity = $2"
         " AND (resolved_at IS NULL OR resolved_at >= $3) ORDER BY id",
-        "text, text, bigint",
+        ("text", "text", "bigint"),
         [(*entity, at) for entity, at in since.items()],
-        lock="incidents",
     )
+    if rows:  # in the order in which a recorded delivery locks them; only we can change them, see `lock` above
+        await tx.lock_rows("incidents", [row[0] for row in rows])
     for row in rows:
-        group.incidents.setdefault((row[0], row[1]), {})[row[2]] = incident_of(*row)
+        incident = incident_of(row)
+        group.incidents.setdefault((incident.blueprint, incident.entity), {})[incident.id] = incident
     return group
 
 
-async def _write(db: Session, group: Group, ids: dict[str, int]) -> None:
-    """Write all that a group of changes leads to, and add the numbers that they get."""
-    if not group.changes:
-        return
-    ids |= dict(
-        await db.insert(
-            "changes", CHANGE, [change_values(*one) for one in group.changes], returning="key, id"
-        )
-    )
+async def _write(tx: Transaction, group: Group, ids: dict[str, int]) -> None:
+    """Write all that a group of changes leads to, and add the numbers that the changes get to `ids`."""
+    changes = [_change_row(incoming, decision) for incoming, decision in group.changes]
+    rows = await tx.insert_many("changes", CHANGE_COLUMNS, changes, returning="key, id")
+    ids.update((key, number) for key, number in rows)
     if group.new:
-        await db.insert("entities", "blueprint, entity", sorted(group.new), conflict="DO NOTHING")
+        names = {"blueprint": "text", "entity": "text"}
+        await tx.insert_many("entities", names, sorted(group.new), conflict="DO NOTHING")
     if group.moved:
-        moved = ", ".join(f"{name} = excluded.{name}" for name in MOVED.split(", "))
-        values = [incident_values(one) for one in group.moves]
-        await db.insert("incidents", INCIDENT, values, conflict=f"(id) DO UPDATE SET {moved}")
+        incidents = [_incident_row(incident) for incident in group.moves]
+        conflict = f"(id) DO UPDATE SET {MOVED}"
+        await tx.insert_many("incidents", INCIDENT_COLUMNS, incidents, conflict=conflict)
     cancelled: list[int] = []
-    for incident, now in group.cancelled.items():
-        rows = await db.fetch(
-            f"UPDATE deliveries {db.later} SET state = 'cancelled', ended_at = $1 WHERE incident_id = $2"
-            f" AND {db.pending} AND (due_at > 0 OR repeat_after IS NOT NULL)"
-            " AND (due_at > $1 OR repeat_after IS NOT NULL) RETURNING id",
-            now,
-            incident,
-        )
-        cancelled += (number for (number,) in rows)
+    for incident_id, now in group.cancelled.items():
+        cancelled += await deliveries.cancel_later(tx, incident_id, now)
     if group.alerts:
-        queues = {alert.queue: alert.destination for _, alert, _ in group.alerts}
-        there = await db.fetch("SELECT name FROM queues WHERE name = ANY($1)", sorted(queues))
-        for queue in sorted(queues.keys() - {name for (name,) in there}):
-            await db.execute(runs.QUEUE, queue, queues[queue])
-        rows = []
-        for place, (key, alert, now) in enumerate(group.alerts):
-            ended_at = group.ended.get(place)
-            state = "pending" if ended_at is None else "cancelled"
-            rows.append((ids[key], *alert_values(alert, now), state, ended_at))
-        await db.insert("deliveries", DELIVERY, rows)
+        alerts = [
+            deliveries.of_alert(alert, ids[key], now, ended_at=group.ended.get(place))
+            for place, (key, alert, now) in enumerate(group.alerts)
+        ]
+        await deliveries.insert(tx, alerts)
     if group.learned:
-        await put_known(db, group.learned)
+        await put_last_known(tx, group.learned)
     if cancelled:
-        await runs.tell(db, cancelled, max(group.cancelled.values()))
+        await reports.announce(tx, cancelled, max(group.cancelled.values()))
 
 
-def _entity(change: CatalogChange) -> Entity:
+def _change_row(incoming: Incoming, decision: Decision) -> Row:
+    change = incoming.change
+    return (
+        change.key,
+        to_micros(incoming.received_at),
+        to_micros(change.at),
+        change.action,
+        change.resource,
+        change.blueprint,
+        change.entity,
+        json.dumps(change.teams),
+        decision.reason,
+        len(decision.alerts),
+        incoming.body,
+        incoming.traceparent,
+    )
+
+
+def _incident_row(incident: Incident) -> Row:
+    return (
+        incident.id,
+        incident.rule,
+        incident.blueprint,
+        incident.entity,
+        incident.state,
+        to_micros(incident.opened_at),
+        to_micros(incident.changed_at),
+        micros_or_none(incident.resolved_at),
+        micros_or_none(incident.due_at),
+        incident.severity,
+        json.dumps([to_micros(move) for move in incident.moves]) if incident.moves else NOTHING,
+        incident.flapping,
+    )
+
+
+def incident_of(row: Row) -> Incident:
+    """Read an incident from a row of the columns `INCIDENT`."""
+    id_, rule, blueprint, entity, state, opened_at, changed_at, resolved_at, due_at, severity, moves, flapping = row
+    return Incident(
+        id_,
+        rule,
+        blueprint,
+        entity,
+        state,
+        from_micros(opened_at),
+        from_micros(changed_at),
+        time_or_none(resolved_at),
+        time_or_none(due_at),
+        severity,
+        () if moves == NOTHING else tuple(map(from_micros, json.loads(moves))),
+        bool(flapping),
+    )
+
+
+def _entity(change: CatalogChange) -> EntityKey:
+    # As PostgreSQL stores it: the same entity must be found again.
     return change.blueprint.replace("\0", "\N{REPLACEMENT CHARACTER}"), change.entity.replace(
         "\0", "\N{REPLACEMENT CHARACTER}"
     )

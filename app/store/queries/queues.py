@@ -1,38 +1,41 @@
-"""The SQL of delivery: queues are claimed, and what came of it is recorded.
-
-Each function is a part of one transaction on the connection given.
-"""
+"""Queues: claimed by a dispatcher, and given back with what an attempt came to."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
 
 from app.model.delivery import Outcome
-from app.store.base import CLAIMED_AT_MOST
-from app.store.columns import (
-    CLOCK_SET_BACK,
-    CLOCKS_DIFFER,
-    UNREADABLE,
-    UPDATES,
-    time_or_none,
-    to_micros,
-    waiting_of,
-)
-from app.store.queries import messages, silences
-from app.store.queries import reports as runs
-from app.store.queries.accept import put_alert
-from app.store.queries.attempts import put_attempts, put_reminders
+from app.model.notification import Message, Notification
+from app.model.times import Micros, from_micros, time_or_none, to_micros
+from app.store.queries import deliveries, messages, reports, silences
 from app.store.rows import Attempt, Claim, Waiting
-from app.store.transaction import Session
+from app.store.transaction import Row, Transaction
 
-# FOR NO KEY UPDATE: to store a delivery holds its queue's key, and neither is to wait for the other.
+CLAIMED_DELIVERIES = 50
+"""How many deliveries come with a claim at most; more are read page by page, while others can write."""
+CLOCKS_DIFFER = timedelta(minutes=1)
+"""A lease that ends so much later than one taken now would was taken before the clock was set back."""
+CLOCK_SET_BACK = timedelta(minutes=75)
+"""No queue rests longer than this: one that does has seen the clock set back, and is due."""
+UNREADABLE = "written by another release, which this one cannot read"
+
 DUE_QUEUES = (
     "SELECT name, failures, on_hold, holder, lease_until, unsure_since FROM queues"
     " WHERE (next_at <= $1 OR next_at > $2) AND (lease_until <= $1 OR lease_until > $3) AND EXISTS ("
     "   SELECT 1 FROM deliveries WHERE queue = name AND state = 'pending' AND due_at <= $1)"
+    # NO KEY: to store a delivery locks its queue's key, and neither is to wait for the other.
     " ORDER BY next_at LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED"
+)
+HEAD = (
+    "SELECT destination, body, message_id, report_id FROM deliveries JOIN changes ON changes.id = change_id"
+    " WHERE queue = $1 AND state = 'pending' AND due_at <= $2 {} ORDER BY deliveries.id LIMIT 1"
+)
+# What waits for one destination; updates of one message, or reports to one run, wait for themselves.
+TOGETHER = (
+    "deliveries.queue = $1 AND state = 'pending' AND due_at <= $2 AND destination = $3"
+    " AND deliveries.message_id IS NOT DISTINCT FROM $4 AND report_id IS NOT DISTINCT FROM $5"
 )
 WAITING = (
     "SELECT deliveries.id, key, notification, waiting_since, messages.channel, messages.ts, traceparent"
@@ -40,40 +43,53 @@ WAITING = (
     " LEFT JOIN incident_messages ON incident_messages.incident_id = deliveries.incident_id"
     "   AND incident_messages.queue = deliveries.queue"
     " LEFT JOIN messages ON messages.id = incident_messages.message_id"
-    " WHERE deliveries.queue = $1 AND state = 'pending' AND due_at <= $2 AND destination = $3"
-    "   AND deliveries.message_id IS NOT DISTINCT FROM $4 AND deliveries.id > $5"
-    " ORDER BY deliveries.id LIMIT $6"
+    f" WHERE {TOGETHER} AND deliveries.id > $6 ORDER BY deliveries.id LIMIT $7"
 )
 
 
 async def claim(
-    db: Session,
+    tx: Transaction,
+    *,
     token: str,
     now: datetime,
     lease_until: datetime,
     limit: int,
-    at_once: Mapping[str, int],
+    batch_limits: Mapping[str, int],
 ) -> list[Claim]:
-    """Take the lease of queues that are due, and return each with what waits in it."""
-    queues = await db.fetch(
+    """Take the lease of queues that may send now and have something to send.
+
+    Silences that have ended are settled first: of what they suppressed, the last alert of each incident that is
+    still open is due again, as a reminder.
+
+    Args:
+        tx: The transaction.
+        token: A text that no other dispatcher has.
+        now: The time, UTC.
+        lease_until: When the leases end, UTC.
+        limit: How many queues at most.
+        batch_limits: How many deliveries each destination takes at once; one that is not named takes 1. Of those
+            `CLAIMED_DELIVERIES` come with the claim, and the rest by `waiting`.
+    """
+    await silences.settle(tx, now)
+    rows = await tx.fetch(
         DUE_QUEUES,
         to_micros(now),
         to_micros(now + CLOCK_SET_BACK),
         to_micros(lease_until + CLOCKS_DIFFER),
         limit,
     )
-    if not queues:
+    if not rows:
         return []
-    active = tuple(await silences.select(db, active_at=now))
+    active = tuple(await silences.active(tx, now))
     claims = []
-    for name, failures, on_hold, holder, lapsed_at, unsure_since in queues:
-        waiting = await _waiting_in(db, name, now, at_once)
-        if waiting is None:
+    for name, failures, on_hold, holder, lapsed_at, unsure_since in rows:
+        head = await _head(tx, name, now, batch_limits)
+        if head is None:
             continue
-        if holder is not None:  # whoever held it last may have sent, and could not say so
+        if holder is not None:  # the last holder may have sent, and could not say so
             claimed_at = lapsed_at - to_micros(lease_until) + to_micros(now)
             unsure_since = min(unsure_since or claimed_at, claimed_at)  # noqa: PLW2901
-        await db.execute(
+        await tx.execute(
             "UPDATE queues SET holder = $1, lease_until = $2, unsure_since = $3 WHERE name = $4",
             token,
             to_micros(lease_until),
@@ -90,130 +106,154 @@ async def claim(
                 on_hold=on_hold is not None,
                 unsure_since=time_or_none(unsure_since),
                 silences=active,
-                **waiting,
+                **head,
             )
         )
     return claims
 
 
-async def _waiting_in(
-    db: Session, queue: str, now: datetime, at_once: Mapping[str, int]
+async def _head(
+    tx: Transaction, queue: str, now: datetime, batch_limits: Mapping[str, int]
 ) -> dict[str, Any] | None:
-    """Return what waits in a queue, as `Claim` has it; what cannot be read is given up, or it would block."""
+    """Read what goes out next of a queue, as `Claim` has it; what cannot be read is given up, or it would block."""
+    at = to_micros(now)
     while True:
         # What waits for a destination that is not there any more must not block the others of its queue.
-        head = await _head(db, queue, now, list(at_once)) or await _head(db, queue, now, None)
+        known = await tx.fetch_row(HEAD.format("AND destination = ANY($3)"), queue, at, list(batch_limits))
+        head = known or await tx.fetch_row(HEAD.format(""), queue, at)
         if head is None:
             return None
-        destination, body, message_id = head
-        limit = at_once.get(destination, 1)
-        if message_id is None:
-            limit = min(limit, CLAIMED_AT_MOST)
-        rows = await db.fetch(WAITING, queue, to_micros(now), destination, message_id, 0, limit)
-        readable = [one for row in rows if (one := await _readable(db, row, now))]
+        destination, body, message_id, report_id = head
+        limit = batch_limits.get(destination, 1)
+        if message_id is None and report_id is None:
+            limit = min(limit, CLAIMED_DELIVERIES)
+        together = (queue, at, destination, message_id, report_id)
+        rows = await tx.fetch(WAITING, *together, 0, limit)
+        readable = [delivery for row in rows if (delivery := await _read_or_give_up(tx, row, at))]
         if not readable:
             continue
         waiting = len(readable)
         if len(rows) == limit > 1:
-            waiting = await db.fetchval(
-                "SELECT count(*) FROM deliveries WHERE queue = $1 AND state = 'pending' AND due_at <= $2"
-                " AND destination = $3 AND message_id IS NOT DISTINCT FROM $4",
-                queue,
-                to_micros(now),
-                destination,
-                message_id,
-            )
+            waiting = await tx.fetch_value(f"SELECT count(*) FROM deliveries WHERE {TOGETHER}", *together)
         if len(readable) < len(rows):
-            body = await db.fetchval("SELECT body FROM changes WHERE key = $1", readable[0].change_key)
-        found = {
-            "destination": destination,
-            "deliveries": tuple(readable),
-            "waiting": waiting,
-            "body": body,
-        }
-        return found if message_id is None else found | await messages.told_by(db, message_id)
+            body = await tx.fetch_value("SELECT body FROM changes WHERE key = $1", readable[0].change_key)
+        fields = {"destination": destination, "deliveries": tuple(readable), "waiting": waiting, "body": body}
+        if message_id is not None:
+            fields |= await messages.stories(tx, message_id)
+        if report_id is not None:
+            fields["run"] = await tx.fetch_value("SELECT run FROM reports WHERE id = $1", report_id)
+        return fields
 
 
-async def _head(db: Session, queue: str, now: datetime, known: Sequence[str] | None) -> Any:
-    return await db.fetchrow(
-        "SELECT destination, body, message_id FROM deliveries JOIN changes ON changes.id = change_id"
-        " WHERE queue = $1 AND state = 'pending' AND due_at <= $2"
-        " AND ($3::text[] IS NULL OR destination = ANY($3)) ORDER BY deliveries.id LIMIT 1",
-        queue,
-        to_micros(now),
-        known,
-    )
+async def waiting(tx: Transaction, claim: Claim, *, after: int, limit: int) -> list[Waiting]:
+    """Read further alerts that wait in a claimed queue for its destination, in order.
 
-
-async def more(db: Session, claim: Claim, now: datetime, after: int, limit: int) -> list[Waiting]:
-    """Return what else waits in a claimed queue; what cannot be read is left for later."""
-    rows = await db.fetch(WAITING, claim.queue, to_micros(now), claim.destination, None, after, limit)
-    found = []
-    for row in rows:
+    Args:
+        tx: The transaction.
+        claim: The queue.
+        after: Those with a greater number than this.
+        limit: How many at most; what another release has written is left for later.
+    """
+    together = (claim.queue, to_micros(claim.claimed_at), claim.destination, None, None)
+    readable = []
+    for row in await tx.fetch(WAITING, *together, after, limit):
         try:
-            found.append(waiting_of(*row))
+            readable.append(_waiting_of(row))
         except ValidationError:
             continue
-    return found
+    return readable
 
 
-async def _readable(db: Session, row: Sequence[Any], now: datetime) -> Waiting | None:
+async def _read_or_give_up(tx: Transaction, row: Row, now: Micros) -> Waiting | None:
     try:
-        return waiting_of(*row)
+        return _waiting_of(row)
     except ValidationError:
-        await put_attempts(db, [row[0]], Outcome.DEAD, UNREADABLE, to_micros(now), to_micros(now))
-        await runs.tell(db, [row[0]], to_micros(now))
+        await deliveries.put_attempts(tx, [row[0]], Outcome.DEAD, UNREADABLE, now, now)
+        await reports.announce(tx, [row[0]], now)
         return None
 
 
-async def record(db: Session, claim: Claim, attempt: Attempt) -> bool:
-    """Write an attempt and give the lease back; False, and nothing written, if it is ours no more."""
-    on_hold = attempt.outcome is Outcome.ON_HOLD
+def _waiting_of(row: Row) -> Waiting:
+    """Read a row of `WAITING`; ValidationError: another release has written it."""
+    id_, key, text, waiting_since, channel, ts, traceparent = row
+    parent = None if ts is None else Message(channel or "", ts)
+    notification = Notification.model_validate_json(text)
+    return Waiting(id_, key, notification, from_micros(waiting_since), parent, traceparent)
+
+
+async def record(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
+    """Write what an attempt came to, and give the lease back.
+
+    The messages of its incidents, other than the attempt's own, are to be updated: a delivery for each is put
+    into a queue of its own, ``<queue>/updates``. Runs that wait for a report get a further one once nothing of
+    their change waits any more.
+
+    Args:
+        tx: The transaction.
+        claim: The queue.
+        attempt: How it ended.
+
+    Returns:
+        False, and nothing is written, if the lease was lost before.
+    """
     silenced = attempt.outcome is Outcome.SILENCED
-    if not (await release(db, claim) if silenced else await _rest(db, claim, attempt)):
+    if not (await give_back(tx, claim) if silenced else await _rest(tx, claim, attempt)):
         return False
     started_at, ended_at = to_micros(attempt.started_at), to_micros(attempt.ended_at)
-    told = [one.id for one in claim.deliveries] if attempt.told is None else list(attempt.told)
-    # A replica that ends an incident now must see what is written here, or we what it writes.
-    await db.execute(
-        "SELECT 1 FROM incidents WHERE id IN (SELECT incident_id FROM deliveries WHERE id = ANY($1))"
-        " ORDER BY id FOR SHARE",
-        [*told, *attempt.asides],
+    sent = [delivery.id for delivery in claim.deliveries] if attempt.told is None else list(attempt.told)
+    # A replica that resolves one of these incidents now must see what is written here, or we what it writes.
+    rows = await tx.fetch(
+        "SELECT DISTINCT incident_id FROM deliveries WHERE id = ANY($1) AND incident_id IS NOT NULL",
+        [*sent, *attempt.asides],
     )
-    await put_attempts(db, told, attempt.outcome, attempt.detail, started_at, ended_at)
-    ended = await silences.ended_among(
-        db, {one.silence_id for one in attempt.asides.values() if one.silence_id}
-    )
-    for number, aside in attempt.asides.items():
-        if aside.silence_id in ended:
-            continue  # it waits, and goes out with what is next
-        await put_attempts(db, [number], aside.outcome, aside.detail, started_at, ended_at)
-        await db.execute("UPDATE deliveries SET silence_id = $1 WHERE id = $2", aside.silence_id, number)
+    await tx.lock_rows("incidents", [incident_id for (incident_id,) in rows], shared=True)
+    await deliveries.put_attempts(tx, sent, attempt.outcome, attempt.detail, started_at, ended_at)
+    await _set_aside(tx, attempt, started_at, ended_at)
     if attempt.gone:
-        await messages.forget(db, claim.queue.removesuffix(UPDATES), attempt.gone, ended_at)
-    if claim.message is None:
+        await messages.forget(tx, claim.queue.removesuffix(messages.UPDATES), attempt.gone, ended_at)
+    if claim.alerts:
         if attempt.outcome in (Outcome.DELIVERED, Outcome.DEAD):
-            await put_reminders(db, told, attempt.ended_at)
+            await deliveries.put_reminders(tx, sent, attempt.ended_at)
         if attempt.outcome is Outcome.DELIVERED:
-            await messages.keep(db, claim.queue, told, attempt.message, ended_at)
-            await messages.update_others(db, claim.queue, told, attempt.message, ended_at)
-        await messages.update_others(db, claim.queue, list(attempt.asides), None, ended_at)
-        await runs.tell(db, [*told, *attempt.asides], ended_at)
-    if claim.on_hold and not on_hold and not silenced:
-        # While the queue was on hold, none of these could have gone out: that time does not use up patience.
-        await db.execute(
+            await messages.keep(tx, claim.queue, sent, attempt.message, ended_at)
+            await messages.update_others(tx, claim.queue, sent, attempt.message, ended_at)
+        await messages.update_others(tx, claim.queue, list(attempt.asides), None, ended_at)
+        await reports.announce(tx, [*sent, *attempt.asides], ended_at)
+    if claim.on_hold and attempt.outcome is not Outcome.ON_HOLD and not silenced:
+        # While the queue was on hold none of these could go out: that time does not use up their patience.
+        await tx.execute(
             "UPDATE deliveries SET waiting_since = $1 WHERE queue = $2 AND state = 'pending'",
             ended_at,
             claim.queue,
         )
     if attempt.notice and not claim.on_hold:
-        await _tell(db, claim, attempt, ended_at)
+        await _alert_fallback(tx, claim, attempt, ended_at)
     return True
 
 
-async def release(db: Session, claim: Claim, *, unsure: bool = False) -> bool:
-    """Give a lease back, and leave the queue as it is; False if it is ours no more."""
-    ours = await db.fetchval(
+async def _set_aside(tx: Transaction, attempt: Attempt, started_at: Micros, ended_at: Micros) -> None:
+    """Write why some of a queue's deliveries were not sent."""
+    numbers = {aside.silence_id for aside in attempt.asides.values() if aside.silence_id}
+    settled = await silences.settled(tx, numbers) if numbers else set[int]()
+    for number, aside in attempt.asides.items():
+        if aside.silence_id in settled:
+            continue  # the silence has just ended: it waits, and goes out with what is next
+        await deliveries.put_attempts(tx, [number], aside.outcome, aside.detail, started_at, ended_at)
+        await tx.execute("UPDATE deliveries SET silence_id = $1 WHERE id = $2", aside.silence_id, number)
+
+
+async def give_back(tx: Transaction, claim: Claim, *, unsure: bool = False) -> bool:
+    """Give a lease back without an attempt.
+
+    Args:
+        tx: The transaction.
+        claim: The queue.
+        unsure: Something may have been sent all the same.
+
+    Returns:
+        False if the lease was lost before.
+    """
+    ours = await tx.fetch_value(
         "UPDATE queues SET holder = NULL, lease_until = 0, unsure_since = coalesce(unsure_since, $1)"
         " WHERE name = $2 AND holder = $3 RETURNING true",
         to_micros(claim.claimed_at) if unsure else None,
@@ -223,10 +263,10 @@ async def release(db: Session, claim: Claim, *, unsure: bool = False) -> bool:
     return bool(ours)
 
 
-async def _rest(db: Session, claim: Claim, attempt: Attempt) -> bool:
-    """Give a lease back, and let the queue rest as an attempt says; False if it is ours no more."""
+async def _rest(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
+    """Give a lease back, and let the queue rest as an attempt says; False if it was lost before."""
     unsure_since = claim.unsure_since or attempt.started_at
-    ours = await db.fetchval(
+    ours = await tx.fetch_value(
         "UPDATE queues SET next_at = $1, failures = $2, on_hold = $3, unsure_since = $4,"
         "  delivered_at = coalesce($5, delivered_at), holder = NULL, lease_until = 0"
         " WHERE name = $6 AND holder = $7 RETURNING true",
@@ -241,14 +281,15 @@ async def _rest(db: Session, claim: Claim, attempt: Attempt) -> bool:
     return bool(ours)
 
 
-async def _tell(db: Session, claim: Claim, attempt: Attempt, now: int) -> None:
-    """Tell the fallback that a destination is on hold, once for all its queues."""
-    others = await db.fetchval(
+async def _alert_fallback(tx: Transaction, claim: Claim, attempt: Attempt, now: Micros) -> None:
+    """Alert the fallback that a destination is on hold, once for all its queues."""
+    others = await tx.fetch_value(
         "SELECT 1 FROM queues WHERE destination = $1 AND on_hold IS NOT NULL AND name <> $2",
         claim.destination,
         claim.queue,
     )
     if others or attempt.notice is None:
         return
-    change_id = await db.fetchval("SELECT change_id FROM deliveries WHERE id = $1", claim.deliveries[0].id)
-    await put_alert(db, attempt.notice, change_id, now)
+    first = claim.deliveries[0].id
+    change_id = await tx.fetch_value("SELECT change_id FROM deliveries WHERE id = $1", first)
+    await deliveries.insert(tx, [deliveries.of_alert(attempt.notice, change_id, now)])

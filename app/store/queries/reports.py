@@ -1,122 +1,95 @@
-"""The SQL of reports: runs in Port that are told what became of the change which they brought.
+"""Reports: what runs in Port are told of the change which they brought.
 
-A run is kept as a message that can be changed, and a report as a change of it. So what waits for one run goes
-out as one, and nothing of it counts as an alert.
-
-Each function is a part of one transaction on the connection given.
+A run has a row in `reports`, and each report to it is a delivery of the kind ``report``. So what waits for one run
+goes out as one, and nothing of it counts as an alert.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from app.model.incident import Step
-from app.model.report import RUNS, Fate, Report
-from app.store.columns import fate_of, to_micros
-from app.store.rows import Incoming
-from app.store.transaction import Session
+from app.model.notification import Message
+from app.model.report import Fate, Report, Told
+from app.model.times import Micros, from_micros
+from app.store.queries import deliveries
+from app.store.rows import NewDelivery
+from app.store.transaction import Transaction
 
-ALERT = (
-    "deliveries.message_id IS NULL AND deliveries.repeat_after IS NULL"
-    f" AND deliveries.notification::json ->> 'step' <> '{Step.NOTICE}'"
-)
-"""What of a change's deliveries its run is told of: no reminder, and nothing said of another delivery."""
-QUEUE = (
-    "INSERT INTO queues (name, destination) SELECT $1::text, $2::text"
-    # Looked for first: to find the conflict would be to wait for whoever has written to the queue just now.
-    " WHERE NOT EXISTS (SELECT 1 FROM queues WHERE name = $1) ON CONFLICT (name) DO NOTHING"
-)
-"""Makes a queue, if there is none of this name, from its name and destination."""
-PENDING = "state || '' = 'pending'"  # of a change's few deliveries, without the index of all that wait
+REPORTED = f"kind = 'alert' AND repeat_after IS NULL AND step <> '{Step.NOTICE}'"
+"""Which of a change's deliveries its run is told of: alerts, but for reminders and the listener's own notices."""
 
 
-async def put(db: Session, batch: Iterable[Incoming]) -> None:
-    """Write the reports of changes that are stored, unless their runs have one of the same change."""
-    reports: dict[tuple[str, str], tuple[Incoming, Report]] = {}
-    for one in batch:
-        if one.report:
-            reports.setdefault((one.change.key, one.report.run), (one, one.report))
-    rows = await db.fetch("SELECT key, id FROM changes WHERE key = ANY($1)", [key for key, _ in reports])
-    ids = dict(rows)
-    for one, report in reports.values():
-        queue, run = report.delivery.queue, report.run
-        now = to_micros(one.received_at)
-        await db.execute(
-            "INSERT INTO messages (queue, channel, ts, posted_at) VALUES ($1, '', $2, $3)"
-            " ON CONFLICT (queue, ts) DO NOTHING",
-            RUNS,
-            run,
-            now,
-        )
-        await db.execute(QUEUE, queue, RUNS)
-        await db.execute(
-            "INSERT INTO deliveries (change_id, queue, destination, notification, created_at, waiting_since,"
-            "  due_at, message_id)"
-            " SELECT $1, $2, $3, $4, $5, $5, 0, id FROM messages WHERE queue = $3 AND ts = $6 AND NOT EXISTS ("
-            "   SELECT 1 FROM deliveries WHERE change_id = $1 AND message_id = messages.id)",
-            ids[one.change.key],
-            queue,
-            RUNS,
-            report.delivery.notification.model_dump_json(),
-            now,
-            run,
-        )
+async def put(tx: Transaction, report: Report, change_id: int, now: Micros) -> None:
+    """Write the report of a change that is stored, unless its run has one of the same change."""
+    await tx.execute(
+        "INSERT INTO reports (run, created_at) VALUES ($1, $2) ON CONFLICT (run) DO NOTHING", report.run, now
+    )
+    report_id = await tx.fetch_value("SELECT id FROM reports WHERE run = $1", report.run)
+    if not await tx.fetch_value(
+        "SELECT 1 FROM deliveries WHERE change_id = $1 AND report_id = $2", change_id, report_id
+    ):
+        delivery = deliveries.of_alert(report.delivery, change_id, now)
+        await deliveries.insert(tx, [delivery._replace(kind="report", report_id=report_id)])
 
 
-async def tell(db: Session, ended: Sequence[int], now: int) -> None:
-    """Let runs hear of it that deliveries have ended, if nothing else of their changes waits any more."""
-    if not ended or not await db.fetchval("SELECT true FROM messages WHERE queue = $1 LIMIT 1", RUNS):
-        return  # nobody asks for reports
+async def announce(tx: Transaction, ended: Sequence[int], now: Micros) -> None:
+    """Write a further report for each run of whose change nothing waits any more.
+
+    Args:
+        tx: The transaction.
+        ended: The numbers of deliveries that have ended.
+        now: The time.
+    """
+    if not ended or not await tx.fetch_value("SELECT 1 FROM reports LIMIT 1"):
+        return  # no run waits for a report
     # Two queues may end a change's last two deliveries at the same moment: whoever comes second waits here,
     # and then sees, with its next statement, what the first has written.
-    reports = await db.fetch(
-        "SELECT report.id, report.change_id, report.message_id FROM deliveries AS report"
-        " JOIN messages ON messages.id = report.message_id WHERE messages.queue = $2 AND report.change_id IN ("
-        f"  SELECT change_id FROM deliveries WHERE id = ANY($1) AND {ALERT})"
-        " ORDER BY report.id FOR NO KEY UPDATE OF report",
+    rows = await tx.fetch(
+        f"SELECT id, change_id, report_id, {deliveries.COPIED} FROM deliveries"
+        " WHERE report_id IS NOT NULL AND change_id IN ("
+        f"  SELECT change_id FROM deliveries WHERE id = ANY($1) AND {REPORTED})"
+        " ORDER BY id FOR NO KEY UPDATE",
         list(ended),
-        RUNS,
     )
-    if not reports:
-        return
-    first: dict[tuple[int, int], int] = {}
-    for number, change_id, message_id in reports:
-        first.setdefault((change_id, message_id), number)
-    await db.execute(
-        "INSERT INTO deliveries (change_id, queue, destination, notification, created_at, waiting_since,"
-        "  due_at, message_id)"
-        " SELECT change_id, queue, destination, notification, $2, $2, 0, message_id FROM deliveries AS report"
-        " WHERE id = ANY($1) AND NOT EXISTS ("
-        f"  SELECT 1 FROM deliveries WHERE change_id = report.change_id AND {PENDING} AND {ALERT})"
-        " ORDER BY id",
-        list(first.values()),
-        now,
-    )
+    first = {}
+    for _, change_id, report_id, *copied in rows:
+        first.setdefault((change_id, report_id), copied)
+    for (change_id, report_id), copied in first.items():
+        if not await tx.fetch_value(
+            f"SELECT 1 FROM deliveries WHERE change_id = $1 AND {tx.waits} AND {REPORTED} LIMIT 1", change_id
+        ):
+            report = NewDelivery(*copied, now, now, kind="report", report_id=report_id)
+            await deliveries.insert(tx, [report])
 
 
-async def fate(db: Session, run: str) -> Fate | None:
-    """Return what became of the change that a run has brought."""
-    change = await db.fetchrow(
-        "SELECT changes.id, received_at, reason, min(report.created_at),"
-        "  count(*) FILTER (WHERE report.state = 'pending') FROM messages"
-        " JOIN deliveries AS report ON report.message_id = messages.id"
-        " JOIN changes ON changes.id = report.change_id"
-        " WHERE messages.queue = $1 AND ts = $2 GROUP BY changes.id ORDER BY changes.id DESC LIMIT 1",
-        RUNS,
+async def fate(tx: Transaction, run: str) -> Fate | None:
+    """Read what became of the change that a run has brought; None: nothing is known of the run."""
+    change = await tx.fetch_row(
+        "SELECT changes.id, received_at, reason, min(deliveries.created_at),"
+        "  count(*) FILTER (WHERE state = 'pending') FROM reports"
+        " JOIN deliveries ON report_id = reports.id JOIN changes ON changes.id = change_id"
+        " WHERE run = $1 GROUP BY changes.id ORDER BY changes.id DESC LIMIT 1",
         run,
     )
     if change is None:
         return None
-    change_id, *facts = change
-    alerts = await db.fetch(
+    change_id, received_at, reason, asked_at, waiting = change
+    rows = await tx.fetch(
         "SELECT destination, state,"
         "  (SELECT detail FROM attempts WHERE delivery_id = deliveries.id ORDER BY id DESC LIMIT 1),"
         "  channel, ts"
         " FROM deliveries"
         " LEFT JOIN incident_messages ON incident_messages.incident_id = deliveries.incident_id"
         "   AND incident_messages.queue = deliveries.queue"
-        # What belongs to no incident has no row there: its message was posted when it was told.
+        # What belongs to no incident has no row there: its message was posted when it was delivered.
         " LEFT JOIN messages ON messages.id = coalesce(incident_messages.message_id, (SELECT posted.id"
         "   FROM messages AS posted WHERE posted_at = ended_at AND posted.queue = deliveries.queue))"
-        f" WHERE change_id = $1 AND {ALERT} ORDER BY deliveries.id",
+        f" WHERE change_id = $1 AND {REPORTED} ORDER BY deliveries.id",
         change_id,
     )
-    return fate_of(facts, alerts)
+    alerts = (
+        Told(destination, state, detail or "", None if ts is None else Message(channel, ts))
+        for destination, state, detail, channel, ts in rows
+    )
+    # The first report of a change is stored with it, at the same time: later, the change had come before.
+    again = asked_at > received_at
+    return Fate(from_micros(received_at), reason, tuple(alerts), again=again, reports=waiting)

@@ -1,0 +1,133 @@
+"""What PostgreSQL wants otherwise than SQLite: values in arrays, locks, and no NUL in a text."""
+
+import re
+from collections.abc import AsyncIterator, Collection, Sequence
+from hashlib import blake2b
+from typing import Any, ClassVar
+
+from typing_extensions import override
+
+from app.store.postgres.pool import Connection
+from app.store.transaction import Columns, EntityKey, Row, Transaction
+
+STREAMED_ROWS = 200
+"""How many rows a cursor brings in one trip."""
+ENTITIES = "(SELECT * FROM unnest($1::text[], $2::text[]) AS key (blueprint, entity))"
+CHANGELESS = (
+    "NOT EXISTS (SELECT 1 FROM changes WHERE changes.blueprint = key.blueprint AND changes.entity = key.entity)"
+)
+
+
+def lock_number(key: tuple[str, ...]) -> int:
+    """Give the number of the advisory lock that stands for a key: 64 bits, signed."""
+    digest = blake2b("\0".join(key).encode("utf-8", "replace"), digest_size=8).digest()
+    return int.from_bytes(digest, signed=True)
+
+
+def storable(value: Any) -> Any:
+    """Replace the one character that PostgreSQL cannot store, in a text, in JSON and in lists of them."""
+    if isinstance(value, str):
+        if "\0" in value:
+            value = value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+        if r"\u0000" in value and value.startswith(("{", "[")):
+            value = value.replace(r"\u0000", r"\ufffd")
+        return value
+    return [storable(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+class PostgresTransaction(Transaction):
+    """A transaction on a connection of asyncpg's."""
+
+    later_index: ClassVar[str] = ""
+    # When a storm begins, the server's statistics say for a while that little waits; `|| ''` keeps it from the
+    # index of all that does.
+    waits: ClassVar[str] = "state || '' = 'pending'"
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @override
+    async def fetch(self, statement: str, *values: Any) -> Sequence[Row]:
+        rows: Sequence[Row] = await self._connection.fetch(statement, *map(storable, values))
+        return rows
+
+    @override
+    async def execute(self, statement: str, *values: Any) -> None:
+        await self._connection.execute(statement, *map(storable, values))
+
+    @override
+    async def stream(self, statement: str, *values: Any) -> AsyncIterator[Row]:
+        cursor = self._connection.cursor(statement, *map(storable, values), prefetch=STREAMED_ROWS)
+        async for row in cursor:
+            yield row
+
+    @override
+    async def execute_many(self, statement: str, rows: Sequence[Row]) -> None:
+        await self._connection.executemany(statement, [tuple(map(storable, row)) for row in rows])
+
+    @override
+    async def fetch_each(self, query: str, types: Sequence[str], rows: Sequence[Row]) -> Sequence[Row]:
+        arrays = ", ".join(f"${place}::{type_}[]" for place, type_ in enumerate(types, 1))
+        names = ", ".join(f"v{place}" for place in range(1, len(types) + 1))
+        each = re.sub(r"\$(\d+)", r"input.v\1", query)
+        return await self.fetch(
+            f"SELECT answer.* FROM unnest({arrays}) WITH ORDINALITY AS input ({names}, place),"
+            f" LATERAL ({each}) AS answer ORDER BY place",
+            *_turned(rows),
+        )
+
+    @override
+    async def insert_many(
+        self, table: str, columns: Columns, rows: Sequence[Row], *, conflict: str = "", returning: str = ""
+    ) -> Sequence[Row]:
+        arrays = ", ".join(f"${place}::{type_}[]" for place, type_ in enumerate(columns.values(), 1))
+        names = ", ".join(columns)
+        # Numbers are given in the order of what the query returns.
+        statement = (
+            f"INSERT INTO {table} ({names}) SELECT {names} FROM unnest({arrays}) WITH ORDINALITY"
+            f" AS input ({names}, place) ORDER BY place"
+        )
+        if conflict:
+            statement += f" ON CONFLICT {conflict}"
+        if returning:
+            statement += f" RETURNING {returning}"
+        return await self.fetch(statement, *_turned(rows))
+
+    @override
+    async def lock(self, keys: Collection[tuple[str, ...]]) -> None:
+        # In one order everywhere, or two transactions could wait for each other.
+        await self._connection.execute(
+            "SELECT pg_advisory_xact_lock(number) FROM unnest($1::bigint[]) AS number", sorted({lock_number(key) for key in keys})
+        )
+
+    @override
+    async def lock_rows(self, table: str, ids: Sequence[Any], *, shared: bool = False) -> None:
+        # NO KEY: to refer to a row locks its key, and that need not wait.
+        mode = "SHARE" if shared else "NO KEY UPDATE"
+        await self._connection.execute(
+            f"SELECT 1 FROM {table} WHERE id = ANY($1) ORDER BY id FOR {mode}", list(ids)
+        )
+
+    @override
+    async def forget_entities(self, entities: Sequence[EntityKey]) -> None:
+        if not entities:
+            return
+        rows = await self.fetch(f"SELECT * FROM {ENTITIES} AS key WHERE {CHANGELESS}", *_turned(entities))
+        # Whoever stores a change of one of them right now holds its lock; that name is to stay. To wait for it
+        # would be to wait in a circle, since it may wait for an incident that was deleted above.
+        free = [
+            (blueprint, entity)
+            for blueprint, entity in rows
+            if await self.fetch_value("SELECT pg_try_advisory_xact_lock($1)", lock_number((blueprint, entity)))
+        ]
+        if free:  # a new statement: it sees what was committed before we had the locks
+            await self.execute(
+                f"DELETE FROM entities USING {ENTITIES} AS key WHERE entities.blueprint = key.blueprint"
+                f" AND entities.entity = key.entity AND {CHANGELESS}",
+                *_turned(free),
+            )
+
+
+def _turned(rows: Sequence[Row]) -> list[list[Any]]:
+    """Turn rows into columns."""
+    return [list(column) for column in zip(*rows, strict=True)]

@@ -1,0 +1,212 @@
+"""Deliveries: written, tried, cancelled, retried, reminded of."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from app.model.delivery import Alert, Outcome, State
+from app.model.notification import Notification
+from app.model.times import MICRO, Micros, micros_or_none, to_micros
+from app.store.rows import NewDelivery
+from app.store.transaction import Columns, Transaction
+
+DELIVERY_COLUMNS: Columns = {
+    "change_id": "bigint",
+    "queue": "text",
+    "destination": "text",
+    "notification": "text",
+    "rule": "text",
+    "step": "text",
+    "severity": "text",
+    "created_at": "bigint",
+    "waiting_since": "bigint",
+    "kind": "text",
+    "due_at": "bigint",
+    "incident_id": "text",
+    "repeat_after": "bigint",
+    "state": "text",
+    "ended_at": "bigint",
+    "message_id": "bigint",
+    "report_id": "bigint",
+}
+COPIED = "change_id, queue, destination, notification, rule, step, severity"
+"""What a delivery that follows another has from it: the first columns of `NewDelivery`."""
+
+
+def of_alert(alert: Alert, change_id: int, now: Micros, *, ended_at: Micros | None = None) -> NewDelivery:
+    """Make the delivery of an alert.
+
+    Args:
+        alert: The alert.
+        change_id: The number of the change that led to it.
+        now: When it is stored.
+        ended_at: Since when it is cancelled already; None: it is pending.
+    """
+    due_at, notification = micros_or_none(alert.due_at) or Micros(0), alert.notification
+    return NewDelivery(
+        change_id,
+        alert.queue,
+        alert.destination,
+        notification.model_dump_json(),
+        notification.rule,
+        notification.step,
+        notification.severity,
+        now,
+        max(now, due_at),
+        due_at=due_at,
+        incident_id=alert.incident_id,
+        repeat_after=alert.repeat and alert.repeat // MICRO,
+        state=State.PENDING.value if ended_at is None else State.CANCELLED.value,
+        ended_at=ended_at,
+    )
+
+
+async def insert(tx: Transaction, deliveries: Sequence[NewDelivery]) -> None:
+    """Write deliveries in their order, and make the queues that there are not yet."""
+    if deliveries:
+        await make_queues(tx, {delivery.queue: delivery.destination for delivery in deliveries})
+        await tx.insert_many("deliveries", DELIVERY_COLUMNS, deliveries)
+
+
+async def make_queues(tx: Transaction, destinations: Mapping[str, str]) -> None:
+    """Make queues, by name with their destination, as far as there are none of these names."""
+    # Looked for first: to find the conflict would be to wait for whoever has written to the queue just now.
+    rows = await tx.fetch("SELECT name FROM queues WHERE name = ANY($1)", sorted(destinations))
+    for name in sorted(destinations.keys() - {name for (name,) in rows}):
+        await tx.execute(
+            "INSERT INTO queues (name, destination) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
+            name,
+            destinations[name],
+        )
+
+
+async def cancel_later(tx: Transaction, incident_id: str, now: Micros) -> list[int]:
+    """Cancel what was to be said of an incident later, and give the numbers; what was never to wait goes out."""
+    rows = await tx.fetch(
+        f"UPDATE deliveries {tx.later_index} SET state = 'cancelled', ended_at = $1 WHERE incident_id = $2"
+        f" AND {tx.waits} AND (due_at > 0 OR repeat_after IS NOT NULL)"
+        " AND (due_at > $1 OR repeat_after IS NOT NULL) RETURNING id",
+        now,
+        incident_id,
+    )
+    return [number for (number,) in rows]
+
+
+async def put_attempts(
+    tx: Transaction, ids: Sequence[int], outcome: Outcome, detail: str, started_at: Micros, ended_at: Micros
+) -> None:
+    """Write how an attempt at deliveries ended, and where that leaves them.
+
+    Args:
+        tx: The transaction.
+        ids: The deliveries' numbers.
+        outcome: How it ended.
+        detail: What the destination said, or the reason.
+        started_at: When it began.
+        ended_at: When it ended.
+    """
+    if not ids:
+        return
+    await tx.execute(
+        "INSERT INTO attempts (delivery_id, outcome, detail, started_at, ended_at)"
+        " SELECT id, $2, $3, $4, $5 FROM deliveries WHERE id = ANY($1)",
+        list(ids),
+        outcome,
+        detail,
+        started_at,
+        ended_at,
+    )
+    if outcome in (Outcome.DELIVERED, Outcome.DEAD, Outcome.SILENCED):
+        await tx.execute(
+            "UPDATE deliveries SET state = $2, ended_at = $3 WHERE id = ANY($1)", list(ids), outcome, ended_at
+        )
+
+
+async def put_reminders(tx: Transaction, ids: Sequence[int], now: datetime) -> None:
+    """Write the next reminder after each of these deliveries that is one, as long as its incident is open."""
+    reminders = await tx.fetch(
+        "SELECT id FROM deliveries WHERE id = ANY($1) AND repeat_after IS NOT NULL", list(ids)
+    )
+    if not reminders:  # as nearly always; what follows takes long for a thousand, and keeps accepting waiting
+        return
+    rows = await tx.fetch(
+        # Of an incident and a queue one at a time.
+        f"SELECT {COPIED}, incident_id, repeat_after FROM deliveries WHERE id IN ("
+        "  SELECT min(sent.id) FROM deliveries AS sent JOIN incidents ON incidents.id = incident_id"
+        "  WHERE sent.id = ANY($1) AND resolved_at IS NULL AND NOT EXISTS ("
+        "    SELECT 1 FROM deliveries WHERE incident_id = sent.incident_id AND queue = sent.queue"
+        f"   AND {tx.waits} AND repeat_after IS NOT NULL)"
+        "  GROUP BY sent.incident_id, sent.queue) ORDER BY id",
+        [number for (number,) in reminders],
+    )
+    following = []
+    for *copied, incident_id, after in rows:
+        due_at = now + timedelta(microseconds=after)
+        reminder = NewDelivery(
+            *copied, to_micros(now), to_micros(due_at), due_at=to_micros(due_at), repeat_after=after
+        )
+        again = Notification.model_validate_json(reminder.notification).model_copy(update={"at": due_at})
+        following.append(reminder._replace(incident_id=incident_id, notification=again.model_dump_json()))
+    await insert(tx, following)
+
+
+async def release_hold(tx: Transaction, destination: str, now: Micros) -> int:
+    """Let the queues of a destination that are on hold send at once; give how many there were."""
+    rows = await tx.fetch(
+        "UPDATE queues SET on_hold = NULL, failures = 0, next_at = $1"
+        " WHERE destination = $2 AND on_hold IS NOT NULL RETURNING name",
+        now,
+        destination,
+    )
+    # While they were on hold nothing could go out: that time does not use up the deliveries' patience.
+    await tx.execute_many(
+        "UPDATE deliveries SET waiting_since = $1 WHERE queue = $2 AND state = 'pending'",
+        [(now, name) for (name,) in rows],
+    )
+    return len(rows)
+
+
+async def probe_on_hold(tx: Transaction, now: Micros) -> None:
+    """Let every queue that is on hold try at once."""
+    await tx.execute("UPDATE queues SET next_at = $1 WHERE on_hold IS NOT NULL AND next_at > $1", now)
+
+
+async def retry(
+    tx: Transaction,
+    *,
+    now: datetime,
+    ids: Iterable[int] | None = None,
+    rule: str | None = None,
+    destination: str | None = None,
+    since: datetime | None = None,
+) -> int:
+    """Make dead deliveries pending again, let their queues try at once, and give how many there are.
+
+    Args:
+        tx: The transaction.
+        now: The time, UTC; patience counts from here again.
+        ids: Only these, waiting ones too; None: all that are dead.
+        rule: Only those of this rule.
+        destination: Only those for this destination.
+        since: Only those that died from this time on, UTC.
+    """
+    values: list[object] = [to_micros(now)]
+    conditions = ["state = 'dead'" if ids is None else "state IN ('dead', 'pending')"]
+    for condition, value in (
+        ("id = ANY({})", None if ids is None else list(ids)),
+        ("rule = {}", rule),
+        ("destination = {}", destination),
+        ("ended_at >= {}", micros_or_none(since)),
+    ):
+        if value is not None:
+            values.append(value)
+            conditions.append(condition.format(f"${len(values)}"))
+    rows = await tx.fetch(
+        "UPDATE deliveries SET state = 'pending', ended_at = NULL, waiting_since = $1,"
+        "  due_at = CASE WHEN due_at < $1 THEN due_at ELSE $1 END"
+        f" WHERE {' AND '.join(conditions)} RETURNING queue",
+        *values,
+    )
+    await tx.execute(
+        "UPDATE queues SET next_at = $1 WHERE name = ANY($2)", values[0], sorted({name for (name,) in rows})
+    )
+    return len(rows)

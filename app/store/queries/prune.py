@@ -1,0 +1,55 @@
+"""Deleting what is old, but nothing that is pending or open."""
+
+from datetime import datetime
+
+from app.model.times import to_micros
+from app.store.transaction import EntityKey, Transaction
+
+OLD = {
+    "changes": (
+        "received_at < $1 AND NOT EXISTS ("
+        "  SELECT 1 FROM deliveries LEFT JOIN silences ON silences.id = silence_id"
+        "  WHERE change_id = changes.id AND (state = 'pending' OR (state = 'silenced' AND NOT settled)))"
+    ),
+    "incidents": "resolved_at < $1",
+    "messages": (
+        "posted_at < $1 AND NOT EXISTS (SELECT 1 FROM incident_messages WHERE message_id = messages.id)"
+    ),
+    # A run's reports go with their change.
+    "reports": "created_at < $1 AND NOT EXISTS (SELECT 1 FROM deliveries WHERE report_id = reports.id)",
+    "quarantine": "received_at < $1",
+    "reconcile_runs": "started_at < $1",
+}
+"""What may be deleted of each table, found by an index."""
+
+
+async def prune(tx: Transaction, *, before: datetime, limit: int) -> int:
+    """Delete what arrived before a time, UTC, and give how many rows; until that is 0 there may be more.
+
+    Args:
+        tx: The transaction.
+        before: The time, UTC.
+        limit: How many rows of each table at most, so that no transaction is long.
+    """
+    deleted = 0
+    entities: set[EntityKey] = set()
+    for table, old in OLD.items():
+        # Two replicas at the same moment delete different rows.
+        rows = await tx.fetch(
+            f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE {old} LIMIT $2"
+            f" FOR UPDATE SKIP LOCKED) RETURNING {'blueprint, entity' if table == 'changes' else '1'}",
+            to_micros(before),
+            limit,
+        )
+        deleted += len(rows)
+        if table == "changes":
+            entities = {(blueprint, entity) for blueprint, entity in rows}
+    await tx.execute("DELETE FROM silences WHERE settled AND ends_at < $1", to_micros(before))
+    await tx.execute(
+        "DELETE FROM last_known WHERE (blueprint, entity) IN (SELECT blueprint, entity FROM last_known"
+        " WHERE gone AND moved_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)",
+        to_micros(before),
+        limit,
+    )
+    await tx.forget_entities(sorted(entities))
+    return deleted

@@ -1,0 +1,108 @@
+"""What SQLite writes otherwise than PostgreSQL."""
+
+import json
+import re
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from functools import lru_cache
+from typing import Any, ClassVar, TypeVar
+
+from typing_extensions import override
+
+from app.store.transaction import Columns, EntityKey, Operation, Row, Transaction
+
+_T = TypeVar("_T")
+
+DIFFERENCES = (
+    # It has no arrays: a list arrives as JSON.
+    (re.compile(r"= ANY\((\$\d+)\)"), r"IN (SELECT value FROM json_each(\1))"),
+    # One transaction writes at a time: there are no row locks.
+    (re.compile(r" FOR (?:NO KEY )?UPDATE(?: SKIP LOCKED)?"), ""),
+    # `$1` would be the name of a parameter.
+    (re.compile(r"\$(\d+)"), r"?\1"),
+)
+
+
+@lru_cache(maxsize=1024)
+def in_sqlite(statement: str) -> str:
+    """Rewrite a statement for SQLite: placeholders, lists and lock clauses."""
+    for pattern, replacement in DIFFERENCES:
+        statement = pattern.sub(replacement, statement)
+    return statement
+
+
+class SQLiteTransaction(Transaction):
+    """A transaction on a connection. Nothing in it waits, so that it ends in one go: see `run_at_once`."""
+
+    # Without statistics SQLite takes the index of the state, which leads to all that is pending anywhere.
+    later_index: ClassVar[str] = "INDEXED BY later_deliveries"
+    waits: ClassVar[str] = "state = 'pending'"
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    @override
+    async def fetch(self, statement: str, *values: Any) -> Sequence[Row]:
+        return self._run(statement, values).fetchall()
+
+    @override
+    async def execute(self, statement: str, *values: Any) -> None:
+        self._run(statement, values)
+
+    @override
+    async def stream(self, statement: str, *values: Any) -> AsyncIterator[Row]:
+        for row in self._run(statement, values):
+            yield row
+
+    @override
+    async def execute_many(self, statement: str, rows: Sequence[Row]) -> None:
+        self._connection.executemany(in_sqlite(statement), rows)
+
+    @override
+    async def fetch_each(self, query: str, types: Sequence[str], rows: Sequence[Row]) -> Sequence[Row]:
+        del types  # it has none that it would need to be told
+        return [answer for row in rows for answer in self._run(query, row)]
+
+    @override
+    async def insert_many(
+        self, table: str, columns: Columns, rows: Sequence[Row], *, conflict: str = "", returning: str = ""
+    ) -> Sequence[Row]:
+        marks = ", ".join("?" * len(columns))
+        statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"
+        if conflict:
+            statement += f" ON CONFLICT {conflict}"
+        if not returning:
+            self._connection.executemany(statement, rows)
+            return ()
+        statement += f" RETURNING {returning}"
+        return [self._connection.execute(statement, row).fetchone() for row in rows]
+
+    @override
+    async def lock(self, keys: Collection[tuple[str, ...]]) -> None:
+        """Do nothing: whoever writes is alone."""
+
+    @override
+    async def lock_rows(self, table: str, ids: Sequence[Any], *, shared: bool = False) -> None:
+        """Do nothing: whoever writes is alone."""
+
+    @override
+    async def forget_entities(self, entities: Sequence[EntityKey]) -> None:
+        """Do nothing: the trigger `entity_forgotten` has done it."""
+
+    def _run(self, statement: str, values: Sequence[Any]) -> sqlite3.Cursor:
+        plain = [json.dumps(value) if isinstance(value, list | tuple) else value for value in values]
+        return self._connection.execute(in_sqlite(statement), plain)
+
+
+def run_at_once(operation: Operation[_T]) -> Callable[[sqlite3.Connection], _T]:
+    """Turn an operation into a function for the writer's thread: it never waits, so its first step is its last."""
+
+    def run(connection: sqlite3.Connection) -> _T:
+        try:
+            operation(SQLiteTransaction(connection)).__await__().send(None)  # type: ignore[attr-defined]
+        except StopIteration as end:
+            result: _T = end.value
+            return result
+        raise RuntimeError("an operation on SQLite waits for something")
+
+    return run
