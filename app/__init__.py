@@ -23,10 +23,13 @@ The way of the data, in one direction, and the module for each word::
     mend      api/actions.py       retry, release, silence, test, replay
 
 Beside the way: watch.py and tracing.py are what its parts tell of their work; metrics.py counts it for
-Prometheus, otel.py and otel_spans.py make traces of it.
+Prometheus, otel.py and otel_sdk.py export its traces.
 """
 
 import sys
+
+__version__ = "0.1.0"
+"""This release's number, as pyproject.toml has it."""
 
 # structlog imports rich, and with it pygments, where it finds them: a tenth of start and memory, for
 # tracebacks of a form that nobody here asks for. The command line imports rich itself, to draw tables.

@@ -16,9 +16,10 @@ from starlette.types import ASGIApp
 
 from app import __doc__ as description
 from app.errors import ListenerError, SignatureRejected, SourceRefused, StoreUnavailable, UnreadableChange
+from app.observe import otel
 from app.observe.logs import configure_logging
 from app.observe.metrics import Metrics, prepare_metrics
-from app.observe.otel import make_tracing, telemetry
+from app.observe.tracing import OFF
 from app.port.setup.answers import SOURCE_REFUSED
 from app.receive import webhook
 from app.receive.rulebook import read_rules, secrets_of
@@ -54,7 +55,8 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         dispatch: Whether it delivers; if not, another process does.
     """
     watch = Metrics()
-    tracing = make_tracing(os.environ)
+    provider = otel.make_provider(os.environ)
+    tracer = provider.get_tracer("app") if provider else OFF
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
@@ -62,7 +64,7 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         try:
             with noticing_stop(lambda: setattr(app.state, "stopping", True)):
                 async with open_runtime(
-                    settings, dispatch=dispatch, reconcile=True, watch=watch, tracing=tracing
+                    settings, dispatch=dispatch, reconcile=True, watch=watch, tracer=tracer
                 ) as runtime:
 
                     async def scrape() -> bytes:
@@ -78,7 +80,7 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
                     _settle_memory()
                     yield parts | _page_parts(settings, runtime, dispatch)
         finally:
-            await tracing.close()
+            await otel.close(provider)
 
     app = _Application(
         title="Port changelog listener",
@@ -87,15 +89,14 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         docs_url=None,  # in its place: app/web/docs.py
         redoc_url=None,
         max_body_size=settings.max_body_bytes,
-        telemetry=telemetry(tracing, webhook.PATH),
+        telemetry=otel.telemetry(provider, webhook.PATH),
     )
     app.add_middleware(
         Answers,
         watch=watch,
-        tracing=tracing,
         handlers=HANDLERS,
         # With traces on, the framework makes the request's span on its way.
-        shortcut=webhook.receive if receive and tracing.provider is None else None,
+        shortcut=webhook.receive if receive and provider is None else None,
     )
     if receive:
         app.include_router(webhook.router)

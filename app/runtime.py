@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import structlog
+from opentelemetry.trace import Tracer
 
 from app.deliver.dispatcher import Dispatcher
 from app.deliver.turn import Courier
@@ -19,9 +20,9 @@ from app.jq.runner import Jq
 from app.model.change import CatalogChange
 from app.model.incident import Step
 from app.model.notification import Notification
-from app.notifier.base import Item, Notifier, Parcel
+from app.notifier.base import Item, Parcel
 from app.notifier.registry import Destinations
-from app.observe.tracing import OFF, Tracing
+from app.observe.tracing import OFF
 from app.observe.watch import NOBODY, Watch
 from app.receive.intake import Listener, LookUp
 from app.receive.payload import bare_event
@@ -71,7 +72,7 @@ class Runtime:
     watch: Watch = NOBODY
     reconciler: "Reconciler | None" = None
     rules_problem: str | None = None
-    _replaced: list[Notifier] = field(default_factory=list)
+    _closing: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def reload(self) -> None:
         """Read the rules file again; one that cannot be used is said, and the rules stay as they are."""
@@ -85,8 +86,9 @@ class Runtime:
             return
         self.rules_problem = None
         self.watch.rules_taken([one.name for one in rules.file.rules], notifiers)
-        self._replaced += self.courier.notifiers.values()  # they may be sending: closed at the end
-        self.courier.notifiers = notifiers
+        replaced = self.courier.replace(notifiers)
+        self._closing.add(closing := asyncio.create_task(replaced.close()))
+        closing.add_done_callback(self._closing.discard)
         known = self.listener.book.watched.keys()
         self.listener.book = make_rulebook(rules.file, default_webhook(self.settings))
         self.courier.fallbacks = self.listener.book.fallbacks
@@ -123,8 +125,8 @@ class Runtime:
 
     async def close(self) -> None:
         """Let go of all connections."""
-        for notifier in (*self.courier.notifiers.values(), *self._replaced):
-            await notifier.close()
+        await self.courier.close()
+        await asyncio.gather(*self._closing)
 
 
 @asynccontextmanager
@@ -134,7 +136,7 @@ async def open_runtime(
     dispatch: bool = True,
     reconcile: bool = False,
     watch: Watch = NOBODY,
-    tracing: Tracing = OFF,
+    tracer: Tracer = OFF,
 ) -> AsyncIterator[Runtime]:
     """Open the store and start the delivery loop; at the end let what is in flight finish, and close.
 
@@ -143,7 +145,7 @@ async def open_runtime(
         dispatch: Whether to deliver; if not, another process does.
         reconcile: Whether to compare with Port every so often, where that is configured.
         watch: Hears of what happens.
-        tracing: Makes spans of it.
+        tracer: Makes spans of it.
 
     Raises:
         StoreUnavailable: The store cannot be opened.
@@ -157,7 +159,7 @@ async def open_runtime(
         jq = Jq()
         stack.push_async_callback(jq.close)
         port = _port_client(settings)
-        runtime = _assemble(settings, rules, store, jq, port, watch, tracing)
+        runtime = _assemble(settings, rules, store, jq, port, watch, tracer)
         watch.rules_taken([one.name for one in rules.file.rules], runtime.courier.notifiers)
         if port is not None:
             stack.push_async_callback(port.close)
@@ -222,7 +224,7 @@ def _assemble(
     jq: Jq,
     port: "PortClient | None",
     watch: Watch,
-    tracing: Tracing,
+    tracer: Tracer,
 ) -> Runtime:
     expressions = Expressions(jq)
 
@@ -245,10 +247,10 @@ def _assemble(
         jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads retries, guards nothing
         fallbacks=book.fallbacks,
         why_not=lambda one: runtime.why_not(one),  # noqa: PLW0108 - it is made below
-        tracing=tracing,
+        tracer=tracer,
     )
     dispatcher = Dispatcher(
-        store, courier, clock=clock, new_token=lambda: secrets.token_hex(8), watch=watch, tracing=tracing
+        store, courier, clock=clock, new_token=lambda: secrets.token_hex(8), watch=watch, tracer=tracer
     )
     look_up: LookUp = nobody_to_ask
     if port is not None:
@@ -267,7 +269,7 @@ def _assemble(
         wake=dispatcher.wake,
         reports=port is not None,
         watch=watch,
-        tracing=tracing,
+        tracer=tracer,
     )
     runtime = Runtime(settings, store, listener, courier, dispatcher, expressions, destinations, watch)
     return runtime

@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import SettingsError
+from app.port.region import Region
 from app.receive.sources import Sources, parse_sources
 
 PLACEHOLDER = re.compile(
@@ -45,15 +46,15 @@ class Settings(BaseSettings):
     allowed_sources: str | None = None
     forwarded_allow_ips: str = "127.0.0.1,::1"
     keep_alive_seconds: Annotated[int, Field(gt=0)] = 75
-    port_app_url: AnyHttpUrl = AnyHttpUrl("https://app.port.io")
+    port_region: Region = Region.EU
+    port_app_url: AnyHttpUrl = Field(default_factory=lambda known: AnyHttpUrl(known["port_region"].app_url))
     port_client_id: str | None = None
-    port_api_url: AnyHttpUrl = AnyHttpUrl("https://api.port.io")
+    port_api_url: AnyHttpUrl = Field(default_factory=lambda known: AnyHttpUrl(known["port_region"].api_url))
     webhook_url: AnyHttpUrl | None = None
     smee_url: AnyHttpUrl | None = None
     slack_webhook_url: SecretStr | None = None
     slack_bot_token: SecretStr | None = None
     slack_api_url: AnyHttpUrl = AnyHttpUrl("https://slack.com/api/")
-    slack_messages_per_second: Annotated[float, Field(gt=0)] = 1.0
     rules_file: Path | None = None
     database_url: SecretStr = SecretStr(f"{SQLITE}data/listener.db")
     database_listen_url: SecretStr | None = None
@@ -215,6 +216,8 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         lines = []
         for one in error.errors(include_url=False, include_input=False):
+            if one["type"] == "default_factory_not_called":
+                continue  # a default that rests on another setting: that one's mistake is said
             name = ".".join(map(str, one["loc"])).upper()
             lines.append(f"{name} {one['msg'].removeprefix('Value error, ')}".strip())
         raise SettingsError("\n".join(lines)) from None

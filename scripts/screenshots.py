@@ -3,6 +3,7 @@
 
 import asyncio
 import itertools
+import json
 import shutil
 import sys
 import tempfile
@@ -78,11 +79,13 @@ async def main() -> None:
     slack = StandInSlack()
     with tempfile.TemporaryDirectory() as folder:
         async with serving(slack.app) as slack_url:
+            default = {"type": "slack", "webhook_url": f"{slack_url}/services/T0/B0/pictures", "rate": 1000}
+            rules = Path(folder) / "rules.json"
+            rules.write_text(json.dumps({"version": 1, "destinations": {"default": default}}))
             settings = Settings(
                 _env_file=None,
                 port_client_secret=SECRET,
-                slack_webhook_url=f"{slack_url}/services/T0/B0/pictures",
-                slack_messages_per_second=1000,
+                rules_file=rules,
                 database_url=f"sqlite:///{folder}/pictures.db",
                 admin_token=TOKEN,
             )

@@ -1,5 +1,6 @@
 """What several test modules need."""
 
+import json
 import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -12,12 +13,12 @@ from typing import Any
 import httpx
 import pytest
 import structlog
+from app.store.base import Store
 
 from app.demo.run import change_body, serving, signed_headers
 from app.demo.stand_in_slack import StandInSlack
 from app.main import create_app
 from app.settings import Settings
-from app.store.base import Store
 from app.store.opening import open_store
 from app.store.rows import Delivery
 from tests.postgres import PostgresServer
@@ -84,6 +85,20 @@ class Service:
 Start = Callable[..., AbstractAsyncContextManager[Service]]
 
 
+def rules_with_rate(folder: Path, webhook_url: str, rate: float = 1000) -> Path:
+    """Write the built-in rules into a folder, with a rate for the default destination, and return the file.
+
+    Args:
+        folder: Where `rate.json` is written.
+        webhook_url: The default destination's webhook, the same as SLACK_WEBHOOK_URL.
+        rate: Messages a second.
+    """
+    default = {"type": "slack", "webhook_url": webhook_url, "rate": rate}
+    file = folder / "rate.json"
+    file.write_text(json.dumps({"version": 1, "destinations": {"default": default}}))
+    return file
+
+
 @pytest.fixture
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database: SQLite, or what a test's `DATABASES` asks for."""
@@ -98,7 +113,7 @@ DATABASES = pytest.mark.parametrize("database", ["sqlite", "postgres"], indirect
 
 
 @pytest.fixture
-def start(database: str, slack: StandInSlack) -> Start:
+def start(database: str, slack: StandInSlack, tmp_path: Path) -> Start:
     """Give a function that runs the service against the stand-in Slack, with settings to change."""
 
     @asynccontextmanager
@@ -106,7 +121,7 @@ def start(database: str, slack: StandInSlack) -> Start:
         values: dict[str, Any] = {
             "port_client_secret": SECRET,
             "slack_webhook_url": slack.url,
-            "slack_messages_per_second": 1000,
+            "rules_file": rules_with_rate(tmp_path, slack.url),
             "database_url": database,
         }
         settings = Settings(_env_file=None, **(values | overrides))

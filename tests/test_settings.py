@@ -53,11 +53,37 @@ def test_placeholders_are_refused(monkeypatch: pytest.MonkeyPatch, value: str) -
 
 
 @pytest.mark.parametrize(
+    ("given", "app_url", "api_url"),
+    [
+        ({}, "https://app.port.io/", "https://api.port.io/"),
+        ({"PORT_REGION": "us"}, "https://app.us.port.io/", "https://api.us.port.io/"),
+        (
+            {"PORT_REGION": "us", "PORT_APP_URL": "https://port.example.com", "PORT_API_URL": ""},
+            "https://port.example.com/",
+            "https://api.us.port.io/",
+        ),
+    ],
+)
+def test_region(monkeypatch: pytest.MonkeyPatch, given: dict[str, str], app_url: str, api_url: str) -> None:
+    """The region gives the addresses of Port's app and API, where they are not set themselves."""
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings(accept_unsigned=True)
+    assert (str(settings.port_app_url), str(settings.port_api_url)) == (app_url, api_url)
+
+
+def test_wrong_region_is_one_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The addresses that rest on it are not named: nothing is wrong with them."""
+    monkeypatch.setenv("PORT_REGION", "mars")
+    with pytest.raises(SettingsError, match=r"\APORT_REGION Input should be 'eu' or 'us'\Z"):
+        load_settings(accept_unsigned=True)
+
+
+@pytest.mark.parametrize(
     ("name", "value", "part"),
     [
         ("SLACK_WEBHOOK_URL", "hooks.slack.com/services/T/B/hush", "is not a URL"),
         ("SLACK_WEBHOOK_URL", "https://hooks.slack.com/services/YOUR/WEBHOOK/URL", "placeholder"),
-        ("SLACK_MESSAGES_PER_SECOND", "0", "greater than 0"),
         ("DATABASE_URL", "mysql://hush", "must begin with sqlite:///"),
         ("DATABASE_URL", "sqlite:///", "name a file"),
         ("DATABASE_LISTEN_URL", "mysql://hush", "must begin with postgresql://"),

@@ -1,15 +1,18 @@
-"""The commands: ``python -m app …``."""
+"""The commands: ``port-listener …``, or ``python -m app …``."""
 
 import gc
 import sys
 from importlib import import_module
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from app import __doc__ as package
+from app import __version__
 from app.errors import ListenerError
 
+INSTALLED = "port-listener"
+"""What the program is called where the package is installed."""
 COMMANDS = {
     "serve": "serve",
     "dispatch": "serve",
@@ -32,15 +35,17 @@ COMMANDS = {
 """Each command, and the module here in which it stands: a function, or a group of commands, of its name."""
 
 
-def command_line(wanted: str | None = None) -> typer.Typer:
+def command_line(wanted: str | None = None, program: str = INSTALLED) -> typer.Typer:
     """Return the command line.
 
     Args:
         wanted: The command that will be run: to import all of them takes `serve` a second that it should not
             need. None, or one that there is not: all.
+        program: What it is called by. Shells can complete the installed program, and not `python -m app`.
     """
     app = typer.Typer(
-        name="python -m app",
+        name=program,
+        add_completion=program == INSTALLED,
         help=package.partition("\n")[0] if package else None,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
@@ -48,8 +53,12 @@ def command_line(wanted: str | None = None) -> typer.Typer:
     )
 
     @app.callback()
-    def only_commands() -> None:
-        """Keep a command's name necessary where there is but one."""
+    def options(
+        version: Annotated[
+            bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version.")
+        ] = False,
+    ) -> None:
+        pass
 
     for name in [wanted] if wanted in COMMANDS else COMMANDS:
         command = getattr(import_module(f"app.cli.{COMMANDS[name or '']}"), name or "")
@@ -60,11 +69,18 @@ def command_line(wanted: str | None = None) -> typer.Typer:
     return app
 
 
-def main(arguments: list[str] | None = None) -> NoReturn:
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+def main(arguments: list[str] | None = None, program: str = INSTALLED) -> NoReturn:
     """Run the command line; an error is a sentence and an exit status of 1, never a traceback.
 
     Args:
-        arguments: What stands behind ``python -m app``; the process's own unless given.
+        arguments: What stands behind the program's name; the process's own unless given.
+        program: The program's name, for its help.
 
     Raises:
         SystemExit: Always, with the exit status.
@@ -76,9 +92,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         print("an argument is no UTF-8", file=sys.stderr)
         raise SystemExit(2) from None
     try:
-        commands = command_line(given[0] if given else None)
+        # Imports leave nothing to collect, and are looked through again and again: a fifth of the start.
+        gc.disable()
+        commands = command_line(given[0] if given else None, program)
         gc.freeze()
-        gc.enable()  # __main__ has switched it off
+        gc.enable()
         commands(given)
     except ListenerError as error:
         print(error, file=sys.stderr)

@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 import typer
 
 from app.cli.base import run
-from app.cli.port import AtRegion, Region, open_client, webhook_url
+from app.cli.port import AtRegion, open_client, webhook_url
 from app.doctor.steps import Verdict, Way, examine, render_finding
 from app.errors import SettingsError
 from app.port.client import PortClient
-from app.port.refusal import PORT_HOST, REGIONS, US_HOST
+from app.port.region import Region, region_of
 from app.port.setup.resources import SMEE_HOST
 from app.receive.rulebook import make_rulebook, read_rules
 from app.reconcile.configured import why_no_comparison
@@ -92,14 +92,14 @@ def what_is_wrong(settings: Settings, region: Region | None = None) -> Iterator[
 
     Args:
         settings: The configuration.
-        region: The region that is given on the command line; it wins over PORT_API_URL.
+        region: The region that is given on the command line; it wins over the settings.
     """
     for name, where in WHERE.items():
         # A rules file may name all its destinations itself.
         optional = name == "SLACK_WEBHOOK_URL" and settings.rules_file
         if getattr(settings, name.lower()) is None and not optional:
             yield f"{name} is not set: {where}"
-    api = REGIONS[region] if region else str(settings.port_api_url)
+    api = region.api_url if region else str(settings.port_api_url)
     yield from _wrong_address(settings, api)
     slack = settings.slack_webhook_url
     urls = {
@@ -111,14 +111,12 @@ def what_is_wrong(settings: Settings, region: Region | None = None) -> Iterator[
     for name, url in urls.items():
         if url.startswith("http:") and not _is_here(url):
             yield f"{name} begins with http: all on the way can read along. Make it begin with https:"
-    api_host, app_host = _host(api), _host(str(settings.port_app_url))
-    if PORT_HOST.search(api_host) and PORT_HOST.search(app_host):
-        us = bool(US_HOST.search(api_host))
-        if us is not bool(US_HOST.search(app_host)):
-            yield (
-                "PORT_APP_URL is of another region than PORT_API_URL: the links in the alerts lead nowhere."
-                f" Set it to https://app.{'us.' if us else ''}port.io"
-            )
+    asked, linked = region_of(_host(api)), region_of(_host(str(settings.port_app_url)))
+    if asked and linked and asked is not linked:
+        yield (
+            f"The alerts link to the {linked.upper()} region, but Port is asked in the {asked.upper()}"
+            f" region: the links lead nowhere. Set PORT_REGION={asked} and no PORT_APP_URL"
+        )
 
 
 def _wrong_address(settings: Settings, api: str) -> Iterator[str]:

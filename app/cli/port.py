@@ -2,7 +2,6 @@
 
 import sys
 from datetime import UTC, datetime
-from enum import StrEnum
 from functools import partial
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import typer
 from app.cli.base import run
 from app.errors import SettingsError
 from app.port.client import PortClient
-from app.port.refusal import REGIONS
+from app.port.region import Region
 from app.port.setup.bootstrap import Plan
 from app.port.setup.bootstrap import bootstrap as carry_out
 from app.port.setup.resources import webhook_address
@@ -19,15 +18,9 @@ from app.port.setup.steps import render, render_requests
 from app.port.setup.tunnel import new_channel, run_tunnel
 from app.settings import Settings, load_settings
 
-
-class Region(StrEnum):
-    """Where an organization's data lives."""
-
-    EU = "eu"
-    US = "us"
-
-
-AtRegion = Annotated[Region | None, typer.Option(help="Port's region; wins over PORT_API_URL.")]
+AtRegion = Annotated[
+    Region | None, typer.Option(help="Port's region; wins over PORT_REGION and PORT_API_URL.")
+]
 
 
 def open_client(settings: Settings, region: Region | None, *, dry_run: bool = False) -> PortClient:
@@ -41,7 +34,7 @@ def open_client(settings: Settings, region: Region | None, *, dry_run: bool = Fa
         missing = "PORT_CLIENT_ID" if settings.port_client_id is None else "PORT_CLIENT_SECRET"
         raise SettingsError(f"{missing} is not set: in Port, the menu at your picture, Credentials, has it")
     return PortClient(
-        REGIONS[region] if region else str(settings.port_api_url),
+        region.api_url if region else str(settings.port_api_url),
         settings.port_client_id,
         secret.get_secret_value(),
         clock=lambda: datetime.now(UTC),

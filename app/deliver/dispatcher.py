@@ -3,17 +3,18 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
+from opentelemetry.trace import Span, Tracer
 
 from app.deliver.turn import Courier, TooLate
 from app.errors import StoreUnavailable
 from app.model.delivery import Outcome
 from app.model.report import RUNS
-from app.observe.tracing import OFF, Span, Tracing
+from app.observe.tracing import OFF, current_trace_id, delivery, fail, note
 from app.observe.watch import NOBODY, Watch
 from app.store.base import Store
 from app.store.rows import Attempt, Claim
@@ -36,7 +37,7 @@ class Dispatcher:
         clock: Gives the time, UTC.
         new_token: Gives strings that no other dispatcher has.
         watch: Hears of each attempt.
-        tracing: Makes spans of them.
+        tracer: Makes spans of them.
     """
 
     def __init__(
@@ -47,14 +48,14 @@ class Dispatcher:
         clock: Callable[[], datetime],
         new_token: Callable[[], str],
         watch: Watch = NOBODY,
-        tracing: Tracing = OFF,
+        tracer: Tracer = OFF,
     ) -> None:
         self._store = store
         self._courier = courier
         self._clock = clock
         self._new_token = new_token
         self._watch = watch
-        self._tracing = tracing
+        self._tracer = tracer
         self._something_new = asyncio.Event()
         self._stopping = False
         self._ended = asyncio.Event()
@@ -137,18 +138,17 @@ class Dispatcher:
         named = {"changes": [first, *others]} if others else {"change": first}
         structlog.contextvars.bind_contextvars(**named)
         parents = [one.traceparent for one in claim.deliveries]
-        span = self._tracing.deliver(parents, destination=claim.destination, queue=claim.queue)
-        with span:
-            if trace_id := self._tracing.trace_id:
+        with delivery(self._tracer, parents, destination=claim.destination, queue=claim.queue) as spans:
+            if trace_id := current_trace_id():
                 structlog.contextvars.bind_contextvars(trace_id=trace_id)
-            rests_until = await self._deliver(claim, span)
+            rests_until = await self._deliver(claim, spans)
         if rests_until is None:
             self._resting.pop(claim.queue, None)
         else:
             self._resting[claim.queue] = rests_until
             self._wake_at(rests_until)
 
-    async def _deliver(self, claim: Claim, span: Span) -> datetime | None:
+    async def _deliver(self, claim: Claim, spans: Sequence[Span]) -> datetime | None:
         """Deliver, and return until when the queue rests, if that is known."""
         if self._stopping:
             await self._give_back(claim)
@@ -167,9 +167,9 @@ class Dispatcher:
             with contextlib.suppress(StoreUnavailable):
                 await self._store.release(claim)
             return None
-        span.set(outcome=attempt.outcome, deliveries=_told(claim, attempt))
+        note(*spans, outcome=attempt.outcome, deliveries=_told(claim, attempt))
         if attempt.outcome in (Outcome.RETRY, Outcome.ON_HOLD, Outcome.DEAD):
-            span.fail(attempt.outcome)
+            fail(attempt.outcome, *spans)
         recorded = await self._record(claim, attempt)
         if recorded:
             self._say(claim, attempt)

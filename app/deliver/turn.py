@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import structlog
+from opentelemetry.trace import Tracer
 
 from app.deliver.retry import PATIENCE, next_attempt
 from app.errors import DeliveryFailed, ListenerError, MessageGone, Scope
@@ -17,7 +18,7 @@ from app.model.digest import outcome
 from app.model.notification import Notification
 from app.model.silence import silence_of
 from app.notifier.base import SEND_TIMEOUT, Keeper, Notifier, Parcel, Reporter, Sent, Story
-from app.observe.tracing import OFF, Tracing
+from app.observe.tracing import OFF, span
 from app.rules.match import Route
 from app.store.base import Store
 from app.store.rows import Aside, Attempt, Claim, Waiting
@@ -58,18 +59,50 @@ class _Load:
         return [one.waiting_since for one in self.listed if sent.told is None or one.key in sent.told]
 
 
+class Notifiers:
+    """The destinations of one reading of the rules. They are closed together, because one may ask another.
+
+    Args:
+        by_name: Each destination's notifier.
+    """
+
+    def __init__(self, by_name: Mapping[str, Notifier]) -> None:
+        self.by_name = by_name
+        self._users = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Put `close` off as long as the context lasts."""
+        self._users += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._idle.set()
+
+    async def close(self) -> None:
+        """Wait until nobody uses them, and let go of their connections."""
+        await self._idle.wait()
+        for notifier in self.by_name.values():
+            await notifier.close()
+
+
 class Courier:
     """Takes what a queue has to its destination.
 
     Args:
         store: Gives what more waits in a queue.
-        notifiers: The destinations by name; may be replaced at any time.
+        notifiers: The destinations by name.
         fallbacks: Who hears of it when a destination is on hold, by its name; may be replaced too.
         prepare: Gives what to say.
         why_not: Gives the reason for which an alert is not to be sent any more, or None.
         clock: Gives the time, UTC.
         jitter: Gives random numbers from -1 to 1.
-        tracing: Makes spans of what is sent.
+        tracer: Makes spans of what is sent.
     """
 
     def __init__(
@@ -82,16 +115,34 @@ class Courier:
         jitter: Callable[[], float],
         fallbacks: Mapping[str, Route] | None = None,
         why_not: Callable[[Notification], str | None] = lambda _: None,
-        tracing: Tracing = OFF,
+        tracer: Tracer = OFF,
     ) -> None:
         self._store = store
-        self.notifiers = notifiers
+        self._current = Notifiers(notifiers)
         self.fallbacks = fallbacks or {}
         self._prepare = prepare
         self._why_not = why_not
         self._clock = clock
         self._jitter = jitter
-        self._tracing = tracing
+        self._tracer = tracer
+
+    @property
+    def notifiers(self) -> Mapping[str, Notifier]:
+        """The destinations by name."""
+        return self._current.by_name
+
+    def replace(self, notifiers: Mapping[str, Notifier]) -> Notifiers:
+        """Send through others from now on, and return those that were used until now, which are to be closed.
+
+        Args:
+            notifiers: The destinations by name.
+        """
+        replaced, self._current = self._current, Notifiers(notifiers)
+        return replaced
+
+    async def close(self) -> None:
+        """Wait for what is being sent, and let go of all connections."""
+        await self._current.close()
 
     async def attempt(self, claim: Claim) -> Attempt:
         """Send what a queue has, as far as rules and silences still let it, and return what came of it.
@@ -110,7 +161,7 @@ class Courier:
             )
         try:
             async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
-                with _faults_as_failures(claim):
+                with _faults_as_failures(claim), self._current.in_use():
                     sent = await self._deliver(claim, load)
         except DeliveryFailed as error:
             failure = error
@@ -182,7 +233,7 @@ class Courier:
         if notifier is None:
             raise DeliveryFailed(f"there is no destination {claim.destination!r} any more", Scope.DESTINATION)
         if claim.message is not None:
-            with self._tracing.span("update", calls_out=True, destination=claim.destination):
+            with span(self._tracer, "update", calls_out=True, destination=claim.destination):
                 return await _update(notifier, claim)
         parcel = await self._prepare(claim, load.listed)
         if load.further:
@@ -204,7 +255,7 @@ class Courier:
 
     async def _send(self, claim: Claim, notifier: Notifier, parcel: Parcel) -> Sent:
         alerts = len(parcel.items) + parcel.more
-        with self._tracing.span("send", calls_out=True, destination=claim.destination, alerts=alerts):
+        with span(self._tracer, "send", calls_out=True, destination=claim.destination, alerts=alerts):
             return await notifier.send(parcel)
 
     def _notifier(self, claim: Claim) -> Notifier | None:

@@ -87,7 +87,7 @@ class Destinations:
         url = self._settings.slack_webhook_url
         if url is None:
             return self._console()
-        return SlackNotifier(url.get_secret_value(), self._app_url, self._pause, page_url=self._page_url)
+        return SlackNotifier(url.get_secret_value(), self._app_url, page_url=self._page_url)
 
     def _console(self) -> Notifier:
         from app.notifier.console import ConsoleNotifier
@@ -99,10 +99,6 @@ class Destinations:
         return str(self._settings.port_app_url)
 
     @property
-    def _pause(self) -> timedelta:
-        return timedelta(seconds=1 / self._settings.slack_messages_per_second)
-
-    @property
     def _page_url(self) -> str | None:
         """Where all can be read that a message has no room for, if there is a page and it is known."""
         url = self._settings.webhook_url
@@ -112,7 +108,7 @@ class Destinations:
 
     def _slack(self, name: str, destination: SlackDestination) -> Notifier:
         more: Any = {
-            "pause": self._pause,
+            "pause": timedelta(seconds=1 / destination.rate),
             "group_by": destination.group_by,
             "digest_after": destination.digest_after,
             "page_url": self._page_url,

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from app.observe.tracing import OFF, Tracing
-
 if TYPE_CHECKING:
     from fastapi.telemetry import TelemetryConfig
+    from opentelemetry.sdk.trace import TracerProvider
 
 log = structlog.get_logger(__name__)
 
@@ -25,40 +24,43 @@ def asked(environment: Mapping[str, str]) -> bool:
     return exporter != "none" if exporter else any(environment.get(name) for name in ENDPOINTS)
 
 
-def make_tracing(environment: Mapping[str, str]) -> Tracing:
-    """Return the tracing that the environment asks for; one that cannot be had is said, and is none.
+def make_provider(environment: Mapping[str, str]) -> "TracerProvider | None":
+    """Return what makes the spans that the environment asks for.
 
     Args:
         environment: The environment variables. OpenTelemetry reads its own by itself: from the process's.
+
+    Returns:
+        None: it asks for none, or for what cannot be had, which is logged.
     """
     if not asked(environment):
-        return OFF
+        return None
     try:
-        from app.observe.otel_spans import start_tracing  # noqa: PLC0415 - an extra, and slow to import
+        from app.observe.otel_sdk import start_provider  # noqa: PLC0415 - an extra, and slow to import
     except ImportError as error:
         log.warning(
             "no traces: OpenTelemetry is asked for but not installed; install the extra otel",
             missing=error.name,
             command=f"pip install {PACKAGES}",
         )
-        return OFF
+        return None
     try:
-        return start_tracing(environment)
+        return start_provider(environment)
     except ValueError as error:
         log.warning("no traces: OpenTelemetry is asked for what it cannot do", reason=str(error))
-        return OFF
+        return None
 
 
-def telemetry(tracing: Tracing, path: str) -> "TelemetryConfig":
-    """Return what FastAPI is to make spans of: requests to one path, and nothing where there is no tracing.
+def telemetry(provider: "TracerProvider | None", path: str) -> "TelemetryConfig":
+    """Return what FastAPI is to make spans of: requests to one path, and nothing where there is no provider.
 
     Args:
-        tracing: Whether, and where to.
+        provider: Makes them.
         path: What the paths of these requests end in.
     """
     return {
-        "tracing": tracing.provider is not None,
-        "tracer_provider": tracing.provider,
+        "tracing": provider is not None,
+        "tracer_provider": provider,
         "exclude": lambda scope: scope["type"] != "http" or not scope["path"].endswith(path),
         # Not its logs: they hold exceptions' texts. Not its metrics: /metrics has ours.
         "logs": False,
@@ -66,3 +68,11 @@ def telemetry(tracing: Tracing, path: str) -> "TelemetryConfig":
         "operation_spans": False,
         "auto_configure": False,
     }
+
+
+async def close(provider: "TracerProvider | None") -> None:
+    """Export what there still is, in a moment."""
+    if provider is not None:
+        from app.observe.otel_sdk import close as shut_down  # noqa: PLC0415 - see above
+
+        await shut_down(provider)

@@ -5,7 +5,6 @@ Rules: https://docs.port.io/api-reference/port-api
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -13,10 +12,7 @@ from typing import Any
 
 import httpx
 
-REGIONS = {"eu": "https://api.port.io", "us": "https://api.us.port.io"}
-"""Where Port's API is, by region."""
-US_HOST = re.compile(r"(^|\.)us\.(get)?port\.io$")
-PORT_HOST = re.compile(r"(^|\.)(get)?port\.io$")
+from app.port.region import region_of
 
 RATE_LIMIT_SECONDS = (1.0, 60.0)  # the shortest and the longest wait
 RATE_LIMIT_UNKNOWN_SECONDS = 10.0  # Port said nothing that we can read
@@ -80,7 +76,7 @@ def advice(status: int, base_url: str, *, logging_in: bool) -> str:
 
     Args:
         status: The HTTP status.
-        base_url: Where the API is, to name the other region's address.
+        base_url: Where the API is, to name the other region.
         logging_in: Whether it was the call for a token. The credentials of one region are unknown in the
             other, which answers 401 or 404.
     """
@@ -105,11 +101,10 @@ def advice(status: int, base_url: str, *, logging_in: bool) -> str:
 
 
 def _other_region(base_url: str) -> str:
-    host = httpx.URL(base_url).host
-    if not PORT_HOST.search(host):
+    here = region_of(httpx.URL(base_url).host)
+    if here is None:
         return ""
-    here, other = ("US", "eu") if US_HOST.search(host) else ("EU", "us")
     return (
-        f"; and this asked the {here} region: for an organization in the other one give --region {other},"
-        f" or PORT_API_URL={REGIONS[other]}"
+        f"; and this asked the {here.upper()} region: for an organization in the other one set"
+        f" PORT_REGION={here.other} and no PORT_API_URL, or give the command --region {here.other}"
     )

@@ -15,7 +15,8 @@ import httpx
 
 from app.errors import PortError, SettingsError
 from app.model.notification import one_line
-from app.port.refusal import LONGEST_MESSAGE, REGIONS, advice, message, rate_limit_wait
+from app.port.refusal import LONGEST_MESSAGE, advice, message, rate_limit_wait
+from app.port.region import Region
 from app.port.request import Json, Request
 from app.port.token import SharedToken, Token
 
@@ -65,7 +66,7 @@ class Transport:
     ) -> None:
         self.base_url = re.sub(r"/*(/v1)?/*$", "", base_url)
         if not re.match(r"https?://[^\s/]+", self.base_url):
-            raise SettingsError(f"PORT_API_URL must be a URL such as {REGIONS['eu']}")
+            raise SettingsError(f"PORT_API_URL must be a URL such as {Region.EU.api_url}")
         self.dry_run = dry_run
         self.planned: list[Request] = []
         self.sleep = sleep

@@ -7,12 +7,13 @@ from typing import Any, Protocol
 from zlib import crc32
 
 import structlog
+from opentelemetry.trace import Tracer
 
 from app.errors import SignatureRejected, StoreUnavailable, UnreadableChange
 from app.model.change import ENTITY, CatalogChange
 from app.model.incident import Step
 from app.model.report import RUNS, Report
-from app.observe.tracing import OFF, Tracing
+from app.observe.tracing import OFF, note, span, traceparent
 from app.observe.watch import NOBODY, Watch
 from app.receive.payload import bare_event, parse_event
 from app.receive.signature import Claim, Signed, parse_headers, verify
@@ -93,7 +94,7 @@ class Listener:
         wake: Called when there is something new to deliver, with the queues in which it is, if they are known.
         reports: Whether runs in Port that wait for it are told what became of their changes.
         watch: Hears of what happens.
-        tracing: Makes spans of it.
+        tracer: Makes spans of it.
     """
 
     store: Store
@@ -107,7 +108,7 @@ class Listener:
     wake: Wake
     reports: bool = False
     watch: Watch = NOBODY
-    tracing: Tracing = OFF
+    tracer: Tracer = OFF
     # Kept, because to make one for each change takes as long as to read the change.
     _log: structlog.typing.FilteringBoundLogger = field(
         default_factory=lambda: structlog.get_logger(__name__).bind(), init=False
@@ -148,7 +149,7 @@ class Listener:
         try:
             signed = Signed(body, now)
             if claim is not None:
-                with self.tracing.span("verify", body_bytes=len(body)):
+                with span(self.tracer, "verify", body_bytes=len(body)):
                     signed = verify(body, claim, self.secrets)
         except SignatureRejected as error:
             self._log.warning("signature rejected", reason=str(error), body_bytes=len(body))
@@ -184,11 +185,11 @@ class Listener:
             StoreUnavailable: It could not be stored.
         """
         structlog.contextvars.unbind_contextvars("change")
-        with self.tracing.span("parse"):
+        with span(self.tracer, "parse"):
             change = parse_event(signed)
         # Not only until this returns: whoever answers the request may have something to log as well.
         structlog.contextvars.bind_contextvars(change=change.key)
-        with self.tracing.span("decide and store", change=change.key, action=change.action) as span:
+        with span(self.tracer, "decide and store", change=change.key, action=change.action) as stored:
             matched = await match_and_route(change, signed.body, self.book, self.evaluate, self.look_up)
             now = self.clock()
 
@@ -197,10 +198,10 @@ class Listener:
 
             watched, report = matched.watched is not None, self._report(change)
             incoming = Incoming(
-                change, signed.body, now, decided, self.tracing.traceparent, watched=watched, report=report
+                change, signed.body, now, decided, traceparent(), watched=watched, report=report
             )
             (accepted,) = await self.store.accept([incoming])
-            span.set(alerts=accepted.alerts, duplicate=accepted.duplicate)
+            note(stored, alerts=accepted.alerts, duplicate=accepted.duplicate)
         if report:
             self.wake()
         elif accepted.alerts and not accepted.duplicate:

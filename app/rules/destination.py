@@ -47,6 +47,7 @@ class SlackDestination(Strict):
         channel: The channel's name or ID, for the bot token: then an incident is one message.
         group_by: What alerts that go out as one message are grouped by there.
         digest_after: How many alerts may wait before they go out as one message.
+        rate: How many messages a second the channel takes. Slack's own limit is 1.
         fallback: Hears of it when this destination is on hold.
     """
 
@@ -55,6 +56,7 @@ class SlackDestination(Strict):
     channel: Annotated[str, AfterValidator(_channel)] | None = None
     group_by: Annotated[tuple[GroupBy, ...], Field(min_length=1)] = BY_RULE_AND_TRANSITION
     digest_after: Annotated[int, Field(ge=1)] = 1
+    rate: Annotated[float, Field(ge=0.001, le=1000)] = 1.0
     fallback: Fallback | None = None
 
     @model_validator(mode="after")

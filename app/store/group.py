@@ -10,7 +10,7 @@ from datetime import datetime
 
 from app.model.delivery import Alert
 from app.model.incident import Incident
-from app.model.times import Micros, to_micros
+from app.model.times import to_micros
 from app.rules.decide import MEMORY, Decision, EntityState
 from app.rules.last_known import Known
 from app.store.rows import Accepted, Incoming

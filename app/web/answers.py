@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.observe.tracing import Tracing
+from app.observe.tracing import current_trace_id
 from app.observe.watch import Watch
 from app.receive.webhook import PATH
 
@@ -22,7 +22,6 @@ class Answers:
     Args:
         app: The application.
         watch: Hears of the answers other than 202, whoever gave them: a route, a limit, an error's handler.
-        tracing: Knows in which trace a request is, so that its log lines say it.
         handlers: The errors' handlers.
         shortcut: The route's own function, called with the bare request, or None. What the framework does
             around it (routing, dependencies, exit stacks) takes as long as to parse the change, and gives it
@@ -33,13 +32,11 @@ class Answers:
         self,
         app: ASGIApp,
         watch: Watch,
-        tracing: Tracing,
         handlers: Handlers,
         shortcut: Callable[[Request], Awaitable[Response]] | None,
     ) -> None:
         self._app = app
         self._watch = watch
-        self._tracing = tracing
         self._handlers = handlers
         self._errors = tuple(handlers)
         self._shortcut = shortcut
@@ -57,7 +54,7 @@ class Answers:
                 status = message["status"]
             await send(message)
 
-        if trace_id := self._tracing.trace_id:
+        if trace_id := current_trace_id():
             structlog.contextvars.bind_contextvars(trace_id=trace_id)
         try:
             if self._shortcut is not None and scope["path"] == scope.get("root_path", "") + PATH:

@@ -7,12 +7,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from app import __version__
 from app.errors import StoreUnavailable
 from app.store.base import Store
 from app.store.rows import QueueState, Tally
-
-VERSION = "0.1.0"
-"""This release's number, as pyproject.toml has it."""
 
 
 class _Read(Collector):
@@ -85,7 +83,7 @@ def _of_tally(tally: Tally) -> list[GaugeMetricFamily]:
     build = GaugeMetricFamily(
         "port_listener_build_info", "The release, and its store's schema.", labels=["version", "schema"]
     )
-    build.add_metric([VERSION, str(tally.schema)], 1)
+    build.add_metric([__version__, str(tally.schema)], 1)
     dead = "Deliveries that were given up, and are kept."
     return [
         incidents,

@@ -88,7 +88,12 @@ class Load:
 def rules(slack: str) -> str:
     """Return a rules file by which each team has a channel."""
     destinations = {
-        f"team{one}": {"type": "slack", "webhook_url": f"{slack}/services/{one}", "digest_after": 1000}
+        f"team{one}": {
+            "type": "slack",
+            "webhook_url": f"{slack}/services/{one}",
+            "digest_after": 1000,
+            "rate": 1000,
+        }
         for one in range(CHANNELS)
     }
     send = {"by_team": {name: name for name in destinations}, "default": "team0"}
@@ -126,7 +131,6 @@ def processes(folder: Path, url: str, port: int, number: int, *command: str) -> 
         "PORT_CLIENT_SECRET": SECRET,
         "DATABASE_URL": url,
         "RULES_FILE": "rules.json",
-        "SLACK_MESSAGES_PER_SECOND": "1000",
         "LOG_LEVEL": "ERROR",
     }
     arguments = [sys.executable, "-m", "app", *command, "--port"]

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 
 from app.demo.run import change_body, signed_headers
-from tests.conftest import NO_TLS, SECRET
+from tests.conftest import NO_TLS, SECRET, rules_with_rate
 from tests.waiting import until
 
 SERVE = (sys.executable, "-m", "app", "serve")
@@ -47,16 +47,25 @@ class Listener:
     Args:
         folder: Its working directory.
         slack_url: The webhook's address.
-        settings: Further environment variables.
+        settings: Further environment variables; without a RULES_FILE the built-in rule holds.
         command: What to start; `--port` is added.
+        rate: How many messages a second the default destination takes, without a RULES_FILE.
     """
 
     def __init__(
-        self, folder: Path, slack_url: str, *, command: Sequence[str] = SERVE, **settings: str
+        self,
+        folder: Path,
+        slack_url: str,
+        *,
+        command: Sequence[str] = SERVE,
+        rate: float = 1000,
+        **settings: str,
     ) -> None:
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        if "RULES_FILE" not in settings:
+            settings["RULES_FILE"] = str(rules_with_rate(folder, slack_url, rate))
         self.command = [*command, "--port", str(self.port)]
         self.environment = (
             {name: value for name, value in os.environ.items() if not name.startswith(("PORT_", "SLACK_"))}
@@ -64,7 +73,6 @@ class Listener:
                 "PYTHONPATH": str(ROOT),
                 "PORT_CLIENT_SECRET": SECRET,
                 "SLACK_WEBHOOK_URL": slack_url,
-                "SLACK_MESSAGES_PER_SECOND": "1000",
                 "LOG_LEVEL": "DEBUG",
             }
             | settings

@@ -37,7 +37,7 @@ async def api() -> AsyncIterator[StandInSlackApi]:
 async def with_bot(folder: Path, api: StandInSlackApi, **more: Any) -> AsyncIterator[Listener]:
     """Run a listener whose default destination is the channel."""
     rules = folder / "rules.json"
-    destination = {"type": "slack", "channel": f"#{CHANNEL}"}
+    destination = {"type": "slack", "channel": f"#{CHANNEL}", "rate": 1000}
     rules.write_text(json.dumps({"version": 1, "destinations": {"default": destination}}))
     settings = {"SLACK_BOT_TOKEN": TOKEN, "SLACK_API_URL": api.url, "RULES_FILE": str(rules)}
     async with listening(folder, "", **(settings | more)) as listener:
@@ -64,9 +64,9 @@ async def test_the_story_of_an_incident(tmp_path: Path, api: StandInSlackApi) ->
     """Open, worse, resolved, open again, with a restart in between and two listeners: one message."""
     async with AsyncExitStack() as stack:
         one = await stack.enter_async_context(with_bot(tmp_path, api))
-        second = Listener(tmp_path, "", **{
-            key: one.environment[key] for key in ("SLACK_BOT_TOKEN", "SLACK_API_URL", "RULES_FILE")
-        })  # fmt: skip
+        names = ("SLACK_BOT_TOKEN", "SLACK_API_URL", "RULES_FILE")
+        settings: dict[str, Any] = {name: one.environment[name] for name in names}
+        second = Listener(tmp_path, "", **settings)
         await second.start()
         stack.push_async_callback(second.stop)
         await change(one, "checkout", "Degraded")

@@ -69,7 +69,7 @@ async def test_sigterm_finishes_what_is_in_flight(tmp_path: Path, slack: StandIn
         return PlainTextResponse("ok")
 
     slack.answers.append(slowly)
-    async with listening(tmp_path, slack.url, SLACK_MESSAGES_PER_SECOND="0.001") as listener:
+    async with listening(tmp_path, slack.url, rate=0.001) as listener:
         async with httpx.AsyncClient(base_url=listener.url) as client:
             await post_change(client, "in-flight")
             await post_change(client, "waits")

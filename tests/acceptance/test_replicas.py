@@ -108,7 +108,7 @@ class Poster:
 
 def each_in_its_own_message(folder: Path, slack: StandInSlack) -> str:
     """Write rules by which there are no digests, so that each alert can be seen, and return the file."""
-    destination = {"type": "slack", "webhook_url": slack.url, "digest_after": 1000}
+    destination = {"type": "slack", "webhook_url": slack.url, "digest_after": 1000, "rate": 1000}
     rules = folder / "rules.json"
     rules.write_text(json.dumps({"version": 1, "destinations": {"default": destination}}))
     return str(rules)
@@ -140,7 +140,7 @@ async def test_one_rate_over_three_replicas(tmp_path: Path, postgres: PostgresSe
     slack = StandInSlack(one_a_second=True)
     async with serving(slack.app) as address:
         url, database = f"{address}/services/very-secret-token", await postgres.new_database()
-        options: dict[str, Any] = {"database": database, "number": 1, "SLACK_MESSAGES_PER_SECOND": "1"}
+        options: dict[str, Any] = {"database": database, "number": 1, "rate": 1}
         for name in ("both", "listening", "delivering"):
             (tmp_path / name).mkdir()
         only_listen, only_deliver = (*SERVE, "--no-dispatch"), (*SERVE[:-1], "dispatch")

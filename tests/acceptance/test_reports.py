@@ -108,7 +108,7 @@ async def test_the_message_in_slack(start: Start, port: StandInPort, tmp_path: P
     """With a bot token the run leads to the incident's message, as long as Slack says where that is."""
     api = StandInSlackApi("oncall")
     rules = tmp_path / "rules.json"
-    channel = {"type": "slack", "channel": "#oncall"}
+    channel = {"type": "slack", "channel": "#oncall", "rate": 1000}
     rules.write_text(json.dumps({"version": 1, "destinations": {"default": channel}}))
     async with serving(api.app) as address:
         bot = {"slack_bot_token": TOKEN, "slack_api_url": f"{address}/api/", "rules_file": rules}

@@ -54,7 +54,8 @@ async def jobs() -> AsyncIterator[Jobs]:
 @pytest.fixture
 def with_rules(start: Start, tmp_path: Path, slack: StandInSlack) -> Any:
     """Give a function that runs the service with rules; each alert is a message of its own."""
-    one_by_one = {"default": {"type": "slack", "webhook_url": slack.url, "digest_after": 1000}}
+    default = {"type": "slack", "webhook_url": slack.url, "digest_after": 1000, "rate": 1000}
+    one_by_one = {"default": default}
 
     @asynccontextmanager
     async def run(
@@ -175,7 +176,8 @@ async def test_teams_have_channels_of_their_own(with_rules: Any, slack: StandInS
     """Degraded reaches the team's channel, another team's the other, an unknown team's the fallback."""
     base = slack.url.rsplit("/", 1)[0]
     destinations = {
-        name: {"type": "slack", "webhook_url": f"{base}/{name}"} for name in ("rocket", "payments", "all")
+        name: {"type": "slack", "webhook_url": f"{base}/{name}", "rate": 1000}
+        for name in ("rocket", "payments", "all")
     }
     rule = {
         "name": "health",
@@ -198,7 +200,9 @@ async def test_teams_have_channels_of_their_own(with_rules: Any, slack: StandInS
 
 async def test_two_names_of_one_channel_share_its_queue(with_rules: Any, slack: StandInSlack) -> None:
     """Destinations with the same webhook wait in one queue, because Slack counts messages by channel."""
-    destinations = {name: {"type": "slack", "webhook_url": slack.url} for name in ("one", "two")}
+    destinations = {
+        name: {"type": "slack", "webhook_url": slack.url, "rate": 1000} for name in ("one", "two")
+    }
     rules = [CPU | {"name": name, "send": name} for name in ("one", "two")]
     async with with_rules(*rules, destinations=destinations) as service:
         assert (await post(service, {"cpuUtil": 1}, {"cpuUtil": 99}))["alerts"] == 2

@@ -39,9 +39,7 @@ async def test_a_storm_makes_a_handful_of_messages(tmp_path: Path) -> None:
     slack = StandInSlack(one_a_second=True)
     async with (
         serving(slack.app) as address,
-        listening(
-            tmp_path, f"{address}/services/very-secret-token", SLACK_MESSAGES_PER_SECOND="1"
-        ) as listener,
+        listening(tmp_path, f"{address}/services/very-secret-token", rate=1) as listener,
         httpx.AsyncClient(base_url=listener.url, timeout=30) as client,
     ):
         started = asyncio.get_running_loop().time()

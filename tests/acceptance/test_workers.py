@@ -22,7 +22,7 @@ async def test_two_workers(tmp_path: Path, slack: StandInSlack) -> None:
     """`uvicorn app.main:app --workers 2`: each change alerts once, in order, whichever worker took it."""
     start = datetime.now(UTC)
     # Each alert in a message of its own, so that their order can be seen.
-    destination = {"type": "slack", "webhook_url": slack.url, "digest_after": 1000}
+    destination = {"type": "slack", "webhook_url": slack.url, "digest_after": 1000, "rate": 1000}
     rules = tmp_path / "rules.json"
     rules.write_text(json.dumps({"version": 1, "destinations": {"default": destination}}))
     async with listening(tmp_path, slack.url, command=UVICORN, RULES_FILE=str(rules)) as listener:

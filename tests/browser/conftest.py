@@ -18,7 +18,7 @@ from app.demo.run import change_body, serving, signed_headers
 from app.demo.stand_in_slack import StandInSlack
 from app.main import create_app
 from app.settings import Settings
-from tests.conftest import SECRET
+from tests.conftest import SECRET, rules_with_rate
 
 TOKEN = "a-token-of-24-characters"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -141,7 +141,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
             _env_file=None,
             port_client_secret=SECRET,
             slack_webhook_url=f"{slack_url}/services/T0/B0/x",
-            slack_messages_per_second=1000,
+            rules_file=rules_with_rate(tmp_path, f"{slack_url}/services/T0/B0/x"),
             database_url=f"sqlite:///{tmp_path}/listener.db",
             admin_token=TOKEN,
         )

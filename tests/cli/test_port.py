@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from app.cli.doctor import what_is_wrong
-from app.cli.port import Region
 from app.demo.stand_in_slack import StandInSlack
+from app.port.region import Region
 from app.settings import Settings
 from tests.cli import test_cli
 from tests.cli.test_cli import ROOT, Run
@@ -198,8 +198,10 @@ GOOD: dict[str, Any] = {
         ({"webhook_url": "http://localhost:8080"}, ["WEBHOOK_URL is an address of this machine"]),
         ({"webhook_url": "http://192.168.1.2"}, ["WEBHOOK_URL is an address of this machine or network"]),
         ({"webhook_url": "http://localhost:8080", "port_api_url": "http://127.0.0.1:1"}, []),
-        ({"port_api_url": "https://api.us.port.io"}, ["Set it to https://app.us.port.io"]),
-        ({"port_app_url": "https://app.us.port.io"}, ["Set it to https://app.port.io"]),
+        ({"port_api_url": "https://api.us.port.io"}, ["Set PORT_REGION=us and no PORT_APP_URL"]),
+        ({"port_app_url": "https://app.us.port.io"}, ["Set PORT_REGION=eu and no PORT_APP_URL"]),
+        ({"port_region": "us"}, []),
+        ({"port_region": "us", "port_app_url": "https://app.getport.io"}, ["link to the EU region"]),
     ],
 )
 def test_settings(changes: dict[str, Any], said: list[str]) -> None:
@@ -213,4 +215,4 @@ def test_settings(changes: dict[str, Any], said: list[str]) -> None:
 def test_settings_of_the_other_region() -> None:
     """The region of the command line counts, as it does for what is asked of Port."""
     (found,) = what_is_wrong(Settings(_env_file=None, **GOOD), Region.US)
-    assert "Set it to https://app.us.port.io" in found
+    assert "Set PORT_REGION=us" in found

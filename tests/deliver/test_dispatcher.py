@@ -247,7 +247,7 @@ async def test_a_fault_of_ours_kills_one_message(rig: Rig) -> None:
 
 async def test_a_destination_that_is_gone(rig: Rig) -> None:
     """Alerts for a destination that is no longer configured wait, and the reason is seen."""
-    rig.courier.notifiers = {}  # as after a restart with another configuration
+    rig.courier.replace({})  # as after a restart with another configuration
     await rig.add("one")
     async with rig.running():
         await rig.attempts(1)

@@ -76,7 +76,7 @@ class ChannelRig(Rig):
         super().__init__(store)
         self.channel = Channel()
         self.ops = ScriptedNotifier()
-        self.courier.notifiers = {"default": self.channel, "ops": self.ops}
+        self.courier.replace({"default": self.channel, "ops": self.ops})
         self.courier.fallbacks = {"default": Route("ops", "ops")}
 
     def sizes(self) -> list[int]:

@@ -33,7 +33,7 @@ from app.receive.intake import Listener, Rulebook
 from app.rules.rule import RuleSet
 from app.settings import Settings
 from app.store.opening import open_store
-from tests.conftest import Service
+from tests.conftest import Service, rules_with_rate
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, LOGIN, StandInPort, refusal, standing_in
 from tests.port.stand_in_smee import StandInSmee
 from tests.port.test_contract import description, hold
@@ -119,7 +119,7 @@ async def set_up(folder: Path) -> AsyncIterator[World]:
             _env_file=None,
             port_client_secret=CLIENT_SECRET,
             slack_webhook_url=slack.url,
-            slack_messages_per_second=1000,
+            rules_file=rules_with_rate(folder, slack.url),
             database_url=f"sqlite:///{folder}/listener.db",
         )
         async with (

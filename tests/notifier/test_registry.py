@@ -57,6 +57,22 @@ async def test_what_is_summed_up_links_to_the_page(
     assert (f"<{link}|" in said) if link else ("/changes" not in said)
 
 
+def test_rate_of_a_channel() -> None:
+    """Messages a second, by webhook and by bot token; one where nothing is said."""
+    webhook = {"type": "slack", "webhook_url": "https://hooks.slack.com/services/T0/B0/x"}
+    channel = {"type": "slack", "channel": "#oncall", "rate": 0.5}
+    file = rules_file(plain=webhook, fast=webhook | {"rate": 20}, slow=channel)
+    made = destinations(
+        slack_webhook_url="https://hooks.slack.com/services/T0/B0/y", slack_bot_token="xoxb-1"
+    ).make(file)
+    assert {name: one.pause.total_seconds() for name, one in made.items()} == {
+        "default": 1,
+        "plain": 1,
+        "fast": 0.05,
+        "slow": 2,
+    }
+
+
 def test_a_channel_needs_a_bot_token() -> None:
     """Without one the start is refused, and the text says which destination and where a token is."""
     with pytest.raises(SettingsError, match="'oncall' has a channel, which needs SLACK_BOT_TOKEN"):

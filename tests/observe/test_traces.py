@@ -206,8 +206,8 @@ def test_what_cannot_be_had_is_said(block: str, exporter: str, said: str) -> Non
     """Asked for but not installed: a warning that names the extra, and no traces."""
     code = (
         f"import sys; {block or 'pass'}\n"
-        "from app.observe.otel import OFF, make_tracing\n"
-        f"assert make_tracing({{'OTEL_TRACES_EXPORTER': {exporter!r}}}) is OFF"
+        "from app.observe.otel import make_provider\n"
+        f"assert make_provider({{'OTEL_TRACES_EXPORTER': {exporter!r}}}) is None"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said in done.stdout + done.stderr

@@ -262,9 +262,9 @@ async def test_wrong_credentials(port: StandInPort, waiting: Waiting) -> None:
 @pytest.mark.parametrize(
     ("base", "hint"),
     [
-        ("https://api.port.io", "--region us, or PORT_API_URL=https://api.us.port.io"),
+        ("https://api.port.io", "set PORT_REGION=us and no PORT_API_URL, or give the command --region us"),
         ("https://api.getport.io", "--region us"),
-        ("https://api.us.port.io", "--region eu, or PORT_API_URL=https://api.port.io"),
+        ("https://api.us.port.io", "set PORT_REGION=eu and no PORT_API_URL, or give the command --region eu"),
         ("https://api.us.getport.io", "--region eu"),
     ],
 )

@@ -149,6 +149,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "slack_group_by_unknown": (
         "3: destination 'oncall': group_by: must be 'rule', 'transition', 'blueprint', 'team' or 'severity'",
         "3: destination 'oncall': digest_after: must be greater than or equal to 1",
+        "3: destination 'oncall': rate: must be greater than or equal to 0.001",
     ),
     "template_not_closed": ("4: rule 'cpu': template: {{ without }} at character 1",),
     "template_without_braces": (

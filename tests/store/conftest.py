@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-
 from app.store.base import Store
+
 from app.store.opening import now
 from app.store.postgres.database import PostgresStore
 from app.store.sqlite.database import SQLiteStore

@@ -5,12 +5,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from app.store.base import Store
+from app.store.reconciling import Progress
 
 from app.rules.decide import OVERTAKEN, Decision, EntityState
 from app.rules.last_known import Known, Told, canonical, learned, micros
 from app.rules.watched import EVERYTHING, Watched
-from app.store.base import Store
-from app.store.reconciling import Progress
 from app.store.rows import Incoming
 from tests.conftest import NOW
 from tests.store.test_store import SECOND, incoming

@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from app.store.base import Store
 
 from app.cli import main
 from app.errors import StoreUnavailable
@@ -15,7 +16,6 @@ from app.model.silence import Silence
 from app.rules.last_known import Known, learned, micros
 from app.rules.watched import EVERYTHING
 from app.store import move as moving
-from app.store.base import Store
 from app.store.move import KEYS, move
 from app.store.opening import now
 from app.store.postgres.database import PostgresStore

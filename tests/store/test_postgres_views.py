@@ -9,11 +9,11 @@ from typing import Any
 
 import asyncpg
 import pytest
+from app.store.columns import to_micros
+from app.store.locks import lock_of
 
 from app.model.delivery import Outcome, State
 from app.model.notification import Message
-from app.store.columns import to_micros
-from app.store.locks import lock_of
 from app.store.opening import now
 from app.store.postgres import search as search
 from app.store.postgres.database import PostgresStore

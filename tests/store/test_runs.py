@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
+from app.store.base import Store
+
 from app.model.delivery import Alert, Outcome, State
 from app.model.notification import Message
 from app.model.report import RUNS, Report, Told
 from app.model.silence import Silence
 from app.rules.decide import Decision, EntityState
-from app.store.base import Store
 from app.store.rows import Aside, Attempt, Claim, Incoming
 from tests.conftest import NOW
 from tests.store.test_store import LEASE, SECOND, attempt, incoming

@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
+from app.store.base import Store
+
 from app.model.delivery import Outcome, State
 from app.model.incident import Step
 from app.model.silence import Silence, silence_of
-from app.store.base import Store
 from app.store.rows import Aside
 from tests.conftest import NOW
 from tests.store.test_slack import claim, claims, delivered, entities

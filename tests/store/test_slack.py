@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
+from app.store.base import Store
+
 from app.model.delivery import Alert, Outcome, State
 from app.model.incident import Step
 from app.model.notification import Message, Notification
-from app.store.base import Store
 from app.store.rows import Aside, Attempt, Claim, Incoming, QueueState
 from tests.conftest import NOW
 from tests.store.test_store import LEASE, SECOND, attempt, incoming

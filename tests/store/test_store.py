@@ -5,6 +5,8 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
+from app.store.base import Store
+
 from app.demo.run import change_body
 from app.model.delivery import Outcome, State
 from app.model.incident import Incident
@@ -13,7 +15,6 @@ from app.receive.signature import Signed
 from app.rules.decide import Decision, EntityState, decide
 from app.rules.match import Route, match
 from app.rules.rule import BUILT_IN, RuleSet
-from app.store.base import Store
 from app.store.rows import Attempt, Claim, Incoming
 from tests.conftest import NOW
 

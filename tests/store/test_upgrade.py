@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from app.store.columns import to_micros
 
 from app.model.delivery import Outcome, State
 from app.model.incident import Step
 from app.model.notification import Message
-from app.store.columns import to_micros
 from app.store.rows import Attempt
 from app.store.sqlite import schema
 from app.store.sqlite.database import SQLiteStore

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from app.store.base import Store
 
 from app.demo.run import change_body
 from app.model.delivery import Alert, Outcome, State
@@ -13,7 +14,6 @@ from app.receive.payload import parse_event
 from app.receive.signature import Signed
 from app.rules.decide import Decision
 from app.store import view_rows
-from app.store.base import Store
 from app.store.rows import Incoming
 from app.store.views import AuditRow, ChangeFilter, Views
 from tests.conftest import NOW

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from starlette.responses import PlainTextResponse
 
+from app import __version__
 from app.demo.run import change_body, signed_headers
 from app.demo.stand_in_slack import StandInSlack
 from app.model.silence import Silence
 from app.observe.metrics import OUTCOMES
 from app.store.sqlite.schema import STEPS
-from app.web.store_metrics import VERSION
 from tests.conftest import DATABASES, SECRET, Service, Start
 from tests.scrape import TOKEN, Numbers, scrape
 from tests.waiting import until
@@ -123,7 +123,7 @@ async def test_a_delivery(service: Service) -> None:
     assert numbers("delivery_delay_seconds_count") == 1
     assert numbers("incidents_open", rule="health", severity="critical") == 1
     assert numbers("queue_waiting_deliveries", queue="default", destination="default") == 0
-    assert numbers("build_info", version=VERSION, schema=str(newest_schema())) == 1
+    assert numbers("build_info", version=__version__, schema=str(newest_schema())) == 1
     assert numbers("store_up") == 1
 
 

@@ -13,9 +13,7 @@ from app.store.transaction import Columns, EntityKey, Row, Transaction
 STREAMED_ROWS = 200
 """How many rows a cursor brings in one trip."""
 ENTITIES = "(SELECT * FROM unnest($1::text[], $2::text[]) AS key (blueprint, entity))"
-CHANGELESS = (
-    "NOT EXISTS (SELECT 1 FROM changes WHERE changes.blueprint = key.blueprint AND changes.entity = key.entity)"
-)
+CHANGELESS = "NOT EXISTS (SELECT 1 FROM changes WHERE changes.blueprint = key.blueprint AND changes.entity = key.entity)"
 
 
 def lock_number(key: tuple[str, ...]) -> int:
@@ -97,7 +95,8 @@ class PostgresTransaction(Transaction):
     async def lock(self, keys: Collection[tuple[str, ...]]) -> None:
         # In one order everywhere, or two transactions could wait for each other.
         await self._connection.execute(
-            "SELECT pg_advisory_xact_lock(number) FROM unnest($1::bigint[]) AS number", sorted({lock_number(key) for key in keys})
+            "SELECT pg_advisory_xact_lock(number) FROM unnest($1::bigint[]) AS number",
+            sorted({lock_number(key) for key in keys}),
         )
 
     @override
@@ -118,7 +117,9 @@ class PostgresTransaction(Transaction):
         free = [
             (blueprint, entity)
             for blueprint, entity in rows
-            if await self.fetch_value("SELECT pg_try_advisory_xact_lock($1)", lock_number((blueprint, entity)))
+            if await self.fetch_value(
+                "SELECT pg_try_advisory_xact_lock($1)", lock_number((blueprint, entity))
+            )
         ]
         if free:  # a new statement: it sees what was committed before we had the locks
             await self.execute(

@@ -113,7 +113,9 @@ async def _look_up(tx: Transaction, changes: Iterable[CatalogChange]) -> Group:
         ("text", "text", "bigint"),
         [(*entity, at) for entity, at in since.items()],
     )
-    if rows:  # in the order in which a recorded delivery locks them; only we can change them, see `lock` above
+    if (
+        rows
+    ):  # in the order in which a recorded delivery locks them; only we can change them, see `lock` above
         await tx.lock_rows("incidents", [row[0] for row in rows])
     for row in rows:
         incident = incident_of(row)
@@ -185,7 +187,20 @@ def _incident_row(incident: Incident) -> Row:
 
 def incident_of(row: Row) -> Incident:
     """Read an incident from a row of the columns `INCIDENT`."""
-    id_, rule, blueprint, entity, state, opened_at, changed_at, resolved_at, due_at, severity, moves, flapping = row
+    (
+        id_,
+        rule,
+        blueprint,
+        entity,
+        state,
+        opened_at,
+        changed_at,
+        resolved_at,
+        due_at,
+        severity,
+        moves,
+        flapping,
+    ) = row
     return Incident(
         id_,
         rule,

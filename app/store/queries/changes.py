@@ -147,7 +147,9 @@ async def _plan(tx: Transaction, which: ChangeFilter) -> _Search:
     if which.entity is not None:
         blueprint = "" if which.blueprint is None else " AND blueprint = $2"
         values = [which.entity, *([which.blueprint] if blueprint else [])]
-        names = await tx.fetch(f"SELECT blueprint, entity FROM entities WHERE entity = $1{blueprint}", *values)
+        names = await tx.fetch(
+            f"SELECT blueprint, entity FROM entities WHERE entity = $1{blueprint}", *values
+        )
         search.by_entities(names)
     if which.text:
         await _by_text(tx, which.text, search)

@@ -169,7 +169,8 @@ def _known_of(row: Sequence[Any]) -> Known:
         whole=marks.get("whole", False),
         noticed=frozenset(marks.get("noticed", ())),
         told={
-            rule: tuple(Told(*alerted) for alerted in alerts) for rule, alerts in marks.get("told", {}).items()
+            rule: tuple(Told(*alerted) for alerted in alerts)
+            for rule, alerts in marks.get("told", {}).items()
         },
         version=version,
         moved_at=moved_at,

@@ -43,9 +43,7 @@ async def stories(tx: Transaction, message_id: int) -> dict[str, Any]:
     return {"message": Message(channel, ts), "stories": tuple(readable)}
 
 
-async def keep(
-    tx: Transaction, queue: str, ids: Sequence[int], message: Message | None, now: Micros
-) -> None:
+async def keep(tx: Transaction, queue: str, ids: Sequence[int], message: Message | None, now: Micros) -> None:
     """Link each incident of some deliveries to a message, unless it has one in the same channel already."""
     if message is None:
         return
@@ -57,7 +55,9 @@ async def keep(
         message.ts,
         now,
     )
-    message_id = await tx.fetch_value("SELECT id FROM messages WHERE queue = $1 AND ts = $2", queue, message.ts)
+    message_id = await tx.fetch_value(
+        "SELECT id FROM messages WHERE queue = $1 AND ts = $2", queue, message.ts
+    )
     await tx.execute(
         "INSERT INTO incident_messages (incident_id, queue, message_id)"
         " SELECT DISTINCT incidents.id, $2, CAST($3 AS bigint) FROM deliveries"
@@ -109,9 +109,7 @@ async def update_others(
 
 async def forget(tx: Transaction, queue: str, message: Message, now: Micros) -> None:
     """Forget a message that is not there any more: nothing answers to it, and nothing updates it."""
-    number = await tx.fetch_value(
-        "SELECT id FROM messages WHERE queue = $1 AND ts = $2", queue, message.ts
-    )
+    number = await tx.fetch_value("SELECT id FROM messages WHERE queue = $1 AND ts = $2", queue, message.ts)
     if number is None:
         return
     await tx.execute("DELETE FROM incident_messages WHERE message_id = $1", number)

@@ -41,9 +41,7 @@ DELIVERY = (
 )
 SHOWN = "(kind = 'alert' OR state = 'dead')"
 """An update of a message is no alert, but one that failed must be seen."""
-LAST_NOTIFICATION = (
-    "(SELECT notification FROM deliveries WHERE incident_id = incidents.id ORDER BY deliveries.id DESC LIMIT 1)"
-)
+LAST_NOTIFICATION = "(SELECT notification FROM deliveries WHERE incident_id = incidents.id ORDER BY deliveries.id DESC LIMIT 1)"
 WORST_FIRST = "CASE severity WHEN 'critical' THEN 0 WHEN 'warning' THEN 1 ELSE 2 END, opened_at"
 QUARANTINE = "length(body), signed_at, received_at, path, reason FROM quarantine"
 FIRST_BYTES = 2_000
@@ -67,7 +65,9 @@ def number_of(cursor: str | None) -> int:
     return int(cursor)
 
 
-def _page(rows: Sequence[Row], limit: int, read: Callable[[Row], _T], cursor: Callable[[_T], str]) -> Page[_T]:
+def _page(
+    rows: Sequence[Row], limit: int, read: Callable[[Row], _T], cursor: Callable[[_T], str]
+) -> Page[_T]:
     """Make a page of rows, of which one more than `limit` was asked for."""
     readable = [read(row) for row in rows[:limit]]
     return Page(readable, cursor(readable[-1]) if len(rows) > limit else None)

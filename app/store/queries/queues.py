@@ -1,6 +1,6 @@
 """Queues: claimed by a dispatcher, and given back with what an attempt came to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
