@@ -10,7 +10,7 @@ from datetime import datetime
 
 from app.model.delivery import Alert
 from app.model.incident import Incident
-from app.model.times import to_micros
+from app.model.times import Micros, to_micros
 from app.rules.decide import MEMORY, Decision, EntityState
 from app.rules.last_known import Known
 from app.store.rows import Accepted, Incoming
@@ -24,14 +24,14 @@ class Group:
     Attributes:
         last_at: When the newest change of each entity happened.
         incidents: Of each entity those that are open or remembered, by id.
-        known: What is known of the entities that are watched.
+        known: The last known state of the entities that are watched.
         changes: What is to be stored, with the decision.
         new: The entities of which nothing was stored before.
         moved: The incidents that opened or moved, by id.
-        cancelled: The incidents of which what was to be told later is not, since when, in micros.
-        alerts: What is to be told: the change's key, the alert, and the time in micros.
+        cancelled: The incidents whose later alerts are cancelled, by id, and since when.
+        alerts: What is to be sent: the change's key, the alert, and the time.
         ended: Which of these, by place, are cancelled already, and since when.
-        learned: What is known of entities from now on.
+        learned: The last known state of entities from now on.
     """
 
     last_at: dict[EntityKey, datetime | None] = field(default_factory=dict)
@@ -40,26 +40,26 @@ class Group:
     changes: list[tuple[Incoming, Decision]] = field(default_factory=list)
     new: set[EntityKey] = field(default_factory=set)
     moved: dict[str, Incident] = field(default_factory=dict)
-    cancelled: dict[str, int] = field(default_factory=dict)
-    alerts: list[tuple[str, Alert, int]] = field(default_factory=list)
-    ended: dict[int, int] = field(default_factory=dict)
+    cancelled: dict[str, Micros] = field(default_factory=dict)
+    alerts: list[tuple[str, Alert, Micros]] = field(default_factory=list)
+    ended: dict[int, Micros] = field(default_factory=dict)
     learned: dict[EntityKey, Known] = field(default_factory=dict)
     _later: dict[str, list[int]] = field(default_factory=dict, init=False)
 
     def take(self, batch: Sequence[tuple[EntityKey, Incoming]], seen: dict[str, int]) -> list[Accepted]:
-        """Decide on each change in turn, and return what became of it.
+        """Decide on each change in turn, and give what became of it.
 
         Args:
             batch: The changes, with their entities as the store writes them.
             seen: How many alerts each change has that is stored, by its key; what is new is added.
         """
         accepted = []
-        for entity, one in batch:
-            key = one.change.key
+        for entity, incoming in batch:
+            key = incoming.change.key
             if key in seen:
                 accepted.append(Accepted(key, seen[key], duplicate=True))
                 continue
-            decision = self._decide(entity, one)
+            decision = self._decide(entity, incoming)
             if decision.overtaken:
                 accepted.append(Accepted(key, 0, duplicate=False, stored=False))
                 continue
@@ -70,13 +70,15 @@ class Group:
     @property
     def moves(self) -> list[Incident]:
         """The incidents that moved, those that ended first: of a rule an entity has one that is open."""
-        return sorted(self.moved.values(), key=lambda one: (one.resolved_at is None, one.id))
+        return sorted(self.moved.values(), key=lambda incident: (incident.resolved_at is None, incident.id))
 
     def _decide(self, entity: EntityKey, incoming: Incoming) -> Decision:
         change, last_at = incoming.change, self.last_at.get(entity)
         incidents = self.incidents.setdefault(entity, {})
         remembered = tuple(
-            one for one in incidents.values() if not one.resolved_at or one.resolved_at >= change.at - MEMORY
+            incident
+            for incident in incidents.values()
+            if not incident.resolved_at or incident.resolved_at >= change.at - MEMORY
         )
         known = self.known.get(entity) if incoming.watched else None
         decision = incoming.decide(EntityState(last_at, remembered, known))
@@ -89,7 +91,7 @@ class Group:
             self.last_at[entity] = change.at
         received_at = to_micros(incoming.received_at)
         for incident_id in decision.cancel:
-            if incident_id in incidents:  # of one that is new nothing was to be told
+            if incident_id in incidents:  # a new one has no alerts to cancel
                 self._cancel(incident_id, received_at)
         for incident in decision.incidents:
             incidents[incident.id] = self.moved[incident.id] = incident
@@ -101,8 +103,8 @@ class Group:
             self.known[entity] = self.learned[entity] = decision.known
         return decision
 
-    def _cancel(self, incident_id: str, now: int) -> None:
-        """Cancel what was to be told of an incident later; what was never to wait goes out."""
+    def _cancel(self, incident_id: str, now: Micros) -> None:
+        """Cancel an incident's later alerts; an alert that was never to wait goes out."""
         self.cancelled[incident_id] = min(now, self.cancelled.get(incident_id, now))
         for place in self._later.get(incident_id, ()):
             _, alert, _ = self.alerts[place]

@@ -9,18 +9,20 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from app.errors import StoreUnavailable
-from app.store.columns import to_micros
-from app.store.postgres.pool import Connection, Database
+from app.model.times import to_micros
+from app.store.postgres.pool import Connection, Pool
 from app.store.postgres.schema import prepare
+from app.store.postgres.transaction import storable
 from app.store.sqlite.schema import connect
 from app.store.sqlite.schema import prepare as prepare_file
 
-KEYS = {
+TABLE_KEYS = {
     "changes": ("id",),
     "entities": ("entity", "blueprint"),
     "incidents": ("id",),
@@ -28,36 +30,24 @@ KEYS = {
     "silences": ("id",),
     "messages": ("id",),
     "incident_messages": ("incident_id", "queue"),
+    "reports": ("id",),
     "deliveries": ("id",),
     "attempts": ("id",),
     "quarantine": ("id",),
     "audit": ("id",),
-    "known": ("blueprint", "entity"),
-    "learned": ("blueprint",),
-    "reconciles": ("id",),
+    "last_known": ("blueprint", "entity"),
+    "baselines": ("blueprint",),
+    "reconcile_runs": ("id",),
 }
-"""Each table with its key; what refers to another comes behind it."""
+"""Each table with its key; a table that refers to another comes behind it."""
 
-ROWS_AT_ONCE = 500
-BYTES_AT_ONCE = 8 * 1024 * 1024
-SECONDS = 600.0
-SAY_EVERY = 1.0
-NAME = "port-listener-move"
+MOVED_ROWS = 500
+MOVED_BYTES = 8 * 1024 * 1024
+MOVE_SECONDS = 600.0
+PROGRESS_SECONDS = 1.0
+APPLICATION_NAME = "port-listener-move"
 
-Row = tuple[Any, ...]
-
-
-def storable(text: str) -> str:
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
-def storable_json(text: str) -> str:
-    return text.replace(r"\u0000", r"\ufffd")
-
-
-def columns(rows: Sequence[Row]) -> list[list[Any]]:
-    return [[storable(v) if isinstance(v, str) else v for v in column] for column in zip(*rows, strict=True)]
-
+MovedRow = tuple[Any, ...]
 
 Say = Callable[[str], None]
 
@@ -80,27 +70,24 @@ class _Table:
     def selected(self) -> str:
         return f"SELECT {', '.join(self.types)} FROM {self.name}"
 
-    def row(self, values: Sequence[Any]) -> Row:
+    def row(self, values: Sequence[Any]) -> MovedRow:
         """Return a row of the file as PostgreSQL stores it."""
         return tuple(
-            _converted(value, name, type_)
-            for value, (name, type_) in zip(values, self.types.items(), strict=True)
+            _converted(value, type_) for value, type_ in zip(values, self.types.values(), strict=True)
         )
 
     def order(self, *, last: bool = False) -> str:
         """Return the order of the key in PostgreSQL: that of the bytes, as SQLite has it."""
-        parts = (f'{one} COLLATE "C"' if self.types[one] == "text" else one for one in self.key)
+        parts = (f'{column} COLLATE "C"' if self.types[column] == "text" else column for column in self.key)
         return ", ".join(f"{part}{' DESC' if last else ''}" for part in parts)
 
 
-def _converted(value: Any, column: str, type_: str) -> Any:
+def _converted(value: Any, type_: str) -> Any:
     if value is None:
         return None
     if type_ == "boolean":
         return bool(value)
-    if type_ == "text":
-        return storable_json(value) if column in ("notification", "teams") else storable(value)
-    return value
+    return storable(value)
 
 
 async def move(source: Path, url: str, *, say: Say) -> None:
@@ -114,18 +101,18 @@ async def move(source: Path, url: str, *, say: Say) -> None:
     Raises:
         StoreUnavailable: It cannot be done as it stands; what has arrived stays, and the file is not changed.
     """
-    database = Database(url, name=NAME)
+    database = Pool(url, name=APPLICATION_NAME)
     await database.open()
     try:
         with closing(_open(source)) as file:
             await prepare(database, moving=True)
             await _begin(database, file.execute("PRAGMA database_list").fetchone()[2])
-            tables = [await _table(database, name) for name in KEYS]
+            tables = [await _table(database, name) for name in TABLE_KEYS]
             for table in tables:
                 await _copy(file, database, table, say)
             for table in tables:
                 await _compare(file, database, table, say)
-        await database.run(_finish, seconds=SECONDS)
+        await database.run(_finish, seconds=MOVE_SECONDS)
     finally:
         await database.close()
 
@@ -147,19 +134,19 @@ def _open(source: Path) -> sqlite3.Connection:
     return file
 
 
-async def _begin(database: Database, source: str) -> None:
+async def _begin(database: Pool, source: str) -> None:
     async def job(db: Connection) -> None:
         others = await db.fetchval(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
             " AND application_name LIKE 'port-listener%' AND application_name <> $1",
-            NAME,
+            APPLICATION_NAME,
         )
         if others:
             raise StoreUnavailable("a listener runs on the database already: stop it first")
         begun = await db.fetch("SELECT source, ended_at FROM moves")
         if [row["source"] for row in begun if row["ended_at"] is None] == [source]:
             return
-        if begun or any([await db.fetchval(f"SELECT 1 FROM {name} LIMIT 1") for name in KEYS]):
+        if begun or any([await db.fetchval(f"SELECT 1 FROM {name} LIMIT 1") for name in TABLE_KEYS]):
             raise StoreUnavailable(
                 "the database has rows already, and not those of an unfinished move of this file:"
                 " take an empty one"
@@ -169,7 +156,7 @@ async def _begin(database: Database, source: str) -> None:
     await database.run(job)
 
 
-async def _table(database: Database, name: str) -> _Table:
+async def _table(database: Pool, name: str) -> _Table:
     rows = await database.run(
         lambda db: db.fetch(
             "SELECT column_name, data_type FROM information_schema.columns"
@@ -177,16 +164,16 @@ async def _table(database: Database, name: str) -> _Table:
             name,
         )
     )
-    return _Table(name, KEYS[name], {row[0]: row[1] for row in rows})
+    return _Table(name, TABLE_KEYS[name], {row[0]: row[1] for row in rows})
 
 
-async def _copy(file: sqlite3.Connection, database: Database, table: _Table, say: Say) -> None:
+async def _copy(file: sqlite3.Connection, database: Pool, table: _Table, say: Say) -> None:
     (total,) = file.execute(f"SELECT count(*) FROM {table.name}").fetchone()
     last = await database.run(
         lambda db: db.fetchrow(
             f"SELECT {', '.join(table.key)} FROM {table.name} ORDER BY {table.order(last=True)} LIMIT 1"
         ),
-        seconds=SECONDS,
+        seconds=MOVE_SECONDS,
     )
     behind = f" WHERE ({', '.join(table.key)}) > ({', '.join('?' * len(table.key))})" if last else ""
     rows = file.execute(f"{table.selected}{behind} ORDER BY {', '.join(table.key)}", last or ())
@@ -195,31 +182,37 @@ async def _copy(file: sqlite3.Connection, database: Database, table: _Table, say
         f"INSERT INTO {table.name} ({', '.join(table.types)})"
         f" SELECT * FROM unnest({', '.join(arrays)}) ON CONFLICT DO NOTHING"
     )
-    done = await database.run(lambda db: db.fetchval(f"SELECT count(*) FROM {table.name}"), seconds=SECONDS)
-    said = time.monotonic()
+    done = await database.run(
+        lambda db: db.fetchval(f"SELECT count(*) FROM {table.name}"), seconds=MOVE_SECONDS
+    )
+    reported = time.monotonic()
     for chunk in _chunks(table.row(values) for values in rows):
-        values = columns(chunk)
-        await database.run(lambda db, values=values: db.execute(insert, *values), seconds=SECONDS)  # type: ignore[misc]
+        values = [list(column) for column in zip(*chunk, strict=True)]
+        await database.run(partial(_insert, insert, values), seconds=MOVE_SECONDS)
         done += len(chunk)
-        if time.monotonic() - said > SAY_EVERY:
-            said = time.monotonic()
+        if time.monotonic() - reported > PROGRESS_SECONDS:
+            reported = time.monotonic()
             say(f"{table.name}: {done:,} of {total:,}")
 
 
-def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    chunk: list[Row] = []
+async def _insert(statement: str, values: Sequence[Any], db: Connection) -> None:
+    await db.execute(statement, *values)
+
+
+def _chunks(rows: Iterator[MovedRow]) -> Iterator[list[MovedRow]]:
+    chunk: list[MovedRow] = []
     size = 0
     for row in rows:
         chunk.append(row)
         size += sum(len(value) for value in row if isinstance(value, (bytes, str)))
-        if len(chunk) == ROWS_AT_ONCE or size > BYTES_AT_ONCE:
+        if len(chunk) == MOVED_ROWS or size > MOVED_BYTES:
             yield chunk
             chunk, size = [], 0
     if chunk:
         yield chunk
 
 
-async def _compare(file: sqlite3.Connection, database: Database, table: _Table, say: Say) -> None:
+async def _compare(file: sqlite3.Connection, database: Pool, table: _Table, say: Say) -> None:
     """Compare every row of both sides, in the order of their keys."""
     here, there = sha256(), sha256()
     count_here = count_there = 0
@@ -230,12 +223,12 @@ async def _compare(file: sqlite3.Connection, database: Database, table: _Table, 
     async def job(db: Connection) -> None:
         nonlocal count_there
         query = f"{table.selected} ORDER BY {table.order()}"
-        cursor: AsyncIterator[Sequence[Any]] = db.cursor(query, prefetch=ROWS_AT_ONCE)
+        cursor: AsyncIterator[Sequence[Any]] = db.cursor(query, prefetch=MOVED_ROWS)
         async for values in cursor:
             there.update(repr(tuple(values)).encode("utf-8", "replace"))
             count_there += 1
 
-    await database.run(job, seconds=SECONDS, read_only=True)
+    await database.run(job, seconds=MOVE_SECONDS, read_only=True)
     if count_here != count_there or here.digest() != there.digest():
         raise StoreUnavailable(
             f"{table.name}: {count_here:,} rows in the file and {count_there:,} in the database are not the"
@@ -246,7 +239,7 @@ async def _compare(file: sqlite3.Connection, database: Database, table: _Table, 
 
 async def _finish(db: Connection) -> None:
     """Let new rows get numbers behind the old ones', and listeners start."""
-    for name, key in KEYS.items():
+    for name, key in TABLE_KEYS.items():
         if key == ("id",) and name != "incidents":
             await db.execute(
                 f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), max(id)) FROM {name}"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from app.errors import StoreUnavailable
 from app.observe.watch import NOBODY, Watch
-from app.store.base import Store
-from app.store.sqlite.database import SQLiteStore
+from app.store.sqlite.database import open_sqlite
 from app.store.sqlite.schema import prepare
+from app.store.store import Store
 
 
 def now() -> datetime:
@@ -89,15 +89,15 @@ async def open_store(
     path = sqlite_file(url)
     store: Store
     if path is None:
-        from app.store.postgres.database import PostgresStore
+        from app.store.postgres.database import open_postgres
 
-        store = await PostgresStore.open(
+        store = await open_postgres(
             url, clock=now, listen_url=listen_url, must_exist=must_exist, upgrade=upgrade, watch=watch
         )
     else:
         if must_exist:
             existing_database(url)
-        store = await asyncio.to_thread(SQLiteStore, path, watch, upgrade=upgrade)
+        store = await asyncio.to_thread(open_sqlite, path, watch, upgrade=upgrade)
     try:
         yield store
     finally:

@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 import structlog
 
 from app.errors import StoreUnavailable
-from app.store.base import Store
+from app.store.store import Store
 
 log = structlog.get_logger(__name__)
 
 EVERY = timedelta(hours=1)
-AT_ONCE = 200  # 50 ms with a million changes; requests wait for it
+PRUNED_ROWS = 200  # of each table at once: 50 ms with a million changes, for which requests wait
 PAUSE = timedelta(milliseconds=50)  # lets the requests through
 
 
@@ -29,7 +29,7 @@ async def keep_pruned(store: Store, retention: timedelta, clock: Callable[[], da
     while True:
         pruned = 0
         with suppress(StoreUnavailable):  # the next round is soon enough
-            pruned = await store.prune(before=clock() - retention, limit=AT_ONCE)
+            pruned = await store.prune(before=clock() - retention, limit=PRUNED_ROWS)
         total += pruned
         if pruned:
             await asyncio.sleep(PAUSE.total_seconds())

@@ -24,7 +24,8 @@ class Incoming:
         received_at: When it arrived, UTC.
         decide: Given what the store knows of the entity, decides what the change leads to. It must be pure:
             it may be called again when a transaction is repeated.
-        traceparent: The span that it arrived in, where traces are kept; the delivery's trace goes on from there.
+        traceparent: The span that it arrived in, where traces are kept; the delivery's trace goes on from
+            there.
         watched: The entity's last known state is kept, and `decide` is given it.
         report: What its run in Port waits for, if it waits for a report.
     """

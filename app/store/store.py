@@ -12,7 +12,6 @@ from typing import Concatenate, ParamSpec, TypeVar
 from app.model.times import to_micros
 from app.store.queries import changes, deliveries, queues
 from app.store.queries import prune as pruning
-from app.store.queries.accept import accept
 from app.store.rows import Accepted, Attempt, Claim, Incoming, Waiting
 from app.store.transaction import Database, Transaction
 
@@ -63,7 +62,7 @@ class Store:
 
         One whose `decide` raises fails alone, with that error.
         """
-        accepted = await self._database.write_together(accept, batch)
+        accepted = await self._database.accept(batch)
         if any(change.alerts and not change.duplicate for change in accepted) or any(
             incoming.report for incoming in batch
         ):
@@ -101,7 +100,8 @@ class Store:
         """Take the lease of queues that may send now, see `app.store.queries.queues.claim`."""
 
         async def operation(tx: Transaction) -> list[Claim]:
-            # Leases are by the clock that all replicas share: it is compared with ours as often as they are taken.
+            # Leases are by the clock that all replicas share: it is compared with ours as often as they are
+            # taken.
             await self._database.measure_clock(tx)
             return await queues.claim(
                 tx, token=token, now=now, lease_until=lease_until, limit=limit, batch_limits=batch_limits

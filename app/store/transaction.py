@@ -1,7 +1,8 @@
 """One transaction, in whichever database: what the operations of `app.store.queries` are written against.
 
-Every statement is written once, as PostgreSQL takes it. SQLite (3.40 and later) understands nearly all of that;
-`app.store.sqlite.transaction` and `app.store.postgres.transaction` hold the rest, each difference with its reason.
+Every statement is written once, as PostgreSQL takes it. SQLite (3.40 and later) understands nearly all of
+that; `app.store.sqlite.transaction` and `app.store.postgres.transaction` hold the rest, each difference with
+its reason.
 """
 
 from abc import ABC, abstractmethod
@@ -10,6 +11,7 @@ from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
 from app.model.times import Micros
+from app.store.rows import Accepted, Incoming
 
 _T = TypeVar("_T")
 
@@ -126,14 +128,11 @@ class Database(ABC):
         """Run an operation as `write` does, before whatever Port does not wait for."""
 
     @abstractmethod
-    async def write_together(
-        self, operation: Callable[[Transaction, Sequence[Any]], Awaitable[list[_T]]], items: Sequence[Any]
-    ) -> list[_T]:
-        """Run an operation on items, in one transaction with the items of others who call at the same time.
+    async def accept(self, batch: Sequence[Incoming]) -> list[Accepted]:
+        """Store changes (`app.store.queries.accept`), in one transaction with those of others who call
+        meanwhile.
 
-        Args:
-            operation: Gets all items, and gives a result for each.
-            items: The items of this call.
+        One whose `decide` raises fails alone, with that error.
         """
 
     @abstractmethod

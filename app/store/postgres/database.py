@@ -1,115 +1,132 @@
-"""The store for many replicas: PostgreSQL, through asyncpg."""
+"""The database for many replicas: PostgreSQL, through asyncpg."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, Self, TypeVar
+from typing import TypeVar
 
+from typing_extensions import override
+
+from app.model.times import Micros
 from app.observe.watch import NOBODY, Watch
-from app.store.columns import to_micros
-from app.store.postgres import search as postgres_search
-from app.store.postgres.bell import Bell
-from app.store.postgres.pool import Database, ServerClock
+from app.store.postgres.notifications import Notifications
+from app.store.postgres.pool import STATEMENT_SECONDS, Pool, ServerClock
 from app.store.postgres.schema import prepare
+from app.store.postgres.transaction import PostgresTransaction
 from app.store.postgres.writer import GroupCommit
-from app.store.queries import accept
+from app.store.queries.accept import accept
 from app.store.rows import Accepted, Incoming
-from app.store.store import SQLStore
-from app.store.transaction import Job, PostgresSession
+from app.store.store import Store
+from app.store.transaction import Database, Operation, Transaction
 
-T = TypeVar("T")
-
-WRITE_SECONDS = 4.0
+_T = TypeVar("_T")
 
 
-class PostgresStore(SQLStore):
-    """A `Store` in a PostgreSQL database, which any number of processes share. Made by `open`."""
+async def open_postgres(
+    url: str,
+    *,
+    clock: Callable[[], datetime],
+    listen_url: str | None = None,
+    must_exist: bool = False,
+    upgrade: bool = True,
+    watch: Watch = NOBODY,
+) -> Store:
+    """Open a store in a database that any number of processes share, and bring it to this release's schema.
 
-    @classmethod
-    async def open(
-        cls,
-        url: str,
-        *,
-        clock: Callable[[], datetime],
-        listen_url: str | None = None,
-        must_exist: bool = False,
-        upgrade: bool = True,
-        watch: Watch = NOBODY,
-    ) -> Self:
-        """Open a database, and bring it to this release's schema.
+    Args:
+        url: ``postgresql://…``, as libpq has it; may lead to pgbouncer.
+        clock: Gives this machine's time, UTC.
+        listen_url: The same database for LISTEN, without pgbouncer; None: `url`.
+        must_exist: Whether the tables must be there; if not, they are made.
+        upgrade: Whether tables of an older schema may be upgraded; if not, they are refused.
+        watch: Is called after each transaction that stores changes.
 
-        Args:
-            url: `postgresql://…`, as libpq has it; may lead to pgbouncer.
-            clock: Gives this machine's time, UTC.
-            listen_url: The same database for LISTEN, without pgbouncer; None: `url` does.
-            must_exist: Whether the tables must be there; if not, they are made.
-            upgrade: Whether tables of an older schema may be upgraded; if not, they are refused.
-            watch: Hears of each transaction that stores changes.
-
-        Raises:
-            SchemaTooNew: A newer release has written it.
-            StoreUnavailable: It cannot be opened.
-        """
-        pool = Database(url)
-        await pool.open()
-        try:
-            await prepare(pool, must_exist=must_exist, upgrade=upgrade)
-            await pool.prepare_statements()
-            server = _Server(pool, Bell(pool, listen_url or url), clock, watch)
-            await pool.run(server.measure, read_only=True)
-        except BaseException:
-            await pool.close()
-            raise
-        return cls(server, postgres_search)
+    Raises:
+        SchemaTooNew: A newer release has written it.
+        StoreUnavailable: It cannot be opened.
+    """
+    pool = Pool(url)
+    await pool.open()
+    try:
+        await prepare(pool, must_exist=must_exist, upgrade=upgrade)
+        await pool.prepare_statements()
+        database = PostgresDatabase(pool, Notifications(pool, listen_url or url), clock, watch)
+        await database.read(database.measure_clock)
+    except BaseException:
+        await pool.close()
+        raise
+    return Store(database)
 
 
-class _Server:
-    """See `Database`."""
+class PostgresDatabase(Database):
+    """A PostgreSQL database.
 
-    def __init__(self, pool: Database, bell: Bell, clock: Callable[[], datetime], watch: Watch) -> None:
+    Args:
+        pool: The connections.
+        notifications: Wakes other processes, and is woken by them.
+        clock: Gives this machine's time, UTC.
+        watch: Is called after each transaction that stores changes.
+    """
+
+    def __init__(
+        self, pool: Pool, notifications: Notifications, clock: Callable[[], datetime], watch: Watch
+    ) -> None:
         self._pool = pool
-        self._bell = bell
+        self._notifications = notifications
         self._own_clock = clock
         self._clock = ServerClock()
-        self._writer = GroupCommit(self._accept, watch)
-        self.time, self.listen, self.ring = self._clock.correct, bell.listen, bell.ring
+        self._writer = GroupCommit(self._accept_group, watch)
 
+    @override
+    async def read(self, operation: Operation[_T]) -> _T:
+        return await self._pool.run(lambda db: operation(PostgresTransaction(db)), read_only=True)
+
+    @override
+    async def write(self, operation: Operation[_T], *, seconds: float | None = None) -> _T:
+        return await self._pool.run(
+            lambda db: operation(PostgresTransaction(db)), seconds=seconds or STATEMENT_SECONDS
+        )
+
+    @override
+    async def write_first(self, operation: Operation[_T]) -> _T:
+        return await self._pool.accept(lambda db: operation(PostgresTransaction(db)))
+
+    @override
     async def accept(self, batch: Sequence[Incoming]) -> list[Accepted]:
-        """See `Store.accept`."""
         return await self._writer.run(batch)
 
-    async def keep(self, job: Job[T]) -> T:
-        """Run a job for which Port waits, as a transaction that is on disk at the end."""
-        return await self._pool.accept(lambda db: job(PostgresSession(db)))
-
-    async def write(self, job: Job[T], *, seconds: float = WRITE_SECONDS) -> T:
-        """See `Database.write`."""
-        return await self._pool.run(lambda db: job(PostgresSession(db)), seconds=seconds)
-
-    async def read(self, job: Job[T]) -> T:
-        """See `Database.read`."""
-        return await self._pool.run(lambda db: job(PostgresSession(db)), read_only=True)
-
-    async def measure(self, db: Any) -> None:
-        """Compare the server's clock with this machine's."""
+    @override
+    async def measure_clock(self, transaction: Transaction) -> None:
         before = self._own_clock()
-        server = await db.fetchval("SELECT clock_timestamp()")
+        server = await transaction.fetch_value("SELECT clock_timestamp()")
         self._clock.measure(before, server, self._own_clock())
 
-    async def check(self, now: datetime) -> None:
-        """See `Store.check`."""
+    @override
+    def time(self, own: datetime) -> datetime:
+        return self._clock.correct(own)
+
+    @override
+    def listen(self, wake: Callable[[], None]) -> None:
+        self._notifications.listen(wake)
+
+    @override
+    def notify(self) -> None:
+        self._notifications.notify()
+
+    @override
+    async def check(self, now: Micros) -> None:
         await self.write(
-            lambda db: db.execute(
+            lambda tx: tx.execute(
                 "UPDATE schema_version SET checked_at = $1"
                 " WHERE version = (SELECT max(version) FROM schema_version)",
-                to_micros(now),
+                now,
             )
         )
 
+    @override
     async def close(self) -> None:
-        """See `Store.close`."""
         await self._writer.close()
-        await self._bell.close()
+        await self._notifications.close()
         await self._pool.close()
 
-    async def _accept(self, batch: Sequence[Incoming]) -> list[Accepted]:
-        return await self._pool.accept(lambda db: accept.accept(PostgresSession(db), batch))
+    async def _accept_group(self, changes: Sequence[Incoming]) -> list[Accepted]:
+        return await self._pool.accept(lambda db: accept(PostgresTransaction(db), changes))

@@ -16,30 +16,30 @@ import asyncpg
 
 from app.errors import StoreUnavailable
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 Connection = Any  # asyncpg.Connection, or the pool's proxy of one; asyncpg has no types
-Job = Callable[[Connection], Awaitable[T]]
+Job = Callable[[Connection], Awaitable[_T]]
 
 CONNECTIONS = 5
 """How many a process has at the most, but for the one that listens. One is left for what comes in."""
-STATEMENTS = 100
+PREPARED_STATEMENTS = 100
 CONNECT_SECONDS = 2.0
 IDLE_SECONDS = 2
 """How long a transaction may do nothing: whoever is frozen in one must not keep the others waiting."""
 ACCEPT_SECONDS = 1.5
 """How long one statement may take while Port waits for an answer, waits for locks included."""
 STATEMENT_SECONDS = 4.0
-TRIES = 3
+TRANSACTION_TRIES = 3
 CLOCKS_AGREE = timedelta(milliseconds=500)
 
-AWAY = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
-REFUSED = (*AWAY, asyncpg.PostgresError, TimeoutError)
-AGAIN = (
+CONNECTION_ERRORS = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+DATABASE_ERRORS = (*CONNECTION_ERRORS, asyncpg.PostgresError, TimeoutError)
+CONFLICTS = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.InvalidCachedStatementError,
 )
-STALE = (
+FAILOVER_ERRORS = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.AdminShutdownError,
     asyncpg.CannotConnectNowError,
@@ -71,7 +71,7 @@ class ServerClock:
             self._ahead = ahead if abs(ahead) > CLOCKS_AGREE else timedelta(0)
 
 
-class Database:
+class Pool:
     """A pool of connections, on which jobs run as transactions.
 
     Args:
@@ -99,7 +99,7 @@ class Database:
         """
         # Whatever shares connections out tells its clients another number than the server's.
         if await self.run(_is_the_servers_own, read_only=True):
-            self._pool.set_connect_args(self._url, **self._options(STATEMENTS))
+            self._pool.set_connect_args(self._url, **self._options(PREPARED_STATEMENTS))
             await self._pool.expire_connections()
 
     def _options(self, statements: int) -> dict[str, Any]:
@@ -117,16 +117,16 @@ class Database:
         except TimeoutError:
             self._pool.terminate()
 
-    async def accept(self, job: Job[T]) -> T:
+    async def accept(self, job: Job[_T]) -> _T:
         """Run a job for which Port waits, as a transaction that is on disk at the end.
 
         Raises:
             StoreUnavailable: It was not committed, or nobody knows whether it was.
         """
-        async with _errors_named(), asyncio.timeout(ACCEPT_SECONDS * TRIES):
+        async with _errors_named(), asyncio.timeout(ACCEPT_SECONDS * TRANSACTION_TRIES):
             return await self._repeat(job, _begin(ACCEPT_SECONDS))
 
-    async def run(self, job: Job[T], *, seconds: float = STATEMENT_SECONDS, read_only: bool = False) -> T:
+    async def run(self, job: Job[_T], *, seconds: float = STATEMENT_SECONDS, read_only: bool = False) -> _T:
         """Run a job as a transaction.
 
         Args:
@@ -137,18 +137,18 @@ class Database:
         Raises:
             StoreUnavailable: It was not committed, or nobody knows whether it was.
         """
-        async with _errors_named(), asyncio.timeout(seconds * TRIES), self._others:
+        async with _errors_named(), asyncio.timeout(seconds * TRANSACTION_TRIES), self._others:
             return await self._repeat(job, _begin(seconds, read_only=read_only))
 
-    async def _repeat(self, job: Job[T], begin: str) -> T:
-        for _ in range(TRIES - 1):
+    async def _repeat(self, job: Job[_T], begin: str) -> _T:
+        for _ in range(TRANSACTION_TRIES - 1):
             try:
                 return await self._once(job, begin)
-            except AGAIN:  # two transactions were in each other's way: one of them is to try again
+            except CONFLICTS:  # two transactions were in each other's way: one of them is to try again
                 continue
         return await self._once(job, begin)
 
-    async def _once(self, job: Job[T], begin: str) -> T:
+    async def _once(self, job: Job[_T], begin: str) -> _T:
         try:
             connection = await self._pool.acquire(timeout=CONNECT_SECONDS)
         except ValueError:
@@ -162,7 +162,7 @@ class Database:
             await connection.execute("COMMIT")
         except BaseException as error:
             await _leave(connection, error)
-            if isinstance(error, STALE):
+            if isinstance(error, FAILOVER_ERRORS):
                 await self._pool.expire_connections()
             raise
         else:
@@ -173,8 +173,8 @@ class Database:
 
 async def _leave(connection: Connection, error: BaseException) -> None:
     """End a transaction that an error has ended."""
-    if not isinstance(error, (TimeoutError, asyncio.CancelledError, *AWAY)):
-        with suppress(*REFUSED):
+    if not isinstance(error, (TimeoutError, asyncio.CancelledError, *CONNECTION_ERRORS)):
+        with suppress(*DATABASE_ERRORS):
             await connection.execute("ROLLBACK")
             return
     # In the midst of something: to end that politely could take for ever.
@@ -214,5 +214,5 @@ async def _errors_named() -> AsyncIterator[None]:
     except asyncpg.PostgresError as error:
         said, *_ = str(error).split("\n")  # without its details, which may show a row
         raise StoreUnavailable(f"the database says: {said}") from None
-    except AWAY as error:
+    except CONNECTION_ERRORS as error:
         raise StoreUnavailable(f"no connection to the database: {error}") from None

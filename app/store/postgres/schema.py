@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from app.errors import SchemaTooNew, StoreUnavailable
-from app.store.postgres.pool import Connection, Database
+from app.store.postgres.pool import Connection, Pool
 
 STEPS = Path(__file__).parent / "sql"
 MIGRATION_LOCK = 0x706F72746C697374  # "portlist"; of 64 bits, so that nobody else takes it by chance
@@ -15,12 +15,12 @@ LOCK_SECONDS = 3
 
 
 async def prepare(
-    database: Database, *, must_exist: bool = False, upgrade: bool = True, moving: bool = False
+    pool: Pool, *, must_exist: bool = False, upgrade: bool = True, moving: bool = False
 ) -> None:
     """Make the tables if there are none, and bring them to the newest schema; several processes may at once.
 
     Args:
-        database: Where.
+        pool: Where.
         must_exist: Whether there must be tables already.
         upgrade: Whether tables of an older schema may be upgraded.
         moving: Whether a move may be under way there.
@@ -30,7 +30,7 @@ async def prepare(
         StoreUnavailable: It cannot be done now.
     """
     steps = _steps()
-    version = await database.run(_version, read_only=True)
+    version = await pool.run(_version, read_only=True)
     if version is None and must_exist:
         raise StoreUnavailable(
             "the database of DATABASE_URL has no tables of the listener's: start that first"
@@ -42,14 +42,14 @@ async def prepare(
         )
     if version is None or version < max(steps):
         for number, script in steps.items():
-            await database.run(partial(_step, number=number, script=script), seconds=MIGRATION_SECONDS)
-        version = await database.run(_version, read_only=True)
+            await pool.run(partial(_step, number=number, script=script), seconds=MIGRATION_SECONDS)
+        version = await pool.run(_version, read_only=True)
     if version is None or version > max(steps):
         raise SchemaTooNew(
             f"the database has schema {version}, this release knows {max(steps)}:"
             " start the newer release again, or give this one a database of its own (DATABASE_URL)"
         )
-    unfinished = await database.run(
+    unfinished = await pool.run(
         lambda db: db.fetchval("SELECT source FROM moves WHERE ended_at IS NULL"), read_only=True
     )
     if unfinished and not moving:

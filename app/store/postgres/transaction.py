@@ -13,7 +13,10 @@ from app.store.transaction import Columns, EntityKey, Row, Transaction
 STREAMED_ROWS = 200
 """How many rows a cursor brings in one trip."""
 ENTITIES = "(SELECT * FROM unnest($1::text[], $2::text[]) AS key (blueprint, entity))"
-CHANGELESS = "NOT EXISTS (SELECT 1 FROM changes WHERE changes.blueprint = key.blueprint AND changes.entity = key.entity)"
+CHANGELESS = (
+    "NOT EXISTS (SELECT 1 FROM changes WHERE changes.blueprint = key.blueprint"
+    " AND changes.entity = key.entity)"
+)
 
 
 def lock_number(key: tuple[str, ...]) -> int:
@@ -37,8 +40,8 @@ class PostgresTransaction(Transaction):
     """A transaction on a connection of asyncpg's."""
 
     later_index: ClassVar[str] = ""
-    # When a storm begins, the server's statistics say for a while that little waits; `|| ''` keeps it from the
-    # index of all that does.
+    # When a storm begins, the server's statistics say for a while that little waits; `|| ''` keeps it from
+    # the index of all that does.
     waits: ClassVar[str] = "state || '' = 'pending'"
 
     def __init__(self, connection: Connection) -> None:
@@ -112,8 +115,8 @@ class PostgresTransaction(Transaction):
         if not entities:
             return
         rows = await self.fetch(f"SELECT * FROM {ENTITIES} AS key WHERE {CHANGELESS}", *_turned(entities))
-        # Whoever stores a change of one of them right now holds its lock; that name is to stay. To wait for it
-        # would be to wait in a circle, since it may wait for an incident that was deleted above.
+        # Whoever stores a change of one of them right now holds its lock; that name is to stay. To wait for
+        # it would be to wait in a circle, since it may wait for an incident that was deleted above.
         free = [
             (blueprint, entity)
             for blueprint, entity in rows

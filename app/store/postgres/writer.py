@@ -10,24 +10,24 @@ from app.errors import StoreUnavailable
 from app.observe.watch import NOBODY, Watch
 from app.store.rows import Accepted, Incoming
 
-LARGEST_BATCH = 256
+LARGEST_GROUP = 256
 """Changes in a transaction. Each may lock an entity; a server's table of locks usually has 6,400 places."""
-ENOUGH = 64  # changes that need not wait for more: a larger transaction is hardly any cheaper
-LARGEST_BYTES = 8 * 1024 * 1024
-LONGEST_QUEUE = 10_000  # beyond it the database is not keeping up: better an honest 503 than an endless wait
-LONGEST_WAIT = 4.5
+ENOUGH_CHANGES = 64  # that need not wait for more: a larger transaction is hardly any cheaper
+LARGEST_GROUP_BYTES = 8 * 1024 * 1024
+MOST_WAITING = 10_000  # beyond it the database is not keeping up: better an honest 503 than an endless wait
+LONGEST_WAIT_SECONDS = 4.5
 
 Accept = Callable[[Sequence[Incoming]], Awaitable[list[Accepted]]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Waiting:
+class _WaitingBatch:
     batch: Sequence[Incoming]
     future: "asyncio.Future[list[Accepted]]"
 
     @property
     def bytes(self) -> int:
-        return sum(len(one.body) for one in self.batch)
+        return sum(len(incoming.body) for incoming in self.batch)
 
 
 class GroupCommit:
@@ -35,32 +35,32 @@ class GroupCommit:
 
     Args:
         accept: Stores changes in one transaction.
-        watch: Hears of each transaction.
+        watch: Is called after each transaction.
     """
 
     def __init__(self, accept: Accept, watch: Watch = NOBODY) -> None:
         self._accept = accept
         self._watch = watch
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[_WaitingBatch] = deque()
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
 
     async def run(self, batch: Sequence[Incoming]) -> list[Accepted]:
-        """Store changes, and return once they are on disk.
+        """Store changes, and give what became of each once all are on disk.
 
         Raises:
             StoreUnavailable: They could not be stored in time; or nobody knows whether they were.
         """
         if self._closed:
             raise StoreUnavailable("the store is closed")
-        if len(self._queue) >= LONGEST_QUEUE:
+        if len(self._queue) >= MOST_WAITING:
             raise StoreUnavailable("too many writes are waiting for the database")
-        waiting = _Waiting(batch, asyncio.get_running_loop().create_future())
+        waiting = _WaitingBatch(batch, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
         try:
-            async with asyncio.timeout(LONGEST_WAIT):
+            async with asyncio.timeout(LONGEST_WAIT_SECONDS):
                 return await waiting.future  # a timeout cancels it, and then it is not begun any more
         except TimeoutError:
             raise StoreUnavailable("the database does not answer in time") from None
@@ -74,33 +74,35 @@ class GroupCommit:
     async def _work(self) -> None:
         while self._queue:
             number = 0
-            while number < len(self._queue) < ENOUGH:  # a turn of the loop that brings one may bring more
+            while (
+                number < len(self._queue) < ENOUGH_CHANGES
+            ):  # a turn of the loop that brings one may bring more
                 number = len(self._queue)
                 await asyncio.sleep(0)
             if group := self._take():
                 await self._commit(group)
 
-    def _take(self) -> list[_Waiting]:
-        group: list[_Waiting] = []
+    def _take(self) -> list[_WaitingBatch]:
+        group: list[_WaitingBatch] = []
         changes = size = 0
         while self._queue:
             following = self._queue[0]
             changes, size = changes + len(following.batch), size + following.bytes
-            if group and (changes > LARGEST_BATCH or size > LARGEST_BYTES):
+            if group and (changes > LARGEST_GROUP or size > LARGEST_GROUP_BYTES):
                 break
             self._queue.popleft()
             if not following.future.done():
                 group.append(following)
         return group
 
-    async def _commit(self, group: list[_Waiting]) -> None:
+    async def _commit(self, group: list[_WaitingBatch]) -> None:
         began = time.perf_counter()
         try:
-            accepted = await self._accept([one for waiting in group for one in waiting.batch])
+            accepted = await self._accept([incoming for waiting in group for incoming in waiting.batch])
         except StoreUnavailable as error:
             self._watch.committed(time.perf_counter() - began, len(group), well=False)
             _refuse(group, error)
-        except Exception as error:  # noqa: BLE001 - a decision's own fault must reach its caller, and only that
+        except Exception as error:  # noqa: BLE001 - a decision's own fault is its caller's only
             if len(group) == 1:
                 _refuse(group, error)
             else:  # which one it was shows when each runs alone; the others must not suffer for it
@@ -115,7 +117,7 @@ class GroupCommit:
                     waiting.future.set_result(result)
 
 
-def _refuse(group: list[_Waiting], error: Exception) -> None:
+def _refuse(group: list[_WaitingBatch], error: Exception) -> None:
     for waiting in group:
         if not waiting.future.done():
             waiting.future.set_exception(error)

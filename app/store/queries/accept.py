@@ -1,10 +1,10 @@
 """Storing changes: many in one transaction and in a handful of statements.
 
-**Order.** Whoever stores a change of an entity holds that entity's lock until the transaction is committed. So
-whichever replicas take an entity's changes, they do so one after the other: each sees what the one before has
-decided, and its deliveries have greater numbers than those that were committed before. Deliveries of different
-entities may be committed in another order than that of their numbers; a dispatcher that takes the lowest
-number it sees never takes an entity's second alert before its first.
+**Order.** Whoever stores a change of an entity holds that entity's lock until the transaction is committed.
+So whichever replicas take an entity's changes, they do so one after the other: each sees what the one before
+has decided, and its deliveries have greater numbers than those that were committed before. Deliveries of
+different entities may be committed in another order than that of their numbers; a dispatcher that takes the
+lowest number it sees never takes an entity's second alert before its first.
 
 **Locks** are taken in one order everywhere, or transactions would wait for each other in a circle: entities
 first, then incidents by their id, then deliveries.
@@ -61,9 +61,9 @@ MOVED = ", ".join(f"{name} = excluded.{name}" for name in [*INCIDENT_COLUMNS][4:
 async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
     """Store changes with what they lead to.
 
-    A change that was stored before is left as it is. Of any other, the entity's state is looked up, `decide` is
-    called, and the change, its alerts, its incidents and the entity's new last known state are written. A change
-    whose decision is `overtaken` is not stored. A report is stored once for each run and change.
+    A change that was stored before is left as it is. Of any other, the entity's state is looked up, `decide`
+    is called, and the change, its alerts, its incidents and the entity's new last known state are written. A
+    change whose decision is `overtaken` is not stored. A report is stored once for each run and change.
 
     Args:
         tx: The transaction.

@@ -21,7 +21,7 @@ LONGEST_SEARCH = 10_000
 FIRST_STEP, LONGEST_STEP = 200, 2_000
 """How many changes are looked at in one statement: few at first, since the first often fill the page."""
 MANY_NAMES = 100
-"""With more entities or teams than this, their names lead nowhere: one of them is soon met among all changes."""
+"""With more entities or teams than this none leads: one of them is soon met among all changes."""
 LARGE_BODY_BYTES = 64 * 1024
 """A longer body is not read for a list."""
 READ_BYTES = 8 * 1024 * 1024
@@ -36,7 +36,8 @@ class _Search:
     """A filter in SQL.
 
     Attributes:
-        leads: What follows SELECT and FROM, each giving numbers of changes by an index; None: nothing leads yet.
+        leads: What follows SELECT and FROM, each giving numbers of changes by an index; None: nothing leads
+            yet.
         rest: The conditions on `changes` that do not lead.
         values: The values of `$1`, `$2` and so on.
     """
@@ -76,8 +77,9 @@ class _Search:
         above, below, limit = (f"${len(self.values) + place}" for place in (1, 2, 3))
         # With a limit of its own each part is read by the index in whose order it is wanted.
         parts = " UNION ALL ".join(
-            f"SELECT * FROM (SELECT {number} AS number FROM {lead} AND {number} > {above} AND {number} < {below}"
-            f" ORDER BY {number} DESC LIMIT {limit}) AS part{place}"
+            f"SELECT * FROM (SELECT {number} AS number FROM {lead}"
+            f" AND {number} > {above} AND {number} < {below} ORDER BY {number} DESC LIMIT {limit})"
+            f" AS part{place}"
             for place, (number, lead) in enumerate(leads)
         )
         return (
@@ -211,7 +213,7 @@ async def _by_team(tx: Transaction, team: str, search: _Search) -> None:
 async def _bound_by_time(
     tx: Transaction, which: ChangeFilter, search: _Search, start: int
 ) -> tuple[int, int]:
-    """Turn a filter's times into numbers, between which the search stays: after the first, before the second."""
+    """Turn a filter's times into the numbers between which the search stays."""
     after = 0
     if which.since is not None:
         first = await tx.fetch_value(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from app.model.delivery import Alert, Outcome, State
 from app.model.notification import Notification
@@ -54,9 +55,23 @@ def of_alert(alert: Alert, change_id: int, now: Micros, *, ended_at: Micros | No
         max(now, due_at),
         due_at=due_at,
         incident_id=alert.incident_id,
-        repeat_after=alert.repeat and alert.repeat // MICRO,
+        repeat_after=None if alert.repeat is None else alert.repeat // MICRO,
         state=State.PENDING.value if ended_at is None else State.CANCELLED.value,
         ended_at=ended_at,
+    )
+
+
+def following(copied: Sequence[Any], now: Micros, **fields: Any) -> NewDelivery:
+    """Make a delivery that follows another one, in the same words.
+
+    Args:
+        copied: The columns `COPIED` of the other one.
+        now: When it is stored.
+        fields: What differs.
+    """
+    change_id, queue, destination, notification, rule, step, severity = copied
+    return NewDelivery(change_id, queue, destination, notification, rule, step, severity, now, now)._replace(
+        **fields
     )
 
 
@@ -80,7 +95,7 @@ async def make_queues(tx: Transaction, destinations: Mapping[str, str]) -> None:
 
 
 async def cancel_later(tx: Transaction, incident_id: str, now: Micros) -> list[int]:
-    """Cancel what was to be said of an incident later, and give the numbers; what was never to wait goes out."""
+    """Cancel what was to be said of an incident later, and give its numbers; what was never to wait stays."""
     rows = await tx.fetch(
         f"UPDATE deliveries {tx.later_index} SET state = 'cancelled', ended_at = $1 WHERE incident_id = $2"
         f" AND {tx.waits} AND (due_at > 0 OR repeat_after IS NOT NULL)"
@@ -138,15 +153,15 @@ async def put_reminders(tx: Transaction, ids: Sequence[int], now: datetime) -> N
         "  GROUP BY sent.incident_id, sent.queue) ORDER BY id",
         [number for (number,) in reminders],
     )
-    following = []
+    again = []
     for *copied, incident_id, after in rows:
         due_at = now + timedelta(microseconds=after)
-        reminder = NewDelivery(
-            *copied, to_micros(now), to_micros(due_at), due_at=to_micros(due_at), repeat_after=after
-        )
-        again = Notification.model_validate_json(reminder.notification).model_copy(update={"at": due_at})
-        following.append(reminder._replace(incident_id=incident_id, notification=again.model_dump_json()))
-    await insert(tx, following)
+        times = {"waiting_since": to_micros(due_at), "due_at": to_micros(due_at), "repeat_after": after}
+        reminder = following(copied, to_micros(now), incident_id=incident_id, **times)
+        notification = Notification.model_validate_json(reminder.notification)
+        text = notification.model_copy(update={"at": due_at}).model_dump_json()
+        again.append(reminder._replace(notification=text))
+    await insert(tx, again)
 
 
 async def release_hold(tx: Transaction, destination: str, now: Micros) -> int:

@@ -99,7 +99,7 @@ async def record_states(tx: Transaction, blueprint: str, states: Mapping[str, Kn
         blueprint,
         list(states),
     )
-    versions: dict[str, int] = {entity: version for entity, version in rows}
+    versions: dict[str, int] = {row[0]: row[1] for row in rows}
     current = {key: known for key, known in wanted.items() if versions.get(key[1], 0) == known.version - 1}
     if current:
         await put_last_known(tx, current)
@@ -110,10 +110,9 @@ async def forget_others(tx: Transaction, kept: Collection[str], *, limit: int) -
     """Forget entities of blueprints that are not among `kept`; give how many, until there are none."""
     await tx.execute("DELETE FROM baselines WHERE NOT blueprint = ANY($1)", list(kept))
     # From one blueprint to the next, and not through all their entities.
-    name = ""
-    while name is not None:
-        name = await tx.fetch_value("SELECT min(blueprint) FROM last_known WHERE blueprint > $1", name)
-        if name is not None and name not in kept:
+    following, name = "SELECT min(blueprint) FROM last_known WHERE blueprint > $1", ""
+    while (name := await tx.fetch_value(following, name)) is not None:
+        if name not in kept:
             rows = await tx.fetch(
                 "DELETE FROM last_known WHERE blueprint = $1 AND entity IN (SELECT entity FROM last_known"
                 " WHERE blueprint = $1 LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1",

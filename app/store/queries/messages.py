@@ -8,7 +8,6 @@ from pydantic import ValidationError
 from app.model.notification import Message, Notification
 from app.model.times import Micros
 from app.store.queries import deliveries
-from app.store.rows import NewDelivery
 from app.store.transaction import Transaction
 
 UPDATES = "/updates"
@@ -91,8 +90,9 @@ async def update_others(
         ((*copied, incident_id),) = await tx.fetch(
             f"SELECT {deliveries.COPIED}, incident_id FROM deliveries WHERE id = $1", delivery_id
         )
-        update = NewDelivery(*copied, now, now, kind="update")
-        update = update._replace(queue=name, incident_id=incident_id, message_id=message_id)
+        update = deliveries.following(
+            copied, now, kind="update", queue=name, incident_id=incident_id, message_id=message_id
+        )
         await deliveries.make_queues(tx, {name: update.destination})
         # Whoever claims that queue at this moment must have done so, or must see what is written here.
         await tx.fetch("SELECT 1 FROM queues WHERE name = $1 FOR NO KEY UPDATE", name)

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -33,15 +33,18 @@ _T = TypeVar("_T")
 LAST = 2**63 - 1
 """Greater than every number and time of a row."""
 DELIVERY = (
-    "SELECT deliveries.id, change_id, changes.key, incident_id, queue, deliveries.destination, state, on_hold,"
-    "  notification, created_at, ended_at, CASE WHEN next_at > due_at THEN next_at ELSE due_at END,"
+    "SELECT deliveries.id, change_id, changes.key, incident_id, queue, deliveries.destination, state,"
+    "  on_hold, notification, created_at, ended_at, CASE WHEN next_at > due_at THEN next_at ELSE due_at END,"
     "  (SELECT count(*) FROM attempts WHERE delivery_id = deliveries.id),"
     "  (SELECT detail FROM attempts WHERE delivery_id = deliveries.id ORDER BY id DESC LIMIT 1)"
     " FROM deliveries JOIN queues ON queues.name = queue JOIN changes ON changes.id = change_id"
 )
 SHOWN = "(kind = 'alert' OR state = 'dead')"
 """An update of a message is no alert, but one that failed must be seen."""
-LAST_NOTIFICATION = "(SELECT notification FROM deliveries WHERE incident_id = incidents.id ORDER BY deliveries.id DESC LIMIT 1)"
+LAST_NOTIFICATION = (
+    "(SELECT notification FROM deliveries WHERE incident_id = incidents.id"
+    " ORDER BY deliveries.id DESC LIMIT 1)"
+)
 WORST_FIRST = "CASE severity WHEN 'critical' THEN 0 WHEN 'warning' THEN 1 ELSE 2 END, opened_at"
 QUARANTINE = "length(body), signed_at, received_at, path, reason FROM quarantine"
 FIRST_BYTES = 2_000
@@ -368,8 +371,8 @@ def _incident_row_of(row: Row) -> IncidentRow:
 
 def _quarantined_of(row: Row) -> Quarantined:
     id_, body, size, signed_at, received_at, path, reason = row
-    times: Any = (from_micros(signed_at), from_micros(received_at))
-    return Quarantined(id_, bytes(body or b""), size, *times, path, reason)
+    body = bytes(body or b"")
+    return Quarantined(id_, body, size, from_micros(signed_at), from_micros(received_at), path, reason)
 
 
 def _audit_entry_of(row: Row) -> AuditEntry:

@@ -58,8 +58,8 @@ async def claim(
 ) -> list[Claim]:
     """Take the lease of queues that may send now and have something to send.
 
-    Silences that have ended are settled first: of what they suppressed, the last alert of each incident that is
-    still open is due again, as a reminder.
+    Silences that have ended are settled first: of what they suppressed, the last alert of each incident that
+    is still open is due again, as a reminder.
 
     Args:
         tx: The transaction.
@@ -67,8 +67,8 @@ async def claim(
         now: The time, UTC.
         lease_until: When the leases end, UTC.
         limit: How many queues at most.
-        batch_limits: How many deliveries each destination takes at once; one that is not named takes 1. Of those
-            `CLAIMED_DELIVERIES` come with the claim, and the rest by `waiting`.
+        batch_limits: How many deliveries each destination takes at once; one that is not named takes 1. Of
+            those `CLAIMED_DELIVERIES` come with the claim, and the rest by `waiting`.
     """
     await silences.settle(tx, now)
     rows = await tx.fetch(
@@ -115,7 +115,7 @@ async def claim(
 async def _head(
     tx: Transaction, queue: str, now: datetime, batch_limits: Mapping[str, int]
 ) -> dict[str, Any] | None:
-    """Read what goes out next of a queue, as `Claim` has it; what cannot be read is given up, or it would block."""
+    """Read what goes out next of a queue, as `Claim` has it; what cannot be read is given up."""
     at = to_micros(now)
     while True:
         # What waits for a destination that is not there any more must not block the others of its queue.
@@ -185,8 +185,8 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
     """Write what an attempt came to, and give the lease back.
 
     The messages of its incidents, other than the attempt's own, are to be updated: a delivery for each is put
-    into a queue of its own, ``<queue>/updates``. Runs that wait for a report get a further one once nothing of
-    their change waits any more.
+    into a queue of its own, ``<queue>/updates``. Runs that wait for a report get a further one once nothing
+    of their change waits any more.
 
     Args:
         tx: The transaction.

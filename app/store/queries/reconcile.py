@@ -56,8 +56,8 @@ async def keep(
 ) -> bool:
     """Prolong a run's lease and write how far it is; False: another process has taken over."""
     kept = await tx.fetch_value(
-        "UPDATE reconcile_runs SET lease_until = $1, entities = $2, learned = $3, differences = $4, missed = $5"
-        " WHERE id = $6 AND token = $7 AND ended_at IS NULL"
+        "UPDATE reconcile_runs SET lease_until = $1, entities = $2, learned = $3, differences = $4,"
+        "  missed = $5 WHERE id = $6 AND token = $7 AND ended_at IS NULL"
         " AND NOT EXISTS (SELECT 1 FROM reconcile_runs AS later WHERE later.id > reconcile_runs.id)"
         " RETURNING id",
         to_micros(lease_until),

@@ -1,21 +1,21 @@
 """Reports: what runs in Port are told of the change which they brought.
 
-A run has a row in `reports`, and each report to it is a delivery of the kind ``report``. So what waits for one run
-goes out as one, and nothing of it counts as an alert.
+A run has a row in `reports`, and each report to it is a delivery of the kind ``report``. So what waits for
+one run goes out as one, and nothing of it counts as an alert.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from app.model.incident import Step
 from app.model.notification import Message
 from app.model.report import Fate, Report, Told
 from app.model.times import Micros, from_micros
 from app.store.queries import deliveries
-from app.store.rows import NewDelivery
 from app.store.transaction import Transaction
 
 REPORTED = f"kind = 'alert' AND repeat_after IS NULL AND step <> '{Step.NOTICE}'"
-"""Which of a change's deliveries its run is told of: alerts, but for reminders and the listener's own notices."""
+"""Which of a change's deliveries a report is about: alerts, without reminders and the listener's notices."""
 
 
 async def put(tx: Transaction, report: Report, change_id: int, now: Micros) -> None:
@@ -50,14 +50,14 @@ async def announce(tx: Transaction, ended: Sequence[int], now: Micros) -> None:
         " ORDER BY id FOR NO KEY UPDATE",
         list(ended),
     )
-    first = {}
+    first: dict[tuple[int, int], list[Any]] = {}
     for _, change_id, report_id, *copied in rows:
         first.setdefault((change_id, report_id), copied)
     for (change_id, report_id), copied in first.items():
         if not await tx.fetch_value(
             f"SELECT 1 FROM deliveries WHERE change_id = $1 AND {tx.waits} AND {REPORTED} LIMIT 1", change_id
         ):
-            report = NewDelivery(*copied, now, now, kind="report", report_id=report_id)
+            report = deliveries.following(copied, now, kind="report", report_id=report_id)
             await deliveries.insert(tx, [report])
 
 

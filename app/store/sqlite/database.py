@@ -1,4 +1,4 @@
-"""The embedded store: one SQLite file in WAL mode, for one machine and as many processes as it has."""
+"""The embedded database: one SQLite file in WAL mode, for one machine and as many processes as it has."""
 
 import asyncio
 import sqlite3
@@ -9,81 +9,64 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from app.errors import StoreUnavailable
-from app.observe.watch import NOBODY, Watch
-from app.store.columns import to_micros
-from app.store.queries import accept
-from app.store.rows import Accepted, Incoming
-from app.store.sqlite import search as sqlite_search
-from app.store.sqlite.schema import connect, prepare
-from app.store.sqlite.writer import GroupCommit
-from app.store.store import SQLStore
-from app.store.transaction import Job, Session, at_once
+from typing_extensions import override
 
-T = TypeVar("T")
+from app.errors import StoreUnavailable
+from app.model.times import Micros
+from app.observe.watch import NOBODY, Watch
+from app.store.queries.accept import accept
+from app.store.rows import Accepted, Incoming
+from app.store.sqlite.schema import connect, prepare
+from app.store.sqlite.transaction import run_at_once
+from app.store.sqlite.writer import WriterThread
+from app.store.store import Store
+from app.store.transaction import Database, Operation, Transaction
+
+_T = TypeVar("_T")
 
 READERS = 2
+"""Threads that read for the page and the commands: a long read must not keep a short one waiting."""
 
 
-class SQLiteStore(SQLStore):
-    """A `Store` in one file. The file and its folder are created if they do not exist.
+def open_sqlite(path: Path, watch: Watch = NOBODY, *, upgrade: bool = True) -> Store:
+    """Open a store in one file. The file and its folder are created if they do not exist.
 
     Args:
         path: The file.
-        watch: Hears of each transaction.
+        watch: Is called after each transaction.
         upgrade: Whether a file of an older schema may be upgraded.
 
     Raises:
         SchemaTooNew: A newer release has written the file.
         StoreUnavailable: The file cannot be created, opened, written or upgraded.
     """
+    prepare(path, upgrade=upgrade)
+    return Store(SQLiteDatabase(path, watch))
 
-    def __init__(self, path: Path, watch: Watch = NOBODY, *, upgrade: bool = True) -> None:
-        super().__init__(_File(path, watch, upgrade=upgrade), sqlite_search)
 
+class SQLiteDatabase(Database):
+    """A SQLite file: one thread writes, others read.
 
-class _File:
-    """See `Database`."""
+    Args:
+        path: The file, of this release's schema.
+        watch: Is called after each transaction.
+    """
 
-    def __init__(self, path: Path, watch: Watch, *, upgrade: bool) -> None:
-        prepare(path, upgrade=upgrade)
-        self._path = path
+    def __init__(self, path: Path, watch: Watch = NOBODY) -> None:
+        self.path = path
         self._inode = path.stat().st_ino
-        self._writer = GroupCommit(connect(path), watch)
+        self.writer = WriterThread(connect(path), watch)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
         self._local = threading.local()
         self._read_connections: list[sqlite3.Connection] = []
 
-    def time(self, own: datetime) -> datetime:
-        """See `Store.time`: one machine has one clock."""
-        return own
+    @override
+    async def read(self, operation: Operation[_T]) -> _T:
+        query = run_at_once(operation)
 
-    def listen(self, wake: Callable[[], None]) -> None:
-        """See `Store.on_new`: a file tells nobody, so that the dispatcher's poll notices."""
-
-    def ring(self) -> None:
-        """Nobody hears it."""
-
-    async def measure(self, db: Session) -> None:
-        """One machine has one clock."""
-
-    async def accept(self, batch: Sequence[Incoming]) -> list[Accepted]:
-        """See `Store.accept`."""
-        return await self._writer.run_together(_accept, batch)
-
-    async def write(self, job: Job[T], *, seconds: float = 0.0) -> T:
-        """See `Database.write`."""
-        return await self._writer.run(at_once(job))
-
-    keep = write
-
-    async def read(self, job: Job[T]) -> T:
-        """See `Database.read`."""
-        query = at_once(job)
-
-        def run() -> T:
+        def run() -> _T:
             if not hasattr(self._local, "connection"):
-                self._local.connection = connect(self._path, query_only=True)
+                self._local.connection = connect(self.path, query_only=True)
                 self._read_connections.append(self._local.connection)
             return query(self._local.connection)
 
@@ -92,23 +75,54 @@ class _File:
         except sqlite3.Error as error:
             raise StoreUnavailable(f"the database says: {error}") from None
 
-    async def check(self, now: datetime) -> None:
-        """See `Store.check`. A file that was moved away would be written on, and be lost at the end."""
-        if not self._path.exists() or self._path.stat().st_ino != self._inode:
-            raise StoreUnavailable(f"the file {self._path} was moved, replaced or deleted while it was open")
-        await self.write(lambda db: db.execute("UPDATE schema_version SET checked_at = $1", to_micros(now)))
+    @override
+    async def write(self, operation: Operation[_T], *, seconds: float | None = None) -> _T:
+        # No time limit: a statement on a local file ends by itself.
+        return await self.writer.run(run_at_once(operation))
 
+    @override
+    async def write_first(self, operation: Operation[_T]) -> _T:
+        return await self.writer.run(run_at_once(operation))
+
+    @override
+    async def accept(self, batch: Sequence[Incoming]) -> list[Accepted]:
+        return await self.writer.run_together(_accept_batches, batch)
+
+    @override
+    async def measure_clock(self, transaction: Transaction) -> None:
+        pass  # one machine has one clock
+
+    @override
+    def time(self, own: datetime) -> datetime:
+        return own
+
+    @override
+    def listen(self, wake: Callable[[], None]) -> None:
+        pass  # a file tells nobody: the dispatcher's poll finds what other processes store
+
+    @override
+    def notify(self) -> None:
+        pass
+
+    @override
+    async def check(self, now: Micros) -> None:
+        # A file that was moved away would be written on, and be lost at the end.
+        if not self.path.exists() or self.path.stat().st_ino != self._inode:
+            raise StoreUnavailable(f"the file {self.path} was moved, replaced or deleted while it was open")
+        await self.write(lambda tx: tx.execute("UPDATE schema_version SET checked_at = $1", now))
+
+    @override
     async def close(self) -> None:
-        """See `Store.close`."""
-        await self._writer.close()
+        await self.writer.close()
         self._readers.shutdown()
         for connection in self._read_connections:
             connection.close()
 
 
-def _accept(db: sqlite3.Connection, batches: Sequence[Sequence[Incoming]]) -> list[list[Accepted]]:
-    async def job(session: Session) -> list[Accepted]:
-        return await accept.accept(session, [one for batch in batches for one in batch])
-
-    accepted = iter(at_once(job)(db))
+def _accept_batches(
+    connection: sqlite3.Connection, batches: Sequence[Sequence[Incoming]]
+) -> list[list[Accepted]]:
+    """Store the changes of several callers in one call."""
+    changes = [incoming for batch in batches for incoming in batch]
+    accepted = iter(run_at_once(lambda tx: accept(tx, changes))(connection))
     return [[next(accepted) for _ in batch] for batch in batches]

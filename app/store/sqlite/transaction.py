@@ -95,11 +95,11 @@ class SQLiteTransaction(Transaction):
 
 
 def run_at_once(operation: Operation[_T]) -> Callable[[sqlite3.Connection], _T]:
-    """Turn an operation into a function for the writer's thread: it never waits, so its first step is its last."""
+    """Turn an operation into a function for a thread: it never waits, so its first step is its last."""
 
     def run(connection: sqlite3.Connection) -> _T:
         try:
-            operation(SQLiteTransaction(connection)).__await__().send(None)  # type: ignore[attr-defined]
+            operation(SQLiteTransaction(connection)).__await__().send(None)
         except StopIteration as end:
             result: _T = end.value
             return result

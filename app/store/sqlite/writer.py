@@ -14,84 +14,86 @@ from typing import Any, TypeVar
 from app.errors import StoreUnavailable
 from app.observe.watch import NOBODY, Watch
 
-T = TypeVar("T")
-I = TypeVar("I")  # noqa: E741 - an item
+_T = TypeVar("_T")
+_Item = TypeVar("_Item")
 
-BUSY_SECONDS = 5.0  # how long another process may hold the file before we say so
-BUSY_PAUSE = 0.001
-ENOUGH = 64  # jobs that need not wait for more: a larger transaction is hardly any cheaper
-LARGEST_BATCH = 512
-LONGEST_QUEUE = 10_000  # beyond it the disk is not keeping up: better an honest 503 than an endless wait
+LOCK_SECONDS = 5.0  # how long another process may hold the file before we say so
+LOCK_PAUSE_SECONDS = 0.001
+ENOUGH_JOBS = 64  # jobs that need not wait for more: a larger transaction is hardly any cheaper
+LARGEST_TRANSACTION = 512
+LONGEST_BACKLOG = 10_000  # beyond it the disk is not keeping up: better an honest 503 than an endless wait
 
 Job = Callable[[sqlite3.Connection, Sequence[Any]], Sequence[Any]]
-"""Is given the items that wait for it, in their order, and returns a result for each."""
+"""Gets the items that wait for it, in their order, and gives a result for each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Waiting:
+class _WaitingJob:
     job: Job
     item: Any
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
 
 
-def _results(connection: sqlite3.Connection, waiting: Sequence[_Waiting]) -> list[Any]:
+def _results(connection: sqlite3.Connection, waiting: Sequence[_WaitingJob]) -> list[Any]:
     results: list[Any] = []
-    for job, some in groupby(waiting, key=lambda one: one.job):
-        results += job(connection, [one.item for one in some])
+    for job, group in groupby(waiting, key=lambda entry: entry.job):
+        results += job(connection, [entry.item for entry in group])
     return results
 
 
-def _answer(answers: Sequence[tuple[_Waiting, Any, Exception | None]]) -> None:
-    """Tell those who wait what came of it; a loop is woken once for all of its own."""
-    for loop in {one.loop for one, _, _ in answers}:
+def _answer(answers: Sequence[tuple[_WaitingJob, Any, Exception | None]]) -> None:
+    """Give the results to those who wait; a loop is woken once for all of its own."""
+    for loop in {entry.loop for entry, _, _ in answers}:
         # A loop that is closed raises: nobody waits any more.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(_settle, [answer for answer in answers if answer[0].loop is loop])
 
 
-def _settle(answers: Sequence[tuple[_Waiting, Any, Exception | None]]) -> None:
-    for one, result, error in answers:
-        if one.future.cancelled():
+def _settle(answers: Sequence[tuple[_WaitingJob, Any, Exception | None]]) -> None:
+    for entry, result, error in answers:
+        if entry.future.cancelled():
             continue
         if error is None:
-            one.future.set_result(result)
+            entry.future.set_result(result)
         else:
-            one.future.set_exception(error)
+            entry.future.set_exception(error)
 
 
-class GroupCommit:
+class WriterThread:
     """Runs jobs on a connection of its own, as many as wait in one transaction.
 
     Args:
         connection: Opened with ``check_same_thread=False`` and ``isolation_level=None``; closed by `close`.
-        watch: Hears of each transaction.
+        watch: Is called after each transaction.
     """
 
     def __init__(self, connection: sqlite3.Connection, watch: Watch = NOBODY) -> None:
         connection.execute("PRAGMA busy_timeout = 0")  # `_begin` waits
         self._connection = connection
         self._watch = watch
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._fresh: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
+        self._queue: queue.SimpleQueue[_WaitingJob | None] = queue.SimpleQueue()
+        self._fresh: dict[asyncio.AbstractEventLoop, list[_WaitingJob]] = {}
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._thread.start()
 
-    async def run(self, job: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a job inside a transaction and return its result once that is on disk.
+    async def run(self, job: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Run a job inside a transaction and give its result once that is on disk.
 
         Raises:
             StoreUnavailable: The transaction could not be committed; nothing of it is stored.
         """
         return await self.run_together(lambda db, _: [job(db)], None)
 
-    async def run_together(self, job: Callable[[sqlite3.Connection, Sequence[I]], Sequence[T]], item: I) -> T:
+    async def run_together(
+        self, job: Callable[[sqlite3.Connection, Sequence[_Item]], Sequence[_T]], item: _Item
+    ) -> _T:
         """Run a job for an item as `run` does, in one call with the other items that wait for the same job.
 
         Args:
             job: Is given the items, in their order, and returns a result for each.
-            item: The item.
+            item: The item of this caller.
 
         Raises:
             StoreUnavailable: The transaction could not be committed; nothing of it is stored.
@@ -100,10 +102,10 @@ class GroupCommit:
             raise StoreUnavailable("the store is closed")
         loop = asyncio.get_running_loop()
         fresh = self._fresh.setdefault(loop, [])
-        if self._queue.qsize() + len(fresh) >= LONGEST_QUEUE:
+        if self._queue.qsize() + len(fresh) >= LONGEST_BACKLOG:
             raise StoreUnavailable("too many writes are waiting for the disk")
-        future: asyncio.Future[T] = loop.create_future()
-        fresh.append(_Waiting(job, item, future, loop))
+        future: asyncio.Future[_T] = loop.create_future()
+        fresh.append(_WaitingJob(job, item, future, loop))
         if len(fresh) == 1:
             loop.call_soon(self._gather, loop, 0)
         return await future
@@ -111,14 +113,14 @@ class GroupCommit:
     def _gather(self, loop: asyncio.AbstractEventLoop, before: int) -> None:
         """Hand over what is fresh, unless this turn of the loop has brought more: then the next may, too."""
         number = len(self._fresh.get(loop, ()))
-        if before < number < ENOUGH:
+        if before < number < ENOUGH_JOBS:
             loop.call_soon(self._gather, loop, number)
         else:
             self._hand_over(loop)
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
-        for one in self._fresh.pop(loop, ()):
-            self._queue.put(one)
+        for entry in self._fresh.pop(loop, ()):
+            self._queue.put(entry)
 
     async def close(self) -> None:
         """Commit what waits, and close the connection."""
@@ -133,7 +135,7 @@ class GroupCommit:
         while (first := self._queue.get()) is not None:
             waiting = [first]
             last = False
-            while len(waiting) < LARGEST_BATCH and not self._queue.empty():
+            while len(waiting) < LARGEST_TRANSACTION and not self._queue.empty():
                 following = self._queue.get()
                 if following is None:
                     last = True
@@ -144,7 +146,7 @@ class GroupCommit:
                 break
         self._connection.close()
 
-    def _commit(self, waiting: list[_Waiting]) -> None:
+    def _commit(self, waiting: list[_WaitingJob]) -> None:
         connection = self._connection
         began = time.perf_counter()
         try:
@@ -154,25 +156,25 @@ class GroupCommit:
         except sqlite3.OperationalError as error:
             self._roll_back()
             self._watch.committed(time.perf_counter() - began, len(waiting), well=False)
-            _answer([(one, None, StoreUnavailable(f"the database says: {error}")) for one in waiting])
-        except Exception as error:  # noqa: BLE001 - a job's own fault must reach its caller, not end the thread
+            _answer([(entry, None, StoreUnavailable(f"the database says: {error}")) for entry in waiting])
+        except Exception as error:  # noqa: BLE001 - a job's own fault must not end the thread
             self._roll_back()
             if len(waiting) == 1:
                 refused = isinstance(error, sqlite3.Error)
                 if refused:
                     self._watch.committed(time.perf_counter() - began, 1, well=False)
-                said = StoreUnavailable(f"the database says: {error}") if refused else error
-                _answer([(waiting[0], None, said)])
+                answer = StoreUnavailable(f"the database says: {error}") if refused else error
+                _answer([(waiting[0], None, answer)])
             else:  # which one it was shows when each runs alone; the others must not suffer for it
-                for one in waiting:
-                    self._commit([one])
+                for entry in waiting:
+                    self._commit([entry])
         else:
             self._watch.committed(time.perf_counter() - began, len(waiting), well=True)
-            _answer([(one, result, None) for one, result in zip(waiting, results, strict=True)])
+            _answer([(entry, result, None) for entry, result in zip(waiting, results, strict=True)])
 
     def _begin(self) -> None:
         # SQLite's own busy handler sleeps up to 100 ms between its tries: two busy processes would crawl.
-        deadline = time.monotonic() + BUSY_SECONDS
+        deadline = time.monotonic() + LOCK_SECONDS
         while True:
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -180,7 +182,7 @@ class GroupCommit:
                 busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
                 if not busy or time.monotonic() > deadline:
                     raise
-                time.sleep(BUSY_PAUSE)
+                time.sleep(LOCK_PAUSE_SECONDS)
             else:
                 return
 

@@ -13,64 +13,64 @@ from typing import Any
 import asyncpg
 
 from app.errors import StoreUnavailable
-from app.store.postgres.pool import CONNECT_SECONDS, REFUSED, Connection, Database
+from app.store.postgres.pool import CONNECT_SECONDS, DATABASE_ERRORS, Connection, Pool
 
-CHANNEL = "port_listener"
+NOTIFY_CHANNEL = "port_listener"
 QUIET_SECONDS = 0.25
 """After one notification the next waits so long: in a storm all dispatchers are awake anyway."""
-AGAIN_SECONDS = 1.0
+RECONNECT_SECONDS = 1.0
 ALIVE_SECONDS = 15.0
 
 
-class Bell:
-    """Rings when this process has stored something, and hears the others' bells.
+class Notifications:
+    """Notifies other processes that this one has stored something, and wakes this one when another has.
 
     Args:
-        database: Where it rings.
-        url: Where it listens, on a connection of its own.
+        pool: Connections to notify by.
+        url: Where to listen, on a connection of its own.
     """
 
-    def __init__(self, database: Database, url: str) -> None:
-        self._database = database
+    def __init__(self, pool: Pool, url: str) -> None:
+        self._pool = pool
         self._url = url
         self._name = token_hex(8)
-        self._ringing: asyncio.Task[None] | None = None
+        self._notifying: asyncio.Task[None] | None = None
         self._again = False
         self._listening: asyncio.Task[None] | None = None
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Wake the other replicas' dispatchers; returns at once."""
         self._again = True
-        if self._ringing is None or self._ringing.done():
-            self._ringing = asyncio.create_task(self._ring())
+        if self._notifying is None or self._notifying.done():
+            self._notifying = asyncio.create_task(self._notify_soon())
 
     def listen(self, wake: Callable[[], None]) -> None:
-        """Call `wake` when another process rings, and when it may have rung unheard."""
+        """Call `wake` when another process notifies, and when it may have done so while nobody listened."""
         if self._listening is None:
             self._listening = asyncio.create_task(self._listen(wake))
 
     async def close(self) -> None:
-        """Ring no more, and listen no more."""
-        for task in (self._ringing, self._listening):
+        """Notify no more, and listen no more."""
+        for task in (self._notifying, self._listening):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
 
-    async def _ring(self) -> None:
+    async def _notify_soon(self) -> None:
         while self._again:
             self._again = False
             with suppress(StoreUnavailable):
-                await self._database.run(self._notify)
+                await self._pool.run(self._send)
             await asyncio.sleep(QUIET_SECONDS)
 
-    async def _notify(self, db: Connection) -> None:
+    async def _send(self, db: Connection) -> None:
         # In a transaction of its own, which need not wait for the disk: commits that notify happen one after
         # the other in the whole server.
         await db.execute("SET LOCAL synchronous_commit = off")
-        await db.execute("SELECT pg_notify($1, $2)", CHANNEL, self._name)
+        await db.execute("SELECT pg_notify($1, $2)", NOTIFY_CHANNEL, self._name)
 
     async def _listen(self, wake: Callable[[], None]) -> None:
-        def heard(_: Connection, __: int, ___: str, name: object) -> None:
+        def hear(_: Connection, __: int, ___: str, name: object) -> None:
             if name != self._name:
                 wake()
 
@@ -82,15 +82,15 @@ class Bell:
                     timeout=CONNECT_SECONDS,
                     command_timeout=CONNECT_SECONDS,
                     statement_cache_size=0,
-                    server_settings={"application_name": "port-listener-bell"},
+                    server_settings={"application_name": "port-listener-notify"},
                 )
-                await connection.add_listener(CHANNEL, heard)
-                wake()  # what was rung while nobody listened
+                await connection.add_listener(NOTIFY_CHANNEL, hear)
+                wake()  # what was notified while nobody listened
                 while True:  # a connection that was cut says so only to whoever uses it
                     await asyncio.sleep(ALIVE_SECONDS)
                     await connection.execute("SELECT 1")
-            except (*REFUSED, ValueError):
-                await asyncio.sleep(AGAIN_SECONDS)
+            except (*DATABASE_ERRORS, ValueError):
+                await asyncio.sleep(RECONNECT_SECONDS)
             finally:
                 if connection is not None:
                     connection.terminate()

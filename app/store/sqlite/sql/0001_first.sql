@@ -1,0 +1,202 @@
+-- Times are whole microseconds since 1970, UTC. PostgreSQL's file has the same tables and columns.
+
+CREATE TABLE changes (
+    id          INTEGER PRIMARY KEY,
+    key         TEXT    NOT NULL UNIQUE,
+    received_at INTEGER NOT NULL,
+    at          INTEGER NOT NULL,
+    action      TEXT    NOT NULL,
+    resource    TEXT    NOT NULL,
+    blueprint   TEXT    NOT NULL,
+    entity      TEXT    NOT NULL,
+    teams       TEXT    NOT NULL,             -- JSON: the owning teams
+    reason      TEXT    NOT NULL,
+    alerts      INTEGER NOT NULL,
+    body        BLOB    NOT NULL,
+    traceparent TEXT                          -- the span that it arrived in; null unless traces are kept
+) STRICT;
+CREATE INDEX changes_by_entity ON changes (blueprint, entity, at);
+CREATE INDEX changes_by_arrival ON changes (received_at);
+CREATE INDEX changes_by_blueprint ON changes (blueprint);
+CREATE INDEX changes_by_teams ON changes (teams);
+
+-- Each name once, so that a search by a part of it reads names, not changes.
+CREATE TABLE entities (
+    entity    TEXT NOT NULL,
+    blueprint TEXT NOT NULL,
+    PRIMARY KEY (entity, blueprint)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER entity_forgotten AFTER DELETE ON changes BEGIN
+    DELETE FROM entities WHERE entity = old.entity AND blueprint = old.blueprint AND NOT EXISTS (
+        SELECT 1 FROM changes WHERE entity = old.entity AND blueprint = old.blueprint);
+END;
+
+CREATE TABLE incidents (
+    id          TEXT    PRIMARY KEY,
+    rule        TEXT    NOT NULL,
+    blueprint   TEXT    NOT NULL,
+    entity      TEXT    NOT NULL,
+    state       TEXT    NOT NULL,
+    opened_at   INTEGER NOT NULL,
+    changed_at  INTEGER NOT NULL,
+    resolved_at INTEGER,
+    due_at      INTEGER,                      -- nobody is alerted before this time
+    severity    TEXT    NOT NULL,
+    moves       TEXT    NOT NULL,             -- JSON: when it moved lately
+    flapping    INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX open_incidents ON incidents (blueprint, entity, rule) WHERE resolved_at IS NULL;
+CREATE INDEX incidents_of_entity ON incidents (blueprint, entity, resolved_at);
+CREATE INDEX resolved_incidents ON incidents (resolved_at) WHERE resolved_at IS NOT NULL;
+CREATE INDEX incidents_by_opening ON incidents (opened_at);
+
+CREATE TABLE queues (
+    name         TEXT    PRIMARY KEY,
+    destination  TEXT    NOT NULL,
+    next_at      INTEGER NOT NULL DEFAULT 0,
+    failures     INTEGER NOT NULL DEFAULT 0,
+    on_hold      TEXT,                        -- why it is on hold; null while it is not
+    holder       TEXT,                        -- the token of the dispatcher that has the lease
+    lease_until  INTEGER NOT NULL DEFAULT 0,
+    unsure_since INTEGER,                     -- what was sent since may have arrived
+    delivered_at INTEGER
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE silences (
+    id        INTEGER PRIMARY KEY,
+    rule      TEXT    NOT NULL,
+    blueprint TEXT    NOT NULL,
+    entity    TEXT    NOT NULL,
+    team      TEXT    NOT NULL,
+    starts_at INTEGER NOT NULL,
+    ends_at   INTEGER NOT NULL,
+    author    TEXT    NOT NULL,
+    comment   TEXT    NOT NULL,
+    settled   INTEGER NOT NULL DEFAULT 0      -- it has ended, and what is still open was alerted on
+) STRICT;
+CREATE INDEX unsettled_silences ON silences (ends_at) WHERE NOT settled;
+
+-- The messages that can be found again and updated, and the incidents that they are about.
+CREATE TABLE messages (
+    id        INTEGER PRIMARY KEY,
+    queue     TEXT    NOT NULL,
+    channel   TEXT    NOT NULL,
+    ts        TEXT    NOT NULL,
+    posted_at INTEGER NOT NULL,
+    UNIQUE (queue, ts)
+) STRICT;
+CREATE INDEX messages_by_time ON messages (posted_at);
+CREATE TABLE incident_messages (
+    incident_id TEXT    NOT NULL REFERENCES incidents (id) ON DELETE CASCADE,
+    queue       TEXT    NOT NULL,
+    message_id  INTEGER NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
+    PRIMARY KEY (incident_id, queue)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX incidents_of_message ON incident_messages (message_id);
+
+-- The runs in Port that wait to be told what became of the change which they brought.
+CREATE TABLE reports (
+    id         INTEGER PRIMARY KEY,
+    run        TEXT    NOT NULL UNIQUE,
+    created_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX reports_by_time ON reports (created_at);
+
+CREATE TABLE deliveries (
+    id            INTEGER PRIMARY KEY,
+    change_id     INTEGER NOT NULL REFERENCES changes (id) ON DELETE CASCADE,
+    queue         TEXT    NOT NULL REFERENCES queues (name),
+    destination   TEXT    NOT NULL,
+    notification  TEXT    NOT NULL,           -- JSON
+    rule          TEXT    NOT NULL,           -- empty: the listener itself has something to say
+    step          TEXT    NOT NULL,
+    severity      TEXT    NOT NULL,
+    created_at    INTEGER NOT NULL,
+    waiting_since INTEGER NOT NULL,
+    kind          TEXT    NOT NULL CHECK (kind IN ('alert', 'update', 'report')),
+    due_at        INTEGER NOT NULL,           -- not before this time; 0: it was never to wait
+    incident_id   TEXT,
+    repeat_after  INTEGER,                    -- microseconds; null: once
+    state         TEXT    NOT NULL CHECK (state IN ('pending', 'dead', 'delivered', 'cancelled', 'silenced')),
+    ended_at      INTEGER,
+    message_id    INTEGER REFERENCES messages (id) ON DELETE CASCADE,  -- the message that it updates
+    report_id     INTEGER REFERENCES reports (id) ON DELETE CASCADE,   -- the run that it reports to
+    silence_id    INTEGER                     -- the last silence that suppressed it
+) STRICT;
+CREATE INDEX pending_deliveries ON deliveries (queue, id, due_at) WHERE state = 'pending';
+-- What is to be said later of an incident, found without what waits now or was sent.
+CREATE INDEX later_deliveries ON deliveries (incident_id)
+    WHERE state = 'pending' AND (due_at > 0 OR repeat_after IS NOT NULL);
+CREATE INDEX dead_deliveries ON deliveries (id) WHERE state = 'dead';
+CREATE INDEX silenced_deliveries ON deliveries (silence_id) WHERE silence_id IS NOT NULL;
+CREATE INDEX deliveries_of_change ON deliveries (change_id);
+CREATE INDEX deliveries_of_incident ON deliveries (incident_id, queue) WHERE incident_id IS NOT NULL;
+-- To delete a message or a report is to look for its deliveries; without these, among all that there ever were.
+CREATE INDEX deliveries_of_message ON deliveries (message_id) WHERE message_id IS NOT NULL;
+CREATE INDEX deliveries_of_report ON deliveries (report_id) WHERE report_id IS NOT NULL;
+CREATE INDEX deliveries_by_rule ON deliveries (rule, change_id);
+CREATE INDEX deliveries_by_state ON deliveries (state, change_id);
+CREATE INDEX deliveries_by_end ON deliveries (ended_at, state, kind) WHERE ended_at IS NOT NULL;
+
+CREATE TABLE attempts (
+    id          INTEGER PRIMARY KEY,
+    delivery_id INTEGER NOT NULL REFERENCES deliveries (id) ON DELETE CASCADE,
+    outcome     TEXT    NOT NULL,
+    detail      TEXT    NOT NULL,
+    started_at  INTEGER NOT NULL,
+    ended_at    INTEGER NOT NULL
+) STRICT;
+CREATE INDEX attempts_of_delivery ON attempts (delivery_id, id);
+
+CREATE TABLE quarantine (
+    id          INTEGER PRIMARY KEY,
+    body        BLOB    NOT NULL,
+    digest      TEXT    NOT NULL UNIQUE,
+    signed_at   INTEGER NOT NULL,
+    received_at INTEGER NOT NULL,
+    path        TEXT    NOT NULL,
+    reason      TEXT    NOT NULL
+) STRICT;
+
+-- What people did.
+CREATE TABLE audit (
+    id      INTEGER PRIMARY KEY,
+    at      INTEGER NOT NULL,
+    who     TEXT    NOT NULL,
+    what    TEXT    NOT NULL,
+    details TEXT    NOT NULL
+) STRICT;
+
+-- The last known state of the entities of which rules name the blueprint: what reconciling compares Port with.
+CREATE TABLE last_known (
+    blueprint TEXT    NOT NULL,
+    entity    TEXT    NOT NULL,
+    at        INTEGER NOT NULL,               -- when it last changed
+    moved_at  INTEGER NOT NULL,               -- when that was stored here
+    version   INTEGER NOT NULL,
+    gone      INTEGER NOT NULL,               -- it was deleted; kept for a while, because changes may come late
+    state     TEXT    NOT NULL,               -- JSON: the watched values
+    marks     TEXT    NOT NULL,               -- JSON: when each changed, and what reconciling alerted on
+    PRIMARY KEY (blueprint, entity)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX gone_entities ON last_known (moved_at) WHERE gone;
+
+-- The blueprints of which every entity's state was recorded once: what is not known of them since is new.
+CREATE TABLE baselines (
+    blueprint TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE reconcile_runs (
+    id          INTEGER PRIMARY KEY,
+    reason      TEXT    NOT NULL,
+    token       TEXT    NOT NULL,             -- of the process that makes it
+    started_at  INTEGER NOT NULL,
+    lease_until INTEGER NOT NULL,             -- if it has not ended by then, its process has
+    ended_at    INTEGER,
+    entities    INTEGER NOT NULL DEFAULT 0,
+    learned     INTEGER NOT NULL DEFAULT 0,
+    differences INTEGER NOT NULL DEFAULT 0,
+    missed      INTEGER NOT NULL DEFAULT 0,   -- differences for which Port should have called us
+    error       TEXT    NOT NULL DEFAULT ''
+) STRICT;
+CREATE INDEX reconcile_runs_by_time ON reconcile_runs (started_at);
