@@ -27,7 +27,6 @@ COMMANDS = {
     "quarantine": "outbox",
     "move": "move",
     "backup": "upkeep",
-    "vacuum": "upkeep",
     "export": "upkeep",
     "destinations": "destinations",
     "silence": "silence",

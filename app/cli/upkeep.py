@@ -1,4 +1,4 @@
-"""The commands that keep the database: a copy of it, its unused room given back, its changes as JSON."""
+"""The commands for the database: a copy of it, and its changes as JSON."""
 
 import json
 import sys
@@ -19,8 +19,6 @@ from app.store.opening import existing_database, now, open_store
 from app.store.private_file import private_file
 from app.store.rows import StoredChange
 from app.store.sqlite.copy import MEGABYTE, copy_database
-from app.store.sqlite.vacuum import size
-from app.store.sqlite.vacuum import vacuum as give_back
 
 AT_ONCE = 500
 
@@ -43,21 +41,6 @@ def backup(file: Annotated[Path, typer.Argument(help="The copy to make.")], forc
     began = time.monotonic()
     copy_database(database, file)
     print(f"{file}: {file.stat().st_size / MEGABYTE:.1f} MB, checked, in {time.monotonic() - began:.1f} s")
-
-
-def vacuum(
-    full: Annotated[
-        bool, typer.Option("--full", help="Write the whole file anew; the listener must be stopped.")
-    ] = False,
-) -> None:
-    """Give the disk back what deleted changes leave free in the database, while the listener runs."""
-    database = existing_database(_settings().database[0])
-    before = size(database)
-    print(f"{database}: {before.total / MEGABYTE:.1f} MB, of which {before.free / MEGABYTE:.1f} MB are free")
-    began = time.monotonic()
-    give_back(database, full=full)
-    after = size(database)
-    print(f"{database}: {after.total / MEGABYTE:.1f} MB now, in {time.monotonic() - began:.1f} s")
 
 
 def export(

@@ -53,10 +53,7 @@ def existing_database(url: str) -> Path:
     """
     path = sqlite_file(url)
     if path is None:
-        raise StoreUnavailable(
-            "this is for a SQLite file: on PostgreSQL use pg_dump for a copy, and VACUUM, which also runs by"
-            " itself, for room"
-        )
+        raise StoreUnavailable("backup is for a SQLite file: on PostgreSQL use pg_dump")
     if not path.exists():
         raise StoreUnavailable(
             f"there is no database {path} here: run this where the listener runs, or set its DATABASE_URL"

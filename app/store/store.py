@@ -150,9 +150,12 @@ class Store:
 
     async def prune(self, *, before: datetime, limit: int) -> int:
         """Delete what is old, see `app.store.queries.prune.prune`; until this gives 0 there may be more."""
-        return await self._database.write(
+        pruned = await self._database.write(
             lambda tx: pruning.prune(tx, before=before, limit=limit), seconds=PRUNE_SECONDS
         )
+        if not pruned:
+            await self._database.shrink()
+        return pruned
 
     async def check(self, now: datetime) -> None:
         """Prove that the store can write."""

@@ -156,5 +156,9 @@ class Database(ABC):
         """Prove that the database can be written."""
 
     @abstractmethod
+    async def shrink(self) -> None:
+        """Give the room that deleted rows leave back to the disk, in short steps."""
+
+    @abstractmethod
     async def close(self) -> None:
         """Finish what is queued, and close."""

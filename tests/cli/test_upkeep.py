@@ -17,7 +17,6 @@ from app.store.opening import now
 from app.store.postgres.database import PostgresStore
 from app.store.rows import Incoming
 from app.store.sqlite.database import SQLiteStore
-from app.store.sqlite.schema import prepare
 from tests.cli import test_cli
 from tests.cli.test_cli import Run, run_process
 from tests.postgres import PostgresServer
@@ -115,60 +114,13 @@ async def test_backup_of_a_damaged_database(run: Run, tmp_path: Path) -> None:
     assert names(tmp_path, "copy*") == []
 
 
-@pytest.mark.parametrize("command", [("backup", "copy.db"), ("vacuum",), ("export",)])
+@pytest.mark.parametrize("command", [("backup", "copy.db"), ("export",)])
 async def test_no_database(run: Run, tmp_path: Path, command: tuple[str, ...]) -> None:
     """Where there is no database a sentence says what to do, and none is made."""
     result = await run(*command)
     assert (result.status, names(tmp_path, "*")) == (1, [])
     assert "there is no database" in result.err
     assert "DATABASE_URL" in result.err
-
-
-@pytest.mark.parametrize("option", [(), ("--full",)])
-async def test_vacuum(run: Run, tmp_path: Path, option: tuple[str, ...]) -> None:
-    """What deleted rows leave goes back to the disk, and the rest stays."""
-    path = tmp_path / "listener.db"
-    fill(path)
-    store = SQLiteStore(path)
-    await store.accept([incoming()])
-    await store.close()
-    result = await run("vacuum", *option)
-    assert result.status == 0, result.err
-    assert "MB, of which 10.0 MB are free" in result.out
-    assert re.search(r"listener\.db: 0\.\d MB now, in \d\.\d s", result.out)
-    assert path.stat().st_size < 200_000
-    with closing(sqlite3.connect(path)) as db:
-        assert db.execute("SELECT count(*) FROM changes").fetchone() == (1,)
-
-
-async def test_vacuum_of_a_file_that_knows_no_steps(run: Run, tmp_path: Path) -> None:
-    """A file made without what small steps need is written anew when nobody has it open, and then has it."""
-    path = tmp_path / "listener.db"
-    fill(path)
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute("PRAGMA auto_vacuum = NONE")
-        db.execute("VACUUM")
-    fill(path)
-    store = SQLiteStore(path)
-    result = await run("vacuum")
-    assert result.status == 1
-    assert "another process has" in result.err
-    assert "stop it, run this again, start it" in result.err
-    await store.accept([incoming()])
-    await store.close()
-    assert ": 0." in (await run("vacuum")).out.splitlines()[1]
-    with closing(sqlite3.connect(path)) as db:
-        assert db.execute("PRAGMA auto_vacuum").fetchone() == (2,)
-        assert db.execute("SELECT count(*) FROM changes").fetchone() == (1,)
-
-
-def fill(path: Path) -> None:
-    """Fill a store's file with 10 MB that nothing uses."""
-    prepare(path)
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("INSERT INTO quarantine VALUES (1, zeroblob(10000000), 'd', 0, 0, '', '')")
-        db.execute("DELETE FROM quarantine")
-        db.commit()
 
 
 async def test_export_many(store: SQLiteStore, run: Run, tmp_path: Path) -> None:
@@ -241,7 +193,7 @@ async def test_export_is_json_whatever_was_sent(store: SQLiteStore, run: Run, tm
 async def test_with_postgresql(
     postgres: PostgresServer, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Changes are exported from there too; what is for a file says in a sentence what to use instead."""
+    """Changes are exported from there too; `backup` says in a sentence what to use instead."""
     url = await postgres.new_database()
     store = await PostgresStore.open(url, clock=now)
     await store.accept([arriving(f"e{number}", datetime.now(UTC)) for number in range(600)])
@@ -251,7 +203,6 @@ async def test_with_postgresql(
     assert (result.status, result.err) == (0, "600 changes\n")
     rows = lines((tmp_path / "changes.jsonl").read_text())
     assert [row["entity"] for row in rows] == [f"e{number}" for number in range(600)]
-    for arguments in (("backup", "copy.db"), ("vacuum",), ("vacuum", "--full")):
-        result = await run(*arguments)
-        assert (result.status, result.out) == (1, "")
-        assert re.fullmatch(r"[^\n]*on PostgreSQL use pg_dump for a copy, and VACUUM[^\n]*\n?", result.err)
+    result = await run("backup", "copy.db")
+    assert (result.status, result.out) == (1, "")
+    assert result.err == "backup is for a SQLite file: on PostgreSQL use pg_dump\n"

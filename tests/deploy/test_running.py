@@ -149,7 +149,7 @@ def test_the_guide_says_what_is_so() -> None:
     """Commands, files and settings that docs/run.md names are there."""
     shown = re.findall(r"-m app ([a-z]+)", GUIDE)
     assert set(shown) <= set(COMMANDS)
-    assert {"backup", "vacuum", "export", "serve"} <= set(shown)
+    assert {"backup", "export", "serve"} <= set(shown)
     for path in re.findall(r"\]\((?!https?://)([^)]+)\)", GUIDE):
         assert (ROOT / "docs" / path).exists(), path
     for path in re.findall(r"deploy/[\w./-]+", GUIDE):

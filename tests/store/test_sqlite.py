@@ -12,10 +12,16 @@ import pytest
 
 from app.errors import SchemaTooNew, StoreUnavailable
 from app.model.delivery import State
+from app.store import sqlite_shrink
+from app.store.columns import to_micros
+from app.store.sqlite import schema
 from app.store.sqlite import writer as group_commit
+from app.store.sqlite.copy import copy_database
 from app.store.sqlite.database import SQLiteStore
 from tests.conftest import NOW
-from tests.store.test_store import claim_one, incoming
+from tests.store.test_store import SECOND, claim_one, incoming
+from tests.store.writers import keys, writers
+from tests.waiting import until
 
 
 async def test_the_file_is_private_and_durable(tmp_path: Path) -> None:
@@ -161,3 +167,92 @@ async def test_one_bad_statement_fails_alone(tmp_path: Path) -> None:
     assert isinstance(refused, StoreUnavailable)
     assert all(isinstance(one, list) for one in accepted)
     await store.close()
+
+
+class Pages:
+    """How large a database is, in pages, as a connection of its own sees it."""
+
+    def __init__(self, path: Path) -> None:
+        with closing(sqlite3.connect(path)) as db:
+            (self.all,), (self.unused,) = (
+                db.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "freelist_count")
+            )
+
+
+def fill_quarantine(path: Path, bodies: int = 10) -> None:
+    """Put bodies of 2 MB into a new database, received at NOW."""
+    schema.prepare(path)
+    with closing(sqlite3.connect(path)) as db:
+        db.executemany(
+            "INSERT INTO quarantine VALUES (?, zeroblob(2000000), ?, 0, ?, '', '')",
+            [(number, number, to_micros(NOW)) for number in range(bodies)],
+        )
+        db.commit()
+
+
+async def test_pruning_makes_the_file_smaller(tmp_path: Path) -> None:
+    """While other processes write, what was deleted goes back to the disk, in many short transactions."""
+    path = tmp_path / "listener.db"
+    fill_quarantine(path, 20)
+    before = Pages(path)
+    steps: list[int] = []
+
+    def note(statement: str) -> None:
+        if statement == "COMMIT":
+            steps.append(0)
+        elif "incremental_vacuum" in statement:
+            steps[-1] += 1
+
+    store = SQLiteStore(path)
+    await store._writer.run(lambda db: db.set_trace_callback(note))  # noqa: SLF001
+    with writers(path, tmp_path) as files:
+        await until(lambda: len(keys(files)) > 20)
+        assert await store.prune(before=NOW + SECOND, limit=200) == 20
+        written = len(keys(files))
+        assert await store.prune(before=NOW + SECOND, limit=200) == 0
+        await until(lambda: len(keys(files)) > written)
+    assert sum(steps) > before.all / 2  # the writers used some of the pages
+    assert max(steps) <= sqlite_shrink.PAGES_AT_ONCE
+    committed = set(keys(files))
+    await store.close()  # the last connection to close moves the log into the file
+    after = Pages(path)
+    assert after.all < before.all / 2
+    assert path.stat().st_size == after.all * 4096
+    assert after.unused <= after.all // sqlite_shrink.KEPT_SHARE + 1
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert committed <= {key for (key,) in db.execute("SELECT key FROM changes")}
+
+
+async def test_a_little_room_is_kept(tmp_path: Path) -> None:
+    """What the next changes will need is not given back: the file would only grow again."""
+    path = tmp_path / "listener.db"
+    fill_quarantine(path, 100)
+    before = Pages(path)
+    store = SQLiteStore(path)
+    assert await store.prune(before=NOW + SECOND, limit=4) == 4
+    assert await store.prune(before=NOW - SECOND, limit=4) == 0
+    few = Pages(path)
+    assert (few.all, few.unused > 1900) == (before.all, True)
+    assert await store.prune(before=NOW + SECOND, limit=4) == 4
+    assert await store.prune(before=NOW - SECOND, limit=4) == 0
+    more = Pages(path)
+    assert more.all < before.all
+    assert more.unused == more.all // sqlite_shrink.KEPT_SHARE
+    await store.close()
+
+
+async def test_a_file_that_cannot_shrink(tmp_path: Path) -> None:
+    """A file made without auto_vacuum is pruned all the same, keeps its size, and shrinks as a copy."""
+    path, copy = tmp_path / "listener.db", tmp_path / "copy.db"
+    fill_quarantine(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA auto_vacuum = NONE")
+        db.execute("VACUUM")
+    copy_database(path, copy)
+    for file, size in ((path, 20_000_000), (copy, 0)):
+        store = SQLiteStore(file)
+        assert await store.prune(before=NOW + SECOND, limit=200) == 10
+        assert await store.prune(before=NOW + SECOND, limit=200) == 0
+        await store.close()
+        assert size <= file.stat().st_size < size + 1_000_000

@@ -123,6 +123,10 @@ class PostgresDatabase(Database):
         )
 
     @override
+    async def shrink(self) -> None:
+        pass  # the server's autovacuum does
+
+    @override
     async def close(self) -> None:
         await self._writer.close()
         await self._notifications.close()

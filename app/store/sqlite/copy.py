@@ -1,6 +1,5 @@
 """Copies a SQLite file while others write to it."""
 
-import errno
 import shutil
 import sqlite3
 from contextlib import closing
@@ -10,89 +9,63 @@ from typing import Literal
 from app.errors import StoreUnavailable
 from app.store.private_file import private_file
 
-PAGES_AT_ONCE = 2000  # 8 MB: between two steps Ctrl-C is heard
-BUSY_SECONDS = 5.0
+COPY_WAIT_SECONDS = 5.0
+STEPS_BETWEEN_SIGNALS = 100_000  # of SQLite's virtual machine, some 0.2 s
 MEGABYTE = 1_000_000
 
 
 def copy_database(
     source: Path, target: Path, *, check: Literal["quick_check", "integrity_check"] = "integrity_check"
 ) -> None:
-    """Copy a database as it is at this moment, into one file, and prove that the copy is sound.
+    """Copy a database into one compact file, as it is at this moment, and check the copy.
 
-    Whoever writes to the source goes on; what is committed after the start is not in the copy.
+    Others can go on writing to the source; what they commit after the start is not in the copy.
 
     Args:
         source: The database; it must exist.
         target: The copy, with mode 0600; a file of this name is replaced once the copy is whole.
-        check: How to look at the copy. ``quick_check`` leaves out whether indexes agree with their tables.
+        check: How to check the copy. ``quick_check`` does not compare indexes with their tables.
 
     Raises:
-        StoreUnavailable: There is no room, the source cannot be read, or the copy is damaged; there is no
-            copy then, and what `target` was it still is.
+        StoreUnavailable: There is no room, the source cannot be read, the copy is damaged, or Ctrl-C stopped
+            it. There is no copy then; a file that was at `target` is unchanged.
     """
     try:
-        with closing(connect_existing(source)) as live:
+        with closing(_connect(source)) as live:
             _demand_room(live, target)
             with private_file(target) as part:
-                _copy(live, part)
-                if (found := _check(part, check)) != "ok":
-                    raise StoreUnavailable(f"{source} is damaged, so that a copy is worth nothing: {found}")
+                _vacuum_into(live, part)
+                with closing(_connect(part)) as copy:
+                    faults = "; ".join(row[0] for row in copy.execute(f"PRAGMA {check}(3)"))
+                if faults != "ok":
+                    raise StoreUnavailable(f"{source} is damaged, so no copy was made: {faults}")
     except (OSError, sqlite3.Error) as error:
-        raise StoreUnavailable(f"cannot copy {source} to {target}: {_said(error)}") from None
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise StoreUnavailable(f"cannot copy {source} to {target}: {reason}") from None
 
 
-def connect_existing(path: Path) -> sqlite3.Connection:
-    """Open a connection to a file that is there; unlike sqlite3's own way this makes none.
-
-    Raises:
-        sqlite3.OperationalError: There is no such file.
-    """
-    return sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_SECONDS, isolation_level=None
-    )
-
-
-def keep_temporary_files_beside(db: sqlite3.Connection, path: Path) -> None:
-    """Let SQLite put what it sorts and vacuums beside the database, where there is room, not into /var/tmp.
-
-    That may be small, or not be writable, and SQLITE_TMPDIR is read once, at sqlite3's import.
-    """
-    folder = str(path.absolute().parent).replace("'", "''")
-    db.execute(f"PRAGMA temp_store_directory = '{folder}'")
+def _connect(path: Path) -> sqlite3.Connection:
+    # As a URI with mode=rw: a plain path would create the file if it is missing.
+    address = f"{path.absolute().as_uri()}?mode=rw"
+    connection = sqlite3.connect(address, uri=True, timeout=COPY_WAIT_SECONDS, isolation_level=None)
+    connection.set_progress_handler(lambda: None, STEPS_BETWEEN_SIGNALS)  # only Python code hears Ctrl-C
+    return connection
 
 
 def _demand_room(live: sqlite3.Connection, target: Path) -> None:
-    (pages,), (page_bytes,) = (
-        live.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size")
+    # A copy that fills the disk first and fails then would cost the listener on the same disk its changes.
+    pages, unused, page_bytes = (
+        live.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
     )
-    needed, free = pages * page_bytes, shutil.disk_usage(target.parent).free
+    needed, free = (pages - unused) * page_bytes, shutil.disk_usage(target.parent).free
     if free < needed:
         raise StoreUnavailable(
             f"no room for {target}: it takes {needed / MEGABYTE:.1f} MB, {free / MEGABYTE:.1f} MB are free"
         )
 
 
-def _copy(live: sqlite3.Connection, part: Path) -> None:
-    live.execute("PRAGMA query_only = ON")
-    # One view of the source for the whole copy: without it each change by another process would make SQLite
-    # begin anew, so that under load it would never end.
-    live.execute("BEGIN")
-    live.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    with closing(connect_existing(part)) as copy:
-        copy.execute("PRAGMA journal_mode = OFF")  # a copy that fails is thrown away,
-        copy.execute("PRAGMA synchronous = OFF")  # and `private_file` sees to the disk
-        live.backup(copy, pages=PAGES_AT_ONCE, progress=lambda *_: None)
-    live.execute("ROLLBACK")
-
-
-def _check(part: Path, check: str) -> str:
-    with closing(connect_existing(part)) as copy:
-        copy.execute("PRAGMA journal_mode = DELETE")  # one file, without those that WAL puts beside it
-        return "; ".join(row[0] for row in copy.execute(f"PRAGMA {check}(3)"))
-
-
-def _said(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
-    return str(error)
+def _vacuum_into(live: sqlite3.Connection, part: Path) -> None:
+    if live.execute("PRAGMA auto_vacuum").fetchone() == (0,):
+        # It takes effect in the copy. On a file that has it already it would wait for the writer.
+        live.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    live.execute("VACUUM INTO ?", (part.absolute().as_uri(),))

@@ -17,6 +17,7 @@ from app.observe.watch import NOBODY, Watch
 from app.store.queries.accept import accept
 from app.store.rows import Accepted, Incoming
 from app.store.sqlite.schema import connect, prepare
+from app.store.sqlite.shrink import PAUSE_SECONDS, shrink
 from app.store.sqlite.transaction import run_at_once
 from app.store.sqlite.writer import WriterThread
 from app.store.store import Store
@@ -110,6 +111,11 @@ class SQLiteDatabase(Database):
         if not self.path.exists() or self.path.stat().st_ino != self._inode:
             raise StoreUnavailable(f"the file {self.path} was moved, replaced or deleted while it was open")
         await self.write(lambda tx: tx.execute("UPDATE schema_version SET checked_at = $1", now))
+
+    @override
+    async def shrink(self) -> None:
+        while await self.writer.run(shrink):  # noqa: ASYNC110 - others write in the pause
+            await asyncio.sleep(PAUSE_SECONDS)
 
     @override
     async def close(self) -> None:

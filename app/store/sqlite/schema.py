@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from app.errors import SchemaTooNew, StoreUnavailable
-from app.store.sqlite.copy import copy_database, keep_temporary_files_beside
+from app.store.sqlite.copy import copy_database
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +54,7 @@ def prepare(path: Path, *, upgrade: bool = True, steps: Path = STEPS) -> None:
                     f"{path} has schema {version}, this release knows {max(files)}: start this release's"
                     " listener, which upgrades it"
                 )
-            if not version:  # before all else, or it has no effect; `vacuum` says what it is for
+            if not version:  # before all else, or it has no effect; pruning needs it to shrink the file
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             _use_wal(connection)
             if missing:
@@ -99,7 +99,7 @@ def _missing(connection: sqlite3.Connection, files: Mapping[int, Path]) -> tuple
 def _migrate(connection: sqlite3.Connection, path: Path, files: Mapping[int, Path]) -> None:
     # Where a step makes a table anew, dropping the old one must not drop what refers to it.
     connection.execute("PRAGMA foreign_keys = OFF")
-    keep_temporary_files_beside(connection, path)  # of the indexes that a step makes
+    _keep_temporary_files_beside(connection, path)  # of the indexes that a step makes
     _begin(connection)
     try:
         missing, version = _missing(connection, files)
@@ -122,6 +122,13 @@ def _migrate(connection: sqlite3.Connection, path: Path, files: Mapping[int, Pat
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+def _keep_temporary_files_beside(connection: sqlite3.Connection, path: Path) -> None:
+    # There is room there; /var/tmp, SQLite's choice, may be small or read-only. SQLITE_TMPDIR would come too
+    # late: it is read once, when sqlite3 is imported.
+    folder = str(path.absolute().parent).replace("'", "''")
+    connection.execute(f"PRAGMA temp_store_directory = '{folder}'")
 
 
 def _copy_first(path: Path, version: int, newest: int) -> None:
