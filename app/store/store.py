@@ -1,7 +1,7 @@
 """The durable store, whichever database it is in.
 
 What receives and delivers has a method here. Everything else is an operation of `app.store.queries`, run by
-`read` or `write`: ``await store.read(page.counts, since)``.
+`read` or `write`: ``await store.read(queries.page.counts, since)``.
 """
 
 import hashlib
@@ -10,8 +10,7 @@ from datetime import datetime
 from typing import Concatenate, ParamSpec, TypeVar
 
 from app.model.times import to_micros
-from app.store.queries import changes, deliveries, queues
-from app.store.queries import prune as pruning
+from app.store import queries
 from app.store.rows import Accepted, Attempt, Claim, Incoming, Waiting
 from app.store.transaction import Database, Transaction
 
@@ -103,7 +102,7 @@ class Store:
             # Leases are by the clock that all replicas share: it is compared with ours as often as they are
             # taken.
             await self._database.measure_clock(tx)
-            return await queues.claim(
+            return await queries.queues.claim(
                 tx, token=token, now=now, lease_until=lease_until, limit=limit, batch_limits=batch_limits
             )
 
@@ -111,24 +110,24 @@ class Store:
 
     async def waiting(self, claim: Claim, *, after: int, limit: int) -> list[Waiting]:
         """Read further alerts of a claimed queue, see `app.store.queries.queues.waiting`."""
-        return await self.read(queues.waiting, claim, after=after, limit=limit)
+        return await self.read(queries.queues.waiting, claim, after=after, limit=limit)
 
     async def body(self, change_key: str) -> bytes | None:
         """Read the signed bytes of a change; None: it is not there any more."""
-        return await self.read(changes.body, change_key)
+        return await self.read(queries.changes.body, change_key)
 
     async def record(self, claim: Claim, attempt: Attempt) -> bool:
         """Write what an attempt came to, see `app.store.queries.queues.record`; False: the lease was lost."""
-        return await self.write(queues.record, claim, attempt)
+        return await self.write(queries.queues.record, claim, attempt)
 
     async def give_back(self, claim: Claim, *, unsure: bool = False) -> None:
         """Give a lease back without an attempt; `unsure`: something may have been sent all the same."""
-        await self.write(queues.give_back, claim, unsure=unsure)
+        await self.write(queries.queues.give_back, claim, unsure=unsure)
         self._database.notify()  # this process is perhaps about to end
 
     async def release_hold(self, destination: str, now: datetime) -> int:
         """Let the queues of a destination that are on hold send at once; give how many there were."""
-        number = await self.write(deliveries.release_hold, destination, to_micros(now))
+        number = await self.write(queries.deliveries.release_hold, destination, to_micros(now))
         self._database.notify()
         return number
 
@@ -143,7 +142,7 @@ class Store:
     ) -> int:
         """Make dead deliveries pending again, see `app.store.queries.deliveries.retry`; give how many."""
         number = await self.write(
-            deliveries.retry, now=now, ids=ids, rule=rule, destination=destination, since=since
+            queries.deliveries.retry, now=now, ids=ids, rule=rule, destination=destination, since=since
         )
         self._database.notify()
         return number
@@ -151,7 +150,7 @@ class Store:
     async def prune(self, *, before: datetime, limit: int) -> int:
         """Delete what is old, see `app.store.queries.prune.prune`; until this gives 0 there may be more."""
         pruned = await self._database.write(
-            lambda tx: pruning.prune(tx, before=before, limit=limit), seconds=PRUNE_SECONDS
+            lambda tx: queries.prune.prune(tx, before=before, limit=limit), seconds=PRUNE_SECONDS
         )
         if not pruned:
             await self._database.shrink()

@@ -1,1 +1,29 @@
-"""Every operation of the store, each statement written once."""
+"""Every operation of the store, each statement written once: ``await store.read(queries.page.counts, since)``."""
+
+from app.store.queries import (
+    accept,
+    changes,
+    deliveries,
+    last_known,
+    messages,
+    page,
+    prune,
+    queues,
+    reconcile,
+    reports,
+    silences,
+)
+
+__all__ = [
+    "accept",
+    "changes",
+    "deliveries",
+    "last_known",
+    "messages",
+    "page",
+    "prune",
+    "queues",
+    "reconcile",
+    "reports",
+    "silences",
+]
