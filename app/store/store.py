@@ -127,7 +127,7 @@ class Store:
 
     async def release_hold(self, destination: str, now: datetime) -> int:
         """Let the queues of a destination that are on hold send at once; give how many there were."""
-        number = await self.write(queries.deliveries.release_hold, destination, to_micros(now))
+        number = await self.write(queries.deliveries.release_hold, destination, now)
         self._database.notify()
         return number
 

@@ -164,25 +164,27 @@ async def put_reminders(tx: Transaction, ids: Sequence[int], now: datetime) -> N
     await insert(tx, again)
 
 
-async def release_hold(tx: Transaction, destination: str, now: Micros) -> int:
+async def release_hold(tx: Transaction, destination: str, now: datetime) -> int:
     """Let the queues of a destination that are on hold send at once; give how many there were."""
     rows = await tx.fetch(
         "UPDATE queues SET on_hold = NULL, failures = 0, next_at = $1"
         " WHERE destination = $2 AND on_hold IS NOT NULL RETURNING name",
-        now,
+        to_micros(now),
         destination,
     )
     # While they were on hold nothing could go out: that time does not use up the deliveries' patience.
     await tx.execute_many(
         "UPDATE deliveries SET waiting_since = $1 WHERE queue = $2 AND state = 'pending'",
-        [(now, name) for (name,) in rows],
+        [(to_micros(now), name) for (name,) in rows],
     )
     return len(rows)
 
 
-async def probe_on_hold(tx: Transaction, now: Micros) -> None:
+async def probe_on_hold(tx: Transaction, now: datetime) -> None:
     """Let every queue that is on hold try at once."""
-    await tx.execute("UPDATE queues SET next_at = $1 WHERE on_hold IS NOT NULL AND next_at > $1", now)
+    await tx.execute(
+        "UPDATE queues SET next_at = $1 WHERE on_hold IS NOT NULL AND next_at > $1", to_micros(now)
+    )
 
 
 async def retry(
