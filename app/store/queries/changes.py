@@ -72,7 +72,8 @@ class _Search:
 
         Its values are those of the search, then: above which number, below which number, and how many.
         """
-        fits = f"EXISTS (SELECT 1 FROM changes WHERE changes.id = number AND {' AND '.join(self.rest)})"
+        # A value, not EXISTS: for that PostgreSQL would plan to read all changes at once.
+        fits = f"(SELECT {' AND '.join(self.rest)} FROM changes WHERE changes.id = number)"
         leads = [("id", "changes WHERE true")] if self.leads is None else self.leads
         above, below, limit = (f"${len(self.values) + place}" for place in (1, 2, 3))
         # With a limit of its own each part is read by the index in whose order it is wanted.

@@ -123,6 +123,8 @@ CREATE TABLE deliveries (
     report_id     INTEGER REFERENCES reports (id) ON DELETE CASCADE,   -- the run that it reports to
     silence_id    INTEGER                     -- the last silence that suppressed it
 ) STRICT;
+-- Of two indexes that seem equal SQLite takes the one made last: what waits must not be found by its state.
+CREATE INDEX deliveries_by_state ON deliveries (state, change_id);
 CREATE INDEX pending_deliveries ON deliveries (queue, id, due_at) WHERE state = 'pending';
 -- What is to be said later of an incident, found without what waits now or was sent.
 CREATE INDEX later_deliveries ON deliveries (incident_id)
@@ -135,7 +137,6 @@ CREATE INDEX deliveries_of_incident ON deliveries (incident_id, queue) WHERE inc
 CREATE INDEX deliveries_of_message ON deliveries (message_id) WHERE message_id IS NOT NULL;
 CREATE INDEX deliveries_of_report ON deliveries (report_id) WHERE report_id IS NOT NULL;
 CREATE INDEX deliveries_by_rule ON deliveries (rule, change_id);
-CREATE INDEX deliveries_by_state ON deliveries (state, change_id);
 CREATE INDEX deliveries_by_end ON deliveries (ended_at, state, kind) WHERE ended_at IS NOT NULL;
 
 CREATE TABLE attempts (
