@@ -7,7 +7,7 @@ from pathlib import Path
 from app.errors import SchemaTooNew, StoreUnavailable
 from app.store.postgres.pool import Connection, Pool
 
-STEPS = Path(__file__).parent / "sql"
+SQL_FOLDER = Path(__file__).parent / "sql"
 MIGRATION_LOCK = 0x706F72746C697374  # "portlist"; of 64 bits, so that nobody else takes it by chance
 MIGRATION_SECONDS = 600.0
 LOCK_SECONDS = 3
@@ -15,7 +15,12 @@ LOCK_SECONDS = 3
 
 
 async def prepare(
-    pool: Pool, *, must_exist: bool = False, upgrade: bool = True, moving: bool = False
+    pool: Pool,
+    *,
+    must_exist: bool = False,
+    upgrade: bool = True,
+    moving: bool = False,
+    folder: Path = SQL_FOLDER,
 ) -> None:
     """Make the tables if there are none, and bring them to the newest schema; several processes may at once.
 
@@ -24,12 +29,13 @@ async def prepare(
         must_exist: Whether there must be tables already.
         upgrade: Whether tables of an older schema may be upgraded.
         moving: Whether a move may be under way there.
+        folder: The folder of the numbered steps.
 
     Raises:
         SchemaTooNew: A newer release has written them.
         StoreUnavailable: It cannot be done now.
     """
-    steps = _steps()
+    steps = _steps(folder)
     version = await pool.run(_version, read_only=True)
     if version is None and must_exist:
         raise StoreUnavailable(
@@ -56,8 +62,8 @@ async def prepare(
         raise StoreUnavailable(f"not all of {unfinished} has been moved here: run `python -m app move` again")
 
 
-def _steps() -> dict[int, str]:
-    files = sorted(STEPS.glob("*.sql"))
+def _steps(folder: Path) -> dict[int, str]:
+    files = sorted(folder.glob("*.sql"))
     return {int(re.match(r"\d+", file.name)[0]): file.read_text() for file in files}  # type: ignore[index]
 
 

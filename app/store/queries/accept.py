@@ -72,20 +72,19 @@ async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
     Returns:
         What became of each change, in the same order.
     """
-    await tx.lock({_entity(incoming.change) for incoming in batch})
+    keyed = [(_entity(incoming.change), incoming) for incoming in batch]
+    await tx.lock({entity for entity, _ in keyed})
     # Only now: what was committed while we waited for the locks must be seen.
     rows = await tx.fetch(
         "SELECT key, alerts, id FROM changes WHERE key = ANY($1)",
         [incoming.change.key for incoming in batch],
     )
     ids: dict[str, int] = {key: number for key, _, number in rows}
-    unseen = [incoming for incoming in batch if incoming.change.key not in ids]
-    group = await _look_up(tx, [incoming.change for incoming in unseen]) if unseen else Group()
-    if watched := {_entity(incoming.change) for incoming in unseen if incoming.watched}:
+    unseen = [(entity, incoming) for entity, incoming in keyed if incoming.change.key not in ids]
+    group = await _look_up(tx, unseen) if unseen else Group()
+    if watched := {entity for entity, incoming in unseen if incoming.watched}:
         group.known = await find_last_known(tx, watched)
-    accepted = group.take(
-        [(_entity(incoming.change), incoming) for incoming in batch], {key: alerts for key, alerts, _ in rows}
-    )
+    accepted = group.take(keyed, {key: alerts for key, alerts, _ in rows})
     if group.changes:
         await _write(tx, group, ids)
     for incoming in batch:
@@ -94,12 +93,12 @@ async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
     return accepted
 
 
-async def _look_up(tx: Transaction, changes: Iterable[CatalogChange]) -> Group:
+async def _look_up(tx: Transaction, changes: Iterable[tuple[EntityKey, Incoming]]) -> Group:
     """Read what the decisions rest on: each entity's newest time, and its incidents, which stay locked."""
     since: dict[EntityKey, int] = {}
-    for change in changes:
-        at = to_micros(change.at - MEMORY)
-        since[_entity(change)] = min(at, since.get(_entity(change), at))
+    for entity, incoming in changes:
+        at = to_micros(incoming.change.at - MEMORY)
+        since[entity] = min(at, since.get(entity, at))
     group = Group()
     newest = await tx.fetch_each(
         "SELECT (SELECT max(at) FROM changes WHERE blueprint = $1 AND entity = $2)",
