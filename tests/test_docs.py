@@ -133,7 +133,7 @@ def tables() -> dict[str, dict[str, list[str]]]:
 def definitions() -> dict[str, dict[str, Any]]:
     """Return the objects of the rules file's schema by name."""
     schema: dict[str, Any] = json.loads((ROOT / "docs/rules.schema.json").read_text())
-    return schema["$defs"] | {"RulesFile": schema}
+    return {**schema["$defs"], "RulesFile": schema}
 
 
 @pytest.mark.parametrize("name", sorted(definitions()))
@@ -186,7 +186,7 @@ def test_every_example_of_a_key_is_right(name: str, key: str, example: str) -> N
     """The example in a key's row has the key, and can stand in a rules file."""
     assert f"{key}:" in example
     given = YAML(typ="safe", pure=True).load(example)
-    document = {"version": 1, "destinations": {}, "rules": []} | _in_a_file(name, key, given)
+    document: dict[str, Any] = {"version": 1, "destinations": {}, "rules": []} | _in_a_file(name, key, given)
     for one in ("oncall", "cleanup", "ops", "rocket"):
         document["destinations"].setdefault(one, {"type": "console"})
     environment = {"ROCKET_WEBHOOK_URL": "https://hooks.example.com/rocket", "JOBS_TOKEN": "token"}
