@@ -28,6 +28,7 @@ NOT_SETTINGS = {
     "NO_PROXY",
     "SSL_CERT_FILE",
     "REPOSITORY_URL",
+    "NEW_DATABASE_URL",
 }
 """Names in the guide that are no settings of the listener."""
 EXPOSED = int(re.findall(r"^EXPOSE (\d+)", DOCKERFILE, re.MULTILINE)[0])
