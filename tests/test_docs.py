@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from app.cli import command_line as make_command_line
 from app.jq.runner import checking
+from app.port.setup.resources import automation
 from app.rules.file import load_rules
 from app.settings import Settings
 from app.web.store_metrics import VERSION
@@ -103,6 +104,12 @@ def test_every_script_the_readme_shows_exists() -> None:
     assert shown
     for path in shown:
         assert (ROOT / path).exists(), path
+
+
+def test_the_automation_in_the_readme_is_bootstraps() -> None:
+    """The README shows the automation that bootstrap creates."""
+    (shown,) = re.findall(r"^```json\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert json.loads(shown) == automation("deploymentConfig", "https://YOUR-ADDRESS/api/slack")
 
 
 def examples(text: str) -> list[str]:
