@@ -1,19 +1,32 @@
-"""The documentation says what is so."""
+"""The documentation agrees with the program."""
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
+from ruamel.yaml import YAML
 from typer.core import TyperGroup
 
 from app import __version__
 from app.cli import command_line as make_command_line
+from app.jq.runner import checking
+from app.port.setup.resources import automation
+from app.rules.file import load_rules
 from app.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+RULES_GUIDE = (ROOT / "docs/rules.md").read_text()
+PAGES = {path.name: path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
 ENV_EXAMPLE = (ROOT / ".env.example").read_text()
+MOST_WORDS = 1_500
+
+LEAVING_COMMANDS = {"vacuum"}
+COMING_KEYS, LEAVING_KEYS = {"queues", "rate"}, {"lanes"}
+"""What the pages already have as it will be, until the program does: to be emptied then."""
 
 
 def commands(group: TyperGroup, prefix: str = "") -> list[str]:
@@ -51,17 +64,17 @@ def test_env_example_has_the_defaults() -> None:
         assert value == str(default).rstrip("/").replace("False", "false").removesuffix(".0"), name
 
 
-@pytest.mark.parametrize("command", commands(command_line()))
-def test_every_command_is_in_the_readme(command: str) -> None:
-    """The README shows each command."""
-    assert f"app {command}" in README
+@pytest.mark.parametrize("command", sorted(set(commands(command_line())) - LEAVING_COMMANDS))
+def test_every_command_is_shown(command: str) -> None:
+    """The README or a page in docs shows each command."""
+    assert any(f"app {command}" in text for text in PAGES.values())
 
 
-def test_every_command_the_readme_shows_exists() -> None:
-    """Whatever `python -m app …` the README shows is a command."""
-    shown = re.findall(r"python -m app ([a-z]+)", README)
+def test_every_command_that_is_shown_exists() -> None:
+    """Each `python -m app …` that the README or a page in docs shows is a command."""
+    shown = {name for text in PAGES.values() for name in re.findall(r"python -m app ([a-z]+)", text)}
     assert shown
-    assert set(shown) <= set(command_line().commands)
+    assert shown <= set(command_line().commands)
 
 
 def test_every_command_has_help() -> None:
@@ -78,21 +91,150 @@ def test_every_command_has_help() -> None:
                 pending.append(command)
 
 
-def test_every_file_the_readme_names_exists() -> None:
-    """Files and folders that the README links or shows are there."""
-    for path in re.findall(r"\]\((?!https?://|#)([^)#]+)", README) + re.findall(
-        r"(?:^|[\s`])\./(scripts/[a-z]+)", README
-    ):
+def test_the_readme_is_short_and_has_contents() -> None:
+    """It has 1,500 words at most, and a list of its sections."""
+    assert len(README.split()) <= MOST_WORDS
+    listed = re.findall(r"^- \[([^]]+)\]\(#", README, re.MULTILINE)
+    assert ["Contents", *listed] == re.findall(r"^## (.+)$", README, re.MULTILINE)
+
+
+def test_every_script_the_readme_shows_exists() -> None:
+    """Each `./scripts/…` that the README shows is a file."""
+    shown = re.findall(r"\./(scripts/[a-z]+)", README)
+    assert shown
+    for path in shown:
         assert (ROOT / path).exists(), path
+
+
+def test_the_automation_in_the_readme_is_bootstraps() -> None:
+    """The README shows the automation that bootstrap creates."""
+    (shown,) = re.findall(r"^```json\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert json.loads(shown) == automation("deploymentConfig", "https://YOUR-ADDRESS/api/slack")
+
+
+def examples(text: str) -> list[str]:
+    """Return the rules files that a page shows."""
+    found = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [one for one in found if one.startswith("version:")]
+
+
+@pytest.mark.parametrize("page", ["README.md", "rules.md"])
+def test_every_rules_file_that_is_shown_loads(page: str) -> None:
+    """Each complete rules file in the README and in docs/rules.md is one, its jq too."""
+    environment = {"ROCKET_WEBHOOK_URL": "https://hooks.example.com/rocket"}
+    assert examples(PAGES[page])
+    with checking() as check_jq:
+        for example in examples(PAGES[page]):
+            assert load_rules(example, environment, check_jq=check_jq).file.rules
+
+
+def tables() -> dict[str, dict[str, list[str]]]:
+    """Return the tables of docs/rules.md: by the schema's definition and by key, the row's cells."""
+    found = {}
+    for name, table in re.findall(r"<!-- schema: (\w+) -->\n\n((?:\|.*\n)+)", RULES_GUIDE):
+        rows = [re.split(r" (?<!\\)\| ", line.strip("| \n")) for line in table.splitlines()[2:]]
+        found[name] = {row[0].strip("`"): row for row in rows}
+    return found
+
+
+def definitions() -> dict[str, dict[str, Any]]:
+    """Return the objects of the rules file's schema by name."""
+    schema: dict[str, Any] = json.loads((ROOT / "docs/rules.schema.json").read_text())
+    return {**schema["$defs"], "RulesFile": schema}
+
+
+@pytest.mark.parametrize("name", sorted(definitions()))
+def test_every_key_of_the_rules_file_has_its_row(name: str) -> None:
+    """docs/rules.md has a table for each object of the schema, with a row for each key and for no other."""
+    rows = tables()[name]
+    assert set(rows) - COMING_KEYS == set(definitions()[name]["properties"]) - LEAVING_KEYS
+
+
+def shown(default: Any) -> str:
+    """Return a default as docs/rules.md writes it."""
+    match default:
+        case None:
+            return "none"
+        case bool():
+            return f"`{json.dumps(default)}`"
+        case [{"name": "health"}]:
+            return "the built-in rule"
+        case [str(only)]:
+            return f"`{only}`"
+        case list():
+            return f"`[{', '.join(default)}]`"
+    return f"`{default}`"
+
+
+@pytest.mark.parametrize("name", sorted(definitions()))
+def test_the_defaults_in_the_guide_are_right(name: str) -> None:
+    """The default of each key is the schema's; a mapping that is empty unless given has none there."""
+    definition = definitions()[name]
+    for key, row in tables()[name].items():
+        assert len(row) == 5, row
+        if key in COMING_KEYS:
+            continue
+        if key in definition.get("required", ()):
+            assert row[2] == "required", key
+        else:
+            assert row[2] in {shown(definition["properties"][key].get("default")), "`{}`"}, key
+
+
+EXAMPLES = [
+    (name, key, row[-1].strip("`"))
+    for name, rows in tables().items()
+    for key, row in rows.items()
+    if key not in COMING_KEYS
+]
+
+
+@pytest.mark.parametrize(("name", "key", "example"), EXAMPLES)
+def test_every_example_of_a_key_is_right(name: str, key: str, example: str) -> None:
+    """The example in a key's row has the key, and can stand in a rules file."""
+    assert f"{key}:" in example
+    given = YAML(typ="safe", pure=True).load(example)
+    document: dict[str, Any] = {"version": 1, "destinations": {}, "rules": []} | _in_a_file(name, key, given)
+    for one in ("oncall", "cleanup", "ops", "rocket"):
+        document["destinations"].setdefault(one, {"type": "console"})
+    environment = {"ROCKET_WEBHOOK_URL": "https://hooks.example.com/rocket", "JOBS_TOKEN": "token"}
+    load_rules(json.dumps(document), environment | {"JOBS_SECRET": "whsec_c2VjcmV0"})
+
+
+def _in_a_file(name: str, key: str, given: dict[str, Any]) -> dict[str, Any]:
+    if name == "RulesFile":
+        return given
+    bases: dict[str, dict[str, Any]] = {
+        "SlackDestination": {"type": "slack"}
+        | ({} if key == "channel" else {"webhook_url": "https://a.example"}),
+        "HttpDestination": {"type": "http", "url": "https://a.example"},
+        "PortActionDestination": {"type": "port_action", "action": "a"},
+        "ConsoleDestination": {"type": "console"},
+    }
+    if name in bases:
+        return {"destinations": {"one": bases[name] | given}}
+    lookup = {"property": "a"} | ({"relation": "b"} if key == "property" else {})
+    rule: dict[str, Any] = {
+        "Rule": given,
+        "Condition": {"when": given},
+        "Not": {"when": given},
+        "Flap": {"flap": {"changes": 2, "within": "1m"} | given},
+        "ByTeam": {"send": {"by_team": {"a": "ops"}, "default": "ops"} | given},
+        "ByTemplate": {"send": {"template": "{{ .a }}", "default": "ops"} | given},
+        "ByPort": {"send": {"port": {"team": True, "property": "a"}, "default": "ops"} | given},
+        "PortLookup": {"send": {"port": lookup | given, "default": "ops"}},
+    }[name]
+    return {"rules": [{"name": "one", "resolve": {"property": "a", "to": 1}} | rule]}
 
 
 def test_the_version_is_one() -> None:
     """What `--version` and /metrics say is what pyproject.toml says."""
     assert f'\nversion = "{__version__}"\n' in (ROOT / "pyproject.toml").read_text()
+    """The release in /metrics is the one in pyproject.toml."""
+    assert f'\nversion = "{VERSION}"\n' in (ROOT / "pyproject.toml").read_text()
 
 
 def test_the_first_screen_has_the_two_commands() -> None:
-    """The README's first screen shows what does all the set-up."""
+    """The README's first screen shows the two commands that set everything up."""
     first_screen = "\n".join(README.splitlines()[:40])
     assert "./scripts/demo" in first_screen
     assert "./scripts/test" in first_screen
