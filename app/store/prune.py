@@ -35,6 +35,6 @@ async def keep_pruned(store: Store, retention: timedelta, clock: Callable[[], da
             await asyncio.sleep(PAUSE.total_seconds())
             continue
         if total:
-            log.info("pruned", rows=total)
+            log.info("store_pruned", rows=total)
             total = 0
         await asyncio.sleep(EVERY.total_seconds())

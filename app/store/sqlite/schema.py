@@ -118,7 +118,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, files: Mapping[int, Pat
             )
         connection.execute("COMMIT")
         if version and missing:
-            log.info("database upgraded", schema=max(missing))
+            log.info("database_upgraded", schema=max(missing))
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
@@ -140,7 +140,7 @@ def _copy_first(path: Path, version: int, newest: int) -> None:
         raise StoreUnavailable(
             f"no upgrade from schema {version} to {newest}, nothing was changed: {error}"
         ) from None
-    log.info("database copied before its upgrade", copy=str(copy), schema=version)
+    log.info("database_copied", copy=str(copy), schema=version)
 
 
 def _begin(connection: sqlite3.Connection) -> None:
@@ -152,7 +152,7 @@ def _begin(connection: sqlite3.Connection) -> None:
             busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
             if not busy or time.monotonic() > deadline:
                 raise
-            log.warning("waiting for the process that writes to the database")
+            log.warning("database_busy")
         else:
             return
 
