@@ -61,7 +61,8 @@ class SQLiteTransaction(Transaction):
     @override
     async def fetch_each(self, query: str, types: Sequence[str], rows: Sequence[Row]) -> Sequence[Row]:
         del types  # it has none that it would need to be told
-        return [answer for row in rows for answer in self._run(query, row)]
+        execute, statement = self._connection.execute, in_sqlite(query)
+        return [answer for row in rows for answer in execute(statement, row)]
 
     @override
     async def insert_many(
