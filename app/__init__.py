@@ -28,6 +28,9 @@ Prometheus, otel.py and otel_spans.py make traces of it.
 
 import sys
 
+__version__ = "0.1.0"
+"""This release's number, as pyproject.toml has it."""
+
 # structlog imports rich, and with it pygments, where it finds them: a tenth of start and memory, for
 # tracebacks of a form that nobody here asks for. The command line imports rich itself, to draw tables.
 if "rich" not in sys.modules:

@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from app.cli import command_line as make_command_line
 from app.settings import Settings
-from app.web.store_metrics import VERSION
+from app import __version__
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -88,7 +88,7 @@ def test_every_file_the_readme_names_exists() -> None:
 
 def test_the_version_is_one() -> None:
     """What /metrics tells as the release is what pyproject.toml says."""
-    assert f'\nversion = "{VERSION}"\n' in (ROOT / "pyproject.toml").read_text()
+    assert f'\nversion = "{__version__}"\n' in (ROOT / "pyproject.toml").read_text()
 
 
 def test_the_first_screen_has_the_two_commands() -> None:

@@ -1,4 +1,4 @@
-"""What is counted of the service, for Prometheus; `app.web.store_metrics` adds how the store is.
+"""What is counted of the service, for Prometheus; `app.web.metrics` adds how the store is.
 
 Labels are rules, destinations and queues, of which a rules file names but so many, and closed sets; never an
 entity. Children are bound beforehand where a request needs them: `labels()` costs more than counting.

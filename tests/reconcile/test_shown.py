@@ -12,7 +12,7 @@ from app.doctor.steps import examine
 from app.errors import ListenerError
 from app.reconcile.health import judge
 from app.store.reconciling import Progress, Run
-from app.web.comparison import show_comparison
+from app.web.view import view_reconciling
 from tests.cli.test_cli import Run as Command
 from tests.cli.test_port import run as run_command
 from tests.conftest import NOW, Start
@@ -139,15 +139,15 @@ def test_what_there_is_to_see_of_it() -> None:
     every = 10 * MINUTE
     running = Run(9, "interval", NOW, NOW + MINUTE, None, Progress(5), "")
     well, failed = made(1, ago=30), made(2, ago=5, error="Port is away")
-    shown = show_comparison([well], off=None, every=every, now=NOW)
+    shown = view_reconciling([well], off=None, every=every, now=NOW)
     assert (shown.last, shown.error, shown.next_at) == (well, "", NOW - 19 * MINUTE)
-    shown = show_comparison([running, failed, well], off=None, every=every, now=NOW)
+    shown = view_reconciling([running, failed, well], off=None, every=every, now=NOW)
     assert (shown.running, shown.last, shown.error) == (running, well, "Port is away")
     assert shown.next_at is None
-    died = show_comparison([running, well], off=None, every=every, now=NOW + 5 * MINUTE)
+    died = view_reconciling([running, well], off=None, every=every, now=NOW + 5 * MINUTE)
     assert died.running is None
-    assert show_comparison([well], off="no", every=every, now=NOW).next_at is None
-    assert show_comparison([], off=None, every=every, now=NOW).last is None
+    assert view_reconciling([well], off="no", every=every, now=NOW).next_at is None
+    assert view_reconciling([], off=None, every=every, now=NOW).last is None
 
 
 def test_the_doctor_judges() -> None:

@@ -14,7 +14,7 @@ from app.demo.stand_in_slack import StandInSlack
 from app.model.silence import Silence
 from app.observe.metrics import OUTCOMES
 from app.store.sqlite.schema import STEPS
-from app.web.store_metrics import VERSION
+from app import __version__
 from tests.conftest import DATABASES, SECRET, Service, Start
 from tests.scrape import TOKEN, Numbers, scrape
 from tests.waiting import until
@@ -123,7 +123,7 @@ async def test_a_delivery(service: Service) -> None:
     assert numbers("delivery_delay_seconds_count") == 1
     assert numbers("incidents_open", rule="health", severity="critical") == 1
     assert numbers("queue_waiting_deliveries", queue="default", destination="default") == 0
-    assert numbers("build_info", version=VERSION, schema=str(newest_schema())) == 1
+    assert numbers("build_info", version=__version__, schema=str(newest_schema())) == 1
     assert numbers("store_up") == 1
 
 
@@ -149,7 +149,7 @@ async def test_a_webhook_that_is_gone(service: Service, slack: StandInSlack) -> 
     slack.answers.append(PlainTextResponse("no_service", 404))
     await service.change("Healthy", "Degraded")
     numbers = await soon(service, "deliveries_total", 1, destination="default", outcome="on_hold")
-    assert numbers("queue_held", queue="default", destination="default") == 1
+    assert numbers("queue_on_hold", queue="default", destination="default") == 1
 
 
 @DATABASES
