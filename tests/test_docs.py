@@ -7,9 +7,9 @@ import pytest
 import typer.main
 from typer.core import TyperGroup
 
+from app import __version__
 from app.cli import command_line as make_command_line
 from app.settings import Settings
-from app import __version__
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp
 
 from app.demo.stand_in_slack import StandInSlack
 from app.model.delivery import State
+from app.model.times import EPOCH
 from app.notifier.console import draw
 from app.receive.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from app.settings import Settings
@@ -244,7 +245,7 @@ async def _wait_for_delivery(settings: Settings, count: int) -> int:
         end = time.monotonic() + count + PATIENCE_SECONDS
         while delivered < count and time.monotonic() < end:
             await asyncio.sleep(0.1)
-            delivered = (await store.count())[State.DELIVERED]
+            delivered = (await store.views.counts(EPOCH)).ended[State.DELIVERED]
         return delivered
 
 

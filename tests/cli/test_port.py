@@ -14,15 +14,11 @@ from app.cli.doctor import what_is_wrong
 from app.cli.port import Region
 from app.demo.stand_in_slack import StandInSlack
 from app.settings import Settings
-from tests.cli import test_cli
-from tests.cli.test_cli import ROOT, Run
+from tests.cli.helpers import ROOT, Run
 from tests.conftest import Start
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, LOGIN, StandInPort, refusal, standing_in
 from tests.port.stand_in_smee import StandInSmee
 from tests.waiting import until
-
-run = test_cli.run
-environment = test_cli.environment
 
 HOOK = "https://listener.example.com/api/slack"
 
@@ -136,7 +132,7 @@ async def test_doctor(
         result = await run("doctor", "--slack")
         assert result.status == 0, result.out
         assert result.out.count("ok       ") == 10
-        assert result.out.endswith("The whole way is well.\n")
+        assert result.out.endswith("No step is wrong.\n")
         assert len(slack.messages) == 1
         port.actions["deploymentConfig_change_listener"]["publish"] = False
         result = await run("doctor")

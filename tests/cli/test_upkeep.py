@@ -18,13 +18,9 @@ from app.store.postgres.database import PostgresStore
 from app.store.rows import Incoming
 from app.store.sqlite.database import SQLiteStore
 from app.store.sqlite.schema import prepare
-from tests.cli import test_cli
-from tests.cli.test_cli import Run, run_process
+from tests.cli.helpers import Run, run_process
 from tests.postgres import PostgresServer
 from tests.store.test_store import incoming
-
-run = test_cli.run
-environment = test_cli.environment
 
 
 @pytest.fixture

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from app.cli.doctor import _way
+from app.cli.doctor import make_setup
 from app.doctor.steps import examine
 from app.errors import ListenerError
 from app.reconcile.health import judge
 from app.store.reconciling import Progress, Run
 from app.web.view import view_reconciling
-from tests.cli.test_cli import Run as Command
-from tests.cli.test_port import run as run_command
+from tests.cli.conftest import run as run_command
+from tests.cli.helpers import Run as Command
 from tests.conftest import NOW, Start
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, StandInPort, refusal
 from tests.reconcile.test_comparison import SEARCH
@@ -115,9 +115,9 @@ async def test_the_page_the_api_and_the_metrics(start: Start, port: StandInPort,
         assert shown["next_at"] > shown["last"]["ended_at"]
         await sign_in(service)
         page = html.unescape((await service.client.get("/")).text)
-        assert "Compared with Port:" in page
+        assert "Reconciled with Port:" in page
         assert "1 entities" in page
-        assert "no difference, 1 learned" in " ".join(page.split())
+        assert "no difference, 1 recorded for the first time" in " ".join(page.split())
     options["admin_token"] = SCRAPED
     async with start(**options) as service:
         numbers = await scrape(service)
@@ -130,7 +130,7 @@ async def test_a_page_where_nothing_is_compared(start: Start) -> None:
     async with start(admin_token=TOKEN) as service:
         await sign_in(service)
         page = html.unescape((await service.client.get("/")).text)
-        assert "Not compared with Port" in page
+        assert "Not reconciled with Port" in page
         assert "PORT_CLIENT_ID is not set" in page
 
 
@@ -166,7 +166,7 @@ async def test_the_doctor_says_why_nothing_is_compared(configured: pytest.Monkey
     """Where no rule names a blueprint, or it is switched off."""
 
     async def comparison() -> str:
-        return {one.step: one.said async for one in examine(_way(None, ()))}["comparison"]
+        return {one.step: one.text async for one in examine(make_setup(None, ()))}["reconciliation"]
 
     assert "none was made yet" in await comparison()
     configured.setenv("RECONCILE_MINUTES", "0")

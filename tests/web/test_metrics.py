@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from starlette.responses import PlainTextResponse
 
+from app import __version__
 from app.demo.run import change_body, signed_headers
 from app.demo.stand_in_slack import StandInSlack
 from app.model.silence import Silence
 from app.observe.metrics import OUTCOMES
 from app.store.sqlite.schema import STEPS
-from app import __version__
 from tests.conftest import DATABASES, SECRET, Service, Start
 from tests.scrape import TOKEN, Numbers, scrape
 from tests.waiting import until

@@ -199,9 +199,9 @@ async def test_guessing_at_the_metrics(start: Start) -> None:
         assert (await service.client.get("/metrics", headers=BEARER)).status_code == 429
         right = await service.client.post("/sign-in", data={"name": "Eve", "token": TOKEN})
         assert right.status_code == 429
-    said = [one for one in logs if one["event"] == "wrong admin token"]
-    assert [one["address"] for one in said] == ["127.0.0.1"] * FREE_TRIES
-    assert "guess" not in str(said)
+    wrong = [line for line in logs if line["event"] == "admin_token_wrong"]
+    assert [line["address"] for line in wrong] == ["127.0.0.1"] * FREE_TRIES
+    assert "guess" not in str(wrong)
 
 
 @pytest.mark.parametrize(
