@@ -29,15 +29,15 @@ COMMANDS = {
     "destinations": "destinations",
     "silence": "silence",
 }
-"""Each command, and the module here in which it stands: a function, or a group of commands, of its name."""
+"""Each command and its module here, which has a function or a group of commands of the same name."""
 
 
 def command_line(wanted: str | None = None) -> typer.Typer:
-    """Return the command line.
+    """Make the command line.
 
     Args:
-        wanted: The command that will be run: to import all of them takes `serve` a second that it should not
-            need. None, or one that there is not: all.
+        wanted: The only command to import, because all of them would take `serve` a second more to start.
+            None, or an unknown one: all.
     """
     app = typer.Typer(
         name="python -m app",
@@ -49,7 +49,7 @@ def command_line(wanted: str | None = None) -> typer.Typer:
 
     @app.callback()
     def only_commands() -> None:
-        """Keep a command's name necessary where there is but one."""
+        """Keep the command's name required: typer would drop it where there is only one command."""
 
     for name in [wanted] if wanted in COMMANDS else COMMANDS:
         command = getattr(import_module(f"app.cli.{COMMANDS[name or '']}"), name or "")
@@ -64,22 +64,22 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; an error is a sentence and an exit status of 1, never a traceback.
 
     Args:
-        arguments: What stands behind ``python -m app``; the process's own unless given.
+        arguments: The words after ``python -m app``; None: those of this process.
 
     Raises:
         SystemExit: Always, with the exit status.
     """
-    given = sys.argv[1:] if arguments is None else arguments
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        "".join(given).encode()
-    except UnicodeEncodeError:  # no database and no receiver takes such text
-        print("an argument is no UTF-8", file=sys.stderr)
+        "".join(words).encode()
+    except UnicodeEncodeError:  # bytes that are not UTF-8: no database or receiver takes them
+        print("an argument is not UTF-8", file=sys.stderr)
         raise SystemExit(2) from None
     try:
-        commands = command_line(given[0] if given else None)
+        commands = command_line(words[0] if words else None)
         gc.freeze()
         gc.enable()  # __main__ has switched it off
-        commands(given)
+        commands(words)
     except ListenerError as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None

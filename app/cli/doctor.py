@@ -19,10 +19,10 @@ from app.reconcile.configured import why_no_comparison
 from app.settings import Settings, environment, load_settings
 from app.store.opening import open_store
 
-WHERE = {
-    "PORT_CLIENT_ID": "in Port, the menu at your picture, Credentials, has it",
-    "PORT_CLIENT_SECRET": "in Port, the menu at your picture, Credentials, has it",
-    "SLACK_WEBHOOK_URL": "your Slack app's page, Incoming Webhooks, has it; without it alerts are printed",
+WHERE_TO_FIND = {
+    "PORT_CLIENT_ID": "find it in Port: the menu at your picture, Credentials",
+    "PORT_CLIENT_SECRET": "find it in Port: the menu at your picture, Credentials",
+    "SLACK_WEBHOOK_URL": "find it on your Slack app's page, Incoming Webhooks; without it alerts are printed",
 }
 
 
@@ -96,7 +96,7 @@ def what_is_wrong(settings: Settings, region: Region | None = None) -> Iterator[
         settings: The configuration.
         region: The region that is given on the command line; it wins over PORT_API_URL.
     """
-    for name, where in WHERE.items():
+    for name, where in WHERE_TO_FIND.items():
         # A rules file may name all its destinations itself.
         optional = name == "SLACK_WEBHOOK_URL" and settings.rules_file
         if getattr(settings, name.lower()) is None and not optional:

@@ -96,7 +96,7 @@ async def test_send_refused(
     ("url", "said"),
     [
         ("http://127.0.0.1:1/api/slack", "cannot reach http://127.0.0.1:1/api/slack"),
-        ("nonsense", "--url nonsense is no address"),
+        ("nonsense", "--url nonsense is not an address"),
     ],
 )
 async def test_send_to_nobody(run: Run, url: str, said: str) -> None:

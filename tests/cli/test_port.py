@@ -69,7 +69,7 @@ async def test_bootstrap_of_own_blueprints(port: StandInPort, run: Run) -> None:
 
 @pytest.mark.parametrize("command", ["bootstrap", "doctor"])
 async def test_a_refusal_is_a_sentence(port: StandInPort, run: Run, command: str) -> None:
-    """What Port refuses is told with the route, its words, the trace id and what to do."""
+    """What Port refuses is shown with the route, its words, the trace id and what to do."""
     port.script("POST", LOGIN, refusal(401, f"bad secret {CLIENT_SECRET}"))
     result = await run(command)
     said = result.out + result.err
@@ -84,7 +84,7 @@ async def test_a_refusal_is_a_sentence(port: StandInPort, run: Run, command: str
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("PORT_CLIENT_ID", "PORT_CLIENT_ID is not set: in Port"),
+        ("PORT_CLIENT_ID", "PORT_CLIENT_ID is not set: find it in Port"),
         ("PORT_CLIENT_SECRET", "PORT_CLIENT_SECRET is not set"),
         ("WEBHOOK_URL", "WEBHOOK_URL is not set"),
     ],

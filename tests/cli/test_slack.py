@@ -60,7 +60,7 @@ async def run(*arguments: str) -> tuple[int, str]:
         ((*ADD, "--entity", "x" * 501), 2, "at most 500"),
         ((*ADD, "--rule", "r", "--author", "x" * 501), 2, "at most 500"),
         ((*ADD, "--rule", "r", "--comment", " "), 2, "must not be empty"),
-        ((*ADD, "--rule", UNDECODABLE), 2, "no UTF-8"),
+        ((*ADD, "--rule", UNDECODABLE), 2, "not UTF-8"),
         (("silence", "end", "77"), 1, "there is no silence 77"),
         (("silence", "end", "0"), 2, "greater than or equal to 1"),
         (("destinations", "release", "rocket"), 1, "rocket is not on hold"),
@@ -70,7 +70,7 @@ async def run(*arguments: str) -> tuple[int, str]:
         (("destinations", "test", "job"), 1, "--run"),
         (("destinations", "test", "rocket"), 1, "rocket did not take it: no connection"),
         (("deliveries", "--limit", "9" * 30), 2, "less than or equal to"),
-        (("deliveries", "retry", "--rule", UNDECODABLE), 2, "no UTF-8"),
+        (("deliveries", "retry", "--rule", UNDECODABLE), 2, "not UTF-8"),
         (("deliveries", "retry", "--since", "soon"), 1, "a time such as"),
     ],
 )

@@ -61,7 +61,7 @@ async def test_the_command(watched: Watching, configured: pytest.MonkeyPatch, ru
         assert "healthStatus: Healthy → Degraded" in " ".join(result.out.split())
         assert "create" in result.out
         assert result.out.endswith("2 entities; 2 differ\n")
-        assert ("nobody was told" in result.err) is bool(options)
+        assert ("nobody was alerted" in result.err) is bool(options)
     assert await watched.told() == [("checkout", "Healthy", "Degraded")]
     result = await run("reconcile")
     assert result.out == "2 entities; 0 differ\n"
@@ -77,11 +77,11 @@ async def test_the_command_says_why_it_cannot(
     """Port refuses, another compares, or there is nothing to compare."""
     watched.port.script("POST", SEARCH, refusal(403))
     result = await run("reconcile")
-    assert (result.status, "Not all was compared" in result.err, "403" in result.err) == (1, True, True)
+    assert (result.status, "Reconciling stopped" in result.err, "403" in result.err) == (1, True, True)
     reconciling, now = watched.listener.store.reconciling, datetime.now(UTC)  # the command's clock
     assert await reconciling.begin(reason="start", token="a", now=now, lease_until=now + MINUTE, since=None)
     result = await run("reconcile")
-    assert (result.status, "Another process compares" in result.err) == (1, True)
+    assert (result.status, "Another process is reconciling" in result.err) == (1, True)
     configured.delenv("RULES_FILE")
     result = await run("reconcile")
     assert (result.status, "no rule names a blueprint" in result.err) == (1, True)
