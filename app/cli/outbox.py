@@ -111,7 +111,7 @@ def _deliveries_table(rows: list[Delivery], now: datetime) -> Table:
 
 
 def _counts_text(counts: Counts, on_hold: int) -> str:
-    """Return how many deliveries are in each state: ``2 pending (1 in queues on hold), 0 dead, …``."""
+    """Format the number of deliveries in each state: ``2 pending (1 in queues on hold), 0 dead, …``."""
     held_back = f" ({on_hold} in queues on hold)" if on_hold else ""
     ended = (State.DEAD, State.DELIVERED, State.CANCELLED, State.SILENCED)
     numbers = (f"{counts.ended.get(state, 0)} {state}" for state in ended)

@@ -79,7 +79,7 @@ def _unavailable(request: Request, error: Exception) -> Response:
 
 
 def _cut_off(_: Request, __: Exception) -> Response:
-    return Response(status_code=400)  # the sender hung up before its body was whole: nobody reads this
+    return Response(status_code=400)  # the sender hung up before its body was whole: it reads no answer
 
 
 def _too_slow(_: Request, __: Exception) -> Response:
@@ -104,7 +104,7 @@ class WebhookAnswers:
 
     Args:
         app: The application.
-        watch: Is told of the answers other than 202, whether a route, a limit or an error handler gave them.
+        watch: Counts the answers other than 202, whether a route, a limit or an error handler gave them.
         tracing: Knows in which trace a request is, so that its log lines name it.
         shortcut: The route's own function, called with the bare request, or None. What the framework does
             around it (routing, dependencies, exit stacks) takes as long as parsing the change, and has no

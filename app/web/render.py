@@ -121,7 +121,7 @@ async def render(
 
 
 async def _last_action(request: Request, context: WebContext, visitor: Visitor) -> str | None:
-    """Return what this visitor has just done. It is read from the trail: a link cannot put words here."""
+    """Read this visitor's last action from the audit trail: a link must not be able to put words here."""
     number = request.query_params.get("did", "")
     if not number.isascii() or not number.isdigit() or len(number) > 18:
         return None
