@@ -84,7 +84,7 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         lifespan=lifespan,
         docs_url=None,  # app/web/docs.py in its place
         redoc_url=None,
-        max_body_size=settings.max_body_bytes,
+        max_body_size=settings.max_body_bytes,  # a larger body is refused before all of it is read
         telemetry=telemetry(tracing, webhook.PATH),
     )
     app.add_middleware(

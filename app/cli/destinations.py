@@ -46,6 +46,7 @@ def list_destinations(ctx: typer.Context, as_json: AsJson = False) -> None:
             return await store.queues(now)
 
     queues = run(work())
+    # A destination that left the rules may still have a queue in which alerts wait.
     rows = [
         _row(name, kinds.get(name), _queues_of(name, channels, queues), now)
         for name in [*kinds, *sorted({queue.destination for queue in queues} - kinds.keys())]
@@ -103,6 +104,7 @@ def send_test(
     """Send a marked test message to a destination, without its queue, and print the answer."""
     settings = load_settings()
     rules = read_rules(settings.rules_file, environment())
+    # The answer is printed; a warning on the way would only repeat it.
     configure_logging("ERROR", "text", settings.hidden + secrets_of(rules))
     if isinstance(rules.file.destinations.get(name), HttpDestination | PortActionDestination) and not start:
         raise ListenerError(f"{name} starts a job; give --run to start it, with an empty event")

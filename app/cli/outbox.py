@@ -71,6 +71,7 @@ def list_deliveries(
     async def work() -> tuple[list[Delivery], Counts, int]:
         async with open_store(*load_settings().database, must_exist=True) as store:
             views = store.views
+            # Page by page, so that a large --limit holds no reader's transaction open for long.
             rows = await read_pages(
                 lambda before, size: views.deliveries(state=state, before=before, limit=size), limit
             )
@@ -184,7 +185,7 @@ def replay(
 ) -> None:
     """Read bodies again, after an upgrade: one that can be read now is accepted, and leaves quarantine."""
     settings = load_settings()
-    configure_logging("WARNING", "text", settings.hidden)
+    configure_logging("WARNING", "text", settings.hidden)  # an accepted change is printed below instead
 
     async def work() -> int:
         failed = 0

@@ -53,7 +53,7 @@ def reconcile(
                 differences = [difference async for difference in comparison.differences()]
                 return comparison.progress, differences
             reconciler = make_reconciler(settings.reconcile_minutes, runtime.listener, client)
-            reconciler.share = 1.0
+            reconciler.share = 1.0  # this process has no requests to serve beside it
             outcome = await reconciler.compare(COMMAND, since=None, alert=alert)
         if outcome is None:
             raise ListenerError("Another process is reconciling now: look at its log, or try again")

@@ -38,7 +38,7 @@ def add(
 ) -> None:
     """Mute alerts. When the silence ends, incidents that are still open alert once."""
     patterns = (rule, blueprint, entity, team)
-    if all(pattern == ANY for pattern in patterns):
+    if all(pattern == ANY for pattern in patterns):  # by a slip everything would be silent
         raise typer.BadParameter(
             "say what: --rule, --blueprint, --entity or --team; for everything, --rule '?*'"
         )

@@ -30,7 +30,7 @@ Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is 
 def backup(file: Annotated[Path, typer.Argument(help="The copy to make.")], force: Force = False) -> None:
     """Copy the database to a file, while the listener runs, and check the copy."""
     database = existing_database(_settings().database[0])
-    if file.exists() and file.samefile(database):
+    if file.exists() and file.samefile(database):  # --force would replace the database by its own copy
         raise ListenerError(f"{file} is the database itself: name another file")
     _demand_free(file, force=force)
     for side in ("-wal", "-journal"):

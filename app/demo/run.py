@@ -213,7 +213,7 @@ async def run_demo(
                 slack_webhook_url=f"{slack_url}/services/T0/B0/demo",
                 database_url=f"sqlite:///{folder}/demo.db",
                 admin_token=token,
-                reconcile_minutes=0,
+                reconcile_minutes=0,  # the fake Port has no API
             )
             async with serving(create_app(settings)) as url:
                 address = f"{url}/api/slack"

@@ -18,7 +18,7 @@ MAX_PATTERN_CHARACTERS = 200
 MAX_COMMENT_CHARACTERS = 500
 MAX_NAME_CHARACTERS = 80
 MAX_SILENCE = timedelta(days=366)
-MAX_ID = 2**63 - 1
+MAX_ID = 2**63 - 1  # the databases refuse a larger number with an error, where 404 is meant
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,7 @@ class TestChange:
 
 
 async def _record(context: WebContext, who: str, what: str, details: str, *, id_: int = 0) -> Done:
+    # After the action, not before: the trail must not name one that then failed.
     number = await context.views.note(AuditRow(context.clock(), who, what, details))
     return Done(details, number, id_)
 
@@ -65,7 +66,7 @@ async def retry(context: WebContext, who: str, number: int) -> Done:
         raise HTTPException(404, f"There is no delivery {number}.")
     if not await context.store.retry(now=context.clock(), ids=[number]):
         raise HTTPException(409, f"Delivery {number} is {row.delivery.state}: there is nothing to try again.")
-    context.listener.wake()
+    context.listener.wake()  # else the dispatcher would look only when its pause is over
     entity = one_line(row.delivery.notification.entity, MAX_NAME_CHARACTERS)
     details = f"Delivery {number} of {entity} to {row.delivery.destination} is tried again."
     return await _record(context, who, "retry", details, id_=number)
@@ -175,6 +176,7 @@ async def send_test(context: WebContext, who: str, change: TestChange) -> Done:
         who=who,
         now=now,
     )
+    # The same way as a webhook's body, so that the test shows what a real change would do.
     accepted = await context.listener.accept(Signed(body, now))
     entity = one_line(entity, MAX_NAME_CHARACTERS)
     details = f"Test change of {entity} was accepted and led to {_alerts(accepted.alerts)}."
@@ -196,6 +198,7 @@ async def replay(context: WebContext, who: str, number: int) -> Done:
         failed = f"Number {number} still cannot be read: {one_line(str(error), 200)}."
         await _record(context, who, "replay", failed)
         raise HTTPException(409, failed) from None
+    # Accepting comes first: a crash between the two leaves a body that is a duplicate next time.
     await context.store.leave_quarantine([number])
     details = f"Number {number} left the quarantine: accepted, {_alerts(accepted.alerts)}."
     return await _record(context, who, "replay", details, id_=number)

@@ -25,7 +25,7 @@ from app.web.api_models import (
     SilenceIn,
     SilenceOut,
 )
-from app.web.context import Context
+from app.web.context import Context, read_page
 from app.web.page import get_filter
 from app.web.session import Program, get_program
 from app.web.view import view_change
@@ -68,10 +68,6 @@ async def demand_text(request: Request) -> None:
         return  # not JSON: the framework refuses it
 
 
-def _bad_cursor() -> HTTPException:
-    return HTTPException(422, "`before` must be a page's `next`.")
-
-
 @router.get("/changes", tags=["Changes"], summary="Changes, newest first")
 async def changes(context: Context, wanted: Wanted, before: Before = None, limit: Limit = 50) -> ChangesOut:
     """List changes. Where few match, a page may hold fewer than `limit`, even none, and have a `next`.
@@ -79,17 +75,14 @@ async def changes(context: Context, wanted: Wanted, before: Before = None, limit
     `q` is a part of the entity's identifier, `state` the state of one of its deliveries, or `none` for no
     alert; `since` and `until` are times of arrival, UTC, in ISO 8601.
     """
-    try:
-        page = await context.views.changes(wanted, before=before, limit=limit)
-    except ValueError:
-        raise _bad_cursor() from None
+    page = await read_page(context.views.changes(wanted, before=before, limit=limit))
     items = [ChangeOut.of(view_change(row)) for row in page.rows]
     return ChangesOut(items=items, next=page.next, searched_to=page.searched_to)
 
 
 @router.get("/changes/{number}", tags=["Changes"], summary="One change", responses=NOT_FOUND)
 async def change(context: Context, number: Number) -> ChangeOut:
-    """Return one change with all that changed."""
+    """Return one change with all its values."""
     if (row := await context.views.change(number)) is None:
         raise HTTPException(404, f"There is no change {number}.")
     return ChangeOut.of(view_change(row, whole=True))
@@ -108,10 +101,7 @@ async def deliveries(
         rows, following = await context.views.deliveries_of([change]), None
         rows = [row for row in rows if state in (None, row.delivery.state)]
     else:
-        try:
-            page = await context.views.deliveries(state=state, before=before, limit=limit)
-        except ValueError:
-            raise _bad_cursor() from None
+        page = await read_page(context.views.deliveries(state=state, before=before, limit=limit))
         rows, following = list(page.rows), page.next
     attempts = await context.views.attempts([row.delivery.id for row in rows])
     return PageOut[DeliveryOut](items=[DeliveryOut.of(row, attempts) for row in rows], next=following)
@@ -148,16 +138,15 @@ async def incidents(
     """List incidents, in one state, or of one entity (`blueprint` and `entity` together)."""
     if (blueprint is None) != (entity is None):
         raise HTTPException(422, "Give `blueprint` and `entity` together.")
-    try:
-        page = await context.views.incidents(
+    page = await read_page(
+        context.views.incidents(
             is_open=None if state is None else state == "open",
             blueprint=blueprint,
             entity=entity,
             before=before,
             limit=limit,
         )
-    except ValueError:
-        raise _bad_cursor() from None
+    )
     return PageOut[IncidentOut](items=[IncidentOut.of(row) for row in page.rows], next=page.next)
 
 
@@ -216,10 +205,7 @@ async def reconciliation(context: Context) -> ReconciliationOut:
 @router.get("/quarantine", tags=["Quarantine"], summary="Signed bodies that could not be read, newest first")
 async def quarantine(context: Context, before: Before = None, limit: Limit = 50) -> PageOut[QuarantineOut]:
     """List what is in quarantine."""
-    try:
-        page = await context.views.quarantine(before=before, limit=limit)
-    except ValueError:
-        raise _bad_cursor() from None
+    page = await read_page(context.views.quarantine(before=before, limit=limit))
     return PageOut[QuarantineOut](items=[QuarantineOut.of(row) for row in page.rows], next=page.next)
 
 
@@ -237,8 +223,5 @@ async def replay(context: Context, who: Program, number: Number) -> ActionOut:
 @router.get("/audit", tags=["Audit"], summary="Actions on the page and through this API, newest first")
 async def audit(context: Context, before: Before = None, limit: Limit = 50) -> PageOut[AuditOut]:
     """List the audit trail."""
-    try:
-        page = await context.views.audit(before=before, limit=limit)
-    except ValueError:
-        raise _bad_cursor() from None
+    page = await read_page(context.views.audit(before=before, limit=limit))
     return PageOut[AuditOut](items=[AuditOut.model_validate(row) for row in page.rows], next=page.next)

@@ -1,18 +1,20 @@
 """What the page and its API need of the running parts."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, cast
+from typing import Annotated, TypeVar, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, HTTPException, Request
 
 from app.receive.intake import Listener
 from app.reconcile.configured import why_no_comparison
 from app.store.base import Store
-from app.store.views import Views
+from app.store.views import Page, Views
 from app.web.health import Readiness
 from app.web.view import RUNS_LOOKED_AT, ReconcileView, view_reconciling
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +59,15 @@ def get_context(request: Request) -> WebContext:
 
 
 Context = Annotated[WebContext, Depends(get_context)]
+
+
+async def read_page(reading: Awaitable[Page[_T]]) -> Page[_T]:
+    """Await a page of a list.
+
+    Raises:
+        HTTPException: 422, its `before` is not a page's `next`.
+    """
+    try:
+        return await reading
+    except ValueError:
+        raise HTTPException(422, "`before` must be a page's `next`; without it the list begins.") from None

@@ -33,6 +33,7 @@ Text = Annotated[str, Form()]
 def _back(to: str, done: actions.Done) -> Response:
     """Go back to the page that asked for the action; `did` lets that page show what was done."""
     path, _, query = local(to).partition("?")
+    # A redirect, so that reloading the page does not send the form again.
     kept = [(key, value) for key, value in parse_qsl(query) if key != "did"]
     return RedirectResponse(f"{path}?{urlencode([*kept, ('did', done.audit)])}", 303)
 
@@ -67,7 +68,7 @@ async def sign_in(
     who = clean_name(name)
     if not who:
         return _sign_in(local(next), problem="Say who you are: the audit trail has your name.", status=422)
-    if who.casefold() == API.casefold():
+    if who.casefold() == API.casefold():  # a person must not pass for a program in the trail
         return _sign_in(local(next), who, "The audit trail calls programs that: say who you are.", 422)
     try:
         cookie = gate.enter(who, token.strip(), address_of(request))
@@ -186,6 +187,7 @@ def _end(context: WebContext, span: str, until: str) -> datetime:
         return context.clock() + SILENCE_SPANS[span]
     try:
         time = datetime.fromisoformat(until)
+        # A datetime-local field has no zone; its label says UTC.
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, OverflowError):
         raise HTTPException(422, "Say when it ends.") from None

@@ -42,6 +42,7 @@ async def check_readiness(
     """
     reasons = []
     try:
+        # A write, not a read: a full or read-only disk still reads well.
         await store.check(now)
     except StoreUnavailable as error:
         reasons.append(f"the store cannot write: {error}")

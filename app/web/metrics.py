@@ -73,7 +73,7 @@ async def read_store(store: Store, now: datetime) -> CollectorRegistry:
         queues, tally = await store.queues(now), await store.tally(now)
     except StoreUnavailable:
         registry.register(_Families([_up(0)]))
-    else:
+    else:  # nothing is registered before both are read, so that no scrape has half of it
         registry.register(_Families([_up(1), *_queue_families(queues, now), *_tally_families(tally)]))
     return registry
 

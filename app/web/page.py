@@ -13,9 +13,9 @@ from app.model.delivery import State
 from app.model.report import RUNS
 from app.model.silence import silence_of
 from app.notifier.base import entity_url
-from app.store.views import QUIET, ChangeFilter, Page
+from app.store.views import QUIET, ChangeFilter
 from app.web.actions import MAX_ID, patterns_text
-from app.web.context import Context, WebContext
+from app.web.context import Context, WebContext, read_page
 from app.web.render import PageRoute, is_web_address, render
 from app.web.session import COOKIE, SessionGate, SignedIn
 from app.web.view import TIMELINE_ROWS, timeline, view_change
@@ -134,6 +134,7 @@ def _time(name: str, text: str) -> datetime | None:
         return None
     try:
         time = datetime.fromisoformat(text)
+        # A datetime-local field has no zone; its label says UTC.
         time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
         return min(max(time, FIRST_TIME), LAST_TIME)
     except (ValueError, OverflowError):
@@ -143,10 +144,11 @@ def _time(name: str, text: str) -> datetime | None:
 @router.get("/changes")
 async def changes(request: Request, visitor: SignedIn, context: Context) -> Response:
     """Show changes, with a search."""
+    # Read from the query itself, not as parameters: the template fills the form and the links with them.
     names = ("blueprint", "entity", "q", "team", "rule", "state", "since", "until")
     asked = {name: request.query_params.get(name, "") for name in names}
     before = request.query_params.get("before") or None
-    page = await _page(context, get_filter(**asked), before)
+    page = await read_page(context.views.changes(get_filter(**asked), before=before, limit=PAGE_ROWS))
     return await render(
         request,
         "changes.html",
@@ -159,13 +161,6 @@ async def changes(request: Request, visitor: SignedIn, context: Context) -> Resp
         states=STATES,
         filtered=any(asked.values()),
     )
-
-
-async def _page(context: WebContext, wanted: ChangeFilter, before: str | None) -> Page[Any]:
-    try:
-        return await context.views.changes(wanted, before=before, limit=PAGE_ROWS)
-    except ValueError:
-        raise HTTPException(422, "This link is broken: begin with the newest changes.") from None
 
 
 @router.get("/changes/{number}")
@@ -200,11 +195,13 @@ async def entity(
 ) -> Response:
     """Show an entity: its history, its incidents and its deliveries."""
     views = context.views
-    page = await _page(context, ChangeFilter(blueprint=blueprint, entity=entity), before)
+    wanted = ChangeFilter(blueprint=blueprint, entity=entity)
+    page = await read_page(views.changes(wanted, before=before, limit=PAGE_ROWS))
     incidents = await views.incidents(blueprint=blueprint, entity=entity, before=None, limit=SHORT_ROWS)
     with_reports = await views.deliveries_of([row.id for row in page.rows])
+    # A report to a run in Port is not an alert: it is shown with its change only.
     deliveries = [row for row in with_reports if row.delivery.destination != RUNS]
-    if not page.rows and not incidents.rows:
+    if not page.rows and not incidents.rows:  # its changes may be pruned while an incident is open
         raise HTTPException(404, f"No change of {blueprint} {entity} is stored.")
     shown = [view_change(row) for row in page.rows]
     last = deliveries[-1].delivery.notification if deliveries else None
@@ -240,20 +237,14 @@ async def quarantine(
     request: Request, visitor: SignedIn, context: Context, before: str | None = None
 ) -> Response:
     """Show signed bodies that could not be read."""
-    try:
-        page = await context.views.quarantine(before=before, limit=SHORT_ROWS)
-    except ValueError:
-        raise HTTPException(422, "This link is broken.") from None
+    page = await read_page(context.views.quarantine(before=before, limit=SHORT_ROWS))
     return await render(request, "quarantine.html", visitor, page=page)
 
 
 @router.get("/audit")
 async def audit(request: Request, visitor: SignedIn, context: Context, before: str | None = None) -> Response:
     """Show the audit trail."""
-    try:
-        page = await context.views.audit(before=before, limit=PAGE_ROWS)
-    except ValueError:
-        raise HTTPException(422, "This link is broken.") from None
+    page = await read_page(context.views.audit(before=before, limit=PAGE_ROWS))
     return await render(request, "audit.html", visitor, page=page, before=before)
 
 

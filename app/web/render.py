@@ -66,7 +66,7 @@ def _make_environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
-        undefined=StrictUndefined,
+        undefined=StrictUndefined,  # a misspelt name is an error in a test, not an empty place on the page
         trim_blocks=True,
         lstrip_blocks=True,
     )

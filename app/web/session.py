@@ -49,6 +49,7 @@ class Gate:
         key = hashlib.scrypt(token.encode(), salt=b"port-changelog-listener", n=2**14, r=8, p=1)
         signing = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
         self._cookies = URLSafeTimedSerializer(key, salt="session", signer_kwargs=signing)
+        # A key of its own: a form's token must not be usable as a cookie, nor the other way round.
         self._forms = hmac.new(key, b"forms", hashlib.sha256).digest()
         self.throttle = Throttle(clock)
 
@@ -63,7 +64,7 @@ class Gate:
         Raises:
             HTTPException: 429, too many wrong tokens came from this address.
         """
-        self._slow_down(address)
+        self._slow_down(address)  # before the comparison, so that a wait reveals nothing of the token
         if not hmac.compare_digest(token.encode(), self._token.encode()):
             self._note_wrong(address)
             return None
@@ -154,6 +155,7 @@ def check_origin(request: Request) -> None:
     Raises:
         HTTPException: 403.
     """
+    # A browser that is too old to send the header is still held by the form's token and SameSite.
     if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         raise HTTPException(403, "This form was sent from another site.")
 
@@ -194,6 +196,7 @@ def get_program(
 
 def local(path: str) -> str:
     """Return a path of this page; the first page in place of anything that leads elsewhere."""
+    # Browsers drop control characters and read a backslash as a slash: both could lead to another site.
     plain = path.isprintable() and "\\" not in path
     return path if plain and path.startswith("/") and not path.startswith("//") else "/"
 
@@ -205,7 +208,7 @@ def set_cookie(response: Response, request: Request, value: str) -> None:
         value,
         max_age=SESSION_SECONDS,
         path="/",
-        secure=request.url.scheme == "https",
+        secure=request.url.scheme == "https",  # on plain http, as on loopback, no browser would send it back
         httponly=True,
         samesite="strict",
     )

@@ -51,7 +51,7 @@ class Throttle:
         source = _source(address)
         self._count(source, FREE_TRIES, MAX_WAIT_SECONDS)
         self._count(ALL_SOURCES, FREE_TRIES_IN_ALL, MAX_WAIT_IN_ALL_SECONDS)
-        self._wrong.move_to_end(ALL_SOURCES)
+        self._wrong.move_to_end(ALL_SOURCES)  # never the oldest, which is dropped
         if len(self._wrong) > MAX_WRONG_SOURCES:
             self._wrong.popitem(last=False)
 

@@ -67,7 +67,7 @@ def view_change(row: ChangeRow, *, whole: bool = False) -> ChangeView:
         row: The change.
         whole: All values, and long ones; else as much as a list has room for.
     """
-    if row.body is None:
+    if row.body is None:  # a long body is not read for a list
         return ChangeView(row, title=row.entity)
     try:
         change = parse_event(Signed(row.body, row.at))
@@ -126,6 +126,7 @@ def view_reconciling(
         every: How often a run is due.
         now: The time, UTC.
     """
+    # A run whose lease is over was killed: it is not under way any more.
     running = next((run for run in runs[:1] if run.ended_at is None and run.lease_until > now), None)
     ended = [run for run in runs if run.ended_at is not None]
     last = next((run for run in ended if not run.error), None)
