@@ -1,13 +1,10 @@
 #!/usr/bin/env python3
 """Writes docs/cli.md, docs/settings.md, docs/logs.md and .env.example from the source."""
 
-import ast
 import inspect
 import sys
 import textwrap
-from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin
@@ -23,127 +20,13 @@ sys.path.insert(0, str(ROOT))
 from app.cli import command_line  # noqa: E402 - the root first
 from app.observe.events import EVENTS  # noqa: E402
 from app.settings import Settings  # noqa: E402
+from scripts.log_events import log_events  # noqa: E402
 
-LEVELS = {name: name for name in ("debug", "info", "warning", "error", "critical")} | {"exception": "error"}
 SECTIONS = {"port_client_secret": "Port", "slack_webhook_url": "Slack", "rules_file": "The listener"}
 """The setting with which each section of .env.example begins."""
 COMMENTED_OUT = {"database_url"}  # the image sets it, and a copy of .env.example must not undo that
 ENV_WIDTH = 110
 NOTE = "Made by `scripts/generate_docs.py` from the source: do not edit."
-
-
-UNCONVERTED = (
-    "deliver",
-    "jq",
-    "notifier",
-    "observe/otel.py",
-    "port",
-    "receive",
-    "reconcile",
-    "runtime.py",
-    "store",
-)
-"""Whose log lines are not events yet; goes away with the last of them."""
-
-
-@dataclass
-class Event:
-    """What the source says of a log event."""
-
-    levels: set[str] = field(default_factory=set)
-    fields: set[str] = field(default_factory=set)
-
-
-def log_events(source: Path) -> dict[str, Event]:
-    """Collect the calls ``log.<level>("id", field=…)`` of all modules below a folder.
-
-    Args:
-        source: The folder.
-
-    Raises:
-        ValueError: The id, or a field's name, cannot be read from the source.
-    """
-    events: dict[str, Event] = defaultdict(Event)
-    for path in sorted(source.rglob("*.py")):
-        if str(path.relative_to(source)).startswith(UNCONVERTED):
-            continue
-        for function in _functions(ast.parse(path.read_text())):
-            for level, call in _log_calls(function):
-                place = f"{path.relative_to(source.parent)}:{call.lineno}"
-                for event_id in _ids(call, place):
-                    events[event_id].levels.add(level)
-                    events[event_id].fields |= _field_names(call, function, place)
-    return dict(events)
-
-
-def _functions(tree: ast.Module) -> Iterator[ast.AST]:
-    """Yield a module's statements and those of its classes: the calls are in the functions among them."""
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef):
-            yield from (
-                item for item in node.body if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef)
-            )
-        else:
-            yield node
-
-
-def _log_calls(node: ast.AST) -> Iterator[tuple[str, ast.Call]]:
-    """Yield each call of a method of `log` with its level."""
-    for call in ast.walk(node):
-        if (
-            isinstance(call, ast.Call)
-            and isinstance(call.func, ast.Attribute)
-            and isinstance(call.func.value, ast.Name)
-            and call.func.value.id == "log"
-            and call.func.attr in LEVELS
-        ):
-            yield LEVELS[call.func.attr], call
-
-
-def _ids(call: ast.Call, place: str) -> list[str]:
-    first = call.args[0] if call.args else None
-    choices = [first.body, first.orelse] if isinstance(first, ast.IfExp) else [first]
-    ids = [choice.value for choice in choices if isinstance(choice, ast.Constant)]
-    if len(call.args) != 1 or len(ids) != len(choices):
-        raise ValueError(f"{place}: the event's id must be one literal text, and the rest fields")
-    return [str(event_id) for event_id in ids]
-
-
-def _field_names(call: ast.Call, function: ast.AST, place: str) -> set[str]:
-    """Return the names of a call's fields; those of ``**fields`` stand in a dict of the same function."""
-    names = {keyword.arg for keyword in call.keywords if keyword.arg and keyword.arg != "exc_info"}
-    for keyword in call.keywords:
-        if keyword.arg is None:
-            if not isinstance(keyword.value, ast.Name):
-                raise ValueError(f"{place}: give the fields as **fields, a dict of this function")
-            names |= _dict_keys(keyword.value.id, function, place)
-    return {name for name in names if name}
-
-
-def _dict_keys(variable: str, function: ast.AST, place: str) -> set[str]:
-    keys: set[str] = set()
-    for node in ast.walk(function):
-        targets = node.targets if isinstance(node, ast.Assign) else []
-        targets = [node.target] if isinstance(node, ast.AnnAssign | ast.AugAssign) else targets
-        for target in targets:
-            if isinstance(target, ast.Name) and target.id == variable:
-                keys |= {
-                    str(key.value)
-                    for item in ast.walk(node)
-                    if isinstance(item, ast.Dict)
-                    for key in item.keys
-                    if isinstance(key, ast.Constant)
-                }
-            elif (
-                isinstance(target, ast.Subscript)
-                and isinstance(target.value, ast.Name)
-                and target.value.id == variable
-                and isinstance(target.slice, ast.Constant)
-            ):
-                keys.add(str(target.slice.value))
-    if not keys:
-        raise ValueError(f"{place}: no dict {variable!r} with literal names in this function")
-    return keys
 
 
 def logs_page() -> str:
