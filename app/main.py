@@ -51,30 +51,12 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         app.state.stopping = False
+        opening = open_runtime(settings, dispatch=dispatch, reconcile=True, watch=watch, tracing=tracing)
         try:
             with on_stop_signal(lambda: setattr(app.state, "stopping", True)):
-                async with open_runtime(
-                    settings, dispatch=dispatch, reconcile=True, watch=watch, tracing=tracing
-                ) as runtime:
-
-                    async def readiness() -> Health:
-                        dispatcher = runtime.dispatcher if dispatch else None
-                        return await check_readiness(
-                            runtime.store, dispatcher, runtime.rules_problem, datetime.now(UTC)
-                        )
-
-                    async def scrape() -> bytes:
-                        return watch.scrape(await read_store(runtime.store, datetime.now(UTC)))
-
-                    state: dict[str, Any] = {
-                        "listener": runtime.listener,
-                        "readiness": readiness,
-                        "sources": settings.sources,
-                        "watch": watch,
-                        "scrape": scrape,
-                    }
+                async with opening as runtime:
                     _settle_memory()
-                    yield state | _page_state(settings, runtime, readiness)
+                    yield _request_state(settings, runtime, watch, dispatch=dispatch)
         finally:
             await tracing.close()
 
@@ -94,6 +76,13 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         # With traces on, the framework itself is needed: it makes the request's span.
         shortcut=webhook.receive if receive and tracing.provider is None else None,
     )
+    for kind, handler in ERROR_HANDLERS.items():
+        app.add_exception_handler(kind, handler)
+    _add_routes(app, settings, receive=receive)
+    return app
+
+
+def _add_routes(app: FastAPI, settings: Settings, *, receive: bool) -> None:
     if receive:
         app.include_router(webhook.router)
     app.include_router(health.router)
@@ -109,9 +98,26 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         app.include_router(forms.router)
         app.include_router(api.router)
         app.mount("/static", render.Static())
-    for kind, handler in ERROR_HANDLERS.items():
-        app.add_exception_handler(kind, handler)
-    return app
+
+
+def _request_state(settings: Settings, runtime: Runtime, watch: Metrics, *, dispatch: bool) -> dict[str, Any]:
+    """Make what the routes find in a request's state: the running parts that they need."""
+
+    async def readiness() -> Health:
+        dispatcher = runtime.dispatcher if dispatch else None
+        return await check_readiness(runtime.store, dispatcher, runtime.rules_problem, datetime.now(UTC))
+
+    async def scrape() -> bytes:
+        return watch.scrape(await read_store(runtime.store, datetime.now(UTC)))
+
+    state = {
+        "listener": runtime.listener,
+        "readiness": readiness,
+        "sources": settings.sources,
+        "watch": watch,
+        "scrape": scrape,
+    }
+    return state | _page_state(settings, runtime, readiness)
 
 
 def _settle_memory() -> None:

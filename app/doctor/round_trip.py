@@ -16,7 +16,7 @@ from app.store.views import ChangeFilter
 
 _T = TypeVar("_T")
 
-POLL_SECONDS = 0.05
+ARRIVAL_POLL_SECONDS = 0.05
 NEWEST_CHANGES = 20  # more than one change of the entity and what others may do to it meanwhile
 
 
@@ -25,7 +25,7 @@ async def wait_for(look: Callable[[], Awaitable[_T | None]], seconds: float) -> 
     end = time.monotonic() + seconds
     # It happens in another process, which notifies nobody here: polling is all there is.
     while (result := await look()) is None and time.monotonic() < end:  # noqa: ASYNC110
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(ARRIVAL_POLL_SECONDS)
     return result
 
 

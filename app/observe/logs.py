@@ -88,6 +88,17 @@ def configure_logging(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
+    _configure_libraries(handler, level)
+    structlog.configure(
+        processors=[*shared, *render],
+        logger_factory=_Named,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _configure_libraries(handler: logging.Handler, level: str) -> None:
+    """Send what libraries log to a handler, but for what would show secrets or say things twice."""
     logging.root.handlers = [handler]
     logging.root.setLevel(level)
     # uvicorn brings handlers of its own; its access log has nothing that "change_accepted" does not.
@@ -97,9 +108,3 @@ def configure_logging(
     # Libraries log addresses and bodies at DEBUG, httpx each address at INFO.
     for name in ("slack_sdk", "aiohttp", "asyncio", "httpx", "httpcore", "urllib3"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    structlog.configure(
-        processors=[*shared, *render],
-        logger_factory=_Named,
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        cache_logger_on_first_use=False,
-    )

@@ -140,10 +140,7 @@ class Metrics(Watch):
             "destination",
         )
         self._retries = _Counters(
-            registry,
-            "port_listener_retries_total",
-            "Attempts that failed and are made again.",
-            "destination",
+            registry, "port_listener_retries_total", "Attempts that failed and are made again.", "destination"
         )
         self._delay = Histogram(
             "port_listener_delivery_delay_seconds",

@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from app.web import actions
 from app.web.context import Context, WebContext
-from app.web.render import TEMPLATES, PageRoute, render
+from app.web.render import PAGE_TEMPLATES, PageRoute, render
 from app.web.session import (
     API,
     COOKIE,
@@ -52,7 +52,7 @@ async def ask_sign_in(
 
 def _sign_in(target: str, name: str = "", problem: str = "", status: int = 200) -> Response:
     values = {"next": target, "name": name, "problem": problem}
-    return HTMLResponse(TEMPLATES.get_template("sign_in.html").render(values), status)
+    return HTMLResponse(PAGE_TEMPLATES.get_template("sign_in.html").render(values), status)
 
 
 @router.post("/sign-in")

@@ -89,7 +89,7 @@ def _make_environment() -> Environment:
     return environment
 
 
-TEMPLATES = _make_environment()
+PAGE_TEMPLATES = _make_environment()
 
 
 async def render(
@@ -117,7 +117,7 @@ async def render(
         "done": await _last_action(request, context, visitor),
         "part": bool(request.headers.get("hx-request")),
     }
-    return HTMLResponse(TEMPLATES.get_template(template).render(common | values), status)
+    return HTMLResponse(PAGE_TEMPLATES.get_template(template).render(common | values), status)
 
 
 async def _last_action(request: Request, context: WebContext, visitor: Visitor) -> str | None:
@@ -178,7 +178,7 @@ async def _read_form(request: Request) -> None:
 def _error_page(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
     if location := (headers or {}).get("Location"):
         return RedirectResponse(location, status)
-    text = TEMPLATES.get_template("error.html").render(title=TITLES.get(status, "Error"), detail=detail)
+    text = PAGE_TEMPLATES.get_template("error.html").render(title=TITLES.get(status, "Error"), detail=detail)
     return HTMLResponse(text, status, headers)
 
 
