@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 from starlette.responses import PlainTextResponse
 
+from app.cli.outbox import read_pages
 from app.demo.run import serving
 from app.demo.stand_in_slack import StandInSlack
 from app.main import create_app
 from app.model.delivery import State
 from app.settings import Settings
 from app.store.sqlite.database import SQLiteStore
+from app.store.views import Page
 from tests.cli.helpers import Run, run_process
 from tests.conftest import NOW, SECRET, Service, Start, count
 from tests.store.test_store import incoming
@@ -149,6 +151,30 @@ async def test_quarantine(store: SQLiteStore, run: Run) -> None:
     assert await count(store, State.PENDING) == 1
     result = await run("quarantine", "replay", "99")
     assert (result.status, "not in quarantine: 99" in result.err) == (1, True)
+
+
+async def test_a_long_body_in_quarantine(store: SQLiteStore, run: Run) -> None:
+    """`quarantine --json` has the whole body, though the list is read with its first bytes only."""
+    body = b'{"text": "' + b"x" * 50_000 + b'"}'
+    await store.quarantine(body, signed_at=NOW, received_at=NOW, path="", reason="odd")
+    row = json.loads((await run("quarantine", "--json")).out)
+    assert (row["body"], row["size"]) == (body.decode(), len(body))
+    assert str(len(body)) in (await run("quarantine")).out
+
+
+@pytest.mark.parametrize(("limit", "sizes"), [(700, [500, 200]), (500, [500]), (5000, [500, 500, 500])])
+async def test_lists_are_read_page_by_page(limit: int, sizes: list[int]) -> None:
+    """Until the limit is reached or a page has no next one."""
+    asked: list[int] = []
+
+    async def read(before: str | None, size: int) -> Page[int]:
+        asked.append(size)
+        start = int(before or 0)
+        rows = range(start, min(start + size, 1_200))
+        return Page(rows, str(rows.stop) if rows.stop < 1_200 else None)
+
+    assert await read_pages(read, limit) == list(range(min(limit, 1_200)))
+    assert asked == sizes
 
 
 async def test_console_without_slack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
