@@ -76,7 +76,7 @@ def make_setup(region: Region | None, blueprints: tuple[str, ...]) -> Setup:
         problems=[*unusable, *more],
         open_store=lambda: open_store(*settings.database),
         load_rules=lambda: [rule.name for rule in read_rules(settings.rules_file, environment()).file.rules],
-        not_compared=lambda: why_no_comparison(
+        why_not_reconciled=lambda: why_no_comparison(
             settings.reconcile_minutes,
             settings.missing_credential,
             make_rulebook(read_rules(settings.rules_file, environment()).file),

@@ -73,7 +73,7 @@ class Setup:
         problems: What is wrong with the settings.
         open_store: Opens the listener's store.
         load_rules: Reads the rules, and returns their names.
-        not_compared: Returns why nothing is reconciled with Port; None: it is.
+        why_not_reconciled: Returns why nothing is reconciled with Port; None: it is.
         open_client: Makes a client of Port's API; the argument is whether it is a dry run.
         secret: The client secret that Port signs with.
         webhook_url: The address that Port is to call, as `resources.webhook_address` gives it.
@@ -85,7 +85,7 @@ class Setup:
     problems: Sequence[str] = ()
     open_store: Callable[[], AbstractAsyncContextManager[Store]] | None = None
     load_rules: Callable[[], Sequence[str]] | None = None
-    not_compared: Callable[[], str | None] = lambda: None
+    why_not_reconciled: Callable[[], str | None] = lambda: None
     open_client: Callable[[bool], PortClient] | None = None
     secret: str | None = field(default=None, repr=False)
     webhook_url: str | None = None
@@ -184,7 +184,7 @@ class _Checks:
         return ", ".join(_given(self._setup.load_rules)())
 
     async def _check_reconciliation(self) -> str:
-        if reason := self._setup.not_compared():
+        if reason := self._setup.why_not_reconciled():
             return f"nothing is reconciled with Port, so a change that Port never sends is missed: {reason}"
         return judge(await _given(self._store).reconciling.runs(limit=RUNS), datetime.now(UTC))
 

@@ -155,7 +155,7 @@ def check_origin(request: Request) -> None:
     Raises:
         HTTPException: 403.
     """
-    # A browser that is too old to send the header is still held by the form's token and SameSite.
+    # A browser that is too old to send the header is still stopped by the form's token and SameSite.
     if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         raise HTTPException(403, "This form was sent from another site.")
 

@@ -27,7 +27,7 @@ class _WrongTokens:
 class Throttle:
     """Counts wrong tokens, for each source address and overall. In memory: a restart forgets.
 
-    An address from which the right token came before is not held up by others: else an attacker with many
+    An address from which the right token came before does not wait for others: else an attacker with many
     addresses could lock everybody out.
 
     Args:
