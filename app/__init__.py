@@ -1,29 +1,21 @@
-"""Hears of every change in Port's software catalog and makes sure the right Slack channel does too.
+"""A listener for Port's software catalog: alerts the right Slack channels and starts the right jobs.
 
-The way of the data, in one direction, and the module for each word::
+A change goes through the folders in this order::
 
-    receive   api/slack.py         the HTTP edge: raw bytes in, 202 out
-       │      listener.py          the use case, readable in one screen
-    verify    port/signature.py    is it from Port?
-    parse     port/events.py       three kinds of body → one CatalogChange
-    diff      alerts/diff.py       what changed
-    decide    alerts/decide.py     which rules match, and where does it stand with the incident
-    store     store/               one transaction: the change, its alerts, the state they rest on
-       │
-       ├──────────────────────────  202 to Port, only now
-       │
-    dispatch  dispatcher.py        claim a queue, in order, at its rate
-       │      courier.py           what of it is still to be sent, and what came of that
-    deliver   notifier/            Slack, an HTTP job, a run in Port, or the terminal
-    record    store/               what came of it; a run in Port that waits for it is told, as a delivery too
+    model      nouns without I/O: change, diff, incident, notification, silence, delivery
+    receive    POST /api/slack: verify the signature, parse the body, take the change in
+    rules      the rules file: conditions, matching, decisions; pure
+    store      one transaction for the change, its alerts and the state they rest on; then Port gets 202
+    deliver    take a queue's turn: in order, at its rate, with retries
+    notifier   send: Slack, an HTTP job, a run in Port, the terminal
+    port       Port's API, and its setup: bootstrap, tunnel, probe
+    reconcile  compare Port with the last known state; what differs goes through rules and store, too
+    web        the page, its forms, /api/v1, sign-in, health, metrics
+    observe    log events, metrics, traces
+    jq         run users' jq safely
+    cli        the commands; doctor checks each step from Port to Slack, demo shows it without an account
 
-    compare   reconcile/           what Port did not tell us: it goes through decide and store, too
-
-    look      api/dashboard.py     the page, of what store/views.py shows; api/v1.py for programs
-    mend      api/actions.py       retry, release, silence, test, replay
-
-Beside the way: watch.py and tracing.py are what its parts tell of their work; metrics.py counts it for
-Prometheus, otel.py and otel_sdk.py export its traces.
+main.py makes the web application, runtime.py puts the parts together, settings.py reads the environment.
 """
 
 import sys
@@ -31,10 +23,10 @@ import sys
 __version__ = "0.1.0"
 """This release's number, as pyproject.toml has it."""
 
-# structlog imports rich, and with it pygments, where it finds them: a tenth of start and memory, for
-# tracebacks of a form that nobody here asks for. The command line imports rich itself, to draw tables.
+# structlog imports rich, and with it pygments, if they are installed: a tenth of start and memory, for a
+# form of traceback that is not used here. The command line imports rich itself, to draw tables.
 if "rich" not in sys.modules:
-    sys.modules["rich"] = None  # type: ignore[assignment]  # Python's word for: not installed
+    sys.modules["rich"] = None  # type: ignore[assignment]  # Python takes None for: not installed
     try:
         import structlog  # noqa: F401
     finally:

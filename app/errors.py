@@ -1,4 +1,4 @@
-"""Every error that this project raises.
+"""All errors that this project raises.
 
 ::
 
@@ -10,10 +10,10 @@
     ├── StoreUnavailable     the store cannot take or give data now (503)
     │   └── SchemaTooNew     the store was written by a newer release; the start is refused
     ├── RulesError           a rules file cannot be used; names every mistake
-    ├── TemplateError        a text is no template
-    ├── DeliveryFailed       a destination did not take an alert; carries what to do about it
-    │   └── MessageGone      the message that was to be changed is not there any more
-    └── PortError            Port's API did not do what it was asked; carries what to do about it
+    ├── TemplateError        a text is not a template
+    ├── DeliveryFailed       a destination did not take an alert; carries what follows from it
+    │   └── MessageGone      the message that was to be changed is gone
+    └── PortError            a call of Port's API failed; carries what to do about it
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from enum import StrEnum
 
 
 class ListenerError(Exception):
-    """The root of the tree. Its text is one sentence for a person, without secrets."""
+    """The root of the tree. Its text is a sentence for people, without secrets."""
 
 
 class SettingsError(ListenerError):
@@ -31,7 +31,7 @@ class SettingsError(ListenerError):
 
 
 class SourceRefused(ListenerError):
-    """A request comes from an address that ALLOWED_SOURCES does not name. The text is for our own log."""
+    """A request comes from an address that ALLOWED_SOURCES does not name. The text is for the log."""
 
 
 class Cause(StrEnum):
@@ -44,11 +44,11 @@ class Cause(StrEnum):
 
 
 class SignatureRejected(ListenerError):
-    """A request is not proven to come from Port. The text is for our log, never for the answer.
+    """A request is not proven to come from Port. The text is for the log, never for the answer.
 
     Args:
-        reason: What is wrong, for a person.
-        cause: Which kind of wrong that is.
+        reason: What is wrong, for people.
+        cause: The kind of mistake.
     """
 
     def __init__(self, reason: str, cause: Cause) -> None:
@@ -57,10 +57,10 @@ class SignatureRejected(ListenerError):
 
 
 class UnreadableChange(ListenerError):
-    """A signed body that is not a change we can read.
+    """A signed body that this release cannot read as a change.
 
     Args:
-        reason: What is wrong, for a person.
+        reason: What is wrong, for people.
         path: The field at fault, dotted (``diff.after.properties``), or ``""`` for the whole body.
     """
 
@@ -71,7 +71,7 @@ class UnreadableChange(ListenerError):
 
 
 class StoreUnavailable(ListenerError):
-    """The store cannot take or give data now: disk full, locked, closed, away."""
+    """The store cannot be read or written now: its disk is full, it is locked, closed or unreachable."""
 
 
 class SchemaTooNew(StoreUnavailable):
@@ -79,24 +79,24 @@ class SchemaTooNew(StoreUnavailable):
 
 
 class Scope(StrEnum):
-    """What a failed delivery says about the next one."""
+    """Which deliveries a failure concerns."""
 
     MESSAGE = "message"
-    """Only this message is refused: it is dead, the queue goes on."""
+    """Only this message is refused: its deliveries are dead, the queue goes on."""
     DESTINATION = "destination"
-    """The destination takes nothing until somebody mends it: the queue is on hold."""
+    """The destination is broken until someone fixes it: its queues are on hold."""
     TRANSIENT = "transient"
-    """It may well work later: the queue waits."""
+    """It may work later: the queue waits."""
 
 
 class DeliveryFailed(ListenerError):
     """A destination did not take an alert.
 
     Args:
-        reason: What it answered, for a person, without secrets.
-        scope: Whom it concerns.
-        retry_after: How long the destination asked us to wait, if it did.
-        unsure: It may have arrived all the same.
+        reason: What the destination answered, for people, without secrets.
+        scope: Which deliveries it concerns.
+        retry_after: How long the destination asked to wait; None: it did not.
+        unsure: Whether the alert may have arrived anyway.
     """
 
     def __init__(
@@ -110,18 +110,18 @@ class DeliveryFailed(ListenerError):
 
 
 class MessageGone(DeliveryFailed):
-    """The message that was to be changed, or answered in its thread, is not there any more."""
+    """The message that was to be changed, or answered in its thread, is gone."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason, Scope.MESSAGE)
 
 
 class PortError(ListenerError):
-    """Port's API did not do what it was asked to.
+    """A call of Port's API failed.
 
     Args:
         call: The method and the route, ``GET /v1/blueprints/deploymentConfig``.
-        said: What Port answered or why it could not be asked, for a person, without secrets.
+        said: What Port answered or why it could not be asked, for people, without secrets.
         advice: What to do about it.
         status: The HTTP status; None if there was no answer.
         trace_id: Port's own name for the request, to give to its support; may be empty.
@@ -150,17 +150,17 @@ class PortError(ListenerError):
 
     @property
     def logging_in(self) -> bool:
-        """Whether it was the call for a token that failed."""
+        """Whether the failed call was the one for a token."""
         return "/auth/" in self.call
 
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """What is wrong at one place of a rules file.
+    """A mistake at one place of a rules file.
 
     Attributes:
         line: The line, from 1.
-        rule: The rule's name, or its place; empty outside of rules.
+        rule: The rule's name, or its number; empty outside rules.
         text: What is wrong, and what would be right.
     """
 
@@ -174,12 +174,13 @@ class RulesError(ListenerError):
 
     Args:
         name: The file's name.
-        mistakes: All that is wrong with it.
+        mistakes: All its mistakes.
     """
 
     def __init__(self, name: str, mistakes: Sequence[Mistake]) -> None:
         lines = (
-            f"{name}:{one.line}: {f'rule {one.rule!r}: ' if one.rule else ''}{one.text}" for one in mistakes
+            f"{name}:{mistake.line}: {f'rule {mistake.rule!r}: ' if mistake.rule else ''}{mistake.text}"
+            for mistake in mistakes
         )
         super().__init__("\n".join(lines))
         self.mistakes = tuple(mistakes)
@@ -189,8 +190,8 @@ class TemplateError(ListenerError):
     """A text that is no template.
 
     Args:
-        reason: What is wrong, for a person.
-        position: Where, in characters from the text's start, which is 0.
+        reason: What is wrong, for people.
+        position: Where, in characters from the text's start, from 0.
     """
 
     def __init__(self, reason: str, position: int) -> None:

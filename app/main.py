@@ -5,39 +5,31 @@ import os
 import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-import structlog
-from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
-from starlette.requests import ClientDisconnect
+from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from app import __doc__ as description
-from app.errors import ListenerError, SignatureRejected, SourceRefused, StoreUnavailable, UnreadableChange
+from app.errors import ListenerError
 from app.observe import otel
 from app.observe.logs import configure_logging
 from app.observe.metrics import Metrics, prepare_metrics
 from app.observe.tracing import OFF
-from app.port.setup.answers import SOURCE_REFUSED
 from app.receive import webhook
 from app.receive.rulebook import read_rules, secrets_of
-from app.reconcile.configured import why_no_comparison
 from app.runtime import Runtime, open_runtime
 from app.settings import Settings, environment, load_settings
 from app.store.opening import prepare_store
 from app.web import docs, health, metrics
-from app.web.answers import Answers
-from app.web.headers import PlainHeaders
-from app.web.stopping import noticing_stop
-from app.web.store_metrics import read_store
+from app.web.health import Health, Readiness, check_readiness
+from app.web.metrics import read_store
+from app.web.middleware import ERROR_HANDLERS, PlainHeaders, WebhookAnswers
+from app.web.shutdown import on_stop_signal
 
-log = structlog.get_logger(__name__)
-
-RETRY_AFTER_SECONDS = 5
-OPEN_FILES = 65_536
-COLLECT_AFTER = 10_000  # more objects made than freed; 700 unless told, which is a few changes
+MAX_OPEN_FILES = 65_536
+COLLECT_AFTER_OBJECTS = 10_000  # Python's own 700 would collect every few changes
 
 
 class _Application(FastAPI):
@@ -47,11 +39,11 @@ class _Application(FastAPI):
 
 
 def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = True) -> FastAPI:
-    """Return the application; its lifespan opens the store and runs the delivery loop.
+    """Make the application; its lifespan opens the store and runs the delivery loop.
 
     Args:
         settings: The configuration.
-        receive: Whether it takes changes; if not, it answers only how it is.
+        receive: Whether it takes changes; if not, it answers only the health checks.
         dispatch: Whether it delivers; if not, another process does.
     """
     watch = Metrics()
@@ -61,24 +53,12 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         app.state.stopping = False
+        opening = open_runtime(settings, dispatch=dispatch, reconcile=True, watch=watch, tracer=tracer)
         try:
-            with noticing_stop(lambda: setattr(app.state, "stopping", True)):
-                async with open_runtime(
-                    settings, dispatch=dispatch, reconcile=True, watch=watch, tracer=tracer
-                ) as runtime:
-
-                    async def scrape() -> bytes:
-                        return watch.scrape(await read_store(runtime.store, datetime.now(UTC)))
-
-                    parts: dict[str, Any] = {
-                        "listener": runtime.listener,
-                        "readiness": lambda: _readiness(runtime, dispatch),
-                        "sources": settings.sources,
-                        "watch": watch,
-                        "scrape": scrape,
-                    }
+            with on_stop_signal(lambda: setattr(app.state, "stopping", True)):
+                async with opening as runtime:
                     _settle_memory()
-                    yield parts | _page_parts(settings, runtime, dispatch)
+                    yield _request_state(settings, runtime, watch, dispatch=dispatch)
         finally:
             await otel.close(provider)
 
@@ -86,130 +66,92 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         title="Port changelog listener",
         summary=(description or "").partition("\n")[0],
         lifespan=lifespan,
-        docs_url=None,  # in its place: app/web/docs.py
+        docs_url=None,  # app/web/docs.py in its place
         redoc_url=None,
-        max_body_size=settings.max_body_bytes,
+        max_body_size=settings.max_body_bytes,  # a larger body is refused before all of it is read
         telemetry=otel.telemetry(provider, webhook.PATH),
     )
     app.add_middleware(
-        Answers,
+        WebhookAnswers,
         watch=watch,
-        handlers=HANDLERS,
-        # With traces on, the framework makes the request's span on its way.
+        # With traces on, the framework itself is needed: it makes the request's span.
         shortcut=webhook.receive if receive and provider is None else None,
     )
+    for kind, handler in ERROR_HANDLERS.items():
+        app.add_exception_handler(kind, handler)
+    _add_routes(app, settings, receive=receive)
+    return app
+
+
+def _add_routes(app: FastAPI, settings: Settings, *, receive: bool) -> None:
     if receive:
         app.include_router(webhook.router)
     app.include_router(health.router)
     app.include_router(docs.router)
     app.mount(docs.FILES_PATH, docs.docs_files())
-    if settings.metrics_public or settings.admin_token:  # without either there are none
+    if settings.metrics_public or settings.admin_token:  # without either nobody may read them
         app.include_router(metrics.metrics_router(public=settings.metrics_public))
     if receive and settings.admin_token is not None:
-        # Imported for whoever has it only: it is a tenth of the start, and of the memory.
-        from app.web import dashboard, deeds, pages, v1
+        # Imported only where it is used: it takes a tenth of the start and of the memory.
+        from app.web import api, forms, page, render
 
-        app.include_router(dashboard.router)
-        app.include_router(deeds.router)
-        app.include_router(v1.router)
-        app.mount("/static", pages.Static())
-    for kind, handler in HANDLERS.items():
-        app.add_exception_handler(kind, handler)
-    return app
+        app.include_router(page.router)
+        app.include_router(forms.router)
+        app.include_router(api.router)
+        app.mount("/static", render.Static())
+
+
+def _request_state(settings: Settings, runtime: Runtime, watch: Metrics, *, dispatch: bool) -> dict[str, Any]:
+    """Make what the routes find in a request's state: the running parts that they need."""
+
+    async def readiness() -> Health:
+        dispatcher = runtime.dispatcher if dispatch else None
+        return await check_readiness(runtime.store, dispatcher, runtime.rules_problem, datetime.now(UTC))
+
+    async def scrape() -> bytes:
+        return watch.scrape(await read_store(runtime.store, datetime.now(UTC)))
+
+    state = {
+        "listener": runtime.listener,
+        "readiness": readiness,
+        "sources": settings.sources,
+        "watch": watch,
+        "scrape": scrape,
+    }
+    return state | _page_state(settings, runtime, readiness)
 
 
 def _settle_memory() -> None:
-    """Spare the garbage collector what was made at the start and stays, and let it look less often.
+    """Exempt what was made at the start from garbage collection, and collect less often.
 
-    It would otherwise look through all modules and models again and again: an eighth of the time.
+    All modules and models would be traversed again and again, which took an eighth of the time.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(COLLECT_AFTER)
+    gc.set_threshold(COLLECT_AFTER_OBJECTS)
 
 
-def _page_parts(settings: Settings, runtime: Runtime, dispatch: bool) -> dict[str, Any]:
-    """Return what the page and its API need; nothing where nobody may see them."""
+def _page_state(settings: Settings, runtime: Runtime, readiness: Readiness) -> dict[str, Any]:
+    """Make what the page and its API need; nothing where there is no admin token, and so no page."""
     if settings.admin_token is None:
         return {}
-    from app.web.desk import Desk
+    from app.web.context import WebContext
     from app.web.session import Gate
 
-    gate = Gate(settings.admin_token.get_secret_value())
-    desk = Desk(
+    context = WebContext(
         store=runtime.store,
-        views=runtime.store.views,
         listener=runtime.listener,
-        readiness=lambda: _readiness(runtime, dispatch),
-        not_compared=lambda: why_no_comparison(
-            settings.reconcile_minutes, settings.missing_credential, runtime.listener.book
-        ),
-        compared_every=timedelta(minutes=settings.reconcile_minutes),
+        readiness=readiness,
+        reconcile_minutes=settings.reconcile_minutes,
+        missing_credential=settings.missing_credential,
         app_url=str(settings.port_app_url),
         clock=lambda: runtime.store.time(datetime.now(UTC)),
     )
-    return {"desk": desk, "gate": gate}
-
-
-async def _readiness(runtime: Runtime, dispatch: bool) -> health.Health:
-    reasons = []
-    try:
-        await runtime.store.check(datetime.now(UTC))
-    except StoreUnavailable as error:
-        reasons.append(f"the store cannot write: {error}")
-    if dispatch and (stale := runtime.dispatcher.stale()):
-        reasons.append(stale)
-    warnings = [f"the rules file is refused: {runtime.rules_problem}"] if runtime.rules_problem else []
-    with suppress(StoreUnavailable):
-        queues = await runtime.store.queues(datetime.now(UTC))
-        warnings += [f"queue {queue.name} is on hold: {queue.on_hold}" for queue in queues if queue.on_hold]
-    return health.Health(status="unavailable" if reasons else "ok", reasons=reasons, warnings=warnings)
-
-
-def _forbidden(_: Request, error: Exception) -> Response:
-    log.warning("source refused", address=str(error))
-    return JSONResponse({"error": SOURCE_REFUSED}, 403)
-
-
-def _unauthorized(_: Request, __: Exception) -> Response:
-    # No detail: it would help nobody but whoever tries signatures out. Our log has it.
-    return JSONResponse({"error": "the signature is missing, stale or wrong"}, 401)
-
-
-def _unreadable(_: Request, error: Exception) -> Response:
-    assert isinstance(error, UnreadableChange)  # noqa: S101 - tells mypy what add_exception_handler cannot
-    return JSONResponse({"error": error.reason, "path": error.path}, 422)
-
-
-def _unavailable(request: Request, error: Exception) -> Response:
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-    if request.url.path.startswith("/api/v1"):
-        return JSONResponse({"detail": f"the store is not available: {error}"}, 503, headers)
-    log.error("change not stored", reason=str(error))
-    return JSONResponse({"error": "the change could not be stored; send it again"}, 503, headers)
-
-
-def _gone(_: Request, __: Exception) -> Response:
-    return Response(status_code=400)  # the sender hung up before its body was whole: nobody reads this
-
-
-def _too_slow(_: Request, __: Exception) -> Response:
-    return JSONResponse({"error": "the body did not arrive in time"}, 408)
-
-
-HANDLERS = {
-    SourceRefused: _forbidden,
-    SignatureRejected: _unauthorized,
-    UnreadableChange: _unreadable,
-    StoreUnavailable: _unavailable,
-    ClientDisconnect: _gone,
-    TimeoutError: _too_slow,
-}
-"""What each kind of error is answered with."""
+    return {"context": context, "gate": Gate(settings.admin_token.get_secret_value())}
 
 
 def load_app(*, receive: bool = True, dispatch: bool = True) -> FastAPI:
-    """Return the application as the environment configures it.
+    """Make the application that the environment configures.
 
     Args:
         receive: Whether it takes changes.
@@ -232,13 +174,13 @@ def load_app(*, receive: bool = True, dispatch: bool = True) -> FastAPI:
 
 
 def _allow_open_files() -> None:
-    """Let as many connections be open as the system allows.
+    """Raise the limit of open files, and so of connections, to what the system allows.
 
-    Most start a program with a soft limit of 1,024, which is for programs that use `select`: as many
-    connections that do nothing would shut Port out.
+    The usual soft limit of 1,024 is meant for programs that use `select`: as many idle connections would
+    shut Port out.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    most = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
     if 0 <= soft < most:
         with suppress(OSError, ValueError):  # macOS has a further limit of its own
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

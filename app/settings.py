@@ -1,4 +1,4 @@
-"""What can be configured, from the environment and from .env."""
+"""The configuration, from the environment and from .env."""
 
 import os
 import re
@@ -25,45 +25,89 @@ PLACEHOLDER = re.compile(
     r"(?ix) ^(your[_\- ] | <.*>$ | change[_\- ]?me | replace[_\- ]?me | todo$ | x{3,} | example$ | secret$)"
     r" | hooks\.slack\.com/services/(your | x{3,} | \.\.\. | <)"
 )
-SQLITE = "sqlite:///"
-POSTGRES = re.compile(r"postgres(ql)?://\S+")
-EVERY_PROXY = "*"
-SHORTEST_ADMIN_TOKEN = 16
+SQLITE_SCHEME = "sqlite:///"
+POSTGRES_URL = re.compile(r"postgres(ql)?://\S+")
+ANY_PROXY = "*"
+MIN_ADMIN_TOKEN_CHARACTERS = 16
 
 
 class Settings(BaseSettings):
-    """The configuration. Each field is the environment variable of the same name in capitals."""
+    """The configuration. Each field is an environment variable, its name in capitals."""
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,  # docs/settings.md and .env.example are made of them
     )
 
     port_client_secret: SecretStr | None = None
+    """Your organization's client secret, with which Port signs its webhooks. Required, unless
+    ACCEPT_UNSIGNED is true."""
     port_previous_client_secret: SecretStr | None = None
+    """While you rotate the secret: the previous one, which is still accepted."""
     accept_unsigned: bool = False
+    """true: start without a secret and accept changes from anyone who can reach the listener. For trying
+    things out only."""
     signature_tolerance_seconds: Annotated[int, Field(gt=0)] = 300
+    """How old a signature may be, and how far in the future, in seconds."""
     max_body_bytes: Annotated[int, Field(gt=0)] = 4 * 1024 * 1024
+    """The largest body to accept, in bytes. A change carries its entity twice."""
     allowed_sources: str | None = None
+    """The addresses or networks that may send changes, separated by commas; port-eu and port-us are those
+    that Port publishes. Not set: any address, since changes are signed."""
     forwarded_allow_ips: str = "127.0.0.1,::1"
+    """The proxies in front of the listener, addresses or networks separated by commas: only their
+    X-Forwarded-For is trusted."""
     keep_alive_seconds: Annotated[int, Field(gt=0)] = 75
+    """How long a connection stays open after an answer, in seconds: longer than your proxy keeps it (AWS and
+    nginx: 60, Google Cloud: 600)."""
     port_region: Region = Region.EU
+    """Your organization's region, eu or us, which gives the addresses of Port's API and app."""
     port_app_url: AnyHttpUrl = Field(default_factory=lambda known: AnyHttpUrl(known["port_region"].app_url))
+    """Port's app, for links to entities. Not set: the region's."""
     port_client_id: str | None = None
+    """The client id that belongs to the secret, for everything that uses Port's API: reconciling, bootstrap,
+    doctor, reports, look-ups, actions."""
     port_api_url: AnyHttpUrl = Field(default_factory=lambda known: AnyHttpUrl(known["port_region"].api_url))
+    """Port's API. Not set: the region's."""
     webhook_url: AnyHttpUrl | None = None
+    """The listener's public address, which Port calls. /api/slack is added if it is missing."""
     smee_url: AnyHttpUrl | None = None
+    """On your own machine, in place of WEBHOOK_URL: a smee channel. `python -m app tunnel --new` makes
+    one."""
     slack_webhook_url: SecretStr | None = None
+    """The incoming webhook of the default destination. Not set: its alerts are printed where the listener
+    runs."""
     slack_bot_token: SecretStr | None = None
+    """The bot token of your Slack app (OAuth & Permissions), xoxb-…, for destinations that name a
+    channel."""
     slack_api_url: AnyHttpUrl = AnyHttpUrl("https://slack.com/api/")
+    """Slack's Web API, for the bot token. On GovSlack: https://slack-gov.com/api"""
     rules_file: Path | None = None
-    database_url: SecretStr = SecretStr(f"{SQLITE}data/listener.db")
+    """The rules: which changes alert, and where. Not set: every change of healthStatus goes to
+    SLACK_WEBHOOK_URL."""
+    database_url: SecretStr = SecretStr(f"{SQLITE_SCHEME}data/listener.db")
+    """Where changes and alerts are stored: one SQLite file (four slashes for an absolute path), or, for
+    several listeners, PostgreSQL: postgresql://USER:PASSWORD@HOST/DATABASE"""
     database_listen_url: SecretStr | None = None
+    """If DATABASE_URL leads to a pgbouncer: PostgreSQL itself, for LISTEN. Not set: alerts may wait a second
+    longer."""
     reconcile_minutes: Annotated[float, Field(ge=0, le=24 * 60)] = 10.0
+    """How often to compare Port's entities with their last known state, in minutes; 0: never. Needs
+    PORT_CLIENT_ID, and a rule that names a blueprint."""
     retention_days: Annotated[int, Field(gt=0)] = 30
+    """How many days to keep what is delivered. What is pending or open stays."""
     admin_token: SecretStr | None = None
+    """Opens the page, its API and the metrics: at least 16 characters, as `openssl rand -hex 24` prints. Not
+    set: they answer 404."""
     metrics_public: bool = False
+    """true: /metrics can be read without the token."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The lowest level to log."""
     log_format: Literal["auto", "json", "text"] = "auto"
+    """How to log; auto is text on a terminal and JSON elsewhere."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -97,9 +141,9 @@ class Settings(BaseSettings):
     @field_validator("admin_token")
     @classmethod
     def _check_admin_token(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and len(value.get_secret_value()) < SHORTEST_ADMIN_TOKEN:
+        if value and len(value.get_secret_value()) < MIN_ADMIN_TOKEN_CHARACTERS:
             raise ValueError(
-                f"is too short to guard anything: at least {SHORTEST_ADMIN_TOKEN} characters, such as"
+                f"is too short to guard anything: at least {MIN_ADMIN_TOKEN_CHARACTERS} characters, such as"
                 " `openssl rand -hex 24` prints"
             )
         return value
@@ -108,16 +152,16 @@ class Settings(BaseSettings):
     @classmethod
     def _check_database_url(cls, value: SecretStr) -> SecretStr:
         url = value.get_secret_value()
-        if POSTGRES.fullmatch(url) or (url.startswith(SQLITE) and url != SQLITE):
+        if POSTGRES_URL.fullmatch(url) or (url.startswith(SQLITE_SCHEME) and url != SQLITE_SCHEME):
             return value
         raise ValueError(
-            f"must begin with {SQLITE} and name a file ({SQLITE}data/listener.db), or with postgresql://"
+            f"must begin with {SQLITE_SCHEME} and name a file ({SQLITE_SCHEME}data/listener.db), or with postgresql://"
         )
 
     @field_validator("database_listen_url")
     @classmethod
     def _check_database_listen_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and not POSTGRES.fullmatch(value.get_secret_value()):
+        if value and not POSTGRES_URL.fullmatch(value.get_secret_value()):
             raise ValueError("must begin with postgresql://")
         return value
 
@@ -131,23 +175,23 @@ class Settings(BaseSettings):
     @field_validator("forwarded_allow_ips")
     @classmethod
     def _check_proxies(cls, value: str) -> str:
-        # uvicorn takes what it cannot read for a name, and trusts nobody then.
-        if value != EVERY_PROXY:
+        # uvicorn takes anything it cannot parse for a host name, and would silently trust no proxy.
+        if value != ANY_PROXY:
             parse_sources(value, {})
         return value
 
     @model_validator(mode="after")
-    def _demand_that_sources_are_known(self) -> Self:
+    def _require_known_proxies(self) -> Self:
         proxies = self.forwarded_allow_ips
-        if self.sources and (proxies == EVERY_PROXY or parse_sources(proxies, {}).everybody):
+        if self.sources and (proxies == ANY_PROXY or parse_sources(proxies, {}).everybody):
             raise ValueError(
-                "FORWARDED_ALLOW_IPS names everybody, and so believes any address that a sender writes into"
-                " X-Forwarded-For: ALLOWED_SOURCES would keep nobody out. Name your proxy's addresses only"
+                "FORWARDED_ALLOW_IPS trusts every address, so a sender can write any into X-Forwarded-For:"
+                " ALLOWED_SOURCES would keep nobody out. Name only your proxy's addresses"
             )
         return self
 
     @model_validator(mode="after")
-    def _demand_a_secret(self) -> Self:
+    def _require_a_secret(self) -> Self:
         if self.port_client_secret is None and not self.accept_unsigned:
             raise ValueError(
                 "PORT_CLIENT_SECRET is not set: set it to your organization's client secret (in Port, the"
@@ -159,33 +203,34 @@ class Settings(BaseSettings):
     @property
     def secrets(self) -> tuple[str, ...]:
         """The client secrets that Port may sign with, the current one first; empty: nothing is verified."""
-        given = (self.port_client_secret, self.port_previous_client_secret)
-        return tuple(one.get_secret_value() for one in given if one)
+        secrets = (self.port_client_secret, self.port_previous_client_secret)
+        return tuple(secret.get_secret_value() for secret in secrets if secret)
 
     @property
     def hidden(self) -> tuple[str, ...]:
         """Every text that must never be shown."""
         values = (getattr(self, name) for name in type(self).model_fields)
-        given = (one.get_secret_value() for one in values if isinstance(one, SecretStr))
-        texts = [text for text in given if not text.startswith(SQLITE)]
-        urls = (urlsplit(text) for text in texts if POSTGRES.fullmatch(text))
+        secrets = (value.get_secret_value() for value in values if isinstance(value, SecretStr))
+        texts = [text for text in secrets if not text.startswith(SQLITE_SCHEME)]
+        # A driver's error may hold the password alone, as it stands in the URL or decoded.
+        urls = (urlsplit(text) for text in texts if POSTGRES_URL.fullmatch(text))
         passwords = (word for url in urls if url.password for word in (url.password, unquote(url.password)))
         return (*texts, *passwords)
 
     @property
     def sources(self) -> Sources | None:
-        """Whence changes may come; None: from everywhere."""
+        """The addresses that may send changes; None: any."""
         return None if self.allowed_sources is None else parse_sources(self.allowed_sources)
 
     @property
     def missing_credential(self) -> str | None:
         """The setting that is missing for Port's API; None: none is."""
-        given = {"PORT_CLIENT_ID": self.port_client_id, "PORT_CLIENT_SECRET": self.port_client_secret}
-        return next((name for name, value in given.items() if value is None), None)
+        credentials = {"PORT_CLIENT_ID": self.port_client_id, "PORT_CLIENT_SECRET": self.port_client_secret}
+        return next((name for name, value in credentials.items() if value is None), None)
 
     @property
     def database(self) -> tuple[str, str | None]:
-        """The store's URL, and the URL to listen at where that is another one."""
+        """The store's URL, and the URL for LISTEN if that is another one."""
         listen_url = self.database_listen_url
         return self.database_url.get_secret_value(), listen_url.get_secret_value() if listen_url else None
 
@@ -193,13 +238,13 @@ class Settings(BaseSettings):
     def database_path(self) -> Path | None:
         """The SQLite file; None: the store is in PostgreSQL."""
         url = self.database_url.get_secret_value()
-        return Path(url.removeprefix(SQLITE)) if url.startswith(SQLITE) else None
+        return Path(url.removeprefix(SQLITE_SCHEME)) if url.startswith(SQLITE_SCHEME) else None
 
 
 def environment() -> dict[str, str]:
-    """Return what `${NAME}` stands for in a rules file: .env, and the environment, which wins."""
-    given = {name: value for name, value in dotenv_values(".env").items() if value is not None}
-    return given | os.environ
+    """Return the variables for `${NAME}` in a rules file: .env's, and the environment's, which win."""
+    dotenv = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+    return dotenv | os.environ
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -215,9 +260,9 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(_env_file=".env", **overrides)
     except ValidationError as error:
         lines = []
-        for one in error.errors(include_url=False, include_input=False):
-            if one["type"] == "default_factory_not_called":
-                continue  # a default that rests on another setting: that one's mistake is said
-            name = ".".join(map(str, one["loc"])).upper()
-            lines.append(f"{name} {one['msg'].removeprefix('Value error, ')}".strip())
+        for mistake in error.errors(include_url=False, include_input=False):
+            if mistake["type"] == "default_factory_not_called":
+                continue  # a default that rests on another setting: that one's mistake is reported
+            name = ".".join(map(str, mistake["loc"])).upper()
+            lines.append(f"{name} {mistake['msg'].removeprefix('Value error, ')}".strip())
         raise SettingsError("\n".join(lines)) from None

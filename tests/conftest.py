@@ -18,6 +18,7 @@ from app.store.base import Store
 from app.demo.run import change_body, serving, signed_headers
 from app.demo.stand_in_slack import StandInSlack
 from app.main import create_app
+from app.model.delivery import State
 from app.settings import Settings
 from app.store.opening import open_store
 from app.store.rows import Delivery
@@ -78,8 +79,15 @@ class Service:
         return await self.post(change_body(before=before, after=after, at=datetime.now(UTC), **more))
 
     async def deliveries(self) -> list[Delivery]:
-        """All deliveries, newest first."""
-        return await self.store.deliveries(state=None, limit=1000)
+        """All deliveries, those of the newest change first."""
+        page = await self.store.views.deliveries(state=None, before=None, limit=1000)
+        return [row.delivery for row in page.rows]
+
+
+async def count(store: Store, state: State) -> int:
+    """Return how many deliveries are in a state."""
+    page = await store.views.deliveries(state=state, before=None, limit=100_000)
+    return len(page.rows)
 
 
 Start = Callable[..., AbstractAsyncContextManager[Service]]

@@ -122,7 +122,7 @@ def test_sources_need_proxies_that_are_known(monkeypatch: pytest.MonkeyPatch, pr
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", proxies)
     load_settings()
     monkeypatch.setenv("ALLOWED_SOURCES", "port-eu")
-    with pytest.raises(SettingsError, match=r"^FORWARDED_ALLOW_IPS names everybody"):
+    with pytest.raises(SettingsError, match=r"^FORWARDED_ALLOW_IPS trusts every address"):
         load_settings()
 
 

@@ -31,16 +31,16 @@ COMMANDS = {
     "destinations": "destinations",
     "silence": "silence",
 }
-"""Each command, and the module here in which it stands: a function, or a group of commands, of its name."""
+"""Each command and its module here, which has a function or a group of commands of the same name."""
 
 
 def command_line(wanted: str | None = None, program: str = INSTALLED) -> typer.Typer:
-    """Return the command line.
+    """Make the command line.
 
     Args:
-        wanted: The command that will be run: to import all of them takes `serve` a second that it should not
-            need. None, or one that there is not: all.
-        program: What it is called by. Shells can complete the installed program, and not `python -m app`.
+        wanted: The only command to import, because all of them would take `serve` a second more to start.
+            None, or an unknown one: all.
+        program: Its name. Shells can complete the installed program, but not `python -m app`.
     """
     app = typer.Typer(
         name=program,
@@ -57,7 +57,7 @@ def command_line(wanted: str | None = None, program: str = INSTALLED) -> typer.T
             bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version.")
         ] = False,
     ) -> None:
-        pass
+        """Keep the command's name required: typer would drop it where there is only one command."""
 
     for name in [wanted] if wanted in COMMANDS else COMMANDS:
         command = getattr(import_module(f"app.cli.{COMMANDS[name or '']}"), name or "")
@@ -78,25 +78,25 @@ def main(arguments: list[str] | None = None, program: str = INSTALLED) -> NoRetu
     """Run the command line; an error is a sentence and an exit status of 1, never a traceback.
 
     Args:
-        arguments: What stands behind the program's name; the process's own unless given.
+        arguments: The words after the program's name; None: those of this process.
         program: The program's name, for its help.
 
     Raises:
         SystemExit: Always, with the exit status.
     """
-    given = sys.argv[1:] if arguments is None else arguments
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        "".join(given).encode()
-    except UnicodeEncodeError:  # no database and no receiver takes such text
-        print("an argument is no UTF-8", file=sys.stderr)
+        "".join(words).encode()
+    except UnicodeEncodeError:  # bytes that are not UTF-8: no database or receiver takes them
+        print("an argument is not UTF-8", file=sys.stderr)
         raise SystemExit(2) from None
     try:
-        # Imports leave nothing to collect, and are looked through again and again: a fifth of the start.
+        # Imports leave no garbage, and looking for it again and again takes a fifth of the start.
         gc.disable()
-        commands = command_line(given[0] if given else None, program)
+        commands = command_line(words[0] if words else None, program)
         gc.freeze()
         gc.enable()
-        commands(given)
+        commands(words)
     except ListenerError as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None

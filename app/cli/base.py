@@ -1,4 +1,4 @@
-"""What the commands share."""
+"""The parts that commands share: output, options, and the event loop."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -13,18 +13,20 @@ from app.errors import ListenerError
 from app.model.notification import one_line
 from app.rules.condition import Duration
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 OUT = Console()
+MAX_NUMBER = 2**63 - 1
+"""The largest number that the databases can hold."""
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
 
 def span(option: str, text: str) -> timedelta:
-    """Return the time that an option gives: 30m, 12h, 2d.
+    """Parse an option's duration: ``30m``, ``12h``, ``2d``.
 
     Raises:
-        ListenerError: It is none.
+        ListenerError: It is not one; the text names the option.
     """
     try:
         return TypeAdapter(Duration).validate_python(text)
@@ -33,8 +35,8 @@ def span(option: str, text: str) -> timedelta:
         raise ListenerError(f"{option} {one_line(text, 40)} {wrong}") from None
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's work, and return what it returns; Ctrl-C ends it with status 130."""
+def run(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run a command's coroutine and return its result; Ctrl-C ends the process with status 130."""
     try:
         return asyncio.run(work)
     except KeyboardInterrupt:

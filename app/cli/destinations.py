@@ -25,16 +25,16 @@ from app.settings import Settings, environment, load_settings
 from app.store.opening import open_store
 from app.store.rows import QueueState
 
-TEST = "A test message of the Port changelog listener: alerts for destination {name} arrive here."
+TEST_TEXT = "A test message of the Port changelog listener: alerts for destination {name} arrive here."
 
-destinations = typer.Typer(help="Where alerts go, and how it is there.", invoke_without_command=True)
+destinations = typer.Typer(help="Destinations, and the state of their queues.", invoke_without_command=True)
 
 Name = Annotated[str, typer.Argument(help="The destination's name.")]
 
 
 @destinations.callback()
 def list_destinations(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """List destinations: what waits for them, and which are on hold and why."""
+    """List destinations: how many alerts wait for each, and which are on hold and why."""
     if ctx.invoked_subcommand:
         return
     settings, now = load_settings(), datetime.now(UTC)
@@ -46,6 +46,7 @@ def list_destinations(ctx: typer.Context, as_json: AsJson = False) -> None:
             return await store.queues(now)
 
     queues = run(work())
+    # A destination that left the rules may still have a queue in which alerts wait.
     rows = [
         _row(name, kinds.get(name), _queues_of(name, channels, queues), now)
         for name in [*kinds, *sorted({queue.destination for queue in queues} - kinds.keys())]
@@ -64,19 +65,19 @@ def list_destinations(ctx: typer.Context, as_json: AsJson = False) -> None:
 def _kinds(settings: Settings, rules: Rules) -> dict[str, str]:
     default = "slack" if settings.slack_webhook_url else "console"
     named = rules.file.destinations
-    return {DEFAULT_DESTINATION: default} | {name: one.type for name, one in named.items()}
+    return {DEFAULT_DESTINATION: default} | {name: destination.type for name, destination in named.items()}
 
 
 def _channels(settings: Settings, rules: Rules) -> dict[str, str]:
-    """Return the name of each destination's queues: destinations that are one channel have the same."""
+    """Return the queue's name of each destination: destinations of one channel share a queue."""
     queues = make_rulebook(rules.file, default_webhook(settings)).queues
-    return {name: one.name for name, one in queues.items()}
+    return {name: queue.name for name, queue in queues.items()}
 
 
 def _queues_of(name: str, channels: Mapping[str, str], queues: Iterable[QueueState]) -> list[QueueState]:
     channel = channels.get(name, name)
     shared = (channel, f"{channel}/updates")
-    return [one for one in queues if one.destination == name or one.name in shared]
+    return [queue for queue in queues if queue.destination == name or queue.name in shared]
 
 
 def _row(name: str, kind: str | None, queues: list[QueueState], now: datetime) -> dict[str, Any]:
@@ -84,10 +85,10 @@ def _row(name: str, kind: str | None, queues: list[QueueState], now: datetime) -
     failing = any(queue.failures for queue in queues)
     oldest = min((queue.oldest_at for queue in queues if queue.oldest_at), default=None)
     last = max((queue.delivered_at for queue in queues if queue.delivered_at), default=None)
-    state = f"on hold: {on_hold}" if on_hold else "failing, tried again" if failing else "ok"
+    state = f"on hold: {on_hold}" if on_hold else "failing, is retried" if failing else "ok"
     return {
         "name": name,
-        "type": kind or ("runs in Port" if name == RUNS else "(not in the rules any more)"),
+        "type": kind or ("runs in Port" if name == RUNS else "(no longer in the rules)"),
         "state": state,
         "waiting": sum(queue.waiting for queue in queues),
         "oldest": duration(now - oldest) if oldest else "",
@@ -98,16 +99,15 @@ def _row(name: str, kind: str | None, queues: list[QueueState], now: datetime) -
 @destinations.command("test")
 def send_test(
     name: Name,
-    start: Annotated[
-        bool, typer.Option("--run", help="Of a job: really start it, with an empty event.")
-    ] = False,
+    start: Annotated[bool, typer.Option("--run", help="For a job: start it, with an empty event.")] = False,
 ) -> None:
-    """Send a marked test message to a destination, past the queue, and print what it answers."""
+    """Send a marked test message to a destination, without its queue, and print the answer."""
     settings = load_settings()
     rules = read_rules(settings.rules_file, environment())
+    # The answer is printed; a warning on the way would only repeat it.
     configure_logging("ERROR", "text", settings.hidden + secrets_of(rules))
     if isinstance(rules.file.destinations.get(name), HttpDestination | PortActionDestination) and not start:
-        raise ListenerError(f"{name} starts a job; --run does so, with an empty event")
+        raise ListenerError(f"{name} starts a job; give --run to start it, with an empty event")
 
     async def work() -> str:
         async with open_runtime(settings, dispatch=False) as runtime:
@@ -115,8 +115,8 @@ def send_test(
             if notifier is None:
                 raise _unknown(name, runtime.courier.notifiers)
             now = datetime.now(UTC)
-            said = Notification.notice(TEST.format(name=name), now)
-            item = Item(f"test-{int(now.timestamp())}", said)
+            notice = Notification.notice(TEST_TEXT.format(name=name), now)
+            item = Item(f"test-{int(now.timestamp())}", notice)
             try:
                 async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
                     return (await notifier.send(Parcel((item,)))).detail
@@ -130,8 +130,7 @@ def send_test(
 
 @destinations.command()
 def release(name: Name) -> None:
-    """Let a destination that is on hold send again at once; what waits goes out as digests."""
-
+    """Release a destination that is on hold: it sends at once, many waiting alerts as digests."""
     settings = load_settings()
     channels = _channels(settings, read_rules(settings.rules_file, environment()))
 
@@ -142,7 +141,10 @@ def release(name: Name) -> None:
             if name not in channels and not queues:
                 raise _unknown(name, channels)
             return sum(
-                [await store.release_hold(one, now) for one in {queue.destination for queue in queues}]
+                [
+                    await store.release_hold(destination, now)
+                    for destination in {queue.destination for queue in queues}
+                ]
             )
 
     if not run(work()):
@@ -152,5 +154,5 @@ def release(name: Name) -> None:
 
 def _unknown(name: str, known: Iterable[str]) -> ListenerError:
     return ListenerError(
-        f"there is no destination {one_line(name, 60)!r}; there are {', '.join(sorted(known))}"
+        f"there is no destination {one_line(name, 60)!r}; known are {', '.join(sorted(known))}"
     )

@@ -1,4 +1,4 @@
-"""The command that looks at the whole way, from Port to Slack."""
+"""The command that checks each step from Port to Slack."""
 
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -9,7 +9,7 @@ import typer
 
 from app.cli.base import run
 from app.cli.port import AtRegion, open_client, webhook_url
-from app.doctor.steps import Verdict, Way, examine, render_finding
+from app.doctor.steps import CheckStatus, Setup, examine, render_finding
 from app.errors import SettingsError
 from app.port.client import PortClient
 from app.port.region import Region, region_of
@@ -19,50 +19,52 @@ from app.reconcile.configured import why_no_comparison
 from app.settings import Settings, environment, load_settings
 from app.store.opening import open_store
 
-WHERE = {
-    "PORT_CLIENT_ID": "in Port, the menu at your picture, Credentials, has it",
-    "PORT_CLIENT_SECRET": "in Port, the menu at your picture, Credentials, has it",
-    "SLACK_WEBHOOK_URL": "your Slack app's page, Incoming Webhooks, has it; without it alerts are printed",
+WHERE_TO_FIND = {
+    "PORT_CLIENT_ID": "find it in Port: the menu at your picture, Credentials",
+    "PORT_CLIENT_SECRET": "find it in Port: the menu at your picture, Credentials",
+    "SLACK_WEBHOOK_URL": "find it on your Slack app's page, Incoming Webhooks; without it alerts are printed",
 }
 
 
 def doctor(
     region: AtRegion = None,
     blueprint: Annotated[
-        list[str] | None, typer.Option(help="Look only at the automation of this blueprint; repeatable.")
+        list[str] | None, typer.Option(help="Check only the automation of this blueprint; repeatable.")
     ] = None,
     slack: Annotated[bool, typer.Option("--slack", help="Post a marked test message to Slack.")] = False,
     change: Annotated[
-        bool, typer.Option("--change", help="Make Port send a change, there and back, and time its alert.")
+        bool,
+        typer.Option("--change", help="Let Port send two changes of bootstrap's entity, and time them."),
     ] = False,
 ) -> None:
-    """Walk the whole way from Port to Slack: for each step ok, or what is wrong and how to mend it."""
+    """Check each step from Port to Slack, and say how to fix what fails; status 1 if anything does."""
     if blueprint and change:
         raise typer.BadParameter("--change is about bootstrap's own entity: leave --blueprint out")
-    way = _way(region, tuple(blueprint or ()))
+    setup = make_setup(region, tuple(blueprint or ()))
 
     async def work() -> int:
         wrong = 0
-        async for finding in examine(way, slack=slack, change=change):
+        async for finding in examine(setup, slack=slack, change=change):
             print("\n".join(render_finding(finding)), flush=True)
-            wrong += finding.verdict is Verdict.WRONG
+            wrong += finding.status is CheckStatus.WRONG
         return wrong
 
     wrong = run(work())
-    print(f"\nSteps that are wrong: {wrong}." if wrong else "\nThe whole way is well.")
+    print(f"\nSteps that are wrong: {wrong}." if wrong else "\nNo step is wrong.")
     raise typer.Exit(1 if wrong else 0)
 
 
-def _way(region: Region | None, blueprints: tuple[str, ...]) -> Way:
+def make_setup(region: Region | None, blueprints: tuple[str, ...]) -> Setup:
+    """Collect what the doctor checks from the settings; settings that cannot be read are its problems."""
     unusable: list[str] = []
     try:
         settings = load_settings()
     except SettingsError as error:
         unusable = str(error).splitlines()
         try:
-            settings = load_settings(accept_unsigned=True)  # without a secret there is much to look at still
+            settings = load_settings(accept_unsigned=True)  # without a secret there is still much to check
         except SettingsError:
-            return Way(problems=unusable)
+            return Setup(problems=unusable)
     named = {line.partition(" ")[0] for line in unusable}
     more = (line for line in what_is_wrong(settings, region) if line.partition(" ")[0] not in named)
 
@@ -70,11 +72,11 @@ def _way(region: Region | None, blueprints: tuple[str, ...]) -> Way:
         return open_client(settings, region, dry_run=dry_run)
 
     secret, slack = settings.port_client_secret, settings.slack_webhook_url
-    return Way(
+    return Setup(
         problems=[*unusable, *more],
         open_store=lambda: open_store(*settings.database),
         load_rules=lambda: [rule.name for rule in read_rules(settings.rules_file, environment()).file.rules],
-        not_compared=lambda: why_no_comparison(
+        why_not_reconciled=lambda: why_no_comparison(
             settings.reconcile_minutes,
             settings.missing_credential,
             make_rulebook(read_rules(settings.rules_file, environment()).file),
@@ -88,13 +90,13 @@ def _way(region: Region | None, blueprints: tuple[str, ...]) -> Way:
 
 
 def what_is_wrong(settings: Settings, region: Region | None = None) -> Iterator[str]:
-    """Yield what will not work, of settings that can be read, and how to mend it.
+    """Yield what will not work although the settings can be read, and how to fix it.
 
     Args:
         settings: The configuration.
         region: The region that is given on the command line; it wins over the settings.
     """
-    for name, where in WHERE.items():
+    for name, where in WHERE_TO_FIND.items():
         # A rules file may name all its destinations itself.
         optional = name == "SLACK_WEBHOOK_URL" and settings.rules_file
         if getattr(settings, name.lower()) is None and not optional:
@@ -110,17 +112,17 @@ def what_is_wrong(settings: Settings, region: Region | None = None) -> Iterator[
     }
     for name, url in urls.items():
         if url.startswith("http:") and not _is_here(url):
-            yield f"{name} begins with http: all on the way can read along. Make it begin with https:"
+            yield f"{name} begins with http: anyone on the network can read it. Make it begin with https:"
     asked, linked = region_of(_host(api)), region_of(_host(str(settings.port_app_url)))
     if asked and linked and asked is not linked:
         yield (
             f"The alerts link to the {linked.upper()} region, but Port is asked in the {asked.upper()}"
-            f" region: the links lead nowhere. Set PORT_REGION={asked} and no PORT_APP_URL"
+            f" region: the links do not work. Set PORT_REGION={asked} and no PORT_APP_URL"
         )
 
 
 def _wrong_address(settings: Settings, api: str) -> Iterator[str]:
-    """Yield what is wrong with the address that Port is to call."""
+    """Yield what is wrong with the listener's address for Port."""
     try:
         address = webhook_url(settings)
     except SettingsError as error:

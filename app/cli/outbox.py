@@ -1,82 +1,128 @@
-"""The commands that look at the store, and mend what is in it."""
+"""The commands about deliveries and the quarantine: list them, and try them again."""
 
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.base import OUT, AsJson, run, span
+from app.cli.base import MAX_NUMBER, OUT, AsJson, run, span
 from app.errors import ListenerError, UnreadableChange
 from app.model.delivery import State
 from app.model.notification import Notification, one_line, text_of
+from app.model.times import EPOCH
 from app.notifier.base import duration
 from app.observe.logs import configure_logging
 from app.receive.signature import Signed
-from app.runtime import open_runtime
+from app.runtime import Runtime, open_runtime
 from app.settings import load_settings
 from app.store.opening import open_store
-from app.store.rows import Delivery, Quarantined
+from app.store.rows import Delivery
+from app.store.views import Counts, Page, QuarantineRow, Views
+
+ROWS_A_PAGE = 500
+_Row = TypeVar("_Row")
 
 deliveries = typer.Typer(help="What is pending, on hold, dead or delivered.", invoke_without_command=True)
 quarantine = typer.Typer(help="Signed bodies that could not be read.", invoke_without_command=True)
 
 
-def what(said: Notification) -> str:
-    """Return in a few words what an alert is about."""
-    if said.change is None:
-        return said.action.lower().replace("_", " ")
-    return f"{text_of(said.change.before)} → {text_of(said.change.after)}"
+async def read_pages(
+    read: Callable[[str | None, int], Awaitable[Page[_Row]]], limit: int = MAX_NUMBER
+) -> list[_Row]:
+    """Read a list page by page.
+
+    Args:
+        read: Reads a page, given the `next` of the page before (None: the first) and the page's size.
+        limit: How many rows at most.
+    """
+    rows: list[_Row] = []
+    before = None
+    while len(rows) < limit:
+        page = await read(before, min(ROWS_A_PAGE, limit - len(rows)))
+        rows += page.rows
+        if (before := page.next) is None:
+            break
+    return rows
+
+
+def change_text(alert: Notification) -> str:
+    """Return the change of an alert in a few words: ``Healthy → Degraded``."""
+    if alert.change is None:
+        return alert.action.lower().replace("_", " ")
+    return f"{text_of(alert.change.before)} → {text_of(alert.change.after)}"
 
 
 @deliveries.callback()
 def list_deliveries(
     ctx: typer.Context,
-    state: Annotated[State | None, typer.Option(help="Only these.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=2**63 - 1, help="How many at the most.")] = 50,
+    state: Annotated[State | None, typer.Option(help="Only those in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_NUMBER, help="How many at most.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List deliveries, newest first."""
+    """List deliveries, those of the newest change first."""
     if ctx.invoked_subcommand:
         return
 
-    async def work() -> tuple[list[Delivery], dict[State, int]]:
+    async def work() -> tuple[list[Delivery], Counts, int]:
         async with open_store(*load_settings().database, must_exist=True) as store:
-            return await store.deliveries(state=state, limit=limit), await store.count()
+            views = store.views
+            # Page by page, so that a large --limit holds no reader's transaction open for long.
+            rows = await read_pages(
+                lambda before, size: views.deliveries(state=state, before=before, limit=size), limit
+            )
+            counts = await views.counts(EPOCH)
+            queues = await store.queues(datetime.now(UTC))
+            return (
+                [row.delivery for row in rows],
+                counts,
+                sum(queue.waiting for queue in queues if queue.on_hold),
+            )
 
-    rows, counts = run(work())
+    rows, counts, on_hold = run(work())
     if as_json:
         for row in rows:
             fields = asdict(row) | {"notification": row.notification.model_dump(mode="json")}
             print(json.dumps(fields, default=str, ensure_ascii=True))
         return
+    if rows:
+        OUT.print(_deliveries_table(rows, datetime.now(UTC)))
+    OUT.print(_counts_text(counts, on_hold), highlight=False)
+
+
+def _deliveries_table(rows: list[Delivery], now: datetime) -> Table:
     table = Table("id", "state", "entity", "change", "to", "tries", "age", "last answer", box=None)
-    now = datetime.now(UTC)
     for row in rows:
-        said = row.notification
         cells = (
             str(row.id),
-            row.state,
-            one_line(said.entity),
-            one_line(what(said)),
+            row.state.replace("_", " "),
+            one_line(row.notification.entity),
+            one_line(change_text(row.notification)),
             row.destination,
             str(row.attempts),
             duration(now - row.created_at),
             row.detail,
         )
         table.add_row(*map(Text, cells))
-    if rows:
-        OUT.print(table)
-    OUT.print(", ".join(f"{number} {name}" for name, number in counts.items()), highlight=False)
+    return table
+
+
+def _counts_text(counts: Counts, on_hold: int) -> str:
+    """Format the number of deliveries in each state: ``2 pending (1 in queues on hold), 0 dead, …``."""
+    held_back = f" ({on_hold} in queues on hold)" if on_hold else ""
+    ended = (State.DEAD, State.DELIVERED, State.CANCELLED, State.SILENCED)
+    numbers = (f"{counts.ended.get(state, 0)} {state}" for state in ended)
+    return ", ".join((f"{counts.pending} pending{held_back}", *numbers))
 
 
 @deliveries.command()
 def retry(
     ids: Annotated[
-        list[int] | None, typer.Argument(min=1, max=2**63 - 1, help="The deliveries' numbers.")
+        list[int] | None, typer.Argument(min=1, max=MAX_NUMBER, help="The deliveries' numbers.")
     ] = None,
     dead: Annotated[bool, typer.Option("--dead", help="All that are dead.")] = False,
     rule: Annotated[str | None, typer.Option(help="Those that are dead of this rule.")] = None,
@@ -104,13 +150,16 @@ def retry(
 
 @quarantine.callback()
 def list_quarantine(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """List what is in quarantine, oldest first."""
+    """List what is in quarantine, newest first."""
     if ctx.invoked_subcommand:
         return
 
-    async def work() -> list[Quarantined]:
+    async def work() -> list[QuarantineRow]:
         async with open_store(*load_settings().database, must_exist=True) as store:
-            return await store.quarantined()
+            rows = await _quarantine_rows(store.views)
+            # Pages of the list have only the first bytes of each body.
+            whole = [await store.views.quarantined(row.id) for row in rows] if as_json else rows
+            return [row for row in whole if row]
 
     rows = run(work())
     if as_json:
@@ -120,47 +169,56 @@ def list_quarantine(ctx: typer.Context, as_json: AsJson = False) -> None:
         return
     table = Table("id", "received", "bytes", "field", "reason", box=None)
     for row in rows:
-        cells = (
-            str(row.id),
-            f"{row.received_at:%Y-%m-%d %H:%M:%S}",
-            str(len(row.body)),
-            row.path,
-            row.reason,
-        )
+        received = f"{row.received_at:%Y-%m-%d %H:%M:%S}"
+        cells = (str(row.id), received, str(row.size), row.path, row.reason)
         table.add_row(*(Text(one_line(cell)) for cell in cells))
     OUT.print(table if rows else "Nothing is in quarantine.")
+
+
+async def _quarantine_rows(views: Views) -> list[QuarantineRow]:
+    return await read_pages(lambda before, size: views.quarantine(before=before, limit=size))
 
 
 @quarantine.command()
 def replay(
     ids: Annotated[list[int] | None, typer.Argument(help="Their numbers; all if none is given.")] = None,
 ) -> None:
-    """Read bodies again, after an upgrade: what can be read now is accepted, and leaves quarantine."""
+    """Read bodies again, after an upgrade: one that can be read now is accepted, and leaves quarantine."""
     settings = load_settings()
-    configure_logging("WARNING", "text", settings.hidden)
+    configure_logging("WARNING", "text", settings.hidden)  # an accepted change is printed below instead
 
     async def work() -> int:
         failed = 0
         async with open_runtime(settings, dispatch=False) as runtime:
-            rows = [row for row in await runtime.store.quarantined() if not ids or row.id in ids]
-            for row in rows:
-                try:
-                    accepted = await runtime.listener.accept(Signed(row.body, row.signed_at))
-                except UnreadableChange as error:
-                    failed += 1
-                    print(f"{row.id}: still not readable: {one_line(str(error))}")
-                except ListenerError:
-                    raise
-                except Exception as error:  # noqa: BLE001 - it must not keep the others back
-                    failed += 1
-                    print(f"{row.id}: still a fault in this program: {type(error).__name__}")
-                else:
-                    await runtime.store.leave_quarantine([row.id])
-                    print(f"{row.id}: accepted, {accepted.alerts} alerts")
-            missing = sorted(set(ids or ()) - {row.id for row in rows})
+            # Oldest first, as they came.
+            present = sorted(row.id for row in await _quarantine_rows(runtime.store.views))
+            for number in present:
+                if not ids or number in ids:
+                    failed += not await _replay_one(runtime, number)
+            missing = sorted(set(ids or ()).difference(present))
         if missing:
             raise ListenerError(f"not in quarantine: {', '.join(map(str, missing))}")
         return failed
 
     if run(work()):
         raise typer.Exit(1)
+
+
+async def _replay_one(runtime: Runtime, number: int) -> bool:
+    """Read a body again and print the outcome; False: it stays in quarantine."""
+    row = await runtime.store.views.quarantined(number)
+    if row is None:
+        return True  # a person on the page was faster
+    try:
+        accepted = await runtime.listener.accept(Signed(row.body, row.signed_at))
+    except UnreadableChange as error:
+        print(f"{number}: still not readable: {one_line(str(error))}")
+        return False
+    except ListenerError:
+        raise  # the store is away: the others would fail as well
+    except Exception as error:  # noqa: BLE001 - a body with which the program fails must not stop the others
+        print(f"{number}: still an error in this program: {type(error).__name__}")
+        return False
+    await runtime.store.leave_quarantine([number])
+    print(f"{number}: accepted, {accepted.alerts} alerts")
+    return True

@@ -1,4 +1,4 @@
-"""The commands that deal with Port."""
+"""The commands that set Port up."""
 
 import sys
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ AtRegion = Annotated[
 
 
 def open_client(settings: Settings, region: Region | None, *, dry_run: bool = False) -> PortClient:
-    """Return a client for the configured organization.
+    """Make a client for the configured organization.
 
     Raises:
         SettingsError: The credentials are not configured.
@@ -32,7 +32,7 @@ def open_client(settings: Settings, region: Region | None, *, dry_run: bool = Fa
     secret = settings.port_client_secret
     if settings.port_client_id is None or secret is None:
         missing = "PORT_CLIENT_ID" if settings.port_client_id is None else "PORT_CLIENT_SECRET"
-        raise SettingsError(f"{missing} is not set: in Port, the menu at your picture, Credentials, has it")
+        raise SettingsError(f"{missing} is not set: find it in Port, the menu at your picture, Credentials")
     return PortClient(
         region.api_url if region else str(settings.port_api_url),
         settings.port_client_id,
@@ -44,7 +44,7 @@ def open_client(settings: Settings, region: Region | None, *, dry_run: bool = Fa
 
 
 def webhook_url(settings: Settings) -> str:
-    """Return the address that Port is to call.
+    """Return the listener's address for Port: WEBHOOK_URL, or the smee channel.
 
     Raises:
         SettingsError: None is configured.
@@ -75,14 +75,14 @@ def bootstrap(
         bool | None,
         typer.Option(
             "--report/--no-report",
-            help="Let the automations' runs in Port show what became of each change; neither: as they are.",
+            help="Let runs in Port show the result of their change; neither option: leave it as it is.",
         ),
     ] = None,
     remove: Annotated[
-        bool, typer.Option("--remove", help="Take away what bootstrap made, and only that.")
+        bool, typer.Option("--remove", help="Remove what bootstrap made, and only that.")
     ] = False,
 ) -> None:
-    """Make in Port what the listener needs; of what is there already, change only what differs."""
+    """Make what the listener needs in Port; change only what differs."""
     settings = load_settings()
     plan = Plan(
         webhook_url(settings),
@@ -107,7 +107,7 @@ def tunnel(
     new: Annotated[bool, typer.Option("--new", help="Ask smee.io for a new channel first.")] = False,
     to: Annotated[str, typer.Option(help="The listener's address.")] = "http://127.0.0.1:8080/api/slack",
 ) -> None:
-    """Bring what Port sends to a smee channel to the listener on this machine. For development only."""
+    """Forward what Port sends to a smee channel to the listener on this machine. For development only."""
     source = new_channel() if new else load_settings().smee_url
     if source is None:
         raise SettingsError("SMEE_URL is not set: set it to your channel, or let --new make one")

@@ -21,63 +21,63 @@ from app.runtime import open_runtime
 from app.settings import load_settings
 from app.store.reconciling import Progress
 
-MOST_VALUES = 3
-LONGEST_VALUE = 40
+VALUES_SHOWN = 3
+VALUE_CHARACTERS_SHOWN = 40
 
 
 def reconcile(
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show the differences: store nothing, tell nobody.")
+        bool, typer.Option("--dry-run", help="Only show the differences: store nothing, alert nobody.")
     ] = False,
     alert: Annotated[
         bool,
         typer.Option(
-            "--alert", help="Of a blueprint that is read for the first time, tell what is wrong too."
+            "--alert", help="Also alert on what is wrong in a blueprint that is read for the first time."
         ),
     ] = False,
 ) -> None:
-    """Look in Port for changes that never came here, and let each through the rules."""
+    """Compare Port with the last known state, and let each difference through the rules."""
     settings = load_settings()
     configure_logging("WARNING", "text", settings.hidden)
 
     async def work() -> tuple[Progress, Sequence[Difference]]:
         async with open_client(settings, None) as client, open_runtime(settings, dispatch=False) as runtime:
-            # Whoever asks for it wants it, also where it is not to be made every so often.
+            # A person who runs the command wants it, even where RECONCILE_MINUTES is 0.
             asked_for = settings.model_copy(update={"reconcile_minutes": 1.0})
             if reason := why_no_comparison(
                 asked_for.reconcile_minutes, asked_for.missing_credential, runtime.listener.book
             ):
-                raise ListenerError(f"There is nothing to compare: {reason}")
+                raise ListenerError(f"There is nothing to reconcile: {reason}")
             if dry_run:
                 comparison = Comparison(runtime.listener, client, dry=True, alert=alert)
-                found = [one async for one in comparison.differences()]
-                return comparison.progress, found
+                differences = [difference async for difference in comparison.differences()]
+                return comparison.progress, differences
             reconciler = make_reconciler(settings.reconcile_minutes, runtime.listener, client)
-            reconciler.share = 1.0
+            reconciler.share = 1.0  # this process has no requests to serve beside it
             outcome = await reconciler.compare(COMMAND, since=None, alert=alert)
         if outcome is None:
-            raise ListenerError("Another process compares at this moment: look at its log, or try again")
+            raise ListenerError("Another process is reconciling now: look at its log, or try again")
         if outcome.error:
             show(outcome.progress, outcome.differences)
-            raise ListenerError(f"Not all was compared: {outcome.error}")
+            raise ListenerError(f"Reconciling stopped: {outcome.error}")
         return outcome.progress, outcome.differences
 
-    progress, found = run(work())
-    show(progress, found)
-    if dry_run and found:
-        print("Nothing was stored, and nobody was told.", file=sys.stderr)
+    progress, differences = run(work())
+    show(progress, differences)
+    if dry_run and differences:
+        print("Nothing was stored, and nobody was alerted.", file=sys.stderr)
 
 
 def show(progress: Progress, differences: Sequence[Difference]) -> None:
-    """Print differences as a table, and what the run came to."""
-    table = Table("blueprint", "entity", "what", "since", "differs", box=None)
-    for one in differences:
+    """Print differences as a table, and the run's numbers."""
+    table = Table("blueprint", "entity", "action", "since", "differs", box=None)
+    for difference in differences:
         cells = (
-            one_line(one.blueprint),
-            one_line(one.entity),
-            one.action.lower(),
-            f"{one.at:%Y-%m-%d %H:%M:%S}",
-            what_differs(one),
+            one_line(difference.blueprint),
+            one_line(difference.entity),
+            difference.action.lower(),
+            f"{difference.at:%Y-%m-%d %H:%M:%S}",
+            values_text(difference),
         )
         table.add_row(*map(Text, cells))
     if differences:
@@ -86,18 +86,18 @@ def show(progress: Progress, differences: Sequence[Difference]) -> None:
     print(f"{progress.entities:,} entities{learned}; {len(differences):,} differ")
 
 
-def what_differs(difference: Difference) -> str:
-    """Return in a few words what differs."""
+def values_text(difference: Difference) -> str:
+    """Return the values that differ in a few words: ``healthStatus: Healthy → Degraded``."""
     if difference.before is None or difference.after is None:
         return ""
     changes = difference.changes
-    said = [
-        f"{one_line(one.name, LONGEST_VALUE)}: {_value(one.before)} → {_value(one.after)}"
-        for one in changes[:MOST_VALUES]
+    texts = [
+        f"{one_line(value.name, VALUE_CHARACTERS_SHOWN)}: {_value(value.before)} → {_value(value.after)}"
+        for value in changes[:VALUES_SHOWN]
     ]
-    more = len(changes) - len(said)
-    return ", ".join([*said, *([f"and {more} more"] if more else [])])
+    more = len(changes) - len(texts)
+    return ", ".join([*texts, *([f"and {more} more"] if more else [])])
 
 
 def _value(value: object) -> str:
-    return one_line(text_of(value), LONGEST_VALUE)
+    return one_line(text_of(value), VALUE_CHARACTERS_SHOWN)

@@ -1,4 +1,4 @@
-"""The commands about rules: checked, tried on bodies, and on what has happened."""
+"""The commands about rules: check them, and try them on bodies and on stored changes."""
 
 import json
 from collections import Counter
@@ -34,16 +34,16 @@ from app.store.base import Store
 from app.store.opening import now, open_store
 
 APP_URL = "https://app.port.io"
-AT_ONCE = 500
+HISTORY_ROWS_A_PAGE = 500
 
-rules = typer.Typer(help="What is told, to whom.", no_args_is_help=True)
+rules = typer.Typer(help="The rules: which changes alert, and where.", no_args_is_help=True)
 
 File = Annotated[Path, typer.Argument(help="The rules file.")]
 
 
 @rules.command()
 def check(file: File) -> None:
-    """Say all that is wrong with a rules file; status 1 if anything is."""
+    """Print every mistake in a rules file; status 1 if there is any."""
     loaded = read_rules_file(file, environment())
     print(
         f"{file}: {len(loaded.file.rules)} rules, {len(loaded.file.destinations)} destinations, no mistakes"
@@ -52,16 +52,16 @@ def check(file: File) -> None:
 
 @rules.command()
 def schema() -> None:
-    """Print the JSON Schema of the format, with which editors complete it."""
+    """Print the JSON Schema of the format, for editors."""
     print(json.dumps(RulesFile.model_json_schema(), indent=2, ensure_ascii=False))
 
 
 @rules.command()
 def test(
     file: File,
-    payload: Annotated[list[Path], typer.Argument(help="Files with a body each, as Port sends it.")],
+    payload: Annotated[list[Path], typer.Argument(help="Files with one body each, as Port sends it.")],
 ) -> None:
-    """Try rules on bodies: which match and why, and what would be sent where. Nothing is sent."""
+    """Try rules on bodies: which match and why, and what they would send. Nothing is sent."""
     loaded = read_rules_file(file, environment())
     bodies = [(path, _read(path)) for path in payload]
 
@@ -94,12 +94,12 @@ async def _try(loaded: Rules, path: Path, body: bytes, expressions: Expressions)
     matched = await match_and_route(change, body, book, expressions.evaluate, _no_lookup)
     matching = {hit.rule.name for hit in matched.hits if hit.matches}
     for rule in book.rules.about(change.blueprint):
-        said = "matches" if rule.name in matching else f"does not match: {why_not(rule, change)}"
-        print(f"  rule {rule.name!r} {said}")
+        outcome = "matches" if rule.name in matching else f"does not match: {why_not(rule, change)}"
+        print(f"  rule {rule.name!r} {outcome}")
     if not matching:
         print(f"  {matched.reason}")
     event = bare_event(body)
-    # As of when it happened: the time that a rule waits would otherwise be over for a body that was kept.
+    # As of when it happened: for an old body, the time for which a rule waits would otherwise be over.
     for alert in decide(matched, EntityState(), change.at).alerts:
         if alert.repeat is None:
             await _show(alert, loaded, book, expressions, event)
@@ -126,7 +126,7 @@ async def _show(
 
 
 async def _no_lookup(_: CatalogChange, __: PortLookup) -> None:
-    print("  (Port is not asked here: what is looked up there goes to the default)")
+    print("  (Port is not asked here: a look-up goes to the default destination)")
 
 
 @rules.command()
@@ -134,7 +134,7 @@ def backtest(
     file: File,
     since: Annotated[str, typer.Option(help="How far back: 12h, 7d.")] = "7d",
 ) -> None:
-    """Try rules on the changes in the store: what would have alerted, how often, beside what did."""
+    """Try rules on the stored changes: how many alerts they would have sent, beside those that were sent."""
     loaded = read_rules_file(file, environment())
     start = now() - span("--since", since)
 
@@ -159,21 +159,21 @@ def backtest(
 async def _replay(
     store: Store, book: Rulebook, expressions: Expressions, since: datetime
 ) -> tuple[int, Counter[tuple[str, str]]]:
-    """Decide on the changes since then, one after the other, and count the alerts."""
+    """Decide on the changes since a time, oldest first, and count the alerts by rule and destination."""
     states: dict[tuple[str, str], EntityState] = {}
     waiting: dict[str, list[Alert]] = {}
-    told: Counter[tuple[str, str]] = Counter()
+    alerted: Counter[tuple[str, str]] = Counter()
     number, after = 0, 0
-    while rows := await store.history(since=since, after=after, limit=AT_ONCE):
+    while rows := await store.history(since=since, after=after, limit=HISTORY_ROWS_A_PAGE):
         after = rows[-1][0]
         for _, received_at, body in rows:
             change = parse_event(Signed(body, received_at))
             matched = await match_and_route(change, body, book, expressions.evaluate, _silent_lookup)
-            _replay_one(matched, received_at, states, waiting, told)
+            _replay_one(matched, received_at, states, waiting, alerted)
             number += 1
     for alerts in waiting.values():
-        told.update((alert.notification.rule, alert.destination) for alert in alerts)
-    return number, told
+        alerted.update((alert.notification.rule, alert.destination) for alert in alerts)
+    return number, alerted
 
 
 async def _silent_lookup(_: CatalogChange, __: PortLookup) -> None:
@@ -185,26 +185,28 @@ def _replay_one(
     at: datetime,
     states: dict[tuple[str, str], EntityState],
     waiting: dict[str, list[Alert]],
-    told: Counter[tuple[str, str]],
+    alerted: Counter[tuple[str, str]],
 ) -> None:
     change = matched.change
     key = (change.blueprint, change.entity)
     state = states.get(key, EntityState())
     decision = decide(matched, state, at, noticed=change.noticed_at is not None)
-    moved = {one.id: one for one in decision.incidents}
-    incidents = {one.id: one for one in state.incidents} | moved
+    moved = {incident.id: incident for incident in decision.incidents}
+    incidents = {incident.id: incident for incident in state.incidents} | moved
     remembered = (
-        one for one in incidents.values() if one.resolved_at is None or change.at - one.resolved_at <= MEMORY
+        incident
+        for incident in incidents.values()
+        if incident.resolved_at is None or change.at - incident.resolved_at <= MEMORY
     )
     last_at = max(state.last_at or change.at, change.at)
     states[key] = EntityState(last_at, tuple(remembered), decision.known or state.known)
     for incident_id in decision.cancel:
         due = (alert for alert in waiting.pop(incident_id, ()) if alert.due_at and alert.due_at <= at)
-        told.update((alert.notification.rule, alert.destination) for alert in due)
+        alerted.update((alert.notification.rule, alert.destination) for alert in due)
     for alert in decision.alerts:
         if alert.repeat is not None:
             continue
         if alert.due_at and alert.due_at > at and alert.incident_id:
             waiting.setdefault(alert.incident_id, []).append(alert)
         else:
-            told[alert.notification.rule, alert.destination] += 1
+            alerted[alert.notification.rule, alert.destination] += 1

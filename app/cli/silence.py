@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.base import OUT, AsJson, run, span
+from app.cli.base import MAX_NUMBER, OUT, AsJson, run, span
 from app.errors import ListenerError
 from app.model.notification import one_line
 from app.model.silence import ANY, Silence
@@ -19,9 +19,9 @@ from app.notifier.base import duration
 from app.settings import load_settings
 from app.store.opening import open_store
 
-LONGEST = 500
+MAX_TEXT_CHARACTERS = 500
 
-silence = typer.Typer(help="What nobody is to hear of for a while.", no_args_is_help=True)
+silence = typer.Typer(help="Silences: mute alerts for a while.", no_args_is_help=True)
 
 
 @silence.command()
@@ -32,34 +32,36 @@ def add(
     blueprint: Annotated[str, typer.Option(help="Only of this blueprint; a pattern too.")] = ANY,
     entity: Annotated[str, typer.Option(help="Only of this entity; a pattern too.")] = ANY,
     team: Annotated[str, typer.Option(help="Only of entities of this team; a pattern too.")] = ANY,
-    author: Annotated[str | None, typer.Option(help="Who; the user who runs this unless given.")] = None,
+    author: Annotated[
+        str | None, typer.Option(help="Who silences. Not given: the user who runs this.")
+    ] = None,
 ) -> None:
-    """Silence alerts: none is sent, and what is still open is told once when the silence ends."""
-    given = (rule, blueprint, entity, team)
-    if all(one == ANY for one in given):
+    """Mute alerts. When the silence ends, incidents that are still open alert once."""
+    patterns = (rule, blueprint, entity, team)
+    if all(pattern == ANY for pattern in patterns):  # by a slip everything would be silent
         raise typer.BadParameter(
             "say what: --rule, --blueprint, --entity or --team; for everything, --rule '?*'"
         )
     author = author or _user()
-    texts = (*given, author, comment.strip())
-    if not all(texts) or max(map(len, texts)) > LONGEST:
+    texts = (*patterns, author, comment.strip())
+    if not all(texts) or max(map(len, texts)) > MAX_TEXT_CHARACTERS:
         raise typer.BadParameter(
-            f"patterns and --comment must not be empty, and each has at most {LONGEST} characters"
+            f"patterns and --comment must not be empty, and each has at most {MAX_TEXT_CHARACTERS} characters"
         )
     now = datetime.now(UTC)
-    new = Silence(*given, now, now + span("--for", for_), author, comment.strip())
+    new = Silence(*patterns, now, now + span("--for", for_), author, comment.strip())
 
     async def work() -> int:
         async with open_store(*load_settings().database, must_exist=True) as store:
             return await store.add_silence(new)
 
     number = run(work())
-    print(f"silence {number}: {_what(new)}, until {new.ends_at:%Y-%m-%d %H:%M:%S} UTC")
+    print(f"silence {number}: {_patterns_text(new)}, until {new.ends_at:%Y-%m-%d %H:%M:%S} UTC")
 
 
 @silence.command("list")
 def list_silences(
-    all_: Annotated[bool, typer.Option("--all", help="Those that have ended, too.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Also those that have ended.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List silences, newest first."""
@@ -74,17 +76,17 @@ def list_silences(
         for row in rows:
             print(json.dumps(asdict(row), default=str, ensure_ascii=True))
         return
-    table = Table("id", "what", "ends", "by", "why", "silenced", box=None)
+    table = Table("id", "patterns", "ends", "by", "why", "silenced", box=None)
     for row in rows:
         ends = f"in {duration(row.ends_at - now)}" if row.ends_at > now else "ended"
-        cells = (str(row.id), _what(row), ends, row.author, row.comment, str(row.silenced))
+        cells = (str(row.id), _patterns_text(row), ends, row.author, row.comment, str(row.silenced))
         table.add_row(*(Text(one_line(cell)) for cell in cells))
-    OUT.print(table if rows else "Nothing is silenced.")
+    OUT.print(table if rows else "There are no silences.")
 
 
 @silence.command()
-def end(number: Annotated[int, typer.Argument(min=1, max=2**63 - 1, help="The silence's number.")]) -> None:
-    """End a silence now: of what it kept back, what is still open is told once."""
+def end(number: Annotated[int, typer.Argument(min=1, max=MAX_NUMBER, help="The silence's number.")]) -> None:
+    """End a silence now. Incidents that it muted and that are still open alert once."""
 
     async def work() -> bool:
         async with open_store(*load_settings().database, must_exist=True) as store:
@@ -98,10 +100,11 @@ def end(number: Annotated[int, typer.Argument(min=1, max=2**63 - 1, help="The si
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # in a container it is often a number without a name
+    except (KeyError, OSError):  # in a container the user is often a number without a name
         return f"user {os.getuid()}"
 
 
-def _what(one: Silence) -> str:
-    patterns = {"rule": one.rule, "blueprint": one.blueprint, "entity": one.entity, "team": one.team}
+def _patterns_text(silence: Silence) -> str:
+    names = ("rule", "blueprint", "entity", "team")
+    patterns = {name: getattr(silence, name) for name in names}
     return ", ".join(f"{name} {pattern}" for name, pattern in patterns.items() if pattern != ANY)

@@ -1,4 +1,4 @@
-"""The commands that try the listener out."""
+"""The commands to try the listener out."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -22,7 +22,7 @@ def demo(
     changes: Annotated[int, typer.Option(min=1, help="How many changes to send.")] = 5,
     exit_: Annotated[bool, typer.Option("--exit", help="End when the alerts have arrived.")] = False,
 ) -> None:
-    """Show the main job, without any account: a stand-in Port, the real listener, a stand-in Slack."""
+    """Show the main job without any account: the real listener between a fake Port and a fake Slack."""
     configure_logging("WARNING", "text")
     complete = run(run_demo(create_app, count=changes, stay=not exit_, console=OUT))
     raise typer.Exit(0 if complete else 1)
@@ -41,7 +41,7 @@ def send(
     settings = load_settings()
     if not url.startswith(("http://", "https://")):
         raise ListenerError(
-            f"--url {one_line(url, 100)} is no address: it must begin with http:// or https://"
+            f"--url {one_line(url, 100)} is not an address: it must begin with http:// or https://"
         )
     now = datetime.now(UTC)
     body = change_body(before=from_, after=to, at=now, entity=entity, title=None, shape=shape)
@@ -62,5 +62,5 @@ def send(
 
 
 def _explain(answer: httpx.Response) -> str:
-    meaning = MEANINGS.get(answer.status_code, "that is not an answer of the listener's")
+    meaning = MEANINGS.get(answer.status_code, "this is not an answer of the listener")
     return f"refused with {answer.status_code}: {meaning}. Its answer: {one_line(answer.text, 300)}"

@@ -20,7 +20,7 @@ from app.store.private_file import private_file
 from app.store.rows import StoredChange
 from app.store.sqlite.copy import MEGABYTE, copy_database
 
-AT_ONCE = 500
+CHANGES_A_PAGE = 500
 
 Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")]
 
@@ -28,11 +28,11 @@ Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is 
 def backup(file: Annotated[Path, typer.Argument(help="The copy to make.")], force: Force = False) -> None:
     """Copy the database to a file, while the listener runs, and check the copy."""
     database = existing_database(_settings().database[0])
-    if file.exists() and file.samefile(database):
+    if file.exists() and file.samefile(database):  # --force would replace the database by its own copy
         raise ListenerError(f"{file} is the database itself: name another file")
     _demand_free(file, force=force)
     for side in ("-wal", "-journal"):
-        # SQLite would take it for a part of the new copy, and spoil that with it.
+        # SQLite would take it for a part of the new copy, and corrupt the copy.
         if file.with_name(f"{file.name}{side}").exists():
             raise ListenerError(
                 f"{file}{side} is there: a program has {file} open, or was stopped while it had. Name another"
@@ -46,12 +46,12 @@ def backup(file: Annotated[Path, typer.Argument(help="The copy to make.")], forc
 def export(
     file: Annotated[Path, typer.Argument(help="Where to write; - is standard output.")] = Path("-"),
     since: Annotated[
-        str | None, typer.Option(help="Only the last 12h, 7d; all that is kept if not given.")
+        str | None, typer.Option(help="Only the last 12h, 7d. Not given: all that are stored.")
     ] = None,
     blueprint: Annotated[str | None, typer.Option(help="Only of this blueprint.")] = None,
     force: Force = False,
 ) -> None:
-    """Write the changes that are kept as JSON lines, oldest first, each with its body."""
+    """Write the stored changes as JSON lines, oldest first, each with its body."""
     settings = _settings()
     start = datetime.fromtimestamp(0, UTC) if since is None else now() - span("--since", since)
 
@@ -60,7 +60,7 @@ def export(
         async with open_store(*settings.database, must_exist=True) as store:
             with _output(file, force=force) as out:
                 while rows := await store.changes(
-                    since=start, blueprint=blueprint, after=last, limit=AT_ONCE
+                    since=start, blueprint=blueprint, after=last, limit=CHANGES_A_PAGE
                 ):
                     out.writelines(map(json_line, rows))
                     number, last = number + len(rows), rows[-1]
@@ -71,9 +71,11 @@ def export(
 
 
 def json_line(change: StoredChange) -> bytes:
-    """Return a change as a line of JSON, with the body to the letter as it was signed."""
-    body = change.body.replace(b"\r", b" ").replace(b"\n", b" ")  # in JSON they stand only between values
-    if b"Infinity" in body or b"NaN" in body:  # Python reads these numbers, but JSON has none of them
+    """Format a change as a line of JSON, with its body exactly as it was signed."""
+    body = change.body.replace(b"\r", b" ").replace(
+        b"\n", b" "
+    )  # in JSON, line breaks are only between values
+    if b"Infinity" in body or b"NaN" in body:  # Python reads these numbers, but JSON does not have them
         body = to_json(from_json(body), inf_nan_mode="null")
     head = {
         "key": change.key,
@@ -94,16 +96,16 @@ def _time(at: datetime) -> str:
 
 
 def _settings() -> Settings:
-    return load_settings(accept_unsigned=True)  # nothing is received here, so that no secret is needed
+    return load_settings(accept_unsigned=True)  # nothing is received here, so no secret is needed
 
 
 def _demand_free(file: Path, *, force: bool) -> None:
     if not file.parent.is_dir():
         raise ListenerError(f"there is no folder {file.parent}: make it first")
     if file.exists() and not file.is_file():
-        raise ListenerError(f"{file} is no file: name one")
+        raise ListenerError(f"{file} is not a file: name one")
     if file.exists() and not force:
-        raise ListenerError(f"{file} is there already: name another file, or replace it with --force")
+        raise ListenerError(f"{file} exists: name another file, or replace it with --force")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The demo: a stand-in Port and a stand-in Slack around the real service, in one process, on loopback."""
+"""The demo: the real service between a fake Port and a fake Slack, in one process, on loopback."""
 
 import asyncio
 import contextlib
@@ -23,24 +23,26 @@ from starlette.types import ASGIApp
 
 from app.demo.stand_in_slack import StandInSlack
 from app.model.delivery import State
+from app.model.times import EPOCH
 from app.notifier.console import draw
 from app.receive.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from app.settings import Settings
 from app.store.opening import open_store
 
-ENTITIES = (
+DEMO_ENTITIES = (
     ("notification-service-prod", "Notification Service", "Rocket", ("Healthy", "Degraded", "Crashed")),
     ("checkout-prod", "Checkout", "Payments", ("Healthy", "Degraded")),
     ("search-prod", "Café Search 🚀", "Discovery", ("Healthy", "Restarting")),
     ("billing-staging", None, "Payments", ("Healthy", "Crashed", "Restarting")),
 )
-"""Identifier, title, team, and the statuses that it goes through in the demo, round and round."""
+"""Identifier, title, team, and the statuses that the entity goes through again and again."""
 ORDER = (0, 1, 0, 2, 0, 3)
-PATIENCE_SECONDS = 15  # beyond the second that Slack takes for each message
+"""Which of the entities changes next."""
+DEMO_PATIENCE_SECONDS = 15  # beside the second that Slack takes for each message
 
 
 class Shape(StrEnum):
-    """The kinds of body that Port sends."""
+    """The shapes of body that Port sends."""
 
     AUTOMATION = "automation"
     WORKFLOW = "workflow"
@@ -52,21 +54,21 @@ def change_body(
     before: str,
     after: str,
     at: datetime,
-    entity: str = ENTITIES[0][0],
-    title: str | None = ENTITIES[0][1],
-    team: str = ENTITIES[0][2],
+    entity: str = DEMO_ENTITIES[0][0],
+    title: str | None = DEMO_ENTITIES[0][1],
+    team: str = DEMO_ENTITIES[0][2],
     shape: Shape = Shape.AUTOMATION,
 ) -> bytes:
-    """Return the body that Port sends when `healthStatus` of a `deploymentConfig` changes.
+    """Make the body that Port sends when `healthStatus` of a `deploymentConfig` changes.
 
     Args:
         before: The status before.
         after: The status after.
         at: When it happened.
         entity: The entity's identifier.
-        title: Its title; Port allows none.
+        title: Its title; None: it has none.
         team: The owning team.
-        shape: Which kind of body.
+        shape: Which of Port's bodies.
     """
 
     def snapshot(status: str, cpu: int) -> dict[str, Any]:
@@ -124,7 +126,7 @@ def change_body(
 
 
 def signed_headers(body: bytes, secret: str, now: datetime) -> dict[str, str]:
-    """Return the headers that Port sends with `body`."""
+    """Make the headers that Port sends with `body`."""
     timestamp = str(int(now.timestamp()))
     return {
         "Content-Type": "application/json",
@@ -137,10 +139,10 @@ def _iso(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-class _Server(uvicorn.Server):
+class _DemoServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        yield  # whoever started us handles Ctrl-C
+        yield  # the program that runs this handles Ctrl-C
 
 
 @asynccontextmanager
@@ -149,16 +151,16 @@ async def serving(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
 
     Args:
         app: The application.
-        port: The port; 0 takes one that is free.
+        port: The port; 0: any free one.
     """
-    # The protocol is named because asyncio switches Nagle's delay of 40 ms off only where it is.
+    # asyncio switches Nagle's delay of 40 ms off only where the protocol is given.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("127.0.0.1", port))
         config = uvicorn.Config(
             app, log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=2
         )
-        server = _Server(config)
+        server = _DemoServer(config)
         task = asyncio.create_task(server.serve(sockets=[listening]))
         while not server.started:
             await asyncio.sleep(0.005)
@@ -176,9 +178,9 @@ async def serving(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
 
 def changes() -> Iterator[dict[str, Any]]:
     """Yield the demo's changes without end, as arguments of `change_body`, in all shapes."""
-    statuses = [itertools.pairwise(itertools.cycle(cycle)) for *_, cycle in ENTITIES]
+    statuses = [itertools.pairwise(itertools.cycle(cycle)) for *_, cycle in DEMO_ENTITIES]
     for number, shape in zip(itertools.cycle(ORDER), itertools.cycle(Shape), strict=False):
-        entity, title, team, _ = ENTITIES[number]
+        entity, title, team, _ = DEMO_ENTITIES[number]
         before, after = next(statuses[number])
         yield {
             "entity": entity,
@@ -193,12 +195,12 @@ def changes() -> Iterator[dict[str, Any]]:
 async def run_demo(
     create_app: Callable[[Settings], ASGIApp], *, count: int, stay: bool, console: Console
 ) -> bool:
-    """Run the demo, and return whether every alert has arrived.
+    """Run the demo; True: every alert arrived.
 
     Args:
         create_app: Makes the real service.
         count: How many changes to send.
-        stay: Whether to go on until Ctrl-C after that.
+        stay: Whether to go on until Ctrl-C.
         console: Where to print.
     """
     slack = StandInSlack(lambda message: console.print(draw(message)))
@@ -211,11 +213,11 @@ async def run_demo(
                 slack_webhook_url=f"{slack_url}/services/T0/B0/demo",
                 database_url=f"sqlite:///{folder}/demo.db",
                 admin_token=token,
-                reconcile_minutes=0,
+                reconcile_minutes=0,  # the fake Port has no API
             )
             async with serving(create_app(settings)) as url:
                 address = f"{url}/api/slack"
-                console.print(f"The listener is at {address},\na stand-in for Slack at {slack_url}.\n")
+                console.print(f"The listener is at {address},\na fake Slack at {slack_url}.\n")
                 await _send(address, secret, count, console)
                 delivered = await _wait_for_delivery(settings, count)
                 messages = f"{len(slack.received)} message{'s' if len(slack.received) != 1 else ''}"
@@ -227,7 +229,7 @@ async def run_demo(
                 if stay:
                     console.print(
                         f"\nThe page: {url}/\n  any name, and the token {token}\n"
-                        "\nIt goes on until Ctrl-C. Send it a change from a second terminal:\n"
+                        "\nThe listener runs until Ctrl-C. Send it a change from a second terminal:\n"
                         f"  PORT_CLIENT_SECRET={secret}"
                         f" .venv/bin/python -m app send --url {address} --to Crashed",
                         soft_wrap=True,
@@ -238,13 +240,13 @@ async def run_demo(
 
 
 async def _wait_for_delivery(settings: Settings, count: int) -> int:
-    """Return how many alerts the listener has delivered, as soon as it is all of them."""
+    """Wait until the listener has delivered `count` alerts, and return how many it has."""
     async with open_store(*settings.database) as store:
         delivered = 0
-        end = time.monotonic() + count + PATIENCE_SECONDS
+        end = time.monotonic() + count + DEMO_PATIENCE_SECONDS
         while delivered < count and time.monotonic() < end:
             await asyncio.sleep(0.1)
-            delivered = (await store.count())[State.DELIVERED]
+            delivered = (await store.views.counts(EPOCH)).ended[State.DELIVERED]
         return delivered
 
 

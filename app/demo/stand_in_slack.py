@@ -1,4 +1,4 @@
-"""A stand-in for Slack's incoming webhooks: the demo's, and the tests'."""
+"""A fake of Slack's incoming webhooks, for the demo and the tests."""
 
 import time
 from collections import deque
@@ -17,11 +17,11 @@ class StandInSlack:
     """Takes messages as Slack's incoming webhooks do.
 
     Attributes:
-        url: The webhook's address, once it is served.
-        received: When each message was taken (`time.monotonic`), and the message.
-        answers: What to answer next instead of taking the message: a response, or an async function that
-            gives one.
-        refused: How many came sooner than a second after the last, where it is `one_a_second`.
+        url: The webhook's address, set by the code that serves it.
+        received: When each message was taken (`time.monotonic`, seconds), and the message.
+        answers: The next answers, in place of taking a message: a response, or an async function that
+            returns one.
+        refused: How many messages came sooner than a second after the last, if `one_a_second`.
         on_message: Called with each message that was taken.
         app: The web application.
     """

@@ -1,8 +1,8 @@
-"""Makes Port itself send a change, and follows it until its alert has left."""
+"""Makes Port itself send a change, and follows it until its alert is delivered."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -12,35 +12,36 @@ from app.port.client import PortClient
 from app.port.setup.resources import BLUEPRINT, ENTITY
 from app.store.base import Store
 from app.store.rows import Delivery
+from app.store.views import ChangeFilter
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
-LOOK_EVERY_SECONDS = 0.05
-NEWEST = 1_000  # as many deliveries as a change and what comes with it can have made
+ARRIVAL_POLL_SECONDS = 0.05
+NEWEST_CHANGES = 20  # more than one change of the entity and what others may do to it meanwhile
 
 
-async def wait_for(look: Callable[[], Awaitable[T | None]], seconds: float) -> T | None:
-    """Return what `look` finds as soon as it finds something; None if it does not within `seconds`."""
+async def wait_for(look: Callable[[], Awaitable[_T | None]], seconds: float) -> _T | None:
+    """Call `look` until it returns something; None: it did not within `seconds`."""
     end = time.monotonic() + seconds
-    # What is looked for happens in another process: there is nothing to be woken by.
-    while (found := await look()) is None and time.monotonic() < end:  # noqa: ASYNC110
-        await asyncio.sleep(LOOK_EVERY_SECONDS)
-    return found
+    # It happens in another process, which notifies nobody here: polling is all there is.
+    while (result := await look()) is None and time.monotonic() < end:  # noqa: ASYNC110
+        await asyncio.sleep(ARRIVAL_POLL_SECONDS)
+    return result
 
 
 @dataclass(frozen=True, slots=True)
 class RoundTrip:
-    """From Port's API to the destination: `healthStatus` of bootstrap's entity, there and back.
+    """From Port's API to the destination: `healthStatus` of bootstrap's entity is changed and changed back.
 
     Attributes:
-        client: Port's API; not one that only plans.
+        client: Port's API; not a dry run.
         store: The running listener's store.
-        patience: For how many seconds to wait for the change, and then for its alert.
+        patience_seconds: How long to wait for the change, and then for its alert.
     """
 
     client: PortClient
     store: Store
-    patience: float
+    patience_seconds: float
 
     async def run(self) -> str:
         """Set the status to another one and back; return how long each change and its alert took.
@@ -48,7 +49,7 @@ class RoundTrip:
         Whatever happens, Ctrl-C too, the status is set back.
 
         Raises:
-            ListenerError: A change did not arrive, or its alert did not leave.
+            ListenerError: A change did not arrive, or its alert was not delivered.
             PortError: Port refused.
         """
         entity = await self.client.get_entity(BLUEPRINT, ENTITY) or {}
@@ -57,7 +58,8 @@ class RoundTrip:
         try:
             there = await self._follow(other)
         except BaseException as error:
-            if not (isinstance(error, PortError) and (error.status or 500) < 500):  # else nothing was changed
+            # After a 4xx nothing was changed. After any other error something may have been.
+            if not (isinstance(error, PortError) and (error.status or 500) < 500):
                 await self._restore(current, error)
             raise
         return f"{there}\n{await self._follow(current)}"
@@ -75,45 +77,52 @@ class RoundTrip:
         await self.client.patch_entity(BLUEPRINT, ENTITY, {"properties": {"healthStatus": status}})
 
     async def _follow(self, status: str | None) -> str:
-        last = await self.store.last_at(BLUEPRINT, ENTITY)
-        newest = await self.store.deliveries(state=None, limit=1)
-        after = newest[0].id if newest else 0
+        last = max(await self._changes(after=0), default=0)
         started = time.monotonic()
         await self._set(status)
 
-        async def arrived() -> float | None:
-            return time.monotonic() if await self.store.last_at(BLUEPRINT, ENTITY) != last else None
+        async def arrival_time() -> float | None:
+            return time.monotonic() if await self._changes(after=last) else None
 
-        arrival = await wait_for(arrived, self.patience)
+        arrival = await wait_for(arrival_time, self.patience_seconds)
         if arrival is None:
             raise ListenerError(
-                f"healthStatus was set to {status}, but no change arrived within {self.patience:g} s. In"
-                " Port, the automation's runs say what they were answered"
+                f"healthStatus was set to {status}, but no change arrived within {self.patience_seconds:g} s."
+                " In Port, the automation's runs show what they were answered"
             )
         took = f"{arrival - started:.1f} s"
 
-        async def settled() -> Sequence[Delivery] | None:
-            rows = await self._alerts(after)
-            return None if any(row.state is State.PENDING for row in rows) else rows
+        async def settled_alerts() -> list[Delivery] | None:
+            alerts = await self._alerts(last)
+            return None if any(alert.state is State.PENDING for alert in alerts) else alerts
 
-        await wait_for(settled, self.patience)
-        rows = await self._alerts(after)
-        if not rows:
+        await wait_for(settled_alerts, self.patience_seconds)
+        alerts = await self._alerts(last)
+        if not alerts:
             raise ListenerError(f"the change to {status} arrived after {took}, but no rule alerts on it")
-        for row in rows:
-            if row.state is not State.DELIVERED:
+        for alert in alerts:
+            if alert.state is not State.DELIVERED:
                 raise ListenerError(
-                    f"the change to {status} arrived after {took}, but its alert is {row.state}:"
-                    f" {row.detail or 'it was not tried yet'}. See python -m app deliveries"
+                    f"the change to {status} arrived after {took}, but its alert is"
+                    f" {alert.state.replace('_', ' ')}: {alert.detail or 'it was not tried yet'}."
+                    " See python -m app deliveries"
                 )
         total = f"{time.monotonic() - started:.1f} s"
-        return f"to {status}: arrived after {took}, its alert had left after {total}"
+        return f"to {status}: arrived after {took}, its alert was delivered after {total}"
+
+    async def _changes(self, after: int) -> list[int]:
+        """Return the numbers of the entity's changes that are greater than `after`."""
+        wanted = ChangeFilter(blueprint=BLUEPRINT, entity=ENTITY)
+        page = await self.store.views.changes(wanted, before=None, limit=NEWEST_CHANGES)
+        return [change.id for change in page.rows if change.id > after]
 
     async def _alerts(self, after: int) -> list[Delivery]:
-        """Return the deliveries that are newer than the one of the number `after`, and tell of the entity."""
-        rows = await self.store.deliveries(state=None, limit=NEWEST)
+        """Return the alerts of the entity's changes whose numbers are greater than `after`."""
+        rows = await self.store.views.deliveries_of(await self._changes(after))
+        about = (BLUEPRINT, ENTITY)
+        deliveries = (row.delivery for row in rows)
         return [
-            row
-            for row in rows
-            if row.id > after and (row.notification.blueprint, row.notification.entity) == (BLUEPRINT, ENTITY)
+            delivery
+            for delivery in deliveries
+            if (delivery.notification.blueprint, delivery.notification.entity) == about
         ]

@@ -1,7 +1,7 @@
-"""Walks the whole way from Port to Slack, and says of each step that it is well, or how to mend it.
+"""Checks each step from Port to Slack: it is ok, or the finding says how to fix it.
 
-It changes nothing in Port unless it is to make a change (`--change`), and shows nothing in Slack unless it is
-to (`--slack`). In the listener's store it leaves a change that alerts nobody.
+It changes nothing in Port without `--change`, and posts nothing to Slack without `--slack`. In the listener's
+store it leaves a change that alerts nobody.
 """
 
 import time
@@ -28,17 +28,17 @@ from app.port.setup.steps import Result, Step, render
 from app.reconcile.health import RUNS, judge
 from app.store.base import Store
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
-PATIENCE_SECONDS = 30.0
+ARRIVAL_SECONDS = 30.0
 SLACK_SECONDS = 10.0
-LONGEST_LINE = 1_000
+MAX_LINE_CHARACTERS = 1_000
 TEST_MESSAGE = "🩺 A test message of the Port changelog listener's doctor: alerts will arrive here."
 ALIVE = frozenset({"no_text", "missing_text", "missing_text_or_fallback_or_attachments", "invalid_payload"})
-"""What a webhook that lives answers to a message without text, which appears nowhere.
+"""The answers of a working webhook to a message without text, which Slack does not show.
 
-Sources: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks (its errors), and how
-others tell live webhooks from dead ones: https://github.com/trufflesecurity/trufflehog (slackwebhook.go).
+Sources: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks (its errors), and
+https://github.com/trufflesecurity/trufflehog (slackwebhook.go), which checks webhooks the same way.
 """
 WORDS = {
     "publish": "it is not published",
@@ -48,8 +48,8 @@ SETTINGS, CREDENTIALS = "settings that can be read", "PORT_CLIENT_ID and PORT_CL
 SECRET, WEBHOOK, SLACK = "PORT_CLIENT_SECRET", "WEBHOOK_URL or SMEE_URL", "SLACK_WEBHOOK_URL"
 
 
-class Verdict(StrEnum):
-    """How a step is."""
+class CheckStatus(StrEnum):
+    """The outcome of a step's check."""
 
     OK = "ok"
     WRONG = "wrong"
@@ -58,118 +58,121 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found at a step: `said` is what is wrong and how to mend it, or for what it was skipped."""
+    """The outcome of a step: `text` has what is wrong and how to fix it, or why the step was skipped."""
 
     step: str
-    verdict: Verdict
-    said: str = ""
+    status: CheckStatus
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
-    """What there is to walk; None: not configured.
+class Setup:
+    """What there is to check; None: not configured.
 
     Attributes:
         problems: What is wrong with the settings.
         open_store: Opens the listener's store.
         load_rules: Reads the rules, and returns their names.
-        not_compared: Says why nothing is compared with Port; None: it is.
-        open_client: Gives a client of Port's API, given whether it only plans.
+        why_not_reconciled: Returns why nothing is reconciled with Port; None: it is.
+        open_client: Makes a client of Port's API; the argument is whether it is a dry run.
         secret: The client secret that Port signs with.
         webhook_url: The address that Port is to call, as `resources.webhook_address` gives it.
         slack_webhook_url: The incoming webhook.
-        blueprints: Look only at the automations of these, as `bootstrap.Plan.blueprints`.
-        patience: For how many seconds to wait for what is on its way.
+        blueprints: Check only the automations of these, as `bootstrap.Plan.blueprints`.
+        patience_seconds: How long to wait for a change, and for its alert.
     """
 
     problems: Sequence[str] = ()
     open_store: Callable[[], AbstractAsyncContextManager[Store]] | None = None
     load_rules: Callable[[], Sequence[str]] | None = None
-    not_compared: Callable[[], str | None] = lambda: None
+    why_not_reconciled: Callable[[], str | None] = lambda: None
     open_client: Callable[[bool], PortClient] | None = None
     secret: str | None = field(default=None, repr=False)
     webhook_url: str | None = None
     slack_webhook_url: str | None = field(default=None, repr=False)
     blueprints: tuple[str, ...] = ()
-    patience: float = PATIENCE_SECONDS
+    patience_seconds: float = ARRIVAL_SECONDS
 
 
-async def examine(way: Way, *, slack: bool = False, change: bool = False) -> AsyncIterator[Finding]:
-    """Walk the way, and yield what is found at each step; a step whose needs failed is skipped.
+async def examine(setup: Setup, *, slack: bool = False, change: bool = False) -> AsyncIterator[Finding]:
+    """Check step by step and yield the findings; a step that needs a failed one is skipped.
 
     Args:
-        way: What there is to walk.
+        setup: What there is to check.
         slack: Post a marked test message to Slack.
-        change: Make Port send two changes: `healthStatus` of bootstrap's entity, there and back.
+        change: Make Port send two changes: `healthStatus` of bootstrap's entity, changed and changed back.
     """
     async with AsyncExitStack() as stack:
-        async for finding in _Visit(way, stack).findings(slack=slack, change=change):
-            said = finding.said
-            for hidden in filter(None, (way.secret, way.slack_webhook_url)):
-                said = said.replace(hidden, "[hidden]")
-            yield Finding(finding.step, finding.verdict, said)
+        async for finding in _Checks(setup, stack).findings(slack=slack, change=change):
+            text = finding.text
+            for hidden in filter(None, (setup.secret, setup.slack_webhook_url)):
+                text = text.replace(hidden, "[hidden]")
+            yield Finding(finding.step, finding.status, text)
 
 
 def render_finding(finding: Finding) -> list[str]:
-    """Return a finding as lines for a screen."""
-    first, *more = finding.said.splitlines() or [""]
-    line = one_line(f"{finding.step}{': ' if first else ''}{first}", LONGEST_LINE)
-    return [f"{finding.verdict:<8} {line}", *(f"{'':<9}{one_line(one, LONGEST_LINE)}" for one in more)]
+    """Format a finding as lines for a terminal."""
+    first, *more = finding.text.splitlines() or [""]
+    head = one_line(f"{finding.step}{': ' if first else ''}{first}", MAX_LINE_CHARACTERS)
+    return [
+        f"{finding.status:<8} {head}",
+        *(f"{'':<9}{one_line(line, MAX_LINE_CHARACTERS)}" for line in more),
+    ]
 
 
-class _Visit:
-    """One walk: what was well so far, and what is open."""
+class _Checks:
+    """One run of all checks: the steps that were ok so far, and what was opened."""
 
-    def __init__(self, way: Way, stack: AsyncExitStack) -> None:
-        self._way = way
+    def __init__(self, setup: Setup, stack: AsyncExitStack) -> None:
+        self._setup = setup
         self._stack = stack
         self._store: Store | None = None
         self._client: PortClient | None = None
-        given = {
-            SETTINGS: way.open_store,
-            CREDENTIALS: way.open_client,
-            SECRET: way.secret,
-            WEBHOOK: way.webhook_url,
-            SLACK: way.slack_webhook_url,
+        needs = {
+            SETTINGS: setup.open_store,
+            CREDENTIALS: setup.open_client,
+            SECRET: setup.secret,
+            WEBHOOK: setup.webhook_url,
+            SLACK: setup.slack_webhook_url,
         }
-        self._well = {name for name, value in given.items() if value}
-        self._smee = not (way.webhook_url or "").endswith(WEBHOOK_PATH)
+        self._passed = {name for name, value in needs.items() if value}
+        self._smee = not (setup.webhook_url or "").endswith(WEBHOOK_PATH)
 
     async def findings(self, *, slack: bool, change: bool) -> AsyncIterator[Finding]:
         """Yield all findings, in order."""
-        yield await self._step("settings", self._look_at_settings)
-        yield await self._step("store", self._look_at_store, SETTINGS)
-        yield await self._step("rules", self._look_at_rules, SETTINGS)
-        yield await self._step("Port", self._look_at_port, CREDENTIALS)
-        async for finding in self._compare():
+        yield await self._step("settings", self._check_settings)
+        yield await self._step("store", self._check_store, SETTINGS)
+        yield await self._step("rules", self._check_rules, SETTINGS)
+        yield await self._step("Port", self._check_port, CREDENTIALS)
+        async for finding in self._check_bootstrap():
             yield finding
-        through = ["store"] if self._smee else []
+        through = ["store"] if self._smee else []  # through smee only the store shows the arrival
         yield await self._step("webhook", self._call_webhook, WEBHOOK, SECRET, *through)
-        yield await self._step("comparison", self._look_at_comparison, "store", "rules", CREDENTIALS)
-        yield await self._step("Slack", partial(self._ask_slack, say=slack), SLACK)
+        yield await self._step("reconciliation", self._check_reconciliation, "store", "rules", CREDENTIALS)
+        yield await self._step("Slack", partial(self._check_slack, post=slack), SLACK)
         if change:
             needs = ("store", "Port", "entity", "automation", "webhook", "Slack")
             yield await self._step("change", self._change, *needs)
 
     async def _step(self, name: str, work: Callable[[], Awaitable[str]], *needs: str) -> Finding:
-        """Carry out a step; what it raises is what is wrong."""
-        if missing := [need for need in needs if need not in self._well]:
-            return Finding(name, Verdict.SKIPPED, f"it needs {', '.join(missing)}")
+        """Carry out a step; the error that it raises is the finding."""
+        if missing := [need for need in needs if need not in self._passed]:
+            return Finding(name, CheckStatus.SKIPPED, f"it needs {', '.join(missing)}")
         try:
-            said = await work()
+            text = await work()
         except ListenerError as error:
-            return Finding(name, Verdict.WRONG, str(error))
-        self._well.add(name)
-        return Finding(name, Verdict.OK, said)
+            return Finding(name, CheckStatus.WRONG, str(error))
+        self._passed.add(name)
+        return Finding(name, CheckStatus.OK, text)
 
-    async def _look_at_settings(self) -> str:
-        if self._way.problems:
-            raise ListenerError("\n".join(self._way.problems))
+    async def _check_settings(self) -> str:
+        if self._setup.problems:
+            raise ListenerError("\n".join(self._setup.problems))
         return ""
 
-    async def _look_at_store(self) -> str:
+    async def _check_store(self) -> str:
         try:
-            store = await self._stack.enter_async_context(_given(self._way.open_store)())
+            store = await self._stack.enter_async_context(_given(self._setup.open_store)())
             await store.check(datetime.now(UTC))  # as /readyz does, beside a service that is running
         except StoreUnavailable as error:
             advice = "Check DATABASE_URL, the rights of its file and folder, and the room on its disk"
@@ -177,64 +180,65 @@ class _Visit:
         self._store = store
         return ""
 
-    async def _look_at_rules(self) -> str:
-        return ", ".join(_given(self._way.load_rules)())
+    async def _check_rules(self) -> str:
+        return ", ".join(_given(self._setup.load_rules)())
 
-    async def _look_at_comparison(self) -> str:
-        if reason := self._way.not_compared():
-            return f"nothing is compared with Port, so that what never comes from it stays unknown: {reason}"
+    async def _check_reconciliation(self) -> str:
+        if reason := self._setup.why_not_reconciled():
+            return f"nothing is reconciled with Port, so a change that Port never sends is missed: {reason}"
         return judge(await _given(self._store).reconciling.runs(limit=RUNS), datetime.now(UTC))
 
-    async def _look_at_port(self) -> str:
-        only_plans = True
-        client = await self._stack.enter_async_context(_given(self._way.open_client)(only_plans))
-        await client.get_blueprint((*self._way.blueprints, BLUEPRINT)[0])
+    async def _check_port(self) -> str:
+        dry_run = True
+        client = await self._stack.enter_async_context(_given(self._setup.open_client)(dry_run))
+        await client.get_blueprint((*self._setup.blueprints, BLUEPRINT)[0])
         self._client = client
         return f"the credentials are good at {client.base_url}"
 
-    async def _compare(self) -> AsyncIterator[Finding]:
-        """Yield how what bootstrap makes is: its own comparison, by a client that only plans."""
-        ours = self._way.blueprints
+    async def _check_bootstrap(self) -> AsyncIterator[Finding]:
+        """Check what bootstrap makes in Port, by bootstrap's own comparison as a dry run."""
+        ours = self._setup.blueprints
         kinds = ["automation"] * len(ours) if ours else ["blueprint", "entity", "automation"]
-        found = await self._plan(self._client, ours) if self._client else []
+        planned = await self._plan(self._client, ours) if self._client else []
         for number, kind in enumerate(kinds):
-            one = found[number] if number < len(found) else None
-            reason = "what stands above" if found else "Port"
-            needs = [reason] if one is None else [WEBHOOK] if kind == "automation" else []
-            if kind == "entity" and one and _is_missing(found[0]):
+            step = planned[number] if number < len(planned) else None
+            reason = "the steps above" if planned else "Port"
+            needs = [reason] if step is None else [WEBHOOK] if kind == "automation" else []
+            if kind == "entity" and step and _is_missing(planned[0]):
                 needs = ["blueprint"]
-            yield await self._step(kind, partial(self._judge, one), *needs)
+            yield await self._step(kind, partial(self._judge, step), *needs)
 
     async def _plan(self, client: PortClient, blueprints: tuple[str, ...]) -> list[Step | ListenerError]:
-        """Return the steps that bootstrap would take; an error stands where it would stop."""
-        found: list[Step | ListenerError] = []
-        plan = Plan(self._way.webhook_url or "", blueprints=blueprints)
+        """Return the steps that bootstrap would take; the last is an error where it would stop."""
+        planned: list[Step | ListenerError] = []
+        plan = Plan(self._setup.webhook_url or "", blueprints=blueprints)
         try:
             async for step in bootstrap(client, plan):
-                found.append(step)  # noqa: PERF401 - what was found before an error counts
+                planned.append(step)  # noqa: PERF401 - the steps before an error count
         except ListenerError as error:
-            found.append(error)
-        return found
+            planned.append(error)
+        return planned
 
-    async def _judge(self, found: Step | ListenerError | None) -> str:
-        if isinstance(found, ListenerError):
-            raise found
-        step = _given(found)
+    async def _judge(self, planned: Step | ListenerError | None) -> str:
+        if isinstance(planned, ListenerError):
+            raise planned
+        step = _given(planned)
         if step.result is Result.UNCHANGED:
             return step.identifier
-        command = " --blueprint ".join(("python -m app bootstrap", *self._way.blueprints))
+        command = " --blueprint ".join(("python -m app bootstrap", *self._setup.blueprints))
         if _is_missing(step):
             raise ListenerError(f"{step.identifier} is not there. To make it: {command}")
-        said = [WORDS[one.path] for one in step.difference if one.path in WORDS] or ["not as it should be"]
-        first = f"{step.identifier}: {' and '.join(said)}. To mend it: {command}"
+        reasons = [WORDS[entry.path] for entry in step.difference if entry.path in WORDS]
+        problem = " and ".join(reasons or ["it differs from what bootstrap makes"])
+        first = f"{step.identifier}: {problem}. To fix it: {command}"
         raise ListenerError("\n".join((first, *render(step)[1:])))
 
     async def _call_webhook(self) -> str:
-        url, now, started = _given(self._way.webhook_url), datetime.now(UTC), time.monotonic()
+        url, now, started = _given(self._setup.webhook_url), datetime.now(UTC), time.monotonic()
         try:
-            await probe.send(url, _given(self._way.secret), now, through_smee=self._smee)
+            await probe.send(url, _given(self._setup.secret), now, through_smee=self._smee)
         except SourceRefused as error:
-            return f"this listener answers at {url}, but {error}; whether Port is let in shows --change"
+            return f"this listener answers at {url}, but {error}; try whether Port gets through with --change"
         if not self._smee:
             return f"this listener answers at {url}, after {time.monotonic() - started:.1f} s"
         store = _given(self._store)
@@ -242,16 +246,16 @@ class _Visit:
         async def arrived() -> bool | None:
             return await store.last_at(probe.PROBE, probe.PROBE) == now or None
 
-        if not await wait_for(arrived, self._way.patience):
+        if not await wait_for(arrived, self._setup.patience_seconds):
             raise ListenerError(
-                f"{url} took a change, but after {self._way.patience:g} s it is not in this listener's store."
-                " Is the tunnel running (python -m app tunnel), and what does it say? Is the listener running"
-                " (python -m app serve), with this DATABASE_URL?"
+                f"{url} took a change, but after {self._setup.patience_seconds:g} s it is not in this"
+                " listener's store. Is the tunnel running (python -m app tunnel), and what does it print? Is"
+                " the listener running (python -m app serve), with this DATABASE_URL?"
             )
         return f"a change came through {url} into the store, after {time.monotonic() - started:.1f} s"
 
-    async def _ask_slack(self, *, say: bool) -> str:
-        url, message = _given(self._way.slack_webhook_url), {"text": TEST_MESSAGE if say else ""}
+    async def _check_slack(self, *, post: bool) -> str:
+        url, message = _given(self._setup.slack_webhook_url), {"text": TEST_MESSAGE if post else ""}
         try:
             async with httpx.AsyncClient(timeout=SLACK_SECONDS) as client:
                 answer = await client.post(url, json=message)
@@ -261,8 +265,8 @@ class _Visit:
                 f"no answer from Slack ({type(error).__name__}): check the network, the proxy settings"
                 " (HTTPS_PROXY) and SLACK_WEBHOOK_URL"
             ) from None
-        if not say and answer.text.strip() in ALIVE:
-            return "the webhook lives"
+        if not post and answer.text.strip() in ALIVE:
+            return "the webhook works"
         try:
             raise_for_answer(
                 WebhookResponse(
@@ -274,20 +278,22 @@ class _Visit:
                 f"the webhook answers {error}. Unless that passes by itself (429, 5xx), make a new one on"
                 " your Slack app's page, Incoming Webhooks, and set SLACK_WEBHOOK_URL"
             ) from None
-        if not say:
-            raise ListenerError("it takes a message without text, as Slack does not: check SLACK_WEBHOOK_URL")
+        if not post:
+            raise ListenerError(
+                "it takes a message without text, which Slack does not: check SLACK_WEBHOOK_URL"
+            )
         return "it took the test message"
 
     async def _change(self) -> str:
-        only_plans = False
-        async with _given(self._way.open_client)(only_plans) as client:
-            return await RoundTrip(client, _given(self._store), self._way.patience).run()
+        dry_run = False
+        async with _given(self._setup.open_client)(dry_run) as client:
+            return await RoundTrip(client, _given(self._store), self._setup.patience_seconds).run()
 
 
-def _is_missing(found: Step | ListenerError) -> bool:
-    return isinstance(found, Step) and found.result is Result.CREATED
+def _is_missing(step: Step | ListenerError) -> bool:
+    return isinstance(step, Step) and step.result is Result.CREATED
 
 
-def _given(value: T | None) -> T:
-    assert value is not None  # noqa: S101 - tells mypy what a step's needs have made sure of
+def _given(value: _T | None) -> _T:
+    assert value is not None  # noqa: S101 - tells mypy: the step's needs were checked
     return value

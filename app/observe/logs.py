@@ -1,4 +1,4 @@
-"""Logs are events: a constant message, fields beside it; JSON unless somebody watches in a terminal."""
+"""Logs are events: an id, and fields beside it; as JSON, or as text on a terminal."""
 
 import json
 import logging
@@ -10,16 +10,17 @@ from typing import Literal
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False, default=repr)
+_EVENT_ENCODER = json.JSONEncoder(ensure_ascii=False, default=repr)
 
 
 class _Hide:
-    """Renders an event, and takes secrets out of what was rendered, wherever they came from."""
+    """Renders an event and removes secrets from the result, whichever field they came from."""
 
     def __init__(self, renderer: Processor, secrets: Iterable[str]) -> None:
         self._renderer = renderer
-        # As they are, and as JSON writes them.
+        # As they are, and as JSON escapes them.
         shown = {form for secret in secrets if secret for form in (secret, json.dumps(secret)[1:-1])}
+        # The longest first: a secret may be a part of another.
         self._secrets = sorted(shown, key=len, reverse=True)
 
     def __call__(self, logger: WrappedLogger, name: str, event: EventDict) -> str:
@@ -31,9 +32,9 @@ class _Hide:
 
 
 class _Named(structlog.WriteLogger):
-    """Writes to standard error as it is now, and has a name.
+    """Writes to the current standard error, and has a name.
 
-    Our own events do not go through the standard library's logging: it takes as long as a decision.
+    The program's events do not go through the standard library's logging: it takes as long as a decision.
     """
 
     def __init__(self, name: str = "") -> None:
@@ -41,7 +42,7 @@ class _Named(structlog.WriteLogger):
         self.name = name
 
     def msg(self, message: str) -> None:
-        """Write a line; one that cannot be written, as on a full disk, must not stop what it tells of."""
+        """Write a line; if it cannot be written, as on a full disk, the work that it reports goes on."""
         with suppress(OSError, ValueError):  # ValueError: the stream is closed
             super().msg(message)
 
@@ -54,7 +55,7 @@ def configure_logging(
     """Send the logs of this program and of its libraries to standard error.
 
     Args:
-        level: The least level to show.
+        level: The lowest level to show.
         style: ``json``, ``text``, or ``auto``: text on a terminal.
         secrets: Texts that must never be shown.
     """
@@ -63,8 +64,8 @@ def configure_logging(
     renderer: Processor = (
         structlog.dev.ConsoleRenderer(colors=terminal, timestamp_key="time")
         if text
-        # An encoder that is kept: `json.dumps` would make one for each event.
-        else structlog.processors.JSONRenderer(lambda event, **_: _ENCODER.encode(event))
+        # A kept encoder: `json.dumps` would make one for each event.
+        else structlog.processors.JSONRenderer(lambda event, **_: _EVENT_ENCODER.encode(event))
     )
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -72,7 +73,7 @@ def configure_logging(
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
     ]
-    # Without the frames' local variables: secrets and payloads are among them.
+    # Without the frames' local variables, which hold secrets and payloads.
     traceback = structlog.processors.ExceptionRenderer(
         structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     )
@@ -87,18 +88,23 @@ def configure_logging(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
-    logging.root.handlers = [handler]
-    logging.root.setLevel(level)
-    # uvicorn brings handlers of its own; its access log says nothing that "change accepted" does not.
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
-        logging.getLogger(name).handlers = []
-        logging.getLogger(name).propagate = name != "uvicorn.access"
-    # Libraries log addresses and bodies at DEBUG, httpx each address at INFO.
-    for name in ("slack_sdk", "aiohttp", "asyncio", "httpx", "httpcore", "urllib3"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    _configure_libraries(handler, level)
     structlog.configure(
         processors=[*shared, *render],
         logger_factory=_Named,
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=False,
     )
+
+
+def _configure_libraries(handler: logging.Handler, level: str) -> None:
+    """Send what libraries log to a handler, but for what would show secrets or say things twice."""
+    logging.root.handlers = [handler]
+    logging.root.setLevel(level)
+    # uvicorn brings handlers of its own; its access log has nothing that "change_accepted" does not.
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logging.getLogger(name).handlers = []
+        logging.getLogger(name).propagate = name != "uvicorn.access"
+    # Libraries log addresses and bodies at DEBUG, httpx each address at INFO.
+    for name in ("slack_sdk", "aiohttp", "asyncio", "httpx", "httpcore", "urllib3"):
+        logging.getLogger(name).setLevel(logging.WARNING)

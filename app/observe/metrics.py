@@ -1,7 +1,7 @@
-"""What is counted of the service, for Prometheus; `app.web.store_metrics` adds how the store is.
+"""The service's counters for Prometheus; `app.web.metrics` adds the store's numbers.
 
-Labels are rules, destinations and queues, of which a rules file names but so many, and closed sets; never an
-entity. Children are bound beforehand where a request needs them: `labels()` costs more than counting.
+Labels are rules, destinations and queues, whose number the rules file limits, and closed sets; never an
+entity. Children are kept, because `labels()` costs more than counting.
 """
 
 import os
@@ -23,12 +23,12 @@ from app.errors import Cause, SettingsError
 from app.model.delivery import Outcome
 from app.observe.watch import Watch
 
-MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
-"""The environment variable with which prometheus_client keeps its numbers in files, for several processes."""
+MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""The environment variable that makes prometheus_client keep its numbers in files, for several processes."""
 
-MILLISECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 1, 5)
-DELAYS = (0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 1800, 21600)
-JOBS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+SHORT_BUCKETS_SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 1, 5)
+DELAY_BUCKETS_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 1800, 21600)
+JOB_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 ANSWERS = {
     400: "cut_off",  # the sender hung up before its body was whole
@@ -38,33 +38,35 @@ ANSWERS = {
     422: "quarantined",
     503: "unavailable",
 }
-"""What an answer other than 202 means; any other is a fault of ours."""
+"""The outcome by status, of answers other than 202; any other status is an error in this program."""
 OUTCOMES = ("accepted", "duplicate", *ANSWERS.values(), "failed")
 
 
 def prepare_metrics() -> None:
-    """Make the folder in which several processes keep their numbers, where the environment names one.
+    """Make the folder in which several processes keep their numbers, if the environment names one.
 
     Raises:
         SettingsError: It cannot be made.
     """
-    folder = os.environ.get(MULTIPROCESS)
+    folder = os.environ.get(MULTIPROCESS_VARIABLE)
     try:
         if folder is not None:
             Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SettingsError(f"{MULTIPROCESS}: cannot make the folder {folder}: {error.strerror}") from None
+        raise SettingsError(
+            f"{MULTIPROCESS_VARIABLE}: cannot make the folder {folder}: {error.strerror}"
+        ) from None
 
 
 class _Counters:
-    """A counter with labels; its children are kept, because to ask it for one costs more than to count."""
+    """A counter with labels that keeps its children: asking it for one costs more than counting."""
 
     def __init__(self, registry: CollectorRegistry, name: str, text: str, *labels: str) -> None:
         self._counter = Counter(name, text, labels, registry=registry)
         self._children: dict[tuple[str, ...], Counter] = {}
 
     def of(self, *values: str) -> Counter:
-        """Return the child with these values of the labels; it begins at 0."""
+        """Return the child with these label values; a new one begins at 0."""
         child = self._children.get(values)
         if child is None:
             child = self._children[values] = self._counter.labels(*values)
@@ -75,16 +77,16 @@ class Metrics(Watch):
     """Counts for one application, in a registry of its own."""
 
     def __init__(self) -> None:
-        # A time of creation for each series doubles them, and nothing asks for it. There is but this switch
-        # for the whole process, and nobody else here who would want them.
+        # Creation times would double the number of series, and no query uses them. The only switch is
+        # process-wide; nothing else in this process exports metrics.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = registry = CollectorRegistry()
-        self._several = MULTIPROCESS in os.environ
+        self._several = MULTIPROCESS_VARIABLE in os.environ
         self._count_requests(registry)
         self._count_deliveries(registry)
         self._count_commits(registry)
         self._count_rules(registry)
-        self._count_comparisons(registry)
+        self._count_reconciling(registry)
         if not self._several:
             ProcessCollector(registry=registry)
 
@@ -101,13 +103,13 @@ class Metrics(Watch):
         self._accept_seconds = Histogram(
             "port_listener_accept_duration_seconds",
             "From the end of a change's body until the change is on disk.",
-            buckets=MILLISECONDS,
+            buckets=SHORT_BUCKETS_SECONDS,
             registry=registry,
         )
         self._decisions = _Counters(
             registry,
             "port_listener_decisions_total",
-            "What new changes meant to a rule; no rule, unmatched: none had anything to say.",
+            "New changes by what they did to a rule; unmatched, with no rule: no rule was concerned.",
             "rule",
             "outcome",
         )
@@ -121,32 +123,29 @@ class Metrics(Watch):
         self._deliveries = _Counters(
             registry,
             "port_listener_deliveries_total",
-            "Deliveries that were tried or set aside, by what came of it.",
+            "Deliveries that were tried or set aside, by outcome.",
             "destination",
             "outcome",
         )
         self._messages = _Counters(
             registry,
             "port_listener_messages_sent_total",
-            "Messages that a destination took; one may tell of several deliveries.",
+            "Messages that a destination took; one may hold several deliveries.",
             "destination",
         )
         self._updates = _Counters(
             registry,
             "port_listener_messages_changed_total",
-            "Messages that were changed where they stand.",
+            "Messages that were changed after they were sent.",
             "destination",
         )
         self._retries = _Counters(
-            registry,
-            "port_listener_retries_total",
-            "Attempts that failed and are made again.",
-            "destination",
+            registry, "port_listener_retries_total", "Attempts that failed and are made again.", "destination"
         )
         self._delay = Histogram(
             "port_listener_delivery_delay_seconds",
             "From when an alert was due until its destination had it.",
-            buckets=DELAYS,
+            buckets=DELAY_BUCKETS_SECONDS,
             registry=registry,
         )
 
@@ -154,13 +153,13 @@ class Metrics(Watch):
         self._commit_seconds = Histogram(
             "port_listener_store_commit_duration_seconds",
             "How long the store's transactions took, with the wait for other processes.",
-            buckets=MILLISECONDS,
+            buckets=SHORT_BUCKETS_SECONDS,
             registry=registry,
         )
         self._commit_jobs = Histogram(
             "port_listener_store_commit_jobs",
-            "How many jobs one transaction of the store held.",
-            buckets=JOBS,
+            "How many jobs one transaction of the store had.",
+            buckets=JOB_BUCKETS,
             registry=registry,
         )
         self._commit_failures = Counter(
@@ -172,13 +171,13 @@ class Metrics(Watch):
     def _count_rules(self, registry: CollectorRegistry) -> None:
         self._rules_taken = Gauge(
             "port_listener_rules_last_reload_success_timestamp_seconds",
-            "When rules were last read that could be used.",
+            "When a valid rules file was last read.",
             registry=registry,
             multiprocess_mode="mostrecent",
         )
         self._rules_refused = Gauge(
             "port_listener_rules_refused",
-            "1 while the rules file is refused and the rules before it hold.",
+            "1 while the rules file is refused and the rules before it stay in force.",
             registry=registry,
             multiprocess_mode="mostrecent",
         )
@@ -188,13 +187,13 @@ class Metrics(Watch):
             registry=registry,
         )
 
-    def _count_comparisons(self, registry: CollectorRegistry) -> None:
+    def _count_reconciling(self, registry: CollectorRegistry) -> None:
         self._runs = _Counters(
-            registry, "port_listener_reconcile_runs_total", "Comparisons with Port, by outcome.", "outcome"
+            registry, "port_listener_reconcile_runs_total", "Reconcile runs, by outcome.", "outcome"
         )
         self._run_seconds = Gauge(
             "port_listener_reconcile_last_duration_seconds",
-            "How long the last comparison with Port took.",
+            "How long the last reconcile run took.",
             registry=registry,
             multiprocess_mode="mostrecent",
         )
@@ -205,54 +204,54 @@ class Metrics(Watch):
         )
         self._missed = Counter(
             "port_listener_missed_webhooks_total",
-            "Of these, those of which Port should have called the listener, and had not.",
+            "Of these, those for which Port should have called the listener, and had not.",
             registry=registry,
         )
         self._came_after = Counter(
             "port_listener_late_webhooks_total",
-            "Changes that came after a comparison had told of them.",
+            "Changes that arrived after reconciling had found them.",
             registry=registry,
         )
         for outcome in ("well", "failed"):
             self._runs.of(outcome)
 
     def accepted(self, seconds: float, *, duplicate: bool) -> None:
-        """See `Watch.accepted`."""
+        """Count a change that was answered 202, and its time."""
         self._changes.of("duplicate" if duplicate else "accepted").inc()
         self._accept_seconds.observe(seconds)
 
     def answered(self, status: int) -> None:
-        """See `Watch.answered`."""
+        """Count another answer by its status."""
         self._changes.of(ANSWERS.get(status, "failed")).inc()
 
     def signature_failed(self, cause: str) -> None:
-        """See `Watch.signature_failed`."""
+        """Count a rejected signature."""
         self._failures.of(cause).inc()
 
     def decided(self, rule: str, outcome: str) -> None:
-        """See `Watch.decided`."""
+        """Count a decision of a rule."""
         self._decisions.of(rule, outcome).inc()
 
     def delivered(self, destination: str, outcome: str, deliveries: int) -> None:
-        """See `Watch.delivered`."""
+        """Count deliveries by outcome."""
         self._deliveries.of(destination, outcome).inc(deliveries)
 
     def sent(self, destination: str, waits: Sequence[float]) -> None:
-        """See `Watch.sent`."""
+        """Count a message, and observe how long its deliveries waited."""
         self._messages.of(destination).inc()
         for seconds in waits:
-            self._delay.observe(max(0.0, seconds))
+            self._delay.observe(max(0.0, seconds))  # clocks of processes differ
 
     def changed(self, destination: str) -> None:
-        """See `Watch.changed`."""
+        """Count a message that was changed."""
         self._updates.of(destination).inc()
 
     def retried(self, destination: str) -> None:
-        """See `Watch.retried`."""
+        """Count an attempt that has to be repeated."""
         self._retries.of(destination).inc()
 
     def committed(self, seconds: float, jobs: int, *, well: bool) -> None:
-        """See `Watch.committed`."""
+        """Observe a transaction's time and jobs, or count its failure."""
         if not well:
             self._commit_failures.inc()
             return
@@ -260,21 +259,21 @@ class Metrics(Watch):
         self._commit_jobs.observe(jobs)
 
     def compared(self, reason: str, seconds: float, differences: int, missed: int, *, well: bool) -> None:
-        """See `Watch.compared`."""
+        """Count a reconcile run and what it found."""
         self._runs.of("well" if well else "failed").inc()
         self._run_seconds.set(seconds)
         self._differences.inc(differences)
         self._missed.inc(missed)
 
     def came_after(self) -> None:
-        """See `Watch.came_after`."""
+        """Count a late webhook."""
         self._came_after.inc()
 
     def rules_taken(self, rules: Iterable[str], destinations: Iterable[str]) -> None:
-        """See `Watch.rules_taken`."""
+        """Note that rules are in force, and begin the series of their names."""
         self._rules_refused.set(0)
         self._rules_taken.set_to_current_time()
-        # A series that comes into being with its first failure shows no increase by it: each begins at 0.
+        # Prometheus sees no increase in a series that begins with its first failure, so each begins at 0.
         for rule in rules:
             self._decisions.of(rule, "matches")
         for name in destinations:
@@ -284,15 +283,15 @@ class Metrics(Watch):
                 counters.of(name)
 
     def rules_refused(self) -> None:
-        """See `Watch.rules_refused`."""
+        """Note that the rules file is refused."""
         self._rules_refused.set(1)
         self._rules_failures.inc()
 
     def scrape(self, state: CollectorRegistry) -> bytes:
-        """Return all in Prometheus' text format: what was counted, and how things are.
+        """Return all metrics in Prometheus' text format.
 
         Args:
-            state: What is read when it is asked for: how the store is.
+            state: The store's numbers, read for this scrape.
         """
         counted = self._registry
         if self._several:

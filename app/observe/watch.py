@@ -1,16 +1,21 @@
-"""What the parts of the service say of their work to whoever counts it; by itself nobody does.
+"""What the parts of the service report of their work; `app.observe.metrics` counts it.
 
-`app.observe.metrics` has the one that counts. Nothing here names an entity, and nothing may be slow.
+No argument may name an entity, and no method may be slow: they are called for every change.
 """
 
 from collections.abc import Iterable, Sequence
 
 
 class Watch:
-    """Takes note of nothing. Whoever wants to know overrides what it is about."""
+    """Ignores every report. A subclass overrides the methods for what it counts."""
 
     def accepted(self, seconds: float, *, duplicate: bool) -> None:
-        """A change was answered 202, so long after its body was whole."""
+        """A change was answered 202.
+
+        Args:
+            seconds: The time since its body was complete.
+            duplicate: Whether it had been stored before.
+        """
 
     def answered(self, status: int) -> None:
         """A request for a change was answered with another status than 202."""
@@ -19,7 +24,7 @@ class Watch:
         """A request was not proven to come from Port; `cause` is one of `errors.Cause`."""
 
     def decided(self, rule: str, outcome: str) -> None:
-        """A rule had something to say to a new change; or none had: ``""`` and ``unmatched``.
+        """A rule was concerned by a new change, or none was: ``""`` and ``unmatched``.
 
         Args:
             rule: The rule's name.
@@ -27,39 +32,40 @@ class Watch:
         """
 
     def delivered(self, destination: str, outcome: str, deliveries: int) -> None:
-        """So many deliveries were tried, or set aside; `outcome` is one of `retry.Outcome`."""
+        """Deliveries were tried or set aside; `outcome` is one of `model.delivery.Outcome`."""
 
     def sent(self, destination: str, waits: Sequence[float]) -> None:
-        """A message has arrived; for each delivery that it told: how long that had waited, in seconds."""
+        """A message has arrived; `waits` has the seconds that each delivery in it had waited."""
 
     def changed(self, destination: str) -> None:
-        """A message that had been sent says something new."""
+        """A message that was sent before was changed."""
 
     def retried(self, destination: str) -> None:
         """A queue has to try again."""
 
     def committed(self, seconds: float, jobs: int, *, well: bool) -> None:
-        """The store's writer has ended a transaction of so many jobs. Called from its thread."""
+        """The store's writer ended a transaction of `jobs` jobs. Called from the writer's thread."""
 
     def compared(self, reason: str, seconds: float, differences: int, missed: int, *, well: bool) -> None:
-        """A comparison with Port has ended, after so long.
+        """A reconcile run has ended.
 
         Args:
-            reason: One of `Run.reason`.
+            reason: Why it was made: one of `Run.reason`.
             seconds: How long it took.
-            differences: How many entities differ from what was known.
-            missed: Of how many of these Port should have called us.
-            well: It came to its end.
+            differences: How many entities differ from their last known state.
+            missed: For how many of these Port should have called the listener.
+            well: Whether it succeeded.
         """
 
     def came_after(self) -> None:
-        """A change came of which a comparison had told before."""
+        """A change arrived that reconciling had found before."""
 
     def rules_taken(self, rules: Iterable[str], destinations: Iterable[str]) -> None:
-        """Rules were read and are in force; these are their names, and those of the destinations."""
+        """Rules are in force; given are their names, and those of the destinations."""
 
     def rules_refused(self) -> None:
-        """A rules file was read and is refused; the rules before it hold."""
+        """A rules file was refused; the rules before it stay in force."""
 
 
 NOBODY = Watch()
+"""For a part whose work nobody counts."""

@@ -1,4 +1,4 @@
-"""What people do about what they see. Each deed says what it did, and is written down with who did it."""
+"""What people do on the page and programs through the API. Each action is logged in the audit trail."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,26 +12,33 @@ from app.notifier.base import timestamp
 from app.port.setup.probe import marked_change
 from app.receive.signature import Signed
 from app.store.views import AuditRow
-from app.web.desk import Desk
+from app.web.context import WebContext
 
-LONGEST_PATTERN = 200
-LONGEST_COMMENT = 500
-LONGEST_SILENCE = timedelta(days=366)
-LARGEST_ID = 2**63 - 1
+MAX_PATTERN_CHARACTERS = 200
+MAX_COMMENT_CHARACTERS = 500
+MAX_NAME_CHARACTERS = 80
+MAX_SILENCE = timedelta(days=366)
+MAX_ID = 2**63 - 1  # the databases refuse a larger number with an error, where 404 is meant
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What was done: a sentence, its number in the trail, and the number of what was made or touched."""
+    """The outcome of an action.
 
-    said: str
+    Attributes:
+        text: What was done, as a sentence.
+        audit: The number of the audit trail's entry.
+        id: The number of what was made or changed; 0: it has none.
+    """
+
+    text: str
     audit: int
     id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class TestChange:
-    """A change that is made up, to see what the rules and the destinations make of it."""
+    """The fields of a made-up change, which shows what the rules and the destinations do with one."""
 
     __test__ = False  # not one of pytest's
 
@@ -43,146 +50,159 @@ class TestChange:
     team: str = ""
 
 
-async def _done(desk: Desk, who: str, what: str, details: str, *, id_: int = 0) -> Done:
-    number = await desk.views.note(AuditRow(desk.clock(), who, what, details))
+async def _record(context: WebContext, who: str, what: str, details: str, *, id_: int = 0) -> Done:
+    # After the action, not before: the trail must not name one that then failed.
+    number = await context.views.note(AuditRow(context.clock(), who, what, details))
     return Done(details, number, id_)
 
 
-async def retry(desk: Desk, who: str, number: int) -> Done:
-    """Let a delivery that is dead or waits be tried at once.
+async def retry(context: WebContext, who: str, number: int) -> Done:
+    """Make a delivery due now, whether it waits or is dead.
 
     Raises:
-        HTTPException: 404, there is none of this number; 409, it has ended otherwise.
+        HTTPException: 404, there is none of this number; 409, it was delivered, silenced or cancelled.
     """
-    if not 0 < number <= LARGEST_ID or (row := await desk.views.delivery(number)) is None:
+    if not 0 < number <= MAX_ID or (row := await context.views.delivery(number)) is None:
         raise HTTPException(404, f"There is no delivery {number}.")
-    if not await desk.store.retry(now=desk.clock(), ids=[number]):
+    if not await context.store.retry(now=context.clock(), ids=[number]):
         raise HTTPException(409, f"Delivery {number} is {row.delivery.state}: there is nothing to try again.")
-    desk.listener.wake()
-    said = row.delivery.notification
-    details = (
-        f"Delivery {number} of {one_line(said.entity, 80)} to {row.delivery.destination} is tried again."
-    )
-    return await _done(desk, who, "retry", details, id_=number)
+    context.listener.wake()  # else the dispatcher would look only when its pause is over
+    entity = one_line(row.delivery.notification.entity, MAX_NAME_CHARACTERS)
+    details = f"Delivery {number} of {entity} to {row.delivery.destination} is tried again."
+    return await _record(context, who, "retry", details, id_=number)
 
 
-async def release(desk: Desk, who: str, queue: str) -> Done:
-    """Let a queue on hold send at once, with all queues of its destination: what put one on hold put all on hold.
+async def release(context: WebContext, who: str, queue_name: str) -> Done:
+    """Release a queue that is on hold, and all queues of its destination: they are on hold for one reason.
 
     Raises:
         HTTPException: 404, there is no such queue; 409, it is not on hold.
     """
-    queues = {one.name: one for one in await desk.store.queues(desk.clock())}
-    if (found := queues.get(queue)) is None:
-        raise HTTPException(404, f"There is no queue {one_line(queue, 80)!r}.")
-    number = await desk.store.release_hold(found.destination, desk.clock())
+    name = one_line(queue_name, MAX_NAME_CHARACTERS)
+    queues = {queue.name: queue for queue in await context.store.queues(context.clock())}
+    if (queue := queues.get(queue_name)) is None:
+        raise HTTPException(404, f"There is no queue {name!r}.")
+    number = await context.store.release_hold(queue.destination, context.clock())
     if not number:
-        raise HTTPException(409, f"Queue {one_line(queue, 80)} is not on hold.")
-    desk.listener.wake()
+        raise HTTPException(409, f"Queue {name} is not on hold.")
+    context.listener.wake()
     more = f" ({number} queues)" if number > 1 else ""
-    return await _done(desk, who, "release", f"Destination {found.destination} is released{more}.")
+    return await _record(context, who, "release", f"Destination {queue.destination} is released{more}.")
 
 
-def silence_of(
-    desk: Desk, who: str, patterns: tuple[str, str, str, str], ends_at: datetime, comment: str
+def new_silence(
+    context: WebContext, who: str, patterns: tuple[str, str, str, str], ends_at: datetime, comment: str
 ) -> Silence:
-    """Return a silence from now on.
+    """Check the fields of a silence that begins now.
 
     Args:
-        desk: The running parts.
+        context: The running parts.
         who: Who silences.
         patterns: Rule, blueprint, entity and team; empty: any.
         ends_at: When it ends, UTC.
         comment: Why.
 
     Raises:
-        HTTPException: 422, it says nothing of what, of why, or ends too early or too late.
+        HTTPException: 422, all patterns are empty, the comment is, or the end is too early or too late.
     """
-    now = desk.clock()
-    given = [one.strip() or ANY for one in patterns]
-    if all(one == ANY for one in given):
+    now = context.clock()
+    patterns_or_any = [pattern.strip() or ANY for pattern in patterns]
+    if all(pattern == ANY for pattern in patterns_or_any):
         raise HTTPException(422, "Say what to silence: a rule, a blueprint, an entity or a team.")
-    if max(map(len, given)) > LONGEST_PATTERN:
-        raise HTTPException(422, f"A pattern has {LONGEST_PATTERN} characters at the most.")
-    if not comment.strip() or len(comment) > LONGEST_COMMENT:
-        raise HTTPException(422, f"Say why, in 1 to {LONGEST_COMMENT} characters.")
-    if not now < ends_at <= now + LONGEST_SILENCE:
-        raise HTTPException(422, "A silence must end later than now, and within a year.")
-    rule, blueprint, entity, team = given
+    if max(map(len, patterns_or_any)) > MAX_PATTERN_CHARACTERS:
+        raise HTTPException(422, f"A pattern has at most {MAX_PATTERN_CHARACTERS} characters.")
+    if not comment.strip() or len(comment) > MAX_COMMENT_CHARACTERS:
+        raise HTTPException(422, f"Say why, in 1 to {MAX_COMMENT_CHARACTERS} characters.")
+    if not now < ends_at <= now + MAX_SILENCE:
+        raise HTTPException(422, "A silence must end in the future, and within a year.")
+    rule, blueprint, entity, team = patterns_or_any
     return Silence(rule, blueprint, entity, team, now, ends_at, who, comment.strip())
 
 
-async def silence(desk: Desk, who: str, new: Silence) -> Done:
-    """Let nobody hear of what a silence covers."""
-    number = await desk.store.add_silence(new)
-    details = f"Silence {number}: {what_of(new)}, until {timestamp(new.ends_at)}: {one_line(new.comment)}"
-    return await _done(desk, who, "silence", details, id_=number)
+async def add_silence(context: WebContext, who: str, silence: Silence) -> Done:
+    """Store a silence: alerts that it covers are not sent."""
+    number = await context.store.add_silence(silence)
+    comment = one_line(silence.comment)
+    details = f"Silence {number}: {patterns_text(silence)}, until {timestamp(silence.ends_at)}: {comment}"
+    return await _record(context, who, "silence", details, id_=number)
 
 
-async def end_silence(desk: Desk, who: str, number: int) -> Done:
-    """Let a silence end now.
+async def end_silence(context: WebContext, who: str, number: int) -> Done:
+    """End a silence now.
 
     Raises:
         HTTPException: 404, there is none of this number that has not ended.
     """
-    if not 0 < number <= LARGEST_ID or not await desk.store.end_silence(number, desk.clock()):
+    if not 0 < number <= MAX_ID or not await context.store.end_silence(number, context.clock()):
         raise HTTPException(404, f"There is no silence {number} that has not ended.")
-    desk.listener.wake()
-    details = f"Silence {number} has ended. What it kept back and is still open is told once."
-    return await _done(desk, who, "end silence", details, id_=number)
+    context.listener.wake()
+    details = f"Silence {number} has ended. Incidents that it muted and that are still open alert once."
+    return await _record(context, who, "end silence", details, id_=number)
 
 
-def what_of(one: Silence) -> str:
-    """Return in words what a silence covers."""
-    patterns = {"rule": one.rule, "blueprint": one.blueprint, "entity": one.entity, "team": one.team}
-    said = ", ".join(f"{name} {one_line(value)}" for name, value in patterns.items() if value != ANY)
-    return said or "everything"
+def patterns_text(silence: Silence) -> str:
+    """Return a silence's patterns in words: ``rule health, team Payments``."""
+    patterns = {
+        "rule": silence.rule,
+        "blueprint": silence.blueprint,
+        "entity": silence.entity,
+        "team": silence.team,
+    }
+    text = ", ".join(f"{name} {one_line(value)}" for name, value in patterns.items() if value != ANY)
+    return text or "everything"
 
 
-async def send_test(desk: Desk, who: str, what: TestChange) -> Done:
-    """Let a marked change go the whole way: the rules decide on it, and whom it concerns hears of it.
+async def send_test(context: WebContext, who: str, change: TestChange) -> Done:
+    """Accept a change that is marked as a test: the rules decide on it, and its alerts are sent.
 
     Raises:
         HTTPException: 422, it lacks a name, or nothing changes.
     """
-    names = (what.blueprint, what.entity, what.property)
-    if not all(one.strip() for one in names) or max(map(len, names)) > LONGEST_PATTERN:
-        raise HTTPException(422, f"Blueprint, entity and property have 1 to {LONGEST_PATTERN} characters.")
-    if what.before == what.after:
+    names = (change.blueprint, change.entity, change.property)
+    if not all(name.strip() for name in names) or max(map(len, names)) > MAX_PATTERN_CHARACTERS:
+        raise HTTPException(
+            422, f"Blueprint, entity and property have 1 to {MAX_PATTERN_CHARACTERS} characters."
+        )
+    if change.before == change.after:
         raise HTTPException(422, "Before and after are the same: nothing would change.")
-    now = desk.clock()
+    now = context.clock()
     body, entity = marked_change(
-        blueprint=what.blueprint.strip(),
-        entity=what.entity.strip(),
-        changed=what.property.strip(),
-        before=what.before.strip(),
-        after=what.after.strip(),
-        team=what.team.strip(),
+        blueprint=change.blueprint.strip(),
+        entity=change.entity.strip(),
+        changed=change.property.strip(),
+        before=change.before.strip(),
+        after=change.after.strip(),
+        team=change.team.strip(),
         who=who,
         now=now,
     )
-    accepted = await desk.listener.accept(Signed(body, now))
-    led_to = "1 alert" if accepted.alerts == 1 else f"{accepted.alerts} alerts"
-    details = f"Test change of {one_line(entity, 80)} was accepted and led to {led_to}."
-    return await _done(desk, who, "test change", details)
+    # The same way as a webhook's body, so that the test shows what a real change would do.
+    accepted = await context.listener.accept(Signed(body, now))
+    entity = one_line(entity, MAX_NAME_CHARACTERS)
+    details = f"Test change of {entity} was accepted and led to {_alerts(accepted.alerts)}."
+    return await _record(context, who, "test change", details)
 
 
-async def replay(desk: Desk, who: str, number: int) -> Done:
-    """Read a body in quarantine again: what can be read now is accepted, and leaves it.
+async def replay(context: WebContext, who: str, number: int) -> Done:
+    """Read a body in quarantine again: one that can be read now is accepted, and leaves the quarantine.
 
     Raises:
         HTTPException: 404, it is not in quarantine; 409, it still cannot be read.
     """
-    row = await desk.views.quarantined(number) if 0 < number <= LARGEST_ID else None
+    row = await context.views.quarantined(number) if 0 < number <= MAX_ID else None
     if row is None:
         raise HTTPException(404, f"There is no {number} in quarantine.")
     try:
-        accepted = await desk.listener.accept(Signed(row.body, row.signed_at))
+        accepted = await context.listener.accept(Signed(row.body, row.signed_at))
     except UnreadableChange as error:
-        said = one_line(str(error), 200)
-        await _done(desk, who, "replay", f"Number {number} still cannot be read: {said}.")
-        raise HTTPException(409, f"Number {number} still cannot be read: {said}.") from None
-    await desk.store.leave_quarantine([number])
-    alerts = "1 alert" if accepted.alerts == 1 else f"{accepted.alerts} alerts"
-    details = f"Number {number} left the quarantine: accepted, {alerts}."
-    return await _done(desk, who, "replay", details, id_=number)
+        failed = f"Number {number} still cannot be read: {one_line(str(error), 200)}."
+        await _record(context, who, "replay", failed)
+        raise HTTPException(409, failed) from None
+    # Accepting comes first: a crash between the two leaves a body that is a duplicate next time.
+    await context.store.leave_quarantine([number])
+    details = f"Number {number} left the quarantine: accepted, {_alerts(accepted.alerts)}."
+    return await _record(context, who, "replay", details, id_=number)
+
+
+def _alerts(number: int) -> str:
+    return "1 alert" if number == 1 else f"{number} alerts"

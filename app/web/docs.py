@@ -1,6 +1,6 @@
-"""``/docs``: the endpoint and the API described, without a request to anybody else.
+"""``/docs``: the description of the API, without a request to another site.
 
-FastAPI's own page loads its script from elsewhere, and would run it where somebody may be signed in.
+FastAPI's own page loads its script from a CDN, and would run it on a site where you may be signed in.
 https://fastapi.tiangolo.com/how-to/custom-docs-ui-assets/
 """
 
@@ -10,10 +10,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
-from app.web.headers import SECURITY
+from app.web.middleware import SECURITY_HEADERS
 
 FILES_PATH = "/docs/files"
-PAGE = f"""<!doctype html>
+DOCS_PAGE = f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -35,11 +35,13 @@ router = APIRouter()
 
 
 def docs_files() -> StaticFiles:
-    """Return the application that serves the page's files, for `FILES_PATH`."""
+    """Make the application that serves the page's files, for `FILES_PATH`."""
     return StaticFiles(directory=Path(__file__).parent / "swagger")
 
 
 @router.get("/docs", include_in_schema=False)
 async def docs(request: Request) -> HTMLResponse:
-    """Return the page."""
-    return HTMLResponse(PAGE.replace("{openapi}", str(request.app.openapi_url)), headers=SECURITY)
+    """Return the page, which reads the OpenAPI document and shows it."""
+    return HTMLResponse(
+        DOCS_PAGE.replace("{openapi}", str(request.app.openapi_url)), headers=SECURITY_HEADERS
+    )

@@ -1,30 +1,62 @@
 """``/healthz`` and ``/readyz``: what an orchestrator asks."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import datetime
 from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, Request, Response, status
 from pydantic import BaseModel
 
+from app.deliver.dispatcher import Dispatcher
+from app.errors import StoreUnavailable
+from app.store.base import Store
+
 router = APIRouter(tags=["Health"])
 
 
 class Health(BaseModel):
-    """How the listener is."""
+    """Whether the listener works."""
 
     status: str
     """``ok``, or ``unavailable``."""
     reasons: list[str] = []
-    """What keeps it from working, if anything."""
+    """What keeps it from working."""
     warnings: list[str] = []
-    """What is to be mended, though it works."""
+    """What needs attention, though it works."""
 
 
 Readiness = Callable[[], Awaitable[Health]]
 
 
+async def check_readiness(
+    store: Store, dispatcher: Dispatcher | None, rules_problem: str | None, now: datetime
+) -> Health:
+    """Prove that the store can write and that the delivery loop turns, and collect what needs attention.
+
+    Args:
+        store: The outbox.
+        dispatcher: The delivery loop; None: another process delivers.
+        rules_problem: Why the rules file was refused when it was read last; None: it was not.
+        now: The time, UTC.
+    """
+    reasons = []
+    try:
+        # A write, not a read: a full or read-only disk still reads well.
+        await store.check(now)
+    except StoreUnavailable as error:
+        reasons.append(f"the store cannot write: {error}")
+    if dispatcher is not None and (stale := dispatcher.stale()):
+        reasons.append(stale)
+    warnings = [f"the rules file is refused: {rules_problem}"] if rules_problem else []
+    with suppress(StoreUnavailable):  # a store that cannot be read is among the reasons already
+        queues = await store.queues(now)
+        warnings += [f"queue {queue.name} is on hold: {queue.on_hold}" for queue in queues if queue.on_hold]
+    return Health(status="unavailable" if reasons else "ok", reasons=reasons, warnings=warnings)
+
+
 def get_readiness(request: Request) -> Readiness:
-    """Return the check that the lifespan opened: it says how the listener is."""
+    """Return the check that the lifespan made."""
     return cast("Readiness", request.state.readiness)
 
 

@@ -1,4 +1,4 @@
-"""Who is signed in: a signed cookie that ends, forms that only the page makes, a token for programs."""
+"""Sessions: a signed cookie that expires, forms that only the page makes, and a token for programs."""
 
 import hashlib
 import hmac
@@ -16,56 +16,55 @@ from fastapi.security import HTTPBearer
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from app.model.notification import one_line
-from app.web.access import bears
-from app.web.desk import Desk, get_desk
 from app.web.throttle import Throttle
 
 log = structlog.get_logger(__name__)
 
 COOKIE = "listener_session"
 SESSION_SECONDS = 12 * 3600
-LONGEST_NAME = 60
+MAX_VISITOR_NAME = 60
 API = "API"
-"""Who did it, in the trail, when a program did."""
+"""The name of programs in the audit trail."""
 
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Somebody who has signed in: the name they gave, and the session's own name."""
+    """A person who has signed in: the name they entered, and the session's identifier."""
 
     name: str
     session: str
 
 
 class Gate:
-    """Lets in whoever has the token.
+    """Admits those who have the admin token.
 
     Args:
         token: The admin token.
-        clock: Gives seconds that only grow, for the throttle.
+        clock: Gives monotonic seconds, for the throttle.
     """
 
     def __init__(self, token: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._token = token
-        # A slow derivation: from a cookie nobody is to find a weak token by trying.
+        # A slow derivation, so that a weak token cannot be guessed from a cookie.
         key = hashlib.scrypt(token.encode(), salt=b"port-changelog-listener", n=2**14, r=8, p=1)
         signing = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
         self._cookies = URLSafeTimedSerializer(key, salt="session", signer_kwargs=signing)
+        # A key of its own: a form's token must not be usable as a cookie, nor the other way round.
         self._forms = hmac.new(key, b"forms", hashlib.sha256).digest()
         self.throttle = Throttle(clock)
 
     def enter(self, name: str, token: str, address: str) -> str | None:
-        """Return the cookie for whoever has the token; None if it is wrong.
+        """Return a session's cookie if the token is right; None if it is wrong.
 
         Args:
-            name: Who they say they are.
-            token: What they gave.
-            address: Where they come from.
+            name: The visitor's name, as entered.
+            token: The token, as entered.
+            address: The address of the request.
 
         Raises:
-            HTTPException: 429, too many wrong tokens came from there.
+            HTTPException: 429, too many wrong tokens came from this address.
         """
-        self._slow_down(address)
+        self._slow_down(address)  # before the comparison, so that a wait reveals nothing of the token
         if not hmac.compare_digest(token.encode(), self._token.encode()):
             self._note_wrong(address)
             return None
@@ -73,15 +72,15 @@ class Gate:
         return self._cookies.dumps([name, secrets.token_hex(16)])
 
     def admit(self, request: Request) -> None:
-        """Let a program in that has the token.
+        """Check the token of a program's request.
 
         Raises:
-            HTTPException: 401, it has not; 429, too many wrong tokens came from there.
+            HTTPException: 401, it is missing or wrong; 429, too many wrong tokens came from this address.
         """
         address = address_of(request)
         if "authorization" in request.headers:
             self._slow_down(address)
-            if bears(request.headers, self._token):
+            if self._is_bearer(request.headers["authorization"]):
                 self.throttle.right(address)
                 return
             self._note_wrong(address)
@@ -89,9 +88,16 @@ class Gate:
             401, "Authorization: Bearer with the ADMIN_TOKEN is needed", {"WWW-Authenticate": "Bearer"}
         )
 
+    def _is_bearer(self, authorization: str) -> bool:
+        scheme, _, token = authorization.partition(" ")
+        # In constant time: how long it takes must not tell how much of the token is right.
+        return scheme.lower() == "bearer" and hmac.compare_digest(
+            token.strip().encode(), self._token.encode()
+        )
+
     def _note_wrong(self, address: str) -> None:
         self.throttle.wrong(address)
-        log.warning("wrong admin token", address=one_line(address, LONGEST_NAME))
+        log.warning("admin_token_wrong", address=one_line(address, MAX_VISITOR_NAME))
 
     def _slow_down(self, address: str) -> None:
         if (wait := self.throttle.wait(address)) > 0:
@@ -101,7 +107,7 @@ class Gate:
             )
 
     def visitor(self, cookie: str | None) -> Visitor | None:
-        """Return who a cookie belongs to; None if it is not ours, or has ended."""
+        """Return the visitor of a cookie; None if it is not ours, or has expired."""
         try:
             name, session = self._cookies.loads(cookie or "", max_age=SESSION_SECONDS)
         except (BadSignature, ValueError, TypeError):
@@ -109,11 +115,11 @@ class Gate:
         return Visitor(name, session)
 
     def form_token(self, visitor: Visitor) -> str:
-        """Return what proves that a form was made for this session."""
+        """Return the token that proves that a form was made for this session."""
         return hmac.new(self._forms, visitor.session.encode(), hashlib.sha256).hexdigest()
 
-    def made(self, form_token: str, visitor: Visitor) -> bool:
-        """Tell whether a form was made for this session, in constant time."""
+    def check_form(self, form_token: str, visitor: Visitor) -> bool:
+        """Whether a form was made for this session; compared in constant time."""
         return hmac.compare_digest(form_token.encode(), self.form_token(visitor).encode())
 
 
@@ -123,16 +129,16 @@ def address_of(request: Request) -> str:
 
 
 def get_gate(request: Request) -> Gate:
-    """Return the gate that the lifespan opened."""
+    """Return the gate that the lifespan made."""
     gate: Gate = request.state.gate
     return gate
 
 
 def get_visitor(request: Request, gate: Annotated[Gate, Depends(get_gate)]) -> Visitor:
-    """Return who is signed in.
+    """Return the visitor who is signed in.
 
     Raises:
-        HTTPException: 303 to the sign-in; 401 for a part of a page that is open already.
+        HTTPException: 303 to the sign-in; 401 for a part of an open page, which cannot follow it.
     """
     visitor = gate.visitor(request.cookies.get(COOKIE))
     if visitor is not None:
@@ -144,29 +150,30 @@ def get_visitor(request: Request, gate: Annotated[Gate, Depends(get_gate)]) -> V
 
 
 def check_origin(request: Request) -> None:
-    """Refuse a form that another site sends; browsers say so themselves.
+    """Refuse a form that another site sends; browsers tell in a header.
 
     Raises:
         HTTPException: 403.
     """
+    # A browser that is too old to send the header is still stopped by the form's token and SameSite.
     if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         raise HTTPException(403, "This form was sent from another site.")
 
 
-def get_doer(
+def get_actor(
     request: Request,
     visitor: Annotated[Visitor, Depends(get_visitor)],
     gate: Annotated[Gate, Depends(get_gate)],
     csrf: Annotated[str, Form()] = "",
 ) -> Visitor:
-    """Return who sent a form of ours.
+    """Return the visitor who sent a form of this page.
 
     Raises:
         HTTPException: 403, the form was not made for this session; and what `get_visitor` raises.
     """
     check_origin(request)
-    if not gate.made(csrf, visitor):
-        raise HTTPException(403, "This form is not from your session: load the page anew, and try again.")
+    if not gate.check_form(csrf, visitor):
+        raise HTTPException(403, "This form is not from your session: reload the page, and try again.")
     return visitor
 
 
@@ -178,10 +185,10 @@ def get_program(
     gate: Annotated[Gate, Depends(get_gate)],
     _: Annotated[object, Security(_scheme)],
 ) -> str:
-    """Return who calls the API, once it has proved to have the token.
+    """Return the audit trail's name for a program that has the token.
 
     Raises:
-        HTTPException: 401 or 429, see `Gate.admit`.
+        HTTPException: 401 or 429, as `Gate.admit` raises them.
     """
     gate.admit(request)
     return API
@@ -189,30 +196,30 @@ def get_program(
 
 def local(path: str) -> str:
     """Return a path of this page; the first page in place of anything that leads elsewhere."""
+    # Browsers drop control characters and read a backslash as a slash: both could lead to another site.
     plain = path.isprintable() and "\\" not in path
     return path if plain and path.startswith("/") and not path.startswith("//") else "/"
 
 
 def set_cookie(response: Response, request: Request, value: str) -> None:
-    """Let a browser keep a session, until it ends."""
+    """Store a session's cookie in the browser, until it expires."""
     response.set_cookie(
         COOKIE,
         value,
         max_age=SESSION_SECONDS,
         path="/",
-        secure=request.url.scheme == "https",
+        secure=request.url.scheme == "https",  # on plain http, as on loopback, no browser would send it back
         httponly=True,
         samesite="strict",
     )
 
 
 def clean_name(name: str) -> str:
-    """Return a name as the trail keeps it; empty if nothing is left."""
-    return one_line(name, LONGEST_NAME)
+    """Cut a name to one short line, as the audit trail keeps it; empty if nothing is left."""
+    return one_line(name, MAX_VISITOR_NAME)
 
 
 Program = Annotated[str, Depends(get_program)]
 SignedIn = Annotated[Visitor, Depends(get_visitor)]
-Doer = Annotated[Visitor, Depends(get_doer)]
-AtTheGate = Annotated[Gate, Depends(get_gate)]
-AtTheDesk = Annotated[Desk, Depends(get_desk)]
+Actor = Annotated[Visitor, Depends(get_actor)]
+SessionGate = Annotated[Gate, Depends(get_gate)]

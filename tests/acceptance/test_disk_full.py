@@ -1,26 +1,17 @@
 """A full disk: nothing is acknowledged that is not stored, and it goes on when there is room again."""
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import httpx
 import pytest
 
 from app.demo.stand_in_slack import StandInSlack
+from tests.acceptance.disks import MOUNT, can_mount
 from tests.acceptance.process import SERVE, listening, post_change
 from tests.told import entities
 from tests.waiting import until
 
 pytestmark = pytest.mark.acceptance
-
-MOUNT = 'mount -t tmpfs -o size=1m tmpfs "$0" && exec "$@"'
-
-
-def can_mount(folder: Path) -> bool:
-    """Tell whether this machine lets us mount a file system in a namespace of our own."""
-    unshare = shutil.which("unshare")
-    return unshare is not None and not subprocess.call([unshare, "-rm", "sh", "-c", MOUNT, folder, "true"])
 
 
 async def test_a_full_disk(tmp_path: Path, slack: StandInSlack) -> None:

@@ -23,7 +23,7 @@ from app.port.setup import resources
 from app.port.setup.bootstrap import Plan, bootstrap
 from app.store.rows import Delivery
 from app.store.views import ChangeFilter
-from tests.conftest import DATABASES, Service, Start
+from tests.conftest import DATABASES, Service, Start, count
 from tests.notifier.slack.stand_in_api import TOKEN, StandInSlackApi
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, LOGIN, StandInPort, refusal, standing_in
 from tests.waiting import until
@@ -159,7 +159,7 @@ async def test_port_is_silent(start: Start, port: StandInPort) -> None:
             await arrives(service, run, f"entity-{number}")
 
         async def all_delivered() -> bool:
-            return (await service.store.count())[State.DELIVERED] == 8
+            return await count(service.store, State.DELIVERED) == 8
 
         await until(all_delivered)
         assert {told(run) for run in port.automations.runs.values()} == {("IN_PROGRESS", "")}
@@ -183,7 +183,7 @@ async def test_port_limits_the_rate(start: Start, port: StandInPort, slack: Stan
         await until(lambda: len(slack.messages) >= 1)
 
         async def all_delivered() -> bool:
-            return (await service.store.count())[State.DELIVERED] == 6
+            return await count(service.store, State.DELIVERED) == 6
 
         await until(all_delivered)
         await until(
@@ -225,7 +225,7 @@ async def test_a_run_that_is_not_there(start: Start, port: StandInPort, slack: S
         await arrives(service, "r_unknown")
 
         async def dead() -> bool:
-            return len(await service.store.deliveries(state=State.DEAD, limit=9)) >= 1
+            return await count(service.store, State.DEAD) >= 1
 
         await until(dead)
         bearer = {"Authorization": f"Bearer {ADMIN}"}

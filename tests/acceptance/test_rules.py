@@ -21,7 +21,7 @@ from starlette.routing import Route
 from app.demo.run import serving
 from app.demo.stand_in_slack import StandInSlack
 from app.model.delivery import State
-from tests.conftest import SECRET, Service, Start
+from tests.conftest import SECRET, Service, Start, count
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, standing_in
 from tests.waiting import until
 
@@ -162,7 +162,7 @@ async def test_a_database_crosses_80_percent(with_rules: Any, slack: StandInSlac
             assert alerts == [3, 0, 0, 0, 1]
 
             async def all_delivered() -> bool:
-                return bool((await service.store.count())[State.DELIVERED] == 4)
+                return await count(service.store, State.DELIVERED) == 4
 
             await until(all_delivered)
     assert jobs.bodies == [{"database": "db-1", "cpu": 85}]
@@ -234,7 +234,7 @@ async def test_a_reminder_repeats_until_the_end(with_rules: Any, slack: StandInS
         await until(lambda: "99 → 5" in slack.messages[-1]["text"])
 
         async def nothing_waits() -> bool:
-            return bool((await service.store.count())[State.PENDING] == 0)
+            return await count(service.store, State.PENDING) == 0
 
         await until(nothing_waits)
     assert ["still" in message["text"] for message in slack.messages[:3]] == [False, True, True]
@@ -351,8 +351,8 @@ async def test_rules_change_without_a_restart(with_rules: Any, tmp_path: Path) -
         assert (await service.client.get("/readyz")).json()["warnings"] == []
 
 
-async def test_loaded_rules_let_held_queues_try(with_rules: Any, slack: StandInSlack) -> None:
-    """Whoever mends a destination and loads the rules need not wait for the ten minutes of a queue on hold."""
+async def test_loaded_rules_let_queues_on_hold_try(with_rules: Any, slack: StandInSlack) -> None:
+    """After a destination is fixed, loading the rules ends the ten minutes' wait of a queue on hold."""
     slack.answers.append(Response("no_service", 404))
     async with with_rules(CPU) as service:
         await post(service, {"cpuUtil": 1}, {"cpuUtil": 99})
@@ -381,7 +381,7 @@ async def test_created_and_deleted(with_rules: Any, slack: StandInSlack) -> None
         assert (await post(service, {"cpuUtil": 85}, None))["alerts"] == 2
 
         async def all_delivered() -> bool:
-            return bool((await service.store.count())[State.DELIVERED] == 4)
+            return await count(service.store, State.DELIVERED) == 4
 
         await until(all_delivered)
     said = json.dumps(slack.messages)

@@ -118,7 +118,7 @@ async def test_a_newer_release(tmp_path: Path, slack: StandInSlack) -> None:
     """Only the start of a newer release upgrades, after a copy that the log names; nothing is lost."""
     release = tmp_path / "release"
     shutil.copytree(ROOT / "app", release / "app", ignore=shutil.ignore_patterns("__pycache__"))
-    step = release / "app" / "store" / "sql" / "sqlite" / f"{NEXT:04}_next.sql"
+    step = release / (STEPS / f"{NEXT:04}_next.sql").relative_to(ROOT)
     step.write_text("ALTER TABLE queues ADD COLUMN colour TEXT;\n")
     async with listening(tmp_path, slack.url) as listener:
         async with posting(listener) as keys:

@@ -40,7 +40,7 @@ async def tunnel(listener: Listener) -> AsyncIterator[Path]:
 
 
 async def test_from_nothing_to_an_alert(tmp_path: Path, slack: StandInSlack) -> None:
-    """Bootstrap, tunnel, listener: a change in Port is an alert in Slack, and the doctor finds all well."""
+    """Bootstrap, tunnel, listener: a change in Port becomes an alert in Slack; the doctor agrees."""
     async with standing_in(call_webhooks=True) as port, StandInSmee().serving() as smee:
         settings = {
             "PORT_CLIENT_ID": CLIENT_ID,
@@ -66,7 +66,7 @@ async def test_from_nothing_to_an_alert(tmp_path: Path, slack: StandInSlack) -> 
 
             found = await listener.command_line("doctor", "--slack", "--change")
             assert found.count("ok       ") == 11, found
-            assert "The whole way is well." in found
+            assert "No step is wrong." in found
             assert len(slack.messages) == 5
             lines = said.read_text().splitlines()
             assert lines.count("202 notification-service-prod, alerts: 1") == 4, lines

@@ -1,96 +1,25 @@
 """The commands, as a person runs them."""
 
-import asyncio
-import io
 import json
-import os
 import re
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from starlette.responses import PlainTextResponse
 
-from app.cli import main
+from app.cli.outbox import read_pages
 from app.demo.run import serving
 from app.demo.stand_in_slack import StandInSlack
 from app.main import create_app
 from app.model.delivery import State
 from app.settings import Settings
 from app.store.sqlite.database import SQLiteStore
-from tests.conftest import NOW, SECRET, Service, Start
+from app.store.views import Page
+from tests.cli.helpers import Run, run_process
+from tests.conftest import NOW, SECRET, Service, Start, count
 from tests.store.test_store import incoming
 from tests.told import entities
 from tests.waiting import until
-
-ROOT = Path(__file__).parents[2]
-
-
-@dataclass
-class Result:
-    """What a command came to."""
-
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Awaitable[Result]]
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The test's own settings and store, and no others."""
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setenv("PORT_CLIENT_SECRET", SECRET)
-    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/listener.db")
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def run() -> Run:
-    """Give a function that runs a command in a thread of this process."""
-
-    def work(arguments: tuple[str, ...]) -> Result:
-        with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
-            try:
-                main(list(arguments))
-            except SystemExit as end:
-                # The interpreter prints a text that a program ends with, and makes it status 1.
-                said, status = (end.code, 1) if isinstance(end.code, str) else ("", int(end.code or 0))
-        return Result(status, out.getvalue(), err.getvalue() + said)
-
-    async def command(*arguments: str) -> Result:
-        return await asyncio.to_thread(work, arguments)
-
-    return command
-
-
-def run_process(*arguments: str, **settings: str) -> Result:
-    """Run a command as a process of its own."""
-    process = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "app", *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **settings},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return Result(process.returncode, process.stdout, process.stderr)
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
-    """The store that the commands look at."""
-    store = SQLiteStore(tmp_path / "listener.db")
-    yield store
-    await store.close()
 
 
 def test_demo() -> None:
@@ -169,7 +98,7 @@ async def test_send_refused(
     ("url", "said"),
     [
         ("http://127.0.0.1:1/api/slack", "cannot reach http://127.0.0.1:1/api/slack"),
-        ("nonsense", "--url nonsense is no address"),
+        ("nonsense", "--url nonsense is not an address"),
     ],
 )
 async def test_send_to_nobody(run: Run, url: str, said: str) -> None:
@@ -182,12 +111,12 @@ async def test_send_to_nobody(run: Run, url: str, said: str) -> None:
 
 async def test_deliveries(store: SQLiteStore, run: Run) -> None:
     """`deliveries` shows what stands where, as a table and as JSON, and filters."""
-    assert "0 pending, 0 on_hold, 0 dead, 0 delivered, 0 cancelled" in (await run("deliveries")).out
+    assert "0 pending, 0 dead, 0 delivered, 0 cancelled, 0 silenced" in (await run("deliveries")).out
     await store.accept([incoming(entity="checkout\x1b[31m-prod")])
     table = (await run("deliveries")).out
     assert "Healthy →" in table
     assert "\x1b" not in table
-    assert "1 pending, 0 on_hold, 0 dead, 0 delivered, 0 cancelled" in table
+    assert "1 pending, 0 dead, 0 delivered, 0 cancelled, 0 silenced" in table
     row = json.loads((await run("deliveries", "--json")).out)
     assert (row["id"], row["state"], row["notification"]["change"]["after"]) == (1, "pending", "Degraded")
     assert "checkout" not in (await run("deliveries", "--state", "dead")).out
@@ -213,15 +142,39 @@ async def test_quarantine(store: SQLiteStore, run: Run) -> None:
     shown = await run("quarantine")
     assert "odd" in shown.out
     rows = (await run("quarantine", "--json")).out.splitlines()
-    assert json.loads(rows[0])["body"] == "{}"
+    assert json.loads(rows[-1])["body"] == "{}"
     result = await run("quarantine", "replay")
     assert result.status == 1
     assert "1: still not readable: action: Field required" in result.out
     assert "2: accepted, 1 alerts" in result.out
-    assert [row.id for row in await store.quarantined()] == [1]
-    assert (await store.count())[State.PENDING] == 1
+    assert [row.id for row in (await store.views.quarantine(before=None, limit=9)).rows] == [1]
+    assert await count(store, State.PENDING) == 1
     result = await run("quarantine", "replay", "99")
     assert (result.status, "not in quarantine: 99" in result.err) == (1, True)
+
+
+async def test_a_long_body_in_quarantine(store: SQLiteStore, run: Run) -> None:
+    """`quarantine --json` has the whole body, though the list is read with its first bytes only."""
+    body = b'{"text": "' + b"x" * 50_000 + b'"}'
+    await store.quarantine(body, signed_at=NOW, received_at=NOW, path="", reason="odd")
+    row = json.loads((await run("quarantine", "--json")).out)
+    assert (row["body"], row["size"]) == (body.decode(), len(body))
+    assert str(len(body)) in (await run("quarantine")).out
+
+
+@pytest.mark.parametrize(("limit", "sizes"), [(700, [500, 200]), (500, [500]), (5000, [500, 500, 500])])
+async def test_lists_are_read_page_by_page(limit: int, sizes: list[int]) -> None:
+    """Until the limit is reached or a page has no next one."""
+    asked: list[int] = []
+
+    async def read(before: str | None, size: int) -> Page[int]:
+        asked.append(size)
+        start = int(before or 0)
+        rows = range(start, min(start + size, 1_200))
+        return Page(rows, str(rows.stop) if rows.stop < 1_200 else None)
+
+    assert await read_pages(read, limit) == list(range(min(limit, 1_200)))
+    assert asked == sizes
 
 
 async def test_console_without_slack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -234,21 +187,21 @@ async def test_console_without_slack(tmp_path: Path, capsys: pytest.CaptureFixtu
     async with serving(create_app(settings)):
 
         async def printed() -> bool:
-            return (await store.count())[State.DELIVERED] == 1
+            return await count(store, State.DELIVERED) == 1
 
         await until(printed)
     await store.close()
     assert "🟢 Healthy → 🟠 Degraded" in capsys.readouterr().out
 
 
-async def test_start_with_a_slack_that_is_held(start: Start, slack: StandInSlack) -> None:
+async def test_start_with_a_slack_on_hold(start: Start, slack: StandInSlack) -> None:
     """A restart probes a queue on hold at once."""
     slack.answers.append(PlainTextResponse("no_active_hooks", 404))
     async with start() as service:
         await service.change("Healthy", "Degraded")
 
         async def on_hold() -> bool:
-            return (await service.store.count())[State.ON_HOLD] == 1
+            return await count(service.store, State.ON_HOLD) == 1
 
         await until(on_hold)
     async with start():

@@ -14,15 +14,11 @@ from app.cli.doctor import what_is_wrong
 from app.demo.stand_in_slack import StandInSlack
 from app.port.region import Region
 from app.settings import Settings
-from tests.cli import test_cli
-from tests.cli.test_cli import ROOT, Run
+from tests.cli.helpers import ROOT, Run
 from tests.conftest import Start
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, LOGIN, StandInPort, refusal, standing_in
 from tests.port.stand_in_smee import StandInSmee
 from tests.waiting import until
-
-run = test_cli.run
-environment = test_cli.environment
 
 HOOK = "https://listener.example.com/api/slack"
 
@@ -73,7 +69,7 @@ async def test_bootstrap_of_own_blueprints(port: StandInPort, run: Run) -> None:
 
 @pytest.mark.parametrize("command", ["bootstrap", "doctor"])
 async def test_a_refusal_is_a_sentence(port: StandInPort, run: Run, command: str) -> None:
-    """What Port refuses is told with the route, its words, the trace id and what to do."""
+    """What Port refuses is shown with the route, its words, the trace id and what to do."""
     port.script("POST", LOGIN, refusal(401, f"bad secret {CLIENT_SECRET}"))
     result = await run(command)
     said = result.out + result.err
@@ -88,7 +84,7 @@ async def test_a_refusal_is_a_sentence(port: StandInPort, run: Run, command: str
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("PORT_CLIENT_ID", "PORT_CLIENT_ID is not set: in Port"),
+        ("PORT_CLIENT_ID", "PORT_CLIENT_ID is not set: find it in Port"),
         ("PORT_CLIENT_SECRET", "PORT_CLIENT_SECRET is not set"),
         ("WEBHOOK_URL", "WEBHOOK_URL is not set"),
     ],
@@ -136,7 +132,7 @@ async def test_doctor(
         result = await run("doctor", "--slack")
         assert result.status == 0, result.out
         assert result.out.count("ok       ") == 10
-        assert result.out.endswith("The whole way is well.\n")
+        assert result.out.endswith("No step is wrong.\n")
         assert len(slack.messages) == 1
         port.actions["deploymentConfig_change_listener"]["publish"] = False
         result = await run("doctor")

@@ -10,9 +10,7 @@ import pytest
 
 from app.cli import main
 from app.demo.run import change_body
-from app.settings import Settings
 from app.store.sqlite.database import SQLiteStore
-from tests.conftest import SECRET
 from tests.store.test_store import incoming
 
 RULES = """
@@ -37,14 +35,9 @@ rules:
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The test's own settings, store and rules."""
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setenv("PORT_CLIENT_SECRET", SECRET)
+def rules_file(environment: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # noqa: ARG001
+    """The test's own rules, in the working directory."""
     monkeypatch.setenv("ROCKET_URL", "https://hooks.slack.com/services/T/B/hush")
-    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/listener.db")
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "rules.yaml").write_text(RULES)
 
 

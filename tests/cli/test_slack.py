@@ -4,7 +4,6 @@ import asyncio
 import io
 import json
 import os
-from collections.abc import AsyncIterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +12,7 @@ import pytest
 
 from app.cli import main
 from app.model.delivery import Outcome
-from app.settings import Settings
 from app.store.sqlite.database import SQLiteStore
-from tests.conftest import SECRET
 from tests.store.test_slack import claim
 from tests.store.test_store import attempt, incoming
 
@@ -32,24 +29,10 @@ UNDECODABLE = os.fsdecode(b"\xff")
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The test's own settings, store and rules."""
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setenv("PORT_CLIENT_SECRET", SECRET)
-    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/listener.db")
+def rules_file(environment: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # noqa: ARG001
+    """The test's own rules, in the working directory."""
     monkeypatch.setenv("RULES_FILE", "rules.yaml")
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "rules.yaml").write_text(RULES)
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
-    """The store that the commands look at."""
-    store = SQLiteStore(tmp_path / "listener.db")
-    yield store
-    await store.close()
 
 
 async def run(*arguments: str) -> tuple[int, str]:
@@ -77,7 +60,7 @@ async def run(*arguments: str) -> tuple[int, str]:
         ((*ADD, "--entity", "x" * 501), 2, "at most 500"),
         ((*ADD, "--rule", "r", "--author", "x" * 501), 2, "at most 500"),
         ((*ADD, "--rule", "r", "--comment", " "), 2, "must not be empty"),
-        ((*ADD, "--rule", UNDECODABLE), 2, "no UTF-8"),
+        ((*ADD, "--rule", UNDECODABLE), 2, "not UTF-8"),
         (("silence", "end", "77"), 1, "there is no silence 77"),
         (("silence", "end", "0"), 2, "greater than or equal to 1"),
         (("destinations", "release", "rocket"), 1, "rocket is not on hold"),
@@ -87,7 +70,7 @@ async def run(*arguments: str) -> tuple[int, str]:
         (("destinations", "test", "job"), 1, "--run"),
         (("destinations", "test", "rocket"), 1, "rocket did not take it: no connection"),
         (("deliveries", "--limit", "9" * 30), 2, "less than or equal to"),
-        (("deliveries", "retry", "--rule", UNDECODABLE), 2, "no UTF-8"),
+        (("deliveries", "retry", "--rule", UNDECODABLE), 2, "not UTF-8"),
         (("deliveries", "retry", "--since", "soon"), 1, "a time such as"),
     ],
 )

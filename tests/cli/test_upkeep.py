@@ -17,13 +17,9 @@ from app.store.opening import now
 from app.store.postgres.database import PostgresStore
 from app.store.rows import Incoming
 from app.store.sqlite.database import SQLiteStore
-from tests.cli import test_cli
-from tests.cli.test_cli import Run, run_process
+from tests.cli.helpers import Run, run_process
 from tests.postgres import PostgresServer
 from tests.store.test_store import incoming
-
-run = test_cli.run
-environment = test_cli.environment
 
 
 @pytest.fixture
@@ -73,7 +69,7 @@ async def test_backup_replaces_only_by_force(store: SQLiteStore, run: Run, tmp_p
     copy.write_text("precious")
     result = await run("backup", "copy.db")
     assert (result.status, copy.read_text()) == (1, "precious")
-    assert "copy.db is there already: name another file, or replace it with --force" in result.err
+    assert "copy.db exists: name another file, or replace it with --force" in result.err
     await store.accept([incoming()])
     assert (await run("backup", "--force", "copy.db")).status == 0
     with closing(sqlite3.connect(copy)) as db:
@@ -84,7 +80,7 @@ async def test_backup_replaces_only_by_force(store: SQLiteStore, run: Run, tmp_p
     ("file", "said"),
     [
         ("listener.db", "is the database itself"),
-        (".", "is no file"),
+        (".", "is not a file"),
         ("nowhere/copy.db", "there is no folder nowhere: make it first"),
         ("open.db", "open.db-wal is there: a program has open.db open"),
     ],
@@ -148,7 +144,7 @@ async def test_export_many(store: SQLiteStore, run: Run, tmp_path: Path) -> None
         "alerts": 1,
         "body": None,
     }
-    assert "is there already" in (await run("export", "changes.jsonl")).err
+    assert "exists" in (await run("export", "changes.jsonl")).err
 
 
 async def test_export_of_a_part(store: SQLiteStore, run: Run) -> None:

@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from app.demo.run import serving
 from app.demo.stand_in_slack import StandInSlack
-from app.doctor.steps import Finding, Verdict, Way, examine, render_finding
+from app.doctor.steps import CheckStatus, Finding, Setup, examine, render_finding
 from app.errors import SettingsError
 from app.main import create_app
 from app.port.client import PortClient
@@ -52,7 +52,7 @@ STEPS = [
     "entity",
     "automation",
     "webhook",
-    "comparison",
+    "reconciliation",
     "Slack",
 ]
 
@@ -70,28 +70,28 @@ def client_of(url: str, dry_run: bool, *, client_id: str = CLIENT_ID) -> PortCli
 
 @dataclass
 class World:
-    """Everything around the doctor, and the way that it is to walk."""
+    """Everything around the doctor, and what it is to check."""
 
     port: StandInPort
     service: Service
     slack: StandInSlack
-    way: Way
+    setup: Setup
     folder: Path
 
     async def set_up(self) -> None:
-        """Make in Port what bootstrap makes, pointing where the way says."""
+        """Make in Port what bootstrap makes, pointing to the configured address."""
         async with client_of(self.port.url, dry_run=False) as client:
-            plan = Plan(self.way.webhook_url or "")
+            plan = Plan(self.setup.webhook_url or "")
             assert [step async for step in bootstrap(client, plan)]
 
     async def point_to(self, webhook_url: str) -> None:
         """Move the listener's address, in the settings and in Port."""
-        self.way = replace(self.way, webhook_url=webhook_url)
+        self.setup = replace(self.setup, webhook_url=webhook_url)
         await self.set_up()
 
     async def examine(self, **options: bool) -> dict[str, Finding]:
         """Return the doctor's findings by step; nothing secret is in them."""
-        found = [finding async for finding in examine(self.way, **options)]
+        found = [finding async for finding in examine(self.setup, **options)]
         shown = "\n".join(line for finding in found for line in render_finding(finding))
         for hidden in (CLIENT_SECRET, self.port.token, "very-secret-token"):
             assert hidden not in shown
@@ -101,12 +101,12 @@ class World:
 
 def wrong(found: dict[str, Finding]) -> list[str]:
     """Return the names of the steps that are wrong."""
-    return [name for name, finding in found.items() if finding.verdict is Verdict.WRONG]
+    return [name for name, finding in found.items() if finding.status is CheckStatus.WRONG]
 
 
 def skipped(found: dict[str, Finding]) -> list[str]:
     """Return the names of the steps that were skipped."""
-    return [name for name, finding in found.items() if finding.verdict is Verdict.SKIPPED]
+    return [name for name, finding in found.items() if finding.status is CheckStatus.SKIPPED]
 
 
 @asynccontextmanager
@@ -127,16 +127,16 @@ async def set_up(folder: Path) -> AsyncIterator[World]:
             open_store(*settings.database) as store,
             httpx.AsyncClient(base_url=url) as client,
         ):
-            way = Way(
+            setup = Setup(
                 open_store=lambda: open_store(*settings.database),
                 load_rules=lambda: ["health (built in)"],
                 open_client=partial(client_of, port.url),
                 secret=CLIENT_SECRET,
                 webhook_url=webhook_address(url),
                 slack_webhook_url=slack.url,
-                patience=10,
+                patience_seconds=10,
             )
-            world = World(port, Service(url, client, store), slack, way, folder)
+            world = World(port, Service(url, client, store), slack, setup, folder)
             await world.set_up()
             yield world
 
@@ -180,11 +180,11 @@ async def answering(*answers: Response) -> AsyncIterator[str]:
 
 
 async def test_all_is_well(shared: World) -> None:
-    """On a way that is well, each step is ok; nothing is changed, nobody is told, nothing is skipped."""
+    """When all is well, each step is ok; nothing is changed, nothing is sent, nothing is skipped."""
     before = len(shared.port.writes)
     found = await shared.examine()
-    assert {finding.verdict for finding in found.values()} == {Verdict.OK}
-    assert found["rules"].said == "health (built in)"
+    assert {finding.status for finding in found.values()} == {CheckStatus.OK}
+    assert found["rules"].text == "health (built in)"
     assert len(shared.port.writes) == before
     assert shared.slack.messages == []
     assert await shared.service.deliveries() == []
@@ -205,11 +205,11 @@ async def test_requests_are_as_port_describes_them(world: World) -> None:
 Break = Callable[[World], Awaitable[None] | None]
 
 
-def with_way(**fields: Any) -> Break:
-    """Return what puts other values into the way."""
+def with_setup(**fields: Any) -> Break:
+    """Return a function that replaces values of the setup."""
 
     def apply(world: World) -> None:
-        world.way = replace(world.way, **fields)
+        world.setup = replace(world.setup, **fields)
 
     return apply
 
@@ -224,7 +224,7 @@ def without_a_store(world: World) -> None:
     path = world.folder / "folder" / "listener.db"
     path.mkdir(parents=True)
     settings = Settings(_env_file=None, port_client_secret="x", database_url=f"sqlite:///{path}")
-    world.way = replace(world.way, open_store=lambda: open_store(*settings.database))
+    world.setup = replace(world.setup, open_store=lambda: open_store(*settings.database))
 
 
 def in_port(change: Callable[[StandInPort], object]) -> Break:
@@ -248,7 +248,7 @@ def change_a_type(port: StandInPort) -> None:
 
 def wrong_credentials(world: World) -> None:
     """Use a client id that Port does not know."""
-    world.way = replace(world.way, open_client=partial(client_of, world.port.url, client_id="another"))
+    world.setup = replace(world.setup, open_client=partial(client_of, world.port.url, client_id="another"))
 
 
 def other_address(path: str) -> Break:
@@ -266,21 +266,21 @@ def slack_answers(status: int, text: str) -> Break:
 
 
 BREAKS: list[tuple[str, str, list[str], Break]] = [
-    ("settings", "PORT_CLIENT_ID is not set", [], with_way(problems=["PORT_CLIENT_ID is not set"])),
-    ("store", "listener.db.*Check DATABASE_URL", ["comparison"], without_a_store),
-    ("rules", "rules.yaml:3: rule 'crashed'", ["comparison"], with_way(load_rules=no_rules)),
+    ("settings", "PORT_CLIENT_ID is not set", [], with_setup(problems=["PORT_CLIENT_ID is not set"])),
+    ("store", "listener.db.*Check DATABASE_URL", ["reconciliation"], without_a_store),
+    ("rules", "rules.yaml:3: rule 'crashed'", ["reconciliation"], with_setup(load_rules=no_rules)),
     ("Port", "401.*PORT_CLIENT_ID and PORT_CLIENT_SECRET", STEPS[4:7], wrong_credentials),
     (
         "Port",
         "cannot reach http://127.0.0.1:1",
         STEPS[4:7],
-        with_way(open_client=partial(client_of, "http://127.0.0.1:1")),
+        with_setup(open_client=partial(client_of, "http://127.0.0.1:1")),
     ),
     ("Port", "403", STEPS[4:7], in_port(lambda one: one.script("POST", LOGIN, refusal(403)))),
     ("blueprint", "not there.*app bootstrap", ["entity"], in_port(take_away_the_blueprint)),
     (
         "blueprint",
-        "not as it should be.*healthStatus.enum",
+        "it differs from what bootstrap makes.*healthStatus.enum",
         [],
         in_port(
             lambda one: one.blueprints["deploymentConfig"]["schema"]["properties"]["healthStatus"].pop("enum")
@@ -315,14 +315,19 @@ BREAKS: list[tuple[str, str, list[str], Break]] = [
         [],
         in_port(lambda one: one.script("GET", f"/v1/actions/{AUTOMATION}", refusal(403))),
     ),
-    ("webhook", "401: the listener has another PORT_CLIENT_SECRET", [], with_way(secret="another-secret")),
+    ("webhook", "401: the listener has another PORT_CLIENT_SECRET", [], with_setup(secret="another-secret")),
     ("webhook", "404: there is no listener at this address", [], other_address("/wrong/api/slack")),
     ("Slack", "404 no_service.*make a new one", [], slack_answers(404, "no_service")),
     ("Slack", "403 invalid_token.*make a new one", [], slack_answers(403, "invalid_token")),
     ("Slack", "503", [], slack_answers(503, "")),
     ("Slack", "400", [], slack_answers(400, "<html>Bad Request</html>")),
     ("Slack", "message without text", [], slack_answers(200, "ok")),
-    ("Slack", "no answer from Slack", [], with_way(slack_webhook_url="http://127.0.0.1:1/very-secret-token")),
+    (
+        "Slack",
+        "no answer from Slack",
+        [],
+        with_setup(slack_webhook_url="http://127.0.0.1:1/very-secret-token"),
+    ),
 ]
 
 
@@ -360,7 +365,7 @@ async def test_a_stranger_at_the_webhook_address(shared: World, answers: list[Re
         await shared.point_to(f"{url}/api/slack")
         found = await shared.examine()
     assert wrong(found) == ["webhook"]
-    assert said in found["webhook"].said
+    assert said in found["webhook"].text
 
 
 async def test_nobody_at_the_webhook_address(shared: World) -> None:
@@ -368,8 +373,8 @@ async def test_nobody_at_the_webhook_address(shared: World) -> None:
     await shared.point_to("http://127.0.0.1:1/api/slack")
     found = await shared.examine()
     assert wrong(found) == ["webhook"]
-    assert "cannot reach http://127.0.0.1:1/api/slack" in found["webhook"].said
-    assert "python -m app serve" in found["webhook"].said
+    assert "cannot reach http://127.0.0.1:1/api/slack" in found["webhook"].text
+    assert "python -m app serve" in found["webhook"].text
 
 
 @asynccontextmanager
@@ -391,16 +396,16 @@ async def test_through_smee(world: World) -> None:
     smee = StandInSmee()
     async with smee.serving() as url:
         await world.point_to(f"{url}/own-channel")
-        world.way = replace(world.way, patience=0.2)
+        world.setup = replace(world.setup, patience_seconds=0.2)
         found = await world.examine(change=True)
         assert (wrong(found), skipped(found)) == (["webhook"], ["change"])
-        assert "Is the tunnel running (python -m app tunnel)" in found["webhook"].said
-        assert found["change"].said == "it needs webhook"
-        world.way = replace(world.way, patience=10)
+        assert "Is the tunnel running (python -m app tunnel)" in found["webhook"].text
+        assert found["change"].text == "it needs webhook"
+        world.setup = replace(world.setup, patience_seconds=10)
         async with tunnel(f"{url}/own-channel", f"{world.service.url}/api/slack", smee):
             found = await world.examine()
     assert wrong(found) == []
-    assert "came through" in found["webhook"].said
+    assert "came through" in found["webhook"].text
 
 
 async def test_smee_needs_the_store(shared: World) -> None:
@@ -408,21 +413,21 @@ async def test_smee_needs_the_store(shared: World) -> None:
     async with answering(PlainTextResponse("no", 404)) as url:
         await shared.point_to(f"{url}/own-channel")
         found = await shared.examine()
-        assert "404: is it your channel?" in found["webhook"].said
+        assert "404: is it your channel?" in found["webhook"].text
         without_a_store(shared)
         found = await shared.examine()
-    assert (wrong(found), skipped(found)) == (["store"], ["webhook", "comparison"])
+    assert (wrong(found), skipped(found)) == (["store"], ["webhook", "reconciliation"])
 
 
 async def test_nothing_is_configured() -> None:
     """With settings that cannot be read the rest is skipped, and each step says for what."""
-    found = [finding async for finding in examine(Way(problems=["A is wrong", "B is wrong"]), change=True)]
+    found = [finding async for finding in examine(Setup(problems=["A is wrong", "B is wrong"]), change=True)]
     assert render_finding(found[0]) == [
         "wrong    settings: A is wrong",
         " " * 9 + "B is wrong",
     ]
-    assert {finding.verdict for finding in found[1:]} == {Verdict.SKIPPED}
-    needs = {finding.step: finding.said for finding in found}
+    assert {finding.status for finding in found[1:]} == {CheckStatus.SKIPPED}
+    needs = {finding.step: finding.text for finding in found}
     assert needs["store"] == "it needs settings that can be read"
     assert needs["Port"] == "it needs PORT_CLIENT_ID and PORT_CLIENT_SECRET"
     assert needs["Slack"] == "it needs SLACK_WEBHOOK_URL"
@@ -430,57 +435,57 @@ async def test_nothing_is_configured() -> None:
 
 async def test_without_an_address_port_is_still_compared(shared: World) -> None:
     """Without an address for Port to call, the blueprint and the entity are looked at all the same."""
-    with_way(webhook_url=None)(shared)
+    with_setup(webhook_url=None)(shared)
     found = await shared.examine()
     assert skipped(found) == ["automation", "webhook"]
-    assert found["automation"].said == "it needs WEBHOOK_URL or SMEE_URL"
+    assert found["automation"].text == "it needs WEBHOOK_URL or SMEE_URL"
 
 
 async def test_own_blueprints(shared: World) -> None:
     """With --blueprint only the automations of these are looked at, and the advice names them."""
     shared.port.blueprints["service"] = {"identifier": "service", "schema": {"properties": {}}}
-    way = replace(shared.way, blueprints=("service",))
-    found = {one.step: one async for one in examine(way)}
+    setup = replace(shared.setup, blueprints=("service",))
+    found = {one.step: one async for one in examine(setup)}
     assert "blueprint" not in found
-    assert found["automation"].said.endswith("python -m app bootstrap --blueprint service")
-    way = replace(shared.way, blueprints=("service", "nothing"))
-    said = [one.said async for one in examine(way) if one.step == "automation"]
+    assert found["automation"].text.endswith("python -m app bootstrap --blueprint service")
+    setup = replace(shared.setup, blueprints=("service", "nothing"))
+    said = [one.text async for one in examine(setup) if one.step == "automation"]
     assert "There is no blueprint nothing" in said[0]
-    assert said[1] == "it needs what stands above"
+    assert said[1] == "it needs the steps above"
 
 
 async def test_slack_message(shared: World) -> None:
     """--slack posts one message, which says what it is; a refusal is told."""
     found = await shared.examine(slack=True)
-    assert found["Slack"].said == "it took the test message"
+    assert found["Slack"].text == "it took the test message"
     (message,) = shared.slack.messages
     assert "test message" in message["text"]
     shared.slack.answers.append(PlainTextResponse("channel_is_archived", 410))
     found = await shared.examine(slack=True)
-    assert "410 channel_is_archived" in found["Slack"].said
+    assert "410 channel_is_archived" in found["Slack"].text
 
 
 async def test_change(world: World) -> None:
     """--change makes Port send two changes; their alerts leave, timed, and the entity is as it was."""
     found = await world.examine(change=True)
     assert wrong(found) == []
-    there, back = found["change"].said.splitlines()
-    assert re.fullmatch(r"to Degraded: arrived after \d\.\d s, its alert had left after \d\.\d s", there)
+    there, back = found["change"].text.splitlines()
+    assert re.fullmatch(r"to Degraded: arrived after \d\.\d s, its alert was delivered after \d\.\d s", there)
     assert back.startswith("to Healthy: arrived after")
     assert world.port.entities[ENTITY]["properties"]["healthStatus"] == "Healthy"
     assert ["Degraded" in message["text"] for message in world.slack.messages] == [True, True]
     world.port.entities[ENTITY]["properties"]["healthStatus"] = "Degraded"
     found = await world.examine(change=True)
-    assert [line[:11] for line in found["change"].said.splitlines()] == ["to Healthy:", "to Degraded"]
+    assert [line[:11] for line in found["change"].text.splitlines()] == ["to Healthy:", "to Degraded"]
 
 
 async def test_change_that_does_not_arrive(world: World) -> None:
     """A change that Port does not send is missed, and the status is set back."""
     world.port.call_webhooks = False
-    world.way = replace(world.way, patience=0.2)
+    world.setup = replace(world.setup, patience_seconds=0.2)
     found = await world.examine(change=True)
     assert wrong(found) == ["change"]
-    assert "was set to Degraded, but no change arrived within 0.2 s" in found["change"].said
+    assert "was set to Degraded, but no change arrived within 0.2 s" in found["change"].text
     assert world.port.entities[ENTITY]["properties"]["healthStatus"] == "Healthy"
 
 
@@ -490,7 +495,7 @@ async def test_change_whose_alert_is_held(world: World) -> None:
     found = await world.examine(change=True)
     assert wrong(found) == ["change"]
     assert re.search(
-        r"arrived after .* its alert is on hold: 404 no_service.*app deliveries", found["change"].said
+        r"arrived after .* its alert is on hold: 404 no_service.*app deliveries", found["change"].text
     )
     assert world.port.entities[ENTITY]["properties"]["healthStatus"] == "Healthy"
 
@@ -504,10 +509,10 @@ async def test_change_whose_alert_waits(world: World) -> None:
         return PlainTextResponse("ok")
 
     world.slack.answers.extend([PlainTextResponse("no_text", 400), wait])
-    world.way = replace(world.way, patience=0.5)
+    world.setup = replace(world.setup, patience_seconds=0.5)
     found = await world.examine(change=True)
     gate.set()
-    assert "its alert is pending: it was not tried yet" in found["change"].said
+    assert "its alert is pending: it was not tried yet" in found["change"].text
 
 
 async def test_change_that_no_rule_alerts_on(world: World) -> None:
@@ -537,7 +542,7 @@ async def test_change_that_no_rule_alerts_on(world: World) -> None:
         found = await world.examine(change=True)
         await world.port.automations.settled()
     assert wrong(found) == ["change"]
-    assert "but no rule alerts on it" in found["change"].said
+    assert "but no rule alerts on it" in found["change"].text
 
 
 @pytest.mark.parametrize(
@@ -551,11 +556,11 @@ async def test_change_that_port_refuses(world: World, answers: list[Response], s
     """What Port refuses was not changed; what may have been changed and cannot be set back is told."""
     if len(answers) > 1:
         world.port.call_webhooks = False
-        world.way = replace(world.way, patience=0.1)
+        world.setup = replace(world.setup, patience_seconds=0.1)
     world.port.script("PATCH", "/v1/blueprints/deploymentConfig/entities/notification-service-prod", *answers)
     found = await world.examine(change=True)
     assert wrong(found) == ["change"]
-    assert re.search(said, found["change"].said, re.DOTALL), found["change"].said
+    assert re.search(said, found["change"].text, re.DOTALL), found["change"].text
 
 
 async def test_ctrl_c_sets_the_status_back(world: World) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from app.store.reconciling import Progress, Run
 
-from app.cli.doctor import _way
+from app.cli.doctor import make_setup
 from app.doctor.steps import examine
 from app.errors import ListenerError
 from app.reconcile.health import judge
-from app.web.comparison import show_comparison
-from tests.cli.test_cli import Run as Command
-from tests.cli.test_port import run as run_command
+from app.web.view import view_reconciling
+from tests.cli.conftest import run as run_command
+from tests.cli.helpers import Run as Command
 from tests.conftest import NOW, Start
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, StandInPort, refusal
 from tests.reconcile.test_comparison import SEARCH
@@ -61,7 +61,7 @@ async def test_the_command(watched: Watching, configured: pytest.MonkeyPatch, ru
         assert "healthStatus: Healthy → Degraded" in " ".join(result.out.split())
         assert "create" in result.out
         assert result.out.endswith("2 entities; 2 differ\n")
-        assert ("nobody was told" in result.err) is bool(options)
+        assert ("nobody was alerted" in result.err) is bool(options)
     assert await watched.told() == [("checkout", "Healthy", "Degraded")]
     result = await run("reconcile")
     assert result.out == "2 entities; 0 differ\n"
@@ -77,11 +77,11 @@ async def test_the_command_says_why_it_cannot(
     """Port refuses, another compares, or there is nothing to compare."""
     watched.port.script("POST", SEARCH, refusal(403))
     result = await run("reconcile")
-    assert (result.status, "Not all was compared" in result.err, "403" in result.err) == (1, True, True)
+    assert (result.status, "Reconciling stopped" in result.err, "403" in result.err) == (1, True, True)
     reconciling, now = watched.listener.store.reconciling, datetime.now(UTC)  # the command's clock
     assert await reconciling.begin(reason="start", token="a", now=now, lease_until=now + MINUTE, since=None)
     result = await run("reconcile")
-    assert (result.status, "Another process compares" in result.err) == (1, True)
+    assert (result.status, "Another process is reconciling" in result.err) == (1, True)
     configured.delenv("RULES_FILE")
     result = await run("reconcile")
     assert (result.status, "no rule names a blueprint" in result.err) == (1, True)
@@ -115,9 +115,9 @@ async def test_the_page_the_api_and_the_metrics(start: Start, port: StandInPort,
         assert shown["next_at"] > shown["last"]["ended_at"]
         await sign_in(service)
         page = html.unescape((await service.client.get("/")).text)
-        assert "Compared with Port:" in page
+        assert "Reconciled with Port:" in page
         assert "1 entities" in page
-        assert "no difference, 1 learned" in " ".join(page.split())
+        assert "no difference, 1 recorded for the first time" in " ".join(page.split())
     options["admin_token"] = SCRAPED
     async with start(**options) as service:
         numbers = await scrape(service)
@@ -130,7 +130,7 @@ async def test_a_page_where_nothing_is_compared(start: Start) -> None:
     async with start(admin_token=TOKEN) as service:
         await sign_in(service)
         page = html.unescape((await service.client.get("/")).text)
-        assert "Not compared with Port" in page
+        assert "Not reconciled with Port" in page
         assert "PORT_CLIENT_ID is not set" in page
 
 
@@ -139,15 +139,15 @@ def test_what_there_is_to_see_of_it() -> None:
     every = 10 * MINUTE
     running = Run(9, "interval", NOW, NOW + MINUTE, None, Progress(5), "")
     well, failed = made(1, ago=30), made(2, ago=5, error="Port is away")
-    shown = show_comparison([well], off=None, every=every, now=NOW)
+    shown = view_reconciling([well], off=None, every=every, now=NOW)
     assert (shown.last, shown.error, shown.next_at) == (well, "", NOW - 19 * MINUTE)
-    shown = show_comparison([running, failed, well], off=None, every=every, now=NOW)
+    shown = view_reconciling([running, failed, well], off=None, every=every, now=NOW)
     assert (shown.running, shown.last, shown.error) == (running, well, "Port is away")
     assert shown.next_at is None
-    died = show_comparison([running, well], off=None, every=every, now=NOW + 5 * MINUTE)
+    died = view_reconciling([running, well], off=None, every=every, now=NOW + 5 * MINUTE)
     assert died.running is None
-    assert show_comparison([well], off="no", every=every, now=NOW).next_at is None
-    assert show_comparison([], off=None, every=every, now=NOW).last is None
+    assert view_reconciling([well], off="no", every=every, now=NOW).next_at is None
+    assert view_reconciling([], off=None, every=every, now=NOW).last is None
 
 
 def test_the_doctor_judges() -> None:
@@ -166,7 +166,7 @@ async def test_the_doctor_says_why_nothing_is_compared(configured: pytest.Monkey
     """Where no rule names a blueprint, or it is switched off."""
 
     async def comparison() -> str:
-        return {one.step: one.said async for one in examine(_way(None, ()))}["comparison"]
+        return {one.step: one.text async for one in examine(make_setup(None, ()))}["reconciliation"]
 
     assert "none was made yet" in await comparison()
     configured.setenv("RECONCILE_MINUTES", "0")

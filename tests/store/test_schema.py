@@ -14,7 +14,7 @@ import structlog
 from app.errors import StoreUnavailable
 from app.store.sqlite.database import SQLiteStore
 from app.store.sqlite.schema import STEPS, prepare
-from tests.acceptance.test_disk_full import MOUNT, can_mount
+from tests.acceptance.disks import MOUNT, can_mount
 from tests.store.test_store import incoming
 
 NUMBERS = sorted(int(file.name[:4]) for file in STEPS.glob("*.sql"))

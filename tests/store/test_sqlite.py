@@ -9,11 +9,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from app.store.columns import to_micros
 
 from app.errors import SchemaTooNew, StoreUnavailable
 from app.model.delivery import State
 from app.store import sqlite_shrink
-from app.store.columns import to_micros
 from app.store.sqlite import schema
 from app.store.sqlite import writer as group_commit
 from app.store.sqlite.copy import copy_database

@@ -149,7 +149,7 @@ async def test_a_webhook_that_is_gone(service: Service, slack: StandInSlack) -> 
     slack.answers.append(PlainTextResponse("no_service", 404))
     await service.change("Healthy", "Degraded")
     numbers = await soon(service, "deliveries_total", 1, destination="default", outcome="on_hold")
-    assert numbers("queue_held", queue="default", destination="default") == 1
+    assert numbers("queue_on_hold", queue="default", destination="default") == 1
 
 
 @DATABASES

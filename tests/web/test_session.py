@@ -10,9 +10,9 @@ from fastapi import HTTPException
 from itsdangerous import URLSafeTimedSerializer
 from structlog.testing import capture_logs
 
-from app.web.pages import LARGEST_FORM
+from app.web.render import MAX_FORM_BYTES
 from app.web.session import COOKIE, Gate, Visitor, local
-from app.web.throttle import FREE, FREE_IN_ALL, REMEMBER_AT_MOST, REMEMBER_RIGHT_AT_MOST, Throttle
+from app.web.throttle import FREE_TRIES, FREE_TRIES_IN_ALL, MAX_RIGHT_SOURCES, MAX_WRONG_SOURCES, Throttle
 from tests.conftest import Start
 from tests.web.visitor import BEARER, TOKEN, form, sign_in
 
@@ -177,7 +177,7 @@ async def test_guessing(start: Start) -> None:
     """After five wrong tokens not even the right one is heard for a while; who is signed in stays so."""
     async with start(admin_token=TOKEN) as service:
         await sign_in(service)
-        for number in range(FREE):
+        for number in range(FREE_TRIES):
             answer = await service.client.post("/sign-in", data={"name": "Eve", "token": f"guess-{number}"})
             assert answer.status_code == 401
             assert f"guess-{number}" not in answer.text
@@ -193,15 +193,15 @@ async def test_guessing_at_the_metrics(start: Start) -> None:
     """Wrong tokens count there as well, for all ways in; the log has whence they came, not the tokens."""
     async with start(admin_token=TOKEN) as service:
         with capture_logs() as logs:
-            for _ in range(FREE):
+            for _ in range(FREE_TRIES):
                 answer = await service.client.get("/metrics", headers={"Authorization": "Bearer guess"})
                 assert answer.status_code == 401
         assert (await service.client.get("/metrics", headers=BEARER)).status_code == 429
         right = await service.client.post("/sign-in", data={"name": "Eve", "token": TOKEN})
         assert right.status_code == 429
-    said = [one for one in logs if one["event"] == "wrong admin token"]
-    assert [one["address"] for one in said] == ["127.0.0.1"] * FREE
-    assert "guess" not in str(said)
+    wrong = [line for line in logs if line["event"] == "admin_token_wrong"]
+    assert [line["address"] for line in wrong] == ["127.0.0.1"] * FREE_TRIES
+    assert "guess" not in str(wrong)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ async def test_guessing_at_the_api(start: Start) -> None:
 
 async def test_forms_are_small_and_come_soon(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody who has no session can hold the listener's memory with what is no form of ours."""
-    monkeypatch.setattr("app.web.pages.FORM_SECONDS", 0.2)
+    monkeypatch.setattr("app.web.render.FORM_SECONDS", 0.2)
 
     async def in_parts() -> AsyncIterator[bytes]:
         yield b"name=Eve&token="
@@ -254,7 +254,7 @@ async def test_forms_are_small_and_come_soon(start: Start, monkeypatch: pytest.M
 
     async with start(admin_token=TOKEN) as service:
         for path in ("/sign-in", "/silence"):
-            answer = await service.client.post(path, data={"name": "Eve", "token": "x" * LARGEST_FORM})
+            answer = await service.client.post(path, data={"name": "Eve", "token": "x" * MAX_FORM_BYTES})
             assert answer.status_code == 413
             assert (await service.client.post(path, content=in_parts())).status_code == 411
             slow = await service.client.post(path, content=in_parts(), headers={"Content-Length": "30"})
@@ -297,7 +297,7 @@ def test_the_waits_grow_and_end() -> None:
 def test_the_right_token_forgets() -> None:
     """Who has the right token begins anew."""
     throttle = Throttle(lambda: 0.0)
-    for _ in range(FREE - 1):
+    for _ in range(FREE_TRIES - 1):
         throttle.wrong("192.0.2.1")
     throttle.right("192.0.2.1")
     throttle.wrong("192.0.2.1")
@@ -307,11 +307,11 @@ def test_the_right_token_forgets() -> None:
 def test_many_addresses_are_slowed_down_in_all() -> None:
     """Addresses are cheap: together they wait as well, but never long; a network of IPv6 is one address."""
     throttle = Throttle(lambda: 0.0)
-    for number in range(FREE_IN_ALL + 20):
+    for number in range(FREE_TRIES_IN_ALL + 20):
         throttle.wrong(f"192.0.2.{number}")
     assert throttle.wait("198.51.100.1") == 10
     throttle = Throttle(lambda: 0.0)
-    for number in range(FREE):
+    for number in range(FREE_TRIES):
         throttle.wrong(f"2001:db8::{number}")
     assert throttle.wait("2001:db8::ffff") == 1
     assert throttle.wait("2001:db9::1") == 0
@@ -321,11 +321,11 @@ def test_guesses_from_everywhere_do_not_lock_out_who_has_the_token() -> None:
     """Where the right token came from before, only that address's own wrong tokens count."""
     throttle = Throttle(lambda: 0.0)
     throttle.right("198.51.100.1")
-    for number in range(FREE_IN_ALL + 20):
+    for number in range(FREE_TRIES_IN_ALL + 20):
         throttle.wrong(f"192.0.2.{number}")
     assert throttle.wait("198.51.100.1") == 0
     assert throttle.wait("198.51.100.2") == 10
-    for _ in range(FREE):
+    for _ in range(FREE_TRIES):
         throttle.wrong("198.51.100.1")
     assert throttle.wait("198.51.100.1") == 1
 
@@ -333,18 +333,18 @@ def test_guesses_from_everywhere_do_not_lock_out_who_has_the_token() -> None:
 def test_the_throttle_stays_small() -> None:
     """However many addresses there are, so many are remembered at the most."""
     throttle = Throttle(lambda: 0.0)
-    for number in range(REMEMBER_RIGHT_AT_MOST + 500):
+    for number in range(MAX_RIGHT_SOURCES + 500):
         throttle.right(f"address {number}")
-    assert len(throttle._right) <= REMEMBER_RIGHT_AT_MOST  # noqa: SLF001 - what it is about
-    for number in range(REMEMBER_AT_MOST + 500):
+    assert len(throttle._right) <= MAX_RIGHT_SOURCES  # noqa: SLF001 - what it is about
+    for number in range(MAX_WRONG_SOURCES + 500):
         throttle.wrong(f"address {number}")
-    assert len(throttle._wrong) <= REMEMBER_AT_MOST  # noqa: SLF001 - what it is about
+    assert len(throttle._wrong) <= MAX_WRONG_SOURCES  # noqa: SLF001 - what it is about
 
 
 def test_the_gate_says_nothing_of_the_right_token_while_it_waits() -> None:
     """While an address waits, the right token and a wrong one get the same answer."""
     gate = Gate(TOKEN, lambda: 0.0)
-    for _ in range(FREE):
+    for _ in range(FREE_TRIES):
         assert gate.enter("Eve", "wrong", "192.0.2.1") is None
     for token in (TOKEN, "wrong"):
         with pytest.raises(HTTPException) as raised:
@@ -356,8 +356,8 @@ def test_a_form_belongs_to_one_session() -> None:
     """Two sessions of one name have different forms."""
     gate = Gate(TOKEN)
     one, other = Visitor("Ada", "1"), Visitor("Ada", "2")
-    assert gate.made(gate.form_token(one), one)
-    assert not gate.made(gate.form_token(one), other)
+    assert gate.check_form(gate.form_token(one), one)
+    assert not gate.check_form(gate.form_token(one), other)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@
     });
   }
 
-  // A browser has few connections for one address: a page that nobody sees gives its own back.
+  // A browser has few connections for one address: a hidden page closes its own.
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) {
       if (stream) stream.close();
@@ -56,7 +56,7 @@
     }
   });
 
-  // What was just done is said once, not again when the page is loaded anew.
+  // The last action is shown once, not again when the page is reloaded.
   const here = new URL(location.href);
   if (here.searchParams.has("did")) {
     here.searchParams.delete("did");

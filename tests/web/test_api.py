@@ -8,7 +8,7 @@ from starlette.responses import PlainTextResponse
 
 from app.demo.stand_in_slack import StandInSlack
 from app.model.delivery import State
-from tests.conftest import DATABASES, Service, Start
+from tests.conftest import DATABASES, Service, Start, count
 from tests.waiting import until
 from tests.web.visitor import BEARER, TOKEN
 
@@ -48,7 +48,7 @@ async def test_a_delivery_and_what_can_be_done(start: Start, slack: StandInSlack
         await service.change("Healthy", "Degraded")
 
         async def dead() -> bool:
-            return (await service.store.count())[State.DEAD] == 1
+            return await count(service.store, State.DEAD) == 1
 
         await until(dead)
         (one,) = (await get(service, "/deliveries?state=dead"))["items"]
@@ -62,7 +62,7 @@ async def test_a_delivery_and_what_can_be_done(start: Start, slack: StandInSlack
         assert (done.status_code, done.json()["audit"]) == (200, 1)
 
         async def delivered() -> bool:
-            return (await service.store.count())[State.DELIVERED] == 1
+            return await count(service.store, State.DELIVERED) == 1
 
         await until(delivered)
         again = await service.client.post("/api/v1/deliveries/1/retry", headers=BEARER)
@@ -139,7 +139,7 @@ async def test_queues(start: Start, slack: StandInSlack) -> None:
         await service.change("Healthy", "Degraded")
 
         async def on_hold() -> bool:
-            return (await service.store.count())[State.ON_HOLD] == 1
+            return await count(service.store, State.ON_HOLD) == 1
 
         await until(on_hold)
         (queue,) = await get(service, "/queues")

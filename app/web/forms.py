@@ -1,4 +1,4 @@
-"""The page's forms: each asks first, and then says what it did."""
+"""The page's forms: each asks for confirmation, carries out an action, and goes back."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -8,14 +8,13 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from app.web import actions
-from app.web.desk import Desk
-from app.web.pages import PageRoute
+from app.web.context import Context, WebContext
+from app.web.render import PAGE_TEMPLATES, PageRoute, render
 from app.web.session import (
     API,
     COOKIE,
-    AtTheDesk,
-    AtTheGate,
-    Doer,
+    Actor,
+    SessionGate,
     SignedIn,
     Visitor,
     address_of,
@@ -24,23 +23,27 @@ from app.web.session import (
     local,
     set_cookie,
 )
-from app.web.show import ENVIRONMENT, render
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
-SPANS = {"1h": timedelta(hours=1), "4h": timedelta(hours=4), "1d": timedelta(days=1)}
+SILENCE_SPANS = {"1h": timedelta(hours=1), "4h": timedelta(hours=4), "1d": timedelta(days=1)}
 Text = Annotated[str, Form()]
 
 
 def _back(to: str, done: actions.Done) -> Response:
-    """Go back to where the deed was asked for; `did` lets that page say what was done."""
+    """Go back to the page that asked for the action; `did` lets that page show what was done."""
     path, _, query = local(to).partition("?")
+    # A redirect, so that reloading the page does not send the form again.
     kept = [(key, value) for key, value in parse_qsl(query) if key != "did"]
     return RedirectResponse(f"{path}?{urlencode([*kept, ('did', done.audit)])}", 303)
 
 
 @router.get("/sign-in")
-async def ask_in(request: Request, gate: AtTheGate, next: str = "/") -> Response:  # noqa: A002 - the query's name
+async def ask_sign_in(
+    request: Request,
+    gate: SessionGate,
+    next: str = "/",  # noqa: A002 - the query's name
+) -> Response:
     """Ask for a name and the token."""
     if gate.visitor(request.cookies.get(COOKIE)):
         return RedirectResponse(local(next), 303)
@@ -49,23 +52,23 @@ async def ask_in(request: Request, gate: AtTheGate, next: str = "/") -> Response
 
 def _sign_in(target: str, name: str = "", problem: str = "", status: int = 200) -> Response:
     values = {"next": target, "name": name, "problem": problem}
-    return HTMLResponse(ENVIRONMENT.get_template("sign_in.html").render(values), status)
+    return HTMLResponse(PAGE_TEMPLATES.get_template("sign_in.html").render(values), status)
 
 
 @router.post("/sign-in")
 async def sign_in(
     request: Request,
-    gate: AtTheGate,
+    gate: SessionGate,
     name: Text = "",
     token: Text = "",
     next: Text = "/",  # noqa: A002 - the field's name
 ) -> Response:
-    """Let in whoever has the token."""
+    """Start a session for a visitor who has the token."""
     check_origin(request)
     who = clean_name(name)
     if not who:
         return _sign_in(local(next), problem="Say who you are: the audit trail has your name.", status=422)
-    if who.casefold() == API.casefold():
+    if who.casefold() == API.casefold():  # a person must not pass for a program in the trail
         return _sign_in(local(next), who, "The audit trail calls programs that: say who you are.", 422)
     try:
         cookie = gate.enter(who, token.strip(), address_of(request))
@@ -81,7 +84,7 @@ async def sign_in(
 
 
 @router.post("/sign-out")
-async def sign_out(_: Doer) -> Response:
+async def sign_out(_: Actor) -> Response:
     """End the session in this browser."""
     answer = RedirectResponse("/sign-in", 303)
     answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
@@ -96,33 +99,33 @@ async def _ask(request: Request, visitor: Visitor, title: str, text: str, do: st
 
 
 @router.get("/deliveries/{number}/retry")
-async def ask_retry(request: Request, visitor: SignedIn, desk: AtTheDesk, number: int) -> Response:
+async def ask_retry(request: Request, visitor: SignedIn, context: Context, number: int) -> Response:
     """Ask whether to try a delivery again."""
-    row = await desk.views.delivery(number) if 0 < number <= actions.LARGEST_ID else None
+    row = await context.views.delivery(number) if 0 < number <= actions.MAX_ID else None
     if row is None:
         raise HTTPException(404, f"There is no delivery {number}.")
-    said = row.delivery.notification
-    text = f"{said.title or said.entity}, to {row.delivery.destination}. Its history stays."
+    alert = row.delivery.notification
+    text = f"{alert.title or alert.entity}, to {row.delivery.destination}. Its history stays."
     return await _ask(request, visitor, f"Try delivery {number} again?", text, "Try again")
 
 
 @router.post("/deliveries/{number}/retry")
-async def retry(who: Doer, desk: AtTheDesk, number: int, back: Text = "/") -> Response:
+async def retry(who: Actor, context: Context, number: int, back: Text = "/") -> Response:
     """Try a delivery again."""
-    return _back(back, await actions.retry(desk, who.name, number))
+    return _back(back, await actions.retry(context, who.name, number))
 
 
 @router.get("/queues/release")
 async def ask_release(request: Request, visitor: SignedIn, queue: str) -> Response:
-    """Ask whether to release a queue."""
+    """Ask whether to release a queue that is on hold."""
     text = f"What waits in {queue}, and in other queues of its destination, is sent at once."
     return await _ask(request, visitor, "Release this queue?", text, "Release", fields="release", queue=queue)
 
 
 @router.post("/queues/release")
-async def release(who: Doer, desk: AtTheDesk, queue: Text, back: Text = "/") -> Response:
+async def release(who: Actor, context: Context, queue: Text, back: Text = "/") -> Response:
     """Release a queue."""
-    return _back(back, await actions.release(desk, who.name, queue))
+    return _back(back, await actions.release(context, who.name, queue))
 
 
 @router.get("/silence")
@@ -142,7 +145,7 @@ async def ask_silence(
 async def _ask_silence(request: Request, visitor: Visitor, asked: dict[str, str], **more: Any) -> Response:
     about = asked["entity"] or asked["rule"]
     title = f"Silence {about}?" if about else "Silence"
-    text = "Nobody hears of it meanwhile; what is still open when it ends is told once."
+    text = "No alert is sent meanwhile. When it ends, incidents that are still open alert once."
     return await _ask(
         request, visitor, title, text, "", fields="silence", asked=asked, narrow=bool(about), **more
     )
@@ -151,8 +154,8 @@ async def _ask_silence(request: Request, visitor: Visitor, asked: dict[str, str]
 @router.post("/silence")
 async def silence(
     request: Request,
-    who: Doer,
-    desk: AtTheDesk,
+    who: Actor,
+    context: Context,
     rule: Text = "",
     blueprint: Text = "",
     entity: Text = "",
@@ -162,27 +165,29 @@ async def silence(
     until: Text = "",
     back: Text = "/",
 ) -> Response:
-    """Silence."""
+    """Add a silence."""
     try:
-        ends_at = _end(desk, span, until)
+        ends_at = _end(context, span, until)
         reason = comment.strip() or f"from the page, by {who.name}"
-        new = actions.silence_of(desk, who.name, (rule, blueprint, entity, team), ends_at, reason)
+        patterns = (rule, blueprint, entity, team)
+        new = actions.new_silence(context, who.name, patterns, ends_at, reason)
     except HTTPException as error:
         asked = {"rule": rule, "blueprint": blueprint, "entity": entity, "team": team, "comment": comment}
         return await _ask_silence(request, who, asked, problem=error.detail, back=local(back), status=422)
-    return _back(back, await actions.silence(desk, who.name, new))
+    return _back(back, await actions.add_silence(context, who.name, new))
 
 
-def _end(desk: Desk, span: str, until: str) -> datetime:
-    """Return when a silence ends: after a usual time, or when the form says.
+def _end(context: WebContext, span: str, until: str) -> datetime:
+    """Parse the end of a silence, UTC: one of the usual spans from now, or the form's time.
 
     Raises:
-        HTTPException: 422, it says neither.
+        HTTPException: 422, the form has neither.
     """
-    if span in SPANS:
-        return desk.clock() + SPANS[span]
+    if span in SILENCE_SPANS:
+        return context.clock() + SILENCE_SPANS[span]
     try:
         time = datetime.fromisoformat(until)
+        # A datetime-local field has no zone; its label says UTC.
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, OverflowError):
         raise HTTPException(422, "Say when it ends.") from None
@@ -191,20 +196,20 @@ def _end(desk: Desk, span: str, until: str) -> datetime:
 @router.get("/silences/{number}/end")
 async def ask_end(request: Request, visitor: SignedIn, number: int) -> Response:
     """Ask whether to end a silence."""
-    text = "Of what it kept back, what is still open is told once."
+    text = "Incidents that it muted and that are still open alert once."
     return await _ask(request, visitor, f"End silence {number} now?", text, "End it")
 
 
 @router.post("/silences/{number}/end")
-async def end_silence(who: Doer, desk: AtTheDesk, number: int, back: Text = "/silences") -> Response:
+async def end_silence(who: Actor, context: Context, number: int, back: Text = "/silences") -> Response:
     """End a silence."""
-    return _back(back, await actions.end_silence(desk, who.name, number))
+    return _back(back, await actions.end_silence(context, who.name, number))
 
 
 @router.get("/test")
 async def ask_test(request: Request, visitor: SignedIn) -> Response:
     """Ask which test change to send."""
-    usual = {
+    example = {
         "blueprint": "deploymentConfig",
         "entity": "test-entity",
         "property": "healthStatus",
@@ -212,14 +217,14 @@ async def ask_test(request: Request, visitor: SignedIn) -> Response:
         "after": "Degraded",
         "team": "",
     }
-    return await _ask_test(request, visitor, usual)
+    return await _ask_test(request, visitor, example)
 
 
 async def _ask_test(request: Request, visitor: Visitor, asked: dict[str, str], **more: Any) -> Response:
     text = (
-        "It goes the whole way: your rules decide on it, and whom it concerns hears of it, marked as a test."
-        " The entity's name begins with test-, so that it is none of the catalog. Swap before and after to"
-        " end the incident that it opens."
+        "Your rules decide on it as on any other; its alerts are sent, marked as a test. The entity's name"
+        " begins with test-, so that it is not one of your catalog's. Swap before and after to resolve the"
+        " incident that it opens."
     )
     title = "Send a test change"
     return await _ask(request, visitor, title, text, "Send it", fields="test", asked=asked, **more)
@@ -228,8 +233,8 @@ async def _ask_test(request: Request, visitor: Visitor, asked: dict[str, str], *
 @router.post("/test")
 async def send_test(
     request: Request,
-    who: Doer,
-    desk: AtTheDesk,
+    who: Actor,
+    context: Context,
     blueprint: Text = "",
     entity: Text = "",
     property: Text = "",  # noqa: A002 - the field's name
@@ -239,12 +244,12 @@ async def send_test(
     back: Text = "/",
 ) -> Response:
     """Send a test change."""
-    asked = actions.TestChange(blueprint, entity, property, before, after, team)
+    change = actions.TestChange(blueprint, entity, property, before, after, team)
     try:
-        done = await actions.send_test(desk, who.name, asked)
+        done = await actions.send_test(context, who.name, change)
     except HTTPException as error:
-        given = {name: getattr(asked, name) for name in asked.__slots__}
-        return await _ask_test(request, who, given, problem=error.detail, back=local(back), status=422)
+        asked = {name: getattr(change, name) for name in change.__slots__}
+        return await _ask_test(request, who, asked, problem=error.detail, back=local(back), status=422)
     return _back(back, done)
 
 
@@ -256,6 +261,6 @@ async def ask_replay(request: Request, visitor: SignedIn, number: int) -> Respon
 
 
 @router.post("/quarantine/{number}/replay")
-async def replay(who: Doer, desk: AtTheDesk, number: int, back: Text = "/quarantine") -> Response:
+async def replay(who: Actor, context: Context, number: int, back: Text = "/quarantine") -> Response:
     """Read a body again."""
-    return _back(back, await actions.replay(desk, who.name, number))
+    return _back(back, await actions.replay(context, who.name, number))

@@ -1,7 +1,7 @@
-"""Notices that the process is told to stop, before whoever handles that closes the connections.
+"""Sees a stop signal before the server does.
 
-An answer that goes on for ever, such as the page's stream of news, has to end by itself: uvicorn waits for
-open answers, and only then lets the application shut down.
+An answer without an end, such as the page's event stream, has to end by itself: uvicorn waits for open
+answers, and only then shuts the application down.
 """
 
 import signal
@@ -12,13 +12,13 @@ from types import FrameType
 
 
 @contextmanager
-def noticing_stop(notice: Callable[[], None]) -> Iterator[None]:
-    """Call `notice` when SIGINT or SIGTERM arrives, and then who handled it before.
+def on_stop_signal(notice: Callable[[], None]) -> Iterator[None]:
+    """Call `notice` when SIGINT or SIGTERM arrives, before the handler that is there already.
 
     Args:
-        notice: Called inside a signal handler: it may set a flag, and no more.
+        notice: Called inside a signal handler: it may only set a flag.
     """
-    if threading.current_thread() is not threading.main_thread():  # no others may set handlers
+    if threading.current_thread() is not threading.main_thread():  # Python lets no other thread set handlers
         yield
         return
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

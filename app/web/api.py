@@ -1,0 +1,227 @@
+"""The API under /api/v1: what the page shows and does, for programs."""
+
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, status
+
+from app.model.delivery import State
+from app.store.views import ChangeFilter
+from app.web import actions
+from app.web.actions import MAX_ID, Done
+from app.web.api_models import (
+    ActionOut,
+    AuditOut,
+    ChangeOut,
+    ChangesOut,
+    DeliveryOut,
+    IncidentOut,
+    IncidentState,
+    PageOut,
+    ProblemOut,
+    QuarantineOut,
+    QueueOut,
+    ReconciliationOut,
+    SilenceIn,
+    SilenceOut,
+)
+from app.web.context import Context, read_page
+from app.web.page import get_filter
+from app.web.session import Program, get_program
+from app.web.view import view_change
+
+Responses = dict[int | str, dict[str, Any]]
+
+GUARDED: Responses = {
+    401: {"model": ProblemOut, "description": "The token is missing or wrong."},
+    429: {"model": ProblemOut, "description": "Too many wrong tokens. Try again after Retry-After."},
+    503: {"description": "The store cannot be read or written now."},
+}
+NOT_FOUND: Responses = {404: {"model": ProblemOut, "description": "There is no such thing."}}
+NOT_POSSIBLE: Responses = {
+    409: {"model": ProblemOut, "description": "It is not in a state in which that can be done."}
+}
+
+router = APIRouter(prefix="/api/v1", dependencies=[Depends(get_program)], responses=GUARDED)
+
+Number = Annotated[int, Path(gt=0, le=MAX_ID)]
+Before = Annotated[str | None, Query(description="A page's `next`.", max_length=300)]
+Limit = Annotated[int, Query(ge=1, le=200)]
+Wanted = Annotated[ChangeFilter, Depends(get_filter)]
+
+
+def _answer(done: Done) -> ActionOut:
+    return ActionOut(done=done.text, audit=done.audit, id=done.id)
+
+
+async def demand_text(request: Request) -> None:
+    """Refuse half a surrogate pair, which JSON can escape and no answer, store or log can encode.
+
+    Raises:
+        HTTPException: 422.
+    """
+    try:
+        json.dumps(await request.json(), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise HTTPException(422, "The body holds text that is not Unicode.") from None
+    except ValueError:
+        return  # not JSON: the framework refuses it
+
+
+@router.get("/changes", tags=["Changes"], summary="Changes, newest first")
+async def changes(context: Context, wanted: Wanted, before: Before = None, limit: Limit = 50) -> ChangesOut:
+    """List changes. Where few match, a page may hold fewer than `limit`, even none, and have a `next`.
+
+    `q` is a part of the entity's identifier, `state` the state of one of its deliveries, or `none` for no
+    alert; `since` and `until` are times of arrival, UTC, in ISO 8601.
+    """
+    page = await read_page(context.views.changes(wanted, before=before, limit=limit))
+    items = [ChangeOut.of(view_change(row)) for row in page.rows]
+    return ChangesOut(items=items, next=page.next, searched_to=page.searched_to)
+
+
+@router.get("/changes/{number}", tags=["Changes"], summary="One change", responses=NOT_FOUND)
+async def change(context: Context, number: Number) -> ChangeOut:
+    """Return one change with all its values."""
+    if (row := await context.views.change(number)) is None:
+        raise HTTPException(404, f"There is no change {number}.")
+    return ChangeOut.of(view_change(row, whole=True))
+
+
+@router.get("/deliveries", tags=["Deliveries"], summary="Deliveries, those of the newest change first")
+async def deliveries(
+    context: Context,
+    state: State | None = None,
+    change: Annotated[int | None, Query(gt=0, le=MAX_ID)] = None,
+    before: Before = None,
+    limit: Limit = 50,
+) -> PageOut[DeliveryOut]:
+    """List deliveries with every attempt, in one state or of one change."""
+    if change is not None:
+        rows, following = await context.views.deliveries_of([change]), None
+        rows = [row for row in rows if state in (None, row.delivery.state)]
+    else:
+        page = await read_page(context.views.deliveries(state=state, before=before, limit=limit))
+        rows, following = list(page.rows), page.next
+    attempts = await context.views.attempts([row.delivery.id for row in rows])
+    return PageOut[DeliveryOut](items=[DeliveryOut.of(row, attempts) for row in rows], next=following)
+
+
+@router.get("/deliveries/{number}", tags=["Deliveries"], summary="One delivery", responses=NOT_FOUND)
+async def delivery(context: Context, number: Number) -> DeliveryOut:
+    """Return one delivery with every attempt."""
+    if (row := await context.views.delivery(number)) is None:
+        raise HTTPException(404, f"There is no delivery {number}.")
+    return DeliveryOut.of(row, await context.views.attempts([number]))
+
+
+@router.post(
+    "/deliveries/{number}/retry",
+    tags=["Deliveries"],
+    summary="Try again at once",
+    responses=NOT_FOUND | NOT_POSSIBLE,
+)
+async def retry(context: Context, who: Program, number: Number) -> ActionOut:
+    """Make a delivery due now, whether it is dead or waits. Its history stays."""
+    return _answer(await actions.retry(context, who, number))
+
+
+@router.get("/incidents", tags=["Incidents"], summary="Incidents, those that opened last first")
+async def incidents(
+    context: Context,
+    state: IncidentState | None = None,
+    blueprint: str | None = None,
+    entity: str | None = None,
+    before: Before = None,
+    limit: Limit = 50,
+) -> PageOut[IncidentOut]:
+    """List incidents, in one state, or of one entity (`blueprint` and `entity` together)."""
+    if (blueprint is None) != (entity is None):
+        raise HTTPException(422, "Give `blueprint` and `entity` together.")
+    page = await read_page(
+        context.views.incidents(
+            is_open=None if state is None else state == "open",
+            blueprint=blueprint,
+            entity=entity,
+            before=before,
+            limit=limit,
+        )
+    )
+    return PageOut[IncidentOut](items=[IncidentOut.of(row) for row in page.rows], next=page.next)
+
+
+@router.get("/silences", tags=["Silences"], summary="Silences, newest first")
+async def silences(
+    context: Context, *, ended: Annotated[bool, Query(description="Those that have ended, too.")] = False
+) -> list[SilenceOut]:
+    """List silences."""
+    rows = await context.store.silences(active_at=None if ended else context.clock())
+    return [SilenceOut.model_validate(silence) for silence in rows]
+
+
+@router.post(
+    "/silences",
+    tags=["Silences"],
+    summary="Add a silence",
+    status_code=status.HTTP_201_CREATED,
+    dependencies=[Depends(demand_text)],
+)
+async def add_silence(context: Context, who: Program, new: SilenceIn) -> ActionOut:
+    """Mute what the patterns cover; each incident that is still open at the end alerts once."""
+    patterns = (new.rule, new.blueprint, new.entity, new.team)
+    silence = actions.new_silence(context, who, patterns, new.end(context.clock()), new.comment)
+    return _answer(await actions.add_silence(context, who, silence))
+
+
+@router.delete("/silences/{number}", tags=["Silences"], summary="End a silence now", responses=NOT_FOUND)
+async def end_silence(context: Context, who: Program, number: Number) -> ActionOut:
+    """End a silence now; it stays in the list of those that have ended."""
+    return _answer(await actions.end_silence(context, who, number))
+
+
+@router.get("/queues", tags=["Queues"], summary="Every queue, by name")
+async def queues(context: Context) -> list[QueueOut]:
+    """List queues: what waits, and which are on hold and why."""
+    return [QueueOut.model_validate(queue) for queue in await context.store.queues(context.clock())]
+
+
+@router.post(
+    "/queues/{name:path}/release",
+    tags=["Queues"],
+    summary="Release a queue on hold",
+    responses=NOT_FOUND | NOT_POSSIBLE,
+)
+async def release(context: Context, who: Program, name: str) -> ActionOut:
+    """Release a queue that is on hold, and the others of its destination: they send at once."""
+    return _answer(await actions.release(context, who, name))
+
+
+@router.get("/comparison", tags=["Reconciliation"], summary="How reconciling with Port goes")
+async def reconciliation(context: Context) -> ReconciliationOut:
+    """Return the last comparison of Port's entities with their last known state, and what it found."""
+    return ReconciliationOut.of(await context.reconciling())
+
+
+@router.get("/quarantine", tags=["Quarantine"], summary="Signed bodies that could not be read, newest first")
+async def quarantine(context: Context, before: Before = None, limit: Limit = 50) -> PageOut[QuarantineOut]:
+    """List what is in quarantine."""
+    page = await read_page(context.views.quarantine(before=before, limit=limit))
+    return PageOut[QuarantineOut](items=[QuarantineOut.of(row) for row in page.rows], next=page.next)
+
+
+@router.post(
+    "/quarantine/{number}/replay",
+    tags=["Quarantine"],
+    summary="Read it again",
+    responses=NOT_FOUND | NOT_POSSIBLE,
+)
+async def replay(context: Context, who: Program, number: Number) -> ActionOut:
+    """Read a body again: one that can be read now is accepted as a change, and leaves the quarantine."""
+    return _answer(await actions.replay(context, who, number))
+
+
+@router.get("/audit", tags=["Audit"], summary="Actions on the page and through this API, newest first")
+async def audit(context: Context, before: Before = None, limit: Limit = 50) -> PageOut[AuditOut]:
+    """List the audit trail."""
+    page = await read_page(context.views.audit(before=before, limit=limit))
+    return PageOut[AuditOut](items=[AuditOut.model_validate(row) for row in page.rows], next=page.next)

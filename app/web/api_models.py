@@ -1,0 +1,278 @@
+"""What the API under /api/v1 answers (``…Out``) and takes (``…In``)."""
+
+from dataclasses import asdict, fields
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+
+from app.model.delivery import Outcome, State
+from app.model.incident import Severity
+from app.model.notification import Notification
+from app.model.silence import ANY
+from app.store.reconciling import Run
+from app.store.views import AttemptRow, DeliveryRow, IncidentRow, QuarantineRow
+from app.web.view import ChangeView, ReconcileView
+
+_T = TypeVar("_T")
+
+IncidentState = Literal["open", "resolved"]
+
+
+class _Out(BaseModel):
+    """An answer, made by `model_validate` from an object whose attributes have the fields' names."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+def _attributes(row: Any) -> dict[str, Any]:
+    """Return a dataclass's attributes by name, not copied as `asdict` does."""
+    return {field.name: getattr(row, field.name) for field in fields(row)}
+
+
+class PageOut(_Out, Generic[_T]):
+    """A page of a list."""
+
+    items: list[_T]
+    next: str | None = None
+    """Give it as `before` to get what follows; null: this was the last page. Its format may change."""
+
+
+class ProblemOut(_Out):
+    """Why it was not done."""
+
+    detail: str
+
+
+class ActionOut(_Out):
+    """It was done, and is in the audit trail."""
+
+    done: str
+    audit: int
+    """The number of the trail's entry."""
+    id: int = 0
+    """The number of what was made, if anything was."""
+
+
+class ValueOut(_Out):
+    """A value before and after, as text."""
+
+    name: str
+    before: str
+    after: str
+
+
+class ChangeOut(_Out):
+    """A change as it came, and what was decided."""
+
+    id: int
+    key: str
+    received_at: datetime
+    at: datetime
+    action: str
+    resource: str
+    blueprint: str
+    entity: str
+    title: str
+    teams: list[str]
+    actor: str
+    origin: str
+    values: list[ValueOut]
+    """What changed; in a list the first few."""
+    values_left_out: int
+    reason: str
+    """Why it alerted, or why not."""
+    alerts: int
+
+    @classmethod
+    def of(cls, change: ChangeView) -> Self:
+        """Make the answer from a change's row and its parsed body."""
+        return cls.model_validate(_attributes(change.row) | _attributes(change))
+
+
+class ChangesOut(PageOut[ChangeOut]):
+    """A page of changes."""
+
+    searched_to: datetime | None = None
+    """The search went back to this time and found fewer than `limit`: go on with `next`."""
+
+
+class AttemptOut(_Out):
+    """One attempt of a delivery."""
+
+    outcome: Outcome
+    detail: str
+    started_at: datetime
+    ended_at: datetime
+
+
+class DeliveryOut(_Out):
+    """An alert for one destination, and every attempt to deliver it."""
+
+    id: int
+    change: int
+    """The number of its change."""
+    incident: str | None
+    queue: str
+    destination: str
+    state: State
+    detail: str
+    created_at: datetime
+    ended_at: datetime | None
+    next_at: datetime | None
+    notification: Notification
+    attempts: list[AttemptOut]
+
+    @classmethod
+    def of(cls, row: DeliveryRow, attempts: list[AttemptRow]) -> Self:
+        """Make the answer from a delivery and those of the attempts that are its own."""
+        own = [attempt for attempt in attempts if attempt.delivery_id == row.delivery.id]
+        more = {"change": row.change_id, "incident": row.incident_id, "attempts": own}
+        return cls.model_validate(_attributes(row.delivery) | more)
+
+
+class IncidentOut(_Out):
+    """What a rule finds wrong with an entity."""
+
+    id: str
+    rule: str
+    blueprint: str
+    entity: str
+    title: str
+    state: str
+    severity: Severity
+    opened_at: datetime
+    changed_at: datetime
+    resolved_at: datetime | None
+    flapping: bool
+
+    @classmethod
+    def of(cls, row: IncidentRow) -> Self:
+        """Make the answer from an incident; its title is that of its last alert."""
+        title = row.last.title if row.last else row.incident.entity
+        return cls.model_validate(_attributes(row.incident) | {"title": title})
+
+
+class SilenceOut(_Out):
+    """A silence mutes alerts for a while."""
+
+    id: int
+    rule: str
+    blueprint: str
+    entity: str
+    team: str
+    starts_at: datetime
+    ends_at: datetime
+    author: str
+    comment: str
+    silenced: int
+    """How many alerts it has muted."""
+
+
+class SilenceIn(BaseModel):
+    """A silence from now on. At least one of the four patterns is needed: `*`, `?` and `[…]` match."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rule: str = ANY
+    blueprint: str = ANY
+    entity: str = ANY
+    team: str = ANY
+    comment: Annotated[str, Field(min_length=1, max_length=500)]
+    ends_at: AwareDatetime | None = None
+    seconds: Annotated[int, Field(gt=0, le=366 * 86400)] | None = None
+    """In place of `ends_at`: for how long."""
+
+    @model_validator(mode="after")
+    def _require_one_end(self) -> Self:
+        if (self.ends_at is None) == (self.seconds is None):
+            raise ValueError("give either ends_at or seconds")
+        return self
+
+    def end(self, now: datetime) -> datetime:
+        """Return when it ends, as given or `seconds` from now."""
+        return self.ends_at or now + timedelta(seconds=self.seconds or 0)
+
+
+class QueueOut(_Out):
+    """The queue of one channel."""
+
+    name: str
+    destination: str
+    waiting: int
+    oldest_at: datetime | None
+    on_hold: str | None
+    """Why it is on hold; null if it is not."""
+    failures: int
+    next_at: datetime
+    delivered_at: datetime | None
+
+
+class ReconcileRunOut(_Out):
+    """One comparison of Port's entities with their last known state."""
+
+    id: int
+    reason: str
+    started_at: datetime
+    ended_at: datetime | None
+    entities: int
+    learned: int
+    """Entities whose state was recorded for the first time."""
+    differences: int
+    missed: int
+    """Differences of which Port should have called the listener."""
+    error: str
+
+    @classmethod
+    def of(cls, run: Run) -> Self:
+        """Make the answer from a run and its progress."""
+        return cls.model_validate(_attributes(run) | asdict(run.progress))
+
+
+class ReconciliationOut(_Out):
+    """How reconciling with Port goes."""
+
+    off: str
+    """Why nothing is reconciled; empty: it is."""
+    last: ReconcileRunOut | None
+    running: ReconcileRunOut | None
+    error: str
+    """Why the last run failed; empty: it did not."""
+    next_at: datetime | None
+
+    @classmethod
+    def of(cls, reconciling: ReconcileView) -> Self:
+        """Make the answer from what is known of the last runs."""
+        runs = {"last": reconciling.last, "running": reconciling.running}
+        shown = {name: run and ReconcileRunOut.of(run) for name, run in runs.items()}
+        return cls.model_validate(_attributes(reconciling) | shown)
+
+
+class QuarantineOut(_Out):
+    """A signed body that could not be read."""
+
+    id: int
+    signed_at: datetime
+    received_at: datetime
+    path: str
+    """The field at fault, dotted; empty for the whole body."""
+    reason: str
+    size: int
+    """In bytes."""
+    body: str
+    """Its first 2,000 bytes."""
+
+    @classmethod
+    def of(cls, row: QuarantineRow) -> Self:
+        """Make the answer from a body in quarantine; bytes that are not UTF-8 are replaced."""
+        return cls.model_validate(_attributes(row) | {"body": row.body.decode("utf-8", "replace")})
+
+
+class AuditOut(_Out):
+    """An entry of the audit trail."""
+
+    id: int
+    at: datetime
+    who: str
+    what: str
+    details: str

@@ -1,0 +1,73 @@
+"""What the page and its API need of the running parts."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, TypeVar, cast
+
+from fastapi import Depends, HTTPException, Request
+
+from app.receive.intake import Listener
+from app.reconcile.configured import why_no_comparison
+from app.store.base import Store
+from app.store.views import Page, Views
+from app.web.health import Readiness
+from app.web.view import RUNS_LOOKED_AT, ReconcileView, view_reconciling
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class WebContext:
+    """The running parts, as the page and its API see them.
+
+    Attributes:
+        store: The outbox.
+        listener: Takes changes.
+        readiness: Checks whether the listener works.
+        reconcile_minutes: How often the listener reconciles with Port; 0: never.
+        missing_credential: The setting that is missing for Port's API; None: none is.
+        app_url: The address of Port's app.
+        clock: Gives the time, UTC.
+    """
+
+    store: Store
+    listener: Listener
+    readiness: Readiness
+    reconcile_minutes: float
+    missing_credential: str | None
+    app_url: str
+    clock: Callable[[], datetime]
+
+    @property
+    def views(self) -> Views:
+        """The store's queries for people."""
+        return self.store.views
+
+    async def reconciling(self) -> ReconcileView:
+        """Read the last reconcile runs, and when the next is due."""
+        # The rules may have been reloaded since the last look, so whether it is off is asked each time.
+        off = why_no_comparison(self.reconcile_minutes, self.missing_credential, self.listener.book)
+        runs = await self.store.reconciling.runs(limit=RUNS_LOOKED_AT)
+        every = timedelta(minutes=self.reconcile_minutes)
+        return view_reconciling(runs, off=off, every=every, now=self.clock())
+
+
+def get_context(request: Request) -> WebContext:
+    """Return the context that the lifespan made."""
+    return cast("WebContext", request.state.context)
+
+
+Context = Annotated[WebContext, Depends(get_context)]
+
+
+async def read_page(reading: Awaitable[Page[_T]]) -> Page[_T]:
+    """Await a page of a list.
+
+    Raises:
+        HTTPException: 422, its `before` is not a page's `next`.
+    """
+    try:
+        return await reading
+    except ValueError:
+        raise HTTPException(422, "`before` must be a page's `next`; without it the list begins.") from None

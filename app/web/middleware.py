@@ -1,0 +1,156 @@
+"""What stands around every route: the answers to errors, headers, and the count of answers to Port."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import SignatureRejected, SourceRefused, StoreUnavailable, UnreadableChange
+from app.observe.tracing import current_trace_id
+from app.observe.watch import Watch
+from app.port.setup.answers import SOURCE_REFUSED
+from app.receive.webhook import PATH
+
+log = structlog.get_logger(__name__)
+
+RETRY_AFTER_SECONDS = 5
+PLAIN_HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+"""What every answer tells browsers and proxies, unless its route says otherwise."""
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self';"
+    " img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""The headers of a page: it loads nothing from other sites, and no other site may frame it."""
+
+
+class PlainHeaders:
+    """Middleware around the whole application that completes each answer's headers.
+
+    Args:
+        app: The application.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and complete its answer's headers."""
+
+        async def complete(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                present = {name.lower() for name, _ in message["headers"]}
+                missing = (header for header in PLAIN_HEADERS if header[0] not in present)
+                message["headers"] = [*message["headers"], *missing]
+            await send(message)
+
+        await self._app(scope, receive, complete if scope["type"] == "http" else send)
+
+
+def _forbidden(_: Request, error: Exception) -> Response:
+    log.warning("source_refused", address=str(error))
+    return JSONResponse({"error": SOURCE_REFUSED}, 403)
+
+
+def _unauthorized(_: Request, __: Exception) -> Response:
+    # No detail: it would only help an attacker who tries signatures. The log has the reason.
+    return JSONResponse({"error": "the signature is missing, stale or wrong"}, 401)
+
+
+def _unreadable(_: Request, error: Exception) -> Response:
+    assert isinstance(error, UnreadableChange)  # noqa: S101 - tells mypy what add_exception_handler cannot
+    return JSONResponse({"error": error.reason, "path": error.path}, 422)
+
+
+def _unavailable(request: Request, error: Exception) -> Response:
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    if request.url.path.startswith("/api/v1"):
+        return JSONResponse({"detail": f"the store is not available: {error}"}, 503, headers)
+    log.error("change_not_stored", reason=str(error))
+    return JSONResponse({"error": "the change could not be stored; send it again"}, 503, headers)
+
+
+def _cut_off(_: Request, __: Exception) -> Response:
+    return Response(status_code=400)  # the sender hung up before its body was whole: it reads no answer
+
+
+def _too_slow(_: Request, __: Exception) -> Response:
+    return JSONResponse({"error": "the body did not arrive in time"}, 408)
+
+
+ErrorHandlers = Mapping[type[Exception], Callable[[Request, Exception], Response]]
+
+ERROR_HANDLERS: ErrorHandlers = {
+    SourceRefused: _forbidden,
+    SignatureRejected: _unauthorized,
+    UnreadableChange: _unreadable,
+    StoreUnavailable: _unavailable,
+    ClientDisconnect: _cut_off,
+    TimeoutError: _too_slow,
+}
+"""How each kind of error is answered."""
+
+
+class WebhookAnswers:
+    """Middleware for the webhook: counts what Port is answered, and calls the route without the framework.
+
+    Args:
+        app: The application.
+        watch: Counts the answers other than 202, whether a route, a limit or an error handler gave them.
+        shortcut: The route's own function, called with the bare request, or None. What the framework does
+            around it (routing, dependencies, exit stacks) takes as long as parsing the change, and has no
+            use: the body must not be parsed before it is verified.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        watch: Watch,
+        shortcut: Callable[[Request], Awaitable[Response]] | None,
+    ) -> None:
+        self._app = app
+        self._watch = watch
+        self._shortcut = shortcut
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and count its answer if it was a change."""
+        if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].endswith(PATH):
+            await self._app(scope, receive, send)
+            return
+        status = 500  # an application that answers nothing at all has failed
+
+        async def note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        if trace_id := current_trace_id():
+            structlog.contextvars.bind_contextvars(trace_id=trace_id)
+        try:
+            if self._shortcut is not None and scope["path"] == scope.get("root_path", "") + PATH:
+                response = await _answer(self._shortcut, Request(scope, receive))
+                await response(scope, receive, note)
+            else:
+                await self._app(scope, receive, note)
+        finally:
+            if status != 202:  # the intake counts those itself: it knows a duplicate
+                self._watch.answered(status)
+
+
+async def _answer(route: Callable[[Request], Awaitable[Response]], request: Request) -> Response:
+    try:
+        return await route(request)
+    except HTTPException as error:  # the body is too large
+        return JSONResponse({"detail": error.detail}, error.status_code)
+    except tuple(ERROR_HANDLERS) as error:
+        handlers = (ERROR_HANDLERS.get(kind) for kind in type(error).__mro__)
+        return next(handler(request, error) for handler in handlers if handler)

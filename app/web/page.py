@@ -1,0 +1,272 @@
+"""The page's routes: what changed, what alerted and what did not and why, and what is stuck."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import JSONResponse, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from app.model.delivery import State
+from app.model.report import RUNS
+from app.model.silence import silence_of
+from app.notifier.base import entity_url
+from app.store.views import QUIET, ChangeFilter
+from app.web.actions import MAX_ID, patterns_text
+from app.web.context import Context, WebContext, read_page
+from app.web.render import PageRoute, is_web_address, render
+from app.web.session import COOKIE, SessionGate, SignedIn
+from app.web.view import TIMELINE_ROWS, timeline, view_change
+
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
+
+PAGE_ROWS = 50
+SHORT_ROWS = 20
+LATEST_CHANGES = 8
+SILENCES_SHOWN = 200
+INCIDENTS_IN_TIMELINE = 200
+ALERTS_IN_TIMELINE = 2_000
+TIMELINE_HOURS = (1, 6, 24, 72)
+USUAL_HOURS = 6
+BODY_BYTES_SHOWN = 20_000
+NEWS_POLL_SECONDS = 1.0
+STOP_POLLS = 5
+"""How often a stream looks for a stop between two looks for news."""
+REFRESH_SECONDS = 30
+"""The page is refreshed this often without news, because ages and silences change with time alone."""
+STATES = (*State, QUIET)
+FIRST_TIME, LAST_TIME = (datetime(year, 1, 1, tzinfo=UTC) for year in (1970, 9000))
+"""Times in a query are limited to these, so that arithmetic on them cannot overflow."""
+
+
+@router.get("/")
+async def now(request: Request, visitor: SignedIn, context: Context) -> Response:
+    """Show what is wrong now."""
+    time, views = context.clock(), context.views
+    health = await context.readiness()
+    counts = await views.counts(time - timedelta(hours=1))
+    incidents = await views.worst(PAGE_ROWS)
+    silences = await context.store.silences(active_at=time)
+    active = [silence for silence in silences if silence.is_active(time)]
+    dead = await views.deliveries(state=State.DEAD, before=None, limit=SHORT_ROWS)
+    queues = await context.store.queues(time)
+    recent = await views.changes(ChangeFilter(), before=None, limit=LATEST_CHANGES)
+    return await render(
+        request,
+        "now.html",
+        visitor,
+        health=health,
+        counts=counts,
+        incidents=[(row, row.last and silence_of(row.last, active)) for row in incidents],
+        on_hold=[queue for queue in queues if queue.on_hold],
+        failing=[queue for queue in queues if queue.failures and not queue.on_hold],
+        dead=dead,
+        silences=silences,
+        patterns_text=patterns_text,
+        changes=[view_change(row) for row in recent.rows],
+        reconciling=await context.reconciling(),
+    )
+
+
+@router.get("/timeline")
+async def show_timeline(
+    request: Request, visitor: SignedIn, context: Context, hours: int = USUAL_HOURS
+) -> Response:
+    """Show the states of entities over the last hours as a picture."""
+    hours = hours if hours in TIMELINE_HOURS else USUAL_HOURS
+    rows = await _timeline(context, hours)
+    return await render(
+        request, "timeline.html", visitor, hours=hours, choices=TIMELINE_HOURS, rows=rows, most=TIMELINE_ROWS
+    )
+
+
+@router.get("/timeline/data")
+async def timeline_data(_: SignedIn, context: Context, hours: int = USUAL_HOURS) -> Response:
+    """Return the picture's data."""
+    hours = hours if hours in TIMELINE_HOURS else USUAL_HOURS
+    time = context.clock()
+    rows = await _timeline(context, hours)
+    start = (time - timedelta(hours=hours)).isoformat()
+    return JSONResponse({"from": start, "to": time.isoformat(), "rows": rows})
+
+
+async def _timeline(context: WebContext, hours: int) -> list[dict[str, Any]]:
+    time = context.clock()
+    since = time - timedelta(hours=hours)
+    alerts = await context.views.told_since(since, ALERTS_IN_TIMELINE)
+    incidents = await context.views.incidents(since=since, before=None, limit=INCIDENTS_IN_TIMELINE)
+    return timeline(alerts, [row.incident for row in incidents.rows], since, time)
+
+
+def get_filter(
+    blueprint: str = "",
+    entity: str = "",
+    q: str = "",
+    team: str = "",
+    rule: str = "",
+    state: str = "",
+    since: str = "",
+    until: str = "",
+) -> ChangeFilter:
+    """Parse a query's fields into a filter; an empty field does not matter.
+
+    Raises:
+        HTTPException: 422, a state or a time cannot be understood.
+    """
+    if state and state not in STATES:
+        raise HTTPException(422, f"state must be one of {', '.join(STATES)}")
+    return ChangeFilter(
+        blueprint=blueprint or None,
+        entity=entity or None,
+        text=q.strip() or None,
+        team=team or None,
+        rule=rule or None,
+        state=state or None,
+        since=_time("since", since),
+        until=_time("until", until),
+    )
+
+
+def _time(name: str, text: str) -> datetime | None:
+    if not text:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+        # A datetime-local field has no zone; its label says UTC.
+        time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        return min(max(time, FIRST_TIME), LAST_TIME)
+    except (ValueError, OverflowError):
+        raise HTTPException(422, f"{name} must be a time such as 2026-06-09T12:28") from None
+
+
+@router.get("/changes")
+async def changes(request: Request, visitor: SignedIn, context: Context) -> Response:
+    """Show changes, with a search."""
+    # Read from the query itself, not as parameters: the template fills the form and the links with them.
+    names = ("blueprint", "entity", "q", "team", "rule", "state", "since", "until")
+    asked = {name: request.query_params.get(name, "") for name in names}
+    before = request.query_params.get("before") or None
+    page = await read_page(context.views.changes(get_filter(**asked), before=before, limit=PAGE_ROWS))
+    return await render(
+        request,
+        "changes.html",
+        visitor,
+        asked=asked,
+        before=before,
+        page=page,
+        changes=[view_change(row) for row in page.rows],
+        choices=await context.views.choices(),
+        states=STATES,
+        filtered=any(asked.values()),
+    )
+
+
+@router.get("/changes/{number}")
+async def change(request: Request, visitor: SignedIn, context: Context, number: int) -> Response:
+    """Show one change, its alerts, and every attempt to deliver them."""
+    row = await context.views.change(number) if 0 < number <= MAX_ID else None
+    if row is None:
+        raise HTTPException(404, f"There is no change {number}, or it is not kept any more.")
+    deliveries = await context.views.deliveries_of([number])
+    attempts = await context.views.attempts([delivery.delivery.id for delivery in deliveries])
+    return await render(
+        request,
+        "change.html",
+        visitor,
+        change=view_change(row, whole=True),
+        deliveries=deliveries,
+        attempts=attempts,
+        port=entity_url(context.app_url, row.blueprint, row.entity),
+        body=None if row.body is None else row.body[:BODY_BYTES_SHOWN].decode("utf-8", "replace"),
+        body_left_out=max(0, len(row.body or b"") - BODY_BYTES_SHOWN),
+    )
+
+
+@router.get("/entity")
+async def entity(
+    request: Request,
+    visitor: SignedIn,
+    context: Context,
+    blueprint: str,
+    entity: str,
+    before: str | None = None,
+) -> Response:
+    """Show an entity: its history, its incidents and its deliveries."""
+    views = context.views
+    wanted = ChangeFilter(blueprint=blueprint, entity=entity)
+    page = await read_page(views.changes(wanted, before=before, limit=PAGE_ROWS))
+    incidents = await views.incidents(blueprint=blueprint, entity=entity, before=None, limit=SHORT_ROWS)
+    with_reports = await views.deliveries_of([row.id for row in page.rows])
+    # A report to a run in Port is not an alert: it is shown with its change only.
+    deliveries = [row for row in with_reports if row.delivery.destination != RUNS]
+    if not page.rows and not incidents.rows:  # its changes may be pruned while an incident is open
+        raise HTTPException(404, f"No change of {blueprint} {entity} is stored.")
+    shown = [view_change(row) for row in page.rows]
+    last = deliveries[-1].delivery.notification if deliveries else None
+    return await render(
+        request,
+        "entity.html",
+        visitor,
+        blueprint=blueprint,
+        entity=entity,
+        title=shown[0].title if shown else entity,
+        teams=page.rows[0].teams if page.rows else (),
+        page=page,
+        before=before,
+        changes=shown,
+        incidents=incidents.rows,
+        deliveries=list(reversed(deliveries))[:SHORT_ROWS],
+        links=[link for link in (last.links if last else ()) if is_web_address(link.url)],
+        port=entity_url(context.app_url, blueprint, entity),
+    )
+
+
+@router.get("/silences")
+async def silences(request: Request, visitor: SignedIn, context: Context) -> Response:
+    """Show silences, those that have ended too."""
+    rows = await context.store.silences(active_at=None)
+    return await render(
+        request, "silences.html", visitor, silences=rows[:SILENCES_SHOWN], patterns_text=patterns_text
+    )
+
+
+@router.get("/quarantine")
+async def quarantine(
+    request: Request, visitor: SignedIn, context: Context, before: str | None = None
+) -> Response:
+    """Show signed bodies that could not be read."""
+    page = await read_page(context.views.quarantine(before=before, limit=SHORT_ROWS))
+    return await render(request, "quarantine.html", visitor, page=page)
+
+
+@router.get("/audit")
+async def audit(request: Request, visitor: SignedIn, context: Context, before: str | None = None) -> Response:
+    """Show the audit trail."""
+    page = await read_page(context.views.audit(before=before, limit=PAGE_ROWS))
+    return await render(request, "audit.html", visitor, page=page, before=before)
+
+
+@router.get("/events", response_class=EventSourceResponse)
+async def events(
+    request: Request, __: SignedIn, gate: SessionGate, context: Context
+) -> AsyncIterator[ServerSentEvent]:
+    """Send an event whenever there is something new, as long as the session lasts.
+
+    Other processes write to the store as well, and notify nobody: it is polled once a second.
+    """
+    seen: tuple[int, ...] | None = None
+    quiet_seconds = 0.0
+    while gate.visitor(request.cookies.get(COOKIE)) is not None and not request.app.state.stopping:
+        newest = await context.views.newest()
+        if seen is not None and (newest != seen or quiet_seconds >= REFRESH_SECONDS):
+            yield ServerSentEvent(event="news", raw_data="new")
+            quiet_seconds = 0.0
+        elif seen is None:
+            yield ServerSentEvent(event="ready", raw_data="ready", retry=2000)
+        seen = newest
+        for _ in range(STOP_POLLS):  # a stop must not wait for the next look: uvicorn waits for open streams
+            if not request.app.state.stopping:
+                await asyncio.sleep(NEWS_POLL_SECONDS / STOP_POLLS)
+        quiet_seconds += NEWS_POLL_SECONDS

@@ -1,0 +1,219 @@
+"""What the page and the API show alike: a change with its values, the timeline, the reconcile runs."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from app.errors import UnreadableChange
+from app.model.diff import diff
+from app.model.incident import Incident, Step
+from app.model.notification import Notification, one_line, text_of
+from app.receive.payload import parse_event
+from app.receive.signature import Signed
+from app.store.reconciling import Run
+from app.store.views import ChangeRow
+
+LONGEST_WHOLE_VALUE = 2_000
+LONGEST_LISTED_VALUE = 120
+VALUES_IN_A_LIST = 4
+TIMELINE_ROWS = 100
+RUNS_LOOKED_AT = 10
+LEVELS = {"Healthy": "ok", "Degraded": "warning", "Crashed": "critical", "Restarting": "info"}
+"""The colours of the statuses in Port's own blueprints; others are coloured by their rule's severity."""
+
+_Point = tuple[datetime, str, str]
+"""Since when, which state, and the state's level."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValueView:
+    """A value before and after, as text."""
+
+    name: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeView:
+    """A change for people; the fields from its body are empty if this release cannot read the body.
+
+    Attributes:
+        row: The change as it is stored.
+        title: The entity's title.
+        actor: Who or what triggered the change.
+        origin: Where it was triggered: ``UI``, ``API``.
+        reconciled: Whether it was found by reconciling.
+        values: What changed.
+        values_left_out: How many further values changed.
+    """
+
+    row: ChangeRow
+    title: str = ""
+    actor: str = ""
+    origin: str = ""
+    reconciled: bool = False
+    values: tuple[ValueView, ...] = ()
+    values_left_out: int = 0
+
+
+def view_change(row: ChangeRow, *, whole: bool = False) -> ChangeView:
+    """Parse a stored change's body into what is shown of it.
+
+    Args:
+        row: The change.
+        whole: All values, and long ones; else as much as a list has room for.
+    """
+    if row.body is None:  # a long body is not read for a list
+        return ChangeView(row, title=row.entity)
+    try:
+        change = parse_event(Signed(row.body, row.at))
+    except UnreadableChange:  # an older release could
+        return ChangeView(row, title=row.entity)
+    changes = diff(change.before, change.after)
+    if not whole and (change.before is None or change.after is None):
+        changes = ()  # of an entity that is new or gone every value differs: the action says so
+    limit = LONGEST_WHOLE_VALUE if whole else LONGEST_LISTED_VALUE
+    shown = changes if whole else changes[:VALUES_IN_A_LIST]
+    return ChangeView(
+        row,
+        title=one_line(change.title, 200),
+        actor=one_line(change.actor, 200),
+        origin=one_line(change.origin, 60),
+        reconciled=change.noticed_at is not None,
+        values=tuple(
+            ValueView(
+                one_line(value.name, 200),
+                one_line(text_of(value.before), limit),
+                one_line(text_of(value.after), limit),
+            )
+            for value in shown
+        ),
+        values_left_out=len(changes) - len(shown),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileView:
+    """How reconciling with Port goes. Times are UTC.
+
+    Attributes:
+        off: Why nothing is reconciled; empty: it is.
+        last: The last run that succeeded.
+        running: The run under way.
+        error: Why the last run failed; empty: it did not.
+        next_at: When the next run is due; None: not known, or one is under way.
+    """
+
+    off: str
+    last: Run | None
+    running: Run | None
+    error: str
+    next_at: datetime | None
+
+
+def view_reconciling(
+    runs: Sequence[Run], *, off: str | None, every: timedelta, now: datetime
+) -> ReconcileView:
+    """Sum up the last reconcile runs.
+
+    Args:
+        runs: The last runs, newest first.
+        off: Why nothing is reconciled; None: it is.
+        every: How often a run is due.
+        now: The time, UTC.
+    """
+    # A run whose lease is over was killed: it is not under way any more.
+    running = next((run for run in runs[:1] if run.ended_at is None and run.lease_until > now), None)
+    ended = [run for run in runs if run.ended_at is not None]
+    last = next((run for run in ended if not run.error), None)
+    error = ended[0].error if ended else ""
+    next_at = None
+    if last is not None and last.ended_at and not off and not running and not error:
+        next_at = last.ended_at + every
+    return ReconcileView(off or "", last, running, error, next_at)
+
+
+def query_string(**values: Any) -> str:
+    """Encode values as a query; what is empty is left out."""
+    return urlencode({key: value for key, value in values.items() if value not in (None, "")})
+
+
+def entity_path(blueprint: str, entity: str) -> str:
+    """Return the path of an entity's page."""
+    return f"/entity?{query_string(blueprint=blueprint, entity=entity)}"
+
+
+def level_of(state: str, severity: str, *, ended: bool = False) -> str:
+    """Return the colour of a state by name: ``ok``, ``info``, ``warning`` or ``critical``."""
+    return LEVELS.get(state) or ("ok" if ended else severity)
+
+
+def iso(time: datetime) -> str:
+    """Format a time for machines: ISO 8601, UTC, in whole seconds."""
+    return time.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def timeline(
+    alerts: list[Notification], incidents: list[Incident], since: datetime, now: datetime
+) -> list[dict[str, Any]]:
+    """Return the rows of the timeline: for each entity, and rule if it has several, its states in order.
+
+    Of more than `TIMELINE_ROWS` those that are ok now are left out first, then those that moved first.
+
+    Args:
+        alerts: What alerts said, oldest first.
+        incidents: Those that were open at any time since.
+        since: Where the picture begins, UTC.
+        now: Where it ends, UTC.
+    """
+    points: dict[tuple[str, str, str], list[_Point]] = {}
+    titles: dict[tuple[str, str], str] = {}
+    for alert in alerts:
+        key = (alert.blueprint, alert.entity, alert.rule)
+        titles[key[:2]] = alert.title
+        _add_alert(points.setdefault(key, []), alert, since)
+    for incident in incidents:  # those that opened before the picture begins, without an alert since
+        key = (incident.blueprint, incident.entity, incident.rule)
+        if key not in points:
+            points[key] = _incident_points(incident, since)
+    shown = sorted(points, key=lambda key: (points[key][-1][2] != "ok", points[key][-1][0]))[-TIMELINE_ROWS:]
+    rules = Counter(key[:2] for key in points)
+    return [
+        {
+            "label": f"{key[1]} ({key[2]})" if rules[key[:2]] > 1 else key[1],
+            "title": titles.get(key[:2], key[1]),
+            "url": entity_path(key[0], key[1]),
+            "segments": _segments(points[key], now),
+        }
+        for key in sorted(shown, key=lambda key: (key[1], key[2]))
+    ]
+
+
+def _add_alert(points: list[_Point], alert: Notification, since: datetime) -> None:
+    if not points and alert.change and alert.at > since:
+        before = text_of(alert.change.before)
+        # Before an incident opened all was well; before a later step it had the incident's severity.
+        was_ok = alert.step in (Step.OPENED, Step.NOTICED) or alert.ended
+        points.append((since, before, level_of(before, alert.severity, ended=was_ok)))
+    after = text_of(alert.change.after) if alert.change else alert.action.lower()
+    points.append((max(alert.at, since), after, level_of(after, alert.severity, ended=alert.ended)))
+
+
+def _incident_points(incident: Incident, since: datetime) -> list[_Point]:
+    start = max(incident.opened_at, since)
+    points = [(start, incident.state, level_of(incident.state, incident.severity))]
+    if incident.resolved_at is not None:
+        points.append((incident.resolved_at, "ended", "ok"))
+    return points
+
+
+def _segments(points: list[_Point], now: datetime) -> list[Mapping[str, Any]]:
+    ends = [at for at, *_ in points[1:]] + [now]
+    return [
+        {"from": iso(at), "to": iso(max(at, end)), "state": one_line(state, 60), "level": level}
+        for (at, state, level), end in zip(points, ends, strict=True)
+    ]
