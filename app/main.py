@@ -19,10 +19,10 @@ from app.errors import ListenerError, SignatureRejected, SourceRefused, StoreUna
 from app.observe.logs import configure_logging
 from app.observe.metrics import Metrics, prepare_metrics
 from app.observe.otel import make_tracing, telemetry
-from app.port.setup.answers import SOURCE_REFUSED
 from app.receive import webhook
-from app.receive.rulebook import read_rules, secrets_of
-from app.reconcile.configured import why_no_comparison
+from app.receive.rules_source import read_rules, secrets_of
+from app.receive.sources import SOURCE_REFUSED
+from app.reconcile.health import why_off
 from app.runtime import Runtime, open_runtime
 from app.settings import Settings, environment, load_settings
 from app.store.opening import prepare_store
@@ -69,7 +69,7 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
                         return watch.scrape(await read_store(runtime.store, datetime.now(UTC)))
 
                     parts: dict[str, Any] = {
-                        "listener": runtime.listener,
+                        "receiver": runtime.receiver,
                         "readiness": lambda: _readiness(runtime, dispatch),
                         "sources": settings.sources,
                         "watch": watch,
@@ -138,10 +138,10 @@ def _page_parts(settings: Settings, runtime: Runtime, dispatch: bool) -> dict[st
     desk = Desk(
         store=runtime.store,
         views=runtime.store.views,
-        listener=runtime.listener,
+        intake=runtime.intake,
         readiness=lambda: _readiness(runtime, dispatch),
-        not_compared=lambda: why_no_comparison(
-            settings.reconcile_minutes, settings.missing_credential, runtime.listener.book
+        not_compared=lambda: why_off(
+            settings.reconcile_minutes, settings.missing_credential, runtime.intake.book
         ),
         compared_every=timedelta(minutes=settings.reconcile_minutes),
         app_url=str(settings.port_app_url),

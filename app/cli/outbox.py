@@ -145,7 +145,7 @@ def replay(
             rows = [row for row in await runtime.store.quarantined() if not ids or row.id in ids]
             for row in rows:
                 try:
-                    accepted = await runtime.listener.accept(Signed(row.body, row.signed_at))
+                    accepted = await runtime.intake.accept(Signed(row.body, row.signed_at))
                 except UnreadableChange as error:
                     failed += 1
                     print(f"{row.id}: still not readable: {one_line(str(error))}")

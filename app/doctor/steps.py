@@ -24,8 +24,8 @@ from app.port.client import PortClient
 from app.port.setup import probe
 from app.port.setup.bootstrap import Plan, bootstrap
 from app.port.setup.resources import BLUEPRINT, WEBHOOK_PATH
-from app.port.setup.steps import Result, Step, render
-from app.reconcile.health import RUNS, judge
+from app.port.setup.steps import Result, SetupStep, render
+from app.reconcile.health import MAX_RUNS, judge
 from app.store.base import Store
 
 T = TypeVar("T")
@@ -183,7 +183,7 @@ class _Visit:
     async def _look_at_comparison(self) -> str:
         if reason := self._way.not_compared():
             return f"nothing is compared with Port, so that what never comes from it stays unknown: {reason}"
-        return judge(await _given(self._store).reconciling.runs(limit=RUNS), datetime.now(UTC))
+        return judge(await _given(self._store).reconciling.runs(limit=MAX_RUNS), datetime.now(UTC))
 
     async def _look_at_port(self) -> str:
         only_plans = True
@@ -205,9 +205,9 @@ class _Visit:
                 needs = ["blueprint"]
             yield await self._step(kind, partial(self._judge, one), *needs)
 
-    async def _plan(self, client: PortClient, blueprints: tuple[str, ...]) -> list[Step | ListenerError]:
+    async def _plan(self, client: PortClient, blueprints: tuple[str, ...]) -> list[SetupStep | ListenerError]:
         """Return the steps that bootstrap would take; an error stands where it would stop."""
-        found: list[Step | ListenerError] = []
+        found: list[SetupStep | ListenerError] = []
         plan = Plan(self._way.webhook_url or "", blueprints=blueprints)
         try:
             async for step in bootstrap(client, plan):
@@ -216,7 +216,7 @@ class _Visit:
             found.append(error)
         return found
 
-    async def _judge(self, found: Step | ListenerError | None) -> str:
+    async def _judge(self, found: SetupStep | ListenerError | None) -> str:
         if isinstance(found, ListenerError):
             raise found
         step = _given(found)
@@ -284,8 +284,8 @@ class _Visit:
             return await RoundTrip(client, _given(self._store), self._way.patience).run()
 
 
-def _is_missing(found: Step | ListenerError) -> bool:
-    return isinstance(found, Step) and found.result is Result.CREATED
+def _is_missing(found: SetupStep | ListenerError) -> bool:
+    return isinstance(found, SetupStep) and found.result is Result.CREATED
 
 
 def _given(value: T | None) -> T:

@@ -12,7 +12,7 @@ DELETE = "DELETE"
 TIMER_EXPIRED = "TIMER_EXPIRED"
 ENTITY = "entity"
 RECONCILE = "reconcile"
-"""The origin of a change that nobody told us of: the comparison with Port found it."""
+"""The origin of a change that reconciling found: Port sent no webhook."""
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
@@ -49,8 +49,8 @@ class CatalogChange:
         at: When it happened, UTC.
         timer: For ``TIMER_EXPIRED``, the property whose timer ran out.
         run_id: The run in Port that brought the change here, if one did.
-        noticed_at: When the comparison with Port found it, UTC; None: Port told us.
-        report_to: The run that waits to be told what became of the change, if one does.
+        found_at: When reconciling found it, UTC; None: Port sent it.
+        report_to: The run that waits for a report of what became of the change, if one does.
     """
 
     key: str
@@ -67,7 +67,7 @@ class CatalogChange:
     at: datetime
     timer: str | None = None
     run_id: str | None = None
-    noticed_at: datetime | None = None
+    found_at: datetime | None = None
     report_to: str | None = None
 
 

@@ -148,7 +148,7 @@ class Notification(_Frozen):
             "links": tuple(_links(change)),
             "actor": _cut(change.actor, MAX_NAME_CHARS),
             "origin": _cut(change.origin, MAX_NAME_CHARS),
-            "at": change.noticed_at or change.at,
+            "at": change.found_at or change.at,
         }
         # With the models inside it as mappings, all is validated in one go.
         return cls.model_validate(facts | more)

@@ -89,7 +89,7 @@ def configure_logging(
     )
     logging.root.handlers = [handler]
     logging.root.setLevel(level)
-    # uvicorn brings handlers of its own; its access log says nothing that "change accepted" does not.
+    # uvicorn brings handlers of its own; its access log says nothing that "change_accepted" does not.
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = name != "uvicorn.access"

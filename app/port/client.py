@@ -4,16 +4,28 @@ Rules: https://docs.port.io/api-reference/port-api
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
 from app.errors import PortError
-from app.port.request import Json, Page, Request
-from app.port.transport import Transport
+from app.port.transport import Request, Transport
+from app.receive.event import Json
 
-__all__ = ["Json", "Page", "PortClient", "Request"]
+
+@dataclass(frozen=True, slots=True)
+class EntityPage:
+    """A page of a search.
+
+    Attributes:
+        entities: As Port answers them.
+        next: The `after` of the next page; None: this is the last one.
+    """
+
+    entities: list[Json]
+    next: str | None
 
 
 class PortClient(Transport):
@@ -70,14 +82,14 @@ class PortClient(Transport):
         limit: int = 200,
         after: str | None = None,
         include: list[str] | None = None,
-    ) -> Page:
+    ) -> EntityPage:
         """Return a page of a blueprint's entities.
 
         Args:
             blueprint: The blueprint.
             rules: What must hold for each, as on https://docs.port.io/search-and-query; none: all.
             limit: How many on a page, 1 to 1000.
-            after: `Page.next` of the page before.
+            after: `EntityPage.next` of the page before.
             include: Only these properties, relations and meta-properties (``$title``); None: all.
         """
         body: Json = {"query": {"combinator": "and", "rules": rules}, "limit": limit}
@@ -86,12 +98,12 @@ class PortClient(Transport):
         request = Request("POST", _path("blueprints", blueprint, "entities", "search"), body=body)
         answer = await self.call(request, repeatable=True)
         if self.dry_run:
-            return Page([], None)
+            return EntityPage([], None)
         entities, following = answer.get("entities"), answer.get("next")
         # Whoever takes a proxy's empty answer for "there are none" takes all entities for deleted.
         if not isinstance(entities, list) or (following and following == after):
             raise self.no_port(request)
-        return Page(entities, following)
+        return EntityPage(entities, following)
 
     async def list_automations(self) -> list[Json]:
         """Return all automations of the organization."""

@@ -1,11 +1,10 @@
-"""Port's list of a blueprint's entities, and how what it shows is written down as a change.
+"""Port's list of a blueprint's entities.
 
 Rules: https://docs.port.io/api-reference/search-a-blueprints-entities and, for the meta-properties that
 `include` names with a dollar sign,
 https://docs.port.io/build-your-software-catalog/customize-integrations/configure-data-model/setup-blueprint/properties/meta-properties
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,8 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.errors import UnreadableChange
-from app.model.change import ENTITY, RECONCILE, EntitySnapshot
-from app.port.request import Json
+from app.model.change import EntitySnapshot
+from app.receive.event import Json
 from app.receive.payload import Entity, read_time, too_long
 from app.rules.watched import Field, Watched
 
@@ -90,50 +89,6 @@ def read_entity(found: Mapping[str, Any], blueprint: str) -> Listed:
         relations=entity.relations,
     )
     return Listed(snapshot, read_time(entity.updatedAt))
-
-
-def noticed_body(
-    action: str,
-    before: EntitySnapshot | None,
-    after: EntitySnapshot | None,
-    *,
-    at: datetime,
-    noticed_at: datetime,
-) -> bytes:
-    """Return the body of a change that was noticed: in the form of Port's event, so that all can read it.
-
-    Args:
-        action: ``CREATE``, ``UPDATE`` or ``DELETE``.
-        before: The entity as it was known.
-        after: The entity as Port lists it.
-        at: When the entity changed, as far as anybody knows.
-        noticed_at: When that was noticed, UTC.
-    """
-    one = after or before
-    if one is None:
-        raise ValueError("a change has an entity")
-    event = {
-        "action": action,
-        "resourceType": ENTITY,
-        "trigger": {"by": {}, "origin": RECONCILE, "at": at.isoformat()},
-        "context": {"blueprintIdentifier": one.blueprint, "entityIdentifier": one.identifier},
-        "diff": {"before": _written(before), "after": _written(after)},
-        "noticedAt": noticed_at.isoformat(),
-    }
-    return json.dumps(event, separators=(",", ":")).encode()
-
-
-def _written(entity: EntitySnapshot | None) -> Json | None:
-    if entity is None:
-        return None
-    return {
-        "identifier": entity.identifier,
-        "title": entity.title,
-        "blueprint": entity.blueprint,
-        "team": list(entity.teams),
-        "properties": dict(entity.properties),
-        "relations": dict(entity.relations),
-    }
 
 
 def chosen(identifiers: Sequence[str]) -> list[Json]:

@@ -21,7 +21,7 @@ PORT_HOST = re.compile(r"(^|\.)(get)?port\.io$")
 RATE_LIMIT_SECONDS = (1.0, 60.0)  # the shortest and the longest wait
 RATE_LIMIT_UNKNOWN_SECONDS = 10.0  # Port said nothing that we can read
 EPOCH_ABOVE = 1e9  # x-ratelimit-reset is claimed to be seconds until, and to be seconds since 1970
-LONGEST_MESSAGE = 600
+MAX_MESSAGE_CHARS = 600
 
 
 def rate_limit_wait(headers: Mapping[str, str], now: datetime) -> float:

@@ -7,7 +7,8 @@ import asyncio
 import functools
 import re
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Self
 
@@ -15,14 +16,34 @@ import httpx
 
 from app.errors import PortError, SettingsError
 from app.model.notification import one_line
-from app.port.refusal import LONGEST_MESSAGE, REGIONS, advice, message, rate_limit_wait
-from app.port.request import Json, Request
+from app.port.refusal import MAX_MESSAGE_CHARS, REGIONS, advice, message, rate_limit_wait
 from app.port.token import SharedToken, Token
+from app.receive.event import Json
 
-TIMEOUT_SECONDS = 30.0
+CALL_SECONDS = 30.0
 PAUSES_SECONDS = (1.0, 3.0)  # between the tries of a call that Port or the network failed
 RATE_LIMIT_WAITS = 5
 LOG_IN = "/v1/auth/access_token"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request to Port's API.
+
+    Attributes:
+        method: ``GET``, ``POST`` …
+        path: With ``/v1``, each identifier quoted.
+        query: The query parameters.
+        body: The JSON body, if it has one.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Json | None = None
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
 
 
 @functools.cache
@@ -74,7 +95,7 @@ class Transport:
         self._credentials = {"clientId": client_id, "clientSecret": client_secret}
         self._clock = clock
         self._token = SharedToken(self._log_in, clock)
-        self._http = httpx.AsyncClient(timeout=TIMEOUT_SECONDS, verify=_tls())
+        self._http = httpx.AsyncClient(timeout=CALL_SECONDS, verify=_tls())
 
     async def __aenter__(self) -> Self:
         return self
@@ -147,7 +168,7 @@ class Transport:
         wait = rate_limit_wait(answer.headers, self._clock()) if answer.status_code == 429 else None
         raise PortError(
             str(request),
-            one_line(self._hide(message(body, answer)), LONGEST_MESSAGE),
+            one_line(self._hide(message(body, answer)), MAX_MESSAGE_CHARS),
             advice(answer.status_code, self.base_url, logging_in=request.path == LOG_IN),
             status=answer.status_code,
             trace_id=one_line(self._hide(answer.headers.get("x-trace-id", "")), 100),
@@ -156,15 +177,15 @@ class Transport:
 
     def no_port(self, request: Request, status: int | None = None) -> PortError:
         """Return the error of an answer that is not from Port's API."""
-        said = "that is not an answer of Port's API"
-        return PortError(str(request), said, f"Is PORT_API_URL right? It is {self.base_url}", status=status)
+        reason = "that is not an answer of Port's API"
+        return PortError(str(request), reason, f"Is PORT_API_URL right? It is {self.base_url}", status=status)
 
     def _unreachable(self, request: Request, error: Exception, harmless: bool) -> PortError:
-        said = one_line(self._hide(str(error)), LONGEST_MESSAGE) or type(error).__name__
-        said = f"cannot reach {self.base_url}: {said}" + ("" if harmless else "; it may have arrived")
+        reason = one_line(self._hide(str(error)), MAX_MESSAGE_CHARS) or type(error).__name__
+        reason = f"cannot reach {self.base_url}: {reason}" + ("" if harmless else "; it may have arrived")
         return PortError(
             str(request),
-            said,
+            reason,
             "Check the network, the proxy settings (HTTPS_PROXY) and PORT_API_URL",
         )
 

@@ -139,7 +139,7 @@ class Event(_Tolerant):
     trigger: Annotated[Trigger, BeforeValidator(_object)] = Trigger()
     context: Annotated[Context, BeforeValidator(_object)] = Context()
     diff: Diff | None = None
-    noticedAt: _Time = None  # noqa: N815 - not Port's: app/port/listing.py writes it
+    foundAt: _Time = None  # noqa: N815 - not Port's: app/reconcile/difference.py writes it
 
 
 def parse_event(signed: Signed) -> CatalogChange:
@@ -253,7 +253,7 @@ def _change(event: Event, found: _Unwrapped, signed_at: datetime, run_id: str | 
         at=happened_at if EARLIEST <= happened_at < signed_at + CLOCKS_MAY_DIFFER else signed_at,
         timer=timer,
         run_id=run_id,
-        noticed_at=event.noticedAt if event.trigger.origin == RECONCILE else None,
+        found_at=event.foundAt if event.trigger.origin == RECONCILE else None,
         report_to=_text(_get(found.envelope, "run", "id")) if found.envelope.get("report") is True else None,
     )
 

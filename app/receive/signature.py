@@ -37,7 +37,7 @@ class Signed:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class SignatureClaim:
     """What a request's headers say of its body.
 
     Attributes:
@@ -62,7 +62,7 @@ def sign(body: bytes, timestamp: str, secret: str) -> str:
     return VERSION + _digest(body, timestamp, secret).decode()
 
 
-def verify(body: bytes, claim: Claim, secrets: Sequence[str]) -> Signed:
+def verify(body: bytes, claim: SignatureClaim, secrets: Sequence[str]) -> Signed:
     """Return the bytes that Port signed.
 
     Args:
@@ -82,7 +82,7 @@ def verify(body: bytes, claim: Claim, secrets: Sequence[str]) -> Signed:
     raise SignatureRejected("the signature does not match", Cause.WRONG)
 
 
-def parse_headers(headers: Mapping[str, str], now: datetime, tolerance: timedelta) -> Claim:
+def parse_headers(headers: Mapping[str, str], now: datetime, tolerance: timedelta) -> SignatureClaim:
     """Return what a request's headers claim; no body is needed for that.
 
     Args:
@@ -106,7 +106,7 @@ def parse_headers(headers: Mapping[str, str], now: datetime, tolerance: timedelt
     if not given:
         reason = f"no {SIGNATURE_HEADER} header of the form v1,<base64>"
         raise SignatureRejected(reason, Cause.MALFORMED if header.strip() else Cause.MISSING)
-    return Claim(timestamp, signed_at, given)
+    return SignatureClaim(timestamp, signed_at, given)
 
 
 def _digest(body: bytes, timestamp: str, secret: str) -> bytes:

@@ -9,6 +9,8 @@ PUBLISHED = {
     "port-us": ("44.221.30.248", "44.193.148.179", "34.197.132.205"),
 }
 """Whence Port calls, by region: https://docs.port.io/actions-and-automations/setup-backend/security/"""
+SOURCE_REFUSED = "this address may not send changes"
+"""The listener's answer with 403: it tells the listener's refusal from a proxy's."""
 MAPPED_BITS = 96  # ::ffff:0:0/96 holds IPv4's addresses, as a socket for both kinds shows them
 
 

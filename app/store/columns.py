@@ -12,8 +12,8 @@ from app.model.incident import Incident, Severity, Step
 from app.model.notification import Message, Notification
 from app.model.report import Fate, Told
 from app.model.silence import Silence
+from app.model.times import EPOCH, MICRO
 from app.rules.decide import Decision
-from app.rules.last_known import EPOCH, MICRO
 from app.store.rows import Delivery, Incoming, Quarantined, QueueState, StoredChange, Waiting
 
 NONE = "[]"

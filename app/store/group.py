@@ -11,7 +11,7 @@ from datetime import datetime
 from app.model.delivery import Alert
 from app.model.incident import Incident
 from app.rules.decide import MEMORY, Decision, EntityState
-from app.rules.last_known import Known
+from app.rules.last_known import LastKnown
 from app.store.columns import to_micros
 from app.store.rows import Accepted, Incoming
 
@@ -38,14 +38,14 @@ class Group:
 
     last_at: dict[Entity, datetime | None] = field(default_factory=dict)
     incidents: dict[Entity, dict[str, Incident]] = field(default_factory=dict)
-    known: dict[Entity, Known] = field(default_factory=dict)
+    known: dict[Entity, LastKnown] = field(default_factory=dict)
     changes: list[tuple[Incoming, Decision]] = field(default_factory=list)
     new: set[Entity] = field(default_factory=set)
     moved: dict[str, Incident] = field(default_factory=dict)
     cancelled: dict[str, int] = field(default_factory=dict)
     alerts: list[tuple[str, Alert, int]] = field(default_factory=list)
     ended: dict[int, int] = field(default_factory=dict)
-    learned: dict[Entity, Known] = field(default_factory=dict)
+    learned: dict[Entity, LastKnown] = field(default_factory=dict)
     _later: dict[str, list[int]] = field(default_factory=dict, init=False)
 
     def take(self, batch: Sequence[tuple[Entity, Incoming]], seen: dict[str, int]) -> list[Accepted]:

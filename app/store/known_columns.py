@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from app.rules.last_known import MICRO, Known, Told, canonical
+from app.model.times import MICRO
+from app.rules.last_known import LastKnown, ReconcileAlert, canonical
 from app.store.columns import CLOCKS_DIFFER, from_micros, time_or_none
 from app.store.reconciling import Progress, Run
 
@@ -16,7 +17,7 @@ ABSURD = CLOCKS_DIFFER // MICRO
 RUN = "id, reason, started_at, lease_until, ended_at, entities, learned, differences, missed, error"
 
 
-def known_values(known: Known) -> tuple[Any, ...]:
+def known_values(known: LastKnown) -> tuple[Any, ...]:
     """Return the columns `KNOWN`."""
     at = known.at
     marks: dict[str, Any] = {"exists": [known.exists, known.exists_at]}
@@ -24,19 +25,19 @@ def known_values(known: Known) -> tuple[Any, ...]:
         marks["at"] = others
     if lacking := known.times.keys() - known.values.keys():
         marks["fields"] = sorted(lacking)
-    if known.noticed:
-        marks["noticed"] = sorted(known.noticed)
-    if known.told:
+    if known.reconciled:
+        marks["noticed"] = sorted(known.reconciled)
+    if known.alerted:
         marks["told"] = {
             rule: [[one.since, one.until, one.nearly, one.digest] for one in some]
-            for rule, some in known.told.items()
+            for rule, some in known.alerted.items()
         }
     if known.whole:
         marks["whole"] = True
     return at, known.moved_at, known.version, known.gone, canonical(known.values), canonical(marks)
 
 
-def known_of(row: Sequence[Any]) -> Known:
+def known_of(row: Sequence[Any]) -> LastKnown:
     """Return what the columns `KNOWN` hold."""
     at, moved_at, version, _, state, marks_text = row
     values, marks = json.loads(state), json.loads(marks_text)
@@ -44,14 +45,16 @@ def known_of(row: Sequence[Any]) -> Known:
     if "at" in marks or "fields" in marks:
         times |= dict.fromkeys(marks.get("fields", ()), at) | marks.get("at", {})
     exists, exists_at = marks["exists"]
-    return Known(
+    return LastKnown(
         values,
         times,
         exists,
         exists_at,
         whole=marks.get("whole", False),
-        noticed=frozenset(marks.get("noticed", ())),
-        told={rule: tuple(Told(*one) for one in some) for rule, some in marks.get("told", {}).items()},
+        reconciled=frozenset(marks.get("noticed", ())),
+        alerted={
+            rule: tuple(ReconcileAlert(*one) for one in some) for rule, some in marks.get("told", {}).items()
+        },
         version=version,
         moved_at=moved_at,
     )
@@ -59,7 +62,7 @@ def known_of(row: Sequence[Any]) -> Known:
 
 def differing_of(
     rows: Iterable[Sequence[Any]], listed: Mapping[str, str], *, whole: bool
-) -> dict[str, Known | None]:
+) -> dict[str, LastKnown | None]:
     """Return what is known of the entities that are not known to be as they are listed; None: nothing.
 
     Most are, so that what is known of those is not even read.
@@ -67,9 +70,9 @@ def differing_of(
     Args:
         rows: The entity, and the columns `KNOWN`, of those that are known.
         listed: The `canonical` text of the values of each.
-        whole: See `Known.whole`.
+        whole: See `LastKnown.whole`.
     """
-    found: dict[str, Known | None] = dict.fromkeys(listed)
+    found: dict[str, LastKnown | None] = dict.fromkeys(listed)
     for entity, *row in rows:
         if row[4] == listed[entity] and THERE in row[5] and (WHOLE in row[5]) is whole:
             del found[entity]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from app.rules.last_known import Known
+from app.rules.last_known import LastKnown
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,23 +85,23 @@ class Reconciling(Protocol):
         """Take note that a blueprint was read to the end."""
         ...
 
-    async def known(self, blueprint: str, entities: Sequence[str]) -> dict[str, Known]:
+    async def known(self, blueprint: str, entities: Sequence[str]) -> dict[str, LastKnown]:
         """Return what is known of entities of a blueprint; of which nothing is known, those are missing."""
         ...
 
     async def differing(
         self, blueprint: str, listed: Mapping[str, str], *, whole: bool
-    ) -> dict[str, Known | None]:
+    ) -> dict[str, LastKnown | None]:
         """Return what is known of those entities that are not known to be as they are listed; None: nothing.
 
         Args:
             blueprint: Their blueprint.
             listed: The `canonical` text of the values of each.
-            whole: See `Known.whole`.
+            whole: See `LastKnown.whole`.
         """
         ...
 
-    async def known_after(self, blueprint: str, entity: str, *, limit: int) -> list[tuple[str, Known]]:
+    async def known_after(self, blueprint: str, entity: str, *, limit: int) -> list[tuple[str, LastKnown]]:
         """Return the next entities of a blueprint that are known and not deleted, by identifier.
 
         Args:
@@ -111,7 +111,7 @@ class Reconciling(Protocol):
         """
         ...
 
-    async def learn(self, blueprint: str, known: Mapping[str, Known]) -> list[str]:
+    async def learn(self, blueprint: str, known: Mapping[str, LastKnown]) -> list[str]:
         """Take note of states that alert nobody; return the entities of which another change came before.
 
         What is written replaces the version before it, or, the first version, nothing.

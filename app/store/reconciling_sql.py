@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from app.rules.last_known import Known
+from app.rules.last_known import LastKnown
 from app.store.columns import from_micros, micros_or_none, to_micros
 from app.store.known_columns import ABSURD, KNOWN, RUN, differing_of, known_of, run_of
 from app.store.locks import lock_of
@@ -116,7 +116,7 @@ class SQLReconciling(Reconciling):
         )
         return {key: bytes(body) for key, body in rows}
 
-    async def known(self, blueprint: str, entities: Sequence[str]) -> dict[str, Known]:
+    async def known(self, blueprint: str, entities: Sequence[str]) -> dict[str, LastKnown]:
         """See `Reconciling.known`."""
         rows = await self._database.read(
             lambda db: db.fetch(
@@ -129,7 +129,7 @@ class SQLReconciling(Reconciling):
 
     async def differing(
         self, blueprint: str, listed: Mapping[str, str], *, whole: bool
-    ) -> dict[str, Known | None]:
+    ) -> dict[str, LastKnown | None]:
         """See `Reconciling.differing`."""
         texts = {entity: text for entity, text in listed.items()}
         rows = await self._database.read(
@@ -141,7 +141,7 @@ class SQLReconciling(Reconciling):
         )
         return differing_of(rows, texts, whole=whole)
 
-    async def known_after(self, blueprint: str, entity: str, *, limit: int) -> list[tuple[str, Known]]:
+    async def known_after(self, blueprint: str, entity: str, *, limit: int) -> list[tuple[str, LastKnown]]:
         """See `Reconciling.known_after`."""
         rows = await self._database.read(
             lambda db: db.fetch(
@@ -154,7 +154,7 @@ class SQLReconciling(Reconciling):
         )
         return [(name, known_of(row)) for name, *row in rows]
 
-    async def learn(self, blueprint: str, known: Mapping[str, Known]) -> list[str]:
+    async def learn(self, blueprint: str, known: Mapping[str, LastKnown]) -> list[str]:
         """See `Reconciling.learn`."""
         wanted = {(blueprint, entity): one for entity, one in known.items()}
 

@@ -58,7 +58,7 @@ async def retry(desk: Desk, who: str, number: int) -> Done:
         raise HTTPException(404, f"There is no delivery {number}.")
     if not await desk.store.retry(now=desk.clock(), ids=[number]):
         raise HTTPException(409, f"Delivery {number} is {row.delivery.state}: there is nothing to try again.")
-    desk.listener.wake()
+    desk.intake.wake()
     said = row.delivery.notification
     details = (
         f"Delivery {number} of {one_line(said.entity, 80)} to {row.delivery.destination} is tried again."
@@ -78,7 +78,7 @@ async def release(desk: Desk, who: str, queue: str) -> Done:
     number = await desk.store.release_hold(found.destination, desk.clock())
     if not number:
         raise HTTPException(409, f"Queue {one_line(queue, 80)} is not on hold.")
-    desk.listener.wake()
+    desk.intake.wake()
     more = f" ({number} queues)" if number > 1 else ""
     return await _done(desk, who, "release", f"Destination {found.destination} is released{more}.")
 
@@ -127,7 +127,7 @@ async def end_silence(desk: Desk, who: str, number: int) -> Done:
     """
     if not 0 < number <= LARGEST_ID or not await desk.store.end_silence(number, desk.clock()):
         raise HTTPException(404, f"There is no silence {number} that has not ended.")
-    desk.listener.wake()
+    desk.intake.wake()
     details = f"Silence {number} has ended. What it kept back and is still open is told once."
     return await _done(desk, who, "end silence", details, id_=number)
 
@@ -161,7 +161,7 @@ async def send_test(desk: Desk, who: str, what: TestChange) -> Done:
         who=who,
         now=now,
     )
-    accepted = await desk.listener.accept(Signed(body, now))
+    accepted = await desk.intake.accept(Signed(body, now))
     led_to = "1 alert" if accepted.alerts == 1 else f"{accepted.alerts} alerts"
     details = f"Test change of {one_line(entity, 80)} was accepted and led to {led_to}."
     return await _done(desk, who, "test change", details)
@@ -177,7 +177,7 @@ async def replay(desk: Desk, who: str, number: int) -> Done:
     if row is None:
         raise HTTPException(404, f"There is no {number} in quarantine.")
     try:
-        accepted = await desk.listener.accept(Signed(row.body, row.signed_at))
+        accepted = await desk.intake.accept(Signed(row.body, row.signed_at))
     except UnreadableChange as error:
         said = one_line(str(error), 200)
         await _done(desk, who, "replay", f"Number {number} still cannot be read: {said}.")

@@ -7,7 +7,7 @@ from typing import cast
 
 from fastapi import Request
 
-from app.receive.intake import Listener
+from app.receive.intake import Intake
 from app.store.base import Store
 from app.store.views import Views
 from app.web.comparison import RUNS, ComparisonShown, show_comparison
@@ -21,7 +21,7 @@ class Desk:
     Attributes:
         store: The outbox.
         views: What there is to see in it.
-        listener: Takes changes.
+        intake: Takes changes in.
         readiness: Says how the listener is.
         not_compared: Says why nothing is compared with Port; None: it is.
         compared_every: How often.
@@ -31,7 +31,7 @@ class Desk:
 
     store: Store
     views: Views
-    listener: Listener
+    intake: Intake
     readiness: Readiness
     not_compared: Callable[[], str | None]
     compared_every: timedelta

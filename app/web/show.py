@@ -186,7 +186,7 @@ def show_change(row: ChangeRow, *, whole: bool = False) -> ChangeShown:
         title=one_line(change.title, 200),
         actor=one_line(change.actor, 200),
         origin=one_line(change.origin, 60),
-        noticed=change.noticed_at is not None,
+        noticed=change.found_at is not None,
         differences=differences,
         left_out=len(changes) - len(shown),
     )

@@ -11,8 +11,9 @@ from starlette.routing import Route
 
 from app.demo.run import serving
 from app.errors import PortError, SettingsError
-from app.port.client import PortClient, Request
+from app.port.client import PortClient
 from app.port.refusal import advice, rate_limit_wait
+from app.port.transport import Request
 from tests.port.stand_in_port import (
     CLIENT_ID,
     CLIENT_SECRET,

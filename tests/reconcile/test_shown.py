@@ -65,7 +65,7 @@ async def test_the_command(watched: Watching, configured: pytest.MonkeyPatch, ru
     assert await watched.told() == [("checkout", "Healthy", "Degraded")]
     result = await run("reconcile")
     assert result.out == "2 entities; 0 differ\n"
-    newest, *_ = await watched.listener.store.reconciling.runs(limit=9)
+    newest, *_ = await watched.intake.store.reconciling.runs(limit=9)
     assert newest.reason == "command"
     configured.setenv("RECONCILE_MINUTES", "0")
     assert (await run("reconcile")).status == 0
@@ -78,7 +78,7 @@ async def test_the_command_says_why_it_cannot(
     watched.port.script("POST", SEARCH, refusal(403))
     result = await run("reconcile")
     assert (result.status, "Not all was compared" in result.err, "403" in result.err) == (1, True, True)
-    reconciling, now = watched.listener.store.reconciling, datetime.now(UTC)  # the command's clock
+    reconciling, now = watched.intake.store.reconciling, datetime.now(UTC)  # the command's clock
     assert await reconciling.begin(reason="start", token="a", now=now, lease_until=now + MINUTE, since=None)
     result = await run("reconcile")
     assert (result.status, "Another process compares" in result.err) == (1, True)

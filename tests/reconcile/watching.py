@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from app.port.client import PortClient
-from app.receive.intake import Listener
+from app.receive.intake import Intake
 from app.receive.signature import Signed
-from app.reconcile.comparison import Comparison
-from app.reconcile.difference import Difference
+from app.reconcile.difference import EntityDifference
+from app.reconcile.run import ReconcileRun
 from app.runtime import open_runtime
 from app.settings import Settings
 from app.store.rows import Accepted, Delivery
@@ -65,13 +65,13 @@ class Watching:
     """A listener, and Port.
 
     Attributes:
-        listener: Takes changes.
+        intake: Takes changes in.
         port: Has the entities.
         client: Asks it.
         clock: Of both.
     """
 
-    listener: Listener
+    intake: Intake
     port: StandInPort
     client: PortClient
     clock: Clock
@@ -93,15 +93,15 @@ class Watching:
         }
         return self.port.entities[blueprint, entity]
 
-    async def compare(self, **options: Any) -> list[Difference]:
+    async def compare(self, **options: Any) -> list[EntityDifference]:
         """Compare, a minute later."""
         self.clock.pass_(minutes=1)
         return await self.look(**options)
 
-    async def look(self, **options: Any) -> list[Difference]:
+    async def look(self, **options: Any) -> list[EntityDifference]:
         """Compare now."""
-        comparison = Comparison(self.listener, self.client, **options)
-        return [one async for one in comparison.differences()]
+        run = ReconcileRun(self.intake, self.client, **options)
+        return [one async for one in run.differences()]
 
     async def post(self, entity: str, before: str | None, after: str | None, at: datetime) -> Accepted:
         """Let a webhook come now for a change that happened at a time."""
@@ -124,11 +124,11 @@ class Watching:
             "diff": {"before": sides[0], "after": sides[1]},
         }
 
-        return await self.listener.accept(Signed(json.dumps(event).encode(), self.clock()))
+        return await self.intake.accept(Signed(json.dumps(event).encode(), self.clock()))
 
     async def alerts(self) -> list[Delivery]:
         """All alerts, oldest first."""
-        return (await self.listener.store.deliveries(state=None, limit=100_000))[::-1]
+        return (await self.intake.store.deliveries(state=None, limit=100_000))[::-1]
 
     async def told(self) -> list[tuple[str, Any, Any]]:
         """Entity, value before and value after of each alert, oldest first."""
@@ -159,5 +159,5 @@ async def watching(
         open_runtime(settings, dispatch=False) as runtime,
         PortClient(port.url, CLIENT_ID, CLIENT_SECRET, clock=lambda: datetime.now(UTC)) as client,
     ):
-        runtime.listener.clock = clock
-        yield Watching(runtime.listener, port, client, clock)
+        runtime.intake.clock = clock
+        yield Watching(runtime.intake, port, client, clock)

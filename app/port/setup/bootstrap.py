@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from app.errors import ListenerError, PortError
-from app.port.client import Json, PortClient
+from app.port.client import PortClient
 from app.port.setup import resources
-from app.port.setup.steps import Difference, Result, Step, differences, merged
+from app.port.setup.steps import FieldDifference, Result, SetupStep, differences, merged
+from app.receive.event import Json
 
 ACTION_FIELDS = (
     "identifier",
@@ -52,7 +53,7 @@ class Plan:
     remove: bool = False
 
 
-async def bootstrap(client: PortClient, plan: Plan) -> AsyncIterator[Step]:
+async def bootstrap(client: PortClient, plan: Plan) -> AsyncIterator[SetupStep]:
     """Carry out a plan, and yield each step when it is done.
 
     With a client that only plans (`dry_run`), the steps are those that would be taken, and the requests stand
@@ -67,7 +68,7 @@ async def bootstrap(client: PortClient, plan: Plan) -> AsyncIterator[Step]:
         yield step
 
 
-async def _make(client: PortClient, plan: Plan) -> AsyncIterator[Step]:
+async def _make(client: PortClient, plan: Plan) -> AsyncIterator[SetupStep]:
     found = await _look(client, plan)
     extra = resources.changelog_destination(plan.webhook_url) if plan.changelog_destination else {}
     for name, theirs in found.items():
@@ -113,37 +114,37 @@ async def _look(client: PortClient, plan: Plan) -> dict[str, Json | None]:
     return found
 
 
-async def _make_blueprint(client: PortClient, name: str, theirs: Json | None, ours: Json) -> Step:
+async def _make_blueprint(client: PortClient, name: str, theirs: Json | None, ours: Json) -> SetupStep:
     if theirs is None:
         await client.create_blueprint(ours)
-        return Step("blueprint", name, Result.CREATED)
+        return SetupStep("blueprint", name, Result.CREATED)
     target = merged(theirs, ours)
     difference = tuple(differences(theirs, target))
     if not difference:
-        return Step("blueprint", name, Result.UNCHANGED)
+        return SetupStep("blueprint", name, Result.UNCHANGED)
     # Each field whole, with what is theirs in it: it is not documented whether a PATCH merges inside of it.
     await client.patch_blueprint(name, {key: target[key] for key in ours if target[key] != theirs.get(key)})
-    return Step("blueprint", name, Result.CHANGED, difference)
+    return SetupStep("blueprint", name, Result.CHANGED, difference)
 
 
-async def _make_entity(client: PortClient) -> Step:
+async def _make_entity(client: PortClient) -> SetupStep:
     ours = resources.entity()
     theirs = await client.get_entity(resources.BLUEPRINT, resources.ENTITY)
     if theirs is None:
         await client.upsert_entity(resources.BLUEPRINT, ours)
-        return Step("entity", resources.ENTITY, Result.CREATED)
+        return SetupStep("entity", resources.ENTITY, Result.CREATED)
     # Its values are the catalog's life, not our configuration: to set healthStatus back would be a false
     # alert. So only what is empty is filled in.
     values = theirs.get("properties") or {}
     missing = {key: value for key, value in ours["properties"].items() if values.get(key) is None}
     if not missing:
-        return Step("entity", resources.ENTITY, Result.UNCHANGED)
+        return SetupStep("entity", resources.ENTITY, Result.UNCHANGED)
     await client.upsert_entity(resources.BLUEPRINT, {"identifier": resources.ENTITY, "properties": missing})
-    difference = tuple(Difference(f"properties.{key}", None, value) for key, value in missing.items())
-    return Step("entity", resources.ENTITY, Result.CHANGED, difference)
+    difference = tuple(FieldDifference(f"properties.{key}", None, value) for key, value in missing.items())
+    return SetupStep("entity", resources.ENTITY, Result.CHANGED, difference)
 
 
-async def _make_automation(client: PortClient, ours: Json, report: bool | None) -> Step:
+async def _make_automation(client: PortClient, ours: Json, report: bool | None) -> SetupStep:
     identifier = ours["identifier"]
     found = await client.get_action(identifier)
     reported = resources.reports(found)
@@ -151,20 +152,20 @@ async def _make_automation(client: PortClient, ours: Json, report: bool | None) 
         ours = resources.reporting(ours)
     if found is None:
         await client.create_action(ours)
-        return Step("automation", identifier, Result.CREATED)
+        return SetupStep("automation", identifier, Result.CREATED)
     theirs = {key: found[key] for key in ACTION_FIELDS if found.get(key) is not None}
     target = merged(theirs, ours)
     difference = tuple(differences(theirs, target))
     if report is False and reported:
         del target["invocationMethod"]["body"]["report"]
-        difference += (Difference("invocationMethod.body.report", True, None),)
+        difference += (FieldDifference("invocationMethod.body.report", True, None),)
     if not difference:
-        return Step("automation", identifier, Result.UNCHANGED)
+        return SetupStep("automation", identifier, Result.UNCHANGED)
     await client.update_action(identifier, target)
-    return Step("automation", identifier, Result.CHANGED, difference)
+    return SetupStep("automation", identifier, Result.CHANGED, difference)
 
 
-async def _remove(client: PortClient, plan: Plan) -> AsyncIterator[Step]:
+async def _remove(client: PortClient, plan: Plan) -> AsyncIterator[SetupStep]:
     names = plan.blueprints or (resources.BLUEPRINT,)
     missing = {resources.automation(name, "")["identifier"] for name in names}
     # The automations go first: the removal of the entity is no news for anybody.
@@ -176,12 +177,12 @@ async def _remove(client: PortClient, plan: Plan) -> AsyncIterator[Step]:
         url = (action.get("invocationMethod") or {}).get("url")
         if url == plan.webhook_url:
             await client.delete_action(identifier)
-            yield Step("automation", identifier, Result.REMOVED)
+            yield SetupStep("automation", identifier, Result.REMOVED)
         else:
             reason = f"it calls {url}, not {plan.webhook_url}"
-            yield Step("automation", identifier, Result.KEPT, reason=reason)
+            yield SetupStep("automation", identifier, Result.KEPT, reason=reason)
     for identifier in sorted(missing):
-        yield Step("automation", identifier, Result.ABSENT)
+        yield SetupStep("automation", identifier, Result.ABSENT)
     if not plan.blueprints:
         entity = await _remove_entity(client)
         yield entity
@@ -201,25 +202,25 @@ def _blueprint_if_ours(action: Json) -> str | None:
     return blueprint if action.get("identifier") == ours["identifier"] else None
 
 
-async def _remove_entity(client: PortClient) -> Step:
+async def _remove_entity(client: PortClient) -> SetupStep:
     theirs = await client.get_entity(resources.BLUEPRINT, resources.ENTITY)
     if theirs is None:
-        return Step("entity", resources.ENTITY, Result.ABSENT)
+        return SetupStep("entity", resources.ENTITY, Result.ABSENT)
     own = {key for key, value in (theirs.get("properties") or {}).items() if value is not None}
     own -= set(resources.entity()["properties"])
     own |= {key for key, value in (theirs.get("relations") or {}).items() if value}
     if own:
         reason = f"it has what is not of our making: {', '.join(sorted(own))}"
-        return Step("entity", resources.ENTITY, Result.KEPT, reason=reason)
+        return SetupStep("entity", resources.ENTITY, Result.KEPT, reason=reason)
     await client.delete_entity(resources.BLUEPRINT, resources.ENTITY)
-    return Step("entity", resources.ENTITY, Result.REMOVED)
+    return SetupStep("entity", resources.ENTITY, Result.REMOVED)
 
 
-async def _remove_blueprint(client: PortClient, *, entity_stays: bool) -> Step:
+async def _remove_blueprint(client: PortClient, *, entity_stays: bool) -> SetupStep:
     name = resources.BLUEPRINT
     theirs = await client.get_blueprint(name)
     if theirs is None:
-        return Step("blueprint", name, Result.ABSENT)
+        return SetupStep("blueprint", name, Result.ABSENT)
     ours = resources.blueprint()["schema"]["properties"]
     properties = _properties(theirs)
     own = {key for key in properties if any(differences(properties[key], ours.get(key)))}
@@ -233,13 +234,13 @@ async def _remove_blueprint(client: PortClient, *, entity_stays: bool) -> Step:
         return _keep_blueprint(theirs, f"it has entities: {others.entities[0].get('identifier')} …")
     await _delete_blueprint(client, name)
     reason = "if the search finds no other entity" if client.dry_run else ""
-    return Step("blueprint", name, Result.REMOVED, reason=reason)
+    return SetupStep("blueprint", name, Result.REMOVED, reason=reason)
 
 
-def _keep_blueprint(theirs: Json, reason: str) -> Step:
+def _keep_blueprint(theirs: Json, reason: str) -> SetupStep:
     if theirs.get("changelogDestination"):
         reason += "; its changelogDestination stays too, for Port's API cannot clear it"
-    return Step("blueprint", resources.BLUEPRINT, Result.KEPT, reason=reason)
+    return SetupStep("blueprint", resources.BLUEPRINT, Result.KEPT, reason=reason)
 
 
 async def _delete_blueprint(client: PortClient, name: str) -> None:

@@ -5,12 +5,10 @@ place of the tutorial's `changelogDestination`:
 https://docs.port.io/actions-and-automations/define-automations/
 """
 
-from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from app.errors import SettingsError
-
-Json = dict[str, Any]
+from app.receive.event import Json
 
 BLUEPRINT = "deploymentConfig"
 ENTITY = "notification-service-prod"

@@ -23,7 +23,7 @@ from pysmee.pysmee import decode_data
 
 from app.errors import ListenerError
 from app.model.notification import one_line
-from app.port.setup.answers import MEANINGS
+from app.port.setup.probe import MEANINGS
 
 SMEE_SERVER = "https://smee.io"
 CONNECT_SECONDS = 5.0

@@ -5,7 +5,7 @@ Who stores a change of an entity holds its lock, and so does who takes note of i
 
 from collections.abc import Collection, Mapping
 
-from app.rules.last_known import Known
+from app.rules.last_known import LastKnown
 from app.store.group import Entity
 from app.store.known_columns import KNOWN, known_of, known_values
 from app.store.transaction import Session
@@ -17,7 +17,7 @@ PUT = (
 )
 
 
-async def find_known(db: Session, entities: Collection[Entity]) -> dict[Entity, Known]:
+async def find_known(db: Session, entities: Collection[Entity]) -> dict[Entity, LastKnown]:
     """Return what is known of entities."""
     rows = await db.for_each(
         f"SELECT blueprint, entity, {KNOWN} FROM known WHERE blueprint = $1 AND entity = $2",
@@ -27,7 +27,7 @@ async def find_known(db: Session, entities: Collection[Entity]) -> dict[Entity, 
     return {(blueprint, entity): known_of(row) for blueprint, entity, *row in rows}
 
 
-async def put_known(db: Session, known: Mapping[Entity, Known]) -> None:
+async def put_known(db: Session, known: Mapping[Entity, LastKnown]) -> None:
     """Write what is known of entities."""
     await db.execute_many(PUT, [(*entity, *known_values(one)) for entity, one in known.items()])
 

@@ -11,10 +11,10 @@ from pydantic import SecretStr
 from app.errors import SettingsError
 from app.jq.runner import checking
 from app.model.incident import Step
-from app.receive.intake import Queues, Rulebook
 from app.rules.destination import TEMPLATES, ConsoleDestination, HttpDestination, SlackDestination
 from app.rules.file import Rules, RulesFile, load_rules
 from app.rules.rule import BUILT_IN, RuleSet
+from app.rules.rulebook import Queues, Rulebook
 from app.rules.targets import DEFAULT_DESTINATION
 from app.rules.watched import watched_by
 
