@@ -20,6 +20,7 @@ from app.observe.logs import configure_logging
 from app.observe.metrics import Metrics, prepare_metrics
 from app.observe.otel import make_tracing, telemetry
 from app.receive import webhook
+from app.receive.event import WEBHOOK_PATH
 from app.receive.rules_source import read_rules, secrets_of
 from app.receive.sources import SOURCE_REFUSED
 from app.reconcile.health import why_off
@@ -87,7 +88,7 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         docs_url=None,  # in its place: app/web/docs.py
         redoc_url=None,
         max_body_size=settings.max_body_bytes,
-        telemetry=telemetry(tracing, webhook.PATH),
+        telemetry=telemetry(tracing, WEBHOOK_PATH),
     )
     app.add_middleware(
         Answers,

@@ -23,8 +23,9 @@ from app.notifier.slack.webhook import raise_for_answer
 from app.port.client import PortClient
 from app.port.setup import probe
 from app.port.setup.bootstrap import Plan, bootstrap
-from app.port.setup.resources import BLUEPRINT, WEBHOOK_PATH
+from app.port.setup.resources import BLUEPRINT
 from app.port.setup.steps import Result, SetupStep, render
+from app.receive.event import WEBHOOK_PATH
 from app.reconcile.health import MAX_RUNS, judge
 from app.store.base import Store
 

@@ -36,7 +36,7 @@ class CatalogChange:
 
     Attributes:
         key: The same for the same change, whichever way and however often it arrives (`change_key`).
-        action: ``CREATE``, ``UPDATE``, ``DELETE``, ``TIMER_EXPIRED``, or whatever Port says next.
+        action: ``CREATE``, ``UPDATE``, ``DELETE``, ``TIMER_EXPIRED``, or an action that Port may add.
         resource: ``entity``, ``blueprint``, ``run``, …
         blueprint: The blueprint's identifier; empty where the resource has none.
         entity: The entity's identifier; empty where the resource has none.
@@ -82,7 +82,7 @@ def change_key(
     after: EntitySnapshot | None,
     timer: str | None = None,
 ) -> str:
-    """Return the change's key: SHA-256, in hex, over the canonical JSON of what makes it this change.
+    """Make the change's key: SHA-256, in hex, over the canonical JSON of what makes it this change.
 
     `at` is the event's own time, in one notation. Two timers of one entity that run out at the same
     moment differ in nothing but `timer`, so it counts too.

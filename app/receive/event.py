@@ -12,6 +12,9 @@ from app.model.change import ENTITY, EntitySnapshot
 
 Json = dict[str, Any]
 
+WEBHOOK_PATH = "/api/slack"
+"""The path of the listener's address that Port calls."""
+
 
 def build_event(
     *,

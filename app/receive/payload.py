@@ -28,10 +28,10 @@ from app.errors import UnreadableChange
 from app.model.change import ENTITY, RECONCILE, CatalogChange, EntitySnapshot, change_key
 from app.receive.signature import Signed
 
-AGENTS_BODY = ("context", "nodeConfig", "body")
+AGENTS_BODY_PATH = ("context", "nodeConfig", "body")
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # what is before has a program's zero for a time, such as year 1
-LONGEST = {"blueprintIdentifier": 400, "entityIdentifier": 2_048}
-"""In bytes of UTF-8: about Port's own limits (100 and 1,000 characters), and what PostgreSQL can index."""
+MAX_IDENTIFIER_BYTES = {"blueprintIdentifier": 400, "entityIdentifier": 2_048}
+"""In UTF-8: about Port's own limits (100 and 1,000 characters), and what PostgreSQL can index."""
 CLOCKS_MAY_DIFFER = timedelta(seconds=2)  # a signature's time is often in whole seconds
 
 
@@ -40,9 +40,11 @@ def _object(value: Any) -> Any:
 
 
 def _without_nulls(value: Any) -> Any:
-    # Port does not tell a property that is null from one that is missing, so a change has only the one.
+    # To Port a property that is null and one that is missing are the same, so a change has only the one.
     value = _object(value)
-    return {key: one for key, one in value.items() if one is not None} if isinstance(value, dict) else value
+    return (
+        {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else value
+    )
 
 
 def _teams(value: Any) -> Any:
@@ -62,8 +64,8 @@ def read_time(value: Any) -> datetime | None:
 
 
 def too_long(name: str, value: str) -> bool:
-    """Tell whether an identifier, which a context calls `name`, is longer than `LONGEST` allows."""
-    return len(value) * 4 > LONGEST[name] and len(value.encode()) > LONGEST[name]
+    """Tell whether an identifier, which a context calls `name`, is longer than `MAX_IDENTIFIER_BYTES`."""
+    return len(value) * 4 > MAX_IDENTIFIER_BYTES[name] and len(value.encode()) > MAX_IDENTIFIER_BYTES[name]
 
 
 def _text(value: Any) -> str | None:
@@ -132,7 +134,7 @@ class Context(_Tolerant):
 
 
 class Event(_Tolerant):
-    """A change as Port tells it, out of whatever envelope it came in."""
+    """Port's event about a change, out of its envelope."""
 
     action: str = Field(min_length=1)
     resourceType: _Text = None  # noqa: N815
@@ -143,11 +145,10 @@ class Event(_Tolerant):
 
 
 def parse_event(signed: Signed) -> CatalogChange:
-    """Read a verified body.
+    """Parse a verified body into a change.
 
-    An event without a time of its own happened, as far as anybody knows, when it was signed. So did one from
-    the future: taken at its word it would make all later changes of the entity look late. Or one from before
-    there was a Port.
+    An event without a time of its own gets the time of its signature. So does one from the future, which
+    would make all later changes of the entity look late, and one from before there was a Port.
 
     Raises:
         UnreadableChange: It is not JSON, not an object, or lacks what makes it a change.
@@ -155,18 +156,18 @@ def parse_event(signed: Signed) -> CatalogChange:
     body = _load(signed.body)
     if not isinstance(body, dict):
         raise UnreadableChange("the body is not a JSON object")
-    found = _unwrap(body)
+    unwrapped = _unwrap(body)
     try:
-        event = Event.model_validate(found.event)
+        event = Event.model_validate(unwrapped.event)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise UnreadableChange(first["msg"], ".".join(map(str, (*found.path, *first["loc"])))) from None
-    run_id = _run_id(event, found.envelope) or _text(_get(body, "context", "runId"))
-    return _change(event, found, signed.at, run_id)
+        raise UnreadableChange(first["msg"], ".".join(map(str, (*unwrapped.path, *first["loc"])))) from None
+    run_id = _run_id(event, unwrapped.envelope) or _text(_get(body, "context", "runId"))
+    return _change(event, unwrapped, signed.at, run_id)
 
 
 def bare_event(body: bytes) -> dict[str, Any]:
-    """Return Port's own event out of a body that `parse_event` can read: what jq programs are run on.
+    """Take Port's own event, on which jq programs are run, out of a body that `parse_event` can read.
 
     Raises:
         UnreadableChange: It is not JSON, or not an object.
@@ -204,14 +205,14 @@ def _unwrap(body: Mapping[str, Any]) -> _Unwrapped:
     event = body.get("event")
     if isinstance(event, dict) and ("diff" in event or "context" in event):
         return _Unwrapped(event, body, ("event",))
-    inner = _get(body, *AGENTS_BODY)
+    inner = _get(body, *AGENTS_BODY_PATH)
     if isinstance(inner, dict) and "diff" not in body:
-        found = _unwrap(inner)
-        return _Unwrapped(found.event, found.envelope, (*AGENTS_BODY, *found.path))
+        unwrapped = _unwrap(inner)
+        return _Unwrapped(unwrapped.event, unwrapped.envelope, (*AGENTS_BODY_PATH, *unwrapped.path))
     return _Unwrapped(body, body)
 
 
-def _change(event: Event, found: _Unwrapped, signed_at: datetime, run_id: str | None) -> CatalogChange:
+def _change(event: Event, unwrapped: _Unwrapped, signed_at: datetime, run_id: str | None) -> CatalogChange:
     resource = event.resourceType or ENTITY
     newest = event.diff and (event.diff.after or event.diff.before)
     blueprint, entity = event.context.about
@@ -222,9 +223,9 @@ def _change(event: Event, found: _Unwrapped, signed_at: datetime, run_id: str | 
         if not value and resource == ENTITY:
             wrong = "an entity's change must name it"
         elif too_long(name, value):
-            wrong = f"no identifier is longer than {LONGEST[name]} bytes"
+            wrong = f"no identifier is longer than {MAX_IDENTIFIER_BYTES[name]} bytes"
         if wrong:
-            raise UnreadableChange(wrong, ".".join((*found.path, "context", name)))
+            raise UnreadableChange(wrong, ".".join((*unwrapped.path, "context", name)))
     happened_at = event.trigger.at or (newest and read_time(newest.updatedAt)) or signed_at
     before = _snapshot(event.diff.before, blueprint) if event.diff else None
     after = _snapshot(event.diff.after, blueprint) if event.diff else None
@@ -248,13 +249,15 @@ def _change(event: Event, found: _Unwrapped, signed_at: datetime, run_id: str | 
         teams=newest.team if newest else (),
         before=before,
         after=after,
-        actor=_actor(_get(found.envelope, "trigger", "by")) or _actor(event.trigger.by),
+        actor=_actor(_get(unwrapped.envelope, "trigger", "by")) or _actor(event.trigger.by),
         origin=event.trigger.origin or "",
         at=happened_at if EARLIEST <= happened_at < signed_at + CLOCKS_MAY_DIFFER else signed_at,
         timer=timer,
         run_id=run_id,
         found_at=event.foundAt if event.trigger.origin == RECONCILE else None,
-        report_to=_text(_get(found.envelope, "run", "id")) if found.envelope.get("report") is True else None,
+        report_to=_text(_get(unwrapped.envelope, "run", "id"))
+        if unwrapped.envelope.get("report") is True
+        else None,
     )
 
 
@@ -288,7 +291,7 @@ def _get(value: Any, *path: str) -> Any:
 
 
 def _actor(by: Any) -> str:
-    """Return the most readable name that the body has for who or what made the change; empty if none."""
+    """Choose the most readable name that the body has for the author of the change; empty if none."""
     user = _get(by, "user")
     names = (_text(_get(user, "firstName")), _text(_get(user, "lastName")))
     full_name = " ".join(name for name in names if name)

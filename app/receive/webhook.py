@@ -13,16 +13,14 @@ from app.errors import SourceRefused
 from app.model.change import UPDATE, EntitySnapshot
 from app.model.notification import one_line
 from app.observe.watch import Watch
-from app.receive.event import build_event
+from app.receive.event import WEBHOOK_PATH, build_event
 from app.receive.payload import Event
 from app.receive.receiver import Receiver
 from app.receive.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
 from app.receive.sources import Sources
 
-PATH = "/api/slack"
-
-LONGEST_ADDRESS = 60  # as much of what a proxy calls an address as the log shows
-BODY_SECONDS = 15  # whoever sends a body more slowly only holds memory
+MAX_ADDRESS_CHARS = 60  # as much of what a proxy calls an address as the log shows
+BODY_SECONDS = 15  # a sender that takes longer only holds memory
 
 _AFTER = EntitySnapshot(
     "notification-service-prod",
@@ -107,7 +105,7 @@ router = APIRouter(tags=["Port"])
 def _demand_allowed_source(request: Request) -> None:
     """Refuse a request from elsewhere than ALLOWED_SOURCES names, if it is set, before its body is read.
 
-    The address is the sender's as uvicorn knows it: a trusted proxy's word for it, or else the connection's.
+    The address is the one that uvicorn gives: a trusted proxy's header, else the connection's.
 
     Raises:
         SourceRefused: It is from elsewhere.
@@ -116,11 +114,11 @@ def _demand_allowed_source(request: Request) -> None:
     if sources is not None:
         address = request.client.host if request.client else ""
         if not sources.allow(address):
-            raise SourceRefused(one_line(address, LONGEST_ADDRESS))
+            raise SourceRefused(one_line(address, MAX_ADDRESS_CHARS))
 
 
 @router.post(
-    PATH,
+    WEBHOOK_PATH,
     status_code=status.HTTP_202_ACCEPTED,
     summary="Receive a change from Port",
     response_class=Response,

@@ -18,7 +18,7 @@ from app.model.times import MICRO, Micros, to_micros
 from app.rules.rule import Rule
 from app.rules.watched import Field, Watched, condition_fields, fields_of
 
-_CANONICAL = json.JSONEncoder(
+_VALUES_JSON = json.JSONEncoder(
     sort_keys=True, separators=(",", ":")
 )  # kept: making one takes longer than its use
 SKEW_MICROS = timedelta(seconds=5) // MICRO
@@ -96,7 +96,7 @@ class LastKnown:
 
 def canonical(values: Mapping[Field, Any]) -> str:
     """Encode values as JSON that is the same for the same values; without NUL, for PostgreSQL's sake."""
-    text = _CANONICAL.encode(values)
+    text = _VALUES_JSON.encode(values)
     return text.replace(r"\u0000", r"\ufffd") if r"\u0000" in text else text
 
 

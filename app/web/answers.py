@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.observe.tracing import Tracing
 from app.observe.watch import Watch
-from app.receive.webhook import PATH
+from app.receive.event import WEBHOOK_PATH
 
 Handlers = Mapping[type[Exception], Callable[[Request, Exception], Response]]
 """What each kind of error is answered with."""
@@ -46,7 +46,7 @@ class Answers:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and note its answer if it was a change."""
-        if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].endswith(PATH):
+        if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].endswith(WEBHOOK_PATH):
             await self._app(scope, receive, send)
             return
         status = 500  # whoever answers nothing at all has failed
@@ -60,7 +60,7 @@ class Answers:
         if trace_id := self._tracing.trace_id:
             structlog.contextvars.bind_contextvars(trace_id=trace_id)
         try:
-            if self._shortcut is not None and scope["path"] == scope.get("root_path", "") + PATH:
+            if self._shortcut is not None and scope["path"] == scope.get("root_path", "") + WEBHOOK_PATH:
                 request = Request(scope, receive)
                 response = await self._answer(self._shortcut, request)
                 await response(scope, receive, note)

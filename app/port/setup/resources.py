@@ -8,11 +8,10 @@ https://docs.port.io/actions-and-automations/define-automations/
 from urllib.parse import urlsplit, urlunsplit
 
 from app.errors import SettingsError
-from app.receive.event import Json
+from app.receive.event import WEBHOOK_PATH, Json
 
 BLUEPRINT = "deploymentConfig"
 ENTITY = "notification-service-prod"
-WEBHOOK_PATH = "/api/slack"
 SMEE_HOST = "smee.io"
 
 
