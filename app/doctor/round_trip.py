@@ -9,7 +9,7 @@ from typing import TypeVar
 from app.errors import ListenerError, PortError
 from app.model.delivery import State
 from app.port.client import PortClient
-from app.port.setup.resources import BLUEPRINT, ENTITY
+from app.port.setup.resources import BLUEPRINT, TUTORIAL_ENTITY
 from app.store.base import Store
 from app.store.rows import Delivery
 
@@ -51,7 +51,7 @@ class RoundTrip:
             ListenerError: A change did not arrive, or its alert did not leave.
             PortError: Port refused.
         """
-        entity = await self.client.get_entity(BLUEPRINT, ENTITY) or {}
+        entity = await self.client.get_entity(BLUEPRINT, TUTORIAL_ENTITY) or {}
         current = (entity.get("properties") or {}).get("healthStatus")
         other = "Healthy" if current == "Degraded" else "Degraded"
         try:
@@ -67,22 +67,22 @@ class RoundTrip:
             await self._set(status)
         except PortError as refused:
             raise ListenerError(
-                f"{error}\nhealthStatus of {ENTITY} could not be set back to {status}, look at it in Port:"
+                f"{error}\nhealthStatus of {TUTORIAL_ENTITY} could not be set back to {status}, look at it in Port:"
                 f" {refused}"
             ) from None
 
     async def _set(self, status: str | None) -> None:
-        await self.client.patch_entity(BLUEPRINT, ENTITY, {"properties": {"healthStatus": status}})
+        await self.client.patch_entity(BLUEPRINT, TUTORIAL_ENTITY, {"properties": {"healthStatus": status}})
 
     async def _follow(self, status: str | None) -> str:
-        last = await self.store.last_at(BLUEPRINT, ENTITY)
+        last = await self.store.last_at(BLUEPRINT, TUTORIAL_ENTITY)
         newest = await self.store.deliveries(state=None, limit=1)
         after = newest[0].id if newest else 0
         started = time.monotonic()
         await self._set(status)
 
         async def arrived() -> float | None:
-            return time.monotonic() if await self.store.last_at(BLUEPRINT, ENTITY) != last else None
+            return time.monotonic() if await self.store.last_at(BLUEPRINT, TUTORIAL_ENTITY) != last else None
 
         arrival = await wait_for(arrived, self.patience)
         if arrival is None:
@@ -115,5 +115,5 @@ class RoundTrip:
         return [
             row
             for row in rows
-            if row.id > after and (row.notification.blueprint, row.notification.entity) == (BLUEPRINT, ENTITY)
+            if row.id > after and (row.notification.blueprint, row.notification.entity) == (BLUEPRINT, TUTORIAL_ENTITY)
         ]

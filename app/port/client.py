@@ -1,4 +1,4 @@
-"""Port's REST API, as far as bootstrap, doctor, the actions, the reports and the comparison need it.
+"""Port's REST API, as far as bootstrap, doctor, the actions, the reports and reconciling need it.
 
 Rules: https://docs.port.io/api-reference/port-api
 """
@@ -29,7 +29,7 @@ class EntityPage:
 
 
 class PortClient(Transport):
-    """The routes of Port's API; how they are called, and with what, `Transport` says.
+    """The routes of Port's API, called through `Transport`.
 
     Raises:
         PortError: By each method, where Port did not do what it was asked, or was not reached.
@@ -100,7 +100,7 @@ class PortClient(Transport):
         if self.dry_run:
             return EntityPage([], None)
         entities, following = answer.get("entities"), answer.get("next")
-        # Whoever takes a proxy's empty answer for "there are none" takes all entities for deleted.
+        # A proxy's empty answer must not pass for "there are none": all entities would count as deleted.
         if not isinstance(entities, list) or (following and following == after):
             raise self.no_port(request)
         return EntityPage(entities, following)
@@ -162,14 +162,14 @@ class PortClient(Transport):
     async def _find(self, name: str, *segments: str) -> Json | None:
         request = Request("GET", _path(*segments))
         try:
-            found = (await self.call(request)).get(name)
+            answer = (await self.call(request)).get(name)
         except PortError as error:
             if error.status == httpx.codes.NOT_FOUND:
                 return None
             raise
-        if not isinstance(found, dict):
+        if not isinstance(answer, dict):
             raise self.no_port(request)
-        return found
+        return answer
 
     async def _delete(self, *segments: str) -> None:
         try:
@@ -180,4 +180,4 @@ class PortClient(Transport):
 
 
 def _path(*segments: str) -> str:
-    return "/v1/" + "/".join(quote(one, safe="") for one in segments)
+    return "/v1/" + "/".join(quote(segment, safe="") for segment in segments)

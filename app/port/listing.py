@@ -18,8 +18,8 @@ from app.receive.event import Json
 from app.receive.payload import Entity, read_time, too_long
 from app.rules.watched import Field, Watched
 
-META = ("$identifier", "$title", "$team", "$updatedAt")
-COMPUTED = ("mirrorProperties", "calculationProperties", "aggregationProperties")
+META_PROPERTIES = ("$identifier", "$title", "$team", "$updatedAt")
+COMPUTED_PARTS = ("mirrorProperties", "calculationProperties", "aggregationProperties")
 """Where a blueprint describes the properties whose values come from elsewhere.
 
 A change of such a value triggers nothing, and may not move the entity's `updatedAt`.
@@ -27,7 +27,7 @@ A change of such a value triggers nothing, and may not move the entity's `update
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedEntity:
     """An entity as Port lists it.
 
     Attributes:
@@ -40,8 +40,8 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
-    """What a blueprint's entities have.
+class DescribedBlueprint:
+    """The fields of a blueprint's entities.
 
     Attributes:
         fields: All fields but title and team.
@@ -52,29 +52,29 @@ class Described:
     computed: frozenset[Field]
 
     def include(self, watched: Watched) -> list[str] | None:
-        """Return what to ask a search for; None: everything."""
+        """List the properties and relations to ask a search for; None: all."""
         if watched.fields is None:
             return None
-        names = sorted({one.partition(".")[2] for one in watched.fields & self.fields})
-        return [*META, *names]
+        names = sorted({name.partition(".")[2] for name in watched.fields & self.fields})
+        return [*META_PROPERTIES, *names]
 
 
-def read_blueprint(blueprint: Json) -> Described:
-    """Return what a blueprint, as Port answers it, says of its entities."""
+def read_blueprint(blueprint: Json) -> DescribedBlueprint:
+    """Read the fields of a blueprint's entities from the blueprint, as Port answers it."""
     own = _names(_object(blueprint.get("schema")).get("properties"))
-    computed = frozenset().union(*(_names(blueprint.get(part)) for part in COMPUTED))
+    computed = frozenset().union(*(_names(blueprint.get(part)) for part in COMPUTED_PARTS))
     relations = frozenset(f"relations.{name}" for name in _object(blueprint.get("relations")))
-    return Described(own | computed | relations, computed)
+    return DescribedBlueprint(own | computed | relations, computed)
 
 
-def read_entity(found: Mapping[str, Any], blueprint: str) -> Listed:
+def read_entity(answer: Mapping[str, Any], blueprint: str) -> ListedEntity:
     """Read an entity of a search's answer.
 
     Raises:
-        UnreadableChange: It is none.
+        UnreadableChange: It is not an entity, or no store could hold it.
     """
     try:
-        entity = Entity.model_validate(found)
+        entity = Entity.model_validate(answer)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise UnreadableChange(first["msg"], ".".join(map(str, first["loc"]))) from None
@@ -88,11 +88,11 @@ def read_entity(found: Mapping[str, Any], blueprint: str) -> Listed:
         properties=entity.properties,
         relations=entity.relations,
     )
-    return Listed(snapshot, read_time(entity.updatedAt))
+    return ListedEntity(snapshot, read_time(entity.updatedAt))
 
 
 def chosen(identifiers: Sequence[str]) -> list[Json]:
-    """Return the search rules that choose entities by their identifiers."""
+    """Make the search rules that choose entities by their identifiers."""
     return [{"property": "$identifier", "operator": "in", "value": list(identifiers)}]
 
 

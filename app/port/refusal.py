@@ -1,4 +1,4 @@
-"""What Port's refusals say, and what to do about them: pure functions of an answer.
+"""Reads Port's refusals, and gives advice about them: pure functions of an answer.
 
 Rules: https://docs.port.io/api-reference/port-api
 """
@@ -20,12 +20,12 @@ PORT_HOST = re.compile(r"(^|\.)(get)?port\.io$")
 
 RATE_LIMIT_SECONDS = (1.0, 60.0)  # the shortest and the longest wait
 RATE_LIMIT_UNKNOWN_SECONDS = 10.0  # Port said nothing that we can read
-EPOCH_ABOVE = 1e9  # x-ratelimit-reset is claimed to be seconds until, and to be seconds since 1970
+RESET_IS_EPOCH_ABOVE = 1e9  # x-ratelimit-reset is claimed to be seconds until, and to be seconds since 1970
 MAX_MESSAGE_CHARS = 600
 
 
 def rate_limit_wait(headers: Mapping[str, str], now: datetime) -> float:
-    """Return for how many seconds to wait after a 429: the longest that Port asks for, 1 to 60.
+    """Compute the seconds to wait after a 429: the longest that Port asks for, 1 to 60.
 
     ``x-ratelimit-reset`` is seconds until, or since 1970 (both are claimed); ``Retry-After`` is seconds or
     a date: https://docs.port.io/api-reference/rate-limits
@@ -35,7 +35,7 @@ def rate_limit_wait(headers: Mapping[str, str], now: datetime) -> float:
         now: The time, UTC.
     """
     reset = _number(headers.get("x-ratelimit-reset", ""))
-    if reset is not None and reset > EPOCH_ABOVE:
+    if reset is not None and reset > RESET_IS_EPOCH_ABOVE:
         reset -= now.timestamp()
     after = _number(headers.get("retry-after", ""))
     if after is None and "retry-after" in headers:
@@ -57,7 +57,7 @@ def _number(text: str) -> float | None:
 
 
 def message(body: Any, answer: httpx.Response) -> str:
-    """Return Port's own words: ``{"ok": false, "error", "message", "details"}``, `error` a name or an object.
+    """Join Port's own words: ``{"ok": false, "error", "message", "details"}``, `error` a name or an object.
 
     Args:
         body: The answer's JSON; anything but an object is not Port's, and the answer's text stands for it.
@@ -69,14 +69,14 @@ def message(body: Any, answer: httpx.Response) -> str:
     if isinstance(error, dict):
         details = details or error.get("details")
         error = error.get("message") or error.get("name") or json.dumps(error, ensure_ascii=False)
-    parts = [str(one) for one in (error, body.get("message")) if one]
+    parts = [str(part) for part in (error, body.get("message")) if part]
     if details:
         parts.append(json.dumps(details, ensure_ascii=False))
     return ": ".join(dict.fromkeys(parts)) or answer.reason_phrase
 
 
 def advice(status: int, base_url: str, *, logging_in: bool) -> str:
-    """Return what to do about a refusal, as a sentence without its full stop.
+    """Advise about a refusal, in a sentence without its full stop.
 
     Args:
         status: The HTTP status.

@@ -22,7 +22,7 @@ from app.receive.event import Json
 
 CALL_SECONDS = 30.0
 PAUSES_SECONDS = (1.0, 3.0)  # between the tries of a call that Port or the network failed
-RATE_LIMIT_WAITS = 5
+MAX_RATE_LIMIT_WAITS = 5
 LOG_IN = "/v1/auth/access_token"
 
 
@@ -63,7 +63,7 @@ class Transport:
         client_secret: Its client secret. It appears in no error.
         clock: Gives the time, UTC.
         sleep: Waits for so many seconds.
-        progress: Told in one line why a call takes longer.
+        progress: Called with a line that says why a call takes longer.
         dry_run: Send only what reads (GET), and put everything else into `planned`.
         patient: Wait and try again. Where a queue of the outbox waits instead, and a call has some seconds
             only, give False: what Port or the network failed, 429 too, is an error at once.
@@ -128,7 +128,7 @@ class Transport:
         return token
 
     async def _send(self, request: Request, repeatable: bool, token: str = "") -> httpx.Response:
-        waits, pauses = (0, iter(PAUSES_SECONDS)) if self._patient else (RATE_LIMIT_WAITS, iter(()))
+        waits, pauses = (0, iter(PAUSES_SECONDS)) if self._patient else (MAX_RATE_LIMIT_WAITS, iter(()))
         while True:
             try:
                 answer = await self._http.request(
@@ -145,10 +145,10 @@ class Transport:
                     raise self._unreachable(request, error, repeatable or not_sent) from None
                 reason = "Port cannot be reached"
             else:
-                if answer.status_code == httpx.codes.TOO_MANY_REQUESTS and waits < RATE_LIMIT_WAITS:
+                if answer.status_code == httpx.codes.TOO_MANY_REQUESTS and waits < MAX_RATE_LIMIT_WAITS:
                     waits += 1
                     pause = rate_limit_wait(answer.headers, self._clock())
-                    reason = f"Port limits the rate ({waits} of {RATE_LIMIT_WAITS})"
+                    reason = f"Port limits the rate ({waits} of {MAX_RATE_LIMIT_WAITS})"
                 elif answer.status_code >= 500 and repeatable and (next_pause := next(pauses, None)):
                     pause, reason = next_pause, f"Port answered {answer.status_code}"
                 else:
@@ -176,7 +176,7 @@ class Transport:
         )
 
     def no_port(self, request: Request, status: int | None = None) -> PortError:
-        """Return the error of an answer that is not from Port's API."""
+        """Make the error of an answer that is not from Port's API."""
         reason = "that is not an answer of Port's API"
         return PortError(str(request), reason, f"Is PORT_API_URL right? It is {self.base_url}", status=status)
 

@@ -9,7 +9,7 @@ from typing import Any
 from app.model.change import DELETE, RECONCILE, UPDATE, EntitySnapshot
 from app.model.diff import PropertyChange, diff
 from app.model.times import MICRO, Micros, to_micros
-from app.port.listing import Described, Listed
+from app.port.listing import DescribedBlueprint, ListedEntity
 from app.receive.event import build_event, encode
 from app.rules.last_known import SKEW_MICROS, LastKnown, first_state
 from app.rules.watched import Field, Watched, same_value, snapshot_of
@@ -53,7 +53,7 @@ TOUCHED = Compared(EntityVerdict.TOUCHED)
 
 def compare(
     known: LastKnown | None,
-    listed: Listed,
+    listed: ListedEntity,
     watched: Watched,
     *,
     asked_at: datetime,
@@ -203,9 +203,9 @@ class EntityDifference:
 def difference_of(
     compared: Compared,
     known: LastKnown | None,
-    listed: Listed,
+    listed: ListedEntity,
     watched: Watched,
-    described: Described,
+    described: DescribedBlueprint,
     *,
     asked_at: datetime,
     first: bool,

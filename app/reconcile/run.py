@@ -10,7 +10,7 @@ import structlog
 
 from app.errors import PortError, UnreadableChange
 from app.port.client import PortClient
-from app.port.listing import Described, Listed, chosen, read_blueprint, read_entity
+from app.port.listing import DescribedBlueprint, ListedEntity, chosen, read_blueprint, read_entity
 from app.receive.event import Json
 from app.receive.intake import Intake, Reconciled
 from app.receive.signature import Signed
@@ -100,7 +100,7 @@ class _BlueprintReading:
     run: ReconcileRun
     name: str
     watched: Watched
-    described: Described
+    described: DescribedBlueprint
     new: bool
     _seen: set[str] = field(default_factory=set)
     _worked_seconds: float = 0.0
@@ -148,7 +148,7 @@ class _BlueprintReading:
             if not after:
                 return
 
-    def _read(self, entities: Sequence[Json]) -> dict[str, Listed]:
+    def _read(self, entities: Sequence[Json]) -> dict[str, ListedEntity]:
         """Read entities by identifier; one that cannot be read is left out, but it counts as seen."""
         readable = {}
         for entity in entities:
@@ -170,7 +170,7 @@ class _BlueprintReading:
         await asyncio.sleep(pause)
 
     async def _compare(
-        self, listed: Mapping[str, Listed], asked_at: datetime
+        self, listed: Mapping[str, ListedEntity], asked_at: datetime
     ) -> AsyncIterator[EntityDifference]:
         reconciling, whole = self.run.intake.store.reconciling, self.watched.fields is None
         worked = time.perf_counter()
@@ -189,7 +189,7 @@ class _BlueprintReading:
                 return
 
     def _judge(
-        self, states: Mapping[str, LastKnown | None], listed: Mapping[str, Listed], asked_at: datetime
+        self, states: Mapping[str, LastKnown | None], listed: Mapping[str, ListedEntity], asked_at: datetime
     ) -> tuple[dict[str, LastKnown], list[EntityDifference]]:
         """Compare entities; return the states to record, and the differences."""
         to_record: dict[str, LastKnown] = {}
@@ -212,7 +212,7 @@ class _BlueprintReading:
         return to_record, differing
 
     def _difference(
-        self, compared: Compared, known: LastKnown | None, listed: Listed, asked_at: datetime
+        self, compared: Compared, known: LastKnown | None, listed: ListedEntity, asked_at: datetime
     ) -> EntityDifference:
         return difference_of(
             compared, known, listed, self.watched, self.described, asked_at=asked_at, first=self.new

@@ -28,7 +28,7 @@ from tests.notifier.slack.stand_in_api import TOKEN, StandInSlackApi
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, LOGIN, StandInPort, refusal, standing_in
 from tests.waiting import until
 
-ENTITY = (resources.BLUEPRINT, resources.ENTITY)
+ENTITY = (resources.BLUEPRINT, resources.TUTORIAL_ENTITY)
 ADMIN = "an-admin-token-of-some-length"
 
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.jq.runner import Jq, JqError, JqValue, check, checking
-from app.jq.worker import MAX_TEXT
+from app.jq.worker import MAX_ERROR_CHARS
 from tests.waiting import until
 
 LOOP = "def f: f; f"
@@ -109,7 +109,7 @@ async def test_errors_are_values_of_one_line(patient: Jq, program: str, text: st
 async def test_an_errors_text_is_bounded(patient: Jq) -> None:
     """A program may make its error as long as it likes."""
     ((text,),) = await results(patient, 'error("x" * 10000)')
-    assert text == "x" * MAX_TEXT
+    assert text == "x" * MAX_ERROR_CHARS
 
 
 @pytest.mark.parametrize("program", [LOOP, "[range(1e12)]", 'last(range(1e12)) | "x"', "def f: [f]; f"])

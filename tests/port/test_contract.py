@@ -138,7 +138,7 @@ async def test_bootstrap_keeps_to_the_description() -> None:
             # A user takes something away each time, so that there is something to mend.
             if blueprint := port.blueprints.get(resources.BLUEPRINT):
                 blueprint["schema"]["properties"].pop("locked", None)
-                port.entities[resources.BLUEPRINT, resources.ENTITY]["properties"]["cpuUtil"] = None
+                port.entities[resources.BLUEPRINT, resources.TUTORIAL_ENTITY]["properties"]["cpuUtil"] = None
     hold(port.requests)
     used = {route_of(one) for one in port.requests}
     assert used >= NOT_DESCRIBED.keys()

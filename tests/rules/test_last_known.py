@@ -8,7 +8,7 @@ import pytest
 from app.model.change import EntitySnapshot
 from app.model.diff import diff
 from app.model.times import to_micros
-from app.port.listing import Listed
+from app.port.listing import ListedEntity
 from app.reconcile.difference import EntityVerdict, compare, compare_absent
 from app.rules.decide import EntityState
 from app.rules.last_known import after_change, after_reconciling, first_state
@@ -213,7 +213,7 @@ def test_what_begins_to_be_watched_is_learned() -> None:
     """After a change of the rules nobody hears of values that were never compared; a null is known."""
     known = known_at("Healthy")
     wider = Watched(frozenset({*(HEALTH.fields or ()), "properties.cpu"}))
-    listed = Listed(entity("Healthy", cpu=95), NOW)
+    listed = ListedEntity(entity("Healthy", cpu=95), NOW)
     asked = NOW + 60 * SECOND
     found = compare(known, listed, wider, asked_at=asked, first=False, now=asked)
     assert found.verdict is EntityVerdict.RECORD
@@ -233,7 +233,7 @@ def test_what_begins_to_be_watched_is_learned() -> None:
 def test_from_some_fields_to_all() -> None:
     """And back: nothing of it is news."""
     known = known_at("Healthy")
-    listed = Listed(entity("Healthy", cpu=95), NOW)
+    listed = ListedEntity(entity("Healthy", cpu=95), NOW)
     for number, watched in enumerate((EVERYTHING, HEALTH, EVERYTHING), 1):
         asked = NOW + number * 60 * SECOND
         found = compare(known, listed, watched, asked_at=asked, first=False, now=asked)
@@ -251,7 +251,7 @@ def test_the_order_of_teams_says_nothing() -> None:
     """Port's search may give them in another one."""
     one = EntitySnapshot("e", "database", "E", teams=("a", "b"))
     known = first_state(HEALTH.values(one), to_micros(NOW), HEALTH, to_micros(NOW))
-    listed = Listed(EntitySnapshot("e", "database", "E", teams=("b", "a")), NOW)
+    listed = ListedEntity(EntitySnapshot("e", "database", "E", teams=("b", "a")), NOW)
     asked = NOW + 60 * SECOND
     assert (
         compare(known, listed, HEALTH, asked_at=asked, first=False, now=asked).verdict is EntityVerdict.SAME

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.model.times import to_micros
-from app.port.listing import Listed
+from app.port.listing import ListedEntity
 from app.reconcile.difference import EntityVerdict, compare
 from app.rules.rule import Rule
 from tests.rules.changes import NOW, rule
@@ -52,7 +52,7 @@ def test_never_two_alerts_never_none(
             told.add(i + 1)
             continue
         asked_at = NOW + at * SECOND
-        listed = Listed(entity(values[-1]), NOW + times[-1] * SECOND)
+        listed = ListedEntity(entity(values[-1]), NOW + times[-1] * SECOND)
         known = life.state.known
         found = compare(known, listed, HEALTH, asked_at=asked_at, first=False, now=asked_at)
         if found.verdict is EntityVerdict.UPDATED:

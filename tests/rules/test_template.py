@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import TemplateError
-from app.rules.template import Expression, Literal, FilledPart, as_text, expressions, fill, parse, parts
+from app.rules.template import Expression, FilledPart, Literal, as_text, expressions, fill, parse, parts
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 from app.model.change import CatalogChange, EntitySnapshot
 from app.model.diff import diff
 from app.model.times import to_micros
-from app.port.listing import Listed
+from app.port.listing import ListedEntity
 from app.reconcile.difference import compare
 from app.rules.decide import Decision, EntityState, decide
 from app.rules.last_known import LastKnown, after_change, first_state
@@ -59,7 +59,7 @@ def look(
     updated_at = None if updated is None else NOW + updated * SECOND
     asked_at = NOW + asked * SECOND
     return compare(
-        known, Listed(entity(listed), updated_at), HEALTH, asked_at=asked_at, first=first, now=asked_at
+        known, ListedEntity(entity(listed), updated_at), HEALTH, asked_at=asked_at, first=first, now=asked_at
     )
 
 

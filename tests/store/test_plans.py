@@ -12,8 +12,8 @@ import pytest
 from app.model.delivery import Outcome
 from app.model.notification import Message
 from app.model.silence import Silence
-from app.rules.decide import Decision
 from app.model.times import EPOCH, to_micros
+from app.rules.decide import Decision
 from app.rules.last_known import LastKnown
 from app.store.queries import accept as accept_
 from app.store.queries import attempts as attempts_

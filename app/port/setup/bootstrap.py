@@ -1,4 +1,4 @@
-"""Makes in Port what the listener needs: looks, compares, and changes only what differs.
+"""Makes in Port what the listener needs, and changes only what differs.
 
 What a user has added to a blueprint or an automation stays; a blueprint is never replaced.
 """
@@ -24,24 +24,24 @@ ACTION_FIELDS = (
     "publish",
     "allowAnyoneToViewRuns",
 )
-"""What an action can be sent; Port's answers have more: https://docs.port.io/api-reference/change-an-action-automation"""
+"""The fields that Port accepts of an action; its answers have more: https://docs.port.io/api-reference/change-an-action-automation"""
 USERS_PARTS = ("relations", "calculationProperties", "mirrorProperties", "aggregationProperties")
 DELETION_PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to make, or to take away.
+    """What to make, or to remove.
 
     Attributes:
         webhook_url: The address that Port is to call, as `resources.webhook_address` gives it.
         blueprints: Blueprints that exist: make only their automations. Empty: make `deploymentConfig`, its
             entity and its automation.
-        timers: Properties of these blueprints that tell when their time is over.
+        timers: Properties of these blueprints, of the format `timer`, of which Port sends the end.
         changelog_destination: Also set the blueprints' `changelogDestination`.
-        report: Whether the automations' runs are told what became of the change; None: those that are there
-            stay as they are, and new ones are not.
-        remove: Take away what earlier runs made, with whichever options; `blueprints` then limits it to
+        report: Whether the automations' runs get a report of what became of the change; None: existing
+            automations stay as they are, and new ones get none.
+        remove: Remove what earlier runs made, with whichever options; `blueprints` then limits it to
             their automations, `timers` and `changelog_destination` mean nothing.
     """
 
@@ -69,38 +69,38 @@ async def bootstrap(client: PortClient, plan: Plan) -> AsyncIterator[SetupStep]:
 
 
 async def _make(client: PortClient, plan: Plan) -> AsyncIterator[SetupStep]:
-    found = await _look(client, plan)
+    blueprints = await _look(client, plan)
     extra = resources.changelog_destination(plan.webhook_url) if plan.changelog_destination else {}
-    for name, theirs in found.items():
+    for name, theirs in blueprints.items():
         ours = extra if plan.blueprints else resources.blueprint() | extra
         if ours:
             yield await _make_blueprint(client, name, theirs, ours)
     # The automations come last: an entity that is made before them alerts nobody.
     if not plan.blueprints:
         yield await _make_entity(client)
-    for name in found:
+    for name in blueprints:
         automations = [resources.automation(name, plan.webhook_url)]
         automations += (resources.timer_automation(name, timer, plan.webhook_url) for timer in plan.timers)
-        for one in automations:
-            yield await _make_automation(client, one, plan.report)
+        for automation in automations:
+            yield await _make_automation(client, automation, plan.report)
 
 
 async def _look(client: PortClient, plan: Plan) -> dict[str, Json | None]:
     """Read the plan's blueprints, and refuse what cannot be carried out before anything is changed."""
     names = plan.blueprints or (resources.BLUEPRINT,)
-    found = {name: await client.get_blueprint(name) for name in names}
+    blueprints = {name: await client.get_blueprint(name) for name in names}
     for name in plan.blueprints:
-        if found[name] is None:
+        if blueprints[name] is None:
             raise ListenerError(
                 f"There is no blueprint {name} in this organization ({client.base_url}): check the region and"
                 " the identifier, which is not the title"
             )
     ours = {} if plan.blueprints else resources.blueprint()["schema"]["properties"]
-    for name, theirs in found.items():
+    for name, theirs in blueprints.items():
         properties = _properties(theirs)
         for key, value in ours.items():
-            given = properties.get(key, value)
-            if (given.get("type"), given.get("format")) != (value["type"], value.get("format")):
+            existing = properties.get(key, value)
+            if (existing.get("type"), existing.get("format")) != (value["type"], value.get("format")):
                 raise ListenerError(
                     f"The property {key} of your blueprint {name} is of another type than the listener's, and"
                     " a change of type would lose its values: rename it, or leave the blueprint as it is with"
@@ -111,7 +111,7 @@ async def _look(client: PortClient, plan: Plan) -> dict[str, Json | None]:
                 raise ListenerError(
                     f"The blueprint {name} has no property {timer} of the format timer: add it first"
                 )
-    return found
+    return blueprints
 
 
 async def _make_blueprint(client: PortClient, name: str, theirs: Json | None, ours: Json) -> SetupStep:
@@ -129,19 +129,21 @@ async def _make_blueprint(client: PortClient, name: str, theirs: Json | None, ou
 
 async def _make_entity(client: PortClient) -> SetupStep:
     ours = resources.entity()
-    theirs = await client.get_entity(resources.BLUEPRINT, resources.ENTITY)
+    theirs = await client.get_entity(resources.BLUEPRINT, resources.TUTORIAL_ENTITY)
     if theirs is None:
         await client.upsert_entity(resources.BLUEPRINT, ours)
-        return SetupStep("entity", resources.ENTITY, Result.CREATED)
+        return SetupStep("entity", resources.TUTORIAL_ENTITY, Result.CREATED)
     # Its values are the catalog's life, not our configuration: to set healthStatus back would be a false
     # alert. So only what is empty is filled in.
     values = theirs.get("properties") or {}
     missing = {key: value for key, value in ours["properties"].items() if values.get(key) is None}
     if not missing:
-        return SetupStep("entity", resources.ENTITY, Result.UNCHANGED)
-    await client.upsert_entity(resources.BLUEPRINT, {"identifier": resources.ENTITY, "properties": missing})
+        return SetupStep("entity", resources.TUTORIAL_ENTITY, Result.UNCHANGED)
+    await client.upsert_entity(
+        resources.BLUEPRINT, {"identifier": resources.TUTORIAL_ENTITY, "properties": missing}
+    )
     difference = tuple(FieldDifference(f"properties.{key}", None, value) for key, value in missing.items())
-    return SetupStep("entity", resources.ENTITY, Result.CHANGED, difference)
+    return SetupStep("entity", resources.TUTORIAL_ENTITY, Result.CHANGED, difference)
 
 
 async def _make_automation(client: PortClient, ours: Json, report: bool | None) -> SetupStep:
@@ -168,7 +170,7 @@ async def _make_automation(client: PortClient, ours: Json, report: bool | None) 
 async def _remove(client: PortClient, plan: Plan) -> AsyncIterator[SetupStep]:
     names = plan.blueprints or (resources.BLUEPRINT,)
     missing = {resources.automation(name, "")["identifier"] for name in names}
-    # The automations go first: the removal of the entity is no news for anybody.
+    # The automations go first, so that the removal of the entity alerts nobody.
     for action in await client.list_automations():
         identifier, blueprint = action.get("identifier", ""), _blueprint_if_ours(action)
         if blueprint is None or (plan.blueprints and blueprint not in plan.blueprints):
@@ -190,7 +192,7 @@ async def _remove(client: PortClient, plan: Plan) -> AsyncIterator[SetupStep]:
 
 
 def _blueprint_if_ours(action: Json) -> str | None:
-    """Return the blueprint that an automation watches, if it has the name that we would give it."""
+    """Find the blueprint that an automation watches, if it has the name that we would give it."""
     trigger = action.get("trigger")
     event = trigger.get("event") if isinstance(trigger, dict) else None
     if not isinstance(event, dict) or not isinstance(event.get("blueprintIdentifier"), str):
@@ -203,17 +205,17 @@ def _blueprint_if_ours(action: Json) -> str | None:
 
 
 async def _remove_entity(client: PortClient) -> SetupStep:
-    theirs = await client.get_entity(resources.BLUEPRINT, resources.ENTITY)
+    theirs = await client.get_entity(resources.BLUEPRINT, resources.TUTORIAL_ENTITY)
     if theirs is None:
-        return SetupStep("entity", resources.ENTITY, Result.ABSENT)
+        return SetupStep("entity", resources.TUTORIAL_ENTITY, Result.ABSENT)
     own = {key for key, value in (theirs.get("properties") or {}).items() if value is not None}
     own -= set(resources.entity()["properties"])
     own |= {key for key, value in (theirs.get("relations") or {}).items() if value}
     if own:
         reason = f"it has what is not of our making: {', '.join(sorted(own))}"
-        return SetupStep("entity", resources.ENTITY, Result.KEPT, reason=reason)
-    await client.delete_entity(resources.BLUEPRINT, resources.ENTITY)
-    return SetupStep("entity", resources.ENTITY, Result.REMOVED)
+        return SetupStep("entity", resources.TUTORIAL_ENTITY, Result.KEPT, reason=reason)
+    await client.delete_entity(resources.BLUEPRINT, resources.TUTORIAL_ENTITY)
+    return SetupStep("entity", resources.TUTORIAL_ENTITY, Result.REMOVED)
 
 
 async def _remove_blueprint(client: PortClient, *, entity_stays: bool) -> SetupStep:
@@ -228,7 +230,7 @@ async def _remove_blueprint(client: PortClient, *, entity_stays: bool) -> SetupS
     if own:
         return _keep_blueprint(theirs, f"it has what is not of our making: {', '.join(sorted(own))}")
     # The demo's entity may still be there for a moment after it was deleted.
-    rule = {"property": "$identifier", "operator": "!=", "value": resources.ENTITY}
+    rule = {"property": "$identifier", "operator": "!=", "value": resources.TUTORIAL_ENTITY}
     others = await client.search_entities(name, [] if entity_stays else [rule], limit=1)
     if others.entities:
         return _keep_blueprint(theirs, f"it has entities: {others.entities[0].get('identifier')} …")
@@ -260,5 +262,5 @@ async def _delete_blueprint(client: PortClient, name: str) -> None:
 
 
 def _properties(blueprint: Json | None) -> dict[str, Json]:
-    found: dict[str, Json] = ((blueprint or {}).get("schema") or {}).get("properties") or {}
-    return found
+    properties: dict[str, Json] = ((blueprint or {}).get("schema") or {}).get("properties") or {}
+    return properties

@@ -11,12 +11,12 @@ from app.errors import SettingsError
 from app.receive.event import WEBHOOK_PATH, Json
 
 BLUEPRINT = "deploymentConfig"
-ENTITY = "notification-service-prod"
+TUTORIAL_ENTITY = "notification-service-prod"
 SMEE_HOST = "smee.io"
 
 
 def webhook_address(url: str, smee_channel: str | None = None) -> str:
-    """Return the address that Port is to call, from what a user puts into WEBHOOK_URL.
+    """Work out the address that Port is to call, from the user's WEBHOOK_URL.
 
     That is either the listener's public base address, with or without a path before it, or the channel of a
     webhook proxy. So: a channel stays as it is, whether on smee.io or, on a smee server of one's own, because
@@ -113,7 +113,7 @@ def changelog_destination(webhook_url: str) -> Json:
 def entity() -> Json:
     """Return the entity `notification-service-prod` of the blueprint."""
     return {
-        "identifier": ENTITY,
+        "identifier": TUTORIAL_ENTITY,
         "title": "Notification Service Production",
         "properties": {
             "healthStatus": "Healthy",
@@ -145,7 +145,7 @@ def automation(blueprint: str, webhook_url: str) -> Json:
 
 
 def timer_automation(blueprint: str, property_: str, webhook_url: str) -> Json:
-    """Return the automation that tells when a timer of an entity has run out.
+    """Return the automation that forwards the end of an entity's timer.
 
     Timers are no changes: https://docs.port.io/actions-and-automations/define-automations/setup-trigger
 
@@ -164,10 +164,10 @@ def timer_automation(blueprint: str, property_: str, webhook_url: str) -> Json:
 
 
 def reporting(automation: Json) -> Json:
-    """Return an automation whose runs are told what became of the change.
+    """Change an automation so that its runs get a report of what became of the change.
 
-    A synchronized run follows the HTTP status of our answer, and refuses to be told more; any other waits
-    until it is told. The body says so, and is signed: no setting has to agree with it.
+    A synchronized run ends with the HTTP status of our answer and takes no report; any other waits for one.
+    The signed body asks for the report, so that no setting of the listener has to agree.
     """
     method = automation["invocationMethod"]
     changed = {"synchronized": False, "body": method["body"] | {"report": True}}

@@ -31,7 +31,7 @@ AT_ONCE = 1.0
 TLS = httpx.create_ssl_context()  # a tenth of a second each time, were it left to each client
 TUNNEL_SCRIPT = """\
 import signal, sys
-from app.port.tunnel import run_tunnel
+from app.port.setup.tunnel import run_tunnel
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 try:
     run_tunnel(sys.argv[1], sys.argv[2], lambda line: print(line, flush=True), post_limit=60)
