@@ -14,8 +14,7 @@ from pydantic import ValidationError
 
 from app.errors import UnreadableChange
 from app.model.change import EntitySnapshot
-from app.receive.event import Json
-from app.receive.payload import Entity, read_time, too_long
+from app.receive.event import Entity, Json, read_time, too_long
 from app.rules.watched import Field, Watched
 
 META_PROPERTIES = ("$identifier", "$title", "$team", "$updatedAt")

@@ -13,8 +13,7 @@ from app.errors import SourceRefused
 from app.model.change import UPDATE, EntitySnapshot
 from app.model.notification import one_line
 from app.observe.watch import Watch
-from app.receive.event import WEBHOOK_PATH, build_event
-from app.receive.payload import Event
+from app.receive.event import WEBHOOK_PATH, Event, build_event
 from app.receive.receiver import Receiver
 from app.receive.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
 from app.receive.sources import Sources

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
@@ -85,7 +85,7 @@ class Reconciler:
     async def keep(self) -> None:
         """Make a run whenever one is due, until cancelled."""
         while True:
-            self._awake.clear()
+            self._awake.clear()  # first: a `want` that comes during the run must not be lost
             reason = self._wanted or self._interval()
             if reason and self.intake.book.watched:
                 self._wanted = reason
@@ -132,17 +132,13 @@ class Reconciler:
         return bool(newest) and newest[0].ended_at is None
 
     def _fail(self, at: datetime) -> None:
+        # Each failure waits twice as long, up to the interval: Port's outage must not be met with a storm.
         wait = min(FIRST_RETRY * 2 ** min(self._failures, 10), self.every)
         self._failures += 1
         self._due_at = at + wait
 
     async def reconcile(
-        self,
-        reason: str,
-        *,
-        since: datetime | None,
-        alert: bool = False,
-        keep: bool = True,
+        self, reason: str, *, since: datetime | None, alert: bool = False, keep: bool = True
     ) -> RunOutcome | None:
         """Make a run now; None: another process is making one, or has begun one after `since`.
 
@@ -163,12 +159,9 @@ class Reconciler:
         )
         if run is None:
             return None
+        expected = last[0].progress.entities if last else 0
         reconcile_run = ReconcileRun(
-            self.intake,
-            self.client,
-            alert=alert,
-            share=self.share,
-            expected=last[0].progress.entities if last else 0,
+            self.intake, self.client, alert=alert, share=self.share, expected=expected
         )
         began, kept, error = time.monotonic(), list[EntityDifference](), "it was stopped"
         try:
@@ -181,22 +174,19 @@ class Reconciler:
             error = ""
         except* ListenerError as errors:
             error = "; ".join(map(str, errors.exceptions))
-            log.error("reconcile_failed", reason=error)
         finally:
-            seconds, progress = time.monotonic() - began, reconcile_run.progress
-            ended_at = self.intake.clock()
+            # Also when it is cancelled: else the next run would wait for the end of the lease.
+            ended_at, progress = self.intake.clock(), reconcile_run.progress
             await reconciling.end(run, token=token, now=ended_at, progress=progress, error=error)
-            self.intake.watch.compared(reason, seconds, progress.differences, progress.missed, well=not error)
-        if not error:
-            log.info(
-                "reconciled",
-                why=reason,
-                entities=progress.entities,
-                learned=progress.learned,
-                differences=progress.differences,
-                seconds=round(seconds, 1),
-            )
+            self._report(reason, time.monotonic() - began, progress, error)
         return RunOutcome(progress, tuple(kept), error, ended_at)
+
+    def _report(self, reason: str, seconds: float, progress: Progress, error: str) -> None:
+        self.intake.watch.compared(reason, seconds, progress.differences, progress.missed, well=not error)
+        if error:
+            log.error("reconcile_failed", why=reason, reason=error)
+        else:
+            log.info("reconciled", why=reason, seconds=round(seconds, 1), **asdict(progress))
 
     async def _keep_lease(self, run: int, token: str, reconcile_run: ReconcileRun) -> None:
         reconciling = self.intake.store.reconciling
