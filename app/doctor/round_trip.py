@@ -115,5 +115,6 @@ class RoundTrip:
         return [
             row
             for row in rows
-            if row.id > after and (row.notification.blueprint, row.notification.entity) == (BLUEPRINT, TUTORIAL_ENTITY)
+            if row.id > after
+            and (row.notification.blueprint, row.notification.entity) == (BLUEPRINT, TUTORIAL_ENTITY)
         ]

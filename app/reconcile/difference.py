@@ -74,17 +74,15 @@ def compare(
     """
     values = watched.values(listed.entity)
     at = to_micros(listed.updated_at or asked_at)
-    if known is None:
-        fresh = first_state(values, at, watched, to_micros(now))
-        return Compared(EntityVerdict.RECORD, fresh) if first else Compared(EntityVerdict.CREATED)
-    touched = known.moved_at >= to_micros(asked_at) - SETTLED_MICROS
-    if known.gone or (known.exists is None and not first):
-        if touched or (known.gone and at + SKEW_MICROS < known.exists_at):
+    touched = known is not None and known.moved_at >= to_micros(asked_at) - SETTLED_MICROS
+    if known is None or known.gone or (known.exists is None and not first):
+        # What is listed may also be from before the deletion, of which the webhook was faster.
+        if touched or (known and known.gone and at + SKEW_MICROS < known.exists_at):
             return TOUCHED
         if not first:
             return Compared(EntityVerdict.CREATED)
         fresh = first_state(values, at, watched, to_micros(now))
-        return Compared(EntityVerdict.RECORD, replace(fresh, version=known.version + 1))
+        return Compared(EntityVerdict.RECORD, replace(fresh, version=known.version + 1) if known else fresh)
     differing = _differing(known, values, at, watched, computed)
     if differing and touched:
         if first and known.exists is None:
@@ -224,28 +222,33 @@ def difference_of(
     entity = listed.entity
     values = watched.values(entity)
     after = replace(snapshot_of(entity.identifier, entity.blueprint, values), teams=entity.teams)
-    before, action, at = None, CREATE, listed.updated_at or asked_at
     only_computed = bool(compared.fields) and all(name in described.computed for name in compared.fields)
+    before = None
     if compared.verdict is EntityVerdict.UPDATED and known is not None:
-        old = values | {name: known.values.get(name) for name in compared.fields}
-        before, action = snapshot_of(entity.identifier, entity.blueprint, old), UPDATE
-        if same_value("team", old.get("team"), values.get("team")):
-            before = replace(before, teams=entity.teams)  # the order of the teams is no change
-        if only_computed:
-            at = asked_at  # the entity's own time did not move
+        before = _before(known, entity, values, compared.fields)
     elif first:
         before = EntitySnapshot(entity.identifier, entity.blueprint, entity.title, None, entity.teams)
-        action = UPDATE
     return EntityDifference(
         entity.blueprint,
         entity.identifier,
-        action,
+        CREATE if before is None else UPDATE,
         before,
         after,
-        at,
+        # A computed value may change without moving the entity's own time.
+        asked_at if only_computed else listed.updated_at or asked_at,
         missed=not first and not only_computed,
         version=known.version if known else 0,
     )
+
+
+def _before(
+    known: LastKnown, entity: EntitySnapshot, values: dict[Field, Any], fields: frozenset[Field]
+) -> EntitySnapshot:
+    # Only the fields that differ are taken from the state: of the others it may lack some.
+    old = values | {name: known.values.get(name) for name in fields}
+    before = snapshot_of(entity.identifier, entity.blueprint, old)
+    same_teams = same_value("team", old.get("team"), values.get("team"))
+    return replace(before, teams=entity.teams) if same_teams else before  # their order is no change
 
 
 def deletion_of(blueprint: str, entity: str, known: LastKnown, asked_at: datetime) -> EntityDifference:

@@ -103,7 +103,7 @@ async def send(url: str, secret: str, now: datetime, *, through_smee: bool) -> N
     """Post the change, and return once the listener, or smee, has it.
 
     A listener's receipt proves that it is a listener with this secret; smee's answer proves nothing beyond
-    smee, which says 200 whoever listens.
+    smee, which answers 200 even if nothing listens.
 
     Args:
         url: The address that Port is to call.
@@ -115,15 +115,13 @@ async def send(url: str, secret: str, now: datetime, *, through_smee: bool) -> N
         SourceRefused: A listener answers that it takes nothing from this machine.
         ListenerError: It did not arrive; the text says what to do.
     """
-    timestamp = str(int(now.timestamp()))
-    headers = {
-        "Content-Type": "application/json",
-        SIGNATURE_HEADER: sign(probe_body(now), timestamp, secret),
-        TIMESTAMP_HEADER: timestamp,
-    }
+    body, timestamp = probe_body(now), str(int(now.timestamp()))
+    headers = {SIGNATURE_HEADER: sign(body, timestamp, secret), TIMESTAMP_HEADER: timestamp}
     try:
         async with httpx.AsyncClient(timeout=ANSWER_SECONDS) as client:
-            answer = await client.post(url, content=probe_body(now), headers=headers)
+            answer = await client.post(
+                url, content=body, headers={"Content-Type": "application/json", **headers}
+            )
     except httpx.TimeoutException:
         raise ListenerError(f"no answer from {url} within {ANSWER_SECONDS:.0f} s") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -132,18 +130,25 @@ async def send(url: str, secret: str, now: datetime, *, through_smee: bool) -> N
             f"cannot reach {url}: {reason}. Is the listener running (python -m app serve), and is WEBHOOK_URL"
             " its address from outside?"
         ) from None
-    if through_smee:
-        if not answer.is_success:
-            raise ListenerError(f"{url} answers {answer.status_code}: is it your channel? Check SMEE_URL")
-    elif answer.has_redirect_location:
+    if not through_smee:
+        _demand_receipt(url, answer)
+    elif not answer.is_success:
+        raise ListenerError(f"{url} answers {answer.status_code}: is it your channel? Check SMEE_URL")
+
+
+def _demand_receipt(url: str, answer: httpx.Response) -> None:
+    """Raise unless the answer is a listener's receipt."""
+    if answer.has_redirect_location:
         target = answer.url.join(answer.headers["location"])
         raise ListenerError(f"{url} redirects to {target}: set WEBHOOK_URL to the address where it ends")
-    elif answer.status_code == httpx.codes.FORBIDDEN and SOURCE_REFUSED in answer.text:
+    # A proxy may answer 403 as well: then the address is not the listener's, or not open.
+    if answer.status_code == httpx.codes.FORBIDDEN and SOURCE_REFUSED in answer.text:
         raise SourceRefused("ALLOWED_SOURCES does not name this machine")
-    elif answer.status_code != httpx.codes.ACCEPTED:
+    if answer.status_code != httpx.codes.ACCEPTED:
         meaning = MEANINGS.get(answer.status_code, one_line(answer.text, MAX_ANSWER_CHARS))
         raise ListenerError(f"{url} answers {answer.status_code}: {meaning}. Check WEBHOOK_URL")
-    elif not _is_receipt(answer):
+    # The probe alerts nobody: a receipt with alerts is of something else.
+    if not _is_receipt(answer):
         raise ListenerError(f"{url} answers 202, but not as this listener does: check WEBHOOK_URL")
 
 
