@@ -36,9 +36,9 @@ from app.rules.rulebook import Rulebook
 from app.settings import Settings
 from app.store.opening import open_store
 from tests.conftest import Service
+from tests.port.description import description, hold
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, LOGIN, StandInPort, refusal, standing_in
 from tests.port.stand_in_smee import StandInSmee
-from tests.port.test_contract import description, hold
 from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -1,4 +1,4 @@
-"""When a comparison is made, and by whom."""
+"""When a run is made, and by which process."""
 
 import asyncio
 import sqlite3
@@ -17,8 +17,7 @@ from app.reconcile.schedule import RUN_LEASE, Reconciler, RunOutcome
 from app.store.reconciling import Progress, Run
 from tests.conftest import DATABASES, Start
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, StandInPort, refusal
-from tests.reconcile.test_comparison import SEARCH
-from tests.reconcile.watching import BLUEPRINT, SCHEMA, Watching, watching
+from tests.reconcile.watching import BLUEPRINT, SCHEMA, SEARCH, Watching, watching
 from tests.waiting import until
 
 MINUTE = timedelta(minutes=1)

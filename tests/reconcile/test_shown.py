@@ -1,4 +1,4 @@
-"""What is shown of the comparison: by the command, the page, its API, the metrics and the doctor."""
+"""How reconciling is shown: by the command, the page, its API, the metrics and the doctor."""
 
 import html
 from datetime import UTC, datetime, timedelta
@@ -17,8 +17,7 @@ from tests.cli.test_cli import Run as Command
 from tests.cli.test_port import run as run_command
 from tests.conftest import NOW, Start
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, StandInPort, refusal
-from tests.reconcile.test_comparison import SEARCH
-from tests.reconcile.watching import BLUEPRINT, RULES, Watching, watching
+from tests.reconcile.watching import BLUEPRINT, RULES, SEARCH, Watching, watching
 from tests.scrape import TOKEN as SCRAPED
 from tests.scrape import scrape
 from tests.waiting import until

@@ -1,6 +1,5 @@
-"""A listener and the stand-in Port that it compares with, on a clock that tests move."""
+"""A listener and the stand-in Port that it reconciles with, on a clock that tests move."""
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from app.model.change import EntitySnapshot
 from app.port.client import PortClient
+from app.receive.event import build_event, encode
 from app.receive.intake import Intake
 from app.receive.signature import Signed
 from app.reconcile.difference import EntityDifference
@@ -20,6 +21,7 @@ from tests.conftest import NOW, SECRET
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, StandInPort
 
 BLUEPRINT = "deploymentConfig"
+SEARCH = f"/v1/blueprints/{BLUEPRINT}/entities/search"
 SCHEMA: dict[str, Any] = {
     "identifier": BLUEPRINT,
     "schema": {"properties": {"healthStatus": {"type": "string"}, "cpuUtil": {"type": "number"}}},
@@ -106,25 +108,22 @@ class Watching:
     async def post(self, entity: str, before: str | None, after: str | None, at: datetime) -> Accepted:
         """Let a webhook come now for a change that happened at a time."""
         sides = [
-            health
-            and {
-                "identifier": entity,
-                "title": entity.title(),
-                "team": ["Rocket"],
-                "properties": {"healthStatus": health},
-                "updatedAt": iso(at),
-            }
+            EntitySnapshot(entity, BLUEPRINT, entity.title(), None, ("Rocket",), {"healthStatus": health})
+            if health
+            else None
             for health in (before, after)
         ]
-        event = {
-            "action": "CREATE" if before is None else "DELETE" if after is None else "UPDATE",
-            "resourceType": "entity",
-            "trigger": {"by": {"userId": "ada"}, "origin": "UI", "at": iso(at)},
-            "context": {"blueprintIdentifier": BLUEPRINT, "entityIdentifier": entity},
-            "diff": {"before": sides[0], "after": sides[1]},
-        }
-
-        return await self.intake.accept(Signed(json.dumps(event).encode(), self.clock()))
+        event = build_event(
+            action="CREATE" if before is None else "DELETE" if after is None else "UPDATE",
+            blueprint=BLUEPRINT,
+            entity=entity,
+            at=at,
+            origin="UI",
+            by={"userId": "ada"},
+            before=sides[0],
+            after=sides[1],
+        )
+        return await self.intake.accept(Signed(encode(event), self.clock()))
 
     async def alerts(self) -> list[Delivery]:
         """All alerts, oldest first."""

@@ -64,7 +64,7 @@ def look(
 
 
 class WatchedLife:
-    """The state of an entity as changes come and reconciling finds some, and the alerts: rule, before, after."""
+    """The state of an entity as changes come, and the alerts as rule, value before, value after."""
 
     def __init__(self, *rules: Rule, health: str = "Healthy") -> None:
         self.rules = RuleSet(rules or (BUILT_IN,))

@@ -1,4 +1,4 @@
-"""The comparison, against the stand-in Port: real HTTP, real stores."""
+"""Runs against the stand-in Port: real HTTP, real stores."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,9 +21,8 @@ from app.store.reconciling import Progress
 from app.store.views import ChangeFilter
 from tests.conftest import DATABASES
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, StandInPort, refusal
-from tests.reconcile.watching import BLUEPRINT, RULES, Watching, watching
+from tests.reconcile.watching import BLUEPRINT, RULES, SEARCH, Watching, watching
 
-SEARCH = f"/v1/blueprints/{BLUEPRINT}/entities/search"
 STATES = ("Healthy", "Degraded", "Crashed", "Restarting")
 
 
