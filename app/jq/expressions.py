@@ -46,7 +46,7 @@ class Expressions:
     async def with_message(
         self, notification: Notification, rules: RuleSet, event: Mapping[str, Any]
     ) -> Notification:
-        """Add its rule's title and message to a notification; a failing expression shows its error instead."""
+        """Add its rule's title and message to a notification; an expression that fails shows its error."""
         notification = with_mention(notification, rules)
         rule = rules.by_name.get(notification.rule)
         templates = {"own_title": rule and rule.title, "message": rule and rule.message}
@@ -54,6 +54,7 @@ class Expressions:
         if not templates:
             return notification
         values, errors = await self._run(expressions(list(templates.values())), event)
+        # An alert with an error in it is better than none.
         values |= {program: f"[{error.text}]" for program, error in errors.items()}
         words = {name: _parts(template or "", values) for name, template in templates.items()}
         return notification.model_copy(update=words)

@@ -6,9 +6,10 @@ from typing import Any
 
 from app.jq.worker import MAX_COMPILED
 
-EXACT = 2**53
+EXACT_BELOW = 2**53
 """Up to here jq's numbers, which are doubles, hold every integer."""
 
+# Names as in jq's own syntax; keywords too, which jq takes after a dot.
 PLAIN_PATH = re.compile(r"[ \t\r\n]*(?:\.|((?:\.[A-Za-z_][A-Za-z0-9_]*)+))[ \t\r\n]*")
 
 
@@ -38,7 +39,7 @@ def follow(program: str, event: Any) -> Any:
     for name in names:
         if isinstance(value, dict):
             value = value.get(name)
-        elif value is not None:
+        elif value is not None:  # jq's error names the type: let jq say it
             raise NotPlain
     return value
 
@@ -50,7 +51,7 @@ def plain(value: Any) -> Any:
             return value
         case str():
             return _plain_text(value)
-        case int() | float() if -EXACT < value < EXACT:  # neither NaN nor an infinity is
+        case int() | float() if -EXACT_BELOW < value < EXACT_BELOW:  # neither NaN nor an infinity is
             return int(value) if value == int(value) else value
         case list():
             return [plain(item) for item in value]

@@ -99,6 +99,7 @@ class Jq:
         for program in programs:
             with suppress(NotPlain, RecursionError):
                 plain_answers[program] = JqValue(program, plain(follow(program, event)))
+        # Also here, in the thread: what may be large was left out on the event loop.
         asked = [program for program in programs if program not in plain_answers]
         answers = self._worker.run(asked, event) if asked else []
         return plain_answers | {answer.program: answer for answer in answers}
@@ -215,6 +216,7 @@ class _Worker:
         if process is None:
             return "never started"
         with suppress(BrokenPipeError), process:  # closes the pipes and waits
+            # It has closed its output, and so is about to end; a worker that does not is killed.
             try:
                 process.wait(1)
             except subprocess.TimeoutExpired:

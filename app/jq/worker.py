@@ -58,6 +58,7 @@ def _work(limit: float, memory: int) -> None:
         event = sys.stdin.buffer.readline().rstrip(b"\n")
         seconds = limit + len(event) * READING_SECONDS_PER_BYTE
         for program in json.loads(line):
+            # Two timers: a program that only waits uses no processor time.
             signal.setitimer(signal.ITIMER_PROF, seconds)
             signal.setitimer(signal.ITIMER_REAL, seconds * WALL_CLOCK_FACTOR)
             answer = _answer(program, event.decode())

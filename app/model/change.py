@@ -87,6 +87,7 @@ def change_key(
     `at` is the event's own time, in one notation. Two timers of one entity that run out at the same
     moment differ in nothing but `timer`, so it counts too.
     """
+    # Null and missing are one value already, and keys are sorted: every body of a change gives one key.
     parts = [action, resource, blueprint, entity, at, _parts(before), _parts(after), timer]
     return hashlib.sha256(_CANONICAL.encode(parts).encode()).hexdigest()
 

@@ -46,6 +46,7 @@ def same(a: Any, b: Any) -> bool:
         return True
     if type(a) is type(b) and type(a) in SCALAR_TYPES:  # nearly all values are
         return bool(a == b)
+    # To Python they are numbers, and True == 1.
     if isinstance(a, bool) or isinstance(b, bool):
         return False
     if isinstance(a, dict) and isinstance(b, dict):
@@ -68,6 +69,7 @@ def _fields(snapshot: EntitySnapshot | None) -> dict[str, Any]:
 
 
 def _changes(path: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[PropertyChange]:
+    # An object in an object is compared key by key, so that an alert names what changed within it.
     # Keys in the order of `after`, then what is gone: the order in which a person reads the entity.
     for key in [*after, *(key for key in before if key not in after)]:
         old, new = before.get(key), after.get(key)

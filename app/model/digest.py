@@ -15,6 +15,7 @@ MAX_ALONE = 8  # more transitions that one entity each went through would be mor
 LEFT_OUT = "…"
 ENDED = -1
 """Less bad than `RANKS` of any trouble that lasts."""
+# What happened to an entity, where an alert is about no value.
 HAPPENED = {"CREATE": "created", "DELETE": "deleted", "TIMER_EXPIRED": "timer ran out"}
 NOT_CHANGES = frozenset({Step.REMINDED, Step.SETTLED, Step.NOTICE})
 
@@ -91,6 +92,7 @@ class Line:
         change = self.last.change
         if change is None:
             return Transition(None, "", f"{self.last.action} {self.last.timer or ''}")
+        # Two entities rarely share a number, so that a group for each would be as long as the list.
         if not (_is_state(change.before) and _is_state(change.after)):
             return None
         values = next(chain.values for chain in self.chains if chain.name == change.name)
@@ -184,7 +186,7 @@ def shortened(values: tuple[str, ...]) -> tuple[str, ...]:
     """Shorten a list of values for a person: of more than `MAX_VALUES` the middle is left out."""
     if len(values) <= MAX_VALUES:
         return values
-    kept = MAX_VALUES // 2
+    kept = MAX_VALUES // 2  # the first and the last values are what matters
     return (*values[:kept], LEFT_OUT, *values[-kept:])
 
 
@@ -195,6 +197,7 @@ def _chains(notifications: tuple[Notification, ...]) -> tuple[Chain, ...]:
         if change is None:
             continue
         values = chains.setdefault(change.name, [])
+        # A reminder is no change: its "before" was the state of the alert before it.
         if not values and notification.step is not Step.REMINDED:
             values.append(text_of(change.before))
         after = text_of(change.after)
@@ -222,6 +225,7 @@ def _with_those_alone_together(groups: dict[_Key, list[Line]]) -> dict[_Key, lis
     alone: dict[_Key, list[_Key]] = {}
     for key, lines in groups.items():
         if len(lines) == 1 and (transition := _transition(key)):
+            # None keeps the place, so that groups by other facts stay apart.
             common = tuple(None if part is transition else part for part in key)
             alone.setdefault(common, []).append(key)
     merged = dict(groups)

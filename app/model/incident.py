@@ -71,8 +71,10 @@ def advance(
         candidate: The incident that the change would open, with its state and time.
         resolves: Whether the change ends it; then it opens none either.
     """
+    # An end without a beginning still alerts, where a rule says so: the beginning may have been missed.
     if incident is None:
         return (Step.NOTICED, None) if resolves else (Step.OPENED, candidate)
+    # The incident keeps its id, by which its messages and jobs are found.
     moved = replace(
         incident, state=candidate.state, changed_at=candidate.changed_at, severity=candidate.severity
     )

@@ -19,6 +19,7 @@ MAX_LINKS = 5
 MAX_TEAMS = 20
 MAX_NAME_CHARS = 500
 MAX_URL_CHARS = 3_000
+# No spaces, quotes or controls: a URL that ends the markup around it could add markup of its own.
 URL = re.compile(r"https?://[^\s\x00-\x20\x7f-\x9f\"<>\\]+")
 MAX_VALUE_CHARS = 2_000  # a value of a megabyte is a document, not something to put into an alert
 
@@ -130,6 +131,7 @@ class Notification(_Frozen):
             severity: How bad it is.
             more: Further attributes of the notification.
         """
+        # The value itself, and what lies within it where it is an object, is not said again.
         path = main.path if main else ("",)
         others = [other for other in changes if other.path[: len(path)] != path]
         facts = {
@@ -224,6 +226,7 @@ def _value_change(change: PropertyChange) -> dict[str, Any]:
 
 
 def _bounded(value: Any) -> Any:
+    # As text, because half an object is no JSON.
     if isinstance(value, str | dict | list | tuple):
         text = text_of(value)
         return value if len(text) <= MAX_VALUE_CHARS else _cut(text, MAX_VALUE_CHARS)
@@ -237,6 +240,7 @@ def _cut(text: str, limit: int) -> str:
 def _links(change: CatalogChange) -> Iterator[dict[str, Any]]:
     entity = change.after or change.before
     properties = entity.properties if entity else {}
+    # Long ones are left out and not cut: half a URL leads elsewhere.
     links = (
         {"name": _cut(name, MAX_NAME_CHARS), "url": url}
         for name, url in properties.items()

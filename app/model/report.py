@@ -11,6 +11,7 @@ from app.model.notification import Message, Notification, one_line
 
 RUNS = "port/runs"
 """The destination that stands for all runs in Port; no destination of a rules file may have this name."""
+# It becomes part of a path of Port's API.
 RUN_ID = re.compile(r"[\w.:-]{1,200}", re.ASCII)
 DUPLICATE_NOTE = "This change came before; nothing is sent twice."
 MAX_SUMMARY_CHARS = 1_000
@@ -89,7 +90,7 @@ class Fate:
     def label(self) -> str:
         """What became of it, in a word or two."""
         states = {alert.state for alert in self.alerts}
-        if self.failed:
+        if self.failed:  # before all: it is what somebody must look at
             return "Not delivered"
         if self.again:
             return "Duplicate"

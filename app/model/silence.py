@@ -46,6 +46,7 @@ class Silence:
             and fnmatchcase(notification.rule, self.rule)
             and fnmatchcase(notification.blueprint, self.blueprint)
             and fnmatchcase(notification.entity, self.entity)
+            # An entity without a team is covered by `*` only.
             and (self.team == ANY or any(fnmatchcase(team, self.team) for team in notification.teams))
         )
 

@@ -61,6 +61,7 @@ class PortClient(Transport):
 
     async def upsert_entity(self, blueprint: str, entity: Json) -> None:
         """Create an entity, or set the given fields of the one that exists."""
+        # merge: what Port has and this entity does not name stays.
         query = {"upsert": "true", "merge": "true"}
         request = Request("POST", _path("blueprints", blueprint, "entities"), query, entity)
         await self.call(request, repeatable=True)
@@ -95,9 +96,10 @@ class PortClient(Transport):
         body: Json = {"query": {"combinator": "and", "rules": rules}, "limit": limit}
         body |= {"from": after} if after else {}
         body |= {"include": include} if include else {}
+        # A POST that only reads: it may be repeated.
         request = Request("POST", _path("blueprints", blueprint, "entities", "search"), body=body)
         answer = await self.call(request, repeatable=True)
-        if self.dry_run:
+        if self.dry_run:  # it was not sent
             return EntityPage([], None)
         entities, following = answer.get("entities"), answer.get("next")
         # A proxy's empty answer must not pass for "there are none": all entities would count as deleted.
@@ -109,7 +111,7 @@ class PortClient(Transport):
         """Return all automations of the organization."""
         request = Request("GET", _path("actions"), {"trigger_type": "automation", "version": "v2"})
         actions = (await self.call(request)).get("actions")
-        if not isinstance(actions, list):
+        if not isinstance(actions, list):  # a proxy's page may be JSON as well
             raise self.no_port(request)
         return actions
 

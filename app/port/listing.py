@@ -54,6 +54,7 @@ class DescribedBlueprint:
         """List the properties and relations to ask a search for; None: all."""
         if watched.fields is None:
             return None
+        # Without the prefix, as Port's `include` wants them; title and team are among the meta-properties.
         names = sorted({name.partition(".")[2] for name in watched.fields & self.fields})
         return [*META_PROPERTIES, *names]
 
@@ -77,6 +78,7 @@ def read_entity(answer: Mapping[str, Any], blueprint: str) -> ListedEntity:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise UnreadableChange(first["msg"], ".".join(map(str, first["loc"]))) from None
+    # It is a key in the store: it can neither be cut nor have characters replaced.
     if "\0" in entity.identifier or too_long("entityIdentifier", entity.identifier):
         raise UnreadableChange("no store could hold it", "identifier")
     snapshot = EntitySnapshot(

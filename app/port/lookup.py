@@ -65,9 +65,11 @@ class Lookup:
     async def _related(self, change: CatalogChange, relation: str) -> tuple[str | None, str | None]:
         entity = change.after or change.before
         target = entity.relations.get(relation) if entity else None
+        # A relation to many: the first counts, as with teams.
         identifier = target[0] if isinstance(target, list) and target else target
         if not isinstance(identifier, str):
             return None, None
+        # The entity names only the identifier; the blueprint says of which blueprint that is.
         blueprint = await self._get(change.blueprint)
         described = ((blueprint or {}).get("relations") or {}).get(relation) or {}
         return described.get("target"), identifier
@@ -79,6 +81,7 @@ class Lookup:
         if until <= now:
             get = self._client.get_entity if entity else self._client.get_blueprint
             answer = await get(*key)
+            # All at once, as that needs no order; within 10 minutes they are back.
             if len(self._kept) >= MAX_ANSWERS_KEPT:
                 self._kept.clear()
             self._kept[key] = (now + ANSWERS_KEPT, answer)

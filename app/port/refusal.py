@@ -43,6 +43,7 @@ def rate_limit_wait(headers: Mapping[str, str], now: datetime) -> float:
             after = parsedate_to_datetime(headers["retry-after"]).timestamp() - now.timestamp()
         except ValueError:
             after = None
+    # The longest: a try that comes too early counts against the limit again.
     asked = [seconds for seconds in (reset, after) if seconds is not None]
     shortest, longest = RATE_LIMIT_SECONDS
     return min(max(*asked, shortest), longest) if asked else RATE_LIMIT_UNKNOWN_SECONDS
@@ -105,7 +106,7 @@ def advice(status: int, base_url: str, *, logging_in: bool) -> str:
 
 
 def _other_region(base_url: str) -> str:
-    host = httpx.URL(base_url).host
+    host = httpx.URL(base_url).host  # of a proxy or a stand-in nothing is known
     if not PORT_HOST.search(host):
         return ""
     here, other = ("US", "eu") if US_HOST.search(host) else ("EU", "us")

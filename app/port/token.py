@@ -69,6 +69,7 @@ class SharedToken:
         """
         if not self._is_good(refused):
             async with self._one_at_a_time:
+                # Again: another call may have fetched it while this one waited for the lock.
                 if not self._is_good(refused):
                     await self._fetch_new(refused)
         return self.text

@@ -112,9 +112,11 @@ class Transport:
         if self.dry_run and request.method != "GET":
             self.planned.append(request)
             return {}
+        # A POST may have been done although its answer was lost.
         may_repeat = request.method != "POST" if repeatable is None else repeatable
         token = await self._token.get()
         answer = await self._send(request, may_repeat, token)
+        # Once: the token may have been revoked before its end. A second 401 is about the credentials.
         if answer.status_code == httpx.codes.UNAUTHORIZED:
             token = await self._token.get(refused=token)
             answer = await self._send(request, may_repeat, token)
@@ -139,6 +141,7 @@ class Transport:
                     headers={"Authorization": f"Bearer {token}"} if token else {},
                 )
             except (httpx.RequestError, httpx.InvalidURL) as error:
+                # Without a connection nothing can have been done, so that even a POST may be repeated.
                 not_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
                 pause = next(pauses, None) if repeatable or not_sent else None
                 if pause is None:
@@ -163,6 +166,7 @@ class Transport:
             body = None
         if answer.is_success and isinstance(body, dict) and body.get("ok") is not False:
             return body
+        # Port answers JSON and never redirects: this is a proxy's page, or another product.
         if answer.is_success or answer.is_redirect:
             raise self.no_port(request, answer.status_code)
         wait = rate_limit_wait(answer.headers, self._clock()) if answer.status_code == 429 else None
@@ -190,6 +194,7 @@ class Transport:
         )
 
     def _hide(self, text: str) -> str:
+        # An answer may repeat what was sent, and its text goes into errors and the log.
         for secret in (self._credentials["clientSecret"], self._token.text):
             text = text.replace(secret, "[hidden]") if secret else text
         return text

@@ -136,6 +136,7 @@ class Intake:
     def _wake(self, matched: Match, accepted: Accepted, report: Report | None) -> None:
         if report:
             self.wake()
+        # Only these queues: a look at all of them for each change would cost more than the change.
         elif accepted.alerts and not accepted.duplicate:
             self.wake({route.queue for hit in matched.hits for route in hit.routes})
 
@@ -178,6 +179,7 @@ class Intake:
 
 def _for_reconciling(matched: Match, reconciled: Reconciled) -> Match:
     hits = matched.hits
+    # With --alert the first reading alerts of what is wrong; that the rest is well is no news.
     if reconciled.first_reading:
         hits = tuple(hit for hit in hits if not hit.resolves)
     return replace(matched, hits=hits, watched=reconciled.watched)

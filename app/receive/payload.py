@@ -43,6 +43,7 @@ def parse_event(signed: Signed) -> CatalogChange:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise UnreadableChange(first["msg"], ".".join(map(str, (*unwrapped.path, *first["loc"])))) from None
+    # Some put the run beside the event, others into its context.
     run_id = _run_id(event, unwrapped.envelope) or non_empty_text(_get(body, "context", "runId"))
     return _change(event, unwrapped, signed.at, run_id)
 
@@ -86,6 +87,7 @@ def _unwrap(body: Mapping[str, Any]) -> _Unwrapped:
     event = body.get("event")
     if isinstance(event, dict) and ("diff" in event or "context" in event):
         return _Unwrapped(event, body, ("event",))
+    # Port's agent wraps the body, which may itself be an envelope.
     inner = _get(body, *AGENTS_BODY_PATH)
     if isinstance(inner, dict) and "diff" not in body:
         unwrapped = _unwrap(inner)

@@ -76,6 +76,7 @@ def make_rulebook(file: RulesFile, default_webhook: str = "") -> Rulebook:
         file: The rules file.
         default_webhook: The webhook of the destination `default`, which needs no entry in the file.
     """
+    # Two names of one Slack channel must not overtake each other there.
     channels = {default_webhook: DEFAULT_DESTINATION}
     queues = {DEFAULT_DESTINATION: Queues(DEFAULT_DESTINATION)}
     for name, destination in file.destinations.items():
@@ -103,6 +104,7 @@ def reload_on_sighup(reload_rules: Reload) -> Iterator[None]:
     reloads: set[asyncio.Task[None]] = set()
 
     def reload() -> None:
+        # Kept until it is done: the loop itself holds tasks only weakly.
         reloads.add(task := asyncio.create_task(reload_rules()))
         task.add_done_callback(reloads.discard)
 

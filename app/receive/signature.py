@@ -75,6 +75,7 @@ def verify(body: bytes, claim: SignatureClaim, secrets: Sequence[str]) -> Signed
     """
     for candidate in _candidates(body):
         for secret in secrets:
+            # Each secret: while one is replaced, Port signs with the old or the new one.
             expected = _digest(candidate, claim.timestamp, secret)
             for signature in claim.signatures:
                 if hmac.compare_digest(expected, signature):

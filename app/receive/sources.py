@@ -24,7 +24,7 @@ class Sources:
         """Tell whether an address is among them; what is no address is not."""
         try:
             parsed = _unmapped(ip_address(address))
-        except ValueError:
+        except ValueError:  # a socket file, or a proxy's own word
             return False
         return any(parsed in network for network in self.networks)
 
@@ -70,5 +70,6 @@ def _network(text: str, place: int, words: Mapping[str, Sequence[str]]) -> IPv4N
     return network
 
 
+# A socket for both kinds shows 10.0.0.1 as ::ffff:10.0.0.1.
 def _unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     return (address.ipv4_mapped if isinstance(address, IPv6Address) else None) or address

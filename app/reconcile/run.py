@@ -70,6 +70,7 @@ class ReconcileRun:
         # The rules may be replaced meanwhile: the next run goes by the new ones.
         book = self.intake.book
         reconciling = self.intake.store.reconciling
+        # What no rule names any more is forgotten, a part at a time: other writes need not wait long.
         forgotten = 0 if self.dry else 1
         while forgotten:
             forgotten = await reconciling.forget(book.watched, limit=STATES_AT_ONCE)
@@ -84,6 +85,7 @@ class ReconcileRun:
             )
             async for difference in reading.differences():
                 yield difference
+            # Only after its end: a first reading that was stopped is a first reading again.
             if not self.dry:
                 await reconciling.mark_learned(name)
 
@@ -139,6 +141,7 @@ class _BlueprintReading:
         limit = PAGE_ENTITIES if include else WHOLE_PAGE_ENTITIES
         after: str | None = None
         while True:
+            # Before the request: a change during it is judged by the next run.
             asked_at = self.run.intake.clock()
             page = await self.run.client.search_entities(
                 self.name, [], limit=limit, after=after, include=include
@@ -238,7 +241,7 @@ class _BlueprintReading:
                 asked = {name: absent[name] for name in names[start : start + ASKED_AT_ONCE]}
                 async for difference in self._ask_for(asked):
                     yield difference
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # a page with nothing absent asks Port nothing, and would never wait
 
     async def _ask_for(self, absent: Mapping[str, LastKnown]) -> AsyncIterator[EntityDifference]:
         asked_at = self.run.intake.clock()
@@ -259,6 +262,7 @@ class _BlueprintReading:
                 gone[entity] = compared.state
             elif compared.verdict is EntityVerdict.DELETED:
                 differing.append(deletion_of(self.name, entity, known, asked_at))
+        # One is enough to see whether the search can be trusted.
         if gone or differing:
             await self._demand_gone([*gone, *(difference.entity for difference in differing)][0])
         await self._record(gone)

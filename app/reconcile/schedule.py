@@ -105,6 +105,7 @@ class Reconciler:
         now = self.intake.clock()
         if self._failures and self._rests():
             return  # also if new rules ask for it: it has just failed
+        # Other replicas make runs as well: one within this time is enough for all.
         between = self.every if reason == INTERVAL else AT_LEAST_BETWEEN
         try:
             outcome = await self.reconcile(reason, since=now - between, keep=False)
@@ -193,6 +194,7 @@ class Reconciler:
         while True:
             await asyncio.sleep(KEPT_EVERY.total_seconds())
             lease_until = self.intake.clock() + RUN_LEASE
+            # The lease also brings the progress to the page.
             if not await reconciling.keep(
                 run, token=token, lease_until=lease_until, progress=reconcile_run.progress
             ):

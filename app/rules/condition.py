@@ -103,6 +103,7 @@ class Condition(Strict):
         tests = self._tests
         if tests and self.path is None:
             raise ValueError(f"from, to, above and below belong to one value, not to {subjects[0]}")
+        # A number that is above 80 and below 90 is two crossings: which one would name the state?
         numbers = tests & {"above", "below"}
         if len(numbers) == 2 or (numbers and len(tests) > 1):
             raise ValueError("above, below, and from with to exclude one another; combine them with `all`")
@@ -144,6 +145,7 @@ class Condition(Strict):
 
     def matches(self, change: CatalogChange, results: Results) -> bool:
         """Tell whether it came true with this change."""
+        # One of them must begin with this change: else each change of anything else would alert again.
         if self.all_ is not None:
             return all(member.fulfilled(change, results) for member in self.all_) and any(
                 member.matches(change, results) for member in self.all_
@@ -153,6 +155,7 @@ class Condition(Strict):
         if self.jq is not None:
             return self._jq_holds(results)
         before, after = self.value(change.before), self.value(change.after)
+        # The crossing counts, not being beyond: else each further value would alert.
         if self.above is not None or self.below is not None:
             return self.beyond(after) and not self.beyond(before)
         fields = self.model_fields_set
@@ -173,6 +176,7 @@ class Condition(Strict):
     @cached_property
     def can_lapse(self) -> bool:
         """Whether it can be seen of an entity that it holds no more."""
+        # One of several holds until none does; all of several hold until one does not.
         if self.any_ is not None:
             return all(member.can_lapse for member in self.any_)
         if self.all_ is not None:
@@ -205,6 +209,7 @@ class Condition(Strict):
         """
         if not self.members:
             return self.own_state(change, results, named=False)
+        # With the values' names, where there are several: else two of them could give the same state.
         leaves = self.leaves
         states = (leaf.own_state(change, results, named=len(leaves) > 1) for leaf in leaves)
         return ", ".join(filter(None, states))
@@ -235,6 +240,7 @@ class Condition(Strict):
         return change.after is not None and accepts(self.to, after)
 
     def _jq_holds(self, results: Results) -> bool:
+        # As in an automation's condition of Port: 0 and "" are a match.
         result = results.get(self.jq or "")
         return result is not None and result is not False
 
@@ -246,16 +252,19 @@ class Condition(Strict):
             return _look_up(entity.properties, self.property_)
         if self.relation is not None:
             return entity.relations.get(self.relation)
+        # No team is null, as a property without a value is.
         return entity.title if self.title else list(entity.teams) or None
 
     def beyond(self, value: Any) -> bool:
         """Tell whether a value is a number above, or below, the limit."""
+        # To Python true is the number 1; in a catalog it is none.
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
         return bool(value > self.above) if self.above is not None else bool(value < (self.below or 0.0))
 
 
 def _look_up(properties: Mapping[str, Any], name: str) -> Any:
+    # A property whose own name has dots comes before a path into an object.
     if name in properties:
         return properties[name]
     value: Any = properties

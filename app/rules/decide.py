@@ -75,6 +75,7 @@ def decide(matched: Match, state: EntityState, now: datetime, *, reconciled: boo
             that there is, whatever its time.
     """
     change = matched.change
+    # By the event's own time: webhooks overtake one another, and a queue in front of us may hold one back.
     late = not reconciled and state.last_at is not None and change.at < state.last_at
     hits, alerted = matched.hits, tuple[str, ...]()
     if not reconciled and state.known and state.known.alerted:
@@ -110,6 +111,7 @@ def _last_known(
     if not reconciled:
         return after_change(state.known, matched.change, matched.changes, matched.watched, now)
     pairs = zip(hits, parts, strict=True)
+    # Only rules that had something to decide: for the others a late webhook may still be news.
     rules = [hit.rule for hit, part in pairs if part.alerts or part.incidents or part.reason]
     return after_reconciling(state.known, matched.change, matched.changes, matched.watched, rules, now)
 
@@ -118,12 +120,14 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
     rule, change = hit.rule, matched.change
     mine = [incident for incident in state.incidents if incident.rule == rule.name]
     incident = next((incident for incident in mine if incident.resolved_at is None), None)
+    # A late change may alert, but it says nothing of the present: it must neither open nor end an incident.
     if not rule.has_incident or late:
         if late and rule.wait and hit.matches:  # a newer change has the answer to whether it lasts
             return Decision(f"rule {rule.name!r}: too late to see whether it lasts")
         if late and hit.matches and any(incident.flapping for incident in mine):
             return Decision(f"rule {rule.name!r}: it flaps, which was alerted")
         return Decision("", _alerts(hit, matched, Step.NOTICED, None, late=late) if hit.matches else ())
+    # While nobody was alerted, the end of `when` is enough; afterwards `resolve` decides, if there is one.
     resolves = hit.resolves or (hit.lapses and _waits(incident, now))
     if not hit.matches and (incident is None or not resolves):
         return Decision("")
@@ -135,6 +139,7 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
     if incident is not None and step is Step.CHANGED and incident.state == after.state:
         done = "waits to alert" if _waits(incident, now) else "has alerted"
         return Decision(f"rule {rule.name!r} {done} of {after.state!r} already")
+    # Getting worse mentions people again; getting better does not.
     worse = incident is not None and RANKS[after.severity] > RANKS[incident.severity]
     return _moved(hit, matched, step, after, now, worse=worse)
 
@@ -142,6 +147,7 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
 def _candidate(hit: Hit, change: CatalogChange, incidents: list[Incident]) -> Incident:
     """Make the incident that a change would open: a new one, or one that ended lately, again."""
     rule = hit.rule
+    # At least as long as the flap window: flapping is counted within one incident.
     window = max(REOPENS_WITHIN, rule.flap.within if rule.flap else timedelta(0))
     ended = [past for past in incidents if past.resolved_at and change.at - past.resolved_at <= window]
     again = max(ended, key=lambda past: past.changed_at, default=None)
@@ -184,6 +190,7 @@ def _moved(hit: Hit, matched: Match, step: Step, after: Incident, now: datetime,
         alerts = _alerts(hit, matched, Step.OPENED, after, due_at=after.due_at)
     else:
         alerts = _alerts(hit, matched, step, after, worse=worse)
+    # Reminders count from the first alert, which may be yet to come.
     if rule.again_after:
         due_at = (after.due_at if waits and after.due_at else now) + rule.again_after
         alerts += _alerts(hit, matched, Step.REMINDED, after, due_at=due_at, repeat=rule.again_after)
@@ -228,6 +235,7 @@ def _alerts(
         ended=incident.resolved_at is not None if incident else hit.resolves,
         **facts,
     )
+    # A reminder shows when it is sent; what waits shows when it happened.
     if due_at is not None and step is Step.REMINDED:
         notification = notification.model_copy(update={"at": due_at})
     incident_id = incident.id if incident else None

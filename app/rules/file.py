@@ -83,6 +83,7 @@ def load_rules(
         file = RulesFile.model_validate(document.plain)
     except ValidationError as error:
         mistakes += explain(error, document, _keys_at)
+    # Also where the file is wrong elsewhere: all mistakes at once spare the author a round for each.
     mistakes += _contradictions(document)
     mistakes += _jq_mistakes(document, check_jq)
     if file is None or mistakes:
@@ -116,6 +117,7 @@ def _model_at(path: Sequence[Any]) -> type[Strict]:
 def _hidden(mistake: Mistake, hidden: Mapping[str, str]) -> Mistake:
     """Replace values from the environment in a mistake's text by their names."""
     text = mistake.text
+    # The longest first: a short value may be a part of a longer one.
     for value, name in sorted(hidden.items(), key=lambda item: -len(item[0])):
         if len(value) >= MIN_HIDDEN_CHARS:
             text = text.replace(value, name)
@@ -130,6 +132,7 @@ def _rules(document: Document) -> Iterator[tuple[int, Rule]]:
     """Yield the rules that are right in themselves, and of the others their `send`, with their places."""
     rules = document.plain.get("rules")
     for number, written in enumerate(rules if isinstance(rules, list) else ()):
+        # A rule that is wrong may still have a right `send`, of which more can be said.
         for part in (written, {"name": "wrong", "send": _mapping(written).get("send")}):
             with suppress(ValidationError):
                 yield number, Rule.model_validate(part)
@@ -149,6 +152,7 @@ def _contradictions(document: Document) -> Iterator[Mistake]:
         for place, target in enumerate(rule.send):
             for way, destination in named(target):
                 there = (*path, "send", place, *way)
+                # Of a place where something else is wrong nothing more is said.
                 if destination not in known and document.place(there) not in document.spoilt:
                     yield document.mistake(there, _unknown(document, there, destination, known))
         yield from _endless(document, path, rule)
@@ -206,7 +210,7 @@ def _unknown(
 
 def _jq_mistakes(document: Document, check_jq: Callable[[str], str | None]) -> Iterator[Mistake]:
     """Yield what is wrong with jq programs and templates, each program compiled once."""
-    check = lru_cache(maxsize=None)(check_jq)
+    check = lru_cache(maxsize=None)(check_jq)  # compiling takes 4 ms, and programs are often repeated
     for number, rule in _rules(document):
         path = ("rules", number)
         for part in ("when", "resolve"):

@@ -34,8 +34,9 @@ class Flap(Strict):
 
 def moved(incident: Incident, flap: Flap, at: datetime) -> Incident:
     """Note that an incident opens, changes or ends at a time, and whether it flaps from then on."""
+    # Stable for a whole window starts the count afresh, however many moves came before.
     stable = bool(incident.moves) and at - incident.moves[-1] >= flap.within
     recent = () if stable else tuple(move for move in incident.moves if at - move < flap.within)
-    moves = (*recent, at)[-flap.changes :]
+    moves = (*recent, at)[-flap.changes :]  # older ones cannot make the number full again
     flapping = (incident.flapping and not stable) or len(moves) >= flap.changes
     return replace(incident, moves=moves, flapping=flapping)

@@ -134,15 +134,18 @@ def after_change(
     """
     at, here = to_micros(change.at), to_micros(now)
     if change.after is None:
+        # Without a diff it is no deletion: a timer's event says nothing of the entity.
         if change.before is None or (known and known.is_late(EXISTENCE, at)):
             return None
         return _gone(known, at, here)
     if known is None or known.gone:
         if known and known.is_late(EXISTENCE, at):
             return None
+        # Not created by this change: of its creation the rules have seen nothing yet.
         created = True if change.before is None else None
         fresh = first_state(watched.values(change.after), at, watched, here, exists=created)
         return replace(fresh, version=known.version + 1, alerted=known.alerted) if known else fresh
+    # Field by field: a change that is late for one field may be the newest of another.
     moved = {name for name in fields_of(changes) if name in watched and not known.is_late(name, at)}
     created = change.before is None and known.exists is None
     if not moved and not created:
@@ -209,6 +212,7 @@ def _alerted(
     since = BEFORE_ALL
     if known is not None:
         read = condition_fields(rule)
+        # Only the fields that the rule reads: since the oldest of them its webhook may have been missing.
         names = moved if read is None else moved & read
         if change.before is None or change.after is None or not names:
             since = known.exists_at if known.exists is not None else BEFORE_ALL
@@ -239,6 +243,7 @@ def _moved(
     new, times = dict(known.values), dict(known.times)
     for name in names:
         times[name] = at
+        # Where all values are kept, a null is left out; else null says that the field was seen.
         if known.whole and values.get(name) is None:
             new.pop(name, None)
         else:

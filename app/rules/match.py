@@ -82,13 +82,14 @@ def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
     """
     if change.resource != ENTITY:
         return Match(change, (), (), f"a change of resource type {change.resource!r}, not of an entity")
-    changes = diff(change.before, change.after)
+    changes = diff(change.before, change.after)  # once for all rules
     hits = []
     for rule in rules.candidates(change, changes):
         hit = Hit(
             rule,
             matches=rule.matches(change, results),
             resolves=rule.resolves(change, results),
+            # Only a rule that waits can have an incident that has not alerted.
             lapses=rule.wait is not None and rule.lapses(change),
             state=rule.state(change, results),
         )

@@ -83,6 +83,7 @@ def _kind(target: Any) -> str | None:
     """Guess the kind that a target is meant to be, so that only that kind's mistakes are shown."""
     if isinstance(target, str):
         return "<name>"
+    # By the key that is nearest to a kind: `by_tema` is meant to be `by_team`.
     if isinstance(target, Mapping):
         near = (get_close_matches(str(key), TARGET_KINDS, n=1) for key in target)
         return next((f"<{names[0]}>" for names in near if names), None)
@@ -126,7 +127,7 @@ def route(
         results: The results of its templates and look-ups.
         known: Tells whether there is a destination of a name; any other name goes to the default.
     """
-    chosen: dict[str, None] = {}
+    chosen: dict[str, None] = {}  # in the order of `send`, and none twice
     for place, target in enumerate(targets):
         if isinstance(target, str):
             chosen[target] = None
@@ -134,6 +135,7 @@ def route(
             team = next((team for team in change.teams if team in target.by_team), None)
             chosen[target.default if team is None else target.by_team[team]] = None
         else:
+            # A name from the catalog may be anything: what is no destination goes to the default.
             name = results.get(place)
             chosen[name if isinstance(name, str) and known(name) else target.default] = None
     return tuple(chosen)

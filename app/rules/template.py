@@ -90,7 +90,7 @@ def parse(text: str) -> Template:
     at = 0
     while edge := EDGE.search(text, at):
         start = edge.start()
-        if edge[0] == CLOSE:
+        if edge[0] == CLOSE:  # within an expression `_end` has passed it
             raise TemplateError(f"{CLOSE} without {OPEN}", start)
         if start > at:
             pieces.append(Literal(text[at:start]))
@@ -127,6 +127,7 @@ def fill(value: Any, results: Mapping[str, Any]) -> Any:
     """
     match value:
         case str():
+            # Alone it keeps its type, so that a number can be sent as a number.
             only = parse(value).only
             if only is not None:
                 return results[only]

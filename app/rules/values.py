@@ -27,6 +27,7 @@ Number = Annotated[float, BeforeValidator(_no_bool, json_schema_input_type=float
 
 
 def _kind(value: Any) -> str:
+    # The tags keep pydantic to one alternative, so that only its mistakes are shown.
     if isinstance(value, list | tuple):
         return "<list>"
     return "<not>" if isinstance(value, Mapping | Not) else "<one>"
@@ -60,6 +61,7 @@ def accepts(values: Values, value: Any) -> bool:
 
 def left(values: Values, here: Any, there: Any) -> bool:
     """Tell whether `values` accept a value here for a reason that does not hold there as well."""
+    # `not` is about the whole value: a list either holds one of them or does not.
     if isinstance(values, Not):
         return not accepts(values.not_, here)
     several = values if isinstance(values, tuple) else (values,)

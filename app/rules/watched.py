@@ -82,6 +82,7 @@ def condition_fields(rule: Rule) -> frozenset[Field] | None:
     """Return the fields that a rule's `when` and `resolve` read; None: any."""
     conditions = [condition for condition in (rule.when, rule.resolve) if condition]
     leaves = [leaf for condition in conditions for leaf in condition.leaves]
+    # Without `when` any change matters, and a jq program may read anything.
     if rule.when is None or any(leaf.path is None for leaf in leaves):
         return None
     fields = {".".join(leaf.path[:2]) for leaf in leaves if leaf.path}
@@ -93,6 +94,7 @@ def _together(rules: Sequence[Rule], wide: Container[str]) -> frozenset[Field] |
     fields = set(ALWAYS)
     for rule in rules:
         read = condition_fields(rule)
+        # A rule's own words are templates: they may read any property.
         if read is None or rule.title is not None or rule.message is not None:
             return None
         fields |= read

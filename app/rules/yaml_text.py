@@ -76,7 +76,7 @@ class Document:
             inside = (isinstance(node, CommentedMap) and key in node) or (
                 isinstance(node, CommentedSeq) and isinstance(key, int) and key < len(node)
             )
-            if not inside:
+            if not inside:  # the name of a model in pydantic's path
                 continue
             lines = (node.lc.data or {}).get(key)  # what an alias merges in has none
             line = lines[0] + 1 if lines else line
@@ -110,6 +110,7 @@ def read_yaml(text: str, environment: Mapping[str, str], *, name: str) -> Docume
         problem = "the file is empty" if tree is None else f"this is a {_sort(tree)}"
         raise RulesError(name, [Mistake(1, "", f"{problem}; {shape}")])
     document = Document(tree)
+    # An alias inside its own anchor is legal YAML, and a tree without end.
     try:
         document.plain = _Plain(document, environment).of(tree, ())
     except RecursionError:
@@ -134,6 +135,7 @@ def _not_yaml(error: YAMLError, text: str) -> Mistake:
         key = problem.partition('"')[2].partition('"')[0]
         subject = f"the key {key!r} is" if PLAIN_NAME.fullmatch(key) else "this key is"
         return Mistake(line, "", f"{subject} there twice; keep one of them")
+    # Of a tab ruamel may also say something else about its line.
     if "'\\t'" in problem or written.lstrip(" ").startswith("\t"):
         return Mistake(line, "", "a tab; YAML is indented by spaces")
     if isinstance(error, ComposerError):
@@ -179,6 +181,7 @@ class _Plain:
         value = self.environment.get(name, "")
         if not value:
             return str(self._wrong(place, f"the environment variable {name} is not set", match[0]))
+        # It may be a secret: mistakes show its name in its place.
         self.document.hidden[value] = f"${{{name}}}"
         return value
 

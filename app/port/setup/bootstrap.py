@@ -168,6 +168,7 @@ async def _make_automation(client: PortClient, ours: Json, report: bool | None) 
 
 
 async def _remove(client: PortClient, plan: Plan) -> AsyncIterator[SetupStep]:
+    # By the automations that are there, not by the plan: earlier runs may have had other options.
     names = plan.blueprints or (resources.BLUEPRINT,)
     missing = {resources.automation(name, "")["identifier"] for name in names}
     # The automations go first, so that the removal of the entity alerts nobody.

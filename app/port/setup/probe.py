@@ -71,6 +71,7 @@ def marked_change(
         who: Who makes it up.
         now: When, UTC.
     """
+    # Not twice, where the name was copied from an earlier test.
     marked = entity if entity.startswith(TEST_MARK) else f"{TEST_MARK}{entity}"
     teams = (team,) if team else ()
 
@@ -96,6 +97,7 @@ def _number(value: str) -> str | float | None:
         number = float(value)
     except ValueError:
         return value or None
+    # "nan" and "inf" are no numbers in JSON.
     return number if math.isfinite(number) else value
 
 

@@ -35,6 +35,7 @@ def webhook_address(url: str, smee_channel: str | None = None) -> str:
             "WEBHOOK_URL must be the listener's public address (https://listener.example.com) or a channel of"
             " https://smee.io"
         )
+    # A slash at the end, copied along, would be another address.
     path = parts.path.rstrip("/")
     is_channel = parts.hostname == SMEE_HOST and path
     if is_channel or (smee_channel and url.strip().rstrip("/") == smee_channel.strip().rstrip("/")):

@@ -79,7 +79,7 @@ def differences(theirs: Any, target: Any, path: str = "") -> Iterator[FieldDiffe
     if isinstance(theirs, dict) and isinstance(target, dict):
         for key, value in target.items():
             yield from differences(theirs.get(key), value, f"{path}.{key}" if path else key)
-    elif theirs != target:
+    elif theirs != target:  # lists as a whole: their order may matter
         yield FieldDifference(path, theirs, target)
 
 
