@@ -180,7 +180,7 @@ async def open_runtime(
                 stack.push_async_callback(patient.close)
             runtime.reconciler = make_reconciler(settings, runtime.intake, patient)
             if runtime.reconciler is not None:
-                tasks.append(asyncio.create_task(runtime.reconciler.keep()))
+                tasks.append(asyncio.create_task(runtime.reconciler.reconcile_when_due()))
         if settings.rules_file is not None:
             tasks.append(
                 asyncio.create_task(reload_on_change(settings.rules_file.absolute(), runtime.reload))

@@ -160,7 +160,7 @@ class _Worker:
         try:
             line = b"" if event is None else _encode(event)
         except (ValueError, TypeError, RecursionError):
-            return [JqError(program, "the event is no JSON that jq can read") for program in programs]
+            return [JqError(program, "the event is not JSON that jq can read") for program in programs]
         answers: list[JqValue | JqError] = []
         spared = -1
         while len(answers) < len(programs):

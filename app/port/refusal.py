@@ -92,17 +92,17 @@ def advice(status: int, base_url: str, *, logging_in: bool) -> str:
             f"{other_region}"
         )
     meaning = {
-        401: f"Port gave a token and does not take it: try again, or make new credentials{other_region}",
+        401: f"Port refuses the token that it gave: try again, or make new credentials{other_region}",
         403: "The credentials may not do this: use those of an administrator of the organization",
         404: f"It does not exist in this organization{other_region}",
         409: "Something of this identifier exists already, or changes at this moment: run it again",
         413: "The request is too large for Port (1 MiB)",
         422: "Port refuses what the request says: the message above names the field",
-        429: "Port still limits the rate: try again in some minutes",
+        429: "Port still limits the rate: try again in a few minutes",
     }
     if status >= 500:
-        return "That is a fault of Port's: try again later, and give the trace id to its support"
-    return meaning.get(status, "Port does not take this request")
+        return "This is a fault in Port: try again later, or give the trace id to its support"
+    return meaning.get(status, "Port does not accept this request")
 
 
 def _other_region(base_url: str) -> str:

@@ -55,7 +55,7 @@ def judge(runs: Sequence[Run], now: datetime) -> str:
         raise ListenerError(
             f"within a day {missed:,} changes were found by reconciling only: Port's webhooks do not come, or"
             " not all. Has each blueprint that a rule names an automation, and is it published (python -m app"
-            " bootstrap --blueprint ID)? What does the log say, and what stands in front of the listener?"
+            " bootstrap --blueprint ID)? Look at the log, and at the proxies in front of the listener"
         )
     last = ended[0]
     ago = duration(now - (last.ended_at or now))

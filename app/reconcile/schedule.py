@@ -82,7 +82,7 @@ class Reconciler:
         self._wanted = reason
         self._awake.set()
 
-    async def keep(self) -> None:
+    async def reconcile_when_due(self) -> None:
         """Make a run whenever one is due, until cancelled."""
         while True:
             self._awake.clear()  # first: a `want` that comes during the run must not be lost

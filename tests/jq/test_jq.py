@@ -231,7 +231,7 @@ async def test_odd_values_pass(patient: Jq, value: Any, expected: Any) -> None:
 @pytest.mark.parametrize("value", [object(), 10**5000, {1j: 1}], ids=["object", "huge", "key"])
 async def test_what_is_no_json_is_an_error(patient: Jq, value: Any) -> None:
     """Nothing is raised."""
-    text = "the event is no JSON that jq can read"
+    text = "the event is not JSON that jq can read"
     assert await results(patient, ".value | .", event={"value": value}) == [(text,)]
 
 

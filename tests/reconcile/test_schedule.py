@@ -45,7 +45,7 @@ async def keeping(one: Watching) -> AsyncIterator[Reconciler]:
     """Let it compare whenever it is due, and wait for the first run."""
     reconciler = reconciler_of(one)
     before = len(await runs(one))
-    task = asyncio.create_task(reconciler.keep())
+    task = asyncio.create_task(reconciler.reconcile_when_due())
     try:
         await ended(one, before + 1)
         yield reconciler
@@ -143,7 +143,7 @@ async def test_the_first_run_waits_for_one_that_was_left(watched: Watching) -> N
     begin = watched.intake.store.reconciling.begin
     await begin(reason="interval", token="dead", now=began, lease_until=began + RUN_LEASE, since=None)
     reconciler = reconciler_of(watched)
-    task = asyncio.create_task(reconciler.keep())
+    task = asyncio.create_task(reconciler.reconcile_when_due())
     await still(watched, 1)
     watched.clock.now = began + RUN_LEASE
 
@@ -250,7 +250,7 @@ async def test_rules_that_name_a_blueprint_for_the_first_time(watched: Watching)
     book = watched.intake.book
     watched.intake.book = replace(book, watched={})
     reconciler = reconciler_of(watched)
-    task = asyncio.create_task(reconciler.keep())
+    task = asyncio.create_task(reconciler.reconcile_when_due())
     await still(watched, 0)
     reconciler.want("rules")
     watched.intake.book = book

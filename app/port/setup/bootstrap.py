@@ -213,7 +213,7 @@ async def _remove_entity(client: PortClient) -> SetupStep:
     own -= set(resources.entity()["properties"])
     own |= {key for key, value in (theirs.get("relations") or {}).items() if value}
     if own:
-        reason = f"it has what is not of our making: {', '.join(sorted(own))}"
+        reason = f"bootstrap did not make: {', '.join(sorted(own))}"
         return SetupStep("entity", resources.TUTORIAL_ENTITY, Result.KEPT, reason=reason)
     await client.delete_entity(resources.BLUEPRINT, resources.TUTORIAL_ENTITY)
     return SetupStep("entity", resources.TUTORIAL_ENTITY, Result.REMOVED)
@@ -229,7 +229,7 @@ async def _remove_blueprint(client: PortClient, *, entity_stays: bool) -> SetupS
     own = {key for key in properties if any(differences(properties[key], ours.get(key)))}
     own |= {key for part in USERS_PARTS for key in theirs.get(part) or {}}
     if own:
-        return _keep_blueprint(theirs, f"it has what is not of our making: {', '.join(sorted(own))}")
+        return _keep_blueprint(theirs, f"bootstrap did not make: {', '.join(sorted(own))}")
     # The demo's entity may still be there for a moment after it was deleted.
     rule = {"property": "$identifier", "operator": "!=", "value": resources.TUTORIAL_ENTITY}
     others = await client.search_entities(name, [] if entity_stays else [rule], limit=1)

@@ -163,7 +163,7 @@ def _stream(source: str, silence: float) -> Iterator[tuple[str, str]]:
         raise
     with client.resp as response:
         if "text/event-stream" not in response.headers.get("Content-Type", ""):
-            raise ConnectionError("it is no smee channel")
+            raise ConnectionError("it is not a smee channel")
         response.encoding = BYTES_AS_TEXT
         client.resp_iterator = _chunks(response.raw)
         for event in client:
@@ -187,7 +187,7 @@ def _reason(error: Exception) -> str:
         case requests.HTTPError(response=requests.Response(status_code=status)):
             return f"it answers {status}"
         case requests.Timeout() | urllib3.exceptions.ReadTimeoutError():
-            return "it has gone silent"
+            return "it sends nothing any more"
         case requests.exceptions.SSLError():
             return "its TLS certificate is not accepted"
         case requests.ConnectionError():
@@ -224,7 +224,7 @@ def _post(client: httpx.Client, target: str, data: str) -> str:
         ]
         answer = client.post(target, content=text.encode(), headers=forwarded)
     except (ValueError, KeyError, TypeError, RecursionError, httpx.LocalProtocolError):
-        return f"left out {entity}: what smee sent is no webhook"
+        return f"left out {entity}: what smee sent is not a webhook"
     except httpx.TimeoutException:
         return f"no answer for {entity} in time: the listener at {target} hangs. The change may be lost"
     except httpx.HTTPError:
