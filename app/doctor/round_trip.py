@@ -67,8 +67,8 @@ class RoundTrip:
             await self._set(status)
         except PortError as refused:
             raise ListenerError(
-                f"{error}\nhealthStatus of {TUTORIAL_ENTITY} could not be set back to {status}, look at it in Port:"
-                f" {refused}"
+                f"{error}\nhealthStatus of {TUTORIAL_ENTITY} could not be set back to {status}, look at it in"
+                f" Port: {refused}"
             ) from None
 
     async def _set(self, status: str | None) -> None:

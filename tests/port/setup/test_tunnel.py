@@ -436,7 +436,7 @@ async def test_ctrl_c_ends_the_process_at_once(
         connected, stopped = [
             await asyncio.wait_for(process.stdout.readline(), SOON_SECONDS) for _ in ("connected", "stopped")
         ]
-        output, errors = await asyncio.wait_for(process.communicate(), SOON_SECONDS)  # Python itself takes its time
+        output, errors = await asyncio.wait_for(process.communicate(), SOON_SECONDS)
     finally:
         if process.returncode is None:
             process.kill()
