@@ -76,13 +76,12 @@ class ReconcileRun:
             forgotten = await reconciling.forget(book.watched, limit=STATES_AT_ONCE)
         baselines = await reconciling.learned()
         for name, watched in book.watched.items():
-            described = await self.client.get_blueprint(name)
-            if described is None:
+            blueprint = await self.client.get_blueprint(name)
+            if blueprint is None:
                 log.warning("blueprint_not_in_port", blueprint=name)
                 continue
-            reading = _BlueprintReading(
-                self, name, watched, read_blueprint(described), new=name not in baselines
-            )
+            new = name not in baselines
+            reading = _BlueprintReading(self, name, watched, read_blueprint(blueprint), new)
             async for difference in reading.differences():
                 yield difference
             # Only after its end: a first reading that was stopped is a first reading again.
@@ -137,15 +136,13 @@ class _BlueprintReading:
         )
 
     async def _pages(self) -> AsyncIterator[tuple[datetime, list[Json]]]:
-        include = self.described.include(self.watched)
+        search, include = self.run.client.search_entities, self.described.include(self.watched)
         limit = PAGE_ENTITIES if include else WHOLE_PAGE_ENTITIES
         after: str | None = None
         while True:
             # Before the request: a change during it is judged by the next run.
             asked_at = self.run.intake.clock()
-            page = await self.run.client.search_entities(
-                self.name, [], limit=limit, after=after, include=include
-            )
+            page = await search(self.name, [], limit=limit, after=after, include=include)
             yield asked_at, page.entities
             after = page.next
             if not after:
