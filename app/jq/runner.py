@@ -112,12 +112,6 @@ class Jq:
             self._thread.shutdown(wait=False)
 
 
-def check(program: str) -> str | None:
-    """Compile a program; return jq's error in one line, or None. It blocks, as `checking` does."""
-    with checking() as problem:
-        return problem(program)
-
-
 @contextmanager
 def checking() -> Iterator[Callable[[str], str | None]]:
     """Give a function that compiles a program and returns jq's error in one line, or None.

@@ -112,15 +112,12 @@ def _routing(target: Target) -> Iterator[Field]:
         yield f"relations.{target.port.relation}"
 
 
-def snapshot_of(
-    identifier: str, blueprint: str, values: Mapping[Field, Any], icon: str | None = None
-) -> EntitySnapshot:
+def snapshot_of(identifier: str, blueprint: str, values: Mapping[Field, Any]) -> EntitySnapshot:
     """Make the snapshot of an entity of these values; what is not watched is left out."""
     parts: dict[str, dict[str, Any]] = {"properties": {}, "relations": {}}
     for field, value in values.items():
         kind, _, name = field.partition(".")
         if kind in parts and value is not None:
             parts[kind][name] = value
-    return EntitySnapshot(
-        identifier, blueprint, values.get("title"), icon, tuple(values.get("team") or ()), **parts
-    )
+    title, teams = values.get("title"), tuple(values.get("team") or ())
+    return EntitySnapshot(identifier, blueprint, title, None, teams, parts["properties"], parts["relations"])
