@@ -18,7 +18,8 @@ from app.observe.logs import configure_logging
 from app.observe.metrics import Metrics, prepare_metrics
 from app.observe.tracing import OFF
 from app.receive import webhook
-from app.receive.rulebook import read_rules, secrets_of
+from app.receive.event import WEBHOOK_PATH
+from app.receive.rules_source import read_rules, secrets_of
 from app.runtime import Runtime, open_runtime
 from app.settings import Settings, environment, load_settings
 from app.store.opening import prepare_store
@@ -69,7 +70,7 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         docs_url=None,  # app/web/docs.py in its place
         redoc_url=None,
         max_body_size=settings.max_body_bytes,  # a larger body is refused before all of it is read
-        telemetry=otel.telemetry(provider, webhook.PATH),
+        telemetry=otel.telemetry(provider, WEBHOOK_PATH),
     )
     app.add_middleware(
         WebhookAnswers,
@@ -112,7 +113,7 @@ def _request_state(settings: Settings, runtime: Runtime, watch: Metrics, *, disp
         return watch.scrape(await read_store(runtime.store, datetime.now(UTC)))
 
     state = {
-        "listener": runtime.listener,
+        "receiver": runtime.receiver,
         "readiness": readiness,
         "sources": settings.sources,
         "watch": watch,
@@ -140,7 +141,7 @@ def _page_state(settings: Settings, runtime: Runtime, readiness: Readiness) -> d
 
     context = WebContext(
         store=runtime.store,
-        listener=runtime.listener,
+        intake=runtime.intake,
         readiness=readiness,
         reconcile_minutes=settings.reconcile_minutes,
         missing_credential=settings.missing_credential,

@@ -24,10 +24,11 @@ from app.notifier.base import Item, Parcel
 from app.notifier.registry import Destinations
 from app.observe.tracing import OFF
 from app.observe.watch import NOBODY, Watch
-from app.receive.intake import Listener, LookUp
+from app.receive.intake import Intake, LookUp
 from app.receive.payload import bare_event
-from app.receive.rulebook import make_rulebook, read_rules, reload_on_change, reload_on_sighup
-from app.reconcile.configured import compare_regularly
+from app.receive.receiver import Receiver
+from app.receive.rules_source import make_rulebook, read_rules, reload_on_change, reload_on_sighup
+from app.reconcile.health import RULES, why_off
 from app.rules.file import Rules
 from app.rules.targets import PortLookup
 from app.settings import Settings, environment
@@ -52,7 +53,8 @@ class Runtime:
     Attributes:
         settings: The configuration.
         store: The outbox.
-        listener: Takes changes.
+        intake: Takes changes in.
+        receiver: Receives Port's requests.
         courier: Delivers alerts.
         dispatcher: Lets it, queue by queue.
         expressions: Runs users' jq.
@@ -64,7 +66,8 @@ class Runtime:
 
     settings: Settings
     store: Store
-    listener: Listener
+    intake: Intake
+    receiver: Receiver
     courier: Courier
     dispatcher: Dispatcher
     expressions: Expressions
@@ -89,14 +92,14 @@ class Runtime:
         replaced = self.courier.replace(notifiers)
         self._closing.add(closing := asyncio.create_task(replaced.close()))
         closing.add_done_callback(self._closing.discard)
-        known = self.listener.book.watched.keys()
-        self.listener.book = make_rulebook(rules.file, default_webhook(self.settings))
-        self.courier.fallbacks = self.listener.book.fallbacks
+        known = self.intake.book.watched.keys()
+        self.intake.book = make_rulebook(rules.file, default_webhook(self.settings))
+        self.courier.fallbacks = self.intake.book.fallbacks
         with suppress(StoreUnavailable):  # then they try when their time comes
             await self.store.probe_on_hold(now())  # what was mended may be why they are on hold
         self.dispatcher.wake()
-        if self.reconciler is not None and self.listener.book.watched.keys() - known:
-            self.reconciler.want("rules")
+        if self.reconciler is not None and self.intake.book.watched.keys() - known:
+            self.reconciler.want(RULES)
         log.info("rules loaded", rules=len(rules.file.rules), destinations=len(notifiers))
 
     async def prepare(self, claim: Claim, deliveries: Sequence[Waiting]) -> Parcel:
@@ -110,7 +113,7 @@ class Runtime:
         head = first.id == claim.deliveries[0].id
         body = claim.body if head else await self.store.body(first.change_key)
         event = bare_event(body or b"{}")
-        rules = self.listener.book.rules
+        rules = self.intake.book.rules
         said = [
             await self.expressions.with_message(first.notification, rules, event),
             *(with_mention(one.notification, rules) for one in others),
@@ -120,7 +123,7 @@ class Runtime:
 
     def why_not(self, notification: Notification) -> str | None:
         """Return why an alert is not to be sent any more, in view of the rules as they are now."""
-        gone = notification.rule not in self.listener.book.rules.by_name
+        gone = notification.rule not in self.intake.book.rules.by_name
         return "its rule is no longer there" if gone and notification.step is Step.REMINDED else None
 
     async def close(self) -> None:
@@ -177,11 +180,9 @@ async def open_runtime(
             patient = _port_client(settings, patient=True)
             if patient is not None:
                 stack.push_async_callback(patient.close)
-            if comparing := compare_regularly(
-                settings.reconcile_minutes, settings.missing_credential, runtime.listener, patient
-            ):
-                runtime.reconciler, keep = comparing
-                tasks.append(asyncio.create_task(keep))
+            runtime.reconciler = make_reconciler(settings, runtime.intake, patient)
+            if runtime.reconciler is not None:
+                tasks.append(asyncio.create_task(runtime.reconciler.reconcile_when_due()))
         if settings.rules_file is not None:
             tasks.append(
                 asyncio.create_task(reload_on_change(settings.rules_file.absolute(), runtime.reload))
@@ -205,6 +206,30 @@ def _say_what_is_unusual(settings: Settings) -> None:
         log.warning("ACCEPT_UNSIGNED is on: anybody who can reach this listener can send changes")
     if settings.slack_webhook_url is None:
         log.warning("SLACK_WEBHOOK_URL is not set: alerts for the default are printed here")
+
+
+def make_reconciler(settings: Settings, intake: Intake, client: "PortClient | None") -> "Reconciler | None":
+    """Make what reconciles every so often; None, which the log says, where that is not configured.
+
+    Args:
+        settings: The configuration.
+        intake: Takes in what is found.
+        client: Port's API, a patient client; None: not configured.
+    """
+    minutes = settings.reconcile_minutes
+    if reason := why_off(minutes, settings.missing_credential, intake.book):
+        say = log.warning if minutes else log.info  # 0 is somebody's decision
+        say("reconcile_off", reason=reason)
+    if client is None or not minutes:
+        return None  # without a watched blueprint it stays: a reload may bring one
+    from app.reconcile.schedule import Reconciler
+
+    return Reconciler(intake, client, timedelta(minutes=minutes), new_token=new_token)
+
+
+def new_token() -> str:
+    """Make a text that no other process has."""
+    return secrets.token_hex(8)
 
 
 def _port_client(settings: Settings, *, patient: bool = False) -> "PortClient | None":
@@ -249,20 +274,15 @@ def _assemble(
         why_not=lambda one: runtime.why_not(one),  # noqa: PLW0108 - it is made below
         tracer=tracer,
     )
-    dispatcher = Dispatcher(
-        store, courier, clock=clock, new_token=lambda: secrets.token_hex(8), watch=watch, tracer=tracer
-    )
+    dispatcher = Dispatcher(store, courier, clock=clock, new_token=new_token, watch=watch, tracer=tracer)
     look_up: LookUp = nobody_to_ask
     if port is not None:
         from app.port.lookup import Lookup
 
         look_up = Lookup(port, now)
-    listener = Listener(
+    intake = Intake(
         store=store,
         book=book,
-        secrets=settings.secrets,
-        accept_unsigned=settings.accept_unsigned,
-        tolerance=timedelta(seconds=settings.signature_tolerance_seconds),
         clock=clock,
         evaluate=expressions.evaluate,
         look_up=look_up,
@@ -271,5 +291,13 @@ def _assemble(
         watch=watch,
         tracer=tracer,
     )
-    runtime = Runtime(settings, store, listener, courier, dispatcher, expressions, destinations, watch)
+    receiver = Receiver(
+        intake,
+        secrets=settings.secrets,
+        accept_unsigned=settings.accept_unsigned,
+        tolerance=timedelta(seconds=settings.signature_tolerance_seconds),
+    )
+    runtime = Runtime(
+        settings, store, intake, receiver, courier, dispatcher, expressions, destinations, watch
+    )
     return runtime

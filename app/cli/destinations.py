@@ -16,7 +16,7 @@ from app.model.notification import Notification, one_line
 from app.model.report import RUNS
 from app.notifier.base import SEND_TIMEOUT, Item, Parcel, duration
 from app.observe.logs import configure_logging
-from app.receive.rulebook import make_rulebook, read_rules, secrets_of
+from app.receive.rules_source import make_rulebook, read_rules, secrets_of
 from app.rules.destination import HttpDestination, PortActionDestination
 from app.rules.file import Rules
 from app.rules.targets import DEFAULT_DESTINATION

@@ -14,8 +14,8 @@ from app.errors import SettingsError
 from app.port.client import PortClient
 from app.port.region import Region, region_of
 from app.port.setup.resources import SMEE_HOST
-from app.receive.rulebook import make_rulebook, read_rules
-from app.reconcile.configured import why_no_comparison
+from app.receive.rules_source import make_rulebook, read_rules
+from app.reconcile.health import why_off
 from app.settings import Settings, environment, load_settings
 from app.store.opening import open_store
 
@@ -76,7 +76,7 @@ def make_setup(region: Region | None, blueprints: tuple[str, ...]) -> Setup:
         problems=[*unusable, *more],
         open_store=lambda: open_store(*settings.database),
         load_rules=lambda: [rule.name for rule in read_rules(settings.rules_file, environment()).file.rules],
-        why_not_reconciled=lambda: why_no_comparison(
+        why_not_reconciled=lambda: why_off(
             settings.reconcile_minutes,
             settings.missing_credential,
             make_rulebook(read_rules(settings.rules_file, environment()).file),

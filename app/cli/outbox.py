@@ -210,7 +210,7 @@ async def _replay_one(runtime: Runtime, number: int) -> bool:
     if row is None:
         return True  # a person on the page was faster
     try:
-        accepted = await runtime.listener.accept(Signed(row.body, row.signed_at))
+        accepted = await runtime.intake.accept(Signed(row.body, row.signed_at))
     except UnreadableChange as error:
         print(f"{number}: still not readable: {one_line(str(error))}")
         return False

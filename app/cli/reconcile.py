@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -13,11 +14,11 @@ from app.cli.port import open_client
 from app.errors import ListenerError
 from app.model.notification import one_line, text_of
 from app.observe.logs import configure_logging
-from app.reconcile.comparison import Comparison
-from app.reconcile.configured import make_reconciler, why_no_comparison
-from app.reconcile.difference import Difference
-from app.reconcile.schedule import COMMAND
-from app.runtime import open_runtime
+from app.reconcile.difference import EntityDifference
+from app.reconcile.health import COMMAND, why_off
+from app.reconcile.run import ReconcileRun
+from app.reconcile.schedule import Reconciler
+from app.runtime import new_token, open_runtime
 from app.settings import load_settings
 from app.store.reconciling import Progress
 
@@ -40,21 +41,18 @@ def reconcile(
     settings = load_settings()
     configure_logging("WARNING", "text", settings.hidden)
 
-    async def work() -> tuple[Progress, Sequence[Difference]]:
+    async def work() -> tuple[Progress, Sequence[EntityDifference]]:
         async with open_client(settings, None) as client, open_runtime(settings, dispatch=False) as runtime:
-            # A person who runs the command wants it, even where RECONCILE_MINUTES is 0.
-            asked_for = settings.model_copy(update={"reconcile_minutes": 1.0})
-            if reason := why_no_comparison(
-                asked_for.reconcile_minutes, asked_for.missing_credential, runtime.listener.book
-            ):
+            # The command is wanted, even where RECONCILE_MINUTES is 0.
+            if reason := why_off(1, settings.missing_credential, runtime.intake.book):
                 raise ListenerError(f"There is nothing to reconcile: {reason}")
             if dry_run:
-                comparison = Comparison(runtime.listener, client, dry=True, alert=alert)
-                differences = [difference async for difference in comparison.differences()]
-                return comparison.progress, differences
-            reconciler = make_reconciler(settings.reconcile_minutes, runtime.listener, client)
-            reconciler.share = 1.0  # this process has no requests to serve beside it
-            outcome = await reconciler.compare(COMMAND, since=None, alert=alert)
+                dry = ReconcileRun(runtime.intake, client, dry=True, alert=alert)
+                return dry.progress, [difference async for difference in dry.differences()]
+            every = timedelta(minutes=settings.reconcile_minutes)
+            # Its whole share of the time: this process has no requests to serve beside it.
+            reconciler = Reconciler(runtime.intake, client, every, new_token, share=1.0)
+            outcome = await reconciler.reconcile(COMMAND, since=None, alert=alert)
         if outcome is None:
             raise ListenerError("Another process is reconciling now: look at its log, or try again")
         if outcome.error:
@@ -68,7 +66,7 @@ def reconcile(
         print("Nothing was stored, and nobody was alerted.", file=sys.stderr)
 
 
-def show(progress: Progress, differences: Sequence[Difference]) -> None:
+def show(progress: Progress, differences: Sequence[EntityDifference]) -> None:
     """Print differences as a table, and the run's numbers."""
     table = Table("blueprint", "entity", "action", "since", "differs", box=None)
     for difference in differences:
@@ -86,7 +84,7 @@ def show(progress: Progress, differences: Sequence[Difference]) -> None:
     print(f"{progress.entities:,} entities{learned}; {len(differences):,} differ")
 
 
-def values_text(difference: Difference) -> str:
+def values_text(difference: EntityDifference) -> str:
     """Return the values that differ in a few words: ``healthStatus: Healthy → Degraded``."""
     if difference.before is None or difference.after is None:
         return ""

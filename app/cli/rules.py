@@ -20,14 +20,15 @@ from app.model.delivery import Alert
 from app.model.notification import one_line
 from app.notifier.console import draw
 from app.notifier.slack.message import payload
-from app.receive.intake import Rulebook, match_and_route
+from app.receive.intake import match_and_route
 from app.receive.payload import bare_event, parse_event
-from app.receive.rulebook import make_rulebook, read_rules_file
+from app.receive.rules_source import make_rulebook, read_rules_file
 from app.receive.signature import Signed
 from app.rules.decide import MEMORY, EntityState, decide
 from app.rules.destination import HttpDestination, PortActionDestination
 from app.rules.file import Rules, RulesFile
 from app.rules.match import Match, why_not
+from app.rules.rulebook import Rulebook
 from app.rules.targets import PortLookup
 from app.settings import environment, load_settings
 from app.store.base import Store
@@ -190,7 +191,7 @@ def _replay_one(
     change = matched.change
     key = (change.blueprint, change.entity)
     state = states.get(key, EntityState())
-    decision = decide(matched, state, at, noticed=change.noticed_at is not None)
+    decision = decide(matched, state, at, reconciled=change.found_at is not None)
     moved = {incident.id: incident for incident in decision.incidents}
     incidents = {incident.id: incident for incident in state.incidents} | moved
     remembered = (

@@ -12,7 +12,7 @@ from app.errors import ListenerError
 from app.main import create_app
 from app.model.notification import one_line
 from app.observe.logs import configure_logging
-from app.port.setup.answers import MEANINGS
+from app.port.setup.probe import MEANINGS
 from app.settings import load_settings
 
 SEND_SECONDS = 10.0

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import itertools
-import json
 import secrets
 import socket
 import tempfile
@@ -22,9 +21,11 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from app.demo.stand_in_slack import StandInSlack
+from app.model.change import UPDATE, EntitySnapshot
 from app.model.delivery import State
 from app.model.times import EPOCH
 from app.notifier.console import draw
+from app.receive.event import build_event, encode
 from app.receive.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from app.settings import Settings
 from app.store.opening import open_store
@@ -39,6 +40,7 @@ DEMO_ENTITIES = (
 ORDER = (0, 1, 0, 2, 0, 3)
 """Which of the entities changes next."""
 DEMO_PATIENCE_SECONDS = 15  # beside the second that Slack takes for each message
+CPU_PERCENT = {"Healthy": 25, "Degraded": 91, "Crashed": 0, "Restarting": 40}
 
 
 class Shape(StrEnum):
@@ -71,58 +73,36 @@ def change_body(
         shape: Which of Port's bodies.
     """
 
-    def snapshot(status: str, cpu: int) -> dict[str, Any]:
-        return {
-            "identifier": entity,
-            "title": title,
-            "icon": None,
-            "blueprint": "deploymentConfig",
-            "team": [team],
-            "properties": {
-                "healthStatus": status,
-                "cpuUtil": cpu,
-                "memoryUtil": 25,
-                "newRelicUrl": "https://newrelic.com",
-                "sentryUrl": "https://sentry.io/",
-                "prometheusUrl": "https://prometheus.io",
-                "locked": False,
-            },
-            "relations": {},
-            "createdAt": "2026-01-01T00:00:00.000Z",
-            "updatedAt": _iso(at),
+    def snapshot(status: str) -> EntitySnapshot:
+        properties = {
+            "healthStatus": status,
+            "cpuUtil": CPU_PERCENT.get(status, 50),
+            "memoryUtil": 25,
+            "newRelicUrl": "https://newrelic.com",
+            "sentryUrl": "https://sentry.io/",
+            "prometheusUrl": "https://prometheus.io",
+            "locked": False,
         }
+        return EntitySnapshot(entity, "deploymentConfig", title, None, (team,), properties)
 
-    load = {"Healthy": 25, "Degraded": 91, "Crashed": 0, "Restarting": 40}
-    event: dict[str, Any] = {
-        "action": "UPDATE",
-        "resourceType": "entity",
-        "trigger": {"by": {"orgId": "org_demo", "userId": "auth0|ada"}, "origin": "API", "at": _iso(at)},
-        "diff": {
-            "before": snapshot(before, load.get(before, 50)),
-            "after": snapshot(after, load.get(after, 50)),
-        },
-    }
+    event = build_event(
+        action=UPDATE,
+        blueprint="deploymentConfig",
+        entity=entity,
+        at=at,
+        origin="API",
+        by={"orgId": "org_demo", "userId": "auth0|ada"},
+        before=snapshot(before),
+        after=snapshot(after),
+    )
     if shape is Shape.CHANGELOG:
-        event |= {
-            "status": "SUCCESS",
-            "context": {"blueprint": "deploymentConfig", "entity": entity, "runId": None},
-        }
-        body = event
-    else:
-        event["context"] = {
-            "blueprintIdentifier": "deploymentConfig",
-            "entityIdentifier": entity,
-            "propertyIdentifier": None,
-        }
-        wrap: dict[Shape, dict[str, Any]] = {
-            Shape.AUTOMATION: {
-                "trigger": {"by": {"user": {"email": "ada@example.com"}}},
-                "run": {"id": f"r_{secrets.token_hex(8)}"},
-            },
-            Shape.WORKFLOW: {"workflowRun": {}, "nodeRun": {"identifier": f"wfnr_{secrets.token_hex(8)}"}},
-        }
-        body = {"event": event, **wrap[shape]}
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        context = {"blueprint": "deploymentConfig", "entity": entity, "runId": None}
+        return encode(event | {"status": "SUCCESS", "context": context})
+    if shape is Shape.WORKFLOW:
+        node = {"identifier": f"wfnr_{secrets.token_hex(8)}"}
+        return encode({"event": event, "workflowRun": {}, "nodeRun": node})
+    by = {"user": {"email": "ada@example.com"}}
+    return encode({"event": event, "trigger": {"by": by}, "run": {"id": f"r_{secrets.token_hex(8)}"}})
 
 
 def signed_headers(body: bytes, secret: str, now: datetime) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import TypeVar
 from app.errors import ListenerError, PortError
 from app.model.delivery import State
 from app.port.client import PortClient
-from app.port.setup.resources import BLUEPRINT, ENTITY
+from app.port.setup.resources import BLUEPRINT, TUTORIAL_ENTITY
 from app.store.base import Store
 from app.store.rows import Delivery
 from app.store.views import ChangeFilter
@@ -52,7 +52,7 @@ class RoundTrip:
             ListenerError: A change did not arrive, or its alert was not delivered.
             PortError: Port refused.
         """
-        entity = await self.client.get_entity(BLUEPRINT, ENTITY) or {}
+        entity = await self.client.get_entity(BLUEPRINT, TUTORIAL_ENTITY) or {}
         current = (entity.get("properties") or {}).get("healthStatus")
         other = "Healthy" if current == "Degraded" else "Degraded"
         try:
@@ -69,12 +69,12 @@ class RoundTrip:
             await self._set(status)
         except PortError as refused:
             raise ListenerError(
-                f"{error}\nhealthStatus of {ENTITY} could not be set back to {status}, look at it in Port:"
-                f" {refused}"
+                f"{error}\nhealthStatus of {TUTORIAL_ENTITY} could not be set back to {status}, look at it in"
+                f" Port: {refused}"
             ) from None
 
     async def _set(self, status: str | None) -> None:
-        await self.client.patch_entity(BLUEPRINT, ENTITY, {"properties": {"healthStatus": status}})
+        await self.client.patch_entity(BLUEPRINT, TUTORIAL_ENTITY, {"properties": {"healthStatus": status}})
 
     async def _follow(self, status: str | None) -> str:
         last = max(await self._changes(after=0), default=0)
@@ -112,14 +112,14 @@ class RoundTrip:
 
     async def _changes(self, after: int) -> list[int]:
         """Return the numbers of the entity's changes that are greater than `after`."""
-        wanted = ChangeFilter(blueprint=BLUEPRINT, entity=ENTITY)
+        wanted = ChangeFilter(blueprint=BLUEPRINT, entity=TUTORIAL_ENTITY)
         page = await self.store.views.changes(wanted, before=None, limit=NEWEST_CHANGES)
         return [change.id for change in page.rows if change.id > after]
 
     async def _alerts(self, after: int) -> list[Delivery]:
         """Return the alerts of the entity's changes whose numbers are greater than `after`."""
         rows = await self.store.views.deliveries_of(await self._changes(after))
-        about = (BLUEPRINT, ENTITY)
+        about = (BLUEPRINT, TUTORIAL_ENTITY)
         deliveries = (row.delivery for row in rows)
         return [
             delivery

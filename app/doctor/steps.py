@@ -23,9 +23,10 @@ from app.notifier.slack.webhook import raise_for_answer
 from app.port.client import PortClient
 from app.port.setup import probe
 from app.port.setup.bootstrap import Plan, bootstrap
-from app.port.setup.resources import BLUEPRINT, WEBHOOK_PATH
-from app.port.setup.steps import Result, Step, render
-from app.reconcile.health import RUNS, judge
+from app.port.setup.resources import BLUEPRINT
+from app.port.setup.steps import Result, SetupStep, render
+from app.receive.event import WEBHOOK_PATH
+from app.reconcile.health import MAX_RUNS, judge
 from app.store.base import Store
 
 _T = TypeVar("_T")
@@ -186,7 +187,7 @@ class _Checks:
     async def _check_reconciliation(self) -> str:
         if reason := self._setup.why_not_reconciled():
             return f"nothing is reconciled with Port, so a change that Port never sends is missed: {reason}"
-        return judge(await _given(self._store).reconciling.runs(limit=RUNS), datetime.now(UTC))
+        return judge(await _given(self._store).reconciling.runs(limit=MAX_RUNS), datetime.now(UTC))
 
     async def _check_port(self) -> str:
         dry_run = True
@@ -208,9 +209,9 @@ class _Checks:
                 needs = ["blueprint"]
             yield await self._step(kind, partial(self._judge, step), *needs)
 
-    async def _plan(self, client: PortClient, blueprints: tuple[str, ...]) -> list[Step | ListenerError]:
+    async def _plan(self, client: PortClient, blueprints: tuple[str, ...]) -> list[SetupStep | ListenerError]:
         """Return the steps that bootstrap would take; the last is an error where it would stop."""
-        planned: list[Step | ListenerError] = []
+        planned: list[SetupStep | ListenerError] = []
         plan = Plan(self._setup.webhook_url or "", blueprints=blueprints)
         try:
             async for step in bootstrap(client, plan):
@@ -219,7 +220,7 @@ class _Checks:
             planned.append(error)
         return planned
 
-    async def _judge(self, planned: Step | ListenerError | None) -> str:
+    async def _judge(self, planned: SetupStep | ListenerError | None) -> str:
         if isinstance(planned, ListenerError):
             raise planned
         step = _given(planned)
@@ -290,8 +291,8 @@ class _Checks:
             return await RoundTrip(client, _given(self._store), self._setup.patience_seconds).run()
 
 
-def _is_missing(step: Step | ListenerError) -> bool:
-    return isinstance(step, Step) and step.result is Result.CREATED
+def _is_missing(step: SetupStep | ListenerError) -> bool:
+    return isinstance(step, SetupStep) and step.result is Result.CREATED
 
 
 def _given(value: _T | None) -> _T:

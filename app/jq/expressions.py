@@ -25,15 +25,15 @@ class Expressions:
         self._jq = jq
 
     async def evaluate(self, programs: Sequence[str], event: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what each program came to on an event; one that fails is logged, and left out."""
+        """Run programs on an event; return each one's result, without those that failed, which are logged."""
         values, errors = await self._run(programs, event)
         for error in errors.values():
             # Not the error's text: it may hold values from the catalog.
-            log.warning("jq failed, taken as no match", program=error.program)
+            log.warning("jq_failed", program=error.program)
         return values
 
     async def render(self, value: Any, event: Mapping[str, Any]) -> Any:
-        """Return a template, text or nested JSON, with its expressions filled in.
+        """Fill in the expressions of a template, text or nested JSON.
 
         Raises:
             DeliveryFailed: One of them failed: this message can never be sent.
@@ -46,7 +46,7 @@ class Expressions:
     async def with_message(
         self, notification: Notification, rules: RuleSet, event: Mapping[str, Any]
     ) -> Notification:
-        """Return a notification with its rule's own words; an expression that fails shows in its place."""
+        """Add its rule's title and message to a notification; an expression that fails shows its error."""
         notification = with_mention(notification, rules)
         rule = rules.by_name.get(notification.rule)
         templates = {"own_title": rule and rule.title, "message": rule and rule.message}
@@ -54,6 +54,7 @@ class Expressions:
         if not templates:
             return notification
         values, errors = await self._run(expressions(list(templates.values())), event)
+        # An alert with an error in it is better than none.
         values |= {program: f"[{error.text}]" for program, error in errors.items()}
         words = {name: _parts(template or "", values) for name, template in templates.items()}
         return notification.model_copy(update=words)
@@ -61,10 +62,10 @@ class Expressions:
     async def _run(
         self, programs: Sequence[str], event: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, JqError]]:
-        found = zip(programs, await self._jq.evaluate(programs, event) if programs else [], strict=True)
+        results = await self._jq.evaluate(programs, event) if programs else []
         values: dict[str, Any] = {}
         errors: dict[str, JqError] = {}
-        for program, result in found:
+        for program, result in zip(programs, results, strict=True):
             if isinstance(result, JqError):
                 errors[program] = result
             else:
@@ -73,7 +74,7 @@ class Expressions:
 
 
 def with_mention(notification: Notification, rules: RuleSet) -> Notification:
-    """Return a notification that calls whom its rule wants called, if it is one that calls."""
+    """Add the mention of its rule to a notification, if it is one at which a rule calls somebody."""
     rule = rules.by_name.get(notification.rule)
     if rule is None or not rule.mention or not notification.calls:
         return notification
@@ -81,4 +82,4 @@ def with_mention(notification: Notification, rules: RuleSet) -> Notification:
 
 
 def _parts(template: str, values: Mapping[str, Any]) -> tuple[Part, ...]:
-    return tuple(Part(text=one.text, literal=one.literal) for one in parts(template, values))
+    return tuple(Part(text=part.text, literal=part.literal) for part in parts(template, values))

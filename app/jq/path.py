@@ -1,35 +1,36 @@
-"""Most programs are a path of names, ``.diff.after.title``: jq need not be asked what such a one comes to."""
+"""Evaluates a path of names, ``.diff.after.title``, as most programs are, without jq."""
 
 import re
 from functools import lru_cache
 from typing import Any
 
-from app.jq.worker import KEPT
+from app.jq.worker import MAX_COMPILED
 
-EXACT = 2**53
+EXACT_BELOW = 2**53
 """Up to here jq's numbers, which are doubles, hold every integer."""
 
-PATH = re.compile(r"[ \t\r\n]*(?:\.|((?:\.[A-Za-z_][A-Za-z0-9_]*)+))[ \t\r\n]*")
+# Names as in jq's own syntax; keywords too, which jq takes after a dot.
+PLAIN_PATH = re.compile(r"[ \t\r\n]*(?:\.|((?:\.[A-Za-z_][A-Za-z0-9_]*)+))[ \t\r\n]*")
 
 
 class NotPlain(Exception):
-    """Only jq itself knows what comes of it."""
+    """Only jq itself can evaluate it."""
 
 
-@lru_cache(maxsize=KEPT)
+@lru_cache(maxsize=MAX_COMPILED)
 def path(program: str) -> tuple[str, ...] | None:
-    """Return the names of a program that is only a path of names, ``.`` having none; None of any other."""
-    found = PATH.fullmatch(program)
-    if found is None:
+    """Parse a program that is only a path of names, ``.`` having none; None: it is another."""
+    match = PLAIN_PATH.fullmatch(program)
+    if match is None:
         return None
-    return tuple((found[1] or "").split(".")[1:])
+    return tuple((match[1] or "").split(".")[1:])
 
 
 def follow(program: str, event: Any) -> Any:
-    """Return what a path of names leads to; whatever is not beyond doubt, an error too, is left to jq.
+    """Follow a path of names; what is not beyond doubt, an error too, is left to jq.
 
     Raises:
-        NotPlain: By `follow`, `plain` and `scalar` alike: only jq itself knows.
+        NotPlain: By `follow`, `plain` and `scalar` alike: ask jq.
     """
     names = path(program)
     if names is None:
@@ -38,29 +39,29 @@ def follow(program: str, event: Any) -> Any:
     for name in names:
         if isinstance(value, dict):
             value = value.get(name)
-        elif value is not None:
+        elif value is not None:  # jq's error names the type: let jq say it
             raise NotPlain
     return value
 
 
 def plain(value: Any) -> Any:
-    """Return a value as it comes out of jq, which has doubles, and text without lone surrogates."""
+    """Convert a value as jq would, which has doubles, and text without lone surrogates."""
     match value:
         case None | bool():
             return value
         case str():
             return _plain_text(value)
-        case int() | float() if -EXACT < value < EXACT:  # neither NaN nor an infinity is
+        case int() | float() if -EXACT_BELOW < value < EXACT_BELOW:  # neither NaN nor an infinity is
             return int(value) if value == int(value) else value
         case list():
-            return [plain(one) for one in value]
+            return [plain(item) for item in value]
         case dict():
-            return {_plain_text(key): plain(one) for key, one in value.items()}
+            return {_plain_text(key): plain(item) for key, item in value.items()}
     raise NotPlain
 
 
 def scalar(value: Any) -> Any:
-    """Do what `plain` does, but leave what may be large, and would hold up the event loop."""
+    """Do the same as `plain`, but not for what may be large, and would hold up the event loop."""
     if isinstance(value, list | dict):
         raise NotPlain
     return plain(value)

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from app.jq.path import NotPlain, follow, path, plain, scalar
-from app.jq.worker import LIMIT, MEMORY
+from app.jq.worker import LIMIT_SECONDS, MEMORY_BYTES
 
-TOO_LONG = frozenset({"SIGPROF", "SIGALRM"})
-TOO_MUCH = frozenset({"SIGABRT"})  # what jq does when it gets no memory
+TOO_LONG_SIGNALS = frozenset({"SIGPROF", "SIGALRM"})
+TOO_MUCH_SIGNALS = frozenset({"SIGABRT"})  # what jq does when it gets no memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class JqValue:
 
     Attributes:
         program: The program.
-        value: What it came to: JSON, and None also if it has no output.
+        value: The output as JSON; None also if there is none.
     """
 
     program: str
@@ -41,11 +41,11 @@ class JqValue:
 
 @dataclass(frozen=True, slots=True)
 class JqError:
-    """A program that came to nothing.
+    """A program that failed.
 
     Attributes:
         program: The program.
-        text: Why, in one line of at most `MAX_TEXT` characters. It may hold values of the event.
+        text: Why, in one line of at most `MAX_ERROR_CHARS` characters. It may hold values of the event.
     """
 
     program: str
@@ -60,7 +60,7 @@ class Jq:
         memory: How much memory the worker may take, in bytes.
     """
 
-    def __init__(self, limit: float = LIMIT, memory: int = MEMORY) -> None:
+    def __init__(self, limit: float = LIMIT_SECONDS, memory: int = MEMORY_BYTES) -> None:
         self._worker = _Worker(limit, memory)
         # One thread: it waits for the worker in place of the event loop, and puts the calls in order.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="jq")
@@ -79,29 +79,30 @@ class Jq:
             event: Port's bare event.
 
         Returns:
-            What each came to, in the order of the programs. A program that fails is a `JqError`, and no
-            other suffers from it; nothing is raised.
+            The outputs in the order of the programs. One that fails is a `JqError`, and does not affect the
+            others; nothing is raised.
         """
-        known: dict[str, JqValue | JqError] = {}
+        answers: dict[str, JqValue | JqError] = {}
         asked = []
         for program in dict.fromkeys(programs):
             try:
-                known[program] = JqValue(program, scalar(follow(program, event)))
+                answers[program] = JqValue(program, scalar(follow(program, event)))
             except NotPlain:
                 asked.append(program)
         if asked:
             loop = asyncio.get_running_loop()
-            known |= await loop.run_in_executor(self._thread, self._run, asked, event)
-        return [known[program] for program in programs]
+            answers |= await loop.run_in_executor(self._thread, self._run, asked, event)
+        return [answers[program] for program in programs]
 
     def _run(self, programs: Sequence[str], event: Mapping[str, Any]) -> dict[str, JqValue | JqError]:
-        known: dict[str, JqValue | JqError] = {}
+        plain_answers: dict[str, JqValue | JqError] = {}
         for program in programs:
             with suppress(NotPlain, RecursionError):
-                known[program] = JqValue(program, plain(follow(program, event)))
-        asked = [program for program in programs if program not in known]
+                plain_answers[program] = JqValue(program, plain(follow(program, event)))
+        # Also here, in the thread: what may be large was left out on the event loop.
+        asked = [program for program in programs if program not in plain_answers]
         answers = self._worker.run(asked, event) if asked else []
-        return known | {answer.program: answer for answer in answers}
+        return plain_answers | {answer.program: answer for answer in answers}
 
     async def close(self) -> None:
         """End the worker after the calls that wait for it; no call may follow."""
@@ -111,20 +112,14 @@ class Jq:
             self._thread.shutdown(wait=False)
 
 
-def check(program: str) -> str | None:
-    """Return why jq cannot compile the program, in one line; None if it can. It blocks, see `checking`."""
-    with checking() as problem:
-        return problem(program)
-
-
 @contextmanager
 def checking() -> Iterator[Callable[[str], str | None]]:
-    """Give a function that returns why jq cannot compile a program, in one line, or None if it can.
+    """Give a function that compiles a program and returns jq's error in one line, or None.
 
     It blocks: a tenth of a second for a process, as compiling can loop and take all memory too, and 4 ms a
     program. Plain paths are known to be right and need no process.
     """
-    worker = _Worker(LIMIT, MEMORY)
+    worker = _Worker(LIMIT_SECONDS, MEMORY_BYTES)
 
     def problem(program: str) -> str | None:
         if path(program) is not None:
@@ -159,7 +154,7 @@ class _Worker:
         try:
             line = b"" if event is None else _encode(event)
         except (ValueError, TypeError, RecursionError):
-            return [JqError(program, "the event is no JSON that jq can read") for program in programs]
+            return [JqError(program, "the event is not JSON that jq can read") for program in programs]
         answers: list[JqValue | JqError] = []
         spared = -1
         while len(answers) < len(programs):
@@ -170,7 +165,7 @@ class _Worker:
                 at, died_of = len(answers), self._bury()
                 text = self._fault(died_of)
                 if text is None and spared != at:
-                    spared = at  # somebody else may have killed it: this program gets another worker
+                    spared = at  # something else may have killed it: this program gets another worker
                 else:
                     answers.append(JqError(programs[at], text or f"the jq process died: {died_of}"))
         return answers
@@ -210,11 +205,12 @@ class _Worker:
         )
 
     def _bury(self) -> str:
-        """Return what the process died of: a signal's name, or an exit status."""
+        """Wait for the dead process; return a signal's name, or an exit status."""
         process, self._process = self._process, None
         if process is None:
             return "never started"
         with suppress(BrokenPipeError), process:  # closes the pipes and waits
+            # It has closed its output, and so is about to end; a worker that does not is killed.
             try:
                 process.wait(1)
             except subprocess.TimeoutExpired:
@@ -223,14 +219,16 @@ class _Worker:
         return signal.Signals(-code).name if code < 0 else f"exit status {code}"
 
     def _fault(self, died_of: str) -> str | None:
-        """Return what the program did that the worker died of; None if it may be innocent."""
-        if died_of in TOO_LONG:
+        """Say in which way the program killed the worker; None if it may be innocent."""
+        if died_of in TOO_LONG_SIGNALS:
             return f"took longer than {self._limit * 1000:g} ms"
-        return f"needed more than {self._memory / 2**20:g} MB of memory" if died_of in TOO_MUCH else None
+        return (
+            f"needed more than {self._memory / 2**20:g} MB of memory" if died_of in TOO_MUCH_SIGNALS else None
+        )
 
 
 def _encode(event: Mapping[str, Any]) -> bytes:
-    """Return the event as a line of JSON in UTF-8; lone surrogates, which jq refuses, become U+FFFD."""
+    """Encode the event as a line of JSON in UTF-8; lone surrogates, which jq refuses, become U+FFFD."""
     text = json.dumps(event, default=dict, ensure_ascii=False, separators=(",", ":"))
     try:
         return text.encode()

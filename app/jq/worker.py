@@ -4,8 +4,8 @@ It has no environment and opens no files, so ``env``, ``import`` and ``include``
 https://github.com/port-labs/jq-node-bindings (``enableEnv`` is off).
 
 The protocol is lines of JSON. A request is two: the programs, and the event (empty: only compile them).
-The answer is one line a program, as each is done; where the process dies, the first one missing is the
-culprit.
+The answer is one line a program, as each is done; where the process dies, the first program without
+an answer is at fault.
 """
 
 import json
@@ -20,29 +20,29 @@ import jq
 if sys.platform != "win32":
     import resource
 
-LIMIT = 0.25
-"""How long a program may take, in seconds of processor time, so that a busy machine fails none of them."""
+LIMIT_SECONDS = 0.25
+"""How long a program may take, in processor time, so that a busy machine fails none of them."""
 
-READING = 0.5 / 2**20
-"""How long it may take in addition for each byte of the event, in seconds: jq reads it anew for each program,
+READING_SECONDS_PER_BYTE = 0.5 / 2**20
+"""How long it may take in addition for each byte of the event: jq reads the event again for each program,
 and was measured to take 0.1 to 0.3 s a MiB."""
 
-PATIENCE = 20
+WALL_CLOCK_FACTOR = 20
 """How many times the limit may pass on the wall's clock until the program is given up."""
 
-MEMORY = 256 * 2**20
-"""How much memory the worker may take, in bytes of address space; on its own it takes about 20 MiB."""
+MEMORY_BYTES = 256 * 2**20
+"""How much address space the worker may take; on its own it takes about 20 MiB."""
 
-MAX_RESULT = 2**20
-"""How large one result may be, in bytes of JSON."""
+MAX_RESULT_BYTES = 2**20
+"""How large one result may be as JSON."""
 
-MAX_TEXT = 200
-"""How long an error's text may be, in characters."""
+MAX_ERROR_CHARS = 200
+"""How long an error's text may be."""
 
-KEPT = 4096
+MAX_COMPILED = 4096
 """How many compiled programs the worker keeps; one takes 20 KiB, and 4 ms to compile."""
 
-_compile = lru_cache(maxsize=KEPT)(jq.compile)
+_compile = lru_cache(maxsize=MAX_COMPILED)(jq.compile)
 
 
 def _work(limit: float, memory: int) -> None:
@@ -56,10 +56,11 @@ def _work(limit: float, memory: int) -> None:
     os.environ.clear()
     for line in sys.stdin.buffer:
         event = sys.stdin.buffer.readline().rstrip(b"\n")
-        seconds = limit + len(event) * READING
+        seconds = limit + len(event) * READING_SECONDS_PER_BYTE
         for program in json.loads(line):
+            # Two timers: a program that only waits uses no processor time.
             signal.setitimer(signal.ITIMER_PROF, seconds)
-            signal.setitimer(signal.ITIMER_REAL, seconds * PATIENCE)
+            signal.setitimer(signal.ITIMER_REAL, seconds * WALL_CLOCK_FACTOR)
             answer = _answer(program, event.decode())
             signal.setitimer(signal.ITIMER_PROF, 0)
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -68,15 +69,15 @@ def _work(limit: float, memory: int) -> None:
 
 
 def _answer(program: str, event: str) -> bytes:
-    """Return the line that answers one program."""
+    """Run or compile one program; return the line that answers it."""
     text = ""
     try:
         compiled = _compile(program)
         value = next(iter(compiled.input_text(event)), None) if event else None
         answer = json.dumps({"value": value}, ensure_ascii=False, separators=(",", ":")).encode()
-        if len(answer) <= MAX_RESULT:
+        if len(answer) <= MAX_RESULT_BYTES:
             return answer
-        text = f"the result is larger than {MAX_RESULT / 2**20:g} MB"
+        text = f"the result is larger than {MAX_RESULT_BYTES / 2**20:g} MB"
     except ValueError as error:  # jq's own errors, from compiling and from running
         text = _one_line(str(error))
     except RecursionError:
@@ -89,7 +90,7 @@ def _answer(program: str, event: str) -> bytes:
 def _one_line(text: str) -> str:
     if text.startswith("jq: error: "):  # the lines after the first draw the place in the program
         text = text.removeprefix("jq: error: ").partition("\n")[0].removesuffix(":")
-    return " ".join(text.split())[:MAX_TEXT] or "failed"
+    return " ".join(text.split())[:MAX_ERROR_CHARS] or "failed"
 
 
 if __name__ == "__main__":

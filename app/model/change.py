@@ -12,7 +12,7 @@ DELETE = "DELETE"
 TIMER_EXPIRED = "TIMER_EXPIRED"
 ENTITY = "entity"
 RECONCILE = "reconcile"
-"""The origin of a change that nobody told us of: the comparison with Port found it."""
+"""The origin of a change that reconciling found: Port sent no webhook."""
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
@@ -36,7 +36,7 @@ class CatalogChange:
 
     Attributes:
         key: The same for the same change, whichever way and however often it arrives (`change_key`).
-        action: ``CREATE``, ``UPDATE``, ``DELETE``, ``TIMER_EXPIRED``, or whatever Port says next.
+        action: ``CREATE``, ``UPDATE``, ``DELETE``, ``TIMER_EXPIRED``, or an action that Port may add.
         resource: ``entity``, ``blueprint``, ``run``, …
         blueprint: The blueprint's identifier; empty where the resource has none.
         entity: The entity's identifier; empty where the resource has none.
@@ -49,8 +49,8 @@ class CatalogChange:
         at: When it happened, UTC.
         timer: For ``TIMER_EXPIRED``, the property whose timer ran out.
         run_id: The run in Port that brought the change here, if one did.
-        noticed_at: When the comparison with Port found it, UTC; None: Port told us.
-        report_to: The run that waits to be told what became of the change, if one does.
+        found_at: When reconciling found it, UTC; None: Port sent it.
+        report_to: The run that waits for a report of what became of the change, if one does.
     """
 
     key: str
@@ -67,7 +67,7 @@ class CatalogChange:
     at: datetime
     timer: str | None = None
     run_id: str | None = None
-    noticed_at: datetime | None = None
+    found_at: datetime | None = None
     report_to: str | None = None
 
 
@@ -82,11 +82,12 @@ def change_key(
     after: EntitySnapshot | None,
     timer: str | None = None,
 ) -> str:
-    """Return the change's key: SHA-256, in hex, over the canonical JSON of what makes it this change.
+    """Make the change's key: SHA-256, in hex, over the canonical JSON of what makes it this change.
 
     `at` is the event's own time, in one notation. Two timers of one entity that run out at the same
     moment differ in nothing but `timer`, so it counts too.
     """
+    # Null and missing are one value already, and keys are sorted: every body of a change gives one key.
     parts = [action, resource, blueprint, entity, at, _parts(before), _parts(after), timer]
     return hashlib.sha256(_CANONICAL.encode(parts).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""An alert, and what becomes of it as a delivery."""
+"""An alert, and the states of its delivery."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,10 +14,10 @@ class Alert:
     Attributes:
         destination: The destination's name.
         queue: The queue it waits in.
-        notification: What to say.
+        notification: Its content.
         incident_id: The incident it belongs to, if any.
         due_at: Not before this time; None: now.
-        repeat: How long after it to say it again, as long as the incident is open.
+        repeat: The time after which to repeat it, as long as the incident is open.
     """
 
     destination: str
@@ -29,7 +29,7 @@ class Alert:
 
 
 class Outcome(StrEnum):
-    """What an attempt to deliver came to."""
+    """The outcome of an attempt to deliver."""
 
     DELIVERED = "delivered"
     RETRY = "retry"
@@ -39,7 +39,7 @@ class Outcome(StrEnum):
     DEAD = "dead"
     """The delivery is given up; the queue goes on."""
     SILENCED = "silenced"
-    """A silence keeps the delivery back; the queue goes on."""
+    """A silence suppresses the delivery; the queue goes on."""
 
 
 class State(StrEnum):
@@ -50,6 +50,6 @@ class State(StrEnum):
     DEAD = "dead"
     DELIVERED = "delivered"
     CANCELLED = "cancelled"
-    """It was to be told later, and then there was nothing to tell any more."""
+    """It was due later, and by then there was no reason for it any more."""
     SILENCED = "silenced"
-    """A silence kept it back; it is told when that ends, if its incident is still open then."""
+    """A silence suppressed it; it is sent when that ends, if its incident is still open then."""

@@ -1,4 +1,4 @@
-"""What changed between two snapshots of an entity."""
+"""The difference between two snapshots of an entity."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from app.model.change import EntitySnapshot
 
 Path = tuple[str, ...]
 
-PLAIN = frozenset((str, int, float, bool))
+SCALAR_TYPES = frozenset((str, int, float, bool))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class PropertyChange:
 
 
 def diff(before: EntitySnapshot | None, after: EntitySnapshot | None) -> tuple[PropertyChange, ...]:
-    """Return what changed: title, icon, team, properties and relations, objects looked into.
+    """Compare two snapshots: title, icon, team, properties and relations, objects looked into.
 
     None stands for an entity that does not exist. A value that is null and one that is missing are the
     same; 25 equals 25.0; true does not equal 1. Bookkeeping fields are not part of a snapshot.
@@ -44,8 +44,9 @@ def same(a: Any, b: Any) -> bool:
     """Tell whether two JSON values are the same to Port: by value, but true is not 1."""
     if a is b:
         return True
-    if type(a) is type(b) and type(a) in PLAIN:  # nearly all values are
+    if type(a) is type(b) and type(a) in SCALAR_TYPES:  # nearly all values are
         return bool(a == b)
+    # To Python they are numbers, and True == 1.
     if isinstance(a, bool) or isinstance(b, bool):
         return False
     if isinstance(a, dict) and isinstance(b, dict):
@@ -68,6 +69,7 @@ def _fields(snapshot: EntitySnapshot | None) -> dict[str, Any]:
 
 
 def _changes(path: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[PropertyChange]:
+    # An object in an object is compared key by key, so that an alert names what changed within it.
     # Keys in the order of `after`, then what is gone: the order in which a person reads the entity.
     for key in [*after, *(key for key in before if key not in after)]:
         old, new = before.get(key), after.get(key)

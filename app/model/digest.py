@@ -1,4 +1,4 @@
-"""What waits for one channel, gathered: a line for each entity under each rule, in groups of alike lines."""
+"""A digest of what waits for one channel: a line for each entity under each rule, alike lines in groups."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ MAX_ALONE = 8  # more transitions that one entity each went through would be mor
 LEFT_OUT = "…"
 ENDED = -1
 """Less bad than `RANKS` of any trouble that lasts."""
+# What happened to an entity, where an alert is about no value.
 HAPPENED = {"CREATE": "created", "DELETE": "deleted", "TIMER_EXPIRED": "timer ran out"}
 NOT_CHANGES = frozenset({Step.REMINDED, Step.SETTLED, Step.NOTICE})
 
@@ -46,11 +47,11 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """All that is told of one entity under one rule, or one notice.
+    """The alerts of one entity under one rule as one line, or one notice.
 
     Attributes:
         positions: Where its notifications stand among all.
-        notifications: What is told, oldest first; one at least.
+        notifications: The alerts, oldest first; one at least.
         chains: The values of each property that they are about.
         complete: Nothing happened between the notifications; else they are but the first and the last.
     """
@@ -62,7 +63,7 @@ class Line:
 
     @property
     def last(self) -> Notification:
-        """What was told last: where it stands now."""
+        """The newest alert: the state now."""
         return self.notifications[-1]
 
     @property
@@ -83,7 +84,7 @@ class Line:
     @property
     def changes(self) -> int:
         """How many of its notifications are changes; a reminder is none."""
-        return sum(one.step not in NOT_CHANGES for one in self.notifications)
+        return sum(notification.step not in NOT_CHANGES for notification in self.notifications)
 
     @property
     def transition(self) -> Transition | None:
@@ -91,6 +92,7 @@ class Line:
         change = self.last.change
         if change is None:
             return Transition(None, "", f"{self.last.action} {self.last.timer or ''}")
+        # Two entities rarely share a number, so that a group for each would be as long as the list.
         if not (_is_state(change.before) and _is_state(change.after)):
             return None
         values = next(chain.values for chain in self.chains if chain.name == change.name)
@@ -124,48 +126,48 @@ def is_over(notification: Notification) -> bool:
 def line_of(
     positions: Sequence[int], notifications: Iterable[Notification], *, complete: bool = True
 ) -> Line:
-    """Return the line that tells of notifications of one entity under one rule.
+    """Make one line of notifications of one entity under one rule.
 
     Args:
         positions: Where they stand among all.
         notifications: Oldest first.
         complete: Nothing happened between them.
     """
-    told = tuple(notifications)
-    return Line(tuple(positions), told, _chains(told), complete)
+    together = tuple(notifications)
+    return Line(tuple(positions), together, _chains(together), complete)
 
 
 def gather(notifications: Sequence[Notification]) -> list[Line]:
-    """Return a line for each entity under each rule, and for each notice, by arrival.
+    """Gather notifications into a line for each entity under each rule and each notice, by arrival.
 
     Args:
         notifications: In the order in which they arrived.
     """
-    found: dict[_Key, list[int]] = {}
-    for position, one in enumerate(notifications):
-        key: _Key = (one.rule, one.blueprint, one.entity)
-        found.setdefault((position,) if one.step is Step.NOTICE else key, []).append(position)
+    together: dict[_Key, list[int]] = {}
+    for position, notification in enumerate(notifications):
+        key: _Key = (notification.rule, notification.blueprint, notification.entity)
+        together.setdefault((position,) if notification.step is Step.NOTICE else key, []).append(position)
     lines = []
-    for positions in found.values():
+    for positions in together.values():
         # What came late happened before.
-        oldest_first = sorted((notifications[one] for one in positions), key=lambda one: one.at)
+        oldest_first = sorted((notifications[position] for position in positions), key=lambda item: item.at)
         lines.append(line_of(positions, oldest_first))
     return lines
 
 
 def grouped(lines: Iterable[Line], by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION) -> list[Group]:
-    """Return lines in groups: the worst first, then the largest, then the one that arrived first.
+    """Group lines: the worst group first, then the largest, then the one that arrived first.
 
     Args:
         lines: By arrival.
         by: What the lines of a group have in common. Notices are a group of their own.
     """
-    found: dict[_Key, list[Line]] = {}
+    by_key: dict[_Key, list[Line]] = {}
     for line in lines:
-        found.setdefault(_key(line, by), []).append(line)
+        by_key.setdefault(_key(line, by), []).append(line)
     groups = [
         Group(tuple(sorted(together, key=_arrival)), _transition(key))
-        for key, together in _with_those_alone_together(found).items()
+        for key, together in _with_those_alone_together(by_key).items()
     ]
     return sorted(
         groups, key=lambda group: (-group.worst.badness, -len(group.lines), _arrival(group.lines[0]))
@@ -173,7 +175,7 @@ def grouped(lines: Iterable[Line], by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSIT
 
 
 def outcome(notification: Notification) -> str | None:
-    """Return the value that a notification is counted under in a headline; None for numbers and the like."""
+    """Choose the value that a headline counts a notification under; None for numbers and the like."""
     change = notification.change
     if change is None:
         return HAPPENED.get(notification.action, "changed")
@@ -181,22 +183,24 @@ def outcome(notification: Notification) -> str | None:
 
 
 def shortened(values: tuple[str, ...]) -> tuple[str, ...]:
-    """Return values that a person can take in: of more than `MAX_VALUES` the middle is left out."""
+    """Shorten a list of values for a person: of more than `MAX_VALUES` the middle is left out."""
     if len(values) <= MAX_VALUES:
         return values
-    kept = MAX_VALUES // 2
+    kept = MAX_VALUES // 2  # the first and the last values are what matters
     return (*values[:kept], LEFT_OUT, *values[-kept:])
 
 
 def _chains(notifications: tuple[Notification, ...]) -> tuple[Chain, ...]:
     chains: dict[str, list[str]] = {}
-    for one in notifications:
-        if one.change is None:
+    for notification in notifications:
+        change = notification.change
+        if change is None:
             continue
-        values = chains.setdefault(one.change.name, [])
-        if not values and one.step is not Step.REMINDED:
-            values.append(text_of(one.change.before))
-        after = text_of(one.change.after)
+        values = chains.setdefault(change.name, [])
+        # A reminder is no change: its "before" was the state of the alert before it.
+        if not values and notification.step is not Step.REMINDED:
+            values.append(text_of(change.before))
+        after = text_of(change.after)
         if not values or values[-1] != after:
             values.append(after)
     return tuple(Chain(name, tuple(values)) for name, values in chains.items())
@@ -213,17 +217,18 @@ def _key(line: Line, by: tuple[GroupBy, ...]) -> _Key:
         "team": last.teams,
         "severity": last.severity,
     }
-    return tuple(facts[one] for one in by)
+    return tuple(facts[name] for name in by)
 
 
-def _with_those_alone_together(found: dict[_Key, list[Line]]) -> dict[_Key, list[Line]]:
-    """Return groups of which those of one line make one, where too many differ only in the transition."""
+def _with_those_alone_together(groups: dict[_Key, list[Line]]) -> dict[_Key, list[Line]]:
+    """Merge the groups of one line, where too many differ only in the transition."""
     alone: dict[_Key, list[_Key]] = {}
-    for key, lines in found.items():
+    for key, lines in groups.items():
         if len(lines) == 1 and (transition := _transition(key)):
+            # None keeps the place, so that groups by other facts stay apart.
             common = tuple(None if part is transition else part for part in key)
             alone.setdefault(common, []).append(key)
-    merged = dict(found)
+    merged = dict(groups)
     for common, keys in alone.items():
         if len(keys) > MAX_ALONE:
             lines = [line for key in keys for line in merged.pop(key)]

@@ -11,7 +11,7 @@ RANKS: dict[Severity, int] = {"info": 0, "warning": 1, "critical": 2}
 
 
 class Step(StrEnum):
-    """What a change did to its incident."""
+    """The step of an incident that an alert is about."""
 
     OPENED = "opened"
     CHANGED = "changed"
@@ -21,16 +21,16 @@ class Step(StrEnum):
     REMINDED = "reminded"
     """Not a change: the incident is still open."""
     FLAPPING = "flapping"
-    """It changes too often: nothing more is told until it is stable."""
+    """It changes too often: there are no more alerts until it is stable."""
     SETTLED = "settled"
     """It flapped, and has been stable since."""
     NOTICE = "notice"
-    """Not about an entity: the listener itself has something to say."""
+    """Not about an entity: a notice of the listener itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """What a rule knows to be wrong with one entity.
+    """Something wrong with one entity, by one rule.
 
     Attributes:
         id: Unique for ever.
@@ -41,10 +41,10 @@ class Incident:
         opened_at: When it opened, UTC.
         changed_at: When its state last moved, UTC.
         resolved_at: When it ended, UTC; None while it is open.
-        due_at: Before this time, UTC, nobody hears of it, and if it ends before then nobody ever does.
+        due_at: It does not alert before this time, UTC, and never does if it ends before then.
         severity: How bad it is now.
         moves: When it last opened, changed or ended, UTC, as many as its rule's `flap` counts.
-        flapping: It moves too often: nothing more is told until it is stable.
+        flapping: It moves too often: there are no more alerts until it is stable.
     """
 
     id: str
@@ -64,15 +64,17 @@ class Incident:
 def advance(
     incident: Incident | None, *, candidate: Incident, resolves: bool
 ) -> tuple[Step, Incident | None]:
-    """Return what a matching change does to the open incident, and the incident after it.
+    """Move an incident by a matching change; return the step, and the incident after it.
 
     Args:
         incident: The open incident for this rule and entity, if there is one.
         candidate: The incident that the change would open, with its state and time.
         resolves: Whether the change ends it; then it opens none either.
     """
+    # An end without a beginning still alerts, where a rule says so: the beginning may have been missed.
     if incident is None:
         return (Step.NOTICED, None) if resolves else (Step.OPENED, candidate)
+    # The incident keeps its id, by which its messages and jobs are found.
     moved = replace(
         incident, state=candidate.state, changed_at=candidate.changed_at, severity=candidate.severity
     )

@@ -19,6 +19,7 @@ MAX_LINKS = 5
 MAX_TEAMS = 20
 MAX_NAME_CHARS = 500
 MAX_URL_CHARS = 3_000
+# No spaces, quotes or controls: a URL that ends the markup around it could add markup of its own.
 URL = re.compile(r"https?://[^\s\x00-\x20\x7f-\x9f\"<>\\]+")
 MAX_VALUE_CHARS = 2_000  # a value of a megabyte is a document, not something to put into an alert
 
@@ -50,10 +51,10 @@ class Part(_Frozen):
 
 
 class Notification(_Frozen):
-    """What there is to say about one change that matters.
+    """The facts about one change that matters.
 
     Attributes:
-        step: What the change did to its incident.
+        step: The step of its incident.
         rule: The rule that matched.
         severity: How bad it is, by the rule.
         action: What happened to the entity: ``UPDATE``, ``CREATE``, ``DELETE``, ``TIMER_EXPIRED``.
@@ -68,7 +69,7 @@ class Notification(_Frozen):
         links: The entity's URL properties, `MAX_LINKS` at most.
         actor: Who or what triggered it; empty if unknown.
         origin: Where it was triggered; empty if unknown.
-        at: When it happened; with the origin ``reconcile``, when it was noticed.
+        at: When it happened; with the origin ``reconcile``, when that found it.
         opened_at: When the incident opened, if there is one.
         late: A newer change of the entity was seen before this one.
         worse: The change made its incident more severe.
@@ -130,6 +131,7 @@ class Notification(_Frozen):
             severity: How bad it is.
             more: Further attributes of the notification.
         """
+        # The value itself, and what lies within it where it is an object, is not said again.
         path = main.path if main else ("",)
         others = [other for other in changes if other.path[: len(path)] != path]
         facts = {
@@ -148,7 +150,7 @@ class Notification(_Frozen):
             "links": tuple(_links(change)),
             "actor": _cut(change.actor, MAX_NAME_CHARS),
             "origin": _cut(change.origin, MAX_NAME_CHARS),
-            "at": change.noticed_at or change.at,
+            "at": change.found_at or change.at,
         }
         # With the models inside it as mappings, all is validated in one go.
         return cls.model_validate(facts | more)
@@ -156,12 +158,12 @@ class Notification(_Frozen):
     @property
     def calls(self) -> bool:
         """Whether it is one at which a rule's `mention` calls somebody: new trouble, worse, or a reminder."""
-        noticed = self.step is Step.NOTICED and not self.late and not self.ended
-        return noticed or self.worse or self.step in (Step.OPENED, Step.REMINDED, Step.FLAPPING)
+        single = self.step is Step.NOTICED and not self.late and not self.ended
+        return single or self.worse or self.step in (Step.OPENED, Step.REMINDED, Step.FLAPPING)
 
     @classmethod
     def notice(cls, text: str, at: datetime) -> "Notification":
-        """Return what the listener itself has to say."""
+        """Make a notice of the listener itself."""
         return cls(
             step=Step.NOTICE,
             rule="",
@@ -188,7 +190,7 @@ class Message:
 
 
 def text_of(value: Any) -> str:
-    """Return a JSON value as people read it: no quotes around text, ``none`` for null, ``25`` for 25.0."""
+    """Write a JSON value as people read it: no quotes around text, ``none`` for null, ``25`` for 25.0."""
     if value is None:
         return "none"
     if isinstance(value, str):
@@ -205,13 +207,13 @@ def text_of(value: Any) -> str:
 
 
 def one_line(text: str, limit: int | None = None) -> str:
-    """Return text on one line, fit for a screen: what a terminal would obey, or not show, becomes a space.
+    """Put text on one line, fit for a screen: control and invisible characters become spaces.
 
     Args:
         text: Text from outside.
         limit: How many characters at the most; what is longer is cut, and ends in ``…``.
     """
-    line = " ".join("".join(one if one.isprintable() else " " for one in text).split())
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if limit is None else _cut(line, limit)
 
 
@@ -224,6 +226,7 @@ def _value_change(change: PropertyChange) -> dict[str, Any]:
 
 
 def _bounded(value: Any) -> Any:
+    # As text, because half an object is no JSON.
     if isinstance(value, str | dict | list | tuple):
         text = text_of(value)
         return value if len(text) <= MAX_VALUE_CHARS else _cut(text, MAX_VALUE_CHARS)
@@ -237,6 +240,7 @@ def _cut(text: str, limit: int) -> str:
 def _links(change: CatalogChange) -> Iterator[dict[str, Any]]:
     entity = change.after or change.before
     properties = entity.properties if entity else {}
+    # Long ones are left out and not cut: half a URL leads elsewhere.
     links = (
         {"name": _cut(name, MAX_NAME_CHARS), "url": url}
         for name, url in properties.items()

@@ -1,4 +1,4 @@
-"""What a run in Port is told of the change that it brought: the sum of all that became of it."""
+"""The report to a run in Port about the change that it brought: what became of all its alerts."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,9 +11,10 @@ from app.model.notification import Message, Notification, one_line
 
 RUNS = "port/runs"
 """The destination that stands for all runs in Port; no destination of a rules file may have this name."""
-RUN = re.compile(r"[\w.:-]{1,200}", re.ASCII)
-AGAIN = "This change came before; nothing is told twice."
-MAX_SUMMARY = 1_000
+# It becomes part of a path of Port's API.
+RUN_ID = re.compile(r"[\w.:-]{1,200}", re.ASCII)
+DUPLICATE_NOTE = "This change came before; nothing is sent twice."
+MAX_SUMMARY_CHARS = 1_000
 MAX_NAMES = 20
 
 
@@ -26,15 +27,15 @@ class Report:
 
     @classmethod
     def of(cls, change: CatalogChange, queue: str) -> "Report | None":
-        """Return the report that a change's run waits for, if it waits for one.
+        """Make the report that a change's run waits for, if it waits for one.
 
         Args:
             change: The change.
             queue: The queue that the report is to wait in.
         """
-        if change.report_to is None or not RUN.fullmatch(change.report_to):
+        if change.report_to is None or not RUN_ID.fullmatch(change.report_to):
             return None
-        # A notice: what is said of an alert is no alert, so that no silence keeps it back.
+        # A notice, which no silence suppresses: a report about an alert is no alert.
         notice = Notification.notice(f"Report to run {change.report_to}", change.at)
         about = {"blueprint": one_line(change.blueprint), "entity": one_line(change.entity)}
         return cls(change.report_to, Alert(RUNS, queue, notice.model_copy(update=about)))
@@ -42,13 +43,13 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One alert of a change, and where it stands.
+    """One alert of a change, and its state.
 
     Attributes:
         destination: The destination's name.
         state: ``pending``, ``delivered``, ``dead``, ``silenced`` or ``cancelled``.
-        detail: What came of the last try; empty if there was none.
-        message: The message that tells of it, where the channel has a name for it.
+        detail: The result of the last attempt; empty if there was none.
+        message: The message that has it, where the channel gives messages an id.
     """
 
     destination: str
@@ -63,8 +64,8 @@ class Fate:
 
     Attributes:
         received_at: When it came, UTC.
-        reason: Why it alerted, or not.
-        alerts: What was to be told at once or later, reminders apart.
+        reason: The decision's reason.
+        alerts: Its alerts, reminders apart.
         again: The run that asks brought a change that had come before.
         reports: How many reports wait for this run.
     """
@@ -77,19 +78,19 @@ class Fate:
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing is to be told any more."""
-        return all(one.state != "pending" for one in self.alerts)
+        """Whether nothing is pending any more."""
+        return all(alert.state != "pending" for alert in self.alerts)
 
     @property
     def failed(self) -> bool:
-        """Whether somebody did not hear of it who should have."""
-        return any(one.state == "dead" for one in self.alerts)
+        """Whether an alert was given up."""
+        return any(alert.state == "dead" for alert in self.alerts)
 
     @property
     def label(self) -> str:
         """What became of it, in a word or two."""
-        states = {one.state for one in self.alerts}
-        if self.failed:
+        states = {alert.state for alert in self.alerts}
+        if self.failed:  # before all: it is what somebody must look at
             return "Not delivered"
         if self.again:
             return "Duplicate"
@@ -100,47 +101,49 @@ class Fate:
     def line(self) -> str:
         """That it is accepted, and for whom, for a person."""
         number = f"{len(self.alerts)} alert{'s' if len(self.alerts) > 1 else ''}"
-        return self._said([f"Accepted: {number}, for {_names(self.alerts)}: {self.reason}."])
+        return self._sentences([f"Accepted: {number}, for {_names(self.alerts)}: {self.reason}."])
 
     @property
     def summary(self) -> str:
         """What became of it in the end, in sentences, for a person."""
-        return self._said(self._ends() if self.alerts else [f"Ignored: {self.reason}."])
+        return self._sentences(self._ends() if self.alerts else [f"Ignored: {self.reason}."])
 
-    def _said(self, parts: Iterable[str]) -> str:
-        first = [AGAIN] if self.again else []
-        return one_line(" ".join([*first, *parts]), MAX_SUMMARY)
+    def _sentences(self, parts: Iterable[str]) -> str:
+        first = [DUPLICATE_NOTE] if self.again else []
+        return one_line(" ".join([*first, *parts]), MAX_SUMMARY_CHARS)
 
     def _ends(self) -> Iterator[str]:
         by_state: dict[str, list[Told]] = {}
-        for one in self.alerts:
-            by_state.setdefault(one.state, []).append(one)
+        for alert in self.alerts:
+            by_state.setdefault(alert.state, []).append(alert)
         # What failed comes first: a long reason must not push it out.
-        yield from (f"Not told {one.destination}: {one.detail}." for one in by_state.get("dead", []))
+        for alert in by_state.get("dead", []):
+            yield f"Not delivered to {alert.destination}: {alert.detail}."
         if delivered := by_state.get("delivered"):
-            yield f"Told {_names(delivered)}."
-        yield from (f"{one.destination} is silenced: {one.detail}." for one in by_state.get("silenced", []))
+            yield f"Delivered to {_names(delivered)}."
+        for alert in by_state.get("silenced", []):
+            yield f"{alert.destination} is silenced: {alert.detail}."
         if cancelled := by_state.get("cancelled"):
-            yield f"Later there was nothing to tell {_names(cancelled)} any more."
+            yield f"No longer needed for {_names(cancelled)}."
         yield f"Why: {self.reason}."
 
     def ending(self, links: Iterable[str]) -> Mapping[str, object]:
-        """Return the end of the run, as ``PATCH /v1/actions/runs/{id}`` takes it.
+        """Make the end of the run, as ``PATCH /v1/actions/runs/{id}`` takes it.
 
         Args:
-            links: Where the messages are that tell of it.
+            links: The addresses of the messages that have the alerts.
         """
         ending = {
             "status": "FAILURE" if self.failed else "SUCCESS",
             "statusLabel": self.label,
             "summary": self.summary,
         }
-        found = list(dict.fromkeys(links))
-        return ending | ({"link": found} if found else {})
+        once = list(dict.fromkeys(links))
+        return ending | ({"link": once} if once else {})
 
 
 def _names(alerts: Iterable[Told]) -> str:
-    names = list(dict.fromkeys(one.destination for one in alerts))
+    names = list(dict.fromkeys(alert.destination for alert in alerts))
     if len(names) > MAX_NAMES:
         names = [*names[:MAX_NAMES], f"{len(names) - MAX_NAMES} more"]
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

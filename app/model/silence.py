@@ -1,4 +1,4 @@
-"""Silences: what nobody is to hear of for a while."""
+"""Silences: alerts that are suppressed for a while."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -40,12 +40,13 @@ class Silence:
     silenced: int = 0
 
     def covers(self, notification: Notification) -> bool:
-        """Tell whether nobody is to hear of an alert. What the listener says of itself is never silenced."""
+        """Tell whether it suppresses an alert. A notice of the listener itself is never silenced."""
         return (
             notification.step is not Step.NOTICE
             and fnmatchcase(notification.rule, self.rule)
             and fnmatchcase(notification.blueprint, self.blueprint)
             and fnmatchcase(notification.entity, self.entity)
+            # An entity without a team is covered by `*` only.
             and (self.team == ANY or any(fnmatchcase(team, self.team) for team in notification.teams))
         )
 
@@ -55,6 +56,6 @@ class Silence:
 
 
 def silence_of(notification: Notification, silences: Iterable[Silence]) -> Silence | None:
-    """Return the silence that covers an alert; of several the one that ends last; None if none does."""
-    covering = (one for one in silences if one.covers(notification))
-    return max(covering, key=lambda one: one.ends_at, default=None)
+    """Find the silence that covers an alert; of several the one that ends last; None if none does."""
+    covering = (silence for silence in silences if silence.covers(notification))
+    return max(covering, key=lambda silence: silence.ends_at, default=None)

@@ -14,7 +14,7 @@ from app.model.notification import Message
 from app.model.report import RUNS, Fate
 from app.notifier.base import Linker, Notifier
 from app.notifier.slack.webhook import SlackNotifier
-from app.port.setup.resources import WEBHOOK_PATH
+from app.receive.event import WEBHOOK_PATH
 from app.rules.destination import (
     ConsoleDestination,
     Destination,

@@ -1,1 +1,1 @@
-"""What Port sends, and what it offers."""
+"""Port's API, and in `setup` what is made there and tried from here."""

@@ -1,23 +1,35 @@
-"""Port's REST API, as far as bootstrap, doctor, the actions, the reports and the comparison need it.
+"""Port's REST API, as far as bootstrap, doctor, the actions, the reports and reconciling need it.
 
 Rules: https://docs.port.io/api-reference/port-api
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
 from app.errors import PortError
-from app.port.request import Json, Page, Request
-from app.port.transport import Transport
+from app.port.transport import Request, Transport
+from app.receive.event import Json
 
-__all__ = ["Json", "Page", "PortClient", "Request"]
+
+@dataclass(frozen=True, slots=True)
+class EntityPage:
+    """A page of a search.
+
+    Attributes:
+        entities: As Port answers them.
+        next: The `after` of the next page; None: this is the last one.
+    """
+
+    entities: list[Json]
+    next: str | None
 
 
 class PortClient(Transport):
-    """The routes of Port's API; how they are called, and with what, `Transport` says.
+    """The routes of Port's API, called through `Transport`.
 
     Raises:
         PortError: By each method, where Port did not do what it was asked, or was not reached.
@@ -49,6 +61,7 @@ class PortClient(Transport):
 
     async def upsert_entity(self, blueprint: str, entity: Json) -> None:
         """Create an entity, or set the given fields of the one that exists."""
+        # merge: what Port has and this entity does not name stays.
         query = {"upsert": "true", "merge": "true"}
         request = Request("POST", _path("blueprints", blueprint, "entities"), query, entity)
         await self.call(request, repeatable=True)
@@ -70,34 +83,35 @@ class PortClient(Transport):
         limit: int = 200,
         after: str | None = None,
         include: list[str] | None = None,
-    ) -> Page:
+    ) -> EntityPage:
         """Return a page of a blueprint's entities.
 
         Args:
             blueprint: The blueprint.
             rules: What must hold for each, as on https://docs.port.io/search-and-query; none: all.
             limit: How many on a page, 1 to 1000.
-            after: `Page.next` of the page before.
+            after: `EntityPage.next` of the page before.
             include: Only these properties, relations and meta-properties (``$title``); None: all.
         """
         body: Json = {"query": {"combinator": "and", "rules": rules}, "limit": limit}
         body |= {"from": after} if after else {}
         body |= {"include": include} if include else {}
+        # A POST that only reads: it may be repeated.
         request = Request("POST", _path("blueprints", blueprint, "entities", "search"), body=body)
         answer = await self.call(request, repeatable=True)
-        if self.dry_run:
-            return Page([], None)
+        if self.dry_run:  # it was not sent
+            return EntityPage([], None)
         entities, following = answer.get("entities"), answer.get("next")
-        # Whoever takes a proxy's empty answer for "there are none" takes all entities for deleted.
+        # A proxy's empty answer must not pass for "there are none": all entities would count as deleted.
         if not isinstance(entities, list) or (following and following == after):
             raise self.no_port(request)
-        return Page(entities, following)
+        return EntityPage(entities, following)
 
     async def list_automations(self) -> list[Json]:
         """Return all automations of the organization."""
         request = Request("GET", _path("actions"), {"trigger_type": "automation", "version": "v2"})
         actions = (await self.call(request)).get("actions")
-        if not isinstance(actions, list):
+        if not isinstance(actions, list):  # a proxy's page may be JSON as well
             raise self.no_port(request)
         return actions
 
@@ -150,14 +164,14 @@ class PortClient(Transport):
     async def _find(self, name: str, *segments: str) -> Json | None:
         request = Request("GET", _path(*segments))
         try:
-            found = (await self.call(request)).get(name)
+            answer = (await self.call(request)).get(name)
         except PortError as error:
             if error.status == httpx.codes.NOT_FOUND:
                 return None
             raise
-        if not isinstance(found, dict):
+        if not isinstance(answer, dict):
             raise self.no_port(request)
-        return found
+        return answer
 
     async def _delete(self, *segments: str) -> None:
         try:
@@ -168,4 +182,4 @@ class PortClient(Transport):
 
 
 def _path(*segments: str) -> str:
-    return "/v1/" + "/".join(quote(one, safe="") for one in segments)
+    return "/v1/" + "/".join(quote(segment, safe="") for segment in segments)

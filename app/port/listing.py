@@ -1,11 +1,10 @@
-"""Port's list of a blueprint's entities, and how what it shows is written down as a change.
+"""Port's list of a blueprint's entities.
 
 Rules: https://docs.port.io/api-reference/search-a-blueprints-entities and, for the meta-properties that
 `include` names with a dollar sign,
 https://docs.port.io/build-your-software-catalog/customize-integrations/configure-data-model/setup-blueprint/properties/meta-properties
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,13 +13,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.errors import UnreadableChange
-from app.model.change import ENTITY, RECONCILE, EntitySnapshot
-from app.port.request import Json
-from app.receive.payload import Entity, read_time, too_long
+from app.model.change import EntitySnapshot
+from app.receive.event import Entity, Json, read_time, too_long
 from app.rules.watched import Field, Watched
 
-META = ("$identifier", "$title", "$team", "$updatedAt")
-COMPUTED = ("mirrorProperties", "calculationProperties", "aggregationProperties")
+META_PROPERTIES = ("$identifier", "$title", "$team", "$updatedAt")
+COMPUTED_PARTS = ("mirrorProperties", "calculationProperties", "aggregationProperties")
 """Where a blueprint describes the properties whose values come from elsewhere.
 
 A change of such a value triggers nothing, and may not move the entity's `updatedAt`.
@@ -28,7 +26,7 @@ A change of such a value triggers nothing, and may not move the entity's `update
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedEntity:
     """An entity as Port lists it.
 
     Attributes:
@@ -41,8 +39,8 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
-    """What a blueprint's entities have.
+class DescribedBlueprint:
+    """The fields of a blueprint's entities.
 
     Attributes:
         fields: All fields but title and team.
@@ -53,32 +51,34 @@ class Described:
     computed: frozenset[Field]
 
     def include(self, watched: Watched) -> list[str] | None:
-        """Return what to ask a search for; None: everything."""
+        """List the properties and relations to ask a search for; None: all."""
         if watched.fields is None:
             return None
-        names = sorted({one.partition(".")[2] for one in watched.fields & self.fields})
-        return [*META, *names]
+        # Without the prefix, as Port's `include` wants them; title and team are among the meta-properties.
+        names = sorted({name.partition(".")[2] for name in watched.fields & self.fields})
+        return [*META_PROPERTIES, *names]
 
 
-def read_blueprint(blueprint: Json) -> Described:
-    """Return what a blueprint, as Port answers it, says of its entities."""
+def read_blueprint(blueprint: Json) -> DescribedBlueprint:
+    """Read the fields of a blueprint's entities from the blueprint, as Port answers it."""
     own = _names(_object(blueprint.get("schema")).get("properties"))
-    computed = frozenset().union(*(_names(blueprint.get(part)) for part in COMPUTED))
+    computed = frozenset().union(*(_names(blueprint.get(part)) for part in COMPUTED_PARTS))
     relations = frozenset(f"relations.{name}" for name in _object(blueprint.get("relations")))
-    return Described(own | computed | relations, computed)
+    return DescribedBlueprint(own | computed | relations, computed)
 
 
-def read_entity(found: Mapping[str, Any], blueprint: str) -> Listed:
+def read_entity(answer: Mapping[str, Any], blueprint: str) -> ListedEntity:
     """Read an entity of a search's answer.
 
     Raises:
-        UnreadableChange: It is none.
+        UnreadableChange: It is not an entity, or no store could hold it.
     """
     try:
-        entity = Entity.model_validate(found)
+        entity = Entity.model_validate(answer)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise UnreadableChange(first["msg"], ".".join(map(str, first["loc"]))) from None
+    # It is a key in the store: it can neither be cut nor have characters replaced.
     if "\0" in entity.identifier or too_long("entityIdentifier", entity.identifier):
         raise UnreadableChange("no store could hold it", "identifier")
     snapshot = EntitySnapshot(
@@ -89,55 +89,11 @@ def read_entity(found: Mapping[str, Any], blueprint: str) -> Listed:
         properties=entity.properties,
         relations=entity.relations,
     )
-    return Listed(snapshot, read_time(entity.updatedAt))
-
-
-def noticed_body(
-    action: str,
-    before: EntitySnapshot | None,
-    after: EntitySnapshot | None,
-    *,
-    at: datetime,
-    noticed_at: datetime,
-) -> bytes:
-    """Return the body of a change that was noticed: in the form of Port's event, so that all can read it.
-
-    Args:
-        action: ``CREATE``, ``UPDATE`` or ``DELETE``.
-        before: The entity as it was known.
-        after: The entity as Port lists it.
-        at: When the entity changed, as far as anybody knows.
-        noticed_at: When that was noticed, UTC.
-    """
-    one = after or before
-    if one is None:
-        raise ValueError("a change has an entity")
-    event = {
-        "action": action,
-        "resourceType": ENTITY,
-        "trigger": {"by": {}, "origin": RECONCILE, "at": at.isoformat()},
-        "context": {"blueprintIdentifier": one.blueprint, "entityIdentifier": one.identifier},
-        "diff": {"before": _written(before), "after": _written(after)},
-        "noticedAt": noticed_at.isoformat(),
-    }
-    return json.dumps(event, separators=(",", ":")).encode()
-
-
-def _written(entity: EntitySnapshot | None) -> Json | None:
-    if entity is None:
-        return None
-    return {
-        "identifier": entity.identifier,
-        "title": entity.title,
-        "blueprint": entity.blueprint,
-        "team": list(entity.teams),
-        "properties": dict(entity.properties),
-        "relations": dict(entity.relations),
-    }
+    return ListedEntity(snapshot, read_time(entity.updatedAt))
 
 
 def chosen(identifiers: Sequence[str]) -> list[Json]:
-    """Return the search rules that choose entities by their identifiers."""
+    """Make the search rules that choose entities by their identifiers."""
     return [{"property": "$identifier", "operator": "in", "value": list(identifiers)}]
 
 

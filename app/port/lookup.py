@@ -1,4 +1,4 @@
-"""Where an alert goes, looked up in Port: an entity related to the changed one, and a property there."""
+"""Looks up in Port to which destination an alert goes: a property of an entity related to the changed one."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,16 +14,16 @@ from app.rules.targets import PortLookup
 
 log = structlog.get_logger(__name__)
 
-KEPT = timedelta(minutes=10)
-PATIENCE_SECONDS = 2.0
-AWAY = timedelta(seconds=30)  # after a failure nobody waits for Port for a while
-MOST_KEPT = 10_000
+ANSWERS_KEPT = timedelta(minutes=10)
+LOOKUP_SECONDS = 2.0
+PORT_AWAY = timedelta(seconds=30)  # after a failure no change waits for Port for a while
+MAX_ANSWERS_KEPT = 10_000
 TEAM_BLUEPRINT = "_team"
 """Port's own: https://docs.port.io/sso-rbac/users-and-teams/manage-users-teams"""
 
 
 class Lookup:
-    """Follows a relation or the owning team, and keeps what it found for 10 minutes.
+    """Follows a relation or the owning team, and keeps the answers for 10 minutes.
 
     Args:
         client: Port's API.
@@ -37,16 +37,16 @@ class Lookup:
         self._kept: dict[tuple[str, ...], tuple[datetime, dict[str, Any] | None]] = {}
 
     async def __call__(self, change: CatalogChange, wanted: PortLookup) -> str | None:
-        """Return the text of the wanted property; None if there is none, or Port does not say so in 2 s."""
+        """Look up the wanted property; None: it is no text, or Port does not answer within 2 s."""
         if self._clock() < self._away_until:
             return None
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(LOOKUP_SECONDS):
                 return await self._find(change, wanted)
         except (ListenerError, TimeoutError) as error:
-            reason = str(error) or f"no answer within {PATIENCE_SECONDS:.0f} s"
-            self._away_until = self._clock() + AWAY
-            log.warning("look-up in Port failed, the default hears of it", reason=reason)
+            reason = str(error) or f"no answer within {LOOKUP_SECONDS:.0f} s"
+            self._away_until = self._clock() + PORT_AWAY
+            log.warning("port_lookup_failed", reason=reason)
             return None
 
     async def _find(self, change: CatalogChange, wanted: PortLookup) -> str | None:
@@ -58,16 +58,18 @@ class Lookup:
             blueprint, entity = await self._related(change, wanted.relation or "")
         if not blueprint or not entity:
             return None
-        found = await self._get(blueprint, entity)
-        value = ((found or {}).get("properties") or {}).get(wanted.property)
+        target = await self._get(blueprint, entity)
+        value = ((target or {}).get("properties") or {}).get(wanted.property)
         return value if isinstance(value, str) and value else None
 
     async def _related(self, change: CatalogChange, relation: str) -> tuple[str | None, str | None]:
         entity = change.after or change.before
         target = entity.relations.get(relation) if entity else None
+        # A relation to many: the first counts, as with teams.
         identifier = target[0] if isinstance(target, list) and target else target
         if not isinstance(identifier, str):
             return None, None
+        # The entity names only the identifier; the blueprint says of which blueprint that is.
         blueprint = await self._get(change.blueprint)
         described = ((blueprint or {}).get("relations") or {}).get(relation) or {}
         return described.get("target"), identifier
@@ -75,11 +77,12 @@ class Lookup:
     async def _get(self, blueprint: str, *entity: str) -> dict[str, Any] | None:
         key = (blueprint, *entity)
         now = self._clock()
-        until, found = self._kept.get(key, (now, None))
+        until, answer = self._kept.get(key, (now, None))
         if until <= now:
             get = self._client.get_entity if entity else self._client.get_blueprint
-            found = await get(*key)
-            if len(self._kept) >= MOST_KEPT:
+            answer = await get(*key)
+            # All at once, as that needs no order; within 10 minutes they are back.
+            if len(self._kept) >= MAX_ANSWERS_KEPT:
                 self._kept.clear()
-            self._kept[key] = (now + KEPT, found)
-        return found
+            self._kept[key] = (now + ANSWERS_KEPT, answer)
+        return answer

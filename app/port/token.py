@@ -9,10 +9,12 @@ from typing import Any
 
 from app.errors import PortError
 
-EARLY = timedelta(minutes=5)
+RENEWED_EARLY = timedelta(minutes=5)
 """So long before its end a token is renewed; not sooner, for until it ends Port gives the same one again."""
-LEAST = timedelta(seconds=30)  # a token that is about to end must not be asked for with every call
-VISIBLE = re.compile(r"[!-~]+")
+MIN_BETWEEN_RENEWALS = timedelta(
+    seconds=30
+)  # a token that is about to end must not be asked for with every call
+VISIBLE_ASCII = re.compile(r"[!-~]+")
 """Anything but visible ASCII cannot go into a header, and the error of httpx would show it."""
 
 
@@ -30,9 +32,9 @@ class Token:
 
     @classmethod
     def of(cls, answer: dict[str, Any]) -> "Token | None":
-        """Return the token of an answer to ``POST /v1/auth/access_token``; None if it has none to be used."""
+        """Read the token of an answer to ``POST /v1/auth/access_token``; None if it has no usable one."""
         text, seconds = answer.get("accessToken"), answer.get("expiresIn")
-        if not isinstance(text, str) or not VISIBLE.fullmatch(text):
+        if not isinstance(text, str) or not VISIBLE_ASCII.fullmatch(text):
             return None
         if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 < seconds < 1e9:
             return cls(text)
@@ -40,7 +42,7 @@ class Token:
 
 
 class SharedToken:
-    """One token for all who call at once.
+    """One token for all calls at once.
 
     Args:
         fetch: Asks Port for a token; raises `PortError`.
@@ -56,17 +58,18 @@ class SharedToken:
         self.text = ""
 
     async def get(self, refused: str = "") -> str:
-        """Return the token, a new one if there is none, if it is about to end, or if Port has refused it.
+        """Give the token; fetch a new one if there is none, if it is about to end, or if Port has refused it.
 
         Args:
-            refused: The token that Port has just answered 401 to. Whoever comes with it second gets the one
-                that the first has fetched.
+            refused: The token that Port has just answered 401 to. Of several calls that were refused, the
+                first fetches a new one and the others get that.
 
         Raises:
             PortError: Port gives none.
         """
         if not self._is_good(refused):
             async with self._one_at_a_time:
+                # Again: another call may have fetched it while this one waited for the lock.
                 if not self._is_good(refused):
                     await self._fetch_new(refused)
         return self.text
@@ -83,9 +86,13 @@ class SharedToken:
             if not usable:
                 self.text = ""
                 raise
-            self._renew = self._clock() + LEAST  # it still is good: only the renewal has failed
+            self._renew = (
+                self._clock() + MIN_BETWEEN_RENEWALS
+            )  # it still is good: only the renewal has failed
             return
         now = self._clock()
         self.text = token.text
         self._ends = None if token.lasts is None else now + token.lasts
-        self._renew = None if token.lasts is None else now + max(LEAST, token.lasts - EARLY)
+        self._renew = (
+            None if token.lasts is None else now + max(MIN_BETWEEN_RENEWALS, token.lasts - RENEWED_EARLY)
+        )

@@ -7,7 +7,8 @@ import asyncio
 import functools
 import re
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Self
 
@@ -15,15 +16,35 @@ import httpx
 
 from app.errors import PortError, SettingsError
 from app.model.notification import one_line
-from app.port.refusal import LONGEST_MESSAGE, advice, message, rate_limit_wait
+from app.port.refusal import MAX_MESSAGE_CHARS, advice, message, rate_limit_wait
 from app.port.region import Region
-from app.port.request import Json, Request
 from app.port.token import SharedToken, Token
+from app.receive.event import Json
 
-TIMEOUT_SECONDS = 30.0
+CALL_SECONDS = 30.0
 PAUSES_SECONDS = (1.0, 3.0)  # between the tries of a call that Port or the network failed
-RATE_LIMIT_WAITS = 5
+MAX_RATE_LIMIT_WAITS = 5
 LOG_IN = "/v1/auth/access_token"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request to Port's API.
+
+    Attributes:
+        method: ``GET``, ``POST`` …
+        path: With ``/v1``, each identifier quoted.
+        query: The query parameters.
+        body: The JSON body, if it has one.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Json | None = None
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
 
 
 @functools.cache
@@ -43,7 +64,7 @@ class Transport:
         client_secret: Its client secret. It appears in no error.
         clock: Gives the time, UTC.
         sleep: Waits for so many seconds.
-        progress: Told in one line why a call takes longer.
+        progress: Called with a line that says why a call takes longer.
         dry_run: Send only what reads (GET), and put everything else into `planned`.
         patient: Wait and try again. Where a queue of the outbox waits instead, and a call has some seconds
             only, give False: what Port or the network failed, 429 too, is an error at once.
@@ -75,7 +96,7 @@ class Transport:
         self._credentials = {"clientId": client_id, "clientSecret": client_secret}
         self._clock = clock
         self._token = SharedToken(self._log_in, clock)
-        self._http = httpx.AsyncClient(timeout=TIMEOUT_SECONDS, verify=_tls())
+        self._http = httpx.AsyncClient(timeout=CALL_SECONDS, verify=_tls())
 
     async def __aenter__(self) -> Self:
         return self
@@ -92,9 +113,11 @@ class Transport:
         if self.dry_run and request.method != "GET":
             self.planned.append(request)
             return {}
+        # A POST may have been done although its answer was lost.
         may_repeat = request.method != "POST" if repeatable is None else repeatable
         token = await self._token.get()
         answer = await self._send(request, may_repeat, token)
+        # Once: the token may have been revoked before its end. A second 401 is about the credentials.
         if answer.status_code == httpx.codes.UNAUTHORIZED:
             token = await self._token.get(refused=token)
             answer = await self._send(request, may_repeat, token)
@@ -108,7 +131,7 @@ class Transport:
         return token
 
     async def _send(self, request: Request, repeatable: bool, token: str = "") -> httpx.Response:
-        waits, pauses = (0, iter(PAUSES_SECONDS)) if self._patient else (RATE_LIMIT_WAITS, iter(()))
+        waits, pauses = (0, iter(PAUSES_SECONDS)) if self._patient else (MAX_RATE_LIMIT_WAITS, iter(()))
         while True:
             try:
                 answer = await self._http.request(
@@ -119,16 +142,17 @@ class Transport:
                     headers={"Authorization": f"Bearer {token}"} if token else {},
                 )
             except (httpx.RequestError, httpx.InvalidURL) as error:
+                # Without a connection nothing can have been done, so that even a POST may be repeated.
                 not_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
                 pause = next(pauses, None) if repeatable or not_sent else None
                 if pause is None:
                     raise self._unreachable(request, error, repeatable or not_sent) from None
                 reason = "Port cannot be reached"
             else:
-                if answer.status_code == httpx.codes.TOO_MANY_REQUESTS and waits < RATE_LIMIT_WAITS:
+                if answer.status_code == httpx.codes.TOO_MANY_REQUESTS and waits < MAX_RATE_LIMIT_WAITS:
                     waits += 1
                     pause = rate_limit_wait(answer.headers, self._clock())
-                    reason = f"Port limits the rate ({waits} of {RATE_LIMIT_WAITS})"
+                    reason = f"Port limits the rate ({waits} of {MAX_RATE_LIMIT_WAITS})"
                 elif answer.status_code >= 500 and repeatable and (next_pause := next(pauses, None)):
                     pause, reason = next_pause, f"Port answered {answer.status_code}"
                 else:
@@ -143,12 +167,13 @@ class Transport:
             body = None
         if answer.is_success and isinstance(body, dict) and body.get("ok") is not False:
             return body
+        # Port answers JSON and never redirects: this is a proxy's page, or another product.
         if answer.is_success or answer.is_redirect:
             raise self.no_port(request, answer.status_code)
         wait = rate_limit_wait(answer.headers, self._clock()) if answer.status_code == 429 else None
         raise PortError(
             str(request),
-            one_line(self._hide(message(body, answer)), LONGEST_MESSAGE),
+            one_line(self._hide(message(body, answer)), MAX_MESSAGE_CHARS),
             advice(answer.status_code, self.base_url, logging_in=request.path == LOG_IN),
             status=answer.status_code,
             trace_id=one_line(self._hide(answer.headers.get("x-trace-id", "")), 100),
@@ -156,20 +181,21 @@ class Transport:
         )
 
     def no_port(self, request: Request, status: int | None = None) -> PortError:
-        """Return the error of an answer that is not from Port's API."""
-        said = "that is not an answer of Port's API"
-        return PortError(str(request), said, f"Is PORT_API_URL right? It is {self.base_url}", status=status)
+        """Make the error of an answer that is not from Port's API."""
+        reason = "that is not an answer of Port's API"
+        return PortError(str(request), reason, f"Is PORT_API_URL right? It is {self.base_url}", status=status)
 
     def _unreachable(self, request: Request, error: Exception, harmless: bool) -> PortError:
-        said = one_line(self._hide(str(error)), LONGEST_MESSAGE) or type(error).__name__
-        said = f"cannot reach {self.base_url}: {said}" + ("" if harmless else "; it may have arrived")
+        reason = one_line(self._hide(str(error)), MAX_MESSAGE_CHARS) or type(error).__name__
+        reason = f"cannot reach {self.base_url}: {reason}" + ("" if harmless else "; it may have arrived")
         return PortError(
             str(request),
-            said,
+            reason,
             "Check the network, the proxy settings (HTTPS_PROXY) and PORT_API_URL",
         )
 
     def _hide(self, text: str) -> str:
+        # An answer may repeat what was sent, and its text goes into errors and the log.
         for secret in (self._credentials["clientSecret"], self._token.text):
             text = text.replace(secret, "[hidden]") if secret else text
         return text

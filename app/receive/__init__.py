@@ -1,1 +1,1 @@
-"""From a request to a stored change."""
+"""From a request to a stored change: verify, parse, match, decide, store."""

@@ -1,107 +1,79 @@
-"""The use case: a request's bytes in, a stored change out."""
+"""Takes a change in: match, route, decide, store, wake the dispatcher.
+
+Every change comes through here: webhooks, differences that reconciling found, what a person replays.
+"""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Protocol
-from zlib import crc32
 
 import structlog
 from opentelemetry.trace import Tracer
 
-from app.errors import SignatureRejected, StoreUnavailable, UnreadableChange
 from app.model.change import ENTITY, CatalogChange
-from app.model.incident import Step
 from app.model.report import RUNS, Report
 from app.observe.tracing import OFF, note, span, traceparent
 from app.observe.watch import NOBODY, Watch
 from app.receive.payload import bare_event, parse_event
-from app.receive.signature import Claim, Signed, parse_headers, verify
-from app.rules.decide import Decision, EntityState, decide
+from app.receive.signature import Signed
+from app.rules.decide import OVERTAKEN, Decision, EntityState, decide
 from app.rules.match import Hit, Match, Route, match
-from app.rules.rule import RuleSet
+from app.rules.rulebook import Queues, Rulebook
 from app.rules.targets import ByPort, ByTemplate, PortLookup, route
 from app.rules.watched import Watched
 from app.store.base import Store
 from app.store.rows import Accepted, Incoming
 
 Evaluate = Callable[[Sequence[str], Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
-"""Runs jq programs on an event; gives what each came to, without those that failed."""
+"""Runs jq programs on an event: the first result of each, by program, without those that failed."""
 LookUp = Callable[[CatalogChange, PortLookup], Awaitable[str | None]]
 """Asks Port for a destination's name; None if it has none, or does not answer in time."""
 
+RUN_QUEUES = Queues(RUNS, 4)
+"""So that one run for which Port never answers does not keep all others waiting."""
+
 
 class Wake(Protocol):
-    """Whoever delivers."""
+    """Starts the delivery of what waits."""
 
     def __call__(self, queues: Collection[str] = ()) -> None:
-        """Look for work now: in these queues, or, if none is named, anywhere."""
+        """Look for work now: in these queues or, if none is named, in all."""
 
 
 @dataclass(frozen=True, slots=True)
-class Queues:
-    """Where the alerts for a destination wait.
+class Reconciled:
+    """What is different about a change that reconciling found.
 
     Attributes:
-        name: The queue's name, shared by destinations that are the same channel.
-        number: How many queues there are, by hash of the entity.
-        steps: What of an incident the destination hears of.
-        fallback: The destination that hears of it when this one is on hold.
+        watched: What is compared of the blueprint. The rules may have been reloaded since the run began.
+        version: The version of the last known state that the difference rests on; 0: there was none.
+        first_reading: The blueprint was never read to its end before: nothing is news that it is well.
     """
 
-    name: str
-    number: int = 1
-    steps: frozenset[Step] = frozenset(Step)
-    fallback: str | None = None
-
-    def of(self, entity: str) -> str:
-        """Return the queue for an entity's alerts."""
-        return self.name if self.number == 1 else f"{self.name}/{crc32(entity.encode()) % self.number}"
-
-
-RUN_QUEUES = Queues(RUNS, 4)
-"""So that a run of which Port never answers does not keep all others waiting."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rulebook:
-    """The rules in force, the queues of the destinations that they may name, and what is watched in Port."""
-
-    rules: RuleSet
-    queues: Mapping[str, Queues]
-    watched: Mapping[str, Watched] = field(default_factory=dict)
-
-    @property
-    def fallbacks(self) -> dict[str, Route]:
-        """Who hears of it when a destination is on hold, by its name."""
-        named = ((name, way.fallback) for name, way in self.queues.items())
-        return {name: Route(one, self.queues[one].of("")) for name, one in named if one}
+    watched: Watched
+    version: int
+    first_reading: bool
 
 
 @dataclass(slots=True)
-class Listener:
-    """Receives changes.
+class Intake:
+    """Decides on changes and stores them.
 
     Attributes:
         store: Where they are kept.
-        book: What decides whether they matter; may be replaced at any time.
-        secrets: The client secrets that Port may sign with.
-        accept_unsigned: Without a secret, verify nothing.
-        tolerance: How old a signature may be.
+        book: The rules in force; may be replaced at any time.
         clock: Gives the time, UTC.
         evaluate: Runs jq programs.
         look_up: Asks Port.
-        wake: Called when there is something new to deliver, with the queues in which it is, if they are known.
-        reports: Whether runs in Port that wait for it are told what became of their changes.
-        watch: Hears of what happens.
+        wake: Called when there is something new to deliver, with its queues, if they are known.
+        reports: Whether runs in Port that wait for a report get one.
+        watch: Counts what happens.
         tracer: Makes spans of it.
     """
 
     store: Store
     book: Rulebook
-    secrets: Sequence[str]
-    accept_unsigned: bool
-    tolerance: timedelta
     clock: Callable[[], datetime]
     evaluate: Evaluate
     look_up: LookUp
@@ -109,76 +81,20 @@ class Listener:
     reports: bool = False
     watch: Watch = NOBODY
     tracer: Tracer = OFF
-    # Kept, because to make one for each change takes as long as to read the change.
+    # Kept, because making one for each change takes as long as reading the change.
     _log: structlog.typing.FilteringBoundLogger = field(
         default_factory=lambda: structlog.get_logger(__name__).bind(), init=False
     )
 
-    def check_headers(self, headers: Mapping[str, str]) -> Claim | None:
-        """Refuse what cannot become a signed request, before its body is read; return what it claims.
+    async def accept(self, signed: Signed, reconciled: Reconciled | None = None) -> Accepted:
+        """Parse, decide and store one change.
 
         Args:
-            headers: The request's headers; names in lower case.
+            signed: A body that is known to come from Port, or to have been made here.
+            reconciled: For a change that reconciling found.
 
-        Raises:
-            SignatureRejected: The signature is missing, or stale.
-        """
-        if self._unsigned:
-            return None
-        try:
-            return parse_headers(headers, self.clock(), self.tolerance)
-        except SignatureRejected as error:
-            self._log.warning("signature rejected", reason=str(error))
-            self.watch.signature_failed(error.cause)
-            raise
-
-    async def receive(self, body: bytes, claim: Claim | None) -> Accepted:
-        """Verify, parse, decide and store one request.
-
-        Args:
-            body: The bytes as they arrived.
-            claim: What `check_headers` returned.
-
-        Raises:
-            SignatureRejected: Not proven to come from Port; nothing is stored.
-            UnreadableChange: From Port, but not a change; it is in quarantine.
-            StoreUnavailable: It could not be stored; Port must hear that.
-            Exception: A fault of ours; the body is in quarantine.
-        """
-        now = self.clock()
-        try:
-            signed = Signed(body, now)
-            if claim is not None:
-                with span(self.tracer, "verify", body_bytes=len(body)):
-                    signed = verify(body, claim, self.secrets)
-        except SignatureRejected as error:
-            self._log.warning("signature rejected", reason=str(error), body_bytes=len(body))
-            self.watch.signature_failed(error.cause)
-            raise
-        try:
-            return await self.accept(signed)
-        except UnreadableChange as error:
-            self._log.warning("unreadable change quarantined", reason=error.reason, path=error.path)
-            await self.store.quarantine(
-                signed.body, signed_at=signed.at, received_at=now, path=error.path, reason=error.reason
-            )
-            raise
-        except StoreUnavailable:  # no fault of ours, and no room for quarantine either
-            raise
-        except Exception as error:  # Port does not send it again: it is kept until the fault is mended
-            reason = f"a fault in this program: {type(error).__name__}"
-            self._log.error("a change raised, quarantined", reason=reason)  # who answers logs the rest
-            await self.store.quarantine(
-                signed.body, signed_at=signed.at, received_at=now, path="", reason=reason
-            )
-            raise
-
-    @property
-    def _unsigned(self) -> bool:
-        return self.accept_unsigned and not self.secrets
-
-    async def accept(self, signed: Signed) -> Accepted:
-        """Parse, decide and store a body that is known to come from Port.
+        Returns:
+            What became of it; `stored` is False if another change moved the state that a difference rests on.
 
         Raises:
             UnreadableChange: It is not a change; nothing is stored.
@@ -187,47 +103,70 @@ class Listener:
         structlog.contextvars.unbind_contextvars("change")
         with span(self.tracer, "parse"):
             change = parse_event(signed)
-        # Not only until this returns: whoever answers the request may have something to log as well.
+        # Not only until this returns: the request's other log lines name the change, too.
         structlog.contextvars.bind_contextvars(change=change.key)
         with span(self.tracer, "decide and store", change=change.key, action=change.action) as stored:
             matched = await match_and_route(change, signed.body, self.book, self.evaluate, self.look_up)
-            now = self.clock()
-
-            def decided(state: EntityState) -> Decision:
-                return decide(matched, state, now)
-
-            watched, report = matched.watched is not None, self._report(change)
-            incoming = Incoming(
-                change, signed.body, now, decided, traceparent(), watched=watched, report=report
-            )
-            (accepted,) = await self.store.accept([incoming])
+            if reconciled is not None:
+                matched = _for_reconciling(matched, reconciled)
+            report = self._report(change)
+            (accepted,) = await self.store.accept([self._incoming(matched, signed, reconciled, report)])
             note(stored, alerts=accepted.alerts, duplicate=accepted.duplicate)
+        if accepted.stored:
+            self._wake(matched, accepted, report)
+            self._record(matched, accepted, reconciled)
+        return accepted
+
+    def _incoming(
+        self, matched: Match, signed: Signed, reconciled: Reconciled | None, report: Report | None
+    ) -> Incoming:
+        now = self.clock()
+
+        def decided(state: EntityState) -> Decision:
+            # Compared here, inside the transaction: a webhook may have come since the state was read.
+            known_version = state.known.version if state.known else 0
+            if reconciled is not None and known_version != reconciled.version:
+                return OVERTAKEN
+            return decide(matched, state, now, reconciled=reconciled is not None)
+
+        watched = matched.watched is not None
+        return Incoming(
+            matched.change, signed.body, now, decided, traceparent(), watched=watched, report=report
+        )
+
+    def _wake(self, matched: Match, accepted: Accepted, report: Report | None) -> None:
         if report:
             self.wake()
+        # Only these queues: a look at all of them for each change would cost more than the change.
         elif accepted.alerts and not accepted.duplicate:
             self.wake({route.queue for hit in matched.hits for route in hit.routes})
+
+    def _record(self, matched: Match, accepted: Accepted, reconciled: Reconciled | None) -> None:
         if accepted.noticed:
             self.watch.came_after()
         if not accepted.duplicate:
             self._count(matched)
+        change = matched.change
         self._log.info(
-            "change accepted",
+            "change_accepted",
             action=change.action,
             resource=change.resource,
             blueprint=change.blueprint,
             entity=change.entity,
             alerts=accepted.alerts,
             duplicate=accepted.duplicate,
+            reconciled=reconciled is not None,
             # The reason is in the store: it may hold values from the catalog.
             rules=[hit.rule.name for hit in matched.hits if hit.matches],
         )
-        return accepted
 
     def _report(self, change: CatalogChange) -> Report | None:
         if change.report_to is None:
             return None
         if not self.reports:
-            self._log.warning("no report to Port: PORT_CLIENT_ID is not set; the run stays in progress")
+            self._log.warning(
+                "report_not_possible", reason="PORT_CLIENT_ID is not set; the run stays in progress"
+            )
             return None
         return Report.of(change, RUN_QUEUES.of(change.report_to))
 
@@ -239,10 +178,18 @@ class Listener:
             self.watch.decided("", "unmatched")
 
 
+def _for_reconciling(matched: Match, reconciled: Reconciled) -> Match:
+    hits = matched.hits
+    # With --alert the first reading alerts of what is wrong; that the rest is well is no news.
+    if reconciled.first_reading:
+        hits = tuple(hit for hit in hits if not hit.resolves)
+    return replace(matched, hits=hits, watched=reconciled.watched)
+
+
 async def match_and_route(
     change: CatalogChange, body: bytes, book: Rulebook, evaluate: Evaluate, look_up: LookUp
 ) -> Match:
-    """Return which rules a change matches, and where their alerts would go.
+    """Match a change with the rules, and find the routes of its alerts.
 
     Args:
         change: The change.
@@ -262,12 +209,12 @@ async def match_and_route(
 async def _routes(
     hit: Hit, change: CatalogChange, body: bytes, book: Rulebook, evaluate: Evaluate, look_up: LookUp
 ) -> tuple[Route, ...]:
-    found: dict[int, object] = {}
+    results: dict[int, object] = {}
     for place, target in enumerate(hit.rule.send):
         if isinstance(target, ByTemplate):
-            found[place] = (await evaluate([target.program], bare_event(body))).get(target.program)
+            results[place] = (await evaluate([target.program], bare_event(body))).get(target.program)
         elif isinstance(target, ByPort):
-            found[place] = await look_up(change, target.port)
-    names = route(hit.rule.send, change, found, book.queues.__contains__)
-    ways = ((name, book.queues[name]) for name in names)
-    return tuple(Route(name, way.of(change.entity), way.steps) for name, way in ways)
+            results[place] = await look_up(change, target.port)
+    names = route(hit.rule.send, change, results, book.queues.__contains__)
+    queues = ((name, book.queues[name]) for name in names)
+    return tuple(Route(name, queue.of(change.entity), queue.steps) for name, queue in queues)

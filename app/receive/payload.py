@@ -1,8 +1,7 @@
-"""Port's payloads, as pydantic models, and the one way from any of them to a `CatalogChange`.
+"""Parses a body of Port into a `CatalogChange`: the one way for all of Port's payloads.
 
 Port has three: the legacy changelog, an automation's event and a workflow's event; its agent and other
-people's automations wrap them further. The models are tolerant: unknown fields are kept, and only what a
-change cannot do without is demanded.
+people's automations wrap them further.
 
 Rules: https://docs.port.io/actions-and-automations/define-automations/setup-trigger
 """
@@ -11,143 +10,26 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    WithJsonSchema,
-)
+from pydantic import ValidationError
 from pydantic_core import from_json
 
 from app.errors import UnreadableChange
 from app.model.change import ENTITY, RECONCILE, CatalogChange, EntitySnapshot, change_key
+from app.receive.event import MAX_IDENTIFIER_BYTES, Entity, Event, non_empty_text, read_time, too_long
 from app.receive.signature import Signed
 
-AGENTS_BODY = ("context", "nodeConfig", "body")
+AGENTS_BODY_PATH = ("context", "nodeConfig", "body")
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # what is before has a program's zero for a time, such as year 1
-LONGEST = {"blueprintIdentifier": 400, "entityIdentifier": 2_048}
-"""In bytes of UTF-8: about Port's own limits (100 and 1,000 characters), and what PostgreSQL can index."""
 CLOCKS_MAY_DIFFER = timedelta(seconds=2)  # a signature's time is often in whole seconds
 
 
-def _object(value: Any) -> Any:
-    return {} if value is None else value
-
-
-def _without_nulls(value: Any) -> Any:
-    # Port does not tell a property that is null from one that is missing, so a change has only the one.
-    value = _object(value)
-    return {key: one for key, one in value.items() if one is not None} if isinstance(value, dict) else value
-
-
-def _teams(value: Any) -> Any:
-    teams = value if isinstance(value, list) else [value]
-    return tuple(team for team in teams if isinstance(team, str))
-
-
-def read_time(value: Any) -> datetime | None:
-    """Read a time as tolerantly as pydantic does; one that cannot be read is no reason to drop an alert."""
-    if value is None:
-        return None
-    try:
-        time: datetime = _DATETIME.validate_python(value)
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except (ValidationError, OverflowError):
-        return None
-
-
-def too_long(name: str, value: str) -> bool:
-    """Tell whether an identifier, which a context calls `name`, is longer than `LONGEST` allows."""
-    return len(value) * 4 > LONGEST[name] and len(value.encode()) > LONGEST[name]
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-_DATETIME: TypeAdapter[datetime] = TypeAdapter(datetime)
-_Time = Annotated[datetime | None, BeforeValidator(read_time)]
-_Unread = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})]
-"""A text that is looked at only if it is needed; most are not."""
-_Text = Annotated[str | None, BeforeValidator(_text)]
-_Values = Annotated[dict[str, Any], BeforeValidator(_without_nulls)]
-_OptionalValues = Annotated[
-    dict[str, Any], BeforeValidator(lambda value: _without_nulls(value) if isinstance(value, dict) else {})
-]
-
-
-class _Tolerant(BaseModel):
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-
-class Entity(_Tolerant):
-    """An entity as it stands in a diff."""
-
-    identifier: str
-    title: _Text = None
-    icon: _Text = None
-    team: Annotated[tuple[str, ...], BeforeValidator(_teams)] = ()
-    properties: _Values = Field(default_factory=dict)
-    relations: _OptionalValues = Field(default_factory=dict)
-    updatedAt: _Unread = None  # noqa: N815 - Port's names
-
-
-class Diff(_Tolerant):
-    """The entity before and after; null where it did not or does not exist."""
-
-    before: Entity | None = None
-    after: Entity | None = None
-
-
-class Trigger(_Tolerant):
-    """Who or what made the change, from where, and when."""
-
-    by: Any = None
-    origin: _Text = None
-    at: _Time = None
-
-
-class Context(_Tolerant):
-    """What was changed. The names differ from payload to payload."""
-
-    blueprintIdentifier: _Unread = None  # noqa: N815
-    blueprint: _Unread = None
-    blueprintId: _Unread = None  # noqa: N815
-    entityIdentifier: _Unread = None  # noqa: N815
-    entity: _Unread = None
-    entityId: _Unread = None  # noqa: N815
-    propertyIdentifier: _Text = None  # noqa: N815
-    runId: _Unread = None  # noqa: N815
-
-    @property
-    def about(self) -> tuple[str | None, str | None]:
-        """The identifiers of the blueprint and of the entity, whatever they are called here."""
-        blueprint = _text(self.blueprintIdentifier) or _text(self.blueprint) or _text(self.blueprintId)
-        return blueprint, _text(self.entityIdentifier) or _text(self.entity) or _text(self.entityId)
-
-
-class Event(_Tolerant):
-    """A change as Port tells it, out of whatever envelope it came in."""
-
-    action: str = Field(min_length=1)
-    resourceType: _Text = None  # noqa: N815
-    trigger: Annotated[Trigger, BeforeValidator(_object)] = Trigger()
-    context: Annotated[Context, BeforeValidator(_object)] = Context()
-    diff: Diff | None = None
-    noticedAt: _Time = None  # noqa: N815 - not Port's: app/port/listing.py writes it
-
-
 def parse_event(signed: Signed) -> CatalogChange:
-    """Read a verified body.
+    """Parse a verified body into a change.
 
-    An event without a time of its own happened, as far as anybody knows, when it was signed. So did one from
-    the future: taken at its word it would make all later changes of the entity look late. Or one from before
-    there was a Port.
+    An event without a time of its own gets the time of its signature. So does one from the future, which
+    would make all later changes of the entity look late, and one from before there was a Port.
 
     Raises:
         UnreadableChange: It is not JSON, not an object, or lacks what makes it a change.
@@ -155,18 +37,19 @@ def parse_event(signed: Signed) -> CatalogChange:
     body = _load(signed.body)
     if not isinstance(body, dict):
         raise UnreadableChange("the body is not a JSON object")
-    found = _unwrap(body)
+    unwrapped = _unwrap(body)
     try:
-        event = Event.model_validate(found.event)
+        event = Event.model_validate(unwrapped.event)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise UnreadableChange(first["msg"], ".".join(map(str, (*found.path, *first["loc"])))) from None
-    run_id = _run_id(event, found.envelope) or _text(_get(body, "context", "runId"))
-    return _change(event, found, signed.at, run_id)
+        raise UnreadableChange(first["msg"], ".".join(map(str, (*unwrapped.path, *first["loc"])))) from None
+    # Some put the run beside the event, others into its context.
+    run_id = _run_id(event, unwrapped.envelope) or non_empty_text(_get(body, "context", "runId"))
+    return _change(event, unwrapped, signed.at, run_id)
 
 
 def bare_event(body: bytes) -> dict[str, Any]:
-    """Return Port's own event out of a body that `parse_event` can read: what jq programs are run on.
+    """Take Port's own event, on which jq programs are run, out of a body that `parse_event` can read.
 
     Raises:
         UnreadableChange: It is not JSON, or not an object.
@@ -204,66 +87,81 @@ def _unwrap(body: Mapping[str, Any]) -> _Unwrapped:
     event = body.get("event")
     if isinstance(event, dict) and ("diff" in event or "context" in event):
         return _Unwrapped(event, body, ("event",))
-    inner = _get(body, *AGENTS_BODY)
+    # Port's agent wraps the body, which may itself be an envelope.
+    inner = _get(body, *AGENTS_BODY_PATH)
     if isinstance(inner, dict) and "diff" not in body:
-        found = _unwrap(inner)
-        return _Unwrapped(found.event, found.envelope, (*AGENTS_BODY, *found.path))
+        unwrapped = _unwrap(inner)
+        return _Unwrapped(unwrapped.event, unwrapped.envelope, (*AGENTS_BODY_PATH, *unwrapped.path))
     return _Unwrapped(body, body)
 
 
-def _change(event: Event, found: _Unwrapped, signed_at: datetime, run_id: str | None) -> CatalogChange:
-    resource = event.resourceType or ENTITY
-    newest = event.diff and (event.diff.after or event.diff.before)
-    blueprint, entity = event.context.about
-    blueprint = blueprint or _text(newest and (newest.model_extra or {}).get("blueprint")) or ""
-    entity = entity or (newest.identifier if newest else "")
-    for name, value in (("blueprintIdentifier", blueprint), ("entityIdentifier", entity)):
-        wrong = ""
-        if not value and resource == ENTITY:
-            wrong = "an entity's change must name it"
-        elif too_long(name, value):
-            wrong = f"no identifier is longer than {LONGEST[name]} bytes"
-        if wrong:
-            raise UnreadableChange(wrong, ".".join((*found.path, "context", name)))
-    happened_at = event.trigger.at or (newest and read_time(newest.updatedAt)) or signed_at
+def _change(event: Event, unwrapped: _Unwrapped, signed_at: datetime, run_id: str | None) -> CatalogChange:
+    newest = (event.diff.after or event.diff.before) if event.diff else None
+    blueprint, entity = _identifiers(event, newest, unwrapped.path)
+    resource, timer, envelope = (
+        event.resourceType or ENTITY,
+        event.context.propertyIdentifier,
+        unwrapped.envelope,
+    )
     before = _snapshot(event.diff.before, blueprint) if event.diff else None
     after = _snapshot(event.diff.after, blueprint) if event.diff else None
-    timer = event.context.propertyIdentifier
-    return CatalogChange(
-        key=change_key(
-            action=event.action,
-            resource=resource,
-            blueprint=blueprint,
-            entity=entity,
-            at=happened_at.isoformat(),
-            before=before,
-            after=after,
-            timer=timer,
-        ),
+    happened_at = event.trigger.at or (newest and read_time(newest.updatedAt)) or signed_at
+    key = change_key(
         action=event.action,
         resource=resource,
         blueprint=blueprint,
         entity=entity,
+        at=happened_at.isoformat(),  # the event's own time: a change that is sent twice is signed twice
+        before=before,
+        after=after,
+        timer=timer,
+    )
+    return CatalogChange(
+        key,
+        event.action,
+        resource,
+        blueprint,
+        entity,
         title=((newest and newest.title) or "").strip() or entity,
         teams=newest.team if newest else (),
         before=before,
         after=after,
-        actor=_actor(_get(found.envelope, "trigger", "by")) or _actor(event.trigger.by),
+        actor=_actor(_get(envelope, "trigger", "by")) or _actor(event.trigger.by),
         origin=event.trigger.origin or "",
         at=happened_at if EARLIEST <= happened_at < signed_at + CLOCKS_MAY_DIFFER else signed_at,
         timer=timer,
         run_id=run_id,
-        noticed_at=event.noticedAt if event.trigger.origin == RECONCILE else None,
-        report_to=_text(_get(found.envelope, "run", "id")) if found.envelope.get("report") is True else None,
+        found_at=event.foundAt if event.trigger.origin == RECONCILE else None,
+        report_to=non_empty_text(_get(envelope, "run", "id")) if envelope.get("report") is True else None,
     )
+
+
+def _identifiers(event: Event, newest: Entity | None, path: tuple[str, ...]) -> tuple[str, str]:
+    """Find the identifiers of the blueprint and the entity; empty where a resource has none.
+
+    Raises:
+        UnreadableChange: An entity's change lacks one, or one is too long for a store.
+    """
+    blueprint, entity = event.context.about
+    blueprint = blueprint or non_empty_text(newest and (newest.model_extra or {}).get("blueprint")) or ""
+    entity = entity or (newest.identifier if newest else "")
+    for name, value in (("blueprintIdentifier", blueprint), ("entityIdentifier", entity)):
+        wrong = ""
+        if not value and (event.resourceType or ENTITY) == ENTITY:
+            wrong = "an entity's change must name it"
+        elif too_long(name, value):
+            wrong = f"no identifier is longer than {MAX_IDENTIFIER_BYTES[name]} bytes"
+        if wrong:
+            raise UnreadableChange(wrong, ".".join((*path, "context", name)))
+    return blueprint, entity
 
 
 def _run_id(event: Event, envelope: Mapping[str, Any]) -> str | None:
     return (
-        _text(_get(envelope, "run", "id"))
-        or _text(_get(envelope, "nodeRun", "identifier"))
-        or _text(event.context.runId)
-        or _text(_get(event.trigger.by, "runId"))
+        non_empty_text(_get(envelope, "run", "id"))
+        or non_empty_text(_get(envelope, "nodeRun", "identifier"))
+        or non_empty_text(event.context.runId)
+        or non_empty_text(_get(event.trigger.by, "runId"))
     )
 
 
@@ -288,12 +186,12 @@ def _get(value: Any, *path: str) -> Any:
 
 
 def _actor(by: Any) -> str:
-    """Return the most readable name that the body has for who or what made the change; empty if none."""
+    """Choose the most readable name that the body has for the author of the change; empty if none."""
     user = _get(by, "user")
-    names = (_text(_get(user, "firstName")), _text(_get(user, "lastName")))
+    names = (non_empty_text(_get(user, "firstName")), non_empty_text(_get(user, "lastName")))
     full_name = " ".join(name for name in names if name)
-    if name := full_name or _text(_get(user, "email")) or _text(_get(by, "userId")):
+    if name := full_name or non_empty_text(_get(user, "email")) or non_empty_text(_get(by, "userId")):
         return name
-    if app := _text(_get(by, "appId")):
+    if app := non_empty_text(_get(by, "appId")):
         return f"app {app}"
     return "Port" if _get(by, "byPort") is True else ""

@@ -1,4 +1,4 @@
-"""Is a request from Port? Port signs its webhooks with the organization's client secret.
+"""Verifies that a request is from Port, which signs its webhooks with the organization's client secret.
 
 Rule: https://docs.port.io/actions-and-automations/setup-backend/webhook/signature-verification/
 """
@@ -15,12 +15,12 @@ from app.errors import Cause, SignatureRejected
 
 SIGNATURE_HEADER = "x-port-signature"
 TIMESTAMP_HEADER = "x-port-timestamp"
-VERSION = "v1,"
+SIGNATURE_VERSION = "v1,"
 MILLISECONDS_ABOVE = 100_000_000_000  # in seconds that is the year 5138, in milliseconds 1973
-LONGEST_TIMESTAMP = 16
-LONGEST_SIGNATURES = 1_024
+MAX_TIMESTAMP_CHARS = 16
+MAX_SIGNATURES_CHARS = 1_024
 MAX_REENCODED_BYTES = 256 * 1024
-"""Larger bodies must come as they were signed: encoding them anew takes a second, for whoever asks."""
+"""Larger bodies must arrive as they were signed: encoding one again would take a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,12 @@ class Signed:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """What a request's headers say of its body.
+class SignatureClaim:
+    """The signature that a request's headers give for its body.
 
     Attributes:
         timestamp: The text of the timestamp header, as it came.
-        at: The time that it says, UTC.
+        at: The same as a time, UTC.
         signatures: The signatures, without their version.
     """
 
@@ -52,22 +52,22 @@ class Claim:
 
 
 def sign(body: bytes, timestamp: str, secret: str) -> str:
-    """Return the signature header's value for `body`: ``v1,`` and the base64 of the HMAC-SHA256.
+    """Sign a body; return the signature header's value: ``v1,`` and the base64 of the HMAC-SHA256.
 
     Args:
         body: The bytes to sign.
         timestamp: The text of the timestamp header, as it will be sent.
         secret: The organization's client secret.
     """
-    return VERSION + _digest(body, timestamp, secret).decode()
+    return SIGNATURE_VERSION + _digest(body, timestamp, secret).decode()
 
 
-def verify(body: bytes, claim: Claim, secrets: Sequence[str]) -> Signed:
-    """Return the bytes that Port signed.
+def verify(body: bytes, claim: SignatureClaim, secrets: Sequence[str]) -> Signed:
+    """Verify a body; return the bytes that Port signed.
 
     Args:
         body: The bytes that arrived.
-        claim: What `parse_headers` returned.
+        claim: The result of `parse_headers`.
         secrets: The client secrets to accept, the current one first.
 
     Raises:
@@ -75,15 +75,16 @@ def verify(body: bytes, claim: Claim, secrets: Sequence[str]) -> Signed:
     """
     for candidate in _candidates(body):
         for secret in secrets:
+            # Each secret: while one is replaced, Port signs with the old or the new one.
             expected = _digest(candidate, claim.timestamp, secret)
-            for one in claim.signatures:
-                if hmac.compare_digest(expected, one):
+            for signature in claim.signatures:
+                if hmac.compare_digest(expected, signature):
                     return Signed(candidate, claim.at)
     raise SignatureRejected("the signature does not match", Cause.WRONG)
 
 
-def parse_headers(headers: Mapping[str, str], now: datetime, tolerance: timedelta) -> Claim:
-    """Return what a request's headers claim; no body is needed for that.
+def parse_headers(headers: Mapping[str, str], now: datetime, tolerance: timedelta) -> SignatureClaim:
+    """Parse a request's signature headers; no body is needed for that.
 
     Args:
         headers: The request's headers; names in lower case.
@@ -99,14 +100,18 @@ def parse_headers(headers: Mapping[str, str], now: datetime, tolerance: timedelt
         reason = f"the timestamp is {(now - signed_at).total_seconds():.0f} s off"
         raise SignatureRejected(reason, Cause.STALE)
     header = headers.get(SIGNATURE_HEADER, "")
-    if len(header) > LONGEST_SIGNATURES:  # each costs time, and whoever sends them has proven nothing yet
-        reason = f"the {SIGNATURE_HEADER} header is longer than {LONGEST_SIGNATURES} characters"
+    if len(header) > MAX_SIGNATURES_CHARS:  # each costs time, and the sender has proven nothing yet
+        reason = f"the {SIGNATURE_HEADER} header is longer than {MAX_SIGNATURES_CHARS} characters"
         raise SignatureRejected(reason, Cause.MALFORMED)
-    given = tuple(one.removeprefix(VERSION).encode() for one in header.split() if one.startswith(VERSION))
-    if not given:
+    signatures = tuple(
+        word.removeprefix(SIGNATURE_VERSION).encode()
+        for word in header.split()
+        if word.startswith(SIGNATURE_VERSION)
+    )
+    if not signatures:
         reason = f"no {SIGNATURE_HEADER} header of the form v1,<base64>"
         raise SignatureRejected(reason, Cause.MALFORMED if header.strip() else Cause.MISSING)
-    return Claim(timestamp, signed_at, given)
+    return SignatureClaim(timestamp, signed_at, signatures)
 
 
 def _digest(body: bytes, timestamp: str, secret: str) -> bytes:
@@ -115,7 +120,7 @@ def _digest(body: bytes, timestamp: str, secret: str) -> bytes:
 
 def _parse_timestamp(text: str) -> datetime:
     # isascii: isdigit alone takes ² and the digits of other scripts, on which int() fails or which it reads.
-    if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_TIMESTAMP):
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_TIMESTAMP_CHARS):
         reason = f"no {TIMESTAMP_HEADER} header in seconds or milliseconds"
         raise SignatureRejected(reason, Cause.MALFORMED if text else Cause.MISSING)
     number = int(text)

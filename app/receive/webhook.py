@@ -1,6 +1,8 @@
 """``POST /api/slack``: where Port's webhooks arrive."""
 
 import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any, cast
 
@@ -8,48 +10,38 @@ from fastapi import APIRouter, Request, Response, status
 from pydantic import BaseModel
 
 from app.errors import SourceRefused
+from app.model.change import UPDATE, EntitySnapshot
 from app.model.notification import one_line
 from app.observe.watch import Watch
-from app.receive.intake import Listener
-from app.receive.payload import Event
+from app.receive.event import WEBHOOK_PATH, Event, build_event
+from app.receive.receiver import Receiver
 from app.receive.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
 from app.receive.sources import Sources
 
-PATH = "/api/slack"
+MAX_ADDRESS_CHARS = 60  # as much of what a proxy calls an address as the log shows
+BODY_SECONDS = 15  # a sender that takes longer only holds memory
 
-LONGEST_ADDRESS = 60  # as much of what a proxy calls an address as the log shows
-BODY_SECONDS = 15  # whoever sends a body more slowly only holds memory
-
-_ENTITY = {
-    "identifier": "notification-service-prod",
-    "title": "Notification Service",
-    "blueprint": "deploymentConfig",
-    "team": ["Rocket"],
-    "properties": {
+_AFTER = EntitySnapshot(
+    "notification-service-prod",
+    "deploymentConfig",
+    "Notification Service",
+    teams=("Rocket",),
+    properties={
         "healthStatus": "Degraded",
         "cpuUtil": 91,
         "sentryUrl": "https://sentry.io/organizations/acme",
     },
-    "relations": {},
-}
-_EVENT = {
-    "action": "UPDATE",
-    "resourceType": "entity",
-    "trigger": {
-        "by": {"orgId": "org_1", "userId": "auth0|u1"},
-        "origin": "UI",
-        "at": "2026-06-09T12:28:18.477Z",
-    },
-    "context": {
-        "blueprintIdentifier": "deploymentConfig",
-        "entityIdentifier": "notification-service-prod",
-        "propertyIdentifier": None,
-    },
-    "diff": {
-        "before": _ENTITY | {"properties": {"healthStatus": "Healthy", "cpuUtil": 25}},
-        "after": _ENTITY,
-    },
-}
+)
+_EVENT = build_event(
+    action=UPDATE,
+    blueprint=_AFTER.blueprint,
+    entity=_AFTER.identifier,
+    at=datetime(2026, 6, 9, 12, 28, 18, tzinfo=UTC),
+    origin="UI",
+    by={"orgId": "org_1", "userId": "auth0|u1"},
+    before=replace(_AFTER, properties={"healthStatus": "Healthy", "cpuUtil": 25}),
+    after=_AFTER,
+)
 EXAMPLES: dict[str, Any] = {
     "automation": {
         "summary": "An automation, with the body that the README shows",
@@ -112,7 +104,7 @@ router = APIRouter(tags=["Port"])
 def _demand_allowed_source(request: Request) -> None:
     """Refuse a request from elsewhere than ALLOWED_SOURCES names, if it is set, before its body is read.
 
-    The address is the sender's as uvicorn knows it: a trusted proxy's word for it, or else the connection's.
+    The address is the one that uvicorn gives: a trusted proxy's header, else the connection's.
 
     Raises:
         SourceRefused: It is from elsewhere.
@@ -121,11 +113,11 @@ def _demand_allowed_source(request: Request) -> None:
     if sources is not None:
         address = request.client.host if request.client else ""
         if not sources.allow(address):
-            raise SourceRefused(one_line(address, LONGEST_ADDRESS))
+            raise SourceRefused(one_line(address, MAX_ADDRESS_CHARS))
 
 
 @router.post(
-    PATH,
+    WEBHOOK_PATH,
     status_code=status.HTTP_202_ACCEPTED,
     summary="Receive a change from Port",
     response_class=Response,
@@ -173,13 +165,15 @@ async def receive(request: Request) -> Response:
 
     The body is read as bytes: what is not proven to come from Port is never parsed.
     """
+    # Cheapest first: what is refused here costs neither memory nor a signature.
     _demand_allowed_source(request)
-    listener = cast("Listener", request.state.listener)
-    claim = listener.check_headers(request.headers)
+    receiver = cast("Receiver", request.state.receiver)
+    claim = receiver.check_headers(request.headers)
     async with asyncio.timeout(BODY_SECONDS):
         body = await request.body()
     began = perf_counter()
-    accepted = await listener.receive(body, claim)
+    accepted = await receiver.receive(body, claim)
     cast("Watch", request.state.watch).accepted(perf_counter() - began, duplicate=accepted.duplicate)
     receipt = Receipt(change=accepted.key, alerts=accepted.alerts, duplicate=accepted.duplicate)
+    # Not through a response model, which would validate it again.
     return Response(receipt.model_dump_json(), status.HTTP_202_ACCEPTED, media_type="application/json")

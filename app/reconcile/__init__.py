@@ -1,10 +1,9 @@
-"""Looks for what Port did not tell us: compares its entities with their last known state.
+"""Reconciles: compares Port's entities with their last known state, to find the changes that never came here.
 
-Port promises no second try of a webhook, so whoever only waits is blind to what never came. Events make it
-fast; comparing makes it right.
+Port promises no second try of a webhook. Webhooks make the listener fast; reconciling makes it right.
 
-    comparison.py   one run: list, compare, and let each difference be told
-    telling.py      a difference goes through decide and store
-    difference.py   what differs, as a change that can be stored
-    schedule.py     when a run is due, and that one process makes it
+    run.py          one run: list the entities, compare them, take each difference in as a change
+    difference.py   the comparison of one entity, and its difference as a change; pure
+    schedule.py     when a run is due, and that only one process makes it
+    health.py       whether reconciling is on, and what the last runs show
 """

@@ -1,32 +1,172 @@
-"""What differs between Port and what is known, as a change that can be stored."""
+"""Compares an entity as Port lists it with its last known state; a difference becomes a change. Pure."""
 
+from collections.abc import Container
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
 
-from app.model.change import DELETE, UPDATE, EntitySnapshot
+from app.model.change import DELETE, RECONCILE, UPDATE, EntitySnapshot
 from app.model.diff import PropertyChange, diff
-from app.port.listing import Described, Listed, noticed_body
-from app.reconcile.compare import Found, Verdict, of_others
-from app.rules.last_known import Known
-from app.rules.watched import Watched, same_value, snapshot_of
+from app.model.times import MICRO, Micros, to_micros
+from app.port.listing import DescribedBlueprint, ListedEntity
+from app.receive.event import build_event, encode
+from app.rules.last_known import SKEW_MICROS, LastKnown, first_state
+from app.rules.watched import Field, Watched, same_value, snapshot_of
 
 CREATE = "CREATE"
+SETTLED_MICROS = timedelta(seconds=1) // MICRO
+"""What changed so shortly before Port was asked, by our clock, is not judged: the next run is soon enough."""
+
+
+class EntityVerdict(StrEnum):
+    """The result of comparing one entity."""
+
+    SAME = "same"
+    RECORD = "record"
+    """Record its state, and alert nobody."""
+    CREATED = "created"
+    UPDATED = "updated"
+    DELETED = "deleted"
+    TOUCHED = "touched"
+    """A change came in between: what was read may be older than that. The next run looks again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """An entity that is not as it is known.
+class Compared:
+    """The result of comparing one entity, with what follows from it.
+
+    Attributes:
+        verdict: The result.
+        state: With `RECORD`, the state to record.
+        fields: With `UPDATED`, the fields that differ.
+    """
+
+    verdict: EntityVerdict
+    state: LastKnown | None = None
+    fields: frozenset[Field] = frozenset()
+
+
+SAME = Compared(EntityVerdict.SAME)
+TOUCHED = Compared(EntityVerdict.TOUCHED)
+
+
+def compare(
+    known: LastKnown | None,
+    listed: ListedEntity,
+    watched: Watched,
+    *,
+    asked_at: datetime,
+    first: bool,
+    now: datetime,
+    computed: Container[Field] = frozenset(),
+) -> Compared:
+    """Compare an entity as Port lists it with its last known state.
+
+    Args:
+        known: The state; None: there is none.
+        listed: The entity.
+        watched: The fields to compare.
+        asked_at: When Port was asked, by our clock: the answer is of that time or later.
+        first: Its blueprint has never been read to the end: everything is recorded, nothing is news.
+        now: The time, UTC.
+        computed: The fields whose values come from other entities: the entity's time says nothing of those.
+    """
+    values = watched.values(listed.entity)
+    at = to_micros(listed.updated_at or asked_at)
+    touched = known is not None and known.moved_at >= to_micros(asked_at) - SETTLED_MICROS
+    if known is None or known.gone or (known.exists is None and not first):
+        # What is listed may also be from before the deletion, of which the webhook was faster.
+        if touched or (known and known.gone and at + SKEW_MICROS < known.exists_at):
+            return TOUCHED
+        if not first:
+            return Compared(EntityVerdict.CREATED)
+        fresh = first_state(values, at, watched, to_micros(now))
+        return Compared(EntityVerdict.RECORD, replace(fresh, version=known.version + 1) if known else fresh)
+    differing = _differing(known, values, at, watched, computed)
+    if differing and touched:
+        if first and known.exists is None:
+            return Compared(EntityVerdict.RECORD, _existing(known, now))
+        return TOUCHED
+    if differing and not first:
+        return Compared(EntityVerdict.UPDATED, fields=differing)
+    return _adopt(known, values, differing, at, watched, now)
+
+
+def compare_absent(known: LastKnown, *, asked_at: datetime, first: bool) -> Compared:
+    """Judge an entity that has a state, and that Port does not have.
+
+    Args:
+        known: The state.
+        asked_at: When Port was asked.
+        first: As for `compare`.
+    """
+    if known.gone:
+        return SAME
+    at = to_micros(asked_at)
+    if known.moved_at >= at - SETTLED_MICROS:
+        return TOUCHED
+    if first:
+        gone = LastKnown({}, {}, False, at, version=known.version + 1, moved_at=at)
+        return Compared(EntityVerdict.RECORD, gone)
+    return Compared(EntityVerdict.DELETED)
+
+
+def _differing(
+    known: LastKnown, values: dict[Field, Any], at: Micros, watched: Watched, computed: Container[Field]
+) -> frozenset[Field]:
+    # Port's search index may be behind, and not have a change of which the webhook is here already.
+    behind = {name for name, time in known.times.items() if name not in computed and at + SKEW_MICROS < time}
+    return frozenset(
+        name
+        for name in {*values, *known.values} - behind
+        if name in watched
+        and not known.lacks(name)
+        and not same_value(name, known.values.get(name), values.get(name))
+    )
+
+
+def _adopt(
+    known: LastKnown,
+    values: dict[Field, Any],
+    differing: frozenset[Field],
+    at: Micros,
+    watched: Watched,
+    now: datetime,
+) -> Compared:
+    """Record values that differ in a first reading, and fields that are newly watched, or no longer."""
+    whole = watched.fields is None
+    lacking = {name for name in values if known.lacks(name)}
+    unwatched = {name for name in known.values if name not in watched}
+    # What an entity lacks is null where certain fields are kept, and left out where all are.
+    nulls = set() if whole else values.keys() - known.values.keys()
+    if not (differing or lacking or unwatched or nulls or known.exists is None or known.whole is not whole):
+        return SAME
+    fresh = differing | lacking | nulls
+    kept = {name: value for name, value in known.values.items() if name not in fresh | unwatched}
+    times = {name: time for name, time in known.times.items() if name in watched} | dict.fromkeys(fresh, at)
+    after = {**kept, **{name: values[name] for name in fresh if name in values}}
+    state = replace(_existing(known, now), values=after, times=times, whole=whole)
+    return Compared(EntityVerdict.RECORD, state)
+
+
+def _existing(known: LastKnown, now: datetime) -> LastKnown:
+    return replace(known, exists=True, version=known.version + 1, moved_at=to_micros(now))
+
+
+@dataclass(frozen=True, slots=True)
+class EntityDifference:
+    """An entity that is not as its last known state says.
 
     Attributes:
         blueprint: Its blueprint.
         entity: Its identifier.
         action: ``CREATE``, ``UPDATE`` or ``DELETE``.
-        before: As it is known, as far as it is watched; None: it is not.
+        before: By its last known state, as far as it is watched; None: there is none.
         after: As Port lists it; None: it does not.
         at: When it changed, as far as anybody knows, UTC.
-        since: When what is known of it last changed, UTC in micros; 0: nothing is known.
-        missed: Port should have called us: it is no value that comes from other entities.
-        version: The version of what is known.
+        missed: Port should have sent a webhook: the difference is not only in computed values.
+        version: The version of the last known state.
     """
 
     blueprint: str
@@ -35,77 +175,83 @@ class Difference:
     before: EntitySnapshot | None
     after: EntitySnapshot | None
     at: datetime
-    since: int
     missed: bool
     version: int
-
-    @property
-    def title(self) -> str:
-        """The entity's title, or its identifier."""
-        one = self.after or self.before
-        return (one and one.title) or self.entity
 
     @property
     def changes(self) -> tuple[PropertyChange, ...]:
         """What differs, value by value."""
         return diff(self.before, self.after)
 
-    def body(self, noticed_at: datetime) -> bytes:
-        """Return the body of the one change that the difference stands for."""
-        return noticed_body(self.action, self.before, self.after, at=self.at, noticed_at=noticed_at)
+    def body(self, found_at: datetime) -> bytes:
+        """Build the body of the one change that the difference stands for, in the form of Port's event."""
+        event = build_event(
+            action=self.action,
+            blueprint=self.blueprint,
+            entity=self.entity,
+            at=self.at,
+            origin=RECONCILE,
+            by={},
+            before=self.before,
+            after=self.after,
+        )
+        return encode(event | {"foundAt": found_at.isoformat()})
 
 
 def difference_of(
-    found: Found,
-    known: Known | None,
-    listed: Listed,
+    compared: Compared,
+    known: LastKnown | None,
+    listed: ListedEntity,
     watched: Watched,
-    described: Described,
+    described: DescribedBlueprint,
     *,
     asked_at: datetime,
     first: bool,
-) -> Difference:
-    """Return an entity's difference.
+) -> EntityDifference:
+    """Write the difference of an entity that Port lists.
 
     Args:
-        found: What the comparison came to.
-        known: What is known.
-        listed: What Port lists.
-        watched: What is watched.
-        described: What the blueprint says.
+        compared: The result of `compare`.
+        known: The last known state.
+        listed: The entity.
+        watched: The fields that were compared.
+        described: The blueprint.
         asked_at: When Port was asked.
-        first: The blueprint was never read, and yet what is wrong is to be told: as a change from nothing.
+        first: The blueprint was never read, and yet what is wrong is to alert: as a change from nothing.
     """
-    given = listed.entity
-    values = watched.values(given)
-    after = replace(snapshot_of(given.identifier, given.blueprint, values), teams=given.teams)
-    before, action, at = None, CREATE, listed.updated_at or asked_at
-    if found.verdict is Verdict.UPDATED and known is not None:
-        old = values | {name: known.values.get(name) for name in found.fields}
-        before, action = snapshot_of(given.identifier, given.blueprint, old), UPDATE
-        if same_value("team", old.get("team"), values.get("team")):
-            before = replace(before, teams=given.teams)
-        if of_others(found.fields, described.computed):
-            at = asked_at
+    entity = listed.entity
+    values = watched.values(entity)
+    after = replace(snapshot_of(entity.identifier, entity.blueprint, values), teams=entity.teams)
+    only_computed = bool(compared.fields) and all(name in described.computed for name in compared.fields)
+    before = None
+    if compared.verdict is EntityVerdict.UPDATED and known is not None:
+        before = _before(known, entity, values, compared.fields)
     elif first:
-        before, action = (
-            EntitySnapshot(given.identifier, given.blueprint, given.title, None, given.teams),
-            UPDATE,
-        )
-    return Difference(
-        given.blueprint,
-        given.identifier,
-        action,
+        before = EntitySnapshot(entity.identifier, entity.blueprint, entity.title, None, entity.teams)
+    return EntityDifference(
+        entity.blueprint,
+        entity.identifier,
+        CREATE if before is None else UPDATE,
         before,
         after,
-        at,
-        known.at if known else 0,
-        not first and not (found.fields and of_others(found.fields, described.computed)),
-        known.version if known else 0,
+        # A computed value may change without moving the entity's own time.
+        asked_at if only_computed else listed.updated_at or asked_at,
+        missed=not first and not only_computed,
+        version=known.version if known else 0,
     )
 
 
-def deletion_of(blueprint: str, entity: str, known: Known, asked_at: datetime) -> Difference:
-    """Return the difference of an entity that Port does not have any more; see `difference_of`."""
+def _before(
+    known: LastKnown, entity: EntitySnapshot, values: dict[Field, Any], fields: frozenset[Field]
+) -> EntitySnapshot:
+    # Only the fields that differ are taken from the state: of the others it may lack some.
+    old = values | {name: known.values.get(name) for name in fields}
+    before = snapshot_of(entity.identifier, entity.blueprint, old)
+    same_teams = same_value("team", old.get("team"), values.get("team"))
+    return replace(before, teams=entity.teams) if same_teams else before  # their order is no change
+
+
+def deletion_of(blueprint: str, entity: str, known: LastKnown, asked_at: datetime) -> EntityDifference:
+    """Write the difference of an entity that Port does not have any more; `asked_at`: when it was asked."""
     before = snapshot_of(entity, blueprint, known.values)
-    return Difference(blueprint, entity, DELETE, before, None, asked_at, known.at, True, known.version)
+    return EntityDifference(blueprint, entity, DELETE, before, None, asked_at, True, known.version)

@@ -1,4 +1,4 @@
-"""What a rule's `when` and `resolve` can say about a change."""
+"""The conditions of a rule: its `when` and `resolve`."""
 
 import re
 from collections.abc import Mapping
@@ -14,20 +14,20 @@ from app.model.notification import text_of
 from app.rules.values import Number, Strict, Values, accepts, given, left
 
 Results = Mapping[str, Any]
-"""What each jq program came to for this change; a program that failed is missing."""
+"""The first result of each jq program for a change; a program that failed is missing."""
 
 UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 DURATION = re.compile("".join(rf"(?:([0-9]{{1,6}}){unit})?" for unit in UNITS))
-LONGEST = timedelta(days=30)
+MAX_DURATION = timedelta(days=30)
 
 
 def _duration(value: Any) -> Any:
-    found = DURATION.fullmatch(value.replace(" ", "")) if isinstance(value, str) else None
-    if found is None or not any(found.groups()):
+    parts = DURATION.fullmatch(value.replace(" ", "")) if isinstance(value, str) else None
+    if parts is None or not any(parts.groups()):
         raise ValueError("must be a time such as 30s, 5m, 1h30m or 2d")
-    numbers = (int(one or 0) for one in found.groups())
+    numbers = (int(number or 0) for number in parts.groups())
     duration = timedelta(**dict(zip(UNITS.values(), numbers, strict=True)))
-    if not timedelta(0) < duration <= LONGEST:
+    if not timedelta(0) < duration <= MAX_DURATION:
         raise ValueError("must be between 1s and 30d")
     return duration
 
@@ -103,6 +103,7 @@ class Condition(Strict):
         tests = self._tests
         if tests and self.path is None:
             raise ValueError(f"from, to, above and below belong to one value, not to {subjects[0]}")
+        # A number that is above 80 and below 90 is two crossings: which one would name the state?
         numbers = tests & {"above", "below"}
         if len(numbers) == 2 or (numbers and len(tests) > 1):
             raise ValueError("above, below, and from with to exclude one another; combine them with `all`")
@@ -144,15 +145,17 @@ class Condition(Strict):
 
     def matches(self, change: CatalogChange, results: Results) -> bool:
         """Tell whether it came true with this change."""
+        # One of them must begin with this change: else each change of anything else would alert again.
         if self.all_ is not None:
-            return all(one.fulfilled(change, results) for one in self.all_) and any(
-                one.matches(change, results) for one in self.all_
+            return all(member.fulfilled(change, results) for member in self.all_) and any(
+                member.matches(change, results) for member in self.all_
             )
         if self.any_ is not None:
-            return any(one.matches(change, results) for one in self.any_)
+            return any(member.matches(change, results) for member in self.any_)
         if self.jq is not None:
             return self._jq_holds(results)
         before, after = self.value(change.before), self.value(change.after)
+        # The crossing counts, not being beyond: else each further value would alert.
         if self.above is not None or self.below is not None:
             return self.beyond(after) and not self.beyond(before)
         fields = self.model_fields_set
@@ -165,52 +168,54 @@ class Condition(Strict):
     def fulfilled(self, change: CatalogChange, results: Results) -> bool:
         """Tell whether it is true after this change, whenever it came true."""
         if self.all_ is not None:
-            return all(one.fulfilled(change, results) for one in self.all_)
+            return all(member.fulfilled(change, results) for member in self.all_)
         if self.any_ is not None:
-            return any(one.fulfilled(change, results) for one in self.any_)
+            return any(member.fulfilled(change, results) for member in self.any_)
         return self._level_holds(change) if self.is_level else self.matches(change, results)
 
     @cached_property
     def can_lapse(self) -> bool:
         """Whether it can be seen of an entity that it holds no more."""
+        # One of several holds until none does; all of several hold until one does not.
         if self.any_ is not None:
-            return all(one.can_lapse for one in self.any_)
+            return all(member.can_lapse for member in self.any_)
         if self.all_ is not None:
-            return any(one.can_lapse for one in self.all_)
+            return any(member.can_lapse for member in self.all_)
         return bool(self._tests - {"from_"})
 
     def lapses(self, change: CatalogChange) -> bool:
         """Tell whether it can be seen that it does not hold, or hold any more, after this change."""
         if self.any_ is not None:
-            return all(one.lapses(change) for one in self.any_)
+            return all(member.lapses(change) for member in self.any_)
         if self.all_ is not None:
-            return any(one.lapses(change) for one in self.all_)
+            return any(member.lapses(change) for member in self.all_)
         return self.can_lapse and not self._level_holds(change)
 
     def main(self, change: CatalogChange) -> PropertyChange | None:
-        """Return the value that it is about: the first that came true, else that changed, else the first."""
+        """Choose the value that it is about: the first that came true, else that changed, else the first."""
         if self.path is not None:
             return self.pair(change)
         leaves = [leaf for leaf in self.leaves if leaf.path is not None]
         values = [leaf.pair(change) for leaf in leaves]
         came_true = (value for leaf, value in zip(leaves, values, strict=True) if leaf.matches(change, {}))
-        changed = (one for one in values if not same(one.before, one.after))
+        changed = (value for value in values if not same(value.before, value.after))
         return next(came_true, None) or next(changed, values[0] if values else None)
 
     def state(self, change: CatalogChange, results: Results) -> str:
-        """Return where the change leaves the entity: thresholds crossed (``above 80``), values, jq's word.
+        """Describe the state after a change: thresholds crossed (``above 80``), values, jq's result; or "".
 
-        It is the same for the same trouble, and another for another, so that neither is told twice nor
-        kept back. Empty if there is nothing to say.
+        It is the same for the same trouble and another for another: so the one does not alert twice, and the
+        other does alert.
         """
         if not self.members:
             return self.own_state(change, results, named=False)
+        # With the values' names, where there are several: else two of them could give the same state.
         leaves = self.leaves
         states = (leaf.own_state(change, results, named=len(leaves) > 1) for leaf in leaves)
         return ", ".join(filter(None, states))
 
     def own_state(self, change: CatalogChange, results: Results, *, named: bool) -> str:
-        """Return the state as far as one value or program is concerned; `named`: with the value's name."""
+        """Describe the state of one value or program; `named`: with the value's name."""
         if self.path is None:
             result = results.get(self.jq or "")
             return text_of(result) if result is not None and not isinstance(result, bool) else ""
@@ -225,7 +230,7 @@ class Condition(Strict):
         return f"{self.pair(change).name} {state}" if named else state
 
     def pair(self, change: CatalogChange) -> PropertyChange:
-        """Return the value that it is about, before and after."""
+        """Take the value that it is about out of both sides of a change."""
         return PropertyChange(self.path or ("",), self.value(change.before), self.value(change.after))
 
     def _level_holds(self, change: CatalogChange) -> bool:
@@ -235,27 +240,31 @@ class Condition(Strict):
         return change.after is not None and accepts(self.to, after)
 
     def _jq_holds(self, results: Results) -> bool:
+        # As in an automation's condition of Port: 0 and "" are a match.
         result = results.get(self.jq or "")
         return result is not None and result is not False
 
     def value(self, entity: EntitySnapshot | None) -> Any:
-        """Return the value that it is about; None where there is none."""
+        """Take the value that it is about out of an entity; None where there is none."""
         if entity is None or self.path is None:
             return None
         if self.property_ is not None:
             return _look_up(entity.properties, self.property_)
         if self.relation is not None:
             return entity.relations.get(self.relation)
+        # No team is null, as a property without a value is.
         return entity.title if self.title else list(entity.teams) or None
 
     def beyond(self, value: Any) -> bool:
         """Tell whether a value is a number above, or below, the limit."""
+        # To Python true is the number 1; in a catalog it is none.
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
         return bool(value > self.above) if self.above is not None else bool(value < (self.below or 0.0))
 
 
 def _look_up(properties: Mapping[str, Any], name: str) -> Any:
+    # A property whose own name has dots comes before a path into an object.
     if name in properties:
         return properties[name]
     value: Any = properties

@@ -1,6 +1,6 @@
-"""Who hears of a change, and where does it stand with the incident?
+"""Decides which alerts a change leads to, and moves the incident.
 
-It needs the entity's state, so it runs inside the store's transaction, and is pure.
+It needs the entity's state, so it runs inside the store's transaction; it is pure.
 """
 
 from dataclasses import dataclass, field
@@ -11,19 +11,19 @@ from app.model.change import CatalogChange
 from app.model.delivery import Alert
 from app.model.incident import RANKS, Incident, Step, advance
 from app.model.notification import Notification
-from app.rules.flap import LONGEST_WINDOW, moved
-from app.rules.last_known import Known, covered, follow, notice
+from app.rules.flap import MAX_WINDOW, moved
+from app.rules.last_known import LastKnown, after_change, after_reconciling, was_alerted
 from app.rules.match import Hit, Match, Route
 
 REOPENS_WITHIN = timedelta(hours=1)
 """Trouble that comes back sooner is the same incident, opened again: one story, one message in Slack."""
-MEMORY = LONGEST_WINDOW
-"""How long the store remembers an incident that has ended."""
+MEMORY = MAX_WINDOW
+"""How long the store keeps an incident that has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class EntityState:
-    """What the store knows of an entity when a decision is taken.
+    """The state of an entity when a decision is taken.
 
     Attributes:
         last_at: When the newest change of the entity that was seen so far happened; None if none was.
@@ -33,7 +33,7 @@ class EntityState:
 
     last_at: datetime | None = None
     incidents: tuple[Incident, ...] = ()
-    known: Known | None = None
+    known: LastKnown | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +42,19 @@ class Decision:
 
     Attributes:
         reason: Why, also if there is no alert.
-        alerts: What to tell whom.
+        alerts: The alerts to send, now or later.
         incidents: The incidents that it opened or moved, as they are now.
-        cancel: The incidents of which what was to be told later is not to be told any more.
-        known: What is known of the entity from now on; None: as before.
-        noticed: A comparison with Port has told of the change before it came.
-        overtaken: It is not to be stored, because what it rests on is no longer so.
+        cancel: The incidents whose later alerts are not to be sent any more.
+        known: The entity's last known state from now on; None: as before.
+        noticed: Reconciling has alerted of the change before it came.
+        overtaken: It is not to be stored: another change moved the state that it rests on.
     """
 
     reason: str
     alerts: tuple[Alert, ...] = ()
     incidents: tuple[Incident, ...] = field(default=())
     cancel: tuple[str, ...] = ()
-    known: Known | None = None
+    known: LastKnown | None = None
     noticed: bool = False
     overtaken: bool = False
 
@@ -62,26 +62,27 @@ class Decision:
 OVERTAKEN = Decision("overtaken", overtaken=True)
 
 
-def decide(matched: Match, state: EntityState, now: datetime, *, noticed: bool = False) -> Decision:
-    """Return what a matched change leads to, given the entity's state.
+def decide(matched: Match, state: EntityState, now: datetime, *, reconciled: bool = False) -> Decision:
+    """Decide on a matched change, given the entity's state.
 
     A change that is older than the newest one seen still alerts, marked as late, but moves no incident.
 
     Args:
-        matched: What `match` said, with the hits' routes.
-        state: What the store knows of the entity.
+        matched: The result of `match`, with the hits' routes.
+        state: The entity's state.
         now: The time, UTC.
-        noticed: It is no change that Port told us of, but a difference from what is known, and so the newest
+        reconciled: Port sent no such change: it is a difference that reconciling found, and so the newest
             that there is, whatever its time.
     """
     change = matched.change
-    late = not noticed and state.last_at is not None and change.at < state.last_at
-    hits, told = matched.hits, tuple[str, ...]()
-    if not noticed and state.known and state.known.told:
-        told = tuple(hit.rule.name for hit in hits if covered(state.known, hit.rule, change))
-        hits = tuple(hit for hit in hits if hit.rule.name not in told)
+    # By the event's own time: webhooks overtake one another, and a queue in front of us may hold one back.
+    late = not reconciled and state.last_at is not None and change.at < state.last_at
+    hits, alerted = matched.hits, tuple[str, ...]()
+    if not reconciled and state.known and state.known.alerted:
+        alerted = tuple(hit.rule.name for hit in hits if was_alerted(state.known, hit.rule, change))
+        hits = tuple(hit for hit in hits if hit.rule.name not in alerted)
     parts = [_decide_hit(hit, matched, state, late, now) for hit in hits]
-    before = (f"rule {name!r}: noticed by comparison already" for name in told)
+    before = (f"rule {name!r}: alerted by reconciling already" for name in alerted)
     reason = "; ".join([matched.reason, *before, *(part.reason for part in parts if part.reason)])
     if late and any(part.alerts for part in parts):
         reason += "; late: a newer change was seen"
@@ -90,40 +91,43 @@ def decide(matched: Match, state: EntityState, now: datetime, *, noticed: bool =
         tuple(alert for part in parts for alert in part.alerts),
         tuple(incident for part in parts for incident in part.incidents),
         tuple(incident for part in parts for incident in part.cancel),
-        _known(matched, state, now, hits, parts, noticed=noticed),
-        noticed=bool(told),
+        _last_known(matched, state, now, hits, parts, reconciled=reconciled),
+        noticed=bool(alerted),
     )
 
 
-def _known(
+def _last_known(
     matched: Match,
     state: EntityState,
     now: datetime,
     hits: tuple[Hit, ...],
     parts: list[Decision],
     *,
-    noticed: bool,
-) -> Known | None:
-    """Return what is known of the entity from now on; None: as before."""
+    reconciled: bool,
+) -> LastKnown | None:
+    """Move the last known state; None: it stays as it is, or none is kept."""
     if matched.watched is None:
         return None
-    if not noticed:
-        return follow(state.known, matched.change, matched.changes, matched.watched, now)
+    if not reconciled:
+        return after_change(state.known, matched.change, matched.changes, matched.watched, now)
     pairs = zip(hits, parts, strict=True)
+    # Only rules that had something to decide: for the others a late webhook may still be news.
     rules = [hit.rule for hit, part in pairs if part.alerts or part.incidents or part.reason]
-    return notice(state.known, matched.change, matched.changes, matched.watched, rules, now)
+    return after_reconciling(state.known, matched.change, matched.changes, matched.watched, rules, now)
 
 
 def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: datetime) -> Decision:
     rule, change = hit.rule, matched.change
-    mine = [one for one in state.incidents if one.rule == rule.name]
-    incident = next((one for one in mine if one.resolved_at is None), None)
+    mine = [incident for incident in state.incidents if incident.rule == rule.name]
+    incident = next((incident for incident in mine if incident.resolved_at is None), None)
+    # A late change may alert, but it says nothing of the present: it must neither open nor end an incident.
     if not rule.has_incident or late:
         if late and rule.wait and hit.matches:  # a newer change has the answer to whether it lasts
             return Decision(f"rule {rule.name!r}: too late to see whether it lasts")
-        if late and hit.matches and any(one.flapping for one in mine):
-            return Decision(f"rule {rule.name!r}: it flaps, which was told")
+        if late and hit.matches and any(incident.flapping for incident in mine):
+            return Decision(f"rule {rule.name!r}: it flaps, which was alerted")
         return Decision("", _alerts(hit, matched, Step.NOTICED, None, late=late) if hit.matches else ())
+    # While nobody was alerted, the end of `when` is enough; afterwards `resolve` decides, if there is one.
     resolves = hit.resolves or (hit.lapses and _waits(incident, now))
     if not hit.matches and (incident is None or not resolves):
         return Decision("")
@@ -133,18 +137,20 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
             return Decision(f"rule {rule.name!r}: it did not last")
         return Decision("", _alerts(hit, matched, step, None))
     if incident is not None and step is Step.CHANGED and incident.state == after.state:
-        done = "waits to tell" if _waits(incident, now) else "has told"
+        done = "waits to alert" if _waits(incident, now) else "has alerted"
         return Decision(f"rule {rule.name!r} {done} of {after.state!r} already")
+    # Getting worse mentions people again; getting better does not.
     worse = incident is not None and RANKS[after.severity] > RANKS[incident.severity]
-    return _told(hit, matched, step, after, now, worse=worse)
+    return _moved(hit, matched, step, after, now, worse=worse)
 
 
 def _candidate(hit: Hit, change: CatalogChange, incidents: list[Incident]) -> Incident:
-    """Return the incident that a change would open: a new one, or one that ended lately, again."""
+    """Make the incident that a change would open: a new one, or one that ended lately, again."""
     rule = hit.rule
+    # At least as long as the flap window: flapping is counted within one incident.
     window = max(REOPENS_WITHIN, rule.flap.within if rule.flap else timedelta(0))
-    ended = [one for one in incidents if one.resolved_at and change.at - one.resolved_at <= window]
-    again = max(ended, key=lambda one: one.changed_at, default=None)
+    ended = [past for past in incidents if past.resolved_at and change.at - past.resolved_at <= window]
+    again = max(ended, key=lambda past: past.changed_at, default=None)
     return Incident(
         id=again.id if again else f"{rule.name}-{change.key[:16]}",
         rule=rule.name,
@@ -161,19 +167,19 @@ def _candidate(hit: Hit, change: CatalogChange, incidents: list[Incident]) -> In
 
 
 def _waits(incident: Incident | None, now: datetime) -> bool:
-    """Tell whether nobody has heard of an incident yet."""
+    """Tell whether an incident has not alerted anybody yet."""
     return incident is not None and incident.due_at is not None and now < incident.due_at
 
 
-def _told(hit: Hit, matched: Match, step: Step, after: Incident, now: datetime, *, worse: bool) -> Decision:
-    """Return what is told of an incident that moved, and what is not to be told any more."""
+def _moved(hit: Hit, matched: Match, step: Step, after: Incident, now: datetime, *, worse: bool) -> Decision:
+    """Decide on the alerts of an incident that moved, and cancel those that were to come later."""
     rule, waits = hit.rule, _waits(after, now)
     if rule.flap and (after.flapping or not waits):
         began = after.flapping
         after = moved(after, rule.flap, matched.change.at)
         if after.flapping:
             return _flaps(hit, matched, after, now, began=began)
-    cancel = (after.id,)  # also when it opens: it may be one that ended, and of which a word is still to come
+    cancel = (after.id,)  # also when it opens: one that ended may still have an alert to come
     if step is Step.RESOLVED:
         if waits:
             return Decision(f"rule {rule.name!r}: it did not last", (), (after,), cancel)
@@ -184,6 +190,7 @@ def _told(hit: Hit, matched: Match, step: Step, after: Incident, now: datetime, 
         alerts = _alerts(hit, matched, Step.OPENED, after, due_at=after.due_at)
     else:
         alerts = _alerts(hit, matched, step, after, worse=worse)
+    # Reminders count from the first alert, which may be yet to come.
     if rule.again_after:
         due_at = (after.due_at if waits and after.due_at else now) + rule.again_after
         alerts += _alerts(hit, matched, Step.REMINDED, after, due_at=due_at, repeat=rule.again_after)
@@ -191,18 +198,18 @@ def _told(hit: Hit, matched: Match, step: Step, after: Incident, now: datetime, 
 
 
 def _flaps(hit: Hit, matched: Match, after: Incident, now: datetime, *, began: bool) -> Decision:
-    """Return what is told of an incident that moves too often: once that it does, and what it settles on."""
+    """Decide on an incident that moves too often: one alert that it flaps, and one of what it settles on."""
     rule = hit.rule
     assert rule.flap is not None  # noqa: S101 - tells mypy what the caller has seen
     facts: dict[str, Any] = {"moves": len(after.moves), "window": rule.flap.within}
-    # From now: of changes that were kept up on their way, more may follow at any moment.
+    # From now, not from the change: more changes that were delayed like it may follow at any moment.
     settled_at = max(matched.change.at, now) + rule.flap.within
     alerts = () if began else _alerts(hit, matched, Step.FLAPPING, after, **facts)
     alerts += _alerts(hit, matched, Step.SETTLED, after, due_at=settled_at, **facts)
     if rule.again_after and after.resolved_at is None:
         due_at = settled_at + rule.again_after
         alerts += _alerts(hit, matched, Step.REMINDED, after, due_at=due_at, repeat=rule.again_after)
-    reason = f"rule {rule.name!r}: it flaps, which {'was told' if began else 'is told once'}"
+    reason = f"rule {rule.name!r}: it flaps, which {'was alerted' if began else 'is alerted once'}"
     return Decision(reason, alerts, (after,), (after.id,))
 
 
@@ -228,22 +235,23 @@ def _alerts(
         ended=incident.resolved_at is not None if incident else hit.resolves,
         **facts,
     )
+    # A reminder shows when it is sent; what waits shows when it happened.
     if due_at is not None and step is Step.REMINDED:
         notification = notification.model_copy(update={"at": due_at})
     incident_id = incident.id if incident else None
-    heard = _heard(hit, step, incident)
+    job_step = _job_step(hit, step, incident)
     channels: dict[str, Route] = {}
     for route in hit.routes:
         channels.setdefault(route.queue, route)  # two names of one channel are one channel
     return tuple(
         Alert(route.destination, route.queue, notification, incident_id, due_at, repeat)
         for route in channels.values()
-        if heard in route.steps
+        if job_step in route.steps
     )
 
 
-def _heard(hit: Hit, step: Step, incident: Incident | None) -> Step:
-    """Return which step of an incident a job takes it for."""
+def _job_step(hit: Hit, step: Step, incident: Incident | None) -> Step:
+    """Map a step to the one that a job, which knows only begin, change and end, takes it for."""
     if step is Step.NOTICED and hit.resolves:
         return Step.RESOLVED
     if step is Step.SETTLED:

@@ -20,25 +20,25 @@ from app.rules.destination import DESTINATIONS, TEMPLATES, Destination
 from app.rules.flap import Flap
 from app.rules.mistakes import explain, nearest
 from app.rules.rule import BUILT_IN, Rule
-from app.rules.targets import DEFAULT_DESTINATION, KINDS, ByTemplate, PortLookup, named
+from app.rules.targets import DEFAULT_DESTINATION, TARGET_KINDS, ByTemplate, PortLookup, named
 from app.rules.template import expressions
 from app.rules.values import Not, Strict
-from app.rules.yaml_text import PLAIN, Document, read_yaml
+from app.rules.yaml_text import PLAIN_NAME, Document, read_yaml
 
 __all__ = ["Mistake", "RulesError", "RulesFile", "load_rules"]
 
-SHORTEST_SECRET = 4  # a shorter value may be any word of a mistake
-VERSION = 1
+MIN_HIDDEN_CHARS = 4  # a shorter value may be any word of a mistake
+FILE_VERSION = 1
 
 
 def _version(value: Any) -> Any:
-    if isinstance(value, int) and value > VERSION:
-        raise ValueError(f"this release reads version {VERSION}; a later version needs a later release")
+    if isinstance(value, int) and value > FILE_VERSION:
+        raise ValueError(f"this release reads version {FILE_VERSION}; a later version needs a later release")
     return value
 
 
 class RulesFile(Strict):
-    """What is to be told, to whom."""
+    """A rules file: the rules, and the destinations that they name."""
 
     version: Annotated[Literal[1], BeforeValidator(_version, json_schema_input_type=Literal[1])]
     destinations: Annotated[dict[str, Destination], Field(default_factory=dict)]
@@ -50,7 +50,7 @@ class Rules:
     """A rules file that can be used.
 
     Attributes:
-        file: What it says.
+        file: Its content.
         hidden: Values from the environment that stand in it: they must never be shown.
     """
 
@@ -83,11 +83,12 @@ def load_rules(
         file = RulesFile.model_validate(document.plain)
     except ValidationError as error:
         mistakes += explain(error, document, _keys_at)
+    # Also where the file is wrong elsewhere: all mistakes at once spare the author a round for each.
     mistakes += _contradictions(document)
     mistakes += _jq_mistakes(document, check_jq)
     if file is None or mistakes:
-        in_order = sorted(dict.fromkeys(mistakes), key=lambda one: one.line)
-        raise RulesError(name, [_hidden(one, document.hidden) for one in in_order])
+        in_order = sorted(dict.fromkeys(mistakes), key=lambda mistake: mistake.line)
+        raise RulesError(name, [_hidden(mistake, document.hidden) for mistake in in_order])
     return Rules(file, tuple(sorted(document.hidden)))
 
 
@@ -96,14 +97,14 @@ def _keys_at(path: Sequence[Any]) -> list[str]:
 
 
 def _model_at(path: Sequence[Any]) -> type[Strict]:
-    """Return the model that the last key of a path, as pydantic writes it, was looked for in."""
+    """Find the model that the last key of a path, as pydantic writes it, was looked for in."""
     match tuple(path):
         case ("destinations", _, str(kind), *_):
             return DESTINATIONS[kind]
         case ("rules", _, "send", *_, "<port>", "port", _):
             return PortLookup
         case ("rules", _, "send", _, str(tag), *_):
-            return KINDS[tag.strip("<>")]
+            return TARGET_KINDS[tag.strip("<>")]
         case ("rules", _, "when" | "resolve", *rest):
             return Not if "<not>" in rest else Condition
         case ("rules", _, "flap", *_):
@@ -114,10 +115,11 @@ def _model_at(path: Sequence[Any]) -> type[Strict]:
 
 
 def _hidden(mistake: Mistake, hidden: Mapping[str, str]) -> Mistake:
-    """Return a mistake in whose text no value from the environment is shown."""
+    """Replace values from the environment in a mistake's text by their names."""
     text = mistake.text
-    for value, name in sorted(hidden.items(), key=lambda one: -len(one[0])):
-        if len(value) >= SHORTEST_SECRET:
+    # The longest first: a short value may be a part of a longer one.
+    for value, name in sorted(hidden.items(), key=lambda item: -len(item[0])):
+        if len(value) >= MIN_HIDDEN_CHARS:
             text = text.replace(value, name)
     return replace(mistake, text=text)
 
@@ -129,8 +131,9 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 def _rules(document: Document) -> Iterator[tuple[int, Rule]]:
     """Yield the rules that are right in themselves, and of the others their `send`, with their places."""
     rules = document.plain.get("rules")
-    for number, one in enumerate(rules if isinstance(rules, list) else ()):
-        for part in (one, {"name": "wrong", "send": _mapping(one).get("send")}):
+    for number, written in enumerate(rules if isinstance(rules, list) else ()):
+        # A rule that is wrong may still have a right `send`, of which more can be said.
+        for part in (written, {"name": "wrong", "send": _mapping(written).get("send")}):
             with suppress(ValidationError):
                 yield number, Rule.model_validate(part)
                 break
@@ -149,6 +152,7 @@ def _contradictions(document: Document) -> Iterator[Mistake]:
         for place, target in enumerate(rule.send):
             for way, destination in named(target):
                 there = (*path, "send", place, *way)
+                # Of a place where something else is wrong nothing more is said.
                 if destination not in known and document.place(there) not in document.spoilt:
                     yield document.mistake(there, _unknown(document, there, destination, known))
         yield from _endless(document, path, rule)
@@ -196,7 +200,7 @@ def _repeated_names(document: Document) -> Iterator[Mistake]:
 def _unknown(
     document: Document, path: Sequence[Any], name: str, known: Collection[str], key: str = "send"
 ) -> str:
-    if not PLAIN.fullmatch(name):  # perhaps an address with its secret
+    if not PLAIN_NAME.fullmatch(name):  # perhaps an address with its secret
         return f"{key}: must be the name of a destination; its address belongs under `destinations`"
     shown = document.at(path)
     near = nearest(name, known)
@@ -206,7 +210,7 @@ def _unknown(
 
 def _jq_mistakes(document: Document, check_jq: Callable[[str], str | None]) -> Iterator[Mistake]:
     """Yield what is wrong with jq programs and templates, each program compiled once."""
-    check = lru_cache(maxsize=None)(check_jq)
+    check = lru_cache(maxsize=None)(check_jq)  # compiling takes 4 ms, and programs are often repeated
     for number, rule in _rules(document):
         path = ("rules", number)
         for part in ("when", "resolve"):
@@ -230,16 +234,16 @@ def _jq_in(condition: Any) -> Iterator[tuple[tuple[Any, ...], str]]:
         if part == "jq":
             yield (part,), value
         elif part in {"all", "any"}:
-            for place, one in enumerate(value):
-                yield from (((part, place, *way), program) for way, program in _jq_in(one))
+            for place, member in enumerate(value):
+                yield from (((part, place, *way), program) for way, program in _jq_in(member))
 
 
 def _template_mistakes(
     document: Document, path: tuple[Any, ...], value: Any, check: Callable[[str], str | None]
 ) -> Iterator[Mistake]:
     if isinstance(value, Mapping | list):
-        for key, one in value.items() if isinstance(value, Mapping) else enumerate(value):
-            yield from _template_mistakes(document, (*path, key), one, check)
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _template_mistakes(document, (*path, key), item, check)
     elif isinstance(value, str):
         key = next(part for part in reversed(path) if isinstance(part, str))
         try:

@@ -1,4 +1,4 @@
-"""Flapping: an entity that changes too often to be told of each time."""
+"""Flapping: an entity that changes too often to alert each time."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -10,12 +10,12 @@ from app.model.incident import Incident
 from app.rules.condition import Duration
 from app.rules.values import Strict
 
-LONGEST_WINDOW = timedelta(hours=24)
-"""As long as the store remembers an incident that has ended: see `EntityState`."""
+MAX_WINDOW = timedelta(hours=24)
+"""As long as the store keeps an incident that has ended: longer, and its earlier moves would be forgotten."""
 
 
 def _at_most_a_day(window: timedelta) -> timedelta:
-    if window > LONGEST_WINDOW:
+    if window > MAX_WINDOW:
         raise ValueError("must be 24h at the most")
     return window
 
@@ -33,9 +33,10 @@ class Flap(Strict):
 
 
 def moved(incident: Incident, flap: Flap, at: datetime) -> Incident:
-    """Return an incident that opens, changes or ends at a time, and whether it flaps since."""
+    """Note that an incident opens, changes or ends at a time, and whether it flaps from then on."""
+    # Stable for a whole window starts the count afresh, however many moves came before.
     stable = bool(incident.moves) and at - incident.moves[-1] >= flap.within
-    recent = () if stable else tuple(one for one in incident.moves if at - one < flap.within)
-    moves = (*recent, at)[-flap.changes :]
+    recent = () if stable else tuple(move for move in incident.moves if at - move < flap.within)
+    moves = (*recent, at)[-flap.changes :]  # older ones cannot make the number full again
     flapping = (incident.flapping and not stable) or len(moves) >= flap.changes
     return replace(incident, moves=moves, flapping=flapping)

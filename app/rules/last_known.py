@@ -1,75 +1,77 @@
-"""The last known state of an entity: what the rules have been told of it, field by field.
+"""The last known state of an entity: what the rules have seen of it, field by field.
 
 It is not simply the newest entity that was seen. A change moves only the fields that it changed; so when the
-webhook of one change was lost, the next one, of another field, does not hide it, and a comparison with Port
-still finds the difference. Times are micros since 1970, as the store has them; everything here is pure.
+webhook of one change was lost, the next one, of another field, does not hide it, and reconciling still finds
+the difference. Everything here is pure.
 """
 
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
 from app.model.change import CatalogChange
 from app.model.diff import PropertyChange, same
+from app.model.times import MICRO, Micros, to_micros
 from app.rules.rule import Rule
 from app.rules.watched import Field, Watched, condition_fields, fields_of
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICRO = timedelta(microseconds=1)
-_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))  # one for all: to make it takes longest
-SKEW = timedelta(seconds=5) // MICRO
+_VALUES_JSON = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":")
+)  # kept: making one takes longer than its use
+SKEW_MICROS = timedelta(seconds=5) // MICRO
 """How far the time of an event and the entity's own `updatedAt` may lie apart, and be of one change."""
-MOST_TOLD = 8
-"""What a rule was told of an entity by this many comparisons is remembered."""
+MAX_ALERTED = 8
+"""How many alerts by reconciling are remembered for an entity and a rule."""
+BEFORE_ALL = Micros(0)
 EXISTENCE = ""
-"""Among the fields that a comparison moved: whether the entity exists at all."""
+"""The field that stands for whether the entity exists at all."""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What a comparison has told for a rule, so that a webhook which comes later does not tell it again.
+class ReconcileAlert:
+    """An alert by reconciling, kept so that a webhook which comes later does not repeat it.
 
     Attributes:
-        since: Changes after this time are in it.
-        until: Up to this time.
-        nearly: Up to this time too, where they lead to the same values.
-        digest: Of these values.
+        since: It covers changes after this time
+        until: up to this time,
+        nearly: and up to this time too, where they lead to the same values.
+        digest: A hash of these values.
     """
 
-    since: int
-    until: int
-    nearly: int
+    since: Micros
+    until: Micros
+    nearly: Micros
     digest: str
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class LastKnown:
     """The last known state of an entity.
 
     Attributes:
-        values: The watched values that the rules have been told, or that were learned silently.
+        values: The watched values that the rules have seen, or that a first reading recorded.
         times: When each of them last changed.
-        exists: Whether the entity exists; None: changes of it came, but nobody was told of its creation.
+        exists: Whether the entity exists; None: changes of it came, but its creation alerted nobody.
         exists_at: Since when.
-        whole: It has all that the entity has, and what it lacks is null; else only certain fields.
-        noticed: The fields that a comparison moved last.
-        told: What comparisons told, by rule, oldest first.
+        whole: All values of the entity are kept, and what it lacks is null; else only certain fields are.
+        reconciled: The fields that reconciling moved last.
+        alerted: The alerts by reconciling, by rule, oldest first.
         version: Counts its changes.
-        moved_at: When we last changed it, by our clock.
+        moved_at: When it was last changed here, by our clock.
     """
 
     values: Mapping[Field, Any]
-    times: Mapping[Field, int]
+    times: Mapping[Field, Micros]
     exists: bool | None
-    exists_at: int
+    exists_at: Micros
     whole: bool = False
-    noticed: frozenset[Field] = frozenset()
-    told: Mapping[str, tuple[Told, ...]] = field(default_factory=dict)
+    reconciled: frozenset[Field] = frozenset()
+    alerted: Mapping[str, tuple[ReconcileAlert, ...]] = field(default_factory=dict)
     version: int = 1
-    moved_at: int = 0
+    moved_at: Micros = BEFORE_ALL
 
     @property
     def gone(self) -> bool:
@@ -77,67 +79,74 @@ class Known:
         return self.exists is False
 
     @property
-    def at(self) -> int:
+    def at(self) -> Micros:
         """The time of the last change."""
         return max(self.times.values(), default=self.exists_at)
 
     def lacks(self, name: Field) -> bool:
-        """Tell whether nothing is known of a field: it was not watched when the entity was learned."""
+        """Tell whether a field was never seen: it was not watched when the entity was first read."""
         return not self.whole and name not in self.values
 
-    def late(self, name: Field, at: int) -> bool:
-        """Tell whether a change of a field happened before what is known of it."""
+    def is_late(self, name: Field, at: Micros) -> bool:
+        """Tell whether a change of a field happened before the one that is kept."""
         known_at = self.exists_at if name == EXISTENCE else self.times.get(name, 0)
-        return at < known_at or (at == known_at and name in self.noticed)
-
-
-def micros(time: datetime) -> int:
-    """Return a time as whole microseconds since 1970."""
-    return (time - EPOCH) // MICRO
+        # At the very time of a difference that reconciling found, the change is that difference.
+        return at < known_at or (at == known_at and name in self.reconciled)
 
 
 def canonical(values: Mapping[Field, Any]) -> str:
-    """Return values as text that is the same for the same values; without what PostgreSQL cannot store."""
-    text = _ENCODER.encode(values)
+    """Encode values as JSON that is the same for the same values; without NUL, for PostgreSQL's sake."""
+    text = _VALUES_JSON.encode(values)
     return text.replace(r"\u0000", r"\ufffd") if r"\u0000" in text else text
 
 
-def learned(
-    values: Mapping[Field, Any], at: int, watched: Watched, now: int, *, exists: bool | None = True
-) -> Known:
-    """Return what is known of an entity that was seen for the first time."""
+def first_state(
+    values: Mapping[Field, Any], at: Micros, watched: Watched, now: Micros, *, exists: bool | None = True
+) -> LastKnown:
+    """Make the state of an entity that is seen for the first time.
+
+    Args:
+        values: Its watched values.
+        at: When it changed last.
+        watched: What is watched.
+        now: The time.
+        exists: See `LastKnown.exists`.
+    """
     times = dict.fromkeys(values, at)
-    return Known(values, times, exists, at, whole=watched.fields is None, moved_at=now)
+    return LastKnown(values, times, exists, at, whole=watched.fields is None, moved_at=now)
 
 
-def follow(
-    known: Known | None,
+def after_change(
+    known: LastKnown | None,
     change: CatalogChange,
     changes: Iterable[PropertyChange],
     watched: Watched,
     now: datetime,
-) -> Known | None:
-    """Return what is known of an entity after a change that came from Port; None: as before.
+) -> LastKnown | None:
+    """Move the state of an entity by a change that came from Port; None: it stays as it is.
 
     Args:
-        known: What was known.
+        known: The state before; None: the entity is new.
         change: The change.
         changes: What changed in it.
         watched: What is watched.
         now: The time, UTC.
     """
-    at, here = micros(change.at), micros(now)
+    at, here = to_micros(change.at), to_micros(now)
     if change.after is None:
-        if change.before is None or (known and known.late(EXISTENCE, at)):
+        # Without a diff it is no deletion: a timer's event says nothing of the entity.
+        if change.before is None or (known and known.is_late(EXISTENCE, at)):
             return None
         return _gone(known, at, here)
     if known is None or known.gone:
-        if known and known.late(EXISTENCE, at):
+        if known and known.is_late(EXISTENCE, at):
             return None
+        # Not created by this change: of its creation the rules have seen nothing yet.
         created = True if change.before is None else None
-        fresh = learned(watched.values(change.after), at, watched, here, exists=created)
-        return replace(fresh, version=known.version + 1, told=known.told) if known else fresh
-    moved = {name for name in fields_of(changes) if name in watched and not known.late(name, at)}
+        fresh = first_state(watched.values(change.after), at, watched, here, exists=created)
+        return replace(fresh, version=known.version + 1, alerted=known.alerted) if known else fresh
+    # Field by field: a change that is late for one field may be the newest of another.
+    moved = {name for name in fields_of(changes) if name in watched and not known.is_late(name, at)}
     created = change.before is None and known.exists is None
     if not moved and not created:
         return None
@@ -147,102 +156,114 @@ def follow(
     return _capped(known, after, at)
 
 
-def covered(known: Known | None, rule: Rule, change: CatalogChange) -> bool:
-    """Tell whether a comparison has told for a rule already what a change would."""
-    at = micros(change.at)
-    told = known.told.get(rule.name, ()) if known else ()
+def was_alerted(known: LastKnown | None, rule: Rule, change: CatalogChange) -> bool:
+    """Tell whether reconciling has already sent the alert that a change would lead to under a rule."""
+    at = to_micros(change.at)
+    alerts = known.alerted.get(rule.name, ()) if known else ()
     return any(
-        one.since < at <= one.nearly and (at <= one.until or _digest(rule, change) == one.digest)
-        for one in told
+        alert.since < at <= alert.nearly and (at <= alert.until or _digest(rule, change) == alert.digest)
+        for alert in alerts
     )
 
 
-def notice(
-    known: Known | None,
+def after_reconciling(
+    known: LastKnown | None,
     change: CatalogChange,
     changes: Iterable[PropertyChange],
     watched: Watched,
     rules: Iterable[Rule],
     now: datetime,
-) -> Known:
-    """Return what is known of an entity after a change that a comparison has found.
+) -> LastKnown:
+    """Move the state of an entity by a difference that reconciling found.
 
     Args:
-        known: What was known.
+        known: The state before; None: the entity is new.
         change: The change that the difference stands for.
         changes: What changed in it.
         watched: What is watched.
-        rules: The rules for which it told something.
+        rules: The rules that it alerted under.
         now: The time, UTC.
     """
-    at, here = micros(change.at), micros(now)
+    at, here = to_micros(change.at), to_micros(now)
     moved = frozenset(name for name in fields_of(changes) if name in watched)
     if change.after is None:
-        after = replace(_gone(known, at, here), noticed=frozenset({EXISTENCE}))
+        after = replace(_gone(known, at, here), reconciled=frozenset({EXISTENCE}))
     elif known is None or known.gone:
-        after = learned(watched.values(change.after), at, watched, here)
-        after = replace(after, noticed=frozenset({EXISTENCE, *after.values}))
-        after = replace(after, version=known.version + 1, told=known.told) if known else after
+        after = first_state(watched.values(change.after), at, watched, here)
+        after = replace(after, reconciled=frozenset({EXISTENCE, *after.values}))
+        after = replace(after, version=known.version + 1, alerted=known.alerted) if known else after
     else:
         values = watched.values(change.after)
         lacking = {name for name in values if known.lacks(name)}
-        # An entity of which changes came before its creation was noticed: what they told stays told.
+        # Changes of the entity came before its creation was found: their alerts are not repeated.
         after = _moved(known, lacking if change.before is None else moved | lacking, values, at, here)
-        noticed = known.noticed | (after.noticed if change.before is None else moved)
-        after = replace(after, noticed=noticed, whole=known.whole or watched.fields is None)
+        reconciled = known.reconciled | (after.reconciled if change.before is None else moved)
+        after = replace(after, reconciled=reconciled, whole=known.whole or watched.fields is None)
         if known.exists is None:
-            after = replace(after, exists=True, exists_at=at, noticed=noticed | {EXISTENCE})
-    told = {rule.name: _told(known, rule, change, moved, at) for rule in rules}
-    return replace(after, told={**after.told, **told}) if told else after
+            after = replace(after, exists=True, exists_at=at, reconciled=reconciled | {EXISTENCE})
+    alerted = {rule.name: _alerted(known, rule, change, moved, at) for rule in rules}
+    return replace(after, alerted={**after.alerted, **alerted}) if alerted else after
 
 
-def _told(
-    known: Known | None, rule: Rule, change: CatalogChange, moved: frozenset[Field], at: int
-) -> tuple[Told, ...]:
-    since = 0
+def _alerted(
+    known: LastKnown | None, rule: Rule, change: CatalogChange, moved: frozenset[Field], at: Micros
+) -> tuple[ReconcileAlert, ...]:
+    """Add the alert of a difference, with the time from which on a webhook would repeat it."""
+    since = BEFORE_ALL
     if known is not None:
         read = condition_fields(rule)
+        # Only the fields that the rule reads: since the oldest of them its webhook may have been missing.
         names = moved if read is None else moved & read
         if change.before is None or change.after is None or not names:
-            since = known.exists_at if known.exists is not None else 0
+            since = known.exists_at if known.exists is not None else BEFORE_ALL
         else:
-            since = min(known.times.get(name, 0) for name in names)
-    before = known.told.get(rule.name, ()) if known else ()
-    return (*before, Told(min(since, at - 1), at, at + SKEW, _digest(rule, change)))[-MOST_TOLD:]
+            since = min(known.times.get(name, BEFORE_ALL) for name in names)
+    before = known.alerted.get(rule.name, ()) if known else ()
+    since = min(since, Micros(at - 1))  # the change itself is always covered
+    alert = ReconcileAlert(since, at, Micros(at + SKEW_MICROS), _digest(rule, change))
+    return (*before, alert)[-MAX_ALERTED:]
 
 
 def _digest(rule: Rule, change: CatalogChange) -> str:
-    """Return what stands for the values that a rule reads, after a change."""
+    """Hash the values that a rule reads, as they are after a change."""
     if change.after is None:
         return "gone"
     values = Watched(condition_fields(rule)).values(change.after)
     return sha256(canonical(values).encode()).hexdigest()[:16]
 
 
-def _gone(known: Known | None, at: int, now: int) -> Known:
+def _gone(known: LastKnown | None, at: Micros, now: Micros) -> LastKnown:
     version = known.version + 1 if known else 1
-    return Known({}, {}, False, at, told=known.told if known else {}, version=version, moved_at=now)
+    return LastKnown({}, {}, False, at, alerted=known.alerted if known else {}, version=version, moved_at=now)
 
 
-def _moved(known: Known, names: Iterable[Field], values: Mapping[Field, Any], at: int, now: int) -> Known:
+def _moved(
+    known: LastKnown, names: Iterable[Field], values: Mapping[Field, Any], at: Micros, now: Micros
+) -> LastKnown:
     new, times = dict(known.values), dict(known.times)
     for name in names:
         times[name] = at
+        # Where all values are kept, a null is left out; else null says that the field was seen.
         if known.whole and values.get(name) is None:
             new.pop(name, None)
         else:
             new[name] = values.get(name)
-    noticed = known.noticed - set(names)
-    return replace(known, values=new, times=times, noticed=noticed, version=known.version + 1, moved_at=now)
+    reconciled = known.reconciled - set(names)
+    return replace(
+        known, values=new, times=times, reconciled=reconciled, version=known.version + 1, moved_at=now
+    )
 
 
-def _capped(known: Known, after: Known, at: int) -> Known:
-    """Take away from what comparisons told what can only be news: what is later than a change of values."""
+def _capped(known: LastKnown, after: LastKnown, at: Micros) -> LastKnown:
+    """End what alerts by reconciling cover at a change of values: what comes after it can only be news."""
     names = {*known.values, *after.values}
-    if not known.told or all(same(known.values.get(one), after.values.get(one)) for one in names):
+    if not known.alerted or all(same(known.values.get(name), after.values.get(name)) for name in names):
         return after
-    told = {
-        rule: tuple(replace(one, nearly=at - 1) if one.until < at <= one.nearly else one for one in some)
-        for rule, some in after.told.items()
+    before = Micros(at - 1)
+    alerted = {
+        rule: tuple(
+            replace(alert, nearly=before) if alert.until < at <= alert.nearly else alert for alert in alerts
+        )
+        for rule, alerts in after.alerted.items()
     }
-    return replace(after, told=told)
+    return replace(after, alerted=alerted)

@@ -1,4 +1,4 @@
-"""Does a change matter? It needs only the change, so it runs in the request; it is pure."""
+"""Matches a change with the rules. It needs only the change, so it runs in the request; it is pure."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from app.rules.condition import Results
 from app.rules.rule import Rule, RuleSet
 from app.rules.watched import Watched
 
-REASONS = 5  # more of them nobody reads
+MAX_REASONS = 5  # nobody reads more of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Route:
     Attributes:
         destination: The destination's name.
         queue: The queue there: the unit of order and of rate.
-        steps: What of an incident it hears of.
+        steps: The steps of an incident that it is alerted of.
     """
 
     destination: str
@@ -30,15 +30,15 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A rule that a change has something to say to.
+    """A rule that a change matches, or whose incident it may end.
 
     Attributes:
         rule: The rule.
         matches: The change is one that the rule is about.
         resolves: The change ends the incident that the rule may have open.
-        routes: Who would hear of it.
-        lapses: The change ends that incident if nobody has heard of it yet: what must last did not.
-        state: The state that it leaves the entity in.
+        routes: The destinations that an alert would go to.
+        lapses: The change ends that incident if it has not alerted yet: what must last did not.
+        state: The entity's state after the change.
     """
 
     rule: Rule
@@ -49,20 +49,20 @@ class Hit:
     state: str = ""
 
     def to(self, routes: tuple[Route, ...]) -> "Hit":
-        """Return the same with these routes. (`replace` takes three times as long.)"""
+        """Copy it with other routes. (`replace` takes three times as long.)"""
         return Hit(self.rule, self.matches, self.resolves, routes, self.lapses, self.state)
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What can be said of a change without knowing any state.
+    """The result of matching a change, without knowing any state.
 
     Attributes:
         change: The change.
         changes: What changed in it.
         hits: The rules that match, or would resolve.
         reason: Why they do, or why none does.
-        watched: What is kept of the entity's state; None: nothing is.
+        watched: The fields of which the last known state is kept; None: none is.
     """
 
     change: CatalogChange
@@ -73,22 +73,23 @@ class Match:
 
 
 def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
-    """Return which rules a change matches or would resolve, and why.
+    """Match a change with the rules: those that it matches or would resolve, with the reason.
 
     Args:
         rules: The rules.
         change: The change.
-        results: What `rules.programs` came to.
+        results: The results of `rules.programs`.
     """
     if change.resource != ENTITY:
         return Match(change, (), (), f"a change of resource type {change.resource!r}, not of an entity")
-    changes = diff(change.before, change.after)
+    changes = diff(change.before, change.after)  # once for all rules
     hits = []
     for rule in rules.candidates(change, changes):
         hit = Hit(
             rule,
             matches=rule.matches(change, results),
             resolves=rule.resolves(change, results),
+            # Only a rule that waits can have an incident that has not alerted.
             lapses=rule.wait is not None and rule.lapses(change),
             state=rule.state(change, results),
         )
@@ -102,14 +103,14 @@ def _misses(rules: RuleSet, change: CatalogChange) -> str:
     about = rules.about(change.blueprint)
     if not about:
         return f"no rule is about blueprint {change.blueprint!r}"
-    reasons = [f"rule {rule.name!r}: {why_not(rule, change)}" for rule in about[:REASONS]]
-    if len(about) > REASONS:
-        reasons.append(f"and {len(about) - REASONS} more do not match")
+    reasons = [f"rule {rule.name!r}: {why_not(rule, change)}" for rule in about[:MAX_REASONS]]
+    if len(about) > MAX_REASONS:
+        reasons.append(f"and {len(about) - MAX_REASONS} more do not match")
     return "; ".join(reasons)
 
 
 def why_not(rule: Rule, change: CatalogChange) -> str:
-    """Return in a few words why a rule does not match a change that it does not match."""
+    """Say in a few words why a rule does not match a change that it does not match."""
     if change.action not in rule.on:
         return f"watches {', '.join(rule.on)}, this is {change.action!r}"
     main = rule.when.main(change) if rule.when else None

@@ -1,4 +1,4 @@
-"""What a rule is, and how the rules about a change are found."""
+"""A rule, and the set of rules, in which those about a change are found fast."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ from app.rules.values import Strict, given
 Action = Literal["CREATE", "UPDATE", "DELETE", "TIMER_EXPIRED"]
 MAX_STATE_CHARS = 200  # a value may be a megabyte
 GLOB = frozenset("*?[")
-MENTION = re.compile(
+MENTION_WORD = re.compile(
     r"@(here|channel|everyone)|<!(here|channel|everyone)>|<!subteam\^[A-Z0-9]+>|<@[A-Z0-9]+>"
 )
 """https://docs.slack.dev/messaging/formatting-message-text (mentions)"""
@@ -48,7 +48,7 @@ def _at_once(condition: Condition | None) -> Condition | None:
 
 def _in_slacks_notation(mention: str) -> str:
     words = mention.split()
-    if not words or not all(MENTION.fullmatch(word) for word in words):
+    if not words or not all(MENTION_WORD.fullmatch(word) for word in words):
         raise ValueError(
             "must be @here, @channel, a group <!subteam^S…> or a person <@U…>; several with a space between"
         )
@@ -71,7 +71,7 @@ Targets = Annotated[tuple[Target, ...], Field(min_length=1)]
 
 
 class Rule(Strict):
-    """Which changes matter, who hears of them, and what ends the trouble.
+    """One rule: which changes matter, where their alerts go, and what ends the trouble.
 
     Attributes:
         name: Unique among the rules.
@@ -82,7 +82,7 @@ class Rule(Strict):
         send: Where to, in this order.
         severity: How bad it is, always or by the value or state that it is in now (another is a warning).
         mention: Whom Slack calls when it begins or gets worse, and at reminders.
-        flap: How often is too often, to be told of each time.
+        flap: How many changes are too many to alert each time.
         title: What the message begins with in place of the entity's title, a template: jq in `{{ }}`.
         message: A line of one's own, a template.
         again_after: How often to remind while the incident is open.
@@ -116,7 +116,7 @@ class Rule(Strict):
 
     @property
     def wait(self) -> timedelta | None:
-        """How long `when` must hold before anybody hears of it."""
+        """How long `when` must hold before it alerts."""
         return self.when.for_ if self.when else None
 
     def matches(self, change: CatalogChange, results: Results) -> bool:
@@ -142,12 +142,12 @@ class Rule(Strict):
             return True
         if self.resolve is not None:
             return self.resolve.fulfilled(change, results)
-        # Whoever waits or reminds must know when there is nothing to wait for any more.
+        # A rule that waits or reminds needs an end, or it would remind for ever.
         return self.lapses(change)
 
     def lapses(self, change: CatalogChange) -> bool:
         """Tell whether it can be seen in the change that `when` holds no more."""
-        # A timer that runs out brings no entity, and says nothing of its values.
+        # A timer's event may have no entity: then nothing is seen of its values.
         return self.when is not None and change.after is not None and self.when.lapses(change)
 
     def programs(self) -> Iterable[str]:
@@ -156,14 +156,14 @@ class Rule(Strict):
         return (leaf.jq for condition in conditions for leaf in condition.leaves if leaf.jq)
 
     def main(self, change: CatalogChange) -> PropertyChange | None:
-        """Return the value that a change is about: `when`'s, or `resolve`'s if only that one moved."""
-        mains = [one.main(change) for one in (self.when, self.resolve) if one]
-        values = [one for one in mains if one]
-        changed = (one for one in values if not same(one.before, one.after))
+        """Choose the value that a change is about: `when`'s, or `resolve`'s if only that one moved."""
+        mains = [condition.main(change) for condition in (self.when, self.resolve) if condition]
+        values = [value for value in mains if value]
+        changed = (value for value in values if not same(value.before, value.after))
         return next(changed, values[0] if values else None)
 
     def severity_of(self, change: CatalogChange, state: str) -> Severity:
-        """Return how bad it is that a change leaves the entity in a state."""
+        """Look up the severity of a state that a change leaves the entity in."""
         if isinstance(self.severity, str):
             return self.severity
         main = self.main(change)
@@ -171,7 +171,7 @@ class Rule(Strict):
         return named or "warning"
 
     def state(self, change: CatalogChange, results: Results) -> str:
-        """Return the state that the change leaves the entity in, as far as this rule is concerned."""
+        """Describe the state that the change leaves the entity in, as far as this rule is concerned."""
         if change.action == TIMER_EXPIRED:
             return f"{change.timer} expired" if change.timer else "expired"
         if self.when is None or change.after is None:
@@ -194,7 +194,7 @@ BUILT_IN = Rule.model_validate(
         "severity": {"Crashed": "critical", "Degraded": "warning", "Restarting": "info"},
     }
 )
-"""What holds without a rules file: any UPDATE that changes `healthStatus` alerts the default destination."""
+"""The rule in force without a rules file: any UPDATE of `healthStatus` alerts the default destination."""
 
 
 class RuleSet:
@@ -223,8 +223,8 @@ class RuleSet:
         """Return the jq programs in the conditions about a blueprint, each once."""
         if not self._programs:
             return ()
-        found = (program for rule in self.about(blueprint) for program in rule.programs())
-        return tuple(dict.fromkeys(found))
+        programs = (program for rule in self.about(blueprint) for program in rule.programs())
+        return tuple(dict.fromkeys(programs))
 
     def about(self, blueprint: str) -> tuple[Rule, ...]:
         """Return the rules about a blueprint, in the order of the file."""
@@ -232,7 +232,7 @@ class RuleSet:
 
     def candidates(self, change: CatalogChange, changes: Iterable[PropertyChange]) -> tuple[Rule, ...]:
         """Return the rules that a change can possibly match or resolve."""
-        changed = {one.path[1] if len(one.path) > 1 else one.path[0] for one in changes}
+        changed = {value.path[1] if len(value.path) > 1 else value.path[0] for value in changes}
         return tuple(
             self.rules[number]
             for number in self._numbers(change.blueprint)
@@ -242,12 +242,12 @@ class RuleSet:
         )
 
     def _numbers(self, blueprint: str) -> list[int]:
-        found = {number for pattern, number in self._globs if fnmatchcase(blueprint, pattern)}
-        return sorted(found.union(self._exact.get(blueprint, ())))
+        matching = {number for pattern, number in self._globs if fnmatchcase(blueprint, pattern)}
+        return sorted(matching.union(self._exact.get(blueprint, ())))
 
 
 def _watched(rule: Rule) -> frozenset[str] | None:
-    """Return the fields without a change of which an UPDATE says nothing to the rule; None: any may."""
+    """List the fields of which an UPDATE must change one to concern the rule; None: any field will do."""
     conditions = [condition for condition in (rule.when, rule.resolve) if condition]
     leaves = [leaf for condition in conditions for leaf in condition.leaves]
     if rule.when is None or any(leaf.path is None for leaf in leaves):
@@ -257,4 +257,4 @@ def _watched(rule: Rule) -> frozenset[str] | None:
         path = leaf.path or ()
         # A name with dots may be one property's, or lead into an object.
         fields |= {leaf.property_, path[1]} if leaf.property_ else {path[-1]}
-    return frozenset(one for one in fields if one)
+    return frozenset(name for name in fields if name)

@@ -72,7 +72,7 @@ class ByPort(Strict):
     default: Name
 
 
-KINDS: Mapping[str, type[ByTeam | ByTemplate | ByPort]] = {
+TARGET_KINDS: Mapping[str, type[ByTeam | ByTemplate | ByPort]] = {
     "by_team": ByTeam,
     "template": ByTemplate,
     "port": ByPort,
@@ -80,13 +80,14 @@ KINDS: Mapping[str, type[ByTeam | ByTemplate | ByPort]] = {
 
 
 def _kind(target: Any) -> str | None:
-    """Return which kind a target is meant to be, so that only that kind's mistakes are told."""
+    """Guess the kind that a target is meant to be, so that only that kind's mistakes are shown."""
     if isinstance(target, str):
         return "<name>"
+    # By the key that is nearest to a kind: `by_tema` is meant to be `by_team`.
     if isinstance(target, Mapping):
-        near = (get_close_matches(str(key), KINDS, n=1) for key in target)
-        return next((f"<{one[0]}>" for one in near if one), None)
-    return next((f"<{key}>" for key, kind in KINDS.items() if isinstance(target, kind)), None)
+        near = (get_close_matches(str(key), TARGET_KINDS, n=1) for key in target)
+        return next((f"<{names[0]}>" for names in near if names), None)
+    return next((f"<{key}>" for key, kind in TARGET_KINDS.items() if isinstance(target, kind)), None)
 
 
 Target = Annotated[
@@ -101,8 +102,8 @@ Target = Annotated[
     ),
 ]
 
-Found = Mapping[int, object]
-"""What the templates and look-ups among a rule's targets came to, by the target's place in `send`."""
+TargetResults = Mapping[int, object]
+"""The results of the templates and look-ups among a rule's targets, by the target's place in `send`."""
 
 
 def named(target: Target) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -116,17 +117,17 @@ def named(target: Target) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def route(
-    targets: tuple[Target, ...], change: CatalogChange, found: Found, known: Callable[[str], bool]
+    targets: tuple[Target, ...], change: CatalogChange, results: TargetResults, known: Callable[[str], bool]
 ) -> tuple[str, ...]:
-    """Return the destinations of a rule's targets for a change, each once.
+    """Route a change: the destinations of a rule's targets, each once.
 
     Args:
         targets: The rule's `send`.
         change: The change.
-        found: What its templates and look-ups came to.
-        known: Tells whether there is a destination of a name; what is not known goes to the default.
+        results: The results of its templates and look-ups.
+        known: Tells whether there is a destination of a name; any other name goes to the default.
     """
-    chosen: dict[str, None] = {}
+    chosen: dict[str, None] = {}  # in the order of `send`, and none twice
     for place, target in enumerate(targets):
         if isinstance(target, str):
             chosen[target] = None
@@ -134,6 +135,7 @@ def route(
             team = next((team for team in change.teams if team in target.by_team), None)
             chosen[target.default if team is None else target.by_team[team]] = None
         else:
-            name = found.get(place)
+            # A name from the catalog may be anything: what is no destination goes to the default.
+            name = results.get(place)
             chosen[name if isinstance(name, str) and known(name) else target.default] = None
     return tuple(chosen)

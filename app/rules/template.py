@@ -1,4 +1,4 @@
-"""Port's templates: text with jq in ``{{ }}``. Pure: it finds the programs and fills in what they came to.
+"""Port's templates: text with jq in ``{{ }}``. Pure: it finds the programs and fills in their results.
 
 What Port does is said in https://docs.port.io/actions-and-automations/define-automations/setup-action and
 shown by the code that does it, https://github.com/port-labs/jq-node-bindings/blob/main/lib/template.js.
@@ -45,7 +45,7 @@ class Expression:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FilledPart:
     """A piece of a filled text.
 
     Attributes:
@@ -90,7 +90,7 @@ def parse(text: str) -> Template:
     at = 0
     while edge := EDGE.search(text, at):
         start = edge.start()
-        if edge[0] == CLOSE:
+        if edge[0] == CLOSE:  # within an expression `_end` has passed it
             raise TemplateError(f"{CLOSE} without {OPEN}", start)
         if start > at:
             pieces.append(Literal(text[at:start]))
@@ -115,11 +115,11 @@ def expressions(value: Any) -> list[str]:
 
 
 def fill(value: Any, results: Mapping[str, Any]) -> Any:
-    """Return the JSON value with each expression in its strings replaced by what it came to.
+    """Fill a JSON value: each expression in its strings is replaced by its result.
 
     Args:
-        value: What `expressions` was given.
-        results: For each of these programs what it came to, or what to show in its place.
+        value: The value of which `expressions` gave the programs.
+        results: The result of each program, or the text to show in its place.
 
     Raises:
         KeyError: A program has no result.
@@ -127,28 +127,29 @@ def fill(value: Any, results: Mapping[str, Any]) -> Any:
     """
     match value:
         case str():
+            # Alone it keeps its type, so that a number can be sent as a number.
             only = parse(value).only
             if only is not None:
                 return results[only]
             return "".join(part.text for part in parts(value, results))
         case list() | tuple():
-            return [fill(one, results) for one in value]
+            return [fill(item, results) for item in value]
         case Mapping():
-            return {key: fill(one, results) for key, one in value.items()}
+            return {key: fill(item, results) for key, item in value.items()}
     return value
 
 
-def parts(text: str, results: Mapping[str, Any]) -> list[Part]:
-    """Return the filled text in pieces, apart by whether the author or a value brought them.
+def parts(text: str, results: Mapping[str, Any]) -> list[FilledPart]:
+    """Fill a text; keep the author's own parts and the values apart, since only values are escaped.
 
     Raises:
         KeyError: A program has no result.
         TemplateError: The text is no template.
     """
     return [
-        Part(piece.text, literal=True)
+        FilledPart(piece.text, literal=True)
         if isinstance(piece, Literal)
-        else Part(as_text(results[piece.program]), literal=False)
+        else FilledPart(as_text(results[piece.program]), literal=False)
         for piece in parse(text).pieces
     ]
 
@@ -167,15 +168,15 @@ def _strings(value: Any) -> Iterator[str]:
         case str():
             yield value
         case list() | tuple():
-            for one in value:
-                yield from _strings(one)
+            for item in value:
+                yield from _strings(item)
         case Mapping():
-            for one in value.values():
-                yield from _strings(one)
+            for item in value.values():
+                yield from _strings(item)
 
 
 def _end(text: str, start: int) -> int:
-    """Return where the expression that opens at `start` closes: the next ``}}`` that is not jq's own.
+    """Find the end of the expression that opens at `start`: the next ``}}`` that is not jq's own.
 
     What is open is kept on a stack: an object's brace, a string's quote, and the parenthesis of ``\\(…)``,
     inside which jq goes on and may have strings of its own.

@@ -1,4 +1,4 @@
-"""The values that a rule can name, and whether one is meant."""
+"""The values that a rule can name, and the test whether a value is among them."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ Scalar = str | bool | int | float | None
 
 
 def given(value: Any) -> Any:
-    """Refuse a key without a value: whoever wrote it forgot something."""
+    """Refuse a key without a value: something was forgotten."""
     if value is None:
         raise ValueError("must not be empty")
     return value
@@ -27,6 +27,7 @@ Number = Annotated[float, BeforeValidator(_no_bool, json_schema_input_type=float
 
 
 def _kind(value: Any) -> str:
+    # The tags keep pydantic to one alternative, so that only its mistakes are shown.
     if isinstance(value, list | tuple):
         return "<list>"
     return "<not>" if isinstance(value, Mapping | Not) else "<one>"
@@ -55,17 +56,18 @@ def accepts(values: Values, value: Any) -> bool:
     """Tell whether a value is one of these; one that is a list: whether one of these is in it."""
     if isinstance(values, Not):
         return not accepts(values.not_, value)
-    return any(_fits(one, value) for one in (values if isinstance(values, tuple) else (values,)))
+    return any(_fits(named, value) for named in (values if isinstance(values, tuple) else (values,)))
 
 
 def left(values: Values, here: Any, there: Any) -> bool:
     """Tell whether `values` accept a value here for a reason that does not hold there as well."""
+    # `not` is about the whole value: a list either holds one of them or does not.
     if isinstance(values, Not):
         return not accepts(values.not_, here)
     several = values if isinstance(values, tuple) else (values,)
-    return any(_fits(one, here) and not _fits(one, there) for one in several)
+    return any(_fits(named, here) and not _fits(named, there) for named in several)
 
 
-def _fits(one: Scalar, value: Any) -> bool:
+def _fits(named: Scalar, value: Any) -> bool:
     # `to: Rocket` of the team means that it is among the teams.
-    return same(one, value) or (isinstance(value, list) and any(same(one, item) for item in value))
+    return same(named, value) or (isinstance(value, list) and any(same(named, item) for item in value))

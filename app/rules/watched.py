@@ -1,4 +1,4 @@
-"""Which fields of an entity the rules read: what is compared with Port, and kept for it."""
+"""The fields of an entity that the rules read: its last known state, which is compared with Port."""
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,20 +31,20 @@ class Watched:
         return field in self.fields
 
     def values(self, entity: EntitySnapshot) -> dict[Field, Any]:
-        """Return the watched values of an entity; where fields are named, null stands for what it lacks."""
+        """Take the watched values of an entity; where fields are named, null stands for what it lacks."""
         if self.fields is not None:
             return {field: value_of(entity, field) for field in self.fields}
         values: dict[Field, Any] = {field: value_of(entity, field) for field in ALWAYS}
-        for kind, given in (("properties", entity.properties), ("relations", entity.relations)):
-            values |= {f"{kind}.{name}": one for name, one in given.items() if one is not None}
-        return {field: one for field, one in values.items() if one is not None}
+        for kind, items in (("properties", entity.properties), ("relations", entity.relations)):
+            values |= {f"{kind}.{name}": value for name, value in items.items() if value is not None}
+        return {field: value for field, value in values.items() if value is not None}
 
 
 EVERYTHING = Watched(None)
 
 
 def value_of(entity: EntitySnapshot, field: Field) -> Any:
-    """Return the value of a field; None where the entity has none."""
+    """Take the value of a field; None where the entity has none."""
     kind, _, name = field.partition(".")
     if kind == "properties":
         return entity.properties.get(name)
@@ -54,7 +54,7 @@ def value_of(entity: EntitySnapshot, field: Field) -> Any:
 
 
 def same_value(field: Field, one: Any, other: Any) -> bool:
-    """Tell whether a field has the same value on both sides; in which order the teams stand says nothing."""
+    """Tell whether a field has the same value on both sides; the order of the teams does not count."""
     if field == "team" and isinstance(one, list) and isinstance(other, list):
         return sorted(one) == sorted(other)
     return same(one, other)
@@ -62,11 +62,11 @@ def same_value(field: Field, one: Any, other: Any) -> bool:
 
 def fields_of(changes: Iterable[PropertyChange]) -> frozenset[Field]:
     """Return the fields in which there is a change."""
-    return frozenset(".".join(one.path[:2]) for one in changes)
+    return frozenset(".".join(value.path[:2]) for value in changes)
 
 
 def watched_by(rules: RuleSet, wide: Container[str] = ()) -> dict[str, Watched]:
-    """Return the blueprints that rules name, and what is watched of each.
+    """Collect the blueprints that rules name, and what is watched of each.
 
     A pattern (``svc-*``, or no blueprint at all) names none, but is about those that other rules name.
 
@@ -74,14 +74,15 @@ def watched_by(rules: RuleSet, wide: Container[str] = ()) -> dict[str, Watched]:
         rules: The rules.
         wide: The destinations whose own templates may read anything of an entity.
     """
-    given = dict.fromkeys(one for rule in rules.rules for one in rule.blueprint if GLOB.isdisjoint(one))
-    return {blueprint: Watched(_together(rules.about(blueprint), wide)) for blueprint in given}
+    names = dict.fromkeys(name for rule in rules.rules for name in rule.blueprint if GLOB.isdisjoint(name))
+    return {name: Watched(_together(rules.about(name), wide)) for name in names}
 
 
 def condition_fields(rule: Rule) -> frozenset[Field] | None:
     """Return the fields that a rule's `when` and `resolve` read; None: any."""
     conditions = [condition for condition in (rule.when, rule.resolve) if condition]
     leaves = [leaf for condition in conditions for leaf in condition.leaves]
+    # Without `when` any change matters, and a jq program may read anything.
     if rule.when is None or any(leaf.path is None for leaf in leaves):
         return None
     fields = {".".join(leaf.path[:2]) for leaf in leaves if leaf.path}
@@ -93,6 +94,7 @@ def _together(rules: Sequence[Rule], wide: Container[str]) -> frozenset[Field] |
     fields = set(ALWAYS)
     for rule in rules:
         read = condition_fields(rule)
+        # A rule's own words are templates: they may read any property.
         if read is None or rule.title is not None or rule.message is not None:
             return None
         fields |= read
@@ -110,15 +112,12 @@ def _routing(target: Target) -> Iterator[Field]:
         yield f"relations.{target.port.relation}"
 
 
-def snapshot_of(
-    identifier: str, blueprint: str, values: Mapping[Field, Any], icon: str | None = None
-) -> EntitySnapshot:
-    """Return the entity that has these values, as far as they tell."""
+def snapshot_of(identifier: str, blueprint: str, values: Mapping[Field, Any]) -> EntitySnapshot:
+    """Make the snapshot of an entity of these values; what is not watched is left out."""
     parts: dict[str, dict[str, Any]] = {"properties": {}, "relations": {}}
     for field, value in values.items():
         kind, _, name = field.partition(".")
         if kind in parts and value is not None:
             parts[kind][name] = value
-    return EntitySnapshot(
-        identifier, blueprint, values.get("title"), icon, tuple(values.get("team") or ()), **parts
-    )
+    title, teams = values.get("title"), tuple(values.get("team") or ())
+    return EntitySnapshot(identifier, blueprint, title, None, teams, parts["properties"], parts["relations"])

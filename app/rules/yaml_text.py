@@ -16,9 +16,9 @@ from ruamel.yaml.reader import ReaderError
 from app.errors import Mistake, RulesError
 
 VARIABLE = re.compile(r"(\$?)\$\{([^{}]*)\}?")
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-PLAIN = re.compile(r"[\w.-]{1,60}")
-"""What a key or a name looks like, and an address or a secret does not."""
+VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+PLAIN_NAME = re.compile(r"[\w.-]{1,60}")
+"""Matches keys and names, which may be shown, and not addresses and secrets."""
 
 Place = tuple[str | int, ...]
 
@@ -49,16 +49,16 @@ class Document:
     hidden: dict[str, str] = field(default_factory=dict)
 
     def place(self, path: Sequence[Any]) -> Place:
-        """Return those parts of pydantic's path, which names models too, that stand in the file."""
+        """Reduce pydantic's path, which names models too, to the parts that stand in the file."""
         return tuple(key for key, _, _ in self._walk(path))
 
     def at(self, path: Sequence[Any]) -> Any:
-        """Return what stands in the file at the innermost part of `path` that is there, as it is written."""
+        """Look up the innermost part of `path` that is in the file, as it is written there."""
         steps = self._walk(path)
         return steps[-1][2] if steps else self.tree
 
     def mistake(self, path: Sequence[Any], text: str) -> Mistake:
-        """Return a mistake at a place."""
+        """Make a mistake at a place, with its line and its rule or destination."""
         steps, owner = self._walk(path), ""
         if len(path) > 1 and path[0] == "rules" and isinstance(path[1], int):
             rule = self.at(path[:2])
@@ -76,7 +76,7 @@ class Document:
             inside = (isinstance(node, CommentedMap) and key in node) or (
                 isinstance(node, CommentedSeq) and isinstance(key, int) and key < len(node)
             )
-            if not inside:
+            if not inside:  # the name of a model in pydantic's path
                 continue
             lines = (node.lc.data or {}).get(key)  # what an alias merges in has none
             line = lines[0] + 1 if lines else line
@@ -107,9 +107,10 @@ def read_yaml(text: str, environment: Mapping[str, str], *, name: str) -> Docume
         text = "a key that is a mapping or a list itself; put texts with {{ }} in quotes"
         raise RulesError(name, [Mistake(1, "", text)]) from None
     if not isinstance(tree, CommentedMap):
-        found = "the file is empty" if tree is None else f"this is a {_sort(tree)}"
-        raise RulesError(name, [Mistake(1, "", f"{found}; {shape}")])
+        problem = "the file is empty" if tree is None else f"this is a {_sort(tree)}"
+        raise RulesError(name, [Mistake(1, "", f"{problem}; {shape}")])
     document = Document(tree)
+    # An alias inside its own anchor is legal YAML, and a tree without end.
     try:
         document.plain = _Plain(document, environment).of(tree, ())
     except RecursionError:
@@ -132,8 +133,9 @@ def _not_yaml(error: YAMLError, text: str) -> Mistake:
     written = text.splitlines()[line - 1] if line <= len(text.splitlines()) else ""
     if isinstance(error, DuplicateKeyError):
         key = problem.partition('"')[2].partition('"')[0]
-        which = f"the key {key!r} is" if PLAIN.fullmatch(key) else "this key is"
-        return Mistake(line, "", f"{which} there twice; keep one of them")
+        subject = f"the key {key!r} is" if PLAIN_NAME.fullmatch(key) else "this key is"
+        return Mistake(line, "", f"{subject} there twice; keep one of them")
+    # Of a tab ruamel may also say something else about its line.
     if "'\\t'" in problem or written.lstrip(" ").startswith("\t"):
         return Mistake(line, "", "a tab; YAML is indented by spaces")
     if isinstance(error, ComposerError):
@@ -156,31 +158,32 @@ class _Plain:
             case None | bool():
                 return value
             case str():
-                return VARIABLE.sub(lambda found: self._variable(found, place), str(value))
+                return VARIABLE.sub(lambda match: self._variable(match, place), str(value))
             case int():
                 return int(value)
             case float():
                 return float(value)
             case list():
-                return [self.of(one, (*place, number)) for number, one in enumerate(value)]
+                return [self.of(item, (*place, number)) for number, item in enumerate(value)]
             case Mapping():
                 if not all(isinstance(key, str | int | float | None) for key in value):
                     return self._wrong(place, "a key that is no text; put texts with {{ }} in quotes", value)
-                return {str(key): self.of(one, (*place, key)) for key, one in value.items()}
+                return {str(key): self.of(item, (*place, key)) for key, item in value.items()}
         return self._wrong(place, "neither text nor a number; put texts in quotes", value)
 
-    def _variable(self, found: re.Match[str], place: Place) -> str:
-        escaped, name = found.groups()
+    def _variable(self, match: re.Match[str], place: Place) -> str:
+        escaped, name = match.groups()
         if escaped:
-            return found[0][1:]
-        if not NAME.fullmatch(name) or not found[0].endswith("}"):
+            return match[0][1:]
+        if not VARIABLE_NAME.fullmatch(name) or not match[0].endswith("}"):
             text = "${…} must hold a variable's name; write $${ if you mean the text itself"
-            return str(self._wrong(place, text, found[0]))
-        given = self.environment.get(name, "")
-        if not given:
-            return str(self._wrong(place, f"the environment variable {name} is not set", found[0]))
-        self.document.hidden[given] = f"${{{name}}}"
-        return given
+            return str(self._wrong(place, text, match[0]))
+        value = self.environment.get(name, "")
+        if not value:
+            return str(self._wrong(place, f"the environment variable {name} is not set", match[0]))
+        # It may be a secret: mistakes show its name in its place.
+        self.document.hidden[value] = f"${{{name}}}"
+        return value
 
     def _wrong(self, place: Place, text: str, value: Any) -> Any:
         self.document.mistakes.append(self.document.mistake(place, keyed(place, text)))

@@ -12,7 +12,7 @@ from app.model.delivery import Alert
 from app.model.incident import Incident
 from app.model.times import Micros, to_micros
 from app.rules.decide import MEMORY, Decision, EntityState
-from app.rules.last_known import Known
+from app.rules.last_known import LastKnown
 from app.store.rows import Accepted, Incoming
 from app.store.transaction import EntityKey
 
@@ -36,14 +36,14 @@ class Group:
 
     last_at: dict[EntityKey, datetime | None] = field(default_factory=dict)
     incidents: dict[EntityKey, dict[str, Incident]] = field(default_factory=dict)
-    known: dict[EntityKey, Known] = field(default_factory=dict)
+    known: dict[EntityKey, LastKnown] = field(default_factory=dict)
     changes: list[tuple[Incoming, Decision]] = field(default_factory=list)
     new: set[EntityKey] = field(default_factory=set)
     moved: dict[str, Incident] = field(default_factory=dict)
     cancelled: dict[str, Micros] = field(default_factory=dict)
     alerts: list[tuple[str, Alert, Micros]] = field(default_factory=list)
     ended: dict[int, Micros] = field(default_factory=dict)
-    learned: dict[EntityKey, Known] = field(default_factory=dict)
+    learned: dict[EntityKey, LastKnown] = field(default_factory=dict)
     _later: dict[str, list[int]] = field(default_factory=dict, init=False)
 
     def take(self, batch: Sequence[tuple[EntityKey, Incoming]], seen: dict[str, int]) -> list[Accepted]:

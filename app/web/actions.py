@@ -66,7 +66,7 @@ async def retry(context: WebContext, who: str, number: int) -> Done:
         raise HTTPException(404, f"There is no delivery {number}.")
     if not await context.store.retry(now=context.clock(), ids=[number]):
         raise HTTPException(409, f"Delivery {number} is {row.delivery.state}: there is nothing to try again.")
-    context.listener.wake()  # else the dispatcher would look only when its pause is over
+    context.intake.wake()  # else the dispatcher would look only when its pause is over
     entity = one_line(row.delivery.notification.entity, MAX_NAME_CHARACTERS)
     details = f"Delivery {number} of {entity} to {row.delivery.destination} is tried again."
     return await _record(context, who, "retry", details, id_=number)
@@ -85,7 +85,7 @@ async def release(context: WebContext, who: str, queue_name: str) -> Done:
     number = await context.store.release_hold(queue.destination, context.clock())
     if not number:
         raise HTTPException(409, f"Queue {name} is not on hold.")
-    context.listener.wake()
+    context.intake.wake()
     more = f" ({number} queues)" if number > 1 else ""
     return await _record(context, who, "release", f"Destination {queue.destination} is released{more}.")
 
@@ -135,7 +135,7 @@ async def end_silence(context: WebContext, who: str, number: int) -> Done:
     """
     if not 0 < number <= MAX_ID or not await context.store.end_silence(number, context.clock()):
         raise HTTPException(404, f"There is no silence {number} that has not ended.")
-    context.listener.wake()
+    context.intake.wake()
     details = f"Silence {number} has ended. Incidents that it muted and that are still open alert once."
     return await _record(context, who, "end silence", details, id_=number)
 
@@ -177,7 +177,7 @@ async def send_test(context: WebContext, who: str, change: TestChange) -> Done:
         now=now,
     )
     # The same way as a webhook's body, so that the test shows what a real change would do.
-    accepted = await context.listener.accept(Signed(body, now))
+    accepted = await context.intake.accept(Signed(body, now))
     entity = one_line(entity, MAX_NAME_CHARACTERS)
     details = f"Test change of {entity} was accepted and led to {_alerts(accepted.alerts)}."
     return await _record(context, who, "test change", details)
@@ -193,7 +193,7 @@ async def replay(context: WebContext, who: str, number: int) -> Done:
     if row is None:
         raise HTTPException(404, f"There is no {number} in quarantine.")
     try:
-        accepted = await context.listener.accept(Signed(row.body, row.signed_at))
+        accepted = await context.intake.accept(Signed(row.body, row.signed_at))
     except UnreadableChange as error:
         failed = f"Number {number} still cannot be read: {one_line(str(error), 200)}."
         await _record(context, who, "replay", failed)

@@ -7,8 +7,8 @@ from typing import Annotated, TypeVar, cast
 
 from fastapi import Depends, HTTPException, Request
 
-from app.receive.intake import Listener
-from app.reconcile.configured import why_no_comparison
+from app.receive.intake import Intake
+from app.reconcile.health import why_off
 from app.store.base import Store
 from app.store.views import Page, Views
 from app.web.health import Readiness
@@ -23,7 +23,7 @@ class WebContext:
 
     Attributes:
         store: The outbox.
-        listener: Takes changes.
+        intake: Takes changes in.
         readiness: Checks whether the listener works.
         reconcile_minutes: How often the listener reconciles with Port; 0: never.
         missing_credential: The setting that is missing for Port's API; None: none is.
@@ -32,7 +32,7 @@ class WebContext:
     """
 
     store: Store
-    listener: Listener
+    intake: Intake
     readiness: Readiness
     reconcile_minutes: float
     missing_credential: str | None
@@ -47,7 +47,7 @@ class WebContext:
     async def reconciling(self) -> ReconcileView:
         """Read the last reconcile runs, and when the next is due."""
         # The rules may have been reloaded since the last look, so whether it is off is asked each time.
-        off = why_no_comparison(self.reconcile_minutes, self.missing_credential, self.listener.book)
+        off = why_off(self.reconcile_minutes, self.missing_credential, self.intake.book)
         runs = await self.store.reconciling.runs(limit=RUNS_LOOKED_AT)
         every = timedelta(minutes=self.reconcile_minutes)
         return view_reconciling(runs, off=off, every=every, now=self.clock())

@@ -11,8 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import SignatureRejected, SourceRefused, StoreUnavailable, UnreadableChange
 from app.observe.tracing import current_trace_id
 from app.observe.watch import Watch
-from app.port.setup.answers import SOURCE_REFUSED
-from app.receive.webhook import PATH
+from app.receive.event import WEBHOOK_PATH
+from app.receive.sources import SOURCE_REFUSED
 
 log = structlog.get_logger(__name__)
 
@@ -122,7 +122,7 @@ class WebhookAnswers:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and count its answer if it was a change."""
-        if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].endswith(PATH):
+        if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].endswith(WEBHOOK_PATH):
             await self._app(scope, receive, send)
             return
         status = 500  # an application that answers nothing at all has failed
@@ -136,7 +136,7 @@ class WebhookAnswers:
         if trace_id := current_trace_id():
             structlog.contextvars.bind_contextvars(trace_id=trace_id)
         try:
-            if self._shortcut is not None and scope["path"] == scope.get("root_path", "") + PATH:
+            if self._shortcut is not None and scope["path"] == scope.get("root_path", "") + WEBHOOK_PATH:
                 response = await _answer(self._shortcut, Request(scope, receive))
                 await response(scope, receive, note)
             else:

@@ -83,7 +83,7 @@ def view_change(row: ChangeRow, *, whole: bool = False) -> ChangeView:
         title=one_line(change.title, 200),
         actor=one_line(change.actor, 200),
         origin=one_line(change.origin, 60),
-        reconciled=change.noticed_at is not None,
+        reconciled=change.found_at is not None,
         values=tuple(
             ValueView(
                 one_line(value.name, 200),

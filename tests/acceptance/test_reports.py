@@ -28,7 +28,7 @@ from tests.notifier.slack.stand_in_api import TOKEN, StandInSlackApi
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, LOGIN, StandInPort, refusal, standing_in
 from tests.waiting import until
 
-ENTITY = (resources.BLUEPRINT, resources.ENTITY)
+ENTITY = (resources.BLUEPRINT, resources.TUTORIAL_ENTITY)
 ADMIN = "an-admin-token-of-some-length"
 
 
@@ -97,7 +97,7 @@ async def test_what_runs_show(start: Start, port: StandInPort, slack: StandInSla
     assert len(slack.messages) == 1
     # None where the alert was out before the report had its turn: its end says all.
     assert delivered["logs"] in ([], ["Accepted: 1 alert, for default: rule 'health' matches."])
-    assert delivered["summary"] == "Told default. Why: rule 'health' matches."
+    assert delivered["summary"] == "Delivered to default. Why: rule 'health' matches."
     assert "link" not in delivered
     assert ignored["logs"] == []
     assert ignored["summary"] == "Ignored: rule 'health': healthStatus did not change."
@@ -134,7 +134,7 @@ async def test_dead_and_tried_again(start: Start, port: StandInPort, slack: Stan
         (run,) = port.automations.runs.values()
         await until(lambda: run["status"] != "IN_PROGRESS")
         assert told(run) == ("FAILURE", "Not delivered")
-        assert run["summary"].startswith("Not told default: 400 invalid_payload.")
+        assert run["summary"].startswith("Not delivered to default: 400 invalid_payload.")
         assert await service.store.retry(now=datetime.now(UTC)) == 1
         await until(lambda: len(slack.messages) == 1)
 

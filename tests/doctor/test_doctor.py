@@ -29,14 +29,16 @@ from app.port.setup import probe
 from app.port.setup.bootstrap import Plan, bootstrap
 from app.port.setup.resources import webhook_address
 from app.port.setup.tunnel import run_tunnel
-from app.receive.intake import Listener, Rulebook
+from app.receive.intake import Intake
+from app.receive.receiver import Receiver
 from app.rules.rule import RuleSet
+from app.rules.rulebook import Rulebook
 from app.settings import Settings
 from app.store.opening import open_store
 from tests.conftest import Service, rules_with_rate
+from tests.port.description import description, hold
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, LOGIN, StandInPort, refusal, standing_in
 from tests.port.stand_in_smee import StandInSmee
-from tests.port.test_contract import description, hold
 from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -521,20 +523,20 @@ async def test_change_that_no_rule_alerts_on(world: World) -> None:
     async def nothing(*_: Any) -> Any:
         raise AssertionError("no rule asks for this")
 
-    listener = Listener(
+    intake = Intake(
         store=world.service.store,
         book=Rulebook(RuleSet(()), {}),
-        secrets=[CLIENT_SECRET],
-        accept_unsigned=False,
-        tolerance=timedelta(minutes=5),
         clock=lambda: datetime.now(UTC),
         evaluate=nothing,
         look_up=nothing,
         wake=lambda _=(): None,
     )
+    receiver = Receiver(
+        intake, secrets=[CLIENT_SECRET], accept_unsigned=False, tolerance=timedelta(minutes=5)
+    )
 
     async def receive(request: Request) -> Response:
-        accepted = await listener.receive(await request.body(), listener.check_headers(request.headers))
+        accepted = await receiver.receive(await request.body(), receiver.check_headers(request.headers))
         return JSONResponse({"change": accepted.key, "alerts": accepted.alerts}, 202)
 
     async with serving(Starlette(routes=[Route("/api/slack", receive, methods=["POST"])])) as url:

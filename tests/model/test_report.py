@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from app.model.delivery import Alert
-from app.model.report import MAX_SUMMARY, RUNS, Fate, Report, Told
+from app.model.report import MAX_SUMMARY_CHARS, RUNS, Fate, Report, Told
 from app.model.silence import Silence
 from tests.rules.changes import moved
 
@@ -22,11 +22,15 @@ ENDS = {
     ),
     "delivered": (
         Fate(AT, REASON, (ROCKET, replace(ROCKET, destination="default"))),
-        ("SUCCESS", "Delivered", f"Told rocket and default. Why: {REASON}."),
+        ("SUCCESS", "Delivered", f"Delivered to rocket and default. Why: {REASON}."),
     ),
     "dead": (
         Fate(AT, REASON, (ROCKET, Told("jobs", "dead", "404: not found"))),
-        ("FAILURE", "Not delivered", f"Not told jobs: 404: not found. Told rocket. Why: {REASON}."),
+        (
+            "FAILURE",
+            "Not delivered",
+            f"Not delivered to jobs: 404: not found. Delivered to rocket. Why: {REASON}.",
+        ),
     ),
     "silenced": (
         Fate(AT, REASON, (Told("rocket", "silenced", "silence 3, by ada"),)),
@@ -34,14 +38,14 @@ ENDS = {
     ),
     "cancelled": (
         Fate(AT, REASON, (Told("rocket", "cancelled"),)),
-        ("SUCCESS", "Not needed", f"Later there was nothing to tell rocket any more. Why: {REASON}."),
+        ("SUCCESS", "Not needed", f"No longer needed for rocket. Why: {REASON}."),
     ),
     "again": (
         Fate(AT, REASON, (ROCKET,), again=True),
         (
             "SUCCESS",
             "Duplicate",
-            f"This change came before; nothing is told twice. Told rocket. Why: {REASON}.",
+            f"This change came before; nothing is sent twice. Delivered to rocket. Why: {REASON}.",
         ),
     ),
 }
@@ -72,8 +76,8 @@ def test_each_link_once() -> None:
 def test_what_failed_is_never_cut_off() -> None:
     """However long the reason, the summary begins with what went wrong."""
     fate = Fate(AT, "because " * 1_000, (Told("jobs", "dead", "404"),))
-    assert fate.summary.startswith("Not told jobs: 404. Why: because")
-    assert len(fate.summary) == MAX_SUMMARY
+    assert fate.summary.startswith("Not delivered to jobs: 404. Why: because")
+    assert len(fate.summary) == MAX_SUMMARY_CHARS
     many = Fate(AT, REASON, tuple(Told(f"d{number}", "delivered") for number in range(500)))
     assert "d19 and 480 more" in many.summary
 

@@ -6,12 +6,27 @@ from typing import Any
 
 import pytest
 
+from app.model.incident import Step
 from app.model.notification import Notification
 from app.model.silence import Silence, silence_of
-from tests.notifier.slack.test_webhook import notification
 from tests.rules.changes import NOW
 
 ALL = Silence("*", "*", "*", "*", NOW, NOW + timedelta(hours=1), "ada", "deploy")
+
+
+def notification(**facts: Any) -> Notification:
+    """An alert of the team Rocket that differs from the usual one in `facts`."""
+    usual: dict[str, Any] = {
+        "step": Step.OPENED,
+        "rule": "health",
+        "blueprint": "deploymentConfig",
+        "entity": "notification-service-prod",
+        "title": "Notification Service",
+        "teams": ("Rocket",),
+        "change": None,
+        "at": NOW,
+    }
+    return Notification(**(usual | facts))
 
 
 @pytest.mark.parametrize(

@@ -226,5 +226,5 @@ async def test_a_collector_that_is_away(tmp_path: Path, slack: StandInSlack) -> 
         assert asyncio.get_running_loop().time() - began < 8
     lines = [json.loads(line) for line in listener.log.read_text().splitlines()]
     about = {line["event"]: line for line in lines if line.get("change") == receipt["change"]}
-    assert {"change accepted", "alert delivered"} <= set(about)
+    assert {"change_accepted", "alert delivered"} <= set(about)
     assert len({line["trace_id"] for line in about.values()}) == 1

@@ -11,8 +11,9 @@ from starlette.routing import Route
 
 from app.demo.run import serving
 from app.errors import PortError, SettingsError
-from app.port.client import PortClient, Request
+from app.port.client import PortClient
 from app.port.refusal import advice, rate_limit_wait
+from app.port.transport import Request
 from tests.port.stand_in_port import (
     CLIENT_ID,
     CLIENT_SECRET,
@@ -204,7 +205,7 @@ async def test_rate_limited_for_good(port: StandInPort, client: PortClient, wait
     error = await refused(client.get_blueprint("service"))
     assert error.status == 429
     assert waiting.seconds == [60] * 5
-    assert "try again in some minutes" in str(error)
+    assert "try again in a few minutes" in str(error)
 
 
 async def test_server_errors_pass(port: StandInPort, client: PortClient, waiting: Waiting) -> None:
@@ -219,7 +220,7 @@ async def test_server_errors_stay(port: StandInPort, client: PortClient) -> None
     port.script("GET", PATH, *(refusal(500) for _ in range(9)))
     error = await refused(client.get_blueprint("service"))
     assert (error.status, error.trace_id) == (500, TRACE_ID)
-    assert "fault of Port's" in error.advice
+    assert "fault in Port" in error.advice
 
 
 async def test_creation_is_not_repeated(port: StandInPort, client: PortClient) -> None:
@@ -235,7 +236,7 @@ REFUSALS = [
     (409, "exists already"),
     (413, "1 MiB"),
     (422, "names the field"),
-    (418, "does not take this request"),
+    (418, "does not accept this request"),
 ]
 
 

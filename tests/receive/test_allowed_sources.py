@@ -83,7 +83,7 @@ async def test_refused_before_the_body_is_read(start: Start) -> None:
         address = urlsplit(service.url)
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
         writer.write(b"POST /api/slack HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\n{")
-        assert b" 403 " in await asyncio.wait_for(reader.readline(), 5)
+        assert b" 403 " in await asyncio.wait_for(reader.readline(), 20)
         writer.close()
         await writer.wait_closed()
 

@@ -38,7 +38,7 @@ def legacy(**facts: Any) -> dict[str, Any]:
         "at": AT,
         "timer": None,
         "run_id": None,
-        "noticed_at": None,
+        "found_at": None,
         "report_to": None,
     }
     return usual | facts
@@ -71,7 +71,7 @@ READABLE = {
     "event_identifier_and_changelog_destination_at_root": legacy(),
     "event_as_text": legacy(),
     "unknown_fields": automation(),
-    "noticed_by_comparison": legacy(actor="", origin="reconcile", noticed_at=NOW),
+    "found_by_reconciling": legacy(actor="", origin="reconcile", found_at=NOW),
     # actions and resources
     "create_before_null": automation(action="CREATE", before=None),
     "delete_after_null": automation(action="DELETE", after=None),

@@ -16,8 +16,9 @@ from app.demo.run import Shape, change_body, signed_headers
 from app.demo.stand_in_slack import StandInSlack
 from app.model.change import CatalogChange
 from app.model.delivery import State
-from app.receive.intake import Listener
-from app.receive.rulebook import make_rulebook
+from app.receive.intake import Intake
+from app.receive.receiver import Receiver
+from app.receive.rules_source import make_rulebook
 from app.receive.signature import Signed
 from app.receive.webhook import EXAMPLES
 from app.rules.file import load_rules
@@ -241,7 +242,7 @@ async def test_a_restart_delivers_what_was_accepted(start: Start, slack: StandIn
 async def test_a_fault_of_ours_costs_no_change(tmp_path: Path) -> None:
     """Port does not send it again: what we fail over is in quarantine, and can be replayed."""
 
-    async def broken(_: Sequence[str], __: bytes) -> Mapping[str, Any]:
+    async def broken(_: Sequence[str], __: Mapping[str, Any]) -> Mapping[str, Any]:
         raise ZeroDivisionError
 
     async def nobody(_: CatalogChange, __: PortLookup) -> None:
@@ -250,18 +251,17 @@ async def test_a_fault_of_ours_costs_no_change(tmp_path: Path) -> None:
     rules = {"version": 1, "rules": [{"name": "jq", "when": {"jq": ".diff"}}]}
     book = make_rulebook(load_rules(json.dumps(rules), {}, name="rules.json", check_jq=lambda _: None).file)
     store, body = SQLiteStore(tmp_path / "listener.db"), change_body(before="a", after="b", at=NOW)
-    listener = Listener(
-        store, book, (), True, timedelta(1), lambda: NOW, broken, nobody, wake=lambda _=None: None
-    )
+    intake = Intake(store, book, lambda: NOW, broken, nobody, wake=lambda _=None: None)
+    receiver = Receiver(intake, (), True, timedelta(1))
     with pytest.raises(ZeroDivisionError):
-        await listener.receive(body, None)
+        await receiver.receive(body, None)
     (kept,) = await store.quarantined()
     assert (kept.body, kept.reason) == (body, "a fault in this program: ZeroDivisionError")
-    listener.evaluate = working
-    assert (await listener.accept(Signed(kept.body, kept.signed_at))).alerts == 1
+    intake.evaluate = working
+    assert (await intake.accept(Signed(kept.body, kept.signed_at))).alerts == 1
     await store.close()
 
 
-async def working(programs: Sequence[str], _: bytes) -> Mapping[str, Any]:
+async def working(programs: Sequence[str], _: Mapping[str, Any]) -> Mapping[str, Any]:
     """Say that all is true."""
     return dict.fromkeys(programs, True)

@@ -1,4 +1,4 @@
-"""What the tests of the comparison need."""
+"""Fixtures for the tests of reconciling."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,7 +18,7 @@ async def port() -> AsyncIterator[StandInPort]:
 
 @pytest.fixture
 async def watched(database: str, port: StandInPort, tmp_path: Path) -> AsyncIterator[Watching]:
-    """A listener that has learned one healthy entity, ``checkout``."""
+    """A listener that has recorded one healthy entity, ``checkout``."""
     async with watching(database, port, tmp_path) as one:
         one.set("checkout", "Healthy")
         assert await one.compare() == []

@@ -1,4 +1,4 @@
-"""When a comparison is made, and by whom."""
+"""When a run is made, and by which process."""
 
 import asyncio
 import sqlite3
@@ -14,11 +14,10 @@ from app.store.reconciling import Progress, Run
 
 from app.model.change import RECONCILE
 from app.observe.watch import Watch
-from app.reconcile.schedule import LEASE, Outcome, Reconciler
+from app.reconcile.schedule import RUN_LEASE, Reconciler, RunOutcome
 from tests.conftest import DATABASES, Start
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, StandInPort, refusal
-from tests.reconcile.test_comparison import SEARCH
-from tests.reconcile.watching import BLUEPRINT, SCHEMA, Watching, watching
+from tests.reconcile.watching import BLUEPRINT, SCHEMA, SEARCH, Watching, watching
 from tests.waiting import until
 
 MINUTE = timedelta(minutes=1)
@@ -27,7 +26,7 @@ MINUTE = timedelta(minutes=1)
 def reconciler_of(one: Watching, token: str = "a") -> Reconciler:
     """What compares for a listener, every ten minutes of its clock, and looks at that often."""
     return Reconciler(
-        one.listener,
+        one.intake,
         one.client,
         10 * MINUTE,
         new_token=lambda: token,
@@ -38,7 +37,7 @@ def reconciler_of(one: Watching, token: str = "a") -> Reconciler:
 
 async def runs(one: Watching) -> list[Run]:
     """All runs, oldest first."""
-    return (await one.listener.store.reconciling.runs(limit=100))[::-1]
+    return (await one.intake.store.reconciling.runs(limit=100))[::-1]
 
 
 @asynccontextmanager
@@ -46,7 +45,7 @@ async def keeping(one: Watching) -> AsyncIterator[Reconciler]:
     """Let it compare whenever it is due, and wait for the first run."""
     reconciler = reconciler_of(one)
     before = len(await runs(one))
-    task = asyncio.create_task(reconciler.keep())
+    task = asyncio.create_task(reconciler.reconcile_when_due())
     try:
         await ended(one, before + 1)
         yield reconciler
@@ -107,7 +106,9 @@ async def test_one_of_many_compares(watched: Watching) -> None:
     """Of several replicas that begin at once; the others have nothing to do."""
     watched.clock.pass_(minutes=5)
     others = [reconciler_of(watched, str(number)) for number in range(5)]
-    outcomes = await asyncio.gather(*(one.compare("start", since=watched.clock() - MINUTE) for one in others))
+    outcomes = await asyncio.gather(
+        *(one.reconcile("start", since=watched.clock() - MINUTE) for one in others)
+    )
     assert len([one for one in outcomes if one is not None]) == 1
     assert len(await runs(watched)) == 1
 
@@ -116,12 +117,12 @@ async def test_one_of_many_compares(watched: Watching) -> None:
 async def test_who_dies_in_the_middle_is_replaced(watched: Watching) -> None:
     """When its lease has ended."""
     began = watched.clock()
-    begin = watched.listener.store.reconciling.begin
-    assert await begin(reason="start", token="dead", now=began, lease_until=began + LEASE, since=None)
+    begin = watched.intake.store.reconciling.begin
+    assert await begin(reason="start", token="dead", now=began, lease_until=began + RUN_LEASE, since=None)
     watched.set("checkout", "Degraded")
-    assert await reconciler_of(watched).compare("interval", since=None) is None
-    watched.clock.now = began + LEASE
-    outcome = await reconciler_of(watched).compare("interval", since=None)
+    assert await reconciler_of(watched).reconcile("interval", since=None) is None
+    watched.clock.now = began + RUN_LEASE
+    outcome = await reconciler_of(watched).reconcile("interval", since=None)
     assert outcome is not None
     assert len(outcome.differences) == 1
 
@@ -130,7 +131,7 @@ async def test_differences_that_nobody_reads(watched: Watching) -> None:
     """They are told and counted, and not kept: there may be as many as entities."""
     watched.set("checkout", "Degraded")
     watched.clock.pass_(minutes=1)
-    outcome = await reconciler_of(watched).compare("interval", since=None, keep=False)
+    outcome = await reconciler_of(watched).reconcile("interval", since=None, keep=False)
     assert outcome is not None
     assert (outcome.differences, outcome.progress.differences) == ((), 1)
     assert await watched.told() == [("checkout", "Healthy", "Degraded")]
@@ -139,12 +140,12 @@ async def test_differences_that_nobody_reads(watched: Watching) -> None:
 async def test_the_first_run_waits_for_one_that_was_left(watched: Watching) -> None:
     """A restart after a crash compares, though the run of the process that crashed seems to go on."""
     began = watched.clock()
-    begin = watched.listener.store.reconciling.begin
-    await begin(reason="interval", token="dead", now=began, lease_until=began + LEASE, since=None)
+    begin = watched.intake.store.reconciling.begin
+    await begin(reason="interval", token="dead", now=began, lease_until=began + RUN_LEASE, since=None)
     reconciler = reconciler_of(watched)
-    task = asyncio.create_task(reconciler.keep())
+    task = asyncio.create_task(reconciler.reconcile_when_due())
     await still(watched, 1)
-    watched.clock.now = began + LEASE
+    watched.clock.now = began + RUN_LEASE
 
     async def compared() -> bool:
         return (await runs(watched))[-1].ended_at is not None
@@ -203,7 +204,7 @@ async def test_a_run_that_is_stopped(watched: Watching) -> None:
     watched.clock.pass_(minutes=1)
     reconciler = reconciler_of(watched)
     watched.port.before_answer = wait
-    task = asyncio.create_task(reconciler.compare("start", since=None))
+    task = asyncio.create_task(reconciler.reconcile("start", since=None))
     await asked.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -214,9 +215,9 @@ async def test_a_run_that_is_stopped(watched: Watching) -> None:
     assert len((await outcome_of(watched)).differences) == 1
 
 
-async def outcome_of(one: Watching) -> Outcome:
+async def outcome_of(one: Watching) -> RunOutcome:
     """Compare once."""
-    outcome = await reconciler_of(one).compare("start", since=None)
+    outcome = await reconciler_of(one).reconcile("start", since=None)
     assert outcome is not None
     return outcome
 
@@ -233,7 +234,7 @@ async def test_what_is_counted(watched: Watching) -> None:
         def came_after(self) -> None:
             counted.append(("after",))
 
-    watched.listener.watch = Counting()
+    watched.intake.watch = Counting()
     watched.set("checkout", "Degraded")
     happened = watched.clock()
     watched.clock.pass_(minutes=1)
@@ -246,13 +247,13 @@ async def test_what_is_counted(watched: Watching) -> None:
 
 async def test_rules_that_name_a_blueprint_for_the_first_time(watched: Watching) -> None:
     """Nothing is compared while none does, and soon after one does."""
-    book = watched.listener.book
-    watched.listener.book = replace(book, watched={})
+    book = watched.intake.book
+    watched.intake.book = replace(book, watched={})
     reconciler = reconciler_of(watched)
-    task = asyncio.create_task(reconciler.keep())
+    task = asyncio.create_task(reconciler.reconcile_when_due())
     await still(watched, 0)
     reconciler.want("rules")
-    watched.listener.book = book
+    watched.intake.book = book
     assert (await ended(watched, 1)).reason == "rules"
     task.cancel()
 

@@ -1,4 +1,4 @@
-"""What is shown of the comparison: by the command, the page, its API, the metrics and the doctor."""
+"""How reconciling is shown: by the command, the page, its API, the metrics and the doctor."""
 
 import html
 from datetime import UTC, datetime, timedelta
@@ -17,8 +17,7 @@ from tests.cli.conftest import run as run_command
 from tests.cli.helpers import Run as Command
 from tests.conftest import NOW, Start
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, StandInPort, refusal
-from tests.reconcile.test_comparison import SEARCH
-from tests.reconcile.watching import BLUEPRINT, RULES, Watching, watching
+from tests.reconcile.watching import BLUEPRINT, RULES, SEARCH, Watching, watching
 from tests.scrape import TOKEN as SCRAPED
 from tests.scrape import scrape
 from tests.waiting import until
@@ -65,7 +64,7 @@ async def test_the_command(watched: Watching, configured: pytest.MonkeyPatch, ru
     assert await watched.told() == [("checkout", "Healthy", "Degraded")]
     result = await run("reconcile")
     assert result.out == "2 entities; 0 differ\n"
-    newest, *_ = await watched.listener.store.reconciling.runs(limit=9)
+    newest, *_ = await watched.intake.store.reconciling.runs(limit=9)
     assert newest.reason == "command"
     configured.setenv("RECONCILE_MINUTES", "0")
     assert (await run("reconcile")).status == 0
@@ -78,7 +77,7 @@ async def test_the_command_says_why_it_cannot(
     watched.port.script("POST", SEARCH, refusal(403))
     result = await run("reconcile")
     assert (result.status, "Reconciling stopped" in result.err, "403" in result.err) == (1, True, True)
-    reconciling, now = watched.listener.store.reconciling, datetime.now(UTC)  # the command's clock
+    reconciling, now = watched.intake.store.reconciling, datetime.now(UTC)  # the command's clock
     assert await reconciling.begin(reason="start", token="a", now=now, lease_until=now + MINUTE, since=None)
     result = await run("reconcile")
     assert (result.status, "Another process is reconciling" in result.err) == (1, True)

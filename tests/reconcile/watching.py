@@ -1,6 +1,5 @@
-"""A listener and the stand-in Port that it compares with, on a clock that tests move."""
+"""A listener and the stand-in Port that it reconciles with, on a clock that tests move."""
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,11 +7,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from app.model.change import EntitySnapshot
 from app.port.client import PortClient
-from app.receive.intake import Listener
+from app.receive.event import build_event, encode
+from app.receive.intake import Intake
 from app.receive.signature import Signed
-from app.reconcile.comparison import Comparison
-from app.reconcile.difference import Difference
+from app.reconcile.difference import EntityDifference
+from app.reconcile.run import ReconcileRun
 from app.runtime import open_runtime
 from app.settings import Settings
 from app.store.rows import Accepted, Delivery
@@ -20,6 +21,7 @@ from tests.conftest import NOW, SECRET
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, StandInPort
 
 BLUEPRINT = "deploymentConfig"
+SEARCH = f"/v1/blueprints/{BLUEPRINT}/entities/search"
 SCHEMA: dict[str, Any] = {
     "identifier": BLUEPRINT,
     "schema": {"properties": {"healthStatus": {"type": "string"}, "cpuUtil": {"type": "number"}}},
@@ -65,13 +67,13 @@ class Watching:
     """A listener, and Port.
 
     Attributes:
-        listener: Takes changes.
+        intake: Takes changes in.
         port: Has the entities.
         client: Asks it.
         clock: Of both.
     """
 
-    listener: Listener
+    intake: Intake
     port: StandInPort
     client: PortClient
     clock: Clock
@@ -93,42 +95,39 @@ class Watching:
         }
         return self.port.entities[blueprint, entity]
 
-    async def compare(self, **options: Any) -> list[Difference]:
+    async def compare(self, **options: Any) -> list[EntityDifference]:
         """Compare, a minute later."""
         self.clock.pass_(minutes=1)
         return await self.look(**options)
 
-    async def look(self, **options: Any) -> list[Difference]:
+    async def look(self, **options: Any) -> list[EntityDifference]:
         """Compare now."""
-        comparison = Comparison(self.listener, self.client, **options)
-        return [one async for one in comparison.differences()]
+        run = ReconcileRun(self.intake, self.client, **options)
+        return [one async for one in run.differences()]
 
     async def post(self, entity: str, before: str | None, after: str | None, at: datetime) -> Accepted:
         """Let a webhook come now for a change that happened at a time."""
         sides = [
-            health
-            and {
-                "identifier": entity,
-                "title": entity.title(),
-                "team": ["Rocket"],
-                "properties": {"healthStatus": health},
-                "updatedAt": iso(at),
-            }
+            EntitySnapshot(entity, BLUEPRINT, entity.title(), None, ("Rocket",), {"healthStatus": health})
+            if health
+            else None
             for health in (before, after)
         ]
-        event = {
-            "action": "CREATE" if before is None else "DELETE" if after is None else "UPDATE",
-            "resourceType": "entity",
-            "trigger": {"by": {"userId": "ada"}, "origin": "UI", "at": iso(at)},
-            "context": {"blueprintIdentifier": BLUEPRINT, "entityIdentifier": entity},
-            "diff": {"before": sides[0], "after": sides[1]},
-        }
-
-        return await self.listener.accept(Signed(json.dumps(event).encode(), self.clock()))
+        event = build_event(
+            action="CREATE" if before is None else "DELETE" if after is None else "UPDATE",
+            blueprint=BLUEPRINT,
+            entity=entity,
+            at=at,
+            origin="UI",
+            by={"userId": "ada"},
+            before=sides[0],
+            after=sides[1],
+        )
+        return await self.intake.accept(Signed(encode(event), self.clock()))
 
     async def alerts(self) -> list[Delivery]:
         """All alerts, oldest first."""
-        return (await self.listener.store.deliveries(state=None, limit=100_000))[::-1]
+        return (await self.intake.store.deliveries(state=None, limit=100_000))[::-1]
 
     async def told(self) -> list[tuple[str, Any, Any]]:
         """Entity, value before and value after of each alert, oldest first."""
@@ -159,5 +158,5 @@ async def watching(
         open_runtime(settings, dispatch=False) as runtime,
         PortClient(port.url, CLIENT_ID, CLIENT_SECRET, clock=lambda: datetime.now(UTC)) as client,
     ):
-        runtime.listener.clock = clock
-        yield Watching(runtime.listener, port, client, clock)
+        runtime.intake.clock = clock
+        yield Watching(runtime.intake, port, client, clock)

@@ -128,7 +128,7 @@ def test_the_same_state_alerts_once() -> None:
     )
     life.to("high", 1)
     life.to("odd", 2)
-    assert life.to("high", 3).reason == "rule 'cpu' matches; rule 'cpu' has told of 'high' already"
+    assert life.to("high", 3).reason == "rule 'cpu' matches; rule 'cpu' has alerted of 'high' already"
     for minute, value in ((4, "full"), (5, "ok"), (6, "high")):
         life.to(value, minute)
     assert life.told == [(1, Step.OPENED), (4, Step.CHANGED), (5, Step.RESOLVED), (6, Step.OPENED)]

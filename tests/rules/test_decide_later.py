@@ -87,7 +87,7 @@ def test_the_same_again_while_waiting() -> None:
         [rule(when={"jq": ".a", "for": "5m"}, resolve={"property": "cpu", "to": 0})], results={".a": True}
     )
     life.to(1, 0)
-    assert life.to(2, 1).reason == "rule 'cpu' matches; rule 'cpu' waits to tell of 'matched' already"
+    assert life.to(2, 1).reason == "rule 'cpu' matches; rule 'cpu' waits to alert of 'matched' already"
     assert life.wait(60).told == [(5, Step.OPENED)]
 
 

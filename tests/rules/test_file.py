@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
 from app.errors import RulesError
-from app.jq import runner as jq
+from app.jq.runner import checking
 from app.rules.destination import HttpDestination, PortActionDestination, SlackDestination
 from app.rules.file import Rules, RulesFile, load_rules
 from app.rules.rule import BUILT_IN
@@ -207,7 +207,8 @@ def test_the_example_of_the_issue() -> None:
 def test_the_example_of_the_repository() -> None:
     """It shows all there is, and is right, in the eyes of jq too."""
     text = (ROOT / "rules.example.yaml").read_text(encoding="utf-8")
-    rules = load_rules(text, ENVIRONMENT, check_jq=jq.check).file
+    with checking() as problem:
+        rules = load_rules(text, ENVIRONMENT, check_jq=problem).file
     kinds = {type(target) for rule in rules.rules for target in rule.send}
     assert kinds == {str, ByTeam, ByTemplate, ByPort}
     assert {one.type for one in rules.destinations.values()} == {"slack", "http", "port_action", "console"}

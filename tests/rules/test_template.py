@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import TemplateError
-from app.rules.template import Expression, Literal, Part, as_text, expressions, fill, parse, parts
+from app.rules.template import Expression, FilledPart, Literal, as_text, expressions, fill, parse, parts
 
 
 @pytest.mark.parametrize(
@@ -117,11 +117,11 @@ def test_a_nested_value_is_filled() -> None:
 def test_values_can_be_told_from_the_authors_text() -> None:
     """So that a notifier escapes the one and not the other."""
     assert parts("*{{ .a }}* is <{{ .b }}>", {".a": "<!channel>", ".b": None}) == [
-        Part("*", literal=True),
-        Part("<!channel>", literal=False),
-        Part("* is <", literal=True),
-        Part("", literal=False),
-        Part(">", literal=True),
+        FilledPart("*", literal=True),
+        FilledPart("<!channel>", literal=False),
+        FilledPart("* is <", literal=True),
+        FilledPart("", literal=False),
+        FilledPart(">", literal=True),
     ]
 
 

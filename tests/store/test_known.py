@@ -8,8 +8,9 @@ import pytest
 from app.store.base import Store
 from app.store.reconciling import Progress
 
+from app.model.times import Micros, to_micros
 from app.rules.decide import OVERTAKEN, Decision, EntityState
-from app.rules.last_known import Known, Told, canonical, learned, micros
+from app.rules.last_known import LastKnown, ReconcileAlert, canonical, first_state
 from app.rules.watched import EVERYTHING, Watched
 from app.store.rows import Incoming
 from tests.conftest import NOW
@@ -18,16 +19,17 @@ from tests.store.test_store import SECOND, incoming
 HEALTH = Watched(frozenset({"title", "team", "properties.healthStatus"}))
 BLUEPRINT = "deploymentConfig"
 LEASE = timedelta(minutes=2)
+FIVE, SEVEN, NINE = Micros(5), Micros(7), Micros(9)
 
 
-def known(health: str = "Healthy", *, version: int = 1) -> Known:
+def known(health: str = "Healthy", *, version: int = 1) -> LastKnown:
     """What was learned of an entity at NOW."""
-    at = micros(NOW)
+    at = to_micros(NOW)
     values = {"title": "Checkout", "team": ["Rocket"], "properties.healthStatus": health}
-    return replace(learned(values, at, HEALTH, at), version=version)
+    return replace(first_state(values, at, HEALTH, at), version=version)
 
 
-def watched(one: Incoming, found: Known | None = None, *, stored: bool = True) -> Incoming:
+def watched(one: Incoming, found: LastKnown | None = None, *, stored: bool = True) -> Incoming:
     """The same change of a watched blueprint, after which `found` is known."""
 
     def decide(state: EntityState) -> Decision:
@@ -49,14 +51,14 @@ async def test_what_is_learned_is_known(store: Store) -> None:
     """Value by value, with all that is noted of it; of others nothing is known."""
     marked = replace(
         known(),
-        times={"title": 5, "team": 9, "properties.healthStatus": 9, "properties.gone": 7},
-        noticed=frozenset({"title", ""}),
-        told={"health": (Told(1, 2, 3, "ab"), Told(4, 5, 6, "cd"))},
+        times={"title": FIVE, "team": NINE, "properties.healthStatus": NINE, "properties.gone": SEVEN},
+        reconciled=frozenset({"title", ""}),
+        alerted={"health": (ReconcileAlert(FIVE, SEVEN, NINE, "ab"), ReconcileAlert(SEVEN, NINE, NINE, "cd"))},
         exists=None,
-        exists_at=4,
+        exists_at=FIVE,
     )
-    whole = learned({"properties.a.b": {"c": [1, "é\ud83d", None]}}, 7, EVERYTHING, 8)
-    unreadable = replace(known(), values={"title": "a\0b"}, times={"title": 5})
+    whole = first_state({"properties.a.b": {"c": [1, "é\ud83d", None]}}, SEVEN, EVERYTHING, NINE)
+    unreadable = replace(known(), values={"title": "a\0b"}, times={"title": FIVE})
     given = {"a": marked, "b": whole, "c": unreadable}
     assert await store.reconciling.learn(BLUEPRINT, given) == []
     found = await store.reconciling.known(BLUEPRINT, ["a", "b", "c", "d"])
@@ -66,12 +68,12 @@ async def test_what_is_learned_is_known(store: Store) -> None:
 
 async def test_those_that_differ(store: Store) -> None:
     """What is as it is listed, and is known to exist, is left out; of the unknown nothing is known."""
-    whole = learned({"title": "x"}, 7, EVERYTHING, 8)
+    whole = first_state({"title": "x"}, SEVEN, EVERYTHING, NINE)
     given = {
         "same": known(),
         "other": known("Degraded"),
         "unsure": replace(known(), exists=None),
-        "gone": Known({}, {}, exists=False, exists_at=5),
+        "gone": LastKnown({}, {}, exists=False, exists_at=FIVE),
         "whole": whole,
     }
     assert await store.reconciling.learn(BLUEPRINT, given) == []
@@ -95,7 +97,7 @@ async def test_to_learn_replaces_only_what_was_seen(store: Store) -> None:
 
 async def test_a_decision_sees_and_moves_what_is_known(store: Store) -> None:
     """In one transaction with the change, and in one batch each sees what the one before has moved."""
-    seen: list[Known | None] = []
+    seen: list[LastKnown | None] = []
 
     def spy(one: Incoming) -> Incoming:
         def decide(state: EntityState) -> Decision:
@@ -144,7 +146,7 @@ async def test_a_change_of_which_a_comparison_told(store: Store) -> None:
     one = incoming()
 
     def decide(_: EntityState) -> Decision:
-        return Decision("noticed by comparison already", noticed=True)
+        return Decision("alerted by reconciling already", noticed=True)
 
     (accepted,) = await store.accept([replace(one, decide=decide, watched=True)])
     assert (accepted.noticed, accepted.alerts) == (True, 0)
@@ -168,7 +170,7 @@ async def test_changes_and_learning_at_the_same_moment(store: Store) -> None:
 
 async def test_entities_in_pages(store: Store) -> None:
     """By identifier, in the order of its bytes, without those that were deleted."""
-    gone = Known({}, {}, exists=False, exists_at=5)
+    gone = LastKnown({}, {}, exists=False, exists_at=FIVE)
     names = ["B", "a", "b", "é", "z"]
     await store.reconciling.learn(BLUEPRINT, {**dict.fromkeys(names, known()), "c": gone})
     await store.reconciling.learn("other", {"x": known()})
@@ -239,8 +241,8 @@ async def test_a_clock_that_was_set_back(store: Store, ended: bool) -> None:
 
 async def test_what_is_old_is_pruned(store: Store) -> None:
     """Entities that were deleted long ago, and old runs; what is known of others stays."""
-    old, late = micros(NOW), micros(NOW + 60 * SECOND)
-    gone = Known({}, {}, exists=False, exists_at=old, moved_at=old)
+    old, late = to_micros(NOW), to_micros(NOW + 60 * SECOND)
+    gone = LastKnown({}, {}, exists=False, exists_at=old, moved_at=old)
     await store.reconciling.learn(
         BLUEPRINT, {"a": gone, "b": replace(gone, moved_at=late), "c": replace(known(), moved_at=old)}
     )

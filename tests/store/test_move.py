@@ -13,7 +13,8 @@ from app.errors import StoreUnavailable
 from app.model.delivery import Outcome
 from app.model.notification import Message
 from app.model.silence import Silence
-from app.rules.last_known import Known, learned, micros
+from app.model.times import to_micros
+from app.rules.last_known import LastKnown, first_state
 from app.rules.watched import EVERYTHING
 from app.store import move as moving
 from app.store.move import KEYS, move
@@ -43,10 +44,10 @@ async def fill(path: Path) -> None:
     await store.quarantine(b"\xff{", signed_at=NOW, received_at=NOW, path="a.b", reason="odd")
     ends_at = NOW + 3600 * SECOND
     await store.add_silence(Silence("*", "*", "e9", "*", NOW, ends_at, "ada", "maintenance"))
-    at, reconciling = micros(NOW), store.reconciling
+    at, reconciling = to_micros(NOW), store.reconciling
     for name in ("e0", "é", "Z"):
-        await reconciling.learn("deploymentConfig", {name: learned({"title": name}, at, EVERYTHING, at)})
-    gone = Known({}, {}, exists=False, exists_at=at)
+        await reconciling.learn("deploymentConfig", {name: first_state({"title": name}, at, EVERYTHING, at)})
+    gone = LastKnown({}, {}, exists=False, exists_at=at)
     await reconciling.learn("deploymentConfig", {"gone": gone})
     await reconciling.mark_learned("deploymentConfig")
     assert await reconciling.begin(

@@ -12,8 +12,9 @@ import pytest
 from app.model.delivery import Outcome
 from app.model.notification import Message
 from app.model.silence import Silence
+from app.model.times import EPOCH, to_micros
 from app.rules.decide import Decision
-from app.rules.last_known import Known
+from app.rules.last_known import LastKnown
 from app.store.queries import accept as accept_
 from app.store.queries import attempts as attempts_
 from app.store.queries import queues as queues_
@@ -93,7 +94,7 @@ def a_day(db: sqlite3.Connection) -> None:
     for second in (3, 5):
         for one in claims(db, second):
             deliver(db, one, message=None if one.message else Message("C1", f"{second}.1"))
-    known = Known({}, {}, exists=False, exists_at=0)
+    known = LastKnown({}, {}, exists=False, exists_at=to_micros(EPOCH))
     watched = replace(incoming(entity="known", second=3), watched=True)
     sqlite_accept.accept(db, [replace(watched, decide=lambda _: Decision("", known=known))])
     prune_known(db, 1, 10)

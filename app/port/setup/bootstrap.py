@@ -1,4 +1,4 @@
-"""Makes in Port what the listener needs: looks, compares, and changes only what differs.
+"""Makes in Port what the listener needs, and changes only what differs.
 
 What a user has added to a blueprint or an automation stays; a blueprint is never replaced.
 """
@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from app.errors import ListenerError, PortError
-from app.port.client import Json, PortClient
+from app.port.client import PortClient
 from app.port.setup import resources
-from app.port.setup.steps import Difference, Result, Step, differences, merged
+from app.port.setup.steps import FieldDifference, Result, SetupStep, differences, merged
+from app.receive.event import Json
 
 ACTION_FIELDS = (
     "identifier",
@@ -23,24 +24,24 @@ ACTION_FIELDS = (
     "publish",
     "allowAnyoneToViewRuns",
 )
-"""What an action can be sent; Port's answers have more: https://docs.port.io/api-reference/change-an-action-automation"""
+"""The fields that Port accepts of an action; its answers have more: https://docs.port.io/api-reference/change-an-action-automation"""
 USERS_PARTS = ("relations", "calculationProperties", "mirrorProperties", "aggregationProperties")
 DELETION_PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to make, or to take away.
+    """What to make, or to remove.
 
     Attributes:
         webhook_url: The address that Port is to call, as `resources.webhook_address` gives it.
         blueprints: Blueprints that exist: make only their automations. Empty: make `deploymentConfig`, its
             entity and its automation.
-        timers: Properties of these blueprints that tell when their time is over.
+        timers: Properties of these blueprints, of the format `timer`, of which Port sends the end.
         changelog_destination: Also set the blueprints' `changelogDestination`.
-        report: Whether the automations' runs are told what became of the change; None: those that are there
-            stay as they are, and new ones are not.
-        remove: Take away what earlier runs made, with whichever options; `blueprints` then limits it to
+        report: Whether the automations' runs get a report of what became of the change; None: existing
+            automations stay as they are, and new ones get none.
+        remove: Remove what earlier runs made, with whichever options; `blueprints` then limits it to
             their automations, `timers` and `changelog_destination` mean nothing.
     """
 
@@ -52,7 +53,7 @@ class Plan:
     remove: bool = False
 
 
-async def bootstrap(client: PortClient, plan: Plan) -> AsyncIterator[Step]:
+async def bootstrap(client: PortClient, plan: Plan) -> AsyncIterator[SetupStep]:
     """Carry out a plan, and yield each step when it is done.
 
     With a client that only plans (`dry_run`), the steps are those that would be taken, and the requests stand
@@ -67,39 +68,39 @@ async def bootstrap(client: PortClient, plan: Plan) -> AsyncIterator[Step]:
         yield step
 
 
-async def _make(client: PortClient, plan: Plan) -> AsyncIterator[Step]:
-    found = await _look(client, plan)
+async def _make(client: PortClient, plan: Plan) -> AsyncIterator[SetupStep]:
+    blueprints = await _look(client, plan)
     extra = resources.changelog_destination(plan.webhook_url) if plan.changelog_destination else {}
-    for name, theirs in found.items():
+    for name, theirs in blueprints.items():
         ours = extra if plan.blueprints else resources.blueprint() | extra
         if ours:
             yield await _make_blueprint(client, name, theirs, ours)
     # The automations come last: an entity that is made before them alerts nobody.
     if not plan.blueprints:
         yield await _make_entity(client)
-    for name in found:
+    for name in blueprints:
         automations = [resources.automation(name, plan.webhook_url)]
         automations += (resources.timer_automation(name, timer, plan.webhook_url) for timer in plan.timers)
-        for one in automations:
-            yield await _make_automation(client, one, plan.report)
+        for automation in automations:
+            yield await _make_automation(client, automation, plan.report)
 
 
 async def _look(client: PortClient, plan: Plan) -> dict[str, Json | None]:
     """Read the plan's blueprints, and refuse what cannot be carried out before anything is changed."""
     names = plan.blueprints or (resources.BLUEPRINT,)
-    found = {name: await client.get_blueprint(name) for name in names}
+    blueprints = {name: await client.get_blueprint(name) for name in names}
     for name in plan.blueprints:
-        if found[name] is None:
+        if blueprints[name] is None:
             raise ListenerError(
                 f"There is no blueprint {name} in this organization ({client.base_url}): check the region and"
                 " the identifier, which is not the title"
             )
     ours = {} if plan.blueprints else resources.blueprint()["schema"]["properties"]
-    for name, theirs in found.items():
+    for name, theirs in blueprints.items():
         properties = _properties(theirs)
         for key, value in ours.items():
-            given = properties.get(key, value)
-            if (given.get("type"), given.get("format")) != (value["type"], value.get("format")):
+            existing = properties.get(key, value)
+            if (existing.get("type"), existing.get("format")) != (value["type"], value.get("format")):
                 raise ListenerError(
                     f"The property {key} of your blueprint {name} is of another type than the listener's, and"
                     " a change of type would lose its values: rename it, or leave the blueprint as it is with"
@@ -110,40 +111,42 @@ async def _look(client: PortClient, plan: Plan) -> dict[str, Json | None]:
                 raise ListenerError(
                     f"The blueprint {name} has no property {timer} of the format timer: add it first"
                 )
-    return found
+    return blueprints
 
 
-async def _make_blueprint(client: PortClient, name: str, theirs: Json | None, ours: Json) -> Step:
+async def _make_blueprint(client: PortClient, name: str, theirs: Json | None, ours: Json) -> SetupStep:
     if theirs is None:
         await client.create_blueprint(ours)
-        return Step("blueprint", name, Result.CREATED)
+        return SetupStep("blueprint", name, Result.CREATED)
     target = merged(theirs, ours)
     difference = tuple(differences(theirs, target))
     if not difference:
-        return Step("blueprint", name, Result.UNCHANGED)
+        return SetupStep("blueprint", name, Result.UNCHANGED)
     # Each field whole, with what is theirs in it: it is not documented whether a PATCH merges inside of it.
     await client.patch_blueprint(name, {key: target[key] for key in ours if target[key] != theirs.get(key)})
-    return Step("blueprint", name, Result.CHANGED, difference)
+    return SetupStep("blueprint", name, Result.CHANGED, difference)
 
 
-async def _make_entity(client: PortClient) -> Step:
+async def _make_entity(client: PortClient) -> SetupStep:
     ours = resources.entity()
-    theirs = await client.get_entity(resources.BLUEPRINT, resources.ENTITY)
+    theirs = await client.get_entity(resources.BLUEPRINT, resources.TUTORIAL_ENTITY)
     if theirs is None:
         await client.upsert_entity(resources.BLUEPRINT, ours)
-        return Step("entity", resources.ENTITY, Result.CREATED)
+        return SetupStep("entity", resources.TUTORIAL_ENTITY, Result.CREATED)
     # Its values are the catalog's life, not our configuration: to set healthStatus back would be a false
     # alert. So only what is empty is filled in.
     values = theirs.get("properties") or {}
     missing = {key: value for key, value in ours["properties"].items() if values.get(key) is None}
     if not missing:
-        return Step("entity", resources.ENTITY, Result.UNCHANGED)
-    await client.upsert_entity(resources.BLUEPRINT, {"identifier": resources.ENTITY, "properties": missing})
-    difference = tuple(Difference(f"properties.{key}", None, value) for key, value in missing.items())
-    return Step("entity", resources.ENTITY, Result.CHANGED, difference)
+        return SetupStep("entity", resources.TUTORIAL_ENTITY, Result.UNCHANGED)
+    await client.upsert_entity(
+        resources.BLUEPRINT, {"identifier": resources.TUTORIAL_ENTITY, "properties": missing}
+    )
+    difference = tuple(FieldDifference(f"properties.{key}", None, value) for key, value in missing.items())
+    return SetupStep("entity", resources.TUTORIAL_ENTITY, Result.CHANGED, difference)
 
 
-async def _make_automation(client: PortClient, ours: Json, report: bool | None) -> Step:
+async def _make_automation(client: PortClient, ours: Json, report: bool | None) -> SetupStep:
     identifier = ours["identifier"]
     found = await client.get_action(identifier)
     reported = resources.reports(found)
@@ -151,23 +154,24 @@ async def _make_automation(client: PortClient, ours: Json, report: bool | None) 
         ours = resources.reporting(ours)
     if found is None:
         await client.create_action(ours)
-        return Step("automation", identifier, Result.CREATED)
+        return SetupStep("automation", identifier, Result.CREATED)
     theirs = {key: found[key] for key in ACTION_FIELDS if found.get(key) is not None}
     target = merged(theirs, ours)
     difference = tuple(differences(theirs, target))
     if report is False and reported:
         del target["invocationMethod"]["body"]["report"]
-        difference += (Difference("invocationMethod.body.report", True, None),)
+        difference += (FieldDifference("invocationMethod.body.report", True, None),)
     if not difference:
-        return Step("automation", identifier, Result.UNCHANGED)
+        return SetupStep("automation", identifier, Result.UNCHANGED)
     await client.update_action(identifier, target)
-    return Step("automation", identifier, Result.CHANGED, difference)
+    return SetupStep("automation", identifier, Result.CHANGED, difference)
 
 
-async def _remove(client: PortClient, plan: Plan) -> AsyncIterator[Step]:
+async def _remove(client: PortClient, plan: Plan) -> AsyncIterator[SetupStep]:
+    # By the automations that are there, not by the plan: earlier runs may have had other options.
     names = plan.blueprints or (resources.BLUEPRINT,)
     missing = {resources.automation(name, "")["identifier"] for name in names}
-    # The automations go first: the removal of the entity is no news for anybody.
+    # The automations go first, so that the removal of the entity alerts nobody.
     for action in await client.list_automations():
         identifier, blueprint = action.get("identifier", ""), _blueprint_if_ours(action)
         if blueprint is None or (plan.blueprints and blueprint not in plan.blueprints):
@@ -176,12 +180,12 @@ async def _remove(client: PortClient, plan: Plan) -> AsyncIterator[Step]:
         url = (action.get("invocationMethod") or {}).get("url")
         if url == plan.webhook_url:
             await client.delete_action(identifier)
-            yield Step("automation", identifier, Result.REMOVED)
+            yield SetupStep("automation", identifier, Result.REMOVED)
         else:
             reason = f"it calls {url}, not {plan.webhook_url}"
-            yield Step("automation", identifier, Result.KEPT, reason=reason)
+            yield SetupStep("automation", identifier, Result.KEPT, reason=reason)
     for identifier in sorted(missing):
-        yield Step("automation", identifier, Result.ABSENT)
+        yield SetupStep("automation", identifier, Result.ABSENT)
     if not plan.blueprints:
         entity = await _remove_entity(client)
         yield entity
@@ -189,7 +193,7 @@ async def _remove(client: PortClient, plan: Plan) -> AsyncIterator[Step]:
 
 
 def _blueprint_if_ours(action: Json) -> str | None:
-    """Return the blueprint that an automation watches, if it has the name that we would give it."""
+    """Find the blueprint that an automation watches, if it has the name that we would give it."""
     trigger = action.get("trigger")
     event = trigger.get("event") if isinstance(trigger, dict) else None
     if not isinstance(event, dict) or not isinstance(event.get("blueprintIdentifier"), str):
@@ -201,45 +205,45 @@ def _blueprint_if_ours(action: Json) -> str | None:
     return blueprint if action.get("identifier") == ours["identifier"] else None
 
 
-async def _remove_entity(client: PortClient) -> Step:
-    theirs = await client.get_entity(resources.BLUEPRINT, resources.ENTITY)
+async def _remove_entity(client: PortClient) -> SetupStep:
+    theirs = await client.get_entity(resources.BLUEPRINT, resources.TUTORIAL_ENTITY)
     if theirs is None:
-        return Step("entity", resources.ENTITY, Result.ABSENT)
+        return SetupStep("entity", resources.TUTORIAL_ENTITY, Result.ABSENT)
     own = {key for key, value in (theirs.get("properties") or {}).items() if value is not None}
     own -= set(resources.entity()["properties"])
     own |= {key for key, value in (theirs.get("relations") or {}).items() if value}
     if own:
-        reason = f"it has what is not of our making: {', '.join(sorted(own))}"
-        return Step("entity", resources.ENTITY, Result.KEPT, reason=reason)
-    await client.delete_entity(resources.BLUEPRINT, resources.ENTITY)
-    return Step("entity", resources.ENTITY, Result.REMOVED)
+        reason = f"bootstrap did not make: {', '.join(sorted(own))}"
+        return SetupStep("entity", resources.TUTORIAL_ENTITY, Result.KEPT, reason=reason)
+    await client.delete_entity(resources.BLUEPRINT, resources.TUTORIAL_ENTITY)
+    return SetupStep("entity", resources.TUTORIAL_ENTITY, Result.REMOVED)
 
 
-async def _remove_blueprint(client: PortClient, *, entity_stays: bool) -> Step:
+async def _remove_blueprint(client: PortClient, *, entity_stays: bool) -> SetupStep:
     name = resources.BLUEPRINT
     theirs = await client.get_blueprint(name)
     if theirs is None:
-        return Step("blueprint", name, Result.ABSENT)
+        return SetupStep("blueprint", name, Result.ABSENT)
     ours = resources.blueprint()["schema"]["properties"]
     properties = _properties(theirs)
     own = {key for key in properties if any(differences(properties[key], ours.get(key)))}
     own |= {key for part in USERS_PARTS for key in theirs.get(part) or {}}
     if own:
-        return _keep_blueprint(theirs, f"it has what is not of our making: {', '.join(sorted(own))}")
+        return _keep_blueprint(theirs, f"bootstrap did not make: {', '.join(sorted(own))}")
     # The demo's entity may still be there for a moment after it was deleted.
-    rule = {"property": "$identifier", "operator": "!=", "value": resources.ENTITY}
+    rule = {"property": "$identifier", "operator": "!=", "value": resources.TUTORIAL_ENTITY}
     others = await client.search_entities(name, [] if entity_stays else [rule], limit=1)
     if others.entities:
         return _keep_blueprint(theirs, f"it has entities: {others.entities[0].get('identifier')} …")
     await _delete_blueprint(client, name)
     reason = "if the search finds no other entity" if client.dry_run else ""
-    return Step("blueprint", name, Result.REMOVED, reason=reason)
+    return SetupStep("blueprint", name, Result.REMOVED, reason=reason)
 
 
-def _keep_blueprint(theirs: Json, reason: str) -> Step:
+def _keep_blueprint(theirs: Json, reason: str) -> SetupStep:
     if theirs.get("changelogDestination"):
         reason += "; its changelogDestination stays too, for Port's API cannot clear it"
-    return Step("blueprint", resources.BLUEPRINT, Result.KEPT, reason=reason)
+    return SetupStep("blueprint", resources.BLUEPRINT, Result.KEPT, reason=reason)
 
 
 async def _delete_blueprint(client: PortClient, name: str) -> None:
@@ -259,5 +263,5 @@ async def _delete_blueprint(client: PortClient, name: str) -> None:
 
 
 def _properties(blueprint: Json | None) -> dict[str, Json]:
-    found: dict[str, Json] = ((blueprint or {}).get("schema") or {}).get("properties") or {}
-    return found
+    properties: dict[str, Json] = ((blueprint or {}).get("schema") or {}).get("properties") or {}
+    return properties

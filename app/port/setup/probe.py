@@ -1,38 +1,49 @@
-"""A signed change that alerts nobody: posted to the webhook address, it shows whether the way in is open."""
+"""A signed change that alerts nobody: posted to the webhook address, it shows whether changes can arrive."""
 
-import json
 import math
 from datetime import datetime
 
 import httpx
 
 from app.errors import ListenerError, SourceRefused
+from app.model.change import UPDATE, EntitySnapshot
 from app.model.notification import one_line
-from app.port.setup.answers import MEANINGS, SOURCE_REFUSED
+from app.receive.event import build_event, encode
 from app.receive.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
+from app.receive.sources import SOURCE_REFUSED
 
 PROBE = "port-listener-doctor"
-"""The resource, the blueprint and the entity of the change, by which it is known in the store."""
-TIMEOUT_SECONDS = 10.0
-LONGEST_ANSWER = 200
+"""The resource, the blueprint and the entity of the change, by which it is found in the store."""
+ANSWER_SECONDS = 10.0
+MAX_ANSWER_CHARS = 200
+TEST_MARK = "test-"
+MEANINGS = {
+    401: "the listener has another PORT_CLIENT_SECRET than the sender, or the clocks differ",
+    403: "the listener's ALLOWED_SOURCES does not name the sender's address, which its log has",
+    404: "there is no listener at this address; its path is /api/slack",
+    413: "the body is larger than the listener's MAX_BODY_BYTES",
+    422: "the listener cannot read it as a change",
+    503: "the listener cannot store it now; its log says why",
+}
+"""The listener's answers to a change, by HTTP status, in words for the sender."""
 
 
-def body(now: datetime) -> bytes:
-    """Return the body of a change that no rule can match, because it is of nothing in the catalog.
+def probe_body(now: datetime) -> bytes:
+    """Build the body of a change that no rule can match, because it is of nothing in the catalog.
 
     Args:
         now: When it happened, UTC.
     """
-    event = {
-        "action": "CHECK",
-        "resourceType": PROBE,
-        "trigger": {"by": {"userId": PROBE}, "origin": "DOCTOR", "at": now.isoformat()},
-        "context": {"blueprintIdentifier": PROBE, "entityIdentifier": PROBE},
-    }
-    return json.dumps({"event": event}, separators=(",", ":")).encode()
-
-
-TEST_MARK = "test-"
+    event = build_event(
+        action="CHECK",
+        resource=PROBE,
+        blueprint=PROBE,
+        entity=PROBE,
+        at=now,
+        origin="DOCTOR",
+        by={"userId": PROBE},
+    )
+    return encode({"event": event})
 
 
 def marked_change(
@@ -46,7 +57,7 @@ def marked_change(
     who: str,
     now: datetime,
 ) -> tuple[bytes, str]:
-    """Return the body of a made-up change of one property, and the entity's identifier in it.
+    """Build the body of a made-up change of one property; return it with the entity's identifier.
 
     The identifier and the title are marked, so that nobody takes it for an entity of the catalog.
 
@@ -60,42 +71,41 @@ def marked_change(
         who: Who makes it up.
         now: When, UTC.
     """
+    # Not twice, where the name was copied from an earlier test.
     marked = entity if entity.startswith(TEST_MARK) else f"{TEST_MARK}{entity}"
+    teams = (team,) if team else ()
 
-    def snapshot(value: str) -> dict[str, object]:
-        return {
-            "identifier": marked,
-            "title": f"TEST {marked}",
-            "blueprint": blueprint,
-            "team": [team] if team else [],
-            "properties": {changed: _number(value)},
-            "relations": {},
-        }
+    def snapshot(value: str) -> EntitySnapshot:
+        return EntitySnapshot(marked, blueprint, f"TEST {marked}", None, teams, {changed: _number(value)})
 
-    event = {
-        "action": "UPDATE",
-        "resourceType": "entity",
-        "trigger": {"by": {"userId": f"{who} (a test)"}, "origin": "TEST", "at": now.isoformat()},
-        "context": {"blueprintIdentifier": blueprint, "entityIdentifier": marked},
-        "diff": {"before": snapshot(before), "after": snapshot(after)},
-    }
-    return json.dumps({"event": event}, separators=(",", ":"), ensure_ascii=False).encode(), marked
+    event = build_event(
+        action=UPDATE,
+        blueprint=blueprint,
+        entity=marked,
+        at=now,
+        origin="TEST",
+        by={"userId": f"{who} (a test)"},
+        before=snapshot(before),
+        after=snapshot(after),
+    )
+    return encode({"event": event}), marked
 
 
 def _number(value: str) -> str | float | None:
-    """Return a value as a catalog has it: a number where it reads as one, so that thresholds see it."""
+    """Read a value as the catalog has it: a number where it looks like one, so that thresholds see it."""
     try:
         number = float(value)
     except ValueError:
         return value or None
+    # "nan" and "inf" are no numbers in JSON.
     return number if math.isfinite(number) else value
 
 
 async def send(url: str, secret: str, now: datetime, *, through_smee: bool) -> None:
-    """Post the change, and return if whoever answers has it.
+    """Post the change, and return once the listener, or smee, has it.
 
     A listener's receipt proves that it is a listener with this secret; smee's answer proves nothing beyond
-    smee, which says 200 whoever listens.
+    smee, which answers 200 even if nothing listens.
 
     Args:
         url: The address that Port is to call.
@@ -104,38 +114,43 @@ async def send(url: str, secret: str, now: datetime, *, through_smee: bool) -> N
         through_smee: Whether `url` is a channel of smee.
 
     Raises:
-        SourceRefused: A listener does, and takes nothing from this machine.
-        ListenerError: It does not; the text says what to do.
+        SourceRefused: A listener answers that it takes nothing from this machine.
+        ListenerError: It did not arrive; the text says what to do.
     """
-    timestamp = str(int(now.timestamp()))
-    headers = {
-        "Content-Type": "application/json",
-        SIGNATURE_HEADER: sign(body(now), timestamp, secret),
-        TIMESTAMP_HEADER: timestamp,
-    }
+    body, timestamp = probe_body(now), str(int(now.timestamp()))
+    headers = {SIGNATURE_HEADER: sign(body, timestamp, secret), TIMESTAMP_HEADER: timestamp}
     try:
-        async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS) as client:
-            answer = await client.post(url, content=body(now), headers=headers)
+        async with httpx.AsyncClient(timeout=ANSWER_SECONDS) as client:
+            answer = await client.post(
+                url, content=body, headers={"Content-Type": "application/json", **headers}
+            )
     except httpx.TimeoutException:
-        raise ListenerError(f"no answer from {url} within {TIMEOUT_SECONDS:.0f} s") from None
+        raise ListenerError(f"no answer from {url} within {ANSWER_SECONDS:.0f} s") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        said = one_line(str(error), LONGEST_ANSWER) or type(error).__name__
+        reason = one_line(str(error), MAX_ANSWER_CHARS) or type(error).__name__
         raise ListenerError(
-            f"cannot reach {url}: {said}. Is the listener running (python -m app serve), and is WEBHOOK_URL"
+            f"cannot reach {url}: {reason}. Is the listener running (python -m app serve), and is WEBHOOK_URL"
             " its address from outside?"
         ) from None
-    if through_smee:
-        if not answer.is_success:
-            raise ListenerError(f"{url} answers {answer.status_code}: is it your channel? Check SMEE_URL")
-    elif answer.has_redirect_location:
+    if not through_smee:
+        _demand_receipt(url, answer)
+    elif not answer.is_success:
+        raise ListenerError(f"{url} answers {answer.status_code}: is it your channel? Check SMEE_URL")
+
+
+def _demand_receipt(url: str, answer: httpx.Response) -> None:
+    """Raise unless the answer is a listener's receipt."""
+    if answer.has_redirect_location:
         target = answer.url.join(answer.headers["location"])
         raise ListenerError(f"{url} redirects to {target}: set WEBHOOK_URL to the address where it ends")
-    elif answer.status_code == httpx.codes.FORBIDDEN and SOURCE_REFUSED in answer.text:
+    # A proxy may answer 403 as well: then the address is not the listener's, or not open.
+    if answer.status_code == httpx.codes.FORBIDDEN and SOURCE_REFUSED in answer.text:
         raise SourceRefused("ALLOWED_SOURCES does not name this machine")
-    elif answer.status_code != httpx.codes.ACCEPTED:
-        meaning = MEANINGS.get(answer.status_code, one_line(answer.text, LONGEST_ANSWER))
+    if answer.status_code != httpx.codes.ACCEPTED:
+        meaning = MEANINGS.get(answer.status_code, one_line(answer.text, MAX_ANSWER_CHARS))
         raise ListenerError(f"{url} answers {answer.status_code}: {meaning}. Check WEBHOOK_URL")
-    elif not _is_receipt(answer):
+    # The probe alerts nobody: a receipt with alerts is of something else.
+    if not _is_receipt(answer):
         raise ListenerError(f"{url} answers 202, but not as this listener does: check WEBHOOK_URL")
 
 

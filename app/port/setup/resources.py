@@ -5,21 +5,18 @@ place of the tutorial's `changelogDestination`:
 https://docs.port.io/actions-and-automations/define-automations/
 """
 
-from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from app.errors import SettingsError
-
-Json = dict[str, Any]
+from app.receive.event import WEBHOOK_PATH, Json
 
 BLUEPRINT = "deploymentConfig"
-ENTITY = "notification-service-prod"
-WEBHOOK_PATH = "/api/slack"
+TUTORIAL_ENTITY = "notification-service-prod"
 SMEE_HOST = "smee.io"
 
 
 def webhook_address(url: str, smee_channel: str | None = None) -> str:
-    """Return the address that Port is to call, from what a user puts into WEBHOOK_URL.
+    """Work out the address that Port is to call, from the user's WEBHOOK_URL.
 
     That is either the listener's public base address, with or without a path before it, or the channel of a
     webhook proxy. So: a channel stays as it is, whether on smee.io or, on a smee server of one's own, because
@@ -38,6 +35,7 @@ def webhook_address(url: str, smee_channel: str | None = None) -> str:
             "WEBHOOK_URL must be the listener's public address (https://listener.example.com) or a channel of"
             " https://smee.io"
         )
+    # A slash at the end, copied along, would be another address.
     path = parts.path.rstrip("/")
     is_channel = parts.hostname == SMEE_HOST and path
     if is_channel or (smee_channel and url.strip().rstrip("/") == smee_channel.strip().rstrip("/")):
@@ -116,7 +114,7 @@ def changelog_destination(webhook_url: str) -> Json:
 def entity() -> Json:
     """Return the entity `notification-service-prod` of the blueprint."""
     return {
-        "identifier": ENTITY,
+        "identifier": TUTORIAL_ENTITY,
         "title": "Notification Service Production",
         "properties": {
             "healthStatus": "Healthy",
@@ -148,7 +146,7 @@ def automation(blueprint: str, webhook_url: str) -> Json:
 
 
 def timer_automation(blueprint: str, property_: str, webhook_url: str) -> Json:
-    """Return the automation that tells when a timer of an entity has run out.
+    """Return the automation that forwards the end of an entity's timer.
 
     Timers are no changes: https://docs.port.io/actions-and-automations/define-automations/setup-trigger
 
@@ -167,10 +165,10 @@ def timer_automation(blueprint: str, property_: str, webhook_url: str) -> Json:
 
 
 def reporting(automation: Json) -> Json:
-    """Return an automation whose runs are told what became of the change.
+    """Change an automation so that its runs get a report of what became of the change.
 
-    A synchronized run follows the HTTP status of our answer, and refuses to be told more; any other waits
-    until it is told. The body says so, and is signed: no setting has to agree with it.
+    A synchronized run ends with the HTTP status of our answer and takes no report; any other waits for one.
+    The signed body asks for the report, so that no setting of the listener has to agree.
     """
     method = automation["invocationMethod"]
     changed = {"synchronized": False, "body": method["body"] | {"report": True}}

@@ -1,4 +1,4 @@
-"""What bootstrap finds and does: how Port differs from what should be there, and the words for it."""
+"""The steps of bootstrap: how Port differs from what should be there, and a step as text."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -8,14 +8,14 @@ from typing import Any
 from urllib.parse import urlencode
 
 from app.model.notification import one_line
-from app.port.client import Request
+from app.port.transport import Request
 
-LONGEST_VALUE = 160
-LONGEST_LINE = 600
+MAX_SHOWN_VALUE_CHARS = 160
+MAX_STEP_CHARS = 600
 
 
 class Result(StrEnum):
-    """What came of one thing."""
+    """The result of one step."""
 
     CREATED = "created"
     UNCHANGED = "unchanged"
@@ -26,7 +26,7 @@ class Result(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class FieldDifference:
     """One field that was not as it should be.
 
     Attributes:
@@ -41,13 +41,13 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """What was done about one thing in Port.
+class SetupStep:
+    """What was done about one blueprint, entity or automation in Port.
 
     Attributes:
         kind: ``blueprint``, ``entity`` or ``automation``.
         identifier: Its identifier.
-        result: What came of it.
+        result: The result.
         difference: The fields that were changed.
         reason: Why it was kept, or on what the result rests; may be empty.
     """
@@ -55,12 +55,12 @@ class Step:
     kind: str
     identifier: str
     result: Result
-    difference: tuple[Difference, ...] = ()
+    difference: tuple[FieldDifference, ...] = ()
     reason: str = ""
 
 
 def merged(theirs: Any, ours: Any) -> Any:
-    """Return `theirs` with `ours` laid over it: what only they have stays, also in lists.
+    """Merge `ours` over `theirs`: what only they have stays, also in lists.
 
     An object whose `type` is another one is replaced: the fields of two types do not go together.
     """
@@ -70,21 +70,21 @@ def merged(theirs: Any, ours: Any) -> Any:
             return ours
         return theirs | {key: merged(theirs.get(key), value) for key, value in ours.items()}
     if isinstance(theirs, list) and isinstance(ours, list):
-        return [*theirs, *(one for one in ours if one not in theirs)]
+        return [*theirs, *(item for item in ours if item not in theirs)]
     return ours
 
 
-def differences(theirs: Any, target: Any, path: str = "") -> Iterator[Difference]:
+def differences(theirs: Any, target: Any, path: str = "") -> Iterator[FieldDifference]:
     """Yield each field of `target` that is another one in `theirs`; what only they have is no difference."""
     if isinstance(theirs, dict) and isinstance(target, dict):
         for key, value in target.items():
             yield from differences(theirs.get(key), value, f"{path}.{key}" if path else key)
-    elif theirs != target:
-        yield Difference(path, theirs, target)
+    elif theirs != target:  # lists as a whole: their order may matter
+        yield FieldDifference(path, theirs, target)
 
 
-def render(step: Step, *, dry_run: bool = False) -> list[str]:
-    """Return a step as lines for a screen: what came of it, then each difference.
+def render(step: SetupStep, *, dry_run: bool = False) -> list[str]:
+    """Render a step as lines for a screen: its result, then each difference.
 
     Args:
         step: The step.
@@ -93,13 +93,15 @@ def render(step: Step, *, dry_run: bool = False) -> list[str]:
     done = step.result in {Result.CREATED, Result.CHANGED, Result.REMOVED}
     verb = f"would be {step.result}" if dry_run and done else step.result.value
     reason = f": {step.reason}" if step.reason else ""
-    lines = [one_line(f"{step.kind} {step.identifier}: {verb}{reason}", LONGEST_LINE)]
-    lines += [f"    {one.path}: {_value(one.before)} → {_value(one.after)}" for one in step.difference]
+    lines = [one_line(f"{step.kind} {step.identifier}: {verb}{reason}", MAX_STEP_CHARS)]
+    lines += [
+        f"    {field.path}: {_value(field.before)} → {_value(field.after)}" for field in step.difference
+    ]
     return lines
 
 
 def render_requests(requests: Iterable[Request]) -> list[str]:
-    """Return requests as lines for a screen: method and route with the query, then the body's JSON."""
+    """Render requests as lines for a screen: method and route with the query, then the body's JSON."""
     lines = []
     for request in requests:
         query = f"?{urlencode(request.query)}" if request.query else ""
@@ -112,4 +114,4 @@ def render_requests(requests: Iterable[Request]) -> list[str]:
 def _value(value: Any) -> str:
     if value is None:
         return "nothing"
-    return one_line(json.dumps(value, ensure_ascii=False), LONGEST_VALUE)
+    return one_line(json.dumps(value, ensure_ascii=False), MAX_SHOWN_VALUE_CHARS)

@@ -1,11 +1,10 @@
 """From a smee channel to a listener on this machine, with pysmee and around its faults. For development only.
 
-What is used of pysmee is its event source (`sseclient`) and its reading of an event's headers. What it does
-not do, and is done here: text outside ASCII arrives whole, the body is the very text that smee sent, changes
-go on one at a time and in order, a stream that ends or falls silent is noticed, tries have a pause between
-them and posts a time limit.
+Of pysmee its event source (`sseclient`) and its reading of an event's headers are used. What it lacks is done
+here: text outside ASCII arrives whole, the body is the very text that smee sent, changes go on one at a time
+and in order, a stream that ends or falls silent is opened again after a pause, posts have a time limit.
 
-smee keeps nothing and tells Port 200 all the same: what Port sends while no tunnel is connected is lost.
+smee keeps nothing and answers Port 200 all the same: changes while no tunnel is connected are lost.
 """
 
 import json
@@ -23,15 +22,17 @@ from pysmee.pysmee import decode_data
 
 from app.errors import ListenerError
 from app.model.notification import one_line
-from app.port.setup.answers import MEANINGS
+from app.port.setup.probe import MEANINGS
 
 SMEE_SERVER = "https://smee.io"
-CONNECT_SECONDS = 5.0
-PAUSE_SECONDS = 1.0
+SMEE_CONNECT_SECONDS = 5.0
+RECONNECT_SECONDS = 1.0
 SILENCE_SECONDS = 45.0
 """smee pings every 30 s (https://github.com/probot/smee.io, lib/server.js)."""
 POST_SECONDS = 10.0
-TICK_SECONDS = 0.1  # how long a stop may go unnoticed; Windows gives Ctrl-C no way into a wait without end
+STOP_TICK_SECONDS = (
+    0.1  # how long a stop may go unnoticed; Windows gives Ctrl-C no way into a wait without end
+)
 MAX_SHOWN_CHARS = 100
 
 BYTES_AS_TEXT = "cp437"
@@ -72,7 +73,7 @@ def new_channel(server: str = SMEE_SERVER) -> str:
     _check(server)
     url = f"{server.rstrip('/')}/new"
     try:
-        answer = httpx.get(url, timeout=CONNECT_SECONDS)
+        answer = httpx.get(url, timeout=SMEE_CONNECT_SECONDS)
         if answer.has_redirect_location:
             return str(answer.url.join(answer.headers["location"]))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -122,7 +123,7 @@ def run_tunnel(
     try:
         while not stop.is_set():
             with suppress(Empty):
-                say(lines.get(timeout=TICK_SECONDS))
+                say(lines.get(timeout=STOP_TICK_SECONDS))
             if not all(thread.is_alive() for thread in threads) and not stop.is_set():
                 raise ListenerError("the tunnel broke; the error is above. Please report it, and start again")
     finally:
@@ -133,36 +134,36 @@ def _receive(
     source: str, silence: float, events: SimpleQueue[str], lines: SimpleQueue[str], stop: threading.Event
 ) -> None:
     """Put the data of each message into `events`, connecting again whenever the stream is gone."""
-    said = ""
+    last_reason = ""
     while not stop.is_set():
         try:
             for kind, data in _stream(source, silence):
                 if stop.is_set():
                     return
                 if kind == "ready":
-                    said = ""
+                    last_reason = ""
                     lines.put(f"connected to {source}")
                 elif kind == "message" and data:
                     events.put(data)
         except (OSError, urllib3.exceptions.HTTPError, ValueError) as error:
             reason = _reason(error)
-            if reason != said:  # once, not at every try
+            if reason != last_reason:  # once, not at every try
                 lines.put(f"no stream from {source}: {reason}. Trying again; changes in between are lost")
-            said = reason
-        stop.wait(PAUSE_SECONDS)
+            last_reason = reason
+        stop.wait(RECONNECT_SECONDS)
 
 
 def _stream(source: str, silence: float) -> Iterator[tuple[str, str]]:
     """Connect once, and yield the kind and the data of each event; the end is always an error."""
     try:
-        client = sseclient.SSEClient(source, timeout=(CONNECT_SECONDS, silence))
+        client = sseclient.SSEClient(source, timeout=(SMEE_CONNECT_SECONDS, silence))
     except requests.HTTPError as refused:
         if refused.response is not None:
             refused.response.close()
         raise
     with client.resp as response:
         if "text/event-stream" not in response.headers.get("Content-Type", ""):
-            raise ConnectionError("it is no smee channel")
+            raise ConnectionError("it is not a smee channel")
         response.encoding = BYTES_AS_TEXT
         client.resp_iterator = _chunks(response.raw)
         for event in client:
@@ -186,7 +187,7 @@ def _reason(error: Exception) -> str:
         case requests.HTTPError(response=requests.Response(status_code=status)):
             return f"it answers {status}"
         case requests.Timeout() | urllib3.exceptions.ReadTimeoutError():
-            return "it has gone silent"
+            return "it sends nothing any more"
         case requests.exceptions.SSLError():
             return "its TLS certificate is not accepted"
         case requests.ConnectionError():
@@ -199,18 +200,18 @@ def _reason(error: Exception) -> str:
 def _forward(
     target: str, limit: float, events: SimpleQueue[str], lines: SimpleQueue[str], stop: threading.Event
 ) -> None:
-    """Post each event, one at a time, and put what came of it into `lines`."""
+    """Post each event, one at a time, and put a line about the result into `lines`."""
     # No connection is kept: the listener may have closed it, or been started again, since the last change. No
     # proxy of the environment's: the listener is on this machine.
     limits = httpx.Limits(max_keepalive_connections=0)
     with httpx.Client(timeout=limit, limits=limits, trust_env=False) as client:
         while not stop.is_set():
             with suppress(Empty):
-                lines.put(_post(client, target, events.get(timeout=TICK_SECONDS)))
+                lines.put(_post(client, target, events.get(timeout=STOP_TICK_SECONDS)))
 
 
 def _post(client: httpx.Client, target: str, data: str) -> str:
-    """Post one event, and return the line that says what came of it."""
+    """Post one event; return a line about the result."""
     entity = "an event"
     try:
         headers, _ = decode_data(data)
@@ -223,12 +224,12 @@ def _post(client: httpx.Client, target: str, data: str) -> str:
         ]
         answer = client.post(target, content=text.encode(), headers=forwarded)
     except (ValueError, KeyError, TypeError, RecursionError, httpx.LocalProtocolError):
-        return f"left out {entity}: what smee sent is no webhook"
+        return f"left out {entity}: what smee sent is not a webhook"
     except httpx.TimeoutException:
         return f"no answer for {entity} in time: the listener at {target} hangs. The change may be lost"
     except httpx.HTTPError:
         return f"no answer for {entity}: is the listener running at {target}? The change may be lost"
-    return f"{answer.status_code} {entity}{_said(answer)}"
+    return f"{answer.status_code} {entity}{_result(answer)}"
 
 
 def _body_of(data: str) -> tuple[str, Any]:
@@ -250,7 +251,7 @@ def _body_of(data: str) -> tuple[str, Any]:
 
 
 def _entity(body: Any) -> str:
-    """Return what to call a change. Nothing is verified here: the name is for the screen only."""
+    """Name a change for the screen, by its entity; nothing is verified here."""
     for name in ("event", "context"):
         if isinstance(body, dict):
             body = body.get(name) or body
@@ -260,7 +261,7 @@ def _entity(body: Any) -> str:
     )
 
 
-def _said(answer: httpx.Response) -> str:
+def _result(answer: httpx.Response) -> str:
     if answer.is_success:
         try:
             return f", alerts: {int(answer.json()['alerts'])}"

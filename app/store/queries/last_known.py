@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from app.rules.last_known import Known, Told, canonical
+from app.rules.last_known import LastKnown, ReconcileAlert, canonical
 from app.store.transaction import EntityKey, Row, Transaction
 
 LAST_KNOWN = "at, moved_at, version, gone, state, marks"
@@ -17,7 +17,7 @@ PUT = (
 )
 
 
-async def find_last_known(tx: Transaction, entities: Collection[EntityKey]) -> dict[EntityKey, Known]:
+async def find_last_known(tx: Transaction, entities: Collection[EntityKey]) -> dict[EntityKey, LastKnown]:
     """Read the last known states of entities; those of which nothing is known are missing."""
     rows = await tx.fetch_each(
         f"SELECT blueprint, entity, {LAST_KNOWN} FROM last_known WHERE blueprint = $1 AND entity = $2",
@@ -27,12 +27,12 @@ async def find_last_known(tx: Transaction, entities: Collection[EntityKey]) -> d
     return {(blueprint, entity): _known_of(row) for blueprint, entity, *row in rows}
 
 
-async def put_last_known(tx: Transaction, states: Mapping[EntityKey, Known]) -> None:
+async def put_last_known(tx: Transaction, states: Mapping[EntityKey, LastKnown]) -> None:
     """Write the last known states of entities."""
     await tx.execute_many(PUT, [(*entity, *_row_of(known)) for entity, known in states.items()])
 
 
-async def last_known(tx: Transaction, blueprint: str, entities: Sequence[str]) -> dict[str, Known]:
+async def last_known(tx: Transaction, blueprint: str, entities: Sequence[str]) -> dict[str, LastKnown]:
     """Read the last known states of entities of a blueprint; those of which nothing is known are missing."""
     rows = await _rows(tx, blueprint, entities)
     return {entity: _known_of(row) for entity, *row in rows}
@@ -40,7 +40,7 @@ async def last_known(tx: Transaction, blueprint: str, entities: Sequence[str]) -
 
 async def differing(
     tx: Transaction, blueprint: str, listed: Mapping[str, str], *, whole: bool
-) -> dict[str, Known | None]:
+) -> dict[str, LastKnown | None]:
     """Read the last known states of those entities that are not known to be as Port lists them.
 
     Most are, so that what is known of those is not even parsed.
@@ -49,12 +49,12 @@ async def differing(
         tx: The transaction.
         blueprint: Their blueprint.
         listed: The `canonical` text of the values of each entity.
-        whole: Whether all that an entity has is to be known (`Known.whole`).
+        whole: Whether all that an entity has is to be known (`LastKnown.whole`).
 
     Returns:
         By entity; None: nothing is known of it.
     """
-    states: dict[str, Known | None] = dict.fromkeys(listed)
+    states: dict[str, LastKnown | None] = dict.fromkeys(listed)
     for entity, *row in await _rows(tx, blueprint, list(listed)):
         *_, state, marks = row
         if state == listed[entity] and EXISTS in marks and (WHOLE in marks) is whole:
@@ -66,7 +66,7 @@ async def differing(
 
 async def last_known_after(
     tx: Transaction, blueprint: str, entity: str, *, limit: int
-) -> list[tuple[str, Known]]:
+) -> list[tuple[str, LastKnown]]:
     """Read the next entities of a blueprint that are known and not deleted, by identifier.
 
     Args:
@@ -85,7 +85,7 @@ async def last_known_after(
     return [(name, _known_of(row)) for name, *row in rows]
 
 
-async def record_states(tx: Transaction, blueprint: str, states: Mapping[str, Known]) -> list[str]:
+async def record_states(tx: Transaction, blueprint: str, states: Mapping[str, LastKnown]) -> list[str]:
     """Write states that alert nobody; give the entities of which another change came before.
 
     A state replaces the version before it, or, the first version, nothing.
@@ -131,7 +131,7 @@ async def _rows(tx: Transaction, blueprint: str, entities: Sequence[str]) -> Seq
     )
 
 
-def _row_of(known: Known) -> Row:
+def _row_of(known: LastKnown) -> Row:
     """Write a state as the columns `LAST_KNOWN`."""
     at = known.at
     marks: dict[str, Any] = {"exists": [known.exists, known.exists_at]}
@@ -140,19 +140,19 @@ def _row_of(known: Known) -> Row:
         marks["at"] = others
     if lacking := known.times.keys() - known.values.keys():
         marks["fields"] = sorted(lacking)
-    if known.noticed:
-        marks["noticed"] = sorted(known.noticed)
-    if known.told:
-        marks["told"] = {
+    if known.reconciled:
+        marks["reconciled"] = sorted(known.reconciled)
+    if known.alerted:
+        marks["alerted"] = {
             rule: [[alerted.since, alerted.until, alerted.nearly, alerted.digest] for alerted in alerts]
-            for rule, alerts in known.told.items()
+            for rule, alerts in known.alerted.items()
         }
     if known.whole:
         marks["whole"] = True
     return at, known.moved_at, known.version, known.gone, canonical(known.values), canonical(marks)
 
 
-def _known_of(row: Sequence[Any]) -> Known:
+def _known_of(row: Sequence[Any]) -> LastKnown:
     """Read a state from the columns `LAST_KNOWN`."""
     at, moved_at, version, _, state, marks_text = row
     values, marks = json.loads(state), json.loads(marks_text)
@@ -160,16 +160,16 @@ def _known_of(row: Sequence[Any]) -> Known:
     if "at" in marks or "fields" in marks:
         times |= dict.fromkeys(marks.get("fields", ()), at) | marks.get("at", {})
     exists, exists_at = marks["exists"]
-    return Known(
+    return LastKnown(
         values,
         times,
         exists,
         exists_at,
         whole=marks.get("whole", False),
-        noticed=frozenset(marks.get("noticed", ())),
-        told={
-            rule: tuple(Told(*alerted) for alerted in alerts)
-            for rule, alerts in marks.get("told", {}).items()
+        reconciled=frozenset(marks.get("reconciled", ())),
+        alerted={
+            rule: tuple(ReconcileAlert(*alerted) for alerted in alerts)
+            for rule, alerts in marks.get("alerted", {}).items()
         },
         version=version,
         moved_at=moved_at,

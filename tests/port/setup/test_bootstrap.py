@@ -20,7 +20,7 @@ from app.errors import ListenerError, PortError
 from app.port.client import PortClient
 from app.port.setup import resources
 from app.port.setup.bootstrap import Plan, bootstrap
-from app.port.setup.steps import Difference, Result, Step, render, render_requests
+from app.port.setup.steps import FieldDifference, Result, SetupStep, render, render_requests
 from app.receive.signature import parse_headers, verify
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, LOGIN, StandInPort, refusal, standing_in
 
@@ -43,7 +43,7 @@ async def port() -> AsyncIterator[StandInPort]:
         yield stand_in
 
 
-async def run(port: StandInPort, *, dry_run: bool = False, **plan: Any) -> list[Step]:
+async def run(port: StandInPort, *, dry_run: bool = False, **plan: Any) -> list[SetupStep]:
     """Carry out a plan, and return its steps."""
     steps, _ = await run_and_list(port, dry_run=dry_run, **plan)
     return steps
@@ -51,7 +51,7 @@ async def run(port: StandInPort, *, dry_run: bool = False, **plan: Any) -> list[
 
 async def run_and_list(
     port: StandInPort, *, dry_run: bool = False, waits: list[float] | None = None, **plan: Any
-) -> tuple[list[Step], list[str]]:
+) -> tuple[list[SetupStep], list[str]]:
     """Carry out a plan, and return its steps and the planned requests as lines."""
 
     async def sleep(seconds: float) -> None:
@@ -67,7 +67,7 @@ async def run_and_list(
     return steps, lines
 
 
-def results(steps: list[Step]) -> dict[str, Result]:
+def results(steps: list[SetupStep]) -> dict[str, Result]:
     """Return what came of each thing."""
     return {f"{step.kind} {step.identifier}": step.result for step in steps}
 
@@ -178,8 +178,8 @@ async def test_living_values_stay(port: StandInPort) -> None:
     await run(port)
     port.entities[ENTITY]["properties"] |= {"healthStatus": "Crashed", "cpuUtil": None, "own": 1}
     steps = await run(port)
-    assert steps[1] == Step(
-        "entity", ENTITY[1], Result.CHANGED, (Difference("properties.cpuUtil", None, 25),)
+    assert steps[1] == SetupStep(
+        "entity", ENTITY[1], Result.CHANGED, (FieldDifference("properties.cpuUtil", None, 25),)
     )
     values = port.entities[ENTITY]["properties"]
     assert (values["healthStatus"], values["cpuUtil"], values["own"]) == ("Crashed", 25, 1)
@@ -194,8 +194,8 @@ async def test_automation_is_mended(port: StandInPort) -> None:
     theirs["invocationMethod"]["headers"]["X-Own"] = "kept"
     steps = await run(port)
     assert steps[2].difference == (
-        Difference("invocationMethod.url", "https://old.example.com/api/slack", HOOK),
-        Difference("publish", before=False, after=True),
+        FieldDifference("invocationMethod.url", "https://old.example.com/api/slack", HOOK),
+        FieldDifference("publish", before=False, after=True),
     )
     mended = port.actions[AUTOMATION]
     assert (mended["publish"], mended["invocationMethod"]["url"]) == (True, HOOK)
@@ -211,8 +211,8 @@ async def test_runs_that_are_told(port: StandInPort) -> None:
     assert "report" not in method["body"]
     steps = await run(port, report=True)
     assert steps[2].difference == (
-        Difference("invocationMethod.synchronized", before=True, after=False),
-        Difference("invocationMethod.body.report", None, after=True),
+        FieldDifference("invocationMethod.synchronized", before=True, after=False),
+        FieldDifference("invocationMethod.body.report", None, after=True),
     )
     method = port.actions[AUTOMATION]["invocationMethod"]
     assert (method["synchronized"], method["body"]["report"]) == (False, True)

@@ -1,4 +1,4 @@
-"""The comparison, against the stand-in Port: real HTTP, real stores."""
+"""Runs against the stand-in Port: real HTTP, real stores."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,16 +14,15 @@ from starlette.responses import JSONResponse
 
 from app.errors import PortError
 from app.model.change import RECONCILE
-from app.port.client import Page, PortClient
+from app.port.client import EntityPage, PortClient
 from app.receive.payload import parse_event
 from app.receive.signature import Signed
-from app.reconcile.comparison import Comparison
+from app.reconcile.run import ReconcileRun
 from app.store.views import ChangeFilter
 from tests.conftest import DATABASES
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, StandInPort, refusal
-from tests.reconcile.watching import BLUEPRINT, RULES, Watching, watching
+from tests.reconcile.watching import BLUEPRINT, RULES, SEARCH, Watching, watching
 
-SEARCH = f"/v1/blueprints/{BLUEPRINT}/entities/search"
 STATES = ("Healthy", "Degraded", "Crashed", "Restarting")
 
 
@@ -84,7 +83,7 @@ async def test_a_first_run_that_was_cut_off(database: str, port: StandInPort, tm
         pages = [refusal(403)]
 
         class CutOff(PortClient):
-            async def search_entities(self, *args: Any, **options: Any) -> Page:
+            async def search_entities(self, *args: Any, **options: Any) -> EntityPage:
                 if options.get("after") and pages:
                     raise PortError("search", "away", "wait")
                 return await super().search_entities(*args, **options)
@@ -92,7 +91,7 @@ async def test_a_first_run_that_was_cut_off(database: str, port: StandInPort, tm
         async with CutOff(port.url, CLIENT_ID, CLIENT_SECRET, clock=one.clock) as one.client:
             with pytest.raises(PortError):
                 await one.compare()
-            assert await one.listener.store.reconciling.learned() == frozenset()
+            assert await one.intake.store.reconciling.learned() == frozenset()
             pages.clear()
             one.set("e0001", "Degraded")
             assert await one.compare() == []
@@ -113,10 +112,10 @@ async def test_what_a_difference_looks_like(watched: Watching) -> None:
     assert (said.origin, said.actor, said.at) == (RECONCILE, "", watched.clock())
     assert (said.opened_at, said.title, said.teams) == (happened, "Checkout", ("Rocket",))
     assert [one.name for one in said.others] == []  # cpuUtil is not watched, and was not asked for
-    _, _, body = (await watched.listener.store.history(since=happened, after=0, limit=9))[-1]
+    _, _, body = (await watched.intake.store.history(since=happened, after=0, limit=9))[-1]
     change = parse_event(Signed(body, watched.clock()))
-    assert (change.key, change.at, change.noticed_at) == (alert.change_key, happened, watched.clock())
-    page = await watched.listener.store.views.changes(ChangeFilter(), before=None, limit=9)
+    assert (change.key, change.at, change.found_at) == (alert.change_key, happened, watched.clock())
+    page = await watched.intake.store.views.changes(ChangeFilter(), before=None, limit=9)
     assert page.rows[0].alerts == 1
 
 
@@ -176,8 +175,8 @@ async def test_the_webhook_comes_after_all(watched: Watching) -> None:
     await watched.compare()
     accepted = await watched.post("checkout", "Healthy", "Degraded", happened + timedelta(seconds=0.4))
     assert (accepted.alerts, accepted.noticed, accepted.duplicate) == (0, True, False)
-    page = await watched.listener.store.views.changes(ChangeFilter(), before=None, limit=9)
-    assert page.rows[0].reason.endswith("rule 'health': noticed by comparison already")
+    page = await watched.intake.store.views.changes(ChangeFilter(), before=None, limit=9)
+    assert page.rows[0].reason.endswith("rule 'health': alerted by reconciling already")
     watched.clock.pass_(minutes=1)
     assert (await watched.post("checkout", "Degraded", "Healthy", watched.clock())).alerts == 1
     assert len(await watched.told()) == 2
@@ -218,14 +217,14 @@ async def test_a_change_while_rules_look_at_a_difference(
         one.set("checkout", "Healthy")
         await one.compare()
         one.set("checkout", "Degraded")
-        evaluate = one.listener.evaluate
+        evaluate = one.intake.evaluate
 
-        async def meanwhile(programs: Sequence[str], body: bytes) -> Mapping[str, Any]:
+        async def meanwhile(programs: Sequence[str], event: Mapping[str, Any]) -> Mapping[str, Any]:
             await one.post("checkout", "Healthy", "Crashed", one.clock())
-            return await evaluate(programs, body)
+            return await evaluate(programs, event)
 
         one.clock.pass_(minutes=1)
-        comparison = Comparison(replace(one.listener, evaluate=meanwhile), one.client)
+        comparison = ReconcileRun(replace(one.intake, evaluate=meanwhile), one.client)
         assert [found async for found in comparison.differences()] == []
         assert comparison.progress == Progress(entities=1)
         (alert,) = await one.alerts()
@@ -279,13 +278,13 @@ async def test_many_pages(watched: Watching) -> None:
     """All of them are read, and one that slips out of them while they are is not taken for deleted."""
     for number in range(2300):
         watched.set(f"e{number:04}", "Healthy")
-    comparison = Comparison(watched.listener, watched.client)
+    comparison = ReconcileRun(watched.intake, watched.client)
     watched.clock.pass_(minutes=1)
     assert len([one async for one in comparison.differences()]) == 2300
     assert comparison.progress == Progress(entities=2301, differences=2300, missed=2300)
     moved = watched.port.entities.pop((BLUEPRINT, "e0007"))
     pages = len([one for one in watched.port.requests if one.path == SEARCH])
-    comparison = Comparison(watched.listener, watched.client)
+    comparison = ReconcileRun(watched.intake, watched.client)
     found = []
     watched.clock.pass_(minutes=1)
     watched.set("e0001", "Degraded")
@@ -352,7 +351,7 @@ async def test_a_dry_run(database: str, port: StandInPort, tmp_path: Path) -> No
     async with watching(database, port, tmp_path) as one:
         one.set("checkout", "Healthy")
         assert await one.compare(dry=True) == []
-        assert await one.listener.store.reconciling.learned() == frozenset()
+        assert await one.intake.store.reconciling.learned() == frozenset()
         await one.compare()
         one.set("checkout", "Degraded")
         for _ in range(2):
@@ -363,11 +362,11 @@ async def test_a_dry_run(database: str, port: StandInPort, tmp_path: Path) -> No
 
 async def test_what_no_rule_names_any_more_is_forgotten(watched: Watching) -> None:
     """And learned anew when one does again."""
-    book = watched.listener.book
-    watched.listener.book = type(book)(book.rules, book.queues)
+    book = watched.intake.book
+    watched.intake.book = type(book)(book.rules, book.queues)
     assert await watched.compare() == []
-    assert await watched.listener.store.reconciling.known(BLUEPRINT, ["checkout"]) == {}
-    watched.listener.book = book
+    assert await watched.intake.store.reconciling.known(BLUEPRINT, ["checkout"]) == {}
+    watched.intake.book = book
     watched.set("checkout", "Degraded")
     assert await watched.compare() == []
     assert await watched.alerts() == []

@@ -3,12 +3,12 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.port.listing import Listed
-from app.reconcile.compare import Verdict, compare
-from app.rules.last_known import micros
+from app.model.times import to_micros
+from app.port.listing import ListedEntity
+from app.reconcile.difference import EntityVerdict, compare
 from app.rules.rule import Rule
 from tests.rules.changes import NOW, rule
-from tests.rules.test_last_known import HEALTH, SECOND, Life, entity, moved
+from tests.rules.watched_life import HEALTH, SECOND, WatchedLife, entity, moved
 
 STATES = ("Healthy", "Degraded", "Crashed")
 ANY_CHANGE: Rule = rule(name="any", when={"property": "healthStatus"})
@@ -36,31 +36,33 @@ def test_never_two_alerts_never_none(
     events: list[tuple[float, str, int]], steps: list[int], skew: float
 ) -> None:
     """No change is told by its webhook and by a comparison; and in the end what is known is what is so."""
-    life = Life(ANY_CHANGE)
+    life = WatchedLife(ANY_CHANGE)
     values, times = ["Healthy"], [0.0]
     told: set[int] = set()
     for at, what, i in [*events, (2_000.0, "compare", 0)]:
-        before = len(life.told)
+        before = len(life.alerts)
         if what == "change":
             values.append(STATES[(STATES.index(values[-1]) + steps[i]) % 3])
             times.append(at)
             continue
         if what == "webhook":
-            life.hears(moved(values[i], values[i + 1], times[i + 1] + skew))
-            alerts = len(life.told) - before
+            life.take(moved(values[i], values[i + 1], times[i + 1] + skew))
+            alerts = len(life.alerts) - before
             assert alerts == (0 if i + 1 in told else 1), (i, told)
             told.add(i + 1)
             continue
         asked_at = NOW + at * SECOND
-        listed = Listed(entity(values[-1]), NOW + times[-1] * SECOND)
+        listed = ListedEntity(entity(values[-1]), NOW + times[-1] * SECOND)
         known = life.state.known
         found = compare(known, listed, HEALTH, asked_at=asked_at, first=False, now=asked_at)
-        if found.verdict is Verdict.UPDATED:
+        if found.verdict is EntityVerdict.UPDATED:
             assert known is not None
             known_value = known.values["properties.healthStatus"]
             since = known.times["properties.healthStatus"]
-            life.hears(moved(known_value, values[-1], times[-1]), noticed=True)
-            assert len(life.told) == before + 1
-            told |= {j for j, time in enumerate(times) if j and since < micros(NOW + (time + skew) * SECOND)}
+            life.take(moved(known_value, values[-1], times[-1]), reconciled=True)
+            assert len(life.alerts) == before + 1
+            told |= {
+                j for j, time in enumerate(times) if j and since < to_micros(NOW + (time + skew) * SECOND)
+            }
     assert life.state.known is not None
     assert life.state.known.values["properties.healthStatus"] == values[-1]

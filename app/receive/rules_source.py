@@ -1,4 +1,4 @@
-"""The rules in force: where they are read, and when they are read again."""
+"""Reads the rules file, and reads it again when it has changed."""
 
 import asyncio
 import signal
@@ -11,16 +11,16 @@ from pydantic import SecretStr
 from app.errors import SettingsError
 from app.jq.runner import checking
 from app.model.incident import Step
-from app.receive.intake import Queues, Rulebook
 from app.rules.destination import TEMPLATES, ConsoleDestination, HttpDestination, SlackDestination
 from app.rules.file import Rules, RulesFile, load_rules
 from app.rules.rule import BUILT_IN, RuleSet
+from app.rules.rulebook import Queues, Rulebook
 from app.rules.targets import DEFAULT_DESTINATION
 from app.rules.watched import watched_by
 
 Reload = Callable[[], Coroutine[None, None, None]]
 
-LOOK_SECONDS = 1.0  # how late a change of the rules file is noticed
+RULES_LOOK_SECONDS = 1.0  # how late a change of the rules file is seen
 
 
 def read_rules(file: Path | None, environment: Mapping[str, str]) -> Rules:
@@ -60,22 +60,23 @@ def read_rules_file(file: Path, environment: Mapping[str, str]) -> Rules:
 
 
 def secrets_of(rules: Rules) -> tuple[str, ...]:
-    """Return every text of a rules file that must never be shown."""
-    found = set(rules.hidden)
+    """Collect every text of a rules file that must never be shown."""
+    secrets = set(rules.hidden)
     for destination in rules.file.destinations.values():
         for _, value in destination:
             values = value.values() if isinstance(value, dict) else (value,)
-            found.update(one.get_secret_value() for one in values if isinstance(one, SecretStr))
-    return tuple(one for one in found if one)
+            secrets.update(text.get_secret_value() for text in values if isinstance(text, SecretStr))
+    return tuple(secret for secret in secrets if secret)
 
 
 def make_rulebook(file: RulesFile, default_webhook: str = "") -> Rulebook:
-    """Return the rules of a file, and the queues of its destinations: one for each Slack channel.
+    """Make the rulebook of a file; destinations that are the same Slack channel share a queue.
 
     Args:
         file: The rules file.
-        default_webhook: The webhook of the destination that is there without being named.
+        default_webhook: The webhook of the destination `default`, which needs no entry in the file.
     """
+    # Two names of one Slack channel must not overtake each other there.
     channels = {default_webhook: DEFAULT_DESTINATION}
     queues = {DEFAULT_DESTINATION: Queues(DEFAULT_DESTINATION)}
     for name, destination in file.destinations.items():
@@ -87,12 +88,12 @@ def make_rulebook(file: RulesFile, default_webhook: str = "") -> Rulebook:
             queues[name] = Queues(name)
         else:
             number = destination.queues if isinstance(destination, HttpDestination) else 1
-            # What is told without an incident is no step of one: it counts as a beginning.
+            # An alert without an incident is no step of one: it counts as a beginning.
             steps = frozenset({*map(Step, destination.steps), Step.NOTICED})
             queues[name] = Queues(name, number, steps, destination.fallback)
     rules = RuleSet(file.rules)
     # A job's own templates see the whole event.
-    wide = {name for name, one in file.destinations.items() if one.type in TEMPLATES}
+    wide = {name for name, settings in file.destinations.items() if settings.type in TEMPLATES}
     return Rulebook(rules, queues, watched_by(rules, wide))
 
 
@@ -103,13 +104,14 @@ def reload_on_sighup(reload_rules: Reload) -> Iterator[None]:
     reloads: set[asyncio.Task[None]] = set()
 
     def reload() -> None:
+        # Kept until it is done: the loop itself holds tasks only weakly.
         reloads.add(task := asyncio.create_task(reload_rules()))
         task.add_done_callback(reloads.discard)
 
     try:
         loop.add_signal_handler(signal.SIGHUP, reload)
     except (ValueError, RuntimeError, NotImplementedError, AttributeError):
-        yield  # not the main thread, or Windows: a changed file is noticed all the same
+        yield  # not the main thread, or Windows: reload_on_change still sees a changed file
         return
     try:
         yield
@@ -119,12 +121,12 @@ def reload_on_sighup(reload_rules: Reload) -> Iterator[None]:
 
 async def reload_on_change(file: Path, reload_rules: Reload) -> None:
     """Reload whenever a file's content has changed, until cancelled."""
-    # Its folder's events would tell it sooner, but the database is often there, and each change moves that.
+    # Events of its folder would come sooner, but the database is often there and is written all the time.
     last = _content(file)
     while True:
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(RULES_LOOK_SECONDS)
         content = _content(file)
-        if content not in (None, last):  # None: it is just being replaced, and the next event comes
+        if content not in (None, last):  # None: it is just being replaced, so look again
             last = content
             await reload_rules()
 

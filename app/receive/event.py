@@ -1,0 +1,203 @@
+"""Port's event about a change: as pydantic models, by which it is read, and built, as an automation sends it.
+
+The models are tolerant: unknown fields are kept, and only what a change cannot do without is demanded.
+
+Rules: https://docs.port.io/actions-and-automations/define-automations/setup-trigger
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
+
+from app.model.change import ENTITY, EntitySnapshot
+
+Json = dict[str, Any]
+
+WEBHOOK_PATH = "/api/slack"
+"""The path of the listener's address that Port calls."""
+MAX_IDENTIFIER_BYTES = {"blueprintIdentifier": 400, "entityIdentifier": 2_048}
+"""In UTF-8: about Port's own limits (100 and 1,000 characters), and what PostgreSQL can index."""
+
+
+def _object(value: Any) -> Any:
+    return {} if value is None else value
+
+
+def _without_nulls(value: Any) -> Any:
+    # To Port a property that is null and one that is missing are the same, so a change has only the one.
+    value = _object(value)
+    if not isinstance(value, dict):
+        return value
+    return {key: item for key, item in value.items() if item is not None}
+
+
+def _teams(value: Any) -> Any:
+    teams = value if isinstance(value, list) else [value]
+    return tuple(team for team in teams if isinstance(team, str))
+
+
+def read_time(value: Any) -> datetime | None:
+    """Read a time as tolerantly as pydantic does; one that cannot be read is no reason to drop an alert."""
+    if value is None:
+        return None
+    try:
+        time: datetime = _DATETIME.validate_python(value)
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValidationError, OverflowError):
+        return None
+
+
+def too_long(name: str, value: str) -> bool:
+    """Tell whether an identifier, which a context calls `name`, is longer than `MAX_IDENTIFIER_BYTES`."""
+    # The first test spares nearly all of them the encoding: a character has four bytes at the most.
+    return len(value) * 4 > MAX_IDENTIFIER_BYTES[name] and len(value.encode()) > MAX_IDENTIFIER_BYTES[name]
+
+
+def non_empty_text(value: Any) -> str | None:
+    """Take a text that is not empty; None: it is something else."""
+    return value if isinstance(value, str) and value else None
+
+
+_DATETIME: TypeAdapter[datetime] = TypeAdapter(datetime)
+_Time = Annotated[datetime | None, BeforeValidator(read_time)]
+_Unread = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})]
+"""A text that is looked at only if it is needed; most are not."""
+_Text = Annotated[str | None, BeforeValidator(non_empty_text)]
+_Values = Annotated[dict[str, Any], BeforeValidator(_without_nulls)]
+_OptionalValues = Annotated[
+    dict[str, Any], BeforeValidator(lambda value: _without_nulls(value) if isinstance(value, dict) else {})
+]
+
+
+class _Tolerant(BaseModel):
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class Entity(_Tolerant):
+    """An entity as it stands in a diff."""
+
+    identifier: str
+    title: _Text = None
+    icon: _Text = None
+    team: Annotated[tuple[str, ...], BeforeValidator(_teams)] = ()
+    properties: _Values = Field(default_factory=dict)
+    relations: _OptionalValues = Field(default_factory=dict)
+    updatedAt: _Unread = None  # noqa: N815 - Port's names
+
+
+class Diff(_Tolerant):
+    """The entity before and after; null where it did not or does not exist."""
+
+    before: Entity | None = None
+    after: Entity | None = None
+
+
+class Trigger(_Tolerant):
+    """Who or what made the change, from where, and when."""
+
+    by: Any = None
+    origin: _Text = None
+    at: _Time = None
+
+
+class Context(_Tolerant):
+    """What was changed. The names differ from payload to payload."""
+
+    blueprintIdentifier: _Unread = None  # noqa: N815
+    blueprint: _Unread = None
+    blueprintId: _Unread = None  # noqa: N815
+    entityIdentifier: _Unread = None  # noqa: N815
+    entity: _Unread = None
+    entityId: _Unread = None  # noqa: N815
+    propertyIdentifier: _Text = None  # noqa: N815
+    runId: _Unread = None  # noqa: N815
+
+    @property
+    def about(self) -> tuple[str | None, str | None]:
+        """The identifiers of the blueprint and of the entity, whatever they are called here."""
+        blueprint = (
+            non_empty_text(self.blueprintIdentifier)
+            or non_empty_text(self.blueprint)
+            or non_empty_text(self.blueprintId)
+        )
+        return blueprint, non_empty_text(self.entityIdentifier) or non_empty_text(
+            self.entity
+        ) or non_empty_text(self.entityId)
+
+
+class Event(_Tolerant):
+    """Port's event about a change, out of its envelope."""
+
+    action: str = Field(min_length=1)
+    resourceType: _Text = None  # noqa: N815
+    trigger: Annotated[Trigger, BeforeValidator(_object)] = Trigger()
+    context: Annotated[Context, BeforeValidator(_object)] = Context()
+    diff: Diff | None = None
+    foundAt: _Time = None  # noqa: N815 - not Port's: app/reconcile/difference.py writes it
+
+
+def build_event(
+    *,
+    action: str,
+    blueprint: str,
+    entity: str,
+    at: datetime,
+    origin: str,
+    by: Mapping[str, Any],
+    before: EntitySnapshot | None = None,
+    after: EntitySnapshot | None = None,
+    resource: str = ENTITY,
+) -> Json:
+    """Build the event of a change.
+
+    Args:
+        action: ``CREATE``, ``UPDATE``, ``DELETE`` …
+        blueprint: The blueprint's identifier.
+        entity: The entity's identifier.
+        at: When it happened, UTC.
+        origin: Where it was triggered: ``UI``, ``API`` …
+        by: Who triggered it: ``{"userId": …}``, ``{"appId": …}``, ``{"byPort": true}``; may be empty.
+        before: The entity before; None: it did not exist.
+        after: The entity after; None: it does not exist any more.
+        resource: What was changed.
+    """
+    event = {
+        "action": action,
+        "resourceType": resource,
+        "trigger": {"by": dict(by), "origin": origin, "at": at.isoformat()},
+        "context": {"blueprintIdentifier": blueprint, "entityIdentifier": entity, "propertyIdentifier": None},
+    }
+    if before is None and after is None:  # only an entity's change has a diff
+        return event
+    return event | {"diff": {"before": _entity(before), "after": _entity(after)}}
+
+
+def encode(body: Mapping[str, Any]) -> bytes:
+    """Encode a body as Port does before it signs it: compact JSON in UTF-8, nothing escaped."""
+    # A lone surrogate, which JSON may hold and UTF-8 may not, becomes a question mark as in `parse_event`.
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def _entity(snapshot: EntitySnapshot | None) -> Json | None:
+    if snapshot is None:
+        return None
+    return {
+        "identifier": snapshot.identifier,
+        "title": snapshot.title,
+        "icon": snapshot.icon,
+        "blueprint": snapshot.blueprint,
+        "team": list(snapshot.teams),
+        "properties": dict(snapshot.properties),
+        "relations": dict(snapshot.relations),
+    }

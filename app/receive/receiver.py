@@ -1,0 +1,95 @@
+"""A request's bytes in, a stored change out: verify, take in, and keep what cannot be read in quarantine."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from app.errors import SignatureRejected, StoreUnavailable, UnreadableChange
+from app.observe.tracing import span
+from app.receive.intake import Intake
+from app.receive.signature import SignatureClaim, Signed, parse_headers, verify
+from app.store.rows import Accepted
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Receiver:
+    """Receives Port's requests.
+
+    Attributes:
+        intake: Takes in what is verified.
+        secrets: The client secrets that Port may sign with.
+        accept_unsigned: Without a secret, verify nothing.
+        tolerance: How old a signature may be.
+    """
+
+    intake: Intake
+    secrets: Sequence[str]
+    accept_unsigned: bool
+    tolerance: timedelta
+
+    def check_headers(self, headers: Mapping[str, str]) -> SignatureClaim | None:
+        """Parse a request's signature headers before its body is read; None: nothing is to be verified.
+
+        Args:
+            headers: The request's headers; names in lower case.
+
+        Raises:
+            SignatureRejected: The signature is missing, malformed or stale.
+        """
+        if self.accept_unsigned and not self.secrets:
+            return None
+        try:
+            return parse_headers(headers, self.intake.clock(), self.tolerance)
+        except SignatureRejected as error:
+            self._rejected(error)
+            raise
+
+    async def receive(self, body: bytes, claim: SignatureClaim | None) -> Accepted:
+        """Verify, parse, decide and store one request.
+
+        Args:
+            body: The bytes as they arrived.
+            claim: The result of `check_headers`.
+
+        Raises:
+            SignatureRejected: Not proven to come from Port; nothing is stored.
+            UnreadableChange: From Port, but not a change; it is in quarantine.
+            StoreUnavailable: It could not be stored; Port must be answered so.
+            Exception: A fault of this program; the body is in quarantine.
+        """
+        now = self.intake.clock()
+        signed = Signed(body, now) if claim is None else self._verify(body, claim)
+        try:
+            return await self.intake.accept(signed)
+        except UnreadableChange as error:
+            log.warning("change_unreadable", reason=error.reason, path=error.path)
+            await self._quarantine(signed, now, error.reason, error.path)
+            raise
+        except StoreUnavailable:  # no fault of ours, and there is no room for quarantine either
+            raise
+        except Exception as error:  # Port does not send it again: it is kept until the fault is fixed
+            reason = f"a fault in this program: {type(error).__name__}"
+            log.error("change_faulty", reason=reason)  # the traceback is logged where the request is answered
+            await self._quarantine(signed, now, reason)
+            raise
+
+    def _verify(self, body: bytes, claim: SignatureClaim) -> Signed:
+        try:
+            with span(self.intake.tracer, "verify", body_bytes=len(body)):
+                return verify(body, claim, self.secrets)
+        except SignatureRejected as error:
+            self._rejected(error, body_bytes=len(body))
+            raise
+
+    def _rejected(self, error: SignatureRejected, **fields: int) -> None:
+        log.warning("signature_rejected", reason=str(error), **fields)
+        self.intake.watch.signature_failed(error.cause)
+
+    async def _quarantine(self, signed: Signed, now: datetime, reason: str, path: str = "") -> None:
+        await self.intake.store.quarantine(
+            signed.body, signed_at=signed.at, received_at=now, path=path, reason=reason
+        )

@@ -1,0 +1,53 @@
+"""The rules in force, and how the queues of the destinations that they name are called."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from zlib import crc32
+
+from app.model.incident import Step
+from app.rules.match import Route
+from app.rules.rule import RuleSet
+from app.rules.watched import Watched
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """Where the alerts for a destination wait.
+
+    Attributes:
+        name: The queue's name, shared by destinations that are the same channel.
+        number: How many queues there are; the entity's hash chooses one of them.
+        steps: The steps of an incident that the destination is alerted of.
+        fallback: The destination that gets the alerts when this one is on hold.
+    """
+
+    name: str
+    number: int = 1
+    steps: frozenset[Step] = frozenset(Step)
+    fallback: str | None = None
+
+    def of(self, entity: str) -> str:
+        """Name the queue for an entity's alerts."""
+        # Always the same one, so that an entity's alerts stay in order. Not hash(): it differs by process.
+        return self.name if self.number == 1 else f"{self.name}/{crc32(entity.encode()) % self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rulebook:
+    """The rules in force.
+
+    Attributes:
+        rules: The rules.
+        queues: The queues of each destination that the rules may name.
+        watched: What is compared with Port, by blueprint.
+    """
+
+    rules: RuleSet
+    queues: Mapping[str, Queues]
+    watched: Mapping[str, Watched] = field(default_factory=dict)
+
+    @property
+    def fallbacks(self) -> dict[str, Route]:
+        """The route that replaces a destination while it is on hold, by the destination's name."""
+        named = {name: queues.fallback for name, queues in self.queues.items() if queues.fallback}
+        return {name: Route(fallback, self.queues[fallback].of("")) for name, fallback in named.items()}
