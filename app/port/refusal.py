@@ -14,7 +14,6 @@ import httpx
 
 from app.port.region import region_of
 
-
 RATE_LIMIT_SECONDS = (1.0, 60.0)  # the shortest and the longest wait
 RATE_LIMIT_UNKNOWN_SECONDS = 10.0  # Port said nothing that we can read
 RESET_IS_EPOCH_ABOVE = 1e9  # x-ratelimit-reset is claimed to be seconds until, and to be seconds since 1970
