@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from app import __doc__ as description
 from app.errors import ListenerError, SignatureRejected, SourceRefused, StoreUnavailable, UnreadableChange
+from app.notifier.registry import SETTINGS_MODELS
 from app.observe import otel
 from app.observe.logs import configure_logging
 from app.observe.metrics import Metrics, prepare_metrics
@@ -159,7 +160,7 @@ async def _readiness(runtime: Runtime, dispatch: bool) -> health.Health:
         reasons.append(f"the store cannot write: {error}")
     if dispatch and (stale := runtime.dispatcher.stale()):
         reasons.append(stale)
-    warnings = [f"the rules file is refused: {runtime.rules_problem}"] if runtime.rules_problem else []
+    warnings = [f"the rules file is refused: {runtime.rules.problem}"] if runtime.rules.problem else []
     with suppress(StoreUnavailable):
         queues = await runtime.store.queues(datetime.now(UTC))
         warnings += [f"queue {queue.name} is on hold: {queue.on_hold}" for queue in queues if queue.on_hold]
@@ -220,7 +221,7 @@ def load_app(*, receive: bool = True, dispatch: bool = True) -> FastAPI:
     """
     try:
         settings = load_settings()
-        rules = read_rules(settings.rules_file, environment())
+        rules = read_rules(settings.rules_file, environment(), SETTINGS_MODELS)
         hidden = settings.hidden + secrets_of(rules)
         configure_logging(settings.log_level, settings.log_format, hidden)
         prepare_metrics()

@@ -11,11 +11,13 @@ from app.cli.base import run
 from app.cli.port import AtRegion, open_client, webhook_url
 from app.doctor.steps import Verdict, Way, examine, render_finding
 from app.errors import SettingsError
+from app.notifier.registry import SETTINGS_MODELS
 from app.port.client import PortClient
 from app.port.region import Region, region_of
 from app.port.setup.resources import SMEE_HOST
 from app.receive.rulebook import make_rulebook, read_rules
 from app.reconcile.configured import why_no_comparison
+from app.rules.file import Rules
 from app.settings import Settings, environment, load_settings
 from app.store.opening import open_store
 
@@ -66,6 +68,9 @@ def _way(region: Region | None, blueprints: tuple[str, ...]) -> Way:
     named = {line.partition(" ")[0] for line in unusable}
     more = (line for line in what_is_wrong(settings, region) if line.partition(" ")[0] not in named)
 
+    def load_rules() -> Rules:
+        return read_rules(settings.rules_file, environment(), SETTINGS_MODELS)
+
     def open_port(dry_run: bool) -> PortClient:
         return open_client(settings, region, dry_run=dry_run)
 
@@ -73,11 +78,13 @@ def _way(region: Region | None, blueprints: tuple[str, ...]) -> Way:
     return Way(
         problems=[*unusable, *more],
         open_store=lambda: open_store(*settings.database),
-        load_rules=lambda: [rule.name for rule in read_rules(settings.rules_file, environment()).file.rules],
+        load_rules=lambda: [
+            rule.name for rule in read_rules(settings.rules_file, environment(), SETTINGS_MODELS).file.rules
+        ],
         not_compared=lambda: why_no_comparison(
             settings.reconcile_minutes,
             settings.missing_credential,
-            make_rulebook(read_rules(settings.rules_file, environment()).file),
+            make_rulebook(load_rules().file),
         ),
         open_client=open_port if settings.port_client_id and secret else None,
         secret=secret.get_secret_value() if secret else None,

@@ -7,9 +7,7 @@ import structlog
 
 from app.errors import DeliveryFailed, Scope
 from app.jq.runner import Jq, JqError
-from app.model.notification import Notification, Part
-from app.rules.rule import RuleSet
-from app.rules.template import expressions, fill, parts
+from app.rules.template import expressions, fill
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +24,7 @@ class Expressions:
 
     async def evaluate(self, programs: Sequence[str], event: Mapping[str, Any]) -> dict[str, Any]:
         """Return what each program came to on an event; one that fails is logged, and left out."""
-        values, errors = await self._run(programs, event)
+        values, errors = await self.run(programs, event)
         for error in errors.values():
             # Not the error's text: it may hold values from the catalog.
             log.warning("jq failed, taken as no match", program=error.program)
@@ -38,47 +36,21 @@ class Expressions:
         Raises:
             DeliveryFailed: One of them failed: this message can never be sent.
         """
-        values, errors = await self._run(expressions(value), event)
+        values, errors = await self.run(expressions(value), event)
         for error in errors.values():
             raise DeliveryFailed(f"template {{{{ {error.program} }}}}: {error.text}", Scope.MESSAGE)
         return fill(value, values)
 
-    async def with_message(
-        self, notification: Notification, rules: RuleSet, event: Mapping[str, Any]
-    ) -> Notification:
-        """Return a notification with its rule's own words; an expression that fails shows in its place."""
-        notification = with_mention(notification, rules)
-        rule = rules.by_name.get(notification.rule)
-        templates = {"own_title": rule and rule.title, "message": rule and rule.message}
-        templates = {name: template for name, template in templates.items() if template}
-        if not templates:
-            return notification
-        values, errors = await self._run(expressions(list(templates.values())), event)
-        values |= {program: f"[{error.text}]" for program, error in errors.items()}
-        words = {name: _parts(template or "", values) for name, template in templates.items()}
-        return notification.model_copy(update=words)
-
-    async def _run(
+    async def run(
         self, programs: Sequence[str], event: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, JqError]]:
-        found = zip(programs, await self._jq.evaluate(programs, event) if programs else [], strict=True)
+        """Run jq programs on an event; the result is the values and the errors, each by program."""
+        results = zip(programs, await self._jq.evaluate(programs, event) if programs else [], strict=True)
         values: dict[str, Any] = {}
         errors: dict[str, JqError] = {}
-        for program, result in found:
+        for program, result in results:
             if isinstance(result, JqError):
                 errors[program] = result
             else:
                 values[program] = result.value
         return values, errors
-
-
-def with_mention(notification: Notification, rules: RuleSet) -> Notification:
-    """Return a notification that calls whom its rule wants called, if it is one that calls."""
-    rule = rules.by_name.get(notification.rule)
-    if rule is None or not rule.mention or not notification.calls:
-        return notification
-    return notification.model_copy(update={"mention": rule.mention})
-
-
-def _parts(template: str, values: Mapping[str, Any]) -> tuple[Part, ...]:
-    return tuple(Part(text=one.text, literal=one.literal) for one in parts(template, values))

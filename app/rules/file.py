@@ -3,20 +3,16 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Annotated, Any, Literal
+from functools import lru_cache, partial
+from typing import Annotated, Any, Literal, Union
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    ValidationError,
-)
+from pydantic import BeforeValidator, Field, ValidationError, create_model
 
 from app.errors import Mistake, RulesError, TemplateError
 from app.model.change import DELETE
 from app.model.report import RUNS
 from app.rules.condition import Condition
-from app.rules.destination import DESTINATIONS, TEMPLATES, Destination
+from app.rules.destination import DestinationSettings, SettingsModels
 from app.rules.flap import Flap
 from app.rules.mistakes import explain, nearest
 from app.rules.rule import BUILT_IN, Rule
@@ -25,32 +21,47 @@ from app.rules.template import expressions
 from app.rules.values import Not, Strict
 from app.rules.yaml_text import PLAIN, Document, read_yaml
 
-__all__ = ["Mistake", "RulesError", "RulesFile", "load_rules"]
-
-SHORTEST_SECRET = 4  # a shorter value may be any word of a mistake
-VERSION = 1
+MIN_HIDDEN_CHARS = 4  # a shorter value may be any word of a mistake
+FORMAT_VERSION = 1
 
 
 def _version(value: Any) -> Any:
-    if isinstance(value, int) and value > VERSION:
-        raise ValueError(f"this release reads version {VERSION}; a later version needs a later release")
+    if isinstance(value, int) and value > FORMAT_VERSION:
+        raise ValueError(
+            f"this release reads version {FORMAT_VERSION}; a later version needs a later release"
+        )
     return value
 
 
 class RulesFile(Strict):
-    """What is to be told, to whom."""
+    """Which changes matter, and which destinations they go to."""
 
     version: Annotated[Literal[1], BeforeValidator(_version, json_schema_input_type=Literal[1])]
-    destinations: Annotated[dict[str, Destination], Field(default_factory=dict)]
+    destinations: Annotated[dict[str, DestinationSettings], Field(default_factory=dict)]
     rules: tuple[Rule, ...] = (BUILT_IN,)
+
+
+def file_model(models: SettingsModels) -> type[RulesFile]:
+    """Make the model of a rules file whose destinations are of these kinds.
+
+    Args:
+        models: The settings model of each kind, by its name; none: it has no destinations.
+    """
+    if not models:
+        return RulesFile
+    # Of one model the union is that model; pydantic takes the discriminator all the same.
+    union: Any = Union[tuple(models.values())]  # noqa: UP007 - it is made of a list
+    destination: Any = Annotated[union, Field(discriminator="type")]
+    destinations: Any = Annotated[dict[str, destination], Field(default_factory=dict)]
+    return create_model("RulesFile", __base__=RulesFile, __doc__=RulesFile.__doc__, destinations=destinations)
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """A rules file that can be used.
+    """A rules file without mistakes.
 
     Attributes:
-        file: What it says.
+        file: Its content.
         hidden: Values from the environment that stand in it: they must never be shown.
     """
 
@@ -62,14 +73,17 @@ def load_rules(
     text: str,
     environment: Mapping[str, str],
     *,
+    models: SettingsModels,
     name: str = "rules",
     check_jq: Callable[[str], str | None] = lambda _: None,
 ) -> Rules:
-    """Read a rules file.
+    """Parse the text of a rules file into rules and destinations.
 
     Args:
         text: The file's text.
         environment: What `${NAME}` is replaced by.
+        models: The settings model of each kind of destination, by its name. Only those of the kinds in the
+            file are asked for, unless one in it does not exist.
         name: The file's name, for the mistakes.
         check_jq: Gives what is wrong with a jq program, or None.
 
@@ -79,27 +93,37 @@ def load_rules(
     document = read_yaml(text, environment, name=name)
     mistakes = list(document.mistakes)
     file = None
+    # A mistake in one part must not hide those in the others: they are all looked for.
     try:
-        file = RulesFile.model_validate(document.plain)
+        file = file_model(_models_for(document, models)).model_validate(document.plain)
     except ValidationError as error:
-        mistakes += explain(error, document, _keys_at)
+        mistakes += explain(error, document, partial(_keys_at, models))
     mistakes += _contradictions(document)
-    mistakes += _jq_mistakes(document, check_jq)
+    mistakes += _jq_mistakes(document, models, check_jq)
     if file is None or mistakes:
-        in_order = sorted(dict.fromkeys(mistakes), key=lambda one: one.line)
-        raise RulesError(name, [_hidden(one, document.hidden) for one in in_order])
+        # One mistake may be found in two ways.
+        in_order = sorted(dict.fromkeys(mistakes), key=lambda mistake: mistake.line)
+        raise RulesError(name, [_hidden(mistake, document.hidden) for mistake in in_order])
     return Rules(file, tuple(sorted(document.hidden)))
 
 
-def _keys_at(path: Sequence[Any]) -> list[str]:
-    return [info.alias or name for name, info in _model_at(path).model_fields.items()]
+def _models_for(document: Document, models: SettingsModels) -> SettingsModels:
+    """Choose the models of the kinds in a document; all of them where one is unknown, so that it is said."""
+    destinations = _mapping(document.plain.get("destinations")).values()
+    used = [kind for kind in models if any(_mapping(entry).get("type") == kind for entry in destinations)]
+    unknown = any(_mapping(entry).get("type") not in used for entry in destinations)
+    return {kind: models[kind] for kind in (models if unknown else used)}
 
 
-def _model_at(path: Sequence[Any]) -> type[Strict]:
-    """Return the model that the last key of a path, as pydantic writes it, was looked for in."""
+def _keys_at(models: SettingsModels, path: Sequence[Any]) -> list[str]:
+    return [info.alias or name for name, info in _model_at(models, path).model_fields.items()]
+
+
+def _model_at(models: SettingsModels, path: Sequence[Any]) -> type[Strict]:
+    """Find the model that the last key of a path, as pydantic writes it, was looked for in."""
     match tuple(path):
         case ("destinations", _, str(kind), *_):
-            return DESTINATIONS[kind]
+            return models[kind]
         case ("rules", _, "send", *_, "<port>", "port", _):
             return PortLookup
         case ("rules", _, "send", _, str(tag), *_):
@@ -114,10 +138,11 @@ def _model_at(path: Sequence[Any]) -> type[Strict]:
 
 
 def _hidden(mistake: Mistake, hidden: Mapping[str, str]) -> Mistake:
-    """Return a mistake in whose text no value from the environment is shown."""
+    """Put the names of environment variables in place of their values in a mistake's text."""
     text = mistake.text
-    for value, name in sorted(hidden.items(), key=lambda one: -len(one[0])):
-        if len(value) >= SHORTEST_SECRET:
+    # The longest first: a shorter value may be a part of it.
+    for value, name in sorted(hidden.items(), key=lambda pair: -len(pair[0])):
+        if len(value) >= MIN_HIDDEN_CHARS:
             text = text.replace(value, name)
     return replace(mistake, text=text)
 
@@ -129,8 +154,8 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 def _rules(document: Document) -> Iterator[tuple[int, Rule]]:
     """Yield the rules that are right in themselves, and of the others their `send`, with their places."""
     rules = document.plain.get("rules")
-    for number, one in enumerate(rules if isinstance(rules, list) else ()):
-        for part in (one, {"name": "wrong", "send": _mapping(one).get("send")}):
+    for number, rule in enumerate(rules if isinstance(rules, list) else ()):
+        for part in (rule, {"name": "wrong", "send": _mapping(rule).get("send")}):
             with suppress(ValidationError):
                 yield number, Rule.model_validate(part)
                 break
@@ -155,7 +180,7 @@ def _contradictions(document: Document) -> Iterator[Mistake]:
 
 
 def _endless(document: Document, path: tuple[str, int], rule: Rule) -> Iterator[Mistake]:
-    """Yield where a rule waits for an end that it cannot see."""
+    """Yield where a rule waits for an end that can never be seen."""
     if rule.resolve is None and rule.when is not None and not rule.when.can_lapse:
         ends = "needs to see when it ends: give `when` a to, above or below, or the rule a `resolve`"
         if rule.wait:
@@ -163,7 +188,7 @@ def _endless(document: Document, path: tuple[str, int], rule: Rule) -> Iterator[
         elif rule.again_after:
             yield document.mistake((*path, "again_after"), f"`again_after` {ends}")
     if rule.flap and not rule.has_incident:
-        text = "`flap` needs to see when it is well again: give the rule a `resolve`"
+        text = "`flap` needs to see when the incident ends: give the rule a `resolve`"
         yield document.mistake((*path, "flap"), text)
     if rule.wait and set(rule.on) == {DELETE}:
         yield document.mistake((*path, "when", "for"), "`for` has nothing to wait for after DELETE")
@@ -204,7 +229,9 @@ def _unknown(
     return f"there is no destination {shown if isinstance(shown, str) else name!r}{hint}"
 
 
-def _jq_mistakes(document: Document, check_jq: Callable[[str], str | None]) -> Iterator[Mistake]:
+def _jq_mistakes(
+    document: Document, models: SettingsModels, check_jq: Callable[[str], str | None]
+) -> Iterator[Mistake]:
     """Yield what is wrong with jq programs and templates, each program compiled once."""
     check = lru_cache(maxsize=None)(check_jq)
     for number, rule in _rules(document):
@@ -219,7 +246,8 @@ def _jq_mistakes(document: Document, check_jq: Callable[[str], str | None]) -> I
         yield from _template_mistakes(document, (*path, "title"), rule.title, check)
         yield from _template_mistakes(document, (*path, "message"), rule.message, check)
     for name, destination in _mapping(document.plain.get("destinations")).items():
-        for part in TEMPLATES.get(str(_mapping(destination).get("type")), ()):
+        kind = _mapping(destination).get("type")
+        for part in models[kind].templates if kind in [*models] else ():
             value = _mapping(destination).get(part)
             yield from _template_mistakes(document, ("destinations", name, part), value, check)
 
@@ -230,16 +258,16 @@ def _jq_in(condition: Any) -> Iterator[tuple[tuple[Any, ...], str]]:
         if part == "jq":
             yield (part,), value
         elif part in {"all", "any"}:
-            for place, one in enumerate(value):
-                yield from (((part, place, *way), program) for way, program in _jq_in(one))
+            for place, inner in enumerate(value):
+                yield from (((part, place, *way), program) for way, program in _jq_in(inner))
 
 
 def _template_mistakes(
     document: Document, path: tuple[Any, ...], value: Any, check: Callable[[str], str | None]
 ) -> Iterator[Mistake]:
     if isinstance(value, Mapping | list):
-        for key, one in value.items() if isinstance(value, Mapping) else enumerate(value):
-            yield from _template_mistakes(document, (*path, key), one, check)
+        for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _template_mistakes(document, (*path, key), inner, check)
     elif isinstance(value, str):
         key = next(part for part in reversed(path) if isinstance(part, str))
         try:

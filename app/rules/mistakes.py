@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a rules file, in words for the person who wrote it."""
+"""The mistakes that pydantic finds in a rules file, in words for the person who wrote it."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,60 +30,60 @@ WANTED = {
 SHOULD = re.compile(r"^(Value error, )?(\w+ should )?")
 
 KeysAt = Callable[[Sequence[Any]], Sequence[str]]
-"""Gives the keys that are known beside the last one of a path, as pydantic writes it."""
+"""Gives the keys that are allowed where the last one of a path, as pydantic writes it, stands."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most like another, whatever the case; None if none is."""
-    by_lower = {one.lower(): one for one in known}
+    """Find the known name that is most like another one, in any case of letters; None: none is like it."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
     near = get_close_matches(name.lower(), by_lower, n=1)
     return by_lower[near[0]] if near else None
 
 
 def explain(error: ValidationError, document: Document, keys_at: KeysAt) -> Iterator[Mistake]:
-    """Yield a mistake for each thing that is wrong: one, where each alternative of a union complains.
+    """Turn a validation error into mistakes; where all alternatives of a union fail, they are one mistake.
 
     Values are never shown, since any may be a secret; keys and types are, if they look like ones.
     """
     errors = error.errors(include_url=False, include_input=False)
     meant: set[tuple[Any, ...]] = set()
     others: dict[Place, list[ErrorDetails]] = {}
-    for one in errors:
-        path = one["loc"]
-        if one["type"] == "extra_forbidden":
+    for detail in errors:
+        path = detail["loc"]
+        if detail["type"] == "extra_forbidden":
             key, known = str(path[-1]), keys_at(path)
             if near := nearest(key, known):
                 meant.add((*path[:-1], near))
             hint = f"; did you mean {near!r}?" if near else f"; there are {', '.join(known)}"
             shown = f"{key!r}" if PLAIN.fullmatch(key) else "this key"
             yield document.mistake(path, keyed(document.place(path[:-1]), f"{shown} is not known here{hint}"))
-        elif one["type"] != "missing":
-            others.setdefault(document.place(path), []).append(one)
-    for one in errors:
-        path = one["loc"]
-        if one["type"] == "missing" and path not in meant:
+        elif detail["type"] != "missing":
+            others.setdefault(document.place(path), []).append(detail)
+    for detail in errors:
+        path = detail["loc"]
+        if detail["type"] == "missing" and path not in meant:
             yield document.mistake(path, keyed(document.place(path), f"{str(path[-1])!r} is missing"))
     for place, several in others.items():
-        if place not in document.spoilt:
+        if place not in document.spoilt:  # a variable that is missing there has been named already
             for text in _texts(several, document.at(place)):
                 yield _mistake(document, place, several[0]["type"], text)
 
 
 def _mistake(document: Document, place: Place, kind: str, text: str) -> Mistake:
-    # What is wrong with a destination's type is told of the destination.
+    # pydantic gives the place of the destination for a mistake in its type: the line is the type's.
     there = (*place, "type") if kind == "union_tag_invalid" else place
     return document.mistake(there, keyed(there, text))
 
 
 def _texts(errors: Sequence[ErrorDetails], value: Any) -> list[str]:
-    wanted = {WANTED[one["type"]]: None for one in errors if one["type"] in WANTED}
+    wanted = {WANTED[detail["type"]]: None for detail in errors if detail["type"] in WANTED}
     if "a number" in wanted:
         wanted.pop("a whole number", None)
     texts = [
-        _text(one, value)
-        for one in errors
-        # A list is also called empty when what is in it is wrong.
-        if one["type"] not in WANTED and not (one["type"] == "too_short" and value)
+        _text(detail, value)
+        for detail in errors
+        # pydantic also calls a list empty whose items are all wrong.
+        if detail["type"] not in WANTED and not (detail["type"] == "too_short" and value)
     ]
     if wanted:
         *most, last = wanted
@@ -99,11 +99,11 @@ def _text(error: ErrorDetails, value: Any) -> str:
             return "'type' is missing"
         case "literal_error" | "union_tag_invalid":
             expected = str(context.get("expected") or context.get("expected_tags"))
-            given = str(value.get("type") if isinstance(value, dict) else value)
-            near = nearest(given, re.findall(r"'([^']*)'", expected))
+            actual = str(value.get("type") if isinstance(value, dict) else value)
+            near = nearest(actual, re.findall(r"'([^']*)'", expected))
             expected = " or ".join(expected.rsplit(", ", 1)) if " or " not in expected else expected
             return f"must be {expected}" + (f"; did you mean {near!r}?" if near else "")
         case "string_too_short" | "too_short":
             return "must not be empty"
-    said = SHOULD.sub("", error["msg"], count=1)
-    return f"must {said}" if " should " in error["msg"] and not said.startswith("must") else said
+    text = SHOULD.sub("", error["msg"], count=1)
+    return f"must {text}" if " should " in error["msg"] and not text.startswith("must") else text

@@ -9,7 +9,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from app.store.reconciling import Progress
 from starlette.responses import JSONResponse
 
 from app.errors import PortError
@@ -18,6 +17,7 @@ from app.port.client import Page, PortClient
 from app.receive.payload import parse_event
 from app.receive.signature import Signed
 from app.reconcile.comparison import Comparison
+from app.store.reconciling import Progress
 from app.store.views import ChangeFilter
 from tests.conftest import DATABASES
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, StandInPort, refusal

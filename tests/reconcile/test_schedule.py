@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app.store.reconciling import Progress, Run
 
 from app.model.change import RECONCILE
 from app.observe.watch import Watch
 from app.reconcile.schedule import LEASE, Outcome, Reconciler
+from app.store.reconciling import Progress, Run
 from tests.conftest import DATABASES, Start
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, StandInPort, refusal
 from tests.reconcile.test_comparison import SEARCH

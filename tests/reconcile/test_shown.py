@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app.store.reconciling import Progress, Run
 
 from app.cli.doctor import _way
 from app.doctor.steps import examine
 from app.errors import ListenerError
 from app.reconcile.health import judge
+from app.store.reconciling import Progress, Run
 from app.web.comparison import show_comparison
 from tests.cli.test_cli import Run as Command
 from tests.cli.test_port import run as run_command
