@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from app import __doc__ as description
 from app.errors import ListenerError
+from app.notifier.registry import SETTINGS_MODELS
 from app.observe import otel
 from app.observe.logs import configure_logging
 from app.observe.metrics import Metrics, prepare_metrics
@@ -107,7 +108,7 @@ def _request_state(settings: Settings, runtime: Runtime, watch: Metrics, *, disp
 
     async def readiness() -> Health:
         dispatcher = runtime.dispatcher if dispatch else None
-        return await check_readiness(runtime.store, dispatcher, runtime.rules_problem, datetime.now(UTC))
+        return await check_readiness(runtime.store, dispatcher, runtime.rules.problem, datetime.now(UTC))
 
     async def scrape() -> bytes:
         return watch.scrape(await read_store(runtime.store, datetime.now(UTC)))
@@ -163,7 +164,7 @@ def load_app(*, receive: bool = True, dispatch: bool = True) -> FastAPI:
     """
     try:
         settings = load_settings()
-        rules = read_rules(settings.rules_file, environment())
+        rules = read_rules(settings.rules_file, environment(), SETTINGS_MODELS)
         hidden = settings.hidden + secrets_of(rules)
         configure_logging(settings.log_level, settings.log_format, hidden)
         prepare_metrics()

@@ -36,6 +36,12 @@ NOW = datetime(2026, 6, 9, 12, 28, 20, tzinfo=UTC)
 def logging_put_back() -> Iterator[None]:
     """A command that a test runs in this process configures logging: it is put back afterwards."""
     handlers, level = logging.root.handlers, logging.root.level
+    structlog.reset_defaults()
+    # By default structlog draws a traceback with rich and all local variables, which blocks the loop for a
+    # second or more. The configuration of the program does not.
+    *first, _ = structlog.get_config()["processors"]
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*first, plain])
     yield
     logging.root.handlers, logging.root.level = handlers, level
     structlog.reset_defaults()

@@ -15,9 +15,9 @@ from app.errors import DeliveryFailed, ListenerError
 from app.model.notification import Notification, one_line
 from app.model.report import RUNS
 from app.notifier.base import SEND_TIMEOUT, Item, Parcel, duration
+from app.notifier.registry import SETTINGS_MODELS
 from app.observe.logs import configure_logging
 from app.receive.rules_source import make_rulebook, read_rules, secrets_of
-from app.rules.destination import HttpDestination, PortActionDestination
 from app.rules.file import Rules
 from app.rules.targets import DEFAULT_DESTINATION
 from app.runtime import default_webhook, open_runtime
@@ -38,7 +38,7 @@ def list_destinations(ctx: typer.Context, as_json: AsJson = False) -> None:
     if ctx.invoked_subcommand:
         return
     settings, now = load_settings(), datetime.now(UTC)
-    rules = read_rules(settings.rules_file, environment())
+    rules = read_rules(settings.rules_file, environment(), SETTINGS_MODELS)
     kinds, channels = _kinds(settings, rules), _channels(settings, rules)
 
     async def work() -> list[QueueState]:
@@ -103,17 +103,18 @@ def send_test(
 ) -> None:
     """Send a marked test message to a destination, without its queue, and print the answer."""
     settings = load_settings()
-    rules = read_rules(settings.rules_file, environment())
+    rules = read_rules(settings.rules_file, environment(), SETTINGS_MODELS)
     # The answer is printed; a warning on the way would only repeat it.
     configure_logging("ERROR", "text", settings.hidden + secrets_of(rules))
-    if isinstance(rules.file.destinations.get(name), HttpDestination | PortActionDestination) and not start:
+    destination = rules.file.destinations.get(name)
+    if destination is not None and destination.routing().steps is not None and not start:
         raise ListenerError(f"{name} starts a job; give --run to start it, with an empty event")
 
     async def work() -> str:
         async with open_runtime(settings, dispatch=False) as runtime:
-            notifier = runtime.courier.notifiers.get(name)
+            notifier = runtime.sender.notifiers.get(name)
             if notifier is None:
-                raise _unknown(name, runtime.courier.notifiers)
+                raise _unknown(name, runtime.sender.notifiers)
             now = datetime.now(UTC)
             notice = Notification.notice(TEST_TEXT.format(name=name), now)
             item = Item(f"test-{int(now.timestamp())}", notice)
@@ -132,7 +133,7 @@ def send_test(
 def release(name: Name) -> None:
     """Release a destination that is on hold: it sends at once, many waiting alerts as digests."""
     settings = load_settings()
-    channels = _channels(settings, read_rules(settings.rules_file, environment()))
+    channels = _channels(settings, read_rules(settings.rules_file, environment(), SETTINGS_MODELS))
 
     async def work() -> int:
         async with open_store(*settings.database, must_exist=True) as store:

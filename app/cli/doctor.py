@@ -11,11 +11,13 @@ from app.cli.base import run
 from app.cli.port import AtRegion, open_client, webhook_url
 from app.doctor.steps import CheckStatus, Setup, examine, render_finding
 from app.errors import SettingsError
+from app.notifier.registry import SETTINGS_MODELS
 from app.port.client import PortClient
 from app.port.region import Region, region_of
 from app.port.setup.resources import SMEE_HOST
 from app.receive.rules_source import make_rulebook, read_rules
 from app.reconcile.health import why_off
+from app.rules.file import Rules
 from app.settings import Settings, environment, load_settings
 from app.store.opening import open_store
 
@@ -68,6 +70,9 @@ def make_setup(region: Region | None, blueprints: tuple[str, ...]) -> Setup:
     named = {line.partition(" ")[0] for line in unusable}
     more = (line for line in what_is_wrong(settings, region) if line.partition(" ")[0] not in named)
 
+    def load_rules() -> Rules:
+        return read_rules(settings.rules_file, environment(), SETTINGS_MODELS)
+
     def open_port(dry_run: bool) -> PortClient:
         return open_client(settings, region, dry_run=dry_run)
 
@@ -75,11 +80,11 @@ def make_setup(region: Region | None, blueprints: tuple[str, ...]) -> Setup:
     return Setup(
         problems=[*unusable, *more],
         open_store=lambda: open_store(*settings.database),
-        load_rules=lambda: [rule.name for rule in read_rules(settings.rules_file, environment()).file.rules],
+        load_rules=lambda: [rule.name for rule in load_rules().file.rules],
         why_not_reconciled=lambda: why_off(
             settings.reconcile_minutes,
             settings.missing_credential,
-            make_rulebook(read_rules(settings.rules_file, environment()).file),
+            make_rulebook(load_rules().file),
         ),
         open_client=open_port if settings.port_client_id and secret else None,
         secret=secret.get_secret_value() if secret else None,

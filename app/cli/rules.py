@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.cli.base import OUT, run, span
+from app.deliver.message import with_own_words
 from app.errors import DeliveryFailed, ListenerError, UnreadableChange
 from app.jq.expressions import Expressions
 from app.jq.runner import Jq
@@ -19,14 +20,14 @@ from app.model.change import CatalogChange
 from app.model.delivery import Alert
 from app.model.notification import one_line
 from app.notifier.console import draw
-from app.notifier.slack.message import payload
+from app.notifier.kind import NotifierContext
+from app.notifier.registry import SETTINGS_MODELS, default_settings, kind_of
 from app.receive.intake import match_and_route
 from app.receive.payload import bare_event, parse_event
 from app.receive.rules_source import make_rulebook, read_rules_file
 from app.receive.signature import Signed
 from app.rules.decide import MEMORY, EntityState, decide
-from app.rules.destination import HttpDestination, PortActionDestination
-from app.rules.file import Rules, RulesFile
+from app.rules.file import Rules, file_model
 from app.rules.match import Match, why_not
 from app.rules.rulebook import Rulebook
 from app.rules.targets import PortLookup
@@ -45,7 +46,7 @@ File = Annotated[Path, typer.Argument(help="The rules file.")]
 @rules.command()
 def check(file: File) -> None:
     """Print every mistake in a rules file; status 1 if there is any."""
-    loaded = read_rules_file(file, environment())
+    loaded = read_rules_file(file, environment(), SETTINGS_MODELS)
     print(
         f"{file}: {len(loaded.file.rules)} rules, {len(loaded.file.destinations)} destinations, no mistakes"
     )
@@ -54,7 +55,7 @@ def check(file: File) -> None:
 @rules.command()
 def schema() -> None:
     """Print the JSON Schema of the format, for editors."""
-    print(json.dumps(RulesFile.model_json_schema(), indent=2, ensure_ascii=False))
+    print(json.dumps(file_model(SETTINGS_MODELS).model_json_schema(), indent=2, ensure_ascii=False))
 
 
 @rules.command()
@@ -63,7 +64,7 @@ def test(
     payload: Annotated[list[Path], typer.Argument(help="Files with one body each, as Port sends it.")],
 ) -> None:
     """Try rules on bodies: which match and why, and what they would send. Nothing is sent."""
-    loaded = read_rules_file(file, environment())
+    loaded = read_rules_file(file, environment(), SETTINGS_MODELS)
     bodies = [(path, _read(path)) for path in payload]
 
     async def work() -> None:
@@ -111,19 +112,31 @@ async def _show(
 ) -> None:
     later = f", if it still holds at {alert.due_at:%H:%M:%S} UTC" if alert.due_at else ""
     print(f"  → {alert.destination}{later}:")
-    destination = loaded.file.destinations.get(alert.destination)
+    settings = loaded.file.destinations.get(alert.destination) or default_settings("")
+    notification = await with_own_words(alert.notification, book.rules, event, expressions)
     try:
-        if isinstance(destination, HttpDestination):
-            shown = await expressions.render(destination.body, event)
-            print(f"    {destination.method} {json.dumps(shown, ensure_ascii=False)}")
-        elif isinstance(destination, PortActionDestination):
-            shown = await expressions.render(dict(destination.inputs), event)
-            print(f"    run of {destination.action} with {json.dumps(shown, ensure_ascii=False)}")
-        else:
-            notification = await expressions.with_message(alert.notification, book.rules, event)
-            OUT.print(draw(payload(notification, APP_URL)))
+        output = await kind_of(settings.type).dry_run(settings, notification, event, _context(expressions))
     except DeliveryFailed as error:
-        print(f"    {error}")
+        output = str(error)
+    if isinstance(output, str):
+        print(f"    {output}")
+    else:
+        OUT.print(draw(output))
+
+
+def _context(expressions: Expressions) -> NotifierContext:
+    """Make the context of a dry run: nothing is sent, so that it has no secrets and no client."""
+    return NotifierContext(
+        app_url=APP_URL,
+        page_url=None,
+        default_webhook="",
+        bot_token="",
+        slack_api_url="",
+        port=None,
+        fate=None,
+        render=expressions.render,
+        clock=now,
+    )
 
 
 async def _no_lookup(_: CatalogChange, __: PortLookup) -> None:
@@ -136,7 +149,7 @@ def backtest(
     since: Annotated[str, typer.Option(help="How far back: 12h, 7d.")] = "7d",
 ) -> None:
     """Try rules on the stored changes: how many alerts they would have sent, beside those that were sent."""
-    loaded = read_rules_file(file, environment())
+    loaded = read_rules_file(file, environment(), SETTINGS_MODELS)
     start = now() - span("--since", since)
 
     async def work() -> tuple[int, Counter[tuple[str, str]], Mapping[tuple[str, str], int]]:

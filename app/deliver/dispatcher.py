@@ -1,4 +1,4 @@
-"""The delivery loop: claim a queue, deliver what waits in it, record what came of it."""
+"""The delivery loop: claim queues, give each its turn, record what came of it."""
 
 import asyncio
 import contextlib
@@ -10,40 +10,40 @@ from typing import Any
 import structlog
 from opentelemetry.trace import Span, Tracer
 
-from app.deliver.turn import Courier, TooLate
+from app.deliver.turn import Sender, TooLate
 from app.errors import StoreUnavailable
 from app.model.delivery import Outcome
 from app.model.report import RUNS
-from app.observe.tracing import OFF, current_trace_id, delivery, fail, note
+from app.observe.tracing import OFF, current_trace_id, delivery_spans, fail, note
 from app.observe.watch import NOBODY, Watch
 from app.store.base import Store
 from app.store.rows import Attempt, Claim
 
 log = structlog.get_logger(__name__)
 
-LEASE = timedelta(seconds=30)
-POLL_SECONDS = 1.0  # how late we notice what another process has stored
-QUEUES_AT_ONCE = 64
-KEYS = 20  # so many changes of a digest are named in the log
-STALE_AFTER = timedelta(seconds=15)
+QUEUE_LEASE = timedelta(seconds=30)  # how long a queue of a dead process waits for another one
+POLL_SECONDS = 1.0  # how late a process notices what another one has stored
+MAX_TURNS = 64  # at once: each may hold a connection and a parcel
+MAX_LOGGED_CHANGES = 20  # of a digest
+STALE_AFTER = timedelta(seconds=15)  # turns are POLL_SECONDS apart, but a busy store may hold one up
 
 
 class Dispatcher:
     """Delivers what the store holds, queue by queue, each in order and at its rate.
 
     Args:
-        store: What is to be delivered.
-        courier: Delivers it.
+        store: Keeps what is to be delivered.
+        sender: Delivers it.
         clock: Gives the time, UTC.
         new_token: Gives strings that no other dispatcher has.
-        watch: Hears of each attempt.
+        watch: Counts attempts.
         tracer: Makes spans of them.
     """
 
     def __init__(
         self,
         store: Store,
-        courier: Courier,
+        sender: Sender,
         *,
         clock: Callable[[], datetime],
         new_token: Callable[[], str],
@@ -51,7 +51,7 @@ class Dispatcher:
         tracer: Tracer = OFF,
     ) -> None:
         self._store = store
-        self._courier = courier
+        self._sender = sender
         self._clock = clock
         self._new_token = new_token
         self._watch = watch
@@ -67,15 +67,15 @@ class Dispatcher:
         """Look for work now: something new is in the store.
 
         Args:
-            queues: Where; none: anywhere. If all of them rest or are having their turn, there is nothing to be
-                done before that ends, and then it is looked at anyway: in a storm nearly every change.
+            queues: Where it is; none: anywhere. If all of them rest or have their turn, the loop looks
+                there when that ends, and nothing is done now: in a storm that is so for nearly every change.
         """
         now = self._clock()
         if not queues or any(self._resting.get(queue, now) <= now for queue in queues):
             self._something_new.set()
 
     def stale(self) -> str | None:
-        """Return why the loop cannot be relied on, or None if its last turn is recent."""
+        """Say why the loop cannot be relied on; None: its last turn is recent."""
         if self.last_turn is None:
             return "the dispatcher has not begun"
         age = self._clock() - self.last_turn
@@ -92,7 +92,7 @@ class Dispatcher:
             try:
                 await self._take_turns()
             except Exception:  # the loop must outlive whatever happens in one turn of it
-                log.exception("the delivery loop failed, it goes on")
+                log.exception("delivery_loop_failed")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._something_new.wait(), POLL_SECONDS)
         self._ended.set()
@@ -119,12 +119,12 @@ class Dispatcher:
             claims = await self._store.claim(
                 token=self._new_token(),
                 now=now,
-                lease_until=now + LEASE,
-                limit=QUEUES_AT_ONCE - len(self._turns),
-                at_once={name: one.at_once for name, one in self._courier.notifiers.items()},
+                lease_until=now + QUEUE_LEASE,
+                limit=MAX_TURNS - len(self._turns),
+                at_once={name: notifier.batch_limit for name, notifier in self._sender.notifiers.items()},
             )
         except StoreUnavailable as error:
-            log.error("cannot claim queues", reason=str(error))
+            log.error("queues_not_claimed", reason=str(error))
             return
         self.last_turn = self._clock()
         for claim in claims:
@@ -134,11 +134,11 @@ class Dispatcher:
             turn.add_done_callback(self._turns.discard)
 
     async def _take_turn(self, claim: Claim) -> None:
-        first, *others = [one.change_key for one in claim.deliveries[:KEYS]]
-        named = {"changes": [first, *others]} if others else {"change": first}
-        structlog.contextvars.bind_contextvars(**named)
-        parents = [one.traceparent for one in claim.deliveries]
-        with delivery(self._tracer, parents, destination=claim.destination, queue=claim.queue) as spans:
+        first, *others = [delivery.change_key for delivery in claim.deliveries[:MAX_LOGGED_CHANGES]]
+        changes = {"changes": [first, *others]} if others else {"change": first}
+        structlog.contextvars.bind_contextvars(**changes)
+        parents = [delivery.traceparent for delivery in claim.deliveries]
+        with delivery_spans(self._tracer, parents, destination=claim.destination, queue=claim.queue) as spans:
             if trace_id := current_trace_id():
                 structlog.contextvars.bind_contextvars(trace_id=trace_id)
             rests_until = await self._deliver(claim, spans)
@@ -149,37 +149,37 @@ class Dispatcher:
             self._wake_at(rests_until)
 
     async def _deliver(self, claim: Claim, spans: Sequence[Span]) -> datetime | None:
-        """Deliver, and return until when the queue rests, if that is known."""
+        """Deliver what a queue has; the result is when it may send again, None if that is not known."""
         if self._stopping:
             await self._give_back(claim)
             return None
         try:
-            attempt = await self._courier.attempt(claim)
+            attempt = await self._sender.attempt(claim)
         except TooLate:
             await self._give_back(claim)
             return None
-        except asyncio.CancelledError:  # cut off by `stop`: the next start need not wait for the lease
+        except asyncio.CancelledError:  # cut off by `stop`: so the next start need not wait for the lease
             with contextlib.suppress(StoreUnavailable):
                 await asyncio.shield(self._store.release(claim, unsure=True))
             raise
-        except StoreUnavailable as error:  # nothing was sent
-            log.error("cannot see what waits in a queue", queue=claim.queue, reason=str(error))
+        except StoreUnavailable as error:  # nothing was delivered
+            log.error("queue_not_read", queue=claim.queue, reason=str(error))
             with contextlib.suppress(StoreUnavailable):
                 await self._store.release(claim)
             return None
-        note(*spans, outcome=attempt.outcome, deliveries=_told(claim, attempt))
+        note(*spans, outcome=attempt.outcome, deliveries=_alerted(claim, attempt))
         if attempt.outcome in (Outcome.RETRY, Outcome.ON_HOLD, Outcome.DEAD):
             fail(attempt.outcome, *spans)
         recorded = await self._record(claim, attempt)
         if recorded:
-            self._say(claim, attempt)
+            self._log(claim, attempt)
             self._count(claim, attempt)
-        if len(self._turns) >= QUEUES_AT_ONCE or attempt.message or attempt.notice:
+        if len(self._turns) >= MAX_TURNS or attempt.message or attempt.notice:
             self.wake()  # there was no room for others, and now there is; or other queues have got work
         return attempt.next_at if recorded else None
 
     async def _give_back(self, claim: Claim) -> None:
-        log.warning("queue given back", queue=claim.queue)
+        log.warning("queue_given_back", queue=claim.queue)
         with contextlib.suppress(StoreUnavailable):
             await self._store.release(claim)
 
@@ -189,16 +189,16 @@ class Dispatcher:
             try:
                 recorded = await self._store.record(claim, attempt)
             except StoreUnavailable as error:
-                log.error("cannot record an attempt", queue=claim.queue, reason=str(error))
+                log.error("attempt_not_recorded", queue=claim.queue, reason=str(error))
                 if self._stopping or self._clock() > claim.lease_until:
                     return False
                 await asyncio.sleep(POLL_SECONDS)
             else:
                 if not recorded:
-                    log.warning("lease lost, attempt not recorded", queue=claim.queue)
+                    log.warning("lease_lost", queue=claim.queue)
                 return recorded
 
-    def _say(self, claim: Claim, attempt: Attempt) -> None:
+    def _log(self, claim: Claim, attempt: Attempt) -> None:
         fields: dict[str, Any] = {
             "delivery": (attempt.told or [claim.deliveries[0].id])[0],
             "deliveries": len(attempt.told or ()),
@@ -208,31 +208,31 @@ class Dispatcher:
             "took_ms": round((attempt.ended_at - attempt.started_at).total_seconds() * 1000),
         }
         if attempt.asides:
-            log.info("alerts set aside", queue=claim.queue, deliveries=len(attempt.asides))
+            log.info("alerts_set_aside", queue=claim.queue, deliveries=len(attempt.asides))
         if attempt.outcome is Outcome.DELIVERED:
-            told = "run in Port told" if claim.destination == RUNS else "message changed"
-            log.info("alert delivered" if claim.message is None else told, **fields)
+            changed = "run_reported" if claim.destination == RUNS else "message_updated"
+            log.info("alert_delivered" if claim.message is None else changed, **fields)
         elif attempt.outcome is Outcome.RETRY:
-            log.warning("delivery failed, will try again", next_at=attempt.next_at.isoformat(), **fields)
+            log.warning("delivery_failed", next_at=attempt.next_at.isoformat(), **fields)
         elif attempt.outcome is Outcome.DEAD:
-            log.error("delivery is dead", **fields)
+            log.error("delivery_dead", **fields)
         elif attempt.outcome is Outcome.ON_HOLD and not claim.on_hold:
-            log.error("queue on hold: nothing goes out there until it is mended", **fields)
+            log.error("queue_on_hold", **fields)
         elif attempt.outcome is Outcome.ON_HOLD:
-            log.warning("queue still on hold", next_at=attempt.next_at.isoformat(), **fields)
+            log.warning("queue_still_on_hold", next_at=attempt.next_at.isoformat(), **fields)
         if claim.on_hold and attempt.outcome in (Outcome.DELIVERED, Outcome.DEAD, Outcome.RETRY):
-            log.warning("queue released", queue=claim.queue, destination=claim.destination)
+            log.warning("queue_released", queue=claim.queue, destination=claim.destination)
 
     def _count(self, claim: Claim, attempt: Attempt) -> None:
         destination, watch = claim.destination, self._watch
-        for outcome, number in Counter(one.outcome for one in attempt.asides.values()).items():
+        for outcome, number in Counter(aside.outcome for aside in attempt.asides.values()).items():
             watch.delivered(destination, outcome, number)
         if attempt.outcome is Outcome.RETRY:
             watch.retried(destination)
         if claim.message is not None and attempt.outcome is Outcome.DELIVERED:
             watch.changed(destination)
             return
-        if number := _told(claim, attempt):
+        if number := _alerted(claim, attempt):
             watch.delivered(destination, attempt.outcome, number)
         if attempt.outcome is Outcome.DELIVERED:
             watch.sent(destination, [(attempt.ended_at - since).total_seconds() for since in attempt.since])
@@ -243,5 +243,5 @@ class Dispatcher:
             asyncio.get_running_loop().call_later(delay, self.wake)
 
 
-def _told(claim: Claim, attempt: Attempt) -> int:
+def _alerted(claim: Claim, attempt: Attempt) -> int:
     return len(claim.deliveries if attempt.told is None else attempt.told)

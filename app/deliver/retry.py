@@ -1,4 +1,4 @@
-"""When to try again, and when to stop: the policy for a failed delivery."""
+"""The policy for a failed delivery: when to try again, and when to give up."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -7,11 +7,11 @@ from app.errors import DeliveryFailed, Scope
 from app.model.delivery import Outcome
 
 FIRST_DELAY = timedelta(seconds=1)
-LONGEST_DELAY = timedelta(minutes=5)
-LONGEST_RETRY_AFTER = timedelta(hours=1)  # a proxy's nonsense must not silence a channel for years
+MAX_DELAY = timedelta(minutes=5)
+MAX_RETRY_AFTER = timedelta(hours=1)  # nonsense from a proxy must not stop a channel for years
 JITTER = 0.2
-PATIENCE = timedelta(hours=24)
-PROBE_EVERY = timedelta(minutes=10)
+GIVE_UP_AFTER = timedelta(hours=24)  # an alert about yesterday helps nobody
+PROBE_EVERY = timedelta(minutes=10)  # of a queue on hold, in case the destination was fixed
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def next_attempt(
         failures: How many transient failures in a row the queue had before this one, those that said when
             to come back not counted.
         on_hold: Whether the queue is on hold already, and this was a probe.
-        waiting_since: Since when patience counts, UTC: when it came, or its queue was last released.
+        waiting_since: From when the 24 h count, UTC: when it came, or its queue was last released.
         now: The time of the failure, UTC.
         jitter: A random number from -1 to 1, so that many queues do not come back at the same moment.
     """
@@ -48,10 +48,10 @@ def next_attempt(
     if failure.scope is Scope.DESTINATION or on_hold:
         return NextAttempt(Outcome.ON_HOLD, failure.reason, now + PROBE_EVERY)
     if failure.retry_after is None:
-        delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(failures, 20)) * (1 + JITTER * jitter)
+        delay = min(MAX_DELAY, FIRST_DELAY * 2 ** min(failures, 20)) * (1 + JITTER * jitter)
     else:  # never sooner than asked for, and never at once
-        delay = min(LONGEST_RETRY_AFTER, max(FIRST_DELAY, failure.retry_after)) * (1 + JITTER * abs(jitter))
-    if now - waiting_since >= PATIENCE:
-        hours = int(PATIENCE.total_seconds() // 3600)
+        delay = min(MAX_RETRY_AFTER, max(FIRST_DELAY, failure.retry_after)) * (1 + JITTER * abs(jitter))
+    if now - waiting_since >= GIVE_UP_AFTER:
+        hours = int(GIVE_UP_AFTER.total_seconds() // 3600)
         return NextAttempt(Outcome.DEAD, f"given up after {hours} h: {failure.reason}", now)
     return NextAttempt(Outcome.RETRY, failure.reason, now + delay)

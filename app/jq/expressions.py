@@ -7,9 +7,7 @@ import structlog
 
 from app.errors import DeliveryFailed, Scope
 from app.jq.runner import Jq, JqError
-from app.model.notification import Notification, Part
-from app.rules.rule import RuleSet
-from app.rules.template import expressions, fill, parts
+from app.rules.template import expressions, fill
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +24,7 @@ class Expressions:
 
     async def evaluate(self, programs: Sequence[str], event: Mapping[str, Any]) -> dict[str, Any]:
         """Run programs on an event; return each one's result, without those that failed, which are logged."""
-        values, errors = await self._run(programs, event)
+        values, errors = await self.run(programs, event)
         for error in errors.values():
             # Not the error's text: it may hold values from the catalog.
             log.warning("jq_failed", program=error.program)
@@ -38,30 +36,15 @@ class Expressions:
         Raises:
             DeliveryFailed: One of them failed: this message can never be sent.
         """
-        values, errors = await self._run(expressions(value), event)
+        values, errors = await self.run(expressions(value), event)
         for error in errors.values():
             raise DeliveryFailed(f"template {{{{ {error.program} }}}}: {error.text}", Scope.MESSAGE)
         return fill(value, values)
 
-    async def with_message(
-        self, notification: Notification, rules: RuleSet, event: Mapping[str, Any]
-    ) -> Notification:
-        """Add its rule's title and message to a notification; an expression that fails shows its error."""
-        notification = with_mention(notification, rules)
-        rule = rules.by_name.get(notification.rule)
-        templates = {"own_title": rule and rule.title, "message": rule and rule.message}
-        templates = {name: template for name, template in templates.items() if template}
-        if not templates:
-            return notification
-        values, errors = await self._run(expressions(list(templates.values())), event)
-        # An alert with an error in it is better than none.
-        values |= {program: f"[{error.text}]" for program, error in errors.items()}
-        words = {name: _parts(template or "", values) for name, template in templates.items()}
-        return notification.model_copy(update=words)
-
-    async def _run(
+    async def run(
         self, programs: Sequence[str], event: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, JqError]]:
+        """Run jq programs on an event; the result is the values and the errors, each by program."""
         results = await self._jq.evaluate(programs, event) if programs else []
         values: dict[str, Any] = {}
         errors: dict[str, JqError] = {}
@@ -71,15 +54,3 @@ class Expressions:
             else:
                 values[program] = result.value
         return values, errors
-
-
-def with_mention(notification: Notification, rules: RuleSet) -> Notification:
-    """Add the mention of its rule to a notification, if it is one at which a rule calls somebody."""
-    rule = rules.by_name.get(notification.rule)
-    if rule is None or not rule.mention or not notification.calls:
-        return notification
-    return notification.model_copy(update={"mention": rule.mention})
-
-
-def _parts(template: str, values: Mapping[str, Any]) -> tuple[Part, ...]:
-    return tuple(Part(text=part.text, literal=part.literal) for part in parts(template, values))

@@ -1,4 +1,4 @@
-"""What every notifier does, and what several of them need."""
+"""The interface of every notifier, and what several of them need."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,11 @@ from urllib.parse import quote
 
 from app.model.notification import Message, Notification
 
+# Well below the lease of a queue: what has begun ends before another process may send the same.
 SEND_TIMEOUT = timedelta(seconds=10)
 
-MARKS = {"Healthy": "🟢", "Degraded": "🟠", "Crashed": "🔴", "Restarting": "🟡"}
-"""The blueprint's enum colours."""
+STATUS_MARKS = {"Healthy": "🟢", "Degraded": "🟠", "Crashed": "🔴", "Restarting": "🟡"}
+"""The enum colours of Port's example blueprint."""
 NEUTRAL_MARK = "⚪"
 
 
@@ -21,9 +22,9 @@ class Item:
     """One delivery on its way to a destination.
 
     Attributes:
-        delivery_id: The same for every try of the same delivery, and for no other.
-        notification: What to say.
-        parent: The message that its incident has in the channel already, if it has one.
+        delivery_id: The same for every attempt at the same delivery, and for no other delivery.
+        notification: The alert.
+        parent: The message that its incident has in the channel already; None: it has none.
     """
 
     delivery_id: str
@@ -33,13 +34,13 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """What a destination is to tell at once.
+    """The alerts that a destination gets at once.
 
     Attributes:
-        items: One at least, as many as the destination takes at once at the most, in their order.
-        event: Port's own event, of the first.
-        more: How many further ones wait that are not among the items, because they are too many.
-        counts: Where `more` is not 0: how many of all that wait, the items too, are of which new value.
+        items: The alerts in their order; one at least, `Notifier.batch_limit` at most.
+        event: Port's bare event of the first.
+        more: How many further alerts wait that have no room among the items.
+        counts: Where `more` is not 0: how many of all that wait, the items too, have which new value.
     """
 
     items: tuple[Item, ...]
@@ -50,17 +51,18 @@ class Parcel:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What came of a parcel.
+    """What came of a parcel that was sent.
 
     Attributes:
-        detail: What the destination answered, for a person.
-        told: The delivery ids of the items that it now knows; None: all, those not among the items too.
-        message: The new message in the channel, where there is a way to name it and it is no reply.
-        gone: A message that was found not to be there any more.
+        detail: The destination's answer, for a person.
+        delivered: The delivery ids of the items that the message names; None: it stands for all that wait,
+            those not among the items too.
+        message: The new message in the channel, where it can be named and is no reply.
+        gone: A message that is not there any more.
     """
 
     detail: str
-    told: frozenset[str] | None = None
+    delivered: frozenset[str] | None = None
     message: Message | None = None
     gone: Message | None = None
 
@@ -70,14 +72,14 @@ class Notifier(Protocol):
 
     Attributes:
         pause: How long its queues rest after each message.
-        at_once: How many alerts it takes at once.
+        batch_limit: How many alerts one message may list.
     """
 
     pause: timedelta
-    at_once: int
+    batch_limit: int
 
     async def send(self, parcel: Parcel) -> Sent:
-        """Deliver, and return what came of it.
+        """Send a parcel, and say what came of it.
 
         Raises:
             DeliveryFailed: The destination did not take it.
@@ -85,13 +87,13 @@ class Notifier(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close its connections."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """An incident as a message tells it: the first and the last that was decided of it."""
+    """An incident in a message: the first alert of it that the message had, and the last one."""
 
     first: Notification
     last: Notification
@@ -99,14 +101,14 @@ class Story:
 
 @runtime_checkable
 class Keeper(Notifier, Protocol):
-    """A notifier whose messages can be found again and changed."""
+    """A notifier whose messages can be found again and updated."""
 
     async def find(self, parcel: Parcel, since: datetime) -> Sent | None:
-        """Return what of a parcel stands in the channel already; None: nothing.
+        """Find the alerts of a parcel that are in the channel already; None: none is.
 
         Args:
-            parcel: What may have been sent, and nobody knows whether it arrived.
-            since: When that was at the earliest, UTC.
+            parcel: Alerts that may have been sent, while it is not known whether they arrived.
+            since: The time, UTC, before which they were not sent.
 
         Raises:
             DeliveryFailed: The channel cannot be asked now.
@@ -114,7 +116,7 @@ class Keeper(Notifier, Protocol):
         ...
 
     async def update(self, message: Message, stories: Sequence[Story]) -> str:
-        """Let a message say how its incidents are now, and return what the destination answered.
+        """Update a message to its incidents as they are now; the result is the answer, for a person.
 
         Raises:
             MessageGone: It is not there any more.
@@ -125,10 +127,10 @@ class Keeper(Notifier, Protocol):
 
 @runtime_checkable
 class Reporter(Notifier, Protocol):
-    """A notifier that tells runs in Port what became of the change which they brought."""
+    """A notifier that reports to runs in Port what became of the change that a run has brought."""
 
     async def report(self, run: str, reports: int) -> str:
-        """Tell a run how its change is now, and return what came of that.
+        """Report to a run how its change is now; the result says what came of that, for a person.
 
         Args:
             run: The run's id.
@@ -155,7 +157,7 @@ class Linker(Notifier, Protocol):
 
 def mark(status: str) -> str:
     """Return the mark for a status, a neutral one where it is not one of the blueprint's."""
-    return MARKS.get(status, NEUTRAL_MARK)
+    return STATUS_MARKS.get(status, NEUTRAL_MARK)
 
 
 def entity_url(app_url: str, blueprint: str, entity: str) -> str:
@@ -165,14 +167,16 @@ def entity_url(app_url: str, blueprint: str, entity: str) -> str:
 
 def words(name: str) -> str:
     """Return a property's name as words: ``newRelicUrl`` → ``New Relic``."""
+    # Between the words of camelCase, snake_case and kebab-case.
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[_-]+", " ", name)
+    # That a button leads to an address goes without saying; but a property may be called just "url".
     spaced = re.sub(r" ?\b(url|link)$", "", spaced, flags=re.IGNORECASE) or spaced
     return spaced[:1].upper() + spaced[1:]
 
 
 def duration(span: timedelta) -> str:
     """Return a span as people say it: ``40 s``, ``12 min``, ``3 h 5 min``, ``2 d 4 h``."""
-    seconds = max(0, int(span.total_seconds()))
+    seconds = max(0, int(span.total_seconds()))  # the clocks of two machines may differ
     if seconds < 60:
         return f"{seconds} s"
     minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400

@@ -1,24 +1,33 @@
-"""The terminal: alerts as a person would see them in Slack."""
+"""The kind "console": alerts in the terminal, as they would look in Slack."""
 
 import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.text import Text
 
-from app.notifier.base import Parcel, Sent
-from app.notifier.slack.message import payload
+from app.model.notification import Notification
+from app.notifier.base import Notifier, Parcel, Sent
+from app.notifier.kind import Kind, NotifierContext, SlackMessage
+from app.notifier.slack.alert import alert_message
+from app.rules.destination import DestinationSettings
 
-MENTION = re.compile(r"<[!@#](?:subteam\^)?(\w+)>")
+SLACK_MENTION = re.compile(r"<[!@#](?:subteam\^)?(\w+)>")
 LINK = re.compile(r"<[^|>]+\|([^>]*)>")
 MARKUP = re.compile(r"\*(?P<bold>[^*\n]+)\*|`(?P<code>[^`\n]+)`")
 
 
+class ConsoleDestination(DestinationSettings):
+    """The terminal in which the listener runs."""
+
+    type: Literal["console"]
+
+
 def draw(message: Mapping[str, Any]) -> RenderableType:
-    """Return a Slack message (``text``, ``blocks``, ``attachments``) as a panel for the terminal."""
+    """Draw a Slack message (``text``, ``blocks``, ``attachments``) as a panel for the terminal."""
     parts = _blocks(message.get("blocks", ()))
     for attachment in message.get("attachments", ()):
         parts += _blocks(attachment.get("blocks", ())) or [_mrkdwn(attachment["fallback"])]
@@ -40,16 +49,17 @@ def _blocks(blocks: Iterable[Mapping[str, Any]]) -> list[RenderableType]:
 
 def _mrkdwn(text: str, style: str = "") -> Text:
     drawn = Text(style=style)
-    text = LINK.sub(r"\1", MENTION.sub(r"@\1", text))
+    text = LINK.sub(r"\1", SLACK_MENTION.sub(r"@\1", text))
     at = 0
-    for found in MARKUP.finditer(text):
-        drawn.append(_plain(text[at : found.start()]))
-        drawn.append(_plain(found["bold"] or found["code"]), "bold" if found["bold"] else "cyan")
-        at = found.end()
+    for span in MARKUP.finditer(text):
+        drawn.append(_plain(text[at : span.start()]))
+        drawn.append(_plain(span["bold"] or span["code"]), "bold" if span["bold"] else "cyan")
+        at = span.end()
     return drawn.append(_plain(text[at:]))
 
 
 def _plain(text: str) -> str:
+    # The ampersand last: else "&amp;lt;" would become "<".
     return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 
@@ -62,17 +72,30 @@ class ConsoleNotifier:
     """
 
     pause = timedelta(0)
-    at_once = 1
+    batch_limit = 1  # a terminal scrolls: there is no rate to keep, and no need of digests
 
     def __init__(self, app_url: str, console: Console | None = None) -> None:
         self._app_url = app_url
         self._console = console or Console()
 
     async def send(self, parcel: Parcel) -> Sent:
-        """See `Notifier.send`."""
+        """Print the alerts, one after the other."""
         for item in parcel.items:
-            self._console.print(draw(payload(item.notification, self._app_url)))
+            self._console.print(draw(alert_message(item.notification, self._app_url)))
         return Sent("printed")
 
     async def close(self) -> None:
-        """See `Notifier.close`."""
+        """Do nothing: there is no connection."""
+
+
+def _make(_: str, __: ConsoleDestination, context: NotifierContext) -> Notifier:
+    return ConsoleNotifier(context.app_url)
+
+
+async def _dry_run(
+    _: ConsoleDestination, notification: Notification, __: Mapping[str, Any], context: NotifierContext
+) -> SlackMessage:
+    return alert_message(notification, context.app_url)
+
+
+CONSOLE_KIND = Kind(ConsoleDestination, _make, _dry_run)

@@ -1,4 +1,4 @@
-"""Runs in Port that wait to be told what became of the change which they brought.
+"""Reports to runs in Port: what became of the change that a run has brought.
 
 Rules: https://docs.port.io/create-self-service-experiences/reflect-action-progress/,
 https://docs.port.io/api-reference/rate-limits
@@ -14,19 +14,19 @@ from app.errors import DeliveryFailed, PortError, Scope, StoreUnavailable
 from app.model.notification import Message
 from app.model.report import Fate
 from app.notifier.base import Parcel, Sent
-from app.notifier.port_action import failure
+from app.notifier.port_action import failure_of
 
 log = structlog.get_logger(__name__)
 
 HAS_ENDED = frozenset({409, 422})
-"""What Port answers of a run that takes no word any more. What we say of one keeps to its description."""
-UNKNOWN = frozenset({404, 410})
+"""Port's answers for a run that takes no report any more. A malformed report is 422 too: none is sent."""
+RUN_UNKNOWN = frozenset({404, 410})
 
 
 class PortRuns:
-    """Tells runs what became of their changes, in words that are made when they are sent.
+    """Reports to runs what became of their changes, in words that are made at the moment of sending.
 
-    As long as something of a change waits, its run gets a line in its log; then it is ended.
+    As long as some delivery of a change waits, its run gets a line in its log; then the run is ended.
     An end that is sent twice says the same; a line stands there twice where the answer to the first got lost.
 
     Args:
@@ -38,7 +38,7 @@ class PortRuns:
     """
 
     pause = timedelta(milliseconds=250)  # the limit is the organization's: others need it too
-    at_once = 20
+    batch_limit = 20
 
     def __init__(
         self,
@@ -57,18 +57,18 @@ class PortRuns:
         self._limited_until: datetime | None = None
 
     async def send(self, parcel: Parcel) -> Sent:
-        """Refuse: nothing is sent here but reports."""
-        raise DeliveryFailed("runs in Port are told of their own changes only", Scope.MESSAGE)
+        """Refuse: only reports go to runs."""
+        raise DeliveryFailed("runs in Port get reports only", Scope.MESSAGE)
 
     async def report(self, run: str, reports: int) -> str:
-        """Tell a run how its change is now, and return what came of that, for a person.
+        """Report to a run how its change is now; the result says what came of that, for a person.
 
         Args:
             run: The run's id.
             reports: How many of the reports that wait for it this is about.
 
         Raises:
-            DeliveryFailed: Port did not take it: see `_failure`.
+            DeliveryFailed: Port did not take it; the scope says what that concerns.
         """
         # One queue has met the limit: the others need not find out for themselves.
         now = self._clock()
@@ -81,33 +81,35 @@ class PortRuns:
         if fate is None:
             return "its change is not kept any more"
         try:
-            if not fate.has_ended or fate.reports > reports:  # the end is the next one's to tell
+            if not fate.has_ended or fate.reports > reports:  # the next report ends the run
                 await self._log_run(run, fate.line)
                 return "a line in its log"
             await self._patch_run(run, dict(fate.ending(await self._links(fate))))
         except PortError as error:
             if error.status in HAS_ENDED and not error.logging_in:
-                log.warning("a run takes no report any more", run=run, status=error.status)
-                return f"the run takes no word any more: {error.status} {error.said}"
-            raise self._failure(error) from None
+                log.warning("run_refuses_report", run=run, status=error.status)
+                return f"the run takes no report any more: {error.status} {error.said}"
+            raise self._failure_of(error) from None
         return f"ended: {fate.label}"
 
     async def close(self) -> None:
-        """See `Notifier.close`: the connections are for others to close."""
+        """Leave the connections open: they are the client's."""
 
     async def _links(self, fate: Fate) -> list[str]:
-        found = [await self._permalink(one.destination, one.message) for one in fate.alerts if one.message]
-        return [link for link in found if link]
+        places = [(alert.destination, alert.message) for alert in fate.alerts if alert.message]
+        links = [await self._permalink(*place) for place in places]
+        return [link for link in links if link]
 
-    def _failure(self, error: PortError) -> DeliveryFailed:
-        """Return what a refusal means: as `failure` has it, but that a run is not there concerns only it.
+    def _failure_of(self, error: PortError) -> DeliveryFailed:
+        """Turn a refusal of Port's into a failure, as `failure_of` does but for two cases.
 
-        Nor is a queue on hold for wrong credentials: a report is no alert, and is not to be tried for ever.
+        That a run is not there concerns that run only. And wrong credentials put no queue on hold: a report
+        must not be tried for ever, as an alert is.
         """
         if error.status == 429 and error.retry_after is not None:
             self._limited_until = self._clock() + error.retry_after
-        failed = failure(error)
-        if error.status in UNKNOWN and not error.logging_in:
+        failed = failure_of(error)
+        if error.status in RUN_UNKNOWN and not error.logging_in:
             return DeliveryFailed(failed.reason, Scope.MESSAGE)
         if failed.scope is Scope.DESTINATION:
             return DeliveryFailed(failed.reason, Scope.TRANSIENT)

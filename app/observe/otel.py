@@ -17,29 +17,31 @@ ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 
 
 def asked(environment: Mapping[str, str]) -> bool:
-    """Tell whether the environment asks for traces: it names an exporter, or where to export to."""
+    """Tell whether the environment asks for traces: it names an exporter or an endpoint."""
     if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
+    # As OpenTelemetry's own SDK has it, but that an endpoint must be named: its default is a local collector.
     exporter = environment.get("OTEL_TRACES_EXPORTER", "").strip().lower()
     return exporter != "none" if exporter else any(environment.get(name) for name in ENDPOINTS)
 
 
 def make_provider(environment: Mapping[str, str]) -> "TracerProvider | None":
-    """Return what makes the spans that the environment asks for.
+    """Start the provider of the spans that the environment asks for.
 
     Args:
-        environment: The environment variables. OpenTelemetry reads its own by itself: from the process's.
+        environment: The environment variables. OpenTelemetry reads the process's own by itself.
 
     Returns:
-        None: it asks for none, or for what cannot be had, which is logged.
+        The provider; None: no traces are asked for, or they cannot be had, which is logged.
     """
     if not asked(environment):
         return None
     try:
-        from app.observe.otel_sdk import start_provider  # noqa: PLC0415 - an extra, and slow to import
+        from app.observe.otel_sdk import start_provider
     except ImportError as error:
         log.warning(
-            "no traces: OpenTelemetry is asked for but not installed; install the extra otel",
+            "traces_unavailable",
+            reason="OpenTelemetry is asked for but not installed: install the extra otel",
             missing=error.name,
             command=f"pip install {PACKAGES}",
         )
@@ -47,16 +49,16 @@ def make_provider(environment: Mapping[str, str]) -> "TracerProvider | None":
     try:
         return start_provider(environment)
     except ValueError as error:
-        log.warning("no traces: OpenTelemetry is asked for what it cannot do", reason=str(error))
+        log.warning("traces_unavailable", reason=str(error))
         return None
 
 
 def telemetry(provider: "TracerProvider | None", path: str) -> "TelemetryConfig":
-    """Return what FastAPI is to make spans of: requests to one path, and nothing where there is no provider.
+    """Configure FastAPI's own spans: of requests to one path; of none where there is no provider.
 
     Args:
         provider: Makes them.
-        path: What the paths of these requests end in.
+        path: The end of the paths of these requests.
     """
     return {
         "tracing": provider is not None,
@@ -71,8 +73,8 @@ def telemetry(provider: "TracerProvider | None", path: str) -> "TelemetryConfig"
 
 
 async def close(provider: "TracerProvider | None") -> None:
-    """Export what there still is, in a moment."""
+    """Export the remaining spans, for a few seconds at most."""
     if provider is not None:
-        from app.observe.otel_sdk import close as shut_down  # noqa: PLC0415 - see above
+        from app.observe.otel_sdk import close as shut_down
 
         await shut_down(provider)

@@ -1,4 +1,4 @@
-"""OpenTelemetry's SDK, and where it exports to. Imported only where traces are asked for: it is an extra."""
+"""OpenTelemetry's SDK and its exporters. Imported only where traces are asked for: it is an extra."""
 
 import asyncio
 import threading
@@ -12,20 +12,20 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 SERVICE = "port-listener"
-CLOSE_SECONDS = 2.0  # a collector that is away must not hold up a stop
+CLOSE_SECONDS = 2.0  # a collector that does not answer must not delay a stop
 
 
 def start_provider(environment: Mapping[str, str]) -> TracerProvider:
-    """Return a provider that exports as the environment says.
+    """Make a provider that exports as the environment says.
 
     Raises:
-        ValueError: It names an exporter that there is not.
+        ValueError: The environment names an exporter that is not installed.
     """
     named = environment.get("OTEL_SERVICE_NAME") or "service.name=" in environment.get(
         "OTEL_RESOURCE_ATTRIBUTES", ""
     )
     resource = Resource.create({} if named else {"service.name": SERVICE})
-    # Not at exit: it would wait for a collector that is away; `close` does not.
+    # Not at exit: that waits for a collector that does not answer; `close` does not.
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     for exporter in _exporters(environment):
         provider.add_span_processor(BatchSpanProcessor(exporter))
@@ -43,15 +43,15 @@ def _exporters(environment: Mapping[str, str]) -> list[Any]:
     for name in (environment.get("OTEL_TRACES_EXPORTER") or "otlp").lower().split(","):
         wanted = otlp.get(protocol, protocol) if name.strip() == "otlp" else name.strip()
         # As OpenTelemetry's own start does it, so that any exporter that is installed can be named.
-        found = list(entry_points(group="opentelemetry_traces_exporter", name=wanted))
-        if not found:
-            raise ValueError(f"there is no exporter {wanted!r} installed")
-        exporters.append(found[0].load()())
+        installed = list(entry_points(group="opentelemetry_traces_exporter", name=wanted))
+        if not installed:
+            raise ValueError(f"the exporter {wanted!r} is not installed")
+        exporters.append(installed[0].load()())
     return exporters
 
 
 async def close(provider: TracerProvider) -> None:
-    """Export what there still is, in `CLOSE_SECONDS` at most."""
+    """Export the remaining spans, within `CLOSE_SECONDS`."""
     # A thread of its own, because the end of the process waits for those of a pool.
     loop, closed = asyncio.get_running_loop(), asyncio.Event()
 

@@ -1,6 +1,6 @@
 """Spans, by OpenTelemetry's API. Attributes never hold a payload, and errors only their kind.
 
-`app.observe.otel` sets up what takes them; without it they go nowhere.
+`app.observe.otel` sets up where they are exported to; without it there are none.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,8 +26,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 OFF: Tracer = NoOpTracer()
-LINKS = 100
-"""So many of a digest's changes have its delivery in their traces; the rest nobody would look through."""
+MAX_LINKED_CHANGES = 100  # of a digest, in whose traces its delivery shows; nobody would look through more
 
 _W3C = TraceContextTextMapPropagator()
 # OpenTelemetry's tracer that does nothing takes 5 µs a span, and a change has five.
@@ -38,13 +37,13 @@ _NO_SPANS = nullcontext[Sequence[Span]](())
 def span(
     tracer: Tracer, name: str, *, calls_out: bool = False, **attributes: str | int | bool
 ) -> AbstractContextManager[Span]:
-    """Return a span inside the current one, to be used in a `with`; what is raised there marks it as failed.
+    """Start a span inside the current one, to be used in a `with`; what is raised there marks it as failed.
 
     Args:
         tracer: Makes it; `OFF` makes none.
-        name: What happens in it.
-        calls_out: It waits for somebody else's answer.
-        attributes: See `note`.
+        name: The operation that it measures.
+        calls_out: Whether it waits for another program's answer.
+        attributes: Its attributes; ``port.`` is put before their names.
     """
     if tracer is OFF:
         return _NO_SPAN
@@ -52,42 +51,42 @@ def span(
     return _current(tracer.start_span(name, kind=kind, attributes=_named(attributes)))
 
 
-def delivery(
+def delivery_spans(
     tracer: Tracer, parents: Sequence[str | None], **attributes: str | int | bool
 ) -> AbstractContextManager[Sequence[Span]]:
-    """Return the spans of a delivery, to be used in a `with`; none with `OFF`.
+    """Start the spans of a delivery, to be used in a `with`; none with `OFF`.
 
     The first goes on in the first change's trace, and is the current one. Each other change's trace gets one
     that is linked to it.
 
     Args:
         tracer: Makes them.
-        parents: The `traceparent` of each change that is told of.
-        attributes: See `note`.
+        parents: The `traceparent` of each change that the delivery alerts of; None: it has none.
+        attributes: The attributes of each; ``port.`` is put before their names.
     """
     return _NO_SPANS if tracer is OFF else _delivery(tracer, parents, _named(attributes))
 
 
 def note(*spans: Span, **attributes: str | int | bool) -> None:
     """Add attributes to spans; ``port.`` is put before their names."""
-    for one in spans:
-        one.set_attributes(_named(attributes))
+    for each in spans:
+        each.set_attributes(_named(attributes))
 
 
 def fail(kind: str, *spans: Span) -> None:
-    """Say that what spans are about went wrong.
+    """Mark spans as failed.
 
     Args:
-        kind: How, in a word: a text may hold a payload.
+        kind: The error's kind, in a word: its text may hold a payload.
         spans: The spans.
     """
-    for one in spans:
-        one.set_attribute("error.type", kind)
-        one.set_status(StatusCode.ERROR)
+    for each in spans:
+        each.set_attribute("error.type", kind)
+        each.set_status(StatusCode.ERROR)
 
 
 def traceparent() -> str | None:
-    """Return the current span as W3C's header of that name writes it; None: there is none."""
+    """Write the current span as W3C's ``traceparent`` header has it; None: there is none."""
     if not get_current_span().get_span_context().is_valid:
         return None
     carrier: dict[str, str] = {}
@@ -102,13 +101,13 @@ def current_trace_id() -> str | None:
 
 
 @contextmanager
-def _current(made: Span) -> Iterator[Span]:
+def _current(started: Span) -> Iterator[Span]:
     # Neither the exception nor its text is recorded: they may hold a payload.
-    with use_span(made, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+    with use_span(started, end_on_exit=True, record_exception=False, set_status_on_exception=False):
         try:
-            yield made
+            yield started
         except BaseException as error:
-            fail(type(error).__name__, made)
+            fail(type(error).__name__, started)
             raise
 
 
@@ -116,20 +115,21 @@ def _current(made: Span) -> Iterator[Span]:
 def _delivery(
     tracer: Tracer, parents: Sequence[str | None], attributes: Mapping[str, str | int | bool]
 ) -> Iterator[Sequence[Span]]:
-    known = [one for one in map(_context_of, dict.fromkeys(parents[:LINKS])) if one is not None]
+    contexts = map(_context_of, dict.fromkeys(parents[:MAX_LINKED_CHANGES]))
+    changes = [context for context in contexts if context is not None]
     start = partial(tracer.start_span, "deliver", kind=SpanKind.CONSUMER, attributes=attributes)
     main = start(
-        context=_inside(known[0]) if known else None,
-        links=[Link(one) for one in known[1:]],
+        context=_inside(changes[0]) if changes else None,
+        links=[Link(change) for change in changes[1:]],
     )
     links = [Link(main.get_span_context())]
-    others = [start(context=_inside(one), links=links) for one in known[1:]]
+    others = [start(context=_inside(change), links=links) for change in changes[1:]]
     try:
         with _current(main):
             yield (main, *others)
     finally:
-        for one in others:
-            one.end()
+        for other in others:
+            other.end()
 
 
 def _named(attributes: Mapping[str, str | int | bool]) -> dict[str, str | int | bool]:
@@ -139,8 +139,8 @@ def _named(attributes: Mapping[str, str | int | bool]) -> dict[str, str | int | 
 def _context_of(parent: str | None) -> SpanContext | None:
     if parent is None:
         return None
-    found = get_current_span(_W3C.extract({"traceparent": parent})).get_span_context()
-    return found if found.is_valid else None
+    context = get_current_span(_W3C.extract({"traceparent": parent})).get_span_context()
+    return context if context.is_valid else None
 
 
 def _inside(parent: SpanContext) -> Context:

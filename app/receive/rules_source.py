@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from app.errors import SettingsError
 from app.jq.runner import checking
 from app.model.incident import Step
-from app.rules.destination import TEMPLATES, ConsoleDestination, HttpDestination, SlackDestination
+from app.rules.destination import SettingsModels
 from app.rules.file import Rules, RulesFile, load_rules
 from app.rules.rule import BUILT_IN, RuleSet
 from app.rules.rulebook import Queues, Rulebook
@@ -23,12 +23,13 @@ Reload = Callable[[], Coroutine[None, None, None]]
 RULES_LOOK_SECONDS = 1.0  # how late a change of the rules file is seen
 
 
-def read_rules(file: Path | None, environment: Mapping[str, str]) -> Rules:
+def read_rules(file: Path | None, environment: Mapping[str, str], models: SettingsModels) -> Rules:
     """Read the configured rules file; without one the built-in rule holds.
 
     Args:
         file: The file; None: none is configured.
         environment: What ``${NAME}`` in it stands for.
+        models: The settings model of each kind of destination, by its name.
 
     Raises:
         RulesError: Something is wrong with it.
@@ -36,15 +37,16 @@ def read_rules(file: Path | None, environment: Mapping[str, str]) -> Rules:
     """
     if file is None:
         return Rules(RulesFile(version=1, destinations={}, rules=(BUILT_IN,)))
-    return read_rules_file(file, environment)
+    return read_rules_file(file, environment, models)
 
 
-def read_rules_file(file: Path, environment: Mapping[str, str]) -> Rules:
+def read_rules_file(file: Path, environment: Mapping[str, str], models: SettingsModels) -> Rules:
     """Read a rules file.
 
     Args:
         file: The file.
         environment: What ``${NAME}`` in it stands for.
+        models: The settings model of each kind of destination, by its name.
 
     Raises:
         RulesError: Something is wrong with it.
@@ -56,7 +58,7 @@ def read_rules_file(file: Path, environment: Mapping[str, str]) -> Rules:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise SettingsError(f"the rules file {file} cannot be read: {reason}") from None
     with checking() as check_jq:
-        return load_rules(text, environment, name=str(file), check_jq=check_jq)
+        return load_rules(text, environment, models=models, name=str(file), check_jq=check_jq)
 
 
 def secrets_of(rules: Rules) -> tuple[str, ...]:
@@ -80,20 +82,14 @@ def make_rulebook(file: RulesFile, default_webhook: str = "") -> Rulebook:
     channels = {default_webhook: DEFAULT_DESTINATION}
     queues = {DEFAULT_DESTINATION: Queues(DEFAULT_DESTINATION)}
     for name, destination in file.destinations.items():
-        if isinstance(destination, SlackDestination):
-            url = destination.webhook_url
-            channel = url.get_secret_value() if url else f"#{destination.channel}"
-            queues[name] = Queues(channels.setdefault(channel, name), fallback=destination.fallback)
-        elif isinstance(destination, ConsoleDestination):
-            queues[name] = Queues(name)
-        else:
-            number = destination.queues if isinstance(destination, HttpDestination) else 1
-            # An alert without an incident is no step of one: it counts as a beginning.
-            steps = frozenset({*map(Step, destination.steps), Step.NOTICED})
-            queues[name] = Queues(name, number, steps, destination.fallback)
+        routing = destination.routing()
+        queue = name if routing.channel is None else channels.setdefault(routing.channel, name)
+        # An alert without an incident is no step of one: it counts as a beginning.
+        steps = Step if routing.steps is None else (*map(Step, routing.steps), Step.NOTICED)
+        queues[name] = Queues(queue, routing.queues, frozenset(steps), routing.fallback)
     rules = RuleSet(file.rules)
     # A job's own templates see the whole event.
-    wide = {name for name, settings in file.destinations.items() if settings.type in TEMPLATES}
+    wide = {name for name, settings in file.destinations.items() if settings.templates}
     return Rulebook(rules, queues, watched_by(rules, wide))
 
 

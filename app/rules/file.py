@@ -3,20 +3,16 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Annotated, Any, Literal
+from functools import lru_cache, partial
+from typing import Annotated, Any, Literal, Union
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    ValidationError,
-)
+from pydantic import BeforeValidator, Field, ValidationError, create_model
 
 from app.errors import Mistake, RulesError, TemplateError
 from app.model.change import DELETE
 from app.model.report import RUNS
 from app.rules.condition import Condition
-from app.rules.destination import DESTINATIONS, TEMPLATES, Destination
+from app.rules.destination import DestinationSettings, SettingsModels
 from app.rules.flap import Flap
 from app.rules.mistakes import explain, nearest
 from app.rules.rule import BUILT_IN, Rule
@@ -24,8 +20,6 @@ from app.rules.targets import DEFAULT_DESTINATION, TARGET_KINDS, ByTemplate, Por
 from app.rules.template import expressions
 from app.rules.values import Not, Strict
 from app.rules.yaml_text import PLAIN_NAME, Document, read_yaml
-
-__all__ = ["Mistake", "RulesError", "RulesFile", "load_rules"]
 
 MIN_HIDDEN_CHARS = 4  # a shorter value may be any word of a mistake
 FILE_VERSION = 1
@@ -41,13 +35,28 @@ class RulesFile(Strict):
     """A rules file: the rules, and the destinations that they name."""
 
     version: Annotated[Literal[1], BeforeValidator(_version, json_schema_input_type=Literal[1])]
-    destinations: Annotated[dict[str, Destination], Field(default_factory=dict)]
+    destinations: Annotated[dict[str, DestinationSettings], Field(default_factory=dict)]
     rules: tuple[Rule, ...] = (BUILT_IN,)
+
+
+def file_model(models: SettingsModels) -> type[RulesFile]:
+    """Make the model of a rules file whose destinations are of these kinds.
+
+    Args:
+        models: The settings model of each kind, by its name; none: it has no destinations.
+    """
+    if not models:
+        return RulesFile
+    # Of one model the union is that model; pydantic takes the discriminator all the same.
+    union: Any = Union[tuple(models.values())]  # noqa: UP007 - it is made of a list
+    destination: Any = Annotated[union, Field(discriminator="type")]
+    destinations: Any = Annotated[dict[str, destination], Field(default_factory=dict)]
+    return create_model("RulesFile", __base__=RulesFile, __doc__=RulesFile.__doc__, destinations=destinations)
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """A rules file that can be used.
+    """A rules file without mistakes.
 
     Attributes:
         file: Its content.
@@ -62,14 +71,17 @@ def load_rules(
     text: str,
     environment: Mapping[str, str],
     *,
+    models: SettingsModels,
     name: str = "rules",
     check_jq: Callable[[str], str | None] = lambda _: None,
 ) -> Rules:
-    """Read a rules file.
+    """Parse the text of a rules file into rules and destinations.
 
     Args:
         text: The file's text.
         environment: What `${NAME}` is replaced by.
+        models: The settings model of each kind of destination, by its name. Only those of the kinds in the
+            file are asked for, unless one in it does not exist.
         name: The file's name, for the mistakes.
         check_jq: Gives what is wrong with a jq program, or None.
 
@@ -79,28 +91,37 @@ def load_rules(
     document = read_yaml(text, environment, name=name)
     mistakes = list(document.mistakes)
     file = None
+    # A mistake in one part must not hide those in the others: they are all looked for.
     try:
-        file = RulesFile.model_validate(document.plain)
+        file = file_model(_models_for(document, models)).model_validate(document.plain)
     except ValidationError as error:
-        mistakes += explain(error, document, _keys_at)
-    # Also where the file is wrong elsewhere: all mistakes at once spare the author a round for each.
+        mistakes += explain(error, document, partial(_keys_at, models))
     mistakes += _contradictions(document)
-    mistakes += _jq_mistakes(document, check_jq)
+    mistakes += _jq_mistakes(document, models, check_jq)
     if file is None or mistakes:
+        # One mistake may be found in two ways.
         in_order = sorted(dict.fromkeys(mistakes), key=lambda mistake: mistake.line)
         raise RulesError(name, [_hidden(mistake, document.hidden) for mistake in in_order])
     return Rules(file, tuple(sorted(document.hidden)))
 
 
-def _keys_at(path: Sequence[Any]) -> list[str]:
-    return [info.alias or name for name, info in _model_at(path).model_fields.items()]
+def _models_for(document: Document, models: SettingsModels) -> SettingsModels:
+    """Choose the models of the kinds in a document; all of them where one is unknown, so that it is said."""
+    destinations = _mapping(document.plain.get("destinations")).values()
+    used = [kind for kind in models if any(_mapping(entry).get("type") == kind for entry in destinations)]
+    unknown = any(_mapping(entry).get("type") not in used for entry in destinations)
+    return {kind: models[kind] for kind in (models if unknown else used)}
 
 
-def _model_at(path: Sequence[Any]) -> type[Strict]:
+def _keys_at(models: SettingsModels, path: Sequence[Any]) -> list[str]:
+    return [info.alias or name for name, info in _model_at(models, path).model_fields.items()]
+
+
+def _model_at(models: SettingsModels, path: Sequence[Any]) -> type[Strict]:
     """Find the model that the last key of a path, as pydantic writes it, was looked for in."""
     match tuple(path):
         case ("destinations", _, str(kind), *_):
-            return DESTINATIONS[kind]
+            return models[kind]
         case ("rules", _, "send", *_, "<port>", "port", _):
             return PortLookup
         case ("rules", _, "send", _, str(tag), *_):
@@ -159,7 +180,7 @@ def _contradictions(document: Document) -> Iterator[Mistake]:
 
 
 def _endless(document: Document, path: tuple[str, int], rule: Rule) -> Iterator[Mistake]:
-    """Yield where a rule waits for an end that it cannot see."""
+    """Yield where a rule waits for an end that can never be seen."""
     if rule.resolve is None and rule.when is not None and not rule.when.can_lapse:
         ends = "needs to see when it ends: give `when` a to, above or below, or the rule a `resolve`"
         if rule.wait:
@@ -167,7 +188,7 @@ def _endless(document: Document, path: tuple[str, int], rule: Rule) -> Iterator[
         elif rule.again_after:
             yield document.mistake((*path, "again_after"), f"`again_after` {ends}")
     if rule.flap and not rule.has_incident:
-        text = "`flap` needs to see when it is well again: give the rule a `resolve`"
+        text = "`flap` needs to see when the incident ends: give the rule a `resolve`"
         yield document.mistake((*path, "flap"), text)
     if rule.wait and set(rule.on) == {DELETE}:
         yield document.mistake((*path, "when", "for"), "`for` has nothing to wait for after DELETE")
@@ -208,7 +229,9 @@ def _unknown(
     return f"there is no destination {shown if isinstance(shown, str) else name!r}{hint}"
 
 
-def _jq_mistakes(document: Document, check_jq: Callable[[str], str | None]) -> Iterator[Mistake]:
+def _jq_mistakes(
+    document: Document, models: SettingsModels, check_jq: Callable[[str], str | None]
+) -> Iterator[Mistake]:
     """Yield what is wrong with jq programs and templates, each program compiled once."""
     check = lru_cache(maxsize=None)(check_jq)  # compiling takes 4 ms, and programs are often repeated
     for number, rule in _rules(document):
@@ -223,7 +246,8 @@ def _jq_mistakes(document: Document, check_jq: Callable[[str], str | None]) -> I
         yield from _template_mistakes(document, (*path, "title"), rule.title, check)
         yield from _template_mistakes(document, (*path, "message"), rule.message, check)
     for name, destination in _mapping(document.plain.get("destinations")).items():
-        for part in TEMPLATES.get(str(_mapping(destination).get("type")), ()):
+        kind = _mapping(destination).get("type")
+        for part in models[kind].templates if kind in [*models] else ():
             value = _mapping(destination).get(part)
             yield from _template_mistakes(document, ("destinations", name, part), value, check)
 

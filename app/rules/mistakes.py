@@ -41,7 +41,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def explain(error: ValidationError, document: Document, keys_at: KeysAt) -> Iterator[Mistake]:
-    """Yield a mistake for each thing that is wrong: one, where each alternative of a union complains.
+    """Turn a validation error into mistakes; where all alternatives of a union fail, they are one mistake.
 
     Values are never shown, since any may be a secret; keys and types are, if they look like ones.
     """
@@ -65,7 +65,7 @@ def explain(error: ValidationError, document: Document, keys_at: KeysAt) -> Iter
         if detail["type"] == "missing" and path not in meant:
             yield document.mistake(path, keyed(document.place(path), f"{str(path[-1])!r} is missing"))
     for place, several in others.items():
-        if place not in document.spoilt:
+        if place not in document.spoilt:  # a variable that is missing there has been named already
             for text in _texts(several, document.at(place)):
                 yield _mistake(document, place, several[0]["type"], text)
 

@@ -126,7 +126,7 @@ async def test_a_frozen_replica_does_not_send(
         async with listening(folders[3], slack.url, command=DISPATCH, DATABASE_URL=url):
             await until(lambda: len(slack.messages) == 1, 45)
             frozen.send_signal(signal.SIGCONT)
-            lines = ("queue given back", "cannot claim queues")
+            lines = ("queue_given_back", "queues_not_claimed")
             await until(lambda: any(line in frozen.log.read_text() for line in lines))
             assert (await timed_post(listener, "two"))[0] == 202
             await until(lambda: len(slack.messages) == 2)

@@ -10,21 +10,21 @@ from pathlib import Path
 
 import httpx
 import pytest
+from app.model.times import EPOCH
 from starlette.responses import PlainTextResponse
 
 from app.deliver.dispatcher import Dispatcher
-from app.deliver.turn import Courier
+from app.deliver.turn import Sender
 from app.demo.run import serving
 from app.demo.stand_in_slack import StandInSlack
 from app.model.delivery import State
-from app.model.times import EPOCH
 from app.notifier.base import Item, Parcel
-from app.notifier.slack.webhook import SlackNotifier
+from app.notifier.slack.webhook import SlackWebhook
 from app.store.rows import Claim, Waiting
 from app.store.sqlite.database import SQLiteStore
 from tests.acceptance.process import listening, post_change
 from tests.conftest import NOW
-from tests.deliver.test_dispatcher import Clock
+from tests.deliver.helpers import Clock
 from tests.notifier.slack.limits import assert_no_markup_of_others, assert_within_slacks_limits
 from tests.store.test_store import incoming
 from tests.told import entities
@@ -69,9 +69,9 @@ async def test_ten_thousand_that_waited_for_an_hour(tmp_path: Path, slack: Stand
     """Slack is away for an hour; then a handful of messages tells of all, and memory stays flat."""
     clock, tokens = Clock(), itertools.count()
     store = SQLiteStore(tmp_path / "listener.db")
-    notifier = SlackNotifier(slack.url, "https://app.port.io", timedelta(0))
-    courier = Courier(store, {"default": notifier}, prepare=prepare, clock=clock, jitter=lambda: 0.0)
-    dispatcher = Dispatcher(store, courier, clock=clock, new_token=lambda: f"token-{next(tokens)}")
+    notifier = SlackWebhook(slack.url, "https://app.port.io", timedelta(0))
+    sender = Sender(store, {"default": notifier}, prepare=prepare, clock=clock, jitter=lambda: 0.0)
+    dispatcher = Dispatcher(store, sender, clock=clock, new_token=lambda: f"token-{next(tokens)}")
     for first in range(0, 10_000, 500):
         await store.accept([incoming(entity=f"e{number}") for number in range(first, first + 500)])
     slack.answers.append(PlainTextResponse("rollup_error", 503))

@@ -1,141 +1,25 @@
 """The delivery loop over a real store, with a destination that obeys the test, and a clock to move."""
 
 import asyncio
-import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.deliver.dispatcher import LEASE, Dispatcher
-from app.deliver.retry import PATIENCE, PROBE_EVERY
-from app.deliver.turn import FAULTS_BEFORE_DEAD, Courier
+from app.deliver.dispatcher import QUEUE_LEASE
+from app.deliver.retry import GIVE_UP_AFTER, PROBE_EVERY
+from app.deliver.turn import FAULTS_BEFORE_DEAD
 from app.errors import DeliveryFailed, Scope
 from app.model.delivery import State
-from app.notifier.base import SEND_TIMEOUT, Item, Parcel, Sent
-from app.receive.payload import bare_event
-from app.store.rows import Claim, Delivery, Waiting
+from app.notifier.base import SEND_TIMEOUT
+from app.store.rows import Claim
 from app.store.sqlite.database import SQLiteStore
 from tests.conftest import NOW
+from tests.deliver.helpers import DEAD, ON_HOLD, PAUSE, TRANSIENT, Rig
 from tests.store.test_store import incoming
 from tests.waiting import until
-
-PAUSE = timedelta(seconds=1)
-TRANSIENT = DeliveryFailed("503", Scope.TRANSIENT)
-DEAD = DeliveryFailed("400 invalid_payload", Scope.MESSAGE)
-ON_HOLD = DeliveryFailed("404 no_active_hooks", Scope.DESTINATION)
-
-
-class Clock:
-    """A clock that moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
-class ScriptedNotifier:
-    """Takes notifications, unless the script has an answer for the next one."""
-
-    pause = PAUSE
-    at_once = 1
-
-    def __init__(self) -> None:
-        self.tried: list[str] = []
-        self.taken: list[str] = []
-        self.script: list[Exception | Callable[[], Awaitable[None]]] = []
-
-    async def send(self, parcel: Parcel) -> Sent:
-        assert parcel.event
-        entities = [item.notification.entity for item in parcel.items]
-        self.tried += entities
-        answer = self.script.pop(0) if self.script else None
-        if isinstance(answer, Exception):
-            raise answer
-        if answer is not None:
-            await answer()
-        self.taken += entities
-        return Sent("ok")
-
-    async def close(self) -> None:
-        pass
-
-
-async def prepare(claim: Claim, deliveries: Sequence[Waiting]) -> Parcel:
-    """Say what was decided, with Port's event."""
-    items = (Item(one.key, one.notification, one.parent) for one in deliveries)
-    return Parcel(tuple(items), bare_event(claim.body))
-
-
-class Rig:
-    """A dispatcher with its parts."""
-
-    def __init__(self, store: SQLiteStore) -> None:
-        self.store = store
-        self.clock = Clock()
-        self.notifier = ScriptedNotifier()
-        tokens = itertools.count()
-        self.courier = Courier(
-            store, {"default": self.notifier}, prepare=prepare, clock=self.clock, jitter=lambda: 0.0
-        )
-        self.dispatcher = Dispatcher(
-            store, self.courier, clock=self.clock, new_token=lambda: f"token-{next(tokens)}"
-        )
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Run the loop."""
-        task = asyncio.create_task(self.dispatcher.run())
-        try:
-            yield
-        finally:
-            await self.dispatcher.stop(5)
-            await task
-
-    async def add(self, *entities: str) -> None:
-        """Store an alert for each entity."""
-        await self.store.accept([incoming(entity=entity) for entity in entities])
-        self.dispatcher.wake()
-
-    def move(self, span: timedelta) -> None:
-        """Move the clock."""
-        self.clock.now += span
-        self.dispatcher.wake()
-
-    async def idle(self) -> None:
-        """Wait until nothing is on its way: to whoever sends, a clock that jumps is a lease that ends."""
-        await until(
-            lambda: (
-                self.dispatcher.last_turn == self.clock.now and not self.dispatcher._turns  # noqa: SLF001 - what is on its way shows nowhere else
-            )
-        )
-
-    async def newest(self) -> Delivery:
-        """Return the delivery that was stored last."""
-        return (await self.store.deliveries(state=None, limit=1))[0]
-
-    async def attempts(self, number: int) -> None:
-        """Wait until so many attempts are recorded, which is when their queues are free again."""
-
-        async def so_many() -> bool:
-            rows = await self.store.deliveries(state=None, limit=100)
-            return sum(row.attempts for row in rows) == number
-
-        await until(so_many)
-
-    async def nothing_more(self) -> None:
-        """Let the loop look for work, and make sure that it finds none."""
-        tried = list(self.notifier.tried)
-        turn = self.dispatcher.last_turn
-        self.clock.now += timedelta(microseconds=1)
-        self.dispatcher.wake()
-        await until(lambda: self.dispatcher.last_turn != turn)
-        assert self.notifier.tried == tried
 
 
 @pytest.fixture
@@ -192,8 +76,8 @@ async def test_patience_ends(rig: Rig) -> None:
     await rig.add("one")
     async with rig.running():
         await rig.attempts(1)
-        await rig.store.accept([incoming(second=int(PATIENCE.total_seconds()) - 60, entity="two")])
-        rig.move(PATIENCE)
+        await rig.store.accept([incoming(second=int(GIVE_UP_AFTER.total_seconds()) - 60, entity="two")])
+        rig.move(GIVE_UP_AFTER)
         await rig.attempts(2)
         rig.move(PAUSE)
         await rig.attempts(3)
@@ -224,7 +108,7 @@ async def test_a_held_queue_is_probed_and_loses_nothing(rig: Rig) -> None:
             assert (await rig.store.count())[State.ON_HOLD] == 2
             rig.move(PROBE_EVERY - timedelta(seconds=1))
             await rig.nothing_more()
-            rig.move(PATIENCE if times == 2 else timedelta(seconds=1))
+            rig.move(GIVE_UP_AFTER if times == 2 else timedelta(seconds=1))
         await rig.attempts(4)
         rig.move(PAUSE)
         await rig.attempts(5)
@@ -247,7 +131,7 @@ async def test_a_fault_of_ours_kills_one_message(rig: Rig) -> None:
 
 async def test_a_destination_that_is_gone(rig: Rig) -> None:
     """Alerts for a destination that is no longer configured wait, and the reason is seen."""
-    rig.courier.replace({})  # as after a restart with another configuration
+    rig.sender.replace({})  # as after a restart with another configuration
     await rig.add("one")
     async with rig.running():
         await rig.attempts(1)
@@ -263,7 +147,7 @@ async def test_whoever_was_frozen_does_not_send(rig: Rig) -> None:
         async def claim(self, **how: Any) -> list[Claim]:
             claims = await super().claim(**how)
             if claims and not frozen.is_set():
-                rig.clock.now += LEASE - SEND_TIMEOUT + timedelta(seconds=1)
+                rig.clock.now += QUEUE_LEASE - SEND_TIMEOUT + timedelta(seconds=1)
                 frozen.set()
             return claims
 
@@ -284,7 +168,7 @@ async def test_whoever_lost_the_lease_cannot_record(rig: Rig) -> None:
     other.clock = rig.clock
     other.dispatcher._new_token = lambda: "other"  # noqa: SLF001
     other.dispatcher._clock = rig.clock  # noqa: SLF001
-    other.courier._clock = rig.clock  # noqa: SLF001
+    other.sender._clock = rig.clock  # noqa: SLF001
     go_on = asyncio.Event()
 
     async def freeze() -> None:
@@ -294,7 +178,7 @@ async def test_whoever_lost_the_lease_cannot_record(rig: Rig) -> None:
     await rig.add("one")
     async with rig.running():
         await until(lambda: rig.notifier.tried == ["one"])
-        rig.clock.now += LEASE
+        rig.clock.now += QUEUE_LEASE
         async with other.running():
             await until(lambda: other.notifier.taken == ["one"])
             await rig.attempts(1)
@@ -336,7 +220,7 @@ async def test_stop_cuts_off_what_takes_too_long(rig: Rig) -> None:
     await loop
     assert (await rig.newest()).state is State.PENDING
     now = rig.clock()
-    assert await rig.store.claim(token="next", now=now, lease_until=now + LEASE, limit=1, at_once={})
+    assert await rig.store.claim(token="next", now=now, lease_until=now + QUEUE_LEASE, limit=1, at_once={})
 
 
 async def test_the_loop_outlives_a_fault(rig: Rig) -> None:

@@ -72,7 +72,7 @@ async def test_what_is_replaced_is_closed_after_its_last_send(tmp_path: Path, sl
         await began.wait()
         await until(lambda: entities(slack.messages) == ["under-way"])  # the other channel waits for nobody
         for number in range(RELOADS):
-            await runtime.reload()
+            await runtime.rules.reload()
             await change(runtime, f"entity-{number}")
             await until(partial(is_told, slack, f"entity-{number}"))
         # The first reading's two, since one of them is sending, and one of the last reading's.

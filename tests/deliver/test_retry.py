@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.deliver.retry import PATIENCE, PROBE_EVERY, NextAttempt, next_attempt
+from app.deliver.retry import GIVE_UP_AFTER, PROBE_EVERY, NextAttempt, next_attempt
 from app.errors import DeliveryFailed, Scope
 from app.model.delivery import Outcome
 
@@ -61,9 +61,9 @@ def test_retry_after_is_a_floor_of_an_hour_at_most(
     ("waited", "outcome"),
     [
         (timedelta(0), Outcome.RETRY),
-        (PATIENCE - MOMENT, Outcome.RETRY),
-        (PATIENCE, Outcome.DEAD),
-        (10 * PATIENCE, Outcome.DEAD),
+        (GIVE_UP_AFTER - MOMENT, Outcome.RETRY),
+        (GIVE_UP_AFTER, Outcome.DEAD),
+        (10 * GIVE_UP_AFTER, Outcome.DEAD),
     ],
 )
 def test_patience_ends_after_a_day(waited: timedelta, outcome: Outcome) -> None:
@@ -74,14 +74,14 @@ def test_patience_ends_after_a_day(waited: timedelta, outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize("on_hold", [True, False])
-@pytest.mark.parametrize("waited", [timedelta(0), 3 * PATIENCE])
+@pytest.mark.parametrize("waited", [timedelta(0), 3 * GIVE_UP_AFTER])
 def test_a_destination_that_takes_nothing_is_held(on_hold: bool, waited: timedelta) -> None:
     """The queue is on hold and probed every ten minutes, for as long as it takes: nothing in it is lost."""
     following = after(Scope.DESTINATION, on_hold=on_hold, waiting_since=NOW - waited, jitter=1.0)
     assert following == NextAttempt(Outcome.ON_HOLD, "503", NOW + PROBE_EVERY)
 
 
-@pytest.mark.parametrize("waited", [timedelta(0), 3 * PATIENCE])
+@pytest.mark.parametrize("waited", [timedelta(0), 3 * GIVE_UP_AFTER])
 def test_held_stays_held(waited: timedelta) -> None:
     """A probe that fails for a passing reason does not release the queue, nor does it end its patience."""
     following = after(on_hold=True, failures=5, waiting_since=NOW - waited)
@@ -99,7 +99,7 @@ def test_a_refused_message_is_dead(on_hold: bool) -> None:
     retry_after=st.none() | st.timedeltas(timedelta(seconds=1), timedelta(seconds=1e9)),
     failures=st.integers(0, 10**6),
     on_hold=st.booleans(),
-    waited=st.timedeltas(timedelta(0), 2 * PATIENCE),
+    waited=st.timedeltas(timedelta(0), 2 * GIVE_UP_AFTER),
     jitter=st.floats(-1, 1),
 )
 def test_no_wait_is_out_of_bounds(
@@ -119,6 +119,6 @@ def test_no_wait_is_out_of_bounds(
         assert timedelta(seconds=0.8) <= wait <= 1.2 * HOUR
         assert wait <= timedelta(minutes=6) or retry_after is not None
         assert wait >= min(retry_after or timedelta(0), HOUR)
-        assert waited < PATIENCE
+        assert waited < GIVE_UP_AFTER
     else:
         assert wait == (PROBE_EVERY if following.outcome is Outcome.ON_HOLD else timedelta(0))

@@ -10,19 +10,19 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from app.deliver.retry import PATIENCE
-from app.deliver.turn import SUM_UP_AT_MOST
-from app.errors import DeliveryFailed, MessageGone, Scope
+from app.deliver.load import MAX_SUMMED_UP
+from app.deliver.retry import GIVE_UP_AFTER
+from app.errors import DeliveryFailed, MessageGone, Scope, StoreUnavailable
 from app.model.delivery import State
 from app.model.incident import Step
 from app.model.notification import Message
 from app.model.silence import Silence
 from app.notifier.base import Parcel, Sent, Story
 from app.rules.match import Route
-from app.store.rows import Waiting
+from app.store.rows import Claim, Waiting
 from app.store.sqlite.database import SQLiteStore
 from tests.conftest import NOW
-from tests.deliver.test_dispatcher import DEAD, ON_HOLD, PAUSE, TRANSIENT, Rig, ScriptedNotifier
+from tests.deliver.helpers import DEAD, ON_HOLD, PAUSE, TRANSIENT, Rig, ScriptedNotifier
 from tests.store.test_slack import sent_to
 from tests.store.test_store import incoming
 from tests.waiting import until
@@ -34,7 +34,7 @@ SILENCE = Silence("*", "*", "quiet*", "*", NOW, NOW + timedelta(hours=1), "ada",
 class Channel(ScriptedNotifier):
     """Takes many alerts at once; its messages can be found and changed. It obeys its script, as any does."""
 
-    at_once = 1000
+    batch_limit = 1000
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,8 +76,8 @@ class ChannelRig(Rig):
         super().__init__(store)
         self.channel = Channel()
         self.ops = ScriptedNotifier()
-        self.courier.replace({"default": self.channel, "ops": self.ops})
-        self.courier.fallbacks = {"default": Route("ops", "ops")}
+        self.sender.replace({"default": self.channel, "ops": self.ops})
+        self.sender.fallbacks = {"default": Route("ops", "ops")}
 
     def sizes(self) -> list[int]:
         """Return how many alerts each message told of."""
@@ -165,7 +165,7 @@ async def test_patience_ends_for_all_that_waited_so_long(rig: ChannelRig) -> Non
         await rig.attempts(1)
         late = incoming(entity="late", second=3600)
         await rig.store.accept([late])
-        rig.move(PATIENCE)
+        rig.move(GIVE_UP_AFTER)
         await rig.attempts(3)
         rig.move(PAUSE)
         await rig.attempts(4)
@@ -194,7 +194,7 @@ async def test_silences_are_looked_at_when_it_is_sent(rig: ChannelRig) -> None:
 
 async def test_an_alert_that_is_not_to_be_sent_any_more(rig: ChannelRig) -> None:
     """What the rules do not want told any more is dead, with the reason."""
-    rig.courier._why_not = lambda one: "its rule is gone" if one.entity == "stale" else None  # noqa: SLF001
+    rig.sender._why_not = lambda one: "its rule is gone" if one.entity == "stale" else None  # noqa: SLF001
     await rig.add("stale", "fresh")
     async with rig.running():
         await rig.attempts(2)
@@ -232,7 +232,7 @@ async def test_too_many_are_summed_up(rig: ChannelRig) -> None:
         await until(all_told)
     (parcel,) = rig.channel.parcels
     assert (len(parcel.items), parcel.more, parcel.counts) == (1000, 1200, {"Degraded": 2200})
-    assert SUM_UP_AT_MOST > 2250
+    assert MAX_SUMMED_UP > 2250
     await rig.store.accept([incoming("Degraded", "Crashed", entity="e0", second=9)])
     rig.move(timedelta(minutes=1))
     (claim,) = await rig.store.claim(
@@ -270,8 +270,26 @@ async def test_frozen_while_it_reads(rig: ChannelRig) -> None:
     with capture_logs() as logs:
         async with rig.running():
             await until(lambda: len(rig.channel.parcels) == 1)
-    assert "queue given back" in [one["event"] for one in logs]
+    assert "queue_given_back" in [one["event"] for one in logs]
     assert rig.sizes() == [120]
+
+
+async def test_an_event_that_cannot_be_read(rig: ChannelRig) -> None:
+    """The store's trouble is no fault of the message: the queue is given back, the alert goes out later."""
+    prepare, answers = rig.sender._prepare, iter([StoreUnavailable("away")])  # noqa: SLF001
+
+    async def prepare_later(claim: Claim, deliveries: Sequence[Waiting]) -> Parcel:
+        if trouble := next(answers, None):
+            raise trouble
+        return await prepare(claim, deliveries)
+
+    rig.sender._prepare = prepare_later  # noqa: SLF001
+    await rig.add("one")
+    with capture_logs() as logs:
+        async with rig.running():
+            await rig.attempts(1)
+    assert {"queue_not_read"} == {line["event"] for line in logs if line["log_level"] == "error"}
+    assert await rig.states() == {"one": State.DELIVERED}
 
 
 async def test_a_store_that_reads_slowly(rig: ChannelRig) -> None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from app.notifier.base import MARKS, duration, entity_url, mark, timestamp, words
+from app.notifier.base import STATUS_MARKS, duration, entity_url, mark, timestamp, words
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_span_as_people_say_it(span: timedelta, text: str) -> None:
 @pytest.mark.parametrize("status", ["Degraded", "degraded", "On fire", "", "none"])
 def test_every_status_has_a_mark(status: str) -> None:
     """One that the blueprint does not know has a neutral one."""
-    assert mark(status) == MARKS.get(status, "⚪")
+    assert mark(status) == STATUS_MARKS.get(status, "⚪")
 
 
 def test_times_are_utc() -> None:

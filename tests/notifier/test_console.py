@@ -12,8 +12,8 @@ from app.model.incident import Step
 from app.model.notification import Link, Notification, ValueChange
 from app.notifier.base import Item, Parcel, Sent
 from app.notifier.console import ConsoleNotifier, draw
+from app.notifier.slack.alert import alert_message
 from app.notifier.slack.digest import digest
-from app.notifier.slack.message import payload
 
 APP = "https://app.port.io"
 
@@ -56,7 +56,7 @@ def printed(what: RenderableType) -> str:
 
 def test_an_alert_reads_as_in_slack() -> None:
     """Marks, words, the date's own text and the buttons' labels are there; markup and addresses are not."""
-    assert printed(draw(payload(notification(), APP))).splitlines() == [
+    assert printed(draw(alert_message(notification(), APP))).splitlines() == [
         "Checkout",
         "healthStatus: 🟢 Healthy → 🟠 Degraded",
         "By ada@example.com  |  2026-06-09 12:28:20 UTC  |  deploymentConfig checkout-prod",
@@ -66,14 +66,14 @@ def test_an_alert_reads_as_in_slack() -> None:
 
 def test_slacks_escapes_are_undone() -> None:
     """What the catalog says is shown as it says it, once."""
-    shown = printed(draw(payload(notification(title="<b> & &lt; <!channel>"), APP)))
+    shown = printed(draw(alert_message(notification(title="<b> & &lt; <!channel>"), APP)))
     assert shown.splitlines()[0] == "<b> & &lt; <!channel>"
 
 
 def test_marked_text_is_bold() -> None:
     """Slack's stars become the terminal's bold."""
     console, written = terminal(colours=True)
-    console.print(draw(payload(notification(), APP)))
+    console.print(draw(alert_message(notification(), APP)))
     assert "\x1b[1mDegraded\x1b[0m" in written.getvalue()
 
 
@@ -84,7 +84,7 @@ def test_a_message_of_text_alone() -> None:
 
 def test_richs_own_markup_means_nothing() -> None:
     """Square brackets and emoji names in a title are text."""
-    shown = printed(draw(payload(notification(title="[red]x[/red] :rocket: [/]"), APP)))
+    shown = printed(draw(alert_message(notification(title="[red]x[/red] :rocket: [/]"), APP)))
     assert shown.splitlines()[0] == "[red]x[/red] :rocket: [/]"
 
 
@@ -93,7 +93,7 @@ def test_richs_own_markup_means_nothing() -> None:
 def test_no_value_reaches_the_terminal_as_a_command(title: str, value: str) -> None:
     """Whatever the catalog says, nothing but printable lines is written."""
     told = notification(title=f"\x1b]0;{title}\x07", change=ValueChange(name=title, after=f"\x9b2J{value}"))
-    shown = printed(draw(payload(told, APP)))
+    shown = printed(draw(alert_message(told, APP)))
     assert not any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in shown.replace("\n", ""))
 
 
@@ -120,7 +120,7 @@ def test_a_digest_has_its_headings_and_lines() -> None:
 
 def test_attachments_are_drawn() -> None:
     """Their blocks follow the message's own; without blocks there is what stands for them."""
-    blocks = payload(notification(links=()), APP)["blocks"]
+    blocks = alert_message(notification(links=()), APP)["blocks"]
     attached = [{"color": "#2eb67d", "fallback": "-", "blocks": blocks[1:]}, {"fallback": "Details"}]
     assert printed(draw({"text": "-", "blocks": blocks[:1], "attachments": attached})).splitlines() == [
         *printed(draw({"text": "-", "blocks": blocks})).splitlines(),

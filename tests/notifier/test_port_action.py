@@ -11,10 +11,9 @@ from starlette.responses import JSONResponse, Response
 
 from app.errors import DeliveryFailed, PortError, Scope
 from app.notifier.base import Item, Parcel
-from app.notifier.port_action import PortActionNotifier, failure
+from app.notifier.port_action import PortActionNotifier, failure_of
 from app.port.client import PortClient
-from tests.notifier.slack.test_webhook import notification
-from tests.notifier.test_http import EVENT, render
+from tests.notifier.helpers import EVENT, notification, render
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, LOGIN, StandInPort, refusal, standing_in
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -187,6 +186,6 @@ async def test_an_answer_that_got_lost() -> None:
 
 def test_a_long_refusal_is_cut() -> None:
     """The reason is one line of some length."""
-    failed = failure(PortError("POST /v1/actions/a/runs", "no\n" * 1_000, "do it", status=422))
+    failed = failure_of(PortError("POST /v1/actions/a/runs", "no\n" * 1_000, "do it", status=422))
     assert len(failed.reason) == 300
     assert "\n" not in failed.reason

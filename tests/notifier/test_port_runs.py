@@ -14,7 +14,7 @@ from app.model.report import Fate, Told
 from app.notifier.base import Item, Keeper, Parcel, Reporter
 from app.notifier.port_runs import PortRuns
 from app.port.client import PortClient
-from tests.notifier.slack.test_webhook import notification
+from tests.notifier.helpers import notification
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, LOGIN, StandInPort, refusal, standing_in
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -127,7 +127,7 @@ async def test_a_run_that_has_ended(port: StandInPort, known: Known) -> None:
     async with telling(port, known) as runs:
         await runs.report("r_0", 1)
         assert await runs.report("r_0", 1) == (
-            "the run takes no word any more: 422 invalid_request: the run has ended"
+            "the run takes no report any more: 422 invalid_request: the run has ended"
         )
         assert await runs.report("r_1", 1) == "ended: Delivered"
 

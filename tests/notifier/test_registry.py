@@ -1,6 +1,9 @@
-"""What is made of the configured destinations."""
+"""The notifiers that are made of the configured destinations."""
 
 import json
+import subprocess
+import sys
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,71 +12,102 @@ from app.demo.stand_in_slack import StandInSlack
 from app.errors import SettingsError
 from app.jq.expressions import Expressions
 from app.jq.runner import Jq
-from app.notifier.base import Item, Parcel
-from app.notifier.registry import Destinations
-from app.rules.file import RulesFile
-from app.rules.rule import BUILT_IN
-from app.settings import Settings
-from tests.notifier.slack.test_webhook import notification
-
-TOKEN = "an-admin-token-of-some-length"
+from app.notifier.base import Item, Notifier, Parcel
+from app.notifier.kind import NotifierContext
+from app.notifier.registry import DESTINATION_KINDS, SETTINGS_MODELS, kind_of, make_notifiers
+from app.rules.file import load_rules
+from tests.conftest import NOW
+from tests.notifier.helpers import APP, notification
 
 
-def destinations(**settings: Any) -> Destinations:
-    """Return what makes notifiers, with these settings."""
-    return Destinations(Settings(_env_file=None, accept_unsigned=True, **settings), Expressions(Jq()), None)
+def context(**facts: Any) -> NotifierContext:
+    """Make a context without credentials, that differs from that in `facts`."""
+    usual: dict[str, Any] = {
+        "app_url": APP,
+        "page_url": None,
+        "default_webhook": "",
+        "bot_token": "",
+        "slack_api_url": "https://slack.com/api/",
+        "port": None,
+        "fate": None,
+        "render": Expressions(Jq()).render,
+        "clock": lambda: NOW,
+    }
+    return NotifierContext(**(usual | facts))
 
 
-def rules_file(**named: Any) -> RulesFile:
-    """Return a rules file with these destinations."""
-    return RulesFile.model_validate({"version": 1, "destinations": named})
+def make(made_with: NotifierContext, **destinations: dict[str, Any]) -> dict[str, Notifier]:
+    """Make the notifiers of a rules file with these destinations."""
+    text = json.dumps({"version": 1, "destinations": destinations})
+    return make_notifiers(load_rules(text, {}, models=SETTINGS_MODELS).file.destinations, made_with)
 
 
-@pytest.mark.parametrize(
-    ("settings", "link"),
-    [
-        (
-            {"webhook_url": "https://alerts.example.com", "admin_token": TOKEN},
-            "https://alerts.example.com/changes",
-        ),
-        (
-            {"webhook_url": "https://example.com/port/api/slack", "admin_token": TOKEN},
-            "https://example.com/port/changes",
-        ),
-        ({"webhook_url": "https://alerts.example.com"}, None),
-        ({"admin_token": TOKEN}, None),
-    ],
-)
-async def test_what_is_summed_up_links_to_the_page(
-    slack: StandInSlack, settings: dict[str, Any], link: str | None
-) -> None:
+def test_every_kind_has_the_name_of_its_type() -> None:
+    """The name in the registry is the one in a rules file."""
+    for name in DESTINATION_KINDS:
+        model = kind_of(name).settings
+        assert model.model_json_schema()["properties"]["type"]["const"] == name
+        assert SETTINGS_MODELS[name] is model
+
+
+@pytest.mark.parametrize("destinations", ["{here: {type: port_action, action: restart}}", "{}"])
+def test_only_the_kinds_in_use_are_imported(destinations: str) -> None:
+    """A rules file without Slack and HTTP costs no import of their clients."""
+    program = (
+        "import sys\n"
+        "from app.notifier.registry import SETTINGS_MODELS\n"
+        "from app.rules.file import load_rules\n"
+        f"text = 'version: 1\\ndestinations: {destinations}'\n"
+        "load_rules(text, {}, models=SETTINGS_MODELS)\n"
+        "print(sorted({'aiohttp', 'httpx', 'slack_sdk'} & sys.modules.keys()))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("page", ["https://alerts.example.com/changes", None])
+async def test_what_is_summed_up_links_to_the_page(slack: StandInSlack, page: str | None) -> None:
     """Where there is a page, and its address is known."""
-    file = RulesFile(version=1, destinations={}, rules=(BUILT_IN,))
-    notifier = destinations(slack_webhook_url=slack.url, **settings).make(file)["default"]
+    notifier = make(context(default_webhook=slack.url, page_url=page))["default"]
     await notifier.send(Parcel((Item("1", notification()),), more=4_212, counts={"Degraded": 4_213}))
     await notifier.close()
-    said = json.dumps(slack.messages)
-    assert "and 4,212 more" in said
-    assert (f"<{link}|" in said) if link else ("/changes" not in said)
+    text = json.dumps(slack.messages)
+    assert "and 4,212 more" in text
+    assert (f"<{page}|" in text) if page else ("/changes" not in text)
 
 
 def test_rate_of_a_channel() -> None:
     """Messages a second, by webhook and by bot token; one where nothing is said."""
     webhook = {"type": "slack", "webhook_url": "https://hooks.slack.com/services/T0/B0/x"}
     channel = {"type": "slack", "channel": "#oncall", "rate": 0.5}
-    file = rules_file(plain=webhook, fast=webhook | {"rate": 20}, slow=channel)
-    made = destinations(
-        slack_webhook_url="https://hooks.slack.com/services/T0/B0/y", slack_bot_token="xoxb-1"
-    ).make(file)
-    assert {name: one.pause.total_seconds() for name, one in made.items()} == {
-        "default": 1,
-        "plain": 1,
-        "fast": 0.05,
-        "slow": 2,
+    made = make(
+        context(default_webhook="https://hooks.slack.com/services/T0/B0/y", bot_token="xoxb-1"),
+        plain=webhook,
+        fast=webhook | {"rate": 20},
+        slow=channel,
+    )
+    assert {name: notifier.pause for name, notifier in made.items()} == {
+        "default": timedelta(seconds=1),
+        "plain": timedelta(seconds=1),
+        "fast": timedelta(milliseconds=50),
+        "slow": timedelta(seconds=2),
     }
 
 
-def test_a_channel_needs_a_bot_token() -> None:
-    """Without one the start is refused, and the text says which destination and where a token is."""
-    with pytest.raises(SettingsError, match="'oncall' has a channel, which needs SLACK_BOT_TOKEN"):
-        destinations().make(rules_file(oncall={"type": "slack", "channel": "#oncall"}))
+@pytest.mark.parametrize(
+    ("destination", "needs"),
+    [
+        ({"type": "slack", "channel": "#oncall"}, "has a channel, which needs SLACK_BOT_TOKEN"),
+        ({"type": "port_action", "action": "restart"}, "needs PORT_CLIENT_ID and PORT_CLIENT_SECRET"),
+    ],
+)
+def test_what_a_destination_needs(destination: dict[str, Any], needs: str) -> None:
+    """Without its credentials the start is refused, and the text says which destination and what it needs."""
+    with pytest.raises(SettingsError, match=f"'oncall' {needs}"):
+        make(context(), oncall=destination)
+
+
+def test_a_context_shows_no_secret() -> None:
+    """It may stand in a traceback."""
+    shown = repr(context(default_webhook="https://hooks.slack.com/services/secret", bot_token="xoxb-secret"))
+    assert "secret" not in shown

@@ -199,7 +199,7 @@ def test_when_it_is_asked_for(environment: dict[str, str], expected: bool) -> No
     ("block", "exporter", "said"),
     [
         ("sys.modules['opentelemetry.sdk'] = None", "otlp", "install the extra otel"),
-        ("", "nonsense", "no exporter 'nonsense' installed"),
+        ("", "nonsense", "exporter 'nonsense' is not installed"),
     ],
 )
 def test_what_cannot_be_had_is_said(block: str, exporter: str, said: str) -> None:
@@ -226,5 +226,5 @@ async def test_a_collector_that_is_away(tmp_path: Path, slack: StandInSlack) -> 
         assert asyncio.get_running_loop().time() - began < 8
     lines = [json.loads(line) for line in listener.log.read_text().splitlines()]
     about = {line["event"]: line for line in lines if line.get("change") == receipt["change"]}
-    assert {"change_accepted", "alert delivered"} <= set(about)
+    assert {"change_accepted", "alert_delivered"} <= set(about)
     assert len({line["trace_id"] for line in about.values()}) == 1

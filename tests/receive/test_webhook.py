@@ -16,6 +16,7 @@ from app.demo.run import Shape, change_body, signed_headers
 from app.demo.stand_in_slack import StandInSlack
 from app.model.change import CatalogChange
 from app.model.delivery import State
+from app.notifier.registry import SETTINGS_MODELS
 from app.receive.intake import Intake
 from app.receive.receiver import Receiver
 from app.receive.rules_source import make_rulebook
@@ -249,7 +250,7 @@ async def test_a_fault_of_ours_costs_no_change(tmp_path: Path) -> None:
         return None
 
     rules = {"version": 1, "rules": [{"name": "jq", "when": {"jq": ".diff"}}]}
-    book = make_rulebook(load_rules(json.dumps(rules), {}, name="rules.json", check_jq=lambda _: None).file)
+    book = make_rulebook(load_rules(json.dumps(rules), {}, models=SETTINGS_MODELS).file)
     store, body = SQLiteStore(tmp_path / "listener.db"), change_body(before="a", after="b", at=NOW)
     intake = Intake(store, book, lambda: NOW, broken, nobody, wake=lambda _=None: None)
     receiver = Receiver(intake, (), True, timedelta(1))

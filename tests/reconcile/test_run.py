@@ -9,7 +9,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from app.store.reconciling import Progress
 from starlette.responses import JSONResponse
 
 from app.errors import PortError

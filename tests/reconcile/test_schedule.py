@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app.store.reconciling import Progress, Run
 
 from app.model.change import RECONCILE
 from app.observe.watch import Watch

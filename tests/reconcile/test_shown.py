@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app.store.reconciling import Progress, Run
 
 from app.cli.doctor import make_setup
 from app.doctor.steps import examine

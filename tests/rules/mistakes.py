@@ -63,7 +63,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "6: rule 'cpu': within: must be 24h at the most",
     ),
     "flap_without_end": (
-        "5: rule 'cpu': `flap` needs to see when it is well again: give the rule a `resolve`",
+        "5: rule 'cpu': `flap` needs to see when the incident ends: give the rule a `resolve`",
     ),
     "for_after_delete": ("5: rule 'cpu': `for` has nothing to wait for after DELETE",),
     "for_in_a_part": ("4: rule 'cpu': when: `for` belongs to the whole `when`, not to a part of it",),

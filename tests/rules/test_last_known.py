@@ -2,9 +2,10 @@
 
 from datetime import datetime
 
+from app.model.times import to_micros
+
 from app.model.change import EntitySnapshot
 from app.model.diff import diff
-from app.model.times import to_micros
 from app.reconcile.difference import EntityVerdict
 from app.rules.decide import EntityState
 from app.rules.last_known import after_change, after_reconciling, first_state

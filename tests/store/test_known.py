@@ -5,10 +5,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from app.model.times import Micros, to_micros
 from app.store.base import Store
 from app.store.reconciling import Progress
 
-from app.model.times import Micros, to_micros
 from app.rules.decide import OVERTAKEN, Decision, EntityState
 from app.rules.last_known import LastKnown, ReconcileAlert, canonical, first_state
 from app.rules.watched import EVERYTHING, Watched
@@ -53,7 +53,9 @@ async def test_what_is_learned_is_known(store: Store) -> None:
         known(),
         times={"title": FIVE, "team": NINE, "properties.healthStatus": NINE, "properties.gone": SEVEN},
         reconciled=frozenset({"title", ""}),
-        alerted={"health": (ReconcileAlert(FIVE, SEVEN, NINE, "ab"), ReconcileAlert(SEVEN, NINE, NINE, "cd"))},
+        alerted={
+            "health": (ReconcileAlert(FIVE, SEVEN, NINE, "ab"), ReconcileAlert(SEVEN, NINE, NINE, "cd"))
+        },
         exists=None,
         exists_at=FIVE,
     )

@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from app.model.times import to_micros
 from app.store.base import Store
 
 from app.cli import main
@@ -13,7 +14,6 @@ from app.errors import StoreUnavailable
 from app.model.delivery import Outcome
 from app.model.notification import Message
 from app.model.silence import Silence
-from app.model.times import to_micros
 from app.rules.last_known import LastKnown, first_state
 from app.rules.watched import EVERYTHING
 from app.store import move as moving

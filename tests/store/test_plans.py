@@ -8,11 +8,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from app.model.times import EPOCH, to_micros
 
 from app.model.delivery import Outcome
 from app.model.notification import Message
 from app.model.silence import Silence
-from app.model.times import EPOCH, to_micros
 from app.rules.decide import Decision
 from app.rules.last_known import LastKnown
 from app.store.queries import accept as accept_

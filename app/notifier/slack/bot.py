@@ -1,4 +1,4 @@
-"""Slack, through a bot token: threads, messages that change, and messages that can be found again.
+"""Slack, through a bot token: threads, and messages that can be updated and found again.
 
 Rules: https://docs.slack.dev/reference/methods/chat.postMessage (threads, names of channels),
 https://docs.slack.dev/apis/web-api/rate-limits
@@ -18,24 +18,32 @@ from app.errors import DeliveryFailed, MessageGone, Scope
 from app.model.digest import BY_RULE_AND_TRANSITION, GroupBy
 from app.model.notification import Message
 from app.notifier.base import SEND_TIMEOUT, Parcel, Sent, Story
-from app.notifier.slack.api import HISTORY, LIST, PERMALINK, POST, REPLIES, UPDATE, SlackApi
 from app.notifier.slack.compose import Composed, colored, compose, recompose
-from app.notifier.slack.find import Found, metadata, nameable
-from app.notifier.slack.transport import compose_apart
+from app.notifier.slack.metadata import Arrivals, metadata, nameable
+from app.notifier.slack.session import compose_apart
+from app.notifier.slack.web_api import (
+    CHANNEL_HISTORY,
+    GET_PERMALINK,
+    LIST_CHANNELS,
+    POST_MESSAGE,
+    THREAD_REPLIES,
+    UPDATE_MESSAGE,
+    SlackApi,
+)
 
 log = structlog.get_logger(__name__)
 
 CHANNEL_ID = re.compile(r"[CGD][A-Z0-9]{7,}")
-CLOCKS_DIFFER = timedelta(seconds=60)
-PAGES = 5
-MESSAGES_A_PAGE = 200
-THREADS = 20
-PAGES_OF_CHANNELS = 10
-CHANNELS_A_PAGE = 1_000
+MAX_CLOCK_SKEW = timedelta(seconds=60)
+MAX_HISTORY_PAGES = 5
+MESSAGES_PER_PAGE = 200
+MAX_THREADS = 20
+MAX_CHANNEL_PAGES = 10
+CHANNELS_PER_PAGE = 1_000
 
 
 class SlackBot:
-    """Posts to one channel as a Slack app, and keeps what it has posted up to date.
+    """Posts to one channel as a Slack app, and updates what it has posted.
 
     The app needs the scope ``chat:write``, and ``chat:write.public`` for public channels that it is not in.
     To find what it has posted it has to be in the channel and needs ``channels:history``, in a private one
@@ -48,12 +56,12 @@ class SlackBot:
         api_url: The address of Slack's Web API.
         pause: How long to rest after each message; Slack takes one a second in each channel.
         group_by: What the lines under one heading of a digest have in common.
-        digest_after: How many alerts may wait before they are told together.
-        page_url: Where all can be read that a digest has no room for.
-        answer_within: How long a call may take.
+        digest_after: How many alerts may wait before they go out as one message.
+        page_url: The address of the page that lists what a digest has no room for.
+        answer_within: The time that a call may take.
     """
 
-    at_once = 1000
+    batch_limit = 1000
 
     def __init__(
         self,
@@ -71,7 +79,7 @@ class SlackBot:
         self.pause = pause
         self._api = SlackApi(token, api_url, answer_within)
         self._name = channel.strip().removeprefix("#")
-        # Of a channel that is given by its name, once Slack has told it.
+        # None for a channel that is given by its name, until Slack has answered with its ID.
         self._id = self._name if CHANNEL_ID.fullmatch(self._name) else None
         self._channel = self._id or f"#{self._name}"
         self._compose = partial(
@@ -81,16 +89,15 @@ class SlackBot:
         self._blind = False
 
     async def send(self, parcel: Parcel) -> Sent:
-        """See `Notifier.send`.
+        """Post a message; into a thread, if all its alerts have the same parent message.
 
-        What all that it tells of has a message in common goes into that message's thread. A message that
-        Slack refuses for its form is tried once more as plain text.
+        A message that Slack refuses for its form is tried once more as plain text.
         """
         composed = await compose_apart(self._compose, parcel)
-        named = nameable(composed.shown)
-        if named != composed.shown and not composed.summed_up:
-            # What a message does not name could not be found again: it is for the next one.
-            composed = await compose_apart(self._compose, replace(parcel, items=named))
+        items = nameable(composed.shown)
+        if items != composed.shown and not composed.summed_up:
+            # A delivery that the metadata does not name could not be found again: it is for the next message.
+            composed = await compose_apart(self._compose, replace(parcel, items=items))
         parent = composed.parent
         if parent is None or self._id not in {None, parent.channel}:
             return await self._post(parcel, composed, None)
@@ -113,65 +120,70 @@ class SlackBot:
             body |= {"thread_ts": parent.ts, "reply_broadcast": composed.broadcast}
         detail = "ok"
         try:
-            answer = await self._api.call(POST, body=body)
+            answer = await self._api.call(POST_MESSAGE, body=body)
         except MessageGone:
             raise
         except DeliveryFailed as refused:
             if refused.scope is not Scope.MESSAGE:
                 raise
             how, simpler = _simpler(body, composed, refused.reason)
-            answer = await self._api.call(POST, body=simpler)
+            answer = await self._api.call(POST_MESSAGE, body=simpler)
             detail = f"ok, {how}, because Slack answered {refused.reason}"
         message = Message(str(answer["channel"]), str(answer["ts"]))
         self._id = message.channel
         if parent is None:
-            return Sent(detail, composed.told, message)
+            return Sent(detail, composed.delivered, message)
         if not (answer.get("message") or {"thread_ts": parent.ts}).get("thread_ts"):
             # Slack does not refuse a reply to a message that was deleted: it posts it to the channel.
-            return Sent(f"{detail}, in the channel: its thread is gone", composed.told, message, gone=parent)
-        return Sent(f"{detail}, in the thread", composed.told)
+            return Sent(
+                f"{detail}, in the channel: its thread is gone", composed.delivered, message, gone=parent
+            )
+        return Sent(f"{detail}, in the thread", composed.delivered)
 
     async def find(self, parcel: Parcel, since: datetime) -> Sent | None:
-        """See `Keeper.find`. Where the app may not read the channel, nothing is ever found."""
+        """Find the alerts of a parcel in the channel; None: none is there, or the app may not read it."""
         try:
             return await self._find(parcel, since)
         except DeliveryFailed as failed:
             if failed.scope is Scope.TRANSIENT:
                 raise
             if not self._blind:
-                log.warning("cannot read the channel: an alert may be told twice", reason=failed.reason)
-            self._blind = True
+                log.warning("channel_unreadable", reason=failed.reason, effect="an alert may be sent twice")
+            self._blind = True  # said once: it is so for every message
             return None
 
     async def _find(self, parcel: Parcel, since: datetime) -> Sent | None:
-        found = Found(parcel)
+        arrivals = Arrivals(parcel)
         channel = self._id or await self._look_up(parcel)
-        what = {
-            "oldest": f"{(since - CLOCKS_DIFFER).timestamp():.6f}",
-            "limit": MESSAGES_A_PAGE,
+        options = {
+            "oldest": f"{(since - MAX_CLOCK_SKEW).timestamp():.6f}",
+            "limit": MESSAGES_PER_PAGE,
             "include_all_metadata": True,
         }
-        async for page in self._api.pages(HISTORY, at_most=PAGES, channel=channel, **what):
+        pages = self._api.pages(CHANNEL_HISTORY, at_most=MAX_HISTORY_PAGES, channel=channel, **options)
+        async for page in pages:
             for message in page["messages"]:
-                found.look_at(message)
-        for parent in found.threads(THREADS):
+                arrivals.look_at(message)
+        for parent in arrivals.threads(MAX_THREADS):
             where = {"channel": parent.channel, "ts": parent.ts}
             with contextlib.suppress(MessageGone):
-                async for page in self._api.pages(REPLIES, at_most=PAGES, **where, **what):
+                async for page in self._api.pages(
+                    THREAD_REPLIES, at_most=MAX_HISTORY_PAGES, **where, **options
+                ):
                     for message in page["messages"]:
-                        found.look_at(message)
-        return found.sent(channel)
+                        arrivals.look_at(message)
+        return arrivals.sent(channel)
 
     async def _look_up(self, parcel: Parcel) -> str:
-        """Return the ID of the channel, which Slack wants for everything but posting."""
+        """Find the ID of the channel by its name: Slack wants it for everything but posting."""
         for item in parcel.items:
             if item.parent:
                 return item.parent.channel  # not to be posted to: the destination may be another by now
         refused: DeliveryFailed | None = None
         for kind in ("public_channel", "private_channel"):  # each wants a scope of its own
-            what = {"types": kind, "exclude_archived": True, "limit": CHANNELS_A_PAGE}
+            options = {"types": kind, "exclude_archived": True, "limit": CHANNELS_PER_PAGE}
             try:
-                async for page in self._api.pages(LIST, at_most=PAGES_OF_CHANNELS, **what):
+                async for page in self._api.pages(LIST_CHANNELS, at_most=MAX_CHANNEL_PAGES, **options):
                     for channel in page["channels"]:
                         if channel["name"] == self._name:
                             self._id = str(channel["id"])
@@ -183,24 +195,27 @@ class SlackBot:
         raise refused or DeliveryFailed("channel_not_found", Scope.DESTINATION)
 
     async def update(self, message: Message, stories: Sequence[Story]) -> str:
-        """See `Keeper.update`."""
+        """Update a message to its incidents as they are now."""
         body = {"channel": message.channel, "ts": message.ts, **self._recompose(stories)}
-        await self._api.call(UPDATE, body=body)
+        await self._api.call(UPDATE_MESSAGE, body=body)
         return "ok"
 
     async def permalink(self, message: Message) -> str | None:
-        """See `Linker.permalink`. It needs no scope: https://docs.slack.dev/reference/methods/chat.getPermalink"""
+        """Ask for a message's address, which needs no scope; None: there is none.
+
+        Rules: https://docs.slack.dev/reference/methods/chat.getPermalink
+        """
         where = {"channel": message.channel, "message_ts": message.ts}
-        link = (await self._api.call(PERMALINK, params=where)).get("permalink")
+        link = (await self._api.call(GET_PERMALINK, params=where)).get("permalink")
         return link if isinstance(link, str) and link.startswith("https://") else None
 
     async def close(self) -> None:
-        """See `Notifier.close`."""
+        """Close the connections."""
         await self._api.close()
 
 
 def _simpler(body: Mapping[str, Any], composed: Composed, refused: str) -> tuple[str, dict[str, Any]]:
-    """Return a message without what Slack refused, its metadata or its form, and how that is called."""
+    """Leave out of a message what Slack refused, its metadata or its form; first in the result: in words."""
     if "metadata" in refused:
         return "without metadata", {key: value for key, value in body.items() if key != "metadata"}
     kept = {key: value for key, value in body.items() if key not in {"blocks", "attachments"}}

@@ -1,4 +1,4 @@
-"""What goes out of all that waits for a Slack channel, whichever way it is sent: pure.
+"""The next message of all that waits for a Slack channel, by webhook or by bot token: pure.
 
 Rules: https://docs.slack.dev/legacy/legacy-messaging/legacy-secondary-message-attachments (colours)
 """
@@ -11,23 +11,24 @@ from app.model.digest import BY_RULE_AND_TRANSITION, LEFT_OUT, GroupBy, gather
 from app.model.incident import Severity, Step
 from app.model.notification import Message, Notification, text_of
 from app.notifier.base import Item, Parcel, Story, mark
-from app.notifier.slack.digest import digest, retold
-from app.notifier.slack.message import MAX_NAME, escape, payload, when
+from app.notifier.slack.alert import alert_message
+from app.notifier.slack.digest import digest, updated_digest
+from app.notifier.slack.markup import MAX_SHOWN_NAME_CHARS, escape, when
 
 RESOLVED_COLOR = "#2eb67d"
 COLORS: dict[Severity, str] = {"critical": "#e01e5a", "warning": "#ecb22e", "info": "#868686"}
-FALLBACK = "Details"  # the message's own text says everything that matters, and room is short
-MAX_STATE = 190  # so that three take no more room than the two of one alert
+ATTACHMENT_FALLBACK = "Details"  # the message's own text says everything that matters, and room is short
+MAX_CHAIN_VALUE_CHARS = 190  # so that three take no more room than the two of one alert
 
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """One message for Slack, and whom it concerns.
+    """One message for Slack, and the deliveries in it.
 
     Attributes:
         message: ``text`` and ``blocks``.
-        shown: The items that it tells of, in their order.
-        summed_up: It stands for all that wait, those too that are not among the items.
+        shown: The items that it names, in their order.
+        summed_up: Whether it stands for all that wait, those too that are not among the items.
     """
 
     message: dict[str, Any]
@@ -35,13 +36,13 @@ class Composed:
     summed_up: bool = False
 
     @property
-    def told(self) -> frozenset[str] | None:
-        """What `Sent.told` is when the message has arrived."""
+    def delivered(self) -> frozenset[str] | None:
+        """The value of `Sent.delivered` when the message has arrived."""
         return None if self.summed_up else frozenset(item.delivery_id for item in self.shown)
 
     @property
     def plain(self) -> str:
-        """The message without any form, for a Slack that refuses it: it, too, names all that is told."""
+        """The message as plain text, in case Slack refuses its form: it names the same alerts."""
         if len(self.shown) == 1:
             return str(self.message["text"])
         texts = (block["text"]["text"] for block in self.message["blocks"] if block["type"] == "section")
@@ -49,19 +50,19 @@ class Composed:
 
     @property
     def parent(self) -> Message | None:
-        """The message in whose thread it belongs: all that it tells of has this one already."""
+        """The message in whose thread it belongs: the one that all its items have."""
         parents = {item.parent for item in self.shown}
         return parents.pop() if len(parents) == 1 and not self.summed_up else None
 
     @property
     def broadcast(self) -> bool:
-        """Whether a reply in the thread concerns the whole channel: something got worse, or began again."""
-        told = (item.notification for item in self.shown)
-        return any(one.worse or one.step is Step.OPENED for one in told)
+        """Whether a reply in the thread is shown in the channel too: something got worse, or began again."""
+        alerts = (item.notification for item in self.shown)
+        return any(alert.worse or alert.step is Step.OPENED for alert in alerts)
 
     @property
     def color(self) -> str:
-        """The colour of the worst that it tells of."""
+        """The colour of the worst alert in it."""
         return color_of(item.notification for item in self.shown)
 
 
@@ -73,18 +74,18 @@ def compose(
     digest_after: int = 1,
     page_url: str | None = None,
 ) -> Composed:
-    """Return the next message of a parcel: its first alert alone, or a digest of as many as have room.
+    """Compose the next message of a parcel: its first alert alone, or a digest of as many as have room.
 
     Args:
-        parcel: What waits.
+        parcel: The alerts that wait.
         app_url: The address of Port's app, for the links to the entities.
         group_by: What the lines under one heading of a digest have in common.
-        digest_after: How many may wait before they are told together.
-        page_url: Where all can be read that a digest has no room for.
+        digest_after: How many alerts may wait before they go out as one message.
+        page_url: The address of the page that lists what a digest has no room for; None: there is none.
     """
     if len(parcel.items) <= digest_after and not parcel.more:
         first = parcel.items[0]
-        return Composed(payload(first.notification, app_url), (first,))
+        return Composed(alert_message(first.notification, app_url), (first,))
     made = digest(
         [item.notification for item in parcel.items],
         app_url,
@@ -100,39 +101,39 @@ def compose(
 def recompose(
     stories: Sequence[Story], app_url: str, *, group_by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION
 ) -> dict[str, Any]:
-    """Return a message of the channel again, coloured, with its incidents as they are now.
+    """Compose a message of the channel again, coloured, with its incidents as they are now.
 
     Args:
-        stories: The incidents that it tells of; one at least.
+        stories: The incidents in it; one at least.
         app_url: The address of Port's app, for the links to the entities.
         group_by: What the lines under one heading of a digest have in common.
     """
     if len(stories) == 1:
-        message = payload(stories[0].last, app_url)
-        _tell_the_way(message, stories[0])
-        _tell_since_when(message, stories[0].last)
+        message = alert_message(stories[0].last, app_url)
+        _show_all_values(message, stories[0])
+        _show_since_when(message, stories[0].last)
     else:
-        message = retold(stories, app_url, group_by=group_by)
+        message = updated_digest(stories, app_url, group_by=group_by)
     return colored(message, color_of(story.last for story in stories))
 
 
 def colored(message: dict[str, Any], color: str) -> dict[str, Any]:
-    """Return a message with a bar of a colour beside all blocks but the first."""
+    """Put a bar of a colour beside all blocks of a message but the first."""
     headline, *rest = message["blocks"]
     if not rest:
         return message
-    attachment = {"color": color, "fallback": FALLBACK, "blocks": rest}
+    attachment = {"color": color, "fallback": ATTACHMENT_FALLBACK, "blocks": rest}
     return {"text": message["text"], "blocks": [headline], "attachments": [attachment]}
 
 
 def color_of(notifications: Iterable[Notification]) -> str:
-    """Return the colour of the worst state that was told last of an incident."""
+    """Choose the colour of the worst of the incidents' last alerts."""
     worst = max(gather(list(notifications)), key=lambda line: line.badness)
     return RESOLVED_COLOR if worst.ended else COLORS[worst.last.severity]
 
 
-def _tell_the_way(message: dict[str, Any], story: Story) -> None:
-    """Put into the line of the value all that is known of it since the incident began."""
+def _show_all_values(message: dict[str, Any], story: Story) -> None:
+    """Put all values since the incident began into the line of the value."""
     first, last = story.first.change, story.last.change
     if first is None or last is None or first.name != last.name or story.first == story.last:
         return
@@ -143,16 +144,16 @@ def _tell_the_way(message: dict[str, Any], story: Story) -> None:
     shown[-1] = _marked(last.after, bold="*")
     headline = message["blocks"][0]["text"]
     lines = headline["text"].split("\n")
-    lines[1] = f"{escape(last.name, MAX_NAME)}: {' → '.join(shown)}"  # the first line is the title
+    lines[1] = f"{escape(last.name, MAX_SHOWN_NAME_CHARS)}: {' → '.join(shown)}"  # below the title
     headline["text"] = "\n".join(lines)
 
 
-def _tell_since_when(message: dict[str, Any], last: Notification) -> None:
-    """Say when an incident that is open began: for how long is no longer true when it is read."""
+def _show_since_when(message: dict[str, Any], last: Notification) -> None:
+    """Say when an open incident began; for how long it has lasted would be wrong by the time it is read."""
     if last.opened_at is not None and last.step is not Step.RESOLVED and not last.ended:
         message["blocks"][0]["text"]["text"] += f"\nOpen since {when(last.opened_at)}"
 
 
 def _marked(value: Any, bold: str = "") -> str:
-    text = f"{bold}{escape(text_of(value), MAX_STATE)}{bold}"
+    text = f"{bold}{escape(text_of(value), MAX_CHAIN_VALUE_CHARS)}{bold}"
     return f"{mark(value)} {text}" if isinstance(value, str) and value != LEFT_OUT else text

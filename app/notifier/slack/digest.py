@@ -1,4 +1,4 @@
-"""What many alerts look like in one Slack message: pure.
+"""The Slack message of many alerts: pure.
 
 Rules: https://docs.slack.dev/reference/block-kit/blocks (sizes)
 """
@@ -15,27 +15,34 @@ from app.model.digest import BY_RULE_AND_TRANSITION, GroupBy, Line, gather, grou
 from app.model.incident import RANKS, Step
 from app.model.notification import Notification
 from app.notifier.base import Story
-from app.notifier.slack.line import MAX_NAME, MAX_TITLE, heading_of, safe, several, texts_of
-from app.notifier.slack.message import NOTICE_MARK, called, lead, mrkdwn, title_of, urgent, when
+from app.notifier.slack.digest_line import (
+    MAX_LINE_NAME_CHARS,
+    MAX_LINE_TITLE_CHARS,
+    heading_of,
+    safe,
+    several,
+    texts_of,
+)
+from app.notifier.slack.markup import NOTICE_MARK, called, lead, mrkdwn, title_of, urgent, when
 
 MAX_BLOCKS = 50
-MAX_SECTION = 2_800  # Slack's limit is 3,000, and how it counts an emoji is not said
-MAX_JSON = 9_500  # all blocks together fail somewhere above 10,000
-MAX_MENTIONS = 1_500
-MAX_PAGE_URL = 1_000
-MAX_COUNTS = 6
-MAX_COUNTED = 40
+MAX_SECTION_CHARS = 2_800  # Slack's limit is 3,000, and how it counts an emoji is not said
+MAX_JSON_CHARS = 9_500  # all blocks together fail somewhere above 10,000
+MAX_MENTIONS_CHARS = 1_500
+MAX_PAGE_URL_CHARS = 1_000
+MAX_COUNTS = 6  # a headline with more is no headline
+MAX_COUNTED_CHARS = 40
 MAX_TITLES = 3
-ROOM_FOR_THE_REST = 1_400  # the headline, the times and the end, at their longest
+REST_CHARS = 1_400  # the headline, the times and the end, at their longest
 
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """A message that tells of several alerts.
+    """One message for several alerts.
 
     Attributes:
         message: ``text`` for notifications and screen readers, ``blocks`` to look at.
-        shown: The positions of the notifications that it tells of; the others are for the next message.
+        shown: The positions of the notifications in it; the others are for the next message.
     """
 
     message: dict[str, Any]
@@ -51,22 +58,23 @@ def digest(
     counts: Mapping[str, int] | None = None,
     page_url: str | None = None,
 ) -> Digest:
-    """Return one message for as many notifications as it can hold, and which those are.
+    """Make one message of as many notifications as it can hold.
 
-    Its headline counts what it tells of, so that the headlines of this message and of the next add up.
+    Its headline counts those alone, so that the headlines of this message and of the next add up.
 
     Args:
-        notifications: What to say, in the order in which it arrived; one at least.
+        notifications: The alerts in the order in which they came; one at least.
         app_url: The address of Port's app, for the links to the entities.
         group_by: What the lines under one heading have in common.
-        more: How many further ones wait that are summed up here: then nothing is left for a next message.
+        more: How many further alerts are summed up here: then nothing is left for a next message.
         counts: With `more`, how many of all have which new value.
-        page_url: With `more`, where all of them can be read.
+        page_url: With `more`, the address of the page that lists them.
     """
     lines = gather(notifications)
     if more:
-        page_url = page_url if page_url and len(page_url) <= MAX_PAGE_URL else ""
-        page = _Page(room=MAX_JSON - ROOM_FOR_THE_REST - len(page_url))
+        page_url = page_url if page_url and len(page_url) <= MAX_PAGE_URL_CHARS else ""
+        # People are called for each item, also where its line has no room: no later message calls them.
+        page = _Page(room=MAX_JSON_CHARS - REST_CHARS - len(page_url))
         page.call(_mentions(lines))
         page.fill(lines, app_url, group_by)
         total = len(notifications) + more
@@ -82,13 +90,13 @@ def digest(
     return Digest(message, frozenset(position for line in page.listed for position in line.positions))
 
 
-def retold(
+def updated_digest(
     stories: Sequence[Story], app_url: str, *, group_by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION
 ) -> dict[str, Any]:
-    """Return the message of a digest again, with each incident as it is now.
+    """Make the message of a digest again, with each incident as it is now.
 
     Args:
-        stories: The incidents that the message told of; one at least.
+        stories: The incidents in the message; one at least.
         app_url: The address of Port's app, for the links to the entities.
         group_by: What the lines under one heading have in common.
     """
@@ -113,17 +121,17 @@ class _Page:
         mentions: Whom it calls.
     """
 
-    room: int = MAX_JSON - ROOM_FOR_THE_REST
+    room: int = MAX_JSON_CHARS - REST_CHARS
     listed: list[Line] = field(default_factory=list)
     sections: list[list[str]] = field(default_factory=list)
     mentions: list[str] = field(default_factory=list)
 
     def call(self, mentions: Iterable[str]) -> None:
         """Call people, each once, as many as there is room for in front of the headline."""
-        for one in mentions:
-            if one not in self.mentions and self._mentions_with([one]) <= MAX_MENTIONS:
-                self.mentions.append(one)
-                self.room -= _json_length(one) + 1
+        for mention in mentions:
+            if mention not in self.mentions and self._mentions_with([mention]) <= MAX_MENTIONS_CHARS:
+                self.mentions.append(mention)
+                self.room -= _json_length(mention) + 1
 
     def fill(self, lines: Sequence[Line], app_url: str, group_by: tuple[GroupBy, ...]) -> None:
         """Take lines, the worst first, until one does not fit: it and all after it are left out."""
@@ -138,13 +146,14 @@ class _Page:
                 pieces, begins = [], False
 
     def _take(self, line: Line, pieces: list[str], *, begins: bool) -> bool:
-        begins = begins or len("\n".join([*self.sections[-1], *pieces])) > MAX_SECTION
+        begins = begins or len("\n".join([*self.sections[-1], *pieces])) > MAX_SECTION_CHARS
         mentions = _mentions([line])
-        cost = _json_length("\n".join(pieces)) + (BLOCK_COST if begins else 2)
+        cost = _json_length("\n".join(pieces)) + (SECTION_CHARS if begins else 2)
+        # The first line is always taken: a message that takes none would be made again and again.
         if self.listed and (
-            cost + sum(_json_length(one) + 1 for one in mentions) > self.room
+            cost + sum(_json_length(mention) + 1 for mention in mentions) > self.room
             or (begins and len(self.sections) >= MAX_BLOCKS - 3)  # the headline, the times and the end
-            or self._mentions_with(mentions) > MAX_MENTIONS
+            or self._mentions_with(mentions) > MAX_MENTIONS_CHARS
         ):
             return False
         if begins:
@@ -156,14 +165,15 @@ class _Page:
         return True
 
     def _mentions_with(self, mentions: Iterable[str]) -> int:
-        return sum(len(one) + 1 for one in {*self.mentions, *mentions})
+        return sum(len(mention) + 1 for mention in {*self.mentions, *mentions})
 
     def message(self, headline: str, ends: Iterable[str]) -> dict[str, Any]:
-        """Return the message: the headline, the lines, and at the end small print, where there is any."""
+        """Make the message: the headline, the lines, and small print at the end, where there is any."""
         worst = max(self.listed, key=lambda line: (not line.is_notice, line.badness)).last
         begin = NOTICE_MARK if worst.step is Step.NOTICE else lead(worst)
         mentions = " ".join(self.mentions)
-        titles = list(dict.fromkeys(title_of(line.last, MAX_TITLE) for line in self.listed[:MAX_TITLES]))
+        listed = self.listed[:MAX_TITLES]
+        titles = list(dict.fromkeys(title_of(line.last, MAX_LINE_TITLE_CHARS) for line in listed))
         if len(self.listed) > MAX_TITLES:
             titles.append("…")
         bold = called(mentions, f"{urgent(worst)}{begin} *{headline}*")
@@ -180,28 +190,30 @@ def _json_length(text: str) -> int:
     return len(json.dumps(text, ensure_ascii=False)) - 2
 
 
-BLOCK_COST = len(json.dumps(SectionBlock(text=mrkdwn(".")).to_dict())) + 1
+SECTION_CHARS = len(json.dumps(SectionBlock(text=mrkdwn(".")).to_dict())) + 1
 """What a section costs beside its text: the quotes, the braces, the comma."""
 
 
 def _mentions(lines: Iterable[Line]) -> list[str]:
-    return list(dict.fromkeys(one.mention for line in lines for one in line.notifications if one.mention))
+    mentions = (alert.mention for line in lines for alert in line.notifications)
+    return list(dict.fromkeys(mention for mention in mentions if mention))
 
 
 def _headline(lines: Sequence[Line]) -> str:
-    """Return how many entities changed, and to what."""
-    told = [line for line in lines if not line.is_notice]
-    notices = len(lines) - len(told)
+    """Write the headline: how many entities changed, and to which values."""
+    alerts = [line for line in lines if not line.is_notice]
+    notices = len(lines) - len(alerts)
     parts = []
-    if told:
-        entities = len({(line.last.blueprint, line.last.entity) for line in told})
+    if alerts:
+        entities = len({(line.last.blueprint, line.last.entity) for line in alerts})
         noun, have = ("entity", "has") if entities == 1 else ("entities", "have")
-        of = "" if several(told, "blueprint") else f" of {safe(told[0].last.blueprint, MAX_NAME)}"
-        reminds = all(line.last.step is Step.REMINDED and not line.changes for line in told)
+        blueprint = safe(alerts[0].last.blueprint, MAX_LINE_NAME_CHARS)
+        of = "" if several(alerts, "blueprint") else f" of {blueprint}"
+        reminds = all(line.last.step is Step.REMINDED and not line.changes for line in alerts)
         verb = f"{have} an open incident" if reminds else "changed"
-        numbers = Counter(one for line in told if (one := outcome(line.last)) is not None)
-        counted = _counted(numbers, told, len(told))
-        ended = ", all ended" if all(line.ended for line in told) else ""
+        numbers = Counter(value for line in alerts if (value := outcome(line.last)) is not None)
+        counted = _counted(numbers, alerts, len(alerts))
+        ended = ", all ended" if all(line.ended for line in alerts) else ""
         parts.append(f"{entities:,} {noun}{of} {verb}{counted}{ended}")
     if notices:
         parts.append(f"{notices:,} {'notice' if notices == 1 else 'notices'}")
@@ -209,7 +221,7 @@ def _headline(lines: Sequence[Line]) -> str:
 
 
 def _counted(numbers: Mapping[str, int], lines: Iterable[Line], total: int) -> str:
-    """Return how many have which value, the worst first; empty if there is none to count by.
+    """Write how many have which value, the worst first; empty if no line has a value.
 
     Args:
         numbers: How many have which value.
@@ -225,13 +237,14 @@ def _counted(numbers: Mapping[str, int], lines: Iterable[Line], total: int) -> s
     named = order[:MAX_COUNTS]
     if not named:
         return ""
-    counted = ", ".join(f"{numbers[value]:,} {safe(value, MAX_COUNTED) or '(empty)'}" for value in named)
+    names = {value: safe(value, MAX_COUNTED_CHARS) or "(empty)" for value in named}
+    counted = ", ".join(f"{numbers[value]:,} {names[value]}" for value in named)
     others = total - sum(numbers[value] for value in named)
     return f": {counted}" + (f" and {others:,} {'other' if others == 1 else 'others'}" if others > 0 else "")
 
 
 def _times(lines: Iterable[Line]) -> str:
-    times = [one.at for line in lines for one in line.notifications]
+    times = [alert.at for line in lines for alert in line.notifications]
     first, last = min(times), max(times)
     return (
         when(first) if int(first.timestamp()) == int(last.timestamp()) else f"{when(first)} to {when(last)}"

@@ -15,19 +15,19 @@ from app.errors import DeliveryFailed, Scope
 from app.model.digest import BY_RULE_AND_TRANSITION, GroupBy
 from app.notifier.base import Parcel, Sent
 from app.notifier.slack.compose import compose
-from app.notifier.slack.transport import SlackSession, asking_slack, compose_apart, retry_after
+from app.notifier.slack.session import SlackSession, asking_slack, compose_apart, retry_after
 
-OF_THE_MESSAGE = frozenset(
+WEBHOOK_MESSAGE_ERRORS = frozenset(
     {"invalid_payload", "no_text", "too_many_attachments", "invalid_blocks", "invalid_attachments"}
     | {"msg_blocks_too_long", "msg_too_long", "user_not_found"}
 )
-OF_THE_DESTINATION = frozenset(
+WEBHOOK_DESTINATION_ERRORS = frozenset(
     {"action_prohibited", "posting_to_general_channel_denied", "channel_not_found", "no_service"}
     | {"no_service_id", "no_active_hooks", "no_team", "channel_is_archived", "invalid_token", "team_disabled"}
 )
 
 
-class SlackNotifier:
+class SlackWebhook:
     """Posts to one incoming webhook.
 
     Args:
@@ -35,11 +35,11 @@ class SlackNotifier:
         app_url: The address of Port's app.
         pause: How long to rest after each message; Slack takes one a second.
         group_by: What the lines under one heading of a digest have in common.
-        digest_after: How many alerts may wait before they are told together.
-        page_url: Where all can be read that a digest has no room for.
+        digest_after: How many alerts may wait before they go out as one message.
+        page_url: The address of the page that lists what a digest has no room for.
     """
 
-    at_once = 1000
+    batch_limit = 1000
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class SlackNotifier:
         self._session = SlackSession("slack_sdk.webhook")
 
     async def send(self, parcel: Parcel) -> Sent:
-        """See `Notifier.send`. A message that Slack refuses for its form is tried once more as plain text."""
+        """Post a message; one that Slack refuses for its form is tried once more as plain text."""
         composed = await compose_apart(self._compose, parcel)
         try:
             await self._post(composed.message)
@@ -68,8 +68,8 @@ class SlackNotifier:
                 raise
             await self._post({"text": composed.plain})
             detail = f"ok, as plain text, because Slack answered {refused.reason}"
-            return Sent(detail, told=composed.told)
-        return Sent("ok", told=composed.told)
+            return Sent(detail, delivered=composed.delivered)
+        return Sent("ok", delivered=composed.delivered)
 
     async def _post(self, body: dict[str, Any]) -> None:
         # retry_handlers=[]: what is to be tried again, and when, is in the store and survives a restart.
@@ -80,15 +80,15 @@ class SlackNotifier:
             raise_for_answer(await client.send_dict(body))
 
     async def close(self) -> None:
-        """See `Notifier.close`."""
+        """Close the connections."""
         await self._session.close()
 
 
 def raise_for_answer(response: WebhookResponse) -> None:
-    """Return if Slack took the message: HTTP 200 with the body ``ok``, and nothing else.
+    """Raise unless Slack took the message: HTTP 200 with the body ``ok``, and nothing else.
 
     Raises:
-        DeliveryFailed: It did not; the scope says whom that concerns.
+        DeliveryFailed: It did not; the scope says what that concerns.
     """
     status, answer = response.status_code, (response.body or "").strip()
     word = answer.partition(":")[0] if re.fullmatch(r"[a-z_]{1,60}(:.*)?", answer, re.DOTALL) else ""
@@ -97,9 +97,10 @@ def raise_for_answer(response: WebhookResponse) -> None:
     reason = f"{status} {word}".rstrip()
     if status == 429 or status >= 500:
         raise DeliveryFailed(reason, Scope.TRANSIENT, retry_after(response.headers))
-    if word in OF_THE_DESTINATION or (word not in OF_THE_MESSAGE and status in {401, 403, 404, 410}):
+    unusable = status in {401, 403, 404, 410} and word not in WEBHOOK_MESSAGE_ERRORS
+    if word in WEBHOOK_DESTINATION_ERRORS or unusable:
         raise DeliveryFailed(reason, Scope.DESTINATION)
-    if word in OF_THE_MESSAGE or status == 400:
+    if word in WEBHOOK_MESSAGE_ERRORS or status == 400:
         raise DeliveryFailed(reason, Scope.MESSAGE)
     # A proxy's page, a redirect, a 200 that is not ok: nothing says that Slack has it, or that it never will.
     raise DeliveryFailed(f"{reason}: not an answer of Slack's", Scope.TRANSIENT)

@@ -13,8 +13,8 @@ from app.model.incident import Step
 from app.model.notification import Message
 from app.notifier.base import Item, Parcel
 from app.notifier.slack.bot import SlackBot
+from tests.notifier.slack.helpers import APP, item, parcel
 from tests.notifier.slack.stand_in_api import TOKEN, StandInSlackApi
-from tests.notifier.slack.test_compose import APP, item, parcel
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 

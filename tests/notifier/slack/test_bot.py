@@ -11,15 +11,15 @@ from app.errors import DeliveryFailed, MessageGone, Scope
 from app.model.incident import Step
 from app.model.notification import Message
 from app.notifier.base import Item, Keeper, Linker, Reporter, Sent, Story
-from app.notifier.slack.api import PERMALINK, POST, UPDATE
+from app.notifier.slack.alert import alert_message
 from app.notifier.slack.bot import SlackBot
 from app.notifier.slack.compose import COLORS, RESOLVED_COLOR
 from app.notifier.slack.digest import digest
-from app.notifier.slack.message import payload
+from app.notifier.slack.web_api import GET_PERMALINK, POST_MESSAGE, UPDATE_MESSAGE
 from tests.notifier.slack.bots import LONG_AGO, failure, opened, posting, reply, told
+from tests.notifier.slack.helpers import APP, item, notification, parcel, resolved
 from tests.notifier.slack.limits import shown
 from tests.notifier.slack.stand_in_api import StandInSlackApi
-from tests.notifier.slack.test_compose import APP, item, notification, parcel, resolved
 
 
 def test_it_is_a_keeper() -> None:
@@ -38,7 +38,7 @@ class TestChannel:
         async with posting(api) as bot:
             sent = await bot.send(parcel(item("1", severity="critical")))
         (message,) = api.messages("oncall")
-        expected = payload(notification(severity="critical"), APP)
+        expected = alert_message(notification(severity="critical"), APP)
         assert message["text"] == expected["text"]
         assert shown(message) == shown(expected)
         assert message["attachments"][0]["color"] == COLORS["critical"]
@@ -70,7 +70,7 @@ class TestChannel:
             "event_type": "port_alert",
             "event_payload": {"deliveries": ["1", "2"], "all": False},
         }
-        assert sent.told == told("1", "2")
+        assert sent.delivered == told("1", "2")
 
     async def test_a_sum(self, api: StandInSlackApi) -> None:
         """What sums up says of how many in its metadata."""
@@ -78,7 +78,7 @@ class TestChannel:
             sent = await bot.send(parcel(item("1"), more=1_500, counts={"Degraded": 1_501}))
         payload = api.messages("oncall")[0]["metadata"]["event_payload"]
         assert payload == {"deliveries": ["1"], "all": True, "count": 1_501}
-        assert sent.told is None
+        assert sent.delivered is None
 
     async def test_what_cannot_be_named_is_not_told(self, api: StandInSlackApi) -> None:
         """Metadata is small: of a thousand changes of a few entities some are left for the next message."""
@@ -87,7 +87,7 @@ class TestChannel:
             sent = await bot.send(parcel(*many))
         assert api.faults == []
         named = api.messages("oncall")[0]["metadata"]["event_payload"]["deliveries"]
-        assert sent.told == told(*named)
+        assert sent.delivered == told(*named)
         assert named == [one.delivery_id for one in many[: len(named)]]
         assert 200 < len(named) < 1_000
 
@@ -96,7 +96,7 @@ class TestChannel:
         many = [item(f"{number:016x}-{number}", f"e{number}") for number in range(1_000)]
         async with posting(api) as bot:
             sent = await bot.send(parcel(*many, more=1, counts={"Degraded": 1_001}))
-        assert sent.told is None
+        assert sent.delivered is None
 
     async def test_options_are_handed_on(self, api: StandInSlackApi) -> None:
         """Grouping, the size of a digest and the page belong to the destination."""
@@ -106,8 +106,8 @@ class TestChannel:
             "page_url": "https://alerts.example.com/",
         }
         async with posting(api, pause=timedelta(seconds=3), **options) as bot:
-            assert (bot.pause, bot.at_once) == (timedelta(seconds=3), 1000)
-            assert (await bot.send(parcel(item("1"), item("2", "search")))).told == told("1")
+            assert (bot.pause, bot.batch_limit) == (timedelta(seconds=3), 1000)
+            assert (await bot.send(parcel(item("1"), item("2", "search")))).delivered == told("1")
             await bot.send(parcel(item("1"), item("2"), more=9, counts={"Degraded": 11}))
         text = shown(api.messages("oncall")[1])
         assert "*🟠 warning" in text
@@ -127,7 +127,9 @@ class TestThread:
             sent = await bot.send(parcel(reply("1", parent, **facts)))
         (answer,) = api.thread("oncall", parent.ts)
         assert "attachments" not in answer
-        assert answer["blocks"] == payload(notification(**({"step": Step.CHANGED} | facts)), APP)["blocks"]
+        assert (
+            answer["blocks"] == alert_message(notification(**({"step": Step.CHANGED} | facts)), APP)["blocks"]
+        )
         assert answer["metadata"]["event_payload"]["deliveries"] == ["1"]
         assert len(api.messages("oncall")) == (2 if broadcast else 1)
         assert sent == Sent("ok, in the thread", told("1"))
@@ -138,7 +140,7 @@ class TestThread:
             parent = await opened(bot)
             sent = await bot.send(parcel(reply("1", parent), Item("2", resolved(), parent)))
         assert len(api.thread("oncall", parent.ts)) == 1
-        assert sent.told == told("1", "2")
+        assert sent.delivered == told("1", "2")
 
     async def test_several_incidents(self, api: StandInSlackApi) -> None:
         """They have no thread in common, so the channel is told."""
@@ -160,7 +162,7 @@ class TestThread:
         (message,) = api.messages("oncall")
         assert sent.gone == parent
         assert sent.message == Message(parent.channel, message["ts"])
-        assert sent.told == told("1")
+        assert sent.delivered == told("1")
 
     @pytest.mark.parametrize(
         "error",
@@ -176,7 +178,7 @@ class TestThread:
         """The alert is a new message in the channel, with its bar."""
         async with posting(api) as bot:
             parent = await opened(bot)
-            api.refuse(POST, error)
+            api.refuse(POST_MESSAGE, error)
             sent = await bot.send(parcel(reply("1", parent)))
         assert sent.gone == parent
         assert sent.message is not None
@@ -201,7 +203,9 @@ class TestThread:
         """Where Slack does not show what it posted, the reply is taken to be one."""
         async with posting(api) as bot:
             parent = await opened(bot)
-            api.answers[POST].append(JSONResponse({"ok": True, "channel": parent.channel, "ts": "1.1"}))
+            api.answers[POST_MESSAGE].append(
+                JSONResponse({"ok": True, "channel": parent.channel, "ts": "1.1"})
+            )
             assert (await bot.send(parcel(reply("1", parent)))).gone is None
 
 
@@ -211,12 +215,12 @@ class TestForm:
     @pytest.mark.parametrize("error", ["invalid_blocks", "msg_blocks_too_long", "invalid_attachments"])
     async def test_plain_text(self, api: StandInSlackApi, error: str) -> None:
         """Better an alert without form than none; it can be found again like any other."""
-        api.refuse(POST, error)
+        api.refuse(POST_MESSAGE, error)
         async with posting(api) as bot:
             sent = await bot.send(parcel(item("1"), item("2", "search")))
         (message,) = api.messages("oncall")
         assert sent.detail == f"ok, as plain text, because Slack answered {error}"
-        assert sent.told == told("1", "2")
+        assert sent.delivered == told("1", "2")
         assert sent.message == Message(api.channel("oncall").id, message["ts"])
         assert not {"blocks", "attachments"} & set(message)
         assert message["metadata"]["event_payload"]["deliveries"] == ["1", "2"]
@@ -225,14 +229,14 @@ class TestForm:
         """It stays where it belongs."""
         async with posting(api) as bot:
             parent = await opened(bot)
-            api.refuse(POST, "invalid_blocks")
+            api.refuse(POST_MESSAGE, "invalid_blocks")
             await bot.send(parcel(reply("1", parent)))
         (answer,) = api.thread("oncall", parent.ts)
         assert "blocks" not in answer
 
     async def test_metadata(self, api: StandInSlackApi) -> None:
         """What nobody sees is not worth the form."""
-        api.refuse(POST, "metadata_too_large")
+        api.refuse(POST_MESSAGE, "metadata_too_large")
         async with posting(api) as bot:
             sent = await bot.send(parcel(item("1")))
         (message,) = api.messages("oncall")
@@ -242,8 +246,8 @@ class TestForm:
 
     async def test_refused_for_good(self, api: StandInSlackApi) -> None:
         """If plain text will not do either, it is the message's fault; there is no third try."""
-        api.refuse(POST, "invalid_blocks")
-        api.refuse(POST, "msg_too_long")
+        api.refuse(POST_MESSAGE, "invalid_blocks")
+        api.refuse(POST_MESSAGE, "msg_too_long")
         async with posting(api) as bot:
             failed = await failure(bot, parcel(item("1"), item("2", "search")))
         assert (failed.scope, failed.reason) == (Scope.MESSAGE, "msg_too_long")
@@ -261,7 +265,7 @@ class TestUpdate:
             assert await bot.find(parcel(item("1")), LONG_AGO) is not None
         (now,) = api.messages("oncall")
         assert now["ts"] == message.ts
-        assert now["text"] == payload(resolved(), APP)["text"]
+        assert now["text"] == alert_message(resolved(), APP)["text"]
         assert now["attachments"][0]["color"] == RESOLVED_COLOR
         assert "🟢 Healthy → 🟠 Degraded → 🟢 *Healthy*" in shown(now)
 
@@ -300,7 +304,7 @@ class TestUpdate:
     )
     async def test_a_change_that_is_refused(self, api: StandInSlackApi, error: str, scope: Scope) -> None:
         """What concerns only this message must not hold up the others."""
-        api.refuse(UPDATE, error)
+        api.refuse(UPDATE_MESSAGE, error)
         async with posting(api) as bot:
             message = await opened(bot)
             with pytest.raises(DeliveryFailed) as failed:
@@ -334,5 +338,5 @@ class TestPermalink:
         """It is left out."""
         async with posting(api) as bot:
             message = await opened(bot)
-            api.answers[PERMALINK].append(JSONResponse({"ok": True, "permalink": link}))
+            api.answers[GET_PERMALINK].append(JSONResponse({"ok": True, "permalink": link}))
             assert await bot.permalink(message) is None

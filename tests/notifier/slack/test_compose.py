@@ -1,7 +1,7 @@
 """Slack: which of what waits goes out next, how, and in what colour."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,51 +12,17 @@ from app.demo.stand_in_slack import StandInSlack
 from app.errors import DeliveryFailed, Scope
 from app.model.incident import Severity, Step
 from app.model.notification import Link, Message, Notification, ValueChange
-from app.notifier.base import Item, Parcel, Sent, Story
+from app.notifier.base import Item, Sent, Story
+from app.notifier.slack.alert import alert_message
 from app.notifier.slack.compose import COLORS, RESOLVED_COLOR, Composed, color_of, colored, compose, recompose
-from app.notifier.slack.digest import digest, retold
-from app.notifier.slack.message import payload
-from app.notifier.slack.webhook import SlackNotifier
+from app.notifier.slack.digest import digest, updated_digest
+from app.notifier.slack.webhook import SlackWebhook
+from tests.notifier.slack.helpers import APP, NOW, item, notification, parcel, resolved
 from tests.notifier.slack.limits import assert_valid, shown
 from tests.told import entities
 
-APP = "https://app.port.io"
-NOW = datetime(2026, 6, 9, 12, 28, 20, tzinfo=UTC)
 PARENT = Message("C0000000001", "1749471000.000100")
 OTHER = Message("C0000000001", "1749471000.000200")
-
-
-def notification(entity: str = "checkout", **facts: Any) -> Notification:
-    """Return what there is to say of an entity, which differs from the usual in `facts`."""
-    usual: dict[str, Any] = {
-        "step": Step.OPENED,
-        "rule": "health",
-        "blueprint": "deploymentConfig",
-        "entity": entity,
-        "title": entity.capitalize(),
-        "change": ValueChange(name="healthStatus", before="Healthy", after="Degraded"),
-        "actor": "ada@example.com",
-        "origin": "UI",
-        "at": NOW,
-    }
-    return Notification(**(usual | facts))
-
-
-def item(delivery_id: str, entity: str = "checkout", parent: Message | None = None, **facts: Any) -> Item:
-    """Return one delivery on its way."""
-    return Item(delivery_id, notification(entity, **facts), parent)
-
-
-def parcel(*items: Item, **more: Any) -> Parcel:
-    """Return what waits for a destination."""
-    return Parcel(items, **more)
-
-
-def resolved(entity: str = "checkout", **facts: Any) -> Notification:
-    """Return what there is to say when all is well again."""
-    well = ValueChange(name="healthStatus", before="Degraded", after="Healthy")
-    since = {"opened_at": NOW - timedelta(minutes=5)}
-    return notification(entity, **({"step": Step.RESOLVED, "change": well} | since | facts))
 
 
 class TestCompose:
@@ -65,34 +31,34 @@ class TestCompose:
     def test_one_alone_is_itself(self) -> None:
         """An alert that nothing else waits behind is told as it always was."""
         composed = compose(parcel(item("1")), APP)
-        assert composed.message == payload(notification(), APP)
-        assert composed.told == frozenset("1")
+        assert composed.message == alert_message(notification(), APP)
+        assert composed.delivered == frozenset("1")
         assert composed.parent is None
 
     def test_several_are_a_digest(self) -> None:
         """What waits together goes out together, and each of it has been told."""
         composed = compose(parcel(item("1"), item("2", "search")), APP)
         assert composed.message == digest([notification(), notification("search")], APP).message
-        assert composed.told == frozenset("12")
+        assert composed.delivered == frozenset("12")
 
     def test_several_of_one_entity_are_one_line(self) -> None:
         """Up and down of one entity is one line of a digest."""
         up_and_down = parcel(item("1"), Item("2", resolved()))
         made = compose(up_and_down, APP)
-        assert made.told == frozenset("12")
+        assert made.delivered == frozenset("12")
         assert sum(line.startswith("•") for line in shown(made.message).splitlines()) == 1
 
     def test_few_are_told_one_by_one(self) -> None:
         """Up to `digest_after` alerts the first goes alone, and the others wait for their turn."""
         three = parcel(item("1"), item("2", "search"), item("3", "billing"))
-        assert compose(three, APP, digest_after=3).told == frozenset("1")
-        assert compose(three, APP, digest_after=3).message == payload(notification(), APP)
-        assert compose(three, APP, digest_after=2).told == frozenset("123")
+        assert compose(three, APP, digest_after=3).delivered == frozenset("1")
+        assert compose(three, APP, digest_after=3).message == alert_message(notification(), APP)
+        assert compose(three, APP, digest_after=2).delivered == frozenset("123")
 
     def test_what_has_no_room_is_not_told(self) -> None:
         """Of a storm the message tells what it can hold, and says so."""
         storm = [item(str(number), f"service-{number}") for number in range(500)]
-        told = compose(parcel(*storm), APP).told
+        told = compose(parcel(*storm), APP).delivered
         assert told is not None
         assert 20 < len(told) < 500
         assert told < {one.delivery_id for one in storm}
@@ -101,10 +67,12 @@ class TestCompose:
         """Where more wait than are known one by one, all have been told, even if a single one is known."""
         many = parcel(item("1"), item("2", "search"), more=1_998, counts={"Degraded": 2_000})
         composed = compose(many, APP, page_url="https://alerts.example.com/")
-        assert composed.told is None
+        assert composed.delivered is None
         assert "2,000 changes" in composed.message["text"]
         assert "<https://alerts.example.com/|" in shown(composed.message)
-        assert compose(parcel(item("1"), more=5, counts={"Degraded": 6}), APP, digest_after=9).told is None
+        assert (
+            compose(parcel(item("1"), more=5, counts={"Degraded": 6}), APP, digest_after=9).delivered is None
+        )
 
     def test_grouping_is_handed_on(self) -> None:
         """The lines are grouped as the configuration says."""
@@ -184,7 +152,7 @@ class TestColor:
 
     def test_the_headline_stays_uncoloured(self) -> None:
         """The first block stands above the bar, the others beside it; nothing is lost."""
-        plain = payload(notification(), APP)
+        plain = alert_message(notification(), APP)
         made = colored(plain, "#e01e5a")
         (attachment,) = made["attachments"]
         assert made["text"] == plain["text"]
@@ -194,7 +162,7 @@ class TestColor:
 
     def test_a_single_block_has_no_bar(self) -> None:
         """There is nothing that could stand beside it."""
-        notice = payload(Notification.notice("on_hold", NOW), APP)
+        notice = alert_message(Notification.notice("on_hold", NOW), APP)
         assert colored(notice, "#868686") == notice
 
     def test_the_largest_messages_keep_within_the_limits(self) -> None:
@@ -221,7 +189,7 @@ class TestRecompose:
     def test_one_tells_the_way(self) -> None:
         """It says where it came from, what it went through, and where it is now, in green when it is over."""
         made = recompose([Story(notification(), resolved())], APP)
-        expected = payload(resolved(), APP)
+        expected = alert_message(resolved(), APP)
         assert made["text"] == expected["text"]
         first, way, after = shown(made).splitlines()[:3]
         assert first == shown(expected).splitlines()[0]
@@ -255,7 +223,7 @@ class TestRecompose:
     def test_there_may_be_no_way_to_tell(self, last: Notification) -> None:
         """Then the last is told as it is."""
         made = recompose([Story(notification(), last)], APP)
-        assert shown(made) == shown(payload(last, APP))
+        assert shown(made) == shown(alert_message(last, APP))
 
     def test_one_that_is_open_says_since_when(self) -> None:
         """When it is read, for how long it was open at its last change is not true any more."""
@@ -271,7 +239,7 @@ class TestRecompose:
             Story(notification("search"), notification("search", severity="info")),
         ]
         made = recompose(stories, APP, group_by=("severity",))
-        assert made == colored(retold(stories, APP, group_by=("severity",)), COLORS["info"])
+        assert made == colored(updated_digest(stories, APP, group_by=("severity",)), COLORS["info"])
         assert_valid(made)
 
 
@@ -280,31 +248,31 @@ class TestWebhook:
 
     async def test_a_digest_has_no_bar(self, slack: StandInSlack) -> None:
         """A webhook gets what a bot posts, without colour and thread."""
-        notifier = SlackNotifier(slack.url, APP, group_by=("severity",))
+        notifier = SlackWebhook(slack.url, APP, group_by=("severity",))
         both = parcel(item("1", parent=PARENT), item("2", "search", parent=PARENT))
         sent = await notifier.send(both)
         await notifier.close()
         assert slack.messages == [compose(both, APP, group_by=("severity",)).message]
-        assert sent == Sent("ok", told=frozenset("12"))
+        assert sent == Sent("ok", delivered=frozenset("12"))
 
     async def test_few_are_told_one_by_one(self, slack: StandInSlack) -> None:
         """The size of a digest and the page are the destination's."""
-        notifier = SlackNotifier(slack.url, APP, digest_after=2, page_url="https://alerts.example.com/")
-        assert notifier.at_once == 1000
-        assert (await notifier.send(parcel(item("1"), item("2", "search")))).told == frozenset("1")
-        assert (await notifier.send(parcel(item("1"), more=9, counts={"Degraded": 10}))).told is None
+        notifier = SlackWebhook(slack.url, APP, digest_after=2, page_url="https://alerts.example.com/")
+        assert notifier.batch_limit == 1000
+        assert (await notifier.send(parcel(item("1"), item("2", "search")))).delivered == frozenset("1")
+        assert (await notifier.send(parcel(item("1"), more=9, counts={"Degraded": 10}))).delivered is None
         await notifier.close()
         assert "<https://alerts.example.com/|" in shown(slack.messages[1])
 
     async def test_a_refused_digest(self, slack: StandInSlack) -> None:
         """As plain text it tells the same; if that is refused as well, the message is at fault."""
         slack.answers.extend(PlainTextResponse("invalid_blocks", 400) for _ in range(3))
-        notifier = SlackNotifier(slack.url, APP)
+        notifier = SlackWebhook(slack.url, APP)
         both = parcel(item("1"), item("2", "search"))
         with pytest.raises(DeliveryFailed) as failed:
             await notifier.send(both)
         assert failed.value.scope is Scope.MESSAGE
-        assert (await notifier.send(both)).told == frozenset("12")
+        assert (await notifier.send(both)).delivered == frozenset("12")
         await notifier.close()
         (message,) = slack.messages
         assert list(message) == ["text"]
@@ -322,7 +290,7 @@ class TestWebhook:
             port = server.sockets[0].getsockname()[1]
             if not port_is_open:
                 server.close()
-            notifier = SlackNotifier(f"http://127.0.0.1:{port}/services/T0", APP)
+            notifier = SlackWebhook(f"http://127.0.0.1:{port}/services/T0", APP)
             with pytest.raises(DeliveryFailed) as failed:
                 await notifier.send(parcel(item("1")))
             await notifier.close()
@@ -332,7 +300,7 @@ class TestWebhook:
         """The stand-in can be as strict as Slack."""
         stand_in = StandInSlack(one_a_second=True)
         async with serving(stand_in.app) as address:
-            notifier = SlackNotifier(f"{address}/services/T0", APP)
+            notifier = SlackWebhook(f"{address}/services/T0", APP)
             await notifier.send(parcel(item("1")))
             with pytest.raises(DeliveryFailed) as failed:
                 await notifier.send(parcel(item("2")))
@@ -345,4 +313,4 @@ class TestWebhook:
 
 def test_told_are_the_ids_of_what_is_shown() -> None:
     """No other delivery counts as told."""
-    assert Composed({}, (item("a"), item("b", "search"))).told == frozenset("ab")
+    assert Composed({}, (item("a"), item("b", "search"))).delivered == frozenset("ab")

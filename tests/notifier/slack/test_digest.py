@@ -5,8 +5,8 @@ import pytest
 from app.model.incident import Step
 from app.model.notification import Notification
 from app.notifier.base import Story
-from app.notifier.slack.digest import digest, retold
-from app.notifier.slack.message import NOTICE_MARK
+from app.notifier.slack.digest import digest, updated_digest
+from app.notifier.slack.markup import NOTICE_MARK
 from tests.notifier.slack.digests import (
     APP,
     ATTACKS,
@@ -192,7 +192,7 @@ class TestRetold:
         first = [told(f"e{number}", mention="<!here>") for number in range(4)]
         worse = told("e1", "Degraded", "Crashed", step=Step.CHANGED, severity="critical", worse=True)
         last = [resolved("e0"), worse, first[2], resolved("e3", 12)]
-        made = retold([Story(*both) for both in zip(first, last, strict=True)], APP)
+        made = updated_digest([Story(*both) for both in zip(first, last, strict=True)], APP)
         assert_valid(made, mentions=MENTIONS)
         assert read(made) == [
             "<!here> 🚨 🔴 *4 entities of deploymentConfig changed: 1 Crashed, 1 Degraded, 2 Healthy*",
@@ -208,19 +208,19 @@ class TestRetold:
     def test_all_ended(self) -> None:
         """When the last one ends, the headline says it, in green."""
         stories = [Story(told("a"), resolved("a")), Story(told("b"), resolved("b"))]
-        assert read(retold(stories, APP))[0] == (
+        assert read(updated_digest(stories, APP))[0] == (
             "🟢 *2 entities of deploymentConfig changed: 2 Healthy, all ended*"
         )
 
     def test_two_incidents_of_one_entity(self) -> None:
         """Each is told by itself."""
         stories = [Story(told("a"), resolved("a")), Story(told("a"), told("a"))]
-        assert sum(one.startswith("•") for one in read(retold(stories, APP))) == 2
+        assert sum(one.startswith("•") for one in read(updated_digest(stories, APP))) == 2
 
     def test_what_does_not_fit(self) -> None:
         """The headline counts all; the last line says how many are not listed."""
         stories = [Story(told(f"e{number}"), resolved(f"e{number}")) for number in range(300)]
-        made = retold(stories, APP, group_by=("team",))
+        made = updated_digest(stories, APP, group_by=("team",))
         assert_valid(made)
         text = read(made)
         listed = sum(one.startswith("•") for one in text)

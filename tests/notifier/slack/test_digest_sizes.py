@@ -10,7 +10,7 @@ from app.model.digest import GroupBy, gather
 from app.model.incident import Step
 from app.model.notification import Notification, Part, ValueChange
 from app.notifier.base import Story
-from app.notifier.slack.digest import retold
+from app.notifier.slack.digest import updated_digest
 from tests.notifier.slack.digests import (
     ALL_KEYS,
     APP,
@@ -194,4 +194,4 @@ class TestAnything:
     ) -> None:
         """Any incidents make a valid message."""
         stories = [Story(*both) for both in zip(first, last, strict=False)]
-        assert_valid(retold(stories, APP, group_by=by), mentions=MENTIONS)
+        assert_valid(updated_digest(stories, APP, group_by=by), mentions=MENTIONS)

@@ -1,8 +1,8 @@
 """Which addresses an HTTP destination must not have, and connections that hold to it.
 
-An address in a rule may be filled from the catalog, and whoever may write there must not be able to make this
+The catalog may fill the address in a rule, and a person who may write there must not be able to make this
 service call what only this service can reach (server-side request forgery). What counts is the address that a
-name has at the moment of connecting, so it is judged there, and the name is not looked up a second time.
+name has at the moment of connecting: it is judged there, and the name is not looked up a second time.
 
 Rules: https://www.iana.org/assignments/iana-ipv4-special-registry,
 https://www.iana.org/assignments/iana-ipv6-special-registry,
@@ -18,7 +18,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 # Written out, because what `ipaddress` calls global or private differs between Python's patch releases.
-KINDS = {
+REFUSED_NETWORKS = {
     "169.254.169.254/32": "metadata",
     "168.63.129.16/32": "metadata",  # Azure's, though the address is a public one
     "100.100.100.200/32": "metadata",  # Alibaba Cloud's
@@ -50,11 +50,11 @@ KINDS = {
     "2002::/16": "6to4",
     "3fff::/20": "documentation",
 }
-"""What is refused, and as what; the first that holds counts."""
-NETWORKS = [(ip_network(network), kind) for network, kind in KINDS.items()]
+"""The kind of each network that is refused; the first that an address is in counts."""
+NETWORKS = [(ip_network(network), kind) for network, kind in REFUSED_NETWORKS.items()]
 GLOBAL_IPV6 = ip_network("2000::/3")  # nothing outside it is given to anybody yet
 NAT64 = ip_network("64:ff9b::/96")
-KEEPALIVE_SECONDS = 2
+BURST_SECONDS = 2  # how long an idle connection is kept
 
 Judge = Callable[[str], str]
 
@@ -68,7 +68,7 @@ class AddressRefused(OSError):
 
 
 def refusal(address: str) -> str:
-    """Return what kind of address must not be called, or ``""`` where it may: it is a public one.
+    """Name the kind of an address that must not be called; ``""`` for a public one, which may be.
 
     A NAT64 address (RFC 6052) is judged by the IPv4 address in it, because on a network with IPv6 only, each
     public IPv4 host has such a one. Other forms that carry an IPv4 address have no honest use here.
@@ -89,7 +89,7 @@ def refusal(address: str) -> str:
 
 
 def connector(judge: Judge, resolver: AbstractResolver | None = None) -> aiohttp.TCPConnector:
-    """Return a connector that connects only to addresses that `judge` lets pass.
+    """Make a connector that connects only to addresses that `judge` lets pass.
 
     Each connection's address is looked up and judged when it is made, and it is kept for a burst only; where
     a name has several addresses, none may be a refused one. Connecting raises aiohttp's
@@ -105,7 +105,7 @@ def connector(judge: Judge, resolver: AbstractResolver | None = None) -> aiohttp
         socket_factory=partial(_judged_socket, judge),
         use_dns_cache=False,
         # For a burst only: what is kept was judged when it was opened, and receivers close after 5 s or more.
-        keepalive_timeout=KEEPALIVE_SECONDS,
+        keepalive_timeout=BURST_SECONDS,
     )
 
 
@@ -117,10 +117,10 @@ class _JudgingResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        found = await self._resolver.resolve(host, port, family)
-        for one in found:
-            _raise_if_refused(self._judge, one["host"])
-        return found
+        addresses = await self._resolver.resolve(host, port, family)
+        for address in addresses:
+            _raise_if_refused(self._judge, address["host"])
+        return addresses
 
     async def close(self) -> None:
         await self._resolver.close()

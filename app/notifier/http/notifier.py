@@ -1,20 +1,17 @@
-"""HTTP: an alert starts a job somewhere, or tells a program.
+"""Sends one HTTP request for each alert.
 
 Rules: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md,
-https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header,
-https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3 (Retry-After)
+https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header
 """
 
 import asyncio
 import base64
 import contextlib
 import json
-import math
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -25,10 +22,9 @@ from yarl import URL
 from app.errors import DeliveryFailed, Scope, SettingsError
 from app.model.notification import Notification, one_line
 from app.notifier.base import Parcel, Sent
-from app.notifier.guard import AddressRefused, connector, refusal
-
-Render = Callable[[Any, Mapping[str, Any]], Awaitable[Any]]
-"""Fills the templates in a JSON value from Port's bare event; raises `DeliveryFailed` where one fails."""
+from app.notifier.http.answer import parse_retry_after, raise_for_status, read_start
+from app.notifier.http.guard import AddressRefused, connector, refusal
+from app.notifier.kind import Render
 
 # Together they stay below the 10 s that a send may take: a longer one would be cut off, and the answer lost.
 CONNECT_WITHIN = timedelta(seconds=4)
@@ -48,11 +44,8 @@ HOST_IS_TEMPLATE = re.compile(r"([^:/?#{]*://)?[^/?#{]*{{")
 
 MAX_BODY_BYTES = 1_000_000
 MAX_LINE_CHARS = 8_000  # of the URL, and of a header: servers refuse longer ones
-MAX_ANSWER_BYTES = 64_000
-MAX_SAID_CHARS = 200
-SHORTEST_SECRET = 8  # a shorter value may be any word of an answer
-
-MAY_PASS = frozenset({408, 425, 429})
+MAX_ANSWER_CHARS = 200
+MIN_SECRET_CHARS = 8  # a shorter value may be any word of an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +54,12 @@ class _Call:
     url: URL
     headers: dict[str, str]
     body: bytes | None
-    told: frozenset[str]  # what may be a secret
+    secrets: frozenset[str]  # pieces of the request that may be secrets
 
     def hide(self, text: str) -> str:
-        """Return what a server said without the secrets it was told: an answer may repeat the request."""
-        for one in sorted(self.told, key=len, reverse=True):
-            text = text.replace(one, "[hidden]") if len(one) >= SHORTEST_SECRET else text
+        """Take possible secrets out of an answer's text: a server may repeat the request."""
+        for secret in sorted(self.secrets, key=len, reverse=True):
+            text = text.replace(secret, "[hidden]") if len(secret) >= MIN_SECRET_CHARS else text
         return text
 
 
@@ -97,7 +90,7 @@ class HttpNotifier:
     """
 
     pause = timedelta(0)
-    at_once = 1
+    batch_limit = 1  # a request starts one job
 
     def __init__(
         self,
@@ -135,15 +128,15 @@ class HttpNotifier:
         self._scope_of_host = Scope.MESSAGE if HOST_IS_TEMPLATE.match(url) else Scope.DESTINATION
 
     async def send(self, parcel: Parcel) -> Sent:
-        """Send the request, and return the answer's status and the start of its text, for a person.
+        """Send the request for one alert; the detail is the answer's status and the start of its text.
 
         Args:
             parcel: One alert, which is the body where none is configured, and Port's bare event, which
                 templates are filled from.
 
         Raises:
-            DeliveryFailed: See `raise_for_status` for answers. Transient: no connection, an unknown name, no
-                answer in time. Message: what the templates gave cannot be sent. A refused address or a bad
+            DeliveryFailed: For answers as `raise_for_status` says. Transient: no connection, an unknown name,
+                no answer in time. Message: what the templates gave cannot be sent. A refused address or a bad
                 certificate is of the destination where the host is fixed, of the message where the host
                 is a template.
         """
@@ -156,7 +149,7 @@ class HttpNotifier:
             raise self._failure(one_line(call.url.host or "", 100), error) from None
 
     async def close(self) -> None:
-        """See `Notifier.close`."""
+        """Close the connections."""
         if self._session is not None:
             await self._session.close()
             await asyncio.sleep(0)  # aiohttp closes connections in the background: its "Graceful shutdown"
@@ -165,9 +158,9 @@ class HttpNotifier:
         method, url = str(filled["method"]).upper(), self._url(filled["url"])
         if method not in METHODS:
             raise DeliveryFailed(f"not a method: {one_line(method, 40)}", Scope.MESSAGE)
-        given = {name: _header(name, value) for name, value in filled["headers"].items()}
-        told = {str(url), url.raw_path_qs, url.path_qs, url.path, url.password or "", *url.query.values()}
-        told.update(piece for value in given.values() for piece in (value, *value.split()))
+        headers = {name: _header(name, value) for name, value in filled["headers"].items()}
+        secrets = {str(url), url.raw_path_qs, url.path_qs, url.path, url.password or "", *url.query.values()}
+        secrets.update(piece for value in headers.values() for piece in (value, *value.split()))
         content = notification.model_dump(mode="json") if self._template["body"] is None else filled["body"]
         body = None if method == "GET" and self._template["body"] is None else _json(content)
         ours = {"webhook-id": delivery_id, "Idempotency-Key": delivery_id}
@@ -176,17 +169,17 @@ class HttpNotifier:
             ours["webhook-timestamp"] = str(int(now.timestamp()))
             ours["webhook-signature"] = self._signer.sign(delivery_id, now, (body or b"").decode())
         usual = {"Accept-Encoding": "identity"} | ({"Content-Type": "application/json"} if body else {})
-        set_by_rule = {name.lower() for name in given}
+        set_by_rule = {name.lower() for name in headers}
         usual = {name: value for name, value in usual.items() if name.lower() not in set_by_rule}
-        return _Call(method, url, usual | given | ours, body, frozenset(told))
+        return _Call(method, url, usual | headers | ours, body, frozenset(secrets))
 
     def _url(self, filled: Any) -> URL:
         if isinstance(filled, str) and len(filled) <= MAX_LINE_CHARS and not UNFIT.search(filled):
             with contextlib.suppress(ValueError):
                 if HTTP_URL.match(filled):
                     return URL(filled)
-        reason = f"what the url gives is not an http or https URL of at most {MAX_LINE_CHARS:,} characters"
-        raise DeliveryFailed(reason, self._scope_of_url)
+        wanted = f"an http or https URL of at most {MAX_LINE_CHARS:,} characters"
+        raise DeliveryFailed(f"the url, with its templates filled, is not {wanted}", self._scope_of_url)
 
     async def _send(self, call: _Call) -> str:
         if self._session is None or self._session.closed:
@@ -199,10 +192,11 @@ class HttpNotifier:
         async with self._session.request(
             call.method, call.url, headers=call.headers, data=call.body, allow_redirects=False
         ) as answer:
-            text = await _start_of(answer, self._text_within.total_seconds())
-        said = one_line(call.hide(text), MAX_SAID_CHARS)
-        raise_for_status(answer.status, said, retry_after(answer.headers.get("Retry-After"), self._clock()))
-        return f"{answer.status}: {said}" if said else str(answer.status)
+            start = await read_start(answer, self._text_within.total_seconds())
+        text = one_line(call.hide(start), MAX_ANSWER_CHARS)
+        wait = parse_retry_after(answer.headers.get("Retry-After"), self._clock())
+        raise_for_status(answer.status, text, wait)
+        return f"{answer.status}: {text}" if text else str(answer.status)
 
     def _failure(self, host: str, error: Exception) -> DeliveryFailed:
         # The error's own text may hold the whole address, which may be a secret.
@@ -228,57 +222,10 @@ class HttpNotifier:
         return DeliveryFailed(reason, Scope.TRANSIENT)
 
 
-def raise_for_status(status: int, said: str, wait: timedelta | None) -> None:
-    """Return if the answer is a success, 2xx.
-
-    Args:
-        status: The HTTP status.
-        said: The start of the answer's text, one line, without secrets.
-        wait: How long the server asked us to wait, if it did.
-
-    Raises:
-        DeliveryFailed: 408, 425, 429, 5xx and 1xx are transient; 3xx and other 4xx are of the message.
-    """
-    if 200 <= status < 300:
-        return
-    if 300 <= status < 400:
-        raise DeliveryFailed(f"{status}: a redirect, which is not followed", Scope.MESSAGE)
-    reason = f"{status}: {said}" if said else str(status)
-    if 400 <= status < 500 and status not in MAY_PASS:
-        raise DeliveryFailed(reason, Scope.MESSAGE)
-    raise DeliveryFailed(reason, Scope.TRANSIENT, wait)
-
-
-def retry_after(text: str | None, now: datetime) -> timedelta | None:
-    """Return what ``Retry-After`` asks for, in seconds or as an HTTP date; None where it is neither."""
-    try:
-        seconds = float(text or "")
-    except ValueError:
-        try:
-            date = parsedate_to_datetime(text or "")
-        except (ValueError, OverflowError):
-            return None
-        return max(timedelta(0), (date if date.tzinfo else date.replace(tzinfo=UTC)) - now)
-    return timedelta(seconds=seconds) if math.isfinite(seconds) and 0 <= seconds < 1e9 else None
-
-
-async def _start_of(answer: aiohttp.ClientResponse, seconds: float) -> str:
-    # The status has decided already; the text is for people, and must not undo a success by coming late.
-    start = bytearray()
-    with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
-        async with asyncio.timeout(seconds):
-            while len(start) < MAX_ANSWER_BYTES and (
-                piece := await answer.content.read(MAX_ANSWER_BYTES - len(start))
-            ):
-                start += piece
-    answer.close()
-    return start.decode(errors="replace")
-
-
 def _header(name: str, value: Any) -> str:
     text = value if isinstance(value, str) else "" if value is None else json.dumps(value)
     if UNFIT.search(text) or len(text) > MAX_LINE_CHARS:
-        reason = f"what the header {name} gives has control characters, or is longer than {MAX_LINE_CHARS:,}"
+        reason = f"the header {name} has control characters, or more than {MAX_LINE_CHARS:,} characters"
         raise DeliveryFailed(reason, Scope.MESSAGE)
     return text
 

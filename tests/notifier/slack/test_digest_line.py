@@ -5,7 +5,7 @@ import pytest
 from app.model.digest import GroupBy
 from app.model.incident import Step
 from app.model.notification import Notification, Part, ValueChange
-from app.notifier.slack.message import NOTICE_MARK
+from app.notifier.slack.markup import NOTICE_MARK
 from tests.notifier.slack.digests import ALL_KEYS, MINUTE, NOW, SECOND, digested, line, lines, resolved, told
 from tests.notifier.slack.limits import shown
 

@@ -1,40 +1,40 @@
-"""How one line of a Slack message that tells of many alerts reads, and the heading above it: pure."""
+"""The lines of a digest, and the headings above them: pure."""
 
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from app.model.digest import Chain, Group, GroupBy, Line, Transition, shortened
 from app.model.incident import Step
-from app.notifier.base import MARKS, duration, entity_url
-from app.notifier.slack.message import NOTICE_MARK, RESOLVED_MARK, SEVERITY_MARKS, escape, happened, title_of
+from app.notifier.base import STATUS_MARKS, duration, entity_url
+from app.notifier.slack.markup import NOTICE_MARK, RESOLVED_MARK, SEVERITY_MARKS, escape, happened, title_of
 
-# A line tells of one entity among many, and the first line always has to fit.
-MAX_TITLE = 80
-MAX_VALUE = 60
-MAX_NAME = 60
-MAX_NOTICE = 600
-MAX_URL = 300
+# A line is about one entity among many, and the first line always has to fit.
+MAX_LINE_TITLE_CHARS = 80
+MAX_LINE_VALUE_CHARS = 60
+MAX_LINE_NAME_CHARS = 60
+MAX_LINE_NOTICE_CHARS = 600
+MAX_LINE_URL_CHARS = 300
 MAX_CHAINS = 3
 
 
 def safe(text: str, limit: int) -> str:
-    """Return catalog text as `escape` does, and without what would run on into the text beside it."""
+    """Escape catalog text as `escape` does, and take out what would run on into the text beside it."""
     # From one ` to the next everything is code, also the link and the line in between.
     return escape(text[: 8 * limit].replace("`", "'"), limit)
 
 
 def several(lines: Iterable[Line], fact: Literal["blueprint", "rule"]) -> bool:
-    """Tell whether lines are of several blueprints, or of several rules; notices are of none."""
+    """Tell whether lines are of several blueprints, or of several rules; notices have neither."""
     return len({getattr(line.last, fact) for line in lines if not line.is_notice}) > 1
 
 
 def heading_of(group: Group, by: tuple[GroupBy, ...], *, name_blueprint: bool) -> str:
-    """Return what the lines of a group have in common, bold; empty if that is nothing.
+    """Write the heading of a group, bold: what its lines have in common; empty if that is nothing.
 
     Args:
         group: The group.
-        by: What it is grouped by, which is told in this order, the transition at the end.
-        name_blueprint: Tell the blueprint where all lines are of the same one, as the message's are not.
+        by: The facts that it is grouped by, in this order, but the transition at the end.
+        name_blueprint: Whether to name the blueprint that all its lines have, since the message has several.
     """
     last = group.lines[0].last
     if group.lines[0].is_notice:
@@ -42,15 +42,17 @@ def heading_of(group: Group, by: tuple[GroupBy, ...], *, name_blueprint: bool) -
     parts = []
     for fact in by:
         if fact == "rule":
-            parts.append(safe(last.rule, MAX_NAME))
+            parts.append(safe(last.rule, MAX_LINE_NAME_CHARS))
         elif fact == "blueprint":
-            parts.append(safe(last.blueprint, MAX_NAME))
+            parts.append(safe(last.blueprint, MAX_LINE_NAME_CHARS))
         elif fact == "team":
-            parts.append(f"Team {safe(', '.join(last.teams), MAX_NAME)}" if last.teams else "No team")
+            parts.append(
+                f"Team {safe(', '.join(last.teams), MAX_LINE_NAME_CHARS)}" if last.teams else "No team"
+            )
         elif fact == "severity":
             parts.append(f"{SEVERITY_MARKS[last.severity]} {last.severity}")
     if name_blueprint and "blueprint" not in by and not several(group.lines, "blueprint"):
-        parts.append(safe(last.blueprint, MAX_NAME))
+        parts.append(safe(last.blueprint, MAX_LINE_NAME_CHARS))
     facts = ", ".join(parts)
     went = _transition(group.transition, group.lines[0]) if group.transition else ""
     heading = f"{facts}: {went}" if facts and went else facts or went
@@ -58,7 +60,7 @@ def heading_of(group: Group, by: tuple[GroupBy, ...], *, name_blueprint: bool) -
 
 
 def texts_of(group: Group, app_url: str) -> Iterator[str]:
-    """Yield the text of each line of a group, without what its heading says.
+    """Write each line of a group, without what its heading says.
 
     Args:
         group: The group.
@@ -68,17 +70,17 @@ def texts_of(group: Group, app_url: str) -> Iterator[str]:
     for line in group.lines:
         last = line.last
         if line.is_notice:
-            yield f"• {NOTICE_MARK} {safe(last.title, MAX_NOTICE)}"
+            yield f"• {NOTICE_MARK} {safe(last.title, MAX_LINE_NOTICE_CHARS)}"
             continue
-        title = title_of(last, MAX_TITLE).replace("`", "'")
+        title = title_of(last, MAX_LINE_TITLE_CHARS).replace("`", "'")
         url = entity_url(app_url, last.blueprint, last.entity)
-        where = [safe(last.blueprint, MAX_NAME)] if blueprints else []
-        where += [safe(last.rule, MAX_NAME)] if rules else []
+        where = [safe(last.blueprint, MAX_LINE_NAME_CHARS)] if blueprints else []
+        where += [safe(last.rule, MAX_LINE_NAME_CHARS)] if rules else []
         details = [*_values(line, group.transition), *_course(line)]
         yield "".join(
             [
                 f"• {_green(line)}",
-                f"<{url}|{title}>" if len(url) <= MAX_URL else title,
+                f"<{url}|{title}>" if len(url) <= MAX_LINE_URL_CHARS else title,
                 f" ({', '.join(where)})" if where else "",
                 f": {', '.join(details)}" if details else "",
             ]
@@ -86,15 +88,15 @@ def texts_of(group: Group, app_url: str) -> Iterator[str]:
 
 
 def _green(line: Line) -> str:
-    # A status has its own mark where it is told.
+    # Where a status is shown it has its own mark.
     change = line.last.change
-    has_mark = change is not None and isinstance(change.after, str) and change.after in MARKS
+    has_mark = change is not None and isinstance(change.after, str) and change.after in STATUS_MARKS
     return f"{RESOLVED_MARK} " if line.ended and not has_mark else ""
 
 
 def _marked(value: str) -> str:
-    text = safe(value, MAX_VALUE) or "(empty)"
-    return f"{MARKS[value]} {text}" if value in MARKS else text
+    text = safe(value, MAX_LINE_VALUE_CHARS) or "(empty)"
+    return f"{STATUS_MARKS[value]} {text}" if value in STATUS_MARKS else text
 
 
 def _transition(transition: Transition, line: Line) -> str:
@@ -108,27 +110,27 @@ def _transition(transition: Transition, line: Line) -> str:
     return f"{_marked(transition.before)} → {after}"
 
 
-def _values(line: Line, told: Transition | None) -> list[str]:
-    """Return what a line's values went through, unless the heading has told all of it."""
-    if told and not told.happened and len(line.chains) == 1 and len(line.chains[0].values) <= 2:
+def _values(line: Line, heading: Transition | None) -> list[str]:
+    """List the values of a line's properties, unless the heading shows all of them."""
+    if heading and not heading.happened and len(line.chains) == 1 and len(line.chains[0].values) <= 2:
         return []
     words = [_chain(chain, named=len(line.chains) > 1) for chain in line.chains[-MAX_CHAINS:]]
     if len(line.chains) > MAX_CHAINS:
         words.append("and others")
-    if line.last.change is None and told is None:
+    if line.last.change is None and heading is None:
         words.append(happened(line.last))
     return words
 
 
 def _chain(chain: Chain, *, named: bool) -> str:
-    name = f"{safe(chain.name, MAX_NAME)} " if named else ""
+    name = f"{safe(chain.name, MAX_LINE_NAME_CHARS)} " if named else ""
     if len(chain.values) == 1:
         return f"{name}still {_marked(chain.values[0])}"
     return name + " → ".join(map(_marked, shortened(chain.values)))
 
 
 def _course(line: Line) -> list[str]:
-    """Return how often and for how long, in few words."""
+    """Describe the course of a line's incident: how often it changed, and for how long."""
     last, words = line.last, []
     window = f" {duration(last.window)}" if last.window else ""
     span = duration(last.at - last.opened_at) if last.opened_at else ""
@@ -145,6 +147,6 @@ def _course(line: Line) -> list[str]:
         words.append(f"open for {span}" if span else "still open")
     if last.worse:
         words.append("got worse")
-    if any(one.late for one in line.notifications):
+    if any(alert.late for alert in line.notifications):
         words.append("late")
     return words

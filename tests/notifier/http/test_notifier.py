@@ -24,44 +24,15 @@ from starlette.routing import Route
 from app.demo.run import serving
 from app.errors import DeliveryFailed, Scope, SettingsError
 from app.notifier.base import Item, Parcel
-from app.notifier.http import MAX_BODY_BYTES, HttpNotifier, retry_after
-from tests.notifier.slack.test_webhook import notification
-from tests.notifier.test_guard import StandInResolver
+from app.notifier.http.answer import parse_retry_after
+from app.notifier.http.notifier import HttpNotifier
+from tests.notifier.helpers import EVENT, notification, render
+from tests.notifier.http.stand_in_resolver import StandInResolver
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SECRET_PART = "very-secret-token"
-EVENT = {
-    "context": {"entityIdentifier": "orders-db"},
-    "diff": {
-        "after": {"properties": {"cpuUtil": 85, "path": "close", "evil": "a\r\nX-Evil: 1", "none": None}}
-    },
-    "long": "x" * 9_000,
-    "huge": "x" * MAX_BODY_BYTES,
-    "infinite": float("inf"),
-    "half": "\ud83d",
-    "host": "127.0.0.1",
-}
 PROPERTIES = ".diff.after.properties"
-
-
-async def render(template: Any, event: Mapping[str, Any]) -> Any:
-    """Fill ``{{ .a.b }}`` with the event's value there; alone in a string it keeps its type."""
-    if isinstance(template, dict):
-        return {name: await render(value, event) for name, value in template.items()}
-    if not isinstance(template, str):
-        return template
-    if whole := re.fullmatch(r"{{ ([\w.]+) }}", template):
-        return _at(event, whole[1])
-    return re.sub(r"{{ ([\w.]+) }}", lambda found: str(_at(event, found[1])), template)
-
-
-def _at(event: Any, path: str) -> Any:
-    for name in path.split(".")[1:]:
-        if name not in event:
-            raise DeliveryFailed(f"{path}: there is none", Scope.MESSAGE)
-        event = event[name]
-    return event
 
 
 class Jobs:
@@ -257,7 +228,7 @@ UNSENDABLE = [
     ({"url": "http://[{{ .context.entityIdentifier }}"}, "not an http or https URL"),
     ({"url": "http://localhost:{{ .context.entityIdentifier }}/"}, "not an http or https URL"),
     ({"url": "http://localhost/{{ .long }}"}, "at most 8,000 characters"),
-    ({"headers": {"X-A": f"{{{{ {PROPERTIES}.evil }}}}"}}, "the header X-A gives has control characters"),
+    ({"headers": {"X-A": f"{{{{ {PROPERTIES}.evil }}}}"}}, "the header X-A has control characters"),
     ({"headers": {"X-A": "{{ .half }}"}}, "the header X-A"),
     ({"headers": {"X-A": "{{ .long }}"}}, "the header X-A"),
     ({"method": "{{ .context.entityIdentifier }}"}, "not a method: ORDERS-DB"),
@@ -342,7 +313,7 @@ class TestAnswer:
     )
     def test_forms_of_retry_after(self, text: str | None, wait: timedelta | None) -> None:
         """Seconds and dates count, a date that is past means now, nonsense is as good as nothing."""
-        assert retry_after(text, NOW) == wait
+        assert parse_retry_after(text, NOW) == wait
 
     async def test_little_of_a_long_answer_is_kept(self, jobs: Jobs) -> None:
         """One line of 200 characters."""

@@ -1,4 +1,4 @@
-"""Slack's Web API as we need it: one call, and what each answer means.
+"""A client of Slack's Web API: one call, and what each answer means.
 
 Rules: https://docs.slack.dev/reference/methods/chat.postMessage and its neighbours (errors)
 """
@@ -13,13 +13,14 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from app.errors import DeliveryFailed, MessageGone, Scope
 from app.notifier.base import SEND_TIMEOUT
-from app.notifier.slack.transport import SlackSession, asking_slack, retry_after
+from app.notifier.slack.session import SlackSession, asking_slack, retry_after
 
-POST, UPDATE = "chat.postMessage", "chat.update"
-HISTORY, REPLIES, LIST = "conversations.history", "conversations.replies", "conversations.list"
-PERMALINK = "chat.getPermalink"
+POST_MESSAGE, UPDATE_MESSAGE = "chat.postMessage", "chat.update"
+CHANNEL_HISTORY, THREAD_REPLIES = "conversations.history", "conversations.replies"
+LIST_CHANNELS = "conversations.list"
+GET_PERMALINK = "chat.getPermalink"
 
-OF_THE_MESSAGE = frozenset(
+API_MESSAGE_ERRORS = frozenset(
     {"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "msg_too_long", "msg_too_large"}
     | {"no_text", "invalid_attachments", "too_many_attachments", "attachment_payload_limit_exceeded"}
     | {"invalid_metadata_format", "invalid_metadata_schema", "metadata_too_large"}
@@ -27,17 +28,17 @@ OF_THE_MESSAGE = frozenset(
     | {"invalid_charset", "invalid_form_data", "invalid_post_type", "missing_post_type", "invalid_json"}
     | {"json_not_object", "too_many_contact_cards", "markdown_text_conflict"}
 )
-OF_THE_UPDATE = frozenset(
+API_UPDATE_ERRORS = frozenset(
     {"cant_update_message", "edit_window_closed", "block_mismatch", "streaming_state_conflict"}
     | {"channel_not_found", "not_in_channel", "is_archived", "is_inactive", "restricted_action"}
 )
-"""A message that cannot be changed, for its own sake or for its channel's, says nothing about the next."""
-GONE = frozenset(
+"""Of an update they concern that message only: the channel may still take new ones."""
+API_GONE_ERRORS = frozenset(
     {"message_not_found", "thread_not_found", "cannot_reply_to_message"}
     | {"restricted_action_thread_locked", "restricted_action_non_threadable_channel"}
 )
-NEW_TOKEN = "set a valid bot token"  # noqa: S105 - advice
-OF_THE_DESTINATION = {
+TOKEN_ADVICE = "set a valid bot token"  # noqa: S105 - advice
+API_DESTINATION_ERRORS = {
     "not_in_channel": "invite the app to the channel: /invite and its name",
     "channel_not_found": "there is no such channel, or it is private and the app is to be invited: /invite",
     "is_archived": "unarchive the channel, or name another one",
@@ -50,18 +51,18 @@ OF_THE_DESTINATION = {
     "restricted_action_thread_only_channel": "only replies are allowed in this channel: name another one",
     "missing_scope": "add what is missing to the app's bot token scopes, and install the app again",
     "no_permission": "the app may not do this: is it in the channel?",
-    **dict.fromkeys(("invalid_auth", "not_authed", "account_inactive"), NEW_TOKEN),
-    **dict.fromkeys(("token_revoked", "token_expired"), NEW_TOKEN),
-    "not_allowed_token_type": f"{NEW_TOKEN}, which begins with xoxb-",
+    **dict.fromkeys(("invalid_auth", "not_authed", "account_inactive"), TOKEN_ADVICE),
+    **dict.fromkeys(("token_revoked", "token_expired"), TOKEN_ADVICE),
+    "not_allowed_token_type": f"{TOKEN_ADVICE}, which begins with xoxb-",
     **dict.fromkeys(("org_login_required", "ekm_access_denied", "team_access_not_granted"), ""),
     **dict.fromkeys(("access_denied", "accesslimited", "app_access_restricted", "team_not_found"), ""),
     **dict.fromkeys(("enterprise_is_restricted", "two_factor_setup_required", "team_disabled"), ""),
     **dict.fromkeys(("method_deprecated", "deprecated_endpoint", "unknown_method"), ""),
     **dict.fromkeys(("method_not_supported_for_channel_type", "invalid_types"), ""),
 }
-"""Each with what to do about it, in few words."""
-MAY_HAVE_SUCCEEDED = frozenset({"internal_error", "fatal_error"})
-"""It is possible that some aspect of the operation succeeded before the error was raised, says Slack."""
+"""Each with advice, in few words; empty: there is none to give."""
+API_UNSURE_ERRORS = frozenset({"internal_error", "fatal_error"})
+"""By Slack's documentation the operation may have succeeded all the same, in part or wholly."""
 
 
 class SlackApi:
@@ -70,7 +71,7 @@ class SlackApi:
     Args:
         token: The bot token: a secret.
         url: The address of the Web API.
-        answer_within: How long a call may take.
+        answer_within: The time that a call may take.
     """
 
     def __init__(self, token: str, url: str, answer_within: timedelta = SEND_TIMEOUT) -> None:
@@ -81,19 +82,19 @@ class SlackApi:
     async def call(
         self, method: str, *, body: dict[str, Any] | None = None, params: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Call a method, and return its answer, whose ``ok`` is true.
+        """Call a method; the result is its answer, whose ``ok`` is true.
 
         Args:
             method: The method's name.
-            body: What it is given as JSON; with it, it is a POST.
-            params: What it is given in the address; those that are None are left out.
+            body: Its arguments as JSON, sent by POST; None: the call is a GET.
+            params: Its arguments in the address; those that are None are left out.
 
         Raises:
-            MessageGone: The message is not there that was to be changed or answered.
-            DeliveryFailed: Slack did not do it; the scope says whom that concerns.
+            MessageGone: The message to be updated or replied to is not there.
+            DeliveryFailed: Slack did not do it; the scope says what that concerns.
         """
         verb = "GET" if body is None else "POST"
-        with asking_slack(sends=method == POST):
+        with asking_slack(sends=method == POST_MESSAGE):
             # retry_handlers=[]: what is to be tried again, and when, is in the store and survives a restart.
             client = AsyncWebClient(
                 self._token,
@@ -123,11 +124,11 @@ class SlackApi:
 
         Args:
             method: The method's name.
-            at_most: After how many pages to stop.
-            params: What it is given.
+            at_most: The number of pages after which to stop.
+            params: Its arguments.
 
         Raises:
-            DeliveryFailed: See `call`.
+            DeliveryFailed: As `call` does.
         """
         cursor = None
         for _ in range(at_most):
@@ -138,12 +139,12 @@ class SlackApi:
                 return
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         await self._session.close()
 
 
 def failure_of(method: str, status: int, headers: Mapping[str, str], data: object) -> DeliveryFailed:
-    """Return what an answer means that is not ``ok``.
+    """Turn an answer that is not ``ok`` into a failure, whose scope says what it concerns.
 
     Args:
         method: The method that was called.
@@ -152,29 +153,29 @@ def failure_of(method: str, status: int, headers: Mapping[str, str], data: objec
         data: The answer, as far as it could be read.
     """
     answer = data if isinstance(data, dict) else {}
-    said = answer.get("error")
-    word = said if isinstance(said, str) and re.fullmatch(r"[a-z_]{1,60}", said) else ""
-    sends = method == POST
+    error = answer.get("error")
+    word = error if isinstance(error, str) and re.fullmatch(r"[a-z_]{1,60}", error) else ""
+    sends = method == POST_MESSAGE
     reason = word or str(status)
     if status == 429 or word in {"ratelimited", "rate_limited"}:
         return DeliveryFailed(reason, Scope.TRANSIENT, retry_after(headers))
     if status >= 500:
         return DeliveryFailed(reason, Scope.TRANSIENT, retry_after(headers), unsure=sends)
-    if word in GONE:
+    if word in API_GONE_ERRORS:
         return MessageGone(word)
-    if word in OF_THE_MESSAGE or (method == UPDATE and word in OF_THE_UPDATE):
+    if word in API_MESSAGE_ERRORS or (method == UPDATE_MESSAGE and word in API_UPDATE_ERRORS):
         return DeliveryFailed(word, Scope.MESSAGE)
-    if word in OF_THE_DESTINATION or word.startswith("restricted_action"):
+    if word in API_DESTINATION_ERRORS or word.startswith("restricted_action"):
         return DeliveryFailed(_with_advice(word, answer), Scope.DESTINATION)
     if word:
-        return DeliveryFailed(word, Scope.TRANSIENT, unsure=sends and word in MAY_HAVE_SUCCEEDED)
+        return DeliveryFailed(word, Scope.TRANSIENT, unsure=sends and word in API_UNSURE_ERRORS)
     if status in {401, 403, 404, 410}:
         return DeliveryFailed(f"{status}: not an answer of Slack's", Scope.DESTINATION)
     return _strange(method, status)
 
 
 def _with_advice(word: str, answer: Mapping[str, Any]) -> str:
-    advice = OF_THE_DESTINATION.get(word) or ""
+    advice = API_DESTINATION_ERRORS.get(word) or ""
     needed = answer.get("needed")
     if word == "missing_scope" and isinstance(needed, str) and re.fullmatch(r"[a-z:._, ]{1,200}", needed):
         advice = f"add {needed} to the app's bot token scopes, and install the app again"
@@ -183,4 +184,5 @@ def _with_advice(word: str, answer: Mapping[str, Any]) -> str:
 
 def _strange(method: str, status: int) -> DeliveryFailed:
     # A proxy's page, a login: nothing says that Slack has it, or that it never will.
-    return DeliveryFailed(f"{status}: not an answer of Slack's", Scope.TRANSIENT, unsure=method == POST)
+    reason = f"{status}: not an answer of Slack's"
+    return DeliveryFailed(reason, Scope.TRANSIENT, unsure=method == POST_MESSAGE)

@@ -10,10 +10,10 @@ from structlog.testing import capture_logs
 
 from app.errors import DeliveryFailed, Scope
 from app.notifier.base import Sent
-from app.notifier.slack.api import HISTORY, LIST, REPLIES
+from app.notifier.slack.web_api import CHANNEL_HISTORY, LIST_CHANNELS, THREAD_REPLIES
 from tests.notifier.slack.bots import LONG_AGO, opened, posting, reply, told
+from tests.notifier.slack.helpers import item, parcel
 from tests.notifier.slack.stand_in_api import SCOPES, StandInSlackApi
-from tests.notifier.slack.test_compose import item, parcel
 
 
 class TestFind:
@@ -40,7 +40,7 @@ class TestFind:
             await bot.send(parcel(reply("1", parent, worse=worse)))
             found = await bot.find(parcel(reply("1", parent)), LONG_AGO)
         assert found == Sent("found in the channel", told("1"))
-        assert [method for method, _ in api.calls].count(REPLIES) == (0 if worse else 1)
+        assert [method for method, _ in api.calls].count(THREAD_REPLIES) == (0 if worse else 1)
 
     async def test_a_parent_that_has_replies(self, api: StandInSlackApi) -> None:
         """It is still the channel's message."""
@@ -82,9 +82,9 @@ class TestFind:
             found = await bot.find(parcel(*items, more=1), LONG_AGO)
             grown = await bot.find(parcel(*items, more=2), LONG_AGO)
         assert found is not None
-        assert found.told is None
+        assert found.delivered is None
         assert grown is not None
-        assert grown.told == told(*(one.delivery_id for one in items))
+        assert grown.delivered == told(*(one.delivery_id for one in items))
 
     async def test_only_what_is_recent(self, api: StandInSlackApi) -> None:
         """Messages from before the attempt are not looked at, but clocks may differ by a minute."""
@@ -103,7 +103,7 @@ class TestFind:
             others = [{**mine, "metadata": {}, "ts": f"{float(mine['ts']) + n:.6f}"} for n in range(1, 1_001)]
             posted += others[:999]
             assert await bot.find(parcel(item("1")), LONG_AGO) is not None
-            assert len([method for method, _ in api.calls if method == HISTORY]) == 5
+            assert len([method for method, _ in api.calls if method == CHANNEL_HISTORY]) == 5
             posted += others[999:]
             assert await bot.find(parcel(item("1")), LONG_AGO) is None
 
@@ -118,7 +118,12 @@ class TestFind:
         async with posting(api) as bot:
             for _ in range(2):
                 assert await bot.find(parcel(item("1")), LONG_AGO) is not None
-        assert [method for method, _ in api.calls] == [LIST, LIST, HISTORY, HISTORY]
+        assert [method for method, _ in api.calls] == [
+            LIST_CHANNELS,
+            LIST_CHANNELS,
+            CHANNEL_HISTORY,
+            CHANNEL_HISTORY,
+        ]
 
     async def test_a_private_channel_by_its_name(self, api: StandInSlackApi) -> None:
         """Without the scope for the public ones too."""
@@ -139,7 +144,7 @@ class TestFind:
         async with posting(api) as bot:
             assert await bot.find(parcel(reply("1", parent)), LONG_AGO) is not None
             await bot.send(parcel(item("2")))
-        assert LIST not in {method for method, _ in api.calls}
+        assert LIST_CHANNELS not in {method for method, _ in api.calls}
 
     @pytest.mark.parametrize("lacking", ["channels:history", "channels:read", "groups:read"])
     async def test_without_the_scope(self, api: StandInSlackApi, lacking: str) -> None:
@@ -151,7 +156,7 @@ class TestFind:
                 for _ in range(2):
                     assert await bot.find(parcel(item("1")), LONG_AGO) is None
         (line,) = logs
-        assert line["event"] == "cannot read the channel: an alert may be told twice"
+        assert line["event"] == "channel_unreadable"
         assert f"add {lacking} to" in line["reason"]
 
     async def test_outside_of_the_channel(self, api: StandInSlackApi) -> None:
@@ -168,13 +173,13 @@ class TestFind:
         async with posting(api, "nowhere") as bot:
             assert await bot.find(parcel(item("1")), LONG_AGO) is None
 
-    @pytest.mark.parametrize("method", [HISTORY, REPLIES, LIST])
+    @pytest.mark.parametrize("method", [CHANNEL_HISTORY, THREAD_REPLIES, LIST_CHANNELS])
     async def test_not_now(self, api: StandInSlackApi, method: str) -> None:
         """What cannot be asked now must not be told twice: it is asked again later."""
         async with posting(api) as bot:
             parent = await opened(bot)
         api.answers[method].append(JSONResponse({"error": "ratelimited"}, 429, {"Retry-After": "30"}))
-        what = parcel(item("1") if method == LIST else reply("1", parent))
+        what = parcel(item("1") if method == LIST_CHANNELS else reply("1", parent))
         async with posting(api) as bot:
             with pytest.raises(DeliveryFailed) as failed:
                 await bot.find(what, LONG_AGO)

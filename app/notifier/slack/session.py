@@ -1,4 +1,4 @@
-"""What both ways to Slack share: one session of our own, and what it means when a request fails."""
+"""The HTTP session that webhook and Web API share, and what it means when a request fails."""
 
 import asyncio
 import logging
@@ -13,9 +13,9 @@ import aiohttp
 from app.errors import DeliveryFailed, Scope
 from app.notifier.base import SEND_TIMEOUT, Parcel
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
-MANY = 50
+MANY_ALERTS = 50  # from here on composing takes milliseconds, in which Port would wait for its answer
 KEEPALIVE_SECONDS = 3.0  # a server that closes an idle connection just as we use it would cost the attempt
 
 
@@ -38,7 +38,7 @@ class SlackSession:
         self._session: aiohttp.ClientSession | None = None
 
     def open(self) -> aiohttp.ClientSession:
-        """Return the session, which follows no redirect."""
+        """Open the session, which follows no redirect, unless it is open."""
         if self._session is None or self._session.closed:
             trace = aiohttp.TraceConfig()
             trace.on_request_redirect.append(_refuse_redirect)
@@ -49,16 +49,16 @@ class SlackSession:
         return self._session
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         if self._session is not None:
             await self._session.close()
             # aiohttp closes connections in the background: see its "Graceful shutdown".
             await asyncio.sleep(0)
 
 
-async def compose_apart(compose: Callable[[Parcel], T], parcel: Parcel) -> T:
-    """Compose a message, one of many alerts in a thread of its own: meanwhile the loop has to answer Port."""
-    return await asyncio.to_thread(compose, parcel) if len(parcel.items) > MANY else compose(parcel)
+async def compose_apart(compose: Callable[[Parcel], _T], parcel: Parcel) -> _T:
+    """Compose a message; one of many alerts in a thread: meanwhile the event loop has to answer Port."""
+    return await asyncio.to_thread(compose, parcel) if len(parcel.items) > MANY_ALERTS else compose(parcel)
 
 
 async def _refuse_redirect(*_: object) -> None:
@@ -68,10 +68,10 @@ async def _refuse_redirect(*_: object) -> None:
 
 @contextmanager
 def asking_slack(*, sends: bool = True) -> Iterator[None]:
-    """Turn what can go wrong with a request into `DeliveryFailed`.
+    """Turn the errors of a request into `DeliveryFailed`.
 
     Args:
-        sends: The request sends a message, which may have arrived though the answer did not.
+        sends: Whether the request posts a message, which may have arrived though the answer did not.
 
     Raises:
         DeliveryFailed: There was no answer that can be read.
@@ -92,7 +92,7 @@ def asking_slack(*, sends: bool = True) -> Iterator[None]:
 
 
 def retry_after(headers: Mapping[str, str]) -> timedelta | None:
-    """Return how long an answer asks to wait; None if it does not say, or says nonsense."""
+    """Parse the ``Retry-After`` header, in seconds; None: there is none, or it is not a usable number."""
     text = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
     try:
         seconds = float(text)

@@ -1,19 +1,19 @@
 """Which addresses are refused, and that a connection goes to the very address that was judged."""
 
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.abc import AbstractResolver
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from app.demo.run import serving
-from app.notifier.guard import AddressRefused, Judge, connector, refusal
+from app.notifier.http.guard import AddressRefused, Judge, connector, refusal
+from tests.notifier.http.stand_in_resolver import StandInResolver
 
 REFUSED = {
     "0.0.0.0": "unspecified",
@@ -84,26 +84,6 @@ PUBLIC = (
     "2a00:1450:4001::1",
     "64:ff9b::8.8.8.8",
 )
-
-
-class StandInResolver(AbstractResolver):
-    """Gives each look-up the next of its answers, and the last one for ever; keeps the names it was asked."""
-
-    def __init__(self, *answers: list[str]) -> None:
-        self.answers = list(answers)
-        self.asked: list[str] = []
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        self.asked.append(host)
-        addresses = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        return [
-            ResolveResult(hostname=host, host=one, port=port, family=family, proto=0, flags=0)
-            for one in addresses
-        ]
-
-    async def close(self) -> None: ...
 
 
 @pytest.mark.parametrize(("address", "kind"), REFUSED.items())

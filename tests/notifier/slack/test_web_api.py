@@ -12,11 +12,11 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from app.errors import DeliveryFailed, Scope
 from app.model.notification import Message
 from app.notifier.base import Sent, Story
-from app.notifier.slack.api import HISTORY, POST, UPDATE
 from app.notifier.slack.bot import SlackBot
+from app.notifier.slack.web_api import CHANNEL_HISTORY, POST_MESSAGE, UPDATE_MESSAGE
 from tests.notifier.slack.bots import LONG_AGO, failure, opened, posting, secret_is_kept, told
+from tests.notifier.slack.helpers import APP, item, notification, parcel, resolved
 from tests.notifier.slack.stand_in_api import SCOPES, TOKEN, HangUp, StandInSlackApi
-from tests.notifier.slack.test_compose import APP, item, notification, parcel, resolved
 
 TABLE = {
     "invalid_blocks": Scope.MESSAGE,
@@ -89,10 +89,10 @@ class TestAnswers:
         tries: dict[str, int] = {}
         async with posting(api) as bot:
             for error in TABLE:
-                api.refuse(POST, error)
-                api.refuse(POST, error)
+                api.refuse(POST_MESSAGE, error)
+                api.refuse(POST_MESSAGE, error)
                 seen[error] = (await failure(bot)).scope
-                tries[error] = 2 - len(api.answers[POST])
+                tries[error] = 2 - len(api.answers[POST_MESSAGE])
                 api.answers.clear()
         assert seen == TABLE
         twice = {error for error, scope in TABLE.items() if scope is Scope.MESSAGE} - {"thread_not_found"}
@@ -104,10 +104,10 @@ class TestAnswers:
         heard = []
         async with posting(api) as bot:
             for answer, _, _ in STRANGE:
-                api.answers[POST].append(answer)
+                api.answers[POST_MESSAGE].append(answer)
                 failed = await failure(bot)
                 heard.append((answer, failed.scope, failed.unsure))
-                assert api.answers[POST] == type(api.answers[POST])()
+                assert api.answers[POST_MESSAGE] == type(api.answers[POST_MESSAGE])()
         assert heard == STRANGE
 
     @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ class TestAnswers:
     )
     async def test_what_may_have_succeeded(self, api: StandInSlackApi, error: str, unsure: bool) -> None:
         """Slack says of some errors that a part of the operation may have succeeded."""
-        api.refuse(POST, error)
+        api.refuse(POST_MESSAGE, error)
         async with posting(api) as bot:
             assert (await failure(bot)).unsure is unsure
 
@@ -144,7 +144,7 @@ class TestAnswers:
         self, api: StandInSlackApi, answer: dict[str, str], reason: str | None
     ) -> None:
         """It is Slack's own word and our advice, and nothing else of the answer."""
-        api.refuse(POST, **answer)
+        api.refuse(POST_MESSAGE, **answer)
         async with posting(api) as bot:
             failed = await failure(bot)
         assert TOKEN not in failed.reason
@@ -183,13 +183,13 @@ class TestAnswers:
         asked = {"1": timedelta(seconds=1), "30.5": timedelta(seconds=30.5), "soon": None, "-1": None}
         for text in asked:
             body = {"ok": False, "error": "ratelimited"}
-            api.answers[POST].append(JSONResponse(body, status, {"Retry-After": text}))
+            api.answers[POST_MESSAGE].append(JSONResponse(body, status, {"Retry-After": text}))
         async with posting(api) as bot:
             heard = [(await failure(bot)).retry_after for _ in asked]
         assert heard == list(asked.values())
 
     async def test_one_message_a_second(self, api: StandInSlackApi) -> None:
-        """A channel that is told too fast says so, and when to come again; other channels are not on hold up."""
+        """A channel that is told too fast says so, and when to come again; others are not held up."""
         api.one_a_second = True
         api.add("other")
         async with posting(api) as bot, posting(api, "other") as other:
@@ -270,7 +270,7 @@ class TestWire:
             await released.wait()
             return PlainTextResponse("too late")
 
-        api.answers[POST].append(hang)
+        api.answers[POST_MESSAGE].append(hang)
         async with posting(api, answer_within=timedelta(seconds=0.3)) as bot:
             failed = await failure(bot)
             released.set()
@@ -280,7 +280,7 @@ class TestWire:
 
     async def test_who_reads_is_never_unsure(self, api: StandInSlackApi) -> None:
         """Only a message that is posted can have arrived."""
-        for method in (HISTORY, UPDATE):
+        for method in (CHANNEL_HISTORY, UPDATE_MESSAGE):
             api.answers[method].append(PlainTextResponse("", 502))
         async with posting(api) as bot:
             message = await opened(bot)
@@ -322,8 +322,10 @@ class TestWire:
             caplog.set_level(logging.DEBUG, logger=name)
         secret = {"ok": False, "echo": f"{TOKEN} Checkout"}
         for error in ("invalid_auth", "internal_error", "a_new_word", "ratelimited"):
-            api.answers[POST].append(JSONResponse({**secret, "error": error}))
-        api.answers[POST].append(PlainTextResponse(f"{TOKEN} Checkout", media_type="application/json"))
+            api.answers[POST_MESSAGE].append(JSONResponse({**secret, "error": error}))
+        api.answers[POST_MESSAGE].append(
+            PlainTextResponse(f"{TOKEN} Checkout", media_type="application/json")
+        )
         async with posting(api) as bot:
             failures = [await failure(bot) for _ in range(5)]
             await opened(bot)

@@ -1,0 +1,110 @@
+"""What of a queue is still to be sent, now that its turn has come."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from app.model.delivery import Outcome
+from app.model.digest import outcome
+from app.model.notification import Notification
+from app.model.silence import silence_of
+from app.notifier.base import SEND_TIMEOUT, Sent
+from app.store.base import Store
+from app.store.rows import Aside, Claim, Waiting
+
+MAX_SUMMED_UP = 10_000  # so that no transaction is long; what is beyond goes out with the next message
+ROWS_PER_PAGE = 100
+PAUSE_FACTOR = 2.0  # how much longer than reading a page the pause after it is: requests need the store too
+MAX_PAUSE_SECONDS = 0.05
+
+WhyNot = Callable[[Notification], str | None]
+"""Says why an alert must not be sent any more; None: it is still wanted."""
+
+
+@dataclass(slots=True)
+class Load:
+    """What of a claim is to be sent, and what is not.
+
+    Attributes:
+        listed: The deliveries that the message names one by one.
+        further: The numbers of those that it only counts.
+        counts: How many of both have which new value.
+        asides: What becomes of the deliveries that are not sent, by their number.
+    """
+
+    listed: list[Waiting] = field(default_factory=list)
+    further: list[int] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    asides: dict[int, Aside] = field(default_factory=dict)
+
+    def sent_ids(self, sent: Sent) -> list[int]:
+        """List the numbers of the deliveries that a message has alerted of."""
+        if sent.delivered is None:
+            return [*(delivery.id for delivery in self.listed), *self.further]
+        return [delivery.id for delivery in self._named(sent)]
+
+    def sent_since(self, sent: Sent) -> list[datetime]:
+        """List the times since when the deliveries waited that a message has named one by one."""
+        return [delivery.waiting_since for delivery in self._named(sent)]
+
+    def _named(self, sent: Sent) -> list[Waiting]:
+        return [
+            delivery for delivery in self.listed if sent.delivered is None or delivery.key in sent.delivered
+        ]
+
+    def add(self, claim: Claim, delivery: Waiting, why_not: WhyNot) -> bool:
+        """Count a delivery that is to be sent; of another one note why not, and give False."""
+        if silence := silence_of(delivery.notification, claim.silences):
+            reason = f"silence {silence.id}, by {silence.author}"
+            self.asides[delivery.id] = Aside(Outcome.SILENCED, reason, silence.id)
+            return False
+        if reason_gone := why_not(delivery.notification):
+            self.asides[delivery.id] = Aside(Outcome.DEAD, reason_gone)
+            return False
+        if value := outcome(delivery.notification):
+            self.counts[value] += 1
+        return True
+
+
+async def load_claim(
+    store: Store, claim: Claim, *, room: int, why_not: WhyNot, clock: Callable[[], datetime]
+) -> Load:
+    """Apply rules and silences once more to what waits in a queue, now that it is to be sent.
+
+    Args:
+        store: Gives what waits beyond the claim.
+        claim: The queue, with its first deliveries.
+        room: How many deliveries one message can list.
+        why_not: Says why an alert is not wanted any more.
+        clock: Gives the time, UTC.
+
+    Raises:
+        StoreUnavailable: It cannot be seen what waits.
+    """
+    load = Load()
+    if claim.message is not None:  # a change of a message that is there alerts nobody
+        load.listed = list(claim.deliveries)
+        return load
+    load.listed = [delivery for delivery in claim.deliveries if load.add(claim, delivery, why_not)]
+    seen, last = len(claim.deliveries), claim.deliveries[-1].id
+    # What is more than one message can list is counted, a page at a time, so that memory stays flat.
+    # That takes half of the time there is at the most: what is left goes out with the next message.
+    enough = claim.claimed_at + (claim.lease_until - SEND_TIMEOUT - claim.claimed_at) / 2
+    while claim.waiting > seen < MAX_SUMMED_UP and clock() < enough:
+        began = time.perf_counter()
+        page = await store.waiting(claim, after=last, limit=ROWS_PER_PAGE)
+        if not page:
+            break
+        for delivery in page:
+            if not load.add(claim, delivery, why_not):
+                continue
+            if len(load.listed) < room:  # a silenced one takes no room
+                load.listed.append(delivery)
+            else:
+                load.further.append(delivery.id)
+        seen, last = seen + len(page), page[-1].id
+        await asyncio.sleep(min(PAUSE_FACTOR * (time.perf_counter() - began), MAX_PAUSE_SECONDS))
+    return load

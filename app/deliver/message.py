@@ -1,0 +1,101 @@
+"""What a message says, and whether it is still wanted: by the rules at the moment of sending."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from app.jq.expressions import Expressions
+from app.model.incident import Step
+from app.model.notification import Notification, Part
+from app.notifier.base import Item, Parcel
+from app.receive.payload import bare_event
+from app.rules.rule import RuleSet
+from app.rules.template import expressions as expressions_in
+from app.rules.template import parts
+from app.store.rows import Claim, Waiting
+
+
+class Messages:
+    """Puts the rules' own words into what the store has kept of an alert.
+
+    Args:
+        body_of: Gives the stored body of a change by its key; raises `StoreUnavailable`.
+        expressions: Runs users' jq.
+        rules: The rules.
+
+    Attributes:
+        rules: The rules in force; may be replaced at any time.
+    """
+
+    def __init__(
+        self, body_of: Callable[[str], Awaitable[bytes | None]], expressions: Expressions, rules: RuleSet
+    ) -> None:
+        self._body_of = body_of
+        self._expressions = expressions
+        self.rules = rules
+
+    async def prepare(self, claim: Claim, deliveries: Sequence[Waiting]) -> Parcel:
+        """Make the parcel of some deliveries of a claim, with Port's event of the first.
+
+        Only the first gets its rule's own title and message: a digest has no room for the others'.
+
+        Args:
+            claim: The queue.
+            deliveries: Some of what waits there, one at least.
+
+        Raises:
+            StoreUnavailable: The event cannot be read.
+        """
+        first, *others = deliveries
+        # The claim brings the body of its own first delivery, so that one alert costs no further query.
+        is_head = first.id == claim.deliveries[0].id
+        body = claim.body if is_head else await self._body_of(first.change_key)
+        event = bare_event(body or b"{}")
+        notifications = [
+            await with_own_words(first.notification, self.rules, event, self._expressions),
+            *(with_mention(delivery.notification, self.rules) for delivery in others),
+        ]
+        pairs = zip(deliveries, notifications, strict=True)
+        items = (Item(delivery.key, notification, delivery.parent) for delivery, notification in pairs)
+        return Parcel(tuple(items), event)
+
+    def why_not(self, notification: Notification) -> str | None:
+        """Say why an alert must not be sent any more; None: it is still wanted."""
+        # An incident whose rule is gone is ended by an alert of its own: nothing reminds of it after that.
+        gone = notification.rule not in self.rules.by_name
+        return "its rule is no longer there" if gone and notification.step is Step.REMINDED else None
+
+
+async def with_own_words(
+    notification: Notification, rules: RuleSet, event: Mapping[str, Any], expressions: Expressions
+) -> Notification:
+    """Add the title, the message and the mention that its rule has to a notification.
+
+    Args:
+        notification: What the store has kept.
+        rules: The rules in force; without its rule the notification stays as it is.
+        event: Port's bare event, which the templates are filled from.
+        expressions: Runs the templates' jq. What fails there shows in its place, in brackets.
+    """
+    notification = with_mention(notification, rules)
+    rule = rules.by_name.get(notification.rule)
+    templates = {"own_title": rule and rule.title, "message": rule and rule.message}
+    present = {name: template for name, template in templates.items() if template}
+    if not present:
+        return notification
+    values, errors = await expressions.run(expressions_in(list(present.values())), event)
+    # An alert with a hole in it is better than none.
+    values |= {program: f"[{error.text}]" for program, error in errors.items()}
+    words = {name: _parts(template, values) for name, template in present.items()}
+    return notification.model_copy(update=words)
+
+
+def with_mention(notification: Notification, rules: RuleSet) -> Notification:
+    """Add the people whom its rule mentions to a notification, if it is one that calls them."""
+    rule = rules.by_name.get(notification.rule)
+    if rule is None or not rule.mention or not notification.calls:
+        return notification
+    return notification.model_copy(update={"mention": rule.mention})
+
+
+def _parts(template: str, values: Mapping[str, Any]) -> tuple[Part, ...]:
+    return tuple(Part(text=part.text, literal=part.literal) for part in parts(template, values))

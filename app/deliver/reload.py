@@ -1,0 +1,92 @@
+"""Puts the rules file into force again after it was changed, while changes come in and alerts go out."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+
+from app.deliver.dispatcher import Dispatcher
+from app.deliver.message import Messages
+from app.deliver.turn import Sender
+from app.errors import ListenerError, StoreUnavailable
+from app.notifier.base import Notifier
+from app.observe.watch import Watch
+from app.receive.intake import Intake
+from app.rules.file import Rules, RulesFile
+from app.rules.rulebook import Rulebook
+from app.store.base import Store
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class RulesInForce:
+    """Everything that works by the rules, and how they are read.
+
+    Attributes:
+        read: Reads the rules file; it blocks. Raises `ListenerError`.
+        make_notifiers: Makes a notifier for each destination; raises `ListenerError`.
+        make_book: Makes what the intake decides by.
+        intake: Takes changes in by the rules.
+        messages: Says what the rules have alerts say.
+        sender: Sends to the destinations.
+        dispatcher: Is woken.
+        store: Holds the queues that are on hold.
+        clock: Gives the time, UTC.
+        watch: Counts readings.
+        on_more_watched: Called when the rules watch a blueprint that the rules before did not.
+        problem: The reason for which the file was refused when it was read last; None: it was not.
+    """
+
+    read: Callable[[], Rules]
+    make_notifiers: Callable[[RulesFile], Mapping[str, Notifier]]
+    make_book: Callable[[RulesFile], Rulebook]
+    intake: Intake
+    messages: Messages
+    sender: Sender
+    dispatcher: Dispatcher
+    store: Store
+    clock: Callable[[], datetime]
+    watch: Watch
+    on_more_watched: Callable[[], None] = lambda: None
+    problem: str | None = None
+    _closing: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def reload(self) -> None:
+        """Read the rules file again; if it is refused, the log says why, and the rules stay as they are."""
+        try:
+            rules = await asyncio.to_thread(self.read)
+            notifiers = self.make_notifiers(rules.file)
+        except ListenerError as error:
+            self.problem = str(error)
+            self.watch.rules_refused()
+            log.error("rules_refused", reason=str(error))
+            return
+        # Only from here on is anything replaced: a file that is refused changes nothing.
+        self.problem = None
+        self.watch.rules_taken([rule.name for rule in rules.file.rules], notifiers)
+        self._replace_notifiers(notifiers)
+        watched_before = self.intake.book.watched.keys()
+        book = self.make_book(rules.file)
+        self.intake.book, self.messages.rules, self.sender.fallbacks = book, book.rules, book.fallbacks
+        with suppress(StoreUnavailable):  # then they try when their own time has come
+            # The person may have changed just what had put a queue on hold.
+            await self.store.probe_on_hold(self.clock())
+        self.dispatcher.wake()
+        if book.watched.keys() - watched_before:
+            self.on_more_watched()
+        log.info("rules_loaded", rules=len(rules.file.rules), destinations=len(notifiers))
+
+    def _replace_notifiers(self, notifiers: Mapping[str, Notifier]) -> None:
+        # The old ones may be sending: they are closed when that has ended. The reload does not wait for it.
+        replaced = self.sender.replace(notifiers)
+        self._closing.add(closing := asyncio.create_task(replaced.close()))
+        closing.add_done_callback(self._closing.discard)
+
+    async def close(self) -> None:
+        """Close all notifiers, those too that were replaced."""
+        await self.sender.close()
+        await asyncio.gather(*self._closing)

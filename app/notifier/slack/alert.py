@@ -1,0 +1,179 @@
+"""The Slack message of one alert: pure.
+
+Rules: https://docs.slack.dev/reference/block-kit/blocks (sizes)
+"""
+
+from typing import Any
+
+from slack_sdk.models.blocks import (
+    ActionsBlock,
+    Block,
+    ButtonElement,
+    ContextBlock,
+    PlainTextObject,
+    SectionBlock,
+)
+
+from app.model.change import RECONCILE
+from app.model.incident import Step
+from app.model.notification import Notification, ValueChange, text_of
+from app.notifier.base import duration, entity_url, mark, words
+from app.notifier.slack.markup import (
+    MAX_SHOWN_NAME_CHARS,
+    NOTICE_MARK,
+    called,
+    escape,
+    happened,
+    lead,
+    mrkdwn,
+    title_of,
+    urgent,
+    when,
+)
+
+# Slack's own sizes are larger (a section 3,000, a context element 3,000, all blocks together about 11,000
+# characters); these are what a person reads at a glance, and their sum stays below 10,000.
+MAX_SHOWN_VALUE_CHARS = 300
+MAX_MESSAGE_CHARS = 600
+MAX_NOTICE_CHARS = 1_000
+MAX_OTHERS = 8
+MAX_BUTTON_CHARS = 75
+MAX_TITLE_URL_CHARS = 1_000
+MAX_BUTTON_URLS_CHARS = 2_000
+
+COURSE_WORDS = {Step.RESOLVED: "Resolved after", Step.CHANGED: "Open for", Step.REMINDED: "Still open after"}
+
+
+def alert_message(notification: Notification, app_url: str) -> dict[str, Any]:
+    """Make the message of an alert: ``text`` for notifications and screen readers, ``blocks`` to look at.
+
+    Args:
+        notification: The alert.
+        app_url: The address of Port's app, for the link to the entity.
+    """
+    if notification.step is Step.NOTICE:
+        text = called(notification.mention, f"{NOTICE_MARK} {escape(notification.title, MAX_NOTICE_CHARS)}")
+        return {"text": text, "blocks": [SectionBlock(text=mrkdwn(text)).to_dict()]}
+    blocks: list[Block] = [SectionBlock(text=mrkdwn("\n".join(_headline(notification, app_url))))]
+    if notification.others:
+        blocks.append(SectionBlock(text=mrkdwn("\n".join(_others(notification)))))
+    blocks.append(ContextBlock(elements=[mrkdwn(_context(notification))]))
+    if buttons := _buttons(notification):
+        blocks.append(ActionsBlock(elements=buttons))
+    return {"text": _text(notification), "blocks": [block.to_dict() for block in blocks]}
+
+
+def _text(notification: Notification) -> str:
+    value = notification.change
+    begin = called(notification.mention, f"{lead(notification)} {title_of(notification)}")
+    if value is None:
+        return f"{begin}: {happened(notification)}"
+    name, before, now = escape(value.name, MAX_SHOWN_NAME_CHARS), _shown(value.before), _shown(value.after)
+    if notification.step is Step.REMINDED:
+        return f"{begin}: {name} still {now}"
+    return f"{begin}: {name} {before} → {now}"
+
+
+def _shown(value: Any) -> str:
+    return escape(text_of(value), MAX_SHOWN_VALUE_CHARS)
+
+
+def _value_line(notification: Notification) -> str:
+    value = notification.change
+    if value is None:
+        return happened(notification).capitalize()
+    name = escape(value.name, MAX_SHOWN_NAME_CHARS)
+    before, now = (
+        f"{mark(side)} {_shown(side)}" if isinstance(side, str) else _shown(side)
+        for side in (value.before, value.after)
+    )
+    bold = f"{mark(value.after)} *{_shown(value.after)}*" if isinstance(value.after, str) else f"*{now}*"
+    return f"{name}: {bold}" if notification.step is Step.REMINDED else f"{name}: {before} → {bold}"
+
+
+def _headline(notification: Notification, app_url: str) -> list[str]:
+    title = title_of(notification)
+    url = entity_url(app_url, notification.blueprint, notification.entity)
+    linked = f"*<{url}|{title}>*" if len(url) <= MAX_TITLE_URL_CHARS else f"*{title}*"
+    lines = [called(notification.mention, urgent(notification) + linked), _value_line(notification)]
+    if course := _course(notification):
+        lines.append(course)
+    if notification.late:
+        lines.append("Late: a newer change of this entity was seen before this one.")
+    if notification.message:
+        lines.append(_own_message(notification))
+    return lines
+
+
+def _course(notification: Notification) -> str:
+    """Describe the course of the incident in one line; empty if there is nothing to say."""
+    step = notification.step
+    window = duration(notification.window) if notification.window else ""
+    if step is Step.FLAPPING:
+        often = f"Flaps: {notification.moves} changes"
+        if not window:
+            return f"{often}; quiet until it is stable"
+        return f"{often} in {window}; quiet until it has been stable for that long"
+    if step is Step.SETTLED:
+        return f"Stable for {window}" if window else "Stable again"
+    since = ""
+    if notification.opened_at and (words_before := COURSE_WORDS.get(step)):
+        since = f"{words_before} {duration(notification.at - notification.opened_at)}"
+    if notification.worse:
+        return f"Got worse; {since[:1].lower()}{since[1:]}" if since else "Got worse"
+    return since
+
+
+def _own_message(notification: Notification) -> str:
+    # What the rule's author wrote may hold markup; what was put into it may not.
+    room = MAX_MESSAGE_CHARS
+    text = ""
+    for part in notification.message:
+        piece = part.text[:room] if part.literal else escape(part.text, min(room, MAX_SHOWN_VALUE_CHARS))
+        text += piece
+        room -= len(piece)
+        if room < 2:
+            return text + "…"
+    return text
+
+
+def _others(notification: Notification) -> list[str]:
+    lines = ["Changed as well:", *map(_other, notification.others[:MAX_OTHERS])]
+    left_out = notification.others_left_out + max(0, len(notification.others) - MAX_OTHERS)
+    if left_out:
+        lines.append(f"… and {left_out} more")
+    return lines
+
+
+def _other(value: ValueChange) -> str:
+    limit = MAX_SHOWN_VALUE_CHARS // 3
+    before, after = escape(text_of(value.before), limit), escape(text_of(value.after), limit)
+    return f"• {escape(value.name, MAX_SHOWN_NAME_CHARS)}: {before} → {after}"
+
+
+def _context(notification: Notification) -> str:
+    parts = [_by(notification), when(notification.at)]
+    if notification.teams:
+        parts.append(f"Team {escape(', '.join(notification.teams), MAX_SHOWN_VALUE_CHARS)}")
+    blueprint = escape(notification.blueprint, MAX_SHOWN_NAME_CHARS)
+    parts.append(f"{blueprint} `{escape(notification.entity, MAX_SHOWN_NAME_CHARS)}`")
+    return "  |  ".join(parts)
+
+
+def _by(notification: Notification) -> str:
+    if notification.origin == RECONCILE and not notification.actor:
+        return "Found by reconciling"
+    by = escape(notification.actor, MAX_SHOWN_VALUE_CHARS) or "unknown"
+    via = f" via {escape(notification.origin, MAX_SHOWN_NAME_CHARS)}" if notification.origin else ""
+    return f"By {by}{via}"
+
+
+def _buttons(notification: Notification) -> list[ButtonElement]:
+    buttons: list[ButtonElement] = []
+    room = MAX_BUTTON_URLS_CHARS
+    for number, link in enumerate(notification.links):
+        if len(link.url) <= room:
+            room -= len(link.url)
+            label = PlainTextObject(text=escape(words(link.name), MAX_BUTTON_CHARS) or "Link")
+            buttons.append(ButtonElement(text=label, url=link.url, action_id=f"link-{number}"))
+    return buttons

@@ -1,0 +1,89 @@
+"""The kind "slack": a channel, by an incoming webhook or a bot token."""
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from app.errors import SettingsError
+from app.model.digest import BY_RULE_AND_TRANSITION, GroupBy
+from app.model.notification import Notification
+from app.notifier.base import Notifier
+from app.notifier.kind import Kind, NotifierContext, SlackMessage
+from app.notifier.slack.alert import alert_message
+from app.notifier.slack.bot import SlackBot
+from app.notifier.slack.webhook import SlackWebhook
+from app.rules.destination import Address, DestinationSettings, Fallback, Routing
+
+# Slack: lower-case letters of any script, digits, hyphens and underscores; 80 characters at most.
+CHANNEL_NAME = re.compile(r"#?[^\W_A-Z][^\sA-Z#@,.:/!?'\"]{0,79}|[CGD][A-Z0-9]{5,}")
+
+
+def _channel(name: str) -> str:
+    if not CHANNEL_NAME.fullmatch(name):
+        raise ValueError("must be a channel's name, such as '#oncall', or its ID, such as C0123456789")
+    return name.removeprefix("#")
+
+
+class SlackDestination(DestinationSettings):
+    """A channel, through its incoming webhook or through SLACK_BOT_TOKEN.
+
+    Attributes:
+        webhook_url: The incoming webhook's address.
+        channel: The channel's name or ID, for the bot token: then an incident is one message.
+        group_by: What alerts that go out as one message are grouped by there.
+        digest_after: How many alerts may wait before they go out as one message.
+        rate: How many messages a second the channel takes. Slack's own limit is 1.
+        fallback: Gets a notice when this destination is on hold.
+    """
+
+    type: Literal["slack"]
+    webhook_url: Address | None = None
+    channel: Annotated[str, AfterValidator(_channel)] | None = None
+    group_by: Annotated[tuple[GroupBy, ...], Field(min_length=1)] = BY_RULE_AND_TRANSITION
+    digest_after: Annotated[int, Field(ge=1)] = 1
+    rate: Annotated[float, Field(ge=0.001, le=1000)] = 1.0
+    fallback: Fallback | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.webhook_url is None) == (self.channel is None):
+            raise ValueError("needs either webhook_url, or channel (with SLACK_BOT_TOKEN)")
+        return self
+
+    def routing(self) -> Routing:
+        """Share a queue with every destination that is this channel: Slack limits the rate of each."""
+        # Neither can be taken for the other: one begins with http, the other with #.
+        url = self.webhook_url
+        channel = url.get_secret_value() if url else f"#{self.channel}"
+        return Routing(channel=channel, fallback=self.fallback)
+
+
+def _make(name: str, settings: SlackDestination, context: NotifierContext) -> Notifier:
+    options: dict[str, Any] = {
+        "pause": timedelta(seconds=1 / settings.rate),
+        "group_by": settings.group_by,
+        "digest_after": settings.digest_after,
+        "page_url": context.page_url,
+    }
+    if settings.webhook_url is not None:
+        return SlackWebhook(settings.webhook_url.get_secret_value(), context.app_url, **options)
+    if not context.bot_token or settings.channel is None:
+        raise SettingsError(
+            f"destination {name!r} has a channel, which needs SLACK_BOT_TOKEN: your Slack app's page,"
+            " OAuth & Permissions, has it"
+        )
+    return SlackBot(
+        context.bot_token, settings.channel, context.app_url, api_url=context.slack_api_url, **options
+    )
+
+
+async def _dry_run(
+    _: SlackDestination, notification: Notification, __: Mapping[str, Any], context: NotifierContext
+) -> SlackMessage:
+    return alert_message(notification, context.app_url)
+
+
+SLACK_KIND = Kind(SlackDestination, _make, _dry_run)
