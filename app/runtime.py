@@ -20,6 +20,7 @@ from app.deliver.turn import Sender
 from app.jq.expressions import Expressions
 from app.jq.runner import Jq
 from app.model.change import CatalogChange
+from app.model.report import Fate
 from app.notifier.base import Notifier
 from app.notifier.kind import AskFate, NotifierContext
 from app.notifier.registry import SETTINGS_MODELS, make_notifiers
@@ -33,9 +34,10 @@ from app.reconcile.health import RULES, why_off
 from app.rules.file import Rules, RulesFile
 from app.rules.targets import PortLookup
 from app.settings import Settings, environment
-from app.store.base import Store
+from app.store import queries
 from app.store.opening import now, open_store
 from app.store.prune import keep_pruned
+from app.store.store import Store
 
 if TYPE_CHECKING:
     from app.port.client import PortClient
@@ -140,7 +142,9 @@ def _warn_of_what_is_unusual(settings: Settings) -> None:
 async def _delivery_loops(settings: Settings, runtime: Runtime) -> list[Loop]:
     store = runtime.store
     store.on_new(runtime.dispatcher.wake)
-    await store.probe_on_hold(now())  # the restart may be because somebody has fixed the destination
+    await store.write(
+        queries.deliveries.probe_on_hold, now()
+    )  # the restart may be because somebody has fixed the destination
     return [
         runtime.dispatcher.run(),
         keep_pruned(store, timedelta(days=settings.retention_days), now),
@@ -216,6 +220,10 @@ def _look_up(port: "PortClient | None") -> LookUp:
     return Lookup(port, now)
 
 
+async def _fate(store: Store, run: str) -> Fate | None:
+    return await store.read(queries.reports.fate, run)
+
+
 def _assemble(
     settings: Settings,
     rules: Rules,
@@ -226,7 +234,7 @@ def _assemble(
     tracer: Tracer,
 ) -> Runtime:
     expressions = Expressions(jq)
-    context = notifier_context(settings, expressions, port, store.fate)
+    context = notifier_context(settings, expressions, port, partial(_fate, store))
     make_book = partial(make_rulebook, default_webhook=context.default_webhook)
     book = make_book(rules.file)
     messages = Messages(store.body, expressions, book.rules)

@@ -13,15 +13,16 @@ from typing import Any
 import httpx
 import pytest
 import structlog
-from app.store.base import Store
 
 from app.demo.run import change_body, serving, signed_headers
 from app.demo.stand_in_slack import StandInSlack
 from app.main import create_app
 from app.model.delivery import State
 from app.settings import Settings
+from app.store import queries
 from app.store.opening import open_store
-from app.store.rows import Delivery
+from app.store.store import Store
+from app.store.views import Delivery
 from tests.postgres import PostgresServer
 
 SECRET = "test-client-secret-4711"
@@ -86,13 +87,13 @@ class Service:
 
     async def deliveries(self) -> list[Delivery]:
         """All deliveries, those of the newest change first."""
-        page = await self.store.views.deliveries(state=None, before=None, limit=1000)
-        return [row.delivery for row in page.rows]
+        page = await self.store.read(queries.page.deliveries, state=None, before=None, limit=1000)
+        return list(page.rows)
 
 
 async def count(store: Store, state: State) -> int:
     """Return how many deliveries are in a state."""
-    page = await store.views.deliveries(state=state, before=None, limit=100_000)
+    page = await store.read(queries.page.deliveries, state=state, before=None, limit=100_000)
     return len(page.rows)
 
 

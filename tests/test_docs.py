@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from app import __version__
 from app.cli import command_line as make_command_line
 from app.jq.runner import checking
+from app.notifier.registry import SETTINGS_MODELS
 from app.port.setup.resources import automation
 from app.rules.file import load_rules
 from app.settings import Settings
@@ -117,7 +118,7 @@ def test_every_rules_file_that_is_shown_loads(page: str) -> None:
     assert examples(PAGES[page])
     with checking() as check_jq:
         for example in examples(PAGES[page]):
-            assert load_rules(example, environment, check_jq=check_jq).file.rules
+            assert load_rules(example, environment, models=SETTINGS_MODELS, check_jq=check_jq).file.rules
 
 
 def tables() -> dict[str, dict[str, list[str]]]:
@@ -182,7 +183,7 @@ def test_every_example_of_a_key_is_right(name: str, key: str, example: str) -> N
     for one in ("oncall", "cleanup", "ops", "rocket"):
         document["destinations"].setdefault(one, {"type": "console"})
     environment = {"ROCKET_WEBHOOK_URL": "https://hooks.example.com/rocket", "JOBS_TOKEN": "token"}
-    load_rules(json.dumps(document), environment | {"JOBS_SECRET": "whsec_c2VjcmV0"})
+    load_rules(json.dumps(document), environment | {"JOBS_SECRET": "whsec_c2VjcmV0"}, models=SETTINGS_MODELS)
 
 
 def _in_a_file(name: str, key: str, given: dict[str, Any]) -> dict[str, Any]:

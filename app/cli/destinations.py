@@ -22,8 +22,9 @@ from app.rules.file import Rules
 from app.rules.targets import DEFAULT_DESTINATION
 from app.runtime import default_webhook, open_runtime
 from app.settings import Settings, environment, load_settings
+from app.store import queries
 from app.store.opening import open_store
-from app.store.rows import QueueState
+from app.store.views import QueueState
 
 TEST_TEXT = "A test message of the Port changelog listener: alerts for destination {name} arrive here."
 
@@ -43,7 +44,7 @@ def list_destinations(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     async def work() -> list[QueueState]:
         async with open_store(*settings.database, must_exist=True) as store:
-            return await store.queues(now)
+            return await store.read(queries.page.queues, now)
 
     queues = run(work())
     # A destination that left the rules may still have a queue in which alerts wait.
@@ -138,7 +139,7 @@ def release(name: Name) -> None:
     async def work() -> int:
         async with open_store(*settings.database, must_exist=True) as store:
             now = datetime.now(UTC)
-            queues = _queues_of(name, channels, await store.queues(now))
+            queues = _queues_of(name, channels, await store.read(queries.page.queues, now))
             if name not in channels and not queues:
                 raise _unknown(name, channels)
             return sum(

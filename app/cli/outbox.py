@@ -1,7 +1,7 @@
 """The commands about deliveries and the quarantine: list them, and try them again."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
@@ -14,15 +14,15 @@ from app.cli.base import MAX_NUMBER, OUT, AsJson, run, span
 from app.errors import ListenerError, UnreadableChange
 from app.model.delivery import State
 from app.model.notification import Notification, one_line, text_of
-from app.model.times import EPOCH
 from app.notifier.base import duration
 from app.observe.logs import configure_logging
 from app.receive.signature import Signed
 from app.runtime import Runtime, open_runtime
 from app.settings import load_settings
+from app.store import queries
 from app.store.opening import open_store
-from app.store.rows import Delivery
-from app.store.views import Counts, Page, QuarantineRow, Views
+from app.store.store import Store
+from app.store.views import Delivery, Page, Quarantined
 
 ROWS_A_PAGE = 500
 _Row = TypeVar("_Row")
@@ -68,22 +68,18 @@ def list_deliveries(
     if ctx.invoked_subcommand:
         return
 
-    async def work() -> tuple[list[Delivery], Counts, int]:
+    async def work() -> tuple[list[Delivery], Mapping[State, int]]:
         async with open_store(*load_settings().database, must_exist=True) as store:
-            views = store.views
             # Page by page, so that a large --limit holds no reader's transaction open for long.
             rows = await read_pages(
-                lambda before, size: views.deliveries(state=state, before=before, limit=size), limit
+                lambda before, size: store.read(
+                    queries.page.deliveries, state=state, before=before, limit=size
+                ),
+                limit,
             )
-            counts = await views.counts(EPOCH)
-            queues = await store.queues(datetime.now(UTC))
-            return (
-                [row.delivery for row in rows],
-                counts,
-                sum(queue.waiting for queue in queues if queue.on_hold),
-            )
+            return rows, await store.read(queries.page.count)
 
-    rows, counts, on_hold = run(work())
+    rows, counts = run(work())
     if as_json:
         for row in rows:
             fields = asdict(row) | {"notification": row.notification.model_dump(mode="json")}
@@ -91,7 +87,7 @@ def list_deliveries(
         return
     if rows:
         OUT.print(_deliveries_table(rows, datetime.now(UTC)))
-    OUT.print(_counts_text(counts, on_hold), highlight=False)
+    OUT.print(_counts_text(counts), highlight=False)
 
 
 def _deliveries_table(rows: list[Delivery], now: datetime) -> Table:
@@ -111,12 +107,13 @@ def _deliveries_table(rows: list[Delivery], now: datetime) -> Table:
     return table
 
 
-def _counts_text(counts: Counts, on_hold: int) -> str:
+def _counts_text(counts: Mapping[State, int]) -> str:
     """Format the number of deliveries in each state: ``2 pending (1 in queues on hold), 0 dead, …``."""
-    held_back = f" ({on_hold} in queues on hold)" if on_hold else ""
+    on_hold = counts[State.ON_HOLD]
+    note = f" ({on_hold} in queues on hold)" if on_hold else ""
     ended = (State.DEAD, State.DELIVERED, State.CANCELLED, State.SILENCED)
-    numbers = (f"{counts.ended.get(state, 0)} {state}" for state in ended)
-    return ", ".join((f"{counts.pending} pending{held_back}", *numbers))
+    numbers = (f"{counts[state]} {state}" for state in ended)
+    return ", ".join((f"{counts[State.PENDING] + on_hold} pending{note}", *numbers))
 
 
 @deliveries.command()
@@ -154,11 +151,11 @@ def list_quarantine(ctx: typer.Context, as_json: AsJson = False) -> None:
     if ctx.invoked_subcommand:
         return
 
-    async def work() -> list[QuarantineRow]:
+    async def work() -> list[Quarantined]:
         async with open_store(*load_settings().database, must_exist=True) as store:
-            rows = await _quarantine_rows(store.views)
+            rows = await _quarantine_rows(store)
             # Pages of the list have only the first bytes of each body.
-            whole = [await store.views.quarantined(row.id) for row in rows] if as_json else rows
+            whole = [await store.read(queries.page.quarantined, row.id) for row in rows] if as_json else rows
             return [row for row in whole if row]
 
     rows = run(work())
@@ -175,8 +172,10 @@ def list_quarantine(ctx: typer.Context, as_json: AsJson = False) -> None:
     OUT.print(table if rows else "Nothing is in quarantine.")
 
 
-async def _quarantine_rows(views: Views) -> list[QuarantineRow]:
-    return await read_pages(lambda before, size: views.quarantine(before=before, limit=size))
+async def _quarantine_rows(store: Store) -> list[Quarantined]:
+    return await read_pages(
+        lambda before, size: store.read(queries.page.quarantine, before=before, limit=size)
+    )
 
 
 @quarantine.command()
@@ -191,7 +190,7 @@ def replay(
         failed = 0
         async with open_runtime(settings, dispatch=False) as runtime:
             # Oldest first, as they came.
-            present = sorted(row.id for row in await _quarantine_rows(runtime.store.views))
+            present = sorted(row.id for row in await _quarantine_rows(runtime.store))
             for number in present:
                 if not ids or number in ids:
                     failed += not await _replay_one(runtime, number)
@@ -206,7 +205,7 @@ def replay(
 
 async def _replay_one(runtime: Runtime, number: int) -> bool:
     """Read a body again and print the outcome; False: it stays in quarantine."""
-    row = await runtime.store.views.quarantined(number)
+    row = await runtime.store.read(queries.page.quarantined, number)
     if row is None:
         return True  # a person on the page was faster
     try:
@@ -219,6 +218,6 @@ async def _replay_one(runtime: Runtime, number: int) -> bool:
     except Exception as error:  # noqa: BLE001 - a body with which the program fails must not stop the others
         print(f"{number}: still an error in this program: {type(error).__name__}")
         return False
-    await runtime.store.leave_quarantine([number])
+    await runtime.store.write(queries.page.leave_quarantine, [number])
     print(f"{number}: accepted, {accepted.alerts} alerts")
     return True

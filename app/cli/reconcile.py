@@ -20,7 +20,7 @@ from app.reconcile.run import ReconcileRun
 from app.reconcile.schedule import Reconciler
 from app.runtime import new_token, open_runtime
 from app.settings import load_settings
-from app.store.reconciling import Progress
+from app.store.views import ReconcileProgress
 
 VALUES_SHOWN = 3
 VALUE_CHARACTERS_SHOWN = 40
@@ -41,7 +41,7 @@ def reconcile(
     settings = load_settings()
     configure_logging("WARNING", "text", settings.hidden)
 
-    async def work() -> tuple[Progress, Sequence[EntityDifference]]:
+    async def work() -> tuple[ReconcileProgress, Sequence[EntityDifference]]:
         async with open_client(settings, None) as client, open_runtime(settings, dispatch=False) as runtime:
             # The command is wanted, even where RECONCILE_MINUTES is 0.
             if reason := why_off(1, settings.missing_credential, runtime.intake.book):
@@ -66,7 +66,7 @@ def reconcile(
         print("Nothing was stored, and nobody was alerted.", file=sys.stderr)
 
 
-def show(progress: Progress, differences: Sequence[EntityDifference]) -> None:
+def show(progress: ReconcileProgress, differences: Sequence[EntityDifference]) -> None:
     """Print differences as a table, and the run's numbers."""
     table = Table("blueprint", "entity", "action", "since", "differs", box=None)
     for difference in differences:

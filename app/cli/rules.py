@@ -32,8 +32,9 @@ from app.rules.match import Match, why_not
 from app.rules.rulebook import Rulebook
 from app.rules.targets import PortLookup
 from app.settings import environment, load_settings
-from app.store.base import Store
+from app.store import queries
 from app.store.opening import now, open_store
+from app.store.store import Store
 
 APP_URL = "https://app.port.io"
 HISTORY_ROWS_A_PAGE = 500
@@ -157,7 +158,7 @@ def backtest(
         try:
             async with open_store(*load_settings().database, must_exist=True) as store:
                 number, would = await _replay(store, make_rulebook(loaded.file), Expressions(jq), start)
-                return number, would, await store.told(start)
+                return number, would, await store.read(queries.page.alert_counts, start)
         finally:
             await jq.close()
 
@@ -177,10 +178,13 @@ async def _replay(
     states: dict[tuple[str, str], EntityState] = {}
     waiting: dict[str, list[Alert]] = {}
     alerted: Counter[tuple[str, str]] = Counter()
-    number, after = 0, 0
-    while rows := await store.history(since=since, after=after, limit=HISTORY_ROWS_A_PAGE):
-        after = rows[-1][0]
-        for _, received_at, body in rows:
+    number, after = 0, None
+    while rows := await store.read(
+        queries.changes.history, since=since, after=after, limit=HISTORY_ROWS_A_PAGE
+    ):
+        after = rows[-1]
+        for row in rows:
+            received_at, body = row.received_at, row.body or b""
             change = parse_event(Signed(body, received_at))
             matched = await match_and_route(change, body, book, expressions.evaluate, _silent_lookup)
             _replay_one(matched, received_at, states, waiting, alerted)

@@ -17,6 +17,7 @@ from app.model.notification import one_line
 from app.model.silence import ANY, Silence
 from app.notifier.base import duration
 from app.settings import load_settings
+from app.store import queries
 from app.store.opening import open_store
 
 MAX_TEXT_CHARACTERS = 500
@@ -53,7 +54,7 @@ def add(
 
     async def work() -> int:
         async with open_store(*load_settings().database, must_exist=True) as store:
-            return await store.add_silence(new)
+            return await store.write(queries.silences.add, new)
 
     number = run(work())
     print(f"silence {number}: {_patterns_text(new)}, until {new.ends_at:%Y-%m-%d %H:%M:%S} UTC")
@@ -69,7 +70,7 @@ def list_silences(
 
     async def work() -> list[Silence]:
         async with open_store(*load_settings().database, must_exist=True) as store:
-            return await store.silences(active_at=None if all_ else now)
+            return await store.read(queries.silences.silences, active_at=None if all_ else now)
 
     rows = run(work())
     if as_json:
@@ -90,7 +91,7 @@ def end(number: Annotated[int, typer.Argument(min=1, max=MAX_NUMBER, help="The s
 
     async def work() -> bool:
         async with open_store(*load_settings().database, must_exist=True) as store:
-            return await store.end_silence(number, datetime.now(UTC))
+            return await store.write(queries.silences.end, number, datetime.now(UTC))
 
     if not run(work()):
         raise ListenerError(f"there is no silence {number} that has not ended: python -m app silence list")

@@ -15,10 +15,11 @@ from pydantic_core import from_json, to_json
 from app.cli.base import run, span
 from app.errors import ListenerError
 from app.settings import Settings, load_settings
+from app.store import queries
 from app.store.opening import existing_database, now, open_store
 from app.store.private_file import private_file
-from app.store.rows import StoredChange
 from app.store.sqlite.copy import MEGABYTE, copy_database
+from app.store.views import StoredChange
 
 CHANGES_A_PAGE = 500
 
@@ -59,8 +60,12 @@ def export(
         number, last = 0, None
         async with open_store(*settings.database, must_exist=True) as store:
             with _output(file, force=force) as out:
-                while rows := await store.changes(
-                    since=start, blueprint=blueprint, after=last, limit=CHANGES_A_PAGE
+                while rows := await store.read(
+                    queries.changes.history,
+                    since=start,
+                    blueprint=blueprint,
+                    after=last,
+                    limit=CHANGES_A_PAGE,
                 ):
                     out.writelines(map(json_line, rows))
                     number, last = number + len(rows), rows[-1]
@@ -72,9 +77,8 @@ def export(
 
 def json_line(change: StoredChange) -> bytes:
     """Format a change as a line of JSON, with its body exactly as it was signed."""
-    body = change.body.replace(b"\r", b" ").replace(
-        b"\n", b" "
-    )  # in JSON, line breaks are only between values
+    # In JSON, line breaks are only between values.
+    body = (change.body or b"").replace(b"\r", b" ").replace(b"\n", b" ")
     if b"Infinity" in body or b"NaN" in body:  # Python reads these numbers, but JSON does not have them
         body = to_json(from_json(body), inf_nan_mode="null")
     head = {

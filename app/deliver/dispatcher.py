@@ -16,8 +16,8 @@ from app.model.delivery import Outcome
 from app.model.report import RUNS
 from app.observe.tracing import OFF, current_trace_id, delivery_spans, fail, note
 from app.observe.watch import NOBODY, Watch
-from app.store.base import Store
 from app.store.rows import Attempt, Claim
+from app.store.store import Store
 
 log = structlog.get_logger(__name__)
 
@@ -121,7 +121,9 @@ class Dispatcher:
                 now=now,
                 lease_until=now + QUEUE_LEASE,
                 limit=MAX_TURNS - len(self._turns),
-                at_once={name: notifier.batch_limit for name, notifier in self._sender.notifiers.items()},
+                batch_limits={
+                    name: notifier.batch_limit for name, notifier in self._sender.notifiers.items()
+                },
             )
         except StoreUnavailable as error:
             log.error("queues_not_claimed", reason=str(error))
@@ -160,12 +162,12 @@ class Dispatcher:
             return None
         except asyncio.CancelledError:  # cut off by `stop`: so the next start need not wait for the lease
             with contextlib.suppress(StoreUnavailable):
-                await asyncio.shield(self._store.release(claim, unsure=True))
+                await asyncio.shield(self._store.give_back(claim, unsure=True))
             raise
         except StoreUnavailable as error:  # nothing was delivered
             log.error("queue_not_read", queue=claim.queue, reason=str(error))
             with contextlib.suppress(StoreUnavailable):
-                await self._store.release(claim)
+                await self._store.give_back(claim)
             return None
         note(*spans, outcome=attempt.outcome, deliveries=_alerted(claim, attempt))
         if attempt.outcome in (Outcome.RETRY, Outcome.ON_HOLD, Outcome.DEAD):
@@ -181,7 +183,7 @@ class Dispatcher:
     async def _give_back(self, claim: Claim) -> None:
         log.warning("queue_given_back", queue=claim.queue)
         with contextlib.suppress(StoreUnavailable):
-            await self._store.release(claim)
+            await self._store.give_back(claim)
 
     async def _record(self, claim: Claim, attempt: Attempt) -> bool:
         # What was sent must not be sent again only because the disk was full for a moment.

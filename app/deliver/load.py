@@ -12,8 +12,8 @@ from app.model.digest import outcome
 from app.model.notification import Notification
 from app.model.silence import silence_of
 from app.notifier.base import SEND_TIMEOUT, Sent
-from app.store.base import Store
 from app.store.rows import Aside, Claim, Waiting
+from app.store.store import Store
 
 MAX_SUMMED_UP = 10_000  # so that no transaction is long; what is beyond goes out with the next message
 ROWS_PER_PAGE = 100

@@ -17,7 +17,8 @@ from app.observe.watch import Watch
 from app.receive.intake import Intake
 from app.rules.file import Rules, RulesFile
 from app.rules.rulebook import Rulebook
-from app.store.base import Store
+from app.store import queries
+from app.store.store import Store
 
 log = structlog.get_logger(__name__)
 
@@ -74,7 +75,7 @@ class RulesInForce:
         self.intake.book, self.messages.rules, self.sender.fallbacks = book, book.rules, book.fallbacks
         with suppress(StoreUnavailable):  # then they try when their own time has come
             # The person may have changed just what had put a queue on hold.
-            await self.store.probe_on_hold(self.clock())
+            await self.store.write(queries.deliveries.probe_on_hold, self.clock())
         self.dispatcher.wake()
         if book.watched.keys() - watched_before:
             self.on_more_watched()

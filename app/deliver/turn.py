@@ -18,8 +18,8 @@ from app.model.notification import Notification
 from app.notifier.base import SEND_TIMEOUT, Keeper, Notifier, Parcel, Reporter, Sent, Story
 from app.observe.tracing import OFF, span
 from app.rules.match import Route
-from app.store.base import Store
 from app.store.rows import Attempt, Claim, Waiting
+from app.store.store import Store
 
 log = structlog.get_logger(__name__)
 

@@ -28,6 +28,7 @@ from app.notifier.console import draw
 from app.receive.event import build_event, encode
 from app.receive.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from app.settings import Settings
+from app.store import queries
 from app.store.opening import open_store
 
 DEMO_ENTITIES = (
@@ -226,7 +227,7 @@ async def _wait_for_delivery(settings: Settings, count: int) -> int:
         end = time.monotonic() + count + DEMO_PATIENCE_SECONDS
         while delivered < count and time.monotonic() < end:
             await asyncio.sleep(0.1)
-            delivered = (await store.views.counts(EPOCH)).ended[State.DELIVERED]
+            delivered = (await store.read(queries.page.counts, EPOCH)).ended[State.DELIVERED]
         return delivered
 
 

@@ -10,9 +10,9 @@ from app.errors import ListenerError, PortError
 from app.model.delivery import State
 from app.port.client import PortClient
 from app.port.setup.resources import BLUEPRINT, TUTORIAL_ENTITY
-from app.store.base import Store
-from app.store.rows import Delivery
-from app.store.views import ChangeFilter
+from app.store import queries
+from app.store.store import Store
+from app.store.views import ChangeFilter, Delivery
 
 _T = TypeVar("_T")
 
@@ -113,16 +113,15 @@ class RoundTrip:
     async def _changes(self, after: int) -> list[int]:
         """Return the numbers of the entity's changes that are greater than `after`."""
         wanted = ChangeFilter(blueprint=BLUEPRINT, entity=TUTORIAL_ENTITY)
-        page = await self.store.views.changes(wanted, before=None, limit=NEWEST_CHANGES)
+        page = await self.store.read(queries.changes.changes, wanted, before=None, limit=NEWEST_CHANGES)
         return [change.id for change in page.rows if change.id > after]
 
     async def _alerts(self, after: int) -> list[Delivery]:
         """Return the alerts of the entity's changes whose numbers are greater than `after`."""
-        rows = await self.store.views.deliveries_of(await self._changes(after))
+        rows = await self.store.read(queries.page.deliveries_of, await self._changes(after))
         about = (BLUEPRINT, TUTORIAL_ENTITY)
-        deliveries = (row.delivery for row in rows)
         return [
             delivery
-            for delivery in deliveries
+            for delivery in rows
             if (delivery.notification.blueprint, delivery.notification.entity) == about
         ]

@@ -27,7 +27,8 @@ from app.port.setup.resources import BLUEPRINT
 from app.port.setup.steps import Result, SetupStep, render
 from app.receive.event import WEBHOOK_PATH
 from app.reconcile.health import MAX_RUNS, judge
-from app.store.base import Store
+from app.store import queries
+from app.store.store import Store
 
 _T = TypeVar("_T")
 
@@ -187,7 +188,10 @@ class _Checks:
     async def _check_reconciliation(self) -> str:
         if reason := self._setup.why_not_reconciled():
             return f"nothing is reconciled with Port, so a change that Port never sends is missed: {reason}"
-        return judge(await _given(self._store).reconciling.runs(limit=MAX_RUNS), datetime.now(UTC))
+        return judge(
+            await _given(self._store).read(queries.reconcile.runs, limit=MAX_RUNS),
+            datetime.now(UTC),
+        )
 
     async def _check_port(self) -> str:
         dry_run = True
@@ -245,7 +249,7 @@ class _Checks:
         store = _given(self._store)
 
         async def arrived() -> bool | None:
-            return await store.last_at(probe.PROBE, probe.PROBE) == now or None
+            return await store.read(queries.changes.last_at, probe.PROBE, probe.PROBE) == now or None
 
         if not await wait_for(arrived, self._setup.patience_seconds):
             raise ListenerError(

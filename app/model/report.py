@@ -42,7 +42,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ReportedAlert:
     """One alert of a change, and its state.
 
     Attributes:
@@ -72,7 +72,7 @@ class Fate:
 
     received_at: datetime
     reason: str
-    alerts: tuple[Told, ...] = ()
+    alerts: tuple[ReportedAlert, ...] = ()
     again: bool = False
     reports: int = 0
 
@@ -113,7 +113,7 @@ class Fate:
         return one_line(" ".join([*first, *parts]), MAX_SUMMARY_CHARS)
 
     def _ends(self) -> Iterator[str]:
-        by_state: dict[str, list[Told]] = {}
+        by_state: dict[str, list[ReportedAlert]] = {}
         for alert in self.alerts:
             by_state.setdefault(alert.state, []).append(alert)
         # What failed comes first: a long reason must not push it out.
@@ -142,7 +142,7 @@ class Fate:
         return ending | ({"link": once} if once else {})
 
 
-def _names(alerts: Iterable[Told]) -> str:
+def _names(alerts: Iterable[ReportedAlert]) -> str:
     names = list(dict.fromkeys(alert.destination for alert in alerts))
     if len(names) > MAX_NAMES:
         names = [*names[:MAX_NAMES], f"{len(names) - MAX_NAMES} more"]

@@ -22,8 +22,8 @@ from app.rules.match import Hit, Match, Route, match
 from app.rules.rulebook import Queues, Rulebook
 from app.rules.targets import ByPort, ByTemplate, PortLookup, route
 from app.rules.watched import Watched
-from app.store.base import Store
 from app.store.rows import Accepted, Incoming
+from app.store.store import Store
 
 Evaluate = Callable[[Sequence[str], Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 """Runs jq programs on an event: the first result of each, by program, without those that failed."""
@@ -142,7 +142,7 @@ class Intake:
             self.wake({route.queue for hit in matched.hits for route in hit.routes})
 
     def _record(self, matched: Match, accepted: Accepted, reconciled: Reconciled | None) -> None:
-        if accepted.noticed:
+        if accepted.already_alerted:
             self.watch.came_after()
         if not accepted.duplicate:
             self._count(matched)

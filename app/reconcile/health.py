@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from app.errors import ListenerError
 from app.notifier.base import duration
 from app.rules.rulebook import Rulebook
-from app.store.reconciling import Run
+from app.store.views import StoredRun
 
 START, INTERVAL, RULES, COMMAND = "start", "interval", "rules", "command"
 """Why a run is made."""
@@ -33,7 +33,7 @@ def why_off(minutes: float, missing: str | None, book: Rulebook) -> str | None:
     return None
 
 
-def judge(runs: Sequence[Run], now: datetime) -> str:
+def judge(runs: Sequence[StoredRun], now: datetime) -> str:
     """Sum up the last runs in a sentence.
 
     Args:

@@ -25,7 +25,8 @@ from app.reconcile.difference import (
 )
 from app.rules.last_known import LastKnown, canonical
 from app.rules.watched import Watched
-from app.store.reconciling import Progress
+from app.store import queries
+from app.store.views import ReconcileProgress
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +59,7 @@ class ReconcileRun:
     alert: bool = False
     share: float = 1.0
     expected: int = 0
-    progress: Progress = field(default_factory=Progress)
+    progress: ReconcileProgress = field(default_factory=ReconcileProgress)
 
     async def differences(self) -> AsyncGenerator[EntityDifference, None]:
         """Compare, and yield each difference once it is stored.
@@ -69,12 +70,14 @@ class ReconcileRun:
         """
         # The rules may be replaced meanwhile: the next run goes by the new ones.
         book = self.intake.book
-        reconciling = self.intake.store.reconciling
+        reconciling = self.intake.store
         # What no rule names any more is forgotten, a part at a time: other writes need not wait long.
         forgotten = 0 if self.dry else 1
         while forgotten:
-            forgotten = await reconciling.forget(book.watched, limit=STATES_AT_ONCE)
-        baselines = await reconciling.learned()
+            forgotten = await reconciling.write(
+                queries.last_known.forget_others, book.watched, limit=STATES_AT_ONCE
+            )
+        baselines = await reconciling.read(queries.reconcile.baselines)
         for name, watched in book.watched.items():
             blueprint = await self.client.get_blueprint(name)
             if blueprint is None:
@@ -86,7 +89,7 @@ class ReconcileRun:
                 yield difference
             # Only after its end: a first reading that was stopped is a first reading again.
             if not self.dry:
-                await reconciling.mark_learned(name)
+                await reconciling.write(queries.reconcile.mark_baseline, name)
 
     def count(self, **more: int) -> None:
         """Add to the progress."""
@@ -172,12 +175,12 @@ class _BlueprintReading:
     async def _compare(
         self, listed: Mapping[str, ListedEntity], asked_at: datetime
     ) -> AsyncIterator[EntityDifference]:
-        reconciling, whole = self.run.intake.store.reconciling, self.watched.fields is None
+        reconciling, whole = self.run.intake.store, self.watched.fields is None
         worked = time.perf_counter()
         pending = {name: canonical(self.watched.values(entity.entity)) for name, entity in listed.items()}
         self._worked_seconds += time.perf_counter() - worked
         for _ in range(COMPARE_TRIES):
-            states = await reconciling.differing(self.name, pending, whole=whole)
+            states = await reconciling.read(queries.last_known.differing, self.name, pending, whole=whole)
             worked = time.perf_counter()
             to_record, differing = self._judge(states, listed, asked_at)
             self._worked_seconds += time.perf_counter() - worked
@@ -222,15 +225,17 @@ class _BlueprintReading:
         """Record states; return the entities of which a change came in between."""
         late: list[str] = []
         if states and not self.run.dry:
-            late = await self.run.intake.store.reconciling.learn(self.name, states)
+            late = await self.run.intake.store.write(queries.last_known.record_states, self.name, states)
         new = (entity for entity, state in states.items() if state.version == 1 and entity not in late)
         self.run.count(learned=sum(1 for _ in new))
         return late
 
     async def _look_for_the_missing(self) -> AsyncIterator[EntityDifference]:
         """Ask for those that have a state and were not listed; a page that moved may have left one out."""
-        reconciling, last = self.run.intake.store.reconciling, ""
-        while page := await reconciling.known_after(self.name, last, limit=STATES_AT_ONCE):
+        reconciling, last = self.run.intake.store, ""
+        while page := await reconciling.read(
+            queries.last_known.last_known_after, self.name, last, limit=STATES_AT_ONCE
+        ):
             last = page[-1][0]
             absent = {entity: known for entity, known in page if entity not in self._seen}
             names = list(absent)

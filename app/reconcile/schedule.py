@@ -15,7 +15,8 @@ from app.receive.intake import Intake
 from app.reconcile.difference import EntityDifference
 from app.reconcile.health import INTERVAL, START
 from app.reconcile.run import ReconcileRun
-from app.store.reconciling import Progress
+from app.store import queries
+from app.store.views import ReconcileProgress
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +48,7 @@ class RunOutcome:
         ended_at: When it ended, as the store has it: the next one is due from then.
     """
 
-    progress: Progress
+    progress: ReconcileProgress
     differences: tuple[EntityDifference, ...]
     error: str
     ended_at: datetime
@@ -129,7 +130,7 @@ class Reconciler:
                 self._due_at = self.intake.clock() + min(self.every, AT_LEAST_BETWEEN)
 
     async def _under_way(self) -> bool:
-        newest = await self.intake.store.reconciling.runs(limit=1)
+        newest = await self.intake.store.read(queries.reconcile.runs, limit=1)
         return bool(newest) and newest[0].ended_at is None
 
     def _fail(self, at: datetime) -> None:
@@ -152,11 +153,16 @@ class Reconciler:
         Raises:
             StoreUnavailable: The run could not be begun, or its outcome not be written.
         """
-        reconciling, token = self.intake.store.reconciling, self.new_token()
+        reconciling, token = self.intake.store, self.new_token()
         now = self.intake.clock()
-        last = await reconciling.runs(limit=1)
-        run = await reconciling.begin(
-            reason=reason, token=token, now=now, lease_until=now + RUN_LEASE, since=since
+        last = await reconciling.read(queries.reconcile.runs, limit=1)
+        run = await reconciling.write(
+            queries.reconcile.begin,
+            reason=reason,
+            token=token,
+            now=now,
+            lease_until=now + RUN_LEASE,
+            since=since,
         )
         if run is None:
             return None
@@ -178,11 +184,13 @@ class Reconciler:
         finally:
             # Also when it is cancelled: else the next run would wait for the end of the lease.
             ended_at, progress = self.intake.clock(), reconcile_run.progress
-            await reconciling.end(run, token=token, now=ended_at, progress=progress, error=error)
+            await reconciling.write(
+                queries.reconcile.end, run, token=token, now=ended_at, progress=progress, error=error
+            )
             self._report(reason, time.monotonic() - began, progress, error)
         return RunOutcome(progress, tuple(kept), error, ended_at)
 
-    def _report(self, reason: str, seconds: float, progress: Progress, error: str) -> None:
+    def _report(self, reason: str, seconds: float, progress: ReconcileProgress, error: str) -> None:
         self.intake.watch.compared(reason, seconds, progress.differences, progress.missed, well=not error)
         if error:
             log.error("reconcile_failed", why=reason, reason=error)
@@ -190,12 +198,16 @@ class Reconciler:
             log.info("reconciled", why=reason, seconds=round(seconds, 1), **asdict(progress))
 
     async def _keep_lease(self, run: int, token: str, reconcile_run: ReconcileRun) -> None:
-        reconciling = self.intake.store.reconciling
+        reconciling = self.intake.store
         while True:
             await asyncio.sleep(KEPT_EVERY.total_seconds())
             lease_until = self.intake.clock() + RUN_LEASE
             # The lease also brings the progress to the page.
-            if not await reconciling.keep(
-                run, token=token, lease_until=lease_until, progress=reconcile_run.progress
+            if not await reconciling.write(
+                queries.reconcile.keep,
+                run,
+                token=token,
+                lease_until=lease_until,
+                progress=reconcile_run.progress,
             ):
                 raise Replaced

@@ -46,7 +46,7 @@ class Decision:
         incidents: The incidents that it opened or moved, as they are now.
         cancel: The incidents whose later alerts are not to be sent any more.
         known: The entity's last known state from now on; None: as before.
-        noticed: Reconciling has alerted of the change before it came.
+        already_alerted: Reconciling has alerted of the change before it came.
         overtaken: It is not to be stored: another change moved the state that it rests on.
     """
 
@@ -55,7 +55,7 @@ class Decision:
     incidents: tuple[Incident, ...] = field(default=())
     cancel: tuple[str, ...] = ()
     known: LastKnown | None = None
-    noticed: bool = False
+    already_alerted: bool = False
     overtaken: bool = False
 
 
@@ -92,7 +92,7 @@ def decide(matched: Match, state: EntityState, now: datetime, *, reconciled: boo
         tuple(incident for part in parts for incident in part.incidents),
         tuple(incident for part in parts for incident in part.cancel),
         _last_known(matched, state, now, hits, parts, reconciled=reconciled),
-        noticed=bool(alerted),
+        already_alerted=bool(alerted),
     )
 
 

@@ -64,7 +64,9 @@ class Group:
                 accepted.append(Accepted(key, 0, duplicate=False, stored=False))
                 continue
             seen[key] = len(decision.alerts)
-            accepted.append(Accepted(key, seen[key], duplicate=False, noticed=decision.noticed))
+            accepted.append(
+                Accepted(key, seen[key], duplicate=False, already_alerted=decision.already_alerted)
+            )
         return accepted
 
     @property

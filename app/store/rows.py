@@ -47,14 +47,14 @@ class Accepted:
         key: Its key.
         alerts: How many alerts it has.
         duplicate: Whether it was stored before.
-        noticed: Reconciling had alerted on it before it came.
+        already_alerted: Reconciling had alerted on it before it came.
         stored: False: the decision was `overtaken`.
     """
 
     key: str
     alerts: int
     duplicate: bool
-    noticed: bool = False
+    already_alerted: bool = False
     stored: bool = True
 
 

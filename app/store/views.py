@@ -276,7 +276,7 @@ class ReconcileProgress:
 
 
 @dataclass(frozen=True, slots=True)
-class ReconcileRun:
+class StoredRun:
     """A reconcile run. Times are UTC.
 
     Attributes:

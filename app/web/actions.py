@@ -11,7 +11,8 @@ from app.model.silence import ANY, Silence
 from app.notifier.base import timestamp
 from app.port.setup.probe import marked_change
 from app.receive.signature import Signed
-from app.store.views import AuditRow
+from app.store import queries
+from app.store.views import AuditEntry
 from app.web.context import WebContext
 
 MAX_PATTERN_CHARACTERS = 200
@@ -52,7 +53,9 @@ class TestChange:
 
 async def _record(context: WebContext, who: str, what: str, details: str, *, id_: int = 0) -> Done:
     # After the action, not before: the trail must not name one that then failed.
-    number = await context.views.note(AuditRow(context.clock(), who, what, details))
+    number = await context.store.write(
+        queries.page.write_audit, AuditEntry(context.clock(), who, what, details)
+    )
     return Done(details, number, id_)
 
 
@@ -62,13 +65,13 @@ async def retry(context: WebContext, who: str, number: int) -> Done:
     Raises:
         HTTPException: 404, there is none of this number; 409, it was delivered, silenced or cancelled.
     """
-    if not 0 < number <= MAX_ID or (row := await context.views.delivery(number)) is None:
+    if not 0 < number <= MAX_ID or (row := await context.store.read(queries.page.delivery, number)) is None:
         raise HTTPException(404, f"There is no delivery {number}.")
     if not await context.store.retry(now=context.clock(), ids=[number]):
-        raise HTTPException(409, f"Delivery {number} is {row.delivery.state}: there is nothing to try again.")
+        raise HTTPException(409, f"Delivery {number} is {row.state}: there is nothing to try again.")
     context.intake.wake()  # else the dispatcher would look only when its pause is over
-    entity = one_line(row.delivery.notification.entity, MAX_NAME_CHARACTERS)
-    details = f"Delivery {number} of {entity} to {row.delivery.destination} is tried again."
+    entity = one_line(row.notification.entity, MAX_NAME_CHARACTERS)
+    details = f"Delivery {number} of {entity} to {row.destination} is tried again."
     return await _record(context, who, "retry", details, id_=number)
 
 
@@ -79,7 +82,7 @@ async def release(context: WebContext, who: str, queue_name: str) -> Done:
         HTTPException: 404, there is no such queue; 409, it is not on hold.
     """
     name = one_line(queue_name, MAX_NAME_CHARACTERS)
-    queues = {queue.name: queue for queue in await context.store.queues(context.clock())}
+    queues = {queue.name: queue for queue in await context.store.read(queries.page.queues, context.clock())}
     if (queue := queues.get(queue_name)) is None:
         raise HTTPException(404, f"There is no queue {name!r}.")
     number = await context.store.release_hold(queue.destination, context.clock())
@@ -121,7 +124,7 @@ def new_silence(
 
 async def add_silence(context: WebContext, who: str, silence: Silence) -> Done:
     """Store a silence: alerts that it covers are not sent."""
-    number = await context.store.add_silence(silence)
+    number = await context.store.write(queries.silences.add, silence)
     comment = one_line(silence.comment)
     details = f"Silence {number}: {patterns_text(silence)}, until {timestamp(silence.ends_at)}: {comment}"
     return await _record(context, who, "silence", details, id_=number)
@@ -133,7 +136,9 @@ async def end_silence(context: WebContext, who: str, number: int) -> Done:
     Raises:
         HTTPException: 404, there is none of this number that has not ended.
     """
-    if not 0 < number <= MAX_ID or not await context.store.end_silence(number, context.clock()):
+    if not 0 < number <= MAX_ID or not await context.store.write(
+        queries.silences.end, number, context.clock()
+    ):
         raise HTTPException(404, f"There is no silence {number} that has not ended.")
     context.intake.wake()
     details = f"Silence {number} has ended. Incidents that it muted and that are still open alert once."
@@ -189,7 +194,7 @@ async def replay(context: WebContext, who: str, number: int) -> Done:
     Raises:
         HTTPException: 404, it is not in quarantine; 409, it still cannot be read.
     """
-    row = await context.views.quarantined(number) if 0 < number <= MAX_ID else None
+    row = await context.store.read(queries.page.quarantined, number) if 0 < number <= MAX_ID else None
     if row is None:
         raise HTTPException(404, f"There is no {number} in quarantine.")
     try:
@@ -199,7 +204,7 @@ async def replay(context: WebContext, who: str, number: int) -> Done:
         await _record(context, who, "replay", failed)
         raise HTTPException(409, failed) from None
     # Accepting comes first: a crash between the two leaves a body that is a duplicate next time.
-    await context.store.leave_quarantine([number])
+    await context.store.write(queries.page.leave_quarantine, [number])
     details = f"Number {number} left the quarantine: accepted, {_alerts(accepted.alerts)}."
     return await _record(context, who, "replay", details, id_=number)
 

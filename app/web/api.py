@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, status
 
 from app.model.delivery import State
+from app.store import queries
 from app.store.views import ChangeFilter
 from app.web import actions
 from app.web.actions import MAX_ID, Done
@@ -75,7 +76,7 @@ async def changes(context: Context, wanted: Wanted, before: Before = None, limit
     `q` is a part of the entity's identifier, `state` the state of one of its deliveries, or `none` for no
     alert; `since` and `until` are times of arrival, UTC, in ISO 8601.
     """
-    page = await read_page(context.views.changes(wanted, before=before, limit=limit))
+    page = await read_page(context.store.read(queries.changes.changes, wanted, before=before, limit=limit))
     items = [ChangeOut.of(view_change(row)) for row in page.rows]
     return ChangesOut(items=items, next=page.next, searched_to=page.searched_to)
 
@@ -83,7 +84,7 @@ async def changes(context: Context, wanted: Wanted, before: Before = None, limit
 @router.get("/changes/{number}", tags=["Changes"], summary="One change", responses=NOT_FOUND)
 async def change(context: Context, number: Number) -> ChangeOut:
     """Return one change with all its values."""
-    if (row := await context.views.change(number)) is None:
+    if (row := await context.store.read(queries.changes.change, number)) is None:
         raise HTTPException(404, f"There is no change {number}.")
     return ChangeOut.of(view_change(row, whole=True))
 
@@ -98,21 +99,23 @@ async def deliveries(
 ) -> PageOut[DeliveryOut]:
     """List deliveries with every attempt, in one state or of one change."""
     if change is not None:
-        rows, following = await context.views.deliveries_of([change]), None
-        rows = [row for row in rows if state in (None, row.delivery.state)]
+        rows, following = await context.store.read(queries.page.deliveries_of, [change]), None
+        rows = [row for row in rows if state in (None, row.state)]
     else:
-        page = await read_page(context.views.deliveries(state=state, before=before, limit=limit))
+        page = await read_page(
+            context.store.read(queries.page.deliveries, state=state, before=before, limit=limit)
+        )
         rows, following = list(page.rows), page.next
-    attempts = await context.views.attempts([row.delivery.id for row in rows])
+    attempts = await context.store.read(queries.page.attempts, [row.id for row in rows])
     return PageOut[DeliveryOut](items=[DeliveryOut.of(row, attempts) for row in rows], next=following)
 
 
 @router.get("/deliveries/{number}", tags=["Deliveries"], summary="One delivery", responses=NOT_FOUND)
 async def delivery(context: Context, number: Number) -> DeliveryOut:
     """Return one delivery with every attempt."""
-    if (row := await context.views.delivery(number)) is None:
+    if (row := await context.store.read(queries.page.delivery, number)) is None:
         raise HTTPException(404, f"There is no delivery {number}.")
-    return DeliveryOut.of(row, await context.views.attempts([number]))
+    return DeliveryOut.of(row, await context.store.read(queries.page.attempts, [number]))
 
 
 @router.post(
@@ -139,7 +142,8 @@ async def incidents(
     if (blueprint is None) != (entity is None):
         raise HTTPException(422, "Give `blueprint` and `entity` together.")
     page = await read_page(
-        context.views.incidents(
+        context.store.read(
+            queries.page.incidents,
             is_open=None if state is None else state == "open",
             blueprint=blueprint,
             entity=entity,
@@ -155,7 +159,7 @@ async def silences(
     context: Context, *, ended: Annotated[bool, Query(description="Those that have ended, too.")] = False
 ) -> list[SilenceOut]:
     """List silences."""
-    rows = await context.store.silences(active_at=None if ended else context.clock())
+    rows = await context.store.read(queries.silences.silences, active_at=None if ended else context.clock())
     return [SilenceOut.model_validate(silence) for silence in rows]
 
 
@@ -182,7 +186,10 @@ async def end_silence(context: Context, who: Program, number: Number) -> ActionO
 @router.get("/queues", tags=["Queues"], summary="Every queue, by name")
 async def queues(context: Context) -> list[QueueOut]:
     """List queues: what waits, and which are on hold and why."""
-    return [QueueOut.model_validate(queue) for queue in await context.store.queues(context.clock())]
+    return [
+        QueueOut.model_validate(queue)
+        for queue in await context.store.read(queries.page.queues, context.clock())
+    ]
 
 
 @router.post(
@@ -205,7 +212,7 @@ async def reconciliation(context: Context) -> ReconciliationOut:
 @router.get("/quarantine", tags=["Quarantine"], summary="Signed bodies that could not be read, newest first")
 async def quarantine(context: Context, before: Before = None, limit: Limit = 50) -> PageOut[QuarantineOut]:
     """List what is in quarantine."""
-    page = await read_page(context.views.quarantine(before=before, limit=limit))
+    page = await read_page(context.store.read(queries.page.quarantine, before=before, limit=limit))
     return PageOut[QuarantineOut](items=[QuarantineOut.of(row) for row in page.rows], next=page.next)
 
 
@@ -223,5 +230,5 @@ async def replay(context: Context, who: Program, number: Number) -> ActionOut:
 @router.get("/audit", tags=["Audit"], summary="Actions on the page and through this API, newest first")
 async def audit(context: Context, before: Before = None, limit: Limit = 50) -> PageOut[AuditOut]:
     """List the audit trail."""
-    page = await read_page(context.views.audit(before=before, limit=limit))
+    page = await read_page(context.store.read(queries.page.audit, before=before, limit=limit))
     return PageOut[AuditOut](items=[AuditOut.model_validate(row) for row in page.rows], next=page.next)

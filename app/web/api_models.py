@@ -10,8 +10,7 @@ from app.model.delivery import Outcome, State
 from app.model.incident import Severity
 from app.model.notification import Notification
 from app.model.silence import ANY
-from app.store.reconciling import Run
-from app.store.views import AttemptRow, DeliveryRow, IncidentRow, QuarantineRow
+from app.store.views import Delivery, DeliveryAttempt, IncidentRow, Quarantined, StoredRun
 from app.web.view import ChangeView, ReconcileView
 
 _T = TypeVar("_T")
@@ -124,11 +123,11 @@ class DeliveryOut(_Out):
     attempts: list[AttemptOut]
 
     @classmethod
-    def of(cls, row: DeliveryRow, attempts: list[AttemptRow]) -> Self:
+    def of(cls, row: Delivery, attempts: list[DeliveryAttempt]) -> Self:
         """Make the answer from a delivery and those of the attempts that are its own."""
-        own = [attempt for attempt in attempts if attempt.delivery_id == row.delivery.id]
+        own = [attempt for attempt in attempts if attempt.delivery_id == row.id]
         more = {"change": row.change_id, "incident": row.incident_id, "attempts": own}
-        return cls.model_validate(_attributes(row.delivery) | more)
+        return cls.model_validate(_attributes(row) | more)
 
 
 class IncidentOut(_Out):
@@ -224,7 +223,7 @@ class ReconcileRunOut(_Out):
     error: str
 
     @classmethod
-    def of(cls, run: Run) -> Self:
+    def of(cls, run: StoredRun) -> Self:
         """Make the answer from a run and its progress."""
         return cls.model_validate(_attributes(run) | asdict(run.progress))
 
@@ -263,7 +262,7 @@ class QuarantineOut(_Out):
     """Its first 2,000 bytes."""
 
     @classmethod
-    def of(cls, row: QuarantineRow) -> Self:
+    def of(cls, row: Quarantined) -> Self:
         """Make the answer from a body in quarantine; bytes that are not UTF-8 are replaced."""
         return cls.model_validate(_attributes(row) | {"body": row.body.decode("utf-8", "replace")})
 

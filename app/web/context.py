@@ -9,8 +9,9 @@ from fastapi import Depends, HTTPException, Request
 
 from app.receive.intake import Intake
 from app.reconcile.health import why_off
-from app.store.base import Store
-from app.store.views import Page, Views
+from app.store import queries
+from app.store.store import Store
+from app.store.views import Page
 from app.web.health import Readiness
 from app.web.view import RUNS_LOOKED_AT, ReconcileView, view_reconciling
 
@@ -22,7 +23,7 @@ class WebContext:
     """The running parts, as the page and its API see them.
 
     Attributes:
-        store: The outbox.
+        store: The store.
         intake: Takes changes in.
         readiness: Checks whether the listener works.
         reconcile_minutes: How often the listener reconciles with Port; 0: never.
@@ -39,16 +40,11 @@ class WebContext:
     app_url: str
     clock: Callable[[], datetime]
 
-    @property
-    def views(self) -> Views:
-        """The store's queries for people."""
-        return self.store.views
-
     async def reconciling(self) -> ReconcileView:
         """Read the last reconcile runs, and when the next is due."""
         # The rules may have been reloaded since the last look, so whether it is off is asked each time.
         off = why_off(self.reconcile_minutes, self.missing_credential, self.intake.book)
-        runs = await self.store.reconciling.runs(limit=RUNS_LOOKED_AT)
+        runs = await self.store.read(queries.reconcile.runs, limit=RUNS_LOOKED_AT)
         every = timedelta(minutes=self.reconcile_minutes)
         return view_reconciling(runs, off=off, every=every, now=self.clock())
 

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, urlencode
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from app.store import queries
 from app.web import actions
 from app.web.context import Context, WebContext
 from app.web.render import PAGE_TEMPLATES, PageRoute, render
@@ -101,11 +102,11 @@ async def _ask(request: Request, visitor: Visitor, title: str, text: str, do: st
 @router.get("/deliveries/{number}/retry")
 async def ask_retry(request: Request, visitor: SignedIn, context: Context, number: int) -> Response:
     """Ask whether to try a delivery again."""
-    row = await context.views.delivery(number) if 0 < number <= actions.MAX_ID else None
+    row = await context.store.read(queries.page.delivery, number) if 0 < number <= actions.MAX_ID else None
     if row is None:
         raise HTTPException(404, f"There is no delivery {number}.")
-    alert = row.delivery.notification
-    text = f"{alert.title or alert.entity}, to {row.delivery.destination}. Its history stays."
+    alert = row.notification
+    text = f"{alert.title or alert.entity}, to {row.destination}. Its history stays."
     return await _ask(request, visitor, f"Try delivery {number} again?", text, "Try again")
 
 

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from app.deliver.dispatcher import Dispatcher
 from app.errors import StoreUnavailable
-from app.store.base import Store
+from app.store import queries
+from app.store.store import Store
 
 router = APIRouter(tags=["Health"])
 
@@ -50,7 +51,7 @@ async def check_readiness(
         reasons.append(stale)
     warnings = [f"the rules file is refused: {rules_problem}"] if rules_problem else []
     with suppress(StoreUnavailable):  # a store that cannot be read is among the reasons already
-        queues = await store.queues(now)
+        queues = await store.read(queries.page.queues, now)
         warnings += [f"queue {queue.name} is on hold: {queue.on_hold}" for queue in queues if queue.on_hold]
     return Health(status="unavailable" if reasons else "ok", reasons=reasons, warnings=warnings)
 

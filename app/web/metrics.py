@@ -11,8 +11,9 @@ from prometheus_client.registry import Collector
 
 from app import __version__
 from app.errors import StoreUnavailable
-from app.store.base import Store
-from app.store.rows import QueueState, Tally
+from app.store import queries
+from app.store.store import Store
+from app.store.views import QueueState, Tally
 from app.web.session import get_gate
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -70,7 +71,7 @@ async def read_store(store: Store, now: datetime) -> CollectorRegistry:
     """
     registry = CollectorRegistry()
     try:
-        queues, tally = await store.queues(now), await store.tally(now)
+        queues, tally = await store.read(queries.page.queues, now), await store.read(queries.page.tally, now)
     except StoreUnavailable:
         registry.register(_Families([_up(0)]))
     else:  # nothing is registered before both are read, so that no scrape has half of it

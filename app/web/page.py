@@ -13,6 +13,7 @@ from app.model.delivery import State
 from app.model.report import RUNS
 from app.model.silence import silence_of
 from app.notifier.base import entity_url
+from app.store import queries
 from app.store.views import QUIET, ChangeFilter
 from app.web.actions import MAX_ID, patterns_text
 from app.web.context import Context, WebContext, read_page
@@ -44,15 +45,15 @@ FIRST_TIME, LAST_TIME = (datetime(year, 1, 1, tzinfo=UTC) for year in (1970, 900
 @router.get("/")
 async def now(request: Request, visitor: SignedIn, context: Context) -> Response:
     """Show what is wrong now."""
-    time, views = context.clock(), context.views
+    time, views = context.clock(), context.store
     health = await context.readiness()
-    counts = await views.counts(time - timedelta(hours=1))
-    incidents = await views.worst(PAGE_ROWS)
-    silences = await context.store.silences(active_at=time)
+    counts = await views.read(queries.page.counts, time - timedelta(hours=1))
+    incidents = await views.read(queries.page.worst, PAGE_ROWS)
+    silences = await context.store.read(queries.silences.silences, active_at=time)
     active = [silence for silence in silences if silence.is_active(time)]
-    dead = await views.deliveries(state=State.DEAD, before=None, limit=SHORT_ROWS)
-    queues = await context.store.queues(time)
-    recent = await views.changes(ChangeFilter(), before=None, limit=LATEST_CHANGES)
+    dead = await views.read(queries.page.deliveries, state=State.DEAD, before=None, limit=SHORT_ROWS)
+    queues = await context.store.read(queries.page.queues, time)
+    recent = await views.read(queries.changes.changes, ChangeFilter(), before=None, limit=LATEST_CHANGES)
     return await render(
         request,
         "now.html",
@@ -95,8 +96,10 @@ async def timeline_data(_: SignedIn, context: Context, hours: int = USUAL_HOURS)
 async def _timeline(context: WebContext, hours: int) -> list[dict[str, Any]]:
     time = context.clock()
     since = time - timedelta(hours=hours)
-    alerts = await context.views.told_since(since, ALERTS_IN_TIMELINE)
-    incidents = await context.views.incidents(since=since, before=None, limit=INCIDENTS_IN_TIMELINE)
+    alerts = await context.store.read(queries.page.news, since, ALERTS_IN_TIMELINE)
+    incidents = await context.store.read(
+        queries.page.incidents, since=since, before=None, limit=INCIDENTS_IN_TIMELINE
+    )
     return timeline(alerts, [row.incident for row in incidents.rows], since, time)
 
 
@@ -148,7 +151,9 @@ async def changes(request: Request, visitor: SignedIn, context: Context) -> Resp
     names = ("blueprint", "entity", "q", "team", "rule", "state", "since", "until")
     asked = {name: request.query_params.get(name, "") for name in names}
     before = request.query_params.get("before") or None
-    page = await read_page(context.views.changes(get_filter(**asked), before=before, limit=PAGE_ROWS))
+    page = await read_page(
+        context.store.read(queries.changes.changes, get_filter(**asked), before=before, limit=PAGE_ROWS)
+    )
     return await render(
         request,
         "changes.html",
@@ -157,7 +162,7 @@ async def changes(request: Request, visitor: SignedIn, context: Context) -> Resp
         before=before,
         page=page,
         changes=[view_change(row) for row in page.rows],
-        choices=await context.views.choices(),
+        choices=await context.store.read(queries.changes.choices),
         states=STATES,
         filtered=any(asked.values()),
     )
@@ -166,11 +171,11 @@ async def changes(request: Request, visitor: SignedIn, context: Context) -> Resp
 @router.get("/changes/{number}")
 async def change(request: Request, visitor: SignedIn, context: Context, number: int) -> Response:
     """Show one change, its alerts, and every attempt to deliver them."""
-    row = await context.views.change(number) if 0 < number <= MAX_ID else None
+    row = await context.store.read(queries.changes.change, number) if 0 < number <= MAX_ID else None
     if row is None:
         raise HTTPException(404, f"There is no change {number}, or it is not kept any more.")
-    deliveries = await context.views.deliveries_of([number])
-    attempts = await context.views.attempts([delivery.delivery.id for delivery in deliveries])
+    deliveries = await context.store.read(queries.page.deliveries_of, [number])
+    attempts = await context.store.read(queries.page.attempts, [delivery.id for delivery in deliveries])
     return await render(
         request,
         "change.html",
@@ -194,17 +199,19 @@ async def entity(
     before: str | None = None,
 ) -> Response:
     """Show an entity: its history, its incidents and its deliveries."""
-    views = context.views
+    views = context.store
     wanted = ChangeFilter(blueprint=blueprint, entity=entity)
-    page = await read_page(views.changes(wanted, before=before, limit=PAGE_ROWS))
-    incidents = await views.incidents(blueprint=blueprint, entity=entity, before=None, limit=SHORT_ROWS)
-    with_reports = await views.deliveries_of([row.id for row in page.rows])
+    page = await read_page(views.read(queries.changes.changes, wanted, before=before, limit=PAGE_ROWS))
+    incidents = await views.read(
+        queries.page.incidents, blueprint=blueprint, entity=entity, before=None, limit=SHORT_ROWS
+    )
+    with_reports = await views.read(queries.page.deliveries_of, [row.id for row in page.rows])
     # A report to a run in Port is not an alert: it is shown with its change only.
-    deliveries = [row for row in with_reports if row.delivery.destination != RUNS]
+    deliveries = [row for row in with_reports if row.destination != RUNS]
     if not page.rows and not incidents.rows:  # its changes may be pruned while an incident is open
         raise HTTPException(404, f"No change of {blueprint} {entity} is stored.")
     shown = [view_change(row) for row in page.rows]
-    last = deliveries[-1].delivery.notification if deliveries else None
+    last = deliveries[-1].notification if deliveries else None
     return await render(
         request,
         "entity.html",
@@ -226,7 +233,7 @@ async def entity(
 @router.get("/silences")
 async def silences(request: Request, visitor: SignedIn, context: Context) -> Response:
     """Show silences, those that have ended too."""
-    rows = await context.store.silences(active_at=None)
+    rows = await context.store.read(queries.silences.silences, active_at=None)
     return await render(
         request, "silences.html", visitor, silences=rows[:SILENCES_SHOWN], patterns_text=patterns_text
     )
@@ -237,14 +244,14 @@ async def quarantine(
     request: Request, visitor: SignedIn, context: Context, before: str | None = None
 ) -> Response:
     """Show signed bodies that could not be read."""
-    page = await read_page(context.views.quarantine(before=before, limit=SHORT_ROWS))
+    page = await read_page(context.store.read(queries.page.quarantine, before=before, limit=SHORT_ROWS))
     return await render(request, "quarantine.html", visitor, page=page)
 
 
 @router.get("/audit")
 async def audit(request: Request, visitor: SignedIn, context: Context, before: str | None = None) -> Response:
     """Show the audit trail."""
-    page = await read_page(context.views.audit(before=before, limit=PAGE_ROWS))
+    page = await read_page(context.store.read(queries.page.audit, before=before, limit=PAGE_ROWS))
     return await render(request, "audit.html", visitor, page=page, before=before)
 
 
@@ -259,7 +266,7 @@ async def events(
     seen: tuple[int, ...] | None = None
     quiet_seconds = 0.0
     while gate.visitor(request.cookies.get(COOKIE)) is not None and not request.app.state.stopping:
-        newest = await context.views.newest()
+        newest = await context.store.read(queries.page.newest)
         if seen is not None and (newest != seen or quiet_seconds >= REFRESH_SECONDS):
             yield ServerSentEvent(event="news", raw_data="new")
             quiet_seconds = 0.0

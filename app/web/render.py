@@ -19,6 +19,7 @@ from starlette.types import Scope
 from app.errors import StoreUnavailable
 from app.model.notification import one_line, text_of
 from app.notifier.base import duration, timestamp
+from app.store import queries
 from app.web.context import WebContext
 from app.web.middleware import SECURITY_HEADERS
 from app.web.session import Gate, Visitor
@@ -125,7 +126,7 @@ async def _last_action(request: Request, context: WebContext, visitor: Visitor) 
     number = request.query_params.get("did", "")
     if not number.isascii() or not number.isdigit() or len(number) > 18:
         return None
-    entry = await context.views.noted(int(number))
+    entry = await context.store.read(queries.page.audited, int(number))
     return entry.details if entry and entry.who == visitor.name else None
 
 

@@ -13,8 +13,7 @@ from app.model.incident import Incident, Step
 from app.model.notification import Notification, one_line, text_of
 from app.receive.payload import parse_event
 from app.receive.signature import Signed
-from app.store.reconciling import Run
-from app.store.views import ChangeRow
+from app.store.views import StoredChange, StoredRun
 
 LONGEST_WHOLE_VALUE = 2_000
 LONGEST_LISTED_VALUE = 120
@@ -51,7 +50,7 @@ class ChangeView:
         values_left_out: How many further values changed.
     """
 
-    row: ChangeRow
+    row: StoredChange
     title: str = ""
     actor: str = ""
     origin: str = ""
@@ -60,7 +59,7 @@ class ChangeView:
     values_left_out: int = 0
 
 
-def view_change(row: ChangeRow, *, whole: bool = False) -> ChangeView:
+def view_change(row: StoredChange, *, whole: bool = False) -> ChangeView:
     """Parse a stored change's body into what is shown of it.
 
     Args:
@@ -109,14 +108,14 @@ class ReconcileView:
     """
 
     off: str
-    last: Run | None
-    running: Run | None
+    last: StoredRun | None
+    running: StoredRun | None
     error: str
     next_at: datetime | None
 
 
 def view_reconciling(
-    runs: Sequence[Run], *, off: str | None, every: timedelta, now: datetime
+    runs: Sequence[StoredRun], *, off: str | None, every: timedelta, now: datetime
 ) -> ReconcileView:
     """Sum up the last reconcile runs.
 

@@ -141,7 +141,7 @@ def run_of(database: Path, number: int) -> float | None:
     """Return how many seconds a run took, from the store; None: it has not ended."""
     with closing(sqlite3.connect(database)) as db:
         row = db.execute(
-            "SELECT ended_at - started_at, error FROM reconciles WHERE id = ?", (number,)
+            "SELECT ended_at - started_at, error FROM reconcile_runs WHERE id = ?", (number,)
         ).fetchone()
     if row and row[1]:
         raise RuntimeError(f"the run failed: {row[1]}")
@@ -181,7 +181,7 @@ def main(arguments: Sequence[str]) -> None:
                 f" {before / 1e6:.0f} MB of memory before it, {most / 1e6:.0f} MB at the most"
             )
             with closing(sqlite3.connect(database)) as db:  # so that the next start has a run to make
-                db.execute("UPDATE reconciles SET started_at = started_at - 7200000000")
+                db.execute("UPDATE reconcile_runs SET started_at = started_at - 7200000000")
                 db.commit()
         rates: dict[str, list[float]] = {"without": [], "meanwhile": []}
         for _ in range(options.rounds):

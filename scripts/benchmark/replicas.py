@@ -27,8 +27,8 @@ import psutil
 from app.demo.run import change_body, serving, signed_headers
 from app.demo.stand_in_slack import StandInSlack
 from app.store.opening import now
-from app.store.postgres.database import PostgresStore
-from app.store.prune import AT_ONCE
+from app.store.postgres.database import open_postgres
+from app.store.prune import PRUNED_ROWS
 from scripts.benchmark.changes import SECRET
 from scripts.benchmark.load import CONNECTIONS
 from scripts.benchmark.processes import ROOT
@@ -197,10 +197,10 @@ async def sizes(server: PostgresServer, url: str) -> dict[str, int]:
 
 async def prune(url: str) -> float:
     """Delete changes as the listener does, for a few seconds, and return how many a second went."""
-    store = await PostgresStore.open(url, clock=now)
+    store = await open_postgres(url, clock=now)
     deleted, began = 0, time.perf_counter()
     while time.perf_counter() - began < 5:
-        some = await store.prune(before=now(), limit=AT_ONCE)
+        some = await store.prune(before=now(), limit=PRUNED_ROWS)
         if not some:
             break
         deleted += some
@@ -210,7 +210,7 @@ async def prune(url: str) -> float:
 
 async def fill(server: PostgresServer, url: str, entities: int) -> None:
     """Make the tables, with so many entities in them."""
-    await (await PostgresStore.open(url, clock=now)).close()
+    await (await open_postgres(url, clock=now)).close()
     for statement in ENTITIES.format(entities).split(";"):
         await server.execute(statement, url)
 

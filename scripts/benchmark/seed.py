@@ -10,11 +10,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from app.store.columns import to_micros
-
 from app.demo.run import change_body
 from app.model.incident import Step
 from app.model.notification import Notification, ValueChange
+from app.model.times import to_micros
 from app.store.sqlite.schema import prepare
 
 ENTITIES = 20_000

@@ -21,8 +21,8 @@ from app.model.report import RUNS
 from app.port.client import PortClient
 from app.port.setup import resources
 from app.port.setup.bootstrap import Plan, bootstrap
-from app.store.rows import Delivery
-from app.store.views import ChangeFilter
+from app.store import queries
+from app.store.views import ChangeFilter, Delivery
 from tests.conftest import DATABASES, Service, Start, count
 from tests.notifier.slack.stand_in_api import TOKEN, StandInSlackApi
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, LOGIN, StandInPort, refusal, standing_in
@@ -79,9 +79,9 @@ async def arrives(service: Service, run: str, entity: str = "checkout") -> None:
 
 async def reports(service: Service) -> list[Delivery]:
     """Return the reports that are stored."""
-    page = await service.store.views.changes(ChangeFilter(), before=None, limit=100)
-    rows = await service.store.views.deliveries_of([one.id for one in page.rows])
-    return [row.delivery for row in rows if row.delivery.destination == RUNS]
+    page = await service.store.read(queries.changes.changes, ChangeFilter(), before=None, limit=100)
+    rows = await service.store.read(queries.page.deliveries_of, [one.id for one in page.rows])
+    return [row for row in rows if row.destination == RUNS]
 
 
 @DATABASES
@@ -209,7 +209,11 @@ async def test_port_lets_nobody_in(start: Start, port: StandInPort, slack: Stand
         await until(lambda: len(slack.messages) == 3)
 
         async def tries_again() -> bool:
-            queues = [one for one in await service.store.queues(datetime.now(UTC)) if one.destination == RUNS]
+            queues = [
+                one
+                for one in await service.store.read(queries.page.queues, datetime.now(UTC))
+                if one.destination == RUNS
+            ]
             return any(one.failures for one in queues) and not any(one.on_hold for one in queues)
 
         await until(tries_again)

@@ -21,6 +21,7 @@ from starlette.routing import Route
 from app.demo.run import serving
 from app.demo.stand_in_slack import StandInSlack
 from app.model.delivery import State
+from app.store import queries
 from tests.conftest import SECRET, Service, Start, count
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, standing_in
 from tests.waiting import until
@@ -358,7 +359,7 @@ async def test_loaded_rules_let_queues_on_hold_try(with_rules: Any, slack: Stand
         await post(service, {"cpuUtil": 1}, {"cpuUtil": 99})
 
         async def on_hold() -> bool:
-            queues = await service.store.queues(datetime.now(UTC))
+            queues = await service.store.read(queries.page.queues, datetime.now(UTC))
             return [queue.on_hold for queue in queues] == ["404 no_service"]
 
         await until(on_hold)

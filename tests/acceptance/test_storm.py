@@ -10,7 +10,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from app.model.times import EPOCH
 from starlette.responses import PlainTextResponse
 
 from app.deliver.dispatcher import Dispatcher
@@ -18,15 +17,17 @@ from app.deliver.turn import Sender
 from app.demo.run import serving
 from app.demo.stand_in_slack import StandInSlack
 from app.model.delivery import State
+from app.model.times import EPOCH
 from app.notifier.base import Item, Parcel
 from app.notifier.slack.webhook import SlackWebhook
+from app.store import queries
 from app.store.rows import Claim, Waiting
-from app.store.sqlite.database import SQLiteStore
+from app.store.sqlite.database import open_sqlite
 from tests.acceptance.process import listening, post_change
 from tests.conftest import NOW
 from tests.deliver.helpers import Clock
 from tests.notifier.slack.limits import assert_no_markup_of_others, assert_within_slacks_limits
-from tests.store.test_store import incoming
+from tests.store.helpers import incoming
 from tests.told import entities
 from tests.waiting import until
 
@@ -68,7 +69,7 @@ async def prepare(_: Claim, deliveries: Sequence[Waiting]) -> Parcel:
 async def test_ten_thousand_that_waited_for_an_hour(tmp_path: Path, slack: StandInSlack) -> None:
     """Slack is away for an hour; then a handful of messages tells of all, and memory stays flat."""
     clock, tokens = Clock(), itertools.count()
-    store = SQLiteStore(tmp_path / "listener.db")
+    store = open_sqlite(tmp_path / "listener.db")
     notifier = SlackWebhook(slack.url, "https://app.port.io", timedelta(0))
     sender = Sender(store, {"default": notifier}, prepare=prepare, clock=clock, jitter=lambda: 0.0)
     dispatcher = Dispatcher(store, sender, clock=clock, new_token=lambda: f"token-{next(tokens)}")
@@ -78,7 +79,7 @@ async def test_ten_thousand_that_waited_for_an_hour(tmp_path: Path, slack: Stand
     running = asyncio.create_task(dispatcher.run())
 
     async def has_failed() -> bool:
-        return [queue.failures for queue in await store.queues(NOW)] == [1]
+        return [queue.failures for queue in await store.read(queries.page.queues, NOW)] == [1]
 
     await until(has_failed)
     tracemalloc.start()
@@ -86,7 +87,7 @@ async def test_ten_thousand_that_waited_for_an_hour(tmp_path: Path, slack: Stand
     dispatcher.wake()
 
     async def all_told() -> bool:
-        return (await store.views.counts(EPOCH)).ended[State.DELIVERED] == 10_000
+        return (await store.read(queries.page.counts, EPOCH)).ended[State.DELIVERED] == 10_000
 
     await until(all_told, 60)
     _, peak = tracemalloc.get_traced_memory()

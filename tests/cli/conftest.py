@@ -10,7 +10,8 @@ import pytest
 
 from app.cli import main
 from app.settings import Settings
-from app.store.sqlite.database import SQLiteStore
+from app.store.sqlite.database import open_sqlite
+from app.store.store import Store
 from tests.cli.helpers import Result, Run
 from tests.conftest import SECRET
 
@@ -46,8 +47,8 @@ def run() -> Run:
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
     """The store that the commands look at."""
-    store = SQLiteStore(tmp_path / "listener.db")
+    store = open_sqlite(tmp_path / "listener.db")
     yield store
     await store.close()

@@ -13,11 +13,13 @@ from app.demo.stand_in_slack import StandInSlack
 from app.main import create_app
 from app.model.delivery import State
 from app.settings import Settings
-from app.store.sqlite.database import SQLiteStore
+from app.store import queries
+from app.store.sqlite.database import open_sqlite
+from app.store.store import Store
 from app.store.views import Page
 from tests.cli.helpers import Run, run_process
 from tests.conftest import NOW, SECRET, Service, Start, count
-from tests.store.test_store import incoming
+from tests.store.helpers import incoming
 from tests.told import entities
 from tests.waiting import until
 
@@ -109,7 +111,7 @@ async def test_send_to_nobody(run: Run, url: str, said: str) -> None:
     assert "Traceback" not in result.err
 
 
-async def test_deliveries(store: SQLiteStore, run: Run) -> None:
+async def test_deliveries(store: Store, run: Run) -> None:
     """`deliveries` shows what stands where, as a table and as JSON, and filters."""
     assert "0 pending, 0 dead, 0 delivered, 0 cancelled, 0 silenced" in (await run("deliveries")).out
     await store.accept([incoming(entity="checkout\x1b[31m-prod")])
@@ -122,7 +124,7 @@ async def test_deliveries(store: SQLiteStore, run: Run) -> None:
     assert "checkout" not in (await run("deliveries", "--state", "dead")).out
 
 
-async def test_retry(store: SQLiteStore, run: Run) -> None:
+async def test_retry(store: Store, run: Run) -> None:
     """`deliveries retry` takes numbers or --dead, says how many, and names what it cannot do."""
     await store.accept([incoming()])
     assert "1 will be tried" in (await run("deliveries", "retry", "1")).out
@@ -133,7 +135,7 @@ async def test_retry(store: SQLiteStore, run: Run) -> None:
     assert (await run("deliveries", "retry", "1", "--dead")).status == 2
 
 
-async def test_quarantine(store: SQLiteStore, run: Run) -> None:
+async def test_quarantine(store: Store, run: Run) -> None:
     """`quarantine` lists; `replay` accepts what can be read now, says what cannot, and names strangers."""
     assert "Nothing is in quarantine" in (await run("quarantine")).out
     readable = incoming()
@@ -147,13 +149,13 @@ async def test_quarantine(store: SQLiteStore, run: Run) -> None:
     assert result.status == 1
     assert "1: still not readable: action: Field required" in result.out
     assert "2: accepted, 1 alerts" in result.out
-    assert [row.id for row in (await store.views.quarantine(before=None, limit=9)).rows] == [1]
+    assert [row.id for row in (await store.read(queries.page.quarantine, before=None, limit=9)).rows] == [1]
     assert await count(store, State.PENDING) == 1
     result = await run("quarantine", "replay", "99")
     assert (result.status, "not in quarantine: 99" in result.err) == (1, True)
 
 
-async def test_a_long_body_in_quarantine(store: SQLiteStore, run: Run) -> None:
+async def test_a_long_body_in_quarantine(store: Store, run: Run) -> None:
     """`quarantine --json` has the whole body, though the list is read with its first bytes only."""
     body = b'{"text": "' + b"x" * 50_000 + b'"}'
     await store.quarantine(body, signed_at=NOW, received_at=NOW, path="", reason="odd")
@@ -182,7 +184,7 @@ async def test_console_without_slack(tmp_path: Path, capsys: pytest.CaptureFixtu
     settings = Settings(
         _env_file=None, port_client_secret=SECRET, database_url=f"sqlite:///{tmp_path}/listener.db"
     )
-    store = SQLiteStore(tmp_path / "listener.db")
+    store = open_sqlite(tmp_path / "listener.db")
     await store.accept([incoming()])
     async with serving(create_app(settings)):
 

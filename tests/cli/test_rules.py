@@ -10,8 +10,8 @@ import pytest
 
 from app.cli import main
 from app.demo.run import change_body
-from app.store.sqlite.database import SQLiteStore
-from tests.store.test_store import incoming
+from app.store.sqlite.database import open_sqlite
+from tests.store.helpers import incoming
 
 RULES = """
 version: 1
@@ -121,7 +121,7 @@ def test_test_of_a_body_that_was_kept(capsys: pytest.CaptureFixture[str], tmp_pa
 
 async def store_changes(path: Path) -> None:
     """Store a day of changes: two that alerted by the built-in rule, and a recovery."""
-    store = SQLiteStore(path)
+    store = open_sqlite(path)
     start = int((datetime.now(UTC) - timedelta(hours=12)).timestamp())
     offset = start - int(incoming().received_at.timestamp())
     await store.accept(

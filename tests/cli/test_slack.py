@@ -12,9 +12,9 @@ import pytest
 
 from app.cli import main
 from app.model.delivery import Outcome
-from app.store.sqlite.database import SQLiteStore
-from tests.store.test_slack import claim
-from tests.store.test_store import attempt, incoming
+from app.store import queries
+from app.store.store import Store
+from tests.store.helpers import attempt, claim, incoming
 
 TOKEN = "hush-hush-hush"
 RULES = f"""
@@ -109,7 +109,7 @@ async def test_a_silence_of_somebody_without_a_name(monkeypatch: pytest.MonkeyPa
     assert json.loads(listed)["author"] == "user 1234567"
 
 
-async def test_released_by_either_name_of_a_channel(store: SQLiteStore) -> None:
+async def test_released_by_either_name_of_a_channel(store: Store) -> None:
     """Two destinations that are one channel share a queue: whichever is named, it is released."""
     one = incoming()
 
@@ -127,5 +127,5 @@ async def test_released_by_either_name_of_a_channel(store: SQLiteStore) -> None:
     states = {row["name"]: row["state"] for row in map(json.loads, listed.splitlines())}
     assert (states["rocket"], states["twin"]) == ("on hold: said", "on hold: said")
     assert await run("destinations", "release", "twin") == (0, "twin is released\n")
-    (queue,) = await store.queues(attempt(Outcome.ON_HOLD).ended_at)
+    (queue,) = await store.read(queries.page.queues, attempt(Outcome.ON_HOLD).ended_at)
     assert queue.on_hold is None

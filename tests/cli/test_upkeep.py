@@ -13,19 +13,21 @@ from typing import NoReturn
 
 import pytest
 
+from app.store import queries
 from app.store.opening import now
-from app.store.postgres.database import PostgresStore
+from app.store.postgres.database import open_postgres
 from app.store.rows import Incoming
-from app.store.sqlite.database import SQLiteStore
+from app.store.sqlite.database import open_sqlite
+from app.store.store import Store
 from tests.cli.helpers import Run, run_process
 from tests.postgres import PostgresServer
-from tests.store.test_store import incoming
+from tests.store.helpers import incoming
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
     """The store that the commands look at."""
-    store = SQLiteStore(tmp_path / "listener.db")
+    store = open_sqlite(tmp_path / "listener.db")
     yield store
     await store.close()
 
@@ -50,7 +52,7 @@ def lines(text: str) -> list[dict[str, object]]:
     return [json.loads(line, parse_constant=refuse) for line in text.split("\n") if line]
 
 
-async def test_backup(store: SQLiteStore, run: Run, tmp_path: Path) -> None:
+async def test_backup(store: Store, run: Run, tmp_path: Path) -> None:
     """The copy has what is committed, is one private file, and is a database like the other."""
     await store.accept([incoming()])
     result = await run("backup", "copy.db")
@@ -58,12 +60,12 @@ async def test_backup(store: SQLiteStore, run: Run, tmp_path: Path) -> None:
     assert re.match(r"copy\.db: 0\.\d MB, checked, in \d\.\d s", result.out)
     assert names(tmp_path, "copy*") == ["copy.db"]
     assert stat.S_IMODE((tmp_path / "copy.db").stat().st_mode) == 0o600
-    copy = SQLiteStore(tmp_path / "copy.db")
-    assert len(await copy.deliveries(state=None, limit=10)) == 1
+    copy = open_sqlite(tmp_path / "copy.db")
+    assert len((await copy.read(queries.page.deliveries, limit=10)).rows) == 1
     await copy.close()
 
 
-async def test_backup_replaces_only_by_force(store: SQLiteStore, run: Run, tmp_path: Path) -> None:
+async def test_backup_replaces_only_by_force(store: Store, run: Run, tmp_path: Path) -> None:
     """A file that is there is replaced only on demand, and then at once."""
     copy = tmp_path / "copy.db"
     copy.write_text("precious")
@@ -85,7 +87,7 @@ async def test_backup_replaces_only_by_force(store: SQLiteStore, run: Run, tmp_p
         ("open.db", "open.db-wal is there: a program has open.db open"),
     ],
 )
-async def test_backup_refused(store: SQLiteStore, run: Run, tmp_path: Path, file: str, said: str) -> None:
+async def test_backup_refused(store: Store, run: Run, tmp_path: Path, file: str, said: str) -> None:
     """Where a copy would do harm, or cannot be, a sentence says so."""
     (tmp_path / "open.db").touch()
     (tmp_path / "open.db-wal").touch()
@@ -98,7 +100,7 @@ async def test_backup_refused(store: SQLiteStore, run: Run, tmp_path: Path, file
 
 async def test_backup_of_a_damaged_database(run: Run, tmp_path: Path) -> None:
     """What is damaged is said, and no copy pretends to be one."""
-    store = SQLiteStore(tmp_path / "listener.db")
+    store = open_sqlite(tmp_path / "listener.db")
     await store.accept([incoming(entity=f"e{number}") for number in range(200)])
     await store.close()
     with (tmp_path / "listener.db").open("r+b") as file:
@@ -119,7 +121,7 @@ async def test_no_database(run: Run, tmp_path: Path, command: tuple[str, ...]) -
     assert "DATABASE_URL" in result.err
 
 
-async def test_export_many(store: SQLiteStore, run: Run, tmp_path: Path) -> None:
+async def test_export_many(store: Store, run: Run, tmp_path: Path) -> None:
     """Every change is a line, oldest first, with all that is known of it and its body to the letter."""
     now = datetime.now(UTC)
     sent = [arriving(f"e{number}", now - timedelta(minutes=1500 - number)) for number in range(1200)]
@@ -147,7 +149,7 @@ async def test_export_many(store: SQLiteStore, run: Run, tmp_path: Path) -> None
     assert "exists" in (await run("export", "changes.jsonl")).err
 
 
-async def test_export_of_a_part(store: SQLiteStore, run: Run) -> None:
+async def test_export_of_a_part(store: Store, run: Run) -> None:
     """--since and --blueprint choose."""
     now = datetime.now(UTC)
     other = arriving("other", now)
@@ -167,7 +169,7 @@ async def test_export_of_a_part(store: SQLiteStore, run: Run) -> None:
     assert "--since 3 must be a time such as" in result.err
 
 
-async def test_export_is_json_whatever_was_sent(store: SQLiteStore, run: Run, tmp_path: Path) -> None:
+async def test_export_is_json_whatever_was_sent(store: Store, run: Run, tmp_path: Path) -> None:
     """Line ends in a body make no lines, and what only Python reads as a number is null."""
     now = datetime.now(UTC)
     bodies = [
@@ -191,7 +193,7 @@ async def test_with_postgresql(
 ) -> None:
     """Changes are exported from there too; `backup` says in a sentence what to use instead."""
     url = await postgres.new_database()
-    store = await PostgresStore.open(url, clock=now)
+    store = await open_postgres(url, clock=now)
     await store.accept([arriving(f"e{number}", datetime.now(UTC)) for number in range(600)])
     await store.close()
     monkeypatch.setenv("DATABASE_URL", url)

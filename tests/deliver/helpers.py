@@ -11,10 +11,12 @@ from app.deliver.turn import Sender
 from app.errors import DeliveryFailed, Scope
 from app.notifier.base import Item, Parcel, Sent
 from app.receive.payload import bare_event
-from app.store.rows import Claim, Delivery, Waiting
-from app.store.sqlite.database import SQLiteStore
+from app.store import queries
+from app.store.rows import Claim, Waiting
+from app.store.store import Store
+from app.store.views import Delivery
 from tests.conftest import NOW
-from tests.store.test_store import incoming
+from tests.store.helpers import incoming
 from tests.waiting import until
 
 PAUSE = timedelta(seconds=1)
@@ -69,7 +71,7 @@ async def prepare(claim: Claim, deliveries: Sequence[Waiting]) -> Parcel:
 class Rig:
     """A dispatcher with its parts."""
 
-    def __init__(self, store: SQLiteStore) -> None:
+    def __init__(self, store: Store) -> None:
         self.store = store
         self.clock = Clock()
         self.notifier = ScriptedNotifier()
@@ -111,13 +113,13 @@ class Rig:
 
     async def newest(self) -> Delivery:
         """Return the delivery that was stored last."""
-        return (await self.store.deliveries(state=None, limit=1))[0]
+        return ((await self.store.read(queries.page.deliveries, state=None, limit=1)).rows)[0]
 
     async def attempts(self, number: int) -> None:
         """Wait until so many attempts are recorded, which is when their queues are free again."""
 
         async def so_many() -> bool:
-            rows = await self.store.deliveries(state=None, limit=100)
+            rows = (await self.store.read(queries.page.deliveries, state=None, limit=100)).rows
             return sum(row.attempts for row in rows) == number
 
         await until(so_many)

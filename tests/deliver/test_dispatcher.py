@@ -14,18 +14,20 @@ from app.deliver.turn import FAULTS_BEFORE_DEAD
 from app.errors import DeliveryFailed, Scope
 from app.model.delivery import State
 from app.notifier.base import SEND_TIMEOUT
+from app.store import queries
 from app.store.rows import Claim
-from app.store.sqlite.database import SQLiteStore
+from app.store.sqlite.database import open_sqlite
+from app.store.store import Store
 from tests.conftest import NOW
 from tests.deliver.helpers import DEAD, ON_HOLD, PAUSE, TRANSIENT, Rig
-from tests.store.test_store import incoming
+from tests.store.helpers import incoming
 from tests.waiting import until
 
 
 @pytest.fixture
 async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     """A dispatcher over an empty store; its loop does not run yet."""
-    store = SQLiteStore(tmp_path / "listener.db")
+    store = open_sqlite(tmp_path / "listener.db")
     yield Rig(store)
     await store.close()
 
@@ -82,7 +84,7 @@ async def test_patience_ends(rig: Rig) -> None:
         rig.move(PAUSE)
         await rig.attempts(3)
     assert rig.notifier.taken == ["two"]
-    (dead,) = await rig.store.deliveries(state=State.DEAD, limit=10)
+    (dead,) = (await rig.store.read(queries.page.deliveries, state=State.DEAD, limit=10)).rows
     assert (dead.notification.entity, dead.detail) == ("one", "given up after 24 h: 503")
 
 
@@ -95,7 +97,9 @@ async def test_a_refused_message_is_dead_and_the_queue_goes_on(rig: Rig) -> None
         rig.move(PAUSE)
         await rig.attempts(2)
     assert rig.notifier.taken == ["two"]
-    assert [one.state for one in await rig.store.deliveries(state=State.DEAD, limit=9)] == [State.DEAD]
+    assert [
+        one.state for one in (await rig.store.read(queries.page.deliveries, state=State.DEAD, limit=9)).rows
+    ] == [State.DEAD]
 
 
 async def test_a_held_queue_is_probed_and_loses_nothing(rig: Rig) -> None:
@@ -105,7 +109,7 @@ async def test_a_held_queue_is_probed_and_loses_nothing(rig: Rig) -> None:
     async with rig.running():
         for times in (1, 2, 3):
             await rig.attempts(times)
-            assert (await rig.store.count())[State.ON_HOLD] == 2
+            assert (await rig.store.read(queries.page.count))[State.ON_HOLD] == 2
             rig.move(PROBE_EVERY - timedelta(seconds=1))
             await rig.nothing_more()
             rig.move(GIVE_UP_AFTER if times == 2 else timedelta(seconds=1))
@@ -125,7 +129,7 @@ async def test_a_fault_of_ours_kills_one_message(rig: Rig) -> None:
             rig.move(timedelta(minutes=1))
         await rig.attempts(FAULTS_BEFORE_DEAD + 2)
     assert rig.notifier.taken == ["two"]
-    (dead,) = await rig.store.deliveries(state=State.DEAD, limit=9)
+    (dead,) = (await rig.store.read(queries.page.deliveries, state=State.DEAD, limit=9)).rows
     assert dead.detail == "a fault in this program: KeyError"
 
 
@@ -141,7 +145,7 @@ async def test_a_destination_that_is_gone(rig: Rig) -> None:
 async def test_whoever_was_frozen_does_not_send(rig: Rig) -> None:
     """A dispatcher that lost time between claim and send gives the queue back instead of sending."""
 
-    class Slow(SQLiteStore):
+    class Slow(Store):
         """A store whose claims arrive late, as after SIGSTOP."""
 
         async def claim(self, **how: Any) -> list[Claim]:
@@ -152,7 +156,7 @@ async def test_whoever_was_frozen_does_not_send(rig: Rig) -> None:
             return claims
 
     frozen = asyncio.Event()
-    slow = Slow(rig.store._database._path)  # noqa: SLF001
+    slow = Slow(rig.store._database)  # noqa: SLF001
     rig.dispatcher._store = slow  # noqa: SLF001
     await rig.add("one")
     async with rig.running():
@@ -200,7 +204,7 @@ async def test_stop_lets_what_is_in_flight_finish(rig: Rig) -> None:
     async with rig.running():
         await sending.wait()
     assert rig.notifier.taken == ["one"]
-    counts = await rig.store.count()
+    counts = await rig.store.read(queries.page.count)
     assert (counts[State.PENDING], counts[State.DELIVERED]) == (1, 1)
 
 
@@ -220,13 +224,15 @@ async def test_stop_cuts_off_what_takes_too_long(rig: Rig) -> None:
     await loop
     assert (await rig.newest()).state is State.PENDING
     now = rig.clock()
-    assert await rig.store.claim(token="next", now=now, lease_until=now + QUEUE_LEASE, limit=1, at_once={})
+    assert await rig.store.claim(
+        token="next", now=now, lease_until=now + QUEUE_LEASE, limit=1, batch_limits={}
+    )
 
 
 async def test_the_loop_outlives_a_fault(rig: Rig) -> None:
     """A fault in a turn of the loop is said, and the next turn delivers."""
 
-    class Faulty(SQLiteStore):
+    class Faulty(Store):
         """A store whose first claim raises what no store should."""
 
         async def claim(self, **how: Any) -> list[Claim]:
@@ -236,7 +242,7 @@ async def test_the_loop_outlives_a_fault(rig: Rig) -> None:
             return await super().claim(**how)
 
     raised = asyncio.Event()
-    faulty = Faulty(rig.store._database._path)  # noqa: SLF001
+    faulty = Faulty(rig.store._database)  # noqa: SLF001
     rig.dispatcher._store = faulty  # noqa: SLF001
     await rig.add("one")
     async with rig.running():

@@ -15,6 +15,7 @@ from app.demo.stand_in_slack import StandInSlack
 from app.model.delivery import State
 from app.runtime import Runtime, open_runtime
 from app.settings import Settings
+from app.store import queries
 from tests.told import entities
 from tests.waiting import until
 
@@ -40,7 +41,7 @@ def open_sessions() -> int:
 async def change(runtime: Runtime, entity: str) -> None:
     """Take a change, as after its signature was verified."""
     body = change_body(before="Healthy", after="Degraded", at=datetime.now(UTC), entity=entity)
-    await runtime.listener.receive(body, None)
+    await runtime.receiver.receive(body, None)
 
 
 def is_told(slack: StandInSlack, entity: str) -> bool:
@@ -80,11 +81,11 @@ async def test_what_is_replaced_is_closed_after_its_last_send(tmp_path: Path, sl
         may_end.set()
 
         async def all_delivered() -> bool:
-            return not (await runtime.store.count())[State.PENDING]
+            return not (await runtime.store.read(queries.page.count))[State.PENDING]
 
         await until(all_delivered)
         await until(lambda: open_sessions() - before <= 2)
-        attempts = await runtime.store.deliveries(state=None, limit=2 * RELOADS + 2)
+        attempts = (await runtime.store.read(queries.page.deliveries, limit=2 * RELOADS + 2)).rows
         assert {one.state for one in attempts} == {State.DELIVERED}
         assert [one.attempts for one in attempts if one.notification.entity == "under-way"] == [1, 1]
     assert open_sessions() == before

@@ -19,12 +19,13 @@ from app.model.notification import Message
 from app.model.silence import Silence
 from app.notifier.base import Parcel, Sent, Story
 from app.rules.match import Route
+from app.store import queries
 from app.store.rows import Claim, Waiting
-from app.store.sqlite.database import SQLiteStore
+from app.store.sqlite.database import open_sqlite
+from app.store.store import Store
 from tests.conftest import NOW
 from tests.deliver.helpers import DEAD, ON_HOLD, PAUSE, TRANSIENT, Rig, ScriptedNotifier
-from tests.store.test_slack import sent_to
-from tests.store.test_store import incoming
+from tests.store.helpers import incoming, sent_to
 from tests.waiting import until
 
 POSTED = Message("C0123456789", "1780000000.000001")
@@ -72,7 +73,7 @@ class Channel(ScriptedNotifier):
 class ChannelRig(Rig):
     """A dispatcher for a channel, with a fallback for it."""
 
-    def __init__(self, store: SQLiteStore) -> None:
+    def __init__(self, store: Store) -> None:
         super().__init__(store)
         self.channel = Channel()
         self.ops = ScriptedNotifier()
@@ -85,14 +86,14 @@ class ChannelRig(Rig):
 
     async def states(self) -> dict[str, State]:
         """Return each entity's delivery's state."""
-        rows = await self.store.deliveries(state=None, limit=5000)
+        rows = (await self.store.read(queries.page.deliveries, state=None, limit=5000)).rows
         return {row.notification.entity: row.state for row in rows}
 
 
 @pytest.fixture
 async def rig(tmp_path: Path) -> AsyncIterator[ChannelRig]:
     """A dispatcher over an empty store; its loop does not run yet."""
-    store = SQLiteStore(tmp_path / "listener.db")
+    store = open_sqlite(tmp_path / "listener.db")
     yield ChannelRig(store)
     await store.close()
 
@@ -147,7 +148,7 @@ async def test_a_fault_of_one_costs_no_other(rig: ChannelRig) -> None:
         async def done() -> bool:
             await rig.idle()
             rig.move(timedelta(seconds=30))
-            return (await rig.store.count())[State.PENDING] == 0
+            return (await rig.store.read(queries.page.count))[State.PENDING] == 0
 
         await until(done)
     assert await rig.states() == {
@@ -175,7 +176,7 @@ async def test_patience_ends_for_all_that_waited_so_long(rig: ChannelRig) -> Non
 async def test_silences_are_looked_at_when_it_is_sent(rig: ChannelRig) -> None:
     """One that came after the alert keeps it back; the others go out, and the queue loses no time."""
     await rig.add("quiet-1", "loud", "quiet-2")
-    await rig.store.add_silence(SILENCE)
+    await rig.store.write(queries.silences.add, SILENCE)
     async with rig.running():
         await rig.attempts(3)
         rig.move(PAUSE)
@@ -211,7 +212,11 @@ async def test_the_fallback_hears_of_a_held_destination_once(rig: ChannelRig) ->
         await until(lambda: len(rig.channel.parcels) == 2)
         rig.move(PAUSE)
         await rig.nothing_more()
-    (notice,) = (row for row in await rig.store.deliveries(state=None, limit=9) if row.queue == "ops")
+    (notice,) = (
+        row
+        for row in (await rig.store.read(queries.page.deliveries, state=None, limit=9)).rows
+        if row.queue == "ops"
+    )
     assert notice.notification.title == (
         "Destination default is on hold: 404 no_active_hooks. 2 alerts wait for it; nothing is lost."
     )
@@ -221,12 +226,12 @@ async def test_too_many_are_summed_up(rig: ChannelRig) -> None:
     """Past a thousand the rest is a number; silenced ones are not in it, and nothing waits afterwards."""
     await rig.add(*(f"e{number}" for number in range(1200)))
     await rig.add(*(f"quiet-{number}" for number in range(50)), *(f"f{number}" for number in range(1000)))
-    await rig.store.add_silence(SILENCE)
+    await rig.store.write(queries.silences.add, SILENCE)
     async with rig.running():
         await until(lambda: len(rig.channel.parcels) == 1)
 
         async def all_told() -> bool:
-            counts = await rig.store.count()
+            counts = await rig.store.read(queries.page.count)
             return (counts[State.DELIVERED], counts[State.SILENCED]) == (2200, 50)
 
         await until(all_told)
@@ -236,7 +241,7 @@ async def test_too_many_are_summed_up(rig: ChannelRig) -> None:
     await rig.store.accept([incoming("Degraded", "Crashed", entity="e0", second=9)])
     rig.move(timedelta(minutes=1))
     (claim,) = await rig.store.claim(
-        token="x", now=rig.clock.now, lease_until=rig.clock.now + PAUSE, limit=9, at_once={"default": 9}
+        token="x", now=rig.clock.now, lease_until=rig.clock.now + PAUSE, limit=9, batch_limits={"default": 9}
     )
     assert claim.deliveries[0].parent is None  # what sums up thousands is no incident's own
 
@@ -244,7 +249,7 @@ async def test_too_many_are_summed_up(rig: ChannelRig) -> None:
 async def test_what_is_silenced_takes_no_room(rig: ChannelRig) -> None:
     """A thousand silenced ones at the front do not make a mere number of the few behind them."""
     await rig.add(*(f"quiet-{number}" for number in range(990)), *(f"e{number}" for number in range(60)))
-    await rig.store.add_silence(SILENCE)
+    await rig.store.write(queries.silences.add, SILENCE)
     async with rig.running():
         await until(lambda: len(rig.channel.parcels) == 1)
     (parcel,) = rig.channel.parcels
@@ -333,7 +338,7 @@ async def test_a_message_that_is_gone_is_forgotten(rig: ChannelRig) -> None:
         async def forgotten() -> bool:
             await rig.idle()
             rig.move(PAUSE)
-            claims = await rig.store.queues(rig.clock.now)
+            claims = await rig.store.read(queries.page.queues, rig.clock.now)
             return all(queue.waiting == 0 for queue in claims if queue.name == "default/updates")
 
         await until(forgotten)

@@ -34,6 +34,7 @@ from app.receive.receiver import Receiver
 from app.rules.rule import RuleSet
 from app.rules.rulebook import Rulebook
 from app.settings import Settings
+from app.store import queries
 from app.store.opening import open_store
 from tests.conftest import Service, rules_with_rate
 from tests.port.description import description, hold
@@ -190,7 +191,7 @@ async def test_all_is_well(shared: World) -> None:
     assert len(shared.port.writes) == before
     assert shared.slack.messages == []
     assert await shared.service.deliveries() == []
-    assert await shared.service.store.last_at(probe.PROBE, probe.PROBE) is not None
+    assert await shared.service.store.read(queries.changes.last_at, probe.PROBE, probe.PROBE) is not None
 
 
 async def test_requests_are_as_port_describes_them(world: World) -> None:

@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 import pytest
 
 from app.model.delivery import Alert
-from app.model.report import MAX_SUMMARY_CHARS, RUNS, Fate, Report, Told
+from app.model.report import MAX_SUMMARY_CHARS, RUNS, Fate, Report, ReportedAlert
 from app.model.silence import Silence
 from tests.rules.changes import moved
 
 AT = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 REASON = "rule 'health' matches"
-ROCKET = Told("rocket", "delivered", "ok")
-PAGER = Told("pager", "pending")
+ROCKET = ReportedAlert("rocket", "delivered", "ok")
+PAGER = ReportedAlert("pager", "pending")
 
 ENDS = {
     "ignored": (
@@ -25,7 +25,7 @@ ENDS = {
         ("SUCCESS", "Delivered", f"Delivered to rocket and default. Why: {REASON}."),
     ),
     "dead": (
-        Fate(AT, REASON, (ROCKET, Told("jobs", "dead", "404: not found"))),
+        Fate(AT, REASON, (ROCKET, ReportedAlert("jobs", "dead", "404: not found"))),
         (
             "FAILURE",
             "Not delivered",
@@ -33,11 +33,11 @@ ENDS = {
         ),
     ),
     "silenced": (
-        Fate(AT, REASON, (Told("rocket", "silenced", "silence 3, by ada"),)),
+        Fate(AT, REASON, (ReportedAlert("rocket", "silenced", "silence 3, by ada"),)),
         ("SUCCESS", "Silenced", f"rocket is silenced: silence 3, by ada. Why: {REASON}."),
     ),
     "cancelled": (
-        Fate(AT, REASON, (Told("rocket", "cancelled"),)),
+        Fate(AT, REASON, (ReportedAlert("rocket", "cancelled"),)),
         ("SUCCESS", "Not needed", f"No longer needed for rocket. Why: {REASON}."),
     ),
     "again": (
@@ -75,10 +75,10 @@ def test_each_link_once() -> None:
 
 def test_what_failed_is_never_cut_off() -> None:
     """However long the reason, the summary begins with what went wrong."""
-    fate = Fate(AT, "because " * 1_000, (Told("jobs", "dead", "404"),))
+    fate = Fate(AT, "because " * 1_000, (ReportedAlert("jobs", "dead", "404"),))
     assert fate.summary.startswith("Not delivered to jobs: 404. Why: because")
     assert len(fate.summary) == MAX_SUMMARY_CHARS
-    many = Fate(AT, REASON, tuple(Told(f"d{number}", "delivered") for number in range(500)))
+    many = Fate(AT, REASON, tuple(ReportedAlert(f"d{number}", "delivered") for number in range(500)))
     assert "d19 and 480 more" in many.summary
 
 

@@ -9,7 +9,6 @@ import pytest
 from app.model.incident import Step
 from app.model.notification import Notification
 from app.model.silence import Silence, silence_of
-from tests.notifier.helpers import notification
 from tests.rules.changes import NOW
 
 ALL = Silence("*", "*", "*", "*", NOW, NOW + timedelta(hours=1), "ada", "deploy")

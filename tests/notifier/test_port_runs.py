@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from app.errors import DeliveryFailed, Scope, StoreUnavailable
 from app.model.notification import Message
-from app.model.report import Fate, Told
+from app.model.report import Fate, ReportedAlert
 from app.notifier.base import Item, Keeper, Parcel, Reporter
 from app.notifier.port_runs import PortRuns
 from app.port.client import PortClient
@@ -18,10 +18,10 @@ from tests.notifier.helpers import notification
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, LOGIN, StandInPort, refusal, standing_in
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
-WAITS = Fate(NOW, "rule 'health' matches", (Told("rocket", "pending"),))
+WAITS = Fate(NOW, "rule 'health' matches", (ReportedAlert("rocket", "pending"),))
 MESSAGE = Message("C0123456789", "1780000000.000100")
 LINK = "https://example.slack.com/archives/C0123456789/p1780000000000100"
-ENDED = Fate(NOW, "rule 'health' matches", (Told("rocket", "delivered", "ok", MESSAGE),))
+ENDED = Fate(NOW, "rule 'health' matches", (ReportedAlert("rocket", "delivered", "ok", MESSAGE),))
 
 
 class Known:

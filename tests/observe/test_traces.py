@@ -175,7 +175,7 @@ async def test_without_asking_there_is_nothing(start: Start, slack: StandInSlack
 async def traceparents(service: Service) -> list[str]:
     """Return the trace of each delivery that waits."""
     now = datetime.now(UTC)
-    claims = await service.store.claim(token="test", now=now, lease_until=now, limit=9, at_once={})
+    claims = await service.store.claim(token="test", now=now, lease_until=now, limit=9, batch_limits={})
     return [one.traceparent for claim in claims for one in claim.deliveries if one.traceparent]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.model.notification import Message
-from app.model.report import Fate, Told
+from app.model.report import Fate, ReportedAlert
 from app.port.client import PortClient
 from app.port.listing import chosen, read_blueprint
 from app.port.setup import resources
@@ -91,7 +91,7 @@ async def test_client_keeps_to_the_description() -> None:
         await client.start_run("a/b", {"cpu": 85})
         run = port.automations.start()
         alerts = tuple(
-            Told(state, state, "404", Message("C1", "1.1"))
+            ReportedAlert(state, state, "404", Message("C1", "1.1"))
             for state in ("delivered", "dead", "silenced", "cancelled")
         )
         for fate in (Fate(datetime.now(UTC), "why"), Fate(datetime.now(UTC), "why", alerts, again=True)):

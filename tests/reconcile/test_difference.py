@@ -1,9 +1,9 @@
 """The comparison of one entity with its last known state."""
 
 import pytest
-from app.model.times import to_micros
 
 from app.model.change import EntitySnapshot
+from app.model.times import to_micros
 from app.port.listing import ListedEntity
 from app.reconcile.difference import EntityVerdict, compare, compare_absent
 from app.rules.last_known import first_state

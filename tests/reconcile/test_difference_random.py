@@ -1,9 +1,9 @@
 """Random lives of one entity: changes come late, in another order or never, comparisons in between."""
 
-from app.model.times import to_micros
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.model.times import to_micros
 from app.port.listing import ListedEntity
 from app.reconcile.difference import EntityVerdict, compare
 from app.rules.rule import Rule

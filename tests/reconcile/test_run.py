@@ -17,7 +17,8 @@ from app.port.client import EntityPage, PortClient
 from app.receive.payload import parse_event
 from app.receive.signature import Signed
 from app.reconcile.run import ReconcileRun
-from app.store.views import ChangeFilter
+from app.store import queries
+from app.store.views import ChangeFilter, ReconcileProgress
 from tests.conftest import DATABASES
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, StandInPort, refusal
 from tests.reconcile.watching import BLUEPRINT, RULES, SEARCH, Watching, watching
@@ -90,7 +91,7 @@ async def test_a_first_run_that_was_cut_off(database: str, port: StandInPort, tm
         async with CutOff(port.url, CLIENT_ID, CLIENT_SECRET, clock=one.clock) as one.client:
             with pytest.raises(PortError):
                 await one.compare()
-            assert await one.intake.store.reconciling.learned() == frozenset()
+            assert await one.intake.store.read(queries.reconcile.baselines) == frozenset()
             pages.clear()
             one.set("e0001", "Degraded")
             assert await one.compare() == []
@@ -111,10 +112,11 @@ async def test_what_a_difference_looks_like(watched: Watching) -> None:
     assert (said.origin, said.actor, said.at) == (RECONCILE, "", watched.clock())
     assert (said.opened_at, said.title, said.teams) == (happened, "Checkout", ("Rocket",))
     assert [one.name for one in said.others] == []  # cpuUtil is not watched, and was not asked for
-    _, _, body = (await watched.intake.store.history(since=happened, after=0, limit=9))[-1]
+    rows = await watched.intake.store.read(queries.changes.history, since=happened, after=None, limit=9)
+    body = rows[-1].body or b""
     change = parse_event(Signed(body, watched.clock()))
     assert (change.key, change.at, change.found_at) == (alert.change_key, happened, watched.clock())
-    page = await watched.intake.store.views.changes(ChangeFilter(), before=None, limit=9)
+    page = await watched.intake.store.read(queries.changes.changes, ChangeFilter(), before=None, limit=9)
     assert page.rows[0].alerts == 1
 
 
@@ -161,7 +163,7 @@ async def test_created_and_deleted(database: str, port: StandInPort, tmp_path: P
         assert await one.compare() == []
         for before, after in (("Degraded", None), (None, "Healthy")):  # the webhooks, at last
             accepted = await one.post("new", before, after, created_at - timedelta(minutes=1, seconds=-1))
-            assert (accepted.alerts, accepted.noticed) == (0, True)
+            assert (accepted.alerts, accepted.already_alerted) == (0, True)
         one.set("new", "Healthy")
         assert [found.action for found in await one.compare()] == ["CREATE"]
 
@@ -173,8 +175,8 @@ async def test_the_webhook_comes_after_all(watched: Watching) -> None:
     happened = watched.clock()
     await watched.compare()
     accepted = await watched.post("checkout", "Healthy", "Degraded", happened + timedelta(seconds=0.4))
-    assert (accepted.alerts, accepted.noticed, accepted.duplicate) == (0, True, False)
-    page = await watched.intake.store.views.changes(ChangeFilter(), before=None, limit=9)
+    assert (accepted.alerts, accepted.already_alerted, accepted.duplicate) == (0, True, False)
+    page = await watched.intake.store.read(queries.changes.changes, ChangeFilter(), before=None, limit=9)
     assert page.rows[0].reason.endswith("rule 'health': alerted by reconciling already")
     watched.clock.pass_(minutes=1)
     assert (await watched.post("checkout", "Degraded", "Healthy", watched.clock())).alerts == 1
@@ -225,7 +227,7 @@ async def test_a_change_while_rules_look_at_a_difference(
         one.clock.pass_(minutes=1)
         comparison = ReconcileRun(replace(one.intake, evaluate=meanwhile), one.client)
         assert [found async for found in comparison.differences()] == []
-        assert comparison.progress == Progress(entities=1)
+        assert comparison.progress == ReconcileProgress(entities=1)
         (alert,) = await one.alerts()
         assert alert.notification.origin == "UI"
 
@@ -280,7 +282,7 @@ async def test_many_pages(watched: Watching) -> None:
     comparison = ReconcileRun(watched.intake, watched.client)
     watched.clock.pass_(minutes=1)
     assert len([one async for one in comparison.differences()]) == 2300
-    assert comparison.progress == Progress(entities=2301, differences=2300, missed=2300)
+    assert comparison.progress == ReconcileProgress(entities=2301, differences=2300, missed=2300)
     moved = watched.port.entities.pop((BLUEPRINT, "e0007"))
     pages = len([one for one in watched.port.requests if one.path == SEARCH])
     comparison = ReconcileRun(watched.intake, watched.client)
@@ -350,7 +352,7 @@ async def test_a_dry_run(database: str, port: StandInPort, tmp_path: Path) -> No
     async with watching(database, port, tmp_path) as one:
         one.set("checkout", "Healthy")
         assert await one.compare(dry=True) == []
-        assert await one.intake.store.reconciling.learned() == frozenset()
+        assert await one.intake.store.read(queries.reconcile.baselines) == frozenset()
         await one.compare()
         one.set("checkout", "Degraded")
         for _ in range(2):
@@ -364,7 +366,7 @@ async def test_what_no_rule_names_any_more_is_forgotten(watched: Watching) -> No
     book = watched.intake.book
     watched.intake.book = type(book)(book.rules, book.queues)
     assert await watched.compare() == []
-    assert await watched.intake.store.reconciling.known(BLUEPRINT, ["checkout"]) == {}
+    assert await watched.intake.store.read(queries.last_known.last_known, BLUEPRINT, ["checkout"]) == {}
     watched.intake.book = book
     watched.set("checkout", "Degraded")
     assert await watched.compare() == []

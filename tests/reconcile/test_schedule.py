@@ -14,6 +14,8 @@ import pytest
 from app.model.change import RECONCILE
 from app.observe.watch import Watch
 from app.reconcile.schedule import RUN_LEASE, Reconciler, RunOutcome
+from app.store import queries
+from app.store.views import ReconcileProgress, StoredRun
 from tests.conftest import DATABASES, Start
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, StandInPort, refusal
 from tests.reconcile.watching import BLUEPRINT, SCHEMA, SEARCH, Watching, watching
@@ -34,9 +36,9 @@ def reconciler_of(one: Watching, token: str = "a") -> Reconciler:
     )
 
 
-async def runs(one: Watching) -> list[Run]:
+async def runs(one: Watching) -> list[StoredRun]:
     """All runs, oldest first."""
-    return (await one.intake.store.reconciling.runs(limit=100))[::-1]
+    return (await one.intake.store.read(queries.reconcile.runs, limit=100))[::-1]
 
 
 @asynccontextmanager
@@ -54,7 +56,7 @@ async def keeping(one: Watching) -> AsyncIterator[Reconciler]:
             await task
 
 
-async def ended(one: Watching, number: int) -> Run:
+async def ended(one: Watching, number: int) -> StoredRun:
     """Wait until so many runs have ended, and return the last."""
 
     async def all_ended() -> bool:
@@ -84,7 +86,7 @@ async def test_at_the_start_and_every_ten_minutes(watched: Watching) -> None:
         watched.clock.pass_(minutes=1)
         run = await ended(watched, 2)
         assert (run.reason, run.error) == ("interval", "")
-        assert run.progress == Progress(entities=1, differences=1, missed=1)
+        assert run.progress == ReconcileProgress(entities=1, differences=1, missed=1)
         assert await watched.told() == [("checkout", "Healthy", "Degraded")]
 
 
@@ -116,8 +118,15 @@ async def test_one_of_many_compares(watched: Watching) -> None:
 async def test_who_dies_in_the_middle_is_replaced(watched: Watching) -> None:
     """When its lease has ended."""
     began = watched.clock()
-    begin = watched.intake.store.reconciling.begin
-    assert await begin(reason="start", token="dead", now=began, lease_until=began + RUN_LEASE, since=None)
+    store = watched.intake.store
+    assert await store.write(
+        queries.reconcile.begin,
+        reason="start",
+        token="dead",
+        now=began,
+        lease_until=began + RUN_LEASE,
+        since=None,
+    )
     watched.set("checkout", "Degraded")
     assert await reconciler_of(watched).reconcile("interval", since=None) is None
     watched.clock.now = began + RUN_LEASE
@@ -139,8 +148,15 @@ async def test_differences_that_nobody_reads(watched: Watching) -> None:
 async def test_the_first_run_waits_for_one_that_was_left(watched: Watching) -> None:
     """A restart after a crash compares, though the run of the process that crashed seems to go on."""
     began = watched.clock()
-    begin = watched.intake.store.reconciling.begin
-    await begin(reason="interval", token="dead", now=began, lease_until=began + RUN_LEASE, since=None)
+    store = watched.intake.store
+    await store.write(
+        queries.reconcile.begin,
+        reason="interval",
+        token="dead",
+        now=began,
+        lease_until=began + RUN_LEASE,
+        since=None,
+    )
     reconciler = reconciler_of(watched)
     task = asyncio.create_task(reconciler.reconcile_when_due())
     await still(watched, 1)
@@ -274,7 +290,7 @@ async def test_the_whole_service(start: Start, port: StandInPort, tmp_path: Path
             async with start(**options) as service:
 
                 async def look() -> bool:
-                    found = await service.store.reconciling.runs(limit=9)
+                    found = await service.store.read(queries.reconcile.runs, limit=9)
                     return len(found) == number and found[0].ended_at is not None
 
                 await until(look)
@@ -285,7 +301,7 @@ async def test_the_whole_service(start: Start, port: StandInPort, tmp_path: Path
         one.set("checkout", "Degraded")
         # A start within a minute of the last run has nothing to look for: so it is made long ago.
         with closing(sqlite3.connect(tmp_path / "listener.db")) as db:
-            db.execute("UPDATE reconciles SET started_at = started_at - 3600000000")
-            db.execute("UPDATE known SET moved_at = moved_at - 3600000000")
+            db.execute("UPDATE reconcile_runs SET started_at = started_at - 3600000000")
+            db.execute("UPDATE last_known SET moved_at = moved_at - 3600000000")
             db.commit()
         assert await compared(2) == [RECONCILE]

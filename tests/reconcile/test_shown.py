@@ -11,6 +11,8 @@ from app.cli.doctor import make_setup
 from app.doctor.steps import examine
 from app.errors import ListenerError
 from app.reconcile.health import judge
+from app.store import queries
+from app.store.views import ReconcileProgress, StoredRun
 from app.web.view import view_reconciling
 from tests.cli.conftest import run as run_command
 from tests.cli.helpers import Run as Command
@@ -26,11 +28,13 @@ MINUTE = timedelta(minutes=1)
 run = run_command
 
 
-def made(number: int, *, missed: int = 0, error: str = "", reason: str = "interval", ago: int = 0) -> Run:
+def made(
+    number: int, *, missed: int = 0, error: str = "", reason: str = "interval", ago: int = 0
+) -> StoredRun:
     """A run that began `ago` minutes before NOW, and took one."""
     started = NOW - ago * MINUTE
-    progress = Progress(1204, 0, missed, missed)
-    return Run(number, reason, started, started + 2 * MINUTE, started + MINUTE, progress, error)
+    progress = ReconcileProgress(1204, 0, missed, missed)
+    return StoredRun(number, reason, started, started + 2 * MINUTE, started + MINUTE, progress, error)
 
 
 @pytest.fixture
@@ -63,7 +67,7 @@ async def test_the_command(watched: Watching, configured: pytest.MonkeyPatch, ru
     assert await watched.told() == [("checkout", "Healthy", "Degraded")]
     result = await run("reconcile")
     assert result.out == "2 entities; 0 differ\n"
-    newest, *_ = await watched.intake.store.reconciling.runs(limit=9)
+    newest, *_ = await watched.intake.store.read(queries.reconcile.runs, limit=9)
     assert newest.reason == "command"
     configured.setenv("RECONCILE_MINUTES", "0")
     assert (await run("reconcile")).status == 0
@@ -76,8 +80,10 @@ async def test_the_command_says_why_it_cannot(
     watched.port.script("POST", SEARCH, refusal(403))
     result = await run("reconcile")
     assert (result.status, "Reconciling stopped" in result.err, "403" in result.err) == (1, True, True)
-    reconciling, now = watched.intake.store.reconciling, datetime.now(UTC)  # the command's clock
-    assert await reconciling.begin(reason="start", token="a", now=now, lease_until=now + MINUTE, since=None)
+    reconciling, now = watched.intake.store, datetime.now(UTC)  # the command's clock
+    assert await reconciling.write(
+        queries.reconcile.begin, reason="start", token="a", now=now, lease_until=now + MINUTE, since=None
+    )
     result = await run("reconcile")
     assert (result.status, "Another process is reconciling" in result.err) == (1, True)
     configured.delenv("RULES_FILE")
@@ -135,7 +141,7 @@ async def test_a_page_where_nothing_is_compared(start: Start) -> None:
 def test_what_there_is_to_see_of_it() -> None:
     """The last run that came to its end, the one that is under way, and an error until the next goes well."""
     every = 10 * MINUTE
-    running = Run(9, "interval", NOW, NOW + MINUTE, None, Progress(5), "")
+    running = StoredRun(9, "interval", NOW, NOW + MINUTE, None, ReconcileProgress(5), "")
     well, failed = made(1, ago=30), made(2, ago=5, error="Port is away")
     shown = view_reconciling([well], off=None, every=every, now=NOW)
     assert (shown.last, shown.error, shown.next_at) == (well, "", NOW - 19 * MINUTE)

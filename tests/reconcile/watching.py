@@ -16,7 +16,9 @@ from app.reconcile.difference import EntityDifference
 from app.reconcile.run import ReconcileRun
 from app.runtime import open_runtime
 from app.settings import Settings
-from app.store.rows import Accepted, Delivery
+from app.store import queries
+from app.store.rows import Accepted
+from app.store.views import Delivery
 from tests.conftest import NOW, SECRET
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, StandInPort
 
@@ -127,7 +129,8 @@ class Watching:
 
     async def alerts(self) -> list[Delivery]:
         """All alerts, oldest first."""
-        return (await self.intake.store.deliveries(state=None, limit=100_000))[::-1]
+        page = await self.intake.store.read(queries.page.deliveries, limit=100_000)
+        return list(page.rows)[::-1]
 
     async def told(self) -> list[tuple[str, Any, Any]]:
         """Entity, value before and value after of each alert, oldest first."""

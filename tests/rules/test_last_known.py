@@ -2,10 +2,9 @@
 
 from datetime import datetime
 
-from app.model.times import to_micros
-
 from app.model.change import EntitySnapshot
 from app.model.diff import diff
+from app.model.times import to_micros
 from app.reconcile.difference import EntityVerdict
 from app.rules.decide import EntityState
 from app.rules.last_known import after_change, after_reconciling, first_state
@@ -92,7 +91,7 @@ def test_a_webhook_after_reconciling_alerts_nobody() -> None:
         life.take(moved("Healthy", "Degraded", 10), reconciled=True)
         decision = life.take(moved("Healthy", "Degraded", at))
         assert decision.reason.endswith("rule 'health': alerted by reconciling already")
-        assert decision.noticed
+        assert decision.already_alerted
         assert life.alerts == [("health", "Healthy", "Degraded")]
         assert life.take(moved("Degraded", "Crashed", 30)).alerts
 

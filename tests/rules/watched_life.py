@@ -4,10 +4,9 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from app.model.times import to_micros
-
 from app.model.change import CatalogChange, EntitySnapshot
 from app.model.diff import diff
+from app.model.times import to_micros
 from app.port.listing import ListedEntity
 from app.reconcile.difference import compare
 from app.rules.decide import Decision, EntityState, decide

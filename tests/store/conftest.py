@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from app.store.base import Store
 
 from app.store.opening import now
-from app.store.postgres.database import PostgresStore
-from app.store.sqlite.database import SQLiteStore
+from app.store.postgres.database import open_postgres
+from app.store.sqlite.database import open_sqlite
+from app.store.store import Store
 from tests.postgres import PostgresServer
 
 
@@ -17,9 +17,9 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     """Each store, empty."""
     store: Store
     if request.param == "sqlite":
-        store = SQLiteStore(tmp_path / "listener.db")
+        store = open_sqlite(tmp_path / "listener.db")
     else:
         server: PostgresServer = request.getfixturevalue("postgres")
-        store = await PostgresStore.open(await server.new_database(), clock=now)
+        store = await open_postgres(await server.new_database(), clock=now)
     yield store
     await store.close()

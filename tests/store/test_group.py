@@ -20,7 +20,7 @@ from app.rules.watched import watched_by
 from app.store.queries import accept as accepting
 from app.store.rows import Accepted, Incoming
 from app.store.sqlite.schema import connect, prepare
-from app.store.transaction import at_once
+from app.store.sqlite.transaction import run_at_once
 from tests.rules.changes import NOW, change, entity, rule
 from tests.rules.life import matched
 
@@ -45,7 +45,7 @@ RULES = [
     rule(name="seen", blueprint="database", when={"property": "cpu", "below": 20}),
 ]
 WATCHED = watched_by(RuleSet(RULES))["database"]
-TABLES = ("changes", "incidents", "deliveries", "known", "entities", "queues")
+TABLES = ("changes", "incidents", "deliveries", "last_known", "entities", "queues")
 
 Life = list[tuple[str, str, int, int, bool]]
 
@@ -88,7 +88,11 @@ def stored(batches: list[list[Incoming]]) -> tuple[list[Accepted], dict[str, lis
         file = Path(folder) / "listener.db"
         prepare(file)
         with closing(connect(file)) as db:
-            answers = [one for batch in batches for one in at_once(lambda s: accepting.accept(s, batch))(db)]
+            answers = [
+                answer
+                for batch in batches
+                for answer in run_at_once(partial(accepting.accept, batch=batch))(db)
+            ]
             return answers, {table: rows(db, table) for table in TABLES}
 
 

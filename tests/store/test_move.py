@@ -6,31 +6,32 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from app.model.times import to_micros
-from app.store.base import Store
 
 from app.cli import main
 from app.errors import StoreUnavailable
 from app.model.delivery import Outcome
 from app.model.notification import Message
 from app.model.silence import Silence
+from app.model.times import to_micros
 from app.rules.last_known import LastKnown, first_state
 from app.rules.watched import EVERYTHING
 from app.store import move as moving
-from app.store.move import KEYS, move
+from app.store import queries
+from app.store.move import TABLE_KEYS, move
 from app.store.opening import now
-from app.store.postgres.database import PostgresStore
+from app.store.postgres.database import open_postgres
 from app.store.rows import Attempt
-from app.store.sqlite.database import SQLiteStore
+from app.store.sqlite.database import open_sqlite
 from app.store.sqlite.schema import prepare
+from app.store.store import Store
 from tests.conftest import NOW
 from tests.postgres import PostgresServer
-from tests.store.test_store import SECOND, attempt, claim_one, incoming
+from tests.store.helpers import SECOND, attempt, claim_one, incoming
 
 
 async def fill(path: Path) -> None:
     """Make a store with something of everything."""
-    store = SQLiteStore(path)
+    store = open_sqlite(path)
     await store.accept([incoming(entity=f"e{number}", second=number) for number in range(20)])
     await store.accept([incoming("a\0", "b\0", entity="null\0")])
     claim = await claim_one(store, second=1)
@@ -43,15 +44,19 @@ async def fill(path: Path) -> None:
     await store.accept([incoming("Degraded", "Crashed", entity="e0", second=30)])
     await store.quarantine(b"\xff{", signed_at=NOW, received_at=NOW, path="a.b", reason="odd")
     ends_at = NOW + 3600 * SECOND
-    await store.add_silence(Silence("*", "*", "e9", "*", NOW, ends_at, "ada", "maintenance"))
-    at, reconciling = to_micros(NOW), store.reconciling
+    await store.write(queries.silences.add, Silence("*", "*", "e9", "*", NOW, ends_at, "ada", "maintenance"))
+    at, reconciling = to_micros(NOW), store
     for name in ("e0", "é", "Z"):
-        await reconciling.learn("deploymentConfig", {name: first_state({"title": name}, at, EVERYTHING, at)})
+        await reconciling.write(
+            queries.last_known.record_states,
+            "deploymentConfig",
+            {name: first_state({"title": name}, at, EVERYTHING, at)},
+        )
     gone = LastKnown({}, {}, exists=False, exists_at=at)
-    await reconciling.learn("deploymentConfig", {"gone": gone})
-    await reconciling.mark_learned("deploymentConfig")
-    assert await reconciling.begin(
-        reason="start", token="a", now=NOW, lease_until=NOW + 60 * SECOND, since=None
+    await reconciling.write(queries.last_known.record_states, "deploymentConfig", {"gone": gone})
+    await reconciling.write(queries.reconcile.mark_baseline, "deploymentConfig")
+    assert await reconciling.write(
+        queries.reconcile.begin, reason="start", token="a", now=NOW, lease_until=NOW + 60 * SECOND, since=None
     )
     await store.close()
 
@@ -59,17 +64,20 @@ async def fill(path: Path) -> None:
 async def everything(store: Store) -> list[object]:
     """Return what a store shows."""
     return [
-        await store.deliveries(state=None, limit=1000),
-        await store.count(),
-        await store.queues(NOW),
-        await store.silences(active_at=None),
-        await store.quarantined(),
-        await store.told(NOW),
-        await store.reconciling.known("deploymentConfig", ["e0", "é", "Z", "gone"]),
-        await store.reconciling.known_after("deploymentConfig", "", limit=9),
-        await store.reconciling.learned(),
-        await store.reconciling.runs(limit=9),
-        [(number, body) for number, _, body in await store.history(since=NOW, after=0, limit=1000)],
+        (await store.read(queries.page.deliveries, state=None, limit=1000)).rows,
+        await store.read(queries.page.count),
+        await store.read(queries.page.queues, NOW),
+        await store.read(queries.silences.silences, active_at=None),
+        (await store.read(queries.page.quarantine, limit=100)).rows,
+        await store.read(queries.page.alert_counts, NOW),
+        await store.read(queries.last_known.last_known, "deploymentConfig", ["e0", "é", "Z", "gone"]),
+        await store.read(queries.last_known.last_known_after, "deploymentConfig", "", limit=9),
+        await store.read(queries.reconcile.baselines),
+        await store.read(queries.reconcile.runs, limit=9),
+        [
+            (change.id, change.body)
+            for change in await store.read(queries.changes.history, since=NOW, after=None, limit=1000)
+        ],
     ]
 
 
@@ -80,14 +88,16 @@ async def test_all_rows_arrive_as_they_are(tmp_path: Path, postgres: PostgresSer
     said: list[str] = []
     await move(path, url, say=said.append)
     assert said == [line for line in said if "the same on both sides" in line]
-    assert len(said) == len(KEYS)
-    old, new = SQLiteStore(path), await PostgresStore.open(url, clock=now)
+    assert len(said) == len(TABLE_KEYS)
+    old, new = open_sqlite(path), await open_postgres(url, clock=now)
     shown, expected = await everything(new), await everything(old)
     assert shown[1:] == expected[1:]
     assert str(shown[0]) == str(expected[0]).replace(r"\x00", "\N{REPLACEMENT CHARACTER}")
     for store in (old, new):
         await store.accept([incoming("Healthy", "Crashed", entity="new", second=40)])
-    assert [(await store.deliveries(state=None, limit=1))[0].id for store in (old, new)] == [23, 23]
+    assert [
+        ((await store.read(queries.page.deliveries, state=None, limit=1)).rows)[0].id for store in (old, new)
+    ] == [23, 23]
     first, second = [await claim_one(store, second=60) for store in (old, new)]
     assert first is not None
     assert first == second
@@ -101,7 +111,7 @@ def test_every_table_is_moved(tmp_path: Path) -> None:
     prepare(path)
     with closing(sqlite3.connect(path)) as file:
         names = {name for (name,) in file.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    assert names == {*KEYS, "schema_version"}
+    assert names == {*TABLE_KEYS, "schema_version"}
 
 
 async def test_a_move_that_was_stopped_goes_on(
@@ -110,8 +120,8 @@ async def test_a_move_that_was_stopped_goes_on(
     """Until all is there no listener starts; the second run goes on, and the result is the same."""
     path, url = tmp_path / "listener.db", await postgres.new_database()
     await fill(path)
-    monkeypatch.setattr(moving, "ROWS_AT_ONCE", 4)
-    monkeypatch.setattr(moving, "SAY_EVERY", 0)
+    monkeypatch.setattr(moving, "MOVED_ROWS", 4)
+    monkeypatch.setattr(moving, "PROGRESS_SECONDS", 0)
 
     def stop(line: str) -> None:
         if line == "deliveries: 8 of 22":
@@ -120,13 +130,13 @@ async def test_a_move_that_was_stopped_goes_on(
     with pytest.raises(KeyboardInterrupt):
         await move(path, url, say=stop)
     with pytest.raises(StoreUnavailable, match="run `python -m app move` again"):
-        await PostgresStore.open(url, clock=now)
+        await open_postgres(url, clock=now)
     said: list[str] = []
     await move(path, url, say=said.append)
     assert "deliveries: 12 of 22" in said
     assert "deliveries: 8 of 22" not in said
-    store = await PostgresStore.open(url, clock=now)
-    assert len(await store.deliveries(state=None, limit=100)) == 22
+    store = await open_postgres(url, clock=now)
+    assert len((await store.read(queries.page.deliveries, state=None, limit=100)).rows) == 22
     await store.close()
 
 
@@ -134,12 +144,12 @@ async def test_what_is_in_use_is_not_moved(tmp_path: Path, postgres: PostgresSer
     """A file that a listener has open, a database in which one runs, and one with rows: all are refused."""
     path, url = tmp_path / "listener.db", await postgres.new_database()
     await fill(path)
-    running = SQLiteStore(path)
+    running = open_sqlite(path)
     await running.check(NOW)
     with pytest.raises(StoreUnavailable, match="in use"):
         await move(path, url, say=print)
     await running.close()
-    store = await PostgresStore.open(url, clock=now)
+    store = await open_postgres(url, clock=now)
     with pytest.raises(StoreUnavailable, match="listener runs"):
         await move(path, url, say=print)
     await store.accept([incoming()])
@@ -160,7 +170,7 @@ async def test_a_row_that_differs_is_found(tmp_path: Path, postgres: PostgresSer
     with pytest.raises(StoreUnavailable, match="deliveries: 22 rows in the file and 22 in the database"):
         await move(path, url, say=print)
     with pytest.raises(StoreUnavailable, match="not all of"):
-        await PostgresStore.open(url, clock=now)
+        await open_postgres(url, clock=now)
 
 
 def test_the_command(

@@ -1,54 +1,45 @@
 """Nothing that is done for each change, each message or each second reads a whole table."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 import pytest
-from app.model.times import EPOCH, to_micros
 
 from app.model.delivery import Outcome
 from app.model.notification import Message
 from app.model.silence import Silence
+from app.model.times import to_micros
 from app.rules.decide import Decision
 from app.rules.last_known import LastKnown
-from app.store.queries import accept as accept_
-from app.store.queries import attempts as attempts_
-from app.store.queries import queues as queues_
-from app.store.queries import reports as runs_
-from app.store.queries import silences as silences_
-from app.store.queries.last_known import prune_known as prune_known_
+from app.store import queries
 from app.store.rows import Attempt, Claim, Incoming
 from app.store.sqlite.schema import connect, prepare
-from app.store.transaction import at_once
+from app.store.sqlite.transaction import run_at_once
+from app.store.transaction import Transaction
 from tests.conftest import NOW
-from tests.store.test_runs import reported
-from tests.store.test_store import incoming
+from tests.store.helpers import incoming, reported
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
-class _Sync:
-    def __init__(self, module):
-        self._m = module
-
-    def __getattr__(self, name):
-        f = getattr(self._m, name)
-        return lambda db, *a, **k: at_once(lambda s: f(s, *a, **k))(db)
-
-
-sqlite_accept, queues, runs, silences, statements = map(
-    _Sync, (accept_, queues_, runs_, silences_, attempts_)
-)
-
-
-def prune_known(db, *a):
-    return at_once(lambda s: prune_known_(s, *a))(db)
+def run(
+    db: sqlite3.Connection,
+    operation: Callable[Concatenate[Transaction, _P], Awaitable[_T]],
+    *args: _P.args,
+    **kwargs: _P.kwargs,
+) -> _T:
+    """Run an operation of the store on a connection."""
+    return run_at_once(lambda tx: operation(tx, *args, **kwargs))(db)
 
 
 SECOND = timedelta(seconds=1)
-LARGE = ("known", "changes", "deliveries", "attempts", "incidents", "messages", "incident_messages")
+LARGE = ("last_known", "changes", "deliveries", "attempts", "incidents", "messages", "incident_messages")
 
 
 @pytest.fixture
@@ -62,13 +53,23 @@ def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 def claims(db: sqlite3.Connection, second: int) -> list[Claim]:
     """Claim what is due."""
     now = NOW + second * SECOND
-    return queues.claim(db, f"at-{second}", now, now + 30 * SECOND, 64, {"default": 2})
+    return run(
+        db,
+        queries.queues.claim,
+        token=f"at-{second}",
+        now=now,
+        lease_until=now + 30 * SECOND,
+        limit=64,
+        batch_limits={"default": 2},
+    )
 
 
 def deliver(db: sqlite3.Connection, claim: Claim, *, message: Message | None = None) -> None:
     """Record that all that was claimed is delivered."""
     at = claim.claimed_at
-    assert queues.record(db, claim, Attempt(Outcome.DELIVERED, "ok", at, at, at, message=message))
+    assert run(
+        db, queries.queues.record, claim, Attempt(Outcome.DELIVERED, "ok", at, at, at, message=message)
+    )
 
 
 def remind(one: Incoming) -> Incoming:
@@ -84,27 +85,27 @@ def remind(one: Incoming) -> Incoming:
 
 def a_day(db: sqlite3.Connection) -> None:
     """Let all happen that happens often: alerts, messages that change, silences, reports, a queue on hold."""
-    sqlite_accept.accept(db, [reported(remind(incoming(entity=f"e{number}"))) for number in range(4)])
+    run(db, queries.accept.accept, [reported(remind(incoming(entity=f"e{number}"))) for number in range(4)])
     first, report = claims(db, 1)
-    assert runs.fate(db, "r_1") is not None
+    assert run(db, queries.reports.fate, "r_1") is not None
     deliver(db, report)
-    assert queues.more(db, first, NOW + SECOND, first.deliveries[-1].id, 10)
+    assert run(db, queries.queues.waiting, first, after=first.deliveries[-1].id, limit=10)
     deliver(db, first, message=Message("C1", "1.1"))
-    sqlite_accept.accept(db, [incoming("Degraded", "Crashed", entity="e0", second=2)])
+    run(db, queries.accept.accept, [incoming("Degraded", "Crashed", entity="e0", second=2)])
     for second in (3, 5):
         for one in claims(db, second):
-            deliver(db, one, message=None if one.message else Message("C1", f"{second}.1"))
-    known = LastKnown({}, {}, exists=False, exists_at=to_micros(EPOCH))
+            deliver(db, one, message=Message("C1", f"{second}.1") if one.alerts else None)
+    known = LastKnown({}, {}, exists=False, exists_at=to_micros(NOW))
     watched = replace(incoming(entity="known", second=3), watched=True)
-    sqlite_accept.accept(db, [replace(watched, decide=lambda _: Decision("", known=known))])
-    prune_known(db, 1, 10)
+    run(db, queries.accept.accept, [replace(watched, decide=lambda _: Decision("", known=known))])
+    run(db, queries.prune.prune, before=NOW - SECOND, limit=10)
     silence = Silence("*", "*", "*", "*", NOW, NOW + 20 * SECOND, "ada", "deploy")
-    silences.add(db, silence)
+    run(db, queries.silences.add, silence)
     for one in claims(db, 100):
         at = one.claimed_at
         attempt = Attempt(Outcome.ON_HOLD, "404", at, at, at, told=[one.deliveries[0].id])
-        queues.record(db, one, attempt)
-    statements.release_hold(db, "default", NOW + 101 * SECOND)
+        run(db, queries.queues.record, one, attempt)
+    run(db, queries.deliveries.release_hold, "default", NOW + 101 * SECOND)
 
 
 def test_no_statement_reads_a_large_table(db: sqlite3.Connection) -> None:

@@ -9,22 +9,20 @@ from typing import Any
 
 import asyncpg
 import pytest
-from app.store.columns import to_micros
-from app.store.locks import lock_of
 
 from app.model.delivery import Outcome, State
 from app.model.notification import Message
+from app.model.times import to_micros
+from app.store import queries
 from app.store.opening import now
-from app.store.postgres import search as search
-from app.store.postgres.database import PostgresStore
+from app.store.postgres.database import open_postgres
 from app.store.postgres.pool import Connection
-from app.store.queries import accept as changes
-from app.store.queries import page as sights
-from app.store.transaction import PostgresSession
+from app.store.postgres.transaction import PostgresTransaction, lock_number
+from app.store.store import Store
 from app.store.views import ChangeFilter
 from tests.conftest import NOW
 from tests.postgres import PostgresServer
-from tests.store.test_store import LEASE, SECOND, attempt, claim_one, incoming
+from tests.store.helpers import LEASE, SECOND, attempt, claim_one, incoming
 
 FILL = """
 INSERT INTO queues (name, destination) VALUES ('default', 'default');
@@ -32,10 +30,10 @@ INSERT INTO changes (key, received_at, at, action, resource, blueprint, entity, 
 SELECT n::text, {now} + n, n, 'UPDATE', 'entity', 'b' || n % 9, 'e' || n % 99, '["t' || n % 9 || '"]', '',
     n % 4, '{{}}' FROM generate_series(1, 20000) AS n;
 INSERT INTO entities SELECT DISTINCT entity, blueprint FROM changes;
-INSERT INTO deliveries (change_id, queue, destination, notification, state, due_at, created_at, waiting_since,
-    ended_at)
-SELECT id, 'default', 'default', '{{"rule": "r' || id % 9 || '"}}', 'delivered', 0, received_at, received_at,
-    received_at FROM changes WHERE alerts > 0;
+INSERT INTO deliveries (change_id, queue, destination, notification, rule, step, severity, kind, state,
+    due_at, created_at, waiting_since, ended_at)
+SELECT id, 'default', 'default', '{{}}', 'r' || id % 9, 'opened', 'warning', 'alert', 'delivered', 0,
+    received_at, received_at, received_at FROM changes WHERE alerts > 0;
 INSERT INTO attempts (delivery_id, outcome, detail, started_at, ended_at)
 SELECT id, 'delivered', 'ok', 1, 1 FROM deliveries;
 ANALYZE
@@ -50,15 +48,15 @@ async def url(postgres: PostgresServer) -> str:
 
 
 @pytest.fixture
-async def store(url: str) -> AsyncIterator[PostgresStore]:
+async def store(url: str) -> AsyncIterator[Store]:
     """Its store."""
-    store = await PostgresStore.open(url, clock=now)
+    store = await open_postgres(url, clock=now)
     yield store
     await store.close()
 
 
 @pytest.fixture
-async def other(url: str, store: PostgresStore) -> AsyncIterator[Connection]:
+async def other(url: str, store: Store) -> AsyncIterator[Connection]:
     """A connection beside the store's, of another replica."""
     assert store
     connection = await asyncpg.connect(url)
@@ -91,7 +89,7 @@ async def test_no_question_reads_a_large_table(other: Connection) -> None:
     """What people ask is answered from indexes, whatever they filter by."""
     await other.execute(FILL.format(now=to_micros(NOW)))
     heard = Listening(other)
-    listening = PostgresSession(heard)
+    listening = PostgresTransaction(heard)
     for which in (
         ChangeFilter(),
         ChangeFilter(blueprint="b1"),
@@ -108,17 +106,17 @@ async def test_no_question_reads_a_large_table(other: Connection) -> None:
         ChangeFilter(until=NOW + timedelta(milliseconds=5), blueprint="b1"),
     ):
         async with other.transaction():
-            page = await search.changes(listening, which, None, 20)
+            page = await queries.changes.changes(listening, which, limit=20)
             assert len(page.rows) == (0 if which.state in ("dead", "on_hold") else 20), which
-            await search.changes(listening, which, "9000", 20)
+            await queries.changes.changes(listening, which, before="9000", limit=20)
     for state in (None, State.DELIVERED, State.ON_HOLD, State.PENDING, State.DEAD):
-        await sights.deliveries(listening, state, None, 20)
-    await sights.deliveries_of(listening, [1, 2])
-    await sights.attempts(listening, [1, 2])
-    await sights.told_since(listening, to_micros(NOW), 100)
-    await sights.counts(listening, to_micros(NOW) + 19_000)
-    await sights.newest(listening)
-    await search.choices(listening)
+        await queries.page.deliveries(listening, state=state, limit=20)
+    await queries.page.deliveries_of(listening, [1, 2])
+    await queries.page.attempts(listening, [1, 2])
+    await queries.page.news(listening, NOW, 100)
+    await queries.page.counts(listening, NOW + timedelta(milliseconds=19))
+    await queries.page.newest(listening)
+    await queries.changes.choices(listening)
     asked = dict(heard.asked)
     assert len(asked) > 30
     await other.execute("SET enable_seqscan = off")  # of few rows, to read all is the quickest
@@ -127,21 +125,21 @@ async def test_no_question_reads_a_large_table(other: Connection) -> None:
         assert not WHOLE_TABLE.search(plan), (query, plan)
 
 
-async def test_a_change_that_is_committed_late_is_seen(store: PostgresStore, other: Connection) -> None:
+async def test_a_change_that_is_committed_late_is_seen(store: Store, other: Connection) -> None:
     """A number may be committed after a greater one: whoever looks is told of it all the same."""
     late = other.transaction()
     await late.start()
     await other.execute(
-        "INSERT INTO changes (key, received_at, at, action, resource, blueprint, entity, reason, alerts,"
-        "  body) VALUES ('late', 1, 1, '', '', 'b', 'late', '', 0, '')"
+        "INSERT INTO changes (key, received_at, at, action, resource, blueprint, entity, teams, reason,"
+        "  alerts, body) VALUES ('late', 1, 1, '', '', 'b', 'late', '[]', '', 0, '')"
     )
     await store.accept([incoming()])
-    seen = await store.views.newest()
+    seen = await store.read(queries.page.newest)
     await late.commit()
-    assert await store.views.newest() > seen
+    assert await store.read(queries.page.newest) > seen
 
 
-async def test_the_name_of_what_is_being_stored_stays(store: PostgresStore, other: Connection) -> None:
+async def test_the_name_of_what_is_being_stored_stays(store: Store, other: Connection) -> None:
     """While a replica stores a change of an entity, another that prunes its last one keeps the name."""
     await store.accept([incoming(entity="busy"), incoming(entity="idle")])
     for second in range(2):
@@ -150,14 +148,14 @@ async def test_the_name_of_what_is_being_stored_stays(store: PostgresStore, othe
         await store.record(claim, attempt(Outcome.DELIVERED, second=second))
     storing = other.transaction()
     await storing.start()
-    await other.execute("SELECT pg_advisory_xact_lock($1)", lock_of(("deploymentConfig", "busy")))
+    await other.execute("SELECT pg_advisory_xact_lock($1)", lock_number(("deploymentConfig", "busy")))
     assert await store.prune(before=NOW + SECOND, limit=9) == 2
     await storing.rollback()
     rows = await other.fetch("SELECT entity FROM entities")
     assert [name for (name,) in rows] == ["busy"]
 
 
-async def test_an_update_that_is_claimed_at_the_same_moment(store: PostgresStore, other: Connection) -> None:
+async def test_an_update_that_is_claimed_at_the_same_moment(store: Store, other: Connection) -> None:
     """What is told while a replica takes the message's update waits for that, and makes one more."""
     await store.accept([incoming()])
     claim = await claim_one(store)
@@ -170,9 +168,9 @@ async def test_an_update_that_is_claimed_at_the_same_moment(store: PostgresStore
     assert claim is not None
     await store.record(claim, replace(attempt(Outcome.DELIVERED, second=7), message=Message("C1", "1.2")))
     at, updates = NOW + 9 * SECOND, "default/updates"
-    claims = await store.claim(token="a", now=at, lease_until=at + LEASE, limit=2, at_once={})
+    claims = await store.claim(token="a", now=at, lease_until=at + LEASE, limit=2, batch_limits={})
     by_queue = {one.queue: one for one in claims}
-    await store.release(by_queue[updates])
+    await store.give_back(by_queue[updates])
     claiming = other.transaction()
     await claiming.start()
     await other.execute("SELECT 1 FROM queues WHERE name = $1 FOR NO KEY UPDATE", updates)
@@ -188,15 +186,15 @@ async def test_an_update_that_is_claimed_at_the_same_moment(store: PostgresStore
     assert waiting == 2
 
 
-async def test_a_storm_that_the_statistics_do_not_know(store: PostgresStore, other: Connection) -> None:
+async def test_a_storm_that_the_statistics_do_not_know(store: Store, other: Connection) -> None:
     """An incident that ends looks at its own deliveries, not at all that wait."""
     await other.execute(FILL.format(now=to_micros(NOW)))
     await store.accept([incoming()])
     await other.execute("UPDATE deliveries SET due_at = created_at + 1, state = 'pending' WHERE id < 9000")
     heard = Listening(other)
-    listening = PostgresSession(heard)
+    listening = PostgresTransaction(heard)
     async with other.transaction():
-        await changes.accept(listening, [incoming("Degraded", "Healthy", second=9)])
+        await queries.accept.accept(listening, [incoming("Degraded", "Healthy", second=9)])
     (cancel,) = [one for one in heard.asked if "SET state = 'cancelled'" in one[0]]
     plan = "\n".join(step for (step,) in await other.fetch(f"EXPLAIN {cancel[0]}", *cancel[1]))
     assert "deliveries_of_incident" in plan, plan

@@ -5,23 +5,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from app.store.base import Store
-
 from app.model.delivery import Alert, Outcome, State
 from app.model.notification import Message
-from app.model.report import RUNS, Report, Told
+from app.model.report import RUNS, ReportedAlert
 from app.model.silence import Silence
 from app.rules.decide import Decision, EntityState
+from app.store import queries
 from app.store.rows import Aside, Attempt, Claim, Incoming
+from app.store.store import Store
 from tests.conftest import NOW
-from tests.store.test_store import LEASE, SECOND, attempt, incoming
+from tests.store.helpers import LEASE, SECOND, attempt, incoming, reported
 
 POSTED = Message("C0123456789", "1780000000.000100")
-
-
-def reported(one: Incoming, run: str = "r_1") -> Incoming:
-    """Return a change whose run waits to be told."""
-    return replace(one, report=Report.of(replace(one.change, report_to=run), f"{RUNS}/0"))
 
 
 def deciding(one: Incoming, *alerts: Alert) -> Incoming:
@@ -43,8 +38,8 @@ def for_the_pager(one: Incoming, **facts: object) -> Alert:
 async def claims(store: Store, *, second: int = 0, token: str = "a") -> dict[str, Claim]:
     """Claim what is due `second` seconds after NOW, by destination."""
     now = NOW + second * SECOND
-    at_once = {"default": 100, "pager": 100, RUNS: 20}
-    found = await store.claim(token=token, now=now, lease_until=now + LEASE, limit=10, at_once=at_once)
+    limits = {"default": 100, "pager": 100, RUNS: 20}
+    found = await store.claim(token=token, now=now, lease_until=now + LEASE, limit=10, batch_limits=limits)
     return {one.destination: one for one in found}
 
 
@@ -57,11 +52,11 @@ async def waits(store: Store, second: int) -> bool:
     """Tell whether a run is to be told something, and give the queue back."""
     claimed = await claims(store, second=second)
     for one in claimed.values():
-        await store.release(one)
+        await store.give_back(one)
     return RUNS in claimed
 
 
-def states(alerts: Sequence[Told]) -> dict[str, str]:
+def states(alerts: Sequence[ReportedAlert]) -> dict[str, str]:
     """Return where alerts stand, by destination."""
     return {one.destination: one.state for one in alerts}
 
@@ -72,7 +67,7 @@ async def test_who_does_not_ask_is_told_nothing(store: Store) -> None:
     (only,) = (await claims(store)).values()
     await told(store, only)
     assert await claims(store, second=5) == {}
-    assert await store.fate("r_1") is None
+    assert await store.read(queries.reports.fate, "r_1") is None
 
 
 async def test_from_the_beginning_to_the_end(store: Store) -> None:
@@ -81,22 +76,22 @@ async def test_from_the_beginning_to_the_end(store: Store) -> None:
     claimed = await claims(store)
     assert claimed.keys() == {"default", RUNS}
     report = claimed[RUNS]
-    assert report.message == Message("", "r_1")
+    assert report.run == "r_1"
     assert report.queue == f"{RUNS}/0"
-    fate = await store.fate("r_1")
+    fate = await store.read(queries.reports.fate, "r_1")
     assert fate is not None
     assert (fate.has_ended, fate.again, fate.received_at, fate.reports) == (False, False, NOW, 1)
     assert (fate.reason, states(fate.alerts)) == ("rule 'health' matches", {"default": "pending"})
     await told(store, claimed["default"], second=1)
-    fate = await store.fate("r_1")
+    fate = await store.read(queries.reports.fate, "r_1")
     assert fate is not None
     assert (fate.has_ended, fate.reports) == (True, 2)
     await told(store, report, second=1)
     again = await claims(store, second=2)
     assert again.keys() == {RUNS}
-    fate = await store.fate("r_1")
+    fate = await store.read(queries.reports.fate, "r_1")
     assert fate is not None
-    assert (fate.alerts, fate.reports) == ((Told("default", "delivered", "said"),), 1)
+    assert (fate.alerts, fate.reports) == ((ReportedAlert("default", "delivered", "said"),), 1)
     await told(store, again[RUNS], second=2)
     assert await claims(store, second=9) == {}
 
@@ -108,11 +103,11 @@ async def test_what_waits_for_one_run_goes_out_together(store: Store) -> None:
     await told(store, claimed["default"])
     await told(store, claimed[RUNS], Outcome.RETRY)
     (first,) = (await claims(store, second=2)).values()
-    assert first.message == Message("", "r_1")
+    assert first.run == "r_1"
     assert len(first.deliveries) == 2
     await told(store, first, second=2)
     (second,) = (await claims(store, second=3)).values()
-    assert second.message == Message("", "r_2")
+    assert second.run == "r_2"
     assert len(second.deliveries) == 2
 
 
@@ -121,7 +116,7 @@ async def test_ignored(store: Store) -> None:
     await store.accept([reported(incoming("Healthy", "Healthy"))])
     claimed = await claims(store)
     assert claimed.keys() == {RUNS}
-    fate = await store.fate("r_1")
+    fate = await store.read(queries.reports.fate, "r_1")
     assert fate is not None
     assert fate.has_ended
     assert fate.label == "Ignored"
@@ -140,7 +135,7 @@ async def test_the_last_of_several_ends_it(store: Store) -> None:
     assert not await waits(store, 2)
     await told(store, claimed["pager"], Outcome.DEAD, second=2)
     assert await waits(store, 3)
-    fate = await store.fate("r_1")
+    fate = await store.read(queries.reports.fate, "r_1")
     assert fate is not None
     assert states(fate.alerts) == {"default": "delivered", "pager": "dead"}
     assert fate.failed
@@ -154,7 +149,7 @@ async def test_two_that_end_at_once(store: Store) -> None:
         claimed = await claims(store, second=number)
         await asyncio.gather(*(told(store, claim, second=number) for claim in claimed.values()))
         (report,) = (await claims(store, second=number)).values()
-        assert report.message == Message("", run)
+        assert report.run == run
         await told(store, report, second=number)
 
 
@@ -168,7 +163,7 @@ async def test_tried_again_by_hand(store: Store) -> None:
     assert await store.retry(now=NOW + 2 * SECOND) == 1
     await told(store, (await claims(store, second=2))["default"], second=2)
     assert await waits(store, 3)
-    fate = await store.fate("r_1")
+    fate = await store.read(queries.reports.fate, "r_1")
     assert fate is not None
     assert fate.label == "Delivered"
 
@@ -178,7 +173,7 @@ async def test_a_report_that_is_dead(store: Store) -> None:
     await store.accept([reported(incoming("Healthy", "Healthy"))])
     await told(store, (await claims(store))[RUNS], Outcome.DEAD)
     assert await claims(store, second=5) == {}
-    (row,) = await store.deliveries(state=State.DEAD, limit=9)
+    (row,) = (await store.read(queries.page.deliveries, state=State.DEAD, limit=9)).rows
     assert (row.destination, row.notification.title) == (RUNS, "Report to run r_1")
     assert await store.retry(now=NOW + 6 * SECOND, ids=[row.id]) == 1
     assert (await claims(store, second=6)).keys() == {RUNS}
@@ -188,15 +183,17 @@ async def test_silenced(store: Store) -> None:
     """What a silence keeps back has an end too; when the silence ends and it is told, that is reported."""
     await store.accept([reported(incoming())])
     claimed = await claims(store)
-    number = await store.add_silence(Silence("*", "*", "*", "*", NOW, NOW + 9 * SECOND, "ada", "move"))
+    number = await store.write(
+        queries.silences.add, Silence("*", "*", "*", "*", NOW, NOW + 9 * SECOND, "ada", "move")
+    )
     aside = {claimed["default"].deliveries[0].id: Aside(Outcome.SILENCED, "silence 1, by ada", number)}
     nothing = Attempt(Outcome.SILENCED, "", NOW, NOW, NOW, told=(), asides=aside)
     assert await store.record(claimed["default"], nothing)
     await told(store, claimed[RUNS])
     await told(store, (await claims(store, second=1))[RUNS], second=1)
-    fate = await store.fate("r_1")
+    fate = await store.read(queries.reports.fate, "r_1")
     assert fate is not None
-    assert fate.alerts == (Told("default", "silenced", "silence 1, by ada"),)
+    assert fate.alerts == (ReportedAlert("default", "silenced", "silence 1, by ada"),)
     await told(store, (await claims(store, second=10))["default"], second=10)
     assert await waits(store, 11)
 
@@ -222,7 +219,7 @@ async def test_cancelled(store: Store) -> None:
     for second in (2, 3):
         (report,) = (await claims(store, second=second)).values()
         await told(store, report, second=second)
-    labels = [fate.label for run in ("r_1", "r_2") if (fate := await store.fate(run))]
+    labels = [fate.label for run in ("r_1", "r_2") if (fate := await store.read(queries.reports.fate, run))]
     assert labels == ["Not needed", "Ignored"]
     assert await claims(store, second=400) == {}
 
@@ -240,14 +237,14 @@ async def test_cancelled_in_one_batch(store: Store) -> None:
 
     closed = replace(incoming("Degraded", "Healthy", second=1), decide=not_needed)
     await store.accept([reported(replace(one, decide=later)), reported(closed, "r_2")])
-    fate = await store.fate("r_1")
+    fate = await store.read(queries.reports.fate, "r_1")
     assert fate is not None
     assert (fate.has_ended, fate.label) == (True, "Not needed")
     runs = []
     for second in (2, 3):
         (report,) = (await claims(store, second=second)).values()
-        assert report.message is not None
-        runs.append(report.message.ts)
+        assert report.run is not None
+        runs.append(report.run)
         await told(store, report, second=second)
     assert sorted(runs) == ["r_1", "r_2"]
     assert await claims(store, second=400) == {}
@@ -263,7 +260,7 @@ async def test_a_reminder_keeps_no_run_waiting(store: Store) -> None:
     await told(store, claimed["default"])
     await told(store, claimed[RUNS])
     await told(store, (await claims(store, second=1))[RUNS], second=1)
-    fate = await store.fate("r_1")
+    fate = await store.read(queries.reports.fate, "r_1")
     assert fate is not None
     assert states(fate.alerts) == {"default": "delivered"}
     await told(store, (await claims(store, second=3601))["pager"], second=3601)
@@ -283,7 +280,7 @@ async def test_what_is_said_of_a_destination_is_no_alert(store: Store) -> None:
     await told(store, claimed[RUNS])
     await told(store, (await claims(store, second=1))["pager"], Outcome.DEAD, second=1)
     assert not await waits(store, 2)
-    fate = await store.fate("r_1")
+    fate = await store.read(queries.reports.fate, "r_1")
     assert fate is not None
     assert states(fate.alerts) == {"default": "pending"}
 
@@ -300,11 +297,15 @@ async def test_a_change_that_comes_again(store: Store) -> None:
     runs = []
     for second in range(3, 6):
         for report in (await claims(store, second=second)).values():
-            assert report.message is not None
-            runs.append((report.message.ts, len(report.deliveries)))
+            assert report.run is not None
+            runs.append((report.run, len(report.deliveries)))
             await told(store, report, second=second)
     assert sorted(runs) == [("r_1", 1), ("r_2", 2)]
-    labels = [(fate.label, fate.again) for run in ("r_1", "r_2") if (fate := await store.fate(run))]
+    labels = [
+        (fate.label, fate.again)
+        for run in ("r_1", "r_2")
+        if (fate := await store.read(queries.reports.fate, run))
+    ]
     assert labels == [("Delivered", False), ("Duplicate", True)]
 
 
@@ -321,14 +322,14 @@ async def test_the_message_that_tells_of_it(store: Store) -> None:
         assert await store.record(claimed["default"], sent)
         await told(store, claimed[RUNS], second=second)
         await told(store, (await claims(store, second=second))[RUNS], second=second)
-        fate = await store.fate(run)
+        fate = await store.read(queries.reports.fate, run)
         assert fate is not None
         assert [told.message for told in fate.alerts] == [message]
     # A reply in its thread leads to the incident's message.
     await store.accept([reported(incoming("Degraded", "Crashed", second=9), "r_3")])
     claimed = await claims(store, second=9)
     await told(store, claimed["default"], second=9)
-    fate = await store.fate("r_3")
+    fate = await store.read(queries.reports.fate, "r_3")
     assert fate is not None
     assert [told.message for told in fate.alerts] == [replace(POSTED, ts="1780000000.000100")]
 
@@ -339,15 +340,17 @@ async def test_reports_are_not_counted_as_alerts(store: Store) -> None:
     claimed = await claims(store)
     await told(store, claimed["default"])
     await told(store, claimed[RUNS])
-    counts = await store.views.counts(NOW - SECOND)
+    counts = await store.read(queries.page.counts, NOW - SECOND)
     assert (counts.pending, counts.ended[State.DELIVERED]) == (0, 1)
-    assert (await store.count())[State.DELIVERED] == 1
-    assert [one.destination for one in await store.deliveries(state=None, limit=9)] == ["default"]
-    assert await store.told(NOW - SECOND) == {("health", "default"): 1}
-    page = await store.views.deliveries(before=None, limit=9)
-    assert [one.delivery.destination for one in page.rows] == ["default"]
-    rows = await store.views.deliveries_of([page.rows[0].change_id])
-    assert [one.delivery.destination for one in rows] == ["default", RUNS, RUNS]
+    assert (await store.read(queries.page.count))[State.DELIVERED] == 1
+    assert [
+        one.destination for one in (await store.read(queries.page.deliveries, state=None, limit=9)).rows
+    ] == ["default"]
+    assert await store.read(queries.page.alert_counts, NOW - SECOND) == {("health", "default"): 1}
+    page = await store.read(queries.page.deliveries, before=None, limit=9)
+    assert [one.destination for one in page.rows] == ["default"]
+    rows = await store.read(queries.page.deliveries_of, [page.rows[0].change_id])
+    assert [one.destination for one in rows] == ["default", RUNS, RUNS]
 
 
 async def test_a_run_is_kept_as_long_as_its_change(store: Store) -> None:
@@ -355,14 +358,14 @@ async def test_a_run_is_kept_as_long_as_its_change(store: Store) -> None:
     await store.accept([reported(incoming())])
     claimed = await claims(store)
     await told(store, claimed[RUNS])
-    await store.release(claimed["default"])
+    await store.give_back(claimed["default"])
     later = NOW + timedelta(days=40)
     while await store.prune(before=later, limit=10):
         pass
-    assert await store.fate("r_1") is not None
+    assert await store.read(queries.reports.fate, "r_1") is not None
     await told(store, (await claims(store, second=1))["default"], second=1)
     await told(store, (await claims(store, second=2))[RUNS], second=2)
     while await store.prune(before=later, limit=10):
         pass
-    assert await store.fate("r_1") is None
+    assert await store.read(queries.reports.fate, "r_1") is None
     assert await claims(store, second=9) == {}

@@ -12,10 +12,10 @@ import pytest
 import structlog
 
 from app.errors import StoreUnavailable
-from app.store.sqlite.database import SQLiteStore
+from app.store.sqlite.database import open_sqlite
 from app.store.sqlite.schema import STEPS, prepare
 from tests.acceptance.disks import MOUNT, can_mount
-from tests.store.test_store import incoming
+from tests.store.helpers import incoming
 
 NUMBERS = sorted(int(file.name[:4]) for file in STEPS.glob("*.sql"))
 NEWEST = NUMBERS[-1]
@@ -69,7 +69,7 @@ def test_an_upgrade_comes_after_a_copy(tmp_path: Path, old: int) -> None:
     assert rows(copy, "PRAGMA integrity_check") == [("ok",)]
     assert stat.S_IMODE(made.st_mode) == 0o600
     assert copy.stat().st_mtime_ns == made.st_mtime_ns
-    assert [one["event"] for one in logs] == ["database copied before its upgrade", "database upgraded"]
+    assert [one["event"] for one in logs] == ["database_copied", "database_upgraded"]
     assert (logs[0]["copy"], logs[0]["schema"]) == (str(copy), old)
     assert sorted(file.name for file in tmp_path.glob("listener.db*")) == ["listener.db", copy.name]
 
@@ -96,7 +96,7 @@ def test_a_step_that_comes_between(tmp_path: Path) -> None:
 async def test_all_steps_or_none(tmp_path: Path) -> None:
     """A step that fails undoes those before it, and the file works with the release that wrote it."""
     path = tmp_path / "listener.db"
-    await SQLiteStore(path).close()
+    await open_sqlite(path).close()
     good, bad = (
         "ALTER TABLE queues ADD COLUMN colour TEXT;\n",
         "ALTER TABLE nowhere ADD COLUMN colour TEXT;\n",
@@ -107,7 +107,7 @@ async def test_all_steps_or_none(tmp_path: Path) -> None:
     assert version(path) == NEWEST
     assert version(tmp_path / f"listener.db.before-schema-{NEXT + 1}") == NEWEST
     assert "colour" not in str(rows(path, "SELECT sql FROM sqlite_schema WHERE name = 'queues'"))
-    store = SQLiteStore(path)
+    store = open_sqlite(path)
     await store.accept([incoming()])
     await store.close()
 
@@ -115,7 +115,7 @@ async def test_all_steps_or_none(tmp_path: Path) -> None:
 async def test_a_step_that_makes_a_table_anew(tmp_path: Path) -> None:
     """Dropping a table's old form drops nothing that refers to it; what would refer to nothing is refused."""
     path = tmp_path / "listener.db"
-    store = SQLiteStore(path)
+    store = open_sqlite(path)
     await store.accept([incoming()])
     await store.close()
     anew = (
@@ -133,7 +133,7 @@ async def test_a_step_that_makes_a_table_anew(tmp_path: Path) -> None:
 async def test_only_a_start_upgrades(tmp_path: Path) -> None:
     """Another command refuses an older schema, with what to do, and leaves the file alone."""
     path = tmp_path / "listener.db"
-    await SQLiteStore(path).close()
+    await open_sqlite(path).close()
     new = steps(tmp_path / "new", more="ALTER TABLE queues ADD COLUMN colour TEXT;\n")
     with pytest.raises(StoreUnavailable, match=f"has schema {NEWEST}, this release knows {NEXT}: start"):
         prepare(path, upgrade=False, steps=new)
@@ -153,7 +153,7 @@ def test_processes_that_upgrade_at_once(tmp_path: Path) -> None:
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     logs = [process.communicate(timeout=60)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 4
-    assert "".join(logs).count("database upgraded") == 1
+    assert "".join(logs).count("database_upgraded") == 1
     assert version(path) == NEXT
 
 

@@ -2,15 +2,14 @@
 
 from dataclasses import replace
 
-from app.store.base import Store
-
 from app.model.delivery import Outcome, State
 from app.model.incident import Step
 from app.model.silence import Silence, silence_of
+from app.store import queries
 from app.store.rows import Aside
+from app.store.store import Store
 from tests.conftest import NOW
-from tests.store.test_slack import claim, claims, delivered, entities
-from tests.store.test_store import SECOND, attempt, incoming
+from tests.store.helpers import SECOND, attempt, claim, claims, delivered, entities, incoming
 
 SILENCE = Silence("*", "*", "e*", "*", NOW, NOW + 100 * SECOND, "ada", "deploy")
 
@@ -28,32 +27,36 @@ async def keep_back(store: Store, *, second: int) -> None:
 
 async def test_added_listed_ended(store: Store) -> None:
     """A silence has a number, is listed until it ends, and can be ended before, once."""
-    number = await store.add_silence(SILENCE)
-    later = await store.add_silence(replace(SILENCE, starts_at=NOW + 50 * SECOND))
-    assert await store.silences(active_at=NOW + SECOND) == [
+    number = await store.write(queries.silences.add, SILENCE)
+    later = await store.write(queries.silences.add, replace(SILENCE, starts_at=NOW + 50 * SECOND))
+    assert await store.read(queries.silences.silences, active_at=NOW + SECOND) == [
         replace(SILENCE, id=later, starts_at=NOW + 50 * SECOND),
         replace(SILENCE, id=number),
     ]
-    assert await store.end_silence(number, NOW + 10 * SECOND)
-    assert not await store.end_silence(number, NOW + 11 * SECOND)
-    assert not await store.end_silence(999, NOW)
-    assert [one.id for one in await store.silences(active_at=NOW + 10 * SECOND)] == [later]
-    assert len(await store.silences(active_at=None)) == 2
+    assert await store.write(queries.silences.end, number, NOW + 10 * SECOND)
+    assert not await store.write(queries.silences.end, number, NOW + 11 * SECOND)
+    assert not await store.write(queries.silences.end, 999, NOW)
+    assert [one.id for one in await store.read(queries.silences.silences, active_at=NOW + 10 * SECOND)] == [
+        later
+    ]
+    assert len(await store.read(queries.silences.silences, active_at=None)) == 2
 
 
 async def test_a_claim_has_the_silences_of_its_moment(store: Store) -> None:
     """Those that have begun and not ended."""
     await store.accept([incoming()])
-    number = await store.add_silence(replace(SILENCE, starts_at=NOW + 5 * SECOND, ends_at=NOW + 50 * SECOND))
+    number = await store.write(
+        queries.silences.add, replace(SILENCE, starts_at=NOW + 5 * SECOND, ends_at=NOW + 50 * SECOND)
+    )
     for second, silenced in ((4, []), (5, [number]), (49, [number]), (50, [])):
         claimed = await claim(store, second=second)
         assert [one.id for one in claimed.silences] == silenced
-        await store.release(claimed)
+        await store.give_back(claimed)
 
 
 async def test_what_is_still_open_is_told_once(store: Store) -> None:
     """When it ends, each incident that is open is told as a reminder of its last state; what ended is not."""
-    number = await store.add_silence(SILENCE)
+    number = await store.write(queries.silences.add, SILENCE)
     await store.accept([
         incoming(entity="e-open"),
         incoming("Degraded", "Crashed", entity="e-open", second=5),
@@ -61,8 +64,8 @@ async def test_what_is_still_open_is_told_once(store: Store) -> None:
         incoming("Degraded", "Healthy", entity="e-over", second=5),
     ])  # fmt: skip
     await keep_back(store, second=6)
-    assert (await store.count())[State.SILENCED] == 4
-    assert [one.silenced for one in await store.silences(active_at=NOW)] == [4]
+    assert (await store.read(queries.page.count))[State.SILENCED] == 4
+    assert [one.silenced for one in await store.read(queries.silences.silences, active_at=NOW)] == [4]
     assert await claims(store, second=99) == []
     told = await claim(store, second=100)
     (one,) = told.deliveries
@@ -73,28 +76,30 @@ async def test_what_is_still_open_is_told_once(store: Store) -> None:
     assert one.notification.opened_at == NOW
     await store.record(told, delivered(second=100))
     assert await claims(store, second=500) == []
-    assert number not in {silence.id for silence in await store.silences(active_at=NOW + 100 * SECOND)}
+    assert number not in {
+        silence.id for silence in await store.read(queries.silences.silences, active_at=NOW + 100 * SECOND)
+    }
 
 
 async def test_what_was_told_meanwhile_is_not_told_again(store: Store) -> None:
     """An alert after the silenced one that went out has said how it is."""
-    number = await store.add_silence(SILENCE)
+    number = await store.write(queries.silences.add, SILENCE)
     await store.accept([incoming(entity="e1")])
     await keep_back(store, second=1)
     await store.accept([incoming("Degraded", "Crashed", entity="e1", second=5)])
     claimed = await claim(store, second=6)
     await store.record(claimed, delivered(second=6))
-    await store.end_silence(number, NOW + 10 * SECOND)
+    await store.write(queries.silences.end, number, NOW + 10 * SECOND)
     assert await claims(store, second=11) == []
 
 
 async def test_a_silence_after_a_silence(store: Store) -> None:
     """What a second silence covers waits for that one's end."""
-    first = await store.add_silence(SILENCE)
+    first = await store.write(queries.silences.add, SILENCE)
     await store.accept([incoming(entity="e1")])
     await keep_back(store, second=1)
-    await store.add_silence(replace(SILENCE, ends_at=NOW + 300 * SECOND))
-    await store.end_silence(first, NOW + 50 * SECOND)
+    await store.write(queries.silences.add, replace(SILENCE, ends_at=NOW + 300 * SECOND))
+    await store.write(queries.silences.end, first, NOW + 50 * SECOND)
     await keep_back(store, second=50)
     assert await claims(store, second=299) == []
     assert entities(await claim(store, second=300)) == ["e1"]
@@ -102,7 +107,7 @@ async def test_a_silence_after_a_silence(store: Store) -> None:
 
 async def test_a_silence_that_ends_while_its_alerts_are_looked_at(store: Store) -> None:
     """What it would have kept back when it had ended and was settled already is told: nobody would later."""
-    await store.add_silence(replace(SILENCE, ends_at=NOW + 20 * SECOND))
+    await store.write(queries.silences.add, replace(SILENCE, ends_at=NOW + 20 * SECOND))
     await store.accept([incoming(entity="e1")])
     claimed = await claim(store, second=19)
     assert await claims(store, second=20, token="another") == []
@@ -111,12 +116,12 @@ async def test_a_silence_that_ends_while_its_alerts_are_looked_at(store: Store) 
     told = await claim(store, second=22)
     assert entities(told) == ["e1"]
     await store.record(told, delivered(second=22))
-    assert [one.silenced for one in await store.silences(active_at=None)] == [0]
+    assert [one.silenced for one in await store.read(queries.silences.silences, active_at=None)] == [0]
 
 
 async def test_what_is_silenced_is_not_pruned(store: Store) -> None:
     """As long as it may have to be told."""
-    await store.add_silence(SILENCE)
+    await store.write(queries.silences.add, SILENCE)
     await store.accept([incoming(entity="e1")])
     await keep_back(store, second=1)
     assert await store.prune(before=NOW + 50 * SECOND, limit=9) == 0

@@ -1,54 +1,20 @@
-"""What a store keeps of digests, messages in channels, and destinations that are on hold: one suite for all."""
+"""What a store keeps of digests, messages in channels, and queues on hold: one suite for both databases."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-
-from app.store.base import Store
 
 from app.model.delivery import Alert, Outcome, State
 from app.model.incident import Step
 from app.model.notification import Message, Notification
-from app.store.rows import Aside, Attempt, Claim, Incoming, QueueState
+from app.store import queries
+from app.store.rows import Aside, Incoming
+from app.store.store import Store
+from app.store.views import QueueState
 from tests.conftest import NOW
-from tests.store.test_store import LEASE, SECOND, attempt, incoming
+from tests.store.helpers import LEASE, SECOND, attempt, claim, claims, delivered, entities, incoming, sent_to
 
 POSTED = Message("C0123456789", "1780000000.000100")
 LATER = Message("C0123456789", "1780000060.000200")
-
-
-async def claims(store: Store, *, second: int = 0, token: str = "a", at_once: int = 100) -> list[Claim]:
-    """Claim what is due `second` seconds after NOW."""
-    now = NOW + second * SECOND
-    return await store.claim(
-        token=token, now=now, lease_until=now + LEASE, limit=10, at_once={"default": at_once}
-    )
-
-
-async def claim(store: Store, *, second: int = 0, at_once: int = 100) -> Claim:
-    """Claim the one queue that is due."""
-    (only,) = await claims(store, second=second, at_once=at_once)
-    return only
-
-
-def entities(claimed: Claim) -> list[str]:
-    """Return the entities that a claim tells of."""
-    return [one.notification.entity for one in claimed.deliveries]
-
-
-def sent_to(destination: str, one: Incoming) -> Incoming:
-    """Return a change whose alert is for a destination that has the same channel."""
-
-    def decide(state: object) -> object:
-        decision = one.decide(state)  # type: ignore[arg-type]
-        return replace(decision, alerts=(replace(decision.alerts[0], destination=destination),))
-
-    return replace(one, decide=decide)  # type: ignore[arg-type]
-
-
-def delivered(*, second: int = 0, told: Sequence[int] | None = None) -> Attempt:
-    """Return an attempt that delivers all that was claimed, or some of it."""
-    return replace(attempt(Outcome.DELIVERED, second=second), told=told)
 
 
 async def test_as_many_as_the_destination_takes(store: Store) -> None:
@@ -71,7 +37,10 @@ async def test_only_what_was_told_is_delivered(store: Store) -> None:
     told = [claimed.deliveries[0].id, claimed.deliveries[2].id]
     await store.record(claimed, delivered(told=told))
     assert entities(await claim(store, second=2)) == ["e1"]
-    rows = {row.notification.entity: row for row in await store.deliveries(state=None, limit=9)}
+    rows = {
+        row.notification.entity: row
+        for row in (await store.read(queries.page.deliveries, state=None, limit=9)).rows
+    }
     assert [rows[f"e{number}"].attempts for number in range(3)] == [1, 0, 1]
 
 
@@ -102,10 +71,10 @@ async def test_a_lapsed_lease_leaves_doubt(store: Store) -> None:
 async def test_a_lease_that_is_given_back(store: Store) -> None:
     """It leaves no doubt, unless something was being sent."""
     await store.accept([incoming()])
-    await store.release(await claim(store))
+    await store.give_back(await claim(store))
     again = await claim(store, second=1)
     assert again.unsure_since is None
-    await store.release(again, unsure=True)
+    await store.give_back(again, unsure=True)
     assert (await claim(store, second=2)).unsure_since == NOW + SECOND
 
 
@@ -126,8 +95,10 @@ async def test_an_incident_has_one_message_in_a_channel(store: Store) -> None:
     assert story[1].at == NOW + 6 * SECOND
     await store.record(update, delivered(second=9))
     assert await claims(store, second=60) == []
-    assert len(await store.deliveries(state=None, limit=9)) == 3  # the update is no alert
-    assert (await store.count())[State.DELIVERED] == 3
+    assert (
+        len((await store.read(queries.page.deliveries, state=None, limit=9)).rows) == 3
+    )  # the update is no alert
+    assert (await store.read(queries.page.count))[State.DELIVERED] == 3
 
 
 async def test_a_change_while_the_message_is_being_changed(store: Store) -> None:
@@ -242,7 +213,7 @@ async def test_what_is_not_sent(store: Store) -> None:
         stale: Aside(Outcome.DEAD, "its rule is no longer there"),
     }
     await store.record(claimed, replace(attempt(Outcome.ON_HOLD, wait=60), told=[loud], asides=asides))
-    rows = await store.deliveries(state=None, limit=9)
+    rows = (await store.read(queries.page.deliveries, state=None, limit=9)).rows
     assert [(row.state, row.detail) for row in rows] == [
         (State.ON_HOLD, "said"),
         (State.DEAD, "its rule is no longer there"),
@@ -251,12 +222,12 @@ async def test_what_is_not_sent(store: Store) -> None:
     probe = await claim(store, second=60)
     asides = {loud: Aside(Outcome.SILENCED, "silence 1, by ada", 1)}
     await store.record(probe, replace(attempt(Outcome.SILENCED, second=60), told=(), asides=asides))
-    (queue,) = await store.queues(NOW + 60 * SECOND)
+    (queue,) = await store.read(queries.page.queues, NOW + 60 * SECOND)
     assert (queue.on_hold, queue.waiting) == ("said", 0)
 
 
 async def test_the_fallback_hears_once(store: Store) -> None:
-    """Of a destination of several queues it hears once that it is on hold, and again when it is on hold again."""
+    """Of a destination with several queues the fallback is alerted once, and once more each time."""
     one = incoming()
 
     def twice(state: object) -> object:
@@ -298,11 +269,11 @@ async def test_a_destination_that_is_gone_blocks_no_other(store: Store) -> None:
 async def test_queues(store: Store) -> None:
     """Each queue says how many wait since when, and when something was delivered last."""
     await store.accept([incoming(), incoming(entity="other", second=5)])
-    (queue,) = await store.queues(NOW + 6 * SECOND)
+    (queue,) = await store.read(queries.page.queues, NOW + 6 * SECOND)
     assert queue == QueueState("default", "default", 2, NOW, None, 0, queue.next_at, None)
     claimed = await claim(store, at_once=1)
     await store.record(claimed, attempt(Outcome.DELIVERED, second=7))
-    (queue,) = await store.queues(NOW + 8 * SECOND)
+    (queue,) = await store.read(queries.page.queues, NOW + 8 * SECOND)
     assert (queue.waiting, queue.oldest_at, queue.delivered_at) == (1, NOW + 5 * SECOND, NOW + 7 * SECOND)
 
 
@@ -319,5 +290,5 @@ async def test_dead_letters_are_chosen(store: Store) -> None:
     claimed = await claim(store, second=100)
     assert entities(claimed) == ["late"]
     await store.record(claimed, delivered(second=100))
-    rows = await store.deliveries(state=State.DELIVERED, limit=9)
+    rows = (await store.read(queries.page.deliveries, state=State.DELIVERED, limit=9)).rows
     assert [(row.notification.entity, row.attempts) for row in rows] == [("late", 2)]

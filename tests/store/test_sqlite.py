@@ -9,17 +9,18 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from app.store.columns import to_micros
 
 from app.errors import SchemaTooNew, StoreUnavailable
 from app.model.delivery import State
-from app.store import sqlite_shrink
+from app.model.times import to_micros
+from app.store import queries
 from app.store.sqlite import schema
+from app.store.sqlite import shrink as sqlite_shrink
 from app.store.sqlite import writer as group_commit
 from app.store.sqlite.copy import copy_database
-from app.store.sqlite.database import SQLiteStore
+from app.store.sqlite.database import open_sqlite
 from tests.conftest import NOW
-from tests.store.test_store import SECOND, claim_one, incoming
+from tests.store.helpers import SECOND, claim_one, incoming, writer_of
 from tests.store.writers import keys, writers
 from tests.waiting import until
 
@@ -27,12 +28,12 @@ from tests.waiting import until
 async def test_the_file_is_private_and_durable(tmp_path: Path) -> None:
     """The file and its folder are made, nobody else can read them, and commits wait for the disk."""
     path = tmp_path / "new" / "folder" / "listener.db"
-    store = SQLiteStore(path)
+    store = open_sqlite(path)
     await store.accept([incoming()])
     assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
     with closing(sqlite3.connect(path)) as other:
         assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    modes = await store._database._writer.run(lambda db: db.execute("PRAGMA synchronous").fetchone())  # noqa: SLF001
+    modes = await writer_of(store).run(lambda db: db.execute("PRAGMA synchronous").fetchone())
     assert modes == (2,)
     await store.close()
 
@@ -40,12 +41,12 @@ async def test_the_file_is_private_and_durable(tmp_path: Path) -> None:
 async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     """A file from a newer release is refused with a sentence, and not touched."""
     path = tmp_path / "listener.db"
-    await SQLiteStore(path).close()
+    await open_sqlite(path).close()
     with closing(sqlite3.connect(path)) as other:
         other.execute("INSERT INTO schema_version (version) VALUES (999)")
         other.commit()
     with pytest.raises(SchemaTooNew, match="schema 999"):
-        SQLiteStore(path)
+        open_sqlite(path)
 
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
@@ -53,12 +54,12 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     path = tmp_path / "listener.db"
     path.write_text("this is not a database, whatever it is called" * 100)
     with pytest.raises(StoreUnavailable, match=r"listener\.db"):
-        SQLiteStore(path)
+        open_sqlite(path)
 
 
 async def test_a_closed_store_says_so(tmp_path: Path) -> None:
     """After close every write is refused; closing twice does no harm."""
-    store = SQLiteStore(tmp_path / "listener.db")
+    store = open_sqlite(tmp_path / "listener.db")
     await store.close()
     await store.close()
     with pytest.raises(StoreUnavailable, match="closed"):
@@ -67,27 +68,27 @@ async def test_a_closed_store_says_so(tmp_path: Path) -> None:
 
 async def test_group_commit(tmp_path: Path) -> None:
     """What waits is committed together: a thousand accepts need far fewer transactions."""
-    store = SQLiteStore(tmp_path / "listener.db")
+    store = open_sqlite(tmp_path / "listener.db")
     commits = 0
 
     def count(statement: str) -> None:
         nonlocal commits
         commits += statement == "COMMIT"
 
-    await store._database._writer.run(lambda db: db.set_trace_callback(count))  # noqa: SLF001
+    await writer_of(store).run(lambda db: db.set_trace_callback(count))
     await asyncio.gather(*(store.accept([incoming(entity=f"e{number}")]) for number in range(1000)))
-    assert (await store.count())[State.PENDING] == 1000
+    assert (await store.read(queries.page.count))[State.PENDING] == 1000
     assert commits < 100
     await store.close()
 
 
 async def test_an_endless_queue_is_refused(tmp_path: Path) -> None:
     """While the disk does not keep up, writes beyond the queue's length are refused, and the rest is kept."""
-    store = SQLiteStore(tmp_path / "listener.db")
+    store = open_sqlite(tmp_path / "listener.db")
     with closing(sqlite3.connect(tmp_path / "listener.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         # One batch is in the writer's hands, and the queue holds its longest.
-        room = group_commit.LONGEST_QUEUE + group_commit.LARGEST_BATCH
+        room = group_commit.LONGEST_BACKLOG + group_commit.LARGEST_TRANSACTION
         one = incoming()
         waiting = [asyncio.create_task(store.accept([one])) for _ in range(room + 100)]
         done, pending = await asyncio.wait(waiting, timeout=0.5)
@@ -101,9 +102,9 @@ async def test_an_endless_queue_is_refused(tmp_path: Path) -> None:
 
 async def test_a_reader_cannot_write(tmp_path: Path) -> None:
     """Queries run on connections that cannot change anything."""
-    store = SQLiteStore(tmp_path / "listener.db")
+    store = open_sqlite(tmp_path / "listener.db")
     with pytest.raises(StoreUnavailable, match="readonly"):
-        await store._database.read(lambda db: db.execute("DELETE FROM changes"))  # noqa: SLF001
+        await store.read(lambda tx: tx.execute("DELETE FROM changes"))
     await store.close()
 
 
@@ -111,10 +112,10 @@ def test_processes_share_a_file(tmp_path: Path) -> None:
     """Several processes that open one new file at once all get it, and no change is stored twice."""
     program = (
         "import asyncio, pathlib, sys\n"
-        "from app.store.sqlite.database import SQLiteStore\n"
-        "from tests.store.test_store import incoming\n"
+        "from app.store.sqlite.database import open_sqlite\n"
+        "from tests.store.helpers import incoming\n"
         "async def work():\n"
-        "    store = SQLiteStore(pathlib.Path(sys.argv[1]))\n"
+        "    store = open_sqlite(pathlib.Path(sys.argv[1]))\n"
         "    batches = (store.accept([incoming(entity=f'e{n}')]) for n in range(50))\n"
         "    print(sum(not one.duplicate for (one,) in await asyncio.gather(*batches)))\n"
         "    await store.close()\n"
@@ -134,7 +135,7 @@ def test_processes_share_a_file(tmp_path: Path) -> None:
 async def test_a_delivery_of_another_release(tmp_path: Path) -> None:
     """What this release cannot read is given up with a reason, and what is behind it goes on."""
     path = tmp_path / "listener.db"
-    store = SQLiteStore(path)
+    store = open_sqlite(path)
     await store.accept([incoming(), incoming(entity="behind")])
     with closing(sqlite3.connect(path)) as other:
         other.execute("""UPDATE deliveries SET notification = '{"step": "escalated"}' WHERE id = 1""")
@@ -142,7 +143,7 @@ async def test_a_delivery_of_another_release(tmp_path: Path) -> None:
     claim = await claim_one(store)
     assert claim is not None
     assert claim.deliveries[0].notification.entity == "behind"
-    (dead,) = await store.deliveries(state=State.DEAD, limit=10)
+    (dead,) = (await store.read(queries.page.deliveries, state=State.DEAD, limit=10)).rows
     assert "another release" in dead.detail
     await store.close()
 
@@ -150,7 +151,7 @@ async def test_a_delivery_of_another_release(tmp_path: Path) -> None:
 async def test_a_file_that_is_moved_away(tmp_path: Path) -> None:
     """The check notices when the file is not the one that is written."""
     path = tmp_path / "listener.db"
-    store = SQLiteStore(path)
+    store = open_sqlite(path)
     await store.check(NOW)
     path.rename(tmp_path / "elsewhere.db")
     with pytest.raises(StoreUnavailable, match="was moved"):
@@ -160,9 +161,9 @@ async def test_a_file_that_is_moved_away(tmp_path: Path) -> None:
 
 async def test_one_bad_statement_fails_alone(tmp_path: Path) -> None:
     """A statement that breaks a constraint fails its own caller, not those committed with it."""
-    store = SQLiteStore(tmp_path / "listener.db")
+    store = open_sqlite(tmp_path / "listener.db")
     good = [store.accept([incoming(entity=f"e{number}")]) for number in range(5)]
-    bad = store._database._writer.run(lambda db: db.execute("INSERT INTO queues (name) VALUES (1)"))  # noqa: SLF001
+    bad = writer_of(store).run(lambda db: db.execute("INSERT INTO queues (name) VALUES (1)"))
     *accepted, refused = await asyncio.gather(*good, bad, return_exceptions=True)
     assert isinstance(refused, StoreUnavailable)
     assert all(isinstance(one, list) for one in accepted)
@@ -203,8 +204,8 @@ async def test_pruning_makes_the_file_smaller(tmp_path: Path) -> None:
         elif "incremental_vacuum" in statement:
             steps[-1] += 1
 
-    store = SQLiteStore(path)
-    await store._writer.run(lambda db: db.set_trace_callback(note))  # noqa: SLF001
+    store = open_sqlite(path)
+    await writer_of(store).run(lambda db: db.set_trace_callback(note))
     with writers(path, tmp_path) as files:
         await until(lambda: len(keys(files)) > 20)
         assert await store.prune(before=NOW + SECOND, limit=200) == 20
@@ -212,7 +213,7 @@ async def test_pruning_makes_the_file_smaller(tmp_path: Path) -> None:
         assert await store.prune(before=NOW + SECOND, limit=200) == 0
         await until(lambda: len(keys(files)) > written)
     assert sum(steps) > before.all / 2  # the writers used some of the pages
-    assert max(steps) <= sqlite_shrink.PAGES_AT_ONCE
+    assert max(steps) <= sqlite_shrink.STEP_PAGES
     committed = set(keys(files))
     await store.close()  # the last connection to close moves the log into the file
     after = Pages(path)
@@ -229,7 +230,7 @@ async def test_a_little_room_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "listener.db"
     fill_quarantine(path, 100)
     before = Pages(path)
-    store = SQLiteStore(path)
+    store = open_sqlite(path)
     assert await store.prune(before=NOW + SECOND, limit=4) == 4
     assert await store.prune(before=NOW - SECOND, limit=4) == 0
     few = Pages(path)
@@ -251,7 +252,7 @@ async def test_a_file_that_cannot_shrink(tmp_path: Path) -> None:
         db.execute("VACUUM")
     copy_database(path, copy)
     for file, size in ((path, 20_000_000), (copy, 0)):
-        store = SQLiteStore(file)
+        store = open_sqlite(file)
         assert await store.prune(before=NOW + SECOND, limit=200) == 10
         assert await store.prune(before=NOW + SECOND, limit=200) == 0
         await store.close()

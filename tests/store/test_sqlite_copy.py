@@ -14,17 +14,18 @@ import pytest
 
 from app.errors import StoreUnavailable
 from app.model.delivery import State
+from app.store import queries
 from app.store.sqlite.copy import copy_database
-from app.store.sqlite.database import SQLiteStore
+from app.store.sqlite.database import open_sqlite
 from app.store.sqlite.schema import prepare
-from tests.acceptance.test_disk_full import MOUNT, can_mount
-from tests.store.test_store import claim_one, incoming
+from tests.acceptance.disks import MOUNT, can_mount
+from tests.store.helpers import claim_one, incoming
 from tests.store.writers import keys, writers
 from tests.waiting import until
 
 COPY = """
 import pathlib, sys
-from app.store.sqlite_copy import copy_database
+from app.store.sqlite.copy import copy_database
 
 try:
     copy_database(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
@@ -70,8 +71,8 @@ async def test_a_copy_while_processes_write(database: Path, tmp_path: Path) -> N
                 (alerts,) = db.execute("SELECT count(DISTINCT change_id) FROM deliveries").fetchone()
                 assert alerts == len(stored)
     assert names(tmp_path, "copy*") == ["copy-0.db", "copy-1.db", "copy-2.db"]
-    store = SQLiteStore(copy)
-    assert (await store.count())[State.PENDING] == len(stored)
+    store = open_sqlite(copy)
+    assert (await store.read(queries.page.count))[State.PENDING] == len(stored)
     await store.accept([incoming(entity="after")])
     claim = await claim_one(store)
     assert claim is not None

@@ -5,54 +5,21 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
-from app.store.base import Store
-
-from app.demo.run import change_body
 from app.model.delivery import Outcome, State
 from app.model.incident import Incident
-from app.receive.payload import parse_event
-from app.receive.signature import Signed
-from app.rules.decide import Decision, EntityState, decide
-from app.rules.match import Route, match
-from app.rules.rule import BUILT_IN, RuleSet
-from app.store.rows import Attempt, Claim, Incoming
+from app.rules.decide import Decision, EntityState
+from app.store import queries
+from app.store.rows import Incoming
+from app.store.store import Store
 from tests.conftest import NOW
-
-LEASE = timedelta(seconds=30)
-SECOND = timedelta(seconds=1)
-
-
-def incoming(
-    before: str = "Healthy", after: str = "Degraded", *, second: int = 0, entity: str = "checkout-prod"
-) -> Incoming:
-    """A change of `entity`'s health, `second` seconds after NOW, with the built-in rule's decision."""
-    at = NOW + timedelta(seconds=second)
-    body = change_body(before=before, after=after, at=at, entity=entity)
-    change = parse_event(Signed(body, at))
-    matched = match(RuleSet([BUILT_IN]), change, {})
-    hits = tuple(replace(hit, routes=(Route("default", "default"),)) for hit in matched.hits)
-    return Incoming(change, body, at, lambda state: decide(replace(matched, hits=hits), state, at))
-
-
-async def claim_one(store: Store, *, second: int = 0, token: str = "a") -> Claim | None:
-    """Claim a queue `second` seconds after NOW."""
-    now = NOW + timedelta(seconds=second)
-    claims = await store.claim(token=token, now=now, lease_until=now + LEASE, limit=10, at_once={})
-    assert len(claims) <= 1
-    return claims[0] if claims else None
-
-
-def attempt(outcome: Outcome, *, second: int = 0, wait: int = 1, failures: int = 0) -> Attempt:
-    """An attempt `second` seconds after NOW, after which the queue waits."""
-    at = NOW + timedelta(seconds=second)
-    return Attempt(outcome, "said", at, at, at + timedelta(seconds=wait), failures)
+from tests.store.helpers import SECOND, attempt, claim_one, incoming
 
 
 async def test_accepts_a_change_with_its_alert(store: Store) -> None:
     """A change is stored with its alert, which waits."""
     (accepted,) = await store.accept([incoming()])
     assert (accepted.alerts, accepted.duplicate) == (1, False)
-    (delivery,) = await store.deliveries(state=None, limit=10)
+    (delivery,) = (await store.read(queries.page.deliveries, state=None, limit=10)).rows
     assert delivery.change_key == accepted.key
     assert delivery.state is State.PENDING
     assert delivery.notification.change is not None
@@ -65,7 +32,7 @@ async def test_stores_a_duplicate_once(store: Store) -> None:
     (later,) = await store.accept([incoming()])
     assert [one.duplicate for one in (first, again, later)] == [False, True, True]
     assert [one.alerts for one in (first, again, later)] == [1, 1, 1]
-    assert len(await store.deliveries(state=None, limit=10)) == 1
+    assert len((await store.read(queries.page.deliveries, state=None, limit=10)).rows) == 1
 
 
 async def test_the_state_that_a_decision_rests_on(store: Store) -> None:
@@ -115,7 +82,7 @@ async def test_a_decision_that_raises_fails_alone(store: Store) -> None:
     results = await asyncio.gather(*jobs, return_exceptions=True)
     assert isinstance(results.pop(10), ZeroDivisionError)
     assert all(isinstance(one, list) for one in results)
-    assert (await store.count())[State.PENDING] == 20
+    assert (await store.read(queries.page.count))[State.PENDING] == 20
 
 
 async def test_a_queue_keeps_its_order(store: Store) -> None:
@@ -128,7 +95,7 @@ async def test_a_queue_keeps_its_order(store: Store) -> None:
         assert await claim_one(store, second=number, token="b") is None
         assert await store.record(claim, attempt(Outcome.DELIVERED, second=number))
     assert await claim_one(store, second=9) is None
-    assert (await store.count())[State.DELIVERED] == 3
+    assert (await store.read(queries.page.count))[State.DELIVERED] == 3
 
 
 async def test_a_queue_rests_until_its_time(store: Store) -> None:
@@ -157,10 +124,10 @@ async def test_a_lost_lease_cannot_record(store: Store) -> None:
     other = await claim_one(store, second=30, token="other")
     assert other is not None
     assert not await store.record(frozen, attempt(Outcome.DEAD, second=31))
-    await store.release(frozen)
+    await store.give_back(frozen)
     assert await claim_one(store, second=32, token="third") is None
     assert await store.record(other, attempt(Outcome.DELIVERED, second=33))
-    assert (await store.deliveries(state=None, limit=1))[0].attempts == 1
+    assert ((await store.read(queries.page.deliveries, state=None, limit=1)).rows)[0].attempts == 1
 
 
 async def test_a_released_queue_can_be_claimed(store: Store) -> None:
@@ -168,7 +135,7 @@ async def test_a_released_queue_can_be_claimed(store: Store) -> None:
     await store.accept([incoming()])
     claim = await claim_one(store, token="a")
     assert claim is not None
-    await store.release(claim)
+    await store.give_back(claim)
     assert await claim_one(store, token="b") is not None
 
 
@@ -193,7 +160,7 @@ async def test_a_dead_delivery_lets_the_queue_go_on(store: Store) -> None:
     assert following is not None
     assert following.deliveries[0].id != claim.deliveries[0].id
     await store.record(following, attempt(Outcome.DELIVERED, second=1))
-    (dead,) = await store.deliveries(state=State.DEAD, limit=10)
+    (dead,) = (await store.read(queries.page.deliveries, state=State.DEAD, limit=10)).rows
     assert (dead.id, dead.detail, dead.attempts) == (claim.deliveries[0].id, "said", 1)
     assert await store.retry(now=NOW + 2 * SECOND) == 1
     again = await claim_one(store, second=2)
@@ -203,16 +170,18 @@ async def test_a_dead_delivery_lets_the_queue_go_on(store: Store) -> None:
 
 
 async def test_a_held_queue(store: Store) -> None:
-    """A queue on hold says why, its deliveries count as on_hold, and a probe that passes renews their patience."""
+    """A queue on hold says why, its deliveries count as such, and a passed probe renews their patience."""
     await store.accept([incoming(), incoming(entity="other")])
     claim = await claim_one(store)
     assert claim is not None
     await store.record(claim, attempt(Outcome.ON_HOLD, wait=600))
-    assert (await store.count())[State.ON_HOLD] == 2
-    assert [one.detail for one in await store.deliveries(state=State.ON_HOLD, limit=10)] == ["said", "said"]
-    assert await store.deliveries(state=State.PENDING, limit=10) == []
+    assert (await store.read(queries.page.count))[State.ON_HOLD] == 2
+    assert [
+        one.detail for one in (await store.read(queries.page.deliveries, state=State.ON_HOLD, limit=10)).rows
+    ] == ["said", "said"]
+    assert (await store.read(queries.page.deliveries, state=State.PENDING, limit=10)).rows == []
     assert await claim_one(store, second=599) is None
-    await store.probe_on_hold(NOW + 60 * SECOND)
+    await store.write(queries.deliveries.probe_on_hold, NOW + 60 * SECOND)
     probe = await claim_one(store, second=60)
     assert probe is not None
     assert probe.on_hold
@@ -257,7 +226,7 @@ async def test_what_was_never_to_wait_is_not_cancelled(store: Store) -> None:
         return replace(decision, cancel=tuple(one.id for one in decision.incidents))
 
     await store.accept([replace(second, decide=cancelling)])
-    assert (await store.count())[State.PENDING] == 2
+    assert (await store.read(queries.page.count))[State.PENDING] == 2
     told = []
     for at in (20, 30):
         claim = await claim_one(store, second=at)
@@ -271,11 +240,11 @@ async def test_quarantine(store: Store) -> None:
     """An unreadable body is kept whole, once, until it leaves."""
     for _ in range(2):
         await store.quarantine(b"\xff{", signed_at=NOW, received_at=NOW + SECOND, path="a.b", reason="odd")
-    (row,) = await store.quarantined()
+    (row,) = (await store.read(queries.page.quarantine, limit=100)).rows
     assert (row.body, row.signed_at, row.received_at) == (b"\xff{", NOW, NOW + SECOND)
     assert (row.path, row.reason) == ("a.b", "odd")
-    await store.leave_quarantine([row.id])
-    assert await store.quarantined() == []
+    await store.write(queries.page.leave_quarantine, [row.id])
+    assert (await store.read(queries.page.quarantine, limit=100)).rows == []
 
 
 async def test_prune(store: Store) -> None:
@@ -288,10 +257,10 @@ async def test_prune(store: Store) -> None:
     assert await store.prune(before=NOW + 10 * SECOND, limit=3) == 3
     assert await store.prune(before=NOW + 10 * SECOND, limit=3) == 1
     assert await store.prune(before=NOW + 10 * SECOND, limit=3) == 0
-    (left,) = await store.deliveries(state=None, limit=10)
+    (left,) = (await store.read(queries.page.deliveries, state=None, limit=10)).rows
     assert left.notification.entity == "e4"
     await store.accept([incoming("Degraded", "Healthy", second=60, entity="e0")])
-    newest = (await store.deliveries(state=None, limit=1))[0].notification
+    newest = ((await store.read(queries.page.deliveries, state=None, limit=1)).rows)[0].notification
     assert newest.opened_at == NOW
 
 
@@ -306,7 +275,7 @@ async def test_prune_everything_in_steps(store: Store) -> None:
     before = NOW + 12 * SECOND  # the last incident is resolved then
     steps = [await store.prune(before=before, limit=2) for _ in range(4)]
     assert steps == [2 + 2, 2, 1, 0]  # incidents and bodies; every change has a pending alert
-    assert await store.quarantined() == []
+    assert (await store.read(queries.page.quarantine, limit=100)).rows == []
 
 
 async def test_check(store: Store) -> None:
@@ -317,8 +286,10 @@ async def test_check(store: Store) -> None:
 async def test_last_at(store: Store) -> None:
     """The newest time of an entity's changes is known, whichever order they came in; none without any."""
     await store.accept([incoming(second=5), incoming("Degraded", "Crashed", second=2)])
-    assert await store.last_at("deploymentConfig", "checkout-prod") == NOW + timedelta(seconds=5)
-    assert await store.last_at("deploymentConfig", "another") is None
+    assert await store.read(queries.changes.last_at, "deploymentConfig", "checkout-prod") == NOW + timedelta(
+        seconds=5
+    )
+    assert await store.read(queries.changes.last_at, "deploymentConfig", "another") is None
 
 
 async def test_changes(store: Store) -> None:
@@ -327,20 +298,26 @@ async def test_changes(store: Store) -> None:
     await store.accept([incoming(entity=f"e{n}", second=second) for n, second in enumerate(seconds)])
     pages: list[list[str]] = []
     last = None
-    while page := await store.changes(since=NOW, blueprint="deploymentConfig", after=last, limit=2):
+    while page := await store.read(
+        queries.changes.history, since=NOW, blueprint="deploymentConfig", after=last, limit=2
+    ):
         pages.append([one.entity for one in page])
         last = page[-1]
     assert pages == [["e1", "e3"], ["e4", "e0"], ["e2"]]
     assert last is not None
     assert (last.received_at, last.at, last.alerts) == (NOW + 9 * SECOND, NOW + 9 * SECOND, 1)
     since = NOW + timedelta(seconds=5)
-    assert len(await store.changes(since=since, blueprint=None, after=None, limit=9)) == 2
-    assert await store.changes(since=NOW, blueprint="service", after=None, limit=9) == []
+    assert (
+        len(await store.read(queries.changes.history, since=since, blueprint=None, after=None, limit=9)) == 2
+    )
+    assert (
+        await store.read(queries.changes.history, since=NOW, blueprint="service", after=None, limit=9) == []
+    )
 
 
 async def test_changes_with_long_bodies(store: Store) -> None:
     """A page of long bodies is shorter, so that a million changes can be read with little memory."""
     body = b"x" * 4 * 1024 * 1024
     await store.accept([replace(incoming(entity=f"e{number}"), body=body) for number in range(6)])
-    page = await store.changes(since=NOW, blueprint=None, after=None, limit=6)
+    page = await store.read(queries.changes.history, since=NOW, blueprint=None, after=None, limit=6)
     assert 0 < len(page) < 4

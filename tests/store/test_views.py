@@ -4,7 +4,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from app.store.base import Store
 
 from app.demo.run import change_body
 from app.model.delivery import Alert, Outcome, State
@@ -13,19 +12,20 @@ from app.model.notification import Message, Notification
 from app.receive.payload import parse_event
 from app.receive.signature import Signed
 from app.rules.decide import Decision
-from app.store import view_rows
+from app.store import queries
 from app.store.rows import Incoming
-from app.store.views import AuditRow, ChangeFilter, Views
+from app.store.store import Store
+from app.store.views import AuditEntry, ChangeFilter
 from tests.conftest import NOW
-from tests.store.test_store import attempt, claim_one, incoming
+from tests.store.helpers import attempt, claim_one, incoming
 
 SECOND = timedelta(seconds=1)
 
 
 @pytest.fixture
-def views(store: Store) -> Views:
+def views(store: Store) -> Store:
     """What there is to see in the store."""
-    return store.views
+    return store
 
 
 def quiet(second: int, entity: str = "quiet-prod", team: str = "Rocket") -> Incoming:
@@ -35,47 +35,47 @@ def quiet(second: int, entity: str = "quiet-prod", team: str = "Rocket") -> Inco
     return Incoming(parse_event(Signed(body, at)), body, at, lambda _: Decision("nobody cares"))
 
 
-async def entities(views: Views, limit: int = 50, before: str | None = None, **which: object) -> list[str]:
+async def entities(views: Store, limit: int = 50, before: str | None = None, **which: object) -> list[str]:
     """Return the entities of the changes that fit."""
-    page = await views.changes(ChangeFilter(**which), before=before, limit=limit)  # type: ignore[arg-type]
+    page = await views.read(queries.changes.changes, ChangeFilter(**which), before=before, limit=limit)  # type: ignore[arg-type]
     return [one.entity for one in page.rows]
 
 
-async def test_changes_newest_first_page_by_page(store: Store, views: Views) -> None:
+async def test_changes_newest_first_page_by_page(store: Store, views: Store) -> None:
     """Pages follow one another without a gap, also when something comes in between, and end."""
     await store.accept([incoming(second=number, entity=f"e{number}") for number in range(5)])
-    first = await views.changes(ChangeFilter(), before=None, limit=2)
+    first = await views.read(queries.changes.changes, ChangeFilter(), before=None, limit=2)
     await store.accept([incoming(second=9, entity="new")])
-    second = await views.changes(ChangeFilter(), before=first.next, limit=2)
-    third = await views.changes(ChangeFilter(), before=second.next, limit=2)
+    second = await views.read(queries.changes.changes, ChangeFilter(), before=first.next, limit=2)
+    third = await views.read(queries.changes.changes, ChangeFilter(), before=second.next, limit=2)
     found = [[one.entity for one in page.rows] for page in (first, second, third)]
     assert found == [["e4", "e3"], ["e2", "e1"], ["e0"]]
     assert (third.next, third.searched_to) == (None, None)
 
 
-async def test_a_change_as_it_is_stored(store: Store, views: Views) -> None:
+async def test_a_change_as_it_is_stored(store: Store, views: Store) -> None:
     """A change has its reason, its teams and its body."""
     one = incoming()
     await store.accept([one])
-    (row,) = (await views.changes(ChangeFilter(), before=None, limit=9)).rows
-    assert row == await views.change(row.id)
+    (row,) = (await views.read(queries.changes.changes, ChangeFilter(), before=None, limit=9)).rows
+    assert row == await views.read(queries.changes.change, row.id)
     assert (row.key, row.teams, row.alerts, row.body) == (one.change.key, ("Rocket",), 1, one.body)
     assert row.reason == "rule 'health' matches"
-    assert await views.change(row.id + 1) is None
+    assert await views.read(queries.changes.change, row.id + 1) is None
 
 
-async def test_a_large_body_is_not_in_a_list(store: Store, views: Views) -> None:
+async def test_a_large_body_is_not_in_a_list(store: Store, views: Store) -> None:
     """Fifty bodies of a megabyte are not read for a list."""
     one = incoming()
     await store.accept([replace(one, body=one.body + b" " * 100_000)])
-    (row,) = (await views.changes(ChangeFilter(), before=None, limit=9)).rows
+    (row,) = (await views.read(queries.changes.changes, ChangeFilter(), before=None, limit=9)).rows
     assert row.body is None
-    whole = await views.change(row.id)
+    whole = await views.read(queries.changes.change, row.id)
     assert whole is not None
     assert len(whole.body or b"") > 100_000
 
 
-async def test_filters(store: Store, views: Views) -> None:
+async def test_filters(store: Store, views: Store) -> None:
     """Each filter finds what fits, alone and with others."""
     await store.accept([incoming(entity="checkout-prod"), quiet(1), quiet(2, "search-prod", "Discovery")])
     assert await entities(views, entity="checkout-prod") == ["checkout-prod"]
@@ -98,7 +98,7 @@ async def test_filters(store: Store, views: Views) -> None:
     assert await entities(views, since=NOW + 60 * SECOND) == []
 
 
-async def test_a_change_with_two_alerts_is_found_once(store: Store, views: Views) -> None:
+async def test_a_change_with_two_alerts_is_found_once(store: Store, views: Store) -> None:
     """Two deliveries of one rule do not make two changes of it."""
     one = incoming()
     said = Notification.about(one.change, None, (), rule="both", step=Step.NOTICED)
@@ -111,56 +111,58 @@ async def test_a_change_with_two_alerts_is_found_once(store: Store, views: Views
 
 
 async def test_a_search_stops_and_goes_on(
-    store: Store, views: Views, monkeypatch: pytest.MonkeyPatch
+    store: Store, views: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where few fit, a page ends early, says how far it looked, and the next one goes on from there."""
-    monkeypatch.setattr(view_rows, "LOOK_AT_MOST", 3)
+    monkeypatch.setattr(queries.changes, "LONGEST_SEARCH", 3)
     alerting = [incoming(second=number, entity=f"e{number}") for number in range(1, 6)]
     await store.accept([quiet(0, "rare-prod", "Rare"), *alerting])
     assert await entities(views, state="none", team="Rare") == ["rare-prod"]
     which = ChangeFilter(state="none", blueprint="deploymentConfig")
-    first = await views.changes(which, before=None, limit=9)
+    first = await views.read(queries.changes.changes, which, before=None, limit=9)
     assert (first.rows, first.searched_to) == ([], NOW + 3 * SECOND)
-    second = await views.changes(which, before=first.next, limit=9)
+    second = await views.read(queries.changes.changes, which, before=first.next, limit=9)
     assert [one.entity for one in second.rows] == ["rare-prod"]
     assert second.next is None
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "-1", "1,5", "9" * 40, "1' OR '1'='1", "²"])
-async def test_a_cursor_that_is_none(views: Views, cursor: str) -> None:
+async def test_a_cursor_that_is_none(views: Store, cursor: str) -> None:
     """What no page has given is refused."""
     with pytest.raises(ValueError, match="cursor"):
-        await views.changes(ChangeFilter(), before=cursor, limit=1)
+        await views.read(queries.changes.changes, ChangeFilter(), before=cursor, limit=1)
     with pytest.raises(ValueError, match="cursor"):
-        await views.audit(before=cursor, limit=1)
+        await views.read(queries.page.audit, before=cursor, limit=1)
     with pytest.raises(ValueError, match="cursor"):
-        await views.deliveries(before=cursor, limit=1)
+        await views.read(queries.page.deliveries, before=cursor, limit=1)
     with pytest.raises(ValueError, match="cursor"):
-        await views.incidents(before=cursor, limit=1)
+        await views.read(queries.page.incidents, before=cursor, limit=1)
 
 
-async def test_deliveries_with_their_attempts(store: Store, views: Views) -> None:
+async def test_deliveries_with_their_attempts(store: Store, views: Store) -> None:
     """Deliveries have their change, their incident and every attempt; pages of them follow one another."""
     await store.accept([incoming(second=number, entity=f"e{number}") for number in range(3)])
     claim = await claim_one(store, second=5)
     assert claim is not None
     await store.record(claim, attempt(Outcome.DEAD, second=5))
-    first = await views.deliveries(before=None, limit=2)
-    second = await views.deliveries(before=first.next, limit=2)
+    first = await views.read(queries.page.deliveries, before=None, limit=2)
+    second = await views.read(queries.page.deliveries, before=first.next, limit=2)
     rows = [*first.rows, *second.rows]
-    assert [one.delivery.notification.entity for one in rows] == ["e2", "e1", "e0"]
+    assert [one.notification.entity for one in rows] == ["e2", "e1", "e0"]
     assert second.next is None
-    (dead,) = (await views.deliveries(state=State.DEAD, before=None, limit=9)).rows
-    assert dead == await views.delivery(dead.delivery.id)
-    assert [dead] == await views.deliveries_of([dead.change_id])
+    (dead,) = (await views.read(queries.page.deliveries, state=State.DEAD, before=None, limit=9)).rows
+    assert dead == await views.read(queries.page.delivery, dead.id)
+    assert [dead] == await views.read(queries.page.deliveries_of, [dead.change_id])
     assert dead.incident_id
-    (tried,) = await views.attempts([dead.delivery.id])
+    (tried,) = await views.read(queries.page.attempts, [dead.id])
     assert (tried.outcome, tried.detail, tried.started_at) == (Outcome.DEAD, "said", NOW + 5 * SECOND)
-    assert len((await views.deliveries(state=State.PENDING, before=None, limit=9)).rows) == 2
-    assert await views.delivery(99) is None
+    assert (
+        len((await views.read(queries.page.deliveries, state=State.PENDING, before=None, limit=9)).rows) == 2
+    )
+    assert await views.read(queries.page.delivery, 99) is None
 
 
-async def test_held_and_pending(store: Store, views: Views) -> None:
+async def test_held_and_pending(store: Store, views: Store) -> None:
     """What waits in a queue that is on hold is on hold, here too."""
     await store.accept([incoming()])
     claim = await claim_one(store)
@@ -168,8 +170,10 @@ async def test_held_and_pending(store: Store, views: Views) -> None:
     await store.record(claim, attempt(Outcome.ON_HOLD, wait=600))
     assert await entities(views, state="on_hold") == ["checkout-prod"]
     assert await entities(views, state="pending") == []
-    assert len((await views.deliveries(state=State.ON_HOLD, before=None, limit=9)).rows) == 1
-    assert not (await views.deliveries(state=State.PENDING, before=None, limit=9)).rows
+    assert (
+        len((await views.read(queries.page.deliveries, state=State.ON_HOLD, before=None, limit=9)).rows) == 1
+    )
+    assert not (await views.read(queries.page.deliveries, state=State.PENDING, before=None, limit=9)).rows
 
 
 def opens(second: int, entity: str, severity: str = "warning") -> Incoming:
@@ -184,7 +188,7 @@ def opens(second: int, entity: str, severity: str = "warning") -> Incoming:
     return replace(one, decide=lambda _: Decision("", (alert,), (incident,)))
 
 
-async def test_incidents_worst_first(store: Store, views: Views) -> None:
+async def test_incidents_worst_first(store: Store, views: Store) -> None:
     """The worst is first, and of equals the one that has been open longest; resolved ones are in the list."""
     await store.accept(
         [opens(0, "mild", "info"), opens(1, "old"), opens(2, "new"), opens(3, "worst", "critical")]
@@ -192,50 +196,55 @@ async def test_incidents_worst_first(store: Store, views: Views) -> None:
     await store.accept(
         [incoming(entity="over", second=4), incoming("Degraded", "Healthy", entity="over", second=5)]
     )
-    worst = await views.worst(9)
+    worst = await views.read(queries.page.worst, 9)
     assert [one.incident.entity for one in worst] == ["worst", "old", "new", "mild"]
     assert worst[0].last is not None
     assert worst[0].last.title == "Notification Service"
-    assert await views.incident("i-worst") == worst[0]
-    assert await views.incident("no") is None
-    first = await views.incidents(before=None, limit=3)
-    second = await views.incidents(before=first.next, limit=3)
+    assert await views.read(queries.page.incident, "i-worst") == worst[0]
+    assert await views.read(queries.page.incident, "no") is None
+    first = await views.read(queries.page.incidents, before=None, limit=3)
+    second = await views.read(queries.page.incidents, before=first.next, limit=3)
     rows = [one.incident.entity for one in (*first.rows, *second.rows)]
     assert rows == ["over", "worst", "new", "old", "mild"]
-    assert len((await views.incidents(is_open=False, before=None, limit=9)).rows) == 1
-    assert len((await views.incidents(is_open=True, before=None, limit=9)).rows) == 4
-    assert len((await views.incidents(since=NOW + 9 * SECOND, before=None, limit=9)).rows) == 4
-    of_one = await views.incidents(blueprint="deploymentConfig", entity="old", before=None, limit=9)
+    assert len((await views.read(queries.page.incidents, is_open=False, before=None, limit=9)).rows) == 1
+    assert len((await views.read(queries.page.incidents, is_open=True, before=None, limit=9)).rows) == 4
+    assert (
+        len((await views.read(queries.page.incidents, since=NOW + 9 * SECOND, before=None, limit=9)).rows)
+        == 4
+    )
+    of_one = await views.read(
+        queries.page.incidents, blueprint="deploymentConfig", entity="old", before=None, limit=9
+    )
     assert [one.incident.entity for one in of_one.rows] == ["old"]
 
 
-async def test_counts(store: Store, views: Views) -> None:
+async def test_counts(store: Store, views: Store) -> None:
     """What came and ended since a time, and what waits now."""
     await store.accept([quiet(0), incoming(second=10), incoming(second=11, entity="other")])
     claim = await claim_one(store, second=12)
     assert claim is not None
     await store.record(claim, attempt(Outcome.DELIVERED, second=12))
     await store.quarantine(b"{}", signed_at=NOW, received_at=NOW, path="", reason="r")
-    counts = await views.counts(NOW + 5 * SECOND)
+    counts = await views.read(queries.page.counts, NOW + 5 * SECOND)
     assert (counts.changes, counts.pending, counts.dead, counts.open, counts.quarantined) == (2, 1, 0, 2, 1)
     assert counts.ended[State.DELIVERED] == 1
-    assert (await views.counts(NOW + 60 * SECOND)).ended[State.DELIVERED] == 0
+    assert (await views.read(queries.page.counts, NOW + 60 * SECOND)).ended[State.DELIVERED] == 0
 
 
-async def test_what_was_told_since(store: Store, views: Views) -> None:
+async def test_what_was_told_since(store: Store, views: Store) -> None:
     """What was told since a time, oldest first, once however many destinations heard of it."""
     one = incoming(second=5)
     said = Notification.about(one.change, None, (), rule="both", step=Step.NOTICED)
     both = Decision("", (Alert("a", "a", said), Alert("b", "b", said)))
     await store.accept([incoming(entity="early"), replace(one, decide=lambda _: both), incoming(second=6)])
-    told = await views.told_since(NOW + SECOND, 99)
+    told = await views.read(queries.page.news, NOW + SECOND, 99)
     assert [each.rule for each in told] == ["both", "health"]
 
 
-async def test_choices(store: Store, views: Views) -> None:
+async def test_choices(store: Store, views: Store) -> None:
     """There is to filter by what is in the store, each once."""
     await store.accept([incoming(), quiet(1), quiet(2, "search", "Discovery")])
-    found = await views.choices()
+    found = await views.read(queries.changes.choices)
     assert (found.blueprints, found.teams, found.rules) == (
         ["deploymentConfig"],
         ["Discovery", "Rocket"],
@@ -243,51 +252,56 @@ async def test_choices(store: Store, views: Views) -> None:
     )
 
 
-async def test_the_newest_numbers_grow(store: Store, views: Views) -> None:
+async def test_the_newest_numbers_grow(store: Store, views: Store) -> None:
     """Whatever there is new to see changes them."""
-    seen = [await views.newest()]
+    seen = [await views.read(queries.page.newest)]
     await store.accept([incoming()])
-    seen.append(await views.newest())
+    seen.append(await views.read(queries.page.newest))
     claim = await claim_one(store)
     assert claim is not None
     await store.record(claim, attempt(Outcome.RETRY))
-    seen.append(await views.newest())
-    await views.note(AuditRow(NOW, "ada", "retry", "it"))
-    seen.append(await views.newest())
+    seen.append(await views.read(queries.page.newest))
+    await views.write(queries.page.write_audit, AuditEntry(NOW, "ada", "retry", "it"))
+    seen.append(await views.read(queries.page.newest))
     await store.quarantine(b"{}", signed_at=NOW, received_at=NOW, path="", reason="r")
-    seen.append(await views.newest())
+    seen.append(await views.read(queries.page.newest))
     assert len(set(seen)) == 5
     assert seen == sorted(seen)
 
 
-async def test_quarantine(store: Store, views: Views) -> None:
+async def test_quarantine(store: Store, views: Store) -> None:
     """What is in quarantine is listed with its beginning, and given whole when asked for."""
     for number in range(3):
         body = b"[%d]" % number + b" " * 5_000
         await store.quarantine(body, signed_at=NOW, received_at=NOW, path="a.b", reason="why")
-    first = await views.quarantine(before=None, limit=2)
-    second = await views.quarantine(before=first.next, limit=2)
+    first = await views.read(queries.page.quarantine, before=None, limit=2)
+    second = await views.read(queries.page.quarantine, before=first.next, limit=2)
     assert [one.body[:3] for one in (*first.rows, *second.rows)] == [b"[2]", b"[1]", b"[0]"]
     assert (first.rows[0].size, len(first.rows[0].body), first.rows[0].path) == (5_003, 2_000, "a.b")
-    whole = await views.quarantined(first.rows[0].id)
+    whole = await views.read(queries.page.quarantined, first.rows[0].id)
     assert whole is not None
     assert len(whole.body) == 5_003
-    assert (await views.quarantined(99), second.next) == (None, None)
+    assert (await views.read(queries.page.quarantined, 99), second.next) == (None, None)
     await store.quarantine(b"", signed_at=NOW, received_at=NOW, path="", reason="why")
-    assert (await views.quarantine(before=None, limit=1)).rows[0].body == b""
+    assert (await views.read(queries.page.quarantine, before=None, limit=1)).rows[0].body == b""
 
 
-async def test_the_trail(views: Views) -> None:
+async def test_the_trail(views: Store) -> None:
     """What was done is kept, newest first, and can be found again by its number."""
-    numbers = [await views.note(AuditRow(NOW, "ada", "retry", f"{number}")) for number in range(3)]
-    first = await views.audit(before=None, limit=2)
-    second = await views.audit(before=first.next, limit=2)
+    numbers = [
+        await views.write(queries.page.write_audit, AuditEntry(NOW, "ada", "retry", f"{number}"))
+        for number in range(3)
+    ]
+    first = await views.read(queries.page.audit, before=None, limit=2)
+    second = await views.read(queries.page.audit, before=first.next, limit=2)
     assert [one.details for one in (*first.rows, *second.rows)] == ["2", "1", "0"]
-    assert await views.noted(numbers[1]) == AuditRow(NOW, "ada", "retry", "1", numbers[1])
-    assert await views.noted(99) is None
+    assert await views.read(queries.page.audited, numbers[1]) == AuditEntry(
+        NOW, "ada", "retry", "1", numbers[1]
+    )
+    assert await views.read(queries.page.audited, 99) is None
 
 
-async def test_names_are_forgotten_with_their_changes(store: Store, views: Views) -> None:
+async def test_names_are_forgotten_with_their_changes(store: Store, views: Store) -> None:
     """A name is found as long as one of its changes is kept."""
     await store.accept([quiet(0, "a"), quiet(1, "a"), quiet(2, "b")])
     assert await store.prune(before=NOW + SECOND, limit=9) == 1
@@ -296,7 +310,7 @@ async def test_names_are_forgotten_with_their_changes(store: Store, views: Views
     assert await entities(views, text="a") == []
 
 
-async def test_a_change_of_a_message_is_no_alert(store: Store, views: Views) -> None:
+async def test_a_change_of_a_message_is_no_alert(store: Store, views: Store) -> None:
     """Neither while it waits nor when it is done."""
     posted = replace(attempt(Outcome.DELIVERED), message=Message("C0123456789", "1780000000.000100"))
     await store.accept([incoming()])
@@ -305,10 +319,10 @@ async def test_a_change_of_a_message_is_no_alert(store: Store, views: Views) -> 
         assert claim is not None
         await store.record(claim, what)
         await store.accept([incoming("Degraded", "Crashed", second=3)])
-    counts = await views.counts(NOW)
+    counts = await views.read(queries.page.counts, NOW)
     assert (counts.pending, counts.ended[State.DELIVERED]) == (0, 2)
     update = await claim_one(store, second=10)
     assert update is not None
     assert update.message == posted.message
     await store.record(update, attempt(Outcome.DELIVERED, second=10))
-    assert (await views.counts(NOW)).ended[State.DELIVERED] == 2
+    assert (await views.read(queries.page.counts, NOW)).ended[State.DELIVERED] == 2

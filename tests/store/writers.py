@@ -8,11 +8,11 @@ from pathlib import Path
 
 WRITE = """
 import asyncio, pathlib, sys
-from app.store.sqlite import SQLiteStore
-from tests.store.test_store import incoming
+from app.store.sqlite.database import open_sqlite
+from tests.store.helpers import incoming
 
 async def work():
-    store = SQLiteStore(pathlib.Path(sys.argv[1]))
+    store = open_sqlite(pathlib.Path(sys.argv[1]))
     number = 0
     while True:
         (accepted,) = await store.accept([incoming(entity=f"{sys.argv[2]}-{number}")])

@@ -14,6 +14,7 @@ from app.demo.run import change_body, signed_headers
 from app.demo.stand_in_slack import StandInSlack
 from app.model.silence import Silence
 from app.observe.metrics import OUTCOMES
+from app.store import queries
 from app.store.sqlite.schema import STEPS
 from tests.conftest import DATABASES, SECRET, Service, Start
 from tests.scrape import TOKEN, Numbers, scrape
@@ -168,8 +169,9 @@ async def test_a_silence(service: Service) -> None:
     now = datetime.now(UTC)
     for hours in (-2, 0, 2):
         starts_at = now + timedelta(hours=hours)
-        await service.store.add_silence(
-            Silence("*", "*", "*", "*", starts_at, starts_at + timedelta(hours=1), "ada", "planned")
+        await service.store.write(
+            queries.silences.add,
+            Silence("*", "*", "*", "*", starts_at, starts_at + timedelta(hours=1), "ada", "planned"),
         )
     await service.change("Healthy", "Degraded")
     numbers = await soon(service, "deliveries_total", 1, destination="default", outcome="silenced")

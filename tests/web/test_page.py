@@ -12,6 +12,7 @@ from starlette.responses import PlainTextResponse
 from app.demo.run import change_body
 from app.demo.stand_in_slack import StandInSlack
 from app.model.delivery import State
+from app.store import queries
 from tests.conftest import DATABASES, Service, Start, count
 from tests.waiting import until
 from tests.web.visitor import TOKEN, do, sign_in
@@ -172,7 +173,7 @@ async def test_silence_and_its_end(start: Start) -> None:
         ask = "/silence?rule=health&blueprint=deploymentConfig&entity=notification-service-prod"
         answer = await do(service, ask, **{"for": "4h"})
         assert "Silence 1: rule health, blueprint deploymentConfig" in answer.text
-        (silence,) = await service.store.silences(active_at=None)
+        (silence,) = await service.store.read(queries.silences.silences, active_at=None)
         assert (silence.author, silence.entity) == ("Ada", "notification-service-prod")
         assert round((silence.ends_at - silence.starts_at).total_seconds()) == 4 * 3600
         assert "silenced" in await page(service, "/")
@@ -233,7 +234,7 @@ async def test_a_silence_that_says_too_little(start: Start, more: dict[str, str]
         assert answer.status_code == 422
         assert problem in answer.text
         assert "my reason" in answer.text
-        assert not await service.store.silences(active_at=None)
+        assert not await service.store.read(queries.silences.silences, active_at=None)
 
 
 async def test_a_test_change(start: Start, slack: StandInSlack) -> None:
@@ -260,7 +261,7 @@ async def test_replay(start: Start) -> None:
         assert "no&#34;: &#34;change" in (await service.client.get("/quarantine")).text
         assert "still cannot be read" in (await do(service, "/quarantine/1/replay")).text
         assert "Number 2 left the quarantine" in (await do(service, "/quarantine/2/replay")).text
-        assert await service.store.views.quarantined(1) is not None
+        assert await service.store.read(queries.page.quarantined, 1) is not None
         trail = await page(service, "/audit")
         assert "still cannot be read" in trail
         assert "left the quarantine" in trail

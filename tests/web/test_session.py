@@ -10,6 +10,7 @@ from fastapi import HTTPException
 from itsdangerous import URLSafeTimedSerializer
 from structlog.testing import capture_logs
 
+from app.store import queries
 from app.web.render import MAX_FORM_BYTES
 from app.web.session import COOKIE, Gate, Visitor, local
 from app.web.throttle import FREE_TRIES, FREE_TRIES_IN_ALL, MAX_RIGHT_SOURCES, MAX_WRONG_SOURCES, Throttle
@@ -169,7 +170,7 @@ async def test_forms_of_others(start: Start) -> None:
                 "/sign-in", data={"name": "a", "token": TOKEN}, headers=headers
             )
             assert answer.status_code == 403
-        assert not await service.store.silences(active_at=None)
+        assert not await service.store.read(queries.silences.silences, active_at=None)
         assert (await service.client.post("/silence", data=wanted | {"csrf": mine})).status_code == 303
 
 

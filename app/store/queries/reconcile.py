@@ -5,7 +5,7 @@ from datetime import datetime
 from app.model.times import MICRO, from_micros, micros_or_none, time_or_none, to_micros
 from app.store.queries.queues import CLOCKS_DIFFER
 from app.store.transaction import Transaction
-from app.store.views import ReconcileProgress, ReconcileRun
+from app.store.views import ReconcileProgress, StoredRun
 
 RUN = "id, reason, started_at, lease_until, ended_at, entities, learned, differences, missed, error"
 AHEAD = CLOCKS_DIFFER // MICRO
@@ -83,11 +83,11 @@ async def end(
     )
 
 
-async def runs(tx: Transaction, *, limit: int) -> list[ReconcileRun]:
+async def runs(tx: Transaction, *, limit: int) -> list[StoredRun]:
     """Read runs, newest first."""
     rows = await tx.fetch(f"SELECT {RUN} FROM reconcile_runs ORDER BY id DESC LIMIT $1", limit)
     return [
-        ReconcileRun(
+        StoredRun(
             id_,
             reason,
             from_micros(started_at),

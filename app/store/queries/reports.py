@@ -9,7 +9,7 @@ from typing import Any
 
 from app.model.incident import Step
 from app.model.notification import Message
-from app.model.report import Fate, Report, Told
+from app.model.report import Fate, Report, ReportedAlert
 from app.model.times import Micros, from_micros
 from app.store.queries import deliveries
 from app.store.transaction import Transaction
@@ -87,7 +87,7 @@ async def fate(tx: Transaction, run: str) -> Fate | None:
         change_id,
     )
     alerts = (
-        Told(destination, state, detail or "", None if ts is None else Message(channel, ts))
+        ReportedAlert(destination, state, detail or "", None if ts is None else Message(channel, ts))
         for destination, state, detail, channel, ts in rows
     )
     # The first report of a change is stored with it, at the same time: later, the change had come before.
