@@ -3,7 +3,7 @@
 import asyncio
 import random
 import secrets
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -31,7 +31,8 @@ from app.receive.intake import Intake, LookUp
 from app.receive.receiver import Receiver
 from app.receive.rules_source import make_rulebook, read_rules, reload_on_change, reload_on_sighup
 from app.reconcile.health import RULES, why_off
-from app.rules.file import Rules, RulesFile
+from app.rules.file import Rules
+from app.rules.rulebook import Rulebook
 from app.rules.targets import PortLookup
 from app.settings import Settings, environment
 from app.store import queries
@@ -112,15 +113,21 @@ async def open_runtime(
             loops += _reconcile_loop(settings, runtime, stack)
         if settings.rules_file is not None:
             loops.append(reload_on_change(settings.rules_file.absolute(), runtime.rules.reload))
-        tasks = [asyncio.create_task(loop) for loop in loops]
-        try:
-            yield runtime
-        finally:
-            # The dispatcher first: what it is sending is to be recorded.
-            await runtime.dispatcher.stop(STOP_SECONDS)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await stack.enter_async_context(_running(loops, runtime.dispatcher))
+        yield runtime
+
+
+@asynccontextmanager
+async def _running(loops: Sequence[Loop], dispatcher: Dispatcher) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(loop) for loop in loops]
+    try:
+        yield
+    finally:
+        # The dispatcher first: what it is sending is to be recorded.
+        await dispatcher.stop(STOP_SECONDS)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def default_webhook(settings: Settings) -> str:
@@ -242,19 +249,8 @@ def _assemble(
     def clock() -> datetime:
         return store.time(now())
 
-    def make_all_notifiers(file: RulesFile) -> dict[str, Notifier]:
-        return make_notifiers(file.destinations, context)
-
-    sender = Sender(
-        store,
-        make_all_notifiers(rules.file),
-        prepare=messages.prepare,
-        clock=clock,
-        jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads retries, guards nothing
-        fallbacks=book.fallbacks,
-        why_not=messages.why_not,
-        tracer=tracer,
-    )
+    make = partial(make_notifiers, context=context)
+    sender = _make_sender(store, make(rules.file.destinations), messages, book, clock, tracer)
     dispatcher = Dispatcher(store, sender, clock=clock, new_token=new_token, watch=watch, tracer=tracer)
     intake = Intake(
         store=store,
@@ -275,7 +271,7 @@ def _assemble(
     )
     in_force = RulesInForce(
         read=lambda: _read_rules(settings),
-        make_notifiers=make_all_notifiers,
+        make_notifiers=make,
         make_book=make_book,
         intake=intake,
         messages=messages,
@@ -286,3 +282,23 @@ def _assemble(
         watch=watch,
     )
     return Runtime(store, intake, receiver, sender, dispatcher, in_force)
+
+
+def _make_sender(
+    store: Store,
+    notifiers: dict[str, Notifier],
+    messages: Messages,
+    book: Rulebook,
+    clock: Callable[[], datetime],
+    tracer: Tracer,
+) -> Sender:
+    return Sender(
+        store,
+        notifiers,
+        prepare=messages.prepare,
+        clock=clock,
+        jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads retries, guards nothing
+        fallbacks=book.fallbacks,
+        why_not=messages.why_not,
+        tracer=tracer,
+    )

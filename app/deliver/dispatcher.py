@@ -202,8 +202,8 @@ class Dispatcher:
 
     def _log(self, claim: Claim, attempt: Attempt) -> None:
         fields: dict[str, Any] = {
-            "delivery": (attempt.told or [claim.deliveries[0].id])[0],
-            "deliveries": len(attempt.told or ()),
+            "delivery": (attempt.delivery_ids or [claim.deliveries[0].id])[0],
+            "deliveries": len(attempt.delivery_ids or ()),
             "queue": claim.queue,
             "destination": claim.destination,
             "detail": attempt.detail,
@@ -213,7 +213,7 @@ class Dispatcher:
             log.info("alerts_set_aside", queue=claim.queue, deliveries=len(attempt.asides))
         if attempt.outcome is Outcome.DELIVERED:
             changed = "run_reported" if claim.destination == RUNS else "message_updated"
-            log.info("alert_delivered" if claim.message is None else changed, **fields)
+            log.info("alert_delivered" if claim.alerts else changed, **fields)
         elif attempt.outcome is Outcome.RETRY:
             log.warning("delivery_failed", next_at=attempt.next_at.isoformat(), **fields)
         elif attempt.outcome is Outcome.DEAD:
@@ -231,7 +231,7 @@ class Dispatcher:
             watch.delivered(destination, outcome, number)
         if attempt.outcome is Outcome.RETRY:
             watch.retried(destination)
-        if claim.message is not None and attempt.outcome is Outcome.DELIVERED:
+        if not claim.alerts and attempt.outcome is Outcome.DELIVERED:
             watch.changed(destination)
             return
         if number := _alerted(claim, attempt):
@@ -246,4 +246,4 @@ class Dispatcher:
 
 
 def _alerted(claim: Claim, attempt: Attempt) -> int:
-    return len(claim.deliveries if attempt.told is None else attempt.told)
+    return len(claim.deliveries if attempt.delivery_ids is None else attempt.delivery_ids)

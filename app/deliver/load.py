@@ -85,7 +85,7 @@ async def load_claim(
         StoreUnavailable: It cannot be seen what waits.
     """
     load = Load()
-    if claim.message is not None:  # a change of a message that is there alerts nobody
+    if not claim.alerts:  # an update of a message, or a report to a run, alerts nobody
         load.listed = list(claim.deliveries)
         return load
     load.listed = [delivery for delivery in claim.deliveries if load.add(claim, delivery, why_not)]

@@ -15,6 +15,7 @@ from app.errors import ListenerError, StoreUnavailable
 from app.notifier.base import Notifier
 from app.observe.watch import Watch
 from app.receive.intake import Intake
+from app.rules.destination import DestinationSettings
 from app.rules.file import Rules, RulesFile
 from app.rules.rulebook import Rulebook
 from app.store import queries
@@ -43,7 +44,7 @@ class RulesInForce:
     """
 
     read: Callable[[], Rules]
-    make_notifiers: Callable[[RulesFile], Mapping[str, Notifier]]
+    make_notifiers: Callable[[Mapping[str, DestinationSettings]], Mapping[str, Notifier]]
     make_book: Callable[[RulesFile], Rulebook]
     intake: Intake
     messages: Messages
@@ -60,7 +61,7 @@ class RulesInForce:
         """Read the rules file again; if it is refused, the log says why, and the rules stay as they are."""
         try:
             rules = await asyncio.to_thread(self.read)
-            notifiers = self.make_notifiers(rules.file)
+            notifiers = self.make_notifiers(rules.file.destinations)
         except ListenerError as error:
             self.problem = str(error)
             self.watch.rules_refused()

@@ -104,7 +104,7 @@ class Sender:
             raise TooLate
         if not load.listed:
             return Attempt(
-                Outcome.SILENCED, "", started_at, started_at, started_at, told=(), asides=load.asides
+                Outcome.SILENCED, "", started_at, started_at, started_at, delivery_ids=(), asides=load.asides
             )
         try:
             async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
@@ -126,7 +126,7 @@ class Sender:
             started_at,
             ended_at,
             ended_at + self._pause(claim),
-            told=load.sent_ids(sent),
+            delivery_ids=load.sent_ids(sent),
             since=load.sent_since(sent),
             asides=load.asides,
             # One that sums up thousands is no incident's own: to update it for each would take too long.
@@ -138,7 +138,7 @@ class Sender:
         notifier = self._notifier(claim)
         if notifier is None:
             raise DeliveryFailed(f"there is no destination {claim.destination!r} any more", Scope.DESTINATION)
-        if claim.message is not None:
+        if not claim.alerts:
             with span(self._tracer, "update", calls_out=True, destination=claim.destination):
                 return await _update(notifier, claim)
         parcel = await self._prepare(claim, load.listed)
@@ -190,7 +190,7 @@ class Sender:
             concerned = [
                 delivery for delivery in load.listed if ended_at - delivery.waiting_since >= GIVE_UP_AFTER
             ]
-        elif claim.message is not None:
+        elif not claim.alerts:
             concerned = load.listed
         return Attempt(
             following.outcome,
@@ -199,7 +199,7 @@ class Sender:
             ended_at,
             max(following.at, ended_at + self._pause(claim)),
             failures,
-            told=[delivery.id for delivery in concerned],
+            delivery_ids=[delivery.id for delivery in concerned],
             asides=load.asides,
             unsure=failure.unsure or claim.unsure_since is not None,
             notice=self._notice(claim, following.reason, ended_at)
@@ -232,8 +232,8 @@ def _faults_as_failures(claim: Claim) -> Iterator[None]:
 
 async def _update(notifier: Notifier, claim: Claim) -> Sent:
     """Update the claim's message to the incidents as they are now, or its run in Port to its change."""
-    if claim.message is not None and isinstance(notifier, Reporter):
-        return Sent(await notifier.report(claim.message.ts, len(claim.deliveries)))
+    if claim.run is not None and isinstance(notifier, Reporter):
+        return Sent(await notifier.report(claim.run, len(claim.deliveries)))
     message, stories = claim.message, [Story(first, last) for first, last in claim.stories]
     if message is None or not stories or not isinstance(notifier, Keeper):
         return Sent("nothing to change any more")

@@ -196,7 +196,7 @@ class Attempt:
         ended_at: When it ended, UTC.
         next_at: When the queue may send again, UTC.
         failures: Transient failures in a row of the queue, from now on.
-        told: The numbers of the deliveries that it is about; None: those that were claimed.
+        delivery_ids: The numbers of the deliveries that it is about; None: those that were claimed.
         since: Since when, UTC, those of them waited that the message names one by one.
         asides: What was not sent, and why, by number.
         message: The new message that its incidents have in the channel from now on.
@@ -211,7 +211,7 @@ class Attempt:
     ended_at: datetime
     next_at: datetime
     failures: int = 0
-    told: Sequence[int] | None = None
+    delivery_ids: Sequence[int] | None = None
     since: Sequence[datetime] = ()
     asides: Mapping[int, Aside] = field(default_factory=dict)
     message: Message | None = None

@@ -77,9 +77,9 @@ def sent_to(destination: str, one: Incoming) -> Incoming:
     return replace(one, decide=decide)  # type: ignore[arg-type]
 
 
-def delivered(*, second: int = 0, told: Sequence[int] | None = None) -> Attempt:
+def delivered(*, second: int = 0, delivery_ids: Sequence[int] | None = None) -> Attempt:
     """Return an attempt that delivers all that was claimed, or some of it."""
-    return replace(attempt(Outcome.DELIVERED, second=second), told=told)
+    return replace(attempt(Outcome.DELIVERED, second=second), delivery_ids=delivery_ids)
 
 
 def reported(one: Incoming, run: str = "r_1") -> Incoming:

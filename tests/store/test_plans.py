@@ -103,7 +103,7 @@ def a_day(db: sqlite3.Connection) -> None:
     run(db, queries.silences.add, silence)
     for one in claims(db, 100):
         at = one.claimed_at
-        attempt = Attempt(Outcome.ON_HOLD, "404", at, at, at, told=[one.deliveries[0].id])
+        attempt = Attempt(Outcome.ON_HOLD, "404", at, at, at, delivery_ids=[one.deliveries[0].id])
         run(db, queries.queues.record, one, attempt)
     run(db, queries.deliveries.release_hold, "default", NOW + 101 * SECOND)
 

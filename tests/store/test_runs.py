@@ -187,7 +187,7 @@ async def test_silenced(store: Store) -> None:
         queries.silences.add, Silence("*", "*", "*", "*", NOW, NOW + 9 * SECOND, "ada", "move")
     )
     aside = {claimed["default"].deliveries[0].id: Aside(Outcome.SILENCED, "silence 1, by ada", number)}
-    nothing = Attempt(Outcome.SILENCED, "", NOW, NOW, NOW, told=(), asides=aside)
+    nothing = Attempt(Outcome.SILENCED, "", NOW, NOW, NOW, delivery_ids=(), asides=aside)
     assert await store.record(claimed["default"], nothing)
     await told(store, claimed[RUNS])
     await told(store, (await claims(store, second=1))[RUNS], second=1)

@@ -22,7 +22,9 @@ async def keep_back(store: Store, *, second: int) -> None:
         asides = {
             number: Aside(Outcome.SILENCED, "silenced", one.id) for number, one in covered.items() if one
         }
-        await store.record(claimed, replace(attempt(Outcome.SILENCED, second=second), told=(), asides=asides))
+        await store.record(
+            claimed, replace(attempt(Outcome.SILENCED, second=second), delivery_ids=(), asides=asides)
+        )
 
 
 async def test_added_listed_ended(store: Store) -> None:
@@ -112,7 +114,7 @@ async def test_a_silence_that_ends_while_its_alerts_are_looked_at(store: Store) 
     claimed = await claim(store, second=19)
     assert await claims(store, second=20, token="another") == []
     asides = {claimed.deliveries[0].id: Aside(Outcome.SILENCED, "silenced", claimed.silences[0].id)}
-    await store.record(claimed, replace(attempt(Outcome.SILENCED, second=21), told=(), asides=asides))
+    await store.record(claimed, replace(attempt(Outcome.SILENCED, second=21), delivery_ids=(), asides=asides))
     told = await claim(store, second=22)
     assert entities(told) == ["e1"]
     await store.record(told, delivered(second=22))

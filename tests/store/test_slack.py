@@ -35,7 +35,7 @@ async def test_only_what_was_told_is_delivered(store: Store) -> None:
     await store.accept([incoming(entity=f"e{number}") for number in range(3)])
     claimed = await claim(store)
     told = [claimed.deliveries[0].id, claimed.deliveries[2].id]
-    await store.record(claimed, delivered(told=told))
+    await store.record(claimed, delivered(delivery_ids=told))
     assert entities(await claim(store, second=2)) == ["e1"]
     rows = {
         row.notification.entity: row
@@ -212,7 +212,9 @@ async def test_what_is_not_sent(store: Store) -> None:
         quiet: Aside(Outcome.SILENCED, "silence 1, by ada", 1),
         stale: Aside(Outcome.DEAD, "its rule is no longer there"),
     }
-    await store.record(claimed, replace(attempt(Outcome.ON_HOLD, wait=60), told=[loud], asides=asides))
+    await store.record(
+        claimed, replace(attempt(Outcome.ON_HOLD, wait=60), delivery_ids=[loud], asides=asides)
+    )
     rows = (await store.read(queries.page.deliveries, state=None, limit=9)).rows
     assert [(row.state, row.detail) for row in rows] == [
         (State.ON_HOLD, "said"),
@@ -221,7 +223,7 @@ async def test_what_is_not_sent(store: Store) -> None:
     ]
     probe = await claim(store, second=60)
     asides = {loud: Aside(Outcome.SILENCED, "silence 1, by ada", 1)}
-    await store.record(probe, replace(attempt(Outcome.SILENCED, second=60), told=(), asides=asides))
+    await store.record(probe, replace(attempt(Outcome.SILENCED, second=60), delivery_ids=(), asides=asides))
     (queue,) = await store.read(queries.page.queues, NOW + 60 * SECOND)
     assert (queue.on_hold, queue.waiting) == ("said", 0)
 

@@ -31,7 +31,6 @@ CONNECT_WITHIN = timedelta(seconds=4)
 ANSWER_WITHIN = timedelta(seconds=8)
 TEXT_WITHIN = timedelta(seconds=1)
 
-METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 OUR_HEADERS = frozenset(
     {"webhook-id", "webhook-timestamp", "webhook-signature", "idempotency-key"}
@@ -50,7 +49,6 @@ MIN_SECRET_CHARS = 8  # a shorter value may be any word of an answer
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    method: str
     url: URL
     headers: dict[str, str]
     body: bytes | None
@@ -66,13 +64,13 @@ class _Call:
 class HttpNotifier:
     """Sends one HTTP request an alert.
 
-    ``webhook-id`` and ``Idempotency-Key`` are the delivery's id at every attempt, so that who receives can
-    tell a repeat. No redirect is followed, no cookie kept, no proxy of the environment used. URLs and headers
-    may hold secrets, so errors name the host only. A GET, PUT or DELETE whose connection breaks is sent once
-    more by aiohttp itself: by HTTP they are idempotent.
+    ``webhook-id`` and ``Idempotency-Key`` are the delivery's id at every attempt, so that the receiver can
+    recognise a repeat. No redirect is followed, no cookie kept, no proxy of the environment used. URLs and
+    headers may hold secrets, so errors name the host only. aiohttp itself repeats a GET, PUT or DELETE whose
+    connection breaks, once: by HTTP they are idempotent.
 
     Args:
-        method: ``POST`` …; a template.
+        method: ``POST`` …
         url: Where to; a template.
         headers: Further headers; values are templates.
         body: The JSON body; its strings are templates. None: the notification itself (with GET nothing).
@@ -111,7 +109,8 @@ class HttpNotifier:
         for name in headers:
             if not HEADER_NAME.fullmatch(name) or name.lower() in OUR_HEADERS:
                 raise SettingsError(f"headers: {one_line(name, 80)!r} cannot be set")
-        self._template = {"method": method, "url": url, "headers": dict(headers), "body": body}
+        self._method = method
+        self._template = {"url": url, "headers": dict(headers), "body": body}
         self._signer = None if secret is None else _signer(secret)
         self._judge = (lambda _: "") if allow_private else refusal
         self._render = render
@@ -155,14 +154,12 @@ class HttpNotifier:
             await asyncio.sleep(0)  # aiohttp closes connections in the background: its "Graceful shutdown"
 
     def _call(self, filled: Any, notification: Notification, delivery_id: str) -> _Call:
-        method, url = str(filled["method"]).upper(), self._url(filled["url"])
-        if method not in METHODS:
-            raise DeliveryFailed(f"not a method: {one_line(method, 40)}", Scope.MESSAGE)
+        url = self._url(filled["url"])
         headers = {name: _header(name, value) for name, value in filled["headers"].items()}
         secrets = {str(url), url.raw_path_qs, url.path_qs, url.path, url.password or "", *url.query.values()}
         secrets.update(piece for value in headers.values() for piece in (value, *value.split()))
         content = notification.model_dump(mode="json") if self._template["body"] is None else filled["body"]
-        body = None if method == "GET" and self._template["body"] is None else _json(content)
+        body = None if self._method == "GET" and self._template["body"] is None else _json(content)
         ours = {"webhook-id": delivery_id, "Idempotency-Key": delivery_id}
         if self._signer is not None:
             now = self._clock().astimezone(UTC)
@@ -171,7 +168,7 @@ class HttpNotifier:
         usual = {"Accept-Encoding": "identity"} | ({"Content-Type": "application/json"} if body else {})
         set_by_rule = {name.lower() for name in headers}
         usual = {name: value for name, value in usual.items() if name.lower() not in set_by_rule}
-        return _Call(method, url, usual | headers | ours, body, frozenset(secrets))
+        return _Call(url, usual | headers | ours, body, frozenset(secrets))
 
     def _url(self, filled: Any) -> URL:
         if isinstance(filled, str) and len(filled) <= MAX_LINE_CHARS and not UNFIT.search(filled):
@@ -190,7 +187,7 @@ class HttpNotifier:
                 auto_decompress=False,  # a small answer that unpacks to gigabytes stays small
             )
         async with self._session.request(
-            call.method, call.url, headers=call.headers, data=call.body, allow_redirects=False
+            self._method, call.url, headers=call.headers, data=call.body, allow_redirects=False
         ) as answer:
             start = await read_start(answer, self._text_within.total_seconds())
         text = one_line(call.hide(start), MAX_ANSWER_CHARS)

@@ -200,7 +200,11 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
     if not (await give_back(tx, claim) if silenced else await _rest(tx, claim, attempt)):
         return False
     started_at, ended_at = to_micros(attempt.started_at), to_micros(attempt.ended_at)
-    sent = [delivery.id for delivery in claim.deliveries] if attempt.told is None else list(attempt.told)
+    sent = (
+        [delivery.id for delivery in claim.deliveries]
+        if attempt.delivery_ids is None
+        else list(attempt.delivery_ids)
+    )
     # A replica that resolves one of these incidents now must see what is written here, or we what it writes.
     rows = await tx.fetch(
         "SELECT DISTINCT incident_id FROM deliveries WHERE id = ANY($1) AND incident_id IS NOT NULL",

@@ -106,7 +106,7 @@ class TestRequest:
         job = {"database": "{{ .context.entityIdentifier }}", "cpu": f"{{{{ {PROPERTIES}.cpuUtil }}}}"}
         async with notifying(
             f"{jobs.url}/{{{{ {PROPERTIES}.path }}}}?db={{{{ .context.entityIdentifier }}}}",
-            method="put",
+            method="PUT",
             headers={
                 "X-Cpu": f"{{{{ {PROPERTIES}.cpuUtil }}}}",
                 "X-Text": "at {{ .context.entityIdentifier }} é",
@@ -231,7 +231,6 @@ UNSENDABLE = [
     ({"headers": {"X-A": f"{{{{ {PROPERTIES}.evil }}}}"}}, "the header X-A has control characters"),
     ({"headers": {"X-A": "{{ .half }}"}}, "the header X-A"),
     ({"headers": {"X-A": "{{ .long }}"}}, "the header X-A"),
-    ({"method": "{{ .context.entityIdentifier }}"}, "not a method: ORDERS-DB"),
     ({"body": {"a": "{{ .infinite }}"}}, "cannot be written as JSON"),
     ({"body": "{{ .huge }}"}, "1,000,002 bytes, and 1,000,000 are the most"),
     ({"body": "{{ .nothing }}"}, ".nothing: there is none"),
