@@ -7,7 +7,6 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 COMING = {
-    "CONTRIBUTING.md",
     "docs/cli.md",
     "docs/settings.md",
     "docs/logs.md",
