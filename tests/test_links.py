@@ -7,8 +7,6 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 COMING = {
-    "docs/architecture.md",
-    "CONTRIBUTING.md",
     "docs/cli.md",
     "docs/settings.md",
     "docs/logs.md",
