@@ -7,18 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 LEVELS = {name: name for name in ("debug", "info", "warning", "error", "critical")} | {"exception": "error"}
-UNCONVERTED = (
-    "deliver",
-    "jq",
-    "notifier",
-    "observe/otel.py",
-    "port",
-    "receive",
-    "reconcile",
-    "runtime.py",
-    "store",
-)
-"""Whose log lines are not events yet; goes away with the last of them."""
 
 
 @dataclass
@@ -49,8 +37,6 @@ def log_events(source: Path) -> dict[str, Event]:
     """
     events: dict[str, Event] = defaultdict(Event)
     for path in sorted(source.rglob("*.py")):
-        if str(path.relative_to(source)).startswith(UNCONVERTED):
-            continue
         module = ast.parse(path.read_text())
         for function in _functions(module):
             for level, call in _log_calls(function):
@@ -73,13 +59,12 @@ def _functions(module: ast.Module) -> Iterator[ast.AST]:
 
 
 def _log_calls(node: ast.AST) -> Iterator[tuple[str, ast.Call]]:
-    """Yield each call of a method of `log` with its level."""
+    """Yield each call of a method of `log`, or of `self._log`, with its level."""
     for call in ast.walk(node):
         if (
             isinstance(call, ast.Call)
             and isinstance(call.func, ast.Attribute)
-            and isinstance(call.func.value, ast.Name)
-            and call.func.value.id == "log"
+            and getattr(call.func.value, "id", getattr(call.func.value, "attr", "")) in ("log", "_log")
             and call.func.attr in LEVELS
         ):
             yield LEVELS[call.func.attr], call

@@ -6,16 +6,148 @@ in the source. An event's fields are beside its id, never inside it.
 
 EVENTS = {
     "admin_token_wrong": (
-        "A request had a wrong admin token. Many from one address are guesses; each makes that address wait"
-        " longer."
+        "A request had a wrong admin token. Many from one address are guesses; each makes that address "
+        "wait longer."
+    ),
+    "alert_delivered": (
+        "A destination took an alert, or a digest of `deliveries` alerts, after `took_ms`. Nothing to do."
+    ),
+    "alerts_set_aside": (
+        "Alerts in this queue were silenced, or their rule is gone; they were not sent. Nothing to do."
+    ),
+    "attempt_not_recorded": (
+        "An alert was tried, but the store could not record the outcome. It is recorded when the store is "
+        "back; after a crash before that, the alert is sent again."
+    ),
+    "blueprint_not_in_port": (
+        "A rule names a blueprint that Port does not have, so it is not reconciled. Correct the rule's "
+        "`blueprint`."
+    ),
+    "change_accepted": (
+        "A change was stored, or was known already (`duplicate`), and so many `alerts` were queued for "
+        "it. Nothing to do."
+    ),
+    "change_faulty": (
+        "This program failed on a signed body; it was put into quarantine and answered 500. Report the "
+        "traceback; after an upgrade, replay it."
     ),
     "change_not_stored": (
-        "The store was not available, and Port was answered 503. Fix what `reason` says. Port does not send"
-        " the change again: reconciling finds it."
+        "The store was not available, and Port was answered 503. Fix what `reason` says. Port does not "
+        "send the change again: reconciling finds it."
+    ),
+    "change_unreadable": (
+        "A signed body is not a change that this release can read (see `path` and `reason`). It is in "
+        "quarantine; after an upgrade, replay it."
+    ),
+    "channel_unreadable": (
+        "Slack did not let the bot look for a message that may have arrived, so an alert may appear "
+        "twice. Check the bot's scopes (channels:history, groups:history)."
+    ),
+    "database_busy": "Another process is writing to the database; this one waits for it. Nothing to do.",
+    "database_copied": (
+        "The SQLite file was copied to `copy` before its upgrade. Delete the copy once the upgrade has "
+        "proved itself."
+    ),
+    "database_upgraded": (
+        "The database has a newer schema now. Older releases cannot be started on it any more."
+    ),
+    "delivery_dead": (
+        "A destination refused an alert for good, or took none for 24 h; `detail` has its answer. Fix the "
+        "cause, then `python -m app deliveries retry`."
+    ),
+    "delivery_failed": (
+        "A destination did not take an alert; it is tried again at `next_at`. Nothing to do unless it "
+        "goes on."
+    ),
+    "delivery_fault": (
+        "This program failed while it sent an alert; the alert is treated as failed. Report the traceback."
+    ),
+    "delivery_loop_failed": (
+        "The delivery loop failed and goes on. Report the traceback if it is not the store's failure."
+    ),
+    "digest_refused": (
+        "A destination refused a digest, so its alerts are sent one by one. Nothing to do; one of them "
+        "may be dead next."
+    ),
+    "entity_unreadable": (
+        "An entity in Port could not be read and is left out of reconciling. Look at the entity in Port."
+    ),
+    "jq_failed": (
+        "A rule's jq program failed on a change, which counts as no match. Correct `program` in the rules "
+        "file."
+    ),
+    "lease_lost": (
+        "Another process took the queue over while this one was sending; an alert may be sent twice. "
+        "Frequent: this process is starved of CPU, or its clock is wrong."
+    ),
+    "lookup_unavailable": (
+        "A rule looks the destination up in Port, but PORT_CLIENT_ID is not set; the default destination "
+        "is used. Set PORT_CLIENT_ID."
+    ),
+    "message_gone": (
+        "A message that was to be changed was deleted in Slack; the next step posts a new one. Nothing to do."
+    ),
+    "message_updated": "A message in Slack was changed to show the incident's new state. Nothing to do.",
+    "permalink_unavailable": (
+        "Slack did not return a message's link, so the run in Port shows none. Nothing to do."
+    ),
+    "port_lookup_failed": (
+        "Port did not answer a look-up of a destination in time; the default destination is used. Check "
+        "Port's status and the credentials."
+    ),
+    "queue_given_back": (
+        "A queue's turn ended without an attempt, as at a stop; another process goes on. Nothing to do."
+    ),
+    "queue_not_read": "The store could not be read during a queue's turn; it is tried again. See `reason`.",
+    "queue_on_hold": (
+        "A destination is broken: its queue waits and nothing is lost. `detail` has its answer: fix it, "
+        "then release the queue, or wait for the next try."
+    ),
+    "queue_released": "A destination works again; its queue sends what waited. Nothing to do.",
+    "queue_still_on_hold": (
+        "A try to a broken destination failed again; the next one is at `next_at`. Fix the destination."
+    ),
+    "queues_not_claimed": (
+        "The store could not be reached to take queues; nothing is sent until it can. See `reason`."
+    ),
+    "reconcile_crashed": "This program failed while reconciling; it tries again. Report the traceback.",
+    "reconcile_failed": "A reconcile run ended early; the next one begins again. Fix what `reason` says.",
+    "reconcile_not_possible": (
+        "No reconcile run could begin. Fix what `reason` says; mostly the store or Port is away."
+    ),
+    "reconcile_progress": "A long reconcile run goes on: `entities` of `of` were read. Nothing to do.",
+    "reconciled": (
+        "A reconcile run succeeded. `missed` above 0 while the listener ran: Port's webhooks do not all "
+        "arrive; run `python -m app doctor`."
+    ),
+    "report_not_possible": (
+        "Port waits for the result of an action's run, which cannot be reported. Set PORT_CLIENT_ID and "
+        "PORT_CLIENT_SECRET."
+    ),
+    "rules_loaded": "The rules file was read and is in force. Nothing to do.",
+    "rules_refused": (
+        "The rules file has mistakes, so the rules before it stay in force. Correct what `reason` says; "
+        "`python -m app rules check` shows all."
+    ),
+    "run_refuses_report": "Port takes no report for a run, mostly because it ended already. Nothing to do.",
+    "run_reported": "The run in Port shows the result of its change. Nothing to do.",
+    "signature_rejected": (
+        "A request is not proven to come from Port, and was answered 401. If it was Port: check "
+        "PORT_CLIENT_SECRET, the clock, and that no proxy reformats the JSON."
+    ),
+    "slack_webhook_not_set": (
+        "SLACK_WEBHOOK_URL is not set: alerts of the default destination are printed. Set it."
     ),
     "source_refused": (
-        "A request came from an address that ALLOWED_SOURCES does not name, and was answered 403. If Port"
-        " sent it, add the address; behind a proxy, check FORWARDED_ALLOW_IPS."
+        "A request came from an address that ALLOWED_SOURCES does not name, and was answered 403. If Port "
+        "sent it, add the address; behind a proxy, check FORWARDED_ALLOW_IPS."
+    ),
+    "store_pruned": "Rows older than RETENTION_DAYS were deleted. Nothing to do.",
+    "traces_unavailable": (
+        "OpenTelemetry is configured but cannot be used, so there are no traces. See `reason`."
+    ),
+    "unsigned_accepted": (
+        "ACCEPT_UNSIGNED is on: anyone who reaches the listener can send changes. Set PORT_CLIENT_SECRET."
     ),
 }
 """The meaning of each event as one or more sentences, in the order of the ids."""

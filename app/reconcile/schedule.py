@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import aclosing, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
@@ -195,7 +195,15 @@ class Reconciler:
         if error:
             log.error("reconcile_failed", why=reason, reason=error)
         else:
-            log.info("reconciled", why=reason, seconds=round(seconds, 1), **asdict(progress))
+            log.info(
+                "reconciled",
+                why=reason,
+                seconds=round(seconds, 1),
+                entities=progress.entities,
+                learned=progress.learned,
+                differences=progress.differences,
+                missed=progress.missed,
+            )
 
     async def _keep_lease(self, run: int, token: str, reconcile_run: ReconcileRun) -> None:
         reconciling = self.intake.store

@@ -27,7 +27,7 @@ WANTED = {
     "tuple_type": "a list",
     "none_required": "nothing",
 }
-SHOULD = re.compile(r"^(Value error)?(\w+ should )?")
+SHOULD = re.compile(r"^(Value error, )?(\w+ should )?")
 
 KeysAt = Callable[[Sequence[Any]], Sequence[str]]
 """Gives the keys that are allowed beside the last one of a path, as pydantic writes it."""

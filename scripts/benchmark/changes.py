@@ -24,7 +24,7 @@ def _template() -> str:
     )
     body["event"]["trigger"]["at"] = "TIME"
     for snapshot in body["event"]["diff"].values():
-        snapshot["updatedAt"] = "TIME"
+        snapshot |= {"createdAt": "2026-01-01T00:00:00.000Z", "updatedAt": "TIME"}
         snapshot["properties"]["description"] = (
             "Sends what customers asked to be told, by mail and by text message."
         )

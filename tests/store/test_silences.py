@@ -17,7 +17,10 @@ SILENCE = Silence("*", "*", "e*", "*", NOW, NOW + 100 * SECOND, "ada", "deploy")
 async def keep_back(store: Store, *, second: int) -> None:
     """Let what is due and silenced be kept back."""
     for claimed in await claims(store, second=second):
-        covered = {one.id: silence_of(one.notification, claimed.silences) for one in claimed.deliveries}
+        covered = {
+            delivery.id: silence_of(delivery.notification, claimed.silences)
+            for delivery in claimed.deliveries
+        }
         assert all(covered.values())
         asides = {
             number: Aside(Outcome.SILENCED, "silenced", one.id) for number, one in covered.items() if one
