@@ -48,7 +48,8 @@ def reconcile(
                 raise ListenerError(f"There is nothing to reconcile: {reason}")
             if dry_run:
                 dry = ReconcileRun(runtime.intake, client, dry=True, alert=alert)
-                return dry.progress, [difference async for difference in dry.differences()]
+                differences = [difference async for difference in dry.differences()]
+                return dry.progress, differences
             every = timedelta(minutes=settings.reconcile_minutes)
             # Its whole share of the time: this process has no requests to serve beside it.
             reconciler = Reconciler(runtime.intake, client, every, new_token, share=1.0)
