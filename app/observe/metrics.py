@@ -6,6 +6,7 @@ entity. Children are kept, because `labels()` costs more than counting.
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import (
@@ -18,6 +19,7 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from app.errors import Cause, SettingsError
 from app.model.delivery import Outcome
@@ -26,6 +28,8 @@ from app.observe.watch import Watch
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable that makes prometheus_client keep its numbers in files, for several processes."""
 
+NAMESPACE = "port_listener"
+"""Begins each metric's name, here and in `app.web.metrics`."""
 SHORT_BUCKETS_SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 1, 5)
 DELAY_BUCKETS_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 1800, 21600)
 JOB_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -62,7 +66,7 @@ class _Counters:
     """A counter with labels that keeps its children: asking it for one costs more than counting."""
 
     def __init__(self, registry: CollectorRegistry, name: str, text: str, *labels: str) -> None:
-        self._counter = Counter(name, text, labels, registry=registry)
+        self._counter = Counter(name, text, labels, namespace=NAMESPACE, registry=registry)
         self._children: dict[tuple[str, ...], Counter] = {}
 
     def of(self, *values: str) -> Counter:
@@ -82,136 +86,82 @@ class Metrics(Watch):
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = registry = CollectorRegistry()
         self._several = MULTIPROCESS_VARIABLE in os.environ
-        self._count_requests(registry)
-        self._count_deliveries(registry)
-        self._count_commits(registry)
-        self._count_rules(registry)
-        self._count_reconciling(registry)
-        if not self._several:
-            ProcessCollector(registry=registry)
-
-    def _count_requests(self, registry: CollectorRegistry) -> None:
-        self._changes = _Counters(
-            registry, "port_listener_changes_total", "Requests for a change, by outcome.", "outcome"
+        counters = partial(_Counters, registry)
+        counter = partial(Counter, namespace=NAMESPACE, registry=registry)
+        gauge = partial(Gauge, namespace=NAMESPACE, registry=registry, multiprocess_mode="mostrecent")
+        histogram = partial(Histogram, namespace=NAMESPACE, registry=registry)
+        self._changes = counters("changes_total", "Requests for a change, by outcome.", "outcome")
+        self._failures = counters(
+            "signature_failures_total", "Requests that are not proven to come from Port, by cause.", "cause"
         )
-        self._failures = _Counters(
-            registry,
-            "port_listener_signature_failures_total",
-            "Requests that are not proven to come from Port, by cause.",
-            "cause",
-        )
-        self._accept_seconds = Histogram(
-            "port_listener_accept_duration_seconds",
+        self._accept_seconds = histogram(
+            "accept_duration_seconds",
             "From the end of a change's body until the change is on disk.",
             buckets=SHORT_BUCKETS_SECONDS,
-            registry=registry,
         )
-        self._decisions = _Counters(
-            registry,
-            "port_listener_decisions_total",
+        self._decisions = counters(
+            "decisions_total",
             "New changes by what they did to a rule; unmatched, with no rule: no rule was concerned.",
             "rule",
             "outcome",
         )
+        self._deliveries = counters(
+            "deliveries_total",
+            "Deliveries that were tried or set aside, by outcome.",
+            "destination",
+            "outcome",
+        )
+        self._messages = counters(
+            "messages_sent_total",
+            "Messages that a destination took; one may hold several deliveries.",
+            "destination",
+        )
+        self._updates = counters(
+            "messages_changed_total", "Messages that were changed after they were sent.", "destination"
+        )
+        self._retries = counters("retries_total", "Attempts that failed and are made again.", "destination")
+        self._delay = histogram(
+            "delivery_delay_seconds",
+            "From when an alert was due until its destination had it.",
+            buckets=DELAY_BUCKETS_SECONDS,
+        )
+        self._commit_seconds = histogram(
+            "store_commit_duration_seconds",
+            "How long the store's transactions took, with the wait for other processes.",
+            buckets=SHORT_BUCKETS_SECONDS,
+        )
+        self._commit_jobs = histogram(
+            "store_commit_jobs", "How many jobs one transaction of the store had.", buckets=JOB_BUCKETS
+        )
+        self._commit_failures = counter(
+            "store_commit_failures_total", "Transactions that the store could not commit."
+        )
+        self._rules_taken = gauge(
+            "rules_last_reload_success_timestamp_seconds", "When a valid rules file was last read."
+        )
+        self._rules_refused = gauge(
+            "rules_refused", "1 while the rules file is refused and the rules before it stay in force."
+        )
+        self._rules_failures = counter("rules_reload_failures_total", "How often a rules file was refused.")
+        self._runs = counters("reconcile_runs_total", "Reconcile runs, by outcome.", "outcome")
+        self._run_seconds = gauge("reconcile_last_duration_seconds", "How long the last reconcile run took.")
+        self._differences = counter(
+            "reconcile_differences_total", "Entities that differed from their last known state."
+        )
+        self._missed = counter(
+            "missed_webhooks_total",
+            "Of these, those for which Port should have called the listener, and had not.",
+        )
+        self._came_after = counter(
+            "late_webhooks_total", "Changes that arrived after reconciling had found them."
+        )
+        if not self._several:
+            ProcessCollector(registry=registry)
         for outcome in OUTCOMES:
             self._changes.of(outcome)
         for cause in Cause:
             self._failures.of(cause)
         self._decisions.of("", "unmatched")
-
-    def _count_deliveries(self, registry: CollectorRegistry) -> None:
-        self._deliveries = _Counters(
-            registry,
-            "port_listener_deliveries_total",
-            "Deliveries that were tried or set aside, by outcome.",
-            "destination",
-            "outcome",
-        )
-        self._messages = _Counters(
-            registry,
-            "port_listener_messages_sent_total",
-            "Messages that a destination took; one may hold several deliveries.",
-            "destination",
-        )
-        self._updates = _Counters(
-            registry,
-            "port_listener_messages_changed_total",
-            "Messages that were changed after they were sent.",
-            "destination",
-        )
-        self._retries = _Counters(
-            registry, "port_listener_retries_total", "Attempts that failed and are made again.", "destination"
-        )
-        self._delay = Histogram(
-            "port_listener_delivery_delay_seconds",
-            "From when an alert was due until its destination had it.",
-            buckets=DELAY_BUCKETS_SECONDS,
-            registry=registry,
-        )
-
-    def _count_commits(self, registry: CollectorRegistry) -> None:
-        self._commit_seconds = Histogram(
-            "port_listener_store_commit_duration_seconds",
-            "How long the store's transactions took, with the wait for other processes.",
-            buckets=SHORT_BUCKETS_SECONDS,
-            registry=registry,
-        )
-        self._commit_jobs = Histogram(
-            "port_listener_store_commit_jobs",
-            "How many jobs one transaction of the store had.",
-            buckets=JOB_BUCKETS,
-            registry=registry,
-        )
-        self._commit_failures = Counter(
-            "port_listener_store_commit_failures_total",
-            "Transactions that the store could not commit.",
-            registry=registry,
-        )
-
-    def _count_rules(self, registry: CollectorRegistry) -> None:
-        self._rules_taken = Gauge(
-            "port_listener_rules_last_reload_success_timestamp_seconds",
-            "When a valid rules file was last read.",
-            registry=registry,
-            multiprocess_mode="mostrecent",
-        )
-        self._rules_refused = Gauge(
-            "port_listener_rules_refused",
-            "1 while the rules file is refused and the rules before it stay in force.",
-            registry=registry,
-            multiprocess_mode="mostrecent",
-        )
-        self._rules_failures = Counter(
-            "port_listener_rules_reload_failures_total",
-            "How often a rules file was refused.",
-            registry=registry,
-        )
-
-    def _count_reconciling(self, registry: CollectorRegistry) -> None:
-        self._runs = _Counters(
-            registry, "port_listener_reconcile_runs_total", "Reconcile runs, by outcome.", "outcome"
-        )
-        self._run_seconds = Gauge(
-            "port_listener_reconcile_last_duration_seconds",
-            "How long the last reconcile run took.",
-            registry=registry,
-            multiprocess_mode="mostrecent",
-        )
-        self._differences = Counter(
-            "port_listener_reconcile_differences_total",
-            "Entities that differed from their last known state.",
-            registry=registry,
-        )
-        self._missed = Counter(
-            "port_listener_missed_webhooks_total",
-            "Of these, those for which Port should have called the listener, and had not.",
-            registry=registry,
-        )
-        self._came_after = Counter(
-            "port_listener_late_webhooks_total",
-            "Changes that arrived after reconciling had found them.",
-            registry=registry,
-        )
         for outcome in ("well", "failed"):
             self._runs.of(outcome)
 
@@ -287,7 +237,7 @@ class Metrics(Watch):
         self._rules_refused.set(1)
         self._rules_failures.inc()
 
-    def scrape(self, state: CollectorRegistry) -> bytes:
+    def scrape(self, state: Collector) -> bytes:
         """Return all metrics in Prometheus' text format.
 
         Args:

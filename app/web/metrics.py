@@ -1,16 +1,16 @@
 """``/metrics``: what this process counted, and how the store is, for Prometheus."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from typing import cast
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from app import __version__
 from app.errors import StoreUnavailable
+from app.observe.metrics import NAMESPACE
 from app.store import queries
 from app.store.store import Store
 from app.store.views import QueueState, Tally
@@ -50,17 +50,22 @@ def metrics_router(*, public: bool) -> APIRouter:
     return router
 
 
-class _Families(Collector):
-    """Metrics that were read already."""
+class StoreNumbers(Collector):
+    """What the store says of itself, read already.
 
-    def __init__(self, families: Sequence[GaugeMetricFamily]) -> None:
+    Args:
+        families: The metrics.
+    """
+
+    def __init__(self, families: Iterable[GaugeMetricFamily]) -> None:
         self._families = families
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
+        """Give the metrics to Prometheus' client."""
         return self._families
 
 
-async def read_store(store: Store, now: datetime) -> CollectorRegistry:
+async def read_store(store: Store, now: datetime) -> StoreNumbers:
     """Read the store's numbers. They are read for each scrape, so that all processes give the same.
 
     Of a store that does not answer only ``port_listener_store_up 0`` is given.
@@ -69,28 +74,32 @@ async def read_store(store: Store, now: datetime) -> CollectorRegistry:
         store: The store.
         now: The time, UTC.
     """
-    registry = CollectorRegistry()
     try:
         queues, tally = await store.read(queries.page.queues, now), await store.read(queries.page.tally, now)
     except StoreUnavailable:
-        registry.register(_Families([_up(0)]))
-    else:  # nothing is registered before both are read, so that no scrape has half of it
-        registry.register(_Families([_up(1), *_queue_families(queues, now), *_tally_families(tally)]))
-    return registry
+        return StoreNumbers([_store_up(0)])
+    # Nothing is given before both are read, so that no scrape has half of it.
+    return StoreNumbers([_store_up(1), *_queue_families(queues, now), *_tally_families(tally)])
 
 
-def _up(value: int) -> GaugeMetricFamily:
-    return GaugeMetricFamily("port_listener_store_up", "1 while the store can be read.", value)
+def _family(name: str, text: str, *labels: str, value: int | None = None) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{NAMESPACE}_{name}", text, value, labels or None)
 
 
-def _queue_families(queues: Sequence[QueueState], now: datetime) -> list[GaugeMetricFamily]:
-    def family(name: str, text: str) -> GaugeMetricFamily:
-        return GaugeMetricFamily(f"port_listener_queue_{name}", text, labels=["queue", "destination"])
+def _store_up(value: int) -> GaugeMetricFamily:
+    return _family("store_up", "1 while the store can be read.", value=value)
 
-    waiting = family("waiting_deliveries", "Deliveries that wait in a queue and are due.")
-    oldest = family("oldest_waiting_seconds", "How long the first of them has waited; 0: none waits.")
-    on_hold = family("on_hold", "1 while a queue is on hold, because its destination is broken.")
-    failures = family("failures", "Transient failures in a row so far.")
+
+def _queue_families(queues: Iterable[QueueState], now: datetime) -> list[GaugeMetricFamily]:
+    of_queues = ("queue", "destination")
+    waiting = _family("queue_waiting_deliveries", "Deliveries that wait in a queue and are due.", *of_queues)
+    oldest = _family(
+        "queue_oldest_waiting_seconds", "How long the first of them has waited; 0: none waits.", *of_queues
+    )
+    on_hold = _family(
+        "queue_on_hold", "1 while a queue is on hold, because its destination is broken.", *of_queues
+    )
+    failures = _family("queue_failures", "Transient failures in a row so far.", *of_queues)
     for queue in queues:
         labels = [queue.name, queue.destination]
         age = (now - queue.oldest_at).total_seconds() if queue.oldest_at else 0
@@ -102,19 +111,14 @@ def _queue_families(queues: Sequence[QueueState], now: datetime) -> list[GaugeMe
 
 
 def _tally_families(tally: Tally) -> list[GaugeMetricFamily]:
-    incidents = GaugeMetricFamily(
-        "port_listener_incidents_open", "Open incidents, by rule and severity.", labels=["rule", "severity"]
-    )
-    for (rule, severity), number in tally.incidents.items():
-        incidents.add_metric([rule, severity], number)
-    build = GaugeMetricFamily(
-        "port_listener_build_info", "The release, and its store's schema.", labels=["version", "schema"]
-    )
+    incidents = _family("incidents_open", "Open incidents, by rule and severity.", "rule", "severity")
+    for names, number in tally.incidents.items():
+        incidents.add_metric(names, number)
+    build = _family("build_info", "The release, and its store's schema.", "version", "schema")
     build.add_metric([__version__, str(tally.schema)], 1)
-    dead = "Deliveries that were given up, and are kept."
     return [
         incidents,
         build,
-        GaugeMetricFamily("port_listener_dead_deliveries", dead, tally.dead),
-        GaugeMetricFamily("port_listener_silences_active", "Silences that are active now.", tally.silences),
+        _family("dead_deliveries", "Deliveries that were given up, and are kept.", value=tally.dead),
+        _family("silences_active", "Silences that are active now.", value=tally.silences),
     ]
