@@ -13,6 +13,7 @@ from app.port.setup.probe import marked_change
 from app.receive.signature import Signed
 from app.store import queries
 from app.store.views import AuditEntry
+from app.web.api_models import ActionOut
 from app.web.context import WebContext
 
 MAX_PATTERN_CHARACTERS = 200
@@ -20,21 +21,6 @@ MAX_COMMENT_CHARACTERS = 500
 MAX_NAME_CHARACTERS = 80
 MAX_SILENCE = timedelta(days=366)
 MAX_ID = 2**63 - 1  # the databases refuse a larger number with an error, where 404 is meant
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The outcome of an action.
-
-    Attributes:
-        text: What was done, as a sentence.
-        audit: The number of the audit trail's entry.
-        id: The number of what was made or changed; 0: it has none.
-    """
-
-    text: str
-    audit: int
-    id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +37,15 @@ class TestChange:
     team: str = ""
 
 
-async def _record(context: WebContext, who: str, what: str, details: str, *, id_: int = 0) -> Done:
+async def _record(context: WebContext, who: str, what: str, details: str, *, id_: int = 0) -> ActionOut:
     # After the action, not before: the trail must not name one that then failed.
     number = await context.store.write(
         queries.page.write_audit, AuditEntry(context.clock(), who, what, details)
     )
-    return Done(details, number, id_)
+    return ActionOut(done=details, audit=number, id=id_)
 
 
-async def retry(context: WebContext, who: str, number: int) -> Done:
+async def retry(context: WebContext, who: str, number: int) -> ActionOut:
     """Make a delivery due now, whether it waits or is dead.
 
     Raises:
@@ -75,7 +61,7 @@ async def retry(context: WebContext, who: str, number: int) -> Done:
     return await _record(context, who, "retry", details, id_=number)
 
 
-async def release(context: WebContext, who: str, queue_name: str) -> Done:
+async def release(context: WebContext, who: str, queue_name: str) -> ActionOut:
     """Release a queue that is on hold, and all queues of its destination: they are on hold for one reason.
 
     Raises:
@@ -122,7 +108,7 @@ def new_silence(
     return Silence(rule, blueprint, entity, team, now, ends_at, who, comment.strip())
 
 
-async def add_silence(context: WebContext, who: str, silence: Silence) -> Done:
+async def add_silence(context: WebContext, who: str, silence: Silence) -> ActionOut:
     """Store a silence: alerts that it covers are not sent."""
     number = await context.store.write(queries.silences.add, silence)
     comment = one_line(silence.comment)
@@ -130,7 +116,7 @@ async def add_silence(context: WebContext, who: str, silence: Silence) -> Done:
     return await _record(context, who, "silence", details, id_=number)
 
 
-async def end_silence(context: WebContext, who: str, number: int) -> Done:
+async def end_silence(context: WebContext, who: str, number: int) -> ActionOut:
     """End a silence now.
 
     Raises:
@@ -157,7 +143,7 @@ def patterns_text(silence: Silence) -> str:
     return text or "everything"
 
 
-async def send_test(context: WebContext, who: str, change: TestChange) -> Done:
+async def send_test(context: WebContext, who: str, change: TestChange) -> ActionOut:
     """Accept a change that is marked as a test: the rules decide on it, and its alerts are sent.
 
     Raises:
@@ -188,7 +174,7 @@ async def send_test(context: WebContext, who: str, change: TestChange) -> Done:
     return await _record(context, who, "test change", details)
 
 
-async def replay(context: WebContext, who: str, number: int) -> Done:
+async def replay(context: WebContext, who: str, number: int) -> ActionOut:
     """Read a body in quarantine again: one that can be read now is accepted, and leaves the quarantine.
 
     Raises:

@@ -9,7 +9,7 @@ from app.model.delivery import State
 from app.store import queries
 from app.store.views import ChangeFilter
 from app.web import actions
-from app.web.actions import MAX_ID, Done
+from app.web.actions import MAX_ID
 from app.web.api_models import (
     ActionOut,
     AuditOut,
@@ -51,10 +51,6 @@ Limit = Annotated[int, Query(ge=1, le=200)]
 Wanted = Annotated[ChangeFilter, Depends(get_filter)]
 
 
-def _answer(done: Done) -> ActionOut:
-    return ActionOut(done=done.text, audit=done.audit, id=done.id)
-
-
 async def demand_text(request: Request) -> None:
     """Refuse half a surrogate pair, which JSON can escape and no answer, store or log can encode.
 
@@ -77,7 +73,7 @@ async def changes(context: Context, wanted: Wanted, before: Before = None, limit
     alert; `since` and `until` are times of arrival, UTC, in ISO 8601.
     """
     page = await read_page(context.store.read(queries.changes.changes, wanted, before=before, limit=limit))
-    items = [ChangeOut.of(view_change(row)) for row in page.rows]
+    items = [view_change(row) for row in page.rows]
     return ChangesOut(items=items, next=page.next, searched_to=page.searched_to)
 
 
@@ -86,7 +82,7 @@ async def change(context: Context, number: Number) -> ChangeOut:
     """Return one change with all its values."""
     if (row := await context.store.read(queries.changes.change, number)) is None:
         raise HTTPException(404, f"There is no change {number}.")
-    return ChangeOut.of(view_change(row, whole=True))
+    return view_change(row, whole=True)
 
 
 @router.get("/deliveries", tags=["Deliveries"], summary="Deliveries, those of the newest change first")
@@ -126,7 +122,7 @@ async def delivery(context: Context, number: Number) -> DeliveryOut:
 )
 async def retry(context: Context, who: Program, number: Number) -> ActionOut:
     """Make a delivery due now, whether it is dead or waits. Its history stays."""
-    return _answer(await actions.retry(context, who, number))
+    return await actions.retry(context, who, number)
 
 
 @router.get("/incidents", tags=["Incidents"], summary="Incidents, those that opened last first")
@@ -174,22 +170,20 @@ async def add_silence(context: Context, who: Program, new: SilenceIn) -> ActionO
     """Mute what the patterns cover; each incident that is still open at the end alerts once."""
     patterns = (new.rule, new.blueprint, new.entity, new.team)
     silence = actions.new_silence(context, who, patterns, new.end(context.clock()), new.comment)
-    return _answer(await actions.add_silence(context, who, silence))
+    return await actions.add_silence(context, who, silence)
 
 
 @router.delete("/silences/{number}", tags=["Silences"], summary="End a silence now", responses=NOT_FOUND)
 async def end_silence(context: Context, who: Program, number: Number) -> ActionOut:
     """End a silence now; it stays in the list of those that have ended."""
-    return _answer(await actions.end_silence(context, who, number))
+    return await actions.end_silence(context, who, number)
 
 
 @router.get("/queues", tags=["Queues"], summary="Every queue, by name")
 async def queues(context: Context) -> list[QueueOut]:
     """List queues: what waits, and which are on hold and why."""
-    return [
-        QueueOut.model_validate(queue)
-        for queue in await context.store.read(queries.page.queues, context.clock())
-    ]
+    rows = await context.store.read(queries.page.queues, context.clock())
+    return [QueueOut.model_validate(queue) for queue in rows]
 
 
 @router.post(
@@ -200,20 +194,22 @@ async def queues(context: Context) -> list[QueueOut]:
 )
 async def release(context: Context, who: Program, name: str) -> ActionOut:
     """Release a queue that is on hold, and the others of its destination: they send at once."""
-    return _answer(await actions.release(context, who, name))
+    return await actions.release(context, who, name)
 
 
 @router.get("/comparison", tags=["Reconciliation"], summary="How reconciling with Port goes")
 async def reconciliation(context: Context) -> ReconciliationOut:
     """Return the last comparison of Port's entities with their last known state, and what it found."""
-    return ReconciliationOut.of(await context.reconciling())
+    return await context.reconciling()
 
 
 @router.get("/quarantine", tags=["Quarantine"], summary="Signed bodies that could not be read, newest first")
 async def quarantine(context: Context, before: Before = None, limit: Limit = 50) -> PageOut[QuarantineOut]:
     """List what is in quarantine."""
     page = await read_page(context.store.read(queries.page.quarantine, before=before, limit=limit))
-    return PageOut[QuarantineOut](items=[QuarantineOut.of(row) for row in page.rows], next=page.next)
+    return PageOut[QuarantineOut](
+        items=[QuarantineOut.model_validate(row) for row in page.rows], next=page.next
+    )
 
 
 @router.post(
@@ -224,7 +220,7 @@ async def quarantine(context: Context, before: Before = None, limit: Limit = 50)
 )
 async def replay(context: Context, who: Program, number: Number) -> ActionOut:
     """Read a body again: one that can be read now is accepted as a change, and leaves the quarantine."""
-    return _answer(await actions.replay(context, who, number))
+    return await actions.replay(context, who, number)
 
 
 @router.get("/audit", tags=["Audit"], summary="Actions on the page and through this API, newest first")

@@ -4,14 +4,13 @@ from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from app.model.delivery import Outcome, State
 from app.model.incident import Severity
 from app.model.notification import Notification
 from app.model.silence import ANY
-from app.store.views import Delivery, DeliveryAttempt, IncidentRow, Quarantined, StoredRun
-from app.web.view import ChangeView, ReconcileView
+from app.store.views import Delivery, DeliveryAttempt, IncidentRow, StoredRun
 
 _T = TypeVar("_T")
 
@@ -24,7 +23,7 @@ class _Out(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
 
-def _attributes(row: Any) -> dict[str, Any]:
+def attributes_of(row: Any) -> dict[str, Any]:
     """Return a dataclass's attributes by name, not copied as `asdict` does."""
     return {field.name: getattr(row, field.name) for field in fields(row)}
 
@@ -82,11 +81,8 @@ class ChangeOut(_Out):
     reason: str
     """Why it alerted, or why not."""
     alerts: int
-
-    @classmethod
-    def of(cls, change: ChangeView) -> Self:
-        """Make the answer from a change's row and its parsed body."""
-        return cls.model_validate(_attributes(change.row) | _attributes(change))
+    reconciled: bool = Field(exclude=True)
+    """Whether it was found by reconciling; for the page only."""
 
 
 class ChangesOut(PageOut[ChangeOut]):
@@ -127,7 +123,7 @@ class DeliveryOut(_Out):
         """Make the answer from a delivery and those of the attempts that are its own."""
         own = [attempt for attempt in attempts if attempt.delivery_id == row.id]
         more = {"change": row.change_id, "incident": row.incident_id, "attempts": own}
-        return cls.model_validate(_attributes(row) | more)
+        return cls.model_validate(attributes_of(row) | more)
 
 
 class IncidentOut(_Out):
@@ -149,7 +145,7 @@ class IncidentOut(_Out):
     def of(cls, row: IncidentRow) -> Self:
         """Make the answer from an incident; its title is that of its last alert."""
         title = row.last.title if row.last else row.incident.entity
-        return cls.model_validate(_attributes(row.incident) | {"title": title})
+        return cls.model_validate(attributes_of(row.incident) | {"title": title})
 
 
 class SilenceOut(_Out):
@@ -225,7 +221,7 @@ class ReconcileRunOut(_Out):
     @classmethod
     def of(cls, run: StoredRun) -> Self:
         """Make the answer from a run and its progress."""
-        return cls.model_validate(_attributes(run) | asdict(run.progress))
+        return cls.model_validate(attributes_of(run) | asdict(run.progress))
 
 
 class ReconciliationOut(_Out):
@@ -239,13 +235,6 @@ class ReconciliationOut(_Out):
     """Why the last run failed; empty: it did not."""
     next_at: datetime | None
 
-    @classmethod
-    def of(cls, reconciling: ReconcileView) -> Self:
-        """Make the answer from what is known of the last runs."""
-        runs = {"last": reconciling.last, "running": reconciling.running}
-        shown = {name: run and ReconcileRunOut.of(run) for name, run in runs.items()}
-        return cls.model_validate(_attributes(reconciling) | shown)
-
 
 class QuarantineOut(_Out):
     """A signed body that could not be read."""
@@ -258,13 +247,8 @@ class QuarantineOut(_Out):
     reason: str
     size: int
     """In bytes."""
-    body: str
-    """Its first 2,000 bytes."""
-
-    @classmethod
-    def of(cls, row: Quarantined) -> Self:
-        """Make the answer from a body in quarantine; bytes that are not UTF-8 are replaced."""
-        return cls.model_validate(_attributes(row) | {"body": row.body.decode("utf-8", "replace")})
+    body: Annotated[str, BeforeValidator(lambda body: body.decode("utf-8", "replace"))]
+    """Its first 2,000 bytes; those that are not UTF-8 are replaced."""
 
 
 class AuditOut(_Out):

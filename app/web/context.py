@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, TypeVar, cast
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, HTTPException, Request
 
@@ -12,8 +12,9 @@ from app.reconcile.health import why_off
 from app.store import queries
 from app.store.store import Store
 from app.store.views import Page
+from app.web.api_models import ReconciliationOut
 from app.web.health import Readiness
-from app.web.view import RUNS_LOOKED_AT, ReconcileView, view_reconciling
+from app.web.view import RUNS_LOOKED_AT, view_reconciling
 
 _T = TypeVar("_T")
 
@@ -40,7 +41,7 @@ class WebContext:
     app_url: str
     clock: Callable[[], datetime]
 
-    async def reconciling(self) -> ReconcileView:
+    async def reconciling(self) -> ReconciliationOut:
         """Read the last reconcile runs, and when the next is due."""
         # The rules may have been reloaded since the last look, so whether it is off is asked each time.
         off = why_off(self.reconcile_minutes, self.missing_credential, self.intake.book)
@@ -51,7 +52,8 @@ class WebContext:
 
 def get_context(request: Request) -> WebContext:
     """Return the context that the lifespan made."""
-    return cast("WebContext", request.state.context)
+    context: WebContext = request.state.context
+    return context
 
 
 Context = Annotated[WebContext, Depends(get_context)]

@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from app.store import queries
 from app.web import actions
+from app.web.api_models import ActionOut
 from app.web.context import Context, WebContext
 from app.web.render import PAGE_TEMPLATES, PageRoute, render
 from app.web.session import (
@@ -31,7 +32,7 @@ SILENCE_SPANS = {"1h": timedelta(hours=1), "4h": timedelta(hours=4), "1d": timed
 Text = Annotated[str, Form()]
 
 
-def _back(to: str, done: actions.Done) -> Response:
+def _back(to: str, done: ActionOut) -> Response:
     """Go back to the page that asked for the action; `did` lets that page show what was done."""
     path, _, query = local(to).partition("?")
     # A redirect, so that reloading the page does not send the form again.

@@ -3,9 +3,8 @@
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime
-from typing import Annotated, cast
 
-from fastapi import APIRouter, Depends, Request, Response, status
+from fastapi import APIRouter, Request, Response, status
 from pydantic import BaseModel
 
 from app.deliver.dispatcher import Dispatcher
@@ -56,11 +55,6 @@ async def check_readiness(
     return Health(status="unavailable" if reasons else "ok", reasons=reasons, warnings=warnings)
 
 
-def get_readiness(request: Request) -> Readiness:
-    """Return the check that the lifespan made."""
-    return cast("Readiness", request.state.readiness)
-
-
 @router.get("/healthz", summary="Is the process alive?")
 async def healthz() -> Health:
     """Answer as long as the process does."""
@@ -72,9 +66,9 @@ async def healthz() -> Health:
     summary="Can it take changes and deliver alerts?",
     responses={503: {"model": Health, "description": "It cannot; the reasons say why."}},
 )
-async def readyz(response: Response, readiness: Annotated[Readiness, Depends(get_readiness)]) -> Health:
+async def readyz(request: Request, response: Response) -> Health:
     """Prove that the store can write, and that the delivery loop turns."""
-    health = await readiness()
+    health: Health = await request.state.readiness()
     if health.reasons:
         response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     return health

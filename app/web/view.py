@@ -2,18 +2,20 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 from app.errors import UnreadableChange
-from app.model.diff import diff
+from app.model.change import CatalogChange
+from app.model.diff import PropertyChange, diff
 from app.model.incident import Incident, Step
 from app.model.notification import Notification, one_line, text_of
 from app.receive.payload import parse_event
 from app.receive.signature import Signed
 from app.store.views import StoredChange, StoredRun
+from app.web.api_models import ChangeOut, ReconcileRunOut, ReconciliationOut, ValueOut, attributes_of
 
 LONGEST_WHOLE_VALUE = 2_000
 LONGEST_LISTED_VALUE = 120
@@ -27,96 +29,45 @@ _Point = tuple[datetime, str, str]
 """Since when, which state, and the state's level."""
 
 
-@dataclass(frozen=True, slots=True)
-class ValueView:
-    """A value before and after, as text."""
-
-    name: str
-    before: str
-    after: str
-
-
-@dataclass(frozen=True, slots=True)
-class ChangeView:
-    """A change for people; the fields from its body are empty if this release cannot read the body.
-
-    Attributes:
-        row: The change as it is stored.
-        title: The entity's title.
-        actor: Who or what triggered the change.
-        origin: Where it was triggered: ``UI``, ``API``.
-        reconciled: Whether it was found by reconciling.
-        values: What changed.
-        values_left_out: How many further values changed.
-    """
-
-    row: StoredChange
-    title: str = ""
-    actor: str = ""
-    origin: str = ""
-    reconciled: bool = False
-    values: tuple[ValueView, ...] = ()
-    values_left_out: int = 0
-
-
-def view_change(row: StoredChange, *, whole: bool = False) -> ChangeView:
-    """Parse a stored change's body into what is shown of it.
+def view_change(row: StoredChange, *, whole: bool = False) -> ChangeOut:
+    """Parse a stored change's body into what is shown of it; nothing of a body that this release cannot read.
 
     Args:
         row: The change.
         whole: All values, and long ones; else as much as a list has room for.
     """
-    if row.body is None:  # a long body is not read for a list
-        return ChangeView(row, title=row.entity)
-    try:
-        change = parse_event(Signed(row.body, row.at))
-    except UnreadableChange:  # an older release could
-        return ChangeView(row, title=row.entity)
-    changes = diff(change.before, change.after)
-    if not whole and (change.before is None or change.after is None):
-        changes = ()  # of an entity that is new or gone every value differs: the action says so
+    change: CatalogChange | None = None
+    changes: tuple[PropertyChange, ...] = ()
+    if row.body is not None:  # a long body is not read for a list
+        with suppress(UnreadableChange):  # an older release could
+            change = parse_event(Signed(row.body, row.at))
+    # Of an entity that is new or gone every value differs: in a list the action says so.
+    if change and (whole or (change.before is not None and change.after is not None)):
+        changes = diff(change.before, change.after)
     limit = LONGEST_WHOLE_VALUE if whole else LONGEST_LISTED_VALUE
     shown = changes if whole else changes[:VALUES_IN_A_LIST]
-    return ChangeView(
-        row,
-        title=one_line(change.title, 200),
-        actor=one_line(change.actor, 200),
-        origin=one_line(change.origin, 60),
-        reconciled=change.found_at is not None,
-        values=tuple(
-            ValueView(
-                one_line(value.name, 200),
-                one_line(text_of(value.before), limit),
-                one_line(text_of(value.after), limit),
-            )
-            for value in shown
-        ),
-        values_left_out=len(changes) - len(shown),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class ReconcileView:
-    """How reconciling with Port goes. Times are UTC.
-
-    Attributes:
-        off: Why nothing is reconciled; empty: it is.
-        last: The last run that succeeded.
-        running: The run under way.
-        error: Why the last run failed; empty: it did not.
-        next_at: When the next run is due; None: not known, or one is under way.
-    """
-
-    off: str
-    last: StoredRun | None
-    running: StoredRun | None
-    error: str
-    next_at: datetime | None
+    values = [
+        ValueOut(
+            name=one_line(value.name, 200),
+            before=one_line(text_of(value.before), limit),
+            after=one_line(text_of(value.after), limit),
+        )
+        for value in shown
+    ]
+    parsed = {
+        "title": one_line(change.title, 200) if change else row.entity,
+        "actor": one_line(change.actor, 200) if change else "",
+        "origin": one_line(change.origin, 60) if change else "",
+        "reconciled": change is not None and change.found_at is not None,
+        "values": values,
+        "values_left_out": len(changes) - len(shown),
+    }
+    return ChangeOut.model_validate(attributes_of(row) | parsed)
 
 
 def view_reconciling(
     runs: Sequence[StoredRun], *, off: str | None, every: timedelta, now: datetime
-) -> ReconcileView:
+) -> ReconciliationOut:
     """Sum up the last reconcile runs.
 
     Args:
@@ -133,7 +84,13 @@ def view_reconciling(
     next_at = None
     if last is not None and last.ended_at and not off and not running and not error:
         next_at = last.ended_at + every
-    return ReconcileView(off or "", last, running, error, next_at)
+    return ReconciliationOut(
+        off=off or "",
+        last=last and ReconcileRunOut.of(last),
+        running=running and ReconcileRunOut.of(running),
+        error=error,
+        next_at=next_at,
+    )
 
 
 def query_string(**values: Any) -> str:

@@ -13,6 +13,7 @@ from app.errors import ListenerError
 from app.reconcile.health import judge
 from app.store import queries
 from app.store.views import ReconcileProgress, StoredRun
+from app.web.api_models import ReconcileRunOut
 from app.web.view import view_reconciling
 from tests.cli.conftest import run as run_command
 from tests.cli.helpers import Run as Command
@@ -144,9 +145,10 @@ def test_what_there_is_to_see_of_it() -> None:
     running = StoredRun(9, "interval", NOW, NOW + MINUTE, None, ReconcileProgress(5), "")
     well, failed = made(1, ago=30), made(2, ago=5, error="Port is away")
     shown = view_reconciling([well], off=None, every=every, now=NOW)
-    assert (shown.last, shown.error, shown.next_at) == (well, "", NOW - 19 * MINUTE)
+    assert (shown.last, shown.error, shown.next_at) == (ReconcileRunOut.of(well), "", NOW - 19 * MINUTE)
     shown = view_reconciling([running, failed, well], off=None, every=every, now=NOW)
-    assert (shown.running, shown.last, shown.error) == (running, well, "Port is away")
+    under_way, last = ReconcileRunOut.of(running), ReconcileRunOut.of(well)
+    assert (shown.running, shown.last, shown.error) == (under_way, last, "Port is away")
     assert shown.next_at is None
     died = view_reconciling([running, well], off=None, every=every, now=NOW + 5 * MINUTE)
     assert died.running is None
