@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Annotated
 
-from fastapi import HTTPException
+from fastapi import Form, HTTPException
 
 from app.errors import UnreadableChange
 from app.model.notification import one_line
@@ -21,20 +22,21 @@ MAX_COMMENT_CHARACTERS = 500
 MAX_NAME_CHARACTERS = 80
 MAX_SILENCE = timedelta(days=366)
 MAX_ID = 2**63 - 1  # the databases refuse a larger number with an error, where 404 is meant
+Text = Annotated[str, Form()]
 
 
 @dataclass(frozen=True, slots=True)
 class TestChange:
-    """The fields of a made-up change, which shows what the rules and the destinations do with one."""
+    """A form with a made-up change, which shows what the rules and the destinations do with one."""
 
     __test__ = False  # not one of pytest's
 
-    blueprint: str
-    entity: str
-    property: str
-    before: str
-    after: str
-    team: str = ""
+    blueprint: Text = ""
+    entity: Text = ""
+    property: Text = ""
+    before: Text = ""
+    after: Text = ""
+    team: Text = ""
 
 
 async def _record(context: WebContext, who: str, what: str, details: str, *, id_: int = 0) -> ActionOut:
@@ -79,10 +81,10 @@ async def release(context: WebContext, who: str, queue_name: str) -> ActionOut:
     return await _record(context, who, "release", f"Destination {queue.destination} is released{more}.")
 
 
-def new_silence(
+async def add_silence(
     context: WebContext, who: str, patterns: tuple[str, str, str, str], ends_at: datetime, comment: str
-) -> Silence:
-    """Check the fields of a silence that begins now.
+) -> ActionOut:
+    """Store a silence that begins now: alerts that it covers are not sent.
 
     Args:
         context: The running parts.
@@ -105,14 +107,10 @@ def new_silence(
     if not now < ends_at <= now + MAX_SILENCE:
         raise HTTPException(422, "A silence must end in the future, and within a year.")
     rule, blueprint, entity, team = patterns_or_any
-    return Silence(rule, blueprint, entity, team, now, ends_at, who, comment.strip())
-
-
-async def add_silence(context: WebContext, who: str, silence: Silence) -> ActionOut:
-    """Store a silence: alerts that it covers are not sent."""
+    silence = Silence(rule, blueprint, entity, team, now, ends_at, who, comment.strip())
     number = await context.store.write(queries.silences.add, silence)
-    comment = one_line(silence.comment)
-    details = f"Silence {number}: {patterns_text(silence)}, until {timestamp(silence.ends_at)}: {comment}"
+    reason = one_line(silence.comment)
+    details = f"Silence {number}: {patterns_text(silence)}, until {timestamp(ends_at)}: {reason}"
     return await _record(context, who, "silence", details, id_=number)
 
 
@@ -133,13 +131,8 @@ async def end_silence(context: WebContext, who: str, number: int) -> ActionOut:
 
 def patterns_text(silence: Silence) -> str:
     """Return a silence's patterns in words: ``rule health, team Payments``."""
-    patterns = {
-        "rule": silence.rule,
-        "blueprint": silence.blueprint,
-        "entity": silence.entity,
-        "team": silence.team,
-    }
-    text = ", ".join(f"{name} {one_line(value)}" for name, value in patterns.items() if value != ANY)
+    patterns = ((name, getattr(silence, name)) for name in ("rule", "blueprint", "entity", "team"))
+    text = ", ".join(f"{name} {one_line(pattern)}" for name, pattern in patterns if pattern != ANY)
     return text or "everything"
 
 

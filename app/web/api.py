@@ -169,8 +169,7 @@ async def silences(
 async def add_silence(context: Context, who: Program, new: SilenceIn) -> ActionOut:
     """Mute what the patterns cover; each incident that is still open at the end alerts once."""
     patterns = (new.rule, new.blueprint, new.entity, new.team)
-    silence = actions.new_silence(context, who, patterns, new.end(context.clock()), new.comment)
-    return await actions.add_silence(context, who, silence)
+    return await actions.add_silence(context, who, patterns, new.end(context.clock()), new.comment)
 
 
 @router.delete("/silences/{number}", tags=["Silences"], summary="End a silence now", responses=NOT_FOUND)

@@ -1,35 +1,37 @@
 """The page's forms: each asks for confirmation, carries out an action, and goes back."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode
 
-from fastapi import APIRouter, Form, HTTPException, Request
+from fastapi import APIRouter, Depends, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from app.model.notification import one_line
 from app.store import queries
 from app.web import actions
+from app.web.actions import TestChange, Text
 from app.web.api_models import ActionOut
 from app.web.context import Context, WebContext
 from app.web.render import PAGE_TEMPLATES, PageRoute, render
 from app.web.session import (
     API,
     COOKIE,
+    MAX_VISITOR_NAME,
+    SESSION_SECONDS,
     Actor,
     SessionGate,
     SignedIn,
     Visitor,
     address_of,
     check_origin,
-    clean_name,
     local,
-    set_cookie,
 )
+from app.web.view import parse_time
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 SILENCE_SPANS = {"1h": timedelta(hours=1), "4h": timedelta(hours=4), "1d": timedelta(days=1)}
-Text = Annotated[str, Form()]
 
 
 def _back(to: str, done: ActionOut) -> Response:
@@ -67,7 +69,7 @@ async def sign_in(
 ) -> Response:
     """Start a session for a visitor who has the token."""
     check_origin(request)
-    who = clean_name(name)
+    who = one_line(name, MAX_VISITOR_NAME)
     if not who:
         return _sign_in(local(next), problem="Say who you are: the audit trail has your name.", status=422)
     if who.casefold() == API.casefold():  # a person must not pass for a program in the trail
@@ -81,7 +83,15 @@ async def sign_in(
     if cookie is None:
         return _sign_in(local(next), who, "This is not the ADMIN_TOKEN.", 401)
     answer = RedirectResponse(local(next), 303)
-    set_cookie(answer, request, cookie)
+    answer.set_cookie(
+        COOKIE,
+        cookie,
+        max_age=SESSION_SECONDS,
+        path="/",
+        secure=request.url.scheme == "https",  # on plain http, as on loopback, no browser would send it back
+        httponly=True,
+        samesite="strict",
+    )
     return answer
 
 
@@ -172,11 +182,10 @@ async def silence(
         ends_at = _end(context, span, until)
         reason = comment.strip() or f"from the page, by {who.name}"
         patterns = (rule, blueprint, entity, team)
-        new = actions.new_silence(context, who.name, patterns, ends_at, reason)
+        return _back(back, await actions.add_silence(context, who.name, patterns, ends_at, reason))
     except HTTPException as error:
         asked = {"rule": rule, "blueprint": blueprint, "entity": entity, "team": team, "comment": comment}
         return await _ask_silence(request, who, asked, problem=error.detail, back=local(back), status=422)
-    return _back(back, await actions.add_silence(context, who.name, new))
 
 
 def _end(context: WebContext, span: str, until: str) -> datetime:
@@ -188,9 +197,7 @@ def _end(context: WebContext, span: str, until: str) -> datetime:
     if span in SILENCE_SPANS:
         return context.clock() + SILENCE_SPANS[span]
     try:
-        time = datetime.fromisoformat(until)
-        # A datetime-local field has no zone; its label says UTC.
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        return parse_time(until)
     except (ValueError, OverflowError):
         raise HTTPException(422, "Say when it ends.") from None
 
@@ -211,18 +218,11 @@ async def end_silence(who: Actor, context: Context, number: int, back: Text = "/
 @router.get("/test")
 async def ask_test(request: Request, visitor: SignedIn) -> Response:
     """Ask which test change to send."""
-    example = {
-        "blueprint": "deploymentConfig",
-        "entity": "test-entity",
-        "property": "healthStatus",
-        "before": "Healthy",
-        "after": "Degraded",
-        "team": "",
-    }
+    example = TestChange("deploymentConfig", "test-entity", "healthStatus", "Healthy", "Degraded")
     return await _ask_test(request, visitor, example)
 
 
-async def _ask_test(request: Request, visitor: Visitor, asked: dict[str, str], **more: Any) -> Response:
+async def _ask_test(request: Request, visitor: Visitor, asked: TestChange, **more: Any) -> Response:
     text = (
         "Your rules decide on it as on any other; its alerts are sent, marked as a test. The entity's name"
         " begins with test-, so that it is not one of your catalog's. Swap before and after to resolve the"
@@ -237,22 +237,14 @@ async def send_test(
     request: Request,
     who: Actor,
     context: Context,
-    blueprint: Text = "",
-    entity: Text = "",
-    property: Text = "",  # noqa: A002 - the field's name
-    before: Text = "",
-    after: Text = "",
-    team: Text = "",
+    change: Annotated[TestChange, Depends()],
     back: Text = "/",
 ) -> Response:
     """Send a test change."""
-    change = actions.TestChange(blueprint, entity, property, before, after, team)
     try:
-        done = await actions.send_test(context, who.name, change)
+        return _back(back, await actions.send_test(context, who.name, change))
     except HTTPException as error:
-        asked = {name: getattr(change, name) for name in change.__slots__}
-        return await _ask_test(request, who, asked, problem=error.detail, back=local(back), status=422)
-    return _back(back, done)
+        return await _ask_test(request, who, change, problem=error.detail, back=local(back), status=422)
 
 
 @router.get("/quarantine/{number}/replay")

@@ -19,7 +19,7 @@ from app.web.actions import MAX_ID, patterns_text
 from app.web.context import Context, WebContext, read_page
 from app.web.render import PageRoute, is_web_address, render
 from app.web.session import COOKIE, SessionGate, SignedIn
-from app.web.view import TIMELINE_ROWS, timeline, view_change
+from app.web.view import TIMELINE_ROWS, parse_time, timeline, view_change
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
@@ -76,31 +76,30 @@ async def show_timeline(
     request: Request, visitor: SignedIn, context: Context, hours: int = USUAL_HOURS
 ) -> Response:
     """Show the states of entities over the last hours as a picture."""
-    hours = hours if hours in TIMELINE_HOURS else USUAL_HOURS
-    rows = await _timeline(context, hours)
+    shown = await _timeline(context, hours)
     return await render(
-        request, "timeline.html", visitor, hours=hours, choices=TIMELINE_HOURS, rows=rows, most=TIMELINE_ROWS
+        request, "timeline.html", visitor, choices=TIMELINE_HOURS, most=TIMELINE_ROWS, **shown
     )
 
 
 @router.get("/timeline/data")
 async def timeline_data(_: SignedIn, context: Context, hours: int = USUAL_HOURS) -> Response:
     """Return the picture's data."""
+    shown = await _timeline(context, hours)
+    start, end = shown["since"].isoformat(), shown["until"].isoformat()
+    return JSONResponse({"from": start, "to": end, "rows": shown["rows"]})
+
+
+async def _timeline(context: WebContext, hours: int) -> dict[str, Any]:
     hours = hours if hours in TIMELINE_HOURS else USUAL_HOURS
-    time = context.clock()
-    rows = await _timeline(context, hours)
-    start = (time - timedelta(hours=hours)).isoformat()
-    return JSONResponse({"from": start, "to": time.isoformat(), "rows": rows})
-
-
-async def _timeline(context: WebContext, hours: int) -> list[dict[str, Any]]:
-    time = context.clock()
-    since = time - timedelta(hours=hours)
+    until = context.clock()
+    since = until - timedelta(hours=hours)
     alerts = await context.store.read(queries.page.news, since, ALERTS_IN_TIMELINE)
     incidents = await context.store.read(
         queries.page.incidents, since=since, before=None, limit=INCIDENTS_IN_TIMELINE
     )
-    return timeline(alerts, [row.incident for row in incidents.rows], since, time)
+    rows = timeline(alerts, [row.incident for row in incidents.rows], since, until)
+    return {"hours": hours, "since": since, "until": until, "rows": rows}
 
 
 def get_filter(
@@ -136,10 +135,7 @@ def _time(name: str, text: str) -> datetime | None:
     if not text:
         return None
     try:
-        time = datetime.fromisoformat(text)
-        # A datetime-local field has no zone; its label says UTC.
-        time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-        return min(max(time, FIRST_TIME), LAST_TIME)
+        return min(max(parse_time(text), FIRST_TIME), LAST_TIME)
     except (ValueError, OverflowError):
         raise HTTPException(422, f"{name} must be a time such as 2026-06-09T12:28") from None
 

@@ -11,7 +11,7 @@ from typing import Annotated
 from urllib.parse import quote
 
 import structlog
-from fastapi import Depends, Form, HTTPException, Request, Response, Security
+from fastapi import Depends, Form, HTTPException, Request, Security
 from fastapi.security import HTTPBearer
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
@@ -64,12 +64,7 @@ class Gate:
         Raises:
             HTTPException: 429, too many wrong tokens came from this address.
         """
-        self._slow_down(address)  # before the comparison, so that a wait reveals nothing of the token
-        if not hmac.compare_digest(token.encode(), self._token.encode()):
-            self._note_wrong(address)
-            return None
-        self.throttle.right(address)
-        return self._cookies.dumps([name, secrets.token_hex(16)])
+        return self._cookies.dumps([name, secrets.token_hex(16)]) if self._is_right(token, address) else None
 
     def admit(self, request: Request) -> None:
         """Check the token of a program's request.
@@ -77,34 +72,28 @@ class Gate:
         Raises:
             HTTPException: 401, it is missing or wrong; 429, too many wrong tokens came from this address.
         """
-        address = address_of(request)
-        if "authorization" in request.headers:
-            self._slow_down(address)
-            if self._is_bearer(request.headers["authorization"]):
-                self.throttle.right(address)
-                return
-            self._note_wrong(address)
-        raise HTTPException(
-            401, "Authorization: Bearer with the ADMIN_TOKEN is needed", {"WWW-Authenticate": "Bearer"}
-        )
+        authorization = request.headers.get("authorization")
+        scheme, _, token = (authorization or "").partition(" ")
+        token = token.strip() if scheme.lower() == "bearer" else ""  # another scheme counts as a wrong token
+        if authorization is None or not self._is_right(token, address_of(request)):
+            raise HTTPException(
+                401, "Authorization: Bearer with the ADMIN_TOKEN is needed", {"WWW-Authenticate": "Bearer"}
+            )
 
-    def _is_bearer(self, authorization: str) -> bool:
-        scheme, _, token = authorization.partition(" ")
-        # In constant time: how long it takes must not tell how much of the token is right.
-        return scheme.lower() == "bearer" and hmac.compare_digest(
-            token.strip().encode(), self._token.encode()
-        )
-
-    def _note_wrong(self, address: str) -> None:
-        self.throttle.wrong(address)
-        log.warning("admin_token_wrong", address=one_line(address, MAX_VISITOR_NAME))
-
-    def _slow_down(self, address: str) -> None:
+    def _is_right(self, token: str, address: str) -> bool:
+        # Before the comparison, so that a wait reveals nothing of the token.
         if (wait := self.throttle.wait(address)) > 0:
             seconds = math.ceil(wait)
             raise HTTPException(
                 429, f"Too many wrong tokens: try again in {seconds} s", {"Retry-After": str(seconds)}
             )
+        # In constant time: how long it takes must not tell how much of the token is right.
+        if hmac.compare_digest(token.encode(), self._token.encode()):
+            self.throttle.right(address)
+            return True
+        self.throttle.wrong(address)
+        log.warning("admin_token_wrong", address=one_line(address, MAX_VISITOR_NAME))
+        return False
 
     def visitor(self, cookie: str | None) -> Visitor | None:
         """Return the visitor of a cookie; None if it is not ours, or has expired."""
@@ -134,7 +123,10 @@ def get_gate(request: Request) -> Gate:
     return gate
 
 
-def get_visitor(request: Request, gate: Annotated[Gate, Depends(get_gate)]) -> Visitor:
+SessionGate = Annotated[Gate, Depends(get_gate)]
+
+
+def get_visitor(request: Request, gate: SessionGate) -> Visitor:
     """Return the visitor who is signed in.
 
     Raises:
@@ -149,6 +141,9 @@ def get_visitor(request: Request, gate: Annotated[Gate, Depends(get_gate)]) -> V
     raise HTTPException(303, headers={"Location": f"/sign-in?next={quote(here, safe='')}"})
 
 
+SignedIn = Annotated[Visitor, Depends(get_visitor)]
+
+
 def check_origin(request: Request) -> None:
     """Refuse a form that another site sends; browsers tell in a header.
 
@@ -161,10 +156,7 @@ def check_origin(request: Request) -> None:
 
 
 def get_actor(
-    request: Request,
-    visitor: Annotated[Visitor, Depends(get_visitor)],
-    gate: Annotated[Gate, Depends(get_gate)],
-    csrf: Annotated[str, Form()] = "",
+    request: Request, visitor: SignedIn, gate: SessionGate, csrf: Annotated[str, Form()] = ""
 ) -> Visitor:
     """Return the visitor who sent a form of this page.
 
@@ -180,11 +172,7 @@ def get_actor(
 _scheme = HTTPBearer(auto_error=False, description="The ADMIN_TOKEN.")
 
 
-def get_program(
-    request: Request,
-    gate: Annotated[Gate, Depends(get_gate)],
-    _: Annotated[object, Security(_scheme)],
-) -> str:
+def get_program(request: Request, gate: SessionGate, _: Annotated[object, Security(_scheme)]) -> str:
     """Return the audit trail's name for a program that has the token.
 
     Raises:
@@ -201,25 +189,5 @@ def local(path: str) -> str:
     return path if plain and path.startswith("/") and not path.startswith("//") else "/"
 
 
-def set_cookie(response: Response, request: Request, value: str) -> None:
-    """Store a session's cookie in the browser, until it expires."""
-    response.set_cookie(
-        COOKIE,
-        value,
-        max_age=SESSION_SECONDS,
-        path="/",
-        secure=request.url.scheme == "https",  # on plain http, as on loopback, no browser would send it back
-        httponly=True,
-        samesite="strict",
-    )
-
-
-def clean_name(name: str) -> str:
-    """Cut a name to one short line, as the audit trail keeps it; empty if nothing is left."""
-    return one_line(name, MAX_VISITOR_NAME)
-
-
 Program = Annotated[str, Depends(get_program)]
-SignedIn = Annotated[Visitor, Depends(get_visitor)]
 Actor = Annotated[Visitor, Depends(get_actor)]
-SessionGate = Annotated[Gate, Depends(get_gate)]

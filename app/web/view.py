@@ -113,6 +113,18 @@ def iso(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
+def parse_time(text: str) -> datetime:
+    """Parse a time of a form or a query, in ISO 8601, as UTC.
+
+    Raises:
+        ValueError: It is none.
+        OverflowError: It is too early or too late.
+    """
+    time = datetime.fromisoformat(text)
+    # A datetime-local field has no zone; its label says UTC.
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
 def timeline(
     alerts: list[Notification], incidents: list[Incident], since: datetime, now: datetime
 ) -> list[dict[str, Any]]:
