@@ -90,7 +90,7 @@ def _add_routes(app: FastAPI, settings: Settings, *, receive: bool) -> None:
         app.include_router(webhook.router)
     app.include_router(health.router)
     app.include_router(docs.router)
-    app.mount(docs.FILES_PATH, docs.docs_files())
+    app.mount(docs.FILES_PATH, docs.FILES)
     if settings.metrics_public or settings.admin_token:  # without either nobody may read them
         app.include_router(metrics.metrics_router(public=settings.metrics_public))
     if receive and settings.admin_token is not None:

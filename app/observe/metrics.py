@@ -1,12 +1,12 @@
 """The service's counters for Prometheus; `app.web.metrics` adds the store's numbers.
 
 Labels are rules, destinations and queues, whose number the rules file limits, and closed sets; never an
-entity. Children are kept, because `labels()` costs more than counting.
+entity.
 """
 
 import os
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
 from pathlib import Path
 
 from prometheus_client import (
@@ -62,19 +62,9 @@ def prepare_metrics() -> None:
         ) from None
 
 
-class _Counters:
-    """A counter with labels that keeps its children: asking it for one costs more than counting."""
-
-    def __init__(self, registry: CollectorRegistry, name: str, text: str, *labels: str) -> None:
-        self._counter = Counter(name, text, labels, namespace=NAMESPACE, registry=registry)
-        self._children: dict[tuple[str, ...], Counter] = {}
-
-    def of(self, *values: str) -> Counter:
-        """Return the child with these label values; a new one begins at 0."""
-        child = self._children.get(values)
-        if child is None:
-            child = self._children[values] = self._counter.labels(*values)
-        return child
+def _counters(registry: CollectorRegistry, name: str, text: str, *labels: str) -> Callable[..., Counter]:
+    # Children are kept, because `labels` costs more than counting. A new one begins at 0.
+    return cache(Counter(name, text, labels, namespace=NAMESPACE, registry=registry).labels)
 
 
 class Metrics(Watch):
@@ -86,7 +76,7 @@ class Metrics(Watch):
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = registry = CollectorRegistry()
         self._several = MULTIPROCESS_VARIABLE in os.environ
-        counters = partial(_Counters, registry)
+        counters = partial(_counters, registry)
         counter = partial(Counter, namespace=NAMESPACE, registry=registry)
         gauge = partial(Gauge, namespace=NAMESPACE, registry=registry, multiprocess_mode="mostrecent")
         histogram = partial(Histogram, namespace=NAMESPACE, registry=registry)
@@ -158,47 +148,47 @@ class Metrics(Watch):
         if not self._several:
             ProcessCollector(registry=registry)
         for outcome in OUTCOMES:
-            self._changes.of(outcome)
+            self._changes(outcome)
         for cause in Cause:
-            self._failures.of(cause)
-        self._decisions.of("", "unmatched")
+            self._failures(cause)
+        self._decisions("", "unmatched")
         for outcome in ("well", "failed"):
-            self._runs.of(outcome)
+            self._runs(outcome)
 
     def accepted(self, seconds: float, *, duplicate: bool) -> None:
         """Count a change that was answered 202, and its time."""
-        self._changes.of("duplicate" if duplicate else "accepted").inc()
+        self._changes("duplicate" if duplicate else "accepted").inc()
         self._accept_seconds.observe(seconds)
 
     def answered(self, status: int) -> None:
         """Count another answer by its status."""
-        self._changes.of(ANSWERS.get(status, "failed")).inc()
+        self._changes(ANSWERS.get(status, "failed")).inc()
 
     def signature_failed(self, cause: str) -> None:
         """Count a rejected signature."""
-        self._failures.of(cause).inc()
+        self._failures(cause).inc()
 
     def decided(self, rule: str, outcome: str) -> None:
         """Count a decision of a rule."""
-        self._decisions.of(rule, outcome).inc()
+        self._decisions(rule, outcome).inc()
 
     def delivered(self, destination: str, outcome: str, deliveries: int) -> None:
         """Count deliveries by outcome."""
-        self._deliveries.of(destination, outcome).inc(deliveries)
+        self._deliveries(destination, outcome).inc(deliveries)
 
     def sent(self, destination: str, waits: Sequence[float]) -> None:
         """Count a message, and observe how long its deliveries waited."""
-        self._messages.of(destination).inc()
+        self._messages(destination).inc()
         for seconds in waits:
             self._delay.observe(max(0.0, seconds))  # clocks of processes differ
 
     def changed(self, destination: str) -> None:
         """Count a message that was changed."""
-        self._updates.of(destination).inc()
+        self._updates(destination).inc()
 
     def retried(self, destination: str) -> None:
         """Count an attempt that has to be repeated."""
-        self._retries.of(destination).inc()
+        self._retries(destination).inc()
 
     def committed(self, seconds: float, jobs: int, *, well: bool) -> None:
         """Observe a transaction's time and jobs, or count its failure."""
@@ -210,7 +200,7 @@ class Metrics(Watch):
 
     def compared(self, reason: str, seconds: float, differences: int, missed: int, *, well: bool) -> None:
         """Count a reconcile run and what it found."""
-        self._runs.of("well" if well else "failed").inc()
+        self._runs("well" if well else "failed").inc()
         self._run_seconds.set(seconds)
         self._differences.inc(differences)
         self._missed.inc(missed)
@@ -225,12 +215,12 @@ class Metrics(Watch):
         self._rules_taken.set_to_current_time()
         # Prometheus sees no increase in a series that begins with its first failure, so each begins at 0.
         for rule in rules:
-            self._decisions.of(rule, "matches")
+            self._decisions(rule, "matches")
         for name in destinations:
             for outcome in Outcome:
-                self._deliveries.of(name, outcome)
+                self._deliveries(name, outcome)
             for counters in (self._messages, self._updates, self._retries):
-                counters.of(name)
+                counters(name)
 
     def rules_refused(self) -> None:
         """Note that the rules file is refused."""

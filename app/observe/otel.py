@@ -1,7 +1,11 @@
 """OpenTelemetry, where its own environment variables ask for it."""
 
+import asyncio
+import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -11,6 +15,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+SERVICE = "port-listener"
+CLOSE_SECONDS = 2.0  # a collector that does not answer must not delay a stop
 PACKAGES = "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
 """What the extra `otel` of pyproject.toml installs."""
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -37,7 +43,9 @@ def make_provider(environment: Mapping[str, str]) -> "TracerProvider | None":
     if not asked(environment):
         return None
     try:
-        from app.observe.otel_sdk import start_provider
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
         log.warning(
             "traces_unavailable",
@@ -46,11 +54,37 @@ def make_provider(environment: Mapping[str, str]) -> "TracerProvider | None":
             command=f"pip install {PACKAGES}",
         )
         return None
+    named = environment.get("OTEL_SERVICE_NAME") or "service.name=" in environment.get(
+        "OTEL_RESOURCE_ATTRIBUTES", ""
+    )
+    resource = Resource.create({} if named else {"service.name": SERVICE})
+    # Not at exit: that waits for a collector that does not answer; `close` does not.
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     try:
-        return start_provider(environment)
+        for exporter in _exporters(environment):
+            provider.add_span_processor(BatchSpanProcessor(exporter))
     except ValueError as error:
         log.warning("traces_unavailable", reason=str(error))
         return None
+    return provider
+
+
+def _exporters(environment: Mapping[str, str]) -> list[Any]:
+    protocol = (
+        environment.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
+        or environment.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+        or "http/protobuf"
+    )
+    otlp = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
+    exporters = []
+    for name in (environment.get("OTEL_TRACES_EXPORTER") or "otlp").lower().split(","):
+        wanted = otlp.get(protocol, protocol) if name.strip() == "otlp" else name.strip()
+        # As OpenTelemetry's own start does it, so that any exporter that is installed can be named.
+        installed = list(entry_points(group="opentelemetry_traces_exporter", name=wanted))
+        if not installed:
+            raise ValueError(f"the exporter {wanted!r} is not installed")
+        exporters.append(installed[0].load()())
+    return exporters
 
 
 def telemetry(provider: "TracerProvider | None", path: str) -> "TelemetryConfig":
@@ -73,8 +107,17 @@ def telemetry(provider: "TracerProvider | None", path: str) -> "TelemetryConfig"
 
 
 async def close(provider: "TracerProvider | None") -> None:
-    """Export the remaining spans, for a few seconds at most."""
-    if provider is not None:
-        from app.observe.otel_sdk import close as shut_down
+    """Export the remaining spans, within `CLOSE_SECONDS`."""
+    if provider is None:
+        return
+    # A thread of its own, because the end of the process waits for those of a pool.
+    loop, closed = asyncio.get_running_loop(), asyncio.Event()
 
-        await shut_down(provider)
+    def shut_down() -> None:
+        provider.shutdown()
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(closed.set)
+
+    threading.Thread(target=shut_down, name="traces", daemon=True).start()
+    with suppress(TimeoutError):
+        await asyncio.wait_for(closed.wait(), CLOSE_SECONDS)

@@ -11,7 +11,6 @@ from opentelemetry.context import Context
 from opentelemetry.trace import (
     INVALID_SPAN,
     Link,
-    NonRecordingSpan,
     NoOpTracer,
     Span,
     SpanContext,
@@ -20,7 +19,6 @@ from opentelemetry.trace import (
     Tracer,
     format_trace_id,
     get_current_span,
-    set_span_in_context,
     use_span,
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -87,7 +85,7 @@ def fail(kind: str, *spans: Span) -> None:
 
 def traceparent() -> str | None:
     """Write the current span as W3C's ``traceparent`` header has it; None: there is none."""
-    if not get_current_span().get_span_context().is_valid:
+    if not _span_of().is_valid:
         return None
     carrier: dict[str, str] = {}
     _W3C.inject(carrier)
@@ -96,7 +94,7 @@ def traceparent() -> str | None:
 
 def current_trace_id() -> str | None:
     """Return the current trace, in 32 hexadecimal digits; None: there is none."""
-    current = get_current_span().get_span_context()
+    current = _span_of()
     return format_trace_id(current.trace_id) if current.is_valid else None
 
 
@@ -115,15 +113,17 @@ def _current(started: Span) -> Iterator[Span]:
 def _delivery(
     tracer: Tracer, parents: Sequence[str | None], attributes: Mapping[str, str | int | bool]
 ) -> Iterator[Sequence[Span]]:
-    contexts = map(_context_of, dict.fromkeys(parents[:MAX_LINKED_CHANGES]))
-    changes = [context for context in contexts if context is not None]
+    contexts = [
+        _W3C.extract({"traceparent": parent or ""}, Context())
+        for parent in dict.fromkeys(parents[:MAX_LINKED_CHANGES])
+    ]
+    changes = [context for context in contexts if _span_of(context).is_valid]
     start = partial(tracer.start_span, "deliver", kind=SpanKind.CONSUMER, attributes=attributes)
     main = start(
-        context=_inside(changes[0]) if changes else None,
-        links=[Link(change) for change in changes[1:]],
+        context=changes[0] if changes else None, links=[Link(_span_of(change)) for change in changes[1:]]
     )
     links = [Link(main.get_span_context())]
-    others = [start(context=_inside(change), links=links) for change in changes[1:]]
+    others = [start(context=change, links=links) for change in changes[1:]]
     try:
         with _current(main):
             yield (main, *others)
@@ -136,12 +136,5 @@ def _named(attributes: Mapping[str, str | int | bool]) -> dict[str, str | int | 
     return {f"port.{key}": value for key, value in attributes.items()}
 
 
-def _context_of(parent: str | None) -> SpanContext | None:
-    if parent is None:
-        return None
-    context = get_current_span(_W3C.extract({"traceparent": parent})).get_span_context()
-    return context if context.is_valid else None
-
-
-def _inside(parent: SpanContext) -> Context:
-    return set_span_in_context(NonRecordingSpan(parent), Context())
+def _span_of(context: Context | None = None) -> SpanContext:
+    return get_current_span(context).get_span_context()

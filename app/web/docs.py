@@ -32,11 +32,8 @@ DOCS_PAGE = f"""<!doctype html>
 """
 
 router = APIRouter()
-
-
-def docs_files() -> StaticFiles:
-    """Make the application that serves the page's files, for `FILES_PATH`."""
-    return StaticFiles(directory=Path(__file__).parent / "swagger")
+FILES = StaticFiles(directory=Path(__file__).parent / "swagger")
+"""Serves the page's files under `FILES_PATH`."""
 
 
 @router.get("/docs", include_in_schema=False)

@@ -60,11 +60,6 @@ def _forbidden(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": SOURCE_REFUSED}, 403)
 
 
-def _unauthorized(_: Request, __: Exception) -> Response:
-    # No detail: it would only help an attacker who tries signatures. The log has the reason.
-    return JSONResponse({"error": "the signature is missing, stale or wrong"}, 401)
-
-
 def _unreadable(_: Request, error: Exception) -> Response:
     assert isinstance(error, UnreadableChange)  # noqa: S101 - tells mypy what add_exception_handler cannot
     return JSONResponse({"error": error.reason, "path": error.path}, 422)
@@ -78,23 +73,15 @@ def _unavailable(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": "the change could not be stored; send it again"}, 503, headers)
 
 
-def _cut_off(_: Request, __: Exception) -> Response:
-    return Response(status_code=400)  # the sender hung up before its body was whole: it reads no answer
-
-
-def _too_slow(_: Request, __: Exception) -> Response:
-    return JSONResponse({"error": "the body did not arrive in time"}, 408)
-
-
-ErrorHandlers = Mapping[type[Exception], Callable[[Request, Exception], Response]]
-
-ERROR_HANDLERS: ErrorHandlers = {
+ERROR_HANDLERS: Mapping[type[Exception], Callable[[Request, Exception], Response]] = {
     SourceRefused: _forbidden,
-    SignatureRejected: _unauthorized,
+    # No detail: it would only help an attacker who tries signatures. The log has the reason.
+    SignatureRejected: lambda *_: JSONResponse({"error": "the signature is missing, stale or wrong"}, 401),
     UnreadableChange: _unreadable,
     StoreUnavailable: _unavailable,
-    ClientDisconnect: _cut_off,
-    TimeoutError: _too_slow,
+    # The sender hung up before its body was whole: it reads no answer.
+    ClientDisconnect: lambda *_: Response(status_code=400),
+    TimeoutError: lambda *_: JSONResponse({"error": "the body did not arrive in time"}, 408),
 }
 """How each kind of error is answered."""
 

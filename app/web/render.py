@@ -21,7 +21,7 @@ from app.model.notification import one_line, text_of
 from app.notifier.base import duration, timestamp
 from app.store import queries
 from app.web.context import WebContext
-from app.web.middleware import SECURITY_HEADERS
+from app.web.middleware import RETRY_AFTER_SECONDS, SECURITY_HEADERS
 from app.web.session import Gate, Visitor
 from app.web.view import LONGEST_LISTED_VALUE, entity_path, iso, query_string
 
@@ -29,7 +29,6 @@ HERE = Path(__file__).parent
 STATIC = HERE / "static"
 MAX_FORM_BYTES = 64 * 1024
 FORM_SECONDS = 15
-STORE_RETRY_SECONDS = 5
 TITLES = {
     401: "Not signed in",
     403: "Not allowed",
@@ -152,7 +151,7 @@ class PageRoute(APIRoute):
             except UnicodeEncodeError:  # a form may name a charset that decodes to half a surrogate pair
                 response = _error_page(422, "The form holds text that is not Unicode.")
             except StoreUnavailable as error:
-                retry = {"Retry-After": str(STORE_RETRY_SECONDS)}
+                retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
                 response = _error_page(503, f"{error}. Try again in a moment.", retry)
             response.headers.update(SECURITY_HEADERS | {"Cache-Control": "no-store"})
             return response
@@ -194,5 +193,4 @@ class Static(StaticFiles):
         response = await super().get_response(path, scope)
         if response.status_code == 200:
             response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
-        response.headers["X-Content-Type-Options"] = "nosniff"
         return response
