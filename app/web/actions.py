@@ -1,6 +1,6 @@
 """What people do on the page and programs through the API. Each action is logged in the audit trail."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Annotated
 
@@ -150,16 +150,8 @@ async def send_test(context: WebContext, who: str, change: TestChange) -> Action
     if change.before == change.after:
         raise HTTPException(422, "Before and after are the same: nothing would change.")
     now = context.clock()
-    body, entity = marked_change(
-        blueprint=change.blueprint.strip(),
-        entity=change.entity.strip(),
-        changed=change.property.strip(),
-        before=change.before.strip(),
-        after=change.after.strip(),
-        team=change.team.strip(),
-        who=who,
-        now=now,
-    )
+    texts = {name: text.strip() for name, text in asdict(change).items()}
+    body, entity = marked_change(changed=texts.pop("property"), who=who, now=now, **texts)
     # The same way as a webhook's body, so that the test shows what a real change would do.
     accepted = await context.intake.accept(Signed(body, now))
     entity = one_line(entity, MAX_NAME_CHARACTERS)

@@ -39,7 +39,7 @@ GUARDED: Responses = {
     503: {"description": "The store cannot be read or written now."},
 }
 NOT_FOUND: Responses = {404: {"model": ProblemOut, "description": "There is no such thing."}}
-NOT_POSSIBLE: Responses = {
+FOR_AN_ACTION: Responses = NOT_FOUND | {
     409: {"model": ProblemOut, "description": "It is not in a state in which that can be done."}
 }
 
@@ -115,10 +115,7 @@ async def delivery(context: Context, number: Number) -> DeliveryOut:
 
 
 @router.post(
-    "/deliveries/{number}/retry",
-    tags=["Deliveries"],
-    summary="Try again at once",
-    responses=NOT_FOUND | NOT_POSSIBLE,
+    "/deliveries/{number}/retry", tags=["Deliveries"], summary="Try again at once", responses=FOR_AN_ACTION
 )
 async def retry(context: Context, who: Program, number: Number) -> ActionOut:
     """Make a delivery due now, whether it is dead or waits. Its history stays."""
@@ -186,10 +183,7 @@ async def queues(context: Context) -> list[QueueOut]:
 
 
 @router.post(
-    "/queues/{name:path}/release",
-    tags=["Queues"],
-    summary="Release a queue on hold",
-    responses=NOT_FOUND | NOT_POSSIBLE,
+    "/queues/{name:path}/release", tags=["Queues"], summary="Release a queue on hold", responses=FOR_AN_ACTION
 )
 async def release(context: Context, who: Program, name: str) -> ActionOut:
     """Release a queue that is on hold, and the others of its destination: they send at once."""
@@ -212,10 +206,7 @@ async def quarantine(context: Context, before: Before = None, limit: Limit = 50)
 
 
 @router.post(
-    "/quarantine/{number}/replay",
-    tags=["Quarantine"],
-    summary="Read it again",
-    responses=NOT_FOUND | NOT_POSSIBLE,
+    "/quarantine/{number}/replay", tags=["Quarantine"], summary="Read it again", responses=FOR_AN_ACTION
 )
 async def replay(context: Context, who: Program, number: Number) -> ActionOut:
     """Read a body again: one that can be read now is accepted as a change, and leaves the quarantine."""

@@ -12,27 +12,12 @@ from starlette.staticfiles import StaticFiles
 
 from app.web.middleware import SECURITY_HEADERS
 
+DOCS_FOLDER = Path(__file__).parent
 FILES_PATH = "/docs/files"
-DOCS_PAGE = f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="openapi" content="{{openapi}}">
-<title>Port changelog listener: its API</title>
-<link rel="icon" href="data:,">
-<link rel="stylesheet" href="{FILES_PATH}/swagger-ui.css">
-</head>
-<body>
-<div id="swagger-ui"></div>
-<script src="{FILES_PATH}/swagger-ui-bundle.js"></script>
-<script src="{FILES_PATH}/docs.js"></script>
-</body>
-</html>
-"""
+DOCS_PAGE = (DOCS_FOLDER / "templates" / "docs.html").read_text(encoding="utf-8")
 
 router = APIRouter()
-FILES = StaticFiles(directory=Path(__file__).parent / "swagger")
+FILES = StaticFiles(directory=DOCS_FOLDER / "swagger")
 """Serves the page's files under `FILES_PATH`."""
 
 

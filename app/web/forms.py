@@ -141,17 +141,11 @@ async def release(who: Actor, context: Context, queue: Text, back: Text = "/") -
 
 
 @router.get("/silence")
-async def ask_silence(
-    request: Request,
-    visitor: SignedIn,
-    rule: str = "",
-    blueprint: str = "",
-    entity: str = "",
-    team: str = "",
-) -> Response:
+async def ask_silence(request: Request, visitor: SignedIn) -> Response:
     """Ask what to silence, for how long, and why."""
-    asked = {"rule": rule, "blueprint": blueprint, "entity": entity, "team": team, "comment": ""}
-    return await _ask_silence(request, visitor, asked)
+    names = ("rule", "blueprint", "entity", "team")
+    asked = {name: request.query_params.get(name, "") for name in names}
+    return await _ask_silence(request, visitor, asked | {"comment": ""})
 
 
 async def _ask_silence(request: Request, visitor: Visitor, asked: dict[str, str], **more: Any) -> Response:

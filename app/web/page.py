@@ -17,7 +17,7 @@ from app.store import queries
 from app.store.views import QUIET, ChangeFilter
 from app.web.actions import MAX_ID, patterns_text
 from app.web.context import Context, WebContext, read_page
-from app.web.render import PageRoute, is_web_address, render
+from app.web.render import PageRoute, Render, is_web_address
 from app.web.session import COOKIE, SessionGate, SignedIn
 from app.web.view import TIMELINE_ROWS, parse_time, timeline, view_change
 
@@ -43,21 +43,19 @@ FIRST_TIME, LAST_TIME = (datetime(year, 1, 1, tzinfo=UTC) for year in (1970, 900
 
 
 @router.get("/")
-async def now(request: Request, visitor: SignedIn, context: Context) -> Response:
+async def now(render: Render, context: Context) -> Response:
     """Show what is wrong now."""
-    time, views = context.clock(), context.store
+    time, read = context.clock(), context.store.read
     health = await context.readiness()
-    counts = await views.read(queries.page.counts, time - timedelta(hours=1))
-    incidents = await views.read(queries.page.worst, PAGE_ROWS)
-    silences = await context.store.read(queries.silences.silences, active_at=time)
+    counts = await read(queries.page.counts, time - timedelta(hours=1))
+    incidents = await read(queries.page.worst, PAGE_ROWS)
+    silences = await read(queries.silences.silences, active_at=time)
     active = [silence for silence in silences if silence.is_active(time)]
-    dead = await views.read(queries.page.deliveries, state=State.DEAD, before=None, limit=SHORT_ROWS)
-    queues = await context.store.read(queries.page.queues, time)
-    recent = await views.read(queries.changes.changes, ChangeFilter(), before=None, limit=LATEST_CHANGES)
+    dead = await read(queries.page.deliveries, state=State.DEAD, before=None, limit=SHORT_ROWS)
+    queues = await read(queries.page.queues, time)
+    recent = await read(queries.changes.changes, ChangeFilter(), before=None, limit=LATEST_CHANGES)
     return await render(
-        request,
         "now.html",
-        visitor,
         health=health,
         counts=counts,
         incidents=[(row, row.last and silence_of(row.last, active)) for row in incidents],
@@ -72,14 +70,10 @@ async def now(request: Request, visitor: SignedIn, context: Context) -> Response
 
 
 @router.get("/timeline")
-async def show_timeline(
-    request: Request, visitor: SignedIn, context: Context, hours: int = USUAL_HOURS
-) -> Response:
+async def show_timeline(render: Render, context: Context, hours: int = USUAL_HOURS) -> Response:
     """Show the states of entities over the last hours as a picture."""
     shown = await _timeline(context, hours)
-    return await render(
-        request, "timeline.html", visitor, choices=TIMELINE_HOURS, most=TIMELINE_ROWS, **shown
-    )
+    return await render("timeline.html", choices=TIMELINE_HOURS, most=TIMELINE_ROWS, **shown)
 
 
 @router.get("/timeline/data")
@@ -141,7 +135,7 @@ def _time(name: str, text: str) -> datetime | None:
 
 
 @router.get("/changes")
-async def changes(request: Request, visitor: SignedIn, context: Context) -> Response:
+async def changes(request: Request, render: Render, context: Context) -> Response:
     """Show changes, with a search."""
     # Read from the query itself, not as parameters: the template fills the form and the links with them.
     names = ("blueprint", "entity", "q", "team", "rule", "state", "since", "until")
@@ -151,9 +145,7 @@ async def changes(request: Request, visitor: SignedIn, context: Context) -> Resp
         context.store.read(queries.changes.changes, get_filter(**asked), before=before, limit=PAGE_ROWS)
     )
     return await render(
-        request,
         "changes.html",
-        visitor,
         asked=asked,
         before=before,
         page=page,
@@ -165,7 +157,7 @@ async def changes(request: Request, visitor: SignedIn, context: Context) -> Resp
 
 
 @router.get("/changes/{number}")
-async def change(request: Request, visitor: SignedIn, context: Context, number: int) -> Response:
+async def change(render: Render, context: Context, number: int) -> Response:
     """Show one change, its alerts, and every attempt to deliver them."""
     row = await context.store.read(queries.changes.change, number) if 0 < number <= MAX_ID else None
     if row is None:
@@ -173,9 +165,7 @@ async def change(request: Request, visitor: SignedIn, context: Context, number: 
     deliveries = await context.store.read(queries.page.deliveries_of, [number])
     attempts = await context.store.read(queries.page.attempts, [delivery.id for delivery in deliveries])
     return await render(
-        request,
         "change.html",
-        visitor,
         change=view_change(row, whole=True),
         deliveries=deliveries,
         attempts=attempts,
@@ -187,21 +177,16 @@ async def change(request: Request, visitor: SignedIn, context: Context, number: 
 
 @router.get("/entity")
 async def entity(
-    request: Request,
-    visitor: SignedIn,
-    context: Context,
-    blueprint: str,
-    entity: str,
-    before: str | None = None,
+    render: Render, context: Context, blueprint: str, entity: str, before: str | None = None
 ) -> Response:
     """Show an entity: its history, its incidents and its deliveries."""
-    views = context.store
+    read = context.store.read
     wanted = ChangeFilter(blueprint=blueprint, entity=entity)
-    page = await read_page(views.read(queries.changes.changes, wanted, before=before, limit=PAGE_ROWS))
-    incidents = await views.read(
+    page = await read_page(read(queries.changes.changes, wanted, before=before, limit=PAGE_ROWS))
+    incidents = await read(
         queries.page.incidents, blueprint=blueprint, entity=entity, before=None, limit=SHORT_ROWS
     )
-    with_reports = await views.read(queries.page.deliveries_of, [row.id for row in page.rows])
+    with_reports = await read(queries.page.deliveries_of, [row.id for row in page.rows])
     # A report to a run in Port is not an alert: it is shown with its change only.
     deliveries = [row for row in with_reports if row.destination != RUNS]
     if not page.rows and not incidents.rows:  # its changes may be pruned while an incident is open
@@ -209,9 +194,7 @@ async def entity(
     shown = [view_change(row) for row in page.rows]
     last = deliveries[-1].notification if deliveries else None
     return await render(
-        request,
         "entity.html",
-        visitor,
         blueprint=blueprint,
         entity=entity,
         title=shown[0].title if shown else entity,
@@ -227,28 +210,24 @@ async def entity(
 
 
 @router.get("/silences")
-async def silences(request: Request, visitor: SignedIn, context: Context) -> Response:
+async def silences(render: Render, context: Context) -> Response:
     """Show silences, those that have ended too."""
     rows = await context.store.read(queries.silences.silences, active_at=None)
-    return await render(
-        request, "silences.html", visitor, silences=rows[:SILENCES_SHOWN], patterns_text=patterns_text
-    )
+    return await render("silences.html", silences=rows[:SILENCES_SHOWN], patterns_text=patterns_text)
 
 
 @router.get("/quarantine")
-async def quarantine(
-    request: Request, visitor: SignedIn, context: Context, before: str | None = None
-) -> Response:
+async def quarantine(render: Render, context: Context, before: str | None = None) -> Response:
     """Show signed bodies that could not be read."""
     page = await read_page(context.store.read(queries.page.quarantine, before=before, limit=SHORT_ROWS))
-    return await render(request, "quarantine.html", visitor, page=page)
+    return await render("quarantine.html", page=page)
 
 
 @router.get("/audit")
-async def audit(request: Request, visitor: SignedIn, context: Context, before: str | None = None) -> Response:
+async def audit(render: Render, context: Context, before: str | None = None) -> Response:
     """Show the audit trail."""
     page = await read_page(context.store.read(queries.page.audit, before=before, limit=PAGE_ROWS))
-    return await render(request, "audit.html", visitor, page=page, before=before)
+    return await render("audit.html", page=page, before=before)
 
 
 @router.get("/events", response_class=EventSourceResponse)

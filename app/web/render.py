@@ -3,12 +3,13 @@
 import asyncio
 import glob
 import hashlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import HTTPException, Request, Response
+from fastapi import Depends, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
@@ -22,7 +23,7 @@ from app.notifier.base import duration, timestamp
 from app.store import queries
 from app.web.context import WebContext
 from app.web.middleware import RETRY_AFTER_SECONDS, SECURITY_HEADERS
-from app.web.session import Gate, Visitor
+from app.web.session import Gate, SignedIn, Visitor
 from app.web.view import LONGEST_LISTED_VALUE, entity_path, iso, query_string
 
 HERE = Path(__file__).parent
@@ -118,6 +119,14 @@ async def render(
         "part": bool(request.headers.get("hx-request")),
     }
     return HTMLResponse(PAGE_TEMPLATES.get_template(template).render(common | values), status)
+
+
+def get_renderer(request: Request, visitor: SignedIn) -> Callable[..., Awaitable[HTMLResponse]]:
+    """Make `render` for the visitor who is signed in: it takes the template and what that needs."""
+    return partial(render, request, visitor=visitor)
+
+
+Render = Annotated[Callable[..., Awaitable[HTMLResponse]], Depends(get_renderer)]
 
 
 async def _last_action(request: Request, context: WebContext, visitor: Visitor) -> str | None:

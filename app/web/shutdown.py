@@ -22,11 +22,9 @@ def on_stop_signal(notice: Callable[[], None]) -> Iterator[None]:
         yield
         return
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    wrapped = {}
-    for number, handler in handlers.items():
-        if callable(handler):
-            wrapped[number] = _both(notice, handler)
-            signal.signal(number, wrapped[number])
+    wrapped = {number: _both(notice, handler) for number, handler in handlers.items() if callable(handler)}
+    for number, ours in wrapped.items():
+        signal.signal(number, ours)
     try:
         yield
     finally:
