@@ -100,7 +100,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class LineGroup:
     """Lines that have in common what they are grouped by.
 
     Attributes:
@@ -155,7 +155,7 @@ def gather(notifications: Sequence[Notification]) -> list[Line]:
     return lines
 
 
-def grouped(lines: Iterable[Line], by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION) -> list[Group]:
+def grouped(lines: Iterable[Line], by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION) -> list[LineGroup]:
     """Group lines: the worst group first, then the largest, then the one that arrived first.
 
     Args:
@@ -166,7 +166,7 @@ def grouped(lines: Iterable[Line], by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSIT
     for line in lines:
         by_key.setdefault(_key(line, by), []).append(line)
     groups = [
-        Group(tuple(sorted(together, key=_arrival)), _transition(key))
+        LineGroup(tuple(sorted(together, key=_arrival)), _transition(key))
         for key, together in _with_those_alone_together(by_key).items()
     ]
     return sorted(

@@ -43,8 +43,9 @@ class Link(_Frozen):
     url: str
 
 
-class Part(_Frozen):
-    """A piece of a rule's own message: its author's text, or a value that was put into it."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a rule's own message: its author's text, or a value, which a notifier must escape."""
 
     text: str
     literal: bool

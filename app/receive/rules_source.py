@@ -13,7 +13,7 @@ from app.jq.runner import checking
 from app.model.incident import Step
 from app.rules.destination import SettingsModels
 from app.rules.file import Rules, RulesFile, load_rules
-from app.rules.rule import BUILT_IN, RuleSet
+from app.rules.rule import RuleSet
 from app.rules.rulebook import Queues, Rulebook
 from app.rules.targets import DEFAULT_DESTINATION
 from app.rules.watched import watched_by
@@ -36,22 +36,7 @@ def read_rules(file: Path | None, environment: Mapping[str, str], models: Settin
         SettingsError: It cannot be read.
     """
     if file is None:
-        return Rules(RulesFile(version=1, destinations={}, rules=(BUILT_IN,)))
-    return read_rules_file(file, environment, models)
-
-
-def read_rules_file(file: Path, environment: Mapping[str, str], models: SettingsModels) -> Rules:
-    """Read a rules file.
-
-    Args:
-        file: The file.
-        environment: What ``${NAME}`` in it stands for.
-        models: The settings model of each kind of destination, by its name.
-
-    Raises:
-        RulesError: Something is wrong with it.
-        SettingsError: It cannot be read.
-    """
+        return Rules(RulesFile(version=1, destinations={}))
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
