@@ -45,15 +45,7 @@ Duration = Annotated[
 ]
 
 
-SUBJECTS = {
-    "property": "property_",
-    "relation": "relation",
-    "title": "title",
-    "team": "team",
-    "all": "all_",
-    "any": "any_",
-    "jq": "jq",
-}
+SUBJECTS = ("property_", "relation", "title", "team", "all_", "any_", "jq")
 
 
 class Condition(Strict):
@@ -91,14 +83,15 @@ class Condition(Strict):
     jq: Annotated[str, Field(min_length=1)] | None = None
     for_: Duration | None = Field(default=None, alias="for")
 
-    _given = field_validator(*SUBJECTS.values(), "above", "below", "for_", mode="before")(given)
+    _given = field_validator(*SUBJECTS, "above", "below", "for_", mode="before")(given)
 
     @model_validator(mode="after")
     def _one_subject(self) -> Self:
-        subjects = [name for name, field in SUBJECTS.items() if getattr(self, field) is not None]
+        values = {field.rstrip("_"): getattr(self, field) for field in SUBJECTS}
+        subjects = [key for key, value in values.items() if value is not None]
         if len(subjects) != 1:
             raise ValueError(
-                f"needs exactly one of {', '.join(SUBJECTS)}; it has {', '.join(subjects) or 'none'}"
+                f"needs exactly one of {', '.join(values)}; it has {', '.join(subjects) or 'none'}"
             )
         tests = self._tests
         if tests and self.path is None:
@@ -207,8 +200,6 @@ class Condition(Strict):
         It is the same for the same trouble and another for another: so the one does not alert twice, and the
         other does alert.
         """
-        if not self.members:
-            return self.own_state(change, results, named=False)
         # With the values' names, where there are several: else two of them could give the same state.
         leaves = self.leaves
         states = (leaf.own_state(change, results, named=len(leaves) > 1) for leaf in leaves)

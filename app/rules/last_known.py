@@ -13,14 +13,13 @@ from hashlib import sha256
 from typing import Any
 
 from app.model.change import CatalogChange
-from app.model.diff import PropertyChange, same
+from app.model.diff import Field, PropertyChange, fields_of, same
 from app.model.times import MICRO, Micros, to_micros
 from app.rules.rule import Rule
-from app.rules.watched import Field, Watched, condition_fields, fields_of
+from app.rules.watched import Watched
 
-_VALUES_JSON = json.JSONEncoder(
-    sort_keys=True, separators=(",", ":")
-)  # kept: making one takes longer than its use
+# Kept: making one takes longer than its use.
+_VALUES_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 SKEW_MICROS = timedelta(seconds=5) // MICRO
 """How far the time of an event and the entity's own `updatedAt` may lie apart, and be of one change."""
 MAX_ALERTED = 8
@@ -211,9 +210,8 @@ def _alerted(
     """Add the alert of a difference, with the time from which on a webhook would repeat it."""
     since = BEFORE_ALL
     if known is not None:
-        read = condition_fields(rule)
         # Only the fields that the rule reads: since the oldest of them its webhook may have been missing.
-        names = moved if read is None else moved & read
+        names = moved if rule.fields is None else moved & rule.fields
         if change.before is None or change.after is None or not names:
             since = known.exists_at if known.exists is not None else BEFORE_ALL
         else:
@@ -228,7 +226,7 @@ def _digest(rule: Rule, change: CatalogChange) -> str:
     """Hash the values that a rule reads, as they are after a change."""
     if change.after is None:
         return "gone"
-    values = Watched(condition_fields(rule)).values(change.after)
+    values = Watched(rule.fields).values(change.after)
     return sha256(canonical(values).encode()).hexdigest()[:16]
 
 
