@@ -43,11 +43,7 @@ class RulesFile(Strict):
 
 
 def file_model(models: SettingsModels) -> type[RulesFile]:
-    """Make the model of a rules file whose destinations are of these kinds.
-
-    Args:
-        models: The settings model of each kind, by its name; none: it has no destinations.
-    """
+    """Make the model of a rules file whose destinations are of these kinds; of none: it has none."""
     if not models:
         return RulesFile
     # Of one model the union is that model; pydantic takes the discriminator all the same.

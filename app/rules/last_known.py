@@ -102,15 +102,7 @@ def canonical(values: Mapping[Field, Any]) -> str:
 def first_state(
     values: Mapping[Field, Any], at: Micros, watched: Watched, now: Micros, *, exists: bool | None = True
 ) -> LastKnown:
-    """Make the state of an entity that is seen for the first time.
-
-    Args:
-        values: Its watched values.
-        at: When it changed last.
-        watched: What is watched.
-        now: The time.
-        exists: See `LastKnown.exists`.
-    """
+    """Make the state of an entity that is seen for the first time, and last changed `at` a time."""
     times = dict.fromkeys(values, at)
     return LastKnown(values, times, exists, at, whole=watched.fields is None, moved_at=now)
 
@@ -122,15 +114,7 @@ def after_change(
     watched: Watched,
     now: datetime,
 ) -> LastKnown | None:
-    """Move the state of an entity by a change that came from Port; None: it stays as it is.
-
-    Args:
-        known: The state before; None: the entity is new.
-        change: The change.
-        changes: What changed in it.
-        watched: What is watched.
-        now: The time, UTC.
-    """
+    """Move the state of an entity, None if it is new, by a change that came from Port; None: it stays."""
     at, here = to_micros(change.at), to_micros(now)
     if change.after is None:
         # Without a diff it is no deletion: a timer's event says nothing of the entity.
@@ -173,16 +157,7 @@ def after_reconciling(
     rules: Iterable[Rule],
     now: datetime,
 ) -> LastKnown:
-    """Move the state of an entity by a difference that reconciling found.
-
-    Args:
-        known: The state before; None: the entity is new.
-        change: The change that the difference stands for.
-        changes: What changed in it.
-        watched: What is watched.
-        rules: The rules that it alerted under.
-        now: The time, UTC.
-    """
+    """Move the state of an entity, None if it is new, by a difference, which alerted under some rules."""
     at, here = to_micros(change.at), to_micros(now)
     moved = frozenset(name for name in fields_of(changes) if name in watched)
     if change.after is None:

@@ -102,9 +102,6 @@ Target = Annotated[
     ),
 ]
 
-TargetResults = Mapping[int, object]
-"""The results of the templates and look-ups among a rule's targets, by the target's place in `send`."""
-
 
 def named(target: Target) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield the destinations that a target names itself, each with the way to it in the file."""
@@ -117,15 +114,15 @@ def named(target: Target) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def route(
-    targets: tuple[Target, ...], change: CatalogChange, results: TargetResults, known: Callable[[str], bool]
+    targets: tuple[Target, ...],
+    change: CatalogChange,
+    results: Mapping[int, object],
+    known: Callable[[str], bool],
 ) -> tuple[str, ...]:
     """Route a change: the destinations of a rule's targets, each once.
 
-    Args:
-        targets: The rule's `send`.
-        change: The change.
-        results: The results of its templates and look-ups.
-        known: Tells whether there is a destination of a name; any other name goes to the default.
+    `results` has those of the templates and look-ups among them, by the target's place. A name of which no
+    destination is `known` goes to the target's default.
     """
     chosen: dict[str, None] = {}  # in the order of `send`, and none twice
     for place, target in enumerate(targets):

@@ -89,11 +89,7 @@ def expressions(value: Any) -> list[str]:
 
 
 def fill(value: Any, results: Mapping[str, Any]) -> Any:
-    """Fill a JSON value: each expression in its strings is replaced by its result.
-
-    Args:
-        value: The value of which `expressions` gave the programs.
-        results: The result of each program, or the text to show in its place.
+    """Fill a JSON value: each expression in its strings is replaced by its result, or a text in its place.
 
     Raises:
         KeyError: A program has no result.

@@ -61,11 +61,8 @@ def same_value(field: Field, one: Any, other: Any) -> bool:
 def watched_by(rules: RuleSet, wide: Container[str] = ()) -> dict[str, Watched]:
     """Collect the blueprints that rules name, and what is watched of each.
 
-    A pattern (``svc-*``, or no blueprint at all) names none, but is about those that other rules name.
-
-    Args:
-        rules: The rules.
-        wide: The destinations whose own templates may read anything of an entity.
+    A pattern (``svc-*``, or no blueprint at all) names none, but is about those that other rules name. The
+    templates of a destination that is `wide` may read anything of an entity.
     """
     names = dict.fromkeys(name for rule in rules.rules for name in rule.blueprint if GLOB.isdisjoint(name))
     return {name: Watched(_together(rules.about(name), wide)) for name in names}

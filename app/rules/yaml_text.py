@@ -86,12 +86,7 @@ class Document:
 
 
 def read_yaml(text: str, environment: Mapping[str, str], *, name: str) -> Document:
-    """Read a rules file's text.
-
-    Args:
-        text: The text.
-        environment: What `${NAME}` is replaced by; `$${NAME}` stands for itself.
-        name: The file's name, for the mistakes.
+    """Read a rules file's text; `${NAME}` is replaced from the environment, `$${NAME}` stands for itself.
 
     Raises:
         RulesError: It is not YAML, or not a mapping; no value of the file is shown.
