@@ -20,7 +20,7 @@ from app.receive.signature import Signed
 from app.rules.decide import OVERTAKEN, Decision, EntityState, decide
 from app.rules.match import Hit, Match, Route, match
 from app.rules.rulebook import Queues, Rulebook
-from app.rules.targets import ByPort, ByTemplate, PortLookup, route
+from app.rules.targets import ByPort, ByTemplate, PortLookup, choose
 from app.rules.watched import Watched
 from app.store.rows import Accepted, Incoming
 from app.store.store import Store
@@ -193,12 +193,13 @@ async def match_and_route(
 async def _routes(
     hit: Hit, change: CatalogChange, body: bytes, book: Rulebook, evaluate: Evaluate, look_up: LookUp
 ) -> tuple[Route, ...]:
-    results: dict[int, object] = {}
-    for place, target in enumerate(hit.rule.send):
+    names: dict[str, None] = {}  # in the order of `send`, and none twice
+    for target in hit.rule.send:
+        found: object = None
         if isinstance(target, ByTemplate):
-            results[place] = (await evaluate([target.program], bare_event(body))).get(target.program)
+            found = (await evaluate([target.program], bare_event(body))).get(target.program)
         elif isinstance(target, ByPort):
-            results[place] = await look_up(change, target.port)
-    names = route(hit.rule.send, change, results, book.queues.__contains__)
+            found = await look_up(change, target.port)
+        names[choose(target, change.teams, found, book.queues)] = None
     queues = ((name, book.queues[name]) for name in names)
     return tuple(Route(name, queue.of(change.entity), queue.steps) for name, queue in queues)

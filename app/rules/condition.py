@@ -129,13 +129,6 @@ class Condition(Strict):
             return (self,)
         return tuple(leaf for member in self.members for leaf in member.leaves)
 
-    @cached_property
-    def is_level(self) -> bool:
-        """Whether it can be said of an entity at one moment, without a change."""
-        if self.members:
-            return all(member.is_level for member in self.members)
-        return bool(self._tests) and "from_" not in self._tests
-
     def matches(self, change: CatalogChange, results: Results) -> bool:
         """Tell whether it came true with this change."""
         # One of them must begin with this change: else each change of anything else would alert again.
@@ -164,7 +157,9 @@ class Condition(Strict):
             return all(member.fulfilled(change, results) for member in self.all_)
         if self.any_ is not None:
             return any(member.fulfilled(change, results) for member in self.any_)
-        return self._level_holds(change) if self.is_level else self.matches(change, results)
+        # What can be said of an entity at one moment, without a change.
+        is_level = self.can_lapse and "from_" not in self.model_fields_set
+        return self._level_holds(change) if is_level else self.matches(change, results)
 
     @cached_property
     def can_lapse(self) -> bool:
@@ -241,10 +236,7 @@ class Condition(Strict):
             return None
         if self.property_ is not None:
             return _look_up(entity.properties, self.property_)
-        if self.relation is not None:
-            return entity.relations.get(self.relation)
-        # No team is null, as a property without a value is.
-        return entity.title if self.title else list(entity.teams) or None
+        return entity.value(*self.path)
 
     def beyond(self, value: Any) -> bool:
         """Tell whether a value is a number above, or below, the limit."""

@@ -3,7 +3,7 @@
 It needs the entity's state, so it runs inside the store's transaction; it is pure.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,10 +11,9 @@ from app.model.change import CatalogChange
 from app.model.delivery import Alert
 from app.model.incident import RANKS, Incident, Step, advance
 from app.model.notification import Notification
-from app.rules.flap import MAX_WINDOW, moved
 from app.rules.last_known import LastKnown, after_change, after_reconciling, was_alerted
 from app.rules.match import Hit, Match, Route
-from app.rules.rule import Rule
+from app.rules.rule import MAX_WINDOW, Flap, Rule
 
 REOPENS_WITHIN = timedelta(hours=1)
 """Trouble that comes back sooner is the same incident, opened again: one story, one message in Slack."""
@@ -166,7 +165,7 @@ def _moved(hit: Hit, matched: Match, step: Step, after: Incident, now: datetime,
     rule, waits = hit.rule, _waits(after, now)
     if rule.flap and (after.flapping or not waits):
         began = after.flapping
-        after = moved(after, rule.flap, matched.change.at)
+        after = _counted(after, rule.flap, matched.change.at)
         if after.flapping:
             return _flaps(hit, matched, after, now, began=began)
     cancel = (after.id,)  # also when it opens: one that ended may still have an alert to come
@@ -185,6 +184,16 @@ def _moved(hit: Hit, matched: Match, step: Step, after: Incident, now: datetime,
         due_at = (after.due_at if waits and after.due_at else now) + rule.again_after
         alerts += _alerts(hit, matched, Step.REMINDED, after, due_at=due_at, repeat=rule.again_after)
     return Decision("", alerts, (after,), cancel)
+
+
+def _counted(incident: Incident, flap: Flap, at: datetime) -> Incident:
+    """Note that an incident opens, changes or ends at a time, and whether it flaps from then on."""
+    # Stable for a whole window starts the count afresh, however many moves came before.
+    stable = bool(incident.moves) and at - incident.moves[-1] >= flap.within
+    recent = () if stable else tuple(move for move in incident.moves if at - move < flap.within)
+    moves = (*recent, at)[-flap.changes :]  # older ones cannot make the number full again
+    flapping = (incident.flapping and not stable) or len(moves) >= flap.changes
+    return replace(incident, moves=moves, flapping=flapping)
 
 
 def _flaps(hit: Hit, matched: Match, after: Incident, now: datetime, *, began: bool) -> Decision:

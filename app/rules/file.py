@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Union
 
 from pydantic import BeforeValidator, Field, ValidationError, create_model
@@ -13,9 +13,8 @@ from app.model.change import DELETE
 from app.model.report import RUNS
 from app.rules.condition import Condition
 from app.rules.destination import DestinationSettings, SettingsModels
-from app.rules.flap import Flap
 from app.rules.mistakes import explain, nearest
-from app.rules.rule import BUILT_IN, Rule
+from app.rules.rule import BUILT_IN, Flap, Rule
 from app.rules.targets import DEFAULT_DESTINATION, TARGET_KINDS, ByTemplate, PortLookup, named
 from app.rules.template import expressions
 from app.rules.values import Not, Strict
@@ -95,7 +94,7 @@ def load_rules(
     try:
         file = file_model(_models_for(document, models)).model_validate(document.plain)
     except ValidationError as error:
-        mistakes += explain(error, document, partial(_keys_at, models))
+        mistakes += explain(error, document, lambda path: _keys_at(models, path))
     mistakes += _repeated_names(document)
     mistakes += _in_destinations(document, models, check_jq)
     mistakes += _in_rules(document, check_jq)

@@ -126,8 +126,7 @@ def after_change(
             return None
         # Not created by this change: of its creation the rules have seen nothing yet.
         created = True if change.before is None else None
-        fresh = first_state(watched.values(change.after), at, watched, here, exists=created)
-        return replace(fresh, version=known.version + 1, alerted=known.alerted) if known else fresh
+        return _next(known, first_state(watched.values(change.after), at, watched, here, exists=created))
     # Field by field: a change that is late for one field may be the newest of another.
     moved = {name for name in fields_of(changes) if name in watched and not known.is_late(name, at)}
     created = change.before is None and known.exists is None
@@ -163,9 +162,8 @@ def after_reconciling(
     if change.after is None:
         after = replace(_gone(known, at, here), reconciled=frozenset({EXISTENCE}))
     elif known is None or known.gone:
-        after = first_state(watched.values(change.after), at, watched, here)
+        after = _next(known, first_state(watched.values(change.after), at, watched, here))
         after = replace(after, reconciled=frozenset({EXISTENCE, *after.values}))
-        after = replace(after, version=known.version + 1, alerted=known.alerted) if known else after
     else:
         values = watched.values(change.after)
         lacking = {name for name in values if known.lacks(name)}
@@ -206,8 +204,11 @@ def _digest(rule: Rule, change: CatalogChange) -> str:
 
 
 def _gone(known: LastKnown | None, at: Micros, now: Micros) -> LastKnown:
-    version = known.version + 1 if known else 1
-    return LastKnown({}, {}, False, at, alerted=known.alerted if known else {}, version=version, moved_at=now)
+    return _next(known, LastKnown({}, {}, False, at, moved_at=now))
+
+
+def _next(known: LastKnown | None, after: LastKnown) -> LastKnown:
+    return replace(after, version=known.version + 1, alerted=known.alerted) if known else after
 
 
 def _moved(

@@ -15,12 +15,13 @@ from app.model.diff import PropertyChange, fields_of, same
 from app.model.incident import Severity
 from app.model.notification import text_of
 from app.rules.condition import Condition, Duration, Results
-from app.rules.flap import Flap
 from app.rules.targets import DEFAULT_DESTINATION, Target
 from app.rules.values import Strict, given
 
 Action = Literal["CREATE", "UPDATE", "DELETE", "TIMER_EXPIRED"]
 MAX_STATE_CHARS = 200  # a value may be a megabyte
+MAX_WINDOW = timedelta(hours=24)
+"""As long as the store keeps an incident that has ended: longer, and its earlier moves would be forgotten."""
 GLOB = frozenset("*?[")
 MENTION_WORD = re.compile(
     r"@(here|channel|everyone)|<!(here|channel|everyone)>|<!subteam\^[A-Z0-9]+>|<@[A-Z0-9]+>"
@@ -56,6 +57,12 @@ def _in_slacks_notation(mention: str) -> str:
     return " ".join(f"<!{word[1:]}>" if word.startswith("@") else word for word in words)
 
 
+def _at_most_a_day(window: timedelta) -> timedelta:
+    if window > MAX_WINDOW:
+        raise ValueError("must be 24h at the most")
+    return window
+
+
 def _severity_kind(value: object) -> str:
     return "<table>" if isinstance(value, dict) else "<one>"
 
@@ -69,6 +76,18 @@ Blueprint = Annotated[str, Field(min_length=1), AfterValidator(_no_regex)]
 Blueprints = Annotated[tuple[Blueprint, ...], Field(min_length=1)]
 Actions = Annotated[tuple[Action, ...], Field(min_length=1)]
 Targets = Annotated[tuple[Target, ...], Field(min_length=1)]
+
+
+class Flap(Strict):
+    """How often is too often.
+
+    Attributes:
+        changes: From so many changes on an entity flaps.
+        within: That is, so many within this time; and stable is what has not changed for as long.
+    """
+
+    changes: Annotated[int, Field(ge=2, le=100)]
+    within: Annotated[Duration, AfterValidator(_at_most_a_day)]
 
 
 class Rule(Strict):

@@ -31,24 +31,11 @@ class Watched:
     def values(self, entity: EntitySnapshot) -> dict[Field, Any]:
         """Take the watched values of an entity; where fields are named, null stands for what it lacks."""
         if self.fields is not None:
-            return {field: value_of(entity, field) for field in self.fields}
-        values: dict[Field, Any] = {field: value_of(entity, field) for field in ALWAYS}
+            return {field: entity.value(*field.split(".", 1)) for field in self.fields}
+        values: dict[Field, Any] = {field: entity.value(*field.split(".", 1)) for field in ALWAYS}
         for kind, items in (("properties", entity.properties), ("relations", entity.relations)):
             values |= {f"{kind}.{name}": value for name, value in items.items() if value is not None}
         return {field: value for field, value in values.items() if value is not None}
-
-
-EVERYTHING = Watched(None)
-
-
-def value_of(entity: EntitySnapshot, field: Field) -> Any:
-    """Take the value of a field; None where the entity has none."""
-    kind, _, name = field.partition(".")
-    if kind == "properties":
-        return entity.properties.get(name)
-    if kind == "relations":
-        return entity.relations.get(name)
-    return entity.title if kind == "title" else list(entity.teams) or None
 
 
 def same_value(field: Field, one: Any, other: Any) -> bool:
