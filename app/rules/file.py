@@ -158,22 +158,28 @@ def _rules(document: Document) -> list[Any]:
     return rules if isinstance(rules, list) else []
 
 
+def _readable(written: Any) -> Rule | None:
+    """Read a rule; of one that is wrong only its `send`, if that is right: of it more can be said."""
+    for part in (written, {"name": "wrong", "send": _mapping(written).get("send")}):
+        with suppress(ValidationError):
+            return Rule.model_validate(part)
+    return None
+
+
 def _in_rules(document: Document, check_jq: CheckJq) -> Iterator[Mistake]:
-    """Yield what is wrong with rules in view of the destinations, of one another and of jq."""
+    """Yield what is wrong with rules in view of the destinations and of jq."""
     for number, written in enumerate(_rules(document)):
-        # A rule that is wrong may still have a right `send`, of which more can be said.
-        for part in (written, {"name": "wrong", "send": _mapping(written).get("send")}):
-            with suppress(ValidationError):
-                rule, path = Rule.model_validate(part), ("rules", number)
-                yield from _wrong_targets(document, path, rule, check_jq)
-                yield from _endless(document, path, rule)
-                for key in ("when", "resolve"):
-                    for way, program in _jq_in(_mapping(written).get(key)):
-                        if problem := check_jq(program):
-                            yield document.mistake((*path, key, *way), f"jq: {problem}")
-                yield from _template_mistakes(document, (*path, "title"), rule.title, check_jq)
-                yield from _template_mistakes(document, (*path, "message"), rule.message, check_jq)
-                break
+        rule, path = _readable(written), ("rules", number)
+        if rule is None:
+            continue
+        yield from _wrong_targets(document, path, rule, check_jq)
+        yield from _endless(document, path, rule)
+        for key in ("when", "resolve"):
+            for way, program in _jq_in(_mapping(written).get(key)):
+                if problem := check_jq(program):
+                    yield document.mistake((*path, key, *way), f"jq: {problem}")
+        yield from _template_mistakes(document, (*path, "title"), rule.title, check_jq)
+        yield from _template_mistakes(document, (*path, "message"), rule.message, check_jq)
 
 
 def _wrong_targets(
