@@ -17,7 +17,6 @@ from app.deliver.dispatcher import Dispatcher
 from app.deliver.message import Messages
 from app.deliver.reload import RulesInForce
 from app.deliver.turn import Sender
-from app.jq.expressions import Expressions
 from app.jq.runner import Jq
 from app.model.change import CatalogChange
 from app.model.report import Fate
@@ -190,13 +189,13 @@ def _port_client(settings: Settings, *, patient: bool = False) -> "PortClient | 
 
 
 def notifier_context(
-    settings: Settings, expressions: Expressions, port: "PortClient | None", fate: AskFate | None
+    settings: Settings, jq: Jq, port: "PortClient | None", fate: AskFate | None
 ) -> NotifierContext:
     """Take out of the settings what notifiers are made with.
 
     Args:
         settings: The configuration.
-        expressions: Fills templates.
+        jq: Fills templates.
         port: Port's API; None: its credentials are not configured.
         fate: Says what became of a run's change; None: runs get no reports.
     """
@@ -211,7 +210,7 @@ def notifier_context(
         slack_api_url=str(settings.slack_api_url),
         port=port,
         fate=fate,
-        render=expressions.render,
+        render=jq.render,
         clock=now,
     )
 
@@ -240,11 +239,10 @@ def _assemble(
     watch: Watch,
     tracer: Tracer,
 ) -> Runtime:
-    expressions = Expressions(jq)
-    context = notifier_context(settings, expressions, port, partial(_fate, store))
+    context = notifier_context(settings, jq, port, partial(_fate, store))
     make_book = partial(make_rulebook, default_webhook=context.default_webhook)
     book = make_book(rules.file)
-    messages = Messages(store.body, expressions, book.rules)
+    messages = Messages(store.body, jq, book.rules)
 
     def clock() -> datetime:
         return store.time(now())
@@ -256,7 +254,7 @@ def _assemble(
         store=store,
         book=book,
         clock=clock,
-        evaluate=expressions.evaluate,
+        evaluate=jq.evaluate,
         look_up=_look_up(port),
         wake=dispatcher.wake,
         reports=port is not None,

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from app.jq.expressions import Expressions
 from app.jq.runner import Jq
 from app.runtime import notifier_context
 from app.settings import Settings
@@ -30,4 +29,4 @@ TOKEN = "an-admin-token-of-some-length"
 def test_the_address_of_the_page(settings: dict[str, Any], page: str | None) -> None:
     """There is one where there is a page and its address is known."""
     configured = Settings(_env_file=None, accept_unsigned=True, **settings)
-    assert notifier_context(configured, Expressions(Jq()), None, None).page_url == page
+    assert notifier_context(configured, Jq(), None, None).page_url == page

@@ -14,7 +14,6 @@ from rich.text import Text
 from app.cli.base import OUT, run, span
 from app.deliver.message import with_own_words
 from app.errors import DeliveryFailed, ListenerError, UnreadableChange
-from app.jq.expressions import Expressions
 from app.jq.runner import Jq
 from app.model.change import CatalogChange
 from app.model.delivery import Alert
@@ -24,7 +23,7 @@ from app.notifier.kind import NotifierContext
 from app.notifier.registry import SETTINGS_MODELS, default_settings, kind_of
 from app.receive.intake import match_and_route
 from app.receive.payload import bare_event, parse_event
-from app.receive.rules_source import make_rulebook, read_rules_file
+from app.receive.rules_source import make_rulebook, read_rules
 from app.receive.signature import Signed
 from app.rules.decide import MEMORY, EntityState, decide
 from app.rules.file import Rules, file_model
@@ -47,7 +46,7 @@ File = Annotated[Path, typer.Argument(help="The rules file.")]
 @rules.command()
 def check(file: File) -> None:
     """Print every mistake in a rules file; status 1 if there is any."""
-    loaded = read_rules_file(file, environment(), SETTINGS_MODELS)
+    loaded = read_rules(file, environment(), SETTINGS_MODELS)
     print(
         f"{file}: {len(loaded.file.rules)} rules, {len(loaded.file.destinations)} destinations, no mistakes"
     )
@@ -65,14 +64,14 @@ def test(
     payload: Annotated[list[Path], typer.Argument(help="Files with one body each, as Port sends it.")],
 ) -> None:
     """Try rules on bodies: which match and why, and what they would send. Nothing is sent."""
-    loaded = read_rules_file(file, environment(), SETTINGS_MODELS)
+    loaded = read_rules(file, environment(), SETTINGS_MODELS)
     bodies = [(path, _read(path)) for path in payload]
 
     async def work() -> None:
         jq = Jq()
         try:
             for path, body in bodies:
-                await _try(loaded, path, body, Expressions(jq))
+                await _try(loaded, path, body, jq)
         finally:
             await jq.close()
 
@@ -86,7 +85,7 @@ def _read(path: Path) -> bytes:
         raise ListenerError(f"cannot read {path}: {error.strerror}") from None
 
 
-async def _try(loaded: Rules, path: Path, body: bytes, expressions: Expressions) -> None:
+async def _try(loaded: Rules, path: Path, body: bytes, jq: Jq) -> None:
     print(f"{path}:")
     try:
         change = parse_event(Signed(body, now()))
@@ -94,7 +93,7 @@ async def _try(loaded: Rules, path: Path, body: bytes, expressions: Expressions)
         print(f"  not a change: {error}")
         return
     book = make_rulebook(loaded.file)
-    matched = await match_and_route(change, body, book, expressions.evaluate, _no_lookup)
+    matched = await match_and_route(change, body, book, jq.evaluate, _no_lookup)
     matching = {hit.rule.name for hit in matched.hits if hit.matches}
     for rule in book.rules.about(change.blueprint):
         outcome = "matches" if rule.name in matching else f"does not match: {why_not(rule, change)}"
@@ -105,18 +104,16 @@ async def _try(loaded: Rules, path: Path, body: bytes, expressions: Expressions)
     # As of when it happened: for an old body, the time for which a rule waits would otherwise be over.
     for alert in decide(matched, EntityState(), change.at).alerts:
         if alert.repeat is None:
-            await _show(alert, loaded, book, expressions, event)
+            await _show(alert, loaded, book, jq, event)
 
 
-async def _show(
-    alert: Alert, loaded: Rules, book: Rulebook, expressions: Expressions, event: Mapping[str, Any]
-) -> None:
+async def _show(alert: Alert, loaded: Rules, book: Rulebook, jq: Jq, event: Mapping[str, Any]) -> None:
     later = f", if it still holds at {alert.due_at:%H:%M:%S} UTC" if alert.due_at else ""
     print(f"  → {alert.destination}{later}:")
     settings = loaded.file.destinations.get(alert.destination) or default_settings("")
-    notification = await with_own_words(alert.notification, book.rules, event, expressions)
+    notification = await with_own_words(alert.notification, book.rules, event, jq)
     try:
-        output = await kind_of(settings.type).dry_run(settings, notification, event, _context(expressions))
+        output = await kind_of(settings.type).dry_run(settings, notification, event, _context(jq))
     except DeliveryFailed as error:
         output = str(error)
     if isinstance(output, str):
@@ -125,7 +122,7 @@ async def _show(
         OUT.print(draw(output))
 
 
-def _context(expressions: Expressions) -> NotifierContext:
+def _context(jq: Jq) -> NotifierContext:
     """Make the context of a dry run: nothing is sent, so that it has no secrets and no client."""
     return NotifierContext(
         app_url=APP_URL,
@@ -135,7 +132,7 @@ def _context(expressions: Expressions) -> NotifierContext:
         slack_api_url="",
         port=None,
         fate=None,
-        render=expressions.render,
+        render=jq.render,
         clock=now,
     )
 
@@ -150,14 +147,14 @@ def backtest(
     since: Annotated[str, typer.Option(help="How far back: 12h, 7d.")] = "7d",
 ) -> None:
     """Try rules on the stored changes: how many alerts they would have sent, beside those that were sent."""
-    loaded = read_rules_file(file, environment(), SETTINGS_MODELS)
+    loaded = read_rules(file, environment(), SETTINGS_MODELS)
     start = now() - span("--since", since)
 
     async def work() -> tuple[int, Counter[tuple[str, str]], Mapping[tuple[str, str], int]]:
         jq = Jq()
         try:
             async with open_store(*load_settings().database, must_exist=True) as store:
-                number, would = await _replay(store, make_rulebook(loaded.file), Expressions(jq), start)
+                number, would = await _replay(store, make_rulebook(loaded.file), jq, start)
                 return number, would, await store.read(queries.page.alert_counts, start)
         finally:
             await jq.close()
@@ -172,7 +169,7 @@ def backtest(
 
 
 async def _replay(
-    store: Store, book: Rulebook, expressions: Expressions, since: datetime
+    store: Store, book: Rulebook, jq: Jq, since: datetime
 ) -> tuple[int, Counter[tuple[str, str]]]:
     """Decide on the changes since a time, oldest first, and count the alerts by rule and destination."""
     states: dict[tuple[str, str], EntityState] = {}
@@ -186,7 +183,7 @@ async def _replay(
         for row in rows:
             received_at, body = row.received_at, row.body or b""
             change = parse_event(Signed(body, received_at))
-            matched = await match_and_route(change, body, book, expressions.evaluate, _silent_lookup)
+            matched = await match_and_route(change, body, book, jq.evaluate, _silent_lookup)
             _replay_one(matched, received_at, states, waiting, alerted)
             number += 1
     for alerts in waiting.values():

@@ -3,14 +3,13 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from app.jq.expressions import Expressions
+from app.jq.runner import Jq, JqError
 from app.model.incident import Step
-from app.model.notification import Notification, Part
+from app.model.notification import Notification
 from app.notifier.base import Item, Parcel
 from app.receive.payload import bare_event
 from app.rules.rule import RuleSet
-from app.rules.template import expressions as expressions_in
-from app.rules.template import parts
+from app.rules.template import expressions, parts
 from app.store.rows import Claim, Waiting
 
 
@@ -19,18 +18,16 @@ class Messages:
 
     Args:
         body_of: Gives the stored body of a change by its key; raises `StoreUnavailable`.
-        expressions: Runs users' jq.
+        jq: Runs users' jq.
         rules: The rules.
 
     Attributes:
         rules: The rules in force; may be replaced at any time.
     """
 
-    def __init__(
-        self, body_of: Callable[[str], Awaitable[bytes | None]], expressions: Expressions, rules: RuleSet
-    ) -> None:
+    def __init__(self, body_of: Callable[[str], Awaitable[bytes | None]], jq: Jq, rules: RuleSet) -> None:
         self._body_of = body_of
-        self._expressions = expressions
+        self._jq = jq
         self.rules = rules
 
     async def prepare(self, claim: Claim, deliveries: Sequence[Waiting]) -> Parcel:
@@ -51,7 +48,7 @@ class Messages:
         body = claim.body if is_head else await self._body_of(first.change_key)
         event = bare_event(body or b"{}")
         notifications = [
-            await with_own_words(first.notification, self.rules, event, self._expressions),
+            await with_own_words(first.notification, self.rules, event, self._jq),
             *(with_mention(delivery.notification, self.rules) for delivery in others),
         ]
         pairs = zip(deliveries, notifications, strict=True)
@@ -66,7 +63,7 @@ class Messages:
 
 
 async def with_own_words(
-    notification: Notification, rules: RuleSet, event: Mapping[str, Any], expressions: Expressions
+    notification: Notification, rules: RuleSet, event: Mapping[str, Any], jq: Jq
 ) -> Notification:
     """Add the title, the message and the mention that its rule has to a notification.
 
@@ -74,7 +71,7 @@ async def with_own_words(
         notification: What the store has kept.
         rules: The rules in force; without its rule the notification stays as it is.
         event: Port's bare event, which the templates are filled from.
-        expressions: Runs the templates' jq. What fails there shows in its place, in brackets.
+        jq: Runs the templates' jq. What fails there shows in its place, in brackets.
     """
     notification = with_mention(notification, rules)
     rule = rules.by_name.get(notification.rule)
@@ -82,10 +79,13 @@ async def with_own_words(
     present = {name: template for name, template in templates.items() if template}
     if not present:
         return notification
-    values, errors = await expressions.run(expressions_in(list(present.values())), event)
+    results = await jq.run(expressions(list(present.values())), event)
     # An alert with a hole in it is better than none.
-    values |= {program: f"[{error.text}]" for program, error in errors.items()}
-    words = {name: _parts(template, values) for name, template in present.items()}
+    values = {
+        program: f"[{result.text}]" if isinstance(result, JqError) else result
+        for program, result in results.items()
+    }
+    words = {name: parts(template, values) for name, template in present.items()}
     return notification.model_copy(update=words)
 
 
@@ -95,7 +95,3 @@ def with_mention(notification: Notification, rules: RuleSet) -> Notification:
     if rule is None or not rule.mention or not notification.calls:
         return notification
     return notification.model_copy(update={"mention": rule.mention})
-
-
-def _parts(template: str, values: Mapping[str, Any]) -> tuple[Part, ...]:
-    return tuple(Part(text=part.text, literal=part.literal) for part in parts(template, values))

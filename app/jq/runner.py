@@ -12,48 +12,40 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+
+from app.errors import DeliveryFailed, Scope
 from app.jq.path import NotPlain, follow, path, plain, scalar
 from app.jq.worker import LIMIT_SECONDS, MEMORY_BYTES
+from app.rules.template import expressions, fill
 
 TOO_LONG_SIGNALS = frozenset({"SIGPROF", "SIGALRM"})
 TOO_MUCH_SIGNALS = frozenset({"SIGABRT"})  # what jq does when it gets no memory
 
 
-@dataclass(frozen=True, slots=True)
-class JqValue:
-    """A program's first output.
-
-    Attributes:
-        program: The program.
-        value: The output as JSON; None also if there is none.
-    """
-
-    program: str
-    value: Any
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class JqError:
-    """A program that failed.
+    """A program failed.
 
     Attributes:
-        program: The program.
         text: Why, in one line of at most `MAX_ERROR_CHARS` characters. It may hold values of the event.
     """
 
-    program: str
     text: str
 
 
 class Jq:
-    """Runs programs, one call at a time, in a worker that starts on the first use.
+    """Runs users' programs, one call at a time, in a worker that starts on the first use.
 
     Args:
         limit: How long one program may take, in seconds of processor time.
@@ -71,38 +63,55 @@ class Jq:
         """The worker's process id; None while there is none."""
         return self._worker.pid
 
-    async def evaluate(self, programs: Sequence[str], event: Mapping[str, Any]) -> list[JqValue | JqError]:
-        """Run each program on the event, all in one trip to the worker; a path of names needs no trip at all.
+    async def evaluate(self, programs: Iterable[str], event: Mapping[str, Any]) -> dict[str, Any]:
+        """Run programs on Port's event; give the results; the programs that failed are only logged."""
+        results = await self.run(programs, event)
+        for program, result in results.items():
+            if isinstance(result, JqError):
+                # Not the error's text: it may hold values from the catalog.
+                log.warning("jq_failed", program=program)
+        return {program: result for program, result in results.items() if not isinstance(result, JqError)}
 
-        Args:
-            programs: The programs.
-            event: Port's bare event.
+    async def render(self, value: Any, event: Mapping[str, Any]) -> Any:
+        """Fill in the expressions of a template, text or nested JSON.
 
-        Returns:
-            The outputs in the order of the programs. One that fails is a `JqError`, and does not affect the
-            others; nothing is raised.
+        Raises:
+            DeliveryFailed: One of them failed: this message can never be sent.
         """
-        answers: dict[str, JqValue | JqError] = {}
+        results = await self.run(expressions(value), event)
+        for program, result in results.items():
+            if isinstance(result, JqError):
+                raise DeliveryFailed(f"template {{{{ {program} }}}}: {result.text}", Scope.MESSAGE)
+        return fill(value, results)
+
+    async def run(self, programs: Iterable[str], event: Mapping[str, Any]) -> dict[str, Any]:
+        """Run programs on Port's event, all in one trip to the worker; a path of names needs no trip at all.
+
+        The result is each program's first output as JSON, None also if it has none, in the programs' order.
+        That of one that fails is a `JqError`, and does not affect the others; nothing is raised.
+        """
+        results: dict[str, Any] = {}
         asked = []
         for program in dict.fromkeys(programs):
+            results[program] = None  # keeps its place
             try:
-                answers[program] = JqValue(program, scalar(follow(program, event)))
+                results[program] = scalar(follow(program, event))
             except NotPlain:
                 asked.append(program)
         if asked:
             loop = asyncio.get_running_loop()
-            answers |= await loop.run_in_executor(self._thread, self._run, asked, event)
-        return [answers[program] for program in programs]
+            results |= await loop.run_in_executor(self._thread, self._run, asked, event)
+        return results
 
-    def _run(self, programs: Sequence[str], event: Mapping[str, Any]) -> dict[str, JqValue | JqError]:
-        plain_answers: dict[str, JqValue | JqError] = {}
+    def _run(self, programs: Sequence[str], event: Mapping[str, Any]) -> dict[str, Any]:
+        results: dict[str, Any] = {}
         for program in programs:
             with suppress(NotPlain, RecursionError):
-                plain_answers[program] = JqValue(program, plain(follow(program, event)))
+                results[program] = plain(follow(program, event))
         # Also here, in the thread: what may be large was left out on the event loop.
-        asked = [program for program in programs if program not in plain_answers]
+        asked = [program for program in programs if program not in results]
         answers = self._worker.run(asked, event) if asked else []
-        return plain_answers | {answer.program: answer for answer in answers}
+        return results | dict(zip(asked, answers, strict=True))
 
     async def close(self) -> None:
         """End the worker after the calls that wait for it; no call may follow."""
@@ -149,13 +158,13 @@ class _Worker:
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
-    def run(self, programs: Sequence[str], event: Mapping[str, Any] | None) -> list[JqValue | JqError]:
-        """Run the programs on the event, or only compile them if there is none."""
+    def run(self, programs: Sequence[str], event: Mapping[str, Any] | None) -> list[Any]:
+        """Run the programs on the event, or only compile them if there is none; give each one's result."""
         try:
             line = b"" if event is None else _encode(event)
         except (ValueError, TypeError, RecursionError):
-            return [JqError(program, "the event is not JSON that jq can read") for program in programs]
-        answers: list[JqValue | JqError] = []
+            return [JqError("the event is not JSON that jq can read")] * len(programs)
+        answers: list[Any] = []
         spared = -1
         while len(answers) < len(programs):
             try:
@@ -167,7 +176,7 @@ class _Worker:
                 if text is None and spared != at:
                     spared = at  # something else may have killed it: this program gets another worker
                 else:
-                    answers.append(JqError(programs[at], text or f"the jq process died: {died_of}"))
+                    answers.append(JqError(text or f"the jq process died: {died_of}"))
         return answers
 
     def stop(self) -> None:
@@ -176,7 +185,7 @@ class _Worker:
             self._process.kill()
             self._bury()
 
-    def _ask(self, programs: Sequence[str], event: bytes) -> Iterator[JqValue | JqError]:
+    def _ask(self, programs: Sequence[str], event: bytes) -> Iterator[Any]:
         process = self._process = self._process or self._start()
         assert process.stdin  # noqa: S101 - it was started with pipes
         assert process.stdout  # noqa: S101
@@ -185,11 +194,11 @@ class _Worker:
             process.stdin.flush()
         except BrokenPipeError:
             raise _Died from None
-        for program in programs:
+        for _ in programs:
             line = process.stdout.readline()
             if not line.endswith(b"\n"):
                 raise _Died
-            yield _decode(program, line)
+            yield _decode(line)
 
     def _start(self) -> subprocess.Popen[bytes]:
         # PYTHONPATH, as it must find what this process finds; -P, as this file must not hide the library.
@@ -236,9 +245,9 @@ def _encode(event: Mapping[str, Any]) -> bytes:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
 
 
-def _decode(program: str, line: bytes) -> JqValue | JqError:
+def _decode(line: bytes) -> Any:
     try:
         answer = json.loads(line)
     except RecursionError:
-        return JqError(program, "the result is nested too deep")
-    return JqError(program, answer["error"]) if "error" in answer else JqValue(program, answer["value"])
+        return JqError("the result is nested too deep")
+    return JqError(answer["error"]) if "error" in answer else answer["value"]

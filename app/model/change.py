@@ -29,6 +29,15 @@ class EntitySnapshot:
     properties: Mapping[str, Any] = field(default_factory=dict)
     relations: Mapping[str, Any] = field(default_factory=dict)
 
+    def value(self, kind: str, name: str = "") -> Any:
+        """Take the ``title``, the ``team``, or one of ``properties`` or ``relations``; None: it has none."""
+        if kind == "properties":
+            return self.properties.get(name)
+        if kind == "relations":
+            return self.relations.get(name)
+        # No team is null, as a property without a value is.
+        return self.title if kind == "title" else list(self.teams) or None
+
 
 @dataclass(frozen=True, slots=True)
 class CatalogChange:

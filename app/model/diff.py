@@ -1,12 +1,14 @@
 """The difference between two snapshots of an entity."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from app.model.change import EntitySnapshot
 
 Path = tuple[str, ...]
+Field = str
+"""``title``, ``team``, ``properties.healthStatus``, ``relations.service``."""
 
 SCALAR_TYPES = frozenset((str, int, float, bool))
 
@@ -38,6 +40,11 @@ def diff(before: EntitySnapshot | None, after: EntitySnapshot | None) -> tuple[P
     same; 25 equals 25.0; true does not equal 1. Bookkeeping fields are not part of a snapshot.
     """
     return tuple(_changes((), _fields(before), _fields(after)))
+
+
+def fields_of(changes: Iterable[PropertyChange]) -> frozenset[Field]:
+    """Collect the fields in which there is a change."""
+    return frozenset(".".join(value.path[:2]) for value in changes)
 
 
 def same(a: Any, b: Any) -> bool:

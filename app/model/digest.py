@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from app.model.incident import RANKS, Step
@@ -45,21 +46,36 @@ class Transition:
     happened: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Line:
     """The alerts of one entity under one rule as one line, or one notice.
 
     Attributes:
         positions: Where its notifications stand among all.
         notifications: The alerts, oldest first; one at least.
-        chains: The values of each property that they are about.
         complete: Nothing happened between the notifications; else they are but the first and the last.
     """
 
     positions: tuple[int, ...]
     notifications: tuple[Notification, ...]
-    chains: tuple[Chain, ...]
     complete: bool = True
+
+    @cached_property
+    def chains(self) -> tuple[Chain, ...]:
+        """The values of each property that its alerts are about."""
+        chains: dict[str, list[str]] = {}
+        for notification in self.notifications:
+            change = notification.change
+            if change is None:
+                continue
+            values = chains.setdefault(change.name, [])
+            # A reminder is no change: its "before" was the state of the alert before it.
+            if not values and notification.step is not Step.REMINDED:
+                values.append(text_of(change.before))
+            after = text_of(change.after)
+            if not values or values[-1] != after:
+                values.append(after)
+        return tuple(Chain(name, tuple(values)) for name, values in chains.items())
 
     @property
     def last(self) -> Notification:
@@ -100,7 +116,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class LineGroup:
     """Lines that have in common what they are grouped by.
 
     Attributes:
@@ -123,26 +139,8 @@ def is_over(notification: Notification) -> bool:
     return step is Step.RESOLVED or (step is Step.SETTLED and notification.ended)
 
 
-def line_of(
-    positions: Sequence[int], notifications: Iterable[Notification], *, complete: bool = True
-) -> Line:
-    """Make one line of notifications of one entity under one rule.
-
-    Args:
-        positions: Where they stand among all.
-        notifications: Oldest first.
-        complete: Nothing happened between them.
-    """
-    together = tuple(notifications)
-    return Line(tuple(positions), together, _chains(together), complete)
-
-
 def gather(notifications: Sequence[Notification]) -> list[Line]:
-    """Gather notifications into a line for each entity under each rule and each notice, by arrival.
-
-    Args:
-        notifications: In the order in which they arrived.
-    """
+    """Gather notifications into a line for each entity under each rule and each notice, by arrival."""
     together: dict[_Key, list[int]] = {}
     for position, notification in enumerate(notifications):
         key: _Key = (notification.rule, notification.blueprint, notification.entity)
@@ -151,22 +149,20 @@ def gather(notifications: Sequence[Notification]) -> list[Line]:
     for positions in together.values():
         # What came late happened before.
         oldest_first = sorted((notifications[position] for position in positions), key=lambda item: item.at)
-        lines.append(line_of(positions, oldest_first))
+        lines.append(Line(tuple(positions), tuple(oldest_first)))
     return lines
 
 
-def grouped(lines: Iterable[Line], by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION) -> list[Group]:
+def grouped(lines: Iterable[Line], by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION) -> list[LineGroup]:
     """Group lines: the worst group first, then the largest, then the one that arrived first.
 
-    Args:
-        lines: By arrival.
-        by: What the lines of a group have in common. Notices are a group of their own.
+    The lines of a group have in common what they are grouped `by`. Notices are a group of their own.
     """
     by_key: dict[_Key, list[Line]] = {}
     for line in lines:
         by_key.setdefault(_key(line, by), []).append(line)
     groups = [
-        Group(tuple(sorted(together, key=_arrival)), _transition(key))
+        LineGroup(tuple(sorted(together, key=_arrival)), _transition(key))
         for key, together in _with_those_alone_together(by_key).items()
     ]
     return sorted(
@@ -188,22 +184,6 @@ def shortened(values: tuple[str, ...]) -> tuple[str, ...]:
         return values
     kept = MAX_VALUES // 2  # the first and the last values are what matters
     return (*values[:kept], LEFT_OUT, *values[-kept:])
-
-
-def _chains(notifications: tuple[Notification, ...]) -> tuple[Chain, ...]:
-    chains: dict[str, list[str]] = {}
-    for notification in notifications:
-        change = notification.change
-        if change is None:
-            continue
-        values = chains.setdefault(change.name, [])
-        # A reminder is no change: its "before" was the state of the alert before it.
-        if not values and notification.step is not Step.REMINDED:
-            values.append(text_of(change.before))
-        after = text_of(change.after)
-        if not values or values[-1] != after:
-            values.append(after)
-    return tuple(Chain(name, tuple(values)) for name, values in chains.items())
 
 
 def _key(line: Line, by: tuple[GroupBy, ...]) -> _Key:

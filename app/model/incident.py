@@ -64,12 +64,9 @@ class Incident:
 def advance(
     incident: Incident | None, *, candidate: Incident, resolves: bool
 ) -> tuple[Step, Incident | None]:
-    """Move an incident by a matching change; return the step, and the incident after it.
+    """Move the open incident, if there is one, by a matching change; give the step and the incident after.
 
-    Args:
-        incident: The open incident for this rule and entity, if there is one.
-        candidate: The incident that the change would open, with its state and time.
-        resolves: Whether the change ends it; then it opens none either.
+    The `candidate` is the incident that the change would open. A change that `resolves` opens none.
     """
     # An end without a beginning still alerts, where a rule says so: the beginning may have been missed.
     if incident is None:

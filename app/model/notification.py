@@ -43,8 +43,9 @@ class Link(_Frozen):
     url: str
 
 
-class Part(_Frozen):
-    """A piece of a rule's own message: its author's text, or a value that was put into it."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a rule's own message: its author's text, or a value, which a notifier must escape."""
 
     text: str
     literal: bool
@@ -122,14 +123,7 @@ class Notification(_Frozen):
     ) -> "Notification":
         """Gather the facts about `change`, where `main` is the one value that `rule` is about.
 
-        Args:
-            change: The change.
-            main: The value.
-            changes: All that changed.
-            rule: The rule's name.
-            step: What the change did to the rule's incident.
-            severity: How bad it is.
-            more: Further attributes of the notification.
+        `changes` is all that changed; `more` are further attributes of the notification.
         """
         # The value itself, and what lies within it where it is an object, is not said again.
         path = main.path if main else ("",)
@@ -209,9 +203,7 @@ def text_of(value: Any) -> str:
 def one_line(text: str, limit: int | None = None) -> str:
     """Put text on one line, fit for a screen: control and invisible characters become spaces.
 
-    Args:
-        text: Text from outside.
-        limit: How many characters at the most; what is longer is cut, and ends in ``…``.
+    What is longer than `limit` characters is cut, and ends in ``…``.
     """
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if limit is None else _cut(line, limit)

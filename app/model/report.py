@@ -27,12 +27,7 @@ class Report:
 
     @classmethod
     def of(cls, change: CatalogChange, queue: str) -> "Report | None":
-        """Make the report that a change's run waits for, if it waits for one.
-
-        Args:
-            change: The change.
-            queue: The queue that the report is to wait in.
-        """
+        """Make the report that a change's run waits for, if it waits for one; it is to wait in `queue`."""
         if change.report_to is None or not RUN_ID.fullmatch(change.report_to):
             return None
         # A notice, which no silence suppresses: a report about an alert is no alert.
@@ -128,11 +123,7 @@ class Fate:
         yield f"Why: {self.reason}."
 
     def ending(self, links: Iterable[str]) -> Mapping[str, object]:
-        """Make the end of the run, as ``PATCH /v1/actions/runs/{id}`` takes it.
-
-        Args:
-            links: The addresses of the messages that have the alerts.
-        """
+        """Make the end of the run, as ``PATCH /v1/actions/runs/{id}`` takes it, with its messages' links."""
         ending = {
             "status": "FAILURE" if self.failed else "SUCCESS",
             "statusLabel": self.label,

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from app.errors import UnreadableChange
 from app.model.change import EntitySnapshot
+from app.model.diff import Field
 from app.receive.event import Entity, Json, read_time, too_long
-from app.rules.watched import Field, Watched
+from app.rules.watched import Watched
 
 META_PROPERTIES = ("$identifier", "$title", "$team", "$updatedAt")
 COMPUTED_PARTS = ("mirrorProperties", "calculationProperties", "aggregationProperties")

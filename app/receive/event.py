@@ -159,18 +159,9 @@ def build_event(
     after: EntitySnapshot | None = None,
     resource: str = ENTITY,
 ) -> Json:
-    """Build the event of a change.
+    """Build the event of a change, whose facts are those of a `CatalogChange`.
 
-    Args:
-        action: ``CREATE``, ``UPDATE``, ``DELETE`` …
-        blueprint: The blueprint's identifier.
-        entity: The entity's identifier.
-        at: When it happened, UTC.
-        origin: Where it was triggered: ``UI``, ``API`` …
-        by: Who triggered it: ``{"userId": …}``, ``{"appId": …}``, ``{"byPort": true}``; may be empty.
-        before: The entity before; None: it did not exist.
-        after: The entity after; None: it does not exist any more.
-        resource: What was changed.
+    Who triggered it is ``{"userId": …}``, ``{"appId": …}`` or ``{"byPort": true}``; `by` may be empty.
     """
     event = {
         "action": action,

@@ -20,7 +20,7 @@ from app.receive.signature import Signed
 from app.rules.decide import OVERTAKEN, Decision, EntityState, decide
 from app.rules.match import Hit, Match, Route, match
 from app.rules.rulebook import Queues, Rulebook
-from app.rules.targets import ByPort, ByTemplate, PortLookup, route
+from app.rules.targets import ByPort, ByTemplate, PortLookup, choose
 from app.rules.watched import Watched
 from app.store.rows import Accepted, Incoming
 from app.store.store import Store
@@ -87,14 +87,9 @@ class Intake:
     )
 
     async def accept(self, signed: Signed, reconciled: Reconciled | None = None) -> Accepted:
-        """Parse, decide and store one change.
+        """Parse, decide and store one change, whose body is known to come from Port or was made here.
 
-        Args:
-            signed: A body that is known to come from Port, or to have been made here.
-            reconciled: For a change that reconciling found.
-
-        Returns:
-            What became of it; `stored` is False if another change moved the state that a difference rests on.
+        What it gives is not `stored` if another change moved the state that a difference rests on.
 
         Raises:
             UnreadableChange: It is not a change; nothing is stored.
@@ -145,7 +140,11 @@ class Intake:
         if accepted.already_alerted:
             self.watch.came_after()
         if not accepted.duplicate:
-            self._count(matched)
+            for hit in matched.hits:
+                outcome = "resolves" if hit.resolves else "matches" if hit.matches else "lapses"
+                self.watch.decided(hit.rule.name, outcome)
+            if not matched.hits:
+                self.watch.decided("", "unmatched")
         change = matched.change
         self._log.info(
             "change_accepted",
@@ -170,13 +169,6 @@ class Intake:
             return None
         return Report.of(change, RUN_QUEUES.of(change.report_to))
 
-    def _count(self, matched: Match) -> None:
-        for hit in matched.hits:
-            outcome = "resolves" if hit.resolves else "matches" if hit.matches else "lapses"
-            self.watch.decided(hit.rule.name, outcome)
-        if not matched.hits:
-            self.watch.decided("", "unmatched")
-
 
 def _for_reconciling(matched: Match, reconciled: Reconciled) -> Match:
     hits = matched.hits
@@ -189,15 +181,7 @@ def _for_reconciling(matched: Match, reconciled: Reconciled) -> Match:
 async def match_and_route(
     change: CatalogChange, body: bytes, book: Rulebook, evaluate: Evaluate, look_up: LookUp
 ) -> Match:
-    """Match a change with the rules, and find the routes of its alerts.
-
-    Args:
-        change: The change.
-        body: The body that it was read from.
-        book: The rules.
-        evaluate: Runs jq programs.
-        look_up: Asks Port.
-    """
+    """Match a change with the rules, and find the routes of its alerts; jq is run on the change's body."""
     programs = book.rules.programs(change.blueprint)
     results = await evaluate(programs, bare_event(body)) if programs else {}
     matched = match(book.rules, change, results)
@@ -209,12 +193,13 @@ async def match_and_route(
 async def _routes(
     hit: Hit, change: CatalogChange, body: bytes, book: Rulebook, evaluate: Evaluate, look_up: LookUp
 ) -> tuple[Route, ...]:
-    results: dict[int, object] = {}
-    for place, target in enumerate(hit.rule.send):
+    names: dict[str, None] = {}  # in the order of `send`, and none twice
+    for target in hit.rule.send:
+        found: object = None
         if isinstance(target, ByTemplate):
-            results[place] = (await evaluate([target.program], bare_event(body))).get(target.program)
+            found = (await evaluate([target.program], bare_event(body))).get(target.program)
         elif isinstance(target, ByPort):
-            results[place] = await look_up(change, target.port)
-    names = route(hit.rule.send, change, results, book.queues.__contains__)
+            found = await look_up(change, target.port)
+        names[choose(target, change.teams, found, book.queues)] = None
     queues = ((name, book.queues[name]) for name in names)
     return tuple(Route(name, queue.of(change.entity), queue.steps) for name, queue in queues)

@@ -35,8 +35,6 @@ def parse_event(signed: Signed) -> CatalogChange:
         UnreadableChange: It is not JSON, not an object, or lacks what makes it a change.
     """
     body = _load(signed.body)
-    if not isinstance(body, dict):
-        raise UnreadableChange("the body is not a JSON object")
     unwrapped = _unwrap(body)
     try:
         event = Event.model_validate(unwrapped.event)
@@ -54,24 +52,23 @@ def bare_event(body: bytes) -> dict[str, Any]:
     Raises:
         UnreadableChange: It is not JSON, or not an object.
     """
-    loaded = _load(body)
+    return dict(_unwrap(_load(body)).event)
+
+
+def _load(body: bytes) -> dict[str, Any]:
+    try:
+        loaded = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        # JavaScript sends half an emoji ("\ud83d") where a text was cut in its middle. That is no reason to
+        # drop the alert: the standard library reads it, and it becomes a question mark.
+        try:
+            whole = json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "replace")
+            loaded = from_json(whole, allow_inf_nan=False)
+        except (ValueError, RecursionError):
+            raise UnreadableChange(f"the body is not JSON: {error}") from None
     if not isinstance(loaded, dict):
         raise UnreadableChange("the body is not a JSON object")
-    return dict(_unwrap(loaded).event)
-
-
-def _load(body: bytes) -> Any:
-    try:
-        return from_json(body, allow_inf_nan=False)
-    except ValueError as error:
-        reason = str(error)
-    # JavaScript sends half an emoji ("\ud83d") where a text was cut in its middle. That is no reason to drop
-    # the alert: the standard library reads it, and it becomes a question mark.
-    try:
-        whole = json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "replace")
-        return from_json(whole, allow_inf_nan=False)
-    except (ValueError, RecursionError):
-        raise UnreadableChange(f"the body is not JSON: {reason}") from None
+    return loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +95,8 @@ def _unwrap(body: Mapping[str, Any]) -> _Unwrapped:
 def _change(event: Event, unwrapped: _Unwrapped, signed_at: datetime, run_id: str | None) -> CatalogChange:
     newest = (event.diff.after or event.diff.before) if event.diff else None
     blueprint, entity = _identifiers(event, newest, unwrapped.path)
-    resource, timer, envelope = (
-        event.resourceType or ENTITY,
-        event.context.propertyIdentifier,
-        unwrapped.envelope,
-    )
+    resource, timer = event.resourceType or ENTITY, event.context.propertyIdentifier
+    envelope = unwrapped.envelope
     before = _snapshot(event.diff.before, blueprint) if event.diff else None
     after = _snapshot(event.diff.after, blueprint) if event.diff else None
     happened_at = event.trigger.at or (newest and read_time(newest.updatedAt)) or signed_at

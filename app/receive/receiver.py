@@ -32,10 +32,7 @@ class Receiver:
     tolerance: timedelta
 
     def check_headers(self, headers: Mapping[str, str]) -> SignatureClaim | None:
-        """Parse a request's signature headers before its body is read; None: nothing is to be verified.
-
-        Args:
-            headers: The request's headers; names in lower case.
+        """Parse a request's headers, in lower case, before its body is read; None: nothing is to be verified.
 
         Raises:
             SignatureRejected: The signature is missing, malformed or stale.
@@ -49,11 +46,7 @@ class Receiver:
             raise
 
     async def receive(self, body: bytes, claim: SignatureClaim | None) -> Accepted:
-        """Verify, parse, decide and store one request.
-
-        Args:
-            body: The bytes as they arrived.
-            claim: The result of `check_headers`.
+        """Verify, parse, decide and store one request, given the result of `check_headers`.
 
         Raises:
             SignatureRejected: Not proven to come from Port; nothing is stored.

@@ -13,7 +13,7 @@ from app.jq.runner import checking
 from app.model.incident import Step
 from app.rules.destination import SettingsModels
 from app.rules.file import Rules, RulesFile, load_rules
-from app.rules.rule import BUILT_IN, RuleSet
+from app.rules.rule import RuleSet
 from app.rules.rulebook import Queues, Rulebook
 from app.rules.targets import DEFAULT_DESTINATION
 from app.rules.watched import watched_by
@@ -26,32 +26,12 @@ RULES_LOOK_SECONDS = 1.0  # how late a change of the rules file is seen
 def read_rules(file: Path | None, environment: Mapping[str, str], models: SettingsModels) -> Rules:
     """Read the configured rules file; without one the built-in rule holds.
 
-    Args:
-        file: The file; None: none is configured.
-        environment: What ``${NAME}`` in it stands for.
-        models: The settings model of each kind of destination, by its name.
-
     Raises:
         RulesError: Something is wrong with it.
         SettingsError: It cannot be read.
     """
     if file is None:
-        return Rules(RulesFile(version=1, destinations={}, rules=(BUILT_IN,)))
-    return read_rules_file(file, environment, models)
-
-
-def read_rules_file(file: Path, environment: Mapping[str, str], models: SettingsModels) -> Rules:
-    """Read a rules file.
-
-    Args:
-        file: The file.
-        environment: What ``${NAME}`` in it stands for.
-        models: The settings model of each kind of destination, by its name.
-
-    Raises:
-        RulesError: Something is wrong with it.
-        SettingsError: It cannot be read.
-    """
+        return Rules(RulesFile(version=1, destinations={}))
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -74,9 +54,7 @@ def secrets_of(rules: Rules) -> tuple[str, ...]:
 def make_rulebook(file: RulesFile, default_webhook: str = "") -> Rulebook:
     """Make the rulebook of a file; destinations that are the same Slack channel share a queue.
 
-    Args:
-        file: The rules file.
-        default_webhook: The webhook of the destination `default`, which needs no entry in the file.
+    The destination `default`, whose webhook is given apart, needs no entry in the file.
     """
     # Two names of one Slack channel must not overtake each other there.
     channels = {default_webhook: DEFAULT_DESTINATION}

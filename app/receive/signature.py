@@ -54,21 +54,13 @@ class SignatureClaim:
 def sign(body: bytes, timestamp: str, secret: str) -> str:
     """Sign a body; return the signature header's value: ``v1,`` and the base64 of the HMAC-SHA256.
 
-    Args:
-        body: The bytes to sign.
-        timestamp: The text of the timestamp header, as it will be sent.
-        secret: The organization's client secret.
+    The timestamp is the text of its header as it will be sent, the secret the organization's client secret.
     """
     return SIGNATURE_VERSION + _digest(body, timestamp, secret).decode()
 
 
 def verify(body: bytes, claim: SignatureClaim, secrets: Sequence[str]) -> Signed:
-    """Verify a body; return the bytes that Port signed.
-
-    Args:
-        body: The bytes that arrived.
-        claim: The result of `parse_headers`.
-        secrets: The client secrets to accept, the current one first.
+    """Verify a body; return the bytes that Port signed. Of the secrets the current one comes first.
 
     Raises:
         SignatureRejected: The signature is wrong.
@@ -84,12 +76,9 @@ def verify(body: bytes, claim: SignatureClaim, secrets: Sequence[str]) -> Signed
 
 
 def parse_headers(headers: Mapping[str, str], now: datetime, tolerance: timedelta) -> SignatureClaim:
-    """Parse a request's signature headers; no body is needed for that.
+    """Parse a request's signature headers, whose names are in lower case; no body is needed for that.
 
-    Args:
-        headers: The request's headers; names in lower case.
-        now: The time, UTC.
-        tolerance: How far the timestamp may lie in the past or in the future.
+    The timestamp may lie as far as the tolerance in the past or in the future.
 
     Raises:
         SignatureRejected: One of them is missing, malformed or stale.

@@ -101,21 +101,6 @@ class Unreadable(Refusal):
 router = APIRouter(tags=["Port"])
 
 
-def _demand_allowed_source(request: Request) -> None:
-    """Refuse a request from elsewhere than ALLOWED_SOURCES names, if it is set, before its body is read.
-
-    The address is the one that uvicorn gives: a trusted proxy's header, else the connection's.
-
-    Raises:
-        SourceRefused: It is from elsewhere.
-    """
-    sources = cast("Sources | None", request.state.sources)
-    if sources is not None:
-        address = request.client.host if request.client else ""
-        if not sources.allow(address):
-            raise SourceRefused(one_line(address, MAX_ADDRESS_CHARS))
-
-
 @router.post(
     WEBHOOK_PATH,
     status_code=status.HTTP_202_ACCEPTED,
@@ -166,7 +151,11 @@ async def receive(request: Request) -> Response:
     The body is read as bytes: what is not proven to come from Port is never parsed.
     """
     # Cheapest first: what is refused here costs neither memory nor a signature.
-    _demand_allowed_source(request)
+    sources = cast("Sources | None", request.state.sources)
+    # The address is the one that uvicorn gives: a trusted proxy's header, else the connection's.
+    address = request.client.host if request.client else ""
+    if sources is not None and not sources.allow(address):
+        raise SourceRefused(one_line(address, MAX_ADDRESS_CHARS))
     receiver = cast("Receiver", request.state.receiver)
     claim = receiver.check_headers(request.headers)
     async with asyncio.timeout(BODY_SECONDS):

@@ -7,12 +7,12 @@ from enum import StrEnum
 from typing import Any
 
 from app.model.change import DELETE, RECONCILE, UPDATE, EntitySnapshot
-from app.model.diff import PropertyChange, diff
+from app.model.diff import Field, PropertyChange, diff
 from app.model.times import MICRO, Micros, to_micros
 from app.port.listing import DescribedBlueprint, ListedEntity
 from app.receive.event import build_event, encode
 from app.rules.last_known import SKEW_MICROS, LastKnown, first_state
-from app.rules.watched import Field, Watched, same_value, snapshot_of
+from app.rules.watched import Watched, same_value, snapshot_of
 
 CREATE = "CREATE"
 SETTLED_MICROS = timedelta(seconds=1) // MICRO

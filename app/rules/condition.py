@@ -45,15 +45,7 @@ Duration = Annotated[
 ]
 
 
-SUBJECTS = {
-    "property": "property_",
-    "relation": "relation",
-    "title": "title",
-    "team": "team",
-    "all": "all_",
-    "any": "any_",
-    "jq": "jq",
-}
+SUBJECTS = ("property_", "relation", "title", "team", "all_", "any_", "jq")
 
 
 class Condition(Strict):
@@ -91,14 +83,15 @@ class Condition(Strict):
     jq: Annotated[str, Field(min_length=1)] | None = None
     for_: Duration | None = Field(default=None, alias="for")
 
-    _given = field_validator(*SUBJECTS.values(), "above", "below", "for_", mode="before")(given)
+    _given = field_validator(*SUBJECTS, "above", "below", "for_", mode="before")(given)
 
     @model_validator(mode="after")
     def _one_subject(self) -> Self:
-        subjects = [name for name, field in SUBJECTS.items() if getattr(self, field) is not None]
+        values = {field.rstrip("_"): getattr(self, field) for field in SUBJECTS}
+        subjects = [key for key, value in values.items() if value is not None]
         if len(subjects) != 1:
             raise ValueError(
-                f"needs exactly one of {', '.join(SUBJECTS)}; it has {', '.join(subjects) or 'none'}"
+                f"needs exactly one of {', '.join(values)}; it has {', '.join(subjects) or 'none'}"
             )
         tests = self._tests
         if tests and self.path is None:
@@ -136,13 +129,6 @@ class Condition(Strict):
             return (self,)
         return tuple(leaf for member in self.members for leaf in member.leaves)
 
-    @cached_property
-    def is_level(self) -> bool:
-        """Whether it can be said of an entity at one moment, without a change."""
-        if self.members:
-            return all(member.is_level for member in self.members)
-        return bool(self._tests) and "from_" not in self._tests
-
     def matches(self, change: CatalogChange, results: Results) -> bool:
         """Tell whether it came true with this change."""
         # One of them must begin with this change: else each change of anything else would alert again.
@@ -171,7 +157,9 @@ class Condition(Strict):
             return all(member.fulfilled(change, results) for member in self.all_)
         if self.any_ is not None:
             return any(member.fulfilled(change, results) for member in self.any_)
-        return self._level_holds(change) if self.is_level else self.matches(change, results)
+        # What can be said of an entity at one moment, without a change.
+        is_level = self.can_lapse and "from_" not in self.model_fields_set
+        return self._level_holds(change) if is_level else self.matches(change, results)
 
     @cached_property
     def can_lapse(self) -> bool:
@@ -207,8 +195,6 @@ class Condition(Strict):
         It is the same for the same trouble and another for another: so the one does not alert twice, and the
         other does alert.
         """
-        if not self.members:
-            return self.own_state(change, results, named=False)
         # With the values' names, where there are several: else two of them could give the same state.
         leaves = self.leaves
         states = (leaf.own_state(change, results, named=len(leaves) > 1) for leaf in leaves)
@@ -250,10 +236,7 @@ class Condition(Strict):
             return None
         if self.property_ is not None:
             return _look_up(entity.properties, self.property_)
-        if self.relation is not None:
-            return entity.relations.get(self.relation)
-        # No team is null, as a property without a value is.
-        return entity.title if self.title else list(entity.teams) or None
+        return entity.value(*self.path)
 
     def beyond(self, value: Any) -> bool:
         """Tell whether a value is a number above, or below, the limit."""

@@ -3,7 +3,7 @@
 It needs the entity's state, so it runs inside the store's transaction; it is pure.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,9 +11,9 @@ from app.model.change import CatalogChange
 from app.model.delivery import Alert
 from app.model.incident import RANKS, Incident, Step, advance
 from app.model.notification import Notification
-from app.rules.flap import MAX_WINDOW, moved
 from app.rules.last_known import LastKnown, after_change, after_reconciling, was_alerted
 from app.rules.match import Hit, Match, Route
+from app.rules.rule import MAX_WINDOW, Flap, Rule
 
 REOPENS_WITHIN = timedelta(hours=1)
 """Trouble that comes back sooner is the same incident, opened again: one story, one message in Slack."""
@@ -52,7 +52,7 @@ class Decision:
 
     reason: str
     alerts: tuple[Alert, ...] = ()
-    incidents: tuple[Incident, ...] = field(default=())
+    incidents: tuple[Incident, ...] = ()
     cancel: tuple[str, ...] = ()
     known: LastKnown | None = None
     already_alerted: bool = False
@@ -65,14 +65,9 @@ OVERTAKEN = Decision("overtaken", overtaken=True)
 def decide(matched: Match, state: EntityState, now: datetime, *, reconciled: bool = False) -> Decision:
     """Decide on a matched change, given the entity's state.
 
-    A change that is older than the newest one seen still alerts, marked as late, but moves no incident.
-
-    Args:
-        matched: The result of `match`, with the hits' routes.
-        state: The entity's state.
-        now: The time, UTC.
-        reconciled: Port sent no such change: it is a difference that reconciling found, and so the newest
-            that there is, whatever its time.
+    A change that is older than the newest one seen still alerts, marked as late, but moves no incident. One
+    that is `reconciled` was not sent by Port: it is a difference that reconciling found, and so the newest
+    that there is, whatever its time.
     """
     change = matched.change
     # By the event's own time: webhooks overtake one another, and a queue in front of us may hold one back.
@@ -86,33 +81,27 @@ def decide(matched: Match, state: EntityState, now: datetime, *, reconciled: boo
     reason = "; ".join([matched.reason, *before, *(part.reason for part in parts if part.reason)])
     if late and any(part.alerts for part in parts):
         reason += "; late: a newer change was seen"
+    pairs = zip(hits, parts, strict=True)
+    # Only rules that had something to decide: for the others a late webhook may still be news.
+    deciding = [hit.rule for hit, part in pairs if part.alerts or part.incidents or part.reason]
     return Decision(
         reason,
         tuple(alert for part in parts for alert in part.alerts),
         tuple(incident for part in parts for incident in part.incidents),
         tuple(incident for part in parts for incident in part.cancel),
-        _last_known(matched, state, now, hits, parts, reconciled=reconciled),
+        _last_known(matched, state, now, deciding, reconciled=reconciled),
         already_alerted=bool(alerted),
     )
 
 
 def _last_known(
-    matched: Match,
-    state: EntityState,
-    now: datetime,
-    hits: tuple[Hit, ...],
-    parts: list[Decision],
-    *,
-    reconciled: bool,
+    matched: Match, state: EntityState, now: datetime, rules: list[Rule], *, reconciled: bool
 ) -> LastKnown | None:
     """Move the last known state; None: it stays as it is, or none is kept."""
     if matched.watched is None:
         return None
     if not reconciled:
         return after_change(state.known, matched.change, matched.changes, matched.watched, now)
-    pairs = zip(hits, parts, strict=True)
-    # Only rules that had something to decide: for the others a late webhook may still be news.
-    rules = [hit.rule for hit, part in pairs if part.alerts or part.incidents or part.reason]
     return after_reconciling(state.known, matched.change, matched.changes, matched.watched, rules, now)
 
 
@@ -176,7 +165,7 @@ def _moved(hit: Hit, matched: Match, step: Step, after: Incident, now: datetime,
     rule, waits = hit.rule, _waits(after, now)
     if rule.flap and (after.flapping or not waits):
         began = after.flapping
-        after = moved(after, rule.flap, matched.change.at)
+        after = _counted(after, rule.flap, matched.change.at)
         if after.flapping:
             return _flaps(hit, matched, after, now, began=began)
     cancel = (after.id,)  # also when it opens: one that ended may still have an alert to come
@@ -195,6 +184,16 @@ def _moved(hit: Hit, matched: Match, step: Step, after: Incident, now: datetime,
         due_at = (after.due_at if waits and after.due_at else now) + rule.again_after
         alerts += _alerts(hit, matched, Step.REMINDED, after, due_at=due_at, repeat=rule.again_after)
     return Decision("", alerts, (after,), cancel)
+
+
+def _counted(incident: Incident, flap: Flap, at: datetime) -> Incident:
+    """Note that an incident opens, changes or ends at a time, and whether it flaps from then on."""
+    # Stable for a whole window starts the count afresh, however many moves came before.
+    stable = bool(incident.moves) and at - incident.moves[-1] >= flap.within
+    recent = () if stable else tuple(move for move in incident.moves if at - move < flap.within)
+    moves = (*recent, at)[-flap.changes :]  # older ones cannot make the number full again
+    flapping = (incident.flapping and not stable) or len(moves) >= flap.changes
+    return replace(incident, moves=moves, flapping=flapping)
 
 
 def _flaps(hit: Hit, matched: Match, after: Incident, now: datetime, *, began: bool) -> Decision:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Union
 
 from pydantic import BeforeValidator, Field, ValidationError, create_model
@@ -13,9 +13,8 @@ from app.model.change import DELETE
 from app.model.report import RUNS
 from app.rules.condition import Condition
 from app.rules.destination import DestinationSettings, SettingsModels
-from app.rules.flap import Flap
 from app.rules.mistakes import explain, nearest
-from app.rules.rule import BUILT_IN, Rule
+from app.rules.rule import BUILT_IN, Flap, Rule
 from app.rules.targets import DEFAULT_DESTINATION, TARGET_KINDS, ByTemplate, PortLookup, named
 from app.rules.template import expressions
 from app.rules.values import Not, Strict
@@ -23,6 +22,9 @@ from app.rules.yaml_text import PLAIN_NAME, Document, read_yaml
 
 MIN_HIDDEN_CHARS = 4  # a shorter value may be any word of a mistake
 FILE_VERSION = 1
+
+CheckJq = Callable[[str], str | None]
+"""Gives what is wrong with a jq program, or None."""
 
 
 def _version(value: Any) -> Any:
@@ -40,11 +42,7 @@ class RulesFile(Strict):
 
 
 def file_model(models: SettingsModels) -> type[RulesFile]:
-    """Make the model of a rules file whose destinations are of these kinds.
-
-    Args:
-        models: The settings model of each kind, by its name; none: it has no destinations.
-    """
+    """Make the model of a rules file whose destinations are of these kinds; of none: it has none."""
     if not models:
         return RulesFile
     # Of one model the union is that model; pydantic takes the discriminator all the same.
@@ -73,7 +71,7 @@ def load_rules(
     *,
     models: SettingsModels,
     name: str = "rules",
-    check_jq: Callable[[str], str | None] = lambda _: None,
+    check_jq: CheckJq = lambda _: None,
 ) -> Rules:
     """Parse the text of a rules file into rules and destinations.
 
@@ -83,11 +81,12 @@ def load_rules(
         models: The settings model of each kind of destination, by its name. Only those of the kinds in the
             file are asked for, unless one in it does not exist.
         name: The file's name, for the mistakes.
-        check_jq: Gives what is wrong with a jq program, or None.
+        check_jq: Checks a jq program; it is asked once of each.
 
     Raises:
         RulesError: Something is wrong; every mistake is named, and no value from the environment is shown.
     """
+    check_jq = lru_cache(maxsize=None)(check_jq)  # compiling takes 4 ms, and programs are often repeated
     document = read_yaml(text, environment, name=name)
     mistakes = list(document.mistakes)
     file = None
@@ -95,9 +94,10 @@ def load_rules(
     try:
         file = file_model(_models_for(document, models)).model_validate(document.plain)
     except ValidationError as error:
-        mistakes += explain(error, document, partial(_keys_at, models))
-    mistakes += _contradictions(document)
-    mistakes += _jq_mistakes(document, models, check_jq)
+        mistakes += explain(error, document, lambda path: _keys_at(models, path))
+    mistakes += _repeated_names(document)
+    mistakes += _in_destinations(document, models, check_jq)
+    mistakes += _in_rules(document, check_jq)
     if file is None or mistakes:
         # One mistake may be found in two ways.
         in_order = sorted(dict.fromkeys(mistakes), key=lambda mistake: mistake.line)
@@ -107,7 +107,7 @@ def load_rules(
 
 def _models_for(document: Document, models: SettingsModels) -> SettingsModels:
     """Choose the models of the kinds in a document; all of them where one is unknown, so that it is said."""
-    destinations = _mapping(document.plain.get("destinations")).values()
+    destinations = _destinations(document).values()
     used = [kind for kind in models if any(_mapping(entry).get("type") == kind for entry in destinations)]
     unknown = any(_mapping(entry).get("type") not in used for entry in destinations)
     return {kind: models[kind] for kind in (models if unknown else used)}
@@ -149,34 +149,51 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _rules(document: Document) -> Iterator[tuple[int, Rule]]:
-    """Yield the rules that are right in themselves, and of the others their `send`, with their places."""
+def _destinations(document: Document) -> Mapping[str, Any]:
+    return _mapping(document.plain.get("destinations"))
+
+
+def _rules(document: Document) -> list[Any]:
     rules = document.plain.get("rules")
-    for number, written in enumerate(rules if isinstance(rules, list) else ()):
-        # A rule that is wrong may still have a right `send`, of which more can be said.
-        for part in (written, {"name": "wrong", "send": _mapping(written).get("send")}):
-            with suppress(ValidationError):
-                yield number, Rule.model_validate(part)
-                break
+    return rules if isinstance(rules, list) else []
 
 
-def _contradictions(document: Document) -> Iterator[Mistake]:
-    """Yield what is wrong only in view of something else."""
-    destinations = _mapping(document.plain.get("destinations"))
-    known = {*destinations, DEFAULT_DESTINATION}
-    yield from _repeated_names(document)
-    yield from _wrong_fallbacks(document, destinations, known)
-    if RUNS in destinations:
-        yield document.mistake(("destinations", RUNS), f"{RUNS} is what the listener calls runs in Port")
-    for number, rule in _rules(document):
-        path = ("rules", number)
-        for place, target in enumerate(rule.send):
-            for way, destination in named(target):
-                there = (*path, "send", place, *way)
-                # Of a place where something else is wrong nothing more is said.
-                if destination not in known and document.place(there) not in document.spoilt:
-                    yield document.mistake(there, _unknown(document, there, destination, known))
+def _readable(written: Any) -> Rule | None:
+    """Read a rule; of one that is wrong only its `send`, if that is right: of it more can be said."""
+    for part in (written, {"name": "wrong", "send": _mapping(written).get("send")}):
+        with suppress(ValidationError):
+            return Rule.model_validate(part)
+    return None
+
+
+def _in_rules(document: Document, check_jq: CheckJq) -> Iterator[Mistake]:
+    """Yield what is wrong with rules in view of the destinations and of jq."""
+    for number, written in enumerate(_rules(document)):
+        rule, path = _readable(written), ("rules", number)
+        if rule is None:
+            continue
+        yield from _wrong_targets(document, path, rule, check_jq)
         yield from _endless(document, path, rule)
+        for key in ("when", "resolve"):
+            for way, program in _jq_in(_mapping(written).get(key)):
+                if problem := check_jq(program):
+                    yield document.mistake((*path, key, *way), f"jq: {problem}")
+        yield from _template_mistakes(document, (*path, "title"), rule.title, check_jq)
+        yield from _template_mistakes(document, (*path, "message"), rule.message, check_jq)
+
+
+def _wrong_targets(
+    document: Document, path: tuple[str, int], rule: Rule, check_jq: CheckJq
+) -> Iterator[Mistake]:
+    known = {*_destinations(document), DEFAULT_DESTINATION}
+    for place, target in enumerate(rule.send):
+        for way, destination in named(target):
+            there = (*path, "send", place, *way)
+            # Of a place where something else is wrong nothing more is said.
+            if destination not in known and document.place(there) not in document.spoilt:
+                yield document.mistake(there, _unknown(document, there, destination, known))
+        if isinstance(target, ByTemplate) and (problem := check_jq(target.program)):
+            yield document.mistake((*path, "send", place, "template"), f"jq: {problem}")
 
 
 def _endless(document: Document, path: tuple[str, int], rule: Rule) -> Iterator[Mistake]:
@@ -194,21 +211,27 @@ def _endless(document: Document, path: tuple[str, int], rule: Rule) -> Iterator[
         yield document.mistake((*path, "when", "for"), "`for` has nothing to wait for after DELETE")
 
 
-def _wrong_fallbacks(
-    document: Document, destinations: Mapping[str, Any], known: Collection[str]
-) -> Iterator[Mistake]:
-    for name, destination in destinations.items():
-        fallback, path = _mapping(destination).get("fallback"), ("destinations", name, "fallback")
+def _in_destinations(document: Document, models: SettingsModels, check_jq: CheckJq) -> Iterator[Mistake]:
+    """Yield what is wrong with destinations in view of one another and of jq."""
+    destinations = _destinations(document)
+    known = {*destinations, DEFAULT_DESTINATION}
+    if RUNS in destinations:
+        yield document.mistake(("destinations", RUNS), f"{RUNS} is what the listener calls runs in Port")
+    for name, written in destinations.items():
+        settings, path = _mapping(written), ("destinations", name)
+        fallback, kind = settings.get("fallback"), settings.get("type")
         if fallback == name:
-            yield document.mistake(path, "fallback: must be another destination")
+            yield document.mistake((*path, "fallback"), "fallback: must be another destination")
         elif isinstance(fallback, str) and fallback not in known:
-            yield document.mistake(path, _unknown(document, path, fallback, known, "fallback"))
+            text = _unknown(document, (*path, "fallback"), fallback, known, "fallback")
+            yield document.mistake((*path, "fallback"), text)
+        for part in models[kind].templates if kind in [*models] else ():
+            yield from _template_mistakes(document, (*path, part), settings.get(part), check_jq)
 
 
 def _repeated_names(document: Document) -> Iterator[Mistake]:
-    rules = document.plain.get("rules")
     lines: dict[str, int] = {}
-    for number, rule in enumerate(rules if isinstance(rules, list) else ()):
+    for number, rule in enumerate(_rules(document)):
         name = _mapping(rule).get("name")
         if not isinstance(name, str):
             continue
@@ -229,29 +252,6 @@ def _unknown(
     return f"there is no destination {shown if isinstance(shown, str) else name!r}{hint}"
 
 
-def _jq_mistakes(
-    document: Document, models: SettingsModels, check_jq: Callable[[str], str | None]
-) -> Iterator[Mistake]:
-    """Yield what is wrong with jq programs and templates, each program compiled once."""
-    check = lru_cache(maxsize=None)(check_jq)  # compiling takes 4 ms, and programs are often repeated
-    for number, rule in _rules(document):
-        path = ("rules", number)
-        for part in ("when", "resolve"):
-            for way, program in _jq_in(document.plain["rules"][number].get(part)):
-                if problem := check(program):
-                    yield document.mistake((*path, part, *way), f"jq: {problem}")
-        for place, target in enumerate(rule.send):
-            if isinstance(target, ByTemplate) and (problem := check(target.program)):
-                yield document.mistake((*path, "send", place, "template"), f"jq: {problem}")
-        yield from _template_mistakes(document, (*path, "title"), rule.title, check)
-        yield from _template_mistakes(document, (*path, "message"), rule.message, check)
-    for name, destination in _mapping(document.plain.get("destinations")).items():
-        kind = _mapping(destination).get("type")
-        for part in models[kind].templates if kind in [*models] else ():
-            value = _mapping(destination).get(part)
-            yield from _template_mistakes(document, ("destinations", name, part), value, check)
-
-
 def _jq_in(condition: Any) -> Iterator[tuple[tuple[Any, ...], str]]:
     """Yield the jq programs of a condition, with the way to each."""
     for part, value in _mapping(condition).items():
@@ -263,11 +263,11 @@ def _jq_in(condition: Any) -> Iterator[tuple[tuple[Any, ...], str]]:
 
 
 def _template_mistakes(
-    document: Document, path: tuple[Any, ...], value: Any, check: Callable[[str], str | None]
+    document: Document, path: tuple[Any, ...], value: Any, check_jq: CheckJq
 ) -> Iterator[Mistake]:
     if isinstance(value, Mapping | list):
         for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
-            yield from _template_mistakes(document, (*path, key), item, check)
+            yield from _template_mistakes(document, (*path, key), item, check_jq)
     elif isinstance(value, str):
         key = next(part for part in reversed(path) if isinstance(part, str))
         try:
@@ -276,5 +276,5 @@ def _template_mistakes(
             yield document.mistake(path, f"{key}: {error}")
             return
         for program in programs:
-            if problem := check(program):
+            if problem := check_jq(program):
                 yield document.mistake(path, f"{key}: jq: {problem}")

@@ -13,14 +13,13 @@ from hashlib import sha256
 from typing import Any
 
 from app.model.change import CatalogChange
-from app.model.diff import PropertyChange, same
+from app.model.diff import Field, PropertyChange, fields_of, same
 from app.model.times import MICRO, Micros, to_micros
 from app.rules.rule import Rule
-from app.rules.watched import Field, Watched, condition_fields, fields_of
+from app.rules.watched import Watched
 
-_VALUES_JSON = json.JSONEncoder(
-    sort_keys=True, separators=(",", ":")
-)  # kept: making one takes longer than its use
+# Kept: making one takes longer than its use.
+_VALUES_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 SKEW_MICROS = timedelta(seconds=5) // MICRO
 """How far the time of an event and the entity's own `updatedAt` may lie apart, and be of one change."""
 MAX_ALERTED = 8
@@ -103,15 +102,7 @@ def canonical(values: Mapping[Field, Any]) -> str:
 def first_state(
     values: Mapping[Field, Any], at: Micros, watched: Watched, now: Micros, *, exists: bool | None = True
 ) -> LastKnown:
-    """Make the state of an entity that is seen for the first time.
-
-    Args:
-        values: Its watched values.
-        at: When it changed last.
-        watched: What is watched.
-        now: The time.
-        exists: See `LastKnown.exists`.
-    """
+    """Make the state of an entity that is seen for the first time, and last changed `at` a time."""
     times = dict.fromkeys(values, at)
     return LastKnown(values, times, exists, at, whole=watched.fields is None, moved_at=now)
 
@@ -123,15 +114,7 @@ def after_change(
     watched: Watched,
     now: datetime,
 ) -> LastKnown | None:
-    """Move the state of an entity by a change that came from Port; None: it stays as it is.
-
-    Args:
-        known: The state before; None: the entity is new.
-        change: The change.
-        changes: What changed in it.
-        watched: What is watched.
-        now: The time, UTC.
-    """
+    """Move the state of an entity, None if it is new, by a change that came from Port; None: it stays."""
     at, here = to_micros(change.at), to_micros(now)
     if change.after is None:
         # Without a diff it is no deletion: a timer's event says nothing of the entity.
@@ -143,8 +126,7 @@ def after_change(
             return None
         # Not created by this change: of its creation the rules have seen nothing yet.
         created = True if change.before is None else None
-        fresh = first_state(watched.values(change.after), at, watched, here, exists=created)
-        return replace(fresh, version=known.version + 1, alerted=known.alerted) if known else fresh
+        return _next(known, first_state(watched.values(change.after), at, watched, here, exists=created))
     # Field by field: a change that is late for one field may be the newest of another.
     moved = {name for name in fields_of(changes) if name in watched and not known.is_late(name, at)}
     created = change.before is None and known.exists is None
@@ -174,24 +156,14 @@ def after_reconciling(
     rules: Iterable[Rule],
     now: datetime,
 ) -> LastKnown:
-    """Move the state of an entity by a difference that reconciling found.
-
-    Args:
-        known: The state before; None: the entity is new.
-        change: The change that the difference stands for.
-        changes: What changed in it.
-        watched: What is watched.
-        rules: The rules that it alerted under.
-        now: The time, UTC.
-    """
+    """Move the state of an entity, None if it is new, by a difference, which alerted under some rules."""
     at, here = to_micros(change.at), to_micros(now)
     moved = frozenset(name for name in fields_of(changes) if name in watched)
     if change.after is None:
         after = replace(_gone(known, at, here), reconciled=frozenset({EXISTENCE}))
     elif known is None or known.gone:
-        after = first_state(watched.values(change.after), at, watched, here)
+        after = _next(known, first_state(watched.values(change.after), at, watched, here))
         after = replace(after, reconciled=frozenset({EXISTENCE, *after.values}))
-        after = replace(after, version=known.version + 1, alerted=known.alerted) if known else after
     else:
         values = watched.values(change.after)
         lacking = {name for name in values if known.lacks(name)}
@@ -211,9 +183,8 @@ def _alerted(
     """Add the alert of a difference, with the time from which on a webhook would repeat it."""
     since = BEFORE_ALL
     if known is not None:
-        read = condition_fields(rule)
         # Only the fields that the rule reads: since the oldest of them its webhook may have been missing.
-        names = moved if read is None else moved & read
+        names = moved if rule.fields is None else moved & rule.fields
         if change.before is None or change.after is None or not names:
             since = known.exists_at if known.exists is not None else BEFORE_ALL
         else:
@@ -228,13 +199,16 @@ def _digest(rule: Rule, change: CatalogChange) -> str:
     """Hash the values that a rule reads, as they are after a change."""
     if change.after is None:
         return "gone"
-    values = Watched(condition_fields(rule)).values(change.after)
+    values = Watched(rule.fields).values(change.after)
     return sha256(canonical(values).encode()).hexdigest()[:16]
 
 
 def _gone(known: LastKnown | None, at: Micros, now: Micros) -> LastKnown:
-    version = known.version + 1 if known else 1
-    return LastKnown({}, {}, False, at, alerted=known.alerted if known else {}, version=version, moved_at=now)
+    return _next(known, LastKnown({}, {}, False, at, moved_at=now))
+
+
+def _next(known: LastKnown | None, after: LastKnown) -> LastKnown:
+    return replace(after, version=known.version + 1, alerted=known.alerted) if known else after
 
 
 def _moved(

@@ -73,13 +73,7 @@ class Match:
 
 
 def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
-    """Match a change with the rules: those that it matches or would resolve, with the reason.
-
-    Args:
-        rules: The rules.
-        change: The change.
-        results: The results of `rules.programs`.
-    """
+    """Match a change with the rules, given the results of `rules.programs`; the reason is said, too."""
     if change.resource != ENTITY:
         return Match(change, (), (), f"a change of resource type {change.resource!r}, not of an entity")
     changes = diff(change.before, change.after)  # once for all rules

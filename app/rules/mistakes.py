@@ -66,14 +66,10 @@ def explain(error: ValidationError, document: Document, keys_at: KeysAt) -> Iter
             yield document.mistake(path, keyed(document.place(path), f"{str(path[-1])!r} is missing"))
     for place, several in others.items():
         if place not in document.spoilt:  # a variable that is missing there has been named already
+            # pydantic puts a mistake in a destination's type at the destination.
+            there = (*place, "type") if several[0]["type"] == "union_tag_invalid" else place
             for text in _texts(several, document.at(place)):
-                yield _mistake(document, place, several[0]["type"], text)
-
-
-def _mistake(document: Document, place: Place, kind: str, text: str) -> Mistake:
-    # pydantic puts a mistake in a destination's type at the destination.
-    there = (*place, "type") if kind == "union_tag_invalid" else place
-    return document.mistake(there, keyed(there, text))
+                yield document.mistake(there, keyed(there, text))
 
 
 def _texts(errors: Sequence[ErrorDetails], value: Any) -> list[str]:

@@ -4,22 +4,24 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from fnmatch import fnmatchcase
+from functools import cached_property
 from hashlib import sha256
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator
 
 from app.model.change import DELETE, TIMER_EXPIRED, UPDATE, CatalogChange
-from app.model.diff import PropertyChange, same
+from app.model.diff import PropertyChange, fields_of, same
 from app.model.incident import Severity
 from app.model.notification import text_of
 from app.rules.condition import Condition, Duration, Results
-from app.rules.flap import Flap
 from app.rules.targets import DEFAULT_DESTINATION, Target
 from app.rules.values import Strict, given
 
 Action = Literal["CREATE", "UPDATE", "DELETE", "TIMER_EXPIRED"]
 MAX_STATE_CHARS = 200  # a value may be a megabyte
+MAX_WINDOW = timedelta(hours=24)
+"""As long as the store keeps an incident that has ended: longer, and its earlier moves would be forgotten."""
 GLOB = frozenset("*?[")
 MENTION_WORD = re.compile(
     r"@(here|channel|everyone)|<!(here|channel|everyone)>|<!subteam\^[A-Z0-9]+>|<@[A-Z0-9]+>"
@@ -55,6 +57,12 @@ def _in_slacks_notation(mention: str) -> str:
     return " ".join(f"<!{word[1:]}>" if word.startswith("@") else word for word in words)
 
 
+def _at_most_a_day(window: timedelta) -> timedelta:
+    if window > MAX_WINDOW:
+        raise ValueError("must be 24h at the most")
+    return window
+
+
 def _severity_kind(value: object) -> str:
     return "<table>" if isinstance(value, dict) else "<one>"
 
@@ -68,6 +76,18 @@ Blueprint = Annotated[str, Field(min_length=1), AfterValidator(_no_regex)]
 Blueprints = Annotated[tuple[Blueprint, ...], Field(min_length=1)]
 Actions = Annotated[tuple[Action, ...], Field(min_length=1)]
 Targets = Annotated[tuple[Target, ...], Field(min_length=1)]
+
+
+class Flap(Strict):
+    """How often is too often.
+
+    Attributes:
+        changes: From so many changes on an entity flaps.
+        within: That is, so many within this time; and stable is what has not changed for as long.
+    """
+
+    changes: Annotated[int, Field(ge=2, le=100)]
+    within: Annotated[Duration, AfterValidator(_at_most_a_day)]
 
 
 class Rule(Strict):
@@ -119,6 +139,22 @@ class Rule(Strict):
         """How long `when` must hold before it alerts."""
         return self.when.for_ if self.when else None
 
+    @property
+    def leaves(self) -> list[Condition]:
+        """The conditions in `when` and `resolve` that combine no others."""
+        conditions = [condition for condition in (self.when, self.resolve) if condition]
+        return [leaf for condition in conditions for leaf in condition.leaves]
+
+    @cached_property
+    def fields(self) -> frozenset[str] | None:
+        """The fields that `when` and `resolve` read: an UPDATE of no other concerns it; None: any may."""
+        # Without `when` any change matters, and a jq program may read anything.
+        if self.when is None or any(leaf.path is None for leaf in self.leaves):
+            return None
+        fields = {".".join(leaf.path[:2]) for leaf in self.leaves if leaf.path}
+        # A name with dots may be one property's, or lead into an object.
+        return frozenset(fields | {f"properties.{leaf.property_}" for leaf in self.leaves if leaf.property_})
+
     def matches(self, change: CatalogChange, results: Results) -> bool:
         """Tell whether the change is one that the rule is about."""
         if change.action not in self.on:
@@ -151,9 +187,8 @@ class Rule(Strict):
         return self.when is not None and change.after is not None and self.when.lapses(change)
 
     def programs(self) -> Iterable[str]:
-        """Return the jq programs of its conditions."""
-        conditions = (condition for condition in (self.when, self.resolve) if condition)
-        return (leaf.jq for condition in conditions for leaf in condition.leaves if leaf.jq)
+        """List the jq programs of its conditions."""
+        return (leaf.jq for leaf in self.leaves if leaf.jq)
 
     def main(self, change: CatalogChange) -> PropertyChange | None:
         """Choose the value that a change is about: `when`'s, or `resolve`'s if only that one moved."""
@@ -210,9 +245,7 @@ class RuleSet:
         self._globs: list[tuple[str, int]] = []
         self.by_name = {rule.name: rule for rule in self.rules}
         self._programs = any(True for rule in self.rules for _ in rule.programs())
-        self._fields: list[frozenset[str] | None] = []
         for number, rule in enumerate(self.rules):
-            self._fields.append(_watched(rule))
             for blueprint in dict.fromkeys(rule.blueprint):
                 if GLOB.isdisjoint(blueprint):
                     self._exact.setdefault(blueprint, []).append(number)
@@ -220,41 +253,22 @@ class RuleSet:
                     self._globs.append((blueprint, number))
 
     def programs(self, blueprint: str) -> tuple[str, ...]:
-        """Return the jq programs in the conditions about a blueprint, each once."""
+        """List the jq programs in the conditions about a blueprint, each once."""
         if not self._programs:
             return ()
         programs = (program for rule in self.about(blueprint) for program in rule.programs())
         return tuple(dict.fromkeys(programs))
 
     def about(self, blueprint: str) -> tuple[Rule, ...]:
-        """Return the rules about a blueprint, in the order of the file."""
-        return tuple(self.rules[number] for number in self._numbers(blueprint))
+        """List the rules about a blueprint, in the order of the file."""
+        matching = {number for pattern, number in self._globs if fnmatchcase(blueprint, pattern)}
+        numbers = sorted(matching.union(self._exact.get(blueprint, ())))
+        return tuple(self.rules[number] for number in numbers)
 
     def candidates(self, change: CatalogChange, changes: Iterable[PropertyChange]) -> tuple[Rule, ...]:
-        """Return the rules that a change can possibly match or resolve."""
-        changed = {value.path[1] if len(value.path) > 1 else value.path[0] for value in changes}
-        return tuple(
-            self.rules[number]
-            for number in self._numbers(change.blueprint)
-            if change.action != UPDATE
-            or (fields := self._fields[number]) is None
-            or not fields.isdisjoint(changed)
-        )
-
-    def _numbers(self, blueprint: str) -> list[int]:
-        matching = {number for pattern, number in self._globs if fnmatchcase(blueprint, pattern)}
-        return sorted(matching.union(self._exact.get(blueprint, ())))
-
-
-def _watched(rule: Rule) -> frozenset[str] | None:
-    """List the fields of which an UPDATE must change one to concern the rule; None: any field will do."""
-    conditions = [condition for condition in (rule.when, rule.resolve) if condition]
-    leaves = [leaf for condition in conditions for leaf in condition.leaves]
-    if rule.when is None or any(leaf.path is None for leaf in leaves):
-        return None
-    fields = set()
-    for leaf in leaves:
-        path = leaf.path or ()
-        # A name with dots may be one property's, or lead into an object.
-        fields |= {leaf.property_, path[1]} if leaf.property_ else {path[-1]}
-    return frozenset(name for name in fields if name)
+        """List the rules that a change can possibly match or resolve."""
+        about = self.about(change.blueprint)
+        if change.action != UPDATE:
+            return about
+        changed = fields_of(changes)
+        return tuple(rule for rule in about if rule.fields is None or not rule.fields.isdisjoint(changed))

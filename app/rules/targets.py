@@ -1,13 +1,12 @@
 """Where an alert goes: a destination's name, or how to find one from the change itself."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from app.errors import TemplateError
-from app.model.change import CatalogChange
 from app.rules.template import parse
 from app.rules.values import Strict
 
@@ -102,9 +101,6 @@ Target = Annotated[
     ),
 ]
 
-TargetResults = Mapping[int, object]
-"""The results of the templates and look-ups among a rule's targets, by the target's place in `send`."""
-
 
 def named(target: Target) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield the destinations that a target names itself, each with the way to it in the file."""
@@ -116,26 +112,11 @@ def named(target: Target) -> Iterator[tuple[tuple[str, ...], str]]:
     yield ("default",), target.default
 
 
-def route(
-    targets: tuple[Target, ...], change: CatalogChange, results: TargetResults, known: Callable[[str], bool]
-) -> tuple[str, ...]:
-    """Route a change: the destinations of a rule's targets, each once.
-
-    Args:
-        targets: The rule's `send`.
-        change: The change.
-        results: The results of its templates and look-ups.
-        known: Tells whether there is a destination of a name; any other name goes to the default.
-    """
-    chosen: dict[str, None] = {}  # in the order of `send`, and none twice
-    for place, target in enumerate(targets):
-        if isinstance(target, str):
-            chosen[target] = None
-        elif isinstance(target, ByTeam):
-            team = next((team for team in change.teams if team in target.by_team), None)
-            chosen[target.default if team is None else target.by_team[team]] = None
-        else:
-            # A name from the catalog may be anything: what is no destination goes to the default.
-            name = results.get(place)
-            chosen[name if isinstance(name, str) and known(name) else target.default] = None
-    return tuple(chosen)
+def choose(target: Target, teams: Iterable[str], found: object, known: Container[str]) -> str:
+    """Choose the destination of a target, given the owning teams and what its template or look-up `found`."""
+    if isinstance(target, str):
+        return target
+    if isinstance(target, ByTeam):
+        return next((target.by_team[team] for team in teams if team in target.by_team), target.default)
+    # A name from the catalog may be anything: what is no destination goes to the default.
+    return found if isinstance(found, str) and found in known else target.default

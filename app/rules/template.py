@@ -24,6 +24,7 @@ from functools import lru_cache
 from typing import Any
 
 from app.errors import TemplateError
+from app.model.notification import Part
 
 OPEN = "{{"
 CLOSE = "}}"
@@ -31,51 +32,24 @@ EDGE = re.compile(r"\{\{|\}\}")
 
 
 @dataclass(frozen=True, slots=True)
-class Literal:
-    """Text that stands for itself."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Expression:
-    """A jq program, without the braces and the white space around it."""
-
-    program: str
-
-
-@dataclass(frozen=True, slots=True)
-class FilledPart:
-    """A piece of a filled text.
-
-    Attributes:
-        text: The piece.
-        literal: It is the author's own, not a value; a notifier escapes only values.
-    """
-
-    text: str
-    literal: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Template:
     """A text, taken apart.
 
     Attributes:
-        pieces: Literals and expressions in the text's order.
+        pieces: In the text's order; one that is not literal is a jq program, without the braces around it.
     """
 
-    pieces: tuple[Literal | Expression, ...]
+    pieces: tuple[Part, ...]
 
     @property
     def expressions(self) -> tuple[str, ...]:
         """The programs, in the text's order."""
-        return tuple(piece.program for piece in self.pieces if isinstance(piece, Expression))
+        return tuple(piece.text for piece in self.pieces if not piece.literal)
 
     @property
     def only(self) -> str | None:
         """The program, if the text is nothing but one expression and white space."""
-        blank = all(piece.text.isspace() for piece in self.pieces if isinstance(piece, Literal))
+        blank = all(piece.text.isspace() for piece in self.pieces if piece.literal)
         return self.expressions[0] if blank and len(self.expressions) == 1 else None
 
 
@@ -86,27 +60,27 @@ def parse(text: str) -> Template:
     Raises:
         TemplateError: Braces that are not closed, closed without being opened, or empty.
     """
-    pieces: list[Literal | Expression] = []
+    pieces: list[Part] = []
     at = 0
     while edge := EDGE.search(text, at):
         start = edge.start()
         if edge[0] == CLOSE:  # within an expression `_end` has passed it
             raise TemplateError(f"{CLOSE} without {OPEN}", start)
         if start > at:
-            pieces.append(Literal(text[at:start]))
+            pieces.append(Part(text[at:start], literal=True))
         end = _end(text, start)
         program = text[start + len(OPEN) : end].strip()
         if not program:
             raise TemplateError(f"nothing between {OPEN} and {CLOSE}", start)
-        pieces.append(Expression(program))
+        pieces.append(Part(program, literal=False))
         at = end + len(CLOSE)
     if at < len(text):
-        pieces.append(Literal(text[at:]))
+        pieces.append(Part(text[at:], literal=True))
     return Template(tuple(pieces))
 
 
 def expressions(value: Any) -> list[str]:
-    """Return the programs in all strings of a JSON value, each once; an object's keys are no templates.
+    """Collect the programs in all strings of a JSON value, each once; an object's keys are no templates.
 
     Raises:
         TemplateError: A string is no template.
@@ -115,11 +89,7 @@ def expressions(value: Any) -> list[str]:
 
 
 def fill(value: Any, results: Mapping[str, Any]) -> Any:
-    """Fill a JSON value: each expression in its strings is replaced by its result.
-
-    Args:
-        value: The value of which `expressions` gave the programs.
-        results: The result of each program, or the text to show in its place.
+    """Fill a JSON value: each expression in its strings is replaced by its result, or a text in its place.
 
     Raises:
         KeyError: A program has no result.
@@ -139,23 +109,21 @@ def fill(value: Any, results: Mapping[str, Any]) -> Any:
     return value
 
 
-def parts(text: str, results: Mapping[str, Any]) -> list[FilledPart]:
+def parts(text: str, results: Mapping[str, Any]) -> tuple[Part, ...]:
     """Fill a text; keep the author's own parts and the values apart, since only values are escaped.
 
     Raises:
         KeyError: A program has no result.
         TemplateError: The text is no template.
     """
-    return [
-        FilledPart(piece.text, literal=True)
-        if isinstance(piece, Literal)
-        else FilledPart(as_text(results[piece.program]), literal=False)
-        for piece in parse(text).pieces
-    ]
+    pieces = parse(text).pieces
+    return tuple(
+        piece if piece.literal else Part(as_text(results[piece.text]), literal=False) for piece in pieces
+    )
 
 
 def as_text(value: Any) -> str:
-    """Return a result as text: null is empty, a string is itself, anything else is compact JSON."""
+    """Write a result as text: null is empty, a string is itself, anything else is compact JSON."""
     if value is None:
         return ""
     if isinstance(value, str):

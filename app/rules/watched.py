@@ -1,16 +1,14 @@
 """The fields of an entity that the rules read: its last known state, which is compared with Port."""
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from app.model.change import EntitySnapshot
-from app.model.diff import PropertyChange, same
+from app.model.diff import Field, same
 from app.rules.rule import GLOB, Rule, RuleSet
-from app.rules.targets import ByPort, ByTeam, ByTemplate, Target, named
+from app.rules.targets import ByPort, ByTemplate, named
 
-Field = str
-"""``title``, ``team``, ``properties.healthStatus``, ``relations.service``."""
 ALWAYS: frozenset[Field] = frozenset({"title", "team"})
 """Every alert names them."""
 
@@ -33,24 +31,11 @@ class Watched:
     def values(self, entity: EntitySnapshot) -> dict[Field, Any]:
         """Take the watched values of an entity; where fields are named, null stands for what it lacks."""
         if self.fields is not None:
-            return {field: value_of(entity, field) for field in self.fields}
-        values: dict[Field, Any] = {field: value_of(entity, field) for field in ALWAYS}
+            return {field: entity.value(*field.split(".", 1)) for field in self.fields}
+        values: dict[Field, Any] = {field: entity.value(*field.split(".", 1)) for field in ALWAYS}
         for kind, items in (("properties", entity.properties), ("relations", entity.relations)):
             values |= {f"{kind}.{name}": value for name, value in items.items() if value is not None}
         return {field: value for field, value in values.items() if value is not None}
-
-
-EVERYTHING = Watched(None)
-
-
-def value_of(entity: EntitySnapshot, field: Field) -> Any:
-    """Take the value of a field; None where the entity has none."""
-    kind, _, name = field.partition(".")
-    if kind == "properties":
-        return entity.properties.get(name)
-    if kind == "relations":
-        return entity.relations.get(name)
-    return entity.title if kind == "title" else list(entity.teams) or None
 
 
 def same_value(field: Field, one: Any, other: Any) -> bool:
@@ -60,56 +45,29 @@ def same_value(field: Field, one: Any, other: Any) -> bool:
     return same(one, other)
 
 
-def fields_of(changes: Iterable[PropertyChange]) -> frozenset[Field]:
-    """Return the fields in which there is a change."""
-    return frozenset(".".join(value.path[:2]) for value in changes)
-
-
 def watched_by(rules: RuleSet, wide: Container[str] = ()) -> dict[str, Watched]:
     """Collect the blueprints that rules name, and what is watched of each.
 
-    A pattern (``svc-*``, or no blueprint at all) names none, but is about those that other rules name.
-
-    Args:
-        rules: The rules.
-        wide: The destinations whose own templates may read anything of an entity.
+    A pattern (``svc-*``, or no blueprint at all) names none, but is about those that other rules name. The
+    templates of a destination that is `wide` may read anything of an entity.
     """
     names = dict.fromkeys(name for rule in rules.rules for name in rule.blueprint if GLOB.isdisjoint(name))
     return {name: Watched(_together(rules.about(name), wide)) for name in names}
 
 
-def condition_fields(rule: Rule) -> frozenset[Field] | None:
-    """Return the fields that a rule's `when` and `resolve` read; None: any."""
-    conditions = [condition for condition in (rule.when, rule.resolve) if condition]
-    leaves = [leaf for condition in conditions for leaf in condition.leaves]
-    # Without `when` any change matters, and a jq program may read anything.
-    if rule.when is None or any(leaf.path is None for leaf in leaves):
-        return None
-    fields = {".".join(leaf.path[:2]) for leaf in leaves if leaf.path}
-    # A name with dots may be one property's, or lead into an object.
-    return frozenset(fields | {f"properties.{leaf.property_}" for leaf in leaves if leaf.property_})
-
-
 def _together(rules: Sequence[Rule], wide: Container[str]) -> frozenset[Field] | None:
     fields = set(ALWAYS)
     for rule in rules:
-        read = condition_fields(rule)
         # A rule's own words are templates: they may read any property.
-        if read is None or rule.title is not None or rule.message is not None:
+        if rule.fields is None or rule.title is not None or rule.message is not None:
             return None
-        fields |= read
+        fields |= rule.fields
         for target in rule.send:
             if isinstance(target, ByTemplate) or any(name in wide for _, name in named(target)):
                 return None
-            fields |= set(_routing(target))
+            if isinstance(target, ByPort) and target.port.relation:
+                fields.add(f"relations.{target.port.relation}")
     return frozenset(fields)
-
-
-def _routing(target: Target) -> Iterator[Field]:
-    if isinstance(target, ByTeam):
-        yield "team"
-    elif isinstance(target, ByPort) and target.port.relation:
-        yield f"relations.{target.port.relation}"
 
 
 def snapshot_of(identifier: str, blueprint: str, values: Mapping[Field, Any]) -> EntitySnapshot:

@@ -86,17 +86,11 @@ class Document:
 
 
 def read_yaml(text: str, environment: Mapping[str, str], *, name: str) -> Document:
-    """Read a rules file's text.
-
-    Args:
-        text: The text.
-        environment: What `${NAME}` is replaced by; `$${NAME}` stands for itself.
-        name: The file's name, for the mistakes.
+    """Read a rules file's text; `${NAME}` is replaced from the environment, `$${NAME}` stands for itself.
 
     Raises:
         RulesError: It is not YAML, or not a mapping; no value of the file is shown.
     """
-    shape = "a rules file is a mapping with version, destinations and rules"
     try:
         tree = YAML(typ="rt", pure=True).load(StringIO(text))
     except YAMLError as error:
@@ -107,8 +101,10 @@ def read_yaml(text: str, environment: Mapping[str, str], *, name: str) -> Docume
         text = "a key that is a mapping or a list itself; put texts with {{ }} in quotes"
         raise RulesError(name, [Mistake(1, "", text)]) from None
     if not isinstance(tree, CommentedMap):
-        problem = "the file is empty" if tree is None else f"this is a {_sort(tree)}"
-        raise RulesError(name, [Mistake(1, "", f"{problem}; {shape}")])
+        kind = "list" if isinstance(tree, list) else "single value"
+        problem = "the file is empty" if tree is None else f"this is a {kind}"
+        text = f"{problem}; a rules file is a mapping with version, destinations and rules"
+        raise RulesError(name, [Mistake(1, "", text)])
     document = Document(tree)
     # An alias inside its own anchor is legal YAML, and a tree without end.
     try:
@@ -116,10 +112,6 @@ def read_yaml(text: str, environment: Mapping[str, str], *, name: str) -> Docume
     except RecursionError:
         raise RulesError(name, [Mistake(1, "", "a part of it is within itself, by an alias (*)")]) from None
     return document
-
-
-def _sort(value: Any) -> str:
-    return "list" if isinstance(value, list) else "single value"
 
 
 def _not_yaml(error: YAMLError, text: str) -> Mistake:

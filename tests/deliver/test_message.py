@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from app.deliver.message import Messages, with_mention, with_own_words
-from app.jq.expressions import Expressions
 from app.jq.runner import Jq
 from app.model.incident import Step
 from app.model.notification import Notification, Part
@@ -28,33 +27,33 @@ def text_of(parts: tuple[Part, ...]) -> str:
 
 
 @pytest.fixture
-async def expressions() -> AsyncIterator[Expressions]:
+async def jq() -> AsyncIterator[Jq]:
     """Real jq."""
-    jq = Jq()
-    yield Expressions(jq)
-    await jq.close()
+    runner = Jq()
+    yield runner
+    await runner.close()
 
 
-async def test_the_rules_own_words(expressions: Expressions) -> None:
+async def test_the_rules_own_words(jq: Jq) -> None:
     """Title and message are filled from Port's event; text of the catalog is marked as such."""
     own = rules(
         title="{{ .context.entityIdentifier }} is hot", message="cpu {{ .diff.after.properties.cpu }}"
     )
-    made = await with_own_words(notification(), own, EVENT, expressions)
+    made = await with_own_words(notification(), own, EVENT, jq)
     assert text_of(made.own_title) == "checkout is hot"
     assert [(part.text, part.literal) for part in made.message] == [("cpu ", True), ("85", False)]
 
 
-async def test_a_template_that_fails_shows_in_its_place(expressions: Expressions) -> None:
+async def test_a_template_that_fails_shows_in_its_place(jq: Jq) -> None:
     """The alert goes out all the same."""
-    made = await with_own_words(notification(), rules(message="so: {{ error(1) }}"), EVENT, expressions)
+    made = await with_own_words(notification(), rules(message="so: {{ error(1) }}"), EVENT, jq)
     assert text_of(made.message).startswith("so: [")
 
 
 @pytest.mark.parametrize("in_force", [rules(), RuleSet([])])
-async def test_without_words_it_stays_as_it_is(in_force: RuleSet, expressions: Expressions) -> None:
+async def test_without_words_it_stays_as_it_is(in_force: RuleSet, jq: Jq) -> None:
     """So does that of a rule which is not there any more."""
-    assert await with_own_words(notification(), in_force, EVENT, expressions) == notification()
+    assert await with_own_words(notification(), in_force, EVENT, jq) == notification()
 
 
 @pytest.mark.parametrize(
@@ -79,4 +78,4 @@ def test_what_is_no_longer_wanted(alert: Notification, in_force: RuleSet, reason
     async def no_body(_: str) -> None:
         raise AssertionError
 
-    assert Messages(no_body, Expressions(Jq()), in_force).why_not(alert) == reason
+    assert Messages(no_body, Jq(), in_force).why_not(alert) == reason

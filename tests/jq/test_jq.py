@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.jq.runner import Jq, JqError, JqValue, checking
+from app.jq.runner import Jq, JqError, checking
 from app.jq.worker import MAX_ERROR_CHARS
 from tests.waiting import until
 
@@ -49,9 +49,10 @@ async def evaluator() -> AsyncIterator[Jq]:
 
 async def results(evaluator: Jq, *programs: str, event: Any = EVENT) -> list[Any]:
     """Return the programs' values, or the texts of their errors in a tuple."""
-    answers = await evaluator.evaluate(programs, event)
-    assert [answer.program for answer in answers] == list(programs)
-    return [answer.value if isinstance(answer, JqValue) else (answer.text,) for answer in answers]
+    answers = await evaluator.run(programs, event)
+    assert list(answers) == list(dict.fromkeys(programs))
+    values = [answers[program] for program in programs]
+    return [(value.text,) if isinstance(value, JqError) else value for value in values]
 
 
 def alive(pid: int) -> bool:
@@ -158,16 +159,16 @@ async def test_a_killed_worker_costs_nothing(evaluator: Jq) -> None:
 async def test_a_worker_that_dies_again_is_said() -> None:
     """A worker that cannot even start is an error of each program, not a loop."""
     runner = Jq(memory=2**20)
-    answers = await runner.evaluate(["1 + 1", "2 + 2"], EVENT)
+    answers = await runner.run(["1 + 1", "2 + 2"], EVENT)
     await runner.close()
-    assert [type(answer) for answer in answers] == [JqError, JqError]
+    assert [type(answer) for answer in answers.values()] == [JqError, JqError]
 
 
 async def test_a_hundred_at_once(patient: Jq) -> None:
     """Each caller gets its own values."""
     programs = [[f'.n + {n % 7} | tostring | "{n}:" + .'] for n in range(100)]
     answers = await asyncio.gather(*(patient.evaluate(one, {"n": n}) for n, one in enumerate(programs)))
-    assert answers == [[JqValue(one[0], f"{n}:{n + n % 7}")] for n, one in enumerate(programs)]
+    assert answers == [{one[0]: f"{n}:{n + n % 7}"} for n, one in enumerate(programs)]
 
 
 async def test_a_caller_that_goes_away_disturbs_nobody(evaluator: Jq) -> None:
@@ -241,7 +242,7 @@ async def test_odd_programs_pass(patient: Jq) -> None:
     answers = await results(patient, '"\ud800"', "1 +\n1", "# nothing", "")
     assert isinstance(answers[0], tuple)
     assert answers[1:] == [2, *[('Top-level program not given (try ".")',)] * 2]
-    assert await patient.evaluate([], EVENT) == []
+    assert await patient.evaluate([], EVENT) == {}
 
 
 def test_check_says_what_is_wrong() -> None:
@@ -303,24 +304,24 @@ JSON = st.recursive(
 PATHS = st.lists(NAMES, max_size=3).map(lambda names: "." + ".".join(names))
 
 
-def exact(answer: JqValue | JqError) -> str:
+def exact(answer: Any) -> str:
     """Return a text that differs where values or their types do, in whatever order an object's keys are."""
-    return json.dumps(answer.value if isinstance(answer, JqValue) else [answer.text, "error"], sort_keys=True)
+    return json.dumps([answer.text, "error"] if isinstance(answer, JqError) else answer, sort_keys=True)
 
 
 @pytest.fixture(scope="module")
-def evaluate() -> Iterator[Callable[[str, Any], list[JqValue | JqError]]]:
+def evaluate() -> Iterator[Callable[[str, Any], list[Any]]]:
     """Evaluate a program by itself, and with jq itself in any case."""
     runner = Jq()
     with asyncio.Runner() as loop:
-        yield lambda path, event: loop.run(runner.evaluate([path, f"{path} | ."], event))
+        yield lambda path, event: list(loop.run(runner.run([path, f"{path} | ."], event)).values())
         loop.run(runner.close())
 
 
 @settings(max_examples=100, deadline=None)
 @given(event=st.dictionaries(NAMES, JSON), path=PATHS)
 def test_a_path_comes_to_what_jq_says(
-    evaluate: Callable[[str, Any], list[JqValue | JqError]], event: dict[str, Any], path: str
+    evaluate: Callable[[str, Any], list[Any]], event: dict[str, Any], path: str
 ) -> None:
     """The way past the worker, where it is taken, gives exactly jq's own value, and its errors."""
     by_itself, by_jq = evaluate(path, event)

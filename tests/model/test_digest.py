@@ -16,7 +16,6 @@ from app.model.digest import (
     gather,
     grouped,
     is_over,
-    line_of,
     outcome,
     shortened,
 )
@@ -275,6 +274,6 @@ class TestGroups:
 
     def test_a_line_of_the_first_and_the_last(self) -> None:
         """A line can be made of what is known of an incident, though more happened in between."""
-        line = line_of([3], [told("a"), told("a", "Crashed", "Healthy")], complete=False)
+        line = Line((3,), (told("a"), told("a", "Crashed", "Healthy")), complete=False)
         assert line.chains[0].values == ("Healthy", "Degraded", "Healthy")
         assert not line.complete

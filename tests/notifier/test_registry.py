@@ -10,7 +10,6 @@ import pytest
 
 from app.demo.stand_in_slack import StandInSlack
 from app.errors import SettingsError
-from app.jq.expressions import Expressions
 from app.jq.runner import Jq
 from app.notifier.base import Item, Notifier, Parcel
 from app.notifier.kind import NotifierContext
@@ -30,7 +29,7 @@ def context(**facts: Any) -> NotifierContext:
         "slack_api_url": "https://slack.com/api/",
         "port": None,
         "fate": None,
-        "render": Expressions(Jq()).render,
+        "render": Jq().render,
         "clock": lambda: NOW,
     }
     return NotifierContext(**(usual | facts))

@@ -7,7 +7,7 @@ from app.model.times import to_micros
 from app.port.listing import ListedEntity
 from app.reconcile.difference import EntityVerdict, compare, compare_absent
 from app.rules.last_known import first_state
-from app.rules.watched import EVERYTHING, Watched
+from app.rules.watched import Watched
 from tests.rules.changes import NOW
 from tests.rules.watched_life import (
     HEALTH,
@@ -104,7 +104,7 @@ def test_from_some_fields_to_all() -> None:
     """And back: nothing of it is news."""
     known = known_at("Healthy")
     listed = ListedEntity(entity("Healthy", cpu=95), NOW)
-    for number, watched in enumerate((EVERYTHING, HEALTH, EVERYTHING), 1):
+    for number, watched in enumerate((Watched(None), HEALTH, Watched(None)), 1):
         asked = NOW + number * 60 * SECOND
         found = compare(known, listed, watched, asked_at=asked, first=False, now=asked)
         assert found.verdict is EntityVerdict.RECORD

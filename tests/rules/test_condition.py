@@ -165,7 +165,6 @@ def test_crossing_is_being_beyond_and_not_having_been(before: Any, after: Any, l
 @settings(deadline=None)
 def test_a_level_depends_on_what_is(one: Condition, before: Any, other: Any, after: Any) -> None:
     """Whether it holds does not depend on what was; it comes true only if it holds; else it has lapsed."""
-    assert one.is_level
     holds = one.fulfilled(cpu(before, after), {})
     assert one.fulfilled(cpu(other, after), {}) is holds
     assert one.lapses(cpu(before, after)) is (not holds)

@@ -9,7 +9,7 @@ from app.reconcile.difference import EntityVerdict
 from app.rules.decide import EntityState
 from app.rules.last_known import after_change, after_reconciling, first_state
 from app.rules.rule import BUILT_IN
-from app.rules.watched import EVERYTHING
+from app.rules.watched import Watched
 from tests.rules.changes import NOW, change, rule
 from tests.rules.watched_life import (
     HEALTH,
@@ -74,9 +74,11 @@ def test_deleted_and_created_again() -> None:
 
 def test_everything_is_watched() -> None:
     """Then what an entity lacks is null, also where it comes later."""
-    known = first_state(EVERYTHING.values(entity("Healthy")), to_micros(NOW), EVERYTHING, to_micros(NOW))
+    known = first_state(
+        Watched(None).values(entity("Healthy")), to_micros(NOW), Watched(None), to_micros(NOW)
+    )
     more = change(entity("Healthy"), entity(None, cpu=5), at=NOW + 5 * SECOND)
-    found = after_change(known, more, diff(more.before, more.after), EVERYTHING, NOW)
+    found = after_change(known, more, diff(more.before, more.after), Watched(None), NOW)
     assert found is not None
     assert found.values == {"title": "Payments", "properties.cpu": 5}
 

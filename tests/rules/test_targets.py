@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from app.rules.targets import ByPort, ByTeam, ByTemplate, Target, named, route
-from tests.rules.changes import cpu
+from app.rules.targets import ByPort, ByTeam, ByTemplate, Target, choose, named
 
 TARGET: TypeAdapter[Target] = TypeAdapter(Target)
 TEAMS = {"by_team": {"Rocket": "rocket", "Payments": "pay"}, "default": "alerts"}
@@ -16,19 +15,15 @@ KNOWN = frozenset({"alerts", "rocket", "pay"})
 
 
 def routed(*targets: Any, teams: tuple[str, ...] = (), **found: object) -> tuple[str, ...]:
-    """Return where a change goes; `found` holds what the target of a place (`at0`) came to."""
-    parsed = tuple(TARGET.validate_python(one) for one in targets)
-    places = {int(name.removeprefix("at")): value for name, value in found.items()}
-    return route(parsed, cpu(1, 2, teams=teams), places, KNOWN.__contains__)
+    """Return where targets lead; `found` holds what the target of a place (`at0`) came to."""
+    parsed = [TARGET.validate_python(target) for target in targets]
+    return tuple(choose(target, teams, found.get(f"at{place}"), KNOWN) for place, target in enumerate(parsed))
 
 
-def test_each_destination_once_and_in_order() -> None:
-    """However it was found."""
-    assert routed("pay", "alerts", "pay", TEAMS, PORT, teams=("Rocket",), at4="rocket") == (
-        "pay",
-        "alerts",
-        "rocket",
-    )
+def test_however_it_is_found() -> None:
+    """A target's own name, its team's, or what was found."""
+    targets = ("pay", "unknown", TEAMS, PORT)
+    assert routed(*targets, teams=("Rocket",), at3="rocket") == ("pay", "unknown", "rocket", "rocket")
 
 
 @pytest.mark.parametrize(

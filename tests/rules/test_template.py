@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import TemplateError
-from app.rules.template import Expression, FilledPart, Literal, as_text, expressions, fill, parse, parts
+from app.model.notification import Part
+from app.rules.template import as_text, expressions, fill, parse, parts
 
 
 @pytest.mark.parametrize(
@@ -41,9 +42,9 @@ def test_programs_are_found(text: str, programs: tuple[str, ...]) -> None:
 def test_text_is_taken_apart_in_order() -> None:
     """Nothing of it is lost, not even white space."""
     assert parse(" CPU {{ .cpu }} %\n").pieces == (
-        Literal(" CPU "),
-        Expression(".cpu"),
-        Literal(" %\n"),
+        Part(" CPU ", literal=True),
+        Part(".cpu", literal=False),
+        Part(" %\n", literal=True),
     )
 
 
@@ -116,13 +117,13 @@ def test_a_nested_value_is_filled() -> None:
 
 def test_values_can_be_told_from_the_authors_text() -> None:
     """So that a notifier escapes the one and not the other."""
-    assert parts("*{{ .a }}* is <{{ .b }}>", {".a": "<!channel>", ".b": None}) == [
-        FilledPart("*", literal=True),
-        FilledPart("<!channel>", literal=False),
-        FilledPart("* is <", literal=True),
-        FilledPart("", literal=False),
-        FilledPart(">", literal=True),
-    ]
+    assert parts("*{{ .a }}* is <{{ .b }}>", {".a": "<!channel>", ".b": None}) == (
+        Part("*", literal=True),
+        Part("<!channel>", literal=False),
+        Part("* is <", literal=True),
+        Part("", literal=False),
+        Part(">", literal=True),
+    )
 
 
 def test_a_missing_result_is_the_callers_mistake() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.rules.rule import BUILT_IN, RuleSet
-from app.rules.watched import Watched, condition_fields, watched_by
+from app.rules.watched import Watched, watched_by
 from tests.rules.changes import rule
 
 
@@ -26,7 +26,7 @@ from tests.rules.changes import rule
 )
 def test_the_fields_that_conditions_read(said: dict[str, Any], expected: set[str] | None) -> None:
     """`when` and `resolve` name them; jq, and a rule for any change, may read all."""
-    assert condition_fields(rule(**said)) == expected
+    assert rule(**said).fields == expected
 
 
 def test_only_blueprints_that_rules_name_are_watched() -> None:

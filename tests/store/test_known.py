@@ -9,7 +9,7 @@ import pytest
 from app.model.times import Micros, to_micros
 from app.rules.decide import OVERTAKEN, Decision, EntityState
 from app.rules.last_known import LastKnown, ReconcileAlert, canonical, first_state
-from app.rules.watched import EVERYTHING, Watched
+from app.rules.watched import Watched
 from app.store import queries
 from app.store.rows import Incoming
 from app.store.store import Store
@@ -67,7 +67,7 @@ async def test_what_is_learned_is_known(store: Store) -> None:
         exists=None,
         exists_at=Micros(4),
     )
-    whole = first_state({"properties.a.b": {"c": [1, "é\ud83d", None]}}, Micros(7), EVERYTHING, Micros(8))
+    whole = first_state({"properties.a.b": {"c": [1, "é\ud83d", None]}}, Micros(7), Watched(None), Micros(8))
     unreadable = replace(known(), values={"title": "a\0b"}, times=times(title=5))
     given = {"a": marked, "b": whole, "c": unreadable}
     assert await store.write(queries.last_known.record_states, BLUEPRINT, given) == []
@@ -78,7 +78,7 @@ async def test_what_is_learned_is_known(store: Store) -> None:
 
 async def test_those_that_differ(store: Store) -> None:
     """What is as it is listed, and is known to exist, is left out; of the unknown nothing is known."""
-    whole = first_state({"title": "x"}, Micros(7), EVERYTHING, Micros(8))
+    whole = first_state({"title": "x"}, Micros(7), Watched(None), Micros(8))
     given = {
         "same": known(),
         "other": known("Degraded"),

@@ -14,7 +14,7 @@ from app.model.notification import Message
 from app.model.silence import Silence
 from app.model.times import to_micros
 from app.rules.last_known import LastKnown, first_state
-from app.rules.watched import EVERYTHING
+from app.rules.watched import Watched
 from app.store import move as moving
 from app.store import queries
 from app.store.move import TABLE_KEYS, move
@@ -50,7 +50,7 @@ async def fill(path: Path) -> None:
         await reconciling.write(
             queries.last_known.record_states,
             "deploymentConfig",
-            {name: first_state({"title": name}, at, EVERYTHING, at)},
+            {name: first_state({"title": name}, at, Watched(None), at)},
         )
     gone = LastKnown({}, {}, exists=False, exists_at=at)
     await reconciling.write(queries.last_known.record_states, "deploymentConfig", {"gone": gone})

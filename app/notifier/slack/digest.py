@@ -11,7 +11,7 @@ from typing import Any
 
 from slack_sdk.models.blocks import Block, ContextBlock, SectionBlock
 
-from app.model.digest import BY_RULE_AND_TRANSITION, GroupBy, Line, gather, grouped, line_of, outcome
+from app.model.digest import BY_RULE_AND_TRANSITION, GroupBy, Line, gather, grouped, outcome
 from app.model.incident import RANKS, Step
 from app.model.notification import Notification
 from app.notifier.base import Story
@@ -101,7 +101,7 @@ def updated_digest(
         group_by: What the lines under one heading have in common.
     """
     lines = [
-        line_of([number], [story.first, story.last], complete=False) for number, story in enumerate(stories)
+        Line((number,), (story.first, story.last), complete=False) for number, story in enumerate(stories)
     ]
     page = _Page()
     page.call(dict.fromkeys(story.first.mention for story in stories if story.first.mention))

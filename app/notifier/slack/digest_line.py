@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
-from app.model.digest import Chain, Group, GroupBy, Line, Transition, shortened
+from app.model.digest import Chain, GroupBy, Line, LineGroup, Transition, shortened
 from app.model.incident import Step
 from app.notifier.base import STATUS_MARKS, duration, entity_url
 from app.notifier.slack.markup import NOTICE_MARK, RESOLVED_MARK, SEVERITY_MARKS, escape, happened, title_of
@@ -28,7 +28,7 @@ def several(lines: Iterable[Line], fact: Literal["blueprint", "rule"]) -> bool:
     return len({getattr(line.last, fact) for line in lines if not line.is_notice}) > 1
 
 
-def heading_of(group: Group, by: tuple[GroupBy, ...], *, name_blueprint: bool) -> str:
+def heading_of(group: LineGroup, by: tuple[GroupBy, ...], *, name_blueprint: bool) -> str:
     """Write the heading of a group, bold: what its lines have in common; empty if that is nothing.
 
     Args:
@@ -59,7 +59,7 @@ def heading_of(group: Group, by: tuple[GroupBy, ...], *, name_blueprint: bool) -
     return f"*{heading}*" if heading else ""
 
 
-def texts_of(group: Group, app_url: str) -> Iterator[str]:
+def texts_of(group: LineGroup, app_url: str) -> Iterator[str]:
     """Write each line of a group, without what its heading says.
 
     Args:
