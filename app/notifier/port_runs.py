@@ -13,7 +13,7 @@ import structlog
 from app.errors import DeliveryFailed, PortError, Scope, StoreUnavailable
 from app.model.notification import Message
 from app.model.report import Fate
-from app.notifier.base import Parcel, Sent
+from app.notifier.base import Parcel, Reporter, Sent
 from app.notifier.port_action import failure_of
 
 log = structlog.get_logger(__name__)
@@ -23,11 +23,12 @@ HAS_ENDED = frozenset({409, 422})
 RUN_UNKNOWN = frozenset({404, 410})
 
 
-class PortRuns:
+class PortRuns(Reporter):
     """Reports to runs what became of their changes, in words that are made at the moment of sending.
 
     As long as some delivery of a change waits, its run gets a line in its log; then the run is ended.
     An end that is sent twice says the same; a line stands there twice where the answer to the first got lost.
+    The connections are the client's, and stay open.
 
     Args:
         fate: Says what became of a run's change; raises `StoreUnavailable`.
@@ -49,11 +50,8 @@ class PortRuns:
         permalink: Callable[[str, Message], Awaitable[str | None]],
         clock: Callable[[], datetime],
     ) -> None:
-        self._fate = fate
-        self._log_run = log_run
-        self._patch_run = patch_run
-        self._permalink = permalink
-        self._clock = clock
+        self._fate, self._log_run, self._patch_run = fate, log_run, patch_run
+        self._permalink, self._clock = permalink, clock
         self._limited_until: datetime | None = None
 
     async def send(self, parcel: Parcel) -> Sent:
@@ -61,15 +59,7 @@ class PortRuns:
         raise DeliveryFailed("runs in Port get reports only", Scope.MESSAGE)
 
     async def report(self, run: str, reports: int) -> str:
-        """Report to a run how its change is now; the result says what came of that, for a person.
-
-        Args:
-            run: The run's id.
-            reports: How many of the reports that wait for it this is about.
-
-        Raises:
-            DeliveryFailed: Port did not take it; the scope says what that concerns.
-        """
+        """Report to a run how its change is now, as `Reporter.report` says."""
         # One queue has met the limit: the others need not find out for themselves.
         now = self._clock()
         if self._limited_until is not None and now < self._limited_until:
@@ -91,9 +81,6 @@ class PortRuns:
                 return f"the run takes no report any more: {error.status} {error.said}"
             raise self._failure_of(error) from None
         return f"ended: {fate.label}"
-
-    async def close(self) -> None:
-        """Leave the connections open: they are the client's."""
 
     async def _links(self, fate: Fate) -> list[str]:
         places = [(alert.destination, alert.message) for alert in fate.alerts if alert.message]
