@@ -36,8 +36,6 @@ class Dispatcher:
         sender: Delivers it.
         clock: Gives the time, UTC.
         new_token: Gives strings that no other dispatcher has.
-        watch: Counts attempts.
-        tracer: Makes spans of them.
     """
 
     def __init__(
@@ -79,11 +77,8 @@ class Dispatcher:
         if self.last_turn is None:
             return "the dispatcher has not begun"
         age = self._clock() - self.last_turn
-        return (
-            f"the dispatcher's last turn was {age.total_seconds():.0f} s ago"
-            if abs(age) > STALE_AFTER
-            else None
-        )
+        late = abs(age) > STALE_AFTER
+        return f"the dispatcher's last turn was {age.total_seconds():.0f} s ago" if late else None
 
     async def run(self) -> None:
         """Deliver until `stop`."""
@@ -115,15 +110,14 @@ class Dispatcher:
 
     async def _take_turns(self) -> None:
         now = self._clock()
+        limits = {name: notifier.batch_limit for name, notifier in self._sender.notifiers.items()}
         try:
             claims = await self._store.claim(
                 token=self._new_token(),
                 now=now,
                 lease_until=now + QUEUE_LEASE,
                 limit=MAX_TURNS - len(self._turns),
-                batch_limits={
-                    name: notifier.batch_limit for name, notifier in self._sender.notifiers.items()
-                },
+                batch_limits=limits,
             )
         except StoreUnavailable as error:
             log.error("queues_not_claimed", reason=str(error))

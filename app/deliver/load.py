@@ -40,17 +40,8 @@ class Load:
     counts: Counter[str] = field(default_factory=Counter)
     asides: dict[int, Aside] = field(default_factory=dict)
 
-    def sent_ids(self, sent: Sent) -> list[int]:
-        """List the numbers of the deliveries that a message has alerted of."""
-        if sent.delivered is None:
-            return [*(delivery.id for delivery in self.listed), *self.further]
-        return [delivery.id for delivery in self._named(sent)]
-
-    def sent_since(self, sent: Sent) -> list[datetime]:
-        """List the times since when the deliveries waited that a message has named one by one."""
-        return [delivery.waiting_since for delivery in self._named(sent)]
-
-    def _named(self, sent: Sent) -> list[Waiting]:
+    def named(self, sent: Sent) -> list[Waiting]:
+        """List the deliveries that a message has named one by one."""
         return [
             delivery for delivery in self.listed if sent.delivered is None or delivery.key in sent.delivered
         ]

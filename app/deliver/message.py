@@ -20,9 +20,6 @@ class Messages:
     Args:
         body_of: Gives the stored body of a change by its key; raises `StoreUnavailable`.
         expressions: Runs users' jq.
-        rules: The rules.
-
-    Attributes:
         rules: The rules in force; may be replaced at any time.
     """
 
@@ -37,10 +34,6 @@ class Messages:
         """Make the parcel of some deliveries of a claim, with Port's event of the first.
 
         Only the first gets its rule's own title and message: a digest has no room for the others'.
-
-        Args:
-            claim: The queue.
-            deliveries: Some of what waits there, one at least.
 
         Raises:
             StoreUnavailable: The event cannot be read.
@@ -68,13 +61,9 @@ class Messages:
 async def with_own_words(
     notification: Notification, rules: RuleSet, event: Mapping[str, Any], expressions: Expressions
 ) -> Notification:
-    """Add the title, the message and the mention that its rule has to a notification.
+    """Add the title, the message and the mention that its rule has, if it is in force, to a notification.
 
-    Args:
-        notification: What the store has kept.
-        rules: The rules in force; without its rule the notification stays as it is.
-        event: Port's bare event, which the templates are filled from.
-        expressions: Runs the templates' jq. What fails there shows in its place, in brackets.
+    The templates are filled from Port's bare event; what fails there shows in its place, in brackets.
     """
     notification = with_mention(notification, rules)
     rule = rules.by_name.get(notification.rule)
@@ -85,7 +74,10 @@ async def with_own_words(
     values, errors = await expressions.run(expressions_in(list(present.values())), event)
     # An alert with a hole in it is better than none.
     values |= {program: f"[{error.text}]" for program, error in errors.items()}
-    words = {name: _parts(template, values) for name, template in present.items()}
+    words = {
+        name: tuple(Part(text=part.text, literal=part.literal) for part in parts(template, values))
+        for name, template in present.items()
+    }
     return notification.model_copy(update=words)
 
 
@@ -95,7 +87,3 @@ def with_mention(notification: Notification, rules: RuleSet) -> Notification:
     if rule is None or not rule.mention or not notification.calls:
         return notification
     return notification.model_copy(update={"mention": rule.mention})
-
-
-def _parts(template: str, values: Mapping[str, Any]) -> tuple[Part, ...]:
-    return tuple(Part(text=part.text, literal=part.literal) for part in parts(template, values))

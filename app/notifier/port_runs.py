@@ -6,7 +6,7 @@ https://docs.port.io/api-reference/rate-limits
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -14,7 +14,11 @@ from app.errors import DeliveryFailed, PortError, Scope, StoreUnavailable
 from app.model.notification import Message
 from app.model.report import Fate
 from app.notifier.base import Parcel, Reporter, Sent
+from app.notifier.kind import AskFate
 from app.notifier.port_action import failure_of
+
+if TYPE_CHECKING:  # httpx is imported only where Port's credentials are configured
+    from app.port.client import PortClient
 
 log = structlog.get_logger(__name__)
 
@@ -31,9 +35,8 @@ class PortRuns(Reporter):
     The connections are the client's, and stay open.
 
     Args:
+        port: Port's API.
         fate: Says what became of a run's change; raises `StoreUnavailable`.
-        log_run: Adds a line to a run's log; raises `PortError`.
-        patch_run: Ends a run; raises `PortError`.
         permalink: Gives the address of a message at a destination, if it has one.
         clock: Gives the time, UTC.
     """
@@ -43,15 +46,12 @@ class PortRuns(Reporter):
 
     def __init__(
         self,
-        *,
-        fate: Callable[[str], Awaitable[Fate | None]],
-        log_run: Callable[[str, str], Awaitable[None]],
-        patch_run: Callable[[str, dict[str, Any]], Awaitable[None]],
+        port: "PortClient",
+        fate: AskFate,
         permalink: Callable[[str, Message], Awaitable[str | None]],
         clock: Callable[[], datetime],
     ) -> None:
-        self._fate, self._log_run, self._patch_run = fate, log_run, patch_run
-        self._permalink, self._clock = permalink, clock
+        self._port, self._fate, self._permalink, self._clock = port, fate, permalink, clock
         self._limited_until: datetime | None = None
 
     async def send(self, parcel: Parcel) -> Sent:
@@ -72,9 +72,9 @@ class PortRuns(Reporter):
             return "its change is not kept any more"
         try:
             if not fate.has_ended or fate.reports > reports:  # the next report ends the run
-                await self._log_run(run, fate.line)
+                await self._port.log_run(run, fate.line)
                 return "a line in its log"
-            await self._patch_run(run, dict(fate.ending(await self._links(fate))))
+            await self._port.patch_run(run, dict(fate.ending(await self._links(fate))))
         except PortError as error:
             if error.status in HAS_ENDED and not error.logging_in:
                 log.warning("run_refuses_report", run=run, status=error.status)

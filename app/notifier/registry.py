@@ -74,13 +74,8 @@ def make_notifiers(
         for name, settings in all_destinations.items()
     }
     if context.port is not None and context.fate is not None:
-        notifiers[RUNS] = PortRuns(
-            fate=context.fate,
-            log_run=context.port.log_run,
-            patch_run=context.port.patch_run,
-            permalink=partial(_permalink, notifiers),
-            clock=context.clock,
-        )
+        permalink = partial(_permalink, notifiers)
+        notifiers[RUNS] = PortRuns(context.port, context.fate, permalink, context.clock)
     return notifiers
 
 

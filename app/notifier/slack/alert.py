@@ -42,6 +42,7 @@ MAX_CHAIN_VALUE_CHARS = 190  # so that three take no more room than the two of o
 MAX_OWN_MESSAGE_CHARS = 600
 MAX_NOTICE_CHARS = 1_000
 MAX_OTHERS = 8
+MAX_OTHER_CHARS = 100
 MAX_BUTTON_CHARS = 75
 MAX_TITLE_URL_CHARS = 1_000
 MAX_BUTTON_URLS_CHARS = 2_000
@@ -172,8 +173,7 @@ def _others(notification: Notification) -> list[str]:
 
 
 def _other(value: ValueChange) -> str:
-    limit = MAX_ALERT_VALUE_CHARS // 3
-    before, after = escape(text_of(value.before), limit), escape(text_of(value.after), limit)
+    before, after = (escape(text_of(side), MAX_OTHER_CHARS) for side in (value.before, value.after))
     return f"• {escape(value.name, MAX_SHOWN_NAME_CHARS)}: {before} → {after}"
 
 

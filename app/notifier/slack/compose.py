@@ -74,12 +74,7 @@ def compose(
 ) -> Composed:
     """Compose the next message of a parcel: its first alert alone, or a digest of as many as have room.
 
-    Args:
-        parcel: The alerts that wait.
-        app_url: The address of Port's app, for the links to the entities.
-        group_by: What the lines under one heading of a digest have in common.
-        digest_after: How many alerts may wait before they go out as one message.
-        page_url: The address of the page that lists what a digest has no room for; None: there is none.
+    The options are those of `SlackNotifier`.
     """
     if len(parcel.items) <= digest_after and not parcel.more:
         first = parcel.items[0]
@@ -99,13 +94,7 @@ def compose(
 def recompose(
     stories: Sequence[Story], app_url: str, *, group_by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION
 ) -> dict[str, Any]:
-    """Compose a message of the channel again, coloured, with its incidents as they are now.
-
-    Args:
-        stories: The incidents in it; one at least.
-        app_url: The address of Port's app, for the links to the entities.
-        group_by: What the lines under one heading of a digest have in common.
-    """
+    """Compose a message of the channel again, coloured, with its incidents, one at least, as they are now."""
     if len(stories) == 1:
         message = alert_message(stories[0].last, app_url, stories[0].first)
     else:

@@ -64,7 +64,7 @@ def digest(
 
     Args:
         notifications: The alerts in the order in which they came; one at least.
-        app_url: The address of Port's app, for the links to the entities.
+        app_url: The address of Port's app.
         group_by: What the lines under one heading have in common.
         more: How many further alerts are summed up here: then nothing is left for a next message.
         counts: With `more`, how many of all have which new value.
@@ -93,13 +93,7 @@ def digest(
 def updated_digest(
     stories: Sequence[Story], app_url: str, *, group_by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION
 ) -> dict[str, Any]:
-    """Make the message of a digest again, with each incident as it is now.
-
-    Args:
-        stories: The incidents in the message; one at least.
-        app_url: The address of Port's app, for the links to the entities.
-        group_by: What the lines under one heading have in common.
-    """
+    """Make the message of a digest again, with each of its incidents, one at least, as it is now."""
     lines = [
         line_of([number], [story.first, story.last], complete=False) for number, story in enumerate(stories)
     ]

@@ -66,13 +66,7 @@ API_UNSURE_ERRORS = frozenset({"internal_error", "fatal_error"})
 
 
 class SlackApi:
-    """Calls Slack's Web API with one token.
-
-    Args:
-        token: The bot token: a secret.
-        url: The address of the Web API.
-        answer_within: The time that a call may take.
-    """
+    """Calls Slack's Web API, at an address, with one bot token: a secret."""
 
     def __init__(self, token: str, url: str, answer_within: timedelta = SEND_TIMEOUT) -> None:
         self._token = token
@@ -119,13 +113,10 @@ class SlackApi:
             raise _strange(method, response.status_code)
         return response.data
 
-    async def pages(self, method: str, *, at_most: int, **params: Any) -> AsyncIterator[dict[str, Any]]:
-        """Yield the answers of a method that gives its results page by page.
-
-        Args:
-            method: The method's name.
-            at_most: The number of pages after which to stop.
-            params: Its arguments.
+    async def items(
+        self, method: str, *, key: str, at_most: int, **params: Any
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Yield the `key` of each answer, item by item, of a method that gives `at_most` pages.
 
         Raises:
             DeliveryFailed: As `call` does.
@@ -133,7 +124,8 @@ class SlackApi:
         cursor = None
         for _ in range(at_most):
             page = await self.call(method, params={**params, "cursor": cursor})
-            yield page
+            for item in page[key]:
+                yield item
             cursor = (page.get("response_metadata") or {}).get("next_cursor")
             if not cursor:
                 return
@@ -144,14 +136,7 @@ class SlackApi:
 
 
 def failure_of(method: str, status: int, headers: Mapping[str, str], data: object) -> DeliveryFailed:
-    """Turn an answer that is not ``ok`` into a failure, whose scope says what it concerns.
-
-    Args:
-        method: The method that was called.
-        status: The HTTP status.
-        headers: The answer's headers.
-        data: The answer, as far as it could be read.
-    """
+    """Turn an answer that is not ``ok``, as far as it could be read, into a failure with its scope."""
     answer = data if isinstance(data, dict) else {}
     error = answer.get("error")
     word = error if isinstance(error, str) and re.fullmatch(r"[a-z_]{1,60}", error) else ""

@@ -4,18 +4,14 @@ Rules: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks
 """
 
 import re
-from datetime import timedelta
-from functools import partial
 from typing import Any
 
 from slack_sdk.webhook import WebhookResponse
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
 from app.errors import DeliveryFailed, Scope
-from app.model.digest import BY_RULE_AND_TRANSITION, GroupBy
 from app.notifier.base import Parcel, Sent
-from app.notifier.slack.compose import compose
-from app.notifier.slack.session import SlackSession, asking_slack, compose_apart, retry_after
+from app.notifier.slack.session import SlackNotifier, SlackSession, asking_slack, retry_after
 
 WEBHOOK_MESSAGE_ERRORS = frozenset(
     {"invalid_payload", "no_text", "too_many_attachments", "invalid_blocks", "invalid_attachments"}
@@ -27,40 +23,23 @@ WEBHOOK_DESTINATION_ERRORS = frozenset(
 )
 
 
-class SlackWebhook:
+class SlackWebhook(SlackNotifier):
     """Posts to one incoming webhook.
 
     Args:
         webhook_url: The webhook's address: a secret.
         app_url: The address of Port's app.
-        pause: How long to rest after each message; Slack takes one a second.
-        group_by: What the lines under one heading of a digest have in common.
-        digest_after: How many alerts may wait before they go out as one message.
-        page_url: The address of the page that lists what a digest has no room for.
+        options: Those of `SlackNotifier`.
     """
 
-    batch_limit = 1000
-
-    def __init__(
-        self,
-        webhook_url: str,
-        app_url: str,
-        pause: timedelta = timedelta(seconds=1),
-        *,
-        group_by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION,
-        digest_after: int = 1,
-        page_url: str | None = None,
-    ) -> None:
-        self.pause = pause
+    def __init__(self, webhook_url: str, app_url: str, **options: Any) -> None:
+        super().__init__(app_url, **options)
         self._webhook_url = webhook_url
-        self._compose = partial(
-            compose, app_url=app_url, group_by=group_by, digest_after=digest_after, page_url=page_url
-        )
         self._session = SlackSession("slack_sdk.webhook")
 
     async def send(self, parcel: Parcel) -> Sent:
         """Post a message; one that Slack refuses for its form is tried once more as plain text."""
-        composed = await compose_apart(self._compose, parcel)
+        composed = await self._compose(parcel)
         try:
             await self._post(composed.message)
         except DeliveryFailed as refused:
