@@ -146,22 +146,20 @@ class Dispatcher:
 
     async def _deliver(self, claim: Claim, spans: Sequence[Span]) -> datetime | None:
         """Deliver what a queue has; the result is when it may send again, None if that is not known."""
-        if self._stopping:
-            await self._give_back(claim)
-            return None
         try:
-            attempt = await self._sender.attempt(claim)
+            attempt = None if self._stopping else await self._sender.attempt(claim)
         except TooLate:
-            await self._give_back(claim)
-            return None
+            attempt = None
         except asyncio.CancelledError:  # cut off by `stop`: so the next start need not wait for the lease
-            with contextlib.suppress(StoreUnavailable):
-                await asyncio.shield(self._store.give_back(claim, unsure=True))
+            await asyncio.shield(self._give_back(claim, unsure=True))
             raise
         except StoreUnavailable as error:  # nothing was delivered
             log.error("queue_not_read", queue=claim.queue, reason=str(error))
-            with contextlib.suppress(StoreUnavailable):
-                await self._store.give_back(claim)
+            await self._give_back(claim)
+            return None
+        if attempt is None:
+            log.warning("queue_given_back", queue=claim.queue)
+            await self._give_back(claim)
             return None
         note(*spans, outcome=attempt.outcome, deliveries=_alerted(claim, attempt))
         if attempt.outcome in (Outcome.RETRY, Outcome.ON_HOLD, Outcome.DEAD):
@@ -174,10 +172,9 @@ class Dispatcher:
             self.wake()  # there was no room for others, and now there is; or other queues have got work
         return attempt.next_at if recorded else None
 
-    async def _give_back(self, claim: Claim) -> None:
-        log.warning("queue_given_back", queue=claim.queue)
+    async def _give_back(self, claim: Claim, *, unsure: bool = False) -> None:
         with contextlib.suppress(StoreUnavailable):
-            await self._store.give_back(claim)
+            await self._store.give_back(claim, unsure=unsure)
 
     async def _record(self, claim: Claim, attempt: Attempt) -> bool:
         # What was sent must not be sent again only because the disk was full for a moment.

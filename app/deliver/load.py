@@ -69,7 +69,6 @@ async def load_claim(
         store: Gives what waits beyond the claim.
         claim: The queue, with its first deliveries.
         room: How many deliveries one message can list.
-        why_not: Says why an alert is not wanted any more.
         clock: Gives the time, UTC.
 
     Raises:

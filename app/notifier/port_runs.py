@@ -35,7 +35,6 @@ class PortRuns(Reporter):
     The connections are the client's, and stay open.
 
     Args:
-        port: Port's API.
         fate: Says what became of a run's change; raises `StoreUnavailable`.
         permalink: Gives the address of a message at a destination, if it has one.
         clock: Gives the time, UTC.

@@ -95,9 +95,6 @@ class HttpNotifier(Notifier):
     connection breaks, once: by HTTP they are idempotent.
 
     Args:
-        _: The destination's name.
-        settings: What to send, and where to.
-        context: Fills templates, and gives the time.
         resolver: Looks names up; the system's unless given.
         connect_within: How long connecting may take, the name's look-up and TLS with it.
         answer_within: How long all may take until the answer's status is there.

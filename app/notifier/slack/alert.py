@@ -18,7 +18,7 @@ from slack_sdk.models.blocks import (
 from app.model.change import RECONCILE
 from app.model.digest import LEFT_OUT
 from app.model.incident import Step
-from app.model.notification import Notification, ValueChange, text_of
+from app.model.notification import Notification, text_of
 from app.notifier.base import duration, entity_url, mark, words
 from app.notifier.kind import NotifierContext, SlackMessage
 from app.notifier.slack.markup import (
@@ -62,10 +62,7 @@ def alert_message(
 ) -> dict[str, Any]:
     """Make the message of an alert: ``text`` for notifications and screen readers, ``blocks`` to look at.
 
-    Args:
-        notification: The alert.
-        app_url: The address of Port's app.
-        first: The first alert of its incident, where the message is to say all that is known since then.
+    With the first alert of its incident it says all that is known since then.
     """
     if notification.step is Step.NOTICE:
         text = called(notification.mention, f"{NOTICE_MARK} {escape(notification.title, MAX_NOTICE_CHARS)}")
@@ -165,16 +162,12 @@ def _own_message(notification: Notification) -> str:
 
 
 def _others(notification: Notification) -> list[str]:
-    lines = ["Changed as well:", *map(_other, notification.others[:MAX_OTHERS])]
+    lines = ["Changed as well:"]
+    for value in notification.others[:MAX_OTHERS]:
+        before, after = (escape(text_of(side), MAX_OTHER_CHARS) for side in (value.before, value.after))
+        lines.append(f"• {escape(value.name, MAX_SHOWN_NAME_CHARS)}: {before} → {after}")
     left_out = notification.others_left_out + max(0, len(notification.others) - MAX_OTHERS)
-    if left_out:
-        lines.append(f"… and {left_out} more")
-    return lines
-
-
-def _other(value: ValueChange) -> str:
-    before, after = (escape(text_of(side), MAX_OTHER_CHARS) for side in (value.before, value.after))
-    return f"• {escape(value.name, MAX_SHOWN_NAME_CHARS)}: {before} → {after}"
+    return [*lines, f"… and {left_out} more"] if left_out else lines
 
 
 def _context(notification: Notification) -> str:

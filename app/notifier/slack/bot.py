@@ -18,7 +18,7 @@ from app.model.notification import Message
 from app.notifier.base import SEND_TIMEOUT, Keeper, Parcel, Sent, Story
 from app.notifier.slack.compose import Composed, colored
 from app.notifier.slack.metadata import Arrivals, metadata, nameable
-from app.notifier.slack.session import SlackNotifier
+from app.notifier.slack.session import SlackNotifier, SlackSession
 from app.notifier.slack.web_api import (
     CHANNEL_HISTORY,
     GET_PERMALINK,
@@ -50,8 +50,6 @@ class SlackBot(SlackNotifier, Keeper):
     Args:
         token: The app's bot token: a secret.
         channel: The channel's ID, or its name with or without ``#``.
-        app_url: The address of Port's app.
-        api_url: The address of Slack's Web API.
         answer_within: The time that a call may take.
         options: Those of `SlackNotifier`.
     """
@@ -66,8 +64,8 @@ class SlackBot(SlackNotifier, Keeper):
         answer_within: timedelta = SEND_TIMEOUT,
         **options: Any,
     ) -> None:
-        super().__init__(app_url, **options)
-        self._api = SlackApi(token, api_url, answer_within)
+        super().__init__(SlackSession("slack_sdk.web", answer_within), app_url, **options)
+        self._api = SlackApi(token, api_url, self._session)
         self._name = channel.strip().removeprefix("#")
         # None for a channel that is given by its name, until Slack has answered with its ID.
         self._id = self._name if CHANNEL_ID.fullmatch(self._name) else None
@@ -102,15 +100,12 @@ class SlackBot(SlackNotifier, Keeper):
         if parent is None:
             body |= colored(composed.message, composed.color)
         else:
-            body |= composed.message
-            body |= {"thread_ts": parent.ts, "reply_broadcast": composed.broadcast}
+            body |= composed.message | {"thread_ts": parent.ts, "reply_broadcast": composed.broadcast}
         detail = "ok"
         try:
             answer = await self._api.call(POST_MESSAGE, body=body)
-        except MessageGone:
-            raise
         except DeliveryFailed as refused:
-            if refused.scope is not Scope.MESSAGE:
+            if refused.scope is not Scope.MESSAGE or isinstance(refused, MessageGone):
                 raise
             how, simpler = _simpler(body, composed, refused.reason)
             answer = await self._api.call(POST_MESSAGE, body=simpler)
@@ -191,10 +186,6 @@ class SlackBot(SlackNotifier, Keeper):
         where = {"channel": message.channel, "message_ts": message.ts}
         link = (await self._api.call(GET_PERMALINK, params=where)).get("permalink")
         return link if isinstance(link, str) and link.startswith("https://") else None
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._api.close()
 
 
 def _simpler(body: Mapping[str, Any], composed: Composed, refused: str) -> tuple[str, dict[str, Any]]:

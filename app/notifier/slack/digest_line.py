@@ -31,10 +31,8 @@ def several(lines: Iterable[Line], fact: Literal["blueprint", "rule"]) -> bool:
 def heading_of(group: Group, by: tuple[GroupBy, ...], *, name_blueprint: bool) -> str:
     """Write the heading of a group, bold: what its lines have in common; empty if that is nothing.
 
-    Args:
-        group: The group.
-        by: The facts that it is grouped by, in this order, but the transition at the end.
-        name_blueprint: Whether to name the blueprint that all its lines have, since the message has several.
+    The facts that it is grouped by stand in this order, but the transition at the end. With `name_blueprint`
+    the blueprint that all its lines have is named too, since the message has several.
     """
     last = group.lines[0].last
     if group.lines[0].is_notice:

@@ -19,40 +19,6 @@ MANY_ALERTS = 50  # from here on composing takes milliseconds, in which Port wou
 KEEPALIVE_SECONDS = 3.0  # a server that closes an idle connection just as we use it would cost the attempt
 
 
-class SlackNotifier(Notifier):
-    """A notifier for one channel.
-
-    Args:
-        app_url: The address of Port's app, for the links to the entities.
-        pause: How long to rest after each message; Slack takes one a second in each channel.
-        group_by: What the lines under one heading of a digest have in common.
-        digest_after: How many alerts may wait before they go out as one message.
-        page_url: The address of the page that lists what a digest has no room for; None: there is none.
-    """
-
-    batch_limit = 1000
-
-    def __init__(
-        self,
-        app_url: str,
-        *,
-        pause: timedelta = timedelta(seconds=1),
-        group_by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION,
-        digest_after: int = 1,
-        page_url: str | None = None,
-    ) -> None:
-        self.pause = pause
-        self._compose_here = partial(
-            compose, app_url=app_url, group_by=group_by, digest_after=digest_after, page_url=page_url
-        )
-        self._recompose = partial(recompose, app_url=app_url, group_by=group_by)
-
-    async def _compose(self, parcel: Parcel) -> Composed:
-        # Many alerts in a thread: meanwhile the event loop has to answer Port.
-        many = len(parcel.items) > MANY_ALERTS
-        return await asyncio.to_thread(self._compose_here, parcel) if many else self._compose_here(parcel)
-
-
 class SlackSession:
     """An aiohttp session that opens when it is first needed, and again after it was closed.
 
@@ -84,6 +50,47 @@ class SlackSession:
             await self._session.close()
             # aiohttp closes connections in the background: see its "Graceful shutdown".
             await asyncio.sleep(0)
+
+
+class SlackNotifier(Notifier):
+    """A notifier for one channel.
+
+    Args:
+        session: The connections.
+        app_url: The address of Port's app, for the links to the entities.
+        pause: How long to rest after each message; Slack takes one a second in each channel.
+        group_by: What the lines under one heading of a digest have in common.
+        digest_after: How many alerts may wait before they go out as one message.
+        page_url: The address of the page that lists what a digest has no room for; None: there is none.
+    """
+
+    batch_limit = 1000
+
+    def __init__(
+        self,
+        session: SlackSession,
+        app_url: str,
+        *,
+        pause: timedelta = timedelta(seconds=1),
+        group_by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION,
+        digest_after: int = 1,
+        page_url: str | None = None,
+    ) -> None:
+        self.pause = pause
+        self._session = session
+        self._compose_here = partial(
+            compose, app_url=app_url, group_by=group_by, digest_after=digest_after, page_url=page_url
+        )
+        self._recompose = partial(recompose, app_url=app_url, group_by=group_by)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    async def _compose(self, parcel: Parcel) -> Composed:
+        # Many alerts in a thread: meanwhile the event loop has to answer Port.
+        many = len(parcel.items) > MANY_ALERTS
+        return await asyncio.to_thread(self._compose_here, parcel) if many else self._compose_here(parcel)
 
 
 async def _refuse_redirect(*_: object) -> None:

@@ -5,14 +5,12 @@ Rules: https://docs.slack.dev/reference/methods/chat.postMessage and its neighbo
 
 import re
 from collections.abc import AsyncIterator, Mapping
-from datetime import timedelta
 from typing import Any
 
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from app.errors import DeliveryFailed, MessageGone, Scope
-from app.notifier.base import SEND_TIMEOUT
 from app.notifier.slack.session import SlackSession, asking_slack, retry_after
 
 POST_MESSAGE, UPDATE_MESSAGE = "chat.postMessage", "chat.update"
@@ -68,10 +66,8 @@ API_UNSURE_ERRORS = frozenset({"internal_error", "fatal_error"})
 class SlackApi:
     """Calls Slack's Web API, at an address, with one bot token: a secret."""
 
-    def __init__(self, token: str, url: str, answer_within: timedelta = SEND_TIMEOUT) -> None:
-        self._token = token
-        self._url = url
-        self._session = SlackSession("slack_sdk.web", answer_within)
+    def __init__(self, token: str, url: str, session: SlackSession) -> None:
+        self._token, self._url, self._session = token, url, session
 
     async def call(
         self, method: str, *, body: dict[str, Any] | None = None, params: dict[str, Any] | None = None
@@ -129,10 +125,6 @@ class SlackApi:
             cursor = (page.get("response_metadata") or {}).get("next_cursor")
             if not cursor:
                 return
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._session.close()
 
 
 def failure_of(method: str, status: int, headers: Mapping[str, str], data: object) -> DeliveryFailed:

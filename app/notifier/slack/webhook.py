@@ -24,22 +24,15 @@ WEBHOOK_DESTINATION_ERRORS = frozenset(
 
 
 class SlackWebhook(SlackNotifier):
-    """Posts to one incoming webhook.
-
-    Args:
-        webhook_url: The webhook's address: a secret.
-        app_url: The address of Port's app.
-        options: Those of `SlackNotifier`.
-    """
+    """Posts to one incoming webhook, whose address is a secret; the options are those of `SlackNotifier`."""
 
     def __init__(self, webhook_url: str, app_url: str, **options: Any) -> None:
-        super().__init__(app_url, **options)
+        super().__init__(SlackSession("slack_sdk.webhook"), app_url, **options)
         self._webhook_url = webhook_url
-        self._session = SlackSession("slack_sdk.webhook")
 
     async def send(self, parcel: Parcel) -> Sent:
         """Post a message; one that Slack refuses for its form is tried once more as plain text."""
-        composed = await self._compose(parcel)
+        composed, detail = await self._compose(parcel), "ok"
         try:
             await self._post(composed.message)
         except DeliveryFailed as refused:
@@ -47,8 +40,7 @@ class SlackWebhook(SlackNotifier):
                 raise
             await self._post({"text": composed.plain})
             detail = f"ok, as plain text, because Slack answered {refused.reason}"
-            return Sent(detail, delivered=composed.delivered)
-        return Sent("ok", delivered=composed.delivered)
+        return Sent(detail, delivered=composed.delivered)
 
     async def _post(self, body: dict[str, Any]) -> None:
         # retry_handlers=[]: what is to be tried again, and when, is in the store and survives a restart.
@@ -57,10 +49,6 @@ class SlackWebhook(SlackNotifier):
         )
         with asking_slack():
             raise_for_answer(await client.send_dict(body))
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._session.close()
 
 
 def raise_for_answer(response: WebhookResponse) -> None:
