@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from opentelemetry.trace import Span, Tracer
 
-from app.deliver.turn import Sender, TooLate
+from app.deliver.turn import Sender
 from app.errors import StoreUnavailable
 from app.model.delivery import Outcome
 from app.model.report import RUNS
@@ -148,8 +148,6 @@ class Dispatcher:
         """Deliver what a queue has; the result is when it may send again, None if that is not known."""
         try:
             attempt = None if self._stopping else await self._sender.attempt(claim)
-        except TooLate:
-            attempt = None
         except asyncio.CancelledError:  # cut off by `stop`: so the next start need not wait for the lease
             await asyncio.shield(self._give_back(claim, unsure=True))
             raise

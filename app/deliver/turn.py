@@ -11,7 +11,7 @@ from opentelemetry.trace import Tracer
 
 from app.deliver.load import Load, WhyNot, load_claim
 from app.deliver.retry import GIVE_UP_AFTER, NextAttempt, next_attempt
-from app.errors import DeliveryFailed, ListenerError, MessageGone, Scope, StoreUnavailable
+from app.errors import DeliveryFailed, MessageGone, Scope, StoreUnavailable
 from app.model.delivery import Alert, Outcome
 from app.model.notification import Notification
 from app.notifier.base import SEND_TIMEOUT, Keeper, Notifier, Parcel, Reporter, Sent, Story
@@ -55,10 +55,6 @@ class NotifierSet:
         await self._idle.wait()
         for notifier in self.by_name.values():
             await notifier.close()
-
-
-class TooLate(ListenerError):
-    """The lease may end before a message is sent: another process would send it, too."""
 
 
 class Sender:
@@ -108,21 +104,23 @@ class Sender:
         """Wait for what is being sent, and close all connections."""
         await self._current.close()
 
-    async def attempt(self, claim: Claim) -> Attempt:
+    async def attempt(self, claim: Claim) -> Attempt | None:
         """Send what waits in a queue, as far as rules and silences still want it, and say what came of it.
+
+        None: the lease ends too soon, because we were frozen or the store is slow; nothing was sent.
 
         Raises:
             StoreUnavailable: What waits, or Port's event, could not be read; nothing was delivered.
-            TooLate: The lease ends too soon, because we were frozen or the store is slow; nothing was sent.
         """
         started_at = self._clock()
         notifier = self._notifier(claim)
         room = notifier.batch_limit if notifier else len(claim.deliveries)
         # Before anything is sent: a rule or a silence may have changed since the alert was stored.
         load = await load_claim(self._store, claim, room=room, why_not=self._why_not, clock=self._clock)
-        # Now, because to read a long queue takes time, and a suspended machine wakes here.
+        # Now, because to read a long queue takes time, and a suspended machine wakes here. If the lease ends
+        # before the message is sent, another process sends it, too.
         if self._clock() > claim.lease_until - SEND_TIMEOUT:
-            raise TooLate
+            return None
         if not load.listed:
             return Attempt(
                 Outcome.SILENCED, "", started_at, started_at, started_at, delivery_ids=(), asides=load.asides

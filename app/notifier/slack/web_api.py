@@ -75,7 +75,7 @@ class SlackApi:
         """Call a method; the result is its answer, whose ``ok`` is true.
 
         Args:
-            method: The method's name.
+            method: Its name.
             body: Its arguments as JSON, sent by POST; None: the call is a GET.
             params: Its arguments in the address; those that are None are left out.
 
