@@ -74,10 +74,9 @@ async def load_claim(
     Raises:
         StoreUnavailable: It cannot be seen what waits.
     """
-    load = Load()
     if not claim.alerts:  # an update of a message, or a report to a run, alerts nobody
-        load.listed = list(claim.deliveries)
-        return load
+        return Load(list(claim.deliveries))
+    load = Load()
     load.listed = [delivery for delivery in claim.deliveries if load.add(claim, delivery, why_not)]
     seen, last = len(claim.deliveries), claim.deliveries[-1].id
     # What is more than one message can list is counted, a page at a time, so that memory stays flat.

@@ -82,9 +82,8 @@ class PortRuns(Reporter):
         return f"ended: {fate.label}"
 
     async def _links(self, fate: Fate) -> list[str]:
-        places = [(alert.destination, alert.message) for alert in fate.alerts if alert.message]
-        links = [await self._permalink(*place) for place in places]
-        return [link for link in links if link]
+        messages = ((alert.destination, alert.message) for alert in fate.alerts if alert.message)
+        return [link for place in messages if (link := await self._permalink(*place))]
 
     def _failure_of(self, error: PortError) -> DeliveryFailed:
         """Turn a refusal of Port's into a failure, as `failure_of` does but for two cases.
