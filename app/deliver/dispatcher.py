@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from opentelemetry.trace import Span, Tracer
 
-from app.deliver.turn import Sender, TooLate
+from app.deliver.turn import Sender
 from app.errors import StoreUnavailable
 from app.model.delivery import Outcome
 from app.model.report import RUNS
@@ -36,8 +36,6 @@ class Dispatcher:
         sender: Delivers it.
         clock: Gives the time, UTC.
         new_token: Gives strings that no other dispatcher has.
-        watch: Counts attempts.
-        tracer: Makes spans of them.
     """
 
     def __init__(
@@ -79,11 +77,8 @@ class Dispatcher:
         if self.last_turn is None:
             return "the dispatcher has not begun"
         age = self._clock() - self.last_turn
-        return (
-            f"the dispatcher's last turn was {age.total_seconds():.0f} s ago"
-            if abs(age) > STALE_AFTER
-            else None
-        )
+        late = abs(age) > STALE_AFTER
+        return f"the dispatcher's last turn was {age.total_seconds():.0f} s ago" if late else None
 
     async def run(self) -> None:
         """Deliver until `stop`."""
@@ -115,15 +110,14 @@ class Dispatcher:
 
     async def _take_turns(self) -> None:
         now = self._clock()
+        limits = {name: notifier.batch_limit for name, notifier in self._sender.notifiers.items()}
         try:
             claims = await self._store.claim(
                 token=self._new_token(),
                 now=now,
                 lease_until=now + QUEUE_LEASE,
                 limit=MAX_TURNS - len(self._turns),
-                batch_limits={
-                    name: notifier.batch_limit for name, notifier in self._sender.notifiers.items()
-                },
+                batch_limits=limits,
             )
         except StoreUnavailable as error:
             log.error("queues_not_claimed", reason=str(error))
@@ -152,22 +146,18 @@ class Dispatcher:
 
     async def _deliver(self, claim: Claim, spans: Sequence[Span]) -> datetime | None:
         """Deliver what a queue has; the result is when it may send again, None if that is not known."""
-        if self._stopping:
-            await self._give_back(claim)
-            return None
         try:
-            attempt = await self._sender.attempt(claim)
-        except TooLate:
-            await self._give_back(claim)
-            return None
+            attempt = None if self._stopping else await self._sender.attempt(claim)
         except asyncio.CancelledError:  # cut off by `stop`: so the next start need not wait for the lease
-            with contextlib.suppress(StoreUnavailable):
-                await asyncio.shield(self._store.give_back(claim, unsure=True))
+            await asyncio.shield(self._give_back(claim, unsure=True))
             raise
         except StoreUnavailable as error:  # nothing was delivered
             log.error("queue_not_read", queue=claim.queue, reason=str(error))
-            with contextlib.suppress(StoreUnavailable):
-                await self._store.give_back(claim)
+            await self._give_back(claim)
+            return None
+        if attempt is None:
+            log.warning("queue_given_back", queue=claim.queue)
+            await self._give_back(claim)
             return None
         note(*spans, outcome=attempt.outcome, deliveries=_alerted(claim, attempt))
         if attempt.outcome in (Outcome.RETRY, Outcome.ON_HOLD, Outcome.DEAD):
@@ -180,10 +170,9 @@ class Dispatcher:
             self.wake()  # there was no room for others, and now there is; or other queues have got work
         return attempt.next_at if recorded else None
 
-    async def _give_back(self, claim: Claim) -> None:
-        log.warning("queue_given_back", queue=claim.queue)
+    async def _give_back(self, claim: Claim, *, unsure: bool = False) -> None:
         with contextlib.suppress(StoreUnavailable):
-            await self._store.give_back(claim)
+            await self._store.give_back(claim, unsure=unsure)
 
     async def _record(self, claim: Claim, attempt: Attempt) -> bool:
         # What was sent must not be sent again only because the disk was full for a moment.

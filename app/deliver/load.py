@@ -40,17 +40,8 @@ class Load:
     counts: Counter[str] = field(default_factory=Counter)
     asides: dict[int, Aside] = field(default_factory=dict)
 
-    def sent_ids(self, sent: Sent) -> list[int]:
-        """List the numbers of the deliveries that a message has alerted of."""
-        if sent.delivered is None:
-            return [*(delivery.id for delivery in self.listed), *self.further]
-        return [delivery.id for delivery in self._named(sent)]
-
-    def sent_since(self, sent: Sent) -> list[datetime]:
-        """List the times since when the deliveries waited that a message has named one by one."""
-        return [delivery.waiting_since for delivery in self._named(sent)]
-
-    def _named(self, sent: Sent) -> list[Waiting]:
+    def named(self, sent: Sent) -> list[Waiting]:
+        """List the deliveries that a message has named one by one."""
         return [
             delivery for delivery in self.listed if sent.delivered is None or delivery.key in sent.delivered
         ]
@@ -78,16 +69,14 @@ async def load_claim(
         store: Gives what waits beyond the claim.
         claim: The queue, with its first deliveries.
         room: How many deliveries one message can list.
-        why_not: Says why an alert is not wanted any more.
         clock: Gives the time, UTC.
 
     Raises:
         StoreUnavailable: It cannot be seen what waits.
     """
-    load = Load()
     if not claim.alerts:  # an update of a message, or a report to a run, alerts nobody
-        load.listed = list(claim.deliveries)
-        return load
+        return Load(list(claim.deliveries))
+    load = Load()
     load.listed = [delivery for delivery in claim.deliveries if load.add(claim, delivery, why_not)]
     seen, last = len(claim.deliveries), claim.deliveries[-1].id
     # What is more than one message can list is counted, a page at a time, so that memory stays flat.

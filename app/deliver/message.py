@@ -19,9 +19,6 @@ class Messages:
     Args:
         body_of: Gives the stored body of a change by its key; raises `StoreUnavailable`.
         jq: Runs users' jq.
-        rules: The rules.
-
-    Attributes:
         rules: The rules in force; may be replaced at any time.
     """
 
@@ -34,10 +31,6 @@ class Messages:
         """Make the parcel of some deliveries of a claim, with Port's event of the first.
 
         Only the first gets its rule's own title and message: a digest has no room for the others'.
-
-        Args:
-            claim: The queue.
-            deliveries: Some of what waits there, one at least.
 
         Raises:
             StoreUnavailable: The event cannot be read.
@@ -65,13 +58,9 @@ class Messages:
 async def with_own_words(
     notification: Notification, rules: RuleSet, event: Mapping[str, Any], jq: Jq
 ) -> Notification:
-    """Add the title, the message and the mention that its rule has to a notification.
+    """Add the title, the message and the mention that its rule has, if it is in force, to a notification.
 
-    Args:
-        notification: What the store has kept.
-        rules: The rules in force; without its rule the notification stays as it is.
-        event: Port's bare event, which the templates are filled from.
-        jq: Runs the templates' jq. What fails there shows in its place, in brackets.
+    The templates are filled from Port's bare event; what fails there shows in its place, in brackets.
     """
     notification = with_mention(notification, rules)
     rule = rules.by_name.get(notification.rule)

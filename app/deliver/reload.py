@@ -32,13 +32,7 @@ class RulesInForce:
         read: Reads the rules file; it blocks. Raises `ListenerError`.
         make_notifiers: Makes a notifier for each destination; raises `ListenerError`.
         make_book: Makes what the intake decides by.
-        intake: Takes changes in by the rules.
-        messages: Says what the rules have alerts say.
-        sender: Sends to the destinations.
-        dispatcher: Is woken.
-        store: Holds the queues that are on hold.
         clock: Gives the time, UTC.
-        watch: Counts readings.
         on_more_watched: Called when the rules watch a blueprint that the rules before did not.
         problem: The reason for which the file was refused when it was read last; None: it was not.
     """
@@ -70,7 +64,9 @@ class RulesInForce:
         # Only from here on is anything replaced: a file that is refused changes nothing.
         self.problem = None
         self.watch.rules_taken([rule.name for rule in rules.file.rules], notifiers)
-        self._replace_notifiers(notifiers)
+        # The old ones may be sending: they are closed when that has ended. The reload does not wait for it.
+        self._closing.add(closing := asyncio.create_task(self.sender.replace(notifiers).close()))
+        closing.add_done_callback(self._closing.discard)
         watched_before = self.intake.book.watched.keys()
         book = self.make_book(rules.file)
         self.intake.book, self.messages.rules, self.sender.fallbacks = book, book.rules, book.fallbacks
@@ -81,12 +77,6 @@ class RulesInForce:
         if book.watched.keys() - watched_before:
             self.on_more_watched()
         log.info("rules_loaded", rules=len(rules.file.rules), destinations=len(notifiers))
-
-    def _replace_notifiers(self, notifiers: Mapping[str, Notifier]) -> None:
-        # The old ones may be sending: they are closed when that has ended. The reload does not wait for it.
-        replaced = self.sender.replace(notifiers)
-        self._closing.add(closing := asyncio.create_task(replaced.close()))
-        closing.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
         """Close all notifiers, those too that were replaced."""

@@ -10,9 +10,8 @@ import structlog
 from opentelemetry.trace import Tracer
 
 from app.deliver.load import Load, WhyNot, load_claim
-from app.deliver.notifiers import NotifierSet
-from app.deliver.retry import GIVE_UP_AFTER, next_attempt
-from app.errors import DeliveryFailed, ListenerError, MessageGone, Scope, StoreUnavailable
+from app.deliver.retry import GIVE_UP_AFTER, NextAttempt, next_attempt
+from app.errors import DeliveryFailed, MessageGone, Scope, StoreUnavailable
 from app.model.delivery import Alert, Outcome
 from app.model.notification import Notification
 from app.notifier.base import SEND_TIMEOUT, Keeper, Notifier, Parcel, Reporter, Sent, Story
@@ -29,8 +28,33 @@ Prepare = Callable[[Claim, Sequence[Waiting]], Awaitable[Parcel]]
 FAULTS_BEFORE_DEAD = 4  # a fault that lasts belongs to the message; one that passes must not lose it
 
 
-class TooLate(ListenerError):
-    """The lease may end before a message is sent: another process would send it, too."""
+class NotifierSet:
+    """The notifiers of one reading of the rules file, by name; closed together: one may ask another."""
+
+    def __init__(self, by_name: Mapping[str, Notifier]) -> None:
+        self.by_name = by_name
+        self._users = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Delay `close` as long as the context lasts."""
+        self._users += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._idle.set()
+
+    async def close(self) -> None:
+        """Wait until none is in use, and close their connections."""
+        # A connection that is closed while a message is on its way would cost that delivery an attempt.
+        await self._idle.wait()
+        for notifier in self.by_name.values():
+            await notifier.close()
 
 
 class Sender:
@@ -39,13 +63,10 @@ class Sender:
     Args:
         store: Gives what more waits in a queue.
         notifiers: The destinations by name.
-        fallbacks: The destination that gets a notice when one is on hold, by the name of the one; may be
-            replaced at any time.
-        prepare: Makes the parcel of some deliveries.
-        why_not: Says why an alert is not wanted any more; None: it is.
         clock: Gives the time, UTC.
         jitter: Gives random numbers from -1 to 1.
-        tracer: Makes spans of what is sent.
+        fallbacks: The destination that gets a notice when one is on hold, by the name of the one; may be
+            replaced at any time.
     """
 
     def __init__(
@@ -75,11 +96,7 @@ class Sender:
         return self._current.by_name
 
     def replace(self, notifiers: Mapping[str, Notifier]) -> NotifierSet:
-        """Send through other notifiers from now on; the result is the old ones, to be closed by the caller.
-
-        Args:
-            notifiers: The destinations by name.
-        """
+        """Send through other notifiers from now on; the result is the old ones, for the caller to close."""
         replaced, self._current = self._current, NotifierSet(notifiers)
         return replaced
 
@@ -87,21 +104,23 @@ class Sender:
         """Wait for what is being sent, and close all connections."""
         await self._current.close()
 
-    async def attempt(self, claim: Claim) -> Attempt:
+    async def attempt(self, claim: Claim) -> Attempt | None:
         """Send what waits in a queue, as far as rules and silences still want it, and say what came of it.
+
+        None: the lease ends too soon, because we were frozen or the store is slow; nothing was sent.
 
         Raises:
             StoreUnavailable: What waits, or Port's event, could not be read; nothing was delivered.
-            TooLate: The lease ends too soon, because we were frozen or the store is slow; nothing was sent.
         """
         started_at = self._clock()
         notifier = self._notifier(claim)
         room = notifier.batch_limit if notifier else len(claim.deliveries)
         # Before anything is sent: a rule or a silence may have changed since the alert was stored.
         load = await load_claim(self._store, claim, room=room, why_not=self._why_not, clock=self._clock)
-        # Now, because to read a long queue takes time, and a suspended machine wakes here.
+        # Now, because to read a long queue takes time, and a suspended machine wakes here. If the lease ends
+        # before the message is sent, another process sends it, too.
         if self._clock() > claim.lease_until - SEND_TIMEOUT:
-            raise TooLate
+            return None
         if not load.listed:
             return Attempt(
                 Outcome.SILENCED, "", started_at, started_at, started_at, delivery_ids=(), asides=load.asides
@@ -111,23 +130,23 @@ class Sender:
                 with _faults_as_failures(claim), self._current.in_use():
                     sent = await self._deliver(claim, load)
         except DeliveryFailed as error:
-            failure = error
+            return self._failed(claim, load, error, started_at)
         except TimeoutError:
             failure = DeliveryFailed("no answer in time; it may have arrived", Scope.TRANSIENT, unsure=True)
-        else:
-            return self._delivered(claim, load, sent, started_at)
-        return self._failed(claim, load, failure, started_at)
+            return self._failed(claim, load, failure, started_at)
+        return self._delivered(claim, load, sent, started_at)
 
     def _delivered(self, claim: Claim, load: Load, sent: Sent, started_at: datetime) -> Attempt:
-        ended_at = self._clock()
+        ended_at, named = self._clock(), load.named(sent)
+        further = load.further if sent.delivered is None else []
         return Attempt(
             Outcome.DELIVERED,
             sent.detail,
             started_at,
             ended_at,
             ended_at + self._pause(claim),
-            delivery_ids=load.sent_ids(sent),
-            since=load.sent_since(sent),
+            delivery_ids=[*(delivery.id for delivery in named), *further],
+            since=[delivery.waiting_since for delivery in named],
             asides=load.asides,
             # One that sums up thousands is no incident's own: to update it for each would take too long.
             message=None if load.further else sent.message,
@@ -202,18 +221,18 @@ class Sender:
             delivery_ids=[delivery.id for delivery in concerned],
             asides=load.asides,
             unsure=failure.unsure or claim.unsure_since is not None,
-            notice=self._notice(claim, following.reason, ended_at)
-            if following.outcome is Outcome.ON_HOLD
-            else None,
+            notice=self._notice(claim, following, ended_at),
         )
 
-    def _notice(self, claim: Claim, reason: str, now: datetime) -> Alert | None:
+    def _notice(self, claim: Claim, following: NextAttempt, now: datetime) -> Alert | None:
         """Make the notice that the fallback gets when a destination goes on hold; None: it needs none."""
         route = self.fallbacks.get(claim.destination)
-        if route is None or claim.on_hold:  # the notice went out when it was put on hold
+        # If it was on hold already, the notice went out then.
+        if route is None or claim.on_hold or following.outcome is not Outcome.ON_HOLD:
             return None
         waits = "1 alert waits" if claim.waiting == 1 else f"{claim.waiting:,} alerts wait"
-        text = f"Destination {claim.destination} is on hold: {reason}. {waits} for it; nothing is lost."
+        why = f"Destination {claim.destination} is on hold: {following.reason}"
+        text = f"{why}. {waits} for it; nothing is lost."
         return Alert(route.destination, route.queue, Notification.notice(text, now))
 
 

@@ -14,7 +14,6 @@ SEND_TIMEOUT = timedelta(seconds=10)
 
 STATUS_MARKS = {"Healthy": "🟢", "Degraded": "🟠", "Crashed": "🔴", "Restarting": "🟡"}
 """The enum colours of Port's example blueprint."""
-NEUTRAL_MARK = "⚪"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +71,11 @@ class Notifier(Protocol):
 
     Attributes:
         pause: How long its queues rest after each message.
-        batch_limit: How many alerts one message may list.
+        batch_limit: How many alerts one message may list; 1 where each starts a job of its own.
     """
 
-    pause: timedelta
-    batch_limit: int
+    pause: timedelta = timedelta(0)
+    batch_limit: int = 1
 
     async def send(self, parcel: Parcel) -> Sent:
         """Send a parcel, and say what came of it.
@@ -87,8 +86,8 @@ class Notifier(Protocol):
         ...
 
     async def close(self) -> None:
-        """Close its connections."""
-        ...
+        """Close its connections, if it has any of its own."""
+        return
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,7 @@ class Story:
 
 @runtime_checkable
 class Keeper(Notifier, Protocol):
-    """A notifier whose messages can be found again and updated."""
+    """A notifier whose messages can be found again and updated, and have addresses."""
 
     async def find(self, parcel: Parcel, since: datetime) -> Sent | None:
         """Find the alerts of a parcel that are in the channel already; None: none is.
@@ -124,6 +123,14 @@ class Keeper(Notifier, Protocol):
         """
         ...
 
+    async def permalink(self, message: Message) -> str | None:
+        """Ask for a message's address; None if it has none.
+
+        Raises:
+            DeliveryFailed: The channel cannot be asked now.
+        """
+        ...
+
 
 @runtime_checkable
 class Reporter(Notifier, Protocol):
@@ -142,22 +149,9 @@ class Reporter(Notifier, Protocol):
         ...
 
 
-@runtime_checkable
-class Linker(Notifier, Protocol):
-    """A notifier whose messages have addresses."""
-
-    async def permalink(self, message: Message) -> str | None:
-        """Return a message's address; None if it has none.
-
-        Raises:
-            DeliveryFailed: The channel cannot be asked now.
-        """
-        ...
-
-
 def mark(status: str) -> str:
     """Return the mark for a status, a neutral one where it is not one of the blueprint's."""
-    return STATUS_MARKS.get(status, NEUTRAL_MARK)
+    return STATUS_MARKS.get(status, "⚪")
 
 
 def entity_url(app_url: str, blueprint: str, entity: str) -> str:

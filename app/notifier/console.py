@@ -2,17 +2,15 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
 from typing import Any, Literal
 
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.text import Text
 
-from app.model.notification import Notification
 from app.notifier.base import Notifier, Parcel, Sent
-from app.notifier.kind import Kind, NotifierContext, SlackMessage
-from app.notifier.slack.alert import alert_message
+from app.notifier.kind import Kind
+from app.notifier.slack.alert import alert_message, dry_run
 from app.rules.destination import DestinationSettings
 
 SLACK_MENTION = re.compile(r"<[!@#](?:subteam\^)?(\w+)>")
@@ -63,16 +61,11 @@ def _plain(text: str) -> str:
     return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 
-class ConsoleNotifier:
-    """Prints alerts.
+class ConsoleNotifier(Notifier):
+    """Prints alerts, to standard output unless `console` is given.
 
-    Args:
-        app_url: The address of Port's app.
-        console: Where to print; standard output unless given.
+    A terminal scrolls: there is no rate to keep, and no need of digests.
     """
-
-    pause = timedelta(0)
-    batch_limit = 1  # a terminal scrolls: there is no rate to keep, and no need of digests
 
     def __init__(self, app_url: str, console: Console | None = None) -> None:
         self._app_url = app_url
@@ -84,18 +77,5 @@ class ConsoleNotifier:
             self._console.print(draw(alert_message(item.notification, self._app_url)))
         return Sent("printed")
 
-    async def close(self) -> None:
-        """Do nothing: there is no connection."""
 
-
-def _make(_: str, __: ConsoleDestination, context: NotifierContext) -> Notifier:
-    return ConsoleNotifier(context.app_url)
-
-
-async def _dry_run(
-    _: ConsoleDestination, notification: Notification, __: Mapping[str, Any], context: NotifierContext
-) -> SlackMessage:
-    return alert_message(notification, context.app_url)
-
-
-CONSOLE_KIND = Kind(ConsoleDestination, _make, _dry_run)
+CONSOLE_KIND = Kind(ConsoleDestination, lambda _, __, context: ConsoleNotifier(context.app_url), dry_run)

@@ -5,8 +5,7 @@ https://docs.port.io/api-reference/port-api (answers)
 """
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -14,7 +13,7 @@ from pydantic import Field
 from app.errors import DeliveryFailed, PortError, Scope, SettingsError
 from app.model.notification import Notification, one_line
 from app.notifier.base import Notifier, Parcel, Sent
-from app.notifier.kind import Kind, NotifierContext, Render
+from app.notifier.kind import Kind, NotifierContext
 from app.rules.destination import JOB_STEPS, DestinationSettings, Fallback, JobSteps, Routing
 
 MAX_REASON_CHARS = 300
@@ -40,50 +39,30 @@ class PortActionDestination(DestinationSettings):
         return Routing(steps=self.steps, fallback=self.fallback)
 
 
-class PortActionNotifier:
+class PortActionNotifier(Notifier):
     """Starts a run of one self-service action, and waits for nothing that the run does.
 
     Port has no idempotency key: an attempt that is repeated because its answer got lost starts a second run.
 
-    Args:
-        action: The action's identifier.
-        inputs: The action's user inputs by name; values are templates.
-        entity: The entity that the action is about, a template; None for an action that is about none.
-        start_run: Starts a run of an action with inputs, on an entity or none, and returns its id; raises
-            `PortError`. Its connections are for others to close.
-        run_url: Gives the address of a run's page.
-        render: Fills templates.
+    The connections are the client's, and stay open.
+
+    Raises:
+        SettingsError: Port's credentials are not configured.
     """
 
-    pause = timedelta(0)
-    batch_limit = 1  # a run is about one alert
-
-    def __init__(
-        self,
-        *,
-        action: str,
-        inputs: Mapping[str, Any],
-        start_run: Callable[[str, Mapping[str, Any], str | None], Awaitable[str]],
-        run_url: Callable[[str], str],
-        render: Render,
-        entity: str | None = None,
-    ) -> None:
-        self._action = action
-        self._template = {"inputs": dict(inputs), "entity": entity}
-        self._start_run = start_run
-        self._run_url = run_url
-        self._render = render
+    def __init__(self, name: str, settings: PortActionDestination, context: NotifierContext) -> None:
+        if context.port is None:
+            raise SettingsError(f"destination {name!r} needs PORT_CLIENT_ID and PORT_CLIENT_SECRET")
+        self._settings, self._context, self._port = settings, context, context.port
 
     async def send(self, parcel: Parcel) -> Sent:
         """Start the run; the detail is its id and its link, for a person.
 
-        Args:
-            parcel: One alert, of which only Port's bare event is used: the inputs are filled from it.
-
         Raises:
             DeliveryFailed: No run was started, or it is not known whether one was.
         """
-        filled = await self._render(self._template, parcel.event)
+        template = {"inputs": self._settings.inputs, "entity": self._settings.entity}
+        filled = await self._context.render(template, parcel.event)
         inputs, entity = filled["inputs"], filled["entity"]
         if entity is not None and not isinstance(entity, str):
             raise DeliveryFailed("the template of `entity` must give a text", Scope.MESSAGE)
@@ -93,13 +72,10 @@ class PortActionNotifier:
         except (TypeError, ValueError):
             raise DeliveryFailed("the inputs cannot be written as JSON", Scope.MESSAGE) from None
         try:
-            run = await self._start_run(self._action, inputs, entity)
+            run = await self._port.start_run(self._settings.action, inputs, entity)
         except PortError as error:
             raise failure_of(error) from None
-        return Sent(f"run {run}: {self._run_url(run)}")
-
-    async def close(self) -> None:
-        """Leave the connections open: they are the client's."""
+        return Sent(f"run {run}: {self._context.app_url.rstrip('/')}/organization/run?runId={run}")
 
 
 def failure_of(error: PortError) -> DeliveryFailed:
@@ -123,24 +99,11 @@ def failure_of(error: PortError) -> DeliveryFailed:
     return DeliveryFailed(one_line(reason, MAX_REASON_CHARS), scope, error.retry_after)
 
 
-def _make(name: str, settings: PortActionDestination, context: NotifierContext) -> Notifier:
-    if context.port is None:
-        raise SettingsError(f"destination {name!r} needs PORT_CLIENT_ID and PORT_CLIENT_SECRET")
-    return PortActionNotifier(
-        action=settings.action,
-        inputs=settings.inputs,
-        entity=settings.entity,
-        start_run=context.port.start_run,
-        run_url=lambda run: f"{context.app_url.rstrip('/')}/organization/run?runId={run}",
-        render=context.render,
-    )
-
-
 async def _dry_run(
     settings: PortActionDestination, _: Notification, event: Mapping[str, Any], context: NotifierContext
 ) -> str:
-    inputs = await context.render(dict(settings.inputs), event)
+    inputs = await context.render(settings.inputs, event)
     return f"run of {settings.action} with {json.dumps(inputs, ensure_ascii=False)}"
 
 
-PORT_ACTION_KIND = Kind(PortActionDestination, _make, _dry_run)
+PORT_ACTION_KIND = Kind(PortActionDestination, PortActionNotifier, _dry_run)

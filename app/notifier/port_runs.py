@@ -6,15 +6,19 @@ https://docs.port.io/api-reference/rate-limits
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING
 
 import structlog
 
 from app.errors import DeliveryFailed, PortError, Scope, StoreUnavailable
 from app.model.notification import Message
 from app.model.report import Fate
-from app.notifier.base import Parcel, Sent
+from app.notifier.base import Parcel, Reporter, Sent
+from app.notifier.kind import AskFate
 from app.notifier.port_action import failure_of
+
+if TYPE_CHECKING:  # httpx is imported only where Port's credentials are configured
+    from app.port.client import PortClient
 
 log = structlog.get_logger(__name__)
 
@@ -23,16 +27,15 @@ HAS_ENDED = frozenset({409, 422})
 RUN_UNKNOWN = frozenset({404, 410})
 
 
-class PortRuns:
+class PortRuns(Reporter):
     """Reports to runs what became of their changes, in words that are made at the moment of sending.
 
     As long as some delivery of a change waits, its run gets a line in its log; then the run is ended.
     An end that is sent twice says the same; a line stands there twice where the answer to the first got lost.
+    The connections are the client's, and stay open.
 
     Args:
         fate: Says what became of a run's change; raises `StoreUnavailable`.
-        log_run: Adds a line to a run's log; raises `PortError`.
-        patch_run: Ends a run; raises `PortError`.
         permalink: Gives the address of a message at a destination, if it has one.
         clock: Gives the time, UTC.
     """
@@ -42,18 +45,12 @@ class PortRuns:
 
     def __init__(
         self,
-        *,
-        fate: Callable[[str], Awaitable[Fate | None]],
-        log_run: Callable[[str, str], Awaitable[None]],
-        patch_run: Callable[[str, dict[str, Any]], Awaitable[None]],
+        port: "PortClient",
+        fate: AskFate,
         permalink: Callable[[str, Message], Awaitable[str | None]],
         clock: Callable[[], datetime],
     ) -> None:
-        self._fate = fate
-        self._log_run = log_run
-        self._patch_run = patch_run
-        self._permalink = permalink
-        self._clock = clock
+        self._port, self._fate, self._permalink, self._clock = port, fate, permalink, clock
         self._limited_until: datetime | None = None
 
     async def send(self, parcel: Parcel) -> Sent:
@@ -61,15 +58,7 @@ class PortRuns:
         raise DeliveryFailed("runs in Port get reports only", Scope.MESSAGE)
 
     async def report(self, run: str, reports: int) -> str:
-        """Report to a run how its change is now; the result says what came of that, for a person.
-
-        Args:
-            run: The run's id.
-            reports: How many of the reports that wait for it this is about.
-
-        Raises:
-            DeliveryFailed: Port did not take it; the scope says what that concerns.
-        """
+        """Report to a run how its change is now, as `Reporter.report` says."""
         # One queue has met the limit: the others need not find out for themselves.
         now = self._clock()
         if self._limited_until is not None and now < self._limited_until:
@@ -82,9 +71,9 @@ class PortRuns:
             return "its change is not kept any more"
         try:
             if not fate.has_ended or fate.reports > reports:  # the next report ends the run
-                await self._log_run(run, fate.line)
+                await self._port.log_run(run, fate.line)
                 return "a line in its log"
-            await self._patch_run(run, dict(fate.ending(await self._links(fate))))
+            await self._port.patch_run(run, dict(fate.ending(await self._links(fate))))
         except PortError as error:
             if error.status in HAS_ENDED and not error.logging_in:
                 log.warning("run_refuses_report", run=run, status=error.status)
@@ -92,13 +81,9 @@ class PortRuns:
             raise self._failure_of(error) from None
         return f"ended: {fate.label}"
 
-    async def close(self) -> None:
-        """Leave the connections open: they are the client's."""
-
     async def _links(self, fate: Fate) -> list[str]:
-        places = [(alert.destination, alert.message) for alert in fate.alerts if alert.message]
-        links = [await self._permalink(*place) for place in places]
-        return [link for link in links if link]
+        messages = ((alert.destination, alert.message) for alert in fate.alerts if alert.message)
+        return [link for place in messages if (link := await self._permalink(*place))]
 
     def _failure_of(self, error: PortError) -> DeliveryFailed:
         """Turn a refusal of Port's into a failure, as `failure_of` does but for two cases.

@@ -11,7 +11,7 @@ import structlog
 from app.errors import DeliveryFailed
 from app.model.notification import Message
 from app.model.report import RUNS
-from app.notifier.base import Linker, Notifier
+from app.notifier.base import Keeper, Notifier
 from app.notifier.kind import Kind, NotifierContext
 from app.notifier.port_runs import PortRuns
 from app.rules.destination import DestinationSettings
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 # and most configurations do not need all of them.
 DESTINATION_KINDS = {
     "slack": "app.notifier.slack.kind:SLACK_KIND",
-    "http": "app.notifier.http.kind:HTTP_KIND",
+    "http": "app.notifier.http.notifier:HTTP_KIND",
     "port_action": "app.notifier.port_action:PORT_ACTION_KIND",
     "console": "app.notifier.console:CONSOLE_KIND",
 }
@@ -32,11 +32,7 @@ PERMALINK_SECONDS = 3.0  # a report does not wait longer for Slack: it is sent w
 
 
 def kind_of(name: str) -> Kind[Any]:
-    """Import a kind of destination.
-
-    Args:
-        name: Its name in a rules file's `type`; one of `DESTINATION_KINDS`.
-    """
+    """Import a kind of destination by its name, one of `DESTINATION_KINDS`; a KeyError for another one."""
     kind: Kind[Any] = resolve_name(DESTINATION_KINDS[name])
     return kind
 
@@ -45,8 +41,6 @@ class _SettingsModels(Mapping[str, type[DestinationSettings]]):
     """Each kind's settings model by the kind's name; a kind is imported when its model is asked for."""
 
     def __getitem__(self, name: str) -> type[DestinationSettings]:
-        if name not in DESTINATION_KINDS:
-            raise KeyError(name)
         return kind_of(name).settings
 
     def __iter__(self) -> Iterator[str]:
@@ -60,11 +54,7 @@ SETTINGS_MODELS = _SettingsModels()
 
 
 def default_settings(webhook: str) -> DestinationSettings:
-    """Make the settings of the destination that needs no name.
-
-    Args:
-        webhook: Its Slack webhook; empty: it is the terminal.
-    """
+    """Make the settings of the destination that needs no name; an empty webhook: it is the terminal."""
     if not webhook:
         return SETTINGS_MODELS["console"](type="console")
     return SETTINGS_MODELS["slack"].model_validate({"type": "slack", "webhook_url": webhook})
@@ -75,10 +65,6 @@ def make_notifiers(
 ) -> dict[str, Notifier]:
     """Make a notifier for the default destination, for each configured one, and for runs in Port; by name.
 
-    Args:
-        destinations: The settings of the destinations in the rules file, by name.
-        context: What notifiers are made with.
-
     Raises:
         SettingsError: A destination cannot be used as it is configured.
     """
@@ -88,19 +74,14 @@ def make_notifiers(
         for name, settings in all_destinations.items()
     }
     if context.port is not None and context.fate is not None:
-        notifiers[RUNS] = PortRuns(
-            fate=context.fate,
-            log_run=context.port.log_run,
-            patch_run=context.port.patch_run,
-            permalink=partial(_permalink, notifiers),
-            clock=context.clock,
-        )
+        permalink = partial(_permalink, notifiers)
+        notifiers[RUNS] = PortRuns(context.port, context.fate, permalink, context.clock)
     return notifiers
 
 
 async def _permalink(notifiers: Mapping[str, Notifier], destination: str, message: Message) -> str | None:
     notifier = notifiers.get(destination)
-    if not isinstance(notifier, Linker):
+    if not isinstance(notifier, Keeper):
         return None
     try:
         async with asyncio.timeout(PERMALINK_SECONDS):

@@ -70,7 +70,7 @@ async def test_ten_thousand_that_waited_for_an_hour(tmp_path: Path, slack: Stand
     """Slack is away for an hour; then a handful of messages tells of all, and memory stays flat."""
     clock, tokens = Clock(), itertools.count()
     store = open_sqlite(tmp_path / "listener.db")
-    notifier = SlackWebhook(slack.url, "https://app.port.io", timedelta(0))
+    notifier = SlackWebhook(slack.url, "https://app.port.io", pause=timedelta(0))
     sender = Sender(store, {"default": notifier}, prepare=prepare, clock=clock, jitter=lambda: 0.0)
     dispatcher = Dispatcher(store, sender, clock=clock, new_token=lambda: f"token-{next(tokens)}")
     for first in range(0, 10_000, 500):

@@ -69,6 +69,9 @@ class Channel(ScriptedNotifier):
         self.updates.append((message, list(stories)))
         return "ok"
 
+    async def permalink(self, _: Message) -> None:
+        return None
+
 
 class ChannelRig(Rig):
     """A dispatcher for a channel, with a fallback for it."""

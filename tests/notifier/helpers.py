@@ -9,6 +9,7 @@ from app.errors import DeliveryFailed, Scope
 from app.model.incident import Step
 from app.model.notification import Link, Notification, ValueChange
 from app.notifier.http.notifier import MAX_BODY_BYTES
+from app.notifier.kind import NotifierContext
 
 APP = "https://app.port.io"
 NOW = datetime(2026, 6, 9, 12, 28, 20, tzinfo=UTC)
@@ -46,6 +47,22 @@ def notification(**facts: Any) -> Notification:
         "at": NOW,
     }
     return Notification(**(usual | facts))
+
+
+def context(**facts: Any) -> NotifierContext:
+    """Make a context without credentials, that differs from that in `facts`."""
+    usual: dict[str, Any] = {
+        "app_url": APP,
+        "page_url": None,
+        "default_webhook": "",
+        "bot_token": "",
+        "slack_api_url": "https://slack.com/api/",
+        "port": None,
+        "fate": None,
+        "render": render,
+        "clock": lambda: NOW,
+    }
+    return NotifierContext(**(usual | facts))
 
 
 async def render(template: Any, event: Mapping[str, Any]) -> Any:

@@ -11,9 +11,9 @@ from starlette.responses import JSONResponse, Response
 
 from app.errors import DeliveryFailed, PortError, Scope
 from app.notifier.base import Item, Parcel
-from app.notifier.port_action import PortActionNotifier, failure_of
+from app.notifier.port_action import PortActionDestination, PortActionNotifier, failure_of
 from app.port.client import PortClient
-from tests.notifier.helpers import EVENT, notification, render
+from tests.notifier.helpers import EVENT, context, notification
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, LOGIN, StandInPort, refusal, standing_in
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -51,13 +51,8 @@ async def notifying(
 ) -> AsyncIterator[PortActionNotifier]:
     """Yield a notifier that starts runs through a client without patience, and close it."""
     async with PortClient(url, CLIENT_ID, secret, clock=lambda: NOW, sleep=no_wait, patient=False) as client:
-        notifier = PortActionNotifier(
-            action=action,
-            inputs=inputs,
-            start_run=client.start_run,
-            run_url=lambda run: f"https://app.port.io/organization/run?runId={run}",
-            render=render,
-        )
+        settings = PortActionDestination(type="port_action", action=action, inputs=dict(inputs))
+        notifier = PortActionNotifier("stale", settings, context(port=client))
         try:
             yield notifier
         finally:

@@ -65,13 +65,7 @@ async def port() -> AsyncIterator[StandInPort]:
 async def telling(port: StandInPort, known: Known, secret: str = CLIENT_SECRET) -> AsyncIterator[PortRuns]:
     """Yield a notifier whose client has no patience, as the listener's has none."""
     async with PortClient(port.url, CLIENT_ID, secret, clock=lambda: known.now, patient=False) as client:
-        yield PortRuns(
-            fate=known.ask,
-            log_run=client.log_run,
-            patch_run=client.patch_run,
-            permalink=known.permalink,
-            clock=lambda: known.now,
-        )
+        yield PortRuns(client, known.ask, known.permalink, lambda: known.now)
 
 
 async def refused(runs: PortRuns, run: str = "r_0") -> DeliveryFailed:

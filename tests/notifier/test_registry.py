@@ -10,29 +10,11 @@ import pytest
 
 from app.demo.stand_in_slack import StandInSlack
 from app.errors import SettingsError
-from app.jq.runner import Jq
 from app.notifier.base import Item, Notifier, Parcel
 from app.notifier.kind import NotifierContext
 from app.notifier.registry import DESTINATION_KINDS, SETTINGS_MODELS, kind_of, make_notifiers
 from app.rules.file import load_rules
-from tests.conftest import NOW
-from tests.notifier.helpers import APP, notification
-
-
-def context(**facts: Any) -> NotifierContext:
-    """Make a context without credentials, that differs from that in `facts`."""
-    usual: dict[str, Any] = {
-        "app_url": APP,
-        "page_url": None,
-        "default_webhook": "",
-        "bot_token": "",
-        "slack_api_url": "https://slack.com/api/",
-        "port": None,
-        "fate": None,
-        "render": Jq().render,
-        "clock": lambda: NOW,
-    }
-    return NotifierContext(**(usual | facts))
+from tests.notifier.helpers import context, notification
 
 
 def make(made_with: NotifierContext, **destinations: dict[str, Any]) -> dict[str, Notifier]:

@@ -40,12 +40,7 @@ def raise_for_status(status: int, text: str, retry_after: timedelta | None) -> N
 
 
 def parse_retry_after(text: str | None, now: datetime) -> timedelta | None:
-    """Parse a ``Retry-After`` header, seconds or an HTTP date, into a time to wait; None if it is neither.
-
-    Args:
-        text: The header's value; None: there is no such header.
-        now: The time, UTC, from which a date is counted.
-    """
+    """Parse a ``Retry-After`` header, seconds or an HTTP date, into a time to wait; None if it is neither."""
     try:
         seconds = float(text or "")
     except ValueError:

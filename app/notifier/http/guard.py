@@ -68,13 +68,10 @@ class AddressRefused(OSError):
 
 
 def refusal(address: str) -> str:
-    """Name the kind of an address that must not be called; ``""`` for a public one, which may be.
+    """Name the kind of a numeric address that must not be called; ``""`` for a public one, which may be.
 
     A NAT64 address (RFC 6052) is judged by the IPv4 address in it, because on a network with IPv6 only, each
     public IPv4 host has such a one. Other forms that carry an IPv4 address have no honest use here.
-
-    Args:
-        address: A numeric address, as a resolver gives it; anything else is refused.
     """
     try:
         parsed = ip_address(address)
@@ -89,15 +86,11 @@ def refusal(address: str) -> str:
 
 
 def connector(judge: Judge, resolver: AbstractResolver | None = None) -> aiohttp.TCPConnector:
-    """Make a connector that connects only to addresses that `judge` lets pass.
+    """Make a connector that connects only to addresses that `judge` lets pass, as `refusal` does.
 
     Each connection's address is looked up and judged when it is made, and it is kept for a burst only; where
     a name has several addresses, none may be a refused one. Connecting raises aiohttp's
     `ClientConnectorError` with an `AddressRefused` as `os_error`.
-
-    Args:
-        judge: As `refusal`.
-        resolver: Looks names up; the system's unless given.
     """
     return aiohttp.TCPConnector(
         resolver=_JudgingResolver(judge, resolver or aiohttp.ThreadedResolver()),

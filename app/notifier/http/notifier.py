@@ -1,4 +1,4 @@
-"""Sends one HTTP request for each alert.
+"""The kind "http": a job at an HTTP address, or a program that is to know; one request for each alert.
 
 Rules: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md,
 https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header
@@ -9,22 +9,26 @@ import base64
 import contextlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, timedelta
+from typing import Annotated, Any, ClassVar, Literal
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
+from pydantic import Field, SecretStr
 from standardwebhooks import Webhook
 from yarl import URL
 
 from app.errors import DeliveryFailed, Scope, SettingsError
 from app.model.notification import Notification, one_line
-from app.notifier.base import Parcel, Sent
+from app.notifier.base import Notifier, Parcel, Sent
 from app.notifier.http.answer import parse_retry_after, raise_for_status, read_start
 from app.notifier.http.guard import AddressRefused, connector, refusal
-from app.notifier.kind import Render
+from app.notifier.kind import Kind, NotifierContext
+from app.rules.destination import JOB_STEPS, Address, DestinationSettings, Fallback, JobSteps, Routing
+
+HTTP_QUEUES = 8  # jobs take seconds; so many run at once unless the destination says otherwise
 
 # Together they stay below the 10 s that a send may take: a longer one would be cut off, and the answer lost.
 CONNECT_WITHIN = timedelta(seconds=4)
@@ -43,8 +47,29 @@ HOST_IS_TEMPLATE = re.compile(r"([^:/?#{]*://)?[^/?#{]*{{")
 
 MAX_BODY_BYTES = 1_000_000
 MAX_LINE_CHARS = 8_000  # of the URL, and of a header: servers refuse longer ones
-MAX_ANSWER_CHARS = 200
+MAX_SHOWN_ANSWER_CHARS = 200
 MIN_SECRET_CHARS = 8  # a shorter value may be any word of an answer
+
+
+class HttpDestination(DestinationSettings):
+    """A job at an HTTP address. Texts in url, headers and body may hold templates: jq in `{{ }}`."""
+
+    templates: ClassVar[tuple[str, ...]] = ("url", "headers", "body")
+
+    type: Literal["http"]
+    fallback: Fallback | None = None
+    url: Address
+    method: Literal["POST", "PUT", "PATCH", "DELETE", "GET"] = "POST"
+    headers: Annotated[dict[str, SecretStr], Field(default_factory=dict)]
+    body: Any = None  # None: the notification itself (with GET nothing)
+    secret: SecretStr | None = None  # of Standard Webhooks: whsec_ and base64 of 24 to 64 bytes
+    allow_private: bool = False  # whether addresses that are not public may be called
+    queues: Annotated[int, Field(ge=1, le=64)] = HTTP_QUEUES
+    steps: JobSteps = JOB_STEPS
+
+    def routing(self) -> Routing:
+        """Spread over several queues: a job for one entity does not wait for another entity's."""
+        return Routing(queues=self.queues, steps=self.steps, fallback=self.fallback)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +86,7 @@ class _Call:
         return text
 
 
-class HttpNotifier:
+class HttpNotifier(Notifier):
     """Sends one HTTP request an alert.
 
     ``webhook-id`` and ``Idempotency-Key`` are the delivery's id at every attempt, so that the receiver can
@@ -70,14 +95,6 @@ class HttpNotifier:
     connection breaks, once: by HTTP they are idempotent.
 
     Args:
-        method: ``POST`` …
-        url: Where to; a template.
-        headers: Further headers; values are templates.
-        body: The JSON body; its strings are templates. None: the notification itself (with GET nothing).
-        secret: Signs as Standard Webhooks: ``whsec_`` and base64 of 24 to 64 bytes. None: not signed.
-        allow_private: Whether addresses that are not public may be called.
-        render: Fills templates.
-        clock: Gives the time, UTC.
         resolver: Looks names up; the system's unless given.
         connect_within: How long connecting may take, the name's look-up and TLS with it.
         answer_within: How long all may take until the answer's status is there.
@@ -87,34 +104,27 @@ class HttpNotifier:
         SettingsError: The secret or a header cannot be used.
     """
 
-    pause = timedelta(0)
-    batch_limit = 1  # a request starts one job
-
     def __init__(
         self,
+        _: str,
+        settings: HttpDestination,
+        context: NotifierContext,
         *,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: Any | None,
-        secret: str | None,
-        allow_private: bool,
-        render: Render,
-        clock: Callable[[], datetime],
         resolver: AbstractResolver | None = None,
         connect_within: timedelta = CONNECT_WITHIN,
         answer_within: timedelta = ANSWER_WITHIN,
         text_within: timedelta = TEXT_WITHIN,
     ) -> None:
+        url = settings.url.get_secret_value()
+        headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
         for name in headers:
             if not HEADER_NAME.fullmatch(name) or name.lower() in OUR_HEADERS:
                 raise SettingsError(f"headers: {one_line(name, 80)!r} cannot be set")
-        self._method = method
-        self._template = {"url": url, "headers": dict(headers), "body": body}
-        self._signer = None if secret is None else _signer(secret)
-        self._judge = (lambda _: "") if allow_private else refusal
-        self._render = render
-        self._clock = clock
+        self._method = settings.method
+        self._template = {"url": url, "headers": headers, "body": settings.body}
+        self._signer = _signer(settings.secret.get_secret_value()) if settings.secret else None
+        self._judge = (lambda _: "") if settings.allow_private else refusal
+        self._context = context
         self._resolver = resolver
         self._limits = aiohttp.ClientTimeout(
             total=answer_within.total_seconds(), connect=connect_within.total_seconds()
@@ -129,10 +139,6 @@ class HttpNotifier:
     async def send(self, parcel: Parcel) -> Sent:
         """Send the request for one alert; the detail is the answer's status and the start of its text.
 
-        Args:
-            parcel: One alert, which is the body where none is configured, and Port's bare event, which
-                templates are filled from.
-
         Raises:
             DeliveryFailed: For answers as `raise_for_status` says. Transient: no connection, an unknown name,
                 no answer in time. Message: what the templates gave cannot be sent. A refused address or a bad
@@ -140,7 +146,7 @@ class HttpNotifier:
                 is a template.
         """
         (item,) = parcel.items
-        filled = await self._render(self._template, parcel.event)
+        filled = await self._context.render(self._template, parcel.event)
         call = self._call(filled, item.notification, item.delivery_id)
         try:
             return Sent(await self._send(call))
@@ -162,7 +168,7 @@ class HttpNotifier:
         body = None if self._method == "GET" and self._template["body"] is None else _json(content)
         ours = {"webhook-id": delivery_id, "Idempotency-Key": delivery_id}
         if self._signer is not None:
-            now = self._clock().astimezone(UTC)
+            now = self._context.clock().astimezone(UTC)
             ours["webhook-timestamp"] = str(int(now.timestamp()))
             ours["webhook-signature"] = self._signer.sign(delivery_id, now, (body or b"").decode())
         usual = {"Accept-Encoding": "identity"} | ({"Content-Type": "application/json"} if body else {})
@@ -190,8 +196,8 @@ class HttpNotifier:
             self._method, call.url, headers=call.headers, data=call.body, allow_redirects=False
         ) as answer:
             start = await read_start(answer, self._text_within.total_seconds())
-        text = one_line(call.hide(start), MAX_ANSWER_CHARS)
-        wait = parse_retry_after(answer.headers.get("Retry-After"), self._clock())
+        text = one_line(call.hide(start), MAX_SHOWN_ANSWER_CHARS)
+        wait = parse_retry_after(answer.headers.get("Retry-After"), self._context.clock())
         raise_for_status(answer.status, text, wait)
         return f"{answer.status}: {text}" if text else str(answer.status)
 
@@ -245,3 +251,13 @@ def _signer(secret: str) -> Webhook:
         if 24 <= len(base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)) <= 64:
             return Webhook(secret)
     raise SettingsError("secret: must be whsec_ and the base64 of 24 to 64 random bytes")
+
+
+async def _dry_run(
+    settings: HttpDestination, _: Notification, event: Mapping[str, Any], context: NotifierContext
+) -> str:
+    body = await context.render(settings.body, event)
+    return f"{settings.method} {json.dumps(body, ensure_ascii=False)}"
+
+
+HTTP_KIND = Kind(HttpDestination, HttpNotifier, _dry_run)

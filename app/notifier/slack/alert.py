@@ -3,6 +3,7 @@
 Rules: https://docs.slack.dev/reference/block-kit/blocks (sizes)
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from slack_sdk.models.blocks import (
@@ -15,9 +16,11 @@ from slack_sdk.models.blocks import (
 )
 
 from app.model.change import RECONCILE
+from app.model.digest import LEFT_OUT
 from app.model.incident import Step
-from app.model.notification import Notification, ValueChange, text_of
+from app.model.notification import Notification, text_of
 from app.notifier.base import duration, entity_url, mark, words
+from app.notifier.kind import NotifierContext, SlackMessage
 from app.notifier.slack.markup import (
     MAX_SHOWN_NAME_CHARS,
     NOTICE_MARK,
@@ -30,13 +33,16 @@ from app.notifier.slack.markup import (
     urgent,
     when,
 )
+from app.rules.destination import DestinationSettings
 
 # Slack's own sizes are larger (a section 3,000, a context element 3,000, all blocks together about 11,000
 # characters); these are what a person reads at a glance, and their sum stays below 10,000.
-MAX_SHOWN_VALUE_CHARS = 300
-MAX_MESSAGE_CHARS = 600
+MAX_ALERT_VALUE_CHARS = 300
+MAX_CHAIN_VALUE_CHARS = 190  # so that three take no more room than the two of one alert
+MAX_OWN_MESSAGE_CHARS = 600
 MAX_NOTICE_CHARS = 1_000
 MAX_OTHERS = 8
+MAX_OTHER_CHARS = 100
 MAX_BUTTON_CHARS = 75
 MAX_TITLE_URL_CHARS = 1_000
 MAX_BUTTON_URLS_CHARS = 2_000
@@ -44,17 +50,24 @@ MAX_BUTTON_URLS_CHARS = 2_000
 COURSE_WORDS = {Step.RESOLVED: "Resolved after", Step.CHANGED: "Open for", Step.REMINDED: "Still open after"}
 
 
-def alert_message(notification: Notification, app_url: str) -> dict[str, Any]:
+async def dry_run(
+    _: DestinationSettings, notification: Notification, __: Mapping[str, Any], context: NotifierContext
+) -> SlackMessage:
+    """Give the message of an alert, for a kind of destination that sends it in Slack's form."""
+    return alert_message(notification, context.app_url)
+
+
+def alert_message(
+    notification: Notification, app_url: str, first: Notification | None = None
+) -> dict[str, Any]:
     """Make the message of an alert: ``text`` for notifications and screen readers, ``blocks`` to look at.
 
-    Args:
-        notification: The alert.
-        app_url: The address of Port's app, for the link to the entity.
+    With the first alert of its incident it says all that is known since then.
     """
     if notification.step is Step.NOTICE:
         text = called(notification.mention, f"{NOTICE_MARK} {escape(notification.title, MAX_NOTICE_CHARS)}")
         return {"text": text, "blocks": [SectionBlock(text=mrkdwn(text)).to_dict()]}
-    blocks: list[Block] = [SectionBlock(text=mrkdwn("\n".join(_headline(notification, app_url))))]
+    blocks: list[Block] = [SectionBlock(text=mrkdwn("\n".join(_headline(notification, app_url, first))))]
     if notification.others:
         blocks.append(SectionBlock(text=mrkdwn("\n".join(_others(notification)))))
     blocks.append(ContextBlock(elements=[mrkdwn(_context(notification))]))
@@ -75,33 +88,44 @@ def _text(notification: Notification) -> str:
 
 
 def _shown(value: Any) -> str:
-    return escape(text_of(value), MAX_SHOWN_VALUE_CHARS)
+    return escape(text_of(value), MAX_ALERT_VALUE_CHARS)
 
 
-def _value_line(notification: Notification) -> str:
-    value = notification.change
+def _value_line(notification: Notification, first: Notification | None) -> str:
+    value, begin = notification.change, first.change if first and first != notification else None
     if value is None:
         return happened(notification).capitalize()
-    name = escape(value.name, MAX_SHOWN_NAME_CHARS)
-    before, now = (
-        f"{mark(side)} {_shown(side)}" if isinstance(side, str) else _shown(side)
-        for side in (value.before, value.after)
-    )
-    bold = f"{mark(value.after)} *{_shown(value.after)}*" if isinstance(value.after, str) else f"*{now}*"
-    return f"{name}: {bold}" if notification.step is Step.REMINDED else f"{name}: {before} → {bold}"
+    name, limit, shown = escape(value.name, MAX_SHOWN_NAME_CHARS), MAX_ALERT_VALUE_CHARS, []
+    if notification.step is not Step.REMINDED:
+        if begin and begin.name == value.name:  # all values since the incident began
+            limit = MAX_CHAIN_VALUE_CHARS
+            shown = [_marked(begin.before, limit), _marked(begin.after, limit)]
+            shown += [LEFT_OUT] if begin.after != value.before else []
+        else:
+            shown = [_marked(value.before, limit)]
+    return f"{name}: {' → '.join([*shown, _marked(value.after, limit, bold='*')])}"
 
 
-def _headline(notification: Notification, app_url: str) -> list[str]:
+def _marked(value: Any, limit: int, bold: str = "") -> str:
+    text = f"{bold}{escape(text_of(value), limit)}{bold}"
+    return f"{mark(value)} {text}" if isinstance(value, str) else text
+
+
+def _headline(notification: Notification, app_url: str, first: Notification | None) -> list[str]:
     title = title_of(notification)
     url = entity_url(app_url, notification.blueprint, notification.entity)
     linked = f"*<{url}|{title}>*" if len(url) <= MAX_TITLE_URL_CHARS else f"*{title}*"
-    lines = [called(notification.mention, urgent(notification) + linked), _value_line(notification)]
+    lines = [called(notification.mention, urgent(notification) + linked)]
+    lines.append(_value_line(notification, first))
     if course := _course(notification):
         lines.append(course)
     if notification.late:
         lines.append("Late: a newer change of this entity was seen before this one.")
     if notification.message:
         lines.append(_own_message(notification))
+    # For how long an open incident has lasted would be wrong by the time an updated message is read.
+    if first and notification.opened_at and notification.step is not Step.RESOLVED and not notification.ended:
+        lines.append(f"Open since {when(notification.opened_at)}")
     return lines
 
 
@@ -126,10 +150,10 @@ def _course(notification: Notification) -> str:
 
 def _own_message(notification: Notification) -> str:
     # What the rule's author wrote may hold markup; what was put into it may not.
-    room = MAX_MESSAGE_CHARS
+    room = MAX_OWN_MESSAGE_CHARS
     text = ""
     for part in notification.message:
-        piece = part.text[:room] if part.literal else escape(part.text, min(room, MAX_SHOWN_VALUE_CHARS))
+        piece = part.text[:room] if part.literal else escape(part.text, min(room, MAX_ALERT_VALUE_CHARS))
         text += piece
         room -= len(piece)
         if room < 2:
@@ -138,23 +162,18 @@ def _own_message(notification: Notification) -> str:
 
 
 def _others(notification: Notification) -> list[str]:
-    lines = ["Changed as well:", *map(_other, notification.others[:MAX_OTHERS])]
+    lines = ["Changed as well:"]
+    for value in notification.others[:MAX_OTHERS]:
+        before, after = (escape(text_of(side), MAX_OTHER_CHARS) for side in (value.before, value.after))
+        lines.append(f"• {escape(value.name, MAX_SHOWN_NAME_CHARS)}: {before} → {after}")
     left_out = notification.others_left_out + max(0, len(notification.others) - MAX_OTHERS)
-    if left_out:
-        lines.append(f"… and {left_out} more")
-    return lines
-
-
-def _other(value: ValueChange) -> str:
-    limit = MAX_SHOWN_VALUE_CHARS // 3
-    before, after = escape(text_of(value.before), limit), escape(text_of(value.after), limit)
-    return f"• {escape(value.name, MAX_SHOWN_NAME_CHARS)}: {before} → {after}"
+    return [*lines, f"… and {left_out} more"] if left_out else lines
 
 
 def _context(notification: Notification) -> str:
     parts = [_by(notification), when(notification.at)]
     if notification.teams:
-        parts.append(f"Team {escape(', '.join(notification.teams), MAX_SHOWN_VALUE_CHARS)}")
+        parts.append(f"Team {escape(', '.join(notification.teams), MAX_ALERT_VALUE_CHARS)}")
     blueprint = escape(notification.blueprint, MAX_SHOWN_NAME_CHARS)
     parts.append(f"{blueprint} `{escape(notification.entity, MAX_SHOWN_NAME_CHARS)}`")
     return "  |  ".join(parts)
@@ -163,7 +182,7 @@ def _context(notification: Notification) -> str:
 def _by(notification: Notification) -> str:
     if notification.origin == RECONCILE and not notification.actor:
         return "Found by reconciling"
-    by = escape(notification.actor, MAX_SHOWN_VALUE_CHARS) or "unknown"
+    by = escape(notification.actor, MAX_ALERT_VALUE_CHARS) or "unknown"
     via = f" via {escape(notification.origin, MAX_SHOWN_NAME_CHARS)}" if notification.origin else ""
     return f"By {by}{via}"
 

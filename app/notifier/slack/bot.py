@@ -9,18 +9,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
 import structlog
 
 from app.errors import DeliveryFailed, MessageGone, Scope
-from app.model.digest import BY_RULE_AND_TRANSITION, GroupBy
 from app.model.notification import Message
-from app.notifier.base import SEND_TIMEOUT, Parcel, Sent, Story
-from app.notifier.slack.compose import Composed, colored, compose, recompose
+from app.notifier.base import SEND_TIMEOUT, Keeper, Parcel, Sent, Story
+from app.notifier.slack.compose import Composed, colored
 from app.notifier.slack.metadata import Arrivals, metadata, nameable
-from app.notifier.slack.session import compose_apart
+from app.notifier.slack.session import SlackNotifier, SlackSession
 from app.notifier.slack.web_api import (
     CHANNEL_HISTORY,
     GET_PERMALINK,
@@ -42,7 +40,7 @@ MAX_CHANNEL_PAGES = 10
 CHANNELS_PER_PAGE = 1_000
 
 
-class SlackBot:
+class SlackBot(SlackNotifier, Keeper):
     """Posts to one channel as a Slack app, and updates what it has posted.
 
     The app needs the scope ``chat:write``, and ``chat:write.public`` for public channels that it is not in.
@@ -52,16 +50,9 @@ class SlackBot:
     Args:
         token: The app's bot token: a secret.
         channel: The channel's ID, or its name with or without ``#``.
-        app_url: The address of Port's app.
-        api_url: The address of Slack's Web API.
-        pause: How long to rest after each message; Slack takes one a second in each channel.
-        group_by: What the lines under one heading of a digest have in common.
-        digest_after: How many alerts may wait before they go out as one message.
-        page_url: The address of the page that lists what a digest has no room for.
         answer_within: The time that a call may take.
+        options: Those of `SlackNotifier`.
     """
-
-    batch_limit = 1000
 
     def __init__(
         self,
@@ -70,22 +61,15 @@ class SlackBot:
         app_url: str,
         *,
         api_url: str = "https://slack.com/api/",
-        pause: timedelta = timedelta(seconds=1),
-        group_by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION,
-        digest_after: int = 1,
-        page_url: str | None = None,
         answer_within: timedelta = SEND_TIMEOUT,
+        **options: Any,
     ) -> None:
-        self.pause = pause
-        self._api = SlackApi(token, api_url, answer_within)
+        super().__init__(SlackSession("slack_sdk.web", answer_within), app_url, **options)
+        self._api = SlackApi(token, api_url, self._session)
         self._name = channel.strip().removeprefix("#")
         # None for a channel that is given by its name, until Slack has answered with its ID.
         self._id = self._name if CHANNEL_ID.fullmatch(self._name) else None
         self._channel = self._id or f"#{self._name}"
-        self._compose = partial(
-            compose, app_url=app_url, group_by=group_by, digest_after=digest_after, page_url=page_url
-        )
-        self._recompose = partial(recompose, app_url=app_url, group_by=group_by)
         self._blind = False
 
     async def send(self, parcel: Parcel) -> Sent:
@@ -93,11 +77,11 @@ class SlackBot:
 
         A message that Slack refuses for its form is tried once more as plain text.
         """
-        composed = await compose_apart(self._compose, parcel)
+        composed = await self._compose(parcel)
         items = nameable(composed.shown)
         if items != composed.shown and not composed.summed_up:
             # A delivery that the metadata does not name could not be found again: it is for the next message.
-            composed = await compose_apart(self._compose, replace(parcel, items=items))
+            composed = await self._compose(replace(parcel, items=items))
         parent = composed.parent
         if parent is None or self._id not in {None, parent.channel}:
             return await self._post(parcel, composed, None)
@@ -116,15 +100,12 @@ class SlackBot:
         if parent is None:
             body |= colored(composed.message, composed.color)
         else:
-            body |= composed.message
-            body |= {"thread_ts": parent.ts, "reply_broadcast": composed.broadcast}
+            body |= composed.message | {"thread_ts": parent.ts, "reply_broadcast": composed.broadcast}
         detail = "ok"
         try:
             answer = await self._api.call(POST_MESSAGE, body=body)
-        except MessageGone:
-            raise
         except DeliveryFailed as refused:
-            if refused.scope is not Scope.MESSAGE:
+            if refused.scope is not Scope.MESSAGE or isinstance(refused, MessageGone):
                 raise
             how, simpler = _simpler(body, composed, refused.reason)
             answer = await self._api.call(POST_MESSAGE, body=simpler)
@@ -155,23 +136,20 @@ class SlackBot:
     async def _find(self, parcel: Parcel, since: datetime) -> Sent | None:
         arrivals = Arrivals(parcel)
         channel = self._id or await self._look_up(parcel)
-        options = {
+        options: dict[str, Any] = {
+            "key": "messages",
+            "at_most": MAX_HISTORY_PAGES,
             "oldest": f"{(since - MAX_CLOCK_SKEW).timestamp():.6f}",
             "limit": MESSAGES_PER_PAGE,
             "include_all_metadata": True,
         }
-        pages = self._api.pages(CHANNEL_HISTORY, at_most=MAX_HISTORY_PAGES, channel=channel, **options)
-        async for page in pages:
-            for message in page["messages"]:
-                arrivals.look_at(message)
+        async for message in self._api.items(CHANNEL_HISTORY, channel=channel, **options):
+            arrivals.look_at(message)
         for parent in arrivals.threads(MAX_THREADS):
-            where = {"channel": parent.channel, "ts": parent.ts}
+            replies = self._api.items(THREAD_REPLIES, channel=parent.channel, ts=parent.ts, **options)
             with contextlib.suppress(MessageGone):
-                async for page in self._api.pages(
-                    THREAD_REPLIES, at_most=MAX_HISTORY_PAGES, **where, **options
-                ):
-                    for message in page["messages"]:
-                        arrivals.look_at(message)
+                async for message in replies:
+                    arrivals.look_at(message)
         return arrivals.sent(channel)
 
     async def _look_up(self, parcel: Parcel) -> str:
@@ -182,12 +160,12 @@ class SlackBot:
         refused: DeliveryFailed | None = None
         for kind in ("public_channel", "private_channel"):  # each wants a scope of its own
             options = {"types": kind, "exclude_archived": True, "limit": CHANNELS_PER_PAGE}
+            channels = self._api.items(LIST_CHANNELS, key="channels", at_most=MAX_CHANNEL_PAGES, **options)
             try:
-                async for page in self._api.pages(LIST_CHANNELS, at_most=MAX_CHANNEL_PAGES, **options):
-                    for channel in page["channels"]:
-                        if channel["name"] == self._name:
-                            self._id = str(channel["id"])
-                            return self._id
+                async for channel in channels:
+                    if channel["name"] == self._name:
+                        self._id = str(channel["id"])
+                        return self._id
             except DeliveryFailed as failed:
                 if failed.scope is Scope.TRANSIENT:
                     raise
@@ -208,10 +186,6 @@ class SlackBot:
         where = {"channel": message.channel, "message_ts": message.ts}
         link = (await self._api.call(GET_PERMALINK, params=where)).get("permalink")
         return link if isinstance(link, str) and link.startswith("https://") else None
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._api.close()
 
 
 def _simpler(body: Mapping[str, Any], composed: Composed, refused: str) -> tuple[str, dict[str, Any]]:

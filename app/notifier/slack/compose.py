@@ -7,18 +7,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.model.digest import BY_RULE_AND_TRANSITION, LEFT_OUT, GroupBy, gather
+from app.model.digest import BY_RULE_AND_TRANSITION, GroupBy, gather
 from app.model.incident import Severity, Step
-from app.model.notification import Message, Notification, text_of
-from app.notifier.base import Item, Parcel, Story, mark
+from app.model.notification import Message, Notification
+from app.notifier.base import Item, Parcel, Story
 from app.notifier.slack.alert import alert_message
 from app.notifier.slack.digest import digest, updated_digest
-from app.notifier.slack.markup import MAX_SHOWN_NAME_CHARS, escape, when
 
 RESOLVED_COLOR = "#2eb67d"
 COLORS: dict[Severity, str] = {"critical": "#e01e5a", "warning": "#ecb22e", "info": "#868686"}
 ATTACHMENT_FALLBACK = "Details"  # the message's own text says everything that matters, and room is short
-MAX_CHAIN_VALUE_CHARS = 190  # so that three take no more room than the two of one alert
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +74,7 @@ def compose(
 ) -> Composed:
     """Compose the next message of a parcel: its first alert alone, or a digest of as many as have room.
 
-    Args:
-        parcel: The alerts that wait.
-        app_url: The address of Port's app, for the links to the entities.
-        group_by: What the lines under one heading of a digest have in common.
-        digest_after: How many alerts may wait before they go out as one message.
-        page_url: The address of the page that lists what a digest has no room for; None: there is none.
+    The options are those of `SlackNotifier`.
     """
     if len(parcel.items) <= digest_after and not parcel.more:
         first = parcel.items[0]
@@ -101,17 +94,9 @@ def compose(
 def recompose(
     stories: Sequence[Story], app_url: str, *, group_by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION
 ) -> dict[str, Any]:
-    """Compose a message of the channel again, coloured, with its incidents as they are now.
-
-    Args:
-        stories: The incidents in it; one at least.
-        app_url: The address of Port's app, for the links to the entities.
-        group_by: What the lines under one heading of a digest have in common.
-    """
+    """Compose a message of the channel again, coloured, with its incidents, one at least, as they are now."""
     if len(stories) == 1:
-        message = alert_message(stories[0].last, app_url)
-        _show_all_values(message, stories[0])
-        _show_since_when(message, stories[0].last)
+        message = alert_message(stories[0].last, app_url, stories[0].first)
     else:
         message = updated_digest(stories, app_url, group_by=group_by)
     return colored(message, color_of(story.last for story in stories))
@@ -130,30 +115,3 @@ def color_of(notifications: Iterable[Notification]) -> str:
     """Choose the colour of the worst of the incidents' last alerts."""
     worst = max(gather(list(notifications)), key=lambda line: line.badness)
     return RESOLVED_COLOR if worst.ended else COLORS[worst.last.severity]
-
-
-def _show_all_values(message: dict[str, Any], story: Story) -> None:
-    """Put all values since the incident began into the line of the value."""
-    first, last = story.first.change, story.last.change
-    if first is None or last is None or first.name != last.name or story.first == story.last:
-        return
-    if story.last.step is Step.REMINDED:
-        return
-    values = [first.before, first.after, *([LEFT_OUT] if first.after != last.before else []), last.after]
-    shown = [_marked(value) for value in values]
-    shown[-1] = _marked(last.after, bold="*")
-    headline = message["blocks"][0]["text"]
-    lines = headline["text"].split("\n")
-    lines[1] = f"{escape(last.name, MAX_SHOWN_NAME_CHARS)}: {' → '.join(shown)}"  # below the title
-    headline["text"] = "\n".join(lines)
-
-
-def _show_since_when(message: dict[str, Any], last: Notification) -> None:
-    """Say when an open incident began; for how long it has lasted would be wrong by the time it is read."""
-    if last.opened_at is not None and last.step is not Step.RESOLVED and not last.ended:
-        message["blocks"][0]["text"]["text"] += f"\nOpen since {when(last.opened_at)}"
-
-
-def _marked(value: Any, bold: str = "") -> str:
-    text = f"{bold}{escape(text_of(value), MAX_CHAIN_VALUE_CHARS)}{bold}"
-    return f"{mark(value)} {text}" if isinstance(value, str) and value != LEFT_OUT else text

@@ -64,8 +64,6 @@ def digest(
 
     Args:
         notifications: The alerts in the order in which they came; one at least.
-        app_url: The address of Port's app, for the links to the entities.
-        group_by: What the lines under one heading have in common.
         more: How many further alerts are summed up here: then nothing is left for a next message.
         counts: With `more`, how many of all have which new value.
         page_url: With `more`, the address of the page that lists them.
@@ -93,18 +91,12 @@ def digest(
 def updated_digest(
     stories: Sequence[Story], app_url: str, *, group_by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION
 ) -> dict[str, Any]:
-    """Make the message of a digest again, with each incident as it is now.
-
-    Args:
-        stories: The incidents in the message; one at least.
-        app_url: The address of Port's app, for the links to the entities.
-        group_by: What the lines under one heading have in common.
-    """
+    """Make the message of a digest again, with each of its incidents, one at least, as it is now."""
     lines = [
         Line((number,), (story.first, story.last), complete=False) for number, story in enumerate(stories)
     ]
     page = _Page()
-    page.call(dict.fromkeys(story.first.mention for story in stories if story.first.mention))
+    page.call(story.first.mention for story in stories if story.first.mention)
     page.fill(lines, app_url, group_by)
     left = len(lines) - len(page.listed)
     return page.message(_headline(lines), [_times(lines), f"and {left:,} more" if left else ""])
@@ -221,13 +213,7 @@ def _headline(lines: Sequence[Line]) -> str:
 
 
 def _counted(numbers: Mapping[str, int], lines: Iterable[Line], total: int) -> str:
-    """Write how many have which value, the worst first; empty if no line has a value.
-
-    Args:
-        numbers: How many have which value.
-        lines: Lines that say how bad a value is.
-        total: How many there are.
-    """
+    """Write how many of a total have which value, the worst first by the lines; empty if none has a value."""
     badness: dict[str, int] = {}
     for line in lines:
         value = outcome(line.last)
@@ -245,7 +231,5 @@ def _counted(numbers: Mapping[str, int], lines: Iterable[Line], total: int) -> s
 
 def _times(lines: Iterable[Line]) -> str:
     times = [alert.at for line in lines for alert in line.notifications]
-    first, last = min(times), max(times)
-    return (
-        when(first) if int(first.timestamp()) == int(last.timestamp()) else f"{when(first)} to {when(last)}"
-    )
+    first, last = when(min(times)), when(max(times))
+    return first if first == last else f"{first} to {last}"

@@ -31,28 +31,21 @@ def several(lines: Iterable[Line], fact: Literal["blueprint", "rule"]) -> bool:
 def heading_of(group: LineGroup, by: tuple[GroupBy, ...], *, name_blueprint: bool) -> str:
     """Write the heading of a group, bold: what its lines have in common; empty if that is nothing.
 
-    Args:
-        group: The group.
-        by: The facts that it is grouped by, in this order, but the transition at the end.
-        name_blueprint: Whether to name the blueprint that all its lines have, since the message has several.
+    The facts that it is grouped by stand in this order, but the transition at the end. With `name_blueprint`
+    the blueprint that all its lines have is named too, since the message has several.
     """
     last = group.lines[0].last
     if group.lines[0].is_notice:
         return "*From the listener itself*"
-    parts = []
-    for fact in by:
-        if fact == "rule":
-            parts.append(safe(last.rule, MAX_LINE_NAME_CHARS))
-        elif fact == "blueprint":
-            parts.append(safe(last.blueprint, MAX_LINE_NAME_CHARS))
-        elif fact == "team":
-            parts.append(
-                f"Team {safe(', '.join(last.teams), MAX_LINE_NAME_CHARS)}" if last.teams else "No team"
-            )
-        elif fact == "severity":
-            parts.append(f"{SEVERITY_MARKS[last.severity]} {last.severity}")
+    texts: dict[GroupBy, str] = {
+        "rule": safe(last.rule, MAX_LINE_NAME_CHARS),
+        "blueprint": safe(last.blueprint, MAX_LINE_NAME_CHARS),
+        "team": f"Team {safe(', '.join(last.teams), MAX_LINE_NAME_CHARS)}" if last.teams else "No team",
+        "severity": f"{SEVERITY_MARKS[last.severity]} {last.severity}",
+    }
+    parts = [texts[fact] for fact in by if fact in texts]
     if name_blueprint and "blueprint" not in by and not several(group.lines, "blueprint"):
-        parts.append(safe(last.blueprint, MAX_LINE_NAME_CHARS))
+        parts.append(texts["blueprint"])
     facts = ", ".join(parts)
     went = _transition(group.transition, group.lines[0]) if group.transition else ""
     heading = f"{facts}: {went}" if facts and went else facts or went
@@ -60,12 +53,7 @@ def heading_of(group: LineGroup, by: tuple[GroupBy, ...], *, name_blueprint: boo
 
 
 def texts_of(group: LineGroup, app_url: str) -> Iterator[str]:
-    """Write each line of a group, without what its heading says.
-
-    Args:
-        group: The group.
-        app_url: The address of Port's app, for the links to the entities.
-    """
+    """Write each line of a group, without what its heading says, and with links into Port's app."""
     blueprints, rules = several(group.lines, "blueprint"), several(group.lines, "rule")
     for line in group.lines:
         last = line.last

@@ -1,7 +1,6 @@
 """The kind "slack": a channel, by an incoming webhook or a bot token."""
 
 import re
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
@@ -9,10 +8,9 @@ from pydantic import AfterValidator, Field, model_validator
 
 from app.errors import SettingsError
 from app.model.digest import BY_RULE_AND_TRANSITION, GroupBy
-from app.model.notification import Notification
 from app.notifier.base import Notifier
-from app.notifier.kind import Kind, NotifierContext, SlackMessage
-from app.notifier.slack.alert import alert_message
+from app.notifier.kind import Kind, NotifierContext
+from app.notifier.slack.alert import dry_run
 from app.notifier.slack.bot import SlackBot
 from app.notifier.slack.webhook import SlackWebhook
 from app.rules.destination import Address, DestinationSettings, Fallback, Routing
@@ -80,10 +78,4 @@ def _make(name: str, settings: SlackDestination, context: NotifierContext) -> No
     )
 
 
-async def _dry_run(
-    _: SlackDestination, notification: Notification, __: Mapping[str, Any], context: NotifierContext
-) -> SlackMessage:
-    return alert_message(notification, context.app_url)
-
-
-SLACK_KIND = Kind(SlackDestination, _make, _dry_run)
+SLACK_KIND = Kind(SlackDestination, _make, dry_run)

@@ -37,12 +37,7 @@ def escape(text: str, limit: int) -> str:
 
 
 def called(mention: str, text: str) -> str:
-    """Put a mention in front of a text.
-
-    Args:
-        mention: In Slack's notation, by the rule's author, never from the catalog; it may be empty.
-        text: The text.
-    """
+    """Put a mention, by the rule's author, never from the catalog, in front of a text; it may be empty."""
     return f"{mention} {text}" if mention else text
 
 

@@ -1,19 +1,19 @@
-"""The HTTP session that webhook and Web API share, and what it means when a request fails."""
+"""What webhook and bot token share: how they compose, the HTTP session, and what a failed request means."""
 
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from functools import partial
 
 import aiohttp
 
 from app.errors import DeliveryFailed, Scope
-from app.notifier.base import SEND_TIMEOUT, Parcel
-
-_T = TypeVar("_T")
+from app.model.digest import BY_RULE_AND_TRANSITION, GroupBy
+from app.notifier.base import SEND_TIMEOUT, Notifier, Parcel
+from app.notifier.slack.compose import Composed, compose, recompose
 
 MANY_ALERTS = 50  # from here on composing takes milliseconds, in which Port would wait for its answer
 KEEPALIVE_SECONDS = 3.0  # a server that closes an idle connection just as we use it would cost the attempt
@@ -22,12 +22,8 @@ KEEPALIVE_SECONDS = 3.0  # a server that closes an idle connection just as we us
 class SlackSession:
     """An aiohttp session that opens when it is first needed, and again after it was closed.
 
-    Args:
-        logger: The name of the logger that slack_sdk is to use.
-        answer_within: How long a request may take.
-
     Attributes:
-        log: That logger.
+        log: The logger that slack_sdk is to use.
     """
 
     def __init__(self, logger: str, answer_within: timedelta = SEND_TIMEOUT) -> None:
@@ -56,9 +52,45 @@ class SlackSession:
             await asyncio.sleep(0)
 
 
-async def compose_apart(compose: Callable[[Parcel], _T], parcel: Parcel) -> _T:
-    """Compose a message; one of many alerts in a thread: meanwhile the event loop has to answer Port."""
-    return await asyncio.to_thread(compose, parcel) if len(parcel.items) > MANY_ALERTS else compose(parcel)
+class SlackNotifier(Notifier):
+    """A notifier for one channel.
+
+    Args:
+        session: The connections.
+        app_url: The address of Port's app, for the links to the entities.
+        pause: How long to rest after each message; Slack takes one a second in each channel.
+        group_by: What the lines under one heading of a digest have in common.
+        digest_after: How many alerts may wait before they go out as one message.
+        page_url: The address of the page that lists what a digest has no room for; None: there is none.
+    """
+
+    batch_limit = 1000
+
+    def __init__(
+        self,
+        session: SlackSession,
+        app_url: str,
+        *,
+        pause: timedelta = timedelta(seconds=1),
+        group_by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION,
+        digest_after: int = 1,
+        page_url: str | None = None,
+    ) -> None:
+        self.pause = pause
+        self._session = session
+        self._compose_here = partial(
+            compose, app_url=app_url, group_by=group_by, digest_after=digest_after, page_url=page_url
+        )
+        self._recompose = partial(recompose, app_url=app_url, group_by=group_by)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    async def _compose(self, parcel: Parcel) -> Composed:
+        # Many alerts in a thread: meanwhile the event loop has to answer Port.
+        many = len(parcel.items) > MANY_ALERTS
+        return await asyncio.to_thread(self._compose_here, parcel) if many else self._compose_here(parcel)
 
 
 async def _refuse_redirect(*_: object) -> None:

@@ -5,14 +5,12 @@ Rules: https://docs.slack.dev/reference/methods/chat.postMessage and its neighbo
 
 import re
 from collections.abc import AsyncIterator, Mapping
-from datetime import timedelta
 from typing import Any
 
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from app.errors import DeliveryFailed, MessageGone, Scope
-from app.notifier.base import SEND_TIMEOUT
 from app.notifier.slack.session import SlackSession, asking_slack, retry_after
 
 POST_MESSAGE, UPDATE_MESSAGE = "chat.postMessage", "chat.update"
@@ -66,18 +64,10 @@ API_UNSURE_ERRORS = frozenset({"internal_error", "fatal_error"})
 
 
 class SlackApi:
-    """Calls Slack's Web API with one token.
+    """Calls Slack's Web API, at an address, with one bot token: a secret."""
 
-    Args:
-        token: The bot token: a secret.
-        url: The address of the Web API.
-        answer_within: The time that a call may take.
-    """
-
-    def __init__(self, token: str, url: str, answer_within: timedelta = SEND_TIMEOUT) -> None:
-        self._token = token
-        self._url = url
-        self._session = SlackSession("slack_sdk.web", answer_within)
+    def __init__(self, token: str, url: str, session: SlackSession) -> None:
+        self._token, self._url, self._session = token, url, session
 
     async def call(
         self, method: str, *, body: dict[str, Any] | None = None, params: dict[str, Any] | None = None
@@ -85,7 +75,7 @@ class SlackApi:
         """Call a method; the result is its answer, whose ``ok`` is true.
 
         Args:
-            method: The method's name.
+            method: Its name.
             body: Its arguments as JSON, sent by POST; None: the call is a GET.
             params: Its arguments in the address; those that are None are left out.
 
@@ -119,13 +109,10 @@ class SlackApi:
             raise _strange(method, response.status_code)
         return response.data
 
-    async def pages(self, method: str, *, at_most: int, **params: Any) -> AsyncIterator[dict[str, Any]]:
-        """Yield the answers of a method that gives its results page by page.
-
-        Args:
-            method: The method's name.
-            at_most: The number of pages after which to stop.
-            params: Its arguments.
+    async def items(
+        self, method: str, *, key: str, at_most: int, **params: Any
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Yield the `key` of each answer, item by item, of a method that gives `at_most` pages.
 
         Raises:
             DeliveryFailed: As `call` does.
@@ -133,25 +120,15 @@ class SlackApi:
         cursor = None
         for _ in range(at_most):
             page = await self.call(method, params={**params, "cursor": cursor})
-            yield page
+            for item in page[key]:
+                yield item
             cursor = (page.get("response_metadata") or {}).get("next_cursor")
             if not cursor:
                 return
 
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._session.close()
-
 
 def failure_of(method: str, status: int, headers: Mapping[str, str], data: object) -> DeliveryFailed:
-    """Turn an answer that is not ``ok`` into a failure, whose scope says what it concerns.
-
-    Args:
-        method: The method that was called.
-        status: The HTTP status.
-        headers: The answer's headers.
-        data: The answer, as far as it could be read.
-    """
+    """Turn an answer that is not ``ok``, as far as it could be read, into a failure with its scope."""
     answer = data if isinstance(data, dict) else {}
     error = answer.get("error")
     word = error if isinstance(error, str) and re.fullmatch(r"[a-z_]{1,60}", error) else ""

@@ -4,18 +4,14 @@ Rules: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks
 """
 
 import re
-from datetime import timedelta
-from functools import partial
 from typing import Any
 
 from slack_sdk.webhook import WebhookResponse
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
 from app.errors import DeliveryFailed, Scope
-from app.model.digest import BY_RULE_AND_TRANSITION, GroupBy
 from app.notifier.base import Parcel, Sent
-from app.notifier.slack.compose import compose
-from app.notifier.slack.session import SlackSession, asking_slack, compose_apart, retry_after
+from app.notifier.slack.session import SlackNotifier, SlackSession, asking_slack, retry_after
 
 WEBHOOK_MESSAGE_ERRORS = frozenset(
     {"invalid_payload", "no_text", "too_many_attachments", "invalid_blocks", "invalid_attachments"}
@@ -27,40 +23,16 @@ WEBHOOK_DESTINATION_ERRORS = frozenset(
 )
 
 
-class SlackWebhook:
-    """Posts to one incoming webhook.
+class SlackWebhook(SlackNotifier):
+    """Posts to one incoming webhook, whose address is a secret; the options are those of `SlackNotifier`."""
 
-    Args:
-        webhook_url: The webhook's address: a secret.
-        app_url: The address of Port's app.
-        pause: How long to rest after each message; Slack takes one a second.
-        group_by: What the lines under one heading of a digest have in common.
-        digest_after: How many alerts may wait before they go out as one message.
-        page_url: The address of the page that lists what a digest has no room for.
-    """
-
-    batch_limit = 1000
-
-    def __init__(
-        self,
-        webhook_url: str,
-        app_url: str,
-        pause: timedelta = timedelta(seconds=1),
-        *,
-        group_by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION,
-        digest_after: int = 1,
-        page_url: str | None = None,
-    ) -> None:
-        self.pause = pause
+    def __init__(self, webhook_url: str, app_url: str, **options: Any) -> None:
+        super().__init__(SlackSession("slack_sdk.webhook"), app_url, **options)
         self._webhook_url = webhook_url
-        self._compose = partial(
-            compose, app_url=app_url, group_by=group_by, digest_after=digest_after, page_url=page_url
-        )
-        self._session = SlackSession("slack_sdk.webhook")
 
     async def send(self, parcel: Parcel) -> Sent:
         """Post a message; one that Slack refuses for its form is tried once more as plain text."""
-        composed = await compose_apart(self._compose, parcel)
+        composed, detail = await self._compose(parcel), "ok"
         try:
             await self._post(composed.message)
         except DeliveryFailed as refused:
@@ -68,8 +40,7 @@ class SlackWebhook:
                 raise
             await self._post({"text": composed.plain})
             detail = f"ok, as plain text, because Slack answered {refused.reason}"
-            return Sent(detail, delivered=composed.delivered)
-        return Sent("ok", delivered=composed.delivered)
+        return Sent(detail, delivered=composed.delivered)
 
     async def _post(self, body: dict[str, Any]) -> None:
         # retry_handlers=[]: what is to be tried again, and when, is in the store and survives a restart.
@@ -78,10 +49,6 @@ class SlackWebhook:
         )
         with asking_slack():
             raise_for_answer(await client.send_dict(body))
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._session.close()
 
 
 def raise_for_answer(response: WebhookResponse) -> None:

@@ -8,13 +8,14 @@ import socket
 import ssl
 import traceback
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from standardwebhooks import Webhook, WebhookVerificationError
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -25,13 +26,14 @@ from app.demo.run import serving
 from app.errors import DeliveryFailed, Scope, SettingsError
 from app.notifier.base import Item, Parcel
 from app.notifier.http.answer import parse_retry_after
-from app.notifier.http.notifier import HttpNotifier
-from tests.notifier.helpers import EVENT, notification, render
+from app.notifier.http.notifier import HttpDestination, HttpNotifier
+from tests.notifier.helpers import EVENT, context, notification
 from tests.notifier.http.stand_in_resolver import StandInResolver
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SECRET_PART = "very-secret-token"
+OPTIONS = frozenset({"resolver", "connect_within", "answer_within", "text_within"})
 PROPERTIES = ".diff.after.properties"
 
 
@@ -68,20 +70,30 @@ async def jobs() -> AsyncIterator[Jobs]:
 @asynccontextmanager
 async def notifying(url: str, **more: Any) -> AsyncIterator[HttpNotifier]:
     """Yield a notifier that may call loopback and differs from the usual one in `more`, and close it."""
-    usual: dict[str, Any] = {
-        "method": "POST",
-        "headers": {},
-        "body": None,
-        "secret": None,
-        "allow_private": True,
-        "render": render,
-        "clock": lambda: NOW,
-    }
-    notifier = HttpNotifier(url=url, **(usual | more))
+    options = {name: more.pop(name) for name in OPTIONS & more.keys()}
+    notifier = _make(url, options, **({"allow_private": True} | more))
     try:
         yield notifier
     finally:
         await notifier.close()
+
+
+def _make(
+    url: str,
+    options: dict[str, Any],
+    *,
+    headers: dict[str, str] | None = None,
+    secret: str | None = None,
+    clock: Callable[[], datetime] = lambda: NOW,
+    **settings: Any,
+) -> HttpNotifier:
+    destination = HttpDestination.model_construct(
+        url=SecretStr(url),
+        headers={name: SecretStr(value) for name, value in (headers or {}).items()},
+        secret=None if secret is None else SecretStr(secret),
+        **settings,
+    )
+    return HttpNotifier("jobs", destination, context(clock=clock), **options)
 
 
 async def send(notifier: HttpNotifier) -> str:
@@ -192,32 +204,19 @@ class TestSignature:
                 verifier.verify(body, headers)
 
     @pytest.mark.parametrize(
-        "secret", ["", "whsec_", "whsec_c2hvcnQ=", "whsec_not base64, but long enough", "é" * 40, "A" * 88]
+        "secret", ["whsec_", "whsec_c2hvcnQ=", "whsec_not base64, but long enough", "é" * 40, "A" * 88]
     )
     def test_a_bad_secret_does_not_start(self, secret: str) -> None:
         """What the library would take in part is refused, and not shown."""
         with pytest.raises(SettingsError, match="24 to 64 random bytes") as refused:
-            _bare(secret=secret)
+            _make("https://example.com", {}, secret=secret)
         assert len(secret) < 10 or secret not in str(refused.value)
 
     @pytest.mark.parametrize("name", ["a b", "", "X:", "é", "Host", "Content-Length", "Webhook-Id", "X\r\n"])
     def test_a_header_that_cannot_be_set(self, name: str) -> None:
         """A name that is none, and a header that this program sets itself, do not start."""
         with pytest.raises(SettingsError, match=r"headers: .* cannot be set"):
-            _bare(headers={name: "x"})
-
-
-def _bare(*, headers: Mapping[str, str] | None = None, secret: str | None = None) -> HttpNotifier:
-    return HttpNotifier(
-        method="POST",
-        url="https://example.com",
-        headers=headers or {},
-        body=None,
-        secret=secret,
-        allow_private=False,
-        render=render,
-        clock=lambda: NOW,
-    )
+            _make("https://example.com", {}, headers={name: "x"})
 
 
 UNSENDABLE = [

@@ -1,17 +1,17 @@
 """Alerts to digest, and how the message that they make reads."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from app.model.digest import GroupBy
 from app.model.incident import Step
 from app.model.notification import Notification, ValueChange
 from app.notifier.slack.digest import Digest, digest
+from tests.notifier import helpers
 from tests.notifier.slack.limits import assert_valid, shown
 
-APP = "https://app.port.io"
+APP, NOW = helpers.APP, helpers.NOW
 PAGE = "https://listener.example.com/outbox?queue=alerts"
-NOW = datetime(2026, 6, 9, 12, 28, 20, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 TIME = f"<!date^{int(NOW.timestamp())}^{{date_num}} {{time_secs}}|2026-06-09 12:28:20 UTC>"
@@ -36,17 +36,13 @@ ALL_KEYS: tuple[GroupBy, ...] = ("severity", "team", "blueprint", "rule", "trans
 def told(entity: str, before: Any = "Healthy", after: Any = "Degraded", **facts: Any) -> Notification:
     """Return a notification of a status that changed, that differs from the usual one in `facts`."""
     usual: dict[str, Any] = {
-        "step": Step.OPENED,
-        "rule": "health",
-        "blueprint": "deploymentConfig",
         "entity": entity,
         "title": entity.title(),
-        "teams": ("Rocket",),
         "change": ValueChange(name="healthStatus", before=before, after=after),
-        "at": NOW,
+        "links": (),
         "opened_at": NOW,
     }
-    return Notification(**(usual | facts))
+    return helpers.notification(**(usual | facts))
 
 
 def resolved(entity: str, minutes: int = 4, **facts: Any) -> Notification:

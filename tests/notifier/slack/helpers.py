@@ -1,30 +1,20 @@
 """Alerts on their way to a channel."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from app.model.incident import Step
 from app.model.notification import Message, Notification, ValueChange
 from app.notifier.base import Item, Parcel
+from tests.notifier import helpers
 
-APP = "https://app.port.io"
-NOW = datetime(2026, 6, 9, 12, 28, 20, tzinfo=UTC)
+APP, NOW = helpers.APP, helpers.NOW
 
 
 def notification(entity: str = "checkout", **facts: Any) -> Notification:
     """Return what there is to say of an entity, which differs from the usual in `facts`."""
-    usual: dict[str, Any] = {
-        "step": Step.OPENED,
-        "rule": "health",
-        "blueprint": "deploymentConfig",
-        "entity": entity,
-        "title": entity.capitalize(),
-        "change": ValueChange(name="healthStatus", before="Healthy", after="Degraded"),
-        "actor": "ada@example.com",
-        "origin": "UI",
-        "at": NOW,
-    }
-    return Notification(**(usual | facts))
+    usual = {"entity": entity, "title": entity.capitalize(), "teams": (), "links": ()}
+    return helpers.notification(**(usual | facts))
 
 
 def item(delivery_id: str, entity: str = "checkout", parent: Message | None = None, **facts: Any) -> Item:

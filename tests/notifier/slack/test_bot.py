@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 from app.errors import DeliveryFailed, MessageGone, Scope
 from app.model.incident import Step
 from app.model.notification import Message
-from app.notifier.base import Item, Keeper, Linker, Reporter, Sent, Story
+from app.notifier.base import Item, Keeper, Reporter, Sent, Story
 from app.notifier.slack.alert import alert_message
 from app.notifier.slack.bot import SlackBot
 from app.notifier.slack.compose import COLORS, RESOLVED_COLOR
@@ -26,7 +26,6 @@ def test_it_is_a_keeper() -> None:
     """The dispatcher sees that it can find and change messages, and that they have addresses."""
     bot = SlackBot("xoxb", "oncall", APP)
     assert isinstance(bot, Keeper)
-    assert isinstance(bot, Linker)
     assert not isinstance(bot, Reporter)
 
 
