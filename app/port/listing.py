@@ -5,7 +5,7 @@ Rules: https://docs.port.io/api-reference/search-a-blueprints-entities and, for 
 https://docs.port.io/build-your-software-catalog/customize-integrations/configure-data-model/setup-blueprint/properties/meta-properties
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -90,11 +90,6 @@ def read_entity(answer: Mapping[str, Any], blueprint: str) -> ListedEntity:
         relations=entity.relations,
     )
     return ListedEntity(snapshot, read_time(entity.updatedAt))
-
-
-def chosen(identifiers: Sequence[str]) -> list[Json]:
-    """Make the search rules that choose entities by their identifiers."""
-    return [{"property": "$identifier", "operator": "in", "value": list(identifiers)}]
 
 
 def _names(described: Any) -> frozenset[Field]:
