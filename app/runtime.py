@@ -232,7 +232,7 @@ def _assemble(
     tracer: Tracer,
 ) -> Runtime:
     expressions = Expressions(jq)
-    context = notifier_context(settings, expressions, port, partial(store.read, queries.reports.fate))
+    context = notifier_context(settings, expressions, port, lambda run: store.read(queries.reports.fate, run))
     make_book = partial(make_rulebook, default_webhook=context.default_webhook)
     book = make_book(rules.file)
     messages = Messages(store.body, expressions, book.rules)

@@ -116,10 +116,6 @@ def signed_headers(body: bytes, secret: str, now: datetime) -> dict[str, str]:
     }
 
 
-def _iso(time: datetime) -> str:
-    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 class _DemoServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -128,12 +124,7 @@ class _DemoServer(uvicorn.Server):
 
 @asynccontextmanager
 async def serving(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
-    """Serve an application on loopback, and yield its address.
-
-    Args:
-        app: The application.
-        port: The port; 0: any free one.
-    """
+    """Serve an application on loopback, and yield its address; port 0: any free one."""
     # asyncio switches Nagle's delay of 40 ms off only where the protocol is given.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -163,14 +154,8 @@ def changes() -> Iterator[dict[str, Any]]:
     for number, shape in zip(itertools.cycle(ORDER), itertools.cycle(Shape), strict=False):
         entity, title, team, _ = DEMO_ENTITIES[number]
         before, after = next(statuses[number])
-        yield {
-            "entity": entity,
-            "title": title,
-            "team": team,
-            "shape": shape,
-            "before": before,
-            "after": after,
-        }
+        about = {"entity": entity, "title": title, "team": team}
+        yield about | {"shape": shape, "before": before, "after": after}
 
 
 async def run_demo(

@@ -18,7 +18,7 @@ from app.errors import PortError, SettingsError
 from app.model.notification import one_line
 from app.port.refusal import MAX_MESSAGE_CHARS, advice, message, rate_limit_wait
 from app.port.region import Region
-from app.port.token import SharedToken, Token
+from app.port.token import SharedToken, read_token
 from app.receive.event import Json
 
 CALL_SECONDS = 30.0
@@ -123,9 +123,9 @@ class Transport:
             answer = await self._send(request, may_repeat, token)
         return self._read(request, answer)
 
-    async def _log_in(self) -> Token:
+    async def _log_in(self) -> tuple[str, timedelta | None]:
         request = Request("POST", LOG_IN, body=self._credentials)
-        token = Token.of(self._read(request, await self._send(request, repeatable=True)))
+        token = read_token(self._read(request, await self._send(request, repeatable=True)))
         if token is None:
             raise self.no_port(request)
         return token
@@ -188,11 +188,8 @@ class Transport:
     def _unreachable(self, request: Request, error: Exception, harmless: bool) -> PortError:
         reason = one_line(self._hide(str(error)), MAX_MESSAGE_CHARS) or type(error).__name__
         reason = f"cannot reach {self.base_url}: {reason}" + ("" if harmless else "; it may have arrived")
-        return PortError(
-            str(request),
-            reason,
-            "Check the network, the proxy settings (HTTPS_PROXY) and PORT_API_URL",
-        )
+        advice = "Check the network, the proxy settings (HTTPS_PROXY) and PORT_API_URL"
+        return PortError(str(request), reason, advice)
 
     def _hide(self, text: str) -> str:
         # An answer may repeat what was sent, and its text goes into errors and the log.

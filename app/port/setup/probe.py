@@ -29,11 +29,7 @@ MEANINGS = {
 
 
 def probe_body(now: datetime) -> bytes:
-    """Build the body of a change that no rule can match, because it is of nothing in the catalog.
-
-    Args:
-        now: When it happened, UTC.
-    """
+    """Build the body of a change at `now`, UTC, that no rule can match: it is of nothing in the catalog."""
     event = build_event(
         action="CHECK",
         resource=PROBE,
@@ -118,12 +114,14 @@ async def send(url: str, secret: str, now: datetime, *, through_smee: bool) -> N
         ListenerError: It did not arrive; the text says what to do.
     """
     body, timestamp = probe_body(now), str(int(now.timestamp()))
-    headers = {SIGNATURE_HEADER: sign(body, timestamp, secret), TIMESTAMP_HEADER: timestamp}
+    headers = {
+        "Content-Type": "application/json",
+        SIGNATURE_HEADER: sign(body, timestamp, secret),
+        TIMESTAMP_HEADER: timestamp,
+    }
     try:
         async with httpx.AsyncClient(timeout=ANSWER_SECONDS) as client:
-            answer = await client.post(
-                url, content=body, headers={"Content-Type": "application/json", **headers}
-            )
+            answer = await client.post(url, content=body, headers=headers)
     except httpx.TimeoutException:
         raise ListenerError(f"no answer from {url} within {ANSWER_SECONDS:.0f} s") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
