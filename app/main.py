@@ -147,11 +147,7 @@ def _settle_memory() -> None:
 
 
 def load_app(*, receive: bool = True, dispatch: bool = True) -> FastAPI:
-    """Make the application that the environment configures.
-
-    Args:
-        receive: Whether it takes changes.
-        dispatch: Whether it delivers.
+    """Make the application that the environment configures; the arguments are those of `create_app`.
 
     Raises:
         SystemExit: It cannot start; the text says why and what to do.

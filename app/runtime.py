@@ -49,16 +49,7 @@ STOP_SECONDS = 5.0  # with uvicorn's own wait for open requests, a stop takes le
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The running parts.
-
-    Attributes:
-        store: The store.
-        intake: Takes changes in.
-        receiver: Receives Port's requests.
-        sender: Sends alerts to their destinations.
-        dispatcher: Gives each queue its turn.
-        rules: Puts a changed rules file into force.
-    """
+    """The running parts, each put together with those before it."""
 
     store: Store
     intake: Intake

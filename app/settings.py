@@ -226,12 +226,6 @@ class Settings(BaseSettings):
         listen_url = self.database_listen_url
         return self.database_url.get_secret_value(), listen_url.get_secret_value() if listen_url else None
 
-    @property
-    def database_path(self) -> Path | None:
-        """The SQLite file; None: the store is in PostgreSQL."""
-        url = self.database_url.get_secret_value()
-        return Path(url.removeprefix(SQLITE_SCHEME)) if url.startswith(SQLITE_SCHEME) else None
-
 
 def environment() -> dict[str, str]:
     """Return the variables for `${NAME}` in a rules file: .env's, and the environment's, which win."""

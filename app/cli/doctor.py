@@ -87,12 +87,7 @@ def make_setup(region: Region | None, blueprints: tuple[str, ...]) -> Setup:
 
 
 def what_is_wrong(settings: Settings, region: Region | None = None) -> Iterator[str]:
-    """Yield what will not work although the settings can be read, and how to fix it.
-
-    Args:
-        settings: The configuration.
-        region: The region that is given on the command line; it wins over the settings.
-    """
+    """Yield what will not work although the settings can be read; a `region` wins over theirs."""
     for name, where in WHERE_TO_FIND.items():
         # A rules file may name all its destinations itself.
         optional = name == "SLACK_WEBHOOK_URL" and settings.rules_file

@@ -16,7 +16,7 @@ from app.cli.base import run, span
 from app.errors import ListenerError
 from app.settings import Settings, load_settings
 from app.store import queries
-from app.store.opening import existing_database, now, open_store
+from app.store.opening import existing_database, now, open_store, sqlite_file
 from app.store.private_file import private_file
 from app.store.sqlite.copy import MEGABYTE, copy_database
 from app.store.views import StoredChange
@@ -110,15 +110,14 @@ def move(
     """Copy a SQLite file's rows to PostgreSQL, and compare. Stop the listener first; safe to run again."""
     if not to and not source:
         raise typer.BadParameter("give --to, or --from where DATABASE_URL is PostgreSQL's already")
-    path = load_settings(**({"database_url": source} if source else {})).database_path
-    target = load_settings(**({"database_url": to} if to else {}))
+    path = sqlite_file(load_settings(**({"database_url": source} if source else {})).database[0])
+    url, _ = load_settings(**({"database_url": to} if to else {})).database
     if path is None:
         raise ListenerError(f"the rows come from a SQLite file: give --from {DEFAULT_FILE}")
-    if target.database_path is not None:
+    if sqlite_file(url) is not None:
         raise ListenerError("the rows go to PostgreSQL: give --to postgresql://…")
     from app.store.move import move as move_rows
 
-    url = target.database_url.get_secret_value()
     run(move_rows(path, url, say=lambda line: print(line, flush=True)))
     print("Every row was copied. Set DATABASE_URL to it, start the listener, and keep the file for a while.")
 

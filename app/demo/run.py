@@ -62,17 +62,7 @@ def change_body(
     team: str = DEMO_ENTITIES[0][2],
     shape: Shape = Shape.AUTOMATION,
 ) -> bytes:
-    """Make the body that Port sends when `healthStatus` of a `deploymentConfig` changes.
-
-    Args:
-        before: The status before.
-        after: The status after.
-        at: When it happened.
-        entity: The entity's identifier.
-        title: Its title; None: it has none.
-        team: The owning team.
-        shape: Which of Port's bodies.
-    """
+    """Make the body that Port sends when `healthStatus` of a `deploymentConfig` changes; no title: None."""
 
     def snapshot(status: str) -> EntitySnapshot:
         properties = {
@@ -161,14 +151,7 @@ def changes() -> Iterator[dict[str, Any]]:
 async def run_demo(
     create_app: Callable[[Settings], ASGIApp], *, count: int, stay: bool, console: Console
 ) -> bool:
-    """Run the demo; True: every alert arrived.
-
-    Args:
-        create_app: Makes the real service.
-        count: How many changes to send.
-        stay: Whether to go on until Ctrl-C.
-        console: Where to print.
-    """
+    """Run the demo of `count` changes, and then, to `stay`, go on until Ctrl-C; True: every alert arrived."""
     slack = StandInSlack(lambda message: console.print(draw(message)))
     secret, token = secrets.token_hex(16), secrets.token_hex(12)
     with tempfile.TemporaryDirectory(prefix="port-listener-demo-") as folder:

@@ -27,12 +27,7 @@ A change of such a value triggers nothing, and may not move the entity's `update
 
 @dataclass(frozen=True, slots=True)
 class ListedEntity:
-    """An entity as Port lists it.
-
-    Attributes:
-        entity: The entity, as far as was asked.
-        updated_at: When it changed last, by Port; None: it does not say.
-    """
+    """An entity as Port lists it, as far as was asked; `updated_at`: None where Port says no time."""
 
     entity: EntitySnapshot
     updated_at: datetime | None = None
@@ -40,12 +35,7 @@ class ListedEntity:
 
 @dataclass(frozen=True, slots=True)
 class DescribedBlueprint:
-    """The fields of a blueprint's entities.
-
-    Attributes:
-        fields: All fields but title and team.
-        computed: Those whose values come from elsewhere.
-    """
+    """The fields of a blueprint's entities but title and team; `computed`: their values come from others."""
 
     fields: frozenset[Field]
     computed: frozenset[Field]

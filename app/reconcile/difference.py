@@ -18,6 +18,50 @@ SETTLED_MICROS = timedelta(seconds=1) // MICRO
 """What changed so shortly before Port was asked, by our clock, is not judged: the next run is soon enough."""
 
 
+@dataclass(frozen=True, slots=True)
+class EntityDifference:
+    """An entity that is not as its last known state says.
+
+    Attributes:
+        blueprint: Its blueprint.
+        entity: Its identifier.
+        action: ``CREATE``, ``UPDATE`` or ``DELETE``.
+        before: By its last known state, as far as it is watched; None: there is none.
+        after: As Port lists it; None: it does not.
+        at: When it changed, as far as anybody knows, UTC.
+        missed: Port should have sent a webhook: the difference is not only in computed values.
+        version: The version of the last known state.
+    """
+
+    blueprint: str
+    entity: str
+    action: str
+    before: EntitySnapshot | None
+    after: EntitySnapshot | None
+    at: datetime
+    missed: bool
+    version: int
+
+    @property
+    def changes(self) -> tuple[PropertyChange, ...]:
+        """What differs, value by value."""
+        return diff(self.before, self.after)
+
+    def body(self, found_at: datetime) -> bytes:
+        """Build the body of the one change that the difference stands for, in the form of Port's event."""
+        event = build_event(
+            action=self.action,
+            blueprint=self.blueprint,
+            entity=self.entity,
+            at=self.at,
+            origin=RECONCILE,
+            by={},
+            before=self.before,
+            after=self.after,
+        )
+        return encode(event | {"foundAt": found_at.isoformat()})
+
+
 def compare(
     known: LastKnown | None,
     listed: ListedEntity,
@@ -28,7 +72,7 @@ def compare(
     now: datetime,
     alert: bool = False,
     computed: Container[Field] = frozenset(),
-) -> "LastKnown | EntityDifference | None":
+) -> LastKnown | EntityDifference | None:
     """Compare an entity as Port lists it with its last known state.
 
     The result is a state to record, of which nobody is alerted, or the difference that is news. None: it is
@@ -84,15 +128,10 @@ def compare(
 
 def compare_absent(
     blueprint: str, entity: str, known: LastKnown, *, asked_at: datetime, record_only: bool
-) -> "LastKnown | EntityDifference | None":
-    """Judge an entity that has a state, and that Port does not have; the result is as that of `compare`.
+) -> LastKnown | EntityDifference | None:
+    """Judge an entity that has a state, and that Port did not have at `asked_at`, as `compare` does.
 
-    Args:
-        blueprint: Its blueprint.
-        entity: Its identifier.
-        known: The state.
-        asked_at: When Port was asked.
-        record_only: Nothing is news.
+    With `record_only` nothing is news.
     """
     at = to_micros(asked_at)
     if known.gone or known.moved_at >= at - SETTLED_MICROS:
@@ -142,50 +181,6 @@ def _adopt(
 
 def _existing(known: LastKnown, now: datetime) -> LastKnown:
     return replace(known, exists=True, version=known.version + 1, moved_at=to_micros(now))
-
-
-@dataclass(frozen=True, slots=True)
-class EntityDifference:
-    """An entity that is not as its last known state says.
-
-    Attributes:
-        blueprint: Its blueprint.
-        entity: Its identifier.
-        action: ``CREATE``, ``UPDATE`` or ``DELETE``.
-        before: By its last known state, as far as it is watched; None: there is none.
-        after: As Port lists it; None: it does not.
-        at: When it changed, as far as anybody knows, UTC.
-        missed: Port should have sent a webhook: the difference is not only in computed values.
-        version: The version of the last known state.
-    """
-
-    blueprint: str
-    entity: str
-    action: str
-    before: EntitySnapshot | None
-    after: EntitySnapshot | None
-    at: datetime
-    missed: bool
-    version: int
-
-    @property
-    def changes(self) -> tuple[PropertyChange, ...]:
-        """What differs, value by value."""
-        return diff(self.before, self.after)
-
-    def body(self, found_at: datetime) -> bytes:
-        """Build the body of the one change that the difference stands for, in the form of Port's event."""
-        event = build_event(
-            action=self.action,
-            blueprint=self.blueprint,
-            entity=self.entity,
-            at=self.at,
-            origin=RECONCILE,
-            by={},
-            before=self.before,
-            after=self.after,
-        )
-        return encode(event | {"foundAt": found_at.isoformat()})
 
 
 def _before(
