@@ -49,7 +49,7 @@ STOP_SECONDS = 5.0  # with uvicorn's own wait for open requests, a stop takes le
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The running parts, each put together with those before it."""
+    """The running parts of a listener."""
 
     store: Store
     intake: Intake
@@ -101,7 +101,8 @@ async def open_runtime(
             store.on_new(runtime.dispatcher.wake)
             # The restart may be because somebody has fixed the destination.
             await store.write(queries.deliveries.probe_on_hold, now())
-            loops += (runtime.dispatcher.run(), keep_pruned(store, timedelta(settings.retention_days), now))
+            kept_for = timedelta(days=settings.retention_days)
+            loops += (runtime.dispatcher.run(), keep_pruned(store, kept_for, now))
         if reconcile:
             loops += _reconcile_loop(settings, runtime, stack)
         if settings.rules_file is not None:

@@ -98,7 +98,7 @@ def _number(value: str) -> str | float | None:
 
 
 async def send(url: str, secret: str, now: datetime, *, through_smee: bool) -> None:
-    """Post the change, and return once the listener, or smee, has it.
+    """Post the change, and return once the listener, or, `through_smee`, that channel has it.
 
     A listener's receipt proves that it is a listener with this secret; smee's answer proves nothing beyond
     smee, which answers 200 even if nothing listens.
