@@ -44,12 +44,7 @@ class Cause(StrEnum):
 
 
 class SignatureRejected(ListenerError):
-    """A request is not proven to come from Port. The text is for the log, never for the answer.
-
-    Args:
-        reason: What is wrong, for people.
-        cause: The kind of mistake.
-    """
+    """A request is not proven to come from Port. The text is for the log, never for the answer."""
 
     def __init__(self, reason: str, cause: Cause) -> None:
         super().__init__(reason)
@@ -170,12 +165,7 @@ class Mistake:
 
 
 class RulesError(ListenerError):
-    """A rules file cannot be used.
-
-    Args:
-        name: The file's name.
-        mistakes: All its mistakes.
-    """
+    """A rules file cannot be used; the text has all its mistakes."""
 
     def __init__(self, name: str, mistakes: Sequence[Mistake]) -> None:
         lines = (
@@ -187,12 +177,7 @@ class RulesError(ListenerError):
 
 
 class TemplateError(ListenerError):
-    """A text that is no template.
-
-    Args:
-        reason: What is wrong, for people.
-        position: Where, in characters from the text's start, from 0.
-    """
+    """A text that is no template; `position`: where, in characters from the text's start, from 0."""
 
     def __init__(self, reason: str, position: int) -> None:
         super().__init__(f"{reason} at character {position + 1}")

@@ -13,19 +13,18 @@ from starlette.types import ASGIApp
 
 from app import __doc__ as description
 from app.errors import ListenerError
-from app.notifier.registry import SETTINGS_MODELS
 from app.observe import otel
 from app.observe.logs import configure_logging
 from app.observe.metrics import Metrics, prepare_metrics
 from app.observe.tracing import OFF
 from app.receive import webhook
 from app.receive.event import WEBHOOK_PATH
-from app.receive.rules_source import read_rules, secrets_of
-from app.runtime import Runtime, open_runtime
-from app.settings import Settings, environment, load_settings
+from app.receive.rules_source import secrets_of
+from app.runtime import Runtime, configured_rules, open_runtime
+from app.settings import Settings, load_settings
 from app.store.opening import prepare_store
 from app.web import docs, health, metrics
-from app.web.health import Health, Readiness, check_readiness
+from app.web.health import Health, check_readiness
 from app.web.metrics import read_store
 from app.web.middleware import ERROR_HANDLERS, PlainHeaders, WebhookAnswers
 from app.web.shutdown import on_stop_signal
@@ -120,23 +119,8 @@ def _request_state(settings: Settings, runtime: Runtime, watch: Metrics, *, disp
         "watch": watch,
         "scrape": scrape,
     }
-    return state | _page_state(settings, runtime, readiness)
-
-
-def _settle_memory() -> None:
-    """Exempt what was made at the start from garbage collection, and collect less often.
-
-    All modules and models would be traversed again and again, which took an eighth of the time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER_OBJECTS)
-
-
-def _page_state(settings: Settings, runtime: Runtime, readiness: Readiness) -> dict[str, Any]:
-    """Make what the page and its API need; nothing where there is no admin token, and so no page."""
-    if settings.admin_token is None:
-        return {}
+    if settings.admin_token is None:  # and so no page
+        return state
     from app.web.context import WebContext
     from app.web.session import Gate
 
@@ -149,23 +133,28 @@ def _page_state(settings: Settings, runtime: Runtime, readiness: Readiness) -> d
         app_url=str(settings.port_app_url),
         clock=lambda: runtime.store.time(datetime.now(UTC)),
     )
-    return {"context": context, "gate": Gate(settings.admin_token.get_secret_value())}
+    return state | {"context": context, "gate": Gate(settings.admin_token.get_secret_value())}
+
+
+def _settle_memory() -> None:
+    """Exempt what was made at the start from garbage collection, and collect less often.
+
+    All modules and models would be traversed again and again, which took an eighth of the time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER_OBJECTS)
 
 
 def load_app(*, receive: bool = True, dispatch: bool = True) -> FastAPI:
-    """Make the application that the environment configures.
-
-    Args:
-        receive: Whether it takes changes.
-        dispatch: Whether it delivers.
+    """Make the application that the environment configures; the arguments are those of `create_app`.
 
     Raises:
         SystemExit: It cannot start; the text says why and what to do.
     """
     try:
         settings = load_settings()
-        rules = read_rules(settings.rules_file, environment(), SETTINGS_MODELS)
-        hidden = settings.hidden + secrets_of(rules)
+        hidden = settings.hidden + secrets_of(configured_rules(settings))
         configure_logging(settings.log_level, settings.log_format, hidden)
         prepare_metrics()
         prepare_store(settings.database[0])

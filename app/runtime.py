@@ -3,7 +3,7 @@
 import asyncio
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,8 +19,6 @@ from app.deliver.reload import RulesInForce
 from app.deliver.turn import Sender
 from app.jq.runner import Jq
 from app.model.change import CatalogChange
-from app.model.report import Fate
-from app.notifier.base import Notifier
 from app.notifier.kind import AskFate, NotifierContext
 from app.notifier.registry import SETTINGS_MODELS, make_notifiers
 from app.observe.tracing import OFF
@@ -31,7 +29,6 @@ from app.receive.receiver import Receiver
 from app.receive.rules_source import make_rulebook, read_rules, reload_on_change, reload_on_sighup
 from app.reconcile.health import RULES, why_off
 from app.rules.file import Rules
-from app.rules.rulebook import Rulebook
 from app.rules.targets import PortLookup
 from app.settings import Settings, environment
 from app.store import queries
@@ -51,16 +48,7 @@ STOP_SECONDS = 5.0  # with uvicorn's own wait for open requests, a stop takes le
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The running parts.
-
-    Attributes:
-        store: The store.
-        intake: Takes changes in.
-        receiver: Receives Port's requests.
-        sender: Sends alerts to their destinations.
-        dispatcher: Gives each queue its turn.
-        rules: Puts a changed rules file into force.
-    """
+    """The running parts of a listener."""
 
     store: Store
     intake: Intake
@@ -94,7 +82,7 @@ async def open_runtime(
         SettingsError: A destination cannot be used as it is configured.
     """
     _warn_of_what_is_unusual(settings)
-    rules = _read_rules(settings)
+    rules = configured_rules(settings)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(*settings.database, upgrade=dispatch, watch=watch))
         jq = Jq()
@@ -107,7 +95,13 @@ async def open_runtime(
         # Closed before Port's client and jq, which notifiers use.
         stack.push_async_callback(runtime.rules.close)
         stack.enter_context(reload_on_sighup(runtime.rules.reload))
-        loops = await _delivery_loops(settings, runtime) if dispatch else []
+        loops: list[Loop] = []
+        if dispatch:
+            store.on_new(runtime.dispatcher.wake)
+            # The restart may be because somebody has fixed the destination.
+            await store.write(queries.deliveries.probe_on_hold, now())
+            kept_for = timedelta(days=settings.retention_days)
+            loops += (runtime.dispatcher.run(), keep_pruned(store, kept_for, now))
         if reconcile:
             loops += _reconcile_loop(settings, runtime, stack)
         if settings.rules_file is not None:
@@ -134,7 +128,12 @@ def default_webhook(settings: Settings) -> str:
     return settings.slack_webhook_url.get_secret_value() if settings.slack_webhook_url else ""
 
 
-def _read_rules(settings: Settings) -> Rules:
+def configured_rules(settings: Settings) -> Rules:
+    """Read the rules that the settings name.
+
+    Raises:
+        RulesError: They cannot be used; it names every mistake.
+    """
     return read_rules(settings.rules_file, environment(), SETTINGS_MODELS)
 
 
@@ -143,18 +142,6 @@ def _warn_of_what_is_unusual(settings: Settings) -> None:
         log.warning("unsigned_accepted", effect="anybody who can reach this listener can send changes")
     if settings.slack_webhook_url is None:
         log.warning("slack_webhook_not_set", effect="alerts for the default destination are printed here")
-
-
-async def _delivery_loops(settings: Settings, runtime: Runtime) -> list[Loop]:
-    store = runtime.store
-    store.on_new(runtime.dispatcher.wake)
-    await store.write(
-        queries.deliveries.probe_on_hold, now()
-    )  # the restart may be because somebody has fixed the destination
-    return [
-        runtime.dispatcher.run(),
-        keep_pruned(store, timedelta(days=settings.retention_days), now),
-    ]
 
 
 def _reconcile_loop(settings: Settings, runtime: Runtime, stack: AsyncExitStack) -> list[Loop]:
@@ -226,10 +213,6 @@ def _look_up(port: "PortClient | None") -> LookUp:
     return Lookup(port, now)
 
 
-async def _fate(store: Store, run: str) -> Fate | None:
-    return await store.read(queries.reports.fate, run)
-
-
 def _assemble(
     settings: Settings,
     rules: Rules,
@@ -239,7 +222,7 @@ def _assemble(
     watch: Watch,
     tracer: Tracer,
 ) -> Runtime:
-    context = notifier_context(settings, jq, port, partial(_fate, store))
+    context = notifier_context(settings, jq, port, lambda run: store.read(queries.reports.fate, run))
     make_book = partial(make_rulebook, default_webhook=context.default_webhook)
     book = make_book(rules.file)
     messages = Messages(store.body, jq, book.rules)
@@ -248,7 +231,16 @@ def _assemble(
         return store.time(now())
 
     make = partial(make_notifiers, context=context)
-    sender = _make_sender(store, make(rules.file.destinations), messages, book, clock, tracer)
+    sender = Sender(
+        store,
+        make(rules.file.destinations),
+        prepare=messages.prepare,
+        clock=clock,
+        jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads retries, guards nothing
+        fallbacks=book.fallbacks,
+        why_not=messages.why_not,
+        tracer=tracer,
+    )
     dispatcher = Dispatcher(store, sender, clock=clock, new_token=new_token, watch=watch, tracer=tracer)
     intake = Intake(
         store=store,
@@ -268,7 +260,7 @@ def _assemble(
         tolerance=timedelta(seconds=settings.signature_tolerance_seconds),
     )
     in_force = RulesInForce(
-        read=lambda: _read_rules(settings),
+        read=partial(configured_rules, settings),
         make_notifiers=make,
         make_book=make_book,
         intake=intake,
@@ -280,23 +272,3 @@ def _assemble(
         watch=watch,
     )
     return Runtime(store, intake, receiver, sender, dispatcher, in_force)
-
-
-def _make_sender(
-    store: Store,
-    notifiers: dict[str, Notifier],
-    messages: Messages,
-    book: Rulebook,
-    clock: Callable[[], datetime],
-    tracer: Tracer,
-) -> Sender:
-    return Sender(
-        store,
-        notifiers,
-        prepare=messages.prepare,
-        clock=clock,
-        jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads retries, guards nothing
-        fallbacks=book.fallbacks,
-        why_not=messages.why_not,
-        tracer=tracer,
-    )

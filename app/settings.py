@@ -12,6 +12,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -26,9 +27,36 @@ PLACEHOLDER = re.compile(
     r" | hooks\.slack\.com/services/(your | x{3,} | \.\.\. | <)"
 )
 SQLITE_SCHEME = "sqlite:///"
-POSTGRES_URL = re.compile(r"postgres(ql)?://\S+")
+POSTGRES_URL = r"postgres(ql)?://\S+"
 ANY_PROXY = "*"
 MIN_ADMIN_TOKEN_CHARACTERS = 16
+SECRET_FORMS = {
+    # Not AnyHttpUrl: its errors and its repr show the address, which is a secret.
+    "slack_webhook_url": (
+        r"https?://[^\s/]+(/\S*)?",
+        "is not a URL: take it from your Slack app's page, Incoming Webhooks",
+    ),
+    "slack_bot_token": (
+        r"xox[be][-.]\S+",
+        "is no bot token, which begins with xoxb-: your Slack app's page, OAuth & Permissions, has it",
+    ),
+    "admin_token": (
+        rf"(?s:.{{{MIN_ADMIN_TOKEN_CHARACTERS},}})",
+        (
+            f"is too short to guard anything: at least {MIN_ADMIN_TOKEN_CHARACTERS} characters, such as"
+            " `openssl rand -hex 24` prints"
+        ),
+    ),
+    "database_url": (
+        rf"{POSTGRES_URL}|{SQLITE_SCHEME}(?s:.+)",
+        (
+            f"must begin with {SQLITE_SCHEME} and name a file ({SQLITE_SCHEME}data/listener.db), or with"
+            " postgresql://"
+        ),
+    ),
+    "database_listen_url": (POSTGRES_URL, "must begin with postgresql://"),
+}
+"""What each secret must look like, and the mistake where it does not."""
 
 
 class Settings(BaseSettings):
@@ -121,48 +149,12 @@ class Settings(BaseSettings):
             raise ValueError("is still a placeholder: put the real value in, or remove the line")
         return value
 
-    @field_validator("slack_webhook_url")
+    @field_validator(*SECRET_FORMS)
     @classmethod
-    def _check_webhook_url(cls, value: SecretStr | None) -> SecretStr | None:
-        # Not AnyHttpUrl: its errors and its repr show the address, which is a secret.
-        if value and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", value.get_secret_value()):
-            raise ValueError("is not a URL: take it from your Slack app's page, Incoming Webhooks")
-        return value
-
-    @field_validator("slack_bot_token")
-    @classmethod
-    def _check_bot_token(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and not re.fullmatch(r"xox[be][-.]\S+", value.get_secret_value()):
-            raise ValueError(
-                "is no bot token, which begins with xoxb-: your Slack app's page, OAuth & Permissions, has it"
-            )
-        return value
-
-    @field_validator("admin_token")
-    @classmethod
-    def _check_admin_token(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and len(value.get_secret_value()) < MIN_ADMIN_TOKEN_CHARACTERS:
-            raise ValueError(
-                f"is too short to guard anything: at least {MIN_ADMIN_TOKEN_CHARACTERS} characters, such as"
-                " `openssl rand -hex 24` prints"
-            )
-        return value
-
-    @field_validator("database_url")
-    @classmethod
-    def _check_database_url(cls, value: SecretStr) -> SecretStr:
-        url = value.get_secret_value()
-        if POSTGRES_URL.fullmatch(url) or (url.startswith(SQLITE_SCHEME) and url != SQLITE_SCHEME):
-            return value
-        raise ValueError(
-            f"must begin with {SQLITE_SCHEME} and name a file ({SQLITE_SCHEME}data/listener.db), or with postgresql://"
-        )
-
-    @field_validator("database_listen_url")
-    @classmethod
-    def _check_database_listen_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and not POSTGRES_URL.fullmatch(value.get_secret_value()):
-            raise ValueError("must begin with postgresql://")
+    def _check_form(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        form, mistake = SECRET_FORMS[info.field_name or ""]
+        if value and not re.fullmatch(form, value.get_secret_value()):
+            raise ValueError(mistake)
         return value
 
     @field_validator("allowed_sources")
@@ -213,7 +205,7 @@ class Settings(BaseSettings):
         secrets = (value.get_secret_value() for value in values if isinstance(value, SecretStr))
         texts = [text for text in secrets if not text.startswith(SQLITE_SCHEME)]
         # A driver's error may hold the password alone, as it stands in the URL or decoded.
-        urls = (urlsplit(text) for text in texts if POSTGRES_URL.fullmatch(text))
+        urls = (urlsplit(text) for text in texts if re.fullmatch(POSTGRES_URL, text))
         passwords = (word for url in urls if url.password for word in (url.password, unquote(url.password)))
         return (*texts, *passwords)
 
@@ -233,12 +225,6 @@ class Settings(BaseSettings):
         """The store's URL, and the URL for LISTEN if that is another one."""
         listen_url = self.database_listen_url
         return self.database_url.get_secret_value(), listen_url.get_secret_value() if listen_url else None
-
-    @property
-    def database_path(self) -> Path | None:
-        """The SQLite file; None: the store is in PostgreSQL."""
-        url = self.database_url.get_secret_value()
-        return Path(url.removeprefix(SQLITE_SCHEME)) if url.startswith(SQLITE_SCHEME) else None
 
 
 def environment() -> dict[str, str]:

@@ -25,7 +25,7 @@ COMMANDS = {
     "rules": "rules",
     "deliveries": "outbox",
     "quarantine": "outbox",
-    "move": "move",
+    "move": "upkeep",
     "backup": "upkeep",
     "export": "upkeep",
     "destinations": "destinations",

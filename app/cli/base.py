@@ -1,17 +1,23 @@
-"""The parts that commands share: output, options, and the event loop."""
+"""The parts that commands share: output, options, the store, and the event loop."""
 
 import asyncio
-from collections.abc import Coroutine
+import json
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from app.errors import ListenerError
 from app.model.notification import one_line
 from app.rules.condition import Duration
+from app.settings import load_settings
+from app.store.opening import open_store
+from app.store.store import Store
 
 _T = TypeVar("_T")
 
@@ -41,3 +47,32 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
         return asyncio.run(work)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def run_with_store(work: Callable[[Store], Awaitable[_T]]) -> _T:
+    """Run what works with the configured store, and return its result.
+
+    Raises:
+        SettingsError: The configuration cannot be used.
+        StoreUnavailable: There is no store yet, or it cannot be opened.
+    """
+
+    async def opened() -> _T:
+        async with open_store(*load_settings().database, must_exist=True) as store:
+            return await work(store)
+
+    return run(opened())
+
+
+def print_json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print one JSON object per line, in ASCII; what JSON does not have is printed as text."""
+    for row in rows:
+        print(json.dumps(row, default=str, ensure_ascii=True))
+
+
+def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Print a table without borders, each cell on one line and without markup."""
+    table = Table(*columns, box=None)
+    for row in rows:
+        table.add_row(*(Text(one_line(cell)) for cell in row))
+    OUT.print(table)

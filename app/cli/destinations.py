@@ -1,29 +1,25 @@
 """The commands about destinations."""
 
 import asyncio
-import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
-from app.cli.base import OUT, AsJson, run
+from app.cli.base import AsJson, print_json_lines, print_table, run, run_with_store
 from app.errors import DeliveryFailed, ListenerError
 from app.model.notification import Notification, one_line
 from app.model.report import RUNS
 from app.notifier.base import SEND_TIMEOUT, Item, Parcel, duration
-from app.notifier.registry import SETTINGS_MODELS
 from app.observe.logs import configure_logging
-from app.receive.rules_source import make_rulebook, read_rules, secrets_of
+from app.receive.rules_source import make_rulebook, secrets_of
 from app.rules.file import Rules
 from app.rules.targets import DEFAULT_DESTINATION
-from app.runtime import default_webhook, open_runtime
-from app.settings import Settings, environment, load_settings
+from app.runtime import configured_rules, default_webhook, open_runtime
+from app.settings import Settings, load_settings
 from app.store import queries
-from app.store.opening import open_store
+from app.store.store import Store
 from app.store.views import QueueState
 
 TEST_TEXT = "A test message of the Port changelog listener: alerts for destination {name} arrive here."
@@ -39,28 +35,19 @@ def list_destinations(ctx: typer.Context, as_json: AsJson = False) -> None:
     if ctx.invoked_subcommand:
         return
     settings, now = load_settings(), datetime.now(UTC)
-    rules = read_rules(settings.rules_file, environment(), SETTINGS_MODELS)
+    rules = configured_rules(settings)
     kinds, channels = _kinds(settings, rules), _channels(settings, rules)
-
-    async def work() -> list[QueueState]:
-        async with open_store(*settings.database, must_exist=True) as store:
-            return await store.read(queries.page.queues, now)
-
-    queues = run(work())
+    queues = run_with_store(lambda store: store.read(queries.page.queues, now))
     # A destination that left the rules may still have a queue in which alerts wait.
     rows = [
         _row(name, kinds.get(name), _queues_of(name, channels, queues), now)
         for name in [*kinds, *sorted({queue.destination for queue in queues} - kinds.keys())]
     ]
     if as_json:
-        for row in rows:
-            print(json.dumps(row, ensure_ascii=True))
-        return
-    table = Table("name", "type", "state", "waiting", "oldest", "last delivered", box=None)
-    for row in rows:
-        cells = ("name", "type", "state", "waiting", "oldest", "last_delivered")
-        table.add_row(*(Text(one_line(str(row[cell]))) for cell in cells))
-    OUT.print(table)
+        print_json_lines(rows)
+    else:
+        columns = ("name", "type", "state", "waiting", "oldest", "last delivered")
+        print_table(columns, (map(str, row.values()) for row in rows))
 
 
 def _kinds(settings: Settings, rules: Rules) -> dict[str, str]:
@@ -104,7 +91,7 @@ def send_test(
 ) -> None:
     """Send a marked test message to a destination, without its queue, and print the answer."""
     settings = load_settings()
-    rules = read_rules(settings.rules_file, environment(), SETTINGS_MODELS)
+    rules = configured_rules(settings)
     # The answer is printed; a warning on the way would only repeat it.
     configure_logging("ERROR", "text", settings.hidden + secrets_of(rules))
     destination = rules.file.destinations.get(name)
@@ -134,22 +121,17 @@ def send_test(
 def release(name: Name) -> None:
     """Release a destination that is on hold: it sends at once, many waiting alerts as digests."""
     settings = load_settings()
-    channels = _channels(settings, read_rules(settings.rules_file, environment(), SETTINGS_MODELS))
+    channels = _channels(settings, configured_rules(settings))
 
-    async def work() -> int:
-        async with open_store(*settings.database, must_exist=True) as store:
-            now = datetime.now(UTC)
-            queues = _queues_of(name, channels, await store.read(queries.page.queues, now))
-            if name not in channels and not queues:
-                raise _unknown(name, channels)
-            return sum(
-                [
-                    await store.release_hold(destination, now)
-                    for destination in {queue.destination for queue in queues}
-                ]
-            )
+    async def work(store: Store) -> int:
+        now = datetime.now(UTC)
+        queues = _queues_of(name, channels, await store.read(queries.page.queues, now))
+        if name not in channels and not queues:
+            raise _unknown(name, channels)
+        held = {queue.destination for queue in queues}
+        return sum([await store.release_hold(destination, now) for destination in held])
 
-    if not run(work()):
+    if not run_with_store(work):
         raise ListenerError(f"{one_line(name, 60)} is not on hold: python -m app destinations")
     print(f"{name} is released")
 

@@ -1,6 +1,7 @@
 """The command that checks each step from Port to Slack."""
 
 from collections.abc import Iterator
+from functools import partial
 from ipaddress import ip_address
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -11,14 +12,12 @@ from app.cli.base import run
 from app.cli.port import AtRegion, open_client, webhook_url
 from app.doctor.steps import CheckStatus, Setup, examine, render_finding
 from app.errors import SettingsError
-from app.notifier.registry import SETTINGS_MODELS
-from app.port.client import PortClient
 from app.port.region import Region, region_of
 from app.port.setup.resources import SMEE_HOST
-from app.receive.rules_source import make_rulebook, read_rules
+from app.receive.rules_source import make_rulebook
 from app.reconcile.health import why_off
-from app.rules.file import Rules
-from app.settings import Settings, environment, load_settings
+from app.runtime import configured_rules
+from app.settings import Settings, load_settings
 from app.store.opening import open_store
 
 WHERE_TO_FIND = {
@@ -69,24 +68,17 @@ def make_setup(region: Region | None, blueprints: tuple[str, ...]) -> Setup:
             return Setup(problems=unusable)
     named = {line.partition(" ")[0] for line in unusable}
     more = (line for line in what_is_wrong(settings, region) if line.partition(" ")[0] not in named)
-
-    def load_rules() -> Rules:
-        return read_rules(settings.rules_file, environment(), SETTINGS_MODELS)
-
-    def open_port(dry_run: bool) -> PortClient:
-        return open_client(settings, region, dry_run=dry_run)
-
     secret, slack = settings.port_client_secret, settings.slack_webhook_url
     return Setup(
         problems=[*unusable, *more],
         open_store=lambda: open_store(*settings.database),
-        load_rules=lambda: [rule.name for rule in load_rules().file.rules],
+        load_rules=lambda: [rule.name for rule in configured_rules(settings).file.rules],
         why_not_reconciled=lambda: why_off(
             settings.reconcile_minutes,
             settings.missing_credential,
-            make_rulebook(load_rules().file),
+            make_rulebook(configured_rules(settings).file),
         ),
-        open_client=open_port if settings.port_client_id and secret else None,
+        open_client=partial(open_client, settings, region) if settings.port_client_id and secret else None,
         secret=secret.get_secret_value() if secret else None,
         webhook_url=webhook_url(settings) if settings.webhook_url or settings.smee_url else None,
         slack_webhook_url=slack.get_secret_value() if slack else None,
@@ -95,12 +87,7 @@ def make_setup(region: Region | None, blueprints: tuple[str, ...]) -> Setup:
 
 
 def what_is_wrong(settings: Settings, region: Region | None = None) -> Iterator[str]:
-    """Yield what will not work although the settings can be read, and how to fix it.
-
-    Args:
-        settings: The configuration.
-        region: The region that is given on the command line; it wins over the settings.
-    """
+    """Yield what will not work although the settings can be read; a `region` wins over theirs."""
     for name, where in WHERE_TO_FIND.items():
         # A rules file may name all its destinations itself.
         optional = name == "SLACK_WEBHOOK_URL" and settings.rules_file

@@ -1,16 +1,13 @@
 """The commands about deliveries and the quarantine: list them, and try them again."""
 
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
-from app.cli.base import MAX_NUMBER, OUT, AsJson, run, span
+from app.cli.base import MAX_NUMBER, OUT, AsJson, print_json_lines, print_table, run, run_with_store, span
 from app.errors import ListenerError, UnreadableChange
 from app.model.delivery import State
 from app.model.notification import Notification, one_line, text_of
@@ -20,7 +17,6 @@ from app.receive.signature import Signed
 from app.runtime import Runtime, open_runtime
 from app.settings import load_settings
 from app.store import queries
-from app.store.opening import open_store
 from app.store.store import Store
 from app.store.views import Delivery, Page, Quarantined
 
@@ -68,43 +64,37 @@ def list_deliveries(
     if ctx.invoked_subcommand:
         return
 
-    async def work() -> tuple[list[Delivery], Mapping[State, int]]:
-        async with open_store(*load_settings().database, must_exist=True) as store:
-            # Page by page, so that a large --limit holds no reader's transaction open for long.
-            rows = await read_pages(
-                lambda before, size: store.read(
-                    queries.page.deliveries, state=state, before=before, limit=size
-                ),
-                limit,
-            )
-            return rows, await store.read(queries.page.count)
+    async def work(store: Store) -> tuple[list[Delivery], Mapping[State, int]]:
+        # Page by page, so that a large --limit holds no reader's transaction open for long.
+        rows = await read_pages(
+            lambda before, size: store.read(queries.page.deliveries, state=state, before=before, limit=size),
+            limit,
+        )
+        return rows, await store.read(queries.page.count)
 
-    rows, counts = run(work())
+    rows, counts = run_with_store(work)
     if as_json:
-        for row in rows:
-            fields = asdict(row) | {"notification": row.notification.model_dump(mode="json")}
-            print(json.dumps(fields, default=str, ensure_ascii=True))
+        print_json_lines(
+            asdict(row) | {"notification": row.notification.model_dump(mode="json")} for row in rows
+        )
         return
     if rows:
-        OUT.print(_deliveries_table(rows, datetime.now(UTC)))
+        columns = ("id", "state", "entity", "change", "to", "tries", "age", "last answer")
+        print_table(columns, (_cells(row, datetime.now(UTC)) for row in rows))
     OUT.print(_counts_text(counts), highlight=False)
 
 
-def _deliveries_table(rows: list[Delivery], now: datetime) -> Table:
-    table = Table("id", "state", "entity", "change", "to", "tries", "age", "last answer", box=None)
-    for row in rows:
-        cells = (
-            str(row.id),
-            row.state.replace("_", " "),
-            one_line(row.notification.entity),
-            one_line(change_text(row.notification)),
-            row.destination,
-            str(row.attempts),
-            duration(now - row.created_at),
-            row.detail,
-        )
-        table.add_row(*map(Text, cells))
-    return table
+def _cells(row: Delivery, now: datetime) -> tuple[str, ...]:
+    return (
+        str(row.id),
+        row.state.replace("_", " "),
+        row.notification.entity,
+        change_text(row.notification),
+        row.destination,
+        str(row.attempts),
+        duration(now - row.created_at),
+        row.detail,
+    )
 
 
 def _counts_text(counts: Mapping[State, int]) -> str:
@@ -132,14 +122,9 @@ def retry(
         raise typer.BadParameter("give either numbers, or --dead, --rule, --destination or --since")
     now = datetime.now(UTC)
     start = now - span("--since", since) if since else None
-
-    async def work() -> int:
-        async with open_store(*load_settings().database, must_exist=True) as store:
-            return await store.retry(
-                now=now, ids=ids or None, rule=rule, destination=destination, since=start
-            )
-
-    number = run(work())
+    number = run_with_store(
+        lambda store: store.retry(now=now, ids=ids or None, rule=rule, destination=destination, since=start)
+    )
     print(f"{number} will be tried again now")
     if ids and number < len(set(ids)):
         raise ListenerError(f"{len(set(ids)) - number} of them do not exist or were delivered already")
@@ -151,25 +136,23 @@ def list_quarantine(ctx: typer.Context, as_json: AsJson = False) -> None:
     if ctx.invoked_subcommand:
         return
 
-    async def work() -> list[Quarantined]:
-        async with open_store(*load_settings().database, must_exist=True) as store:
-            rows = await _quarantine_rows(store)
-            # Pages of the list have only the first bytes of each body.
-            whole = [await store.read(queries.page.quarantined, row.id) for row in rows] if as_json else rows
-            return [row for row in whole if row]
+    async def work(store: Store) -> list[Quarantined]:
+        rows = await _quarantine_rows(store)
+        # Pages of the list have only the first bytes of each body.
+        whole = [await store.read(queries.page.quarantined, row.id) for row in rows] if as_json else rows
+        return [row for row in whole if row]
 
-    rows = run(work())
+    rows = run_with_store(work)
     if as_json:
-        for row in rows:
-            fields = asdict(row) | {"body": row.body.decode("utf-8", "replace")}
-            print(json.dumps(fields, default=str, ensure_ascii=True))
-        return
-    table = Table("id", "received", "bytes", "field", "reason", box=None)
-    for row in rows:
-        received = f"{row.received_at:%Y-%m-%d %H:%M:%S}"
-        cells = (str(row.id), received, str(row.size), row.path, row.reason)
-        table.add_row(*(Text(one_line(cell)) for cell in cells))
-    OUT.print(table if rows else "Nothing is in quarantine.")
+        print_json_lines(asdict(row) | {"body": row.body.decode("utf-8", "replace")} for row in rows)
+    elif rows:
+        cells = (
+            (str(row.id), f"{row.received_at:%Y-%m-%d %H:%M:%S}", str(row.size), row.path, row.reason)
+            for row in rows
+        )
+        print_table(("id", "received", "bytes", "field", "reason"), cells)
+    else:
+        print("Nothing is in quarantine.")
 
 
 async def _quarantine_rows(store: Store) -> list[Quarantined]:

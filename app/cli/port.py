@@ -31,7 +31,7 @@ def open_client(settings: Settings, region: Region | None, *, dry_run: bool = Fa
     """
     secret = settings.port_client_secret
     if settings.port_client_id is None or secret is None:
-        missing = "PORT_CLIENT_ID" if settings.port_client_id is None else "PORT_CLIENT_SECRET"
+        missing = settings.missing_credential
         raise SettingsError(f"{missing} is not set: find it in Port, the menu at your picture, Credentials")
     return PortClient(
         region.api_url if region else str(settings.port_api_url),

@@ -6,10 +6,8 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
-from app.cli.base import OUT, run
+from app.cli.base import print_table, run
 from app.cli.port import open_client
 from app.errors import ListenerError
 from app.model.notification import one_line, text_of
@@ -69,18 +67,18 @@ def reconcile(
 
 def show(progress: ReconcileProgress, differences: Sequence[EntityDifference]) -> None:
     """Print differences as a table, and the run's numbers."""
-    table = Table("blueprint", "entity", "action", "since", "differs", box=None)
-    for difference in differences:
-        cells = (
-            one_line(difference.blueprint),
-            one_line(difference.entity),
+    cells = (
+        (
+            difference.blueprint,
+            difference.entity,
             difference.action.lower(),
             f"{difference.at:%Y-%m-%d %H:%M:%S}",
             values_text(difference),
         )
-        table.add_row(*map(Text, cells))
+        for difference in differences
+    )
     if differences:
-        OUT.print(table)
+        print_table(("blueprint", "entity", "action", "since", "differs"), cells)
     learned = f", {progress.learned:,} of them for the first time" if progress.learned else ""
     print(f"{progress.entities:,} entities{learned}; {len(differences):,} differ")
 

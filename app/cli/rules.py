@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
-from app.cli.base import OUT, run, span
+from app.cli.base import OUT, print_table, run, run_with_store, span
 from app.deliver.message import with_own_words
 from app.errors import DeliveryFailed, ListenerError, UnreadableChange
 from app.jq.runner import Jq
 from app.model.change import CatalogChange
 from app.model.delivery import Alert
-from app.model.notification import one_line
 from app.notifier.console import draw
 from app.notifier.kind import NotifierContext
 from app.notifier.registry import SETTINGS_MODELS, default_settings, kind_of
@@ -30,9 +27,9 @@ from app.rules.file import Rules, file_model
 from app.rules.match import Match, why_not
 from app.rules.rulebook import Rulebook
 from app.rules.targets import PortLookup
-from app.settings import environment, load_settings
+from app.settings import environment
 from app.store import queries
-from app.store.opening import now, open_store
+from app.store.opening import now
 from app.store.store import Store
 
 APP_URL = "https://app.port.io"
@@ -150,21 +147,19 @@ def backtest(
     loaded = read_rules(file, environment(), SETTINGS_MODELS)
     start = now() - span("--since", since)
 
-    async def work() -> tuple[int, Counter[tuple[str, str]], Mapping[tuple[str, str], int]]:
+    async def work(store: Store) -> tuple[int, Counter[tuple[str, str]], Mapping[tuple[str, str], int]]:
         jq = Jq()
         try:
-            async with open_store(*load_settings().database, must_exist=True) as store:
-                number, would = await _replay(store, make_rulebook(loaded.file), jq, start)
-                return number, would, await store.read(queries.page.alert_counts, start)
+            number, would = await _replay(store, make_rulebook(loaded.file), jq, start)
         finally:
             await jq.close()
+        return number, would, await store.read(queries.page.alert_counts, start)
 
-    number, would, did = run(work())
-    table = Table("rule", "destination", "would alert", "did alert", box=None)
-    for rule, destination in sorted({*would, *did}):
-        cells = (rule, destination, str(would[rule, destination]), str(did.get((rule, destination), 0)))
-        table.add_row(*(Text(one_line(cell)) for cell in cells))
-    OUT.print(table)
+    number, would, did = run_with_store(work)
+    print_table(
+        ("rule", "destination", "would alert", "did alert"),
+        ((*key, str(would[key]), str(did.get(key, 0))) for key in sorted({*would, *did})),
+    )
     print(f"{number} changes in the last {since}: {would.total()} alerts, and there were {sum(did.values())}")
 
 

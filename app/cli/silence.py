@@ -1,24 +1,18 @@
 """The commands about silences."""
 
 import getpass
-import json
 import os
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
-from app.cli.base import MAX_NUMBER, OUT, AsJson, run, span
+from app.cli.base import MAX_NUMBER, AsJson, print_json_lines, print_table, run_with_store, span
 from app.errors import ListenerError
-from app.model.notification import one_line
 from app.model.silence import ANY, Silence
 from app.notifier.base import duration
-from app.settings import load_settings
 from app.store import queries
-from app.store.opening import open_store
 
 MAX_TEXT_CHARACTERS = 500
 
@@ -51,12 +45,7 @@ def add(
         )
     now = datetime.now(UTC)
     new = Silence(*patterns, now, now + span("--for", for_), author, comment.strip())
-
-    async def work() -> int:
-        async with open_store(*load_settings().database, must_exist=True) as store:
-            return await store.write(queries.silences.add, new)
-
-    number = run(work())
+    number = run_with_store(lambda store: store.write(queries.silences.add, new))
     print(f"silence {number}: {_patterns_text(new)}, until {new.ends_at:%Y-%m-%d %H:%M:%S} UTC")
 
 
@@ -67,33 +56,27 @@ def list_silences(
 ) -> None:
     """List silences, newest first."""
     now = datetime.now(UTC)
-
-    async def work() -> list[Silence]:
-        async with open_store(*load_settings().database, must_exist=True) as store:
-            return await store.read(queries.silences.silences, active_at=None if all_ else now)
-
-    rows = run(work())
+    rows = run_with_store(
+        lambda store: store.read(queries.silences.silences, active_at=None if all_ else now)
+    )
     if as_json:
-        for row in rows:
-            print(json.dumps(asdict(row), default=str, ensure_ascii=True))
-        return
-    table = Table("id", "patterns", "ends", "by", "why", "silenced", box=None)
-    for row in rows:
-        ends = f"in {duration(row.ends_at - now)}" if row.ends_at > now else "ended"
-        cells = (str(row.id), _patterns_text(row), ends, row.author, row.comment, str(row.silenced))
-        table.add_row(*(Text(one_line(cell)) for cell in cells))
-    OUT.print(table if rows else "There are no silences.")
+        print_json_lines(map(asdict, rows))
+    elif rows:
+        print_table(("id", "patterns", "ends", "by", "why", "silenced"), (_cells(row, now) for row in rows))
+    else:
+        print("There are no silences.")
+
+
+def _cells(row: Silence, now: datetime) -> tuple[str, ...]:
+    ends = f"in {duration(row.ends_at - now)}" if row.ends_at > now else "ended"
+    return str(row.id), _patterns_text(row), ends, row.author, row.comment, str(row.silenced)
 
 
 @silence.command()
 def end(number: Annotated[int, typer.Argument(min=1, max=MAX_NUMBER, help="The silence's number.")]) -> None:
     """End a silence now. Incidents that it muted and that are still open alert once."""
-
-    async def work() -> bool:
-        async with open_store(*load_settings().database, must_exist=True) as store:
-            return await store.write(queries.silences.end, number, datetime.now(UTC))
-
-    if not run(work()):
+    ended = run_with_store(lambda store: store.write(queries.silences.end, number, datetime.now(UTC)))
+    if not ended:
         raise ListenerError(f"there is no silence {number} that has not ended: python -m app silence list")
     print(f"silence {number} has ended")
 

@@ -56,11 +56,8 @@ def send(
             f"cannot reach {url}: {error}. Is the listener running? (python -m app serve)"
         ) from None
     if answer.status_code != httpx.codes.ACCEPTED:
-        raise ListenerError(_explain(answer))
+        meaning = MEANINGS.get(answer.status_code, "this is not an answer of the listener")
+        answered = one_line(answer.text, 300)
+        raise ListenerError(f"refused with {answer.status_code}: {meaning}. Its answer: {answered}")
     receipt = answer.json()
     print(f"accepted: {receipt['alerts']} alerts, change {receipt['change']}")
-
-
-def _explain(answer: httpx.Response) -> str:
-    meaning = MEANINGS.get(answer.status_code, "this is not an answer of the listener")
-    return f"refused with {answer.status_code}: {meaning}. Its answer: {one_line(answer.text, 300)}"

@@ -1,4 +1,4 @@
-"""The commands for the database: a copy of it, and its changes as JSON."""
+"""The commands for the database: a copy of it, its changes as JSON, and its move to PostgreSQL."""
 
 import json
 import sys
@@ -16,12 +16,13 @@ from app.cli.base import run, span
 from app.errors import ListenerError
 from app.settings import Settings, load_settings
 from app.store import queries
-from app.store.opening import existing_database, now, open_store
+from app.store.opening import existing_database, now, open_store, sqlite_file
 from app.store.private_file import private_file
 from app.store.sqlite.copy import MEGABYTE, copy_database
 from app.store.views import StoredChange
 
 CHANGES_A_PAGE = 500
+DEFAULT_FILE = "sqlite:///data/listener.db"
 
 Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")]
 
@@ -93,6 +94,32 @@ def json_line(change: StoredChange) -> bytes:
         "alerts": change.alerts,
     }
     return b'%s, "body": %s}\n' % (json.dumps(head).removesuffix("}").encode(), body)
+
+
+def move(
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="An empty database, postgresql://…. Not given: DATABASE_URL, which `ps` does not show."
+        ),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", help=f"The SQLite file: {DEFAULT_FILE}. Not given: DATABASE_URL.")
+    ] = None,
+) -> None:
+    """Copy a SQLite file's rows to PostgreSQL, and compare. Stop the listener first; safe to run again."""
+    if not to and not source:
+        raise typer.BadParameter("give --to, or --from where DATABASE_URL is PostgreSQL's already")
+    path = sqlite_file(load_settings(**({"database_url": source} if source else {})).database[0])
+    url, _ = load_settings(**({"database_url": to} if to else {})).database
+    if path is None:
+        raise ListenerError(f"the rows come from a SQLite file: give --from {DEFAULT_FILE}")
+    if sqlite_file(url) is not None:
+        raise ListenerError("the rows go to PostgreSQL: give --to postgresql://…")
+    from app.store.move import move as move_rows
+
+    run(move_rows(path, url, say=lambda line: print(line, flush=True)))
+    print("Every row was copied. Set DATABASE_URL to it, start the listener, and keep the file for a while.")
 
 
 def _time(at: datetime) -> str:

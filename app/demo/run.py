@@ -62,17 +62,7 @@ def change_body(
     team: str = DEMO_ENTITIES[0][2],
     shape: Shape = Shape.AUTOMATION,
 ) -> bytes:
-    """Make the body that Port sends when `healthStatus` of a `deploymentConfig` changes.
-
-    Args:
-        before: The status before.
-        after: The status after.
-        at: When it happened.
-        entity: The entity's identifier.
-        title: Its title; None: it has none.
-        team: The owning team.
-        shape: Which of Port's bodies.
-    """
+    """Make the body that Port sends when `healthStatus` of a `deploymentConfig` changes; no title: None."""
 
     def snapshot(status: str) -> EntitySnapshot:
         properties = {
@@ -116,10 +106,6 @@ def signed_headers(body: bytes, secret: str, now: datetime) -> dict[str, str]:
     }
 
 
-def _iso(time: datetime) -> str:
-    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 class _DemoServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -128,12 +114,7 @@ class _DemoServer(uvicorn.Server):
 
 @asynccontextmanager
 async def serving(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
-    """Serve an application on loopback, and yield its address.
-
-    Args:
-        app: The application.
-        port: The port; 0: any free one.
-    """
+    """Serve an application on loopback, and yield its address; port 0: any free one."""
     # asyncio switches Nagle's delay of 40 ms off only where the protocol is given.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -163,27 +144,14 @@ def changes() -> Iterator[dict[str, Any]]:
     for number, shape in zip(itertools.cycle(ORDER), itertools.cycle(Shape), strict=False):
         entity, title, team, _ = DEMO_ENTITIES[number]
         before, after = next(statuses[number])
-        yield {
-            "entity": entity,
-            "title": title,
-            "team": team,
-            "shape": shape,
-            "before": before,
-            "after": after,
-        }
+        about = {"entity": entity, "title": title, "team": team}
+        yield about | {"shape": shape, "before": before, "after": after}
 
 
 async def run_demo(
     create_app: Callable[[Settings], ASGIApp], *, count: int, stay: bool, console: Console
 ) -> bool:
-    """Run the demo; True: every alert arrived.
-
-    Args:
-        create_app: Makes the real service.
-        count: How many changes to send.
-        stay: Whether to go on until Ctrl-C.
-        console: Where to print.
-    """
+    """Run the demo of `count` changes, and then, to `stay`, go on until Ctrl-C; True: every alert arrived."""
     slack = StandInSlack(lambda message: console.print(draw(message)))
     secret, token = secrets.token_hex(16), secrets.token_hex(12)
     with tempfile.TemporaryDirectory(prefix="port-listener-demo-") as folder:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
+from itertools import zip_longest
 from typing import TypeVar
 
 import httpx
@@ -76,7 +77,7 @@ class Setup:
         open_store: Opens the listener's store.
         load_rules: Reads the rules, and returns their names.
         why_not_reconciled: Returns why nothing is reconciled with Port; None: it is.
-        open_client: Makes a client of Port's API; the argument is whether it is a dry run.
+        open_client: Makes a client of Port's API, given `dry_run`.
         secret: The client secret that Port signs with.
         webhook_url: The address that Port is to call, as `resources.webhook_address` gives it.
         slack_webhook_url: The incoming webhook.
@@ -88,7 +89,7 @@ class Setup:
     open_store: Callable[[], AbstractAsyncContextManager[Store]] | None = None
     load_rules: Callable[[], Sequence[str]] | None = None
     why_not_reconciled: Callable[[], str | None] = lambda: None
-    open_client: Callable[[bool], PortClient] | None = None
+    open_client: Callable[..., PortClient] | None = None
     secret: str | None = field(default=None, repr=False)
     webhook_url: str | None = None
     slack_webhook_url: str | None = field(default=None, repr=False)
@@ -188,14 +189,12 @@ class _Checks:
     async def _check_reconciliation(self) -> str:
         if reason := self._setup.why_not_reconciled():
             return f"nothing is reconciled with Port, so a change that Port never sends is missed: {reason}"
-        return judge(
-            await _given(self._store).read(queries.reconcile.runs, limit=MAX_RUNS),
-            datetime.now(UTC),
-        )
+        runs = await _given(self._store).read(queries.reconcile.runs, limit=MAX_RUNS)
+        return judge(runs, datetime.now(UTC))
 
     async def _check_port(self) -> str:
-        dry_run = True
-        client = await self._stack.enter_async_context(_given(self._setup.open_client)(dry_run))
+        open_client = _given(self._setup.open_client)
+        client = await self._stack.enter_async_context(open_client(dry_run=True))
         await client.get_blueprint((*self._setup.blueprints, BLUEPRINT)[0])
         self._client = client
         return f"the credentials are good at {client.base_url}"
@@ -204,25 +203,19 @@ class _Checks:
         """Check what bootstrap makes in Port, by bootstrap's own comparison as a dry run."""
         ours = self._setup.blueprints
         kinds = ["automation"] * len(ours) if ours else ["blueprint", "entity", "automation"]
-        planned = await self._plan(self._client, ours) if self._client else []
-        for number, kind in enumerate(kinds):
-            step = planned[number] if number < len(planned) else None
-            reason = "the steps above" if planned else "Port"
-            needs = [reason] if step is None else [WEBHOOK] if kind == "automation" else []
-            if kind == "entity" and step and _is_missing(planned[0]):
-                needs = ["blueprint"]
-            yield await self._step(kind, partial(self._judge, step), *needs)
-
-    async def _plan(self, client: PortClient, blueprints: tuple[str, ...]) -> list[SetupStep | ListenerError]:
-        """Return the steps that bootstrap would take; the last is an error where it would stop."""
         planned: list[SetupStep | ListenerError] = []
-        plan = Plan(self._setup.webhook_url or "", blueprints=blueprints)
-        try:
-            async for step in bootstrap(client, plan):
-                planned.append(step)  # noqa: PERF401 - the steps before an error count
-        except ListenerError as error:
-            planned.append(error)
-        return planned
+        if self._client:
+            try:
+                async for step in bootstrap(self._client, Plan(self._setup.webhook_url or "", ours)):
+                    planned.append(step)  # noqa: PERF401 - the steps before an error count
+            except ListenerError as error:
+                planned.append(error)
+        for kind, planned_step in zip_longest(kinds, planned[: len(kinds)]):
+            reason = "the steps above" if planned else "Port"
+            needs = [reason] if planned_step is None else [WEBHOOK] if kind == "automation" else []
+            if kind == "entity" and planned_step and _is_missing(planned[0]):
+                needs = ["blueprint"]
+            yield await self._step(kind, partial(self._judge, planned_step), *needs)
 
     async def _judge(self, planned: SetupStep | ListenerError | None) -> str:
         if isinstance(planned, ListenerError):
@@ -290,8 +283,7 @@ class _Checks:
         return "it took the test message"
 
     async def _change(self) -> str:
-        dry_run = False
-        async with _given(self._setup.open_client)(dry_run) as client:
+        async with _given(self._setup.open_client)(dry_run=False) as client:
             return await RoundTrip(client, _given(self._store), self._setup.patience_seconds).run()
 
 

@@ -17,12 +17,7 @@ from app.receive.event import Json
 
 @dataclass(frozen=True, slots=True)
 class EntityPage:
-    """A page of a search.
-
-    Attributes:
-        entities: As Port answers them.
-        next: The `after` of the next page; None: this is the last one.
-    """
+    """A page of a search, as Port answers it; `next`: the next page's `after`, None: this is the last one."""
 
     entities: list[Json]
     next: str | None

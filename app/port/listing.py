@@ -5,7 +5,7 @@ Rules: https://docs.port.io/api-reference/search-a-blueprints-entities and, for 
 https://docs.port.io/build-your-software-catalog/customize-integrations/configure-data-model/setup-blueprint/properties/meta-properties
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -28,12 +28,7 @@ A change of such a value triggers nothing, and may not move the entity's `update
 
 @dataclass(frozen=True, slots=True)
 class ListedEntity:
-    """An entity as Port lists it.
-
-    Attributes:
-        entity: The entity, as far as was asked.
-        updated_at: When it changed last, by Port; None: it does not say.
-    """
+    """An entity as Port lists it, as far as was asked; `updated_at`: None where Port says no time."""
 
     entity: EntitySnapshot
     updated_at: datetime | None = None
@@ -41,12 +36,7 @@ class ListedEntity:
 
 @dataclass(frozen=True, slots=True)
 class DescribedBlueprint:
-    """The fields of a blueprint's entities.
-
-    Attributes:
-        fields: All fields but title and team.
-        computed: Those whose values come from elsewhere.
-    """
+    """The fields of a blueprint's entities but title and team; `computed`: their values come from others."""
 
     fields: frozenset[Field]
     computed: frozenset[Field]
@@ -91,11 +81,6 @@ def read_entity(answer: Mapping[str, Any], blueprint: str) -> ListedEntity:
         relations=entity.relations,
     )
     return ListedEntity(snapshot, read_time(entity.updatedAt))
-
-
-def chosen(identifiers: Sequence[str]) -> list[Json]:
-    """Make the search rules that choose entities by their identifiers."""
-    return [{"property": "$identifier", "operator": "in", "value": list(identifiers)}]
 
 
 def _names(described: Any) -> frozenset[Field]:

@@ -23,12 +23,7 @@ TEAM_BLUEPRINT = "_team"
 
 
 class Lookup:
-    """Follows a relation or the owning team, and keeps the answers for 10 minutes.
-
-    Args:
-        client: Port's API.
-        clock: Gives the time, UTC.
-    """
+    """Follows a relation or the owning team, and keeps the answers for 10 minutes; `clock` gives UTC."""
 
     def __init__(self, client: PortClient, clock: Callable[[], datetime]) -> None:
         self._client = client
@@ -50,19 +45,17 @@ class Lookup:
             return None
 
     async def _find(self, change: CatalogChange, wanted: PortLookup) -> str | None:
-        blueprint: str | None
-        entity: str | None
-        if wanted.team:
-            blueprint, entity = TEAM_BLUEPRINT, change.teams[0] if change.teams else None
-        else:
-            blueprint, entity = await self._related(change, wanted.relation or "")
+        blueprint, entity = await self._target(change, wanted)
         if not blueprint or not entity:
             return None
         target = await self._get(blueprint, entity)
         value = ((target or {}).get("properties") or {}).get(wanted.property)
         return value if isinstance(value, str) and value else None
 
-    async def _related(self, change: CatalogChange, relation: str) -> tuple[str | None, str | None]:
+    async def _target(self, change: CatalogChange, wanted: PortLookup) -> tuple[str | None, str | None]:
+        if wanted.team:
+            return TEAM_BLUEPRINT, change.teams[0] if change.teams else None
+        relation = wanted.relation or ""
         entity = change.after or change.before
         target = entity.relations.get(relation) if entity else None
         # A relation to many: the first counts, as with teams.

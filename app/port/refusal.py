@@ -17,7 +17,7 @@ from app.port.region import region_of
 RATE_LIMIT_SECONDS = (1.0, 60.0)  # the shortest and the longest wait
 RATE_LIMIT_UNKNOWN_SECONDS = 10.0  # Port said nothing that we can read
 RESET_IS_EPOCH_ABOVE = 1e9  # x-ratelimit-reset is claimed to be seconds until, and to be seconds since 1970
-MAX_MESSAGE_CHARS = 600
+MAX_REFUSAL_CHARS = 600
 
 
 def rate_limit_wait(headers: Mapping[str, str], now: datetime) -> float:
@@ -25,10 +25,6 @@ def rate_limit_wait(headers: Mapping[str, str], now: datetime) -> float:
 
     ``x-ratelimit-reset`` is seconds until, or since 1970 (both are claimed); ``Retry-After`` is seconds or
     a date: https://docs.port.io/api-reference/rate-limits
-
-    Args:
-        headers: The answer's headers.
-        now: The time, UTC.
     """
     reset = _number(headers.get("x-ratelimit-reset", ""))
     if reset is not None and reset > RESET_IS_EPOCH_ABOVE:

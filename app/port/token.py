@@ -3,7 +3,6 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,45 +10,36 @@ from app.errors import PortError
 
 RENEWED_EARLY = timedelta(minutes=5)
 """So long before its end a token is renewed; not sooner, for until it ends Port gives the same one again."""
-MIN_BETWEEN_RENEWALS = timedelta(
-    seconds=30
-)  # a token that is about to end must not be asked for with every call
+MIN_BETWEEN_RENEWALS = timedelta(seconds=30)
+"""A token that is about to end must not be asked for with every call."""
 VISIBLE_ASCII = re.compile(r"[!-~]+")
 """Anything but visible ASCII cannot go into a header, and the error of httpx would show it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A token as Port gives it.
+def read_token(answer: dict[str, Any]) -> tuple[str, timedelta | None] | None:
+    """Read the token of an answer to ``POST /v1/auth/access_token``, and how long it is good.
 
-    Attributes:
-        text: What goes into the header: a secret.
-        lasts: How long it is good; None: Port does not say.
+    None as its time: Port does not say. None in place of both: the answer has no usable token.
     """
-
-    text: str = field(repr=False)
-    lasts: timedelta | None = None
-
-    @classmethod
-    def of(cls, answer: dict[str, Any]) -> "Token | None":
-        """Read the token of an answer to ``POST /v1/auth/access_token``; None if it has no usable one."""
-        text, seconds = answer.get("accessToken"), answer.get("expiresIn")
-        if not isinstance(text, str) or not VISIBLE_ASCII.fullmatch(text):
-            return None
-        if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 < seconds < 1e9:
-            return cls(text)
-        return cls(text, timedelta(seconds=seconds))
+    text, seconds = answer.get("accessToken"), answer.get("expiresIn")
+    if not isinstance(text, str) or not VISIBLE_ASCII.fullmatch(text):
+        return None
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 < seconds < 1e9:
+        return text, None
+    return text, timedelta(seconds=seconds)
 
 
 class SharedToken:
     """One token for all calls at once.
 
     Args:
-        fetch: Asks Port for a token; raises `PortError`.
+        fetch: Asks Port for a token, and how long it is good, as `read_token`; raises `PortError`.
         clock: Gives the time, UTC.
     """
 
-    def __init__(self, fetch: Callable[[], Awaitable[Token]], clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, fetch: Callable[[], Awaitable[tuple[str, timedelta | None]]], clock: Callable[[], datetime]
+    ) -> None:
         self._fetch = fetch
         self._clock = clock
         self._one_at_a_time = asyncio.Lock()
@@ -80,19 +70,16 @@ class SharedToken:
 
     async def _fetch_new(self, refused: str) -> None:
         try:
-            token = await self._fetch()
+            text, lasts = await self._fetch()
         except PortError:
             usable = self.text and self.text != refused and self._ends and self._clock() < self._ends
             if not usable:
                 self.text = ""
                 raise
-            self._renew = (
-                self._clock() + MIN_BETWEEN_RENEWALS
-            )  # it still is good: only the renewal has failed
+            # It still is good: only the renewal has failed.
+            self._renew = self._clock() + MIN_BETWEEN_RENEWALS
             return
         now = self._clock()
-        self.text = token.text
-        self._ends = None if token.lasts is None else now + token.lasts
-        self._renew = (
-            None if token.lasts is None else now + max(MIN_BETWEEN_RENEWALS, token.lasts - RENEWED_EARLY)
-        )
+        self.text = text
+        self._ends = None if lasts is None else now + lasts
+        self._renew = None if lasts is None else now + max(MIN_BETWEEN_RENEWALS, lasts - RENEWED_EARLY)

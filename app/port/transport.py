@@ -16,9 +16,9 @@ import httpx
 
 from app.errors import PortError, SettingsError
 from app.model.notification import one_line
-from app.port.refusal import MAX_MESSAGE_CHARS, advice, message, rate_limit_wait
+from app.port.refusal import MAX_REFUSAL_CHARS, advice, message, rate_limit_wait
 from app.port.region import Region
-from app.port.token import SharedToken, Token
+from app.port.token import SharedToken, read_token
 from app.receive.event import Json
 
 CALL_SECONDS = 30.0
@@ -123,9 +123,9 @@ class Transport:
             answer = await self._send(request, may_repeat, token)
         return self._read(request, answer)
 
-    async def _log_in(self) -> Token:
+    async def _log_in(self) -> tuple[str, timedelta | None]:
         request = Request("POST", LOG_IN, body=self._credentials)
-        token = Token.of(self._read(request, await self._send(request, repeatable=True)))
+        token = read_token(self._read(request, await self._send(request, repeatable=True)))
         if token is None:
             raise self.no_port(request)
         return token
@@ -173,7 +173,7 @@ class Transport:
         wait = rate_limit_wait(answer.headers, self._clock()) if answer.status_code == 429 else None
         raise PortError(
             str(request),
-            one_line(self._hide(message(body, answer)), MAX_MESSAGE_CHARS),
+            one_line(self._hide(message(body, answer)), MAX_REFUSAL_CHARS),
             advice(answer.status_code, self.base_url, logging_in=request.path == LOG_IN),
             status=answer.status_code,
             trace_id=one_line(self._hide(answer.headers.get("x-trace-id", "")), 100),
@@ -186,13 +186,10 @@ class Transport:
         return PortError(str(request), reason, f"Is PORT_API_URL right? It is {self.base_url}", status=status)
 
     def _unreachable(self, request: Request, error: Exception, harmless: bool) -> PortError:
-        reason = one_line(self._hide(str(error)), MAX_MESSAGE_CHARS) or type(error).__name__
+        reason = one_line(self._hide(str(error)), MAX_REFUSAL_CHARS) or type(error).__name__
         reason = f"cannot reach {self.base_url}: {reason}" + ("" if harmless else "; it may have arrived")
-        return PortError(
-            str(request),
-            reason,
-            "Check the network, the proxy settings (HTTPS_PROXY) and PORT_API_URL",
-        )
+        remedy = "Check the network, the proxy settings (HTTPS_PROXY) and PORT_API_URL"
+        return PortError(str(request), reason, remedy)
 
     def _hide(self, text: str) -> str:
         # An answer may repeat what was sent, and its text goes into errors and the log.

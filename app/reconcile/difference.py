@@ -3,13 +3,12 @@
 from collections.abc import Container
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any
 
 from app.model.change import DELETE, RECONCILE, UPDATE, EntitySnapshot
 from app.model.diff import Field, PropertyChange, diff
 from app.model.times import MICRO, Micros, to_micros
-from app.port.listing import DescribedBlueprint, ListedEntity
+from app.port.listing import ListedEntity
 from app.receive.event import build_event, encode
 from app.rules.last_known import SKEW_MICROS, LastKnown, first_state
 from app.rules.watched import Watched, same_value, snapshot_of
@@ -17,141 +16,6 @@ from app.rules.watched import Watched, same_value, snapshot_of
 CREATE = "CREATE"
 SETTLED_MICROS = timedelta(seconds=1) // MICRO
 """What changed so shortly before Port was asked, by our clock, is not judged: the next run is soon enough."""
-
-
-class EntityVerdict(StrEnum):
-    """The result of comparing one entity."""
-
-    SAME = "same"
-    RECORD = "record"
-    """Record its state, and alert nobody."""
-    CREATED = "created"
-    UPDATED = "updated"
-    DELETED = "deleted"
-    TOUCHED = "touched"
-    """A change came in between: what was read may be older than that. The next run looks again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """The result of comparing one entity, with what follows from it.
-
-    Attributes:
-        verdict: The result.
-        state: With `RECORD`, the state to record.
-        fields: With `UPDATED`, the fields that differ.
-    """
-
-    verdict: EntityVerdict
-    state: LastKnown | None = None
-    fields: frozenset[Field] = frozenset()
-
-
-SAME = Compared(EntityVerdict.SAME)
-TOUCHED = Compared(EntityVerdict.TOUCHED)
-
-
-def compare(
-    known: LastKnown | None,
-    listed: ListedEntity,
-    watched: Watched,
-    *,
-    asked_at: datetime,
-    first: bool,
-    now: datetime,
-    computed: Container[Field] = frozenset(),
-) -> Compared:
-    """Compare an entity as Port lists it with its last known state.
-
-    Args:
-        known: The state; None: there is none.
-        listed: The entity.
-        watched: The fields to compare.
-        asked_at: When Port was asked, by our clock: the answer is of that time or later.
-        first: Its blueprint has never been read to the end: everything is recorded, nothing is news.
-        now: The time, UTC.
-        computed: The fields whose values come from other entities: the entity's time says nothing of those.
-    """
-    values = watched.values(listed.entity)
-    at = to_micros(listed.updated_at or asked_at)
-    touched = known is not None and known.moved_at >= to_micros(asked_at) - SETTLED_MICROS
-    if known is None or known.gone or (known.exists is None and not first):
-        # What is listed may also be from before the deletion, of which the webhook was faster.
-        if touched or (known and known.gone and at + SKEW_MICROS < known.exists_at):
-            return TOUCHED
-        if not first:
-            return Compared(EntityVerdict.CREATED)
-        fresh = first_state(values, at, watched, to_micros(now))
-        return Compared(EntityVerdict.RECORD, replace(fresh, version=known.version + 1) if known else fresh)
-    differing = _differing(known, values, at, watched, computed)
-    if differing and touched:
-        if first and known.exists is None:
-            return Compared(EntityVerdict.RECORD, _existing(known, now))
-        return TOUCHED
-    if differing and not first:
-        return Compared(EntityVerdict.UPDATED, fields=differing)
-    return _adopt(known, values, differing, at, watched, now)
-
-
-def compare_absent(known: LastKnown, *, asked_at: datetime, first: bool) -> Compared:
-    """Judge an entity that has a state, and that Port does not have.
-
-    Args:
-        known: The state.
-        asked_at: When Port was asked.
-        first: As for `compare`.
-    """
-    if known.gone:
-        return SAME
-    at = to_micros(asked_at)
-    if known.moved_at >= at - SETTLED_MICROS:
-        return TOUCHED
-    if first:
-        gone = LastKnown({}, {}, False, at, version=known.version + 1, moved_at=at)
-        return Compared(EntityVerdict.RECORD, gone)
-    return Compared(EntityVerdict.DELETED)
-
-
-def _differing(
-    known: LastKnown, values: dict[Field, Any], at: Micros, watched: Watched, computed: Container[Field]
-) -> frozenset[Field]:
-    # Port's search index may be behind, and not have a change of which the webhook is here already.
-    behind = {name for name, time in known.times.items() if name not in computed and at + SKEW_MICROS < time}
-    return frozenset(
-        name
-        for name in {*values, *known.values} - behind
-        if name in watched
-        and not known.lacks(name)
-        and not same_value(name, known.values.get(name), values.get(name))
-    )
-
-
-def _adopt(
-    known: LastKnown,
-    values: dict[Field, Any],
-    differing: frozenset[Field],
-    at: Micros,
-    watched: Watched,
-    now: datetime,
-) -> Compared:
-    """Record values that differ in a first reading, and fields that are newly watched, or no longer."""
-    whole = watched.fields is None
-    lacking = {name for name in values if known.lacks(name)}
-    unwatched = {name for name in known.values if name not in watched}
-    # What an entity lacks is null where certain fields are kept, and left out where all are.
-    nulls = set() if whole else values.keys() - known.values.keys()
-    if not (differing or lacking or unwatched or nulls or known.exists is None or known.whole is not whole):
-        return SAME
-    fresh = differing | lacking | nulls
-    kept = {name: value for name, value in known.values.items() if name not in fresh | unwatched}
-    times = {name: time for name, time in known.times.items() if name in watched} | dict.fromkeys(fresh, at)
-    after = {**kept, **{name: values[name] for name in fresh if name in values}}
-    state = replace(_existing(known, now), values=after, times=times, whole=whole)
-    return Compared(EntityVerdict.RECORD, state)
-
-
-def _existing(known: LastKnown, now: datetime) -> LastKnown:
-    return replace(known, exists=True, version=known.version + 1, moved_at=to_micros(now))
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,34 +62,55 @@ class EntityDifference:
         return encode(event | {"foundAt": found_at.isoformat()})
 
 
-def difference_of(
-    compared: Compared,
+def compare(
     known: LastKnown | None,
     listed: ListedEntity,
     watched: Watched,
-    described: DescribedBlueprint,
     *,
     asked_at: datetime,
     first: bool,
-) -> EntityDifference:
-    """Write the difference of an entity that Port lists.
+    now: datetime,
+    alert: bool = False,
+    computed: Container[Field] = frozenset(),
+) -> LastKnown | EntityDifference | None:
+    """Compare an entity as Port lists it with its last known state.
+
+    The result is a state to record, of which nobody is alerted, or the difference that is news. None: it is
+    the same, or a change came in between, and what was read may be older than that: the next run looks again.
 
     Args:
-        compared: The result of `compare`.
-        known: The last known state.
+        known: The state; None: there is none.
         listed: The entity.
-        watched: The fields that were compared.
-        described: The blueprint.
-        asked_at: When Port was asked.
-        first: The blueprint was never read, and yet what is wrong is to alert: as a change from nothing.
+        watched: The fields to compare.
+        asked_at: When Port was asked, by our clock: the answer is of that time or later.
+        first: Its blueprint has never been read to the end: everything is recorded, nothing is news.
+        now: The time, UTC.
+        alert: With `first`, what is wrong is news all the same: as a change from nothing.
+        computed: The fields whose values come from other entities: the entity's time says nothing of those.
     """
+    values = watched.values(listed.entity)
+    at = to_micros(listed.updated_at or asked_at)
+    touched = known is not None and known.moved_at >= to_micros(asked_at) - SETTLED_MICROS
+    record_only = first and not alert
+    differing: frozenset[Field] = frozenset()
+    if known is None or known.gone or (known.exists is None and not record_only):
+        # What is listed may also be from before the deletion, of which the webhook was faster.
+        if touched or (known and known.gone and at + SKEW_MICROS < known.exists_at):
+            return None
+        if record_only:
+            fresh = first_state(values, at, watched, to_micros(now))
+            return replace(fresh, version=known.version + 1) if known else fresh
+    else:
+        differing = _differing(known, values, at, watched, computed)
+        if differing and touched:
+            return _existing(known, now) if record_only and known.exists is None else None
+        if not differing or record_only:
+            return _adopt(known, values, differing, at, watched, now)
     entity = listed.entity
-    values = watched.values(entity)
-    after = replace(snapshot_of(entity.identifier, entity.blueprint, values), teams=entity.teams)
-    only_computed = bool(compared.fields) and all(name in described.computed for name in compared.fields)
+    only_computed = bool(differing) and all(name in computed for name in differing)
     before = None
-    if compared.verdict is EntityVerdict.UPDATED and known is not None:
-        before = _before(known, entity, values, compared.fields)
+    if known is not None and differing:
+        before = _before(known, entity, values, differing)
     elif first:
         before = EntitySnapshot(entity.identifier, entity.blueprint, entity.title, None, entity.teams)
     return EntityDifference(
@@ -233,12 +118,69 @@ def difference_of(
         entity.identifier,
         CREATE if before is None else UPDATE,
         before,
-        after,
+        replace(snapshot_of(entity.identifier, entity.blueprint, values), teams=entity.teams),
         # A computed value may change without moving the entity's own time.
         asked_at if only_computed else listed.updated_at or asked_at,
         missed=not first and not only_computed,
         version=known.version if known else 0,
     )
+
+
+def compare_absent(
+    blueprint: str, entity: str, known: LastKnown, *, asked_at: datetime, record_only: bool
+) -> LastKnown | EntityDifference | None:
+    """Judge an entity that has a state, and that Port did not have at `asked_at`, as `compare` does.
+
+    With `record_only` nothing is news.
+    """
+    at = to_micros(asked_at)
+    if known.gone or known.moved_at >= at - SETTLED_MICROS:
+        return None
+    if record_only:
+        return LastKnown({}, {}, False, at, version=known.version + 1, moved_at=at)
+    before = snapshot_of(entity, blueprint, known.values)
+    return EntityDifference(blueprint, entity, DELETE, before, None, asked_at, True, known.version)
+
+
+def _differing(
+    known: LastKnown, values: dict[Field, Any], at: Micros, watched: Watched, computed: Container[Field]
+) -> frozenset[Field]:
+    # Port's search index may be behind, and not have a change of which the webhook is here already.
+    behind = {name for name, time in known.times.items() if name not in computed and at + SKEW_MICROS < time}
+    return frozenset(
+        name
+        for name in {*values, *known.values} - behind
+        if name in watched
+        and not known.lacks(name)
+        and not same_value(name, known.values.get(name), values.get(name))
+    )
+
+
+def _adopt(
+    known: LastKnown,
+    values: dict[Field, Any],
+    differing: frozenset[Field],
+    at: Micros,
+    watched: Watched,
+    now: datetime,
+) -> LastKnown | None:
+    """Record values that differ in a first reading, and fields that are newly watched, or no longer."""
+    whole = watched.fields is None
+    lacking = {name for name in values if known.lacks(name)}
+    unwatched = {name for name in known.values if name not in watched}
+    # What an entity lacks is null where certain fields are kept, and left out where all are.
+    nulls = set() if whole else values.keys() - known.values.keys()
+    if not (differing or lacking or unwatched or nulls or known.exists is None or known.whole is not whole):
+        return None
+    fresh = differing | lacking | nulls
+    kept = {name: value for name, value in known.values.items() if name not in fresh | unwatched}
+    times = {name: time for name, time in known.times.items() if name in watched} | dict.fromkeys(fresh, at)
+    after = {**kept, **{name: values[name] for name in fresh if name in values}}
+    return replace(_existing(known, now), values=after, times=times, whole=whole)
+
+
+def _existing(known: LastKnown, now: datetime) -> LastKnown:
+    return replace(known, exists=True, version=known.version + 1, moved_at=to_micros(now))
 
 
 def _before(
@@ -249,9 +191,3 @@ def _before(
     before = snapshot_of(entity.identifier, entity.blueprint, old)
     same_teams = same_value("team", old.get("team"), values.get("team"))
     return replace(before, teams=entity.teams) if same_teams else before  # their order is no change
-
-
-def deletion_of(blueprint: str, entity: str, known: LastKnown, asked_at: datetime) -> EntityDifference:
-    """Write the difference of an entity that Port does not have any more; `asked_at`: when it was asked."""
-    before = snapshot_of(entity, blueprint, known.values)
-    return EntityDifference(blueprint, entity, DELETE, before, None, asked_at, True, known.version)

@@ -34,11 +34,7 @@ def why_off(minutes: float, missing: str | None, book: Rulebook) -> str | None:
 
 
 def judge(runs: Sequence[StoredRun], now: datetime) -> str:
-    """Sum up the last runs in a sentence.
-
-    Args:
-        runs: The last runs, newest first.
-        now: The time, UTC.
+    """Sum up the last runs, which are given newest first, in a sentence.
 
     Raises:
         ListenerError: The last run failed, or Port's webhooks do not come: what is wrong, and what to do.

@@ -10,19 +10,11 @@ import structlog
 
 from app.errors import PortError, UnreadableChange
 from app.port.client import PortClient
-from app.port.listing import DescribedBlueprint, ListedEntity, chosen, read_blueprint, read_entity
+from app.port.listing import DescribedBlueprint, ListedEntity, read_blueprint, read_entity
 from app.receive.event import Json
 from app.receive.intake import Intake, Reconciled
 from app.receive.signature import Signed
-from app.reconcile.difference import (
-    Compared,
-    EntityDifference,
-    EntityVerdict,
-    compare,
-    compare_absent,
-    deletion_of,
-    difference_of,
-)
+from app.reconcile.difference import EntityDifference, compare, compare_absent
 from app.rules.last_known import LastKnown, canonical
 from app.rules.watched import Watched
 from app.store import queries
@@ -35,7 +27,7 @@ WHOLE_PAGE_ENTITIES = 200  # with all that they have, entities may be large
 ENTITIES_BETWEEN_PAUSES = 50  # requests wait no longer than comparing these takes
 STATES_AT_ONCE = 500
 ASKED_AT_ONCE = 100
-PROGRESS_SECONDS = 10.0
+SECONDS_BETWEEN_REPORTS = 10.0
 COMPARE_TRIES = 3
 
 
@@ -70,14 +62,14 @@ class ReconcileRun:
         """
         # The rules may be replaced meanwhile: the next run goes by the new ones.
         book = self.intake.book
-        reconciling = self.intake.store
+        store = self.intake.store
         # What no rule names any more is forgotten, a part at a time: other writes need not wait long.
         forgotten = 0 if self.dry else 1
         while forgotten:
-            forgotten = await reconciling.write(
+            forgotten = await store.write(
                 queries.last_known.forget_others, book.watched, limit=STATES_AT_ONCE
             )
-        baselines = await reconciling.read(queries.reconcile.baselines)
+        baselines = await store.read(queries.reconcile.baselines)
         for name, watched in book.watched.items():
             blueprint = await self.client.get_blueprint(name)
             if blueprint is None:
@@ -89,7 +81,7 @@ class ReconcileRun:
                 yield difference
             # Only after its end: a first reading that was stopped is a first reading again.
             if not self.dry:
-                await reconciling.write(queries.reconcile.mark_baseline, name)
+                await store.write(queries.reconcile.mark_baseline, name)
 
     def count(self, **more: int) -> None:
         """Add to the progress."""
@@ -109,11 +101,6 @@ class _BlueprintReading:
     _seen: set[str] = field(default_factory=set)
     _worked_seconds: float = 0.0
 
-    @property
-    def _first(self) -> bool:
-        """Whether everything is only recorded."""
-        return self.new and not self.run.alert
-
     async def differences(self) -> AsyncIterator[EntityDifference]:
         began = logged = time.monotonic()
         async for asked_at, entities in self._pages():
@@ -125,7 +112,7 @@ class _BlueprintReading:
                     yield difference
                 self.run.count(entities=len(listed))
                 await self._rest()
-            if time.monotonic() - logged > PROGRESS_SECONDS:
+            if time.monotonic() - logged > SECONDS_BETWEEN_REPORTS:
                 logged = time.monotonic()
                 self._log_progress(logged - began)
         async for difference in self._look_for_the_missing():
@@ -175,12 +162,12 @@ class _BlueprintReading:
     async def _compare(
         self, listed: Mapping[str, ListedEntity], asked_at: datetime
     ) -> AsyncIterator[EntityDifference]:
-        reconciling, whole = self.run.intake.store, self.watched.fields is None
+        store, whole = self.run.intake.store, self.watched.fields is None
         worked = time.perf_counter()
         pending = {name: canonical(self.watched.values(entity.entity)) for name, entity in listed.items()}
         self._worked_seconds += time.perf_counter() - worked
         for _ in range(COMPARE_TRIES):
-            states = await reconciling.read(queries.last_known.differing, self.name, pending, whole=whole)
+            states = await store.read(queries.last_known.differing, self.name, pending, whole=whole)
             worked = time.perf_counter()
             to_record, differing = self._judge(states, listed, asked_at)
             self._worked_seconds += time.perf_counter() - worked
@@ -204,22 +191,16 @@ class _BlueprintReading:
                 listed[entity],
                 self.watched,
                 asked_at=asked_at,
-                first=self._first,
+                first=self.new,
+                alert=self.run.alert,
                 now=now,
                 computed=self.described.computed,
             )
-            if compared.verdict is EntityVerdict.RECORD and compared.state:
-                to_record[entity] = compared.state
-            elif compared.verdict in (EntityVerdict.CREATED, EntityVerdict.UPDATED):
-                differing.append(self._difference(compared, known, listed[entity], asked_at))
+            if isinstance(compared, LastKnown):
+                to_record[entity] = compared
+            elif compared is not None:
+                differing.append(compared)
         return to_record, differing
-
-    def _difference(
-        self, compared: Compared, known: LastKnown | None, listed: ListedEntity, asked_at: datetime
-    ) -> EntityDifference:
-        return difference_of(
-            compared, known, listed, self.watched, self.described, asked_at=asked_at, first=self.new
-        )
 
     async def _record(self, states: Mapping[str, LastKnown]) -> list[str]:
         """Record states; return the entities of which a change came in between."""
@@ -232,8 +213,8 @@ class _BlueprintReading:
 
     async def _look_for_the_missing(self) -> AsyncIterator[EntityDifference]:
         """Ask for those that have a state and were not listed; a page that moved may have left one out."""
-        reconciling, last = self.run.intake.store, ""
-        while page := await reconciling.read(
+        store, last = self.run.intake.store, ""
+        while page := await store.read(
             queries.last_known.last_known_after, self.name, last, limit=STATES_AT_ONCE
         ):
             last = page[-1][0]
@@ -248,9 +229,8 @@ class _BlueprintReading:
     async def _ask_for(self, absent: Mapping[str, LastKnown]) -> AsyncIterator[EntityDifference]:
         asked_at = self.run.intake.clock()
         include = self.described.include(self.watched)
-        page = await self.run.client.search_entities(
-            self.name, chosen(list(absent)), limit=PAGE_ENTITIES, include=include
-        )
+        rule = {"property": "$identifier", "operator": "in", "value": list(absent)}
+        page = await self.run.client.search_entities(self.name, [rule], limit=PAGE_ENTITIES, include=include)
         listed = self._read(page.entities)
         async for difference in self._compare(listed, asked_at):
             yield difference
@@ -259,11 +239,12 @@ class _BlueprintReading:
         for entity, known in absent.items():
             if entity in self._seen:
                 continue
-            compared = compare_absent(known, asked_at=asked_at, first=self._first)
-            if compared.verdict is EntityVerdict.RECORD and compared.state:
-                gone[entity] = compared.state
-            elif compared.verdict is EntityVerdict.DELETED:
-                differing.append(deletion_of(self.name, entity, known, asked_at))
+            record_only = self.new and not self.run.alert
+            compared = compare_absent(self.name, entity, known, asked_at=asked_at, record_only=record_only)
+            if isinstance(compared, LastKnown):
+                gone[entity] = compared
+            elif compared is not None:
+                differing.append(compared)
         # One is enough to see whether the search can be trusted.
         if gone or differing:
             await self._demand_gone([*gone, *(difference.entity for difference in differing)][0])

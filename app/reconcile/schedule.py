@@ -30,13 +30,6 @@ SHARE = 0.1
 """Of the process's time, so that webhooks are answered as fast as without a run."""
 
 
-class Replaced(ListenerError):
-    """The lease was lost: another process makes the run."""
-
-    def __init__(self) -> None:
-        super().__init__("another process has taken over")
-
-
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
     """The outcome of a run.
@@ -87,15 +80,12 @@ class Reconciler:
         """Make a run whenever one is due, until cancelled."""
         while True:
             self._awake.clear()  # first: a `want` that comes during the run must not be lost
-            reason = self._wanted or self._interval()
+            reason = self._wanted or (None if self._rests() else INTERVAL)
             if reason and self.intake.book.watched:
                 self._wanted = reason
                 await self._once(reason)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._awake.wait(), self.look_every.total_seconds())
-
-    def _interval(self) -> str | None:
-        return None if self._rests() else INTERVAL
 
     def _rests(self) -> bool:
         now = self.intake.clock()
@@ -153,10 +143,10 @@ class Reconciler:
         Raises:
             StoreUnavailable: The run could not be begun, or its outcome not be written.
         """
-        reconciling, token = self.intake.store, self.new_token()
+        store, token = self.intake.store, self.new_token()
         now = self.intake.clock()
-        last = await reconciling.read(queries.reconcile.runs, limit=1)
-        run = await reconciling.write(
+        last = await store.read(queries.reconcile.runs, limit=1)
+        run = await store.write(
             queries.reconcile.begin,
             reason=reason,
             token=token,
@@ -184,7 +174,7 @@ class Reconciler:
         finally:
             # Also when it is cancelled: else the next run would wait for the end of the lease.
             ended_at, progress = self.intake.clock(), reconcile_run.progress
-            await reconciling.write(
+            await store.write(
                 queries.reconcile.end, run, token=token, now=ended_at, progress=progress, error=error
             )
             self._report(reason, time.monotonic() - began, progress, error)
@@ -206,16 +196,16 @@ class Reconciler:
             )
 
     async def _keep_lease(self, run: int, token: str, reconcile_run: ReconcileRun) -> None:
-        reconciling = self.intake.store
+        store = self.intake.store
         while True:
             await asyncio.sleep(KEPT_EVERY.total_seconds())
             lease_until = self.intake.clock() + RUN_LEASE
             # The lease also brings the progress to the page.
-            if not await reconciling.write(
+            if not await store.write(
                 queries.reconcile.keep,
                 run,
                 token=token,
                 lease_until=lease_until,
                 progress=reconcile_run.progress,
             ):
-                raise Replaced
+                raise ListenerError("another process has taken over")

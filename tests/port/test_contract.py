@@ -9,7 +9,7 @@ import pytest
 from app.model.notification import Message
 from app.model.report import Fate, ReportedAlert
 from app.port.client import PortClient
-from app.port.listing import chosen, read_blueprint
+from app.port.listing import read_blueprint
 from app.port.setup import resources
 from app.port.setup.bootstrap import Plan, bootstrap
 from app.rules.watched import Watched
@@ -83,7 +83,8 @@ async def test_client_keeps_to_the_description() -> None:
         watched = Watched(frozenset({"title", "team", "properties.ttl"}))
         include = read_blueprint(SERVICE).include(watched)
         assert include
-        await client.search_entities("service", chosen(["a:b", "d"]), limit=1000, include=include)
+        rule = {"property": "$identifier", "operator": "in", "value": ["a:b", "d"]}
+        await client.search_entities("service", [rule], limit=1000, include=include)
         port.actions["a/b"] = {
             "identifier": "a/b",
             "trigger": {"type": "self-service", "userInputs": {"properties": {"cpu": {}}}},

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from app.model.times import to_micros
 from app.port.listing import ListedEntity
-from app.reconcile.difference import EntityVerdict, compare
+from app.reconcile.difference import EntityDifference, compare
 from app.rules.rule import Rule
 from tests.rules.changes import NOW, rule
 from tests.rules.watched_life import HEALTH, SECOND, WatchedLife, entity, moved
@@ -55,7 +55,7 @@ def test_never_two_alerts_never_none(
         listed = ListedEntity(entity(values[-1]), NOW + times[-1] * SECOND)
         known = life.state.known
         found = compare(known, listed, HEALTH, asked_at=asked_at, first=False, now=asked_at)
-        if found.verdict is EntityVerdict.UPDATED:
+        if isinstance(found, EntityDifference) and found.action == "UPDATE":
             assert known is not None
             known_value = known.values["properties.healthStatus"]
             since = known.times["properties.healthStatus"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from app.errors import ListenerError, PortError
 from app.port.client import PortClient
 from app.port.setup import resources
+from app.port.setup.resources import BLUEPRINT, TUTORIAL_ENTITY
 from app.port.setup.steps import FieldDifference, Result, SetupStep, differences, merged
 from app.receive.event import Json
 
@@ -53,7 +54,7 @@ class Plan:
     remove: bool = False
 
 
-async def bootstrap(client: PortClient, plan: Plan) -> AsyncIterator[SetupStep]:
+def bootstrap(client: PortClient, plan: Plan) -> AsyncIterator[SetupStep]:
     """Carry out a plan, and yield each step when it is done.
 
     With a client that only plans (`dry_run`), the steps are those that would be taken, and the requests stand
@@ -63,9 +64,7 @@ async def bootstrap(client: PortClient, plan: Plan) -> AsyncIterator[SetupStep]:
         ListenerError: The plan does not fit what is in Port; then nothing was changed.
         PortError: Port refused a call; the steps that were yielded before are done.
     """
-    steps = _remove(client, plan) if plan.remove else _make(client, plan)
-    async for step in steps:
-        yield step
+    return _remove(client, plan) if plan.remove else _make(client, plan)
 
 
 async def _make(client: PortClient, plan: Plan) -> AsyncIterator[SetupStep]:
@@ -87,7 +86,7 @@ async def _make(client: PortClient, plan: Plan) -> AsyncIterator[SetupStep]:
 
 async def _look(client: PortClient, plan: Plan) -> dict[str, Json | None]:
     """Read the plan's blueprints, and refuse what cannot be carried out before anything is changed."""
-    names = plan.blueprints or (resources.BLUEPRINT,)
+    names = plan.blueprints or (BLUEPRINT,)
     blueprints = {name: await client.get_blueprint(name) for name in names}
     for name in plan.blueprints:
         if blueprints[name] is None:
@@ -129,21 +128,19 @@ async def _make_blueprint(client: PortClient, name: str, theirs: Json | None, ou
 
 async def _make_entity(client: PortClient) -> SetupStep:
     ours = resources.entity()
-    theirs = await client.get_entity(resources.BLUEPRINT, resources.TUTORIAL_ENTITY)
+    theirs = await client.get_entity(BLUEPRINT, TUTORIAL_ENTITY)
     if theirs is None:
-        await client.upsert_entity(resources.BLUEPRINT, ours)
-        return SetupStep("entity", resources.TUTORIAL_ENTITY, Result.CREATED)
+        await client.upsert_entity(BLUEPRINT, ours)
+        return SetupStep("entity", TUTORIAL_ENTITY, Result.CREATED)
     # Its values are the catalog's life, not our configuration: to set healthStatus back would be a false
     # alert. So only what is empty is filled in.
     values = theirs.get("properties") or {}
     missing = {key: value for key, value in ours["properties"].items() if values.get(key) is None}
     if not missing:
-        return SetupStep("entity", resources.TUTORIAL_ENTITY, Result.UNCHANGED)
-    await client.upsert_entity(
-        resources.BLUEPRINT, {"identifier": resources.TUTORIAL_ENTITY, "properties": missing}
-    )
+        return SetupStep("entity", TUTORIAL_ENTITY, Result.UNCHANGED)
+    await client.upsert_entity(BLUEPRINT, {"identifier": TUTORIAL_ENTITY, "properties": missing})
     difference = tuple(FieldDifference(f"properties.{key}", None, value) for key, value in missing.items())
-    return SetupStep("entity", resources.TUTORIAL_ENTITY, Result.CHANGED, difference)
+    return SetupStep("entity", TUTORIAL_ENTITY, Result.CHANGED, difference)
 
 
 async def _make_automation(client: PortClient, ours: Json, report: bool | None) -> SetupStep:
@@ -169,7 +166,7 @@ async def _make_automation(client: PortClient, ours: Json, report: bool | None) 
 
 async def _remove(client: PortClient, plan: Plan) -> AsyncIterator[SetupStep]:
     # By the automations that are there, not by the plan: earlier runs may have had other options.
-    names = plan.blueprints or (resources.BLUEPRINT,)
+    names = plan.blueprints or (BLUEPRINT,)
     missing = {resources.automation(name, "")["identifier"] for name in names}
     # The automations go first, so that the removal of the entity alerts nobody.
     for action in await client.list_automations():
@@ -206,24 +203,23 @@ def _blueprint_if_ours(action: Json) -> str | None:
 
 
 async def _remove_entity(client: PortClient) -> SetupStep:
-    theirs = await client.get_entity(resources.BLUEPRINT, resources.TUTORIAL_ENTITY)
+    theirs = await client.get_entity(BLUEPRINT, TUTORIAL_ENTITY)
     if theirs is None:
-        return SetupStep("entity", resources.TUTORIAL_ENTITY, Result.ABSENT)
+        return SetupStep("entity", TUTORIAL_ENTITY, Result.ABSENT)
     own = {key for key, value in (theirs.get("properties") or {}).items() if value is not None}
     own -= set(resources.entity()["properties"])
     own |= {key for key, value in (theirs.get("relations") or {}).items() if value}
     if own:
         reason = f"bootstrap did not make: {', '.join(sorted(own))}"
-        return SetupStep("entity", resources.TUTORIAL_ENTITY, Result.KEPT, reason=reason)
-    await client.delete_entity(resources.BLUEPRINT, resources.TUTORIAL_ENTITY)
-    return SetupStep("entity", resources.TUTORIAL_ENTITY, Result.REMOVED)
+        return SetupStep("entity", TUTORIAL_ENTITY, Result.KEPT, reason=reason)
+    await client.delete_entity(BLUEPRINT, TUTORIAL_ENTITY)
+    return SetupStep("entity", TUTORIAL_ENTITY, Result.REMOVED)
 
 
 async def _remove_blueprint(client: PortClient, *, entity_stays: bool) -> SetupStep:
-    name = resources.BLUEPRINT
-    theirs = await client.get_blueprint(name)
+    theirs = await client.get_blueprint(BLUEPRINT)
     if theirs is None:
-        return SetupStep("blueprint", name, Result.ABSENT)
+        return SetupStep("blueprint", BLUEPRINT, Result.ABSENT)
     ours = resources.blueprint()["schema"]["properties"]
     properties = _properties(theirs)
     own = {key for key in properties if any(differences(properties[key], ours.get(key)))}
@@ -231,35 +227,35 @@ async def _remove_blueprint(client: PortClient, *, entity_stays: bool) -> SetupS
     if own:
         return _keep_blueprint(theirs, f"bootstrap did not make: {', '.join(sorted(own))}")
     # The demo's entity may still be there for a moment after it was deleted.
-    rule = {"property": "$identifier", "operator": "!=", "value": resources.TUTORIAL_ENTITY}
-    others = await client.search_entities(name, [] if entity_stays else [rule], limit=1)
+    rule = {"property": "$identifier", "operator": "!=", "value": TUTORIAL_ENTITY}
+    others = await client.search_entities(BLUEPRINT, [] if entity_stays else [rule], limit=1)
     if others.entities:
         return _keep_blueprint(theirs, f"it has entities: {others.entities[0].get('identifier')} …")
-    await _delete_blueprint(client, name)
+    await _delete_blueprint(client)
     reason = "if the search finds no other entity" if client.dry_run else ""
-    return SetupStep("blueprint", name, Result.REMOVED, reason=reason)
+    return SetupStep("blueprint", BLUEPRINT, Result.REMOVED, reason=reason)
 
 
 def _keep_blueprint(theirs: Json, reason: str) -> SetupStep:
     if theirs.get("changelogDestination"):
         reason += "; its changelogDestination stays too, for Port's API cannot clear it"
-    return SetupStep("blueprint", resources.BLUEPRINT, Result.KEPT, reason=reason)
+    return SetupStep("blueprint", BLUEPRINT, Result.KEPT, reason=reason)
 
 
-async def _delete_blueprint(client: PortClient, name: str) -> None:
-    """Delete a blueprint; Port takes some seconds to see that its entities are gone.
+async def _delete_blueprint(client: PortClient) -> None:
+    """Delete the blueprint; Port takes some seconds to see that its entities are gone.
 
     Source: https://docs.port.io/api-reference/delete-a-blueprint
     """
     for pause in DELETION_PAUSES_SECONDS:
         try:
-            return await client.delete_blueprint(name)
+            return await client.delete_blueprint(BLUEPRINT)
         except PortError as error:
             if error.status not in {409, 422}:
                 raise
-            client.progress(f"Port still sees entities of {name}: waiting {pause:.0f} s")
+            client.progress(f"Port still sees entities of {BLUEPRINT}: waiting {pause:.0f} s")
             await client.sleep(pause)
-    return await client.delete_blueprint(name)
+    return await client.delete_blueprint(BLUEPRINT)
 
 
 def _properties(blueprint: Json | None) -> dict[str, Json]:

@@ -15,7 +15,7 @@ from app.receive.sources import SOURCE_REFUSED
 PROBE = "port-listener-doctor"
 """The resource, the blueprint and the entity of the change, by which it is found in the store."""
 ANSWER_SECONDS = 10.0
-MAX_ANSWER_CHARS = 200
+MAX_RECEIPT_CHARS = 200
 TEST_MARK = "test-"
 MEANINGS = {
     401: "the listener has another PORT_CLIENT_SECRET than the sender, or the clocks differ",
@@ -29,11 +29,7 @@ MEANINGS = {
 
 
 def probe_body(now: datetime) -> bytes:
-    """Build the body of a change that no rule can match, because it is of nothing in the catalog.
-
-    Args:
-        now: When it happened, UTC.
-    """
+    """Build the body of a change at `now`, UTC, that no rule can match: it is of nothing in the catalog."""
     event = build_event(
         action="CHECK",
         resource=PROBE,
@@ -102,32 +98,28 @@ def _number(value: str) -> str | float | None:
 
 
 async def send(url: str, secret: str, now: datetime, *, through_smee: bool) -> None:
-    """Post the change, and return once the listener, or smee, has it.
+    """Post the change, and return once the listener, or, `through_smee`, that channel has it.
 
     A listener's receipt proves that it is a listener with this secret; smee's answer proves nothing beyond
     smee, which answers 200 even if nothing listens.
-
-    Args:
-        url: The address that Port is to call.
-        secret: The client secret to sign with.
-        now: The time, UTC.
-        through_smee: Whether `url` is a channel of smee.
 
     Raises:
         SourceRefused: A listener answers that it takes nothing from this machine.
         ListenerError: It did not arrive; the text says what to do.
     """
     body, timestamp = probe_body(now), str(int(now.timestamp()))
-    headers = {SIGNATURE_HEADER: sign(body, timestamp, secret), TIMESTAMP_HEADER: timestamp}
+    headers = {
+        "Content-Type": "application/json",
+        SIGNATURE_HEADER: sign(body, timestamp, secret),
+        TIMESTAMP_HEADER: timestamp,
+    }
     try:
         async with httpx.AsyncClient(timeout=ANSWER_SECONDS) as client:
-            answer = await client.post(
-                url, content=body, headers={"Content-Type": "application/json", **headers}
-            )
+            answer = await client.post(url, content=body, headers=headers)
     except httpx.TimeoutException:
         raise ListenerError(f"no answer from {url} within {ANSWER_SECONDS:.0f} s") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        reason = one_line(str(error), MAX_ANSWER_CHARS) or type(error).__name__
+        reason = one_line(str(error), MAX_RECEIPT_CHARS) or type(error).__name__
         raise ListenerError(
             f"cannot reach {url}: {reason}. Is the listener running (python -m app serve), and is WEBHOOK_URL"
             " its address from outside?"
@@ -147,7 +139,7 @@ def _demand_receipt(url: str, answer: httpx.Response) -> None:
     if answer.status_code == httpx.codes.FORBIDDEN and SOURCE_REFUSED in answer.text:
         raise SourceRefused("ALLOWED_SOURCES does not name this machine")
     if answer.status_code != httpx.codes.ACCEPTED:
-        meaning = MEANINGS.get(answer.status_code, one_line(answer.text, MAX_ANSWER_CHARS))
+        meaning = MEANINGS.get(answer.status_code, one_line(answer.text, MAX_RECEIPT_CHARS))
         raise ListenerError(f"{url} answers {answer.status_code}: {meaning}. Check WEBHOOK_URL")
     # The probe alerts nobody: a receipt with alerts is of something else.
     if not _is_receipt(answer):

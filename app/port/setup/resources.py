@@ -132,10 +132,6 @@ def automation(blueprint: str, webhook_url: str) -> Json:
     """Return the automation that forwards every change of a blueprint's entities.
 
     Its form: https://docs.port.io/actions-and-automations/define-automations/setup-action
-
-    Args:
-        blueprint: The blueprint's identifier.
-        webhook_url: The address to call, as `webhook_address` gives it.
     """
     return _forward(
         f"{_for_action(blueprint)}_change_listener",
@@ -146,14 +142,9 @@ def automation(blueprint: str, webhook_url: str) -> Json:
 
 
 def timer_automation(blueprint: str, property_: str, webhook_url: str) -> Json:
-    """Return the automation that forwards the end of an entity's timer.
+    """Return the automation that forwards the end of an entity's timer, a property of the format ``timer``.
 
     Timers are no changes: https://docs.port.io/actions-and-automations/define-automations/setup-trigger
-
-    Args:
-        blueprint: The blueprint's identifier.
-        property_: The identifier of its property of the format ``timer``.
-        webhook_url: The address to call, as `webhook_address` gives it.
     """
     # A dot can stand in a blueprint's identifier but not in a property's, so no two pairs give one name.
     return _forward(

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from app.model.notification import one_line
 from app.port.transport import Request
 
-MAX_SHOWN_VALUE_CHARS = 160
+MAX_STEP_VALUE_CHARS = 160
 MAX_STEP_CHARS = 600
 
 
@@ -27,13 +27,7 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FieldDifference:
-    """One field that was not as it should be.
-
-    Attributes:
-        path: The field, dotted.
-        before: What was there; None: nothing, which Port does not tell from null.
-        after: What is to be there.
-    """
+    """One field that was not as it should be, by its dotted path; Port does not tell nothing from null."""
 
     path: str
     before: Any
@@ -84,20 +78,14 @@ def differences(theirs: Any, target: Any, path: str = "") -> Iterator[FieldDiffe
 
 
 def render(step: SetupStep, *, dry_run: bool = False) -> list[str]:
-    """Render a step as lines for a screen: its result, then each difference.
-
-    Args:
-        step: The step.
-        dry_run: Whether it would only be done.
-    """
+    """Render a step as lines for a screen: its result, then each difference; `dry_run`: it was not done."""
     done = step.result in {Result.CREATED, Result.CHANGED, Result.REMOVED}
     verb = f"would be {step.result}" if dry_run and done else step.result.value
     reason = f": {step.reason}" if step.reason else ""
-    lines = [one_line(f"{step.kind} {step.identifier}: {verb}{reason}", MAX_STEP_CHARS)]
-    lines += [
-        f"    {field.path}: {_value(field.before)} → {_value(field.after)}" for field in step.difference
+    return [
+        one_line(f"{step.kind} {step.identifier}: {verb}{reason}", MAX_STEP_CHARS),
+        *(f"    {field.path}: {_value(field.before)} → {_value(field.after)}" for field in step.difference),
     ]
-    return lines
 
 
 def render_requests(requests: Iterable[Request]) -> list[str]:
@@ -114,4 +102,4 @@ def render_requests(requests: Iterable[Request]) -> list[str]:
 def _value(value: Any) -> str:
     if value is None:
         return "nothing"
-    return one_line(json.dumps(value, ensure_ascii=False), MAX_SHOWN_VALUE_CHARS)
+    return one_line(json.dumps(value, ensure_ascii=False), MAX_STEP_VALUE_CHARS)

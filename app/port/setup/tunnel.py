@@ -26,13 +26,12 @@ from app.port.setup.probe import MEANINGS
 
 SMEE_SERVER = "https://smee.io"
 SMEE_CONNECT_SECONDS = 5.0
-RECONNECT_SECONDS = 1.0
+STREAM_PAUSE_SECONDS = 1.0
 SILENCE_SECONDS = 45.0
 """smee pings every 30 s (https://github.com/probot/smee.io, lib/server.js)."""
 POST_SECONDS = 10.0
-STOP_TICK_SECONDS = (
-    0.1  # how long a stop may go unnoticed; Windows gives Ctrl-C no way into a wait without end
-)
+STOP_TICK_SECONDS = 0.1
+"""How long a stop may go unnoticed; Windows gives Ctrl-C no way into a wait without end."""
 MAX_SHOWN_CHARS = 100
 
 BYTES_AS_TEXT = "cp437"
@@ -63,9 +62,6 @@ NOT_FORWARDED = frozenset(
 
 def new_channel(server: str = SMEE_SERVER) -> str:
     """Ask a smee server for a new channel, and return the channel's URL.
-
-    Args:
-        server: The server's URL.
 
     Raises:
         ListenerError: The server cannot be reached, or is no smee server.
@@ -150,7 +146,7 @@ def _receive(
             if reason != last_reason:  # once, not at every try
                 lines.put(f"no stream from {source}: {reason}. Trying again; changes in between are lost")
             last_reason = reason
-        stop.wait(RECONNECT_SECONDS)
+        stop.wait(STREAM_PAUSE_SECONDS)
 
 
 def _stream(source: str, silence: float) -> Iterator[tuple[str, str]]:
@@ -256,9 +252,8 @@ def _entity(body: Any) -> str:
         if isinstance(body, dict):
             body = body.get(name) or body
     names = (body.get("entityIdentifier"), body.get("entity")) if isinstance(body, dict) else ()
-    return next(
-        (one_line(name, MAX_SHOWN_CHARS) for name in names if name and isinstance(name, str)), "an event"
-    )
+    name = next((name for name in names if name and isinstance(name, str)), "an event")
+    return one_line(name, MAX_SHOWN_CHARS)
 
 
 def _result(answer: httpx.Response) -> str:
