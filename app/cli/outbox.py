@@ -70,7 +70,7 @@ def list_deliveries(
             lambda before, size: store.read(queries.page.deliveries, state=state, before=before, limit=size),
             limit,
         )
-        return rows, await store.read(queries.page.count)
+        return rows, await store.read(queries.counts.by_state)
 
     rows, counts = run_with_store(work)
     if as_json:
@@ -139,7 +139,7 @@ def list_quarantine(ctx: typer.Context, as_json: AsJson = False) -> None:
     async def work(store: Store) -> list[Quarantined]:
         rows = await _quarantine_rows(store)
         # Pages of the list have only the first bytes of each body.
-        whole = [await store.read(queries.page.quarantined, row.id) for row in rows] if as_json else rows
+        whole = [await store.read(queries.quarantine.body, row.id) for row in rows] if as_json else rows
         return [row for row in whole if row]
 
     rows = run_with_store(work)
@@ -157,7 +157,7 @@ def list_quarantine(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 async def _quarantine_rows(store: Store) -> list[Quarantined]:
     return await read_pages(
-        lambda before, size: store.read(queries.page.quarantine, before=before, limit=size)
+        lambda before, size: store.read(queries.quarantine.bodies, before=before, limit=size)
     )
 
 
@@ -188,7 +188,7 @@ def replay(
 
 async def _replay_one(runtime: Runtime, number: int) -> bool:
     """Read a body again and print the outcome; False: it stays in quarantine."""
-    row = await runtime.store.read(queries.page.quarantined, number)
+    row = await runtime.store.read(queries.quarantine.body, number)
     if row is None:
         return True  # a person on the page was faster
     try:
@@ -201,6 +201,6 @@ async def _replay_one(runtime: Runtime, number: int) -> bool:
     except Exception as error:  # noqa: BLE001 - a body with which the program fails must not stop the others
         print(f"{number}: still an error in this program: {type(error).__name__}")
         return False
-    await runtime.store.write(queries.page.leave_quarantine, [number])
+    await runtime.store.write(queries.quarantine.leave, [number])
     print(f"{number}: accepted, {accepted.alerts} alerts")
     return True

@@ -153,7 +153,7 @@ def backtest(
             number, would = await _replay(store, make_rulebook(loaded.file), jq, start)
         finally:
             await jq.close()
-        return number, would, await store.read(queries.page.alert_counts, start)
+        return number, would, await store.read(queries.counts.alerts, start)
 
     number, would, did = run_with_store(work)
     print_table(

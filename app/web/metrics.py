@@ -70,7 +70,10 @@ async def read_store(store: Store, now: datetime) -> StoreNumbers:
         now: The time, UTC.
     """
     try:
-        queues, tally = await store.read(queries.page.queues, now), await store.read(queries.page.tally, now)
+        queues, tally = (
+            await store.read(queries.page.queues, now),
+            await store.read(queries.counts.tally, now),
+        )
     except StoreUnavailable:
         return StoreNumbers([_store_up(0)])
     # Nothing is given before both are read, so that no scrape has half of it.

@@ -1,4 +1,4 @@
-"""Every operation of the store, each written once: ``await store.read(queries.page.counts, since)``."""
+"""Every operation of the store, each written once: ``await store.read(queries.counts.overview, since)``."""
 
 from app.store.queries import (
     accept,
