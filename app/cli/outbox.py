@@ -77,7 +77,7 @@ def list_deliveries(
                 ),
                 limit,
             )
-            return rows, await store.read(queries.page.count)
+            return rows, await store.read(queries.counts.by_state)
 
     rows, counts = run(work())
     if as_json:
@@ -155,7 +155,7 @@ def list_quarantine(ctx: typer.Context, as_json: AsJson = False) -> None:
         async with open_store(*load_settings().database, must_exist=True) as store:
             rows = await _quarantine_rows(store)
             # Pages of the list have only the first bytes of each body.
-            whole = [await store.read(queries.page.quarantined, row.id) for row in rows] if as_json else rows
+            whole = [await store.read(queries.quarantine.body, row.id) for row in rows] if as_json else rows
             return [row for row in whole if row]
 
     rows = run(work())
@@ -174,7 +174,7 @@ def list_quarantine(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 async def _quarantine_rows(store: Store) -> list[Quarantined]:
     return await read_pages(
-        lambda before, size: store.read(queries.page.quarantine, before=before, limit=size)
+        lambda before, size: store.read(queries.quarantine.bodies, before=before, limit=size)
     )
 
 
@@ -205,7 +205,7 @@ def replay(
 
 async def _replay_one(runtime: Runtime, number: int) -> bool:
     """Read a body again and print the outcome; False: it stays in quarantine."""
-    row = await runtime.store.read(queries.page.quarantined, number)
+    row = await runtime.store.read(queries.quarantine.body, number)
     if row is None:
         return True  # a person on the page was faster
     try:
@@ -218,6 +218,6 @@ async def _replay_one(runtime: Runtime, number: int) -> bool:
     except Exception as error:  # noqa: BLE001 - a body with which the program fails must not stop the others
         print(f"{number}: still an error in this program: {type(error).__name__}")
         return False
-    await runtime.store.write(queries.page.leave_quarantine, [number])
+    await runtime.store.write(queries.quarantine.leave, [number])
     print(f"{number}: accepted, {accepted.alerts} alerts")
     return True

@@ -158,7 +158,7 @@ def backtest(
         try:
             async with open_store(*load_settings().database, must_exist=True) as store:
                 number, would = await _replay(store, make_rulebook(loaded.file), Expressions(jq), start)
-                return number, would, await store.read(queries.page.alert_counts, start)
+                return number, would, await store.read(queries.counts.alerts, start)
         finally:
             await jq.close()
 

@@ -227,7 +227,7 @@ async def _wait_for_delivery(settings: Settings, count: int) -> int:
         end = time.monotonic() + count + DEMO_PATIENCE_SECONDS
         while delivered < count and time.monotonic() < end:
             await asyncio.sleep(0.1)
-            delivered = (await store.read(queries.page.counts, EPOCH)).ended[State.DELIVERED]
+            delivered = (await store.read(queries.counts.overview, EPOCH)).ended[State.DELIVERED]
         return delivered
 
 

@@ -1,7 +1,7 @@
 """The durable store, whichever database it is in.
 
 What receives and delivers has a method here. Everything else is an operation of `app.store.queries`, run by
-`read` or `write`: ``await store.read(queries.page.counts, since)``.
+`read` or `write`: ``await store.read(queries.counts.overview, since)``.
 """
 
 import hashlib

@@ -53,9 +53,7 @@ class TestChange:
 
 async def _record(context: WebContext, who: str, what: str, details: str, *, id_: int = 0) -> Done:
     # After the action, not before: the trail must not name one that then failed.
-    number = await context.store.write(
-        queries.page.write_audit, AuditEntry(context.clock(), who, what, details)
-    )
+    number = await context.store.write(queries.audit.write, AuditEntry(context.clock(), who, what, details))
     return Done(details, number, id_)
 
 
@@ -194,7 +192,7 @@ async def replay(context: WebContext, who: str, number: int) -> Done:
     Raises:
         HTTPException: 404, it is not in quarantine; 409, it still cannot be read.
     """
-    row = await context.store.read(queries.page.quarantined, number) if 0 < number <= MAX_ID else None
+    row = await context.store.read(queries.quarantine.body, number) if 0 < number <= MAX_ID else None
     if row is None:
         raise HTTPException(404, f"There is no {number} in quarantine.")
     try:
@@ -204,7 +202,7 @@ async def replay(context: WebContext, who: str, number: int) -> Done:
         await _record(context, who, "replay", failed)
         raise HTTPException(409, failed) from None
     # Accepting comes first: a crash between the two leaves a body that is a duplicate next time.
-    await context.store.write(queries.page.leave_quarantine, [number])
+    await context.store.write(queries.quarantine.leave, [number])
     details = f"Number {number} left the quarantine: accepted, {_alerts(accepted.alerts)}."
     return await _record(context, who, "replay", details, id_=number)
 

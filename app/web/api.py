@@ -143,7 +143,7 @@ async def incidents(
         raise HTTPException(422, "Give `blueprint` and `entity` together.")
     page = await read_page(
         context.store.read(
-            queries.page.incidents,
+            queries.incidents.page,
             is_open=None if state is None else state == "open",
             blueprint=blueprint,
             entity=entity,
@@ -212,7 +212,7 @@ async def reconciliation(context: Context) -> ReconciliationOut:
 @router.get("/quarantine", tags=["Quarantine"], summary="Signed bodies that could not be read, newest first")
 async def quarantine(context: Context, before: Before = None, limit: Limit = 50) -> PageOut[QuarantineOut]:
     """List what is in quarantine."""
-    page = await read_page(context.store.read(queries.page.quarantine, before=before, limit=limit))
+    page = await read_page(context.store.read(queries.quarantine.bodies, before=before, limit=limit))
     return PageOut[QuarantineOut](items=[QuarantineOut.of(row) for row in page.rows], next=page.next)
 
 
@@ -230,5 +230,5 @@ async def replay(context: Context, who: Program, number: Number) -> ActionOut:
 @router.get("/audit", tags=["Audit"], summary="Actions on the page and through this API, newest first")
 async def audit(context: Context, before: Before = None, limit: Limit = 50) -> PageOut[AuditOut]:
     """List the audit trail."""
-    page = await read_page(context.store.read(queries.page.audit, before=before, limit=limit))
+    page = await read_page(context.store.read(queries.audit.entries, before=before, limit=limit))
     return PageOut[AuditOut](items=[AuditOut.model_validate(row) for row in page.rows], next=page.next)

@@ -71,7 +71,10 @@ async def read_store(store: Store, now: datetime) -> CollectorRegistry:
     """
     registry = CollectorRegistry()
     try:
-        queues, tally = await store.read(queries.page.queues, now), await store.read(queries.page.tally, now)
+        queues, tally = (
+            await store.read(queries.page.queues, now),
+            await store.read(queries.counts.tally, now),
+        )
     except StoreUnavailable:
         registry.register(_Families([_up(0)]))
     else:  # nothing is registered before both are read, so that no scrape has half of it

@@ -47,8 +47,8 @@ async def now(request: Request, visitor: SignedIn, context: Context) -> Response
     """Show what is wrong now."""
     time, views = context.clock(), context.store
     health = await context.readiness()
-    counts = await views.read(queries.page.counts, time - timedelta(hours=1))
-    incidents = await views.read(queries.page.worst, PAGE_ROWS)
+    counts = await views.read(queries.counts.overview, time - timedelta(hours=1))
+    incidents = await views.read(queries.incidents.worst, PAGE_ROWS)
     silences = await context.store.read(queries.silences.silences, active_at=time)
     active = [silence for silence in silences if silence.is_active(time)]
     dead = await views.read(queries.page.deliveries, state=State.DEAD, before=None, limit=SHORT_ROWS)
@@ -98,7 +98,7 @@ async def _timeline(context: WebContext, hours: int) -> list[dict[str, Any]]:
     since = time - timedelta(hours=hours)
     alerts = await context.store.read(queries.page.news, since, ALERTS_IN_TIMELINE)
     incidents = await context.store.read(
-        queries.page.incidents, since=since, before=None, limit=INCIDENTS_IN_TIMELINE
+        queries.incidents.page, since=since, before=None, limit=INCIDENTS_IN_TIMELINE
     )
     return timeline(alerts, [row.incident for row in incidents.rows], since, time)
 
@@ -203,7 +203,7 @@ async def entity(
     wanted = ChangeFilter(blueprint=blueprint, entity=entity)
     page = await read_page(views.read(queries.changes.changes, wanted, before=before, limit=PAGE_ROWS))
     incidents = await views.read(
-        queries.page.incidents, blueprint=blueprint, entity=entity, before=None, limit=SHORT_ROWS
+        queries.incidents.page, blueprint=blueprint, entity=entity, before=None, limit=SHORT_ROWS
     )
     with_reports = await views.read(queries.page.deliveries_of, [row.id for row in page.rows])
     # A report to a run in Port is not an alert: it is shown with its change only.
@@ -244,14 +244,14 @@ async def quarantine(
     request: Request, visitor: SignedIn, context: Context, before: str | None = None
 ) -> Response:
     """Show signed bodies that could not be read."""
-    page = await read_page(context.store.read(queries.page.quarantine, before=before, limit=SHORT_ROWS))
+    page = await read_page(context.store.read(queries.quarantine.bodies, before=before, limit=SHORT_ROWS))
     return await render(request, "quarantine.html", visitor, page=page)
 
 
 @router.get("/audit")
 async def audit(request: Request, visitor: SignedIn, context: Context, before: str | None = None) -> Response:
     """Show the audit trail."""
-    page = await read_page(context.store.read(queries.page.audit, before=before, limit=PAGE_ROWS))
+    page = await read_page(context.store.read(queries.audit.entries, before=before, limit=PAGE_ROWS))
     return await render(request, "audit.html", visitor, page=page, before=before)
 
 
@@ -266,7 +266,7 @@ async def events(
     seen: tuple[int, ...] | None = None
     quiet_seconds = 0.0
     while gate.visitor(request.cookies.get(COOKIE)) is not None and not request.app.state.stopping:
-        newest = await context.store.read(queries.page.newest)
+        newest = await context.store.read(queries.counts.newest)
         if seen is not None and (newest != seen or quiet_seconds >= REFRESH_SECONDS):
             yield ServerSentEvent(event="news", raw_data="new")
             quiet_seconds = 0.0

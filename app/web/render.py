@@ -126,7 +126,7 @@ async def _last_action(request: Request, context: WebContext, visitor: Visitor) 
     number = request.query_params.get("did", "")
     if not number.isascii() or not number.isdigit() or len(number) > 18:
         return None
-    entry = await context.store.read(queries.page.audited, int(number))
+    entry = await context.store.read(queries.audit.entry, int(number))
     return entry.details if entry and entry.who == visitor.name else None
 
 

@@ -87,7 +87,7 @@ async def test_ten_thousand_that_waited_for_an_hour(tmp_path: Path, slack: Stand
     dispatcher.wake()
 
     async def all_told() -> bool:
-        return (await store.read(queries.page.counts, EPOCH)).ended[State.DELIVERED] == 10_000
+        return (await store.read(queries.counts.overview, EPOCH)).ended[State.DELIVERED] == 10_000
 
     await until(all_told, 60)
     _, peak = tracemalloc.get_traced_memory()

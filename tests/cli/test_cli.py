@@ -149,7 +149,7 @@ async def test_quarantine(store: Store, run: Run) -> None:
     assert result.status == 1
     assert "1: still not readable: action: Field required" in result.out
     assert "2: accepted, 1 alerts" in result.out
-    assert [row.id for row in (await store.read(queries.page.quarantine, before=None, limit=9)).rows] == [1]
+    assert [row.id for row in (await store.read(queries.quarantine.bodies, before=None, limit=9)).rows] == [1]
     assert await count(store, State.PENDING) == 1
     result = await run("quarantine", "replay", "99")
     assert (result.status, "not in quarantine: 99" in result.err) == (1, True)

@@ -109,7 +109,7 @@ async def test_a_held_queue_is_probed_and_loses_nothing(rig: Rig) -> None:
     async with rig.running():
         for times in (1, 2, 3):
             await rig.attempts(times)
-            assert (await rig.store.read(queries.page.count))[State.ON_HOLD] == 2
+            assert (await rig.store.read(queries.counts.by_state))[State.ON_HOLD] == 2
             rig.move(PROBE_EVERY - timedelta(seconds=1))
             await rig.nothing_more()
             rig.move(GIVE_UP_AFTER if times == 2 else timedelta(seconds=1))
@@ -204,7 +204,7 @@ async def test_stop_lets_what_is_in_flight_finish(rig: Rig) -> None:
     async with rig.running():
         await sending.wait()
     assert rig.notifier.taken == ["one"]
-    counts = await rig.store.read(queries.page.count)
+    counts = await rig.store.read(queries.counts.by_state)
     assert (counts[State.PENDING], counts[State.DELIVERED]) == (1, 1)
 
 

@@ -81,7 +81,7 @@ async def test_what_is_replaced_is_closed_after_its_last_send(tmp_path: Path, sl
         may_end.set()
 
         async def all_delivered() -> bool:
-            return not (await runtime.store.read(queries.page.count))[State.PENDING]
+            return not (await runtime.store.read(queries.counts.by_state))[State.PENDING]
 
         await until(all_delivered)
         await until(lambda: open_sessions() - before <= 2)

@@ -148,7 +148,7 @@ async def test_a_fault_of_one_costs_no_other(rig: ChannelRig) -> None:
         async def done() -> bool:
             await rig.idle()
             rig.move(timedelta(seconds=30))
-            return (await rig.store.read(queries.page.count))[State.PENDING] == 0
+            return (await rig.store.read(queries.counts.by_state))[State.PENDING] == 0
 
         await until(done)
     assert await rig.states() == {
@@ -231,7 +231,7 @@ async def test_too_many_are_summed_up(rig: ChannelRig) -> None:
         await until(lambda: len(rig.channel.parcels) == 1)
 
         async def all_told() -> bool:
-            counts = await rig.store.read(queries.page.count)
+            counts = await rig.store.read(queries.counts.by_state)
             return (counts[State.DELIVERED], counts[State.SILENCED]) == (2200, 50)
 
         await until(all_told)

@@ -110,7 +110,7 @@ async def test_what_is_not_proven_to_come_from_port(service: Service, number: in
     assert answer.status_code == 401
     assert answer.json() == {"error": "the signature is missing, stale or wrong"}
     assert await service.deliveries() == []
-    assert (await service.store.read(queries.page.quarantine, limit=100)).rows == []
+    assert (await service.store.read(queries.quarantine.bodies, limit=100)).rows == []
 
 
 async def test_a_rotated_secret(start: Start) -> None:
@@ -139,7 +139,7 @@ async def test_an_unreadable_change_goes_to_quarantine(service: Service) -> None
     answer = await service.post(body)
     assert answer.status_code == 422
     assert answer.json()["path"] == "diff.after.identifier"
-    (kept,) = (await service.store.read(queries.page.quarantine, limit=100)).rows
+    (kept,) = (await service.store.read(queries.quarantine.bodies, limit=100)).rows
     assert kept.body == body
     assert kept.reason == answer.json()["error"]
 
@@ -234,7 +234,7 @@ async def test_a_restart_delivers_what_was_accepted(start: Start, slack: StandIn
     async with start() as service:
 
         async def all_delivered() -> bool:
-            return (await service.store.read(queries.page.count))[State.DELIVERED] == 2
+            return (await service.store.read(queries.counts.by_state))[State.DELIVERED] == 2
 
         await until(all_delivered)
         (message,) = slack.messages  # both waited, so they go out together
@@ -257,7 +257,7 @@ async def test_a_fault_of_ours_costs_no_change(tmp_path: Path) -> None:
     receiver = Receiver(intake, (), True, timedelta(1))
     with pytest.raises(ZeroDivisionError):
         await receiver.receive(body, None)
-    (kept,) = (await store.read(queries.page.quarantine, limit=100)).rows
+    (kept,) = (await store.read(queries.quarantine.bodies, limit=100)).rows
     assert (kept.body, kept.reason) == (body, "a fault in this program: ZeroDivisionError")
     intake.evaluate = working
     assert (await intake.accept(Signed(kept.body, kept.signed_at))).alerts == 1

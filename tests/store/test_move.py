@@ -65,11 +65,11 @@ async def everything(store: Store) -> list[object]:
     """Return what a store shows."""
     return [
         (await store.read(queries.page.deliveries, state=None, limit=1000)).rows,
-        await store.read(queries.page.count),
+        await store.read(queries.counts.by_state),
         await store.read(queries.page.queues, NOW),
         await store.read(queries.silences.silences, active_at=None),
-        (await store.read(queries.page.quarantine, limit=100)).rows,
-        await store.read(queries.page.alert_counts, NOW),
+        (await store.read(queries.quarantine.bodies, limit=100)).rows,
+        await store.read(queries.counts.alerts, NOW),
         await store.read(queries.last_known.last_known, "deploymentConfig", ["e0", "é", "Z", "gone"]),
         await store.read(queries.last_known.last_known_after, "deploymentConfig", "", limit=9),
         await store.read(queries.reconcile.baselines),

@@ -204,7 +204,7 @@ async def test_group_commit(url: str, postgres: PostgresServer) -> None:
     """What waits is committed together: a thousand accepts need far fewer transactions."""
     store = await open_postgres(url, clock=now)
     await asyncio.gather(*(store.accept([incoming(entity=f"e{number}")]) for number in range(1000)))
-    assert (await store.read(queries.page.count))[State.PENDING] == 1000
+    assert (await store.read(queries.counts.by_state))[State.PENDING] == 1000
     rows = await postgres.execute("SELECT DISTINCT xmin::text FROM deliveries", url)
     assert len(rows) < 20
     await store.close()
@@ -225,7 +225,7 @@ async def test_text_that_postgresql_cannot_store(url: str) -> None:
     await store.accept([incoming("b\0", "c\0", entity="e\0", second=1)])
     assert await store.read(queries.changes.last_at, "deploymentConfig", "e\0") == NOW + SECOND
     assert len((await store.read(queries.page.deliveries, state=None, limit=10)).rows) == 2
-    assert sum((await store.read(queries.page.alert_counts, NOW)).values()) == 2
+    assert sum((await store.read(queries.counts.alerts, NOW)).values()) == 2
     await store.close()
 
 
@@ -296,6 +296,6 @@ async def test_through_a_pool_of_transactions(postgres: PostgresServer, url: str
             claims = await asyncio.gather(*(claim_one(one, second=second, token=str(one)) for one in stores))
             (claim,) = filter(None, claims)
             assert await stores[second % 2].record(claim, attempt(Outcome.DELIVERED, second=second))
-        assert (await stores[0].read(queries.page.count))[State.DELIVERED] == 40
+        assert (await stores[0].read(queries.counts.by_state))[State.DELIVERED] == 40
         for store in stores:
             await store.close()

@@ -114,8 +114,8 @@ async def test_no_question_reads_a_large_table(other: Connection) -> None:
     await queries.page.deliveries_of(listening, [1, 2])
     await queries.page.attempts(listening, [1, 2])
     await queries.page.news(listening, NOW, 100)
-    await queries.page.counts(listening, NOW + timedelta(milliseconds=19))
-    await queries.page.newest(listening)
+    await queries.counts.overview(listening, NOW + timedelta(milliseconds=19))
+    await queries.counts.newest(listening)
     await queries.changes.choices(listening)
     asked = dict(heard.asked)
     assert len(asked) > 30
@@ -134,9 +134,9 @@ async def test_a_change_that_is_committed_late_is_seen(store: Store, other: Conn
         "  alerts, body) VALUES ('late', 1, 1, '', '', 'b', 'late', '[]', '', 0, '')"
     )
     await store.accept([incoming()])
-    seen = await store.read(queries.page.newest)
+    seen = await store.read(queries.counts.newest)
     await late.commit()
-    assert await store.read(queries.page.newest) > seen
+    assert await store.read(queries.counts.newest) > seen
 
 
 async def test_the_name_of_what_is_being_stored_stays(store: Store, other: Connection) -> None:

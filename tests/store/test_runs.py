@@ -340,13 +340,13 @@ async def test_reports_are_not_counted_as_alerts(store: Store) -> None:
     claimed = await claims(store)
     await told(store, claimed["default"])
     await told(store, claimed[RUNS])
-    counts = await store.read(queries.page.counts, NOW - SECOND)
+    counts = await store.read(queries.counts.overview, NOW - SECOND)
     assert (counts.pending, counts.ended[State.DELIVERED]) == (0, 1)
-    assert (await store.read(queries.page.count))[State.DELIVERED] == 1
+    assert (await store.read(queries.counts.by_state))[State.DELIVERED] == 1
     assert [
         one.destination for one in (await store.read(queries.page.deliveries, state=None, limit=9)).rows
     ] == ["default"]
-    assert await store.read(queries.page.alert_counts, NOW - SECOND) == {("health", "default"): 1}
+    assert await store.read(queries.counts.alerts, NOW - SECOND) == {("health", "default"): 1}
     page = await store.read(queries.page.deliveries, before=None, limit=9)
     assert [one.destination for one in page.rows] == ["default"]
     rows = await store.read(queries.page.deliveries_of, [page.rows[0].change_id])

@@ -90,7 +90,7 @@ async def test_an_upgrade_keeps_every_row(postgres: PostgresServer, steps: Path)
     versions = await postgres.execute("SELECT version FROM schema_version ORDER BY version", url)
     assert [version for (version,) in versions] == [1, 2]
     await store.accept([incoming(entity="other")])
-    assert (await store.read(queries.page.count))[State.PENDING] == 2
+    assert (await store.read(queries.counts.by_state))[State.PENDING] == 2
     await store.close()
 
 

@@ -69,7 +69,7 @@ async def test_what_is_still_open_is_told_once(store: Store) -> None:
         incoming("Degraded", "Healthy", entity="e-over", second=5),
     ])  # fmt: skip
     await keep_back(store, second=6)
-    assert (await store.read(queries.page.count))[State.SILENCED] == 4
+    assert (await store.read(queries.counts.by_state))[State.SILENCED] == 4
     assert [one.silenced for one in await store.read(queries.silences.silences, active_at=NOW)] == [4]
     assert await claims(store, second=99) == []
     told = await claim(store, second=100)

@@ -98,7 +98,7 @@ async def test_an_incident_has_one_message_in_a_channel(store: Store) -> None:
     assert (
         len((await store.read(queries.page.deliveries, state=None, limit=9)).rows) == 3
     )  # the update is no alert
-    assert (await store.read(queries.page.count))[State.DELIVERED] == 3
+    assert (await store.read(queries.counts.by_state))[State.DELIVERED] == 3
 
 
 async def test_a_change_while_the_message_is_being_changed(store: Store) -> None:

@@ -77,7 +77,7 @@ async def test_group_commit(tmp_path: Path) -> None:
 
     await writer_of(store).run(lambda db: db.set_trace_callback(count))
     await asyncio.gather(*(store.accept([incoming(entity=f"e{number}")]) for number in range(1000)))
-    assert (await store.read(queries.page.count))[State.PENDING] == 1000
+    assert (await store.read(queries.counts.by_state))[State.PENDING] == 1000
     assert commits < 100
     await store.close()
 

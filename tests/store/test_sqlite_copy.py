@@ -72,7 +72,7 @@ async def test_a_copy_while_processes_write(database: Path, tmp_path: Path) -> N
                 assert alerts == len(stored)
     assert names(tmp_path, "copy*") == ["copy-0.db", "copy-1.db", "copy-2.db"]
     store = open_sqlite(copy)
-    assert (await store.read(queries.page.count))[State.PENDING] == len(stored)
+    assert (await store.read(queries.counts.by_state))[State.PENDING] == len(stored)
     await store.accept([incoming(entity="after")])
     claim = await claim_one(store)
     assert claim is not None

@@ -82,7 +82,7 @@ async def test_a_decision_that_raises_fails_alone(store: Store) -> None:
     results = await asyncio.gather(*jobs, return_exceptions=True)
     assert isinstance(results.pop(10), ZeroDivisionError)
     assert all(isinstance(one, list) for one in results)
-    assert (await store.read(queries.page.count))[State.PENDING] == 20
+    assert (await store.read(queries.counts.by_state))[State.PENDING] == 20
 
 
 async def test_a_queue_keeps_its_order(store: Store) -> None:
@@ -95,7 +95,7 @@ async def test_a_queue_keeps_its_order(store: Store) -> None:
         assert await claim_one(store, second=number, token="b") is None
         assert await store.record(claim, attempt(Outcome.DELIVERED, second=number))
     assert await claim_one(store, second=9) is None
-    assert (await store.read(queries.page.count))[State.DELIVERED] == 3
+    assert (await store.read(queries.counts.by_state))[State.DELIVERED] == 3
 
 
 async def test_a_queue_rests_until_its_time(store: Store) -> None:
@@ -175,7 +175,7 @@ async def test_a_held_queue(store: Store) -> None:
     claim = await claim_one(store)
     assert claim is not None
     await store.record(claim, attempt(Outcome.ON_HOLD, wait=600))
-    assert (await store.read(queries.page.count))[State.ON_HOLD] == 2
+    assert (await store.read(queries.counts.by_state))[State.ON_HOLD] == 2
     assert [
         one.detail for one in (await store.read(queries.page.deliveries, state=State.ON_HOLD, limit=10)).rows
     ] == ["said", "said"]
@@ -226,7 +226,7 @@ async def test_what_was_never_to_wait_is_not_cancelled(store: Store) -> None:
         return replace(decision, cancel=tuple(one.id for one in decision.incidents))
 
     await store.accept([replace(second, decide=cancelling)])
-    assert (await store.read(queries.page.count))[State.PENDING] == 2
+    assert (await store.read(queries.counts.by_state))[State.PENDING] == 2
     told = []
     for at in (20, 30):
         claim = await claim_one(store, second=at)
@@ -240,11 +240,11 @@ async def test_quarantine(store: Store) -> None:
     """An unreadable body is kept whole, once, until it leaves."""
     for _ in range(2):
         await store.quarantine(b"\xff{", signed_at=NOW, received_at=NOW + SECOND, path="a.b", reason="odd")
-    (row,) = (await store.read(queries.page.quarantine, limit=100)).rows
+    (row,) = (await store.read(queries.quarantine.bodies, limit=100)).rows
     assert (row.body, row.signed_at, row.received_at) == (b"\xff{", NOW, NOW + SECOND)
     assert (row.path, row.reason) == ("a.b", "odd")
-    await store.write(queries.page.leave_quarantine, [row.id])
-    assert (await store.read(queries.page.quarantine, limit=100)).rows == []
+    await store.write(queries.quarantine.leave, [row.id])
+    assert (await store.read(queries.quarantine.bodies, limit=100)).rows == []
 
 
 async def test_prune(store: Store) -> None:
@@ -275,7 +275,7 @@ async def test_prune_everything_in_steps(store: Store) -> None:
     before = NOW + 12 * SECOND  # the last incident is resolved then
     steps = [await store.prune(before=before, limit=2) for _ in range(4)]
     assert steps == [2 + 2, 2, 1, 0]  # incidents and bodies; every change has a pending alert
-    assert (await store.read(queries.page.quarantine, limit=100)).rows == []
+    assert (await store.read(queries.quarantine.bodies, limit=100)).rows == []
 
 
 async def test_check(store: Store) -> None:

@@ -132,11 +132,11 @@ async def test_a_cursor_that_is_none(views: Store, cursor: str) -> None:
     with pytest.raises(ValueError, match="cursor"):
         await views.read(queries.changes.changes, ChangeFilter(), before=cursor, limit=1)
     with pytest.raises(ValueError, match="cursor"):
-        await views.read(queries.page.audit, before=cursor, limit=1)
+        await views.read(queries.audit.entries, before=cursor, limit=1)
     with pytest.raises(ValueError, match="cursor"):
         await views.read(queries.page.deliveries, before=cursor, limit=1)
     with pytest.raises(ValueError, match="cursor"):
-        await views.read(queries.page.incidents, before=cursor, limit=1)
+        await views.read(queries.incidents.page, before=cursor, limit=1)
 
 
 async def test_deliveries_with_their_attempts(store: Store, views: Store) -> None:
@@ -196,24 +196,24 @@ async def test_incidents_worst_first(store: Store, views: Store) -> None:
     await store.accept(
         [incoming(entity="over", second=4), incoming("Degraded", "Healthy", entity="over", second=5)]
     )
-    worst = await views.read(queries.page.worst, 9)
+    worst = await views.read(queries.incidents.worst, 9)
     assert [one.incident.entity for one in worst] == ["worst", "old", "new", "mild"]
     assert worst[0].last is not None
     assert worst[0].last.title == "Notification Service"
-    assert await views.read(queries.page.incident, "i-worst") == worst[0]
-    assert await views.read(queries.page.incident, "no") is None
-    first = await views.read(queries.page.incidents, before=None, limit=3)
-    second = await views.read(queries.page.incidents, before=first.next, limit=3)
+    assert await views.read(queries.incidents.incident, "i-worst") == worst[0]
+    assert await views.read(queries.incidents.incident, "no") is None
+    first = await views.read(queries.incidents.page, before=None, limit=3)
+    second = await views.read(queries.incidents.page, before=first.next, limit=3)
     rows = [one.incident.entity for one in (*first.rows, *second.rows)]
     assert rows == ["over", "worst", "new", "old", "mild"]
-    assert len((await views.read(queries.page.incidents, is_open=False, before=None, limit=9)).rows) == 1
-    assert len((await views.read(queries.page.incidents, is_open=True, before=None, limit=9)).rows) == 4
+    assert len((await views.read(queries.incidents.page, is_open=False, before=None, limit=9)).rows) == 1
+    assert len((await views.read(queries.incidents.page, is_open=True, before=None, limit=9)).rows) == 4
     assert (
-        len((await views.read(queries.page.incidents, since=NOW + 9 * SECOND, before=None, limit=9)).rows)
+        len((await views.read(queries.incidents.page, since=NOW + 9 * SECOND, before=None, limit=9)).rows)
         == 4
     )
     of_one = await views.read(
-        queries.page.incidents, blueprint="deploymentConfig", entity="old", before=None, limit=9
+        queries.incidents.page, blueprint="deploymentConfig", entity="old", before=None, limit=9
     )
     assert [one.incident.entity for one in of_one.rows] == ["old"]
 
@@ -225,10 +225,10 @@ async def test_counts(store: Store, views: Store) -> None:
     assert claim is not None
     await store.record(claim, attempt(Outcome.DELIVERED, second=12))
     await store.quarantine(b"{}", signed_at=NOW, received_at=NOW, path="", reason="r")
-    counts = await views.read(queries.page.counts, NOW + 5 * SECOND)
+    counts = await views.read(queries.counts.overview, NOW + 5 * SECOND)
     assert (counts.changes, counts.pending, counts.dead, counts.open, counts.quarantined) == (2, 1, 0, 2, 1)
     assert counts.ended[State.DELIVERED] == 1
-    assert (await views.read(queries.page.counts, NOW + 60 * SECOND)).ended[State.DELIVERED] == 0
+    assert (await views.read(queries.counts.overview, NOW + 60 * SECOND)).ended[State.DELIVERED] == 0
 
 
 async def test_what_was_told_since(store: Store, views: Store) -> None:
@@ -254,17 +254,17 @@ async def test_choices(store: Store, views: Store) -> None:
 
 async def test_the_newest_numbers_grow(store: Store, views: Store) -> None:
     """Whatever there is new to see changes them."""
-    seen = [await views.read(queries.page.newest)]
+    seen = [await views.read(queries.counts.newest)]
     await store.accept([incoming()])
-    seen.append(await views.read(queries.page.newest))
+    seen.append(await views.read(queries.counts.newest))
     claim = await claim_one(store)
     assert claim is not None
     await store.record(claim, attempt(Outcome.RETRY))
-    seen.append(await views.read(queries.page.newest))
-    await views.write(queries.page.write_audit, AuditEntry(NOW, "ada", "retry", "it"))
-    seen.append(await views.read(queries.page.newest))
+    seen.append(await views.read(queries.counts.newest))
+    await views.write(queries.audit.write, AuditEntry(NOW, "ada", "retry", "it"))
+    seen.append(await views.read(queries.counts.newest))
     await store.quarantine(b"{}", signed_at=NOW, received_at=NOW, path="", reason="r")
-    seen.append(await views.read(queries.page.newest))
+    seen.append(await views.read(queries.counts.newest))
     assert len(set(seen)) == 5
     assert seen == sorted(seen)
 
@@ -274,31 +274,31 @@ async def test_quarantine(store: Store, views: Store) -> None:
     for number in range(3):
         body = b"[%d]" % number + b" " * 5_000
         await store.quarantine(body, signed_at=NOW, received_at=NOW, path="a.b", reason="why")
-    first = await views.read(queries.page.quarantine, before=None, limit=2)
-    second = await views.read(queries.page.quarantine, before=first.next, limit=2)
+    first = await views.read(queries.quarantine.bodies, before=None, limit=2)
+    second = await views.read(queries.quarantine.bodies, before=first.next, limit=2)
     assert [one.body[:3] for one in (*first.rows, *second.rows)] == [b"[2]", b"[1]", b"[0]"]
     assert (first.rows[0].size, len(first.rows[0].body), first.rows[0].path) == (5_003, 2_000, "a.b")
-    whole = await views.read(queries.page.quarantined, first.rows[0].id)
+    whole = await views.read(queries.quarantine.body, first.rows[0].id)
     assert whole is not None
     assert len(whole.body) == 5_003
-    assert (await views.read(queries.page.quarantined, 99), second.next) == (None, None)
+    assert (await views.read(queries.quarantine.body, 99), second.next) == (None, None)
     await store.quarantine(b"", signed_at=NOW, received_at=NOW, path="", reason="why")
-    assert (await views.read(queries.page.quarantine, before=None, limit=1)).rows[0].body == b""
+    assert (await views.read(queries.quarantine.bodies, before=None, limit=1)).rows[0].body == b""
 
 
 async def test_the_trail(views: Store) -> None:
     """What was done is kept, newest first, and can be found again by its number."""
     numbers = [
-        await views.write(queries.page.write_audit, AuditEntry(NOW, "ada", "retry", f"{number}"))
+        await views.write(queries.audit.write, AuditEntry(NOW, "ada", "retry", f"{number}"))
         for number in range(3)
     ]
-    first = await views.read(queries.page.audit, before=None, limit=2)
-    second = await views.read(queries.page.audit, before=first.next, limit=2)
+    first = await views.read(queries.audit.entries, before=None, limit=2)
+    second = await views.read(queries.audit.entries, before=first.next, limit=2)
     assert [one.details for one in (*first.rows, *second.rows)] == ["2", "1", "0"]
-    assert await views.read(queries.page.audited, numbers[1]) == AuditEntry(
+    assert await views.read(queries.audit.entry, numbers[1]) == AuditEntry(
         NOW, "ada", "retry", "1", numbers[1]
     )
-    assert await views.read(queries.page.audited, 99) is None
+    assert await views.read(queries.audit.entry, 99) is None
 
 
 async def test_names_are_forgotten_with_their_changes(store: Store, views: Store) -> None:
@@ -319,10 +319,10 @@ async def test_a_change_of_a_message_is_no_alert(store: Store, views: Store) -> 
         assert claim is not None
         await store.record(claim, what)
         await store.accept([incoming("Degraded", "Crashed", second=3)])
-    counts = await views.read(queries.page.counts, NOW)
+    counts = await views.read(queries.counts.overview, NOW)
     assert (counts.pending, counts.ended[State.DELIVERED]) == (0, 2)
     update = await claim_one(store, second=10)
     assert update is not None
     assert update.message == posted.message
     await store.record(update, attempt(Outcome.DELIVERED, second=10))
-    assert (await views.read(queries.page.counts, NOW)).ended[State.DELIVERED] == 2
+    assert (await views.read(queries.counts.overview, NOW)).ended[State.DELIVERED] == 2

@@ -261,7 +261,7 @@ async def test_replay(start: Start) -> None:
         assert "no&#34;: &#34;change" in (await service.client.get("/quarantine")).text
         assert "still cannot be read" in (await do(service, "/quarantine/1/replay")).text
         assert "Number 2 left the quarantine" in (await do(service, "/quarantine/2/replay")).text
-        assert await service.store.read(queries.page.quarantined, 1) is not None
+        assert await service.store.read(queries.quarantine.body, 1) is not None
         trail = await page(service, "/audit")
         assert "still cannot be read" in trail
         assert "left the quarantine" in trail
