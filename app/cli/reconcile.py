@@ -79,8 +79,8 @@ def show(progress: ReconcileProgress, differences: Sequence[EntityDifference]) -
     )
     if differences:
         print_table(("blueprint", "entity", "action", "since", "differs"), cells)
-    learned = f", {progress.learned:,} of them for the first time" if progress.learned else ""
-    print(f"{progress.entities:,} entities{learned}; {len(differences):,} differ")
+    recorded = f", {progress.recorded:,} of them for the first time" if progress.recorded else ""
+    print(f"{progress.entities:,} entities{recorded}; {len(differences):,} differ")
 
 
 def values_text(difference: EntityDifference) -> str:

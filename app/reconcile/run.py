@@ -208,7 +208,7 @@ class _BlueprintReading:
         if states and not self.run.dry:
             late = await self.run.intake.store.write(queries.last_known.record_states, self.name, states)
         new = (entity for entity, state in states.items() if state.version == 1 and entity not in late)
-        self.run.count(learned=sum(1 for _ in new))
+        self.run.count(recorded=sum(1 for _ in new))
         return late
 
     async def _look_for_the_missing(self) -> AsyncIterator[EntityDifference]:

@@ -190,7 +190,7 @@ class Reconciler:
                 why=reason,
                 seconds=round(seconds, 1),
                 entities=progress.entities,
-                learned=progress.learned,
+                recorded=progress.recorded,
                 differences=progress.differences,
                 missed=progress.missed,
             )

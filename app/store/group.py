@@ -31,7 +31,7 @@ class Group:
         cancelled: The incidents whose later alerts are cancelled, by id, and since when.
         alerts: What is to be sent: the change's key, the alert, and the time.
         ended: Which of these, by place, are cancelled already, and since when.
-        learned: The last known state of entities from now on.
+        last_known: The last known state of entities from now on.
     """
 
     last_at: dict[EntityKey, datetime | None] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Group:
     cancelled: dict[str, Micros] = field(default_factory=dict)
     alerts: list[tuple[str, Alert, Micros]] = field(default_factory=list)
     ended: dict[int, Micros] = field(default_factory=dict)
-    learned: dict[EntityKey, LastKnown] = field(default_factory=dict)
+    last_known: dict[EntityKey, LastKnown] = field(default_factory=dict)
     _later: dict[str, list[int]] = field(default_factory=dict, init=False)
 
     def take(self, batch: Sequence[tuple[EntityKey, Incoming]], seen: dict[str, int]) -> list[Accepted]:
@@ -102,7 +102,7 @@ class Group:
                 self._later.setdefault(alert.incident_id, []).append(len(self.alerts))
             self.alerts.append((change.key, alert, received_at))
         if decision.known is not None:
-            self.known[entity] = self.learned[entity] = decision.known
+            self.known[entity] = self.last_known[entity] = decision.known
         return decision
 
     def _cancel(self, incident_id: str, now: Micros) -> None:

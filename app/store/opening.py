@@ -78,7 +78,7 @@ async def open_store(
         must_exist: Whether there must be one already; if not, it is made.
         upgrade: Whether one of an older schema is upgraded; if not, it is refused: another command than the
             listener's must not change the schema while an older listener runs.
-        watch: Hears of each transaction.
+        watch: Is informed of each transaction.
 
     Raises:
         StoreUnavailable: It cannot be opened.

@@ -264,13 +264,13 @@ class ReconcileProgress:
 
     Attributes:
         entities: How many entities it has compared.
-        learned: Of how many it recorded the state for the first time, which alerts nobody.
+        recorded: Of how many it recorded the state for the first time, which alerts nobody.
         differences: How many differ from their last known state.
         missed: For how many of these Port should have called us.
     """
 
     entities: int = 0
-    learned: int = 0
+    recorded: int = 0
     differences: int = 0
     missed: int = 0
 

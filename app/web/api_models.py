@@ -211,7 +211,7 @@ class ReconcileRunOut(_Out):
     started_at: datetime
     ended_at: datetime | None
     entities: int
-    learned: int
+    recorded: int
     """Entities whose state was recorded for the first time."""
     differences: int
     missed: int

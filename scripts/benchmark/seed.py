@@ -28,8 +28,9 @@ CHANGES = (
     " alerts, body) VALUES (?, ?, ?, ?, 'UPDATE', 'entity', ?, ?, ?, ?, ?, ?)"
 )
 DELIVERIES = (
-    "INSERT INTO deliveries (id, change_id, incident_id, queue, destination, notification, state, due_at,"
-    " created_at, waiting_since, ended_at) VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)"
+    "INSERT INTO deliveries (id, change_id, incident_id, queue, destination, rule, step, severity, kind,"
+    " notification, state, due_at, created_at, waiting_since, ended_at)"
+    " VALUES (?, ?, ?, ?, ?, ?, 'opened', 'critical', 'alert', ?, ?, 0, ?, ?, ?)"
 )
 ATTEMPTS = (
     "INSERT INTO attempts (delivery_id, outcome, detail, started_at, ended_at)"
@@ -45,7 +46,7 @@ class Contents:
         changes: How many changes.
         alerts_every: Which of them have alerted.
         waiting: The alerts of the last so many changes still wait; of the others each thousandth is dead.
-        queue: In which queue: `default`, or `held`, whose webhook is gone.
+        queue: In which queue: `default`, or `on_hold`, whose webhook is gone.
     """
 
     changes: int
@@ -74,13 +75,13 @@ def fill(path: Path, contents: Contents) -> None:
         )
         for first in range(1, contents.changes + 1, BATCH):
             batch = range(first, min(first + BATCH, contents.changes + 1))
-            alerting = [one for one in batch if one % contents.alerts_every == 0]
+            alerting = [number for number in batch if number % contents.alerts_every == 0]
             db.executemany(CHANGES, map(rows.change, batch))
             db.executemany(
-                "INSERT OR IGNORE INTO entities VALUES (?, ?)", {_names(one)[1::-1] for one in batch}
+                "INSERT OR IGNORE INTO entities VALUES (?, ?)", {_names(number)[1::-1] for number in batch}
             )
             db.executemany(DELIVERIES, map(rows.delivery, alerting))
-            db.executemany(ATTEMPTS, (rows.attempt(one) for one in alerting if not rows.waits(one)))
+            db.executemany(ATTEMPTS, (rows.attempt(number) for number in alerting if not rows.waits(number)))
             db.executemany(
                 "INSERT INTO incidents VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", map(rows.incident, alerting)
             )
@@ -91,13 +92,13 @@ def fill(path: Path, contents: Contents) -> None:
     os.sync()  # so that nobody's fsync waits for this
 
 
-def _names(one: int) -> tuple[str, str, str]:
-    entity = one * 7919 % ENTITIES
+def _names(number: int) -> tuple[str, str, str]:
+    entity = number * 7919 % ENTITIES
     return f"blueprint-{entity % BLUEPRINTS}", f"service-{entity:05}-prod", f"team-{entity % TEAMS}"
 
 
-def _rule(one: int) -> str:
-    return f"rule-{one % RULES}"
+def _rule(number: int) -> str:
+    return f"rule-{number % RULES}"
 
 
 class _Rows:
@@ -110,7 +111,7 @@ class _Rows:
         before, after = "Healthy", "Degraded"
         body = change_body(before=before, after=after, at=start, entity="ENTITY")
         self._body = body.decode()
-        self._said = Notification(
+        self._notification = Notification(
             step=Step.OPENED,
             rule="RULE",
             blueprint="BLUEPRINT",
@@ -121,41 +122,46 @@ class _Rows:
             at=start,
         ).model_dump_json()
 
-    def waits(self, one: int) -> bool:
+    def waits(self, number: int) -> bool:
         """Return whether its alert waits."""
-        return one > self._contents.changes - self._contents.waiting
+        return number > self._contents.changes - self._contents.waiting
 
-    def change(self, one: int) -> tuple[Any, ...]:
-        blueprint, entity, team = _names(one)
-        alerts = int(one % self._contents.alerts_every == 0)
-        reason = f"rule '{_rule(one)}' matches" if alerts else "rule 'health': healthStatus did not change"
-        key, at = hashlib.sha256(b"%d" % one).hexdigest(), self._at(one)
+    def change(self, number: int) -> tuple[Any, ...]:
+        blueprint, entity, team = _names(number)
+        alerts = int(number % self._contents.alerts_every == 0)
+        reason = f"rule '{_rule(number)}' matches" if alerts else "rule 'health': healthStatus did not change"
+        key, at = hashlib.sha256(b"%d" % number).hexdigest(), self._at(number)
         body = self._body.replace("ENTITY", entity).encode()
-        return one, key, at, at, blueprint, entity, json.dumps([team]), reason, alerts, body
+        return number, key, at, at, blueprint, entity, json.dumps([team]), reason, alerts, body
 
-    def delivery(self, one: int) -> tuple[Any, ...]:
-        blueprint, entity, team = _names(one)
-        said = self._said.replace("RULE", _rule(one)).replace("BLUEPRINT", blueprint)
-        said = said.replace("ENTITY", entity).replace("TEAM", team)
-        at, waits = self._at(one), self.waits(one)
-        state = "pending" if waits else "dead" if one % 1000 == 0 else "delivered"
+    def delivery(self, number: int) -> tuple[Any, ...]:
+        blueprint, entity, team = _names(number)
+        notification = self._notification.replace("RULE", _rule(number)).replace("BLUEPRINT", blueprint)
+        notification = notification.replace("ENTITY", entity).replace("TEAM", team)
+        at, waits = self._at(number), self.waits(number)
+        state = "pending" if waits else "dead" if number % 1000 == 0 else "delivered"
         queue = self._contents.queue if waits else "default"
-        return one, one, f"incident-{one}", queue, queue, said, state, at, at, None if waits else at
-
-    def attempt(self, one: int) -> tuple[Any, ...]:
-        return one, self._at(one), self._at(one) + 200_000
-
-    def incident(self, one: int) -> tuple[Any, ...]:
-        blueprint, entity, _ = _names(one)
-        at = self._at(one)
-        ended = (
-            None if one > self._contents.changes - OPEN * self._contents.alerts_every else self._at(one + 5)
-        )
-        severity = "critical" if one % 8 else "warning"
         return (
-            *(f"incident-{one}", _rule(one), blueprint, entity, "Degraded", at, at, ended),
+            *(number, number, f"incident-{number}", queue, queue, _rule(number), notification),
+            *(state, at, at, None if waits else at),
+        )
+
+    def attempt(self, number: int) -> tuple[Any, ...]:
+        return number, self._at(number), self._at(number) + 200_000
+
+    def incident(self, number: int) -> tuple[Any, ...]:
+        blueprint, entity, _ = _names(number)
+        at = self._at(number)
+        ended = (
+            None
+            if number > self._contents.changes - OPEN * self._contents.alerts_every
+            else self._at(number + 5)
+        )
+        severity = "critical" if number % 8 else "warning"
+        return (
+            *(f"incident-{number}", _rule(number), blueprint, entity, "Degraded", at, at, ended),
             *(None, severity, "[]", 0),
         )
 
-    def _at(self, one: int) -> int:
-        return self._first + self._apart * one
+    def _at(self, number: int) -> int:
+        return self._first + self._apart * number

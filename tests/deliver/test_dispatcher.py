@@ -102,7 +102,7 @@ async def test_a_refused_message_is_dead_and_the_queue_goes_on(rig: Rig) -> None
     ] == [State.DEAD]
 
 
-async def test_a_held_queue_is_probed_and_loses_nothing(rig: Rig) -> None:
+async def test_a_queue_on_hold_is_probed_and_loses_nothing(rig: Rig) -> None:
     """A queue on hold is probed every 10 minutes, for as long as it takes, and then sends all it has."""
     rig.notifier.script = [ON_HOLD, TRANSIENT, ON_HOLD]
     await rig.add("one", "two")

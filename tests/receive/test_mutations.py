@@ -32,5 +32,9 @@ async def test_mangled_bodies(service: Service, bodies: list[bytes]) -> None:
     answers = await asyncio.gather(*map(service.post, bodies))
     assert {answer.status_code for answer in answers} <= {202, 422}
     kept = {row.body for row in (await service.store.read(queries.quarantine.bodies, limit=50 * BODIES)).rows}
-    refused = {body for body, answer in zip(bodies, answers, strict=True) if answer.status_code == 422}
+    refused = {
+        body[: queries.quarantine.FIRST_BYTES]
+        for body, answer in zip(bodies, answers, strict=True)
+        if answer.status_code == 422
+    }
     assert refused <= kept

@@ -112,7 +112,7 @@ async def test_the_page_the_api_and_the_metrics(start: Start, port: StandInPort,
         await until(compared)
         shown = (await service.client.get("/api/v1/comparison", headers=BEARER)).json()
         assert (shown["off"], shown["error"], shown["running"]) == ("", "", None)
-        assert (shown["last"]["entities"], shown["last"]["learned"], shown["last"]["differences"]) == (
+        assert (shown["last"]["entities"], shown["last"]["recorded"], shown["last"]["differences"]) == (
             1,
             1,
             0,

@@ -169,7 +169,7 @@ async def test_a_dead_delivery_lets_the_queue_go_on(store: Store) -> None:
     assert again.deliveries[0].waiting_since == NOW + 2 * SECOND
 
 
-async def test_a_held_queue(store: Store) -> None:
+async def test_a_queue_on_hold(store: Store) -> None:
     """A queue on hold says why, its deliveries count as such, and a passed probe renews their patience."""
     await store.accept([incoming(), incoming(entity="other")])
     claim = await claim_one(store)

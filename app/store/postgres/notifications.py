@@ -86,7 +86,7 @@ class Notifications:
                 )
                 await connection.add_listener(NOTIFY_CHANNEL, hear)
                 wake()  # what was notified while nobody listened
-                while True:  # a connection that was cut says so only to whoever uses it
+                while True:  # that a connection was cut is noticed only when it is used
                     await asyncio.sleep(ALIVE_SECONDS)
                     await connection.execute("SELECT 1")
             except (*DATABASE_ERRORS, ValueError):

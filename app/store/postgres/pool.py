@@ -1,7 +1,7 @@
 """Connections to PostgreSQL, and transactions with limits: nothing here waits for ever.
 
 It works through pgbouncer in transaction mode: nothing is set for a session, and everything happens inside
-explicit transactions, so that the limits are set in each anew. Statements are prepared by name, which halves
+explicit transactions, so that the limits are set again in each. Statements are prepared by name, which halves
 the server's work, only where a connection is seen to be the server's own: through a pool another process's
 statement may have the same name.
 """
@@ -25,7 +25,7 @@ CONNECTIONS = 5
 PREPARED_STATEMENTS = 100
 CONNECT_SECONDS = 2.0
 IDLE_SECONDS = 2
-"""How long a transaction may do nothing: whoever is frozen in one must not keep the others waiting."""
+"""How long a transaction may do nothing: a frozen process must not keep the others waiting."""
 ACCEPT_SECONDS = 1.5
 """How long one statement may take while Port waits for an answer, waits for locks included."""
 STATEMENT_SECONDS = 4.0
@@ -197,7 +197,7 @@ def _begin(seconds: float, *, read_only: bool = False) -> str:
     )
     if read_only:
         return begin
-    # Whoever has switched it off for the whole server would lose what was answered 202.
+    # If it were off for the whole server, what was answered 202 could be lost.
     return (
         f"{begin}; SELECT set_config('synchronous_commit', 'on', true)"
         " WHERE current_setting('synchronous_commit') = 'off'"

@@ -10,7 +10,7 @@ from app.store.postgres.pool import Connection, Pool
 SQL_FOLDER = Path(__file__).parent / "sql"
 MIGRATION_LOCK = 0x706F72746C697374  # "portlist"; of 64 bits, so that nobody else takes it by chance
 MIGRATION_SECONDS = 600.0
-LOCK_SECONDS = 3
+LOCK_TIMEOUT_SECONDS = 3
 """How long a step waits for the tables: behind it everything waits that replicas want to do with them."""
 
 
@@ -76,7 +76,7 @@ async def _version(db: Connection) -> int | None:
 
 async def _step(db: Connection, number: int, script: str) -> None:
     await db.execute(
-        f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK}); SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"
+        f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK}); SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'"
     )
     await db.execute(
         "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT PRIMARY KEY,"

@@ -115,8 +115,8 @@ class PostgresTransaction(Transaction):
         if not entities:
             return
         rows = await self.fetch(f"SELECT * FROM {ENTITIES} AS key WHERE {CHANGELESS}", *_turned(entities))
-        # Whoever stores a change of one of them right now holds its lock; that name is to stay. To wait for
-        # it would be to wait in a circle, since it may wait for an incident that was deleted above.
+        # A process that stores a change of one of them right now holds its lock; that name stays. To wait
+        # for it would be to wait in a circle, since it may wait for an incident that was deleted above.
         free = [
             (blueprint, entity)
             for blueprint, entity in rows

@@ -2,12 +2,16 @@
 
 from app.store.queries import (
     accept,
+    audit,
     changes,
+    counts,
     deliveries,
+    incidents,
     last_known,
     messages,
     page,
     prune,
+    quarantine,
     queues,
     reconcile,
     reports,
@@ -16,12 +20,16 @@ from app.store.queries import (
 
 __all__ = [
     "accept",
+    "audit",
     "changes",
+    "counts",
     "deliveries",
+    "incidents",
     "last_known",
     "messages",
     "page",
     "prune",
+    "quarantine",
     "queues",
     "reconcile",
     "reports",

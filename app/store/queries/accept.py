@@ -1,7 +1,7 @@
 """Storing changes: many in one transaction and in a handful of statements.
 
-**Order.** Whoever stores a change of an entity holds that entity's lock until the transaction is committed.
-So whichever replicas take an entity's changes, they do so one after the other: each sees what the one before
+**Order.** A process that stores a change of an entity holds the entity's lock until the transaction is
+committed. So replicas store an entity's changes one after the other: each sees what the one before
 has decided, and its deliveries have greater numbers than those that were committed before. Deliveries of
 different entities may be committed in another order than that of their numbers; a dispatcher that takes the
 lowest number it sees never takes an entity's second alert before its first.
@@ -143,8 +143,8 @@ async def _write(tx: Transaction, group: Group, ids: dict[str, int]) -> None:
             for place, (key, alert, now) in enumerate(group.alerts)
         ]
         await deliveries.insert(tx, alerts)
-    if group.learned:
-        await put_last_known(tx, group.learned)
+    if group.last_known:
+        await put_last_known(tx, group.last_known)
     if cancelled:
         await reports.announce(tx, cancelled, max(group.cancelled.values()))
 

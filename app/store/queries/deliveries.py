@@ -84,7 +84,7 @@ async def insert(tx: Transaction, deliveries: Sequence[NewDelivery]) -> None:
 
 async def make_queues(tx: Transaction, destinations: Mapping[str, str]) -> None:
     """Make queues, by name with their destination, as far as there are none of these names."""
-    # Looked for first: to find the conflict would be to wait for whoever has written to the queue just now.
+    # Looked for first: to find a conflict is to wait for a process that has just written to the queue.
     rows = await tx.fetch("SELECT name FROM queues WHERE name = ANY($1)", sorted(destinations))
     for name in sorted(destinations.keys() - {name for (name,) in rows}):
         await tx.execute(

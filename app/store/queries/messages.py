@@ -94,7 +94,7 @@ async def update_others(
             copied, now, kind="update", queue=name, incident_id=incident_id, message_id=message_id
         )
         await deliveries.make_queues(tx, {name: update.destination})
-        # Whoever claims that queue at this moment must have done so, or must see what is written here.
+        # A process that claims that queue now must have done so, or must see what is written here.
         await tx.fetch("SELECT 1 FROM queues WHERE name = $1 FOR NO KEY UPDATE", name)
         # An update that is being sent shows the state at its claim: it needs another one after it.
         waits = await tx.fetch_value(

@@ -7,7 +7,7 @@ from app.store.queries.queues import CLOCKS_DIFFER
 from app.store.transaction import Transaction
 from app.store.views import ReconcileProgress, StoredRun
 
-RUN = "id, reason, started_at, lease_until, ended_at, entities, learned, differences, missed, error"
+RUN = "id, reason, started_at, lease_until, ended_at, entities, recorded, differences, missed, error"
 AHEAD = CLOCKS_DIFFER // MICRO
 """A run that began so much later than now was begun before the clock was set back: it hinders nobody."""
 
@@ -56,7 +56,7 @@ async def keep(
 ) -> bool:
     """Prolong a run's lease and write how far it is; False: another process has taken over."""
     kept = await tx.fetch_value(
-        "UPDATE reconcile_runs SET lease_until = $1, entities = $2, learned = $3, differences = $4,"
+        "UPDATE reconcile_runs SET lease_until = $1, entities = $2, recorded = $3, differences = $4,"
         "  missed = $5 WHERE id = $6 AND token = $7 AND ended_at IS NULL"
         " AND NOT EXISTS (SELECT 1 FROM reconcile_runs AS later WHERE later.id > reconcile_runs.id)"
         " RETURNING id",
@@ -73,7 +73,7 @@ async def end(
 ) -> None:
     """Write how a run ended; `error`: why it failed."""
     await tx.execute(
-        "UPDATE reconcile_runs SET ended_at = $1, error = $2, entities = $3, learned = $4,"
+        "UPDATE reconcile_runs SET ended_at = $1, error = $2, entities = $3, recorded = $4,"
         " differences = $5, missed = $6 WHERE id = $7 AND token = $8",
         to_micros(now),
         error,
@@ -111,4 +111,4 @@ async def mark_baseline(tx: Transaction, blueprint: str) -> None:
 
 
 def _numbers(progress: ReconcileProgress) -> tuple[int, int, int, int]:
-    return progress.entities, progress.learned, progress.differences, progress.missed
+    return progress.entities, progress.recorded, progress.differences, progress.missed

@@ -1,4 +1,4 @@
-"""Reports: what runs in Port are told of the change which they brought.
+"""Reports: what a run in Port shows of the change that it brought.
 
 A run has a row in `reports`, and each report to it is a delivery of the kind ``report``. So what waits for
 one run goes out as one, and nothing of it counts as an alert.
@@ -41,7 +41,7 @@ async def announce(tx: Transaction, ended: Sequence[int], now: Micros) -> None:
     """
     if not ended or not await tx.fetch_value("SELECT 1 FROM reports LIMIT 1"):
         return  # no run waits for a report
-    # Two queues may end a change's last two deliveries at the same moment: whoever comes second waits here,
+    # Two queues may end a change's last two deliveries at the same moment: the second waits here,
     # and then sees, with its next statement, what the first has written.
     rows = await tx.fetch(
         f"SELECT id, change_id, report_id, {deliveries.COPIED} FROM deliveries"

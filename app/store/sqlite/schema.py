@@ -97,7 +97,7 @@ def _missing(connection: sqlite3.Connection, files: Mapping[int, Path]) -> tuple
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, files: Mapping[int, Path]) -> None:
-    # Where a step makes a table anew, dropping the old one must not drop what refers to it.
+    # Where a step makes a table again, dropping the old one must not drop what refers to it.
     connection.execute("PRAGMA foreign_keys = OFF")
     _keep_temporary_files_beside(connection, path)  # of the indexes that a step makes
     _begin(connection)

@@ -60,7 +60,7 @@ class SQLiteTransaction(Transaction):
 
     @override
     async def fetch_each(self, query: str, types: Sequence[str], rows: Sequence[Row]) -> Sequence[Row]:
-        del types  # it has none that it would need to be told
+        del types  # SQLite infers them
         execute, statement = self._connection.execute, in_sqlite(query)
         return [answer for row in rows for answer in execute(statement, row)]
 
@@ -80,11 +80,11 @@ class SQLiteTransaction(Transaction):
 
     @override
     async def lock(self, keys: Collection[tuple[str, ...]]) -> None:
-        """Do nothing: whoever writes is alone."""
+        """Do nothing: there is one writer at a time."""
 
     @override
     async def lock_rows(self, table: str, ids: Sequence[Any], *, shared: bool = False) -> None:
-        """Do nothing: whoever writes is alone."""
+        """Do nothing: there is one writer at a time."""
 
     @override
     async def forget_entities(self, entities: Sequence[EntityKey]) -> None:

@@ -94,7 +94,7 @@ CREATE TABLE incident_messages (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX incidents_of_message ON incident_messages (message_id);
 
--- The runs in Port that wait to be told what became of the change which they brought.
+-- The runs in Port that wait for a report of what became of their change.
 CREATE TABLE reports (
     id         INTEGER PRIMARY KEY,
     run        TEXT    NOT NULL UNIQUE,
@@ -195,7 +195,7 @@ CREATE TABLE reconcile_runs (
     lease_until INTEGER NOT NULL,             -- if it has not ended by then, its process has
     ended_at    INTEGER,
     entities    INTEGER NOT NULL DEFAULT 0,
-    learned     INTEGER NOT NULL DEFAULT 0,
+    recorded     INTEGER NOT NULL DEFAULT 0,
     differences INTEGER NOT NULL DEFAULT 0,
     missed      INTEGER NOT NULL DEFAULT 0,   -- differences for which Port should have called us
     error       TEXT    NOT NULL DEFAULT ''

@@ -1,0 +1,78 @@
+"""Numbers of what there is: for the page, the commands and monitoring."""
+
+from datetime import datetime
+
+from app.model.delivery import State
+from app.model.times import to_micros
+from app.store.transaction import Transaction
+from app.store.views import Counts, Tally
+
+GROWING = ("changes", "attempts", "audit", "silences", "quarantine")
+"""The tables to which a row is added whenever there is something new to see."""
+IN_DOUBT = 1000
+"""Among so many of the last numbers there may be some that are not committed yet, on PostgreSQL."""
+
+
+async def by_state(tx: Transaction) -> dict[State, int]:
+    """Count the alerts by where they stand."""
+    rows = await tx.fetch(
+        "SELECT CASE WHEN state = 'pending' AND on_hold IS NOT NULL THEN 'on_hold' ELSE state END, count(*)"
+        " FROM deliveries JOIN queues ON queues.name = queue WHERE kind = 'alert' GROUP BY 1"
+    )
+    return dict.fromkeys(State, 0) | {State(state): number for state, number in rows}
+
+
+async def overview(tx: Transaction, since: datetime) -> Counts:
+    """Count what came and ended since a time, UTC, and what is open or waits now."""
+    ended = await tx.fetch(
+        "SELECT state, count(*) FROM deliveries WHERE ended_at >= $1 AND kind = 'alert' GROUP BY state",
+        to_micros(since),
+    )
+    ((changes, pending, dead, open_, quarantined),) = await tx.fetch(
+        "SELECT (SELECT count(*) FROM changes WHERE received_at >= $1),"
+        " (SELECT count(*) FROM deliveries WHERE state = 'pending' AND kind = 'alert'),"
+        " (SELECT count(*) FROM deliveries WHERE state = 'dead'),"
+        " (SELECT count(*) FROM incidents WHERE resolved_at IS NULL),"
+        " (SELECT count(*) FROM quarantine)",
+        to_micros(since),
+    )
+    by_state = dict.fromkeys(State, 0) | {State(state): number for state, number in ended}
+    return Counts(changes, by_state, pending, dead, open_, quarantined)
+
+
+async def tally(tx: Transaction, now: datetime) -> Tally:
+    """Count for monitoring; each number has an index that holds little else, so that it is quick."""
+    incidents = await tx.fetch(
+        "SELECT rule, severity, count(*) FROM incidents WHERE resolved_at IS NULL GROUP BY rule, severity"
+    )
+    ((dead, silences, schema),) = await tx.fetch(
+        "SELECT (SELECT count(*) FROM deliveries WHERE state = 'dead'),"
+        " (SELECT count(*) FROM silences WHERE starts_at <= $1 AND ends_at > $1 AND NOT settled),"
+        " (SELECT max(version) FROM schema_version)",
+        to_micros(now),
+    )
+    return Tally({(rule, severity): number for rule, severity, number in incidents}, dead, silences, schema)
+
+
+async def newest(tx: Transaction) -> tuple[int, ...]:
+    """Read numbers that grow whenever there is something new to see; cheap enough for every second.
+
+    A number may be committed after a greater one, so that it is also said how many of the last there are.
+    """
+    numbers = (
+        f"coalesce((SELECT max(id) FROM {table}), 0),"
+        f" (SELECT count(*) FROM {table} WHERE id > (SELECT max(id) FROM {table}) - {IN_DOUBT})"
+        for table in GROWING
+    )
+    (row,) = await tx.fetch(f"SELECT {', '.join(numbers)}")
+    return tuple(row)
+
+
+async def alerts(tx: Transaction, since: datetime) -> dict[tuple[str, str], int]:
+    """Count the alerts that were stored since a time, UTC, by rule and destination."""
+    rows = await tx.fetch(
+        "SELECT rule, destination, count(*) FROM deliveries WHERE created_at >= $1 AND state <> 'cancelled'"
+        " AND repeat_after IS NULL AND kind = 'alert' AND rule <> '' GROUP BY 1, 2",
+        to_micros(since),
+    )
+    return {(rule, destination): number for rule, destination, number in rows}
