@@ -26,7 +26,7 @@ from app.store.opening import prepare_store
 from app.web import docs, health, metrics
 from app.web.health import Health, check_readiness
 from app.web.metrics import read_store
-from app.web.middleware import ERROR_HANDLERS, PlainHeaders, WebhookAnswers
+from app.web.middleware import ERROR_HANDLERS, plain_headers, webhook_answers
 from app.web.shutdown import on_stop_signal
 
 MAX_OPEN_FILES = 65_536
@@ -36,7 +36,7 @@ COLLECT_AFTER_OBJECTS = 10_000  # Python's own 700 would collect every few chang
 class _Application(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         # Around the framework's own middleware too: that answers 413 where a length is announced, and 500.
-        return PlainHeaders(super().build_middleware_stack())
+        return plain_headers(super().build_middleware_stack())
 
 
 def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = True) -> FastAPI:
@@ -73,7 +73,7 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         telemetry=otel.telemetry(provider, WEBHOOK_PATH),
     )
     app.add_middleware(
-        WebhookAnswers,
+        webhook_answers,
         watch=watch,
         # With traces on, the framework itself is needed: it makes the request's span.
         shortcut=webhook.receive if receive and provider is None else None,

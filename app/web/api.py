@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, sta
 
 from app.model.delivery import State
 from app.store import queries
-from app.store.views import ChangeFilter
+from app.store.views import ChangeFilter, Page
 from app.web import actions
 from app.web.actions import MAX_ID
 from app.web.api_models import (
@@ -73,8 +73,8 @@ async def changes(context: Context, wanted: Wanted, before: Before = None, limit
     alert; `since` and `until` are times of arrival, UTC, in ISO 8601.
     """
     page = await read_page(context.store.read(queries.changes.changes, wanted, before=before, limit=limit))
-    items = [view_change(row) for row in page.rows]
-    return ChangesOut(items=items, next=page.next, searched_to=page.searched_to)
+    shown = [view_change(row) for row in page.rows]
+    return ChangesOut(items=shown, next=page.next, searched_to=page.searched_to)
 
 
 @router.get("/changes/{number}", tags=["Changes"], summary="One change", responses=NOT_FOUND)
@@ -94,16 +94,15 @@ async def deliveries(
     limit: Limit = 50,
 ) -> PageOut[DeliveryOut]:
     """List deliveries with every attempt, in one state or of one change."""
-    if change is not None:
-        rows, following = await context.store.read(queries.page.deliveries_of, [change]), None
-        rows = [row for row in rows if state in (None, row.state)]
-    else:
+    if change is None:
         page = await read_page(
             context.store.read(queries.page.deliveries, state=state, before=before, limit=limit)
         )
-        rows, following = list(page.rows), page.next
-    attempts = await context.store.read(queries.page.attempts, [row.id for row in rows])
-    return PageOut[DeliveryOut](items=[DeliveryOut.of(row, attempts) for row in rows], next=following)
+    else:
+        of_change = await context.store.read(queries.page.deliveries_of, [change])
+        page = Page([row for row in of_change if state in (None, row.state)])
+    attempts = await context.store.read(queries.page.attempts, [row.id for row in page.rows])
+    return PageOut[DeliveryOut](items=[DeliveryOut.of(row, attempts) for row in page.rows], next=page.next)
 
 
 @router.get("/deliveries/{number}", tags=["Deliveries"], summary="One delivery", responses=NOT_FOUND)

@@ -16,6 +16,7 @@ from app.store.views import QueueState, Tally
 from app.web.session import get_gate
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+STORE_UP = "1 while the store can be read."
 
 
 def metrics_router(*, public: bool) -> APIRouter:
@@ -75,17 +76,15 @@ async def read_store(store: Store, now: datetime) -> StoreNumbers:
             await store.read(queries.counts.tally, now),
         )
     except StoreUnavailable:
-        return StoreNumbers([_store_up(0)])
+        return StoreNumbers([_family("store_up", STORE_UP, value=0)])
     # Nothing is given before both are read, so that no scrape has half of it.
-    return StoreNumbers([_store_up(1), *_queue_families(queues, now), *_tally_families(tally)])
+    return StoreNumbers(
+        [_family("store_up", STORE_UP, value=1), *_queue_families(queues, now), *_tally_families(tally)]
+    )
 
 
 def _family(name: str, text: str, *labels: str, value: int | None = None) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"{NAMESPACE}_{name}", text, value, labels or None)
-
-
-def _store_up(value: int) -> GaugeMetricFamily:
-    return _family("store_up", "1 while the store can be read.", value=value)
 
 
 def _queue_families(queues: Iterable[QueueState], now: datetime) -> list[GaugeMetricFamily]:

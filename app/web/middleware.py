@@ -1,6 +1,7 @@
 """What stands around every route: the answers to errors, headers, and the count of answers to Port."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import structlog
 from starlette.exceptions import HTTPException
@@ -32,19 +33,10 @@ SECURITY_HEADERS = {
 """The headers of a page: it loads nothing from other sites, and no other site may frame it."""
 
 
-class PlainHeaders:
-    """Middleware around the whole application that completes each answer's headers.
+def plain_headers(app: ASGIApp) -> ASGIApp:
+    """Wrap the whole application, and complete each answer's headers."""
 
-    Args:
-        app: The application.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and complete its answer's headers."""
-
+    async def around(scope: Scope, receive: Receive, send: Send) -> None:
         async def complete(message: Message) -> None:
             if message["type"] == "http.response.start":
                 present = {name.lower() for name, _ in message["headers"]}
@@ -52,17 +44,14 @@ class PlainHeaders:
                 message["headers"] = [*message["headers"], *missing]
             await send(message)
 
-        await self._app(scope, receive, complete if scope["type"] == "http" else send)
+        await app(scope, receive, complete if scope["type"] == "http" else send)
+
+    return around
 
 
 def _forbidden(_: Request, error: Exception) -> Response:
     log.warning("source_refused", address=str(error))
     return JSONResponse({"error": SOURCE_REFUSED}, 403)
-
-
-def _unreadable(_: Request, error: Exception) -> Response:
-    assert isinstance(error, UnreadableChange)  # noqa: S101 - tells mypy what add_exception_handler cannot
-    return JSONResponse({"error": error.reason, "path": error.path}, 422)
 
 
 def _unavailable(request: Request, error: Exception) -> Response:
@@ -73,11 +62,11 @@ def _unavailable(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": "the change could not be stored; send it again"}, 503, headers)
 
 
-ERROR_HANDLERS: Mapping[type[Exception], Callable[[Request, Exception], Response]] = {
+ERROR_HANDLERS: Mapping[type[Exception], Callable[[Request, Any], Response]] = {
     SourceRefused: _forbidden,
     # No detail: it would only help an attacker who tries signatures. The log has the reason.
     SignatureRejected: lambda *_: JSONResponse({"error": "the signature is missing, stale or wrong"}, 401),
-    UnreadableChange: _unreadable,
+    UnreadableChange: lambda _, error: JSONResponse({"error": error.reason, "path": error.path}, 422),
     StoreUnavailable: _unavailable,
     # The sender hung up before its body was whole: it reads no answer.
     ClientDisconnect: lambda *_: Response(status_code=400),
@@ -86,8 +75,10 @@ ERROR_HANDLERS: Mapping[type[Exception], Callable[[Request, Exception], Response
 """How each kind of error is answered."""
 
 
-class WebhookAnswers:
-    """Middleware for the webhook: counts what Port is answered, and calls the route without the framework.
+def webhook_answers(
+    app: ASGIApp, watch: Watch, shortcut: Callable[[Request], Awaitable[Response]] | None
+) -> ASGIApp:
+    """Wrap the webhook: count what Port is answered, and call the route without the framework.
 
     Args:
         app: The application.
@@ -97,20 +88,9 @@ class WebhookAnswers:
             use: the body must not be parsed before it is verified.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        watch: Watch,
-        shortcut: Callable[[Request], Awaitable[Response]] | None,
-    ) -> None:
-        self._app = app
-        self._watch = watch
-        self._shortcut = shortcut
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and count its answer if it was a change."""
+    async def around(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].endswith(WEBHOOK_PATH):
-            await self._app(scope, receive, send)
+            await app(scope, receive, send)
             return
         status = 500  # an application that answers nothing at all has failed
 
@@ -123,14 +103,16 @@ class WebhookAnswers:
         if trace_id := current_trace_id():
             structlog.contextvars.bind_contextvars(trace_id=trace_id)
         try:
-            if self._shortcut is not None and scope["path"] == scope.get("root_path", "") + WEBHOOK_PATH:
-                response = await _answer(self._shortcut, Request(scope, receive))
+            if shortcut is not None and scope["path"] == scope.get("root_path", "") + WEBHOOK_PATH:
+                response = await _answer(shortcut, Request(scope, receive))
                 await response(scope, receive, note)
             else:
-                await self._app(scope, receive, note)
+                await app(scope, receive, note)
         finally:
             if status != 202:  # the intake counts those itself: it knows a duplicate
-                self._watch.answered(status)
+                watch.answered(status)
+
+    return around
 
 
 async def _answer(route: Callable[[Request], Awaitable[Response]], request: Request) -> Response:
@@ -139,5 +121,6 @@ async def _answer(route: Callable[[Request], Awaitable[Response]], request: Requ
     except HTTPException as error:  # the body is too large
         return JSONResponse({"detail": error.detail}, error.status_code)
     except tuple(ERROR_HANDLERS) as error:
-        handlers = (ERROR_HANDLERS.get(kind) for kind in type(error).__mro__)
-        return next(handler(request, error) for handler in handlers if handler)
+        return next(
+            handler(request, error) for kind, handler in ERROR_HANDLERS.items() if isinstance(error, kind)
+        )

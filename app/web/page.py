@@ -17,7 +17,7 @@ from app.store import queries
 from app.store.views import QUIET, ChangeFilter
 from app.web.actions import MAX_ID, patterns_text
 from app.web.context import Context, WebContext, read_page
-from app.web.render import PageRoute, Render, is_web_address
+from app.web.render import PageRoute, Render
 from app.web.session import COOKIE, SessionGate, SignedIn
 from app.web.view import TIMELINE_ROWS, parse_time, timeline, view_change
 
@@ -204,7 +204,7 @@ async def entity(
         changes=shown,
         incidents=incidents.rows,
         deliveries=list(reversed(deliveries))[:SHORT_ROWS],
-        links=[link for link in (last.links if last else ()) if is_web_address(link.url)],
+        links=last.links if last else (),
         port=entity_url(context.app_url, blueprint, entity),
     )
 

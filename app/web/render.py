@@ -18,13 +18,13 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from app.errors import StoreUnavailable
-from app.model.notification import one_line, text_of
+from app.model.notification import one_line
 from app.notifier.base import duration, timestamp
 from app.store import queries
 from app.web.context import WebContext
 from app.web.middleware import RETRY_AFTER_SECONDS, SECURITY_HEADERS
 from app.web.session import Gate, SignedIn, Visitor
-from app.web.view import LONGEST_LISTED_VALUE, entity_path, iso, query_string
+from app.web.view import entity_path, iso, query_string
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -83,7 +83,6 @@ def _make_environment() -> Environment:
         "iso": iso,
         "line": one_line,
         "exactly": glob.escape,  # a name as a silence's pattern that matches this name only
-        "value": lambda value: one_line(text_of(value), LONGEST_LISTED_VALUE),
         "milliseconds": lambda span: f"{span / timedelta(milliseconds=1):,.0f} ms",
     }
     environment.tests["web"] = is_web_address
