@@ -12,7 +12,7 @@ APP = Path(__file__).parents[1] / "app"
 MODULES = {path: ast.parse(path.read_text()) for path in sorted(APP.rglob("*.py"))}
 ROOT_MODULES = 8
 FILES_OF_A_FOLDER = 18
-LINES_OF_A_MODULE = 305
+LINES_OF_A_MODULE = 300
 VAGUE = {"one", "said", "found", "given", "told"}
 """Words that say nothing of what a variable holds."""
 

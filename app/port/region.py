@@ -30,7 +30,7 @@ class Region(StrEnum):
 
 def region_of(host: str) -> Region | None:
     """Return the region that a host name belongs to; None: it is not Port's own."""
-    found = _PORT_HOST.search(host)
-    if found is None:
+    match = _PORT_HOST.search(host)
+    if match is None:
         return None
-    return Region.US if found["us"] else Region.EU
+    return Region.US if match["us"] else Region.EU

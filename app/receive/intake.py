@@ -195,11 +195,11 @@ async def _routes(
 ) -> tuple[Route, ...]:
     names: dict[str, None] = {}  # in the order of `send`, and none twice
     for target in hit.rule.send:
-        found: object = None
+        value: object = None
         if isinstance(target, ByTemplate):
-            found = (await evaluate([target.program], bare_event(body))).get(target.program)
+            value = (await evaluate([target.program], bare_event(body))).get(target.program)
         elif isinstance(target, ByPort):
-            found = await look_up(change, target.port)
-        names[choose(target, change.teams, found, book.queues)] = None
+            value = await look_up(change, target.port)
+        names[choose(target, change.teams, value, book.queues)] = None
     queues = ((name, book.queues[name]) for name in names)
     return tuple(Route(name, queue.of(change.entity), queue.steps) for name, queue in queues)
