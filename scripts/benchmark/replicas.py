@@ -40,11 +40,11 @@ Request = tuple[bytes, dict[str, str]]
 
 # One change each of many entities, a tenth of which have an open incident.
 ENTITIES = """
-INSERT INTO changes (key, received_at, at, action, resource, blueprint, entity, reason, alerts, body)
-SELECT 'filler-' || n, 1, 1, 'UPDATE', 'entity', 'deploymentConfig', 'entity-' || n, '', 0,
+INSERT INTO changes (key, received_at, at, action, resource, blueprint, entity, teams, reason, alerts, body)
+SELECT 'filler-' || n, 1, 1, 'UPDATE', 'entity', 'deploymentConfig', 'entity-' || n, '[]', '', 0,
     decode(repeat(md5(n::text), 40), 'hex') FROM generate_series(1, {0}) AS n;
-INSERT INTO incidents (id, rule, blueprint, entity, state, opened_at, changed_at)
-SELECT 'filler-' || n, 'another', 'deploymentConfig', 'entity-' || n, 'Degraded', 1, 1
+INSERT INTO incidents (id, rule, blueprint, entity, state, opened_at, changed_at, severity, moves, flapping)
+SELECT 'filler-' || n, 'another', 'deploymentConfig', 'entity-' || n, 'Degraded', 1, 1, 'warning', '[]', false
 FROM generate_series(1, {0}, 10) AS n;
 VACUUM ANALYZE
 """
