@@ -157,9 +157,12 @@ class Condition(Strict):
             return all(member.fulfilled(change, results) for member in self.all_)
         if self.any_ is not None:
             return any(member.fulfilled(change, results) for member in self.any_)
-        # What can be said of an entity at one moment, without a change.
-        is_level = self.can_lapse and "from_" not in self.model_fields_set
-        return self._level_holds(change) if is_level else self.matches(change, results)
+        return self._level_holds(change) if self._is_level else self.matches(change, results)
+
+    @cached_property
+    def _is_level(self) -> bool:
+        """Whether it can be said of an entity at one moment, without a change; of one that combines none."""
+        return bool(self._tests) and "from_" not in self._tests
 
     @cached_property
     def can_lapse(self) -> bool:
@@ -195,6 +198,8 @@ class Condition(Strict):
         It is the same for the same trouble and another for another: so the one does not alert twice, and the
         other does alert.
         """
+        if not self.members:  # nearly all conditions; what follows would cost each of them a microsecond
+            return self.own_state(change, results, named=False)
         # With the values' names, where there are several: else two of them could give the same state.
         leaves = self.leaves
         states = (leaf.own_state(change, results, named=len(leaves) > 1) for leaf in leaves)

@@ -3,6 +3,7 @@
 It needs the entity's state, so it runs inside the store's transaction; it is pure.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -81,9 +82,9 @@ def decide(matched: Match, state: EntityState, now: datetime, *, reconciled: boo
     reason = "; ".join([matched.reason, *before, *(part.reason for part in parts if part.reason)])
     if late and any(part.alerts for part in parts):
         reason += "; late: a newer change was seen"
-    pairs = zip(hits, parts, strict=True)
     # Only rules that had something to decide: for the others a late webhook may still be news.
-    deciding = [hit.rule for hit, part in pairs if part.alerts or part.incidents or part.reason]
+    pairs = zip(hits, parts, strict=True)
+    deciding = (hit.rule for hit, part in pairs if part.alerts or part.incidents or part.reason)
     return Decision(
         reason,
         tuple(alert for part in parts for alert in part.alerts),
@@ -95,7 +96,7 @@ def decide(matched: Match, state: EntityState, now: datetime, *, reconciled: boo
 
 
 def _last_known(
-    matched: Match, state: EntityState, now: datetime, rules: list[Rule], *, reconciled: bool
+    matched: Match, state: EntityState, now: datetime, rules: Iterable[Rule], *, reconciled: bool
 ) -> LastKnown | None:
     """Move the last known state; None: it stays as it is, or none is kept."""
     if matched.watched is None:

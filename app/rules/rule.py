@@ -271,4 +271,6 @@ class RuleSet:
         if change.action != UPDATE:
             return about
         changed = fields_of(changes)
-        return tuple(rule for rule in about if rule.fields is None or not rule.fields.isdisjoint(changed))
+        return tuple(
+            rule for rule in about if (fields := rule.fields) is None or not fields.isdisjoint(changed)
+        )
