@@ -149,8 +149,10 @@ def _reconcile_loop(settings: Settings, runtime: Runtime, stack: AsyncExitStack)
     if client is not None:
         stack.push_async_callback(client.close)
     if reason := why_off(minutes, settings.missing_credential, runtime.intake.book):
-        say = log.warning if minutes else log.info  # 0 is somebody's decision
-        say("reconcile_off", reason=reason)
+        if minutes:
+            log.warning("reconcile_off", reason=reason)
+        else:  # somebody's decision
+            log.info("reconcile_off", reason=reason)
     if client is None or not minutes:
         return []  # without a watched blueprint it stays on: a reload may bring one
     from app.reconcile.schedule import Reconciler

@@ -12,6 +12,7 @@ from typing import Any, Literal, cast, get_args, get_origin
 import typer.main
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -102,6 +103,8 @@ def _is_choice(info: FieldInfo) -> bool:
 def _type_text(info: FieldInfo) -> str:
     if _is_choice(info):
         return ", ".join(f"`{choice}`" for choice in get_args(info.annotation))
+    if isinstance(info.annotation, type) and issubclass(info.annotation, Enum):
+        return ", ".join(f"`{choice.value}`" for choice in info.annotation)
     kinds = [kind for kind in get_args(info.annotation) or (info.annotation,) if kind is not type(None)]
     names = {
         "AnyHttpUrl": "URL",
@@ -116,14 +119,14 @@ def _type_text(info: FieldInfo) -> str:
 
 
 def _default_text(info: FieldInfo) -> str:
-    default = info.get_default()  # None too for one that depends on another setting
-    if default is None:
+    default = info.get_default()
+    if default is None or default is PydanticUndefined:  # the latter: it depends on another setting
         return ""
     if isinstance(default, SecretStr):
         return default.get_secret_value()
     if isinstance(default, bool):
         return str(default).lower()
-    return f"{default:g}" if isinstance(default, float) else str(default).rstrip("/")
+    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 def commands_page() -> str:

@@ -51,6 +51,12 @@ def test_what_is_made_from_the_source_is_up_to_date(name: str) -> None:
     assert path.read_text() == GENERATED[name](), "run scripts/generate_docs.py"
 
 
+def test_the_example_of_the_settings_can_be_used_as_it_is() -> None:
+    """A copy of .env.example is what README begins with: it says the same as no file at all."""
+    copied = Settings(_env_file=ROOT / ".env.example", port_client_secret="x")
+    assert copied == Settings(_env_file=None, port_client_secret="x")
+
+
 def test_every_setting_has_a_description() -> None:
     """Each setting says what it does."""
     for name, info in Settings.model_fields.items():

@@ -115,6 +115,9 @@ EVENTS = {
     "reconcile_not_possible": (
         "No reconcile run could begin. Fix what `reason` says; mostly the store or Port is away."
     ),
+    "reconcile_off": (
+        "Changes whose webhook never comes are not noticed. If that is not intended, set what `reason` names."
+    ),
     "reconcile_progress": "A long reconcile run goes on: `entities` of `of` were read. Nothing to do.",
     "reconciled": (
         "A reconcile run succeeded. `missed` above 0 while the listener ran: Port's webhooks do not all "

@@ -95,7 +95,7 @@ class SlackNotifier(Notifier):
 
 async def _refuse_redirect(*_: object) -> None:
     # slack_sdk would follow it, and somebody else's "ok" would count as Slack's.
-    raise DeliveryFailed("a redirect: not an answer of Slack's", Scope.TRANSIENT)
+    raise DeliveryFailed("a redirect: not an answer from Slack", Scope.TRANSIENT)
 
 
 @contextmanager

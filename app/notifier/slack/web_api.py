@@ -147,7 +147,7 @@ def failure_of(method: str, status: int, headers: Mapping[str, str], data: objec
     if word:
         return DeliveryFailed(word, Scope.TRANSIENT, unsure=sends and word in API_UNSURE_ERRORS)
     if status in {401, 403, 404, 410}:
-        return DeliveryFailed(f"{status}: not an answer of Slack's", Scope.DESTINATION)
+        return DeliveryFailed(f"{status}: not an answer from Slack", Scope.DESTINATION)
     return _strange(method, status)
 
 
@@ -161,5 +161,5 @@ def _with_advice(word: str, answer: Mapping[str, Any]) -> str:
 
 def _strange(method: str, status: int) -> DeliveryFailed:
     # A proxy's page, a login: nothing says that Slack has it, or that it never will.
-    reason = f"{status}: not an answer of Slack's"
+    reason = f"{status}: not an answer from Slack"
     return DeliveryFailed(reason, Scope.TRANSIENT, unsure=method == POST_MESSAGE)

@@ -70,4 +70,4 @@ def raise_for_answer(response: WebhookResponse) -> None:
     if word in WEBHOOK_MESSAGE_ERRORS or status == 400:
         raise DeliveryFailed(reason, Scope.MESSAGE)
     # A proxy's page, a redirect, a 200 that is not ok: nothing says that Slack has it, or that it never will.
-    raise DeliveryFailed(f"{reason}: not an answer of Slack's", Scope.TRANSIENT)
+    raise DeliveryFailed(f"{reason}: not an answer from Slack", Scope.TRANSIENT)

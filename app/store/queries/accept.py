@@ -134,9 +134,7 @@ async def _write(tx: Transaction, group: Group, ids: dict[str, int]) -> None:
         incidents = [_incident_row(incident) for incident in group.moves]
         conflict = f"(id) DO UPDATE SET {MOVED}"
         await tx.insert_many("incidents", INCIDENT_COLUMNS, incidents, conflict=conflict)
-    cancelled: list[int] = []
-    for incident_id, now in group.cancelled.items():
-        cancelled += await deliveries.cancel_later(tx, incident_id, now)
+    cancelled = await deliveries.cancel_later(tx, group.cancelled) if group.cancelled else []
     if group.alerts:
         alerts = [
             deliveries.of_alert(alert, ids[key], now, ended_at=group.ended.get(place))

@@ -136,7 +136,7 @@ class TestAnswers:
                 "missing_scope: add what is missing to the app's bot token scopes, and install the app again",
             ),
             ({"error": "internal_error"}, "internal_error"),
-            ({"error": f"{TOKEN} of yours"}, "200: not an answer of Slack's"),
+            ({"error": f"{TOKEN} of yours"}, "200: not an answer from Slack"),
             ({"error": "channel_not_found", "channel": TOKEN}, None),
         ],
     )

@@ -124,7 +124,7 @@ class TestSend:
             (403, "action_prohibited", "403 action_prohibited"),
             (400, "invalid_blocks: details of the message", "400 invalid_blocks"),
             (502, f"<html>{SECRET_PART}</html>", "502"),
-            (200, "", "200: not an answer of Slack's"),
+            (200, "", "200: not an answer from Slack"),
             (404, None, "404"),
         ],
     )
