@@ -73,8 +73,8 @@ class Transaction(ABC):
 
     @abstractmethod
     async def insert_many(
-        self, table: str, columns: Columns, rows: Sequence[Row], *, conflict: str = "", returning: str = ""
-    ) -> Sequence[Row]:
+        self, table: str, columns: Columns, rows: Sequence[Row], *, conflict: str = ""
+    ) -> None:
         """Insert rows in their order; numbers are given in that order, too.
 
         Args:
@@ -82,8 +82,11 @@ class Transaction(ABC):
             columns: The columns of a row.
             rows: The rows, one at least.
             conflict: What follows ON CONFLICT; empty: a conflict is an error.
-            returning: The columns to give of each row; empty: none.
         """
+
+    @abstractmethod
+    async def insert_numbered(self, table: str, columns: Columns, rows: Sequence[Row]) -> Sequence[int]:
+        """Insert rows as `insert_many` does, and give the number ``id`` of each, in their order."""
 
     @abstractmethod
     async def lock(self, keys: Collection[tuple[str, ...]]) -> None:

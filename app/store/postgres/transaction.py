@@ -79,20 +79,17 @@ class PostgresTransaction(Transaction):
 
     @override
     async def insert_many(
-        self, table: str, columns: Columns, rows: Sequence[Row], *, conflict: str = "", returning: str = ""
-    ) -> Sequence[Row]:
-        arrays = ", ".join(f"${place}::{type_}[]" for place, type_ in enumerate(columns.values(), 1))
-        names = ", ".join(columns)
-        # Numbers are given in the order of what the query returns.
-        statement = (
-            f"INSERT INTO {table} ({names}) SELECT {names} FROM unnest({arrays}) WITH ORDINALITY"
-            f" AS input ({names}, place) ORDER BY place"
+        self, table: str, columns: Columns, rows: Sequence[Row], *, conflict: str = ""
+    ) -> None:
+        statement = _insert(table, columns)
+        await self.execute(f"{statement} ON CONFLICT {conflict}" if conflict else statement, *_turned(rows))
+
+    @override
+    async def insert_numbered(self, table: str, columns: Columns, rows: Sequence[Row]) -> Sequence[int]:
+        return sorted(
+            number
+            for (number,) in await self.fetch(f"{_insert(table, columns)} RETURNING id", *_turned(rows))
         )
-        if conflict:
-            statement += f" ON CONFLICT {conflict}"
-        if returning:
-            statement += f" RETURNING {returning}"
-        return await self.fetch(statement, *_turned(rows))
 
     @override
     async def lock(self, keys: Collection[tuple[str, ...]]) -> None:
@@ -130,6 +127,17 @@ class PostgresTransaction(Transaction):
                 f" AND entities.entity = key.entity AND {CHANGELESS}",
                 *_turned(free),
             )
+
+
+def _insert(table: str, columns: Columns) -> str:
+    """Write the statement that inserts rows, turned into columns, in their order."""
+    arrays = ", ".join(f"${place}::{type_}[]" for place, type_ in enumerate(columns.values(), 1))
+    names = ", ".join(columns)
+    # Numbers are given in the order of what the query returns.
+    return (
+        f"INSERT INTO {table} ({names}) SELECT {names} FROM unnest({arrays}) WITH ORDINALITY"
+        f" AS input ({names}, place) ORDER BY place"
+    )
 
 
 def _turned(rows: Sequence[Row]) -> list[list[Any]]:

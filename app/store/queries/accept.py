@@ -112,9 +112,7 @@ async def _look_up(tx: Transaction, changes: Iterable[tuple[EntityKey, Incoming]
         ("text", "text", "bigint"),
         [(*entity, at) for entity, at in since.items()],
     )
-    if (
-        rows
-    ):  # in the order in which a recorded delivery locks them; only we can change them, see `lock` above
+    if rows:  # in the order in which a recorded delivery locks them; only we can change them, see `lock`
         await tx.lock_rows("incidents", [row[0] for row in rows])
     for row in rows:
         incident = incident_of(row)
@@ -125,8 +123,10 @@ async def _look_up(tx: Transaction, changes: Iterable[tuple[EntityKey, Incoming]
 async def _write(tx: Transaction, group: Group, ids: dict[str, int]) -> None:
     """Write all that a group of changes leads to, and add the numbers that the changes get to `ids`."""
     changes = [_change_row(incoming, decision) for incoming, decision in group.changes]
-    rows = await tx.insert_many("changes", CHANGE_COLUMNS, changes, returning="key, id")
-    ids.update((key, number) for key, number in rows)
+    numbers = await tx.insert_numbered("changes", CHANGE_COLUMNS, changes)
+    ids.update(
+        (incoming.change.key, number) for (incoming, _), number in zip(group.changes, numbers, strict=True)
+    )
     if group.new:
         names = {"blueprint": "text", "entity": "text"}
         await tx.insert_many("entities", names, sorted(group.new), conflict="DO NOTHING")

@@ -66,17 +66,15 @@ class SQLiteTransaction(Transaction):
 
     @override
     async def insert_many(
-        self, table: str, columns: Columns, rows: Sequence[Row], *, conflict: str = "", returning: str = ""
-    ) -> Sequence[Row]:
-        marks = ", ".join("?" * len(columns))
-        statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"
-        if conflict:
-            statement += f" ON CONFLICT {conflict}"
-        if not returning:
-            self._connection.executemany(statement, rows)
-            return ()
-        statement += f" RETURNING {returning}"
-        return [self._connection.execute(statement, row).fetchone() for row in rows]
+        self, table: str, columns: Columns, rows: Sequence[Row], *, conflict: str = ""
+    ) -> None:
+        self._connection.executemany(_insert(table, columns, conflict), rows)
+
+    @override
+    async def insert_numbered(self, table: str, columns: Columns, rows: Sequence[Row]) -> Sequence[int]:
+        execute, statement = self._connection.execute, _insert(table, columns)
+        # RETURNING would keep each row in a table of its own first.
+        return [execute(statement, row).lastrowid or 0 for row in rows]
 
     @override
     async def lock(self, keys: Collection[tuple[str, ...]]) -> None:
@@ -91,8 +89,15 @@ class SQLiteTransaction(Transaction):
         """Do nothing: the trigger `entity_forgotten` has done it."""
 
     def _run(self, statement: str, values: Sequence[Any]) -> sqlite3.Cursor:
-        plain = [json.dumps(value) if isinstance(value, list | tuple) else value for value in values]
-        return self._connection.execute(in_sqlite(statement), plain)
+        if any(type(value) is list for value in values):
+            values = [json.dumps(value) if type(value) is list else value for value in values]
+        return self._connection.execute(in_sqlite(statement), values)
+
+
+def _insert(table: str, columns: Columns, conflict: str = "") -> str:
+    marks = ", ".join("?" * len(columns))
+    statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"
+    return f"{statement} ON CONFLICT {conflict}" if conflict else statement
 
 
 def run_at_once(operation: Operation[_T]) -> Callable[[sqlite3.Connection], _T]:
