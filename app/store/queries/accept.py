@@ -12,6 +12,7 @@ first, then incidents by their id, then deliveries.
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from app.model.change import CatalogChange
 from app.model.incident import Incident
@@ -147,6 +148,11 @@ async def _write(tx: Transaction, group: Group, ids: dict[str, int]) -> None:
         await reports.announce(tx, cancelled, max(group.cancelled.values()))
 
 
+@lru_cache(maxsize=1024)
+def _teams_json(teams: tuple[str, ...]) -> str:
+    return json.dumps(teams)
+
+
 def _change_row(incoming: Incoming, decision: Decision) -> Row:
     change = incoming.change
     return (
@@ -157,7 +163,7 @@ def _change_row(incoming: Incoming, decision: Decision) -> Row:
         change.resource,
         change.blueprint,
         change.entity,
-        json.dumps(change.teams),
+        _teams_json(change.teams),
         decision.reason,
         len(decision.alerts),
         incoming.body,

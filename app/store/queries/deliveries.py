@@ -29,6 +29,7 @@ DELIVERY_COLUMNS: Columns = {
     "message_id": "bigint",
     "report_id": "bigint",
 }
+PENDING, CANCELLED = State.PENDING.value, State.CANCELLED.value
 COPIED = "change_id, queue, destination, notification, rule, step, severity"
 """What a delivery that follows another has from it: the first columns of `NewDelivery`."""
 
@@ -56,7 +57,7 @@ def of_alert(alert: Alert, change_id: int, now: Micros, *, ended_at: Micros | No
         due_at=due_at,
         incident_id=alert.incident_id,
         repeat_after=None if alert.repeat is None else alert.repeat // MICRO,
-        state=State.PENDING.value if ended_at is None else State.CANCELLED.value,
+        state=PENDING if ended_at is None else CANCELLED,
         ended_at=ended_at,
     )
 
@@ -84,14 +85,12 @@ async def insert(tx: Transaction, deliveries: Sequence[NewDelivery]) -> None:
 
 async def make_queues(tx: Transaction, destinations: Mapping[str, str]) -> None:
     """Make queues, by name with their destination, as far as there are none of these names."""
-    # Looked for first: to find a conflict is to wait for a process that has just written to the queue.
-    rows = await tx.fetch("SELECT name FROM queues WHERE name = ANY($1)", sorted(destinations))
-    for name in sorted(destinations.keys() - {name for (name,) in rows}):
-        await tx.execute(
-            "INSERT INTO queues (name, destination) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
-            name,
-            destinations[name],
-        )
+    await tx.execute_many(
+        # Looked for first: to find a conflict is to wait for a process that has just written to the queue.
+        "INSERT INTO queues (name, destination) SELECT $1, $2"
+        " WHERE NOT EXISTS (SELECT 1 FROM queues WHERE name = $1) ON CONFLICT (name) DO NOTHING",
+        sorted(destinations.items()),
+    )
 
 
 async def cancel_later(tx: Transaction, incidents: Mapping[str, Micros]) -> list[int]:

@@ -89,8 +89,10 @@ class SQLiteTransaction(Transaction):
         """Do nothing: the trigger `entity_forgotten` has done it."""
 
     def _run(self, statement: str, values: Sequence[Any]) -> sqlite3.Cursor:
-        if any(type(value) is list for value in values):
-            values = [json.dumps(value) if type(value) is list else value for value in values]
+        for value in values:
+            if type(value) is list:
+                values = [json.dumps(value) if type(value) is list else value for value in values]
+                break
         return self._connection.execute(in_sqlite(statement), values)
 
 
