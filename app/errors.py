@@ -6,6 +6,7 @@
     ├── SettingsError        the configuration cannot be used; the start is refused
     ├── SourceRefused        a request comes from an address that may send nothing (403)
     ├── SignatureRejected    a request is not proven to come from Port (401)
+    ├── TooBusy              who has proven nothing asks too much now (503)
     ├── UnreadableChange     it is from Port, but not a change we can read (422, kept in quarantine)
     ├── StoreUnavailable     the store cannot take or give data now (503)
     │   └── SchemaTooNew     the store was written by a newer release; the start is refused
@@ -49,6 +50,10 @@ class SignatureRejected(ListenerError):
     def __init__(self, reason: str, cause: Cause) -> None:
         super().__init__(reason)
         self.cause = cause
+
+
+class TooBusy(ListenerError):
+    """What nobody has signed yet takes too much memory or time now. The text is for the log."""
 
 
 class UnreadableChange(ListenerError):

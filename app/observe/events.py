@@ -127,6 +127,10 @@ EVENTS = {
         "Port waits for the result of an action's run, which cannot be reported. Set PORT_CLIENT_ID and "
         "PORT_CLIENT_SECRET."
     ),
+    "request_refused": (
+        "A request was answered 503: bodies that nobody has signed take too much memory or time. Somebody "
+        "may be flooding the listener: limit who reaches it, by ALLOWED_SOURCES or a proxy."
+    ),
     "rules_loaded": "The rules file was read and is in force. Nothing to do.",
     "rules_refused": (
         "The rules file has mistakes, so the rules before it stay in force. Correct what `reason` says; "

@@ -1,7 +1,7 @@
 """A request's bytes in, a stored change out: verify, take in, and keep what cannot be read in quarantine."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
@@ -9,7 +9,8 @@ import structlog
 from app.errors import SignatureRejected, StoreUnavailable, UnreadableChange
 from app.observe.tracing import span
 from app.receive.intake import Intake
-from app.receive.signature import SignatureClaim, Signed, parse_headers, verify
+from app.receive.signature import SignatureClaim, Signed, parse_headers, verify, verify_encoded
+from app.receive.unproven import Unproven
 from app.store.rows import Accepted
 
 log = structlog.get_logger(__name__)
@@ -24,12 +25,14 @@ class Receiver:
         secrets: The client secrets that Port may sign with.
         accept_unsigned: Without a secret, verify nothing.
         tolerance: How old a signature may be.
+        unproven: The bodies that are not verified yet.
     """
 
     intake: Intake
     secrets: Sequence[str]
     accept_unsigned: bool
     tolerance: timedelta
+    unproven: Unproven = field(default_factory=Unproven)
 
     def check_headers(self, headers: Mapping[str, str]) -> SignatureClaim | None:
         """Parse a request's headers, in lower case, before its body is read; None: nothing is to be verified.
@@ -45,17 +48,45 @@ class Receiver:
             self._rejected(error)
             raise
 
-    async def receive(self, body: bytes, claim: SignatureClaim | None) -> Accepted:
-        """Verify, parse, decide and store one request, given the result of `check_headers`.
+    async def read(self, chunks: AsyncIterator[bytes], claim: SignatureClaim | None) -> Signed:
+        """Read a request's body and verify it, given the result of `check_headers`.
 
         Raises:
             SignatureRejected: Not proven to come from Port; nothing is stored.
+            TooBusy: Too much of what is not proven is in memory, or waits to be verified.
+            TimeoutError: The body takes too long.
+        """
+        return await self.verify(await self.unproven.read(chunks), claim)
+
+    async def verify(self, body: bytes, claim: SignatureClaim | None) -> Signed:
+        """Verify a body, given the result of `check_headers`; for errors see `read`."""
+        if claim is None:
+            return Signed(body, self.intake.clock())
+        with span(self.intake.tracer, "verify", body_bytes=len(body)):
+            signed = verify(body, claim, self.secrets)
+            return signed or await self._verify_encoded(body, claim)
+
+    async def _verify_encoded(self, body: bytes, claim: SignatureClaim) -> Signed:
+        began, proven = await self.unproven.enter(), False
+        try:
+            signed = verify_encoded(body, claim, self.secrets)
+            proven = True
+        except SignatureRejected as error:
+            self._rejected(error, body_bytes=len(body))
+            raise
+        finally:
+            self.unproven.leave(began, proven=proven)
+        return signed
+
+    async def accept(self, signed: Signed) -> Accepted:
+        """Parse, decide and store what is verified.
+
+        Raises:
             UnreadableChange: From Port, but not a change; it is in quarantine.
             StoreUnavailable: It could not be stored; Port must be answered so.
             Exception: A fault of this program; the body is in quarantine.
         """
         now = self.intake.clock()
-        signed = Signed(body, now) if claim is None else self._verify(body, claim)
         try:
             return await self.intake.accept(signed)
         except UnreadableChange as error:
@@ -68,14 +99,6 @@ class Receiver:
             reason = f"a fault in this program: {type(error).__name__}"
             log.error("change_faulty", reason=reason)  # the traceback is logged where the request is answered
             await self._quarantine(signed, now, reason)
-            raise
-
-    def _verify(self, body: bytes, claim: SignatureClaim) -> Signed:
-        try:
-            with span(self.intake.tracer, "verify", body_bytes=len(body)):
-                return verify(body, claim, self.secrets)
-        except SignatureRejected as error:
-            self._rejected(error, body_bytes=len(body))
             raise
 
     def _rejected(self, error: SignatureRejected, **fields: int) -> None:

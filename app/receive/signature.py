@@ -59,20 +59,45 @@ def sign(body: bytes, timestamp: str, secret: str) -> str:
     return SIGNATURE_VERSION + _digest(body, timestamp, secret).decode()
 
 
-def verify(body: bytes, claim: SignatureClaim, secrets: Sequence[str]) -> Signed:
-    """Verify a body; return the bytes that Port signed. Of the secrets the current one comes first.
+def verify(body: bytes, claim: SignatureClaim, secrets: Sequence[str]) -> Signed | None:
+    """Verify a body as it arrived; None: what was signed may be another encoding of it.
+
+    Args:
+        body: The bytes that arrived.
+        claim: What the headers say.
+        secrets: The secrets that Port may sign with, the current one first.
+    """
+    return _verify(body, claim, secrets)
+
+
+def verify_encoded(body: bytes, claim: SignatureClaim, secrets: Sequence[str]) -> Signed:
+    """Verify a body by what a proxy may have made it from: costly, it takes up to 20 ms of CPU.
+
+    Args:
+        body: The bytes that arrived, which `verify` did not find signed.
+        claim: What the headers say.
+        secrets: The secrets that Port may sign with, the current one first.
 
     Raises:
         SignatureRejected: The signature is wrong.
     """
-    for candidate in _candidates(body):
-        for secret in secrets:
-            # Each secret: while one is replaced, Port signs with the old or the new one.
-            expected = _digest(candidate, claim.timestamp, secret)
-            for signature in claim.signatures:
-                if hmac.compare_digest(expected, signature):
-                    return Signed(candidate, claim.at)
+    tried = {body}
+    for candidate in _encodings(body):
+        if candidate not in tried:
+            tried.add(candidate)
+            if signed := _verify(candidate, claim, secrets):
+                return signed
     raise SignatureRejected("the signature does not match", Cause.WRONG)
+
+
+def _verify(candidate: bytes, claim: SignatureClaim, secrets: Sequence[str]) -> Signed | None:
+    for secret in secrets:
+        # Each secret: while one is replaced, Port signs with the old or the new one.
+        expected = _digest(candidate, claim.timestamp, secret)
+        for signature in claim.signatures:
+            if hmac.compare_digest(expected, signature):
+                return Signed(candidate, claim.at)
+    return None
 
 
 def parse_headers(headers: Mapping[str, str], now: datetime, tolerance: timedelta) -> SignatureClaim:
@@ -120,13 +145,12 @@ def _parse_timestamp(text: str) -> datetime:
         raise SignatureRejected(f"{TIMESTAMP_HEADER} is out of range", Cause.MALFORMED) from None
 
 
-def _candidates(body: bytes) -> Iterator[bytes]:
-    """Yield the bytes that may have been signed: those that arrived, then what they were before a proxy.
+def _encodings(body: bytes) -> Iterator[bytes]:
+    """Yield the bytes that may have been signed: what those that arrived were before a proxy.
 
     Port signs compact JSON and does not escape what is not ASCII, but its agent sends spaces around what
     it signed, and pysmee turns ``é`` into ``Ã©`` and escapes it.
     """
-    yield body
     if len(body) > MAX_REENCODED_BYTES:
         return
     try:

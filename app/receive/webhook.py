@@ -1,6 +1,5 @@
 """``POST /api/slack``: where Port's webhooks arrive."""
 
-import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 from time import perf_counter
@@ -17,9 +16,9 @@ from app.receive.event import WEBHOOK_PATH, Event, build_event
 from app.receive.receiver import Receiver
 from app.receive.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
 from app.receive.sources import Sources
+from app.receive.unproven import BODY_SECONDS
 
 MAX_ADDRESS_CHARS = 60  # as much of what a proxy calls an address as the log shows
-BODY_SECONDS = 15  # a sender that takes longer only holds memory
 
 _AFTER = EntitySnapshot(
     "notification-service-prod",
@@ -114,7 +113,7 @@ router = APIRouter(tags=["Port"])
         413: {"description": "Larger than MAX_BODY_BYTES."},
         422: {"model": Unreadable, "description": "Signed, but not a change. It is kept in quarantine."},
         500: {"description": "A fault of the listener. The body is kept in quarantine."},
-        503: {"model": Refusal, "description": "It could not be stored. Send it again after Retry-After."},
+        503: {"model": Refusal, "description": "Not stored, or too busy. Send it again after Retry-After."},
     },
     openapi_extra={
         "parameters": [
@@ -158,10 +157,9 @@ async def receive(request: Request) -> Response:
         raise SourceRefused(one_line(address, MAX_ADDRESS_CHARS))
     receiver = cast("Receiver", request.state.receiver)
     claim = receiver.check_headers(request.headers)
-    async with asyncio.timeout(BODY_SECONDS):
-        body = await request.body()
+    signed = await receiver.read(request.stream(), claim)
     began = perf_counter()
-    accepted = await receiver.receive(body, claim)
+    accepted = await receiver.accept(signed)
     cast("Watch", request.state.watch).accepted(perf_counter() - began, duplicate=accepted.duplicate)
     receipt = Receipt(change=accepted.key, alerts=accepted.alerts, duplicate=accepted.duplicate)
     # Not through a response model, which would validate it again.

@@ -1,6 +1,8 @@
 """What stands around every route: the answers to errors, headers, and the count of answers to Port."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -9,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import SignatureRejected, SourceRefused, StoreUnavailable, UnreadableChange
+from app.errors import SignatureRejected, SourceRefused, StoreUnavailable, TooBusy, UnreadableChange
 from app.observe.tracing import current_trace_id
 from app.observe.watch import Watch
 from app.receive.event import WEBHOOK_PATH
@@ -18,6 +20,8 @@ from app.receive.sources import SOURCE_REFUSED
 log = structlog.get_logger(__name__)
 
 RETRY_AFTER_SECONDS = 5
+REST_BYTES, REST_SECONDS = 4 * 1024 * 1024, 2
+"""As much of a refused body is read, and so long, before it is answered."""
 PLAIN_HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 """What every answer tells browsers and proxies, unless its route says otherwise."""
 
@@ -62,12 +66,19 @@ def _unavailable(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": "the change could not be stored; send it again"}, 503, headers)
 
 
+def _too_busy(_: Request, error: Exception) -> Response:
+    log.warning("request_refused", reason=str(error))
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    return JSONResponse({"error": "too much waits to be verified; send it again"}, 503, headers)
+
+
 ERROR_HANDLERS: Mapping[type[Exception], Callable[[Request, Any], Response]] = {
     SourceRefused: _forbidden,
     # No detail: it would only help an attacker who tries signatures. The log has the reason.
     SignatureRejected: lambda *_: JSONResponse({"error": "the signature is missing, stale or wrong"}, 401),
     UnreadableChange: lambda _, error: JSONResponse({"error": error.reason, "path": error.path}, 422),
     StoreUnavailable: _unavailable,
+    TooBusy: _too_busy,
     # The sender hung up before its body was whole: it reads no answer.
     ClientDisconnect: lambda *_: Response(status_code=400),
     TimeoutError: lambda *_: JSONResponse({"error": "the body did not arrive in time"}, 408),
@@ -93,21 +104,30 @@ def webhook_answers(
             await app(scope, receive, send)
             return
         status = 500  # an application that answers nothing at all has failed
+        complete = False
+
+        async def read() -> Message:
+            nonlocal complete
+            message = await receive()
+            complete = not message.get("more_body", False)
+            return message
 
         async def note(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if status >= 400 and not complete:
+                    await _read_rest(receive)
             await send(message)
 
         if trace_id := current_trace_id():
             structlog.contextvars.bind_contextvars(trace_id=trace_id)
         try:
             if shortcut is not None and scope["path"] == scope.get("root_path", "") + WEBHOOK_PATH:
-                response = await _answer(shortcut, Request(scope, receive))
-                await response(scope, receive, note)
+                response = await _answer(shortcut, Request(scope, read))
+                await response(scope, read, note)
             else:
-                await app(scope, receive, note)
+                await app(scope, read, note)
         finally:
             if status != 202:  # the intake counts those itself: it knows a duplicate
                 watch.answered(status)
@@ -124,3 +144,18 @@ async def _answer(route: Callable[[Request], Awaitable[Response]], request: Requ
         return next(
             handler(request, error) for kind, handler in ERROR_HANDLERS.items() if isinstance(error, kind)
         )
+
+
+async def _read_rest(receive: Receive) -> None:
+    """Read and forget the rest of a refused body, up to a limit.
+
+    A proxy that still sends when the connection closes answers 502 in place of the refusal.
+    """
+    rest = 0
+    with suppress(TimeoutError, HTTPException):
+        async with asyncio.timeout(REST_SECONDS):
+            while rest <= REST_BYTES:
+                message = await receive()
+                rest += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return

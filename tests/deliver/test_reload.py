@@ -41,7 +41,7 @@ def open_sessions() -> int:
 async def change(runtime: Runtime, entity: str) -> None:
     """Take a change, as after its signature was verified."""
     body = change_body(before="Healthy", after="Degraded", at=datetime.now(UTC), entity=entity)
-    await runtime.receiver.receive(body, None)
+    await runtime.receiver.accept(await runtime.receiver.verify(body, None))
 
 
 def is_told(slack: StandInSlack, entity: str) -> bool:

@@ -537,7 +537,9 @@ async def test_change_that_no_rule_alerts_on(world: World) -> None:
     )
 
     async def receive(request: Request) -> Response:
-        accepted = await receiver.receive(await request.body(), receiver.check_headers(request.headers))
+        accepted = await receiver.accept(
+            await receiver.read(request.stream(), receiver.check_headers(request.headers))
+        )
         return JSONResponse({"change": accepted.key, "alerts": accepted.alerts}, 202)
 
     async with serving(Starlette(routes=[Route("/api/slack", receive, methods=["POST"])])) as url:

@@ -256,7 +256,7 @@ async def test_a_fault_of_ours_costs_no_change(tmp_path: Path) -> None:
     intake = Intake(store, book, lambda: NOW, broken, nobody, wake=lambda _=None: None)
     receiver = Receiver(intake, (), True, timedelta(1))
     with pytest.raises(ZeroDivisionError):
-        await receiver.receive(body, None)
+        await receiver.accept(await receiver.verify(body, None))
     (kept,) = (await store.read(queries.quarantine.bodies, limit=100)).rows
     assert (kept.body, kept.reason) == (body, "a fault in this program: ZeroDivisionError")
     intake.evaluate = working

@@ -149,8 +149,8 @@ async def test_a_webhook_that_is_gone(service: Service, slack: StandInSlack) -> 
     """A destination that refuses everything shows as a queue that is on hold."""
     slack.answers.append(PlainTextResponse("no_service", 404))
     await service.change("Healthy", "Degraded")
-    numbers = await soon(service, "deliveries_total", 1, destination="default", outcome="on_hold")
-    assert numbers("queue_on_hold", queue="default", destination="default") == 1
+    numbers = await soon(service, "queue_on_hold", 1, queue="default", destination="default")
+    assert numbers("deliveries_total", destination="default", outcome="on_hold") == 1
 
 
 @DATABASES

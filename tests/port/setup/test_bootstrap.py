@@ -427,7 +427,7 @@ async def test_changes_reach_the_webhook() -> None:
 
     async def take(request: Incoming) -> Response:
         body = await request.body()
-        verify(body, parse_headers(request.headers, datetime.now(UTC), TOLERANCE), [CLIENT_SECRET])
+        assert verify(body, parse_headers(request.headers, datetime.now(UTC), TOLERANCE), [CLIENT_SECRET])
         arrived.append(json.loads(body) | {"RUN_ID": request.headers["run_id"]})
         return Response(status_code=202)
 

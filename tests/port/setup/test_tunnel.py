@@ -22,7 +22,7 @@ from starlette.routing import Route
 from app.demo.run import change_body, serving, signed_headers
 from app.errors import ListenerError
 from app.port.setup.tunnel import new_channel, run_tunnel
-from app.receive.signature import Signed, parse_headers, verify
+from app.receive.signature import Signed, parse_headers, verify, verify_encoded
 from tests.conftest import SECRET
 from tests.port.stand_in_smee import Ending, StandInSmee, stringify
 
@@ -62,7 +62,8 @@ class Target:
     def verified(self, number: int = 0) -> Signed:
         """Return what Port signed, or raise SignatureRejected."""
         headers, body = self.received[number]
-        return verify(body, parse_headers(headers, datetime.now(UTC), timedelta(minutes=5)), [SECRET])
+        claim = parse_headers(headers, datetime.now(UTC), timedelta(minutes=5))
+        return verify(body, claim, [SECRET]) or verify_encoded(body, claim, [SECRET])
 
     async def _take(self, request: Request) -> Response:
         number = len(self.received)

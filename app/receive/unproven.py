@@ -1,0 +1,91 @@
+"""Bounds what all senders together may cost while they have proven nothing: memory, and the loop's time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from app.errors import TooBusy
+
+BODY_SECONDS = 15
+"""So long a body may take to arrive: a sender that takes longer only holds memory."""
+MOST_BYTES = 64 * 1024 * 1024
+"""As much of unproven bodies is in memory at once."""
+TURN_SECONDS = 5
+"""So long a body may wait for its turn to be encoded again."""
+RESTS = 9
+"""After a proof that failed come so many times as long without one."""
+
+
+@dataclass(slots=True, eq=False)
+class _Body:
+    limit: asyncio.Timeout
+    chunks: list[bytes] = field(default_factory=list)
+    size: int = 0
+    given_up: bool = False
+
+
+class Unproven:
+    """The bodies that have arrived and are not yet proven to come from Port."""
+
+    def __init__(self) -> None:
+        self._bodies: set[_Body] = set()
+        self._bytes = 0
+        self._turn = asyncio.Lock()
+
+    async def read(self, chunks: AsyncIterator[bytes]) -> bytes:
+        """Read a body. If all that are read get too large together, the largest is given up.
+
+        Raises:
+            TooBusy: It was this one.
+            TimeoutError: It took longer than `BODY_SECONDS`.
+        """
+        body = _Body(asyncio.timeout(BODY_SECONDS))
+        self._bodies.add(body)
+        try:
+            async with body.limit:
+                async for chunk in chunks:
+                    body.chunks.append(chunk)
+                    body.size += len(chunk)
+                    self._bytes += len(chunk)
+                    if self._bytes > MOST_BYTES:
+                        self._give_up_largest()
+            return b"".join(body.chunks)
+        except TimeoutError:
+            if body.given_up:
+                reason = f"bodies that nobody has signed take more than {MOST_BYTES // 2**20} MiB"
+                raise TooBusy(reason) from None
+            raise
+        finally:
+            self._bodies.discard(body)
+            self._bytes -= body.size
+
+    def _give_up_largest(self) -> None:
+        # A change is small: who floods us is refused first.
+        largest = max(self._bodies, key=lambda body: body.size)
+        self._bytes -= largest.size
+        largest.chunks, largest.size, largest.given_up = [], 0, True
+        largest.limit.reschedule(0)  # now
+
+    async def enter(self) -> float:
+        """Wait for the turn to do what is costly; give when it came, for `leave`.
+
+        One body has it at a time, since the work keeps the whole loop.
+
+        Raises:
+            TooBusy: Too many others wait.
+        """
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise TooBusy(f"a signature waited {TURN_SECONDS} s to be verified") from None
+        return perf_counter()
+
+    def leave(self, began: float, *, proven: bool) -> None:
+        """Give the turn to the next: at once after a proof, else after a rest, so that other work gets on."""
+        if proven:
+            self._turn.release()
+        else:
+            rest = RESTS * (perf_counter() - began)
+            asyncio.get_running_loop().call_later(rest, self._turn.release)
