@@ -48,6 +48,10 @@ EVENTS = {
         "The SQLite file was copied to `copy` before its upgrade. Delete the copy once the upgrade has "
         "proved itself."
     ),
+    "database_file_vanished": (
+        "The database's file, or its -wal, was moved, replaced or deleted while it was open. Every change is "
+        "answered 503. Put the file back, or restore a copy, and restart the listener."
+    ),
     "database_upgraded": (
         "The database has a newer schema now. Older releases cannot be started on it any more."
     ),

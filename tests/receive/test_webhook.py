@@ -267,3 +267,24 @@ async def test_a_fault_of_ours_costs_no_change(tmp_path: Path) -> None:
 async def working(programs: Sequence[str], _: Mapping[str, Any]) -> Mapping[str, Any]:
     """Say that all is true."""
     return dict.fromkeys(programs, True)
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_database_that_vanishes(
+    service: Service, tmp_path: Path, suffix: str, *, replaced: bool
+) -> None:
+    """Nothing is answered 202 that the next start would not find."""
+    assert (await service.change("Healthy", "Degraded")).status_code == 202
+    file = tmp_path / f"listener.db{suffix}"
+    file.rename(tmp_path / "elsewhere")
+    if replaced:
+        file.write_bytes((tmp_path / "elsewhere").read_bytes())
+    answer = await service.change("Degraded", "Healthy")
+    assert (answer.status_code, answer.json()["error"]) == (
+        503,
+        "the change could not be stored; send it again",
+    )
+    ready = await service.client.get("/readyz")
+    assert ready.status_code == 503
+    assert f"listener.db{suffix} was moved, replaced or deleted" in ready.text

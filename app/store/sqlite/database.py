@@ -55,7 +55,6 @@ class SQLiteDatabase(Database):
 
     def __init__(self, path: Path, watch: Watch = NOBODY) -> None:
         self.path = path
-        self._inode = path.stat().st_ino
         self.writer = WriterThread(connect(path), watch)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
         self._local = threading.local()
@@ -107,9 +106,6 @@ class SQLiteDatabase(Database):
 
     @override
     async def check(self, now: Micros) -> None:
-        # A file that was moved away would be written on, and be lost at the end.
-        if not self.path.exists() or self.path.stat().st_ino != self._inode:
-            raise StoreUnavailable(f"the file {self.path} was moved, replaced or deleted while it was open")
         await self.write(lambda tx: tx.execute("UPDATE schema_version SET checked_at = $1", now))
 
     @override

@@ -9,13 +9,18 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any, TypeVar
+
+import structlog
 
 from app.errors import StoreUnavailable
 from app.observe.watch import NOBODY, Watch
 
 _T = TypeVar("_T")
 _Item = TypeVar("_Item")
+
+log = structlog.get_logger(__name__)
 
 LOCK_SECONDS = 5.0  # how long another process may hold the file before we say so
 LOCK_PAUSE_SECONDS = 0.001
@@ -33,6 +38,40 @@ class _WaitingJob:
     item: Any
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
+
+
+class _Files:
+    """The files of an open database: SQLite would write on in one that was deleted, and all of it be lost.
+
+    Args:
+        path: The database; its write-ahead log stands beside it as soon as something is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._paths = (path, path.with_name(f"{path.name}-wal"))
+        self._inodes: list[int] = []
+        self._vanished = False
+
+    def check(self) -> None:
+        """Check, inside a transaction, that both are the files that were opened.
+
+        Raises:
+            sqlite3.OperationalError: One is not.
+        """
+        try:
+            inodes = [path.stat().st_ino for path in self._paths]
+        except FileNotFoundError as error:
+            raise self._error(error.filename) from None
+        if self._inodes and inodes != self._inodes:
+            raise self._error(self._paths[inodes[0] == self._inodes[0]])
+        self._inodes = inodes
+
+    def _error(self, path: object) -> sqlite3.OperationalError:
+        reason = f"the file {path} was moved, replaced or deleted while it was open: restart the listener"
+        if not self._vanished:
+            self._vanished = True
+            log.error("database_file_vanished", file=str(path))
+        return sqlite3.OperationalError(reason)
 
 
 def _results(connection: sqlite3.Connection, waiting: Sequence[_WaitingJob]) -> list[Any]:
@@ -71,6 +110,7 @@ class WriterThread:
     def __init__(self, connection: sqlite3.Connection, watch: Watch = NOBODY) -> None:
         connection.execute("PRAGMA busy_timeout = 0")  # `_begin` waits
         self._connection = connection
+        self._files = _Files(Path(connection.execute("PRAGMA database_list").fetchone()[2]))
         self._watch = watch
         self._queue: queue.SimpleQueue[_WaitingJob | None] = queue.SimpleQueue()
         self._fresh: dict[asyncio.AbstractEventLoop, list[_WaitingJob]] = {}
@@ -152,6 +192,7 @@ class WriterThread:
         try:
             self._begin()
             results = _results(connection, waiting)
+            self._files.check()
             connection.execute("COMMIT")
         except sqlite3.OperationalError as error:
             self._roll_back()
