@@ -85,10 +85,11 @@ async def open_runtime(
     rules = configured_rules(settings)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(*settings.database, upgrade=dispatch, watch=watch))
-        jq = Jq()
-        stack.push_async_callback(jq.close)
+        conditions, templates = Jq(), Jq()  # a slow template must not keep changes waiting
+        stack.push_async_callback(conditions.close)
+        stack.push_async_callback(templates.close)
         port = _port_client(settings)
-        runtime = _assemble(settings, rules, store, jq, port, watch, tracer)
+        runtime = _assemble(settings, rules, store, conditions, templates, port, watch, tracer)
         watch.rules_taken([rule.name for rule in rules.file.rules], runtime.sender.notifiers)
         if port is not None:
             stack.push_async_callback(port.close)
@@ -219,15 +220,16 @@ def _assemble(
     settings: Settings,
     rules: Rules,
     store: Store,
-    jq: Jq,
+    conditions: Jq,
+    templates: Jq,
     port: "PortClient | None",
     watch: Watch,
     tracer: Tracer,
 ) -> Runtime:
-    context = notifier_context(settings, jq, port, lambda run: store.read(queries.reports.fate, run))
+    context = notifier_context(settings, templates, port, lambda run: store.read(queries.reports.fate, run))
     make_book = partial(make_rulebook, default_webhook=context.default_webhook)
     book = make_book(rules.file)
-    messages = Messages(store.body, jq, book.rules)
+    messages = Messages(store.body, templates, book.rules)
 
     def clock() -> datetime:
         return store.time(now())
@@ -248,7 +250,7 @@ def _assemble(
         store=store,
         book=book,
         clock=clock,
-        evaluate=jq.evaluate,
+        evaluate=conditions.evaluate,
         look_up=_look_up(port),
         wake=dispatcher.wake,
         reports=port is not None,

@@ -12,6 +12,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -23,9 +25,14 @@ import structlog
 
 from app.errors import DeliveryFailed, Scope
 from app.jq.path import NotPlain, follow, path, plain, scalar
-from app.jq.worker import LIMIT_SECONDS, MEMORY_BYTES
+from app.jq.worker import LIMIT_SECONDS, MEMORY_BYTES, READING_SECONDS_PER_BYTE, WALL_CLOCK_FACTOR
 from app.rules.template import expressions, fill
 
+COSTLY_FAILURES = 3
+"""After so many in a row a program rests: one slow program must not hold up every other."""
+REST_SECONDS = 60.0
+LATE_SECONDS = 2.0
+"""How much later than by its own timers the worker is ended."""
 TOO_LONG_SIGNALS = frozenset({"SIGPROF", "SIGALRM"})
 TOO_MUCH_SIGNALS = frozenset({"SIGABRT"})  # what jq does when it gets no memory
 
@@ -39,9 +46,11 @@ class JqError:
 
     Attributes:
         text: Why, in one line of at most `MAX_ERROR_CHARS` characters. It may hold values of the event.
+        costly: It kept the worker for as long as it could, or killed it.
     """
 
     text: str
+    costly: bool = False
 
 
 class Jq:
@@ -56,6 +65,7 @@ class Jq:
         self._worker = _Worker(limit, memory)
         # One thread: it waits for the worker in place of the event loop, and puts the calls in order.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="jq")
+        self._failures: dict[str, tuple[int, float]] = {}  # of a program: costly ones, and when the last was
         self._closed = False
 
     @property
@@ -108,10 +118,23 @@ class Jq:
         for program in programs:
             with suppress(NotPlain, RecursionError):
                 results[program] = plain(follow(program, event))
+            if program not in results and self._rests(program):
+                results[program] = JqError(
+                    f"took too long {COSTLY_FAILURES} times, and rests for {REST_SECONDS:g} s"
+                )
         # Also here, in the thread: what may be large was left out on the event loop.
         asked = [program for program in programs if program not in results]
         answers = self._worker.run(asked, event) if asked else []
+        for program, answer in zip(asked, answers, strict=True):
+            if isinstance(answer, JqError) and answer.costly:
+                self._failures[program] = self._failures.get(program, (0, 0.0))[0] + 1, time.monotonic()
+            else:
+                self._failures.pop(program, None)
         return results | dict(zip(asked, answers, strict=True))
+
+    def _rests(self, program: str) -> bool:
+        failures, failed_at = self._failures.get(program, (0, 0.0))
+        return failures >= COSTLY_FAILURES and time.monotonic() < failed_at + REST_SECONDS
 
     async def close(self) -> None:
         """End the worker after the calls that wait for it; no call may follow."""
@@ -168,15 +191,16 @@ class _Worker:
         spared = -1
         while len(answers) < len(programs):
             try:
-                for answer in self._ask(programs[len(answers) :], line):
-                    answers.append(answer)  # noqa: PERF402 - what came before it died must be kept
+                with self._deadline(len(line)):
+                    for answer in self._ask(programs[len(answers) :], line):
+                        answers.append(answer)  # noqa: PERF402 - what came before it died must be kept
             except _Died:
                 at, died_of = len(answers), self._bury()
                 text = self._fault(died_of)
                 if text is None and spared != at:
                     spared = at  # something else may have killed it: this program gets another worker
                 else:
-                    answers.append(JqError(text or f"the jq process died: {died_of}"))
+                    answers.append(JqError(text or f"the jq process died: {died_of}", costly=True))
         return answers
 
     def stop(self) -> None:
@@ -185,8 +209,21 @@ class _Worker:
             self._process.kill()
             self._bury()
 
+    @contextmanager
+    def _deadline(self, event_bytes: int) -> Iterator[None]:
+        """Kill a worker whose own timers do not end it: one that is stopped, say."""
+        seconds = (self._limit + event_bytes * READING_SECONDS_PER_BYTE) * WALL_CLOCK_FACTOR + LATE_SECONDS
+        self._process = self._process or self._start()
+        timer = threading.Timer(seconds, self._process.kill)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
     def _ask(self, programs: Sequence[str], event: bytes) -> Iterator[Any]:
-        process = self._process = self._process or self._start()
+        process = self._process
+        assert process  # noqa: S101 - `_deadline` has started it
         assert process.stdin  # noqa: S101 - it was started with pipes
         assert process.stdout  # noqa: S101
         try:

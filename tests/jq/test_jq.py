@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.jq.runner import Jq, JqError, checking
+from app.jq.runner import COSTLY_FAILURES, Jq, JqError, checking
 from app.jq.worker import MAX_ERROR_CHARS
 from tests.waiting import until
 
@@ -162,6 +162,24 @@ async def test_a_worker_that_dies_again_is_said() -> None:
     answers = await runner.run(["1 + 1", "2 + 2"], EVENT)
     await runner.close()
     assert [type(answer) for answer in answers.values()] == [JqError, JqError]
+
+
+async def test_a_stopped_worker_is_replaced(evaluator: Jq) -> None:
+    """A worker that answers nothing any more is ended, also when it does not even read the event."""
+    large = EVENT | {"text": "x" * 2**17}
+    assert await results(evaluator, "1 + 1") == [2]
+    assert evaluator.pid is not None
+    os.kill(evaluator.pid, signal.SIGSTOP)
+    assert await results(evaluator, "2 + 2", event=large) == [4]
+
+
+async def test_a_program_that_is_always_slow_rests(evaluator: Jq) -> None:
+    """After a few failures it is not run for a while, and nobody waits for it."""
+    for _ in range(COSTLY_FAILURES):
+        assert await results(evaluator, LOOP, "1 + 1") == [(TOO_LONG,), 2]
+    (text,), value = await results(evaluator, LOOP, "1 + 1")
+    assert (text, value) == ("took too long 3 times, and rests for 60 s", 2)
+    assert await results(evaluator, "3 + 3") == [6]
 
 
 async def test_a_hundred_at_once(patient: Jq) -> None:
