@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 from app.model.change import UPDATE, CatalogChange
 from app.model.diff import PropertyChange
 from app.model.incident import Severity, Step
+from app.model.text import cut, without_controls
 
 MAX_CHANGES = 50  # more is not read by anybody, and an entity may have thousands of properties
 MAX_LINKS = 5
@@ -136,14 +137,14 @@ class Notification(_Frozen):
             "timer": change.timer,
             "blueprint": change.blueprint,
             "entity": change.entity,
-            "title": _cut(change.title, MAX_NAME_CHARS),
-            "teams": tuple(_cut(team, MAX_NAME_CHARS) for team in change.teams[:MAX_TEAMS]),
+            "title": cut(change.title, MAX_NAME_CHARS),
+            "teams": tuple(cut(team, MAX_NAME_CHARS) for team in change.teams[:MAX_TEAMS]),
             "change": _value_change(main) if main else None,
             "others": tuple(_value_change(other) for other in others[:MAX_CHANGES]),
             "others_left_out": max(0, len(others) - MAX_CHANGES),
             "links": tuple(_links(change)),
-            "actor": _cut(change.actor, MAX_NAME_CHARS),
-            "origin": _cut(change.origin, MAX_NAME_CHARS),
+            "actor": cut(change.actor, MAX_NAME_CHARS),
+            "origin": cut(change.origin, MAX_NAME_CHARS),
             "at": change.found_at or change.at,
         }
         # With the models inside it as mappings, all is validated in one go.
@@ -201,17 +202,18 @@ def text_of(value: Any) -> str:
 
 
 def one_line(text: str, limit: int | None = None) -> str:
-    """Put text on one line, fit for a screen: control and invisible characters become spaces.
+    """Put text on one line, fit for a screen: control characters become a space, and nothing reorders it.
 
-    What is longer than `limit` characters is cut, and ends in ``…``.
+    Every script and emoji stays as it was written, joiners and invisible marks too. What is longer than
+    `limit` characters is cut as by `cut`.
     """
-    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return line if limit is None else _cut(line, limit)
+    line = without_controls(text).strip(" ")
+    return line if limit is None or len(line) <= limit else without_controls(cut(line, limit))
 
 
 def _value_change(change: PropertyChange) -> dict[str, Any]:
     return {
-        "name": _cut(change.name, MAX_NAME_CHARS),
+        "name": cut(change.name, MAX_NAME_CHARS),
         "before": _bounded(change.before),
         "after": _bounded(change.after),
     }
@@ -221,12 +223,8 @@ def _bounded(value: Any) -> Any:
     # As text, because half an object is no JSON.
     if isinstance(value, str | dict | list | tuple):
         text = text_of(value)
-        return value if len(text) <= MAX_VALUE_CHARS else _cut(text, MAX_VALUE_CHARS)
+        return value if len(text) <= MAX_VALUE_CHARS else cut(text, MAX_VALUE_CHARS)
     return value
-
-
-def _cut(text: str, limit: int) -> str:
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def _links(change: CatalogChange) -> Iterator[dict[str, Any]]:
@@ -234,7 +232,7 @@ def _links(change: CatalogChange) -> Iterator[dict[str, Any]]:
     properties = entity.properties if entity else {}
     # Long ones are left out and not cut: half a URL leads elsewhere.
     links = (
-        {"name": _cut(name, MAX_NAME_CHARS), "url": url}
+        {"name": cut(name, MAX_NAME_CHARS), "url": url}
         for name, url in properties.items()
         if isinstance(url, str) and url.startswith("http") and len(url) <= MAX_URL_CHARS
         if URL.fullmatch(url)

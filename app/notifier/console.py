@@ -11,6 +11,7 @@ from rich.text import Text
 from app.notifier.base import Notifier, Parcel, Sent
 from app.notifier.kind import Kind
 from app.notifier.slack.alert import alert_message, dry_run
+from app.notifier.slack.markup import rich_part, unescaped
 from app.rules.destination import DestinationSettings
 
 SLACK_MENTION = re.compile(r"<[!@#](?:subteam\^)?(\w+)>")
@@ -38,9 +39,17 @@ def _blocks(blocks: Iterable[Mapping[str, Any]]) -> list[RenderableType]:
         if block["type"] == "section":
             parts.append(_mrkdwn(block["text"]["text"]))
         elif block["type"] == "context":
-            parts.extend(_mrkdwn(element["text"], "dim") for element in block["elements"])
+            texts = (
+                _mrkdwn(element["text"], "dim")
+                if element["type"] == "mrkdwn"
+                else Text(unescaped(element["text"]), "dim")
+                for element in block["elements"]
+            )
+            parts.append(Text("  |  ", "dim").join(texts))
+        elif block["type"] == "rich_text":
+            parts.extend(_rich(element["elements"]) for element in block["elements"])
         elif block["type"] == "actions":
-            labels = [_plain(element["text"]["text"]) for element in block["elements"]]
+            labels = [unescaped(element["text"]["text"]) for element in block["elements"]]
             parts.append(Text("  ".join(f"[ {label} ]" for label in labels), "cyan"))
     return parts
 
@@ -50,15 +59,18 @@ def _mrkdwn(text: str, style: str = "") -> Text:
     text = LINK.sub(r"\1", SLACK_MENTION.sub(r"@\1", text))
     at = 0
     for span in MARKUP.finditer(text):
-        drawn.append(_plain(text[at : span.start()]))
-        drawn.append(_plain(span["bold"] or span["code"]), "bold" if span["bold"] else "cyan")
+        drawn.append(unescaped(text[at : span.start()]))
+        drawn.append(unescaped(span["bold"] or span["code"]), "bold" if span["bold"] else "cyan")
         at = span.end()
-    return drawn.append(_plain(text[at:]))
+    return drawn.append(unescaped(text[at:]))
 
 
-def _plain(text: str) -> str:
-    # The ampersand last: else "&amp;lt;" would become "<".
-    return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+def _rich(parts: Iterable[Mapping[str, Any]]) -> Text:
+    styles = {"bold": "bold", "italic": "italic", "strike": "strike", "code": "cyan"}
+    drawn = Text()
+    for part in parts:
+        drawn.append(rich_part(part), " ".join(styles[name] for name in part.get("style", {})))
+    return drawn
 
 
 class ConsoleNotifier(Notifier):

@@ -186,7 +186,7 @@ def test_values_read_as_people_write_them(value: Any, text: str) -> None:
         ("\x1b]0;title\x07rest", "]0;title rest"),
         ("bell\x07 back\x08 null\x00 delete\x7f", "bell back null delete"),
         ("\x9b31mred", "31mred"),
-        ("a\u2028b\u2029c\xa0d", "a b c d"),
+        ("a\u2028b\u2029c\xa0d", "a b c\xa0d"),
         ("café 🚀", "café 🚀"),
     ],
 )

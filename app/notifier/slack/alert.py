@@ -11,14 +11,13 @@ from slack_sdk.models.blocks import (
     Block,
     ButtonElement,
     ContextBlock,
-    PlainTextObject,
-    SectionBlock,
 )
 
 from app.model.change import RECONCILE
 from app.model.digest import LEFT_OUT
 from app.model.incident import Step
 from app.model.notification import Notification, text_of
+from app.model.text import boundary
 from app.notifier.base import duration, entity_url, mark, words
 from app.notifier.kind import NotifierContext, SlackMessage
 from app.notifier.slack.markup import (
@@ -27,8 +26,12 @@ from app.notifier.slack.markup import (
     called,
     escape,
     happened,
+    has_marks,
+    label,
     lead,
+    message_of,
     mrkdwn,
+    section,
     title_of,
     urgent,
     when,
@@ -66,14 +69,14 @@ def alert_message(
     """
     if notification.step is Step.NOTICE:
         text = called(notification.mention, f"{NOTICE_MARK} {escape(notification.title, MAX_NOTICE_CHARS)}")
-        return {"text": text, "blocks": [SectionBlock(text=mrkdwn(text)).to_dict()]}
-    blocks: list[Block] = [SectionBlock(text=mrkdwn("\n".join(_headline(notification, app_url, first))))]
+        return message_of(text, [section(text)])
+    blocks: list[Block] = [section("\n".join(_headline(notification, app_url, first)))]
     if notification.others:
-        blocks.append(SectionBlock(text=mrkdwn("\n".join(_others(notification)))))
-    blocks.append(ContextBlock(elements=[mrkdwn(_context(notification))]))
+        blocks.append(section("\n".join(_others(notification))))
+    blocks.append(_context(notification))
     if buttons := _buttons(notification):
         blocks.append(ActionsBlock(elements=buttons))
-    return {"text": _text(notification), "blocks": [block.to_dict() for block in blocks]}
+    return message_of(_text(notification), blocks)
 
 
 def _text(notification: Notification) -> str:
@@ -153,7 +156,10 @@ def _own_message(notification: Notification) -> str:
     room = MAX_OWN_MESSAGE_CHARS
     text = ""
     for part in notification.message:
-        piece = part.text[:room] if part.literal else escape(part.text, min(room, MAX_ALERT_VALUE_CHARS))
+        if part.literal:
+            piece = part.text[: boundary(part.text, room)]
+        else:
+            piece = escape(part.text, min(room, MAX_ALERT_VALUE_CHARS))
         text += piece
         room -= len(piece)
         if room < 2:
@@ -170,13 +176,16 @@ def _others(notification: Notification) -> list[str]:
     return [*lines, f"… and {left_out} more"] if left_out else lines
 
 
-def _context(notification: Notification) -> str:
+def _context(notification: Notification) -> ContextBlock:
     parts = [_by(notification), when(notification.at)]
     if notification.teams:
         parts.append(f"Team {escape(', '.join(notification.teams), MAX_ALERT_VALUE_CHARS)}")
     blueprint = escape(notification.blueprint, MAX_SHOWN_NAME_CHARS)
-    parts.append(f"{blueprint} `{escape(notification.entity, MAX_SHOWN_NAME_CHARS)}`")
-    return "  |  ".join(parts)
+    entity = escape(notification.entity, MAX_SHOWN_NAME_CHARS)
+    parts.append(f"{blueprint} {entity}" if has_marks(blueprint + entity) else f"{blueprint} `{entity}`")
+    if not any(map(has_marks, parts)):
+        return ContextBlock(elements=[mrkdwn("  |  ".join(parts))])
+    return ContextBlock(elements=[label(part) if has_marks(part) else mrkdwn(part) for part in parts])
 
 
 def _by(notification: Notification) -> str:
@@ -193,6 +202,6 @@ def _buttons(notification: Notification) -> list[ButtonElement]:
     for number, link in enumerate(notification.links):
         if len(link.url) <= room:
             room -= len(link.url)
-            label = PlainTextObject(text=escape(words(link.name), MAX_BUTTON_CHARS) or "Link")
-            buttons.append(ButtonElement(text=label, url=link.url, action_id=f"link-{number}"))
+            text = label(escape(words(link.name), MAX_BUTTON_CHARS) or "Link")
+            buttons.append(ButtonElement(text=text, url=link.url, action_id=f"link-{number}"))
     return buttons

@@ -193,4 +193,4 @@ def _simpler(body: Mapping[str, Any], composed: Composed, refused: str) -> tuple
     if "metadata" in refused:
         return "without metadata", {key: value for key, value in body.items() if key != "metadata"}
     kept = {key: value for key, value in body.items() if key not in {"blocks", "attachments"}}
-    return "as plain text", kept | {"text": composed.plain}
+    return "as plain text", kept | composed.plain

@@ -13,6 +13,7 @@ from app.model.notification import Message, Notification
 from app.notifier.base import Item, Parcel, Story
 from app.notifier.slack.alert import alert_message
 from app.notifier.slack.digest import digest, updated_digest
+from app.notifier.slack.markup import plain_of
 
 RESOLVED_COLOR = "#2eb67d"
 COLORS: dict[Severity, str] = {"critical": "#e01e5a", "warning": "#ecb22e", "info": "#868686"}
@@ -39,12 +40,13 @@ class Composed:
         return None if self.summed_up else frozenset(item.delivery_id for item in self.shown)
 
     @property
-    def plain(self) -> str:
-        """The message as plain text, in case Slack refuses its form: it names the same alerts."""
+    def plain(self) -> dict[str, Any]:
+        """The message as text alone, in case Slack refuses its form: it names the same alerts."""
         if len(self.shown) == 1:
-            return str(self.message["text"])
-        texts = (block["text"]["text"] for block in self.message["blocks"] if block["type"] == "section")
-        return "\n".join(texts)
+            return {key: value for key, value in self.message.items() if key != "blocks"}
+        blocks = [block for block in self.message["blocks"] if block["type"] in {"section", "rich_text"}]
+        text = {"text": "\n".join(map(plain_of, blocks))}
+        return text | ({"mrkdwn": False} if any(block["type"] == "rich_text" for block in blocks) else {})
 
     @property
     def parent(self) -> Message | None:
@@ -108,7 +110,7 @@ def colored(message: dict[str, Any], color: str) -> dict[str, Any]:
     if not rest:
         return message
     attachment = {"color": color, "fallback": ATTACHMENT_FALLBACK, "blocks": rest}
-    return {"text": message["text"], "blocks": [headline], "attachments": [attachment]}
+    return message | {"blocks": [headline], "attachments": [attachment]}
 
 
 def color_of(notifications: Iterable[Notification]) -> str:

@@ -19,11 +19,23 @@ from app.notifier.slack.digest_line import (
     MAX_LINE_NAME_CHARS,
     MAX_LINE_TITLE_CHARS,
     heading_of,
-    safe,
     several,
     texts_of,
 )
-from app.notifier.slack.markup import NOTICE_MARK, called, lead, mrkdwn, title_of, urgent, when
+from app.notifier.slack.markup import (
+    NOTICE_MARK,
+    called,
+    escape,
+    has_marks,
+    lead,
+    message_of,
+    mrkdwn,
+    rich,
+    section,
+    title_of,
+    urgent,
+    when,
+)
 
 MAX_BLOCKS = 50
 MAX_SECTION_CHARS = 2_800  # Slack's limit is 3,000, and how it counts an emoji is not said
@@ -138,9 +150,12 @@ class _Page:
                 pieces, begins = [], False
 
     def _take(self, line: Line, pieces: list[str], *, begins: bool) -> bool:
-        begins = begins or len("\n".join([*self.sections[-1], *pieces])) > MAX_SECTION_CHARS
+        text = "\n".join(pieces)
+        # Rich text costs more room than markup: it is kept to the lines that need it.
+        begins = begins or has_marks(text) != has_marks("".join(self.sections[-1]))
+        begins = begins or len("\n".join([*self.sections[-1], text])) > MAX_SECTION_CHARS
         mentions = _mentions([line])
-        cost = _json_length("\n".join(pieces)) + (SECTION_CHARS if begins else 2)
+        cost = _block_length(text) + (SECTION_CHARS if begins else 2)
         # The first line is always taken: a message that takes none would be made again and again.
         if self.listed and (
             cost + sum(_json_length(mention) + 1 for mention in mentions) > self.room
@@ -169,17 +184,21 @@ class _Page:
         if len(self.listed) > MAX_TITLES:
             titles.append("…")
         bold = called(mentions, f"{urgent(worst)}{begin} *{headline}*")
-        blocks: list[Block] = [SectionBlock(text=mrkdwn(bold))]
-        blocks += [SectionBlock(text=mrkdwn("\n".join(section))) for section in self.sections]
+        blocks: list[Block] = [section(bold)]
+        blocks += [section("\n".join(lines)) for lines in self.sections]
         blocks += [ContextBlock(elements=[mrkdwn(end)]) for end in ends if end]
-        return {
-            "text": called(mentions, f"{begin} {headline} ({', '.join(titles)})"),
-            "blocks": [block.to_dict() for block in blocks],
-        }
+        return message_of(called(mentions, f"{begin} {headline} ({', '.join(titles)})"), blocks)
 
 
 def _json_length(text: str) -> int:
     return len(json.dumps(text, ensure_ascii=False)) - 2
+
+
+def _block_length(text: str) -> int:
+    """Count the characters of JSON that a text costs in the block that `section` makes of it."""
+    if not has_marks(text):
+        return _json_length(text)
+    return len(json.dumps(rich(f"\n{text}").to_dict()["elements"][0]["elements"], ensure_ascii=False))
 
 
 SECTION_CHARS = len(json.dumps(SectionBlock(text=mrkdwn(".")).to_dict())) + 1
@@ -199,7 +218,7 @@ def _headline(lines: Sequence[Line]) -> str:
     if alerts:
         entities = len({(line.last.blueprint, line.last.entity) for line in alerts})
         noun, have = ("entity", "has") if entities == 1 else ("entities", "have")
-        blueprint = safe(alerts[0].last.blueprint, MAX_LINE_NAME_CHARS)
+        blueprint = escape(alerts[0].last.blueprint, MAX_LINE_NAME_CHARS)
         of = "" if several(alerts, "blueprint") else f" of {blueprint}"
         reminds = all(line.last.step is Step.REMINDED and not line.changes for line in alerts)
         verb = f"{have} an open incident" if reminds else "changed"
@@ -223,7 +242,7 @@ def _counted(numbers: Mapping[str, int], lines: Iterable[Line], total: int) -> s
     named = order[:MAX_COUNTS]
     if not named:
         return ""
-    names = {value: safe(value, MAX_COUNTED_CHARS) or "(empty)" for value in named}
+    names = {value: escape(value, MAX_COUNTED_CHARS) or "(empty)" for value in named}
     counted = ", ".join(f"{numbers[value]:,} {names[value]}" for value in named)
     others = total - sum(numbers[value] for value in named)
     return f": {counted}" + (f" and {others:,} {'other' if others == 1 else 'others'}" if others > 0 else "")

@@ -17,12 +17,6 @@ MAX_LINE_URL_CHARS = 300
 MAX_CHAINS = 3
 
 
-def safe(text: str, limit: int) -> str:
-    """Escape catalog text as `escape` does, and take out what would run on into the text beside it."""
-    # From one ` to the next everything is code, also the link and the line in between.
-    return escape(text[: 8 * limit].replace("`", "'"), limit)
-
-
 def several(lines: Iterable[Line], fact: Literal["blueprint", "rule"]) -> bool:
     """Tell whether lines are of several blueprints, or of several rules; notices have neither."""
     return len({getattr(line.last, fact) for line in lines if not line.is_notice}) > 1
@@ -38,9 +32,9 @@ def heading_of(group: LineGroup, by: tuple[GroupBy, ...], *, name_blueprint: boo
     if group.lines[0].is_notice:
         return "*From the listener itself*"
     texts: dict[GroupBy, str] = {
-        "rule": safe(last.rule, MAX_LINE_NAME_CHARS),
-        "blueprint": safe(last.blueprint, MAX_LINE_NAME_CHARS),
-        "team": f"Team {safe(', '.join(last.teams), MAX_LINE_NAME_CHARS)}" if last.teams else "No team",
+        "rule": escape(last.rule, MAX_LINE_NAME_CHARS),
+        "blueprint": escape(last.blueprint, MAX_LINE_NAME_CHARS),
+        "team": f"Team {escape(', '.join(last.teams), MAX_LINE_NAME_CHARS)}" if last.teams else "No team",
         "severity": f"{SEVERITY_MARKS[last.severity]} {last.severity}",
     }
     parts = [texts[fact] for fact in by if fact in texts]
@@ -58,12 +52,12 @@ def texts_of(group: LineGroup, app_url: str) -> Iterator[str]:
     for line in group.lines:
         last = line.last
         if line.is_notice:
-            yield f"• {NOTICE_MARK} {safe(last.title, MAX_LINE_NOTICE_CHARS)}"
+            yield f"• {NOTICE_MARK} {escape(last.title, MAX_LINE_NOTICE_CHARS)}"
             continue
-        title = title_of(last, MAX_LINE_TITLE_CHARS).replace("`", "'")
+        title = title_of(last, MAX_LINE_TITLE_CHARS)
         url = entity_url(app_url, last.blueprint, last.entity)
-        where = [safe(last.blueprint, MAX_LINE_NAME_CHARS)] if blueprints else []
-        where += [safe(last.rule, MAX_LINE_NAME_CHARS)] if rules else []
+        where = [escape(last.blueprint, MAX_LINE_NAME_CHARS)] if blueprints else []
+        where += [escape(last.rule, MAX_LINE_NAME_CHARS)] if rules else []
         details = [*_values(line, group.transition), *_course(line)]
         yield "".join(
             [
@@ -83,7 +77,7 @@ def _green(line: Line) -> str:
 
 
 def _marked(value: str) -> str:
-    text = safe(value, MAX_LINE_VALUE_CHARS) or "(empty)"
+    text = escape(value, MAX_LINE_VALUE_CHARS) or "(empty)"
     return f"{STATUS_MARKS[value]} {text}" if value in STATUS_MARKS else text
 
 
@@ -111,7 +105,7 @@ def _values(line: Line, heading: Transition | None) -> list[str]:
 
 
 def _chain(chain: Chain, *, named: bool) -> str:
-    name = f"{safe(chain.name, MAX_LINE_NAME_CHARS)} " if named else ""
+    name = f"{escape(chain.name, MAX_LINE_NAME_CHARS)} " if named else ""
     if len(chain.values) == 1:
         return f"{name}still {_marked(chain.values[0])}"
     return name + " → ".join(map(_marked, shortened(chain.values)))

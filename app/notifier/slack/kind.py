@@ -16,7 +16,7 @@ from app.notifier.slack.webhook import SlackWebhook
 from app.rules.destination import Address, DestinationSettings, Fallback, Routing
 
 # Slack: lower-case letters of any script, digits, hyphens and underscores; 80 characters at most.
-CHANNEL_NAME = re.compile(r"#?[^\W_A-Z][^\sA-Z#@,.:/!?'\"]{0,79}|[CGD][A-Z0-9]{5,}")
+CHANNEL_NAME = re.compile(r"#?(?:[^\WA-Z]|-)[^\sA-Z#@,.:/!?'\"]{0,79}|[CGD][A-Z0-9]{5,}")
 
 
 def _channel(name: str) -> str:

@@ -1,16 +1,35 @@
 """Text in Slack's markup, in which nothing from the catalog is markup: pure.
 
-Rules: https://docs.slack.dev/messaging/formatting-message-text (escaping)
+Slack's markup has no escape for its own marks (``*``, ``_``, ``~``, backticks). A zero-width character beside
+one does not help: for Slack a word ends there, so the mark counts. `escape` puts a placeholder in the place
+of each mark of the catalog's. A text that has one is sent without markup: by `section` as rich text, by
+`label` and `message_of` as plain text.
+
+Rules: https://docs.slack.dev/messaging/formatting-message-text (escaping),
+https://docs.slack.dev/reference/block-kit/blocks/rich-text-block
 """
 
 import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import accumulate, takewhile
+from typing import Any
 
-from slack_sdk.models.blocks import MarkdownTextObject
+from slack_sdk.models.blocks import (
+    Block,
+    MarkdownTextObject,
+    PlainTextObject,
+    RichTextBlock,
+    RichTextElementParts,
+    RichTextSectionElement,
+    SectionBlock,
+)
+from slack_sdk.models.blocks.block_elements import RichTextElement
 
 from app.model.digest import is_over
 from app.model.notification import Notification, one_line
+from app.model.text import boundary
 from app.notifier.base import mark, timestamp
 
 MAX_TITLE_CHARS = 250
@@ -20,20 +39,140 @@ NOTICE_MARK = "\N{INFORMATION SOURCE}\N{VARIATION SELECTOR-16}"
 URGENT_MARK = "🚨"
 SEVERITY_MARKS = {"critical": "🔴", "warning": "🟠", "info": "⚪"}
 
+# Slack takes the full-width ones for marks too. `one_line` leaves no control character, so these are free.
+_MARKS = "*_~`:>\uff0a\uff3f\uff40\uff1e"
+_HIDE = {ord(mark): chr(0x0E + number) for number, mark in enumerate(_MARKS)}
+_SHOW = {ord(hidden): "&gt;" if mark == ord(">") else chr(mark) for mark, hidden in _HIDE.items()}
+_HIDDEN = re.compile(r"[\x0e-\x17]")
+_LIVE = re.compile(
+    r"[*~`\uff0a\uff3f\uff40]"
+    r"|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"  # within a word it is none: most identifiers stay as they are
+    r"|:(?!\d\d?:)(?=[\w+'-]{1,100}:)"  # an emoji's name; no minutes of a time
+    r"|^[>\uff1e]"  # a quotation
+)
+_PLAIN = re.compile(r"[^&<>*_~`:\"\\\uff0a\uff3f\uff40\uff1e]*")
+# In characters of JSON, which doubles quotes and backslashes: it is the JSON that must not become too long.
+_SIZES = {"&": 5, "<": 4, ">": 4, '"': 2, "\\": 2}
+_STYLES = {"*": "bold", "_": "italic", "~": "strike"}
+_TOKEN = re.compile(
+    r"<!date\^(?P<seconds>\d+)\^(?P<format>[^|>]*)\|(?P<fallback>[^>]*)>"
+    r"|<(?P<kind>[!@#])(?P<name>[^|>]*)(?:\|[^>]*)?>"
+    r"|<(?P<url>[^|>]+)(?:\|(?P<label>[^>]*))?>"
+    r"|:(?P<emoji>(?=\d*[a-z_+'-])[a-z0-9_+'-]+):"
+    r"|`(?P<code>[^`\n]+)`"
+    r"|(?<!\w)(?P<mark>[*_~])(?=\S)(?P<inner>(?:(?!(?P=mark))[^\n])+)(?P=mark)(?!\w)"
+)
+
 
 def escape(text: str, limit: int) -> str:
     """Escape catalog text so that Slack shows it as it is: one line, `limit` characters at most, no markup.
 
-    An unescaped ``<!channel>`` in a title would call everybody.
+    An unescaped ``<!channel>`` in a title would call everybody. The result is for `section`, `label` and
+    `message_of` only, which know the placeholders of marks.
     """
     line = one_line(text[: 8 * limit])
-    escaped = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    # JSON doubles quotes and backslashes, and it is the JSON that must not become too long.
-    sizes = accumulate(2 if char in '"\\' else 1 for char in escaped)
-    fitting = sum(1 for _ in takewhile(lambda size: size <= limit - 1, sizes))
-    if len(escaped) <= fitting + 1:
-        return escaped
-    return re.sub(r"&[a-z]*$", "", escaped[:fitting]) + "…"  # no half of an escape
+    if len(line) > limit or not _PLAIN.fullmatch(line):
+        sizes = list(accumulate(_SIZES.get(char, 1) for char in line))
+        if sizes and sizes[-1] > limit:
+            fitting = sum(1 for _ in takewhile(lambda size: size <= limit - 1, sizes))
+            line = one_line(line[: boundary(line, fitting)]) + "…"
+        line = _LIVE.sub(lambda live: live[0].translate(_HIDE), line)
+        line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return line
+
+
+def has_marks(text: str) -> bool:
+    """Tell whether text of `escape` is in a text whose marks are not to be markup."""
+    return _HIDDEN.search(text) is not None
+
+
+def section(text: str) -> Block:
+    """Make a block of a text with our markup, as rich text where the catalog has marks in it."""
+    return rich(text) if has_marks(text) else SectionBlock(text=mrkdwn(text))
+
+
+def rich(text: str) -> RichTextBlock:
+    """Make a block of rich text, in which only what the markup of `text` says has a style."""
+    return RichTextBlock(elements=[RichTextSectionElement(elements=list(_rich(text, {})))])
+
+
+def label(text: str) -> PlainTextObject:
+    """Make a text object without any markup."""
+    return PlainTextObject(text=text.translate(_SHOW), emoji=False if has_marks(text) else None)
+
+
+def message_of(text: str, blocks: Iterable[Block]) -> dict[str, Any]:
+    """Make a message: ``text`` for notifications and screen readers, and ``blocks`` to look at.
+
+    The text has no markup but mentions, links and dates, where the catalog has marks in it.
+    """
+    made = {"text": text.translate(_SHOW), "blocks": [block.to_dict() for block in blocks]}
+    return made | {"mrkdwn": False} if has_marks(text) else made
+
+
+def unescaped(text: str) -> str:
+    """Undo the escapes of `escape`."""
+    # The ampersand last: else "&amp;lt;" would become "<".
+    return text.translate(_SHOW).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+
+
+def plain_of(block: Mapping[str, Any]) -> str:
+    """Write a section, or the rich text that stands for one, as text for a message without blocks."""
+    if block["type"] == "section":
+        return str(block["text"]["text"])
+    parts = (part for element in block["elements"] for part in element["elements"])
+    text = "".join(rich_part(part) for part in parts)
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def rich_part(part: Mapping[str, Any]) -> str:
+    """Write a piece of rich text as it reads where it has no style."""
+    match part["type"]:
+        case "text":
+            return str(part["text"])
+        case "link":
+            return str(part.get("text", part["url"]))
+        case "date":
+            return str(part["fallback"])
+        case "emoji":
+            return f":{part['name']}:"
+    return "@" + str(next(value for key, value in part.items() if key not in {"type", "style"}))
+
+
+def _rich(text: str, style: Mapping[str, bool]) -> Iterator[RichTextElement]:
+    options: dict[str, Any] = {"style": dict(style)} if style else {}
+    at = 0
+    for token in _TOKEN.finditer(text):
+        if token.start() > at:
+            yield RichTextElementParts.Text(text=unescaped(text[at : token.start()]), **options)
+        at = token.end()
+        if token["seconds"]:
+            yield RichTextElementParts.Date(
+                timestamp=int(token["seconds"]), format=token["format"], fallback=token["fallback"], **options
+            )
+        elif token["kind"]:
+            yield _mention(token["kind"], token["name"], options)
+        elif token["url"]:
+            name = unescaped(token["label"]) if token["label"] else None
+            yield RichTextElementParts.Link(url=unescaped(token["url"]), text=name, **options)
+        elif token["emoji"]:
+            yield RichTextElementParts.Emoji(name=token["emoji"], **options)
+        elif token["code"]:
+            yield RichTextElementParts.Text(text=unescaped(token["code"]), style={**style, "code": True})
+        else:
+            yield from _rich(token["inner"], {**style, _STYLES[token["mark"]]: True})
+    if at < len(text):
+        yield RichTextElementParts.Text(text=unescaped(text[at:]), **options)
+
+
+def _mention(kind: str, name: str, options: dict[str, Any]) -> RichTextElement:
+    if kind == "@":
+        return RichTextElementParts.User(user_id=name, **options)
+    if kind == "#":
+        return RichTextElementParts.Channel(channel_id=name, **options)
+    if name.startswith("subteam^"):
+        return RichTextElementParts.UserGroup(usergroup_id=name.removeprefix("subteam^"), **options)
+    return RichTextElementParts.Broadcast(range=name, **options)
 
 
 def called(mention: str, text: str) -> str:
@@ -53,9 +192,17 @@ def when(time: datetime) -> str:
 
 
 def title_of(notification: Notification, limit: int = MAX_TITLE_CHARS) -> str:
-    """Choose the rule's own title, else the entity's, else its identifier; escaped."""
+    """Choose the rule's own title, else the entity's, else its identifier; escaped.
+
+    One of which nothing can be seen is none: a link of it could not be clicked.
+    """
     own = "".join(part.text for part in notification.own_title)
-    return escape(own or notification.title, limit) or escape(notification.entity, limit) or "(no name)"
+    titles = (escape(title, limit) for title in (own or notification.title, notification.entity))
+    return next(filter(_is_visible, titles), "(no name)")
+
+
+def _is_visible(text: str) -> bool:
+    return any(unicodedata.category(char) not in {"Cf", "Zs"} for char in text)
 
 
 def lead(notification: Notification) -> str:

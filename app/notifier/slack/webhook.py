@@ -38,7 +38,7 @@ class SlackWebhook(SlackNotifier):
         except DeliveryFailed as refused:
             if refused.scope is not Scope.MESSAGE:
                 raise
-            await self._post({"text": composed.plain})
+            await self._post(composed.plain)
             detail = f"ok, as plain text, because Slack answered {refused.reason}"
         return Sent(detail, delivered=composed.delivered)
 

@@ -84,10 +84,31 @@ def shown(message: Mapping[str, Any]) -> str:
 
 def _texts(node: Any) -> Iterator[str]:
     for value in node.values() if isinstance(node, dict) else node:
-        if isinstance(value, dict) and value.get("type") in {"mrkdwn", "plain_text"}:
+        if isinstance(value, dict) and value.get("type") == "rich_text_section":
+            yield "".join(map(_as_markup, value["elements"]))
+        elif isinstance(value, dict) and value.get("type") in {"mrkdwn", "plain_text"}:
             yield value["text"]
         elif isinstance(value, dict | list):
             yield from _texts(value)
+
+
+def _as_markup(part: Mapping[str, Any]) -> str:
+    """Return what a part of rich text would be in a text with markup, as far as it is in angle brackets."""
+    text = str(part.get("text", "")).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    match part["type"]:
+        case "text":
+            return text
+        case "link":
+            return f"<{part['url']}|{text}>"
+        case "date":
+            return f"<!date^{part['timestamp']}^{part['format']}|{part['fallback']}>"
+        case "emoji":
+            return f":{part['name']}:"
+        case "broadcast":
+            return f"<!{part['range']}>"
+        case "user":
+            return f"<@{part['user_id']}>"
+    return f"<!subteam^{part['usergroup_id']}>"
 
 
 def _text(text: Mapping[str, Any], limit: int, kinds: tuple[str, ...] = ("mrkdwn", "plain_text")) -> None:
@@ -112,6 +133,15 @@ def _context(block: Mapping[str, Any]) -> None:
         _text(element, 3_000)
 
 
+def _rich_text(block: Mapping[str, Any]) -> None:
+    for section in block["elements"]:
+        assert section["type"] == "rich_text_section"
+        assert section["elements"]
+        for part in section["elements"]:
+            assert part.get("text", "-")
+            assert set(part.get("style", {})) <= {"bold", "italic", "strike", "code"}
+
+
 def _actions(block: Mapping[str, Any]) -> None:
     assert 1 <= len(block["elements"]) <= 25
     for button in block["elements"]:
@@ -125,6 +155,7 @@ _BLOCKS: dict[str, Callable[[Mapping[str, Any]], None]] = {
     "section": _section,
     "context": _context,
     "actions": _actions,
+    "rich_text": _rich_text,
     "header": lambda block: _text(block["text"], 150, ("plain_text",)),
     "divider": lambda _: None,
 }

@@ -47,7 +47,9 @@ class Refused(Exception):
 
 def checked(given: Mapping[str, Any]) -> Message:
     """Return the part of what is given that makes a message; fail where Slack would refuse or cut it."""
-    message = {key: given[key] for key in ("text", "blocks", "attachments", "metadata") if key in given}
+    message = {
+        key: given[key] for key in ("text", "mrkdwn", "blocks", "attachments", "metadata") if key in given
+    }
     if not any(message.get(key) for key in ("text", "blocks", "attachments")):
         raise Refused("no_text")
     assert_within_slacks_limits({key: value for key, value in message.items() if key != "metadata"})

@@ -6,8 +6,7 @@ from app.model.digest import GroupBy
 from app.model.incident import Step
 from app.model.notification import Notification, Part, ValueChange
 from app.notifier.slack.markup import NOTICE_MARK
-from tests.notifier.slack.digests import ALL_KEYS, MINUTE, NOW, SECOND, digested, line, lines, resolved, told
-from tests.notifier.slack.limits import shown
+from tests.notifier.slack.digests import ALL_KEYS, MINUTE, NOW, SECOND, line, lines, resolved, told
 
 
 class TestLine:
@@ -98,11 +97,6 @@ class TestLine:
         """The title then stands by itself."""
         assert line(told("x" * 400, title="A")) == "• A"
         assert line(told("x" * 200, title="A")) == "• [A]"
-
-    def test_code_does_not_run_on(self) -> None:
-        """A backtick in one title would make code of everything up to the next, links too."""
-        made = digested(told("a", title="```"), told("b", "`", "x", title="`", rule="`"))
-        assert "`" not in shown(made.message)
 
 
 class TestHeading:
