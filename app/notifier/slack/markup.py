@@ -13,7 +13,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from itertools import accumulate, takewhile
+from itertools import accumulate, groupby, takewhile
 from typing import Any
 
 from slack_sdk.models.blocks import (
@@ -22,6 +22,7 @@ from slack_sdk.models.blocks import (
     PlainTextObject,
     RichTextBlock,
     RichTextElementParts,
+    RichTextQuoteElement,
     RichTextSectionElement,
     SectionBlock,
 )
@@ -59,6 +60,7 @@ _TOKEN = re.compile(
     r"|<(?P<kind>[!@#])(?P<name>[^|>]*)(?:\|[^>]*)?>"
     r"|<(?P<url>[^|>]+)(?:\|(?P<label>[^>]*))?>"
     r"|:(?P<emoji>(?=\d*[a-z_+'-])[a-z0-9_+'-]+):"
+    r"|```(?P<block>[^`]+)```"
     r"|`(?P<code>[^`\n]+)`"
     r"|(?<!\w)(?P<mark>[*_~])(?=\S)(?P<inner>(?:(?!(?P=mark))[^\n])+)(?P=mark)(?!\w)"
 )
@@ -93,7 +95,14 @@ def section(text: str) -> Block:
 
 def rich(text: str) -> RichTextBlock:
     """Make a block of rich text, in which only what the markup of `text` says has a style."""
-    return RichTextBlock(elements=[RichTextSectionElement(elements=list(_rich(text, {})))])
+    elements: list[RichTextElement] = []
+    for quoted, lines in groupby(text.split("\n"), lambda line: line.startswith((">", "&gt;"))):
+        if quoted:
+            within = "\n".join(line.removeprefix("&gt;").removeprefix(">").lstrip() for line in lines)
+            elements.append(RichTextQuoteElement(elements=list(_rich(within, {}))))
+        else:
+            elements.append(RichTextSectionElement(elements=list(_rich("\n".join(lines), {}))))
+    return RichTextBlock(elements=elements)
 
 
 def label(text: str) -> PlainTextObject:
@@ -120,8 +129,7 @@ def plain_of(block: Mapping[str, Any]) -> str:
     """Write a section, or the rich text that stands for one, as text for a message without blocks."""
     if block["type"] == "section":
         return str(block["text"]["text"])
-    parts = (part for element in block["elements"] for part in element["elements"])
-    text = "".join(rich_part(part) for part in parts)
+    text = "\n".join("".join(map(rich_part, element["elements"])) for element in block["elements"])
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -157,8 +165,8 @@ def _rich(text: str, style: Mapping[str, bool]) -> Iterator[RichTextElement]:
             yield RichTextElementParts.Link(url=unescaped(token["url"]), text=name, **options)
         elif token["emoji"]:
             yield RichTextElementParts.Emoji(name=token["emoji"], **options)
-        elif token["code"]:
-            yield RichTextElementParts.Text(text=unescaped(token["code"]), style={**style, "code": True})
+        elif code := token["block"] or token["code"]:
+            yield RichTextElementParts.Text(text=unescaped(code.strip("\n")), style={**style, "code": True})
         else:
             yield from _rich(token["inner"], {**style, _STYLES[token["mark"]]: True})
     if at < len(text):

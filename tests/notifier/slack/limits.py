@@ -84,7 +84,7 @@ def shown(message: Mapping[str, Any]) -> str:
 
 def _texts(node: Any) -> Iterator[str]:
     for value in node.values() if isinstance(node, dict) else node:
-        if isinstance(value, dict) and value.get("type") == "rich_text_section":
+        if isinstance(value, dict) and value.get("type") in {"rich_text_section", "rich_text_quote"}:
             yield "".join(map(_as_markup, value["elements"]))
         elif isinstance(value, dict) and value.get("type") in {"mrkdwn", "plain_text"}:
             yield value["text"]
@@ -135,7 +135,7 @@ def _context(block: Mapping[str, Any]) -> None:
 
 def _rich_text(block: Mapping[str, Any]) -> None:
     for section in block["elements"]:
-        assert section["type"] == "rich_text_section"
+        assert section["type"] in {"rich_text_section", "rich_text_quote"}
         assert section["elements"]
         for part in section["elements"]:
             assert part.get("text", "-")

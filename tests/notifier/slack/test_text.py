@@ -219,3 +219,22 @@ def test_the_terminal_shows_marks_as_they_are(text: str) -> None:
     Console(file=written, width=500).print(draw(alert_message(full_of(text), APP)))
     shown = [line.strip("\u2502 ") for line in written.getvalue().splitlines()]
     assert "".join(shown).replace(" ", "").count(text.replace(" ", "")) >= 9
+
+
+def test_the_authors_markup_stays_where_a_value_has_marks() -> None:
+    """The rule's own text keeps every style, link, mention and emoji, and the value is as it was written."""
+    styled_text = "*a* _b_ ~c~ `d` ```e\nf``` "
+    before = f"{styled_text}<https://x.example|site> <@U1> <!subteam^S1> <#C1> :fire:\n> quoted\nthe end: "
+    message = (Part(before, literal=True), Part("*/5 ~ `x`", literal=False))
+    made = alert_message(notification(message=message), APP)["blocks"][0]
+    assert [element["type"] for element in made["elements"]] == [
+        "rich_text_section",
+        "rich_text_quote",
+        "rich_text_section",
+    ]
+    first, quoted, last = (element["elements"] for element in made["elements"])
+    styles = {(part.get("text"), *part.get("style", {})) for part in first}
+    assert styles >= {("a", "bold"), ("b", "italic"), ("c", "strike"), ("d", "code"), ("e\nf", "code")}
+    kinds = [part["type"] for part in first]
+    assert [kind for kind in kinds[2:] if kind != "text"] == ["link", "user", "usergroup", "channel", "emoji"]
+    assert [part["text"] for part in (*quoted, *last)] == ["quoted", "the end: */5 ~ `x`"]
