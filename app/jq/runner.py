@@ -30,7 +30,7 @@ from app.rules.template import expressions, fill
 
 COSTLY_FAILURES = 3
 """After so many in a row a program rests: one slow program must not hold up every other."""
-REST_SECONDS = 60.0
+SLOW_REST_SECONDS = 60.0
 LATE_SECONDS = 2.0
 """How much later than by its own timers the worker is ended."""
 TOO_LONG_SIGNALS = frozenset({"SIGPROF", "SIGALRM"})
@@ -120,7 +120,7 @@ class Jq:
                 results[program] = plain(follow(program, event))
             if program not in results and self._rests(program):
                 results[program] = JqError(
-                    f"took too long {COSTLY_FAILURES} times, and rests for {REST_SECONDS:g} s"
+                    f"took too long {COSTLY_FAILURES} times, and rests for {SLOW_REST_SECONDS:g} s"
                 )
         # Also here, in the thread: what may be large was left out on the event loop.
         asked = [program for program in programs if program not in results]
@@ -134,7 +134,7 @@ class Jq:
 
     def _rests(self, program: str) -> bool:
         failures, failed_at = self._failures.get(program, (0, 0.0))
-        return failures >= COSTLY_FAILURES and time.monotonic() < failed_at + REST_SECONDS
+        return failures >= COSTLY_FAILURES and time.monotonic() < failed_at + SLOW_REST_SECONDS
 
     async def close(self) -> None:
         """End the worker after the calls that wait for it; no call may follow."""
