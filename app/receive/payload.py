@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from app.errors import UnreadableChange
-from app.model.change import ENTITY, RECONCILE, ACTION_RUN, CatalogChange, EntitySnapshot, change_key
+from app.model.change import ACTION_RUN, ENTITY, RECONCILE, CatalogChange, EntitySnapshot, change_key
 from app.receive.event import MAX_IDENTIFIER_BYTES, Entity, Event, non_empty_text, read_time, too_long
 from app.receive.signature import Signed
 

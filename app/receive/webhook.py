@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from fastapi import APIRouter, Request, Response, status
 from pydantic import BaseModel
+from starlette.datastructures import Headers
 
 from app.errors import SourceRefused
 from app.model.change import UPDATE, EntitySnapshot
@@ -100,6 +101,8 @@ class Unreadable(Refusal):
 router = APIRouter(tags=["Port"])
 
 
+# A slash at the end, copied along: the framework would redirect to it by http, and Port follows no redirect.
+@router.post(f"{WEBHOOK_PATH}/", include_in_schema=False, response_class=Response)
 @router.post(
     WEBHOOK_PATH,
     status_code=status.HTTP_202_ACCEPTED,
@@ -156,7 +159,10 @@ async def receive(request: Request) -> Response:
     if sources is not None and not sources.allow(address):
         raise SourceRefused(one_line(address, MAX_ADDRESS_CHARS))
     receiver = cast("Receiver", request.state.receiver)
-    claim = receiver.check_headers(request.headers)
+    headers = request.headers
+    if len(signatures := headers.getlist(SIGNATURE_HEADER)) > 1:
+        headers = Headers({**headers, SIGNATURE_HEADER: ",".join(signatures)})
+    claim = receiver.check_headers(headers)
     signed = await receiver.read(request.stream(), claim)
     began = perf_counter()
     accepted = await receiver.accept(signed)

@@ -55,12 +55,15 @@ async def check_readiness(
     return Health(status="unavailable" if reasons else "ok", reasons=reasons, warnings=warnings)
 
 
+# Load balancers and monitors ask with HEAD; the server leaves the body out.
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", summary="Is the process alive?")
 async def healthz() -> Health:
     """Answer as long as the process does."""
     return Health(status="ok")
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     summary="Can it take changes and deliver alerts?",
