@@ -185,7 +185,8 @@ async def test_the_images_healthcheck(tmp_path: Path, slack: StandInSlack) -> No
         assert done.returncode == 0
     idle = [sys.executable, "-c", "input()", "--port", str(free_port())]
     with subprocess.Popen(idle, stdin=subprocess.PIPE) as process:
-        done = subprocess.run([*healthcheck, str(process.pid)], capture_output=True, check=False)
+        command = [*healthcheck, str(process.pid)]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=False)
         process.communicate(b"\n")
     assert done.returncode != 0
 
