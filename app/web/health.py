@@ -17,7 +17,7 @@ router = APIRouter(tags=["Health"])
 NO_METHOD: dict[int | str, dict[str, Any]] = {
     405: {"description": "It has no such method; Allow says which."}
 }
-OPEN: dict[str, Any] = {"security": []}
+NO_SECURITY: dict[str, Any] = {"security": []}
 """Of the description: nothing is needed to ask."""
 
 
@@ -63,7 +63,7 @@ async def check_readiness(
 
 # Load balancers and monitors ask with HEAD; the server leaves the body out.
 @router.head("/healthz", include_in_schema=False)
-@router.get("/healthz", summary="Is the process alive?", responses=NO_METHOD, openapi_extra=OPEN)
+@router.get("/healthz", summary="Is the process alive?", responses=NO_METHOD, openapi_extra=NO_SECURITY)
 async def healthz() -> Health:
     """Answer as long as the process does."""
     return Health(status="ok")
@@ -74,7 +74,7 @@ async def healthz() -> Health:
     "/readyz",
     summary="Can it take changes and deliver alerts?",
     responses=NO_METHOD | {503: {"model": Health, "description": "It cannot; the reasons say why."}},
-    openapi_extra=OPEN,
+    openapi_extra=NO_SECURITY,
 )
 async def readyz(request: Request, response: Response) -> Health:
     """Prove that the store can write, and that the delivery loop turns."""

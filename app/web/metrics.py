@@ -13,7 +13,7 @@ from app.observe.metrics import NAMESPACE
 from app.store import queries
 from app.store.store import Store
 from app.store.views import QueueState, Tally
-from app.web.health import NO_METHOD, OPEN
+from app.web.health import NO_METHOD, NO_SECURITY
 from app.web.session import BEARER, get_gate
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -32,7 +32,7 @@ def metrics_router(*, public: bool) -> APIRouter:
         "/metrics",
         summary="What Prometheus collects",
         response_class=Response,
-        openapi_extra=OPEN if public else {"security": [{BEARER.scheme_name: []}]},
+        openapi_extra=NO_SECURITY if public else {"security": [{BEARER.scheme_name: []}]},
         responses=NO_METHOD
         | {
             200: {"content": {"text/plain": {}}, "description": "All metrics, in Prometheus' text format."},

@@ -26,20 +26,6 @@ ACTION_FIELDS = (
     "allowAnyoneToViewRuns",
 )
 """The fields that Port accepts of an action; its answers have more: https://docs.port.io/api-reference/change-an-action-automation"""
-ENFORCED = frozenset(
-    {
-        "changelogDestination.type",
-        "changelogDestination.url",
-        "trigger.type",
-        "trigger.event.blueprintIdentifier",
-        "trigger.event.propertyIdentifier",
-        "invocationMethod.url",
-        "invocationMethod.method",
-    }
-)
-"""Set otherwise, these would keep changes from the listener; whatever else is set otherwise stays."""
-NARROWER = frozenset({"ENTITY_CREATED", "ENTITY_UPDATED", "ENTITY_DELETED"})
-"""Events that somebody may have chosen in place of all changes."""
 USERS_PARTS = ("relations", "calculationProperties", "mirrorProperties", "aggregationProperties")
 DELETION_PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0)
 
@@ -133,7 +119,7 @@ async def _make_blueprint(client: PortClient, name: str, theirs: Json | None, ou
     if theirs is None:
         await client.create_blueprint(ours)
         return SetupStep("blueprint", name, Result.CREATED)
-    target = completed(theirs, ours, ENFORCED)
+    target = completed(theirs, ours, resources.ENFORCED)
     difference, left = tuple(differences(theirs, target)), left_as_is(target, ours)
     if not difference:
         return SetupStep("blueprint", name, Result.UNCHANGED, left=left)
@@ -193,10 +179,10 @@ def _of_our_kind(theirs: Json) -> Json:
 
 
 def _enforced(theirs: Json, plan: Plan, *, reported: bool) -> frozenset[str]:
-    enforced = set(ENFORCED)
+    enforced = set(resources.ENFORCED)
     trigger = theirs.get("trigger")
     event = trigger.get("event") if isinstance(trigger, dict) else None
-    if not isinstance(event, dict) or event.get("type") not in NARROWER:
+    if not isinstance(event, dict) or event.get("type") not in resources.NARROWER:
         enforced.add("trigger.event.type")
     if plan.agent is not None:
         enforced.add("invocationMethod.agent")
