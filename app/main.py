@@ -34,6 +34,12 @@ COLLECT_AFTER_OBJECTS = 10_000  # Python's own 700 would collect every few chang
 
 
 class _Application(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        if WEBHOOK_PATH in document["paths"]:
+            webhook.describe(document)
+        return document
+
     def build_middleware_stack(self) -> ASGIApp:
         # Around the framework's own middleware too: that answers 413 where a length is announced, and 500.
         return plain_headers(super().build_middleware_stack())

@@ -78,11 +78,18 @@ def bootstrap(
             help="Let runs in Port show the result of their change; neither option: leave it as it is.",
         ),
     ] = None,
+    agent: Annotated[
+        bool | None,
+        typer.Option(
+            "--agent/--no-agent",
+            help="Let Port's agent call the listener, which Port need not reach then; neither: leave it.",
+        ),
+    ] = None,
     remove: Annotated[
         bool, typer.Option("--remove", help="Remove what bootstrap made, and only that.")
     ] = False,
 ) -> None:
-    """Make what the listener needs in Port; change only what differs."""
+    """Make what the listener needs in Port; change only what is missing or keeps changes from arriving."""
     settings = load_settings()
     plan = Plan(
         webhook_url(settings),
@@ -90,6 +97,7 @@ def bootstrap(
         timers=tuple(timer or ()),
         changelog_destination=with_changelog_destination,
         report=report,
+        agent=agent,
         remove=remove,
     )
 

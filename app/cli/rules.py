@@ -47,6 +47,11 @@ def check(file: File) -> None:
     print(
         f"{file}: {len(loaded.file.rules)} rules, {len(loaded.file.destinations)} destinations, no mistakes"
     )
+    for rule in loaded.file.rules:
+        if rule.reads_scorecards:
+            print(
+                f"rule {rule.name!r} reads scorecards, so it is not reconciled: a lost webhook is not found"
+            )
 
 
 @rules.command()

@@ -43,10 +43,7 @@ ALIVE = frozenset({"no_text", "missing_text", "missing_text_or_fallback_or_attac
 Sources: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks (its errors), and
 https://github.com/trufflesecurity/trufflehog (slackwebhook.go), which checks webhooks the same way.
 """
-WORDS = {
-    "publish": "it is not published",
-    "invocationMethod.url": "it calls another address than this listener's",
-}
+WORDS = {"invocationMethod.url": "it calls another address than this listener's"}
 SETTINGS, CREDENTIALS = "settings that can be read", "PORT_CLIENT_ID and PORT_CLIENT_SECRET"
 SECRET, WEBHOOK, SLACK = "PORT_CLIENT_SECRET", "WEBHOOK_URL or SMEE_URL", "SLACK_WEBHOOK_URL"
 
@@ -221,8 +218,10 @@ class _Checks:
         if isinstance(planned, ListenerError):
             raise planned
         step = _given(planned)
+        if any(entry.path == "publish" for entry in step.left):
+            raise ListenerError(f"{step.identifier} is paused, so no change arrives: publish it in Port")
         if step.result is Result.UNCHANGED:
-            return step.identifier
+            return "\n".join((step.identifier, *render(step)[1:]))
         command = " --blueprint ".join(("python -m app bootstrap", *self._setup.blueprints))
         if _is_missing(step):
             raise ListenerError(f"{step.identifier} is not there. To make it: {command}")

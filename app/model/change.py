@@ -11,6 +11,7 @@ UPDATE = "UPDATE"
 DELETE = "DELETE"
 TIMER_EXPIRED = "TIMER_EXPIRED"
 ENTITY = "entity"
+ACTION_RUN = "run"
 RECONCILE = "reconcile"
 """The origin of a change that reconciling found: Port sent no webhook."""
 
@@ -48,8 +49,8 @@ class CatalogChange:
         action: ``CREATE``, ``UPDATE``, ``DELETE``, ``TIMER_EXPIRED``, or an action that Port may add.
         resource: ``entity``, ``blueprint``, ``run``, …
         blueprint: The blueprint's identifier; empty where the resource has none.
-        entity: The entity's identifier; empty where the resource has none.
-        title: The entity's title, or its identifier where it has none.
+        entity: The entity's identifier, a run's id; empty where the resource has none.
+        title: The entity's title, or its identifier where it has none; of a run, its action's.
         teams: The owning teams, after the change.
         before: The entity before; None for CREATE and for events without a diff.
         after: The entity after; None for DELETE and for events without a diff.

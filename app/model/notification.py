@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from app.model.change import UPDATE, CatalogChange
+from app.model.change import TIMER_EXPIRED, UPDATE, CatalogChange
 from app.model.diff import PropertyChange
 from app.model.incident import Severity, Step
 from app.model.text import cut, without_controls
@@ -126,6 +126,9 @@ class Notification(_Frozen):
 
         `changes` is all that changed; `more` are further attributes of the notification.
         """
+        # Port's pages say that a timer's event holds the entity as it is: nothing in it changed.
+        if change.action == TIMER_EXPIRED:
+            main, changes = None, ()
         # The value itself, and what lies within it where it is an object, is not said again.
         path = main.path if main else ("",)
         others = [other for other in changes if other.path[: len(path)] != path]

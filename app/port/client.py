@@ -68,7 +68,8 @@ class PortClient(Transport):
 
     async def delete_entity(self, blueprint: str, identifier: str) -> None:
         """Delete an entity, not its dependents; that it does not exist is as good."""
-        await self._delete("blueprints", blueprint, "entities", identifier)
+        # Required, by Port's description of the route; without it nothing is deleted.
+        await self._delete("blueprints", blueprint, "entities", identifier, delete_dependents="false")
 
     async def search_entities(
         self,
@@ -168,9 +169,9 @@ class PortClient(Transport):
             raise self.no_port(request)
         return answer
 
-    async def _delete(self, *segments: str) -> None:
+    async def _delete(self, *segments: str, **query: str) -> None:
         try:
-            await self.call(Request("DELETE", _path(*segments)))
+            await self.call(Request("DELETE", _path(*segments), query))
         except PortError as error:
             if error.status != httpx.codes.NOT_FOUND:
                 raise

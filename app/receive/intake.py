@@ -171,7 +171,8 @@ class Intake:
 
 
 def _for_reconciling(matched: Match, reconciled: Reconciled) -> Match:
-    hits = matched.hits
+    # A difference has no scorecards: to such a rule's jq all of them would be gone.
+    hits = tuple(hit for hit in matched.hits if not hit.rule.reads_scorecards)
     # With --alert the first reading alerts of what is wrong; that the rest is well is no news.
     if reconciled.first_reading:
         hits = tuple(hit for hit in hits if not hit.resolves)

@@ -16,11 +16,16 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from app.errors import UnreadableChange
-from app.model.change import ENTITY, RECONCILE, CatalogChange, EntitySnapshot, change_key
+from app.model.change import ACTION_RUN, ENTITY, RECONCILE, CatalogChange, EntitySnapshot, change_key
 from app.receive.event import MAX_IDENTIFIER_BYTES, Entity, Event, non_empty_text, read_time, too_long
 from app.receive.signature import Signed
 
 AGENTS_BODY_PATH = ("context", "nodeConfig", "body")
+SIDES = ("before", "after")
+NO_PROPERTIES = frozenset(
+    {"id", "identifier", "title", "team", "createdAt", "createdBy", "updatedAt", "updatedBy"}
+)
+"""Of another resource than an entity: its name, and bookkeeping."""
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # what is before has a program's zero for a time, such as year 1
 CLOCKS_MAY_DIFFER = timedelta(seconds=2)  # a signature's time is often in whole seconds
 
@@ -36,8 +41,10 @@ def parse_event(signed: Signed) -> CatalogChange:
     """
     body = _load(signed.body)
     unwrapped = _unwrap(body)
+    resource = _resource(unwrapped.event)
+    plain = unwrapped.event if resource == ENTITY else _in_entity_shape(unwrapped.event, resource)
     try:
-        event = Event.model_validate(unwrapped.event)
+        event = Event.model_validate(plain)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise UnreadableChange(first["msg"], ".".join(map(str, (*unwrapped.path, *first["loc"])))) from None
@@ -92,10 +99,63 @@ def _unwrap(body: Mapping[str, Any]) -> _Unwrapped:
     return _Unwrapped(body, body)
 
 
+def _resource(event: Mapping[str, Any]) -> str:
+    named = non_empty_text(event.get("resourceType"))
+    # An invocation of an action, which Port's agent hands on as its body is, may name no resource.
+    invoked = named is None and "diff" not in event and isinstance(_get(event, "payload", "action"), dict)
+    return ACTION_RUN if invoked else named or ENTITY
+
+
+def _in_entity_shape(event: Mapping[str, Any], resource: str) -> dict[str, Any]:
+    """Bring the event of a run, a blueprint, or whatever else Port has, into the shape of an entity's.
+
+    Nothing is demanded of it. Its fields become properties, so that rules can name them: a run's ``status``.
+    """
+    diff, context = event.get("diff"), event.get("context")
+    sides = {side: side_ for side in SIDES if isinstance(side_ := _get(diff, side), dict)}
+    newest = sides.get("after") or sides.get("before")
+    action = _get(newest, "action") or _get(context, "action") or _get(event, "payload", "action")
+    # A run has no identifier, and what the context then names is the entity that the run is about.
+    own = ("id",) if resource == ACTION_RUN else ("identifier", "id")
+    entity = _name(newest, *own) or _name(context, "runId" if resource == ACTION_RUN else "entityIdentifier")
+    title = _name(newest, "title") or (
+        _name(action, "title") or _name(action) if resource == ACTION_RUN else ""
+    )
+    return {
+        "action": _name(event.get("action")) or _name(action) or resource,
+        "resourceType": resource,
+        "trigger": event.get("trigger") if isinstance(event.get("trigger"), dict) else None,
+        "context": {
+            "blueprintIdentifier": _name(context, "blueprintIdentifier", "blueprint", "blueprintId")
+            or _name(newest, "blueprint"),
+            "entityIdentifier": entity or _name(context, "entityIdentifier", "entity", "entityId"),
+            "runId": _get(context, "runId"),
+        },
+        "diff": {
+            side: {
+                "identifier": entity,
+                "title": title,
+                "team": fields.get("team"),
+                "updatedAt": fields.get("updatedAt"),
+                "properties": {name: value for name, value in fields.items() if name not in NO_PROPERTIES},
+            }
+            for side, fields in sides.items()
+        },
+    }
+
+
+def _name(value: Any, *keys: str) -> str:
+    """Take a text, or an object's identifier; with keys, that of the first such member of an object."""
+    if keys:
+        return next(filter(None, (_name(_get(value, key)) for key in keys)), "")
+    return non_empty_text(value) or non_empty_text(_get(value, "identifier")) or ""
+
+
 def _change(event: Event, unwrapped: _Unwrapped, signed_at: datetime, run_id: str | None) -> CatalogChange:
     newest = (event.diff.after or event.diff.before) if event.diff else None
     blueprint, entity = _identifiers(event, newest, unwrapped.path)
-    resource, timer = event.resourceType or ENTITY, event.context.propertyIdentifier
+    resource = event.resourceType or ENTITY
+    timer = event.context.propertyIdentifier or _old_timer(event)
     envelope = unwrapped.envelope
     before = _snapshot(event.diff.before, blueprint) if event.diff else None
     after = _snapshot(event.diff.after, blueprint) if event.diff else None
@@ -150,6 +210,11 @@ def _identifiers(event: Event, newest: Entity | None, path: tuple[str, ...]) -> 
     return blueprint, entity
 
 
+def _old_timer(event: Event) -> str | None:
+    # As Port's older pages show it.
+    return non_empty_text(_get((event.model_extra or {}).get("additionalData"), "property"))
+
+
 def _run_id(event: Event, envelope: Mapping[str, Any]) -> str | None:
     return (
         non_empty_text(_get(envelope, "run", "id"))
@@ -188,4 +253,4 @@ def _actor(by: Any) -> str:
         return name
     if app := non_empty_text(_get(by, "appId")):
         return f"app {app}"
-    return "Port" if _get(by, "byPort") is True else ""
+    return "Port" if True in (_get(by, "byPort"), _get(by, "port")) else ""

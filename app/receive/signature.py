@@ -6,6 +6,7 @@ Rule: https://docs.port.io/actions-and-automations/setup-backend/webhook/signatu
 import base64
 import hmac
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ TIMESTAMP_HEADER = "x-port-timestamp"
 SIGNATURE_VERSION = "v1,"
 MILLISECONDS_ABOVE = 100_000_000_000  # in seconds that is the year 5138, in milliseconds 1973
 MAX_TIMESTAMP_CHARS = 16
+_SIGNATURE = re.compile(rf"(?:^|[\s,]){SIGNATURE_VERSION}([^\s,]+)")
 MAX_SIGNATURES_CHARS = 1_024
 MAX_REENCODED_BYTES = 256 * 1024
 """Larger bodies must arrive as they were signed: encoding one again would take a second."""
@@ -87,7 +89,13 @@ def verify_encoded(body: bytes, claim: SignatureClaim, secrets: Sequence[str]) -
             tried.add(candidate)
             if signed := _verify(candidate, claim, secrets):
                 return signed
-    raise SignatureRejected("the signature does not match", Cause.WRONG)
+    reason = "the signature does not match"
+    if len(body) > MAX_REENCODED_BYTES:
+        reason += (
+            f"; above {MAX_REENCODED_BYTES // 1024} KiB a body must arrive byte for byte as it was signed,"
+            " and Port's agent, or a proxy that writes JSON anew, does not send it so"
+        )
+    raise SignatureRejected(reason, Cause.WRONG)
 
 
 def _verify(candidate: bytes, claim: SignatureClaim, secrets: Sequence[str]) -> Signed | None:
@@ -103,7 +111,9 @@ def _verify(candidate: bytes, claim: SignatureClaim, secrets: Sequence[str]) -> 
 def parse_headers(headers: Mapping[str, str], now: datetime, tolerance: timedelta) -> SignatureClaim:
     """Parse a request's signature headers, whose names are in lower case; no body is needed for that.
 
-    The timestamp may lie as far as the tolerance in the past or in the future.
+    Several signatures may stand in one header, with spaces or, where a proxy joined several headers
+    (RFC 9110, 5.3), commas between them. The timestamp may lie as far as the tolerance in the past or in the
+    future.
 
     Raises:
         SignatureRejected: One of them is missing, malformed or stale.
@@ -117,11 +127,7 @@ def parse_headers(headers: Mapping[str, str], now: datetime, tolerance: timedelt
     if len(header) > MAX_SIGNATURES_CHARS:  # each costs time, and the sender has proven nothing yet
         reason = f"the {SIGNATURE_HEADER} header is longer than {MAX_SIGNATURES_CHARS} characters"
         raise SignatureRejected(reason, Cause.MALFORMED)
-    signatures = tuple(
-        word.removeprefix(SIGNATURE_VERSION).encode()
-        for word in header.split()
-        if word.startswith(SIGNATURE_VERSION)
-    )
+    signatures = tuple(signature.encode() for signature in _SIGNATURE.findall(header))
     if not signatures:
         reason = f"no {SIGNATURE_HEADER} header of the form v1,<base64>"
         raise SignatureRejected(reason, Cause.MALFORMED if header.strip() else Cause.MISSING)

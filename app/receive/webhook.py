@@ -7,12 +7,13 @@ from typing import Any, cast
 
 from fastapi import APIRouter, Request, Response, status
 from pydantic import BaseModel
+from starlette.datastructures import Headers
 
 from app.errors import SourceRefused
 from app.model.change import UPDATE, EntitySnapshot
 from app.model.notification import one_line
 from app.observe.watch import Watch
-from app.receive.event import WEBHOOK_PATH, Event, build_event
+from app.receive.event import WEBHOOK_PATH, Event, Trigger, build_event
 from app.receive.receiver import Receiver
 from app.receive.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
 from app.receive.sources import Sources
@@ -97,9 +98,38 @@ class Unreadable(Refusal):
     """The field at fault, dotted; empty for the whole body."""
 
 
+SCHEMAS = "#/components/schemas/"
+SIGNATURE_SCHEME = {
+    "type": "apiKey",
+    "in": "header",
+    "name": SIGNATURE_HEADER,
+    "description": "`v1,` and the base64 of HMAC-SHA256(client secret, `{timestamp}.{body}`)",
+}
+
+
+class Envelope(BaseModel):
+    """What an automation's body template makes around Port's event; more may stand beside it."""
+
+    event: Event
+    trigger: Trigger | None = None
+    run: dict[str, Any] | None = None
+    report: bool = False
+
+
+def describe(document: dict[str, Any]) -> None:
+    """Add to an OpenAPI document, in place, what the route's description refers to."""
+    schemas = Envelope.model_json_schema(ref_template=f"{SCHEMAS}{{model}}")
+    parts = document.setdefault("components", {})
+    named = parts.setdefault("schemas", {})
+    named.update(schemas.pop("$defs"), Envelope=schemas)
+    parts.setdefault("securitySchemes", {})["PortSignature"] = SIGNATURE_SCHEME
+
+
 router = APIRouter(tags=["Port"])
 
 
+# A slash at the end, copied along: the framework would redirect to it by http, and Port follows no redirect.
+@router.post(f"{WEBHOOK_PATH}/", include_in_schema=False, response_class=Response)
 @router.post(
     WEBHOOK_PATH,
     status_code=status.HTTP_202_ACCEPTED,
@@ -107,8 +137,10 @@ router = APIRouter(tags=["Port"])
     response_class=Response,
     responses={
         202: {"model": Receipt, "description": "It is on disk, with the alerts that it leads to."},
+        400: {"description": "The sender hung up before its body was whole."},
         401: {"model": Refusal, "description": "Not signed by Port, or too long ago. Nothing is stored."},
         403: {"model": Refusal, "description": "From an address that ALLOWED_SOURCES does not name."},
+        405: {"description": "Only POST is taken."},
         408: {"model": Refusal, "description": f"The body took longer than {BODY_SECONDS} s."},
         413: {"description": "Larger than MAX_BODY_BYTES."},
         422: {"model": Unreadable, "description": "Signed, but not a change. It is kept in quarantine."},
@@ -122,7 +154,7 @@ router = APIRouter(tags=["Port"])
                 "in": "header",
                 "required": True,
                 "schema": {"type": "string"},
-                "description": "`v1,` and the base64 of HMAC-SHA256(client secret, `{timestamp}.{body}`)",
+                "description": SIGNATURE_SCHEME["description"],
             },
             {
                 "name": TIMESTAMP_HEADER,
@@ -132,12 +164,12 @@ router = APIRouter(tags=["Port"])
                 "description": "When it was signed: seconds or milliseconds since 1970",
             },
         ],
+        "security": [{"PortSignature": []}],
         "requestBody": {
             "required": True,
             "content": {
                 "application/json": {
-                    "schema": Event.model_json_schema(ref_template="#/components/schemas/{model}")
-                    | {"$defs": {}},
+                    "schema": {"anyOf": [{"$ref": f"{SCHEMAS}{name}"} for name in ("Event", "Envelope")]},
                     "examples": EXAMPLES,
                 }
             },
@@ -156,7 +188,10 @@ async def receive(request: Request) -> Response:
     if sources is not None and not sources.allow(address):
         raise SourceRefused(one_line(address, MAX_ADDRESS_CHARS))
     receiver = cast("Receiver", request.state.receiver)
-    claim = receiver.check_headers(request.headers)
+    headers = request.headers
+    if len(signatures := headers.getlist(SIGNATURE_HEADER)) > 1:
+        headers = Headers({**headers, SIGNATURE_HEADER: ",".join(signatures)})
+    claim = receiver.check_headers(headers)
     signed = await receiver.read(request.stream(), claim)
     began = perf_counter()
     accepted = await receiver.accept(signed)

@@ -75,7 +75,7 @@ class Match:
 def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
     """Match a change with the rules, given the results of `rules.programs`; the reason is said, too."""
     if change.resource != ENTITY:
-        return Match(change, (), (), f"a change of resource type {change.resource!r}, not of an entity")
+        return Match(change, (), (), f"no rule asks for a {change.resource}: rules are about entities")
     changes = diff(change.before, change.after)  # once for all rules
     hits = []
     for rule in rules.candidates(change, changes):

@@ -190,6 +190,11 @@ class Rule(Strict):
         """List the jq programs of its conditions."""
         return (leaf.jq for leaf in self.leaves if leaf.jq)
 
+    @property
+    def reads_scorecards(self) -> bool:
+        """Whether a jq program of its conditions reads scorecards, of which no last known state is kept."""
+        return any("scorecard" in program for program in self.programs())
+
     def main(self, change: CatalogChange) -> PropertyChange | None:
         """Choose the value that a change is about: `when`'s, or `resolve`'s if only that one moved."""
         mains = [condition.main(change) for condition in (self.when, self.resolve) if condition]

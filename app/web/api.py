@@ -1,11 +1,15 @@
 """The API under /api/v1: what the page shows and does, for programs."""
 
 import json
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, status
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response, status
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 
 from app.model.delivery import State
+from app.model.notification import one_line
 from app.store import queries
 from app.store.views import ChangeFilter, Page
 from app.web import actions
@@ -34,16 +38,40 @@ from app.web.view import view_change
 Responses = dict[int | str, dict[str, Any]]
 
 GUARDED: Responses = {
+    400: {"model": ProblemOut, "description": "The request's body cannot be read."},
     401: {"model": ProblemOut, "description": "The token is missing or wrong."},
+    405: {"model": ProblemOut, "description": "The path has no such method; Allow says which it has."},
+    422: {"model": ProblemOut, "description": "A value is missing, or cannot be."},
     429: {"model": ProblemOut, "description": "Too many wrong tokens. Try again after Retry-After."},
-    503: {"description": "The store cannot be read or written now."},
+    503: {"model": ProblemOut, "description": "The store cannot be read or written now."},
 }
+MAX_PROBLEM_CHARS = 1_000
 NOT_FOUND: Responses = {404: {"model": ProblemOut, "description": "There is no such thing."}}
 FOR_AN_ACTION: Responses = NOT_FOUND | {
     409: {"model": ProblemOut, "description": "It is not in a state in which that can be done."}
 }
 
-router = APIRouter(prefix="/api/v1", dependencies=[Depends(get_program)], responses=GUARDED)
+
+class _Route(APIRoute):
+    """A route whose every refusal has one shape: `ProblemOut`."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Wrap the route's handler."""
+        handle = super().get_route_handler()
+
+        async def handler(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except RequestValidationError as error:
+                wrong = (f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors())
+                raise HTTPException(422, one_line("; ".join(wrong), MAX_PROBLEM_CHARS)) from None
+
+        return handler
+
+
+router = APIRouter(
+    prefix="/api/v1", dependencies=[Depends(get_program)], responses=GUARDED, route_class=_Route
+)
 
 Number = Annotated[int, Path(gt=0, le=MAX_ID)]
 Before = Annotated[str | None, Query(description="A page's `next`.", max_length=300)]
@@ -161,6 +189,7 @@ async def silences(
     summary="Add a silence",
     status_code=status.HTTP_201_CREATED,
     dependencies=[Depends(demand_text)],
+    responses={413: {"description": "The body is larger than MAX_BODY_BYTES."}},
 )
 async def add_silence(context: Context, who: Program, new: SilenceIn) -> ActionOut:
     """Mute what the patterns cover; each incident that is still open at the end alerts once."""

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime
+from typing import Any
 
 from fastapi import APIRouter, Request, Response, status
 from pydantic import BaseModel
@@ -13,6 +14,11 @@ from app.store import queries
 from app.store.store import Store
 
 router = APIRouter(tags=["Health"])
+NO_METHOD: dict[int | str, dict[str, Any]] = {
+    405: {"description": "It has no such method; Allow says which."}
+}
+NO_SECURITY: dict[str, Any] = {"security": []}
+"""Of the description: nothing is needed to ask."""
 
 
 class Health(BaseModel):
@@ -55,16 +61,20 @@ async def check_readiness(
     return Health(status="unavailable" if reasons else "ok", reasons=reasons, warnings=warnings)
 
 
-@router.get("/healthz", summary="Is the process alive?")
+# Load balancers and monitors ask with HEAD; the server leaves the body out.
+@router.head("/healthz", include_in_schema=False)
+@router.get("/healthz", summary="Is the process alive?", responses=NO_METHOD, openapi_extra=NO_SECURITY)
 async def healthz() -> Health:
     """Answer as long as the process does."""
     return Health(status="ok")
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     summary="Can it take changes and deliver alerts?",
-    responses={503: {"model": Health, "description": "It cannot; the reasons say why."}},
+    responses=NO_METHOD | {503: {"model": Health, "description": "It cannot; the reasons say why."}},
+    openapi_extra=NO_SECURITY,
 )
 async def readyz(request: Request, response: Response) -> Health:
     """Prove that the store can write, and that the delivery loop turns."""

@@ -13,7 +13,8 @@ from app.observe.metrics import NAMESPACE
 from app.store import queries
 from app.store.store import Store
 from app.store.views import QueueState, Tally
-from app.web.session import get_gate
+from app.web.health import NO_METHOD, NO_SECURITY
+from app.web.session import BEARER, get_gate
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 STORE_UP = "1 while the store can be read."
@@ -31,7 +32,9 @@ def metrics_router(*, public: bool) -> APIRouter:
         "/metrics",
         summary="What Prometheus collects",
         response_class=Response,
-        responses={
+        openapi_extra=NO_SECURITY if public else {"security": [{BEARER.scheme_name: []}]},
+        responses=NO_METHOD
+        | {
             200: {"content": {"text/plain": {}}, "description": "All metrics, in Prometheus' text format."},
             401: {"description": "METRICS_PUBLIC is not set, and the request does not bear ADMIN_TOKEN."},
             429: {"description": "Too many wrong tokens. Try again after Retry-After."},

@@ -100,7 +100,8 @@ def webhook_answers(
     """
 
     async def around(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].endswith(WEBHOOK_PATH):
+        path = scope["path"].removesuffix("/") if scope["type"] == "http" else ""
+        if not path.endswith(WEBHOOK_PATH) or scope["method"] != "POST":
             await app(scope, receive, send)
             return
         status = 500  # an application that answers nothing at all has failed
@@ -123,7 +124,7 @@ def webhook_answers(
         if trace_id := current_trace_id():
             structlog.contextvars.bind_contextvars(trace_id=trace_id)
         try:
-            if shortcut is not None and scope["path"] == scope.get("root_path", "") + WEBHOOK_PATH:
+            if shortcut is not None and path == scope.get("root_path", "") + WEBHOOK_PATH:
                 response = await _answer(shortcut, Request(scope, read))
                 await response(scope, read, note)
             else:

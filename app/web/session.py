@@ -169,10 +169,10 @@ def get_actor(
     return visitor
 
 
-_scheme = HTTPBearer(auto_error=False, description="The ADMIN_TOKEN.")
+BEARER = HTTPBearer(auto_error=False, description="The ADMIN_TOKEN.")
 
 
-def get_program(request: Request, gate: SessionGate, _: Annotated[object, Security(_scheme)]) -> str:
+def get_program(request: Request, gate: SessionGate, _: Annotated[object, Security(BEARER)]) -> str:
     """Return the audit trail's name for a program that has the token.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from app.errors import UnreadableChange
-from app.model.change import CatalogChange
+from app.model.change import TIMER_EXPIRED, CatalogChange
 from app.model.diff import PropertyChange, diff
 from app.model.incident import Incident, Step
 from app.model.notification import Notification, one_line, text_of
@@ -41,8 +41,12 @@ def view_change(row: StoredChange, *, whole: bool = False) -> ChangeOut:
     if row.body is not None:  # a long body is not read for a list
         with suppress(UnreadableChange):  # an older release could
             change = parse_event(Signed(row.body, row.at))
-    # Of an entity that is new or gone every value differs: in a list the action says so.
-    if change and (whole or (change.before is not None and change.after is not None)):
+    # Of an entity that is new or gone every value differs: in a list the action says so. A timer moves none.
+    if (
+        change
+        and change.action != TIMER_EXPIRED
+        and (whole or (change.before is not None and change.after is not None))
+    ):
         changes = diff(change.before, change.after)
     limit = LONGEST_WHOLE_VALUE if whole else LONGEST_LISTED_VALUE
     shown = changes if whole else changes[:VALUES_IN_A_LIST]

@@ -137,7 +137,7 @@ async def test_doctor(
         port.actions["deploymentConfig_change_listener"]["publish"] = False
         result = await run("doctor")
     assert result.status == 1
-    assert "wrong    automation: deploymentConfig_change_listener: it is not published" in result.out
+    assert "wrong    automation: deploymentConfig_change_listener is paused" in result.out
     assert "Steps that are wrong: 1." in result.out
 
 

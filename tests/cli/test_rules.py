@@ -52,6 +52,10 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 def test_check(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """A good file is called so; a bad one has each mistake on a line, with file and line, and status 1."""
     assert run(capsys, "check", "rules.yaml") == (0, "rules.yaml: 3 rules, 3 destinations, no mistakes\n", "")
+    (tmp_path / "levels.yaml").write_text(
+        RULES.replace("{property: cpuUtil, above: 95}", "{jq: .diff.after.scorecards.a}")
+    )
+    assert "rule 'cpu' reads scorecards, so it is not reconciled" in run(capsys, "check", "levels.yaml")[1]
     (tmp_path / "bad.yaml").write_text(
         RULES.replace("healthStatus, to", "healthStatus, too") + "    send: nobody\n"
     )

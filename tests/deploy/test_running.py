@@ -1,6 +1,9 @@
 """What runs the listener for good fits the listener: names, ports, paths, commands and settings."""
 
+import asyncio
+import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -12,8 +15,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from app.cli import COMMANDS
+from app.demo.stand_in_slack import StandInSlack
 from app.main import create_app
 from app.settings import Settings
+from tests.acceptance.process import free_port, listening
 from tests.conftest import SECRET
 
 ROOT = Path(__file__).parents[2]
@@ -164,3 +169,40 @@ def test_the_guide_says_what_is_so() -> None:
         assert (ROOT / path).exists(), path
     named = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", GUIDE))
     assert named <= SETTINGS | NOT_SETTINGS
+
+
+@pytest.mark.acceptance
+async def test_the_images_healthcheck(tmp_path: Path, slack: StandInSlack) -> None:
+    """It asks the port of the process, whatever it is, and no proxy; it fails when nobody answers."""
+    assert "deploy/healthcheck.py" in (ROOT / ".dockerignore").read_text()
+    healthcheck = [sys.executable, str(ROOT / "deploy/healthcheck.py")]
+    proxy = {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
+    dispatch = (sys.executable, "-m", "app", "dispatch", "--host=0.0.0.0")
+    async with listening(tmp_path, slack.url, command=dispatch) as listener:
+        assert listener.process is not None
+        command = [*healthcheck, str(listener.process.pid)]
+        done = await asyncio.to_thread(subprocess.run, command, env=os.environ | proxy, check=False)
+        assert done.returncode == 0
+    idle = [sys.executable, "-c", "input()", "--port", str(free_port())]
+    with subprocess.Popen(idle, stdin=subprocess.PIPE) as process:
+        command = [*healthcheck, str(process.pid)]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=False)
+        process.communicate(b"\n")
+    assert done.returncode != 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "url"),
+    [
+        (["serve", "--host", "0.0.0.0"], "http://127.0.0.1:8080/healthz"),
+        (
+            ["/sbin/docker-init", "--", "python", "--port=1", "--port", "8081"],
+            "http://127.0.0.1:8081/healthz",
+        ),
+        (["serve", "--host", "::", "--port=8081"], "http://127.0.0.1:8081/healthz"),
+        (["serve", "--host=fd00::1"], "http://[fd00::1]:8080/healthz"),
+    ],
+)
+def test_the_address_of_the_healthcheck(arguments: list[str], url: str) -> None:
+    """It is that of the command line, as `serve` reads it."""
+    assert runpy.run_path(str(ROOT / "deploy/healthcheck.py"))["address"](arguments) == url

@@ -300,7 +300,7 @@ BREAKS: list[tuple[str, str, list[str], Break]] = [
     ("automation", "not there.*app bootstrap", [], in_port(lambda one: one.actions.pop(AUTOMATION))),
     (
         "automation",
-        "it is not published.*publish: false → true",
+        "is paused.*publish it in Port",
         [],
         in_port(lambda one: one.actions[AUTOMATION].update(publish=False)),
     ),

@@ -13,7 +13,7 @@ from app.port.listing import read_blueprint
 from app.port.setup import resources
 from app.port.setup.bootstrap import Plan, bootstrap
 from app.rules.watched import Watched
-from tests.port.description import NOT_DESCRIBED, description, faults, hold, route_of, violations
+from tests.port.description import description, faults, hold, route_of, violations
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, Recorded, StandInPort, standing_in
 
 HOOK = "https://listener.example.com/api/slack"
@@ -27,6 +27,7 @@ PLANS = {
     "changelog destination": Plan(HOOK, changelog_destination=True),
     "existing blueprints": Plan(HOOK, blueprints=("service",), timers=("ttl",), changelog_destination=True),
     "reports": Plan(HOOK, blueprints=("service",), timers=("ttl",), report=True),
+    "agent": Plan(HOOK, blueprints=("service",), timers=("ttl",), agent=True),
     "no reports": Plan(HOOK, blueprints=("service",), timers=("ttl",), report=False),
     "moved": Plan("https://smee.io/AbC123", blueprints=("service",), timers=("ttl",)),
     "moved all": Plan("https://smee.io/AbC123", changelog_destination=True),
@@ -52,7 +53,8 @@ async def test_bootstrap_keeps_to_the_description() -> None:
                 port.entities[resources.BLUEPRINT, resources.TUTORIAL_ENTITY]["properties"]["cpuUtil"] = None
     hold(port.requests)
     used = {route_of(one) for one in port.requests}
-    assert used >= NOT_DESCRIBED.keys()
+    deletions = {(method, path) for method, path in used if method == "DELETE"}
+    assert len(deletions) == 3
     assert ("PUT", "/v1/blueprints/{identifier}") not in used
     assert {("PATCH", "/v1/blueprints/{identifier}"), ("PUT", "/v1/actions/{action_identifier}")} <= used
 
@@ -129,6 +131,7 @@ def test_the_check_sees_faults() -> None:
         Recorded("GET", "/v1/actions", {"trigger_type": "all"}, None),
         Recorded("GET", "/v1/actions", {}, {}),
         Recorded("DELETE", "/v1/actions/a", {"force": "true"}, None),
+        Recorded("DELETE", "/v1/blueprints/a/entities/b", {}, None),
     ]
     assert [one for one in wrong if not list(faults(one))] == []
     with pytest.raises(AssertionError, match="Port has no PUT /v1/nothing"):

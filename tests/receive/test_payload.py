@@ -52,6 +52,35 @@ def automation(**facts: Any) -> dict[str, Any]:
 UNTITLED = {"title": "notification-service-prod"}
 BARE = UNTITLED | {"teams": (), "before": None, "after": None}
 
+BARE_RUN = legacy(resource="run", **BARE)
+RUN = BARE_RUN | {
+    "action": "Create",
+    "blueprint": "Service",
+    "entity": "r_jE5FhDURh4Uen2Qr",
+    "title": "Create",
+    "actor": "test_user",
+    "at": datetime(2022, 11, 16, 16, 31, 32, 447_000, UTC),
+    "run_id": "r_jE5FhDURh4Uen2Qr",
+}
+SERVICE = legacy(
+    blueprint="service",
+    entity="example-service-identifier",
+    title="Example service renamed",
+    before=None,
+    after=None,
+    actor="auth0|62ceaea697ca00f09d7c4f45",
+    at=datetime(2024, 6, 9, 12, 28, 18, 477_000, UTC),
+)
+TIMER = BARE | {
+    "action": "TIMER_EXPIRED",
+    "blueprint": "timerExample",
+    "entity": "entityIdentifier",
+    "title": "entityIdentifier",
+    "actor": "Port",
+    "origin": "API",
+    "at": datetime(2022, 12, 1, 14, 50, tzinfo=UTC),
+}
+
 READABLE = {
     "changelog_update": legacy(),
     "automation_update": automation(),
@@ -79,19 +108,46 @@ READABLE = {
     "timer_expired_without_diff": automation(
         action="TIMER_EXPIRED", actor="", origin="TIMER", timer="locked_until", **BARE
     ),
-    "unknown_action": automation(action="ARCHIVE"),
-    "unknown_origin_and_resource": legacy(resource="scorecard", origin="MOON_BASE"),
-    "resource_type_absent": legacy(),
-    "run_resource": legacy(
-        resource="run",
-        action="scale_up",
-        entity="r_7",
-        title="Scale up",
+    "timer_expired_by_port": legacy(**TIMER),
+    "timer_expired_with_additional_data": legacy(**TIMER, timer="timer"),
+    "timer_expired_with_entity": SERVICE | {"action": "TIMER_EXPIRED", "timer": "ttl"},
+    "service_updated": SERVICE,
+    "vm_updated": legacy(
+        blueprint="vm",
+        entity="storage-example",
+        title="Storage Example VM",
         teams=(),
         before=None,
         after=None,
-        run_id="r_7",
+        actor="h2Mf13aRSCYQCUPIcqufoP4XRLwAt8Od@clients",
+        origin="API",
+        at=datetime(2022, 7, 15, 16, 44, 56, 288_000, UTC),
     ),
+    "unknown_action": automation(action="ARCHIVE"),
+    "unknown_origin_and_resource": legacy(
+        resource="scorecard",
+        origin="MOON_BASE",
+        entity="sc_1",
+        title="sc_1",
+        teams=(),
+        before=None,
+        after=None,
+    ),
+    "resource_type_absent": legacy(),
+    "run_resource": RUN,
+    "run_invoked": RUN | {"title": "r_jE5FhDURh4Uen2Qr"},
+    "run_invoked_without_resource": BARE_RUN
+    | {"action": "deploy", "blueprint": "microservice", "entity": "run_123", "title": "run_123"}
+    | {"actor": "user_123", "origin": "", "at": NOW, "run_id": "run_123"},
+    "run_created_by_api": BARE_RUN
+    | {"action": "create_vm", "blueprint": "vm", "entity": "run_q2mGf9ZYkFRnZJjB"}
+    | {"title": "run_q2mGf9ZYkFRnZJjB"}
+    | {"actor": "h2Mf13aRSCYQCUPIcqufoP4XRLwAt8Od@clients", "origin": "API"}
+    | {"at": datetime(2022, 7, 14, 11, 38, 10, 629_000, UTC), "run_id": "run_q2mGf9ZYkFRnZJjB"},
+    "run_updated": BARE_RUN
+    | {"blueprint": "blueprintIdentifier", "entity": "r_Q0YotCZMKxDLdlaU", "title": "myActionId"}
+    | {"actor": "James Hetfield", "at": datetime(2024, 8, 15, 12, 30, 5, 505_000, UTC)}
+    | {"run_id": "r_au3aJdlOHUO3d99n"},
     "blueprint_resource": legacy(
         resource="blueprint",
         entity="deploymentConfig",
@@ -175,6 +231,35 @@ def test_an_unreadable_body(name: str) -> None:
         parse(PAYLOADS[name])
     assert refused.value.path == UNREADABLE[name]
     assert refused.value.reason
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"resourceType": "webhook", "diff": {"before": None, "after": {"id": "wh_1", "enabled": True}}},
+        {"resourceType": "integration", "action": "UPDATE", "diff": {"after": {"installationId": "x"}}},
+        {"resourceType": "team", "action": "UPDATE", "diff": {"before": {"name": "Rocket"}, "after": None}},
+        {"resourceType": "user", "action": {"identifier": "CREATE"}, "context": None, "trigger": []},
+        {"resourceType": "blueprint", "context": ["odd"], "diff": {"after": {"title": {"no": "text"}}}},
+        {"resourceType": "page", "diff": "not an object"},
+        {"resourceType": "run", "diff": {"before": [], "after": {"id": 7, "action": 7, "properties": None}}},
+    ],
+    ids=lambda event: event["resourceType"],
+)
+def test_another_resource_has_a_shape_of_its_own(event: dict[str, Any]) -> None:
+    """Whatever it looks like, it is a change, bare or in an envelope: only an entity must look like one."""
+    for body in (event, {"event": event | {"context": event.get("context")}}):
+        assert parse(json.dumps(body).encode()).resource == event["resourceType"]
+
+
+def test_the_fields_of_another_resource_are_its_properties() -> None:
+    """So a rule can name a run's status, and what changed in it is shown."""
+    body = json.loads(PAYLOADS["run_updated"])
+    body["event"]["diff"]["after"]["status"] = "FAILURE"
+    change = parse(json.dumps(body).encode())
+    assert [(value.name, value.after) for value in diff(change.before, change.after)] == [
+        ("status", "FAILURE")
+    ]
 
 
 def test_the_shape_makes_no_difference_to_the_key() -> None:

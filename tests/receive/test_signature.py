@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import SignatureRejected
+from app.receive.event import encode
 from app.receive.signature import (
+    MAX_REENCODED_BYTES,
     SIGNATURE_HEADER,
     TIMESTAMP_HEADER,
     Signed,
@@ -117,6 +119,22 @@ SPACED = json.dumps(json.loads(ORIGINAL), indent=2).encode()
 def test_what_a_proxy_makes_of_a_body_is_undone(arrived: bytes, signed: bytes) -> None:
     """The body that counts is the one that was signed, not the one that arrived."""
     assert check(arrived, sign(signed, TIMESTAMP, SECRET)).body == signed
+
+
+def test_a_large_body_says_why_it_is_not_encoded_again() -> None:
+    """Port's agent sends spaces around what it signed: only up to a size is that undone."""
+    large = encode({"text": "x" * MAX_REENCODED_BYTES})
+    assert check(large, sign(large, TIMESTAMP, SECRET)).body == large
+    with pytest.raises(SignatureRejected, match=r"above 256 KiB .* Port's agent"):
+        check(json.dumps(json.loads(large)).encode(), sign(large, TIMESTAMP, SECRET))
+
+
+@pytest.mark.parametrize("between", [" ", ",", ", ", ",\t"])
+def test_several_signatures(between: str) -> None:
+    """In one header, or in several that a proxy joined: one that is right is enough."""
+    right, other = sign(BODY, TIMESTAMP, SECRET), sign(BODY, TIMESTAMP, "other")
+    for signatures in ((right, other), (other, right)):
+        assert check(BODY, between.join(signatures)).body == BODY
 
 
 @given(st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=20), max_size=4))

@@ -20,14 +20,16 @@ from app.notifier.registry import SETTINGS_MODELS
 from app.receive.intake import Intake
 from app.receive.receiver import Receiver
 from app.receive.rules_source import make_rulebook
-from app.receive.signature import Signed
+from app.receive.signature import SIGNATURE_HEADER, Signed
 from app.receive.webhook import EXAMPLES
 from app.rules.file import load_rules
 from app.rules.targets import PortLookup
 from app.store import queries
 from app.store.sqlite.database import open_sqlite
+from app.store.views import ChangeFilter
 from tests.conftest import NOW, SECRET, Service, Start
 from tests.notifier.slack.limits import shown
+from tests.receive.mangling import PAYLOADS
 from tests.waiting import until
 
 
@@ -215,12 +217,43 @@ async def test_a_store_that_cannot_write(service: Service, tmp_path: Path) -> No
 
 async def test_health(service: Service) -> None:
     """A service that works is alive and ready."""
+    assert (await service.client.head("/healthz")).status_code == 200
+    assert (await service.client.head("/readyz")).content == b""
     assert (await service.client.get("/healthz")).json() == {"status": "ok", "reasons": [], "warnings": []}
 
     async def ready() -> bool:
         return (await service.client.get("/readyz")).status_code == 200
 
     await until(ready)
+
+
+@pytest.mark.parametrize("traces", ["none", "console"])
+async def test_a_slash_at_the_end(start: Start, traces: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The address that was copied with a slash is the same address: Port follows no redirect."""
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", traces)
+    body = change_body(before="Healthy", after="Degraded", at=datetime.now(UTC))
+    async with start() as service:
+        signed = signed_headers(body, SECRET, datetime.now(UTC))
+        answer = await service.client.post("/api/slack/", content=body, headers=signed)
+        assert answer.status_code == 202
+
+
+async def test_two_signature_headers(service: Service) -> None:
+    """A proxy or a rotation may add one: whichever is right counts."""
+    body = change_body(before="Healthy", after="Degraded", at=datetime.now(UTC))
+    signed = signed_headers(body, SECRET, datetime.now(UTC))
+    wrong = signed_headers(body, "other", datetime.now(UTC))[SIGNATURE_HEADER]
+    headers = [(SIGNATURE_HEADER, wrong), *signed.items()]
+    assert (await service.client.post("/api/slack", content=body, headers=headers)).status_code == 202
+
+
+async def test_runs_are_kept_and_ignored(service: Service) -> None:
+    """Port's documented run event is 202, and its reason says why nobody is told."""
+    answer = await service.post(PAYLOADS["run_updated"])
+    assert (answer.status_code, answer.json()["alerts"]) == (202, 0)
+    (change,) = (await service.store.read(queries.changes.changes, ChangeFilter(), before=None, limit=5)).rows
+    assert (change.resource, change.entity) == ("run", "r_Q0YotCZMKxDLdlaU")
+    assert "run" in change.reason
 
 
 async def test_a_restart_delivers_what_was_accepted(start: Start, slack: StandInSlack) -> None:

@@ -274,6 +274,19 @@ async def test_a_program_may_read_anything(database: str, port: StandInPort, tmp
         assert len(await one.alerts()) == 1
 
 
+async def test_scorecards_are_not_reconciled(database: str, port: StandInPort, tmp_path: Path) -> None:
+    """A difference has none, which must not look as if they were gone."""
+    jq = '.diff.after.scorecards.ready.level != "Gold"'
+    async with watching(
+        database, port, tmp_path, RULES.replace("{property: healthStatus}", f"{{jq: '{jq}'}}", 1)
+    ) as one:
+        one.set("checkout", "Healthy", cpuUtil=5)
+        await one.compare()
+        one.set("checkout", "Healthy", cpuUtil=95)
+        assert await one.compare()
+        assert await one.alerts() == []
+
+
 @DATABASES
 async def test_many_pages(watched: Watching) -> None:
     """All of them are read, and one that slips out of them while they are is not taken for deleted."""

@@ -1,9 +1,12 @@
 """What a change leads to, from one change to the next."""
 
+import json
+
 import pytest
 
 from app.model.change import CatalogChange
 from app.model.incident import Incident, Step
+from app.notifier.slack.alert import alert_message
 from app.rules.decide import Decision, EntityState, decide
 from app.rules.match import Route, match
 from app.rules.rule import BUILT_IN, Rule, RuleSet
@@ -25,8 +28,8 @@ from tests.rules.life import ALERTS, HOUR, HYSTERESIS, LASTING, REMINDING, Life,
             "rule 'health': watches UPDATE, this is 'TIMER_EXPIRED'",
         ),
         (moved({}, None, action="DELETE"), "rule 'health': watches UPDATE, this is 'DELETE'"),
-        (health(resource="run", action="scale_up"), "a change of resource type 'run', not of an entity"),
-        (health(resource="blueprint"), "a change of resource type 'blueprint', not of an entity"),
+        (health(resource="run", action="scale_up"), "no rule asks for a run: rules are about entities"),
+        (health(resource="blueprint"), "no rule asks for a blueprint: rules are about entities"),
     ],
 )
 def test_what_does_not_matter_has_a_reason(what: CatalogChange, reason: str) -> None:
@@ -84,6 +87,18 @@ def test_other_actions_are_told_too(action: str, what: CatalogChange) -> None:
     """Where a rule asks for them."""
     told = only(decide(matched([rule(on=action)], what), EntityState(), NOW)).notification
     assert (told.action, told.step, told.timer) == (action, Step.NOTICED, what.timer)
+
+
+@pytest.mark.parametrize("when", [{"property": "ttl"}, None])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_timers_alert_is_about_no_value(when: dict[str, str] | None, whole: bool) -> None:
+    """Whether its event has the entity or not, nothing changed but that the timer ran out."""
+    after = entity({"ttl": "2026-06-09T12:28:18Z", "tier": 1}) if whole else None
+    what = change(None, after, action="TIMER_EXPIRED", timer="ttl")
+    one = rule(on="TIMER_EXPIRED", **({"when": when} if when else {}))
+    notification = only(decide(matched([one], what), EntityState(), NOW)).notification
+    assert (notification.change, notification.others, notification.timer) == (None, (), "ttl")
+    assert "The timer of ttl ran out" in json.dumps(alert_message(notification, "https://app.port.io"))
 
 
 # The life of an incident

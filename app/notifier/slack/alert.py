@@ -97,7 +97,8 @@ def _shown(value: Any) -> str:
 def _value_line(notification: Notification, first: Notification | None) -> str:
     value, begin = notification.change, first.change if first and first != notification else None
     if value is None:
-        return happened(notification).capitalize()
+        text = happened(notification)
+        return text[:1].upper() + text[1:]  # not `capitalize`, which would make a name's capitals small
     name, limit, shown = escape(value.name, MAX_SHOWN_NAME_CHARS), MAX_ALERT_VALUE_CHARS, []
     if notification.step is not Step.REMINDED:
         if begin and begin.name == value.name:  # all values since the incident began

@@ -1,6 +1,6 @@
-"""Makes in Port what the listener needs, and changes only what differs.
+"""Makes in Port what the listener needs, and changes only what is missing, or keeps changes from arriving.
 
-What a user has added to a blueprint or an automation stays; a blueprint is never replaced.
+What somebody has added or set otherwise (a title, a colour, a paused automation) stays, and is said.
 """
 
 from collections.abc import AsyncIterator
@@ -10,7 +10,7 @@ from app.errors import ListenerError, PortError
 from app.port.client import PortClient
 from app.port.setup import resources
 from app.port.setup.resources import BLUEPRINT, TUTORIAL_ENTITY
-from app.port.setup.steps import FieldDifference, Result, SetupStep, differences, merged
+from app.port.setup.steps import FieldDifference, Result, SetupStep, completed, differences, left_as_is
 from app.receive.event import Json
 
 ACTION_FIELDS = (
@@ -42,6 +42,7 @@ class Plan:
         changelog_destination: Also set the blueprints' `changelogDestination`.
         report: Whether the automations' runs get a report of what became of the change; None: existing
             automations stay as they are, and new ones get none.
+        agent: Whether Port's agent makes the calls; None: as `report`.
         remove: Remove what earlier runs made, with whichever options; `blueprints` then limits it to
             their automations, `timers` and `changelog_destination` mean nothing.
     """
@@ -51,6 +52,7 @@ class Plan:
     timers: tuple[str, ...] = ()
     changelog_destination: bool = False
     report: bool | None = None
+    agent: bool | None = None
     remove: bool = False
 
 
@@ -81,7 +83,7 @@ async def _make(client: PortClient, plan: Plan) -> AsyncIterator[SetupStep]:
         automations = [resources.automation(name, plan.webhook_url)]
         automations += (resources.timer_automation(name, timer, plan.webhook_url) for timer in plan.timers)
         for automation in automations:
-            yield await _make_automation(client, automation, plan.report)
+            yield await _make_automation(client, automation, plan)
 
 
 async def _look(client: PortClient, plan: Plan) -> dict[str, Json | None]:
@@ -117,13 +119,13 @@ async def _make_blueprint(client: PortClient, name: str, theirs: Json | None, ou
     if theirs is None:
         await client.create_blueprint(ours)
         return SetupStep("blueprint", name, Result.CREATED)
-    target = merged(theirs, ours)
-    difference = tuple(differences(theirs, target))
+    target = completed(theirs, ours, resources.ENFORCED)
+    difference, left = tuple(differences(theirs, target)), left_as_is(target, ours)
     if not difference:
-        return SetupStep("blueprint", name, Result.UNCHANGED)
+        return SetupStep("blueprint", name, Result.UNCHANGED, left=left)
     # Each field whole, with what is theirs in it: it is not documented whether a PATCH merges inside of it.
     await client.patch_blueprint(name, {key: target[key] for key in ours if target[key] != theirs.get(key)})
-    return SetupStep("blueprint", name, Result.CHANGED, difference)
+    return SetupStep("blueprint", name, Result.CHANGED, difference, left=left)
 
 
 async def _make_entity(client: PortClient) -> SetupStep:
@@ -143,25 +145,51 @@ async def _make_entity(client: PortClient) -> SetupStep:
     return SetupStep("entity", TUTORIAL_ENTITY, Result.CHANGED, difference)
 
 
-async def _make_automation(client: PortClient, ours: Json, report: bool | None) -> SetupStep:
+async def _make_automation(client: PortClient, ours: Json, plan: Plan) -> SetupStep:
     identifier = ours["identifier"]
     found = await client.get_action(identifier)
     reported = resources.reports(found)
-    if report or (report is None and reported):
+    if plan.report or (plan.report is None and reported):
         ours = resources.reporting(ours)
+    ours["invocationMethod"]["agent"] = plan.agent is True
     if found is None:
         await client.create_action(ours)
         return SetupStep("automation", identifier, Result.CREATED)
     theirs = {key: found[key] for key in ACTION_FIELDS if found.get(key) is not None}
-    target = merged(theirs, ours)
-    difference = tuple(differences(theirs, target))
-    if report is False and reported:
+    target = completed(_of_our_kind(theirs), ours, _enforced(theirs, plan, reported=reported))
+    if plan.report is False and reported:
         del target["invocationMethod"]["body"]["report"]
+    difference = tuple(differences(theirs, target))
+    if plan.report is False and reported:
         difference += (FieldDifference("invocationMethod.body.report", True, None),)
+    left = left_as_is(target, ours)
     if not difference:
-        return SetupStep("automation", identifier, Result.UNCHANGED)
+        return SetupStep("automation", identifier, Result.UNCHANGED, left=left)
     await client.update_action(identifier, target)
-    return SetupStep("automation", identifier, Result.CHANGED, difference)
+    return SetupStep("automation", identifier, Result.CHANGED, difference, left=left)
+
+
+def _of_our_kind(theirs: Json) -> Json:
+    method = theirs.get("invocationMethod")
+    # The fields of another kind of invocation do not go with ours.
+    if not isinstance(method, dict) or method.get("type") != "WEBHOOK":
+        return {key: value for key, value in theirs.items() if key != "invocationMethod"}
+    has_body = isinstance(method.get("body"), dict)
+    return theirs if has_body else theirs | {"invocationMethod": method | {"body": None}}
+
+
+def _enforced(theirs: Json, plan: Plan, *, reported: bool) -> frozenset[str]:
+    enforced = set(resources.ENFORCED)
+    trigger = theirs.get("trigger")
+    event = trigger.get("event") if isinstance(trigger, dict) else None
+    if not isinstance(event, dict) or event.get("type") not in resources.NARROWER:
+        enforced.add("trigger.event.type")
+    if plan.agent is not None:
+        enforced.add("invocationMethod.agent")
+    # A run that waits for a report must not end with our answer, and one that gets none must.
+    if plan.report is not None or reported:
+        enforced |= {"invocationMethod.synchronized", "invocationMethod.body.report"}
+    return frozenset(enforced)
 
 
 async def _remove(client: PortClient, plan: Plan) -> AsyncIterator[SetupStep]:

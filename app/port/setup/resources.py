@@ -13,6 +13,20 @@ from app.receive.event import WEBHOOK_PATH, Json
 BLUEPRINT = "deploymentConfig"
 TUTORIAL_ENTITY = "notification-service-prod"
 SMEE_HOST = "smee.io"
+ENFORCED = frozenset(
+    {
+        "changelogDestination.type",
+        "changelogDestination.url",
+        "trigger.type",
+        "trigger.event.blueprintIdentifier",
+        "trigger.event.propertyIdentifier",
+        "invocationMethod.url",
+        "invocationMethod.method",
+    }
+)
+"""Set otherwise, these would keep changes from the listener; whatever else is set otherwise stays."""
+NARROWER = frozenset({"ENTITY_CREATED", "ENTITY_UPDATED", "ENTITY_DELETED"})
+"""Events that somebody may have chosen in place of all changes."""
 
 
 def webhook_address(url: str, smee_channel: str | None = None) -> str:

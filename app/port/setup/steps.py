@@ -1,7 +1,7 @@
 """The steps of bootstrap: how Port differs from what should be there, and a step as text."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -12,6 +12,8 @@ from app.port.transport import Request
 
 MAX_STEP_VALUE_CHARS = 160
 MAX_STEP_CHARS = 600
+NOTES = {"publish": " (it is paused: nothing arrives until somebody publishes it in Port)"}
+"""What follows from a field that was left as it is."""
 
 
 class Result(StrEnum):
@@ -43,6 +45,7 @@ class SetupStep:
         identifier: Its identifier.
         result: The result.
         difference: The fields that were changed.
+        left: The fields that differ from what would be made, and stay as somebody has set them.
         reason: Why it was kept, or on what the result rests; may be empty.
     """
 
@@ -51,21 +54,17 @@ class SetupStep:
     result: Result
     difference: tuple[FieldDifference, ...] = ()
     reason: str = ""
+    left: tuple[FieldDifference, ...] = ()
 
 
-def merged(theirs: Any, ours: Any) -> Any:
-    """Merge `ours` over `theirs`: what only they have stays, also in lists.
-
-    An object whose `type` is another one is replaced: the fields of two types do not go together.
-    """
+def completed(theirs: Any, ours: Any, enforced: Container[str] = (), path: str = "") -> Any:
+    """Complete `theirs` with what only `ours` has; what both have stays theirs, but for `enforced` paths."""
     if isinstance(theirs, dict) and isinstance(ours, dict):
-        # `type` may also be the name of a property that they have: then it says nothing about `theirs`.
-        if isinstance(ours.get("type"), str) and ours["type"] != theirs.get("type"):
-            return ours
-        return theirs | {key: merged(theirs.get(key), value) for key, value in ours.items()}
-    if isinstance(theirs, list) and isinstance(ours, list):
-        return [*theirs, *(item for item in ours if item not in theirs)]
-    return ours
+        return theirs | {
+            key: completed(theirs.get(key), value, enforced, f"{path}.{key}" if path else key)
+            for key, value in ours.items()
+        }
+    return ours if theirs is None or path in enforced else theirs
 
 
 def differences(theirs: Any, target: Any, path: str = "") -> Iterator[FieldDifference]:
@@ -77,6 +76,16 @@ def differences(theirs: Any, target: Any, path: str = "") -> Iterator[FieldDiffe
         yield FieldDifference(path, theirs, target)
 
 
+def left_as_is(target: Any, ours: Any) -> tuple[FieldDifference, ...]:
+    """List what stays in `target` though `ours` has it otherwise; a list may have more than ours."""
+
+    def has_ours(field: FieldDifference) -> bool:
+        lists = isinstance(field.before, list) and isinstance(field.after, list)
+        return lists and all(item in field.before for item in field.after)
+
+    return tuple(field for field in differences(target, ours) if not has_ours(field))
+
+
 def render(step: SetupStep, *, dry_run: bool = False) -> list[str]:
     """Render a step as lines for a screen: its result, then each difference; `dry_run`: it was not done."""
     done = step.result in {Result.CREATED, Result.CHANGED, Result.REMOVED}
@@ -85,6 +94,10 @@ def render(step: SetupStep, *, dry_run: bool = False) -> list[str]:
     return [
         one_line(f"{step.kind} {step.identifier}: {verb}{reason}", MAX_STEP_CHARS),
         *(f"    {field.path}: {_value(field.before)} → {_value(field.after)}" for field in step.difference),
+        *(
+            f"    left as it is: {field.path}: {_value(field.before)}{NOTES.get(field.path, '')}"
+            for field in step.left
+        ),
     ]
 
 

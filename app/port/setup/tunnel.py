@@ -2,13 +2,15 @@
 
 Of pysmee its event source (`sseclient`) and its reading of an event's headers are used. What it lacks is done
 here: text outside ASCII arrives whole, the body is the very text that smee sent, changes go on one at a time
-and in order, a stream that ends or falls silent is opened again after a pause, posts have a time limit.
+and in order, a stream that ends or falls silent is opened again at once, then after pauses, posts have a time
+limit.
 
 smee keeps nothing and answers Port 200 all the same: changes while no tunnel is connected are lost.
 """
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -26,7 +28,9 @@ from app.port.setup.probe import MEANINGS
 
 SMEE_SERVER = "https://smee.io"
 SMEE_CONNECT_SECONDS = 5.0
+FIRST_PAUSE_SECONDS = 0.1
 STREAM_PAUSE_SECONDS = 1.0
+"""The longest pause between tries; the first try follows at once, and each pause is longer by the first."""
 SILENCE_SECONDS = 45.0
 """smee pings every 30 s (https://github.com/probot/smee.io, lib/server.js)."""
 POST_SECONDS = 10.0
@@ -130,8 +134,9 @@ def _receive(
     source: str, silence: float, events: SimpleQueue[str], lines: SimpleQueue[str], stop: threading.Event
 ) -> None:
     """Put the data of each message into `events`, connecting again whenever the stream is gone."""
-    last_reason = ""
+    last_reason, pause = "", 0.0
     while not stop.is_set():
+        began = time.monotonic()
         try:
             for kind, data in _stream(source, silence):
                 if stop.is_set():
@@ -146,7 +151,10 @@ def _receive(
             if reason != last_reason:  # once, not at every try
                 lines.put(f"no stream from {source}: {reason}. Trying again; changes in between are lost")
             last_reason = reason
-        stop.wait(STREAM_PAUSE_SECONDS)
+        # At once after a stream that lasted: each moment without one loses changes.
+        pause = 0.0 if time.monotonic() - began > STREAM_PAUSE_SECONDS else pause
+        stop.wait(pause)
+        pause = min(pause + FIRST_PAUSE_SECONDS, STREAM_PAUSE_SECONDS)
 
 
 def _stream(source: str, silence: float) -> Iterator[tuple[str, str]]:

@@ -19,7 +19,7 @@ from app.demo.run import serving
 from app.errors import ListenerError, PortError
 from app.port.client import PortClient
 from app.port.setup import resources
-from app.port.setup.bootstrap import Plan, bootstrap
+from app.port.setup.bootstrap import ACTION_FIELDS, Plan, bootstrap
 from app.port.setup.steps import FieldDifference, Result, SetupStep, render, render_requests
 from app.receive.signature import parse_headers, verify
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, LOGIN, StandInPort, refusal, standing_in
@@ -145,16 +145,12 @@ async def test_what_users_add_stays(port: StandInPort, patch_merges: bool) -> No
     del properties["locked"]
     properties["memoryUtil"]["title"] = "Memory"
     expected = deepcopy(theirs)
-    expected["schema"]["properties"] |= {
-        key: resources.blueprint()["schema"]["properties"][key] for key in ("locked", "memoryUtil")
-    }
+    expected["schema"]["properties"]["locked"] = resources.blueprint()["schema"]["properties"]["locked"]
     port.requests.clear()
     steps = await run(port)
     assert steps[0].result is Result.CHANGED
-    assert [one.path for one in steps[0].difference] == [
-        "schema.properties.memoryUtil.title",
-        "schema.properties.locked",
-    ]
+    assert [one.path for one in steps[0].difference] == ["schema.properties.locked"]
+    assert [one.path for one in steps[0].left] == ["schema.properties.memoryUtil.title"]
     assert [(one.method, one.path) for one in port.writes] == [("PATCH", "/v1/blueprints/deploymentConfig")]
     assert list(port.writes[0].body) == ["schema"]
     port.blueprints["deploymentConfig"].pop("updatedAt")
@@ -186,21 +182,78 @@ async def test_living_values_stay(port: StandInPort) -> None:
 
 
 async def test_automation_is_mended(port: StandInPort) -> None:
-    """An automation that calls elsewhere or sleeps is put right; a user's condition and header stay."""
+    """An automation that calls elsewhere is put right; what a person has set stays, and is said."""
     await run(port, webhook_url="https://old.example.com/api/slack")
     theirs = port.actions[AUTOMATION]
-    theirs["publish"] = False
+    theirs |= {"publish": False, "title": "Ours", "icon": "Alert"}
     theirs["trigger"]["condition"] = {"type": "JQ", "expressions": ["true"], "combinator": "and"}
-    theirs["invocationMethod"]["headers"]["X-Own"] = "kept"
+    theirs["trigger"]["event"]["type"] = "ENTITY_UPDATED"
+    theirs["invocationMethod"] |= {"agent": True, "synchronized": False}
+    theirs["invocationMethod"]["headers"] |= {"X-Own": "kept", "RUN_ID": "none"}
+    expected = deepcopy(theirs)
+    expected["invocationMethod"]["url"] = HOOK
     steps = await run(port)
     assert steps[2].difference == (
         FieldDifference("invocationMethod.url", "https://old.example.com/api/slack", HOOK),
-        FieldDifference("publish", before=False, after=True),
     )
+    assert {one.path for one in steps[2].left} == {
+        "title",
+        "publish",
+        "trigger.event.type",
+        "invocationMethod.agent",
+        "invocationMethod.synchronized",
+        "invocationMethod.headers.RUN_ID",
+    }
     mended = port.actions[AUTOMATION]
-    assert (mended["publish"], mended["invocationMethod"]["url"]) == (True, HOOK)
-    assert mended["trigger"]["condition"]["expressions"] == ["true"]
-    assert mended["invocationMethod"]["headers"]["X-Own"] == "kept"
+    ports_own = {key: mended[key] for key in mended.keys() - ACTION_FIELDS}
+    assert mended == expected | ports_own
+    port.requests.clear()
+    assert (await run(port))[2].result is Result.UNCHANGED
+    assert port.writes == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "path"),
+    [
+        ({"type": "ENTITY_UPDATED", "blueprintIdentifier": "other"}, "trigger.event.blueprintIdentifier"),
+        ({"type": "RUN_UPDATED", "blueprintIdentifier": "deploymentConfig"}, "trigger.event.type"),
+    ],
+)
+async def test_automation_of_other_events(port: StandInPort, wrong: dict[str, str], path: str) -> None:
+    """One of our name that no change of the blueprint starts is put right."""
+    await run(port)
+    port.actions[AUTOMATION]["trigger"]["event"] = wrong
+    assert [one.path for one in (await run(port))[2].difference] == [path]
+
+
+async def test_ports_agent(port: StandInPort) -> None:
+    """Who reaches the listener through Port's agent says so once; no later run undoes it, --no-agent does."""
+
+    def agent() -> bool:
+        method: dict[str, bool] = port.actions[AUTOMATION]["invocationMethod"]
+        return method["agent"]
+
+    await run(port)
+    assert agent() is False
+    await run(port, agent=True)
+    await run(port, webhook_url="https://new.example.com/api/slack", report=True)
+    assert agent() is True
+    await run(port, agent=False)
+    assert agent() is False
+
+
+async def test_a_blueprint_of_somebody_else(port: StandInPort) -> None:
+    """One of the same name that bootstrap never made is not renamed, and its colours stay."""
+    theirs = deepcopy(SERVICE) | {"identifier": "deploymentConfig", "title": "Deploys", "icon": "Rocket"}
+    health = {"type": "string", "enum": ["Healthy", "Sick"], "enumColors": {"Healthy": "blue", "Sick": "red"}}
+    theirs["schema"]["properties"]["healthStatus"] = health
+    port.blueprints["deploymentConfig"] = deepcopy(theirs)
+    steps = await run(port)
+    made = port.blueprints["deploymentConfig"]
+    assert (made["title"], made["icon"]) == ("Deploys", "Rocket")
+    assert made["schema"]["properties"]["healthStatus"]["enum"] == health["enum"]
+    assert made["schema"]["properties"]["healthStatus"]["enumColors"]["Healthy"] == "blue"
+    assert "title" in {one.path for one in steps[0].left}
 
 
 async def test_runs_that_are_told(port: StandInPort) -> None:
