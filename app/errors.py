@@ -179,16 +179,16 @@ class Mistake:
     rule: str
     text: str
 
+    def at(self, name: str, kind: str = "") -> str:
+        """Write it with its place in the file called `name`; `kind`: what it is, if it is no mistake."""
+        return f"{name}:{self.line}: {kind}{f'rule {self.rule!r}: ' if self.rule else ''}{self.text}"
+
 
 class RulesError(ListenerError):
     """A rules file cannot be used; the text has all its mistakes."""
 
     def __init__(self, name: str, mistakes: Sequence[Mistake]) -> None:
-        lines = (
-            f"{name}:{mistake.line}: {f'rule {mistake.rule!r}: ' if mistake.rule else ''}{mistake.text}"
-            for mistake in mistakes
-        )
-        super().__init__("\n".join(lines))
+        super().__init__("\n".join(mistake.at(name) for mistake in mistakes))
         self.mistakes = tuple(mistakes)
 
 

@@ -19,6 +19,7 @@ from app.deliver.reload import RulesInForce
 from app.deliver.turn import Sender
 from app.jq.runner import Jq
 from app.model.change import CatalogChange
+from app.notifier.base import Notifier
 from app.notifier.kind import AskFate, NotifierContext
 from app.notifier.registry import SETTINGS_MODELS, make_notifiers
 from app.observe.tracing import OFF
@@ -82,17 +83,16 @@ async def open_runtime(
         SettingsError: A destination cannot be used as it is configured.
     """
     _warn_of_what_is_unusual(settings)
-    rules = configured_rules(settings)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(*settings.database, upgrade=dispatch, watch=watch))
         conditions, templates = Jq(), Jq()  # a slow template must not keep changes waiting
         stack.push_async_callback(conditions.close)
         stack.push_async_callback(templates.close)
         port = _port_client(settings)
-        runtime = _assemble(settings, rules, store, conditions, templates, port, watch, tracer)
-        watch.rules_taken([rule.name for rule in rules.file.rules], runtime.sender.notifiers)
         if port is not None:
             stack.push_async_callback(port.close)
+        runtime = _assemble(settings, store, conditions, templates, port, watch, tracer)
+        watch.rules_taken(list(runtime.intake.book.rules.by_name), runtime.sender.notifiers)
         # Closed before Port's client and jq, which notifiers use.
         stack.push_async_callback(runtime.rules.close)
         stack.enter_context(reload_on_sighup(runtime.rules.reload))
@@ -136,6 +136,27 @@ def configured_rules(settings: Settings) -> Rules:
         RulesError: They cannot be used; it names every mistake.
     """
     return read_rules(settings.rules_file, environment(), SETTINGS_MODELS)
+
+
+def load_usable(
+    settings: Settings, context: NotifierContext | None = None
+) -> tuple[Rules, dict[str, Notifier]]:
+    """Read the rules that the settings name, and make a notifier for each destination.
+
+    The start, a reload, `rules check` and `doctor` go through this, and so refuse the same. The notifiers
+    hold no connection until they are used.
+
+    Args:
+        settings: The configuration.
+        context: What notifiers are made with; None: what the settings give, without a store.
+
+    Raises:
+        RulesError: The rules, or destinations in them, cannot be used; it names every mistake.
+        SettingsError: The file cannot be read, or the settings give no usable client.
+    """
+    rules = configured_rules(settings)
+    context = context or notifier_context(settings, Jq(), _port_client(settings), None)
+    return rules, make_notifiers(rules, context)
 
 
 def _warn_of_what_is_unusual(settings: Settings) -> None:
@@ -218,7 +239,6 @@ def _look_up(port: "PortClient | None") -> LookUp:
 
 def _assemble(
     settings: Settings,
-    rules: Rules,
     store: Store,
     conditions: Jq,
     templates: Jq,
@@ -227,6 +247,10 @@ def _assemble(
     tracer: Tracer,
 ) -> Runtime:
     context = notifier_context(settings, templates, port, lambda run: store.read(queries.reports.fate, run))
+    load = partial(load_usable, settings, context)
+    rules, notifiers = load()
+    for hint in rules.hints:
+        log.warning("rules_hint", reason=hint.at(rules.name))
     make_book = partial(make_rulebook, default_webhook=context.default_webhook)
     book = make_book(rules.file)
     messages = Messages(store.body, templates, book.rules)
@@ -234,10 +258,9 @@ def _assemble(
     def clock() -> datetime:
         return store.time(now())
 
-    make = partial(make_notifiers, context=context)
     sender = Sender(
         store,
-        make(rules.file.destinations),
+        notifiers,
         prepare=messages.prepare,
         clock=clock,
         jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads retries, guards nothing
@@ -264,8 +287,7 @@ def _assemble(
         tolerance=timedelta(seconds=settings.signature_tolerance_seconds),
     )
     in_force = RulesInForce(
-        read=partial(configured_rules, settings),
-        make_notifiers=make,
+        load=load,
         make_book=make_book,
         intake=intake,
         messages=messages,

@@ -1,5 +1,6 @@
 """The command that checks each step from Port to Slack."""
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from ipaddress import ip_address
@@ -10,13 +11,14 @@ import typer
 
 from app.cli.base import run
 from app.cli.port import AtRegion, open_client, webhook_url
-from app.doctor.steps import CheckStatus, Setup, examine, render_finding
+from app.doctor.finding import CheckStatus, exit_status, render_finding, summary
+from app.doctor.steps import Setup, examine
 from app.errors import SettingsError
 from app.port.region import Region, region_of
 from app.port.setup.resources import SMEE_HOST
 from app.receive.rules_source import make_rulebook
 from app.reconcile.health import why_off
-from app.runtime import configured_rules
+from app.runtime import configured_rules, load_usable
 from app.settings import Settings, load_settings
 from app.store.opening import open_store
 
@@ -32,27 +34,35 @@ def doctor(
     blueprint: Annotated[
         list[str] | None, typer.Option(help="Check only the automation of this blueprint; repeatable.")
     ] = None,
-    slack: Annotated[bool, typer.Option("--slack", help="Post a marked test message to Slack.")] = False,
+    slack: Annotated[
+        bool, typer.Option("--slack", help="Post a marked test message to each Slack channel in use.")
+    ] = False,
     change: Annotated[
         bool,
         typer.Option("--change", help="Let Port send two changes of bootstrap's entity, and time them."),
     ] = False,
 ) -> None:
-    """Check each step from Port to Slack, and say how to fix what fails; status 1 if anything does."""
+    """Check each step from Port to Slack, and say how to fix what fails.
+
+    Status 0: all is ok, or has a note; 1: something is wrong; 3: something was not looked at.
+    """
     if blueprint and change:
         raise typer.BadParameter("--change is about bootstrap's own entity: leave --blueprint out")
     setup = make_setup(region, tuple(blueprint or ()))
 
-    async def work() -> int:
-        wrong = 0
+    async def work() -> Counter[CheckStatus]:
+        counted: Counter[CheckStatus] = Counter()
         async for finding in examine(setup, slack=slack, change=change):
             print("\n".join(render_finding(finding)), flush=True)
-            wrong += finding.status is CheckStatus.WRONG
-        return wrong
+            counted[finding.status] += 1
+        return counted
 
-    wrong = run(work())
-    print(f"\nSteps that are wrong: {wrong}." if wrong else "\nNo step is wrong.")
-    raise typer.Exit(1 if wrong else 0)
+    counted = run(work())
+    print(f"\n{summary(counted)}")
+    options = {"posting to Slack (--slack)": slack, "a change in Port (--change)": change}
+    if untried := [name for name, tried in options.items() if not tried]:
+        print(f"Not tried without being asked: {', '.join(untried)}.")
+    raise typer.Exit(exit_status(counted))
 
 
 def make_setup(region: Region | None, blueprints: tuple[str, ...]) -> Setup:
@@ -68,11 +78,11 @@ def make_setup(region: Region | None, blueprints: tuple[str, ...]) -> Setup:
             return Setup(problems=unusable)
     named = {line.partition(" ")[0] for line in unusable}
     more = (line for line in what_is_wrong(settings, region) if line.partition(" ")[0] not in named)
-    secret, slack = settings.port_client_secret, settings.slack_webhook_url
+    secret = settings.port_client_secret
     return Setup(
         problems=[*unusable, *more],
         open_store=lambda: open_store(*settings.database),
-        load_rules=lambda: [rule.name for rule in configured_rules(settings).file.rules],
+        load_rules=partial(load_usable, settings),
         why_not_reconciled=lambda: why_off(
             settings.reconcile_minutes,
             settings.missing_credential,
@@ -81,7 +91,6 @@ def make_setup(region: Region | None, blueprints: tuple[str, ...]) -> Setup:
         open_client=partial(open_client, settings, region) if settings.port_client_id and secret else None,
         secret=secret.get_secret_value() if secret else None,
         webhook_url=webhook_url(settings) if settings.webhook_url or settings.smee_url else None,
-        slack_webhook_url=slack.get_secret_value() if slack else None,
         blueprints=blueprints,
     )
 

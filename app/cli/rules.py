@@ -10,14 +10,18 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.base import OUT, print_table, run, run_with_store, span
+from app.cli.port import AtRegion, open_client, webhook_url
 from app.deliver.message import with_own_words
-from app.errors import DeliveryFailed, ListenerError, UnreadableChange
+from app.doctor.compare import compare
+from app.doctor.finding import CheckStatus, exit_status
+from app.errors import DeliveryFailed, ListenerError, SettingsError, UnreadableChange
 from app.jq.runner import Jq
 from app.model.change import CatalogChange
 from app.model.delivery import Alert
 from app.notifier.console import draw
 from app.notifier.kind import NotifierContext
 from app.notifier.registry import SETTINGS_MODELS, default_settings, kind_of
+from app.port.region import Region
 from app.receive.intake import match_and_route
 from app.receive.payload import bare_event, parse_event
 from app.receive.rules_source import make_rulebook, read_rules
@@ -27,7 +31,8 @@ from app.rules.file import Rules, file_model
 from app.rules.match import Match, why_not
 from app.rules.rulebook import Rulebook
 from app.rules.targets import PortLookup
-from app.settings import environment
+from app.runtime import load_usable
+from app.settings import Settings, environment, load_settings
 from app.store import queries
 from app.store.opening import now
 from app.store.store import Store
@@ -41,17 +46,44 @@ File = Annotated[Path, typer.Argument(help="The rules file.")]
 
 
 @rules.command()
-def check(file: File) -> None:
-    """Print every mistake in a rules file; status 1 if there is any."""
-    loaded = read_rules(file, environment(), SETTINGS_MODELS)
-    print(
-        f"{file}: {len(loaded.file.rules)} rules, {len(loaded.file.destinations)} destinations, no mistakes"
-    )
-    for rule in loaded.file.rules:
-        if rule.reads_scorecards:
-            print(
-                f"rule {rule.name!r} reads scorecards, so it is not reconciled: a lost webhook is not found"
-            )
+def check(
+    file: File,
+    port: Annotated[
+        bool,
+        typer.Option("--port", help="Also compare with Port: what the rules name must be there."),
+    ] = False,
+    region: AtRegion = None,
+) -> None:
+    """Print every mistake in a rules file, as a start with it would; status 1 if there is any.
+
+    Hints, about what is hardly meant so, are no mistakes. With --port, 3: something was not looked at.
+    """
+    settings = _settings(file)
+    loaded, _ = load_usable(settings)
+    for hint in loaded.hints:
+        print(hint.at(loaded.name, "hint: "))
+    counted = run(_compare(loaded, settings, region)) if port else Counter[CheckStatus]()
+    if not counted[CheckStatus.WRONG]:
+        parts = f"{len(loaded.file.rules)} rules, {len(loaded.file.destinations)} destinations"
+        print(f"{file}: {parts}, no mistakes")
+    raise typer.Exit(exit_status(counted))
+
+
+def _settings(file: Path) -> Settings:
+    """Read the settings that a start with this file would have; the secret of changes is not needed here."""
+    try:
+        return load_settings(rules_file=file)
+    except SettingsError:
+        return load_settings(rules_file=file, accept_unsigned=True)
+
+
+async def _compare(loaded: Rules, settings: Settings, region: Region | None) -> Counter[CheckStatus]:
+    address = webhook_url(settings) if settings.webhook_url or settings.smee_url else None
+    async with open_client(settings, region) as client:
+        remarks = await compare(loaded, client, address)
+    for status, text in remarks:
+        print(f"{text}" if status is CheckStatus.WRONG else f"{status}: {text}")
+    return Counter(status for status, _ in remarks)
 
 
 @rules.command()
@@ -97,12 +129,13 @@ async def _try(loaded: Rules, path: Path, body: bytes, jq: Jq) -> None:
     book = make_rulebook(loaded.file)
     matched = await match_and_route(change, body, book, jq.evaluate, _no_lookup)
     matching = {hit.rule.name for hit in matched.hits if hit.matches}
+    event = bare_event(body)
+    results = await jq.evaluate(book.rules.programs(change.blueprint), event)
     for rule in book.rules.about(change.blueprint):
-        outcome = "matches" if rule.name in matching else f"does not match: {why_not(rule, change)}"
+        outcome = "matches" if rule.name in matching else f"does not match: {why_not(rule, change, results)}"
         print(f"  rule {rule.name!r} {outcome}")
     if not matching:
         print(f"  {matched.reason}")
-    event = bare_event(body)
     # As of when it happened: for an old body, the time for which a rule waits would otherwise be over.
     for alert in decide(matched, EntityState(), change.at).alerts:
         if alert.repeat is None:

@@ -2,6 +2,7 @@
 
 import getpass
 import os
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated
@@ -12,6 +13,9 @@ from app.cli.base import MAX_NUMBER, AsJson, print_json_lines, print_table, run_
 from app.errors import ListenerError
 from app.model.silence import ANY, Silence
 from app.notifier.base import duration
+from app.rules.hints import why_idle
+from app.runtime import configured_rules
+from app.settings import load_settings
 from app.store import queries
 
 MAX_TEXT_CHARACTERS = 500
@@ -47,6 +51,9 @@ def add(
     new = Silence(*patterns, now, now + span("--for", for_), author, comment.strip())
     number = run_with_store(lambda store: store.write(queries.silences.add, new))
     print(f"silence {number}: {_patterns_text(new)}, until {new.ends_at:%Y-%m-%d %H:%M:%S} UTC")
+    with suppress(ListenerError):  # it holds without the rules file, too
+        if reason := why_idle(new, configured_rules(load_settings()).file.rules):
+            print(f"hint: it matches nothing: {reason}")
 
 
 @silence.command("list")

@@ -15,7 +15,6 @@ from app.errors import ListenerError, StoreUnavailable
 from app.notifier.base import Notifier
 from app.observe.watch import Watch
 from app.receive.intake import Intake
-from app.rules.destination import DestinationSettings
 from app.rules.file import Rules, RulesFile
 from app.rules.rulebook import Rulebook
 from app.store import queries
@@ -29,16 +28,15 @@ class RulesInForce:
     """Everything that works by the rules, and how they are read.
 
     Attributes:
-        read: Reads the rules file; it blocks. Raises `ListenerError`.
-        make_notifiers: Makes a notifier for each destination; raises `ListenerError`.
+        load: Reads the rules file and makes a notifier for each destination; it blocks. Raises
+            `ListenerError`.
         make_book: Makes what the intake decides by.
         clock: Gives the time, UTC.
         on_more_watched: Called when the rules watch a blueprint that the rules before did not.
         problem: The reason for which the file was refused when it was read last; None: it was not.
     """
 
-    read: Callable[[], Rules]
-    make_notifiers: Callable[[Mapping[str, DestinationSettings]], Mapping[str, Notifier]]
+    load: Callable[[], tuple[Rules, Mapping[str, Notifier]]]
     make_book: Callable[[RulesFile], Rulebook]
     intake: Intake
     messages: Messages
@@ -54,8 +52,7 @@ class RulesInForce:
     async def reload(self) -> None:
         """Read the rules file again; if it is refused, the log says why, and the rules stay as they are."""
         try:
-            rules = await asyncio.to_thread(self.read)
-            notifiers = self.make_notifiers(rules.file.destinations)
+            rules, notifiers = await asyncio.to_thread(self.load)
         except ListenerError as error:
             self.problem = str(error)
             self.watch.rules_refused()
@@ -76,6 +73,8 @@ class RulesInForce:
         self.dispatcher.wake()
         if book.watched.keys() - watched_before:
             self.on_more_watched()
+        for hint in rules.hints:
+            log.warning("rules_hint", reason=hint.at(rules.name))
         log.info("rules_loaded", rules=len(rules.file.rules), destinations=len(notifiers))
 
     async def close(self) -> None:

@@ -4,65 +4,43 @@ It changes nothing in Port without `--change`, and posts nothing to Slack withou
 store it leaves a change that alerts nobody.
 """
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
 from functools import partial
 from itertools import zip_longest
 from typing import TypeVar
 
-import httpx
-from slack_sdk.webhook import WebhookResponse
-
+from app.doctor.compare import compare
+from app.doctor.finding import CheckStatus, Finding, Remark
 from app.doctor.round_trip import RoundTrip, wait_for
-from app.errors import DeliveryFailed, ListenerError, SourceRefused, StoreUnavailable
-from app.model.notification import one_line
-from app.notifier.slack.webhook import raise_for_answer
+from app.errors import ListenerError, SourceRefused, StoreUnavailable
+from app.notifier.base import Notifier
 from app.port.client import PortClient
 from app.port.setup import probe
 from app.port.setup.bootstrap import Plan, bootstrap
 from app.port.setup.resources import BLUEPRINT
 from app.port.setup.steps import Result, SetupStep, render
 from app.receive.event import WEBHOOK_PATH
+from app.receive.rules_source import secrets_of
 from app.reconcile.health import MAX_RUNS, judge
+from app.rules.file import Rules
+from app.rules.hints import used_destinations, why_idle
+from app.rules.rule import BUILT_IN
 from app.store import queries
 from app.store.store import Store
 
 _T = TypeVar("_T")
 
 ARRIVAL_SECONDS = 30.0
-SLACK_SECONDS = 10.0
-MAX_LINE_CHARACTERS = 1_000
+PROBE_SECONDS = 20.0
 TEST_MESSAGE = "🩺 A test message of the Port changelog listener's doctor: alerts will arrive here."
-ALIVE = frozenset({"no_text", "missing_text", "missing_text_or_fallback_or_attachments", "invalid_payload"})
-"""The answers of a working webhook to a message without text, which Slack does not show.
-
-Sources: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks (its errors), and
-https://github.com/trufflesecurity/trufflehog (slackwebhook.go), which checks webhooks the same way.
-"""
 WORDS = {"invocationMethod.url": "it calls another address than this listener's"}
 SETTINGS, CREDENTIALS = "settings that can be read", "PORT_CLIENT_ID and PORT_CLIENT_SECRET"
-SECRET, WEBHOOK, SLACK = "PORT_CLIENT_SECRET", "WEBHOOK_URL or SMEE_URL", "SLACK_WEBHOOK_URL"
-
-
-class CheckStatus(StrEnum):
-    """The outcome of a step's check."""
-
-    OK = "ok"
-    WRONG = "wrong"
-    SKIPPED = "skipped"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The outcome of a step: `text` has what is wrong and how to fix it, or why the step was skipped."""
-
-    step: str
-    status: CheckStatus
-    text: str = ""
+SECRET, WEBHOOK, DESTINATIONS = "PORT_CLIENT_SECRET", "WEBHOOK_URL or SMEE_URL", "destinations"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,52 +50,41 @@ class Setup:
     Attributes:
         problems: What is wrong with the settings.
         open_store: Opens the listener's store.
-        load_rules: Reads the rules, and returns their names.
+        load_rules: Reads the rules and makes the notifiers, as the start does.
         why_not_reconciled: Returns why nothing is reconciled with Port; None: it is.
         open_client: Makes a client of Port's API, given `dry_run`.
         secret: The client secret that Port signs with.
         webhook_url: The address that Port is to call, as `resources.webhook_address` gives it.
-        slack_webhook_url: The incoming webhook.
         blueprints: Check only the automations of these, as `bootstrap.Plan.blueprints`.
         patience_seconds: How long to wait for a change, and for its alert.
     """
 
     problems: Sequence[str] = ()
     open_store: Callable[[], AbstractAsyncContextManager[Store]] | None = None
-    load_rules: Callable[[], Sequence[str]] | None = None
+    load_rules: Callable[[], tuple[Rules, Mapping[str, Notifier]]] | None = None
     why_not_reconciled: Callable[[], str | None] = lambda: None
     open_client: Callable[..., PortClient] | None = None
     secret: str | None = field(default=None, repr=False)
     webhook_url: str | None = None
-    slack_webhook_url: str | None = field(default=None, repr=False)
     blueprints: tuple[str, ...] = ()
     patience_seconds: float = ARRIVAL_SECONDS
 
 
 async def examine(setup: Setup, *, slack: bool = False, change: bool = False) -> AsyncIterator[Finding]:
-    """Check step by step and yield the findings; a step that needs a failed one is skipped.
+    """Check step by step and yield the findings; a step that needs a failed one is not looked at.
 
     Args:
         setup: What there is to check.
-        slack: Post a marked test message to Slack.
+        slack: Post a marked test message to each Slack channel that the rules use.
         change: Make Port send two changes: `healthStatus` of bootstrap's entity, changed and changed back.
     """
     async with AsyncExitStack() as stack:
-        async for finding in _Checks(setup, stack).findings(slack=slack, change=change):
+        checks = _Checks(setup, stack)
+        async for finding in checks.findings(slack=slack, change=change):
             text = finding.text
-            for hidden in filter(None, (setup.secret, setup.slack_webhook_url)):
+            for hidden in filter(None, (setup.secret, *checks.secrets)):
                 text = text.replace(hidden, "[hidden]")
             yield Finding(finding.step, finding.status, text)
-
-
-def render_finding(finding: Finding) -> list[str]:
-    """Format a finding as lines for a terminal."""
-    first, *more = finding.text.splitlines() or [""]
-    head = one_line(f"{finding.step}{': ' if first else ''}{first}", MAX_LINE_CHARACTERS)
-    return [
-        f"{finding.status:<8} {head}",
-        *(f"{'':<9}{one_line(line, MAX_LINE_CHARACTERS)}" for line in more),
-    ]
 
 
 class _Checks:
@@ -128,12 +95,14 @@ class _Checks:
         self._stack = stack
         self._store: Store | None = None
         self._client: PortClient | None = None
+        self._rules: Rules | None = None
+        self._notifiers: Mapping[str, Notifier] = {}
+        self.secrets: tuple[str, ...] = ()
         needs = {
             SETTINGS: setup.open_store,
             CREDENTIALS: setup.open_client,
             SECRET: setup.secret,
             WEBHOOK: setup.webhook_url,
-            SLACK: setup.slack_webhook_url,
         }
         self._passed = {name for name, value in needs.items() if value}
         self._smee = not (setup.webhook_url or "").endswith(WEBHOOK_PATH)
@@ -143,27 +112,34 @@ class _Checks:
         yield await self._step("settings", self._check_settings)
         yield await self._step("store", self._check_store, SETTINGS)
         yield await self._step("rules", self._check_rules, SETTINGS)
+        async for finding in self._check_destinations(post=slack):
+            yield finding
+        yield await self._step("silences", self._check_silences, "store", "rules")
         yield await self._step("Port", self._check_port, CREDENTIALS)
-        async for finding in self._check_bootstrap():
+        if change or self._setup.blueprints or self._rules is None or _names_the_tutorial(self._rules):
+            async for finding in self._check_bootstrap():
+                yield finding
+        for finding in await self._compare():
             yield finding
         through = ["store"] if self._smee else []  # through smee only the store shows the arrival
         yield await self._step("webhook", self._call_webhook, WEBHOOK, SECRET, *through)
         yield await self._step("reconciliation", self._check_reconciliation, "store", "rules", CREDENTIALS)
-        yield await self._step("Slack", partial(self._check_slack, post=slack), SLACK)
         if change:
-            needs = ("store", "Port", "entity", "automation", "webhook", "Slack")
+            needs = ("store", "Port", "entity", "automation", "webhook", DESTINATIONS)
             yield await self._step("change", self._change, *needs)
 
-    async def _step(self, name: str, work: Callable[[], Awaitable[str]], *needs: str) -> Finding:
+    async def _step(self, name: str, work: Callable[[], Awaitable[str | Remark]], *needs: str) -> Finding:
         """Carry out a step; the error that it raises is the finding."""
         if missing := [need for need in needs if need not in self._passed]:
-            return Finding(name, CheckStatus.SKIPPED, f"it needs {', '.join(missing)}")
+            return Finding(name, CheckStatus.NOT_LOOKED_AT, f"it needs {', '.join(missing)}")
         try:
-            text = await work()
+            remark = await work()
         except ListenerError as error:
             return Finding(name, CheckStatus.WRONG, str(error))
-        self._passed.add(name)
-        return Finding(name, CheckStatus.OK, text)
+        status, text = (CheckStatus.OK, remark) if isinstance(remark, str) else remark
+        if status is not CheckStatus.NOT_LOOKED_AT:
+            self._passed.add(name)
+        return Finding(name, status, text)
 
     async def _check_settings(self) -> str:
         if self._setup.problems:
@@ -180,12 +156,65 @@ class _Checks:
         self._store = store
         return ""
 
-    async def _check_rules(self) -> str:
-        return ", ".join(_given(self._setup.load_rules)())
+    async def _check_rules(self) -> str | Remark:
+        rules, self._notifiers = await asyncio.to_thread(_given(self._setup.load_rules))
+        self._rules, self.secrets = rules, secrets_of(rules)
+        for notifier in self._notifiers.values():
+            self._stack.push_async_callback(notifier.close)
+        names = ", ".join(rule.name for rule in rules.file.rules)
+        hints = [hint.at(rules.name, "hint: ") for hint in rules.hints]
+        return (CheckStatus.NOTE, "\n".join((names, *hints))) if hints else names
 
-    async def _check_reconciliation(self) -> str:
+    async def _check_destinations(self, *, post: bool) -> AsyncIterator[Finding]:
+        """Try each destination that alerts may go to, by the client that delivers."""
+        if self._rules is None:
+            yield Finding(DESTINATIONS, CheckStatus.NOT_LOOKED_AT, "it needs rules")
+            return
+        wrong = False
+        for name in sorted(used_destinations(self._rules.file) & self._notifiers.keys()):
+            finding = await self._step(f"destination {name}", partial(self._probe, name, post=post))
+            wrong |= finding.status is CheckStatus.WRONG
+            yield finding
+        if not wrong:
+            self._passed.add(DESTINATIONS)
+
+    async def _probe(self, name: str, *, post: bool) -> Remark:
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                tried = await self._notifiers[name].probe(TEST_MESSAGE if post else "")
+        except TimeoutError:
+            raise ListenerError(f"no answer within {PROBE_SECONDS:g} s") from None
+        said = "; ".join(filter(None, (tried.detail, tried.note, tried.unseen)))
+        if tried.unseen:
+            return CheckStatus.NOT_LOOKED_AT, said
+        return CheckStatus.NOTE if tried.note else CheckStatus.OK, said
+
+    async def _check_silences(self) -> str | Remark:
+        now = datetime.now(UTC)
+        silences = await _given(self._store).read(queries.silences.silences, active_at=now)
+        reasons = {silence.id: why_idle(silence, _given(self._rules).file.rules) for silence in silences}
+        idle = [f"silence {number} matches nothing: {reason}" for number, reason in reasons.items() if reason]
+        return (CheckStatus.NOTE, "\n".join(idle)) if idle else f"{len(silences)} active"
+
+    async def _compare(self) -> list[Finding]:
+        """Compare the rules with Port: a finding for each kind of remark."""
+        name, remarks = "rules in Port", list[Remark]()
+
+        async def work() -> str:
+            # Not the dry run's client, which would not search.
+            async with _given(self._setup.open_client)(dry_run=False) as client:
+                remarks.extend(await compare(_given(self._rules), client, self._setup.webhook_url))
+            return "Port has the blueprints, properties, values, teams and automations"
+
+        finding = await self._step(name, work, "rules", "Port")
+        by_status = {status: [text for kind, text in remarks if kind is status] for status in CheckStatus}
+        parts = [Finding(name, status, "\n".join(texts)) for status, texts in by_status.items() if texts]
+        return parts or [finding]
+
+    async def _check_reconciliation(self) -> str | Remark:
         if reason := self._setup.why_not_reconciled():
-            return f"nothing is reconciled with Port, so a change that Port never sends is missed: {reason}"
+            text = f"nothing is reconciled with Port, so a change that Port never sends is missed: {reason}"
+            return CheckStatus.NOTE, text
         runs = await _given(self._store).read(queries.reconcile.runs, limit=MAX_RUNS)
         return judge(runs, datetime.now(UTC))
 
@@ -230,12 +259,13 @@ class _Checks:
         first = f"{step.identifier}: {problem}. To fix it: {command}"
         raise ListenerError("\n".join((first, *render(step)[1:])))
 
-    async def _call_webhook(self) -> str:
+    async def _call_webhook(self) -> str | Remark:
         url, now, started = _given(self._setup.webhook_url), datetime.now(UTC), time.monotonic()
         try:
             await probe.send(url, _given(self._setup.secret), now, through_smee=self._smee)
         except SourceRefused as error:
-            return f"this listener answers at {url}, but {error}; try whether Port gets through with --change"
+            text = f"this listener answers at {url}, but {error}; try whether Port gets through with --change"
+            return CheckStatus.NOTE, text
         if not self._smee:
             return f"this listener answers at {url}, after {time.monotonic() - started:.1f} s"
         store = _given(self._store)
@@ -251,40 +281,13 @@ class _Checks:
             )
         return f"a change came through {url} into the store, after {time.monotonic() - started:.1f} s"
 
-    async def _check_slack(self, *, post: bool) -> str:
-        url, message = _given(self._setup.slack_webhook_url), {"text": TEST_MESSAGE if post else ""}
-        try:
-            async with httpx.AsyncClient(timeout=SLACK_SECONDS) as client:
-                answer = await client.post(url, json=message)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            # The error's own text may hold the webhook's address, which is a secret.
-            raise ListenerError(
-                f"no answer from Slack ({type(error).__name__}): check the network, the proxy settings"
-                " (HTTPS_PROXY) and SLACK_WEBHOOK_URL"
-            ) from None
-        if not post and answer.text.strip() in ALIVE:
-            return "the webhook works"
-        try:
-            raise_for_answer(
-                WebhookResponse(
-                    url="", status_code=answer.status_code, body=answer.text, headers=dict(answer.headers)
-                ),
-                datetime.now(UTC),
-            )
-        except DeliveryFailed as error:
-            raise ListenerError(
-                f"the webhook answers {error}. Unless that passes by itself (429, 5xx), make a new one on"
-                " your Slack app's page, Incoming Webhooks, and set SLACK_WEBHOOK_URL"
-            ) from None
-        if not post:
-            raise ListenerError(
-                "it takes a message without text, which Slack does not: check SLACK_WEBHOOK_URL"
-            )
-        return "it took the test message"
-
     async def _change(self) -> str:
         async with _given(self._setup.open_client)(dry_run=False) as client:
             return await RoundTrip(client, _given(self._store), self._setup.patience_seconds).run()
+
+
+def _names_the_tutorial(rules: Rules) -> bool:
+    return any(rule == BUILT_IN or BLUEPRINT in rule.blueprint for rule in rules.file.rules)
 
 
 def _is_missing(step: SetupStep | ListenerError) -> bool:

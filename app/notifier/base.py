@@ -66,6 +66,21 @@ class Sent:
     gone: Message | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What was found at a destination that was asked, and alerted of nothing.
+
+    Attributes:
+        detail: What is well, for a person.
+        note: What is worth knowing about it; empty: nothing.
+        unseen: What could not be looked at, and why; empty: nothing.
+    """
+
+    detail: str = ""
+    note: str = ""
+    unseen: str = ""
+
+
 class Notifier(Protocol):
     """Delivers to one destination.
 
@@ -84,6 +99,17 @@ class Notifier(Protocol):
             DeliveryFailed: The destination did not take it.
         """
         ...
+
+    async def probe(self, message: str = "") -> Tried:
+        """Find out, by the client that delivers, whether alerts would arrive.
+
+        Args:
+            message: A text to post, for a channel; a job is never started. Empty: nothing is posted.
+
+        Raises:
+            ListenerError: They would not; the text says why, and what to do.
+        """
+        return Tried(unseen="its kind cannot be tried without an alert")
 
     async def close(self) -> None:
         """Close its connections, if it has any of its own."""

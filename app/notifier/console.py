@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from app.errors import DeliveryFailed, Scope
-from app.notifier.base import Notifier, Parcel, Sent
+from app.notifier.base import Notifier, Parcel, Sent, Tried
 from app.notifier.kind import Kind
 from app.notifier.slack.alert import alert_message, dry_run
 from app.notifier.slack.markup import rich_part, unescaped
@@ -24,6 +24,7 @@ class ConsoleDestination(DestinationSettings):
     """The terminal in which the listener runs."""
 
     type: Literal["console"]
+    """The kind of destination."""
 
 
 def draw(message: Mapping[str, Any]) -> RenderableType:
@@ -97,6 +98,10 @@ class ConsoleNotifier(Notifier):
             reason = f"the output cannot be written to ({error.strerror})"
             raise DeliveryFailed(reason, Scope.DESTINATION) from None
         return Sent("printed")
+
+    async def probe(self, _: str = "") -> Tried:
+        """Say where its alerts are to be seen."""
+        return Tried(note="its alerts are printed where the listener runs, and reach nobody else")
 
 
 CONSOLE_KIND = Kind(ConsoleDestination, lambda _, __, context: ConsoleNotifier(context.app_url), dry_run)

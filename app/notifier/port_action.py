@@ -12,7 +12,7 @@ from pydantic import Field
 
 from app.errors import DeliveryFailed, PortError, Scope, SettingsError
 from app.model.notification import Notification, one_line
-from app.notifier.base import Notifier, Parcel, Sent
+from app.notifier.base import Notifier, Parcel, Sent, Tried
 from app.notifier.failure import failure_of_status
 from app.notifier.kind import Kind, NotifierContext
 from app.rules.destination import JOB_STEPS, DestinationSettings, Fallback, JobSteps, Routing
@@ -27,10 +27,14 @@ class PortActionDestination(DestinationSettings):
     templates: ClassVar[tuple[str, ...]] = ("inputs", "entity")
 
     type: Literal["port_action"]
+    """The kind of destination."""
     fallback: Fallback | None = None
     action: Annotated[str, Field(min_length=1)]
+    """The action's identifier."""
     inputs: Annotated[dict[str, Any], Field(default_factory=dict)]
+    """The action's user inputs by name; texts in them may be templates."""
     entity: str | None = None
+    """A template: the entity that the run is about, for an action that needs one."""
     steps: JobSteps = JOB_STEPS
 
     def routing(self) -> Routing:
@@ -75,6 +79,24 @@ class PortActionNotifier(Notifier):
         except PortError as error:
             raise failure_of(error) from None
         return Sent(f"run {run}: {self._context.app_url.rstrip('/')}/organization/run?runId={run}")
+
+    async def probe(self, _: str = "") -> Tried:
+        """Look the action up in Port, and what inputs it requires.
+
+        Raises:
+            SettingsError: Port has no such action, or one that cannot be started so.
+            PortError: Port refused.
+        """
+        name = self._settings.action
+        action = await self._port.get_action(name)
+        trigger = (action or {}).get("trigger") or {}
+        if action is None or trigger.get("type") == "automation":
+            raise SettingsError(f"action: Port has no self-service action {name!r}")
+        required = (trigger.get("userInputs") or {}).get("required")
+        missing = sorted({*(required if isinstance(required, list) else ())} - self._settings.inputs.keys())
+        if missing:
+            raise SettingsError(f"inputs: the action requires {', '.join(missing)}")
+        return Tried(f"Port has the action {name}")
 
 
 def _is_json(inputs: Mapping[str, Any]) -> bool:

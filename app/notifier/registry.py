@@ -9,13 +9,14 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
-from app.errors import DeliveryFailed, SettingsError
+from app.errors import DeliveryFailed, Mistake, RulesError, SettingsError
 from app.model.notification import Message
 from app.model.report import RUNS
 from app.notifier.base import Keeper, Notifier
 from app.notifier.kind import Kind, NotifierContext
 from app.notifier.port_runs import PortRuns
 from app.rules.destination import DestinationSettings
+from app.rules.file import Rules
 from app.rules.targets import DEFAULT_DESTINATION
 
 log = structlog.get_logger(__name__)
@@ -69,29 +70,32 @@ def default_settings(webhook: str) -> DestinationSettings:
         raise SettingsError(f"SLACK_WEBHOOK_URL {why}") from None
 
 
-def make_notifiers(
-    destinations: Mapping[str, DestinationSettings], context: NotifierContext
-) -> dict[str, Notifier]:
+def make_notifiers(rules: Rules, context: NotifierContext) -> dict[str, Notifier]:
     """Make a notifier for the default destination, for each configured one, and for runs in Port; by name.
 
     Raises:
-        SettingsError: A destination cannot be used as it is configured.
+        RulesError: Destinations cannot be used as they are configured; each is named, with its line.
+        SettingsError: The default destination, which stands in no file, cannot.
     """
-    all_destinations = {DEFAULT_DESTINATION: default_settings(context.default_webhook), **destinations}
-    notifiers: dict[str, Notifier] = {
-        name: _make(name, settings, context) for name, settings in all_destinations.items()
-    }
+    configured = rules.file.destinations
+    default = {DEFAULT_DESTINATION: default_settings(context.default_webhook)}
+    notifiers: dict[str, Notifier] = {}
+    mistakes = []
+    for name, settings in (default | configured).items():
+        try:
+            notifiers[name] = kind_of(settings.type).make(name, settings, context)
+        except SettingsError as error:
+            if name not in configured:
+                raise
+            # What it says begins with the key that it is about.
+            line = rules.line_of("destinations", name, str(error).partition(":")[0])
+            mistakes.append(Mistake(line, "", f"destination {name!r}: {error}"))
+    if mistakes:
+        raise RulesError(rules.name, mistakes)
     if context.port is not None and context.fate is not None:
         permalink = partial(_permalink, notifiers)
         notifiers[RUNS] = PortRuns(context.port, context.fate, permalink, context.clock)
     return notifiers
-
-
-def _make(name: str, settings: DestinationSettings, context: NotifierContext) -> Notifier:
-    try:
-        return kind_of(settings.type).make(name, settings, context)
-    except SettingsError as error:
-        raise SettingsError(f"destination {name!r}: {error}") from None
 
 
 async def _permalink(notifiers: Mapping[str, Notifier], destination: str, message: Message) -> str | None:

@@ -136,6 +136,9 @@ EVENTS = {
         "A request was answered 503: bodies that nobody has signed take too much memory or time. Somebody "
         "may be flooding the listener: limit who reaches it, by ALLOWED_SOURCES or a proxy."
     ),
+    "rules_hint": (
+        "Something in the rules file is no mistake, but hardly meant so. `reason` says where, and what to do."
+    ),
     "rules_loaded": "The rules file was read and is in force. Nothing to do.",
     "rules_refused": (
         "The rules file has mistakes, so the rules before it stay in force. Correct what `reason` says; "

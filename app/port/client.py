@@ -34,6 +34,14 @@ class PortClient(Transport):
         """Return a blueprint, or None if there is none of this identifier."""
         return await self._find("blueprint", "blueprints", identifier)
 
+    async def list_blueprints(self) -> list[Json]:
+        """Return all blueprints of the organization."""
+        request = Request("GET", _path("blueprints"))
+        blueprints = (await self.call(request)).get("blueprints")
+        if not isinstance(blueprints, list):
+            raise self.no_port(request)
+        return blueprints
+
     async def create_blueprint(self, blueprint: Json) -> None:
         """Create a blueprint."""
         await self.call(Request("POST", _path("blueprints"), body=blueprint))

@@ -6,12 +6,12 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from app.model.change import CatalogChange, EntitySnapshot
 from app.model.diff import Path, PropertyChange, same
 from app.model.notification import text_of
-from app.rules.values import Number, Strict, Values, accepts, given, left
+from app.rules.values import Number, Strict, Values, accepts, left
 
 Results = Mapping[str, Any]
 """The first result of each jq program for a change; a program that failed is missing."""
@@ -49,41 +49,37 @@ SUBJECTS = ("property_", "relation", "title", "team", "all_", "any_", "jq")
 
 
 class Condition(Strict):
-    """One thing that can be said of a change: about one value, several conditions together, or a jq program.
+    """One thing that can be said of a change: of one value, of several conditions together, or by jq."""
 
-    Attributes:
-        property_: A property's name, dotted into objects.
-        relation: A relation's name.
-        title: The title.
-        team: The owning teams.
-        from_: What the value was before: one, a list, or `not`. Of a value that is a list itself, such as
-            the teams: what was in it, and is not any more.
-        to: What it is now; what came into a list.
-        above: The value crossed this number on its way up.
-        below: The value crossed this number on its way down.
-        all_: Each of these holds now, and at least one of them began to with this change.
-        any_: At least one of these.
-        jq: A jq program on Port's event, exactly as in an automation's condition; anything but false and
-            null is a match, and names the state unless it is just true. Whether it came true with this
-            change is the program's own affair.
-            https://docs.port.io/actions-and-automations/define-automations/setup-trigger
-        for_: Only if it still holds after this time.
-    """
+    nullable = frozenset({"from_", "to"})
 
     property_: Annotated[str, Field(min_length=1)] | None = Field(default=None, alias="property")
+    """A property's name, dotted into objects."""
     relation: Annotated[str, Field(min_length=1)] | None = None
+    """A relation's name."""
     title: Literal[True] | None = None
+    """The title."""
     team: Literal[True] | None = None
+    """The owning teams."""
     from_: Values = Field(default=None, alias="from")
+    """What the value was before: one, a list, or `not`. Of a value that is a list itself, such as the teams:
+    what was in it, and is not any more."""
     to: Values = None
+    """What it is now; what came into a list."""
     above: Number | None = None
+    """The value crossed this number on its way up."""
     below: Number | None = None
+    """The value crossed this number on its way down."""
     all_: Annotated[tuple["Condition", ...], Field(min_length=1)] | None = Field(default=None, alias="all")
+    """Each of these holds now, and at least one of them began to with this change."""
     any_: Annotated[tuple["Condition", ...], Field(min_length=1)] | None = Field(default=None, alias="any")
+    """At least one of these."""
     jq: Annotated[str, Field(min_length=1)] | None = None
+    """A jq program on Port's event, exactly as in an automation's condition; anything but false and null is a
+    match, and names the state unless it is just true. Whether it came true with this change is the program's
+    own affair. https://docs.port.io/actions-and-automations/define-automations/setup-trigger"""
     for_: Duration | None = Field(default=None, alias="for")
-
-    _given = field_validator(*SUBJECTS, "above", "below", "for_", mode="before")(given)
+    """Only if it still holds after this time."""
 
     @model_validator(mode="after")
     def _one_subject(self) -> Self:
@@ -157,10 +153,10 @@ class Condition(Strict):
             return all(member.fulfilled(change, results) for member in self.all_)
         if self.any_ is not None:
             return any(member.fulfilled(change, results) for member in self.any_)
-        return self._level_holds(change) if self._is_level else self.matches(change, results)
+        return self._level_holds(change) if self.is_level else self.matches(change, results)
 
     @cached_property
-    def _is_level(self) -> bool:
+    def is_level(self) -> bool:
         """Whether it can be said of an entity at one moment, without a change; of one that combines none."""
         return bool(self._tests) and "from_" not in self._tests
 

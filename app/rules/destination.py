@@ -73,13 +73,13 @@ class DestinationSettings(Strict):
     """The settings of one destination in a rules file.
 
     Attributes:
-        type: The kind's name; a Literal in the kind's own model.
         templates: The names of the fields that may hold templates. They see Port's whole event.
     """
 
     templates: ClassVar[tuple[str, ...]] = ()
 
     type: str
+    """The kind of destination."""
 
     def routing(self) -> Routing:
         """Say how alerts reach the destination."""

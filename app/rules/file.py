@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Annotated, Any, Literal, Union
 
@@ -13,15 +13,16 @@ from app.model.change import DELETE
 from app.model.report import RUNS
 from app.rules.condition import Condition
 from app.rules.destination import DestinationSettings, SettingsModels
-from app.rules.mistakes import explain, nearest
+from app.rules.hints import find_hints
+from app.rules.mistakes import explain, in_order, nearest
 from app.rules.rule import BUILT_IN, Flap, Rule
 from app.rules.targets import DEFAULT_DESTINATION, TARGET_KINDS, ByTemplate, PortLookup, named
 from app.rules.template import expressions
 from app.rules.values import Not, Strict
-from app.rules.yaml_text import PLAIN_NAME, Document, read_yaml
+from app.rules.yaml_text import PLAIN_NAME, Document, Place, read_yaml
 
-MIN_HIDDEN_CHARS = 4  # a shorter value may be any word of a mistake
 FILE_VERSION = 1
+AS_WRITTEN: dict[str, Any] = {"by_alias": True, "exclude_unset": True}
 
 CheckJq = Callable[[str], str | None]
 """Gives what is wrong with a jq program, or None."""
@@ -37,8 +38,14 @@ class RulesFile(Strict):
     """A rules file: the rules, and the destinations that they name."""
 
     version: Annotated[Literal[1], BeforeValidator(_version, json_schema_input_type=Literal[1])]
+    """The version of the format."""
     destinations: Annotated[dict[str, DestinationSettings], Field(default_factory=dict)]
-    rules: tuple[Rule, ...] = (BUILT_IN,)
+    """Where alerts can go, by name."""
+    rules: Annotated[
+        tuple[Rule, ...],
+        Field(json_schema_extra={"default": [BUILT_IN.model_dump(mode="json", **AS_WRITTEN)]}),
+    ] = (BUILT_IN,)
+    """Which changes alert, and where; all are looked at, in this order. Not given: the built-in rule."""
 
 
 def file_model(models: SettingsModels) -> type[RulesFile]:
@@ -48,7 +55,8 @@ def file_model(models: SettingsModels) -> type[RulesFile]:
     # Of one model the union is that model; pydantic takes the discriminator all the same.
     union: Any = Union[tuple(models.values())]  # noqa: UP007 - it is made of a list
     destination: Any = Annotated[union, Field(discriminator="type")]
-    destinations: Any = Annotated[dict[str, destination], Field(default_factory=dict)]
+    described = RulesFile.model_fields["destinations"].description
+    destinations: Any = Annotated[dict[str, destination], Field(default_factory=dict, description=described)]
     return create_model("RulesFile", __base__=RulesFile, __doc__=RulesFile.__doc__, destinations=destinations)
 
 
@@ -59,10 +67,22 @@ class Rules:
     Attributes:
         file: Its content.
         hidden: Values from the environment that stand in it: they must never be shown.
+        name: The file's name; empty: there is no file, the built-in rule holds.
+        lines: The lines, from 1, of its rules (``("rules", 0)``), destinations and the keys of these.
+        hints: What is no mistake, but hardly what its author meant.
     """
 
     file: RulesFile
-    hidden: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = field(default=(), repr=False)
+    name: str = ""
+    lines: Mapping[Place, int] = field(default_factory=dict)
+    hints: tuple[Mistake, ...] = ()
+
+    def line_of(self, *place: str | int) -> int:
+        """Look up the line of the innermost part of a place that is known; 1 if none is."""
+        while place and place not in self.lines:
+            place = place[:-1]
+        return self.lines.get(place, 1)
 
 
 def load_rules(
@@ -100,9 +120,9 @@ def load_rules(
     mistakes += _in_rules(document, check_jq)
     if file is None or mistakes:
         # One mistake may be found in two ways.
-        in_order = sorted(dict.fromkeys(mistakes), key=lambda mistake: mistake.line)
-        raise RulesError(name, [_hidden(mistake, document.hidden) for mistake in in_order])
-    return Rules(file, tuple(sorted(document.hidden)))
+        raise RulesError(name, in_order(mistakes, document))
+    hints = in_order(find_hints(file, document), document)
+    return Rules(file, tuple(sorted(document.hidden)), name, document.lines(), hints)
 
 
 def _models_for(document: Document, models: SettingsModels) -> SettingsModels:
@@ -133,16 +153,6 @@ def _model_at(models: SettingsModels, path: Sequence[Any]) -> type[Strict]:
         case ("rules", _, _):
             return Rule
     return RulesFile
-
-
-def _hidden(mistake: Mistake, hidden: Mapping[str, str]) -> Mistake:
-    """Replace values from the environment in a mistake's text by their names."""
-    text = mistake.text
-    # The longest first: a short value may be a part of a longer one.
-    for value, name in sorted(hidden.items(), key=lambda item: -len(item[0])):
-        if len(value) >= MIN_HIDDEN_CHARS:
-            text = text.replace(value, name)
-    return replace(mistake, text=text)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

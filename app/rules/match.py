@@ -1,16 +1,19 @@
 """Matches a change with the rules. It needs only the change, so it runs in the request; it is pure."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from app.model.change import ENTITY, CatalogChange
+from app.model.change import ENTITY, TIMER_EXPIRED, CatalogChange
 from app.model.diff import PropertyChange, diff, same
 from app.model.incident import Step
 from app.model.notification import text_of
-from app.rules.condition import Results
+from app.rules.condition import Condition, Results
 from app.rules.rule import Rule, RuleSet
+from app.rules.values import Not, left
 from app.rules.watched import Watched
 
 MAX_REASONS = 5  # nobody reads more of them
+MAX_REASON_VALUE_CHARS = 50  # of a value
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,26 +93,89 @@ def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
         if hit.matches or hit.resolves or hit.lapses:
             hits.append(hit)
     matching = [f"rule {hit.rule.name!r} matches" for hit in hits if hit.matches]
-    return Match(change, changes, tuple(hits), "; ".join(matching) or _misses(rules, change))
+    return Match(change, changes, tuple(hits), "; ".join(matching) or _misses(rules, change, results))
 
 
-def _misses(rules: RuleSet, change: CatalogChange) -> str:
+def _misses(rules: RuleSet, change: CatalogChange, results: Results) -> str:
     about = rules.about(change.blueprint)
     if not about:
         return f"no rule is about blueprint {change.blueprint!r}"
-    reasons = [f"rule {rule.name!r}: {why_not(rule, change)}" for rule in about[:MAX_REASONS]]
+    reasons = [f"rule {rule.name!r}: {why_not(rule, change, results)}" for rule in about[:MAX_REASONS]]
     if len(about) > MAX_REASONS:
         reasons.append(f"and {len(about) - MAX_REASONS} more do not match")
     return "; ".join(reasons)
 
 
-def why_not(rule: Rule, change: CatalogChange) -> str:
-    """Say in a few words why a rule does not match a change that it does not match."""
+def why_not(rule: Rule, change: CatalogChange, results: Results) -> str:
+    """Say in a few words what of a rule does not hold for a change that it does not match."""
     if change.action not in rule.on:
         return f"watches {', '.join(rule.on)}, this is {change.action!r}"
-    main = rule.when.main(change) if rule.when else None
-    if main is None:
+    if rule.when is None:
         return "its condition does not hold"
-    if same(main.before, main.after):
-        return f"{main.name} did not change"
-    return f"{main.name} went from {text_of(main.before)[:50]} to {text_of(main.after)[:50]}"
+    if change.action == TIMER_EXPIRED:
+        return f"it is the timer of {change.timer} that ran out"
+    return _unmet(rule.when, change, results)
+
+
+def _unmet(condition: Condition, change: CatalogChange, results: Results, *, now: bool = False) -> str:
+    """Say what of a condition did not come true with a change; `now`: what is not true after it."""
+    if condition.all_ is not None:
+        for member in condition.all_:
+            if not member.fulfilled(change, results):
+                return _unmet(member, change, results, now=True)
+        return "all of it holds, but nothing of it began with this change"
+    if condition.any_ is not None:
+        return ", ".join(_unmet(member, change, results, now=now) for member in condition.any_[:MAX_REASONS])
+    if condition.jq is not None:
+        return f"jq gave {text_of(results[condition.jq])}" if condition.jq in results else "jq failed"
+    value = condition.pair(change)
+    if now and condition.is_level:
+        shown, wanted = _compared(condition, "to", value.after)
+        return f"{value.name} is {shown}; the rule has {wanted}"
+    if same(value.before, value.after):
+        return f"{value.name} did not change"
+    side = "to"
+    if "from_" in condition.model_fields_set and not left(condition.from_, value.before, value.after):
+        side = "from"
+    shown, wanted = _compared(condition, side, value.before if side == "from" else value.after)
+    before, after = (_shown(value.before), shown) if side == "to" else (shown, _shown(value.after))
+    if condition.beyond(value.after):
+        wanted += ", as it was before"
+    return f"{value.name} went from {before} to {after}; the rule has {wanted}"
+
+
+def _compared(condition: Condition, side: str, value: Any) -> tuple[str, str]:
+    """Write a value and what the rule has in its place; with their types, where these differ."""
+    limits = {"above": condition.above, "below": condition.below}
+    word, wanted = next(((name, limit) for name, limit in limits.items() if limit is not None), ("", None))
+    values: Any = wanted if word else condition.from_ if side == "from" else condition.to
+    if isinstance(values, Not):
+        word, values = "not", values.not_
+    several = values if isinstance(values, tuple) else (values,)
+    items = value if isinstance(value, list) else [value]
+    kinds = {_type(item) for item in items if item is not None}
+    typed = bool(kinds) and kinds.isdisjoint(_type(item) for item in several if item is not None)
+    texts = [_typed(item) if typed else _shown(item) for item in several[:MAX_REASONS]]
+    return _typed(value) if typed else _shown(value), " ".join(filter(None, (word, " or ".join(texts))))
+
+
+def _shown(value: Any) -> str:
+    return text_of(value)[:MAX_REASON_VALUE_CHARS]
+
+
+def _typed(value: Any) -> str:
+    shown = f'"{_shown(value)}"' if isinstance(value, str) else _shown(value)
+    return f"{shown}, {_type(value)}"
+
+
+def _type(value: Any) -> str:
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a text"
+    return "a list" if isinstance(value, list) else "an object"

@@ -1,7 +1,8 @@
 """Turns pydantic's errors about a rules file into sentences for its author."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -27,6 +28,10 @@ WANTED = {
     "tuple_type": "a list",
     "none_required": "nothing",
 }
+SUBJECT_KEYS = frozenset({"property", "relation", "team", "all", "any", "jq"})
+CONDITION_KEYS = SUBJECT_KEYS | {"from", "to", "above", "below", "for"}
+"""Those that a rule itself has not."""
+MIN_HIDDEN_CHARS = 4  # a shorter value may be any word of a mistake
 SHOULD = re.compile(r"^(Value error, )?(\w+ should )?")
 
 KeysAt = Callable[[Sequence[Any]], Sequence[str]]
@@ -54,9 +59,8 @@ def explain(error: ValidationError, document: Document, keys_at: KeysAt) -> Iter
             key, known = str(path[-1]), keys_at(path)
             if near := nearest(key, known):
                 meant.add((*path[:-1], near))
-            hint = f"; did you mean {near!r}?" if near else f"; there are {', '.join(known)}"
-            shown = f"{key!r}" if PLAIN_NAME.fullmatch(key) else "this key"
-            yield document.mistake(path, keyed(document.place(path[:-1]), f"{shown} is not known here{hint}"))
+            text = _unknown_key(path, key, near, known)
+            yield document.mistake(path, keyed(document.place(path[:-1]), text))
         elif detail["type"] != "missing":
             others.setdefault(document.place(path), []).append(detail)
     for detail in errors:
@@ -70,6 +74,16 @@ def explain(error: ValidationError, document: Document, keys_at: KeysAt) -> Iter
             there = (*place, "type") if several[0]["type"] == "union_tag_invalid" else place
             for text in _texts(several, document.at(place)):
                 yield document.mistake(there, keyed(there, text))
+
+
+def _unknown_key(path: Sequence[Any], key: str, near: str | None, known: Sequence[str]) -> str:
+    if key in CONDITION_KEYS and len(path) == 3 and path[0] == "rules":
+        subject = "" if key in SUBJECT_KEYS else "property: …, "
+        return f"`{key}` belongs inside `when`, as in when: {{{subject}{key}: …}}"
+    shown = f"{key!r}" if PLAIN_NAME.fullmatch(key) else "this key"
+    return f"{shown} is not known here" + (
+        f"; did you mean {near!r}?" if near else f"; there are {', '.join(known)}"
+    )
 
 
 def _texts(errors: Sequence[ErrorDetails], value: Any) -> list[str]:
@@ -104,3 +118,19 @@ def _text(error: ErrorDetails, value: Any) -> str:
             return "must not be empty"
     message = SHOULD.sub("", error["msg"], count=1)
     return f"must {message}" if " should " in error["msg"] and not message.startswith("must") else message
+
+
+def in_order(mistakes: Iterable[Mistake], document: Document) -> tuple[Mistake, ...]:
+    """Put mistakes in the order of the file, each once, with the names of variables for their values."""
+    by_line = sorted(dict.fromkeys(mistakes), key=lambda mistake: mistake.line)
+    return tuple(_hidden(mistake, document.hidden) for mistake in by_line)
+
+
+def _hidden(mistake: Mistake, hidden: Mapping[str, str]) -> Mistake:
+    """Replace values from the environment in a mistake's text by their names."""
+    text = mistake.text
+    # The longest first: a short value may be a part of a longer one.
+    for value, name in sorted(hidden.items(), key=lambda item: -len(item[0])):
+        if len(value) >= MIN_HIDDEN_CHARS:
+            text = text.replace(value, name)
+    return replace(mistake, text=text)

@@ -8,7 +8,7 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from app.model.change import DELETE, TIMER_EXPIRED, UPDATE, CatalogChange
 from app.model.diff import PropertyChange, fields_of, same
@@ -16,7 +16,7 @@ from app.model.incident import Severity
 from app.model.notification import text_of
 from app.rules.condition import Condition, Duration, Results
 from app.rules.targets import DEFAULT_DESTINATION, Target
-from app.rules.values import Strict, given
+from app.rules.values import Strict, Whole
 
 Action = Literal["CREATE", "UPDATE", "DELETE", "TIMER_EXPIRED"]
 MAX_STATE_CHARS = 200  # a value may be a megabyte
@@ -79,55 +79,45 @@ Targets = Annotated[tuple[Target, ...], Field(min_length=1)]
 
 
 class Flap(Strict):
-    """How often is too often.
+    """How often is too often."""
 
-    Attributes:
-        changes: From so many changes on an entity flaps.
-        within: That is, so many within this time; and stable is what has not changed for as long.
-    """
-
-    changes: Annotated[int, Field(ge=2, le=100)]
+    changes: Annotated[Whole, Field(ge=2, le=100)]
+    """From so many changes on an entity flaps."""
     within: Annotated[Duration, AfterValidator(_at_most_a_day)]
+    """That is, so many within this time; and stable is what has not changed for as long."""
 
 
 class Rule(Strict):
-    """One rule: which changes matter, where their alerts go, and what ends the trouble.
-
-    Attributes:
-        name: Unique among the rules.
-        blueprint: The blueprints' identifiers; `*`, `?` and `[…]` make a pattern.
-        on: The actions that matter.
-        when: What must come true; without it every change of these actions matters.
-        resolve: What ends the incident that a match opens; without it a match opens none.
-        send: Where to, in this order.
-        severity: How bad it is, always or by the value or state that it is in now (another is a warning).
-        mention: Whom Slack calls when it begins or gets worse, and at reminders.
-        flap: How many changes are too many to alert each time.
-        title: What the message begins with in place of the entity's title, a template: jq in `{{ }}`.
-        message: A line of one's own, a template.
-        again_after: How often to remind while the incident is open.
-    """
+    """One rule: which changes matter, where their alerts go, and what ends the trouble."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
+    """Unique among the rules."""
     blueprint: Annotated[
         Blueprints, BeforeValidator(_as_tuple, json_schema_input_type=Blueprint | Blueprints)
     ] = ("*",)
+    """The blueprints' identifiers; `*`, `?` and `[…]` make a pattern."""
     on: Annotated[Actions, BeforeValidator(_as_tuple, json_schema_input_type=Action | Actions)] = ("UPDATE",)
+    """The actions that matter."""
     when: Condition | None = None
+    """What must come true; without it every change of these actions matters."""
     resolve: Annotated[Condition | None, AfterValidator(_at_once)] = None
+    """What ends the incident that a match opens; without it a match opens none."""
     send: Annotated[Targets, BeforeValidator(_as_tuple, json_schema_input_type=Target | Targets)] = (
         DEFAULT_DESTINATION,
     )
+    """Where to, in this order."""
     severity: Severities = "warning"
+    """How bad it is, always or by the value or state that it is in now (another is a warning)."""
     mention: Mention | None = None
+    """Whom Slack calls when it begins or gets worse, and at reminders."""
     flap: Flap | None = None
+    """How many changes are too many to alert each time."""
     title: str | None = None
+    """What the message begins with in place of the entity's title, a template: jq in `{{ }}`."""
     message: str | None = None
+    """A line of one's own, a template."""
     again_after: Duration | None = None
-
-    _given = field_validator(
-        "when", "resolve", "title", "message", "again_after", "mention", "flap", mode="before"
-    )(given)
+    """How often to remind while the incident is open."""
 
     @property
     def has_incident(self) -> bool:

@@ -19,7 +19,9 @@ class ByTeam(Strict):
     """A table by owning team; the first team that stands in it counts."""
 
     by_team: dict[str, Name]
+    """From a team's name to a destination's."""
     default: Name
+    """The destination where no team is in the table."""
 
 
 def _one_expression(text: str) -> str:
@@ -36,7 +38,9 @@ class ByTemplate(Strict):
     """A template, one jq expression in `{{ }}`, that gives a destination's name."""
 
     template: Annotated[str, AfterValidator(_one_expression)]
+    """One jq expression in braces that gives a destination's name."""
     default: Name
+    """The destination where it gives none."""
 
     @property
     def program(self) -> str:
@@ -45,17 +49,14 @@ class ByTemplate(Strict):
 
 
 class PortLookup(Strict):
-    """An entity that is related to the changed one, and the property there that names a destination.
-
-    Attributes:
-        relation: The relation to follow.
-        team: The owning team's entity (blueprint `_team`) instead of a relation.
-        property: The property to read there.
-    """
+    """An entity that is related to the changed one, and the property there that names a destination."""
 
     relation: Name | None = None
+    """The relation to follow."""
     team: Literal[True] | None = None
+    """The owning team's entity (blueprint `_team`) instead of a relation."""
     property: Name
+    """The property to read there."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -68,7 +69,9 @@ class ByPort(Strict):
     """Looked up in Port, kept for 10 minutes."""
 
     port: PortLookup
+    """Which property to read in Port."""
     default: Name
+    """The destination where that gives none."""
 
 
 TARGET_KINDS: Mapping[str, type[ByTeam | ByTemplate | ByPort]] = {

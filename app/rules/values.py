@@ -1,20 +1,25 @@
 """The values that a rule can name, and the test whether a value is among them."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetJsonSchemaHandler,
+    Tag,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from app.model.diff import same
 
 Scalar = str | bool | int | float | None
-
-
-def given(value: Any) -> Any:
-    """Refuse a key without a value: something was forgotten."""
-    if value is None:
-        raise ValueError("must not be empty")
-    return value
 
 
 def _no_bool(value: Any) -> Any:
@@ -24,6 +29,12 @@ def _no_bool(value: Any) -> Any:
 
 
 Number = Annotated[float, BeforeValidator(_no_bool, json_schema_input_type=float), Field(allow_inf_nan=False)]
+Whole = Annotated[int, BeforeValidator(_no_bool, json_schema_input_type=int)]
+VARIABLE_SCHEMA = {"type": "string", "pattern": r"^\$\{[A-Za-z_][A-Za-z0-9_]*\}$"}
+"""A value from the environment, where no text is meant."""
+OF_NUMBERS = {"type": "type", "minimum": "minimum", "maximum": "maximum", "ge": "minimum", "le": "maximum"}
+"""What pydantic says of a number, and its name in a JSON Schema: behind a validator it is pydantic's own."""
+NO_TEXTS = frozenset({"number", "integer", "boolean"})
 
 
 def _kind(value: Any) -> str:
@@ -34,9 +45,44 @@ def _kind(value: Any) -> str:
 
 
 class Strict(BaseModel):
-    """A part of the rules file: unknown keys are mistakes."""
+    """A part of the rules file: unknown keys are mistakes, and so are keys without a value.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Attributes:
+        nullable: The keys for which null is a value.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    nullable: ClassVar[frozenset[str]] = frozenset()
+
+    @field_validator("*")
+    @classmethod
+    def _given(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None and info.field_name not in cls.nullable:
+            raise ValueError("must not be empty")
+        return value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Describe the keys for editors as the check takes them."""
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        names = {field.alias or name: name for name, field in cls.model_fields.items()}
+        for key, described in schema.get("properties", {}).items():
+            if "description" in described:
+                described["description"] = " ".join(described["description"].split())
+            if described.get("default", 0) is None:  # it means that the key is not there
+                del described["default"]
+            kinds = described.get("anyOf", [])
+            if names[key] not in cls.nullable and {"type": "null"} in kinds:
+                kinds.remove({"type": "null"})
+            if len(kinds) == 1:  # what is said of the key itself wins
+                described.update({**described.pop("anyOf")[0], **described})
+            if described.get("type") in NO_TEXTS and "const" not in described:
+                own = {right: described.pop(word) for word, right in OF_NUMBERS.items() if word in described}
+                described["anyOf"] = [own, VARIABLE_SCHEMA]
+        return schema
 
 
 One = Annotated[Scalar, Tag("<one>")]
@@ -46,7 +92,10 @@ Several = Annotated[tuple[Scalar, ...], Field(min_length=1), Tag("<list>")]
 class Not(Strict):
     """Any value but these."""
 
+    nullable = frozenset({"not_"})
+
     not_: Annotated[One | Several, Discriminator(_kind)] = Field(alias="not")
+    """The value, or the list of values, that does not count."""
 
 
 Values = Annotated[One | Several | Annotated[Not, Tag("<not>")], Discriminator(_kind)]

@@ -17,6 +17,7 @@ from app.errors import Mistake, RulesError
 
 VARIABLE = re.compile(r"(\$?)\$\{([^{}]*)\}?")
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+PLAIN_VALUE = re.compile(r"""[^\s,\]}#"'&*!|>{\[]+""")
 PLAIN_NAME = re.compile(r"[\w.-]{1,60}")
 """Matches keys and names, which may be shown, and not addresses and secrets."""
 
@@ -36,6 +37,7 @@ class Document:
 
     Attributes:
         tree: The file, whose parts know their lines.
+        text: The file's lines, as they are written.
         plain: The same as plain JSON values, with what `${NAME}` stands for.
         mistakes: What went wrong on the way from `tree` to `plain`.
         spoilt: Where that was: nothing more can be said of these places.
@@ -43,6 +45,7 @@ class Document:
     """
 
     tree: CommentedMap
+    text: Sequence[str] = ()
     plain: Any = None
     mistakes: list[Mistake] = field(default_factory=list)
     spoilt: set[Place] = field(default_factory=set)
@@ -67,6 +70,28 @@ class Document:
         elif len(path) > 1 and path[0] == "destinations":
             text = f"destination {str(path[1])!r}: {text}"
         return Mistake(steps[-1][1] if steps else 1, owner, text)
+
+    def written(self, place: Place) -> str:
+        """Look up how a single value is written, without quotes; empty if it is in quotes, or not found."""
+        steps = self._walk(place[:-1])
+        parent, key = steps[-1][2] if steps else self.tree, place[-1]
+        position = ((getattr(parent, "lc", None) and parent.lc.data) or {}).get(key)
+        if position is None or position[-2] >= len(self.text):  # an alias has no place of its own
+            return ""
+        plain = PLAIN_VALUE.match(self.text[position[-2]], position[-1])
+        return plain[0] if plain else ""
+
+    def lines(self) -> dict[Place, int]:
+        """Collect the lines of all rules, of all destinations, and of the keys of both."""
+        found: dict[Place, int] = {}
+        for part in ("rules", "destinations"):
+            members = self.tree.get(part)
+            keys = members.keys() if isinstance(members, Mapping) else range(len(members or ()))
+            for key in keys:
+                inner = members[key] if isinstance(members[key], Mapping) else ()
+                for place in ((part, key), *((part, key, name) for name in inner)):
+                    found[place] = self._walk(place)[-1][1]
+        return found
 
     def _walk(self, path: Sequence[Any]) -> list[tuple[Any, int, Any]]:
         steps: list[tuple[Any, int, Any]] = []
@@ -105,7 +130,7 @@ def read_yaml(text: str, environment: Mapping[str, str], *, name: str) -> Docume
         problem = "the file is empty" if tree is None else f"this is a {kind}"
         text = f"{problem}; a rules file is a mapping with version, destinations and rules"
         raise RulesError(name, [Mistake(1, "", text)])
-    document = Document(tree)
+    document = Document(tree, text.splitlines())
     # An alias inside its own anchor is legal YAML, and a tree without end.
     try:
         document.plain = _Plain(document, environment).of(tree, ())

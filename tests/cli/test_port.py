@@ -131,14 +131,14 @@ async def test_doctor(
         assert (await run("bootstrap")).status == 0
         result = await run("doctor", "--slack")
         assert result.status == 0, result.out
-        assert result.out.count("ok       ") == 10
-        assert result.out.endswith("No step is wrong.\n")
+        assert result.out.count("ok            ") == 11
+        assert "Nothing is wrong, and nothing was left out." in result.out
         assert len(slack.messages) == 1
         port.actions["deploymentConfig_change_listener"]["publish"] = False
         result = await run("doctor")
     assert result.status == 1
-    assert "wrong    automation: deploymentConfig_change_listener is paused" in result.out
-    assert "Steps that are wrong: 1." in result.out
+    assert "wrong         automation: deploymentConfig_change_listener is paused" in result.out
+    assert "Wrong: 2. Not looked at: 0." in result.out
 
 
 async def test_doctor_of_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +148,7 @@ async def test_doctor_of_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
     assert result.status == 1
     for name in ("PORT_CLIENT_ID", "PORT_CLIENT_SECRET", "WEBHOOK_URL", "SLACK_WEBHOOK_URL"):
         assert result.out.count(f" {name} is not set") == 1, result.out
-    assert "ok       store" in result.out
+    assert "ok            store" in result.out
 
 
 async def test_doctor_of_unreadable_settings(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +159,7 @@ async def test_doctor_of_unreadable_settings(run: Run, monkeypatch: pytest.Monke
     assert result.status == 1
     assert "RETENTION_DAYS" in result.out
     assert "PORT_API_URL" in result.out
-    assert "skipped  store: it needs settings that can be read" in result.out
+    assert "not looked at store: it needs settings that can be read" in result.out
 
 
 async def test_doctor_of_own_blueprints_changes_nothing(run: Run) -> None:

@@ -38,6 +38,7 @@ rules:
 def rules_file(environment: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # noqa: ARG001
     """The test's own rules, in the working directory."""
     monkeypatch.setenv("ROCKET_URL", "https://hooks.slack.com/services/T/B/hush")
+    monkeypatch.setenv("PORT_CLIENT_ID", "listener")
     (tmp_path / "rules.yaml").write_text(RULES)
 
 
@@ -55,7 +56,9 @@ def test_check(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "levels.yaml").write_text(
         RULES.replace("{property: cpuUtil, above: 95}", "{jq: .diff.after.scorecards.a}")
     )
-    assert "rule 'cpu' reads scorecards, so it is not reconciled" in run(capsys, "check", "levels.yaml")[1]
+    assert (
+        "rule 'cpu': it reads scorecards, so it is not reconciled" in run(capsys, "check", "levels.yaml")[1]
+    )
     (tmp_path / "bad.yaml").write_text(
         RULES.replace("healthStatus, to", "healthStatus, too") + "    send: nobody\n"
     )

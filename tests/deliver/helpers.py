@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from app.deliver.dispatcher import Dispatcher
 from app.deliver.turn import Sender
 from app.errors import DeliveryFailed, Scope
-from app.notifier.base import Item, Parcel, Sent
+from app.notifier.base import Item, Notifier, Parcel, Sent
 from app.receive.payload import bare_event
 from app.store import queries
 from app.store.rows import Claim, Waiting
@@ -35,7 +35,7 @@ class Clock:
         return self.now
 
 
-class ScriptedNotifier:
+class ScriptedNotifier(Notifier):
     """Takes notifications, unless the script has an answer for the next one."""
 
     pause = PAUSE

@@ -21,7 +21,8 @@ from starlette.routing import Route
 
 from app.demo.run import serving
 from app.demo.stand_in_slack import StandInSlack
-from app.doctor.steps import CheckStatus, Finding, Setup, examine, render_finding
+from app.doctor.finding import CheckStatus, Finding, render_finding
+from app.doctor.steps import Setup, examine
 from app.errors import SettingsError
 from app.main import create_app
 from app.port.client import PortClient
@@ -33,6 +34,7 @@ from app.receive.intake import Intake
 from app.receive.receiver import Receiver
 from app.rules.rule import RuleSet
 from app.rules.rulebook import Rulebook
+from app.runtime import load_usable
 from app.settings import Settings
 from app.store import queries
 from app.store.opening import open_store
@@ -50,13 +52,15 @@ STEPS = [
     "settings",
     "store",
     "rules",
+    "destination default",
+    "silences",
     "Port",
     "blueprint",
     "entity",
     "automation",
+    "rules in Port",
     "webhook",
     "reconciliation",
-    "Slack",
 ]
 
 
@@ -98,7 +102,10 @@ class World:
         shown = "\n".join(line for finding in found for line in render_finding(finding))
         for hidden in (CLIENT_SECRET, self.port.token, "very-secret-token"):
             assert hidden not in shown
-        assert [one.step for one in found] == STEPS + (["change"] if options.get("change") else [])
+        steps = ["destination default" if one.step == "destinations" else one.step for one in found]
+        assert [*dict.fromkeys(steps)] == STEPS + (["change"] if options.get("change") else [])
+        # Of the rules in Port there may be several findings: what is wrong counts.
+        found.sort(key=lambda one: one.status is CheckStatus.WRONG)
         return {finding.step: finding for finding in found}
 
 
@@ -109,7 +116,7 @@ def wrong(found: dict[str, Finding]) -> list[str]:
 
 def skipped(found: dict[str, Finding]) -> list[str]:
     """Return the names of the steps that were skipped."""
-    return [name for name, finding in found.items() if finding.status is CheckStatus.SKIPPED]
+    return [name for name, finding in found.items() if finding.status is CheckStatus.NOT_LOOKED_AT]
 
 
 @asynccontextmanager
@@ -132,11 +139,10 @@ async def set_up(folder: Path) -> AsyncIterator[World]:
         ):
             setup = Setup(
                 open_store=lambda: open_store(*settings.database),
-                load_rules=lambda: ["health (built in)"],
+                load_rules=partial(load_usable, settings),
                 open_client=partial(client_of, port.url),
                 secret=CLIENT_SECRET,
                 webhook_url=webhook_address(url),
-                slack_webhook_url=slack.url,
                 patience_seconds=10,
             )
             world = World(port, Service(url, client, store), slack, setup, folder)
@@ -187,7 +193,7 @@ async def test_all_is_well(shared: World) -> None:
     before = len(shared.port.writes)
     found = await shared.examine()
     assert {finding.status for finding in found.values()} == {CheckStatus.OK}
-    assert found["rules"].text == "health (built in)"
+    assert found["rules"].text == "health"
     assert len(shared.port.writes) == before
     assert shared.slack.messages == []
     assert await shared.service.deliveries() == []
@@ -220,6 +226,16 @@ def with_setup(**fields: Any) -> Break:
 def no_rules() -> list[str]:
     """Fail as a rules file with a mistake does."""
     raise SettingsError("rules.yaml:3: rule 'crashed': when: unknown key")
+
+
+def with_another_webhook(world: World) -> None:
+    """Let the default destination be where nobody answers."""
+    settings = Settings(
+        _env_file=None,
+        port_client_secret=CLIENT_SECRET,
+        rules_file=rules_with_rate(world.folder, "http://127.0.0.1:1/very-secret-token"),
+    )
+    world.setup = replace(world.setup, load_rules=partial(load_usable, settings))
 
 
 def without_a_store(world: World) -> None:
@@ -270,16 +286,21 @@ def slack_answers(status: int, text: str) -> Break:
 
 BREAKS: list[tuple[str, str, list[str], Break]] = [
     ("settings", "PORT_CLIENT_ID is not set", [], with_setup(problems=["PORT_CLIENT_ID is not set"])),
-    ("store", "listener.db.*Check DATABASE_URL", ["reconciliation"], without_a_store),
-    ("rules", "rules.yaml:3: rule 'crashed'", ["reconciliation"], with_setup(load_rules=no_rules)),
-    ("Port", "401.*PORT_CLIENT_ID and PORT_CLIENT_SECRET", STEPS[4:7], wrong_credentials),
+    ("store", "listener.db.*Check DATABASE_URL", ["silences", "reconciliation"], without_a_store),
+    (
+        "rules",
+        "rules.yaml:3: rule 'crashed'",
+        ["destinations", "silences", "rules in Port", "reconciliation"],
+        with_setup(load_rules=no_rules),
+    ),
+    ("Port", "401.*PORT_CLIENT_ID and PORT_CLIENT_SECRET", STEPS[6:10], wrong_credentials),
     (
         "Port",
         "cannot reach http://127.0.0.1:1",
-        STEPS[4:7],
+        STEPS[6:10],
         with_setup(open_client=partial(client_of, "http://127.0.0.1:1")),
     ),
-    ("Port", "403", STEPS[4:7], in_port(lambda one: one.script("POST", LOGIN, refusal(403)))),
+    ("Port", "403", STEPS[6:10], in_port(lambda one: one.script("POST", LOGIN, refusal(403)))),
     ("blueprint", "not there.*app bootstrap", ["entity"], in_port(take_away_the_blueprint)),
     (
         "blueprint",
@@ -320,16 +341,16 @@ BREAKS: list[tuple[str, str, list[str], Break]] = [
     ),
     ("webhook", "401: the listener has another PORT_CLIENT_SECRET", [], with_setup(secret="another-secret")),
     ("webhook", "404: there is no listener at this address", [], other_address("/wrong/api/slack")),
-    ("Slack", "404 no_service.*make a new one", [], slack_answers(404, "no_service")),
-    ("Slack", "403 invalid_token.*make a new one", [], slack_answers(403, "invalid_token")),
-    ("Slack", "503", [], slack_answers(503, "")),
-    ("Slack", "400", [], slack_answers(400, "<html>Bad Request</html>")),
-    ("Slack", "message without text", [], slack_answers(200, "ok")),
+    ("destination default", "404 no_service.*make a new one", [], slack_answers(404, "no_service")),
+    ("destination default", "403 invalid_token.*make a new one", [], slack_answers(403, "invalid_token")),
+    ("destination default", "503", [], slack_answers(503, "")),
+    ("destination default", "400", [], slack_answers(400, "<html>Bad Request</html>")),
+    ("destination default", "message without text", [], slack_answers(200, "ok")),
     (
-        "Slack",
-        "no answer from Slack",
+        "destination default",
+        "no connection",
         [],
-        with_setup(slack_webhook_url="http://127.0.0.1:1/very-secret-token"),
+        with_another_webhook,
     ),
 ]
 
@@ -344,7 +365,8 @@ async def test_a_broken_step_is_named(
     if awaitable := break_it(shared):
         await awaitable
     found = await shared.examine()
-    assert wrong(found) == [step]
+    # Where something is not there, what the rules need of it is not there either.
+    assert set(wrong(found)) - {"rules in Port"} == {step}
     assert skipped(found) == left_out
     text = " ".join(render_finding(found[step]))
     assert re.search(said, text), text
@@ -419,28 +441,28 @@ async def test_smee_needs_the_store(shared: World) -> None:
         assert "404: is it your channel?" in found["webhook"].text
         without_a_store(shared)
         found = await shared.examine()
-    assert (wrong(found), skipped(found)) == (["store"], ["webhook", "reconciliation"])
+    assert (wrong(found), skipped(found)) == (["store"], ["silences", "webhook", "reconciliation"])
 
 
 async def test_nothing_is_configured() -> None:
     """With settings that cannot be read the rest is skipped, and each step says for what."""
     found = [finding async for finding in examine(Setup(problems=["A is wrong", "B is wrong"]), change=True)]
     assert render_finding(found[0]) == [
-        "wrong    settings: A is wrong",
-        " " * 9 + "B is wrong",
+        "wrong         settings: A is wrong",
+        " " * 14 + "B is wrong",
     ]
-    assert {finding.status for finding in found[1:]} == {CheckStatus.SKIPPED}
+    assert {finding.status for finding in found[1:]} == {CheckStatus.NOT_LOOKED_AT}
     needs = {finding.step: finding.text for finding in found}
     assert needs["store"] == "it needs settings that can be read"
     assert needs["Port"] == "it needs PORT_CLIENT_ID and PORT_CLIENT_SECRET"
-    assert needs["Slack"] == "it needs SLACK_WEBHOOK_URL"
+    assert needs["destinations"] == "it needs rules"
 
 
 async def test_without_an_address_port_is_still_compared(shared: World) -> None:
     """Without an address for Port to call, the blueprint and the entity are looked at all the same."""
     with_setup(webhook_url=None)(shared)
     found = await shared.examine()
-    assert skipped(found) == ["automation", "webhook"]
+    assert skipped(found) == ["automation", "rules in Port", "webhook"]
     assert found["automation"].text == "it needs WEBHOOK_URL or SMEE_URL"
 
 
@@ -460,12 +482,12 @@ async def test_own_blueprints(shared: World) -> None:
 async def test_slack_message(shared: World) -> None:
     """--slack posts one message, which says what it is; a refusal is told."""
     found = await shared.examine(slack=True)
-    assert found["Slack"].text == "it took the test message"
+    assert found["destination default"].text == "it took the test message"
     (message,) = shared.slack.messages
     assert "test message" in message["text"]
     shared.slack.answers.append(PlainTextResponse("channel_is_archived", 410))
     found = await shared.examine(slack=True)
-    assert "410 channel_is_archived" in found["Slack"].text
+    assert "410 channel_is_archived" in found["destination default"].text
 
 
 async def test_change(world: World) -> None:

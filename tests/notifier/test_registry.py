@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.demo.stand_in_slack import StandInSlack
-from app.errors import SettingsError
+from app.errors import RulesError, SettingsError
 from app.notifier.base import Item, Notifier, Parcel
 from app.notifier.kind import NotifierContext
 from app.notifier.registry import DESTINATION_KINDS, SETTINGS_MODELS, kind_of, make_notifiers
@@ -20,7 +20,7 @@ from tests.notifier.helpers import context, notification
 def make(made_with: NotifierContext, **destinations: dict[str, Any]) -> dict[str, Notifier]:
     """Make the notifiers of a rules file with these destinations."""
     text = json.dumps({"version": 1, "destinations": destinations})
-    return make_notifiers(load_rules(text, {}, models=SETTINGS_MODELS).file.destinations, made_with)
+    return make_notifiers(load_rules(text, {}, models=SETTINGS_MODELS), made_with)
 
 
 def test_every_kind_has_the_name_of_its_type() -> None:
@@ -84,7 +84,7 @@ def test_rate_of_a_channel() -> None:
 )
 def test_what_a_destination_needs(destination: dict[str, Any], needs: str) -> None:
     """Without its credentials the start is refused, and the text says which destination and what it needs."""
-    with pytest.raises(SettingsError, match=f"'oncall': {needs}"):
+    with pytest.raises(RulesError, match=f"rules:1: destination 'oncall': {needs}"):
         make(context(), oncall=destination)
 
 

@@ -94,6 +94,7 @@ class StandInPort:
             middleware=[Middleware(_QuotedPaths)],
             routes=[
                 self._route("POST", LOGIN, self._log_in),
+                self._route("GET", "/v1/blueprints", self._list_blueprints),
                 self._route("POST", "/v1/blueprints", self._create_blueprint),
                 self._route("GET", blueprint, self._get_blueprint),
                 self._route("PATCH", blueprint, self._patch_blueprint),
@@ -151,6 +152,9 @@ class StandInPort:
         return JSONResponse(
             {"ok": True, "accessToken": self.token, "expiresIn": self.expires_in, "tokenType": "Bearer"}
         )
+
+    def _list_blueprints(self, *_: Any) -> Response:
+        return JSONResponse({"ok": True, "blueprints": [*self.blueprints.values()]})
 
     def _create_blueprint(self, _: Request, body: Any) -> Response:
         if body["identifier"] in self.blueprints:

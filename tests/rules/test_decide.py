@@ -48,8 +48,8 @@ def test_each_rule_says_why_not() -> None:
         *(rule(name=f"f{number}", on="CREATE") for number in range(3)),
     ]
     assert matched(rules, cpu(70, 85)).reason == (
-        "rule 'a': ram did not change; rule 'b': cpu went from 70 to 85; "
-        "rule 'c': its condition does not hold; rule 'd': watches CREATE, DELETE, this is 'UPDATE'; "
+        "rule 'a': ram did not change; rule 'b': cpu went from 70 to 85; the rule has above 90; "
+        "rule 'c': jq failed; rule 'd': watches CREATE, DELETE, this is 'UPDATE'; "
         "rule 'f0': watches CREATE, this is 'UPDATE'; and 2 more do not match"
     )
     assert matched(rules[4:5], cpu(70, 85)).reason == "no rule is about blueprint 'database'"
@@ -126,7 +126,7 @@ def test_hysteresis() -> None:
 def test_what_never_opened_never_resolves() -> None:
     """Falling below the end's limit is not worth a word of its own."""
     decision = Life([HYSTERESIS], value=75).to(60, 0)
-    assert decision == Decision("rule 'cpu': cpu went from 75 to 60")
+    assert decision == Decision("rule 'cpu': cpu went from 75 to 60; the rule has above 80")
 
 
 def test_a_match_that_is_an_end_is_told_without_an_incident() -> None:
@@ -193,7 +193,10 @@ def test_the_end_keeps_the_beginning() -> None:
     assert (incident.opened_at, incident.resolved_at) == (NOW + MINUTE, NOW + 13 * MINUTE)
     assert (incident.state, decision.cancel) == ("60", (incident.id,))
     assert only(decision).notification.opened_at == incident.opened_at
-    assert decision.reason == "rule 'cpu': cpu went from 85 to 60; rule 'cpu': its incident ends"
+    assert (
+        decision.reason
+        == "rule 'cpu': cpu went from 85 to 60; the rule has above 80; rule 'cpu': its incident ends"
+    )
 
 
 def test_the_end_may_show_in_another_value() -> None:

@@ -39,7 +39,10 @@ def test_what_does_not_last_is_never_heard_of() -> None:
     life.to(85, 0)
     decision = life.to(75, 3)
     assert (decision.alerts, decision.cancel) == ((), tuple(one.id for one in decision.incidents))
-    assert decision.reason == "rule 'cpu': cpu went from 85 to 75; rule 'cpu': it did not last"
+    assert (
+        decision.reason
+        == "rule 'cpu': cpu went from 85 to 75; the rule has above 80; rule 'cpu': it did not last"
+    )
     assert life.wait(60).told == []
 
 
@@ -185,7 +188,7 @@ def test_a_late_change_is_told_and_moves_no_incident(after: str, opened: bool) -
 def test_a_late_end_is_not_told() -> None:
     """It resolves nothing, so there is nothing to say."""
     decision = decide(matched([HYSTERESIS], cpu(85, 60)), EntityState(NOW + MINUTE), NOW)
-    assert decision == Decision("rule 'cpu': cpu went from 85 to 60")
+    assert decision == Decision("rule 'cpu': cpu went from 85 to 60; the rule has above 80")
 
 
 def test_what_must_last_and_comes_late_is_not_told() -> None:

@@ -333,11 +333,32 @@ def test_the_schema_allows_what_is_right(said: dict[str, Any]) -> None:
         {"when": {"property": "a", "for": "5 minutes"}},
         {"when": {"property": "a", "above": "high"}},
         {"severity": "bad"},
+        {"when": None},
+        {"again_after": None},
+        {"when": {"property": None}},
+        {"when": {"property": "a", "above": None}},
+        {"flap": {"changes": 1, "within": "10m"}, "resolve": {"property": "a", "to": 1}},
     ],
 )
 def test_the_schema_refuses_what_is_wrong(said: dict[str, Any]) -> None:
     """So that an editor marks it."""
     assert not validator().is_valid({"version": 1, "rules": [{"name": "a", **said}]})
+    with pytest.raises(RulesError):
+        with_rule(**said)
+
+
+def test_the_schema_describes_every_key() -> None:
+    """For whoever hovers over one; and where no text is meant, a variable may stand all the same."""
+    schema = file_model(SETTINGS_MODELS).model_json_schema()
+    models = {**schema["$defs"], "RulesFile": schema}
+    keys = {f"{name}.{key}": said for name, one in models.items() for key, said in one["properties"].items()}
+    assert [key for key, said in keys.items() if not said.get("description")] == []
+    assert "null" not in json.dumps(
+        [said for key, said in keys.items() if "Condition" not in key and "Not" not in key]
+    )
+    rules = [{"name": "a", "when": {"property": "a", "above": "${LIMIT}"}}]
+    assert validator().is_valid({"version": 1, "rules": rules})
+    load(json.dumps({"version": 1, "rules": rules}))
 
 
 def test_the_schema_in_the_repository_is_this_one() -> None:

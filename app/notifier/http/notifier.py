@@ -24,19 +24,19 @@ from yarl import URL
 from app.errors import DeliveryFailed, Scope, SettingsError
 from app.model.notification import Notification, one_line
 from app.model.times import parse_retry_after
-from app.notifier.base import Notifier, Parcel, Sent
+from app.notifier.base import Notifier, Parcel, Sent, Tried
 from app.notifier.failure import failure_of_status
 from app.notifier.http.answer import failure_of_error, read_start
 from app.notifier.http.guard import connector, refusal
 from app.notifier.kind import Kind, NotifierContext
 from app.rules.destination import JOB_STEPS, Address, DestinationSettings, Fallback, JobSteps, Routing
+from app.rules.values import Whole
 
 HTTP_QUEUES = 8  # jobs take seconds; so many run at once unless the destination says otherwise
 
 # Together they stay below the 10 s that a send may take: a longer one would be cut off, and the answer lost.
 CONNECT_WITHIN = timedelta(seconds=4)
-ANSWER_WITHIN = timedelta(seconds=8)
-TEXT_WITHIN = timedelta(seconds=1)
+ANSWER_WITHIN, TEXT_WITHIN = timedelta(seconds=8), timedelta(seconds=1)
 
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 OUR_HEADERS = frozenset(
@@ -53,24 +53,32 @@ HOST_IS_TEMPLATE = re.compile(r"([^:/?#{]*://)?[^/?#{]*{{")
 
 MAX_BODY_BYTES = 1_000_000
 MAX_LINE_CHARS = 8_000  # of the URL, and of a header: servers refuse longer ones
-MAX_SHOWN_ANSWER_CHARS = 200
-MIN_SECRET_CHARS = 8  # a shorter value may be any word of an answer
+MAX_SHOWN_ANSWER_CHARS, MIN_SECRET_CHARS = 200, 8  # a shorter value may be any word of an answer
 
 
 class HttpDestination(DestinationSettings):
     """A job at an HTTP address. Texts in url, headers and body may hold templates: jq in `{{ }}`."""
 
     templates: ClassVar[tuple[str, ...]] = ("url", "headers", "body")
+    nullable = frozenset({"body"})
 
     type: Literal["http"]
+    """The kind of destination."""
     fallback: Fallback | None = None
     url: Address
+    """The address, which may be a template."""
     method: Literal["POST", "PUT", "PATCH", "DELETE", "GET"] = "POST"
+    """The request's method."""
     headers: Annotated[dict[str, SecretStr], Field(default_factory=dict)]
-    body: Any = None  # None: the notification itself (with GET nothing)
-    secret: SecretStr | None = None  # of Standard Webhooks: whsec_ and base64 of 24 to 64 bytes
-    allow_private: bool = False  # whether addresses that are not public may be called
-    queues: Annotated[int, Field(ge=1, le=64)] = HTTP_QUEUES
+    """Further headers; their values may be templates."""
+    body: Any = None
+    """The JSON body; texts in it may be templates. Not given: the alert itself; with GET nothing."""
+    secret: SecretStr | None = None
+    """Signs requests by Standard Webhooks: whsec_ and the base64 of 24 to 64 bytes."""
+    allow_private: bool = False
+    """Whether addresses that are not public may be called."""
+    queues: Annotated[Whole, Field(ge=1, le=64)] = HTTP_QUEUES
+    """How many requests may be in flight."""
     steps: JobSteps = JOB_STEPS
 
     def routing(self) -> Routing:
@@ -160,6 +168,21 @@ class HttpNotifier(Notifier):
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise failure_of_error(error, call.url.host or "", fixed=self._fixed_host) from None
 
+    async def probe(self, _: str = "") -> Tried:
+        """Ask a fixed URL for its methods, which starts no job; raises `DeliveryFailed` if that fails."""
+        if "{{" in self._template["url"]:
+            return Tried(unseen="its url comes from the change")
+        url = self._url(self._template["url"])
+        host = one_line(url.host or "", 100)
+        try:
+            async with self._open().request("OPTIONS", url, allow_redirects=False) as answer:
+                status = answer.status
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise failure_of_error(error, host, fixed=True) from None
+        if status == 407 or (status >= 500 and status != 501):
+            raise DeliveryFailed(f"{host} answers {status}", Scope.TRANSIENT)  # 405 says nothing of the job
+        return Tried(note=f"{host} answers ({status} to OPTIONS); the job itself was not started")
+
     async def close(self) -> None:
         """Close the connections."""
         if self._session is not None:
@@ -207,7 +230,7 @@ class HttpNotifier(Notifier):
         wanted = f"an http or https URL of at most {MAX_LINE_CHARS:,} characters"
         raise DeliveryFailed(f"the url{filled_in} is not {wanted}", Scope.MESSAGE)
 
-    async def _send(self, call: _Call) -> str:
+    def _open(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:
             self._session = aiohttp.ClientSession(
                 connector=connector(self._judge, self._resolver),
@@ -215,7 +238,10 @@ class HttpNotifier(Notifier):
                 timeout=self._limits,
                 auto_decompress=False,  # a small answer that unpacks to gigabytes stays small
             )
-        async with self._session.request(
+        return self._session
+
+    async def _send(self, call: _Call) -> str:
+        async with self._open().request(
             self._method, call.url, headers=call.headers, data=call.body, allow_redirects=False
         ) as answer:
             start = await read_start(answer, self._text_within.total_seconds())

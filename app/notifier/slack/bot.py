@@ -16,9 +16,10 @@ import structlog
 
 from app.errors import DeliveryFailed, MessageGone, Scope
 from app.model.notification import Message
-from app.notifier.base import SEND_TIMEOUT, Keeper, Parcel, Sent, Story
+from app.notifier.base import SEND_TIMEOUT, Keeper, Parcel, Sent, Story, Tried
 from app.notifier.slack.compose import Composed, colored, forms
 from app.notifier.slack.metadata import Arrivals, metadata, nameable
+from app.notifier.slack.probe import CHANNELS_PER_PAGE, MAX_CHANNEL_PAGES, probe_channel
 from app.notifier.slack.session import SlackNotifier, SlackSession, in_simpler_forms
 from app.notifier.slack.web_api import (
     API_UPDATE_ERRORS,
@@ -40,8 +41,6 @@ MAX_CLOCK_SKEW = timedelta(seconds=60)
 MAX_HISTORY_PAGES = 5
 MESSAGES_PER_PAGE = 200
 MAX_THREADS = 20
-MAX_CHANNEL_PAGES = 10
-CHANNELS_PER_PAGE = 1_000
 
 
 class SlackBot(SlackNotifier, Keeper):
@@ -225,6 +224,16 @@ class SlackBot(SlackNotifier, Keeper):
     async def _update_message(self, body: dict[str, Any]) -> dict[str, Any]:
         # Attachments that are not given would stay as they were.
         return await self._api.call(UPDATE_MESSAGE, body={"attachments": [], **body})
+
+    async def probe(self, message: str = "") -> Tried:
+        """Try the token, its scopes and the channel; a text that is given is posted to it."""
+        tried = await probe_channel(self._api, self._name, self._id)
+        if message:
+            await self._api.call(
+                POST_MESSAGE, body={"channel": self._id or f"#{self._name}", "text": message}
+            )
+            return Tried("it took the test message", note=tried.note)
+        return tried
 
     async def permalink(self, message: Message) -> str | None:
         """Ask for a message's address, which needs no scope; None: there is none.

@@ -14,6 +14,7 @@ from app.notifier.slack.alert import dry_run
 from app.notifier.slack.bot import SlackBot
 from app.notifier.slack.webhook import SlackWebhook
 from app.rules.destination import Address, DestinationSettings, Fallback, Routing
+from app.rules.values import Number, Whole
 
 # Slack: lower-case letters of any script, digits, hyphens and underscores; 80 characters at most.
 CHANNEL_NAME = re.compile(r"#?(?:[^\WA-Z]|-)[^\sA-Z#@,.:/!?'\"]{0,79}|[CGD][A-Z0-9]{5,}")
@@ -32,24 +33,22 @@ def _channel(name: str) -> str:
 
 
 class SlackDestination(DestinationSettings):
-    """A channel, through its incoming webhook or through SLACK_BOT_TOKEN.
-
-    Attributes:
-        webhook_url: The incoming webhook's address.
-        channel: The channel's name or ID, for the bot token: then an incident is one message.
-        group_by: What alerts that go out as one message are grouped by there.
-        digest_after: How many alerts may wait before they go out as one message.
-        rate: How many messages a second the channel takes. Slack's own limit is 1.
-        fallback: Gets a notice when this destination is on hold.
-    """
+    """A channel, through its incoming webhook or through SLACK_BOT_TOKEN."""
 
     type: Literal["slack"]
+    """The kind of destination."""
     webhook_url: Address | None = None
+    """The incoming webhook's address."""
     channel: Annotated[str, AfterValidator(_channel)] | None = None
+    """The channel's name or ID, for the bot token: then an incident is one message."""
     group_by: Annotated[tuple[GroupBy, ...], Field(min_length=1)] = BY_RULE_AND_TRANSITION
-    digest_after: Annotated[int, Field(ge=1)] = 1
-    rate: Annotated[float, Field(ge=0.001, le=1000)] = 1.0
+    """What alerts that go out as one message are grouped by there."""
+    digest_after: Annotated[Whole, Field(ge=1)] = 1
+    """How many alerts may wait before they go out as one message."""
+    rate: Annotated[Number, Field(ge=0.001, le=1000)] = 1.0
+    """How many messages a second the channel takes. Slack's own limit is 1."""
     fallback: Fallback | None = None
+    """Gets a notice when this destination is on hold."""
 
     @field_validator("webhook_url")
     @classmethod

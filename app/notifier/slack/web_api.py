@@ -20,6 +20,7 @@ POST_MESSAGE, UPDATE_MESSAGE = "chat.postMessage", "chat.update"
 CHANNEL_HISTORY, THREAD_REPLIES = "conversations.history", "conversations.replies"
 LIST_CHANNELS, CHANNEL_INFO = "conversations.list", "conversations.info"
 GET_PERMALINK = "chat.getPermalink"
+SCOPES_HEADER = "x-oauth-scopes"
 
 API_MESSAGE_ERRORS = frozenset(
     {"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "msg_too_long", "msg_too_large"}
@@ -71,11 +72,16 @@ API_UNSURE_ERRORS = frozenset({"internal_error", "fatal_error"})
 
 
 class SlackApi:
-    """Calls Slack's Web API, at an address, with one bot token: a secret."""
+    """Calls Slack's Web API, at an address, with one bot token: a secret.
+
+    Attributes:
+        scopes: Those of the token, as the last answer named them; None: it did not.
+    """
 
     def __init__(self, token: str, url: str, session: SlackSession) -> None:
         self._token, self._url, self._session = token, url, session
         self._host = URL(url).host or ""
+        self.scopes: frozenset[str] | None = None
 
     async def call(
         self, method: str, *, body: dict[str, Any] | None = None, params: dict[str, Any] | None = None
@@ -113,6 +119,8 @@ class SlackApi:
             except (AttributeError, TypeError):
                 # slack_sdk trips over an answer that is no JSON object.
                 raise _strange(method, 200) from None
+        granted = response.headers.get(SCOPES_HEADER)
+        self.scopes = None if granted is None else frozenset(re.split(r"[,\s]+", granted))
         if not isinstance(response.data, dict):
             raise _strange(method, response.status_code)
         return response.data

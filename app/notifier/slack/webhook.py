@@ -13,7 +13,7 @@ from slack_sdk.webhook.async_client import AsyncWebhookClient
 from yarl import URL
 
 from app.errors import DeliveryFailed, Scope
-from app.notifier.base import Parcel, Sent
+from app.notifier.base import Parcel, Sent, Tried
 from app.notifier.failure import failure_of_status
 from app.notifier.slack.compose import forms
 from app.notifier.slack.session import (
@@ -32,6 +32,13 @@ WEBHOOK_DESTINATION_ERRORS = frozenset(
     {"action_prohibited", "posting_to_general_channel_denied", "channel_not_found", "no_service"}
     | {"no_service_id", "no_active_hooks", "no_team", "channel_is_archived", "invalid_token", "team_disabled"}
 )
+
+ALIVE = frozenset({"no_text", "missing_text", "missing_text_or_fallback_or_attachments", "invalid_payload"})
+"""The answers of a working webhook to a message without text, which Slack does not show.
+
+Sources: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks (its errors), and
+https://github.com/trufflesecurity/trufflehog (slackwebhook.go), which checks webhooks the same way.
+"""
 
 
 class SlackWebhook(SlackNotifier):
@@ -54,6 +61,26 @@ class SlackWebhook(SlackNotifier):
         composed = await self._compose(parcel)
         detail, _ = await in_simpler_forms(forms(composed.message, composed.plain), self._post)
         return Sent(detail, delivered=composed.delivered)
+
+    async def probe(self, message: str = "") -> Tried:
+        """Post a text; an empty one Slack refuses, where the webhook works, and shows nobody.
+
+        Raises:
+            DeliveryFailed: It does not work.
+        """
+        try:
+            await self._post({"text": message})
+        except DeliveryFailed as refused:
+            if not message and refused.reason.rpartition(" ")[2] in ALIVE:
+                return Tried("the webhook works")
+            advice = (
+                "Unless that passes by itself (429, 5xx, no connection), make a new one on your Slack app's"
+                " page, Incoming Webhooks"
+            )
+            raise DeliveryFailed(f"{refused.reason}. {advice}", refused.scope) from None
+        if not message:
+            raise DeliveryFailed("it takes a message without text, which Slack does not", Scope.DESTINATION)
+        return Tried("it took the test message")
 
     async def _post(self, body: dict[str, Any]) -> None:
         # retry_handlers=[]: what is to be tried again, and when, is in the store and survives a restart.

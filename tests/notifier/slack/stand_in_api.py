@@ -160,7 +160,8 @@ class StandInSlackApi:
             instead = await self.on_stored(answered["message"])
             if instead is not None:
                 return instead
-        return JSONResponse({"ok": True, **answered})
+        headers = {"x-oauth-scopes": ",".join(sorted(self.scopes))}
+        return JSONResponse({"ok": True, **answered}, headers=headers)
 
     def _needs(self, scope: str) -> None:
         if scope not in self.scopes:
@@ -250,10 +251,10 @@ class StandInSlackApi:
 
     def _info(self, given: Mapping[str, Any]) -> dict[str, Any]:
         channel = self.channels.get(given.get("channel", ""))
-        if channel is None:
+        if channel is None or (channel.private and not channel.member):
             raise Refused("channel_not_found")
         self._needs(channel.scope("read"))
-        return {"channel": {"id": channel.id, "name": channel.name, "previous_names": channel.previous_names}}
+        return {"channel": _described(channel) | {"previous_names": channel.previous_names}}
 
     def _list(self, given: Mapping[str, Any]) -> dict[str, Any]:
         types = given.get("types", "public_channel").split(",")
@@ -261,8 +262,7 @@ class StandInSlackApi:
             if kind in types:
                 self._needs(scope)
         listed = [
-            {"id": one.id, "name": one.name, "is_private": one.private, "is_archived": one.archived}
-            | {"is_member": one.member, "is_channel": True}
+            _described(one)
             for one in self.channels.values()
             if ("private_channel" if one.private else "public_channel") in types
             and (one.member or not one.private)
@@ -274,6 +274,11 @@ class StandInSlackApi:
     def _new_ts(self) -> str:
         self._last_ts = max(self._last_ts + 1, time.time_ns() // 1_000)
         return f"{self._last_ts // 1_000_000}.{self._last_ts % 1_000_000:06d}"
+
+
+def _described(channel: Channel) -> dict[str, Any]:
+    facts = {"is_private": channel.private, "is_archived": channel.archived, "is_member": channel.member}
+    return {"id": channel.id, "name": channel.name, "is_channel": True, **facts}
 
 
 async def _given(request: Request) -> dict[str, Any]:
