@@ -12,7 +12,9 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from app import __doc__ as description
+from app.environment import environment
 from app.errors import ListenerError
+from app.network import Network
 from app.observe import otel
 from app.observe.logs import configure_logging
 from app.observe.metrics import Metrics, prepare_metrics
@@ -20,7 +22,7 @@ from app.observe.tracing import OFF
 from app.receive import webhook
 from app.receive.event import WEBHOOK_PATH
 from app.receive.rules_source import secrets_of
-from app.runtime import Runtime, configured_rules, open_runtime
+from app.runtime import Runtime, configured_rules, default_webhook, open_runtime
 from app.settings import Settings, load_settings
 from app.store.opening import prepare_store
 from app.web import docs, health, metrics
@@ -160,7 +162,9 @@ def load_app(*, receive: bool = True, dispatch: bool = True) -> FastAPI:
     """
     try:
         settings = load_settings()
-        hidden = settings.hidden + secrets_of(configured_rules(settings))
+        network = _check_network(settings)
+        hidden = settings.hidden + network.hidden + otel.hidden(os.environ)
+        hidden += secrets_of(configured_rules(settings))
         configure_logging(settings.log_level, settings.log_format, hidden)
         prepare_metrics()
         prepare_store(settings.database[0])
@@ -168,6 +172,20 @@ def load_app(*, receive: bool = True, dispatch: bool = True) -> FastAPI:
         raise SystemExit(f"Cannot start:\n{error}") from None
     _allow_open_files()
     return create_app(settings, receive=receive, dispatch=dispatch)
+
+
+def _check_network(settings: Settings) -> Network:
+    """Return the way to other hosts, after a look at the addresses that the settings name.
+
+    Raises:
+        SettingsError: The environment names a proxy or certificates that cannot be used there.
+    """
+    network = Network(environment())
+    token = settings.slack_bot_token and settings.slack_api_url
+    for url in (settings.port_client_id and settings.port_api_url, default_webhook(settings), token):
+        if url:
+            network.httpx(str(url))
+    return network
 
 
 def _allow_open_files() -> None:

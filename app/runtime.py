@@ -17,8 +17,10 @@ from app.deliver.dispatcher import Dispatcher
 from app.deliver.message import Messages
 from app.deliver.reload import RulesInForce
 from app.deliver.turn import Sender
+from app.environment import environment
 from app.jq.runner import Jq
 from app.model.change import CatalogChange
+from app.network import Network
 from app.notifier.kind import AskFate, NotifierContext
 from app.notifier.registry import SETTINGS_MODELS, make_notifiers
 from app.observe.tracing import OFF
@@ -30,7 +32,7 @@ from app.receive.rules_source import make_rulebook, read_rules, reload_on_change
 from app.reconcile.health import RULES, why_off
 from app.rules.file import Rules
 from app.rules.targets import PortLookup
-from app.settings import Settings, environment
+from app.settings import Settings
 from app.store import queries
 from app.store.opening import now, open_store
 from app.store.prune import keep_pruned
@@ -175,7 +177,14 @@ def _port_client(settings: Settings, *, patient: bool = False) -> "PortClient | 
 
     secret = settings.port_client_secret.get_secret_value()
     # The client that delivers is not patient: when to try again is the store's to say.
-    return PortClient(str(settings.port_api_url), settings.port_client_id, secret, clock=now, patient=patient)
+    return PortClient(
+        str(settings.port_api_url),
+        settings.port_client_id,
+        secret,
+        clock=now,
+        patient=patient,
+        network=Network(environment()),
+    )
 
 
 def notifier_context(
@@ -202,6 +211,7 @@ def notifier_context(
         fate=fate,
         render=jq.render,
         clock=now,
+        network=Network(environment()),
     )
 
 

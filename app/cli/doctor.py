@@ -11,7 +11,9 @@ import typer
 from app.cli.base import run
 from app.cli.port import AtRegion, open_client, webhook_url
 from app.doctor.steps import CheckStatus, Setup, examine, render_finding
+from app.environment import environment
 from app.errors import SettingsError
+from app.network import Network
 from app.port.region import Region, region_of
 from app.port.setup.resources import SMEE_HOST
 from app.receive.rules_source import make_rulebook
@@ -83,6 +85,7 @@ def make_setup(region: Region | None, blueprints: tuple[str, ...]) -> Setup:
         webhook_url=webhook_url(settings) if settings.webhook_url or settings.smee_url else None,
         slack_webhook_url=slack.get_secret_value() if slack else None,
         blueprints=blueprints,
+        network=Network(environment()),
     )
 
 

@@ -11,6 +11,7 @@ import typer
 
 from app.cli.base import OUT, print_table, run, run_with_store, span
 from app.deliver.message import with_own_words
+from app.environment import environment
 from app.errors import DeliveryFailed, ListenerError, UnreadableChange
 from app.jq.runner import Jq
 from app.model.change import CatalogChange
@@ -27,7 +28,6 @@ from app.rules.file import Rules, file_model
 from app.rules.match import Match, why_not
 from app.rules.rulebook import Rulebook
 from app.rules.targets import PortLookup
-from app.settings import environment
 from app.store import queries
 from app.store.opening import now
 from app.store.store import Store

@@ -20,6 +20,7 @@ from slack_sdk.webhook import WebhookResponse
 from app.doctor.round_trip import RoundTrip, wait_for
 from app.errors import DeliveryFailed, ListenerError, SourceRefused, StoreUnavailable
 from app.model.notification import one_line
+from app.network import DIRECT, Network
 from app.notifier.slack.webhook import raise_for_answer
 from app.port.client import PortClient
 from app.port.setup import probe
@@ -80,6 +81,7 @@ class Setup:
         slack_webhook_url: The incoming webhook.
         blueprints: Check only the automations of these, as `bootstrap.Plan.blueprints`.
         patience_seconds: How long to wait for a change, and for its alert.
+        network: The way to other hosts.
     """
 
     problems: Sequence[str] = ()
@@ -92,6 +94,7 @@ class Setup:
     slack_webhook_url: str | None = field(default=None, repr=False)
     blueprints: tuple[str, ...] = ()
     patience_seconds: float = ARRIVAL_SECONDS
+    network: Network = DIRECT
 
 
 async def examine(setup: Setup, *, slack: bool = False, change: bool = False) -> AsyncIterator[Finding]:
@@ -233,7 +236,9 @@ class _Checks:
     async def _call_webhook(self) -> str:
         url, now, started = _given(self._setup.webhook_url), datetime.now(UTC), time.monotonic()
         try:
-            await probe.send(url, _given(self._setup.secret), now, through_smee=self._smee)
+            await probe.send(
+                url, _given(self._setup.secret), now, through_smee=self._smee, network=self._setup.network
+            )
         except SourceRefused as error:
             return f"this listener answers at {url}, but {error}; try whether Port gets through with --change"
         if not self._smee:
@@ -254,7 +259,7 @@ class _Checks:
     async def _check_slack(self, *, post: bool) -> str:
         url, message = _given(self._setup.slack_webhook_url), {"text": TEST_MESSAGE if post else ""}
         try:
-            async with httpx.AsyncClient(timeout=SLACK_SECONDS) as client:
+            async with httpx.AsyncClient(timeout=SLACK_SECONDS, **self._setup.network.httpx(url)) as client:
                 answer = await client.post(url, json=message)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             # The error's own text may hold the webhook's address, which is a secret.
@@ -276,9 +281,7 @@ class _Checks:
                 " your Slack app's page, Incoming Webhooks, and set SLACK_WEBHOOK_URL"
             ) from None
         if not post:
-            raise ListenerError(
-                "it takes a message without text, which Slack does not: check SLACK_WEBHOOK_URL"
-            )
+            raise ListenerError("it takes a message without text, unlike Slack: check SLACK_WEBHOOK_URL")
         return "it took the test message"
 
     async def _change(self) -> str:

@@ -38,13 +38,13 @@ def test_levels(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("style", ["json", "text"])
 def test_secrets_are_hidden(capsys: pytest.CaptureFixture[str], style: str) -> None:
     """A secret is taken out wherever it stands: message, field, exception, library."""
-    configure_logging("INFO", "json" if style == "json" else "text", ["hush-hush", "hush"])
-    structlog.get_logger("app.x").info("hush", field="a hush-hush b", deep={"x": ["hush"]})
-    logging.getLogger("uvicorn.error").warning("path /hush-hush")
+    configure_logging("INFO", "json" if style == "json" else "text", ["hush-hush-hush", "hush-hush"])
+    structlog.get_logger("app.x").info("hush-hush", field="a hush-hush-hush b", deep={"x": ["hush-hush"]})
+    logging.getLogger("uvicorn.error").warning("path /hush-hush-hush")
     try:
         local_variable = "payload-in-a-local-variable"
         raise ValueError(  # noqa: TRY301 - to log it
-            f"hush {len(local_variable)}"
+            f"hush-hush {len(local_variable)}"
         )
     except ValueError:
         structlog.get_logger("app.x").exception("failed")

@@ -9,6 +9,7 @@ import base64
 import contextlib
 import json
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, timedelta
@@ -24,7 +25,7 @@ from app.errors import DeliveryFailed, Scope, SettingsError
 from app.model.notification import Notification, one_line
 from app.notifier.base import Notifier, Parcel, Sent
 from app.notifier.http.answer import parse_retry_after, raise_for_status, read_start
-from app.notifier.http.guard import AddressRefused, connector, refusal
+from app.notifier.http.guard import AddressRefused, connector, judge_host, refusal
 from app.notifier.kind import Kind, NotifierContext
 from app.rules.destination import JOB_STEPS, Address, DestinationSettings, Fallback, JobSteps, Routing
 
@@ -64,6 +65,7 @@ class HttpDestination(DestinationSettings):
     body: Any = None  # None: the notification itself (with GET nothing)
     secret: SecretStr | None = None  # of Standard Webhooks: whsec_ and base64 of 24 to 64 bytes
     allow_private: bool = False  # whether addresses that are not public may be called
+    proxy: Literal["environment", "none"] = "none"  # whether HTTPS_PROXY and its like hold for it
     queues: Annotated[int, Field(ge=1, le=64)] = HTTP_QUEUES
     steps: JobSteps = JOB_STEPS
 
@@ -90,8 +92,8 @@ class HttpNotifier(Notifier):
     """Sends one HTTP request an alert.
 
     ``webhook-id`` and ``Idempotency-Key`` are the delivery's id at every attempt, so that the receiver can
-    recognise a repeat. No redirect is followed, no cookie kept, no proxy of the environment used. URLs and
-    headers may hold secrets, so errors name the host only. aiohttp itself repeats a GET, PUT or DELETE whose
+    recognise a repeat. No redirect is followed, no cookie kept. URLs and headers may hold secrets, so errors
+    name the host only. aiohttp itself repeats a GET, PUT or DELETE whose
     connection breaks, once: by HTTP they are idempotent.
 
     Args:
@@ -101,7 +103,7 @@ class HttpNotifier(Notifier):
         text_within: How long the answer's text may take after that.
 
     Raises:
-        SettingsError: The secret or a header cannot be used.
+        SettingsError: The secret, a header, or the environment's proxy or certificates cannot be used.
     """
 
     def __init__(
@@ -123,14 +125,22 @@ class HttpNotifier(Notifier):
         self._method = settings.method
         self._template = {"url": url, "headers": headers, "body": settings.body}
         self._signer = _signer(settings.secret.get_secret_value()) if settings.secret else None
-        self._judge = (lambda _: "") if settings.allow_private else refusal
+        self._private = settings.allow_private
         self._context = context
         self._resolver = resolver
         self._limits = aiohttp.ClientTimeout(
             total=answer_within.total_seconds(), connect=connect_within.total_seconds()
         )
         self._text_within = text_within
-        self._session: aiohttp.ClientSession | None = None
+        self._proxied = settings.proxy == "environment"
+        plain = url.lower().startswith("http:") and not self._proxied
+        self._tls = None if plain else context.network.tls()
+        anywhere = HOST_IS_TEMPLATE.match(url)
+        for address in (
+            ("http://host.invalid", "https://host.invalid") if anywhere else (url.partition("{{")[0],)
+        ):
+            self._proxy(address)  # one that cannot be used is refused now
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
         # What is wrong with each message alike is a matter of the destination; but where the catalog fills a
         # part in, one bad entity must not hold up all others.
         self._scope_of_url = Scope.MESSAGE if "{{" in url else Scope.DESTINATION
@@ -155,8 +165,8 @@ class HttpNotifier(Notifier):
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
+        for session in self._sessions.values():
+            await session.close()
             await asyncio.sleep(0)  # aiohttp closes connections in the background: its "Graceful shutdown"
 
     def _call(self, filled: Any, notification: Notification, delivery_id: str) -> _Call:
@@ -185,15 +195,13 @@ class HttpNotifier(Notifier):
         raise DeliveryFailed(f"the url, with its templates filled, is not {wanted}", self._scope_of_url)
 
     async def _send(self, call: _Call) -> str:
-        if self._session is None or self._session.closed:
-            self._session = aiohttp.ClientSession(
-                connector=connector(self._judge, self._resolver),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=self._limits,
-                auto_decompress=False,  # a small answer that unpacks to gigabytes stays small
-            )
-        async with self._session.request(
-            self._method, call.url, headers=call.headers, data=call.body, allow_redirects=False
+        proxy = self._proxy(str(call.url))
+        if proxy is not None and not self._private:
+            async with asyncio.timeout(self._limits.connect):
+                await judge_host(refusal, call.url.host or "", self._resolver)
+        session = self._session(direct=proxy is None)
+        async with session.request(
+            self._method, call.url, headers=call.headers, data=call.body, allow_redirects=False, proxy=proxy
         ) as answer:
             start = await read_start(answer, self._text_within.total_seconds())
         text = one_line(call.hide(start), MAX_SHOWN_ANSWER_CHARS)
@@ -201,18 +209,36 @@ class HttpNotifier(Notifier):
         raise_for_status(answer.status, text, wait)
         return f"{answer.status}: {text}" if text else str(answer.status)
 
+    def _proxy(self, url: str) -> str | None:
+        return self._context.network.proxy(url) if self._proxied else None
+
+    def _session(self, *, direct: bool) -> aiohttp.ClientSession:
+        session = self._sessions.get(direct)
+        if session is None or session.closed:
+            # The proxy's own address is the operator's choice, and mostly a private one.
+            judge = refusal if direct and not self._private else _let_pass
+            session = self._sessions[direct] = aiohttp.ClientSession(
+                connector=connector(judge, self._resolver if direct else None, self._tls),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=self._limits,
+                auto_decompress=False,  # a small answer that unpacks to gigabytes stays small
+            )
+        return session
+
     def _failure(self, host: str, error: Exception) -> DeliveryFailed:
         # The error's own text may hold the whole address, which may be a secret.
         match error:
             case aiohttp.ClientConnectorCertificateError():
                 why = one_line(getattr(error.certificate_error, "verify_message", ""), 100)
                 return DeliveryFailed(f"the certificate of {host} is not valid: {why}", self._scope_of_host)
-            case aiohttp.ClientConnectorError(os_error=AddressRefused() as refused):
+            case aiohttp.ClientConnectorError(os_error=AddressRefused() as refused) | (
+                AddressRefused() as refused
+            ):
                 why = f"{refused} is not a public address, and the destination does not say allow_private"
                 return DeliveryFailed(f"{host} is refused: {why}", self._scope_of_host)
             case ValueError():  # 2130706433 for an address, a label of 70 letters …
                 return DeliveryFailed(f"{host} cannot be called as the URL says", self._scope_of_host)
-            case aiohttp.ClientConnectorDNSError():
+            case aiohttp.ClientConnectorDNSError() | socket.gaierror():
                 reason = f"the name {host} cannot be looked up"
             case aiohttp.ClientConnectorError():
                 reason = f"no connection to {host} ({type(error).__name__})"
@@ -223,6 +249,10 @@ class HttpNotifier(Notifier):
             case _:
                 reason = f"no whole answer of {host} ({type(error).__name__}); it may have arrived"
         return DeliveryFailed(reason, Scope.TRANSIENT)
+
+
+def _let_pass(_: str) -> str:
+    return ""
 
 
 def _header(name: str, value: Any) -> str:

@@ -15,6 +15,7 @@ import structlog
 
 from app.errors import DeliveryFailed, MessageGone, Scope
 from app.model.notification import Message
+from app.network import DIRECT, Network
 from app.notifier.base import SEND_TIMEOUT, Keeper, Parcel, Sent, Story
 from app.notifier.slack.compose import Composed, colored
 from app.notifier.slack.metadata import Arrivals, metadata, nameable
@@ -62,9 +63,10 @@ class SlackBot(SlackNotifier, Keeper):
         *,
         api_url: str = "https://slack.com/api/",
         answer_within: timedelta = SEND_TIMEOUT,
+        network: Network = DIRECT,
         **options: Any,
     ) -> None:
-        super().__init__(SlackSession("slack_sdk.web", answer_within), app_url, **options)
+        super().__init__(SlackSession("slack_sdk.web", api_url, network, answer_within), app_url, **options)
         self._api = SlackApi(token, api_url, self._session)
         self._name = channel.strip().removeprefix("#")
         # None for a channel that is given by its name, until Slack has answered with its ID.

@@ -65,6 +65,7 @@ def _make(name: str, settings: SlackDestination, context: NotifierContext) -> No
         "group_by": settings.group_by,
         "digest_after": settings.digest_after,
         "page_url": context.page_url,
+        "network": context.network,
     }
     if settings.webhook_url is not None:
         return SlackWebhook(settings.webhook_url.get_secret_value(), context.app_url, **options)

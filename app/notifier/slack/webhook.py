@@ -10,6 +10,7 @@ from slack_sdk.webhook import WebhookResponse
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
 from app.errors import DeliveryFailed, Scope
+from app.network import DIRECT, Network
 from app.notifier.base import Parcel, Sent
 from app.notifier.slack.session import SlackNotifier, SlackSession, asking_slack, retry_after
 
@@ -26,8 +27,8 @@ WEBHOOK_DESTINATION_ERRORS = frozenset(
 class SlackWebhook(SlackNotifier):
     """Posts to one incoming webhook, whose address is a secret; the options are those of `SlackNotifier`."""
 
-    def __init__(self, webhook_url: str, app_url: str, **options: Any) -> None:
-        super().__init__(SlackSession("slack_sdk.webhook"), app_url, **options)
+    def __init__(self, webhook_url: str, app_url: str, *, network: Network = DIRECT, **options: Any) -> None:
+        super().__init__(SlackSession("slack_sdk.webhook", webhook_url, network), app_url, **options)
         self._webhook_url = webhook_url
 
     async def send(self, parcel: Parcel) -> Sent:
@@ -48,7 +49,7 @@ class SlackWebhook(SlackNotifier):
             self._webhook_url, session=self._session.open(), retry_handlers=[], logger=self._session.log
         )
         with asking_slack():
-            raise_for_answer(await client.send_dict(body))
+            raise_for_answer(await self._session.route(client).send_dict(body))
 
 
 def raise_for_answer(response: WebhookResponse) -> None:
