@@ -46,7 +46,7 @@ SECRET_FORMS = {
             " `openssl rand -hex 24` prints"
         ),
     ),
-    "database_listen_url": (rf"{POSTGRES_URL}\S+", "must begin with postgresql://"),
+    "database_listen_url": (rf"{POSTGRES_URL}(?s:.*)", "must begin with postgresql://"),
 }
 """What each secret must look like, and the mistake where it does not."""
 COMMENT = re.compile(r"\s#")

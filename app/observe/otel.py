@@ -11,6 +11,9 @@ from urllib.parse import unquote
 
 import structlog
 
+from app.errors import SettingsError
+from app.network import Network
+
 if TYPE_CHECKING:
     from fastapi.telemetry import TelemetryConfig
     from opentelemetry.sdk.trace import TracerProvider
@@ -77,7 +80,7 @@ def make_provider(environment: Mapping[str, str]) -> "TracerProvider | None":
         _check_headers(environment)
         for exporter in _exporters(environment):
             provider.add_span_processor(BatchSpanProcessor(exporter))
-    except ValueError as error:
+    except (ValueError, SettingsError) as error:
         log.warning("traces_unavailable", reason=str(error))
         return None
     return provider
@@ -105,7 +108,11 @@ def _exporters(environment: Mapping[str, str]) -> list[Any]:
         installed = list(entry_points(group="opentelemetry_traces_exporter", name=wanted))
         if not installed:
             raise ValueError(f"the exporter {wanted!r} is not installed")
-        exporters.append(installed[0].load()())
+        exporter = installed[0].load()
+        # By the same proxies and certificates as all other clients; of other exporters nothing is known.
+        url = next((environment[name] for name in reversed(ENDPOINTS) if environment.get(name)), "")
+        over_http = wanted == "otlp_proto_http"
+        exporters.append(exporter(session=Network(environment).requests(url)) if over_http else exporter())
     return exporters
 
 
