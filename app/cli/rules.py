@@ -19,9 +19,10 @@ from app.model.delivery import Alert
 from app.notifier.console import draw
 from app.notifier.kind import NotifierContext
 from app.notifier.registry import SETTINGS_MODELS, default_settings, kind_of
+from app.observe.logs import Hider
 from app.receive.intake import match_and_route
 from app.receive.payload import bare_event, parse_event
-from app.receive.rules_source import make_rulebook, read_rules
+from app.receive.rules_source import make_rulebook, read_rules, secrets_of
 from app.receive.signature import Signed
 from app.rules.decide import MEMORY, EntityState, decide
 from app.rules.file import Rules, file_model
@@ -118,6 +119,7 @@ async def _show(alert: Alert, loaded: Rules, book: Rulebook, jq: Jq, event: Mapp
         output = await kind_of(settings.type).dry_run(settings, notification, event, _context(jq))
     except DeliveryFailed as error:
         output = str(error)
+    output = Hider(secrets_of(loaded))(output)
     if isinstance(output, str):
         print(f"    {output}")
     else:
