@@ -290,12 +290,14 @@ async def test_the_log_is_bounded(tmp_path: Path, seconds: float) -> None:
     stop = threading.Event()
     reading = asyncio.create_task(asyncio.to_thread(read_always, path, stop, seconds))
     await asyncio.sleep(0.05)
-    for number in range(25):
-        await store.accept([replace(incoming(second=number), body=b"x" * 1_000_000)])
-    if seconds > 1:
-        assert log_bytes(path) > schema.WAL_BYTES
+    try:
+        for number in range(25):
+            await store.accept([replace(incoming(second=number), body=b"x" * 1_000_000)])
+        if seconds > 1:
+            assert log_bytes(path) > schema.WAL_BYTES
+            stop.set()
+        await until(lambda: log_bytes(path) <= schema.WAL_BYTES)
+    finally:
         stop.set()
-    await until(lambda: log_bytes(path) <= schema.WAL_BYTES)
-    stop.set()
-    await reading
+        await reading
     await store.close()
