@@ -87,7 +87,7 @@ def test_a_line_is_always_json(monkeypatch: pytest.MonkeyPatch, encoding: str) -
         text='say "hush-hush"}, { \ud83d 🚀 ł\n hush\nhush',
         data=b"hush-hush \xff",
     )
-    line = stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+    line = stream.buffer.getvalue().decode(encoding)
     event = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert "hush" not in line
     assert "🚀 ł" in event["text"]
