@@ -159,7 +159,7 @@ def test_kubernetes_fits_the_image() -> None:
 
 def test_the_image() -> None:
     """It is compiled, built from locks only, and its data belongs to group 0; a pod waits before it stops."""
-    build, image = DOCKERFILE.split("\nFROM ")
+    _, build, image = DOCKERFILE.split("\nFROM ")
     assert "compileall" in build
     assert "COPY --from=build /srv/app" in image
     assert "-g 0 -m 770 /data" in image
@@ -175,7 +175,7 @@ def test_the_image() -> None:
 
 
 def test_what_has_no_wheel_is_built_with_what_is_locked() -> None:
-    """The lock of the build has setuptools, with hashes, and the lines that the scripts take out are whole."""
+    """The lock of the build has setuptools, with hashes; the lines that the scripts take out are whole."""
     assert re.search(r"^setuptools==\S+ \\\n +--hash=", (ROOT / "requirements-build.lock").read_text(), re.M)
     program = ["sed", "-n", r"/^sseclient==/,/[^\\]$/p", str(ROOT / "requirements.lock")]
     taken = subprocess.run(program, capture_output=True, text=True, check=True).stdout
