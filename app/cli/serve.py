@@ -46,7 +46,12 @@ def dispatch(host: Host = "127.0.0.1", port: Port = 8080) -> None:
 class _Server(uvicorn.Server):
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except OSError as error:  # another program has begun to listen since we took the port
+            await self.lifespan.shutdown()
+            host, port, *_ = sockets[0].getsockname() if sockets else ("", 0)
+            raise _refused(host, port, error) from None
         if self.started:  # uvicorn says it only of sockets that it has made itself
             log.info("listening", addresses=[_shown(listening) for listening in sockets or ()])
 
@@ -94,19 +99,21 @@ def bind(host: str, port: int) -> list[socket.socket]:
     except OSError as error:
         for listening in sockets:
             listening.close()
-        raise ListenerError(f"Cannot start:\n{_why_not(host, port, error)}") from None
+        raise _refused(host, port, error) from None
     return sockets
 
 
-def _why_not(host: str, port: int, error: OSError) -> str:
+def _refused(host: str, port: int, error: OSError) -> ListenerError:
     match error.errno:
         case errno.EADDRINUSE:
-            return f"port {port} is in use: another program listens there. Stop it, or choose another: --port"
+            reason = (
+                f"port {port} is in use: another program listens there. Stop it, or choose another: --port"
+            )
         case errno.EACCES:
-            return f"port {port} may not be used by this user: choose one from 1024 on (--port)"
-    return (
-        f"cannot listen on {host}, port {port}: {error.strerror}. Is it an address of this machine (--host)?"
-    )
+            reason = f"port {port} may not be used by this user: choose one from 1024 on (--port)"
+        case _:
+            reason = f"cannot listen on {host}, port {port}: {error.strerror}. Is --host one of this machine?"
+    return ListenerError(f"Cannot start:\n{reason}")
 
 
 def _shown(listening: socket.socket) -> str:
