@@ -113,6 +113,9 @@ def run_tunnel(
     _check(source)
     _check(target)
     session = network.requests(source)
+    # No connection is kept: the listener may have closed it, or been started again, since the last change.
+    limits = httpx.Limits(max_keepalive_connections=0)
+    client = httpx.Client(timeout=post_limit, limits=limits, **network.httpx(target))
     stop = stop or threading.Event()
     events: SimpleQueue[str] = SimpleQueue()
     lines: SimpleQueue[str] = SimpleQueue()
@@ -122,7 +125,7 @@ def run_tunnel(
         threading.Thread(target=_receive, args=(session, source, silence, events, lines, stop), daemon=True),
         threading.Thread(
             target=_forward,
-            args=(network.httpx(target), target, post_limit, events, lines, stop),
+            args=(client, target, events, lines, stop),
             daemon=True,
         ),
     )
@@ -215,17 +218,14 @@ def _reason(error: Exception) -> str:
 
 
 def _forward(
-    options: dict[str, Any],
+    client: httpx.Client,
     target: str,
-    limit: float,
     events: SimpleQueue[str],
     lines: SimpleQueue[str],
     stop: threading.Event,
 ) -> None:
     """Post each event, one at a time, and put a line about the result into `lines`."""
-    # No connection is kept: the listener may have closed it, or been started again, since the last change.
-    limits = httpx.Limits(max_keepalive_connections=0)
-    with httpx.Client(timeout=limit, limits=limits, **options) as client:
+    with client:
         while not stop.is_set():
             with suppress(Empty):
                 lines.put(_post(client, target, events.get(timeout=STOP_TICK_SECONDS)))
