@@ -38,6 +38,7 @@ POST_SECONDS = 10.0
 STOP_TICK_SECONDS = 0.1
 """How long a stop may go unnoticed; Windows gives Ctrl-C no way into a wait without end."""
 MAX_SHOWN_CHARS = 100
+Texts = SimpleQueue[str]
 
 BYTES_AS_TEXT = "cp437"
 """A character for each of the 256 bytes, and no line break beyond those of ASCII.
@@ -112,17 +113,20 @@ def run_tunnel(
     """
     _check(source)
     _check(target)
-    session = network.requests(source)
     # No connection is kept: the listener may have closed it, or been started again, since the last change.
     limits = httpx.Limits(max_keepalive_connections=0)
     client = httpx.Client(timeout=post_limit, limits=limits, **network.httpx(target))
     stop = stop or threading.Event()
-    events: SimpleQueue[str] = SimpleQueue()
-    lines: SimpleQueue[str] = SimpleQueue()
+    events: Texts = SimpleQueue()
+    lines: Texts = SimpleQueue()
     # Two, so that a listener that hangs does not keep us from noticing that the stream has ended. Daemons,
     # because neither a read nor a post can be called off, and neither may hold up the end of the process.
     threads = (
-        threading.Thread(target=_receive, args=(session, source, silence, events, lines, stop), daemon=True),
+        threading.Thread(
+            target=_receive,
+            args=(network.requests(source), source, silence, events, lines, stop),
+            daemon=True,
+        ),
         threading.Thread(
             target=_forward,
             args=(client, target, events, lines, stop),
@@ -142,12 +146,7 @@ def run_tunnel(
 
 
 def _receive(
-    session: requests.Session,
-    source: str,
-    silence: float,
-    events: SimpleQueue[str],
-    lines: SimpleQueue[str],
-    stop: threading.Event,
+    session: requests.Session, source: str, silence: float, events: Texts, lines: Texts, stop: threading.Event
 ) -> None:
     """Put the data of each message into `events`, connecting again whenever the stream is gone."""
     last_reason, pause = "", 0.0
@@ -217,13 +216,7 @@ def _reason(error: Exception) -> str:
     return "the connection broke"
 
 
-def _forward(
-    client: httpx.Client,
-    target: str,
-    events: SimpleQueue[str],
-    lines: SimpleQueue[str],
-    stop: threading.Event,
-) -> None:
+def _forward(client: httpx.Client, target: str, events: Texts, lines: Texts, stop: threading.Event) -> None:
     """Post each event, one at a time, and put a line about the result into `lines`."""
     with client:
         while not stop.is_set():
