@@ -22,6 +22,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+CERTIFICATE_ADVICE = (
+    "if a proxy or an authority of your own has signed it, SSL_CERT_FILE must name a file that has its"
+    " certificate"
+)
+
 
 class ListenerError(Exception):
     """The root of the tree. Its text is a sentence for people, without secrets."""
@@ -87,6 +92,9 @@ class Scope(StrEnum):
     """The destination is broken until someone fixes it: its queues are on hold."""
     TRANSIENT = "transient"
     """It may work later: the queue waits."""
+    STRANGE = "strange"
+    """Something else answered at the destination's fixed address, a proxy's page say, or in words that nobody
+    knows. It may pass, so the queue waits; the second answer of this kind in a row puts it on hold."""
 
 
 class DeliveryFailed(ListenerError):
@@ -125,7 +133,8 @@ class PortError(ListenerError):
         advice: What to do about it.
         status: The HTTP status; None if there was no answer.
         trace_id: Port's own name for the request, to give to its support; may be empty.
-        retry_after: With 429, how long Port asks us to wait.
+        retry_after: How long Port asks us to wait; None: it does not.
+        lasting: There was no answer, and will be none until somebody mends it: the certificate is not valid.
     """
 
     def __init__(
@@ -137,6 +146,7 @@ class PortError(ListenerError):
         status: int | None = None,
         trace_id: str = "",
         retry_after: timedelta | None = None,
+        lasting: bool = False,
     ) -> None:
         answered = f"{call}: {status} {said}" if status else f"{call}: {said}"
         trace = f" (trace id {trace_id})" if trace_id else ""
@@ -147,6 +157,7 @@ class PortError(ListenerError):
         self.status = status
         self.trace_id = trace_id
         self.retry_after = retry_after
+        self.lasting = lasting
 
     @property
     def logging_in(self) -> bool:

@@ -35,7 +35,7 @@ def next_attempt(
     """Decide what follows a failure.
 
     Args:
-        failure: What the destination answered.
+        failure: What the destination answered; a strange answer is taken as one that may pass.
         failures: How many transient failures in a row the queue had before this one, those that said when
             to come back not counted.
         on_hold: Whether the queue is on hold already, and this was a probe.
@@ -45,12 +45,13 @@ def next_attempt(
     """
     if failure.scope is Scope.MESSAGE:
         return NextAttempt(Outcome.DEAD, failure.reason, now)
+    asked = min(MAX_RETRY_AFTER, failure.retry_after or timedelta(0))
     if failure.scope is Scope.DESTINATION or on_hold:
-        return NextAttempt(Outcome.ON_HOLD, failure.reason, now + PROBE_EVERY)
+        return NextAttempt(Outcome.ON_HOLD, failure.reason, now + max(PROBE_EVERY, asked))
     if failure.retry_after is None:
         delay = min(MAX_DELAY, FIRST_DELAY * 2 ** min(failures, 20)) * (1 + JITTER * jitter)
     else:  # never sooner than asked for, and never at once
-        delay = min(MAX_RETRY_AFTER, max(FIRST_DELAY, failure.retry_after)) * (1 + JITTER * abs(jitter))
+        delay = max(FIRST_DELAY, asked) * (1 + JITTER * abs(jitter))
     if now - waiting_since >= GIVE_UP_AFTER:
         hours = int(GIVE_UP_AFTER.total_seconds() // 3600)
         return NextAttempt(Outcome.DEAD, f"given up after {hours} h: {failure.reason}", now)

@@ -89,6 +89,8 @@ class Sender:
         self._clock = clock
         self._jitter = jitter
         self._tracer = tracer
+        # Where something else than the destination answered last. After a restart once more is no harm.
+        self._strange: set[str] = set()
 
     @property
     def notifiers(self) -> Mapping[str, Notifier]:
@@ -130,11 +132,22 @@ class Sender:
                 with _faults_as_failures(claim), self._current.in_use():
                     sent = await self._deliver(claim, load)
         except DeliveryFailed as error:
-            return self._failed(claim, load, error, started_at)
+            return self._failed(claim, load, self._again(claim, error), started_at)
         except TimeoutError:
             failure = DeliveryFailed("no answer in time; it may have arrived", Scope.TRANSIENT, unsure=True)
             return self._failed(claim, load, failure, started_at)
+        self._strange.discard(claim.destination)
         return self._delivered(claim, load, sent, started_at)
+
+    def _again(self, claim: Claim, failure: DeliveryFailed) -> DeliveryFailed:
+        """Take a strange answer as passing, and the second in a row as one of the destination's."""
+        if failure.scope is not Scope.STRANGE:
+            self._strange.discard(claim.destination)
+            return failure
+        again = claim.destination in self._strange
+        self._strange.add(claim.destination)
+        scope = Scope.DESTINATION if again else Scope.TRANSIENT
+        return DeliveryFailed(failure.reason, scope, failure.retry_after, unsure=failure.unsure)
 
     def _delivered(self, claim: Claim, load: Load, sent: Sent, started_at: datetime) -> Attempt:
         ended_at, named = self._clock(), load.named(sent)

@@ -273,7 +273,8 @@ class _Checks:
             raise_for_answer(
                 WebhookResponse(
                     url="", status_code=answer.status_code, body=answer.text, headers=dict(answer.headers)
-                )
+                ),
+                datetime.now(UTC),
             )
         except DeliveryFailed as error:
             raise ListenerError(

@@ -3,11 +3,14 @@
 A whole number compares and sorts alike in Python, SQLite and PostgreSQL, and no time zone is lost on the way.
 """
 
+import math
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import NewType
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICRO = timedelta(microseconds=1)
+MAX_RETRY_AFTER_SECONDS = 1e9  # what is longer is nonsense, and would overflow a timedelta
 
 Micros = NewType("Micros", int)
 """A moment: microseconds since 1970, UTC."""
@@ -31,3 +34,20 @@ def micros_or_none(time: datetime | None) -> Micros | None:
 def time_or_none(micros: int | None) -> datetime | None:
     """Convert microseconds that may be missing."""
     return None if micros is None else from_micros(micros)
+
+
+def parse_retry_after(text: str | None, now: datetime) -> timedelta | None:
+    """Parse a ``Retry-After`` header, seconds or an HTTP date, into a time to wait; None if it is neither.
+
+    Rules: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3; parts of a second are taken too.
+    """
+    try:
+        seconds = float(text or "")
+    except ValueError:
+        try:
+            date = parsedate_to_datetime(text or "")
+        except (ValueError, OverflowError):
+            return None
+        return max(timedelta(0), (date if date.tzinfo else date.replace(tzinfo=UTC)) - now)
+    usable = math.isfinite(seconds) and 0 <= seconds < MAX_RETRY_AFTER_SECONDS
+    return timedelta(seconds=seconds) if usable else None

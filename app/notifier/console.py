@@ -8,6 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.text import Text
 
+from app.errors import DeliveryFailed, Scope
 from app.notifier.base import Notifier, Parcel, Sent
 from app.notifier.kind import Kind
 from app.notifier.slack.alert import alert_message, dry_run
@@ -84,9 +85,17 @@ class ConsoleNotifier(Notifier):
         self._console = console or Console()
 
     async def send(self, parcel: Parcel) -> Sent:
-        """Print the alerts, one after the other."""
-        for item in parcel.items:
-            self._console.print(draw(alert_message(item.notification, self._app_url)))
+        """Print the alerts, one after the other.
+
+        Raises:
+            DeliveryFailed: The output cannot be written to, as a full disk or a closed pipe: on hold.
+        """
+        try:
+            for item in parcel.items:
+                self._console.print(draw(alert_message(item.notification, self._app_url)))
+        except OSError as error:
+            reason = f"the output cannot be written to ({error.strerror})"
+            raise DeliveryFailed(reason, Scope.DESTINATION) from None
         return Sent("printed")
 
 

@@ -13,13 +13,12 @@ from pydantic import Field
 from app.errors import DeliveryFailed, PortError, Scope, SettingsError
 from app.model.notification import Notification, one_line
 from app.notifier.base import Notifier, Parcel, Sent
+from app.notifier.failure import failure_of_status
 from app.notifier.kind import Kind, NotifierContext
 from app.rules.destination import JOB_STEPS, DestinationSettings, Fallback, JobSteps, Routing
 
 MAX_REASON_CHARS = 300
-
-ACTION_UNUSABLE = frozenset({401, 403, 404, 410})  # whatever the inputs are
-PORT_MAY_RECOVER = frozenset({408, 425, 429})
+NOT_JSON = "the inputs cannot be written as JSON"
 
 
 class PortActionDestination(DestinationSettings):
@@ -47,12 +46,14 @@ class PortActionNotifier(Notifier):
     The connections are the client's, and stay open.
 
     Raises:
-        SettingsError: Port's credentials are not configured.
+        SettingsError: Port's credentials are not configured, or the inputs can never be sent.
     """
 
-    def __init__(self, name: str, settings: PortActionDestination, context: NotifierContext) -> None:
+    def __init__(self, _: str, settings: PortActionDestination, context: NotifierContext) -> None:
         if context.port is None:
-            raise SettingsError(f"destination {name!r} needs PORT_CLIENT_ID and PORT_CLIENT_SECRET")
+            raise SettingsError("action: needs PORT_CLIENT_ID and PORT_CLIENT_SECRET")
+        if not _is_json(settings.inputs):  # what no template changes, as .inf
+            raise SettingsError(f"inputs: {NOT_JSON}")
         self._settings, self._context, self._port = settings, context, context.port
 
     async def send(self, parcel: Parcel) -> Sent:
@@ -67,10 +68,8 @@ class PortActionNotifier(Notifier):
         if entity is not None and not isinstance(entity, str):
             raise DeliveryFailed("the template of `entity` must give a text", Scope.MESSAGE)
         # Here, because in the middle of a request it would look like a fault of this program.
-        try:
-            json.dumps(inputs, ensure_ascii=False, allow_nan=False).encode()
-        except (TypeError, ValueError):
-            raise DeliveryFailed("the inputs cannot be written as JSON", Scope.MESSAGE) from None
+        if not _is_json(inputs):
+            raise DeliveryFailed(NOT_JSON, Scope.MESSAGE)
         try:
             run = await self._port.start_run(self._settings.action, inputs, entity)
         except PortError as error:
@@ -78,25 +77,32 @@ class PortActionNotifier(Notifier):
         return Sent(f"run {run}: {self._context.app_url.rstrip('/')}/organization/run?runId={run}")
 
 
-def failure_of(error: PortError) -> DeliveryFailed:
+def _is_json(inputs: Mapping[str, Any]) -> bool:
+    try:
+        json.dumps(inputs, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def failure_of(error: PortError, *, sends: bool = True) -> DeliveryFailed:
     """Turn a refusal of Port's into a failure, whose scope says what it means for the deliveries after it.
 
-    - 401, 403, 404, 410, and each refusal to log in: the credentials or the action are not there or not
-      allowed, which is so for every run. The destination is on hold.
-    - Other 4xx, such as 422: Port refuses these inputs. This delivery is dead, the next may be good.
-    - Everything else (408, 425, 429, 5xx, no answer, an answer that is not Port's) may pass. The queue waits,
-      after a 429 for as long as Port asks; if the request was sent, the run may have started, and Port's
-      client says so in its error.
+    The address is fixed, and the answer counts as `failure_of_status` says. Two things are particular: what
+    Port refuses about the log-in concerns the credentials, and so every run; and without an answer only a
+    certificate that is not valid is more than passing. If the run may have started, Port's client says so.
+
+    Args:
+        error: The refusal.
+        sends: Whether the call starts something.
     """
-    refused = error.status is not None and 400 <= error.status < 500 and error.status not in PORT_MAY_RECOVER
-    if error.status in ACTION_UNUSABLE or (refused and error.logging_in):
-        scope = Scope.DESTINATION
-    elif refused:
-        scope = Scope.MESSAGE
-    else:
-        scope = Scope.TRANSIENT
-    reason = f"{error.status} {error.said}" if error.status else error.said
-    return DeliveryFailed(one_line(reason, MAX_REASON_CHARS), scope, error.retry_after)
+    reason = one_line(f"{error.status} {error.said}" if error.status else error.said, MAX_REASON_CHARS)
+    if error.status is None:
+        return DeliveryFailed(reason, Scope.DESTINATION if error.lasting else Scope.TRANSIENT)
+    failed = failure_of_status(error.status, reason, retry_after=error.retry_after, unsure=sends)
+    if failed.scope is Scope.MESSAGE and error.logging_in:
+        return DeliveryFailed(reason, Scope.DESTINATION)
+    return failed
 
 
 async def _dry_run(

@@ -88,14 +88,14 @@ class PortRuns(Reporter):
     def _failure_of(self, error: PortError) -> DeliveryFailed:
         """Turn a refusal of Port's into a failure, as `failure_of` does but for two cases.
 
-        That a run is not there concerns that run only. And wrong credentials put no queue on hold: a report
-        must not be tried for ever, as an alert is.
+        That a run is not there concerns that run only. And nothing puts its queue on hold: a report must not
+        be tried for ever, as an alert is.
         """
         if error.status == 429 and error.retry_after is not None:
             self._limited_until = self._clock() + error.retry_after
-        failed = failure_of(error)
-        if error.status in RUN_UNKNOWN and not error.logging_in:
+        failed = failure_of(error, sends=False)
+        if error.status in RUN_UNKNOWN and not error.logging_in and failed.scope is Scope.DESTINATION:
             return DeliveryFailed(failed.reason, Scope.MESSAGE)
-        if failed.scope is Scope.DESTINATION:
+        if failed.scope in {Scope.DESTINATION, Scope.STRANGE}:
             return DeliveryFailed(failed.reason, Scope.TRANSIENT)
         return failed

@@ -7,8 +7,9 @@ from pkgutil import resolve_name
 from typing import Any
 
 import structlog
+from pydantic import ValidationError
 
-from app.errors import DeliveryFailed
+from app.errors import DeliveryFailed, SettingsError
 from app.model.notification import Message
 from app.model.report import RUNS
 from app.notifier.base import Keeper, Notifier
@@ -54,10 +55,18 @@ SETTINGS_MODELS = _SettingsModels()
 
 
 def default_settings(webhook: str) -> DestinationSettings:
-    """Make the settings of the destination that needs no name; an empty webhook: it is the terminal."""
+    """Make the settings of the destination that needs no name; an empty webhook: it is the terminal.
+
+    Raises:
+        SettingsError: The webhook is not one.
+    """
     if not webhook:
         return SETTINGS_MODELS["console"](type="console")
-    return SETTINGS_MODELS["slack"].model_validate({"type": "slack", "webhook_url": webhook})
+    try:
+        return SETTINGS_MODELS["slack"].model_validate({"type": "slack", "webhook_url": webhook})
+    except ValidationError as error:
+        why = error.errors(include_url=False, include_input=False)[0]["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"SLACK_WEBHOOK_URL {why}") from None
 
 
 def make_notifiers(
@@ -70,13 +79,19 @@ def make_notifiers(
     """
     all_destinations = {DEFAULT_DESTINATION: default_settings(context.default_webhook), **destinations}
     notifiers: dict[str, Notifier] = {
-        name: kind_of(settings.type).make(name, settings, context)
-        for name, settings in all_destinations.items()
+        name: _make(name, settings, context) for name, settings in all_destinations.items()
     }
     if context.port is not None and context.fate is not None:
         permalink = partial(_permalink, notifiers)
         notifiers[RUNS] = PortRuns(context.port, context.fate, permalink, context.clock)
     return notifiers
+
+
+def _make(name: str, settings: DestinationSettings, context: NotifierContext) -> Notifier:
+    try:
+        return kind_of(settings.type).make(name, settings, context)
+    except SettingsError as error:
+        raise SettingsError(f"destination {name!r}: {error}") from None
 
 
 async def _permalink(notifiers: Mapping[str, Notifier], destination: str, message: Message) -> str | None:

@@ -40,8 +40,9 @@ EVENTS = {
         "quarantine; after an upgrade, replay it."
     ),
     "channel_unreadable": (
-        "Slack did not let the bot look for a message that may have arrived, so an alert may appear "
-        "twice. Check the bot's scopes (channels:history, groups:history)."
+        "Slack did not let the bot look for a message that may have arrived, or gave an answer that "
+        "nobody knows (`reason`), so an alert may appear twice in `channel`. Check the bot's scopes "
+        "(channels:history, groups:history, channels:read), or give the channel by its ID."
     ),
     "database_busy": "Another process is writing to the database; this one waits for it. Nothing to do.",
     "database_copied": (

@@ -5,13 +5,16 @@ Rules: https://docs.port.io/api-reference/port-api
 
 import json
 import math
+import socket
+import ssl
 from collections.abc import Mapping
-from datetime import datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
 
+from app.errors import CERTIFICATE_ADVICE
+from app.model.times import MAX_RETRY_AFTER_SECONDS, parse_retry_after
 from app.port.region import region_of
 
 RATE_LIMIT_SECONDS = (1.0, 60.0)  # the shortest and the longest wait
@@ -20,25 +23,47 @@ RESET_IS_EPOCH_ABOVE = 1e9  # x-ratelimit-reset is claimed to be seconds until, 
 MAX_REFUSAL_CHARS = 600
 
 
-def rate_limit_wait(headers: Mapping[str, str], now: datetime) -> float:
-    """Compute the seconds to wait after a 429: the longest that Port asks for, 1 to 60.
+def asked_wait(status: int, headers: Mapping[str, str], now: datetime) -> timedelta | None:
+    """Read how long Port asks to wait before the next call; None: it does not ask.
 
-    ``x-ratelimit-reset`` is seconds until, or since 1970 (both are claimed); ``Retry-After`` is seconds or
-    a date: https://docs.port.io/api-reference/rate-limits
+    ``Retry-After``, seconds or a date, counts with every status; with 429 ``x-ratelimit-reset`` too, seconds
+    until or since 1970 (both are claimed): https://docs.port.io/api-reference/rate-limits
     """
-    reset = _number(headers.get("x-ratelimit-reset", ""))
-    if reset is not None and reset > RESET_IS_EPOCH_ABOVE:
+    after = parse_retry_after(headers.get("retry-after"), now)
+    reset = _number(headers.get("x-ratelimit-reset", "")) if status == httpx.codes.TOO_MANY_REQUESTS else None
+    if reset is None:
+        return after
+    if reset > RESET_IS_EPOCH_ABOVE:
         reset -= now.timestamp()
-    after = _number(headers.get("retry-after", ""))
-    if after is None and "retry-after" in headers:
-        try:
-            after = parsedate_to_datetime(headers["retry-after"]).timestamp() - now.timestamp()
-        except ValueError:
-            after = None
     # The longest: a try that comes too early counts against the limit again.
-    asked = [seconds for seconds in (reset, after) if seconds is not None]
+    return max(after or timedelta(0), timedelta(seconds=min(max(reset, 0), MAX_RETRY_AFTER_SECONDS)))
+
+
+def rate_limit_wait(headers: Mapping[str, str], now: datetime) -> float:
+    """Compute the seconds for which a call waits after a 429: as Port asks, but 1 to 60."""
+    asked = asked_wait(httpx.codes.TOO_MANY_REQUESTS, headers, now)
     shortest, longest = RATE_LIMIT_SECONDS
-    return min(max(*asked, shortest), longest) if asked else RATE_LIMIT_UNKNOWN_SECONDS
+    return RATE_LIMIT_UNKNOWN_SECONDS if asked is None else min(max(asked.total_seconds(), shortest), longest)
+
+
+def why_unreached(error: Exception) -> str:
+    """Say why Port's API was not reached, by the error that httpx raised; its text may hold what was sent."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, httpx.ProxyError):
+        return f"the proxy (HTTPS_PROXY) does not connect: {text}"
+    if caused_by(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not valid: {text}; {CERTIFICATE_ADVICE}"
+    if caused_by(error, socket.gaierror):
+        return f"its name, or the proxy's, cannot be looked up: {text}"
+    return text
+
+
+def caused_by(error: BaseException, kind: type[BaseException]) -> bool:
+    """Tell whether an error is of a kind, or comes of one that is."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, kind):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None
 
 
 def _number(text: str) -> float | None:

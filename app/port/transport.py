@@ -5,6 +5,7 @@ Rules: https://docs.port.io/api-reference/port-api
 
 import asyncio
 import re
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,7 +16,15 @@ import httpx
 from app.errors import PortError, SettingsError
 from app.model.notification import one_line
 from app.network import DIRECT, Network
-from app.port.refusal import MAX_REFUSAL_CHARS, advice, message, rate_limit_wait
+from app.port.refusal import (
+    MAX_REFUSAL_CHARS,
+    advice,
+    asked_wait,
+    caused_by,
+    message,
+    rate_limit_wait,
+    why_unreached,
+)
 from app.port.region import Region
 from app.port.token import SharedToken, read_token
 from app.receive.event import Json
@@ -139,7 +148,7 @@ class Transport:
                 )
             except (httpx.RequestError, httpx.InvalidURL) as error:
                 # Without a connection nothing can have been done, so that even a POST may be repeated.
-                not_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                not_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError)
                 pause = next(pauses, None) if repeatable or not_sent else None
                 if pause is None:
                     raise self._unreachable(request, error, repeatable or not_sent) from None
@@ -166,26 +175,25 @@ class Transport:
         # Port answers JSON and never redirects: this is a proxy's page, or another product.
         if answer.is_success or answer.is_redirect:
             raise self.no_port(request, answer.status_code)
-        wait = rate_limit_wait(answer.headers, self._clock()) if answer.status_code == 429 else None
         raise PortError(
             str(request),
             one_line(self._hide(message(body, answer)), MAX_REFUSAL_CHARS),
             advice(answer.status_code, self.base_url, logging_in=request.path == LOG_IN),
             status=answer.status_code,
             trace_id=one_line(self._hide(answer.headers.get("x-trace-id", "")), 100),
-            retry_after=None if wait is None else timedelta(seconds=wait),
+            retry_after=asked_wait(answer.status_code, answer.headers, self._clock()),
         )
 
-    def no_port(self, request: Request, status: int | None = None) -> PortError:
-        """Make the error of an answer that is not from Port's API."""
+    def no_port(self, request: Request, status: int = httpx.codes.OK) -> PortError:
+        """Make the error of an answer, by its status a success or a redirect, that is not from Port's API."""
         reason = "that is not an answer of Port's API"
         return PortError(str(request), reason, f"Is PORT_API_URL right? It is {self.base_url}", status=status)
 
     def _unreachable(self, request: Request, error: Exception, harmless: bool) -> PortError:
-        reason = one_line(self._hide(str(error)), MAX_REFUSAL_CHARS) or type(error).__name__
+        reason = one_line(self._hide(why_unreached(error)), MAX_REFUSAL_CHARS)
         reason = f"cannot reach {self.base_url}: {reason}" + ("" if harmless else "; it may have arrived")
         remedy = "Check the network, the proxy settings (HTTPS_PROXY) and PORT_API_URL"
-        return PortError(str(request), reason, remedy)
+        return PortError(str(request), reason, remedy, lasting=caused_by(error, ssl.SSLCertVerificationError))
 
     def _hide(self, text: str) -> str:
         # An answer may repeat what was sent, and its text goes into errors and the log.

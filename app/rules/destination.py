@@ -3,9 +3,11 @@
 Each kind's own model stands with its notifier, in app.notifier, and is handed to `load_rules`.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
@@ -21,10 +23,29 @@ JOB_STEPS: tuple[JobStep, ...] = ("opened", "changed")
 
 
 def _address(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().lower().startswith(("https://", "http://")):
+    text = value.get_secret_value()
+    if not text.lower().startswith(("https://", "http://")):
         raise ValueError("must be an address that begins with https://")
+    if "{{" not in text and not leads_somewhere(text):  # what a template fills in is not known yet
+        raise ValueError("is no address: its host, its port or a character in it is wrong")
     return value
 
+
+def leads_somewhere(url: str) -> bool:
+    """Tell whether a text is a whole http or https address, as ``http://host:port/`` is not."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    whole = parts.scheme in {"http", "https"} and port != 0 and HOST.fullmatch(host)
+    return bool(whole) and not NOT_IN_ADDRESS.search(url)
+
+
+_LABEL = r"(?!-)[^\x00-,./:-@\[-^`{-\x7f]+(?<!-)"  # of ASCII letters, digits, - and _; and of any script's
+HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9a-f:]*:[0-9a-f:.]+")
+"""A name, in any script, or an address, as `urlsplit` gives it."""
+NOT_IN_ADDRESS = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 Address = Annotated[SecretStr, AfterValidator(_address)]
 Fallback = Annotated[str, Field(min_length=1, description="Gets a notice when this destination is on hold")]

@@ -128,7 +128,7 @@ async def test_the_message_in_slack(start: Start, port: StandInPort, tmp_path: P
 async def test_dead_and_tried_again(start: Start, port: StandInPort, slack: StandInSlack) -> None:
     """A run fails with the reason; that it is delivered later, by hand, Port is told once, and refuses."""
     no = Response("invalid_payload", 400)
-    slack.answers.extend([no, no])
+    slack.answers.extend([no, no, no])
     async with with_automation(start, port) as (service, client):
         await set_health(client, "Degraded")
         (run,) = port.automations.runs.values()

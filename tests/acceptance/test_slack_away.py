@@ -64,7 +64,8 @@ async def test_refusals_are_seen_and_can_be_fixed(tmp_path: Path, slack: StandIn
     slack.answers.extend(
         [
             answer(400, "invalid_payload"),
-            answer(400, "invalid_payload"),  # the plain text is refused too
+            answer(400, "invalid_payload"),  # without the buttons it is refused too
+            answer(400, "invalid_payload"),  # and so is the plain text
             answer(404, "no_active_hooks"),
         ]
     )
@@ -92,7 +93,7 @@ async def test_refusals_are_seen_and_can_be_fixed(tmp_path: Path, slack: StandIn
 
 async def test_a_refused_form_goes_out_as_plain_text(tmp_path: Path, slack: StandInSlack) -> None:
     """When Slack refuses the blocks, the text arrives, and the record says so."""
-    slack.answers.append(answer(400, "invalid_blocks"))
+    slack.answers.extend(answer(400, "invalid_blocks") for _ in range(2))
     async with listening(tmp_path, slack.url) as listener:
         async with httpx.AsyncClient(base_url=listener.url) as client:
             await post_change(client, "plain")

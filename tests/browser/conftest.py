@@ -147,7 +147,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         )
         async with serving(create_app(settings)) as url, httpx.AsyncClient(base_url=url) as client:
             site = Site(url, client, slack)
-            slack.answers.extend([PlainTextResponse("invalid_payload", 400)] * 2)
+            slack.answers.extend([PlainTextResponse("invalid_payload", 400)] * 3)
             await site.change("Healthy", "Degraded", ago=50, entity="checkout-prod", title="Checkout")
             await site.change("Degraded", "Crashed", ago=30, entity="checkout-prod", title="Checkout")
             await site.change("Healthy", "Crashed", ago=10, entity="search-prod", title="Search")

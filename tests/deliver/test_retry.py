@@ -121,4 +121,5 @@ def test_no_wait_is_out_of_bounds(
         assert wait >= min(retry_after or timedelta(0), HOUR)
         assert waited < GIVE_UP_AFTER
     else:
-        assert wait == (PROBE_EVERY if following.outcome is Outcome.ON_HOLD else timedelta(0))
+        probed = max(PROBE_EVERY, min(retry_after or timedelta(0), HOUR))
+        assert wait == (probed if following.outcome is Outcome.ON_HOLD else timedelta(0))

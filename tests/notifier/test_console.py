@@ -1,13 +1,18 @@
 """Alerts on the terminal."""
 
+import asyncio
+import contextlib
 from datetime import UTC, datetime
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
+from app.errors import DeliveryFailed, Scope
 from app.model.incident import Step
 from app.model.notification import Link, Notification, ValueChange
 from app.notifier.base import Item, Parcel, Sent
@@ -126,3 +131,12 @@ def test_attachments_are_drawn() -> None:
         *printed(draw({"text": "-", "blocks": blocks})).splitlines(),
         "Details",
     ]
+
+
+def test_an_output_that_takes_nothing() -> None:
+    """A full disk or a closed pipe is nobody's alert's fault: it holds the destination."""
+    with contextlib.suppress(OSError), Path("/dev/full").open("w", encoding="utf-8") as full:
+        notifier = ConsoleNotifier(APP, Console(file=full))
+        with pytest.raises(DeliveryFailed, match="No space left on device") as failed:
+            asyncio.run(notifier.send(Parcel((Item("1", notification()),))))
+    assert failed.value.scope is Scope.DESTINATION

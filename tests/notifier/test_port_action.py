@@ -115,10 +115,10 @@ async def test_what_port_refuses(port: StandInPort, more: dict[str, Any], reason
         (refusal(429), Scope.TRANSIENT),
         (refusal(500), Scope.TRANSIENT),
         (refusal(503), Scope.TRANSIENT),
-        (JSONResponse({"ok": True}, 202), Scope.TRANSIENT),
-        (JSONResponse({"ok": True, "run": {"id": 7}}, 202), Scope.TRANSIENT),
-        (Response("<html>", 200), Scope.TRANSIENT),
-        (Response(status_code=302, headers={"location": "/"}), Scope.TRANSIENT),
+        (JSONResponse({"ok": True}, 202), Scope.STRANGE),
+        (JSONResponse({"ok": True, "run": {"id": 7}}, 202), Scope.STRANGE),
+        (Response("<html>", 200), Scope.STRANGE),
+        (Response(status_code=302, headers={"location": "/"}), Scope.STRANGE),
     ],
 )
 async def test_each_answer_has_its_scope(port: StandInPort, answer: Response, scope: Scope) -> None:

@@ -78,14 +78,28 @@ def test_rate_of_a_channel() -> None:
 @pytest.mark.parametrize(
     ("destination", "needs"),
     [
-        ({"type": "slack", "channel": "#oncall"}, "has a channel, which needs SLACK_BOT_TOKEN"),
-        ({"type": "port_action", "action": "restart"}, "needs PORT_CLIENT_ID and PORT_CLIENT_SECRET"),
+        ({"type": "slack", "channel": "#oncall"}, "channel: needs SLACK_BOT_TOKEN"),
+        ({"type": "port_action", "action": "restart"}, "action: needs PORT_CLIENT_ID and PORT_CLIENT_SECRET"),
     ],
 )
 def test_what_a_destination_needs(destination: dict[str, Any], needs: str) -> None:
     """Without its credentials the start is refused, and the text says which destination and what it needs."""
-    with pytest.raises(SettingsError, match=f"'oncall' {needs}"):
+    with pytest.raises(SettingsError, match=f"'oncall': {needs}"):
         make(context(), oncall=destination)
+
+
+@pytest.mark.parametrize(
+    ("webhook", "said"),
+    [
+        ("https://hooks.slack.com/triggers/T0/1/secret", "starts a workflow and posts no message"),
+        ("https://hooks.slack.com:https/services/secret", "is no address"),
+    ],
+)
+def test_a_default_webhook_that_is_none(webhook: str, said: str) -> None:
+    """The setting is named, and its value is not shown."""
+    with pytest.raises(SettingsError, match=f"SLACK_WEBHOOK_URL {said}") as refused:
+        make(context(default_webhook=webhook))
+    assert "secret" not in str(refused.value)
 
 
 def test_a_context_shows_no_secret() -> None:

@@ -7,6 +7,20 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "action_unknown": (
         "4: rule 'cpu': on: must be 'CREATE', 'UPDATE', 'DELETE' or 'TIMER_EXPIRED'; did you mean 'UPDATE'?",
     ),
+    "address_of_a_workflow": tuple(
+        f"{line}: destination '{name}': webhook_url: starts a workflow and posts no message: give the URL of an"
+        " incoming webhook (hooks.slack.com/services/…), or call the workflow by a destination of the type http"
+        for line, name in ((3, "trigger"), (4, "workflow"))
+    ),
+    "address_that_is_none": tuple(
+        f"{line}: destination {key}: is no address: its host, its port or a character in it is wrong"
+        for line, key in (
+            (3, "'port': webhook_url"),
+            (4, "'bracket': url"),
+            (5, "'space': url"),
+            (6, "'host': url"),
+        )
+    ),
     "address_without_scheme": (
         "3: destination 'alerts': webhook_url: must be an address that begins with https://",
     ),

@@ -46,7 +46,7 @@ async def test_changes_page_by_page(start: Start) -> None:
 
 async def test_a_delivery_and_what_can_be_done(start: Start, slack: StandInSlack) -> None:
     """A dead delivery shows its attempts, and can be retried once."""
-    slack.answers.extend([PlainTextResponse("invalid_payload", 400)] * 2)
+    slack.answers.extend([PlainTextResponse("invalid_payload", 400)] * 3)
     async with start(admin_token=TOKEN) as service:
         await service.change("Healthy", "Degraded")
 

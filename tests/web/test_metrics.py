@@ -156,7 +156,7 @@ async def test_a_webhook_that_is_gone(service: Service, slack: StandInSlack) -> 
 @DATABASES
 async def test_a_message_that_slack_refuses(service: Service, slack: StandInSlack) -> None:
     """A dead delivery counts when it dies, and as long as it is kept."""
-    slack.answers.extend(PlainTextResponse("invalid_payload", 400) for _ in range(2))
+    slack.answers.extend(PlainTextResponse("invalid_payload", 400) for _ in range(3))
     await service.change("Healthy", "Degraded")
     numbers = await soon(service, "dead_deliveries", 1)
     numbers = await soon(service, "deliveries_total", 1, destination="default", outcome="dead")

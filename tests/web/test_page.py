@@ -126,7 +126,7 @@ async def test_the_timeline_has_the_states(start: Start) -> None:
 
 async def test_retry(start: Start, slack: StandInSlack) -> None:
     """A dead delivery is tried again, which the page and the trail say with the name."""
-    slack.answers.extend([PlainTextResponse("invalid_payload", 400)] * 2)
+    slack.answers.extend([PlainTextResponse("invalid_payload", 400)] * 3)
     async with start(admin_token=TOKEN) as service:
         await service.change("Healthy", "Degraded")
 

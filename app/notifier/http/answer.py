@@ -1,56 +1,79 @@
-"""What the answer of an HTTP destination means for the delivery.
-
-Rules: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3 (Retry-After)
-"""
+"""What became of a request of aiohttp's: its answer's start, or why there is no answer."""
 
 import asyncio
 import contextlib
-import math
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+import socket
+import ssl
 
 import aiohttp
 
-from app.errors import DeliveryFailed, Scope
+from app.errors import CERTIFICATE_ADVICE, DeliveryFailed, Scope
+from app.model.notification import one_line
+from app.notifier.failure import PROXY_REFUSES
+from app.notifier.http.guard import AddressRefused
 
 MAX_ANSWER_BYTES = 64_000
-SERVER_MAY_RECOVER = frozenset({408, 425, 429})
-MAX_RETRY_AFTER_SECONDS = 1e9  # what is longer is nonsense, and would overflow a timedelta
+MAX_SHOWN_HOST_CHARS = 100
 
 
-def raise_for_status(status: int, text: str, retry_after: timedelta | None) -> None:
-    """Raise unless an answer is a success, 2xx.
+def failure_of_error(
+    error: Exception, host: str, *, fixed: bool = True, sends: bool = True
+) -> DeliveryFailed:
+    """Make the failure of a request that has no answer, by the error that aiohttp raised.
+
+    The error's own text may hold the whole address, which may be a secret, so that it is not repeated.
 
     Args:
-        status: The HTTP status.
-        text: The start of the answer's text, one line, without secrets.
-        retry_after: How long the server asks to wait; None: it does not ask.
-
-    Raises:
-        DeliveryFailed: 408, 425, 429, 5xx and 1xx are transient; 3xx and other 4xx are of the message.
+        error: An aiohttp.ClientError, OSError (TimeoutError too) or ValueError.
+        host: The host that was called.
+        fixed: Whether the host is the same for every message, and was not made of a change.
+        sends: Whether the request does something, which may have been done though the answer did not come.
     """
-    if 200 <= status < 300:
-        return
-    if 300 <= status < 400:
-        raise DeliveryFailed(f"{status}: a redirect, which is not followed", Scope.MESSAGE)
-    reason = f"{status}: {text}" if text else str(status)
-    if 400 <= status < 500 and status not in SERVER_MAY_RECOVER:
-        raise DeliveryFailed(reason, Scope.MESSAGE)
-    raise DeliveryFailed(reason, Scope.TRANSIENT, retry_after)
+    host = one_line(host, MAX_SHOWN_HOST_CHARS)
+    if lasting := _lasting(error, host):
+        return DeliveryFailed(lasting, Scope.DESTINATION if fixed else Scope.MESSAGE)
+    if nothing_sent := _before_sending(error, host):
+        return DeliveryFailed(nothing_sent, Scope.TRANSIENT)
+    came = "no answer of {} in time" if isinstance(error, TimeoutError) else "no whole answer of {} ({})"
+    arrived = "; it may have arrived" if sends else ""
+    return DeliveryFailed(came.format(host, type(error).__name__) + arrived, Scope.TRANSIENT, unsure=sends)
 
 
-def parse_retry_after(text: str | None, now: datetime) -> timedelta | None:
-    """Parse a ``Retry-After`` header, seconds or an HTTP date, into a time to wait; None if it is neither."""
-    try:
-        seconds = float(text or "")
-    except ValueError:
-        try:
-            date = parsedate_to_datetime(text or "")
-        except (ValueError, OverflowError):
-            return None
-        return max(timedelta(0), (date if date.tzinfo else date.replace(tzinfo=UTC)) - now)
-    usable = math.isfinite(seconds) and 0 <= seconds < MAX_RETRY_AFTER_SECONDS
-    return timedelta(seconds=seconds) if usable else None
+def _lasting(error: Exception, host: str) -> str:
+    """Say why a host cannot be called until somebody mends it; empty: that is not so."""
+    refused = getattr(error, "os_error", error)
+    if isinstance(refused, AddressRefused):
+        return (
+            f"{host} is refused: {refused} is not a public address, and the destination does not say"
+            " allow_private"
+        )
+    if isinstance(error, ssl.SSLCertVerificationError):
+        cause = getattr(error, "certificate_error", error)
+        why = one_line(getattr(cause, "verify_message", ""), 100) or "it is refused"
+        return f"the certificate of {host} is not valid: {why}; {CERTIFICATE_ADVICE}"
+    if isinstance(error, ValueError):  # 2130706433 for an address, a label of 70 letters …
+        return f"{host} cannot be called as the URL says"
+    return ""
+
+
+def _before_sending(error: Exception, host: str) -> str:
+    """Say what went wrong before anything was sent; empty: something may have been."""
+    match error:
+        case aiohttp.ClientHttpProxyError(status=407):
+            return PROXY_REFUSES
+        case aiohttp.ClientHttpProxyError(status=status):
+            return f"the proxy (HTTPS_PROXY) answers {status}, and does not connect to {host}"
+        case aiohttp.ClientProxyConnectionError(host=proxy, port=port):
+            shown = one_line(str(proxy), MAX_SHOWN_HOST_CHARS)
+            return f"no connection to the proxy {shown}:{port} (HTTPS_PROXY or HTTP_PROXY)"
+        case aiohttp.ClientConnectorDNSError() | socket.gaierror():
+            return f"the name {host} cannot be looked up"
+        case aiohttp.ClientConnectorError():
+            return f"no connection to {host} ({type(error).__name__})"
+        case aiohttp.ConnectionTimeoutError():
+            return f"no connection to {host} in time"
+        case _:
+            return ""
 
 
 async def read_start(answer: aiohttp.ClientResponse, seconds: float) -> str:

@@ -9,11 +9,11 @@ import base64
 import contextlib
 import json
 import re
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import quote
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
@@ -23,9 +23,11 @@ from yarl import URL
 
 from app.errors import DeliveryFailed, Scope, SettingsError
 from app.model.notification import Notification, one_line
+from app.model.times import parse_retry_after
 from app.notifier.base import Notifier, Parcel, Sent
-from app.notifier.http.answer import parse_retry_after, raise_for_status, read_start
-from app.notifier.http.guard import AddressRefused, connector, judge_host, refusal
+from app.notifier.failure import failure_of_status
+from app.notifier.http.answer import failure_of_error, read_start
+from app.notifier.http.guard import connector, judge_host, refusal
 from app.notifier.kind import Kind, NotifierContext
 from app.rules.destination import JOB_STEPS, Address, DestinationSettings, Fallback, JobSteps, Routing
 
@@ -43,7 +45,10 @@ OUR_HEADERS = frozenset(
 )
 UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """What would end a header, or what is no text."""
-HTTP_URL = re.compile(r"https?://[^\s/?#]", re.IGNORECASE)
+HTTP_URL = re.compile(r"(https?://[^\s/?#]+)(.*)", re.IGNORECASE | re.DOTALL)
+URL_CHARACTERS = "%/?#:@!$&'()*+,;=-._~[]"
+"""What may stand in a URL beside letters and digits, and is sent as it is written."""
+LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 HOST_IS_TEMPLATE = re.compile(r"([^:/?#{]*://)?[^/?#{]*{{")
 
 MAX_BODY_BYTES = 1_000_000
@@ -103,7 +108,8 @@ class HttpNotifier(Notifier):
         text_within: How long the answer's text may take after that.
 
     Raises:
-        SettingsError: The secret, a header, or the environment's proxy or certificates cannot be used.
+        SettingsError: The secret, or what no template changes of the URL, the headers and the body, cannot be
+            sent; or the environment's proxy or certificates cannot be used.
     """
 
     def __init__(
@@ -124,7 +130,8 @@ class HttpNotifier(Notifier):
                 raise SettingsError(f"headers: {one_line(name, 80)!r} cannot be set")
         self._method = settings.method
         self._template = {"url": url, "headers": headers, "body": settings.body}
-        self._signer = _signer(settings.secret.get_secret_value()) if settings.secret else None
+        # An empty one, as of a variable that is not set, must not mean that nothing is signed.
+        self._signer = None if settings.secret is None else _signer(settings.secret.get_secret_value())
         self._private = settings.allow_private
         self._context = context
         self._resolver = resolver
@@ -135,25 +142,22 @@ class HttpNotifier(Notifier):
         self._proxied = settings.proxy == "environment"
         plain = url.lower().startswith("http:") and not self._proxied
         self._tls = None if plain else context.network.tls()
-        anywhere = HOST_IS_TEMPLATE.match(url)
-        for address in (
-            ("http://host.invalid", "https://host.invalid") if anywhere else (url.partition("{{")[0],)
-        ):
+        anywhere = ("http://host.invalid", "https://host.invalid")
+        for address in anywhere if HOST_IS_TEMPLATE.match(url) else (url.partition("{{")[0],):
             self._proxy(address)  # one that cannot be used is refused now
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         # What is wrong with each message alike is a matter of the destination; but where the catalog fills a
         # part in, one bad entity must not hold up all others.
-        self._scope_of_url = Scope.MESSAGE if "{{" in url else Scope.DESTINATION
-        self._scope_of_host = Scope.MESSAGE if HOST_IS_TEMPLATE.match(url) else Scope.DESTINATION
+        self._fixed = "{{" not in url
+        self._fixed_host = not HOST_IS_TEMPLATE.match(url)
+        self._refuse_what_can_never_be_sent()
 
     async def send(self, parcel: Parcel) -> Sent:
         """Send the request for one alert; the detail is the answer's status and the start of its text.
 
         Raises:
-            DeliveryFailed: For answers as `raise_for_status` says. Transient: no connection, an unknown name,
-                no answer in time. Message: what the templates gave cannot be sent. A refused address or a bad
-                certificate is of the destination where the host is fixed, of the message where the host
-                is a template.
+            DeliveryFailed: For answers as `failure_of_status` says, without one as `failure_of_error` does.
+                Message: what the templates gave cannot be sent.
         """
         (item,) = parcel.items
         filled = await self._context.render(self._template, parcel.event)
@@ -161,7 +165,7 @@ class HttpNotifier(Notifier):
         try:
             return Sent(await self._send(call))
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise self._failure(one_line(call.url.host or "", 100), error) from None
+            raise failure_of_error(error, call.url.host or "", fixed=self._fixed_host) from None
 
     async def close(self) -> None:
         """Close the connections."""
@@ -186,13 +190,29 @@ class HttpNotifier(Notifier):
         usual = {name: value for name, value in usual.items() if name.lower() not in set_by_rule}
         return _Call(url, usual | headers | ours, body, frozenset(secrets))
 
+    def _refuse_what_can_never_be_sent(self) -> None:
+        """Raise `SettingsError` if something that no template changes makes every request impossible."""
+        key = "url"
+        try:
+            if self._fixed:
+                self._url(self._template["url"])
+            key = "headers"
+            for name, value in self._template["headers"].items():
+                if "{{" not in value:
+                    _header(name, value)
+            key = "body"
+            _json(self._template["body"])
+        except DeliveryFailed as failed:
+            raise SettingsError(f"{key}: {failed.reason}") from None
+
     def _url(self, filled: Any) -> URL:
         if isinstance(filled, str) and len(filled) <= MAX_LINE_CHARS and not UNFIT.search(filled):
             with contextlib.suppress(ValueError):
-                if HTTP_URL.match(filled):
-                    return URL(filled)
+                if parts := HTTP_URL.fullmatch(filled):
+                    return _as_written(*parts.groups())
+        filled_in = "" if self._fixed else ", with its templates filled,"
         wanted = f"an http or https URL of at most {MAX_LINE_CHARS:,} characters"
-        raise DeliveryFailed(f"the url, with its templates filled, is not {wanted}", self._scope_of_url)
+        raise DeliveryFailed(f"the url{filled_in} is not {wanted}", Scope.MESSAGE)
 
     async def _send(self, call: _Call) -> str:
         proxy = self._proxy(str(call.url))
@@ -205,9 +225,13 @@ class HttpNotifier(Notifier):
         ) as answer:
             start = await read_start(answer, self._text_within.total_seconds())
         text = one_line(call.hide(start), MAX_SHOWN_ANSWER_CHARS)
+        reason = f"{answer.status}: {text}" if text else str(answer.status)
+        if 200 <= answer.status < 300:
+            return reason
+        if 300 <= answer.status < 400:
+            reason = f"{answer.status}: a redirect, which is not followed"
         wait = parse_retry_after(answer.headers.get("Retry-After"), self._context.clock())
-        raise_for_status(answer.status, text, wait)
-        return f"{answer.status}: {text}" if text else str(answer.status)
+        raise failure_of_status(answer.status, reason, retry_after=wait, fixed=self._fixed)
 
     def _proxy(self, url: str) -> str | None:
         return self._context.network.proxy(url) if self._proxied else None
@@ -225,30 +249,12 @@ class HttpNotifier(Notifier):
             )
         return session
 
-    def _failure(self, host: str, error: Exception) -> DeliveryFailed:
-        # The error's own text may hold the whole address, which may be a secret.
-        match error:
-            case aiohttp.ClientConnectorCertificateError():
-                why = one_line(getattr(error.certificate_error, "verify_message", ""), 100)
-                return DeliveryFailed(f"the certificate of {host} is not valid: {why}", self._scope_of_host)
-            case aiohttp.ClientConnectorError(os_error=AddressRefused() as refused) | (
-                AddressRefused() as refused
-            ):
-                why = f"{refused} is not a public address, and the destination does not say allow_private"
-                return DeliveryFailed(f"{host} is refused: {why}", self._scope_of_host)
-            case ValueError():  # 2130706433 for an address, a label of 70 letters …
-                return DeliveryFailed(f"{host} cannot be called as the URL says", self._scope_of_host)
-            case aiohttp.ClientConnectorDNSError() | socket.gaierror():
-                reason = f"the name {host} cannot be looked up"
-            case aiohttp.ClientConnectorError():
-                reason = f"no connection to {host} ({type(error).__name__})"
-            case aiohttp.ConnectionTimeoutError():
-                reason = f"no connection to {host} in time"
-            case TimeoutError():
-                reason = f"no answer of {host} in time; it may have arrived"
-            case _:
-                reason = f"no whole answer of {host} ({type(error).__name__}); it may have arrived"
-        return DeliveryFailed(reason, Scope.TRANSIENT)
+
+def _as_written(host: str, rest: str) -> URL:
+    """Make a URL that is sent as it is written: where it is signed, ``%2F`` and ``/`` are not the same."""
+    rest = LONE_PERCENT.sub("%25", rest if rest[:1] in {"", "/"} else f"/{rest}")
+    escaped = quote(rest, safe=URL_CHARACTERS)
+    return URL(str(URL(host)).rstrip("/") + escaped, encoded=True)
 
 
 def _let_pass(_: str) -> str:

@@ -36,7 +36,7 @@ from app.notifier.slack.markup import (
     urgent,
     when,
 )
-from app.rules.destination import DestinationSettings
+from app.rules.destination import DestinationSettings, leads_somewhere
 
 # Slack's own sizes are larger (a section 3,000, a context element 3,000, all blocks together about 11,000
 # characters); these are what a person reads at a glance, and their sum stays below 10,000.
@@ -201,7 +201,8 @@ def _buttons(notification: Notification) -> list[ButtonElement]:
     buttons: list[ButtonElement] = []
     room = MAX_BUTTON_URLS_CHARS
     for number, link in enumerate(notification.links):
-        if len(link.url) <= room:
+        # Slack refuses the whole message for one address that is none.
+        if len(link.url) <= room and leads_somewhere(link.url):
             room -= len(link.url)
             text = label(escape(words(link.name), MAX_BUTTON_CHARS) or "Link")
             buttons.append(ButtonElement(text=text, url=link.url, action_id=f"link-{number}"))

@@ -4,11 +4,12 @@ Rules: https://docs.slack.dev/reference/methods/chat.postMessage (threads, names
 https://docs.slack.dev/apis/web-api/rate-limits
 """
 
+import asyncio
 import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -17,11 +18,13 @@ from app.errors import DeliveryFailed, MessageGone, Scope
 from app.model.notification import Message
 from app.network import DIRECT, Network
 from app.notifier.base import SEND_TIMEOUT, Keeper, Parcel, Sent, Story
-from app.notifier.slack.compose import Composed, colored
+from app.notifier.slack.compose import Composed, colored, forms
 from app.notifier.slack.metadata import Arrivals, metadata, nameable
-from app.notifier.slack.session import SlackNotifier, SlackSession
+from app.notifier.slack.session import SlackNotifier, SlackSession, in_simpler_forms
 from app.notifier.slack.web_api import (
+    API_UPDATE_ERRORS,
     CHANNEL_HISTORY,
+    CHANNEL_INFO,
     GET_PERMALINK,
     LIST_CHANNELS,
     POST_MESSAGE,
@@ -33,6 +36,7 @@ from app.notifier.slack.web_api import (
 log = structlog.get_logger(__name__)
 
 CHANNEL_ID = re.compile(r"[CGD][A-Z0-9]{7,}")
+CHANNEL_IS_ANOTHER = ("channel_not_found", "is_archived", "is_inactive")
 MAX_CLOCK_SKEW = timedelta(seconds=60)
 MAX_HISTORY_PAGES = 5
 MESSAGES_PER_PAGE = 200
@@ -63,22 +67,38 @@ class SlackBot(SlackNotifier, Keeper):
         *,
         api_url: str = "https://slack.com/api/",
         answer_within: timedelta = SEND_TIMEOUT,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         network: Network = DIRECT,
         **options: Any,
     ) -> None:
-        super().__init__(SlackSession("slack_sdk.web", api_url, network, answer_within), app_url, **options)
+        session = SlackSession("slack_sdk.web", api_url, clock, network, answer_within)
+        super().__init__(session, app_url, **options)
         self._api = SlackApi(token, api_url, self._session)
         self._name = channel.strip().removeprefix("#")
         # None for a channel that is given by its name, until Slack has answered with its ID.
         self._id = self._name if CHANNEL_ID.fullmatch(self._name) else None
-        self._channel = self._id or f"#{self._name}"
+        self._named = self._id is None
         self._blind = False
+        self._look_up_seconds = answer_within.total_seconds() / 2  # the rest is for sending
 
     async def send(self, parcel: Parcel) -> Sent:
         """Post a message; into a thread, if all its alerts have the same parent message.
 
-        A message that Slack refuses for its form is tried once more as plain text.
+        A message that Slack refuses for its form is tried in simpler ones. A channel that was renamed is
+        found by the messages of its incidents.
         """
+        known = self._id
+        try:
+            return await self._send(parcel)
+        except DeliveryFailed as failed:
+            missing = self._named and failed.reason.startswith(CHANNEL_IS_ANOTHER)
+            if missing:  # where its ID was known, there may be another channel of the name by now
+                self._id = await self._renamed(parcel) if known is None else None
+            if not missing or self._id is None:
+                raise
+        return await self._send(parcel)
+
+    async def _send(self, parcel: Parcel) -> Sent:
         composed = await self._compose(parcel)
         items = nameable(composed.shown)
         if items != composed.shown and not composed.summed_up:
@@ -94,7 +114,8 @@ class SlackBot(SlackNotifier, Keeper):
 
     async def _post(self, parcel: Parcel, composed: Composed, parent: Message | None) -> Sent:
         body = {
-            "channel": self._channel,
+            # The ID where it is known: a channel may be renamed.
+            "channel": self._id or f"#{self._name}",
             "unfurl_links": False,
             "unfurl_media": False,
             "metadata": metadata(parcel, composed),
@@ -103,16 +124,10 @@ class SlackBot(SlackNotifier, Keeper):
             body |= colored(composed.message, composed.color)
         else:
             body |= composed.message | {"thread_ts": parent.ts, "reply_broadcast": composed.broadcast}
-        detail = "ok"
-        try:
-            answer = await self._api.call(POST_MESSAGE, body=body)
-        except DeliveryFailed as refused:
-            if refused.scope is not Scope.MESSAGE or isinstance(refused, MessageGone):
-                raise
-            how, simpler = _simpler(body, composed, refused.reason)
-            answer = await self._api.call(POST_MESSAGE, body=simpler)
-            detail = f"ok, {how}, because Slack answered {refused.reason}"
-        message = Message(str(answer["channel"]), str(answer["ts"]))
+        detail, answer = await in_simpler_forms(forms(body, composed.plain), self._post_message)
+        if not isinstance(answer.get("channel"), str) or not isinstance(answer.get("ts"), str):
+            raise DeliveryFailed("200: not an answer from Slack", Scope.STRANGE, unsure=True)
+        message = Message(answer["channel"], answer["ts"])
         self._id = message.channel
         if parent is None:
             return Sent(detail, composed.delivered, message)
@@ -123,15 +138,36 @@ class SlackBot(SlackNotifier, Keeper):
             )
         return Sent(f"{detail}, in the thread", composed.delivered)
 
+    async def _post_message(self, body: dict[str, Any]) -> dict[str, Any]:
+        return await self._api.call(POST_MESSAGE, body=body)
+
+    async def _renamed(self, parcel: Parcel) -> str | None:
+        """Find the ID of the channel that had the name before, among those of an incident's messages."""
+        for channel in dict.fromkeys(item.parent.channel for item in parcel.items if item.parent):
+            with contextlib.suppress(DeliveryFailed):  # asking is a help only
+                info = (await self._api.call(CHANNEL_INFO, params={"channel": channel})).get("channel")
+                if isinstance(info, dict) and self._name in (info.get("previous_names") or ()):
+                    return channel
+        return None
+
     async def find(self, parcel: Parcel, since: datetime) -> Sent | None:
-        """Find the alerts of a parcel in the channel; None: none is there, or the app may not read it."""
+        """Find the alerts of a parcel in the channel; None: none is there, or Slack does not say.
+
+        Asking is a help only. Where the answer cannot be had, and not just for now, that is logged, and the
+        alerts are sent.
+        """
         try:
             return await self._find(parcel, since)
         except DeliveryFailed as failed:
             if failed.scope is Scope.TRANSIENT:
                 raise
             if not self._blind:
-                log.warning("channel_unreadable", reason=failed.reason, effect="an alert may be sent twice")
+                log.warning(
+                    "channel_unreadable",
+                    channel=self._name,
+                    reason=failed.reason,
+                    effect="an alert may be sent twice",
+                )
             self._blind = True  # said once: it is so for every message
             return None
 
@@ -159,13 +195,20 @@ class SlackBot(SlackNotifier, Keeper):
         for item in parcel.items:
             if item.parent:
                 return item.parent.channel  # not to be posted to: the destination may be another by now
+        try:
+            async with asyncio.timeout(self._look_up_seconds):
+                return await self._list_channels()
+        except TimeoutError:  # a workspace of thousands of channels: there it takes too long each time
+            raise DeliveryFailed("too many channels: give the channel by its ID", Scope.MESSAGE) from None
+
+    async def _list_channels(self) -> str:
         refused: DeliveryFailed | None = None
         for kind in ("public_channel", "private_channel"):  # each wants a scope of its own
             options = {"types": kind, "exclude_archived": True, "limit": CHANNELS_PER_PAGE}
             channels = self._api.items(LIST_CHANNELS, key="channels", at_most=MAX_CHANNEL_PAGES, **options)
             try:
                 async for channel in channels:
-                    if channel["name"] == self._name:
+                    if channel.get("name") == self._name and isinstance(channel.get("id"), str):
                         self._id = str(channel["id"])
                         return self._id
             except DeliveryFailed as failed:
@@ -176,9 +219,15 @@ class SlackBot(SlackNotifier, Keeper):
 
     async def update(self, message: Message, stories: Sequence[Story]) -> str:
         """Update a message to its incidents as they are now."""
-        body = {"channel": message.channel, "ts": message.ts, **self._recompose(stories)}
-        await self._api.call(UPDATE_MESSAGE, body=body)
-        return "ok"
+        new = self._recompose(stories)
+        body = {"channel": message.channel, "ts": message.ts, **new}
+        simpler = forms(body, {})  # its text stays
+        detail, _ = await in_simpler_forms(simpler, self._update_message, API_UPDATE_ERRORS)
+        return detail
+
+    async def _update_message(self, body: dict[str, Any]) -> dict[str, Any]:
+        # Attachments that are not given would stay as they were.
+        return await self._api.call(UPDATE_MESSAGE, body={"attachments": [], **body})
 
     async def permalink(self, message: Message) -> str | None:
         """Ask for a message's address, which needs no scope; None: there is none.
@@ -188,11 +237,3 @@ class SlackBot(SlackNotifier, Keeper):
         where = {"channel": message.channel, "message_ts": message.ts}
         link = (await self._api.call(GET_PERMALINK, params=where)).get("permalink")
         return link if isinstance(link, str) and link.startswith("https://") else None
-
-
-def _simpler(body: Mapping[str, Any], composed: Composed, refused: str) -> tuple[str, dict[str, Any]]:
-    """Leave out of a message what Slack refused, its metadata or its form; first in the result: in words."""
-    if "metadata" in refused:
-        return "without metadata", {key: value for key, value in body.items() if key != "metadata"}
-    kept = {key: value for key, value in body.items() if key not in {"blocks", "attachments"}}
-    return "as plain text", kept | composed.plain

@@ -3,7 +3,7 @@
 Rules: https://docs.slack.dev/legacy/legacy-messaging/legacy-secondary-message-attachments (colours)
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from app.notifier.slack.markup import plain_of
 
 RESOLVED_COLOR = "#2eb67d"
 COLORS: dict[Severity, str] = {"critical": "#e01e5a", "warning": "#ecb22e", "info": "#868686"}
+FORM = frozenset({"blocks", "attachments"})
+"""The fields of a message that plain text does without."""
 ATTACHMENT_FALLBACK = "Details"  # the message's own text says everything that matters, and room is short
 
 
@@ -91,6 +93,35 @@ def compose(
     )
     shown = tuple(item for position, item in enumerate(parcel.items) if position in made.shown)
     return Composed(made.message, shown, summed_up=parcel.more > 0)
+
+
+def forms(body: Mapping[str, Any], plain: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield a message in forms that ask less and less of Slack, each with words for what it lacks.
+
+    Args:
+        body: The message, with what else is posted of it.
+        plain: The fields of the message as text alone.
+    """
+    full = dict(body)
+    yield "", full
+    # Links come from the catalog, and Slack refuses more of them than we can know.
+    fewer = {key: _without_buttons(value) for key, value in full.items()}
+    if fewer != full:
+        yield "without its buttons", fewer
+    yield "as plain text", {key: full[key] for key in full if key not in FORM} | dict(plain)
+
+
+def _without_buttons(value: Any) -> Any:
+    """Take buttons out of blocks, those in attachments too."""
+    if isinstance(value, dict):
+        return {key: _without_buttons(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_without_buttons(part) for part in value if not _holds_buttons(part)]
+    return value
+
+
+def _holds_buttons(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "actions"
 
 
 def recompose(

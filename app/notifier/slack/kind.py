@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from app.errors import SettingsError
 from app.model.digest import BY_RULE_AND_TRANSITION, GroupBy
@@ -17,6 +17,12 @@ from app.rules.destination import Address, DestinationSettings, Fallback, Routin
 
 # Slack: lower-case letters of any script, digits, hyphens and underscores; 80 characters at most.
 CHANNEL_NAME = re.compile(r"#?(?:[^\WA-Z]|-)[^\sA-Z#@,.:/!?'\"]{0,79}|[CGD][A-Z0-9]{5,}")
+# They answer {"ok":true} to whatever is posted, and start a workflow instead of posting the message.
+WORKFLOW = re.compile(r"https?://hooks\.slack(-gov)?\.com(:\d+)?/+(triggers|workflows)\b", re.IGNORECASE)
+NOT_A_WEBHOOK = (
+    "starts a workflow and posts no message: give the URL of an incoming webhook"
+    " (hooks.slack.com/services/…), or call the workflow by a destination of the type http"
+)
 
 
 def _channel(name: str) -> str:
@@ -45,6 +51,13 @@ class SlackDestination(DestinationSettings):
     rate: Annotated[float, Field(ge=0.001, le=1000)] = 1.0
     fallback: Fallback | None = None
 
+    @field_validator("webhook_url")
+    @classmethod
+    def _posts_messages(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and WORKFLOW.match(value.get_secret_value()):
+            raise ValueError(NOT_A_WEBHOOK)
+        return value
+
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if (self.webhook_url is None) == (self.channel is None):
@@ -59,7 +72,7 @@ class SlackDestination(DestinationSettings):
         return Routing(channel=channel, fallback=self.fallback)
 
 
-def _make(name: str, settings: SlackDestination, context: NotifierContext) -> Notifier:
+def _make(_: str, settings: SlackDestination, context: NotifierContext) -> Notifier:
     options: dict[str, Any] = {
         "pause": timedelta(seconds=1 / settings.rate),
         "group_by": settings.group_by,
@@ -68,15 +81,14 @@ def _make(name: str, settings: SlackDestination, context: NotifierContext) -> No
         "network": context.network,
     }
     if settings.webhook_url is not None:
-        return SlackWebhook(settings.webhook_url.get_secret_value(), context.app_url, **options)
+        url = settings.webhook_url.get_secret_value()
+        return SlackWebhook(url, context.app_url, clock=context.clock, **options)
     if not context.bot_token or settings.channel is None:
         raise SettingsError(
-            f"destination {name!r} has a channel, which needs SLACK_BOT_TOKEN: your Slack app's page,"
-            " OAuth & Permissions, has it"
+            "channel: needs SLACK_BOT_TOKEN: your Slack app's page, OAuth & Permissions, has it"
         )
-    return SlackBot(
-        context.bot_token, settings.channel, context.app_url, api_url=context.slack_api_url, **options
-    )
+    options |= {"api_url": context.slack_api_url, "clock": context.clock}
+    return SlackBot(context.bot_token, settings.channel, context.app_url, **options)
 
 
 SLACK_KIND = Kind(SlackDestination, _make, dry_run)

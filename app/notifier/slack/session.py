@@ -2,24 +2,27 @@
 
 import asyncio
 import logging
-import math
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
 from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
-from app.errors import DeliveryFailed, Scope
+from app.errors import DeliveryFailed, MessageGone, Scope
 from app.model.digest import BY_RULE_AND_TRANSITION, GroupBy
+from app.model.times import parse_retry_after
 from app.network import DIRECT, Network
 from app.notifier.base import SEND_TIMEOUT, Notifier, Parcel
+from app.notifier.http.answer import failure_of_error
 from app.notifier.slack.compose import Composed, compose, recompose
 
 _Client = TypeVar("_Client", AsyncWebClient, AsyncWebhookClient)
+_T = TypeVar("_T")
 
 MANY_ALERTS = 50  # from here on composing takes milliseconds, in which Port would wait for its answer
 KEEPALIVE_SECONDS = 3.0  # a server that closes an idle connection just as we use it would cost the attempt
@@ -36,14 +39,21 @@ class SlackSession:
 
     Attributes:
         log: The logger that slack_sdk is to use.
+        clock: Gives the time, UTC, to which a date in an answer is compared.
 
     Raises:
         SettingsError: The environment's proxy or certificates cannot be used.
     """
 
     def __init__(
-        self, logger: str, url: str, network: Network = DIRECT, answer_within: timedelta = SEND_TIMEOUT
+        self,
+        logger: str,
+        url: str,
+        clock: Callable[[], datetime],
+        network: Network = DIRECT,
+        answer_within: timedelta = SEND_TIMEOUT,
     ) -> None:
+        self.clock = clock
         # slack_sdk logs addresses, tokens and messages as soon as its logger lets DEBUG through.
         self.log = logging.getLogger(logger)
         self.log.setLevel(logging.INFO)
@@ -117,41 +127,69 @@ class SlackNotifier(Notifier):
         return await asyncio.to_thread(self._compose_here, parcel) if many else self._compose_here(parcel)
 
 
+async def in_simpler_forms(
+    forms: Iterable[tuple[str, dict[str, Any]]],
+    post: Callable[[dict[str, Any]], Awaitable[_T]],
+    besides: Collection[str] = (),
+) -> tuple[str, _T]:
+    """Post a message; while Slack refuses it for what it is, try the next form.
+
+    Args:
+        forms: The message's forms, each with words for what it lacks, as `app.notifier.slack.compose.forms`
+            yields them.
+        post: Posts one.
+        besides: Slack's words for what no form changes.
+
+    Returns:
+        ``ok``, with how it went where that was not the first form, for a person; and what `post` returned.
+
+    Raises:
+        DeliveryFailed: Slack refused the last form, or something else went wrong before.
+    """
+    first, left = "", deque(forms)
+    while True:
+        how, form = left.popleft()
+        try:
+            answer = await post(form)
+        except DeliveryFailed as failed:
+            # A word of Slack's that nobody knows may be about the form; a proxy's page is about nothing.
+            unknown = failed.scope is Scope.STRANGE and failed.reason.isidentifier()
+            of_form = (failed.scope is Scope.MESSAGE or unknown) and failed.reason not in besides
+            if "metadata" in failed.reason and "metadata" in form:  # nobody sees it
+                left.appendleft(("without metadata", form))
+                left = deque((how, {k: v for k, v in form.items() if k != "metadata"}) for how, form in left)
+            if not of_form or not left or isinstance(failed, MessageGone):
+                raise
+            first = first or failed.reason
+        else:
+            return (f"ok, {how}, because Slack answered {first}" if first else "ok"), answer
+
+
 async def _refuse_redirect(*_: object) -> None:
     # slack_sdk would follow it, and somebody else's "ok" would count as Slack's.
-    raise DeliveryFailed("a redirect: not an answer from Slack", Scope.TRANSIENT)
+    raise DeliveryFailed("a redirect: not an answer from Slack", Scope.STRANGE)
 
 
 @contextmanager
-def asking_slack(*, sends: bool = True) -> Iterator[None]:
+def asking_slack(host: str, *, sends: bool = True) -> Iterator[None]:
     """Turn the errors of a request into `DeliveryFailed`.
 
     Args:
+        host: The host that is called.
         sends: Whether the request posts a message, which may have arrived though the answer did not.
 
     Raises:
         DeliveryFailed: There was no answer that can be read.
     """
-    # Never the error's own text: the address may stand in it, and in a webhook's address a secret.
-    arrived = "; it may have arrived" if sends else ""
     try:
         yield
-    except TimeoutError:
-        raise DeliveryFailed(f"no answer in time{arrived}", Scope.TRANSIENT, unsure=sends) from None
-    except (aiohttp.ClientConnectorError, aiohttp.InvalidURL) as error:
-        raise DeliveryFailed(f"no connection ({type(error).__name__})", Scope.TRANSIENT) from None
-    except (aiohttp.ClientError, OSError) as error:
-        reason = f"the connection ended before the answer ({type(error).__name__}){arrived}"
-        raise DeliveryFailed(reason, Scope.TRANSIENT, unsure=sends) from None
     except (UnicodeDecodeError, LookupError):
-        raise DeliveryFailed("an answer that is no text", Scope.TRANSIENT, unsure=sends) from None
+        raise DeliveryFailed("an answer that is no text", Scope.STRANGE, unsure=sends) from None
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise failure_of_error(error, host, sends=sends) from None
 
 
-def retry_after(headers: Mapping[str, str]) -> timedelta | None:
-    """Parse the ``Retry-After`` header, in seconds; None: there is none, or it is not a usable number."""
+def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
+    """Parse an answer's ``Retry-After``, whatever the case of its name; None: there is none to be read."""
     text = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
-    try:
-        seconds = float(text)
-    except ValueError:
-        return None
-    return timedelta(seconds=seconds) if math.isfinite(seconds) and 0 <= seconds < 1e9 else None
+    return parse_retry_after(text, now)

@@ -5,17 +5,20 @@ Rules: https://docs.slack.dev/reference/methods/chat.postMessage and its neighbo
 
 import re
 from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
+from yarl import URL
 
 from app.errors import DeliveryFailed, MessageGone, Scope
+from app.notifier.failure import MAY_PASS, failure_of_status
 from app.notifier.slack.session import SlackSession, asking_slack, retry_after
 
 POST_MESSAGE, UPDATE_MESSAGE = "chat.postMessage", "chat.update"
 CHANNEL_HISTORY, THREAD_REPLIES = "conversations.history", "conversations.replies"
-LIST_CHANNELS = "conversations.list"
+LIST_CHANNELS, CHANNEL_INFO = "conversations.list", "conversations.info"
 GET_PERMALINK = "chat.getPermalink"
 
 API_MESSAGE_ERRORS = frozenset(
@@ -59,6 +62,10 @@ API_DESTINATION_ERRORS = {
     **dict.fromkeys(("method_not_supported_for_channel_type", "invalid_types"), ""),
 }
 """Each with advice, in few words; empty: there is none to give."""
+API_PASSING_ERRORS = frozenset(
+    {"ratelimited", "rate_limited", "internal_error", "fatal_error", "service_unavailable", "request_timeout"}
+    | {"team_added_to_org", "external_channel_migrating", "update_failed"}
+)
 API_UNSURE_ERRORS = frozenset({"internal_error", "fatal_error"})
 """By Slack's documentation the operation may have succeeded all the same, in part or wholly."""
 
@@ -68,6 +75,7 @@ class SlackApi:
 
     def __init__(self, token: str, url: str, session: SlackSession) -> None:
         self._token, self._url, self._session = token, url, session
+        self._host = URL(url).host or ""
 
     async def call(
         self, method: str, *, body: dict[str, Any] | None = None, params: dict[str, Any] | None = None
@@ -84,7 +92,7 @@ class SlackApi:
             DeliveryFailed: Slack did not do it; the scope says what that concerns.
         """
         verb = "GET" if body is None else "POST"
-        with asking_slack(sends=method == POST_MESSAGE):
+        with asking_slack(self._host, sends=method == POST_MESSAGE):
             # retry_handlers=[]: what is to be tried again, and when, is in the store and survives a restart.
             client = AsyncWebClient(
                 self._token,
@@ -102,8 +110,8 @@ class SlackApi:
                 answer = error.response
                 # It is aiohttp's own response where it was no JSON.
                 status = answer.status_code if hasattr(answer, "status_code") else answer.status
-                failure = failure_of(method, status, answer.headers, getattr(answer, "data", None))
-                raise failure from None
+                wait = retry_after(answer.headers, self._session.clock())
+                raise failure_of(method, status, wait, getattr(answer, "data", None)) from None
             except (AttributeError, TypeError):
                 # slack_sdk trips over an answer that is no JSON object.
                 raise _strange(method, 200) from None
@@ -122,35 +130,42 @@ class SlackApi:
         cursor = None
         for _ in range(at_most):
             page = await self.call(method, params={**params, "cursor": cursor})
-            for item in page[key]:
-                yield item
-            cursor = (page.get("response_metadata") or {}).get("next_cursor")
+            items, rest = page.get(key), page.get("response_metadata")
+            if not isinstance(items, list):
+                raise _strange(method, 200)
+            for item in items:
+                if isinstance(item, dict):
+                    yield item
+            cursor = rest.get("next_cursor") if isinstance(rest, dict) else None
             if not cursor:
                 return
 
 
-def failure_of(method: str, status: int, headers: Mapping[str, str], data: object) -> DeliveryFailed:
-    """Turn an answer that is not ``ok``, as far as it could be read, into a failure with its scope."""
+def failure_of(method: str, status: int, wait: timedelta | None, data: object) -> DeliveryFailed:
+    """Turn an answer that is not ``ok`` into a failure with its scope.
+
+    Args:
+        method: What was called.
+        status: The HTTP status.
+        wait: How long Slack asks to wait; None: it does not.
+        data: The answer, as far as it could be read.
+    """
     answer = data if isinstance(data, dict) else {}
     error = answer.get("error")
     word = error if isinstance(error, str) and re.fullmatch(r"[a-z_]{1,60}", error) else ""
-    sends = method == POST_MESSAGE
-    reason = word or str(status)
-    if status == 429 or word in {"ratelimited", "rate_limited"}:
-        return DeliveryFailed(reason, Scope.TRANSIENT, retry_after(headers))
-    if status >= 500:
-        return DeliveryFailed(reason, Scope.TRANSIENT, retry_after(headers), unsure=sends)
+    if not word:
+        return _strange(method, status, wait)
+    unsure = method == POST_MESSAGE and (status >= 500 or word in API_UNSURE_ERRORS)
+    if wait is not None or status == 429 or status >= 500 or word in API_PASSING_ERRORS:
+        return DeliveryFailed(word, Scope.TRANSIENT, wait, unsure=unsure)
     if word in API_GONE_ERRORS:
         return MessageGone(word)
     if word in API_MESSAGE_ERRORS or (method == UPDATE_MESSAGE and word in API_UPDATE_ERRORS):
         return DeliveryFailed(word, Scope.MESSAGE)
     if word in API_DESTINATION_ERRORS or word.startswith("restricted_action"):
         return DeliveryFailed(_with_advice(word, answer), Scope.DESTINATION)
-    if word:
-        return DeliveryFailed(word, Scope.TRANSIENT, unsure=sends and word in API_UNSURE_ERRORS)
-    if status in {401, 403, 404, 410}:
-        return DeliveryFailed(f"{status}: not an answer from Slack", Scope.DESTINATION)
-    return _strange(method, status)
+    # A word that nobody knows: of an update it says nothing about what is posted.
+    return DeliveryFailed(word, Scope.MESSAGE if method == UPDATE_MESSAGE else Scope.STRANGE)
 
 
 def _with_advice(word: str, answer: Mapping[str, Any]) -> str:
@@ -161,7 +176,11 @@ def _with_advice(word: str, answer: Mapping[str, Any]) -> str:
     return f"{word}: {advice}" if advice else word
 
 
-def _strange(method: str, status: int) -> DeliveryFailed:
+def _strange(method: str, status: int, wait: timedelta | None = None) -> DeliveryFailed:
     # A proxy's page, a login: nothing says that Slack has it, or that it never will.
-    reason = f"{status}: not an answer from Slack"
-    return DeliveryFailed(reason, Scope.TRANSIENT, unsure=method == POST_MESSAGE)
+    sends, reason = method == POST_MESSAGE, str(status)
+    if status < 500 and status not in MAY_PASS:
+        reason = f"{status}: not an answer from Slack"
+    failed = failure_of_status(status, reason, retry_after=wait, unsure=sends)
+    # Slack itself names what is wrong with a message.
+    return DeliveryFailed(reason, Scope.STRANGE) if failed.scope is Scope.MESSAGE else failed

@@ -4,15 +4,26 @@ Rules: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks
 """
 
 import re
-from typing import Any
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, cast
 
 from slack_sdk.webhook import WebhookResponse
 from slack_sdk.webhook.async_client import AsyncWebhookClient
+from yarl import URL
 
 from app.errors import DeliveryFailed, Scope
 from app.network import DIRECT, Network
 from app.notifier.base import Parcel, Sent
-from app.notifier.slack.session import SlackNotifier, SlackSession, asking_slack, retry_after
+from app.notifier.failure import failure_of_status
+from app.notifier.slack.compose import forms
+from app.notifier.slack.session import (
+    SlackNotifier,
+    SlackSession,
+    asking_slack,
+    in_simpler_forms,
+    retry_after,
+)
 
 WEBHOOK_MESSAGE_ERRORS = frozenset(
     {"invalid_payload", "no_text", "too_many_attachments", "invalid_blocks", "invalid_attachments"}
@@ -27,33 +38,43 @@ WEBHOOK_DESTINATION_ERRORS = frozenset(
 class SlackWebhook(SlackNotifier):
     """Posts to one incoming webhook, whose address is a secret; the options are those of `SlackNotifier`."""
 
-    def __init__(self, webhook_url: str, app_url: str, *, network: Network = DIRECT, **options: Any) -> None:
-        super().__init__(SlackSession("slack_sdk.webhook", webhook_url, network), app_url, **options)
-        self._webhook_url = webhook_url
+    def __init__(
+        self,
+        webhook_url: str,
+        app_url: str,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        network: Network = DIRECT,
+        **options: Any,
+    ) -> None:
+        super().__init__(SlackSession("slack_sdk.webhook", webhook_url, clock, network), app_url, **options)
+        # encoded: it is sent as it is written, since a proxy or another product may have signed it so.
+        self._webhook_url = URL(webhook_url, encoded=True)
 
     async def send(self, parcel: Parcel) -> Sent:
-        """Post a message; one that Slack refuses for its form is tried once more as plain text."""
-        composed, detail = await self._compose(parcel), "ok"
-        try:
-            await self._post(composed.message)
-        except DeliveryFailed as refused:
-            if refused.scope is not Scope.MESSAGE:
-                raise
-            await self._post(composed.plain)
-            detail = f"ok, as plain text, because Slack answered {refused.reason}"
+        """Post a message; one that Slack refuses for its form is tried in simpler ones."""
+        composed = await self._compose(parcel)
+        detail, _ = await in_simpler_forms(forms(composed.message, composed.plain), self._post)
         return Sent(detail, delivered=composed.delivered)
 
     async def _post(self, body: dict[str, Any]) -> None:
         # retry_handlers=[]: what is to be tried again, and when, is in the store and survives a restart.
         client = AsyncWebhookClient(
-            self._webhook_url, session=self._session.open(), retry_handlers=[], logger=self._session.log
+            cast("str", self._webhook_url),  # aiohttp, to which it is handed on, takes both
+            session=self._session.open(),
+            retry_handlers=[],
+            logger=self._session.log,
         )
-        with asking_slack():
-            raise_for_answer(await self._session.route(client).send_dict(body))
+        with asking_slack(self._webhook_url.host or ""):
+            raise_for_answer(await self._session.route(client).send_dict(body), self._session.clock())
 
 
-def raise_for_answer(response: WebhookResponse) -> None:
+def raise_for_answer(response: WebhookResponse, now: datetime) -> None:
     """Raise unless Slack took the message: HTTP 200 with the body ``ok``, and nothing else.
+
+    Args:
+        response: The answer.
+        now: The time, UTC, to which a date in it is compared.
 
     Raises:
         DeliveryFailed: It did not; the scope says what that concerns.
@@ -62,13 +83,12 @@ def raise_for_answer(response: WebhookResponse) -> None:
     word = answer.partition(":")[0] if re.fullmatch(r"[a-z_]{1,60}(:.*)?", answer, re.DOTALL) else ""
     if status == 200 and answer == "ok":
         return
-    reason = f"{status} {word}".rstrip()
-    if status == 429 or status >= 500:
-        raise DeliveryFailed(reason, Scope.TRANSIENT, retry_after(response.headers))
-    unusable = status in {401, 403, 404, 410} and word not in WEBHOOK_MESSAGE_ERRORS
-    if word in WEBHOOK_DESTINATION_ERRORS or unusable:
-        raise DeliveryFailed(reason, Scope.DESTINATION)
-    if word in WEBHOOK_MESSAGE_ERRORS or status == 400:
-        raise DeliveryFailed(reason, Scope.MESSAGE)
-    # A proxy's page, a redirect, a 200 that is not ok: nothing says that Slack has it, or that it never will.
-    raise DeliveryFailed(f"{reason}: not an answer from Slack", Scope.TRANSIENT)
+    reason, wait = f"{status} {word}".rstrip(), retry_after(response.headers, now)
+    if wait is None and status < 500 and status != 429:
+        if word in WEBHOOK_DESTINATION_ERRORS:
+            raise DeliveryFailed(reason, Scope.DESTINATION)
+        if word in WEBHOOK_MESSAGE_ERRORS:
+            raise DeliveryFailed(reason, Scope.MESSAGE)
+    if 200 <= status < 400:  # a proxy's page, another product: nothing says that Slack has it
+        reason = f"{reason}: not an answer from Slack"
+    raise failure_of_status(status, reason, retry_after=wait)

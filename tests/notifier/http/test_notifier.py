@@ -5,11 +5,10 @@ import json
 import logging
 import re
 import socket
-import ssl
 import traceback
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,12 @@ from starlette.routing import Route
 
 from app.demo.run import serving
 from app.errors import DeliveryFailed, Scope, SettingsError
+from app.model.times import parse_retry_after
 from app.notifier.base import Item, Parcel
-from app.notifier.http.answer import parse_retry_after
 from app.notifier.http.notifier import HttpDestination, HttpNotifier
 from tests.notifier.helpers import EVENT, context, notification
 from tests.notifier.http.stand_in_resolver import StandInResolver
+from tests.notifier.self_signed import self_signed
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -246,11 +246,52 @@ async def test_what_cannot_be_sent(jobs: Jobs, more: dict[str, Any], reason: str
 
 
 @pytest.mark.parametrize("url", [f"ftp://{SECRET_PART}/", SECRET_PART, "", "http://", "http://a:b/"])
-async def test_a_fixed_url_that_is_none(url: str) -> None:
-    """Where each message would fail alike, the destination is at fault, and nothing is lost."""
-    failed = await failure(url)
-    assert failed.scope is Scope.DESTINATION
-    assert "URL" in failed.reason
+def test_a_fixed_url_that_is_none(url: str) -> None:
+    """Where each message would fail alike, the destination is not made, and the check says so."""
+    with pytest.raises(SettingsError, match="url: the url is not an http or https URL") as refused:
+        _make(url, {})
+    assert SECRET_PART not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        (
+            {"headers": {"Authorization": f"{SECRET_PART}\n"}},
+            "headers: the header Authorization has control characters",
+        ),
+        ({"headers": {"X-A": "x" * 8_001}}, "the header X-A"),
+        ({"body": {"limit": float("inf")}}, "body: the body cannot be written as JSON"),
+        ({"body": "x" * 1_000_000}, "1,000,002 bytes"),
+        ({"secret": ""}, "secret: must be whsec_"),
+    ],
+)
+def test_what_can_never_be_sent(more: dict[str, Any], reason: str) -> None:
+    """What no template changes is looked at when the destination is made, and not when it is too late."""
+    with pytest.raises(SettingsError, match=re.escape(reason)) as refused:
+        _make("https://example.com", {}, **more)
+    assert SECRET_PART not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "target", ["/a%2Fb?sp=%2Frun%2F&sig=a%2Bb%3d", "/~x/%7ex;v=1?q=a+b&&c", "/x?url=https://a:b@c/'(d)*"]
+)
+async def test_an_address_is_sent_as_it_is_written(jobs: Jobs, target: str) -> None:
+    """Who signs an address signs its text; what a template fills in is escaped where it has to be."""
+    for url in (jobs.url + target, f"{jobs.url}{{{{ .target }}}}"):
+        async with notifying(url) as notifier:
+            await notifier.send(Parcel((Item("d-1", notification()),), {"target": target}))
+    assert [_target(request) for request in jobs.requests] == [target, target]
+    async with notifying(f"{jobs.url}/50% é?{{{{ .q }}}}") as notifier:
+        await notifier.send(Parcel((Item("d-1", notification()),), {"q": "a b"}))
+    assert _target(jobs.requests[-1]) == "/50%25%20%C3%A9?a%20b"
+
+
+def _target(request: Request) -> str:
+    return f"{request.scope['raw_path'].decode()}?{request.scope['query_string'].decode()}"
+
+
+OF_ONE = {Scope.DESTINATION: Scope.MESSAGE}
 
 
 class TestAnswer:
@@ -266,16 +307,22 @@ class TestAnswer:
     @pytest.mark.parametrize(
         ("statuses", "scope"),
         [
-            ((408, 425, 429, 500, 502, 503, 504, 599), Scope.TRANSIENT),
-            ((400, 401, 403, 404, 405, 409, 410, 413, 422, 451, 499), Scope.MESSAGE),
+            ((407, 408, 425, 429, 500, 502, 503, 504, 599), Scope.TRANSIENT),
+            ((401, 403, 404, 405, 410, 451), Scope.DESTINATION),
+            ((400, 409, 413, 422, 499), Scope.MESSAGE),
         ],
     )
     async def test_refusals(self, jobs: Jobs, statuses: tuple[int, ...], scope: Scope) -> None:
-        """What may pass is tried again, what will not is dead; the reason has the server's own words."""
+        """What may pass is tried again, what the address is at fault for puts it on hold, the rest is dead.
+
+        Where a change made the address, its fault is that of one message. The reason has the server's words.
+        """
         for status in statuses:
-            jobs.answers.append(PlainTextResponse("not\nthis \x1bone", status))
-            failed = await failure(jobs.url)
-            assert (failed.reason, failed.scope) == (f"{status}: not this one", scope)
+            for more, expected in (("", scope), ("/{{ .host }}", OF_ONE.get(scope, scope))):
+                jobs.answers.append(PlainTextResponse("not\nthis \x1bone", status))
+                failed = await failure(jobs.url + more)
+                assert failed.scope is expected
+                assert failed.reason == f"{status}: not this one" or "HTTPS_PROXY" in failed.reason
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     async def test_no_redirect_is_followed(self, jobs: Jobs, status: int) -> None:
@@ -283,15 +330,17 @@ class TestAnswer:
         jobs.answers.append(Response(status_code=status, headers={"location": f"{jobs.url}/{SECRET_PART}"}))
         failed = await failure(jobs.url)
         assert failed.reason == f"{status}: a redirect, which is not followed"
-        assert failed.scope is Scope.MESSAGE
+        assert failed.scope is Scope.STRANGE
         assert len(jobs.requests) == 1
 
     async def test_retry_after(self, jobs: Jobs) -> None:
-        """A server that says when to come back is heard, where coming back helps."""
+        """A server that says when to come back is heard, whatever else it says."""
         asked = {"Retry-After": "7"}
-        jobs.answers.extend(Response(status_code=status, headers=asked) for status in (429, 503, 400))
-        heard = [(await failure(jobs.url)).retry_after for _ in range(3)]
-        assert heard == [timedelta(seconds=7), timedelta(seconds=7), None]
+        statuses = (429, 503, 400, 403)
+        jobs.answers.extend(Response(status_code=status, headers=asked) for status in statuses)
+        heard = [await failure(jobs.url) for _ in statuses]
+        assert {failed.retry_after for failed in heard} == {timedelta(seconds=7)}
+        assert {failed.scope for failed in heard} == {Scope.TRANSIENT}
 
     @pytest.mark.parametrize(
         ("text", "wait"),
@@ -452,39 +501,13 @@ class TestNoAnswer:
     )
     async def test_a_bad_certificate(self, jobs: Jobs, tmp_path: Path, host: str, scope: Scope) -> None:
         """Somebody must mend the server, or the entity that names it."""
-        with _certificate(tmp_path) as context:
-            server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context)
+        server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=self_signed(tmp_path))
         async with server:
             failed = await failure(f"https://{host}:{server.sockets[0].getsockname()[1]}/{SECRET_PART}")
         assert failed.scope is scope
         assert re.match(r"the certificate of (localhost|127.0.0.1) is not valid: self-signed", failed.reason)
         spoken_to_in_plain = jobs.url.replace("http:", "https:")
         assert (await failure(spoken_to_in_plain)).scope is Scope.TRANSIENT
-
-
-@contextmanager
-def _certificate(folder: Path) -> Iterator[ssl.SSLContext]:
-    # Self-signed for localhost, and run out: of use to nobody but this test.
-    lines = (
-        "MIIBfjCCASOgAwIBAgIUU2+MhcL2z3yOMGJpJWCbqIUufiwwCgYIKoZIzj0EAwIwFDESMBAGA1UEAwwJbG9jYWxob3N0MB4XDTI2"
-        "MTEyMzIxMTQzM1oXDTI2MTEyNDIxMTQzM1owFDESMBAGA1UEAwwJbG9jYWxob3N0MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE"
-        "e7gAlGh8DxPbkNCtWNu38D/8UeSRt2jlzKbR0S1p8w0oUQkFKaqOislWgq6m9sSMDCkVNHJ0uJcB7HZozww17aNTMFEwHQYDVR0O"
-        "BBYEFECWTDLRvvRqXVtDrBGWLaSMp8I4MB8GA1UdIwQYMBaAFECWTDLRvvRqXVtDrBGWLaSMp8I4MA8GA1UdEwEB/wQFMAMBAf8w"
-        "CgYIKoZIzj0EAwIDSQAwRgIhAJ6gqF0xXdQO1h8ih807njs+JBVe3EwKrE9t95cVPpseAiEAl1R/0sK/XMJHUS8dP7ziM5yJGdv6"
-        "KC1qFUavPZJC58Y="
-    )
-    key = (
-        "MHcCAQEEIBdm7McakcTU0l7PYx252Si5W8YyGTPuuLwamEgDP28NoAoGCCqGSM49AwEHoUQDQgAEe7gAlGh8DxPbkNCtWNu38D/8"
-        "UeSRt2jlzKbR0S1p8w0oUQkFKaqOislWgq6m9sSMDCkVNHJ0uJcB7HZozww17Q=="
-    )
-    file = folder / "server.pem"
-    parts = (("CERTIFICATE", lines), ("EC PRIVATE KEY", key))
-    file.write_text(
-        "".join(f"-----BEGIN {name}-----\n{text}\n-----END {name}-----\n" for name, text in parts)
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(file)
-    yield context
 
 
 class TestGuard:

@@ -93,6 +93,7 @@ class StandInSlackApi:
             "chat.postMessage": self._post,
             "chat.update": self._update,
             "conversations.history": self._history,
+            "conversations.info": self._info,
             "conversations.list": self._list,
             "conversations.replies": self._replies,
         }
@@ -246,6 +247,13 @@ class StandInSlackApi:
         replies = [one for one in self.thread(channel.id, parent["ts"]) if in_time(one, given)]
         messages, more = page([parent, *replies], given, default=1000, most=1000)
         return {"messages": [seen(one, given) for one in messages], **more}
+
+    def _info(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        channel = self.channels.get(given.get("channel", ""))
+        if channel is None:
+            raise Refused("channel_not_found")
+        self._needs(channel.scope("read"))
+        return {"channel": {"id": channel.id, "name": channel.name, "previous_names": channel.previous_names}}
 
     def _list(self, given: Mapping[str, Any]) -> dict[str, Any]:
         types = given.get("types", "public_channel").split(",")

@@ -25,8 +25,14 @@ class Channel:
     private: bool = False
     member: bool = True
     archived: bool = False
+    previous_names: list[str] = field(default_factory=list)
     posted: list[Message] = field(default_factory=list)
     last_at: float = float("-inf")
+
+    def rename(self, name: str) -> None:
+        """Give it another name."""
+        self.previous_names.append(self.name)
+        self.name = name
 
     def of(self, ts: str) -> Message | None:
         """Return the message of this name that has not been deleted."""

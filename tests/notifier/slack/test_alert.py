@@ -209,6 +209,33 @@ class TestPayload:
         assert escaped in made["text"]
         assert shown(made).count(escaped) >= 9
 
+    @pytest.mark.parametrize(
+        ("url", "leads"),
+        [
+            *(
+                (url, True)
+                for url in (
+                    "http://localhost:3000/d",
+                    "https://[2001:db8::1]/",
+                    "https://bücher.example/?q=%2F",
+                    "https://हिन्दी.example/",
+                )
+            ),
+            *(
+                (url, False)
+                for url in ("http://host:port/", "http://[", "http://", "http://:80/", "http://a:99999/")
+            ),
+            *(
+                (url, False)
+                for url in ("http://{{ host }}/", "http://-/", "http://a..b/", "https://?x=1", "http://a:0/")
+            ),
+        ],
+    )
+    def test_only_an_address_becomes_a_button(self, url: str, leads: bool) -> None:
+        """Slack refuses a message for one button that leads nowhere, and the alert would lose its detail."""
+        shown = lines(links=(Link(name="here", url=url), Link(name="there", url="https://example.com")))
+        assert shown[3:] == (["Here", "There"] if leads else ["There"])
+
     def test_links_that_do_not_fit_are_left_out(self) -> None:
         """Long addresses cost the message its room: a button too many is dropped, the others stay."""
         sizes = (1_900, 1_900, 90, 5_000, 10)

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 
 from app.errors import DeliveryFailed, MessageGone, Scope
 from app.model.incident import Step
-from app.model.notification import Message
+from app.model.notification import Link, Message
 from app.notifier.base import Item, Keeper, Reporter, Sent, Story
 from app.notifier.slack.alert import alert_message
 from app.notifier.slack.bot import SlackBot
@@ -19,7 +19,7 @@ from app.notifier.slack.web_api import GET_PERMALINK, POST_MESSAGE, UPDATE_MESSA
 from tests.notifier.slack.bots import LONG_AGO, failure, opened, posting, reply, told
 from tests.notifier.slack.helpers import APP, item, notification, parcel, resolved
 from tests.notifier.slack.limits import shown
-from tests.notifier.slack.stand_in_api import StandInSlackApi
+from tests.notifier.slack.stand_in_api import SCOPES, StandInSlackApi
 
 
 def test_it_is_a_keeper() -> None:
@@ -56,6 +56,39 @@ class TestChannel:
         async with posting(api, channel) as bot:
             await opened(bot)
         assert len(api.messages("oncall")) == 1
+
+    async def test_a_channel_that_is_renamed(self, api: StandInSlackApi) -> None:
+        """Its ID is known since the first message; where it is gone, the name counts again."""
+        async with posting(api) as bot:
+            await opened(bot)
+            renamed = api.channel("oncall")
+            renamed.rename("alerts")
+            await opened(bot, "2")
+            assert len(renamed.posted) == 2
+            renamed.archived = True
+            api.add("oncall")
+            assert (await failure(bot)).scope is Scope.DESTINATION
+            await opened(bot, "3")
+        assert len(api.messages("oncall")) == 1
+
+    async def test_a_channel_that_is_renamed_before_a_restart(self, api: StandInSlackApi) -> None:
+        """Then the messages of its incidents know it; another channel is never taken for it."""
+        async with posting(api) as bot:
+            parent = await opened(bot)
+        async with posting(api, "another") as bot:
+            failed = await failure(bot, parcel(reply("2", parent)))
+            assert failed.reason.startswith("channel_not_found")
+        renamed = api.channel("oncall")
+        renamed.rename("alerts")
+        async with posting(api) as bot:
+            assert (await failure(bot)).scope is Scope.DESTINATION
+            await bot.send(parcel(reply("2", parent)))
+            await opened(bot, "3")
+        assert len(api.thread("alerts", parent.ts)) == 1
+        assert len(api.messages("alerts")) == 2
+        api.scopes = SCOPES - {"channels:read"}
+        async with posting(api) as bot:
+            assert (await failure(bot, parcel(reply("4", parent)))).scope is Scope.DESTINATION
 
     async def test_a_digest(self, api: StandInSlackApi) -> None:
         """Several are told in one message, which says which they are."""
@@ -298,18 +331,41 @@ class TestUpdate:
             ("invalid_blocks", Scope.MESSAGE),
             ("token_revoked", Scope.DESTINATION),
             ("update_failed", Scope.TRANSIENT),
+            ("a_word_of_tomorrow", Scope.MESSAGE),
             ("ratelimited", Scope.TRANSIENT),
         ],
     )
     async def test_a_change_that_is_refused(self, api: StandInSlackApi, error: str, scope: Scope) -> None:
         """What concerns only this message must not hold up the others."""
-        api.refuse(UPDATE_MESSAGE, error)
         async with posting(api) as bot:
             message = await opened(bot)
+            for _ in range(2):
+                api.refuse(UPDATE_MESSAGE, error)
             with pytest.raises(DeliveryFailed) as failed:
                 await bot.update(message, [Story(notification(), resolved())])
         assert failed.value.scope is scope
         assert not isinstance(failed.value, MessageGone)
+
+    async def test_a_form_that_is_refused(self, api: StandInSlackApi) -> None:
+        """The end of an incident is shown in a simpler form rather than not at all."""
+        link = Link(name="url", url="https://example.com")
+        async with posting(api) as bot:
+            message = await opened(bot)
+            api.refuse(UPDATE_MESSAGE, "invalid_blocks")
+            stories = [Story(notification(), resolved(links=(link,)))]
+            details = [await bot.update(message, stories)]
+            (left,) = api.messages("oncall")
+            assert left["attachments"]
+            assert "actions" not in str(left)
+            for _ in range(2):
+                api.refuse(UPDATE_MESSAGE, "invalid_blocks")
+            details.append(await bot.update(message, stories))
+        (left,) = api.messages("oncall")
+        assert not left["attachments"]
+        assert details == [
+            f"ok, {how}, because Slack answered invalid_blocks"
+            for how in ("without its buttons", "as plain text")
+        ]
 
 
 class TestPermalink:

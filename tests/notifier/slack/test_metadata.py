@@ -1,5 +1,6 @@
 """Slack through a bot token: what of a parcel stands in the channel already."""
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -172,6 +173,43 @@ class TestFind:
         """Then the next message will say so."""
         async with posting(api, "nowhere") as bot:
             assert await bot.find(parcel(item("1")), LONG_AGO) is None
+
+    @pytest.mark.parametrize("method", [CHANNEL_HISTORY, LIST_CHANNELS])
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            {"ok": False, "error": "missing_argument"},
+            {"ok": False, "error": "a_word_of_tomorrow"},
+            {"ok": True},
+            {"ok": True, "messages": None, "channels": {}},
+            {"success": True},
+        ],
+    )
+    async def test_an_answer_that_nobody_knows(
+        self, api: StandInSlackApi, method: str, answer: dict[str, Any]
+    ) -> None:
+        """Asking is a help only: what will not pass is said, and the message is sent."""
+        api.answers[method].extend([JSONResponse(answer), JSONResponse(answer)])
+        async with posting(api) as bot:
+            with capture_logs() as logs:
+                assert await bot.find(parcel(item("1")), LONG_AGO) is None
+        assert [(line["event"], line["channel"]) for line in logs] == [("channel_unreadable", "oncall")]
+
+    async def test_a_list_without_an_end(self, api: StandInSlackApi) -> None:
+        """In a workspace of very many channels the message is sent rather than never."""
+        released = asyncio.Event()
+
+        async def never() -> JSONResponse:
+            await released.wait()
+            return JSONResponse({"ok": True, "channels": []})
+
+        first = {"ok": True, "channels": [], "response_metadata": {"next_cursor": "2"}}
+        api.answers[LIST_CHANNELS].extend([JSONResponse(first), never])
+        async with posting(api, answer_within=timedelta(seconds=0.4)) as bot:
+            with capture_logs() as logs:
+                assert await bot.find(parcel(item("1")), LONG_AGO) is None
+            released.set()
+        assert logs[0]["reason"] == "too many channels: give the channel by its ID"
 
     @pytest.mark.parametrize("method", [CHANNEL_HISTORY, THREAD_REPLIES, LIST_CHANNELS])
     async def test_not_now(self, api: StandInSlackApi, method: str) -> None:

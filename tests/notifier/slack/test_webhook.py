@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 import traceback
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -18,7 +19,7 @@ from app.errors import DeliveryFailed, Scope
 from app.notifier.base import Item, Parcel, Sent
 from app.notifier.slack.alert import alert_message
 from app.notifier.slack.webhook import SlackWebhook, raise_for_answer
-from tests.notifier.helpers import APP, notification
+from tests.notifier.helpers import APP, NOW, notification
 
 SECRET_PART = "very-secret-token"
 
@@ -52,12 +53,12 @@ TABLE = {
     (400, "invalid_token"): Scope.DESTINATION,
     (400, "team_disabled"): Scope.DESTINATION,
     (200, "invalid_token"): Scope.DESTINATION,
-    (200, ""): Scope.TRANSIENT,
-    (200, "OK"): Scope.TRANSIENT,
-    (200, "<html>Welcome to the hotel's network</html>"): Scope.TRANSIENT,
-    (200, '{"ok": true}'): Scope.TRANSIENT,
-    (201, "ok"): Scope.TRANSIENT,
-    (304, ""): Scope.TRANSIENT,
+    (200, ""): Scope.STRANGE,
+    (200, "OK"): Scope.STRANGE,
+    (200, "<html>Welcome to the hotel's network</html>"): Scope.STRANGE,
+    (200, '{"ok": true}'): Scope.STRANGE,
+    (201, "ok"): Scope.STRANGE,
+    (304, ""): Scope.STRANGE,
     (408, ""): Scope.TRANSIENT,
     (429, ""): Scope.TRANSIENT,
     (429, "invalid_payload"): Scope.TRANSIENT,
@@ -70,9 +71,9 @@ TABLE = {
 
 
 @asynccontextmanager
-async def notifying(url: str) -> AsyncIterator[SlackWebhook]:
+async def notifying(url: str, **options: Any) -> AsyncIterator[SlackWebhook]:
     """Yield a notifier for a webhook, and close it."""
-    notifier = SlackWebhook(url, APP)
+    notifier = SlackWebhook(url, APP, **options)
     try:
         yield notifier
     finally:
@@ -101,21 +102,21 @@ class TestSend:
         assert slack.messages == [alert_message(notification(), APP)] * 2
 
     async def test_each_answer_has_its_scope(self, slack: StandInSlack) -> None:
-        """The table holds over the wire; what is refused for its form is sent twice, the rest once."""
+        """The table holds over the wire; what Slack refuses for its form is sent in three."""
         seen: dict[tuple[int, str], Scope | None] = {}
         tries: dict[tuple[int, str], int] = {}
         async with notifying(slack.url) as notifier:
             for status, body in TABLE:
-                slack.answers.extend([PlainTextResponse(body, status), PlainTextResponse(body, status)])
+                slack.answers.extend([PlainTextResponse(body, status) for _ in range(3)])
                 try:
                     await notifier.send(parcel())
                     seen[status, body] = None
                 except DeliveryFailed as failed:
                     seen[status, body] = failed.scope
-                tries[status, body] = 2 - len(slack.answers)
+                tries[status, body] = 3 - len(slack.answers)
                 slack.answers.clear()
         assert seen == TABLE
-        assert tries == {answer: 2 if scope is Scope.MESSAGE else 1 for answer, scope in TABLE.items()}
+        assert tries == {answer: 3 if scope is Scope.MESSAGE else 1 for answer, scope in TABLE.items()}
         assert slack.messages == []
 
     @pytest.mark.parametrize(
@@ -132,7 +133,7 @@ class TestSend:
         """The reason is Slack's own word; what else a proxy writes is left out."""
         response = WebhookResponse(url=SECRET_PART, status_code=status, body=body or "", headers={})
         with pytest.raises(DeliveryFailed) as failed:
-            raise_for_answer(response)
+            raise_for_answer(response, NOW)
         assert failed.value.reason == str(failed.value) == reason
 
     @pytest.mark.parametrize(
@@ -144,37 +145,46 @@ class TestSend:
         ],
     )
     async def test_an_answer_that_is_not_slacks(self, slack: StandInSlack, answer: Response) -> None:
-        """Bytes that are no text, and a redirect, which is not followed, are tried again later."""
+        """Bytes that are no text, and a redirect, which is not followed, are not Slack's."""
         slack.answers.append(answer)
         async with notifying(slack.url) as notifier:
             with pytest.raises(DeliveryFailed) as failed:
                 await notifier.send(parcel())
-        assert failed.value.scope is Scope.TRANSIENT
+        assert failed.value.scope is Scope.STRANGE
+        assert slack.answers == deque()
         assert slack.messages == []
 
     @pytest.mark.parametrize("status", [429, 503])
     async def test_retry_after(self, slack: StandInSlack, status: int) -> None:
-        """Whole seconds and parts of them count; nonsense is as good as nothing."""
+        """Whole seconds, parts of them and dates count; nonsense is as good as nothing."""
         asked = {
             "1": timedelta(seconds=1),
             "1.5": timedelta(seconds=1.5),
             "0": timedelta(0),
             "3600": timedelta(hours=1),
-            **dict.fromkeys(("", "soon", "-1", "nan", "inf", "1e300", "Wed, 21 Oct 2026 07:28:00 GMT")),
+            "Tue, 09 Jun 2026 13:18:20 GMT": timedelta(minutes=50),
+            **dict.fromkeys(("", "soon", "-1", "nan", "inf", "1e300")),
         }
         answers = [Response(status_code=status, headers={"Retry-After": text}) for text in asked]
         slack.answers.extend([*answers, Response(status_code=status)])
-        async with notifying(slack.url) as notifier:
+        async with notifying(slack.url, clock=lambda: NOW) as notifier:
             heard = [(await failure(notifier)).retry_after for _ in (*asked, None)]
         assert heard == [*asked.values(), None]
 
-    async def test_a_refused_form_is_tried_as_plain_text(self, slack: StandInSlack) -> None:
-        """Better an alert without form than none: the second try is the text alone, and says why."""
-        slack.answers.append(PlainTextResponse("invalid_blocks", 400))
+    async def test_a_refused_form_is_tried_in_simpler_ones(self, slack: StandInSlack) -> None:
+        """First without the buttons, whose addresses the catalog gave; then the text alone. It says why."""
+        full = alert_message(notification(), APP)
+        details = []
         async with notifying(slack.url) as notifier:
-            answer = await notifier.send(parcel())
-        assert answer.detail == "ok, as plain text, because Slack answered 400 invalid_blocks"
-        assert slack.messages == [{"text": alert_message(notification(), APP)["text"]}]
+            for refusals in (1, 2):
+                slack.answers.extend(PlainTextResponse("invalid_blocks", 400) for _ in range(refusals))
+                details.append((await notifier.send(parcel())).detail)
+        assert details == [
+            f"ok, {how}, because Slack answered 400 invalid_blocks"
+            for how in ("without its buttons", "as plain text")
+        ]
+        assert [block["type"] for block in full["blocks"]] == ["section", "context", "actions"]
+        assert slack.messages == [full | {"blocks": full["blocks"][:2]}, {"text": full["text"]}]
 
     async def test_the_second_try_may_fail_otherwise(self, slack: StandInSlack) -> None:
         """What Slack answers to the plain text is what counts then."""
@@ -190,7 +200,7 @@ class TestSend:
         async with notifying(f"http://127.0.0.1:{port}/services/{SECRET_PART}") as notifier:
             failed = await failure(notifier)
         assert failed.scope is Scope.TRANSIENT
-        assert failed.reason.startswith("no connection (Client")
+        assert failed.reason == "no connection to 127.0.0.1 (ClientConnectorError)"
         assert _secret_is_kept(failed)
 
     @pytest.mark.parametrize(
@@ -261,13 +271,14 @@ class TestSend:
         answers = [
             (400, "invalid_blocks"),
             (400, "no_text"),
+            (400, "no_text"),
             (403, "invalid_token"),
             (429, ""),
             (500, "rollup_error"),
         ]
         slack.answers.extend(PlainTextResponse(body, status) for status, body in answers)
         async with notifying(slack.url) as notifier:
-            failures = [await failure(notifier) for _ in answers[1:]]
+            failures = [await failure(notifier) for _ in answers[2:]]
             await notifier.send(parcel())
         assert all(map(_secret_is_kept, failures))
         for record in caplog.records:
