@@ -20,7 +20,7 @@ from app.observe.tracing import OFF
 from app.receive import webhook
 from app.receive.event import WEBHOOK_PATH
 from app.receive.rules_source import secrets_of
-from app.runtime import Runtime, load_usable, open_runtime
+from app.runtime import Runtime, check_network, load_usable, open_runtime
 from app.settings import Settings, load_settings
 from app.store.opening import prepare_store
 from app.web import docs, health, metrics
@@ -160,7 +160,9 @@ def load_app(*, receive: bool = True, dispatch: bool = True) -> FastAPI:
     """
     try:
         settings = load_settings()
-        hidden = settings.hidden + secrets_of(load_usable(settings)[0])
+        network = check_network(settings)
+        hidden = settings.hidden + network.hidden + otel.hidden(os.environ)
+        hidden += secrets_of(load_usable(settings)[0])
         configure_logging(settings.log_level, settings.log_format, hidden)
         prepare_metrics()
         prepare_store(settings.database[0])

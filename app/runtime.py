@@ -17,8 +17,10 @@ from app.deliver.dispatcher import Dispatcher
 from app.deliver.message import Messages
 from app.deliver.reload import RulesInForce
 from app.deliver.turn import Sender
+from app.environment import environment
 from app.jq.runner import Jq
 from app.model.change import CatalogChange
+from app.network import Network
 from app.notifier.base import Notifier
 from app.notifier.kind import AskFate, NotifierContext
 from app.notifier.registry import SETTINGS_MODELS, make_notifiers
@@ -31,7 +33,7 @@ from app.receive.rules_source import make_rulebook, read_rules, reload_on_change
 from app.reconcile.health import RULES, why_off
 from app.rules.file import Rules
 from app.rules.targets import PortLookup
-from app.settings import Settings, environment
+from app.settings import Settings
 from app.store import queries
 from app.store.opening import now, open_store
 from app.store.prune import keep_pruned
@@ -138,6 +140,20 @@ def configured_rules(settings: Settings) -> Rules:
     return read_rules(settings.rules_file, environment(), SETTINGS_MODELS)
 
 
+def check_network(settings: Settings) -> Network:
+    """Return the way to other hosts, after a look at the addresses that the settings name.
+
+    Raises:
+        SettingsError: The environment names a proxy or certificates that cannot be used there.
+    """
+    network = Network(environment())
+    token = settings.slack_bot_token and settings.slack_api_url
+    for url in (settings.port_client_id and settings.port_api_url, default_webhook(settings), token):
+        if url:
+            network.httpx(str(url))
+    return network
+
+
 def load_usable(
     settings: Settings, context: NotifierContext | None = None
 ) -> tuple[Rules, dict[str, Notifier]]:
@@ -154,6 +170,7 @@ def load_usable(
         RulesError: The rules, or destinations in them, cannot be used; it names every mistake.
         SettingsError: The file cannot be read, or the settings give no usable client.
     """
+    check_network(settings)
     rules = configured_rules(settings)
     context = context or notifier_context(settings, Jq(), _port_client(settings), None)
     return rules, make_notifiers(rules, context)
@@ -196,7 +213,14 @@ def _port_client(settings: Settings, *, patient: bool = False) -> "PortClient | 
 
     secret = settings.port_client_secret.get_secret_value()
     # The client that delivers is not patient: when to try again is the store's to say.
-    return PortClient(str(settings.port_api_url), settings.port_client_id, secret, clock=now, patient=patient)
+    return PortClient(
+        str(settings.port_api_url),
+        settings.port_client_id,
+        secret,
+        clock=now,
+        patient=patient,
+        network=Network(environment()),
+    )
 
 
 def notifier_context(
@@ -223,6 +247,7 @@ def notifier_context(
         fate=fate,
         render=jq.render,
         clock=now,
+        network=Network(environment()),
     )
 
 

@@ -1,12 +1,9 @@
 """The configuration, from the environment and from .env."""
 
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import unquote, urlsplit
 
-from dotenv import dotenv_values
 from pydantic import (
     AnyHttpUrl,
     Field,
@@ -18,19 +15,21 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.environment import environment
 from app.errors import SettingsError
 from app.port.region import Region
 from app.receive.sources import Sources, parse_sources
+from app.store.database_url import POSTGRES_URL, SQLITE, mistake_in, password_in
 
 PLACEHOLDER = re.compile(
     r"(?ix) ^(your[_\- ] | <.*>$ | change[_\- ]?me | replace[_\- ]?me | todo$ | x{3,} | example$ | secret$)"
     r" | hooks\.slack\.com/services/(your | x{3,} | \.\.\. | <)"
 )
-SQLITE_SCHEME = "sqlite:///"
-POSTGRES_URL = r"postgres(ql)?://\S+"
 ANY_PROXY = "*"
 MIN_ADMIN_TOKEN_CHARACTERS = 16
 SECRET_FORMS = {
+    "port_client_secret": (r"\S+", "has white space in it: copy it again"),
+    "port_previous_client_secret": (r"\S+", "has white space in it: copy it again"),
     # Not AnyHttpUrl: its errors and its repr show the address, which is a secret.
     "slack_webhook_url": (
         r"https?://[^\s/]+(/\S*)?",
@@ -47,16 +46,10 @@ SECRET_FORMS = {
             " `openssl rand -hex 24` prints"
         ),
     ),
-    "database_url": (
-        rf"{POSTGRES_URL}|{SQLITE_SCHEME}(?s:.+)",
-        (
-            f"must begin with {SQLITE_SCHEME} and name a file ({SQLITE_SCHEME}data/listener.db), or with"
-            " postgresql://"
-        ),
-    ),
-    "database_listen_url": (POSTGRES_URL, "must begin with postgresql://"),
+    "database_listen_url": (rf"{POSTGRES_URL}(?s:.*)", "must begin with postgresql://"),
 }
 """What each secret must look like, and the mistake where it does not."""
+COMMENT = re.compile(r"\s#")
 
 
 class Settings(BaseSettings):
@@ -116,7 +109,7 @@ class Settings(BaseSettings):
     rules_file: Path | None = None
     """The rules: which changes alert, and where. Not set: every change of healthStatus goes to
     SLACK_WEBHOOK_URL."""
-    database_url: SecretStr = SecretStr(f"{SQLITE_SCHEME}data/listener.db")
+    database_url: SecretStr = SecretStr(f"{SQLITE}data/listener.db")
     """Where changes and alerts are stored: one SQLite file (four slashes for an absolute path), or, for
     several listeners, PostgreSQL: postgresql://USER:PASSWORD@HOST/DATABASE"""
     database_listen_url: SecretStr | None = None
@@ -147,6 +140,8 @@ class Settings(BaseSettings):
             raise ValueError("is blank: set it, or remove the line")
         if PLACEHOLDER.search(value):
             raise ValueError("is still a placeholder: put the real value in, or remove the line")
+        if COMMENT.search(value):  # `docker run --env-file` and kubectl keep it, other readers of .env do not
+            raise ValueError("has a comment behind it (#): put the comment on a line of its own")
         return value
 
     @field_validator(*SECRET_FORMS)
@@ -154,6 +149,13 @@ class Settings(BaseSettings):
     def _check_form(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         form, mistake = SECRET_FORMS[info.field_name or ""]
         if value and not re.fullmatch(form, value.get_secret_value()):
+            raise ValueError(mistake)
+        return value
+
+    @field_validator("database_url", "database_listen_url")
+    @classmethod
+    def _check_database(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and (mistake := mistake_in(value.get_secret_value())):
             raise ValueError(mistake)
         return value
 
@@ -203,10 +205,9 @@ class Settings(BaseSettings):
         """Every text that must never be shown."""
         values = (getattr(self, name) for name in type(self).model_fields)
         secrets = (value.get_secret_value() for value in values if isinstance(value, SecretStr))
-        texts = [text for text in secrets if not text.startswith(SQLITE_SCHEME)]
-        # A driver's error may hold the password alone, as it stands in the URL or decoded.
-        urls = (urlsplit(text) for text in texts if re.fullmatch(POSTGRES_URL, text))
-        passwords = (word for url in urls if url.password for word in (url.password, unquote(url.password)))
+        texts = [text for text in secrets if not text.startswith(SQLITE)]
+        # A driver's error may hold the password alone.
+        passwords = (word for text in texts for word in password_in(text))
         return (*texts, *passwords)
 
     @property
@@ -227,23 +228,19 @@ class Settings(BaseSettings):
         return self.database_url.get_secret_value(), listen_url.get_secret_value() if listen_url else None
 
 
-def environment() -> dict[str, str]:
-    """Return the variables for `${NAME}` in a rules file: .env's, and the environment's, which win."""
-    dotenv = {name: value for name, value in dotenv_values(".env").items() if value is not None}
-    return dotenv | os.environ
-
-
 def load_settings(**overrides: Any) -> Settings:
-    """Read the configuration from the environment, and from .env in the working directory.
+    """Read the configuration from the environment, as `environment` gives it.
 
     Args:
-        overrides: Values that win over both, by field name.
+        overrides: Values that win over it, by field name.
 
     Raises:
         SettingsError: Something is missing or wrong; the text names each variable and shows no value.
     """
+    variables = environment()
+    values = {name: value for name in Settings.model_fields if (value := variables.get(name.upper()))}
     try:
-        return Settings(_env_file=".env", **overrides)
+        return Settings(_env_file=None, **(values | overrides))
     except ValidationError as error:
         lines = []
         for mistake in error.errors(include_url=False, include_input=False):

@@ -68,7 +68,15 @@ def settings_page() -> str:
             NOTE,
             "",
             "Each setting is an environment variable, or a line of `.env` in the working directory; the",
-            "environment wins. An empty value counts as not set. [.env.example](../.env.example) has all.",
+            "environment wins. An empty value counts as not set; white space or a pair of quotes around a",
+            "value is taken off. [.env.example](../.env.example) has all.",
+            "",
+            "`NAME_FILE` is the path of a file that holds `NAME`, such as a mounted secret of Docker or",
+            "Kubernetes: `PORT_CLIENT_SECRET_FILE=/run/secrets/port`. It works for each setting, and for",
+            "each `${NAME}` of the rules.",
+            "",
+            "`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`, `SSL_CERT_FILE` and `SSL_CERT_DIR` may",
+            "stand in `.env` too: [Outgoing proxies](operations.md#outgoing-proxies).",
             "",
             "| variable | type | default | what it does |",
             "|---|---|---|---|",
@@ -80,7 +88,10 @@ def settings_page() -> str:
 
 def env_example() -> str:
     """Return .env.example: each setting with its description above and its default."""
-    lines = ["# Copy to .env and fill in. Every setting can be an environment variable instead, which wins."]
+    lines = [
+        "# Copy to .env and fill in. Every setting can be an environment variable instead, which wins.",
+        "# No quotes and no comments behind values: docker run --env-file would keep them.",
+    ]
     for name, info in Settings.model_fields.items():
         if name in SECTIONS:
             lines += ["", f"# --- {SECTIONS[name]} ".ljust(ENV_WIDTH, "-")]

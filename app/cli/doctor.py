@@ -13,7 +13,9 @@ from app.cli.base import run
 from app.cli.port import AtRegion, open_client, webhook_url
 from app.doctor.finding import CheckStatus, exit_status, render_finding, summary
 from app.doctor.steps import Setup, examine
+from app.environment import environment
 from app.errors import SettingsError
+from app.network import Network
 from app.port.region import Region, region_of
 from app.port.setup.resources import SMEE_HOST
 from app.receive.rules_source import make_rulebook
@@ -92,6 +94,7 @@ def make_setup(region: Region | None, blueprints: tuple[str, ...]) -> Setup:
         secret=secret.get_secret_value() if secret else None,
         webhook_url=webhook_url(settings) if settings.webhook_url or settings.smee_url else None,
         blueprints=blueprints,
+        network=Network(environment()),
     )
 
 

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from app.cli.base import run
+from app.environment import environment
 from app.errors import SettingsError
+from app.network import Network
 from app.port.client import PortClient
 from app.port.region import Region
 from app.port.setup.bootstrap import Plan
@@ -40,6 +42,7 @@ def open_client(settings: Settings, region: Region | None, *, dry_run: bool = Fa
         clock=lambda: datetime.now(UTC),
         dry_run=dry_run,
         progress=lambda line: print(line, file=sys.stderr),
+        network=Network(environment()),
     )
 
 
@@ -116,12 +119,13 @@ def tunnel(
     to: Annotated[str, typer.Option(help="The listener's address.")] = "http://127.0.0.1:8080/api/slack",
 ) -> None:
     """Forward what Port sends to a smee channel to the listener on this machine. For development only."""
-    source = new_channel() if new else load_settings().smee_url
+    network = Network(environment())
+    source = new_channel(network=network) if new else load_settings().smee_url
     if source is None:
         raise SettingsError("SMEE_URL is not set: set it to your channel, or let --new make one")
     if new:
         print(f"Your channel, for SMEE_URL in .env: {source}", flush=True)
     try:
-        run_tunnel(str(source), to, partial(print, flush=True))
+        run_tunnel(str(source), to, partial(print, flush=True), network=network)
     except KeyboardInterrupt:
         raise SystemExit(130) from None

@@ -14,6 +14,7 @@ from app.cli.port import AtRegion, open_client, webhook_url
 from app.deliver.message import with_own_words
 from app.doctor.compare import compare
 from app.doctor.finding import CheckStatus, exit_status
+from app.environment import environment
 from app.errors import DeliveryFailed, ListenerError, SettingsError, UnreadableChange
 from app.jq.runner import Jq
 from app.model.change import CatalogChange
@@ -21,10 +22,11 @@ from app.model.delivery import Alert
 from app.notifier.console import draw
 from app.notifier.kind import NotifierContext
 from app.notifier.registry import SETTINGS_MODELS, default_settings, kind_of
+from app.observe.logs import Hider
 from app.port.region import Region
 from app.receive.intake import match_and_route
 from app.receive.payload import bare_event, parse_event
-from app.receive.rules_source import make_rulebook, read_rules
+from app.receive.rules_source import make_rulebook, read_rules, secrets_of
 from app.receive.signature import Signed
 from app.rules.decide import MEMORY, EntityState, decide
 from app.rules.file import Rules, file_model
@@ -32,7 +34,7 @@ from app.rules.match import Match, why_not
 from app.rules.rulebook import Rulebook
 from app.rules.targets import PortLookup
 from app.runtime import load_usable
-from app.settings import Settings, environment, load_settings
+from app.settings import Settings, load_settings
 from app.store import queries
 from app.store.opening import now
 from app.store.store import Store
@@ -151,6 +153,7 @@ async def _show(alert: Alert, loaded: Rules, book: Rulebook, jq: Jq, event: Mapp
         output = await kind_of(settings.type).dry_run(settings, notification, event, _context(jq))
     except DeliveryFailed as error:
         output = str(error)
+    output = Hider(secrets_of(loaded))(output)
     if isinstance(output, str):
         print(f"    {output}")
     else:

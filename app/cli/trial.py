@@ -8,9 +8,11 @@ import typer
 
 from app.cli.base import OUT, run
 from app.demo.run import Shape, change_body, run_demo, signed_headers
+from app.environment import environment
 from app.errors import ListenerError
 from app.main import create_app
 from app.model.notification import one_line
+from app.network import Network
 from app.observe.logs import configure_logging
 from app.port.setup.probe import MEANINGS
 from app.settings import load_settings
@@ -24,6 +26,7 @@ def demo(
 ) -> None:
     """Show the main job without any account: the real listener between a fake Port and a fake Slack."""
     configure_logging("WARNING", "text")
+    environment()  # refused now, and in one sentence, if it cannot be read
     complete = run(run_demo(create_app, count=changes, stay=not exit_, console=OUT))
     raise typer.Exit(0 if complete else 1)
 
@@ -48,7 +51,9 @@ def send(
     headers = signed_headers(body, settings.secrets[0] if settings.secrets else "unsigned", now)
     print(f"{entity}: {from_} → {to}, as {shape}, {len(body)} bytes, to {url} …")
     try:
-        answer = httpx.post(url, content=body, headers=headers, timeout=SEND_SECONDS)
+        answer = httpx.post(
+            url, content=body, headers=headers, timeout=SEND_SECONDS, **Network(environment()).httpx(url)
+        )
     except httpx.TimeoutException:
         raise ListenerError(f"no answer from {url} within {SEND_SECONDS:.0f} s") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:

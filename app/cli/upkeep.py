@@ -16,7 +16,8 @@ from app.cli.base import run, span
 from app.errors import ListenerError
 from app.settings import Settings, load_settings
 from app.store import queries
-from app.store.opening import existing_database, now, open_store, sqlite_file
+from app.store.database_url import sqlite_file
+from app.store.opening import existing_database, now, open_store
 from app.store.private_file import private_file
 from app.store.sqlite.copy import MEGABYTE, copy_database
 from app.store.views import StoredChange

@@ -24,6 +24,7 @@ from app.demo.stand_in_slack import StandInSlack
 from app.model.change import UPDATE, EntitySnapshot
 from app.model.delivery import State
 from app.model.times import EPOCH
+from app.network import DIRECT
 from app.notifier.console import draw
 from app.receive.event import build_event, encode
 from app.receive.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
@@ -200,7 +201,7 @@ async def _wait_for_delivery(settings: Settings, count: int) -> int:
 
 
 async def _send(address: str, secret: str, count: int, console: Console) -> None:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(**DIRECT.httpx(address)) as client:
         for change in itertools.islice(changes(), count):
             now = datetime.now(UTC)
             body = change_body(at=now, **change)

@@ -18,6 +18,7 @@ from app.doctor.compare import compare
 from app.doctor.finding import CheckStatus, Finding, Remark
 from app.doctor.round_trip import RoundTrip, wait_for
 from app.errors import ListenerError, SourceRefused, StoreUnavailable
+from app.network import DIRECT, Network
 from app.notifier.base import Notifier
 from app.port.client import PortClient
 from app.port.setup import probe
@@ -57,6 +58,7 @@ class Setup:
         webhook_url: The address that Port is to call, as `resources.webhook_address` gives it.
         blueprints: Check only the automations of these, as `bootstrap.Plan.blueprints`.
         patience_seconds: How long to wait for a change, and for its alert.
+        network: The way to other hosts.
     """
 
     problems: Sequence[str] = ()
@@ -68,6 +70,7 @@ class Setup:
     webhook_url: str | None = None
     blueprints: tuple[str, ...] = ()
     patience_seconds: float = ARRIVAL_SECONDS
+    network: Network = DIRECT
 
 
 async def examine(setup: Setup, *, slack: bool = False, change: bool = False) -> AsyncIterator[Finding]:
@@ -262,7 +265,9 @@ class _Checks:
     async def _call_webhook(self) -> str | Remark:
         url, now, started = _given(self._setup.webhook_url), datetime.now(UTC), time.monotonic()
         try:
-            await probe.send(url, _given(self._setup.secret), now, through_smee=self._smee)
+            await probe.send(
+                url, _given(self._setup.secret), now, through_smee=self._smee, network=self._setup.network
+            )
         except SourceRefused as error:
             text = f"this listener answers at {url}, but {error}; try whether Port gets through with --change"
             return CheckStatus.NOTE, text

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from app.model.notification import Notification
 from app.model.report import Fate
+from app.network import DIRECT, Network
 from app.notifier.base import Notifier
 from app.rules.destination import DestinationSettings
 
@@ -37,6 +38,7 @@ class NotifierContext:
         fate: Says what became of the change that a run in Port has brought; None: runs get no reports.
         render: Fills templates.
         clock: Gives the time, UTC.
+        network: The way to other hosts.
     """
 
     app_url: str
@@ -48,6 +50,7 @@ class NotifierContext:
     fate: AskFate | None
     render: Render
     clock: Callable[[], datetime]
+    network: Network = DIRECT
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,7 @@ EVENTS = {
         "Another process took the queue over while this one was sending; an alert may be sent twice. "
         "Frequent: this process is starved of CPU, or its clock is wrong."
     ),
+    "listening": "The listener takes connections at `addresses`. Nothing to do.",
     "lookup_unavailable": (
         "A rule looks the destination up in Port, but PORT_CLIENT_ID is not set; the default destination "
         "is used. Set PORT_CLIENT_ID."
@@ -93,6 +94,10 @@ EVENTS = {
         "A message that was to be changed was deleted in Slack; the next step posts a new one. Nothing to do."
     ),
     "message_updated": "A message in Slack was changed to show the incident's new state. Nothing to do.",
+    "metrics_file_damaged": (
+        "A file in PROMETHEUS_MULTIPROC_DIR cannot be read, so /metrics lacks its process's numbers. Delete "
+        "`files`."
+    ),
     "permalink_unavailable": (
         "Slack did not return a message's link, so the run in Port shows none. Nothing to do."
     ),

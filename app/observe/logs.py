@@ -2,33 +2,69 @@
 
 import json
 import logging
+import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-_EVENT_ENCODER = json.JSONEncoder(ensure_ascii=False, default=repr)
+from app.observe.events import EVENTS
+
+LEAST_SECRET_CHARS = 8
+"""A shorter text may be any word: to hide it would hide what the log says."""
+OURS = frozenset({"time", "level", "logger"})
+"""Fields that hold nothing from elsewhere."""
 
 
-class _Hide:
-    """Renders an event and removes secrets from the result, whichever field they came from."""
+class Hider:
+    """Takes secrets out of values, however deep they stand, and leaves only what JSON has.
 
-    def __init__(self, renderer: Processor, secrets: Iterable[str]) -> None:
-        self._renderer = renderer
-        # As they are, and as JSON escapes them.
-        shown = {form for secret in secrets if secret for form in (secret, json.dumps(secret)[1:-1])}
+    Args:
+        secrets: Texts that must never be shown; those of fewer than `LEAST_SECRET_CHARS` are left in.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
         # The longest first: a secret may be a part of another.
-        self._secrets = sorted(shown, key=len, reverse=True)
+        forms = {secret for secret in secrets if len(secret) >= LEAST_SECRET_CHARS}
+        # A library may have quoted one.
+        forms |= {json.dumps(secret)[1:-1] for secret in forms} | {repr(secret)[1:-1] for secret in forms}
+        self._secrets = sorted(forms, key=len, reverse=True)
 
-    def __call__(self, logger: WrappedLogger, name: str, event: EventDict) -> str:
-        first = {key: event.pop(key) for key in ("time", "level", "event") if key in event}
-        line = str(self._renderer(logger, name, {**first, **event}))
+    def __call__(self, value: Any) -> Any:
+        """Return a value without the secrets: text, number, list or mapping; of anything else, its `repr`."""
+        match value:
+            case str():
+                return self._hide(str(value))
+            case None | bool() | int():
+                return value
+            case float():
+                return value if math.isfinite(value) else repr(value)
+            case Mapping():
+                return {self._hide(str(key)): self(item) for key, item in value.items()}
+            case list() | tuple() | set() | frozenset():
+                return [self(item) for item in value]
+        return self._hide(repr(value))
+
+    def _hide(self, text: str) -> str:
         for secret in self._secrets:
-            line = line.replace(secret, "[hidden]")
-        return line
+            text = text.replace(secret, "[hidden]")
+        return text
+
+
+class _HideFields:
+    """Hides secrets in an event's fields; not in what the listener's own source says."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self._hide = Hider(secrets)
+
+    def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        first = {key: event.pop(key) for key in ("time", "level", "event") if key in event}
+        if first.get("event") not in EVENTS:  # of a library
+            first["event"] = self._hide(first.get("event"))
+        return first | {key: value if key in OURS else self._hide(value) for key, value in event.items()}
 
 
 class _Named(structlog.WriteLogger):
@@ -57,15 +93,18 @@ def configure_logging(
     Args:
         level: The lowest level to show.
         style: ``json``, ``text``, or ``auto``: text on a terminal.
-        secrets: Texts that must never be shown.
+        secrets: Texts that must never be shown, as `Hider` takes them.
     """
     terminal = sys.stderr.isatty()
     text = style == "text" or (style == "auto" and terminal)
+    # Kept, because `json.dumps` would make one for each event. What the stream cannot write, it would escape
+    # in Python's way, which is not JSON's.
+    unicode = (getattr(sys.stderr, "encoding", None) or "").lower().replace("-", "") == "utf8"
+    encode = json.JSONEncoder(ensure_ascii=not unicode).encode
     renderer: Processor = (
         structlog.dev.ConsoleRenderer(colors=terminal, timestamp_key="time")
         if text
-        # A kept encoder: `json.dumps` would make one for each event.
-        else structlog.processors.JSONRenderer(lambda event, **_: _EVENT_ENCODER.encode(event))
+        else structlog.processors.JSONRenderer(lambda event, **_: encode(event))
     )
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -79,7 +118,8 @@ def configure_logging(
     )
     render: list[Processor] = [
         structlog.processors.ExceptionRenderer() if text else traceback,
-        _Hide(renderer, secrets),
+        _HideFields(secrets),
+        renderer,
     ]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

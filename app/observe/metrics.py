@@ -5,10 +5,12 @@ entity.
 """
 
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
 
+import structlog
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -18,12 +20,15 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from app.errors import Cause, SettingsError
 from app.model.delivery import Outcome
 from app.observe.watch import Watch
+
+log = structlog.get_logger(__name__)
 
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable that makes prometheus_client keep its numbers in files, for several processes."""
@@ -50,16 +55,36 @@ def prepare_metrics() -> None:
     """Make the folder in which several processes keep their numbers, if the environment names one.
 
     Raises:
-        SettingsError: It cannot be made.
+        SettingsError: It cannot be made or written, or has a damaged file.
     """
     folder = os.environ.get(MULTIPROCESS_VARIABLE)
+    if folder is None:
+        return
     try:
-        if folder is not None:
-            Path(folder).mkdir(parents=True, exist_ok=True)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise SettingsError(
-            f"{MULTIPROCESS_VARIABLE}: cannot make the folder {folder}: {error.strerror}"
+            f"{MULTIPROCESS_VARIABLE}: cannot use the folder {folder}: {error.strerror}"
         ) from None
+    if broken := [file for file in _metric_files(folder) if not _is_sound(file)]:
+        raise SettingsError(f"{MULTIPROCESS_VARIABLE}: {broken[0]} is damaged: delete it")
+
+
+def _metric_files(folder: str) -> list[Path]:
+    return sorted(Path(folder).glob("*.db"))
+
+
+def _is_sound(file: Path) -> bool:
+    """Tell whether a process's file of numbers can be read; an empty one is new."""
+    try:
+        if file.stat().st_size:
+            MultiProcessCollector.merge([str(file)])  # type: ignore[no-untyped-call]
+    except FileNotFoundError:
+        return True  # its process has ended
+    except Exception:  # noqa: BLE001 - of a library that takes its files for sound: anything may come
+        return False
+    return True
 
 
 def _counters(registry: CollectorRegistry, name: str, text: str, *labels: str) -> Callable[..., Counter]:
@@ -233,8 +258,18 @@ class Metrics(Watch):
         Args:
             state: The store's numbers, read for this scrape.
         """
-        counted = self._registry
-        if self._several:
-            counted = CollectorRegistry()
-            MultiProcessCollector(counted)  # type: ignore[no-untyped-call]
+        counted: Collector = _AllProcesses() if self._several else self._registry
         return generate_latest(counted) + generate_latest(state)
+
+
+class _AllProcesses(Collector):
+    """The numbers of all processes, without those of a damaged file, which would cost all others."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Read the files of all processes."""
+        files = _metric_files(os.environ[MULTIPROCESS_VARIABLE])
+        sound = [str(file) for file in files if _is_sound(file)]
+        if len(sound) < len(files):
+            log.warning("metrics_file_damaged", files=[str(file) for file in files if str(file) not in sound])
+        metrics: Iterable[Metric] = MultiProcessCollector.merge(sound)  # type: ignore[no-untyped-call]
+        return metrics

@@ -1,13 +1,18 @@
 """OpenTelemetry, where its own environment variables ask for it."""
 
 import asyncio
+import re
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import structlog
+
+from app.errors import SettingsError
+from app.network import Network
 
 if TYPE_CHECKING:
     from fastapi.telemetry import TelemetryConfig
@@ -19,7 +24,18 @@ SERVICE = "port-listener"
 CLOSE_SECONDS = 2.0  # a collector that does not answer must not delay a stop
 PACKAGES = "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
 """What the extra `otel` of pyproject.toml installs."""
+HEADERS = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+
+def hidden(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the values of the headers for the collector: OpenTelemetry shows what it cannot read."""
+    values = []
+    for name in HEADERS:
+        for header in environment.get(name, "").split(","):
+            value = re.split("[=:]", header, maxsplit=1)[-1].strip()
+            values += [header.strip(), value, unquote(value), *unquote(value).split()]
+    return tuple(values)
 
 
 def asked(environment: Mapping[str, str]) -> bool:
@@ -61,12 +77,21 @@ def make_provider(environment: Mapping[str, str]) -> "TracerProvider | None":
     # Not at exit: that waits for a collector that does not answer; `close` does not.
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     try:
+        _check_headers(environment)
         for exporter in _exporters(environment):
             provider.add_span_processor(BatchSpanProcessor(exporter))
-    except ValueError as error:
+    except (ValueError, SettingsError) as error:
         log.warning("traces_unavailable", reason=str(error))
         return None
     return provider
+
+
+def _check_headers(environment: Mapping[str, str]) -> None:
+    for name in HEADERS:
+        if any(header.strip() and "=" not in header for header in environment.get(name, "").split(",")):
+            raise ValueError(
+                f"{name} must be name=value, with commas between: a colon does not separate them"
+            )
 
 
 def _exporters(environment: Mapping[str, str]) -> list[Any]:
@@ -83,7 +108,11 @@ def _exporters(environment: Mapping[str, str]) -> list[Any]:
         installed = list(entry_points(group="opentelemetry_traces_exporter", name=wanted))
         if not installed:
             raise ValueError(f"the exporter {wanted!r} is not installed")
-        exporters.append(installed[0].load()())
+        exporter = installed[0].load()
+        # By the same proxies and certificates as all other clients; of other exporters nothing is known.
+        url = next((environment[name] for name in reversed(ENDPOINTS) if environment.get(name)), "")
+        over_http = wanted == "otlp_proto_http"
+        exporters.append(exporter(session=Network(environment).requests(url)) if over_http else exporter())
     return exporters
 
 

@@ -4,7 +4,6 @@ Rules: https://docs.port.io/api-reference/port-api
 """
 
 import asyncio
-import functools
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,6 +15,7 @@ import httpx
 
 from app.errors import PortError, SettingsError
 from app.model.notification import one_line
+from app.network import DIRECT, Network
 from app.port.refusal import (
     MAX_REFUSAL_CHARS,
     advice,
@@ -55,11 +55,6 @@ class Request:
         return f"{self.method} {self.path}"
 
 
-@functools.cache
-def _tls() -> ssl.SSLContext:
-    return httpx.create_ssl_context()  # it reads all certificates, 25 ms: once for all clients
-
-
 class Transport:
     """A way to Port's API, for one organization. Use it as an async context manager, or `close` it.
 
@@ -73,12 +68,13 @@ class Transport:
         clock: Gives the time, UTC.
         sleep: Waits for so many seconds.
         progress: Called with a line that says why a call takes longer.
+        network: The way to it.
         dry_run: Send only what reads (GET), and put everything else into `planned`.
         patient: Wait and try again. Where a queue of the outbox waits instead, and a call has some seconds
             only, give False: what Port or the network failed, 429 too, is an error at once.
 
     Raises:
-        SettingsError: `base_url` is not a URL.
+        SettingsError: `base_url` is not a URL, or the environment's proxy or certificates cannot be used.
     """
 
     def __init__(
@@ -90,6 +86,7 @@ class Transport:
         clock: Callable[[], datetime],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         progress: Callable[[str], None] = lambda _: None,
+        network: Network = DIRECT,
         dry_run: bool = False,
         patient: bool = True,
     ) -> None:
@@ -104,7 +101,7 @@ class Transport:
         self._credentials = {"clientId": client_id, "clientSecret": client_secret}
         self._clock = clock
         self._token = SharedToken(self._log_in, clock)
-        self._http = httpx.AsyncClient(timeout=CALL_SECONDS, verify=_tls())
+        self._http = httpx.AsyncClient(timeout=CALL_SECONDS, **network.httpx(self.base_url))
 
     async def __aenter__(self) -> Self:
         return self

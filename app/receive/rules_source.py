@@ -47,7 +47,9 @@ def secrets_of(rules: Rules) -> tuple[str, ...]:
     for destination in rules.file.destinations.values():
         for _, value in destination:
             values = value.values() if isinstance(value, dict) else (value,)
-            secrets.update(text.get_secret_value() for text in values if isinstance(text, SecretStr))
+            texts = [text.get_secret_value() for text in values if isinstance(text, SecretStr)]
+            # A header's token may be shown without the word before it: Bearer …
+            secrets.update(texts, *(text.split() for text in texts))
     return tuple(secret for secret in secrets if secret)
 
 

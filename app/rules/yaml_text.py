@@ -195,7 +195,7 @@ class _Plain:
         if not VARIABLE_NAME.fullmatch(name) or not match[0].endswith("}"):
             text = "${…} must hold a variable's name; write $${ if you mean the text itself"
             return str(self._wrong(place, text, match[0]))
-        value = self.environment.get(name, "")
+        value = self.environment.get(name, "").strip()
         if not value:
             return str(self._wrong(place, f"the environment variable {name} is not set", match[0]))
         # It may be a secret: mistakes show its name in its place.

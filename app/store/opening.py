@@ -9,6 +9,7 @@ from pathlib import Path
 
 from app.errors import StoreUnavailable
 from app.observe.watch import NOBODY, Watch
+from app.store.database_url import sqlite_file
 from app.store.sqlite.database import open_sqlite
 from app.store.sqlite.schema import prepare
 from app.store.store import Store
@@ -17,14 +18,6 @@ from app.store.store import Store
 def now() -> datetime:
     """Return the time, UTC."""
     return datetime.now(UTC)
-
-
-SQLITE = "sqlite:///"
-
-
-def sqlite_file(url: str) -> Path | None:
-    """Return the file that a database's URL names; None: it is no SQLite URL."""
-    return Path(url.removeprefix(SQLITE)) if url.startswith(SQLITE) else None
 
 
 def prepare_store(url: str) -> None:

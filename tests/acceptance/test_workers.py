@@ -68,4 +68,8 @@ async def test_each_worker_counts_for_all(tmp_path: Path, slack: StandInSlack) -
         assert {await accepted(listener.url) for _ in range(10)} == {(20, False)}
         files = list((tmp_path / "numbers").glob("counter_*.db"))
         assert len(files) >= 2
+        # A file that is damaged costs its own numbers only.
+        (tmp_path / "numbers" / "counter_1.db").write_bytes(b"\x40\0\0\0" + b"damaged" * 40)
+        assert await accepted(listener.url) == (20, False)
+        assert "metrics_file_damaged" in listener.log.read_text()
         await until(lambda: len(slack.messages) > 0)

@@ -17,8 +17,8 @@ RULES = """
 version: 1
 destinations:
   rocket: {type: slack, webhook_url: "${ROCKET_URL}"}
-  job:
-    {type: http, url: "https://jobs.example.com/${ROCKET_URL}", body: {of: "{{ .context.entityIdentifier }}"}}
+  job: {type: http, url: "https://jobs.example.com/${ROCKET_URL}",
+    body: {of: "{{ .context.entityIdentifier }}", token: "${JOB_TOKEN}"}}
   run: {type: port_action, action: scale_out, inputs: {now: "{{ .diff.after.properties.healthStatus }}"}}
 rules:
   - name: health
@@ -39,6 +39,7 @@ def rules_file(environment: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     """The test's own rules, in the working directory."""
     monkeypatch.setenv("ROCKET_URL", "https://hooks.slack.com/services/T/B/hush")
     monkeypatch.setenv("PORT_CLIENT_ID", "listener")
+    monkeypatch.setenv("JOB_TOKEN", " hush-token-of-the-job\n")
     (tmp_path / "rules.yaml").write_text(RULES)
 
 
@@ -110,7 +111,7 @@ def test_test(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "elsewhere" not in said
     assert "→ rocket:" in said
     assert "On call: Rocket" in said
-    assert 'POST {"of": "notification-service-prod"}' in said
+    assert 'POST {"of": "notification-service-prod", "token": "[hidden]"}' in said
     assert 'run of scale_out with {"now": "Degraded"}' in said
     assert "not a change: the body is not a JSON object" in said
     assert "hush" not in said

@@ -18,6 +18,7 @@ from app.cli import COMMANDS
 from app.demo.stand_in_slack import StandInSlack
 from app.main import create_app
 from app.settings import Settings
+from app.store.sqlite.schema import LEAST_SQLITE
 from tests.acceptance.process import free_port, listening
 from tests.conftest import SECRET
 
@@ -31,6 +32,9 @@ NOT_SETTINGS = {
     "HTTPS_PROXY",
     "HTTP_PROXY",
     "NO_PROXY",
+    "ALL_PROXY",
+    "SSL_CERT_DIR",
+    "PORT_CLIENT_SECRET_FILE",
     "SSL_CERT_FILE",
     "REPOSITORY_URL",
     "NEW_DATABASE_URL",
@@ -151,6 +155,33 @@ def test_kubernetes_fits_the_image() -> None:
         asked = container[probe]["httpGet"]
         assert asked["path"] in routes
         assert asked["port"] == "http"
+
+
+def test_the_image() -> None:
+    """It is compiled, built from locks only, and its data belongs to group 0; a pod waits before it stops."""
+    _, build, image = DOCKERFILE.split("\nFROM ")
+    assert "compileall" in build
+    assert "COPY --from=build /srv/app" in image
+    assert "-g 0 -m 770 /data" in image
+    assert build.count("pip install --require-hashes --no-deps") == build.count("pip install")
+    assert "--no-build-isolation -r sseclient.lock" in build
+    (container,) = manifests()["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert container["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "5"]
+    for name in ("README.md", "docs/operations.md"):
+        text = (ROOT / name).read_text()
+        assert "--format docker" in text
+        assert "2.20" in text
+    assert ".".join(map(str, LEAST_SQLITE)) in (ROOT / "README.md").read_text()
+
+
+def test_what_has_no_wheel_is_built_with_what_is_locked() -> None:
+    """The lock of the build has setuptools, with hashes; the lines that the scripts take out are whole."""
+    assert re.search(r"^setuptools==\S+ \\\n +--hash=", (ROOT / "requirements-build.lock").read_text(), re.M)
+    program = ["sed", "-n", r"/^sseclient==/,/[^\\]$/p", str(ROOT / "requirements.lock")]
+    taken = subprocess.run(program, capture_output=True, text=True, check=True).stdout
+    assert re.fullmatch(r"sseclient==\S+( \\\n +--hash=sha256:\w+)+\n", taken)
+    for user in (DOCKERFILE, (ROOT / "scripts/_venv").read_text()):
+        assert program[2] in user
 
 
 def test_the_secret_is_not_applied_with_the_rest() -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
+from io import BytesIO, TextIOWrapper
 
 import pytest
 import structlog
@@ -38,13 +39,13 @@ def test_levels(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("style", ["json", "text"])
 def test_secrets_are_hidden(capsys: pytest.CaptureFixture[str], style: str) -> None:
     """A secret is taken out wherever it stands: message, field, exception, library."""
-    configure_logging("INFO", "json" if style == "json" else "text", ["hush-hush", "hush"])
-    structlog.get_logger("app.x").info("hush", field="a hush-hush b", deep={"x": ["hush"]})
-    logging.getLogger("uvicorn.error").warning("path /hush-hush")
+    configure_logging("INFO", "json" if style == "json" else "text", ["hush-hush-hush", "hush-hush"])
+    structlog.get_logger("app.x").info("hush-hush", field="a hush-hush-hush b", deep={"x": ["hush-hush"]})
+    logging.getLogger("uvicorn.error").warning("path /hush-hush-hush")
     try:
         local_variable = "payload-in-a-local-variable"
         raise ValueError(  # noqa: TRY301 - to log it
-            f"hush {len(local_variable)}"
+            f"hush-hush {len(local_variable)}"
         )
     except ValueError:
         structlog.get_logger("app.x").exception("failed")
@@ -53,6 +54,44 @@ def test_secrets_are_hidden(capsys: pytest.CaptureFixture[str], style: str) -> N
     assert "payload-in-a-local-variable" not in shown
     assert shown.count("[hidden]") >= 5
     assert "ValueError" in shown
+
+
+def test_short_and_common_secrets(capsys: pytest.CaptureFixture[str]) -> None:
+    """A header's value such as `prod` is any word: it stays, and so does what the source says."""
+    secrets = ["prod", "true", '"', "[", "delivery", "warning", "app.deliver", "time"]
+    configure_logging("INFO", "json", secrets)
+    structlog.get_logger("app.deliver").warning("delivery_failed", queue="prod", ok=True, reason="a delivery")
+    event = json.loads(capsys.readouterr().err)
+    assert (event["event"], event["level"], event["logger"]) == ("delivery_failed", "warning", "app.deliver")
+    assert (event["queue"], event["ok"], event["reason"]) == ("prod", True, "a [hidden]")
+
+
+class Odd:
+    """What JSON has no form for; its text has a secret."""
+
+    def __repr__(self) -> str:
+        return 'Odd("hush-hush")'
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_a_line_is_always_json(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    """Whatever a field holds, whatever the stream can write, and whichever text a secret is."""
+    stream = TextIOWrapper(BytesIO(), encoding, errors="backslashreplace", write_through=True)
+    monkeypatch.setattr(sys, "stderr", stream)
+    configure_logging("INFO", "json", ['hush-hush"}, {', "hush-hush", "hush\nhush"])
+    structlog.get_logger("app.x").info(
+        "odd",
+        number=float("nan"),
+        keys={("a", 1): float("inf"), None: Odd()},
+        many={"x", "y"},
+        text='say "hush-hush"}, { \ud83d 🚀 ł\n hush\nhush',
+        data=b"hush-hush \xff",
+    )
+    line = stream.buffer.getvalue().decode(encoding)
+    event = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert "hush" not in line
+    assert "🚀 ł" in event["text"]
+    assert event["keys"]["('a', 1)"] == "inf"
 
 
 def test_a_log_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.util.re import parse_env_headers
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -20,7 +21,11 @@ from starlette.routing import Route
 
 from app.demo.run import change_body, serving, signed_headers
 from app.demo.stand_in_slack import StandInSlack
-from app.observe.otel import asked
+from app.errors import SettingsError
+from app.observe.logs import configure_logging
+from app.observe.metrics import MULTIPROCESS_VARIABLE, prepare_metrics
+from app.observe.otel import ENDPOINTS, asked, make_provider
+from app.observe.otel import hidden as hidden_values
 from tests.acceptance.process import free_port, listening, post_change
 from tests.conftest import SECRET, Service, Start
 from tests.waiting import until
@@ -228,3 +233,30 @@ async def test_a_collector_that_is_away(tmp_path: Path, slack: StandInSlack) -> 
     about = {line["event"]: line for line in lines if line.get("change") == receipt["change"]}
     assert {"change_accepted", "alert_delivered"} <= set(about)
     assert len({line["trace_id"] for line in about.values()}) == 1
+
+
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"])
+def test_headers_with_a_colon(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are refused in a sentence, and neither that nor OpenTelemetry shows the token."""
+    environment = {name: "Authorization: Bearer hush-token-1", ENDPOINTS[0]: "http://127.0.0.1:9"}
+    configure_logging("INFO", "json", hidden_values(environment))
+    assert make_provider(environment) is None
+    event = json.loads(capsys.readouterr().err)
+    assert (event["event"], event["reason"][: len(name)]) == ("traces_unavailable", name)
+    parse_env_headers(environment[name])
+    assert "hush" not in capsys.readouterr().err
+
+
+def test_a_damaged_file_of_numbers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is one sentence at the start, with its name; so is a folder that cannot be made."""
+    monkeypatch.setenv(MULTIPROCESS_VARIABLE, str(tmp_path))
+    (tmp_path / "counter_7.db").write_bytes(b"")
+    prepare_metrics()
+    (tmp_path / "counter_8.db").write_bytes(b"garbage")
+    with pytest.raises(
+        SettingsError, match=r"^PROMETHEUS_MULTIPROC_DIR: \S+counter_8\.db is damaged: delete it$"
+    ):
+        prepare_metrics()
+    monkeypatch.setenv(MULTIPROCESS_VARIABLE, str(tmp_path / "counter_8.db"))
+    with pytest.raises(SettingsError, match=r"^PROMETHEUS_MULTIPROC_DIR: cannot use the folder"):
+        prepare_metrics()

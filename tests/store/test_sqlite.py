@@ -1,11 +1,14 @@
 """What only the SQLite store has: its file, its schema, its threads."""
 
 import asyncio
+import itertools
 import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -257,3 +260,44 @@ async def test_a_file_that_cannot_shrink(tmp_path: Path) -> None:
         assert await store.prune(before=NOW + SECOND, limit=200) == 0
         await store.close()
         assert size <= file.stat().st_size < size + 1_000_000
+
+
+def log_bytes(path: Path) -> int:
+    """Return how long the write-ahead log is."""
+    return path.with_name(f"{path.name}-wal").stat().st_size
+
+
+def read_always(path: Path, stop: threading.Event, seconds: float) -> None:
+    """Read with two connections in turn, so that one of them reads at each moment, each for some time."""
+    readers = [schema.connect(path, query_only=True) for _ in range(2)]
+    for reader in itertools.cycle(readers):
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM changes").fetchone()
+        if stop.wait(seconds):
+            break
+        for other in readers:
+            if other is not reader and other.in_transaction:
+                other.execute("ROLLBACK")
+    for reader in readers:
+        reader.close()
+
+
+@pytest.mark.parametrize("seconds", [0.01, 60], ids=["many readers", "a long reader"])
+async def test_the_log_is_bounded(tmp_path: Path, seconds: float) -> None:
+    """Readers that overlap do not keep the log long; after a long read it is short again, without a write."""
+    path = tmp_path / "listener.db"
+    store = open_sqlite(path)
+    stop = threading.Event()
+    reading = asyncio.create_task(asyncio.to_thread(read_always, path, stop, seconds))
+    await asyncio.sleep(0.05)
+    try:
+        for number in range(25):
+            await store.accept([replace(incoming(second=number), body=b"x" * 1_000_000)])
+        if seconds > 1:
+            assert log_bytes(path) > schema.WAL_BYTES
+            stop.set()
+        await until(lambda: log_bytes(path) <= schema.WAL_BYTES)
+    finally:
+        stop.set()
+        await reading
+    await store.close()

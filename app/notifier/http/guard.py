@@ -10,6 +10,7 @@ https://cheatsheetseries.owasp.org/cheatsheets/Server_Side_Request_Forgery_Preve
 """
 
 import socket
+import ssl
 from collections.abc import Callable
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -85,7 +86,9 @@ def refusal(address: str) -> str:
     return "reserved" if isinstance(parsed, IPv6Address) and parsed not in GLOBAL_IPV6 else ""
 
 
-def connector(judge: Judge, resolver: AbstractResolver | None = None) -> aiohttp.TCPConnector:
+def connector(
+    judge: Judge, resolver: AbstractResolver | None = None, tls: ssl.SSLContext | None = None
+) -> aiohttp.TCPConnector:
     """Make a connector that connects only to addresses that `judge` lets pass, as `refusal` does.
 
     Each connection's address is looked up and judged when it is made, and it is kept for a burst only; where
@@ -97,9 +100,27 @@ def connector(judge: Judge, resolver: AbstractResolver | None = None) -> aiohttp
         # aiohttp resolves no literal address, so the resolver does not see it; a socket is made for each.
         socket_factory=partial(_judged_socket, judge),
         use_dns_cache=False,
+        ssl=tls or True,
         # For a burst only: what is kept was judged when it was opened, and receivers close after 5 s or more.
         keepalive_timeout=BURST_SECONDS,
     )
+
+
+async def judge_host(judge: Judge, host: str, resolver: AbstractResolver | None = None) -> None:
+    """Judge the addresses of a host to which a proxy connects, and not this process.
+
+    What the proxy looks up itself may differ, but a name that leads into this network here is refused.
+
+    Raises:
+        AddressRefused: `judge` refuses one of them.
+        OSError: The name cannot be looked up here.
+    """
+    try:
+        ip_address(host)
+    except ValueError:
+        await _JudgingResolver(judge, resolver or aiohttp.ThreadedResolver()).resolve(host)
+    else:
+        _raise_if_refused(judge, host)
 
 
 class _JudgingResolver(AbstractResolver):

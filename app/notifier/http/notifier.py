@@ -9,7 +9,7 @@ import base64
 import contextlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import Annotated, Any, ClassVar, Literal
@@ -27,7 +27,7 @@ from app.model.times import parse_retry_after
 from app.notifier.base import Notifier, Parcel, Sent, Tried
 from app.notifier.failure import failure_of_status
 from app.notifier.http.answer import failure_of_error, read_start
-from app.notifier.http.guard import connector, refusal
+from app.notifier.http.guard import connector, judge_host, refusal
 from app.notifier.kind import Kind, NotifierContext
 from app.rules.destination import JOB_STEPS, Address, DestinationSettings, Fallback, JobSteps, Routing
 from app.rules.values import Whole
@@ -77,6 +77,8 @@ class HttpDestination(DestinationSettings):
     """Signs requests by Standard Webhooks: whsec_ and the base64 of 24 to 64 bytes."""
     allow_private: bool = False
     """Whether addresses that are not public may be called."""
+    proxy: Literal["environment", "none"] = "none"
+    """Whether HTTPS_PROXY and its like hold for it."""
     queues: Annotated[Whole, Field(ge=1, le=64)] = HTTP_QUEUES
     """How many requests may be in flight."""
     steps: JobSteps = JOB_STEPS
@@ -104,8 +106,8 @@ class HttpNotifier(Notifier):
     """Sends one HTTP request an alert.
 
     ``webhook-id`` and ``Idempotency-Key`` are the delivery's id at every attempt, so that the receiver can
-    recognise a repeat. No redirect is followed, no cookie kept, no proxy of the environment used. URLs and
-    headers may hold secrets, so errors name the host only. aiohttp itself repeats a GET, PUT or DELETE whose
+    recognise a repeat. No redirect is followed, no cookie kept. URLs and headers may hold secrets, so errors
+    name the host only. aiohttp itself repeats a GET, PUT or DELETE whose
     connection breaks, once: by HTTP they are idempotent.
 
     Args:
@@ -116,7 +118,7 @@ class HttpNotifier(Notifier):
 
     Raises:
         SettingsError: The secret, or what no template changes of the URL, the headers and the body, cannot be
-            sent.
+            sent; or the environment's proxy or certificates cannot be used.
     """
 
     def __init__(
@@ -139,14 +141,20 @@ class HttpNotifier(Notifier):
         self._template = {"url": url, "headers": headers, "body": settings.body}
         # An empty one, as of a variable that is not set, must not mean that nothing is signed.
         self._signer = None if settings.secret is None else _signer(settings.secret.get_secret_value())
-        self._judge = (lambda _: "") if settings.allow_private else refusal
+        self._private = settings.allow_private
         self._context = context
         self._resolver = resolver
         self._limits = aiohttp.ClientTimeout(
             total=answer_within.total_seconds(), connect=connect_within.total_seconds()
         )
         self._text_within = text_within
-        self._session: aiohttp.ClientSession | None = None
+        self._proxied = settings.proxy == "environment"
+        plain = url.lower().startswith("http:") and not self._proxied
+        self._tls = None if plain else context.network.tls()
+        anywhere = ("http://host.invalid", "https://host.invalid")
+        for address in anywhere if HOST_IS_TEMPLATE.match(url) else (url.partition("{{")[0],):
+            self._proxy(address)  # one that cannot be used is refused now
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
         # What is wrong with each message alike is a matter of the destination; but where the catalog fills a
         # part in, one bad entity must not hold up all others.
         self._fixed = "{{" not in url
@@ -175,7 +183,7 @@ class HttpNotifier(Notifier):
         url = self._url(self._template["url"])
         host = one_line(url.host or "", 100)
         try:
-            async with self._open().request("OPTIONS", url, allow_redirects=False) as answer:
+            async with self._request("OPTIONS", url) as answer:
                 status = answer.status
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise failure_of_error(error, host, fixed=True) from None
@@ -185,8 +193,8 @@ class HttpNotifier(Notifier):
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
+        for session in self._sessions.values():
+            await session.close()
             await asyncio.sleep(0)  # aiohttp closes connections in the background: its "Graceful shutdown"
 
     def _call(self, filled: Any, notification: Notification, delivery_id: str) -> _Call:
@@ -230,20 +238,18 @@ class HttpNotifier(Notifier):
         wanted = f"an http or https URL of at most {MAX_LINE_CHARS:,} characters"
         raise DeliveryFailed(f"the url{filled_in} is not {wanted}", Scope.MESSAGE)
 
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None or self._session.closed:
-            self._session = aiohttp.ClientSession(
-                connector=connector(self._judge, self._resolver),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=self._limits,
-                auto_decompress=False,  # a small answer that unpacks to gigabytes stays small
-            )
-        return self._session
+    @contextlib.asynccontextmanager
+    async def _request(self, method: str, url: URL, **more: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+        proxy = self._proxy(str(url))
+        if proxy is not None and not self._private:
+            async with asyncio.timeout(self._limits.connect):
+                await judge_host(refusal, url.host or "", self._resolver)
+        session = self._session(direct=proxy is None)
+        async with session.request(method, url, allow_redirects=False, proxy=proxy, **more) as answer:
+            yield answer
 
     async def _send(self, call: _Call) -> str:
-        async with self._open().request(
-            self._method, call.url, headers=call.headers, data=call.body, allow_redirects=False
-        ) as answer:
+        async with self._request(self._method, call.url, headers=call.headers, data=call.body) as answer:
             start = await read_start(answer, self._text_within.total_seconds())
         text = one_line(call.hide(start), MAX_SHOWN_ANSWER_CHARS)
         reason = f"{answer.status}: {text}" if text else str(answer.status)
@@ -254,12 +260,32 @@ class HttpNotifier(Notifier):
         wait = parse_retry_after(answer.headers.get("Retry-After"), self._context.clock())
         raise failure_of_status(answer.status, reason, retry_after=wait, fixed=self._fixed)
 
+    def _proxy(self, url: str) -> str | None:
+        return self._context.network.proxy(url) if self._proxied else None
+
+    def _session(self, *, direct: bool) -> aiohttp.ClientSession:
+        session = self._sessions.get(direct)
+        if session is None or session.closed:
+            # The proxy's own address is the operator's choice, and mostly a private one.
+            judge = refusal if direct and not self._private else _let_pass
+            session = self._sessions[direct] = aiohttp.ClientSession(
+                connector=connector(judge, self._resolver if direct else None, self._tls),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=self._limits,
+                auto_decompress=False,  # a small answer that unpacks to gigabytes stays small
+            )
+        return session
+
 
 def _as_written(host: str, rest: str) -> URL:
     """Make a URL that is sent as it is written: where it is signed, ``%2F`` and ``/`` are not the same."""
     rest = LONE_PERCENT.sub("%25", rest if rest[:1] in {"", "/"} else f"/{rest}")
     escaped = quote(rest, safe=URL_CHARACTERS)
     return URL(str(URL(host)).rstrip("/") + escaped, encoded=True)
+
+
+def _let_pass(_: str) -> str:
+    return ""
 
 
 def _header(name: str, value: Any) -> str:

@@ -16,6 +16,7 @@ import structlog
 
 from app.errors import DeliveryFailed, MessageGone, Scope
 from app.model.notification import Message
+from app.network import DIRECT, Network
 from app.notifier.base import SEND_TIMEOUT, Keeper, Parcel, Sent, Story, Tried
 from app.notifier.slack.compose import Composed, colored, forms
 from app.notifier.slack.metadata import Arrivals, metadata, nameable
@@ -66,9 +67,11 @@ class SlackBot(SlackNotifier, Keeper):
         api_url: str = "https://slack.com/api/",
         answer_within: timedelta = SEND_TIMEOUT,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        network: Network = DIRECT,
         **options: Any,
     ) -> None:
-        super().__init__(SlackSession("slack_sdk.web", clock, answer_within), app_url, **options)
+        session = SlackSession("slack_sdk.web", api_url, clock, network, answer_within)
+        super().__init__(session, app_url, **options)
         self._api = SlackApi(token, api_url, self._session)
         self._name = channel.strip().removeprefix("#")
         # None for a channel that is given by its name, until Slack has answered with its ID.

@@ -77,6 +77,7 @@ def _make(_: str, settings: SlackDestination, context: NotifierContext) -> Notif
         "group_by": settings.group_by,
         "digest_after": settings.digest_after,
         "page_url": context.page_url,
+        "network": context.network,
     }
     if settings.webhook_url is not None:
         url = settings.webhook_url.get_secret_value()

@@ -10,14 +10,18 @@ from functools import partial
 from typing import Any, TypeVar
 
 import aiohttp
+from slack_sdk.web.async_client import AsyncWebClient
+from slack_sdk.webhook.async_client import AsyncWebhookClient
 
 from app.errors import DeliveryFailed, MessageGone, Scope
 from app.model.digest import BY_RULE_AND_TRANSITION, GroupBy
 from app.model.times import parse_retry_after
+from app.network import DIRECT, Network
 from app.notifier.base import SEND_TIMEOUT, Notifier, Parcel
 from app.notifier.http.answer import failure_of_error
 from app.notifier.slack.compose import Composed, compose, recompose
 
+_Client = TypeVar("_Client", AsyncWebClient, AsyncWebhookClient)
 _T = TypeVar("_T")
 
 MANY_ALERTS = 50  # from here on composing takes milliseconds, in which Port would wait for its answer
@@ -27,18 +31,33 @@ KEEPALIVE_SECONDS = 3.0  # a server that closes an idle connection just as we us
 class SlackSession:
     """An aiohttp session that opens when it is first needed, and again after it was closed.
 
+    Args:
+        logger: The name of slack_sdk's logger.
+        url: The address that is called.
+        network: The way to it.
+        answer_within: How long an answer may take.
+
     Attributes:
         log: The logger that slack_sdk is to use.
         clock: Gives the time, UTC, to which a date in an answer is compared.
+
+    Raises:
+        SettingsError: The environment's proxy or certificates cannot be used.
     """
 
     def __init__(
-        self, logger: str, clock: Callable[[], datetime], answer_within: timedelta = SEND_TIMEOUT
+        self,
+        logger: str,
+        url: str,
+        clock: Callable[[], datetime],
+        network: Network = DIRECT,
+        answer_within: timedelta = SEND_TIMEOUT,
     ) -> None:
         self.clock = clock
         # slack_sdk logs addresses, tokens and messages as soon as its logger lets DEBUG through.
         self.log = logging.getLogger(logger)
         self.log.setLevel(logging.INFO)
+        self._proxy, self._tls = network.proxy(url), network.tls_for(url)
         self._timeout = aiohttp.ClientTimeout(total=answer_within.total_seconds())
         self._session: aiohttp.ClientSession | None = None
 
@@ -52,6 +71,12 @@ class SlackSession:
                 connector=connector, timeout=self._timeout, trace_configs=[trace]
             )
         return self._session
+
+    def route(self, client: _Client) -> _Client:
+        """Give one of slack_sdk's clients the way to its address, and return it."""
+        # Not by its arguments: without one, it would take a proxy of the environment, and knows no NO_PROXY.
+        client.proxy, client.ssl = self._proxy, self._tls
+        return client
 
     async def close(self) -> None:
         """Close the connections."""

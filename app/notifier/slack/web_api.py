@@ -108,7 +108,9 @@ class SlackApi:
                 logger=self._session.log,
             )
             try:
-                response = await client.api_call(method, http_verb=verb, json=body, params=params)
+                response = await self._session.route(client).api_call(
+                    method, http_verb=verb, json=body, params=params
+                )
             except SlackApiError as error:
                 # Its text holds the answer, and with that the message.
                 answer = error.response

@@ -13,6 +13,7 @@ from slack_sdk.webhook.async_client import AsyncWebhookClient
 from yarl import URL
 
 from app.errors import DeliveryFailed, Scope
+from app.network import DIRECT, Network
 from app.notifier.base import Parcel, Sent, Tried
 from app.notifier.failure import failure_of_status
 from app.notifier.slack.compose import forms
@@ -50,9 +51,10 @@ class SlackWebhook(SlackNotifier):
         app_url: str,
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        network: Network = DIRECT,
         **options: Any,
     ) -> None:
-        super().__init__(SlackSession("slack_sdk.webhook", clock), app_url, **options)
+        super().__init__(SlackSession("slack_sdk.webhook", webhook_url, clock, network), app_url, **options)
         # encoded: it is sent as it is written, since a proxy or another product may have signed it so.
         self._webhook_url = URL(webhook_url, encoded=True)
 
@@ -91,7 +93,7 @@ class SlackWebhook(SlackNotifier):
             logger=self._session.log,
         )
         with asking_slack(self._webhook_url.host or ""):
-            raise_for_answer(await client.send_dict(body), self._session.clock())
+            raise_for_answer(await self._session.route(client).send_dict(body), self._session.clock())
 
 
 def raise_for_answer(response: WebhookResponse, now: datetime) -> None:

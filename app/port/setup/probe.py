@@ -8,6 +8,7 @@ import httpx
 from app.errors import ListenerError, SourceRefused
 from app.model.change import UPDATE, EntitySnapshot
 from app.model.notification import one_line
+from app.network import DIRECT, Network
 from app.receive.event import build_event, encode
 from app.receive.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from app.receive.sources import SOURCE_REFUSED
@@ -97,7 +98,9 @@ def _number(value: str) -> str | float | None:
     return number if math.isfinite(number) else value
 
 
-async def send(url: str, secret: str, now: datetime, *, through_smee: bool) -> None:
+async def send(
+    url: str, secret: str, now: datetime, *, through_smee: bool, network: Network = DIRECT
+) -> None:
     """Post the change, and return once the listener, or, `through_smee`, that channel has it.
 
     A listener's receipt proves that it is a listener with this secret; smee's answer proves nothing beyond
@@ -114,7 +117,7 @@ async def send(url: str, secret: str, now: datetime, *, through_smee: bool) -> N
         TIMESTAMP_HEADER: timestamp,
     }
     try:
-        async with httpx.AsyncClient(timeout=ANSWER_SECONDS) as client:
+        async with httpx.AsyncClient(timeout=ANSWER_SECONDS, **network.httpx(url)) as client:
             answer = await client.post(url, content=body, headers=headers)
     except httpx.TimeoutException:
         raise ListenerError(f"no answer from {url} within {ANSWER_SECONDS:.0f} s") from None

@@ -24,6 +24,7 @@ from pysmee.pysmee import decode_data
 
 from app.errors import ListenerError
 from app.model.notification import one_line
+from app.network import DIRECT, Network
 from app.port.setup.probe import MEANINGS
 
 SMEE_SERVER = "https://smee.io"
@@ -37,6 +38,7 @@ POST_SECONDS = 10.0
 STOP_TICK_SECONDS = 0.1
 """How long a stop may go unnoticed; Windows gives Ctrl-C no way into a wait without end."""
 MAX_SHOWN_CHARS = 100
+Texts = SimpleQueue[str]
 
 BYTES_AS_TEXT = "cp437"
 """A character for each of the 256 bytes, and no line break beyond those of ASCII.
@@ -64,7 +66,7 @@ NOT_FORWARDED = frozenset(
 """They are about the connection to smee. Rule: RFC 9110, 7.6.1."""
 
 
-def new_channel(server: str = SMEE_SERVER) -> str:
+def new_channel(server: str = SMEE_SERVER, *, network: Network = DIRECT) -> str:
     """Ask a smee server for a new channel, and return the channel's URL.
 
     Raises:
@@ -73,7 +75,7 @@ def new_channel(server: str = SMEE_SERVER) -> str:
     _check(server)
     url = f"{server.rstrip('/')}/new"
     try:
-        answer = httpx.get(url, timeout=SMEE_CONNECT_SECONDS)
+        answer = httpx.get(url, timeout=SMEE_CONNECT_SECONDS, **network.httpx(url))
         if answer.has_redirect_location:
             return str(answer.url.join(answer.headers["location"]))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -89,6 +91,7 @@ def run_tunnel(
     stop: threading.Event | None = None,
     post_limit: float = POST_SECONDS,
     silence: float = SILENCE_SECONDS,
+    network: Network = DIRECT,
 ) -> None:
     """Forward what arrives at a smee channel, until `stop` is set or Ctrl-C is pressed.
 
@@ -102,6 +105,7 @@ def run_tunnel(
         stop: Ends the tunnel within a moment; it is set when the tunnel has ended.
         post_limit: How long the listener may take to answer, in seconds.
         silence: After how many seconds without even a ping the stream counts as dead.
+        network: The way to both.
 
     Raises:
         ListenerError: One of the URLs is none, or the tunnel itself is at fault.
@@ -109,14 +113,25 @@ def run_tunnel(
     """
     _check(source)
     _check(target)
+    # No connection is kept: the listener may have closed it, or been started again, since the last change.
+    limits = httpx.Limits(max_keepalive_connections=0)
+    client = httpx.Client(timeout=post_limit, limits=limits, **network.httpx(target))
     stop = stop or threading.Event()
-    events: SimpleQueue[str] = SimpleQueue()
-    lines: SimpleQueue[str] = SimpleQueue()
+    events: Texts = SimpleQueue()
+    lines: Texts = SimpleQueue()
     # Two, so that a listener that hangs does not keep us from noticing that the stream has ended. Daemons,
     # because neither a read nor a post can be called off, and neither may hold up the end of the process.
     threads = (
-        threading.Thread(target=_receive, args=(source, silence, events, lines, stop), daemon=True),
-        threading.Thread(target=_forward, args=(target, post_limit, events, lines, stop), daemon=True),
+        threading.Thread(
+            target=_receive,
+            args=(network.requests(source), source, silence, events, lines, stop),
+            daemon=True,
+        ),
+        threading.Thread(
+            target=_forward,
+            args=(client, target, events, lines, stop),
+            daemon=True,
+        ),
     )
     for thread in threads:
         thread.start()
@@ -131,14 +146,14 @@ def run_tunnel(
 
 
 def _receive(
-    source: str, silence: float, events: SimpleQueue[str], lines: SimpleQueue[str], stop: threading.Event
+    session: requests.Session, source: str, silence: float, events: Texts, lines: Texts, stop: threading.Event
 ) -> None:
     """Put the data of each message into `events`, connecting again whenever the stream is gone."""
     last_reason, pause = "", 0.0
     while not stop.is_set():
         began = time.monotonic()
         try:
-            for kind, data in _stream(source, silence):
+            for kind, data in _stream(session, source, silence):
                 if stop.is_set():
                     return
                 if kind == "ready":
@@ -157,10 +172,10 @@ def _receive(
         pause = min(pause + FIRST_PAUSE_SECONDS, STREAM_PAUSE_SECONDS)
 
 
-def _stream(source: str, silence: float) -> Iterator[tuple[str, str]]:
+def _stream(session: requests.Session, source: str, silence: float) -> Iterator[tuple[str, str]]:
     """Connect once, and yield the kind and the data of each event; the end is always an error."""
     try:
-        client = sseclient.SSEClient(source, timeout=(SMEE_CONNECT_SECONDS, silence))
+        client = sseclient.SSEClient(source, session=session, timeout=(SMEE_CONNECT_SECONDS, silence))
     except requests.HTTPError as refused:
         if refused.response is not None:
             refused.response.close()
@@ -201,14 +216,9 @@ def _reason(error: Exception) -> str:
     return "the connection broke"
 
 
-def _forward(
-    target: str, limit: float, events: SimpleQueue[str], lines: SimpleQueue[str], stop: threading.Event
-) -> None:
+def _forward(client: httpx.Client, target: str, events: Texts, lines: Texts, stop: threading.Event) -> None:
     """Post each event, one at a time, and put a line about the result into `lines`."""
-    # No connection is kept: the listener may have closed it, or been started again, since the last change. No
-    # proxy of the environment's: the listener is on this machine.
-    limits = httpx.Limits(max_keepalive_connections=0)
-    with httpx.Client(timeout=limit, limits=limits, trust_env=False) as client:
+    with client:
         while not stop.is_set():
             with suppress(Empty):
                 lines.put(_post(client, target, events.get(timeout=STOP_TICK_SECONDS)))

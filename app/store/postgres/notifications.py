@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 
 from app.errors import StoreUnavailable
+from app.store.database_url import for_asyncpg
 from app.store.postgres.pool import CONNECT_SECONDS, DATABASE_ERRORS, Connection, Pool
 
 NOTIFY_CHANNEL = "port_listener"
@@ -32,7 +33,7 @@ class Notifications:
 
     def __init__(self, pool: Pool, url: str) -> None:
         self._pool = pool
-        self._url = url
+        self._url, self._driver = for_asyncpg(url)
         self._name = token_hex(8)
         self._notifying: asyncio.Task[None] | None = None
         self._again = False
@@ -83,6 +84,7 @@ class Notifications:
                     command_timeout=CONNECT_SECONDS,
                     statement_cache_size=0,
                     server_settings={"application_name": "port-listener-notify"},
+                    **self._driver,
                 )
                 await connection.add_listener(NOTIFY_CHANNEL, hear)
                 wake()  # what was notified while nobody listened

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from app.errors import StoreUnavailable
+from app.store.database_url import for_asyncpg
 
 _T = TypeVar("_T")
 Connection = Any  # asyncpg.Connection, or the pool's proxy of one; asyncpg has no types
@@ -80,7 +81,7 @@ class Pool:
     """
 
     def __init__(self, url: str, *, name: str = "port-listener") -> None:
-        self._url = url
+        self._url, self._driver = for_asyncpg(url)
         self._name = name
         self._pool: Any = None
         self._others = asyncio.Semaphore(CONNECTIONS - 1)
@@ -103,7 +104,7 @@ class Pool:
             await self._pool.expire_connections()
 
     def _options(self, statements: int) -> dict[str, Any]:
-        return {
+        return self._driver | {
             "timeout": CONNECT_SECONDS,
             "statement_cache_size": statements,
             "server_settings": {"application_name": self._name},
@@ -151,10 +152,10 @@ class Pool:
     async def _once(self, job: Job[_T], begin: str) -> _T:
         try:
             connection = await self._pool.acquire(timeout=CONNECT_SECONDS)
-        except ValueError:
+        except (ValueError, KeyError):  # KeyError: no user is named, and this one has no name
             # Not what it says: that may be a part of the URL, and so of the password.
             raise StoreUnavailable(
-                "DATABASE_URL cannot be used: look at its host, port and options"
+                "DATABASE_URL cannot be used: look at its user, host, port and options"
             ) from None
         try:
             await connection.execute(begin)

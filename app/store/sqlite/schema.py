@@ -16,13 +16,32 @@ log = structlog.get_logger(__name__)
 
 STEPS = Path(__file__).parent / "sql"
 BUSY_SECONDS = 5.0
+WAL_BYTES = 16_000_000
+"""What the write-ahead log may keep on disk; SQLite moves its pages into the file from 4 MB on."""
+LEAST_SQLITE = (3, 40)
+"""What the SQL needs: 3.38 for `->>`, 3.39 for IS NOT DISTINCT FROM, and 3.40 is what is tested."""
 UPGRADE_SECONDS = 600.0  # how long another process's upgrade, with its copy of a large file, may take
+
+
+def demand_version(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:
+    """Refuse a SQLite, by its version, that lacks a part of the SQL.
+
+    Raises:
+        StoreUnavailable: It is too old.
+    """
+    if version < LEAST_SQLITE:
+        has, needed = (".".join(map(str, numbers)) for numbers in (version, LEAST_SQLITE))
+        raise StoreUnavailable(
+            f"this Python has SQLite {has}, and the listener needs {needed} or newer: use a Python with a"
+            " newer one (python.org's, uv's, the image's), or PostgreSQL (DATABASE_URL)"
+        )
 
 
 def connect(path: Path, *, query_only: bool = False) -> sqlite3.Connection:
     """Open a connection with the durability that this project promises; it may pass between threads."""
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
     connection.execute("PRAGMA foreign_keys = ON")
     if query_only:
         connection.execute("PRAGMA query_only = ON")
@@ -43,6 +62,9 @@ def prepare(path: Path, *, upgrade: bool = True, steps: Path = STEPS) -> None:
         SchemaTooNew: A newer release has written the file.
         StoreUnavailable: The file cannot be created, opened, written, copied or upgraded; it is as it was.
     """
+    demand_version()
+    if path.is_dir():
+        raise StoreUnavailable(f"cannot open the database {path}: it is a folder; name a file in it")
     files = {int(re.match(r"\d+", file.name)[0]): file for file in sorted(steps.glob("*.sql"))}  # type: ignore[index]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

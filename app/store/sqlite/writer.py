@@ -16,6 +16,7 @@ import structlog
 
 from app.errors import StoreUnavailable
 from app.observe.watch import NOBODY, Watch
+from app.store.sqlite.schema import WAL_BYTES
 
 _T = TypeVar("_T")
 _Item = TypeVar("_Item")
@@ -26,6 +27,8 @@ LOCK_SECONDS = 5.0  # how long another process may hold the file before we say s
 LOCK_PAUSE_SECONDS = 0.001
 ENOUGH_JOBS = 64  # jobs that need not wait for more: a larger transaction is hardly any cheaper
 LARGEST_TRANSACTION = 512
+LOG_PAUSE_SECONDS = 1.0
+LOG_WAIT_MS = 100  # how long a checkpoint may wait for readers, and changes for it
 LONGEST_BACKLOG = 10_000  # beyond it the disk is not keeping up: better an honest 503 than an endless wait
 
 Job = Callable[[sqlite3.Connection, Sequence[Any]], Sequence[Any]]
@@ -65,6 +68,10 @@ class _Files:
         if self._inodes and inodes != self._inodes:
             raise self._error(self._paths[inodes[0] == self._inodes[0]])
         self._inodes = inodes
+
+    def log_bytes(self) -> int:
+        """Return the length of the write-ahead log; an OSError: there is none."""
+        return self._paths[1].stat().st_size
 
     def _error(self, path: object) -> sqlite3.OperationalError:
         reason = f"the file {path} was moved, replaced or deleted while it was open: restart the listener"
@@ -111,6 +118,7 @@ class WriterThread:
         connection.execute("PRAGMA busy_timeout = 0")  # `_begin` waits
         self._connection = connection
         self._files = _Files(Path(connection.execute("PRAGMA database_list").fetchone()[2]))
+        self._next_checkpoint: float | None = None  # None: the log is short
         self._watch = watch
         self._queue: queue.SimpleQueue[_WaitingJob | None] = queue.SimpleQueue()
         self._fresh: dict[asyncio.AbstractEventLoop, list[_WaitingJob]] = {}
@@ -172,7 +180,7 @@ class WriterThread:
             await asyncio.to_thread(self._thread.join)
 
     def _work(self) -> None:
-        while (first := self._queue.get()) is not None:
+        while (first := self._next()) is not None:
             waiting = [first]
             last = False
             while len(waiting) < LARGEST_TRANSACTION and not self._queue.empty():
@@ -182,9 +190,28 @@ class WriterThread:
                     break
                 waiting.append(following)
             self._commit(waiting)
+            self._shorten_log()
             if last:
                 break
         self._connection.close()
+
+    def _next(self) -> _WaitingJob | None:
+        while self._next_checkpoint is not None:
+            with suppress(queue.Empty):
+                return self._queue.get(timeout=LOG_PAUSE_SECONDS)
+            self._shorten_log()
+        return self._queue.get()
+
+    def _shorten_log(self) -> None:
+        """Empty a log that has grown while somebody read: SQLite's own checkpoints wait for no reader."""
+        with suppress(OSError, sqlite3.Error):
+            if self._files.log_bytes() <= WAL_BYTES:
+                self._next_checkpoint = None
+            elif time.monotonic() >= (self._next_checkpoint or 0):
+                self._connection.execute(f"PRAGMA busy_timeout = {LOG_WAIT_MS}")
+                (busy, *_) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                self._next_checkpoint = time.monotonic() + LOG_PAUSE_SECONDS if busy else None
+                self._connection.execute("PRAGMA busy_timeout = 0")
 
     def _commit(self, waiting: list[_WaitingJob]) -> None:
         connection = self._connection
