@@ -1,31 +1,16 @@
 """Matches a change with the rules. It needs only the change, so it runs in the request; it is pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from app.model.change import ENTITY, CatalogChange
-from app.model.diff import PropertyChange, diff, same
-from app.model.incident import Step
+from app.model.change import ENTITY, UPDATE, CatalogChange
+from app.model.diff import PropertyChange, diff
+from app.model.incident import Route
 from app.model.notification import text_of
 from app.rules.condition import Results
 from app.rules.rule import Rule, RuleSet
 from app.rules.watched import Watched
 
 MAX_REASONS = 5  # nobody reads more of them
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A way to a destination.
-
-    Attributes:
-        destination: The destination's name.
-        queue: The queue there: the unit of order and of rate.
-        steps: The steps of an incident that it is alerted of.
-    """
-
-    destination: str
-    queue: str
-    steps: frozenset[Step] = frozenset(Step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +61,18 @@ def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
     """Match a change with the rules, given the results of `rules.programs`; the reason is said, too."""
     if change.resource != ENTITY:
         return Match(change, (), (), f"no rule asks for a {change.resource}: rules are about entities")
-    changes = diff(change.before, change.after)  # once for all rules
+    # A timer's event tells of its timer, and nothing of what became of the entity's values.
+    seen = change if change.is_whole or change.action == UPDATE else replace(change, before=None, after=None)
+    changes = diff(seen.before, seen.after)  # once for all rules
     hits = []
     for rule in rules.candidates(change, changes):
         hit = Hit(
             rule,
-            matches=rule.matches(change, results),
-            resolves=rule.resolves(change, results),
+            matches=rule.matches(seen, results),
+            resolves=rule.resolves(seen, results),
             # Only a rule that waits can have an incident that has not alerted.
-            lapses=rule.wait is not None and rule.lapses(change),
-            state=rule.state(change, results),
+            lapses=rule.wait is not None and rule.lapses(seen),
+            state=rule.state(seen, results),
         )
         if hit.matches or hit.resolves or hit.lapses:
             hits.append(hit)
@@ -110,6 +97,6 @@ def why_not(rule: Rule, change: CatalogChange) -> str:
     main = rule.when.main(change) if rule.when else None
     if main is None:
         return "its condition does not hold"
-    if same(main.before, main.after):
+    if not main.differs:
         return f"{main.name} did not change"
     return f"{main.name} went from {text_of(main.before)[:50]} to {text_of(main.after)[:50]}"

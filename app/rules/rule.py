@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator
 
 from app.model.change import DELETE, TIMER_EXPIRED, UPDATE, CatalogChange
-from app.model.diff import PropertyChange, fields_of, same
+from app.model.diff import PropertyChange, fields_of
 from app.model.incident import Severity
 from app.model.notification import text_of
 from app.rules.condition import Condition, Duration, Results
@@ -199,7 +199,7 @@ class Rule(Strict):
         """Choose the value that a change is about: `when`'s, or `resolve`'s if only that one moved."""
         mains = [condition.main(change) for condition in (self.when, self.resolve) if condition]
         values = [value for value in mains if value]
-        changed = (value for value in values if not same(value.before, value.after))
+        changed = (value for value in values if value.differs)
         return next(changed, values[0] if values else None)
 
     def severity_of(self, change: CatalogChange, state: str) -> Severity:

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from app.model.change import CatalogChange
-from app.model.incident import Incident, Step
+from app.model.incident import Incident, Route, Step
 from app.notifier.slack.alert import alert_message
 from app.rules.decide import Decision, EntityState, decide
-from app.rules.match import Route, match
+from app.rules.match import match
 from app.rules.rule import BUILT_IN, Rule, RuleSet
 from tests.rules.changes import MINUTE, NOW, change, cpu, entity, moved, rule
 from tests.rules.life import ALERTS, HOUR, HYSTERESIS, LASTING, REMINDING, Life, health, matched, only
@@ -108,7 +108,9 @@ def test_the_first_trouble_opens_an_incident() -> None:
     """The incident bears the rule, the entity, the state and the change's time; the alert points to it."""
     decision = decide(matched([HYSTERESIS], cpu(70, 85)), EntityState(), NOW + HOUR)
     assert decision.incidents == (
-        Incident("cpu-0123456789abcdef", "cpu", "database", "payments-db", "above 80", NOW, NOW),
+        Incident(
+            "cpu-0123456789abcdef", "cpu", "database", "payments-db", "above 80", NOW, NOW, told=(ALERTS,)
+        ),
     )
     alert = only(decision)
     assert (alert.destination, alert.queue, alert.incident_id) == ("alerts", "alerts", "cpu-0123456789abcdef")
