@@ -63,7 +63,7 @@ def same_field(field: Field, a: Any, b: Any) -> bool:
 
 
 def same(a: Any, b: Any, kind: str = "properties") -> bool:
-    """Tell whether two JSON values of a kind (``properties``, ``relations``, ``team`` …) are the same to Port.
+    """Tell whether two JSON values of a kind (``properties``, ``relations``, ``team`` …) are one to Port.
 
     25 is 25.0, but true is not 1; a value that is null and one that is missing are the same; so is an instant
     in another notation or time zone. Of the kinds `UNORDERED` the order of a list does not count.

@@ -270,6 +270,15 @@ class RuleSet:
         numbers = sorted(matching.union(self._exact.get(blueprint, ())))
         return tuple(self.rules[number] for number in numbers)
 
+    def why_gone(self, name: str, blueprint: str) -> str | None:
+        """Say why a rule can never end an incident of a blueprint's entity; None: it can."""
+        rule = self.by_name.get(name)
+        if rule is None:
+            return f"rule {name!r} is no longer in the rules file"
+        if all(about is not rule for about in self.about(blueprint)):
+            return f"rule {name!r} is no longer about blueprint {blueprint!r}"
+        return None if rule.has_incident else f"rule {name!r} no longer has incidents"
+
     def candidates(self, change: CatalogChange, changes: Iterable[PropertyChange]) -> tuple[Rule, ...]:
         """List the rules that a change can possibly match or resolve."""
         about = self.about(change.blueprint)

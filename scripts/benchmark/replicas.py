@@ -45,7 +45,8 @@ SELECT 'filler-' || n, 1, 1, 'UPDATE', 'entity', 'deploymentConfig', 'entity-' |
     decode(repeat(md5(n::text), 40), 'hex') FROM generate_series(1, {0}) AS n;
 INSERT INTO incidents (id, rule, blueprint, entity, state, opened_at, changed_at, severity, moves,
     flapping, told)
-SELECT 'filler-' || n, 'another', 'deploymentConfig', 'entity-' || n, 'Degraded', 1, 1, 'warning', '[]', false, '[]'
+SELECT 'filler-' || n, 'another', 'deploymentConfig', 'entity-' || n, 'Degraded', 1, 1, 'warning', '[]',
+    false, '[]'
 FROM generate_series(1, {0}, 10) AS n;
 VACUUM ANALYZE
 """

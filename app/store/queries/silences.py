@@ -68,7 +68,7 @@ async def settled(tx: Transaction, numbers: Collection[int]) -> set[int]:
 
 
 async def settle(tx: Transaction, now: datetime) -> None:
-    """Alert, once, on what silences that have ended suppressed: what is open, and the end of what was told."""
+    """Alert once on what silences that have ended suppressed: what is open, and the end of what was told."""
     ended = await tx.fetch(
         "SELECT id FROM silences WHERE NOT settled AND ends_at <= $1 FOR UPDATE SKIP LOCKED", to_micros(now)
     )
