@@ -64,11 +64,13 @@ def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
     # A timer's event tells of its timer, and nothing of what became of the entity's values.
     seen = change if change.is_whole or change.action == UPDATE else replace(change, before=None, after=None)
     changes = diff(seen.before, seen.after)  # once for all rules
+    # That Port has touched an entity, or lists its teams in another order, is no change of it.
+    changed = bool(changes) or change.action != UPDATE or seen.before is None or seen.after is None
     hits = []
     for rule in rules.candidates(change, changes):
         hit = Hit(
             rule,
-            matches=rule.matches(seen, results),
+            matches=rule.matches(seen, results) and (changed or rule.when is not None),
             resolves=rule.resolves(seen, results),
             # Only a rule that waits can have an incident that has not alerted.
             lapses=rule.wait is not None and rule.lapses(seen),
