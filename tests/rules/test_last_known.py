@@ -223,7 +223,8 @@ def test_one_side_moves_nothing(action: str, side: str) -> None:
 
     https://docs.port.io/actions-and-automations/define-automations/setup-trigger
     """
-    what = replace(moved("Crashed", "Crashed", 9), **{side: None}, action=action, timer="ttl")
+    what = replace(moved("Crashed", "Crashed", 9), action=action, timer="ttl")
+    what = replace(what, before=None) if side == "before" else replace(what, after=None)
     assert followed(known_at("Healthy"), what) is followed(None, what) is None
     life = WatchedLife()
     assert (life.take(what).known, life.state.known) == (None, known_at("Healthy"))
