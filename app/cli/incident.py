@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.base import AsJson, print_json_lines, print_table, run_with_store, user_name
+from app.cli.base import AsJson, print_json_lines, run_with_store, user_name
 from app.errors import ListenerError
 from app.model.incident import Incident
 from app.model.notification import one_line
@@ -27,16 +27,12 @@ def list_incidents(as_json: AsJson = False) -> None:
     now = datetime.now(UTC)
     if as_json:
         print_json_lines(IncidentOut.of(row).model_dump(mode="json") for row in rows)
-    elif rows:
-        columns = ("id", "severity", "blueprint", "entity", "rule", "state", "open for")
-        print_table(columns, (_cells(row.incident, now) for row in rows))
-    else:
-        print("No incident is open.")
-
-
-def _cells(row: Incident, now: datetime) -> tuple[str, ...]:
-    age = duration(now - row.opened_at)
-    return row.id, row.severity, row.blueprint, row.entity, row.rule, row.state, age
+    else:  # no table: an id that is cut cannot be copied
+        for row in rows:
+            found = row.incident
+            about = f"{found.blueprint} {found.entity}: {found.state}, for {duration(now - found.opened_at)}"
+            print(one_line(f"{found.id}  {found.severity}  {about}"))
+        print(f"{len(rows):,} open")
 
 
 @incident.command()

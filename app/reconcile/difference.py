@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from app.model.change import DELETE, RECONCILE, UPDATE, EntitySnapshot
+from app.model.change import CREATE, DELETE, RECONCILE, UPDATE, EntitySnapshot
 from app.model.diff import Field, PropertyChange, diff, same_field
 from app.model.times import MICRO, Micros, to_micros
 from app.port.listing import ListedEntity
@@ -13,7 +13,6 @@ from app.receive.event import build_event, encode
 from app.rules.last_known import SKEW_MICROS, LastKnown, first_state
 from app.rules.watched import Watched, snapshot_of
 
-CREATE = "CREATE"
 SETTLED_MICROS = timedelta(seconds=1) // MICRO
 """What changed so shortly before Port was asked, by our clock, is not judged: the next run is soon enough."""
 

@@ -60,12 +60,19 @@ class Morning:
     async def change(self, runtime: Runtime, entity: str, status: str, team: str) -> None:
         """Let an entity change, as after its signature was verified."""
         self.at += timedelta(milliseconds=10)
-        sides = {
-            side: EntitySnapshot(entity, "service", None, None, (owner,), {"healthStatus": value})
-            for side, (value, owner) in {"before": self.entities[entity], "after": (status, team)}.items()
-        }
+        before, after = (
+            EntitySnapshot(entity, "service", None, None, (owner,), {"healthStatus": value})
+            for value, owner in (self.entities[entity], (status, team))
+        )
         event = build_event(
-            action=UPDATE, blueprint="service", entity=entity, at=self.at, origin="UI", by={}, **sides
+            action=UPDATE,
+            blueprint="service",
+            entity=entity,
+            at=self.at,
+            origin="UI",
+            by={},
+            before=before,
+            after=after,
         )
         self.entities[entity] = status, team
         await runtime.receiver.receive(encode(event), None)

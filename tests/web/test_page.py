@@ -189,7 +189,7 @@ async def test_an_incident_is_closed(start: Start) -> None:
         (ask,) = links(await page(service, "/"), "Close: notification-service-prod")
         (row,) = await service.store.read(queries.incidents.worst, 9)
         assert row.incident.id in await page(service, ask)
-        answer = await do(service, "/incidents/close", incident=row.incident.id)
+        answer = await do(service, ask)
         assert "is closed by Ada." in answer.text
         assert "No incident is open" in await page(service, "/")
 
