@@ -75,7 +75,7 @@ class Morning:
             after=after,
         )
         self.entities[entity] = status, team
-        await runtime.receiver.receive(encode(event), None)
+        await runtime.receiver.accept(await runtime.receiver.verify(encode(event), None))
 
     async def move(self, runtime: Runtime) -> None:
         """Move something."""

@@ -71,7 +71,7 @@ def fields(snapshot: EntitySnapshot | None) -> dict[str, Any]:
     return {
         "title": snapshot.title,
         "icon": snapshot.icon,
-        "team": list(snapshot.teams) or None,
+        "team": sorted(snapshot.teams) or None,
         "properties": snapshot.properties,
         "relations": snapshot.relations,
     }
@@ -85,7 +85,7 @@ def applied(before: EntitySnapshot | None, changes: Iterable[PropertyChange]) ->
         node = result
         for name in way:
             node = node[name]
-        node[last] = change.after
+        node[last] = sorted(change.after) if way == [] and last == "team" and change.after else change.after
     return result
 
 
