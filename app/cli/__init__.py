@@ -30,6 +30,7 @@ COMMANDS = {
     "export": "upkeep",
     "destinations": "destinations",
     "silence": "silence",
+    "incident": "incident",
 }
 """Each command and its module here, which has a function or a group of commands of the same name."""
 

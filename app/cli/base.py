@@ -1,7 +1,9 @@
 """The parts that commands share: output, options, the store, and the event loop."""
 
 import asyncio
+import getpass
 import json
+import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, TypeVar
@@ -76,3 +78,11 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     for row in rows:
         table.add_row(*(Text(one_line(cell)) for cell in row))
     OUT.print(table)
+
+
+def user_name() -> str:
+    """Name the user who runs the command."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # in a container the user is often a number without a name
+        return f"user {os.getuid()}"

@@ -1,7 +1,5 @@
 """The commands about silences."""
 
-import getpass
-import os
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -9,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.base import MAX_NUMBER, AsJson, print_json_lines, print_table, run_with_store, span
+from app.cli.base import MAX_NUMBER, AsJson, print_json_lines, print_table, run_with_store, span, user_name
 from app.errors import ListenerError
 from app.model.silence import ANY, Silence
 from app.notifier.base import duration
@@ -41,7 +39,7 @@ def add(
         raise typer.BadParameter(
             "say what: --rule, --blueprint, --entity or --team; for everything, --rule '?*'"
         )
-    author = author or _user()
+    author = author or user_name()
     texts = (*patterns, author, comment.strip())
     if not all(texts) or max(map(len, texts)) > MAX_TEXT_CHARACTERS:
         raise typer.BadParameter(
@@ -86,13 +84,6 @@ def end(number: Annotated[int, typer.Argument(min=1, max=MAX_NUMBER, help="The s
     if not ended:
         raise ListenerError(f"there is no silence {number} that has not ended: python -m app silence list")
     print(f"silence {number} has ended")
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # in a container the user is often a number without a name
-        return f"user {os.getuid()}"
 
 
 def _patterns_text(silence: Silence) -> str:

@@ -22,6 +22,8 @@ from app.store.store import Store
 
 log = structlog.get_logger(__name__)
 
+CLOSED_AT_ONCE = 200  # so that no transaction is long
+
 
 @dataclass(slots=True)
 class RulesInForce:
@@ -70,12 +72,24 @@ class RulesInForce:
         with suppress(StoreUnavailable):  # then they try when their own time has come
             # The person may have changed just what had put a queue on hold.
             await self.store.write(queries.deliveries.probe_on_hold, self.clock())
+        await self.follow()
         self.dispatcher.wake()
         if book.watched.keys() - watched_before:
             self.on_more_watched()
         for hint in rules.hints:
             log.warning("rules_hint", reason=hint.at(rules.name))
         log.info("rules_loaded", rules=len(rules.file.rules), destinations=len(notifiers))
+
+    async def follow(self) -> None:
+        """Let what is open follow the rules in force: see `app.store.queries.incidents.follow`."""
+        try:
+            while closed := await self.store.write(
+                queries.incidents.follow, self.intake.book.rules, self.clock(), limit=CLOSED_AT_ONCE
+            ):
+                names = sorted({incident.rule for incident in closed})
+                log.warning("incidents_closed", rules=names, incidents=len(closed))
+        except StoreUnavailable as error:
+            log.warning("rules_not_followed", reason=str(error))
 
     async def close(self) -> None:
         """Close all notifiers, those too that were replaced."""

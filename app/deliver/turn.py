@@ -13,10 +13,10 @@ from app.deliver.load import Load, WhyNot, load_claim
 from app.deliver.retry import GIVE_UP_AFTER, NextAttempt, next_attempt
 from app.errors import DeliveryFailed, MessageGone, Scope, StoreUnavailable
 from app.model.delivery import Alert, Outcome
+from app.model.incident import Route
 from app.model.notification import Notification
 from app.notifier.base import SEND_TIMEOUT, Keeper, Notifier, Parcel, Reporter, Sent, Story
 from app.observe.tracing import OFF, span
-from app.rules.match import Route
 from app.store.rows import Attempt, Claim, Waiting
 from app.store.store import Store
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+CREATE = "CREATE"
 UPDATE = "UPDATE"
 DELETE = "DELETE"
 TIMER_EXPIRED = "TIMER_EXPIRED"
@@ -79,6 +80,23 @@ class CatalogChange:
     run_id: str | None = None
     found_at: datetime | None = None
     report_to: str | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it says what the entity was before and is now.
+
+        A side that is missing means that the entity does not exist there only with `CREATE` and `DELETE`; a
+        timer's event has its entity as it is, which says nothing of what changed.
+        https://docs.port.io/actions-and-automations/define-automations/setup-trigger
+        """
+        return self.action in (CREATE, DELETE) or (self.before is None) == (self.after is None)
+
+    @property
+    def former(self) -> str | None:
+        """The identifier that the entity had before, if the change renamed it."""
+        if self.before is None or self.after is None or self.before.identifier == self.after.identifier:
+            return None
+        return self.before.identifier
 
 
 def change_key(

@@ -1,7 +1,9 @@
 """The difference between two snapshots of an entity."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from app.model.change import EntitySnapshot
@@ -11,6 +13,9 @@ Field = str
 """``title``, ``team``, ``properties.healthStatus``, ``relations.service``."""
 
 SCALAR_TYPES = frozenset((str, int, float, bool))
+UNORDERED = frozenset(("team", "relations"))
+"""Of these a list is a set: in which order Port gives its members is no fact of the entity."""
+INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +37,17 @@ class PropertyChange:
         """The path as people write it, without ``properties``: ``healthStatus``, ``spec.cpu``, ``title``."""
         return ".".join(self.path[1:] if self.path[0] == "properties" else self.path)
 
+    @property
+    def differs(self) -> bool:
+        """Whether it is a change at all: the values before and after are not the same."""
+        return not same(self.before, self.after, self.path[0])
+
 
 def diff(before: EntitySnapshot | None, after: EntitySnapshot | None) -> tuple[PropertyChange, ...]:
     """Compare two snapshots: title, icon, team, properties and relations, objects looked into.
 
-    None stands for an entity that does not exist. A value that is null and one that is missing are the
-    same; 25 equals 25.0; true does not equal 1. Bookkeeping fields are not part of a snapshot.
+    None stands for an entity that does not exist. What is the same, `same` says. Bookkeeping fields are not
+    part of a snapshot.
     """
     return tuple(_changes((), _fields(before), _fields(after)))
 
@@ -47,20 +57,42 @@ def fields_of(changes: Iterable[PropertyChange]) -> frozenset[Field]:
     return frozenset(".".join(value.path[:2]) for value in changes)
 
 
-def same(a: Any, b: Any) -> bool:
-    """Tell whether two JSON values are the same to Port: by value, but true is not 1."""
+def same_field(field: Field, a: Any, b: Any) -> bool:
+    """Tell whether a field has the same value on both sides."""
+    return same(a, b, field.partition(".")[0])
+
+
+def same(a: Any, b: Any, kind: str = "properties") -> bool:
+    """Tell whether two JSON values of a kind (``properties``, ``relations``, ``team`` …) are one to Port.
+
+    25 is 25.0, but true is not 1; a value that is null and one that is missing are the same; so is an instant
+    in another notation or time zone. Of the kinds `UNORDERED` the order of a list does not count.
+    """
     if a is b:
         return True
     if type(a) is type(b) and type(a) in SCALAR_TYPES:  # nearly all values are
-        return bool(a == b)
+        return bool(a == b) or (type(a) is str and _same_instant(a, b))
     # To Python they are numbers, and True == 1.
     if isinstance(a, bool) or isinstance(b, bool):
         return False
     if isinstance(a, dict) and isinstance(b, dict):
         return all(same(a.get(key), b.get(key)) for key in a.keys() | b.keys())
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
+        return len(a) == len(b) and (all(map(same, a, b)) or (kind in UNORDERED and _same_set(a, b)))
     return bool(a == b)
+
+
+def _same_set(a: Sequence[Any], b: Sequence[Any]) -> bool:
+    return sorted(map(repr, a)) == sorted(map(repr, b))
+
+
+def _same_instant(a: str, b: str) -> bool:
+    if not (INSTANT.fullmatch(a) and INSTANT.fullmatch(b)):
+        return False
+    try:
+        return datetime.fromisoformat(a.upper()) == datetime.fromisoformat(b.upper())
+    except ValueError:  # the 31st of February
+        return False
 
 
 def _fields(snapshot: EntitySnapshot | None) -> dict[str, Any]:
@@ -83,5 +115,5 @@ def _changes(path: Path, before: Mapping[str, Any], after: Mapping[str, Any]) ->
         at_top = not path and key in {"properties", "relations"}
         if at_top or (isinstance(old, dict) and isinstance(new, dict)):
             yield from _changes((*path, key), old or {}, new or {})
-        elif not same(old, new):
+        elif not same(old, new, path[0] if path else key):
             yield PropertyChange((*path, key), old, new)

@@ -28,6 +28,24 @@ class Step(StrEnum):
     """Not about an entity: a notice of the listener itself."""
 
 
+ALL_STEPS = frozenset(Step)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A way to a destination.
+
+    Attributes:
+        destination: The destination's name.
+        queue: The queue there: the unit of order and of rate.
+        steps: The steps of an incident that it is alerted of.
+    """
+
+    destination: str
+    queue: str
+    steps: frozenset[Step] = ALL_STEPS
+
+
 @dataclass(frozen=True, slots=True)
 class Incident:
     """Something wrong with one entity, by one rule.
@@ -45,6 +63,7 @@ class Incident:
         severity: How bad it is now.
         moves: When it last opened, changed or ended, UTC, as many as its rule's `flap` counts.
         flapping: It moves too often: there are no more alerts until it is stable.
+        told: Where it was alerted. Its later steps are told there too, wherever its rule sends by then.
     """
 
     id: str
@@ -59,6 +78,7 @@ class Incident:
     severity: Severity = "warning"
     moves: tuple[datetime, ...] = ()
     flapping: bool = False
+    told: tuple[Route, ...] = ()
 
 
 def advance(

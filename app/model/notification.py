@@ -59,7 +59,8 @@ class Notification(_Frozen):
         step: The step of its incident.
         rule: The rule that matched.
         severity: How bad it is, by the rule.
-        action: What happened to the entity: ``UPDATE``, ``CREATE``, ``DELETE``, ``TIMER_EXPIRED``.
+        action: What happened to the entity: ``UPDATE``, ``CREATE``, ``DELETE``, ``TIMER_EXPIRED``; ``CLOSED``
+            where nothing did, see `closed`.
         blueprint: The entity's blueprint.
         entity: The entity's identifier.
         title: The entity's title, or its identifier.
@@ -76,6 +77,7 @@ class Notification(_Frozen):
         late: A newer change of the entity was seen before this one.
         worse: The change made its incident more severe.
         ended: Its incident is over.
+        closed: Why it is over, where no change ended it; empty: one did.
         moves: With `FLAPPING` and `SETTLED`, how often it changed within the rule's window.
         window: For how long it has to be stable, or was.
         mention: Whom the rule calls, in Slack's own notation, as it stands in the rules at the time of
@@ -104,6 +106,7 @@ class Notification(_Frozen):
     late: bool = False
     worse: bool = False
     ended: bool = False
+    closed: str = ""
     moves: int = 0
     window: timedelta | None = None
     mention: str = ""
@@ -158,6 +161,12 @@ class Notification(_Frozen):
         """Whether it is one at which a rule's `mention` calls somebody: new trouble, worse, or a reminder."""
         single = self.step is Step.NOTICED and not self.late and not self.ended
         return single or self.worse or self.step in (Step.OPENED, Step.REMINDED, Step.FLAPPING)
+
+    def closing(self, why: str, at: datetime) -> "Notification":
+        """Make the alert that its incident is over, though no change ended it."""
+        facts = {"step": Step.RESOLVED, "action": "CLOSED", "at": at, "ended": True, "closed": why}
+        nothing = {"change": None, "others": (), "others_left_out": 0, "actor": "", "origin": ""}
+        return self.model_copy(update=facts | nothing | {"worse": False, "late": False})
 
     @classmethod
     def notice(cls, text: str, at: datetime) -> "Notification":

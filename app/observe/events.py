@@ -77,6 +77,10 @@ EVENTS = {
     "entity_unreadable": (
         "An entity in Port could not be read and is left out of reconciling. Look at the entity in Port."
     ),
+    "incidents_closed": (
+        "The rules file no longer has the rule of these incidents, or not for their blueprint: they were "
+        "closed, and each place that was told of them is told so. The audit trail has each. Nothing to do."
+    ),
     "jq_failed": (
         "A rule's jq program failed on a change, which counts as no match. Correct `program` in the rules "
         "file."
@@ -145,6 +149,10 @@ EVENTS = {
         "Something in the rules file is no mistake, but hardly meant so. `reason` says where, and what to do."
     ),
     "rules_loaded": "The rules file was read and is in force. Nothing to do.",
+    "rules_not_followed": (
+        "The database did not answer: incidents of rules that are gone stay open. Reload the rules, or close"
+        " them by hand: port-listener incident close."
+    ),
     "rules_refused": (
         "The rules file has mistakes, so the rules before it stay in force. Correct what `reason` says; "
         "`python -m app rules check` shows all."

@@ -12,13 +12,14 @@ import structlog
 from opentelemetry.trace import Tracer
 
 from app.model.change import ENTITY, CatalogChange
+from app.model.incident import Route
 from app.model.report import RUNS, Report
 from app.observe.tracing import OFF, note, span, traceparent
 from app.observe.watch import NOBODY, Watch
 from app.receive.payload import bare_event, parse_event
 from app.receive.signature import Signed
 from app.rules.decide import OVERTAKEN, Decision, EntityState, decide
-from app.rules.match import Hit, Match, Route, match
+from app.rules.match import Hit, Match, match
 from app.rules.rulebook import Queues, Rulebook
 from app.rules.targets import ByPort, ByTemplate, PortLookup, choose
 from app.rules.watched import Watched
@@ -108,7 +109,7 @@ class Intake:
             (accepted,) = await self.store.accept([self._incoming(matched, signed, reconciled, report)])
             note(stored, alerts=accepted.alerts, duplicate=accepted.duplicate)
         if accepted.stored:
-            self._wake(matched, accepted, report)
+            self._wake(accepted, report)
             self._record(matched, accepted, reconciled)
         return accepted
 
@@ -129,12 +130,12 @@ class Intake:
             matched.change, signed.body, now, decided, traceparent(), watched=watched, report=report
         )
 
-    def _wake(self, matched: Match, accepted: Accepted, report: Report | None) -> None:
+    def _wake(self, accepted: Accepted, report: Report | None) -> None:
         if report:
             self.wake()
         # Only these queues: a look at all of them for each change would cost more than the change.
         elif accepted.alerts and not accepted.duplicate:
-            self.wake({route.queue for hit in matched.hits for route in hit.routes})
+            self.wake(accepted.queues)
 
     def _record(self, matched: Match, accepted: Accepted, reconciled: Reconciled | None) -> None:
         if accepted.already_alerted:

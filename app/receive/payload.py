@@ -199,6 +199,9 @@ def _identifiers(event: Event, newest: Entity | None, path: tuple[str, ...]) -> 
     blueprint, entity = event.context.about
     blueprint = blueprint or non_empty_text(newest and (newest.model_extra or {}).get("blueprint")) or ""
     entity = entity or (newest.identifier if newest else "")
+    if event.diff and event.diff.before and event.diff.after:
+        renamed = event.diff.before.identifier != event.diff.after.identifier
+        entity = event.diff.after.identifier if renamed else entity
     for name, value in (("blueprintIdentifier", blueprint), ("entityIdentifier", entity)):
         wrong = ""
         if not value and (event.resourceType or ENTITY) == ENTITY:

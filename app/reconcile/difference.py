@@ -5,15 +5,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from app.model.change import DELETE, RECONCILE, UPDATE, EntitySnapshot
-from app.model.diff import Field, PropertyChange, diff
+from app.model.change import CREATE, DELETE, RECONCILE, UPDATE, EntitySnapshot
+from app.model.diff import Field, PropertyChange, diff, same_field
 from app.model.times import MICRO, Micros, to_micros
 from app.port.listing import ListedEntity
 from app.receive.event import build_event, encode
 from app.rules.last_known import SKEW_MICROS, LastKnown, first_state
-from app.rules.watched import Watched, same_value, snapshot_of
+from app.rules.watched import Watched, snapshot_of
 
-CREATE = "CREATE"
 SETTLED_MICROS = timedelta(seconds=1) // MICRO
 """What changed so shortly before Port was asked, by our clock, is not judged: the next run is soon enough."""
 
@@ -152,7 +151,7 @@ def _differing(
         for name in {*values, *known.values} - behind
         if name in watched
         and not known.lacks(name)
-        and not same_value(name, known.values.get(name), values.get(name))
+        and not same_field(name, known.values.get(name), values.get(name))
     )
 
 
@@ -189,5 +188,5 @@ def _before(
     # Only the fields that differ are taken from the state: of the others it may lack some.
     old = values | {name: known.values.get(name) for name in fields}
     before = snapshot_of(entity.identifier, entity.blueprint, old)
-    same_teams = same_value("team", old.get("team"), values.get("team"))
+    same_teams = same_field("team", old.get("team"), values.get("team"))
     return replace(before, teams=entity.teams) if same_teams else before  # their order is no change

@@ -142,7 +142,7 @@ class Condition(Strict):
             return self.beyond(after) and not self.beyond(before)
         fields = self.model_fields_set
         return (
-            not same(before, after)
+            not same(before, after, (self.path or ("",))[0])
             and ("from_" not in fields or left(self.from_, before, after))
             and ("to" not in fields or left(self.to, after, before))
         )
@@ -185,7 +185,7 @@ class Condition(Strict):
         leaves = [leaf for leaf in self.leaves if leaf.path is not None]
         values = [leaf.pair(change) for leaf in leaves]
         came_true = (value for leaf, value in zip(leaves, values, strict=True) if leaf.matches(change, {}))
-        changed = (value for value in values if not same(value.before, value.after))
+        changed = (value for value in values if value.differs)
         return next(came_true, None) or next(changed, values[0] if values else None)
 
     def state(self, change: CatalogChange, results: Results) -> str:

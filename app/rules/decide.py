@@ -10,10 +10,10 @@ from typing import Any
 
 from app.model.change import CatalogChange
 from app.model.delivery import Alert
-from app.model.incident import RANKS, Incident, Step, advance
+from app.model.incident import RANKS, Incident, Route, Step, advance
 from app.model.notification import Notification
 from app.rules.last_known import LastKnown, after_change, after_reconciling, was_alerted
-from app.rules.match import Hit, Match, Route
+from app.rules.match import Hit, Match
 from app.rules.rule import MAX_WINDOW, Flap, Rule
 
 REOPENS_WITHIN = timedelta(hours=1)
@@ -107,6 +107,7 @@ def _last_known(
 
 
 def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: datetime) -> Decision:
+    hit = hit.to(_places((), hit.routes))
     rule, change = hit.rule, matched.change
     mine = [incident for incident in state.incidents if incident.rule == rule.name]
     incident = next((incident for incident in mine if incident.resolved_at is None), None)
@@ -131,7 +132,26 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
         return Decision(f"rule {rule.name!r} {done} of {after.state!r} already")
     # Getting worse mentions people again; getting better does not.
     worse = incident is not None and RANKS[after.severity] > RANKS[incident.severity]
-    return _moved(hit, matched, step, after, now, worse=worse)
+    # What waits to alert nobody has heard of.
+    told = after.told if after.flapping or not _waits(after, now) else ()
+    hit = hit.to(_places(told, hit.routes))
+    decision = _moved(hit, matched, step, after, now, worse=worse)
+    queues = {alert.queue for alert in decision.alerts}
+    places = tuple(place for place in hit.routes if place in told or place.queue in queues)
+    return replace(decision, incidents=tuple(replace(moved, told=places) for moved in decision.incidents))
+
+
+def _places(told: Iterable[Route], routes: Iterable[Route]) -> tuple[Route, ...]:
+    """List where an alert goes: where its rule sends now, and where its incident was told; no queue twice."""
+    queue_of = {place.destination: place.queue for place in told}
+    places: dict[str, Route] = {}
+    for route in routes:
+        # By the queue that it was told in: another one might be faster, and overtake it.
+        queue = queue_of.get(route.destination, route.queue)
+        places.setdefault(queue, Route(route.destination, queue, route.steps))
+    for place in told:
+        places.setdefault(place.queue, place)
+    return tuple(places.values())
 
 
 def _candidate(hit: Hit, change: CatalogChange, incidents: list[Incident]) -> Incident:
@@ -153,6 +173,8 @@ def _candidate(hit: Hit, change: CatalogChange, incidents: list[Incident]) -> In
         severity=rule.severity_of(change, hit.state),
         moves=again.moves if again else (),
         flapping=again is not None and again.flapping,
+        # Of one that flaps the end was perhaps not told yet.
+        told=again.told if again and again.flapping else (),
     )
 
 
@@ -240,12 +262,9 @@ def _alerts(
         notification = notification.model_copy(update={"at": due_at})
     incident_id = incident.id if incident else None
     job_step = _job_step(hit, step, incident)
-    channels: dict[str, Route] = {}
-    for route in hit.routes:
-        channels.setdefault(route.queue, route)  # two names of one channel are one channel
     return tuple(
         Alert(route.destination, route.queue, notification, incident_id, due_at, repeat)
-        for route in channels.values()
+        for route in hit.routes
         if job_step in route.steps
     )
 

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from app.model.change import CatalogChange
-from app.model.diff import Field, PropertyChange, fields_of, same
+from app.model.change import DELETE, CatalogChange
+from app.model.diff import Field, PropertyChange, fields_of, same_field
 from app.model.times import MICRO, Micros, to_micros
 from app.rules.rule import Rule
 from app.rules.watched import Watched
@@ -116,11 +116,11 @@ def after_change(
 ) -> LastKnown | None:
     """Move the state of an entity, None if it is new, by a change that came from Port; None: it stays."""
     at, here = to_micros(change.at), to_micros(now)
-    if change.after is None:
-        # Without a diff it is no deletion: a timer's event says nothing of the entity.
-        if change.before is None or (known and known.is_late(EXISTENCE, at)):
-            return None
-        return _gone(known, at, here)
+    if change.action == DELETE:
+        return None if known and known.is_late(EXISTENCE, at) else gone(known, at, here)
+    # What one side says no rule was asked about: recorded, it would hide a change whose webhook was lost.
+    if change.after is None or not change.is_whole:
+        return None
     if known is None or known.gone:
         if known and known.is_late(EXISTENCE, at):
             return None
@@ -160,7 +160,7 @@ def after_reconciling(
     at, here = to_micros(change.at), to_micros(now)
     moved = frozenset(name for name in fields_of(changes) if name in watched)
     if change.after is None:
-        after = replace(_gone(known, at, here), reconciled=frozenset({EXISTENCE}))
+        after = replace(gone(known, at, here), reconciled=frozenset({EXISTENCE}))
     elif known is None or known.gone:
         after = _next(known, first_state(watched.values(change.after), at, watched, here))
         after = replace(after, reconciled=frozenset({EXISTENCE, *after.values}))
@@ -203,7 +203,8 @@ def _digest(rule: Rule, change: CatalogChange) -> str:
     return sha256(canonical(values).encode()).hexdigest()[:16]
 
 
-def _gone(known: LastKnown | None, at: Micros, now: Micros) -> LastKnown:
+def gone(known: LastKnown | None, at: Micros, now: Micros) -> LastKnown:
+    """Make the state of an entity that is not there any more `at` a time."""
     return _next(known, LastKnown({}, {}, False, at, moved_at=now))
 
 
@@ -231,7 +232,9 @@ def _moved(
 def _capped(known: LastKnown, after: LastKnown, at: Micros) -> LastKnown:
     """End what alerts by reconciling cover at a change of values: what comes after it can only be news."""
     names = {*known.values, *after.values}
-    if not known.alerted or all(same(known.values.get(name), after.values.get(name)) for name in names):
+    if not known.alerted or all(
+        same_field(name, known.values.get(name), after.values.get(name)) for name in names
+    ):
         return after
     before = Micros(at - 1)
     alerted = {

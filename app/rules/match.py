@@ -1,11 +1,11 @@
 """Matches a change with the rules. It needs only the change, so it runs in the request; it is pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from app.model.change import ENTITY, TIMER_EXPIRED, CatalogChange
-from app.model.diff import PropertyChange, diff, same
-from app.model.incident import Step
+from app.model.change import ENTITY, TIMER_EXPIRED, UPDATE, CatalogChange
+from app.model.diff import PropertyChange, diff
+from app.model.incident import Route
 from app.model.notification import text_of
 from app.rules.condition import Condition, Results
 from app.rules.rule import Rule, RuleSet
@@ -14,21 +14,6 @@ from app.rules.watched import Watched
 
 MAX_REASONS = 5  # nobody reads more of them
 MAX_REASON_VALUE_CHARS = 50  # of a value
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A way to a destination.
-
-    Attributes:
-        destination: The destination's name.
-        queue: The queue there: the unit of order and of rate.
-        steps: The steps of an incident that it is alerted of.
-    """
-
-    destination: str
-    queue: str
-    steps: frozenset[Step] = frozenset(Step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +64,20 @@ def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
     """Match a change with the rules, given the results of `rules.programs`; the reason is said, too."""
     if change.resource != ENTITY:
         return Match(change, (), (), f"no rule asks for a {change.resource}: rules are about entities")
-    changes = diff(change.before, change.after)  # once for all rules
+    # A timer's event tells of its timer, and nothing of what became of the entity's values.
+    seen = change if change.is_whole or change.action == UPDATE else replace(change, before=None, after=None)
+    changes = diff(seen.before, seen.after)  # once for all rules
+    # That Port has touched an entity, or lists its teams in another order, is no change of it.
+    changed = bool(changes) or change.action != UPDATE or seen.before is None or seen.after is None
     hits = []
     for rule in rules.candidates(change, changes):
         hit = Hit(
             rule,
-            matches=rule.matches(change, results),
-            resolves=rule.resolves(change, results),
+            matches=rule.matches(seen, results) and (changed or rule.when is not None),
+            resolves=rule.resolves(seen, results),
             # Only a rule that waits can have an incident that has not alerted.
-            lapses=rule.wait is not None and rule.lapses(change),
-            state=rule.state(change, results),
+            lapses=rule.wait is not None and rule.lapses(seen),
+            state=rule.state(seen, results),
         )
         if hit.matches or hit.resolves or hit.lapses:
             hits.append(hit)
@@ -132,7 +121,7 @@ def _unmet(condition: Condition, change: CatalogChange, results: Results, *, now
     if now and condition.is_level:
         shown, wanted = _compared(condition, "to", value.after)
         return f"{value.name} is {shown}; the rule has {wanted}"
-    if same(value.before, value.after):
+    if not value.differs:
         return f"{value.name} did not change"
     side = "to"
     if "from_" in condition.model_fields_set and not left(condition.from_, value.before, value.after):

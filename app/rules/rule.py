@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from app.model.change import DELETE, TIMER_EXPIRED, UPDATE, CatalogChange
-from app.model.diff import PropertyChange, fields_of, same
+from app.model.diff import PropertyChange, fields_of
 from app.model.incident import Severity
 from app.model.notification import text_of
 from app.rules.condition import Condition, Duration, Results
@@ -189,7 +189,7 @@ class Rule(Strict):
         """Choose the value that a change is about: `when`'s, or `resolve`'s if only that one moved."""
         mains = [condition.main(change) for condition in (self.when, self.resolve) if condition]
         values = [value for value in mains if value]
-        changed = (value for value in values if not same(value.before, value.after))
+        changed = (value for value in values if value.differs)
         return next(changed, values[0] if values else None)
 
     def severity_of(self, change: CatalogChange, state: str) -> Severity:
@@ -259,6 +259,15 @@ class RuleSet:
         matching = {number for pattern, number in self._globs if fnmatchcase(blueprint, pattern)}
         numbers = sorted(matching.union(self._exact.get(blueprint, ())))
         return tuple(self.rules[number] for number in numbers)
+
+    def why_gone(self, name: str, blueprint: str) -> str | None:
+        """Say why a rule can never end an incident of a blueprint's entity; None: it can."""
+        rule = self.by_name.get(name)
+        if rule is None:
+            return f"rule {name!r} is no longer in the rules file"
+        if all(about is not rule for about in self.about(blueprint)):
+            return f"rule {name!r} is no longer about blueprint {blueprint!r}"
+        return None if rule.has_incident else f"rule {name!r} no longer has incidents"
 
     def candidates(self, change: CatalogChange, changes: Iterable[PropertyChange]) -> tuple[Rule, ...]:
         """List the rules that a change can possibly match or resolve."""

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from zlib import crc32
 
-from app.model.incident import Step
-from app.rules.match import Route
+from app.model.incident import Route, Step
 from app.rules.rule import RuleSet
 from app.rules.watched import Watched
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.model.change import EntitySnapshot
-from app.model.diff import Field, same
+from app.model.diff import Field
 from app.rules.rule import GLOB, Rule, RuleSet
 from app.rules.targets import ByPort, ByTemplate, named
 
@@ -36,13 +36,6 @@ class Watched:
         for kind, items in (("properties", entity.properties), ("relations", entity.relations)):
             values |= {f"{kind}.{name}": value for name, value in items.items() if value is not None}
         return {field: value for field, value in values.items() if value is not None}
-
-
-def same_value(field: Field, one: Any, other: Any) -> bool:
-    """Tell whether a field has the same value on both sides; the order of the teams does not count."""
-    if field == "team" and isinstance(one, list) and isinstance(other, list):
-        return sorted(one) == sorted(other)
-    return same(one, other)
 
 
 def watched_by(rules: RuleSet, wide: Container[str] = ()) -> dict[str, Watched]:

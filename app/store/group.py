@@ -5,16 +5,33 @@ stored already, and the writing of many is done in few statements, which is what
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from app.model.change import CatalogChange
 from app.model.delivery import Alert
 from app.model.incident import Incident
 from app.model.times import Micros, to_micros
 from app.rules.decide import MEMORY, Decision, EntityState
-from app.rules.last_known import LastKnown
+from app.rules.last_known import LastKnown, gone
 from app.store.rows import Accepted, Incoming
 from app.store.transaction import EntityKey
+
+
+def entity_of(change: CatalogChange) -> EntityKey:
+    """Take the entity that a change is about, as the stores write it."""
+    return _storable(change.blueprint), _storable(change.entity)
+
+
+def former_of(change: CatalogChange) -> EntityKey | None:
+    """Take the entity's key before a change that renamed it; None: it did not."""
+    former = change.former
+    return None if former is None else (_storable(change.blueprint), _storable(former))
+
+
+def _storable(name: str) -> str:
+    # As PostgreSQL stores it: the same entity must be found again.
+    return name.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 @dataclass(slots=True)
@@ -65,7 +82,13 @@ class Group:
                 continue
             seen[key] = len(decision.alerts)
             accepted.append(
-                Accepted(key, seen[key], duplicate=False, already_alerted=decision.already_alerted)
+                Accepted(
+                    key,
+                    seen[key],
+                    duplicate=False,
+                    already_alerted=decision.already_alerted,
+                    queues=frozenset(alert.queue for alert in decision.alerts),
+                )
             )
         return accepted
 
@@ -83,9 +106,48 @@ class Group:
             if not incident.resolved_at or incident.resolved_at >= change.at - MEMORY
         )
         known = self.known.get(entity) if incoming.watched else None
-        decision = incoming.decide(EntityState(last_at, remembered, known))
+        former = former_of(change)
+        if former is not None and former != entity:
+            return self._renamed(entity, former, incoming, EntityState(last_at, remembered, known))
+        return self._take_in(entity, incoming, incoming.decide(EntityState(last_at, remembered, known)))
+
+    def _renamed(
+        self, entity: EntityKey, former: EntityKey, incoming: Incoming, state: EntityState
+    ) -> Decision:
+        """Decide on a change that renamed its entity: what is open and known goes on under the new name."""
+        change, known = incoming.change, state.known
+        here = {incident.rule: incident for incident in state.incidents if incident.resolved_at is None}
+        taken: dict[str, Incident] = {}
+        for incident in self.incidents.get(former, {}).values():
+            if incident.resolved_at is not None:
+                continue
+            taken[incident.id] = replace(incident, entity=entity[1])
+            if other := here.get(incident.rule):  # an entity has one that is open: it ends for both
+                taken[incident.id] = replace(taken[incident.id], resolved_at=change.at)
+                taken[other.id] = replace(other, told=(*other.told, *incident.told))
+        if (before := self.known.get(former)) and not before.gone and (known is None or known.gone):
+            known = replace(before, version=known.version + 1 if known else 1)
+        incidents = {incident.id: incident for incident in state.incidents} | taken
+        decision = incoming.decide(replace(state, incidents=tuple(incidents.values()), known=known))
         if decision.overtaken:
             return decision
+        for name in taken:
+            self.incidents[former].pop(name, None)
+        self.incidents[entity].update(taken)
+        self.moved.update(taken)
+        if incoming.watched and before and not before.gone:
+            at = to_micros(change.at)
+            self.known[former] = self.last_known[former] = gone(before, at, to_micros(incoming.received_at))
+            if known is not None:
+                self.known[entity] = self.last_known[entity] = known
+        reason = f"renamed from {former[1]!r}: what was open goes on; {decision.reason}"
+        return self._take_in(entity, incoming, replace(decision, reason=reason))
+
+    def _take_in(self, entity: EntityKey, incoming: Incoming, decision: Decision) -> Decision:
+        """Take what a change leads to into the group."""
+        if decision.overtaken:
+            return decision
+        change, last_at, incidents = incoming.change, self.last_at.get(entity), self.incidents[entity]
         self.changes.append((incoming, decision))
         if last_at is None:
             self.new.add(entity)

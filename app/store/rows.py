@@ -49,6 +49,7 @@ class Accepted:
         duplicate: Whether it was stored before.
         already_alerted: Reconciling had alerted on it before it came.
         stored: False: the decision was `overtaken`.
+        queues: The queues that its alerts wait in.
     """
 
     key: str
@@ -56,6 +57,7 @@ class Accepted:
     duplicate: bool
     already_alerted: bool = False
     stored: bool = True
+    queues: frozenset[str] = frozenset()
 
 
 class NewDelivery(NamedTuple):

@@ -134,6 +134,30 @@ def patterns_text(silence: Silence) -> str:
     return text or "everything"
 
 
+async def close_incident(context: WebContext, who: str, name: str, comment: str) -> ActionOut:
+    """Close an open incident that no change will end, and alert of it wherever it was told.
+
+    Args:
+        context: The running parts.
+        who: Who closes it.
+        name: Its id.
+        comment: Why; empty: the alert only says who.
+
+    Raises:
+        HTTPException: 404, there is none of this id that is open; 422, the comment is too long.
+    """
+    if len(comment) > MAX_COMMENT_CHARACTERS:
+        raise HTTPException(422, f"Say why in {MAX_COMMENT_CHARACTERS} characters at the most.")
+    why = f"by {who}: {one_line(comment)}" if comment.strip() else f"by {who}"
+    closed = await context.store.write(queries.incidents.close, [name], why, context.clock())
+    if not closed:
+        raise HTTPException(404, f"There is no open incident {one_line(name, MAX_NAME_CHARACTERS)!r}.")
+    context.intake.wake()
+    incident = closed[0]
+    about = one_line(f"{incident.blueprint} {incident.entity}, rule {incident.rule}")
+    return await _record(context, who, "close incident", f"The incident of {about} is closed {why}.")
+
+
 async def send_test(context: WebContext, who: str, change: TestChange) -> ActionOut:
     """Accept a change that is marked as a test: the rules decide on it, and its alerts are sent.
 

@@ -20,6 +20,7 @@ from app.web.api_models import (
     ChangeOut,
     ChangesOut,
     DeliveryOut,
+    IncidentClose,
     IncidentOut,
     IncidentState,
     PageOut,
@@ -172,6 +173,18 @@ async def incidents(
         )
     )
     return PageOut[IncidentOut](items=[IncidentOut.of(row) for row in page.rows], next=page.next)
+
+
+@router.post(
+    "/incidents/{name:path}/close",
+    tags=["Incidents"],
+    summary="Close an incident",
+    responses=NOT_FOUND,
+    dependencies=[Depends(demand_text)],
+)
+async def close_incident(context: Context, who: Program, name: str, closed: IncidentClose) -> ActionOut:
+    """Close an incident that no change will end; each channel that was told of it is told so."""
+    return await actions.close_incident(context, who, name, closed.comment)
 
 
 @router.get("/silences", tags=["Silences"], summary="Silences, newest first")

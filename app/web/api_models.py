@@ -148,6 +148,14 @@ class IncidentOut(_Out):
         return cls.model_validate(attributes_of(row.incident) | {"title": title})
 
 
+class IncidentClose(BaseModel):
+    """Why an incident is closed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    comment: Annotated[str, Field(max_length=500)] = ""
+
+
 class SilenceOut(_Out):
     """A silence mutes alerts for a while."""
 

@@ -209,6 +209,22 @@ async def end_silence(who: Actor, context: Context, number: int, back: Text = "/
     return _back(back, await actions.end_silence(context, who.name, number))
 
 
+@router.get("/incidents/close")
+async def ask_close(request: Request, visitor: SignedIn, incident: str) -> Response:
+    """Ask whether to close an incident."""
+    text = "Each channel that was told of it is told so. A later change that matches opens a new one."
+    values = {"fields": "close", "incident": incident}
+    return await _ask(request, visitor, "Close this incident?", text, "Close it", **values)
+
+
+@router.post("/incidents/close")
+async def close_incident(
+    who: Actor, context: Context, incident: Text, comment: Text = "", back: Text = "/"
+) -> Response:
+    """Close an incident."""
+    return _back(back, await actions.close_incident(context, who.name, incident, comment))
+
+
 @router.get("/test")
 async def ask_test(request: Request, visitor: SignedIn) -> Response:
     """Ask which test change to send."""

@@ -189,7 +189,7 @@ async def entity(
     with_reports = await read(queries.page.deliveries_of, [row.id for row in page.rows])
     # A report to a run in Port is not an alert: it is shown with its change only.
     deliveries = [row for row in with_reports if row.destination != RUNS]
-    if not page.rows and not incidents.rows:  # its changes may be pruned while an incident is open
+    if not page.rows and not incidents.rows:  # one that was renamed has its changes elsewhere
         raise HTTPException(404, f"No change of {blueprint} {entity} is stored.")
     shown = [view_change(row) for row in page.rows]
     last = deliveries[-1].notification if deliveries else None

@@ -43,8 +43,10 @@ ENTITIES = """
 INSERT INTO changes (key, received_at, at, action, resource, blueprint, entity, teams, reason, alerts, body)
 SELECT 'filler-' || n, 1, 1, 'UPDATE', 'entity', 'deploymentConfig', 'entity-' || n, '[]', '', 0,
     decode(repeat(md5(n::text), 40), 'hex') FROM generate_series(1, {0}) AS n;
-INSERT INTO incidents (id, rule, blueprint, entity, state, opened_at, changed_at, severity, moves, flapping)
-SELECT 'filler-' || n, 'another', 'deploymentConfig', 'entity-' || n, 'Degraded', 1, 1, 'warning', '[]', false
+INSERT INTO incidents (id, rule, blueprint, entity, state, opened_at, changed_at, severity, moves,
+    flapping, told)
+SELECT 'filler-' || n, 'another', 'deploymentConfig', 'entity-' || n, 'Degraded', 1, 1, 'warning', '[]',
+    false, '[]'
 FROM generate_series(1, {0}, 10) AS n;
 VACUUM ANALYZE
 """

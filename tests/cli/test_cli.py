@@ -111,6 +111,21 @@ async def test_send_to_nobody(run: Run, url: str, said: str) -> None:
     assert "Traceback" not in result.err
 
 
+async def test_incidents(store: Store, run: Run) -> None:
+    """They are listed, and closed by their id, with an entry in the audit trail."""
+    assert (await run("incident", "list")).out == "0 open\n"
+    await store.accept([incoming(entity="checkout-prod")])
+    shown = json.loads((await run("incident", "list", "--json")).out)
+    assert (shown["entity"], shown["state"]) == ("checkout-prod", "Degraded")
+    assert f"{shown['id']}  warning  deploymentConfig checkout-prod" in (await run("incident", "list")).out
+    closed = await run("incident", "close", shown["id"], "--comment", "decommissioned")
+    assert closed.out == f"incident {shown['id']} is closed\n"
+    (entry,) = (await store.read(queries.audit.entries, limit=5)).rows
+    assert entry.details.endswith(": decommissioned.")
+    again = await run("incident", "close", shown["id"])
+    assert (again.status, "there is no open incident" in again.err) == (1, True)
+
+
 async def test_deliveries(store: Store, run: Run) -> None:
     """`deliveries` shows what stands where, as a table and as JSON, and filters."""
     assert "0 pending, 0 dead, 0 delivered, 0 cancelled, 0 silenced" in (await run("deliveries")).out

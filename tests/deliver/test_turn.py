@@ -14,11 +14,10 @@ from app.deliver.load import MAX_SUMMED_UP
 from app.deliver.retry import GIVE_UP_AFTER
 from app.errors import DeliveryFailed, MessageGone, Scope, StoreUnavailable
 from app.model.delivery import State
-from app.model.incident import Step
+from app.model.incident import Route, Step
 from app.model.notification import Message
 from app.model.silence import Silence
 from app.notifier.base import Parcel, Sent, Story
-from app.rules.match import Route
 from app.store import queries
 from app.store.rows import Claim, Waiting
 from app.store.sqlite.database import open_sqlite

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.model.change import EntitySnapshot
-from app.model.diff import PropertyChange, diff, same
+from app.model.diff import PropertyChange, diff, same, same_field
 
 KEYS = st.sampled_from(("healthStatus", "cpu", "spec", ""))
 SCALARS = (
@@ -37,6 +37,28 @@ SNAPSHOTS = st.builds(
 )
 
 
+@pytest.mark.parametrize(
+    ("kind", "one", "other", "are_same"),
+    [
+        ("team", ["a", "b"], ["b", "a"], True),
+        ("relations", ["a", "b", "a"], ["a", "a", "b"], True),
+        ("relations", ["a", "b", "b"], ["a", "a", "b"], False),
+        ("relations", ["a"], "a", False),
+        ("properties", ["a", "b"], ["b", "a"], False),
+        ("properties", "2026-11-26T10:00:00Z", "2026-11-26T11:00:00.000+01:00", True),
+        ("properties", {"at": ["2026-11-26T10:00:00Z"]}, {"at": ["2026-11-26T10:00:00+00:00"]}, True),
+        ("properties", "2026-11-26T10:00:00Z", "2026-11-26T10:00:00.001Z", False),
+        ("properties", "2026-11-26T10:00:00Z", "2026-11-26T10:00:00", False),
+        ("properties", "2026-02-31T10:00:00Z", "2026-02-31T10:00:00+00:00", False),
+        ("title", "1", "1.0", False),
+    ],
+)
+def test_one_notion_of_equal(kind: str, one: Any, other: Any, are_same: bool) -> None:
+    """The order of teams and related entities is no fact, and an instant is one in any notation."""
+    assert same(one, other, kind) is same(other, one, kind) is are_same
+    assert same_field(f"{kind}.x", one, other) is are_same
+
+
 def entity(properties: dict[str, Any] | None = None, **fields: Any) -> EntitySnapshot:
     """Return a snapshot with these properties and other fields."""
     return EntitySnapshot("checkout-prod", "deploymentConfig", properties=properties or {}, **fields)
@@ -49,7 +71,7 @@ def fields(snapshot: EntitySnapshot | None) -> dict[str, Any]:
     return {
         "title": snapshot.title,
         "icon": snapshot.icon,
-        "team": list(snapshot.teams) or None,
+        "team": sorted(snapshot.teams) or None,
         "properties": snapshot.properties,
         "relations": snapshot.relations,
     }
@@ -63,7 +85,7 @@ def applied(before: EntitySnapshot | None, changes: Iterable[PropertyChange]) ->
         node = result
         for name in way:
             node = node[name]
-        node[last] = change.after
+        node[last] = sorted(change.after) if way == [] and last == "team" and change.after else change.after
     return result
 
 

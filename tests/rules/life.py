@@ -6,10 +6,10 @@ from typing import Any
 
 from app.model.change import CatalogChange
 from app.model.delivery import Alert
-from app.model.incident import Incident, Step
+from app.model.incident import Incident, Route, Step
 from app.model.notification import Notification
 from app.rules.decide import Decision, EntityState, decide
-from app.rules.match import Match, Route, match
+from app.rules.match import Match, match
 from app.rules.rule import Rule, RuleSet
 from tests.rules.changes import MINUTE, NOW, cpu, moved, rule
 

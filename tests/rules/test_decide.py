@@ -1,14 +1,15 @@
 """What a change leads to, from one change to the next."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from app.model.change import CatalogChange
-from app.model.incident import Incident, Step
+from app.model.incident import Incident, Route, Step
 from app.notifier.slack.alert import alert_message
 from app.rules.decide import Decision, EntityState, decide
-from app.rules.match import Route, match
+from app.rules.match import match
 from app.rules.rule import BUILT_IN, Rule, RuleSet
 from tests.rules.changes import MINUTE, NOW, change, cpu, entity, moved, rule
 from tests.rules.life import ALERTS, HOUR, HYSTERESIS, LASTING, REMINDING, Life, health, matched, only
@@ -108,7 +109,9 @@ def test_the_first_trouble_opens_an_incident() -> None:
     """The incident bears the rule, the entity, the state and the change's time; the alert points to it."""
     decision = decide(matched([HYSTERESIS], cpu(70, 85)), EntityState(), NOW + HOUR)
     assert decision.incidents == (
-        Incident("cpu-0123456789abcdef", "cpu", "database", "payments-db", "above 80", NOW, NOW),
+        Incident(
+            "cpu-0123456789abcdef", "cpu", "database", "payments-db", "above 80", NOW, NOW, told=(ALERTS,)
+        ),
     )
     alert = only(decision)
     assert (alert.destination, alert.queue, alert.incident_id) == ("alerts", "alerts", "cpu-0123456789abcdef")
@@ -291,3 +294,67 @@ def test_a_rule_nobody_hears_of_still_keeps_its_incident() -> None:
 def test_an_entity_without_properties() -> None:
     """A change of nothing is no trouble."""
     assert decide(matched([HYSTERESIS], change(entity(), entity())), EntityState(), NOW).alerts == ()
+
+
+# Where it is told
+
+ROCKET, STAR = Route("rocket", "rocket"), Route("star", "star")
+OPENS_AND_ENDS = Route("tickets", "tickets/3", frozenset({Step.OPENED, Step.RESOLVED}))
+OPENS = Route("jobs", "jobs", frozenset({Step.OPENED}))
+
+
+def routed(values: list[tuple[int, tuple[Route, ...]]], rules: Rule = HYSTERESIS) -> list[set[str]]:
+    """Let the `cpu` go through values, each with the routes of its time; return the queues that each told."""
+    state, before, told = EntityState(), 0, list[set[str]]()
+    for minute, (value, routes) in enumerate(values):
+        what = replace(cpu(before, value), at=NOW + minute * MINUTE, key=f"{minute:016}")
+        decision = decide(matched([rules], what, *routes), state, what.at)
+        kept = {one.id: one for one in (*state.incidents, *decision.incidents)}
+        state, before = EntityState(what.at, tuple(kept.values())), value
+        told.append({alert.queue for alert in decision.alerts})
+    return told
+
+
+FLAPPING = rule(
+    when={"property": "cpu", "above": 80},
+    resolve={"property": "cpu", "below": 70},
+    flap={"changes": 3, "within": "10m"},
+)
+
+
+@pytest.mark.parametrize(
+    ("values", "rules", "told"),
+    [
+        ([(85, (ROCKET,)), (60, (STAR,))], HYSTERESIS, [{"rocket"}, {"rocket", "star"}]),
+        ([(85, (ROCKET, OPENS, OPENS_AND_ENDS)), (60, (STAR,))], HYSTERESIS,
+         [{"rocket", "jobs", "tickets/3"}, {"rocket", "star", "tickets/3"}]),
+        # By the queue that it began in, though the destination has others by now.
+        ([(85, (OPENS_AND_ENDS,)), (60, (replace(OPENS_AND_ENDS, queue="tickets/1"),))], HYSTERESIS,
+         [{"tickets/3"}, {"tickets/3"}]),
+        # What ended there is over: what begins again is told where it belongs now.
+        ([(85, (ROCKET,)), (60, (ROCKET,)), (85, (STAR,)), (60, (STAR,))], HYSTERESIS,
+         [{"rocket"}, {"rocket"}, {"star"}, {"star"}]),
+        ([(85, (ROCKET,)), (60, (ROCKET,)), (85, (STAR,)), (60, (STAR,))], FLAPPING,
+         [{"rocket"}, {"rocket"}, {"star"}, {"star"}]),
+        ([(85, (ROCKET,)), (60, (ROCKET,)), (85, (ROCKET,)), (60, (STAR,))], FLAPPING,
+         [{"rocket"}, {"rocket"}, {"rocket"}, {"rocket", "star"}]),
+    ],
+)  # fmt: skip
+def test_what_was_told_is_told_to_its_end(
+    values: list[tuple[int, tuple[Route, ...]]], rules: Rule, told: list[set[str]]
+) -> None:
+    """Each later step goes where the rule sends now, and wherever the incident was told."""
+    assert routed(values, rules) == told
+
+
+@pytest.mark.parametrize("name", ["team", "relations"])
+def test_another_order_is_no_change(name: str) -> None:
+    """Neither for a rule about it, nor for one about any change."""
+    teams = {"before": ("a", "b"), "after": ("b", "a")} if name == "team" else {}
+    related = {"before": {"on": ["a", "b"]}, "after": {"on": ["b", "a"]}} if name == "relations" else {}
+    before, after = (
+        entity({}, teams=teams.get(side, ()), relations=related.get(side, {})) for side in ("before", "after")
+    )
+    what = change(before, after)
+    about = rule(name="about", when={"team": True} if name == "team" else {"relation": "on"})
+    assert decide(matched([about, rule(name="any")], what), EntityState(), NOW).alerts == ()

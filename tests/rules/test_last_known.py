@@ -1,6 +1,9 @@
 """The last known state: what moves it, and what does not alert twice."""
 
+from dataclasses import replace
 from datetime import datetime
+
+import pytest
 
 from app.model.change import EntitySnapshot
 from app.model.diff import diff
@@ -211,3 +214,31 @@ def test_the_message_says_when_it_was_found() -> None:
     decision = life.take(moved("Healthy", "Degraded", 10, found_at=found_at), reconciled=True)
     assert decision.alerts[0].notification.at == found_at
     assert decision.incidents[0].opened_at == NOW + 10 * SECOND
+
+
+@pytest.mark.parametrize("action", ["TIMER_EXPIRED", "UPDATE", "ARCHIVE"])
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_one_side_moves_nothing(action: str, side: str) -> None:
+    """An event that is neither a creation nor a deletion, and has one side only, moves nothing known.
+
+    https://docs.port.io/actions-and-automations/define-automations/setup-trigger
+    """
+    what = replace(moved("Crashed", "Crashed", 9), action=action, timer="ttl")
+    what = replace(what, before=None) if side == "before" else replace(what, after=None)
+    assert followed(known_at("Healthy"), what) is followed(None, what) is None
+    life = WatchedLife()
+    assert (life.take(what).known, life.state.known) == (None, known_at("Healthy"))
+
+
+def test_a_timer_ends_no_incident() -> None:
+    """What its event has of the entity says nothing of a change: the incident stays as it is."""
+    life = WatchedLife()
+    life.take(moved("Healthy", "Crashed", 1))
+    timer = replace(moved("Healthy", "Healthy", 2), before=None, action="TIMER_EXPIRED", timer="ttl")
+    assert life.take(timer).incidents == ()
+    assert [alert[2] for alert in life.alerts] == ["Crashed"]
+
+
+def test_a_deletion_without_a_diff() -> None:
+    """The entity is gone, whatever the event lacks."""
+    assert after(known_at("Healthy"), replace(moved("Healthy", None, 5), before=None)).gone

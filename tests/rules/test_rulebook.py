@@ -1,6 +1,6 @@
 """The queues of destinations, and their fallbacks."""
 
-from app.rules.match import Route
+from app.model.incident import Route
 from app.rules.rule import RuleSet
 from app.rules.rulebook import Queues, Rulebook
 

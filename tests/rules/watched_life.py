@@ -6,12 +6,13 @@ from typing import Any
 
 from app.model.change import CatalogChange, EntitySnapshot
 from app.model.diff import diff
+from app.model.incident import Route
 from app.model.times import to_micros
 from app.port.listing import ListedEntity
 from app.reconcile.difference import compare
 from app.rules.decide import Decision, EntityState, decide
 from app.rules.last_known import LastKnown, after_change, first_state
-from app.rules.match import Route, match
+from app.rules.match import match
 from app.rules.rule import BUILT_IN, Rule, RuleSet
 from app.rules.watched import Watched
 from tests.rules.changes import NOW, change

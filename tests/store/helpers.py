@@ -6,11 +6,12 @@ from datetime import timedelta
 
 from app.demo.run import change_body
 from app.model.delivery import Outcome
+from app.model.incident import Route
 from app.model.report import RUNS, Report
 from app.receive.payload import parse_event
 from app.receive.signature import Signed
 from app.rules.decide import decide
-from app.rules.match import Route, match
+from app.rules.match import match
 from app.rules.rule import BUILT_IN, RuleSet
 from app.store.rows import Attempt, Claim, Incoming
 from app.store.sqlite.database import SQLiteDatabase

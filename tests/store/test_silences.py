@@ -132,4 +132,7 @@ async def test_what_is_silenced_is_not_pruned(store: Store) -> None:
     assert await store.prune(before=NOW + 50 * SECOND, limit=9) == 0
     told = await claim(store, second=100)
     await store.record(told, delivered(second=100))
-    assert await store.prune(before=NOW + 150 * SECOND, limit=9) == 1
+    assert await store.prune(before=NOW + 150 * SECOND, limit=9) == 0  # it is still open
+    await store.accept([incoming("Degraded", "Healthy", entity="e1", second=101)])
+    await store.record(await claim(store, second=102), delivered(second=102))
+    assert await store.prune(before=NOW + 150 * SECOND, limit=9) == 3

@@ -89,6 +89,26 @@ async def test_incidents(start: Start) -> None:
         await get(service, "/incidents?entity=b", 422)
 
 
+async def test_an_incident_is_closed(start: Start) -> None:
+    """It is over, its channel is told who closed it, and why; a second time there is none."""
+    async with start(admin_token=TOKEN) as service:
+        await service.change("Healthy", "Degraded")
+        (incident,) = (await get(service, "/incidents?state=open"))["items"]
+        path = f"/api/v1/incidents/{incident['id']}/close"
+        done = await service.client.post(path, json={"comment": "sold"}, headers=BEARER)
+        assert "rule health is closed by API: sold." in done.json()["done"]
+        assert (await service.client.post(path, json={}, headers=BEARER)).status_code == 404
+        assert (await get(service, "/incidents?state=open"))["items"] == []
+        (entry, *_) = (await get(service, "/audit"))["items"]
+        assert (entry["who"], entry["what"]) == ("API", "close incident")
+
+        async def told() -> bool:
+            alerts = [row.notification for row in await service.deliveries() if row.state is State.DELIVERED]
+            return [alert.closed for alert in alerts] == ["by API: sold", ""]
+
+        await until(told)
+
+
 async def test_silences(start: Start) -> None:
     """They are made with an end, listed, and ended."""
     async with start(admin_token=TOKEN) as service:
@@ -211,7 +231,7 @@ async def test_every_route_wants_the_token(start: Start) -> None:
         await service.client.post("/sign-in", data={"name": "Ada", "token": TOKEN})
         paths = (await service.client.get("/openapi.json")).json()["paths"]
         mine = {path: methods for path, methods in paths.items() if path.startswith("/api/v1/")}
-        assert len(mine) == 14
+        assert len(mine) == 15
         for path, methods in mine.items():
             for method, described in methods.items():
                 url = path.replace("{number}", "1").replace("{name}", "default")

@@ -181,6 +181,19 @@ async def test_silence_and_its_end(start: Start) -> None:
         assert "There is no silence 1" in (await do(service, "/silences/1/end")).text
 
 
+async def test_an_incident_is_closed(start: Start) -> None:
+    """From its row, after a question; the page says by whom it was."""
+    async with start(admin_token=TOKEN) as service:
+        await service.change("Healthy", "Degraded")
+        await sign_in(service)
+        (ask,) = links(await page(service, "/"), "Close: notification-service-prod")
+        (row,) = await service.store.read(queries.incidents.worst, 9)
+        assert row.incident.id in await page(service, ask)
+        answer = await do(service, ask)
+        assert "is closed by Ada." in answer.text
+        assert "No incident is open" in await page(service, "/")
+
+
 async def test_a_silence_of_names_that_look_like_patterns(start: Start, tmp_path: Path) -> None:
     """From an incident, or an entity, exactly that one is silenced, whatever letters it has."""
     rules = tmp_path / "rules.yaml"

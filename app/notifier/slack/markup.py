@@ -35,6 +35,7 @@ from app.notifier.base import mark, timestamp
 
 MAX_TITLE_CHARS = 250
 MAX_SHOWN_NAME_CHARS = 80
+MAX_SHOWN_REASON_CHARS = 300
 RESOLVED_MARK = "🟢"
 NOTICE_MARK = "\N{INFORMATION SOURCE}\N{VARIATION SELECTOR-16}"
 URGENT_MARK = "🚨"
@@ -229,7 +230,9 @@ def urgent(notification: Notification) -> str:
 
 
 def happened(notification: Notification) -> str:
-    """Say in a word what happened to the entity, for an alert that is about no value."""
+    """Say in a few words what happened, for an alert that is about no value."""
+    if notification.closed:
+        return f"closed: {escape(notification.closed, MAX_SHOWN_REASON_CHARS)}"
     timer = f"the timer of {escape(notification.timer or 'a property', MAX_SHOWN_NAME_CHARS)} ran out"
     return {"CREATE": "created", "DELETE": "deleted", "TIMER_EXPIRED": timer}.get(
         notification.action, "changed"

@@ -14,11 +14,10 @@ import json
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from app.model.change import CatalogChange
-from app.model.incident import Incident
+from app.model.incident import ALL_STEPS, Incident, Route, Step
 from app.model.times import from_micros, micros_or_none, time_or_none, to_micros
 from app.rules.decide import MEMORY, Decision
-from app.store.group import Group
+from app.store.group import Group, entity_of, former_of
 from app.store.queries import deliveries, reports
 from app.store.queries.last_known import find_last_known, put_last_known
 from app.store.rows import Accepted, Incoming
@@ -53,10 +52,11 @@ INCIDENT_COLUMNS: Columns = {
     "severity": "text",
     "moves": "text",
     "flapping": "boolean",
+    "told": "text",
 }
 INCIDENT = ", ".join(f"incidents.{name}" for name in INCIDENT_COLUMNS)
 """The columns of `incident_of`."""
-MOVED = ", ".join(f"{name} = excluded.{name}" for name in [*INCIDENT_COLUMNS][4:])
+MOVED = ", ".join(f"{name} = excluded.{name}" for name in [*INCIDENT_COLUMNS][3:])
 
 
 async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
@@ -73,8 +73,8 @@ async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
     Returns:
         What became of each change, in the same order.
     """
-    keyed = [(_entity(incoming.change), incoming) for incoming in batch]
-    await tx.lock({entity for entity, _ in keyed})
+    keyed = [(entity_of(incoming.change), incoming) for incoming in batch]
+    await tx.lock({entity for _, incoming in keyed for entity in _entities(incoming)})
     # Only now: what was committed while we waited for the locks must be seen.
     rows = await tx.fetch(
         "SELECT key, alerts, id FROM changes WHERE key = ANY($1)",
@@ -83,7 +83,7 @@ async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
     ids: dict[str, int] = {key: number for key, _, number in rows}
     unseen = [(entity, incoming) for entity, incoming in keyed if incoming.change.key not in ids]
     group = await _look_up(tx, unseen) if unseen else Group()
-    if watched := {entity for entity, incoming in unseen if incoming.watched}:
+    if watched := {entity for _, incoming in unseen if incoming.watched for entity in _entities(incoming)}:
         group.known = await find_last_known(tx, watched)
     accepted = group.take(keyed, {key: alerts for key, alerts, _ in rows})
     if group.changes:
@@ -97,9 +97,10 @@ async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
 async def _look_up(tx: Transaction, changes: Iterable[tuple[EntityKey, Incoming]]) -> Group:
     """Read what the decisions rest on: each entity's newest time, and its incidents, which stay locked."""
     since: dict[EntityKey, int] = {}
-    for entity, incoming in changes:
+    for _, incoming in changes:
         at = to_micros(incoming.change.at - MEMORY)
-        since[entity] = min(at, since.get(entity, at))
+        for entity in _entities(incoming):
+            since[entity] = min(at, since.get(entity, at))
     group = Group()
     newest = await tx.fetch_each(
         "SELECT (SELECT max(at) FROM changes WHERE blueprint = $1 AND entity = $2)",
@@ -149,6 +150,24 @@ async def _write(tx: Transaction, group: Group, ids: dict[str, int]) -> None:
 
 
 @lru_cache(maxsize=1024)
+def _told_json(told: tuple[Route, ...]) -> str:
+    return json.dumps(
+        [
+            (place.destination, place.queue, *(() if place.steps == ALL_STEPS else sorted(place.steps)))
+            for place in told
+        ]
+    )
+
+
+@lru_cache(maxsize=1024)
+def _told_of(text: str) -> tuple[Route, ...]:
+    return tuple(
+        Route(destination, queue, frozenset(map(Step, steps)) or ALL_STEPS)
+        for destination, queue, *steps in json.loads(text)
+    )
+
+
+@lru_cache(maxsize=1024)
 def _teams_json(teams: tuple[str, ...]) -> str:
     return json.dumps(teams)
 
@@ -185,6 +204,7 @@ def _incident_row(incident: Incident) -> Row:
         incident.severity,
         json.dumps([to_micros(move) for move in incident.moves]) if incident.moves else NOTHING,
         incident.flapping,
+        _told_json(incident.told),
     )
 
 
@@ -203,6 +223,7 @@ def incident_of(row: Row) -> Incident:
         severity,
         moves,
         flapping,
+        told,
     ) = row
     return Incident(
         id_,
@@ -217,11 +238,11 @@ def incident_of(row: Row) -> Incident:
         severity,
         () if moves == NOTHING else tuple(map(from_micros, json.loads(moves))),
         bool(flapping),
+        _told_of(told),
     )
 
 
-def _entity(change: CatalogChange) -> EntityKey:
-    # As PostgreSQL stores it: the same entity must be found again.
-    return change.blueprint.replace("\0", "\N{REPLACEMENT CHARACTER}"), change.entity.replace(
-        "\0", "\N{REPLACEMENT CHARACTER}"
-    )
+def _entities(incoming: Incoming) -> tuple[EntityKey, ...]:
+    """List the entities whose state a change rests on: its own, and what that was called before."""
+    former, entity = former_of(incoming.change), entity_of(incoming.change)
+    return (entity,) if former is None or former == entity else (entity, former)

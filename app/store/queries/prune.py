@@ -9,7 +9,10 @@ OLD = {
     "changes": (
         "received_at < $1 AND NOT EXISTS ("
         "  SELECT 1 FROM deliveries LEFT JOIN silences ON silences.id = silence_id"
-        "  WHERE change_id = changes.id AND (state = 'pending' OR (state = 'silenced' AND NOT settled)))"
+        "  LEFT JOIN incidents ON incidents.id = incident_id WHERE change_id = changes.id"
+        # Of an open incident too: its end goes out in the words of its beginning.
+        "  AND (deliveries.state = 'pending' OR (deliveries.state = 'silenced' AND NOT settled)"
+        "    OR (incidents.id IS NOT NULL AND resolved_at IS NULL)))"
     ),
     "incidents": "resolved_at < $1",
     "messages": (

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from datetime import datetime
 
+from app.model.digest import is_over
 from app.model.incident import Step
 from app.model.notification import Notification
 from app.model.silence import Silence
@@ -67,25 +68,38 @@ async def settled(tx: Transaction, numbers: Collection[int]) -> set[int]:
 
 
 async def settle(tx: Transaction, now: datetime) -> None:
-    """Let what is still open be alerted on, once, of what silences that have ended suppressed."""
+    """Alert once on what silences that have ended suppressed: what is open, and the end of what was told."""
     ended = await tx.fetch(
         "SELECT id FROM silences WHERE NOT settled AND ends_at <= $1 FOR UPDATE SKIP LOCKED", to_micros(now)
     )
     for (number,) in ended:
-        # The last alert of each open incident and queue, unless something later went out.
+        # The last alert of each incident and queue, unless something later went out.
         rows = await tx.fetch(
-            "SELECT id, notification FROM deliveries WHERE id IN ("
-            "  SELECT max(kept.id) FROM deliveries AS kept JOIN incidents ON incidents.id = incident_id"
-            "  WHERE silence_id = $1 AND kept.state = 'silenced' AND resolved_at IS NULL"
-            "  AND NOT EXISTS (SELECT 1 FROM deliveries AS later WHERE later.incident_id = kept.incident_id"
-            "    AND later.queue = kept.queue AND later.id > kept.id"
-            "    AND later.state IN ('delivered', 'silenced'))"
-            "  GROUP BY incident_id, kept.queue)",
+            "SELECT deliveries.id, deliveries.notification, heard.notification, resolved_at IS NULL"
+            " FROM (SELECT max(kept.id) AS kept_id,"
+            "   (SELECT max(id) FROM deliveries AS sent WHERE sent.incident_id = kept.incident_id"
+            "     AND sent.queue = kept.queue AND sent.state = 'delivered') AS heard_id"
+            "   FROM deliveries AS kept WHERE silence_id = $1 AND kept.state = 'silenced'"
+            "   AND NOT EXISTS (SELECT 1 FROM deliveries AS later WHERE later.incident_id = kept.incident_id"
+            "     AND later.queue = kept.queue AND later.id > kept.id"
+            "     AND later.state IN ('delivered', 'silenced'))"
+            "   GROUP BY kept.incident_id, kept.queue) AS suppressed"
+            " JOIN deliveries ON deliveries.id = kept_id"
+            " JOIN incidents ON incidents.id = deliveries.incident_id"
+            " LEFT JOIN deliveries AS heard ON heard.id = heard_id"
+            " WHERE resolved_at IS NULL OR heard_id IS NOT NULL ORDER BY deliveries.id",
             number,
         )
-        for delivery_id, text in rows:
-            again = {"step": Step.REMINDED, "at": now}
-            reminder = Notification.model_validate_json(text).model_copy(update=again)
+        for delivery_id, text, heard, is_open in rows:
+            reminder = Notification.model_validate_json(text)
+            if is_over(reminder):
+                # Where nobody heard of the trouble, its end is no news.
+                if heard is None or is_over(Notification.model_validate_json(heard)):
+                    continue
+            elif is_open:
+                reminder = reminder.model_copy(update={"step": Step.REMINDED, "at": now})
+            else:
+                continue
             await tx.execute(
                 "UPDATE deliveries SET state = 'pending', ended_at = NULL, due_at = 0, waiting_since = $1,"
                 "  step = $2, notification = $3 WHERE id = $4",

@@ -45,7 +45,8 @@ CREATE TABLE incidents (
     due_at      BIGINT,                      -- nobody is alerted before this time
     severity    TEXT    NOT NULL,
     moves       TEXT    NOT NULL,             -- JSON: when it moved lately
-    flapping    BOOLEAN NOT NULL
+    flapping    BOOLEAN NOT NULL,
+    told        TEXT    NOT NULL              -- JSON: where it was alerted: destination, queue, steps if not all
 );
 CREATE UNIQUE INDEX open_incidents ON incidents (blueprint, entity, rule) WHERE resolved_at IS NULL;
 CREATE INDEX incidents_of_entity ON incidents (blueprint, entity, resolved_at);

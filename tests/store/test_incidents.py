@@ -1,0 +1,192 @@
+"""Incidents are told to their end: after a silence, without their rule, under another name, by hand."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from app.model.change import UPDATE, EntitySnapshot
+from app.model.delivery import Outcome
+from app.model.incident import Incident, Route, Step
+from app.model.silence import ANY, Silence
+from app.receive.event import build_event, encode
+from app.receive.payload import parse_event
+from app.receive.signature import Signed
+from app.rules.decide import decide
+from app.rules.match import match
+from app.rules.rule import Rule, RuleSet
+from app.rules.watched import Watched
+from app.store import queries
+from app.store.rows import Aside, Incoming
+from app.store.store import Store
+from tests.conftest import NOW
+from tests.store.helpers import SECOND, attempt, claim, claims, delivered
+
+HEALTH: dict[str, Any] = {
+    "name": "health",
+    "blueprint": "service",
+    "when": {"property": "healthStatus", "to": {"not": "Healthy"}},
+    "resolve": {"property": "healthStatus", "to": "Healthy"},
+}
+WATCHED = Watched(frozenset({"title", "team", "properties.healthStatus"}))
+
+
+def ruled(**more: Any) -> RuleSet:
+    """The rules, one of which differs from `HEALTH`."""
+    return RuleSet([Rule.model_validate(HEALTH | more)])
+
+
+def went(
+    before: str,
+    after: str,
+    second: int,
+    *,
+    queue: str = "default",
+    rules: RuleSet | None = None,
+    **name: str,
+) -> Incoming:
+    """A health status that changes; `old` and `new` are the entity's names, if they are not ``checkout``."""
+    at = NOW + second * SECOND
+    old, new = (
+        EntitySnapshot(name.get(side, "checkout"), "service", None, None, (), {"healthStatus": value})
+        for side, value in (("old", before), ("new", after))
+    )
+    about = {"blueprint": "service", "entity": old.identifier, "before": old, "after": new}
+    body = encode(build_event(action=UPDATE, at=at, origin="UI", by={}, **about))  # type: ignore[arg-type]
+    change = parse_event(Signed(body, at))
+    found = match(rules or ruled(), change, {})
+    hits = tuple(hit.to((Route(queue, queue),)) for hit in found.hits)
+    found = replace(found, watched=WATCHED, hits=hits)
+    return Incoming(change, body, at, lambda state: decide(found, state, at), watched=True)
+
+
+async def tell(store: Store, second: int) -> list[tuple[str, Step, str]]:
+    """Deliver what is due: the queue, the step and why it was closed."""
+    told = []
+    for one in await claims(store, second=second):
+        told += [(one.queue, it.notification.step, it.notification.closed) for it in one.deliveries]
+        assert await store.record(one, delivered(second=second))
+    return told
+
+
+async def open_ones(store: Store) -> list[Incident]:
+    """Read what is open."""
+    return [row.incident for row in await store.read(queries.incidents.worst, 10)]
+
+
+def at(second: int) -> datetime:
+    """Return a time."""
+    return NOW + second * SECOND
+
+
+async def test_the_end_of_what_was_told_is_told_after_a_silence(store: Store) -> None:
+    """What was told as open, and ended while a silence lasted, is told as over once that ends; once."""
+    await store.accept([went("Healthy", "Degraded", 0)])
+    assert await tell(store, 1) == [("default", Step.OPENED, "")]
+    silence = Silence(ANY, ANY, "checkout", ANY, NOW, at(100), "ada", "noise")
+    number = await store.write(queries.silences.add, silence)
+    await store.accept([went("Degraded", "Healthy", 5)])
+    claimed = await claim(store, second=6)
+    asides = {one.id: Aside(Outcome.SILENCED, "", number) for one in claimed.deliveries}
+    kept = replace(attempt(Outcome.SILENCED, second=6), delivery_ids=(), asides=asides)
+    assert await store.record(claimed, kept)
+    assert await tell(store, 99) == []
+    assert await tell(store, 100) == [("default", Step.RESOLVED, "")]
+    assert await tell(store, 500) == []
+
+
+async def test_a_rule_that_goes_away_ends_its_incidents(store: Store) -> None:
+    """Each place that was told hears why, and the audit trail says so; where only `send` moved it goes on."""
+    await store.accept([went("Healthy", "Degraded", 0, queue="one")])
+    await tell(store, 1)
+    await store.accept([went("Degraded", "Crashed", 5, queue="two")])
+    await tell(store, 6)
+    for rules in (ruled(), ruled(send=["elsewhere"])):
+        assert await store.write(queries.incidents.follow, rules, at(7), limit=9) == []
+    gone = "rule 'health' is no longer in the rules file"
+    assert len(await store.write(queries.incidents.follow, ruled(name="state"), at(10), limit=9)) == 1
+    assert await store.write(queries.incidents.follow, ruled(name="state"), at(10), limit=9) == []
+    assert sorted(await tell(store, 11)) == [("one", Step.RESOLVED, gone), ("two", Step.RESOLVED, gone)]
+    assert await open_ones(store) == []
+    (entry,) = (await store.read(queries.audit.entries, limit=5)).rows
+    assert (entry.who, entry.what) == ("rules file", "close incident")
+    assert entry.details == f"Incident of service checkout: {gone}."
+
+
+def test_when_a_rule_is_gone() -> None:
+    """It must be there, be about the blueprint, and have incidents: else it never ends one."""
+    assert ruled().why_gone("health", "service") is None
+    assert "no longer in the rules file" in (ruled(name="state").why_gone("health", "service") or "")
+    assert "no longer about blueprint" in (ruled(blueprint="other").why_gone("health", "service") or "")
+    rule = Rule.model_validate({key: HEALTH[key] for key in ("name", "blueprint", "when")})
+    assert "no longer has incidents" in (RuleSet([rule]).why_gone("health", "service") or "")
+
+
+async def test_what_waits_follows_its_rule(store: Store) -> None:
+    """`for` that is changed meanwhile counts: longer, shorter, none at all; what is gone alerts nobody."""
+
+    def lasting(span: str) -> RuleSet:
+        return ruled(when={**HEALTH["when"], "for": span}, again_after="1h")
+
+    await store.accept([went("Healthy", "Degraded", 0, rules=lasting("60s"))])
+    await store.write(queries.incidents.follow, lasting("90s"), at(10), limit=9)
+    assert await tell(store, 80) == []
+    await store.write(queries.incidents.follow, lasting("85s"), at(81), limit=9)
+    assert (await open_ones(store))[0].due_at == at(85)
+    assert await tell(store, 85) == [("default", Step.OPENED, "")]
+    await store.write(queries.incidents.follow, lasting("300s"), at(90), limit=9)
+    assert await tell(store, 3684) == []
+    assert await tell(store, 3685) == [("default", Step.REMINDED, "")]
+    await store.accept([went("Healthy", "Degraded", 4000, rules=lasting("60s"), old="b", new="b")])
+    await store.write(queries.incidents.follow, ruled(), at(4010), limit=9)
+    assert await tell(store, 4010) == [("default", Step.OPENED, "")]
+    await store.accept([went("Healthy", "Degraded", 5000, rules=lasting("60s"), old="c", new="c")])
+    assert len(await store.write(queries.incidents.follow, ruled(name="state"), at(5010), limit=9)) == 3
+    assert [step for _, step, _ in await tell(store, 9999)] == [Step.RESOLVED, Step.RESOLVED]
+
+
+async def test_a_renamed_entity_keeps_its_incidents(store: Store) -> None:
+    """They go on under the new name, with all that is known; the old name is known to be gone."""
+    await store.accept([went("Healthy", "Degraded", 0)])
+    (renamed,) = await store.accept([went("Degraded", "Degraded", 5, new="till")])
+    assert renamed.alerts == 0
+    assert [one.entity for one in await open_ones(store)] == ["till"]
+    known = await store.read(queries.last_known.last_known, "service", ["checkout", "till"])
+    assert [known[name].gone for name in ("checkout", "till")] == [True, False]
+    assert known["till"].values["properties.healthStatus"] == "Degraded"
+    await tell(store, 6)
+    await store.accept([went("Degraded", "Healthy", 10, old="till", new="till", queue="elsewhere")])
+    told = sorted((queue, step) for queue, step, _ in await tell(store, 11))
+    assert told == [("default", Step.RESOLVED), ("elsewhere", Step.RESOLVED)]
+    assert await open_ones(store) == []
+
+
+async def test_renamed_and_resolved_at_once(store: Store) -> None:
+    """A change that does both, in one group with the change before it, ends the incident."""
+    await store.accept([went("Healthy", "Degraded", 0), went("Degraded", "Healthy", 5, new="till")])
+    assert [step for _, step, _ in await tell(store, 6)] == [Step.OPENED, Step.RESOLVED]
+    assert await open_ones(store) == []
+
+
+async def test_closed_by_hand(store: Store) -> None:
+    """Everybody who was told hears who closed it and why; a second time there is nothing to close."""
+    await store.accept([went("Healthy", "Degraded", 0)])
+    await tell(store, 1)
+    (incident,) = await open_ones(store)
+    assert await store.write(queries.incidents.close, ["unknown"], "by ada", at(2)) == []
+    assert len(await store.write(queries.incidents.close, [incident.id], "by ada: sold", at(2))) == 1
+    assert await store.write(queries.incidents.close, [incident.id], "by ada", at(2)) == []
+    assert await tell(store, 3) == [("default", Step.RESOLVED, "by ada: sold")]
+    await store.accept([went("Degraded", "Crashed", 60)])
+    assert [step for _, step, _ in await tell(store, 61)] == [Step.OPENED]
+
+
+async def test_what_is_open_is_not_pruned(store: Store) -> None:
+    """The changes of an open incident stay: its end goes out in their words."""
+    await store.accept([went("Healthy", "Degraded", 0)])
+    await tell(store, 1)
+    later = NOW + timedelta(days=99)
+    assert await store.prune(before=later, limit=100) == 0
+    (incident,) = await open_ones(store)
+    await store.write(queries.incidents.close, [incident.id], "by ada", at(2))
+    await tell(store, 3)
+    assert await store.prune(before=later, limit=100) > 0
