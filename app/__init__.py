@@ -15,7 +15,7 @@ A change goes through the folders in this order::
     jq         run users' jq safely
     cli        the commands; doctor checks each step from Port to Slack, demo shows it without an account
 
-main.py makes the web application, runtime.py puts the parts together, settings.py and environment.py read
+main.py makes the web application, runtime/ puts the parts together, settings.py and environment.py read
 the environment, network.py gives every client its proxy and its certificates.
 """
 

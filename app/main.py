@@ -20,7 +20,8 @@ from app.observe.tracing import OFF
 from app.receive import webhook
 from app.receive.event import WEBHOOK_PATH
 from app.receive.rules_source import secrets_of
-from app.runtime import Runtime, check_network, load_usable, open_runtime
+from app.runtime.configured import check_network, load_usable
+from app.runtime.listener import Runtime, open_runtime
 from app.settings import Settings, load_settings
 from app.store.opening import prepare_store
 from app.web import docs, health, metrics

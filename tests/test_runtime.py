@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.jq.runner import Jq
-from app.runtime import notifier_context
+from app.runtime.configured import notifier_context
 from app.settings import Settings
 
 TOKEN = "an-admin-token-of-some-length"

@@ -16,7 +16,8 @@ from app.observe.logs import configure_logging
 from app.receive.rules_source import make_rulebook, secrets_of
 from app.rules.file import Rules
 from app.rules.targets import DEFAULT_DESTINATION
-from app.runtime import configured_rules, default_webhook, open_runtime
+from app.runtime.configured import configured_rules, default_webhook
+from app.runtime.listener import open_runtime
 from app.settings import Settings, load_settings
 from app.store import queries
 from app.store.store import Store

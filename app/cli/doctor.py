@@ -20,7 +20,7 @@ from app.port.region import Region, region_of
 from app.port.setup.resources import SMEE_HOST
 from app.receive.rules_source import make_rulebook
 from app.reconcile.health import why_off
-from app.runtime import configured_rules, load_usable
+from app.runtime.configured import configured_rules, load_usable
 from app.settings import Settings, load_settings
 from app.store.opening import open_store
 

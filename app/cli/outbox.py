@@ -14,7 +14,7 @@ from app.model.notification import Notification, one_line, text_of
 from app.notifier.base import duration
 from app.observe.logs import configure_logging
 from app.receive.signature import Signed
-from app.runtime import Runtime, open_runtime
+from app.runtime.listener import Runtime, open_runtime
 from app.settings import load_settings
 from app.store import queries
 from app.store.store import Store

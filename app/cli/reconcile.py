@@ -16,7 +16,7 @@ from app.reconcile.difference import EntityDifference
 from app.reconcile.health import COMMAND, why_off
 from app.reconcile.run import ReconcileRun
 from app.reconcile.schedule import Reconciler
-from app.runtime import new_token, open_runtime
+from app.runtime.listener import new_token, open_runtime
 from app.settings import load_settings
 from app.store.views import ReconcileProgress
 

@@ -33,7 +33,7 @@ from app.rules.file import Rules, file_model
 from app.rules.match import Match, why_not
 from app.rules.rulebook import Rulebook
 from app.rules.targets import PortLookup
-from app.runtime import load_usable
+from app.runtime.configured import load_usable
 from app.settings import Settings, load_settings
 from app.store import queries
 from app.store.opening import now

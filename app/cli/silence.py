@@ -12,7 +12,7 @@ from app.errors import ListenerError
 from app.model.silence import ANY, Silence
 from app.notifier.base import duration
 from app.rules.hints import why_idle
-from app.runtime import configured_rules
+from app.runtime.configured import configured_rules
 from app.settings import load_settings
 from app.store import queries
 

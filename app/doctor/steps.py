@@ -119,7 +119,12 @@ class _Checks:
             yield finding
         yield await self._step("silences", self._check_silences, "store", "rules")
         yield await self._step("Port", self._check_port, CREDENTIALS)
-        if change or self._setup.blueprints or self._rules is None or _names_the_tutorial(self._rules):
+        if (
+            change
+            or self._setup.blueprints
+            or self._rules is None
+            or any(rule == BUILT_IN or BLUEPRINT in rule.blueprint for rule in self._rules.file.rules)
+        ):
             async for finding in self._check_bootstrap():
                 yield finding
         for finding in await self._compare():
@@ -258,16 +263,16 @@ class _Checks:
         if _is_missing(step):
             raise ListenerError(f"{step.identifier} is not there. To make it: {command}")
         reasons = [WORDS[entry.path] for entry in step.difference if entry.path in WORDS]
-        problem = " and ".join(reasons or ["it differs from what bootstrap makes"])
-        first = f"{step.identifier}: {problem}. To fix it: {command}"
-        raise ListenerError("\n".join((first, *render(step)[1:])))
+        problem = " and ".join(reasons) or "it differs from what bootstrap makes"
+        raise ListenerError(
+            "\n".join((f"{step.identifier}: {problem}. To fix it: {command}", *render(step)[1:]))
+        )
 
     async def _call_webhook(self) -> str | Remark:
         url, now, started = _given(self._setup.webhook_url), datetime.now(UTC), time.monotonic()
+        secret, network = _given(self._setup.secret), self._setup.network
         try:
-            await probe.send(
-                url, _given(self._setup.secret), now, through_smee=self._smee, network=self._setup.network
-            )
+            await probe.send(url, secret, now, through_smee=self._smee, network=network)
         except SourceRefused as error:
             text = f"this listener answers at {url}, but {error}; try whether Port gets through with --change"
             return CheckStatus.NOTE, text
@@ -289,10 +294,6 @@ class _Checks:
     async def _change(self) -> str:
         async with _given(self._setup.open_client)(dry_run=False) as client:
             return await RoundTrip(client, _given(self._store), self._setup.patience_seconds).run()
-
-
-def _names_the_tutorial(rules: Rules) -> bool:
-    return any(rule == BUILT_IN or BLUEPRINT in rule.blueprint for rule in rules.file.rules)
 
 
 def _is_missing(step: SetupStep | ListenerError) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from app.cli.doctor import make_setup
 from app.doctor.steps import examine
 from app.main import load_app
-from app.runtime import open_runtime
+from app.runtime.listener import open_runtime
 from app.settings import load_settings
 from tests.cli.helpers import Run, run_process
 

@@ -14,7 +14,7 @@ from app.model.change import UPDATE, EntitySnapshot
 from app.model.delivery import State
 from app.model.silence import ANY, Silence
 from app.receive.event import build_event, encode
-from app.runtime import Runtime, open_runtime
+from app.runtime.listener import Runtime, open_runtime
 from app.settings import Settings
 from app.store import queries
 from tests.conftest import DATABASES, count

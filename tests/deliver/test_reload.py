@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from app.demo.run import change_body
 from app.demo.stand_in_slack import StandInSlack
 from app.model.delivery import State
-from app.runtime import Runtime, open_runtime
+from app.runtime.listener import Runtime, open_runtime
 from app.settings import Settings
 from app.store import queries
 from tests.told import entities

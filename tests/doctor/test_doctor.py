@@ -34,7 +34,7 @@ from app.receive.intake import Intake
 from app.receive.receiver import Receiver
 from app.rules.rule import RuleSet
 from app.rules.rulebook import Rulebook
-from app.runtime import load_usable
+from app.runtime.configured import load_usable
 from app.settings import Settings
 from app.store import queries
 from app.store.opening import open_store

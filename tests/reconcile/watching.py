@@ -14,7 +14,7 @@ from app.receive.intake import Intake
 from app.receive.signature import Signed
 from app.reconcile.difference import EntityDifference
 from app.reconcile.run import ReconcileRun
-from app.runtime import open_runtime
+from app.runtime.listener import open_runtime
 from app.settings import Settings
 from app.store import queries
 from app.store.rows import Accepted

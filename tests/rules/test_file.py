@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from app.errors import RulesError
 from app.jq.runner import checking
-from app.notifier.http.notifier import HttpDestination
+from app.notifier.http.destination import HttpDestination
 from app.notifier.port_action import PortActionDestination
 from app.notifier.registry import SETTINGS_MODELS
 from app.notifier.slack.kind import SlackDestination

@@ -12,12 +12,11 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, timedelta
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
-from pydantic import Field, SecretStr
 from standardwebhooks import Webhook
 from yarl import URL
 
@@ -27,12 +26,9 @@ from app.model.times import parse_retry_after
 from app.notifier.base import Notifier, Parcel, Sent, Tried
 from app.notifier.failure import failure_of_status
 from app.notifier.http.answer import failure_of_error, read_start
+from app.notifier.http.destination import HttpDestination
 from app.notifier.http.guard import connector, judge_host, refusal
 from app.notifier.kind import Kind, NotifierContext
-from app.rules.destination import JOB_STEPS, Address, DestinationSettings, Fallback, JobSteps, Routing
-from app.rules.values import Whole
-
-HTTP_QUEUES = 8  # jobs take seconds; so many run at once unless the destination says otherwise
 
 # Together they stay below the 10 s that a send may take: a longer one would be cut off, and the answer lost.
 CONNECT_WITHIN = timedelta(seconds=4)
@@ -54,38 +50,6 @@ HOST_IS_TEMPLATE = re.compile(r"([^:/?#{]*://)?[^/?#{]*{{")
 MAX_BODY_BYTES = 1_000_000
 MAX_LINE_CHARS = 8_000  # of the URL, and of a header: servers refuse longer ones
 MAX_SHOWN_ANSWER_CHARS, MIN_SECRET_CHARS = 200, 8  # a shorter value may be any word of an answer
-
-
-class HttpDestination(DestinationSettings):
-    """A job at an HTTP address. Texts in url, headers and body may hold templates: jq in `{{ }}`."""
-
-    templates: ClassVar[tuple[str, ...]] = ("url", "headers", "body")
-    nullable = frozenset({"body"})
-
-    type: Literal["http"]
-    """The kind of destination."""
-    fallback: Fallback | None = None
-    url: Address
-    """The address, which may be a template."""
-    method: Literal["POST", "PUT", "PATCH", "DELETE", "GET"] = "POST"
-    """The request's method."""
-    headers: Annotated[dict[str, SecretStr], Field(default_factory=dict)]
-    """Further headers; their values may be templates."""
-    body: Any = None
-    """The JSON body; texts in it may be templates. Not given: the alert itself; with GET nothing."""
-    secret: SecretStr | None = None
-    """Signs requests by Standard Webhooks: whsec_ and the base64 of 24 to 64 bytes."""
-    allow_private: bool = False
-    """Whether addresses that are not public may be called."""
-    proxy: Literal["environment", "none"] = "none"
-    """Whether HTTPS_PROXY and its like hold for it."""
-    queues: Annotated[Whole, Field(ge=1, le=64)] = HTTP_QUEUES
-    """How many requests may be in flight."""
-    steps: JobSteps = JOB_STEPS
-
-    def routing(self) -> Routing:
-        """Spread over several queues: a job for one entity does not wait for another entity's."""
-        return Routing(queues=self.queues, steps=self.steps, fallback=self.fallback)
 
 
 @dataclass(frozen=True, slots=True)

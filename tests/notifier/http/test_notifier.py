@@ -25,7 +25,8 @@ from app.demo.run import serving
 from app.errors import DeliveryFailed, Scope, SettingsError
 from app.model.times import parse_retry_after
 from app.notifier.base import Item, Parcel
-from app.notifier.http.notifier import HttpDestination, HttpNotifier
+from app.notifier.http.destination import HttpDestination
+from app.notifier.http.notifier import HttpNotifier
 from tests.notifier.helpers import EVENT, context, notification
 from tests.notifier.http.stand_in_resolver import StandInResolver
 from tests.notifier.self_signed import self_signed

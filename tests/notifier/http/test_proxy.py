@@ -8,7 +8,8 @@ import pytest
 
 from app.errors import DeliveryFailed, Scope, SettingsError
 from app.network import Network
-from app.notifier.http.notifier import HttpDestination, HttpNotifier
+from app.notifier.http.destination import HttpDestination
+from app.notifier.http.notifier import HttpNotifier
 from tests.forward_proxy import ForwardProxy, proxying
 from tests.notifier.helpers import context
 from tests.notifier.http.stand_in_resolver import StandInResolver

@@ -17,22 +17,16 @@ from app.deliver.dispatcher import Dispatcher
 from app.deliver.message import Messages
 from app.deliver.reload import RulesInForce
 from app.deliver.turn import Sender
-from app.environment import environment
 from app.jq.runner import Jq
 from app.model.change import CatalogChange
-from app.network import Network
-from app.notifier.base import Notifier
-from app.notifier.kind import AskFate, NotifierContext
-from app.notifier.registry import SETTINGS_MODELS, make_notifiers
 from app.observe.tracing import OFF
 from app.observe.watch import NOBODY, Watch
-from app.receive.event import WEBHOOK_PATH
 from app.receive.intake import Intake, LookUp
 from app.receive.receiver import Receiver
-from app.receive.rules_source import make_rulebook, read_rules, reload_on_change, reload_on_sighup
+from app.receive.rules_source import make_rulebook, reload_on_change, reload_on_sighup
 from app.reconcile.health import RULES, why_off
-from app.rules.file import Rules
 from app.rules.targets import PortLookup
+from app.runtime.configured import load_usable, notifier_context, port_client
 from app.settings import Settings
 from app.store import queries
 from app.store.opening import now, open_store
@@ -90,7 +84,7 @@ async def open_runtime(
         conditions, templates = Jq(), Jq()  # a slow template must not keep changes waiting
         stack.push_async_callback(conditions.close)
         stack.push_async_callback(templates.close)
-        port = _port_client(settings)
+        port = port_client(settings)
         if port is not None:
             stack.push_async_callback(port.close)
         runtime = _assemble(settings, store, conditions, templates, port, watch, tracer)
@@ -127,56 +121,6 @@ async def _running(loops: Sequence[Loop], dispatcher: Dispatcher) -> AsyncIterat
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def default_webhook(settings: Settings) -> str:
-    """Return the Slack webhook of the destination that needs no name; empty if that is the terminal."""
-    return settings.slack_webhook_url.get_secret_value() if settings.slack_webhook_url else ""
-
-
-def configured_rules(settings: Settings) -> Rules:
-    """Read the rules that the settings name.
-
-    Raises:
-        RulesError: They cannot be used; it names every mistake.
-    """
-    return read_rules(settings.rules_file, environment(), SETTINGS_MODELS)
-
-
-def check_network(settings: Settings) -> Network:
-    """Return the way to other hosts, after a look at the addresses that the settings name.
-
-    Raises:
-        SettingsError: The environment names a proxy or certificates that cannot be used there.
-    """
-    network = Network(environment())
-    token = settings.slack_bot_token and settings.slack_api_url
-    for url in (settings.port_client_id and settings.port_api_url, default_webhook(settings), token):
-        if url:
-            network.httpx(str(url))
-    return network
-
-
-def load_usable(
-    settings: Settings, context: NotifierContext | None = None
-) -> tuple[Rules, dict[str, Notifier]]:
-    """Read the rules that the settings name, and make a notifier for each destination.
-
-    The start, a reload, `rules check` and `doctor` go through this, and so refuse the same. The notifiers
-    hold no connection until they are used.
-
-    Args:
-        settings: The configuration.
-        context: What notifiers are made with; None: what the settings give, without a store.
-
-    Raises:
-        RulesError: The rules, or destinations in them, cannot be used; it names every mistake.
-        SettingsError: The file cannot be read, or the settings give no usable client.
-    """
-    check_network(settings)
-    rules = configured_rules(settings)
-    context = context or notifier_context(settings, Jq(), _port_client(settings), None)
-    return rules, make_notifiers(rules, context)
-
-
 def _warn_of_what_is_unusual(settings: Settings) -> None:
     if not settings.secrets:
         log.warning("unsigned_accepted", effect="anybody who can reach this listener can send changes")
@@ -185,7 +129,7 @@ def _warn_of_what_is_unusual(settings: Settings) -> None:
 
 
 def _reconcile_loop(settings: Settings, runtime: Runtime, stack: AsyncExitStack) -> list[Loop]:
-    client, minutes = _port_client(settings, patient=True), settings.reconcile_minutes
+    client, minutes = port_client(settings, patient=True), settings.reconcile_minutes
     if client is not None:
         stack.push_async_callback(client.close)
     if reason := why_off(minutes, settings.missing_credential, runtime.intake.book):
@@ -205,51 +149,6 @@ def _reconcile_loop(settings: Settings, runtime: Runtime, stack: AsyncExitStack)
 def new_token() -> str:
     """Make a text that no other process has."""
     return secrets.token_hex(8)
-
-
-def _port_client(settings: Settings, *, patient: bool = False) -> "PortClient | None":
-    if settings.port_client_id is None or settings.port_client_secret is None:
-        return None
-    from app.port.client import PortClient
-
-    secret = settings.port_client_secret.get_secret_value()
-    # The client that delivers is not patient: when to try again is the store's to say.
-    return PortClient(
-        str(settings.port_api_url),
-        settings.port_client_id,
-        secret,
-        clock=now,
-        patient=patient,
-        network=Network(environment()),
-    )
-
-
-def notifier_context(
-    settings: Settings, jq: Jq, port: "PortClient | None", fate: AskFate | None
-) -> NotifierContext:
-    """Take out of the settings what notifiers are made with.
-
-    Args:
-        settings: The configuration.
-        jq: Fills templates.
-        port: Port's API; None: its credentials are not configured.
-        fate: Says what became of a run's change; None: runs get no reports.
-    """
-    page_url, token = None, settings.slack_bot_token
-    if settings.webhook_url is not None and settings.admin_token is not None:
-        page_url = f"{str(settings.webhook_url).rstrip('/').removesuffix(WEBHOOK_PATH)}/changes"
-    return NotifierContext(
-        app_url=str(settings.port_app_url),
-        page_url=page_url,
-        default_webhook=default_webhook(settings),
-        bot_token=token.get_secret_value() if token else "",
-        slack_api_url=str(settings.slack_api_url),
-        port=port,
-        fate=fate,
-        render=jq.render,
-        clock=now,
-        network=Network(environment()),
-    )
 
 
 def _look_up(port: "PortClient | None") -> LookUp:

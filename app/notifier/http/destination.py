@@ -1,0 +1,42 @@
+"""What the rules file says of an HTTP destination."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, SecretStr
+
+from app.rules.destination import JOB_STEPS, Address, DestinationSettings, Fallback, JobSteps, Routing
+from app.rules.values import Whole
+
+HTTP_QUEUES = 8  # jobs take seconds; so many run at once unless the destination says otherwise
+
+
+class HttpDestination(DestinationSettings):
+    """A job at an HTTP address. Texts in url, headers and body may hold templates: jq in `{{ }}`."""
+
+    templates: ClassVar[tuple[str, ...]] = ("url", "headers", "body")
+    nullable = frozenset({"body"})
+
+    type: Literal["http"]
+    """The kind of destination."""
+    fallback: Fallback | None = None
+    url: Address
+    """The address, which may be a template."""
+    method: Literal["POST", "PUT", "PATCH", "DELETE", "GET"] = "POST"
+    """The request's method."""
+    headers: Annotated[dict[str, SecretStr], Field(default_factory=dict)]
+    """Further headers; their values may be templates."""
+    body: Any = None
+    """The JSON body; texts in it may be templates. Not given: the alert itself; with GET nothing."""
+    secret: SecretStr | None = None
+    """Signs requests by Standard Webhooks: whsec_ and the base64 of 24 to 64 bytes."""
+    allow_private: bool = False
+    """Whether addresses that are not public may be called."""
+    proxy: Literal["environment", "none"] = "none"
+    """Whether HTTPS_PROXY and its like hold for it."""
+    queues: Annotated[Whole, Field(ge=1, le=64)] = HTTP_QUEUES
+    """How many requests may be in flight."""
+    steps: JobSteps = JOB_STEPS
+
+    def routing(self) -> Routing:
+        """Spread over several queues: a job for one entity does not wait for another entity's."""
+        return Routing(queues=self.queues, steps=self.steps, fallback=self.fallback)
