@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 from app.model.notification import one_line
+
+_T = TypeVar("_T")
 
 MAX_LINE_CHARACTERS = 1_000
 
@@ -60,3 +63,9 @@ def exit_status(counted: Mapping[CheckStatus, int]) -> int:
     if counted[CheckStatus.WRONG]:
         return 1
     return INCOMPLETE if counted[CheckStatus.NOT_LOOKED_AT] else 0
+
+
+def present(value: _T | None) -> _T:
+    """Give a value that the checks before this step have made sure of."""
+    assert value is not None  # noqa: S101 - tells mypy
+    return value

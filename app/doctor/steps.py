@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from itertools import zip_longest
-from typing import TypeVar
 
 from app.doctor.compare import compare
-from app.doctor.finding import CheckStatus, Finding, Remark
+from app.doctor.finding import CheckStatus, Finding, Remark, present
 from app.doctor.round_trip import RoundTrip, wait_for
 from app.errors import ListenerError, SourceRefused, StoreUnavailable
 from app.network import DIRECT, Network
@@ -33,8 +32,6 @@ from app.rules.hints import used_destinations, why_idle
 from app.rules.rule import BUILT_IN
 from app.store import queries
 from app.store.store import Store
-
-_T = TypeVar("_T")
 
 ARRIVAL_SECONDS = 30.0
 PROBE_SECONDS = 20.0
@@ -156,7 +153,7 @@ class _Checks:
 
     async def _check_store(self) -> str:
         try:
-            store = await self._stack.enter_async_context(_given(self._setup.open_store)())
+            store = await self._stack.enter_async_context(present(self._setup.open_store)())
             await store.check(datetime.now(UTC))  # as /readyz does, beside a service that is running
         except StoreUnavailable as error:
             advice = "Check DATABASE_URL, the rights of its file and folder, and the room on its disk"
@@ -165,7 +162,7 @@ class _Checks:
         return ""
 
     async def _check_rules(self) -> str | Remark:
-        rules, self._notifiers = await asyncio.to_thread(_given(self._setup.load_rules))
+        rules, self._notifiers = await asyncio.to_thread(present(self._setup.load_rules))
         self._rules, self.secrets = rules, secrets_of(rules)
         for notifier in self._notifiers.values():
             self._stack.push_async_callback(notifier.close)
@@ -199,8 +196,8 @@ class _Checks:
 
     async def _check_silences(self) -> str | Remark:
         now = datetime.now(UTC)
-        silences = await _given(self._store).read(queries.silences.silences, active_at=now)
-        reasons = {silence.id: why_idle(silence, _given(self._rules).file.rules) for silence in silences}
+        silences = await present(self._store).read(queries.silences.silences, active_at=now)
+        reasons = {silence.id: why_idle(silence, present(self._rules).file.rules) for silence in silences}
         idle = [f"silence {number} matches nothing: {reason}" for number, reason in reasons.items() if reason]
         return (CheckStatus.NOTE, "\n".join(idle)) if idle else f"{len(silences)} active"
 
@@ -210,8 +207,8 @@ class _Checks:
 
         async def work() -> str:
             # Not the dry run's client, which would not search.
-            async with _given(self._setup.open_client)(dry_run=False) as client:
-                remarks.extend(await compare(_given(self._rules), client, self._setup.webhook_url))
+            async with present(self._setup.open_client)(dry_run=False) as client:
+                remarks.extend(await compare(present(self._rules), client, self._setup.webhook_url))
             return "Port has the blueprints, properties, values, teams and automations"
 
         finding = await self._step(name, work, "rules", "Port")
@@ -223,11 +220,11 @@ class _Checks:
         if reason := self._setup.why_not_reconciled():
             text = f"nothing is reconciled with Port, so a change that Port never sends is missed: {reason}"
             return CheckStatus.NOTE, text
-        runs = await _given(self._store).read(queries.reconcile.runs, limit=MAX_RUNS)
+        runs = await present(self._store).read(queries.reconcile.runs, limit=MAX_RUNS)
         return judge(runs, datetime.now(UTC))
 
     async def _check_port(self) -> str:
-        open_client = _given(self._setup.open_client)
+        open_client = present(self._setup.open_client)
         client = await self._stack.enter_async_context(open_client(dry_run=True))
         await client.get_blueprint((*self._setup.blueprints, BLUEPRINT)[0])
         self._client = client
@@ -254,7 +251,7 @@ class _Checks:
     async def _judge(self, planned: SetupStep | ListenerError | None) -> str:
         if isinstance(planned, ListenerError):
             raise planned
-        step = _given(planned)
+        step = present(planned)
         if any(entry.path == "publish" for entry in step.left):
             raise ListenerError(f"{step.identifier} is paused, so no change arrives: publish it in Port")
         if step.result is Result.UNCHANGED:
@@ -269,8 +266,8 @@ class _Checks:
         )
 
     async def _call_webhook(self) -> str | Remark:
-        url, now, started = _given(self._setup.webhook_url), datetime.now(UTC), time.monotonic()
-        secret, network = _given(self._setup.secret), self._setup.network
+        url, now, started = present(self._setup.webhook_url), datetime.now(UTC), time.monotonic()
+        secret, network = present(self._setup.secret), self._setup.network
         try:
             await probe.send(url, secret, now, through_smee=self._smee, network=network)
         except SourceRefused as error:
@@ -278,7 +275,7 @@ class _Checks:
             return CheckStatus.NOTE, text
         if not self._smee:
             return f"this listener answers at {url}, after {time.monotonic() - started:.1f} s"
-        store = _given(self._store)
+        store = present(self._store)
 
         async def arrived() -> bool | None:
             return await store.read(queries.changes.last_at, probe.PROBE, probe.PROBE) == now or None
@@ -292,14 +289,9 @@ class _Checks:
         return f"a change came through {url} into the store, after {time.monotonic() - started:.1f} s"
 
     async def _change(self) -> str:
-        async with _given(self._setup.open_client)(dry_run=False) as client:
-            return await RoundTrip(client, _given(self._store), self._setup.patience_seconds).run()
+        async with present(self._setup.open_client)(dry_run=False) as client:
+            return await RoundTrip(client, present(self._store), self._setup.patience_seconds).run()
 
 
 def _is_missing(step: SetupStep | ListenerError) -> bool:
     return isinstance(step, SetupStep) and step.result is Result.CREATED
-
-
-def _given(value: _T | None) -> _T:
-    assert value is not None  # noqa: S101 - tells mypy: the step's needs were checked
-    return value
