@@ -30,4 +30,7 @@ def main() -> int:
     return bad > 0
 
 
-sys.exit(main())
+status = main()
+sys.stdout.flush()
+import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss//1024,'MB',flush=True)
+os._exit(status)

@@ -28,8 +28,9 @@ class Oracle:
         # By place and entity: each value in the order in which it was told, with the message.
         self._heard: dict[tuple[str, str], list[tuple[float, Told]]] = defaultdict(list)
         for told in world.told:
-            for entity, loads in told.loads.items():
-                self._heard[told.place, entity] += [(load, told) for load in self._filled(entity, loads)]
+            for entity in told.loads:
+                heard = self._heard[told.place, entity]
+                heard += [(load, told) for load in self._filled(told, entity)]
 
     def broken(self) -> list[str]:
         """List the promises that were broken, in words."""
@@ -43,8 +44,9 @@ class Oracle:
             *self._jobs_have_one_key(),
         ]
 
-    def _filled(self, entity: str, loads: list[float]) -> list[float]:
+    def _filled(self, told: Told, entity: str) -> list[float]:
         """Leave out the value before, and put in what a line of many values has left out for a person's sake."""
+        loads = told.loads[entity]
         if 0.0 not in loads:
             return loads[1:]
         gap = loads.index(0.0)
@@ -52,7 +54,11 @@ class Oracle:
         middle = [
             change.load
             for change in self._world.changes.values()
-            if change.entity == entity and first < change.serial < last and change.sent_at is not None
+            if change.entity == entity
+            and first < change.serial < last
+            and change.stored_at is not None
+            and change.stored_at < told.at
+            and all(load != change.load for load, _ in self._heard[told.place, entity])
         ]
         return [*loads[1:gap], *middle, *loads[gap + 1 :]]
 
@@ -125,13 +131,11 @@ class Oracle:
             for load in listed.values():
                 known_from[load] = min(at, known_from[load])
         for place in [*CHANNELS, PAGER]:
-            first_told: dict[float, int] = {}
-            for number, told in enumerate(self._world.told):
-                if told.place != place:
-                    continue
-                for entity, loads in told.loads.items():
-                    for load in self._filled(entity, loads):
-                        first_told.setdefault(load, number)
+            first_told: dict[float, float] = {}
+            for (where, _), heard in self._heard.items():
+                if where == place:
+                    for load, told in heard:
+                        first_told[load] = min(told.at, first_told.get(load, told.at))
             told_changes = [self._world.changes[load] for load in first_told if load in self._world.changes]
             for later in told_changes:
                 for earlier in told_changes:

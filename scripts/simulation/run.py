@@ -5,11 +5,9 @@ import gc
 import hashlib
 import shutil
 import sqlite3
-import sys
 import tempfile
 import time
-from collections.abc import Collection
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -33,6 +31,7 @@ from scripts.simulation.world import World
 CALM_SECONDS = 10.0  # at first: the first comparison records how things are
 ENDS_WITHIN_SECONDS = 25 * 60.0
 LOOK_SECONDS = 10.0
+GRAVES: list[object] = []
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
 
 
@@ -88,7 +87,7 @@ def simulate(plan: Plan) -> Outcome:
     world = World(loop, chance)
     folder = Path(tempfile.mkdtemp(prefix="simulate-", dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None))
     usual = time.perf_counter
-    gc.disable()  # what is collected may run code, and when would not be the seed's to say
+    gc.disable()  # for good: what is collected may run code, and when would not be the seed's to say
     try:
         # The program measures its own work by it, and pauses as long.
         time.perf_counter = loop.time
@@ -100,9 +99,8 @@ def simulate(plan: Plan) -> Outcome:
         raise
     finally:
         time.perf_counter = usual
-        _forget(loop)
+        _bury(loop, world)
         shutil.rmtree(folder, ignore_errors=True)
-        gc.enable()
 
 
 async def _night(plan: Plan, world: World, folder: Path) -> Outcome:
@@ -200,14 +198,6 @@ def _log_into(world: World) -> None:
     )
 
 
-def _forget(loop: NetworkLoop) -> None:
-    """Let go of what is left: the code that this runs belongs to processes that are dead."""
-    sys.unraisablehook = lambda _: None
-    loop._ready.clear()  # noqa: SLF001
-    loop._scheduled.clear()  # noqa: SLF001
-    loop.close()
-    with suppress(Exception):
-        gc.collect()
-
-
-__all__ = ["Collection", "Outcome", "Plan", "simulate"]
+def _bury(loop: NetworkLoop, world: World) -> None:
+    """Keep what is left of the dead: a coroutine that is collected runs its ``finally``, and logs."""
+    GRAVES.append((loop, world))
