@@ -2,26 +2,24 @@
 
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from app.store.rows import Accepted, Incoming
 from app.store.sqlite.database import SQLiteDatabase
 from app.store.sqlite.schema import connect
 from app.store.sqlite.writer import WriterThread
 from scripts.simulation.chance import Chance
 from scripts.simulation.clock import Process, VirtualLoop
+from scripts.simulation.mutants import Mutant
 
 COMMIT_SECONDS = (0.001, 0.01)
 
 
 class Killed(BaseException):
     """The process has just been killed: nothing may catch this."""
-
-
-Rewrite = Callable[[str], str]
-"""Changes a statement: how a mistake in one is planted."""
 
 
 class Connection:
@@ -32,17 +30,17 @@ class Connection:
         process: The process that writes.
         loop: Gives the time.
         chance: Says what strikes.
-        rewrite: Changes each statement.
+        mutant: The mistake that is planted.
     """
 
     def __init__(
-        self, real: sqlite3.Connection, process: Process, loop: VirtualLoop, chance: Chance, rewrite: Rewrite
+        self, real: sqlite3.Connection, process: Process, loop: VirtualLoop, chance: Chance, mutant: Mutant
     ) -> None:
         self._real = real
         self._process = process
         self._loop = loop
         self._chance = chance
-        self._rewrite = rewrite
+        self._rewrite = mutant.rewrite
         self._wrote = False
         self._full_until = 0.0
 
@@ -64,7 +62,7 @@ class Connection:
             raise sqlite3.OperationalError("database or disk is full")
         if self._chance.strikes("kill_before_commit"):
             self._die()
-        cursor = self._real.execute("COMMIT")
+        cursor = self._real.execute(self._rewrite("COMMIT"))
         if self._chance.strikes("kill_after_commit"):
             self._die()
         return cursor
@@ -126,19 +124,24 @@ class SimulatedDatabase(SQLiteDatabase):
         process: The process that opens it.
         loop: Runs everything.
         chance: Says what strikes.
-        rewrite: Changes each statement.
+        mutant: The mistake that is planted.
     """
 
     def __init__(
-        self, path: Path, process: Process, loop: VirtualLoop, chance: Chance, rewrite: Rewrite
+        self, path: Path, process: Process, loop: VirtualLoop, chance: Chance, mutant: Mutant
     ) -> None:
         self.path = path
+        self._mutant = mutant
         self._inode = path.stat().st_ino
-        self.writer = _Writer(Connection(connect(path), process, loop, chance, rewrite), loop, chance)
+        self.writer = _Writer(Connection(connect(path), process, loop, chance, mutant), loop, chance)
         self._readers = ThreadPoolExecutor(1)  # starts no thread: the loop runs what it is given
         self._local = threading.local()
         self._read_connections = []
         process.at_death.append(self._closed_by_the_kernel)
+
+    async def accept(self, batch: Sequence[Incoming]) -> list[Accepted]:
+        """Store changes."""
+        return await super().accept([self._mutant.incoming(incoming) for incoming in batch])
 
     def _closed_by_the_kernel(self) -> None:
         for connection in [self.writer._connection, *self._read_connections]:  # noqa: SLF001

@@ -112,8 +112,8 @@ class Listener:
         world, clock = self.world, self.clock
         numbers = count()
         prepare(self.path)
-        database = SimulatedDatabase(self.path, process, world.loop, world.chance, self.mutant.rewrite)
-        store = Store(self.mutant.database(database))
+        database = SimulatedDatabase(self.path, process, world.loop, world.chance, self.mutant)
+        store = Store(database)
         port = PortClient("http://port.sim", "id", "port-secret-text", clock=clock, patient=False)
         jq = Jq()
         context = NotifierContext(
@@ -128,10 +128,7 @@ class Listener:
             clock=clock,
         )
 
-        def make(destinations: object) -> object:
-            notifiers = make_notifiers(destinations, context)  # type: ignore[arg-type]
-            return {name: self.mutant.notifier(notifier) for name, notifier in notifiers.items()}
-
+        make = partial(make_notifiers, context=context)
         make_book = partial(make_rulebook, default_webhook=context.default_webhook)
         file = _rules(RULES).file
         book = make_book(file)
@@ -139,7 +136,7 @@ class Listener:
         jitter = world.chance.stream("jitter")
         sender = Sender(
             store,
-            make(file.destinations),  # type: ignore[arg-type]
+            make(file.destinations),
             prepare=messages.prepare,
             clock=clock,
             jitter=lambda: jitter.uniform(-1, 1),
@@ -167,7 +164,7 @@ class Listener:
         self.reconciler = reconciler
         self.rules = RulesInForce(
             read=lambda: _rules(RULES),
-            make_notifiers=make,  # type: ignore[arg-type]
+            make_notifiers=make,
             make_book=make_book,
             intake=intake,
             messages=messages,

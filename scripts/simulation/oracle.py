@@ -10,6 +10,7 @@ from scripts.simulation.world import Change, Told, World
 TEAM_CHANNELS = {"Rocket": "rocket", "Star": "star", "Nova": "nova"}
 BY_TOKEN = frozenset({"star", "nova"})
 """The channels that are reached with a bot token: nothing is repeated there."""
+WELL_BELOW = 50
 APART_SECONDS = 0.99
 SAID_AFTER_SECONDS = 60.0
 
@@ -42,6 +43,7 @@ class Oracle:
             *self._rate(),
             *self._holds_are_said(),
             *self._jobs_have_one_key(),
+            *self._jobs_follow_the_incident(),
         ]
 
     def _filled(self, told: Told, entity: str) -> list[float]:
@@ -176,6 +178,29 @@ class Oracle:
         for (entity, load), several in keys.items():
             if len(several) > 1:
                 yield f"the pager hears of {entity} {load:g} under {len(several)} keys"
+
+
+    def _jobs_follow_the_incident(self) -> Iterator[str]:
+        """A job is told of the beginning, each change and the end of an incident, in this order."""
+        silenced = {entity for entity, _, _ in self._world.silenced}
+        for (place, entity), heard in self._heard.items():
+            if place != PAGER or entity in silenced:
+                continue
+            is_open, newest, seen = False, 0, set[str]()
+            for load, told in heard:
+                serial = self._world.changes[load].serial if load in self._world.changes else 0
+                if told.key in seen:
+                    continue
+                seen.add(told.key)
+                if serial < newest:
+                    wanted = "noticed"  # it came late, and says nothing of the present
+                elif load < WELL_BELOW:
+                    wanted, is_open = ("resolved" if is_open else "noticed"), False
+                else:
+                    wanted, is_open = ("changed" if is_open else "opened"), True
+                newest = max(newest, serial)
+                if told.text != wanted:
+                    yield f"the pager hears {told.text} of {entity} {load:g}, not {wanted}"
 
 
 def _name(change: Change) -> str:

@@ -65,14 +65,12 @@ class Outcome:
         story: What happened.
         struck: The changes and faults that happened.
         counts: How many there were of what.
-        seconds: How long the night and what followed took, of virtual time.
     """
 
     broken: list[str]
     story: list[str]
     struck: list[str]
     counts: dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
 
     @property
     def digest(self) -> str:
@@ -148,8 +146,9 @@ async def _night(plan: Plan, world: World, folder: Path) -> Outcome:
         "messages": len(world.told),
         "faults": sum(not name.startswith("change#") for name in chance.struck),
         "kills": sum(name.startswith("kill") for name in chance.struck),
+        "virtual_seconds": int(loop.time() - 1000),
     }
-    return Outcome(broken, world.story, chance.struck, counts, loop.time() - 1000)
+    return Outcome(broken, world.story, chance.struck, counts)
 
 
 async def _settled(
