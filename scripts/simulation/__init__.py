@@ -1,1 +1,1 @@
-"""``scripts/simulate``: the listener in a simulated world, whose faults come from a seed. See docs/simulator.md."""
+"""``scripts/simulate``: the listener in a simulated world; docs/simulator.md explains it."""

@@ -21,23 +21,38 @@ def main(arguments: Sequence[str]) -> int:
     """Run what the arguments say; give the exit status."""
     parser = argparse.ArgumentParser(
         prog="scripts/simulate",
-        description="Runs the listener in a simulated world, whose faults come from a seed. See docs/simulator.md.",
+        description="Runs the listener in a simulated world, whose faults come from a seed.",
     )
     parser.add_argument("--seeds", type=int, default=200, help="how many seeds to run (default 200)")
     parser.add_argument("--first", type=int, default=1, help="the first of them (default 1)")
     parser.add_argument("--seed", type=int, help="run this one only")
-    parser.add_argument("--minutes", type=float, default=4.0, help="how long each disturbs, virtual (default 4)")
+    parser.add_argument(
+        "--minutes", type=float, default=4.0, help="how long each disturbs, virtual (default 4)"
+    )
     parser.add_argument("--trace", action="store_true", help="print everything that happened")
     parser.add_argument("--without", nargs="*", default=[], metavar="FAULT", help=f"of {', '.join(FAULTS)}")
-    parser.add_argument("--with", dest="extra", nargs="*", default=[], choices=sorted(UNPROVEN), metavar="FAULT",
-                        help=f"faults that are not survived yet: {', '.join(UNPROVEN) or 'none'}")
-    parser.add_argument("--mute", nargs="*", default=[], metavar="FAULT#N", help="occurrences that do not happen")
+    parser.add_argument(
+        "--with",
+        dest="extra",
+        nargs="*",
+        default=[],
+        choices=sorted(UNPROVEN),
+        metavar="FAULT",
+        help=f"faults that are not survived yet: {', '.join(UNPROVEN) or 'none'}",
+    )
+    parser.add_argument(
+        "--mute", nargs="*", default=[], metavar="FAULT#N", help="occurrences that do not happen"
+    )
     parser.add_argument("--plant", choices=sorted(MUTANTS), metavar="MISTAKE", help="plant a mistake")
-    parser.add_argument("--mutants", action="store_true", help="plant each mistake, and show which seed finds it")
+    parser.add_argument(
+        "--mutants", action="store_true", help="plant each mistake, and show which seed finds it"
+    )
     options = parser.parse_args(arguments)
     if options.mutants:
         return _mutants(options.minutes)
-    seeds = [options.seed] if options.seed is not None else range(options.first, options.first + options.seeds)
+    seeds = (
+        [options.seed] if options.seed is not None else range(options.first, options.first + options.seeds)
+    )
     if len(seeds) > SEEDS_OF_A_PROCESS:
         return _in_processes(arguments, options.first, len(seeds))
     total: Counter[str] = Counter()
@@ -62,7 +77,8 @@ def main(arguments: Sequence[str]) -> int:
             _show(plan, outcome, options.plant, again=not options.trace)
     print(
         f"{len(seeds)} seeds, {_counted(total)}, {total['virtual_seconds'] / 3600:.1f} virtual hours"
-        f" in {process_time() - began:.0f} s: {'promises were BROKEN' if status else 'every promise was kept'}"
+        f" in {process_time() - began:.0f} s:"
+        f" {'promises were BROKEN' if status else 'every promise was kept'}"
     )
     return status
 

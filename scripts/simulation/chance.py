@@ -51,7 +51,7 @@ UNPROVEN: dict[str, float] = {}
 
 
 class Chance:
-    """What is random in a run. Each purpose has numbers of its own, so that without one fault the others stay.
+    """What is random in a run. Each purpose has its own numbers: without one fault, the others stay.
 
     Args:
         seed: The seed.

@@ -1,4 +1,4 @@
-"""Virtual time: an event loop whose clock jumps to the next timer, and processes that can be killed and frozen."""
+"""Virtual time: a loop whose clock jumps to the next timer, and processes that can be killed and frozen."""
 
 import asyncio
 import heapq
@@ -102,7 +102,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Give the virtual time as a date, UTC."""
         return EPOCH + timedelta(seconds=round(self._now - 1_000.0, 6))
 
-    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
+    def call_soon_threadsafe(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: Any = None
+    ) -> asyncio.Handle:
         """Run a callback soon: there is no other thread."""
         return self.call_soon(callback, *args, context=context)
 

@@ -83,7 +83,7 @@ class Connection:
 
 
 class _Writer(WriterThread):
-    """The store's writer, without its thread: what it commits together is what waits when the disk is ready."""
+    """The store's writer without its thread: it commits what waits when the disk is ready."""
 
     def __init__(self, connection: Connection, loop: VirtualLoop, chance: Chance) -> None:
         self._loop = loop

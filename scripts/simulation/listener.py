@@ -36,12 +36,11 @@ from scripts.simulation.world import World
 RECONCILE_EVERY = timedelta(minutes=2)
 STOP_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
-BY_TEAM = "{by_team: {Rocket: rocket, Star: star, Nova: nova}, default: ops}"
 RULES = """
 version: 1
 destinations:
   rocket: {type: slack, webhook_url: "http://hooks.slack.sim/services/rocket", fallback: ops}
-  star: {type: slack, channel: %(star)s, fallback: ops}
+  star: {type: slack, channel: STAR_ID, fallback: ops}
   nova: {type: slack, channel: "#nova", fallback: ops}
   ops: {type: slack, webhook_url: "http://hooks.slack.sim/services/ops"}
   pager: {type: http, url: "http://pager.sim/alerts", steps: [opened, changed, resolved], fallback: ops}
@@ -50,8 +49,8 @@ rules:
     blueprint: service
     when: {property: load}
     resolve: {property: load, below: 50}
-    send: [%(by_team)s, pager]
-""" % {"star": CHANNELS["star"], "by_team": BY_TEAM}
+    send: [{by_team: {Rocket: rocket, Star: star, Nova: nova}, default: ops}, pager]
+""".replace("STAR_ID", CHANNELS["star"])
 
 
 @cache
@@ -100,7 +99,9 @@ class Listener:
             starting = self.process.start(self._start(self.process))
             await self._ended.wait()
             starting.cancel()
-            await asyncio.sleep(self.world.chance.between("restart after", 0.2, 40 if self._starts % 4 else 4))
+            await asyncio.sleep(
+                self.world.chance.between("restart after", 0.2, 40 if self._starts % 4 else 4)
+            )
 
     def _died(self) -> None:
         if self.process is not None:
@@ -244,4 +245,3 @@ async def _status(receiver: Receiver, body: bytes, headers: dict[str, str]) -> i
 
 async def _no_look_up(_: object, __: object) -> str | None:
     return None
-

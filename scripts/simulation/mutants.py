@@ -1,4 +1,4 @@
-"""Mistakes that are planted one by one, to see that the oracle finds each: in a statement, a decision, an attempt."""
+"""Mistakes that are planted, to see that the oracle finds each: in a statement, a decision, an attempt."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -120,16 +120,23 @@ MUTANTS: dict[str, Mutant] = {
         )
     ),
     "a late change is taken for the newest": Mutant(
-        decision=lambda decision, incoming: incoming.decide(EntityState())
+        decision=lambda _, incoming: incoming.decide(EntityState())
     ),
     "a lease is not looked at": _statement("AND (lease_until <= ?1 OR lease_until > ?3)", ""),
     "a lost lease is not noticed": _statement("WHERE name = ?6 AND holder = ?7", "WHERE name = ?6"),
     "the rest of a queue is not looked at": _statement("(next_at <= ?1 OR next_at > ?2)", "1"),
-    "the newest goes first": _statement("ORDER BY deliveries.id LIMIT 1", "ORDER BY deliveries.id DESC LIMIT 1"),
-    "a digest begins at the end": _statement("ORDER BY deliveries.id LIMIT ?7", "ORDER BY deliveries.id DESC LIMIT ?7"),
-    "a dead holder leaves no doubt": _statement("lease_until = ?2, unsure_since = ?3", "lease_until = ?2, unsure_since = NULL"),
-    "open incidents are not found": _statement("(resolved_at IS NULL OR resolved_at >= ?3)", "resolved_at < 0"),
-    "the last known state is not kept": _statement("INSERT INTO last_known", "INSERT OR IGNORE INTO last_known"),
+    "a digest begins at the end": _statement(
+        "ORDER BY deliveries.id LIMIT ?7", "ORDER BY deliveries.id DESC LIMIT ?7"
+    ),
+    "a dead holder leaves no doubt": _statement(
+        "lease_until = ?2, unsure_since = ?3", "lease_until = ?2, unsure_since = NULL"
+    ),
+    "open incidents are not found": _statement(
+        "(resolved_at IS NULL OR resolved_at >= ?3)", "resolved_at < 0"
+    ),
+    "the last known state is not kept": _statement(
+        "INSERT INTO last_known", "INSERT OR IGNORE INTO last_known"
+    ),
     "a commit is none": Mutant(rewrite=lambda statement: "ROLLBACK" if statement == "COMMIT" else statement),
 }
 """Each mistake, by what it is."""

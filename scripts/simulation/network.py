@@ -1,4 +1,4 @@
-"""The simulated network: what the real HTTP clients send arrives at a model of the world, and so do its answers."""
+"""The simulated network: what the real HTTP clients send arrives at a model of the world."""
 
 import asyncio
 import json
@@ -70,7 +70,7 @@ class NetworkLoop(VirtualLoop):
         self.chance = chance
         self._peers: dict[int, str] = {}
 
-    async def getaddrinfo(self, host: Any, port: Any, **_: Any) -> Any:  # type: ignore[override]
+    async def getaddrinfo(self, host: Any, port: Any, **_: Any) -> Any:
         """Give each host a public address of its own."""
         names = sorted(self.hosts)
         host = host.decode() if isinstance(host, bytes) else host
@@ -86,7 +86,7 @@ class NetworkLoop(VirtualLoop):
             raise ConnectionRefusedError(111, "Connection refused")
         self._peers[id(sock)] = address[0]
 
-    async def create_connection(  # type: ignore[override]
+    async def create_connection(
         self, protocol_factory: Any, host: Any = None, port: Any = None, *, sock: Any = None, **_: Any
     ) -> Any:
         """Connect a client's protocol with the world."""
@@ -217,7 +217,9 @@ def _parse(process: Process, host: str, data: bytes) -> Sending | None:
     if not whole:
         return None
     first, *lines = head.decode("latin-1").split("\r\n")
-    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    headers = {
+        name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
+    }
     if len(body) < int(headers.get("content-length", "0")):
         return None
     method, target, _ = first.split(" ")

@@ -1,7 +1,8 @@
-"""The oracle: what each place must have heard, in the words of the README and without the code that it judges."""
+"""The oracle: what each place must have heard, in the README's words and without the code that it judges."""
 
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import permutations
 
 from scripts.simulation.pager import PAGER
 from scripts.simulation.slack import CHANNELS
@@ -47,7 +48,7 @@ class Oracle:
         ]
 
     def _filled(self, told: Told, entity: str) -> list[float]:
-        """Leave out the value before, and put in what a line of many values has left out for a person's sake."""
+        """Leave out the value before, and put in what a long line has left out for a person's sake."""
         loads = told.loads[entity]
         if 0.0 not in loads:
             return loads[1:]
@@ -96,9 +97,7 @@ class Oracle:
     def _found_by_comparing(self, change: Change) -> set[float]:
         """List the values of its entity that the comparison may have told before the webhook came."""
         assert change.stored_at is not None  # noqa: S101 - the caller has looked
-        values = (
-            listed[change.entity] for at, listed in self._world.listings if at <= change.stored_at + 1
-        )
+        values = (listed[change.entity] for at, listed in self._world.listings if at <= change.stored_at + 1)
         return {load for load in values if self._world.changes[load].serial >= change.serial}
 
     def _each_change_alerts_once(self) -> Iterator[str]:
@@ -128,25 +127,30 @@ class Oracle:
 
     def _order(self) -> Iterator[str]:
         """What was answered before the next was sent is told before it; jobs are in order for each entity."""
-        known_from = {load: change.sent_at or 1e9 for load, change in self._world.changes.items()}
+        changes = self._world.changes
+        known_from = {load: change.sent_at or 1e9 for load, change in changes.items()}
         for at, listed in self._world.listings:
             for load in listed.values():
                 known_from[load] = min(at, known_from[load])
         for place in [*CHANNELS, PAGER]:
-            first_told: dict[float, float] = {}
-            for (where, _), heard in self._heard.items():
-                if where == place:
-                    for load, told in heard:
-                        first_told[load] = min(told.at, first_told.get(load, told.at))
-            told_changes = [self._world.changes[load] for load in first_told if load in self._world.changes]
-            for later in told_changes:
-                for earlier in told_changes:
-                    if place == PAGER and earlier.entity != later.entity:
-                        continue
-                    if earlier.stored_at is None or earlier.stored_at >= known_from[later.load]:
-                        continue
-                    if first_told[earlier.load] > first_told[later.load] and not self._silenced(earlier):
-                        yield f"#{place} hears of {_name(later)} before {_name(earlier)}"
+            first_told = self._first_told(place)
+            for early, later in permutations(first_told, 2):
+                earlier, after = changes[early], changes[later]
+                if earlier.stored_at is None or earlier.stored_at >= known_from[later]:
+                    continue
+                if first_told[early] <= first_told[later] or self._silenced(earlier):
+                    continue
+                if place != PAGER or earlier.entity == after.entity:
+                    yield f"#{place} hears of {_name(after)} before {_name(earlier)}"
+
+    def _first_told(self, place: str) -> dict[float, float]:
+        """Give the values that a place has heard, each with when it did first."""
+        first: dict[float, float] = {}
+        for (where, _), heard in self._heard.items():
+            for load, told in heard if where == place else ():
+                if load in self._world.changes:
+                    first[load] = min(told.at, first.get(load, told.at))
+        return first
 
     def _rate(self) -> Iterator[str]:
         """A channel gets a message a second at most."""
@@ -178,7 +182,6 @@ class Oracle:
         for (entity, load), several in keys.items():
             if len(several) > 1:
                 yield f"the pager hears of {entity} {load:g} under {len(several)} keys"
-
 
     def _jobs_follow_the_incident(self) -> Iterator[str]:
         """A job is told of the beginning, each change and the end of an incident, in this order."""

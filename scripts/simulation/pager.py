@@ -37,7 +37,15 @@ class Pager:
             loads[alert["entity"]] = [alert["change"]["before"], alert["change"]["after"]]
         key = sending.headers["idempotency-key"]
         world.told.append(
-            Told(world.loop.time(), PAGER, sending, loads, key=key, confirmed=failure is None, text=alert["step"])
+            Told(
+                world.loop.time(),
+                PAGER,
+                sending,
+                loads,
+                key=key,
+                confirmed=failure is None,
+                text=alert["step"],
+            )
         )
         world.say(f"Pager: hears {alert['step']} {loads} as {key}{'' if not failure else ' (not confirmed)'}")
         return failure[0] if failure else Reply(200, "taken")

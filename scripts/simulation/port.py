@@ -1,4 +1,4 @@
-"""A model of Port: entities that change, webhooks that are lost, late or sent twice, and an API that fails."""
+"""A model of Port: entities that change, webhooks that are lost, late or doubled, an API that fails."""
 
 import asyncio
 import base64
@@ -60,7 +60,7 @@ class Port:
     async def finish(self) -> None:
         """Wait for the webhooks that are on their way."""
         while self._tasks:
-            await asyncio.sleep(1)
+            await asyncio.wait(self._tasks)
 
     def _change(self, entity: str, team: str, load: int) -> Change:
         serial = len(self._world.changes) + 1

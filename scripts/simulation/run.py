@@ -32,6 +32,8 @@ CALM_SECONDS = 10.0  # at first: the first comparison records how things are
 ENDS_WITHIN_SECONDS = 25 * 60.0
 LOOK_SECONDS = 10.0
 GRAVES: list[object] = []
+UNSEEDED = frozenset({"event", "exc_info", "seconds"})
+"""Fields of log lines that are not told: what the machine's own clock has measured."""
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
 
 
@@ -118,7 +120,12 @@ async def _night(plan: Plan, world: World, folder: Path) -> Outcome:
 
     port = Port(world, post)
     loop.hosts.update(
-        {"hooks.slack.sim": slack.webhook, "slack.sim": slack.api, "pager.sim": pager.serve, "port.sim": port.serve}
+        {
+            "hooks.slack.sim": slack.webhook,
+            "slack.sim": slack.api,
+            "pager.sim": pager.serve,
+            "port.sim": port.serve,
+        }
     )
     number = chance.stream("processes").choice((1, 1, 2, 3))
     listeners += [Listener(f"listener-{name + 1}", world, path, clock, plan.mutant) for name in range(number)]
@@ -135,7 +142,7 @@ async def _night(plan: Plan, world: World, folder: Path) -> Outcome:
     for name in slack.channels:
         nights.unarchive(name)
     nights.mend_pager()
-    waiting = await _settled(world, listeners, path, clock, quiet_since)
+    waiting = await _settled(world, listeners, path, quiet_since)
     broken = [f"after {ENDS_WITHIN_SECONDS / 60:.0f} quiet minutes there wait: {waiting}"] if waiting else []
     broken += Oracle(world, quiet_since).broken()
     for listener in listeners:
@@ -151,10 +158,8 @@ async def _night(plan: Plan, world: World, folder: Path) -> Outcome:
     return Outcome(broken, world.story, chance.struck, counts)
 
 
-async def _settled(
-    world: World, listeners: list[Listener], path: Path, clock: object, quiet_since: float
-) -> list[str]:
-    """Wait until nothing waits any more, and Port was compared once more; give what still waits in the end."""
+async def _settled(world: World, listeners: list[Listener], path: Path, quiet_since: float) -> list[str]:
+    """Wait until nothing waits, and Port was compared once more; give what still waits in the end."""
     loop = world.loop
     waiting, calm = ["nothing was looked at"], 0
     released = False
@@ -176,7 +181,9 @@ async def _settled(
 def _waiting(path: Path) -> list[str]:
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
         rows = connection.execute(
-            "SELECT queue, count(*) FROM deliveries WHERE state = 'pending' OR (state = 'dead' AND message_id IS NULL)"
+            "SELECT queue, count(*) FROM deliveries"
+            # An update of a message that cannot be changed is given up.
+            " WHERE state = 'pending' OR (state = 'dead' AND message_id IS NULL)"
             " GROUP BY queue ORDER BY queue"
         )
         return [f"{count} for {queue}" for queue, count in rows]
@@ -185,8 +192,7 @@ def _waiting(path: Path) -> list[str]:
 def _log_into(world: World) -> None:
     def note(_: object, __: str, event: structlog.typing.EventDict) -> str:
         process = RUNNING.get()
-        fields = {name: value for name, value in event.items() if name not in ("event", "took_ms", "exc_info")}
-        shown = " ".join(f"{name}={value}" for name, value in fields.items())
+        shown = " ".join(f"{name}={value}" for name, value in event.items() if name not in UNSEEDED)
         world.say(f"{process.name if process else '-'} {event['event']} {shown}")
         raise structlog.DropEvent
 

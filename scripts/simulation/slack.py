@@ -1,4 +1,4 @@
-"""A model of Slack: channels that take a message a second, by webhook and by bot token, and fail as Slack does."""
+"""A model of Slack: channels that take a message a second, by webhook and by token, and fail as it does."""
 
 import re
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ class Channel:
 
 
 def read_lines(body: dict[str, Any]) -> tuple[dict[str, list[float]], dict[str, float], str]:
-    """Read a message as a person does: the values of each entity, those that it only repeats, and the text."""
+    """Read a message: the values of each entity, those that it only repeats, and the text."""
     blocks = list(body.get("blocks") or [])
     for attachment in body.get("attachments") or []:
         blocks += attachment.get("blocks") or []
@@ -92,24 +92,23 @@ class Slack:
         channel = self.channels.get(name)
         if channel is None:
             return Reply(200, {"ok": False, "error": "channel_not_found"})
-        if method == "conversations.history":
-            return self._history(channel, arguments, thread=None)
-        if method == "conversations.replies":
-            return self._history(channel, arguments, thread=str(arguments["ts"]))
+        if method in ("conversations.history", "conversations.replies"):
+            return self._history(channel, arguments, thread=arguments.get("ts"))
         if channel.archived:
             if method == "chat.postMessage":
                 self._world.holds.append((self._world.loop.time(), channel.name, sending.process))
             return Reply(200, {"ok": False, "error": "is_archived"})
         if method == "chat.update":
             return self._update(channel, arguments)
-        if method != "chat.postMessage":
-            return Reply(200, {"ok": False, "error": "unknown_method"})
+        return self._post_message(channel, arguments, sending)
+
+    def _post_message(self, channel: Channel, arguments: dict[str, Any], sending: Sending) -> Reply:
         if "blocks" in arguments and self._world.chance.strikes("blocks_refused"):
             return Reply(200, {"ok": False, "error": "invalid_blocks"})
         reply, done, ts = self._post(channel, arguments, sending, good="")
         if done and reply.status == 200:
             message = {"thread_ts": thread} if (thread := channel.messages[ts].get("thread_ts")) else {}
-            reply.body = {"ok": True, "channel": CHANNELS[name], "ts": ts, "message": message}
+            reply.body = {"ok": True, "channel": CHANNELS[channel.name], "ts": ts, "message": message}
         return reply
 
     def _post(
@@ -194,4 +193,3 @@ def drawn_failure(chance: Chance) -> tuple[Reply, bool] | None:
     }
     drawn = [name for name in failures if chance.strikes(name)]
     return failures[drawn[0]] if drawn else None
-

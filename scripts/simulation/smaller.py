@@ -1,4 +1,4 @@
-"""Makes a failing run smaller: fewer kinds of faults, then fewer changes and occurrences, as long as it fails."""
+"""Makes a failing run smaller: fewer kinds of faults, then fewer occurrences, as long as it fails."""
 
 from collections.abc import Sequence
 from dataclasses import replace
