@@ -132,7 +132,6 @@ class SimulatedDatabase(SQLiteDatabase):
     ) -> None:
         self.path = path
         self._mutant = mutant
-        self._inode = path.stat().st_ino
         self.writer = _Writer(Connection(connect(path), process, loop, chance, mutant), loop, chance)
         self._readers = ThreadPoolExecutor(1)  # starts no thread: the loop runs what it is given
         self._local = threading.local()

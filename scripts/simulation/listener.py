@@ -231,7 +231,7 @@ class Listener:
 async def _status(receiver: Receiver, body: bytes, headers: dict[str, str]) -> int:
     """Answer as `app.receive.webhook` does."""
     try:
-        await receiver.receive(body, receiver.check_headers(headers))
+        await receiver.accept(await receiver.verify(body, receiver.check_headers(headers)))
     except SignatureRejected:
         return 401
     except UnreadableChange:

@@ -37,6 +37,7 @@ class Oracle:
     def broken(self) -> list[str]:
         """List the promises that were broken, in words."""
         return [
+            *self._world.refused,
             *self._nothing_is_lost(),
             *self._each_change_alerts_once(),
             *self._nothing_is_made_up(),

@@ -50,11 +50,9 @@ class Port:
                 # All is drawn before it is known whether it happens, so that muting one leaves the others.
                 entity = f"service-{random.randrange(ENTITIES)}"
                 well = random.random() < 0.4
-                move = TEAMS[random.randrange(len(TEAMS))]
                 if world.chance.happens("change"):
-                    moves = world.chance.strikes("team_moves")
-                    team = move if moves else self._last[entity].team
-                    self._send(self._last[entity], self._change(entity, team, 10 if well else 60))
+                    before = self._last[entity]
+                    self._send(before, self._change(entity, before.team, 10 if well else 60))
                 await asyncio.sleep(random.uniform(0, 0.2))
 
     async def finish(self) -> None:
@@ -96,6 +94,8 @@ class Port:
         }
         status = await self._post(body, headers)
         world.say(f"Port: webhook of {change.load:g} answered {status}")
+        if status not in (202, 503, None):
+            world.refused.append(f"the webhook of {change.entity} {change.load:g} was answered {status}")
         if status == 202 and change.stored_at is None:
             change.stored_at = world.loop.time()
 

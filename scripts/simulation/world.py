@@ -75,6 +75,7 @@ class World:
         told: What each place heard, in order.
         listings: What Port answered when it was asked for all entities: the time, and each entity's value.
         silenced: The entities that were silenced, with from when to when.
+        refused: Webhooks with another answer than 202, or 503 because they could not be stored.
         holds: The channels that refused a message because they were archived, with the time and the sender.
         story: What happened, as lines.
     """
@@ -86,6 +87,7 @@ class World:
     listings: list[tuple[float, dict[str, float]]] = field(default_factory=list)
     silenced: list[tuple[str, float, float]] = field(default_factory=list)
     holds: list[tuple[float, str, Process]] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
     jumps: list[float] = field(default_factory=list)
     story: list[str] = field(default_factory=list)
 
