@@ -134,9 +134,6 @@ MUTANTS: dict[str, Mutant] = {
     "open incidents are not found": _statement(
         "(resolved_at IS NULL OR resolved_at >= ?3)", "resolved_at < 0"
     ),
-    "the last known state is not kept": _statement(
-        "INSERT INTO last_known", "INSERT OR IGNORE INTO last_known"
-    ),
     "a commit is none": Mutant(rewrite=lambda statement: "ROLLBACK" if statement == "COMMIT" else statement),
 }
 """Each mistake, by what it is."""

@@ -62,7 +62,7 @@ def test_smaller() -> None:
     )
     (command,) = re.findall(r"^Again: scripts/simulate (.*)$", output, re.MULTILINE)
     story = output.partition("it comes down to this:\n")[2]
-    assert story.count("Port: service-") == 1
+    assert story.count("Port: service-") <= 2  # of fourteen
     status, again = simulate(*shlex.split(command))
     assert status == 1
     assert "never hears of" in again
