@@ -28,6 +28,7 @@ FAULTS: dict[str, float] = {
     # Every half minute
     "archived": 0.03,  # a channel is archived for some minutes
     "pager_down": 0.05,  # the receiver answers 503 for some minutes
+    "pager_expired": 0.05,  # the receiver answers 401 for some minutes
     # The disk, for each transaction
     "disk_full": 0.004,  # for some seconds
     "disk_slow": 0.01,
@@ -46,9 +47,7 @@ FAULTS: dict[str, float] = {
 }
 """How likely each fault is, each time that it could strike."""
 
-UNPROVEN: dict[str, float] = {
-    "pager_expired": 0.05,  # every half minute: the receiver answers 401 for some minutes
-}
+UNPROVEN: dict[str, float] = {}
 """Faults that the listener does not survive yet, so that they strike only where `--with` names them."""
 
 
