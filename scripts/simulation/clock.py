@@ -127,8 +127,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _failed(self, _: object, context: dict[str, Any]) -> None:
         # A process may fail in any way; the world itself must not.
         if self._running is None and (error := context.get("exception")):
-            self.fault = error
-            self.stop()
+            self.break_off(error)
+
+    def break_off(self, fault: BaseException | None) -> None:
+        """End the simulation: it is at fault itself."""
+        self.fault = fault
+        self.stop()
 
     def _run_once(self) -> None:
         """Run one step: of all that is ready, whichever the seed says."""

@@ -1,7 +1,7 @@
 """The listener itself: its real parts, wired as in `app.runtime`, as processes of the simulation."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache, partial
@@ -14,6 +14,8 @@ from app.deliver.reload import RulesInForce
 from app.deliver.turn import Sender
 from app.errors import SignatureRejected, StoreUnavailable, UnreadableChange
 from app.jq.runner import Jq
+from app.network import DIRECT
+from app.notifier.base import Notifier
 from app.notifier.kind import NotifierContext
 from app.notifier.registry import SETTINGS_MODELS, make_notifiers
 from app.observe.watch import NOBODY
@@ -97,11 +99,15 @@ class Listener:
             self._stopping = False
             self.world.say(f"{self.process.name} starts")
             starting = self.process.start(self._start(self.process))
+            starting.add_done_callback(self._started)
             await self._ended.wait()
-            starting.cancel()
             await asyncio.sleep(
                 self.world.chance.between("restart after", 0.2, 40 if self._starts % 4 else 4)
             )
+
+    def _started(self, starting: asyncio.Task[None]) -> None:
+        if not starting.cancelled() and isinstance(starting.exception(), TypeError | AttributeError):
+            self.world.loop.break_off(starting.exception())  # the wiring is wrong: no fault of the world
 
     def _died(self) -> None:
         if self.process is not None:
@@ -127,9 +133,12 @@ class Listener:
             fate=None,
             render=jq.render,
             clock=clock,
+            network=DIRECT,
         )
 
-        make = partial(make_notifiers, context=context)
+        def load() -> tuple[Rules, Mapping[str, Notifier]]:
+            return _rules(RULES), make_notifiers(_rules(RULES), context)
+
         make_book = partial(make_rulebook, default_webhook=context.default_webhook)
         file = _rules(RULES).file
         book = make_book(file)
@@ -137,7 +146,7 @@ class Listener:
         jitter = world.chance.stream("jitter")
         sender = Sender(
             store,
-            make(file.destinations),
+            load()[1],
             prepare=messages.prepare,
             clock=clock,
             jitter=lambda: jitter.uniform(-1, 1),
@@ -164,8 +173,7 @@ class Listener:
         self.dispatcher = dispatcher
         self.reconciler = reconciler
         self.rules = RulesInForce(
-            read=lambda: _rules(RULES),
-            make_notifiers=make,
+            load=load,
             make_book=make_book,
             intake=intake,
             messages=messages,
