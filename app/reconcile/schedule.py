@@ -174,9 +174,15 @@ class Reconciler:
         finally:
             # Also when it is cancelled: else the next run would wait for the end of the lease.
             ended_at, progress = self.intake.clock(), reconcile_run.progress
-            await store.write(
-                queries.reconcile.end, run, token=token, now=ended_at, progress=progress, error=error
-            )
+            try:
+                await store.write(
+                    queries.reconcile.end, run, token=token, now=ended_at, progress=progress, error=error
+                )
+            except StoreUnavailable:
+                # On a full disk a stop must stop all the same: this error would replace the cancellation.
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise asyncio.CancelledError from None
+                raise
             self._report(reason, time.monotonic() - began, progress, error)
         return RunOutcome(progress, tuple(kept), error, ended_at)
 

@@ -230,6 +230,25 @@ async def test_a_run_that_is_stopped(watched: Watching) -> None:
     assert len((await outcome_of(watched)).differences) == 1
 
 
+async def test_a_stop_while_the_store_cannot_write(watched: Watching) -> None:
+    """Ends the loop all the same: the simulator found one that went on for ever (seed 8, a full disk)."""
+    asked = asyncio.Event()
+
+    async def wait() -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    watched.port.before_answer = wait
+    task = asyncio.create_task(reconciler_of(watched).reconcile_when_due())
+    await asked.wait()
+    await watched.intake.store.close()
+    task.cancel()
+    done, _ = await asyncio.wait({task}, timeout=5)
+    watched.port.before_answer = None
+    assert done == {task}
+    assert task.cancelled()
+
+
 async def outcome_of(one: Watching) -> RunOutcome:
     """Compare once."""
     outcome = await reconciler_of(one).reconcile("start", since=None)

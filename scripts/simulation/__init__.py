@@ -1,0 +1,1 @@
+"""``scripts/simulate``: the listener in a simulated world; docs/simulator.md explains it."""

@@ -1,0 +1,139 @@
+"""Mistakes that are planted, to see that the oracle finds each: in a statement, a decision, an attempt."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+from zlib import crc32
+
+from app.deliver.turn import Sender
+from app.model.delivery import Outcome
+from app.rules.decide import Decision, EntityState
+from app.store.rows import Attempt, Claim, Incoming
+
+
+def _same(thing: Any) -> Any:
+    return thing
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A mistake.
+
+    Attributes:
+        rewrite: Changes a statement.
+        decision: Changes what a change leads to.
+        attempt: Changes what an attempt came to, before it is recorded.
+    """
+
+    rewrite: Callable[[str], str] = _same
+    decision: Callable[[Decision, Incoming], Decision] | None = None
+    attempt: Callable[[Attempt, Claim], Attempt] | None = None
+
+    def incoming(self, incoming: Incoming) -> Incoming:
+        """Plant it into a change that is to be stored."""
+        change = self.decision
+        if change is None:
+            return incoming
+
+        def decide(state: EntityState) -> Decision:
+            return change(incoming.decide(state), incoming)
+
+        return replace(incoming, decide=decide)
+
+    def sender(self, sender: Sender) -> Any:
+        """Plant it into a sender."""
+        return sender if self.attempt is None else _Liar(sender, self.attempt)
+
+
+class _Liar:
+    """A sender whose attempts are changed before they are recorded."""
+
+    def __init__(self, sender: Sender, lie: Callable[[Attempt, Claim], Attempt]) -> None:
+        self._sender = sender
+        self._lie = lie
+
+    @property
+    def notifiers(self) -> Any:
+        return self._sender.notifiers
+
+    async def attempt(self, claim: Claim) -> Attempt | None:
+        attempt = await self._sender.attempt(claim)
+        return None if attempt is None else self._lie(attempt, claim)
+
+
+def _statement(old: str, new: str) -> Mutant:
+    return Mutant(rewrite=lambda statement: statement.replace(old, new))
+
+
+def _decided(change: Callable[[Decision, Incoming], Decision]) -> Mutant:
+    """Change one decision in five."""
+
+    def some(decision: Decision, incoming: Incoming) -> Decision:
+        return change(decision, incoming) if int(incoming.change.key[:4], 16) % 5 == 0 else decision
+
+    return Mutant(decision=some)
+
+
+def _attempted(came_to: Outcome, /, *, of: int = 1, starts: str = "", **wrong: Any) -> Mutant:
+    """Change the attempts of an outcome, one in `of`, whose detail begins as given."""
+
+    def lie(attempt: Attempt, claim: Claim) -> Attempt:
+        fits = attempt.outcome is came_to and attempt.detail.startswith(starts)
+        if not fits or not claim.alerts or crc32(claim.token.encode()) % of:
+            return attempt
+        values = {name: value(attempt) if callable(value) else value for name, value in wrong.items()}
+        return replace(attempt, **values)
+
+    return Mutant(attempt=lie)
+
+
+HEALTHY = Mutant()
+MUTANTS: dict[str, Mutant] = {
+    "a 503 counts as delivered": _attempted(Outcome.RETRY, starts="503", outcome=Outcome.DELIVERED),
+    "a 429 counts as delivered": _attempted(Outcome.RETRY, starts="429", outcome=Outcome.DELIVERED),
+    "no answer counts as delivered": _attempted(Outcome.RETRY, starts="no ", outcome=Outcome.DELIVERED),
+    "a retry is forgotten": _attempted(Outcome.RETRY, outcome=Outcome.DEAD),
+    "a retry comes hours later": _attempted(
+        Outcome.RETRY, of=3, next_at=lambda attempt: attempt.ended_at + timedelta(hours=1)
+    ),
+    "a broken destination is given up": _attempted(Outcome.ON_HOLD, outcome=Outcome.DEAD),
+    "a broken destination counts as delivered": _attempted(Outcome.ON_HOLD, outcome=Outcome.DELIVERED),
+    "nobody hears of a hold": _attempted(Outcome.ON_HOLD, notice=None),
+    "what was delivered is tried again": _attempted(Outcome.DELIVERED, of=10, outcome=Outcome.RETRY),
+    "of a digest only the first is done": _attempted(
+        Outcome.DELIVERED, delivery_ids=lambda attempt: (attempt.delivery_ids or ())[:1]
+    ),
+    "a channel does not rest": _attempted(Outcome.DELIVERED, next_at=lambda attempt: attempt.ended_at),
+    "it is not noted that a message may have arrived": _attempted(Outcome.RETRY, unsure=False),
+    "a change is stored without its alerts": _decided(lambda decision, _: replace(decision, alerts=())),
+    "an alert too few": _decided(lambda decision, _: replace(decision, alerts=decision.alerts[1:])),
+    "an alert twice": _decided(lambda decision, _: replace(decision, alerts=decision.alerts * 2)),
+    "an incident is not stored": _decided(lambda decision, _: replace(decision, incidents=())),
+    "an alert goes to another channel": _decided(
+        lambda decision, _: replace(
+            decision,
+            alerts=tuple(
+                replace(alert, queue="rocket", destination="rocket") if alert.queue == "nova" else alert
+                for alert in decision.alerts
+            ),
+        )
+    ),
+    "a late change is taken for the newest": Mutant(
+        decision=lambda _, incoming: incoming.decide(EntityState())
+    ),
+    "a lease is not looked at": _statement("AND (lease_until <= ?1 OR lease_until > ?3)", ""),
+    "a lost lease is not noticed": _statement("WHERE name = ?6 AND holder = ?7", "WHERE name = ?6"),
+    "the rest of a queue is not looked at": _statement("(next_at <= ?1 OR next_at > ?2)", "1"),
+    "a digest begins at the end": _statement(
+        "ORDER BY deliveries.id LIMIT ?7", "ORDER BY deliveries.id DESC LIMIT ?7"
+    ),
+    "a dead holder leaves no doubt": _statement(
+        "lease_until = ?2, unsure_since = ?3", "lease_until = ?2, unsure_since = NULL"
+    ),
+    "open incidents are not found": _statement(
+        "(resolved_at IS NULL OR resolved_at >= ?3)", "resolved_at < 0"
+    ),
+    "a commit is none": Mutant(rewrite=lambda statement: "ROLLBACK" if statement == "COMMIT" else statement),
+}
+"""Each mistake, by what it is."""

@@ -1,0 +1,51 @@
+"""A model of a program that receives each alert as an HTTP request, and recognizes a repeat by its key."""
+
+from scripts.simulation.network import Reply, Sending
+from scripts.simulation.slack import drawn_failure
+from scripts.simulation.world import Told, World
+
+PAGER = "pager"
+
+
+class Pager:
+    """The receiver.
+
+    Attributes:
+        down: It answers 503 to everything.
+        expired: It answers 401 to everything: the token has expired.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.down = False
+        self.expired = False
+
+    def serve(self, sending: Sending) -> Reply:
+        """Answer a request."""
+        world = self._world
+        if self.down:
+            return Reply(503, "down for maintenance")
+        if self.expired:
+            return Reply(401, "the token has expired")
+        failure = drawn_failure(world.chance)
+        if failure and not failure[1]:
+            world.say(f"Pager: answers {failure[0].status}")
+            return failure[0]
+        alert = sending.json()
+        loads = {}
+        if alert["change"]:
+            loads[alert["entity"]] = [alert["change"]["before"], alert["change"]["after"]]
+        key = sending.headers["idempotency-key"]
+        world.told.append(
+            Told(
+                world.loop.time(),
+                PAGER,
+                sending,
+                loads,
+                key=key,
+                confirmed=failure is None,
+                text=alert["step"],
+            )
+        )
+        world.say(f"Pager: hears {alert['step']} {loads} as {key}{'' if not failure else ' (not confirmed)'}")
+        return failure[0] if failure else Reply(200, "taken")

@@ -1,0 +1,156 @@
+"""A model of Port: entities that change, webhooks that are lost, late or doubled, an API that fails."""
+
+import asyncio
+import base64
+import hmac
+import json
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+from scripts.simulation.network import Reply, Sending
+from scripts.simulation.world import Change, World
+
+BLUEPRINT = "service"
+SECRET = "port-client-secret"  # noqa: S105 - of no real Port
+TEAMS = ("Rocket", "Star", "Nova")
+ENTITIES = 6
+STORM = 12
+
+Post = Callable[[bytes, dict[str, str]], Awaitable[int | None]]
+"""Sends a webhook; gives the status of the answer, None if there is none."""
+
+
+class Port:
+    """Port.
+
+    Args:
+        world: Is told what happened.
+        post: Reaches the listener.
+    """
+
+    def __init__(self, world: World, post: Post) -> None:
+        self._world = world
+        self._post = post
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._last: dict[str, Change] = {}
+        for number in range(ENTITIES):
+            self._change(f"service-{number}", TEAMS[number % len(TEAMS)], 10)
+
+    async def live(self, until: float) -> None:
+        """Let entities change until a time of the loop."""
+        world = self._world
+        random = world.chance.stream("changes")
+        while True:
+            await asyncio.sleep(random.expovariate(1 / 3))
+            if world.loop.time() > until:
+                return
+            number = STORM if world.chance.strikes("storm") else 1
+            for _ in range(number):
+                # All is drawn before it is known whether it happens, so that muting one leaves the others.
+                entity = f"service-{random.randrange(ENTITIES)}"
+                well = random.random() < 0.4
+                if world.chance.happens("change"):
+                    before = self._last[entity]
+                    self._send(before, self._change(entity, before.team, 10 if well else 60))
+                await asyncio.sleep(random.uniform(0, 0.2))
+
+    async def finish(self) -> None:
+        """Wait for the webhooks that are on their way."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _change(self, entity: str, team: str, load: int) -> Change:
+        serial = len(self._world.changes) + 1
+        change = Change(serial, entity, team, load + serial / 10_000, self._world.loop.time())
+        self._world.changes[change.load] = self._last[entity] = change
+        return change
+
+    def _send(self, before: Change, after: Change) -> None:
+        world, chance = self._world, self._world.chance
+        world.say(f"Port: {after.entity} of {after.team} {before.load:g} -> {after.load:g}")
+        if chance.strikes("port_lost"):
+            world.say(f"Port: sends no webhook of {after.load:g}")
+            return
+        body = _body(before, after, world)
+        late = chance.between("late", 5, 60) if chance.strikes("port_late") else 0.0
+        delays = [chance.between("webhook", 0.01, 0.3) + late]
+        if chance.strikes("port_twice"):
+            delays.append(delays[0] + chance.between("twice", 0.0, 20))
+        for delay in delays:
+            self._tasks.add(task := asyncio.ensure_future(self._deliver(after, body, delay)))
+            task.add_done_callback(self._tasks.discard)
+
+    async def _deliver(self, change: Change, body: bytes, delay: float) -> None:
+        world = self._world
+        await asyncio.sleep(delay)
+        if change.sent_at is None:
+            change.sent_at = world.loop.time()
+        stamp = str(int(world.loop.wall().timestamp()))
+        signature = hmac.digest(SECRET.encode(), stamp.encode() + b"." + body, "sha256")
+        headers = {
+            "x-port-timestamp": stamp,
+            "x-port-signature": "v1," + base64.b64encode(signature).decode(),
+        }
+        status = await self._post(body, headers)
+        world.say(f"Port: webhook of {change.load:g} answered {status}")
+        if status not in (202, 503, None):
+            world.refused.append(f"the webhook of {change.entity} {change.load:g} was answered {status}")
+        if status == 202 and change.stored_at is None:
+            change.stored_at = world.loop.time()
+
+    def serve(self, sending: Sending) -> Reply:
+        """Answer a request to the API."""
+        chance = self._world.chance
+        if chance.strikes("port_api_503"):
+            return Reply(503, {"ok": False})
+        if chance.strikes("port_api_429"):
+            return Reply(429, {"ok": False}, {"x-ratelimit-reset": "2", "Retry-After": "2"})
+        if chance.strikes("port_api_hang"):
+            return Reply(None)
+        path = sending.path.split("/")[2:]
+        match path:
+            case ["auth", "access_token"]:
+                return Reply(200, {"ok": True, "accessToken": "token", "expiresIn": 10_800})
+            case ["blueprints", _]:
+                schema = {"properties": {"load": {"type": "number"}}}
+                blueprint = {"identifier": BLUEPRINT, "schema": schema, "relations": {}}
+                return Reply(200, {"ok": True, "blueprint": blueprint})
+            case ["blueprints", _, "entities", "search"]:
+                listed = dict(sorted(self._last.items()))
+                self._world.listings.append(
+                    (self._world.loop.time(), {name: last.load for name, last in listed.items()})
+                )
+                entities = [self._entity(change) for change in listed.values()]
+                return Reply(200, {"ok": True, "entities": entities, "next": None})
+        return Reply(404, {"ok": False, "error": "not_found"})
+
+    def _entity(self, change: Change) -> dict[str, Any]:
+        return _snapshot(change) | {"updatedAt": _iso(self._world, change.at)}
+
+
+def _iso(world: World, at: float) -> str:
+    time = world.loop.wall() - timedelta(seconds=world.loop.time() - at)
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _snapshot(change: Change) -> dict[str, Any]:
+    return {
+        "identifier": change.entity,
+        "title": change.entity,
+        "blueprint": BLUEPRINT,
+        "team": [change.team],
+        "properties": {"load": change.load},
+        "relations": {},
+    }
+
+
+def _body(before: Change, after: Change, world: World) -> bytes:
+    event = {
+        "action": "UPDATE",
+        "resourceType": "entity",
+        "trigger": {"by": {"userId": "u1"}, "origin": "UI", "at": _iso(world, after.at)},
+        "context": {"blueprintIdentifier": BLUEPRINT, "entityIdentifier": after.entity},
+        "diff": {"before": _snapshot(before), "after": _snapshot(after)},
+    }
+    return json.dumps({"event": event}, separators=(",", ":")).encode()

@@ -1,0 +1,208 @@
+"""One run: a world from a seed, its night, and what the oracle says of it."""
+
+import asyncio
+import gc
+import hashlib
+import shutil
+import sqlite3
+import tempfile
+import time
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import structlog
+
+from app.store.sqlite.schema import prepare
+from app.store.store import Store
+from scripts.simulation.chance import Chance
+from scripts.simulation.clock import RUNNING
+from scripts.simulation.listener import Listener
+from scripts.simulation.mutants import HEALTHY, Mutant
+from scripts.simulation.network import NetworkLoop
+from scripts.simulation.nights import Nights
+from scripts.simulation.oracle import Oracle
+from scripts.simulation.pager import Pager
+from scripts.simulation.port import Port
+from scripts.simulation.slack import Slack
+from scripts.simulation.world import World
+
+CALM_SECONDS = 10.0  # at first: the first comparison records how things are
+ENDS_WITHIN_SECONDS = 25 * 60.0
+LOOK_SECONDS = 10.0
+GRAVES: list[object] = []
+UNSEEDED = frozenset({"event", "exc_info", "seconds"})
+"""Fields of log lines that are not told: what the machine's own clock has measured."""
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be simulated.
+
+    Attributes:
+        seed: The seed.
+        minutes: How long the night is, of virtual time.
+        off: Faults that never strike.
+        muted: Occurrences that do not happen.
+        extra: Faults of `UNPROVEN` that strike.
+        mutant: The mistake that is planted.
+    """
+
+    seed: int
+    minutes: float = 4.0
+    off: frozenset[str] = frozenset()
+    muted: frozenset[str] = frozenset()
+    extra: frozenset[str] = frozenset()
+    mutant: Mutant = HEALTHY
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a run.
+
+    Attributes:
+        broken: The promises that were broken.
+        story: What happened.
+        struck: The changes and faults that happened.
+        counts: How many there were of what.
+    """
+
+    broken: list[str]
+    story: list[str]
+    struck: list[str]
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """A hash of the whole story."""
+        return hashlib.sha256("\n".join(self.story).encode()).hexdigest()[:16]
+
+
+def simulate(plan: Plan) -> Outcome:
+    """Run a plan to its end. The same plan gives the same outcome."""
+    chance = Chance(plan.seed, plan.off, plan.muted, plan.extra)
+    loop = NetworkLoop(chance)
+    world = World(loop, chance)
+    folder = Path(tempfile.mkdtemp(prefix="simulate-", dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None))
+    usual = time.perf_counter
+    gc.disable()  # for good: what is collected may run code, and when would not be the seed's to say
+    try:
+        # The program measures its own work by it, and pauses as long.
+        time.perf_counter = loop.time
+        _log_into(world)
+        return loop.run_until_complete(_night(plan, world, folder))
+    except RuntimeError:
+        if loop.fault is not None:
+            raise loop.fault from None
+        raise
+    finally:
+        time.perf_counter = usual
+        _bury(loop, world)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _night(plan: Plan, world: World, folder: Path) -> Outcome:
+    loop, chance = world.loop, world.chance
+    path = folder / "listener.db"
+    prepare(path)
+    slack, pager = Slack(world), Pager(world)
+    listeners: list[Listener] = []
+    nights = Nights(world, slack, pager, listeners)
+
+    def clock() -> datetime:
+        return loop.wall() + nights.clock_offset
+
+    async def post(body: bytes, headers: dict[str, str]) -> int | None:
+        ready = [listener for listener in listeners if listener.receiver is not None]
+        return await chance.stream("balance").choice(ready or listeners).post(body, headers)
+
+    port = Port(world, post)
+    loop.hosts.update(
+        {
+            "hooks.slack.sim": slack.webhook,
+            "slack.sim": slack.api,
+            "pager.sim": pager.serve,
+            "port.sim": port.serve,
+        }
+    )
+    number = chance.stream("processes").choice((1, 1, 2, 3))
+    listeners += [Listener(f"listener-{name + 1}", world, path, clock, plan.mutant) for name in range(number)]
+    background = [asyncio.ensure_future(listener.run()) for listener in listeners]
+    await asyncio.sleep(CALM_SECONDS)
+    chance.quiet = False
+    background.append(asyncio.ensure_future(nights.pass_by()))
+    await port.live(loop.time() + plan.minutes * 60)
+    await port.finish()
+    chance.quiet = True
+    background[-1].cancel()
+    quiet_since = loop.time()
+    world.say("nothing disturbs any more")
+    for name in slack.channels:
+        nights.unarchive(name)
+    nights.mend_pager()
+    waiting = await _settled(world, listeners, path, quiet_since)
+    broken = [f"after {ENDS_WITHIN_SECONDS / 60:.0f} quiet minutes there wait: {waiting}"] if waiting else []
+    broken += Oracle(world, quiet_since).broken()
+    for listener in listeners:
+        if listener.process is not None:
+            listener.process.end(loop.time())
+    counts = {
+        "changes": len(world.changes),
+        "messages": len(world.told),
+        "faults": sum(not name.startswith("change#") for name in chance.struck),
+        "kills": sum(name.startswith("kill") for name in chance.struck),
+        "virtual_seconds": int(loop.time() - 1000),
+    }
+    return Outcome(broken, world.story, chance.struck, counts)
+
+
+async def _settled(world: World, listeners: list[Listener], path: Path, quiet_since: float) -> list[str]:
+    """Wait until nothing waits, and Port was compared once more; give what still waits in the end."""
+    loop = world.loop
+    waiting, calm = ["nothing was looked at"], 0
+    released = False
+    silenced = max((until for _, _, until in world.silenced), default=0.0)
+    while calm < 2 and loop.time() < quiet_since + ENDS_WITHIN_SECONDS:
+        await asyncio.sleep(LOOK_SECONDS)
+        ready = [listener for listener in listeners if listener.receiver is not None]
+        if not released and ready and ready[0].database is not None and ready[0].process is not None:
+            released = True
+            store = Store(ready[0].database)
+            for destination in ("rocket", "star", "nova", "pager", "ops"):
+                ready[0].process.start(store.release_hold(destination, ready[0].clock()))
+        compared = any(at > quiet_since + 10 for at, _ in world.listings)
+        waiting = _waiting(path)
+        calm = calm + 1 if compared and not waiting and loop.time() > silenced + 5 else 0
+    return waiting
+
+
+def _waiting(path: Path) -> list[str]:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        rows = connection.execute(
+            "SELECT queue, count(*) FROM deliveries"
+            # An update of a message that cannot be changed is given up.
+            " WHERE state = 'pending' OR (state = 'dead' AND message_id IS NULL)"
+            " GROUP BY queue ORDER BY queue"
+        )
+        return [f"{count} for {queue}" for queue, count in rows]
+
+
+def _log_into(world: World) -> None:
+    def note(_: object, __: str, event: structlog.typing.EventDict) -> str:
+        process = RUNNING.get()
+        shown = " ".join(f"{name}={value}" for name, value in event.items() if name not in UNSEEDED)
+        world.say(f"{process.name if process else '-'} {event['event']} {shown}")
+        raise structlog.DropEvent
+
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, note],
+        wrapper_class=structlog.make_filtering_bound_logger(20),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _bury(loop: NetworkLoop, world: World) -> None:
+    """Keep what is left of the dead: a coroutine that is collected runs its ``finally``, and logs."""
+    GRAVES.append((loop, world))

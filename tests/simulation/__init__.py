@@ -1,0 +1,1 @@
+"""The simulator, which runs in processes of its own."""

@@ -1,0 +1,68 @@
+"""The listener in simulated worlds, and whether the simulator finds what is wrong with a listener."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MINUTES = "1"
+
+
+def simulate(*arguments: str, hash_seed: str = "random") -> tuple[int, str]:
+    """Run the simulator; give its exit status and what it printed."""
+    run = subprocess.run(
+        [sys.executable, "-m", "scripts.simulation", *arguments],
+        cwd=ROOT,
+        env={"PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert run.stderr == ""
+    return run.returncode, run.stdout
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("first", [1, 26, 51, 76])
+def test_seeds(first: int) -> None:
+    """A hundred seeds, in four parts: every promise is kept."""
+    status, output = simulate("--first", str(first), "--seeds", "25", "--minutes", MINUTES)
+    assert status == 0, output
+
+
+def test_a_seed_again() -> None:
+    """The same seed is the same story to the letter, whatever the order of sets is in a process."""
+    first, again = (simulate("--seed", "19", "--trace", hash_seed=hash_seed)[1] for hash_seed in "12")
+    stories = [output.rpartition("1 seeds")[0] for output in (first, again)]
+    assert "answered 202" in stories[0]
+    assert stories[0] == stories[1]
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    ["a 503 counts as delivered", "a change is stored without its alerts", "a lease is not looked at"],
+)
+def test_a_planted_mistake(mistake: str) -> None:
+    """It is found."""
+    status, output = simulate("--seed", "1", "--trace", "--plant", mistake)
+    assert status == 1
+    assert "BROKEN" in output
+
+
+@pytest.mark.timeout(300)
+def test_smaller() -> None:
+    """A failing seed is made smaller, and what is printed for it repeats it."""
+    _, output = simulate(
+        "--seed", "1", "--minutes", "0.5", "--plant", "a change is stored without its alerts"
+    )
+    (command,) = re.findall(r"^Again: scripts/simulate (.*)$", output, re.MULTILINE)
+    story = output.partition("it comes down to this:\n")[2]
+    assert story.count("Port: service-") <= 2  # of fourteen
+    status, again = simulate(*shlex.split(command))
+    assert status == 1
+    assert "never hears of" in again
