@@ -15,6 +15,7 @@ INSTALLED = "port-listener"
 """What the program is called where the package is installed."""
 COMMANDS = {
     "serve": "serve",
+    "status": "status",
     "dispatch": "serve",
     "demo": "trial",
     "send": "trial",

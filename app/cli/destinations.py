@@ -20,8 +20,8 @@ from app.runtime.configured import configured_rules, default_webhook
 from app.runtime.listener import open_runtime
 from app.settings import Settings, load_settings
 from app.store import queries
+from app.store.queue_state import QueueState
 from app.store.store import Store
-from app.store.views import QueueState
 
 TEST_TEXT = "A test message of the Port changelog listener: alerts for destination {name} arrive here."
 
@@ -70,11 +70,11 @@ def _queues_of(name: str, channels: Mapping[str, str], queues: Iterable[QueueSta
 
 
 def _row(name: str, kind: str | None, queues: list[QueueState], now: datetime) -> dict[str, Any]:
-    on_hold = next((queue.on_hold for queue in queues if queue.on_hold), None)
+    trouble = next((text for queue in queues if (text := queue.trouble(now))), None)
     failing = any(queue.failures for queue in queues)
     oldest = min((queue.oldest_at for queue in queues if queue.oldest_at), default=None)
     last = max((queue.delivered_at for queue in queues if queue.delivered_at), default=None)
-    state = f"on hold: {on_hold}" if on_hold else "failing, is retried" if failing else "ok"
+    state = (trouble or "").removeprefix("is ") or ("failing, is retried" if failing else "ok")
     return {
         "name": name,
         "type": kind or ("runs in Port" if name == RUNS else "(no longer in the rules)"),

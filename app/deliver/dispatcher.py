@@ -14,6 +14,7 @@ from app.deliver.turn import Sender
 from app.errors import StoreUnavailable
 from app.model.delivery import Outcome
 from app.model.report import RUNS
+from app.model.times import EPOCH
 from app.observe.tracing import OFF, current_trace_id, delivery_spans, fail, note
 from app.observe.watch import NOBODY, Watch
 from app.store.rows import Attempt, Claim
@@ -21,8 +22,9 @@ from app.store.store import Store
 
 log = structlog.get_logger(__name__)
 
-QUEUE_LEASE = timedelta(seconds=30)  # how long a queue of a dead process waits for another one
+QUEUE_LEASE = timedelta(seconds=30)  # how long a queue waits for a process that is frozen, at most
 POLL_SECONDS = 1.0  # how late a process notices what another one has stored
+COPY_EVERY = timedelta(seconds=1)  # what waits for broken destinations, to their fallbacks
 MAX_TURNS = 64  # at once: each may hold a connection and a parcel
 MAX_LOGGED_CHANGES = 20  # of a digest
 STALE_AFTER = timedelta(seconds=15)  # turns are POLL_SECONDS apart, but a busy store may hold one up
@@ -59,6 +61,7 @@ class Dispatcher:
         self._ended = asyncio.Event()
         self._turns: set[asyncio.Task[None]] = set()
         self._resting: dict[str, datetime] = {}
+        self._copied_at = EPOCH
         self.last_turn: datetime | None = None
 
     def wake(self, queues: Collection[str] = ()) -> None:
@@ -110,6 +113,9 @@ class Dispatcher:
 
     async def _take_turns(self) -> None:
         now = self._clock()
+        copies = abs(now - self._copied_at) >= COPY_EVERY
+        if copies:
+            self._copied_at = now
         limits = {name: notifier.batch_limit for name, notifier in self._sender.notifiers.items()}
         try:
             claims = await self._store.claim(
@@ -118,6 +124,7 @@ class Dispatcher:
                 lease_until=now + QUEUE_LEASE,
                 limit=MAX_TURNS - len(self._turns),
                 batch_limits=limits,
+                fallbacks=self._sender.fallbacks if copies else None,
             )
         except StoreUnavailable as error:
             log.error("queues_not_claimed", reason=str(error))

@@ -65,8 +65,8 @@ class Sender:
         notifiers: The destinations by name.
         clock: Gives the time, UTC.
         jitter: Gives random numbers from -1 to 1.
-        fallbacks: The destination that gets a notice when one is on hold, by the name of the one; may be
-            replaced at any time.
+        fallbacks: The destination that gets the alerts of one that is on hold, by the name of the one; may
+            be replaced at any time.
     """
 
     def __init__(
@@ -164,6 +164,7 @@ class Sender:
             # One that sums up thousands is no incident's own: to update it for each would take too long.
             message=None if load.further else sent.message,
             gone=sent.gone,
+            fallback=self.fallbacks.get(claim.destination),
         )
 
     async def _deliver(self, claim: Claim, load: Load) -> Sent:
@@ -243,9 +244,8 @@ class Sender:
         # If it was on hold already, the notice went out then.
         if route is None or claim.on_hold or following.outcome is not Outcome.ON_HOLD:
             return None
-        waits = "1 alert waits" if claim.waiting == 1 else f"{claim.waiting:,} alerts wait"
         why = f"Destination {claim.destination} is on hold: {following.reason}"
-        text = f"{why}. {waits} for it; nothing is lost."
+        text = f"{why}. Until it works, its alerts come here too; nothing is lost."
         return Alert(route.destination, route.queue, Notification.notice(text, now))
 
 

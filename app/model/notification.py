@@ -84,6 +84,7 @@ class Notification(_Frozen):
             sending; empty: nobody.
         own_title: The rule's own title, as it stands in the rules at the time of sending.
         message: The rule's own message, as it stands there.
+        instead: Why this destination gets it, where it is another's fallback: `payments is on hold: …`.
     """
 
     step: Step
@@ -112,6 +113,7 @@ class Notification(_Frozen):
     mention: str = ""
     own_title: tuple[Part, ...] = ()
     message: tuple[Part, ...] = ()
+    instead: str = ""
 
     @classmethod
     def about(

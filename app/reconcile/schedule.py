@@ -143,7 +143,8 @@ class Reconciler:
         Raises:
             StoreUnavailable: The run could not be begun, or its outcome not be written.
         """
-        store, token = self.intake.store, self.new_token()
+        store = self.intake.store
+        token = store.own(self.new_token())
         now = self.intake.clock()
         last = await store.read(queries.reconcile.runs, limit=1)
         run = await store.write(

@@ -48,7 +48,7 @@ HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9a-f:]*:[0-9a-f:.]+")
 NOT_IN_ADDRESS = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 Address = Annotated[SecretStr, AfterValidator(_address)]
-Fallback = Annotated[str, Field(min_length=1, description="Gets a notice when this destination is on hold")]
+Fallback = Annotated[str, Field(min_length=1, description="Gets the alerts while this one is on hold")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Routing:
             It may be a secret. None: the destination has a queue of its own.
         queues: How many queues its alerts are spread over.
         steps: The steps of an incident at which it runs, for a job; None: it gets every step.
-        fallback: The name of the destination that gets a notice when this one is on hold.
+        fallback: The name of the destination that gets the alerts while this one is on hold.
     """
 
     channel: str | None = field(default=None, repr=False)

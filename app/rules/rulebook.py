@@ -49,4 +49,7 @@ class Rulebook:
     def fallbacks(self) -> dict[str, Route]:
         """The route that replaces a destination while it is on hold, by the destination's name."""
         named = {name: queues.fallback for name, queues in self.queues.items() if queues.fallback}
-        return {name: Route(fallback, self.queues[fallback].of("")) for name, fallback in named.items()}
+        return {
+            name: Route(fallback, self.queues[fallback].of(""), self.queues[fallback].steps)
+            for name, fallback in named.items()
+        }

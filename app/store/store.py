@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Concatenate, ParamSpec, TypeVar
 
+from app.model.incident import Route
 from app.model.times import to_micros
-from app.store import queries
+from app.store import leases, queries
 from app.store.rows import Accepted, Attempt, Claim, Incoming, Waiting
 from app.store.transaction import Database, Transaction
 
@@ -51,6 +52,10 @@ class Store:
     def time(self, own: datetime) -> datetime:
         """Convert this machine's time, UTC, into the time that all who share the store go by."""
         return self._database.time(own)
+
+    def own(self, token: str) -> str:
+        """Make a token that says whose it is: a lease by it ends when this process does."""
+        return self._database.own(token)
 
     def on_new(self, wake: Callable[[], None]) -> None:
         """Call `wake` when another process has stored something to deliver, if that can be known."""
@@ -94,14 +99,28 @@ class Store:
         )
 
     async def claim(
-        self, *, token: str, now: datetime, lease_until: datetime, limit: int, batch_limits: Mapping[str, int]
+        self,
+        *,
+        token: str,
+        now: datetime,
+        lease_until: datetime,
+        limit: int,
+        batch_limits: Mapping[str, int],
+        fallbacks: Mapping[str, Route] | None = None,
     ) -> list[Claim]:
-        """Take the lease of queues that may send now, see `app.store.queries.queues.claim`."""
+        """Take the lease of queues that may send now, see `app.store.queries.queues.claim`.
+
+        Before that, what waits in queues on hold is copied to the `fallbacks`, by their destinations' names,
+        and the leases of dead processes end.
+        """
+        token = self.own(token)
 
         async def operation(tx: Transaction) -> list[Claim]:
             # Leases are by the clock that all replicas share: it is compared with ours as often as they are
             # taken.
             await self._database.measure_clock(tx)
+            await queries.fallbacks.copy_on_hold(tx, fallbacks or {}, now)
+            await leases.end_of_the_dead(tx, token=token, now=now, lease=lease_until - now)
             return await queries.queues.claim(
                 tx, token=token, now=now, lease_until=lease_until, limit=limit, batch_limits=batch_limits
             )
@@ -122,7 +141,7 @@ class Store:
 
     async def give_back(self, claim: Claim, *, unsure: bool = False) -> None:
         """Give a lease back without an attempt; `unsure`: something may have been sent all the same."""
-        await self.write(queries.queues.give_back, claim, unsure=unsure)
+        await self.write(leases.give_back, claim, unsure=unsure)
         self._database.notify()  # this process is perhaps about to end
 
     async def release_hold(self, destination: str, now: datetime) -> int:

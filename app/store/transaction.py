@@ -103,6 +103,10 @@ class Transaction(ABC):
         """
 
     @abstractmethod
+    async def absent(self, marks: Collection[str], now: datetime) -> set[str]:
+        """Give those of some marks (see `Database.own`) of which the process is known to be dead."""
+
+    @abstractmethod
     async def forget_entities(self, entities: Sequence[EntityKey]) -> None:
         """Delete the names of entities that have no change any more."""
 
@@ -145,6 +149,13 @@ class Database(ABC):
     @abstractmethod
     def time(self, own: datetime) -> datetime:
         """Convert this machine's time, UTC, into the time of the clock that all go by."""
+
+    @abstractmethod
+    def own(self, token: str) -> str:
+        """Put this process's mark in front of a token, so that others know when a lease's holder is dead.
+
+        Where that could not be known the token stays as it is.
+        """
 
     @abstractmethod
     def listen(self, wake: Callable[[], None]) -> None:

@@ -92,31 +92,6 @@ class DeliveryAttempt:
 
 
 @dataclass(frozen=True, slots=True)
-class QueueState:
-    """How a queue is. Times are UTC.
-
-    Attributes:
-        name: The queue's name.
-        destination: The destination's name.
-        waiting: How many deliveries wait in it and could go now.
-        oldest_at: Since when the first of them waits; None if none does.
-        on_hold: Why it is on hold; None if it is not.
-        failures: Transient failures in a row so far.
-        next_at: When it may send again.
-        delivered_at: When something was delivered last; None if nothing was.
-    """
-
-    name: str
-    destination: str
-    waiting: int
-    oldest_at: datetime | None
-    on_hold: str | None
-    failures: int
-    next_at: datetime
-    delivered_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
 class IncidentRow:
     """An incident, and the last notification that was decided on it, if there was one."""
 

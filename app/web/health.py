@@ -1,6 +1,6 @@
 """``/healthz`` and ``/readyz``: what an orchestrator asks."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from app.deliver.dispatcher import Dispatcher
 from app.errors import StoreUnavailable
 from app.store import queries
+from app.store.queue_state import QueueState
 from app.store.store import Store
 
 router = APIRouter(tags=["Health"])
@@ -57,8 +58,18 @@ async def check_readiness(
     warnings = [f"the rules file is refused: {rules_problem}"] if rules_problem else []
     with suppress(StoreUnavailable):  # a store that cannot be read is among the reasons already
         queues = await store.read(queries.page.queues, now)
-        warnings += [f"queue {queue.name} is on hold: {queue.on_hold}" for queue in queues if queue.on_hold]
+        warnings += queue_warnings(queues, now)
     return Health(status="unavailable" if reasons else "ok", reasons=reasons, warnings=warnings)
+
+
+def queue_warnings(queues: Iterable[QueueState], now: datetime) -> list[str]:
+    """Say of each queue that needs attention at a time, UTC, why it does."""
+    troubles = ((queue.name, queue.on_hold, queue.trouble(now)) for queue in queues)
+    return [
+        f"queue {name}{'' if on_hold is not None else ':'} {trouble}"
+        for name, on_hold, trouble in troubles
+        if trouble
+    ]
 
 
 # Load balancers and monitors ask with HEAD; the server leaves the body out.

@@ -11,8 +11,9 @@ from app import __version__
 from app.errors import StoreUnavailable
 from app.observe.metrics import NAMESPACE
 from app.store import queries
+from app.store.queue_state import QueueState
 from app.store.store import Store
-from app.store.views import QueueState, Tally
+from app.store.views import Tally
 from app.web.health import NO_METHOD, NO_SECURITY
 from app.web.session import BEARER, get_gate
 

@@ -60,7 +60,7 @@ async def now(render: Render, context: Context) -> Response:
         counts=counts,
         incidents=[(row, row.last and silence_of(row.last, active)) for row in incidents],
         on_hold=[queue for queue in queues if queue.on_hold],
-        failing=[queue for queue in queues if queue.failures and not queue.on_hold],
+        failing=[queue for queue in queues if not queue.on_hold and (queue.failures or queue.trouble(time))],
         dead=dead,
         silences=silences,
         patterns_text=patterns_text,

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -125,13 +124,6 @@ class Listener:
         """Return what `deliveries` shows, oldest first."""
         lines = (await self.command_line("deliveries", "--json", "--limit", "100000")).splitlines()
         return [json.loads(line) for line in reversed(lines)]
-
-
-def end_leases(folder: Path) -> None:
-    """Let the leases of whoever is dead end now, instead of waiting for half a minute."""
-    with closing(sqlite3.connect(folder / "data/listener.db")) as database:
-        database.execute("UPDATE queues SET lease_until = 1 WHERE lease_until > 0")
-        database.commit()
 
 
 async def post_change(

@@ -13,7 +13,7 @@ import pytest
 from starlette.responses import Response
 
 from app.demo.run import serving
-from tests.acceptance.process import Listener, end_leases, listening, post_change
+from tests.acceptance.process import Listener, listening, post_change
 from tests.notifier.slack.stand_in_api import TOKEN, HangUp, StandInSlackApi
 from tests.waiting import until
 
@@ -106,7 +106,6 @@ async def test_a_crash_between_sending_and_recording(tmp_path: Path, api: StandI
             entity = f"entity-{crash - crash % 3}" if crash % 3 == 1 else f"entity-{crash}"
             await change(listener, entity, "Crashed" if crash % 3 == 1 else "Degraded")
             await until(lambda: listener.process is not None and listener.process.poll() is not None)
-            end_leases(tmp_path)
             await listener.start()
             await told(listener, crash + 1)
         rows = await listener.deliveries()

@@ -11,7 +11,7 @@ import pytest
 
 from app.demo.run import change_body, serving, signed_headers
 from app.demo.stand_in_slack import StandInSlack
-from tests.acceptance.process import Listener, end_leases, free_port, listening
+from tests.acceptance.process import Listener, free_port, listening
 from tests.conftest import SECRET
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, LOGIN, StandInPort
 from tests.told import entities
@@ -65,7 +65,6 @@ async def test_port_is_away_and_the_listener_is_killed(tmp_path: Path, slack: St
             await listener.stop(signal.SIGKILL)
             assert {run["status"] for run in runs.values()} == {"IN_PROGRESS"}
             answers.set()
-            end_leases(tmp_path)
             await listener.start()
             await until(lambda: {run["status"] for run in runs.values()} == {"SUCCESS"}, 60)
             assert "runs in Port" in await listener.command_line("destinations")

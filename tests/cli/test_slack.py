@@ -125,7 +125,7 @@ async def test_released_by_either_name_of_a_channel(store: Store) -> None:
     await store.record(await claim(store), attempt(Outcome.ON_HOLD, wait=600))
     _, listed = await run("destinations", "--json")
     states = {row["name"]: row["state"] for row in map(json.loads, listed.splitlines())}
-    assert (states["rocket"], states["twin"]) == ("on hold: said", "on hold: said")
+    assert states["rocket"] == states["twin"] == "on hold: said; nobody was told of 2 alerts that wait"
     assert await run("destinations", "release", "twin") == (0, "twin is released\n")
     (queue,) = await store.read(queries.page.queues, attempt(Outcome.ON_HOLD).ended_at)
     assert queue.on_hold is None

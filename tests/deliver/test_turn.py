@@ -204,24 +204,27 @@ async def test_an_alert_that_is_not_to_be_sent_any_more(rig: ChannelRig) -> None
     assert await rig.states() == {"stale": State.DEAD, "fresh": State.DELIVERED}
 
 
-async def test_the_fallback_hears_of_a_held_destination_once(rig: ChannelRig) -> None:
-    """With the reason and how many wait; the probes that follow say nothing more."""
+async def test_the_fallback_gets_a_notice_and_the_alerts_once(rig: ChannelRig) -> None:
+    """That the destination is on hold, with the reason, and what waits; later probes say nothing more."""
     rig.channel.script = [ON_HOLD, ON_HOLD]
     await rig.add("one", "two")
     async with rig.running():
-        await until(lambda: len(rig.ops.taken) == 1)
+        for number in range(1, 4):
+            await until(lambda number=number: len(rig.ops.taken) == number)  # type: ignore[misc]
+            rig.move(PAUSE)
         rig.move(timedelta(minutes=10))
         await until(lambda: len(rig.channel.parcels) == 2)
         rig.move(PAUSE)
         await rig.nothing_more()
-    (notice,) = (
-        row
-        for row in (await rig.store.read(queries.page.deliveries, state=None, limit=9)).rows
-        if row.queue == "ops"
+    rows = (await rig.store.read(queries.page.deliveries, state=None, limit=9)).rows
+    notice, *alerts = (row.notification for row in sorted(rows, key=lambda row: row.id) if row.queue == "ops")
+    assert notice.title == (
+        "Destination default is on hold: 404 no_active_hooks. Until it works, its alerts come here too;"
+        " nothing is lost."
     )
-    assert notice.notification.title == (
-        "Destination default is on hold: 404 no_active_hooks. 2 alerts wait for it; nothing is lost."
-    )
+    assert [(alert.entity, alert.instead) for alert in alerts] == [
+        (entity, "default is on hold: 404 no_active_hooks") for entity in ("one", "two")
+    ]
 
 
 async def test_too_many_are_summed_up(rig: ChannelRig) -> None:

@@ -7,9 +7,9 @@ from app.model.delivery import Alert, Outcome, State
 from app.model.incident import Step
 from app.model.notification import Message, Notification
 from app.store import queries
+from app.store.queue_state import QueueState
 from app.store.rows import Aside, Incoming
 from app.store.store import Store
-from app.store.views import QueueState
 from tests.conftest import NOW
 from tests.store.helpers import LEASE, SECOND, attempt, claim, claims, delivered, entities, incoming, sent_to
 

@@ -158,7 +158,7 @@ async def test_release(start: Start, slack: StandInSlack) -> None:
 
         await until(on_hold)
         await sign_in(service)
-        assert "404 no_service" in await page(service, "/")
+        assert "404 no_service; nobody was told of 1 alert that waits" in await page(service, "/")
         assert "Destination default is released." in (await do(service, "/queues/release?queue=default")).text
         await delivered(service)
         assert "not on hold" in (await do(service, "/queues/release?queue=default")).text

@@ -44,6 +44,7 @@ MAX_ALERT_VALUE_CHARS = 300
 MAX_CHAIN_VALUE_CHARS = 190  # so that three take no more room than the two of one alert
 MAX_OWN_MESSAGE_CHARS = 600
 MAX_NOTICE_CHARS = 1_000
+MAX_INSTEAD_CHARS = 200
 MAX_OTHERS = 8
 MAX_OTHER_CHARS = 100
 MAX_BUTTON_CHARS = 75
@@ -125,6 +126,8 @@ def _headline(notification: Notification, app_url: str, first: Notification | No
         lines.append(course)
     if notification.late:
         lines.append("Late: a newer change of this entity was seen before this one.")
+    if notification.instead:
+        lines.append(f"{NOTICE_MARK} {escape(notification.instead, MAX_INSTEAD_CHARS)}")
     if notification.message:
         lines.append(_own_message(notification))
     # For how long an open incident has lasted would be wrong by the time an updated message is read.

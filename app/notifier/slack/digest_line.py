@@ -13,6 +13,7 @@ MAX_LINE_TITLE_CHARS = 80
 MAX_LINE_VALUE_CHARS = 60
 MAX_LINE_NAME_CHARS = 60
 MAX_LINE_NOTICE_CHARS = 600
+MAX_LINE_INSTEAD_CHARS = 60
 MAX_LINE_URL_CHARS = 300
 MAX_CHAINS = 3
 
@@ -131,4 +132,6 @@ def _course(line: Line) -> list[str]:
         words.append("got worse")
     if any(alert.late for alert in line.notifications):
         words.append("late")
+    if last.instead:
+        words.append(f"{NOTICE_MARK} {escape(last.instead, MAX_LINE_INSTEAD_CHARS)}")
     return words

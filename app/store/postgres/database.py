@@ -11,7 +11,7 @@ from app.observe.watch import NOBODY, Watch
 from app.store.postgres.notifications import Notifications
 from app.store.postgres.pool import STATEMENT_SECONDS, Pool, ServerClock
 from app.store.postgres.schema import prepare
-from app.store.postgres.transaction import PostgresTransaction
+from app.store.postgres.transaction import Absences, PostgresTransaction
 from app.store.postgres.writer import GroupCommit
 from app.store.queries.accept import accept
 from app.store.rows import Accepted, Incoming
@@ -74,6 +74,7 @@ class PostgresDatabase(Database):
         self._notifications = notifications
         self._own_clock = clock
         self._clock = ServerClock()
+        self._absences = Absences()
         self._writer = GroupCommit(self._accept_group, watch)
 
     @override
@@ -83,7 +84,8 @@ class PostgresDatabase(Database):
     @override
     async def write(self, operation: Operation[_T], *, seconds: float | None = None) -> _T:
         return await self._pool.run(
-            lambda db: operation(PostgresTransaction(db)), seconds=seconds or STATEMENT_SECONDS
+            lambda db: operation(PostgresTransaction(db, self._absences)),
+            seconds=seconds or STATEMENT_SECONDS,
         )
 
     @override
@@ -103,6 +105,11 @@ class PostgresDatabase(Database):
     @override
     def time(self, own: datetime) -> datetime:
         return self._clock.correct(own)
+
+    @override
+    def own(self, token: str) -> str:
+        mark = self._notifications.mark
+        return token if mark is None else f"{mark}.{token}"
 
     @override
     def listen(self, wake: Callable[[], None]) -> None:

@@ -1,7 +1,8 @@
 """LISTEN and NOTIFY: replicas tell each other at once that something new waits.
 
 Nothing rests on it: a notification that is lost, or that a pgbouncer cannot pass on, is made up for by each
-dispatcher's slow poll.
+dispatcher's slow poll. The connection that listens also holds the lock by which others see that this process
+lives.
 """
 
 import asyncio
@@ -14,7 +15,8 @@ import asyncpg
 
 from app.errors import StoreUnavailable
 from app.store.database_url import for_asyncpg
-from app.store.postgres.pool import CONNECT_SECONDS, DATABASE_ERRORS, Connection, Pool
+from app.store.postgres.pool import CONNECT_SECONDS, DATABASE_ERRORS, Connection, Pool, is_the_servers_own
+from app.store.postgres.transaction import owner_lock
 
 NOTIFY_CHANNEL = "port_listener"
 QUIET_SECONDS = 0.25
@@ -29,6 +31,9 @@ class Notifications:
     Args:
         pool: Connections to notify by.
         url: Where to listen, on a connection of its own.
+
+    Attributes:
+        mark: The mark of this process, while a lock says that it lives; else None.
     """
 
     def __init__(self, pool: Pool, url: str) -> None:
@@ -38,6 +43,7 @@ class Notifications:
         self._notifying: asyncio.Task[None] | None = None
         self._again = False
         self._listening: asyncio.Task[None] | None = None
+        self.mark: str | None = None
 
     def notify(self) -> None:
         """Wake the other replicas' dispatchers; returns at once."""
@@ -77,6 +83,7 @@ class Notifications:
 
         while True:
             connection: Any = None
+            cut = asyncio.Event()
             try:
                 connection = await asyncpg.connect(
                     self._url,
@@ -87,12 +94,20 @@ class Notifications:
                     **self._driver,
                 )
                 await connection.add_listener(NOTIFY_CHANNEL, hear)
+                connection.add_termination_listener(lambda _, cut=cut: cut.set())
                 wake()  # what was notified while nobody listened
-                while True:  # that a connection was cut is noticed only when it is used
-                    await asyncio.sleep(ALIVE_SECONDS)
+                # Whatever shares connections out would keep the lock, or drop it, without us.
+                if await is_the_servers_own(connection):
+                    # Waits, where the server does not know yet that our last connection was cut.
+                    await connection.execute("SELECT pg_advisory_lock($1)", owner_lock(self._name))
+                    self.mark = self._name
+                while not cut.is_set():  # that the network was cut is noticed only when it is used
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(cut.wait(), ALIVE_SECONDS)
                     await connection.execute("SELECT 1")
             except (*DATABASE_ERRORS, ValueError):
                 await asyncio.sleep(RECONNECT_SECONDS)
             finally:
+                self.mark = None
                 if connection is not None:
                     connection.terminate()

@@ -99,7 +99,7 @@ class Pool:
             StoreUnavailable: It could not be asked.
         """
         # Whatever shares connections out tells its clients another number than the server's.
-        if await self.run(_is_the_servers_own, read_only=True):
+        if await self.run(is_the_servers_own, read_only=True):
             self._pool.set_connect_args(self._url, **self._options(PREPARED_STATEMENTS))
             await self._pool.expire_connections()
 
@@ -183,7 +183,8 @@ async def _leave(connection: Connection, error: BaseException) -> None:
         connection.terminate()
 
 
-async def _is_the_servers_own(connection: Connection) -> bool:
+async def is_the_servers_own(connection: Connection) -> bool:
+    """Tell whether nothing that shares connections out stands between us and the server."""
     return bool(await connection.fetchval("SELECT pg_backend_pid()") == connection.get_server_pid())
 
 

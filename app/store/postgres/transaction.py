@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Collection, Sequence
+from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any, ClassVar
 
@@ -13,6 +14,13 @@ from app.store.transaction import Columns, EntityKey, Row, Transaction
 STREAMED_ROWS = 200
 """How many rows a cursor brings in one trip."""
 ENTITIES = "(SELECT * FROM unnest($1::text[], $2::text[]) AS key (blueprint, entity))"
+ABSENCE_CHECK_EVERY = timedelta(seconds=1)
+ABSENT_FOR = timedelta(seconds=3)
+HELD_LOCKS = (
+    "SELECT (classid::bigint << 32) | objid::bigint AS number FROM pg_locks WHERE locktype = 'advisory'"
+    " AND objsubid = 1 AND granted AND ((classid::bigint << 32) | objid::bigint) = ANY($1::bigint[])"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
 CHANGELESS = (
     "NOT EXISTS (SELECT 1 FROM changes WHERE changes.blueprint = key.blueprint"
     " AND changes.entity = key.entity)"
@@ -23,6 +31,37 @@ def lock_number(key: tuple[str, ...]) -> int:
     """Give the number of the advisory lock that stands for a key: 64 bits, signed."""
     digest = blake2b("\0".join(key).encode("utf-8", "replace"), digest_size=8).digest()
     return int.from_bytes(digest, signed=True)
+
+
+def owner_lock(mark: str) -> int:
+    """Give the number of the advisory lock that the process of a mark holds as long as it lives."""
+    return lock_number(("process", "owner", mark))
+
+
+class Absences:
+    """Processes that do not hold their lock, and since when.
+
+    One whose connection was cut is back within a second, and must not lose its leases meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._looked_at: dict[str, datetime] = {}
+        self._since: dict[str, datetime] = {}
+
+    async def of(self, marks: Collection[str], now: datetime, db: Connection) -> set[str]:
+        """Give those of some marks whose processes have been absent for `ABSENT_FOR`; looks once a second."""
+        before = now - ABSENCE_CHECK_EVERY
+        due = [mark for mark in marks if self._looked_at.get(mark, before) <= before]
+        if due:
+            rows = await db.fetch(HELD_LOCKS, [owner_lock(mark) for mark in due])
+            held = {number for (number,) in rows}
+            self._looked_at.update(dict.fromkeys(due, now))
+            for mark in due:
+                if owner_lock(mark) in held:
+                    self._since.pop(mark, None)
+                else:
+                    self._since.setdefault(mark, now)
+        return {mark for mark in marks if mark in self._since and now - self._since[mark] >= ABSENT_FOR}
 
 
 def storable(value: Any) -> Any:
@@ -44,8 +83,9 @@ class PostgresTransaction(Transaction):
     # the index of all that does.
     waits: ClassVar[str] = "state || '' = 'pending'"
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, absences: Absences | None = None) -> None:
         self._connection = connection
+        self._absences = absences or Absences()
 
     @override
     async def fetch(self, statement: str, *values: Any) -> Sequence[Row]:
@@ -106,6 +146,10 @@ class PostgresTransaction(Transaction):
         await self._connection.execute(
             f"SELECT 1 FROM {table} WHERE id = ANY($1) ORDER BY id FOR {mode}", list(ids)
         )
+
+    @override
+    async def absent(self, marks: Collection[str], now: datetime) -> set[str]:
+        return await self._absences.of(marks, now, self._connection)
 
     @override
     async def forget_entities(self, entities: Sequence[EntityKey]) -> None:

@@ -1,7 +1,7 @@
 """The audit trail: what people did, by whom and when."""
 
 from app.model.times import from_micros, to_micros
-from app.store.queries.cursor import number_of, page_of
+from app.store.cursor import number_of, page_of
 from app.store.transaction import Row, Transaction
 from app.store.views import AuditEntry, Page
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from app.model.delivery import State
 from app.model.times import to_micros
-from app.store.queries.cursor import LAST
+from app.store.cursor import LAST
 from app.store.transaction import Row, Transaction
 from app.store.views import QUIET, ChangeFilter
 

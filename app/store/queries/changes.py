@@ -8,8 +8,8 @@ import json
 from datetime import datetime
 
 from app.model.times import from_micros, time_or_none, to_micros
+from app.store.cursor import number_of
 from app.store.queries.change_search import ChangeSearch, bound_by_time, distinct, plan
-from app.store.queries.cursor import number_of
 from app.store.transaction import Row, Transaction
 from app.store.views import ChangeFilter, Choices, Page, StoredChange
 

@@ -7,9 +7,9 @@ from app.model.incident import Incident, Step
 from app.model.notification import Notification
 from app.model.times import micros_or_none, to_micros
 from app.rules.rule import RuleSet
+from app.store.cursor import LAST, number_of, page_of
 from app.store.queries import audit, deliveries, reports
 from app.store.queries.accept import INCIDENT, incident_of
-from app.store.queries.cursor import LAST, number_of, page_of
 from app.store.queries.page import readable
 from app.store.transaction import Row, Transaction
 from app.store.views import AuditEntry, IncidentRow, Page

@@ -8,16 +8,12 @@ from pydantic import ValidationError
 from app.model.delivery import Outcome, State
 from app.model.incident import Step
 from app.model.notification import Notification
-from app.model.times import EPOCH, from_micros, time_or_none, to_micros
-from app.store.queries.cursor import LAST, number_of, page_of
+from app.model.times import EPOCH, Micros, from_micros, time_or_none, to_micros
+from app.store.cursor import LAST, number_of, page_of
 from app.store.queries.queues import UNREADABLE
+from app.store.queue_state import QueueState
 from app.store.transaction import Row, Transaction
-from app.store.views import (
-    Delivery,
-    DeliveryAttempt,
-    Page,
-    QueueState,
-)
+from app.store.views import Delivery, DeliveryAttempt, Page
 
 DELIVERY = (
     "SELECT deliveries.id, change_id, changes.key, incident_id, queue, deliveries.destination, state,"
@@ -26,6 +22,7 @@ DELIVERY = (
     "  (SELECT detail FROM attempts WHERE delivery_id = deliveries.id ORDER BY id DESC LIMIT 1)"
     " FROM deliveries JOIN queues ON queues.name = queue JOIN changes ON changes.id = change_id"
 )
+DUE_IN_QUEUE = "queue = name AND state = 'pending' AND due_at <= $1"
 SHOWN = "(kind = 'alert' OR state = 'dead')"
 """An update of a message is no alert, but one that failed must be seen."""
 
@@ -80,27 +77,54 @@ async def attempts(tx: Transaction, numbers: Sequence[int]) -> list[DeliveryAtte
 
 async def queues(tx: Transaction, now: datetime) -> list[QueueState]:
     """Read how every queue is at a time, UTC; by name."""
+    at = to_micros(now)
     rows = await tx.fetch(
         "SELECT name, destination,"
-        "  (SELECT count(*) FROM deliveries WHERE queue = name AND state = 'pending' AND due_at <= $1),"
-        "  (SELECT waiting_since FROM deliveries WHERE queue = name AND state = 'pending' AND due_at <= $1"
-        "   ORDER BY id LIMIT 1),"
-        "  on_hold, failures, next_at, delivered_at FROM queues ORDER BY name",
-        to_micros(now),
+        f"  (SELECT count(*) FROM deliveries WHERE {DUE_IN_QUEUE}),"
+        f"  (SELECT waiting_since FROM deliveries WHERE {DUE_IN_QUEUE} ORDER BY id LIMIT 1),"
+        "  on_hold, failures, next_at, delivered_at,"
+        "  (SELECT detail FROM attempts WHERE delivery_id = ("
+        f"   SELECT min(id) FROM deliveries WHERE {DUE_IN_QUEUE}) ORDER BY id DESC LIMIT 1),"
+        "  holder IS NOT NULL AND lease_until > $1 FROM queues ORDER BY name",
+        at,
     )
-    return [
-        QueueState(
-            name,
-            destination,
-            waiting,
-            time_or_none(oldest_at),
-            on_hold,
-            failures,
-            from_micros(next_at),
-            time_or_none(delivered_at),
+    states = []
+    for name, destination, waiting, oldest_at, on_hold, failures, *times, detail, sending in rows:
+        next_at, delivered_at = times
+        told, untold = await _who_was_told(tx, name, at) if on_hold is not None and waiting else ((), 0)
+        states.append(
+            QueueState(
+                name,
+                destination,
+                waiting,
+                time_or_none(oldest_at),
+                on_hold,
+                failures,
+                from_micros(next_at),
+                time_or_none(delivered_at),
+                detail or "",
+                bool(sending),
+                told,
+                untold,
+            )
         )
-        for name, destination, waiting, oldest_at, on_hold, failures, next_at, delivered_at in rows
-    ]
+    return states
+
+
+async def _who_was_told(tx: Transaction, queue: str, now: Micros) -> tuple[tuple[str, ...], int]:
+    """Read which destinations got alerts that wait in a queue, and how many of these nobody got."""
+    rows = await tx.fetch(
+        "SELECT other.destination, count(*) FROM deliveries AS waits LEFT JOIN deliveries AS other"
+        "   ON other.change_id = waits.change_id AND other.rule = waits.rule AND other.step = waits.step"
+        "   AND other.queue <> waits.queue AND other.state = 'delivered'"
+        " WHERE waits.queue = $1 AND waits.state = 'pending' AND waits.due_at <= $2"
+        "   AND waits.kind = 'alert' AND waits.rule <> '' GROUP BY 1",
+        queue,
+        now,
+    )
+    told = sorted(destination for destination, _ in rows if destination is not None)
+    untold = sum(number for destination, number in rows if destination is None)
+    return tuple(told), untold
 
 
 async def news(tx: Transaction, since: datetime, limit: int) -> list[Notification]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from app.model.times import from_micros
-from app.store.queries.cursor import number_of, page_of
+from app.store.cursor import number_of, page_of
 from app.store.transaction import Row, Transaction
 from app.store.views import Page, Quarantined
 

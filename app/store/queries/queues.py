@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from app.model.delivery import Outcome
 from app.model.notification import Message, Notification
 from app.model.times import Micros, from_micros, time_or_none, to_micros
-from app.store.queries import deliveries, messages, reports, silences
+from app.store import leases
+from app.store.queries import deliveries, fallbacks, messages, reports, silences
 from app.store.rows import Attempt, Claim, Waiting
 from app.store.transaction import Row, Transaction
 
@@ -197,7 +198,7 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
         False, and nothing is written, if the lease was lost before.
     """
     silenced = attempt.outcome is Outcome.SILENCED
-    if not (await give_back(tx, claim) if silenced else await _rest(tx, claim, attempt)):
+    if not (await leases.give_back(tx, claim) if silenced else await leases.rest(tx, claim, attempt)):
         return False
     started_at, ended_at = to_micros(attempt.started_at), to_micros(attempt.ended_at)
     sent = (
@@ -221,6 +222,8 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
         if attempt.outcome is Outcome.DELIVERED:
             await messages.keep(tx, claim.queue, sent, attempt.message, ended_at)
             await messages.update_others(tx, claim.queue, sent, attempt.message, ended_at)
+            if attempt.fallback:
+                await fallbacks.copy_later(tx, sent, attempt.fallback, ended_at)
         await messages.update_others(tx, claim.queue, list(attempt.asides), None, ended_at)
         await reports.announce(tx, [*sent, *attempt.asides], ended_at)
     if claim.on_hold and attempt.outcome is not Outcome.ON_HOLD and not silenced:
@@ -231,7 +234,7 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
             claim.queue,
         )
     if attempt.notice and not claim.on_hold:
-        await _alert_fallback(tx, claim, attempt, ended_at)
+        await fallbacks.notify(tx, claim, attempt, ended_at)
     return True
 
 
@@ -244,56 +247,3 @@ async def _set_aside(tx: Transaction, attempt: Attempt, started_at: Micros, ende
             continue  # the silence has just ended: it waits, and goes out with what is next
         await deliveries.put_attempts(tx, [number], aside.outcome, aside.detail, started_at, ended_at)
         await tx.execute("UPDATE deliveries SET silence_id = $1 WHERE id = $2", aside.silence_id, number)
-
-
-async def give_back(tx: Transaction, claim: Claim, *, unsure: bool = False) -> bool:
-    """Give a lease back without an attempt.
-
-    Args:
-        tx: The transaction.
-        claim: The queue.
-        unsure: Something may have been sent all the same.
-
-    Returns:
-        False if the lease was lost before.
-    """
-    ours = await tx.fetch_value(
-        "UPDATE queues SET holder = NULL, lease_until = 0, unsure_since = coalesce(unsure_since, $1)"
-        " WHERE name = $2 AND holder = $3 RETURNING true",
-        to_micros(claim.claimed_at) if unsure else None,
-        claim.queue,
-        claim.token,
-    )
-    return bool(ours)
-
-
-async def _rest(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
-    """Give a lease back, and let the queue rest as an attempt says; False if it was lost before."""
-    unsure_since = claim.unsure_since or attempt.started_at
-    ours = await tx.fetch_value(
-        "UPDATE queues SET next_at = $1, failures = $2, on_hold = $3, unsure_since = $4,"
-        "  delivered_at = coalesce($5, delivered_at), holder = NULL, lease_until = 0"
-        " WHERE name = $6 AND holder = $7 RETURNING true",
-        to_micros(attempt.next_at),
-        attempt.failures,
-        attempt.detail if attempt.outcome is Outcome.ON_HOLD else None,
-        to_micros(unsure_since) if attempt.unsure else None,
-        to_micros(attempt.ended_at) if attempt.outcome is Outcome.DELIVERED else None,
-        claim.queue,
-        claim.token,
-    )
-    return bool(ours)
-
-
-async def _alert_fallback(tx: Transaction, claim: Claim, attempt: Attempt, now: Micros) -> None:
-    """Alert the fallback that a destination is on hold, once for all its queues."""
-    others = await tx.fetch_value(
-        "SELECT 1 FROM queues WHERE destination = $1 AND on_hold IS NOT NULL AND name <> $2",
-        claim.destination,
-        claim.queue,
-    )
-    if others or attempt.notice is None:
-        return
-    first = claim.deliveries[0].id
-    change_id = await tx.fetch_value("SELECT change_id FROM deliveries WHERE id = $1", first)
-    await deliveries.insert(tx, [deliveries.of_alert(attempt.notice, change_id, now)])

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from app.model.times import MICRO, from_micros, micros_or_none, time_or_none, to_micros
+from app.store import leases
 from app.store.queries.queues import CLOCKS_DIFFER
 from app.store.transaction import Transaction
 from app.store.views import ReconcileProgress, StoredRun
@@ -27,11 +28,13 @@ async def begin(
     """
     await tx.lock([("reconcile",)])
     at, lease = to_micros(now), to_micros(lease_until)
-    under_way = await tx.fetch_value(
-        "SELECT 1 FROM reconcile_runs WHERE ended_at IS NULL AND lease_until > $1 AND lease_until <= $2",
+    rows = await tx.fetch(
+        "SELECT token FROM reconcile_runs WHERE ended_at IS NULL AND lease_until > $1 AND lease_until <= $2",
         at,
         lease + AHEAD,
     )
+    holders = {holder for (holder,) in rows}
+    under_way = holders - await leases.absent(tx, holders, now)
     before = await tx.fetch_value(
         "SELECT 1 FROM reconcile_runs WHERE started_at > $1 AND started_at <= $2"
         " AND ended_at IS NOT NULL AND error = ''",

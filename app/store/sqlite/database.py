@@ -16,6 +16,7 @@ from app.model.times import Micros
 from app.observe.watch import NOBODY, Watch
 from app.store.queries.accept import accept
 from app.store.rows import Accepted, Incoming
+from app.store.sqlite.mark import ProcessMark
 from app.store.sqlite.schema import connect, prepare
 from app.store.sqlite.shrink import PAUSE_SECONDS, shrink
 from app.store.sqlite.transaction import run_at_once
@@ -55,6 +56,7 @@ class SQLiteDatabase(Database):
 
     def __init__(self, path: Path, watch: Watch = NOBODY) -> None:
         self.path = path
+        self._mark = ProcessMark(path)
         self.writer = WriterThread(connect(path), watch)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
         self._local = threading.local()
@@ -97,6 +99,11 @@ class SQLiteDatabase(Database):
         return own
 
     @override
+    def own(self, token: str) -> str:
+        mark = self._mark.name()
+        return token if mark is None else f"{mark}.{token}"
+
+    @override
     def listen(self, wake: Callable[[], None]) -> None:
         pass  # a file tells nobody: the dispatcher's poll finds what other processes store
 
@@ -119,6 +126,7 @@ class SQLiteDatabase(Database):
         self._readers.shutdown()
         for connection in self._read_connections:
             connection.close()
+        self._mark.drop()
 
 
 def _accept_batches(

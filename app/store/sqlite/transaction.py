@@ -4,11 +4,14 @@ import json
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from datetime import datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from typing_extensions import override
 
+from app.store.sqlite.mark import is_gone, owners_folder
 from app.store.transaction import Columns, EntityKey, Operation, Row, Transaction
 
 _T = TypeVar("_T")
@@ -83,6 +86,13 @@ class SQLiteTransaction(Transaction):
     @override
     async def lock_rows(self, table: str, ids: Sequence[Any], *, shared: bool = False) -> None:
         """Do nothing: there is one writer at a time."""
+
+    @override
+    async def absent(self, marks: Collection[str], now: datetime) -> set[str]:
+        del now
+        (file,) = await self.fetch_row("SELECT file FROM pragma_database_list WHERE name = 'main'") or ("",)
+        folder = owners_folder(Path(file))
+        return {mark for mark in marks if is_gone(folder, mark)}
 
     @override
     async def forget_entities(self, entities: Sequence[EntityKey]) -> None:

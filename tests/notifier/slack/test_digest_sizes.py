@@ -143,6 +143,7 @@ alerts = st.builds(
     moves=st.integers(0, 100),
     window=st.none() | st.just(10 * MINUTE),
     mention=st.sampled_from(("", *MENTIONS)),
+    instead=st.just("") | texts,
     own_title=st.just(()) | texts.map(lambda text: (Part(text=text, literal=False),)),
 )
 notices = st.builds(Notification.notice, texts, st.just(NOW))

@@ -124,7 +124,8 @@ CREATE TABLE deliveries (
     ended_at      BIGINT,
     message_id    BIGINT  REFERENCES messages (id) ON DELETE CASCADE,  -- the message that it updates
     report_id     BIGINT  REFERENCES reports (id) ON DELETE CASCADE,   -- the run that it reports to
-    silence_id    BIGINT                      -- the last silence that suppressed it
+    silence_id    BIGINT,                     -- the last silence that suppressed it
+    copied_at     BIGINT                      -- when the fallback got it, while its queue was on hold
 );
 CREATE INDEX pending_deliveries ON deliveries (queue, id, due_at) WHERE state = 'pending';
 -- What is to be said later of an incident, found without what waits now or was sent.

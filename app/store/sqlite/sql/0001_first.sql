@@ -122,7 +122,8 @@ CREATE TABLE deliveries (
     ended_at      INTEGER,
     message_id    INTEGER REFERENCES messages (id) ON DELETE CASCADE,  -- the message that it updates
     report_id     INTEGER REFERENCES reports (id) ON DELETE CASCADE,   -- the run that it reports to
-    silence_id    INTEGER                     -- the last silence that suppressed it
+    silence_id    INTEGER,                    -- the last silence that suppressed it
+    copied_at     INTEGER                     -- when the fallback got it, while its queue was on hold
 ) STRICT;
 -- Of two indexes that seem equal SQLite takes the one made last: what waits must not be found by its state.
 CREATE INDEX deliveries_by_state ON deliveries (state, change_id);

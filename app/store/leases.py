@@ -1,0 +1,113 @@
+"""Leases of queues: given back, or ended at once where it is known that their process is dead."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from app.model.delivery import Outcome
+from app.model.times import MICRO, to_micros
+from app.store.rows import Attempt, Claim
+from app.store.transaction import Transaction
+
+UNSURE_DELAY = timedelta(seconds=1)
+MAX_UNSURE_DELAY = timedelta(seconds=30)
+"""As long as a lease: a queue whose last send is unsure never waits longer than for one that is frozen."""
+
+
+def unsure_delay(failures: int) -> int:
+    """Give how long, in microseconds, a queue waits after a send of which nobody knows whether it arrived.
+
+    Args:
+        failures: How many failures in a row the queue had before: a process that dies at a send must not
+            repeat it as often as it is started.
+    """
+    delay: int = min(UNSURE_DELAY * 2 ** min(failures, 20), MAX_UNSURE_DELAY) // MICRO
+    return delay
+
+
+async def absent(tx: Transaction, tokens: Iterable[str], now: datetime) -> set[str]:
+    """Give those of some leases' tokens of which the process is known to be dead."""
+    marks = {token: mark for token in tokens for mark, _, rest in [token.partition(".")] if rest}
+    gone = await tx.absent(set(marks.values()), now) if marks else set[str]()
+    return {token for token, mark in marks.items() if mark in gone}
+
+
+async def end_of_the_dead(tx: Transaction, *, token: str, now: datetime, lease: timedelta) -> None:
+    """End the leases of queues that dead processes hold.
+
+    What such a process was sending may have arrived, so that its queue waits before it sends again.
+
+    Args:
+        tx: The transaction.
+        token: A token of this process.
+        now: The time, UTC.
+        lease: How long a lease is.
+    """
+    at = to_micros(now)
+    rows = await tx.fetch(
+        "SELECT name, holder, lease_until, failures FROM queues"
+        " WHERE holder IS NOT NULL AND lease_until > $1 ORDER BY name",
+        at,
+    )
+    own, dot, _ = token.partition(".")
+    others = {row[1] for row in rows if not dot or not row[1].startswith(own + dot)}
+    dead = await absent(tx, others, now)
+    for name, holder, lease_until, failures in rows:
+        if holder not in dead:
+            continue
+        claimed_at = min(at, lease_until - lease // MICRO)
+        await tx.execute(
+            "UPDATE queues SET holder = NULL, lease_until = 0, failures = failures + 1,"
+            "  next_at = CASE WHEN next_at > $1 THEN next_at ELSE $1 END,"
+            "  unsure_since = CASE WHEN unsure_since < $2 THEN unsure_since ELSE $2 END"
+            " WHERE name = $3 AND holder = $4",
+            claimed_at + unsure_delay(failures),
+            claimed_at,
+            name,
+            holder,
+        )
+
+
+async def give_back(tx: Transaction, claim: Claim, *, unsure: bool = False) -> bool:
+    """Give a lease back without an attempt.
+
+    Args:
+        tx: The transaction.
+        claim: The queue.
+        unsure: Something may have been sent all the same.
+
+    Returns:
+        False if the lease was lost before.
+    """
+    ours = await tx.fetch_value(
+        "UPDATE queues SET holder = NULL, lease_until = 0 WHERE name = $1 AND holder = $2 RETURNING true",
+        claim.queue,
+        claim.token,
+    )
+    if ours and unsure:
+        claimed_at = to_micros(claim.claimed_at)
+        await tx.execute(
+            "UPDATE queues SET unsure_since = coalesce(unsure_since, $1), failures = failures + 1,"
+            "  next_at = $2 WHERE name = $3",
+            claimed_at,
+            claimed_at + unsure_delay(claim.failures),
+            claim.queue,
+        )
+    return bool(ours)
+
+
+async def rest(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
+    """Give a lease back, and let the queue rest as an attempt says; False if it was lost before."""
+    unsure_since = claim.unsure_since or attempt.started_at
+    ours = await tx.fetch_value(
+        "UPDATE queues SET next_at = $1, failures = $2, on_hold = $3, unsure_since = $4,"
+        "  delivered_at = coalesce($5, delivered_at), holder = NULL, lease_until = 0"
+        " WHERE name = $6 AND holder = $7 RETURNING true",
+        to_micros(attempt.next_at),
+        attempt.failures,
+        attempt.detail if attempt.outcome is Outcome.ON_HOLD else None,
+        to_micros(unsure_since) if attempt.unsure else None,
+        to_micros(attempt.ended_at) if attempt.outcome is Outcome.DELIVERED else None,
+        claim.queue,
+        claim.token,
+    )
+    return bool(ours)

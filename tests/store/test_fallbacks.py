@@ -1,0 +1,122 @@
+"""What a fallback gets of a destination on hold, on both databases."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from app.model.delivery import Outcome
+from app.model.incident import Route
+from app.store import queries
+from app.store.rows import Attempt, Claim, Incoming
+from app.store.store import Store
+from tests.conftest import NOW
+from tests.store.helpers import LEASE, SECOND, attempt, delivered, entities, incoming, sent_to
+
+OPS = {"default": Route("ops", "ops")}
+BOTH = OPS | {"ops": Route("default", "default")}
+
+
+async def take(store: Store, second: int, fallbacks: Mapping[str, Route] = OPS) -> dict[str, Claim]:
+    """Claim what is due, by queue; what is on hold goes to the fallbacks."""
+    now = NOW + second * SECOND
+    limits = {"default": 100, "ops": 100}
+    claims = await store.claim(
+        token="a", now=now, lease_until=now + LEASE, limit=9, batch_limits=limits, fallbacks=fallbacks
+    )
+    return {claim.queue: claim for claim in claims}
+
+
+def on_hold(second: int = 0) -> Attempt:
+    """An attempt that puts a queue on hold."""
+    return attempt(Outcome.ON_HOLD, second=second, wait=600)
+
+
+def for_ops(one: Incoming) -> Incoming:
+    """A change whose alert is for ops."""
+
+    def decide(state: object) -> object:
+        decision = sent_to("ops", one).decide(state)  # type: ignore[arg-type]
+        return replace(decision, alerts=(replace(decision.alerts[0], queue="ops"),))
+
+    return replace(one, decide=decide)  # type: ignore[arg-type]
+
+
+async def test_the_alerts_themselves_once(store: Store) -> None:
+    """The fallback gets what waits and what comes later, marked, each once; in the end the channel does."""
+    await store.accept([incoming(entity="one")])
+    await store.record((await take(store, 0))["default"], on_hold())
+    told = (await take(store, 1))["ops"]
+    assert entities(told) == ["one"]
+    assert told.deliveries[0].notification.instead == "default is on hold: said"
+    await store.record(told, delivered(second=1))
+    await store.accept([incoming(entity="two", second=2)])
+    told = (await take(store, 3))["ops"]
+    assert entities(told) == ["two"]
+    (queue, _) = await store.read(queries.page.queues, NOW + 3 * SECOND)
+    assert queue.trouble(NOW) == (
+        "is on hold: said; ops got alerts that wait here; nobody was told of 1 alert that waits"
+    )
+    await store.record(told, delivered(second=3))
+    assert await take(store, 5) == {}
+    await store.release_hold("default", NOW + 6 * SECOND)
+    released = (await take(store, 6))["default"]
+    assert entities(released) == ["one", "two"]
+    assert [one.notification.instead for one in released.deliveries] == ["", ""]
+    await store.record(released, replace(delivered(second=6), fallback=OPS["default"]))
+    assert await take(store, 8) == {}
+
+
+@pytest.mark.parametrize("released", [True, False])
+async def test_the_end_too(store: Store, released: bool) -> None:
+    """Whoever heard of the beginning hears of the end, though the destination works again by then."""
+    await store.accept([incoming(entity="one")])
+    await store.record((await take(store, 0))["default"], on_hold())
+    await store.record((await take(store, 1))["ops"], delivered(second=1))
+    if released:
+        await store.release_hold("default", NOW + 2 * SECOND)
+        first = (await take(store, 2))["default"]
+        await store.record(first, replace(delivered(second=2), fallback=OPS["default"]))
+    await store.accept([incoming("Degraded", "Healthy", entity="one", second=4)])
+    claims = await take(store, 4)
+    if released:
+        await store.record(claims["default"], replace(delivered(second=4), fallback=OPS["default"]))
+        claims = await take(store, 5)
+    (ended,) = claims["ops"].deliveries
+    assert ended.notification.step == "resolved"
+    assert ended.notification.instead == f"default {'was on hold' if released else 'is on hold: said'}"
+    await store.record(claims["ops"], delivered(second=5))
+    assert await take(store, 7) == {}
+
+
+async def test_no_fallback_in_a_circle(store: Store) -> None:
+    """Two destinations that are each other's fallback, both on hold: each gets the other's alerts once."""
+    await store.accept([incoming(entity="one"), for_ops(incoming(entity="two"))])
+    for claim in (await take(store, 0, {})).values():
+        await store.record(claim, on_hold())
+    for second in range(1, 5):
+        assert await take(store, second, BOTH) == {}
+    for name in BOTH:
+        await store.release_hold(name, NOW + 5 * SECOND)
+    claims = await take(store, 5, BOTH)
+    assert {name: sorted(entities(claim)) for name, claim in claims.items()} == {
+        "default": ["one", "two"],
+        "ops": ["one", "two"],
+    }
+
+
+async def test_what_the_fallback_gets_anyway(store: Store) -> None:
+    """A rule that sends to both, and steps that the fallback does not take: nothing is copied."""
+    one = incoming(entity="one")
+
+    def decide(state: object) -> object:
+        decision = one.decide(state)  # type: ignore[arg-type]
+        (alert,) = decision.alerts
+        return replace(decision, alerts=(alert, replace(alert, destination="ops", queue="ops")))
+
+    await store.accept([replace(one, decide=decide)])  # type: ignore[arg-type]
+    claims = await take(store, 0)
+    await store.record(claims["default"], on_hold())
+    await store.record(claims["ops"], delivered())
+    await store.accept([incoming(entity="two", second=1)])
+    assert await take(store, 2, {"default": Route("ops", "ops", frozenset())}) == {}
