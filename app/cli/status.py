@@ -7,7 +7,7 @@ import typer
 from app.cli.base import AsJson, print_json_lines, run_with_store
 from app.errors import RulesError
 from app.model.notification import one_line
-from app.runtime import configured_rules
+from app.runtime.configured import configured_rules
 from app.settings import load_settings
 from app.store.store import Store
 from app.web.health import Health, check_readiness
