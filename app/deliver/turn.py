@@ -164,7 +164,6 @@ class Sender:
             # One that sums up thousands is no incident's own: to update it for each would take too long.
             message=None if load.further else sent.message,
             gone=sent.gone,
-            fallback=self.fallbacks.get(claim.destination),
         )
 
     async def _deliver(self, claim: Claim, load: Load) -> Sent:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from app.model.change import CatalogChange
 from app.model.delivery import Alert, Outcome, State
-from app.model.incident import Route
 from app.model.notification import Message, Notification
 from app.model.report import Report
 from app.model.silence import Silence
@@ -206,7 +205,6 @@ class Attempt:
         gone: A message that is not there any more.
         unsure: It may have arrived, though it failed.
         notice: What to say of it elsewhere, unless another queue of this destination is on hold already.
-        fallback: The way to the destination's fallback; None: it has none.
     """
 
     outcome: Outcome
@@ -222,4 +220,3 @@ class Attempt:
     gone: Message | None = None
     unsure: bool = False
     notice: Alert | None = None
-    fallback: Route | None = None

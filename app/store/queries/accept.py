@@ -150,7 +150,8 @@ async def _write(tx: Transaction, group: Group, ids: dict[str, int]) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _told_json(told: tuple[Route, ...]) -> str:
+def told_json(told: tuple[Route, ...]) -> str:
+    """Write where an incident was told as the column ``told`` has it."""
     return json.dumps(
         [
             (place.destination, place.queue, *(() if place.steps == ALL_STEPS else sorted(place.steps)))
@@ -160,7 +161,8 @@ def _told_json(told: tuple[Route, ...]) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _told_of(text: str) -> tuple[Route, ...]:
+def told_of(text: str) -> tuple[Route, ...]:
+    """Read the column ``told``."""
     return tuple(
         Route(destination, queue, frozenset(map(Step, steps)) or ALL_STEPS)
         for destination, queue, *steps in json.loads(text)
@@ -204,7 +206,7 @@ def _incident_row(incident: Incident) -> Row:
         incident.severity,
         json.dumps([to_micros(move) for move in incident.moves]) if incident.moves else NOTHING,
         incident.flapping,
-        _told_json(incident.told),
+        told_json(incident.told),
     )
 
 
@@ -238,7 +240,7 @@ def incident_of(row: Row) -> Incident:
         severity,
         () if moves == NOTHING else tuple(map(from_micros, json.loads(moves))),
         bool(flapping),
-        _told_of(told),
+        told_of(told),
     )
 
 

@@ -9,12 +9,13 @@ from app.model.incident import Route
 from app.model.notification import Notification
 from app.model.times import Micros, to_micros
 from app.store.queries import deliveries
+from app.store.queries.accept import told_json, told_of
 from app.store.rows import Attempt, Claim, NewDelivery
 from app.store.transaction import Row, Transaction
 
 COPIES_AT_ONCE = 100
 """How many are copied in one transaction: a backlog must not keep what comes in waiting."""
-ALERT = f"SELECT id, {deliveries.COPIED}, created_at, incident_id FROM deliveries"
+UNCOPIED = "state = 'pending' AND copied_at IS NULL"
 # An alert that the fallback gets by the rules, or got for another destination already, is the same one.
 KNOWN = (
     "SELECT 1 FROM deliveries WHERE change_id = $1 AND queue = $2 AND rule = $3 AND step = $4"
@@ -25,42 +26,36 @@ KNOWN = (
 async def copy_on_hold(tx: Transaction, routes: Mapping[str, Route], now: datetime) -> None:
     """Copy what waits in queues on hold, and was not copied yet, into the queues of the fallbacks.
 
+    From then on the fallback is told of the incident to its end, as every place is that was told.
+
     Args:
         tx: The transaction.
         routes: The fallback's route, by the name of the destination.
         now: The time, UTC.
     """
-    held = await tx.fetch("SELECT name, on_hold FROM queues WHERE on_hold IS NOT NULL ORDER BY name")
-    for queue, reason in held if routes else ():
-        rows = await tx.fetch(
-            f"{ALERT} WHERE queue = $1 AND state = 'pending' AND due_at <= $2 AND copied_at IS NULL"
-            " AND kind = 'alert' AND rule <> '' AND destination = ANY($3)"
-            " ORDER BY id LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED",
+    if not routes:
+        return
+    for queue, reason in await tx.fetch(
+        "SELECT name, on_hold FROM queues WHERE on_hold IS NOT NULL ORDER BY name"
+    ):
+        found = await tx.fetch(
+            f"SELECT id, incident_id FROM deliveries WHERE queue = $1 AND due_at <= $2 AND {UNCOPIED}"
+            " AND kind = 'alert' AND rule <> '' AND destination = ANY($3) ORDER BY id LIMIT $4",
             queue,
             to_micros(now),
             list(routes),
             COPIES_AT_ONCE,
         )
+        if not found:
+            continue
+        # Incidents first, as everywhere: what is decided of them meanwhile must see whom we tell.
+        await tx.lock_rows("incidents", sorted({incident for _, incident in found if incident is not None}))
+        rows = await tx.fetch(
+            f"SELECT id, {deliveries.COPIED}, created_at, incident_id FROM deliveries"
+            f" WHERE id = ANY($1) AND {UNCOPIED} ORDER BY id FOR NO KEY UPDATE SKIP LOCKED",
+            [number for number, _ in found],
+        )
         await _copy(tx, rows, routes, f"is on hold: {reason}", to_micros(now))
-
-
-async def copy_later(tx: Transaction, ids: Sequence[int], route: Route, now: Micros) -> None:
-    """Copy alerts that their destination has got: those of incidents of which its fallback was told before.
-
-    Args:
-        tx: The transaction.
-        ids: The alerts' numbers.
-        route: The fallback's route.
-        now: The time.
-    """
-    rows = await tx.fetch(
-        f"{ALERT} WHERE id = ANY($1) AND copied_at IS NULL AND kind = 'alert' AND rule <> ''"
-        " AND EXISTS (SELECT 1 FROM deliveries AS before WHERE before.incident_id = deliveries.incident_id"
-        "   AND before.queue = deliveries.queue AND before.copied_at IS NOT NULL)"
-        " ORDER BY id",
-        list(ids),
-    )
-    await _copy(tx, rows, {row[3]: route for row in rows}, "was on hold", now)
 
 
 async def _copy(
@@ -79,6 +74,7 @@ async def _copy(
         except ValidationError:  # written by another release: it is given up when its turn comes
             continue
         marked = notification.model_copy(update={"instead": notification.instead or f"{destination} {why}"})
+        await _tell_to_the_end(tx, incident_id, route)
         copies.append(
             deliveries.following(
                 (change_id, route.queue, route.destination, marked.model_dump_json(), *copied[4:]),
@@ -89,6 +85,17 @@ async def _copy(
             )
         )
     await deliveries.insert(tx, copies)
+
+
+async def _tell_to_the_end(tx: Transaction, incident_id: str | None, route: Route) -> None:
+    told = await tx.fetch_value(
+        "SELECT told FROM incidents WHERE id = $1 AND resolved_at IS NULL", incident_id
+    )
+    places = told_of(told) if told else ()
+    if told and all(place.queue != route.queue for place in places):
+        await tx.execute(
+            "UPDATE incidents SET told = $1 WHERE id = $2", told_json((*places, route)), incident_id
+        )
 
 
 async def notify(tx: Transaction, claim: Claim, attempt: Attempt, now: Micros) -> None:

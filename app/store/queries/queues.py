@@ -222,8 +222,6 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
         if attempt.outcome is Outcome.DELIVERED:
             await messages.keep(tx, claim.queue, sent, attempt.message, ended_at)
             await messages.update_others(tx, claim.queue, sent, attempt.message, ended_at)
-            if attempt.fallback:
-                await fallbacks.copy_later(tx, sent, attempt.fallback, ended_at)
         await messages.update_others(tx, claim.queue, list(attempt.asides), None, ended_at)
         await reports.announce(tx, [*sent, *attempt.asides], ended_at)
     if claim.on_hold and attempt.outcome is not Outcome.ON_HOLD and not silenced:
