@@ -9,6 +9,7 @@ from typing import Any
 
 from app.store.rows import Accepted, Incoming
 from app.store.sqlite.database import SQLiteDatabase
+from app.store.sqlite.mark import ProcessMark
 from app.store.sqlite.schema import connect
 from app.store.sqlite.writer import WriterThread
 from scripts.simulation.chance import Chance
@@ -131,6 +132,7 @@ class SimulatedDatabase(SQLiteDatabase):
         self, path: Path, process: Process, loop: VirtualLoop, chance: Chance, mutant: Mutant
     ) -> None:
         self.path = path
+        self._mark = ProcessMark(path)
         self._mutant = mutant
         self.writer = _Writer(Connection(connect(path), process, loop, chance, mutant), loop, chance)
         self._readers = ThreadPoolExecutor(1)  # starts no thread: the loop runs what it is given
@@ -145,3 +147,4 @@ class SimulatedDatabase(SQLiteDatabase):
     def _closed_by_the_kernel(self) -> None:
         for connection in [self.writer._connection, *self._read_connections]:  # noqa: SLF001
             connection.close()
+        self._mark.drop()

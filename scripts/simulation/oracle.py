@@ -11,6 +11,8 @@ from scripts.simulation.world import Change, Told, World
 TEAM_CHANNELS = {"Rocket": "rocket", "Star": "star", "Nova": "nova"}
 BY_TOKEN = frozenset({"star", "nova"})
 """The channels that are reached with a bot token: nothing is repeated there."""
+FALLBACK = "ops"
+"""Who hears of what is on hold, and gets its alerts."""
 WELL_BELOW = 50
 APART_SECONDS = 0.99
 SAID_AFTER_SECONDS = 60.0
@@ -69,6 +71,11 @@ class Oracle:
     def _places(self, change: Change) -> list[str]:
         return [TEAM_CHANNELS[change.team], PAGER]
 
+    def _stood_in(self, place: str, change: Change, at: float) -> bool:
+        """Tell whether a place may hear of a change since it stands in for one that was on hold."""
+        on_hold = {name for since, name, _ in self._world.holds if since <= at}
+        return place == FALLBACK and not on_hold.isdisjoint(self._places(change))
+
     def _silenced(self, change: Change) -> bool:
         """Tell whether the operator may have silenced its alerts while they waited."""
         assert change.sent_at is not None  # noqa: S101 - the caller has looked
@@ -121,7 +128,7 @@ class Oracle:
                 change = self._world.changes.get(load)
                 if change is None or change.entity != entity:
                     yield f"#{place} hears {entity} {load:g}, which never was"
-                elif place not in self._places(change):
+                elif place not in self._places(change) and not self._stood_in(place, change, told.at):
                     yield f"#{place} hears of {_name(change)}, which is not its own"
                 elif load not in listed and (change.sent_at is None or change.sent_at > told.at):
                     yield f"#{place} hears of {_name(change)} before anybody said so"
@@ -133,7 +140,7 @@ class Oracle:
         for at, listed in self._world.listings:
             for load in listed.values():
                 known_from[load] = min(at, known_from[load])
-        for place in [*CHANNELS, PAGER]:
+        for place in [*CHANNELS.keys() - {FALLBACK}, PAGER]:
             first_told = self._first_told(place)
             for early, later in permutations(first_told, 2):
                 earlier, after = changes[early], changes[later]
@@ -165,8 +172,8 @@ class Oracle:
                 yield f"#{told.place} gets two messages within {told.at - before.at:.3f} s"
 
     def _holds_are_said(self) -> Iterator[str]:
-        """Of each channel on hold its fallback hears."""
-        said = [(told.at, told.text) for told in self._world.told if told.place == "ops"]
+        """Of each place on hold its fallback hears."""
+        said = [(told.at, told.text) for told in self._world.told if told.place == FALLBACK]
         for at, place, process in self._world.holds:
             if any(at - 45 < trouble < at + SAID_AFTER_SECONDS for trouble in process.troubles):
                 continue

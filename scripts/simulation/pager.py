@@ -26,6 +26,7 @@ class Pager:
         if self.down:
             return Reply(503, "down for maintenance")
         if self.expired:
+            world.holds.append((world.loop.time(), PAGER, sending.process))
             return Reply(401, "the token has expired")
         failure = drawn_failure(world.chance)
         if failure and not failure[1]:

@@ -76,7 +76,7 @@ class World:
         listings: What Port answered when it was asked for all entities: the time, and each entity's value.
         silenced: The entities that were silenced, with from when to when.
         refused: Webhooks with another answer than 202, or 503 because they could not be stored.
-        holds: The channels that refused a message because they were archived, with the time and the sender.
+        holds: The places that refused a message until somebody mends them, with the time and the sender.
         story: What happened, as lines.
     """
 

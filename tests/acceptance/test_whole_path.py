@@ -65,8 +65,8 @@ async def test_from_nothing_to_an_alert(tmp_path: Path, slack: StandInSlack) -> 
             assert "Resolved after" in str(slack.messages[1]["blocks"])
 
             found = await listener.command_line("doctor", "--slack", "--change")
-            assert found.count("ok       ") == 11, found
-            assert "No step is wrong." in found
+            assert found.count("ok       ") == 12, found
+            assert "Nothing is wrong" in found
             assert len(slack.messages) == 5
             lines = said.read_text().splitlines()
             assert lines.count("202 notification-service-prod, alerts: 1") == 4, lines

@@ -74,7 +74,7 @@ def test_alerts_say_what_to_do() -> None:
     assert named_in(text) <= DOCUMENTED
     # What the runbooks tell to run exists.
     commands = set(re.findall(r"python -m app ([a-z]+)", text))
-    assert commands <= {"deliveries", "doctor", "quarantine", "rules"}
+    assert commands <= {"deliveries", "doctor", "quarantine", "rules", "status"}
 
 
 def kept(given: Any, read: Any, path: str = "") -> None:

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from app.deliver.turn import Sender
+from app.network import DIRECT, Network
 from app.notifier.base import Notifier
 from app.notifier.kind import NotifierContext
 from app.notifier.registry import SETTINGS_MODELS, kind_of
@@ -60,7 +61,9 @@ class Receiver:
         return self.answer.response()
 
 
-def make(kind: str, url: str, clock: Any, client: PortClient | None = None) -> Notifier:
+def make(
+    kind: str, url: str, clock: Any, client: PortClient | None = None, network: Network = DIRECT
+) -> Notifier:
     """Make the notifier of a kind, by its settings, that calls an address."""
     settings: dict[str, dict[str, Any]] = {
         "slack webhook": {"type": "slack", "webhook_url": f"{url}/services/T0/B0/x"},
@@ -71,7 +74,12 @@ def make(kind: str, url: str, clock: Any, client: PortClient | None = None) -> N
     }
     given = settings[kind]
     made: NotifierContext = context(
-        bot_token="xoxb-1", slack_api_url=f"{url}/api/", port=client, clock=clock, render=_render
+        bot_token="xoxb-1",
+        slack_api_url=f"{url}/api/",
+        port=client,
+        clock=clock,
+        render=_render,
+        network=network,
     )
     model = SETTINGS_MODELS[given["type"]].model_validate(given)
     return kind_of(given["type"]).make("default", model, made)
@@ -82,9 +90,9 @@ async def _render(template: Any, _: Mapping[str, Any]) -> Any:
     return template | {"url": url.replace("{{ .path }}", "one")} if url else template
 
 
-def port_client(url: str, clock: Any) -> PortClient:
+def port_client(url: str, clock: Any, network: Network = DIRECT) -> PortClient:
     """Make the client of Port's API that destinations get."""
-    return PortClient(url, "id", "secret", clock=clock, patient=False)
+    return PortClient(url, "id", "secret", clock=clock, patient=False, network=network)
 
 
 class Deliveries:

@@ -10,6 +10,7 @@ import pytest
 
 from app.demo.run import serving
 from app.model.delivery import Outcome
+from app.network import DIRECT, Network
 from app.store.rows import Attempt
 from app.store.sqlite.database import open_sqlite
 from tests.conftest import NOW
@@ -46,12 +47,14 @@ TABLE: list[tuple[Answer, Expected]] = [
 ]
 
 
-async def _tries(kind: str, url: str, database: Path, number: int) -> list[Attempt]:
+async def _tries(
+    kind: str, url: str, database: Path, number: int, network: Network = DIRECT
+) -> list[Attempt]:
     """Deliver one alert by a kind of destination at an address, and return the attempts."""
     store = open_sqlite(database)
     deliveries = Deliveries(store)
-    async with port_client(url, deliveries.clock) as client:
-        notifier = make(kind, url, deliveries.clock, client)
+    async with port_client(url, deliveries.clock, network) as client:
+        notifier = make(kind, url, deliveries.clock, client, network)
         attempts = await deliveries.tries(notifier, number)
         await notifier.close()
     await store.close()
@@ -98,9 +101,7 @@ async def test_what_is_wrong_on_the_way_has_a_name(tmp_path: Path, kind: str) ->
 
 @pytest.mark.parametrize("kind", ["slack webhook", "slack bot", "port_action"])
 @pytest.mark.parametrize("status", [407, 502, 403])
-async def test_a_proxy_that_does_not_connect(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, status: int
-) -> None:
+async def test_a_proxy_that_does_not_connect(tmp_path: Path, kind: str, status: int) -> None:
     """Nothing has left, the destination is not at fault, and the reason names the proxy."""
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -109,8 +110,8 @@ async def test_a_proxy_that_does_not_connect(
         writer.close()
 
     async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
-        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        (attempt,) = await _tries(kind, "https://api.invalid", tmp_path / "1.db", 1)
+        network = Network({"HTTPS_PROXY": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"})
+        (attempt,) = await _tries(kind, "https://api.invalid", tmp_path / "1.db", 1, network)
     assert (attempt.outcome, attempt.unsure) == (RETRY, False)
     assert "may have arrived" not in attempt.detail
     assert "proxy" in attempt.detail

@@ -8,6 +8,7 @@ from app.demo.run import change_body
 from app.model.delivery import Outcome
 from app.model.incident import Route
 from app.model.report import RUNS, Report
+from app.model.times import to_micros
 from app.receive.payload import parse_event
 from app.receive.signature import Signed
 from app.rules.decide import decide
@@ -93,3 +94,8 @@ def writer_of(store: Store) -> WriterThread:
     database = store._database  # noqa: SLF001 - what a test does to the file, nobody else does
     assert isinstance(database, SQLiteDatabase)
     return database.writer
+
+
+async def resolve_all(store: Store) -> None:
+    """End all incidents, so that their changes can be pruned."""
+    await store.write(lambda tx: tx.execute("UPDATE incidents SET resolved_at = $1", to_micros(NOW)))

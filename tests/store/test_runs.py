@@ -14,7 +14,7 @@ from app.store import queries
 from app.store.rows import Aside, Attempt, Claim, Incoming
 from app.store.store import Store
 from tests.conftest import NOW
-from tests.store.helpers import LEASE, SECOND, attempt, incoming, reported
+from tests.store.helpers import LEASE, SECOND, attempt, incoming, reported, resolve_all
 
 POSTED = Message("C0123456789", "1780000000.000100")
 
@@ -365,6 +365,7 @@ async def test_a_run_is_kept_as_long_as_its_change(store: Store) -> None:
     assert await store.read(queries.reports.fate, "r_1") is not None
     await told(store, (await claims(store, second=1))["default"], second=1)
     await told(store, (await claims(store, second=2))[RUNS], second=2)
+    await resolve_all(store)
     while await store.prune(before=later, limit=10):
         pass
     assert await store.read(queries.reports.fate, "r_1") is None
