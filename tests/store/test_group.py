@@ -101,7 +101,7 @@ def rows(db: sqlite3.Connection, table: str) -> list[Any]:
     return db.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall()  # noqa: S608 - our own names
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(steps, min_size=2, max_size=14))
 def test_together_as_one_after_the_other(life: Life) -> None:
     """Of one entity or another, late, there already, cancelling what is to be told later: all the same."""

@@ -163,7 +163,7 @@ class TestAnything:
     """Whatever the catalog holds."""
 
     @given(waiting=waitings, by=ways)
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=40, deadline=None)
     def test_everything_is_told_in_the_end(
         self, waiting: list[Notification], by: tuple[GroupBy, ...]
     ) -> None:
