@@ -69,7 +69,13 @@ def verify(body: bytes, claim: SignatureClaim, secrets: Sequence[str]) -> Signed
         claim: What the headers say.
         secrets: The secrets that Port may sign with, the current one first.
     """
-    return _verify(body, claim, secrets)
+    for secret in secrets:
+        # Each secret: while one is replaced, Port signs with the old or the new one.
+        expected = _digest(body, claim.timestamp, secret)
+        for signature in claim.signatures:
+            if hmac.compare_digest(expected, signature):
+                return Signed(body, claim.at)
+    return None
 
 
 def verify_encoded(body: bytes, claim: SignatureClaim, secrets: Sequence[str]) -> Signed:
@@ -87,7 +93,7 @@ def verify_encoded(body: bytes, claim: SignatureClaim, secrets: Sequence[str]) -
     for candidate in _encodings(body):
         if candidate not in tried:
             tried.add(candidate)
-            if signed := _verify(candidate, claim, secrets):
+            if signed := verify(candidate, claim, secrets):
                 return signed
     reason = "the signature does not match"
     if len(body) > MAX_REENCODED_BYTES:
@@ -96,16 +102,6 @@ def verify_encoded(body: bytes, claim: SignatureClaim, secrets: Sequence[str]) -
             " and Port's agent, or a proxy that writes JSON anew, does not send it so"
         )
     raise SignatureRejected(reason, Cause.WRONG)
-
-
-def _verify(candidate: bytes, claim: SignatureClaim, secrets: Sequence[str]) -> Signed | None:
-    for secret in secrets:
-        # Each secret: while one is replaced, Port signs with the old or the new one.
-        expected = _digest(candidate, claim.timestamp, secret)
-        for signature in claim.signatures:
-            if hmac.compare_digest(expected, signature):
-                return Signed(candidate, claim.at)
-    return None
 
 
 def parse_headers(headers: Mapping[str, str], now: datetime, tolerance: timedelta) -> SignatureClaim:
