@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Annotated, Any, Literal, Union
 
 from pydantic import BeforeValidator, Field, ValidationError, create_model
@@ -50,10 +50,15 @@ class RulesFile(Strict):
 
 def file_model(models: SettingsModels) -> type[RulesFile]:
     """Make the model of a rules file whose destinations are of these kinds; of none: it has none."""
+    return _file_model(tuple(models.values()))
+
+
+@cache  # making one takes 0.1 s
+def _file_model(models: tuple[type[DestinationSettings], ...]) -> type[RulesFile]:
     if not models:
         return RulesFile
     # Of one model the union is that model; pydantic takes the discriminator all the same.
-    union: Any = Union[tuple(models.values())]  # noqa: UP007 - it is made of a list
+    union: Any = Union[models]  # noqa: UP007 - it is made of a list
     destination: Any = Annotated[union, Field(discriminator="type")]
     described = RulesFile.model_fields["destinations"].description
     destinations: Any = Annotated[dict[str, destination], Field(default_factory=dict, description=described)]

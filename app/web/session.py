@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated
 from urllib.parse import quote
 
@@ -35,6 +36,12 @@ class Visitor:
     session: str
 
 
+@cache
+def _signing_key(token: str) -> bytes:
+    # A slow derivation, so that a weak token cannot be guessed from a cookie.
+    return hashlib.scrypt(token.encode(), salt=b"port-changelog-listener", n=2**14, r=8, p=1)
+
+
 class Gate:
     """Admits those who have the admin token.
 
@@ -45,8 +52,7 @@ class Gate:
 
     def __init__(self, token: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._token = token
-        # A slow derivation, so that a weak token cannot be guessed from a cookie.
-        key = hashlib.scrypt(token.encode(), salt=b"port-changelog-listener", n=2**14, r=8, p=1)
+        key = _signing_key(token)
         signing = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
         self._cookies = URLSafeTimedSerializer(key, salt="session", signer_kwargs=signing)
         # A key of its own: a form's token must not be usable as a cookie, nor the other way round.
