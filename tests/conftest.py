@@ -26,8 +26,8 @@ from app.store.views import Delivery
 from tests.postgres import PostgresServer
 
 SECRET = "test-client-secret-4711"
-KEPT = httpx.Limits(keepalive_expiry=None)
-"""For a client with many requests at once: httpx may close one that has idled long as another takes it."""
+KEPT = httpx.Limits(max_connections=32, keepalive_expiry=None)
+"""For many requests at once: httpx looks through all connections for each, and may close one as another takes it."""
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For a client that only speaks to loopback: it trusts nobody, and reads no certificates (25 ms)."""
 NOW = datetime(2026, 6, 9, 12, 28, 20, tzinfo=UTC)

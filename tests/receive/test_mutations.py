@@ -12,7 +12,7 @@ from tests.conftest import Service
 from tests.receive.mangling import mangled_bytes, mangled_values
 
 AT_ONCE = 25
-BODIES = int(os.environ.get("BODIES", "500"))
+BODIES = int(os.environ.get("BODIES", "250"))
 
 
 @given(st.lists(mangled_values() | mangled_bytes(), min_size=AT_ONCE, max_size=AT_ONCE))

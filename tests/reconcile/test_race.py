@@ -17,7 +17,7 @@ from tests.port.stand_in_port import CLIENT_ID, StandInPort
 from tests.reconcile.watching import Watching, watching
 from tests.waiting import until
 
-ENTITIES = 400
+ENTITIES = 200
 AT_ONCE = 20
 
 
