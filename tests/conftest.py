@@ -27,7 +27,7 @@ from tests.postgres import PostgresServer
 
 SECRET = "test-client-secret-4711"
 KEPT = httpx.Limits(max_connections=32, keepalive_expiry=None)
-"""For many requests at once: httpx looks through all connections for each, and may close one as another takes it."""
+"""For many requests at once: httpx looks through all of its connections, and may close one in use."""
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For a client that only speaks to loopback: it trusts nobody, and reads no certificates (25 ms)."""
 NOW = datetime(2026, 6, 9, 12, 28, 20, tzinfo=UTC)
