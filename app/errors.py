@@ -11,6 +11,7 @@
     ├── StoreUnavailable     the store cannot take or give data now (503)
     │   └── SchemaTooNew     the store was written by a newer release; the start is refused
     ├── RulesError           a rules file cannot be used; names every mistake
+    ├── SuiteError           a suite cannot be run: it, or the rules file that it names, has mistakes
     ├── TemplateError        a text is not a template
     ├── DeliveryFailed       a destination did not take an alert; carries what follows from it
     │   └── MessageGone      the message that was to be changed is gone
@@ -190,6 +191,10 @@ class RulesError(ListenerError):
     def __init__(self, name: str, mistakes: Sequence[Mistake]) -> None:
         super().__init__("\n".join(mistake.at(name) for mistake in mistakes))
         self.mistakes = tuple(mistakes)
+
+
+class SuiteError(ListenerError):
+    """A suite cannot be run; the text has all mistakes, each with file and line."""
 
 
 class TemplateError(ListenerError):

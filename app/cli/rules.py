@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import typer
 
 from app.cli.base import OUT, print_table, run, run_with_store, span
@@ -38,6 +39,7 @@ from app.settings import Settings, load_settings
 from app.store import queries
 from app.store.opening import now
 from app.store.store import Store
+from app.suite.model import SuiteFile
 
 APP_URL = "https://app.port.io"
 HISTORY_ROWS_A_PAGE = 500
@@ -89,17 +91,34 @@ async def _compare(loaded: Rules, settings: Settings, region: Region | None) -> 
 
 
 @rules.command()
-def schema() -> None:
+def schema(suite: Annotated[bool, typer.Option("--suite", help="That of suites.")] = False) -> None:
     """Print the JSON Schema of the format, for editors."""
-    print(json.dumps(file_model(SETTINGS_MODELS).model_json_schema(), indent=2, ensure_ascii=False))
+    model = SuiteFile if suite else file_model(SETTINGS_MODELS)
+    print(json.dumps(model.model_json_schema(), indent=2, ensure_ascii=False))
 
 
-@rules.command()
-def test(
-    file: File,
-    payload: Annotated[list[Path], typer.Argument(help="Files with one body each, as Port sends it.")],
+@rules.command("test")
+def try_out(
+    file: Annotated[Path, typer.Argument(help="The rules file; with --suite, a suite.")],
+    payload: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Files with one body each, as Port sends it; with --suite, more suites."),
+    ] = None,
+    suite: Annotated[bool, typer.Option("--suite", help="Run suites: tests of rules, as files.")] = False,
+    junit: Annotated[
+        Path | None, typer.Option(help="With --suite: also write the results here, as JUnit's XML.")
+    ] = None,
 ) -> None:
-    """Try rules on bodies: which match and why, and what they would send. Nothing is sent."""
+    """Try rules on bodies: which match and why, and what they would send. Nothing is sent.
+
+    With --suite: 0, all holds that the suites expect; 1, something does not; 2, a file is wrong.
+    """
+    if suite:
+        from app.cli.suite import run_files
+
+        raise typer.Exit(run_files([file, *(payload or ())], junit))
+    if not payload:
+        raise click.UsageError("Missing argument 'PAYLOAD…'.")
     loaded = read_rules(file, environment(), SETTINGS_MODELS)
     bodies = [(path, _read(path)) for path in payload]
 

@@ -10,14 +10,22 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 from pydantic_core import from_json
 
 from app.errors import UnreadableChange
 from app.model.change import ACTION_RUN, ENTITY, RECONCILE, CatalogChange, EntitySnapshot, change_key
-from app.receive.event import MAX_IDENTIFIER_BYTES, Entity, Event, non_empty_text, read_time, too_long
+from app.receive.event import (
+    MAX_IDENTIFIER_BYTES,
+    Entity,
+    Event,
+    encode,
+    non_empty_text,
+    read_time,
+    too_long,
+)
 from app.receive.signature import Signed
 
 AGENTS_BODY_PATH = ("context", "nodeConfig", "body")
@@ -60,6 +68,19 @@ def bare_event(body: bytes) -> dict[str, Any]:
         UnreadableChange: It is not JSON, or not an object.
     """
     return dict(_unwrap(_load(body)).event)
+
+
+def happening_at(body: bytes, at: datetime) -> bytes:
+    """Copy a body that `parse_event` can read, as if its change had happened at another time, UTC.
+
+    Raises:
+        UnreadableChange: It is not JSON, or not an object.
+    """
+    loaded = _load(body)
+    event = cast("dict[str, Any]", _unwrap(loaded).event)  # a part of what was loaded
+    trigger = event.get("trigger")
+    event["trigger"] = (trigger if isinstance(trigger, dict) else {}) | {"at": at.isoformat()}
+    return encode(loaded)
 
 
 def _load(body: bytes) -> dict[str, Any]:

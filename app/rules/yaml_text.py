@@ -18,6 +18,7 @@ from app.errors import Mistake, RulesError
 VARIABLE = re.compile(r"(\$?)\$\{([^{}]*)\}?")
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 PLAIN_VALUE = re.compile(r"""[^\s,\]}#"'&*!|>{\[]+""")
+RULES_HOLD = "a rules file is a mapping with version, destinations and rules"
 PLAIN_NAME = re.compile(r"[\w.-]{1,60}")
 """Matches keys and names, which may be shown, and not addresses and secrets."""
 
@@ -69,6 +70,10 @@ class Document:
             owner = str(name) if name and isinstance(name, str | int | float) else f"number {path[1] + 1}"
         elif len(path) > 1 and path[0] == "destinations":
             text = f"destination {str(path[1])!r}: {text}"
+        elif len(path) > 1 and path[0] == "tests":
+            test = self.at(path[:2])
+            name = test.get("name") if isinstance(test, Mapping) else None
+            text = f"test {name!r}: {text}" if isinstance(name, str) else text
         return Mistake(steps[-1][1] if steps else 1, owner, text)
 
     def written(self, place: Place) -> str:
@@ -110,8 +115,14 @@ class Document:
         return steps
 
 
-def read_yaml(text: str, environment: Mapping[str, str], *, name: str) -> Document:
-    """Read a rules file's text; `${NAME}` is replaced from the environment, `$${NAME}` stands for itself.
+def read_yaml(text: str, environment: Mapping[str, str], *, name: str, holds: str = RULES_HOLD) -> Document:
+    """Read a file's text; `${NAME}` is replaced from the environment, `$${NAME}` stands for itself.
+
+    Args:
+        text: The text.
+        environment: What `${NAME}` is replaced by.
+        name: The file's name, for the mistakes.
+        holds: What such a file is, for one that is something else.
 
     Raises:
         RulesError: It is not YAML, or not a mapping; no value of the file is shown.
@@ -128,7 +139,7 @@ def read_yaml(text: str, environment: Mapping[str, str], *, name: str) -> Docume
     if not isinstance(tree, CommentedMap):
         kind = "list" if isinstance(tree, list) else "single value"
         problem = "the file is empty" if tree is None else f"this is a {kind}"
-        text = f"{problem}; a rules file is a mapping with version, destinations and rules"
+        text = f"{problem}; {holds}"
         raise RulesError(name, [Mistake(1, "", text)])
     document = Document(tree, text.splitlines())
     # An alias inside its own anchor is legal YAML, and a tree without end.
@@ -157,7 +168,7 @@ def _not_yaml(error: YAMLError, text: str) -> Mistake:
         return Mistake(line, "", "a tab; YAML is indented by spaces")
     if isinstance(error, ComposerError):
         if "another document" in problem:
-            return Mistake(line, "", "a second document begins (---); a rules file is one")
+            return Mistake(line, "", "a second document begins (---); the file must be one")
         return Mistake(line, "", "an alias (*) of nothing; put texts that begin with * in quotes")
     hint = "; put texts with ${…} or {{…}} in quotes" if "${" in written or "{{" in written else ""
     return Mistake(line, "", f"not YAML: {problem or 'cannot be read'}{hint}")

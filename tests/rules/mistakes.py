@@ -227,7 +227,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "yaml_template_without_quotes": (
         "5: rule 'cpu': template: a key that is no text; put texts with {{ }} in quotes",
     ),
-    "yaml_two_documents": ("2: a second document begins (---); a rules file is one",),
+    "yaml_two_documents": ("2: a second document begins (---); the file must be one",),
     "yaml_variable_without_quotes": (
         "3: not YAML: expected ',' or '}', but got '{'; put texts with ${…} or {{…}} in quotes",
     ),

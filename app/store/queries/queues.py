@@ -113,6 +113,21 @@ async def claim(
     return claims
 
 
+async def next_due(tx: Transaction, now: datetime) -> datetime | None:
+    """Read when, after a time, UTC, something is due, or a silence ends; None: nothing will be.
+
+    What is due already, and was not sent, is not counted.
+    """
+    at = await tx.fetch_value(
+        "SELECT min(due) FROM ("
+        " SELECT CASE WHEN next_at > due_at THEN next_at ELSE due_at END AS due"
+        "   FROM deliveries JOIN queues ON queues.name = queue WHERE state = 'pending'"
+        " UNION ALL SELECT ends_at FROM silences WHERE NOT settled) AS coming WHERE due > $1",
+        to_micros(now),
+    )
+    return time_or_none(at)
+
+
 async def _head(
     tx: Transaction, queue: str, now: datetime, batch_limits: Mapping[str, int]
 ) -> dict[str, Any] | None:
