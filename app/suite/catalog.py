@@ -34,6 +34,7 @@ class Catalog(PortClient):
     def __init__(self, given: Mapping[str, GivenEntity]) -> None:
         # Not the client's own: nothing is asked over the network.
         self._kept: dict[tuple[str, str], _Kept] = {}
+        self._relations: dict[tuple[str, str], Any] = {}
         for name, entity in given.items():
             snapshot = EntitySnapshot(
                 identifier=name,
@@ -43,7 +44,7 @@ class Catalog(PortClient):
                 properties=entity.properties,
                 relations=entity.relations,
             )
-            self._kept[entity.blueprint, name] = _Kept(snapshot, START - BEFORE)
+            self._keep(snapshot, START - BEFORE)
 
     def change(self, moment: Moment, at: datetime) -> Json:
         """Change an entity as a step says, and give Port's event of it."""
@@ -54,7 +55,7 @@ class Catalog(PortClient):
         before = kept.entity if kept else EntitySnapshot(name, blueprint)
         after = _changed(before, moment)
         if moment.action != DELETE:
-            self._kept[blueprint, after.identifier] = _Kept(after, at)
+            self._keep(after, at)
         event = build_event(
             action=moment.action,
             blueprint=blueprint,
@@ -74,12 +75,17 @@ class Catalog(PortClient):
         if change.before is not None or change.action in (CREATE, DELETE):
             self._kept.pop(former, None)
         if change.after is not None:
-            self._kept[change.blueprint, change.after.identifier] = _Kept(change.after, change.at)
+            self._keep(change.after, change.at)
+
+    def _keep(self, entity: EntitySnapshot, at: datetime) -> None:
+        self._kept[entity.blueprint, entity.identifier] = _Kept(entity, at)
+        # They belong to the blueprint, and stay when the entity goes.
+        self._relations |= {(entity.blueprint, name): value for name, value in entity.relations.items()}
 
     @override
     async def get_blueprint(self, identifier: str) -> Json | None:
         entities = [kept.entity for (blueprint, _), kept in self._kept.items() if blueprint == identifier]
-        relations = {name: value for entity in entities for name, value in entity.relations.items()}
+        relations = {name: value for (kind, name), value in self._relations.items() if kind == identifier}
         return {
             "identifier": identifier,
             "schema": {"properties": {name: {} for entity in entities for name in entity.properties}},

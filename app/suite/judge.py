@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 
 from app.model.delivery import State
 from app.model.incident import Step
+from app.model.notification import one_line
 from app.store import queries
 from app.store.store import Store
 from app.store.views import Delivery, StoredChange
@@ -17,6 +18,7 @@ from app.suite.recorder import RecordedAlert, shown
 
 MAX_SHOWN = 10
 """Nobody reads more lines about one expectation."""
+MAX_TEXT_CHARS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Judge:
         problems = list(self._problems(moment, line, deliveries))
         for key, names in moment.destinations():
             for name in names if key in {"told", "not told", "resolved"} else ():
-                for destination in self._fitting(name):
+                for destination in {name, *self._fitting(name)}:
                     self._looked[destination] = len(self.alerts)
                     self._looked_at[destination] = self.clock.since
         return problems
@@ -72,10 +74,13 @@ class Judge:
             new = self._new(name)
             if not (new if wanted is None else _as_wanted(wanted, new)):
                 what = "something" if wanted is None else _several(wanted)
-                yield self._unmet(line, f"{name} is told {what}", name, deliveries)
+                says = any(alert.says for alert in wanted or ())
+                yield self._unmet(line, f"{name} is told {what}", name, deliveries, says=says)
+        looked = {*(moment.told or ()), *(moment.resolved or ())}
         for pattern in moment.not_told or ():
             for name in self._fitting(pattern):
-                if self._new(name):
+                # A pattern means the others.
+                if self._new(name) and (name == pattern or name not in looked):
                     yield self._unmet(line, f"{name} is told nothing", name, deliveries)
         for name in moment.resolved or ():
             if not any(_ends(alert) for alert in self._new(name)):
@@ -96,9 +101,15 @@ class Judge:
             alert for alert in self.alerts[self._looked[destination] :] if alert.destination == destination
         ]
 
-    def _unmet(self, line: int, expected: str, name: str, deliveries: Sequence[Delivery]) -> Unmet:
+    def _unmet(
+        self, line: int, expected: str, name: str, deliveries: Sequence[Delivery], *, says: bool = False
+    ) -> Unmet:
         new = self._new(name)
-        happened = [f"{offset(alert.since)} {alert.shown()}" for alert in new]
+        happened = []
+        for alert in new:
+            happened.append(f"{offset(alert.since)} {alert.shown()}")
+            if says:
+                happened.append(f"  it says: {one_line(alert.text, MAX_TEXT_CHARS)}")
         if not new:
             since = self._looked_at.get(name)
             happened = ["it was told nothing" + (f" since {offset(since)}" if since is not None else "")]

@@ -165,7 +165,7 @@ class Moment(Strict):
     told: Told | None = None
     """What destinations were told since they were last looked at: names, or by name all of it, in order."""
     not_told: Annotated[Texts | None, Field(alias="not told")] = None
-    """The destinations that were told nothing since then; a pattern, `*` for all."""
+    """The destinations that were told nothing since then; a pattern, `*` for all others."""
     resolved: Texts | None = None
     """The destinations that were told since then that an incident is over."""
     because: Texts | None = None

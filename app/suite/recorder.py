@@ -9,10 +9,12 @@ from app.errors import DeliveryFailed, Scope
 from app.model.incident import Step
 from app.model.notification import Notification, text_of
 from app.notifier.base import Notifier, Parcel, Sent
+from app.notifier.console import LINK, SLACK_MENTION
 from app.notifier.kind import NotifierContext, SlackMessage
 from app.notifier.registry import kind_of
 from app.notifier.slack.compose import compose
 from app.notifier.slack.kind import SlackDestination
+from app.notifier.slack.markup import unescaped
 from app.rules.destination import DestinationSettings
 from app.suite.clock import SuiteClock
 
@@ -119,11 +121,11 @@ class Recorder(Notifier):
 
 
 def _texts(message: Any) -> Iterator[str]:
-    """Yield all texts of a message in Slack's form."""
+    """Yield all texts of a message in Slack's form, as people see them."""
     if isinstance(message, Mapping):
         for key, value in message.items():
-            if key in {"text", "fallback"} and isinstance(value, str):
-                yield value
+            if key == "text" and isinstance(value, str):
+                yield unescaped(SLACK_MENTION.sub(r"@\1", LINK.sub(r"\1", value)))
             else:
                 yield from _texts(value)
     elif isinstance(message, list | tuple):

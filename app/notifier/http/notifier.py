@@ -281,10 +281,18 @@ def _signer(secret: str) -> Webhook:
 
 
 async def _dry_run(
-    settings: HttpDestination, _: Notification, event: Mapping[str, Any], context: NotifierContext
+    settings: HttpDestination,
+    notification: Notification,
+    event: Mapping[str, Any],
+    context: NotifierContext,
 ) -> str:
-    body = await context.render(settings.body, event)
-    return f"{settings.method} {json.dumps(body, ensure_ascii=False)}"
+    headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
+    template = {"url": settings.url.get_secret_value(), "headers": headers, "body": settings.body}
+    filled = await context.render(template, event)  # all of it may fail; url and headers may hold secrets
+    if settings.body is None and settings.method == "GET":
+        return settings.method
+    content = notification.model_dump(mode="json") if settings.body is None else filled["body"]
+    return f"{settings.method} {json.dumps(content, ensure_ascii=False)}"
 
 
 HTTP_KIND = Kind(HttpDestination, HttpNotifier, _dry_run)
