@@ -13,7 +13,8 @@ A change goes through the folders in this order::
     web        the page, its forms, /api/v1, sign-in, health, metrics
     observe    log events, metrics, traces
     jq         run users' jq safely
-    cli        the commands; doctor checks each step from Port to Slack, demo shows it without an account
+    cli        the commands; doctor checks each step from Port to Slack, demo shows it without an account,
+               suite runs tests of a rules file
 
 main.py makes the web application, runtime/ puts the parts together, settings.py and environment.py read
 the environment, network.py gives every client its proxy and its certificates.

@@ -11,7 +11,7 @@ from typing_extensions import override
 from app.model.change import CREATE, DELETE, TIMER_EXPIRED, CatalogChange, EntitySnapshot
 from app.port.client import EntityPage, PortClient
 from app.receive.event import Json, build_event
-from app.suite.clock import START
+from app.suite.clock import TEST_START
 from app.suite.model import GivenEntity, Moment
 
 BEFORE = timedelta(days=1)
@@ -24,7 +24,7 @@ class _Kept:
     updated_at: datetime
 
 
-class Catalog(PortClient):
+class SuiteCatalog(PortClient):
     """The catalog, which answers as Port's API does, and never fails.
 
     Args:
@@ -44,7 +44,7 @@ class Catalog(PortClient):
                 properties=entity.properties,
                 relations=entity.relations,
             )
-            self._keep(snapshot, START - BEFORE)
+            self._keep(snapshot, TEST_START - BEFORE)
 
     def change(self, moment: Moment, at: datetime) -> Json:
         """Change an entity as a step says, and give Port's event of it."""

@@ -16,7 +16,7 @@ from app.store.transaction import Operation
 
 _T = TypeVar("_T")
 
-START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
+TEST_START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 """When every test begins; a Monday."""
 
 
@@ -28,7 +28,7 @@ class SuiteClock:
 
     def now(self) -> datetime:
         """Give the time, UTC."""
-        return START + self.since
+        return TEST_START + self.since
 
 
 class _Selector(selectors.DefaultSelector):

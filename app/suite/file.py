@@ -21,7 +21,7 @@ from app.rules.mistakes import explain, in_order, nearest
 from app.rules.targets import DEFAULT_DESTINATION
 from app.rules.values import Strict
 from app.rules.yaml_text import Document, read_yaml
-from app.suite.clock import START
+from app.suite.clock import TEST_START
 from app.suite.model import EVERYBODY, ExpectedAlert, GivenEntity, Moment, SilenceSpan, SuiteFile, SuiteTest
 
 HOLDS = "a suite is a mapping with version, rules and tests"
@@ -144,7 +144,7 @@ class _Reader:
     blueprints: dict[str, str] = field(default_factory=dict)
 
     def read(self, test: SuiteTest) -> Iterator[Mistake]:
-        self.blueprints = {name: given.blueprint for name, given in (self.known | test.entities).items()}
+        self.blueprints = {name: entity.blueprint for name, entity in (self.known | test.entities).items()}
         before = None
         for step, moment in enumerate(test.timeline):
             place = ("tests", self.number, "timeline", step)
@@ -184,7 +184,7 @@ class _Reader:
         else:
             body = json.dumps(written).encode()
         try:
-            change = parse_event(Signed(happening_at(body, START), START))
+            change = parse_event(Signed(happening_at(body, TEST_START), TEST_START))
         except UnreadableChange as error:
             raise SuiteError(f"not a change of Port's: {error}") from None
         self.bodies[self.number, step] = body

@@ -12,7 +12,7 @@ from app.model.notification import one_line
 from app.store import queries
 from app.store.store import Store
 from app.store.views import Delivery, StoredChange
-from app.suite.clock import START, SuiteClock, offset
+from app.suite.clock import TEST_START, SuiteClock, offset
 from app.suite.model import ExpectedAlert, Moment
 from app.suite.recorder import RecordedAlert, shown
 
@@ -123,7 +123,7 @@ class Judge:
                 continue
             what = shown(delivery.notification)
             if delivery.state is State.PENDING and delivery.next_at is not None:
-                yield f"not sent before {offset(delivery.next_at - START)}: {what}"
+                yield f"not sent before {offset(delivery.next_at - TEST_START)}: {what}"
             elif delivery.state is State.CANCELLED:
                 yield f"cancelled, since its incident moved before it was due: {what}"
             else:
@@ -132,10 +132,10 @@ class Judge:
 
     def _decisions(self, name: str) -> Iterator[str]:
         """Yield the decisions since a destination was looked at, the newest first."""
-        since = START + self._looked_at.get(name, START - START)
+        since = TEST_START + self._looked_at.get(name, TEST_START - TEST_START)
         changes = [change for change in reversed(self.changes) if change.received_at >= since]
         for change in changes or self.changes[-1:]:
-            yield f"{offset(change.received_at - START)} {change.entity}: {change.reason}"
+            yield f"{offset(change.received_at - TEST_START)} {change.entity}: {change.reason}"
 
     def _reasons(self, deliveries: Sequence[Delivery]) -> Iterator[str]:
         if self.changes:

@@ -173,7 +173,7 @@ class Moment(Strict):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if mistake := next(filter(None, (self._wrong_act(), self._wrong_change(), self._wrong_look())), None):
+        if mistake := next(filter(None, (self._wrong_change(), self._wrong_act(), self._wrong_look())), None):
             raise ValueError(mistake)
         return self
 

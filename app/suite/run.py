@@ -33,14 +33,14 @@ from app.store import queries
 from app.store.sqlite.schema import prepare
 from app.store.store import Store
 from app.store.views import StoredChange
-from app.suite.catalog import Catalog
-from app.suite.clock import START, SuiteClock, SuiteDatabase, VirtualLoop, offset
+from app.suite.catalog import SuiteCatalog
+from app.suite.clock import TEST_START, SuiteClock, SuiteDatabase, VirtualLoop, offset
 from app.suite.file import Suite
 from app.suite.judge import Judge, Unmet
 from app.suite.model import Moment
 from app.suite.recorder import RecordedAlert, Recorder
 
-APP_URL = "https://app.getport.io"
+PORT_APP = "https://app.getport.io"
 DEFAULT_WEBHOOK = "https://hooks.slack.com/services/suite/default"
 SETTLES_SECONDS = 2 * POLL_SECONDS
 """Until then, of the loop's time, the dispatcher has done what is due now."""
@@ -139,7 +139,7 @@ class _Listener:
     """The listener of one test, and the world around it."""
 
     clock: SuiteClock
-    catalog: Catalog
+    catalog: SuiteCatalog
     store: Store
     intake: Intake
     dispatcher: Dispatcher
@@ -154,13 +154,13 @@ class _Listener:
         """Let time pass, and everything happen that is due until then."""
         while self.clock.since < since:
             due = await self.store.read(queries.queues.next_due, self.clock.now())
-            self.clock.since = since if due is None else min(since, due - START)
+            self.clock.since = since if due is None else min(since, due - TEST_START)
             await self._settle()
 
     async def act(self, moment: Moment, body: bytes | None) -> None:
         """Do what a step says, and let happen what it leads to at once."""
         now = self.clock.now()
-        happened = now if moment.happened is None else START + moment.happened
+        happened = now if moment.happened is None else TEST_START + moment.happened
         if body is not None:
             body = happening_at(body, happened)
             self.catalog.take_over(parse_event(Signed(body, now)))
@@ -191,7 +191,7 @@ class _Listener:
                 Silence(**patterns, starts_at=now, ends_at=ends_at, author="the suite", comment="in a test"),
             )
             covers = ", ".join(f"{name} {text}" for name, text in patterns.items() if text != "*")
-            self._say("silence", f"of {covers or 'everything'} until {offset(ends_at - START)}")
+            self._say("silence", f"of {covers or 'everything'} until {offset(ends_at - TEST_START)}")
         for name in moment.fails or ():
             self.recorders[name].fails = True
             self._say("fails", name)
@@ -213,7 +213,7 @@ class _Listener:
         self.dispatcher.wake()
         await asyncio.sleep(SETTLES_SECONDS)
         while rows := await self.store.read(
-            queries.changes.history, since=START + FIRST_READING, after=self._last, limit=CHANGES_AT_ONCE
+            queries.changes.history, since=TEST_START + FIRST_READING, after=self._last, limit=CHANGES_AT_ONCE
         ):
             self._last = rows[-1]
             for row in rows:
@@ -235,7 +235,7 @@ def _described(row: StoredChange) -> str:
         f"{value.name} {text_of(value.before)} → {text_of(value.after)}"
         for value in diff(change.before, change.after)
     ]
-    late = f" (happened at {offset(row.at - START)})" if row.at != row.received_at else ""
+    late = f" (happened at {offset(row.at - TEST_START)})" if row.at != row.received_at else ""
     found = " found by reconciling" if change.found_at else ""
     return f"{row.action} {row.blueprint} {row.entity}{found}: {', '.join(values) or 'no value'}{late}"
 
@@ -244,12 +244,12 @@ def _described(row: StoredChange) -> str:
 async def _listener(suite: Suite, number: int, database: SuiteDatabase, jq: Jq) -> AsyncIterator[_Listener]:
     """Put the parts together, as `app.runtime` does, and let them work."""
     clock, alerts, hits, tokens = SuiteClock(), list[RecordedAlert](), _Hits(), count()
-    catalog = Catalog({**suite.file.entities, **suite.file.tests[number].entities})
+    catalog = SuiteCatalog({**suite.file.entities, **suite.file.tests[number].entities})
     store = Store(database)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         context = NotifierContext(
-            app_url=APP_URL,
+            app_url=PORT_APP,
             page_url=None,
             default_webhook=DEFAULT_WEBHOOK,
             bot_token="xoxb-suite",  # noqa: S106 - nothing is sent with it
