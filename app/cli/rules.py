@@ -7,7 +7,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from app.cli.base import OUT, print_table, run, run_with_store, span
@@ -118,7 +117,7 @@ def try_out(
 
         raise typer.Exit(run_files([file, *(payload or ())], junit))
     if not payload:
-        raise click.UsageError("Missing argument 'PAYLOAD…'.")
+        raise typer.BadParameter("give one body at least", param_hint="PAYLOAD…")
     loaded = read_rules(file, environment(), SETTINGS_MODELS)
     bodies = [(path, _read(path)) for path in payload]
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.errors import ListenerError, SuiteError
+from app.errors import ListenerError, RulesError, SuiteError
 from app.observe.logs import configure_logging
 from app.suite.file import load_suite
 from app.suite.report import as_junit, as_text, holds
@@ -31,7 +31,13 @@ def run_files(files: Sequence[Path], junit: Path | None) -> int:
     if mistakes:
         print("\n".join(dict.fromkeys(mistakes)), file=sys.stderr)
         return 2
-    results = run_suites(suites)
+    try:
+        results = run_suites(suites)
+    except RulesError as error:  # a destination that cannot be made
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     for line in as_text(suites, results):
         print(line)
     if junit is not None:

@@ -1,22 +1,22 @@
 """Judges what is expected at a time of a test by what happened until then."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from fnmatch import fnmatchcase
 
 from app.model.delivery import State
-from app.model.incident import Step
+from app.model.incident import ALL_STEPS, Step
 from app.model.notification import one_line
 from app.store import queries
 from app.store.store import Store
 from app.store.views import Delivery, StoredChange
 from app.suite.clock import TEST_START, SuiteClock, offset
 from app.suite.model import ExpectedAlert, Moment
-from app.suite.recorder import RecordedAlert, shown
+from app.suite.recorder import RecordedAlert, reasons_of, shown
 
-MAX_SHOWN = 10
+MAX_SHOWN = 12
 """Nobody reads more lines about one expectation."""
 MAX_TEXT_CHARS = 300
 
@@ -48,12 +48,14 @@ class Judge:
         store: Has what was not told.
         clock: The time of the test.
         alerts: What was told, in order.
+        steps: The steps of an incident of which each destination is alerted.
         changes: What was decided, in order.
     """
 
     store: Store
     clock: SuiteClock
     alerts: list[RecordedAlert]
+    steps: Mapping[str, frozenset[Step]]
     changes: list[StoredChange] = field(default_factory=list)
     _looked: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     _looked_at: dict[str, timedelta] = field(default_factory=dict)
@@ -113,7 +115,7 @@ class Judge:
         if not new:
             since = self._looked_at.get(name)
             happened = ["it was told nothing" + (f" since {offset(since)}" if since is not None else "")]
-        why = [*self._untold(name, deliveries), *self._decisions(name)]
+        why = [*self._untold(name, deliveries), *self._decisions(name), *self._deaf(name)]
         return Unmet(line, offset(self.clock.since), expected, happened[:MAX_SHOWN], why[:MAX_SHOWN])
 
     def _untold(self, name: str, deliveries: Sequence[Delivery]) -> Iterator[str]:
@@ -135,7 +137,15 @@ class Judge:
         since = TEST_START + self._looked_at.get(name, TEST_START - TEST_START)
         changes = [change for change in reversed(self.changes) if change.received_at >= since]
         for change in changes or self.changes[-1:]:
-            yield f"{offset(change.received_at - TEST_START)} {change.entity}: {change.reason}"
+            first, *others = reasons_of(change.reason)
+            yield f"{offset(change.received_at - TEST_START)} {change.entity}: {first}"
+            yield from (f"  {reason}" for reason in others)
+
+    def _deaf(self, name: str) -> Iterator[str]:
+        """Yield of which steps a destination is alerted, if not of all."""
+        steps = self.steps.get(name, ALL_STEPS)
+        if steps != ALL_STEPS:
+            yield f"`steps` of {name}: only {', '.join(step for step in Step if step in steps)}"
 
     def _reasons(self, deliveries: Sequence[Delivery]) -> Iterator[str]:
         if self.changes:

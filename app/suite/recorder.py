@@ -55,6 +55,12 @@ def shown(alert: Notification) -> str:
     return f"{alert.step}: {alert.entity} by rule {alert.rule!r}{values} ({alert.severity})"
 
 
+def reasons_of(decision: str) -> list[str]:
+    """Split the reason of a decision into a line for each rule."""
+    first, *others = decision.split("; rule ")
+    return [first, *(f"rule {other}" for other in others)]
+
+
 class Recorder(Notifier):
     """Records what a destination is sent, at the rate and in the digests of the real one.
 

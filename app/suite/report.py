@@ -42,7 +42,8 @@ def _lines(unmet: Unmet, name: str) -> Iterator[str]:
     yield f"{name}:{unmet.line}: at {unmet.at}, expected: {one_line(unmet.expected)}"
     for title, lines in (("happened", unmet.happened), ("because", unmet.why)):
         for number, line in enumerate(lines):
-            yield f"  {f'{title}:' if number == 0 else '':<10} {one_line(line)}"
+            indent = "  " if line.startswith("  ") else ""
+            yield f"  {f'{title}:' if number == 0 else '':<10} {indent}{one_line(line)}"
 
 
 def _never_hit(suites: Sequence[Suite], results: Results) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Runs a suite: each test on the listener's real parts, with a catalog, destinations and time of its own."""
 
 import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -38,7 +39,7 @@ from app.suite.clock import TEST_START, SuiteClock, SuiteDatabase, VirtualLoop, 
 from app.suite.file import Suite
 from app.suite.judge import Judge, Unmet
 from app.suite.model import Moment
-from app.suite.recorder import RecordedAlert, Recorder
+from app.suite.recorder import RecordedAlert, Recorder, reasons_of
 
 PORT_APP = "https://app.getport.io"
 DEFAULT_WEBHOOK = "https://hooks.slack.com/services/suite/default"
@@ -87,7 +88,7 @@ class _Hits(Watch):
 def run_suites(suites: Sequence[Suite]) -> list[list[TestResult]]:
     """Run suites, and give the results of the tests of each. Nothing is sent, and no time is waited for."""
     loop = VirtualLoop()
-    memory = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
+    memory = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None  # else the usual folder
     with tempfile.TemporaryDirectory(prefix="suite-", dir=memory, ignore_cleanup_errors=True) as folder:
         try:
             asyncio.set_event_loop(loop)
@@ -219,7 +220,8 @@ class _Listener:
             for row in rows:
                 self.judge.changes.append(row)
                 self._say("change", _described(row))
-                self.story.append(f"{'':>9}  {'decided':<12} {one_line(row.reason)}")
+                for reason in reasons_of(row.reason):
+                    self.story.append(f"{'':24}{one_line(reason)}")
         for alert in self.judge.alerts[self._told :]:
             self._say(f"→ {alert.destination}", alert.shown())
         self._told = len(self.judge.alerts)
@@ -286,7 +288,7 @@ async def _listener(suite: Suite, number: int, database: SuiteDatabase, jq: Jq) 
             watch=hits,
         )
         running = asyncio.ensure_future(dispatcher.run())
-        judge = Judge(store, clock, alerts)
+        judge = Judge(store, clock, alerts, {name: queues.steps for name, queues in book.queues.items()})
         yield _Listener(clock, catalog, store, intake, dispatcher, recorders, judge, [], hits)
         await dispatcher.stop(SETTLES_SECONDS)
         await running

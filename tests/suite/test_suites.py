@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
+from app.cli import main
 from app.cli.suite import run_files
 from app.errors import SuiteError
 from app.suite.file import load_suite
@@ -23,7 +24,7 @@ RULES = """
 version: 1
 destinations:
   oncall: {type: slack, webhook_url: "${ONCALL_URL}"}
-  job: {type: http, url: "https://jobs.example.com/{{ .diff.after.properties.nothing | tonumber }}"}
+  job: {type: http, url: "https://jobs.example.com/{{ .diff.after.properties.load.name }}"}
 rules:
   - name: down
     blueprint: service
@@ -111,7 +112,7 @@ def test_the_examples_of_the_guide(tmp_path: Path, capsys: pytest.CaptureFixture
         ),
         (
             "{at: +0s, entity: shop, set: {load: 99}, told: job}",
-            ["because:   dead (template {{ .diff.after.properties.nothing | tonumber }}: "],
+            ["because:   dead (template {{ .diff.after.properties.load.name }}: "],
         ),
         (
             "{silence: {for: 1h}}\n      - {at: +1m, entity: shop, set: {status: Down}, told: oncall}",
@@ -229,6 +230,32 @@ def test_what_cannot_be_run(
     assert mistake in printed.err
     assert "nowhere.yaml cannot be read: No such file or directory" in printed.err
     assert printed.out == ""
+
+
+def test_a_destination_that_cannot_be_made(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What `rules check` refuses, a suite refuses too, with the line of the rules file."""
+    (folder / "rules.yaml").write_text(RULES.replace('load.name }}"', 'load.name }}", headers: {Host: a}'))
+    path = write(folder, "  - {name: a, timeline: [{told: oncall}]}")
+    assert run_files([path], None) == 2
+    assert "rules.yaml:5: destination 'job': headers: 'Host' cannot be set" in capsys.readouterr().err
+
+
+def test_by_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`rules test --suite` takes several files, of which the hook of pre-commit makes use."""
+    path = write(folder, "  - {name: a, timeline: [{at: +3d, not told: '*'}]}")
+    (hook,) = YAML(typ="safe", pure=True).load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    assert re.search(hook["files"], path.name)
+    words = hook["entry"].split()[1:]
+    for arguments, status in ((["--junit", str(folder / "none/a.xml")], 1), ([], 0)):
+        with pytest.raises(SystemExit) as end:
+            main([*words, str(path), str(path), *arguments])
+        assert end.value.code == status
+    printed = capsys.readouterr()
+    assert f"{path}: 1 test holds" in printed.out
+    assert "a.xml: No such file or directory" in printed.err
+    with pytest.raises(SystemExit) as end:
+        main(["rules", "test", str(folder / "rules.yaml")])
+    assert end.value.code == 2
 
 
 def test_the_schema_and_the_guide() -> None:
