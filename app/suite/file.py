@@ -90,6 +90,9 @@ def load_suite(path: Path) -> Suite:
 
 
 def _load(path: Path, name: str, document: Document) -> Suite:
+    if isinstance(document.tree.get("rules"), list):
+        text = "this is a rules file; a suite names it, as in rules: rules.yaml, and has tests"
+        raise RulesError(name, [document.mistake(("rules",), text)])
     mistakes = list(document.mistakes)
     try:
         file = SuiteFile.model_validate(document.plain)

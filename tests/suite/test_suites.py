@@ -212,6 +212,7 @@ def test_a_mistake(folder: Path, tests: str, mistake: str) -> None:
     ("head", "mistake"),
     [
         ("", "a suite is a mapping with version, rules and tests"),
+        (RULES, "a.suite.yaml:6: this is a rules file; a suite names it"),
         (HEAD.replace("rules.yaml", "none.yaml"), "a.suite.yaml:2: rules: the rules file "),
         (
             HEAD.replace("rules.yaml", "wrong.yaml"),
@@ -224,7 +225,7 @@ def test_what_cannot_be_run(
 ) -> None:
     """A wrong suite or rules file is status 2, with every mistake; nothing is run."""
     (folder / "wrong.yaml").write_text(RULES.replace("status, to: Down", "status, too: Down"))
-    tests = "  - {name: a, timeline: [{told: oncall}]}" if head else ""
+    tests = "  - {name: a, timeline: [{told: oncall}]}" if head.startswith("version") else ""
     assert run_files([write(folder, tests, head), folder / "nowhere.yaml"], None) == 2
     printed = capsys.readouterr()
     assert mistake in printed.err
