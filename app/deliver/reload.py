@@ -23,6 +23,7 @@ from app.store.store import Store
 log = structlog.get_logger(__name__)
 
 CLOSED_AT_ONCE = 200  # so that no transaction is long
+FOLLOW_AGAIN_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -36,6 +37,7 @@ class RulesInForce:
         clock: Gives the time, UTC.
         on_more_watched: Called when the rules watch a blueprint that the rules before did not.
         problem: The reason for which the file was refused when it was read last; None: it was not.
+        again_seconds: How soon `follow` is tried again while the store cannot do it.
     """
 
     load: Callable[[], tuple[Rules, Mapping[str, Notifier]]]
@@ -49,7 +51,9 @@ class RulesInForce:
     watch: Watch
     on_more_watched: Callable[[], None] = lambda: None
     problem: str | None = None
+    again_seconds: float = FOLLOW_AGAIN_SECONDS
     _closing: set[asyncio.Task[None]] = field(default_factory=set)
+    _following: asyncio.Task[None] | None = None
 
     async def reload(self) -> None:
         """Read the rules file again; if it is refused, the log says why, and the rules stay as they are."""
@@ -81,7 +85,24 @@ class RulesInForce:
         log.info("rules_loaded", rules=len(rules.file.rules), destinations=len(notifiers))
 
     async def follow(self) -> None:
-        """Let what is open follow the rules in force: see `app.store.queries.incidents.follow`."""
+        """Let what is open follow the rules in force: see `app.store.queries.incidents.follow`.
+
+        While the store cannot do it, it is tried again in the background, until it is done.
+        """
+        if self._following is not None:
+            self._following.cancel()
+            self._following = None
+        if not await self._followed():
+            self._following = asyncio.create_task(self._follow_until_done())
+
+    async def _follow_until_done(self) -> None:
+        while True:
+            await asyncio.sleep(self.again_seconds)
+            if await self._followed():
+                self.dispatcher.wake()
+                return
+
+    async def _followed(self) -> bool:
         try:
             while closed := await self.store.write(
                 queries.incidents.follow, self.intake.book.rules, self.clock(), limit=CLOSED_AT_ONCE
@@ -90,8 +111,12 @@ class RulesInForce:
                 log.warning("incidents_closed", rules=names, incidents=len(closed))
         except StoreUnavailable as error:
             log.warning("rules_not_followed", reason=str(error))
+            return False
+        return True
 
     async def close(self) -> None:
         """Close all notifiers, those too that were replaced."""
+        if self._following is not None:
+            self._following.cancel()
         await self.sender.close()
         await asyncio.gather(*self._closing)

@@ -150,8 +150,8 @@ EVENTS = {
     ),
     "rules_loaded": "The rules file was read and is in force. Nothing to do.",
     "rules_not_followed": (
-        "The database did not answer: incidents of rules that are gone stay open. Reload the rules, or close"
-        " them by hand: port-listener incident close."
+        "The database did not answer: incidents of rules that are gone stay open. It is tried again every 5 s,"
+        " until it is done. Nothing to do, unless the database stays away."
     ),
     "rules_refused": (
         "The rules file has mistakes, so the rules before it stay in force. Correct what `reason` says; "

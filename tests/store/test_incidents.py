@@ -4,6 +4,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
+
 from app.model.change import UPDATE, EntitySnapshot
 from app.model.delivery import Outcome
 from app.model.incident import Incident, Route, Step
@@ -158,6 +160,22 @@ async def test_a_renamed_entity_keeps_its_incidents(store: Store) -> None:
     told = sorted((queue, step) for queue, step, _ in await tell(store, 11))
     assert told == [("default", Step.RESOLVED), ("elsewhere", Step.RESOLVED)]
     assert await open_ones(store) == []
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_what_waits_has_the_new_name(store: Store, together: bool) -> None:
+    """An incident whose entity is renamed before its first alert, or its reminder, says the new name."""
+    when = {**HEALTH["when"], "for": "60s"}
+    rules = ruled(when=when, again_after="1h")
+    changes = [went("Healthy", "Degraded", 0, rules=rules), went("Degraded", "Degraded", 5, new="till")]
+    for group in [changes] if together else [[change] for change in changes]:
+        await store.accept(group)
+    named = []
+    for second in (60, 3660, 7300):
+        for one in await claims(store, second=second):
+            named += [(it.notification.step, it.notification.entity) for it in one.deliveries]
+            await store.record(one, delivered(second=second))
+    assert named == [(Step.OPENED, "till"), (Step.REMINDED, "till"), (Step.REMINDED, "till")]
 
 
 async def test_renamed_and_resolved_at_once(store: Store) -> None:

@@ -123,6 +123,7 @@ class HttpNotifier(Notifier):
         # part in, one bad entity must not hold up all others.
         self._fixed = "{{" not in url
         self._fixed_host = not HOST_IS_TEMPLATE.match(url)
+        self._fixed_caller = self._fixed_host and not any("{{" in value for value in headers.values())
         self._refuse_what_can_never_be_sent()
 
     async def send(self, parcel: Parcel) -> Sent:
@@ -222,7 +223,9 @@ class HttpNotifier(Notifier):
         if 300 <= answer.status < 400:
             reason = f"{answer.status}: a redirect, which is not followed"
         wait = parse_retry_after(answer.headers.get("Retry-After"), self._context.clock())
-        raise failure_of_status(answer.status, reason, retry_after=wait, fixed=self._fixed)
+        raise failure_of_status(
+            answer.status, reason, retry_after=wait, fixed=self._fixed, fixed_caller=self._fixed_caller
+        )
 
     def _proxy(self, url: str) -> str | None:
         return self._context.network.proxy(url) if self._proxied else None
