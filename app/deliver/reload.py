@@ -10,9 +10,9 @@ import structlog
 
 from app.deliver.dispatcher import Dispatcher
 from app.deliver.message import Messages
-from app.deliver.turn import Sender
+from app.deliver.turn import NotifierSet, Sender
 from app.errors import ListenerError, StoreUnavailable
-from app.notifier.base import Notifier
+from app.notifier.base import SEND_TIMEOUT, Notifier
 from app.observe.watch import Watch
 from app.receive.intake import Intake
 from app.rules.file import Rules, RulesFile
@@ -24,6 +24,10 @@ log = structlog.get_logger(__name__)
 
 CLOSED_AT_ONCE = 200  # so that no transaction is long
 FOLLOW_AGAIN_SECONDS = 5.0
+LEFT = (
+    "Alerts for {name} go elsewhere from now on. This channel was told of {number} open incidents, and is not"
+    " told their end."
+)
 
 
 @dataclass(slots=True)
@@ -68,7 +72,8 @@ class RulesInForce:
         self.problem = None
         self.watch.rules_taken([rule.name for rule in rules.file.rules], notifiers)
         # The old ones may be sending: they are closed when that has ended. The reload does not wait for it.
-        self._closing.add(closing := asyncio.create_task(self.sender.replace(notifiers).close()))
+        replaced = self.sender.replace(notifiers)
+        self._closing.add(closing := asyncio.create_task(self._leave(replaced, notifiers)))
         closing.add_done_callback(self._closing.discard)
         watched_before = self.intake.book.watched.keys()
         book = self.make_book(rules.file)
@@ -83,6 +88,30 @@ class RulesInForce:
         for hint in rules.hints:
             log.warning("rules_hint", reason=hint.at(rules.name))
         log.info("rules_loaded", rules=len(rules.file.rules), destinations=len(notifiers))
+
+    async def _leave(self, replaced: NotifierSet, notifiers: Mapping[str, Notifier]) -> None:
+        """Close notifiers that were replaced; those whose address is gone say so there as their last word.
+
+        By the old address nothing can be sent later: it is in no file any more.
+        """
+        by_name = replaced.by_name
+        moved = [
+            name
+            for name, new in notifiers.items()
+            if name in by_name and by_name[name].address != new.address
+        ]
+        left: dict[str, int] = {}
+        if moved:
+            with suppress(StoreUnavailable):
+                left = await self.store.write(queries.incidents.leave, moved, self.clock())
+        for name, number in left.items():
+            log.warning("destination_moved", destination=name, incidents=number)
+            if by_name[name].batch_limit == 1:  # a job does not run because of this
+                continue
+            with suppress(ListenerError, TimeoutError):
+                async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
+                    await by_name[name].probe(LEFT.format(name=name, number=number))
+        await replaced.close()
 
     async def follow(self) -> None:
         """Let what is open follow the rules in force: see `app.store.queries.incidents.follow`.

@@ -172,9 +172,7 @@ class Notification(_Frozen):
 
     def renamed(self, change: CatalogChange) -> "Notification":
         """Copy it with the entity's name after a change that renamed it."""
-        return self.model_copy(
-            update={"entity": change.entity, "title": cut(change.title, MAX_NAME_CHARS)}
-        )
+        return self.model_copy(update={"entity": change.entity, "title": cut(change.title, MAX_NAME_CHARS)})
 
     @classmethod
     def notice(cls, text: str, at: datetime) -> "Notification":

@@ -24,7 +24,7 @@ from tests.notifier.helpers import context
 from tests.store.helpers import incoming
 
 MADE_BY_CHANGE = "http, made by the change"
-TOKEN_BY_CHANGE = "http, token made by the change"  # noqa: S105 - the name of a kind
+TOKEN_BY_CHANGE = "http, token made by the change"
 KINDS = ("slack webhook", "slack bot", "http", MADE_BY_CHANGE, TOKEN_BY_CHANGE, "port_action")
 """Every kind that calls something; a terminal refuses nothing."""
 TOKEN = JSONResponse({"ok": True, "accessToken": "t", "expiresIn": 10_800})

@@ -36,7 +36,12 @@ Expected = tuple[Outcome, ...] | dict[str, tuple[Outcome, ...]]
 
 
 def _but(usual: tuple[Outcome, ...], **others: tuple[Outcome, ...]) -> dict[str, tuple[Outcome, ...]]:
-    names = {"bot": (SLACKS,), "path": (MADE_BY_CHANGE,), "token": (TOKEN_BY_CHANGE,), "http": ("http",)}
+    names: dict[str, tuple[str, ...]] = {
+        "bot": (SLACKS,),
+        "path": (MADE_BY_CHANGE,),
+        "token": (TOKEN_BY_CHANGE,),
+        "http": ("http",),
+    }
     names["made"] = (MADE_BY_CHANGE, TOKEN_BY_CHANGE)
     return dict.fromkeys(KINDS, usual) | {
         kind: outcomes for name, outcomes in others.items() for kind in names[name]

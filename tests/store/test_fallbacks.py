@@ -131,8 +131,8 @@ async def test_a_reminder_comes_once(store: Store, both: bool) -> None:
         places = ("default", "ops") if both else ("default",)
         alerts = [replace(alert, destination=name, queue=name) for name in places]
         about = alert.notification.model_copy(update={"step": Step.REMINDED})
-        later = {"notification": about, "due_at": NOW + again, "repeat": again}
-        return replace(decision, alerts=(*alerts, *(replace(each, **later) for each in alerts)))
+        later = [replace(each, notification=about, due_at=NOW + again, repeat=again) for each in alerts]
+        return replace(decision, alerts=(*alerts, *later))
 
     await store.accept([replace(one, decide=decide)])  # type: ignore[arg-type]
     for at in (0, 60):  # ops is reminded a second later than the channel, each time

@@ -101,7 +101,7 @@ class HttpNotifier(Notifier):
         for name in headers:
             if not HEADER_NAME.fullmatch(name) or name.lower() in OUR_HEADERS:
                 raise SettingsError(f"headers: {one_line(name, 80)!r} cannot be set")
-        self._method = settings.method
+        self._method, self.address = settings.method, url
         self._template = {"url": url, "headers": headers, "body": settings.body}
         # An empty one, as of a variable that is not set, must not mean that nothing is signed.
         self._signer = None if settings.secret is None else _signer(settings.secret.get_secret_value())

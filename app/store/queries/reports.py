@@ -11,7 +11,7 @@ from app.model.incident import Step
 from app.model.notification import Message
 from app.model.report import Fate, Report, ReportedAlert
 from app.model.times import Micros, from_micros
-from app.store.queries import deliveries
+from app.store.queries import deliveries, messages
 from app.store.transaction import Transaction
 
 REPORTED = f"kind = 'alert' AND repeat_after IS NULL AND step <> '{Step.NOTICE}'"
