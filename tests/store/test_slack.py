@@ -160,7 +160,7 @@ async def test_a_message_that_is_gone(store: Store) -> None:
 
 
 async def test_a_message_in_another_channel(store: Store) -> None:
-    """When the destination's channel was changed, the incident goes on in the new one; both messages show it."""
+    """When the destination's channel was changed, it goes on in the new one; both messages show it."""
     await store.accept([incoming()])
     await store.record(await claim(store), replace(delivered(), message=POSTED))
     moved = Message("C9999999999", "1780000060.000200")
