@@ -178,6 +178,28 @@ async def test_what_waits_has_the_new_name(store: Store, together: bool) -> None
     assert named == [(Step.OPENED, "till"), (Step.REMINDED, "till"), (Step.REMINDED, "till")]
 
 
+@pytest.mark.parametrize("silenced", [True, False])
+async def test_what_follows_a_rename_has_the_new_name(store: Store, silenced: bool) -> None:
+    """Closed by hand, or reminded of after a silence: it says the name that the entity has by then."""
+    await store.accept([went("Healthy", "Degraded", 0)])
+    if silenced:
+        silence = Silence(ANY, ANY, "checkout", ANY, NOW, at(100), "ada", "noise")
+        number = await store.write(queries.silences.add, silence)
+        claimed = await claim(store, second=1)
+        asides = {one.id: Aside(Outcome.SILENCED, "", number) for one in claimed.deliveries}
+        kept = replace(attempt(Outcome.SILENCED, second=1), delivery_ids=(), asides=asides)
+        assert await store.record(claimed, kept)
+    else:
+        await tell(store, 1)
+    await store.accept([went("Degraded", "Degraded", 5, new="till")])
+    if not silenced:
+        (incident,) = await open_ones(store)
+        await store.write(queries.incidents.close, [incident.id], "by ada", at(6))
+    (later,) = (await claim(store, second=100)).deliveries
+    assert later.notification.step is (Step.REMINDED if silenced else Step.RESOLVED)
+    assert (later.notification.entity, later.notification.title) == ("till", "till")
+
+
 async def test_renamed_and_resolved_at_once(store: Store) -> None:
     """A change that does both, in one group with the change before it, ends the incident."""
     await store.accept([went("Healthy", "Degraded", 0), went("Degraded", "Healthy", 5, new="till")])

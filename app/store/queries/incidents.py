@@ -111,7 +111,8 @@ async def close(tx: Transaction, names: Sequence[str], why: str, now: datetime) 
         if last is None or (incident.due_at is not None and now < incident.due_at):
             continue
         alert = deliveries.following(last, at, incident_id=incident.id, step=Step.RESOLVED)
-        text = Notification.model_validate_json(alert.notification).closing(why, now).model_dump_json()
+        said_last = Notification.model_validate_json(alert.notification).named(incident.entity)
+        text = said_last.closing(why, now).model_dump_json()
         alerts += [
             alert._replace(notification=text, destination=place.destination, queue=place.queue)
             for place in incident.told
