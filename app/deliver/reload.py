@@ -10,9 +10,9 @@ import structlog
 
 from app.deliver.dispatcher import Dispatcher
 from app.deliver.message import Messages
-from app.deliver.turn import Sender
+from app.deliver.turn import NotifierSet, Sender
 from app.errors import ListenerError, StoreUnavailable
-from app.notifier.base import Notifier
+from app.notifier.base import SEND_TIMEOUT, Notifier
 from app.observe.watch import Watch
 from app.receive.intake import Intake
 from app.rules.file import Rules, RulesFile
@@ -23,6 +23,11 @@ from app.store.store import Store
 log = structlog.get_logger(__name__)
 
 CLOSED_AT_ONCE = 200  # so that no transaction is long
+FOLLOW_AGAIN_SECONDS = 5.0
+LEFT = (
+    "Alerts for {name} go elsewhere from now on. This channel was told of {number} open incidents, and is not"
+    " told their end."
+)
 
 
 @dataclass(slots=True)
@@ -36,6 +41,7 @@ class RulesInForce:
         clock: Gives the time, UTC.
         on_more_watched: Called when the rules watch a blueprint that the rules before did not.
         problem: The reason for which the file was refused when it was read last; None: it was not.
+        again_seconds: How soon `follow` is tried again while the store cannot do it.
     """
 
     load: Callable[[], tuple[Rules, Mapping[str, Notifier]]]
@@ -49,7 +55,9 @@ class RulesInForce:
     watch: Watch
     on_more_watched: Callable[[], None] = lambda: None
     problem: str | None = None
+    again_seconds: float = FOLLOW_AGAIN_SECONDS
     _closing: set[asyncio.Task[None]] = field(default_factory=set)
+    _following: asyncio.Task[None] | None = None
 
     async def reload(self) -> None:
         """Read the rules file again; if it is refused, the log says why, and the rules stay as they are."""
@@ -64,7 +72,8 @@ class RulesInForce:
         self.problem = None
         self.watch.rules_taken([rule.name for rule in rules.file.rules], notifiers)
         # The old ones may be sending: they are closed when that has ended. The reload does not wait for it.
-        self._closing.add(closing := asyncio.create_task(self.sender.replace(notifiers).close()))
+        replaced = self.sender.replace(notifiers)
+        self._closing.add(closing := asyncio.create_task(self._leave(replaced, notifiers)))
         closing.add_done_callback(self._closing.discard)
         watched_before = self.intake.book.watched.keys()
         book = self.make_book(rules.file)
@@ -80,8 +89,49 @@ class RulesInForce:
             log.warning("rules_hint", reason=hint.at(rules.name))
         log.info("rules_loaded", rules=len(rules.file.rules), destinations=len(notifiers))
 
+    async def _leave(self, replaced: NotifierSet, notifiers: Mapping[str, Notifier]) -> None:
+        """Close notifiers that were replaced; those whose address is gone say so there as their last word.
+
+        By the old address nothing can be sent later: it is in no file any more.
+        """
+        by_name = replaced.by_name
+        moved = [
+            name
+            for name, new in notifiers.items()
+            if name in by_name and by_name[name].address != new.address
+        ]
+        left: dict[str, int] = {}
+        if moved:
+            with suppress(StoreUnavailable):
+                left = await self.store.write(queries.incidents.leave, moved, self.clock())
+        for name, number in left.items():
+            log.warning("destination_moved", destination=name, incidents=number)
+            if by_name[name].batch_limit == 1:  # a job does not run because of this
+                continue
+            with suppress(ListenerError, TimeoutError):
+                async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
+                    await by_name[name].probe(LEFT.format(name=name, number=number))
+        await replaced.close()
+
     async def follow(self) -> None:
-        """Let what is open follow the rules in force: see `app.store.queries.incidents.follow`."""
+        """Let what is open follow the rules in force: see `app.store.queries.incidents.follow`.
+
+        While the store cannot do it, it is tried again in the background, until it is done.
+        """
+        if self._following is not None:
+            self._following.cancel()
+            self._following = None
+        if not await self._followed():
+            self._following = asyncio.create_task(self._follow_until_done())
+
+    async def _follow_until_done(self) -> None:
+        while True:
+            await asyncio.sleep(self.again_seconds)
+            if await self._followed():
+                self.dispatcher.wake()
+                return
+
+    async def _followed(self) -> bool:
         try:
             while closed := await self.store.write(
                 queries.incidents.follow, self.intake.book.rules, self.clock(), limit=CLOSED_AT_ONCE
@@ -90,8 +140,12 @@ class RulesInForce:
                 log.warning("incidents_closed", rules=names, incidents=len(closed))
         except StoreUnavailable as error:
             log.warning("rules_not_followed", reason=str(error))
+            return False
+        return True
 
     async def close(self) -> None:
         """Close all notifiers, those too that were replaced."""
+        if self._following is not None:
+            self._following.cancel()
         await self.sender.close()
         await asyncio.gather(*self._closing)

@@ -13,7 +13,7 @@ from app.deliver.load import Load, WhyNot, load_claim
 from app.deliver.retry import GIVE_UP_AFTER, NextAttempt, next_attempt
 from app.errors import DeliveryFailed, MessageGone, Scope, StoreUnavailable
 from app.model.delivery import Alert, Outcome
-from app.model.incident import Route
+from app.model.incident import Route, Step
 from app.model.notification import Notification
 from app.notifier.base import SEND_TIMEOUT, Keeper, Notifier, Parcel, Reporter, Sent, Story
 from app.observe.tracing import OFF, span
@@ -240,8 +240,11 @@ class Sender:
     def _notice(self, claim: Claim, following: NextAttempt, now: datetime) -> Alert | None:
         """Make the notice that the fallback gets when a destination goes on hold; None: it needs none."""
         route = self.fallbacks.get(claim.destination)
-        # If it was on hold already, the notice went out then.
-        if route is None or claim.on_hold or following.outcome is not Outcome.ON_HOLD:
+        # If it was on hold already, the notice went out then. What is only updated or reported waits for
+        # nobody else; and a job gets the alerts, but does not run because of a notice.
+        if route is None or claim.on_hold or following.outcome is not Outcome.ON_HOLD or not claim.alerts:
+            return None
+        if Step.NOTICE not in route.steps:
             return None
         why = f"Destination {claim.destination} is on hold: {following.reason}"
         text = f"{why}. Until it works, its alerts come here too; nothing is lost."

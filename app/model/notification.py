@@ -170,6 +170,17 @@ class Notification(_Frozen):
         nothing = {"change": None, "others": (), "others_left_out": 0, "actor": "", "origin": ""}
         return self.model_copy(update=facts | nothing | {"worse": False, "late": False})
 
+    def renamed(self, change: CatalogChange) -> "Notification":
+        """Copy it with the entity's name after a change that renamed it."""
+        return self.model_copy(update={"entity": change.entity, "title": cut(change.title, MAX_NAME_CHARS)})
+
+    def named(self, entity: str) -> "Notification":
+        """Copy it with the entity's identifier as it is now, also as the title where that was the old one."""
+        if entity == self.entity:
+            return self
+        title = entity if self.title == self.entity else self.title
+        return self.model_copy(update={"entity": entity, "title": title})
+
     @classmethod
     def notice(cls, text: str, at: datetime) -> "Notification":
         """Make a notice of the listener itself."""

@@ -70,6 +70,10 @@ EVENTS = {
     "delivery_loop_failed": (
         "The delivery loop failed and goes on. Report the traceback if it is not the store's failure."
     ),
+    "destination_moved": (
+        "A destination has another `webhook_url` or `url` since a reload, and `incidents` that are open were"
+        " told at the old one: their ends are told at the new one only. A Slack channel was told so."
+    ),
     "digest_refused": (
         "A destination refused a digest, so its alerts are sent one by one. Nothing to do; one of them "
         "may be dead next."
@@ -150,8 +154,8 @@ EVENTS = {
     ),
     "rules_loaded": "The rules file was read and is in force. Nothing to do.",
     "rules_not_followed": (
-        "The database did not answer: incidents of rules that are gone stay open. Reload the rules, or close"
-        " them by hand: port-listener incident close."
+        "The database did not answer: incidents of rules that are gone stay open. It is tried again every"
+        " 5 s, until it is done. Nothing to do, unless the database stays away."
     ),
     "rules_refused": (
         "The rules file has mistakes, so the rules before it stay in force. Correct what `reason` says; "

@@ -49,6 +49,7 @@ class Group:
         alerts: What is to be sent: the change's key, the alert, and the time.
         ended: Which of these, by place, are cancelled already, and since when.
         last_known: The last known state of entities from now on.
+        renamed: The incidents whose entity was renamed, by id, with the change that did it.
     """
 
     last_at: dict[EntityKey, datetime | None] = field(default_factory=dict)
@@ -61,6 +62,7 @@ class Group:
     alerts: list[tuple[str, Alert, Micros]] = field(default_factory=list)
     ended: dict[int, Micros] = field(default_factory=dict)
     last_known: dict[EntityKey, LastKnown] = field(default_factory=dict)
+    renamed: dict[str, CatalogChange] = field(default_factory=dict)
     _later: dict[str, list[int]] = field(default_factory=dict, init=False)
 
     def take(self, batch: Sequence[tuple[EntityKey, Incoming]], seen: dict[str, int]) -> list[Accepted]:
@@ -135,6 +137,13 @@ class Group:
             self.incidents[former].pop(name, None)
         self.incidents[entity].update(taken)
         self.moved.update(taken)
+        self.renamed |= dict.fromkeys(taken, change)
+        self.alerts = [
+            (key, replace(alert, notification=alert.notification.renamed(change)), at)
+            if alert.incident_id in taken
+            else (key, alert, at)
+            for key, alert, at in self.alerts
+        ]
         if incoming.watched and before and not before.gone:
             at = to_micros(change.at)
             self.known[former] = self.last_known[former] = gone(before, at, to_micros(incoming.received_at))

@@ -29,7 +29,7 @@ TABLE_KEYS = {
     "queues": ("name",),
     "silences": ("id",),
     "messages": ("id",),
-    "incident_messages": ("incident_id", "queue"),
+    "incident_messages": ("incident_id", "queue", "message_id"),
     "reports": ("id",),
     "deliveries": ("id",),
     "attempts": ("id",),

@@ -9,13 +9,16 @@ from pathlib import Path
 
 import aiohttp
 from starlette.responses import PlainTextResponse, Response
+from structlog.testing import capture_logs
 
-from app.demo.run import change_body
+from app.demo.run import change_body, serving
 from app.demo.stand_in_slack import StandInSlack
 from app.model.delivery import State
 from app.runtime.listener import Runtime, open_runtime
 from app.settings import Settings
 from app.store import queries
+from tests.conftest import DATABASES
+from tests.notifier.slack.stand_in_api import TOKEN, StandInSlackApi
 from tests.told import entities
 from tests.waiting import until
 
@@ -89,3 +92,98 @@ async def test_what_is_replaced_is_closed_after_its_last_send(tmp_path: Path, sl
         assert {one.state for one in attempts} == {State.DELIVERED}
         assert [one.attempts for one in attempts if one.notification.entity == "under-way"] == [1, 1]
     assert open_sessions() == before
+
+
+async def health(runtime: Runtime, before: str, after: str) -> None:
+    """Take a change of the one entity's health."""
+    body = change_body(before=before, after=after, at=datetime.now(UTC), entity="checkout")
+    await runtime.receiver.accept(await runtime.receiver.verify(body, None))
+
+
+async def test_a_webhook_that_becomes_another(tmp_path: Path, slack: StandInSlack) -> None:
+    """The old channel cannot be told the end: it is told so, as are the log and the audit trail."""
+    file = tmp_path / "rules.json"
+
+    def write(channel: str) -> None:
+        url = f"{slack.url.rpartition('/')[0]}/{channel}"
+        destinations = {"oncall": {"type": "slack", "webhook_url": url, "rate": 1000}}
+        ends = {"property": "healthStatus", "to": "Healthy"}
+        rule = {"name": "health", "when": {"property": "healthStatus"}, "resolve": ends, "send": "oncall"}
+        file.write_text(json.dumps({"version": 1, "destinations": destinations, "rules": [rule]}))
+
+    settings = Settings(
+        _env_file=None,
+        accept_unsigned=True,
+        rules_file=file,
+        database_url=f"sqlite:///{tmp_path}/listener.db",
+    )
+    write("old")
+    async with open_runtime(settings) as runtime:
+        await runtime.rules.reload()
+        await health(runtime, "Healthy", "Degraded")
+        await until(lambda: len(slack.messages) == 1)
+        with capture_logs() as logs:
+            write("new")
+            await runtime.rules.reload()
+            await until(lambda: len(slack.messages) == 2)
+            await runtime.rules.reload()
+        (entry,) = (await runtime.store.read(queries.audit.entries, limit=5)).rows
+        await health(runtime, "Degraded", "Healthy")
+        await until(lambda: len(slack.messages) == 3)
+    assert "go elsewhere from now on" in str(slack.messages[1])
+    assert entry.details == "oncall has another address: its old one is not told the end of 1 open incidents."
+    moved = [one for one in logs if one["event"] == "destination_moved"]
+    assert [(one["destination"], one["incidents"]) for one in moved] == [("oncall", 1)]
+
+
+@DATABASES
+async def test_a_destination_that_becomes_another_channel(tmp_path: Path, database: str) -> None:
+    """What was told in the old channel is told to its end there: its message is changed, also again."""
+    api = StandInSlackApi("old", "new")
+    file = tmp_path / "rules.json"
+
+    def write(channel: str, name: str = "health") -> None:
+        destinations = {"oncall": {"type": "slack", "channel": channel, "rate": 1000}}
+        ends = {"property": "healthStatus", "to": "Healthy"}
+        rule = {"name": name, "when": {"property": "healthStatus"}, "resolve": ends, "send": "oncall"}
+        file.write_text(json.dumps({"version": 1, "destinations": destinations, "rules": [rule]}))
+
+    def shows(channel: str, text: str) -> bool:
+        return text in str([one["text"] for one in api.messages(channel)])
+
+    async with serving(api.app) as url:
+        settings = Settings(
+            _env_file=None,
+            accept_unsigned=True,
+            rules_file=file,
+            database_url=database,
+            slack_bot_token=TOKEN,
+            slack_api_url=f"{url}/api/",
+        )
+        write("#old")
+        async with open_runtime(settings) as runtime:
+            await health(runtime, "Healthy", "Degraded")
+            await until(lambda: shows("old", "Degraded"))
+            write("#new")
+            await runtime.rules.reload()
+            await health(runtime, "Degraded", "Crashed")
+            await until(lambda: shows("new", "Crashed") and shows("old", "Crashed"))
+            await health(runtime, "Crashed", "Healthy")
+            await until(lambda: shows("new", "Healthy") and shows("old", "Healthy"))
+            assert [len(api.messages(name)) for name in ("old", "new")] == [1, 1]
+            # While the store is away, what a reload ends stays open no longer than that.
+            await health(runtime, "Healthy", "Degraded")
+            runtime.rules.again_seconds = 0.05
+            await runtime.store.write(lambda tx: tx.execute("ALTER TABLE audit RENAME TO away"))
+            write("#new", "state")
+            with capture_logs() as logs:
+                await runtime.rules.reload()
+                await until(lambda: [one["event"] for one in logs].count("rules_not_followed") >= 2)
+            assert len(await runtime.store.read(queries.incidents.worst, 9)) == 1
+            await runtime.store.write(lambda tx: tx.execute("ALTER TABLE away RENAME TO audit"))
+
+            async def none_is_open() -> bool:
+                return not await runtime.store.read(queries.incidents.worst, 9)
+
+            await until(none_is_open)
+            await until(lambda: shows("new", "closed: rule 'health'"))

@@ -43,6 +43,7 @@ class Channel(ScriptedNotifier):
         self.found: Sent | None = None
         self.asked: list[datetime] = []
         self.updates: list[tuple[Message, list[Story]]] = []
+        self.update_script: list[Exception] = []
         self.gone = False
         self.posted = 0
         self.cannot = ""
@@ -65,6 +66,8 @@ class Channel(ScriptedNotifier):
     async def update(self, message: Message, stories: Sequence[Story]) -> str:
         if self.gone:
             raise MessageGone("message_not_found")
+        if self.update_script:
+            raise self.update_script.pop(0)
         self.updates.append((message, list(stories)))
         return "ok"
 
@@ -225,6 +228,45 @@ async def test_the_fallback_gets_a_notice_and_the_alerts_once(rig: ChannelRig) -
     assert [(alert.entity, alert.instead) for alert in alerts] == [
         (entity, "default is on hold: 404 no_active_hooks") for entity in ("one", "two")
     ]
+
+
+async def test_a_job_does_not_run_because_of_a_notice(rig: ChannelRig) -> None:
+    """A fallback that takes certain steps only gets the alerts of those steps, and nothing else."""
+    rig.sender.fallbacks = {"default": Route("ops", "ops", frozenset({Step.OPENED, Step.NOTICED}))}
+    rig.channel.script = [ON_HOLD]
+    await rig.add("one")
+    async with rig.running():
+        await rig.attempts(1)
+        rig.move(PAUSE)
+        await rig.attempts(2)
+        rig.move(PAUSE)
+        await rig.nothing_more()
+    assert rig.ops.taken == ["one"]
+
+
+async def test_an_update_on_hold_is_made_later(rig: ChannelRig) -> None:
+    """A channel that is archived as a message is to be changed: the change waits, and is made in the end."""
+    await rig.add("one")
+    async with rig.running():
+        await rig.attempts(1)
+        rig.channel.update_script = [ON_HOLD]
+        await rig.store.accept([incoming("Degraded", "Healthy", entity="one", second=5)])
+        rig.move(PAUSE)
+        await rig.attempts(2)
+
+        async def waits() -> bool:
+            await rig.idle()
+            rig.move(PAUSE)
+            queues = await rig.store.read(queries.page.queues, rig.clock.now)
+            return any(queue.on_hold and queue.waiting for queue in queues)
+
+        await until(waits)
+        assert rig.ops.taken == []
+        await rig.store.release_hold("default", rig.clock.now)
+        rig.move(PAUSE)
+        await until(lambda: len(rig.channel.updates) == 1)
+    ((_, (story,)),) = rig.channel.updates
+    assert story.last.step is Step.RESOLVED
 
 
 async def test_too_many_are_summed_up(rig: ChannelRig) -> None:

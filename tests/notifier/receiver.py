@@ -24,7 +24,8 @@ from tests.notifier.helpers import context
 from tests.store.helpers import incoming
 
 MADE_BY_CHANGE = "http, made by the change"
-KINDS = ("slack webhook", "slack bot", "http", MADE_BY_CHANGE, "port_action")
+TOKEN_BY_CHANGE = "http, token made by the change"
+KINDS = ("slack webhook", "slack bot", "http", MADE_BY_CHANGE, TOKEN_BY_CHANGE, "port_action")
 """Every kind that calls something; a terminal refuses nothing."""
 TOKEN = JSONResponse({"ok": True, "accessToken": "t", "expiresIn": 10_800})
 ASKING = ("conversations.list", "conversations.history")
@@ -72,6 +73,7 @@ def make(
         MADE_BY_CHANGE: {"type": "http", "url": f"{url}/{{{{ .path }}}}", "allow_private": True},
         "port_action": {"type": "port_action", "action": "restart"},
     }
+    settings[TOKEN_BY_CHANGE] = settings[MADE_BY_CHANGE] | {"headers": {"X-Token": "{{ .token }}"}}
     given = settings[kind]
     made: NotifierContext = context(
         bot_token="xoxb-1",

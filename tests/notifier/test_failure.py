@@ -14,7 +14,16 @@ from app.network import DIRECT, Network
 from app.store.rows import Attempt
 from app.store.sqlite.database import open_sqlite
 from tests.conftest import NOW
-from tests.notifier.receiver import KINDS, MADE_BY_CHANGE, Answer, Deliveries, Receiver, make, port_client
+from tests.notifier.receiver import (
+    KINDS,
+    MADE_BY_CHANGE,
+    TOKEN_BY_CHANGE,
+    Answer,
+    Deliveries,
+    Receiver,
+    make,
+    port_client,
+)
 from tests.notifier.self_signed import self_signed
 
 RETRY, HELD, DEAD, SENT = Outcome.RETRY, Outcome.ON_HOLD, Outcome.DEAD, Outcome.DELIVERED
@@ -27,8 +36,16 @@ Expected = tuple[Outcome, ...] | dict[str, tuple[Outcome, ...]]
 
 
 def _but(usual: tuple[Outcome, ...], **others: tuple[Outcome, ...]) -> dict[str, tuple[Outcome, ...]]:
-    names = {"bot": SLACKS, "made": MADE_BY_CHANGE, "http": "http", "webhook": "slack webhook"}
-    return dict.fromkeys(KINDS, usual) | {names[name]: outcomes for name, outcomes in others.items()}
+    names: dict[str, tuple[str, ...]] = {
+        "bot": (SLACKS,),
+        "path": (MADE_BY_CHANGE,),
+        "token": (TOKEN_BY_CHANGE,),
+        "http": ("http",),
+    }
+    names["made"] = (MADE_BY_CHANGE, TOKEN_BY_CHANGE)
+    return dict.fromkeys(KINDS, usual) | {
+        kind: outcomes for name, outcomes in others.items() for kind in names[name]
+    }
 
 
 TABLE: list[tuple[Answer, Expected]] = [
@@ -38,7 +55,9 @@ TABLE: list[tuple[Answer, Expected]] = [
         for status in (400, 401, 403, 404, 503)
         for headers in (SOON, AT)
     ),
-    *((Answer(status, "no"), _but((HELD, HELD), made=(DEAD,))) for status in (401, 403, 404, 405, 410)),
+    # Who calls is the same for all, though the path is not.
+    *((Answer(status, "no"), _but((HELD, HELD), token=(DEAD,))) for status in (401, 402, 403)),
+    *((Answer(status, "no"), _but((HELD, HELD), made=(DEAD,))) for status in (404, 405, 410)),
     # The bot's refusals come with 200 and a word; another status with none is not Slack's.
     *((Answer(status, "no"), _but((DEAD,), bot=(RETRY, HELD))) for status in (400, 413, 422)),
     (Answer(302, "", {"Location": "/elsewhere"}), _but((RETRY, HELD, HELD), made=(RETRY, RETRY, RETRY))),
@@ -77,7 +96,7 @@ async def test_the_table(tmp_path: Path, kind: str) -> None:
     assert seen == wanted
 
 
-FIXED = tuple(kind for kind in KINDS if kind != MADE_BY_CHANGE)
+FIXED = tuple(kind for kind in KINDS if kind not in {MADE_BY_CHANGE, TOKEN_BY_CHANGE})
 
 
 @pytest.mark.parametrize("kind", FIXED)

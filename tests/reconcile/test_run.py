@@ -169,6 +169,31 @@ async def test_created_and_deleted(database: str, port: StandInPort, tmp_path: P
 
 
 @DATABASES
+async def test_a_rename_that_nobody_told(watched: Watching) -> None:
+    """The incident ends with its old name, and what is wrong under the new one ends with the next change."""
+    watched.set("checkout", "Healthy")
+    await watched.compare()
+    watched.clock.pass_(minutes=1)
+    watched.set("checkout", "Degraded")
+    await watched.post("checkout", "Healthy", "Degraded", watched.clock())
+    del watched.port.entities[BLUEPRINT, "checkout"]
+    watched.clock.pass_(minutes=1)
+    watched.set("till", "Degraded")
+    differences = await watched.compare()
+    assert sorted((one.entity, one.action) for one in differences) == [
+        ("checkout", "DELETE"),
+        ("till", "CREATE"),
+    ]
+    steps = [(one.notification.entity, one.notification.step) for one in await watched.alerts()]
+    assert steps == [("checkout", "opened"), ("checkout", "resolved")]
+    assert await watched.intake.store.read(queries.incidents.worst, 9) == []
+    assert await watched.compare() == []
+    await watched.post("till", "Degraded", "Crashed", watched.clock())
+    await watched.post("till", "Crashed", "Healthy", watched.clock())
+    steps = [(one.notification.entity, one.notification.step) for one in await watched.alerts()]
+    assert steps[2:] == [("till", "opened"), ("till", "resolved")]
+
+
 async def test_the_webhook_comes_after_all(watched: Watching) -> None:
     """It alerts nobody, and the page says why."""
     watched.set("checkout", "Degraded")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from app.model.delivery import Outcome
-from app.model.incident import Route
+from app.model.incident import Route, Step
 from app.store import queries
 from app.store.rows import Attempt, Claim, Incoming
 from app.store.store import Store
@@ -118,3 +118,32 @@ async def test_what_the_fallback_gets_anyway(store: Store) -> None:
     await store.record(claims["ops"], delivered())
     await store.accept([incoming(entity="two", second=1)])
     assert await take(store, 2, {"default": Route("ops", "ops", frozenset())}) == {}
+
+
+@pytest.mark.parametrize("both", [True, False])
+async def test_a_reminder_comes_once(store: Store, both: bool) -> None:
+    """Whom the rule reminds itself gets no copy of another place's reminder; who is not reminded gets it."""
+    one, again = incoming(entity="one"), 60 * SECOND
+
+    def decide(state: object) -> object:
+        decision = one.decide(state)  # type: ignore[arg-type]
+        (alert,) = decision.alerts
+        places = ("default", "ops") if both else ("default",)
+        alerts = [replace(alert, destination=name, queue=name) for name in places]
+        about = alert.notification.model_copy(update={"step": Step.REMINDED})
+        later = [replace(each, notification=about, due_at=NOW + again, repeat=again) for each in alerts]
+        return replace(decision, alerts=(*alerts, *later))
+
+    await store.accept([replace(one, decide=decide)])  # type: ignore[arg-type]
+    for at in (0, 60):  # ops is reminded a second later than the channel, each time
+        claims = await take(store, at, {})
+        for late, name in enumerate(claims):
+            await store.record(claims[name], delivered(second=at + late))
+    claimed = (await take(store, 120, {}))["default"]
+    await store.record(claimed, on_hold(120))
+    told = []
+    for second in range(121, 126):
+        for claimed in (await take(store, second)).values():
+            told += [each.notification.step for each in claimed.deliveries]
+            await store.record(claimed, delivered(second=second))
+    assert told == [Step.REMINDED]

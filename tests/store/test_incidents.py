@@ -4,6 +4,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
+
 from app.model.change import UPDATE, EntitySnapshot
 from app.model.delivery import Outcome
 from app.model.incident import Incident, Route, Step
@@ -158,6 +160,44 @@ async def test_a_renamed_entity_keeps_its_incidents(store: Store) -> None:
     told = sorted((queue, step) for queue, step, _ in await tell(store, 11))
     assert told == [("default", Step.RESOLVED), ("elsewhere", Step.RESOLVED)]
     assert await open_ones(store) == []
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_what_waits_has_the_new_name(store: Store, together: bool) -> None:
+    """An incident whose entity is renamed before its first alert, or its reminder, says the new name."""
+    when = {**HEALTH["when"], "for": "60s"}
+    rules = ruled(when=when, again_after="1h")
+    changes = [went("Healthy", "Degraded", 0, rules=rules), went("Degraded", "Degraded", 5, new="till")]
+    for group in [changes] if together else [[change] for change in changes]:
+        await store.accept(group)
+    named = []
+    for second in (60, 3660, 7300):
+        for one in await claims(store, second=second):
+            named += [(it.notification.step, it.notification.entity) for it in one.deliveries]
+            await store.record(one, delivered(second=second))
+    assert named == [(Step.OPENED, "till"), (Step.REMINDED, "till"), (Step.REMINDED, "till")]
+
+
+@pytest.mark.parametrize("silenced", [True, False])
+async def test_what_follows_a_rename_has_the_new_name(store: Store, silenced: bool) -> None:
+    """Closed by hand, or reminded of after a silence: it says the name that the entity has by then."""
+    await store.accept([went("Healthy", "Degraded", 0)])
+    if silenced:
+        silence = Silence(ANY, ANY, "checkout", ANY, NOW, at(100), "ada", "noise")
+        number = await store.write(queries.silences.add, silence)
+        claimed = await claim(store, second=1)
+        asides = {one.id: Aside(Outcome.SILENCED, "", number) for one in claimed.deliveries}
+        kept = replace(attempt(Outcome.SILENCED, second=1), delivery_ids=(), asides=asides)
+        assert await store.record(claimed, kept)
+    else:
+        await tell(store, 1)
+    await store.accept([went("Degraded", "Degraded", 5, new="till")])
+    if not silenced:
+        (incident,) = await open_ones(store)
+        await store.write(queries.incidents.close, [incident.id], "by ada", at(6))
+    (later,) = (await claim(store, second=100)).deliveries
+    assert later.notification.step is (Step.REMINDED if silenced else Step.RESOLVED)
+    assert (later.notification.entity, later.notification.title) == ("till", "till")
 
 
 async def test_renamed_and_resolved_at_once(store: Store) -> None:

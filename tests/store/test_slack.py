@@ -160,17 +160,24 @@ async def test_a_message_that_is_gone(store: Store) -> None:
 
 
 async def test_a_message_in_another_channel(store: Store) -> None:
-    """When the destination's channel was changed, the incident goes on with the message that it has there."""
+    """When the destination's channel was changed, it goes on in the new one; both messages show it."""
     await store.accept([incoming()])
     await store.record(await claim(store), replace(delivered(), message=POSTED))
     moved = Message("C9999999999", "1780000060.000200")
     await store.accept([incoming("Degraded", "Crashed", second=5)])
     await store.record(await claim(store, second=6), replace(delivered(second=6), message=moved))
     await store.accept([incoming("Crashed", "Degraded", second=9)])
-    reply = await claim(store, second=10)
+    left, reply = sorted(await claims(store, second=10), key=lambda one: one.queue, reverse=True)
+    assert left.message == POSTED
     assert [one.parent for one in reply.deliveries] == [moved]
+    await store.record(left, delivered(second=10))
     await store.record(reply, delivered(second=10))
-    assert (await claim(store, second=12)).message == moved
+    updated = []
+    for second in (12, 14):
+        update = await claim(store, second=second)
+        updated.append((update.message, update.stories[0][1].at))
+        await store.record(update, delivered(second=second))
+    assert updated == [(POSTED, NOW + 9 * SECOND), (moved, NOW + 9 * SECOND)]
 
 
 def reminding(number: int) -> Incoming:

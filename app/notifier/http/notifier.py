@@ -101,7 +101,7 @@ class HttpNotifier(Notifier):
         for name in headers:
             if not HEADER_NAME.fullmatch(name) or name.lower() in OUR_HEADERS:
                 raise SettingsError(f"headers: {one_line(name, 80)!r} cannot be set")
-        self._method = settings.method
+        self._method, self.address = settings.method, url
         self._template = {"url": url, "headers": headers, "body": settings.body}
         # An empty one, as of a variable that is not set, must not mean that nothing is signed.
         self._signer = None if settings.secret is None else _signer(settings.secret.get_secret_value())
@@ -123,6 +123,7 @@ class HttpNotifier(Notifier):
         # part in, one bad entity must not hold up all others.
         self._fixed = "{{" not in url
         self._fixed_host = not HOST_IS_TEMPLATE.match(url)
+        self._fixed_caller = self._fixed_host and not any("{{" in value for value in headers.values())
         self._refuse_what_can_never_be_sent()
 
     async def send(self, parcel: Parcel) -> Sent:
@@ -222,7 +223,9 @@ class HttpNotifier(Notifier):
         if 300 <= answer.status < 400:
             reason = f"{answer.status}: a redirect, which is not followed"
         wait = parse_retry_after(answer.headers.get("Retry-After"), self._context.clock())
-        raise failure_of_status(answer.status, reason, retry_after=wait, fixed=self._fixed)
+        raise failure_of_status(
+            answer.status, reason, retry_after=wait, fixed=self._fixed, fixed_caller=self._fixed_caller
+        )
 
     def _proxy(self, url: str) -> str | None:
         return self._context.network.proxy(url) if self._proxied else None

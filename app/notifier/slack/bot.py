@@ -37,6 +37,7 @@ from app.notifier.slack.web_api import (
 log = structlog.get_logger(__name__)
 
 CHANNEL_ID = re.compile(r"[CGD][A-Z0-9]{7,}")
+OF_A_CHANNEL = ("channel_not_found", "not_in_channel", "is_archived", "is_inactive", "restricted_action")
 CHANNEL_IS_ANOTHER = ("channel_not_found", "is_archived", "is_inactive")
 MAX_CLOCK_SKEW = timedelta(seconds=60)
 MAX_HISTORY_PAGES = 5
@@ -109,7 +110,8 @@ class SlackBot(SlackNotifier, Keeper):
         try:
             return await self._post(parcel, composed, parent)
         except MessageGone:
-            return replace(await self._post(parcel, composed, None), gone=parent)
+            sent = await self._post(parcel, composed, None)
+            return replace(sent, gone=_gone(parent, sent.message))
 
     async def _post(self, parcel: Parcel, composed: Composed, parent: Message | None) -> Sent:
         body = {
@@ -132,9 +134,8 @@ class SlackBot(SlackNotifier, Keeper):
             return Sent(detail, composed.delivered, message)
         if not (answer.get("message") or {"thread_ts": parent.ts}).get("thread_ts"):
             # Slack does not refuse a reply to a message that was deleted: it posts it to the channel.
-            return Sent(
-                f"{detail}, in the channel: its thread is gone", composed.delivered, message, gone=parent
-            )
+            detail += ", in the channel: its thread is gone"
+            return Sent(detail, composed.delivered, message, gone=_gone(parent, message))
         return Sent(f"{detail}, in the thread", composed.delivered)
 
     async def _post_message(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -217,11 +218,17 @@ class SlackBot(SlackNotifier, Keeper):
         raise refused or DeliveryFailed("channel_not_found", Scope.DESTINATION)
 
     async def update(self, message: Message, stories: Sequence[Story]) -> str:
-        """Update a message to its incidents as they are now."""
+        """Update a message to its incidents as they are now; it may stand in a channel that was left."""
         new = self._recompose(stories)
         body = {"channel": message.channel, "ts": message.ts, **new}
         simpler = forms(body, {})  # its text stays
-        detail, _ = await in_simpler_forms(simpler, self._update_message, API_UPDATE_ERRORS)
+        try:
+            detail, _ = await in_simpler_forms(simpler, self._update_message, API_UPDATE_ERRORS)
+        except DeliveryFailed as failed:
+            if self._id in {None, message.channel} or not failed.reason.startswith(OF_A_CHANNEL):
+                raise
+            # The destination is another channel by now: nothing else has to wait for the old one.
+            raise DeliveryFailed(f"{failed.reason} (its old channel)", Scope.MESSAGE) from None
         return detail
 
     async def _update_message(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -246,3 +253,8 @@ class SlackBot(SlackNotifier, Keeper):
         where = {"channel": message.channel, "message_ts": message.ts}
         link = (await self._api.call(GET_PERMALINK, params=where)).get("permalink")
         return link if isinstance(link, str) and link.startswith("https://") else None
+
+
+def _gone(parent: Message, posted: Message | None) -> Message | None:
+    """Tell of a message that no reply could reach whether it is gone; else it stands in another channel."""
+    return parent if posted and posted.channel == parent.channel else None

@@ -48,7 +48,7 @@ class SlackDestination(DestinationSettings):
     rate: Annotated[Number, Field(ge=0.001, le=1000)] = 1.0
     """How many messages a second the channel takes. Slack's own limit is 1."""
     fallback: Fallback | None = None
-    """Gets a notice when this destination is on hold."""
+    """Gets the alerts while this one is on hold."""
 
     @field_validator("webhook_url")
     @classmethod

@@ -32,7 +32,6 @@ API_MESSAGE_ERRORS = frozenset(
 )
 API_UPDATE_ERRORS = frozenset(
     {"cant_update_message", "edit_window_closed", "block_mismatch", "streaming_state_conflict"}
-    | {"channel_not_found", "not_in_channel", "is_archived", "is_inactive", "restricted_action"}
 )
 """Of an update they concern that message only: the channel may still take new ones."""
 API_GONE_ERRORS = frozenset(

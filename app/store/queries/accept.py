@@ -137,6 +137,8 @@ async def _write(tx: Transaction, group: Group, ids: dict[str, int]) -> None:
         conflict = f"(id) DO UPDATE SET {MOVED}"
         await tx.insert_many("incidents", INCIDENT_COLUMNS, incidents, conflict=conflict)
     cancelled = await deliveries.cancel_later(tx, group.cancelled) if group.cancelled else []
+    if group.renamed:
+        await deliveries.rename(tx, group.renamed)
     if group.alerts:
         alerts = [
             deliveries.of_alert(alert, ids[key], now, ended_at=group.ended.get(place))

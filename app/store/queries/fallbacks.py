@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from app.model.incident import Route
 from app.model.notification import Notification
 from app.model.times import Micros, to_micros
-from app.store.queries import deliveries
+from app.store.queries import deliveries, messages
 from app.store.queries.accept import told_json, told_of
 from app.store.rows import Attempt, Claim, NewDelivery
 from app.store.transaction import Row, Transaction
@@ -20,6 +20,11 @@ UNCOPIED = "state = 'pending' AND copied_at IS NULL"
 KNOWN = (
     "SELECT 1 FROM deliveries WHERE change_id = $1 AND queue = $2 AND rule = $3 AND step = $4"
     " AND created_at = $5 AND incident_id IS NOT DISTINCT FROM CAST($6 AS text)"
+)
+# Each place that a rule reminds goes on by itself, from when it was reminded last.
+REMINDED = (
+    "SELECT 1 FROM deliveries WHERE incident_id = $1 AND queue = $2 AND repeat_after IS NOT NULL"
+    " AND state <> 'cancelled' LIMIT 1"
 )
 
 
@@ -51,7 +56,7 @@ async def copy_on_hold(tx: Transaction, routes: Mapping[str, Route], now: dateti
         # Incidents first, as everywhere: what is decided of them meanwhile must see whom we tell.
         await tx.lock_rows("incidents", sorted({incident for _, incident in found if incident is not None}))
         rows = await tx.fetch(
-            f"SELECT id, {deliveries.COPIED}, created_at, incident_id FROM deliveries"
+            f"SELECT id, {deliveries.COPIED}, created_at, incident_id, repeat_after FROM deliveries"
             f" WHERE id = ANY($1) AND {UNCOPIED} ORDER BY id FOR NO KEY UPDATE SKIP LOCKED",
             [number for number, _ in found],
         )
@@ -62,12 +67,14 @@ async def _copy(
     tx: Transaction, rows: Sequence[Row], routes: Mapping[str, Route], why: str, now: Micros
 ) -> None:
     copies: list[NewDelivery] = []
-    for number, *copied, created_at, incident_id in rows:
+    for number, *copied, created_at, incident_id, repeat_after in rows:
         change_id, queue, destination, text, rule, step, _ = copied
         route = routes[destination]
         await tx.execute("UPDATE deliveries SET copied_at = $1 WHERE id = $2", now, number)
         known = (change_id, route.queue, rule, step, created_at, incident_id)
         if route.queue == queue or step not in route.steps or await tx.fetch_value(KNOWN, *known):
+            continue
+        if repeat_after is not None and await tx.fetch_value(REMINDED, incident_id, route.queue):
             continue
         try:
             notification = Notification.model_validate_json(text)
@@ -101,9 +108,10 @@ async def _tell_to_the_end(tx: Transaction, incident_id: str | None, route: Rout
 async def notify(tx: Transaction, claim: Claim, attempt: Attempt, now: Micros) -> None:
     """Tell the fallback that a destination is on hold, once for all its queues."""
     others = await tx.fetch_value(
-        "SELECT 1 FROM queues WHERE destination = $1 AND on_hold IS NOT NULL AND name <> $2",
+        "SELECT 1 FROM queues WHERE destination = $1 AND on_hold IS NOT NULL AND name NOT IN ($2, $3)",
         claim.destination,
         claim.queue,
+        claim.queue + messages.UPDATES,
     )
     if others or attempt.notice is None:
         return

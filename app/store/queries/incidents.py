@@ -1,5 +1,6 @@
 """The incidents, as the page, the API and the commands show them; closed where no change will end them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -110,7 +111,8 @@ async def close(tx: Transaction, names: Sequence[str], why: str, now: datetime) 
         if last is None or (incident.due_at is not None and now < incident.due_at):
             continue
         alert = deliveries.following(last, at, incident_id=incident.id, step=Step.RESOLVED)
-        text = Notification.model_validate_json(alert.notification).closing(why, now).model_dump_json()
+        said_last = Notification.model_validate_json(alert.notification).named(incident.entity)
+        text = said_last.closing(why, now).model_dump_json()
         alerts += [
             alert._replace(notification=text, destination=place.destination, queue=place.queue)
             for place in incident.told
@@ -159,6 +161,26 @@ async def follow(tx: Transaction, rules: RuleSet, now: datetime, *, limit: int) 
         about = f"{incident.blueprint} {incident.entity}: {gone[incident.rule, incident.blueprint]}"
         await audit.write(tx, AuditEntry(now, RULES_FILE, "close incident", f"Incident of {about}."))
     return closed
+
+
+async def leave(tx: Transaction, destinations: Sequence[str], now: datetime) -> dict[str, int]:
+    """Note in the audit trail which open incidents destinations, by name, cannot be told the end of any more.
+
+    Args:
+        tx: The transaction.
+        destinations: Those that are at another address from now on.
+        now: The time, UTC.
+
+    Returns:
+        How many there are of each, where there is one.
+    """
+    rows = await tx.fetch(f"SELECT {INCIDENT} FROM incidents WHERE resolved_at IS NULL")
+    told = Counter(place.destination for row in rows for place in set(incident_of(row).told))
+    left = {name: told[name] for name in destinations if told[name]}
+    for name, number in left.items():
+        details = f"{name} has another address: its old one is not told the end of {number} open incidents."
+        await audit.write(tx, AuditEntry(now, RULES_FILE, "move destination", details))
+    return left
 
 
 async def _locked(tx: Transaction, names: Sequence[str]) -> list[Incident]:

@@ -12,6 +12,11 @@ from app.store.transaction import Transaction
 
 UPDATES = "/updates"
 """What is added to a queue's name for the queue in which updates of its messages wait."""
+NEWEST = (
+    "SELECT max(message_id) FROM incident_messages"
+    " WHERE incident_id = deliveries.incident_id AND queue = deliveries.queue"
+)
+"""The message of a delivery's incident that its next alert answers to."""
 
 
 async def stories(tx: Transaction, message_id: int) -> dict[str, Any]:
@@ -43,7 +48,10 @@ async def stories(tx: Transaction, message_id: int) -> dict[str, Any]:
 
 
 async def keep(tx: Transaction, queue: str, ids: Sequence[int], message: Message | None, now: Micros) -> None:
-    """Link each incident of some deliveries to a message, unless it has one in the same channel already."""
+    """Link each incident of some deliveries to a message, unless it has one in the same channel already.
+
+    A queue's channel may be another one since: what the incident has in the old one stays its own, too.
+    """
     if message is None:
         return
     await tx.execute(
@@ -60,9 +68,9 @@ async def keep(tx: Transaction, queue: str, ids: Sequence[int], message: Message
     await tx.execute(
         "INSERT INTO incident_messages (incident_id, queue, message_id)"
         " SELECT DISTINCT incidents.id, $2, CAST($3 AS bigint) FROM deliveries"
-        " JOIN incidents ON incidents.id = incident_id WHERE deliveries.id = ANY($1) ORDER BY incidents.id"
-        " ON CONFLICT (incident_id, queue) DO UPDATE SET message_id = excluded.message_id"
-        " WHERE (SELECT channel FROM messages WHERE id = incident_messages.message_id) <> $4",
+        " JOIN incidents ON incidents.id = incident_id WHERE deliveries.id = ANY($1)"
+        f" AND NOT EXISTS (SELECT 1 FROM messages WHERE id = ({NEWEST}) AND channel = $4)"
+        " ORDER BY incidents.id ON CONFLICT DO NOTHING",
         list(ids),
         queue,
         message_id,

@@ -41,9 +41,7 @@ TOGETHER = (
 WAITING = (
     "SELECT deliveries.id, key, notification, waiting_since, messages.channel, messages.ts, traceparent"
     " FROM deliveries JOIN changes ON changes.id = change_id"
-    " LEFT JOIN incident_messages ON incident_messages.incident_id = deliveries.incident_id"
-    "   AND incident_messages.queue = deliveries.queue"
-    " LEFT JOIN messages ON messages.id = incident_messages.message_id"
+    f" LEFT JOIN messages ON messages.id = ({messages.NEWEST})"
     f" WHERE {TOGETHER} AND deliveries.id > $6 ORDER BY deliveries.id LIMIT $7"
 )
 

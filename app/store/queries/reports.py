@@ -11,7 +11,7 @@ from app.model.incident import Step
 from app.model.notification import Message
 from app.model.report import Fate, Report, ReportedAlert
 from app.model.times import Micros, from_micros
-from app.store.queries import deliveries
+from app.store.queries import deliveries, messages
 from app.store.transaction import Transaction
 
 REPORTED = f"kind = 'alert' AND repeat_after IS NULL AND step <> '{Step.NOTICE}'"
@@ -78,10 +78,8 @@ async def fate(tx: Transaction, run: str) -> Fate | None:
         "  (SELECT detail FROM attempts WHERE delivery_id = deliveries.id ORDER BY id DESC LIMIT 1),"
         "  channel, ts"
         " FROM deliveries"
-        " LEFT JOIN incident_messages ON incident_messages.incident_id = deliveries.incident_id"
-        "   AND incident_messages.queue = deliveries.queue"
         # What belongs to no incident has no row there: its message was posted when it was delivered.
-        " LEFT JOIN messages ON messages.id = coalesce(incident_messages.message_id, (SELECT posted.id"
+        f" LEFT JOIN messages ON messages.id = coalesce(({messages.NEWEST}), (SELECT posted.id"
         "   FROM messages AS posted WHERE posted_at = ended_at AND posted.queue = deliveries.queue))"
         f" WHERE change_id = $1 AND {REPORTED} ORDER BY deliveries.id",
         change_id,

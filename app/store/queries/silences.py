@@ -75,8 +75,8 @@ async def settle(tx: Transaction, now: datetime) -> None:
     for (number,) in ended:
         # The last alert of each incident and queue, unless something later went out.
         rows = await tx.fetch(
-            "SELECT deliveries.id, deliveries.notification, heard.notification, resolved_at IS NULL"
-            " FROM (SELECT max(kept.id) AS kept_id,"
+            "SELECT deliveries.id, deliveries.notification, heard.notification, resolved_at IS NULL,"
+            "  incidents.entity FROM (SELECT max(kept.id) AS kept_id,"
             "   (SELECT max(id) FROM deliveries AS sent WHERE sent.incident_id = kept.incident_id"
             "     AND sent.queue = kept.queue AND sent.state = 'delivered') AS heard_id"
             "   FROM deliveries AS kept WHERE silence_id = $1 AND kept.state = 'silenced'"
@@ -90,8 +90,8 @@ async def settle(tx: Transaction, now: datetime) -> None:
             " WHERE resolved_at IS NULL OR heard_id IS NOT NULL ORDER BY deliveries.id",
             number,
         )
-        for delivery_id, text, heard, is_open in rows:
-            reminder = Notification.model_validate_json(text)
+        for delivery_id, text, heard, is_open, entity in rows:
+            reminder = Notification.model_validate_json(text).named(entity)
             if is_over(reminder):
                 # Where nobody heard of the trouble, its end is no news.
                 if heard is None or is_over(Notification.model_validate_json(heard)):

@@ -326,8 +326,9 @@ class TestUpdate:
         [
             ("cant_update_message", Scope.MESSAGE),
             ("edit_window_closed", Scope.MESSAGE),
-            ("is_inactive", Scope.MESSAGE),
-            ("channel_not_found", Scope.MESSAGE),
+            ("channel_not_found", Scope.DESTINATION),
+            ("is_archived", Scope.DESTINATION),
+            ("is_inactive", Scope.DESTINATION),
             ("invalid_blocks", Scope.MESSAGE),
             ("token_revoked", Scope.DESTINATION),
             ("update_failed", Scope.TRANSIENT),
@@ -345,6 +346,24 @@ class TestUpdate:
                 await bot.update(message, [Story(notification(), resolved())])
         assert failed.value.scope is scope
         assert not isinstance(failed.value, MessageGone)
+
+    async def test_a_channel_that_was_left(self, api: StandInSlackApi) -> None:
+        """A message in the destination's old channel is changed; if it cannot be, nothing waits for that."""
+        api.add("new")
+        async with posting(api) as bot:
+            message = await opened(bot)
+        story = [Story(notification(), resolved())]
+        async with posting(api, "#new") as bot:
+            sent = await bot.send(parcel(reply("1", message)))
+            assert sent.gone is None
+            assert sent.message is not None
+            assert sent.message.channel == api.channel("new").id
+            await bot.update(message, story)
+            assert "Healthy" in str(api.messages("oncall")[0])
+            api.channel("oncall").archived = True
+            with pytest.raises(DeliveryFailed, match="its old channel") as failed:
+                await bot.update(message, story)
+        assert failed.value.scope is Scope.MESSAGE
 
     async def test_a_form_that_is_refused(self, api: StandInSlackApi) -> None:
         """The end of an incident is shown in a simpler form rather than not at all."""

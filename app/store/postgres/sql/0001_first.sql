@@ -93,7 +93,7 @@ CREATE TABLE incident_messages (
     incident_id TEXT    NOT NULL REFERENCES incidents (id) ON DELETE CASCADE,
     queue       TEXT    NOT NULL,
     message_id  BIGINT  NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
-    PRIMARY KEY (incident_id, queue)
+    PRIMARY KEY (incident_id, queue, message_id)
 );
 CREATE INDEX incidents_of_message ON incident_messages (message_id);
 

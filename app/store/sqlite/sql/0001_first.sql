@@ -91,7 +91,7 @@ CREATE TABLE incident_messages (
     incident_id TEXT    NOT NULL REFERENCES incidents (id) ON DELETE CASCADE,
     queue       TEXT    NOT NULL,
     message_id  INTEGER NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
-    PRIMARY KEY (incident_id, queue)
+    PRIMARY KEY (incident_id, queue, message_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX incidents_of_message ON incident_messages (message_id);
 
