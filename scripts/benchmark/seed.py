@@ -83,7 +83,7 @@ def fill(path: Path, contents: Contents) -> None:
             db.executemany(DELIVERIES, map(rows.delivery, alerting))
             db.executemany(ATTEMPTS, (rows.attempt(number) for number in alerting if not rows.waits(number)))
             db.executemany(
-                "INSERT INTO incidents VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", map(rows.incident, alerting)
+                "INSERT INTO incidents VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)", map(rows.incident, alerting)
             )
         for _, statement in indexes:
             db.execute(statement)

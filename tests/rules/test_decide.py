@@ -110,7 +110,8 @@ def test_the_first_trouble_opens_an_incident() -> None:
     decision = decide(matched([HYSTERESIS], cpu(70, 85)), EntityState(), NOW + HOUR)
     assert decision.incidents == (
         Incident(
-            "cpu-0123456789abcdef", "cpu", "database", "payments-db", "above 80", NOW, NOW, told=(ALERTS,)
+            "cpu-0123456789abcdef", "cpu", "database", "payments-db", "above 80", NOW, NOW, told=(ALERTS,),
+            openings=(NOW,),
         ),
     )
     alert = only(decision)

@@ -104,7 +104,10 @@ def _headline(words: Words, url: str) -> str:
 def _lines(words: Words) -> list[str]:
     line, last = words.line, words.last
     limit = MAX_CHAIN_VALUE_CHARS if len(line.notifications) > 1 else MAX_ALERT_VALUE_CHARS
-    lines = [_sentence(words.phrase(limit, between=": ", marks=True).removeprefix(": ").strip())]
+    phrase = words.phrase(limit, between=": ", marks=True)
+    # The name of a property is no beginning of a sentence.
+    named = phrase.startswith(": ") and last.change is not None
+    lines = [phrase[2:] if named else _sentence(phrase.removeprefix(":").strip())]
     lines += [_sentence(", ".join(course))] if (course := words.course()) else []
     if instead := words.instead():
         lines.append(f"{NOTICE_MARK} {_sentence(instead)}")

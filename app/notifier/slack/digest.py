@@ -202,7 +202,7 @@ def _page_links(app_url: str, page_url: str | None) -> tuple[str, str]:
     page_url = page_url.rstrip("/") if page_url and len(page_url) <= MAX_PAGE_URL_CHARS else ""
     if page_url:
         return link_to(f"{page_url}/", "Open the page"), f"{page_url}/changes"
-    return link_to(app_url, "Open Port"), ""
+    return link_to(f"{app_url.rstrip('/')}/", "Open Port"), ""
 
 
 def _json_length(text: str) -> int:
