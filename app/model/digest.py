@@ -19,7 +19,7 @@ ENDED = -1
 """Less bad than `RANKS` of any trouble that lasts."""
 ENDS = {DELETE: "deleted", CLOSED: "closed"}
 """The end of an incident that is no recovery, by the action."""
-OUTCOMES = ("critical", "warning", "info", "deleted", "closed", "resolved")
+COUNTED = ("critical", "warning", "info", "deleted", "closed", "resolved")
 """What a headline counts, the worst first."""
 NOT_CHANGES = frozenset({Step.REMINDED, Step.SETTLED, Step.NOTICE})
 
@@ -177,7 +177,7 @@ def grouped(lines: Iterable[Line], by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSIT
 
 
 def outcome(notification: Notification) -> str:
-    """Choose the word of `OUTCOMES` that a headline counts it under: how bad it is, or how it ended."""
+    """Choose the word of `COUNTED` that a headline counts it under: how bad it is, or how it ended."""
     if is_over(notification):
         return ENDS.get(notification.action, "resolved")
     return notification.severity

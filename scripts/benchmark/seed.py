@@ -160,7 +160,7 @@ class _Rows:
         severity = "critical" if number % 8 else "warning"
         return (
             *(f"incident-{number}", _rule(number), blueprint, entity, "Degraded", at, at, ended),
-            *(None, severity, "[]", 0, "[]"),
+            *(None, severity, "[]", 0, "[]", "[]"),
         )
 
     def _at(self, number: int) -> int:

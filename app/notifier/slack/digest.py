@@ -11,7 +11,7 @@ from typing import Any
 
 from slack_sdk.models.blocks import Block, ContextBlock, SectionBlock
 
-from app.model.digest import BY_RULE_AND_TRANSITION, OUTCOMES, GroupBy, Line, gather, grouped, outcome
+from app.model.digest import BY_RULE_AND_TRANSITION, COUNTED, GroupBy, Line, gather, grouped, outcome
 from app.model.incident import Step
 from app.model.notification import Notification
 from app.notifier.base import Story
@@ -74,7 +74,7 @@ def digest(
     Args:
         notifications: The alerts in the order in which they came; one at least.
         more: How many further alerts are summed up here: then nothing is left for a next message.
-        counts: With `more`, how many of all have which of `OUTCOMES`.
+        counts: With `more`, how many of all have which of `COUNTED`.
         page_url: The address of this listener's own page; None: there is none.
     """
     lines = gather(notifications)
@@ -248,7 +248,7 @@ def _headline(lines: Sequence[Line]) -> str:
 
 def _counted(counts: Mapping[str, int], total: int) -> str:
     """Write how many of a total are how bad, the worst first; empty if that is not known of any."""
-    counted = [f"{counts[word]:,} {word}" for word in OUTCOMES if counts.get(word)]
+    counted = [f"{counts[word]:,} {word}" for word in COUNTED if counts.get(word)]
     if not counted:
         return ""
     others = total - sum(counts.values())

@@ -8,15 +8,14 @@ from app.model.change import CatalogChange, EntitySnapshot
 from app.model.diff import diff
 from app.model.incident import Step
 from app.model.notification import Notification, Part, ValueChange
-from app.notifier.base import Story
+from app.notifier.base import Item, Story
 from app.notifier.slack.compose import compose, recompose
 from tests.notifier.helpers import APP, NOW, notification
 from tests.notifier.slack.helpers import parcel
-from app.notifier.base import Item
 
 PAGE = "https://listener.example.com"
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
-LASTED = {"opened_at": NOW - 12 * MINUTE}
+LASTED: dict[str, Any] = {"opened_at": NOW - 12 * MINUTE}
 OVER: dict[str, Any] = {"step": Step.RESOLVED, "ended": True, **LASTED}
 FLAPS: dict[str, Any] = {"moves": 4, "window": 30 * MINUTE, **LASTED}
 ON_HOLD = "for payments, which is on hold: 410 channel_is_archived"
@@ -44,13 +43,15 @@ def cpu(before: Any, after: Any, **facts: Any) -> Notification:
     return status(before, after, "cpuUtil", **(usual | facts))
 
 
-def whole(action: str, before: EntitySnapshot | None, after: EntitySnapshot | None, **facts: Any) -> Notification:
+def whole(
+    action: str, before: EntitySnapshot | None, after: EntitySnapshot | None, **facts: Any
+) -> Notification:
     """Return the alert of a change, made as the listener makes it."""
     entity = after or before
     assert entity is not None
     change = CatalogChange(
-        "k", action, "entity", entity.blueprint, entity.identifier, entity.title or entity.identifier, (), before,
-        after, "ada@example.com", "UI", NOW,
+        "k", action, "entity", entity.blueprint, entity.identifier, entity.title or entity.identifier, (),
+        before, after, "ada@example.com", "UI", NOW,
     )  # fmt: skip
     changes = diff(before, after)
     main = next((one for one in changes if one.name in ("healthStatus", "result")), None)
@@ -60,12 +61,19 @@ def whole(action: str, before: EntitySnapshot | None, after: EntitySnapshot | No
 
 SERVICE = EntitySnapshot("billing", "service", "Billing", properties={"healthStatus": "Crashed", "tier": 1})
 RESULT = EntitySnapshot(
-    "ready_owner_billing", "_rule_result", "Has an owner", properties={"result": "Passed", "entity": "billing"}
+    "ready_owner_billing",
+    "_rule_result",
+    "Has an owner",
+    properties={"result": "Passed", "entity": "billing"},
 )
 FAILED = EntitySnapshot(
-    "ready_owner_billing", "_rule_result", "Has an owner", properties={"result": "Not passed", "entity": "billing"}
+    "ready_owner_billing",
+    "_rule_result",
+    "Has an owner",
+    properties={"result": "Not passed", "entity": "billing"},
 )
 
+UP = ValueChange(name="status", before="Down", after="Up")
 ALERTS: dict[str, Notification] = {
     "opened": status("Healthy", "Degraded"),
     "opened, critical": crashed(mention="<!here>"),
@@ -83,7 +91,7 @@ ALERTS: dict[str, Notification] = {
     "got worse": status("Degraded", "Crashed", severity="critical", step=Step.CHANGED, worse=True, **LASTED),
     "got better": status("Crashed", "Degraded", step=Step.CHANGED, better=True, **LASTED),
     "resolved": status("Crashed", "Healthy", severity="critical", **OVER),
-    "resolved, a status without marks": status("Down", "Up", "status", severity="critical", rule="uptime", **OVER),
+    "resolved, a status without marks": down(change=UP, **OVER),
     "resolved, a number": cpu(91, 60, limit="below 70", **OVER),
     "resolved, though nothing had opened": status("Down", "Up", "status", step=Step.NOTICED, ended=True),
     "reminder": down(step=Step.REMINDED, opened_at=NOW - 2 * HOUR, mention="<!here>"),
@@ -129,19 +137,25 @@ DIGESTS: dict[str, tuple[Notification, ...]] = {
         status("AtRisk", "Met", "slo", rule="slo", title="Billing", at=NOW + 36 * MINUTE,
                step=Step.RESOLVED, ended=True, opened_at=NOW),
     ),
-    "digest of one: still open": (status("Healthy", "Degraded"), status("Degraded", "Crashed", severity="critical",
-                                  step=Step.CHANGED, worse=True, at=NOW + MINUTE, opened_at=NOW)),
+    "digest of one: still open": (
+        status("Healthy", "Degraded"),
+        status("Degraded", "Crashed", severity="critical", step=Step.CHANGED, worse=True, at=NOW + MINUTE,
+               opened_at=NOW),
+    ),
     "digest of one and a notice": (
         Notification.notice("Destination payments is on hold: 410 channel_is_archived.", NOW),
         crashed(instead=ON_HOLD),
     ),
     "digest of two": (crashed(), status("Healthy", "Degraded", entity="billing", title="Billing")),
     "digest of three, one a number": (
-        crashed(), cpu(45, 91, severity="critical", limit="above 80"), cpu(80, 60, entity="b", title="B DB", **OVER)
+        crashed(), cpu(45, 91, severity="critical", limit="above 80"),
+        cpu(80, 60, entity="b", title="B DB", **OVER),
     ),
     "digest of all kinds": tuple(alert.model_copy(update={"entity": kind, "title": kind.capitalize()})
                                  for kind, alert in ALERTS.items() if alert.step is not Step.NOTICE),
-    "digest of 40": (*_entities(38), *(crashed(entity=str(one), title=f"App {one}", **OVER) for one in range(2))),
+    "digest of 40": (
+        *_entities(38), *(crashed(entity=str(one), title=f"App {one}", **OVER) for one in range(2))
+    ),
     "digest of reminders": tuple(_entities(3, step=Step.REMINDED, opened_at=NOW - 2 * HOUR)),
     "digest of those flapping": tuple(_entities(2, step=Step.FLAPPING, **FLAPS)),
     "digest of those deleted": tuple(

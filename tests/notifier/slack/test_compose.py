@@ -14,7 +14,16 @@ from app.model.incident import Severity, Step
 from app.model.notification import Link, Message, Notification, ValueChange
 from app.notifier.base import Item, Sent, Story
 from app.notifier.slack.alert import alert_message
-from app.notifier.slack.compose import COLORS, NO_PREVIEWS, RESOLVED_COLOR, Composed, color_of, colored, compose, recompose
+from app.notifier.slack.compose import (
+    COLORS,
+    NO_PREVIEWS,
+    RESOLVED_COLOR,
+    Composed,
+    color_of,
+    colored,
+    compose,
+    recompose,
+)
 from app.notifier.slack.digest import digest, updated_digest
 from app.notifier.slack.webhook import SlackWebhook
 from tests.notifier.slack.helpers import APP, NOW, item, notification, parcel, resolved
@@ -46,8 +55,12 @@ class TestCompose:
         up_and_down = parcel(item("1"), Item("2", resolved()))
         made = compose(up_and_down, APP)
         assert made.delivered == frozenset("12")
-        assert "healthStatus: 🟢 Healthy → 🟠 Degraded → 🟢 *Healthy*\nResolved after 5 min" in shown(made.message)
-        assert made.message["text"].startswith("🟢 Checkout: Healthy again, Degraded for 5 min, resolved (was ")
+        assert "healthStatus: 🟢 Healthy → 🟠 Degraded → 🟢 *Healthy*\nResolved after 5 min" in shown(
+            made.message
+        )
+        assert made.message["text"].startswith(
+            "🟢 Checkout: Healthy again, Degraded for 5 min, resolved (was "
+        )
 
     def test_few_are_told_one_by_one(self) -> None:
         """Up to `digest_after` alerts the first goes alone, and the others wait for their turn."""
@@ -191,7 +204,9 @@ class TestRecompose:
         """It says where it came from, what it went through, and where it is now, in green when it is over."""
         made = recompose([Story(notification(), resolved())], APP)
         expected = alert_message(resolved(), APP)
-        assert made["text"].startswith("🟢 Checkout: Healthy again, Degraded for 5 min, resolved (was warning")
+        assert made["text"].startswith(
+            "🟢 Checkout: Healthy again, Degraded for 5 min, resolved (was warning"
+        )
         first, way, after = shown(made).splitlines()[:3]
         assert first == shown(expected).splitlines()[0]
         assert way == "healthStatus: 🟢 Healthy → 🟠 Degraded → 🟢 *Healthy*"

@@ -32,7 +32,10 @@ class TestHeadline:
             *(told(f"c{number}", "Degraded", "Crashed") for number in range(3)),
         )
         title = "12 entities of deploymentConfig changed: 12 warning"
-        assert made.message["text"] == f"🟠 {title} (E0 Degraded, E1 Degraded, E2 Degraded, …) <{APP}/|Open Port>"
+        assert (
+            made.message["text"]
+            == f"🟠 {title} (E0 Degraded, E1 Degraded, E2 Degraded, …) <{APP}/|Open Port>"
+        )
         assert [block["type"] for block in made.message["blocks"]] == ["section"] * 3 + ["context"]
         text = shown(made.message).splitlines()
         assert text[:3] == [
@@ -65,7 +68,10 @@ class TestHeadline:
                 [resolved("a", severity="critical"), resolved("b")],
                 "🟢 *2 entities of deploymentConfig changed: 2 resolved*",
             ),
-            ([told("a", 25, 91), told("b", 25, 95)], "🟠 *2 entities of deploymentConfig changed: 2 warning*"),
+            (
+                [told("a", 25, 91), told("b", 25, 95)],
+                "🟠 *2 entities of deploymentConfig changed: 2 warning*",
+            ),
             (
                 [told("a", 25, 91), told("b")],
                 "🟠 *2 entities of deploymentConfig changed: 2 warning*",
@@ -92,7 +98,10 @@ class TestHeadline:
             ),
             (
                 [Notification.notice("x", NOW), resolved("a")],
-                "🟢 *A: healthStatus Degraded → Healthy, resolved after 4 min (was warning, rule health); 1 notice*",
+                (
+                    "🟢 *A: healthStatus Degraded → Healthy, resolved after 4 min"
+                    " (was warning, rule health); 1 notice*"
+                ),
             ),
             ([Notification.notice("x", NOW), Notification.notice("y", NOW)], f"{NOTICE_MARK} *2 notices*"),
         ],

@@ -24,7 +24,10 @@ class TestLine:
                 [told("a"), told("a", "Degraded", "Crashed", step=Step.CHANGED, at=NOW + MINUTE)],
                 "• [A]: 🟢 Healthy → 🟠 Degraded → 🔴 Crashed, 2 changes in 1 min, open for 1 min",
             ),
-            ([told("a"), resolved("a")], "• [A]: 🟢 Healthy → 🟠 Degraded → 🟢 Healthy, resolved after 4 min"),
+            (
+                [told("a"), resolved("a")],
+                "• [A]: 🟢 Healthy → 🟠 Degraded → 🟢 Healthy, resolved after 4 min",
+            ),
             (
                 [told("a"), told("a", "Degraded", "on", at=NOW + SECOND), resolved("a")],
                 "• [A]: 🟢 Healthy → 🟠 Degraded → on → 🟢 Healthy, 3 changes in 4 min, resolved after 4 min",
@@ -35,7 +38,10 @@ class TestLine:
             ([told("a", step=Step.NOTICED, late=True)], "• 🕓 [A]: late: a newer change was seen before it"),
             (
                 [told("a"), told("a", "blue", "Healthy", late=True, at=NOW - SECOND)],
-                "• [A]: blue → 🟢 Healthy → 🟠 Degraded, 2 changes in 1 s, late: a newer change was seen before it",
+                (
+                    "• [A]: blue → 🟢 Healthy → 🟠 Degraded, 2 changes in 1 s,"
+                    " late: a newer change was seen before it"
+                ),
             ),
             (
                 [told("a", step=Step.FLAPPING, moves=4, window=10 * MINUTE)],

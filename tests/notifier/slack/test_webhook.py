@@ -96,7 +96,7 @@ class TestSend:
     """What each answer means."""
 
     async def test_a_message_arrives(self, slack: StandInSlack) -> None:
-        """Slack gets the payload as it is, looks at no link in it, and its ok is the answer; the connection serves again."""
+        """Slack gets the payload as it is, and looks at no link in it; the connection serves again."""
         async with notifying(slack.url) as notifier:
             for _ in range(2):
                 assert await notifier.send(parcel()) == Sent("ok", delivered=frozenset({"1"}))
