@@ -123,6 +123,9 @@ class Settings(BaseSettings):
     admin_token: SecretStr | None = None
     """Opens the page, its API and the metrics: at least 16 characters, as `openssl rand -hex 24` prints. Not
     set: they answer 404."""
+    page_url: AnyHttpUrl | None = None
+    """The address under which people open the page, for links to it in messages:
+    https://listener.example.com. Not set: there are none."""
     metrics_public: bool = False
     """true: /metrics can be read without the token."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

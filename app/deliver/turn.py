@@ -16,6 +16,7 @@ from app.model.delivery import Alert, Outcome
 from app.model.incident import Route, Step
 from app.model.notification import Notification
 from app.notifier.base import SEND_TIMEOUT, Keeper, Notifier, Parcel, Reporter, Sent, Story
+from app.notifier.failure import remedy
 from app.observe.tracing import OFF, span
 from app.store.rows import Attempt, Claim, Waiting
 from app.store.store import Store
@@ -247,7 +248,8 @@ class Sender:
         if Step.NOTICE not in route.steps:
             return None
         why = f"Destination {claim.destination} is on hold: {following.reason}"
-        text = f"{why}. Until it works, its alerts come here too; nothing is lost."
+        advice = remedy(following.reason)
+        text = f"{why}{advice and f'; {advice}'}. Until it works, its alerts come here too; nothing is lost."
         return Alert(route.destination, route.queue, Notification.notice(text, now))
 
 

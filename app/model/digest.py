@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from app.model.change import CREATE, DELETE
 from app.model.incident import RANKS, Step
-from app.model.notification import Notification, text_of
+from app.model.notification import CLOSED, Notification, text_of
 
 GroupBy = Literal["rule", "transition", "blueprint", "team", "severity"]
 BY_RULE_AND_TRANSITION: tuple[GroupBy, ...] = ("rule", "transition")
@@ -16,8 +17,10 @@ MAX_ALONE = 8  # more transitions that one entity each went through would be mor
 LEFT_OUT = "…"
 ENDED = -1
 """Less bad than `RANKS` of any trouble that lasts."""
-# What happened to an entity, where an alert is about no value.
-HAPPENED = {"CREATE": "created", "DELETE": "deleted", "TIMER_EXPIRED": "timer ran out"}
+ENDS = {DELETE: "deleted", CLOSED: "closed"}
+"""The end of an incident that is no recovery, by the action."""
+COUNTED = ("critical", "warning", "info", "deleted", "closed", "resolved")
+"""What a headline counts, the worst first."""
 NOT_CHANGES = frozenset({Step.REMINDED, Step.SETTLED, Step.NOTICE})
 
 _Key = tuple[object, ...]
@@ -108,6 +111,8 @@ class Line:
         change = self.last.change
         if change is None:
             return Transition(None, "", f"{self.last.action} {self.last.timer or ''}")
+        if self.last.step is Step.FLAPPING or self.last.action in (CREATE, DELETE):  # its line says more
+            return None
         # Two entities rarely share a number, so that a group for each would be as long as the list.
         if not (_is_state(change.before) and _is_state(change.after)):
             return None
@@ -136,7 +141,8 @@ class LineGroup:
 def is_over(notification: Notification) -> bool:
     """Tell whether the trouble is over. While it flaps it is not: it may be back at any moment."""
     step = notification.step
-    return step is Step.RESOLVED or (step is Step.SETTLED and notification.ended)
+    ended = notification.ended and step in (Step.SETTLED, Step.NOTICED) and not notification.late
+    return step is Step.RESOLVED or ended
 
 
 def gather(notifications: Sequence[Notification]) -> list[Line]:
@@ -170,12 +176,11 @@ def grouped(lines: Iterable[Line], by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSIT
     )
 
 
-def outcome(notification: Notification) -> str | None:
-    """Choose the value that a headline counts a notification under; None for numbers and the like."""
-    change = notification.change
-    if change is None:
-        return HAPPENED.get(notification.action, "changed")
-    return text_of(change.after) if _is_state(change.after) else None
+def outcome(notification: Notification) -> str:
+    """Choose the word of `COUNTED` that a headline counts it under: how bad it is, or how it ended."""
+    if is_over(notification):
+        return ENDS.get(notification.action, "resolved")
+    return notification.severity
 
 
 def shortened(values: tuple[str, ...]) -> tuple[str, ...]:

@@ -62,6 +62,7 @@ class Incident:
         due_at: It does not alert before this time, UTC, and never does if it ends before then.
         severity: How bad it is now.
         moves: When it last opened, changed or ended, UTC, as many as its rule's `flap` counts.
+        openings: When it began within 24 hours before it last did, and when it last did, UTC.
         flapping: It moves too often: there are no more alerts until it is stable.
         told: Where it was alerted. Its later steps are told there too, wherever its rule sends by then.
     """
@@ -79,6 +80,7 @@ class Incident:
     moves: tuple[datetime, ...] = ()
     flapping: bool = False
     told: tuple[Route, ...] = ()
+    openings: tuple[datetime, ...] = ()
 
 
 def advance(
@@ -96,5 +98,6 @@ def advance(
         incident, state=candidate.state, changed_at=candidate.changed_at, severity=candidate.severity
     )
     if resolves:
-        return Step.RESOLVED, replace(moved, resolved_at=candidate.changed_at)
+        # How bad it was: the state that all is well in has no severity of its own.
+        return Step.RESOLVED, replace(moved, severity=incident.severity, resolved_at=candidate.changed_at)
     return Step.CHANGED, moved

@@ -9,13 +9,19 @@ from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from app.model.change import TIMER_EXPIRED, UPDATE, CatalogChange
+from app.model.change import CREATE, DELETE, TIMER_EXPIRED, UPDATE, CatalogChange
 from app.model.diff import PropertyChange
 from app.model.incident import Severity, Step
 from app.model.text import cut, without_controls
 
 MAX_CHANGES = 50  # more is not read by anybody, and an entity may have thousands of properties
 MAX_LINKS = 5
+CLOSED = "CLOSED"
+"""The action of an alert of an incident that no change has ended."""
+RULE_RESULT = "_rule_result"
+"""The blueprint of Port's own entities that hold what a scorecard's rule says of another entity, `entity`.
+https://docs.port.io/scorecards/concepts-and-structure (rule result)"""
+FLOAT_DIGITS = 15  # more are not a number's own, but of its binary form: 0.30000000000000004
 
 MAX_TEAMS = 20
 MAX_NAME_CHARS = 500
@@ -66,6 +72,8 @@ class Notification(_Frozen):
         title: The entity's title, or its identifier.
         teams: The owning teams.
         change: The value that the rule is about; None if it is about none.
+        limit: The threshold that the value is beyond, in words: ``above 80``; empty: there is none.
+        state: The state that a jq program names, where the rule is about no value; empty: it names none.
         timer: For ``TIMER_EXPIRED``, the property whose timer ran out.
         others: What else changed in the same change, `MAX_CHANGES` at most.
         others_left_out: How many further ones changed.
@@ -74,8 +82,11 @@ class Notification(_Frozen):
         origin: Where it was triggered; empty if unknown.
         at: When it happened; with the origin ``reconcile``, when that found it.
         opened_at: When the incident opened, if there is one.
+        times: With `OPENED`, how often it has begun within 24 hours, this time too; 0: that is not known.
+        last_at: When it began the time before, if it did within 24 hours.
         late: A newer change of the entity was seen before this one.
         worse: The change made its incident more severe.
+        better: The change made its incident less severe.
         ended: Its incident is over.
         closed: Why it is over, where no change ended it; empty: one did.
         moves: With `FLAPPING` and `SETTLED`, how often it changed within the rule's window.
@@ -84,7 +95,8 @@ class Notification(_Frozen):
             sending; empty: nobody.
         own_title: The rule's own title, as it stands in the rules at the time of sending.
         message: The rule's own message, as it stands there.
-        instead: Why this destination gets it, where it is another's fallback: `payments is on hold: …`.
+        instead: Why this destination gets it, where it is another's fallback: `for payments, which is on
+            hold: …`.
     """
 
     step: Step
@@ -96,6 +108,8 @@ class Notification(_Frozen):
     title: str
     teams: tuple[str, ...] = ()
     change: ValueChange | None
+    limit: str = ""
+    state: str = ""
     timer: str | None = None
     others: tuple[ValueChange, ...] = ()
     others_left_out: int = 0
@@ -104,8 +118,11 @@ class Notification(_Frozen):
     origin: str = ""
     at: AwareDatetime
     opened_at: AwareDatetime | None = None
+    times: int = 0
+    last_at: AwareDatetime | None = None
     late: bool = False
     worse: bool = False
+    better: bool = False
     ended: bool = False
     closed: str = ""
     moves: int = 0
@@ -134,6 +151,9 @@ class Notification(_Frozen):
         # Port's pages say that a timer's event holds the entity as it is: nothing in it changed.
         if change.action == TIMER_EXPIRED:
             main, changes = None, ()
+        # All of what is new or gone is new or gone: that is no news about each value.
+        if change.action in (CREATE, DELETE):
+            changes = ()
         # The value itself, and what lies within it where it is an object, is not said again.
         path = main.path if main else ("",)
         others = [other for other in changes if other.path[: len(path)] != path]
@@ -145,7 +165,7 @@ class Notification(_Frozen):
             "timer": change.timer,
             "blueprint": change.blueprint,
             "entity": change.entity,
-            "title": cut(change.title, MAX_NAME_CHARS),
+            "title": cut(_title(change), MAX_NAME_CHARS),
             "teams": tuple(cut(team, MAX_NAME_CHARS) for team in change.teams[:MAX_TEAMS]),
             "change": _value_change(main) if main else None,
             "others": tuple(_value_change(other) for other in others[:MAX_CHANGES]),
@@ -166,9 +186,11 @@ class Notification(_Frozen):
 
     def closing(self, why: str, at: datetime) -> "Notification":
         """Make the alert that its incident is over, though no change ended it."""
-        facts = {"step": Step.RESOLVED, "action": "CLOSED", "at": at, "ended": True, "closed": why}
-        nothing = {"change": None, "others": (), "others_left_out": 0, "actor": "", "origin": ""}
-        return self.model_copy(update=facts | nothing | {"worse": False, "late": False})
+        facts = {"step": Step.RESOLVED, "action": CLOSED, "at": at, "ended": True, "closed": why}
+        nothing = {"change": None, "limit": "", "others": (), "others_left_out": 0, "actor": "", "origin": ""}
+        return self.model_copy(
+            update=facts | nothing | {"worse": False, "better": False, "late": False, "state": "", "times": 0}
+        )
 
     def renamed(self, change: CatalogChange) -> "Notification":
         """Copy it with the entity's name after a change that renamed it."""
@@ -210,15 +232,18 @@ class Message:
 
 
 def text_of(value: Any) -> str:
-    """Write a JSON value as people read it: no quotes around text, ``none`` for null, ``25`` for 25.0."""
+    """Write a JSON value as people read it: no quotes around text, ``none`` for null.
+
+    A number is as short as it can be: ``25`` for 25.0, ``0.3`` for 0.30000000000000004.
+    """
     if value is None:
         return "none"
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else repr(float(f"{value:.{FLOAT_DIGITS}g}"))
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(text_of, value)) + "]"
     if isinstance(value, dict):
@@ -234,6 +259,14 @@ def one_line(text: str, limit: int | None = None) -> str:
     """
     line = without_controls(text).strip(" ")
     return line if limit is None or len(line) <= limit else without_controls(cut(line, limit))
+
+
+def _title(change: CatalogChange) -> str:
+    """Choose what an entity is called: a scorecard's result with the entity that it is about."""
+    entity = change.after or change.before
+    about = entity.properties.get("entity") if entity and change.blueprint == RULE_RESULT else None
+    named = isinstance(about, str) and about.strip() and about not in change.title
+    return f"{about}: {change.title}" if named else change.title
 
 
 def _value_change(change: PropertyChange) -> dict[str, Any]:

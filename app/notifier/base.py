@@ -5,15 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, runtime_checkable
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from app.model.notification import Message, Notification
 
 # Well below the lease of a queue: what has begun ends before another process may send the same.
 SEND_TIMEOUT = timedelta(seconds=10)
-
-STATUS_MARKS = {"Healthy": "🟢", "Degraded": "🟠", "Crashed": "🔴", "Restarting": "🟡"}
-"""The enum colours of Port's example blueprint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,17 +175,18 @@ class Reporter(Notifier, Protocol):
         ...
 
 
-def mark(status: str) -> str:
-    """Return the mark for a status, a neutral one where it is not one of the blueprint's."""
-    return STATUS_MARKS.get(status, "⚪")
-
-
 def entity_url(app_url: str, blueprint: str, entity: str) -> str:
     """Return the address of an entity's page in Port's app at `app_url`."""
     return f"{app_url.rstrip('/')}/{quote(blueprint, safe='')}Entity?identifier={quote(entity, safe='')}"
 
 
-def words(name: str) -> str:
+def page_of(page_url: str, blueprint: str, entity: str) -> str:
+    """Make the address of an entity on this listener's own page, which is at `page_url`."""
+    query = urlencode({"blueprint": blueprint, "entity": entity}, quote_via=quote)
+    return f"{page_url.rstrip('/')}/entity?{query}"
+
+
+def name_of(name: str) -> str:
     """Return a property's name as words: ``newRelicUrl`` → ``New Relic``."""
     # Between the words of camelCase, snake_case and kebab-case.
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[_-]+", " ", name)

@@ -5,6 +5,7 @@ Each kind of destination says only what is particular to it: what a success is, 
 Rules: https://www.rfc-editor.org/rfc/rfc9110#section-15 (statuses)
 """
 
+import re
 from datetime import timedelta
 
 from app.errors import DeliveryFailed, Scope
@@ -16,6 +17,40 @@ OF_THE_CALLER = frozenset({401, 402, 403})
 OF_THE_ADDRESS = frozenset({404, 405, 406, 410, 415, 421, 426, 451})
 """What is so for every message to the address: what is there, and how it wants to be called."""
 PROXY_REFUSES = "407: the proxy wants a user and a password: give them in HTTPS_PROXY (or HTTP_PROXY)"
+
+REMEDIES = {
+    "channel_is_archived": "unarchive the channel, or give the destination another one",
+    "is_archived": "unarchive the channel, or give the destination another one",
+    "channel_not_found": "give the destination a channel that exists and that the app is in",
+    "not_in_channel": "/invite the app to the channel",
+    "no_service": "make a new webhook, and set its URL",
+    "no_active_hooks": "make a new webhook, and set its URL",
+    "no_team": "make a new webhook, and set its URL",
+    "invalid_token": "make a new webhook, and set its URL",
+    "action_prohibited": "let a Slack administrator allow the app to post there",
+    "posting_to_general_channel_denied": "let a Slack administrator allow the app to post there",
+    "token_revoked": "install the app again, and set its token",
+    "token_expired": "install the app again, and set its token",
+    "account_inactive": "install the app again, and set its token",
+    "invalid_auth": "set a valid token",
+    "not_authed": "set a valid token",
+    "missing_scope": "give the app the scope, and install it again",
+    "401": "check its credentials",
+    "403": "check its credentials",
+    "404": "check its address",
+    "410": "check its address",
+}
+"""What to do about a destination on hold, by a word of the reason; the first that is in it counts.
+
+Sources: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks (errors),
+https://docs.slack.dev/reference/methods/chat.postMessage (errors)
+"""
+
+
+def remedy(reason: str) -> str:
+    """Say what to do about what put a destination on hold; empty: nobody knows."""
+    words = set(re.findall(r"\w+", reason))
+    return next((advice for word, advice in REMEDIES.items() if word in words), "")
 
 
 def failure_of_status(

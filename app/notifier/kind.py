@@ -30,7 +30,7 @@ class NotifierContext:
 
     Attributes:
         app_url: The address of Port's app.
-        page_url: The address of this listener's list of changes; None: there is no page, or it is not known.
+        page_url: The address of this listener's page; None: there is no page, or it is not known.
         default_webhook: The Slack webhook of the destination that needs no name; empty: that is the terminal.
         bot_token: The Slack app's bot token; empty: none is configured.
         slack_api_url: The address of Slack's Web API.

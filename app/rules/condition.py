@@ -207,14 +207,19 @@ class Condition(Strict):
             result = results.get(self.jq or "")
             return text_of(result) if result is not None and not isinstance(result, bool) else ""
         after = self.value(change.after)
-        limit = self.above if self.above is not None else self.below
-        if limit is None:
+        state = self.threshold
+        if not state:
             state = text_of(after)
-        elif self.beyond(after):
-            state = f"{'below' if self.above is None else 'above'} {text_of(limit)}"
-        else:
+        elif not self.beyond(after):
             return ""
         return f"{self.pair(change).name} {state}" if named else state
+
+    @property
+    def threshold(self) -> str:
+        """The number that the value crosses, in words: ``above 80``; empty: it crosses none."""
+        if self.above is not None:
+            return f"above {text_of(self.above)}"
+        return "" if self.below is None else f"below {text_of(self.below)}"
 
     def pair(self, change: CatalogChange) -> PropertyChange:
         """Take the value that it is about out of both sides of a change."""
@@ -238,6 +243,10 @@ class Condition(Strict):
         if self.property_ is not None:
             return _look_up(entity.properties, self.property_)
         return entity.value(*self.path)
+
+    def crosses(self, value: Any) -> bool:
+        """Tell whether it has a threshold, and a value is beyond it."""
+        return bool(self.threshold) and self.beyond(value)
 
     def beyond(self, value: Any) -> bool:
         """Tell whether a value is a number above, or below, the limit."""

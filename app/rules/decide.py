@@ -14,12 +14,13 @@ from app.model.incident import RANKS, Incident, Route, Step, advance
 from app.model.notification import Notification
 from app.rules.last_known import LastKnown, after_change, after_reconciling, was_alerted
 from app.rules.match import Hit, Match
-from app.rules.rule import MAX_WINDOW, Flap, Rule
+from app.rules.rule import MAX_WINDOW, UNNAMED, Flap, Rule
 
 REOPENS_WITHIN = timedelta(hours=1)
 """Trouble that comes back sooner is the same incident, opened again: one story, one message in Slack."""
 MEMORY = MAX_WINDOW
 """How long the store keeps an incident that has ended."""
+MAX_OPENINGS = 99  # in a day: more is too often, whatever the number
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +132,11 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
         done = "waits to alert" if _waits(incident, now) else "has alerted"
         return Decision(f"rule {rule.name!r} {done} of {after.state!r} already")
     # Getting worse mentions people again; getting better does not.
-    worse = incident is not None and RANKS[after.severity] > RANKS[incident.severity]
+    rise = RANKS[after.severity] - RANKS[incident.severity] if incident is not None else 0
     # What waits to alert nobody has heard of.
     told = after.told if after.flapping or not _waits(after, now) else ()
     hit = hit.to(_places(told, hit.routes))
-    decision = _moved(hit, matched, step, after, now, worse=worse)
+    decision = _moved(hit, matched, step, after, now, rise=rise)
     queues = {alert.queue for alert in decision.alerts}
     places = tuple(place for place in hit.routes if place in told or place.queue in queues)
     return replace(decision, incidents=tuple(replace(moved, told=places) for moved in decision.incidents))
@@ -160,6 +161,8 @@ def _candidate(hit: Hit, change: CatalogChange, incidents: list[Incident]) -> In
     # At least as long as the flap window: flapping is counted within one incident.
     window = max(REOPENS_WITHIN, rule.flap.within if rule.flap else timedelta(0))
     ended = [past for past in incidents if past.resolved_at and change.at - past.resolved_at <= window]
+    earlier = {opening for past in incidents for opening in past.openings}
+    openings = sorted(opening for opening in earlier if timedelta(0) < change.at - opening <= MEMORY)
     again = max(ended, key=lambda past: past.changed_at, default=None)
     return Incident(
         id=again.id if again else f"{rule.name}-{change.key[:16]}",
@@ -175,6 +178,7 @@ def _candidate(hit: Hit, change: CatalogChange, incidents: list[Incident]) -> In
         flapping=again is not None and again.flapping,
         # Of one that flaps the end was perhaps not told yet.
         told=again.told if again and again.flapping else (),
+        openings=(*openings[-MAX_OPENINGS:], change.at),
     )
 
 
@@ -183,7 +187,7 @@ def _waits(incident: Incident | None, now: datetime) -> bool:
     return incident is not None and incident.due_at is not None and now < incident.due_at
 
 
-def _moved(hit: Hit, matched: Match, step: Step, after: Incident, now: datetime, *, worse: bool) -> Decision:
+def _moved(hit: Hit, matched: Match, step: Step, after: Incident, now: datetime, *, rise: int) -> Decision:
     """Decide on the alerts of an incident that moved, and cancel those that were to come later."""
     rule, waits = hit.rule, _waits(after, now)
     if rule.flap and (after.flapping or not waits):
@@ -194,14 +198,15 @@ def _moved(hit: Hit, matched: Match, step: Step, after: Incident, now: datetime,
     cancel = (after.id,)  # also when it opens: one that ended may still have an alert to come
     if step is Step.RESOLVED:
         if waits:
-            return Decision(f"rule {rule.name!r}: it did not last", (), (after,), cancel)
+            unheard = replace(after, openings=after.openings[:-1])
+            return Decision(f"rule {rule.name!r}: it did not last", (), (unheard,), cancel)
         return Decision(
             f"rule {rule.name!r}: its incident ends", _alerts(hit, matched, step, after), (after,), cancel
         )
     if waits:
         alerts = _alerts(hit, matched, Step.OPENED, after, due_at=after.due_at)
     else:
-        alerts = _alerts(hit, matched, step, after, worse=worse)
+        alerts = _alerts(hit, matched, step, after, worse=rise > 0, better=rise < 0)
     # Reminders count from the first alert, which may be yet to come.
     if rule.again_after:
         due_at = (after.due_at if waits and after.due_at else now) + rule.again_after
@@ -246,14 +251,20 @@ def _alerts(
     **facts: Any,
 ) -> tuple[Alert, ...]:
     change, rule = matched.change, hit.rule
+    openings = incident.openings if incident and step is Step.OPENED else ()
+    main = rule.main(change)
     notification = Notification.about(
         change,
-        rule.main(change),
+        main,
         matched.changes,
         rule=rule.name,
         severity=incident.severity if incident else rule.severity_of(change, hit.state),
         step=step,
+        limit=rule.limit(change),
+        state=hit.state if main is None and hit.state != UNNAMED and any(rule.programs()) else "",
         opened_at=incident.opened_at if incident else None,
+        times=len(openings),
+        last_at=openings[-2] if len(openings) > 1 else None,
         ended=incident.resolved_at is not None if incident else hit.resolves,
         **facts,
     )

@@ -19,6 +19,8 @@ from app.rules.targets import DEFAULT_DESTINATION, Target
 from app.rules.values import Strict, Whole
 
 Action = Literal["CREATE", "UPDATE", "DELETE", "TIMER_EXPIRED"]
+UNNAMED = "matched"
+"""The state that has no name."""
 MAX_STATE_CHARS = 200  # a value may be a megabyte
 MAX_WINDOW = timedelta(hours=24)
 """As long as the store keeps an incident that has ended: longer, and its earlier moves would be forgotten."""
@@ -192,6 +194,16 @@ class Rule(Strict):
         changed = (value for value in values if value.differs)
         return next(changed, values[0] if values else None)
 
+    def limit(self, change: CatalogChange) -> str:
+        """Say which threshold its value is beyond: ``above 80``; of several the one crossed now."""
+        main = self.main(change)
+        leaves = [
+            leaf for leaf in self.leaves if main and leaf.path == main.path and leaf.crosses(main.after)
+        ]
+        crossed = (leaf for leaf in leaves if leaf.matches(change, {}))
+        leaf = next(crossed, leaves[0] if leaves else None)
+        return leaf.threshold if leaf else ""
+
     def severity_of(self, change: CatalogChange, state: str) -> Severity:
         """Look up the severity of a state that a change leaves the entity in."""
         if isinstance(self.severity, str):
@@ -209,7 +221,7 @@ class Rule(Strict):
         state = self.when.state(change, results)
         if not state:
             main = self.when.main(change)
-            state = text_of(main.after) if main else "matched"
+            state = text_of(main.after) if main else UNNAMED
         if len(state) <= MAX_STATE_CHARS:
             return state
         # Two long states that begin alike are still two.

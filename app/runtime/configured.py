@@ -8,7 +8,6 @@ from app.network import Network
 from app.notifier.base import Notifier
 from app.notifier.kind import AskFate, NotifierContext
 from app.notifier.registry import SETTINGS_MODELS, make_notifiers
-from app.receive.event import WEBHOOK_PATH
 from app.receive.rules_source import read_rules
 from app.rules.file import Rules
 from app.settings import Settings
@@ -98,8 +97,9 @@ def notifier_context(
         fate: Says what became of a run's change; None: runs get no reports.
     """
     page_url, token = None, settings.slack_bot_token
-    if settings.webhook_url is not None and settings.admin_token is not None:
-        page_url = f"{str(settings.webhook_url).rstrip('/').removesuffix(WEBHOOK_PATH)}/changes"
+    # Not WEBHOOK_URL: the proxy that lets Port in need not let people in.
+    if settings.page_url is not None and settings.admin_token is not None:
+        page_url = str(settings.page_url).rstrip("/")
     return NotifierContext(
         app_url=str(settings.port_app_url),
         page_url=page_url,

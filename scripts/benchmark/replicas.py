@@ -44,9 +44,9 @@ INSERT INTO changes (key, received_at, at, action, resource, blueprint, entity, 
 SELECT 'filler-' || n, 1, 1, 'UPDATE', 'entity', 'deploymentConfig', 'entity-' || n, '[]', '', 0,
     decode(repeat(md5(n::text), 40), 'hex') FROM generate_series(1, {0}) AS n;
 INSERT INTO incidents (id, rule, blueprint, entity, state, opened_at, changed_at, severity, moves,
-    flapping, told)
+    flapping, told, openings)
 SELECT 'filler-' || n, 'another', 'deploymentConfig', 'entity-' || n, 'Degraded', 1, 1, 'warning', '[]',
-    false, '[]'
+    false, '[]', '[]'
 FROM generate_series(1, {0}, 10) AS n;
 VACUUM ANALYZE
 """

@@ -83,7 +83,7 @@ def fill(path: Path, contents: Contents) -> None:
             db.executemany(DELIVERIES, map(rows.delivery, alerting))
             db.executemany(ATTEMPTS, (rows.attempt(number) for number in alerting if not rows.waits(number)))
             db.executemany(
-                "INSERT INTO incidents VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", map(rows.incident, alerting)
+                "INSERT INTO incidents VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)", map(rows.incident, alerting)
             )
         for _, statement in indexes:
             db.execute(statement)
@@ -160,7 +160,7 @@ class _Rows:
         severity = "critical" if number % 8 else "warning"
         return (
             *(f"incident-{number}", _rule(number), blueprint, entity, "Degraded", at, at, ended),
-            *(None, severity, "[]", 0, "[]"),
+            *(None, severity, "[]", 0, "[]", "[]"),
         )
 
     def _at(self, number: int) -> int:

@@ -11,7 +11,7 @@ from scripts.simulation.world import Told, World
 CHANNELS = {"rocket": "C0000000R", "star": "C0000000S", "nova": "C0000000N", "ops": "C0000000O"}
 RATE_SECONDS = 0.9
 """Slack lets short bursts pass; what comes sooner than this is refused."""
-LINE = re.compile(r"identifier=([^|>]+)\|[^\n]*?>\*?(?::|\n[^:\n]*:) ([^\n]*)")
+LINE = re.compile(r"identifier=([^|>]+)\|[^\n]*?>(?:\*: [^\n]*\n[^:\n]*:|:) ([^\n]*)")
 LEFT_OUT = "…"
 NUMBER = re.compile(r"\d+\.\d+|…")
 
@@ -55,8 +55,9 @@ def read_lines(body: dict[str, Any]) -> tuple[dict[str, list[float]], dict[str, 
 
 
 def _numbers(text: str) -> list[float]:
-    """Read values in their order; 0 stands for those that were left out for a person's sake."""
-    return [0.0 if number == LEFT_OUT else float(number) for number in NUMBER.findall(text)]
+    """Read values in their order, no thresholds; 0 stands for those left out for a person's sake."""
+    values = re.sub(r"\([^)]*\)", "", text)
+    return [0.0 if number == LEFT_OUT else float(number) for number in NUMBER.findall(values)]
 
 
 class Slack:

@@ -239,7 +239,7 @@ async def test_a_reminder_repeats_until_the_end(with_rules: Any, slack: StandInS
 
         await until(nothing_waits)
     assert ["still" in message["text"] for message in slack.messages[:3]] == [False, True, True]
-    assert "Still open after" in json.dumps(slack.messages[1])
+    assert "Open for" in json.dumps(slack.messages[1])
 
 
 async def test_a_late_change_does_not_reopen(with_rules: Any, slack: StandInSlack) -> None:

@@ -60,7 +60,9 @@ async def test_from_nothing_to_an_alert(tmp_path: Path, slack: StandInSlack) -> 
                 await until(lambda: len(slack.messages) == 1)
                 await client.patch_entity(*ENTITY, {"properties": {"healthStatus": "Healthy"}})
                 await until(lambda: len(slack.messages) == 2)
-            assert slack.messages[0]["text"] == "🔴 Café 🚀: healthStatus Healthy → Crashed"
+            assert slack.messages[0]["text"].startswith(
+                "🚨 🔴 Café 🚀: healthStatus Healthy → Crashed (critical, "
+            )
             assert "ada@example.com" in str(slack.messages[0]["blocks"])
             assert "Resolved after" in str(slack.messages[1]["blocks"])
 

@@ -24,7 +24,7 @@ from tests.waiting import until
 INCIDENTS = 200
 WEBHOOKS, BOTS = ("rocket", "star"), ("moon", "sun")
 TEAMS = ("Rocket", "Star", "Moon", "Sun", "Nobody")
-ENDED = re.compile(r"→ Healthy|closed: ")
+ENDED = re.compile(r"resolved|closed, ")
 NAMED = re.compile(r"entity-\d+")
 
 

@@ -222,11 +222,11 @@ async def test_the_fallback_gets_a_notice_and_the_alerts_once(rig: ChannelRig) -
     rows = (await rig.store.read(queries.page.deliveries, state=None, limit=9)).rows
     notice, *alerts = (row.notification for row in sorted(rows, key=lambda row: row.id) if row.queue == "ops")
     assert notice.title == (
-        "Destination default is on hold: 404 no_active_hooks. Until it works, its alerts come here too;"
-        " nothing is lost."
+        "Destination default is on hold: 404 no_active_hooks; make a new webhook, and set its URL."
+        " Until it works, its alerts come here too; nothing is lost."
     )
     assert [(alert.entity, alert.instead) for alert in alerts] == [
-        (entity, "default is on hold: 404 no_active_hooks") for entity in ("one", "two")
+        (entity, "for default, which is on hold: 404 no_active_hooks") for entity in ("one", "two")
     ]
 
 
@@ -283,7 +283,7 @@ async def test_too_many_are_summed_up(rig: ChannelRig) -> None:
 
         await until(all_told)
     (parcel,) = rig.channel.parcels
-    assert (len(parcel.items), parcel.more, parcel.counts) == (1000, 1200, {"Degraded": 2200})
+    assert (len(parcel.items), parcel.more, parcel.counts) == (1000, 1200, {"warning": 2200})
     assert MAX_SUMMED_UP > 2250
     await rig.store.accept([incoming("Degraded", "Crashed", entity="e0", second=9)])
     rig.move(timedelta(minutes=1))

@@ -126,18 +126,20 @@ class TestLines:
     @pytest.mark.parametrize(
         ("facts", "counted"),
         [
-            ({}, "Degraded"),
-            ({"change": ValueChange(name="on", before=None, after=False)}, "false"),
-            ({"change": ValueChange(name="on", before=True)}, "none"),
-            ({"change": ValueChange(name="cpu", before=1, after=91)}, None),
-            ({"change": None}, "changed"),
-            ({"change": None, "action": "CREATE"}, "created"),
-            ({"change": None, "action": "DELETE"}, "deleted"),
-            ({"change": None, "action": "TIMER_EXPIRED", "timer": "ttl"}, "timer ran out"),
+            ({}, "warning"),
+            ({"severity": "critical", "change": ValueChange(name="cpu", before=1, after=91)}, "critical"),
+            ({"change": None, "action": "DELETE"}, "warning"),
+            ({"step": Step.FLAPPING, "ended": True}, "warning"),
+            ({"step": Step.SETTLED, "ended": True}, "resolved"),
+            ({"step": Step.NOTICED, "ended": True}, "resolved"),
+            ({"step": Step.NOTICED, "ended": True, "late": True}, "warning"),
+            ({"step": Step.RESOLVED}, "resolved"),
+            ({"step": Step.RESOLVED, "action": "DELETE"}, "deleted"),
+            ({"step": Step.RESOLVED, "action": "CLOSED"}, "closed"),
         ],
     )
-    def test_what_a_notification_is_counted_under(self, facts: dict[str, Any], counted: str | None) -> None:
-        """Its new value, or what happened; nothing where hardly two are alike."""
+    def test_what_a_notification_is_counted_under(self, facts: dict[str, Any], counted: str) -> None:
+        """How bad it is, or how it ended; what flaps or came late is not over."""
         assert outcome(told("a", **facts)) == counted
 
     @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def about(before: dict[str, Any] | None, after: dict[str, Any] | None, **facts: 
     ]
     change = CatalogChange(
         key="k",
-        action="UPDATE",
+        action=facts.get("action", "UPDATE"),
         resource="entity",
         blueprint="deploymentConfig",
         entity="checkout-prod",
@@ -163,6 +163,8 @@ def test_it_cannot_be_changed_and_knows_its_time_zone() -> None:
         (25, "25"),
         (25.0, "25"),
         (25.5, "25.5"),
+        (0.1 + 0.2, "0.3"),
+        (1e-7, "1e-07"),
         (10**400, "1" + "0" * 400),
         (["a", 1.0, None], "[a, 1, none]"),
         (("a",), "[a]"),
@@ -208,3 +210,30 @@ def test_one_line_can_be_cut() -> None:
     """A limit cuts, and shows that it did."""
     assert one_line("abcdef", 4) == "abc…"
     assert one_line("abcd", 4) == "abcd"
+
+
+@pytest.mark.parametrize(("action", "before"), [("CREATE", None), ("DELETE", {"cpu": 1})])
+def test_what_is_new_or_gone_has_no_other_changes(action: str, before: dict[str, Any] | None) -> None:
+    """All of its values are: that is no news about each."""
+    after = {"cpu": 1} if before is None else None
+    made = about(before, after, action=action)
+    assert (made.others, made.others_left_out) == ((), 0)
+    assert made.change is not None
+
+
+@pytest.mark.parametrize(
+    ("blueprint", "properties", "title"),
+    [
+        ("_rule_result", {"entity": "billing"}, "billing: Has an owner"),
+        ("_rule_result", {"entity": "owner"}, "Has an owner"),
+        ("_rule_result", {"entity": None}, "Has an owner"),
+        ("service", {"entity": "billing"}, "Has an owner"),
+    ],
+)
+def test_a_scorecards_result_names_its_entity(blueprint: str, properties: dict[str, Any], title: str) -> None:
+    """Its own title is only that of the scorecard's rule."""
+    after = EntitySnapshot("x", blueprint, "Has an owner", properties=properties)
+    change = CatalogChange(
+        "k", "UPDATE", "entity", blueprint, "x", "Has an owner", (), after, after, "", "", NOW
+    )
+    assert Notification.about(change, None, (), rule="r", step=Step.NOTICED).title == title

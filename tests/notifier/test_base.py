@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from app.notifier.base import STATUS_MARKS, duration, entity_url, mark, timestamp, words
+from app.notifier.base import duration, entity_url, name_of, timestamp
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_the_address_of_an_entity(blueprint: str, entity: str, path: str) -> Non
 )
 def test_a_property_as_words(name: str, text: str) -> None:
     """A button says what it leads to, not what the property is called."""
-    assert words(name) == text
+    assert name_of(name) == text
 
 
 @pytest.mark.parametrize(
@@ -63,12 +63,6 @@ def test_a_property_as_words(name: str, text: str) -> None:
 def test_a_span_as_people_say_it(span: timedelta, text: str) -> None:
     """Two units at most, the smaller one only if it says something."""
     assert duration(span) == text
-
-
-@pytest.mark.parametrize("status", ["Degraded", "degraded", "On fire", "", "none"])
-def test_every_status_has_a_mark(status: str) -> None:
-    """One that the blueprint does not know has a neutral one."""
-    assert mark(status) == STATUS_MARKS.get(status, "⚪")
 
 
 def test_times_are_utc() -> None:

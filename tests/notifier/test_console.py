@@ -62,9 +62,10 @@ def printed(what: RenderableType) -> str:
 def test_an_alert_reads_as_in_slack() -> None:
     """Marks, words, the date's own text and the buttons' labels are there; markup and addresses are not."""
     assert printed(draw(alert_message(notification(), APP))).splitlines() == [
-        "Checkout",
+        "🟠 Checkout: warning",
         "healthStatus: 🟢 Healthy → 🟠 Degraded",
-        "By ada@example.com  |  2026-06-09 12:28:20 UTC  |  deploymentConfig checkout-prod",
+        "By ada@example.com  |  2026-06-09 12:28:20 UTC  |  deploymentConfig checkout-prod  |  Rule",
+        "health",
         "[ New Relic ]  [ R&d ]",
     ]
 
@@ -72,7 +73,7 @@ def test_an_alert_reads_as_in_slack() -> None:
 def test_slacks_escapes_are_undone() -> None:
     """What the catalog says is shown as it says it, once."""
     shown = printed(draw(alert_message(notification(title="<b> & &lt; <!channel>"), APP)))
-    assert shown.splitlines()[0] == "<b> & &lt; <!channel>"
+    assert shown.splitlines()[0] == "🟠 <b> & &lt; <!channel>: warning"
 
 
 def test_marked_text_is_bold() -> None:
@@ -90,7 +91,7 @@ def test_a_message_of_text_alone() -> None:
 def test_richs_own_markup_means_nothing() -> None:
     """Square brackets and emoji names in a title are text."""
     shown = printed(draw(alert_message(notification(title="[red]x[/red] :rocket: [/]"), APP)))
-    assert shown.splitlines()[0] == "[red]x[/red] :rocket: [/]"
+    assert shown.splitlines()[0] == "🟠 [red]x[/red] :rocket: [/]: warning"
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
@@ -115,7 +116,7 @@ def test_a_digest_has_its_headings_and_lines() -> None:
     """Many alerts read as in Slack, and whom they call is named."""
     waiting = [notification(entity=name, title=name, mention="<!subteam^S1>") for name in ("a<b", "c")]
     assert printed(draw(digest(waiting, APP).message)).splitlines() == [
-        "@S1 🟠 2 entities of deploymentConfig changed: 2 Degraded",
+        "@S1 🟠 2 entities of deploymentConfig changed: 2 warning",
         "health: 🟢 Healthy → 🟠 Degraded",
         "• a<b",
         "• c",

@@ -46,15 +46,15 @@ def test_only_the_kinds_in_use_are_imported(destinations: str) -> None:
     assert ran.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("page", ["https://alerts.example.com/changes", None])
+@pytest.mark.parametrize("page", ["https://alerts.example.com", None])
 async def test_what_is_summed_up_links_to_the_page(slack: StandInSlack, page: str | None) -> None:
     """Where there is a page, and its address is known."""
     notifier = make(context(default_webhook=slack.url, page_url=page))["default"]
-    await notifier.send(Parcel((Item("1", notification()),), more=4_212, counts={"Degraded": 4_213}))
+    await notifier.send(Parcel((Item("1", notification()),), more=4_212, counts={"warning": 4_213}))
     await notifier.close()
     text = json.dumps(slack.messages)
     assert "and 4,212 more" in text
-    assert (f"<{page}|" in text) if page else ("/changes" not in text)
+    assert (f"<{page}/changes|" in text) if page else ("/changes" not in text)
 
 
 def test_rate_of_a_channel() -> None:

@@ -57,7 +57,7 @@ async def test_a_change_that_comes_twice_alerts_once(
     assert again.json() == first.json() | {"duplicate": True}
     await service.change("Crashed", "Healthy")
     await until(lambda: len(slack.messages) == 2)
-    assert [message["text"].split()[0] for message in slack.messages] == ["🔴", "🟢"]
+    assert [message["text"].split()[0] for message in slack.messages] == ["🚨", "🟢"]
 
 
 async def test_a_change_that_does_not_matter(service: Service) -> None:

@@ -110,7 +110,15 @@ def test_the_first_trouble_opens_an_incident() -> None:
     decision = decide(matched([HYSTERESIS], cpu(70, 85)), EntityState(), NOW + HOUR)
     assert decision.incidents == (
         Incident(
-            "cpu-0123456789abcdef", "cpu", "database", "payments-db", "above 80", NOW, NOW, told=(ALERTS,)
+            "cpu-0123456789abcdef",
+            "cpu",
+            "database",
+            "payments-db",
+            "above 80",
+            NOW,
+            NOW,
+            told=(ALERTS,),
+            openings=(NOW,),
         ),
     )
     alert = only(decision)
@@ -358,3 +366,60 @@ def test_another_order_is_no_change(name: str) -> None:
     what = change(before, after)
     about = rule(name="about", when={"team": True} if name == "team" else {"relation": "on"})
     assert decide(matched([about, rule(name="any")], what), EntityState(), NOW).alerts == ()
+
+
+def test_an_alert_names_the_threshold_and_how_often() -> None:
+    """Beyond which number its value is, at the beginning and at the end; and how often it began in a day."""
+    life = Life([HYSTERESIS])
+    heard = []
+    day = 24 * 60
+    for minute, value in (
+        *((0, 85), (5, 60), (100, 90), (110, 50), (200, 91)),
+        (day + 150, 50),
+        (day + 160, 81),
+    ):
+        life.to(value, minute)
+        assert life.last is not None
+        heard.append((life.last.limit, life.last.times, life.last.last_at))
+    above, below = "above 80", ("below 70", 0, None)
+    assert heard == [
+        (above, 1, None),
+        below,
+        (above, 2, NOW),
+        below,
+        (above, 3, NOW + 100 * MINUTE),
+        below,
+        (above, 2, NOW + 200 * MINUTE),
+    ]
+
+
+def test_trouble_that_did_not_last_is_not_counted() -> None:
+    """Nobody heard of it."""
+    lasting = {"property": "cpu", "above": 80, "for": "5m"}
+    life = Life([rule(when=lasting, resolve={"property": "cpu", "below": 70})])
+    for minute, value in ((0, 85), (2, 60), (10, 85), (20, 60)):
+        life.to(value, minute)
+    assert [len(one.openings) for one in life.state.incidents] == [1]
+
+
+def test_what_is_over_says_how_bad_it_was() -> None:
+    """The state that all is well in has no severity; and a change for the better is said."""
+    severity = {"Crashed": "critical", "Degraded": "info"}
+    health = rule(
+        when={"property": "cpu"},
+        resolve={"property": "cpu", "to": "Healthy"},
+        severity=severity,
+        name="health",
+    )
+    life = Life([health], value="Healthy")
+    heard = []
+    for minute, value in enumerate(("Degraded", "Crashed", "Degraded", "Healthy")):
+        life.to(value, minute)
+        assert life.last is not None
+        heard.append((life.last.severity, life.last.worse, life.last.better))
+    assert heard == [
+        ("info", False, False),
+        ("critical", True, False),
+        ("info", False, True),
+        ("info", False, False),
+    ]

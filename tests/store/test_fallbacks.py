@@ -48,7 +48,7 @@ async def test_the_alerts_themselves_once(store: Store) -> None:
     await store.record((await take(store, 0))["default"], on_hold())
     told = (await take(store, 1))["ops"]
     assert entities(told) == ["one"]
-    assert told.deliveries[0].notification.instead == "default is on hold: said"
+    assert told.deliveries[0].notification.instead == "for default, which is on hold: said"
     await store.record(told, delivered(second=1))
     await store.accept([incoming(entity="two", second=2)])
     told = (await take(store, 3))["ops"]

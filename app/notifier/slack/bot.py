@@ -18,7 +18,7 @@ from app.errors import DeliveryFailed, MessageGone, Scope
 from app.model.notification import Message
 from app.network import DIRECT, Network
 from app.notifier.base import SEND_TIMEOUT, Keeper, Parcel, Sent, Story, Tried
-from app.notifier.slack.compose import Composed, colored, forms
+from app.notifier.slack.compose import NO_PREVIEWS, Composed, colored, forms
 from app.notifier.slack.metadata import Arrivals, metadata, nameable
 from app.notifier.slack.probe import CHANNELS_PER_PAGE, MAX_CHANNEL_PAGES, probe_channel
 from app.notifier.slack.session import SlackNotifier, SlackSession, in_simpler_forms
@@ -117,9 +117,8 @@ class SlackBot(SlackNotifier, Keeper):
         body = {
             # The ID where it is known: a channel may be renamed.
             "channel": self._id or f"#{self._name}",
-            "unfurl_links": False,
-            "unfurl_media": False,
             "metadata": metadata(parcel, composed),
+            **NO_PREVIEWS,
         }
         if parent is None:
             body |= colored(composed.message, composed.color)

@@ -7,16 +7,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.model.digest import BY_RULE_AND_TRANSITION, GroupBy, gather
+from app.model.digest import BY_RULE_AND_TRANSITION, ENDS, GroupBy, gather, outcome
 from app.model.incident import Severity, Step
 from app.model.notification import Message, Notification
 from app.notifier.base import Item, Parcel, Story
-from app.notifier.slack.alert import alert_message
+from app.notifier.slack.alert import alert_message, line_message, line_of
 from app.notifier.slack.digest import digest, updated_digest
 from app.notifier.slack.markup import plain_of
 
 RESOLVED_COLOR = "#2eb67d"
-COLORS: dict[Severity, str] = {"critical": "#e01e5a", "warning": "#ecb22e", "info": "#868686"}
+GONE_COLOR = "#868686"  # deleted, closed: over, but nobody knows whether all is well
+COLORS: dict[Severity, str] = {"critical": "#e01e5a", "warning": "#ecb22e", "info": "#36c5f0"}
+NO_PREVIEWS = {"unfurl_links": False, "unfurl_media": False}
+"""Of links, which come from the catalog: Slack would fetch them, and show what is there."""
 FORM = frozenset({"blocks", "attachments"})
 """The fields of a message that plain text does without."""
 ATTACHMENT_FALLBACK = "Details"  # the message's own text says everything that matters, and room is short
@@ -30,11 +33,13 @@ class Composed:
         message: ``text`` and ``blocks``.
         shown: The items that it names, in their order.
         summed_up: Whether it stands for all that wait, those too that are not among the items.
+        lists: Whether it lists several lines, which its text only counts.
     """
 
     message: dict[str, Any]
     shown: tuple[Item, ...]
     summed_up: bool = False
+    lists: bool = False
 
     @property
     def delivered(self) -> frozenset[str] | None:
@@ -44,7 +49,7 @@ class Composed:
     @property
     def plain(self) -> dict[str, Any]:
         """The message as text alone, in case Slack refuses its form: it names the same alerts."""
-        if len(self.shown) == 1:
+        if not self.lists:
             return {key: value for key, value in self.message.items() if key != "blocks"}
         blocks = [block for block in self.message["blocks"] if block["type"] in {"section", "rich_text"}]
         text = {"text": "\n".join(map(plain_of, blocks))}
@@ -58,9 +63,10 @@ class Composed:
 
     @property
     def broadcast(self) -> bool:
-        """Whether a reply in the thread is shown in the channel too: something got worse, or began again."""
-        alerts = (item.notification for item in self.shown)
-        return any(alert.worse or alert.step is Step.OPENED for alert in alerts)
+        """Whether a reply in the thread is shown in the channel too: worse, again, or calling people."""
+        alerts = [item.notification for item in self.shown]
+        reminds = any(alert.step is Step.REMINDED and alert.mention for alert in alerts)
+        return reminds or any(alert.worse or alert.step is Step.OPENED for alert in alerts)
 
     @property
     def color(self) -> str:
@@ -82,7 +88,11 @@ def compose(
     """
     if len(parcel.items) <= digest_after and not parcel.more:
         first = parcel.items[0]
-        return Composed(alert_message(first.notification, app_url), (first,))
+        return Composed(alert_message(first.notification, app_url, page_url=page_url), (first,))
+    lines = gather([item.notification for item in parcel.items])
+    # Of one entity under one rule it reads as one alert: what it went through, and how it is now.
+    if len(lines) == 1 and not lines[0].is_notice and not parcel.more:
+        return Composed(line_message(lines[0], app_url, page_url), parcel.items)
     made = digest(
         [item.notification for item in parcel.items],
         app_url,
@@ -92,7 +102,7 @@ def compose(
         page_url=page_url,
     )
     shown = tuple(item for position, item in enumerate(parcel.items) if position in made.shown)
-    return Composed(made.message, shown, summed_up=parcel.more > 0)
+    return Composed(made.message, shown, summed_up=parcel.more > 0, lists=True)
 
 
 def forms(body: Mapping[str, Any], plain: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -125,13 +135,17 @@ def _holds_buttons(part: Any) -> bool:
 
 
 def recompose(
-    stories: Sequence[Story], app_url: str, *, group_by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION
+    stories: Sequence[Story],
+    app_url: str,
+    *,
+    group_by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION,
+    page_url: str | None = None,
 ) -> dict[str, Any]:
     """Compose a message of the channel again, coloured, with its incidents, one at least, as they are now."""
     if len(stories) == 1:
-        message = alert_message(stories[0].last, app_url, stories[0].first)
+        message = line_message(line_of(stories[0]), app_url, page_url)
     else:
-        message = updated_digest(stories, app_url, group_by=group_by)
+        message = updated_digest(stories, app_url, group_by=group_by, page_url=page_url)
     return colored(message, color_of(story.last for story in stories))
 
 
@@ -147,4 +161,6 @@ def colored(message: dict[str, Any], color: str) -> dict[str, Any]:
 def color_of(notifications: Iterable[Notification]) -> str:
     """Choose the colour of the worst of the incidents' last alerts."""
     worst = max(gather(list(notifications)), key=lambda line: line.badness)
-    return RESOLVED_COLOR if worst.ended else COLORS[worst.last.severity]
+    if worst.ended:
+        return GONE_COLOR if outcome(worst.last) in ENDS.values() else RESOLVED_COLOR
+    return COLORS[worst.last.severity]

@@ -11,8 +11,8 @@ from typing import Any
 
 from slack_sdk.models.blocks import Block, ContextBlock, SectionBlock
 
-from app.model.digest import BY_RULE_AND_TRANSITION, GroupBy, Line, gather, grouped, outcome
-from app.model.incident import RANKS, Step
+from app.model.digest import BY_RULE_AND_TRANSITION, COUNTED, GroupBy, Line, gather, grouped, outcome
+from app.model.incident import Step
 from app.model.notification import Notification
 from app.notifier.base import Story
 from app.notifier.slack.digest_line import (
@@ -23,27 +23,24 @@ from app.notifier.slack.digest_line import (
     texts_of,
 )
 from app.notifier.slack.markup import (
-    NOTICE_MARK,
     called,
     escape,
     has_marks,
-    lead,
+    link_to,
     message_of,
     mrkdwn,
     rich,
     section,
-    title_of,
     urgent,
     when,
 )
+from app.notifier.words import Words, mark_of
 
 MAX_BLOCKS = 50
 MAX_SECTION_CHARS = 2_800  # Slack's limit is 3,000, and how it counts an emoji is not said
 MAX_JSON_CHARS = 9_500  # all blocks together fail somewhere above 10,000
 MAX_MENTIONS_CHARS = 1_500
 MAX_PAGE_URL_CHARS = 1_000
-MAX_COUNTS = 6  # a headline with more is no headline
-MAX_COUNTED_CHARS = 40
 MAX_TITLES = 3
 REST_CHARS = 1_400  # the headline, the times and the end, at their longest
 
@@ -77,22 +74,22 @@ def digest(
     Args:
         notifications: The alerts in the order in which they came; one at least.
         more: How many further alerts are summed up here: then nothing is left for a next message.
-        counts: With `more`, how many of all have which new value.
-        page_url: With `more`, the address of the page that lists them.
+        counts: With `more`, how many of all have which of `COUNTED`.
+        page_url: The address of this listener's own page; None: there is none.
     """
     lines = gather(notifications)
+    link, changes = _page_links(app_url, page_url)
     if more:
-        page_url = page_url if page_url and len(page_url) <= MAX_PAGE_URL_CHARS else ""
         # People are called for each item, also where its line has no room: no later message calls them.
-        page = _Page(room=MAX_JSON_CHARS - REST_CHARS - len(page_url))
+        page = _Page(room=MAX_JSON_CHARS - REST_CHARS - len(changes), link=link)
         page.call(_mentions(lines))
         page.fill(lines, app_url, group_by)
         total = len(notifications) + more
         end = f"and {total - sum(len(line.notifications) for line in page.listed):,} more"
-        end = f"<{page_url}|{end}>" if page_url else end
-        message = page.message(f"{total:,} changes{_counted(counts or {}, lines, total)}", [end])
+        end = link_to(changes, end) or end
+        message = page.message(f"{total:,} changes{_counted(counts or {}, total)}", [end])
         return Digest(message, frozenset(range(len(notifications))))
-    page = _Page()
+    page = _Page(link=link)
     page.fill(lines, app_url, group_by)
     left = len(lines) - len(page.listed)
     follow = f"{left:,} more {'follows' if left == 1 else 'follow'} in the next message" if left else ""
@@ -101,13 +98,17 @@ def digest(
 
 
 def updated_digest(
-    stories: Sequence[Story], app_url: str, *, group_by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION
+    stories: Sequence[Story],
+    app_url: str,
+    *,
+    group_by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION,
+    page_url: str | None = None,
 ) -> dict[str, Any]:
     """Make the message of a digest again, with each of its incidents, one at least, as it is now."""
     lines = [
         Line((number,), (story.first, story.last), complete=False) for number, story in enumerate(stories)
     ]
-    page = _Page()
+    page = _Page(link=_page_links(app_url, page_url)[0])
     page.call(story.first.mention for story in stories if story.first.mention)
     page.fill(lines, app_url, group_by)
     left = len(lines) - len(page.listed)
@@ -123,12 +124,14 @@ class _Page:
         listed: The lines that it has.
         sections: Their texts, and the headings above them.
         mentions: Whom it calls.
+        link: The link behind its text.
     """
 
     room: int = MAX_JSON_CHARS - REST_CHARS
     listed: list[Line] = field(default_factory=list)
     sections: list[list[str]] = field(default_factory=list)
     mentions: list[str] = field(default_factory=list)
+    link: str = ""
 
     def call(self, mentions: Iterable[str]) -> None:
         """Call people, each once, as many as there is room for in front of the headline."""
@@ -177,17 +180,29 @@ class _Page:
     def message(self, headline: str, ends: Iterable[str]) -> dict[str, Any]:
         """Make the message: the headline, the lines, and small print at the end, where there is any."""
         worst = max(self.listed, key=lambda line: (not line.is_notice, line.badness)).last
-        begin = NOTICE_MARK if worst.step is Step.NOTICE else lead(worst)
+        begin = mark_of(worst)
         mentions = " ".join(self.mentions)
-        listed = self.listed[:MAX_TITLES]
-        titles = list(dict.fromkeys(title_of(line.last, MAX_LINE_TITLE_CHARS) for line in listed))
-        if len(self.listed) > MAX_TITLES:
-            titles.append("…")
+        shown = [line for line in self.listed if not line.is_notice or len(self.listed) == 1]
+        shown.sort(key=lambda line: -line.badness)
+        titles = [Words(line, escape).brief(MAX_LINE_TITLE_CHARS) for line in shown[:MAX_TITLES]]
+        titles = list(dict.fromkeys(titles)) + (["…"] if len(shown) > MAX_TITLES else [])
+        named = f" ({', '.join(titles)})" if len(shown) > 1 else ""
         bold = called(mentions, f"{urgent(worst)}{begin} *{headline}*")
         blocks: list[Block] = [section(bold)]
         blocks += [section("\n".join(lines)) for lines in self.sections]
         blocks += [ContextBlock(elements=[mrkdwn(end)]) for end in ends if end]
-        return message_of(called(mentions, f"{begin} {headline} ({', '.join(titles)})"), blocks)
+        return message_of(
+            called(mentions, f"{urgent(worst)}{begin} {headline}{named}{self.link and f' {self.link}'}"),
+            blocks,
+        )
+
+
+def _page_links(app_url: str, page_url: str | None) -> tuple[str, str]:
+    """Choose the link behind a digest's text, and the address of the list of all changes; it may be empty."""
+    page_url = page_url.rstrip("/") if page_url and len(page_url) <= MAX_PAGE_URL_CHARS else ""
+    if page_url:
+        return link_to(f"{page_url}/", "Open the page"), f"{page_url}/changes"
+    return link_to(f"{app_url.rstrip('/')}/", "Open Port"), ""
 
 
 def _json_length(text: str) -> int:
@@ -211,41 +226,35 @@ def _mentions(lines: Iterable[Line]) -> list[str]:
 
 
 def _headline(lines: Sequence[Line]) -> str:
-    """Write the headline: how many entities changed, and to which values."""
+    """Write the headline: how many entities changed, and how many of them are how bad, or over."""
     alerts = [line for line in lines if not line.is_notice]
     notices = len(lines) - len(alerts)
     parts = []
-    if alerts:
+    if len(alerts) == 1:
+        parts.append(Words(alerts[0], escape).sentence())
+    elif alerts:
         entities = len({(line.last.blueprint, line.last.entity) for line in alerts})
         noun, have = ("entity", "has") if entities == 1 else ("entities", "have")
         blueprint = escape(alerts[0].last.blueprint, MAX_LINE_NAME_CHARS)
         of = "" if several(alerts, "blueprint") else f" of {blueprint}"
         reminds = all(line.last.step is Step.REMINDED and not line.changes for line in alerts)
         verb = f"{have} an open incident" if reminds else "changed"
-        numbers = Counter(value for line in alerts if (value := outcome(line.last)) is not None)
-        counted = _counted(numbers, alerts, len(alerts))
-        ended = ", all ended" if all(line.ended for line in alerts) else ""
-        parts.append(f"{entities:,} {noun}{of} {verb}{counted}{ended}")
+        counts = Counter(outcome(line.last) for line in alerts)
+        parts.append(f"{entities:,} {noun}{of} {verb}{_counted(counts, len(alerts))}")
     if notices:
         parts.append(f"{notices:,} {'notice' if notices == 1 else 'notices'}")
     return "; ".join(parts)
 
 
-def _counted(numbers: Mapping[str, int], lines: Iterable[Line], total: int) -> str:
-    """Write how many of a total have which value, the worst first by the lines; empty if none has a value."""
-    badness: dict[str, int] = {}
-    for line in lines:
-        value = outcome(line.last)
-        if value is not None:
-            badness[value] = max(badness.get(value, line.badness), line.badness)
-    order = sorted(numbers, key=lambda value: (-badness.get(value, RANKS["info"]), -numbers[value]))
-    named = order[:MAX_COUNTS]
-    if not named:
+def _counted(counts: Mapping[str, int], total: int) -> str:
+    """Write how many of a total are how bad, the worst first; empty if that is not known of any."""
+    counted = [f"{counts[word]:,} {word}" for word in COUNTED if counts.get(word)]
+    if not counted:
         return ""
-    names = {value: escape(value, MAX_COUNTED_CHARS) or "(empty)" for value in named}
-    counted = ", ".join(f"{numbers[value]:,} {names[value]}" for value in named)
-    others = total - sum(numbers[value] for value in named)
-    return f": {counted}" + (f" and {others:,} {'other' if others == 1 else 'others'}" if others > 0 else "")
+    others = total - sum(counts.values())
+    return f": {', '.join(counted)}" + (
+        f" and {others:,} {'other' if others == 1 else 'others'}" if others > 0 else ""
+    )
 
 
 def _times(lines: Iterable[Line]) -> str:

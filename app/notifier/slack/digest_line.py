@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
+from app.model.change import CREATE, DELETE
 from app.model.digest import Chain, GroupBy, Line, LineGroup, Transition, shortened
 from app.model.incident import Step
-from app.notifier.base import STATUS_MARKS, duration, entity_url
-from app.notifier.slack.markup import NOTICE_MARK, RESOLVED_MARK, SEVERITY_MARKS, escape, happened, title_of
+from app.notifier.base import entity_url
+from app.notifier.slack.markup import escape, link_to
+from app.notifier.words import EMPTY, NOTICE_MARK, SEVERITY_MARKS, STATUS_MARKS, Words, mark_of
 
 # A line is about one entity among many, and the first line always has to fit.
 MAX_LINE_TITLE_CHARS = 80
@@ -55,36 +57,65 @@ def texts_of(group: LineGroup, app_url: str) -> Iterator[str]:
         if line.is_notice:
             yield f"• {NOTICE_MARK} {escape(last.title, MAX_LINE_NOTICE_CHARS)}"
             continue
-        title = title_of(last, MAX_LINE_TITLE_CHARS)
+        words = Words(line, escape)
         url = entity_url(app_url, last.blueprint, last.entity)
+        title = words.title(MAX_LINE_TITLE_CHARS)
+        linked = link_to(url, title) if len(url) <= MAX_LINE_URL_CHARS else title
         where = [escape(last.blueprint, MAX_LINE_NAME_CHARS)] if blueprints else []
         where += [escape(last.rule, MAX_LINE_NAME_CHARS)] if rules else []
-        details = [*_values(line, group.transition), *_course(line)]
+        # What the heading says is not said again; nor has a status two marks.
+        in_heading = group.transition is not None and not group.transition.happened and len(line.chains) == 1
+        in_heading = in_heading and len(line.chains[0].values) <= 2 and last.step is not Step.FLAPPING
+        phrase = "" if in_heading else _phrase(line, words)
+        if group.transition and group.transition.happened:
+            phrase = ""
+        details = [*words.course(), *_urgency(line), *_instead(words)]
         yield "".join(
             [
-                f"• {_green(line)}",
-                f"<{url}|{title}>" if len(url) <= MAX_LINE_URL_CHARS else title,
+                f"• {_lead(line)}{linked}",
                 f" ({', '.join(where)})" if where else "",
-                f": {', '.join(details)}" if details else "",
+                phrase,
+                (", " if phrase else ": ") + ", ".join(details) if details else "",
             ]
         )
 
 
-def _green(line: Line) -> str:
+def _phrase(line: Line, words: Words) -> str:
+    """Say what happened to a line's entity; with the names of its properties, where these are several."""
+    limit, plain = MAX_LINE_VALUE_CHARS, line.last.step not in (Step.FLAPPING, Step.SETTLED)
+    plain = plain and line.last.action not in (CREATE, DELETE)
+    if not plain or not line.chains or line.last.change is None:
+        return words.phrase(limit, marks=True)
+    chains = [_chain(chain, named=len(line.chains) > 1) for chain in line.chains[-MAX_CHAINS:]]
+    chains += ["and others"] if len(line.chains) > MAX_CHAINS else []
+    return f": {', '.join(chains)}" + (f" ({line.last.limit})" if line.last.limit else "")
+
+
+def _lead(line: Line) -> str:
     # Where a status is shown it has its own mark.
-    change = line.last.change
-    has_mark = change is not None and isinstance(change.after, str) and change.after in STATUS_MARKS
-    return f"{RESOLVED_MARK} " if line.ended and not has_mark else ""
+    change, lead = line.last.change, mark_of(line.last)
+    own = STATUS_MARKS.get(change.after) if change and isinstance(change.after, str) else None
+    return "" if lead == own else f"{lead} "
+
+
+def _urgency(line: Line) -> list[str]:
+    critical = line.last.severity == "critical" and not line.ended
+    return ["critical"] if critical and mark_of(line.last) != SEVERITY_MARKS["critical"] else []
+
+
+def _instead(words: Words) -> list[str]:
+    instead = words.instead(MAX_LINE_INSTEAD_CHARS)
+    return [f"{NOTICE_MARK} {instead}"] if instead else []
 
 
 def _marked(value: str) -> str:
-    text = escape(value, MAX_LINE_VALUE_CHARS) or "(empty)"
+    text = escape(value, MAX_LINE_VALUE_CHARS) or EMPTY
     return f"{STATUS_MARKS[value]} {text}" if value in STATUS_MARKS else text
 
 
 def _transition(transition: Transition, line: Line) -> str:
     if transition.happened:
-        return happened(line.last)
+        return Words(line, escape).phrase(MAX_LINE_VALUE_CHARS).removeprefix(":").strip()
     after = _marked(transition.after)
     if transition.before is None:
         return f"still {after}"
@@ -93,45 +124,8 @@ def _transition(transition: Transition, line: Line) -> str:
     return f"{_marked(transition.before)} → {after}"
 
 
-def _values(line: Line, heading: Transition | None) -> list[str]:
-    """List the values of a line's properties, unless the heading shows all of them."""
-    if heading and not heading.happened and len(line.chains) == 1 and len(line.chains[0].values) <= 2:
-        return []
-    words = [_chain(chain, named=len(line.chains) > 1) for chain in line.chains[-MAX_CHAINS:]]
-    if len(line.chains) > MAX_CHAINS:
-        words.append("and others")
-    if line.last.change is None and heading is None:
-        words.append(happened(line.last))
-    return words
-
-
 def _chain(chain: Chain, *, named: bool) -> str:
     name = f"{escape(chain.name, MAX_LINE_NAME_CHARS)} " if named else ""
     if len(chain.values) == 1:
         return f"{name}still {_marked(chain.values[0])}"
     return name + " → ".join(map(_marked, shortened(chain.values)))
-
-
-def _course(line: Line) -> list[str]:
-    """Describe the course of a line's incident: how often it changed, and for how long."""
-    last, words = line.last, []
-    window = f" {duration(last.window)}" if last.window else ""
-    span = duration(last.at - last.opened_at) if last.opened_at else ""
-    often = line.changes > (2 if last.step is Step.RESOLVED else 1)  # up and down once: `after` says it
-    if last.step is Step.FLAPPING:
-        words.append(f"flaps: {last.moves} changes{window and f' in{window}'}, quiet until stable")
-    elif last.step is Step.SETTLED:
-        words.append(f"settled: stable{window and f' for{window}'}")
-    elif line.complete and often:
-        words.append(f"{line.changes:,} changes in {duration(last.at - line.notifications[0].at)}")
-    if span and last.step is Step.RESOLVED:
-        words.append(f"{'ended ' if words else ''}after {span}")
-    elif last.step is Step.REMINDED:
-        words.append(f"open for {span}" if span else "still open")
-    if last.worse:
-        words.append("got worse")
-    if any(alert.late for alert in line.notifications):
-        words.append("late")
-    if last.instead:
-        words.append(f"{NOTICE_MARK} {escape(last.instead, MAX_LINE_INSTEAD_CHARS)}")
-    return words

@@ -10,7 +10,6 @@ https://docs.slack.dev/reference/block-kit/blocks/rich-text-block
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import accumulate, groupby, takewhile
@@ -31,15 +30,9 @@ from slack_sdk.models.blocks.block_elements import RichTextElement
 from app.model.digest import is_over
 from app.model.notification import Notification, one_line
 from app.model.text import boundary
-from app.notifier.base import mark, timestamp
+from app.notifier.base import timestamp
 
-MAX_TITLE_CHARS = 250
-MAX_SHOWN_NAME_CHARS = 80
-MAX_SHOWN_REASON_CHARS = 300
-RESOLVED_MARK = "🟢"
-NOTICE_MARK = "\N{INFORMATION SOURCE}\N{VARIATION SELECTOR-16}"
 URGENT_MARK = "🚨"
-SEVERITY_MARKS = {"critical": "🔴", "warning": "🟠", "info": "⚪"}
 
 # Slack takes the full-width ones for marks too. `one_line` leaves no control character, so these are free.
 _MARKS = "*_~`:>\uff0a\uff3f\uff40\uff1e"
@@ -189,6 +182,11 @@ def called(mention: str, text: str) -> str:
     return f"{mention} {text}" if mention else text
 
 
+def link_to(url: str, text: str) -> str:
+    """Write a link; empty if there is no address."""
+    return f"<{url}|{text}>" if url else ""
+
+
 def mrkdwn(text: str) -> MarkdownTextObject:
     """Make a text object of text with markup, to which Slack adds none by itself."""
     # verbatim: Slack must not find links, channels or people in text of the catalog.
@@ -200,40 +198,6 @@ def when(time: datetime) -> str:
     return f"<!date^{int(time.timestamp())}^{{date_num}} {{time_secs}}|{timestamp(time)}>"
 
 
-def title_of(notification: Notification, limit: int = MAX_TITLE_CHARS) -> str:
-    """Choose the rule's own title, else the entity's, else its identifier; escaped.
-
-    One of which nothing can be seen is none: a link of it could not be clicked.
-    """
-    own = "".join(part.text for part in notification.own_title)
-    titles = (escape(title, limit) for title in (own or notification.title, notification.entity))
-    return next(filter(_is_visible, titles), "(no name)")
-
-
-def _is_visible(text: str) -> bool:
-    return any(unicodedata.category(char) not in {"Cf", "Zs"} for char in text)
-
-
-def lead(notification: Notification) -> str:
-    """Choose the mark that begins a message: the new status's, else the severity's."""
-    value = notification.change
-    if value is not None and isinstance(value.after, str):
-        return mark(value.after)
-    if is_over(notification):
-        return RESOLVED_MARK
-    return SEVERITY_MARKS[notification.severity]
-
-
 def urgent(notification: Notification) -> str:
     """Return the mark of a critical alert that is not over, with a space; of another one an empty text."""
     return f"{URGENT_MARK} " if notification.severity == "critical" and not is_over(notification) else ""
-
-
-def happened(notification: Notification) -> str:
-    """Say in a few words what happened, for an alert that is about no value."""
-    if notification.closed:
-        return f"closed: {escape(notification.closed, MAX_SHOWN_REASON_CHARS)}"
-    timer = f"the timer of {escape(notification.timer or 'a property', MAX_SHOWN_NAME_CHARS)} ran out"
-    return {"CREATE": "created", "DELETE": "deleted", "TIMER_EXPIRED": timer}.get(
-        notification.action, "changed"
-    )

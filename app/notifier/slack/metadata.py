@@ -29,10 +29,12 @@ def nameable(items: tuple[Item, ...]) -> tuple[Item, ...]:
 def metadata(parcel: Parcel, composed: Composed) -> dict[str, Any]:
     """Make the metadata of a message: the delivery ids of its alerts.
 
-    A message that sums up gives their number, and names as many as there is room for.
+    A message that sums up gives their number, and names as many as there is room for. The ids are one text,
+    with spaces between: Slack's own types allow no list of texts there
+    (https://github.com/slackapi/node-slack-sdk, `@slack/types`, `MessageMetadata`).
     """
     named = [item.delivery_id for item in nameable(composed.shown)]
-    payload: dict[str, Any] = {"deliveries": named, "all": composed.summed_up}
+    payload: dict[str, Any] = {"deliveries": " ".join(named), "all": composed.summed_up}
     if composed.summed_up:
         payload["count"] = len(parcel.items) + parcel.more
     return {"event_type": EVENT_TYPE, "event_payload": payload}
@@ -58,10 +60,11 @@ class Arrivals:
         """Note the deliveries that a message, as Slack gives it, names."""
         meta = message.get("metadata") or {}
         payload = meta.get("event_payload") or {}
-        if meta.get("event_type") != EVENT_TYPE or not isinstance(payload.get("deliveries"), list):
+        if meta.get("event_type") != EVENT_TYPE or not isinstance(payload.get("deliveries"), str):
             return
         ids = [item.delivery_id for item in self.parcel.items]
-        here = {delivery_id for delivery_id in ids if delivery_id in payload["deliveries"]}
+        named = set(payload["deliveries"].split())
+        here = {delivery_id for delivery_id in ids if delivery_id in named}
         if not here:
             return
         count = payload.get("count")

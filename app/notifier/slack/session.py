@@ -95,7 +95,7 @@ class SlackNotifier(Notifier):
         pause: How long to rest after each message; Slack takes one a second in each channel.
         group_by: What the lines under one heading of a digest have in common.
         digest_after: How many alerts may wait before they go out as one message.
-        page_url: The address of the page that lists what a digest has no room for; None: there is none.
+        page_url: The address of this listener's own page; None: there is none.
     """
 
     batch_limit = 1000
@@ -115,7 +115,7 @@ class SlackNotifier(Notifier):
         self._compose_here = partial(
             compose, app_url=app_url, group_by=group_by, digest_after=digest_after, page_url=page_url
         )
-        self._recompose = partial(recompose, app_url=app_url, group_by=group_by)
+        self._recompose = partial(recompose, app_url=app_url, group_by=group_by, page_url=page_url)
 
     async def close(self) -> None:
         """Close the connections."""

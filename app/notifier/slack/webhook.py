@@ -16,7 +16,7 @@ from app.errors import DeliveryFailed, Scope
 from app.network import DIRECT, Network
 from app.notifier.base import Parcel, Sent, Tried
 from app.notifier.failure import failure_of_status
-from app.notifier.slack.compose import forms
+from app.notifier.slack.compose import NO_PREVIEWS, forms
 from app.notifier.slack.session import (
     SlackNotifier,
     SlackSession,
@@ -62,7 +62,7 @@ class SlackWebhook(SlackNotifier):
     async def send(self, parcel: Parcel) -> Sent:
         """Post a message; one that Slack refuses for its form is tried in simpler ones."""
         composed = await self._compose(parcel)
-        detail, _ = await in_simpler_forms(forms(composed.message, composed.plain), self._post)
+        detail, _ = await in_simpler_forms(forms(NO_PREVIEWS | composed.message, composed.plain), self._post)
         return Sent(detail, delivered=composed.delivered)
 
     async def probe(self, message: str = "") -> Tried:

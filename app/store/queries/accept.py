@@ -12,6 +12,7 @@ first, then incidents by their id, then deliveries.
 
 import json
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from functools import lru_cache
 
 from app.model.incident import ALL_STEPS, Incident, Route, Step
@@ -53,6 +54,7 @@ INCIDENT_COLUMNS: Columns = {
     "moves": "text",
     "flapping": "boolean",
     "told": "text",
+    "openings": "text",
 }
 INCIDENT = ", ".join(f"incidents.{name}" for name in INCIDENT_COLUMNS)
 """The columns of `incident_of`."""
@@ -206,9 +208,10 @@ def _incident_row(incident: Incident) -> Row:
         micros_or_none(incident.resolved_at),
         micros_or_none(incident.due_at),
         incident.severity,
-        json.dumps([to_micros(move) for move in incident.moves]) if incident.moves else NOTHING,
+        _times_json(incident.moves),
         incident.flapping,
         told_json(incident.told),
+        _times_json(incident.openings),
     )
 
 
@@ -228,6 +231,7 @@ def incident_of(row: Row) -> Incident:
         moves,
         flapping,
         told,
+        openings,
     ) = row
     return Incident(
         id_,
@@ -240,10 +244,19 @@ def incident_of(row: Row) -> Incident:
         time_or_none(resolved_at),
         time_or_none(due_at),
         severity,
-        () if moves == NOTHING else tuple(map(from_micros, json.loads(moves))),
+        _times_of(moves),
         bool(flapping),
         told_of(told),
+        _times_of(openings),
     )
+
+
+def _times_json(times: tuple[datetime, ...]) -> str:
+    return json.dumps([to_micros(time) for time in times]) if times else NOTHING
+
+
+def _times_of(text: str) -> tuple[datetime, ...]:
+    return () if text == NOTHING else tuple(map(from_micros, json.loads(text)))
 
 
 def _entities(incoming: Incoming) -> tuple[EntityKey, ...]:

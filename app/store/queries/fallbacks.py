@@ -60,7 +60,7 @@ async def copy_on_hold(tx: Transaction, routes: Mapping[str, Route], now: dateti
             f" WHERE id = ANY($1) AND {UNCOPIED} ORDER BY id FOR NO KEY UPDATE SKIP LOCKED",
             [number for number, _ in found],
         )
-        await _copy(tx, rows, routes, f"is on hold: {reason}", to_micros(now))
+        await _copy(tx, rows, routes, reason, to_micros(now))
 
 
 async def _copy(
@@ -80,7 +80,9 @@ async def _copy(
             notification = Notification.model_validate_json(text)
         except ValidationError:  # written by another release: it is given up when its turn comes
             continue
-        marked = notification.model_copy(update={"instead": notification.instead or f"{destination} {why}"})
+        marked = notification.model_copy(
+            update={"instead": notification.instead or f"for {destination}, which is on hold: {why}"}
+        )
         await _tell_to_the_end(tx, incident_id, route)
         copies.append(
             deliveries.following(

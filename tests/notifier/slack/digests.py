@@ -11,7 +11,7 @@ from tests.notifier import helpers
 from tests.notifier.slack.limits import assert_valid, shown
 
 APP, NOW = helpers.APP, helpers.NOW
-PAGE = "https://listener.example.com/outbox?queue=alerts"
+PAGE = "https://listener.example.com"
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 TIME = f"<!date^{int(NOW.timestamp())}^{{date_num}} {{time_secs}}|2026-06-09 12:28:20 UTC>"
@@ -54,7 +54,7 @@ def resolved(entity: str, minutes: int = 4, **facts: Any) -> Notification:
 def digested(*notifications: Notification, **how: Any) -> Digest:
     """Return the digest of notifications, its form checked."""
     made = digest(notifications, APP, **how)
-    links = [how["page_url"]] if how.get("page_url") else []
+    links = [f"{how['page_url']}/", f"{how['page_url']}/changes"] if how.get("page_url") else []
     assert_valid(made.message, mentions=MENTIONS, links=links)
     return made
 

@@ -100,16 +100,16 @@ class TestChannel:
         assert message["attachments"][0]["color"] == COLORS["warning"]
         assert message["metadata"] == {
             "event_type": "port_alert",
-            "event_payload": {"deliveries": ["1", "2"], "all": False},
+            "event_payload": {"deliveries": "1 2", "all": False},
         }
         assert sent.delivered == told("1", "2")
 
     async def test_a_sum(self, api: StandInSlackApi) -> None:
         """What sums up says of how many in its metadata."""
         async with posting(api) as bot:
-            sent = await bot.send(parcel(item("1"), more=1_500, counts={"Degraded": 1_501}))
+            sent = await bot.send(parcel(item("1"), more=1_500, counts={"warning": 1_501}))
         payload = api.messages("oncall")[0]["metadata"]["event_payload"]
-        assert payload == {"deliveries": ["1"], "all": True, "count": 1_501}
+        assert payload == {"deliveries": "1", "all": True, "count": 1_501}
         assert sent.delivered is None
 
     async def test_what_cannot_be_named_is_not_told(self, api: StandInSlackApi) -> None:
@@ -118,7 +118,7 @@ class TestChannel:
         async with posting(api) as bot:
             sent = await bot.send(parcel(*many))
         assert api.faults == []
-        named = api.messages("oncall")[0]["metadata"]["event_payload"]["deliveries"]
+        named = api.messages("oncall")[0]["metadata"]["event_payload"]["deliveries"].split()
         assert sent.delivered == told(*named)
         assert named == [one.delivery_id for one in many[: len(named)]]
         assert 200 < len(named) < 1_000
@@ -127,7 +127,7 @@ class TestChannel:
         """Everything has been told all the same."""
         many = [item(f"{number:016x}-{number}", f"e{number}") for number in range(1_000)]
         async with posting(api) as bot:
-            sent = await bot.send(parcel(*many, more=1, counts={"Degraded": 1_001}))
+            sent = await bot.send(parcel(*many, more=1, counts={"warning": 1_001}))
         assert sent.delivered is None
 
     async def test_options_are_handed_on(self, api: StandInSlackApi) -> None:
@@ -140,17 +140,24 @@ class TestChannel:
         async with posting(api, pause=timedelta(seconds=3), **options) as bot:
             assert (bot.pause, bot.batch_limit) == (timedelta(seconds=3), 1000)
             assert (await bot.send(parcel(item("1"), item("2", "search")))).delivered == told("1")
-            await bot.send(parcel(item("1"), item("2"), more=9, counts={"Degraded": 11}))
+            await bot.send(parcel(item("1"), item("2"), more=9, counts={"warning": 11}))
         text = shown(api.messages("oncall")[1])
         assert "*🟠 warning" in text
-        assert "<https://alerts.example.com/|" in text
+        assert "<https://alerts.example.com/changes|" in text
 
 
 class TestThread:
     """Replies to the message that the incident has already."""
 
     @pytest.mark.parametrize(
-        ("facts", "broadcast"), [({}, False), ({"worse": True}, True), ({"step": Step.OPENED}, True)]
+        ("facts", "broadcast"),
+        [
+            ({}, False),
+            ({"worse": True}, True),
+            ({"step": Step.OPENED}, True),
+            ({"step": Step.REMINDED}, False),
+            ({"step": Step.REMINDED, "mention": "<!here>"}, True),
+        ],
     )
     async def test_a_reply(self, api: StandInSlackApi, facts: dict[str, Any], broadcast: bool) -> None:
         """It stands in the thread, without a bar, and in the channel too if that concerns everybody."""
@@ -162,7 +169,7 @@ class TestThread:
         assert (
             answer["blocks"] == alert_message(notification(**({"step": Step.CHANGED} | facts)), APP)["blocks"]
         )
-        assert answer["metadata"]["event_payload"]["deliveries"] == ["1"]
+        assert answer["metadata"]["event_payload"]["deliveries"] == "1"
         assert len(api.messages("oncall")) == (2 if broadcast else 1)
         assert sent == Sent("ok, in the thread", told("1"))
 
@@ -255,7 +262,7 @@ class TestForm:
         assert sent.delivered == told("1", "2")
         assert sent.message == Message(api.channel("oncall").id, message["ts"])
         assert not {"blocks", "attachments"} & set(message)
-        assert message["metadata"]["event_payload"]["deliveries"] == ["1", "2"]
+        assert message["metadata"]["event_payload"]["deliveries"] == "1 2"
 
     async def test_plain_text_in_a_thread(self, api: StandInSlackApi) -> None:
         """It stays where it belongs."""
@@ -297,7 +304,7 @@ class TestUpdate:
             assert await bot.find(parcel(item("1")), LONG_AGO) is not None
         (now,) = api.messages("oncall")
         assert now["ts"] == message.ts
-        assert now["text"] == alert_message(resolved(), APP)["text"]
+        assert now["text"].startswith("🟢 Checkout: Healthy again, Degraded for 5 min, resolved (was warning")
         assert now["attachments"][0]["color"] == RESOLVED_COLOR
         assert "🟢 Healthy → 🟠 Degraded → 🟢 *Healthy*" in shown(now)
 

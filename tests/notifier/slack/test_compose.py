@@ -14,7 +14,16 @@ from app.model.incident import Severity, Step
 from app.model.notification import Link, Message, Notification, ValueChange
 from app.notifier.base import Item, Sent, Story
 from app.notifier.slack.alert import alert_message
-from app.notifier.slack.compose import COLORS, RESOLVED_COLOR, Composed, color_of, colored, compose, recompose
+from app.notifier.slack.compose import (
+    COLORS,
+    NO_PREVIEWS,
+    RESOLVED_COLOR,
+    Composed,
+    color_of,
+    colored,
+    compose,
+    recompose,
+)
 from app.notifier.slack.digest import digest, updated_digest
 from app.notifier.slack.webhook import SlackWebhook
 from tests.notifier.slack.helpers import APP, NOW, item, notification, parcel, resolved
@@ -42,11 +51,16 @@ class TestCompose:
         assert composed.delivered == frozenset("12")
 
     def test_several_of_one_entity_are_one_line(self) -> None:
-        """Up and down of one entity is one line of a digest."""
+        """Up and down of one entity reads as one alert."""
         up_and_down = parcel(item("1"), Item("2", resolved()))
         made = compose(up_and_down, APP)
         assert made.delivered == frozenset("12")
-        assert sum(line.startswith("•") for line in shown(made.message).splitlines()) == 1
+        assert "healthStatus: 🟢 Healthy → 🟠 Degraded → 🟢 *Healthy*\nResolved after 5 min" in shown(
+            made.message
+        )
+        assert made.message["text"].startswith(
+            "🟢 Checkout: Healthy again, Degraded for 5 min, resolved (was "
+        )
 
     def test_few_are_told_one_by_one(self) -> None:
         """Up to `digest_after` alerts the first goes alone, and the others wait for their turn."""
@@ -65,13 +79,13 @@ class TestCompose:
 
     def test_too_many_are_summed_up(self) -> None:
         """Where more wait than are known one by one, all have been told, even if a single one is known."""
-        many = parcel(item("1"), item("2", "search"), more=1_998, counts={"Degraded": 2_000})
+        many = parcel(item("1"), item("2", "search"), more=1_998, counts={"warning": 2_000})
         composed = compose(many, APP, page_url="https://alerts.example.com/")
         assert composed.delivered is None
         assert "2,000 changes" in composed.message["text"]
-        assert "<https://alerts.example.com/|" in shown(composed.message)
+        assert "<https://alerts.example.com/changes|" in shown(composed.message)
         assert (
-            compose(parcel(item("1"), more=5, counts={"Degraded": 6}), APP, digest_after=9).delivered is None
+            compose(parcel(item("1"), more=5, counts={"warning": 6}), APP, digest_after=9).delivered is None
         )
 
     def test_grouping_is_handed_on(self) -> None:
@@ -190,7 +204,9 @@ class TestRecompose:
         """It says where it came from, what it went through, and where it is now, in green when it is over."""
         made = recompose([Story(notification(), resolved())], APP)
         expected = alert_message(resolved(), APP)
-        assert made["text"] == expected["text"]
+        assert made["text"].startswith(
+            "🟢 Checkout: Healthy again, Degraded for 5 min, resolved (was warning"
+        )
         first, way, after = shown(made).splitlines()[:3]
         assert first == shown(expected).splitlines()[0]
         assert way == "healthStatus: 🟢 Healthy → 🟠 Degraded → 🟢 *Healthy*"
@@ -252,7 +268,7 @@ class TestWebhook:
         both = parcel(item("1", parent=PARENT), item("2", "search", parent=PARENT))
         sent = await notifier.send(both)
         await notifier.close()
-        assert slack.messages == [compose(both, APP, group_by=("severity",)).message]
+        assert slack.messages == [NO_PREVIEWS | compose(both, APP, group_by=("severity",)).message]
         assert sent == Sent("ok", delivered=frozenset("12"))
 
     async def test_few_are_told_one_by_one(self, slack: StandInSlack) -> None:
@@ -260,9 +276,9 @@ class TestWebhook:
         notifier = SlackWebhook(slack.url, APP, digest_after=2, page_url="https://alerts.example.com/")
         assert notifier.batch_limit == 1000
         assert (await notifier.send(parcel(item("1"), item("2", "search")))).delivered == frozenset("1")
-        assert (await notifier.send(parcel(item("1"), more=9, counts={"Degraded": 10}))).delivered is None
+        assert (await notifier.send(parcel(item("1"), more=9, counts={"warning": 10}))).delivered is None
         await notifier.close()
-        assert "<https://alerts.example.com/|" in shown(slack.messages[1])
+        assert "<https://alerts.example.com/changes|" in shown(slack.messages[1])
 
     async def test_a_refused_digest(self, slack: StandInSlack) -> None:
         """As plain text it tells the same; if that is refused as well, the message is at fault."""
@@ -275,7 +291,7 @@ class TestWebhook:
         assert (await notifier.send(both)).delivered == frozenset("12")
         await notifier.close()
         (message,) = slack.messages
-        assert list(message) == ["text"]
+        assert set(message) == {"text", *NO_PREVIEWS}
         assert entities([message]) == ["checkout", "search"]
 
     @pytest.mark.parametrize("port_is_open", [True, False])

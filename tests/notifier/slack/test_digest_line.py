@@ -5,7 +5,7 @@ import pytest
 from app.model.digest import GroupBy
 from app.model.incident import Step
 from app.model.notification import Notification, Part, ValueChange
-from app.notifier.slack.markup import NOTICE_MARK
+from app.notifier.words import NOTICE_MARK
 from tests.notifier.slack.digests import ALL_KEYS, MINUTE, NOW, SECOND, line, lines, resolved, told
 
 
@@ -22,48 +22,57 @@ class TestLine:
             ),
             (
                 [told("a"), told("a", "Degraded", "Crashed", step=Step.CHANGED, at=NOW + MINUTE)],
-                "• [A]: 🟢 Healthy → 🟠 Degraded → 🔴 Crashed, 2 changes in 1 min",
+                "• [A]: 🟢 Healthy → 🟠 Degraded → 🔴 Crashed, 2 changes in 1 min, open for 1 min",
             ),
-            ([told("a"), resolved("a")], "• [A]: 🟢 Healthy → 🟠 Degraded → 🟢 Healthy, after 4 min"),
+            (
+                [told("a"), resolved("a")],
+                "• [A]: 🟢 Healthy → 🟠 Degraded → 🟢 Healthy, resolved after 4 min",
+            ),
             (
                 [told("a"), told("a", "Degraded", "on", at=NOW + SECOND), resolved("a")],
-                "• [A]: 🟢 Healthy → 🟠 Degraded → on → 🟢 Healthy, 3 changes in 4 min, ended after 4 min",
+                "• [A]: 🟢 Healthy → 🟠 Degraded → on → 🟢 Healthy, 3 changes in 4 min, resolved after 4 min",
             ),
-            ([resolved("a", 65)], "• [A]: after 1 h 5 min"),
-            ([resolved("a", opened_at=None)], "• [A]"),
-            ([told("a", step=Step.CHANGED, worse=True)], "• [A]: got worse"),
-            ([told("a", step=Step.NOTICED, late=True)], "• [A]: late"),
+            ([resolved("a", 65)], "• [A]: resolved after 1 h 5 min"),
+            ([resolved("a", opened_at=None)], "• [A]: resolved"),
+            ([told("a", step=Step.CHANGED, worse=True)], "• [A]: got worse, open for 0 s"),
+            ([told("a", step=Step.NOTICED, late=True)], "• 🕓 [A]: late: a newer change was seen before it"),
             (
                 [told("a"), told("a", "blue", "Healthy", late=True, at=NOW - SECOND)],
-                "• [A]: blue → 🟢 Healthy → 🟠 Degraded, 2 changes in 1 s, late",
+                (
+                    "• [A]: blue → 🟢 Healthy → 🟠 Degraded, 2 changes in 1 s,"
+                    " late: a newer change was seen before it"
+                ),
             ),
             (
                 [told("a", step=Step.FLAPPING, moves=4, window=10 * MINUTE)],
-                "• [A]: flaps: 4 changes in 10 min, quiet until stable",
+                "• 🔁 [A] flaps (4 changes in 10 min), now 🟠 Degraded; quiet until stable",
             ),
-            ([told("a", step=Step.FLAPPING, moves=4)], "• [A]: flaps: 4 changes, quiet until stable"),
+            (
+                [told("a", step=Step.FLAPPING, moves=4)],
+                "• 🔁 [A] flaps (4 changes), now 🟠 Degraded; quiet until stable",
+            ),
             (
                 [told("a", step=Step.SETTLED, moves=4, window=10 * MINUTE)],
-                "• [A]: settled: stable for 10 min",
+                "• [A]: stable for 10 min, still open",
             ),
-            ([told("a", step=Step.SETTLED)], "• [A]: settled: stable"),
+            ([told("a", step=Step.SETTLED)], "• [A]: stable again, still open"),
             ([told("a", step=Step.REMINDED, at=NOW + 3 * 60 * MINUTE)], "• [A]: open for 3 h"),
-            ([told("a", step=Step.REMINDED, opened_at=None)], "• [A]: still open"),
+            ([told("a", step=Step.REMINDED, opened_at=None)], "• [A]"),
             (
                 [told("a"), told("a", step=Step.REMINDED, at=NOW + 60 * MINUTE)],
                 "• [A]: open for 1 h",
             ),
-            ([told("a", 25, 91.0)], "• [A]: 25 → 91"),
-            ([told("a", 91, 30, step=Step.RESOLVED)], "• 🟢 [A]: 91 → 30, after 0 s"),
-            ([told("a", "", " ", step=Step.OPENED)], "• [A]"),
-            ([told("a", change=None, action="CREATE")], "• [A]"),
+            ([told("a", 25, 91.0, limit="above 80")], "• 🟠 [A]: 25 → 91 (above 80)"),
+            ([told("a", 91, 30, step=Step.RESOLVED)], "• 🟢 [A]: 91 → 30, resolved after 0 s"),
+            ([told("a", "", " ", step=Step.OPENED)], "• 🟠 [A]"),
+            ([told("a", change=None, action="CREATE")], "• 🟠 [A]"),
             (
                 [told("a"), told("a", change=None, action="DELETE")],
-                "• [A]: 🟢 Healthy → 🟠 Degraded, 2 changes in 0 s",
+                "• 🟠 [A]: 2 changes in 0 s",
             ),
             (
                 [told("a", step=Step.RESOLVED, change=None, action="DELETE", at=NOW + MINUTE)],
-                "• 🟢 [A]: after 1 min",
+                "• 🗑️ [A]: its incident ended after 1 min",
             ),
             ([told("a", own_title=(Part(text="Own & <x>", literal=True),))], "• [Own &amp; &lt;x&gt;]"),
             ([told("a", title="")], "• [a]"),
@@ -79,19 +88,19 @@ class TestLine:
         by = {"group_by": ("rule",)}
         assert line(told("a"), **by) == "• [A]: 🟢 Healthy → 🟠 Degraded"
         assert line(told("a", step=Step.REMINDED), **by) == "• [A]: still 🟠 Degraded, open for 0 s"
-        assert line(told("a", change=None, action="CREATE"), **by) == "• [A]: created"
-        assert line(told("a", "", "x"), **by) == "• [A]: (empty) → x"
+        assert line(told("a", change=None, action="CREATE"), **by) == "• 🟠 [A] was created"
+        assert line(told("a", "", "x"), **by) == "• 🟠 [A]: (empty) → x"
 
     def test_many_values(self) -> None:
         """Of a long chain the middle is left out."""
         waiting = [told("a", f"v{number}", f"v{number + 1}") for number in range(6)]
-        assert line(*waiting).startswith("• [A]: v0 → v1 → … → v5 → v6, 6 changes")
+        assert line(*waiting).startswith("• 🟠 [A]: v0 → v1 → … → v5 → v6, 6 changes")
 
     def test_several_properties(self) -> None:
         """Each is named where there are several, and no more of them than fit a line."""
         waiting = [told("a", change=ValueChange(name=name, before=1, after=2)) for name in "pqrs"]
-        assert line(*waiting[:2]) == "• [A]: p 1 → 2, q 1 → 2, 2 changes in 0 s"
-        assert line(*waiting) == "• [A]: q 1 → 2, r 1 → 2, s 1 → 2, and others, 4 changes in 0 s"
+        assert line(*waiting[:2]) == "• 🟠 [A]: p 1 → 2, q 1 → 2, 2 changes in 0 s"
+        assert line(*waiting) == "• 🟠 [A]: q 1 → 2, r 1 → 2, s 1 → 2, and others, 4 changes in 0 s"
 
     def test_a_long_address_is_no_link(self) -> None:
         """The title then stands by itself."""
@@ -110,7 +119,7 @@ class TestHeading:
             ([told("a", step=Step.REMINDED)], "*health: still 🟠 Degraded*"),
             ([told("a", "blue", None)], "*health: blue → none*"),
             ([told("a", 1, 2)], "*health*"),
-            ([told("a", change=None, action="CREATE")], "*health: created*"),
+            ([told("a", change=None, action="CREATE")], "*health: was created*"),
             (
                 [told("a", change=None, action="TIMER_EXPIRED", timer="<ttl>")],
                 "*health: the timer of &lt;ttl&gt; ran out*",

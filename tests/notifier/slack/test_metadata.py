@@ -227,10 +227,10 @@ class TestFind:
     @pytest.mark.parametrize(
         "metadata",
         [
-            {"event_type": "somebody_elses", "event_payload": {"deliveries": ["1"]}},
+            {"event_type": "somebody_elses", "event_payload": {"deliveries": "1"}},
             {"event_type": "port_alert"},
-            {"event_type": "port_alert", "event_payload": {"deliveries": "1"}},
-            {"event_type": "port_alert", "event_payload": {"deliveries": ["10"]}},
+            {"event_type": "port_alert", "event_payload": {"deliveries": ["1"]}},
+            {"event_type": "port_alert", "event_payload": {"deliveries": "10"}},
             None,
         ],
     )

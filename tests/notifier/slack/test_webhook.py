@@ -18,6 +18,7 @@ from app.demo.stand_in_slack import StandInSlack
 from app.errors import DeliveryFailed, Scope
 from app.notifier.base import Item, Parcel, Sent
 from app.notifier.slack.alert import alert_message
+from app.notifier.slack.compose import NO_PREVIEWS
 from app.notifier.slack.webhook import SlackWebhook, raise_for_answer
 from tests.notifier.helpers import APP, NOW, notification
 
@@ -95,11 +96,11 @@ class TestSend:
     """What each answer means."""
 
     async def test_a_message_arrives(self, slack: StandInSlack) -> None:
-        """Slack gets the payload as it is, and its ok is the answer; the connection serves again."""
+        """Slack gets the payload as it is, and looks at no link in it; the connection serves again."""
         async with notifying(slack.url) as notifier:
             for _ in range(2):
                 assert await notifier.send(parcel()) == Sent("ok", delivered=frozenset({"1"}))
-        assert slack.messages == [alert_message(notification(), APP)] * 2
+        assert slack.messages == [NO_PREVIEWS | alert_message(notification(), APP)] * 2
 
     async def test_each_answer_has_its_scope(self, slack: StandInSlack) -> None:
         """The table holds over the wire; what Slack refuses for its form is sent in three."""
@@ -184,7 +185,8 @@ class TestSend:
             for how in ("without its buttons", "as plain text")
         ]
         assert [block["type"] for block in full["blocks"]] == ["section", "context", "actions"]
-        assert slack.messages == [full | {"blocks": full["blocks"][:2]}, {"text": full["text"]}]
+        simpler = [full | {"blocks": full["blocks"][:2]}, {"text": full["text"]}]
+        assert slack.messages == [NO_PREVIEWS | message for message in simpler]
 
     async def test_the_second_try_may_fail_otherwise(self, slack: StandInSlack) -> None:
         """What Slack answers to the plain text is what counts then."""

@@ -46,7 +46,8 @@ CREATE TABLE incidents (
     severity    TEXT    NOT NULL,
     moves       TEXT    NOT NULL,             -- JSON: when it moved lately
     flapping    BOOLEAN NOT NULL,
-    told        TEXT    NOT NULL              -- JSON: where it was alerted: destination, queue, steps if not all
+    told        TEXT    NOT NULL,             -- JSON: where it was alerted: destination, queue, steps if not all
+    openings    TEXT    NOT NULL              -- JSON: when it began within a day
 );
 CREATE UNIQUE INDEX open_incidents ON incidents (blueprint, entity, rule) WHERE resolved_at IS NULL;
 CREATE INDEX incidents_of_entity ON incidents (blueprint, entity, resolved_at);
