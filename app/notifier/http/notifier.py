@@ -10,7 +10,7 @@ import contextlib
 import json
 import re
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -125,6 +125,10 @@ class HttpNotifier(Notifier):
         self._fixed_host = not HOST_IS_TEMPLATE.match(url)
         self._refuse_what_can_never_be_sent()
 
+    async def prepare(self, parcel: Parcel) -> Parcel:
+        """Fill in url, headers and body; raises `DeliveryFailed` where a template fails."""
+        return replace(parcel, filled=await self._context.render(self._template, parcel.event))
+
     async def send(self, parcel: Parcel) -> Sent:
         """Send the request for one alert; the detail is the answer's status and the start of its text.
 
@@ -133,8 +137,7 @@ class HttpNotifier(Notifier):
                 Message: what the templates gave cannot be sent.
         """
         (item,) = parcel.items
-        filled = await self._context.render(self._template, parcel.event)
-        call = self._call(filled, item.notification, item.delivery_id)
+        call = self._call(parcel.filled, item.notification, item.delivery_id)
         try:
             return Sent(await self._send(call))
         except (aiohttp.ClientError, OSError, ValueError) as error:

@@ -99,7 +99,7 @@ def _make(
 
 async def send(notifier: HttpNotifier) -> str:
     """Send the usual alert."""
-    return (await notifier.send(Parcel((Item("d-1", notification()),), EVENT))).detail
+    return (await notifier.send(await notifier.prepare(Parcel((Item("d-1", notification()),), EVENT)))).detail
 
 
 async def failure(url: str, **more: Any) -> DeliveryFailed:
@@ -281,10 +281,10 @@ async def test_an_address_is_sent_as_it_is_written(jobs: Jobs, target: str) -> N
     """Who signs an address signs its text; what a template fills in is escaped where it has to be."""
     for url in (jobs.url + target, f"{jobs.url}{{{{ .target }}}}"):
         async with notifying(url) as notifier:
-            await notifier.send(Parcel((Item("d-1", notification()),), {"target": target}))
+            await notifier.send(await notifier.prepare(Parcel((Item("d-1", notification()),), {"target": target})))
     assert [_target(request) for request in jobs.requests] == [target, target]
     async with notifying(f"{jobs.url}/50% é?{{{{ .q }}}}") as notifier:
-        await notifier.send(Parcel((Item("d-1", notification()),), {"q": "a b"}))
+        await notifier.send(await notifier.prepare(Parcel((Item("d-1", notification()),), {"q": "a b"})))
     assert _target(jobs.requests[-1]) == "/50%25%20%C3%A9?a%20b"
 
 
