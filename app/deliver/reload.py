@@ -22,6 +22,7 @@ from app.store.store import Store
 
 log = structlog.get_logger(__name__)
 
+RULES_REFUSED = "the rules file is refused: {}"
 CLOSED_AT_ONCE = 200  # so that no transaction is long
 
 
@@ -51,6 +52,12 @@ class RulesInForce:
     problem: str | None = None
     _closing: set[asyncio.Task[None]] = field(default_factory=set)
 
+    def warnings(self) -> list[str]:
+        """Say what needs attention: a file that is refused, programs that fail; no values of the catalog."""
+        refused = [RULES_REFUSED.format(self.problem)] if self.problem else []
+        rules = sorted({rule for rule, _ in self.intake.failing})
+        return refused + [f"rule {rule!r}: its jq fails; the changes' reasons say why" for rule in rules]
+
     async def reload(self) -> None:
         """Read the rules file again; if it is refused, the log says why, and the rules stay as they are."""
         try:
@@ -68,6 +75,7 @@ class RulesInForce:
         closing.add_done_callback(self._closing.discard)
         watched_before = self.intake.book.watched.keys()
         book = self.make_book(rules.file)
+        self.intake.failing.clear()
         self.intake.book, self.messages.rules, self.sender.fallbacks = book, book.rules, book.fallbacks
         with suppress(StoreUnavailable):  # then they try when their own time has come
             # The person may have changed just what had put a queue on hold.

@@ -82,9 +82,10 @@ EVENTS = {
         "closed, and each place that was told of them is told so. The audit trail has each. Nothing to do."
     ),
     "jq_failed": (
-        "A rule's jq program failed on a change, which counts as no match. Correct `program` in the rules "
-        "file."
+        "A rule's jq program began to fail, which counts as no match. The change's reason has the error, and "
+        "the rule's destinations are told. Correct `program` in the rules file."
     ),
+    "jq_works_again": "A rule's jq program that failed has worked on a change. Nothing to do.",
     "lease_lost": (
         "Another process took the queue over while this one was sending; an alert may be sent twice. "
         "Frequent: this process is starved of CPU, or its clock is wrong."

@@ -281,7 +281,9 @@ async def test_an_address_is_sent_as_it_is_written(jobs: Jobs, target: str) -> N
     """Who signs an address signs its text; what a template fills in is escaped where it has to be."""
     for url in (jobs.url + target, f"{jobs.url}{{{{ .target }}}}"):
         async with notifying(url) as notifier:
-            await notifier.send(await notifier.prepare(Parcel((Item("d-1", notification()),), {"target": target})))
+            await notifier.send(
+                await notifier.prepare(Parcel((Item("d-1", notification()),), {"target": target}))
+            )
     assert [_target(request) for request in jobs.requests] == [target, target]
     async with notifying(f"{jobs.url}/50% é?{{{{ .q }}}}") as notifier:
         await notifier.send(await notifier.prepare(Parcel((Item("d-1", notification()),), {"q": "a b"})))
