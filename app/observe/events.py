@@ -146,6 +146,10 @@ EVENTS = {
         "A request was answered 503: bodies that nobody has signed take too much memory or time. Somebody "
         "may be flooding the listener: limit who reaches it, by ALLOWED_SOURCES or a proxy."
     ),
+    "rules_fault": (
+        "This program failed while it read the rules file; the rules before it stay in force, and it tries "
+        "again. Report the traceback."
+    ),
     "rules_hint": (
         "Something in the rules file is no mistake, but hardly meant so. `reason` says where, and what to do."
     ),
@@ -153,6 +157,10 @@ EVENTS = {
     "rules_not_followed": (
         "The database did not answer: incidents of rules that are gone stay open. Reload the rules, or close"
         " them by hand: port-listener incident close."
+    ),
+    "rules_not_read": (
+        "The rules file could not be read, or something that it needs could not be used; the rules before it "
+        "stay in force, and it is tried again. Fix what `reason` says."
     ),
     "rules_refused": (
         "The rules file has mistakes, so the rules before it stay in force. Correct what `reason` says; "

@@ -21,6 +21,9 @@ PLAIN_VALUE = re.compile(r"""[^\s,\]}#"'&*!|>{\[]+""")
 PLAIN_NAME = re.compile(r"[\w.-]{1,60}")
 """Matches keys and names, which may be shown, and not addresses and secrets."""
 
+MAX_VALUES = 200_000
+"""How many values a rules file may have, those counted again that aliases repeat."""
+
 Place = tuple[str | int, ...]
 
 
@@ -136,6 +139,9 @@ def read_yaml(text: str, environment: Mapping[str, str], *, name: str) -> Docume
         document.plain = _Plain(document, environment).of(tree, ())
     except RecursionError:
         raise RulesError(name, [Mistake(1, "", "a part of it is within itself, by an alias (*)")]) from None
+    except _TooMuch:
+        text = f"with its aliases (*) it has more than {MAX_VALUES:,} values"
+        raise RulesError(name, [Mistake(1, "", text)]) from None
     return document
 
 
@@ -163,14 +169,22 @@ def _not_yaml(error: YAMLError, text: str) -> Mistake:
     return Mistake(line, "", f"not YAML: {problem or 'cannot be read'}{hint}")
 
 
+class _TooMuch(Exception):
+    """Aliases of aliases can make a small file as large as one likes."""
+
+
 @dataclass(slots=True)
 class _Plain:
     """Makes plain values of what ruamel gives."""
 
     document: Document
     environment: Mapping[str, str]
+    values: int = 0
 
     def of(self, value: Any, place: Place) -> Any:
+        self.values += 1
+        if self.values > MAX_VALUES:
+            raise _TooMuch
         match value:
             case None | bool():
                 return value
