@@ -173,7 +173,8 @@ EVENTS = {
         "PORT_CLIENT_SECRET, the clock, and that no proxy reformats the JSON."
     ),
     "slack_webhook_not_set": (
-        "SLACK_WEBHOOK_URL is not set: alerts of the default destination are printed. Set it."
+        "SLACK_WEBHOOK_URL is not set and the rules define no destination `default`: its alerts are printed. "
+        "Set it."
     ),
     "source_refused": (
         "A request came from an address that ALLOWED_SOURCES does not name, and was answered 403. If Port "
