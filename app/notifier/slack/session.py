@@ -59,7 +59,7 @@ class SlackSession:
         self.log = logging.getLogger(logger)
         self.log.setLevel(logging.INFO)
         self._proxy, self._tls = network.proxy(url), network.tls_for(url)
-        # A time for the connection alone: when it is over, nothing was sent, which the whole time cannot tell.
+        # A time for the connection alone: when that is over, it is known that nothing was sent.
         total = answer_within.total_seconds()
         self._timeout = aiohttp.ClientTimeout(total=total, connect=total * CONNECTING_SHARE)
         self._session: aiohttp.ClientSession | None = None
