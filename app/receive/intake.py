@@ -38,7 +38,7 @@ LookUp = Callable[[CatalogChange, PortLookup], Awaitable[str | None]]
 
 NOTICED_WITHIN = timedelta(hours=24)
 """Of a program that fails now and then the rule's destinations are told once in this time."""
-MAX_SHOWN_CHARS = 100
+MAX_NOTICE_VALUE_CHARS = 100
 UNKNOWN = JqError("it did not run")
 RUN_QUEUES = Queues(RUNS, 4)
 """So that one run for which Port never answers does not keep all others waiting."""
@@ -149,8 +149,8 @@ class Intake:
     async def _tell(self, failure: Failure, change: CatalogChange) -> None:
         """Tell the rule's destinations of a program that fails; where no one takes messages, the default."""
         rule, now = failure.rule, self.clock()
-        begins = f"Rule {rule.name}: jq fails: {one_line(failure.program, MAX_SHOWN_CHARS)}"
-        title = one_line(change.title, MAX_SHOWN_CHARS)
+        begins = f"Rule {rule.name}: jq fails: {one_line(failure.program, MAX_NOTICE_VALUE_CHARS)}"
+        title = one_line(change.title, MAX_NOTICE_VALUE_CHARS)
         text = f"{begins}. On a change of {title}, {failure.text}. Correct it in the rules file."
         notice = Notification.notice(text, now, rule=rule.name)
         names = [choose(target, change.teams, None, self.book.queues) for target in rule.send]

@@ -111,15 +111,6 @@ def load_rules(
     Raises:
         RulesError: Something is wrong; every mistake is named, and no value from the environment is shown.
     """
-    try:
-        return _load(text, environment, models, name, check_jq)
-    except RecursionError:  # in whichever part: what YAML can nest, a condition may not
-        raise RulesError(name, [Mistake(1, "", "its values are nested too deep")]) from None
-
-
-def _load(
-    text: str, environment: Mapping[str, str], models: SettingsModels, name: str, check_jq: CheckJq
-) -> Rules:
     check_jq = lru_cache(maxsize=None)(check_jq)  # compiling takes 4 ms, and programs are often repeated
     document = read_yaml(text, environment, name=name)
     mistakes = list(document.mistakes)

@@ -21,7 +21,9 @@ PLAIN_VALUE = re.compile(r"""[^\s,\]}#"'&*!|>{\[]+""")
 PLAIN_NAME = re.compile(r"[\w.-]{1,60}")
 """Matches keys and names, which may be shown, and not addresses and secrets."""
 
-MAX_VALUES = 200_000
+MAX_DEPTH = 100  # all that follows, in whichever library, must be able to follow
+TOO_DEEP = "its values are nested too deep, or a part of it is within itself, by an alias (*)"
+MOST_VALUES = 200_000
 """How many values a rules file may have, those counted again that aliases repeat."""
 
 Place = tuple[str | int, ...]
@@ -125,6 +127,8 @@ def read_yaml(text: str, environment: Mapping[str, str], *, name: str) -> Docume
         raise RulesError(name, [_not_yaml(error, text)]) from None
     except ValueError:
         raise RulesError(name, [Mistake(1, "", "a date that does not exist; put texts in quotes")]) from None
+    except RecursionError:
+        raise RulesError(name, [Mistake(1, "", TOO_DEEP)]) from None
     except TypeError:  # ruamel's own, of a key that cannot be one
         text = "a key that is a mapping or a list itself; put texts with {{ }} in quotes"
         raise RulesError(name, [Mistake(1, "", text)]) from None
@@ -138,9 +142,9 @@ def read_yaml(text: str, environment: Mapping[str, str], *, name: str) -> Docume
     try:
         document.plain = _Plain(document, environment).of(tree, ())
     except RecursionError:
-        raise RulesError(name, [Mistake(1, "", "a part of it is within itself, by an alias (*)")]) from None
+        raise RulesError(name, [Mistake(1, "", TOO_DEEP)]) from None
     except _TooMuch:
-        text = f"with its aliases (*) it has more than {MAX_VALUES:,} values"
+        text = f"with its aliases (*) it has more than {MOST_VALUES:,} values"
         raise RulesError(name, [Mistake(1, "", text)]) from None
     return document
 
@@ -183,8 +187,10 @@ class _Plain:
 
     def of(self, value: Any, place: Place) -> Any:
         self.values += 1
-        if self.values > MAX_VALUES:
+        if self.values > MOST_VALUES:
             raise _TooMuch
+        if len(place) > MAX_DEPTH:
+            raise RecursionError
         match value:
             case None | bool():
                 return value
