@@ -114,7 +114,7 @@ def _request_state(settings: Settings, runtime: Runtime, watch: Metrics, *, disp
 
     async def readiness() -> Health:
         dispatcher = runtime.dispatcher if dispatch else None
-        return await check_readiness(runtime.store, dispatcher, runtime.rules.problem, datetime.now(UTC))
+        return await check_readiness(runtime.store, dispatcher, runtime.rules.warnings(), datetime.now(UTC))
 
     async def scrape() -> bytes:
         return watch.scrape(await read_store(runtime.store, datetime.now(UTC)))

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from app.errors import ListenerError
 from app.model.notification import one_line
+from app.model.text import without_controls
 from app.rules.condition import Duration
 from app.settings import load_settings
 from app.store.opening import open_store
@@ -64,6 +65,11 @@ def run_with_store(work: Callable[[Store], Awaitable[_T]]) -> _T:
             return await work(store)
 
     return run(opened())
+
+
+def say(text: str) -> None:
+    """Print lines in which something is as a person or the catalog wrote it: no terminal obeys it."""
+    print("\n".join(map(without_controls, text.split("\n"))))
 
 
 def print_json_lines(rows: Iterable[Mapping[str, Any]]) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.base import AsJson, print_json_lines, run_with_store, user_name
+from app.cli.base import AsJson, print_json_lines, run_with_store, say, user_name
 from app.errors import ListenerError
 from app.model.incident import Incident
 from app.model.notification import one_line
@@ -54,4 +54,4 @@ def close(
 
     if not run_with_store(work):
         raise ListenerError(f"there is no open incident {name!r}: python -m app incident list")
-    print(f"incident {name} is closed")
+    say(f"incident {name} is closed")

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from app.cli.base import MAX_NUMBER, AsJson, print_json_lines, print_table, run_with_store, span, user_name
+from app.cli.base import (
+    MAX_NUMBER,
+    AsJson,
+    print_json_lines,
+    print_table,
+    run_with_store,
+    say,
+    span,
+    user_name,
+)
 from app.errors import ListenerError
 from app.model.silence import ANY, Silence
 from app.notifier.base import duration
@@ -48,10 +57,10 @@ def add(
     now = datetime.now(UTC)
     new = Silence(*patterns, now, now + span("--for", for_), author, comment.strip())
     number = run_with_store(lambda store: store.write(queries.silences.add, new))
-    print(f"silence {number}: {_patterns_text(new)}, until {new.ends_at:%Y-%m-%d %H:%M:%S} UTC")
+    say(f"silence {number}: {_patterns_text(new)}, until {new.ends_at:%Y-%m-%d %H:%M:%S} UTC")
     with suppress(ListenerError):  # it holds without the rules file, too
         if reason := why_idle(new, configured_rules(load_settings()).file.rules):
-            print(f"hint: it matches nothing: {reason}")
+            say(f"hint: it matches nothing: {reason}")
 
 
 @silence.command("list")

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import typer
 
 from app.cli.base import AsJson, print_json_lines, run_with_store
+from app.deliver.reload import RULES_REFUSED
 from app.errors import RulesError
 from app.model.notification import one_line
 from app.runtime.configured import configured_rules
@@ -22,7 +23,8 @@ def status(as_json: AsJson = False) -> None:
         problem = str(error)
 
     async def work(store: Store) -> Health:
-        return await check_readiness(store, None, problem, store.time(datetime.now(UTC)))
+        warnings = [RULES_REFUSED.format(problem)] if problem else []
+        return await check_readiness(store, None, warnings, store.time(datetime.now(UTC)))
 
     health = run_with_store(work)
     if as_json:

@@ -1,6 +1,7 @@
 """The commands for the database: a copy of it, its changes as JSON, and its move to PostgreSQL."""
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ from app.store.sqlite.copy import MEGABYTE, copy_database
 from app.store.views import StoredChange
 
 CHANGES_A_PAGE = 500
+OBEYED = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""What a terminal obeys, or what reorders a line, and JSON allows in a text as it is."""
 DEFAULT_FILE = "sqlite:///data/listener.db"
 
 Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")]
@@ -78,9 +81,13 @@ def export(
 
 
 def json_line(change: StoredChange) -> bytes:
-    """Format a change as a line of JSON, with its body exactly as it was signed."""
-    # In JSON, line breaks are only between values.
+    """Format a change as a line of JSON, with its body as it was signed, as far as a terminal may see it."""
+    # In JSON, line breaks are only between values, and all other controls only in texts.
     body = (change.body or b"").replace(b"\r", b" ").replace(b"\n", b" ")
+    if not body.isascii() or b"\x7f" in body:
+        text = body.decode(errors="surrogateescape")
+        text = OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+        body = text.encode(errors="surrogateescape")
     if b"Infinity" in body or b"NaN" in body:  # Python reads these numbers, but JSON does not have them
         body = to_json(from_json(body), inf_nan_mode="null")
     head = {

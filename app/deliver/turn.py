@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 Prepare = Callable[[Claim, Sequence[Waiting]], Awaitable[Parcel]]
 """Makes the parcel of some deliveries of a claim; raises `StoreUnavailable`."""
 
+MAX_PREPARE_SECONDS = 15.0  # so long may users' programs wait for one another and run
 FAULTS_BEFORE_DEAD = 4  # a fault that lasts belongs to the message; one that passes must not lose it
 
 
@@ -120,18 +121,22 @@ class Sender:
         room = notifier.batch_limit if notifier else len(claim.deliveries)
         # Before anything is sent: a rule or a silence may have changed since the alert was stored.
         load = await load_claim(self._store, claim, room=room, why_not=self._why_not, clock=self._clock)
-        # Now, because to read a long queue takes time, and a suspended machine wakes here. If the lease ends
-        # before the message is sent, another process sends it, too.
-        if self._clock() > claim.lease_until - SEND_TIMEOUT:
+        if self._left(claim) <= 0:
             return None
         if not load.listed:
             return Attempt(
                 Outcome.SILENCED, "", started_at, started_at, started_at, delivery_ids=(), asides=load.asides
             )
         try:
-            async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
-                with _faults_as_failures(claim), self._current.in_use():
-                    sent = await self._deliver(claim, load)
+            with _faults_as_failures(claim), self._current.in_use():
+                # Apart from the sending: users' programs take time, and while they run nothing was sent.
+                parcel = await self._ready(claim, load, notifier)
+                # Only now: it took time, and a suspended machine wakes here. If the lease ends before the
+                # message is sent, another process sends it, too.
+                if self._left(claim) <= 0:
+                    return None
+                async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
+                    sent = await self._deliver(claim, load, parcel)
         except DeliveryFailed as error:
             return self._failed(claim, load, self._again(claim, error), started_at)
         except TimeoutError:
@@ -167,16 +172,28 @@ class Sender:
             gone=sent.gone,
         )
 
-    async def _deliver(self, claim: Claim, load: Load) -> Sent:
+    def _left(self, claim: Claim) -> float:
+        """Count the seconds until a send must have begun."""
+        return (claim.lease_until - SEND_TIMEOUT - self._clock()).total_seconds()
+
+    async def _ready(self, claim: Claim, load: Load, notifier: Notifier | None) -> Parcel | None:
+        """Make the parcel that is sent; None: it is an update, which needs none."""
+        if notifier is None or not claim.alerts:
+            return None
+        try:
+            async with asyncio.timeout(min(self._left(claim), MAX_PREPARE_SECONDS)):
+                parcel = await notifier.prepare(await self._prepare(claim, load.listed))
+        except TimeoutError:
+            raise DeliveryFailed("its templates took too long; nothing was sent", Scope.TRANSIENT) from None
+        return replace(parcel, more=len(load.further), counts=load.counts) if load.further else parcel
+
+    async def _deliver(self, claim: Claim, load: Load, parcel: Parcel | None) -> Sent:
         notifier = self._notifier(claim)
         if notifier is None:
             raise DeliveryFailed(f"there is no destination {claim.destination!r} any more", Scope.DESTINATION)
-        if not claim.alerts:
+        if parcel is None:
             with span(self._tracer, "update", calls_out=True, destination=claim.destination):
                 return await _update(notifier, claim)
-        parcel = await self._prepare(claim, load.listed)
-        if load.further:
-            parcel = replace(parcel, more=len(load.further), counts=load.counts)
         # The last attempt got no answer: what has arrived must not be sent again.
         if claim.unsure_since is not None and isinstance(notifier, Keeper):
             arrived = await notifier.find(parcel, claim.unsure_since)
@@ -190,7 +207,8 @@ class Sender:
                 raise
         # One of many may be at fault: they must not all suffer for it, so the first goes alone.
         log.warning("digest_refused", queue=claim.queue, deliveries=len(parcel.items))
-        sent = await self._send(claim, notifier, await self._prepare(claim, load.listed[:1]))
+        alone = replace(parcel, items=parcel.items[:1], more=0, counts={})
+        sent = await self._send(claim, notifier, alone)
         return replace(sent, delivered=frozenset({load.listed[0].key}))
 
     async def _send(self, claim: Claim, notifier: Notifier, parcel: Parcel) -> Sent:

@@ -86,9 +86,10 @@ EVENTS = {
         "closed, and each place that was told of them is told so. The audit trail has each. Nothing to do."
     ),
     "jq_failed": (
-        "A rule's jq program failed on a change, which counts as no match. Correct `program` in the rules "
-        "file."
+        "A rule's jq program began to fail, which counts as no match. The change's reason has the error, and "
+        "the rule's destinations are told. Correct `program` in the rules file."
     ),
+    "jq_works_again": "A rule's jq program that failed has worked on a change. Nothing to do.",
     "lease_lost": (
         "Another process took the queue over while this one was sending; an alert may be sent twice. "
         "Frequent: this process is starved of CPU, or its clock is wrong."
@@ -149,6 +150,10 @@ EVENTS = {
         "A request was answered 503: bodies that nobody has signed take too much memory or time. Somebody "
         "may be flooding the listener: limit who reaches it, by ALLOWED_SOURCES or a proxy."
     ),
+    "rules_fault": (
+        "This program failed while it read the rules file; the rules before it stay in force, and it tries "
+        "again. Report the traceback."
+    ),
     "rules_hint": (
         "Something in the rules file is no mistake, but hardly meant so. `reason` says where, and what to do."
     ),
@@ -156,6 +161,10 @@ EVENTS = {
     "rules_not_followed": (
         "The database did not answer: incidents of rules that are gone stay open. It is tried again every"
         " 5 s, until it is done. Nothing to do, unless the database stays away."
+    ),
+    "rules_not_read": (
+        "The rules file could not be read, or something that it needs could not be used; the rules before it "
+        "stay in force, and it is tried again. Fix what `reason` says."
     ),
     "rules_refused": (
         "The rules file has mistakes, so the rules before it stay in force. Correct what `reason` says; "
@@ -168,7 +177,8 @@ EVENTS = {
         "PORT_CLIENT_SECRET, the clock, and that no proxy reformats the JSON."
     ),
     "slack_webhook_not_set": (
-        "SLACK_WEBHOOK_URL is not set: alerts of the default destination are printed. Set it."
+        "SLACK_WEBHOOK_URL is not set and the rules define no destination `default`: its alerts are printed. "
+        "Set it."
     ),
     "source_refused": (
         "A request came from an address that ALLOWED_SOURCES does not name, and was answered 403. If Port "

@@ -32,6 +32,14 @@ from app.receive.event import Json
 CALL_SECONDS = 30.0
 PAUSES_SECONDS = (1.0, 3.0)  # between the tries of a call that Port or the network failed
 MAX_RATE_LIMIT_WAITS = 5
+NOTHING_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+    httpx.InvalidURL,
+)
 LOG_IN = "/v1/auth/access_token"
 
 
@@ -148,7 +156,7 @@ class Transport:
                 )
             except (httpx.RequestError, httpx.InvalidURL) as error:
                 # Without a connection nothing can have been done, so that even a POST may be repeated.
-                not_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError)
+                not_sent = isinstance(error, NOTHING_SENT)
                 pause = next(pauses, None) if repeatable or not_sent else None
                 if pause is None:
                     raise self._unreachable(request, error, repeatable or not_sent) from None

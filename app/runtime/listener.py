@@ -25,7 +25,7 @@ from app.receive.intake import Intake, LookUp
 from app.receive.receiver import Receiver
 from app.receive.rules_source import make_rulebook, reload_on_change, reload_on_sighup
 from app.reconcile.health import RULES, why_off
-from app.rules.targets import PortLookup
+from app.rules.targets import DEFAULT_DESTINATION, PortLookup
 from app.runtime.configured import load_usable, notifier_context, port_client
 from app.settings import Settings
 from app.store import queries
@@ -124,8 +124,6 @@ async def _running(loops: Sequence[Loop], dispatcher: Dispatcher) -> AsyncIterat
 def _warn_of_what_is_unusual(settings: Settings) -> None:
     if not settings.secrets:
         log.warning("unsigned_accepted", effect="anybody who can reach this listener can send changes")
-    if settings.slack_webhook_url is None:
-        log.warning("slack_webhook_not_set", effect="alerts for the default destination are printed here")
 
 
 def _reconcile_loop(settings: Settings, runtime: Runtime, stack: AsyncExitStack) -> list[Loop]:
@@ -174,6 +172,8 @@ def _assemble(
     context = notifier_context(settings, templates, port, lambda run: store.read(queries.reports.fate, run))
     load = partial(load_usable, settings, context)
     rules, notifiers = load()
+    if not context.default_webhook and DEFAULT_DESTINATION not in rules.file.destinations:
+        log.warning("slack_webhook_not_set", effect="alerts for the default destination are printed here")
     for hint in rules.hints:
         log.warning("rules_hint", reason=hint.at(rules.name))
     make_book = partial(make_rulebook, default_webhook=context.default_webhook)

@@ -176,6 +176,7 @@ async def test_export_is_json_whatever_was_sent(store: Store, run: Run, tmp_path
         b'{\r\n "a": "\xc3\xa9\\n",\n"b": 1e-7}',
         b'{"a": Infinity, "b": [-Infinity, NaN]}',
         b'"Infinity"',
+        '"\x7f\x9b31m \u202eé"'.encode(),
     ]
     await store.accept([arriving(f"e{number}", now, body) for number, body in enumerate(bodies)])
     assert (await run("export", "out")).status == 0
@@ -184,7 +185,9 @@ async def test_export_is_json_whatever_was_sent(store: Store, run: Run, tmp_path
         {"a": "é\n", "b": 1e-7},
         {"a": None, "b": [None, None]},
         "Infinity",
+        "\x7f\x9b31m \u202eé",
     ]
+    assert r'"\u007f\u009b31m \u202eé"' in (tmp_path / "out").read_text()  # what a terminal obeys
     assert b"1e-7" in (tmp_path / "out").read_bytes()
 
 

@@ -88,8 +88,7 @@ def make(
 
 
 async def _render(template: Any, _: Mapping[str, Any]) -> Any:
-    url = template.get("url") if isinstance(template, dict) else None
-    return template | {"url": url.replace("{{ .path }}", "one")} if url else template
+    return template | {"url": ["one" for _ in template["url"]]} if "url" in template else template
 
 
 def port_client(url: str, clock: Any, network: Network = DIRECT) -> PortClient:

@@ -25,6 +25,7 @@ _Client = TypeVar("_Client", AsyncWebClient, AsyncWebhookClient)
 _T = TypeVar("_T")
 
 MANY_ALERTS = 50  # from here on composing takes milliseconds, in which Port would wait for its answer
+CONNECTING_SHARE = 0.4  # of the time for an answer
 KEEPALIVE_SECONDS = 3.0  # a server that closes an idle connection just as we use it would cost the attempt
 
 
@@ -58,7 +59,9 @@ class SlackSession:
         self.log = logging.getLogger(logger)
         self.log.setLevel(logging.INFO)
         self._proxy, self._tls = network.proxy(url), network.tls_for(url)
-        self._timeout = aiohttp.ClientTimeout(total=answer_within.total_seconds())
+        # A time for the connection alone: when that is over, it is known that nothing was sent.
+        total = answer_within.total_seconds()
+        self._timeout = aiohttp.ClientTimeout(total=total, connect=total * CONNECTING_SHARE)
         self._session: aiohttp.ClientSession | None = None
 
     def open(self) -> aiohttp.ClientSession:
