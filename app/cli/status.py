@@ -1,7 +1,5 @@
 """The command that says what needs attention now."""
 
-from datetime import UTC, datetime
-
 import typer
 
 from app.cli.base import AsJson, print_json_lines, run_with_store
@@ -22,7 +20,7 @@ def status(as_json: AsJson = False) -> None:
         problem = str(error)
 
     async def work(store: Store) -> Health:
-        return await check_readiness(store, None, problem, store.time(datetime.now(UTC)))
+        return await check_readiness(store, None, problem, store.clock())
 
     health = run_with_store(work)
     if as_json:

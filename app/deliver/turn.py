@@ -107,6 +107,10 @@ class Sender:
         """Wait for what is being sent, and close all connections."""
         await self._current.close()
 
+    def _now(self, claim: Claim) -> datetime:
+        # By the clock as it was when the claim was made: it may have been set since.
+        return self._clock() - (self._store.clock.stepped - claim.stepped)
+
     async def attempt(self, claim: Claim) -> Attempt | None:
         """Send what waits in a queue, as far as rules and silences still want it, and say what came of it.
 
@@ -115,14 +119,16 @@ class Sender:
         Raises:
             StoreUnavailable: What waits, or Port's event, could not be read; nothing was delivered.
         """
-        started_at = self._clock()
+        started_at = self._now(claim)
         notifier = self._notifier(claim)
         room = notifier.batch_limit if notifier else len(claim.deliveries)
         # Before anything is sent: a rule or a silence may have changed since the alert was stored.
-        load = await load_claim(self._store, claim, room=room, why_not=self._why_not, clock=self._clock)
+        load = await load_claim(
+            self._store, claim, room=room, why_not=self._why_not, clock=lambda: self._now(claim)
+        )
         # Now, because to read a long queue takes time, and a suspended machine wakes here. If the lease ends
         # before the message is sent, another process sends it, too.
-        if self._clock() > claim.lease_until - SEND_TIMEOUT:
+        if self._now(claim) > claim.lease_until - SEND_TIMEOUT:
             return None
         if not load.listed:
             return Attempt(
@@ -151,7 +157,7 @@ class Sender:
         return DeliveryFailed(failure.reason, scope, failure.retry_after, unsure=failure.unsure)
 
     def _delivered(self, claim: Claim, load: Load, sent: Sent, started_at: datetime) -> Attempt:
-        ended_at, named = self._clock(), load.named(sent)
+        ended_at, named = self._now(claim), load.named(sent)
         further = load.further if sent.delivered is None else []
         return Attempt(
             Outcome.DELIVERED,
@@ -207,7 +213,7 @@ class Sender:
         return notifier.pause if notifier else timedelta(0)
 
     def _failed(self, claim: Claim, load: Load, failure: DeliveryFailed, started_at: datetime) -> Attempt:
-        ended_at = self._clock()
+        ended_at = self._now(claim)
         following = next_attempt(
             failure,
             failures=claim.failures,
