@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from opentelemetry.trace import Tracer
@@ -123,9 +124,8 @@ class Sender:
         notifier = self._notifier(claim)
         room = notifier.batch_limit if notifier else len(claim.deliveries)
         # Before anything is sent: a rule or a silence may have changed since the alert was stored.
-        load = await load_claim(
-            self._store, claim, room=room, why_not=self._why_not, clock=lambda: self._now(claim)
-        )
+        clock = partial(self._now, claim)
+        load = await load_claim(self._store, claim, room=room, why_not=self._why_not, clock=clock)
         # Now, because to read a long queue takes time, and a suspended machine wakes here. If the lease ends
         # before the message is sent, another process sends it, too.
         if self._now(claim) > claim.lease_until - SEND_TIMEOUT:

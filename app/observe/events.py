@@ -45,8 +45,8 @@ EVENTS = {
         "(channels:history, groups:history, channels:read), or give the channel by its ID."
     ),
     "clock_set": (
-        "The clock was set (`how`, `seconds`). Everything that waits, rests, holds, reminders and silences, was "
-        "moved by as much. Check that the machine's clock is synchronized (NTP)."
+        "The clock was set (`how`, `seconds`). What waits was moved by as much: rests, reminders, silences. "
+        " Check that the machine's clock is synchronized (NTP)."
     ),
     "database_busy": "Another process is writing to the database; this one waits for it. Nothing to do.",
     "database_copied": (

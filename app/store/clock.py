@@ -1,4 +1,4 @@
-"""The time that everything in the store goes by: it runs steadily; when the clock is set, what waits is moved.
+"""The time that everything in the store goes by: it runs steadily, and if the clock is set, what waits moves.
 
 A process reads the machine's clock against the time since the machine was started, which nobody sets. If the
 two have come apart, the clock was set, and every time in the store until which something waits is moved by as
@@ -33,7 +33,8 @@ BOOT_FILE = Path("/proc/sys/kernel/random/boot_id")
 
 # All that somebody waits for. A silence that has not begun is a time of the calendar, and stays.
 MOVES = (
-    "UPDATE queues SET unsure_since = unsure_since + $1, next_at = next_at + $1, lease_until = lease_until + $1",
+    "UPDATE queues SET next_at = next_at + $1, lease_until = lease_until + $1",
+    "UPDATE queues SET unsure_since = unsure_since + $1 WHERE unsure_since IS NOT NULL",
     "UPDATE deliveries SET waiting_since = waiting_since + $1 WHERE state = 'pending'",
     "UPDATE deliveries SET due_at = due_at + $1 WHERE state = 'pending' AND due_at > 0",
     "UPDATE incidents SET due_at = due_at + $1 WHERE resolved_at IS NULL AND due_at IS NOT NULL",
@@ -189,7 +190,7 @@ class StoreClock:
         return _Look(measured, after - before <= CLOCKS_AGREE, *noted)
 
     def _judge(self, look: _Look) -> tuple[int, int]:
-        """Say when this machine was started, by the clock, and by how much that was set, if nobody saw it yet."""
+        """Say when this machine was started, by the clock, and by how much that was set unseen."""
         known = self._state if self._following else None
         if known is None and self._boot and self._boot == look.boot:
             known = ClockState(look.booted_at, look.stepped)

@@ -100,7 +100,8 @@ async def rest(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timedel
     # Another process may have seen just now that the clock was set, and moved all rests but this one.
     unsure_since = claim.unsure_since or attempt.started_at
     ours = await tx.fetch_value(
-        "UPDATE queues SET next_at = $1 + (SELECT stepped FROM clock) - $8, failures = $2, on_hold = $3, unsure_since = $4,"
+        "UPDATE queues SET next_at = $1 + (SELECT stepped FROM clock) - $8,"
+        "  failures = $2, on_hold = $3, unsure_since = $4,"
         "  delivered_at = coalesce($5, delivered_at), holder = NULL, lease_until = 0"
         " WHERE name = $6 AND holder = $7 RETURNING true",
         to_micros(attempt.next_at),

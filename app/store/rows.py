@@ -148,7 +148,7 @@ class Claim:
         message: The message that these deliveries update; None: they are no updates.
         stories: Of each incident of that message the first and the last notification.
         run: The run in Port that these deliveries report to; None: they are no reports.
-        stepped: By how much the clock was set before (`app.store.clock`): all times are by the clock as it was.
+        stepped: By how much the clock was set before: all times are by the clock as it was then.
     """
 
     queue: str

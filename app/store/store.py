@@ -167,12 +167,8 @@ class Store:
 
     async def record(self, claim: Claim, attempt: Attempt) -> bool:
         """Write what an attempt came to, see `app.store.queries.queues.record`; False: the lease was lost."""
-        return await self.write(
-            queries.queues.record,
-            claim,
-            attempt.moved(self.clock.stepped - claim.stepped),
-            self.clock.stepped,
-        )
+        stepped = self.clock.stepped
+        return await self.write(queries.queues.record, claim, attempt.moved(stepped - claim.stepped), stepped)
 
     async def give_back(self, claim: Claim, *, unsure: bool = False) -> None:
         """Give a lease back without an attempt; `unsure`: something may have been sent all the same."""

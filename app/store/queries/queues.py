@@ -222,9 +222,8 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timed
         False, and nothing is written, if the lease was lost before.
     """
     silenced = attempt.outcome is Outcome.SILENCED
-    if not (
-        await leases.give_back(tx, claim) if silenced else await leases.rest(tx, claim, attempt, stepped)
-    ):
+    given_back = leases.give_back(tx, claim) if silenced else leases.rest(tx, claim, attempt, stepped)
+    if not await given_back:
         return False
     started_at, ended_at = to_micros(attempt.started_at), to_micros(attempt.ended_at)
     sent = (
