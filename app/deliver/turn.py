@@ -214,6 +214,8 @@ class Sender:
 
     def _failed(self, claim: Claim, load: Load, failure: DeliveryFailed, started_at: datetime) -> Attempt:
         ended_at = self._now(claim)
+        # What asks before it sends again, or only updates, repeats nothing.
+        repeats = failure.unsure and claim.alerts and not isinstance(self._notifier(claim), Keeper)
         following = next_attempt(
             failure,
             failures=claim.failures,
@@ -221,6 +223,7 @@ class Sender:
             waiting_since=load.listed[0].waiting_since,
             now=ended_at,
             jitter=self._jitter(),
+            unsure_for=ended_at - (claim.unsure_since or started_at) if repeats else None,
         )
         failures = claim.failures + (failure.retry_after is None) if failure.scope is Scope.TRANSIENT else 0
         # The failure counts for the first alone: the next attempt takes whatever waits then.
