@@ -126,7 +126,7 @@ def test_no_wait_is_out_of_bounds(
 
 
 def test_what_may_have_arrived_waits_minutes() -> None:
-    """A send that may have arrived is one message more: after three more of them the destination is broken."""
+    """A send that may have arrived is one message more: after three more it is broken."""
     minute, unsure = timedelta(minutes=1), timedelta(0)
     waits = []
     while (following := after(unsure_for=unsure, now=NOW + unsure)).outcome is Outcome.RETRY:

@@ -86,9 +86,8 @@ class PostgresMachine(Machine):
     async def set(self, step: timedelta) -> None:
         await super().set(step)
         seconds = self.ahead.total_seconds()
-        await self._server.execute(
-            f"UPDATE hand.ahead SET span = make_interval(secs => {seconds})", self._url
-        )
+        statement = "UPDATE hand.ahead SET span = make_interval(secs => {})"
+        await self._server.execute(statement.format(seconds), self._url)
 
     @override
     async def start(self, boot: str = "this start") -> Store:
