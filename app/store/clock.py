@@ -27,7 +27,7 @@ ABSENCE = 3_600_000_000
 SEEN_EVERY = 30_000_000
 BUSY_SEEN_EVERY = 1_000_000
 """Microseconds between notes of the time, for the next start; while something is sent, more often."""
-SHOWN = 3600 * 1_000_000
+WARNED_FOR = 3600 * 1_000_000
 """Microseconds. How long /readyz warns that the clock was set."""
 BOOT_FILE = Path("/proc/sys/kernel/random/boot_id")
 
@@ -144,7 +144,7 @@ class StoreClock:
     @property
     def warning(self) -> str | None:
         """Say that the clock was set in the last hour, for people; None: it was not."""
-        if self._set is None or self._uptime() - self._set[0] > SHOWN:
+        if self._set is None or self._uptime() - self._set[0] > WARNED_FOR:
             return None
         return f"the clock was set {by(self._set[1])}; what waits was moved by as much"
 
@@ -154,7 +154,7 @@ class StoreClock:
         self._state = ClockState(look.measured, 0)
 
     async def follow(self, tx: Transaction, *, delivers: bool = False) -> ClockState:
-        """See whether the clock was set, and if so, move what waits; `adopt` the result once it is on disk.
+        """Find out whether the clock was set, and if so, move what waits; `adopt` the result once it is on disk.
 
         Args:
             tx: The transaction.

@@ -15,9 +15,9 @@ log = structlog.get_logger(__name__)
 EVERY = timedelta(hours=1)
 PRUNED_ROWS = 200  # of each table at once: 50 ms with a million changes, for which requests wait
 PAUSE = timedelta(milliseconds=50)  # lets the requests through
-SHARE = timedelta(days=1)
+FIRST_SHARE = timedelta(days=1)
 """How much history a start deletes at most, so that a clock that is wrong at the start costs no more."""
-SHARE_LATER = 2 * EVERY  # so that what is left over from a long stop goes, too
+HOURLY_SHARE = 2 * EVERY  # so that what is left over from a long stop goes, too
 
 
 async def keep_pruned(store: Store, retention: timedelta) -> None:
@@ -27,12 +27,12 @@ async def keep_pruned(store: Store, retention: timedelta) -> None:
         store: The store.
         retention: How long to keep what is neither pending nor open.
     """
-    share = SHARE
+    share = FIRST_SHARE
     while True:
         total = 0
         with suppress(StoreUnavailable):  # the next round is soon enough
             before = await store.write(cutoff, retention, store.clock(), share)
-            share = SHARE_LATER
+            share = HOURLY_SHARE
             while pruned := await store.prune(before=before, limit=PRUNED_ROWS):
                 total += pruned
                 await asyncio.sleep(PAUSE.total_seconds())

@@ -57,7 +57,7 @@ class Store:
         return await self._database.write(lambda tx: operation(tx, *args, **kwargs))
 
     async def follow_clock(self) -> None:
-        """See whether the clock was set, and if so, move what waits."""
+        """Find out whether the clock was set, and if so, move what waits."""
         self._adopt(await self.write(self.clock.follow))
 
     def own(self, token: str) -> str:

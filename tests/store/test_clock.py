@@ -18,7 +18,7 @@ from app.store import queries
 from app.store.clock import StoreClock
 from app.store.opening import now
 from app.store.postgres.database import open_postgres
-from app.store.prune import SHARE, SHARE_LATER
+from app.store.prune import FIRST_SHARE, HOURLY_SHARE
 from app.store.queries.prune import cutoff
 from app.store.queue_state import QueueState
 from app.store.rows import Attempt, Claim
@@ -235,13 +235,15 @@ async def test_a_machine_that_is_started_anew(machine: Machine, step: timedelta,
 async def test_one_start_deletes_a_days_share(machine: Machine) -> None:
     """However far ahead the clock is: a day at a start, two hours in an hour; a shorter retention at once."""
     store = await machine.start()
-    received = now() - 20 * DAY
-    await store.accept([replace(incoming(), received_at=received)])
-    month, ahead = 30 * DAY, received + 400 * DAY
-    first, second = [await store.write(cutoff, month, ahead, share) for share in (SHARE, SHARE_LATER)]
-    assert near(first - received, DAY)
-    assert near(second - first, 2 * HOUR)
-    shorter = await store.write(cutoff, month - 5 * DAY, ahead, SHARE_LATER)
-    assert near(shorter - second, 5 * DAY + 2 * HOUR)
-    assert near(await store.write(cutoff, month, received + 25 * DAY, SHARE) - received, -5 * DAY)
+    time, month = store.clock(), 30 * DAY
+    old = time - month
+    for retention, late, share, more in (
+        (month, timedelta(0), FIRST_SHARE, timedelta(0)),
+        (month, 400 * DAY, FIRST_SHARE, DAY),
+        (month, 400 * DAY, HOURLY_SHARE, 2 * HOUR),
+        (month - 5 * DAY, 400 * DAY, HOURLY_SHARE, 5 * DAY + 2 * HOUR),
+    ):
+        old += more
+        assert await store.write(cutoff, retention, time + late, share) == old
+    assert await store.write(cutoff, month, time, FIRST_SHARE) == time - month
     await store.close()

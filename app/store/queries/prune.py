@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from app.model.times import MICRO, from_micros, to_micros
+from app.model.times import MICRO, Micros, from_micros, to_micros
 from app.store.transaction import EntityKey, Transaction
 
 OLD = {
@@ -42,11 +42,10 @@ async def cutoff(tx: Transaction, retention: timedelta, now: datetime, share: ti
         The time, UTC, before which all is old.
     """
     pruned_to, before = await tx.fetch_row("SELECT pruned_to, retention FROM clock") or (0, 0)
-    shorter = max(0, before - retention // MICRO)
-    if not pruned_to:
-        first = await tx.fetch_value("SELECT min(received_at) FROM changes")
-        pruned_to = to_micros(now - retention) if first is None else first
-    old = min(to_micros(now - retention), pruned_to + shorter + share // MICRO)
+    old = to_micros(now - retention)
+    if pruned_to:
+        shorter = max(0, before - retention // MICRO)
+        old = Micros(min(old, pruned_to + shorter + share // MICRO))
     await tx.execute("UPDATE clock SET pruned_to = $1, retention = $2", old, retention // MICRO)
     return from_micros(old)
 
