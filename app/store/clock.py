@@ -154,7 +154,7 @@ class StoreClock:
         self._state = ClockState(look.measured, 0)
 
     async def follow(self, tx: Transaction, *, delivers: bool = False) -> ClockState:
-        """Find out whether the clock was set, and if so, move what waits; `adopt` the result once it is on disk.
+        """Find out whether the clock was set, and if so, move what waits; `adopt` what is then on disk.
 
         Args:
             tx: The transaction.

@@ -76,7 +76,7 @@ async def test_nothing_dies_and_nothing_waits(tmp_path: Path, slack: StandInSlac
         return PlainTextResponse("", 503)
 
     async def told(listener: Listener, entity: str) -> None:
-        async with httpx.AsyncClient(base_url=listener.url, verify=NO_TLS) as client:
+        async with httpx.AsyncClient(base_url=listener.url, verify=NO_TLS, timeout=30) as client:
             # Until the listener has seen that its clock was set, a signature of now is too old.
             await until(
                 lambda: post(client, entity, datetime.now(UTC) + (clock.ahead if own else timedelta(0)))
@@ -106,7 +106,7 @@ async def test_kills_beside_clock_steps(tmp_path: Path, slack: StandInSlack) -> 
     clock, randomness, accepted = Clock(tmp_path / "clock"), random.Random(4711), list[str]()
     async with listening(tmp_path, slack.url, **clock.settings) as listener:
         for kill in range(KILLS):
-            async with httpx.AsyncClient(base_url=listener.url, verify=NO_TLS) as client:
+            async with httpx.AsyncClient(base_url=listener.url, verify=NO_TLS, timeout=30) as client:
                 clock.set(randomness.choice([0, -1, *STEPS, 40 * 24 * HOURS]))
                 enough = len(accepted) + randomness.randint(1, 20)
                 while len(accepted) < enough:
