@@ -5,7 +5,6 @@ import os
 import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import FastAPI
@@ -114,10 +113,12 @@ def _request_state(settings: Settings, runtime: Runtime, watch: Metrics, *, disp
 
     async def readiness() -> Health:
         dispatcher = runtime.dispatcher if dispatch else None
-        return await check_readiness(runtime.store, dispatcher, runtime.rules.warnings(), datetime.now(UTC))
+        return await check_readiness(
+            runtime.store, dispatcher, runtime.rules.warnings(), runtime.store.clock()
+        )
 
     async def scrape() -> bytes:
-        return watch.scrape(await read_store(runtime.store, datetime.now(UTC)))
+        return watch.scrape(await read_store(runtime.store, runtime.store.clock()))
 
     state = {
         "receiver": runtime.receiver,
@@ -138,7 +139,7 @@ def _request_state(settings: Settings, runtime: Runtime, watch: Metrics, *, disp
         reconcile_minutes=settings.reconcile_minutes,
         missing_credential=settings.missing_credential,
         app_url=str(settings.port_app_url),
-        clock=lambda: runtime.store.time(datetime.now(UTC)),
+        clock=runtime.store.clock,
     )
     return state | {"context": context, "gate": Gate(settings.admin_token.get_secret_value())}
 

@@ -1,7 +1,5 @@
 """The command that says what needs attention now."""
 
-from datetime import UTC, datetime
-
 import typer
 
 from app.cli.base import AsJson, print_json_lines, run_with_store
@@ -24,7 +22,7 @@ def status(as_json: AsJson = False) -> None:
 
     async def work(store: Store) -> Health:
         warnings = [RULES_REFUSED.format(problem)] if problem else []
-        return await check_readiness(store, None, warnings, store.time(datetime.now(UTC)))
+        return await check_readiness(store, None, warnings, store.clock())
 
     health = run_with_store(work)
     if as_json:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from opentelemetry.trace import Tracer
@@ -108,6 +109,10 @@ class Sender:
         """Wait for what is being sent, and close all connections."""
         await self._current.close()
 
+    def _now(self, claim: Claim) -> datetime:
+        # By the clock as it was when the claim was made: it may have been set since.
+        return self._clock() - (self._store.clock.stepped - claim.stepped)
+
     async def attempt(self, claim: Claim) -> Attempt | None:
         """Send what waits in a queue, as far as rules and silences still want it, and say what came of it.
 
@@ -116,11 +121,12 @@ class Sender:
         Raises:
             StoreUnavailable: What waits, or Port's event, could not be read; nothing was delivered.
         """
-        started_at = self._clock()
+        started_at = self._now(claim)
         notifier = self._notifier(claim)
         room = notifier.batch_limit if notifier else len(claim.deliveries)
         # Before anything is sent: a rule or a silence may have changed since the alert was stored.
-        load = await load_claim(self._store, claim, room=room, why_not=self._why_not, clock=self._clock)
+        clock = partial(self._now, claim)
+        load = await load_claim(self._store, claim, room=room, why_not=self._why_not, clock=clock)
         if self._left(claim) <= 0:
             return None
         if not load.listed:
@@ -156,7 +162,7 @@ class Sender:
         return DeliveryFailed(failure.reason, scope, failure.retry_after, unsure=failure.unsure)
 
     def _delivered(self, claim: Claim, load: Load, sent: Sent, started_at: datetime) -> Attempt:
-        ended_at, named = self._clock(), load.named(sent)
+        ended_at, named = self._now(claim), load.named(sent)
         further = load.further if sent.delivered is None else []
         return Attempt(
             Outcome.DELIVERED,
@@ -174,7 +180,7 @@ class Sender:
 
     def _left(self, claim: Claim) -> float:
         """Count the seconds until a send must have begun."""
-        return (claim.lease_until - SEND_TIMEOUT - self._clock()).total_seconds()
+        return (claim.lease_until - SEND_TIMEOUT - self._now(claim)).total_seconds()
 
     async def _ready(self, claim: Claim, load: Load, notifier: Notifier | None) -> Parcel | None:
         """Make the parcel that is sent; None: it is an update, which needs none."""
@@ -225,7 +231,9 @@ class Sender:
         return notifier.pause if notifier else timedelta(0)
 
     def _failed(self, claim: Claim, load: Load, failure: DeliveryFailed, started_at: datetime) -> Attempt:
-        ended_at = self._clock()
+        ended_at = self._now(claim)
+        # What asks before it sends again, or only updates, repeats nothing.
+        repeats = failure.unsure and claim.alerts and not isinstance(self._notifier(claim), Keeper)
         following = next_attempt(
             failure,
             failures=claim.failures,
@@ -233,6 +241,7 @@ class Sender:
             waiting_since=load.listed[0].waiting_since,
             now=ended_at,
             jitter=self._jitter(),
+            unsure_for=ended_at - (claim.unsure_since or started_at) if repeats else None,
         )
         failures = claim.failures + (failure.retry_after is None) if failure.scope is Scope.TRANSIENT else 0
         # The failure counts for the first alone: the next attempt takes whatever waits then.

@@ -44,6 +44,10 @@ EVENTS = {
         "nobody knows (`reason`), so an alert may appear twice in `channel`. Check the bot's scopes "
         "(channels:history, groups:history, channels:read), or give the channel by its ID."
     ),
+    "clock_set": (
+        "The clock was set (`how`, `seconds`). What waits was moved by as much: rests, reminders, silences. "
+        " Check that the machine's clock is synchronized (NTP)."
+    ),
     "database_busy": "Another process is writing to the database; this one waits for it. Nothing to do.",
     "database_copied": (
         "The SQLite file was copied to `copy` before its upgrade. Delete the copy once the upgrade has "
@@ -106,6 +110,10 @@ EVENTS = {
     "metrics_file_damaged": (
         "A file in PROMETHEUS_MULTIPROC_DIR cannot be read, so /metrics lacks its process's numbers. Delete "
         "`files`."
+    ),
+    "nothing_delivered_for": (
+        "No dispatcher ran for `seconds`, or the clock was wrong; that time does not count towards the 24 h "
+        "after which alerts are given up. Nothing to do."
     ),
     "permalink_unavailable": (
         "Slack did not return a message's link, so the run in Port shows none. Nothing to do."

@@ -4,19 +4,20 @@ import asyncio
 import random
 import secrets
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 from opentelemetry.trace import Tracer
 
-from app.deliver.dispatcher import Dispatcher
+from app.deliver.dispatcher import POLL_SECONDS, Dispatcher
 from app.deliver.message import Messages
 from app.deliver.reload import RulesInForce
 from app.deliver.turn import Sender
+from app.errors import StoreUnavailable
 from app.jq.runner import Jq
 from app.model.change import CatalogChange
 from app.observe.tracing import OFF
@@ -29,7 +30,8 @@ from app.rules.targets import DEFAULT_DESTINATION, PortLookup
 from app.runtime.configured import load_usable, notifier_context, port_client
 from app.settings import Settings
 from app.store import queries
-from app.store.opening import now, open_store
+from app.store.clock import steady
+from app.store.opening import open_store
 from app.store.prune import keep_pruned
 from app.store.store import Store
 
@@ -81,6 +83,7 @@ async def open_runtime(
     _warn_of_what_is_unusual(settings)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(*settings.database, upgrade=dispatch, watch=watch))
+        await store.follow_clock()  # before anything is stored or decided by a clock that was set meanwhile
         conditions, templates = Jq(), Jq()  # a slow template must not keep changes waiting
         stack.push_async_callback(conditions.close)
         stack.push_async_callback(templates.close)
@@ -96,10 +99,12 @@ async def open_runtime(
         if dispatch:
             store.on_new(runtime.dispatcher.wake)
             # The restart may be because somebody has fixed the destination.
-            await store.write(queries.deliveries.probe_on_hold, now())
+            await store.write(queries.deliveries.probe_on_hold, store.clock())
             await runtime.rules.follow()
             kept_for = timedelta(days=settings.retention_days)
-            loops += (runtime.dispatcher.run(), keep_pruned(store, kept_for, now))
+            loops += (runtime.dispatcher.run(), keep_pruned(store, kept_for))
+        else:
+            loops.append(_follow_clock(store))
         if reconcile:
             loops += _reconcile_loop(settings, runtime, stack)
         if settings.rules_file is not None:
@@ -119,6 +124,14 @@ async def _running(loops: Sequence[Loop], dispatcher: Dispatcher) -> AsyncIterat
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _follow_clock(store: Store) -> None:
+    """Do what the dispatcher does elsewhere each time it looks for work."""
+    while True:
+        await asyncio.sleep(POLL_SECONDS)
+        with suppress(StoreUnavailable):
+            await store.follow_clock()
 
 
 def _warn_of_what_is_unusual(settings: Settings) -> None:
@@ -157,7 +170,7 @@ def _look_up(port: "PortClient | None") -> LookUp:
         return nobody_to_ask
     from app.port.lookup import Lookup
 
-    return Lookup(port, now)
+    return Lookup(port, steady)
 
 
 def _assemble(
@@ -180,24 +193,21 @@ def _assemble(
     book = make_book(rules.file)
     messages = Messages(store.body, templates, book.rules)
 
-    def clock() -> datetime:
-        return store.time(now())
-
     sender = Sender(
         store,
         notifiers,
         prepare=messages.prepare,
-        clock=clock,
+        clock=store.clock,
         jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads retries, guards nothing
         fallbacks=book.fallbacks,
         why_not=messages.why_not,
         tracer=tracer,
     )
-    dispatcher = Dispatcher(store, sender, clock=clock, new_token=new_token, watch=watch, tracer=tracer)
+    dispatcher = Dispatcher(store, sender, clock=store.clock, new_token=new_token, watch=watch, tracer=tracer)
     intake = Intake(
         store=store,
         book=book,
-        clock=clock,
+        clock=store.clock,
         evaluate=conditions.evaluate,
         look_up=_look_up(port),
         wake=dispatcher.wake,
@@ -219,7 +229,7 @@ def _assemble(
         sender=sender,
         dispatcher=dispatcher,
         store=store,
-        clock=now,
+        clock=store.clock,
         watch=watch,
     )
     return Runtime(store, intake, receiver, sender, dispatcher, in_force)

@@ -56,6 +56,7 @@ async def check_readiness(
     if dispatcher is not None and (stale := dispatcher.stale()):
         reasons.append(stale)
     warnings = [*rules_warnings]
+    warnings += [store.clock.warning] if store.clock.warning else []
     with suppress(StoreUnavailable):  # a store that cannot be read is among the reasons already
         queues = await store.read(queries.page.queues, now)
         warnings += queue_warnings(queues, now)

@@ -9,6 +9,8 @@ from itertools import count
 from random import Random
 from typing import Any
 
+from app.model.times import Micros
+
 EPOCH = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 
 
@@ -97,6 +99,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Give the virtual time in seconds."""
         return self._now
+
+    def uptime(self) -> Micros:
+        """Give the microseconds that the machine runs."""
+        return Micros(round(self._now * 1_000_000))
 
     def wall(self) -> datetime:
         """Give the virtual time as a date, UTC."""

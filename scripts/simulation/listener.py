@@ -26,6 +26,7 @@ from app.receive.rules_source import make_rulebook
 from app.reconcile.schedule import Reconciler
 from app.rules.file import Rules, load_rules
 from app.store import queries
+from app.store.clock import StoreClock
 from app.store.sqlite.schema import prepare
 from app.store.store import Store
 from scripts.simulation.clock import RUNNING, Process
@@ -120,7 +121,7 @@ class Listener:
         numbers = count()
         prepare(self.path)
         database = SimulatedDatabase(self.path, process, world.loop, world.chance, self.mutant)
-        store = Store(database)
+        store = Store(database, StoreClock(clock, world.loop.uptime, "the machine's only start"))
         port = PortClient("http://port.sim", "id", "port-secret-text", clock=clock, patient=False)
         jq = Jq()
         context = NotifierContext(
@@ -148,7 +149,7 @@ class Listener:
             store,
             load()[1],
             prepare=messages.prepare,
-            clock=clock,
+            clock=store.clock,
             jitter=lambda: jitter.uniform(-1, 1),
             fallbacks=book.fallbacks,
             why_not=messages.why_not,
@@ -157,16 +158,16 @@ class Listener:
         def new_token() -> str:
             return f"{process.name}-{next(numbers)}"
 
-        dispatcher = Dispatcher(store, self.mutant.sender(sender), clock=clock, new_token=new_token)
+        dispatcher = Dispatcher(store, self.mutant.sender(sender), clock=store.clock, new_token=new_token)
         intake = Intake(
             store=store,
             book=book,
-            clock=clock,
+            clock=store.clock,
             evaluate=jq.evaluate,
             look_up=_no_look_up,
             wake=dispatcher.wake,
         )
-        await store.write(queries.deliveries.probe_on_hold, clock())
+        await store.write(queries.deliveries.probe_on_hold, store.clock())
         patient = PortClient("http://port.sim", "id", "port-secret-text", clock=clock)
         reconciler = Reconciler(intake, patient, RECONCILE_EVERY, new_token=new_token, share=1.0)
         self.database = database
@@ -180,7 +181,7 @@ class Listener:
             sender=sender,
             dispatcher=dispatcher,
             store=store,
-            clock=clock,
+            clock=store.clock,
             watch=NOBODY,
         )
         self.receiver = Receiver(intake, (SECRET,), False, timedelta(minutes=5))

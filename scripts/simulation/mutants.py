@@ -122,7 +122,9 @@ MUTANTS: dict[str, Mutant] = {
     "a late change is taken for the newest": Mutant(
         decision=lambda _, incoming: incoming.decide(EntityState())
     ),
-    "a lease is not looked at": _statement("AND (lease_until <= ?1 OR lease_until > ?3)", ""),
+    "a lease is not looked at": _statement(
+        "AND (lease_until <= ?5 OR lease_until > ?3) AND NOT (name IN (SELECT value FROM json_each(?6)))", ""
+    ),
     "a lost lease is not noticed": _statement("WHERE name = ?6 AND holder = ?7", "WHERE name = ?6"),
     "the rest of a queue is not looked at": _statement("(next_at <= ?1 OR next_at > ?2)", "1"),
     "a digest begins at the end": _statement(

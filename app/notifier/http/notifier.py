@@ -23,7 +23,7 @@ from app.errors import DeliveryFailed, Scope, SettingsError
 from app.model.notification import Notification, one_line
 from app.model.times import parse_retry_after
 from app.notifier.base import Notifier, Parcel, Sent, Tried
-from app.notifier.failure import failure_of_status
+from app.notifier.failure import TOO_LATE, failure_of_status
 from app.notifier.http.answer import failure_of_error, read_start
 from app.notifier.http.destination import HttpDestination
 from app.notifier.http.guard import connector, judge_host, refusal
@@ -210,7 +210,12 @@ class HttpNotifier(Notifier):
             reason = f"{answer.status}: a redirect, which is not followed"
         wait = parse_retry_after(answer.headers.get("Retry-After"), self._context.clock())
         raise failure_of_status(
-            answer.status, reason, retry_after=wait, fixed=self._fixed, fixed_caller=self._fixed_caller
+            answer.status,
+            reason,
+            retry_after=wait,
+            fixed=self._fixed,
+            fixed_caller=self._fixed_caller,
+            unsure=answer.status in TOO_LATE,
         )
 
     def _proxy(self, url: str) -> str | None:

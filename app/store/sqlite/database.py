@@ -5,7 +5,6 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,7 +21,7 @@ from app.store.sqlite.shrink import PAUSE_SECONDS, shrink
 from app.store.sqlite.transaction import run_at_once
 from app.store.sqlite.writer import WriterThread
 from app.store.store import Store
-from app.store.transaction import Database, Operation, Transaction
+from app.store.transaction import Database, Operation
 
 _T = TypeVar("_T")
 
@@ -89,14 +88,6 @@ class SQLiteDatabase(Database):
     @override
     async def accept(self, batch: Sequence[Incoming]) -> list[Accepted]:
         return await self.writer.run_together(_accept_batches, batch)
-
-    @override
-    async def measure_clock(self, transaction: Transaction) -> None:
-        pass  # one machine has one clock
-
-    @override
-    def time(self, own: datetime) -> datetime:
-        return own
 
     @override
     def own(self, token: str) -> str:
