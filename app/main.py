@@ -28,6 +28,7 @@ from app.web import docs, health, metrics
 from app.web.health import Health, check_readiness
 from app.web.metrics import read_store
 from app.web.middleware import ERROR_HANDLERS, plain_headers, webhook_answers
+from app.web.protocol import limit_uvicorn
 from app.web.shutdown import on_stop_signal
 
 MAX_OPEN_FILES = 65_536
@@ -160,6 +161,7 @@ def load_app(*, receive: bool = True, dispatch: bool = True) -> FastAPI:
         SystemExit: It cannot start; the text says why and what to do.
     """
     try:
+        limit_uvicorn()
         settings = load_settings()
         network = check_network(settings)
         hidden = settings.hidden + network.hidden + otel.hidden(os.environ)
