@@ -193,10 +193,8 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
             return
         if self._answered() or not (self.pipeline or self.cycle.response_started):
             text = status.phrase.encode()
-            self.transport.write(
-                b"HTTP/1.1 %d %b\r\ncontent-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-                % (status, text, len(text), text)
-            )
+            headers = b"content-type: text/plain\r\ncontent-length: %d\r\nconnection: close" % len(text)
+            self.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n\r\n%b" % (status, text, headers, text))
         if not self._answered():  # for the application the client has gone
             self.cycle.disconnected = True
             self.cycle.message_event.set()
