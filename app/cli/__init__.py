@@ -28,6 +28,7 @@ COMMANDS = {
     "quarantine": "outbox",
     "move": "upkeep",
     "backup": "upkeep",
+    "restore": "upkeep",
     "export": "upkeep",
     "destinations": "destinations",
     "silence": "silence",

@@ -81,6 +81,7 @@ async def open_runtime(
     _warn_of_what_is_unusual(settings)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(*settings.database, upgrade=dispatch, watch=watch))
+        store.own("")  # from now on `restore` sees that a listener runs, though it may only receive
         conditions, templates = Jq(), Jq()  # a slow template must not keep changes waiting
         stack.push_async_callback(conditions.close)
         stack.push_async_callback(templates.close)
