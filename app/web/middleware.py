@@ -1,6 +1,7 @@
 """What stands around every route: the answers to errors, headers, and the count of answers to Port."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -11,7 +12,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import SignatureRejected, SourceRefused, StoreUnavailable, TooBusy, UnreadableChange
+from app.errors import (
+    ListenerError,
+    SignatureRejected,
+    SourceRefused,
+    StoreUnavailable,
+    TooBusy,
+    UnreadableChange,
+)
 from app.observe.tracing import current_trace_id
 from app.observe.watch import Watch
 from app.receive.event import WEBHOOK_PATH
@@ -49,6 +57,24 @@ def plain_headers(app: ASGIApp) -> ASGIApp:
             await send(message)
 
         await app(scope, receive, complete if scope["type"] == "http" else send)
+
+    return around
+
+
+def plain_start(app: ASGIApp) -> ASGIApp:
+    """Wrap the whole application, so that a start that fails for a known reason ends in that, not in a traceback.
+
+    The database may go away after it was looked at, and before it is opened.
+    """
+
+    async def around(scope: Scope, receive: Receive, send: Send) -> None:
+        async def say(message: Message) -> None:
+            error = sys.exc_info()[1]
+            if message["type"] == "lifespan.startup.failed" and isinstance(error, ListenerError):
+                message["message"] = f"Cannot start:\n{error}"
+            await send(message)
+
+        await app(scope, receive, say if scope["type"] == "lifespan" else send)
 
     return around
 
