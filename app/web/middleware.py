@@ -30,6 +30,8 @@ log = structlog.get_logger(__name__)
 RETRY_AFTER_SECONDS = 5
 REST_BYTES, REST_SECONDS = 4 * 1024 * 1024, 2
 """As much of a refused body is read, and so long, before it is answered."""
+MAX_RESTS = 8
+"""Of so many at once: under a flood a proxy may answer 502 in place of a refusal."""
 PLAIN_HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 """What every answer tells browsers and proxies, unless its route says otherwise."""
 
@@ -125,6 +127,8 @@ def webhook_answers(
             use: the body must not be parsed before it is verified.
     """
 
+    rests = asyncio.Semaphore(MAX_RESTS)
+
     async def around(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"].removesuffix("/") if scope["type"] == "http" else ""
         if not path.endswith(WEBHOOK_PATH) or scope["method"] != "POST":
@@ -143,8 +147,9 @@ def webhook_answers(
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if status >= 400 and not complete:
-                    await _read_rest(receive)
+                if status >= 400 and not complete and not rests.locked():
+                    async with rests:
+                        await _read_rest(receive)
             await send(message)
 
         if trace_id := current_trace_id():

@@ -24,6 +24,8 @@ MAX_HEADERS = 100
 """So many headers a request may have, trailers included."""
 MAX_PIPELINED = 10
 """So many requests may wait for the answer to the one before."""
+MAX_REST_BYTES = 64 * 1024
+"""As much of a body may come after the answer."""
 HEAD_SECONDS = 10
 """So long a head may take, and a new connection be silent."""
 BODY_SECONDS = 20
@@ -48,7 +50,7 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self.ws_protocol_class = None
         self._unread = 0  # bytes since the last that meant something
-        self._trailers = 0
+        self._trailers = self._rest = 0
         self._in_head = True
         self._in_request = False
         self._refusal = HTTPStatus.BAD_REQUEST
@@ -93,7 +95,7 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
     @override
     def on_message_begin(self) -> None:
         self._in_head = self._in_request = True
-        self._trailers = 0
+        self._trailers = self._rest = 0
         super().on_message_begin()
 
     @override
@@ -122,6 +124,10 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
     @override
     def on_body(self, body: bytes) -> None:
         self._unread = 0
+        if self.cycle.response_complete:  # nobody wants the rest: a little may be on its way
+            self._rest += len(body)
+            if self._rest > MAX_REST_BYTES:
+                self._break(HTTPStatus.BAD_REQUEST)
         super().on_body(body)
 
     @override
@@ -191,7 +197,8 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
             self.cycle.keep_alive = False
             self.flow.pause_reading()
             return
-        if self._answered() or not (self.pipeline or self.cycle.response_started):
+        of_another = self._answered() and (self._in_head or not self._in_request)
+        if of_another or not (self._answered() or self.pipeline or self.cycle.response_started):
             text = status.phrase.encode()
             headers = b"content-type: text/plain\r\ncontent-length: %d\r\nconnection: close" % len(text)
             self.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n\r\n%b" % (status, text, headers, text))

@@ -27,7 +27,6 @@ from tests.cli.helpers import Run, run_process
 from tests.postgres import PostgresServer
 from tests.store.helpers import incoming
 
-
 EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -207,7 +206,9 @@ async def test_a_damaged_database_says_what_to_do(tmp_path: Path) -> None:
     with database.open("r+b") as file:
         file.seek(5 * 4096)
         file.write(b"\xff" * 4096 * 100)
-    with pytest.raises(StoreUnavailable, match=f"damaged.*`python -m app restore FILE` .beside it are {copy}"):
+    with pytest.raises(
+        StoreUnavailable, match=f"damaged.*`python -m app restore FILE` .beside it are {copy}"
+    ):
         await store.read(queries.changes.history, since=EPOCH, limit=200)
     with pytest.raises(StoreUnavailable, match="damaged.*restore"):
         await store.accept([incoming(entity=f"f{number}") for number in range(200)])

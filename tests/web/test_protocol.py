@@ -187,6 +187,16 @@ async def test_what_follows_a_request_does_not_undo_it(address: tuple[str, int])
     assert answer.startswith(b"HTTP/1.1 200")
 
 
+async def test_a_body_without_end(address: tuple[str, int]) -> None:
+    """What comes long after the answer is not read: a refusal is given once, and the connection closed."""
+    pieces = [POST.replace(b"/a", b"/refuses") + b"Content-Length: 999999999\r\n\r\n", *[bytes(100_000)] * 40]
+    began = asyncio.get_running_loop().time()
+    answer, closed = await talk(address, *pieces)
+    assert closed
+    assert answer.count(b"HTTP/1.1") <= 1
+    assert asyncio.get_running_loop().time() - began < Impatient.body_seconds
+
+
 async def test_an_answer_that_nobody_reads(address: tuple[str, int]) -> None:
     """Who asks for much and reads nothing of it holds it for a while only."""
     reader, writer = await asyncio.open_connection(*address, limit=1000)
