@@ -31,9 +31,9 @@ from app.port.token import SharedToken, read_token
 from app.receive.event import Json
 
 CALL_SECONDS = 30.0  # in which something must come
-ANSWER_SECONDS = 60.0
+MAX_CALL_SECONDS = 60.0
 """So long a call may take, its whole answer included."""
-MOST_BYTES = 32 * 1024 * 1024
+MAX_CONTENT_BYTES = 32 * 1024 * 1024
 """So large an answer may be, unpacked: a page of entities takes a hundredth."""
 GZIP = 16 + zlib.MAX_WBITS
 PAUSES_SECONDS = (1.0, 3.0)  # between the tries of a call that Port or the network failed
@@ -179,10 +179,10 @@ class Transport:
             headers={"Authorization": f"Bearer {token}"} if token else {},
         )
         try:
-            async with asyncio.timeout(ANSWER_SECONDS), asked as answer:
+            async with asyncio.timeout(MAX_CALL_SECONDS), asked as answer:
                 body = await _content(answer)
         except TimeoutError:
-            raise httpx.ReadTimeout(f"no whole answer in {ANSWER_SECONDS:.0f} s") from None
+            raise httpx.ReadTimeout(f"no whole answer in {MAX_CALL_SECONDS:.0f} s") from None
         if body is None:
             raise self.no_port(request, answer.status_code)
         headers = [header for header in answer.headers.raw if header[0].lower() not in OF_THE_CONTENT]
@@ -235,9 +235,9 @@ async def _content(answer: httpx.Response) -> bytes | None:
     content = bytearray()
     async for piece in answer.aiter_raw():
         try:
-            content += unpack.decompress(piece, MOST_BYTES + 1 - len(content)) if unpack else piece
+            content += unpack.decompress(piece, MAX_CONTENT_BYTES + 1 - len(content)) if unpack else piece
         except zlib.error:
             return None
-        if len(content) > MOST_BYTES:
+        if len(content) > MAX_CONTENT_BYTES:
             return None
     return bytes(content)

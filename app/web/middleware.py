@@ -64,7 +64,7 @@ def plain_headers(app: ASGIApp) -> ASGIApp:
 
 
 def plain_start(app: ASGIApp) -> ASGIApp:
-    """Wrap the whole application, so that a start that fails for a known reason ends in that, not in a traceback.
+    """Wrap the whole application: a start that fails for a known reason says it, without a traceback.
 
     The database may go away after it was looked at, and before it is opened.
     """

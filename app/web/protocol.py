@@ -28,7 +28,7 @@ MAX_REST_BYTES = 64 * 1024
 """As much of a body may come after the answer."""
 HEAD_SECONDS = 10
 """So long a head may take, and a new connection be silent."""
-BODY_SECONDS = 20
+MAX_BODY_SECONDS = 20
 """So long a body may take: longer than the webhook waits for it, which answers 408."""
 UNREAD_SECONDS = 30
 """So long a client may read nothing of an answer that waits for it."""
@@ -43,7 +43,7 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
     """
 
     head_seconds: float = HEAD_SECONDS
-    body_seconds: float = BODY_SECONDS
+    body_seconds: float = MAX_BODY_SECONDS
     unread_seconds: float = UNREAD_SECONDS
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

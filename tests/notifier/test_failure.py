@@ -165,7 +165,7 @@ GZIP_OF_ZEROS = gzip.compress(bytes(200_000_000), 1)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("packed", [False, True], ids=["endless", "a gzip bomb"])
 async def test_an_answer_without_end(tmp_path: Path, kind: str, packed: bool) -> None:
-    """Of an answer no more is read than the receiver's own would take; the rest costs no memory, and no time."""
+    """Of an answer no more is read than the receiver's own would take."""
     receiver, sent = Receiver(), 0
 
     async def stream() -> AsyncIterator[bytes]:

@@ -84,7 +84,7 @@ async def test_trouble(answers: tuple[bytes, ...], said: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1:1", "nowhere.invalid", "a" * 70, "127.0.0.1:1,[::1]:1"])
 async def test_nobody_there(host: str) -> None:
     """Nobody listens, or the name does not exist."""
-    with pytest.raises(StoreUnavailable, match="no connection to the database|DATABASE_URL cannot be used"):
+    with pytest.raises(StoreUnavailable, match=r"no connection to the database|DATABASE_URL cannot be used"):
         await asyncio.to_thread(prepare_store, f"postgresql://user:word@{host}/listener")
 
 

@@ -18,7 +18,7 @@ COPY_WAIT_SECONDS = 5.0
 STEPS_BETWEEN_SIGNALS = 100_000  # of SQLite's virtual machine, some 0.2 s
 MEGABYTE = 1_000_000
 SHARED_LOCK = (510, 0x40000002)
-"""The bytes, length and start, of which SQLite locks some as long as a file is open: its os.h (SHARED_FIRST)."""
+"""Length and start of the bytes of which SQLite locks some while a file is open: SHARED_FIRST in its os.h."""
 
 
 def copy_database(
