@@ -13,7 +13,7 @@ MOST_BYTES = 64 * 1024 * 1024
 """As much of unproven bodies is in memory at once."""
 FREE_BYTES = 64 * 1024
 BYTES_PER_SECOND = 32 * 1024 * 1024
-"""So fast all bodies arrive together, each beyond its first `FREE_BYTES`: faster would take the whole loop."""
+"""So fast all bodies arrive together, each beyond its `FREE_BYTES`: faster would take the whole loop."""
 TURN_SECONDS = 5
 """So long a body may wait for its turn to be encoded again."""
 RESTS = 9
