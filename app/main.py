@@ -26,7 +26,8 @@ from app.store.opening import prepare_store
 from app.web import docs, health, metrics
 from app.web.health import Health, check_readiness
 from app.web.metrics import read_store
-from app.web.middleware import ERROR_HANDLERS, plain_headers, webhook_answers
+from app.web.middleware import ERROR_HANDLERS, plain_headers, plain_start, webhook_answers
+from app.web.protocol import limit_uvicorn
 from app.web.shutdown import on_stop_signal
 
 MAX_OPEN_FILES = 65_536
@@ -42,7 +43,7 @@ class _Application(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         # Around the framework's own middleware too: that answers 413 where a length is announced, and 500.
-        return plain_headers(super().build_middleware_stack())
+        return plain_start(plain_headers(super().build_middleware_stack()))
 
 
 def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = True) -> FastAPI:
@@ -161,6 +162,7 @@ def load_app(*, receive: bool = True, dispatch: bool = True) -> FastAPI:
         SystemExit: It cannot start; the text says why and what to do.
     """
     try:
+        limit_uvicorn()
         settings = load_settings()
         network = check_network(settings)
         hidden = settings.hidden + network.hidden + otel.hidden(os.environ)

@@ -29,6 +29,7 @@ COMMANDS = {
     "quarantine": "outbox",
     "move": "upkeep",
     "backup": "upkeep",
+    "restore": "upkeep",
     "export": "upkeep",
     "destinations": "destinations",
     "silence": "silence",

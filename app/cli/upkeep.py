@@ -20,7 +20,7 @@ from app.store import queries
 from app.store.database_url import sqlite_file
 from app.store.opening import existing_database, now, open_store
 from app.store.private_file import private_file
-from app.store.sqlite.copy import MEGABYTE, copy_database
+from app.store.sqlite.copy import MEGABYTE, copy_database, restore_database
 from app.store.views import StoredChange
 
 CHANGES_A_PAGE = 500
@@ -47,6 +47,24 @@ def backup(file: Annotated[Path, typer.Argument(help="The copy to make.")], forc
     began = time.monotonic()
     copy_database(database, file)
     print(f"{file}: {file.stat().st_size / MEGABYTE:.1f} MB, checked, in {time.monotonic() - began:.1f} s")
+
+
+def restore(file: Annotated[Path, typer.Argument(help="The copy, as `backup` makes it.")]) -> None:
+    """Put a copy in the database's place, and keep what was there beside it. Stop the listener first."""
+    database = sqlite_file(_settings().database[0])
+    if database is None:
+        raise ListenerError(
+            "restore is for a SQLite file. On PostgreSQL: stop all replicas, make an empty database,"
+            " `pg_restore --dbname=URL FILE` into it, set DATABASE_URL to it, and start"
+        )
+    if not file.is_file():
+        raise ListenerError(f"there is no file {file}: name a copy that `backup` has made")
+    if database.exists() and file.samefile(database):
+        raise ListenerError(f"{file} is the database itself: name a copy")
+    database.parent.mkdir(parents=True, exist_ok=True)
+    kept = restore_database(file, database, now())
+    before = f"What was there is {kept}. " if kept else ""
+    print(f"{database} is the copy now. {before}Start the listener.")
 
 
 def export(

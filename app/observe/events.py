@@ -154,6 +154,10 @@ EVENTS = {
         "Port waits for the result of an action's run, which cannot be reported. Set PORT_CLIENT_ID and "
         "PORT_CLIENT_SECRET."
     ),
+    "request_malformed": (
+        "What came over a connection is no HTTP request, or its head has more than 64 kB or 100 headers. It "
+        "was answered with `status`, and closed. HTTPS that is sent to this port looks like it, too."
+    ),
     "request_refused": (
         "A request was answered 503: bodies that nobody has signed take too much memory or time. Somebody "
         "may be flooding the listener: limit who reaches it, by ALLOWED_SOURCES or a proxy."

@@ -84,6 +84,7 @@ async def open_runtime(
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(*settings.database, upgrade=dispatch, watch=watch))
         await store.follow_clock()  # before anything is stored or decided by a clock that was set meanwhile
+        store.own("")  # from now on `restore` sees that a listener runs, though it may only receive
         conditions, templates = Jq(), Jq()  # a slow template must not keep changes waiting
         stack.push_async_callback(conditions.close)
         stack.push_async_callback(templates.close)

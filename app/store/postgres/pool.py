@@ -91,7 +91,7 @@ class Pool:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await self._pool.close()
-        except TimeoutError:
+        except DATABASE_ERRORS:
             self._pool.terminate()
 
     async def accept(self, job: Job[_T]) -> _T:
@@ -132,6 +132,12 @@ class Pool:
             # Not what it says: that may be a part of the URL, and so of the password.
             raise StoreUnavailable(
                 "DATABASE_URL cannot be used: look at its user, host, port and options"
+            ) from None
+        except DATABASE_ERRORS:
+            raise
+        except Exception as error:  # noqa: BLE001 - asyncpg trips in many ways over a server that ends a greeting
+            raise StoreUnavailable(
+                f"no connection to the database: it hung up, or is no PostgreSQL ({type(error).__name__})"
             ) from None
         try:
             await connection.execute(begin)

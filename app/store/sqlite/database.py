@@ -16,7 +16,7 @@ from app.observe.watch import NOBODY, Watch
 from app.store.queries.accept import accept
 from app.store.rows import Accepted, Incoming
 from app.store.sqlite.mark import ProcessMark
-from app.store.sqlite.schema import connect, prepare
+from app.store.sqlite.schema import advice, connect, prepare
 from app.store.sqlite.shrink import PAUSE_SECONDS, shrink
 from app.store.sqlite.transaction import run_at_once
 from app.store.sqlite.writer import WriterThread
@@ -74,7 +74,7 @@ class SQLiteDatabase(Database):
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, run)
         except sqlite3.Error as error:
-            raise StoreUnavailable(f"the database says: {error}") from None
+            raise StoreUnavailable(f"the database says: {error}{advice(error, self.path)}") from None
 
     @override
     async def write(self, operation: Operation[_T], *, seconds: float | None = None) -> _T:
