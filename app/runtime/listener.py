@@ -3,8 +3,8 @@
 import asyncio
 import random
 import secrets
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -26,7 +26,7 @@ from app.receive.receiver import Receiver
 from app.receive.rules_source import make_rulebook, reload_on_change, reload_on_sighup
 from app.reconcile.health import RULES, why_off
 from app.rules.targets import PortLookup
-from app.runtime.configured import load_usable, notifier_context, port_client
+from app.runtime.configured import Clock, load_usable, notifier_context, port_client
 from app.settings import Settings
 from app.store import queries
 from app.store.opening import now, open_store
@@ -41,6 +41,32 @@ log = structlog.get_logger(__name__)
 Loop = Coroutine[None, None, None]
 
 STOP_SECONDS = 5.0  # with uvicorn's own wait for open requests, a stop takes less than 10 s
+
+
+def new_token() -> str:
+    """Make a text that no other process has."""
+    return secrets.token_hex(8)
+
+
+def _jitter() -> float:
+    return random.uniform(-1, 1)  # noqa: S311 - spreads retries, guards nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a listener takes from the machine it runs on; the simulator gives its own.
+
+    Attributes:
+        clock: Gives the time, UTC.
+        new_token: Makes texts that no other process has.
+        jitter: Gives random numbers from -1 to 1, which spread retries.
+        open_store: Opens the configured store.
+    """
+
+    clock: Clock = now
+    new_token: Callable[[], str] = new_token
+    jitter: Callable[[], float] = _jitter
+    open_store: Callable[..., AbstractAsyncContextManager[Store]] = open_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +89,7 @@ async def open_runtime(
     reconcile: bool = False,
     watch: Watch = NOBODY,
     tracer: Tracer = OFF,
+    machine: Machine = Machine(),
 ) -> AsyncIterator[Runtime]:
     """Open the store and start the delivery loop; at the end let what is in flight finish, and close.
 
@@ -72,6 +99,7 @@ async def open_runtime(
         reconcile: Whether to reconcile with Port at intervals, where that is configured.
         watch: Counts what happens.
         tracer: Makes spans of it.
+        machine: What it takes from the machine it runs on.
 
     Raises:
         StoreUnavailable: The store cannot be opened.
@@ -80,14 +108,16 @@ async def open_runtime(
     """
     _warn_of_what_is_unusual(settings)
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(*settings.database, upgrade=dispatch, watch=watch))
+        store = await stack.enter_async_context(
+            machine.open_store(*settings.database, upgrade=dispatch, watch=watch)
+        )
         conditions, templates = Jq(), Jq()  # a slow template must not keep changes waiting
         stack.push_async_callback(conditions.close)
         stack.push_async_callback(templates.close)
-        port = port_client(settings)
+        port = port_client(settings, clock=machine.clock)
         if port is not None:
             stack.push_async_callback(port.close)
-        runtime = _assemble(settings, store, conditions, templates, port, watch, tracer)
+        runtime = _assemble(settings, store, conditions, templates, port, watch, tracer, machine)
         watch.rules_taken(list(runtime.intake.book.rules.by_name), runtime.sender.notifiers)
         # Closed before Port's client and jq, which notifiers use.
         stack.push_async_callback(runtime.rules.close)
@@ -96,12 +126,12 @@ async def open_runtime(
         if dispatch:
             store.on_new(runtime.dispatcher.wake)
             # The restart may be because somebody has fixed the destination.
-            await store.write(queries.deliveries.probe_on_hold, now())
+            await store.write(queries.deliveries.probe_on_hold, machine.clock())
             await runtime.rules.follow()
             kept_for = timedelta(days=settings.retention_days)
-            loops += (runtime.dispatcher.run(), keep_pruned(store, kept_for, now))
+            loops += (runtime.dispatcher.run(), keep_pruned(store, kept_for, machine.clock))
         if reconcile:
-            loops += _reconcile_loop(settings, runtime, stack)
+            loops += _reconcile_loop(settings, runtime, stack, machine)
         if settings.rules_file is not None:
             loops.append(reload_on_change(settings.rules_file.absolute(), runtime.rules.reload))
         await stack.enter_async_context(_running(loops, runtime.dispatcher))
@@ -128,8 +158,10 @@ def _warn_of_what_is_unusual(settings: Settings) -> None:
         log.warning("slack_webhook_not_set", effect="alerts for the default destination are printed here")
 
 
-def _reconcile_loop(settings: Settings, runtime: Runtime, stack: AsyncExitStack) -> list[Loop]:
-    client, minutes = port_client(settings, patient=True), settings.reconcile_minutes
+def _reconcile_loop(
+    settings: Settings, runtime: Runtime, stack: AsyncExitStack, machine: Machine
+) -> list[Loop]:
+    client, minutes = port_client(settings, patient=True, clock=machine.clock), settings.reconcile_minutes
     if client is not None:
         stack.push_async_callback(client.close)
     if reason := why_off(minutes, settings.missing_credential, runtime.intake.book):
@@ -141,17 +173,12 @@ def _reconcile_loop(settings: Settings, runtime: Runtime, stack: AsyncExitStack)
         return []  # without a watched blueprint it stays on: a reload may bring one
     from app.reconcile.schedule import Reconciler
 
-    reconciler = Reconciler(runtime.intake, client, timedelta(minutes=minutes), new_token=new_token)
+    reconciler = Reconciler(runtime.intake, client, timedelta(minutes=minutes), new_token=machine.new_token)
     runtime.rules.on_more_watched = lambda: reconciler.want(RULES)
     return [reconciler.reconcile_when_due()]
 
 
-def new_token() -> str:
-    """Make a text that no other process has."""
-    return secrets.token_hex(8)
-
-
-def _look_up(port: "PortClient | None") -> LookUp:
+def _look_up(port: "PortClient | None", clock: Clock) -> LookUp:
     async def nobody_to_ask(_: CatalogChange, __: PortLookup) -> None:
         log.warning("lookup_unavailable", reason="PORT_CLIENT_ID is not set", effect="the default is alerted")
 
@@ -159,7 +186,7 @@ def _look_up(port: "PortClient | None") -> LookUp:
         return nobody_to_ask
     from app.port.lookup import Lookup
 
-    return Lookup(port, now)
+    return Lookup(port, clock)
 
 
 def _assemble(
@@ -170,8 +197,11 @@ def _assemble(
     port: "PortClient | None",
     watch: Watch,
     tracer: Tracer,
+    machine: Machine,
 ) -> Runtime:
-    context = notifier_context(settings, templates, port, lambda run: store.read(queries.reports.fate, run))
+    context = notifier_context(
+        settings, templates, port, lambda run: store.read(queries.reports.fate, run), machine.clock
+    )
     load = partial(load_usable, settings, context)
     rules, notifiers = load()
     for hint in rules.hints:
@@ -181,25 +211,27 @@ def _assemble(
     messages = Messages(store.body, templates, book.rules)
 
     def clock() -> datetime:
-        return store.time(now())
+        return store.time(machine.clock())
 
     sender = Sender(
         store,
         notifiers,
         prepare=messages.prepare,
         clock=clock,
-        jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads retries, guards nothing
+        jitter=machine.jitter,
         fallbacks=book.fallbacks,
         why_not=messages.why_not,
         tracer=tracer,
     )
-    dispatcher = Dispatcher(store, sender, clock=clock, new_token=new_token, watch=watch, tracer=tracer)
+    dispatcher = Dispatcher(
+        store, sender, clock=clock, new_token=machine.new_token, watch=watch, tracer=tracer
+    )
     intake = Intake(
         store=store,
         book=book,
         clock=clock,
         evaluate=conditions.evaluate,
-        look_up=_look_up(port),
+        look_up=_look_up(port, machine.clock),
         wake=dispatcher.wake,
         reports=port is not None,
         watch=watch,
@@ -219,7 +251,7 @@ def _assemble(
         sender=sender,
         dispatcher=dispatcher,
         store=store,
-        clock=now,
+        clock=machine.clock,
         watch=watch,
     )
     return Runtime(store, intake, receiver, sender, dispatcher, in_force)

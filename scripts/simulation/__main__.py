@@ -48,6 +48,7 @@ def main(arguments: Sequence[str]) -> int:
         "--mutants", action="store_true", help="plant each mistake, and show which seed finds it"
     )
     options = parser.parse_args(arguments)
+    os.environ.clear()  # nothing of this machine's configuration is to matter
     if options.mutants:
         return _mutants(options.minutes)
     seeds = (

@@ -124,6 +124,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.call_soon(run)
         return future
 
+    def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:
+        """Refuse: a simulated process gets no signals."""
+        raise NotImplementedError
+
     def _failed(self, _: object, context: dict[str, Any]) -> None:
         # A process may fail in any way; the world itself must not.
         if self._running is None and (error := context.get("exception")):

@@ -9,6 +9,7 @@ from zlib import crc32
 from app.deliver.turn import Sender
 from app.model.delivery import Outcome
 from app.rules.decide import Decision, EntityState
+from app.runtime.listener import Runtime
 from app.store.rows import Attempt, Claim, Incoming
 
 
@@ -41,9 +42,10 @@ class Mutant:
 
         return replace(incoming, decide=decide)
 
-    def sender(self, sender: Sender) -> Any:
-        """Plant it into a sender."""
-        return sender if self.attempt is None else _Liar(sender, self.attempt)
+    def plant(self, runtime: Runtime) -> None:
+        """Plant it into a listener that is about to run."""
+        if self.attempt is not None:
+            runtime.dispatcher._sender = _Liar(runtime.sender, self.attempt)  # type: ignore[assignment]  # noqa: SLF001
 
 
 class _Liar:
@@ -53,9 +55,8 @@ class _Liar:
         self._sender = sender
         self._lie = lie
 
-    @property
-    def notifiers(self) -> Any:
-        return self._sender.notifiers
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sender, name)
 
     async def attempt(self, claim: Claim) -> Attempt | None:
         attempt = await self._sender.attempt(claim)

@@ -1,7 +1,7 @@
 """What disturbs the listener from time to time: kills, freezes, archived channels, the operator."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from app.model.silence import Silence
 from app.store import queries
@@ -29,7 +29,6 @@ class Nights:
         self._slack = slack
         self._pager = pager
         self._listeners = listeners
-        self.clock_offset = timedelta(0)
 
     async def pass_by(self) -> None:
         """Disturb until it is cancelled."""
@@ -57,7 +56,7 @@ class Nights:
             loop.call_later(chance.between("pager expired for", 10, 200), self.mend_pager)
         if chance.strikes("clock_jump"):
             seconds = chance.between("clock_jump by", -40, 40)
-            self.clock_offset += timedelta(seconds=seconds)
+            world.clock_offset += seconds
             world.jumps.append(loop.time())
             world.say(f"the machine's clock jumps by {seconds:.3f} s")
             for listener in self._listeners:
@@ -87,32 +86,33 @@ class Nights:
             return
         if chance.strikes("restart"):
             world.say(f"{process.name} is asked to stop")
-            listener.restart()
+            listener.stop()
             return
         if chance.strikes("freeze"):
             process.frozen_until = now + chance.between("freeze for", 5, 60)
             process.troubles += [now, process.frozen_until]
             world.say(f"{process.name} is frozen for {process.frozen_until - now:.1f} s")
             return
-        if chance.strikes("reload") and listener.rules is not None:
+        if (runtime := listener.runtime) is None:
+            return
+        if chance.strikes("reload"):
             world.say(f"{process.name} reloads its rules")
-            process.start(listener.rules.reload())
-        if chance.strikes("release") and listener.database is not None and listener.dispatcher is not None:
-            process.start(_release(Store(listener.database), listener))
-        if chance.strikes("silence") and listener.database is not None and listener.dispatcher is not None:
+            process.start(runtime.rules.reload())
+        if chance.strikes("release"):
+            process.start(_release(runtime.store, listener.clock()))
+        if chance.strikes("silence"):
             entity = f"service-{chance.stream('silence whom').randrange(6)}"
             minutes = chance.between("silence for", 0.3, 2)
             world.silenced.append((entity, now, now + 60 * minutes))
             world.say(f"somebody silences {entity} for {minutes:.1f} min")
-            process.start(_silence(Store(listener.database), listener, entity, minutes))
+            process.start(_silence(runtime.store, listener.clock(), entity, minutes))
 
 
-async def _release(store: Store, listener: Listener) -> None:
+async def _release(store: Store, now: datetime) -> None:
     for destination in ("rocket", "star", "nova", "pager"):
-        await store.release_hold(destination, listener.clock())
+        await store.release_hold(destination, now)
 
 
-async def _silence(store: Store, listener: Listener, entity: str, minutes: float) -> None:
-    now = listener.clock()
+async def _silence(store: Store, now: datetime, entity: str, minutes: float) -> None:
     until = now + timedelta(minutes=minutes)
     await store.write(queries.silences.add, Silence("*", "*", entity, "*", now, until, "operator", "test"))

@@ -1,11 +1,13 @@
 """What happened in the simulated world: the facts that the oracle judges by."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from scripts.simulation.chance import Chance
 from scripts.simulation.clock import Process
 from scripts.simulation.network import NetworkLoop, Sending
 
+DATABASE, RULES_FILE = Path("listener.db"), Path("rules.yaml")
 BEFORE_TROUBLE_SECONDS, AFTER_TROUBLE_SECONDS = 45.0, 15.0
 
 
@@ -88,6 +90,7 @@ class World:
     silenced: list[tuple[str, float, float]] = field(default_factory=list)
     holds: list[tuple[float, str, Process]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    clock_offset: float = 0.0
     jumps: list[float] = field(default_factory=list)
     story: list[str] = field(default_factory=list)
 
