@@ -20,6 +20,7 @@ class Process:
         alive: False once it was killed: nothing of it runs any more, not even a ``finally``.
         frozen_until: Until this time of the loop nothing of it runs.
         troubles: When it was killed or frozen, or could not write, in seconds of the loop.
+        woken: When it went on after it was frozen.
         at_death: Called when it ends: what the kernel does.
     """
 
@@ -28,6 +29,7 @@ class Process:
         self.alive = True
         self.frozen_until = 0.0
         self.troubles: list[float] = []
+        self.woken: list[float] = []
         self.at_death: list[Callable[[], None]] = []
         self.tasks: list[asyncio.Task[Any]] = []
         self.context = copy_context()

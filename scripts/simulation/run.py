@@ -25,28 +25,14 @@ from scripts.simulation.nights import Nights
 from scripts.simulation.oracle import Oracle
 from scripts.simulation.pager import Pager
 from scripts.simulation.port import SECRET, Port
-from scripts.simulation.slack import CHANNELS, Slack
+from scripts.simulation.slack import Slack
 from scripts.simulation.world import DATABASE, RULES_FILE, World
 
 CALM_SECONDS = 10.0  # at first: the first comparison records how things are
 ENDS_WITHIN_SECONDS = 25 * 60.0
 LOOK_SECONDS = 10.0
 GRAVES: list[object] = []
-RULES = """
-version: 1
-destinations:
-  rocket: {type: slack, webhook_url: "http://hooks.slack.sim/services/rocket", fallback: ops}
-  star: {type: slack, channel: STAR_ID, fallback: ops}
-  nova: {type: slack, channel: "#nova", fallback: ops}
-  ops: {type: slack, webhook_url: "http://hooks.slack.sim/services/ops"}
-  pager: {type: http, url: "http://pager.sim/alerts", steps: [opened, changed, resolved], fallback: ops}
-rules:
-  - name: load
-    blueprint: service
-    when: {property: load}
-    resolve: {property: load, below: 50}
-    send: [{by_team: {Rocket: rocket, Star: star, Nova: nova}, default: ops}, pager]
-""".replace("STAR_ID", CHANNELS["star"])
+TEAM_CHANNELS = {"Rocket": "rocket", "Star": "star", "Nova": "nova"}
 SETTINGS = {
     "port_client_id": "id",
     "port_client_secret": SECRET,
@@ -135,11 +121,11 @@ def simulate(plan: Plan) -> Outcome:
 async def _night(plan: Plan, world: World) -> Outcome:
     loop, chance = world.loop, world.chance
     prepare(DATABASE)
-    RULES_FILE.write_text(RULES)
     settings = load_settings(**SETTINGS)
     slack, pager = Slack(world), Pager(world)
     listeners: list[Listener] = []
     nights = Nights(world, slack, pager, listeners)
+    nights.write_rules(TEAM_CHANNELS, "load")
 
     async def post(body: bytes, headers: dict[str, str]) -> int | None:
         ready = [listener for listener in listeners if listener.runtime is not None]
@@ -168,9 +154,13 @@ async def _night(plan: Plan, world: World) -> Outcome:
     world.say("nothing disturbs any more")
     for name in slack.channels:
         nights.unarchive(name)
+    slack.channels["nova"].shown_as = ""
+    if not world.tables[-1].channels:
+        nights.write_rules(world.tables[-2].channels, world.tables[-2].rule)
     nights.mend_pager()
     waiting = await _settled(world, listeners, quiet_since)
     broken = [f"after {ENDS_WITHIN_SECONDS / 60:.0f} quiet minutes there wait: {waiting}"] if waiting else []
+    world.open_here = _open_incidents(world)
     broken += Oracle(world, quiet_since).broken()
     for listener in listeners:
         if listener.process is not None:
@@ -213,6 +203,12 @@ def _waiting() -> list[str]:
             " GROUP BY queue ORDER BY queue"
         )
         return [f"{count} for {queue}" for queue, count in rows]
+
+
+def _open_incidents(world: World) -> set[str]:
+    with closing(sqlite3.connect(f"file:{DATABASE}?mode=ro", uri=True)) as connection:
+        rows = connection.execute("SELECT entity FROM incidents WHERE resolved_at IS NULL")
+        return {world.root(entity) for (entity,) in rows}
 
 
 def _log_into(world: World) -> None:
