@@ -83,8 +83,7 @@ class Oracle:
             for change in self._world.changes.values()
             if change.entity == entity
             and first < change.serial < last
-            and change.stored_at is not None
-            and change.stored_at < told.at
+            and ((change.stored_at or 1e9) < told.at or self._has_heard(PAGER, change))
             and all(load != change.load for load, _ in self._heard[told.place, entity])
         ]
         return [*loads[1:gap], *middle, *loads[gap + 1 :]]
@@ -239,6 +238,7 @@ class Oracle:
         for at, listed in self._world.listings:
             for load in listed.values():
                 known_from[load] = min(at, known_from[load])
+        renamed = {change.entity for change in changes.values() if change.renames}
         for place in [*CHANNELS.keys() - {FALLBACK}, PAGER]:
             first_told = self._first_told(place)
             for early, later in permutations(first_told, 2):
@@ -247,7 +247,8 @@ class Oracle:
                     continue
                 if first_told[early] <= first_told[later] or self._kept_back(earlier):
                     continue
-                if place != PAGER or earlier.name == after.name:  # another name, another queue
+                # Of an entity with another name the jobs are in another queue.
+                if place != PAGER or (earlier.entity == after.entity and earlier.entity not in renamed):
                     yield f"#{place} hears of {_name(after)} before {_name(earlier)}"
 
     def _first_told(self, place: str) -> dict[float, float]:
