@@ -33,10 +33,11 @@ class Oracle:
         self._quiet_since = quiet_since
         # By place and entity: each value in the order in which it was told, with the message.
         self._heard: dict[tuple[str, str], list[tuple[float, Told]]] = defaultdict(list)
+        self._left_out: dict[tuple[str, str], list[range]] = defaultdict(list)
         for told in world.told:
             for entity in told.loads:
                 heard = self._heard[told.place, entity]
-                heard += [(load, told) for load in self._filled(told, entity)]
+                heard += [(load, told) for load in self._named(told, entity)]
         # When the rule was renamed or removed: what waited under its name is not sent any more.
         self._renamed = [
             after.since
@@ -71,22 +72,14 @@ class Oracle:
             *self._open_incidents_were_told(),
         ]
 
-    def _filled(self, told: Told, entity: str) -> list[float]:
-        """Leave out the value before, and put in what a long line has left out for a person's sake."""
-        loads = told.loads[entity]
-        if 0.0 not in loads:
-            return loads[1:]
-        gap = loads.index(0.0)
-        first, last = (self._world.changes[loads[place]].serial for place in (gap - 1, gap + 1))
-        middle = [
-            change.load
-            for change in self._world.changes.values()
-            if change.entity == entity
-            and first < change.serial < last
-            and ((change.stored_at or 1e9) < told.at or self._has_heard(PAGER, change))
-            and all(load != change.load for load, _ in self._heard[told.place, entity])
-        ]
-        return [*loads[1:gap], *middle, *loads[gap + 1 :]]
+    def _named(self, told: Told, entity: str) -> list[float]:
+        """Leave out the value before; what a long line leaves out for a person's sake may be any between."""
+        loads, changes = told.loads[entity], self._world.changes
+        if 0.0 in loads:
+            gap = loads.index(0.0)
+            between = range(changes[loads[gap - 1]].serial + 1, changes[loads[gap + 1]].serial)
+            self._left_out[told.place, entity].append(between)
+        return [load for load in loads[1:] if load]
 
     def _follow_the_pager(self) -> None:
         seen = set[str]()
@@ -107,7 +100,10 @@ class Oracle:
                     self._open.pop(entity, None)
 
     def _has_heard(self, place: str, change: Change) -> bool:
-        return any(load == change.load for load, _ in self._heard[place, change.entity])
+        where = place, change.entity
+        return any(load == change.load for load, _ in self._heard[where]) or any(
+            change.serial in between for between in self._left_out[where]
+        )
 
     def _tables(self, since: float, until: float) -> list[Table]:
         """List the versions of the rules file that may have been in force within a time."""
