@@ -8,6 +8,7 @@ from zlib import crc32
 
 from app.deliver.turn import Sender
 from app.model.delivery import Outcome
+from app.model.incident import Step
 from app.rules.decide import Decision, EntityState
 from app.runtime.listener import Runtime
 from app.store.rows import Attempt, Claim, Incoming
@@ -135,6 +136,22 @@ MUTANTS: dict[str, Mutant] = {
     "open incidents are not found": _statement(
         "(resolved_at IS NULL OR resolved_at >= ?3)", "resolved_at < 0"
     ),
+    "the last known state is not kept": Mutant(decision=lambda decision, _: replace(decision, known=None)),
+    "where it was told is forgotten": Mutant(
+        decision=lambda decision, _: replace(
+            decision, incidents=tuple(replace(incident, told=()) for incident in decision.incidents)
+        )
+    ),
+    "an end is not routed": _decided(
+        lambda decision, _: replace(
+            decision,
+            alerts=tuple(alert for alert in decision.alerts if alert.notification.step is not Step.RESOLVED),
+        )
+    ),
+    "a fallback gets no alerts": _statement(
+        "SELECT name, on_hold FROM queues WHERE", "SELECT 1, 1 WHERE 1 = 0 AND"
+    ),
+    "a silence is not looked at": _statement("NOT settled AND ends_at > ?1", "ends_at < 0"),
     "a commit is none": Mutant(rewrite=lambda statement: "ROLLBACK" if statement == "COMMIT" else statement),
 }
 """Each mistake, by what it is."""
