@@ -140,7 +140,7 @@ class Oracle:
 
     def _kept_back(self, change: Change) -> bool:
         """Tell whether the operator may have taken its alerts back while they waited."""
-        since = change.at if change.sent_at is None else change.sent_at
+        since = change.at
         return any(at > since - OLD_RULES_SECONDS for at in self._renamed) or any(
             entity == change.entity and until > since and begins - 1 < self._quiet_since
             for entity, begins, until in self._world.silenced
@@ -154,6 +154,9 @@ class Oracle:
             if change.action != "UPDATE" or self._kept_back(change):
                 continue
             if change.stored_at is not None and change.sent_at is not None:
+                compared = (at for at, _ in self._world.listings if change.at < at <= change.stored_at + 1)
+                if change.entity in self._unclear and any(compared):
+                    continue  # that an entity is new, or gone, may have been told in its place
                 tables = self._tables(change.sent_at, change.stored_at)
                 newer, why = self._found_by_comparing(change), "which was answered 202"
             elif is_latest:
@@ -164,8 +167,16 @@ class Oracle:
             if not all(table.channels for table in tables):
                 continue
             for places in ({table.channels[change.team] for table in tables}, {PAGER}):
-                if not any(self._has_heard(place, told) for place in places for told in [change, *newer]):
+                if not any(self._has_heard(place, change) for place in places) and not self._told(newer):
                     yield f"#{' or #'.join(sorted(places))} never hears of {_name(change)}, {why}"
+
+    def _told(self, changes: list[Change]) -> bool:
+        """Tell whether any of them was told where it belongs by then: the team may be another."""
+        return any(
+            self._has_heard(place, change)
+            for change in changes
+            for place in self._places(change, self._quiet_since)
+        )
 
     def _found_by_comparing(self, change: Change) -> list[Change]:
         """List the changes of its entity that the comparison may have told before the webhook came."""
