@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise, permutations
 
+from scripts.simulation.port import ENTITIES
 from scripts.simulation.slack import CHANNELS
 from scripts.simulation.world import FALLBACK, PAGER, Change, Table, Told, World
 
@@ -47,7 +48,7 @@ class Oracle:
         # Of these the operator, or Port, has made it impossible to say in which step their incident is.
         self._unclear = {entity for entity, _, _ in world.silenced} | {
             change.entity
-            for change in [*world.changes.values()][len(world.listings[0][1]) :]
+            for change in [*world.changes.values()][ENTITIES:]
             if change.renames or change.action != "UPDATE"
         }
         # By value: the values before it that were told of the same incident, as the pager has heard it.
@@ -124,7 +125,8 @@ class Oracle:
         """Tell whether a place is one of the change's, of its incident's, or stands in for one on hold."""
         places = self._places(change, told.at)
         story = (self._world.changes[load] for load in self._story.get(change.load, ()))
-        if change.entity in self._unclear:
+        # A fallback hears on, of an incident that opens again too.
+        if change.entity in self._unclear or self._renamed or place == FALLBACK:
             story = (
                 earlier
                 for earlier in self._world.changes.values()

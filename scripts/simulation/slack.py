@@ -173,7 +173,8 @@ class Slack:
     def _history(self, channel: Channel, arguments: dict[str, Any], *, thread: str | None) -> Reply:
         if (failure := drawn_failure(self._world.chance)) and not failure[1]:
             return failure[0]
-        if thread is not None and thread not in channel.messages:
+        threads = {message["thread_ts"] for message in channel.messages.values()}
+        if thread is not None and thread not in channel.messages and thread not in threads:
             return Reply(200, {"ok": False, "error": "thread_not_found"})
         messages = [
             _shown(message)
