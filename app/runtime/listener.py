@@ -3,8 +3,8 @@
 import asyncio
 import random
 import secrets
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -27,11 +27,11 @@ from app.receive.receiver import Receiver
 from app.receive.rules_source import make_rulebook, reload_on_change, reload_on_sighup
 from app.reconcile.health import RULES, why_off
 from app.rules.targets import DEFAULT_DESTINATION, PortLookup
-from app.runtime.configured import load_usable, notifier_context, port_client
+from app.runtime.configured import Clock, load_usable, notifier_context, port_client
 from app.settings import Settings
 from app.store import queries
 from app.store.clock import steady
-from app.store.opening import open_store
+from app.store.opening import now, open_store
 from app.store.prune import keep_pruned
 from app.store.store import Store
 
@@ -43,6 +43,34 @@ log = structlog.get_logger(__name__)
 Loop = Coroutine[None, None, None]
 
 STOP_SECONDS = 5.0  # with uvicorn's own wait for open requests, a stop takes less than 10 s
+
+
+def new_token() -> str:
+    """Make a text that no other process has."""
+    return secrets.token_hex(8)
+
+
+def _jitter() -> float:
+    return random.uniform(-1, 1)  # noqa: S311 - spreads retries, guards nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a listener takes from the machine it runs on; the simulator gives its own.
+
+    Attributes:
+        clock: Gives the time, UTC.
+        new_token: Makes texts that no other process has.
+        jitter: Gives random numbers from -1 to 1, which spread retries.
+        open_store: Opens the configured store.
+        steady: Gives a time that nobody sets, for what is kept in memory.
+    """
+
+    clock: Clock = now
+    new_token: Callable[[], str] = new_token
+    jitter: Callable[[], float] = _jitter
+    open_store: Callable[..., AbstractAsyncContextManager[Store]] = open_store
+    steady: Clock = steady
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +93,7 @@ async def open_runtime(
     reconcile: bool = False,
     watch: Watch = NOBODY,
     tracer: Tracer = OFF,
+    machine: Machine = Machine(),
 ) -> AsyncIterator[Runtime]:
     """Open the store and start the delivery loop; at the end let what is in flight finish, and close.
 
@@ -74,6 +103,7 @@ async def open_runtime(
         reconcile: Whether to reconcile with Port at intervals, where that is configured.
         watch: Counts what happens.
         tracer: Makes spans of it.
+        machine: What it takes from the machine it runs on.
 
     Raises:
         StoreUnavailable: The store cannot be opened.
@@ -82,16 +112,18 @@ async def open_runtime(
     """
     _warn_of_what_is_unusual(settings)
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(*settings.database, upgrade=dispatch, watch=watch))
+        store = await stack.enter_async_context(
+            machine.open_store(*settings.database, upgrade=dispatch, watch=watch)
+        )
         await store.follow_clock()  # before anything is stored or decided by a clock that was set meanwhile
         store.own("")  # from now on `restore` sees that a listener runs, though it may only receive
         conditions, templates = Jq(), Jq()  # a slow template must not keep changes waiting
         stack.push_async_callback(conditions.close)
         stack.push_async_callback(templates.close)
-        port = port_client(settings)
+        port = port_client(settings, clock=machine.clock)
         if port is not None:
             stack.push_async_callback(port.close)
-        runtime = _assemble(settings, store, conditions, templates, port, watch, tracer)
+        runtime = _assemble(settings, store, conditions, templates, port, watch, tracer, machine)
         watch.rules_taken(list(runtime.intake.book.rules.by_name), runtime.sender.notifiers)
         # Closed before Port's client and jq, which notifiers use.
         stack.push_async_callback(runtime.rules.close)
@@ -107,7 +139,7 @@ async def open_runtime(
         else:
             loops.append(_follow_clock(store))
         if reconcile:
-            loops += _reconcile_loop(settings, runtime, stack)
+            loops += _reconcile_loop(settings, runtime, stack, machine)
         if settings.rules_file is not None:
             loops.append(reload_on_change(settings.rules_file.absolute(), runtime.rules.reload))
         await stack.enter_async_context(_running(loops, runtime.dispatcher))
@@ -140,8 +172,10 @@ def _warn_of_what_is_unusual(settings: Settings) -> None:
         log.warning("unsigned_accepted", effect="anybody who can reach this listener can send changes")
 
 
-def _reconcile_loop(settings: Settings, runtime: Runtime, stack: AsyncExitStack) -> list[Loop]:
-    client, minutes = port_client(settings, patient=True), settings.reconcile_minutes
+def _reconcile_loop(
+    settings: Settings, runtime: Runtime, stack: AsyncExitStack, machine: Machine
+) -> list[Loop]:
+    client, minutes = port_client(settings, patient=True, clock=machine.clock), settings.reconcile_minutes
     if client is not None:
         stack.push_async_callback(client.close)
     if reason := why_off(minutes, settings.missing_credential, runtime.intake.book):
@@ -153,17 +187,12 @@ def _reconcile_loop(settings: Settings, runtime: Runtime, stack: AsyncExitStack)
         return []  # without a watched blueprint it stays on: a reload may bring one
     from app.reconcile.schedule import Reconciler
 
-    reconciler = Reconciler(runtime.intake, client, timedelta(minutes=minutes), new_token=new_token)
+    reconciler = Reconciler(runtime.intake, client, timedelta(minutes=minutes), new_token=machine.new_token)
     runtime.rules.on_more_watched = lambda: reconciler.want(RULES)
     return [reconciler.reconcile_when_due()]
 
 
-def new_token() -> str:
-    """Make a text that no other process has."""
-    return secrets.token_hex(8)
-
-
-def _look_up(port: "PortClient | None") -> LookUp:
+def _look_up(port: "PortClient | None", clock: Clock) -> LookUp:
     async def nobody_to_ask(_: CatalogChange, __: PortLookup) -> None:
         log.warning("lookup_unavailable", reason="PORT_CLIENT_ID is not set", effect="the default is alerted")
 
@@ -171,7 +200,7 @@ def _look_up(port: "PortClient | None") -> LookUp:
         return nobody_to_ask
     from app.port.lookup import Lookup
 
-    return Lookup(port, steady)
+    return Lookup(port, clock)
 
 
 def _assemble(
@@ -182,8 +211,11 @@ def _assemble(
     port: "PortClient | None",
     watch: Watch,
     tracer: Tracer,
+    machine: Machine,
 ) -> Runtime:
-    context = notifier_context(settings, templates, port, lambda run: store.read(queries.reports.fate, run))
+    context = notifier_context(
+        settings, templates, port, lambda run: store.read(queries.reports.fate, run), machine.clock
+    )
     load = partial(load_usable, settings, context)
     rules, notifiers = load()
     if not context.default_webhook and DEFAULT_DESTINATION not in rules.file.destinations:
@@ -199,18 +231,20 @@ def _assemble(
         notifiers,
         prepare=messages.prepare,
         clock=store.clock,
-        jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads retries, guards nothing
+        jitter=machine.jitter,
         fallbacks=book.fallbacks,
         why_not=messages.why_not,
         tracer=tracer,
     )
-    dispatcher = Dispatcher(store, sender, clock=store.clock, new_token=new_token, watch=watch, tracer=tracer)
+    dispatcher = Dispatcher(
+        store, sender, clock=store.clock, new_token=machine.new_token, watch=watch, tracer=tracer
+    )
     intake = Intake(
         store=store,
         book=book,
         clock=store.clock,
         evaluate=conditions.evaluate,
-        look_up=_look_up(port),
+        look_up=_look_up(port, machine.steady),
         wake=dispatcher.wake,
         reports=port is not None,
         watch=watch,

@@ -22,6 +22,7 @@ class Process:
         alive: False once it was killed: nothing of it runs any more, not even a ``finally``.
         frozen_until: Until this time of the loop nothing of it runs.
         troubles: When it was killed or frozen, or could not write, in seconds of the loop.
+        woken: When it went on after it was frozen.
         at_death: Called when it ends: what the kernel does.
     """
 
@@ -30,6 +31,7 @@ class Process:
         self.alive = True
         self.frozen_until = 0.0
         self.troubles: list[float] = []
+        self.woken: list[float] = []
         self.at_death: list[Callable[[], None]] = []
         self.tasks: list[asyncio.Task[Any]] = []
         self.context = copy_context()
@@ -129,6 +131,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
         self.call_soon(run)
         return future
+
+    def add_signal_handler(  # type: ignore[override]
+        self, sig: int, callback: Callable[..., object], *args: Any
+    ) -> None:
+        """Refuse: a simulated process gets no signals."""
+        raise NotImplementedError
 
     def _failed(self, _: object, context: dict[str, Any]) -> None:
         # A process may fail in any way; the world itself must not.
