@@ -6,6 +6,7 @@ the two none to their size.
 
 import asyncio
 import sys
+import threading
 from http import HTTPStatus
 from typing import Any
 
@@ -24,6 +25,8 @@ MAX_HEADERS = 100
 """So many headers a request may have, trailers included."""
 MAX_PIPELINED = 10
 """So many requests may wait for the answer to the one before."""
+MAX_READ_BYTES = 32 * 1024
+"""As much is read of a connection at once; uvloop would read 256 kB of each of a thousand."""
 MAX_REST_BYTES = 64 * 1024
 """As much of a body may come after the answer."""
 HEAD_SECONDS = 10
@@ -36,7 +39,17 @@ UNREAD_SECONDS = 30
 UNLIMITED = "uvicorn.protocols.http.zttp_impl"
 
 
-class LimitedProtocol(httptools_impl.HttpToolsProtocol):
+class _Buffer(threading.local):
+    """Where a thread's loop reads into; what it has read is copied before it reads again."""
+
+    def __init__(self) -> None:
+        self.bytes = bytearray(MAX_READ_BYTES)
+
+
+_BUFFER = _Buffer()
+
+
+class LimitedProtocol(httptools_impl.HttpToolsProtocol, asyncio.BufferedProtocol):
     """One connection, read by httptools. What breaks a limit is answered 4xx or not at all, and closed.
 
     No websocket is spoken, nor HTTP/2: a request that asks for them is answered in HTTP/1.1, as it may be.
@@ -70,6 +83,14 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
         self.resume_writing()
 
     @override
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return _BUFFER.bytes
+
+    @override
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(memoryview(_BUFFER.bytes)[:nbytes]))
+
+    @override
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         self._unread += len(data)
@@ -86,8 +107,10 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
         if self._unread > MAX_HEAD_BYTES:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         elif self._in_request or (self._answered() and self.timeout_keep_alive_task is None):
+            in_body = self._in_request and not self._in_head
+            if in_body and self.cycle.body and not self._answered():
+                self.flow.pause_reading()  # until the application asks for more: it counts what it holds
             if self._deadline is None:
-                in_body = self._in_request and not self._in_head
                 self._set_deadline(self.body_seconds if in_body else self.head_seconds)
         elif self._deadline is not None:
             self._end_deadline()
