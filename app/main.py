@@ -76,6 +76,8 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         lifespan=lifespan,
         docs_url=None,  # app/web/docs.py in its place
         redoc_url=None,
+        servers=[{"url": "/"}],  # as if it were not said, but not every generator of clients knows that
+        generate_unique_id_function=lambda route: route.name,  # what generated clients call an operation
         max_body_size=settings.max_body_bytes,  # a larger body is refused before all of it is read
         telemetry=otel.telemetry(provider, WEBHOOK_PATH),
     )
