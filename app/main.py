@@ -27,7 +27,7 @@ from app.store.opening import prepare_store
 from app.web import docs, health, metrics
 from app.web.health import Health, check_readiness
 from app.web.metrics import read_store
-from app.web.middleware import ERROR_HANDLERS, plain_headers, webhook_answers
+from app.web.middleware import ERROR_HANDLERS, plain_headers, webhook_answers, without_last_slash
 from app.web.shutdown import on_stop_signal
 
 MAX_OPEN_FILES = 65_536
@@ -43,7 +43,7 @@ class _Application(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         # Around the framework's own middleware too: that answers 413 where a length is announced, and 500.
-        return plain_headers(super().build_middleware_stack())
+        return plain_headers(without_last_slash(super().build_middleware_stack()))
 
 
 def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = True) -> FastAPI:
@@ -76,6 +76,7 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         lifespan=lifespan,
         docs_url=None,  # app/web/docs.py in its place
         redoc_url=None,
+        redirect_slashes=False,  # `without_last_slash` in its place
         servers=[{"url": "/"}],  # as if it were not said, but not every generator of clients knows that
         generate_unique_id_function=lambda route: route.name,  # what generated clients call an operation
         max_body_size=settings.max_body_bytes,  # a larger body is refused before all of it is read

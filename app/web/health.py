@@ -47,15 +47,17 @@ async def check_readiness(
         rules_problem: Why the rules file was refused when it was read last; None: it was not.
         now: The time, UTC.
     """
-    reasons = []
+    reasons, warnings = [], []
     try:
         # A write, not a read: a full or read-only disk still reads well.
-        await store.check(now)
+        if trouble := await store.check(now):
+            warnings.append(trouble)
     except StoreUnavailable as error:
         reasons.append(f"the store cannot write: {error}")
     if dispatcher is not None and (stale := dispatcher.stale()):
         reasons.append(stale)
-    warnings = [f"the rules file is refused: {rules_problem}"] if rules_problem else []
+    if rules_problem:
+        warnings.append(f"the rules file is refused: {rules_problem}")
     with suppress(StoreUnavailable):  # a store that cannot be read is among the reasons already
         queues = await store.read(queries.page.queues, now)
         warnings += queue_warnings(queues, now)

@@ -182,6 +182,19 @@ async def test_quarantine(start: Start) -> None:
             assert answer.status_code == status
 
 
+async def test_a_slash_at_the_end(start: Start) -> None:
+    """It is the same address, of the API and of the page: nothing is redirected, least of all to http."""
+    async with start(admin_token=TOKEN) as service:
+        assert await get(service, "/changes/?limit=1") == await get(service, "/changes?limit=1")
+        silence = {"rule": "r", "comment": "c", "seconds": 60}
+        made = await service.client.post("/api/v1/silences/", json=silence, headers=BEARER)
+        assert made.status_code == 201
+        await service.client.post("/sign-in/", data={"name": "Ada", "token": TOKEN})
+        for path in ("/", "/changes/", "/timeline//", "/docs/", "/metrics/"):
+            assert (await service.client.get(path, headers=BEARER)).status_code == 200, path
+        await get(service, "/nothing/", 404)
+
+
 @pytest.mark.parametrize("path", ["/changes/99", "/deliveries/99"])
 async def test_what_is_not_there(start: Start, path: str) -> None:
     """It is answered with 404."""
