@@ -125,9 +125,20 @@ def load_rules(
     mistakes += _in_rules(document, check_jq)
     if file is None or mistakes:
         # One mistake may be found in two ways.
-        raise RulesError(name, in_order(mistakes, document))
+        raise RulesError(name, in_order(mistakes, document), _partly(document, models, name))
     hints = in_order(find_hints(file, document), document)
     return Rules(file, tuple(sorted(document.hidden)), name, document.lines(), hints)
+
+
+def _partly(document: Document, models: SettingsModels, name: str) -> Rules:
+    """Read the destinations in which nothing is wrong."""
+    spoilt = {place[1] for place in document.spoilt if place[:1] == ("destinations",) and len(place) > 1}
+    right = {}
+    for key, written in _destinations(document).items():
+        with suppress(ValidationError, KeyError, TypeError):
+            if key not in spoilt:
+                right[key] = models[written["type"]].model_validate(written)
+    return Rules(RulesFile(version=1, destinations=right), name=name, lines=document.lines())
 
 
 def _models_for(document: Document, models: SettingsModels) -> SettingsModels:

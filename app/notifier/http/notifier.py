@@ -9,7 +9,7 @@ import base64
 import contextlib
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import Any
@@ -71,8 +71,7 @@ class HttpNotifier(Notifier):
 
     ``webhook-id`` and ``Idempotency-Key`` are the delivery's id at every attempt, so that the receiver can
     recognise a repeat. No redirect is followed, no cookie kept. URLs and headers may hold secrets, so errors
-    name the host only. aiohttp itself repeats a GET, PUT or DELETE whose
-    connection breaks, once: by HTTP they are idempotent.
+    name the host only. aiohttp itself repeats a GET, PUT or DELETE once if its connection breaks, as HTTP has it.
 
     Args:
         resolver: Looks names up; the system's unless given.
@@ -98,13 +97,8 @@ class HttpNotifier(Notifier):
     ) -> None:
         url = settings.url.get_secret_value()
         headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
-        for name in headers:
-            if not HEADER_NAME.fullmatch(name) or name.lower() in OUR_HEADERS:
-                raise SettingsError(f"headers: {one_line(name, 80)!r} cannot be set")
         self._method, self.address = settings.method, url
         self._template = {"url": url, "headers": headers, "body": settings.body}
-        # An empty one, as of a variable that is not set, must not mean that nothing is signed.
-        self._signer = None if settings.secret is None else _signer(settings.secret.get_secret_value())
         self._private = settings.allow_private
         self._context = context
         self._resolver = resolver
@@ -124,7 +118,11 @@ class HttpNotifier(Notifier):
         self._fixed = "{{" not in url
         self._fixed_host = not HOST_IS_TEMPLATE.match(url)
         self._fixed_caller = self._fixed_host and not any("{{" in value for value in headers.values())
-        self._refuse_what_can_never_be_sent()
+        # An empty one, as of a variable that is not set, must not mean that nothing is signed.
+        secret = None if settings.secret is None else settings.secret.get_secret_value()
+        if wrong := [*self._what_can_never_be_sent(secret)]:
+            raise SettingsError("\n".join(wrong))
+        self._signer = None if secret is None else _signer(secret)
 
     async def send(self, parcel: Parcel) -> Sent:
         """Send the request for one alert; the detail is the answer's status and the start of its text.
@@ -179,20 +177,21 @@ class HttpNotifier(Notifier):
         usual = {name: value for name, value in usual.items() if name.lower() not in set_by_rule}
         return _Call(url, usual | headers | ours, body, frozenset(secrets))
 
-    def _refuse_what_can_never_be_sent(self) -> None:
-        """Raise `SettingsError` if something that no template changes makes every request impossible."""
-        key = "url"
-        try:
-            if self._fixed:
-                self._url(self._template["url"])
-            key = "headers"
-            for name, value in self._template["headers"].items():
-                if "{{" not in value:
-                    _header(name, value)
-            key = "body"
-            _json(self._template["body"])
-        except DeliveryFailed as failed:
-            raise SettingsError(f"{key}: {failed.reason}") from None
+    def _what_can_never_be_sent(self, secret: str | None) -> Iterator[str]:
+        """Yield what is wrong with each part that no template changes: no request would be possible."""
+        url, headers, body = (self._template[key] for key in ("url", "headers", "body"))
+        for name in headers:
+            if not HEADER_NAME.fullmatch(name) or name.lower() in OUR_HEADERS:
+                yield f"headers: {one_line(name, 80)!r} cannot be set"
+        checks: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [("body", _json, (body,))]
+        checks += [("headers", _header, header) for header in headers.items() if "{{" not in header[1]]
+        checks += [("url", self._url, (url,))] if self._fixed else []
+        checks += [("secret", _signer, (secret,))] if secret is not None else []
+        for key, check, arguments in checks:
+            try:
+                check(*arguments)
+            except DeliveryFailed as failed:
+                yield f"{key}: {failed.reason}"
 
     def _url(self, filled: Any) -> URL:
         if isinstance(filled, str) and len(filled) <= MAX_LINE_CHARS and not UNFIT.search(filled):
@@ -280,7 +279,7 @@ def _signer(secret: str) -> Webhook:
     with contextlib.suppress(ValueError):
         if 24 <= len(base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)) <= 64:
             return Webhook(secret)
-    raise SettingsError("secret: must be whsec_ and the base64 of 24 to 64 random bytes")
+    raise DeliveryFailed("must be whsec_ and the base64 of 24 to 64 random bytes", Scope.DESTINATION)
 
 
 async def _dry_run(
