@@ -65,5 +65,8 @@ def send(
         meaning = MEANINGS.get(answer.status_code, "this is not an answer of the listener")
         answered = one_line(answer.text, 300)
         raise ListenerError(f"refused with {answer.status_code}: {meaning}. Its answer: {answered}")
-    receipt = answer.json()
-    print(f"accepted: {receipt['alerts']} alerts, change {receipt['change']}")
+    try:
+        receipt = answer.json()
+        print(f"accepted: {receipt['alerts']} alerts, change {receipt['change']}")
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ListenerError(f"{url} answers 202, but not as this listener does") from None

@@ -153,5 +153,5 @@ def _demand_receipt(url: str, answer: httpx.Response) -> None:
 def _is_receipt(answer: httpx.Response) -> bool:
     try:
         return bool(answer.json()["change"]) and answer.json()["alerts"] == 0
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return False
