@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -37,6 +38,10 @@ COLLECT_AFTER_OBJECTS = 10_000  # Python's own 700 would collect every few chang
 class _Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():  # what generated clients call it: its name alone
+                place = re.sub(r"\W", "_", f"{path}_{method}")
+                operation["operationId"] = operation["operationId"].removesuffix(place)
         if WEBHOOK_PATH in document["paths"]:
             webhook.describe(document)
         return document
@@ -78,7 +83,6 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         redoc_url=None,
         redirect_slashes=False,  # `without_last_slash` in its place
         servers=[{"url": "/"}],  # as if it were not said, but not every generator of clients knows that
-        generate_unique_id_function=lambda route: route.name,  # what generated clients call an operation
         max_body_size=settings.max_body_bytes,  # a larger body is refused before all of it is read
         telemetry=otel.telemetry(provider, WEBHOOK_PATH),
     )

@@ -50,7 +50,7 @@ SECRET_FORMS = {
     "database_listen_url": (rf"{POSTGRES_URL}(?s:.*)", "must begin with postgresql://"),
 }
 """What each secret must look like, and the mistake where it does not."""
-WORDS: dict[str, Callable[[str], str]] = {
+IN_ANY_CASE: dict[str, Callable[[str], str]] = {
     "port_region": str.lower,
     "log_level": str.upper,
     "log_format": str.lower,
@@ -149,7 +149,7 @@ class Settings(BaseSettings):
     def _refuse_placeholders(cls, value: Any, info: ValidationInfo) -> Any:
         if not isinstance(value, str):
             return value
-        value = WORDS.get(info.field_name or "", str)(value.strip())
+        value = IN_ANY_CASE.get(info.field_name or "", str)(value.strip())
         if not value.strip("\"'"):
             raise ValueError("is blank: set it, or remove the line")
         if PLACEHOLDER.search(value):
