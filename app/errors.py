@@ -19,10 +19,11 @@
     └── PortError            a call of Port's API failed; carries what to do about it
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from typing import Any
 
 CERTIFICATE_ADVICE = (
     "if a proxy or an authority of your own has signed it, SSL_CERT_FILE must name a file that has its"
@@ -191,11 +192,18 @@ class Mistake:
 
 
 class RulesError(ListenerError):
-    """A rules file cannot be used; the text has all its mistakes."""
+    """A rules file cannot be used; the text has all its mistakes, in the order of their lines.
 
-    def __init__(self, name: str, mistakes: Sequence[Mistake]) -> None:
-        super().__init__("\n".join(mistake.at(name) for mistake in mistakes))
-        self.mistakes = tuple(mistakes)
+    Args:
+        name: The file's name.
+        mistakes: What is wrong with it.
+        readable: The destinations that can be read (`app.rules.file.Rules`): more may be wrong with them.
+    """
+
+    def __init__(self, name: str, mistakes: Iterable[Mistake], readable: Any = None) -> None:
+        self.mistakes = tuple(sorted(dict.fromkeys(mistakes), key=lambda mistake: mistake.line))
+        super().__init__("\n".join(mistake.at(name) for mistake in self.mistakes))
+        self.readable = readable
 
 
 class SuiteError(ListenerError):

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -26,7 +27,13 @@ from app.store.opening import prepare_store
 from app.web import docs, health, metrics
 from app.web.health import Health, check_readiness
 from app.web.metrics import read_store
-from app.web.middleware import ERROR_HANDLERS, plain_headers, plain_start, webhook_answers
+from app.web.middleware import (
+    ERROR_HANDLERS,
+    plain_headers,
+    plain_start,
+    webhook_answers,
+    without_last_slash,
+)
 from app.web.protocol import limit_uvicorn
 from app.web.shutdown import on_stop_signal
 
@@ -37,13 +44,17 @@ COLLECT_AFTER_OBJECTS = 10_000  # Python's own 700 would collect every few chang
 class _Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():  # what generated clients call it: its name alone
+                place = re.sub(r"\W", "_", f"{path}_{method}")
+                operation["operationId"] = operation["operationId"].removesuffix(place)
         if WEBHOOK_PATH in document["paths"]:
             webhook.describe(document)
         return document
 
     def build_middleware_stack(self) -> ASGIApp:
         # Around the framework's own middleware too: that answers 413 where a length is announced, and 500.
-        return plain_start(plain_headers(super().build_middleware_stack()))
+        return plain_start(plain_headers(without_last_slash(super().build_middleware_stack())))
 
 
 def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = True) -> FastAPI:
@@ -76,6 +87,8 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         lifespan=lifespan,
         docs_url=None,  # app/web/docs.py in its place
         redoc_url=None,
+        redirect_slashes=False,  # `without_last_slash` in its place
+        servers=[{"url": "/"}],  # as if it were not said, but not every generator of clients knows that
         max_body_size=settings.max_body_bytes,  # a larger body is refused before all of it is read
         telemetry=otel.telemetry(provider, WEBHOOK_PATH),
     )

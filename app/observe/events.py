@@ -57,6 +57,11 @@ EVENTS = {
         "The database's file, or its -wal, was moved, replaced or deleted while it was open. Every change is "
         "answered 503. Put the file back, or restore a copy, and restart the listener."
     ),
+    "database_log_long": (
+        "The write-ahead log of the SQLite file grows, because a program reads the file without end "
+        "(`reason`). Nothing is lost, but the disk fills. End that program: an open `sqlite3`, a copy that "
+        "hangs. The log is cut within a second."
+    ),
     "database_upgraded": (
         "The database has a newer schema now. Older releases cannot be started on it any more."
     ),

@@ -199,7 +199,7 @@ class Transport:
     def _read(self, request: Request, answer: httpx.Response) -> Json:
         try:
             body = answer.json() if answer.content else {}
-        except ValueError:
+        except (ValueError, RecursionError):  # of one that is nested endlessly
             body = None
         if answer.is_success and isinstance(body, dict) and body.get("ok") is not False:
             return body

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from app.environment import environment
+from app.errors import RulesError, SettingsError
 from app.jq.runner import Jq
 from app.network import Network
 from app.notifier.base import Notifier
@@ -66,8 +67,20 @@ def load_usable(
         SettingsError: The file cannot be read, or the settings give no usable client.
     """
     check_network(settings)
-    rules = configured_rules(settings)
     context = context or notifier_context(settings, Jq(), port_client(settings), None)
+    try:
+        rules = configured_rules(settings)
+    except RulesError as error:
+        if error.readable is None:
+            raise
+        mistakes = error.mistakes
+        try:
+            make_notifiers(error.readable, context)
+        except RulesError as more:
+            mistakes += more.mistakes
+        except SettingsError:  # not of the file: it is said when the file is right
+            pass
+        raise RulesError(error.readable.name, mistakes) from None
     return rules, make_notifiers(rules, context)
 
 

@@ -206,9 +206,9 @@ class Store:
             await self._database.shrink()
         return pruned
 
-    async def check(self, now: datetime) -> None:
-        """Prove that the store can write."""
-        await self._database.check(to_micros(now))
+    async def check(self, now: datetime) -> str:
+        """Prove that the store can write, and say what of it needs attention; empty: nothing."""
+        return await self._database.check(to_micros(now))
 
     async def close(self) -> None:
         """Finish what is queued, and close."""

@@ -160,8 +160,8 @@ class Database(ABC):
         """Wake the other processes' dispatchers; returns at once."""
 
     @abstractmethod
-    async def check(self, now: Micros) -> None:
-        """Prove that the database can be written."""
+    async def check(self, now: Micros) -> str:
+        """Prove that the database can be written, and say what of it needs attention; empty: nothing."""
 
     @abstractmethod
     async def shrink(self) -> None:

@@ -47,15 +47,16 @@ async def check_readiness(
         rules_warnings: What is wrong with the rules.
         now: The time, UTC.
     """
-    reasons = []
+    reasons, warnings = [], []
     try:
         # A write, not a read: a full or read-only disk still reads well.
-        await store.check(now)
+        if trouble := await store.check(now):
+            warnings.append(trouble)
     except StoreUnavailable as error:
         reasons.append(f"the store cannot write: {error}")
     if dispatcher is not None and (stale := dispatcher.stale()):
         reasons.append(stale)
-    warnings = [*rules_warnings]
+    warnings += rules_warnings
     warnings += [store.clock.warning] if store.clock.warning else []
     with suppress(StoreUnavailable):  # a store that cannot be read is among the reasons already
         queues = await store.read(queries.page.queues, now)

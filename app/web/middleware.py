@@ -81,6 +81,21 @@ def plain_start(app: ASGIApp) -> ASGIApp:
     return around
 
 
+def without_last_slash(app: ASGIApp) -> ASGIApp:
+    """Wrap the whole application: a slash at the end of a path, copied along, means the same address.
+
+    The framework would redirect, by http behind a proxy that ends TLS; and Port follows no redirect.
+    """
+
+    async def around(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "").rstrip("/")
+        if path and path != scope.get("root_path"):
+            scope["path"] = path
+        await app(scope, receive, send)
+
+    return around
+
+
 def _forbidden(_: Request, error: Exception) -> Response:
     log.warning("source_refused", address=str(error))
     return JSONResponse({"error": SOURCE_REFUSED}, 403)
@@ -130,7 +145,7 @@ def webhook_answers(
     rests = asyncio.Semaphore(MAX_RESTS)
 
     async def around(scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"].removesuffix("/") if scope["type"] == "http" else ""
+        path = scope["path"] if scope["type"] == "http" else ""
         if not path.endswith(WEBHOOK_PATH) or scope["method"] != "POST":
             await app(scope, receive, send)
             return

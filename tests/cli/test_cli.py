@@ -111,6 +111,13 @@ async def test_send_to_nobody(run: Run, url: str, said: str) -> None:
     assert "Traceback" not in result.err
 
 
+async def test_send_to_another_server(run: Run) -> None:
+    """One that answers 202 to everything is no listener."""
+    async with serving(PlainTextResponse("<html>", 202)) as url:
+        result = await run("send", "--url", url)
+    assert (result.status, "202, but not as this listener does" in result.err) == (1, True)
+
+
 async def test_incidents(store: Store, run: Run) -> None:
     """They are listed, and closed by their id, with an entry in the audit trail."""
     assert (await run("incident", "list")).out == "0 open\n"

@@ -28,7 +28,7 @@ from tests.notifier.receiver import (
     make,
     port_client,
 )
-from tests.notifier.self_signed import self_signed
+from tests.private_ca import private_tls
 
 RETRY, HELD, DEAD, SENT = Outcome.RETRY, Outcome.ON_HOLD, Outcome.DEAD, Outcome.DELIVERED
 SOON = {"Retry-After": "3000"}
@@ -110,7 +110,7 @@ async def test_what_is_wrong_on_the_way_has_a_name(tmp_path: Path, kind: str) ->
         closed.bind(("127.0.0.1", 0))
         (nobody,) = await _tries(kind, f"http://127.0.0.1:{closed.getsockname()[1]}", tmp_path / "1.db", 1)
     (unknown,) = await _tries(kind, "http://no-such-name.invalid", tmp_path / "2.db", 1)
-    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=self_signed(tmp_path))
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=private_tls(tmp_path))
     async with server:
         url = f"https://localhost:{server.sockets[0].getsockname()[1]}"
         (untrusted,) = await _tries(kind, url, tmp_path / "3.db", 1)

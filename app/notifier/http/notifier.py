@@ -9,7 +9,7 @@ import base64
 import contextlib
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, timedelta
 from typing import Any
@@ -57,13 +57,27 @@ class _Call:
         return text
 
 
+def _what_can_never_be_sent(headers: Mapping[str, str], body: Any, secret: str | None) -> Iterator[str]:
+    """Yield what is wrong with each part that no template changes: no request would be possible."""
+    for name in headers:
+        if not HEADER_NAME.fullmatch(name) or name.lower() in OUR_HEADERS:
+            yield f"headers: {one_line(name, 80)!r} cannot be set"
+    checks: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [("body", _json, (body,))]
+    checks += [("headers", _header, header) for header in headers.items() if "{{" not in header[1]]
+    checks += [("secret", _signer, (secret,))] if secret is not None else []
+    for key, check, arguments in checks:
+        try:
+            check(*arguments)
+        except DeliveryFailed as failed:
+            yield f"{key}: {failed.reason}"
+
+
 class HttpNotifier(Notifier):
     """Sends one HTTP request an alert.
 
     ``webhook-id`` and ``Idempotency-Key`` are the delivery's id at every attempt, so that the receiver can
     recognise a repeat. No redirect is followed, no cookie kept. URLs and headers may hold secrets, so errors
-    name the host only. aiohttp itself repeats a GET, PUT or DELETE whose
-    connection breaks, once: by HTTP they are idempotent.
+    name the host only. aiohttp itself repeats a GET, PUT or DELETE once if its connection breaks, as HTTP says.
 
     Args:
         resolver: Looks names up; the system's unless given.
@@ -89,18 +103,20 @@ class HttpNotifier(Notifier):
     ) -> None:
         url = settings.url.get_secret_value()
         headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
-        for name in headers:
-            if not HEADER_NAME.fullmatch(name) or name.lower() in OUR_HEADERS:
-                raise SettingsError(f"headers: {one_line(name, 80)!r} cannot be set")
         self._method, self.address = settings.method, url
-        self._url = JobUrl(
-            url, settings.allow_hosts, carries_secrets=bool(headers) or settings.secret is not None
-        )
+        # An empty one, as of a variable that is not set, must not mean that nothing is signed.
+        secret = None if settings.secret is None else settings.secret.get_secret_value()
+        wrong = [*_what_can_never_be_sent(headers, settings.body, secret)]
+        try:
+            self._url = JobUrl(url, settings.allow_hosts, carries_secrets=bool(headers) or secret is not None)
+        except SettingsError as error:
+            wrong.append(str(error))
+        if wrong:
+            raise SettingsError("\n".join(wrong))
+        self._signer = None if secret is None else _signer(secret)
         # Each value of the URL by itself: what it may be depends on its place.
         values = [f"{{{{ {program} }}}}" for program in self._url.programs]
         self._template = {"url": values, "headers": headers, "body": settings.body}
-        # An empty one, as of a variable that is not set, must not mean that nothing is signed.
-        self._signer = None if settings.secret is None else _signer(settings.secret.get_secret_value())
         self._private = settings.allow_private
         self._context = context
         self._resolver = resolver
@@ -119,7 +135,6 @@ class HttpNotifier(Notifier):
         # part in, one bad entity must not hold up all others.
         self._fixed = not self._url.programs
         self._fixed_caller = self._url.fixed_host and not any("{{" in value for value in headers.values())
-        self._refuse_what_can_never_be_sent()
 
     async def prepare(self, parcel: Parcel) -> Parcel:
         """Fill in url, headers and body; raises `DeliveryFailed` where a template fails."""
@@ -176,18 +191,6 @@ class HttpNotifier(Notifier):
         set_by_rule = {name.lower() for name in headers}
         usual = {name: value for name, value in usual.items() if name.lower() not in set_by_rule}
         return _Call(url, usual | headers | ours, body, frozenset(secrets))
-
-    def _refuse_what_can_never_be_sent(self) -> None:
-        """Raise `SettingsError` if something that no template changes makes every request impossible."""
-        key = "headers"
-        try:
-            for name, value in self._template["headers"].items():
-                if "{{" not in value:
-                    _header(name, value)
-            key = "body"
-            _json(self._template["body"])
-        except DeliveryFailed as failed:
-            raise SettingsError(f"{key}: {failed.reason}") from None
 
     @contextlib.asynccontextmanager
     async def _request(self, method: str, url: URL, **more: Any) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -264,7 +267,7 @@ def _signer(secret: str) -> Webhook:
     with contextlib.suppress(ValueError):
         if 24 <= len(base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)) <= 64:
             return Webhook(secret)
-    raise SettingsError("secret: must be whsec_ and the base64 of 24 to 64 random bytes")
+    raise DeliveryFailed("must be whsec_ and the base64 of 24 to 64 random bytes", Scope.DESTINATION)
 
 
 async def _dry_run(

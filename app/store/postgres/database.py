@@ -107,7 +107,7 @@ class PostgresDatabase(Database):
         self._notifications.notify()
 
     @override
-    async def check(self, now: Micros) -> None:
+    async def check(self, now: Micros) -> str:
         await self.write(
             lambda tx: tx.execute(
                 "UPDATE schema_version SET checked_at = $1"
@@ -115,6 +115,7 @@ class PostgresDatabase(Database):
                 now,
             )
         )
+        return ""
 
     @override
     async def shrink(self) -> None:

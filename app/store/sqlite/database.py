@@ -103,8 +103,9 @@ class SQLiteDatabase(Database):
         pass
 
     @override
-    async def check(self, now: Micros) -> None:
+    async def check(self, now: Micros) -> str:
         await self.write(lambda tx: tx.execute("UPDATE schema_version SET checked_at = $1", now))
+        return self.writer.trouble()
 
     @override
     async def shrink(self) -> None:

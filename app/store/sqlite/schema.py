@@ -18,6 +18,8 @@ STEPS = Path(__file__).parent / "sql"
 BUSY_SECONDS = 5.0
 WAL_BYTES = 16_000_000
 """What the write-ahead log may keep on disk; SQLite moves its pages into the file from 4 MB on."""
+LONG_LOG_BYTES = 4 * WAL_BYTES
+"""A longer log needs attention: only a read that does not end keeps it from being cut."""
 LEAST_SQLITE = (3, 40)
 """What the SQL needs: 3.38 for `->>`, 3.39 for IS NOT DISTINCT FROM, and 3.40 is what is tested."""
 UPGRADE_SECONDS = 600.0  # how long another process's upgrade, with its copy of a large file, may take

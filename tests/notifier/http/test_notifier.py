@@ -29,7 +29,7 @@ from app.notifier.http.destination import HttpDestination
 from app.notifier.http.notifier import HttpNotifier
 from tests.notifier.helpers import EVENT, context, notification
 from tests.notifier.http.stand_in_resolver import StandInResolver
-from tests.notifier.self_signed import self_signed
+from tests.private_ca import private_tls
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -582,11 +582,11 @@ class TestNoAnswer:
     )
     async def test_a_bad_certificate(self, jobs: Jobs, tmp_path: Path, host: str, scope: Scope) -> None:
         """Somebody must mend the server, or the entity that names it."""
-        server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=self_signed(tmp_path))
+        server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=private_tls(tmp_path))
         async with server:
             failed = await failure(f"https://{host}:{server.sockets[0].getsockname()[1]}/{SECRET_PART}")
         assert failed.scope is scope
-        assert re.match(r"the certificate of (localhost|127.0.0.1) is not valid: self-signed", failed.reason)
+        assert re.match(r"the certificate of (localhost|127.0.0.1) is not valid: unable", failed.reason)
         spoken_to_in_plain = jobs.url.replace("http:", "https:")
         assert (await failure(spoken_to_in_plain)).scope is Scope.TRANSIENT
 
