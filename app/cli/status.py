@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import typer
 
-from app.cli.base import AsJson, print_json_lines, run_with_store
+from app.cli.base import RULES, AsJson, print_json_lines, run_with_store
 from app.errors import RulesError
 from app.model.notification import one_line
 from app.runtime.configured import configured_rules
@@ -17,7 +17,7 @@ def status(as_json: AsJson = False) -> None:
     """Say what needs attention now, as /readyz and the page do; status 1 if anything does."""
     problem = None
     try:
-        configured_rules(load_settings())
+        configured_rules(load_settings(only=RULES))
     except RulesError as error:
         problem = str(error)
 
