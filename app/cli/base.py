@@ -31,9 +31,9 @@ _Row = TypeVar("_Row")
 
 OUT = Console()
 ROWS_A_PAGE = 500
-DATABASE = ("database_url", "database_listen_url")
+OF_THE_STORE = ("database_url", "database_listen_url")
 """The settings that a command about the store uses."""
-RULES = (*DATABASE, "rules_file", "slack_webhook_url")
+OF_STORE_AND_RULES = (*OF_THE_STORE, "rules_file", "slack_webhook_url")
 """Those that one about the store and the rules uses."""
 MAX_NUMBER = 2**63 - 1
 """The largest number that the databases can hold."""
@@ -82,7 +82,7 @@ def run_with_store(work: Callable[[Store], Awaitable[_T]]) -> _T:
     """
 
     async def opened() -> _T:
-        async with open_store(*load_settings(only=DATABASE).database, must_exist=True) as store:
+        async with open_store(*load_settings(only=OF_THE_STORE).database, must_exist=True) as store:
             return await work(store)
 
     return run(opened())

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.base import RULES, AsJson, Noun, print_json_lines, print_table, run, run_with_store
+from app.cli.base import OF_STORE_AND_RULES, AsJson, Noun, print_json_lines, print_table, run, run_with_store
 from app.errors import DeliveryFailed, ListenerError
 from app.model.notification import Notification, one_line
 from app.model.report import RUNS
@@ -33,7 +33,7 @@ Name = Annotated[str, typer.Argument(help="The destination's name.")]
 @destinations.command("list")
 def list_destinations(as_json: AsJson = False) -> None:
     """List destinations: how many alerts wait for each, and which are on hold and why."""
-    settings, now = load_settings(only=RULES), datetime.now(UTC)
+    settings, now = load_settings(only=OF_STORE_AND_RULES), datetime.now(UTC)
     rules = configured_rules(settings)
     kinds, channels = _kinds(settings, rules), _channels(settings, rules)
     queues = run_with_store(lambda store: store.read(queries.page.queues, now))
@@ -125,7 +125,7 @@ def send_test(
 @destinations.command()
 def release(name: Name) -> None:
     """Release a destination that is on hold: it sends at once, many waiting alerts as digests."""
-    settings = load_settings(only=RULES)
+    settings = load_settings(only=OF_STORE_AND_RULES)
     channels = _channels(settings, configured_rules(settings))
 
     async def work(store: Store) -> int:
