@@ -32,6 +32,7 @@ COMMANDS = {
     "destinations": "destinations",
     "silences": "silences",
     "incidents": "incidents",
+    "config": "config",
 }
 """Each command and its module here, which has a function or a group of commands of the same name."""
 

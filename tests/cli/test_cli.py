@@ -187,6 +187,25 @@ async def test_only_the_settings_that_it_uses(
     assert "DATABASE_URL" in (await run(command)).err
 
 
+async def test_config(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each value with where it is from, no secret, and what in .env nothing reads."""
+    (tmp_path / ".env").write_text("RETENTION_DAYS=7\nRETENTION_DAY=8\nROCKET_URL=x\n")
+    (tmp_path / "rules.yaml").write_text("# ${ROCKET_URL}")
+    monkeypatch.setenv("RULES_FILE", "rules.yaml")
+    result = await run("config", "show")
+    assert result.status == 0
+    lines = [line.split() for line in result.out.splitlines()]
+    assert ["RETENTION_DAYS", "7", ".env"] in lines
+    assert ["PORT_CLIENT_SECRET", "(hidden)", "environment"] in lines
+    assert ["LOG_LEVEL", "INFO", "default"] in lines
+    assert result.err == "hint: .env: nothing reads RETENTION_DAY; did you mean RETENTION_DAYS?\n"
+    monkeypatch.setenv("LOG_LEVEL", "loud")
+    result = await run("config", "show", "--json")
+    assert (result.status, "LOG_LEVEL" in result.err, SECRET in result.out) == (1, True, False)
+    rows = {row["name"]: row for row in map(json.loads, result.out.splitlines())}
+    assert rows["RETENTION_DAYS"] == {"name": "RETENTION_DAYS", "value": 7, "from": ".env"}
+
+
 async def test_retry(store: Store, run: Run) -> None:
     """`deliveries retry` takes numbers or --dead, says how many, and names what it cannot do."""
     await store.accept([incoming()])
