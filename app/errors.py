@@ -10,6 +10,7 @@
     ├── UnreadableChange     it is from Port, but not a change we can read (422, kept in quarantine)
     ├── StoreUnavailable     the store cannot take or give data now (503)
     │   └── SchemaTooNew     the store was written by a newer release; the start is refused
+    ├── JqUnavailable        users' programs cannot be run now; the change is kept in quarantine (500)
     ├── RulesError           a rules file cannot be used; names every mistake
     ├── SuiteError           a suite cannot be run: it, or the rules file that it names, has mistakes
     ├── TemplateError        a text is not a template
@@ -86,6 +87,10 @@ class NoDatabase(StoreUnavailable):
 
 class SchemaTooNew(StoreUnavailable):
     """The store was written by a newer release than this one."""
+
+
+class JqUnavailable(ListenerError):
+    """Users' jq programs cannot be run, through no fault of theirs: their process cannot start, say."""
 
 
 class Scope(StrEnum):

@@ -10,6 +10,7 @@ import typer
 from app import __doc__ as package
 from app import __version__
 from app.errors import ListenerError
+from app.model.text import without_controls
 
 INSTALLED = "port-listener"
 """What the program is called where the package is installed."""
@@ -28,6 +29,7 @@ COMMANDS = {
     "quarantine": "outbox",
     "move": "upkeep",
     "backup": "upkeep",
+    "restore": "upkeep",
     "export": "upkeep",
     "destinations": "destinations",
     "silences": "silences",
@@ -103,6 +105,6 @@ def main(arguments: list[str] | None = None, program: str = INSTALLED) -> NoRetu
         gc.enable()
         commands(words)
     except ListenerError as error:
-        print(error, file=sys.stderr)
+        print("\n".join(map(without_controls, str(error).split("\n"))), file=sys.stderr)
         raise SystemExit(1) from None
     raise SystemExit(0)

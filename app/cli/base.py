@@ -20,6 +20,7 @@ from typing_extensions import override
 
 from app.errors import ListenerError
 from app.model.notification import one_line, text_of
+from app.model.text import without_controls
 from app.rules.condition import Duration
 from app.settings import load_settings
 from app.store.opening import open_store
@@ -86,6 +87,11 @@ def run_with_store(work: Callable[[Store], Awaitable[_T]]) -> _T:
             return await work(store)
 
     return run(opened())
+
+
+def say(text: str) -> None:
+    """Print lines in which something is as a person or the catalog wrote it: no terminal obeys it."""
+    print("\n".join(map(without_controls, text.split("\n"))))
 
 
 async def read_pages(

@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.base import OF_STORE_AND_RULES, AsJson, Noun, print_json_lines, print_table, run, run_with_store
+from app.cli.base import (
+    OF_STORE_AND_RULES,
+    AsJson,
+    Noun,
+    print_json_lines,
+    print_table,
+    run,
+    run_with_store,
+    say,
+)
 from app.errors import DeliveryFailed, ListenerError
 from app.model.notification import Notification, one_line
 from app.model.report import RUNS
@@ -113,13 +122,14 @@ def send_test(
             item = Item(f"test-{int(now.timestamp())}", notice)
             try:
                 async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
-                    return (await notifier.send(Parcel((item,)))).detail
+                    parcel = await notifier.prepare(Parcel((item,)))
+                    return (await notifier.send(parcel)).detail
             except DeliveryFailed as failed:
                 raise ListenerError(f"{name} did not take it: {failed.reason}") from None
             except TimeoutError:
                 raise ListenerError(f"{name} did not answer in time") from None
 
-    print(f"{name} answered: {run(work())}")
+    say(f"{name} answered: {run(work())}")
 
 
 @destinations.command()
@@ -138,7 +148,7 @@ def release(name: Name) -> None:
 
     if not run_with_store(work):
         raise ListenerError(f"{one_line(name, 60)} is not on hold: python -m app destinations")
-    print(f"{name} is released")
+    say(f"{name} is released")
 
 
 def _unknown(name: str, known: Iterable[str]) -> ListenerError:

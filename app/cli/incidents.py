@@ -13,6 +13,7 @@ from app.cli.base import (
     print_table,
     read_pages,
     run_with_store,
+    say,
     user_name,
 )
 from app.errors import ListenerError
@@ -91,4 +92,4 @@ def close(
 
     if not run_with_store(work):
         raise ListenerError(f"there is no open incident {name!r}: python -m app incidents")
-    print(f"incident {name} is closed")
+    say(f"incident {name} is closed")

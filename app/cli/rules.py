@@ -10,7 +10,7 @@ import typer
 from typing_extensions import override
 
 from app.cli.backtest import backtest
-from app.cli.base import OUT, run, run_with_store
+from app.cli.base import OUT, run, run_with_store, say
 from app.cli.port import AtRegion, open_client, webhook_url
 from app.deliver.message import with_own_words
 from app.doctor.compare import compare
@@ -75,11 +75,11 @@ def check(
     else:
         loaded, _ = load_usable(settings)
     for hint in loaded.hints:
-        print(hint.at(loaded.name, "hint: "))
+        say(hint.at(loaded.name, "hint: "))
     counted = run(_compare(loaded, settings, region)) if port else Counter[CheckStatus]()
     if not counted[CheckStatus.WRONG]:
         parts = f"{len(loaded.file.rules)} rules, {len(loaded.file.destinations)} destinations"
-        print(f"{file}: {parts}, no mistakes")
+        say(f"{file}: {parts}, no mistakes")
     raise typer.Exit(exit_status(counted))
 
 
@@ -104,7 +104,7 @@ async def _compare(loaded: Rules, settings: Settings, region: Region | None) -> 
     async with open_client(settings, region) as client:
         remarks = await compare(loaded, client, address)
     for status, text in remarks:
-        print(f"{text}" if status is CheckStatus.WRONG else f"{status}: {text}")
+        say(f"{text}" if status is CheckStatus.WRONG else f"{status}: {text}")
     return Counter(status for status, _ in remarks)
 
 
@@ -208,7 +208,7 @@ async def _try(loaded: Rules, name: str, body: bytes, jq: Jq) -> None:
     try:
         change = parse_event(Signed(body, now()))
     except UnreadableChange as error:
-        print(f"  not a change: {error}")
+        say(f"  not a change: {error}")
         return
     book = make_rulebook(loaded.file)
     matched = await match_and_route(change, body, book, jq.evaluate, _no_lookup)
@@ -217,9 +217,9 @@ async def _try(loaded: Rules, name: str, body: bytes, jq: Jq) -> None:
     results = await jq.evaluate(book.rules.programs(change.blueprint), event)
     for rule in book.rules.about(change.blueprint):
         outcome = "matches" if rule.name in matching else f"does not match: {why_not(rule, change, results)}"
-        print(f"  rule {rule.name!r} {outcome}")
+        say(f"  rule {rule.name!r} {outcome}")
     if not matching:
-        print(f"  {matched.reason}")
+        say(f"  {matched.reason}")
     # As of when it happened: for an old body, the time for which a rule waits would otherwise be over.
     for alert in decide(matched, EntityState(), change.at).alerts:
         if alert.repeat is None:
@@ -228,7 +228,7 @@ async def _try(loaded: Rules, name: str, body: bytes, jq: Jq) -> None:
 
 async def _show(alert: Alert, loaded: Rules, book: Rulebook, jq: Jq, event: Mapping[str, Any]) -> None:
     later = f", if it still holds at {alert.due_at:%H:%M:%S} UTC" if alert.due_at else ""
-    print(f"  → {alert.destination}{later}:")
+    say(f"  → {alert.destination}{later}:")
     settings = loaded.file.destinations.get(alert.destination) or default_settings("")
     notification = await with_own_words(alert.notification, book.rules, event, jq)
     try:
@@ -237,7 +237,7 @@ async def _show(alert: Alert, loaded: Rules, book: Rulebook, jq: Jq, event: Mapp
         output = str(error)
     output = Hider(secrets_of(loaded))(output)
     if isinstance(output, str):
-        print(f"    {output}")
+        say(f"    {output}")
     else:
         OUT.print(draw(output))
 

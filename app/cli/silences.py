@@ -13,6 +13,7 @@ from app.cli.base import (
     print_json_lines,
     print_table,
     run_with_store,
+    say,
     span,
     user_name,
 )
@@ -57,10 +58,10 @@ def add(
     now = datetime.now(UTC)
     new = Silence(*patterns, now, now + span("--for", for_), author, comment.strip())
     number = run_with_store(lambda store: store.write(queries.silences.add, new))
-    print(f"silence {number}: {_patterns_text(new)}, until {new.ends_at:%Y-%m-%d %H:%M:%S} UTC")
+    say(f"silence {number}: {_patterns_text(new)}, until {new.ends_at:%Y-%m-%d %H:%M:%S} UTC")
     with suppress(ListenerError):  # it holds without the rules file, too
         if reason := why_idle(new, configured_rules(load_settings()).file.rules):
-            print(f"hint: it matches nothing: {reason}")
+            say(f"hint: it matches nothing: {reason}")
 
 
 @silences.command("list")

@@ -10,6 +10,7 @@ import typer
 
 from app import __version__
 from app.cli.base import OF_STORE_AND_RULES, AsJson, print_json_lines, run_with_store
+from app.deliver.reload import RULES_REFUSED
 from app.errors import RulesError
 from app.model.incident import RANKS
 from app.model.notification import one_line
@@ -53,8 +54,9 @@ async def _read(store: Store) -> dict[str, Any]:
         configured_rules(load_settings(only=OF_STORE_AND_RULES))
     except RulesError as error:
         problem = str(error)
-    now = store.time(datetime.now(UTC))
-    health = await check_readiness(store, None, problem, now)
+    now = store.clock()
+    rules_refused = [RULES_REFUSED.format(problem)] if problem else []
+    health = await check_readiness(store, None, rules_refused, now)
     tally = await store.read(queries.counts.tally, now)
     queues = await store.read(queries.page.queues, now)
     runs = await store.read(queries.reconcile.runs, limit=MAX_RUNS)

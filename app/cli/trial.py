@@ -6,7 +6,7 @@ from typing import Annotated
 import httpx
 import typer
 
-from app.cli.base import OUT, run
+from app.cli.base import OUT, run, say
 from app.demo.run import Shape, change_body, run_demo, signed_headers
 from app.environment import environment
 from app.errors import ListenerError
@@ -49,7 +49,7 @@ def send(
     now = datetime.now(UTC)
     body = change_body(before=from_, after=to, at=now, entity=entity, title=None, shape=shape)
     headers = signed_headers(body, settings.secrets[0] if settings.secrets else "unsigned", now)
-    print(f"{entity}: {from_} → {to}, as {shape}, {len(body)} bytes, to {url} …")
+    say(f"{entity}: {from_} → {to}, as {shape}, {len(body)} bytes, to {url} …")
     try:
         answer = httpx.post(
             url, content=body, headers=headers, timeout=SEND_SECONDS, **Network(environment()).httpx(url)

@@ -32,6 +32,8 @@ class Transaction(ABC):
 
     later_index: ClassVar[str]
     """Names the index of an incident's later deliveries, where the database would not choose it by itself."""
+    server_time: ClassVar[str]
+    """Gives the server's time; NULL where there is no server."""
     waits: ClassVar[str]
     """The condition that a delivery is pending, for the few deliveries of one incident."""
 
@@ -141,14 +143,6 @@ class Database(ABC):
 
         One whose `decide` raises fails alone, with that error.
         """
-
-    @abstractmethod
-    async def measure_clock(self, transaction: Transaction) -> None:
-        """Compare this machine's clock with the one that all who share the database go by."""
-
-    @abstractmethod
-    def time(self, own: datetime) -> datetime:
-        """Convert this machine's time, UTC, into the time of the clock that all go by."""
 
     @abstractmethod
     def own(self, token: str) -> str:

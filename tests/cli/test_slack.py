@@ -109,6 +109,23 @@ async def test_a_silence_of_somebody_without_a_name(monkeypatch: pytest.MonkeyPa
     assert json.loads(listed)["author"] == "user 1234567"
 
 
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (*ADD, "--rule", "a\x1b[31mb\x9bc\u202e"),
+        ("incident", "close", "a\x1b[31mb"),
+        ("destinations", "release", "a\x1b[31mb"),
+        ("send", "--entity", "a\x1b[31mb", "--url", "http://127.0.0.1:1"),
+    ],
+)
+async def test_no_terminal_obeys_an_echo(arguments: tuple[str, ...]) -> None:
+    """What was given is shown as a text."""
+    _, printed = await run(*arguments)
+    assert "\x1b" not in printed.replace("\x1b[0m", "")
+    assert not {"\x9b", "\u202e"} & {*printed}
+
+
 async def test_released_by_either_name_of_a_channel(store: Store) -> None:
     """Two destinations that are one channel share a queue: whichever is named, it is released."""
     one = incoming()

@@ -5,7 +5,6 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,12 +16,12 @@ from app.observe.watch import NOBODY, Watch
 from app.store.queries.accept import accept
 from app.store.rows import Accepted, Incoming
 from app.store.sqlite.mark import ProcessMark
-from app.store.sqlite.schema import connect, prepare
+from app.store.sqlite.schema import advice, connect, prepare
 from app.store.sqlite.shrink import PAUSE_SECONDS, shrink
 from app.store.sqlite.transaction import run_at_once
 from app.store.sqlite.writer import WriterThread
 from app.store.store import Store
-from app.store.transaction import Database, Operation, Transaction
+from app.store.transaction import Database, Operation
 
 _T = TypeVar("_T")
 
@@ -75,7 +74,7 @@ class SQLiteDatabase(Database):
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, run)
         except sqlite3.Error as error:
-            raise StoreUnavailable(f"the database says: {error}") from None
+            raise StoreUnavailable(f"the database says: {error}{advice(error, self.path)}") from None
 
     @override
     async def write(self, operation: Operation[_T], *, seconds: float | None = None) -> _T:
@@ -89,14 +88,6 @@ class SQLiteDatabase(Database):
     @override
     async def accept(self, batch: Sequence[Incoming]) -> list[Accepted]:
         return await self.writer.run_together(_accept_batches, batch)
-
-    @override
-    async def measure_clock(self, transaction: Transaction) -> None:
-        pass  # one machine has one clock
-
-    @override
-    def time(self, own: datetime) -> datetime:
-        return own
 
     @override
     def own(self, token: str) -> str:

@@ -82,7 +82,19 @@ def prepare(path: Path, *, upgrade: bool = True, steps: Path = STEPS) -> None:
             if missing:
                 _migrate(connection, path, files)
     except (OSError, sqlite3.Error) as error:
-        raise StoreUnavailable(f"cannot open the database {path}: {error}") from None
+        raise StoreUnavailable(f"cannot open the database {path}: {error}{advice(error, path)}") from None
+
+
+def advice(error: Exception, path: Path) -> str:
+    """Say what to do about a damaged file, to be added to the error's words; empty: it is not damaged."""
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        return ""
+    copies = sorted(str(file) for file in path.parent.glob(f"{path.name}.before-*") if file.suffix != "-wal")
+    beside = f"beside it are {', '.join(copies)}" if copies else "`backup` makes them; none is beside it"
+    return (
+        f". The file is damaged: stop the listener, and put a copy in its place with `python -m app restore"
+        f" FILE` ({beside}). Without one, move the file away and start anew"
+    )
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
