@@ -204,7 +204,7 @@ def with_values(body: bytes, assigned: Sequence[str]) -> bytes:
 
 
 async def _try(loaded: Rules, name: str, body: bytes, jq: Jq) -> None:
-    print(f"{name}:")
+    say(f"{name}:")
     try:
         change = parse_event(Signed(body, now()))
     except UnreadableChange as error:
