@@ -82,6 +82,10 @@ class StoreUnavailable(ListenerError):
     """The store cannot be read or written now: its disk is full, it is locked, closed or unreachable."""
 
 
+class NoDatabase(StoreUnavailable):
+    """There is no store yet: the listener makes it when it first starts."""
+
+
 class SchemaTooNew(StoreUnavailable):
     """The store was written by a newer release than this one."""
 

@@ -1,7 +1,7 @@
 """The configuration, from the environment and from .env."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -244,22 +244,38 @@ class Settings(BaseSettings):
         return self.database_url.get_secret_value(), listen_url.get_secret_value() if listen_url else None
 
 
-def load_settings(**overrides: Any) -> Settings:
+def load_settings(*, only: Collection[str] = (), **overrides: Any) -> Settings:
     """Read the configuration from the environment, as `environment` gives it.
 
     Args:
+        only: The fields that are used: what is wrong with others, or missing, does not matter; empty: all.
         overrides: Values that win over it, by field name.
 
     Raises:
         SettingsError: Something is missing or wrong; the text names each variable and shows no value.
     """
     variables = environment()
+    if only:
+        unused = {"accept_unsigned": True, "allowed_sources": None}
+        overrides = {
+            name: value for name, value in unused.items() if "port_client_secret" not in only
+        } | overrides
     values = {name: value for name in Settings.model_fields if (value := variables.get(name.upper()))}
     try:
         return Settings(_env_file=None, **(values | overrides))
     except ValidationError as error:
+        mistakes = error.errors(include_url=False, include_input=False)
+        wrong = {str(place) for mistake in mistakes for place in mistake["loc"][:1]}
+        if only and wrong - overrides.keys() and not wrong.intersection(only):
+            fields = {name: Settings.model_fields[name] for name in wrong}
+            known = {"port_region": Region.EU}
+            defaults = {
+                name: info.get_default(call_default_factory=True, validated_data=known)
+                for name, info in fields.items()
+            }
+            return load_settings(only=only, **(overrides | defaults))
         lines = []
-        for mistake in error.errors(include_url=False, include_input=False):
+        for mistake in mistakes:
             if mistake["type"] == "default_factory_not_called":
                 continue  # a default that rests on another setting: that one's mistake is reported
             name = ".".join(map(str, mistake["loc"])).upper()

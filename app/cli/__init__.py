@@ -32,8 +32,9 @@ COMMANDS = {
     "restore": "upkeep",
     "export": "upkeep",
     "destinations": "destinations",
-    "silence": "silence",
-    "incident": "incident",
+    "silences": "silences",
+    "incidents": "incidents",
+    "config": "config",
 }
 """Each command and its module here, which has a function or a group of commands of the same name."""
 
@@ -88,7 +89,9 @@ def main(arguments: list[str] | None = None, program: str = INSTALLED) -> NoRetu
     Raises:
         SystemExit: Always, with the exit status.
     """
-    words = sys.argv[1:] if arguments is None else arguments
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and f"{words[0]}s" in COMMANDS:  # as people say it: `incident close`, `silence add`
+        words[0] += "s"
     try:
         "".join(words).encode()
     except UnicodeEncodeError:  # bytes that are not UTF-8: no database or receiver takes them

@@ -13,7 +13,7 @@ from typing import Annotated, BinaryIO
 import typer
 from pydantic_core import from_json, to_json
 
-from app.cli.base import run, span
+from app.cli.base import OF_THE_STORE, run, span
 from app.errors import ListenerError
 from app.settings import Settings, load_settings
 from app.store import queries
@@ -153,7 +153,7 @@ def _time(at: datetime) -> str:
 
 
 def _settings() -> Settings:
-    return load_settings(accept_unsigned=True)  # nothing is received here, so no secret is needed
+    return load_settings(only=OF_THE_STORE)
 
 
 def _demand_free(file: Path, *, force: bool) -> None:

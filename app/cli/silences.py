@@ -1,7 +1,6 @@
 """The commands about silences."""
 
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 from app.cli.base import (
     MAX_NUMBER,
     AsJson,
+    Noun,
     print_json_lines,
     print_table,
     run_with_store,
@@ -24,13 +24,14 @@ from app.rules.hints import why_idle
 from app.runtime.configured import configured_rules
 from app.settings import load_settings
 from app.store import queries
+from app.web.api_models import SilenceOut
 
 MAX_TEXT_CHARACTERS = 500
 
-silence = typer.Typer(help="Silences: mute alerts for a while.", no_args_is_help=True)
+silences = typer.Typer(cls=Noun, help="Silences: mute alerts for a while.")
 
 
-@silence.command()
+@silences.command()
 def add(
     for_: Annotated[str, typer.Option("--for", help="For how long: 30m, 2h, 1d.")],
     comment: Annotated[str, typer.Option(help="Why.")],
@@ -63,7 +64,7 @@ def add(
             say(f"hint: it matches nothing: {reason}")
 
 
-@silence.command("list")
+@silences.command("list")
 def list_silences(
     all_: Annotated[bool, typer.Option("--all", help="Also those that have ended.")] = False,
     as_json: AsJson = False,
@@ -74,7 +75,7 @@ def list_silences(
         lambda store: store.read(queries.silences.silences, active_at=None if all_ else now)
     )
     if as_json:
-        print_json_lines(map(asdict, rows))
+        print_json_lines(map(SilenceOut.model_validate, rows))
     elif rows:
         print_table(("id", "patterns", "ends", "by", "why", "silenced"), (_cells(row, now) for row in rows))
     else:
@@ -86,12 +87,12 @@ def _cells(row: Silence, now: datetime) -> tuple[str, ...]:
     return str(row.id), _patterns_text(row), ends, row.author, row.comment, str(row.silenced)
 
 
-@silence.command()
+@silences.command()
 def end(number: Annotated[int, typer.Argument(min=1, max=MAX_NUMBER, help="The silence's number.")]) -> None:
     """End a silence now. Incidents that it muted and that are still open alert once."""
     ended = run_with_store(lambda store: store.write(queries.silences.end, number, datetime.now(UTC)))
     if not ended:
-        raise ListenerError(f"there is no silence {number} that has not ended: python -m app silence list")
+        raise ListenerError(f"there is no silence {number} that has not ended: python -m app silences")
     print(f"silence {number} has ended")
 
 
