@@ -20,9 +20,10 @@ from standardwebhooks import Webhook
 from yarl import URL
 
 from app.errors import DeliveryFailed, Scope, SettingsError
-from app.model.notification import Notification, one_line
+from app.model.notification import one_line
 from app.model.times import parse_retry_after
-from app.notifier.base import Notifier, Parcel, Sent, Tried
+from app.notifier.alert_body import alert_event
+from app.notifier.base import Item, Notifier, Parcel, Sent, Tried
 from app.notifier.failure import TOO_LATE, failure_of_status
 from app.notifier.http.answer import failure_of_error, read_start
 from app.notifier.http.destination import HttpDestination
@@ -98,7 +99,7 @@ class HttpNotifier(Notifier):
         )
         # Each value of the URL by itself: what it may be depends on its place.
         values = [f"{{{{ {program} }}}}" for program in self._url.programs]
-        self._template = {"url": values, "headers": headers, "body": settings.body}
+        self._template = {"url": values, "headers": headers, "body": settings.template}
         # An empty one, as of a variable that is not set, must not mean that nothing is signed.
         self._signer = None if settings.secret is None else _signer(settings.secret.get_secret_value())
         self._private = settings.allow_private
@@ -123,7 +124,8 @@ class HttpNotifier(Notifier):
 
     async def prepare(self, parcel: Parcel) -> Parcel:
         """Fill in url, headers and body; raises `DeliveryFailed` where a template fails."""
-        return replace(parcel, filled=await self._context.render(self._template, parcel.event))
+        event = alert_event(parcel.event, parcel.items[0], self._context)
+        return replace(parcel, filled=await self._context.render(self._template, event))
 
     async def send(self, parcel: Parcel) -> Sent:
         """Send the request for one alert; the detail is the answer's status and the start of its text.
@@ -133,7 +135,7 @@ class HttpNotifier(Notifier):
                 Message: what the templates gave cannot be sent.
         """
         (item,) = parcel.items
-        call = self._call(parcel.filled, item.notification, item.delivery_id)
+        call = self._call(parcel.filled, item.delivery_id)
         try:
             return Sent(await self._send(call))
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -160,13 +162,12 @@ class HttpNotifier(Notifier):
             await session.close()
             await asyncio.sleep(0)  # aiohttp closes connections in the background: its "Graceful shutdown"
 
-    def _call(self, filled: Any, notification: Notification, delivery_id: str) -> _Call:
+    def _call(self, filled: Any, delivery_id: str) -> _Call:
         url = self._url.fill(filled["url"])
         headers = {name: _header(name, value) for name, value in filled["headers"].items()}
         secrets = {str(url), url.raw_path_qs, url.path_qs, url.path, url.password or "", *url.query.values()}
         secrets.update(piece for value in headers.values() for piece in (value, *value.split()))
-        content = notification.model_dump(mode="json") if self._template["body"] is None else filled["body"]
-        body = None if self._method == "GET" and self._template["body"] is None else _json(content)
+        body = None if self._template["body"] is None else _json(filled["body"])
         ours = {"webhook-id": delivery_id, "Idempotency-Key": delivery_id}
         if self._signer is not None:
             now = self._context.clock().astimezone(UTC)
@@ -269,17 +270,18 @@ def _signer(secret: str) -> Webhook:
 
 async def _dry_run(
     settings: HttpDestination,
-    notification: Notification,
+    item: Item,
     event: Mapping[str, Any],
     context: NotifierContext,
 ) -> str:
     headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
-    template = {"url": settings.url.get_secret_value(), "headers": headers, "body": settings.body}
-    filled = await context.render(template, event)  # all of it may fail; url and headers may hold secrets
-    if settings.body is None and settings.method == "GET":
+    template = {"url": settings.url.get_secret_value(), "headers": headers, "body": settings.template}
+    filled = await context.render(
+        template, alert_event(event, item, context)
+    )  # all of it may fail; url and headers may hold secrets
+    if template["body"] is None:
         return settings.method
-    content = notification.model_dump(mode="json") if settings.body is None else filled["body"]
-    return f"{settings.method} {json.dumps(content, ensure_ascii=False)}"
+    return f"{settings.method} {json.dumps(filled['body'], ensure_ascii=False)}"
 
 
 HTTP_KIND = Kind(HttpDestination, HttpNotifier, _dry_run)
