@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic.json_schema import JsonSchemaMode
 from typing_extensions import override
 
 from app.cli.backtest import backtest
@@ -21,6 +22,8 @@ from app.jq.runner import Jq
 from app.model.change import CatalogChange
 from app.model.delivery import Alert
 from app.model.notification import one_line
+from app.notifier.alert_body import AlertBody
+from app.notifier.base import Item
 from app.notifier.console import draw
 from app.notifier.kind import NotifierContext
 from app.notifier.registry import SETTINGS_MODELS, default_settings, kind_of
@@ -109,10 +112,14 @@ async def _compare(loaded: Rules, settings: Settings, region: Region | None) -> 
 
 
 @rules.command()
-def schema(suite: Annotated[bool, typer.Option("--suite", help="That of suites.")] = False) -> None:
+def schema(
+    suite: Annotated[bool, typer.Option("--suite", help="That of suites.")] = False,
+    alert: Annotated[bool, typer.Option("--alert", help="That of an alert as jobs get it.")] = False,
+) -> None:
     """Print the JSON Schema of the format, for editors."""
-    model = SuiteFile if suite else file_model(SETTINGS_MODELS)
-    print(json.dumps(model.model_json_schema(), indent=2, ensure_ascii=False))
+    model = SuiteFile if suite else AlertBody if alert else file_model(SETTINGS_MODELS)
+    mode: JsonSchemaMode = "serialization" if alert else "validation"
+    print(json.dumps(model.model_json_schema(mode=mode), indent=2, ensure_ascii=False))
 
 
 @rules.command("test")
@@ -231,8 +238,9 @@ async def _show(alert: Alert, loaded: Rules, book: Rulebook, jq: Jq, event: Mapp
     say(f"  → {alert.destination}{later}:")
     settings = loaded.file.destinations.get(alert.destination) or default_settings("")
     notification = await with_own_words(alert.notification, book.rules, event, jq)
+    item = Item("dry-run", notification, incident_id=alert.incident_id)
     try:
-        output = await kind_of(settings.type).dry_run(settings, notification, event, _context(jq))
+        output = await kind_of(settings.type).dry_run(settings, item, event, _context(jq))
     except DeliveryFailed as error:
         output = str(error)
     output = Hider(secrets_of(loaded))(output)

@@ -46,7 +46,10 @@ class Messages:
             *(with_mention(delivery.notification, self.rules) for delivery in others),
         ]
         pairs = zip(deliveries, notifications, strict=True)
-        items = (Item(delivery.key, notification, delivery.parent) for delivery, notification in pairs)
+        items = (
+            Item(delivery.key, notification, delivery.parent, delivery.incident_id)
+            for delivery, notification in pairs
+        )
         return Parcel(tuple(items), event)
 
     def why_not(self, notification: Notification) -> str | None:

@@ -121,7 +121,12 @@ async def serving(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("127.0.0.1", port))
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=2
+            app,
+            http=LimitedProtocol,
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=2,
         )
         server = _DemoServer(config)
         task = asyncio.create_task(server.serve(sockets=[listening]))

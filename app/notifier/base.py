@@ -21,11 +21,13 @@ class Item:
         delivery_id: The same for every attempt at the same delivery, and for no other delivery.
         notification: The alert.
         parent: The message that its incident has in the channel already; None: it has none.
+        incident_id: The incident's id, the same at each of its steps; None: it has none.
     """
 
     delivery_id: str
     notification: Notification
     parent: Message | None = None
+    incident_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

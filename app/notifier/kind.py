@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from app.model.notification import Notification
 from app.model.report import Fate
 from app.network import DIRECT, Network
-from app.notifier.base import Notifier
+from app.notifier.base import Item, Notifier
 from app.rules.destination import DestinationSettings
 
 if TYPE_CHECKING:  # httpx is imported only where Port's credentials are configured
@@ -17,7 +16,7 @@ if TYPE_CHECKING:  # httpx is imported only where Port's credentials are configu
 _S = TypeVar("_S", bound=DestinationSettings)
 
 Render = Callable[[Any, Mapping[str, Any]], Awaitable[Any]]
-"""Fills the templates in a JSON value from Port's bare event; raises `DeliveryFailed` where one fails."""
+"""Fills the templates in a JSON value from an event; raises `DeliveryFailed` where one fails."""
 AskFate = Callable[[str], Awaitable[Fate | None]]
 """Says what became of a run's change, by the run's id; None: it is not kept any more."""
 SlackMessage = Mapping[str, Any]
@@ -62,10 +61,10 @@ class Kind(Generic[_S]):
         make: Makes the notifier for a destination's name and settings; raises `SettingsError` where they
             cannot be used.
         dry_run: Gives what would be sent, as text or as a message in Slack's form, for the settings, the
-            alert with its rule's own words, Port's bare event, and the context; raises `DeliveryFailed` where
-            a template fails.
+            alert as a delivery with its rule's own words, Port's bare event, and the context; raises
+            `DeliveryFailed` where a template fails.
     """
 
     settings: type[_S]
     make: Callable[[str, _S, NotifierContext], Notifier]
-    dry_run: Callable[[_S, Notification, Mapping[str, Any], NotifierContext], Awaitable[str | SlackMessage]]
+    dry_run: Callable[[_S, Item, Mapping[str, Any], NotifierContext], Awaitable[str | SlackMessage]]

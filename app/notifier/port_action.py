@@ -12,8 +12,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from app.errors import DeliveryFailed, PortError, Scope, SettingsError
-from app.model.notification import Notification, one_line
-from app.notifier.base import Notifier, Parcel, Sent, Tried
+from app.model.notification import one_line
+from app.notifier.alert_body import alert_event
+from app.notifier.base import Item, Notifier, Parcel, Sent, Tried
 from app.notifier.failure import failure_of_status
 from app.notifier.kind import Kind, NotifierContext
 from app.rules.destination import JOB_STEPS, DestinationSettings, Fallback, JobSteps, Routing
@@ -64,7 +65,8 @@ class PortActionNotifier(Notifier):
     async def prepare(self, parcel: Parcel) -> Parcel:
         """Fill in the inputs and the entity; raises `DeliveryFailed` where a template fails."""
         template = {"inputs": self._settings.inputs, "entity": self._settings.entity}
-        return replace(parcel, filled=await self._context.render(template, parcel.event))
+        event = alert_event(parcel.event, parcel.items[0], self._context)
+        return replace(parcel, filled=await self._context.render(template, event))
 
     async def send(self, parcel: Parcel) -> Sent:
         """Start the run; the detail is its id and its link, for a person.
@@ -132,9 +134,9 @@ def failure_of(error: PortError, *, sends: bool = True) -> DeliveryFailed:
 
 
 async def _dry_run(
-    settings: PortActionDestination, _: Notification, event: Mapping[str, Any], context: NotifierContext
+    settings: PortActionDestination, item: Item, event: Mapping[str, Any], context: NotifierContext
 ) -> str:
-    inputs = await context.render(settings.inputs, event)
+    inputs = await context.render(settings.inputs, alert_event(event, item, context))
     return f"run of {settings.action} with {json.dumps(inputs, ensure_ascii=False)}"
 
 

@@ -113,6 +113,7 @@ class Waiting:
         waiting_since: From when its patience counts, UTC.
         parent: The message that its incident has in this queue's channel, if it has one.
         traceparent: The span that its change arrived in; None: traces are not kept.
+        incident_id: The incident that it belongs to; None: to none.
     """
 
     id: int
@@ -121,6 +122,7 @@ class Waiting:
     waiting_since: datetime
     parent: Message | None = None
     traceparent: str | None = None
+    incident_id: str | None = None
 
     @property
     def key(self) -> str:

@@ -112,7 +112,7 @@ class Recorder(Notifier):
             items, delivered, message = composed.shown, composed.delivered, composed.message
         else:
             message = await kind_of(self._settings.type).dry_run(
-                self._settings, items[0].notification, parcel.event, self._context
+                self._settings, items[0], parcel.event, self._context
             )
         text = message if isinstance(message, str) else "\n".join(_texts(message))
         for item in items:

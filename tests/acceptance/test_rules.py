@@ -300,6 +300,31 @@ async def test_a_template_chooses_the_destination(with_rules: Any, slack: StandI
     assert jobs.headers[0]["idempotency-key"] == jobs.headers[0]["webhook-id"]
 
 
+async def test_two_rules_share_a_pager(with_rules: Any, jobs: Jobs) -> None:
+    """Each incident has a dedup key of its own: the end of one does not close the page of the other."""
+    body = {
+        "dedup_key": "{{ .alert.incident }}",
+        "step": "{{ .alert.step }}",
+        "id": "{{ .alert.key }}",
+    }
+    pager = {"type": "http", "url": jobs.url, "allow_private": True, "body": body}
+    pager["steps"] = ["opened", "changed", "resolved"]
+    disk = CPU | {"name": "disk"} | {key: CPU[key] | {"property": "disk"} for key in ("when", "resolve")}  # type: ignore[operator]
+    rules = ({**rule, "send": "pager"} for rule in (CPU, disk))
+    steps = [(0, 0), (90, 0), (90, 90), (90, 10), (10, 10)]
+    async with with_rules(*rules, destinations={"pager": pager}) as service:
+        for before, after in pairwise({"cpuUtil": cpu, "disk": disk} for cpu, disk in steps):
+            await post(service, before, after)
+        await until(lambda: len(jobs.bodies) == 4)
+    (one, opened), (other, second), (first_over, over), (last_over, end) = (
+        (request["dedup_key"], request["step"]) for request in jobs.bodies
+    )
+    assert [opened, second, over, end] == ["opened", "opened", "resolved", "resolved"]
+    assert (first_over, last_over) == (other, one)
+    assert one != other
+    assert len({request["id"] for request in jobs.bodies}) == 4
+
+
 async def test_a_destination_looked_up_in_port(with_rules: Any, slack: StandInSlack, jobs: Jobs) -> None:
     """The owning team's entity names the destination; without Port the default hears of it, and soon."""
     destinations = {"job": {"type": "http", "url": jobs.url, "allow_private": True}}

@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 
 from app.errors import RulesError
 from app.jq.runner import checking
+from app.notifier.alert_body import AlertBody
 from app.notifier.http.destination import HttpDestination
 from app.notifier.port_action import PortActionDestination
 from app.notifier.registry import SETTINGS_MODELS
@@ -361,8 +362,11 @@ def test_the_schema_describes_every_key() -> None:
     load(json.dumps({"version": 1, "rules": rules}))
 
 
-def test_the_schema_in_the_repository_is_this_one() -> None:
-    """Editors read the file."""
+def test_the_schemas_in_the_repository_are_these() -> None:
+    """Editors read that of rules; programs that get alerts are tested with the other."""
+    alert = json.loads((ROOT / "docs/alert.schema.json").read_text(encoding="utf-8"))
+    written = "run: python -m app rules schema --alert > docs/alert.schema.json"
+    assert AlertBody.model_json_schema(mode="serialization") == alert, written
     written = SCHEMA.read_text(encoding="utf-8") if SCHEMA.exists() else ""
     current = json.dumps(file_model(SETTINGS_MODELS).model_json_schema(), indent=2, ensure_ascii=False) + "\n"
     assert written == current, "run: python -m app rules schema > docs/rules.schema.json"

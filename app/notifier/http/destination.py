@@ -51,6 +51,11 @@ class HttpDestination(DestinationSettings):
     """How many requests may be in flight."""
     steps: JobSteps = JOB_STEPS
 
+    @property
+    def template(self) -> Any:
+        """The template of the body; None: the request has none."""
+        return "{{ .alert }}" if self.body is None and self.method != "GET" else self.body
+
     def routing(self) -> Routing:
         """Spread over several queues: a job for one entity does not wait for another entity's."""
         return Routing(queues=self.queues, steps=self.steps, fallback=self.fallback)

@@ -20,9 +20,10 @@ from standardwebhooks import Webhook
 from yarl import URL
 
 from app.errors import DeliveryFailed, Scope, SettingsError
-from app.model.notification import Notification, one_line
+from app.model.notification import one_line
 from app.model.times import parse_retry_after
-from app.notifier.base import Notifier, Parcel, Sent, Tried
+from app.notifier.alert_body import alert_event
+from app.notifier.base import Item, Notifier, Parcel, Sent, Tried
 from app.notifier.failure import TOO_LATE, failure_of_status
 from app.notifier.http.answer import failure_of_error, read_start
 from app.notifier.http.destination import HttpDestination
@@ -77,7 +78,7 @@ class HttpNotifier(Notifier):
 
     ``webhook-id`` and ``Idempotency-Key`` are the delivery's id at every attempt, so that the receiver can
     recognise a repeat. No redirect is followed, no cookie kept. URLs and headers may hold secrets, so errors
-    name the host only. aiohttp itself repeats a GET, PUT or DELETE once if its connection breaks, as HTTP says.
+    name the host only. aiohttp itself repeats a GET, PUT or DELETE once if its connection breaks.
 
     Args:
         resolver: Looks names up; the system's unless given.
@@ -116,7 +117,7 @@ class HttpNotifier(Notifier):
         self._signer = None if secret is None else _signer(secret)
         # Each value of the URL by itself: what it may be depends on its place.
         values = [f"{{{{ {program} }}}}" for program in self._url.programs]
-        self._template = {"url": values, "headers": headers, "body": settings.body}
+        self._template = {"url": values, "headers": headers, "body": settings.template}
         self._private = settings.allow_private
         self._context = context
         self._resolver = resolver
@@ -138,7 +139,8 @@ class HttpNotifier(Notifier):
 
     async def prepare(self, parcel: Parcel) -> Parcel:
         """Fill in url, headers and body; raises `DeliveryFailed` where a template fails."""
-        return replace(parcel, filled=await self._context.render(self._template, parcel.event))
+        event = alert_event(parcel.event, parcel.items[0], self._context)
+        return replace(parcel, filled=await self._context.render(self._template, event))
 
     async def send(self, parcel: Parcel) -> Sent:
         """Send the request for one alert; the detail is the answer's status and the start of its text.
@@ -148,7 +150,7 @@ class HttpNotifier(Notifier):
                 Message: what the templates gave cannot be sent.
         """
         (item,) = parcel.items
-        call = self._call(parcel.filled, item.notification, item.delivery_id)
+        call = self._call(parcel.filled, item.delivery_id)
         try:
             return Sent(await self._send(call))
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -175,13 +177,12 @@ class HttpNotifier(Notifier):
             await session.close()
             await asyncio.sleep(0)  # aiohttp closes connections in the background: its "Graceful shutdown"
 
-    def _call(self, filled: Any, notification: Notification, delivery_id: str) -> _Call:
+    def _call(self, filled: Any, delivery_id: str) -> _Call:
         url = self._url.fill(filled["url"])
         headers = {name: _header(name, value) for name, value in filled["headers"].items()}
         secrets = {str(url), url.raw_path_qs, url.path_qs, url.path, url.password or "", *url.query.values()}
         secrets.update(piece for value in headers.values() for piece in (value, *value.split()))
-        content = notification.model_dump(mode="json") if self._template["body"] is None else filled["body"]
-        body = None if self._method == "GET" and self._template["body"] is None else _json(content)
+        body = None if self._template["body"] is None else _json(filled["body"])
         ours = {"webhook-id": delivery_id, "Idempotency-Key": delivery_id}
         if self._signer is not None:
             now = self._context.clock().astimezone(UTC)
@@ -272,17 +273,18 @@ def _signer(secret: str) -> Webhook:
 
 async def _dry_run(
     settings: HttpDestination,
-    notification: Notification,
+    item: Item,
     event: Mapping[str, Any],
     context: NotifierContext,
 ) -> str:
     headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
-    template = {"url": settings.url.get_secret_value(), "headers": headers, "body": settings.body}
-    filled = await context.render(template, event)  # all of it may fail; url and headers may hold secrets
-    if settings.body is None and settings.method == "GET":
+    template = {"url": settings.url.get_secret_value(), "headers": headers, "body": settings.template}
+    filled = await context.render(
+        template, alert_event(event, item, context)
+    )  # all of it may fail; url and headers may hold secrets
+    if template["body"] is None:
         return settings.method
-    content = notification.model_dump(mode="json") if settings.body is None else filled["body"]
-    return f"{settings.method} {json.dumps(content, ensure_ascii=False)}"
+    return f"{settings.method} {json.dumps(filled['body'], ensure_ascii=False)}"
 
 
 HTTP_KIND = Kind(HttpDestination, HttpNotifier, _dry_run)

@@ -17,7 +17,7 @@ from app.model.change import RECONCILE
 from app.model.digest import Line
 from app.model.notification import Notification, text_of
 from app.model.text import boundary
-from app.notifier.base import Story, entity_url, name_of, page_of
+from app.notifier.base import Item, Story, entity_url, name_of, page_of
 from app.notifier.kind import NotifierContext, SlackMessage
 from app.notifier.slack.markup import (
     called,
@@ -48,10 +48,10 @@ MAX_BUTTON_URLS_CHARS = 2_000
 
 
 async def dry_run(
-    _: DestinationSettings, notification: Notification, __: Mapping[str, Any], context: NotifierContext
+    _: DestinationSettings, item: Item, __: Mapping[str, Any], context: NotifierContext
 ) -> SlackMessage:
     """Give the message of an alert, for a kind of destination that sends it in Slack's form."""
-    return alert_message(notification, context.app_url, page_url=context.page_url)
+    return alert_message(item.notification, context.app_url, page_url=context.page_url)
 
 
 def alert_message(

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from pydantic import SecretStr
 from standardwebhooks import Webhook, WebhookVerificationError
@@ -23,14 +24,17 @@ from starlette.routing import Route
 
 from app.demo.run import serving
 from app.errors import DeliveryFailed, Scope, SettingsError
+from app.model.incident import Step
 from app.model.times import parse_retry_after
 from app.notifier.base import Item, Parcel
 from app.notifier.http.destination import HttpDestination
 from app.notifier.http.notifier import HttpNotifier
-from tests.notifier.helpers import EVENT, context, notification
+from tests.notifier.helpers import APP, EVENT, LINKS, context, notification
 from tests.notifier.http.stand_in_resolver import StandInResolver
 from tests.private_ca import private_tls
 
+ROOT = Path(__file__).parents[3]
+ALERT_SCHEMA = json.loads((ROOT / "docs/alert.schema.json").read_text(encoding="utf-8"))
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SECRET_PART = "very-secret-token"
@@ -135,11 +139,36 @@ class TestRequest:
         assert (raw[b"x-cpu"], raw[b"x-text"], raw[b"x-none"]) == (b"85", "at orders-db é".encode(), b"")
         assert request.headers["content-type"] == "application/json"
 
-    async def test_without_a_body_it_is_the_notification(self, jobs: Jobs) -> None:
-        """What Slack would say in words is sent as data."""
-        async with notifying(jobs.url) as notifier:
-            await send(notifier)
-        assert json.loads(jobs.bodies[0]) == notification().model_dump(mode="json")
+    async def test_without_a_body_it_is_the_alert(self, jobs: Jobs) -> None:
+        """What Slack would say in words is sent as data, by the published schema; templates see the same."""
+        lasted = {"step": Step.RESOLVED, "ended": True, "opened_at": notification().at - timedelta(minutes=2)}
+        item = Item("d-1", notification(**lasted), incident_id="i-1")
+        body = {"all": "{{ .alert }}", "text": "{{ .alert.incident }} in {{ .alert.links.port }}"}
+        for template in (None, body):
+            async with notifying(jobs.url, body=template) as notifier:
+                await notifier.send(await notifier.prepare(Parcel((item,), EVENT)))
+        sent, filled = map(json.loads, jobs.bodies)
+        jsonschema.Draft202012Validator(ALERT_SCHEMA).validate(sent)
+        link = f"{APP}/deploymentConfigEntity?identifier=notification-service-prod"
+        assert filled == {"all": sent, "text": f"i-1 in {link}"}
+        expected = {
+            "version": 1,
+            "step": "resolved",
+            "state": "Degraded",
+            "duration_seconds": 120,
+            "incident": "i-1",
+            "key": "d-1",
+            "links": {"port": link, "page": None, "properties": LINKS},
+            "labels": {
+                "rule": "health",
+                "severity": "warning",
+                "blueprint": "deploymentConfig",
+                "entity": "notification-service-prod",
+                "team": "Rocket",
+            },
+        }
+        assert expected.items() <= sent.items()
+        assert sent["text"].startswith("🟠 Notification Service: healthStatus Healthy → Degraded, resolved")
 
     async def test_get_has_no_body_of_its_own(self, jobs: Jobs) -> None:
         """A GET has a body only where the rule says so."""
