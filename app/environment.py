@@ -126,11 +126,14 @@ def _decoded(content: bytes, name: str) -> str:
 
 def _content(variable: str, file: Path) -> str:
     try:
-        return file.read_bytes().decode("utf-8-sig").rstrip("\r\n")
+        text = file.read_bytes().decode("utf-8-sig").rstrip("\r\n")
     except OSError as error:
         raise SettingsError(f"{variable} names a file that cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise SettingsError(f"{variable} names a file that is not UTF-8") from None
+    if not text.strip():
+        raise SettingsError(f"{variable} names a file that is empty")
+    return text
 
 
 def _is_text(value: str) -> bool:

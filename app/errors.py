@@ -10,6 +10,7 @@
     ├── UnreadableChange     it is from Port, but not a change we can read (422, kept in quarantine)
     ├── StoreUnavailable     the store cannot take or give data now (503)
     │   └── SchemaTooNew     the store was written by a newer release; the start is refused
+    ├── JqUnavailable        users' programs cannot be run now; the change is kept in quarantine (500)
     ├── RulesError           a rules file cannot be used; names every mistake
     ├── SuiteError           a suite cannot be run: it, or the rules file that it names, has mistakes
     ├── TemplateError        a text is not a template
@@ -18,10 +19,11 @@
     └── PortError            a call of Port's API failed; carries what to do about it
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from typing import Any
 
 CERTIFICATE_ADVICE = (
     "if a proxy or an authority of your own has signed it, SSL_CERT_FILE must name a file that has its"
@@ -80,8 +82,16 @@ class StoreUnavailable(ListenerError):
     """The store cannot be read or written now: its disk is full, it is locked, closed or unreachable."""
 
 
+class NoDatabase(StoreUnavailable):
+    """There is no store yet: the listener makes it when it first starts."""
+
+
 class SchemaTooNew(StoreUnavailable):
     """The store was written by a newer release than this one."""
+
+
+class JqUnavailable(ListenerError):
+    """Users' jq programs cannot be run, through no fault of theirs: their process cannot start, say."""
 
 
 class Scope(StrEnum):
@@ -186,11 +196,18 @@ class Mistake:
 
 
 class RulesError(ListenerError):
-    """A rules file cannot be used; the text has all its mistakes."""
+    """A rules file cannot be used; the text has all its mistakes, in the order of their lines.
 
-    def __init__(self, name: str, mistakes: Sequence[Mistake]) -> None:
-        super().__init__("\n".join(mistake.at(name) for mistake in mistakes))
-        self.mistakes = tuple(mistakes)
+    Args:
+        name: The file's name.
+        mistakes: What is wrong with it.
+        readable: The destinations that can be read (`app.rules.file.Rules`): more may be wrong with them.
+    """
+
+    def __init__(self, name: str, mistakes: Iterable[Mistake], readable: Any = None) -> None:
+        self.mistakes = tuple(sorted(dict.fromkeys(mistakes), key=lambda mistake: mistake.line))
+        super().__init__("\n".join(mistake.at(name) for mistake in self.mistakes))
+        self.readable = readable
 
 
 class SuiteError(ListenerError):

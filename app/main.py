@@ -2,10 +2,10 @@
 
 import gc
 import os
+import re
 import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import FastAPI
@@ -27,7 +27,14 @@ from app.store.opening import prepare_store
 from app.web import docs, health, metrics
 from app.web.health import Health, check_readiness
 from app.web.metrics import read_store
-from app.web.middleware import ERROR_HANDLERS, plain_headers, webhook_answers
+from app.web.middleware import (
+    ERROR_HANDLERS,
+    plain_headers,
+    plain_start,
+    webhook_answers,
+    without_last_slash,
+)
+from app.web.protocol import limit_uvicorn
 from app.web.shutdown import on_stop_signal
 
 MAX_OPEN_FILES = 65_536
@@ -37,13 +44,17 @@ COLLECT_AFTER_OBJECTS = 10_000  # Python's own 700 would collect every few chang
 class _Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():  # what generated clients call it: its name alone
+                place = re.sub(r"\W", "_", f"{path}_{method}")
+                operation["operationId"] = operation["operationId"].removesuffix(place)
         if WEBHOOK_PATH in document["paths"]:
             webhook.describe(document)
         return document
 
     def build_middleware_stack(self) -> ASGIApp:
         # Around the framework's own middleware too: that answers 413 where a length is announced, and 500.
-        return plain_headers(super().build_middleware_stack())
+        return plain_start(plain_headers(without_last_slash(super().build_middleware_stack())))
 
 
 def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = True) -> FastAPI:
@@ -76,6 +87,8 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         lifespan=lifespan,
         docs_url=None,  # app/web/docs.py in its place
         redoc_url=None,
+        redirect_slashes=False,  # `without_last_slash` in its place
+        servers=[{"url": "/"}],  # as if it were not said, but not every generator of clients knows that
         max_body_size=settings.max_body_bytes,  # a larger body is refused before all of it is read
         telemetry=otel.telemetry(provider, WEBHOOK_PATH),
     )
@@ -114,10 +127,12 @@ def _request_state(settings: Settings, runtime: Runtime, watch: Metrics, *, disp
 
     async def readiness() -> Health:
         dispatcher = runtime.dispatcher if dispatch else None
-        return await check_readiness(runtime.store, dispatcher, runtime.rules.problem, datetime.now(UTC))
+        return await check_readiness(
+            runtime.store, dispatcher, runtime.rules.warnings(), runtime.store.clock()
+        )
 
     async def scrape() -> bytes:
-        return watch.scrape(await read_store(runtime.store, datetime.now(UTC)))
+        return watch.scrape(await read_store(runtime.store, runtime.store.clock()))
 
     state = {
         "receiver": runtime.receiver,
@@ -138,7 +153,7 @@ def _request_state(settings: Settings, runtime: Runtime, watch: Metrics, *, disp
         reconcile_minutes=settings.reconcile_minutes,
         missing_credential=settings.missing_credential,
         app_url=str(settings.port_app_url),
-        clock=lambda: runtime.store.time(datetime.now(UTC)),
+        clock=runtime.store.clock,
     )
     return state | {"context": context, "gate": Gate(settings.admin_token.get_secret_value())}
 
@@ -160,6 +175,7 @@ def load_app(*, receive: bool = True, dispatch: bool = True) -> FastAPI:
         SystemExit: It cannot start; the text says why and what to do.
     """
     try:
+        limit_uvicorn()
         settings = load_settings()
         network = check_network(settings)
         hidden = settings.hidden + network.hidden + otel.hidden(os.environ)

@@ -1,6 +1,7 @@
 """The configuration, from the environment and from .env."""
 
 import re
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -36,7 +37,7 @@ SECRET_FORMS = {
         "is not a URL: take it from your Slack app's page, Incoming Webhooks",
     ),
     "slack_bot_token": (
-        r"xox[be][-.]\S+",
+        r"xox[be][-.][!-~]+",
         "is no bot token, which begins with xoxb-: your Slack app's page, OAuth & Permissions, has it",
     ),
     "admin_token": (
@@ -49,7 +50,17 @@ SECRET_FORMS = {
     "database_listen_url": (rf"{POSTGRES_URL}(?s:.*)", "must begin with postgresql://"),
 }
 """What each secret must look like, and the mistake where it does not."""
+IN_ANY_CASE: dict[str, Callable[[str], str]] = {
+    "port_region": str.lower,
+    "log_level": str.upper,
+    "log_format": str.lower,
+}
+"""The settings of which a word is meant, in capitals or not."""
 COMMENT = re.compile(r"\s#")
+
+
+PYDANTIC = re.compile(r"^Value error, |, unable to (parse|interpret).*")
+"""What its words have beside the sentence."""
 
 
 class Settings(BaseSettings):
@@ -71,9 +82,9 @@ class Settings(BaseSettings):
     accept_unsigned: bool = False
     """true: start without a secret and accept changes from anyone who can reach the listener. For trying
     things out only."""
-    signature_tolerance_seconds: Annotated[int, Field(gt=0)] = 300
+    signature_tolerance_seconds: Annotated[int, Field(gt=0, le=86_400)] = 300
     """How old a signature may be, and how far in the future, in seconds."""
-    max_body_bytes: Annotated[int, Field(gt=0)] = 4 * 1024 * 1024
+    max_body_bytes: Annotated[int, Field(gt=0, le=500_000_000)] = 4 * 1024 * 1024
     """The largest body to accept, in bytes. A change carries its entity twice."""
     allowed_sources: str | None = None
     """The addresses or networks that may send changes, separated by commas; port-eu and port-us are those
@@ -81,7 +92,7 @@ class Settings(BaseSettings):
     forwarded_allow_ips: str = "127.0.0.1,::1"
     """The proxies in front of the listener, addresses or networks separated by commas: only their
     X-Forwarded-For is trusted."""
-    keep_alive_seconds: Annotated[int, Field(gt=0)] = 75
+    keep_alive_seconds: Annotated[int, Field(gt=0, le=86_400)] = 75
     """How long a connection stays open after an answer, in seconds: longer than your proxy keeps it (AWS and
     nginx: 60, Google Cloud: 600)."""
     port_region: Region = Region.EU
@@ -118,7 +129,7 @@ class Settings(BaseSettings):
     reconcile_minutes: Annotated[float, Field(ge=0, le=24 * 60)] = 10.0
     """How often to compare Port's entities with their last known state, in minutes; 0: never. Needs
     PORT_CLIENT_ID, and a rule that names a blueprint."""
-    retention_days: Annotated[int, Field(gt=0)] = 30
+    retention_days: Annotated[int, Field(gt=0, le=36_500)] = 30
     """How many days to keep what is delivered. What is pending or open stays."""
     admin_token: SecretStr | None = None
     """Opens the page, its API and the metrics: at least 16 characters, as `openssl rand -hex 24` prints. Not
@@ -135,16 +146,18 @@ class Settings(BaseSettings):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _refuse_placeholders(cls, value: Any) -> Any:
+    def _refuse_placeholders(cls, value: Any, info: ValidationInfo) -> Any:
         if not isinstance(value, str):
             return value
-        value = value.strip()
-        if not value:
+        value = IN_ANY_CASE.get(info.field_name or "", str)(value.strip())
+        if not value.strip("\"'"):
             raise ValueError("is blank: set it, or remove the line")
         if PLACEHOLDER.search(value):
             raise ValueError("is still a placeholder: put the real value in, or remove the line")
         if COMMENT.search(value):  # `docker run --env-file` and kubectl keep it, other readers of .env do not
             raise ValueError("has a comment behind it (#): put the comment on a line of its own")
+        if value[0] in "\"'" and info.field_name != "admin_token":  # which a person may have thought up
+            raise ValueError("begins with a quote that does not end: remove it")
         return value
 
     @field_validator(*SECRET_FORMS)
@@ -231,24 +244,43 @@ class Settings(BaseSettings):
         return self.database_url.get_secret_value(), listen_url.get_secret_value() if listen_url else None
 
 
-def load_settings(**overrides: Any) -> Settings:
+def load_settings(*, only: Collection[str] = (), **overrides: Any) -> Settings:
     """Read the configuration from the environment, as `environment` gives it.
 
     Args:
+        only: The fields that are used: what is wrong with others, or missing, does not matter; empty: all.
         overrides: Values that win over it, by field name.
 
     Raises:
         SettingsError: Something is missing or wrong; the text names each variable and shows no value.
     """
     variables = environment()
+    if only:
+        unused = {"accept_unsigned": True, "allowed_sources": None}
+        overrides = {
+            name: value for name, value in unused.items() if "port_client_secret" not in only
+        } | overrides
     values = {name: value for name in Settings.model_fields if (value := variables.get(name.upper()))}
     try:
         return Settings(_env_file=None, **(values | overrides))
     except ValidationError as error:
+        mistakes = error.errors(include_url=False, include_input=False)
+        wrong = {str(place) for mistake in mistakes for place in mistake["loc"][:1]}
+        if only and wrong - overrides.keys() and not wrong.intersection(only):
+            fields = {name: Settings.model_fields[name] for name in wrong}
+            known = {"port_region": Region.EU}
+            defaults = {
+                name: info.get_default(call_default_factory=True, validated_data=known)
+                for name, info in fields.items()
+            }
+            return load_settings(only=only, **(overrides | defaults))
         lines = []
-        for mistake in error.errors(include_url=False, include_input=False):
+        for mistake in mistakes:
             if mistake["type"] == "default_factory_not_called":
                 continue  # a default that rests on another setting: that one's mistake is reported
             name = ".".join(map(str, mistake["loc"])).upper()
-            lines.append(f"{name} {mistake['msg'].removeprefix('Value error, ')}".strip())
+            text = PYDANTIC.sub("", mistake["msg"]).replace("Input should", "must", 1)
+            if mistake["type"].startswith("url_"):
+                text = "must be an address that begins with https://"
+            lines.append(f"{name} {text}".strip())
         raise SettingsError("\n".join(lines)) from None

@@ -151,6 +151,10 @@ def commands_page() -> str:
         "Run them as `python -m app COMMAND`; `--help` behind any of them shows the same. A command that",
         "fails prints one sentence and ends with status 1; wrong arguments end with status 2.",
         "",
+        "Each noun is plural: `deliveries`, `incidents`, `silences`, `destinations`. Alone it lists:",
+        "`deliveries` is `deliveries list`. `--json` prints what the API answers, one object a line.",
+        "On a terminal long texts are folded; for another program each row is one line, and nothing is cut.",
+        "",
     ]
     for path, command in _commands(group, "python -m app"):
         lines += [f"## {path.removeprefix('python -m app ')}", "", *_usage(path, command), ""]

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ssl import SSLContext
 
 
 class ForwardProxy:
@@ -35,9 +36,9 @@ class ForwardProxy:
 
 
 @asynccontextmanager
-async def proxying(body: bytes = b"ok") -> AsyncIterator[ForwardProxy]:
-    """Run a proxy that answers with a body; `port` is where."""
+async def proxying(body: bytes = b"ok", tls: SSLContext | None = None) -> AsyncIterator[ForwardProxy]:
+    """Run a proxy, or any server, that answers with a body; `port` is where."""
     proxy = ForwardProxy(body)
-    async with await asyncio.start_server(proxy.serve, "127.0.0.1", 0) as server:
+    async with await asyncio.start_server(proxy.serve, "127.0.0.1", 0, ssl=tls) as server:
         proxy.port = server.sockets[0].getsockname()[1]
         yield proxy

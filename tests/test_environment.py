@@ -114,6 +114,7 @@ def test_secrets_in_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
         ({"A": "1", "A_FILE": "/etc/hostname"}, "A and A_FILE are both set"),
         ({"A_FILE": "/nowhere/secret"}, "A_FILE names a file that cannot be read: No such file"),
         ({"A_FILE": "/"}, "A_FILE names a file that cannot be read: Is a directory"),
+        ({"A_FILE": "/dev/null"}, "A_FILE names a file that is empty"),
     ],
 )
 def test_secrets_in_files_that_cannot_be_had(variables: dict[str, str], text: str) -> None:

@@ -1,11 +1,11 @@
 """One notion of proxies and certificates for every client."""
 
+import asyncio
 import os
 import ssl
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,15 +13,22 @@ import pytest
 
 from app.errors import ListenerError, SettingsError
 from app.network import Network, proxy_for
+from app.notifier.base import Notifier
+from app.notifier.http.destination import HttpDestination
+from app.notifier.http.notifier import HttpNotifier
 from app.notifier.slack.bot import SlackBot
 from app.notifier.slack.webhook import SlackWebhook
 from app.port.client import PortClient
 from app.port.setup import probe
+from app.port.setup.tunnel import new_channel
 from tests.acceptance.process import ROOT
 from tests.conftest import SECRET
 from tests.forward_proxy import proxying
+from tests.notifier.helpers import context
 from tests.notifier.slack.helpers import APP, item, parcel
+from tests.private_ca import private_tls
 
+Call = Callable[[str, Network], Awaitable[None]]
 SLACK, PORT = "https://hooks.slack.com/services/T/B/x", "https://api.port.io/v1"
 PROXY = "http://proxy.example.com:3128"
 ALL = {"HTTPS_PROXY": PROXY, "HTTP_PROXY": PROXY}
@@ -158,20 +165,28 @@ def test_passwords_of_proxies_are_hidden() -> None:
     assert Network({"HTTPS_PROXY": "http://ada:p%40ss-word@proxy:1"}).hidden == ("p%40ss-word", "p@ss-word")
 
 
+async def send(notifier: Notifier) -> None:
+    """Send one alert, and close."""
+    try:
+        await notifier.send(parcel(item("1")))
+    finally:
+        await notifier.close()
+
+
 async def by_webhook(url: str, network: Network) -> None:
     """Post to a Slack webhook."""
-    notifier = SlackWebhook(url, APP, network=network)
-    with suppress(ListenerError):
-        await notifier.send(parcel(item("1")))
-    await notifier.close()
+    await send(SlackWebhook(url, APP, network=network))
 
 
 async def by_bot(url: str, network: Network) -> None:
     """Post with a bot token."""
-    notifier = SlackBot("xoxb-1", "C0123456789", APP, api_url=url, network=network)
-    with suppress(ListenerError):
-        await notifier.send(parcel(item("1")))
-    await notifier.close()
+    await send(SlackBot("xoxb-1", "C0123456789", APP, api_url=url, network=network))
+
+
+async def by_job(url: str, network: Network) -> None:
+    """Call a job."""
+    settings = {"type": "http", "url": url, "proxy": "environment", "allow_private": True}
+    await send(HttpNotifier("jobs", HttpDestination.model_validate(settings), context(network=network)))
 
 
 async def by_port(url: str, network: Network) -> None:
@@ -179,28 +194,38 @@ async def by_port(url: str, network: Network) -> None:
     async with PortClient(
         url, "id", SECRET, clock=lambda: datetime.now(UTC), patient=False, network=network
     ) as client:
-        with suppress(ListenerError):
-            await client.get_blueprint("x")
+        await client.get_blueprint("x")
 
 
 async def by_probe(url: str, network: Network) -> None:
     """Send the doctor's probe."""
-    with suppress(ListenerError):
-        await probe.send(url, SECRET, datetime.now(UTC), through_smee=False, network=network)
+    await probe.send(url, SECRET, datetime.now(UTC), through_smee=False, network=network)
 
 
-CLIENTS = pytest.mark.parametrize("call", [by_webhook, by_bot, by_port, by_probe])
+async def by_tunnel(url: str, network: Network) -> None:
+    """Ask smee for a channel."""
+    await asyncio.to_thread(new_channel, url, network=network)
+
+
+async def words(call: Call, url: str, network: Network) -> str:
+    """Call, and return what the client says of it where that fails."""
+    try:
+        await call(url, network)
+    except ListenerError as error:
+        return str(error)
+    return ""
+
+
+CLIENTS = pytest.mark.parametrize("call", [by_webhook, by_bot, by_job, by_port, by_probe, by_tunnel])
 
 
 @CLIENTS
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_every_client_by_one_proxy(
-    call: Callable[[str, Network], Awaitable[None]], scheme: str
-) -> None:
+async def test_every_client_by_one_proxy(call: Call, scheme: str) -> None:
     """Each asks the same proxy, written without a scheme, with its login, and no name is looked up here."""
     async with proxying() as proxy:
         variables = {f"{scheme.upper()}_PROXY": f"ada:p%40ss@127.0.0.1:{proxy.port}"}
-        await call(f"{scheme}://service.invalid/x", Network(variables))
+        await words(call, f"{scheme}://service.invalid/x", Network(variables))
     address = "CONNECT service.invalid:443" if scheme == "https" else "http://service.invalid/"
     assert proxy.asked
     assert all(address in asked for asked in proxy.asked)
@@ -208,18 +233,29 @@ async def test_every_client_by_one_proxy(
 
 
 @CLIENTS
-async def test_every_client_past_the_proxy(
-    call: Callable[[str, Network], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_every_client_past_the_proxy(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """What NO_PROXY names, and loopback, is reached directly; the process's own variables mean nothing."""
     async with proxying() as proxy, proxying() as service:
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "all_proxy"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
         variables = {"HTTP_PROXY": f"http://127.0.0.1:{proxy.port}", "NO_PROXY": "fd07:b51a::/64"}
-        await call(f"http://localhost:{service.port}/x", Network(variables))
-        await call(f"http://127.0.0.1:{service.port}/x", Network())
+        await words(call, f"http://localhost:{service.port}/x", Network(variables))
+        await words(call, f"http://127.0.0.1:{service.port}/x", Network())
     assert len(service.asked) >= 2
     assert proxy.asked == []
+
+
+@CLIENTS
+async def test_every_client_by_an_authority_of_ones_own(call: Call, tmp_path: Path) -> None:
+    """Over TLS, each trusts what SSL_CERT_FILE has; without, its words name the remedy."""
+    async with proxying(tls=private_tls(tmp_path)) as service:
+        url = f"https://localhost:{service.port}/x"
+        refused = await words(call, url, Network())
+        assert "certificate" in refused
+        assert "SSL_CERT_FILE" in refused
+        assert service.asked == []
+        await words(call, url, Network({"SSL_CERT_FILE": str(tmp_path / "ca.pem")}))
+        assert service.asked
 
 
 def test_a_session_of_requests() -> None:

@@ -1,11 +1,15 @@
 """What the runtime makes of settings."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.jq.runner import Jq
 from app.runtime.configured import notifier_context
+from app.runtime.listener import open_runtime
 from app.settings import Settings
 
 TOKEN = "an-admin-token-of-some-length"
@@ -25,3 +29,17 @@ def test_the_address_of_the_page(settings: dict[str, Any], page: str | None) -> 
     """There is one where there is a page, and PAGE_URL is set: Port's way in need not be people's."""
     configured = Settings(_env_file=None, accept_unsigned=True, **settings)
     assert notifier_context(configured, Jq(), None, None).page_url == page
+
+
+@pytest.mark.parametrize("defined", [False, True])
+async def test_the_default_that_the_rules_define(tmp_path: Path, *, defined: bool) -> None:
+    """Without SLACK_WEBHOOK_URL alerts are printed, unless the rules say where they go."""
+    default = {"default": {"type": "http", "url": "https://jobs.test/"}} if defined else {}
+    file = tmp_path / "rules.yaml"
+    file.write_text(json.dumps({"version": 1, "destinations": default}))
+    database = f"sqlite:///{tmp_path}/listener.db"
+    settings = Settings(_env_file=None, accept_unsigned=True, rules_file=file, database_url=database)
+    with capture_logs() as logs:
+        async with open_runtime(settings):
+            pass
+    assert ("slack_webhook_not_set" in {line["event"] for line in logs}) is not defined

@@ -75,7 +75,7 @@ def test_region(monkeypatch: pytest.MonkeyPatch, given: dict[str, str], app_url:
 def test_wrong_region_is_one_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     """The addresses that rest on it are not named: nothing is wrong with them."""
     monkeypatch.setenv("PORT_REGION", "mars")
-    with pytest.raises(SettingsError, match=r"\APORT_REGION Input should be 'eu' or 'us'\Z"):
+    with pytest.raises(SettingsError, match=r"\APORT_REGION must be 'eu' or 'us'\Z"):
         load_settings(accept_unsigned=True)
 
 
@@ -87,8 +87,18 @@ def test_wrong_region_is_one_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
         ("DATABASE_URL", "mysql://hush", "must begin with sqlite:///"),
         ("DATABASE_URL", "sqlite:///", "name a file"),
         ("DATABASE_LISTEN_URL", "mysql://hush", "must begin with postgresql://"),
-        ("PORT_APP_URL", "hush", "valid URL"),
-        ("SIGNATURE_TOLERANCE_SECONDS", "hush", "valid integer"),
+        ("PORT_APP_URL", "hush", "must be an address that begins with https://"),
+        ("WEBHOOK_URL", "https://[hush", "must be an address that begins with https://"),
+        ("SIGNATURE_TOLERANCE_SECONDS", "hush", "must be a valid integer"),
+        ("SIGNATURE_TOLERANCE_SECONDS", "9" * 30, "must be less than or equal to"),
+        ("KEEP_ALIVE_SECONDS", "9" * 30, "must be less than or equal to"),
+        ("MAX_BODY_BYTES", "9" * 30, "must be less than or equal to"),
+        ("RETENTION_DAYS", "9" * 30, "must be less than or equal to"),
+        ("RECONCILE_MINUTES", "inf", "must be less than or equal to"),
+        ("SLACK_BOT_TOKEN", "xoxb-hush-é", "is no bot token"),
+        ("PORT_CLIENT_SECRET", '"hush', "begins with a quote that does not end"),
+        ("DATABASE_URL", "'hush", "begins with a quote that does not end"),
+        ("LOG_LEVEL", '""', "is blank"),
         ("LOG_LEVEL", "hush", "'DEBUG'"),
         ("ALLOWED_SOURCES", "port-eu, hush", "value 2 is neither an address, a network"),
         ("FORWARDED_ALLOW_IPS", "10.0.0.1,hush", "value 2 is neither an address nor a network"),
@@ -107,7 +117,15 @@ def test_wrong_values(monkeypatch: pytest.MonkeyPatch, name: str, value: str, pa
     assert "a-good-one" not in str(refused.value)
 
 
-@pytest.mark.parametrize("value", [" ", "\t", "\n"])
+def test_words_in_capitals_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A word is the same in capitals: many systems write LOG_LEVEL=info."""
+    for name, value in {"LOG_LEVEL": "info", "LOG_FORMAT": "JSON", "PORT_REGION": "US "}.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings(accept_unsigned=True)
+    assert (settings.log_level, settings.log_format, settings.port_region) == ("INFO", "json", "us")
+
+
+@pytest.mark.parametrize("value", [" ", "\t", "\n", "''", '"'])
 def test_a_blank_secret_is_no_secret(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     """A blank secret is refused: it must not switch verification off."""
     monkeypatch.setenv("PORT_CLIENT_SECRET", value)

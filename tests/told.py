@@ -11,4 +11,5 @@ LINK = re.compile(r"Entity\?identifier=([^|>\"]+)\|")
 
 def entities(messages: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the entities that messages tell of, in their order; one that a digest has, once for it."""
-    return [unquote(found) for message in messages for found in LINK.findall(json.dumps(message))]
+    shown = [message.get("blocks") or message["text"] for message in messages]
+    return [unquote(link) for content in shown for link in LINK.findall(json.dumps(content))]

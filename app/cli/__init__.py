@@ -10,6 +10,7 @@ import typer
 from app import __doc__ as package
 from app import __version__
 from app.errors import ListenerError
+from app.model.text import without_controls
 
 INSTALLED = "port-listener"
 """What the program is called where the package is installed."""
@@ -28,10 +29,12 @@ COMMANDS = {
     "quarantine": "outbox",
     "move": "upkeep",
     "backup": "upkeep",
+    "restore": "upkeep",
     "export": "upkeep",
     "destinations": "destinations",
-    "silence": "silence",
-    "incident": "incident",
+    "silences": "silences",
+    "incidents": "incidents",
+    "config": "config",
 }
 """Each command and its module here, which has a function or a group of commands of the same name."""
 
@@ -86,7 +89,9 @@ def main(arguments: list[str] | None = None, program: str = INSTALLED) -> NoRetu
     Raises:
         SystemExit: Always, with the exit status.
     """
-    words = sys.argv[1:] if arguments is None else arguments
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and f"{words[0]}s" in COMMANDS:  # as people say it: `incident close`, `silence add`
+        words[0] += "s"
     try:
         "".join(words).encode()
     except UnicodeEncodeError:  # bytes that are not UTF-8: no database or receiver takes them
@@ -100,6 +105,6 @@ def main(arguments: list[str] | None = None, program: str = INSTALLED) -> NoRetu
         gc.enable()
         commands(words)
     except ListenerError as error:
-        print(error, file=sys.stderr)
+        print("\n".join(map(without_controls, str(error).split("\n"))), file=sys.stderr)
         raise SystemExit(1) from None
     raise SystemExit(0)

@@ -9,25 +9,48 @@ from datetime import timedelta
 from typing import Annotated, Any, TypeVar
 
 import typer
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import from_json, to_json
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
+from typer.core import TyperGroup
+from typing_extensions import override
 
 from app.errors import ListenerError
-from app.model.notification import one_line
+from app.model.notification import one_line, text_of
+from app.model.text import without_controls
 from app.rules.condition import Duration
 from app.settings import load_settings
 from app.store.opening import open_store
 from app.store.store import Store
+from app.store.views import Page
 
 _T = TypeVar("_T")
+_Row = TypeVar("_Row")
 
 OUT = Console()
+ROWS_A_PAGE = 500
+OF_THE_STORE = ("database_url", "database_listen_url")
+"""The settings that a command about the store uses."""
+OF_STORE_AND_RULES = (*OF_THE_STORE, "rules_file", "slack_webhook_url")
+"""Those that one about the store and the rules uses."""
 MAX_NUMBER = 2**63 - 1
 """The largest number that the databases can hold."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
+
+
+class Noun(TyperGroup):
+    """A noun's commands; without one of them it is ``list``, whose options it takes."""
+
+    @override
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put ``list`` where no command stands."""
+        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
 
 
 def span(option: str, text: str) -> timedelta:
@@ -55,29 +78,73 @@ def run_with_store(work: Callable[[Store], Awaitable[_T]]) -> _T:
     """Run what works with the configured store, and return its result.
 
     Raises:
-        SettingsError: The configuration cannot be used.
+        SettingsError: The settings of the database cannot be used.
         StoreUnavailable: There is no store yet, or it cannot be opened.
     """
 
     async def opened() -> _T:
-        async with open_store(*load_settings().database, must_exist=True) as store:
+        async with open_store(*load_settings(only=OF_THE_STORE).database, must_exist=True) as store:
             return await work(store)
 
     return run(opened())
 
 
-def print_json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Print one JSON object per line, in ASCII; what JSON does not have is printed as text."""
+def say(text: str) -> None:
+    """Print lines in which something is as a person or the catalog wrote it: no terminal obeys it."""
+    print("\n".join(map(without_controls, text.split("\n"))))
+
+
+async def read_pages(
+    read: Callable[[str | None, int], Awaitable[Page[_Row]]], limit: int = MAX_NUMBER
+) -> list[_Row]:
+    """Read a list page by page.
+
+    Args:
+        read: Reads a page, given the `next` of the page before (None: the first) and the page's size.
+        limit: How many rows at most.
+    """
+    rows: list[_Row] = []
+    before = None
+    while len(rows) < limit:
+        page = await read(before, min(ROWS_A_PAGE, limit - len(rows)))
+        rows += page.rows
+        if (before := page.next) is None:
+            break
+    return rows
+
+
+def print_json_lines(rows: Iterable[BaseModel | Mapping[str, Any]]) -> None:
+    """Print one JSON object per line, in ASCII: times in ISO 8601, null for what is not there."""
     for row in rows:
-        print(json.dumps(row, default=str, ensure_ascii=True))
+        # By way of pydantic: it knows times, enums and models; and NaN, which JSON has not, is null.
+        print(json.dumps(from_json(to_json(row, inf_nan_mode="null")), ensure_ascii=True))
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    """Print a table without borders, each cell on one line and without markup."""
-    table = Table(*columns, box=None)
-    for row in rows:
-        table.add_row(*(Text(one_line(cell)) for cell in row))
-    OUT.print(table)
+    """Print a table without borders, each cell on one line; for another program each row is one line too."""
+    heads, cells = tuple(columns), [[one_line(cell) for cell in row] for row in rows]
+    if OUT.is_terminal:
+        table = Table(*(Column(head, overflow="fold") for head in heads), box=None)
+        for row in cells:
+            table.add_row(*map(Text, row))
+        OUT.print(table)
+        return
+    widths = [max(map(cell_len, column)) for column in zip(heads, *cells, strict=True)]
+    for line in (heads, *cells):
+        padded = (text + " " * (width - cell_len(text)) for text, width in zip(line, widths, strict=True))
+        print("  ".join(padded).rstrip())
+
+
+def print_record(row: BaseModel) -> None:
+    """Print one thing, a field a line; lists of things below, indented."""
+    for name, value in row.model_dump(mode="json").items():
+        label = name.replace("_", " ")
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            print(f"{label}:")
+            for part in value:
+                print("  " + ", ".join(f"{key} {one_line(text_of(text))}" for key, text in part.items()))
+        else:
+            print(f"{label}: {one_line(text_of(value))}")
 
 
 def user_name() -> str:

@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.base import AsJson, print_json_lines, print_table, run, run_with_store
+from app.cli.base import (
+    OF_STORE_AND_RULES,
+    AsJson,
+    Noun,
+    print_json_lines,
+    print_table,
+    run,
+    run_with_store,
+    say,
+)
 from app.errors import DeliveryFailed, ListenerError
 from app.model.notification import Notification, one_line
 from app.model.report import RUNS
@@ -25,17 +34,15 @@ from app.store.store import Store
 
 TEST_TEXT = "A test message of the Port changelog listener: alerts for destination {name} arrive here."
 
-destinations = typer.Typer(help="Destinations, and the state of their queues.", invoke_without_command=True)
+destinations = typer.Typer(cls=Noun, help="Destinations, and the state of their queues.")
 
 Name = Annotated[str, typer.Argument(help="The destination's name.")]
 
 
-@destinations.callback()
-def list_destinations(ctx: typer.Context, as_json: AsJson = False) -> None:
+@destinations.command("list")
+def list_destinations(as_json: AsJson = False) -> None:
     """List destinations: how many alerts wait for each, and which are on hold and why."""
-    if ctx.invoked_subcommand:
-        return
-    settings, now = load_settings(), datetime.now(UTC)
+    settings, now = load_settings(only=OF_STORE_AND_RULES), datetime.now(UTC)
     rules = configured_rules(settings)
     kinds, channels = _kinds(settings, rules), _channels(settings, rules)
     queues = run_with_store(lambda store: store.read(queries.page.queues, now))
@@ -48,7 +55,7 @@ def list_destinations(ctx: typer.Context, as_json: AsJson = False) -> None:
         print_json_lines(rows)
     else:
         columns = ("name", "type", "state", "waiting", "oldest", "last delivered")
-        print_table(columns, (map(str, row.values()) for row in rows))
+        print_table(columns, (_cells(row, now) for row in rows))
 
 
 def _kinds(settings: Settings, rules: Rules) -> dict[str, str]:
@@ -80,9 +87,15 @@ def _row(name: str, kind: str | None, queues: list[QueueState], now: datetime) -
         "type": kind or ("runs in Port" if name == RUNS else "(no longer in the rules)"),
         "state": state,
         "waiting": sum(queue.waiting for queue in queues),
-        "oldest": duration(now - oldest) if oldest else "",
-        "last_delivered": f"{duration(now - last)} ago" if last else "never",
+        "oldest_at": oldest,
+        "delivered_at": last,
     }
+
+
+def _cells(row: Mapping[str, Any], now: datetime) -> tuple[str, ...]:
+    *texts, waiting, oldest, last = row.values()
+    ago = f"{duration(now - last)} ago" if last else "never"
+    return *texts, str(waiting), duration(now - oldest) if oldest else "", ago
 
 
 @destinations.command("test")
@@ -109,19 +122,20 @@ def send_test(
             item = Item(f"test-{int(now.timestamp())}", notice)
             try:
                 async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
-                    return (await notifier.send(Parcel((item,)))).detail
+                    parcel = await notifier.prepare(Parcel((item,)))
+                    return (await notifier.send(parcel)).detail
             except DeliveryFailed as failed:
                 raise ListenerError(f"{name} did not take it: {failed.reason}") from None
             except TimeoutError:
                 raise ListenerError(f"{name} did not answer in time") from None
 
-    print(f"{name} answered: {run(work())}")
+    say(f"{name} answered: {run(work())}")
 
 
 @destinations.command()
 def release(name: Name) -> None:
     """Release a destination that is on hold: it sends at once, many waiting alerts as digests."""
-    settings = load_settings()
+    settings = load_settings(only=OF_STORE_AND_RULES)
     channels = _channels(settings, configured_rules(settings))
 
     async def work(store: Store) -> int:
@@ -134,7 +148,7 @@ def release(name: Name) -> None:
 
     if not run_with_store(work):
         raise ListenerError(f"{one_line(name, 60)} is not on hold: python -m app destinations")
-    print(f"{name} is released")
+    say(f"{name} is released")
 
 
 def _unknown(name: str, known: Iterable[str]) -> ListenerError:

@@ -83,7 +83,7 @@ def make_setup(region: Region | None, blueprints: tuple[str, ...]) -> Setup:
     secret = settings.port_client_secret
     return Setup(
         problems=[*unusable, *more],
-        open_store=lambda: open_store(*settings.database),
+        open_store=lambda: open_store(*settings.database, must_exist=True),
         load_rules=partial(load_usable, settings),
         why_not_reconciled=lambda: why_off(
             settings.reconcile_minutes,

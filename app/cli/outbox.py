@@ -1,13 +1,23 @@
 """The commands about deliveries and the quarantine: list them, and try them again."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
-from app.cli.base import MAX_NUMBER, OUT, AsJson, print_json_lines, print_table, run, run_with_store, span
+from app.cli.base import (
+    MAX_NUMBER,
+    AsJson,
+    Noun,
+    print_json_lines,
+    print_record,
+    print_table,
+    read_pages,
+    run,
+    run_with_store,
+    span,
+)
 from app.errors import ListenerError, UnreadableChange
 from app.model.delivery import State
 from app.model.notification import Notification, one_line, text_of
@@ -18,32 +28,14 @@ from app.runtime.listener import Runtime, open_runtime
 from app.settings import load_settings
 from app.store import queries
 from app.store.store import Store
-from app.store.views import Delivery, Page, Quarantined
+from app.store.views import Delivery, DeliveryAttempt, Quarantined
+from app.web.api_models import DeliveryOut, QuarantineOut
 
-ROWS_A_PAGE = 500
-_Row = TypeVar("_Row")
-
-deliveries = typer.Typer(help="What is pending, on hold, dead or delivered.", invoke_without_command=True)
-quarantine = typer.Typer(help="Signed bodies that could not be read.", invoke_without_command=True)
+deliveries = typer.Typer(cls=Noun, help="What is pending, on hold, dead or delivered.")
+quarantine = typer.Typer(cls=Noun, help="Signed bodies that could not be read.")
 
 
-async def read_pages(
-    read: Callable[[str | None, int], Awaitable[Page[_Row]]], limit: int = MAX_NUMBER
-) -> list[_Row]:
-    """Read a list page by page.
-
-    Args:
-        read: Reads a page, given the `next` of the page before (None: the first) and the page's size.
-        limit: How many rows at most.
-    """
-    rows: list[_Row] = []
-    before = None
-    while len(rows) < limit:
-        page = await read(before, min(ROWS_A_PAGE, limit - len(rows)))
-        rows += page.rows
-        if (before := page.next) is None:
-            break
-    return rows
+Number = Annotated[int, typer.Argument(min=1, max=MAX_NUMBER, help="Its number.")]
 
 
 def change_text(alert: Notification) -> str:
@@ -53,35 +45,62 @@ def change_text(alert: Notification) -> str:
     return f"{text_of(alert.change.before)} → {text_of(alert.change.after)}"
 
 
-@deliveries.callback()
+@deliveries.command("list")
 def list_deliveries(
-    ctx: typer.Context,
     state: Annotated[State | None, typer.Option(help="Only those in this state.")] = None,
+    entity: Annotated[str | None, typer.Option(help="Only of this entity.")] = None,
+    rule: Annotated[str | None, typer.Option(help="Only of this rule.")] = None,
+    destination: Annotated[str | None, typer.Option(help="Only for this destination.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only those of the last 30m, 12h, 2d.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=MAX_NUMBER, help="How many at most.")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """List deliveries, those of the newest change first."""
-    if ctx.invoked_subcommand:
-        return
+    start = datetime.now(UTC) - span("--since", since) if since else None
 
-    async def work(store: Store) -> tuple[list[Delivery], Mapping[State, int]]:
+    async def work(store: Store) -> tuple[list[Delivery], list[DeliveryAttempt], Mapping[State, int]]:
         # Page by page, so that a large --limit holds no reader's transaction open for long.
         rows = await read_pages(
-            lambda before, size: store.read(queries.page.deliveries, state=state, before=before, limit=size),
+            lambda before, size: store.read(
+                queries.page.deliveries,
+                state=state,
+                entity=entity,
+                rule=rule,
+                destination=destination,
+                since=start,
+                before=before,
+                limit=size,
+            ),
             limit,
         )
-        return rows, await store.read(queries.counts.by_state)
+        attempts: list[DeliveryAttempt] = []
+        for row in rows if as_json else ():
+            attempts += await store.read(queries.page.attempts, [row.id])
+        return rows, attempts, await store.read(queries.counts.by_state)
 
-    rows, counts = run_with_store(work)
+    rows, attempts, counts = run_with_store(work)
     if as_json:
-        print_json_lines(
-            asdict(row) | {"notification": row.notification.model_dump(mode="json")} for row in rows
-        )
+        print_json_lines(DeliveryOut.of(row, attempts) for row in rows)
         return
     if rows:
         columns = ("id", "state", "entity", "change", "to", "tries", "age", "last answer")
         print_table(columns, (_cells(row, datetime.now(UTC)) for row in rows))
-    OUT.print(_counts_text(counts), highlight=False)
+    print(_counts_text(counts))
+
+
+@deliveries.command("show")
+def show_delivery(number: Number, as_json: AsJson = False) -> None:
+    """Show one delivery with every attempt."""
+
+    async def work(store: Store) -> DeliveryOut | None:
+        row = await store.read(queries.page.delivery, number)
+        attempts = await store.read(queries.page.attempts, [number])
+        return None if row is None else DeliveryOut.of(row, attempts)
+
+    found = run_with_store(work)
+    if found is None:
+        raise ListenerError(f"there is no delivery {number}: python -m app deliveries")
+    print_json_lines([found]) if as_json else print_record(found)
 
 
 def _cells(row: Delivery, now: datetime) -> tuple[str, ...]:
@@ -130,11 +149,9 @@ def retry(
         raise ListenerError(f"{len(set(ids)) - number} of them do not exist or were delivered already")
 
 
-@quarantine.callback()
-def list_quarantine(ctx: typer.Context, as_json: AsJson = False) -> None:
+@quarantine.command("list")
+def list_quarantine(as_json: AsJson = False) -> None:
     """List what is in quarantine, newest first."""
-    if ctx.invoked_subcommand:
-        return
 
     async def work(store: Store) -> list[Quarantined]:
         rows = await _quarantine_rows(store)
@@ -144,7 +161,7 @@ def list_quarantine(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     rows = run_with_store(work)
     if as_json:
-        print_json_lines(asdict(row) | {"body": row.body.decode("utf-8", "replace")} for row in rows)
+        print_json_lines(map(QuarantineOut.model_validate, rows))
     elif rows:
         cells = (
             (str(row.id), f"{row.received_at:%Y-%m-%d %H:%M:%S}", str(row.size), row.path, row.reason)
@@ -153,6 +170,16 @@ def list_quarantine(ctx: typer.Context, as_json: AsJson = False) -> None:
         print_table(("id", "received", "bytes", "field", "reason"), cells)
     else:
         print("Nothing is in quarantine.")
+
+
+@quarantine.command("show")
+def show_quarantined(number: Number, as_json: AsJson = False) -> None:
+    """Show one body, and what is wrong with it."""
+    row = run_with_store(lambda store: store.read(queries.quarantine.body, number))
+    if row is None:
+        raise ListenerError(f"not in quarantine: {number}")
+    found = QuarantineOut.model_validate(row)
+    print_json_lines([found]) if as_json else print_record(found)
 
 
 async def _quarantine_rows(store: Store) -> list[Quarantined]:

@@ -2,14 +2,15 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typing_extensions import override
 
-from app.cli.base import OUT, print_table, run, run_with_store, span
+from app.cli.backtest import backtest
+from app.cli.base import OUT, run, run_with_store, say
 from app.cli.port import AtRegion, open_client, webhook_url
 from app.deliver.message import with_own_words
 from app.doctor.compare import compare
@@ -19,18 +20,20 @@ from app.errors import DeliveryFailed, ListenerError, SettingsError, UnreadableC
 from app.jq.runner import Jq
 from app.model.change import CatalogChange
 from app.model.delivery import Alert
+from app.model.notification import one_line
 from app.notifier.console import draw
 from app.notifier.kind import NotifierContext
 from app.notifier.registry import SETTINGS_MODELS, default_settings, kind_of
 from app.observe.logs import Hider
 from app.port.region import Region
+from app.receive.event import encode
 from app.receive.intake import match_and_route
 from app.receive.payload import bare_event, parse_event
 from app.receive.rules_source import make_rulebook, read_rules, secrets_of
 from app.receive.signature import Signed
-from app.rules.decide import MEMORY, EntityState, decide
+from app.rules.decide import EntityState, decide
 from app.rules.file import Rules, file_model
-from app.rules.match import Match, why_not
+from app.rules.match import why_not
 from app.rules.rulebook import Rulebook
 from app.rules.targets import PortLookup
 from app.runtime.configured import load_usable
@@ -41,7 +44,6 @@ from app.store.store import Store
 from app.suite.model import SuiteFile
 
 APP_URL = "https://app.port.io"
-HISTORY_ROWS_A_PAGE = 500
 
 rules = typer.Typer(help="The rules: which changes alert, and where.", no_args_is_help=True)
 
@@ -51,6 +53,10 @@ File = Annotated[Path, typer.Argument(help="The rules file.")]
 @rules.command()
 def check(
     file: File,
+    no_env: Annotated[
+        bool,
+        typer.Option("--no-env", help="Without the variables that ${NAME} stands for, as in CI."),
+    ] = False,
     port: Annotated[
         bool,
         typer.Option("--port", help="Also compare with Port: what the rules name must be there."),
@@ -61,15 +67,28 @@ def check(
 
     Hints, about what is hardly meant so, are no mistakes. With --port, 3: something was not looked at.
     """
+    if no_env and port:
+        raise typer.BadParameter("--port needs the variables: leave --no-env out")
     settings = _settings(file)
-    loaded, _ = load_usable(settings)
+    if no_env:
+        loaded = read_rules(file, _AnyVariable(), SETTINGS_MODELS)
+    else:
+        loaded, _ = load_usable(settings)
     for hint in loaded.hints:
-        print(hint.at(loaded.name, "hint: "))
+        say(hint.at(loaded.name, "hint: "))
     counted = run(_compare(loaded, settings, region)) if port else Counter[CheckStatus]()
     if not counted[CheckStatus.WRONG]:
         parts = f"{len(loaded.file.rules)} rules, {len(loaded.file.destinations)} destinations"
-        print(f"{file}: {parts}, no mistakes")
+        say(f"{file}: {parts}, no mistakes")
     raise typer.Exit(exit_status(counted))
+
+
+class _AnyVariable(dict[str, str]):
+    """Variables, each of which is set: to an address, which is a text too."""
+
+    @override
+    def get(self, name: str, default: Any = None) -> str:
+        return f"https://example.com/{name}"
 
 
 def _settings(file: Path) -> Settings:
@@ -85,7 +104,7 @@ async def _compare(loaded: Rules, settings: Settings, region: Region | None) -> 
     async with open_client(settings, region) as client:
         remarks = await compare(loaded, client, address)
     for status, text in remarks:
-        print(f"{text}" if status is CheckStatus.WRONG else f"{status}: {text}")
+        say(f"{text}" if status is CheckStatus.WRONG else f"{status}: {text}")
     return Counter(status for status, _ in remarks)
 
 
@@ -103,6 +122,13 @@ def try_out(
         list[Path] | None,
         typer.Argument(help="Files with one body each, as Port sends it; with --suite, more suites."),
     ] = None,
+    change: Annotated[
+        list[str] | None, typer.Option(help="The key of a stored change, in place of a file; repeatable.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A property's value after the change: healthStatus=Crashed; repeatable."),
+    ] = None,
     suite: Annotated[bool, typer.Option("--suite", help="Run suites: tests of rules, as files.")] = False,
     junit: Annotated[
         Path | None, typer.Option(help="With --suite: also write the results here, as JUnit's XML.")
@@ -116,16 +142,19 @@ def try_out(
         from app.cli.suite import run_files
 
         raise typer.Exit(run_files([file, *(payload or ())], junit))
-    if not payload:
-        raise typer.BadParameter("give one body at least", param_hint="PAYLOAD…")
+    if not payload and not change:
+        raise typer.BadParameter("give one body at least, or --change", param_hint="PAYLOAD…")
     loaded = read_rules(file, environment(), SETTINGS_MODELS)
-    bodies = [(path, _read(path)) for path in payload]
+    bodies = [(str(path), _read(path)) for path in payload or ()]
+    if change:
+        bodies += run_with_store(lambda store: _stored(store, change))
+    bodies = [(name, with_values(body, set_ or ())) for name, body in bodies]
 
     async def work() -> None:
         jq = Jq()
         try:
-            for path, body in bodies:
-                await _try(loaded, path, body, jq)
+            for name, body in bodies:
+                await _try(loaded, name, body, jq)
         finally:
             await jq.close()
 
@@ -139,12 +168,47 @@ def _read(path: Path) -> bytes:
         raise ListenerError(f"cannot read {path}: {error.strerror}") from None
 
 
-async def _try(loaded: Rules, path: Path, body: bytes, jq: Jq) -> None:
-    print(f"{path}:")
+async def _stored(store: Store, keys: Sequence[str]) -> list[tuple[str, bytes]]:
+    bodies = {key: await store.read(queries.changes.body, key) for key in keys}
+    if missing := [key for key, body in bodies.items() if body is None]:
+        raise ListenerError(f"no change is stored with the key {', '.join(missing)}: the page has the keys")
+    return [(key, body or b"") for key, body in bodies.items()]
+
+
+def with_values(body: bytes, assigned: Sequence[str]) -> bytes:
+    """Change properties of a body's entity as it is after the change.
+
+    Args:
+        body: As Port sends it.
+        assigned: ``NAME=VALUE``; the value as JSON, or else as it stands.
+
+    Raises:
+        ListenerError: The body has no entity after the change, or a text assigns nothing.
+    """
+    if not assigned:
+        return body
+    try:
+        whole = json.loads(body)
+        properties = whole.get("event", whole)["diff"]["after"]["properties"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ListenerError("--set needs a body with an entity after the change") from None
+    for text in assigned:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise ListenerError(f"--set {one_line(text, 60)} must be NAME=VALUE")
+        try:
+            properties[name] = json.loads(value)
+        except ValueError:
+            properties[name] = value
+    return encode(whole)
+
+
+async def _try(loaded: Rules, name: str, body: bytes, jq: Jq) -> None:
+    say(f"{name}:")
     try:
         change = parse_event(Signed(body, now()))
     except UnreadableChange as error:
-        print(f"  not a change: {error}")
+        say(f"  not a change: {error}")
         return
     book = make_rulebook(loaded.file)
     matched = await match_and_route(change, body, book, jq.evaluate, _no_lookup)
@@ -153,9 +217,9 @@ async def _try(loaded: Rules, path: Path, body: bytes, jq: Jq) -> None:
     results = await jq.evaluate(book.rules.programs(change.blueprint), event)
     for rule in book.rules.about(change.blueprint):
         outcome = "matches" if rule.name in matching else f"does not match: {why_not(rule, change, results)}"
-        print(f"  rule {rule.name!r} {outcome}")
+        say(f"  rule {rule.name!r} {outcome}")
     if not matching:
-        print(f"  {matched.reason}")
+        say(f"  {matched.reason}")
     # As of when it happened: for an old body, the time for which a rule waits would otherwise be over.
     for alert in decide(matched, EntityState(), change.at).alerts:
         if alert.repeat is None:
@@ -164,7 +228,7 @@ async def _try(loaded: Rules, path: Path, body: bytes, jq: Jq) -> None:
 
 async def _show(alert: Alert, loaded: Rules, book: Rulebook, jq: Jq, event: Mapping[str, Any]) -> None:
     later = f", if it still holds at {alert.due_at:%H:%M:%S} UTC" if alert.due_at else ""
-    print(f"  → {alert.destination}{later}:")
+    say(f"  → {alert.destination}{later}:")
     settings = loaded.file.destinations.get(alert.destination) or default_settings("")
     notification = await with_own_words(alert.notification, book.rules, event, jq)
     try:
@@ -173,7 +237,7 @@ async def _show(alert: Alert, loaded: Rules, book: Rulebook, jq: Jq, event: Mapp
         output = str(error)
     output = Hider(secrets_of(loaded))(output)
     if isinstance(output, str):
-        print(f"    {output}")
+        say(f"    {output}")
     else:
         OUT.print(draw(output))
 
@@ -197,85 +261,4 @@ async def _no_lookup(_: CatalogChange, __: PortLookup) -> None:
     print("  (Port is not asked here: a look-up goes to the default destination)")
 
 
-@rules.command()
-def backtest(
-    file: File,
-    since: Annotated[str, typer.Option(help="How far back: 12h, 7d.")] = "7d",
-) -> None:
-    """Try rules on the stored changes: how many alerts they would have sent, beside those that were sent."""
-    loaded = read_rules(file, environment(), SETTINGS_MODELS)
-    start = now() - span("--since", since)
-
-    async def work(store: Store) -> tuple[int, Counter[tuple[str, str]], Mapping[tuple[str, str], int]]:
-        jq = Jq()
-        try:
-            number, would = await _replay(store, make_rulebook(loaded.file), jq, start)
-        finally:
-            await jq.close()
-        return number, would, await store.read(queries.counts.alerts, start)
-
-    number, would, did = run_with_store(work)
-    print_table(
-        ("rule", "destination", "would alert", "did alert"),
-        ((*key, str(would[key]), str(did.get(key, 0))) for key in sorted({*would, *did})),
-    )
-    print(f"{number} changes in the last {since}: {would.total()} alerts, and there were {sum(did.values())}")
-
-
-async def _replay(
-    store: Store, book: Rulebook, jq: Jq, since: datetime
-) -> tuple[int, Counter[tuple[str, str]]]:
-    """Decide on the changes since a time, oldest first, and count the alerts by rule and destination."""
-    states: dict[tuple[str, str], EntityState] = {}
-    waiting: dict[str, list[Alert]] = {}
-    alerted: Counter[tuple[str, str]] = Counter()
-    number, after = 0, None
-    while rows := await store.read(
-        queries.changes.history, since=since, after=after, limit=HISTORY_ROWS_A_PAGE
-    ):
-        after = rows[-1]
-        for row in rows:
-            received_at, body = row.received_at, row.body or b""
-            change = parse_event(Signed(body, received_at))
-            matched = await match_and_route(change, body, book, jq.evaluate, _silent_lookup)
-            _replay_one(matched, received_at, states, waiting, alerted)
-            number += 1
-    for alerts in waiting.values():
-        alerted.update((alert.notification.rule, alert.destination) for alert in alerts)
-    return number, alerted
-
-
-async def _silent_lookup(_: CatalogChange, __: PortLookup) -> None:
-    return None
-
-
-def _replay_one(
-    matched: Match,
-    at: datetime,
-    states: dict[tuple[str, str], EntityState],
-    waiting: dict[str, list[Alert]],
-    alerted: Counter[tuple[str, str]],
-) -> None:
-    change = matched.change
-    key = (change.blueprint, change.entity)
-    state = states.get(key, EntityState())
-    decision = decide(matched, state, at, reconciled=change.found_at is not None)
-    moved = {incident.id: incident for incident in decision.incidents}
-    incidents = {incident.id: incident for incident in state.incidents} | moved
-    remembered = (
-        incident
-        for incident in incidents.values()
-        if incident.resolved_at is None or change.at - incident.resolved_at <= MEMORY
-    )
-    last_at = max(state.last_at or change.at, change.at)
-    states[key] = EntityState(last_at, tuple(remembered), decision.known or state.known)
-    for incident_id in decision.cancel:
-        due = (alert for alert in waiting.pop(incident_id, ()) if alert.due_at and alert.due_at <= at)
-        alerted.update((alert.notification.rule, alert.destination) for alert in due)
-    for alert in decision.alerts:
-        if alert.repeat is not None:
-            continue
-        if alert.due_at and alert.due_at > at and alert.incident_id:
-            waiting.setdefault(alert.incident_id, []).append(alert)
-        else:
-            alerted[alert.notification.rule, alert.destination] += 1
+rules.command()(backtest)

@@ -15,6 +15,7 @@ from uvicorn.config import STARTUP_FAILURE
 from app.errors import ListenerError
 from app.main import load_app
 from app.settings import load_settings
+from app.web.protocol import LimitedProtocol
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +61,8 @@ def _run(app: FastAPI, sockets: list[socket.socket]) -> None:
     settings = load_settings()
     config = uvicorn.Config(
         app,
+        http=LimitedProtocol,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

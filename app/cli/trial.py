@@ -6,7 +6,7 @@ from typing import Annotated
 import httpx
 import typer
 
-from app.cli.base import OUT, run
+from app.cli.base import OUT, run, say
 from app.demo.run import Shape, change_body, run_demo, signed_headers
 from app.environment import environment
 from app.errors import ListenerError
@@ -14,6 +14,7 @@ from app.main import create_app
 from app.model.notification import one_line
 from app.network import Network
 from app.observe.logs import configure_logging
+from app.port.refusal import why_unreached
 from app.port.setup.probe import MEANINGS
 from app.settings import load_settings
 
@@ -49,7 +50,7 @@ def send(
     now = datetime.now(UTC)
     body = change_body(before=from_, after=to, at=now, entity=entity, title=None, shape=shape)
     headers = signed_headers(body, settings.secrets[0] if settings.secrets else "unsigned", now)
-    print(f"{entity}: {from_} → {to}, as {shape}, {len(body)} bytes, to {url} …")
+    say(f"{entity}: {from_} → {to}, as {shape}, {len(body)} bytes, to {url} …")
     try:
         answer = httpx.post(
             url, content=body, headers=headers, timeout=SEND_SECONDS, **Network(environment()).httpx(url)
@@ -58,11 +59,14 @@ def send(
         raise ListenerError(f"no answer from {url} within {SEND_SECONDS:.0f} s") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ListenerError(
-            f"cannot reach {url}: {error}. Is the listener running? (python -m app serve)"
+            f"cannot reach {url}: {why_unreached(error)}. Is the listener running? (python -m app serve)"
         ) from None
     if answer.status_code != httpx.codes.ACCEPTED:
         meaning = MEANINGS.get(answer.status_code, "this is not an answer of the listener")
         answered = one_line(answer.text, 300)
         raise ListenerError(f"refused with {answer.status_code}: {meaning}. Its answer: {answered}")
-    receipt = answer.json()
-    print(f"accepted: {receipt['alerts']} alerts, change {receipt['change']}")
+    try:
+        receipt = answer.json()
+        print(f"accepted: {receipt['alerts']} alerts, change {receipt['change']}")
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ListenerError(f"{url} answers 202, but not as this listener does") from None

@@ -1,6 +1,7 @@
 """The commands for the database: a copy of it, its changes as JSON, and its move to PostgreSQL."""
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -12,17 +13,19 @@ from typing import Annotated, BinaryIO
 import typer
 from pydantic_core import from_json, to_json
 
-from app.cli.base import run, span
+from app.cli.base import OF_THE_STORE, run, span
 from app.errors import ListenerError
 from app.settings import Settings, load_settings
 from app.store import queries
 from app.store.database_url import sqlite_file
 from app.store.opening import existing_database, now, open_store
 from app.store.private_file import private_file
-from app.store.sqlite.copy import MEGABYTE, copy_database
+from app.store.sqlite.copy import MEGABYTE, copy_database, restore_database
 from app.store.views import StoredChange
 
 CHANGES_A_PAGE = 500
+OBEYED = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""What a terminal obeys, or what reorders a line, and JSON allows in a text as it is."""
 DEFAULT_FILE = "sqlite:///data/listener.db"
 
 Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")]
@@ -44,6 +47,24 @@ def backup(file: Annotated[Path, typer.Argument(help="The copy to make.")], forc
     began = time.monotonic()
     copy_database(database, file)
     print(f"{file}: {file.stat().st_size / MEGABYTE:.1f} MB, checked, in {time.monotonic() - began:.1f} s")
+
+
+def restore(file: Annotated[Path, typer.Argument(help="The copy, as `backup` makes it.")]) -> None:
+    """Put a copy in the database's place, and keep what was there beside it. Stop the listener first."""
+    database = sqlite_file(_settings().database[0])
+    if database is None:
+        raise ListenerError(
+            "restore is for a SQLite file. On PostgreSQL: stop all replicas, make an empty database,"
+            " `pg_restore --dbname=URL FILE` into it, set DATABASE_URL to it, and start"
+        )
+    if not file.is_file():
+        raise ListenerError(f"there is no file {file}: name a copy that `backup` has made")
+    if database.exists() and file.samefile(database):
+        raise ListenerError(f"{file} is the database itself: name a copy")
+    database.parent.mkdir(parents=True, exist_ok=True)
+    kept = restore_database(file, database, now())
+    before = f"What was there is {kept}. " if kept else ""
+    print(f"{database} is the copy now. {before}Start the listener.")
 
 
 def export(
@@ -78,9 +99,13 @@ def export(
 
 
 def json_line(change: StoredChange) -> bytes:
-    """Format a change as a line of JSON, with its body exactly as it was signed."""
-    # In JSON, line breaks are only between values.
+    """Format a change as a line of JSON, with its body as it was signed, as far as a terminal may see it."""
+    # In JSON, line breaks are only between values, and all other controls only in texts.
     body = (change.body or b"").replace(b"\r", b" ").replace(b"\n", b" ")
+    if not body.isascii() or b"\x7f" in body:
+        text = body.decode(errors="surrogateescape")
+        text = OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+        body = text.encode(errors="surrogateescape")
     if b"Infinity" in body or b"NaN" in body:  # Python reads these numbers, but JSON does not have them
         body = to_json(from_json(body), inf_nan_mode="null")
     head = {
@@ -128,7 +153,7 @@ def _time(at: datetime) -> str:
 
 
 def _settings() -> Settings:
-    return load_settings(accept_unsigned=True)  # nothing is received here, so no secret is needed
+    return load_settings(only=OF_THE_STORE)
 
 
 def _demand_free(file: Path, *, force: bool) -> None:

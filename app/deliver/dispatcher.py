@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 QUEUE_LEASE = timedelta(seconds=30)  # how long a queue waits for a process that is frozen, at most
 POLL_SECONDS = 1.0  # how late a process notices what another one has stored
 COPY_EVERY = timedelta(seconds=1)  # what waits for broken destinations, to their fallbacks
+SPARED = timedelta(seconds=5)  # for others to record, after the store was away, what they sent before
 MAX_TURNS = 64  # at once: each may hold a connection and a parcel
 MAX_LOGGED_CHANGES = 20  # of a digest
 STALE_AFTER = timedelta(seconds=15)  # turns are POLL_SECONDS apart, but a busy store may hold one up
@@ -61,6 +62,9 @@ class Dispatcher:
         self._ended = asyncio.Event()
         self._turns: set[asyncio.Task[None]] = set()
         self._resting: dict[str, datetime] = {}
+        self._at_work: set[str] = set()
+        self._away_since: datetime | None = None
+        self._back_at: datetime | None = None
         self._copied_at = EPOCH
         self.last_turn: datetime | None = None
 
@@ -125,11 +129,17 @@ class Dispatcher:
                 limit=MAX_TURNS - len(self._turns),
                 batch_limits=limits,
                 fallbacks=self._sender.fallbacks if copies else None,
+                busy=self._at_work,
+                lapsed_before=self._away_since,
             )
         except StoreUnavailable as error:
             log.error("queues_not_claimed", reason=str(error))
+            self._away_since, self._back_at = self._away_since or self.last_turn, None
             return
         self.last_turn = self._clock()
+        self._back_at = self._back_at or self.last_turn
+        if abs(self.last_turn - self._back_at) > SPARED:
+            self._away_since = None
         for claim in claims:
             self._resting[claim.queue] = claim.lease_until
             turn = asyncio.create_task(self._take_turn(claim))
@@ -137,6 +147,7 @@ class Dispatcher:
             turn.add_done_callback(self._turns.discard)
 
     async def _take_turn(self, claim: Claim) -> None:
+        self._at_work.add(claim.queue)
         first, *others = [delivery.change_key for delivery in claim.deliveries[:MAX_LOGGED_CHANGES]]
         changes = {"changes": [first, *others]} if others else {"change": first}
         structlog.contextvars.bind_contextvars(**changes)
@@ -144,7 +155,10 @@ class Dispatcher:
         with delivery_spans(self._tracer, parents, destination=claim.destination, queue=claim.queue) as spans:
             if trace_id := current_trace_id():
                 structlog.contextvars.bind_contextvars(trace_id=trace_id)
-            rests_until = await self._deliver(claim, spans)
+            try:
+                rests_until = await self._deliver(claim, spans)
+            finally:
+                self._at_work.discard(claim.queue)
         if rests_until is None:
             self._resting.pop(claim.queue, None)
         else:
@@ -182,14 +196,13 @@ class Dispatcher:
             await self._store.give_back(claim, unsure=unsure)
 
     async def _record(self, claim: Claim, attempt: Attempt) -> bool:
-        # What was sent must not be sent again only because the disk was full for a moment.
+        # What was sent must not be sent again only because the store was away: however long that takes, the
+        # token is ours until another process takes the lease. `stop` cuts this off.
         while True:
             try:
                 recorded = await self._store.record(claim, attempt)
             except StoreUnavailable as error:
                 log.error("attempt_not_recorded", queue=claim.queue, reason=str(error))
-                if self._stopping or self._clock() > claim.lease_until:
-                    return False
                 await asyncio.sleep(POLL_SECONDS)
             else:
                 if not recorded:

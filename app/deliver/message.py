@@ -3,11 +3,12 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from app.jq.runner import Jq, JqError
+from app.jq.runner import Jq
 from app.model.incident import Step
 from app.model.notification import Notification
 from app.notifier.base import Item, Parcel
 from app.receive.payload import bare_event
+from app.rules.condition import JqError
 from app.rules.rule import RuleSet
 from app.rules.template import expressions, parts
 from app.store.rows import Claim, Waiting
@@ -62,6 +63,8 @@ async def with_own_words(
 
     The templates are filled from Port's bare event; what fails there shows in its place, in brackets.
     """
+    if notification.step is Step.NOTICE:
+        return notification
     notification = with_mention(notification, rules)
     rule = rules.by_name.get(notification.rule)
     templates = {"own_title": rule and rule.title, "message": rule and rule.message}

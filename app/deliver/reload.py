@@ -11,7 +11,7 @@ import structlog
 from app.deliver.dispatcher import Dispatcher
 from app.deliver.message import Messages
 from app.deliver.turn import NotifierSet, Sender
-from app.errors import ListenerError, StoreUnavailable
+from app.errors import ListenerError, RulesError, StoreUnavailable
 from app.notifier.base import SEND_TIMEOUT, Notifier
 from app.observe.watch import Watch
 from app.receive.intake import Intake
@@ -22,6 +22,7 @@ from app.store.store import Store
 
 log = structlog.get_logger(__name__)
 
+RULES_REFUSED = "the rules file is refused: {}"
 CLOSED_AT_ONCE = 200  # so that no transaction is long
 FOLLOW_AGAIN_SECONDS = 5.0
 LEFT = (
@@ -56,18 +57,49 @@ class RulesInForce:
     on_more_watched: Callable[[], None] = lambda: None
     problem: str | None = None
     again_seconds: float = FOLLOW_AGAIN_SECONDS
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _closing: set[asyncio.Task[None]] = field(default_factory=set)
     _following: asyncio.Task[None] | None = None
 
-    async def reload(self) -> None:
-        """Read the rules file again; if it is refused, the log says why, and the rules stay as they are."""
-        try:
-            rules, notifiers = await asyncio.to_thread(self.load)
-        except ListenerError as error:
-            self.problem = str(error)
-            self.watch.rules_refused()
-            log.error("rules_refused", reason=str(error))
-            return
+    def warnings(self) -> list[str]:
+        """Say what needs attention: a file that is refused, programs that fail; no values of the catalog."""
+        refused = [RULES_REFUSED.format(self.problem)] if self.problem else []
+        rules = sorted({rule for rule, _ in self.intake.failing})
+        return refused + [f"rule {rule!r}: its jq fails; the changes' reasons say why" for rule in rules]
+
+    async def reload(self) -> bool:
+        """Read the rules file again; if it is refused, the log says why, and the rules stay as they are.
+
+        Of two at once the second waits, and reads the file after the first: what is newest stays in force.
+        The result is False if it should be tried again though the file stays as it is: it could not be read.
+        """
+        async with self._turn:
+            try:
+                rules, notifiers = await asyncio.to_thread(self.load)
+                await self._put_in_force(rules, notifiers)
+            except RulesError as error:
+                self._refused(str(error))
+                log.error("rules_refused", reason=str(error))
+            except ListenerError as error:
+                if self._refused(str(error)):
+                    log.error("rules_not_read", reason=str(error))
+                return False
+            except Exception as error:  # whatever it is, the next reload must come
+                # Not the error's text: it may hold a part of the file.
+                fault = getattr(error, "strerror", None) or type(error).__name__
+                if self._refused(f"a fault in this program: {fault}"):
+                    log.exception("rules_fault")
+                return False
+        return True
+
+    def _refused(self, problem: str) -> bool:
+        """Keep why the rules stay as they are; tell whether that is news: it may be tried again and again."""
+        self.watch.rules_refused()
+        is_news, self.problem = problem != self.problem, problem
+        return is_news
+
+    async def _put_in_force(self, rules: Rules, notifiers: Mapping[str, Notifier]) -> None:
+        book = self.make_book(rules.file)
         # Only from here on is anything replaced: a file that is refused changes nothing.
         self.problem = None
         self.watch.rules_taken([rule.name for rule in rules.file.rules], notifiers)
@@ -76,7 +108,7 @@ class RulesInForce:
         self._closing.add(closing := asyncio.create_task(self._leave(replaced, notifiers)))
         closing.add_done_callback(self._closing.discard)
         watched_before = self.intake.book.watched.keys()
-        book = self.make_book(rules.file)
+        self.intake.failing.clear()
         self.intake.book, self.messages.rules, self.sender.fallbacks = book, book.rules, book.fallbacks
         with suppress(StoreUnavailable):  # then they try when their own time has come
             # The person may have changed just what had put a queue on hold.

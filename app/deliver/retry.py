@@ -12,6 +12,8 @@ MAX_RETRY_AFTER = timedelta(hours=1)  # nonsense from a proxy must not stop a ch
 JITTER = 0.2
 GIVE_UP_AFTER = timedelta(hours=24)  # an alert about yesterday helps nobody
 PROBE_EVERY = timedelta(minutes=10)  # of a queue on hold, in case the destination was fixed
+FIRST_UNSURE_DELAY = timedelta(minutes=1)  # each send that may have arrived may be one message more
+UNSURE_PATIENCE = timedelta(minutes=7)  # after 1, 2 and 4 min: whoever takes all and never says so is broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ def next_attempt(
     waiting_since: datetime,
     now: datetime,
     jitter: float,
+    unsure_for: timedelta | None = None,
 ) -> NextAttempt:
     """Decide what follows a failure.
 
@@ -42,13 +45,18 @@ def next_attempt(
         waiting_since: From when the 24 h count, UTC: when it came, or its queue was last released.
         now: The time of the failure, UTC.
         jitter: A random number from -1 to 1, so that many queues do not come back at the same moment.
+        unsure_for: Since how long sends may have arrived, where to send again may alert again; None: this one
+            did not arrive, or it will be seen whether it did.
     """
     if failure.scope is Scope.MESSAGE:
         return NextAttempt(Outcome.DEAD, failure.reason, now)
     asked = min(MAX_RETRY_AFTER, failure.retry_after or timedelta(0))
-    if failure.scope is Scope.DESTINATION or on_hold:
+    if unsure_for is not None:
+        asked = min(MAX_RETRY_AFTER, max(asked, FIRST_UNSURE_DELAY + unsure_for))
+    broken = failure.scope is Scope.DESTINATION or (unsure_for or timedelta(0)) >= UNSURE_PATIENCE
+    if broken or on_hold:
         return NextAttempt(Outcome.ON_HOLD, failure.reason, now + max(PROBE_EVERY, asked))
-    if failure.retry_after is None:
+    if not asked and failure.retry_after is None:
         delay = min(MAX_DELAY, FIRST_DELAY * 2 ** min(failures, 20)) * (1 + JITTER * jitter)
     else:  # never sooner than asked for, and never at once
         delay = max(FIRST_DELAY, asked) * (1 + JITTER * abs(jitter))

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from opentelemetry.trace import Tracer
@@ -26,6 +27,7 @@ log = structlog.get_logger(__name__)
 Prepare = Callable[[Claim, Sequence[Waiting]], Awaitable[Parcel]]
 """Makes the parcel of some deliveries of a claim; raises `StoreUnavailable`."""
 
+MAX_PREPARE_SECONDS = 15.0  # so long may users' programs wait for one another and run
 FAULTS_BEFORE_DEAD = 4  # a fault that lasts belongs to the message; one that passes must not lose it
 
 
@@ -107,6 +109,10 @@ class Sender:
         """Wait for what is being sent, and close all connections."""
         await self._current.close()
 
+    def _now(self, claim: Claim) -> datetime:
+        # By the clock as it was when the claim was made: it may have been set since.
+        return self._clock() - (self._store.clock.stepped - claim.stepped)
+
     async def attempt(self, claim: Claim) -> Attempt | None:
         """Send what waits in a queue, as far as rules and silences still want it, and say what came of it.
 
@@ -115,23 +121,28 @@ class Sender:
         Raises:
             StoreUnavailable: What waits, or Port's event, could not be read; nothing was delivered.
         """
-        started_at = self._clock()
+        started_at = self._now(claim)
         notifier = self._notifier(claim)
         room = notifier.batch_limit if notifier else len(claim.deliveries)
         # Before anything is sent: a rule or a silence may have changed since the alert was stored.
-        load = await load_claim(self._store, claim, room=room, why_not=self._why_not, clock=self._clock)
-        # Now, because to read a long queue takes time, and a suspended machine wakes here. If the lease ends
-        # before the message is sent, another process sends it, too.
-        if self._clock() > claim.lease_until - SEND_TIMEOUT:
+        clock = partial(self._now, claim)
+        load = await load_claim(self._store, claim, room=room, why_not=self._why_not, clock=clock)
+        if self._left(claim) <= 0:
             return None
         if not load.listed:
             return Attempt(
                 Outcome.SILENCED, "", started_at, started_at, started_at, delivery_ids=(), asides=load.asides
             )
         try:
-            async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
-                with _faults_as_failures(claim), self._current.in_use():
-                    sent = await self._deliver(claim, load)
+            with _faults_as_failures(claim), self._current.in_use():
+                # Apart from the sending: users' programs take time, and while they run nothing was sent.
+                parcel = await self._ready(claim, load, notifier)
+                # Only now: it took time, and a suspended machine wakes here. If the lease ends before the
+                # message is sent, another process sends it, too.
+                if self._left(claim) <= 0:
+                    return None
+                async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
+                    sent = await self._deliver(claim, load, parcel)
         except DeliveryFailed as error:
             return self._failed(claim, load, self._again(claim, error), started_at)
         except TimeoutError:
@@ -151,7 +162,7 @@ class Sender:
         return DeliveryFailed(failure.reason, scope, failure.retry_after, unsure=failure.unsure)
 
     def _delivered(self, claim: Claim, load: Load, sent: Sent, started_at: datetime) -> Attempt:
-        ended_at, named = self._clock(), load.named(sent)
+        ended_at, named = self._now(claim), load.named(sent)
         further = load.further if sent.delivered is None else []
         return Attempt(
             Outcome.DELIVERED,
@@ -167,16 +178,28 @@ class Sender:
             gone=sent.gone,
         )
 
-    async def _deliver(self, claim: Claim, load: Load) -> Sent:
+    def _left(self, claim: Claim) -> float:
+        """Count the seconds until a send must have begun."""
+        return (claim.lease_until - SEND_TIMEOUT - self._now(claim)).total_seconds()
+
+    async def _ready(self, claim: Claim, load: Load, notifier: Notifier | None) -> Parcel | None:
+        """Make the parcel that is sent; None: it is an update, which needs none."""
+        if notifier is None or not claim.alerts:
+            return None
+        try:
+            async with asyncio.timeout(min(self._left(claim), MAX_PREPARE_SECONDS)):
+                parcel = await notifier.prepare(await self._prepare(claim, load.listed))
+        except TimeoutError:
+            raise DeliveryFailed("its templates took too long; nothing was sent", Scope.TRANSIENT) from None
+        return replace(parcel, more=len(load.further), counts=load.counts) if load.further else parcel
+
+    async def _deliver(self, claim: Claim, load: Load, parcel: Parcel | None) -> Sent:
         notifier = self._notifier(claim)
         if notifier is None:
             raise DeliveryFailed(f"there is no destination {claim.destination!r} any more", Scope.DESTINATION)
-        if not claim.alerts:
+        if parcel is None:
             with span(self._tracer, "update", calls_out=True, destination=claim.destination):
                 return await _update(notifier, claim)
-        parcel = await self._prepare(claim, load.listed)
-        if load.further:
-            parcel = replace(parcel, more=len(load.further), counts=load.counts)
         # The last attempt got no answer: what has arrived must not be sent again.
         if claim.unsure_since is not None and isinstance(notifier, Keeper):
             arrived = await notifier.find(parcel, claim.unsure_since)
@@ -190,7 +213,8 @@ class Sender:
                 raise
         # One of many may be at fault: they must not all suffer for it, so the first goes alone.
         log.warning("digest_refused", queue=claim.queue, deliveries=len(parcel.items))
-        sent = await self._send(claim, notifier, await self._prepare(claim, load.listed[:1]))
+        alone = replace(parcel, items=parcel.items[:1], more=0, counts={})
+        sent = await self._send(claim, notifier, alone)
         return replace(sent, delivered=frozenset({load.listed[0].key}))
 
     async def _send(self, claim: Claim, notifier: Notifier, parcel: Parcel) -> Sent:
@@ -207,7 +231,9 @@ class Sender:
         return notifier.pause if notifier else timedelta(0)
 
     def _failed(self, claim: Claim, load: Load, failure: DeliveryFailed, started_at: datetime) -> Attempt:
-        ended_at = self._clock()
+        ended_at = self._now(claim)
+        # What asks before it sends again, or only updates, repeats nothing.
+        repeats = failure.unsure and claim.alerts and not isinstance(self._notifier(claim), Keeper)
         following = next_attempt(
             failure,
             failures=claim.failures,
@@ -215,6 +241,7 @@ class Sender:
             waiting_since=load.listed[0].waiting_since,
             now=ended_at,
             jitter=self._jitter(),
+            unsure_for=ended_at - (claim.unsure_since or started_at) if repeats else None,
         )
         failures = claim.failures + (failure.retry_after is None) if failure.scope is Scope.TRANSIENT else 0
         # The failure counts for the first alone: the next attempt takes whatever waits then.

@@ -16,7 +16,7 @@ from itertools import zip_longest
 from app.doctor.compare import compare
 from app.doctor.finding import CheckStatus, Finding, Remark, present
 from app.doctor.round_trip import RoundTrip, wait_for
-from app.errors import ListenerError, SourceRefused, StoreUnavailable
+from app.errors import ListenerError, NoDatabase, SourceRefused, StoreUnavailable
 from app.network import DIRECT, Network
 from app.notifier.base import Notifier
 from app.port.client import PortClient
@@ -151,10 +151,12 @@ class _Checks:
             raise ListenerError("\n".join(self._setup.problems))
         return ""
 
-    async def _check_store(self) -> str:
+    async def _check_store(self) -> str | Remark:
         try:
             store = await self._stack.enter_async_context(present(self._setup.open_store)())
             await store.check(datetime.now(UTC))  # as /readyz does, beside a service that is running
+        except NoDatabase as error:
+            return CheckStatus.NOT_LOOKED_AT, f"{error}. The listener makes it when it first starts"
         except StoreUnavailable as error:
             advice = "Check DATABASE_URL, the rights of its file and folder, and the room on its disk"
             raise ListenerError(f"{error}. {advice}") from None

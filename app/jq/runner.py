@@ -17,15 +17,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import structlog
-
-from app.errors import DeliveryFailed, Scope
+from app.errors import DeliveryFailed, JqUnavailable, Scope
 from app.jq.path import NotPlain, follow, path, plain, scalar
 from app.jq.worker import LIMIT_SECONDS, MEMORY_BYTES, READING_SECONDS_PER_BYTE, WALL_CLOCK_FACTOR
+from app.rules.condition import JqError
 from app.rules.template import expressions, fill
 
 COSTLY_FAILURES = 3
@@ -35,22 +33,7 @@ LATE_SECONDS = 2.0
 """How much later than by its own timers the worker is ended."""
 TOO_LONG_SIGNALS = frozenset({"SIGPROF", "SIGALRM"})
 TOO_MUCH_SIGNALS = frozenset({"SIGABRT"})  # what jq does when it gets no memory
-
-
-log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class JqError:
-    """A program failed.
-
-    Attributes:
-        text: Why, in one line of at most `MAX_ERROR_CHARS` characters. It may hold values of the event.
-        costly: It kept the worker for as long as it could, or killed it.
-    """
-
-    text: str
-    costly: bool = False
+CRASHES = frozenset({"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP"})  # jq's, of this program's making
 
 
 class Jq:
@@ -74,24 +57,29 @@ class Jq:
         return self._worker.pid
 
     async def evaluate(self, programs: Iterable[str], event: Mapping[str, Any]) -> dict[str, Any]:
-        """Run programs on Port's event; give the results; the programs that failed are only logged."""
+        """Run programs as `run` does, where one that could not be run must not count as one that failed.
+
+        Raises:
+            JqUnavailable: One of them could not be run, through no fault of its own.
+        """
         results = await self.run(programs, event)
-        for program, result in results.items():
-            if isinstance(result, JqError):
-                # Not the error's text: it may hold values from the catalog.
-                log.warning("jq_failed", program=program)
-        return {program: result for program, result in results.items() if not isinstance(result, JqError)}
+        for result in results.values():
+            if isinstance(result, JqError) and result.ours:
+                raise JqUnavailable(f"jq cannot be run: {result.text}")
+        return results
 
     async def render(self, value: Any, event: Mapping[str, Any]) -> Any:
         """Fill in the expressions of a template, text or nested JSON.
 
         Raises:
-            DeliveryFailed: One of them failed: this message can never be sent.
+            DeliveryFailed: One of them failed: this message can never be sent. If it could not be run, it may
+                be later.
         """
         results = await self.run(expressions(value), event)
         for program, result in results.items():
             if isinstance(result, JqError):
-                raise DeliveryFailed(f"template {{{{ {program} }}}}: {result.text}", Scope.MESSAGE)
+                scope = Scope.TRANSIENT if result.ours else Scope.MESSAGE
+                raise DeliveryFailed(f"template {{{{ {program} }}}}: {result.text}", scope)
         return fill(value, results)
 
     async def run(self, programs: Iterable[str], event: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,8 +136,9 @@ class Jq:
 def checking() -> Iterator[Callable[[str], str | None]]:
     """Give a function that compiles a program and returns jq's error in one line, or None.
 
-    It blocks: a tenth of a second for a process, as compiling can loop and take all memory too, and 4 ms a
-    program. Plain paths are known to be right and need no process.
+    The function raises `JqUnavailable` where it cannot be compiled. It blocks: a tenth of a second for a
+    process, as compiling can loop and take all memory too, and 4 ms a program. Plain paths are known to be
+    right and need no process.
     """
     worker = _Worker(LIMIT_SECONDS, MEMORY_BYTES)
 
@@ -157,6 +146,8 @@ def checking() -> Iterator[Callable[[str], str | None]]:
         if path(program) is not None:
             return None
         (answer,) = worker.run([program], None)
+        if isinstance(answer, JqError) and answer.ours:
+            raise JqUnavailable(f"jq cannot be run: {answer.text}")
         return answer.text if isinstance(answer, JqError) else None
 
     try:
@@ -199,8 +190,13 @@ class _Worker:
                 text = self._fault(died_of)
                 if text is None and spared != at:
                     spared = at  # something else may have killed it: this program gets another worker
-                else:
-                    answers.append(JqError(text or f"the jq process died: {died_of}", costly=True))
+                    continue
+                # Twice, and still not known by whom: no program must pay for that.
+                ours = text is None and died_of not in CRASHES
+                answers.append(JqError(text or f"the jq process died: {died_of}", costly=not ours, ours=ours))
+            except (OSError, RuntimeError) as error:  # no more processes, files, memory or threads
+                fault = JqError(f"the jq process cannot start: {error}", ours=True)
+                answers += [fault] * (len(programs) - len(answers))
         return answers
 
     def stop(self) -> None:

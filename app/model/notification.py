@@ -204,11 +204,11 @@ class Notification(_Frozen):
         return self.model_copy(update={"entity": entity, "title": title})
 
     @classmethod
-    def notice(cls, text: str, at: datetime) -> "Notification":
-        """Make a notice of the listener itself."""
+    def notice(cls, text: str, at: datetime, *, rule: str = "") -> "Notification":
+        """Make a notice of the listener itself; `rule`: the rule that it is about, if it is about one."""
         return cls(
             step=Step.NOTICE,
-            rule="",
+            rule=rule,
             severity="info",
             blueprint="",
             entity="",

@@ -37,12 +37,14 @@ class Parcel:
         event: Port's bare event of the first.
         more: How many further alerts wait that have no room among the items.
         counts: Where `more` is not 0: how many of all that wait, the items too, have which new value.
+        filled: The destination's own templates, filled by `Notifier.prepare`; None: it has none.
     """
 
     items: tuple[Item, ...]
     event: Mapping[str, Any] = field(default_factory=dict)
     more: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
+    filled: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +94,16 @@ class Notifier(Protocol):
     pause: timedelta = timedelta(0)
     batch_limit: int = 1
 
+    async def prepare(self, parcel: Parcel) -> Parcel:
+        """Fill in the destination's own templates, before the time that a send may take begins.
+
+        Raises:
+            DeliveryFailed: A template fails.
+        """
+        return parcel
+
     async def send(self, parcel: Parcel) -> Sent:
-        """Send a parcel, and say what came of it.
+        """Send a parcel that is prepared, and say what came of it.
 
         Raises:
             DeliveryFailed: The destination did not take it.

@@ -16,6 +16,8 @@ OF_THE_CALLER = frozenset({401, 402, 403})
 """Who may call: so for every message that has the same host and the same headers, a token among them."""
 OF_THE_ADDRESS = frozenset({404, 405, 406, 410, 415, 421, 426, 451})
 """What is so for every message to the address: what is there, and how it wants to be called."""
+TOO_LATE = frozenset({504, 524})
+"""A proxy's word that it has passed the request on, and the answer did not come in time."""
 PROXY_REFUSES = "407: the proxy wants a user and a password: give them in HTTPS_PROXY (or HTTP_PROXY)"
 
 REMEDIES = {

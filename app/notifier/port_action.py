@@ -6,6 +6,7 @@ https://docs.port.io/api-reference/port-api (answers)
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -60,15 +61,18 @@ class PortActionNotifier(Notifier):
             raise SettingsError(f"inputs: {NOT_JSON}")
         self._settings, self._context, self._port = settings, context, context.port
 
+    async def prepare(self, parcel: Parcel) -> Parcel:
+        """Fill in the inputs and the entity; raises `DeliveryFailed` where a template fails."""
+        template = {"inputs": self._settings.inputs, "entity": self._settings.entity}
+        return replace(parcel, filled=await self._context.render(template, parcel.event))
+
     async def send(self, parcel: Parcel) -> Sent:
         """Start the run; the detail is its id and its link, for a person.
 
         Raises:
             DeliveryFailed: No run was started, or it is not known whether one was.
         """
-        template = {"inputs": self._settings.inputs, "entity": self._settings.entity}
-        filled = await self._context.render(template, parcel.event)
-        inputs, entity = filled["inputs"], filled["entity"]
+        inputs, entity = parcel.filled["inputs"], parcel.filled["entity"]
         if entity is not None and not isinstance(entity, str):
             raise DeliveryFailed("the template of `entity` must give a text", Scope.MESSAGE)
         # Here, because in the middle of a request it would look like a fault of this program.

@@ -51,7 +51,7 @@ class PortRuns(Reporter):
         clock: Callable[[], datetime],
     ) -> None:
         self._port, self._fate, self._permalink, self._clock = port, fate, permalink, clock
-        self._limited_until: datetime | None = None
+        self._limited: tuple[datetime, datetime] | None = None
 
     async def send(self, parcel: Parcel) -> Sent:
         """Refuse: only reports go to runs."""
@@ -61,8 +61,9 @@ class PortRuns(Reporter):
         """Report to a run how its change is now, as `Reporter.report` says."""
         # One queue has met the limit: the others need not find out for themselves.
         now = self._clock()
-        if self._limited_until is not None and now < self._limited_until:
-            raise DeliveryFailed("Port limits the rate", Scope.TRANSIENT, self._limited_until - now)
+        # Before it began, the clock was set back.
+        if self._limited is not None and self._limited[0] <= now < self._limited[1]:
+            raise DeliveryFailed("Port limits the rate", Scope.TRANSIENT, self._limited[1] - now)
         try:
             fate = await self._fate(run)
         except StoreUnavailable as error:
@@ -92,7 +93,8 @@ class PortRuns(Reporter):
         be tried for ever, as an alert is.
         """
         if error.status == 429 and error.retry_after is not None:
-            self._limited_until = self._clock() + error.retry_after
+            now = self._clock()
+            self._limited = now, now + error.retry_after
         failed = failure_of(error, sends=False)
         if error.status in RUN_UNKNOWN and not error.logging_in and failed.scope is Scope.DESTINATION:
             return DeliveryFailed(failed.reason, Scope.MESSAGE)

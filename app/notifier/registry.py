@@ -87,9 +87,9 @@ def make_notifiers(rules: Rules, context: NotifierContext) -> dict[str, Notifier
         except SettingsError as error:
             if name not in configured:
                 raise
-            # What it says begins with the key that it is about.
-            line = rules.line_of("destinations", name, str(error).partition(":")[0])
-            mistakes.append(Mistake(line, "", f"destination {name!r}: {error}"))
+            for text in str(error).splitlines():  # each begins with the key that it is about
+                line = rules.line_of("destinations", name, text.partition(":")[0])
+                mistakes.append(Mistake(line, "", f"destination {name!r}: {text}"))
     if mistakes:
         raise RulesError(rules.name, mistakes)
     if context.port is not None and context.fate is not None:

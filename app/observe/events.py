@@ -44,6 +44,10 @@ EVENTS = {
         "nobody knows (`reason`), so an alert may appear twice in `channel`. Check the bot's scopes "
         "(channels:history, groups:history, channels:read), or give the channel by its ID."
     ),
+    "clock_set": (
+        "The clock was set (`how`, `seconds`). What waits was moved by as much: rests, reminders, silences. "
+        " Check that the machine's clock is synchronized (NTP)."
+    ),
     "database_busy": "Another process is writing to the database; this one waits for it. Nothing to do.",
     "database_copied": (
         "The SQLite file was copied to `copy` before its upgrade. Delete the copy once the upgrade has "
@@ -52,6 +56,11 @@ EVENTS = {
     "database_file_vanished": (
         "The database's file, or its -wal, was moved, replaced or deleted while it was open. Every change is "
         "answered 503. Put the file back, or restore a copy, and restart the listener."
+    ),
+    "database_log_long": (
+        "The write-ahead log of the SQLite file grows, because a program reads the file without end "
+        "(`reason`). Nothing is lost, but the disk fills. End that program: an open `sqlite3`, a copy that "
+        "hangs. The log is cut within a second."
     ),
     "database_upgraded": (
         "The database has a newer schema now. Older releases cannot be started on it any more."
@@ -86,9 +95,10 @@ EVENTS = {
         "closed, and each place that was told of them is told so. The audit trail has each. Nothing to do."
     ),
     "jq_failed": (
-        "A rule's jq program failed on a change, which counts as no match. Correct `program` in the rules "
-        "file."
+        "A rule's jq program began to fail, which counts as no match. The change's reason has the error, and "
+        "the rule's destinations are told. Correct `program` in the rules file."
     ),
+    "jq_works_again": "A rule's jq program that failed has worked on a change. Nothing to do.",
     "lease_lost": (
         "Another process took the queue over while this one was sending; an alert may be sent twice. "
         "Frequent: this process is starved of CPU, or its clock is wrong."
@@ -105,6 +115,10 @@ EVENTS = {
     "metrics_file_damaged": (
         "A file in PROMETHEUS_MULTIPROC_DIR cannot be read, so /metrics lacks its process's numbers. Delete "
         "`files`."
+    ),
+    "nothing_delivered_for": (
+        "No dispatcher ran for `seconds`, or the clock was wrong; that time does not count towards the 24 h "
+        "after which alerts are given up. Nothing to do."
     ),
     "permalink_unavailable": (
         "Slack did not return a message's link, so the run in Port shows none. Nothing to do."
@@ -145,9 +159,17 @@ EVENTS = {
         "Port waits for the result of an action's run, which cannot be reported. Set PORT_CLIENT_ID and "
         "PORT_CLIENT_SECRET."
     ),
+    "request_malformed": (
+        "What came over a connection is no HTTP request, or its head has more than 64 kB or 100 headers. It "
+        "was answered with `status`, and closed. HTTPS that is sent to this port looks like it, too."
+    ),
     "request_refused": (
         "A request was answered 503: bodies that nobody has signed take too much memory or time. Somebody "
         "may be flooding the listener: limit who reaches it, by ALLOWED_SOURCES or a proxy."
+    ),
+    "rules_fault": (
+        "This program failed while it read the rules file; the rules before it stay in force, and it tries "
+        "again. Report the traceback."
     ),
     "rules_hint": (
         "Something in the rules file is no mistake, but hardly meant so. `reason` says where, and what to do."
@@ -156,6 +178,10 @@ EVENTS = {
     "rules_not_followed": (
         "The database did not answer: incidents of rules that are gone stay open. It is tried again every"
         " 5 s, until it is done. Nothing to do, unless the database stays away."
+    ),
+    "rules_not_read": (
+        "The rules file could not be read, or something that it needs could not be used; the rules before it "
+        "stay in force, and it is tried again. Fix what `reason` says."
     ),
     "rules_refused": (
         "The rules file has mistakes, so the rules before it stay in force. Correct what `reason` says; "
@@ -168,7 +194,8 @@ EVENTS = {
         "PORT_CLIENT_SECRET, the clock, and that no proxy reformats the JSON."
     ),
     "slack_webhook_not_set": (
-        "SLACK_WEBHOOK_URL is not set: alerts of the default destination are printed. Set it."
+        "SLACK_WEBHOOK_URL is not set and the rules define no destination `default`: its alerts are printed. "
+        "Set it."
     ),
     "source_refused": (
         "A request came from an address that ALLOWED_SOURCES does not name, and was answered 403. If Port "

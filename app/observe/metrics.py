@@ -120,6 +120,9 @@ class Metrics(Watch):
             "rule",
             "outcome",
         )
+        self._program_failures = counters(
+            "jq_failures_total", "Changes on which a jq program of a rule failed, where that matters.", "rule"
+        )
         self._deliveries = counters(
             "deliveries_total",
             "Deliveries that were tried or set aside, by outcome.",
@@ -197,6 +200,10 @@ class Metrics(Watch):
         """Count a decision of a rule."""
         self._decisions(rule, outcome).inc()
 
+    def program_failed(self, rule: str) -> None:
+        """Count a failure of a rule's jq."""
+        self._program_failures(rule).inc()
+
     def delivered(self, destination: str, outcome: str, deliveries: int) -> None:
         """Count deliveries by outcome."""
         self._deliveries(destination, outcome).inc(deliveries)
@@ -241,6 +248,7 @@ class Metrics(Watch):
         # Prometheus sees no increase in a series that begins with its first failure, so each begins at 0.
         for rule in rules:
             self._decisions(rule, "matches")
+            self._program_failures(rule)
         for name in destinations:
             for outcome in Outcome:
                 self._deliveries(name, outcome)

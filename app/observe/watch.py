@@ -31,6 +31,9 @@ class Watch:
             outcome: ``resolves``, else ``matches``, else ``lapses``.
         """
 
+    def program_failed(self, rule: str) -> None:
+        """A jq program of a rule failed on a change."""
+
     def delivered(self, destination: str, outcome: str, deliveries: int) -> None:
         """Deliveries were tried or set aside; `outcome` is one of `model.delivery.Outcome`."""
 

@@ -5,7 +5,7 @@ Rules: https://docs.port.io/api-reference/port-api
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import quote
 
 import httpx
@@ -38,7 +38,7 @@ class PortClient(Transport):
         """Return all blueprints of the organization."""
         request = Request("GET", _path("blueprints"))
         blueprints = (await self.call(request)).get("blueprints")
-        if not isinstance(blueprints, list):
+        if not _are_objects(blueprints):
             raise self.no_port(request)
         return blueprints
 
@@ -107,7 +107,8 @@ class PortClient(Transport):
             return EntityPage([], None)
         entities, following = answer.get("entities"), answer.get("next")
         # A proxy's empty answer must not pass for "there are none": all entities would count as deleted.
-        if not isinstance(entities, list) or (following and following == after):
+        wrong = not isinstance(following, str | None) or (following and following == after)
+        if wrong or not _are_objects(entities):
             raise self.no_port(request)
         return EntityPage(entities, following)
 
@@ -115,7 +116,7 @@ class PortClient(Transport):
         """Return all automations of the organization."""
         request = Request("GET", _path("actions"), {"trigger_type": "automation", "version": "v2"})
         actions = (await self.call(request)).get("actions")
-        if not isinstance(actions, list):  # a proxy's page may be JSON as well
+        if not _are_objects(actions):  # a proxy's page may be JSON as well
             raise self.no_port(request)
         return actions
 
@@ -183,6 +184,10 @@ class PortClient(Transport):
         except PortError as error:
             if error.status != httpx.codes.NOT_FOUND:
                 raise
+
+
+def _are_objects(value: Any) -> TypeGuard[list[Json]]:
+    return isinstance(value, list) and all(isinstance(member, dict) for member in value)
 
 
 def _path(*segments: str) -> str:

@@ -23,7 +23,12 @@ TEAM_BLUEPRINT = "_team"
 
 
 class Lookup:
-    """Follows a relation or the owning team, and keeps the answers for 10 minutes; `clock` gives UTC."""
+    """Follows a relation or the owning team, and keeps the answers for 10 minutes.
+
+    Args:
+        client: Port's API.
+        clock: Gives a time that nobody can set.
+    """
 
     def __init__(self, client: PortClient, clock: Callable[[], datetime]) -> None:
         self._client = client

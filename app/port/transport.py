@@ -6,6 +6,7 @@ Rules: https://docs.port.io/api-reference/port-api
 import asyncio
 import re
 import ssl
+import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -29,10 +30,26 @@ from app.port.region import Region
 from app.port.token import SharedToken, read_token
 from app.receive.event import Json
 
-CALL_SECONDS = 30.0
+CALL_SECONDS = 30.0  # in which something must come
+MAX_CALL_SECONDS = 60.0
+"""So long a call may take, its whole answer included."""
+MAX_CONTENT_BYTES = 32 * 1024 * 1024
+"""So large an answer may be, unpacked: a page of entities takes a hundredth."""
+GZIP = 16 + zlib.MAX_WBITS
 PAUSES_SECONDS = (1.0, 3.0)  # between the tries of a call that Port or the network failed
 MAX_RATE_LIMIT_WAITS = 5
+NOTHING_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+    httpx.InvalidURL,
+)
 LOG_IN = "/v1/auth/access_token"
+
+
+OF_THE_CONTENT = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +118,9 @@ class Transport:
         self._credentials = {"clientId": client_id, "clientSecret": client_secret}
         self._clock = clock
         self._token = SharedToken(self._log_in, clock)
-        self._http = httpx.AsyncClient(timeout=CALL_SECONDS, **network.httpx(self.base_url))
+        self._http = httpx.AsyncClient(
+            timeout=CALL_SECONDS, headers={"Accept-Encoding": "gzip"}, **network.httpx(self.base_url)
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -139,16 +158,10 @@ class Transport:
         waits, pauses = (0, iter(PAUSES_SECONDS)) if self._patient else (MAX_RATE_LIMIT_WAITS, iter(()))
         while True:
             try:
-                answer = await self._http.request(
-                    request.method,
-                    self.base_url + request.path,
-                    params=dict(request.query),
-                    json=request.body,
-                    headers={"Authorization": f"Bearer {token}"} if token else {},
-                )
+                answer = await self._ask(request, token)
             except (httpx.RequestError, httpx.InvalidURL) as error:
                 # Without a connection nothing can have been done, so that even a POST may be repeated.
-                not_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError)
+                not_sent = isinstance(error, NOTHING_SENT)
                 pause = next(pauses, None) if repeatable or not_sent else None
                 if pause is None:
                     raise self._unreachable(request, error, repeatable or not_sent) from None
@@ -165,10 +178,28 @@ class Transport:
             self.progress(f"{reason}: waiting {pause:.0f} s, then {request} again")
             await self.sleep(pause)
 
+    async def _ask(self, request: Request, token: str) -> httpx.Response:
+        asked = self._http.stream(
+            request.method,
+            self.base_url + request.path,
+            params=dict(request.query),
+            json=request.body,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+        )
+        try:
+            async with asyncio.timeout(MAX_CALL_SECONDS), asked as answer:
+                body = await _content(answer)
+        except TimeoutError:
+            raise httpx.ReadTimeout(f"no whole answer in {MAX_CALL_SECONDS:.0f} s") from None
+        if body is None:
+            raise self.no_port(request, answer.status_code)
+        headers = [header for header in answer.headers.raw if header[0].lower() not in OF_THE_CONTENT]
+        return httpx.Response(answer.status_code, headers=headers, content=body)
+
     def _read(self, request: Request, answer: httpx.Response) -> Json:
         try:
             body = answer.json() if answer.content else {}
-        except ValueError:
+        except (ValueError, RecursionError):  # of one that is nested endlessly
             body = None
         if answer.is_success and isinstance(body, dict) and body.get("ok") is not False:
             return body
@@ -200,3 +231,21 @@ class Transport:
         for secret in (self._credentials["clientSecret"], self._token.text):
             text = text.replace(secret, "[hidden]") if secret else text
         return text
+
+
+async def _content(answer: httpx.Response) -> bytes | None:
+    """Read an answer's content, unpacked; None: it is larger than any of Port's, or packed otherwise."""
+    encoding = answer.headers.get("content-encoding", "").strip().lower()
+    if encoding not in {"", "identity", "gzip"}:
+        return None
+    # httpx would unpack whatever comes: a small piece may become gigabytes.
+    unpack = zlib.decompressobj(GZIP) if encoding == "gzip" else None
+    content = bytearray()
+    async for piece in answer.aiter_raw():
+        try:
+            content += unpack.decompress(piece, MAX_CONTENT_BYTES + 1 - len(content)) if unpack else piece
+        except zlib.error:
+            return None
+        if len(content) > MAX_CONTENT_BYTES:
+            return None
+    return bytes(content)

@@ -5,32 +5,41 @@ Every change comes through here: webhooks, differences that reconciling found, w
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import structlog
 from opentelemetry.trace import Tracer
 
+from app.errors import StoreUnavailable
 from app.model.change import ENTITY, CatalogChange
-from app.model.incident import Route
+from app.model.delivery import Alert
+from app.model.incident import Route, Step
+from app.model.notification import Notification, one_line
 from app.model.report import RUNS, Report
 from app.observe.tracing import OFF, note, span, traceparent
 from app.observe.watch import NOBODY, Watch
 from app.receive.payload import bare_event, parse_event
 from app.receive.signature import Signed
+from app.rules.condition import JqError, Results
 from app.rules.decide import OVERTAKEN, Decision, EntityState, decide
-from app.rules.match import Hit, Match, match
+from app.rules.match import Failure, Hit, Match, match
 from app.rules.rulebook import Queues, Rulebook
-from app.rules.targets import ByPort, ByTemplate, PortLookup, choose
+from app.rules.targets import DEFAULT_DESTINATION, ByPort, ByTemplate, PortLookup, choose
 from app.rules.watched import Watched
+from app.store import queries
 from app.store.rows import Accepted, Incoming
 from app.store.store import Store
 
 Evaluate = Callable[[Sequence[str], Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
-"""Runs jq programs on an event: the first result of each, by program, without those that failed."""
+"""Runs jq programs on an event: the first result of each, by program; a `JqError` of one that failed."""
 LookUp = Callable[[CatalogChange, PortLookup], Awaitable[str | None]]
 """Asks Port for a destination's name; None if it has none, or does not answer in time."""
 
+NOTICED_WITHIN = timedelta(hours=24)
+"""Of a program that fails now and then the rule's destinations are told once in this time."""
+MAX_NOTICE_VALUE_CHARS = 100
+UNKNOWN = JqError("it did not run")
 RUN_QUEUES = Queues(RUNS, 4)
 """So that one run for which Port never answers does not keep all others waiting."""
 
@@ -71,6 +80,7 @@ class Intake:
         reports: Whether runs in Port that wait for a report get one.
         watch: Counts what happens.
         tracer: Makes spans of it.
+        failing: The jq programs that failed when they ran last, by rule and program.
     """
 
     store: Store
@@ -82,6 +92,7 @@ class Intake:
     reports: bool = False
     watch: Watch = NOBODY
     tracer: Tracer = OFF
+    failing: set[tuple[str, str]] = field(default_factory=set)
     # Kept, because making one for each change takes as long as reading the change.
     _log: structlog.typing.FilteringBoundLogger = field(
         default_factory=lambda: structlog.get_logger(__name__).bind(), init=False
@@ -94,6 +105,7 @@ class Intake:
 
         Raises:
             UnreadableChange: It is not a change; nothing is stored.
+            JqUnavailable: What the rules say of it cannot be found out now; nothing is stored.
             StoreUnavailable: It could not be stored.
         """
         structlog.contextvars.unbind_contextvars("change")
@@ -111,7 +123,50 @@ class Intake:
         if accepted.stored:
             self._wake(accepted, report)
             self._record(matched, accepted, reconciled)
+            if matched.failures or self.failing:
+                await self._follow_failures(matched)
         return accepted
+
+    async def _follow_failures(self, matched: Match) -> None:
+        """Note which programs fail and which work again; tell the destinations of one that begins to fail."""
+        failed = {(failure.rule.name, failure.program): failure for failure in matched.failures}
+        for name, program in self.failing - failed.keys():
+            if not isinstance(matched.results.get(program, UNKNOWN), JqError):
+                self.failing.discard((name, program))
+                self._log.info("jq_works_again", rule=name, program=program)
+        for key, failure in failed.items():
+            self.watch.program_failed(failure.rule.name)
+            if key in self.failing:
+                continue
+            self.failing.add(key)
+            # Not the failure's text: it may hold values from the catalog.
+            self._log.warning("jq_failed", rule=failure.rule.name, program=failure.program)
+            try:
+                await self._tell(failure, matched.change)
+            except StoreUnavailable:
+                self.failing.discard(key)  # the next change tells
+
+    async def _tell(self, failure: Failure, change: CatalogChange) -> None:
+        """Tell the rule's destinations of a program that fails; where no one takes messages, the default."""
+        rule, now = failure.rule, self.clock()
+        begins = f"Rule {rule.name}: jq fails: {one_line(failure.program, MAX_NOTICE_VALUE_CHARS)}"
+        title = one_line(change.title, MAX_NOTICE_VALUE_CHARS)
+        text = f"{begins}. On a change of {title}, {failure.text}. Correct it in the rules file."
+        notice = Notification.notice(text, now, rule=rule.name)
+        names = [choose(target, change.teams, None, self.book.queues) for target in rule.send]
+        named = [name for name in names if Step.NOTICE in self.book.queues[name].steps]
+        queues = {self.book.queues[name].name: name for name in named or [DEFAULT_DESTINATION]}
+        alerts = [Alert(name, self.book.queues[name].of(""), notice) for name in queues.values()]
+        told = await self.store.write(
+            queries.deliveries.tell_once,
+            alerts,
+            change_key=change.key,
+            begins=begins,
+            since=now - NOTICED_WITHIN,
+            now=now,
+        )
+        if told:
+            self.wake({alert.queue for alert in alerts})
 
     def _incoming(
         self, matched: Match, signed: Signed, reconciled: Reconciled | None, report: Report | None
@@ -174,10 +229,11 @@ class Intake:
 def _for_reconciling(matched: Match, reconciled: Reconciled) -> Match:
     # A difference has no scorecards: to such a rule's jq all of them would be gone.
     hits = tuple(hit for hit in matched.hits if not hit.rule.reads_scorecards)
+    failures = tuple(failure for failure in matched.failures if not failure.rule.reads_scorecards)
     # With --alert the first reading alerts of what is wrong; that the rest is well is no news.
     if reconciled.first_reading:
         hits = tuple(hit for hit in hits if not hit.resolves)
-    return replace(matched, hits=hits, watched=reconciled.watched)
+    return replace(matched, hits=hits, watched=reconciled.watched, failures=failures)
 
 
 async def match_and_route(
@@ -187,19 +243,33 @@ async def match_and_route(
     programs = book.rules.programs(change.blueprint)
     results = await evaluate(programs, bare_event(body)) if programs else {}
     matched = match(book.rules, change, results)
-    hits = [hit.to(await _routes(hit, change, body, book, evaluate, look_up)) for hit in matched.hits]
+    # What chooses a destination may fail as well; the default gets the alert then.
+    chosen = {
+        target.program: hit.rule
+        for hit in matched.hits
+        for target in hit.rule.send
+        if isinstance(target, ByTemplate)
+    }
+    if chosen:
+        results = {**results, **await evaluate([*chosen], bare_event(body))}
+    failures = [*matched.failures]
+    for program, rule in chosen.items():
+        if isinstance(result := results[program], JqError):
+            failures.append(Failure(rule, program, f"the template in `send` failed: {result.text}"))
+    reasons = [matched.reason, *(failure.reason for failure in failures[len(matched.failures) :])]
+    hits = [hit.to(await _routes(hit, change, results, book, look_up)) for hit in matched.hits]
     watched = book.watched.get(change.blueprint) if change.resource == ENTITY else None
-    return Match(change, matched.changes, tuple(hits), matched.reason, watched)
+    return Match(change, matched.changes, tuple(hits), "; ".join(reasons), watched, results, tuple(failures))
 
 
 async def _routes(
-    hit: Hit, change: CatalogChange, body: bytes, book: Rulebook, evaluate: Evaluate, look_up: LookUp
+    hit: Hit, change: CatalogChange, results: Results, book: Rulebook, look_up: LookUp
 ) -> tuple[Route, ...]:
     names: dict[str, None] = {}  # in the order of `send`, and none twice
     for target in hit.rule.send:
         value: object = None
         if isinstance(target, ByTemplate):
-            value = (await evaluate([target.program], bare_event(body))).get(target.program)
+            value = results[target.program]  # a failure is no destination's name
         elif isinstance(target, ByPort):
             value = await look_up(change, target.port)
         names[choose(target, change.teams, value, book.queues)] = None

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from app.errors import SignatureRejected, StoreUnavailable, UnreadableChange
+from app.errors import JqUnavailable, SignatureRejected, StoreUnavailable, UnreadableChange
 from app.observe.tracing import span
 from app.receive.intake import Intake
 from app.receive.signature import SignatureClaim, Signed, parse_headers, verify, verify_encoded
@@ -96,7 +96,8 @@ class Receiver:
         except StoreUnavailable:  # no fault of ours, and there is no room for quarantine either
             raise
         except Exception as error:  # Port does not send it again: it is kept until the fault is fixed
-            reason = f"a fault in this program: {type(error).__name__}"
+            fault = str(error) if isinstance(error, JqUnavailable) else type(error).__name__
+            reason = f"a fault in this program: {fault}"
             log.error("change_faulty", reason=reason)  # the traceback is logged where the request is answered
             await self._quarantine(signed, now, reason)
             raise

@@ -18,9 +18,11 @@ from app.rules.rulebook import Queues, Rulebook
 from app.rules.targets import DEFAULT_DESTINATION
 from app.rules.watched import watched_by
 
-Reload = Callable[[], Coroutine[None, None, None]]
+Reload = Callable[[], Coroutine[None, None, bool]]
+"""Reads the rules file again; False: try again, though it stays as it is."""
 
 RULES_LOOK_SECONDS = 1.0  # how late a change of the rules file is seen
+LOOKS_BEFORE_RETRY = 10
 
 
 def read_rules(file: Path | None, environment: Mapping[str, str], models: SettingsModels) -> Rules:
@@ -77,7 +79,7 @@ def make_rulebook(file: RulesFile, default_webhook: str = "") -> Rulebook:
 def reload_on_sighup(reload_rules: Reload) -> Iterator[None]:
     """Reload on SIGHUP, as long as the context lasts."""
     loop = asyncio.get_running_loop()
-    reloads: set[asyncio.Task[None]] = set()
+    reloads: set[asyncio.Task[bool]] = set()
 
     def reload() -> None:
         # Kept until it is done: the loop itself holds tasks only weakly.
@@ -96,19 +98,20 @@ def reload_on_sighup(reload_rules: Reload) -> Iterator[None]:
 
 
 async def reload_on_change(file: Path, reload_rules: Reload) -> None:
-    """Reload whenever a file's content has changed, until cancelled."""
+    """Reload whenever a file's content has changed, and until it could be read; until cancelled."""
     # Events of its folder would come sooner, but the database is often there and is written all the time.
-    last = _content(file)
+    last, settled, looks = _content(file), True, 0
     while True:
         await asyncio.sleep(RULES_LOOK_SECONDS)
-        content = _content(file)
-        if content not in (None, last):  # None: it is just being replaced, so look again
-            last = content
-            await reload_rules()
+        content, looks = _content(file), looks + 1
+        # None: it is just being replaced, so look again
+        if content not in (None, last) or (not settled and looks >= LOOKS_BEFORE_RETRY):
+            last, looks = content, 0
+            settled = await reload_rules()
 
 
 def _content(file: Path) -> bytes | None:
     try:
         return file.read_bytes()
-    except OSError:
+    except (OSError, MemoryError):
         return None

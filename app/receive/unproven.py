@@ -11,6 +11,9 @@ BODY_SECONDS = 15
 """So long a body may take to arrive: a sender that takes longer only holds memory."""
 MOST_BYTES = 64 * 1024 * 1024
 """As much of unproven bodies is in memory at once."""
+FREE_BYTES = 64 * 1024
+BYTES_PER_SECOND = 32 * 1024 * 1024
+"""So fast all bodies arrive together, each beyond its `FREE_BYTES`: faster would take the whole loop."""
 TURN_SECONDS = 5
 """So long a body may wait for its turn to be encoded again."""
 RESTS = 9
@@ -32,6 +35,9 @@ class Unproven:
         self._bodies: set[_Body] = set()
         self._bytes = 0
         self._turn = asyncio.Lock()
+        self._free_at = (
+            0.0  # by the loop's clock: when what has arrived beyond the first bytes is made up for
+        )
 
     async def read(self, chunks: AsyncIterator[bytes]) -> bytes:
         """Read a body. If all that are read get too large together, the largest is given up.
@@ -50,6 +56,8 @@ class Unproven:
                     self._bytes += len(chunk)
                     if self._bytes > MOST_BYTES:
                         self._give_up_largest()
+                    if body.size > FREE_BYTES:
+                        await self._pace(len(chunk))
             return b"".join(body.chunks)
         except TimeoutError:
             if body.given_up:
@@ -59,6 +67,12 @@ class Unproven:
         finally:
             self._bodies.discard(body)
             self._bytes -= body.size
+
+    async def _pace(self, size: int) -> None:
+        # Meanwhile the server stops reading from the connection.
+        now = asyncio.get_running_loop().time()
+        self._free_at = max(self._free_at, now) + size / BYTES_PER_SECOND
+        await asyncio.sleep(self._free_at - now)
 
     def _give_up_largest(self) -> None:
         # A change is small: who floods us is refused first.

@@ -128,8 +128,6 @@ def describe(document: dict[str, Any]) -> None:
 router = APIRouter(tags=["Port"])
 
 
-# A slash at the end, copied along: the framework would redirect to it by http, and Port follows no redirect.
-@router.post(f"{WEBHOOK_PATH}/", include_in_schema=False, response_class=Response)
 @router.post(
     WEBHOOK_PATH,
     status_code=status.HTTP_202_ACCEPTED,

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
@@ -14,7 +15,23 @@ from app.model.notification import text_of
 from app.rules.values import Number, Strict, Values, accepts, left
 
 Results = Mapping[str, Any]
-"""The first result of each jq program for a change; a program that failed is missing."""
+"""The first result of each jq program for a change; a `JqError` of one that failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class JqError:
+    """A program failed, or could not be run.
+
+    Attributes:
+        text: Why, in one line, which is not long. It may hold values of the event.
+        costly: It kept the process for jq for as long as it could, or killed it.
+        ours: The program is not known to be at fault: the process was killed, or cannot start.
+    """
+
+    text: str
+    costly: bool = False
+    ours: bool = False
+
 
 UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 DURATION = re.compile("".join(rf"(?:([0-9]{{1,6}}){unit})?" for unit in UNITS))
@@ -204,7 +221,7 @@ class Condition(Strict):
     def own_state(self, change: CatalogChange, results: Results, *, named: bool) -> str:
         """Describe the state of one value or program; `named`: with the value's name."""
         if self.path is None:
-            result = results.get(self.jq or "")
+            result = self._result(results)
             return text_of(result) if result is not None and not isinstance(result, bool) else ""
         after = self.value(change.after)
         state = self.threshold
@@ -233,8 +250,12 @@ class Condition(Strict):
 
     def _jq_holds(self, results: Results) -> bool:
         # As in an automation's condition of Port: 0 and "" are a match.
-        result = results.get(self.jq or "")
+        result = self._result(results)
         return result is not None and result is not False
+
+    def _result(self, results: Results) -> Any:
+        result = results.get(self.jq or "")
+        return None if isinstance(result, JqError) else result
 
     def value(self, entity: EntitySnapshot | None) -> Any:
         """Take the value that it is about out of an entity; None where there is none."""

@@ -75,8 +75,10 @@ def decide(matched: Match, state: EntityState, now: datetime, *, reconciled: boo
     # By the event's own time: webhooks overtake one another, and a queue in front of us may hold one back.
     late = not reconciled and state.last_at is not None and change.at < state.last_at
     hits, alerted = matched.hits, tuple[str, ...]()
-    if not reconciled and state.known and state.known.alerted:
-        alerted = tuple(hit.rule.name for hit in hits if was_alerted(state.known, hit.rule, change))
+    if state.known and state.known.alerted:
+        alerted = tuple(
+            hit.rule.name for hit in hits if was_alerted(state.known, hit.rule, change, reconciled=reconciled)
+        )
         hits = tuple(hit for hit in hits if hit.rule.name not in alerted)
     parts = [_decide_hit(hit, matched, state, late, now) for hit in hits]
     before = (f"rule {name!r}: alerted by reconciling already" for name in alerted)

@@ -57,7 +57,6 @@ def file_model(models: SettingsModels) -> type[RulesFile]:
 def _file_model(models: tuple[type[DestinationSettings], ...]) -> type[RulesFile]:
     if not models:
         return RulesFile
-    # Of one model the union is that model; pydantic takes the discriminator all the same.
     union: Any = Union[models]  # noqa: UP007 - it is made of a list
     destination: Any = Annotated[union, Field(discriminator="type")]
     described = RulesFile.model_fields["destinations"].description
@@ -74,7 +73,7 @@ class Rules:
         hidden: Values from the environment that stand in it: they must never be shown.
         name: The file's name; empty: there is no file, the built-in rule holds.
         lines: The lines, from 1, of its rules (``("rules", 0)``), destinations and the keys of these.
-        hints: What is no mistake, but hardly what its author meant.
+        hints: What is no mistake, but hardly meant.
     """
 
     file: RulesFile
@@ -115,7 +114,6 @@ def load_rules(
     document = read_yaml(text, environment, name=name)
     mistakes = list(document.mistakes)
     file = None
-    # A mistake in one part must not hide those in the others: they are all looked for.
     try:
         file = file_model(_models_for(document, models)).model_validate(document.plain)
     except ValidationError as error:
@@ -124,18 +122,26 @@ def load_rules(
     mistakes += _in_destinations(document, models, check_jq)
     mistakes += _in_rules(document, check_jq)
     if file is None or mistakes:
-        # One mistake may be found in two ways.
-        raise RulesError(name, in_order(mistakes, document))
+        raise RulesError(name, in_order(mistakes, document), _partly(document, models, name))
     hints = in_order(find_hints(file, document), document)
     return Rules(file, tuple(sorted(document.hidden)), name, document.lines(), hints)
 
 
+def _partly(document: Document, models: SettingsModels, name: str) -> Rules:
+    """Read the destinations in which nothing is wrong."""
+    right = {}
+    for key, written in _destinations(document).items():
+        with suppress(ValidationError, KeyError, TypeError):
+            if not any(place[:2] == ("destinations", key) for place in document.spoilt):
+                right[key] = models[written["type"]].model_validate(written)
+    return Rules(RulesFile(version=1, destinations=right), name=name, lines=document.lines())
+
+
 def _models_for(document: Document, models: SettingsModels) -> SettingsModels:
     """Choose the models of the kinds in a document; all of them where one is unknown, so that it is said."""
-    destinations = _destinations(document).values()
-    used = [kind for kind in models if any(_mapping(entry).get("type") == kind for entry in destinations)]
-    unknown = any(_mapping(entry).get("type") not in used for entry in destinations)
-    return {kind: models[kind] for kind in (models if unknown else used)}
+    written = [_mapping(entry).get("type") for entry in _destinations(document).values()]
+    used = [kind for kind in models if kind in written]
+    return {kind: models[kind] for kind in (used if all(kind in used for kind in written) else models)}
 
 
 def _keys_at(models: SettingsModels, path: Sequence[Any]) -> list[str]:
@@ -204,7 +210,6 @@ def _wrong_targets(
     for place, target in enumerate(rule.send):
         for way, destination in named(target):
             there = (*path, "send", place, *way)
-            # Of a place where something else is wrong nothing more is said.
             if destination not in known and document.place(there) not in document.spoilt:
                 yield document.mistake(there, _unknown(document, there, destination, known))
         if isinstance(target, ByTemplate) and (problem := check_jq(target.program)):

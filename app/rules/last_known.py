@@ -117,7 +117,9 @@ def after_change(
     """Move the state of an entity, None if it is new, by a change that came from Port; None: it stays."""
     at, here = to_micros(change.at), to_micros(now)
     if change.action == DELETE:
-        return None if known and known.is_late(EXISTENCE, at) else gone(known, at, here)
+        # One that comes after a newer change is late, too: the entity has been made anew since.
+        late = known and (known.is_late(EXISTENCE, at) or any(seen > at for seen in known.times.values()))
+        return None if late else gone(known, at, here)
     # What one side says no rule was asked about: recorded, it would hide a change whose webhook was lost.
     if change.after is None or not change.is_whole:
         return None
@@ -138,12 +140,19 @@ def after_change(
     return _capped(known, after, at)
 
 
-def was_alerted(known: LastKnown | None, rule: Rule, change: CatalogChange) -> bool:
-    """Tell whether reconciling has already sent the alert that a change would lead to under a rule."""
+def was_alerted(
+    known: LastKnown | None, rule: Rule, change: CatalogChange, *, reconciled: bool = False
+) -> bool:
+    """Tell whether reconciling has already sent the alert that a change would lead to under a rule.
+
+    A difference that is `reconciled` itself is the same only with the same values: an entity that was found
+    to be new may have alerted of them before.
+    """
     at = to_micros(change.at)
     alerts = known.alerted.get(rule.name, ()) if known else ()
     return any(
-        alert.since < at <= alert.nearly and (at <= alert.until or _digest(rule, change) == alert.digest)
+        alert.since < at <= alert.nearly
+        and ((at <= alert.until and not reconciled) or _digest(rule, change) == alert.digest)
         for alert in alerts
     )
 

@@ -1,13 +1,14 @@
 """Matches a change with the rules. It needs only the change, so it runs in the request; it is pure."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.model.change import ENTITY, TIMER_EXPIRED, UPDATE, CatalogChange
 from app.model.diff import PropertyChange, diff
 from app.model.incident import Route
 from app.model.notification import text_of
-from app.rules.condition import Condition, Results
+from app.rules.condition import Condition, JqError, Results
 from app.rules.rule import Rule, RuleSet
 from app.rules.values import Not, left
 from app.rules.watched import Watched
@@ -42,6 +43,26 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """A rule's jq program failed, and what the rule does may depend on it.
+
+    Attributes:
+        rule: The rule.
+        program: The program.
+        text: Why, and what follows from it. It may hold values of the change.
+    """
+
+    rule: Rule
+    program: str
+    text: str
+
+    @property
+    def reason(self) -> str:
+        """The failure as a part of a decision's reason."""
+        return f"rule {self.rule.name!r}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """The result of matching a change, without knowing any state.
 
@@ -51,6 +72,8 @@ class Match:
         hits: The rules that match, or would resolve.
         reason: Why they do, or why none does.
         watched: The fields of which the last known state is kept; None: none is.
+        results: What the jq programs came to.
+        failures: The programs that failed, where that matters.
     """
 
     change: CatalogChange
@@ -58,6 +81,8 @@ class Match:
     hits: tuple[Hit, ...]
     reason: str
     watched: Watched | None = None
+    results: Results = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
 
 
 def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
@@ -69,7 +94,8 @@ def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
     changes = diff(seen.before, seen.after)  # once for all rules
     # That Port has touched an entity, or lists its teams in another order, is no change of it.
     changed = bool(changes) or change.action != UPDATE or seen.before is None or seen.after is None
-    hits = []
+    hits, failures = [], list[Failure]()
+    failed = {program: result for program, result in results.items() if isinstance(result, JqError)}
     for rule in rules.candidates(change, changes):
         hit = Hit(
             rule,
@@ -81,18 +107,41 @@ def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
         )
         if hit.matches or hit.resolves or hit.lapses:
             hits.append(hit)
+        if failed:
+            failures += _failures(rule, seen, results, failed)
     matching = [f"rule {hit.rule.name!r} matches" for hit in hits if hit.matches]
-    return Match(change, changes, tuple(hits), "; ".join(matching) or _misses(rules, change, results))
+    reasons = [*matching, *(failure.reason for failure in failures)]
+    if not matching:
+        reasons += _misses(rules, change, results, {failure.rule.name for failure in failures})
+    return Match(change, changes, tuple(hits), "; ".join(reasons), results=results, failures=tuple(failures))
 
 
-def _misses(rules: RuleSet, change: CatalogChange, results: Results) -> str:
+def _failures(
+    rule: Rule, seen: CatalogChange, results: Results, failed: Mapping[str, JqError]
+) -> Iterator[Failure]:
+    """Yield the programs of a rule that failed, if the rule would do something else had they not."""
+    mine = {program: failed[program] for program in rule.programs() if program in failed}
+    if not mine:
+        return
+    held = {**results, **dict.fromkeys(mine, True)}
+    if (rule.matches(seen, held), rule.resolves(seen, held)) == (
+        rule.matches(seen, results),
+        rule.resolves(seen, results),
+    ):
+        return
+    for program, error in mine.items():
+        yield Failure(rule, program, f"its jq failed, which counts as no match: {error.text}")
+
+
+def _misses(rules: RuleSet, change: CatalogChange, results: Results, explained: Collection[str]) -> list[str]:
     about = rules.about(change.blueprint)
     if not about:
-        return f"no rule is about blueprint {change.blueprint!r}"
+        return [f"no rule is about blueprint {change.blueprint!r}"]
+    about = tuple(rule for rule in about if rule.name not in explained)
     reasons = [f"rule {rule.name!r}: {why_not(rule, change, results)}" for rule in about[:MAX_REASONS]]
     if len(about) > MAX_REASONS:
         reasons.append(f"and {len(about) - MAX_REASONS} more do not match")
-    return "; ".join(reasons)
+    return reasons
 
 
 def why_not(rule: Rule, change: CatalogChange, results: Results) -> str:
@@ -116,7 +165,8 @@ def _unmet(condition: Condition, change: CatalogChange, results: Results, *, now
     if condition.any_ is not None:
         return ", ".join(_unmet(member, change, results, now=now) for member in condition.any_[:MAX_REASONS])
     if condition.jq is not None:
-        return f"jq gave {text_of(results[condition.jq])}" if condition.jq in results else "jq failed"
+        result = results.get(condition.jq)
+        return f"jq failed: {result.text}" if isinstance(result, JqError) else f"jq gave {text_of(result)}"
     value = condition.pair(change)
     if now and condition.is_level:
         shown, wanted = _compared(condition, "to", value.after)

@@ -22,6 +22,11 @@ RULES_HOLD = "a rules file is a mapping with version, destinations and rules"
 PLAIN_NAME = re.compile(r"[\w.-]{1,60}")
 """Matches keys and names, which may be shown, and not addresses and secrets."""
 
+MAX_DEPTH = 100  # all that follows, in whichever library, must be able to follow
+TOO_DEEP = "its values are nested too deep, or a part of it is within itself, by an alias (*)"
+MOST_VALUES = 200_000
+"""How many values a rules file may have, those counted again that aliases repeat."""
+
 Place = tuple[str | int, ...]
 
 
@@ -133,6 +138,8 @@ def read_yaml(text: str, environment: Mapping[str, str], *, name: str, holds: st
         raise RulesError(name, [_not_yaml(error, text)]) from None
     except ValueError:
         raise RulesError(name, [Mistake(1, "", "a date that does not exist; put texts in quotes")]) from None
+    except RecursionError:
+        raise RulesError(name, [Mistake(1, "", TOO_DEEP)]) from None
     except TypeError:  # ruamel's own, of a key that cannot be one
         text = "a key that is a mapping or a list itself; put texts with {{ }} in quotes"
         raise RulesError(name, [Mistake(1, "", text)]) from None
@@ -146,7 +153,10 @@ def read_yaml(text: str, environment: Mapping[str, str], *, name: str, holds: st
     try:
         document.plain = _Plain(document, environment).of(tree, ())
     except RecursionError:
-        raise RulesError(name, [Mistake(1, "", "a part of it is within itself, by an alias (*)")]) from None
+        raise RulesError(name, [Mistake(1, "", TOO_DEEP)]) from None
+    except _TooMuch:
+        text = f"with its aliases (*) it has more than {MOST_VALUES:,} values"
+        raise RulesError(name, [Mistake(1, "", text)]) from None
     return document
 
 
@@ -174,14 +184,24 @@ def _not_yaml(error: YAMLError, text: str) -> Mistake:
     return Mistake(line, "", f"not YAML: {problem or 'cannot be read'}{hint}")
 
 
+class _TooMuch(Exception):
+    """Aliases of aliases can make a small file as large as one likes."""
+
+
 @dataclass(slots=True)
 class _Plain:
     """Makes plain values of what ruamel gives."""
 
     document: Document
     environment: Mapping[str, str]
+    values: int = 0
 
     def of(self, value: Any, place: Place) -> Any:
+        self.values += 1
+        if self.values > MOST_VALUES:
+            raise _TooMuch
+        if len(place) > MAX_DEPTH:
+            raise RecursionError
         match value:
             case None | bool():
                 return value

@@ -1,8 +1,11 @@
 """What the settings and the environment configure: rules, notifiers, and the way to other hosts."""
 
+from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from app.environment import environment
+from app.errors import RulesError, SettingsError
 from app.jq.runner import Jq
 from app.network import Network
 from app.notifier.base import Notifier
@@ -12,6 +15,8 @@ from app.receive.rules_source import read_rules
 from app.rules.file import Rules
 from app.settings import Settings
 from app.store.opening import now
+
+Clock = Callable[[], datetime]
 
 if TYPE_CHECKING:
     from app.port.client import PortClient
@@ -62,12 +67,24 @@ def load_usable(
         SettingsError: The file cannot be read, or the settings give no usable client.
     """
     check_network(settings)
-    rules = configured_rules(settings)
     context = context or notifier_context(settings, Jq(), port_client(settings), None)
+    try:
+        rules = configured_rules(settings)
+    except RulesError as error:
+        if error.readable is None:
+            raise
+        mistakes = error.mistakes
+        try:
+            make_notifiers(error.readable, context)
+        except RulesError as more:
+            mistakes += more.mistakes
+        except SettingsError:  # not of the file: it is said when the file is right
+            pass
+        raise RulesError(error.readable.name, mistakes) from None
     return rules, make_notifiers(rules, context)
 
 
-def port_client(settings: Settings, *, patient: bool = False) -> "PortClient | None":
+def port_client(settings: Settings, *, patient: bool = False, clock: Clock = now) -> "PortClient | None":
     """Make a client of Port's API; a patient one tries again itself. None: there are no credentials."""
     if settings.port_client_id is None or settings.port_client_secret is None:
         return None
@@ -79,14 +96,14 @@ def port_client(settings: Settings, *, patient: bool = False) -> "PortClient | N
         str(settings.port_api_url),
         settings.port_client_id,
         secret,
-        clock=now,
+        clock=clock,
         patient=patient,
         network=Network(environment()),
     )
 
 
 def notifier_context(
-    settings: Settings, jq: Jq, port: "PortClient | None", fate: AskFate | None
+    settings: Settings, jq: Jq, port: "PortClient | None", fate: AskFate | None, clock: Clock = now
 ) -> NotifierContext:
     """Take out of the settings what notifiers are made with.
 
@@ -95,6 +112,7 @@ def notifier_context(
         jq: Fills templates.
         port: Port's API; None: its credentials are not configured.
         fate: Says what became of a run's change; None: runs get no reports.
+        clock: Gives the time, UTC.
     """
     page_url, token = None, settings.slack_bot_token
     # Not WEBHOOK_URL: the proxy that lets Port in need not let people in.
@@ -109,6 +127,6 @@ def notifier_context(
         port=port,
         fate=fate,
         render=jq.render,
-        clock=now,
+        clock=clock,
         network=Network(environment()),
     )

@@ -3,20 +3,21 @@
 import asyncio
 import random
 import secrets
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 from opentelemetry.trace import Tracer
 
-from app.deliver.dispatcher import Dispatcher
+from app.deliver.dispatcher import POLL_SECONDS, Dispatcher
 from app.deliver.message import Messages
 from app.deliver.reload import RulesInForce
 from app.deliver.turn import Sender
+from app.errors import StoreUnavailable
 from app.jq.runner import Jq
 from app.model.change import CatalogChange
 from app.observe.tracing import OFF
@@ -25,10 +26,11 @@ from app.receive.intake import Intake, LookUp
 from app.receive.receiver import Receiver
 from app.receive.rules_source import make_rulebook, reload_on_change, reload_on_sighup
 from app.reconcile.health import RULES, why_off
-from app.rules.targets import PortLookup
-from app.runtime.configured import load_usable, notifier_context, port_client
+from app.rules.targets import DEFAULT_DESTINATION, PortLookup
+from app.runtime.configured import Clock, load_usable, notifier_context, port_client
 from app.settings import Settings
 from app.store import queries
+from app.store.clock import steady
 from app.store.opening import now, open_store
 from app.store.prune import keep_pruned
 from app.store.store import Store
@@ -41,6 +43,34 @@ log = structlog.get_logger(__name__)
 Loop = Coroutine[None, None, None]
 
 STOP_SECONDS = 5.0  # with uvicorn's own wait for open requests, a stop takes less than 10 s
+
+
+def new_token() -> str:
+    """Make a text that no other process has."""
+    return secrets.token_hex(8)
+
+
+def _jitter() -> float:
+    return random.uniform(-1, 1)  # noqa: S311 - spreads retries, guards nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a listener takes from the machine it runs on; the simulator gives its own.
+
+    Attributes:
+        clock: Gives the time, UTC.
+        new_token: Makes texts that no other process has.
+        jitter: Gives random numbers from -1 to 1, which spread retries.
+        open_store: Opens the configured store.
+        steady: Gives a time that nobody sets, for what is kept in memory.
+    """
+
+    clock: Clock = now
+    new_token: Callable[[], str] = new_token
+    jitter: Callable[[], float] = _jitter
+    open_store: Callable[..., AbstractAsyncContextManager[Store]] = open_store
+    steady: Clock = steady
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +93,7 @@ async def open_runtime(
     reconcile: bool = False,
     watch: Watch = NOBODY,
     tracer: Tracer = OFF,
+    machine: Machine = Machine(),
 ) -> AsyncIterator[Runtime]:
     """Open the store and start the delivery loop; at the end let what is in flight finish, and close.
 
@@ -72,6 +103,7 @@ async def open_runtime(
         reconcile: Whether to reconcile with Port at intervals, where that is configured.
         watch: Counts what happens.
         tracer: Makes spans of it.
+        machine: What it takes from the machine it runs on.
 
     Raises:
         StoreUnavailable: The store cannot be opened.
@@ -80,14 +112,18 @@ async def open_runtime(
     """
     _warn_of_what_is_unusual(settings)
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(*settings.database, upgrade=dispatch, watch=watch))
+        store = await stack.enter_async_context(
+            machine.open_store(*settings.database, upgrade=dispatch, watch=watch)
+        )
+        await store.follow_clock()  # before anything is stored or decided by a clock that was set meanwhile
+        store.own("")  # from now on `restore` sees that a listener runs, though it may only receive
         conditions, templates = Jq(), Jq()  # a slow template must not keep changes waiting
         stack.push_async_callback(conditions.close)
         stack.push_async_callback(templates.close)
-        port = port_client(settings)
+        port = port_client(settings, clock=machine.clock)
         if port is not None:
             stack.push_async_callback(port.close)
-        runtime = _assemble(settings, store, conditions, templates, port, watch, tracer)
+        runtime = _assemble(settings, store, conditions, templates, port, watch, tracer, machine)
         watch.rules_taken(list(runtime.intake.book.rules.by_name), runtime.sender.notifiers)
         # Closed before Port's client and jq, which notifiers use.
         stack.push_async_callback(runtime.rules.close)
@@ -96,12 +132,14 @@ async def open_runtime(
         if dispatch:
             store.on_new(runtime.dispatcher.wake)
             # The restart may be because somebody has fixed the destination.
-            await store.write(queries.deliveries.probe_on_hold, now())
+            await store.write(queries.deliveries.probe_on_hold, store.clock())
             await runtime.rules.follow()
             kept_for = timedelta(days=settings.retention_days)
-            loops += (runtime.dispatcher.run(), keep_pruned(store, kept_for, now))
+            loops += (runtime.dispatcher.run(), keep_pruned(store, kept_for))
+        else:
+            loops.append(_follow_clock(store))
         if reconcile:
-            loops += _reconcile_loop(settings, runtime, stack)
+            loops += _reconcile_loop(settings, runtime, stack, machine)
         if settings.rules_file is not None:
             loops.append(reload_on_change(settings.rules_file.absolute(), runtime.rules.reload))
         await stack.enter_async_context(_running(loops, runtime.dispatcher))
@@ -121,15 +159,23 @@ async def _running(loops: Sequence[Loop], dispatcher: Dispatcher) -> AsyncIterat
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def _follow_clock(store: Store) -> None:
+    """Do what the dispatcher does elsewhere each time it looks for work."""
+    while True:
+        await asyncio.sleep(POLL_SECONDS)
+        with suppress(StoreUnavailable):
+            await store.follow_clock()
+
+
 def _warn_of_what_is_unusual(settings: Settings) -> None:
     if not settings.secrets:
         log.warning("unsigned_accepted", effect="anybody who can reach this listener can send changes")
-    if settings.slack_webhook_url is None:
-        log.warning("slack_webhook_not_set", effect="alerts for the default destination are printed here")
 
 
-def _reconcile_loop(settings: Settings, runtime: Runtime, stack: AsyncExitStack) -> list[Loop]:
-    client, minutes = port_client(settings, patient=True), settings.reconcile_minutes
+def _reconcile_loop(
+    settings: Settings, runtime: Runtime, stack: AsyncExitStack, machine: Machine
+) -> list[Loop]:
+    client, minutes = port_client(settings, patient=True, clock=machine.clock), settings.reconcile_minutes
     if client is not None:
         stack.push_async_callback(client.close)
     if reason := why_off(minutes, settings.missing_credential, runtime.intake.book):
@@ -141,17 +187,12 @@ def _reconcile_loop(settings: Settings, runtime: Runtime, stack: AsyncExitStack)
         return []  # without a watched blueprint it stays on: a reload may bring one
     from app.reconcile.schedule import Reconciler
 
-    reconciler = Reconciler(runtime.intake, client, timedelta(minutes=minutes), new_token=new_token)
+    reconciler = Reconciler(runtime.intake, client, timedelta(minutes=minutes), new_token=machine.new_token)
     runtime.rules.on_more_watched = lambda: reconciler.want(RULES)
     return [reconciler.reconcile_when_due()]
 
 
-def new_token() -> str:
-    """Make a text that no other process has."""
-    return secrets.token_hex(8)
-
-
-def _look_up(port: "PortClient | None") -> LookUp:
+def _look_up(port: "PortClient | None", clock: Clock) -> LookUp:
     async def nobody_to_ask(_: CatalogChange, __: PortLookup) -> None:
         log.warning("lookup_unavailable", reason="PORT_CLIENT_ID is not set", effect="the default is alerted")
 
@@ -159,7 +200,7 @@ def _look_up(port: "PortClient | None") -> LookUp:
         return nobody_to_ask
     from app.port.lookup import Lookup
 
-    return Lookup(port, now)
+    return Lookup(port, clock)
 
 
 def _assemble(
@@ -170,36 +211,40 @@ def _assemble(
     port: "PortClient | None",
     watch: Watch,
     tracer: Tracer,
+    machine: Machine,
 ) -> Runtime:
-    context = notifier_context(settings, templates, port, lambda run: store.read(queries.reports.fate, run))
+    context = notifier_context(
+        settings, templates, port, lambda run: store.read(queries.reports.fate, run), machine.clock
+    )
     load = partial(load_usable, settings, context)
     rules, notifiers = load()
+    if not context.default_webhook and DEFAULT_DESTINATION not in rules.file.destinations:
+        log.warning("slack_webhook_not_set", effect="alerts for the default destination are printed here")
     for hint in rules.hints:
         log.warning("rules_hint", reason=hint.at(rules.name))
     make_book = partial(make_rulebook, default_webhook=context.default_webhook)
     book = make_book(rules.file)
     messages = Messages(store.body, templates, book.rules)
 
-    def clock() -> datetime:
-        return store.time(now())
-
     sender = Sender(
         store,
         notifiers,
         prepare=messages.prepare,
-        clock=clock,
-        jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads retries, guards nothing
+        clock=store.clock,
+        jitter=machine.jitter,
         fallbacks=book.fallbacks,
         why_not=messages.why_not,
         tracer=tracer,
     )
-    dispatcher = Dispatcher(store, sender, clock=clock, new_token=new_token, watch=watch, tracer=tracer)
+    dispatcher = Dispatcher(
+        store, sender, clock=store.clock, new_token=machine.new_token, watch=watch, tracer=tracer
+    )
     intake = Intake(
         store=store,
         book=book,
-        clock=clock,
+        clock=store.clock,
         evaluate=conditions.evaluate,
-        look_up=_look_up(port),
+        look_up=_look_up(port, machine.steady),
         wake=dispatcher.wake,
         reports=port is not None,
         watch=watch,
@@ -219,7 +264,7 @@ def _assemble(
         sender=sender,
         dispatcher=dispatcher,
         store=store,
-        clock=now,
+        clock=store.clock,
         watch=watch,
     )
     return Runtime(store, intake, receiver, sender, dispatcher, in_force)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from app.errors import StoreUnavailable
+from app.errors import NoDatabase, StoreUnavailable
 from app.observe.watch import NOBODY, Watch
 from app.store.database_url import sqlite_file
 from app.store.sqlite.database import open_sqlite
@@ -48,7 +48,7 @@ def existing_database(url: str) -> Path:
     if path is None:
         raise StoreUnavailable("backup is for a SQLite file: on PostgreSQL use pg_dump")
     if not path.exists():
-        raise StoreUnavailable(
+        raise NoDatabase(
             f"there is no database {path} here: run this where the listener runs, or set its DATABASE_URL"
         )
     return path

@@ -1,8 +1,8 @@
 """What the store is given and gives back on the way of a change."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from app.model.change import CatalogChange
@@ -148,6 +148,7 @@ class Claim:
         message: The message that these deliveries update; None: they are no updates.
         stories: Of each incident of that message the first and the last notification.
         run: The run in Port that these deliveries report to; None: they are no reports.
+        stepped: By how much the clock was set before: all times are by the clock as it was then.
     """
 
     queue: str
@@ -165,6 +166,7 @@ class Claim:
     message: Message | None = None
     stories: tuple[tuple[Notification, Notification], ...] = ()
     run: str | None = None
+    stepped: timedelta = timedelta(0)
 
     @property
     def alerts(self) -> bool:
@@ -220,3 +222,10 @@ class Attempt:
     gone: Message | None = None
     unsure: bool = False
     notice: Alert | None = None
+
+    def moved(self, step: timedelta) -> "Attempt":
+        """Give the same by a clock that was set meanwhile."""
+        if not step:
+            return self
+        times = {"started_at": self.started_at, "ended_at": self.ended_at, "next_at": self.next_at}
+        return replace(self, **{name: at + step for name, at in times.items()})  # type: ignore[arg-type]

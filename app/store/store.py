@@ -5,13 +5,16 @@ What receives and delivers has a method here. Everything else is an operation of
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Concatenate, ParamSpec, TypeVar
 
+import structlog
+
 from app.model.incident import Route
-from app.model.times import to_micros
+from app.model.times import MICRO, to_micros
 from app.store import leases, queries
+from app.store.clock import ClockState, StoreClock, by
 from app.store.rows import Accepted, Attempt, Claim, Incoming, Waiting
 from app.store.transaction import Database, Transaction
 
@@ -20,16 +23,20 @@ _T = TypeVar("_T")
 
 PRUNE_SECONDS = 20.0
 
+log = structlog.get_logger(__name__)
+
 
 class Store:
     """The store. Every method raises `StoreUnavailable` when the database cannot do it now.
 
     Args:
         database: Where it is.
+        clock: The time by which everything in it goes.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: StoreClock | None = None) -> None:
         self._database = database
+        self.clock = clock or StoreClock()
 
     async def read(
         self,
@@ -49,9 +56,9 @@ class Store:
         """Run an operation with these arguments as a transaction, which is on disk when this returns."""
         return await self._database.write(lambda tx: operation(tx, *args, **kwargs))
 
-    def time(self, own: datetime) -> datetime:
-        """Convert this machine's time, UTC, into the time that all who share the store go by."""
-        return self._database.time(own)
+    async def follow_clock(self) -> None:
+        """Find out whether the clock was set, and if so, move what waits."""
+        self._adopt(await self.write(self.clock.follow))
 
     def own(self, token: str) -> str:
         """Make a token that says whose it is: a lease by it ends when this process does."""
@@ -107,25 +114,48 @@ class Store:
         limit: int,
         batch_limits: Mapping[str, int],
         fallbacks: Mapping[str, Route] | None = None,
+        busy: Collection[str] = (),
+        lapsed_before: datetime | None = None,
     ) -> list[Claim]:
         """Take the lease of queues that may send now, see `app.store.queries.queues.claim`.
 
-        Before that, what waits in queues on hold is copied to the `fallbacks`, by their destinations' names,
-        and the leases of dead processes end.
+        Before that, what waits is moved if the clock was set, what waits in queues on hold is copied to the
+        `fallbacks`, by their destinations' names, and the leases of dead processes end.
         """
         token = self.own(token)
 
-        async def operation(tx: Transaction) -> list[Claim]:
-            # Leases are by the clock that all replicas share: it is compared with ours as often as they are
-            # taken.
-            await self._database.measure_clock(tx)
-            await queries.fallbacks.copy_on_hold(tx, fallbacks or {}, now)
-            await leases.end_of_the_dead(tx, token=token, now=now, lease=lease_until - now)
-            return await queries.queues.claim(
-                tx, token=token, now=now, lease_until=lease_until, limit=limit, batch_limits=batch_limits
-            )
+        lease = lease_until - now
 
-        return await self._database.write(operation)
+        async def operation(tx: Transaction) -> tuple[list[Claim], ClockState]:
+            # Leases are by the clock that all who share the store go by: it is looked at as often as they
+            # are taken.
+            state = await self.clock.follow(tx, delivers=True)
+            at = now + self.clock.behind(state)
+            await queries.fallbacks.copy_on_hold(tx, fallbacks or {}, at)
+            await leases.end_of_the_dead(tx, token=token, now=at, lease=lease)
+            claims = await queries.queues.claim(
+                tx,
+                token=token,
+                now=at,
+                lease_until=at + lease,
+                lapsed_before=min(lapsed_before or at, at),
+                limit=limit,
+                batch_limits=batch_limits,
+                busy=busy,
+                stepped=state.stepped * MICRO,
+            )
+            return claims, state
+
+        claims, state = await self._database.write(operation)
+        self._adopt(state)
+        self.clock.busy = bool(claims)
+        return claims
+
+    def _adopt(self, state: ClockState) -> None:
+        if step := self.clock.adopt(state):
+            log.warning("clock_set", how=by(step), seconds=step.total_seconds())
+        if state.away:
+            log.warning("nothing_delivered_for", seconds=state.away // 1_000_000)
 
     async def waiting(self, claim: Claim, *, after: int, limit: int) -> list[Waiting]:
         """Read further alerts of a claimed queue, see `app.store.queries.queues.waiting`."""
@@ -137,7 +167,8 @@ class Store:
 
     async def record(self, claim: Claim, attempt: Attempt) -> bool:
         """Write what an attempt came to, see `app.store.queries.queues.record`; False: the lease was lost."""
-        return await self.write(queries.queues.record, claim, attempt)
+        stepped = self.clock.stepped
+        return await self.write(queries.queues.record, claim, attempt.moved(stepped - claim.stepped), stepped)
 
     async def give_back(self, claim: Claim, *, unsure: bool = False) -> None:
         """Give a lease back without an attempt; `unsure`: something may have been sent all the same."""
@@ -175,9 +206,9 @@ class Store:
             await self._database.shrink()
         return pruned
 
-    async def check(self, now: datetime) -> None:
-        """Prove that the store can write."""
-        await self._database.check(to_micros(now))
+    async def check(self, now: datetime) -> str:
+        """Prove that the store can write, and say what of it needs attention; empty: nothing."""
+        return await self._database.check(to_micros(now))
 
     async def close(self) -> None:
         """Finish what is queued, and close."""

@@ -32,6 +32,8 @@ class Transaction(ABC):
 
     later_index: ClassVar[str]
     """Names the index of an incident's later deliveries, where the database would not choose it by itself."""
+    server_time: ClassVar[str]
+    """Gives the server's time; NULL where there is no server."""
     waits: ClassVar[str]
     """The condition that a delivery is pending, for the few deliveries of one incident."""
 
@@ -143,14 +145,6 @@ class Database(ABC):
         """
 
     @abstractmethod
-    async def measure_clock(self, transaction: Transaction) -> None:
-        """Compare this machine's clock with the one that all who share the database go by."""
-
-    @abstractmethod
-    def time(self, own: datetime) -> datetime:
-        """Convert this machine's time, UTC, into the time of the clock that all go by."""
-
-    @abstractmethod
     def own(self, token: str) -> str:
         """Put this process's mark in front of a token, so that others know when a lease's holder is dead.
 
@@ -166,8 +160,8 @@ class Database(ABC):
         """Wake the other processes' dispatchers; returns at once."""
 
     @abstractmethod
-    async def check(self, now: Micros) -> None:
-        """Prove that the database can be written."""
+    async def check(self, now: Micros) -> str:
+        """Prove that the database can be written, and say what of it needs attention; empty: nothing."""
 
     @abstractmethod
     async def shrink(self) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import Form, HTTPException
 
-from app.errors import UnreadableChange
+from app.errors import JqUnavailable, UnreadableChange
 from app.model.notification import one_line
 from app.model.silence import ANY, Silence
 from app.notifier.base import timestamp
@@ -192,7 +192,7 @@ async def replay(context: WebContext, who: str, number: int) -> ActionOut:
         raise HTTPException(404, f"There is no {number} in quarantine.")
     try:
         accepted = await context.intake.accept(Signed(row.body, row.signed_at))
-    except UnreadableChange as error:
+    except (UnreadableChange, JqUnavailable) as error:
         failed = f"Number {number} still cannot be read: {one_line(str(error), 200)}."
         await _record(context, who, "replay", failed)
         raise HTTPException(409, failed) from None

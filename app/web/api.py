@@ -90,8 +90,8 @@ async def demand_text(request: Request) -> None:
         json.dumps(await request.json(), ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise HTTPException(422, "The body holds text that is not Unicode.") from None
-    except ValueError:
-        return  # not JSON: the framework refuses it
+    except (ValueError, RecursionError):
+        return  # not JSON, or nested endlessly: the framework refuses it
 
 
 @router.get("/changes", tags=["Changes"], summary="Changes, newest first")

@@ -37,25 +37,27 @@ Readiness = Callable[[], Awaitable[Health]]
 
 
 async def check_readiness(
-    store: Store, dispatcher: Dispatcher | None, rules_problem: str | None, now: datetime
+    store: Store, dispatcher: Dispatcher | None, rules_warnings: Iterable[str], now: datetime
 ) -> Health:
     """Prove that the store can write and that the delivery loop turns, and collect what needs attention.
 
     Args:
         store: The outbox.
         dispatcher: The delivery loop; None: another process delivers.
-        rules_problem: Why the rules file was refused when it was read last; None: it was not.
+        rules_warnings: What is wrong with the rules.
         now: The time, UTC.
     """
-    reasons = []
+    reasons, warnings = [], []
     try:
         # A write, not a read: a full or read-only disk still reads well.
-        await store.check(now)
+        if trouble := await store.check(now):
+            warnings.append(trouble)
     except StoreUnavailable as error:
         reasons.append(f"the store cannot write: {error}")
     if dispatcher is not None and (stale := dispatcher.stale()):
         reasons.append(stale)
-    warnings = [f"the rules file is refused: {rules_problem}"] if rules_problem else []
+    warnings += rules_warnings
+    warnings += [store.clock.warning] if store.clock.warning else []
     with suppress(StoreUnavailable):  # a store that cannot be read is among the reasons already
         queues = await store.read(queries.page.queues, now)
         warnings += queue_warnings(queues, now)

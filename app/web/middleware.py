@@ -1,6 +1,7 @@
 """What stands around every route: the answers to errors, headers, and the count of answers to Port."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -11,7 +12,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import SignatureRejected, SourceRefused, StoreUnavailable, TooBusy, UnreadableChange
+from app.errors import (
+    ListenerError,
+    SignatureRejected,
+    SourceRefused,
+    StoreUnavailable,
+    TooBusy,
+    UnreadableChange,
+)
 from app.observe.tracing import current_trace_id
 from app.observe.watch import Watch
 from app.receive.event import WEBHOOK_PATH
@@ -22,6 +30,8 @@ log = structlog.get_logger(__name__)
 RETRY_AFTER_SECONDS = 5
 REST_BYTES, REST_SECONDS = 4 * 1024 * 1024, 2
 """As much of a refused body is read, and so long, before it is answered."""
+MAX_RESTS = 8
+"""Of so many at once: under a flood a proxy may answer 502 in place of a refusal."""
 PLAIN_HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 """What every answer tells browsers and proxies, unless its route says otherwise."""
 
@@ -49,6 +59,39 @@ def plain_headers(app: ASGIApp) -> ASGIApp:
             await send(message)
 
         await app(scope, receive, complete if scope["type"] == "http" else send)
+
+    return around
+
+
+def plain_start(app: ASGIApp) -> ASGIApp:
+    """Wrap the whole application: a start that fails for a known reason says it, without a traceback.
+
+    The database may go away after it was looked at, and before it is opened.
+    """
+
+    async def around(scope: Scope, receive: Receive, send: Send) -> None:
+        async def say(message: Message) -> None:
+            error = sys.exc_info()[1]
+            if message["type"] == "lifespan.startup.failed" and isinstance(error, ListenerError):
+                message["message"] = f"Cannot start:\n{error}"
+            await send(message)
+
+        await app(scope, receive, say if scope["type"] == "lifespan" else send)
+
+    return around
+
+
+def without_last_slash(app: ASGIApp) -> ASGIApp:
+    """Wrap the whole application: a slash at the end of a path, copied along, means the same address.
+
+    The framework would redirect, by http behind a proxy that ends TLS; and Port follows no redirect.
+    """
+
+    async def around(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "").rstrip("/")
+        if path and path != scope.get("root_path"):
+            scope["path"] = path
+        await app(scope, receive, send)
 
     return around
 
@@ -99,8 +142,10 @@ def webhook_answers(
             use: the body must not be parsed before it is verified.
     """
 
+    rests = asyncio.Semaphore(MAX_RESTS)
+
     async def around(scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"].removesuffix("/") if scope["type"] == "http" else ""
+        path = scope["path"] if scope["type"] == "http" else ""
         if not path.endswith(WEBHOOK_PATH) or scope["method"] != "POST":
             await app(scope, receive, send)
             return
@@ -117,8 +162,9 @@ def webhook_answers(
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if status >= 400 and not complete:
-                    await _read_rest(receive)
+                if status >= 400 and not complete and not rests.locked():
+                    async with rests:
+                        await _read_rest(receive)
             await send(message)
 
         if trace_id := current_trace_id():

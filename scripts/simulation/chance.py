@@ -12,6 +12,9 @@ FAULTS: dict[str, float] = {
     "port_api_503": 0.04,
     "port_api_429": 0.02,
     "port_api_hang": 0.02,
+    "team_moves": 0.08,
+    "renamed": 0.02,
+    "deleted": 0.02,
     "storm": 0.03,  # many changes within a second
     # Slack and the receiver of jobs, for each request
     "no_connection": 0.02,
@@ -28,7 +31,8 @@ FAULTS: dict[str, float] = {
     # Every half minute
     "archived": 0.03,  # a channel is archived for some minutes
     "pager_down": 0.05,  # the receiver answers 503 for some minutes
-    "pager_expired": 0.05,  # the receiver answers 401 for some minutes
+    "channel_renamed": 0.02,  # the one that is known by its name, and back
+    "pager_expired": 0.05,  # the receiver answers 401, for up to an hour
     # The disk, for each transaction
     "disk_full": 0.004,  # for some seconds
     "disk_slow": 0.01,
@@ -43,7 +47,11 @@ FAULTS: dict[str, float] = {
     # The operator, every half minute
     "silence": 0.05,
     "release": 0.1,
-    "reload": 0.1,
+    "silence_ends": 0.05,  # by hand
+    "retry": 0.05,  # of what was given up
+    "rules_moved": 0.04,  # another channel for each team
+    "rule_renamed": 0.015,
+    "rule_removed": 0.01,  # for some seconds
 }
 """How likely each fault is, each time that it could strike."""
 

@@ -9,6 +9,8 @@ from itertools import count
 from random import Random
 from typing import Any
 
+from app.model.times import Micros
+
 EPOCH = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 
 
@@ -20,6 +22,7 @@ class Process:
         alive: False once it was killed: nothing of it runs any more, not even a ``finally``.
         frozen_until: Until this time of the loop nothing of it runs.
         troubles: When it was killed or frozen, or could not write, in seconds of the loop.
+        woken: When it went on after it was frozen.
         at_death: Called when it ends: what the kernel does.
     """
 
@@ -28,6 +31,7 @@ class Process:
         self.alive = True
         self.frozen_until = 0.0
         self.troubles: list[float] = []
+        self.woken: list[float] = []
         self.at_death: list[Callable[[], None]] = []
         self.tasks: list[asyncio.Task[Any]] = []
         self.context = copy_context()
@@ -98,6 +102,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Give the virtual time in seconds."""
         return self._now
 
+    def uptime(self) -> Micros:
+        """Give the microseconds that the machine runs."""
+        return Micros(round(self._now * 1_000_000))
+
     def wall(self) -> datetime:
         """Give the virtual time as a date, UTC."""
         return EPOCH + timedelta(seconds=round(self._now - 1_000.0, 6))
@@ -123,6 +131,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
         self.call_soon(run)
         return future
+
+    def add_signal_handler(  # type: ignore[override]
+        self, sig: int, callback: Callable[..., object], *args: Any
+    ) -> None:
+        """Refuse: a simulated process gets no signals."""
+        raise NotImplementedError
 
     def _failed(self, _: object, context: dict[str, Any]) -> None:
         # A process may fail in any way; the world itself must not.

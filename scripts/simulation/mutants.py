@@ -8,7 +8,9 @@ from zlib import crc32
 
 from app.deliver.turn import Sender
 from app.model.delivery import Outcome
+from app.model.incident import Step
 from app.rules.decide import Decision, EntityState
+from app.runtime.listener import Runtime
 from app.store.rows import Attempt, Claim, Incoming
 
 
@@ -41,9 +43,10 @@ class Mutant:
 
         return replace(incoming, decide=decide)
 
-    def sender(self, sender: Sender) -> Any:
-        """Plant it into a sender."""
-        return sender if self.attempt is None else _Liar(sender, self.attempt)
+    def plant(self, runtime: Runtime) -> None:
+        """Plant it into a listener that is about to run."""
+        if self.attempt is not None:
+            runtime.dispatcher._sender = _Liar(runtime.sender, self.attempt)  # type: ignore[assignment]  # noqa: SLF001
 
 
 class _Liar:
@@ -53,9 +56,8 @@ class _Liar:
         self._sender = sender
         self._lie = lie
 
-    @property
-    def notifiers(self) -> Any:
-        return self._sender.notifiers
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sender, name)
 
     async def attempt(self, claim: Claim) -> Attempt | None:
         attempt = await self._sender.attempt(claim)
@@ -122,7 +124,9 @@ MUTANTS: dict[str, Mutant] = {
     "a late change is taken for the newest": Mutant(
         decision=lambda _, incoming: incoming.decide(EntityState())
     ),
-    "a lease is not looked at": _statement("AND (lease_until <= ?1 OR lease_until > ?3)", ""),
+    "a lease is not looked at": _statement(
+        "AND (lease_until <= ?5 OR lease_until > ?3) AND NOT (name IN (SELECT value FROM json_each(?6)))", ""
+    ),
     "a lost lease is not noticed": _statement("WHERE name = ?6 AND holder = ?7", "WHERE name = ?6"),
     "the rest of a queue is not looked at": _statement("(next_at <= ?1 OR next_at > ?2)", "1"),
     "a digest begins at the end": _statement(
@@ -134,6 +138,22 @@ MUTANTS: dict[str, Mutant] = {
     "open incidents are not found": _statement(
         "(resolved_at IS NULL OR resolved_at >= ?3)", "resolved_at < 0"
     ),
+    "the last known state is not kept": Mutant(decision=lambda decision, _: replace(decision, known=None)),
+    "where it was told is forgotten": Mutant(
+        decision=lambda decision, _: replace(
+            decision, incidents=tuple(replace(incident, told=()) for incident in decision.incidents)
+        )
+    ),
+    "an end is not routed": _decided(
+        lambda decision, _: replace(
+            decision,
+            alerts=tuple(alert for alert in decision.alerts if alert.notification.step is not Step.RESOLVED),
+        )
+    ),
+    "a fallback gets no alerts": _statement(
+        "SELECT name, on_hold FROM queues WHERE", "SELECT 1, 1 WHERE 1 = 0 AND"
+    ),
+    "a silence is not looked at": _statement("NOT settled AND ends_at > ?1", "ends_at < 0"),
     "a commit is none": Mutant(rewrite=lambda statement: "ROLLBACK" if statement == "COMMIT" else statement),
 }
 """Each mistake, by what it is."""

@@ -1,17 +1,34 @@
 """What disturbs the listener from time to time: kills, freezes, archived channels, the operator."""
 
 import asyncio
-from datetime import timedelta
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 
 from app.model.silence import Silence
 from app.store import queries
 from app.store.store import Store
 from scripts.simulation.listener import Listener
 from scripts.simulation.pager import Pager
-from scripts.simulation.slack import Slack
-from scripts.simulation.world import World
+from scripts.simulation.slack import CHANNELS, Slack
+from scripts.simulation.world import FALLBACK, PAGER, RULES_FILE, Table, World
 
 LOOK_SECONDS = 30.0
+DESTINATIONS = f"""
+version: 1
+destinations:
+  rocket: {{type: slack, webhook_url: "http://hooks.slack.sim/services/rocket", fallback: ops}}
+  star: {{type: slack, channel: {CHANNELS["star"]}, fallback: ops}}
+  nova: {{type: slack, channel: "#nova", fallback: ops}}
+  ops: {{type: slack, webhook_url: "http://hooks.slack.sim/services/ops"}}
+  pager: {{type: http, url: "http://pager.sim/alerts", steps: [opened, changed, resolved], fallback: ops}}
+"""
+RULE = """rules:
+  - name: %s
+    blueprint: service
+    when: {property: load}
+    resolve: {property: load, below: 50}
+    send: [{by_team: {%s}, default: ops}, pager]
+"""
 
 
 class Nights:
@@ -24,12 +41,14 @@ class Nights:
         listeners: The listeners.
     """
 
+    _since: dict[str, float]
+
     def __init__(self, world: World, slack: Slack, pager: Pager, listeners: list[Listener]) -> None:
         self._world = world
         self._slack = slack
         self._pager = pager
         self._listeners = listeners
-        self.clock_offset = timedelta(0)
+        self._since = {}
 
     async def pass_by(self) -> None:
         """Disturb until it is cancelled."""
@@ -43,21 +62,29 @@ class Nights:
     def _disturb_world(self) -> None:
         world, chance, loop = self._world, self._world.chance, self._world.loop
         for channel in self._slack.channels.values():
-            if channel.name != "ops" and chance.strikes("archived") and not channel.archived:
+            if channel.name != FALLBACK and chance.strikes("archived") and not channel.archived:
                 channel.archived = True
+                self._since[channel.name] = loop.time()
                 world.say(f"Slack: somebody archives #{channel.name}")
                 loop.call_later(chance.between("archived for", 20, 400), self.unarchive, channel.name)
+        if chance.strikes("channel_renamed"):
+            nova = self._slack.channels["nova"]
+            world.unknown.append((loop.time(), "nova"))
+            nova.shown_as = "" if nova.shown_as else "nova-now"
+            world.say(f"Slack: #nova is now called #{nova.shown_as or 'nova'}")
         if chance.strikes("pager_down"):
             self._pager.down = True
             world.say("Pager: is down")
             loop.call_later(chance.between("pager down for", 10, 200), self.mend_pager)
-        if chance.strikes("pager_expired"):
+        if chance.strikes("pager_expired") and not self._pager.expired:
             self._pager.expired = True
+            self._since[PAGER] = loop.time()
             world.say("Pager: the token has expired")
-            loop.call_later(chance.between("pager expired for", 10, 200), self.mend_pager)
+            loop.call_later(60 * 2 ** chance.between("pager expired for", -2, 6), self.mend_pager)
+        self._edit_rules()
         if chance.strikes("clock_jump"):
             seconds = chance.between("clock_jump by", -40, 40)
-            self.clock_offset += timedelta(seconds=seconds)
+            world.clock_offset += seconds
             world.jumps.append(loop.time())
             world.say(f"the machine's clock jumps by {seconds:.3f} s")
             for listener in self._listeners:
@@ -68,13 +95,41 @@ class Nights:
         """Take a channel out of the archive."""
         if self._slack.channels[name].archived:
             self._slack.channels[name].archived = False
+            self._world.broken.append((name, self._since.pop(name), self._world.loop.time()))
             self._world.say(f"Slack: #{name} is back")
 
     def mend_pager(self) -> None:
         """Mend the receiver of jobs."""
         if self._pager.down or self._pager.expired:
             self._pager.down = self._pager.expired = False
+            if PAGER in self._since:
+                self._world.broken.append((PAGER, self._since.pop(PAGER), self._world.loop.time()))
             self._world.say("Pager: is back")
+
+    def _edit_rules(self) -> None:
+        chance, now = self._world.chance, self._world.tables[-1]
+        channels, rule = now.channels, now.rule
+        if not channels:
+            return  # it will be back
+        if chance.strikes("rules_moved"):
+            moved = [*channels.values()]
+            channels = dict(zip(channels, moved[1:] + moved[:1], strict=True))
+        if chance.strikes("rule_renamed"):
+            rule = f"load-{len(self._world.tables)}"
+        if chance.strikes("rule_removed"):
+            seconds = chance.between("rule_removed for", 5, 60)
+            self._world.loop.call_later(seconds, self.write_rules, channels, rule)
+            channels = {}
+        if (channels, rule) != (now.channels, now.rule):
+            self.write_rules(channels, rule)
+
+    def write_rules(self, channels: Mapping[str, str], rule: str) -> None:
+        """Write the rules file: the channel of each team, none without the rule, and the rule's name."""
+        world = self._world
+        world.tables.append(Table(world.loop.time(), channels, rule))
+        by_team = ", ".join(f"{team}: {channel}" for team, channel in channels.items())
+        world.say(f"rules.yaml: {rule}: {by_team}")
+        RULES_FILE.write_text(DESTINATIONS + (RULE % (rule, by_team) if channels else "rules: []\n"))
 
     def _disturb(self, listener: Listener) -> None:
         world, chance = self._world, self._world.chance
@@ -87,32 +142,40 @@ class Nights:
             return
         if chance.strikes("restart"):
             world.say(f"{process.name} is asked to stop")
-            listener.restart()
+            listener.stop()
             return
         if chance.strikes("freeze"):
             process.frozen_until = now + chance.between("freeze for", 5, 60)
-            process.troubles += [now, process.frozen_until]
+            process.troubles.append(now)
+            process.woken.append(process.frozen_until)
             world.say(f"{process.name} is frozen for {process.frozen_until - now:.1f} s")
             return
-        if chance.strikes("reload") and listener.rules is not None:
-            world.say(f"{process.name} reloads its rules")
-            process.start(listener.rules.reload())
-        if chance.strikes("release") and listener.database is not None and listener.dispatcher is not None:
-            process.start(_release(Store(listener.database), listener))
-        if chance.strikes("silence") and listener.database is not None and listener.dispatcher is not None:
+        if (runtime := listener.runtime) is None:
+            return
+        if chance.strikes("release"):
+            process.start(_release(runtime.store, listener.clock()))
+        if chance.strikes("silence"):
             entity = f"service-{chance.stream('silence whom').randrange(6)}"
             minutes = chance.between("silence for", 0.3, 2)
             world.silenced.append((entity, now, now + 60 * minutes))
             world.say(f"somebody silences {entity} for {minutes:.1f} min")
-            process.start(_silence(Store(listener.database), listener, entity, minutes))
+            process.start(_silence(runtime.store, listener.clock(), entity, minutes))
+        if chance.strikes("silence_ends"):
+            process.start(_end_silences(runtime.store, listener.clock()))
+        if chance.strikes("retry"):
+            process.start(runtime.store.retry(now=listener.clock()))
 
 
-async def _release(store: Store, listener: Listener) -> None:
+async def _release(store: Store, now: datetime) -> None:
     for destination in ("rocket", "star", "nova", "pager"):
-        await store.release_hold(destination, listener.clock())
+        await store.release_hold(destination, now)
 
 
-async def _silence(store: Store, listener: Listener, entity: str, minutes: float) -> None:
-    now = listener.clock()
+async def _silence(store: Store, now: datetime, entity: str, minutes: float) -> None:
     until = now + timedelta(minutes=minutes)
     await store.write(queries.silences.add, Silence("*", "*", entity, "*", now, until, "operator", "test"))
+
+
+async def _end_silences(store: Store, now: datetime) -> None:
+    for silence in await store.read(queries.silences.silences, active_at=now):
+        await store.write(queries.silences.end, silence.id, now)

@@ -2,20 +2,23 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
-from itertools import permutations
+from itertools import pairwise, permutations
 
-from scripts.simulation.pager import PAGER
+from scripts.simulation.port import ENTITIES
 from scripts.simulation.slack import CHANNELS
-from scripts.simulation.world import Change, Told, World
+from scripts.simulation.world import FALLBACK, PAGER, Change, Table, Told, World
 
-TEAM_CHANNELS = {"Rocket": "rocket", "Star": "star", "Nova": "nova"}
 BY_TOKEN = frozenset({"star", "nova"})
 """The channels that are reached with a bot token: nothing is repeated there."""
-FALLBACK = "ops"
-"""Who hears of what is on hold, and gets its alerts."""
 WELL_BELOW = 50
 APART_SECONDS = 0.99
 SAID_AFTER_SECONDS = 60.0
+OLD_RULES_SECONDS = 70.0
+"""How long a process may go by the rules file before: it was frozen, or has just read it."""
+JUMP_SECONDS = 45.0
+"""A clock that was set by up to 40 s: the leases may be off by so much."""
+COPIED_WITHIN_SECONDS = 120.0
+"""How long a fallback may wait for an alert: the processes may be dead for 40 s, and frozen for 60."""
 
 
 class Oracle:
@@ -31,95 +34,199 @@ class Oracle:
         self._quiet_since = quiet_since
         # By place and entity: each value in the order in which it was told, with the message.
         self._heard: dict[tuple[str, str], list[tuple[float, Told]]] = defaultdict(list)
+        self._left_out: dict[tuple[str, str], list[range]] = defaultdict(list)
         for told in world.told:
             for entity in told.loads:
                 heard = self._heard[told.place, entity]
-                heard += [(load, told) for load in self._filled(told, entity)]
+                heard += [(load, told) for load in self._named(told, entity)]
+        # When the rule was renamed or removed: what waited under its name is not sent any more.
+        self._renamed = [
+            after.since
+            for before, after in pairwise(world.tables)
+            if before.rule != after.rule or not after.channels
+        ]
+        # Of these the operator, or Port, has made it impossible to say in which step their incident is.
+        self._unclear = {entity for entity, _, _ in world.silenced} | {
+            change.entity
+            for change in [*world.changes.values()][ENTITIES:]
+            if change.renames or change.action != "UPDATE"
+        }
+        # By value: the values before it that were told of the same incident, as the pager has heard it.
+        self._story: dict[float, list[float]] = {}
+        self._open: dict[str, list[float]] = {}
+        self._follow_the_pager()
 
     def broken(self) -> list[str]:
         """List the promises that were broken, in words."""
         return [
             *self._world.refused,
             *self._nothing_is_lost(),
+            *self._what_was_told_is_told_to_its_end(),
             *self._each_change_alerts_once(),
             *self._nothing_is_made_up(),
             *self._order(),
             *self._rate(),
             *self._holds_are_said(),
+            *self._fallbacks_stand_in(),
             *self._jobs_have_one_key(),
             *self._jobs_follow_the_incident(),
+            *self._open_incidents_were_told(),
         ]
 
-    def _filled(self, told: Told, entity: str) -> list[float]:
-        """Leave out the value before, and put in what a long line has left out for a person's sake."""
-        loads = told.loads[entity]
-        if 0.0 not in loads:
-            return loads[1:]
-        gap = loads.index(0.0)
-        first, last = (self._world.changes[loads[place]].serial for place in (gap - 1, gap + 1))
-        middle = [
-            change.load
-            for change in self._world.changes.values()
-            if change.entity == entity
-            and first < change.serial < last
-            and change.stored_at is not None
-            and change.stored_at < told.at
-            and all(load != change.load for load, _ in self._heard[told.place, entity])
+    def _named(self, told: Told, entity: str) -> list[float]:
+        """Leave out the value before; what a long line leaves out for a person's sake may be any between."""
+        loads, changes = told.loads[entity], self._world.changes
+        if 0.0 in loads:
+            gap = loads.index(0.0)
+            between = range(changes[loads[gap - 1]].serial + 1, changes[loads[gap + 1]].serial)
+            self._left_out[told.place, entity].append(between)
+        return [load for load in loads[1:] if load]
+
+    def _follow_the_pager(self) -> None:
+        seen = set[str]()
+        for told in self._world.told:
+            if told.place != PAGER or told.key in seen:
+                continue
+            seen.add(told.key)
+            for entity in told.over:
+                self._open.pop(entity, None)
+            for entity, (_, load) in told.loads.items():
+                values = self._open.get(entity, [])
+                self._story[load] = [] if told.text in ("opened", "noticed") else [*values]
+                if told.text == "opened":
+                    self._open[entity] = [load]
+                elif told.text == "changed":
+                    self._open[entity] = [*values, load]
+                elif told.text == "resolved":
+                    self._open.pop(entity, None)
+
+    def _has_heard(self, place: str, change: Change) -> bool:
+        where = place, change.entity
+        return any(load == change.load for load, _ in self._heard[where]) or any(
+            change.serial in between for between in self._left_out[where]
+        )
+
+    def _tables(self, since: float, until: float) -> list[Table]:
+        """List the versions of the rules file that may have been in force within a time."""
+        tables = self._world.tables
+        ends = [following.since + OLD_RULES_SECONDS for following in tables[1:]]
+        return [
+            table
+            for table, end in zip(tables, [*ends, float("inf")], strict=True)
+            if table.since <= until and end >= since
         ]
-        return [*loads[1:gap], *middle, *loads[gap + 1 :]]
 
-    def _places(self, change: Change) -> list[str]:
-        return [TEAM_CHANNELS[change.team], PAGER]
+    def _places(self, change: Change, until: float) -> set[str]:
+        """List where a change may be told by the rules, if it is at all until then."""
+        tables = self._tables(change.at, until)
+        return {PAGER, *(table.channels[change.team] for table in tables if table.channels)}
 
-    def _stood_in(self, place: str, change: Change, at: float) -> bool:
-        """Tell whether a place may hear of a change since it stands in for one that was on hold."""
-        on_hold = {name for since, name, _ in self._world.holds if since <= at}
-        return place == FALLBACK and not on_hold.isdisjoint(self._places(change))
+    def _may_hear(self, place: str, change: Change, told: Told) -> bool:
+        """Tell whether a place is one of the change's, of its incident's, or stands in for one on hold."""
+        places = self._places(change, told.at)
+        story = (self._world.changes[load] for load in self._story.get(change.load, ()))
+        # A fallback hears on, of an incident that opens again too.
+        if change.entity in self._unclear or self._renamed or place == FALLBACK:
+            story = (
+                earlier
+                for earlier in self._world.changes.values()
+                if earlier.entity == change.entity and earlier.serial < change.serial
+            )
+        for earlier in story:
+            places |= self._places(earlier, told.at)
+            if self._has_heard(place, earlier):
+                return True
+        on_hold = {name for since, name, _ in self._world.holds if since <= told.at}
+        on_hold |= {name for since, name in self._world.unknown if since <= told.at}
+        return place in places or (place == FALLBACK and not on_hold.isdisjoint(places))
 
-    def _silenced(self, change: Change) -> bool:
-        """Tell whether the operator may have silenced its alerts while they waited."""
-        assert change.sent_at is not None  # noqa: S101 - the caller has looked
-        return any(
-            entity == change.entity and until > change.sent_at and since - 1 < self._quiet_since
-            for entity, since, until in self._world.silenced
+    def _kept_back(self, change: Change) -> bool:
+        """Tell whether the operator may have taken its alerts back while they waited."""
+        since = change.at
+        return any(at > since - OLD_RULES_SECONDS for at in self._renamed) or any(
+            entity == change.entity and until > since and begins - 1 < self._quiet_since
+            for entity, begins, until in self._world.silenced
         )
 
     def _nothing_is_lost(self) -> Iterator[str]:
         """What was answered 202 is told; of what Port never sent, the comparison finds the latest."""
         latest = {change.entity: change for change in self._world.changes.values()}
         for change in self._world.changes.values():
-            for place in self._places(change):
-                heard = [load for load, _ in self._heard[place, change.entity]]
-                if change.stored_at is not None and change.load not in heard:
-                    newer = self._found_by_comparing(change)
-                    if not self._silenced(change) and not newer.intersection(heard):
-                        yield f"#{place} never hears of {_name(change)}, which was answered 202"
-                elif (
-                    change is latest[change.entity]
-                    and change.serial > len(latest)
-                    and change.load not in heard
-                    and not any(name == change.entity for name, _, _ in self._world.silenced)
-                ):
-                    yield f"#{place} never hears of {_name(change)}, the last of its entity"
+            is_latest = change is latest[change.entity] and change.entity not in self._unclear
+            if change.action != "UPDATE" or self._kept_back(change):
+                continue
+            if change.stored_at is not None and change.sent_at is not None:
+                compared = (at for at, _ in self._world.listings if change.at < at <= change.stored_at + 1)
+                if change.entity in self._unclear and any(compared):
+                    continue  # that an entity is new, or gone, may have been told in its place
+                tables = self._tables(change.sent_at, change.stored_at)
+                newer, why = self._found_by_comparing(change), "which was answered 202"
+            elif is_latest:
+                tables = self._tables(change.at, self._quiet_since)
+                newer, why = [], "the last of its entity"
+            else:
+                continue
+            if not all(table.channels for table in tables):
+                continue
+            for places in ({table.channels[change.team] for table in tables}, {PAGER}):
+                if not any(self._has_heard(place, change) for place in places) and not self._told(newer):
+                    yield f"#{' or #'.join(sorted(places))} never hears of {_name(change)}, {why}"
 
-    def _found_by_comparing(self, change: Change) -> set[float]:
-        """List the values of its entity that the comparison may have told before the webhook came."""
+    def _told(self, changes: list[Change]) -> bool:
+        """Tell whether any of them was told where it belongs by then: the team may be another."""
+        return any(
+            self._has_heard(place, change)
+            for change in changes
+            for place in self._places(change, self._quiet_since)
+        )
+
+    def _found_by_comparing(self, change: Change) -> list[Change]:
+        """List the changes of its entity that the comparison may have told before the webhook came."""
         assert change.stored_at is not None  # noqa: S101 - the caller has looked
-        values = (listed[change.entity] for at, listed in self._world.listings if at <= change.stored_at + 1)
-        return {load for load in values if self._world.changes[load].serial >= change.serial}
+        values = {
+            listed[change.entity]
+            for at, listed in self._world.listings
+            if at <= change.stored_at + 1 and change.entity in listed
+        }
+        changes = (self._world.changes[load] for load in sorted(values))
+        return [listed for listed in changes if listed.serial > change.serial]
+
+    def _what_was_told_is_told_to_its_end(self) -> Iterator[str]:
+        """Each place that has heard of an incident hears of its later steps, whoever owns the entity."""
+        for load, story in self._story.items():
+            change = self._world.changes[load]
+            if change.entity in self._unclear or self._kept_back(self._world.changes[(story or [load])[0]]):
+                continue
+            for place in CHANNELS:
+                since = (
+                    told.at
+                    for value, told in self._heard[place, change.entity]
+                    if value in story and (place != FALLBACK or told.at < change.at)
+                )
+                if (at := next(since, None)) is not None and not self._has_heard(place, change):
+                    yield f"#{place} heard of {change.entity} at {at - 1000:.0f} s, not of {_name(change)}"
 
     def _each_change_alerts_once(self) -> Iterator[str]:
+        """At least once by webhook: again only where its sender could not know. By token exactly once."""
         for (place, entity), heard in self._heard.items():
-            before: dict[float, Told] = {}
+            before: dict[float, list[Told]] = defaultdict(list)
             for load, told in heard:
-                last = before.get(load)
-                before[load] = told
-                if last is None or (place == PAGER and last.key == told.key and last.may_be_repeated()):
-                    continue
-                if place in BY_TOKEN and not _was_frozen(last):
-                    yield f"#{place} hears twice of {entity} {load:g}, though a bot token was used"
-                elif not last.may_be_repeated():
-                    yield f"#{place} hears twice of {entity} {load:g}"
+                earlier = before[load]
+                if earlier and not self._may_be_said_again(place, load, told, earlier):
+                    by_token = ", though a bot token was used" if place in BY_TOKEN else ""
+                    yield f"#{place} hears twice of {entity} {load:g}{by_token}"
+                earlier.append(told)
+
+    def _may_be_said_again(self, place: str, load: float, told: Told, earlier: list[Told]) -> bool:
+        change = self._world.changes.get(load)
+        if change is not None and any(change.at < at < told.at for at in self._renamed):
+            return True  # it is another rule that says so
+        if any(one.has_just_woken() or self._jumped(one) for one in [told, *earlier]):
+            return True
+        return place not in BY_TOKEN and any(one.may_be_repeated() for one in earlier)
+
+    def _jumped(self, told: Told) -> bool:
+        return any(abs(told.at - jump) < JUMP_SECONDS for jump in self._world.jumps)
 
     def _nothing_is_made_up(self) -> Iterator[str]:
         listed = {load for _, values in self._world.listings for load in values.values()}
@@ -128,7 +235,7 @@ class Oracle:
                 change = self._world.changes.get(load)
                 if change is None or change.entity != entity:
                     yield f"#{place} hears {entity} {load:g}, which never was"
-                elif place not in self._places(change) and not self._stood_in(place, change, told.at):
+                elif not self._may_hear(place, change, told):
                     yield f"#{place} hears of {_name(change)}, which is not its own"
                 elif load not in listed and (change.sent_at is None or change.sent_at > told.at):
                     yield f"#{place} hears of {_name(change)} before anybody said so"
@@ -140,15 +247,17 @@ class Oracle:
         for at, listed in self._world.listings:
             for load in listed.values():
                 known_from[load] = min(at, known_from[load])
+        renamed = {change.entity for change in changes.values() if change.renames}
         for place in [*CHANNELS.keys() - {FALLBACK}, PAGER]:
             first_told = self._first_told(place)
             for early, later in permutations(first_told, 2):
                 earlier, after = changes[early], changes[later]
                 if earlier.stored_at is None or earlier.stored_at >= known_from[later]:
                     continue
-                if first_told[early] <= first_told[later] or self._silenced(earlier):
+                if first_told[early] <= first_told[later] or self._kept_back(earlier):
                     continue
-                if place != PAGER or earlier.entity == after.entity:
+                # Of an entity with another name the jobs are in another queue.
+                if place != PAGER or (earlier.entity == after.entity and earlier.entity not in renamed):
                     yield f"#{place} hears of {_name(after)} before {_name(earlier)}"
 
     def _first_told(self, place: str) -> dict[float, float]:
@@ -166,20 +275,43 @@ class Oracle:
         for told in self._world.told:
             before = last.get(told.place)
             last[told.place] = told
-            if before is None or told.place == PAGER or before.may_be_repeated() or told.may_be_repeated():
+            if before is None or told.place == PAGER or before.may_be_repeated() or told.has_just_woken():
                 continue
-            if told.at - before.at < APART_SECONDS:
+            if told.at - before.at < APART_SECONDS and not self._jumped(told):
                 yield f"#{told.place} gets two messages within {told.at - before.at:.3f} s"
 
     def _holds_are_said(self) -> Iterator[str]:
         """Of each place on hold its fallback hears."""
-        said = [(told.at, told.text) for told in self._world.told if told.place == FALLBACK]
+        said = [told.text for told in self._world.told if told.place == FALLBACK]
         for at, place, process in self._world.holds:
             if any(at - 45 < trouble < at + SAID_AFTER_SECONDS for trouble in process.troubles):
                 continue
             # One notice for each time that it goes on hold, at the beginning.
-            if not any(f"Destination {place} is on hold" in text for when, text in said):
-                yield f"#ops never hears that {place} is on hold"
+            if not any(f"Destination {place} is on hold" in text for text in said):
+                yield f"#{FALLBACK} never hears that {place} is on hold"
+
+    def _fallbacks_stand_in(self) -> Iterator[str]:
+        """While a place is on hold, its fallback gets the alerts themselves."""
+        for place, since, until in self._world.broken:
+            on_hold = [
+                at
+                for at, name, process in self._world.holds
+                if name == place
+                and since <= at <= until
+                and not any(at - 1 < trouble < at + SAID_AFTER_SECONDS for trouble in process.troubles)
+            ]
+            for change in self._world.changes.values() if on_hold else ():
+                stored = change.stored_at
+                if stored is None or not on_hold[0] + 5 < stored < until - COPIED_WITHIN_SECONDS:
+                    continue
+                tables = self._tables(change.at, stored)
+                own = place == PAGER or all(table.channels.get(change.team) == place for table in tables)
+                if change.action != "UPDATE" or not own or self._kept_back(change):
+                    continue
+                if not any(
+                    self._has_heard(FALLBACK, told) for told in [change, *self._found_by_comparing(change)]
+                ):
+                    yield f"#{FALLBACK} never hears of {_name(change)}, though {place} was on hold"
 
     def _jobs_have_one_key(self) -> Iterator[str]:
         keys: dict[tuple[str, float], set[str]] = defaultdict(set)
@@ -193,33 +325,34 @@ class Oracle:
 
     def _jobs_follow_the_incident(self) -> Iterator[str]:
         """A job is told of the beginning, each change and the end of an incident, in this order."""
-        silenced = {entity for entity, _, _ in self._world.silenced}
-        for (place, entity), heard in self._heard.items():
-            if place != PAGER or entity in silenced:
+        newest, opened, seen = defaultdict[str, int](int), set[str](), set[str]()
+        for told in self._world.told:
+            if told.place != PAGER or told.key in seen:
                 continue
-            is_open, newest, seen = False, 0, set[str]()
-            for load, told in heard:
+            seen.add(told.key)
+            opened -= told.over
+            for entity, (_, load) in told.loads.items():
                 serial = self._world.changes[load].serial if load in self._world.changes else 0
-                if told.key in seen:
-                    continue
-                seen.add(told.key)
-                if serial < newest:
+                if serial < newest[entity]:
                     wanted = "noticed"  # it came late, and says nothing of the present
                 elif load < WELL_BELOW:
-                    wanted, is_open = ("resolved" if is_open else "noticed"), False
+                    wanted = "resolved" if entity in opened else "noticed"
+                    opened.discard(entity)
                 else:
-                    wanted, is_open = ("changed" if is_open else "opened"), True
-                newest = max(newest, serial)
-                if told.text != wanted:
+                    wanted = "changed" if entity in opened else "opened"
+                    opened.add(entity)
+                newest[entity] = max(newest[entity], serial)
+                if told.text != wanted and entity not in self._unclear and not self._renamed:
                     yield f"the pager hears {told.text} of {entity} {load:g}, not {wanted}"
+
+    def _open_incidents_were_told(self) -> Iterator[str]:
+        """The incidents that are open here are those that the pager heard of, and of no end."""
+        unclear = self._unclear if not self._renamed else {*self._open, *self._world.open_here}
+        for entity in sorted(self._open.keys() ^ self._world.open_here - unclear):
+            if entity not in unclear:
+                here = "open" if entity in self._world.open_here else "not open"
+                yield f"the incident of {entity} is {here} here, and the pager was told otherwise"
 
 
 def _name(change: Change) -> str:
     return f"{change.entity} {change.load:g}"
-
-
-def _was_frozen(told: Told) -> bool:
-    # One that wakes in the middle of a request cannot know how long it slept.
-    return any(told.at - 70 < trouble < told.at + 70 for trouble in told.sending.process.troubles) and (
-        told.sending.process.frozen_until > 0
-    )

@@ -2,9 +2,7 @@
 
 from scripts.simulation.network import Reply, Sending
 from scripts.simulation.slack import drawn_failure
-from scripts.simulation.world import Told, World
-
-PAGER = "pager"
+from scripts.simulation.world import PAGER, Told, World
 
 
 class Pager:
@@ -33,9 +31,9 @@ class Pager:
             world.say(f"Pager: answers {failure[0].status}")
             return failure[0]
         alert = sending.json()
-        loads = {}
-        if alert["change"]:
-            loads[alert["entity"]] = [alert["change"]["before"], alert["change"]["after"]]
+        entity = world.root(alert["entity"])
+        values = [alert["change"]["before"], alert["change"]["after"]] if alert["change"] else []
+        loads = {entity: values} if None not in values and values else {}
         key = sending.headers["idempotency-key"]
         world.told.append(
             Told(
@@ -46,7 +44,10 @@ class Pager:
                 key=key,
                 confirmed=failure is None,
                 text=alert["step"],
+                over=frozenset() if loads else frozenset({entity}),
             )
         )
-        world.say(f"Pager: hears {alert['step']} {loads} as {key}{'' if not failure else ' (not confirmed)'}")
+        world.say(
+            f"Pager: hears {alert['step']} {entity} {values} as {key}{' (not confirmed)' if failure else ''}"
+        )
         return failure[0] if failure else Reply(200, "taken")

@@ -35,7 +35,8 @@ class Port:
         self._tasks: set[asyncio.Task[None]] = set()
         self._last: dict[str, Change] = {}
         for number in range(ENTITIES):
-            self._change(f"service-{number}", TEAMS[number % len(TEAMS)], 10)
+            name = f"service-{number}"
+            self._change(name, name, TEAMS[number % len(TEAMS)], 10, "CREATE")
 
     async def live(self, until: float) -> None:
         """Let entities change until a time of the loop."""
@@ -51,24 +52,39 @@ class Port:
                 entity = f"service-{random.randrange(ENTITIES)}"
                 well = random.random() < 0.4
                 if world.chance.happens("change"):
-                    before = self._last[entity]
-                    self._send(before, self._change(entity, before.team, 10 if well else 60))
-                await asyncio.sleep(random.uniform(0, 0.2))
+                    self._happen(entity, 10 if well else 60)
+                await asyncio.sleep(random.uniform(0.002, 0.2))  # of two within 1 ms nobody knows the order
 
     async def finish(self) -> None:
         """Wait for the webhooks that are on their way."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
-    def _change(self, entity: str, team: str, load: int) -> Change:
-        serial = len(self._world.changes) + 1
-        change = Change(serial, entity, team, load + serial / 10_000, self._world.loop.time())
-        self._world.changes[change.load] = self._last[entity] = change
-        return change
+    def _happen(self, entity: str, load: int) -> None:
+        chance, before = self._world.chance, self._last[entity]
+        name, team = before.name, before.team
+        if before.action == "DELETE":
+            self._change(entity, name, team, 10, "CREATE")
+        elif chance.strikes("deleted"):
+            self._change(entity, name, team, 0, "DELETE")
+        else:
+            if chance.strikes("team_moves"):
+                team = chance.stream("team").choice(TEAMS)
+            if chance.strikes("renamed"):
+                name = f"{entity}.{len(self._world.changes)}"
+            self._change(entity, name, team, load)
+        self._send(before, self._last[entity])
+
+    def _change(self, entity: str, name: str, team: str, load: int, action: str = "UPDATE") -> None:
+        changes, at = self._world.changes, self._world.loop.time()
+        serial, before = len(changes) + 1, self._last.get(entity)
+        renames = before is not None and before.name != name
+        change = Change(serial, entity, name, team, load + serial / 10_000, at, action, renames)
+        changes[change.load] = self._last[entity] = change
 
     def _send(self, before: Change, after: Change) -> None:
         world, chance = self._world, self._world.chance
-        world.say(f"Port: {after.entity} of {after.team} {before.load:g} -> {after.load:g}")
+        world.say(f"Port: {after.action} {after.name} of {after.team} {before.load:g} -> {after.load:g}")
         if chance.strikes("port_lost"):
             world.say(f"Port: sends no webhook of {after.load:g}")
             return
@@ -117,7 +133,7 @@ class Port:
                 blueprint = {"identifier": BLUEPRINT, "schema": schema, "relations": {}}
                 return Reply(200, {"ok": True, "blueprint": blueprint})
             case ["blueprints", _, "entities", "search"]:
-                listed = dict(sorted(self._last.items()))
+                listed = {name: last for name, last in sorted(self._last.items()) if last.action != "DELETE"}
                 self._world.listings.append(
                     (self._world.loop.time(), {name: last.load for name, last in listed.items()})
                 )
@@ -136,8 +152,8 @@ def _iso(world: World, at: float) -> str:
 
 def _snapshot(change: Change) -> dict[str, Any]:
     return {
-        "identifier": change.entity,
-        "title": change.entity,
+        "identifier": change.name,
+        "title": change.name,
         "blueprint": BLUEPRINT,
         "team": [change.team],
         "properties": {"load": change.load},
@@ -147,10 +163,13 @@ def _snapshot(change: Change) -> dict[str, Any]:
 
 def _body(before: Change, after: Change, world: World) -> bytes:
     event = {
-        "action": "UPDATE",
+        "action": after.action,
         "resourceType": "entity",
         "trigger": {"by": {"userId": "u1"}, "origin": "UI", "at": _iso(world, after.at)},
-        "context": {"blueprintIdentifier": BLUEPRINT, "entityIdentifier": after.entity},
-        "diff": {"before": _snapshot(before), "after": _snapshot(after)},
+        "context": {"blueprintIdentifier": BLUEPRINT, "entityIdentifier": after.name},
+        "diff": {
+            "before": None if after.action == "CREATE" else _snapshot(before),
+            "after": None if after.action == "DELETE" else _snapshot(after),
+        },
     }
     return json.dumps({"event": event}, separators=(",", ":")).encode()

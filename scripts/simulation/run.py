@@ -3,19 +3,19 @@
 import asyncio
 import gc
 import hashlib
+import os
 import shutil
 import sqlite3
 import tempfile
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 import structlog
 
+from app.settings import load_settings
 from app.store.sqlite.schema import prepare
-from app.store.store import Store
 from scripts.simulation.chance import Chance
 from scripts.simulation.clock import RUNNING
 from scripts.simulation.listener import Listener
@@ -24,14 +24,27 @@ from scripts.simulation.network import NetworkLoop
 from scripts.simulation.nights import Nights
 from scripts.simulation.oracle import Oracle
 from scripts.simulation.pager import Pager
-from scripts.simulation.port import Port
+from scripts.simulation.port import SECRET, Port
 from scripts.simulation.slack import Slack
-from scripts.simulation.world import World
+from scripts.simulation.world import DATABASE, RULES_FILE, World
 
 CALM_SECONDS = 10.0  # at first: the first comparison records how things are
 ENDS_WITHIN_SECONDS = 25 * 60.0
 LOOK_SECONDS = 10.0
 GRAVES: list[object] = []
+TEAM_CHANNELS = {"Rocket": "rocket", "Star": "star", "Nova": "nova"}
+SETTINGS = {
+    "port_client_id": "id",
+    "port_client_secret": SECRET,
+    "port_api_url": "http://port.sim",
+    "port_app_url": "https://app.port.sim",
+    "slack_webhook_url": "http://hooks.slack.sim/services/ops",
+    "slack_bot_token": "xoxb-token",
+    "slack_api_url": "http://slack.sim/api/",
+    "rules_file": RULES_FILE,
+    "database_url": f"sqlite:///{DATABASE}",
+    "reconcile_minutes": 2,
+}
 UNSEEDED = frozenset({"event", "exc_info", "seconds"})
 """Fields of log lines that are not told: what the machine's own clock has measured."""
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
@@ -86,36 +99,36 @@ def simulate(plan: Plan) -> Outcome:
     loop = NetworkLoop(chance)
     world = World(loop, chance)
     folder = Path(tempfile.mkdtemp(prefix="simulate-", dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None))
-    usual = time.perf_counter
+    usual, here = time.perf_counter, Path.cwd()
     gc.disable()  # for good: what is collected may run code, and when would not be the seed's to say
     try:
         # The program measures its own work by it, and pauses as long.
         time.perf_counter = loop.time
+        os.chdir(folder)  # so that no path differs from run to run
         _log_into(world)
-        return loop.run_until_complete(_night(plan, world, folder))
+        return loop.run_until_complete(_night(plan, world))
     except RuntimeError:
         if loop.fault is not None:
             raise loop.fault from None
         raise
     finally:
         time.perf_counter = usual
+        os.chdir(here)
         _bury(loop, world)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _night(plan: Plan, world: World, folder: Path) -> Outcome:
+async def _night(plan: Plan, world: World) -> Outcome:
     loop, chance = world.loop, world.chance
-    path = folder / "listener.db"
-    prepare(path)
+    prepare(DATABASE)
+    settings = load_settings(**SETTINGS)
     slack, pager = Slack(world), Pager(world)
     listeners: list[Listener] = []
     nights = Nights(world, slack, pager, listeners)
-
-    def clock() -> datetime:
-        return loop.wall() + nights.clock_offset
+    nights.write_rules(TEAM_CHANNELS, "load")
 
     async def post(body: bytes, headers: dict[str, str]) -> int | None:
-        ready = [listener for listener in listeners if listener.receiver is not None]
+        ready = [listener for listener in listeners if listener.runtime is not None]
         return await chance.stream("balance").choice(ready or listeners).post(body, headers)
 
     port = Port(world, post)
@@ -128,7 +141,7 @@ async def _night(plan: Plan, world: World, folder: Path) -> Outcome:
         }
     )
     number = chance.stream("processes").choice((1, 1, 2, 3))
-    listeners += [Listener(f"listener-{name + 1}", world, path, clock, plan.mutant) for name in range(number)]
+    listeners += [Listener(f"listener-{name + 1}", world, settings, plan.mutant) for name in range(number)]
     background = [asyncio.ensure_future(listener.run()) for listener in listeners]
     await asyncio.sleep(CALM_SECONDS)
     chance.quiet = False
@@ -141,9 +154,13 @@ async def _night(plan: Plan, world: World, folder: Path) -> Outcome:
     world.say("nothing disturbs any more")
     for name in slack.channels:
         nights.unarchive(name)
+    slack.channels["nova"].shown_as = ""
+    if not world.tables[-1].channels:
+        nights.write_rules(world.tables[-2].channels, world.tables[-2].rule)
     nights.mend_pager()
-    waiting = await _settled(world, listeners, path, quiet_since)
+    waiting = await _settled(world, listeners, quiet_since)
     broken = [f"after {ENDS_WITHIN_SECONDS / 60:.0f} quiet minutes there wait: {waiting}"] if waiting else []
+    world.open_here = _open_incidents(world)
     broken += Oracle(world, quiet_since).broken()
     for listener in listeners:
         if listener.process is not None:
@@ -158,7 +175,7 @@ async def _night(plan: Plan, world: World, folder: Path) -> Outcome:
     return Outcome(broken, world.story, chance.struck, counts)
 
 
-async def _settled(world: World, listeners: list[Listener], path: Path, quiet_since: float) -> list[str]:
+async def _settled(world: World, listeners: list[Listener], quiet_since: float) -> list[str]:
     """Wait until nothing waits, and Port was compared once more; give what still waits in the end."""
     loop = world.loop
     waiting, calm = ["nothing was looked at"], 0
@@ -166,20 +183,19 @@ async def _settled(world: World, listeners: list[Listener], path: Path, quiet_si
     silenced = max((until for _, _, until in world.silenced), default=0.0)
     while calm < 2 and loop.time() < quiet_since + ENDS_WITHIN_SECONDS:
         await asyncio.sleep(LOOK_SECONDS)
-        ready = [listener for listener in listeners if listener.receiver is not None]
-        if not released and ready and ready[0].database is not None and ready[0].process is not None:
+        ready = [listener for listener in listeners if listener.runtime is not None]
+        if not released and ready and (runtime := ready[0].runtime) and (process := ready[0].process):
             released = True
-            store = Store(ready[0].database)
             for destination in ("rocket", "star", "nova", "pager", "ops"):
-                ready[0].process.start(store.release_hold(destination, ready[0].clock()))
+                process.start(runtime.store.release_hold(destination, ready[0].clock()))
         compared = any(at > quiet_since + 10 for at, _ in world.listings)
-        waiting = _waiting(path)
+        waiting = _waiting()
         calm = calm + 1 if compared and not waiting and loop.time() > silenced + 5 else 0
     return waiting
 
 
-def _waiting(path: Path) -> list[str]:
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+def _waiting() -> list[str]:
+    with closing(sqlite3.connect(f"file:{DATABASE}?mode=ro", uri=True)) as connection:
         rows = connection.execute(
             "SELECT queue, count(*) FROM deliveries"
             # An update of a message that cannot be changed is given up.
@@ -187,6 +203,12 @@ def _waiting(path: Path) -> list[str]:
             " GROUP BY queue ORDER BY queue"
         )
         return [f"{count} for {queue}" for queue, count in rows]
+
+
+def _open_incidents(world: World) -> set[str]:
+    with closing(sqlite3.connect(f"file:{DATABASE}?mode=ro", uri=True)) as connection:
+        rows = connection.execute("SELECT entity FROM incidents WHERE resolved_at IS NULL")
+        return {world.root(entity) for (entity,) in rows}
 
 
 def _log_into(world: World) -> None:

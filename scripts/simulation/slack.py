@@ -23,35 +23,46 @@ class Channel:
     Attributes:
         name: Its name.
         archived: Whether it is archived.
+        shown_as: What somebody has renamed it to; empty: nothing.
         messages: All messages, by their timestamp; a deleted one is not among them.
         last_at: When the last message was taken; seconds of the loop.
     """
 
     name: str
     archived: bool = False
+    shown_as: str = ""
     messages: dict[str, dict[str, Any]] = field(default_factory=dict)
     last_at: float = -1e9
 
 
-def read_lines(body: dict[str, Any]) -> tuple[dict[str, list[float]], dict[str, float], str]:
-    """Read a message: the values of each entity, those that it only repeats, and the text."""
+Lines = tuple[dict[str, list[float]], dict[str, float], frozenset[str], str]
+
+
+def read_lines(body: dict[str, Any]) -> Lines:
+    """Read a message: the values of each entity, those that it only repeats, what is over, and the text."""
     blocks = list(body.get("blocks") or [])
     for attachment in body.get("attachments") or []:
         blocks += attachment.get("blocks") or []
     texts = [str((block.get("text") or {}).get("text") or "") for block in blocks]
     loads: dict[str, list[float]] = {}
     still: dict[str, float] = {}
+    over: set[str] = set()
     whole = "\n".join(texts) if blocks else str(body.get("text", ""))
     for entity, rest in LINE.findall("\n".join(texts)):
-        numbers = _numbers(rest.partition(",")[0])
-        if len(numbers) == 1:
+        entity, numbers = entity.partition(".")[0], _numbers(rest.partition(",")[0])  # noqa: PLW2901
+        if not numbers:
+            over.add(entity)
+        elif len(numbers) == 1:
             still[entity] = numbers[0]
-        else:
-            loads.setdefault(entity, []).extend(numbers)
+        else:  # a further line of an entity that was renamed begins with the value before, too
+            loads[entity] = loads[entity] + numbers[1:] if entity in loads else numbers
     if not blocks:  # plain text, after Slack had refused the form of it
         for entity, rest in re.findall(r"(service-\d)[^:\n]*: ?([^\n]*)", whole):
-            loads.setdefault(entity, []).extend(_numbers(rest))
-    return loads, still, whole
+            if numbers := _numbers(rest):
+                loads[entity] = loads[entity] + numbers[1:] if entity in loads else numbers
+            else:
+                over.add(entity)
+    return loads, still, frozenset(over), whole
 
 
 def _numbers(text: str) -> list[float]:
@@ -86,10 +97,13 @@ class Slack:
         method = sending.path.rpartition("/")[2]
         arguments = sending.query or (sending.json() if sending.body else {})
         if method == "conversations.list":
-            channels = [{"id": channel_id, "name": name} for name, channel_id in CHANNELS.items()]
+            shown = {channel.name: channel.shown_as or channel.name for channel in self.channels.values()}
+            channels = [{"id": channel_id, "name": shown[name]} for name, channel_id in CHANNELS.items()]
             return Reply(200, {"ok": True, "channels": channels})
         wanted = str(arguments.get("channel", ""))
         name = self._ids.get(wanted, wanted.removeprefix("#"))
+        if wanted not in self._ids and self.channels[name].shown_as:
+            return Reply(200, {"ok": False, "error": "channel_not_found"})
         channel = self.channels.get(name)
         if channel is None:
             return Reply(200, {"ok": False, "error": "channel_not_found"})
@@ -134,10 +148,11 @@ class Slack:
             ts = f"{float(ts) + 0.000001:.6f}"
         root = str(body.get("thread_ts", ""))
         channel.messages[ts] = body | {"ts": ts, "thread_ts": root if root in channel.messages else None}
-        loads, still, text = read_lines(body)
+        loads, still, over, text = read_lines(body)
         confirmed = failure is None
-        world.told.append(Told(now, channel.name, sending, loads, still, text, confirmed=confirmed))
+        world.told.append(Told(now, channel.name, sending, loads, still, text, over, confirmed=confirmed))
         shown = " ".join(f"{name}: {numbers}" for name, numbers in {**loads, **still}.items()) or text[:150]
+        shown += f" over: {sorted(over)}" if over else ""
         world.say(f"Slack: #{channel.name} hears {shown}{'' if confirmed else ' (not confirmed)'}")
         if chance.strikes("message_deleted"):
             deleted = chance.stream("message_deleted which").choice(list(channel.messages))
@@ -159,7 +174,8 @@ class Slack:
     def _history(self, channel: Channel, arguments: dict[str, Any], *, thread: str | None) -> Reply:
         if (failure := drawn_failure(self._world.chance)) and not failure[1]:
             return failure[0]
-        if thread is not None and thread not in channel.messages:
+        threads = {message["thread_ts"] for message in channel.messages.values()}
+        if thread is not None and thread not in channel.messages and thread not in threads:
             return Reply(200, {"ok": False, "error": "thread_not_found"})
         messages = [
             _shown(message)

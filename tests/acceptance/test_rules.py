@@ -256,7 +256,7 @@ async def test_a_late_change_does_not_reopen(with_rules: Any, slack: StandInSlac
 
 
 async def test_jq_as_in_an_automation(with_rules: Any, slack: StandInSlack) -> None:
-    """A jq condition sees Port's bare event; one that fails or loops is no match and does no harm."""
+    """A jq condition sees Port's bare event; one that fails or loops is no match, and is told of once."""
     rules = [
         {
             "name": "tier",
@@ -270,8 +270,19 @@ async def test_jq_as_in_an_automation(with_rules: Any, slack: StandInSlack) -> N
     async with with_rules(*rules) as service:
         assert (await post(service, {"tier": "gold"}, {"tier": "<!channel>"}))["alerts"] == 1
         assert (await post(service, {"tier": "gold"}, {"tier": "gold"}))["alerts"] == 0
-        await until(lambda: len(slack.messages) == 1)
-    shown = json.dumps(slack.messages[0], ensure_ascii=False)
+        await until(lambda: len(slack.messages) == 3)
+        ready = (await service.client.get("/readyz")).json()
+        page = await service.store.read(queries.page.deliveries, state=None, limit=10)
+        reasons = {row.notification.rule: row.notification.title for row in page.rows}
+    assert ready["warnings"] == [
+        f"rule '{name}': its jq fails; the changes' reasons say why" for name in ("endless", "wrong")
+    ]
+    why = 'string ("<!channel>") has no keys'
+    assert reasons["wrong"] == (
+        "Rule wrong: jq fails: .diff.after.properties.tier | keys. On a change of db-1, "
+        f"its jq failed, which counts as no match: {why}. Correct it in the rules file."
+    )
+    shown = json.dumps(slack.messages, ensure_ascii=False)
     assert "Now *&lt;!channel&gt;*" in shown
     assert "|db-1 has moved>" in shown
     assert "<!channel>" not in shown

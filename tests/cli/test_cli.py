@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from starlette.responses import PlainTextResponse
 
-from app.cli.outbox import read_pages
+from app.cli.base import read_pages
 from app.demo.run import serving
 from app.demo.stand_in_slack import StandInSlack
 from app.main import create_app
@@ -44,7 +44,7 @@ async def test_help(run: Run) -> None:
         assert "--help" in (await run(command, "--help")).out
 
 
-@pytest.mark.parametrize("command", ["serve", "send", "deliveries", "quarantine"])
+@pytest.mark.parametrize("command", ["serve", "send", "reconcile"])
 async def test_a_missing_secret_is_a_sentence(
     run: Run, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
@@ -111,18 +111,31 @@ async def test_send_to_nobody(run: Run, url: str, said: str) -> None:
     assert "Traceback" not in result.err
 
 
+async def test_send_to_another_server(run: Run) -> None:
+    """One that answers 202 to everything is no listener."""
+    async with serving(PlainTextResponse("<html>", 202)) as url:
+        result = await run("send", "--url", url)
+    assert (result.status, "202, but not as this listener does" in result.err) == (1, True)
+
+
 async def test_incidents(store: Store, run: Run) -> None:
     """They are listed, and closed by their id, with an entry in the audit trail."""
-    assert (await run("incident", "list")).out == "0 open\n"
+    assert (await run("incidents", "list")).out == "0 open\n"
     await store.accept([incoming(entity="checkout-prod")])
-    shown = json.loads((await run("incident", "list", "--json")).out)
+    shown = json.loads((await run("incidents", "list", "--json")).out)
     assert (shown["entity"], shown["state"]) == ("checkout-prod", "Degraded")
-    assert f"{shown['id']}  warning  deploymentConfig checkout-prod" in (await run("incident", "list")).out
-    closed = await run("incident", "close", shown["id"], "--comment", "decommissioned")
+    assert re.search(
+        rf"{shown['id']} +warning +deploymentConfig +checkout-prod", (await run("incidents")).out
+    )
+    assert "entity: checkout-prod\n" in (await run("incident", "show", shown["id"])).out
+    assert (await run("incidents", "show", "nobody")).status == 1
+    closed = await run("incidents", "close", shown["id"], "--comment", "decommissioned")
     assert closed.out == f"incident {shown['id']} is closed\n"
     (entry,) = (await store.read(queries.audit.entries, limit=5)).rows
     assert entry.details.endswith(": decommissioned.")
-    again = await run("incident", "close", shown["id"])
+    over = (await run("incidents", "--all")).out
+    assert (shown["id"] in over, over.endswith("0 open\n")) == (True, True)
+    again = await run("incidents", "close", shown["id"])
     assert (again.status, "there is no open incident" in again.err) == (1, True)
 
 
@@ -137,6 +150,67 @@ async def test_deliveries(store: Store, run: Run) -> None:
     row = json.loads((await run("deliveries", "--json")).out)
     assert (row["id"], row["state"], row["notification"]["change"]["after"]) == (1, "pending", "Degraded")
     assert "checkout" not in (await run("deliveries", "--state", "dead")).out
+
+
+async def test_nothing_is_cut_for_a_program(store: Store, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not on a terminal there is no limit of width: `deliveries | grep ENTITY` finds what is there."""
+    monkeypatch.setenv("COLUMNS", "40")
+    await store.accept([incoming(entity="payments-api-prod" * 9)])
+    assert "payments-api-prod" * 9 in (await run("deliveries")).out
+    row = json.loads((await run("deliveries", "--json")).out)
+    assert (row["created_at"], row["ended_at"], row["attempts"]) == ("2026-06-09T12:28:20Z", None, [])
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "found"),
+    [
+        ("--entity", "checkout-prod", True),
+        ("--entity", "checkout", False),
+        ("--rule", "health", True),
+        ("--rule", "other", False),
+        ("--destination", "default", True),
+        ("--destination", "other", False),
+        ("--since", "1m", False),
+    ],
+)
+async def test_deliveries_of(store: Store, run: Run, option: str, value: str, found: bool) -> None:
+    """`deliveries` has a filter for each question that an on-call asks; `show` has the whole of one."""
+    await store.accept([incoming(entity="checkout-prod")])
+    assert bool((await run("deliveries", option, value, "--json")).out) == found
+    assert "state: pending\n" in (await run("deliveries", "show", "1")).out
+
+
+@pytest.mark.parametrize("command", ["deliveries", "incidents", "silences", "quarantine"])
+@pytest.mark.usefixtures("store")
+async def test_only_the_settings_that_it_uses(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """What looks at the store needs no secret, and does not mind a mistake in another setting."""
+    monkeypatch.setenv("PORT_CLIENT_SECRET", "")
+    for name in ("SLACK_BOT_TOKEN", "PORT_REGION", "ALLOWED_SOURCES", "LOG_LEVEL"):
+        monkeypatch.setenv(name, "nonsense")
+    assert (await run(command)).status == 0
+    monkeypatch.setenv("DATABASE_URL", "nonsense")
+    assert "DATABASE_URL" in (await run(command)).err
+
+
+async def test_config(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each value with where it is from, no secret, and what in .env nothing reads."""
+    (tmp_path / ".env").write_text("RETENTION_DAYS=7\nRETENTION_DAY=8\nROCKET_URL=x\n")
+    (tmp_path / "rules.yaml").write_text("# ${ROCKET_URL}")
+    monkeypatch.setenv("RULES_FILE", "rules.yaml")
+    result = await run("config", "show")
+    assert result.status == 0
+    lines = [line.split() for line in result.out.splitlines()]
+    assert ["RETENTION_DAYS", "7", ".env"] in lines
+    assert ["PORT_CLIENT_SECRET", "(hidden)", "environment"] in lines
+    assert ["LOG_LEVEL", "INFO", "default"] in lines
+    assert result.err == "hint: .env: nothing reads RETENTION_DAY; did you mean RETENTION_DAYS?\n"
+    monkeypatch.setenv("LOG_LEVEL", "loud")
+    result = await run("config", "show", "--json")
+    assert (result.status, "LOG_LEVEL" in result.err, SECRET in result.out) == (1, True, False)
+    rows = {row["name"]: row for row in map(json.loads, result.out.splitlines())}
+    assert rows["RETENTION_DAYS"] == {"name": "RETENTION_DAYS", "value": 7, "from": ".env"}
 
 
 async def test_retry(store: Store, run: Run) -> None:

@@ -7,7 +7,9 @@ import pytest
 
 from app.cli.doctor import make_setup
 from app.doctor.steps import examine
+from app.errors import RulesError
 from app.main import load_app
+from app.runtime.configured import load_usable
 from app.runtime.listener import open_runtime
 from app.settings import load_settings
 from tests.cli.helpers import Run, run_process
@@ -93,6 +95,36 @@ async def test_each_way_says_the_same(rules: Path, run: Run, name: str) -> None:
     assert str(refused.value) == f"Cannot start:\n{said}"
     findings = {one.step: one async for one in examine(make_setup(None, ())) if one.step == "rules"}
     assert findings["rules"].text == said
+
+
+MANY = """version: 1
+destinations:
+  a: {type: slack, channel: '#x'}
+  b: {type: http, url: https://jobs.example.com/x, secret: x, headers: {'a b': c}}
+  c: {type: http, url: https://jobs.example.com/x, secret: "${NOT_THERE}"}
+  d: {type: slak}
+rules:
+  - name: r
+    send: [nowhere, b]
+"""
+
+
+def test_all_is_said_at_once(rules: Path) -> None:
+    """What only the making of a destination shows stands beside what is wrong elsewhere, by line."""
+    rules.write_text(MANY)
+    with pytest.raises(RulesError) as refused:
+        load_usable(load_settings())
+    said = [line.removeprefix(f"{rules}:") for line in str(refused.value).splitlines()]
+    starts = (
+        "3: destination 'a': channel: needs SLACK_BOT_TOKEN",
+        "4: destination 'b': headers: 'a b' cannot be set",
+        "4: destination 'b': secret: must be whsec_",
+        "5: destination 'c': secret: the environment variable NOT_THERE is not set",
+        "6: destination 'd': type: must be 'slack'",
+        "9: rule 'r': there is no destination 'nowhere'",
+    )
+    assert len(said) == len(starts)
+    assert [line[: len(start)] for line, start in zip(said, starts, strict=True)] == list(starts)
 
 
 async def test_a_reload_says_the_same(rules: Path, run: Run) -> None:

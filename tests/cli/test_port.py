@@ -148,7 +148,8 @@ async def test_doctor_of_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
     assert result.status == 1
     for name in ("PORT_CLIENT_ID", "PORT_CLIENT_SECRET", "WEBHOOK_URL", "SLACK_WEBHOOK_URL"):
         assert result.out.count(f" {name} is not set") == 1, result.out
-    assert "ok            store" in result.out
+    assert "store: there is no database" in result.out.replace("  ", "")
+    assert not list(Path.cwd().glob("*.db")), "doctor makes nothing"
 
 
 async def test_doctor_of_unreadable_settings(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from app.cli import main
 from app.demo.run import change_body
+from app.store import queries
 from app.store.sqlite.database import open_sqlite
 from tests.store.helpers import incoming
 
@@ -152,6 +153,8 @@ def test_backtest(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert ["health", "job", "2", "0"] in rows
     assert ["health", "default", "0", "3"] in rows
     assert "3 changes in the last 1d: 6 alerts, and there were 3" in said
+    listed = run(capsys, "backtest", "rules.yaml", "--since", "1d", "--list")[1].splitlines()
+    assert sum("health" in line and "rocket" in line and "checkout-prod" in line for line in listed) == 2
     assert "0 changes in the last 1h" in run(capsys, "backtest", "rules.yaml", "--since", "1h")[1]
     status, _, said = run(capsys, "backtest", "rules.yaml", "--since", "soon")
     assert (status, "--since soon must be a time" in said) == (1, True)
@@ -162,3 +165,35 @@ def test_schema(capsys: pytest.CaptureFixture[str]) -> None:
     status, said, _ = run(capsys, "schema")
     assert status == 0
     jsonschema.Draft202012Validator.check_schema(json.loads(said))
+
+
+def test_test_of_a_stored_change(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A stored change is tried by its key; `--set` asks what another value would do."""
+    asyncio.run(store_changes(tmp_path / "listener.db"))
+
+    async def last_key() -> str:
+        store = open_sqlite(tmp_path / "listener.db")
+        row = await store.read(queries.changes.change, 3)
+        await store.close()
+        assert row is not None
+        return row.key
+
+    key = asyncio.run(last_key())
+    _, said, _ = run(capsys, "test", "rules.yaml", "--change", key)
+    assert "rule 'cpu' does not match" in said
+    _, said, _ = run(capsys, "test", "rules.yaml", "--change", key, "--set", "cpuUtil=99")
+    assert "rule 'cpu' matches" in said
+    status, _, said = run(capsys, "test", "rules.yaml", "--change", "none")
+    assert (status, "no change is stored with the key none" in said) == (1, True)
+    status, _, said = run(capsys, "test", "rules.yaml", "--change", key, "--set", "cpuUtil")
+    assert (status, "must be NAME=VALUE" in said) == (1, True)
+
+
+def test_check_without_variables(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """In CI the secrets are not set: `--no-env` finds the other mistakes."""
+    named = RULES.replace("ROCKET_URL", "NOT_SET_HERE")
+    (tmp_path / "named.yaml").write_text(named)
+    assert "NOT_SET_HERE is not set" in run(capsys, "check", "named.yaml")[2]
+    assert run(capsys, "check", "named.yaml", "--no-env")[0] == 0
+    (tmp_path / "bad.yaml").write_text(named + "    send: nobody\n")
+    assert "no destination 'nobody'" in run(capsys, "check", "bad.yaml", "--no-env")[2]

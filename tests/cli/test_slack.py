@@ -24,7 +24,7 @@ destinations:
   twin: {{type: slack, webhook_url: "http://127.0.0.1:9/services/{TOKEN}"}}
   job: {{type: http, url: "http://127.0.0.1:9/{TOKEN}"}}
 """
-ADD = ("silence", "add", "--for", "1h", "--comment", "deploy")
+ADD = ("silences", "add", "--for", "1h", "--comment", "deploy")
 UNDECODABLE = os.fsdecode(b"\xff")
 
 
@@ -50,10 +50,10 @@ async def run(*arguments: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (("silence", "add", "--for", "0s", "--comment", "c", "--rule", "r"), 1, "between 1s and 30d"),
-        (("silence", "add", "--for", "31d", "--comment", "c", "--rule", "r"), 1, "between 1s and 30d"),
-        (("silence", "add", "--for", "9" * 99, "--comment", "c", "--rule", "r"), 1, "a time such as"),
-        (("silence", "add", "--comment", "c", "--rule", "r"), 2, "Missing option '--for'"),
+        (("silences", "add", "--for", "0s", "--comment", "c", "--rule", "r"), 1, "between 1s and 30d"),
+        (("silences", "add", "--for", "31d", "--comment", "c", "--rule", "r"), 1, "between 1s and 30d"),
+        (("silences", "add", "--for", "9" * 99, "--comment", "c", "--rule", "r"), 1, "a time such as"),
+        (("silences", "add", "--comment", "c", "--rule", "r"), 2, "Missing option '--for'"),
         (ADD, 2, "say what"),
         ((*ADD, "--rule", "*"), 2, "say what"),
         ((*ADD, "--rule", ""), 2, "must not be empty"),
@@ -61,8 +61,8 @@ async def run(*arguments: str) -> tuple[int, str]:
         ((*ADD, "--rule", "r", "--author", "x" * 501), 2, "at most 500"),
         ((*ADD, "--rule", "r", "--comment", " "), 2, "must not be empty"),
         ((*ADD, "--rule", UNDECODABLE), 2, "not UTF-8"),
-        (("silence", "end", "77"), 1, "there is no silence 77"),
-        (("silence", "end", "0"), 2, "greater than or equal to 1"),
+        (("silences", "end", "77"), 1, "there is no silence 77"),
+        (("silences", "end", "0"), 2, "greater than or equal to 1"),
         (("destinations", "release", "rocket"), 1, "rocket is not on hold"),
         (("destinations", "release", "nobody"), 1, "there is no destination 'nobody'"),
         (("destinations", "release", ""), 1, "there is no destination ''"),
@@ -86,15 +86,15 @@ async def test_without_a_database() -> None:
     """What looks at the store says that there is none, and makes none."""
     for arguments in (
         (*ADD, "--rule", "r"),
-        ("silence", "list"),
-        ("silence", "end", "1"),
+        ("silences", "list"),
+        ("silences", "end", "1"),
         ("destinations",),
         ("destinations", "release", "rocket"),
         ("deliveries", "retry", "--dead"),
     ):
         status, printed = await run(*arguments)
         assert (status, "there is no database" in printed) == (1, True), printed
-        assert "there is no database" in (await run("silence", "list"))[1]
+        assert "there is no database" in (await run("silences", "list"))[1]
 
 
 @pytest.mark.usefixtures("store")
@@ -105,8 +105,25 @@ async def test_a_silence_of_somebody_without_a_name(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(os, "getuid", lambda: 1_234_567)
     status, _ = await run(*ADD, "--rule", "r")
     assert status == 0
-    _, listed = await run("silence", "list", "--json")
+    _, listed = await run("silences", "list", "--json")
     assert json.loads(listed)["author"] == "user 1234567"
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (*ADD, "--rule", "a\x1b[31mb\x9bc\u202e"),
+        ("incident", "close", "a\x1b[31mb"),
+        ("destinations", "release", "a\x1b[31mb"),
+        ("send", "--entity", "a\x1b[31mb", "--url", "http://127.0.0.1:1"),
+    ],
+)
+async def test_no_terminal_obeys_an_echo(arguments: tuple[str, ...]) -> None:
+    """What was given is shown as a text."""
+    _, printed = await run(*arguments)
+    assert "\x1b" not in printed.replace("\x1b[0m", "")
+    assert not {"\x9b", "\u202e"} & {*printed}
 
 
 async def test_released_by_either_name_of_a_channel(store: Store) -> None:

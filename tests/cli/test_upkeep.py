@@ -1,11 +1,14 @@
 """The commands that keep the database, as a person runs them."""
 
+import asyncio
 import json
 import re
 import sqlite3
 import stat
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +16,7 @@ from typing import NoReturn
 
 import pytest
 
+from app.errors import StoreUnavailable
 from app.store import queries
 from app.store.opening import now
 from app.store.postgres.database import open_postgres
@@ -22,6 +26,8 @@ from app.store.store import Store
 from tests.cli.helpers import Run, run_process
 from tests.postgres import PostgresServer
 from tests.store.helpers import incoming
+
+EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @pytest.fixture
@@ -112,6 +118,108 @@ async def test_backup_of_a_damaged_database(run: Run, tmp_path: Path) -> None:
     assert names(tmp_path, "copy*") == []
 
 
+def damage(database: Path) -> None:
+    """Overwrite the beginning of a database."""
+    with database.open("r+b") as file:
+        file.write(b"\xff" * 4096)
+
+
+@pytest.mark.parametrize("state", ["whole", "killed", "damaged", "deleted"])
+async def test_restore(run: Run, tmp_path: Path, state: str) -> None:
+    """The copy takes the database's place, whatever that has become, and what was there is kept."""
+    database = tmp_path / "listener.db"
+    store = open_sqlite(database)
+    await store.accept([incoming(entity="before")])
+    assert (await run("backup", "copy.db")).status == 0
+    await store.accept([incoming(entity="after")])
+    copies = {file: file.read_bytes() for file in (database, database.with_name("listener.db-wal"))}
+    await store.close()
+    match state:
+        case "killed":  # its newest changes are in the log
+            for file, content in copies.items():
+                file.write_bytes(content)
+        case "damaged":
+            damage(database)
+        case "deleted":
+            database.unlink()
+    result = await run("restore", "copy.db")
+    assert result.status == 0, result.err
+    assert entities(database) == ["before"]
+    assert stat.S_IMODE(database.stat().st_mode) == 0o600
+    kept = [name for name in names(tmp_path, "listener.db.before-restore-*") if not name.endswith("-wal")]
+    assert len(kept) == (state != "deleted")
+    if state in ("whole", "killed"):
+        assert kept[0] in result.out
+        assert entities(tmp_path / kept[0]) == ["before", "after"]
+    assert names(tmp_path, "*.restored*") == []
+
+
+def entities(database: Path) -> list[str]:
+    """Return the entities of a database's changes."""
+    with closing(sqlite3.connect(database)) as db:
+        return [entity for (entity,) in db.execute("SELECT entity FROM changes ORDER BY id")]
+
+
+async def test_restore_refused(run: Run, tmp_path: Path) -> None:
+    """While a listener or anybody else has the database open, or without a good copy, nothing is touched."""
+    database = tmp_path / "listener.db"
+    store = open_sqlite(database)
+    assert (await run("backup", "copy.db")).status == 0
+    store.own("")  # as a listener does when it starts
+    result = await run("restore", "copy.db")
+    assert (result.status, "listener.db open: stop it first" in result.err) == (1, True)
+    await store.close()
+    opened = "import sqlite3, sys; d = sqlite3.connect('listener.db'); d.execute('SELECT * FROM changes'); "
+    other = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", opened + "print(flush=True); sys.stdin.read()", stdin=PIPE, stdout=PIPE
+    )
+    assert other.stdout is not None
+    await other.stdout.readline()
+    result = await run("restore", "copy.db")
+    await other.communicate(b"")
+    assert (result.status, "listener.db open: stop it first" in result.err) == (1, True)
+    with closing(sqlite3.connect(tmp_path / "other.db")) as db:
+        db.execute("CREATE TABLE t (x)")
+    (tmp_path / "text.db").write_text("no database" * 1000)
+    before = database.read_bytes()
+    for file, said in {
+        "listener.db": "is the database itself",
+        "nowhere.db": "there is no file nowhere.db",
+        "other.db": "is no database of the listener's",
+        "text.db": "file is not a database",
+    }.items():
+        result = await run("restore", file)
+        assert (result.status, said in result.err) == (1, True), result.err
+    assert database.read_bytes() == before
+    assert names(tmp_path, "*before*") == names(tmp_path, "*.restored*") == []
+
+
+async def test_a_damaged_database_says_what_to_do(tmp_path: Path) -> None:
+    """At the start and while it runs: restore, and where copies are."""
+    database = tmp_path / "listener.db"
+    store = open_sqlite(database)
+    await store.accept([incoming(entity=f"e{number}") for number in range(200)])
+    await store.close()
+    copy = tmp_path / "listener.db.before-schema-2"
+    copy.touch()
+    store = open_sqlite(database)
+    with database.open("r+b") as file:
+        file.seek(5 * 4096)
+        file.write(b"\xff" * 4096 * 100)
+    with pytest.raises(
+        StoreUnavailable, match=f"damaged.*`python -m app restore FILE` .beside it are {copy}"
+    ):
+        await store.read(queries.changes.history, since=EPOCH, after=None, limit=200)
+    with pytest.raises(StoreUnavailable, match=r"damaged.*restore"):
+        await store.accept([incoming(entity=f"f{number}") for number in range(200)])
+    with suppress(StoreUnavailable):
+        await store.close()
+    damage(database)
+    copy.unlink()
+    with pytest.raises(StoreUnavailable, match=r"damaged.*restore.*none is beside it"):
+        open_sqlite(database)
+
+
 @pytest.mark.parametrize("command", [("backup", "copy.db"), ("export",)])
 async def test_no_database(run: Run, tmp_path: Path, command: tuple[str, ...]) -> None:
     """Where there is no database a sentence says what to do, and none is made."""
@@ -176,6 +284,7 @@ async def test_export_is_json_whatever_was_sent(store: Store, run: Run, tmp_path
         b'{\r\n "a": "\xc3\xa9\\n",\n"b": 1e-7}',
         b'{"a": Infinity, "b": [-Infinity, NaN]}',
         b'"Infinity"',
+        '"\x7f\x9b31m \u202eé"'.encode(),
     ]
     await store.accept([arriving(f"e{number}", now, body) for number, body in enumerate(bodies)])
     assert (await run("export", "out")).status == 0
@@ -184,7 +293,9 @@ async def test_export_is_json_whatever_was_sent(store: Store, run: Run, tmp_path
         {"a": "é\n", "b": 1e-7},
         {"a": None, "b": [None, None]},
         "Infinity",
+        "\x7f\x9b31m \u202eé",
     ]
+    assert r'"\u007f\u009b31m \u202eé"' in (tmp_path / "out").read_text()  # what a terminal obeys
     assert b"1e-7" in (tmp_path / "out").read_bytes()
 
 

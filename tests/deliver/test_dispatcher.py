@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from app.deliver.dispatcher import QUEUE_LEASE
 from app.deliver.retry import GIVE_UP_AFTER, PROBE_EVERY
 from app.deliver.turn import FAULTS_BEFORE_DEAD
-from app.errors import DeliveryFailed, Scope
+from app.errors import DeliveryFailed, Scope, StoreUnavailable
 from app.model.delivery import State
+from app.model.times import Micros
 from app.notifier.base import SEND_TIMEOUT
 from app.store import queries
+from app.store.clock import StoreClock
 from app.store.rows import Claim
 from app.store.sqlite.database import open_sqlite
 from app.store.store import Store
@@ -189,6 +192,105 @@ async def test_whoever_lost_the_lease_cannot_record(rig: Rig) -> None:
         go_on.set()
     newest = await rig.newest()
     assert (newest.state, newest.attempts) == (State.DELIVERED, 1)
+
+
+class AwayStore(Store):
+    """A store that is away when the test says so."""
+
+    away = False
+    refused = 0
+
+    @override
+    async def write(self, *args: Any, **kwargs: Any) -> Any:
+        self._judge()
+        return await super().write(*args, **kwargs)
+
+    @override
+    async def claim(self, **how: Any) -> list[Claim]:
+        self._judge()
+        return await super().claim(**how)
+
+    def _judge(self) -> None:
+        if self.away:
+            self.refused += 1
+            raise StoreUnavailable("it is away")
+
+
+async def test_what_was_sent_is_recorded_however_long_the_store_is_away(rig: Rig) -> None:
+    """The living process knows that it sent: neither it nor another one, away as well, sends again."""
+    stores = [AwayStore(rig.store._database) for _ in range(2)]  # noqa: SLF001
+    mine, other = Rig(stores[0]), Rig(stores[1])
+    other.clock = other.dispatcher._clock = other.sender._clock = mine.clock  # noqa: SLF001
+    other.dispatcher._new_token = lambda: "other"  # noqa: SLF001
+
+    async def goes_away() -> None:
+        for store in stores:
+            store.away = True
+
+    mine.notifier.script = [goes_away]
+    async with other.running():
+        await until(lambda: other.dispatcher.last_turn is not None)
+        async with mine.running():
+            await until(lambda: mine.dispatcher.last_turn is not None)
+            await mine.add("one", "two")
+            await until(lambda: mine.notifier.taken == ["one"])
+            other.dispatcher.wake()
+            await until(lambda: bool(stores[1].refused))
+            mine.clock.now += 3 * QUEUE_LEASE
+            # The one that cannot know is back first, and looks twice.
+            for _ in range(2):
+                stores[1].away = False
+                turn = other.dispatcher.last_turn
+                mine.clock.now += timedelta(seconds=1)
+                other.dispatcher.wake()
+                await until(lambda turn=turn: other.dispatcher.last_turn != turn)  # type: ignore[misc]
+            assert other.notifier.tried == []
+            stores[0].away = False
+            await rig.attempts(2)  # its pause is long over
+    assert mine.notifier.taken + other.notifier.taken == ["one", "two"]
+
+
+async def test_the_clock_is_set_while_a_message_is_on_its_way(rig: Rig) -> None:
+    """A send that fails after the clock was set 25 h ahead is tried again, and waits as long as ever."""
+    ahead = timedelta(0)
+    rig.store.clock = StoreClock(lambda: NOW + ahead, lambda: Micros(0), "start")
+    rig.dispatcher._clock = rig.sender._clock = rig.store.clock  # noqa: SLF001
+
+    async def clock_is_set() -> None:
+        nonlocal ahead
+        ahead = timedelta(hours=25)
+        await rig.store.follow_clock()
+        raise TRANSIENT
+
+    rig.notifier.script = [clock_is_set]
+    await rig.store.follow_clock()
+    await rig.add("one")
+    async with rig.running():
+        await rig.attempts(1)
+    newest = await rig.newest()
+    assert (newest.state, newest.next_at) == (State.PENDING, NOW + ahead + timedelta(seconds=1))
+
+
+async def test_a_receiver_that_takes_everything_and_says_nothing(rig: Rig) -> None:
+    """After 1, 2 and 4 minutes it is on hold: four messages, not three hundred."""
+    unsure = DeliveryFailed("no answer in time; it may have arrived", Scope.TRANSIENT, unsure=True)
+    rig.notifier.script = [unsure] * 4
+    await rig.add("one")
+    waits = []
+    async with rig.running():
+        for number in range(1, 4):
+            await rig.attempts(number)
+            wait = (await rig.newest()).next_at - rig.clock.now  # type: ignore[operator]
+            waits.append(round(wait / timedelta(minutes=1)))
+            rig.move(wait - timedelta(seconds=1))
+            await rig.nothing_more()
+            rig.move(timedelta(seconds=1))
+        await rig.attempts(4)
+    assert waits == [1, 2, 4]
+    newest = await rig.newest()
+    assert newest.next_at
+    assert newest.next_at - rig.clock.now >= PROBE_EVERY
+    assert (await rig.store.read(queries.counts.by_state))[State.ON_HOLD] == 1
 
 
 async def test_stop_lets_what_is_in_flight_finish(rig: Rig) -> None:

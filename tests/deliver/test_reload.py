@@ -1,19 +1,28 @@
 """The rules are read again while alerts are on their way: what is replaced ends well, and soon."""
 
 import asyncio
+import errno
 import gc
 import json
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+import pytest
 from starlette.responses import PlainTextResponse, Response
 from structlog.testing import capture_logs
 
 from app.demo.run import change_body, serving
 from app.demo.stand_in_slack import StandInSlack
+from app.errors import SettingsError
 from app.model.delivery import State
+from app.receive import rules_source
+from app.receive.rules_source import reload_on_change
 from app.runtime.listener import Runtime, open_runtime
 from app.settings import Settings
 from app.store import queries
@@ -33,6 +42,21 @@ def rules(slack: StandInSlack) -> str:
     }
     rule = {"name": "health", "when": {"property": "healthStatus"}, "send": [*destinations]}
     return json.dumps({"version": 1, "destinations": destinations, "rules": [rule]})
+
+
+@asynccontextmanager
+async def running(folder: Path, text: str) -> AsyncIterator[Runtime]:
+    """Run a listener whose rules file has this text."""
+    file = folder / "rules.json"
+    file.write_text(text)
+    settings = Settings(
+        _env_file=None,
+        accept_unsigned=True,
+        rules_file=file,
+        database_url=f"sqlite:///{folder}/listener.db",
+    )
+    async with open_runtime(settings) as runtime:
+        yield runtime
 
 
 def open_sessions() -> int:
@@ -62,16 +86,8 @@ async def test_what_is_replaced_is_closed_after_its_last_send(tmp_path: Path, sl
         return PlainTextResponse("ok")
 
     slack.answers.append(slowly)
-    file = tmp_path / "rules.json"
-    file.write_text(rules(slack))
-    settings = Settings(
-        _env_file=None,
-        accept_unsigned=True,
-        rules_file=file,
-        database_url=f"sqlite:///{tmp_path}/listener.db",
-    )
     before = open_sessions()
-    async with open_runtime(settings) as runtime:
+    async with running(tmp_path, rules(slack)) as runtime:
         await change(runtime, "under-way")
         await began.wait()
         await until(lambda: entities(slack.messages) == ["under-way"])  # the other channel waits for nobody
@@ -186,4 +202,82 @@ async def test_a_destination_that_becomes_another_channel(tmp_path: Path, databa
                 return not await runtime.store.read(queries.incidents.worst, 9)
 
             await until(none_is_open)
-            await until(lambda: shows("new", "closed: rule 'health'"))
+            await until(lambda: shows("new", "incident closed, rule 'health'"))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        OSError(errno.EMFILE, "Too many open files"),
+        RecursionError("maximum recursion depth exceeded"),
+        MemoryError(),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+        SettingsError("the rules file cannot be read"),
+    ],
+    ids=lambda fault: type(fault).__name__,
+)
+async def test_a_reload_survives_whatever_happens(
+    tmp_path: Path, slack: StandInSlack, fault: Exception
+) -> None:
+    """It says so, keeps the rules, and is tried again until the file is read."""
+    async with running(tmp_path, rules(slack)) as runtime:
+        in_force, load = runtime.rules, runtime.rules.load
+        book = runtime.intake.book
+
+        def fail() -> Any:
+            raise fault
+
+        in_force.load = fail
+        with capture_logs() as logs:
+            assert not await in_force.reload()
+            assert not await in_force.reload()
+        expected = "rules_not_read" if isinstance(fault, SettingsError) else "rules_fault"
+        assert [line["event"] for line in logs] == [expected]
+        assert in_force.warnings()[0].startswith("the rules file is refused: ")
+        assert runtime.intake.book is book
+        in_force.load = load
+        assert await in_force.reload()
+        assert in_force.warnings() == []
+
+
+async def test_of_two_reloads_the_newest_file_stays(tmp_path: Path, slack: StandInSlack) -> None:
+    """The second begins when the first has ended."""
+    async with running(tmp_path, rules(slack)) as runtime:
+        load, read, go_on = runtime.rules.load, threading.Event(), threading.Event()
+
+        def slow() -> Any:
+            loaded = load()
+            read.set()
+            go_on.wait(10)
+            return loaded
+
+        runtime.rules.load = slow
+        older = asyncio.create_task(runtime.rules.reload())
+        await asyncio.to_thread(read.wait, 10)
+        (tmp_path / "rules.json").write_text(rules(slack).replace('"health"', '"newer"'))
+        newer = asyncio.create_task(runtime.rules.reload())
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.gather(older, newer)
+        assert [*runtime.intake.book.rules.by_name] == ["newer"]
+
+
+async def test_a_file_that_could_not_be_read_is_read_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it stays as it is; and one that is refused for what is in it is not."""
+    monkeypatch.setattr(rules_source, "RULES_LOOK_SECONDS", 0.001)
+    file, answers, reloads = tmp_path / "rules.yaml", [False, False, True], list[str]()
+    file.write_text("a")
+
+    async def reload() -> bool:
+        reloads.append(file.read_text())
+        return answers[len(reloads) - 1]
+
+    watching = asyncio.create_task(reload_on_change(file, reload))
+    await asyncio.sleep(0.01)
+    file.write_text("b")
+    await until(lambda: len(reloads) == 3)
+    await asyncio.sleep(0.05)
+    assert reloads == ["b"] * 3
+    watching.cancel()

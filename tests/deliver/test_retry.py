@@ -123,3 +123,18 @@ def test_no_wait_is_out_of_bounds(
     else:
         probed = max(PROBE_EVERY, min(retry_after or timedelta(0), HOUR))
         assert wait == (probed if following.outcome is Outcome.ON_HOLD else timedelta(0))
+
+
+def test_what_may_have_arrived_waits_minutes() -> None:
+    """A send that may have arrived is one message more: after three more it is broken."""
+    minute, unsure = timedelta(minutes=1), timedelta(0)
+    waits = []
+    while (following := after(unsure_for=unsure, now=NOW + unsure)).outcome is Outcome.RETRY:
+        waits.append(following.at - NOW - unsure)
+        unsure += waits[-1]
+    assert waits == [minute, 2 * minute, 4 * minute]
+    assert following.outcome is Outcome.ON_HOLD
+    probes = [after(unsure_for=timedelta(hours=hours), on_hold=True).at - NOW for hours in (0, 0.5, 1, 9)]
+    assert probes == [PROBE_EVERY, 31 * minute, HOUR, HOUR]
+    asked = after(retry_after=timedelta(minutes=3), unsure_for=timedelta(0))
+    assert asked.at - NOW == 3 * minute

@@ -1,5 +1,6 @@
 """What is sent of that which waits, and what is recorded of it: over a real store."""
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -13,11 +14,11 @@ from structlog.testing import capture_logs
 from app.deliver.load import MAX_SUMMED_UP
 from app.deliver.retry import GIVE_UP_AFTER
 from app.errors import DeliveryFailed, MessageGone, Scope, StoreUnavailable
-from app.model.delivery import State
+from app.model.delivery import Outcome, State
 from app.model.incident import Route, Step
 from app.model.notification import Message
 from app.model.silence import Silence
-from app.notifier.base import Parcel, Sent, Story
+from app.notifier.base import SEND_TIMEOUT, Parcel, Sent, Story
 from app.store import queries
 from app.store.rows import Claim, Waiting
 from app.store.sqlite.database import open_sqlite
@@ -450,3 +451,28 @@ async def test_two_channels_one_held(rig: ChannelRig) -> None:
     async with rig.running():
         await until(lambda: "free" in rig.ops.taken)
         assert rig.channel.taken == []
+
+
+async def test_templates_have_a_time_of_their_own(rig: ChannelRig) -> None:
+    """What waits for users' programs was not sent: it is tried again, and cannot have arrived."""
+
+    class Slow(ScriptedNotifier):
+        async def prepare(self, parcel: Parcel) -> Parcel:
+            await asyncio.Event().wait()
+            return parcel
+
+    slow = Slow()
+    rig.sender.replace({"default": slow})
+    await rig.add("one")
+    (claim,) = await rig.store.claim(
+        token="t",
+        now=NOW,
+        lease_until=NOW + SEND_TIMEOUT + timedelta(seconds=0.05),
+        limit=1,
+        batch_limits={"default": 1},
+    )
+    attempt = await rig.sender.attempt(claim)
+    assert attempt is not None
+    assert (attempt.outcome, attempt.unsure) == (Outcome.RETRY, False)
+    assert attempt.detail == "its templates took too long; nothing was sent"
+    assert slow.tried == []

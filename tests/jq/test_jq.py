@@ -15,8 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.jq.runner import COSTLY_FAILURES, Jq, JqError, checking
+from app.errors import DeliveryFailed, JqUnavailable, Scope
+from app.jq.runner import COSTLY_FAILURES, Jq, checking
 from app.jq.worker import MAX_ERROR_CHARS
+from app.rules.condition import JqError
 from tests.waiting import until
 
 LOOP = "def f: f; f"
@@ -157,11 +159,28 @@ async def test_a_killed_worker_costs_nothing(evaluator: Jq) -> None:
 
 
 async def test_a_worker_that_dies_again_is_said() -> None:
-    """A worker that cannot even start is an error of each program, not a loop."""
-    runner = Jq(memory=2**20)
+    """A worker that is killed each time is no loop, and no program's fault."""
+    runner = Jq(limit=-5)  # so that its time is over before it begins
     answers = await runner.run(["1 + 1", "2 + 2"], EVENT)
+    assert [answer.ours for answer in answers.values()] == [True, True]
+    with pytest.raises(JqUnavailable, match="jq cannot be run: the jq process died: SIGKILL"):
+        await runner.evaluate([".action", "1 + 1"], EVENT)
+    # What is to be sent waits: it is not the template's fault.
+    with pytest.raises(DeliveryFailed) as failed:
+        await runner.render("{{ 1 + 1 }}", EVENT)
+    assert failed.value.scope is Scope.TRANSIENT
     await runner.close()
-    assert [type(answer) for answer in answers.values()] == [JqError, JqError]
+
+
+async def test_a_worker_that_cannot_start_is_no_programs_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither of a rule that is in force nor of one that is checked."""
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    runner = Jq()
+    with pytest.raises(JqUnavailable, match="cannot start"):
+        await runner.evaluate(["1 + 1"], EVENT)
+    await runner.close()
+    with checking() as problem, pytest.raises(JqUnavailable, match="cannot start"):
+        problem("1 + 1")
 
 
 async def test_a_stopped_worker_is_replaced(evaluator: Jq) -> None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 from app.errors import DeliveryFailed, Scope
 from app.model.incident import Step
@@ -69,8 +70,12 @@ async def render(template: Any, event: Mapping[str, Any]) -> Any:
     """Fill ``{{ .a.b }}`` with the event's value there; alone in a string it keeps its type."""
     if isinstance(template, dict):
         return {name: await render(value, event) for name, value in template.items()}
+    if isinstance(template, list):
+        return [await render(value, event) for value in template]
     if not isinstance(template, str):
         return template
+    if encoded := re.fullmatch(r"{{ ([\w.]+) \| @uri }}", template):
+        return quote(_at(event, encoded[1]), safe="")
     if whole := re.fullmatch(r"{{ ([\w.]+) }}", template):
         return _at(event, whole[1])
     return re.sub(r"{{ ([\w.]+) }}", lambda found: str(_at(event, found[1])), template)

@@ -1,13 +1,13 @@
 """A receiver that answers as it is told, and each kind of destination that delivers to it from a store."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from app.deliver.turn import Sender
@@ -45,15 +45,21 @@ class Answer:
 
 
 class Receiver:
-    """Gives every delivery `answer`, and `asked` to who asks for channels or messages."""
+    """Gives every delivery `answer`, and `asked` to who asks for channels or messages.
+
+    Everybody gets the body of a `stream`, if there is one.
+    """
 
     def __init__(self) -> None:
         self.answer = Answer(200)
+        self.stream: Callable[[], AsyncIterator[bytes]] | None = None
         self.asked: dict[str, Any] = {"ok": True, "channels": [], "messages": []}
         methods = ["GET", "POST"]
         self.app = Starlette(routes=[Route("/{path:path}", self._receive, methods=methods)])
 
     async def _receive(self, request: Request) -> Response:
+        if self.stream is not None:
+            return StreamingResponse(self.stream(), self.answer.status, self.answer.headers)
         path = request.url.path
         if path.endswith("/auth/access_token"):
             return TOKEN
@@ -88,8 +94,7 @@ def make(
 
 
 async def _render(template: Any, _: Mapping[str, Any]) -> Any:
-    url = template.get("url") if isinstance(template, dict) else None
-    return template | {"url": url.replace("{{ .path }}", "one")} if url else template
+    return template | {"url": ["one" for _ in template["url"]]} if "url" in template else template
 
 
 def port_client(url: str, clock: Any, network: Network = DIRECT) -> PortClient:

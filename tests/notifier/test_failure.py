@@ -1,8 +1,12 @@
 """The one table of failure: what each answer does to an alert and its queue, whatever the destination."""
 
 import asyncio
+import gzip
+import itertools
 import json
 import socket
+import tracemalloc
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,7 +28,7 @@ from tests.notifier.receiver import (
     make,
     port_client,
 )
-from tests.notifier.self_signed import self_signed
+from tests.private_ca import private_tls
 
 RETRY, HELD, DEAD, SENT = Outcome.RETRY, Outcome.ON_HOLD, Outcome.DEAD, Outcome.DELIVERED
 SOON = {"Retry-After": "3000"}
@@ -106,7 +110,7 @@ async def test_what_is_wrong_on_the_way_has_a_name(tmp_path: Path, kind: str) ->
         closed.bind(("127.0.0.1", 0))
         (nobody,) = await _tries(kind, f"http://127.0.0.1:{closed.getsockname()[1]}", tmp_path / "1.db", 1)
     (unknown,) = await _tries(kind, "http://no-such-name.invalid", tmp_path / "2.db", 1)
-    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=self_signed(tmp_path))
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=private_tls(tmp_path))
     async with server:
         url = f"https://localhost:{server.sockets[0].getsockname()[1]}"
         (untrusted,) = await _tries(kind, url, tmp_path / "3.db", 1)
@@ -153,3 +157,31 @@ async def test_asking_is_a_help_only(tmp_path: Path, word: str) -> None:
         await notifier.close()
         await store.close()
     assert (first.outcome, first.unsure, second.outcome) == (RETRY, True, SENT)
+
+
+GZIP_OF_ZEROS = gzip.compress(bytes(200_000_000), 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("packed", [False, True], ids=["endless", "a gzip bomb"])
+async def test_an_answer_without_end(tmp_path: Path, kind: str, packed: bool) -> None:
+    """Of an answer no more is read than the receiver's own would take."""
+    receiver, sent = Receiver(), 0
+
+    async def stream() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for piece in itertools.repeat(GZIP_OF_ZEROS if packed else bytes(100_000)):
+            sent += len(piece)
+            yield piece
+            await asyncio.sleep(0)
+
+    receiver.stream = stream
+    receiver.answer = Answer(503, headers={"Content-Encoding": "gzip"} if packed else {})
+    async with serving(receiver.app) as url:
+        tracemalloc.start()
+        (attempt,) = await _tries(kind, url, tmp_path / "listener.db", 1)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert attempt.outcome is RETRY
+    assert sent < 100_000_000
+    assert peak < 120_000_000

@@ -61,7 +61,7 @@ async def notifying(
 
 async def send(notifier: PortActionNotifier) -> str:
     """Send the usual alert."""
-    return (await notifier.send(Parcel((Item("d-1", notification()),), EVENT))).detail
+    return (await notifier.send(await notifier.prepare(Parcel((Item("d-1", notification()),), EVENT)))).detail
 
 
 async def refused(port: StandInPort, **more: Any) -> DeliveryFailed:

@@ -310,6 +310,7 @@ async def test_forms_of_a_refusal(
         JSONResponse({"ok": True}),
         JSONResponse([]),
         JSONResponse({"ok": True, "blueprint": "odd"}),
+        Response("[" * 100_000),
         RedirectResponse("https://elsewhere.example.com"),
     ],
 )
@@ -322,9 +323,18 @@ async def test_not_port(port: StandInPort, client: PortClient, answer: Response)
 
 
 async def test_list_that_is_none(port: StandInPort, client: PortClient) -> None:
-    """A list of automations without a list is not taken for an empty one."""
-    port.script("GET", "/v1/actions", JSONResponse({"ok": True}))
-    assert "not an answer" in (await refused(client.list_automations())).said
+    """A list that is none, or whose members are no objects, is not taken for an empty one."""
+    search = "/v1/blueprints/service/entities/search"
+    for content in (
+        {},
+        {"actions": [1], "blueprints": [None], "entities": [None]},
+        {"entities": [], "next": 5},
+    ):
+        for method, path in (("GET", "/v1/actions"), ("GET", "/v1/blueprints"), ("POST", search)):
+            port.script(method, path, JSONResponse({"ok": True} | content))
+        assert "not an answer" in (await refused(client.list_automations())).said
+        assert "not an answer" in (await refused(client.list_blueprints())).said
+        assert "not an answer" in (await refused(client.search_entities("service", []))).said
 
 
 @pytest.mark.parametrize("token", ["", None, 7, "two\nlines", "é"])

@@ -1,8 +1,18 @@
 """Taking a change in."""
 
-from app.receive.intake import match_and_route
+from datetime import timedelta
+from pathlib import Path
+
+from app.demo.run import change_body
+from app.jq.runner import Jq
+from app.model.incident import Step
+from app.receive.intake import Intake, match_and_route
+from app.receive.signature import Signed
 from app.rules.rule import Rule, RuleSet
 from app.rules.rulebook import Queues, Rulebook
+from app.store import queries
+from app.store.sqlite.database import open_sqlite
+from tests.conftest import NOW
 from tests.rules.changes import cpu
 
 PORT = {"port": {"relation": "system", "property": "channel"}, "default": "alerts"}
@@ -23,3 +33,46 @@ async def test_each_destination_once_and_in_order() -> None:
     book = Rulebook(RuleSet([Rule.model_validate(facts)]), queues)
     matched = await match_and_route(cpu(1, 2, teams=("Rocket",)), b"{}", book, evaluate, look_up)
     assert [route.destination for hit in matched.hits for route in hit.routes] == ["pay", "alerts", "rocket"]
+
+
+FLAKY = 'if .diff.after.properties.healthStatus == "Crashed" then error("too hot") else true end'
+
+
+async def test_a_program_that_fails_is_said_until_it_works(tmp_path: Path) -> None:
+    """In the reason of each change, and to the rule's destination once; a job is not run for it."""
+    rules = [
+        {"name": "hot", "when": {"jq": FLAKY}, "resolve": {"jq": "false"}, "send": ["job", "ops"]},
+        # Whether its jq fails does not matter here.
+        {"name": "idle", "when": {"all": [{"property": "ram"}, {"jq": "error(1)"}]}, "send": "ops"},
+    ]
+    jq = Jq()
+
+    async def nobody(*_: object) -> None:
+        return None
+
+    queues = {name: Queues(name) for name in ("ops", "default")}
+    queues["job"] = Queues("job", steps=frozenset({Step.OPENED}))
+    store = open_sqlite(tmp_path / "listener.db")
+    book = Rulebook(RuleSet([Rule.model_validate(rule) for rule in rules]), queues)
+    intake = Intake(store, book, lambda: NOW, jq.evaluate, nobody, wake=lambda _=(): None)
+    for number, status in enumerate(("Crashed", "Crashed", "Degraded", "Crashed"), 1):
+        body = change_body(before="Healthy", after=status, at=NOW + timedelta(seconds=number - 9))
+        await intake.accept(Signed(body, NOW))
+        change = await store.read(queries.changes.change, number)
+        assert change is not None
+        if status == "Degraded":
+            assert (intake.failing, change.reason) == (set(), "rule 'hot' matches")
+        else:
+            assert intake.failing == {("hot", FLAKY)}
+            assert change.reason == (
+                "rule 'hot': its jq failed, which counts as no match: too hot;"
+                " rule 'idle': ram did not change"
+            )
+    rows = (await store.read(queries.page.deliveries, state=None, limit=10)).rows
+    assert [(row.destination, row.notification.step) for row in reversed(rows)] == [
+        ("ops", Step.NOTICE),
+        ("job", Step.OPENED),
+        ("ops", Step.OPENED),
+    ]
+    await jq.close()
+    await store.close()

@@ -10,7 +10,7 @@ import pytest
 
 from app.demo.run import signed_headers
 from app.errors import TooBusy
-from app.receive.unproven import MOST_BYTES, Unproven
+from app.receive.unproven import BYTES_PER_SECOND, FREE_BYTES, MOST_BYTES, Unproven
 from tests.conftest import SECRET, Service
 
 MIB = 1024 * 1024
@@ -86,3 +86,18 @@ async def test_a_refused_body_is_read(service: Service) -> None:
     assert b" 401 " in await reader.readline()
     writer.close()
     await writer.wait_closed()
+
+
+@pytest.mark.parametrize(("size", "least_seconds"), [(FREE_BYTES, 0), (MIB, 4 * MIB / BYTES_PER_SECOND)])
+async def test_large_bodies_take_turns(size: int, least_seconds: float) -> None:
+    """Beyond their first bytes, bodies arrive together no faster than leaves time for others."""
+    unproven = Unproven()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(size // FREE_BYTES):
+            yield bytes(FREE_BYTES)
+
+    began = asyncio.get_running_loop().time()
+    bodies = await asyncio.gather(*(unproven.read(chunks()) for _ in range(5)))
+    assert {len(body) for body in bodies} == {size}
+    assert asyncio.get_running_loop().time() - began >= least_seconds

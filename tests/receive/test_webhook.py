@@ -236,6 +236,7 @@ async def test_a_slash_at_the_end(start: Start, traces: str, monkeypatch: pytest
         signed = signed_headers(body, SECRET, datetime.now(UTC))
         answer = await service.client.post("/api/slack/", content=body, headers=signed)
         assert answer.status_code == 202
+        assert (await service.client.get("/healthz/")).status_code == 200
 
 
 async def test_two_signature_headers(service: Service) -> None:

@@ -217,11 +217,15 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "version_is_text": ("1: version: must be 1",),
     "yaml_alias_of_itself": ("2: rule 'number 1': must be a mapping",),
     "yaml_alias_of_nothing": ("4: an alias (*) of nothing; put texts that begin with * in quotes",),
+    "yaml_aliases_of_aliases": ("1: with its aliases (*) it has more than 200,000 values",),
     "yaml_control_character": ("3: a character that YAML does not allow",),
     "yaml_date": ("4: rule 'cpu': to: neither text nor a number; put texts in quotes",),
     "yaml_date_that_is_none": ("1: a date that does not exist; put texts in quotes",),
     "yaml_duplicate_key": ("6: the key 'webhook_url' is there twice; keep one of them",),
     "yaml_key_is_a_mapping": ("1: a key that is a mapping or a list itself; put texts with {{ }} in quotes",),
+    "yaml_nested_too_deep": (
+        "1: its values are nested too deep, or a part of it is within itself, by an alias (*)",
+    ),
     "yaml_syntax": ("5: not YAML: expected ',' or '}', but got ':'",),
     "yaml_tab": ("3: a tab; YAML is indented by spaces",),
     "yaml_template_without_quotes": (

@@ -48,9 +48,9 @@ def test_each_rule_says_why_not() -> None:
         rule(name="e", blueprint="service"),
         *(rule(name=f"f{number}", on="CREATE") for number in range(3)),
     ]
-    assert matched(rules, cpu(70, 85)).reason == (
+    assert matched(rules, cpu(70, 85), **{".no": False}).reason == (
         "rule 'a': ram did not change; rule 'b': cpu went from 70 to 85; the rule has above 90; "
-        "rule 'c': jq failed; rule 'd': watches CREATE, DELETE, this is 'UPDATE'; "
+        "rule 'c': jq gave false; rule 'd': watches CREATE, DELETE, this is 'UPDATE'; "
         "rule 'f0': watches CREATE, this is 'UPDATE'; and 2 more do not match"
     )
     assert matched(rules[4:5], cpu(70, 85)).reason == "no rule is about blueprint 'database'"

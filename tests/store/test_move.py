@@ -113,7 +113,7 @@ def test_every_table_is_moved(tmp_path: Path) -> None:
     prepare(path)
     with closing(sqlite3.connect(path)) as file:
         names = {name for (name,) in file.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    assert names == {*TABLE_KEYS, "schema_version"}
+    assert names == {*TABLE_KEYS, "schema_version", "clock"}
 
 
 async def test_a_move_that_was_stopped_goes_on(

@@ -16,7 +16,6 @@ from app.model.delivery import Outcome, State
 from app.store import queries
 from app.store.opening import now
 from app.store.postgres.database import open_postgres
-from app.store.postgres.pool import ServerClock
 from app.store.store import Store
 from tests.conftest import NOW
 from tests.postgres import PostgresServer
@@ -262,21 +261,8 @@ async def test_a_clock_that_is_wrong(url: str) -> None:
         return now() - timedelta(hours=1)
 
     store = await open_postgres(url, clock=wrong)
-    assert abs(store.time(wrong()) - now()) < timedelta(seconds=1)
+    assert abs(store.clock() - now()) < timedelta(seconds=1)
     await store.close()
-
-
-def test_small_differences_and_slow_answers_do_not_count() -> None:
-    """A clock that is right is left alone, and so is one of which a slow answer says too little."""
-    clock = ServerClock()
-    clock.measure(NOW, NOW + timedelta(milliseconds=300), NOW + timedelta(milliseconds=2))
-    assert clock.correct(NOW) == NOW
-    clock.measure(NOW, NOW + timedelta(seconds=60), NOW + timedelta(seconds=60))
-    assert clock.correct(NOW) == NOW
-    clock.measure(NOW, NOW + timedelta(seconds=61), NOW + timedelta(milliseconds=2))
-    assert clock.correct(NOW) == NOW + timedelta(seconds=60, milliseconds=999)
-    clock.measure(NOW, NOW, NOW)
-    assert clock.correct(NOW) == NOW
 
 
 async def test_through_a_pool_of_transactions(postgres: PostgresServer, url: str, tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from app.model.delivery import Outcome, State
+from app.model.delivery import Alert, Outcome, State
 from app.model.incident import Step
+from app.model.notification import Notification
 from app.model.silence import Silence, silence_of
 from app.store import queries
 from app.store.rows import Aside
@@ -149,3 +150,21 @@ async def test_when_something_is_due_next(store: Store) -> None:
     due = await store.read(queries.queues.next_due, NOW + SECOND)
     assert due is not None
     assert NOW + SECOND < due < SILENCE.ends_at
+
+
+async def test_what_is_told_once(store: Store) -> None:
+    """A notice about a rule is not written again, whoever asks, until some time has passed."""
+    await store.accept([incoming()])
+    key = (await store.read(queries.changes.history, since=NOW, after=None, limit=1))[0].key
+
+    async def tell(text: str, *, second: int) -> bool:
+        at = NOW + second * SECOND
+        notice = Alert("ops", "ops", Notification.notice(text, at, rule="cpu"))
+        times = {"since": at - 100 * SECOND, "now": at}
+        return await store.write(
+            queries.deliveries.tell_once, [notice], change_key=key, begins=text[:4], **times
+        )
+
+    told = [await tell(text, second=second) for text, second in (("it x", 1), ("it x", 2), ("so x", 3))]
+    assert told == [True, False, True]
+    assert not await tell("it x", second=100)

@@ -295,8 +295,12 @@ async def test_the_log_is_bounded(tmp_path: Path, seconds: float) -> None:
             await store.accept([replace(incoming(second=number), body=b"x" * 1_000_000)])
         if seconds > 1:
             assert log_bytes(path) > schema.WAL_BYTES
+            assert not await store.check(NOW)
+            await store.write(lambda tx: tx.execute("UPDATE changes SET body = zeroblob(9000000)"))
+            assert f"{path.name}-wal is " in await store.check(NOW)
             stop.set()
         await until(lambda: log_bytes(path) <= schema.WAL_BYTES)
+        assert not await store.check(NOW)
     finally:
         stop.set()
         await reading

@@ -52,8 +52,8 @@ async def test_nobody_delivers(tmp_path: Path) -> None:
     """Where changes are only taken in, what waits for a minute is a warning; what is delivered is none."""
     store = open_sqlite(tmp_path / "listener.db")
     await store.accept([incoming()])
-    assert (await check_readiness(store, None, None, NOW + 60 * SECOND)).warnings == []
-    health = await check_readiness(store, None, None, NOW + 100 * SECOND)
+    assert (await check_readiness(store, None, [], NOW + 60 * SECOND)).warnings == []
+    health = await check_readiness(store, None, [], NOW + 100 * SECOND)
     assert health.status == "ok"
     (warning,) = health.warnings
     assert warning.startswith(f"queue default: {JUST_NOW}no process delivers it")
@@ -61,5 +61,5 @@ async def test_nobody_delivers(tmp_path: Path) -> None:
     (queue,) = await store.read(queries.page.queues, NOW + 101 * SECOND)
     assert queue.sending
     await store.record(claimed, attempt(Outcome.DELIVERED, second=101))
-    assert (await check_readiness(store, None, None, NOW + 999 * SECOND)).warnings == []
+    assert (await check_readiness(store, None, [], NOW + 999 * SECOND)).warnings == []
     await store.close()

@@ -6,6 +6,7 @@ import socket
 import ssl
 
 import aiohttp
+from typing_extensions import override
 
 from app.errors import CERTIFICATE_ADVICE, DeliveryFailed, Scope
 from app.model.notification import one_line
@@ -82,9 +83,33 @@ async def read_start(answer: aiohttp.ClientResponse, seconds: float) -> str:
     start = bytearray()
     with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
         async with asyncio.timeout(seconds):
-            while len(start) < MAX_ANSWER_BYTES and (
-                piece := await answer.content.read(MAX_ANSWER_BYTES - len(start))
-            ):
-                start += piece
+            await _read(answer, start, MAX_ANSWER_BYTES)
     answer.close()
     return start.decode(errors="replace")
+
+
+class ShortAnswer(aiohttp.ClientResponse):
+    """An answer of which no more than `most_bytes` are read; a longer one is empty: it is somebody else's."""
+
+    most_bytes = MAX_ANSWER_BYTES
+
+    @override
+    async def read(self) -> bytes:
+        if self._body is None:
+            start = bytearray()
+            try:
+                await _read(self, start, self.most_bytes + 1)
+            except BaseException:
+                self.close()
+                raise
+            if len(start) > self.most_bytes:
+                self.close()
+                start.clear()
+            self._body = bytes(start)
+        return self._body
+
+
+async def _read(answer: aiohttp.ClientResponse, start: bytearray, most: int) -> None:
+    # aiohttp unpacks no more at a time than is asked for.
+    while len(start) < most and (piece := await answer.content.read(most - len(start))):
+        start += piece

@@ -1,12 +1,24 @@
 """What the rules file says of an HTTP destination."""
 
+import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from app.rules.destination import JOB_STEPS, Address, DestinationSettings, Fallback, JobSteps, Routing
 from app.rules.values import Whole
 
+ALLOWED_HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+
+
+def _allowed_host(host: str) -> str:
+    name = host.lower()
+    if not ALLOWED_HOST.fullmatch(name):
+        raise ValueError("must be the name of a host, as jobs.example.com, or of all below it, *.example.com")
+    return name
+
+
+AllowedHost = Annotated[str, AfterValidator(_allowed_host)]
 HTTP_QUEUES = 8  # jobs take seconds; so many run at once unless the destination says otherwise
 
 
@@ -21,6 +33,8 @@ class HttpDestination(DestinationSettings):
     fallback: Fallback | None = None
     url: Address
     """The address, which may be a template."""
+    allow_hosts: Annotated[tuple[AllowedHost, ...], Field(min_length=1)] = ()
+    """The hosts that a template in `url` may give; `*.example.com` is every host below it."""
     method: Literal["POST", "PUT", "PATCH", "DELETE", "GET"] = "POST"
     """The request's method."""
     headers: Annotated[dict[str, SecretStr], Field(default_factory=dict)]

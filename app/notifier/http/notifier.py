@@ -9,11 +9,10 @@ import base64
 import contextlib
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, timedelta
 from typing import Any
-from urllib.parse import quote
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
@@ -24,10 +23,11 @@ from app.errors import DeliveryFailed, Scope, SettingsError
 from app.model.notification import Notification, one_line
 from app.model.times import parse_retry_after
 from app.notifier.base import Notifier, Parcel, Sent, Tried
-from app.notifier.failure import failure_of_status
+from app.notifier.failure import TOO_LATE, failure_of_status
 from app.notifier.http.answer import failure_of_error, read_start
 from app.notifier.http.destination import HttpDestination
 from app.notifier.http.guard import connector, judge_host, refusal
+from app.notifier.http.job_url import MAX_LINE_CHARS, UNFIT, JobUrl
 from app.notifier.kind import Kind, NotifierContext
 
 # Together they stay below the 10 s that a send may take: a longer one would be cut off, and the answer lost.
@@ -39,16 +39,7 @@ OUR_HEADERS = frozenset(
     {"webhook-id", "webhook-timestamp", "webhook-signature", "idempotency-key"}
     | {"host", "content-length", "transfer-encoding", "connection"}
 )
-UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-"""What would end a header, or what is no text."""
-HTTP_URL = re.compile(r"(https?://[^\s/?#]+)(.*)", re.IGNORECASE | re.DOTALL)
-URL_CHARACTERS = "%/?#:@!$&'()*+,;=-._~[]"
-"""What may stand in a URL beside letters and digits, and is sent as it is written."""
-LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-HOST_IS_TEMPLATE = re.compile(r"([^:/?#{]*://)?[^/?#{]*{{")
-
 MAX_BODY_BYTES = 1_000_000
-MAX_LINE_CHARS = 8_000  # of the URL, and of a header: servers refuse longer ones
 MAX_SHOWN_ANSWER_CHARS, MIN_SECRET_CHARS = 200, 8  # a shorter value may be any word of an answer
 
 
@@ -66,13 +57,27 @@ class _Call:
         return text
 
 
+def _what_can_never_be_sent(headers: Mapping[str, str], body: Any, secret: str | None) -> Iterator[str]:
+    """Yield what is wrong with each part that no template changes: no request would be possible."""
+    for name in headers:
+        if not HEADER_NAME.fullmatch(name) or name.lower() in OUR_HEADERS:
+            yield f"headers: {one_line(name, 80)!r} cannot be set"
+    checks: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [("body", _json, (body,))]
+    checks += [("headers", _header, header) for header in headers.items() if "{{" not in header[1]]
+    checks += [("secret", _signer, (secret,))] if secret is not None else []
+    for key, check, arguments in checks:
+        try:
+            check(*arguments)
+        except DeliveryFailed as failed:
+            yield f"{key}: {failed.reason}"
+
+
 class HttpNotifier(Notifier):
     """Sends one HTTP request an alert.
 
     ``webhook-id`` and ``Idempotency-Key`` are the delivery's id at every attempt, so that the receiver can
     recognise a repeat. No redirect is followed, no cookie kept. URLs and headers may hold secrets, so errors
-    name the host only. aiohttp itself repeats a GET, PUT or DELETE whose
-    connection breaks, once: by HTTP they are idempotent.
+    name the host only. aiohttp itself repeats a GET, PUT or DELETE once if its connection breaks, as HTTP says.
 
     Args:
         resolver: Looks names up; the system's unless given.
@@ -98,13 +103,20 @@ class HttpNotifier(Notifier):
     ) -> None:
         url = settings.url.get_secret_value()
         headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
-        for name in headers:
-            if not HEADER_NAME.fullmatch(name) or name.lower() in OUR_HEADERS:
-                raise SettingsError(f"headers: {one_line(name, 80)!r} cannot be set")
         self._method, self.address = settings.method, url
-        self._template = {"url": url, "headers": headers, "body": settings.body}
         # An empty one, as of a variable that is not set, must not mean that nothing is signed.
-        self._signer = None if settings.secret is None else _signer(settings.secret.get_secret_value())
+        secret = None if settings.secret is None else settings.secret.get_secret_value()
+        wrong = [*_what_can_never_be_sent(headers, settings.body, secret)]
+        try:
+            self._url = JobUrl(url, settings.allow_hosts, carries_secrets=bool(headers) or secret is not None)
+        except SettingsError as error:
+            wrong.append(str(error))
+        if wrong:
+            raise SettingsError("\n".join(wrong))
+        self._signer = None if secret is None else _signer(secret)
+        # Each value of the URL by itself: what it may be depends on its place.
+        values = [f"{{{{ {program} }}}}" for program in self._url.programs]
+        self._template = {"url": values, "headers": headers, "body": settings.body}
         self._private = settings.allow_private
         self._context = context
         self._resolver = resolver
@@ -116,15 +128,17 @@ class HttpNotifier(Notifier):
         plain = url.lower().startswith("http:") and not self._proxied
         self._tls = None if plain else context.network.tls()
         anywhere = ("http://host.invalid", "https://host.invalid")
-        for address in anywhere if HOST_IS_TEMPLATE.match(url) else (url.partition("{{")[0],):
+        for address in (url.partition("{{")[0],) if self._url.fixed_host else anywhere:
             self._proxy(address)  # one that cannot be used is refused now
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         # What is wrong with each message alike is a matter of the destination; but where the catalog fills a
         # part in, one bad entity must not hold up all others.
-        self._fixed = "{{" not in url
-        self._fixed_host = not HOST_IS_TEMPLATE.match(url)
-        self._fixed_caller = self._fixed_host and not any("{{" in value for value in headers.values())
-        self._refuse_what_can_never_be_sent()
+        self._fixed = not self._url.programs
+        self._fixed_caller = self._url.fixed_host and not any("{{" in value for value in headers.values())
+
+    async def prepare(self, parcel: Parcel) -> Parcel:
+        """Fill in url, headers and body; raises `DeliveryFailed` where a template fails."""
+        return replace(parcel, filled=await self._context.render(self._template, parcel.event))
 
     async def send(self, parcel: Parcel) -> Sent:
         """Send the request for one alert; the detail is the answer's status and the start of its text.
@@ -134,18 +148,17 @@ class HttpNotifier(Notifier):
                 Message: what the templates gave cannot be sent.
         """
         (item,) = parcel.items
-        filled = await self._context.render(self._template, parcel.event)
-        call = self._call(filled, item.notification, item.delivery_id)
+        call = self._call(parcel.filled, item.notification, item.delivery_id)
         try:
             return Sent(await self._send(call))
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise failure_of_error(error, call.url.host or "", fixed=self._fixed_host) from None
+            raise failure_of_error(error, call.url.host or "", fixed=self._url.fixed_host) from None
 
     async def probe(self, _: str = "") -> Tried:
         """Ask a fixed URL for its methods, which starts no job; raises `DeliveryFailed` if that fails."""
-        if "{{" in self._template["url"]:
+        if not self._fixed:
             return Tried(unseen="its url comes from the change")
-        url = self._url(self._template["url"])
+        url = self._url.fill(())
         host = one_line(url.host or "", 100)
         try:
             async with self._request("OPTIONS", url) as answer:
@@ -163,7 +176,7 @@ class HttpNotifier(Notifier):
             await asyncio.sleep(0)  # aiohttp closes connections in the background: its "Graceful shutdown"
 
     def _call(self, filled: Any, notification: Notification, delivery_id: str) -> _Call:
-        url = self._url(filled["url"])
+        url = self._url.fill(filled["url"])
         headers = {name: _header(name, value) for name, value in filled["headers"].items()}
         secrets = {str(url), url.raw_path_qs, url.path_qs, url.path, url.password or "", *url.query.values()}
         secrets.update(piece for value in headers.values() for piece in (value, *value.split()))
@@ -178,30 +191,6 @@ class HttpNotifier(Notifier):
         set_by_rule = {name.lower() for name in headers}
         usual = {name: value for name, value in usual.items() if name.lower() not in set_by_rule}
         return _Call(url, usual | headers | ours, body, frozenset(secrets))
-
-    def _refuse_what_can_never_be_sent(self) -> None:
-        """Raise `SettingsError` if something that no template changes makes every request impossible."""
-        key = "url"
-        try:
-            if self._fixed:
-                self._url(self._template["url"])
-            key = "headers"
-            for name, value in self._template["headers"].items():
-                if "{{" not in value:
-                    _header(name, value)
-            key = "body"
-            _json(self._template["body"])
-        except DeliveryFailed as failed:
-            raise SettingsError(f"{key}: {failed.reason}") from None
-
-    def _url(self, filled: Any) -> URL:
-        if isinstance(filled, str) and len(filled) <= MAX_LINE_CHARS and not UNFIT.search(filled):
-            with contextlib.suppress(ValueError):
-                if parts := HTTP_URL.fullmatch(filled):
-                    return _as_written(*parts.groups())
-        filled_in = "" if self._fixed else ", with its templates filled,"
-        wanted = f"an http or https URL of at most {MAX_LINE_CHARS:,} characters"
-        raise DeliveryFailed(f"the url{filled_in} is not {wanted}", Scope.MESSAGE)
 
     @contextlib.asynccontextmanager
     async def _request(self, method: str, url: URL, **more: Any) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -224,7 +213,12 @@ class HttpNotifier(Notifier):
             reason = f"{answer.status}: a redirect, which is not followed"
         wait = parse_retry_after(answer.headers.get("Retry-After"), self._context.clock())
         raise failure_of_status(
-            answer.status, reason, retry_after=wait, fixed=self._fixed, fixed_caller=self._fixed_caller
+            answer.status,
+            reason,
+            retry_after=wait,
+            fixed=self._fixed,
+            fixed_caller=self._fixed_caller,
+            unsure=answer.status in TOO_LATE,
         )
 
     def _proxy(self, url: str) -> str | None:
@@ -242,13 +236,6 @@ class HttpNotifier(Notifier):
                 auto_decompress=False,  # a small answer that unpacks to gigabytes stays small
             )
         return session
-
-
-def _as_written(host: str, rest: str) -> URL:
-    """Make a URL that is sent as it is written: where it is signed, ``%2F`` and ``/`` are not the same."""
-    rest = LONE_PERCENT.sub("%25", rest if rest[:1] in {"", "/"} else f"/{rest}")
-    escaped = quote(rest, safe=URL_CHARACTERS)
-    return URL(str(URL(host)).rstrip("/") + escaped, encoded=True)
 
 
 def _let_pass(_: str) -> str:
@@ -280,7 +267,7 @@ def _signer(secret: str) -> Webhook:
     with contextlib.suppress(ValueError):
         if 24 <= len(base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)) <= 64:
             return Webhook(secret)
-    raise SettingsError("secret: must be whsec_ and the base64 of 24 to 64 random bytes")
+    raise DeliveryFailed("must be whsec_ and the base64 of 24 to 64 random bytes", Scope.DESTINATION)
 
 
 async def _dry_run(

@@ -31,6 +31,7 @@ from app.notifier.slack.web_api import (
     POST_MESSAGE,
     THREAD_REPLIES,
     UPDATE_MESSAGE,
+    ApiAnswer,
     SlackApi,
 )
 
@@ -71,7 +72,7 @@ class SlackBot(SlackNotifier, Keeper):
         network: Network = DIRECT,
         **options: Any,
     ) -> None:
-        session = SlackSession("slack_sdk.web", api_url, clock, network, answer_within)
+        session = SlackSession("slack_sdk.web", api_url, clock, network, answer_within, ApiAnswer)
         super().__init__(session, app_url, **options)
         self._api = SlackApi(token, api_url, self._session)
         self._name = channel.strip().removeprefix("#")

@@ -18,13 +18,14 @@ from app.model.digest import BY_RULE_AND_TRANSITION, GroupBy
 from app.model.times import parse_retry_after
 from app.network import DIRECT, Network
 from app.notifier.base import SEND_TIMEOUT, Notifier, Parcel
-from app.notifier.http.answer import failure_of_error
+from app.notifier.http.answer import ShortAnswer, failure_of_error
 from app.notifier.slack.compose import Composed, compose, recompose
 
 _Client = TypeVar("_Client", AsyncWebClient, AsyncWebhookClient)
 _T = TypeVar("_T")
 
 MANY_ALERTS = 50  # from here on composing takes milliseconds, in which Port would wait for its answer
+CONNECTING_SHARE = 0.4  # of the time for an answer
 KEEPALIVE_SECONDS = 3.0  # a server that closes an idle connection just as we use it would cost the attempt
 
 
@@ -36,6 +37,7 @@ class SlackSession:
         url: The address that is called.
         network: The way to it.
         answer_within: How long an answer may take.
+        answer: How much of one is read.
 
     Attributes:
         log: The logger that slack_sdk is to use.
@@ -52,13 +54,17 @@ class SlackSession:
         clock: Callable[[], datetime],
         network: Network = DIRECT,
         answer_within: timedelta = SEND_TIMEOUT,
+        answer: type[ShortAnswer] = ShortAnswer,
     ) -> None:
+        self._answer = answer
         self.clock = clock
         # slack_sdk logs addresses, tokens and messages as soon as its logger lets DEBUG through.
         self.log = logging.getLogger(logger)
         self.log.setLevel(logging.INFO)
         self._proxy, self._tls = network.proxy(url), network.tls_for(url)
-        self._timeout = aiohttp.ClientTimeout(total=answer_within.total_seconds())
+        # A time for the connection alone: when that is over, it is known that nothing was sent.
+        total = answer_within.total_seconds()
+        self._timeout = aiohttp.ClientTimeout(total=total, connect=total * CONNECTING_SHARE)
         self._session: aiohttp.ClientSession | None = None
 
     def open(self) -> aiohttp.ClientSession:
@@ -68,7 +74,10 @@ class SlackSession:
             trace.on_request_redirect.append(_refuse_redirect)
             connector = aiohttp.TCPConnector(keepalive_timeout=KEEPALIVE_SECONDS)
             self._session = aiohttp.ClientSession(
-                connector=connector, timeout=self._timeout, trace_configs=[trace]
+                connector=connector,
+                timeout=self._timeout,
+                trace_configs=[trace],
+                response_class=self._answer,
             )
         return self._session
 

@@ -14,6 +14,7 @@ from yarl import URL
 
 from app.errors import DeliveryFailed, MessageGone, Scope
 from app.notifier.failure import MAY_PASS, failure_of_status
+from app.notifier.http.answer import ShortAnswer
 from app.notifier.slack.session import SlackSession, asking_slack, retry_after
 
 POST_MESSAGE, UPDATE_MESSAGE = "chat.postMessage", "chat.update"
@@ -68,6 +69,12 @@ API_PASSING_ERRORS = frozenset(
 )
 API_UNSURE_ERRORS = frozenset({"internal_error", "fatal_error"})
 """By Slack's documentation the operation may have succeeded all the same, in part or wholly."""
+
+
+class ApiAnswer(ShortAnswer):
+    """An answer of Slack's Web API: a thousand channels, or two hundred messages."""
+
+    most_bytes = 8 * 1024 * 1024
 
 
 class SlackApi:

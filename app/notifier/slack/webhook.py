@@ -15,7 +15,7 @@ from yarl import URL
 from app.errors import DeliveryFailed, Scope
 from app.network import DIRECT, Network
 from app.notifier.base import Parcel, Sent, Tried
-from app.notifier.failure import failure_of_status
+from app.notifier.failure import TOO_LATE, failure_of_status
 from app.notifier.slack.compose import NO_PREVIEWS, forms
 from app.notifier.slack.session import (
     SlackNotifier,
@@ -119,4 +119,4 @@ def raise_for_answer(response: WebhookResponse, now: datetime) -> None:
             raise DeliveryFailed(reason, Scope.MESSAGE)
     if 200 <= status < 400:  # a proxy's page, another product: nothing says that Slack has it
         reason = f"{reason}: not an answer from Slack"
-    raise failure_of_status(status, reason, retry_after=wait)
+    raise failure_of_status(status, reason, retry_after=wait, unsure=status in TOO_LATE)

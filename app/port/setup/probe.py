@@ -9,6 +9,7 @@ from app.errors import ListenerError, SourceRefused
 from app.model.change import UPDATE, EntitySnapshot
 from app.model.notification import one_line
 from app.network import DIRECT, Network
+from app.port.refusal import MAX_REFUSAL_CHARS, why_unreached
 from app.receive.event import build_event, encode
 from app.receive.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from app.receive.sources import SOURCE_REFUSED
@@ -122,7 +123,7 @@ async def send(
     except httpx.TimeoutException:
         raise ListenerError(f"no answer from {url} within {ANSWER_SECONDS:.0f} s") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        reason = one_line(str(error), MAX_RECEIPT_CHARS) or type(error).__name__
+        reason = one_line(why_unreached(error), MAX_REFUSAL_CHARS)
         raise ListenerError(
             f"cannot reach {url}: {reason}. Is the listener running (python -m app serve), and is WEBHOOK_URL"
             " its address from outside?"
@@ -152,5 +153,5 @@ def _demand_receipt(url: str, answer: httpx.Response) -> None:
 def _is_receipt(answer: httpx.Response) -> bool:
     try:
         return bool(answer.json()["change"]) and answer.json()["alerts"] == 0
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return False

@@ -22,9 +22,10 @@ import sseclient
 import urllib3
 from pysmee.pysmee import decode_data
 
-from app.errors import ListenerError
+from app.errors import CERTIFICATE_ADVICE, ListenerError
 from app.model.notification import one_line
 from app.network import DIRECT, Network
+from app.port.refusal import MAX_REFUSAL_CHARS, why_unreached
 from app.port.setup.probe import MEANINGS
 
 SMEE_SERVER = "https://smee.io"
@@ -79,7 +80,8 @@ def new_channel(server: str = SMEE_SERVER, *, network: Network = DIRECT) -> str:
         if answer.has_redirect_location:
             return str(answer.url.join(answer.headers["location"]))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ListenerError(f"no new channel from {url}: {one_line(str(error), MAX_SHOWN_CHARS)}") from None
+        reason = one_line(why_unreached(error), MAX_REFUSAL_CHARS)
+        raise ListenerError(f"no new channel from {url}: {reason}") from None
     raise ListenerError(f"no new channel from {url}: it answered {answer.status_code}. Is it a smee server?")
 
 
@@ -208,7 +210,7 @@ def _reason(error: Exception) -> str:
         case requests.Timeout() | urllib3.exceptions.ReadTimeoutError():
             return "it sends nothing any more"
         case requests.exceptions.SSLError():
-            return "its TLS certificate is not accepted"
+            return f"its certificate is not valid; {CERTIFICATE_ADVICE}"
         case requests.ConnectionError():
             return "it cannot be reached"
         case ConnectionError():

@@ -8,15 +8,16 @@ from typing_extensions import override
 
 from app.model.times import Micros
 from app.observe.watch import NOBODY, Watch
+from app.store.clock import StoreClock
 from app.store.postgres.notifications import Notifications
-from app.store.postgres.pool import STATEMENT_SECONDS, Pool, ServerClock
+from app.store.postgres.pool import STATEMENT_SECONDS, Pool
 from app.store.postgres.schema import prepare
 from app.store.postgres.transaction import Absences, PostgresTransaction
 from app.store.postgres.writer import GroupCommit
 from app.store.queries.accept import accept
 from app.store.rows import Accepted, Incoming
 from app.store.store import Store
-from app.store.transaction import Database, Operation, Transaction
+from app.store.transaction import Database, Operation
 
 _T = TypeVar("_T")
 
@@ -49,12 +50,13 @@ async def open_postgres(
     try:
         await prepare(pool, must_exist=must_exist, upgrade=upgrade)
         await pool.prepare_statements()
-        database = PostgresDatabase(pool, Notifications(pool, listen_url or url), clock, watch)
-        await database.read(database.measure_clock)
+        database = PostgresDatabase(pool, Notifications(pool, listen_url or url), watch)
+        store = Store(database, StoreClock(clock))
+        await store.read(store.clock.compare)
     except BaseException:
         await pool.close()
         raise
-    return Store(database)
+    return store
 
 
 class PostgresDatabase(Database):
@@ -63,17 +65,12 @@ class PostgresDatabase(Database):
     Args:
         pool: The connections.
         notifications: Wakes other processes, and is woken by them.
-        clock: Gives this machine's time, UTC.
         watch: Is called after each transaction that stores changes.
     """
 
-    def __init__(
-        self, pool: Pool, notifications: Notifications, clock: Callable[[], datetime], watch: Watch
-    ) -> None:
+    def __init__(self, pool: Pool, notifications: Notifications, watch: Watch) -> None:
         self._pool = pool
         self._notifications = notifications
-        self._own_clock = clock
-        self._clock = ServerClock()
         self._absences = Absences()
         self._writer = GroupCommit(self._accept_group, watch)
 
@@ -97,16 +94,6 @@ class PostgresDatabase(Database):
         return await self._writer.run(batch)
 
     @override
-    async def measure_clock(self, transaction: Transaction) -> None:
-        before = self._own_clock()
-        server = await transaction.fetch_value("SELECT clock_timestamp()")
-        self._clock.measure(before, server, self._own_clock())
-
-    @override
-    def time(self, own: datetime) -> datetime:
-        return self._clock.correct(own)
-
-    @override
     def own(self, token: str) -> str:
         mark = self._notifications.mark
         return token if mark is None else f"{mark}.{token}"
@@ -120,7 +107,7 @@ class PostgresDatabase(Database):
         self._notifications.notify()
 
     @override
-    async def check(self, now: Micros) -> None:
+    async def check(self, now: Micros) -> str:
         await self.write(
             lambda tx: tx.execute(
                 "UPDATE schema_version SET checked_at = $1"
@@ -128,6 +115,7 @@ class PostgresDatabase(Database):
                 now,
             )
         )
+        return ""
 
     @override
     async def shrink(self) -> None:

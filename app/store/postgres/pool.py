@@ -9,7 +9,6 @@ statement may have the same name.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import asyncpg
@@ -31,7 +30,6 @@ ACCEPT_SECONDS = 1.5
 """How long one statement may take while Port waits for an answer, waits for locks included."""
 STATEMENT_SECONDS = 4.0
 TRANSACTION_TRIES = 3
-CLOCKS_AGREE = timedelta(milliseconds=500)
 
 CONNECTION_ERRORS = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 DATABASE_ERRORS = (*CONNECTION_ERRORS, asyncpg.PostgresError, TimeoutError)
@@ -48,28 +46,6 @@ FAILOVER_ERRORS = (
     asyncpg.PostgresConnectionError,
 )
 """Errors after which the other connections are not worth keeping: there may have been a failover."""
-
-
-class ServerClock:
-    """Tells the time by the database's clock, which all replicas share, though theirs may differ.
-
-    A lease that one replica takes by a clock that is a minute slow would be over for the others at once. So
-    each measures how far its own clock is from the server's whenever it claims, and tells the time by the
-    latter. Differences below half a second do no harm, and are left alone.
-    """
-
-    def __init__(self) -> None:
-        self._ahead = timedelta(0)
-
-    def correct(self, own: datetime) -> datetime:
-        """Return the server's time at a moment for which this machine's clock says `own`."""
-        return own + self._ahead
-
-    def measure(self, before: datetime, server: datetime, after: datetime) -> None:
-        """Take note of the server's time, asked for between two moments by this machine's clock."""
-        if timedelta(0) <= after - before <= CLOCKS_AGREE:  # else the answer says too little
-            ahead = server - before - (after - before) / 2
-            self._ahead = ahead if abs(ahead) > CLOCKS_AGREE else timedelta(0)
 
 
 class Pool:
@@ -115,7 +91,7 @@ class Pool:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await self._pool.close()
-        except TimeoutError:
+        except DATABASE_ERRORS:
             self._pool.terminate()
 
     async def accept(self, job: Job[_T]) -> _T:
@@ -156,6 +132,12 @@ class Pool:
             # Not what it says: that may be a part of the URL, and so of the password.
             raise StoreUnavailable(
                 "DATABASE_URL cannot be used: look at its user, host, port and options"
+            ) from None
+        except DATABASE_ERRORS:
+            raise
+        except Exception as error:  # noqa: BLE001 - asyncpg trips in many ways over a server that ends a greeting
+            raise StoreUnavailable(
+                f"no connection to the database: it hung up, or is no PostgreSQL ({type(error).__name__})"
             ) from None
         try:
             await connection.execute(begin)

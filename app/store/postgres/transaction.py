@@ -81,6 +81,7 @@ class PostgresTransaction(Transaction):
     later_index: ClassVar[str] = ""
     # When a storm begins, the server's statistics say for a while that little waits; `|| ''` keeps it from
     # the index of all that does.
+    server_time: ClassVar[str] = "clock_timestamp()"
     waits: ClassVar[str] = "state || '' = 'pending'"
 
     def __init__(self, connection: Connection, absences: Absences | None = None) -> None:

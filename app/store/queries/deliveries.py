@@ -97,6 +97,37 @@ async def make_queues(tx: Transaction, destinations: Mapping[str, str]) -> None:
     )
 
 
+async def tell_once(
+    tx: Transaction, alerts: Sequence[Alert], *, change_key: str, begins: str, since: datetime, now: datetime
+) -> bool:
+    """Write notices about a rule, unless one that begins alike was written since a time.
+
+    The result tells whether they were written.
+
+    Args:
+        tx: The transaction.
+        alerts: The notices, with the same text; one at least.
+        change_key: The change that they belong to.
+        begins: What their text begins with.
+        since: The time, UTC.
+        now: The time, UTC.
+    """
+    rule = alerts[0].notification.rule
+    await tx.lock({("", rule)})  # else two processes would both find none
+    rows = await tx.fetch(
+        "SELECT notification FROM deliveries WHERE rule = $1 AND step = 'notice' AND created_at >= $2"
+        " AND change_id >= (SELECT min(id) FROM changes WHERE received_at >= $2)",
+        rule,
+        to_micros(since),
+    )
+    change_id = await tx.fetch_value("SELECT id FROM changes WHERE key = $1", change_key)
+    earlier = (Notification.model_validate_json(text).title for (text,) in rows)
+    if change_id is None or any(title.startswith(begins) for title in earlier):
+        return False
+    await insert(tx, [of_alert(alert, change_id, to_micros(now)) for alert in alerts])
+    return True
+
+
 async def cancel_later(tx: Transaction, incidents: Mapping[str, Micros]) -> list[int]:
     """Cancel what was to be sent later of incidents, by id, each from a time on; return its numbers.
 

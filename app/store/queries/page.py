@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from app.model.delivery import Outcome, State
 from app.model.incident import Step
 from app.model.notification import Notification
-from app.model.times import EPOCH, Micros, from_micros, time_or_none, to_micros
+from app.model.times import EPOCH, Micros, from_micros, micros_or_none, time_or_none, to_micros
 from app.store.cursor import LAST, number_of, page_of
 from app.store.queries.queues import UNREADABLE
 from app.store.queue_state import QueueState
@@ -28,9 +28,31 @@ SHOWN = "(kind = 'alert' OR state = 'dead')"
 
 
 async def deliveries(
-    tx: Transaction, *, state: State | None = None, before: str | None = None, limit: int
+    tx: Transaction,
+    *,
+    state: State | None = None,
+    entity: str | None = None,
+    rule: str | None = None,
+    destination: str | None = None,
+    since: datetime | None = None,
+    before: str | None = None,
+    limit: int,
 ) -> Page[Delivery]:
-    """Read deliveries, all or those that stand somewhere; those of the newest change first."""
+    """Read deliveries, those of the newest change first.
+
+    Args:
+        tx: The transaction.
+        state: Only those that stand there.
+        entity: Only those of the entity with this identifier.
+        rule: Only those of this rule.
+        destination: Only those for this destination.
+        since: Only those that were stored at or after this time, UTC.
+        before: A page's `next`.
+        limit: How many at most.
+
+    Raises:
+        ValueError: No page has given `before`.
+    """
     change, _, delivery = (before or f"{LAST}.{LAST}").partition(".")
     start = (LAST, LAST) if before is None else (number_of(change), number_of(delivery))
     values: list[object] = [*start, limit + 1]
@@ -40,6 +62,16 @@ async def deliveries(
         values.append(str(State.PENDING if state is State.ON_HOLD else state))
     if state in (State.ON_HOLD, State.PENDING):
         where += f" AND on_hold IS {'NOT NULL' if state is State.ON_HOLD else 'NULL'}"
+    wanted = {
+        "changes.entity =": entity,
+        "deliveries.rule =": rule,
+        "deliveries.destination =": destination,
+        "deliveries.created_at >=": micros_or_none(since),
+    }
+    for compared, value in wanted.items():
+        if value is not None:
+            values.append(value)
+            where += f" AND {compared} ${len(values)}"
     rows = await tx.fetch(
         f"{DELIVERY} WHERE {where} ORDER BY change_id DESC, deliveries.id DESC LIMIT $3", *values
     )

@@ -1,8 +1,8 @@
 """Deleting what is old, but nothing that is pending or open."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from app.model.times import to_micros
+from app.model.times import MICRO, Micros, from_micros, to_micros
 from app.store.transaction import EntityKey, Transaction
 
 OLD = {
@@ -24,6 +24,30 @@ OLD = {
     "reconcile_runs": "started_at < $1",
 }
 """What may be deleted of each table, found by an index."""
+
+
+async def cutoff(tx: Transaction, retention: timedelta, now: datetime, share: timedelta) -> datetime:
+    """Decide what is old enough to be deleted, and note it.
+
+    A clock that is wrong by a month must not delete a month: so at each call only a share more is old than at
+    the last one, however late it is. A shorter retention is somebody's decision, and counts at once.
+
+    Args:
+        tx: The transaction.
+        retention: How long to keep what is neither pending nor open.
+        now: The time, UTC.
+        share: How much more history may be old than at the last call.
+
+    Returns:
+        The time, UTC, before which all is old.
+    """
+    pruned_to, before = await tx.fetch_row("SELECT pruned_to, retention FROM clock") or (0, 0)
+    old = to_micros(now - retention)
+    if pruned_to:
+        shorter = max(0, before - retention // MICRO)
+        old = Micros(min(old, pruned_to + shorter + share // MICRO))
+    await tx.execute("UPDATE clock SET pruned_to = $1, retention = $2", old, retention // MICRO)
+    return from_micros(old)
 
 
 async def prune(tx: Transaction, *, before: datetime, limit: int) -> int:

@@ -1,6 +1,6 @@
 """Queues: claimed by a dispatcher, and given back with what an attempt came to."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,7 +24,8 @@ UNREADABLE = "written by another release, which this one cannot read"
 
 DUE_QUEUES = (
     "SELECT name, failures, on_hold, holder, lease_until, unsure_since FROM queues"
-    " WHERE (next_at <= $1 OR next_at > $2) AND (lease_until <= $1 OR lease_until > $3) AND EXISTS ("
+    " WHERE (next_at <= $1 OR next_at > $2) AND (lease_until <= $5 OR lease_until > $3)"
+    " AND NOT (name = ANY($6)) AND EXISTS ("
     "   SELECT 1 FROM deliveries WHERE queue = name AND state = 'pending' AND due_at <= $1)"
     # NO KEY: to store a delivery locks its queue's key, and neither is to wait for the other.
     " ORDER BY next_at LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED"
@@ -54,6 +55,9 @@ async def claim(
     lease_until: datetime,
     limit: int,
     batch_limits: Mapping[str, int],
+    lapsed_before: datetime | None = None,
+    busy: Collection[str] = (),
+    stepped: timedelta = timedelta(0),
 ) -> list[Claim]:
     """Take the lease of queues that may send now and have something to send.
 
@@ -68,6 +72,9 @@ async def claim(
         limit: How many queues at most.
         batch_limits: How many deliveries each destination takes at once; one that is not named takes 1. Of
             those `CLAIMED_DELIVERIES` come with the claim, and the rest by `waiting`.
+        lapsed_before: Leases that ended later, UTC, are left alone; None: `now`.
+        busy: Queues of which this process has yet to record an attempt, whatever became of the lease.
+        stepped: By how much the clock was set so far.
     """
     await silences.settle(tx, now)
     rows = await tx.fetch(
@@ -76,6 +83,8 @@ async def claim(
         to_micros(now + CLOCK_SET_BACK),
         to_micros(lease_until + CLOCKS_DIFFER),
         limit,
+        to_micros(lapsed_before or now),
+        list(busy),
     )
     if not rows:
         return []
@@ -105,6 +114,7 @@ async def claim(
                 on_hold=on_hold is not None,
                 unsure_since=time_or_none(unsure_since),
                 silences=active,
+                stepped=stepped,
                 **head,
             )
         )
@@ -195,7 +205,7 @@ def _waiting_of(row: Row) -> Waiting:
     return Waiting(id_, key, notification, from_micros(waiting_since), parent, traceparent)
 
 
-async def record(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
+async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timedelta = timedelta(0)) -> bool:
     """Write what an attempt came to, and give the lease back.
 
     The messages of its incidents, other than the attempt's own, are to be updated: a delivery for each is put
@@ -206,12 +216,14 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
         tx: The transaction.
         claim: The queue.
         attempt: How it ended.
+        stepped: By how much the clock was set so far when that was written down.
 
     Returns:
         False, and nothing is written, if the lease was lost before.
     """
     silenced = attempt.outcome is Outcome.SILENCED
-    if not (await leases.give_back(tx, claim) if silenced else await leases.rest(tx, claim, attempt)):
+    given_back = leases.give_back(tx, claim) if silenced else leases.rest(tx, claim, attempt, stepped)
+    if not await given_back:
         return False
     started_at, ended_at = to_micros(attempt.started_at), to_micros(attempt.ended_at)
     sent = (

@@ -33,7 +33,8 @@ async def add(tx: Transaction, silence: Silence) -> int:
 async def active(tx: Transaction, now: datetime) -> list[Silence]:
     """Read the silences that are active at a time, UTC; how many alerts they have silenced is not counted."""
     rows = await tx.fetch(
-        f"SELECT {SILENCE}, 0 FROM silences WHERE NOT settled AND ends_at > $1 AND starts_at <= $1",
+        f"SELECT {SILENCE}, 0 FROM silences WHERE NOT settled AND ends_at > $1 AND starts_at <= $1"
+        " ORDER BY id",
         to_micros(now),
     )
     return [_silence_of(row) for row in rows]
@@ -70,7 +71,8 @@ async def settled(tx: Transaction, numbers: Collection[int]) -> set[int]:
 async def settle(tx: Transaction, now: datetime) -> None:
     """Alert once on what silences that have ended suppressed: what is open, and the end of what was told."""
     ended = await tx.fetch(
-        "SELECT id FROM silences WHERE NOT settled AND ends_at <= $1 FOR UPDATE SKIP LOCKED", to_micros(now)
+        "SELECT id FROM silences WHERE NOT settled AND ends_at <= $1 ORDER BY id FOR UPDATE SKIP LOCKED",
+        to_micros(now),
     )
     for (number,) in ended:
         # The last alert of each incident and queue, unless something later went out.

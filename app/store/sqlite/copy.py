@@ -1,17 +1,24 @@
-"""Copies a SQLite file while others write to it."""
+"""Copies a SQLite file while others write to it, and puts a copy back in its place."""
 
+import fcntl
+import os
 import shutil
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 from app.errors import StoreUnavailable
 from app.store.private_file import private_file
+from app.store.sqlite.mark import anybody_lives
 
 COPY_WAIT_SECONDS = 5.0
 STEPS_BETWEEN_SIGNALS = 100_000  # of SQLite's virtual machine, some 0.2 s
 MEGABYTE = 1_000_000
+SHARED_LOCK = (510, 0x40000002)
+"""Length and start of the bytes of which SQLite locks some while a file is open: SHARED_FIRST in its os.h."""
 
 
 def copy_database(
@@ -42,6 +49,73 @@ def copy_database(
     except (OSError, sqlite3.Error) as error:
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise StoreUnavailable(f"cannot copy {source} to {target}: {reason}") from None
+
+
+def restore_database(copy: Path, database: Path, now: datetime) -> Path | None:
+    """Put a copy in the place of the database, which is kept beside it, with what is not in its file yet.
+
+    Args:
+        copy: A database of the listener's, of whichever release; it stays as it is.
+        database: The database, whole or damaged, or not there.
+        now: The time, for the name of what is kept.
+
+    Returns:
+        The file that was the database; None: there was none.
+
+    Raises:
+        StoreUnavailable: Somebody has the database open; the copy is damaged, or none of the listener's; or
+            the file system refuses. The database is as it was.
+    """
+    new = database.with_name(f"{database.name}.restored")
+    kept = database.with_name(f"{database.name}.before-restore-{now:%Y%m%d-%H%M%S}")
+    try:
+        with _nobody_has_it_open(database):
+            copy_database(copy, new)
+            try:
+                _demand_listeners_own(new, copy)
+                _own_as(database if database.exists() else database.parent, new)
+                wal, shm = (database.with_name(f"{database.name}{side}") for side in ("-wal", "-shm"))
+                # Before the copy comes: with the log of another file it would be damaged.
+                if wal.exists():
+                    wal.rename(kept.with_name(f"{kept.name}-wal"))
+                shm.unlink(missing_ok=True)
+                was_there = database.exists()
+                if was_there:
+                    os.link(database, kept)
+                new.replace(database)
+            finally:
+                new.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreUnavailable(f"cannot restore {copy}: {error.strerror}: {error.filename}") from None
+    return kept if was_there else None
+
+
+@contextmanager
+def _nobody_has_it_open(database: Path) -> Iterator[None]:
+    running = f"a listener, or another command, has {database} open: stop it first"
+    if anybody_lives(database):
+        raise StoreUnavailable(running)
+    if not database.exists():
+        yield
+        return
+    with database.open("r+b") as file:  # closed at the end, with the lock: who comes now waits
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, *SHARED_LOCK)
+        except BlockingIOError:
+            raise StoreUnavailable(running) from None
+        yield
+
+
+def _demand_listeners_own(new: Path, copy: Path) -> None:
+    with closing(_connect(new)) as restored:
+        if not restored.execute("SELECT 1 FROM sqlite_schema WHERE name = 'schema_version'").fetchone():
+            raise StoreUnavailable(f"{copy} is no database of the listener's")
+
+
+def _own_as(model: Path, new: Path) -> None:
+    # Who restores as root must not lock the listener out.
+    with suppress(PermissionError):
+        os.chown(new, model.stat().st_uid, model.stat().st_gid)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

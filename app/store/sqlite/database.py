@@ -5,7 +5,6 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,12 +16,12 @@ from app.observe.watch import NOBODY, Watch
 from app.store.queries.accept import accept
 from app.store.rows import Accepted, Incoming
 from app.store.sqlite.mark import ProcessMark
-from app.store.sqlite.schema import connect, prepare
+from app.store.sqlite.schema import advice, connect, prepare
 from app.store.sqlite.shrink import PAUSE_SECONDS, shrink
 from app.store.sqlite.transaction import run_at_once
 from app.store.sqlite.writer import WriterThread
 from app.store.store import Store
-from app.store.transaction import Database, Operation, Transaction
+from app.store.transaction import Database, Operation
 
 _T = TypeVar("_T")
 
@@ -75,7 +74,7 @@ class SQLiteDatabase(Database):
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, run)
         except sqlite3.Error as error:
-            raise StoreUnavailable(f"the database says: {error}") from None
+            raise StoreUnavailable(f"the database says: {error}{advice(error, self.path)}") from None
 
     @override
     async def write(self, operation: Operation[_T], *, seconds: float | None = None) -> _T:
@@ -91,14 +90,6 @@ class SQLiteDatabase(Database):
         return await self.writer.run_together(_accept_batches, batch)
 
     @override
-    async def measure_clock(self, transaction: Transaction) -> None:
-        pass  # one machine has one clock
-
-    @override
-    def time(self, own: datetime) -> datetime:
-        return own
-
-    @override
     def own(self, token: str) -> str:
         mark = self._mark.name()
         return token if mark is None else f"{mark}.{token}"
@@ -112,8 +103,9 @@ class SQLiteDatabase(Database):
         pass
 
     @override
-    async def check(self, now: Micros) -> None:
+    async def check(self, now: Micros) -> str:
         await self.write(lambda tx: tx.execute("UPDATE schema_version SET checked_at = $1", now))
+        return self.writer.trouble()
 
     @override
     async def shrink(self) -> None:

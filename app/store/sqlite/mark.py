@@ -38,6 +38,15 @@ def is_gone(folder: Path, mark: str) -> bool:
         os.close(file)
 
 
+def anybody_lives(database: Path) -> bool:
+    """Tell whether a process of which nobody knows that it has ended has a mark beside a database."""
+    folder = owners_folder(database)
+    try:
+        return any(not is_gone(folder, mark.name) for mark in folder.iterdir())
+    except FileNotFoundError:
+        return False
+
+
 class ProcessMark:
     """The mark of this process: a file that it holds locked as long as it lives, made when first needed.
 

@@ -18,6 +18,8 @@ STEPS = Path(__file__).parent / "sql"
 BUSY_SECONDS = 5.0
 WAL_BYTES = 16_000_000
 """What the write-ahead log may keep on disk; SQLite moves its pages into the file from 4 MB on."""
+LONG_LOG_BYTES = 4 * WAL_BYTES
+"""A longer log needs attention: only a read that does not end keeps it from being cut."""
 LEAST_SQLITE = (3, 40)
 """What the SQL needs: 3.38 for `->>`, 3.39 for IS NOT DISTINCT FROM, and 3.40 is what is tested."""
 UPGRADE_SECONDS = 600.0  # how long another process's upgrade, with its copy of a large file, may take
@@ -82,7 +84,19 @@ def prepare(path: Path, *, upgrade: bool = True, steps: Path = STEPS) -> None:
             if missing:
                 _migrate(connection, path, files)
     except (OSError, sqlite3.Error) as error:
-        raise StoreUnavailable(f"cannot open the database {path}: {error}") from None
+        raise StoreUnavailable(f"cannot open the database {path}: {error}{advice(error, path)}") from None
+
+
+def advice(error: Exception, path: Path) -> str:
+    """Say what to do about a damaged file, to be added to the error's words; empty: it is not damaged."""
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        return ""
+    copies = sorted(str(file) for file in path.parent.glob(f"{path.name}.before-*") if file.suffix != "-wal")
+    beside = f"beside it are {', '.join(copies)}" if copies else "`backup` makes them; none is beside it"
+    return (
+        f". The file is damaged: stop the listener, and put a copy in its place with `python -m app restore"
+        f" FILE` ({beside}). Without one, move the file away and start anew"
+    )
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

@@ -16,7 +16,7 @@ import structlog
 
 from app.errors import StoreUnavailable
 from app.observe.watch import NOBODY, Watch
-from app.store.sqlite.schema import WAL_BYTES
+from app.store.sqlite.schema import LONG_LOG_BYTES, WAL_BYTES, advice
 
 _T = TypeVar("_T")
 _Item = TypeVar("_Item")
@@ -51,7 +51,9 @@ class _Files:
     """
 
     def __init__(self, path: Path) -> None:
-        self._paths = (path, path.with_name(f"{path.name}-wal"))
+        # The log's index too: another process would make a new one, and both would write in the same log.
+        self._paths = tuple(path.with_name(f"{path.name}{side}") for side in ("", "-wal", "-shm"))
+        self.log = self._paths[1]
         self._inodes: list[int] = []
         self._vanished = False
 
@@ -66,12 +68,17 @@ class _Files:
         except FileNotFoundError as error:
             raise self._error(error.filename) from None
         if self._inodes and inodes != self._inodes:
-            raise self._error(self._paths[inodes[0] == self._inodes[0]])
+            places = zip(self._paths, inodes, self._inodes, strict=True)
+            raise self._error(next(path for path, inode, opened in places if inode != opened))
         self._inodes = inodes
 
     def log_bytes(self) -> int:
         """Return the length of the write-ahead log; an OSError: there is none."""
-        return self._paths[1].stat().st_size
+        return self.log.stat().st_size
+
+    def unavailable(self, error: Exception) -> StoreUnavailable:
+        """Say what SQLite says, and what to do if a file is damaged."""
+        return StoreUnavailable(f"the database says: {error}{advice(error, self._paths[0])}")
 
     def _error(self, path: object) -> sqlite3.OperationalError:
         reason = f"the file {path} was moved, replaced or deleted while it was open: restart the listener"
@@ -119,6 +126,7 @@ class WriterThread:
         self._connection = connection
         self._files = _Files(Path(connection.execute("PRAGMA database_list").fetchone()[2]))
         self._next_checkpoint: float | None = None  # None: the log is short
+        self._trouble = ""
         self._watch = watch
         self._queue: queue.SimpleQueue[_WaitingJob | None] = queue.SimpleQueue()
         self._fresh: dict[asyncio.AbstractEventLoop, list[_WaitingJob]] = {}
@@ -202,16 +210,34 @@ class WriterThread:
             self._shorten_log()
         return self._queue.get()
 
+    def trouble(self) -> str:
+        """Say what needs attention: a log that grows because somebody reads without end; empty: nothing."""
+        try:
+            size = self._files.log_bytes()
+        except OSError:
+            return ""
+        if size <= LONG_LOG_BYTES:
+            return ""
+        return (
+            f"the write-ahead log {self._files.log.name} is {size / 1_000_000:.0f} MB long, because a program"
+            f" has read the database for long and does not end: end it (`fuser -v {self._files.log.name}`"
+            " shows who has it open)"
+        )
+
     def _shorten_log(self) -> None:
         """Empty a log that has grown while somebody read: SQLite's own checkpoints wait for no reader."""
         with suppress(OSError, sqlite3.Error):
             if self._files.log_bytes() <= WAL_BYTES:
                 self._next_checkpoint = None
+                self._trouble = ""
             elif time.monotonic() >= (self._next_checkpoint or 0):
                 self._connection.execute(f"PRAGMA busy_timeout = {LOG_WAIT_MS}")
                 (busy, *_) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
                 self._next_checkpoint = time.monotonic() + LOG_PAUSE_SECONDS if busy else None
                 self._connection.execute("PRAGMA busy_timeout = 0")
+                if not self._trouble and (trouble := self.trouble()):
+                    self._trouble = trouble
+                    log.warning("database_log_long", reason=trouble)
 
     def _commit(self, waiting: list[_WaitingJob]) -> None:
         connection = self._connection
@@ -224,14 +250,14 @@ class WriterThread:
         except sqlite3.OperationalError as error:
             self._roll_back()
             self._watch.committed(time.perf_counter() - began, len(waiting), well=False)
-            _answer([(entry, None, StoreUnavailable(f"the database says: {error}")) for entry in waiting])
+            _answer([(entry, None, self._files.unavailable(error)) for entry in waiting])
         except Exception as error:  # noqa: BLE001 - a job's own fault must not end the thread
             self._roll_back()
             if len(waiting) == 1:
                 refused = isinstance(error, sqlite3.Error)
                 if refused:
                     self._watch.committed(time.perf_counter() - began, 1, well=False)
-                answer = StoreUnavailable(f"the database says: {error}") if refused else error
+                answer = self._files.unavailable(error) if refused else error
                 _answer([(waiting[0], None, answer)])
             else:  # which one it was shows when each runs alone; the others must not suffer for it
                 for entry in waiting:

@@ -40,7 +40,7 @@ async def calling(
 async def test_through_the_proxy(url: str, addresses: tuple[str, ...]) -> None:
     """With `proxy: environment` the proxy is asked, though its own address is a private one."""
     async with proxying(b"done") as proxy, calling(proxy, url, *addresses, proxy="environment") as job:
-        assert (await job.send(parcel(item("1")))).detail == "200: done"
+        assert (await job.send(await job.prepare(parcel(item("1"))))).detail == "200: done"
     assert proxy.asked == [f"POST {url}"]
 
 
@@ -57,7 +57,7 @@ async def test_private_addresses_are_refused_there_too(url: str, addresses: tupl
     """The guard holds: the proxy is not asked for what this network keeps to itself."""
     async with proxying() as proxy, calling(proxy, url, *addresses, proxy="environment") as job:
         with pytest.raises(DeliveryFailed, match="is not a public address") as failed:
-            await job.send(parcel(item("1")))
+            await job.send(await job.prepare(parcel(item("1"))))
     assert failed.value.scope is Scope.DESTINATION
     assert proxy.asked == []
 
@@ -69,7 +69,7 @@ async def test_private_addresses_by_choice() -> None:
         proxying() as proxy,
         calling(proxy, url, PRIVATE, proxy="environment", allow_private=True) as job,
     ):
-        await job.send(parcel(item("1")))
+        await job.send(await job.prepare(parcel(item("1"))))
     assert proxy.asked == [f"POST {url}"]
 
 
@@ -81,7 +81,7 @@ async def test_past_the_proxy(options: dict[str, str]) -> None:
     async with proxying() as proxy, proxying() as service:
         url = f"http://127.0.0.1:{service.port}/x"
         async with calling(proxy, url, allow_private=True, **options) as job:
-            await job.send(parcel(item("1")))
+            await job.send(await job.prepare(parcel(item("1"))))
     assert (len(service.asked), proxy.asked) == (1, [])
 
 

@@ -206,6 +206,18 @@ CREATE TABLE reconcile_runs (
 );
 CREATE INDEX reconcile_runs_by_time ON reconcile_runs (started_at);
 
+-- One row: how the clock was set when a dispatcher last looked (app/store/clock.py), and up to where pruning went.
+CREATE TABLE clock (
+    id        BIGINT  PRIMARY KEY,
+    seen_at   BIGINT  NOT NULL DEFAULT 0,       -- 0: nobody has looked yet
+    stepped   BIGINT  NOT NULL DEFAULT 0,       -- microseconds by which the clock was set in all
+    boot      TEXT    NOT NULL DEFAULT '',      -- which start of which machine `booted_at` is of
+    booted_at BIGINT  NOT NULL DEFAULT 0,
+    pruned_to BIGINT  NOT NULL DEFAULT 0,       -- what is older was deleted
+    retention BIGINT  NOT NULL DEFAULT 0        -- microseconds: RETENTION_DAYS when that was done
+);
+INSERT INTO clock (id) VALUES (1);
+
 -- What `python -m app move` has begun to bring here, and whether it is done.
 CREATE TABLE moves (
     source   TEXT PRIMARY KEY,

@@ -204,3 +204,15 @@ CREATE TABLE reconcile_runs (
     error       TEXT    NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX reconcile_runs_by_time ON reconcile_runs (started_at);
+
+-- One row: how the clock was set when a dispatcher last looked (app/store/clock.py), and up to where pruning went.
+CREATE TABLE clock (
+    id        INTEGER PRIMARY KEY,
+    seen_at   INTEGER NOT NULL DEFAULT 0,       -- 0: nobody has looked yet
+    stepped   INTEGER NOT NULL DEFAULT 0,       -- microseconds by which the clock was set in all
+    boot      TEXT    NOT NULL DEFAULT '',      -- which start of which machine `booted_at` is of
+    booted_at INTEGER NOT NULL DEFAULT 0,
+    pruned_to INTEGER NOT NULL DEFAULT 0,       -- what is older was deleted
+    retention INTEGER NOT NULL DEFAULT 0        -- microseconds: RETENTION_DAYS when that was done
+) STRICT;
+INSERT INTO clock (id) VALUES (1);

@@ -1,13 +1,22 @@
 """The commands about silences."""
 
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from app.cli.base import MAX_NUMBER, AsJson, print_json_lines, print_table, run_with_store, span, user_name
+from app.cli.base import (
+    MAX_NUMBER,
+    AsJson,
+    Noun,
+    print_json_lines,
+    print_table,
+    run_with_store,
+    say,
+    span,
+    user_name,
+)
 from app.errors import ListenerError
 from app.model.silence import ANY, Silence
 from app.notifier.base import duration
@@ -15,13 +24,14 @@ from app.rules.hints import why_idle
 from app.runtime.configured import configured_rules
 from app.settings import load_settings
 from app.store import queries
+from app.web.api_models import SilenceOut
 
 MAX_TEXT_CHARACTERS = 500
 
-silence = typer.Typer(help="Silences: mute alerts for a while.", no_args_is_help=True)
+silences = typer.Typer(cls=Noun, help="Silences: mute alerts for a while.")
 
 
-@silence.command()
+@silences.command()
 def add(
     for_: Annotated[str, typer.Option("--for", help="For how long: 30m, 2h, 1d.")],
     comment: Annotated[str, typer.Option(help="Why.")],
@@ -48,13 +58,13 @@ def add(
     now = datetime.now(UTC)
     new = Silence(*patterns, now, now + span("--for", for_), author, comment.strip())
     number = run_with_store(lambda store: store.write(queries.silences.add, new))
-    print(f"silence {number}: {_patterns_text(new)}, until {new.ends_at:%Y-%m-%d %H:%M:%S} UTC")
+    say(f"silence {number}: {_patterns_text(new)}, until {new.ends_at:%Y-%m-%d %H:%M:%S} UTC")
     with suppress(ListenerError):  # it holds without the rules file, too
         if reason := why_idle(new, configured_rules(load_settings()).file.rules):
-            print(f"hint: it matches nothing: {reason}")
+            say(f"hint: it matches nothing: {reason}")
 
 
-@silence.command("list")
+@silences.command("list")
 def list_silences(
     all_: Annotated[bool, typer.Option("--all", help="Also those that have ended.")] = False,
     as_json: AsJson = False,
@@ -65,7 +75,7 @@ def list_silences(
         lambda store: store.read(queries.silences.silences, active_at=None if all_ else now)
     )
     if as_json:
-        print_json_lines(map(asdict, rows))
+        print_json_lines(map(SilenceOut.model_validate, rows))
     elif rows:
         print_table(("id", "patterns", "ends", "by", "why", "silenced"), (_cells(row, now) for row in rows))
     else:
@@ -77,12 +87,12 @@ def _cells(row: Silence, now: datetime) -> tuple[str, ...]:
     return str(row.id), _patterns_text(row), ends, row.author, row.comment, str(row.silenced)
 
 
-@silence.command()
+@silences.command()
 def end(number: Annotated[int, typer.Argument(min=1, max=MAX_NUMBER, help="The silence's number.")]) -> None:
     """End a silence now. Incidents that it muted and that are still open alert once."""
     ended = run_with_store(lambda store: store.write(queries.silences.end, number, datetime.now(UTC)))
     if not ended:
-        raise ListenerError(f"there is no silence {number} that has not ended: python -m app silence list")
+        raise ListenerError(f"there is no silence {number} that has not ended: python -m app silences")
     print(f"silence {number} has ended")
 
 

@@ -1,0 +1,253 @@
+"""HTTP/1.1 with limits: who has not sent a whole request gets little memory and little time.
+
+uvicorn's own classes set none to the number of headers and to how long a request may take, and the quicker of
+the two none to their size.
+"""
+
+import asyncio
+import sys
+import threading
+from http import HTTPStatus
+from typing import Any
+
+import httptools
+import structlog
+from typing_extensions import override
+from uvicorn.protocols.http import h11_impl, httptools_impl
+
+from app.errors import SettingsError
+
+log = structlog.get_logger(__name__)
+
+MAX_HEAD_BYTES = 64 * 1024
+"""As much may come without a whole head, or without a byte of the body: endless headers, chunk extensions."""
+MAX_HEADERS = 100
+"""So many headers a request may have, trailers included."""
+MAX_PIPELINED = 10
+"""So many requests may wait for the answer to the one before."""
+MAX_READ_BYTES = 32 * 1024
+"""As much is read of a connection at once; uvloop would read 256 kB of each of a thousand."""
+MAX_REST_BYTES = 64 * 1024
+"""As much of a body may come after the answer."""
+HEAD_SECONDS = 10
+"""So long a head may take, and a new connection be silent."""
+MAX_BODY_SECONDS = 20
+"""So long a body may take: longer than the webhook waits for it, which answers 408."""
+UNREAD_SECONDS = 30
+"""So long a client may read nothing of an answer that waits for it."""
+
+UNLIMITED = "uvicorn.protocols.http.zttp_impl"
+
+
+class _Buffer(threading.local):
+    """Where a thread's loop reads into; what it has read is copied before it reads again."""
+
+    def __init__(self) -> None:
+        self.bytes = bytearray(MAX_READ_BYTES)
+
+
+_BUFFER = _Buffer()
+
+
+class LimitedProtocol(httptools_impl.HttpToolsProtocol, asyncio.BufferedProtocol):
+    """One connection, read by httptools. What breaks a limit is answered 4xx or not at all, and closed.
+
+    No websocket is spoken, nor HTTP/2: a request that asks for them is answered in HTTP/1.1, as it may be.
+    """
+
+    head_seconds: float = HEAD_SECONDS
+    body_seconds: float = MAX_BODY_SECONDS
+    unread_seconds: float = UNREAD_SECONDS
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ws_protocol_class = None
+        self._unread = 0  # bytes since the last that meant something
+        self._trailers = self._rest = 0
+        self._in_head = True
+        self._in_request = False
+        self._refusal = HTTPStatus.BAD_REQUEST
+        self._deadline: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
+
+    @override
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._set_deadline(self.head_seconds)
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_deadline()
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
+        self.resume_writing()
+
+    @override
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return _BUFFER.bytes
+
+    @override
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(memoryview(_BUFFER.bytes)[:nbytes]))
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        self._unread += len(data)
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as stopped:
+                data = self._without_upgrade(data[stopped.args[0] :])
+            except httptools.HttpParserError:
+                self._refuse(self._refusal)
+                return
+            else:
+                break
+        if self._unread > MAX_HEAD_BYTES:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        elif self._in_request or (self._answered() and self.timeout_keep_alive_task is None):
+            in_body = self._in_request and not self._in_head
+            if in_body and self.cycle.body and not self._answered():
+                self.flow.pause_reading()  # until the application asks for more: it counts what it holds
+            if self._deadline is None:
+                self._set_deadline(self.body_seconds if in_body else self.head_seconds)
+        elif self._deadline is not None:
+            self._end_deadline()
+
+    @override
+    def on_message_begin(self) -> None:
+        self._in_head = self._in_request = True
+        self._trailers = self._rest = 0
+        super().on_message_begin()
+
+    @override
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:  # of a trailer: nobody reads it, and among the headers it could pass for one
+            self._trailers += 1
+        if len(self.headers) + self._trailers >= MAX_HEADERS:
+            self._break(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        if self._in_head:
+            super().on_header(name, value)
+
+    @override
+    def on_headers_complete(self) -> None:
+        head = len(self.url) + sum([len(name) + len(value) for name, value in self.headers])
+        if head > MAX_HEAD_BYTES:
+            self._break(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        if len(self.pipeline) >= MAX_PIPELINED or self.parser.get_method() == b"CONNECT":
+            self._break(HTTPStatus.BAD_REQUEST)
+        if self.parser.should_upgrade():
+            return
+        self._in_head = False
+        self._unread = 0
+        self._end_deadline()
+        super().on_headers_complete()
+
+    @override
+    def on_body(self, body: bytes) -> None:
+        self._unread = 0
+        if self.cycle.response_complete:  # nobody wants the rest: a little may be on its way
+            self._rest += len(body)
+            if self._rest > MAX_REST_BYTES:
+                self._break(HTTPStatus.BAD_REQUEST)
+        super().on_body(body)
+
+    @override
+    def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
+        self._in_request = False
+        self._unread = 0
+        super().on_message_complete()
+        if self.cycle.response_complete:  # it was answered before all of it had come
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    @override
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self.loop.call_later(self.unread_seconds, self.transport.abort)
+
+    @override
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+    @override
+    def timeout_keep_alive_handler(self) -> None:
+        if self.transport.get_write_buffer_size():  # closing would wait until that is read
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def _without_upgrade(self, rest: bytes) -> bytes:
+        """Give a request that asks for another protocol without that, and what came behind its head.
+
+        Java's client asks with each POST; httptools takes the body for the other protocol's.
+        """
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as the class above has it
+        return b"\r\n".join([*lines, b"", rest])
+
+    def _answered(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _set_deadline(self, seconds: float) -> None:
+        self._deadline = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def _end_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _break(self, status: HTTPStatus) -> None:
+        """End the parsing: `data_received` answers."""
+        self._refusal = status
+        raise ValueError(status.phrase)
+
+    def _refuse(self, status: HTTPStatus) -> None:
+        """Answer a request that is refused while it is read, and close."""
+        log.warning("request_malformed", status=status.value, address=self.client[0] if self.client else "")
+        if not self._answered() and not self.cycle.more_body:
+            # What is wrong came after a whole request: that is answered first.
+            self.cycle.keep_alive = False
+            self.flow.pause_reading()
+            return
+        of_another = self._answered() and (self._in_head or not self._in_request)
+        if of_another or not (self._answered() or self.pipeline or self.cycle.response_started):
+            text = status.phrase.encode()
+            headers = b"content-type: text/plain\r\ncontent-length: %d\r\nconnection: close" % len(text)
+            self.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n\r\n%b" % (status, text, headers, text))
+        if not self._answered():  # for the application the client has gone
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self._end_deadline()
+        self.transport.close()
+
+
+def limit_uvicorn() -> None:
+    """Let uvicorn use `LimitedProtocol`, however it was started: ``--http auto``, ``httptools``, ``h11``.
+
+    Raises:
+        SettingsError: It was started with a protocol that has no limits and cannot be replaced.
+    """
+    if UNLIMITED in sys.modules:
+        raise SettingsError("uvicorn's --http zttp (or HTTP/2) has no limits: remove the option")
+    # In place, since it has chosen its class before it imports the application.
+    httptools_impl.HttpToolsProtocol.__new__ = _limited  # type: ignore[method-assign,assignment]
+    h11_impl.H11Protocol.__new__ = _in_place_of_another  # type: ignore[method-assign,assignment]
+
+
+def _limited(*_: object, **__: object) -> LimitedProtocol:
+    return object.__new__(LimitedProtocol)
+
+
+def _in_place_of_another(_: object, *args: Any, **kwargs: Any) -> LimitedProtocol:
+    return LimitedProtocol(*args, **kwargs)
