@@ -2,10 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+import orjson
 
 CREATE = "CREATE"
 UPDATE = "UPDATE"
@@ -117,7 +120,30 @@ def change_key(
     """
     # Null and missing are one value already, and keys are sorted: every body of a change gives one key.
     parts = [action, resource, blueprint, entity, at, _parts(before), _parts(after), timer]
-    return hashlib.sha256(_CANONICAL.encode(parts).encode()).hexdigest()
+    return hashlib.sha256(_canonical(parts)).hexdigest()
+
+
+def _canonical(parts: list[Any]) -> bytes:
+    if _written_alike(parts):
+        with suppress(TypeError):  # 65 bits, half an emoji, or too deep
+            return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
+    return _CANONICAL.encode(parts).encode()
+
+
+def _written_alike(values: Iterable[Any]) -> bool:
+    """Tell whether orjson, which takes a sixth of the time, writes values as the standard library does."""
+    for value in values:
+        kind = type(value)
+        if kind is float:
+            # 0.00001 is 1e-05 to the one, and infinity null to the other.
+            if value and not 1e-4 <= abs(value) < 1e16:
+                return False
+        elif kind is dict:
+            if not _written_alike(value.values()):
+                return False
+        elif kind is list and not _written_alike(value):
+            return False
+    return True
 
 
 def _parts(snapshot: EntitySnapshot | None) -> list[Any] | None:

@@ -112,6 +112,8 @@ def _changes(path: Path, before: Mapping[str, Any], after: Mapping[str, Any]) ->
     # Keys in the order of `after`, then what is gone: the order in which a person reads the entity.
     for key in [*after, *(key for key in before if key not in after)]:
         old, new = before.get(key), after.get(key)
+        if old is new or (type(old) is type(new) and type(old) in SCALAR_TYPES and old == new):
+            continue  # as `same` says; nearly all values are
         at_top = not path and key in {"properties", "relations"}
         if at_top or (isinstance(old, dict) and isinstance(new, dict)):
             yield from _changes((*path, key), old or {}, new or {})

@@ -4,10 +4,12 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, Literal
 
+import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
@@ -42,10 +44,10 @@ class Hider:
                 return value
             case float():
                 return value if math.isfinite(value) else repr(value)
-            case Mapping():
-                return {self._hide(str(key)): self(item) for key, item in value.items()}
             case list() | tuple() | set() | frozenset():
                 return [self(item) for item in value]
+            case Mapping():
+                return {self._hide(str(key)): self(item) for key, item in value.items()}
         return self._hide(repr(value))
 
     def _hide(self, text: str) -> str:
@@ -65,6 +67,41 @@ class _HideFields:
         if first.get("event") not in EVENTS:  # of a library
             first["event"] = self._hide(first.get("event"))
         return first | {key: value if key in OURS else self._hide(value) for key, value in event.items()}
+
+
+class _Line:
+    """Writes an event of the listener itself as a line of JSON, in one step: a change has a line."""
+
+    def __init__(self, secrets: Iterable[str], traceback: Processor, encode: Callable[[Any], str]) -> None:
+        self._hide, self._traceback, self._encode = Hider(secrets), traceback, encode
+
+    def __call__(self, logger: WrappedLogger, level: str, event: EventDict) -> str:
+        if "exc_info" in event:
+            self._traceback(logger, level, event)
+        hide, name = self._hide, event.pop("event", None)
+        line = {
+            "time": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            "level": level,
+            "event": name if name in EVENTS else hide(name),
+        }
+        for key, value in event.items():
+            line[key] = hide(value)
+        line["logger"] = logger.name
+        return self._encode(line)
+
+
+def _encoder(*, unicode: bool) -> Callable[[Any], str]:
+    # Kept, because `json.dumps` would make one for each event. What the stream cannot write, it would escape
+    # in Python's way, which is not JSON's.
+    standard = json.JSONEncoder(ensure_ascii=not unicode, separators=(",", ":")).encode
+
+    def encode(event: Any) -> str:
+        try:
+            return orjson.dumps(event).decode()
+        except TypeError:  # half an emoji, a number of 65 bits
+            return standard(event)
+
+    return encode if unicode else standard
 
 
 class _Named(structlog.WriteLogger):
@@ -97,10 +134,8 @@ def configure_logging(
     """
     terminal = sys.stderr.isatty()
     text = style == "text" or (style == "auto" and terminal)
-    # Kept, because `json.dumps` would make one for each event. What the stream cannot write, it would escape
-    # in Python's way, which is not JSON's.
     unicode = (getattr(sys.stderr, "encoding", None) or "").lower().replace("-", "") == "utf8"
-    encode = json.JSONEncoder(ensure_ascii=not unicode).encode
+    encode = _encoder(unicode=unicode)
     renderer: Processor = (
         structlog.dev.ConsoleRenderer(colors=terminal, timestamp_key="time")
         if text
@@ -130,7 +165,9 @@ def configure_logging(
     )
     _configure_libraries(handler, level)
     structlog.configure(
-        processors=[*shared, *render],
+        processors=[*shared, *render]
+        if text
+        else [structlog.contextvars.merge_contextvars, _Line(secrets, traceback, encode)],
         logger_factory=_Named,
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=False,

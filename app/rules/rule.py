@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from typing import Annotated, Literal
 
@@ -29,6 +29,7 @@ MENTION_WORD = re.compile(
     r"@(here|channel|everyone)|<!(here|channel|everyone)>|<!subteam\^[A-Z0-9]+>|<@[A-Z0-9]+>"
 )
 """https://docs.slack.dev/messaging/formatting-message-text (mentions)"""
+MAX_KEPT_BLUEPRINTS = 1024
 REGEX = re.compile(r"[\^$()|\\+{}]|\.\*|^/.*/$")
 
 
@@ -250,6 +251,7 @@ class RuleSet:
         self.rules = tuple(rules)
         self._exact: dict[str, list[int]] = {}
         self._globs: list[tuple[str, int]] = []
+        self._about = lru_cache(maxsize=MAX_KEPT_BLUEPRINTS)(self._find)
         self.by_name = {rule.name: rule for rule in self.rules}
         self._programs = any(True for rule in self.rules for _ in rule.programs())
         for number, rule in enumerate(self.rules):
@@ -268,6 +270,9 @@ class RuleSet:
 
     def about(self, blueprint: str) -> tuple[Rule, ...]:
         """List the rules about a blueprint, in the order of the file."""
+        return self._about(blueprint)
+
+    def _find(self, blueprint: str) -> tuple[Rule, ...]:
         matching = {number for pattern, number in self._globs if fnmatchcase(blueprint, pattern)}
         numbers = sorted(matching.union(self._exact.get(blueprint, ())))
         return tuple(self.rules[number] for number in numbers)

@@ -30,4 +30,4 @@ async def test_a_stream_ends_at_a_stop(tmp_path: Path, slack: StandInSlack) -> N
                 pass
             await stopped
     assert time.monotonic() - began < 3
-    assert '"level": "error"' not in listener.log.read_text()
+    assert '"level":"error"' not in listener.log.read_text()

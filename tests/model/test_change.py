@@ -1,9 +1,13 @@
 """A change's key."""
 
+import hashlib
+import json
 import re
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.model.change import EntitySnapshot, change_key
 
@@ -72,3 +76,42 @@ def test_neighbouring_ingredients_do_not_run_together() -> None:
     """Moving a letter from one field to the next is another change."""
     assert key(blueprint="ab", entity="c") != key(blueprint="a", entity="bc")
     assert key(timer="a") != key(timer="b") != key(timer=None)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+EDGES: list[Any] = [
+    *(0.0, -0.0, 1e-5, -1.2e-5, 1e-4, 9999999999999998.0, 1e16, 1e22, 5e-324, 1e308, 123456.75),
+    *(float("inf"), float("nan"), 2**53 + 1, 2**64 - 1, 2**64, -(2**63) - 1),
+    '\x00\x1f\x7f\x80\u2028"/\\\b\f\n\r\t🚀',
+    json.loads("[" * 300 + "]" * 300),
+]
+
+
+def standard_key(properties: dict[str, Any]) -> str:
+    """Return the key of a change as the standard library's JSON gives it."""
+    before = ["checkout-prod", None, None, ["Payments"], properties, {}]
+    parts = ["UPDATE", "entity", "deploymentConfig", "checkout-prod", "t", before, None, None]
+    written = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(written.encode()).hexdigest()
+
+
+def own_key(properties: dict[str, Any]) -> str:
+    """Return the key of the same change."""
+    return key(at="t", before=entity(teams=("Payments",), properties=properties), after=None)
+
+
+@given(st.dictionaries(st.text(), VALUES, max_size=6))
+def test_the_key_is_that_of_the_standard_library(properties: dict[str, Any]) -> None:
+    """However it is made: a listener of an earlier version has stored the same key."""
+    assert own_key(properties) == standard_key(properties)
+
+
+@pytest.mark.parametrize("value", EDGES, ids=ascii)
+def test_the_key_of_an_odd_value(value: Any) -> None:
+    """Each alone, so that none hides another."""
+    properties = {"🚀": [{"x": value}], "\uffff": 1}
+    assert own_key(properties) == standard_key(properties)

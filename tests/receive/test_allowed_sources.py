@@ -101,4 +101,4 @@ async def test_a_forged_address(tmp_path: Path, slack: StandInSlack) -> None:
         assert await post(listener.url, f"{PORTS_OWN}, {ELSEWHERE}", source="127.0.0.9") == 403
         log = listener.log.read_text()
     for address in ("127.0.0.1", "127.0.0.8", ELSEWHERE):
-        assert f'"event": "source_refused", "address": "{address}"' in log
+        assert f'"event":"source_refused","address":"{address}"' in log
