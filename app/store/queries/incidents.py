@@ -26,10 +26,10 @@ RULES_FILE = "rules file"
 WORST_FIRST = "CASE severity WHEN 'critical' THEN 0 WHEN 'warning' THEN 1 ELSE 2 END, opened_at"
 
 
-EVERY = IncidentFilter()
+ALL_OF_THEM = IncidentFilter()
 
 
-async def worst(tx: Transaction, limit: int, which: IncidentFilter = EVERY) -> list[IncidentRow]:
+async def worst(tx: Transaction, limit: int, which: IncidentFilter = ALL_OF_THEM) -> list[IncidentRow]:
     """Read open incidents that a filter fits: the worst first, of those the oldest."""
     values: list[object] = [limit]
     where = f"resolved_at IS NULL{_fits(which, values)}"
@@ -100,7 +100,7 @@ async def page(
     blueprint: str | None = None,
     entity: str | None = None,
     since: datetime | None = None,
-    which: IncidentFilter = EVERY,
+    which: IncidentFilter = ALL_OF_THEM,
     before: str | None = None,
     limit: int,
 ) -> Page[IncidentRow]:
