@@ -172,12 +172,15 @@ async def test_silence_and_its_end(start: Start) -> None:
         await service.change("Healthy", "Degraded")
         await sign_in(service)
         ask = "/silence?rule=health&blueprint=deploymentConfig&entity=notification-service-prod"
+        assert "1 open incident now." in await page(service, ask)
+        assert "0 open incidents now." in await page(service, "/silence?team=Payments")
         answer = await do(service, ask, **{"for": "4h"})
         assert "Silence 1: rule health, blueprint deploymentConfig" in answer.text
         (silence,) = await service.store.read(queries.silences.silences, active_at=None)
         assert (silence.author, silence.entity) == ("Ada", "notification-service-prod")
         assert round((silence.ends_at - silence.starts_at).total_seconds()) == 4 * 3600
-        assert "silenced" in await page(service, "/")
+        assert re.search(r"silenced</span> until <time.*</time> by Ada", await page(service, "/"))
+        assert "No open incident matches" not in await page(service, "/?how=silenced")
         assert "Silence 1 has ended" in (await do(service, "/silences/1/end")).text
         assert "There is no silence 1" in (await do(service, "/silences/1/end")).text
 
