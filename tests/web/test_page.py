@@ -67,6 +67,7 @@ async def test_from_the_change_to_its_delivery(start: Start) -> None:
         now = await page(service, "/")
         assert "Notification Service" in now
         assert 'href="/changes/1"' in now
+        assert "1 delivered</span>" in await page(service, "/changes")
         change = await page(service, "/changes/1")
         for part in ("Degraded", "rule 'health' matches", "delivered", "ok", "ada@example.com", "Rocket"):
             assert part in change
