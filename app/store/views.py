@@ -187,8 +187,20 @@ class ChangeFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class IncidentFilter:
+    """Which incidents to list; what is None does not matter, `text` is a part of the entity's name."""
+
+    severity: str | None = None
+    blueprint: str | None = None
+    rule: str | None = None
+    team: str | None = None
+    text: str | None = None
+    ids: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Choices:
-    """The values that changes can be filtered by."""
+    """The values that changes and incidents can be filtered by."""
 
     blueprints: Sequence[str]
     teams: Sequence[str]

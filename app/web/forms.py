@@ -8,11 +8,13 @@ from fastapi import APIRouter, Depends, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from app.model.notification import one_line
+from app.model.silence import ANY, Silence
 from app.store import queries
 from app.web import actions
 from app.web.actions import TestChange, Text
 from app.web.api_models import ActionOut
 from app.web.context import Context, WebContext
+from app.web.incidents import MOST_OPEN
 from app.web.render import PAGE_TEMPLATES, PageRoute, render
 from app.web.session import (
     API,
@@ -141,17 +143,31 @@ async def release(who: Actor, context: Context, queue: Text, back: Text = "/") -
 
 
 @router.get("/silence")
-async def ask_silence(request: Request, visitor: SignedIn) -> Response:
+async def ask_silence(request: Request, visitor: SignedIn, context: Context) -> Response:
     """Ask what to silence, for how long, and why."""
     names = ("rule", "blueprint", "entity", "team")
     asked = {name: request.query_params.get(name, "") for name in names}
-    return await _ask_silence(request, visitor, asked | {"comment": ""})
+    covered = await _covered(context, asked) if any(asked.values()) else ""
+    return await _ask_silence(request, visitor, asked | {"comment": ""}, covered)
 
 
-async def _ask_silence(request: Request, visitor: Visitor, asked: dict[str, str], **more: Any) -> Response:
+async def _covered(context: WebContext, asked: dict[str, str]) -> str:
+    """Say how many open incidents a silence would cover if it began now."""
+    rule, blueprint, entity, team = (pattern or ANY for pattern in asked.values())
+    time = context.clock()
+    silence = Silence(rule, blueprint, entity, team, time, time, author="", comment="")
+    rows = await context.store.read(queries.incidents.worst, MOST_OPEN)
+    number = sum(row.last is not None and silence.covers(row.last) for row in rows)
+    incidents = "1 open incident" if number == 1 else f"{number:,} open incidents"
+    return f"It covers {actions.patterns_text(silence)}: {incidents} now. "
+
+
+async def _ask_silence(
+    request: Request, visitor: Visitor, asked: dict[str, str], covered: str = "", **more: Any
+) -> Response:
     about = asked["entity"] or asked["rule"]
     title = f"Silence {about}?" if about else "Silence"
-    text = "No alert is sent meanwhile. When it ends, incidents that are still open alert once."
+    text = f"{covered}No alert is sent meanwhile. When it ends, incidents that are still open alert once."
     return await _ask(
         request, visitor, title, text, "", fields="silence", asked=asked, narrow=bool(about), **more
     )

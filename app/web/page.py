@@ -1,6 +1,7 @@
-"""The page's routes: what changed, what alerted and what did not and why, and what is stuck."""
+"""The page's other routes: what changed, what alerted, what did not and why."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,21 +12,18 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from app.model.delivery import State
 from app.model.report import RUNS
-from app.model.silence import silence_of
 from app.notifier.base import entity_url
 from app.store import queries
 from app.store.views import QUIET, ChangeFilter
 from app.web.actions import MAX_ID, patterns_text
 from app.web.context import Context, WebContext, read_page
+from app.web.incidents import PAGE_ROWS, SHORT_ROWS, view_incidents
 from app.web.render import PageRoute, Render
 from app.web.session import COOKIE, SessionGate, SignedIn
 from app.web.view import TIMELINE_ROWS, parse_time, timeline, view_change
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
-PAGE_ROWS = 50
-SHORT_ROWS = 20
-LATEST_CHANGES = 8
 SILENCES_SHOWN = 200
 INCIDENTS_IN_TIMELINE = 200
 ALERTS_IN_TIMELINE = 2_000
@@ -36,37 +34,12 @@ NEWS_POLL_SECONDS = 1.0
 STOP_POLLS = 5
 """How often a stream looks for a stop between two looks for news."""
 REFRESH_SECONDS = 30
-"""The page is refreshed this often without news, because ages and silences change with time alone."""
+"""The page is refreshed this often without news, because silences and waits end with time alone."""
+SPEAK_SECONDS = 15
+"""A stream speaks this often at least: a page that hears nothing for three times as long says so."""
 STATES = (*State, QUIET)
 FIRST_TIME, LAST_TIME = (datetime(year, 1, 1, tzinfo=UTC) for year in (1970, 9000))
 """Times in a query are limited to these, so that arithmetic on them cannot overflow."""
-
-
-@router.get("/")
-async def now(render: Render, context: Context) -> Response:
-    """Show what is wrong now."""
-    time, read = context.clock(), context.store.read
-    health = await context.readiness()
-    counts = await read(queries.counts.overview, time - timedelta(hours=1))
-    incidents = await read(queries.incidents.worst, PAGE_ROWS)
-    silences = await read(queries.silences.silences, active_at=time)
-    active = [silence for silence in silences if silence.is_active(time)]
-    dead = await read(queries.page.deliveries, state=State.DEAD, before=None, limit=SHORT_ROWS)
-    queues = await read(queries.page.queues, time)
-    recent = await read(queries.changes.changes, ChangeFilter(), before=None, limit=LATEST_CHANGES)
-    return await render(
-        "now.html",
-        health=health,
-        counts=counts,
-        incidents=[(row, row.last and silence_of(row.last, active)) for row in incidents],
-        on_hold=[queue for queue in queues if queue.on_hold],
-        failing=[queue for queue in queues if not queue.on_hold and (queue.failures or queue.trouble(time))],
-        dead=dead,
-        silences=silences,
-        patterns_text=patterns_text,
-        changes=[view_change(row) for row in recent.rows],
-        reconciling=await context.reconciling(),
-    )
 
 
 @router.get("/timeline")
@@ -144,6 +117,8 @@ async def changes(request: Request, render: Render, context: Context) -> Respons
     page = await read_page(
         context.store.read(queries.changes.changes, get_filter(**asked), before=before, limit=PAGE_ROWS)
     )
+    deliveries = await context.store.read(queries.page.deliveries_of, [row.id for row in page.rows])
+    states = Counter((row.change_id, row.state) for row in deliveries if row.destination != RUNS)
     return await render(
         "changes.html",
         asked=asked,
@@ -152,6 +127,7 @@ async def changes(request: Request, render: Render, context: Context) -> Respons
         changes=[view_change(row) for row in page.rows],
         choices=await context.store.read(queries.changes.choices),
         states=STATES,
+        became=[(change_id, state.value, number) for (change_id, state), number in states.items()],
         filtered=any(asked.values()),
     )
 
@@ -202,7 +178,9 @@ async def entity(
         page=page,
         before=before,
         changes=shown,
-        incidents=incidents.rows,
+        incidents=await view_incidents(
+            context, incidents.rows, await read(queries.silences.active, context.clock())
+        ),
         deliveries=list(reversed(deliveries))[:SHORT_ROWS],
         links=last.links if last else (),
         port=entity_url(context.app_url, blueprint, entity),
@@ -239,16 +217,20 @@ async def events(
     Other processes write to the store as well, and notify nobody: it is polled once a second.
     """
     seen: tuple[int, ...] | None = None
-    quiet_seconds = 0.0
+    quiet_seconds = spoke_seconds = 0.0
     while gate.visitor(request.cookies.get(COOKIE)) is not None and not request.app.state.stopping:
         newest = await context.store.read(queries.counts.newest)
         if seen is not None and (newest != seen or quiet_seconds >= REFRESH_SECONDS):
             yield ServerSentEvent(event="news", raw_data="new")
-            quiet_seconds = 0.0
+            quiet_seconds = spoke_seconds = 0.0
         elif seen is None:
             yield ServerSentEvent(event="ready", raw_data="ready", retry=2000)
+        elif spoke_seconds >= SPEAK_SECONDS:  # a comment, as the framework's own, would not reach the page
+            yield ServerSentEvent(event="alive", raw_data="alive")
+            spoke_seconds = 0.0
         seen = newest
         for _ in range(STOP_POLLS):  # a stop must not wait for the next look: uvicorn waits for open streams
             if not request.app.state.stopping:
                 await asyncio.sleep(NEWS_POLL_SECONDS / STOP_POLLS)
         quiet_seconds += NEWS_POLL_SECONDS
+        spoke_seconds += NEWS_POLL_SECONDS

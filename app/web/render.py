@@ -20,6 +20,7 @@ from starlette.types import Scope
 from app.errors import StoreUnavailable
 from app.model.notification import one_line
 from app.notifier.base import duration, timestamp
+from app.notifier.failure import remedy
 from app.store import queries
 from app.web.context import WebContext
 from app.web.middleware import RETRY_AFTER_SECONDS, SECURITY_HEADERS
@@ -82,6 +83,7 @@ def _make_environment() -> Environment:
         "timestamp": timestamp,
         "iso": iso,
         "line": one_line,
+        "remedy": remedy,
         "exactly": glob.escape,  # a name as a silence's pattern that matches this name only
         "milliseconds": lambda span: f"{span / timedelta(milliseconds=1):,.0f} ms",
     }

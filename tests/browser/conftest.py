@@ -35,6 +35,7 @@ ARGUMENTS = (
 AXE = Path(__file__).parent / "axe.min.js"
 PAGES = (
     "/",
+    "/incidents?q=prod",
     "/timeline",
     "/changes",
     "/changes?q=nothing-like-it",

@@ -1,5 +1,7 @@
 """The page in a real browser: what an on-call does there, at both widths, light and dark."""
 
+import re
+
 import pytest
 from playwright.async_api import Browser, expect
 
@@ -78,6 +80,23 @@ async def test_the_keyboard(browser: Browser, site: Site) -> None:
         await site.change("Healthy", "Degraded", entity="mail-prod", title="Mail")
         await expect(page.get_by_role("link", name="Silence: mail-prod")).to_be_visible()
         await expect(opener).to_be_focused()  # what is renewed under it does not take the focus away
+
+
+async def test_a_page_that_hears_nothing_says_so(browser: Browser, site: Site) -> None:
+    """After 45 seconds without a word a bar says since when; ages go on; with the next word the bar goes."""
+    async with visiting(browser, site, 360, "light") as visit:
+        page = visit.page
+        await page.clock.install()
+        await visit.sign_in()
+        bar = page.get_by_text("Not live since")
+        await expect(bar).to_be_hidden()
+        await page.clock.fast_forward(50_000)
+        await expect(bar).to_be_visible()
+        await visit.check("/")
+        await site.change("Healthy", "Degraded", entity="mail-prod", title="Mail")
+        await expect(bar).to_be_hidden()
+        await expect(page).to_have_title(re.compile("^3 open, critical"))
+        await expect(page.locator("#icon")).to_have_attribute("href", re.compile("icon-critical"))
 
 
 async def test_the_timeline(browser: Browser, site: Site) -> None:

@@ -13,6 +13,7 @@ from app.demo.run import change_body
 from app.demo.stand_in_slack import StandInSlack
 from app.model.delivery import State
 from app.store import queries
+from app.web.view import iso
 from tests.conftest import DATABASES, Service, Start, count
 from tests.waiting import until
 from tests.web.visitor import TOKEN, do, sign_in
@@ -66,6 +67,7 @@ async def test_from_the_change_to_its_delivery(start: Start) -> None:
         now = await page(service, "/")
         assert "Notification Service" in now
         assert 'href="/changes/1"' in now
+        assert "1 delivered</span>" in await page(service, "/changes")
         change = await page(service, "/changes/1")
         for part in ("Degraded", "rule 'health' matches", "delivered", "ok", "ada@example.com", "Rocket"):
             assert part in change
@@ -171,14 +173,61 @@ async def test_silence_and_its_end(start: Start) -> None:
         await service.change("Healthy", "Degraded")
         await sign_in(service)
         ask = "/silence?rule=health&blueprint=deploymentConfig&entity=notification-service-prod"
+        assert "1 open incident now." in await page(service, ask)
+        assert "0 open incidents now." in await page(service, "/silence?team=Payments")
         answer = await do(service, ask, **{"for": "4h"})
         assert "Silence 1: rule health, blueprint deploymentConfig" in answer.text
         (silence,) = await service.store.read(queries.silences.silences, active_at=None)
         assert (silence.author, silence.entity) == ("Ada", "notification-service-prod")
         assert round((silence.ends_at - silence.starts_at).total_seconds()) == 4 * 3600
-        assert "silenced" in await page(service, "/")
+        assert re.search(r"silenced</span> until <time.*</time> by Ada", await page(service, "/"))
+        assert "No open incident matches" not in await page(service, "/?how=silenced")
         assert "Silence 1 has ended" in (await do(service, "/silences/1/end")).text
         assert "There is no silence 1" in (await do(service, "/silences/1/end")).text
+
+
+async def test_the_headline(start: Start, slack: StandInSlack) -> None:
+    """It counts what is open, how bad it is and who was not told; each count is a filter."""
+    slack.answers.append(PlainTextResponse("channel_is_archived", 410))
+    async with start(admin_token=TOKEN) as service:
+        await service.change("Healthy", "Degraded", entity="mail-prod")
+
+        async def on_hold() -> bool:
+            return await count(service.store, State.ON_HOLD) == 1
+
+        await until(on_hold)
+        await sign_in(service)
+        now = await page(service, "/")
+        assert "<title>1 open, warning" in now
+        assert 'href="/?severity=warning"' in now
+        assert ">1 not delivered</a>" in now
+        assert 'class="banner critical" id="listener"' in now
+        assert "1 queue on hold" in now
+        assert "unarchive the channel, or give the destination another one, then Release" in now
+        assert re.search(r'class="who bad">default on hold', now)
+        for fits in ("severity=warning", "how=not_delivered", "team=Rocket", "q=MAIL", "rule=health"):
+            assert links(await page(service, f"/incidents?{fits}"), "Close: mail-prod"), fits
+            assert "No open incident matches" not in await page(service, f"/?{fits}"), fits
+        for other in ("severity=critical", "how=dead", "team=Rock", "q=mail_prod", "rule=x", "how=x"):
+            assert "No open incident matches" in await page(service, f"/?{other}"), other
+
+
+async def test_since_when_and_who_was_told(start: Start) -> None:
+    """A row says since when it is as it is, not since when it is open, and where it was said."""
+    async with start(admin_token=TOKEN) as service:
+        await service.change("Healthy", "Degraded")
+        await service.change("Degraded", "Crashed")
+        await delivered(service, 2)
+        await sign_in(service)
+        now = await page(service, "/")
+        (row,) = await service.store.read(queries.incidents.worst, 9)
+        spans = re.findall(r'<time datetime="([^"]+)"[^>]*data-span', now)
+        assert spans == [iso(row.incident.changed_at), iso(row.incident.opened_at)]
+        assert re.search(r'class="who">default <time.*✓', now)
+        await service.change("Crashed", "Healthy")
+        assert "No incident is open" in await page(service, "/")
+        assert "resolved <time" in await page(service, "/incidents?state=resolved")
+        assert "No incident matches" in await page(service, "/incidents?state=open")
 
 
 async def test_an_incident_is_closed(start: Start) -> None:
@@ -338,6 +387,7 @@ async def test_script_in_every_field(start: Start) -> None:
             entity_page,
             ask,
             "/silences",
+            "/incidents",
             "/quarantine",
             "/audit",
         ]

@@ -1,9 +1,11 @@
 """The incidents, as the page, the API and the commands show them; closed where no change will end them."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
+from app.model.delivery import State
 from app.model.incident import Incident, Step
 from app.model.notification import Notification
 from app.model.times import micros_or_none, to_micros
@@ -13,7 +15,7 @@ from app.store.queries import audit, deliveries, reports
 from app.store.queries.accept import INCIDENT, incident_of
 from app.store.queries.page import readable
 from app.store.transaction import Row, Transaction
-from app.store.views import AuditEntry, IncidentRow, Page
+from app.store.views import AuditEntry, IncidentFilter, IncidentRow, Page
 
 LAST_NOTIFICATION = (
     "(SELECT notification FROM deliveries WHERE incident_id = incidents.id"
@@ -24,14 +26,65 @@ RULES_FILE = "rules file"
 WORST_FIRST = "CASE severity WHEN 'critical' THEN 0 WHEN 'warning' THEN 1 ELSE 2 END, opened_at"
 
 
-async def worst(tx: Transaction, limit: int) -> list[IncidentRow]:
-    """Read open incidents: the worst first, of those the oldest."""
+ALL_OF_THEM = IncidentFilter()
+
+
+async def worst(tx: Transaction, limit: int, which: IncidentFilter = ALL_OF_THEM) -> list[IncidentRow]:
+    """Read open incidents that a filter fits: the worst first, of those the oldest."""
+    values: list[object] = [limit]
+    where = f"resolved_at IS NULL{_fits(which, values)}"
     rows = await tx.fetch(
-        f"SELECT {INCIDENT}, {LAST_NOTIFICATION} FROM incidents WHERE resolved_at IS NULL"
+        f"SELECT {INCIDENT}, {LAST_NOTIFICATION} FROM incidents WHERE {where}"
         f" ORDER BY {WORST_FIRST} LIMIT $1",
-        limit,
+        *values,
     )
     return [_incident_row_of(row) for row in rows]
+
+
+def _fits(which: IncidentFilter, values: list[object]) -> str:
+    """Write a filter's conditions, each after an AND, and add their values to those of the statement."""
+    where = ""
+    for column, value in (
+        ("severity", which.severity),
+        ("blueprint", which.blueprint),
+        ("rule", which.rule),
+    ):
+        if value is not None:
+            values.append(value)
+            where += f" AND incidents.{column} = ${len(values)}"
+    if which.text is not None:
+        values.append("%" + "".join(f"\\{char}" if char in "\\%_" else char for char in which.text) + "%")
+        where += rf" AND lower(incidents.entity) LIKE lower(${len(values)}) ESCAPE '\'"
+    if which.team is not None:  # the change that it was alerted on names the teams, as JSON
+        values.append(json.dumps(which.team))
+        where += (
+            " AND EXISTS (SELECT 1 FROM deliveries JOIN changes ON changes.id = change_id"
+            f" WHERE incident_id = incidents.id AND replace(teams, ${len(values)}, '') <> teams)"
+        )
+    if which.ids is not None:
+        values.append(list(which.ids))
+        where += f" AND incidents.id = ANY(${len(values)})"
+    return where
+
+
+async def stuck(tx: Transaction, since: datetime, now: datetime) -> dict[State, list[str]]:
+    """Find the open incidents, by id, of which an alert is dead, or due and waiting since a time, UTC.
+
+    What waits in a queue on hold counts at once. The keys are `DEAD` and `PENDING`.
+    """
+    select = (
+        "SELECT DISTINCT incident_id FROM deliveries JOIN queues ON queues.name = queue"
+        " JOIN incidents ON incidents.id = incident_id"
+        " WHERE resolved_at IS NULL AND kind = 'alert' AND deliveries.state ="
+    )
+    dead = await tx.fetch(f"{select} 'dead' ORDER BY 1")
+    waits = await tx.fetch(
+        f"{select} 'pending' AND deliveries.due_at <= $2 AND (on_hold IS NOT NULL OR waiting_since < $1)"
+        " ORDER BY 1",
+        to_micros(since),
+        to_micros(now),
+    )
+    return {State.PENDING: [name for (name,) in waits], State.DEAD: [name for (name,) in dead]}
 
 
 async def incident(tx: Transaction, name: str) -> IncidentRow | None:
@@ -47,6 +100,7 @@ async def page(
     blueprint: str | None = None,
     entity: str | None = None,
     since: datetime | None = None,
+    which: IncidentFilter = ALL_OF_THEM,
     before: str | None = None,
     limit: int,
 ) -> Page[IncidentRow]:
@@ -58,6 +112,7 @@ async def page(
         blueprint: With `entity`: only this entity's.
         entity: The entity's identifier.
         since: Only those that were open at or after this time, UTC.
+        which: Only those that it fits.
         before: A page's `next`.
         limit: How many at most.
 
@@ -75,6 +130,7 @@ async def page(
     if blueprint is not None and entity is not None:
         values += (blueprint, entity)
         where += f" AND blueprint = ${len(values) - 1} AND entity = ${len(values)}"
+    where += _fits(which, values)
     rows = await tx.fetch(
         f"SELECT {INCIDENT}, {LAST_NOTIFICATION} FROM incidents WHERE {where}"
         " ORDER BY opened_at DESC, id DESC LIMIT $3",

@@ -88,6 +88,25 @@ async def deliveries_of(tx: Transaction, changes: Sequence[int]) -> list[Deliver
     return [_delivery_of(row) for row in rows]
 
 
+async def alerts_of(tx: Transaction, incidents: Sequence[str], now: datetime) -> dict[str, list[Delivery]]:
+    """Read, for each incident by id, the alert that counts in each of its queues: who was told, and how.
+
+    It is the last one that was due at a time, UTC; before the first was, the next that will be.
+    """
+    rows = await tx.fetch(
+        f"{DELIVERY} WHERE deliveries.id IN (SELECT coalesce("
+        "  max(CASE WHEN state <> 'pending' OR due_at <= $2 THEN id END), min(id)) FROM deliveries"
+        "  WHERE incident_id = ANY($1) AND kind = 'alert' AND state <> 'cancelled'"
+        "  GROUP BY incident_id, queue) ORDER BY queue",
+        list(incidents),
+        to_micros(now),
+    )
+    found: dict[str, list[Delivery]] = {}
+    for row in map(_delivery_of, rows):
+        found.setdefault(row.incident_id or "", []).append(row)
+    return found
+
+
 async def delivery(tx: Transaction, number: int) -> Delivery | None:
     """Read one delivery."""
     row = await tx.fetch_row(f"{DELIVERY} WHERE deliveries.id = $1", number)

@@ -6,18 +6,62 @@
   const state = document.getElementById("live-state");
   let stream = null;
 
+  const STALE_MS = 45000; // the listener speaks every 15 s
+  const bar = document.getElementById("stale");
+  let heard = Date.now();
+
   function tell(text) {
     if (state && state.textContent !== text) state.textContent = text;
   }
 
+  function clock(time) {
+    return time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false });
+  }
+
+  // As `duration` writes it on the server.
+  function span(ms) {
+    const seconds = Math.max(0, Math.floor(ms / 1000));
+    const [minutes, hours, days] = [60, 3600, 86400].map((unit) => Math.floor(seconds / unit));
+    if (minutes < 1) return `${seconds} s`;
+    if (hours < 1) return `${minutes} min`;
+    if (days < 1) return `${hours} h${minutes % 60 ? ` ${minutes % 60} min` : ""}`;
+    return `${days} d${hours % 24 ? ` ${hours % 24} h` : ""}`;
+  }
+
+  // Ages go on without the server; times are the viewer's, with UTC on hover.
+  function tick() {
+    for (const one of document.querySelectorAll("time[datetime]")) {
+      const at = new Date(one.dateTime);
+      const ms = Date.now() - at;
+      let text = at.toLocaleString([], { dateStyle: "medium", timeStyle: "medium", hour12: false });
+      if ("span" in one.dataset) text = span(ms);
+      else if ("ago" in one.dataset) text = ms < 0 ? `in ${span(-ms)}` : `${span(ms)} ago`;
+      if (one.textContent !== text) one.textContent = text;
+    }
+    const stale = !document.hidden && bar && Date.now() - heard > STALE_MS;
+    if (bar && bar.hidden === stale) {
+      bar.hidden = !stale;
+      bar.textContent = stale ? `Not live since ${clock(new Date(heard))}: the listener does not answer, or you are not signed in any more.` : "";
+    }
+    if (stale) tell("");
+    listen();
+  }
+
+  function hear() {
+    heard = Date.now();
+    tell("Live.");
+    tick();
+  }
+
   function renew() {
-    if (!dialog.open) document.body.dispatchEvent(new Event("news"));
+    const typing = document.querySelector(".filter :focus"); // a fresh form would take what was typed
+    if (!dialog.open && !typing) document.body.dispatchEvent(new Event("news"));
   }
 
   function listen() {
     if (stream || document.hidden) return;
     stream = new EventSource("/events");
-    stream.addEventListener("ready", () => tell("Live."));
+    for (const word of ["ready", "alive", "news"]) stream.addEventListener(word, hear);
     stream.addEventListener("news", renew);
     stream.addEventListener("error", () => {
       tell("Not live: the listener does not answer, or you are not signed in any more.");
@@ -31,12 +75,33 @@
       if (stream) stream.close();
       stream = null;
     } else {
+      heard = Math.max(heard, Date.now() - STALE_MS + 10000); // a hidden page heard nothing
       listen();
       renew();
     }
   });
 
+  // A click shows that it waits.
+  function busy(element) {
+    if (element) element.setAttribute("aria-busy", "true");
+  }
+  addEventListener("submit", (event) => busy(event.submitter));
+  addEventListener("click", (event) => busy(event.target.closest("a[hx-get]")));
+  addEventListener("pageshow", () => document.querySelectorAll("[aria-busy]").forEach((one) => one.removeAttribute("aria-busy")));
+  addEventListener("change", (event) => {
+    if (event.target.matches(".filter select")) event.target.form.requestSubmit();
+  });
+
   document.body.addEventListener("htmx:after:swap", () => {
+    document.querySelectorAll("a[aria-busy]").forEach((one) => one.removeAttribute("aria-busy"));
+    const live = document.getElementById("live");
+    if (live && live.dataset.title) {
+      document.title = document.title.replace(/^.*(?= – )/, live.dataset.title);
+      const icon = document.getElementById("icon");
+      const path = icon.getAttribute("href").replace(/icon-\w+/, `icon-${live.dataset.worst}`);
+      if (icon.getAttribute("href") !== path) icon.setAttribute("href", path);
+    }
+    tick();
     const content = document.getElementById("ask-content");
     if (content.childElementCount && !dialog.open) {
       dialog.showModal();
@@ -62,5 +127,8 @@
     here.searchParams.delete("did");
     history.replaceState(null, "", here);
   }
-  listen();
+  const zone = document.getElementById("zone");
+  if (zone) zone.textContent = `Times are in ${Intl.DateTimeFormat().resolvedOptions().timeZone}; UTC on hover.`;
+  tick();
+  setInterval(tick, 5000);
 })();
