@@ -31,6 +31,7 @@ from app.receive.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from app.settings import Settings
 from app.store import queries
 from app.store.opening import open_store
+from app.web.protocol import LimitedProtocol
 
 DEMO_ENTITIES = (
     ("notification-service-prod", "Notification Service", "Rocket", ("Healthy", "Degraded", "Crashed")),
