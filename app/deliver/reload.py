@@ -10,7 +10,8 @@ import structlog
 
 from app.deliver.dispatcher import Dispatcher
 from app.deliver.message import Messages
-from app.deliver.turn import NotifierSet, Sender
+from app.deliver.notifier_set import NotifierSet
+from app.deliver.turn import Sender
 from app.errors import ListenerError, RulesError, StoreUnavailable
 from app.notifier.base import SEND_TIMEOUT, Notifier
 from app.observe.watch import Watch

@@ -11,6 +11,7 @@ import structlog
 from opentelemetry.trace import Tracer
 
 from app.deliver.load import Load, WhyNot, load_claim
+from app.deliver.notifier_set import NotifierSet
 from app.deliver.retry import GIVE_UP_AFTER, NextAttempt, next_attempt
 from app.errors import DeliveryFailed, MessageGone, Scope, StoreUnavailable
 from app.model.delivery import Alert, Outcome
@@ -29,35 +30,6 @@ Prepare = Callable[[Claim, Sequence[Waiting]], Awaitable[Parcel]]
 
 MAX_PREPARE_SECONDS = 15.0  # so long may users' programs wait for one another and run
 FAULTS_BEFORE_DEAD = 4  # a fault that lasts belongs to the message; one that passes must not lose it
-
-
-class NotifierSet:
-    """The notifiers of one reading of the rules file, by name; closed together: one may ask another."""
-
-    def __init__(self, by_name: Mapping[str, Notifier]) -> None:
-        self.by_name = by_name
-        self._users = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
-
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Delay `close` as long as the context lasts."""
-        self._users += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._users -= 1
-            if not self._users:
-                self._idle.set()
-
-    async def close(self) -> None:
-        """Wait until none is in use, and close their connections."""
-        # A connection that is closed while a message is on its way would cost that delivery an attempt.
-        await self._idle.wait()
-        for notifier in self.by_name.values():
-            await notifier.close()
 
 
 class Sender:

@@ -133,7 +133,7 @@ MUTANTS: dict[str, Mutant] = {
         "ORDER BY deliveries.id LIMIT ?7", "ORDER BY deliveries.id DESC LIMIT ?7"
     ),
     "a dead holder leaves no doubt": _statement(
-        "lease_until = ?2, unsure_since = ?3", "lease_until = ?2, unsure_since = NULL"
+        "unsure_since = CASE WHEN unsure_since < ?2 THEN unsure_since ELSE ?2 END", "unsure_since = NULL"
     ),
     "open incidents are not found": _statement(
         "(resolved_at IS NULL OR resolved_at >= ?3)", "resolved_at < 0"
@@ -150,9 +150,7 @@ MUTANTS: dict[str, Mutant] = {
             alerts=tuple(alert for alert in decision.alerts if alert.notification.step is not Step.RESOLVED),
         )
     ),
-    "a fallback gets no alerts": _statement(
-        "SELECT name, on_hold FROM queues WHERE", "SELECT 1, 1 WHERE 1 = 0 AND"
-    ),
+    "a fallback gets no alerts": _statement("on_hold IS NOT NULL ORDER BY name", "1 = 0"),
     "a silence is not looked at": _statement("NOT settled AND ends_at > ?1", "ends_at < 0"),
     "a commit is none": Mutant(rewrite=lambda statement: "ROLLBACK" if statement == "COMMIT" else statement),
 }

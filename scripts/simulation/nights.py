@@ -159,21 +159,25 @@ class Nights:
             minutes = chance.between("silence for", 0.3, 2)
             world.silenced.append((entity, now, now + 60 * minutes))
             world.say(f"somebody silences {entity} for {minutes:.1f} min")
-            process.start(_silence(runtime.store, listener.clock(), entity, minutes))
+            process.start(self._silence(runtime.store, listener, entity, minutes))
         if chance.strikes("silence_ends"):
+            world.silence_ends.append(now)
             process.start(_end_silences(runtime.store, listener.clock()))
         if chance.strikes("retry"):
             process.start(runtime.store.retry(now=listener.clock()))
+
+    async def _silence(self, store: Store, listener: Listener, entity: str, minutes: float) -> None:
+        now, loop = listener.clock(), self._world.loop
+        until = now + timedelta(minutes=minutes)
+        silence = Silence("*", "*", entity, "*", now, until, "operator", "test")
+        ends = loop.time() + 60 * minutes
+        await store.write(queries.silences.add, silence)
+        self._world.in_force.append((entity, loop.time(), ends))
 
 
 async def _release(store: Store, now: datetime) -> None:
     for destination in ("rocket", "star", "nova", "pager"):
         await store.release_hold(destination, now)
-
-
-async def _silence(store: Store, now: datetime, entity: str, minutes: float) -> None:
-    until = now + timedelta(minutes=minutes)
-    await store.write(queries.silences.add, Silence("*", "*", entity, "*", now, until, "operator", "test"))
 
 
 async def _end_silences(store: Store, now: datetime) -> None:

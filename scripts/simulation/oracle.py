@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise, permutations
 
+from scripts.simulation.clock import Process
 from scripts.simulation.port import ENTITIES
 from scripts.simulation.slack import CHANNELS
 from scripts.simulation.world import FALLBACK, PAGER, Change, Table, Told, World
@@ -15,10 +16,11 @@ APART_SECONDS = 0.99
 SAID_AFTER_SECONDS = 60.0
 OLD_RULES_SECONDS = 70.0
 """How long a process may go by the rules file before: it was frozen, or has just read it."""
+SENT_WITHIN_SECONDS = 12.0
 JUMP_SECONDS = 45.0
 """A clock that was set by up to 40 s: the leases may be off by so much."""
-COPIED_WITHIN_SECONDS = 120.0
-"""How long a fallback may wait for an alert: the processes may be dead for 40 s, and frozen for 60."""
+COPIED_WITHIN_SECONDS = 15.0
+"""How long a process takes at the most to copy what waits for its fallback."""
 
 
 class Oracle:
@@ -64,6 +66,7 @@ class Oracle:
             *self._what_was_told_is_told_to_its_end(),
             *self._each_change_alerts_once(),
             *self._nothing_is_made_up(),
+            *self._silences_hold(),
             *self._order(),
             *self._rate(),
             *self._holds_are_said(),
@@ -240,6 +243,20 @@ class Oracle:
                 elif load not in listed and (change.sent_at is None or change.sent_at > told.at):
                     yield f"#{place} hears of {_name(change)} before anybody said so"
 
+    def _silences_hold(self) -> Iterator[str]:
+        """What is silenced is not told, but for what was on its way already."""
+        for entity, since, until in self._world.in_force:
+            ended = [at for at in self._world.silence_ends if at > since - SENT_WITHIN_SECONDS]
+            for told in self._world.told:
+                in_force = since + SENT_WITHIN_SECONDS < told.at < min([until, *ended]) - 1
+                if entity not in told.loads or not in_force or told.has_just_woken():
+                    continue
+                if not self._jumped_since(since, told.at):
+                    yield f"#{told.place} hears of {entity} at {told.at - 1000:.0f} s, though it is silenced"
+
+    def _jumped_since(self, since: float, until: float) -> bool:
+        return any(since - 1 < jump < until for jump in self._world.jumps)
+
     def _order(self) -> Iterator[str]:
         """What was answered before the next was sent is told before it; jobs are in order for each entity."""
         changes = self._world.changes
@@ -302,7 +319,7 @@ class Oracle:
             ]
             for change in self._world.changes.values() if on_hold else ():
                 stored = change.stored_at
-                if stored is None or not on_hold[0] + 5 < stored < until - COPIED_WITHIN_SECONDS:
+                if stored is None or on_hold[0] + 5 > stored or not self._is_served(stored, until):
                     continue
                 tables = self._tables(change.at, stored)
                 own = place == PAGER or all(table.channels.get(change.team) == place for table in tables)
@@ -312,6 +329,18 @@ class Oracle:
                     self._has_heard(FALLBACK, told) for told in [change, *self._found_by_comparing(change)]
                 ):
                     yield f"#{FALLBACK} never hears of {_name(change)}, though {place} was on hold"
+
+    def _is_served(self, since: float, until: float) -> bool:
+        """Tell whether a process has sent something all the time, and so could copy."""
+        first: dict[Process, float] = {}
+        for told in self._world.told:
+            process = told.sending.process
+            if since <= told.at <= until:
+                began = first.setdefault(process, told.at)
+                troubled = any(began - 1 < trouble < told.at + 1 for trouble in process.troubles)
+                if not troubled and told.at - began > COPIED_WITHIN_SECONDS:
+                    return True
+        return False
 
     def _jobs_have_one_key(self) -> Iterator[str]:
         keys: dict[tuple[str, float], set[str]] = defaultdict(set)

@@ -121,7 +121,7 @@ def simulate(plan: Plan) -> Outcome:
 async def _night(plan: Plan, world: World) -> Outcome:
     loop, chance = world.loop, world.chance
     prepare(DATABASE)
-    settings = load_settings(**SETTINGS)
+    settings = load_settings(only=(), **SETTINGS)
     slack, pager = Slack(world), Pager(world)
     listeners: list[Listener] = []
     nights = Nights(world, slack, pager, listeners)

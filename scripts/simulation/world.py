@@ -105,6 +105,8 @@ class World:
         told: What each place heard, in order.
         listings: What Port answered when it was asked for all entities: the time, and each entity's value.
         silenced: The entities that were silenced, with from when to when.
+        in_force: Those of the silences that were stored, from then on.
+        silence_ends: When the operator ended all of them.
         refused: Webhooks with another answer than 202, or 503 because they could not be stored.
         holds: The places that refused a message until somebody mends them, with the time and the sender.
         unknown: Since when a channel has another name: it may be on hold.
@@ -122,6 +124,8 @@ class World:
     told: list[Told] = field(default_factory=list)
     listings: list[tuple[float, dict[str, float]]] = field(default_factory=list)
     silenced: list[tuple[str, float, float]] = field(default_factory=list)
+    in_force: list[tuple[str, float, float]] = field(default_factory=list)
+    silence_ends: list[float] = field(default_factory=list)
     holds: list[tuple[float, str, Process]] = field(default_factory=list)
     broken: list[tuple[str, float, float]] = field(default_factory=list)
     unknown: list[tuple[float, str]] = field(default_factory=list)
