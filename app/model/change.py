@@ -125,7 +125,7 @@ def change_key(
 
 def _canonical(parts: list[Any]) -> bytes:
     if _written_alike(parts):
-        with suppress(TypeError):  # 65 bits, half an emoji, or too deep
+        with suppress(TypeError):  # more than 64 bits, or too deep
             return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
     return _CANONICAL.encode(parts).encode()
 
