@@ -168,7 +168,7 @@ def test_passwords_of_proxies_are_hidden() -> None:
 async def send(notifier: Notifier) -> None:
     """Send one alert, and close."""
     try:
-        await notifier.send(parcel(item("1")))
+        await notifier.send(await notifier.prepare(parcel(item("1"))))
     finally:
         await notifier.close()
 

@@ -122,17 +122,17 @@ def load_rules(
     mistakes += _in_destinations(document, models, check_jq)
     mistakes += _in_rules(document, check_jq)
     if file is None or mistakes:
-        raise RulesError(name, in_order(mistakes, document), _partly(document, models, name))
+        raise RulesError(name, in_order(mistakes, document), _partly(document, models, name, mistakes))
     hints = in_order(find_hints(file, document), document)
     return Rules(file, tuple(sorted(document.hidden)), name, document.lines(), hints)
 
 
-def _partly(document: Document, models: SettingsModels, name: str) -> Rules:
-    """Read the destinations in which nothing is wrong."""
+def _partly(document: Document, models: SettingsModels, name: str, wrong: Sequence[Mistake]) -> Rules:
+    """Read the destinations in which nothing is wrong so far."""
     right = {}
     for key, written in _destinations(document).items():
-        with suppress(ValidationError, KeyError, TypeError):
-            if not any(place[:2] == ("destinations", key) for place in document.spoilt):
+        if not any(mistake.text.startswith(f"destination {key!r}: ") for mistake in wrong):
+            with suppress(ValidationError, KeyError, TypeError):
                 right[key] = models[written["type"]].model_validate(written)
     return Rules(RulesFile(version=1, destinations=right), name=name, lines=document.lines())
 
