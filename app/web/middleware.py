@@ -55,7 +55,9 @@ def plain_headers(app: ASGIApp) -> ASGIApp:
             if message["type"] == "http.response.start":
                 present = {name.lower() for name, _ in message["headers"]}
                 missing = (header for header in PLAIN_HEADERS if header[0] not in present)
-                message["headers"] = [*message["headers"], *missing]
+                # The rest of too large a body is not read (app/web/protocol.py): no request can follow it.
+                close = [(b"connection", b"close")] if message["status"] == 413 else []
+                message["headers"] = [*message["headers"], *missing, *close]
             await send(message)
 
         await app(scope, receive, complete if scope["type"] == "http" else send)
