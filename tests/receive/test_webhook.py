@@ -157,7 +157,7 @@ async def test_a_large_body(start: Start) -> None:
     async with start(max_body_bytes=100 * 1024) as service:
         headers = signed_headers(b"", SECRET, datetime.now(UTC))
         assert (await service.post(b" " * 100 * 1024 + b" ", headers)).status_code == 413
-        answer = await service.client.post("/api/slack", content=chunks(200), headers=headers)
+        answer = await service.client.post("/api/slack", content=chunks(150), headers=headers)
         assert answer.status_code == 413
         for path in ("/api/slack", "/healthz"):
             answer = await service.client.post(path, content=b" " * 101 * 1024)
@@ -177,7 +177,7 @@ async def test_headers_are_judged_before_the_body(service: Service) -> None:
     await writer.wait_closed()
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(b"POST /api/slack HTTP/1.1\r\nhost: x\r\nx-port-signature: " + b"v1,A " * 100_000)
-    assert b" 400 " in await reader.readline()
+    assert b" 431 " in await reader.readline()
     writer.close()
     await writer.wait_closed()
 
