@@ -145,9 +145,9 @@ class Oracle:
 
     def _kept_back(self, change: Change) -> bool:
         """Tell whether the operator may have taken its alerts back while they waited."""
-        since = change.at
+        since, set_back = change.at, JUMP_SECONDS * len(self._world.jumps)
         return any(at > since - OLD_RULES_SECONDS for at in self._renamed) or any(
-            entity == change.entity and until > since and begins - 1 < self._quiet_since
+            entity == change.entity and until + set_back > since and begins - 1 < self._quiet_since
             for entity, begins, until in self._world.silenced
         )
 
@@ -246,6 +246,8 @@ class Oracle:
     def _silences_hold(self) -> Iterator[str]:
         """What is silenced is not told, but for what was on its way already."""
         for entity, since, until in self._world.in_force:
+            if any(change.renames for change in self._world.changes.values() if change.entity == entity):
+                continue  # another name is not silenced
             ended = [at for at in self._world.silence_ends if at > since - SENT_WITHIN_SECONDS]
             for told in self._world.told:
                 in_force = since + SENT_WITHIN_SECONDS < told.at < min([until, *ended]) - 1
