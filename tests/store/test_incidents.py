@@ -203,7 +203,7 @@ async def test_what_follows_a_rename_has_the_new_name(store: Store, silenced: bo
 async def test_a_rename_that_comes_late(store: Store) -> None:
     """Both names have an incident: one is left, and no destination is told of it in two queues (seed 109)."""
 
-    def job(queue: str, *went_: Any, **name: str) -> Incoming:
+    def job(queue: str, *went_: Any, **name: Any) -> Incoming:
         incoming = went(*went_, **name)
         change = incoming.change
         hits = (hit.to((Route("job", queue),)) for hit in match(ruled(), change, {}).hits)
