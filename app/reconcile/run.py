@@ -278,7 +278,9 @@ class _BlueprintReading:
         now = self.run.intake.clock()
         reconciled = Reconciled(self.watched, difference.version, first_reading=self.new)
         try:
-            accepted = await self.run.intake.accept(Signed(difference.body(now), now), reconciled)
+            # By Port's clock, as of a webhook: ours may be behind, and make it look older than it is.
+            signed = Signed(difference.body(now), max(now, difference.at))
+            accepted = await self.run.intake.accept(signed, reconciled)
         finally:
             # The run's own log lines are about no change.
             structlog.contextvars.unbind_contextvars("change")

@@ -41,6 +41,8 @@ class Oracle:
             for entity in told.loads:
                 heard = self._heard[told.place, entity]
                 heard += [(load, told) for load in self._named(told, entity)]
+            for entity in told.over:
+                self._end(told, entity)
         # When the rule was renamed or removed: what waited under its name is not sent any more.
         self._renamed = [
             after.since
@@ -75,6 +77,14 @@ class Oracle:
             *self._jobs_follow_the_incident(),
             *self._open_incidents_were_told(),
         ]
+
+    def _end(self, told: Told, entity: str) -> None:
+        """Note that a message says that an entity was deleted, and not what came just before that."""
+        of_it = [change for change in self._world.changes.values() if change.entity == entity]
+        gone = [change.serial for change in of_it if change.action == "DELETE" and change.at < told.at]
+        before = [self._world.changes[load].serial for load, _ in self._heard[told.place, entity]]
+        if gone and told.place != PAGER:
+            self._left_out[told.place, entity].append(range(max(before, default=0) + 1, gone[-1]))
 
     def _named(self, told: Told, entity: str) -> list[float]:
         """Leave out the value before; what a long line leaves out for a person's sake may be any between."""
@@ -145,9 +155,9 @@ class Oracle:
 
     def _kept_back(self, change: Change) -> bool:
         """Tell whether the operator may have taken its alerts back while they waited."""
-        since = change.at
+        since, set_back = change.at, JUMP_SECONDS * len(self._world.jumps)
         return any(at > since - OLD_RULES_SECONDS for at in self._renamed) or any(
-            entity == change.entity and until > since and begins - 1 < self._quiet_since
+            entity == change.entity and until + set_back > since and begins - 1 < self._quiet_since
             for entity, begins, until in self._world.silenced
         )
 
@@ -246,6 +256,8 @@ class Oracle:
     def _silences_hold(self) -> Iterator[str]:
         """What is silenced is not told, but for what was on its way already."""
         for entity, since, until in self._world.in_force:
+            if any(change.renames for change in self._world.changes.values() if change.entity == entity):
+                continue  # another name is not silenced
             ended = [at for at in self._world.silence_ends if at > since - SENT_WITHIN_SECONDS]
             for told in self._world.told:
                 in_force = since + SENT_WITHIN_SECONDS < told.at < min([until, *ended]) - 1

@@ -71,7 +71,7 @@ class Port:
             if chance.strikes("team_moves"):
                 team = chance.stream("team").choice(TEAMS)
             if chance.strikes("renamed"):
-                name = f"{entity}.{len(self._world.changes)}"
+                name = f"{entity}x{len(self._world.changes)}"
             self._change(entity, name, team, load)
         self._send(before, self._last[entity])
 

@@ -49,7 +49,7 @@ def read_lines(body: dict[str, Any]) -> Lines:
     over: set[str] = set()
     whole = "\n".join(texts) if blocks else str(body.get("text", ""))
     for entity, rest in LINE.findall("\n".join(texts)):
-        entity, numbers = entity.partition(".")[0], _numbers(rest.partition(",")[0])  # noqa: PLW2901
+        entity, numbers = entity.partition("x")[0], _numbers(rest.partition(",")[0])  # noqa: PLW2901
         if not numbers:
             over.add(entity)
         elif len(numbers) == 1:

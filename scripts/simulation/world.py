@@ -138,7 +138,7 @@ class World:
 
     def root(self, name: str) -> str:
         """Give the first name of an entity: a later one begins with it."""
-        return name.partition(".")[0]
+        return name.partition("x")[0]
 
     def say(self, text: str) -> None:
         """Add a line to the story."""

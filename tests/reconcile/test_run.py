@@ -419,3 +419,17 @@ async def test_a_change_during_the_first_run(database: str, port: StandInPort, t
         assert await one.compare() == []
         assert await one.compare() == []
         assert len(await one.alerts()) == 1
+
+
+async def test_a_clock_that_is_behind_ports(watched: Watching) -> None:
+    """A difference is as old as Port says, so that the late webhook before it is late (seed 1087)."""
+    watched.clock.pass_(seconds=60)
+    watched.set("checkout", "Crashed")
+    changed_at = watched.clock()
+    watched.clock.pass_(seconds=-30)
+    await watched.look()
+    watched.clock.pass_(seconds=40)
+    await watched.post("checkout", "Healthy", "Degraded", changed_at - timedelta(seconds=5))
+    before = len(await watched.alerts())
+    await watched.compare()
+    assert len(await watched.alerts()) == before

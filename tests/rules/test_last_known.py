@@ -74,6 +74,14 @@ def test_deleted_and_created_again() -> None:
     assert again.version > gone.version
 
 
+def test_a_deletion_that_comes_after_the_new_beginning() -> None:
+    """It is late: what the entity has been made anew with stays (seed 250)."""
+    known = after(known_at("Healthy"), moved("Degraded", "Crashed", 20))
+    assert followed(known, moved("Healthy", None, 10)) is None
+    assert after(known, moved(None, "Healthy", 12)).values["properties.healthStatus"] == "Crashed"
+    assert after(known, moved("Crashed", None, 30)).gone
+
+
 def test_everything_is_watched() -> None:
     """Then what an entity lacks is null, also where it comes later."""
     known = first_state(
@@ -182,6 +190,17 @@ def test_a_creation_that_was_found() -> None:
     life.take(moved(None, "Healthy", 5))
     life.take(moved("Healthy", "Degraded", 10))
     assert [name for name, *_ in life.alerts] == ["created", "health"]
+
+
+def test_a_creation_that_ends_an_incident_is_told_once() -> None:
+    """The value that it was found with is no news to the rule when it is compared next (seed 389)."""
+    life = WatchedLife()
+    life.take(moved("Healthy", "Degraded", 1))
+    life.state = EntityState(None, life.state.incidents, followed(None, moved("Healthy", "Degraded", 1)))
+    life.take(moved(None, "Healthy", 10), reconciled=True)
+    life.take(moved("Degraded", "Healthy", 10), reconciled=True)
+    life.take(moved("Healthy", "Crashed", 20), reconciled=True)
+    assert [after for _, _, after in life.alerts] == ["Degraded", "Healthy", "Crashed"]
 
 
 def test_a_deletion_that_was_found() -> None:

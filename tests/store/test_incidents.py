@@ -200,6 +200,24 @@ async def test_what_follows_a_rename_has_the_new_name(store: Store, silenced: bo
     assert (later.notification.entity, later.notification.title) == ("till", "till")
 
 
+async def test_a_rename_that_comes_late(store: Store) -> None:
+    """Both names have an incident: one is left, and no destination is told of it in two queues (seed 109)."""
+
+    def job(queue: str, *went_: Any, **name: Any) -> Incoming:
+        incoming = went(*went_, **name)
+        change = incoming.change
+        hits = (hit.to((Route("job", queue),)) for hit in match(ruled(), change, {}).hits)
+        found = replace(match(ruled(), change, {}), hits=tuple(hits))
+        return replace(incoming, decide=lambda state: decide(found, state, change.at), watched=False)
+
+    await store.accept([job("job/1", "Healthy", "Degraded", 0)])
+    await store.accept([job("job/2", "Degraded", "Crashed", 9, old="till", new="till")])
+    await store.accept([job("job/2", "Degraded", "Degraded", 5, new="till")])
+    await tell(store, 10)
+    await store.accept([job("job/2", "Crashed", "Healthy", 20, old="till", new="till")])
+    assert await tell(store, 21) == [("job/2", Step.RESOLVED, "")]
+
+
 async def test_renamed_and_resolved_at_once(store: Store) -> None:
     """A change that does both, in one group with the change before it, ends the incident."""
     await store.accept([went("Healthy", "Degraded", 0), went("Degraded", "Healthy", 5, new="till")])
