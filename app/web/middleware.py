@@ -49,18 +49,35 @@ SECURITY_HEADERS = {
 
 def plain_headers(app: ASGIApp) -> ASGIApp:
     """Wrap the whole application, and complete each answer's headers."""
+    rests = asyncio.Semaphore(MAX_RESTS)
 
     async def around(scope: Scope, receive: Receive, send: Send) -> None:
+        more = True
+
         async def complete(message: Message) -> None:
             if message["type"] == "http.response.start":
                 present = {name.lower() for name, _ in message["headers"]}
                 missing = (header for header in PLAIN_HEADERS if header[0] not in present)
-                # The rest of too large a body is not read (app/web/protocol.py): no request can follow it.
-                close = [(b"connection", b"close")] if message["status"] == 413 else []
+                close: list[tuple[bytes, bytes]] = []
+                if message["status"] == 413:
+                    if more and not rests.locked():
+                        async with rests:
+                            await _read_rest(receive)
+                    # More of it may come, which is not read (app/web/protocol.py): no request can follow it.
+                    close = [(b"connection", b"close")]
                 message["headers"] = [*message["headers"], *missing, *close]
             await send(message)
 
-        await app(scope, receive, complete if scope["type"] == "http" else send)
+        async def read() -> Message:
+            nonlocal more
+            message = await receive()
+            more = message.get("more_body", False)
+            return message
+
+        if scope["type"] == "http":
+            await app(scope, read, complete)
+        else:
+            await app(scope, receive, send)
 
     return around
 
