@@ -108,9 +108,13 @@ class PortClient(Transport):
         entities, following = answer.get("entities"), answer.get("next")
         # A proxy's empty answer must not pass for "there are none": all entities would count as deleted.
         wrong = not isinstance(following, str | None) or (following and following == after)
-        if wrong or not _are_objects(entities):
+        if wrong or not isinstance(entities, list):
             raise self.no_port(request)
-        return EntityPage(entities, following)
+        # One that is odd must not hide the others; a list of nothing else is no answer of Port's.
+        objects = [entity for entity in entities if isinstance(entity, dict)]
+        if entities and not objects:
+            raise self.no_port(request)
+        return EntityPage(objects, following)
 
     async def list_automations(self) -> list[Json]:
         """Return all automations of the organization."""

@@ -72,7 +72,7 @@ def test_the_program(installed: Path) -> None:
         "COMP_WORDS": "port-listener sil",
         "COMP_CWORD": "1",
     }
-    assert output(installed, [program], **completing) == "silence\n"
+    assert output(installed, [program], **completing) == "silences\n"
 
 
 def test_python_m_app(installed: Path) -> None:

@@ -11,7 +11,9 @@ from app.cli.doctor import make_setup
 from app.doctor.steps import examine
 from app.errors import ListenerError
 from app.reconcile.health import judge
+from app.settings import load_settings
 from app.store import queries
+from app.store.opening import open_store
 from app.store.views import ReconcileProgress, StoredRun
 from app.web.api_models import ReconcileRunOut
 from app.web.view import view_reconciling
@@ -174,6 +176,8 @@ async def test_the_doctor_says_why_nothing_is_compared(configured: pytest.Monkey
     async def comparison() -> str:
         return {one.step: one.text async for one in examine(make_setup(None, ()))}["reconciliation"]
 
+    async with open_store(*load_settings().database):  # the doctor itself makes no database
+        pass
     assert "none was made yet" in await comparison()
     configured.setenv("RECONCILE_MINUTES", "0")
     assert "RECONCILE_MINUTES is 0" in await comparison()
