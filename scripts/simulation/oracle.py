@@ -81,7 +81,8 @@ class Oracle:
     def _end(self, told: Told, entity: str) -> None:
         """Note that a message says that an entity was deleted, and not what came just before that."""
         of_it = [change for change in self._world.changes.values() if change.entity == entity]
-        gone = [change.serial for change in of_it if change.action == "DELETE" and change.at < told.at]
+        over = (change for change in of_it if change.action == "DELETE" or change.renames)
+        gone = [change.serial for change in over if change.at < told.at]
         before = [self._world.changes[load].serial for load, _ in self._heard[told.place, entity]]
         if gone and told.place != PAGER:
             self._left_out[told.place, entity].append(range(max(before, default=0) + 1, gone[-1]))
@@ -90,8 +91,8 @@ class Oracle:
         """Leave out the value before; what a long line leaves out for a person's sake may be any between."""
         loads, changes = told.loads[entity], self._world.changes
         if 0.0 in loads:
-            gap = loads.index(0.0)
-            between = range(changes[loads[gap - 1]].serial + 1, changes[loads[gap + 1]].serial)
+            serials = [changes[load].serial for load in loads if load]
+            between = range(min(serials), max(serials))
             self._left_out[told.place, entity].append(between)
         return [load for load in loads[1:] if load]
 

@@ -12,6 +12,7 @@ CHANNELS = {"rocket": "C0000000R", "star": "C0000000S", "nova": "C0000000N", "op
 RATE_SECONDS = 0.9
 """Slack lets short bursts pass; what comes sooner than this is refused."""
 LINE = re.compile(r"identifier=([^|>]+)\|[^\n]*?>(?:\*: [^\n]*\n[^:\n]*:|:) ([^\n]*)")
+DELETED = re.compile(r"identifier=([^|>]+)\|[^\n]*?>(?:\*:| was) deleted")
 LEFT_OUT = "…"
 NUMBER = re.compile(r"\d+\.\d+|…")
 
@@ -56,6 +57,7 @@ def read_lines(body: dict[str, Any]) -> Lines:
             still[entity] = numbers[0]
         else:  # a further line of an entity that was renamed begins with the value before, too
             loads[entity] = loads[entity] + numbers[1:] if entity in loads else numbers
+    over.update(entity.partition("x")[0] for entity in DELETED.findall("\n".join(texts)))
     if not blocks:  # plain text, after Slack had refused the form of it
         for entity, rest in re.findall(r"(service-\d)[^:\n]*: ?([^\n]*)", whole):
             if numbers := _numbers(rest):
@@ -115,7 +117,13 @@ class Slack:
             return Reply(200, {"ok": False, "error": "is_archived"})
         if method == "chat.update":
             return self._update(channel, arguments)
-        return self._post_message(channel, arguments, sending)
+        if method == "chat.postMessage":
+            return self._post_message(channel, arguments, sending)
+        return self._info(channel)
+
+    def _info(self, channel: Channel) -> Reply:
+        shown = {"id": CHANNELS[channel.name], "name": channel.shown_as or channel.name}
+        return Reply(200, {"ok": True, "channel": shown})
 
     def _post_message(self, channel: Channel, arguments: dict[str, Any], sending: Sending) -> Reply:
         if "blocks" in arguments and self._world.chance.strikes("blocks_refused"):
