@@ -27,8 +27,6 @@ def simulate(*arguments: str, hash_seed: str = "random") -> tuple[int, str]:
     return run.returncode, run.stdout
 
 
-# The oracle's newest promises (silences, fallbacks) and its reading of digests are not right yet.
-@pytest.mark.xfail(strict=False, reason="the oracle misjudges silences and lines of digests")
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("first", [1, 26, 51, 76])
 def test_seeds(first: int) -> None:
@@ -51,7 +49,7 @@ def test_a_seed_again() -> None:
 )
 def test_a_planted_mistake(mistake: str) -> None:
     """It is found."""
-    status, output = simulate("--seed", "3", "--trace", "--plant", mistake)
+    status, output = simulate("--seed", "1", "--trace", "--plant", mistake)
     assert status == 1
     assert "BROKEN" in output
 
@@ -60,11 +58,11 @@ def test_a_planted_mistake(mistake: str) -> None:
 def test_smaller() -> None:
     """A failing seed is made smaller, and what is printed for it repeats it."""
     _, output = simulate(
-        "--seed", "3", "--minutes", "0.5", "--plant", "a change is stored without its alerts"
+        "--seed", "5", "--minutes", "0.5", "--plant", "a change is stored without its alerts"
     )
     (command,) = re.findall(r"^Again: scripts/simulate (.*)$", output, re.MULTILINE)
     story = output.partition("it comes down to this:\n")[2]
-    assert story.count("Port: service-") <= 2  # of fourteen
+    assert len(re.findall("Port: (?:UPDATE|CREATE|DELETE)", story)) <= 2  # of six
     status, again = simulate(*shlex.split(command))
     assert status == 1
     assert "never hears of" in again
