@@ -153,8 +153,12 @@ def gather(notifications: Sequence[Notification]) -> list[Line]:
         together.setdefault((position,) if notification.step is Step.NOTICE else key, []).append(position)
     lines = []
     for positions in together.values():
-        # What came late happened before.
-        oldest_first = sorted((notifications[position] for position in positions), key=lambda item: item.at)
+        oldest_first: list[Notification] = []
+        for notification in (notifications[position] for position in positions):
+            # What came late happened before. The others are in order: `at` may be when reconciling found one.
+            later = (place for place, other in enumerate(oldest_first) if other.at > notification.at)
+            place = next(later, None) if notification.late else None
+            oldest_first.insert(len(oldest_first) if place is None else place, notification)
         lines.append(Line(tuple(positions), tuple(oldest_first)))
     return lines
 

@@ -41,7 +41,7 @@ class Oracle:
             for entity in told.loads:
                 heard = self._heard[told.place, entity]
                 heard += [(load, told) for load in self._named(told, entity)]
-            for entity in told.over:
+            for entity in [*told.over, *told.still]:
                 self._end(told, entity)
         # When the rule was renamed or removed: what waited under its name is not sent any more.
         self._renamed = [
@@ -79,9 +79,9 @@ class Oracle:
         ]
 
     def _end(self, told: Told, entity: str) -> None:
-        """Note that a message says that an entity was deleted, and not what came just before that."""
+        """Note that a message says that an entity is new, or gone, and not what came just before that."""
         of_it = [change for change in self._world.changes.values() if change.entity == entity]
-        over = (change for change in of_it if change.action == "DELETE" or change.renames)
+        over = (change for change in of_it if change.action != "UPDATE" or change.renames)
         gone = [change.serial for change in over if change.at < told.at]
         before = [self._world.changes[load].serial for load, _ in self._heard[told.place, entity]]
         if gone and told.place != PAGER:

@@ -85,6 +85,11 @@ class TestLines:
         assert chain.values == ("Healthy", "Degraded", "Healthy")
         assert line.changes == 3
 
+    def test_what_reconciling_found_is_as_old_as_it_came(self) -> None:
+        """Its time is that when it was found: a change that came after it is newer (seed 172)."""
+        found = told("a", "Degraded", "Healthy", at=NOW + SECOND, step=Step.RESOLVED)
+        assert only(found, told("a", "Healthy", "Crashed")).last.step is Step.OPENED
+
     def test_what_came_late_happened_before(self) -> None:
         """The order in a line is that of the events, whatever the order of arrival; at the same time that."""
         late = told("a", "Restarting", "Healthy", at=NOW - SECOND, late=True)
