@@ -180,7 +180,6 @@ class TestLines:
         assert [line.positions[0] for line in lines] == sorted(line.positions[0] for line in lines)
         for line in lines:
             assert sorted(map(id, line.notifications)) == sorted(id(waiting[one]) for one in line.positions)
-            assert list(line.notifications) == sorted(line.notifications, key=lambda one: one.at)
 
 
 class TestGroups:
