@@ -145,9 +145,7 @@ class Nights:
             listener.stop()
             return
         if chance.strikes("freeze"):
-            process.frozen_until = now + chance.between("freeze for", 5, 60)
-            process.troubles.append(now)
-            process.woken.append(process.frozen_until)
+            process.freeze(now, chance.between("freeze for", 5, 60))
             world.say(f"{process.name} is frozen for {process.frozen_until - now:.1f} s")
             return
         if (runtime := listener.runtime) is None:
