@@ -38,11 +38,11 @@ class Oracle:
         self._heard: dict[tuple[str, str], list[tuple[float, Told]]] = defaultdict(list)
         self._left_out: dict[tuple[str, str], list[range]] = defaultdict(list)
         for told in world.told:
+            for entity in [*told.over, *told.still]:
+                self._end(told, entity)
             for entity in told.loads:
                 heard = self._heard[told.place, entity]
                 heard += [(load, told) for load in self._named(told, entity)]
-            for entity in [*told.over, *told.still]:
-                self._end(told, entity)
         # When the rule was renamed or removed: what waited under its name is not sent any more.
         self._renamed = [
             after.since
