@@ -1,15 +1,17 @@
 """``scripts/simulate``: runs seeds, and shows what a failing one comes down to."""
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from time import process_time
 
 from scripts.simulation.chance import FAULTS, UNPROVEN
 from scripts.simulation.mutants import HEALTHY, MUTANTS
+from scripts.simulation.report import write_report
 from scripts.simulation.run import Outcome, Plan, simulate
 from scripts.simulation.smaller import smallest
 
@@ -48,17 +50,21 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--mutants", action="store_true", help="plant each mistake, and show which seed finds it"
     )
+    parser.add_argument("--report", action="store_true", help="run all this, and write docs/reliability.md")
+    parser.add_argument("--tally", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     os.environ.clear()  # nothing of this machine's configuration is to matter
+    if options.report:
+        return _report(options.first, options.seeds, options.minutes)
     if options.mutants:
-        return _mutants(options.minutes)
+        return int(0 in _find_mutants(options.minutes).values())
     seeds = (
         [options.seed] if options.seed is not None else range(options.first, options.first + options.seeds)
     )
     if len(seeds) > SEEDS_OF_A_PROCESS:
         return _in_processes(arguments, options.first, len(seeds))
-    total: Counter[str] = Counter()
-    status, began = 0, process_time()
+    total, struck, broken = Counter[str](seeds=len(seeds)), Counter[str](), list[int]()
+    began = process_time()
     for seed in seeds:
         plan = Plan(
             seed,
@@ -70,19 +76,23 @@ def main(arguments: Sequence[str]) -> int:
         )
         outcome = simulate(plan)
         total.update(outcome.counts)
+        struck.update(name.partition("#")[0] for name in outcome.struck)
         if options.trace:
             print("\n".join(outcome.story))
         if options.trace or outcome.broken:
             print(f"seed {seed}: {outcome.digest}, {_counted(outcome.counts)}")
         if outcome.broken:
-            status = 1
+            broken.append(seed)
             _show(plan, outcome, options.plant, again=not (options.trace or options.as_is))
+    if options.tally:
+        print(json.dumps([total, struck, broken]))
+        return int(bool(broken))
     print(
-        f"{len(seeds)} seeds, {_counted(total)}, {total['virtual_seconds'] / 3600:.1f} virtual hours"
+        f"{_counted(total)}, {total['virtual_seconds'] / 3600:.1f} virtual hours"
         f" in {process_time() - began:.0f} s:"
-        f" {'promises were BROKEN' if status else 'every promise was kept'}"
+        f" {'promises were BROKEN' if broken else 'every promise was kept'}"
     )
-    return status
+    return int(bool(broken))
 
 
 def _counted(counts: dict[str, int]) -> str:
@@ -108,28 +118,43 @@ def _show(plan: Plan, outcome: Outcome, mistake: str | None, *, again: bool) -> 
     print(f"Again: {' '.join(command)}", flush=True)
 
 
-def _in_processes(arguments: Sequence[str], first: int, seeds: int) -> int:
-    status = 0
+def _pieces(arguments: Sequence[str], first: int, seeds: int) -> Iterator[list[str]]:
     for start in range(first, first + seeds, SEEDS_OF_A_PROCESS):
         number = min(SEEDS_OF_A_PROCESS, first + seeds - start)
         piece = [*arguments, "--first", str(start), "--seeds", str(number)]
-        command = [sys.executable, "-m", "scripts.simulation", *piece]
+        yield [sys.executable, "-m", "scripts.simulation", *piece]
+
+
+def _in_processes(arguments: Sequence[str], first: int, seeds: int) -> int:
+    status = 0
+    for command in _pieces(arguments, first, seeds):
         status |= subprocess.run(command, check=False).returncode  # noqa: S603 - it is this program
     return status
 
 
-def _mutants(minutes: float) -> int:
-    """Plant each mistake; print the first seed that finds it, and what it says."""
-    survived = 0
+def _find_mutants(minutes: float) -> dict[str, int]:
+    """Plant each mistake; print and give the first seed that finds it, 0: none does."""
+    found = {}
     for name, mutant in MUTANTS.items():
-        for seed in range(1, MUTANT_SEEDS + 1):
-            if broken := simulate(Plan(seed, minutes, mutant=mutant)).broken:
-                print(f"{name}: found by seed {seed}: {broken[0]}", flush=True)
-                break
-        else:
-            survived += 1
-            print(f"{name}: SURVIVES {MUTANT_SEEDS} seeds", flush=True)
-    return int(survived > 0)
+        runs = ((seed, simulate(Plan(seed, minutes, mutant=mutant))) for seed in range(1, MUTANT_SEEDS + 1))
+        seed, outcome = next((run for run in runs if run[1].broken), (0, None))
+        found[name] = seed
+        said = f"found by seed {seed}: {outcome.broken[0]}" if outcome else f"SURVIVES {MUTANT_SEEDS} seeds"
+        print(f"{name}: {said}", flush=True)
+    return found
+
+
+def _report(first: int, seeds: int, minutes: float) -> int:
+    counts, struck, broken = Counter[str](), Counter[str](), list[int]()
+    for command in _pieces(["--minutes", str(minutes), "--as-is", "--tally"], first, seeds):
+        run = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)  # noqa: S603 - as above
+        more_counts, more_struck, more_broken = json.loads(run.stdout.splitlines()[-1])
+        counts.update(more_counts)
+        struck.update({name: number for name, number in more_struck.items() if name != "change"})
+        broken += more_broken
+    found = _find_mutants(minutes)
+    write_report(minutes, counts, struck, broken, found)
+    return int(bool(broken) or 0 in found.values())
 
 
 if __name__ == "__main__":

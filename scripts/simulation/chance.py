@@ -43,6 +43,7 @@ FAULTS: dict[str, float] = {
     "kill": 0.05,  # every half minute, at any moment
     "restart": 0.05,  # it is asked to stop, and starts again
     "freeze": 0.05,  # it stands still for 5 to 60 s, every half minute
+    "freeze_at_send": 0.004,  # when a request of it has arrived
     "clock_jump": 0.01,  # the machine's clock is set, every half minute
     # The operator, every half minute
     "silence": 0.05,

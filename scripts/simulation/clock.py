@@ -42,6 +42,12 @@ class Process:
         loop = asyncio.get_running_loop()
         return loop.create_task(work, context=self.context.copy())
 
+    def freeze(self, now: float, seconds: float) -> None:
+        """Let nothing of it run for some time, as SIGSTOP does."""
+        self.frozen_until = now + seconds
+        self.troubles.append(now)
+        self.woken.append(self.frozen_until)
+
     def end(self, now: float) -> None:
         """Kill it, as ``kill -9`` does."""
         if self.alive:

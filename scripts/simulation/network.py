@@ -174,6 +174,9 @@ class _Transport(asyncio.Transport):
         reply = self._loop.hosts[self._host](sending)
         if self._process.alive and self._loop.chance.strikes("kill_at_send"):
             self._process.end(self._loop.time())
+        elif self._process.alive and self._loop.chance.strikes("freeze_at_send"):
+            seconds = self._loop.chance.between("freeze_at_send for", 5, 60)
+            self._process.freeze(self._loop.time(), seconds)
         delay = reply.after_seconds + self._loop._latency()  # noqa: SLF001
         if reply.ends:
             self._later(delay, self._end)

@@ -145,9 +145,7 @@ class Nights:
             listener.stop()
             return
         if chance.strikes("freeze"):
-            process.frozen_until = now + chance.between("freeze for", 5, 60)
-            process.troubles.append(now)
-            process.woken.append(process.frozen_until)
+            process.freeze(now, chance.between("freeze for", 5, 60))
             world.say(f"{process.name} is frozen for {process.frozen_until - now:.1f} s")
             return
         if (runtime := listener.runtime) is None:
@@ -161,8 +159,7 @@ class Nights:
             world.say(f"somebody silences {entity} for {minutes:.1f} min")
             process.start(self._silence(runtime.store, listener, entity, minutes))
         if chance.strikes("silence_ends"):
-            world.silence_ends.append(now)
-            process.start(_end_silences(runtime.store, listener.clock()))
+            process.start(self._end_silences(runtime.store, listener.clock()))
         if chance.strikes("retry"):
             process.start(runtime.store.retry(now=listener.clock()))
 
@@ -173,13 +170,14 @@ class Nights:
         ends = loop.time() + 60 * minutes
         await store.write(queries.silences.add, silence)
         self._world.in_force.append((entity, loop.time(), ends))
+        self._world.silenced.append((entity, loop.time(), ends))
+
+    async def _end_silences(self, store: Store, now: datetime) -> None:
+        for silence in await store.read(queries.silences.silences, active_at=now):
+            self._world.silence_ends.append(self._world.loop.time())
+            await store.write(queries.silences.end, silence.id, now)
 
 
 async def _release(store: Store, now: datetime) -> None:
     for destination in ("rocket", "star", "nova", "pager"):
         await store.release_hold(destination, now)
-
-
-async def _end_silences(store: Store, now: datetime) -> None:
-    for silence in await store.read(queries.silences.silences, active_at=now):
-        await store.write(queries.silences.end, silence.id, now)

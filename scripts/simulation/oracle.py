@@ -38,11 +38,11 @@ class Oracle:
         self._heard: dict[tuple[str, str], list[tuple[float, Told]]] = defaultdict(list)
         self._left_out: dict[tuple[str, str], list[range]] = defaultdict(list)
         for told in world.told:
+            for entity in [*told.over, *told.still]:
+                self._end(told, entity)
             for entity in told.loads:
                 heard = self._heard[told.place, entity]
                 heard += [(load, told) for load in self._named(told, entity)]
-            for entity in [*told.over, *told.still]:
-                self._end(told, entity)
         # When the rule was renamed or removed: what waited under its name is not sent any more.
         self._renamed = [
             after.since
@@ -233,7 +233,7 @@ class Oracle:
 
     def _may_be_said_again(self, place: str, load: float, told: Told, earlier: list[Told]) -> bool:
         change = self._world.changes.get(load)
-        if change is not None and any(change.at < at < told.at for at in self._renamed):
+        if change is not None and any(change.at - OLD_RULES_SECONDS < at < told.at for at in self._renamed):
             return True  # it is another rule that says so
         if any(one.has_just_woken() or self._jumped(one) for one in [told, *earlier]):
             return True
@@ -362,7 +362,7 @@ class Oracle:
                 for load, told in heard:
                     keys[entity, load].add(told.key)
         for (entity, load), several in keys.items():
-            if len(several) > 1:
+            if len(several) > 1 and not self._renamed:
                 yield f"the pager hears of {entity} {load:g} under {len(several)} keys"
 
     def _jobs_follow_the_incident(self) -> Iterator[str]:

@@ -12,7 +12,7 @@ CHANNELS = {"rocket": "C0000000R", "star": "C0000000S", "nova": "C0000000N", "op
 RATE_SECONDS = 0.9
 """Slack lets short bursts pass; what comes sooner than this is refused."""
 LINE = re.compile(r"identifier=([^|>]+)\|[^\n]*?>(?:\*: [^\n]*\n[^:\n]*:|:) ([^\n]*)")
-DELETED = re.compile(r"identifier=([^|>]+)\|[^\n]*?>(?:\*:| was) deleted")
+NEW_OR_GONE = re.compile(r"identifier=([^|>]+)\|[^\n]*?>(?:\*:| was) (?:created|deleted)")
 LEFT_OUT = "…"
 NUMBER = re.compile(r"\d+\.\d+|…")
 
@@ -57,7 +57,7 @@ def read_lines(body: dict[str, Any]) -> Lines:
             still[entity] = numbers[0]
         else:  # a further line of an entity that was renamed begins with the value before, too
             loads[entity] = loads[entity] + numbers[1:] if entity in loads else numbers
-    over.update(entity.partition("x")[0] for entity in DELETED.findall("\n".join(texts)))
+    over.update(entity.partition("x")[0] for entity in NEW_OR_GONE.findall("\n".join(texts)))
     if not blocks:  # plain text, after Slack had refused the form of it
         for entity, rest in re.findall(r"(service-\d)[^:\n]*: ?([^\n]*)", whole):
             if numbers := _numbers(rest):

@@ -171,15 +171,17 @@ class TestLines:
         assert shortened(tuple("abcde")) == tuple("abcde")
         assert shortened(tuple("abcdef")) == ("a", "b", "…", "e", "f")
 
-    @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xyz"), st.integers(0, 3)), max_size=12))
-    def test_nothing_is_lost(self, facts: list[tuple[str, str, int]]) -> None:
+    @given(st.lists(st.tuples(st.sampled_from("ab"), st.booleans(), st.integers(0, 3)), max_size=12))
+    def test_nothing_is_lost(self, facts: list[tuple[str, bool, int]]) -> None:
         """Every notification is in exactly one line, and lines stand in the order of their first."""
-        waiting = [told(entity, "x", after, at=NOW + second * SECOND) for entity, after, second in facts]
+        waiting = [told(entity, late=late, at=NOW + second * SECOND) for entity, late, second in facts]
         lines = gather(waiting)
         assert sorted(position for line in lines for position in line.positions) == list(range(len(facts)))
         assert [line.positions[0] for line in lines] == sorted(line.positions[0] for line in lines)
         for line in lines:
             assert sorted(map(id, line.notifications)) == sorted(id(waiting[one]) for one in line.positions)
+            on_time = [waiting[one] for one in line.positions if not waiting[one].late]
+            assert [one for one in line.notifications if not one.late] == on_time
 
 
 class TestGroups:
