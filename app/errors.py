@@ -145,7 +145,7 @@ class PortError(ListenerError):
         status: The HTTP status; None if there was no answer.
         trace_id: Port's own name for the request, to give to its support; may be empty.
         retry_after: How long Port asks us to wait; None: it does not.
-        lasting: There was no answer, and will be none until somebody mends it: the certificate is not valid.
+        lasting: There was no answer, and will be none until somebody fixes it: the certificate is not valid.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """How this process reaches others: which proxy an address is behind, and whose certificates are trusted.
 
-Every client, of whichever library, is built with what stands here, and reads nothing of the environment
+Every client, of every library, is built with what stands here, and reads nothing of the environment
 itself: the libraries disagree about proxies without a scheme, about NO_PROXY and about certificates.
 
 Rules: https://curl.se/docs/manpage.html (ENVIRONMENT), https://pkg.go.dev/golang.org/x/net/http/httpproxy

@@ -13,7 +13,7 @@ JITTER = 0.2
 GIVE_UP_AFTER = timedelta(hours=24)  # an alert about yesterday helps nobody
 PROBE_EVERY = timedelta(minutes=10)  # of a queue on hold, in case the destination was fixed
 FIRST_UNSURE_DELAY = timedelta(minutes=1)  # each send that may have arrived may be one message more
-UNSURE_PATIENCE = timedelta(minutes=7)  # after 1, 2 and 4 min: whoever takes all and never says so is broken
+UNSURE_PATIENCE = timedelta(minutes=7)  # after 1, 2 and 4 min: a receiver that never answers is broken
 
 
 @dataclass(frozen=True, slots=True)

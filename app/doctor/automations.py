@@ -38,7 +38,7 @@ def compare_automations(rule: Rule, about: Mapping[str, Json], catalog: Catalog)
     if silent and none_has:
         yield CheckStatus.WRONG, f"no blueprint that matches has an automation: {_bootstrap(silent[:3])}"
     elif silent:
-        yield CheckStatus.NOTE, f"without an automation, so never heard of: {names_of(silent)}"
+        yield CheckStatus.NOTE, f"without an automation, so Port sends no changes of: {names_of(silent)}"
     for name in (*named, *others):
         if conditional := [automation for automation in _automations(name, catalog) if _event(automation)[1]]:
             title = conditional[0].get("identifier")

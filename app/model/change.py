@@ -1,4 +1,4 @@
-"""The domain's own model of a change, whichever of Port's payloads it came in."""
+"""The domain's own model of a change, for all of Port's payloads."""
 
 import hashlib
 import json
@@ -49,7 +49,7 @@ class CatalogChange:
     """One change in Port's catalog.
 
     Attributes:
-        key: The same for the same change, whichever way and however often it arrives (`change_key`).
+        key: The same for the same change, however and however often it arrives (`change_key`).
         action: ``CREATE``, ``UPDATE``, ``DELETE``, ``TIMER_EXPIRED``, or an action that Port may add.
         resource: ``entity``, ``blueprint``, ``run``, …
         blueprint: The blueprint's identifier; empty where the resource has none.

@@ -99,7 +99,7 @@ def verify_encoded(body: bytes, claim: SignatureClaim, secrets: Sequence[str]) -
     if len(body) > MAX_REENCODED_BYTES:
         reason += (
             f"; above {MAX_REENCODED_BYTES // 1024} KiB a body must arrive byte for byte as it was signed,"
-            " and Port's agent, or a proxy that writes JSON anew, does not send it so"
+            " and Port's agent, or a proxy that reformats JSON, does not send it so"
         )
     raise SignatureRejected(reason, Cause.WRONG)
 

@@ -135,7 +135,7 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
         return Decision(f"rule {rule.name!r} {done} of {after.state!r} already")
     # Getting worse mentions people again; getting better does not.
     rise = RANKS[after.severity] - RANKS[incident.severity] if incident is not None else 0
-    # What waits to alert nobody has heard of.
+    # What still waits has alerted nobody.
     told = after.told if after.flapping or not _waits(after, now) else ()
     hit = hit.to(_places(told, hit.routes))
     decision = _moved(hit, matched, step, after, now, rise=rise)

@@ -117,7 +117,7 @@ def after_change(
     """Move the state of an entity, None if it is new, by a change that came from Port; None: it stays."""
     at, here = to_micros(change.at), to_micros(now)
     if change.action == DELETE:
-        # One that comes after a newer change is late, too: the entity has been made anew since.
+        # One that comes after a newer change is late, too: the entity was created again since.
         late = known and (known.is_late(EXISTENCE, at) or any(seen > at for seen in known.times.values()))
         return None if late else gone(known, at, here)
     # What one side says no rule was asked about: recorded, it would hide a change whose webhook was lost.

@@ -22,7 +22,7 @@ RULES_HOLD = "a rules file is a mapping with version, destinations and rules"
 PLAIN_NAME = re.compile(r"[\w.-]{1,60}")
 """Matches keys and names, which may be shown, and not addresses and secrets."""
 
-MAX_DEPTH = 100  # all that follows, in whichever library, must be able to follow
+MAX_DEPTH = 100  # every library that reads the result must be able to follow
 TOO_DEEP = "its values are nested too deep, or a part of it is within itself, by an alias (*)"
 MOST_VALUES = 200_000
 """How many values a rules file may have, those counted again that aliases repeat."""

@@ -1,9 +1,9 @@
-"""The time that everything in the store goes by: it runs steadily, and if the clock is set, what waits moves.
+"""The store's time: it runs steadily. When the machine's clock is set, what waits is moved by as much.
 
-A process reads the machine's clock against the time since the machine was started, which nobody sets. If the
-two have come apart, the clock was set, and every time in the store until which something waits is moved by as
-much, so that the time that passed is what counts. That happens once, in the transaction of whoever sees it
-first: the row `clock` says by how much in all, and the others follow.
+A process compares the machine's clock with the time since the machine was started, which nobody sets. If the
+two have come apart, the clock was set: every time in the store until which something waits is moved by the
+difference, so that only time that has passed counts. The first process that sees it does this, in its
+transaction; the row `clock` holds the sum, and the others follow.
 
 On PostgreSQL the server's clock counts, which all replicas share; their own may say what they like.
 """
@@ -195,7 +195,7 @@ class StoreClock:
         if known is None and self._boot and self._boot == look.boot:
             known = ClockState(look.booted_at, look.stepped)
         if known is None:
-            # The machine was started anew, or is another one. For how long it stood still is not known, but
+            # The machine was restarted, or is another one. For how long it stood still is not known, but
             # time does not go back.
             step = min(0, look.measured + self._uptime() - look.seen_at) if look.seen_at else 0
             return look.measured, step if -step >= STEP else 0

@@ -1,4 +1,4 @@
-"""The durable store, whichever database it is in.
+"""The durable store, in either database.
 
 What receives and delivers has a method here. Everything else is an operation of `app.store.queries`, run by
 `read` or `write`: ``await store.read(queries.counts.overview, since)``.

@@ -1,4 +1,4 @@
-"""One transaction, in whichever database: what the operations of `app.store.queries` are written against.
+"""One transaction, in either database: what the operations of `app.store.queries` are written against.
 
 Every statement is written once, as PostgreSQL takes it. SQLite (3.40 and later) understands nearly all of
 that; `app.store.sqlite.transaction` and `app.store.postgres.transaction` hold the rest, each difference with

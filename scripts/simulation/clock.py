@@ -155,7 +155,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.stop()
 
     def _run_once(self) -> None:
-        """Run one step: of all that is ready, whichever the seed says."""
+        """Run one step: of all that is ready, the one that the seed says."""
         if not self._ready:
             self._wait()
         ready = self._ready

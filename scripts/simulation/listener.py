@@ -38,7 +38,7 @@ rules_source.load_rules = lambda text, *_, name, **__: _parsed(text, name)  # ty
 
 @dataclass(slots=True)
 class Listener:
-    """A process of the listener, started anew each time that it has ended.
+    """A process of the listener, started again each time that it has ended.
 
     Attributes:
         name: Its name.

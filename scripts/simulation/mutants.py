@@ -101,7 +101,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "a broken destination is given up": _attempted(Outcome.ON_HOLD, outcome=Outcome.DEAD),
     "a broken destination counts as delivered": _attempted(Outcome.ON_HOLD, outcome=Outcome.DELIVERED),
-    "nobody hears of a hold": _attempted(Outcome.ON_HOLD, notice=None),
+    "a hold is not said": _attempted(Outcome.ON_HOLD, notice=None),
     "what was delivered is tried again": _attempted(Outcome.DELIVERED, of=10, outcome=Outcome.RETRY),
     "of a digest only the first is done": _attempted(
         Outcome.DELIVERED, delivery_ids=lambda attempt: (attempt.delivery_ids or ())[:1]

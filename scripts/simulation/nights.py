@@ -75,12 +75,12 @@ class Nights:
         if chance.strikes("pager_down"):
             self._pager.down = True
             world.say("Pager: is down")
-            loop.call_later(chance.between("pager down for", 10, 200), self.mend_pager)
+            loop.call_later(chance.between("pager down for", 10, 200), self.fix_pager)
         if chance.strikes("pager_expired") and not self._pager.expired:
             self._pager.expired = True
             self._since[PAGER] = loop.time()
             world.say("Pager: the token has expired")
-            loop.call_later(60 * 2 ** chance.between("pager expired for", -2, 6), self.mend_pager)
+            loop.call_later(60 * 2 ** chance.between("pager expired for", -2, 6), self.fix_pager)
         self._edit_rules()
         if chance.strikes("clock_jump"):
             seconds = chance.between("clock_jump by", -40, 40)
@@ -98,7 +98,7 @@ class Nights:
             self._world.broken.append((name, self._since.pop(name), self._world.loop.time()))
             self._world.say(f"Slack: #{name} is back")
 
-    def mend_pager(self) -> None:
+    def fix_pager(self) -> None:
         """Mend the receiver of jobs."""
         if self._pager.down or self._pager.expired:
             self._pager.down = self._pager.expired = False

@@ -184,7 +184,7 @@ class Oracle:
                 continue
             for places in ({table.channels[change.team] for table in tables}, {PAGER}):
                 if not any(self._has_heard(place, change) for place in places) and not self._told(newer):
-                    yield f"#{' or #'.join(sorted(places))} never hears of {_name(change)}, {why}"
+                    yield f"#{' or #'.join(sorted(places))} is never told of {_name(change)}, {why}"
 
     def _told(self, changes: list[Change]) -> bool:
         """Tell whether any of them was told where it belongs by then: the team may be another."""
@@ -206,7 +206,7 @@ class Oracle:
         return [listed for listed in changes if listed.serial > change.serial]
 
     def _what_was_told_is_told_to_its_end(self) -> Iterator[str]:
-        """Each place that has heard of an incident hears of its later steps, whoever owns the entity."""
+        """Each place that was told of an incident is told its later steps, even if the entity has moved."""
         for load, story in self._story.items():
             change = self._world.changes[load]
             if change.entity in self._unclear or self._kept_back(self._world.changes[(story or [load])[0]]):
@@ -218,7 +218,7 @@ class Oracle:
                     if value in story and (place != FALLBACK or told.at < change.at)
                 )
                 if (at := next(since, None)) is not None and not self._has_heard(place, change):
-                    yield f"#{place} heard of {change.entity} at {at - 1000:.0f} s, not of {_name(change)}"
+                    yield f"#{place} was told of {change.entity} at {at - 1000:.0f} s, not of {_name(change)}"
 
     def _each_change_alerts_once(self) -> Iterator[str]:
         """At least once by webhook: again only where its sender could not know. By token exactly once."""
@@ -250,9 +250,9 @@ class Oracle:
                 if change is None or change.entity != entity:
                     yield f"#{place} hears {entity} {load:g}, which never was"
                 elif not self._may_hear(place, change, told):
-                    yield f"#{place} hears of {_name(change)}, which is not its own"
+                    yield f"#{place} is told of {_name(change)}, which is not its own"
                 elif load not in listed and (change.sent_at is None or change.sent_at > told.at):
-                    yield f"#{place} hears of {_name(change)} before anybody said so"
+                    yield f"#{place} is told of {_name(change)} before anybody said so"
 
     def _silences_hold(self) -> Iterator[str]:
         """What is silenced is not told, but for what was on its way already."""
@@ -265,7 +265,7 @@ class Oracle:
                 if entity not in told.loads or not in_force or told.has_just_woken():
                     continue
                 if not self._jumped_since(since, told.at):
-                    yield f"#{told.place} hears of {entity} at {told.at - 1000:.0f} s, though it is silenced"
+                    yield f"#{told.place} is told of {entity} at {told.at - 1000:.0f} s, though it is silenced"
 
     def _jumped_since(self, since: float, until: float) -> bool:
         return any(since - 1 < jump < until for jump in self._world.jumps)
@@ -288,7 +288,7 @@ class Oracle:
                     continue
                 # Of an entity with another name the jobs are in another queue.
                 if place != PAGER or (earlier.entity == after.entity and earlier.entity not in renamed):
-                    yield f"#{place} hears of {_name(after)} before {_name(earlier)}"
+                    yield f"#{place} is told of {_name(after)} before {_name(earlier)}"
 
     def _first_told(self, place: str) -> dict[float, float]:
         """Give the values that a place has heard, each with when it did first."""
@@ -341,7 +341,7 @@ class Oracle:
                 if not any(
                     self._has_heard(FALLBACK, told) for told in [change, *self._found_by_comparing(change)]
                 ):
-                    yield f"#{FALLBACK} never hears of {_name(change)}, though {place} was on hold"
+                    yield f"#{FALLBACK} is never told of {_name(change)}, though {place} was on hold"
 
     def _is_served(self, since: float, until: float) -> bool:
         """Tell whether a process has sent something all the time, and so could copy."""
@@ -363,7 +363,7 @@ class Oracle:
                     keys[entity, load].add(told.key)
         for (entity, load), several in keys.items():
             if len(several) > 1 and not self._renamed:
-                yield f"the pager hears of {entity} {load:g} under {len(several)} keys"
+                yield f"the pager is told of {entity} {load:g} under {len(several)} keys"
 
     def _jobs_follow_the_incident(self) -> Iterator[str]:
         """A job is told of the beginning, each change and the end of an incident, in this order."""
@@ -388,7 +388,7 @@ class Oracle:
                     yield f"the pager hears {told.text} of {entity} {load:g}, not {wanted}"
 
     def _open_incidents_were_told(self) -> Iterator[str]:
-        """The incidents that are open here are those that the pager heard of, and of no end."""
+        """The incidents that are open here are those that the pager was told of, without an end."""
         unclear = self._unclear if not self._renamed else {*self._open, *self._world.open_here}
         for entity in sorted(self._open.keys() ^ self._world.open_here - unclear):
             if entity not in unclear:

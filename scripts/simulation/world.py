@@ -108,7 +108,7 @@ class World:
         in_force: Those of the silences that were stored, from then on.
         silence_ends: When the operator ended all of them.
         refused: Webhooks with another answer than 202, or 503 because they could not be stored.
-        holds: The places that refused a message until somebody mends them, with the time and the sender.
+        holds: The places that refused a message until somebody fixes them, with the time and the sender.
         unknown: Since when a channel has another name: it may be on hold.
         broken: From when to when a place refused all messages.
         tables: The versions of the rules file.

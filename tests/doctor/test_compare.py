@@ -90,12 +90,12 @@ SERVICES = "blueprint: service\n    "
         (SERVICES + "when: {jq: .a}", NOTE, "what its jq reads was not compared with Port"),
         ("blueprint: system", WRONG, "no automation sends UPDATE of system to this listener: python -m app bootstrap --blueprint system"),
         ("blueprint: [service, system]\n    when: {property: tier}", NOTE, "property: system has no tier, so its changes never match"),
-        ("blueprint: s*", NOTE, "without an automation, so never heard of: system"),
+        ("blueprint: s*", NOTE, "without an automation, so Port sends no changes of: system"),
         ("blueprint: sys*", WRONG, "no blueprint that matches has an automation: python -m app bootstrap --blueprint system"),
     ],
 )  # fmt: skip
 async def test_what_port_has_not(port: StandInPort, said: str, status: CheckStatus, text: str) -> None:
-    """It is said with the right name, where one is near, and how to mend it."""
+    """It is said with the right name, where one is near, and how to fix it."""
     description()
     assert (status, f"f:4: rule 'r': {text}") in await remarks(port, said)
     hold(port.requests)

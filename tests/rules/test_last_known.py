@@ -64,7 +64,7 @@ def test_what_is_not_watched_moves_nothing() -> None:
 
 
 def test_deleted_and_created_again() -> None:
-    """A deletion is remembered; what happened before it moves nothing, what comes after begins anew."""
+    """A deletion is remembered; what happened before it moves nothing, what comes after begins again."""
     gone = after(known_at("Healthy"), moved("Healthy", None, 10))
     assert gone.gone
     assert followed(gone, moved("Healthy", "Degraded", 5)) is None
@@ -75,7 +75,7 @@ def test_deleted_and_created_again() -> None:
 
 
 def test_a_deletion_that_comes_after_the_new_beginning() -> None:
-    """It is late: what the entity has been made anew with stays (seed 250)."""
+    """It is late: what the entity was created again with stays (seed 250)."""
     known = after(known_at("Healthy"), moved("Degraded", "Crashed", 20))
     assert followed(known, moved("Healthy", None, 10)) is None
     assert after(known, moved(None, "Healthy", 12)).values["properties.healthStatus"] == "Crashed"

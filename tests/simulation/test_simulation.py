@@ -65,4 +65,4 @@ def test_smaller() -> None:
     assert len(re.findall("Port: (?:UPDATE|CREATE|DELETE)", story)) <= 2  # of six
     status, again = simulate(*shlex.split(command))
     assert status == 1
-    assert "never hears of" in again
+    assert "is never told of" in again

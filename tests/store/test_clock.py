@@ -187,7 +187,7 @@ async def test_what_waits_moves_with_the_clock(machine: Machine, step: timedelta
 
 
 async def test_each_process_follows_and_one_moves(machine: Machine) -> None:
-    """Of two processes whoever comes first moves what waits; what the other is sending fits in, too."""
+    """Of two processes the first moves what waits; what the other is sending fits in, too."""
     first, second = [await machine.start() for _ in range(2)]
     for store in (first, second):
         await store.follow_clock()

@@ -140,7 +140,7 @@ async def test_what_is_silenced_is_not_pruned(store: Store) -> None:
 
 
 async def test_when_something_is_due_next(store: Store) -> None:
-    """Once a queue may send again, or a silence ends: whichever is first; not what is due now."""
+    """Once a queue may send again, or a silence ends, what is first; not what is due now."""
     assert await store.read(queries.queues.next_due, NOW) is None
     await store.write(queries.silences.add, SILENCE)
     await store.accept([incoming()])
@@ -153,7 +153,7 @@ async def test_when_something_is_due_next(store: Store) -> None:
 
 
 async def test_what_is_told_once(store: Store) -> None:
-    """A notice about a rule is not written again, whoever asks, until some time has passed."""
+    """A notice about a rule is written once, and again only when some time has passed."""
     await store.accept([incoming()])
     key = (await store.read(queries.changes.history, since=NOW, after=None, limit=1))[0].key
 

@@ -41,7 +41,7 @@ def failure_of_error(
 
 
 def _lasting(error: Exception, host: str) -> str:
-    """Say why a host cannot be called until somebody mends it; empty: that is not so."""
+    """Say why a host cannot be called until somebody fixes it; empty: that is not so."""
     refused = getattr(error, "os_error", error)
     if isinstance(refused, AddressRefused):
         return (

@@ -1,6 +1,6 @@
 """The URL of a job: where its templates may stand, and how their values are written there.
 
-Whoever may write in the catalog chooses the values, and must not choose what is called: a value stays within
+People who edit the catalog choose the values, and must not choose what is called: a value stays within
 the segment of the path, or the part of the query, that its template stands in.
 
 Rules: https://www.rfc-editor.org/rfc/rfc3986#section-3

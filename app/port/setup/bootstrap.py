@@ -43,7 +43,7 @@ class Plan:
         report: Whether the automations' runs get a report of what became of the change; None: existing
             automations stay as they are, and new ones get none.
         agent: Whether Port's agent makes the calls; None: as `report`.
-        remove: Remove what earlier runs made, with whichever options; `blueprints` then limits it to
+        remove: Remove what earlier runs made, with any options; `blueprints` then limits it to
             their automations, `timers` and `changelog_destination` mean nothing.
     """
 

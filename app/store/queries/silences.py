@@ -95,7 +95,7 @@ async def settle(tx: Transaction, now: datetime) -> None:
         for delivery_id, text, heard, is_open, entity in rows:
             reminder = Notification.model_validate_json(text).named(entity)
             if is_over(reminder):
-                # Where nobody heard of the trouble, its end is no news.
+                # Where nobody was alerted to the trouble, its end is no news.
                 if heard is None or is_over(Notification.model_validate_json(heard)):
                     continue
             elif is_open:

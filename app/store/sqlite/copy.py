@@ -55,7 +55,7 @@ def restore_database(copy: Path, database: Path, now: datetime) -> Path | None:
     """Put a copy in the place of the database, which is kept beside it, with what is not in its file yet.
 
     Args:
-        copy: A database of the listener's, of whichever release; it stays as it is.
+        copy: A database of the listener's, of any release; it stays as it is.
         database: The database, whole or damaged, or not there.
         now: The time, for the name of what is kept.
 

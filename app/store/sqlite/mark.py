@@ -15,7 +15,7 @@ FOLDER = ".owners"
 
 
 def owners_folder(database: Path) -> Path:
-    """Name the folder of the files; the same by whichever link a process opens the database."""
+    """Name the folder of the files; the same for every link by which a process opens the database."""
     path = database.resolve()
     return path.with_name(path.name + FOLDER)
 

@@ -95,7 +95,7 @@ def advice(error: Exception, path: Path) -> str:
     beside = f"beside it are {', '.join(copies)}" if copies else "`backup` makes them; none is beside it"
     return (
         f". The file is damaged: stop the listener, and put a copy in its place with `python -m app restore"
-        f" FILE` ({beside}). Without one, move the file away and start anew"
+        f" FILE` ({beside}). Without one, move the file away and start with an empty database"
     )
 
 

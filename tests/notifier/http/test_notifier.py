@@ -335,7 +335,7 @@ async def target_of(jobs: Jobs, url: str, value: Any) -> str:
     ],
 )
 async def test_a_value_stays_in_its_place(jobs: Jobs, url: str, value: Any, target: str) -> None:
-    """Whoever may write in the catalog does not choose what is called."""
+    """People who edit the catalog do not choose what is called."""
     assert await target_of(jobs, url, value) == target
 
 
