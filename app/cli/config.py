@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 import typer
-from pydantic import SecretStr
+from pydantic import AnyUrl, SecretStr
 
 from app.cli.base import AsJson, print_json_lines, print_table
 from app.environment import DOTENV, REFERENCE, environment
@@ -19,6 +19,8 @@ from app.store.database_url import SQLITE
 config = typer.Typer(help="The configuration.", no_args_is_help=True)
 
 HIDDEN = "(hidden)"
+ASIDE = ("accept_unsigned", "allowed_sources")
+"""What `load_settings(only=…)` sets aside; it is shown as it is written."""
 ELSEWHERE = ("_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "OTEL_")
 """Parts of names that libraries read."""
 
@@ -31,18 +33,18 @@ def about() -> None:
 @config.command()
 def show(as_json: AsJson = False) -> None:
     """Show each setting's value and where it is from, secrets hidden; 1 if one cannot be used."""
-    mistakes = ""
+    mistakes, aside, variables = "", {}, environment()
     try:
         settings = load_settings()
     except SettingsError as error:
         mistakes = str(error)
         settings = load_settings(only=("",))  # the defaults in place of what is wrong
-    variables = environment()
+        aside = {name: variables.get(name.upper()) or Settings.model_fields[name].default for name in ASIDE}
     wrong = {line.partition(" ")[0] for line in mistakes.splitlines()}
     rows = [
         {
             "name": name.upper(),
-            "value": None if name.upper() in wrong else _shown(getattr(settings, name)),
+            "value": None if name.upper() in wrong else _shown(aside.get(name, getattr(settings, name))),
             "from": _origin(name.upper(), variables),
         }
         for name in Settings.model_fields
@@ -62,6 +64,8 @@ def show(as_json: AsJson = False) -> None:
 
 
 def _shown(value: Any) -> Any:
+    if isinstance(value, AnyUrl) and value.password:
+        return str(value).replace(f":{value.password}@", f":{HIDDEN}@")
     if isinstance(value, SecretStr):
         text = value.get_secret_value()
         return text if text.startswith(SQLITE) else HIDDEN

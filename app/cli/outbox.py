@@ -58,7 +58,9 @@ def list_deliveries(
     """List deliveries, those of the newest change first."""
     start = datetime.now(UTC) - span("--since", since) if since else None
 
-    async def work(store: Store) -> tuple[list[Delivery], list[DeliveryAttempt], Mapping[State, int]]:
+    async def work(
+        store: Store,
+    ) -> tuple[list[Delivery], dict[int, list[DeliveryAttempt]], Mapping[State, int]]:
         # Page by page, so that a large --limit holds no reader's transaction open for long.
         rows = await read_pages(
             lambda before, size: store.read(
@@ -73,14 +75,16 @@ def list_deliveries(
             ),
             limit,
         )
-        attempts: list[DeliveryAttempt] = []
-        for row in rows if as_json else ():
-            attempts += await store.read(queries.page.attempts, [row.id])
+        attempts = {
+            row.id: await store.read(queries.page.attempts, [row.id])
+            for row in rows
+            if as_json and row.attempts
+        }
         return rows, attempts, await store.read(queries.counts.by_state)
 
     rows, attempts, counts = run_with_store(work)
     if as_json:
-        print_json_lines(DeliveryOut.of(row, attempts) for row in rows)
+        print_json_lines(DeliveryOut.of(row, attempts.get(row.id, [])) for row in rows)
         return
     if rows:
         columns = ("id", "state", "entity", "change", "to", "tries", "age", "last answer")

@@ -29,9 +29,8 @@ from app.notifier.kind import NotifierContext
 from app.notifier.registry import SETTINGS_MODELS, default_settings, kind_of
 from app.observe.logs import Hider
 from app.port.region import Region
-from app.receive.event import encode
 from app.receive.intake import match_and_route
-from app.receive.payload import bare_event, parse_event
+from app.receive.payload import bare_event, parse_event, with_properties
 from app.receive.rules_source import make_rulebook, read_rules, secrets_of
 from app.receive.signature import Signed
 from app.rules.decide import EntityState, decide
@@ -72,14 +71,13 @@ def check(
     """
     if no_env and port:
         raise typer.BadParameter("--port needs the variables: leave --no-env out")
-    settings = _settings(file)
     if no_env:
         loaded = read_rules(file, _AnyVariable(), SETTINGS_MODELS)
     else:
-        loaded, _ = load_usable(settings)
+        loaded, _ = load_usable(_settings(file))
     for hint in loaded.hints:
         say(hint.at(loaded.name, "hint: "))
-    counted = run(_compare(loaded, settings, region)) if port else Counter[CheckStatus]()
+    counted = run(_compare(loaded, _settings(file), region)) if port else Counter[CheckStatus]()
     if not counted[CheckStatus.WRONG]:
         parts = f"{len(loaded.file.rules)} rules, {len(loaded.file.destinations)} destinations"
         say(f"{file}: {parts}, no mistakes")
@@ -146,9 +144,13 @@ def try_out(
     With --suite: 0, all holds that the suites expect; 1, something does not; 2, a file is wrong.
     """
     if suite:
+        if change or set_:
+            raise typer.BadParameter("--change and --set are not for suites")
         from app.cli.suite import run_files
 
         raise typer.Exit(run_files([file, *(payload or ())], junit))
+    if junit is not None:
+        raise typer.BadParameter("--junit needs --suite")
     if not payload and not change:
         raise typer.BadParameter("give one body at least, or --change", param_hint="PAYLOAD…")
     loaded = read_rules(file, environment(), SETTINGS_MODELS)
@@ -194,11 +196,7 @@ def with_values(body: bytes, assigned: Sequence[str]) -> bytes:
     """
     if not assigned:
         return body
-    try:
-        whole = json.loads(body)
-        properties = whole.get("event", whole)["diff"]["after"]["properties"]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ListenerError("--set needs a body with an entity after the change") from None
+    properties: dict[str, Any] = {}
     for text in assigned:
         name, equals, value = text.partition("=")
         if not name or not equals:
@@ -207,7 +205,10 @@ def with_values(body: bytes, assigned: Sequence[str]) -> bytes:
             properties[name] = json.loads(value)
         except ValueError:
             properties[name] = value
-    return encode(whole)
+    try:
+        return with_properties(body, properties)
+    except UnreadableChange as error:
+        raise ListenerError(f"--set needs a body with an entity after the change: {error}") from None
 
 
 async def _try(loaded: Rules, name: str, body: bytes, jq: Jq) -> None:

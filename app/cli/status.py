@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections import Counter
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -61,9 +60,7 @@ async def _read(store: Store) -> dict[str, Any]:
     queues = await store.read(queries.page.queues, now)
     runs = await store.read(queries.reconcile.runs, limit=MAX_RUNS)
     ended = next((run for run in runs if run.ended_at is not None), None)
-    by_severity: Counter[str] = Counter()
-    for (_, severity), number in tally.incidents.items():
-        by_severity[severity] += number
+    by_severity = tally.by_severity
     warnings = list(health.warnings)
     if tally.dead:
         warnings.append(f"{tally.dead:,} deliveries are dead: python -m app deliveries --state dead")

@@ -102,12 +102,12 @@ def json_line(change: StoredChange) -> bytes:
     """Format a change as a line of JSON, with its body as it was signed, as far as a terminal may see it."""
     # In JSON, line breaks are only between values, and all other controls only in texts.
     body = (change.body or b"").replace(b"\r", b" ").replace(b"\n", b" ")
+    if b"Infinity" in body or b"NaN" in body:  # Python reads these numbers, but JSON does not have them
+        body = to_json(from_json(body), inf_nan_mode="null")
     if not body.isascii() or b"\x7f" in body:
         text = body.decode(errors="surrogateescape")
         text = OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
         body = text.encode(errors="surrogateescape")
-    if b"Infinity" in body or b"NaN" in body:  # Python reads these numbers, but JSON does not have them
-        body = to_json(from_json(body), inf_nan_mode="null")
     head = {
         "key": change.key,
         "received_at": _time(change.received_at),

@@ -241,7 +241,8 @@ async def match_and_route(
 ) -> Match:
     """Match a change with the rules, and find the routes of its alerts; jq is run on the change's body."""
     programs = book.rules.programs(change.blueprint)
-    results = await evaluate(programs, bare_event(body)) if programs else {}
+    event = bare_event(body) if programs else None
+    results = await evaluate(programs, event) if event is not None else {}
     matched = match(book.rules, change, results)
     # What chooses a destination may fail as well; the default gets the alert then.
     chosen = {
@@ -251,15 +252,17 @@ async def match_and_route(
         if isinstance(target, ByTemplate)
     }
     if chosen:
-        results = {**results, **await evaluate([*chosen], bare_event(body))}
-    failures = [*matched.failures]
-    for program, rule in chosen.items():
-        if isinstance(result := results[program], JqError):
-            failures.append(Failure(rule, program, f"the template in `send` failed: {result.text}"))
-    reasons = [matched.reason, *(failure.reason for failure in failures[len(matched.failures) :])]
+        results = {**results, **await evaluate([*chosen], bare_event(body) if event is None else event)}
+    failed = [
+        Failure(rule, program, f"the template in `send` failed: {result.text}")
+        for program, rule in chosen.items()
+        if isinstance(result := results[program], JqError)
+    ]
+    reasons = [matched.reason, *(failure.reason for failure in failed)]
     hits = [hit.to(await _routes(hit, change, results, book, look_up)) for hit in matched.hits]
     watched = book.watched.get(change.blueprint) if change.resource == ENTITY else None
-    return Match(change, matched.changes, tuple(hits), "; ".join(reasons), watched, results, tuple(failures))
+    failures = (*matched.failures, *failed)
+    return Match(change, matched.changes, tuple(hits), "; ".join(reasons), watched, results, failures)
 
 
 async def _routes(

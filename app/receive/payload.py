@@ -83,6 +83,22 @@ def happening_at(body: bytes, at: datetime) -> bytes:
     return encode(loaded)
 
 
+def with_properties(body: bytes, values: Mapping[str, Any]) -> bytes:
+    """Copy a body that `parse_event` can read, with other values of the entity's properties after the change.
+
+    Raises:
+        UnreadableChange: It is not JSON, or has no entity after the change.
+    """
+    loaded = _load(body)
+    properties: Any = _unwrap(loaded).event  # a part of what was loaded
+    for key in ("diff", "after", "properties"):
+        properties = properties.get(key) if isinstance(properties, dict) else None
+    if not isinstance(properties, dict):
+        raise UnreadableChange("it has no entity after the change")
+    properties.update(values)
+    return encode(loaded)
+
+
 def _load(body: bytes) -> dict[str, Any]:
     try:
         loaded = from_json(body, allow_inf_nan=False)

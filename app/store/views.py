@@ -1,5 +1,6 @@
 """What people read: rows for the page, the API and the commands. Times are UTC."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -243,6 +244,14 @@ class Tally:
     dead: int
     silences: int
     schema: int
+
+    @property
+    def by_severity(self) -> Counter[str]:
+        """How many incidents are open, by severity."""
+        numbers: Counter[str] = Counter()
+        for (_, severity), number in self.incidents.items():
+            numbers[severity] += number
+        return numbers
 
 
 @dataclass(frozen=True, slots=True)

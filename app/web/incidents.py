@@ -1,6 +1,5 @@
 """The first page, which shows what is wrong now, and that of all incidents."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -29,7 +28,7 @@ PAGE_ROWS = 50
 SHORT_ROWS = 20
 LATEST_CHANGES = 8
 MOST_OPEN = 2_000
-"""Of more open incidents, the headline counts the worst by severity."""
+"""Of more open incidents, silences are looked for among the worst."""
 VALUE_CHARACTERS = 100
 SEVERITIES = sorted(RANKS, key=RANKS.__getitem__, reverse=True)
 
@@ -43,7 +42,7 @@ async def now(request: Request, render: Render, context: Context) -> Response:
     counts = await read(queries.counts.overview, time - timedelta(hours=1))
     silences = await read(queries.silences.silences, active_at=time)
     active = [silence for silence in silences if silence.is_active(time)]
-    every = await read(queries.incidents.worst, MOST_OPEN)
+    every = await read(queries.incidents.worst, MOST_OPEN) if active else []  # only silences need them
     stuck = await read(queries.incidents.stuck, time - WAITS_LONG, time)
     ids = {
         "not_delivered": stuck[State.PENDING],
@@ -57,7 +56,7 @@ async def now(request: Request, render: Render, context: Context) -> Response:
     queues = await read(queries.page.queues, time)
     recent = await read(queries.changes.changes, ChangeFilter(), before=None, limit=LATEST_CHANGES)
     known = queue_warnings(queues, time)
-    severities = Counter(row.incident.severity for row in every)
+    severities = (await read(queries.counts.tally, time)).by_severity
     return await render(
         "now.html",
         health=health,

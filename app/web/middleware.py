@@ -58,13 +58,11 @@ def plain_headers(app: ASGIApp) -> ASGIApp:
             if message["type"] == "http.response.start":
                 present = {name.lower() for name, _ in message["headers"]}
                 missing = (header for header in PLAIN_HEADERS if header[0] not in present)
-                close: list[tuple[bytes, bytes]] = []
-                if message["status"] == 413:
-                    if more and not rests.locked():
-                        async with rests:
-                            await _read_rest(receive)
-                    # More of it may come, which is not read (app/web/protocol.py): no request can follow it.
-                    close = [(b"connection", b"close")]
+                if message["status"] >= 400 and more and not rests.locked():
+                    async with rests:
+                        await _read_rest(receive)
+                # More of it may come, which is not read (app/web/protocol.py): no request can follow it.
+                close = [(b"connection", b"close")] if message["status"] == 413 else []
                 message["headers"] = [*message["headers"], *missing, *close]
             await send(message)
 
@@ -161,39 +159,27 @@ def webhook_answers(
             use: the body must not be parsed before it is verified.
     """
 
-    rests = asyncio.Semaphore(MAX_RESTS)
-
     async def around(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"] if scope["type"] == "http" else ""
         if not path.endswith(WEBHOOK_PATH) or scope["method"] != "POST":
             await app(scope, receive, send)
             return
         status = 500  # an application that answers nothing at all has failed
-        complete = False
-
-        async def read() -> Message:
-            nonlocal complete
-            message = await receive()
-            complete = not message.get("more_body", False)
-            return message
 
         async def note(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if status >= 400 and not complete and not rests.locked():
-                    async with rests:
-                        await _read_rest(receive)
             await send(message)
 
         if trace_id := current_trace_id():
             structlog.contextvars.bind_contextvars(trace_id=trace_id)
         try:
             if shortcut is not None and path == scope.get("root_path", "") + WEBHOOK_PATH:
-                response = await _answer(shortcut, Request(scope, read))
-                await response(scope, read, note)
+                response = await _answer(shortcut, Request(scope, receive))
+                await response(scope, receive, note)
             else:
-                await app(scope, read, note)
+                await app(scope, receive, note)
         finally:
             if status != 202:  # the intake counts those itself: it knows a duplicate
                 watch.answered(status)
@@ -218,7 +204,7 @@ async def _read_rest(receive: Receive) -> None:
     A proxy that still sends when the connection closes answers 502 in place of the refusal.
     """
     rest = 0
-    with suppress(TimeoutError, HTTPException):
+    with suppress(TimeoutError):
         async with asyncio.timeout(REST_SECONDS):
             while rest <= REST_BYTES:
                 message = await receive()

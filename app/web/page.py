@@ -1,7 +1,6 @@
 """The page's other routes: what changed, what alerted, what did not and why."""
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -117,8 +116,6 @@ async def changes(request: Request, render: Render, context: Context) -> Respons
     page = await read_page(
         context.store.read(queries.changes.changes, get_filter(**asked), before=before, limit=PAGE_ROWS)
     )
-    deliveries = await context.store.read(queries.page.deliveries_of, [row.id for row in page.rows])
-    states = Counter((row.change_id, row.state) for row in deliveries if row.destination != RUNS)
     return await render(
         "changes.html",
         asked=asked,
@@ -127,7 +124,7 @@ async def changes(request: Request, render: Render, context: Context) -> Respons
         changes=[view_change(row) for row in page.rows],
         choices=await context.store.read(queries.changes.choices),
         states=STATES,
-        became=[(change_id, state.value, number) for (change_id, state), number in states.items()],
+        became=await context.store.read(queries.counts.states_of, [row.id for row in page.rows]),
         filtered=any(asked.values()),
     )
 

@@ -245,8 +245,8 @@ def limit_uvicorn() -> None:
     h11_impl.H11Protocol.__new__ = _in_place_of_another  # type: ignore[method-assign,assignment]
 
 
-def _limited(*_: object, **__: object) -> LimitedProtocol:
-    return object.__new__(LimitedProtocol)
+def _limited(wanted: type, *_: object, **__: object) -> LimitedProtocol:
+    return object.__new__(wanted if issubclass(wanted, LimitedProtocol) else LimitedProtocol)
 
 
 def _in_place_of_another(_: object, *args: Any, **kwargs: Any) -> LimitedProtocol:

@@ -285,6 +285,7 @@ async def test_export_is_json_whatever_was_sent(store: Store, run: Run, tmp_path
         b'{"a": Infinity, "b": [-Infinity, NaN]}',
         b'"Infinity"',
         '"\x7f\x9b31m \u202eé"'.encode(),
+        b'{"a": "NaN \\u009b31m"}',
     ]
     await store.accept([arriving(f"e{number}", now, body) for number, body in enumerate(bodies)])
     assert (await run("export", "out")).status == 0
@@ -294,7 +295,9 @@ async def test_export_is_json_whatever_was_sent(store: Store, run: Run, tmp_path
         {"a": None, "b": [None, None]},
         "Infinity",
         "\x7f\x9b31m \u202eé",
+        {"a": "NaN \x9b31m"},
     ]
+    assert "\x9b" not in (tmp_path / "out").read_text()
     assert r'"\u007f\u009b31m \u202eé"' in (tmp_path / "out").read_text()  # what a terminal obeys
     assert b"1e-7" in (tmp_path / "out").read_bytes()
 

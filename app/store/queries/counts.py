@@ -1,5 +1,6 @@
 """Numbers of what there is: for the page, the commands and monitoring."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from app.model.delivery import State
@@ -13,13 +14,26 @@ IN_DOUBT = 1000
 """Among so many of the last numbers there may be some that are not committed yet, on PostgreSQL."""
 
 
+STANDS = "CASE WHEN state = 'pending' AND on_hold IS NOT NULL THEN 'on_hold' ELSE state END"
+
+
 async def by_state(tx: Transaction) -> dict[State, int]:
     """Count the alerts by where they stand."""
     rows = await tx.fetch(
-        "SELECT CASE WHEN state = 'pending' AND on_hold IS NOT NULL THEN 'on_hold' ELSE state END, count(*)"
+        f"SELECT {STANDS}, count(*)"
         " FROM deliveries JOIN queues ON queues.name = queue WHERE kind = 'alert' GROUP BY 1"
     )
     return dict.fromkeys(State, 0) | {State(state): number for state, number in rows}
+
+
+async def states_of(tx: Transaction, changes: Sequence[int]) -> list[tuple[int, str, int]]:
+    """Count the alerts of changes, by their numbers: the change, where they stand, how many."""
+    rows = await tx.fetch(
+        f"SELECT change_id, {STANDS}, count(*) FROM deliveries JOIN queues ON queues.name = queue"
+        " WHERE change_id = ANY($1) AND kind = 'alert' GROUP BY 1, 2 ORDER BY 1, 2",
+        list(changes),
+    )
+    return [(change, state, number) for change, state, number in rows]
 
 
 async def overview(tx: Transaction, since: datetime) -> Counts:

@@ -54,7 +54,7 @@
   }
 
   function renew() {
-    const typing = document.querySelector(".filter :focus"); // a fresh form would take what was typed
+    const typing = document.querySelector("#live .filter :focus"); // a fresh form would take what was typed
     if (!dialog.open && !typing) document.body.dispatchEvent(new Event("news"));
   }
 
@@ -64,10 +64,14 @@
     for (const word of ["ready", "alive", "news"]) stream.addEventListener(word, hear);
     stream.addEventListener("news", renew);
     stream.addEventListener("error", () => {
-      tell("Not live: the listener does not answer, or you are not signed in any more.");
+      if (bar.hidden) tell("Not live: the listener does not answer, or you are not signed in any more.");
       if (stream && stream.readyState === EventSource.CLOSED) stream = null;
     });
   }
+
+  document.addEventListener("focusout", (event) => {
+    if (event.target.closest("#live .filter")) setTimeout(renew); // the news that came meanwhile
+  });
 
   // A browser has few connections for one address: a hidden page closes its own.
   document.addEventListener("visibilitychange", () => {
