@@ -139,12 +139,17 @@ class RulesInForce:
                 left = await self.store.write(queries.incidents.leave, moved, self.clock())
         for name, number in left.items():
             log.warning("destination_moved", destination=name, incidents=number)
-            if by_name[name].batch_limit == 1:  # a job does not run because of this
-                continue
-            with suppress(ListenerError, TimeoutError):
-                async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
-                    await by_name[name].probe(LEFT.format(name=name, number=number))
-        await replaced.close()
+        try:
+            # A job does not run because of this.
+            await asyncio.gather(
+                *(
+                    _say_last(by_name[name], LEFT.format(name=name, number=number))
+                    for name, number in left.items()
+                    if by_name[name].batch_limit > 1
+                )
+            )
+        finally:
+            await replaced.close()
 
     async def follow(self) -> None:
         """Let what is open follow the rules in force: see `app.store.queries.incidents.follow`.
@@ -182,3 +187,9 @@ class RulesInForce:
             self._following.cancel()
         await self.sender.close()
         await asyncio.gather(*self._closing)
+
+
+async def _say_last(notifier: Notifier, text: str) -> None:
+    with suppress(ListenerError, TimeoutError):
+        async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
+            await notifier.probe(text)

@@ -93,8 +93,12 @@ class Sender:
         Raises:
             StoreUnavailable: What waits, or Port's event, could not be read; nothing was delivered.
         """
+        # One reading of the rules file serves the whole attempt, though a reload may replace it.
+        with self._current.in_use():
+            return await self._attempt(claim, self._notifier(claim))
+
+    async def _attempt(self, claim: Claim, notifier: Notifier | None) -> Attempt | None:
         started_at = self._now(claim)
-        notifier = self._notifier(claim)
         room = notifier.batch_limit if notifier else len(claim.deliveries)
         # Before anything is sent: a rule or a silence may have changed since the alert was stored.
         clock = partial(self._now, claim)
@@ -106,7 +110,7 @@ class Sender:
                 Outcome.SILENCED, "", started_at, started_at, started_at, delivery_ids=(), asides=load.asides
             )
         try:
-            with _faults_as_failures(claim), self._current.in_use():
+            with _faults_as_failures(claim):
                 # Apart from the sending: users' programs take time, and while they run nothing was sent.
                 parcel = await self._ready(claim, load, notifier)
                 # Only now: it took time, and a suspended machine wakes here. If the lease ends before the
@@ -114,7 +118,7 @@ class Sender:
                 if self._left(claim) <= 0:
                     return None
                 async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
-                    sent = await self._deliver(claim, load, parcel)
+                    sent = await self._deliver(claim, load, parcel, notifier)
         except DeliveryFailed as error:
             return self._failed(claim, load, self._again(claim, error), started_at)
         except TimeoutError:
@@ -165,8 +169,9 @@ class Sender:
             raise DeliveryFailed("its templates took too long; nothing was sent", Scope.TRANSIENT) from None
         return replace(parcel, more=len(load.further), counts=load.counts) if load.further else parcel
 
-    async def _deliver(self, claim: Claim, load: Load, parcel: Parcel | None) -> Sent:
-        notifier = self._notifier(claim)
+    async def _deliver(
+        self, claim: Claim, load: Load, parcel: Parcel | None, notifier: Notifier | None
+    ) -> Sent:
         if notifier is None:
             raise DeliveryFailed(f"there is no destination {claim.destination!r} any more", Scope.DESTINATION)
         if parcel is None:

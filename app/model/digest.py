@@ -110,7 +110,10 @@ class Line:
         """Its first and last value; None for numbers and the like, which no two entities share."""
         change = self.last.change
         if change is None:
-            return Transition(None, "", f"{self.last.action} {self.last.timer or ''}")
+            last = self.last
+            if last.step in (Step.FLAPPING, Step.REMINDED):  # its line says how often, or for how long
+                return None
+            return Transition(None, "", " ".join((last.action, last.timer or "", last.closed, last.state)))
         if self.last.step is Step.FLAPPING or self.last.action in (CREATE, DELETE):  # its line says more
             return None
         # Two entities rarely share a number, so that a group for each would be as long as the list.

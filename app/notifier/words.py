@@ -66,6 +66,8 @@ class Words:
         severity = self.last.severity
         if self.line.ended:
             return outcome(self.last)
+        if self.last.late:  # it says nothing of how it is now
+            return "late"
         words = {Step.FLAPPING: f"flapping, {severity}", Step.REMINDED: f"still {severity}"}
         return words.get(self.last.step, severity)
 
@@ -128,7 +130,7 @@ class Words:
             began = self.line.notifications[0].at
             words.append(f"{self.line.changes:,} changes in {duration(last.at - began)}")
         words += ["got worse"] if last.worse else ["got better"] if last.better else []
-        if last.step is Step.SETTLED:
+        if last.step is Step.SETTLED and last.action != DELETE:
             stable = f"stable for {duration(last.window)}" if last.window else "stable again"
             words += [stable, "resolved" if last.ended else "still open"]
         elif last.closed:
@@ -218,7 +220,9 @@ class Words:
     def _flaps(self, limit: int) -> str:
         window = f" in {duration(self.last.window)}" if self.last.window else ""
         text = f"flaps ({self.last.moves} changes{window})"
-        if self.last.change is not None:
+        if self.last.action == DELETE:
+            text += ", now deleted"
+        elif self.last.change is not None:
             text += f", now {self._shown(text_of(self.last.change.after), limit, marks=True)}"
         return f"{text}; quiet until stable"
 

@@ -93,6 +93,7 @@ class Intake:
     watch: Watch = NOBODY
     tracer: Tracer = OFF
     failing: set[tuple[str, str]] = field(default_factory=set)
+    _noticed: dict[tuple[str, str], datetime] = field(default_factory=dict, init=False)
     # Kept, because making one for each change takes as long as reading the change.
     _log: structlog.typing.FilteringBoundLogger = field(
         default_factory=lambda: structlog.get_logger(__name__).bind(), init=False
@@ -141,8 +142,12 @@ class Intake:
             self.failing.add(key)
             # Not the failure's text: it may hold values from the catalog.
             self._log.warning("jq_failed", rule=failure.rule.name, program=failure.program)
+            now = self.clock()
+            if key in self._noticed and now - self._noticed[key] < NOTICED_WITHIN:
+                continue  # the store would only find that they were told
             try:
                 await self._tell(failure, matched.change)
+                self._noticed[key] = now
             except StoreUnavailable:
                 self.failing.discard(key)  # the next change tells
 

@@ -31,13 +31,18 @@ WARNED_FOR = 3600 * 1_000_000
 """Microseconds. How long /readyz warns that the clock was set."""
 BOOT_FILE = Path("/proc/sys/kernel/random/boot_id")
 
-# All that somebody waits for. A silence that has not begun is a time of the calendar, and stays.
+# All that somebody waits for, in the order in which rows are locked everywhere. A silence that has not begun
+# is a time of the calendar, and stays.
 MOVES = (
-    "UPDATE queues SET next_at = next_at + $1, lease_until = lease_until + $1",
-    "UPDATE queues SET unsure_since = unsure_since + $1 WHERE unsure_since IS NOT NULL",
-    "UPDATE deliveries SET waiting_since = waiting_since + $1 WHERE state = 'pending'",
-    "UPDATE deliveries SET due_at = due_at + $1 WHERE state = 'pending' AND due_at > 0",
+    (
+        "UPDATE queues SET next_at = next_at + $1, lease_until = lease_until + $1,"
+        " unsure_since = unsure_since + $1"
+    ),
     "UPDATE incidents SET due_at = due_at + $1 WHERE resolved_at IS NULL AND due_at IS NOT NULL",
+    (
+        "UPDATE deliveries SET waiting_since = waiting_since + $1,"
+        " due_at = CASE WHEN due_at > 0 THEN due_at + $1 ELSE 0 END WHERE state = 'pending'"
+    ),
     "UPDATE reconcile_runs SET lease_until = lease_until + $1 WHERE ended_at IS NULL",
 )
 MOVE_SILENCES = (
@@ -184,10 +189,10 @@ class StoreClock:
     async def _look(self, tx: Transaction) -> _Look:
         before = self._uptime()
         row = await tx.fetch_row(f"SELECT {tx.server_time}, seen_at, stepped, boot, booted_at FROM clock")
-        after = self._uptime()
         server, *noted = row or (None, 0, 0, "", 0)
-        measured = to_micros(server or self._wall()) - (before + after) // 2
-        return _Look(measured, after - before <= CLOCKS_AGREE, *noted)
+        told = to_micros(server or self._wall())
+        after = self._uptime()  # last: if this process was frozen meanwhile, it is not exact
+        return _Look(told - (before + after) // 2, after - before <= CLOCKS_AGREE, *noted)
 
     def _judge(self, look: _Look) -> tuple[int, int]:
         """Say when this machine was started, by the clock, and by how much that was set unseen."""

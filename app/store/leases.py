@@ -86,11 +86,12 @@ async def give_back(tx: Transaction, claim: Claim, *, unsure: bool = False) -> b
     if ours and unsure:
         claimed_at = to_micros(claim.claimed_at)
         await tx.execute(
-            "UPDATE queues SET unsure_since = coalesce(unsure_since, $1), failures = failures + 1,"
-            "  next_at = $2 WHERE name = $3",
+            "UPDATE queues SET unsure_since = coalesce(unsure_since, $1 + (SELECT stepped FROM clock) - $4),"
+            "  failures = failures + 1, next_at = $2 + (SELECT stepped FROM clock) - $4 WHERE name = $3",
             claimed_at,
             claimed_at + unsure_delay(claim.failures),
             claim.queue,
+            claim.stepped // MICRO,
         )
     return bool(ours)
 
@@ -98,16 +99,16 @@ async def give_back(tx: Transaction, claim: Claim, *, unsure: bool = False) -> b
 async def rest(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timedelta) -> bool:
     """Give a lease back, and let the queue rest as an attempt says; False if it was lost before."""
     # Another process may have seen just now that the clock was set, and moved all rests but this one.
-    unsure_since = claim.unsure_since or attempt.started_at
     ours = await tx.fetch_value(
         "UPDATE queues SET next_at = $1 + (SELECT stepped FROM clock) - $8,"
-        "  failures = $2, on_hold = $3, unsure_since = $4,"
+        "  failures = $2, on_hold = $3,"
+        "  unsure_since = CASE WHEN CAST($4 AS bigint) IS NULL THEN NULL ELSE coalesce(unsure_since, $4) END,"
         "  delivered_at = coalesce($5, delivered_at), holder = NULL, lease_until = 0"
         " WHERE name = $6 AND holder = $7 RETURNING true",
         to_micros(attempt.next_at),
         attempt.failures,
         attempt.detail if attempt.outcome is Outcome.ON_HOLD else None,
-        to_micros(unsure_since) if attempt.unsure else None,
+        to_micros(attempt.started_at) if attempt.unsure else None,
         to_micros(attempt.ended_at) if attempt.outcome is Outcome.DELIVERED else None,
         claim.queue,
         claim.token,

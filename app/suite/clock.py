@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 
 from typing_extensions import override
 
+from app.model.times import to_micros
+from app.store.clock import ClockState, StoreClock
 from app.store.rows import Accepted, Incoming
 from app.store.sqlite.database import SQLiteDatabase
-from app.store.transaction import Operation
+from app.store.transaction import Operation, Transaction
 
 _T = TypeVar("_T")
 
@@ -29,6 +31,17 @@ class SuiteClock:
     def now(self) -> datetime:
         """Give the time, UTC."""
         return TEST_START + self.since
+
+
+class SuiteStoreClock(StoreClock):
+    """A test's time: nobody sets it, and its jumps are no time in which nothing was delivered."""
+
+    def __init__(self, clock: SuiteClock) -> None:
+        super().__init__(clock.now, lambda: to_micros(clock.now()), "")
+
+    @override
+    async def follow(self, _: Transaction, *, delivers: bool = False) -> ClockState:
+        return ClockState(0, 0)
 
 
 class _Selector(selectors.DefaultSelector):

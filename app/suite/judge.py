@@ -7,6 +7,7 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 
 from app.model.delivery import State
+from app.model.digest import is_over
 from app.model.incident import ALL_STEPS, Step
 from app.model.notification import one_line
 from app.store import queries
@@ -85,7 +86,7 @@ class Judge:
                 if self._new(name) and (name == pattern or name not in looked):
                     yield self._unmet(line, f"{name} is told nothing", name, deliveries)
         for name in moment.resolved or ():
-            if not any(_ends(alert) for alert in self._new(name)):
+            if not any(is_over(alert.notification) for alert in self._new(name)):
                 yield self._unmet(line, f"{name} is told that an incident is resolved", name, deliveries)
         reasons = list(self._reasons(deliveries))
         for part in moment.because or ():
@@ -174,11 +175,6 @@ def _fits(wanted: ExpectedAlert, alert: RecordedAlert) -> bool:
         and wanted.digest in (None, alert.together > 1)
         and all(part in alert.text for part in wanted.says or ())
     )
-
-
-def _ends(alert: RecordedAlert) -> bool:
-    step = alert.notification.step
-    return step is Step.RESOLVED or (step in (Step.SETTLED, Step.NOTICED) and alert.notification.ended)
 
 
 def _several(wanted: Sequence[ExpectedAlert]) -> str:

@@ -35,7 +35,7 @@ from app.store.sqlite.schema import prepare
 from app.store.store import Store
 from app.store.views import StoredChange
 from app.suite.catalog import SuiteCatalog
-from app.suite.clock import TEST_START, SuiteClock, SuiteDatabase, VirtualLoop, offset
+from app.suite.clock import TEST_START, SuiteClock, SuiteDatabase, SuiteStoreClock, VirtualLoop, offset
 from app.suite.file import Suite
 from app.suite.judge import Judge, Unmet
 from app.suite.model import Moment
@@ -247,7 +247,7 @@ async def _listener(suite: Suite, number: int, database: SuiteDatabase, jq: Jq) 
     """Put the parts together, as `app.runtime` does, and let them work."""
     clock, alerts, hits, tokens = SuiteClock(), list[RecordedAlert](), _Hits(), count()
     catalog = SuiteCatalog({**suite.file.entities, **suite.file.tests[number].entities})
-    store = Store(database)
+    store = Store(database, SuiteStoreClock(clock))
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         context = NotifierContext(
@@ -289,6 +289,8 @@ async def _listener(suite: Suite, number: int, database: SuiteDatabase, jq: Jq) 
         )
         running = asyncio.ensure_future(dispatcher.run())
         judge = Judge(store, clock, alerts, {name: queues.steps for name, queues in book.queues.items()})
-        yield _Listener(clock, catalog, store, intake, dispatcher, recorders, judge, [], hits)
-        await dispatcher.stop(SETTLES_SECONDS)
-        await running
+        try:
+            yield _Listener(clock, catalog, store, intake, dispatcher, recorders, judge, [], hits)
+        finally:
+            await dispatcher.stop(SETTLES_SECONDS)
+            await running

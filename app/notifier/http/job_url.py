@@ -39,36 +39,38 @@ class JobUrl:
         text: The URL as the rules file has it.
         allow_hosts: The hosts that it may lead to, in small letters, ``*.`` before one for all
             below it; empty: any.
-        carries_secrets: Whether what is sent there may hold secrets.
 
     Attributes:
         programs: The templates' programs, in the order in which `fill` wants their results.
+        templates: The same, as templates.
         fixed_host: Whether the host is the same for every message.
 
     Raises:
         SettingsError: A template may not stand where it does, or the URL may not lead where it does.
     """
 
-    def __init__(self, text: str, allow_hosts: Sequence[str], *, carries_secrets: bool) -> None:
+    def __init__(self, text: str, allow_hosts: Sequence[str]) -> None:
         self._pieces = parse(text).pieces
         self._allow_hosts = allow_hosts
         self.programs = tuple(piece.text for piece in self._pieces if not piece.literal)
+        # Each by itself: what a value may be depends on its place.
+        self.templates = [f"{{{{ {program} }}}}" for program in self.programs]
         shape = "".join(piece.text if piece.literal else HOLE for piece in self._pieces)
         authority = re.split("[/?#]", shape.partition("://")[2], maxsplit=1)[0]
-        user, at, host = authority.rpartition("@")
+        user, _, host = authority.rpartition("@")
         name, port = re.fullmatch(r"(\[.*\]|[^:]*)(.*)", host, re.DOTALL).groups()  # type: ignore[union-attr]
         if HOLE in user + port:
             where = "the user or password" if HOLE in user else "the port, or what follows it without a /"
             raise SettingsError(f"url: a template cannot give {where}")
         self.fixed_host = HOLE not in name
-        if not self.fixed_host and not allow_hosts and (carries_secrets or at or "?" in shape):
+        if not self.fixed_host and not allow_hosts:
             raise SettingsError(
-                "url: a template gives the host, and the request may carry secrets (headers, a secret, a user"
-                " or a query): name in allow_hosts where it may go"
+                "url: a template gives the host, and the request may carry secrets: name in allow_hosts where"
+                " it may go"
             )
-        if not self.programs:
+        if self.fixed_host and (name or not self.programs):
             try:
-                self.fill(())
+                self.fill(["x"] * len(self.programs))  # the host is this one, whatever the values are
             except DeliveryFailed as failed:
                 raise SettingsError(f"url: {failed.reason}") from None
 
@@ -126,7 +128,9 @@ def _demand_whole_segments(text: str) -> None:
     """Raise `DeliveryFailed` if values made a segment of the path empty, ``.`` or ``..``: it would vanish."""
     path = re.split(r"[?#]", text.partition("://")[2], maxsplit=1)[0]
     for segment in path.split("/")[1:]:
-        if HOLE in segment and unquote(segment.replace(HOLE, "")) in {"", ".", ".."}:
+        written = unquote(segment.replace(HOLE, ""))
+        # Some servers decode %2F and %5C first, and take the dots away then.
+        if HOLE in segment and (not written or not {".", ".."}.isdisjoint(re.split(r"[/\\]", written))):
             reason = "a value for the url's path is empty, . or .., and would lead to another path"
             raise DeliveryFailed(reason, Scope.MESSAGE)
 

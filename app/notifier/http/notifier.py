@@ -109,15 +109,13 @@ class HttpNotifier(Notifier):
         secret = None if settings.secret is None else settings.secret.get_secret_value()
         wrong = [*_what_can_never_be_sent(headers, settings.body, secret)]
         try:
-            self._url = JobUrl(url, settings.allow_hosts, carries_secrets=bool(headers) or secret is not None)
+            self._url = JobUrl(url, settings.allow_hosts)
         except SettingsError as error:
             wrong.append(str(error))
         if wrong:
             raise SettingsError("\n".join(wrong))
         self._signer = None if secret is None else _signer(secret)
-        # Each value of the URL by itself: what it may be depends on its place.
-        values = [f"{{{{ {program} }}}}" for program in self._url.programs]
-        self._template = {"url": values, "headers": headers, "body": settings.template}
+        self._template = {"url": self._url.templates, "headers": headers, "body": settings.template}
         self._private = settings.allow_private
         self._context = context
         self._resolver = resolver
@@ -277,13 +275,20 @@ async def _dry_run(
     event: Mapping[str, Any],
     context: NotifierContext,
 ) -> str:
+    try:
+        url = JobUrl(settings.url.get_secret_value(), settings.allow_hosts)
+    except SettingsError as error:
+        raise DeliveryFailed(str(error), Scope.MESSAGE) from None
     headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
-    template = {"url": settings.url.get_secret_value(), "headers": headers, "body": settings.template}
-    filled = await context.render(
-        template, alert_event(event, item, context)
-    )  # all of it may fail; url and headers may hold secrets
-    if template["body"] is None:
+    template = {"url": url.templates, "headers": headers, "body": settings.template}
+    filled = await context.render(template, alert_event(event, item, context))
+    # They may hold secrets, so they are not shown; but what cannot be sent is said here, too.
+    url.fill(filled["url"])
+    for name, value in filled["headers"].items():
+        _header(name, value)
+    if settings.template is None:
         return settings.method
+    _json(filled["body"])
     return f"{settings.method} {json.dumps(filled['body'], ensure_ascii=False)}"
 
 

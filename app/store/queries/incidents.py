@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from app.model.delivery import State
 from app.model.incident import Incident, Step
@@ -22,6 +22,8 @@ LAST_NOTIFICATION = (
     " ORDER BY deliveries.id DESC LIMIT 1)"
 )
 RULES_FILE = "rules file"
+SAID_BY_ANOTHER = timedelta(minutes=2)
+"""As long ago another replica may have read the same rules file."""
 """Who closes the incidents of a rule that is gone, in the audit trail."""
 WORST_FIRST = "CASE severity WHEN 'critical' THEN 0 WHEN 'warning' THEN 1 ELSE 2 END, opened_at"
 
@@ -230,9 +232,18 @@ async def leave(tx: Transaction, destinations: Sequence[str], now: datetime) -> 
     Returns:
         How many there are of each, where there is one.
     """
+    await tx.lock([("move destination",)])  # every replica reads the file: one of them says so
+    written = await tx.fetch(
+        "SELECT details FROM audit WHERE what = 'move destination' AND at >= $1",
+        to_micros(now - SAID_BY_ANOTHER),
+    )
     rows = await tx.fetch(f"SELECT {INCIDENT} FROM incidents WHERE resolved_at IS NULL")
-    told = Counter(place.destination for row in rows for place in set(incident_of(row).told))
-    left = {name: told[name] for name in destinations if told[name]}
+    told = Counter(name for row in rows for name in {place.destination for place in incident_of(row).told})
+    left = {
+        name: told[name]
+        for name in destinations
+        if told[name] and not any(text.startswith(f"{name} has another address") for (text,) in written)
+    }
     for name, number in left.items():
         details = f"{name} has another address: its old one is not told the end of {number} open incidents."
         await audit.write(tx, AuditEntry(now, RULES_FILE, "move destination", details))

@@ -75,14 +75,20 @@ def restore_database(copy: Path, database: Path, now: datetime) -> Path | None:
                 _demand_listeners_own(new, copy)
                 _own_as(database if database.exists() else database.parent, new)
                 wal, shm = (database.with_name(f"{database.name}{side}") for side in ("-wal", "-shm"))
-                # Before the copy comes: with the log of another file it would be damaged.
-                if wal.exists():
-                    wal.rename(kept.with_name(f"{kept.name}-wal"))
-                shm.unlink(missing_ok=True)
                 was_there = database.exists()
                 if was_there:
-                    os.link(database, kept)
-                new.replace(database)
+                    os.link(database, kept)  # first: where this is refused, nothing was touched
+                kept_wal = kept.with_name(f"{kept.name}-wal")
+                # Before the copy comes: with the log of another file it would be damaged.
+                if had_log := wal.exists():
+                    wal.rename(kept_wal)
+                shm.unlink(missing_ok=True)
+                try:
+                    new.replace(database)
+                except OSError:
+                    if had_log:
+                        kept_wal.rename(wal)
+                    raise
             finally:
                 new.unlink(missing_ok=True)
     except OSError as error:

@@ -89,7 +89,7 @@ async def test_past_the_proxy(options: dict[str, str]) -> None:
 def test_a_proxy_that_cannot_be_used(url: str) -> None:
     """It is refused when the destination is made, and only where the destination wants it."""
     broken = context(network=Network({"HTTPS_PROXY": "socks5://proxy:1"}))
-    destination = {"type": "http", "url": url}
+    destination = {"type": "http", "url": url, "allow_hosts": ["*.example.com"]}
     HttpNotifier("job", HttpDestination.model_validate(destination), broken)
     with pytest.raises(SettingsError, match=r"^HTTPS_PROXY names a SOCKS proxy"):
         HttpNotifier("job", HttpDestination.model_validate(destination | {"proxy": "environment"}), broken)
