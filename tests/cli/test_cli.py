@@ -210,6 +210,7 @@ async def test_config(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     result = await run("config", "show", "--json")
     assert (result.status, "LOG_LEVEL" in result.err, SECRET in result.out) == (1, True, False)
     rows = {row["name"]: row for row in map(json.loads, result.out.splitlines())}
+    assert rows["ACCEPT_UNSIGNED"]["value"] is False  # though another setting is wrong
     assert rows["RETENTION_DAYS"] == {"name": "RETENTION_DAYS", "value": 7, "from": ".env"}
 
 

@@ -200,6 +200,12 @@ class TestGroups:
         assert [entities(group.lines) for group in groups] == ["a b c", "d"]
         assert groups[0].transition == Transition("Healthy", "Degraded")
 
+    def test_what_is_said_once_is_true_of_all(self) -> None:
+        """Other states of a jq rule, flapping and reminders do not stand under one heading."""
+        states = [told(name, change=None, state=state) for name, state in (("a", "Bronze"), ("b", "Gold"))]
+        assert [entities(group.lines) for group in grouped(gather(states))] == ["a", "b"]
+        assert gather([told("c", change=None, step=Step.FLAPPING)])[0].transition is None
+
     @pytest.mark.parametrize(
         ("by", "groups"),
         [

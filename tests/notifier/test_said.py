@@ -2,6 +2,8 @@
 
 import pytest
 
+from app.model.change import DELETE
+from app.model.incident import Step
 from app.notifier.base import page_of
 from app.notifier.failure import remedy
 from app.notifier.words import words_of
@@ -38,3 +40,11 @@ def test_another_kind_has_the_same_words() -> None:
     assert words_of(alert).sentence() == "<b> & *c*: healthStatus Healthy → Degraded (critical, rule health)"
     assert words_of(alert, lambda text, _: text.upper()).title() == "<B> & *C*"
     assert (words_of(alert).mark, words_of(alert).state) == ("🟠", "critical")
+
+
+def test_a_late_end_and_a_deletion_while_it_flapped() -> None:
+    """Neither says more than is known: how it is now, or that somebody resolved it."""
+    late = notification(step=Step.NOTICED, late=True, ended=True)
+    assert words_of(late).state == "late"
+    deleted = notification(action=DELETE, step=Step.SETTLED, ended=True, opened_at=late.at)
+    assert not any("stable" in words for words in words_of(deleted).course())

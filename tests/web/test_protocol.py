@@ -233,6 +233,12 @@ async def test_however_uvicorn_is_started(http: str) -> None:
     assert type(made) is LimitedProtocol
     assert made.app is config.loaded_app
 
+    class Other(LimitedProtocol):
+        pass
+
+    other = Other(config=config, server_state=server.server_state, app_state={})
+    assert (type(other), other.app) == (Other, config.loaded_app)
+
 
 async def test_a_protocol_without_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A protocol that cannot be replaced is refused at the start."""
