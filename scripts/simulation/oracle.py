@@ -265,7 +265,7 @@ class Oracle:
                 if entity not in told.loads or not in_force or told.has_just_woken():
                     continue
                 if not self._jumped_since(since, told.at):
-                    yield f"#{told.place} is told of {entity} at {told.at - 1000:.0f} s, though it is silenced"
+                    yield f"#{told.place} is told of {entity} at {told.at - 1000:.0f} s, though silenced"
 
     def _jumped_since(self, since: float, until: float) -> bool:
         return any(since - 1 < jump < until for jump in self._world.jumps)
