@@ -40,6 +40,14 @@ SECRET_FORMS = {
         r"xox[be][-.][!-~]+",
         "is no bot token, which begins with xoxb-: your Slack app's page, OAuth & Permissions, has it",
     ),
+    "slack_app_token": (
+        r"xapp-[!-~]+",
+        "is no app-level token, which begins with xapp-: your Slack app's page, Basic Information, has it",
+    ),
+    "slack_signing_secret": (
+        r"[!-~]{16,}",
+        "is no signing secret: your Slack app's page, Basic Information, has it",
+    ),
     "admin_token": (
         rf"(?s:.{{{MIN_ADMIN_TOKEN_CHARACTERS},}})",
         (
@@ -115,6 +123,12 @@ class Settings(BaseSettings):
     slack_bot_token: SecretStr | None = None
     """The bot token of your Slack app (OAuth & Permissions), xoxb-…, for destinations that name a
     channel."""
+    slack_app_token: SecretStr | None = None
+    """The app-level token of your Slack app (Basic Information), xapp-…, with connections:write: clicks then
+    come over Socket Mode, without a public address."""
+    slack_signing_secret: SecretStr | None = None
+    """Your Slack app's signing secret (Basic Information), in place of SLACK_APP_TOKEN: clicks then come to
+    /api/slack/interactive."""
     slack_api_url: AnyHttpUrl = AnyHttpUrl("https://slack.com/api/")
     """Slack's Web API, for the bot token. On GovSlack: https://slack-gov.com/api"""
     rules_file: Path | None = None

@@ -5,10 +5,12 @@ Rules: https://docs.slack.dev/reference/interaction-payloads (block_actions, vie
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from app.model.incident import Person
 from app.model.notification import one_line
 from app.notifier.slack.buttons import ACTIONS, MORE, OF_A_DIGEST, OTHER, SILENCE, WHY, About
 
@@ -79,24 +81,18 @@ class _Submission(_Lenient):
 _METADATA: TypeAdapter[dict[str, str]] = TypeAdapter(dict[str, str])
 
 
-@dataclass(frozen=True, slots=True)
-class Person:
-    """Who has clicked, as Slack says.
+class Came(StrEnum):
+    """What came of a click."""
 
-    Attributes:
-        id: Slack's id of the person, ``U…`` or ``W…``.
-        name: Their name.
-        team: The id of their workspace, or of their organization on an Enterprise Grid.
-    """
-
-    id: str
-    name: str
-    team: str
-
-    @property
-    def shown(self) -> str:
-        """The name and the id, for the audit trail."""
-        return f"{self.name} (Slack {self.id})" if self.name else f"Slack {self.id}"
+    DONE = "done"
+    NOTHING = "nothing"
+    """It was so already, or is over."""
+    REFUSED = "refused"
+    """The person may not."""
+    REJECTED = "rejected"
+    """It is not proven to come from Slack."""
+    FAILED = "failed"
+    """Slack does not say what has to be known, or does not open a form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +105,7 @@ class Click:
         choice: What was chosen from a menu; empty: it is no menu.
         about: The incident that the button is about; None: it stands on a digest.
         person: Who has clicked.
+        team: The id of their workspace, or of their organization on an Enterprise Grid.
         channel: The id of the channel.
         message_ts: The message in it.
         response_url: Where an answer for this person alone is posted; a secret; empty: nowhere.
@@ -121,6 +118,7 @@ class Click:
     choice: str
     about: About | None
     person: Person
+    team: str
     channel: str = ""
     message_ts: str = ""
     response_url: str = field(default="", repr=False)
@@ -161,6 +159,7 @@ def _of_block(clicked: _BlockActions, action: _Action, envelope_id: str) -> Clic
         choice=choice,
         about=about,
         person=_person(clicked.user),
+        team=clicked.user.team_id,
         channel=clicked.channel.id,
         message_ts=clicked.container.message_ts,
         response_url=clicked.response_url,
@@ -183,6 +182,7 @@ def _of_form(submitted: _Submission, envelope_id: str) -> Click:
         choice=OTHER,
         about=About.parse(metadata.get("block_id", "")),
         person=_person(submitted.user),
+        team=submitted.user.team_id,
         channel=metadata.get("channel", ""),
         message_ts=metadata.get("message_ts", ""),
         response_url=metadata.get("response_url", ""),
@@ -201,7 +201,8 @@ def form_metadata(click: Click) -> dict[str, str]:
 
 
 def _person(user: _User) -> Person:
-    return Person(user.id, one_line(user.name or user.username, MAX_PERSON_CHARS), user.team_id)
+    name = one_line(user.name or user.username, MAX_PERSON_CHARS)
+    return Person(name or user.id, "slack", one_line(user.id, MAX_PERSON_CHARS))
 
 
 def _id(trigger_id: str, envelope_id: str) -> str:

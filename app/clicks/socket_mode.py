@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import structlog
 
+from app.clicks.app_token import LINK_DISABLED, advised, ask_for_socket
 from app.errors import DeliveryFailed, Scope, SettingsError, StoreUnavailable
 from app.network import DIRECT, Network
 from app.notifier.base import timestamp
@@ -27,7 +28,6 @@ from app.observe.watch import NOBODY, Watch
 
 log = structlog.get_logger(__name__)
 
-OPEN_CONNECTION = "apps.connections.open"
 ANSWER_SECONDS = 2.5
 """Slack tells the person after 3 s that the click failed."""
 MAX_AT_ONCE = 32
@@ -35,14 +35,6 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 CLOSE_SECONDS = 1.0  # Slack does not end the TCP connection after the closing handshake
 PLANNED = frozenset({"warning", "refresh_requested"})
 """Reasons for which Slack asks for a new connection, and still uses the old one for some seconds."""
-LINK_DISABLED = "link_disabled"
-APP_TOKEN_ADVICE = {
-    "missing_scope": "the app-level token needs the scope connections:write",
-    "not_allowed_token_type": "SLACK_APP_TOKEN must be an app-level token, which begins with xapp-",
-    LINK_DISABLED: "switch Socket Mode on in the app's settings",
-}
-NEW_TOKEN = "make a new app-level token, set SLACK_APP_TOKEN, and restart"  # noqa: S105 - advice
-
 Take = Callable[[Mapping[str, Any], str], Awaitable[Mapping[str, Any] | None]]
 """Does what a payload asks for, by an envelope of this id; what it gives is Slack's answer."""
 
@@ -132,17 +124,6 @@ class SlackSocket:
             return ""
         return f"no clicks come from Slack since {timestamp(self._down_since)}: {self.trouble}"
 
-    async def try_once(self) -> None:
-        """Ask Slack for a connection, and open none: whether the token and the app's settings are right.
-
-        Raises:
-            DeliveryFailed: Slack refuses; the text says why, and what to do.
-        """
-        try:
-            await self._address()
-        finally:
-            await self._session.close()
-
     async def run(self) -> None:
         """Stay connected until this is cancelled."""
         failures = 0
@@ -176,7 +157,7 @@ class SlackSocket:
     def _lost(self, reason: str, *, refused: bool) -> None:
         if self.connected:
             return
-        trouble = self._advised(reason) if refused else reason
+        trouble = advised(reason) if refused else reason
         if trouble != self.trouble:  # said once: it may be so for hours
             if refused:
                 log.error("slack_socket_refused", reason=trouble)
@@ -187,22 +168,8 @@ class SlackSocket:
         self.trouble, self._refused = trouble, refused
         self._watch.socket(connected=False)
 
-    def _advised(self, reason: str) -> str:
-        word = reason.partition(":")[0]
-        return f"{word}: {APP_TOKEN_ADVICE.get(word, NEW_TOKEN)}"
-
-    async def _address(self) -> str:
-        try:
-            url = (await self._api.call(OPEN_CONNECTION, body={})).get("url")
-        except DeliveryFailed as failed:
-            if failed.scope is not Scope.DESTINATION:
-                raise
-            # What the Web API says of a bot token is no help with an app-level one.
-            raise DeliveryFailed(self._advised(failed.reason), Scope.DESTINATION) from None
-        return check_address(url, secure=self._secure)
-
     async def _open(self) -> _Connection:
-        url = await self._address()
+        url = await ask_for_socket(self._api, secure=self._secure)
         # To a proxy and to NO_PROXY it is an address like any other.
         plain = f"http{url.removeprefix('ws')}"
         session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._pace.pong))
@@ -303,23 +270,3 @@ class SlackSocket:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._session.close()
-
-
-def check_address(url: object, *, secure: bool) -> str:
-    """Give the address of a socket that Slack has answered with.
-
-    Args:
-        url: The address.
-        secure: Only one with TLS will do.
-
-    Raises:
-        DeliveryFailed: It is none.
-    """
-    schemes = {"wss"} if secure else {"wss", "ws"}
-    try:
-        parts = urlsplit(url) if isinstance(url, str) else None
-        if isinstance(url, str) and parts and parts.scheme in schemes and parts.hostname:
-            return url
-    except ValueError:
-        pass
-    raise DeliveryFailed("200: not an answer from Slack", Scope.STRANGE)

@@ -38,6 +38,7 @@ class NotifierContext:
         render: Fills templates.
         clock: Gives the time, UTC.
         network: The way to other hosts.
+        closable: The rules whose incidents a person may end by a button in Slack; None: no click arrives.
     """
 
     app_url: str
@@ -50,6 +51,7 @@ class NotifierContext:
     render: Render
     clock: Callable[[], datetime]
     network: Network = DIRECT
+    closable: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

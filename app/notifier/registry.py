@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pkgutil import resolve_name
 from typing import Any
@@ -78,6 +79,9 @@ def make_notifiers(rules: Rules, context: NotifierContext) -> dict[str, Notifier
         SettingsError: The default destination, which stands in no file, cannot.
     """
     configured = rules.file.destinations
+    if context.closable is not None:
+        without_end = (rule.name for rule in rules.file.rules if rule.resolve is None)
+        context = replace(context, closable=frozenset(without_end))
     default = {DEFAULT_DESTINATION: default_settings(context.default_webhook)}
     notifiers: dict[str, Notifier] = {}
     mistakes = []

@@ -72,7 +72,7 @@ def make_rulebook(file: RulesFile, default_webhook: str = "") -> Rulebook:
     rules = RuleSet(file.rules)
     # A job's own templates see the whole event.
     wide = {name for name, settings in file.destinations.items() if settings.templates}
-    return Rulebook(rules, queues, watched_by(rules, wide))
+    return Rulebook(rules, queues, watched_by(rules, wide), file.slack)
 
 
 @contextmanager

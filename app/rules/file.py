@@ -1,6 +1,6 @@
 """The rules file: YAML, checked as a whole, each mistake with its line."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
@@ -11,15 +11,16 @@ from pydantic import BeforeValidator, Field, ValidationError, create_model
 from app.errors import Mistake, RulesError, TemplateError
 from app.model.change import DELETE
 from app.model.report import RUNS
+from app.rules.clicks import SlackRules
 from app.rules.condition import Condition
 from app.rules.destination import DestinationSettings, SettingsModels
 from app.rules.hints import find_hints
-from app.rules.mistakes import explain, in_order, nearest
+from app.rules.mistakes import explain, in_order, unknown_destination
 from app.rules.rule import BUILT_IN, Flap, Rule
 from app.rules.targets import DEFAULT_DESTINATION, TARGET_KINDS, ByTemplate, PortLookup, named
 from app.rules.template import expressions
 from app.rules.values import Not, Strict
-from app.rules.yaml_text import PLAIN_NAME, Document, Place, read_yaml
+from app.rules.yaml_text import Document, Place, read_yaml
 
 FILE_VERSION = 1
 AS_WRITTEN: dict[str, Any] = {"by_alias": True, "exclude_unset": True}
@@ -46,6 +47,8 @@ class RulesFile(Strict):
         Field(json_schema_extra={"default": [BUILT_IN.model_dump(mode="json", **AS_WRITTEN)]}),
     ] = (BUILT_IN,)
     """Which changes alert, and where; all are looked at, in this order. Not given: the built-in rule."""
+    slack: SlackRules = SlackRules()
+    """Who may do what by a click in Slack."""
 
 
 def file_model(models: SettingsModels) -> type[RulesFile]:
@@ -161,6 +164,8 @@ def _model_at(models: SettingsModels, path: Sequence[Any]) -> type[Strict]:
             return Not if "<not>" in rest else Condition
         case ("rules", _, "flap", *_):
             return Flap
+        case ("slack", *_):
+            return SlackRules
         case ("rules", _, _):
             return Rule
     return RulesFile
@@ -211,7 +216,7 @@ def _wrong_targets(
         for way, destination in named(target):
             there = (*path, "send", place, *way)
             if destination not in known and document.place(there) not in document.spoilt:
-                yield document.mistake(there, _unknown(document, there, destination, known))
+                yield document.mistake(there, unknown_destination(document, there, destination, known))
         if isinstance(target, ByTemplate) and (problem := check_jq(target.program)):
             yield document.mistake((*path, "send", place, "template"), f"jq: {problem}")
 
@@ -243,7 +248,7 @@ def _in_destinations(document: Document, models: SettingsModels, check_jq: Check
         if fallback == name:
             yield document.mistake((*path, "fallback"), "fallback: must be another destination")
         elif isinstance(fallback, str) and fallback not in known:
-            text = _unknown(document, (*path, "fallback"), fallback, known, "fallback")
+            text = unknown_destination(document, (*path, "fallback"), fallback, known, "fallback")
             yield document.mistake((*path, "fallback"), text)
         for part in models[kind].templates if kind in [*models] else ():
             yield from _template_mistakes(document, (*path, part), settings.get(part), check_jq)
@@ -259,17 +264,6 @@ def _repeated_names(document: Document) -> Iterator[Mistake]:
         if name in lines:
             yield replace(here, text=f"there is a rule of this name in line {lines[name]} already")
         lines.setdefault(name, here.line)
-
-
-def _unknown(
-    document: Document, path: Sequence[Any], name: str, known: Collection[str], key: str = "send"
-) -> str:
-    if not PLAIN_NAME.fullmatch(name):  # perhaps an address with its secret
-        return f"{key}: must be the name of a destination; its address belongs under `destinations`"
-    shown = document.at(path)
-    near = nearest(name, known)
-    hint = f"; did you mean {near!r}?" if near else f"; there are {', '.join(sorted(known))}"
-    return f"there is no destination {shown if isinstance(shown, str) else name!r}{hint}"
 
 
 def _jq_in(condition: Any) -> Iterator[tuple[tuple[Any, ...], str]]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from zlib import crc32
 
 from app.model.incident import Route, Step
+from app.rules.clicks import SlackRules
 from app.rules.rule import RuleSet
 from app.rules.watched import Watched
 
@@ -39,11 +40,13 @@ class Rulebook:
         rules: The rules.
         queues: The queues of each destination that the rules may name.
         watched: What is compared with Port, by blueprint.
+        slack: Who may do what by a click in Slack.
     """
 
     rules: RuleSet
     queues: Mapping[str, Queues]
     watched: Mapping[str, Watched] = field(default_factory=dict)
+    slack: SlackRules = field(default_factory=SlackRules)
 
     @property
     def fallbacks(self) -> dict[str, Route]:

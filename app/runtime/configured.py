@@ -129,4 +129,5 @@ def notifier_context(
         render=jq.render,
         clock=clock,
         network=Network(environment()),
+        closable=frozenset() if settings.slack_app_token or settings.slack_signing_secret else None,
     )

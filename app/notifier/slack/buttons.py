@@ -15,7 +15,7 @@ from app.model.notification import Link, Notification
 from app.rules.destination import leads_somewhere
 
 ACKNOWLEDGE, UNACKNOWLEDGE, SILENCE, RESOLVE = "acknowledge", "unacknowledge", "silence", "resolve"
-MORE, DETAILS = "more", "details"
+MORE = "more"
 ACTIONS = frozenset({ACKNOWLEDGE, UNACKNOWLEDGE, SILENCE, RESOLVE, MORE})
 """The buttons that do something here; Slack tells of clicks on the others too, which open an address."""
 WHY, RUNBOOK = "why", "runbook"
@@ -52,21 +52,17 @@ class About:
         return cls(parts[2], int(parts[1])) if parts else None
 
 
-def incident_buttons(
-    about: About, last: Notification, *, acknowledged: bool, closable: bool, details: str
-) -> dict[str, Any]:
+def incident_buttons(about: About, last: Notification, *, closable: bool) -> dict[str, Any]:
     """Make the block of the buttons of an open incident.
 
     Args:
         about: The incident.
         last: The last alert of it.
-        acknowledged: Somebody has acknowledged it.
         closable: No change need end it: a person may.
-        details: The address of its page; empty: there is none.
     """
     elements = [
         _button(UNACKNOWLEDGE, "Un-acknowledge")
-        if acknowledged
+        if last.acknowledged
         else _button(ACKNOWLEDGE, "Acknowledge", style="primary"),
         _silence("Silence"),
     ]
@@ -78,8 +74,6 @@ def incident_buttons(
             "deny": _text("Cancel"),
         }
         elements.append(_button(RESOLVE, "Resolve", confirm=confirm))
-    if details:
-        elements.append(details_button(details))
     options: list[dict[str, Any]] = [{"text": _text("Why did I get this?"), "value": WHY}]
     if runbook := runbook_of(last):
         options.append({"text": _text("Runbook"), "value": RUNBOOK, "url": runbook.url})
@@ -90,11 +84,6 @@ def incident_buttons(
 def digest_buttons() -> dict[str, Any]:
     """Make the block below a digest: which incidents it has is known by the message."""
     return {"type": "actions", "block_id": OF_A_DIGEST, "elements": [_silence("Silence these")]}
-
-
-def details_button(url: str) -> dict[str, Any]:
-    """Make the button that opens a page."""
-    return _button(DETAILS, "Details", url=url)
 
 
 def runbook_of(notification: Notification) -> Link | None:

@@ -86,7 +86,7 @@ def _make(_: str, settings: SlackDestination, context: NotifierContext) -> Notif
         raise SettingsError(
             "channel: needs SLACK_BOT_TOKEN: your Slack app's page, OAuth & Permissions, has it"
         )
-    options |= {"api_url": context.slack_api_url, "clock": context.clock}
+    options |= {"api_url": context.slack_api_url, "clock": context.clock, "closable": context.closable}
     return SlackBot(context.bot_token, settings.channel, context.app_url, **options)
 
 

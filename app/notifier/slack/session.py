@@ -105,6 +105,8 @@ class SlackNotifier(Notifier):
         group_by: What the lines under one heading of a digest have in common.
         digest_after: How many alerts may wait before they go out as one message.
         page_url: The address of this listener's own page; None: there is none.
+        closable: The rules whose incidents a person may end by a button; None: no message has buttons,
+            because no click would arrive.
     """
 
     batch_limit = 1000
@@ -118,13 +120,13 @@ class SlackNotifier(Notifier):
         group_by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION,
         digest_after: int = 1,
         page_url: str | None = None,
+        closable: frozenset[str] | None = None,
     ) -> None:
         self.pause = pause
         self._session = session
-        self._compose_here = partial(
-            compose, app_url=app_url, group_by=group_by, digest_after=digest_after, page_url=page_url
-        )
-        self._recompose = partial(recompose, app_url=app_url, group_by=group_by, page_url=page_url)
+        options = {"app_url": app_url, "group_by": group_by, "page_url": page_url, "closable": closable}
+        self._compose_here = partial(compose, digest_after=digest_after, **options)
+        self._recompose = partial(recompose, **options)
 
     async def close(self) -> None:
         """Close the connections."""
