@@ -19,6 +19,7 @@ from app.receive.intake import Intake
 from app.rules.file import Rules, RulesFile
 from app.rules.rulebook import Rulebook
 from app.store import queries
+from app.store.follow import follow, leave
 from app.store.store import Store
 
 log = structlog.get_logger(__name__)
@@ -136,7 +137,7 @@ class RulesInForce:
         left: dict[str, int] = {}
         if moved:
             with suppress(StoreUnavailable):
-                left = await self.store.write(queries.incidents.leave, moved, self.clock())
+                left = await self.store.write(leave, moved, self.clock())
         for name, number in left.items():
             log.warning("destination_moved", destination=name, incidents=number)
         try:
@@ -152,7 +153,7 @@ class RulesInForce:
             await replaced.close()
 
     async def follow(self) -> None:
-        """Let what is open follow the rules in force: see `app.store.queries.incidents.follow`.
+        """Let what is open follow the rules in force: see `app.store.follow.follow`.
 
         While the store cannot do it, it is tried again in the background, until it is done.
         """
@@ -172,7 +173,7 @@ class RulesInForce:
     async def _followed(self) -> bool:
         try:
             while closed := await self.store.write(
-                queries.incidents.follow, self.intake.book.rules, self.clock(), limit=CLOSED_AT_ONCE
+                follow, self.intake.book.rules, self.clock(), limit=CLOSED_AT_ONCE
             ):
                 names = sorted({incident.rule for incident in closed})
                 log.warning("incidents_closed", rules=names, incidents=len(closed))

@@ -274,7 +274,7 @@ async def _update(notifier: Notifier, claim: Claim) -> Sent:
     """Update the claim's message to the incidents as they are now, or its run in Port to its change."""
     if claim.run is not None and isinstance(notifier, Reporter):
         return Sent(await notifier.report(claim.run, len(claim.deliveries)))
-    message, stories = claim.message, [Story(first, last) for first, last in claim.stories]
+    message, stories = claim.message, [Story(*story) for story in claim.stories]
     if message is None or not stories or not isinstance(notifier, Keeper):
         return Sent("nothing to change any more")
     try:

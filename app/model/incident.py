@@ -26,9 +26,43 @@ class Step(StrEnum):
     """It flapped, and has been stable since."""
     NOTICE = "notice"
     """Not about an entity: a notice of the listener itself."""
+    ACKNOWLEDGED = "acknowledged"
+    """Somebody looks after it. Only a destination that asks for this step gets it."""
+    ESCALATED = "escalated"
+    """Not a change: nobody has acknowledged it for as long as its rule's `escalate` allows."""
 
 
-ALL_STEPS = frozenset(Step)
+ALL_STEPS = frozenset(Step) - {Step.ACKNOWLEDGED}
+"""The steps that a channel is alerted of; its messages show an acknowledgement in their own place."""
+Way = Literal["slack", "page", "api", "command"]
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody who acts on an incident.
+
+    Attributes:
+        name: What to call them.
+        way: Where they did it.
+        id: What tells them from others there: Slack's id of a user; empty: the name does.
+    """
+
+    name: str
+    way: Way
+    id: str = ""
+
+    @property
+    def in_trail(self) -> str:
+        """What the audit trail calls them."""
+        return f"{self.name} (Slack {self.id})" if self.way == "slack" else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """Who looks after an incident, since when, UTC."""
+
+    at: datetime
+    by: Person
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +99,8 @@ class Incident:
         openings: When it began within 24 hours before it last did, and when it last did, UTC.
         flapping: It moves too often: there are no more alerts until it is stable.
         told: Where it was alerted. Its later steps are told there too, wherever its rule sends by then.
+        acknowledged: Who looks after it; None: nobody, it got worse since, or it is over.
+        version: Grows with each step and each acknowledgement.
     """
 
     id: str
@@ -81,6 +117,8 @@ class Incident:
     flapping: bool = False
     told: tuple[Route, ...] = ()
     openings: tuple[datetime, ...] = ()
+    acknowledged: Acknowledgement | None = None
+    version: int = 1
 
 
 def advance(
@@ -95,9 +133,14 @@ def advance(
         return (Step.NOTICED, None) if resolves else (Step.OPENED, candidate)
     # The incident keeps its id, by which its messages and jobs are found.
     moved = replace(
-        incident, state=candidate.state, changed_at=candidate.changed_at, severity=candidate.severity
+        incident,
+        state=candidate.state,
+        changed_at=candidate.changed_at,
+        severity=candidate.severity,
+        version=incident.version + 1,
     )
     if resolves:
         # How bad it was: the state that all is well in has no severity of its own.
-        return Step.RESOLVED, replace(moved, severity=incident.severity, resolved_at=candidate.changed_at)
+        ended = {"severity": incident.severity, "resolved_at": candidate.changed_at, "acknowledged": None}
+        return Step.RESOLVED, replace(moved, **ended)  # type: ignore[arg-type]
     return Step.CHANGED, moved

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from zlib import crc32
 
-from app.model.incident import Route, Step
+from app.model.incident import ALL_STEPS, Route, Step
 from app.rules.clicks import SlackRules
 from app.rules.rule import RuleSet
 from app.rules.watched import Watched
@@ -23,7 +23,7 @@ class Queues:
 
     name: str
     number: int = 1
-    steps: frozenset[Step] = frozenset(Step)
+    steps: frozenset[Step] = ALL_STEPS
     fallback: str | None = None
 
     def of(self, entity: str) -> str:

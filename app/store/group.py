@@ -125,7 +125,8 @@ class Group:
                 continue
             taken[incident.id] = replace(incident, entity=entity[1])
             if other := here.get(incident.rule):  # an entity has one that is open: it ends for both
-                taken[incident.id] = replace(taken[incident.id], resolved_at=change.at)
+                ended = {"resolved_at": change.at, "acknowledged": None, "version": incident.version + 1}
+                taken[incident.id] = replace(taken[incident.id], **ended)  # type: ignore[arg-type]
                 # A job has a queue by the entity's name: the same one must not be told in two.
                 heard = {place.destination for place in other.told}
                 more = (place for place in incident.told if place.destination not in heard)

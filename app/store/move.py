@@ -26,6 +26,7 @@ TABLE_KEYS = {
     "changes": ("id",),
     "entities": ("entity", "blueprint"),
     "incidents": ("id",),
+    "actions": ("id",),
     "queues": ("name",),
     "silences": ("id",),
     "messages": ("id",),

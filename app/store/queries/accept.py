@@ -21,7 +21,7 @@ from app.rules.decide import MEMORY, Decision
 from app.store.group import Group, entity_of, former_of
 from app.store.queries import deliveries, reports
 from app.store.queries.last_known import find_last_known, put_last_known
-from app.store.rows import Accepted, Incoming
+from app.store.rows import Accepted, Incoming, acknowledgement_columns, acknowledgement_of
 from app.store.transaction import Columns, EntityKey, Row, Transaction
 
 NOTHING = "[]"
@@ -55,6 +55,9 @@ INCIDENT_COLUMNS: Columns = {
     "flapping": "boolean",
     "told": "text",
     "openings": "text",
+    "acknowledged_at": "bigint",
+    "acknowledged_by": "text",
+    "version": "bigint",
 }
 INCIDENT = ", ".join(f"incidents.{name}" for name in INCIDENT_COLUMNS)
 """The columns of `incident_of`."""
@@ -140,7 +143,8 @@ async def _write(tx: Transaction, group: Group, ids: dict[str, int]) -> None:
         await tx.insert_many("incidents", INCIDENT_COLUMNS, incidents, conflict=conflict)
     cancelled = await deliveries.cancel_later(tx, group.cancelled) if group.cancelled else []
     if group.renamed:
-        await deliveries.rename(tx, group.renamed)
+        renamed = group.renamed
+        await deliveries.rewrite(tx, renamed, lambda name, waits: waits.renamed(renamed[name]))
     if group.alerts:
         alerts = [
             deliveries.of_alert(alert, ids[key], now, ended_at=group.ended.get(place))
@@ -212,6 +216,8 @@ def _incident_row(incident: Incident) -> Row:
         incident.flapping,
         told_json(incident.told),
         _times_json(incident.openings),
+        *acknowledgement_columns(incident.acknowledged),
+        incident.version,
     )
 
 
@@ -232,6 +238,9 @@ def incident_of(row: Row) -> Incident:
         flapping,
         told,
         openings,
+        acknowledged_at,
+        acknowledged_by,
+        version,
     ) = row
     return Incident(
         id_,
@@ -248,6 +257,8 @@ def incident_of(row: Row) -> Incident:
         bool(flapping),
         told_of(told),
         _times_of(openings),
+        acknowledgement_of(acknowledged_at, acknowledged_by),
+        version,
     )
 
 

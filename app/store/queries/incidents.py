@@ -1,30 +1,25 @@
 """The incidents, as the page, the API and the commands show them; closed where no change will end them."""
 
 import json
-from collections import Counter
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from app.model.delivery import State
 from app.model.incident import Incident, Step
 from app.model.notification import Notification
 from app.model.times import micros_or_none, to_micros
-from app.rules.rule import RuleSet
 from app.store.cursor import LAST, number_of, page_of
-from app.store.queries import audit, deliveries, reports
+from app.store.queries import deliveries, reports
 from app.store.queries.accept import INCIDENT, incident_of
 from app.store.queries.page import readable
+from app.store.rows import NewDelivery
 from app.store.transaction import Row, Transaction
-from app.store.views import AuditEntry, IncidentFilter, IncidentRow, Page
+from app.store.views import IncidentFilter, IncidentRow, Page
 
 LAST_NOTIFICATION = (
     "(SELECT notification FROM deliveries WHERE incident_id = incidents.id"
     " ORDER BY deliveries.id DESC LIMIT 1)"
 )
-RULES_FILE = "rules file"
-SAID_BY_ANOTHER = timedelta(minutes=2)
-"""As long ago another replica may have read the same rules file."""
-"""Who closes the incidents of a rule that is gone, in the audit trail."""
 WORST_FIRST = "CASE severity WHEN 'critical' THEN 0 WHEN 'warning' THEN 1 ELSE 2 END, opened_at"
 
 
@@ -155,103 +150,56 @@ async def close(tx: Transaction, names: Sequence[str], why: str, now: datetime) 
     Returns:
         Those that were open.
     """
-    closed = await _locked(tx, names)
+    closed = await locked(tx, names)
     at, alerts = to_micros(now), []
     ids = {incident.id: at for incident in closed}
-    await tx.execute_many("UPDATE incidents SET resolved_at = $2 WHERE id = $1", list(ids.items()))
+    await tx.execute_many(
+        "UPDATE incidents SET resolved_at = $2, acknowledged_at = NULL, acknowledged_by = '',"
+        " version = version + 1 WHERE id = $1",
+        list(ids.items()),
+    )
     cancelled = await deliveries.cancel_later(tx, ids) if ids else []
     for incident in closed:
-        last = await tx.fetch_row(
-            f"SELECT {deliveries.COPIED} FROM deliveries WHERE incident_id = $1 ORDER BY id DESC LIMIT 1",
-            incident.id,
-        )
-        # Of one that waits nobody has heard.
-        if last is None or (incident.due_at is not None and now < incident.due_at):
-            continue
-        alert = deliveries.following(last, at, incident_id=incident.id, step=Step.RESOLVED)
-        said_last = Notification.model_validate_json(alert.notification).named(incident.entity)
-        text = said_last.closing(why, now).model_dump_json()
-        alerts += [
-            alert._replace(notification=text, destination=place.destination, queue=place.queue)
-            for place in incident.told
-            if Step.RESOLVED in place.steps
-        ]
+        alerts += await alerts_of(tx, incident, Step.RESOLVED, lambda last: last.closing(why, now), now)
     await deliveries.insert(tx, alerts)
     await reports.announce(tx, cancelled, at)
     return closed
 
 
-async def follow(tx: Transaction, rules: RuleSet, now: datetime, *, limit: int) -> list[Incident]:
-    """Let open incidents follow the rules in force.
-
-    Those whose rule can never end them are closed, with an entry in the audit trail. Those that still wait
-    for their first alert wait as long as their rule says now.
-
-    Args:
-        tx: The transaction.
-        rules: The rules in force.
-        now: The time, UTC.
-        limit: How many are closed at most, so that no transaction is long.
-
-    Returns:
-        Those that were closed.
-    """
-    rows = await tx.fetch(f"SELECT {INCIDENT} FROM incidents WHERE resolved_at IS NULL ORDER BY id")
-    incidents = [incident_of(row) for row in rows]
-    pairs = {(incident.rule, incident.blueprint) for incident in incidents}
-    gone = {pair: why for pair in sorted(pairs) if (why := rules.why_gone(*pair))}
-    over = [incident for incident in incidents if (incident.rule, incident.blueprint) in gone][:limit]
-    moved = [
-        incident.id
-        for incident in incidents
-        if (incident.rule, incident.blueprint) not in gone
-        and _due_anew(incident, rules, now) != incident.due_at
-    ]
-    # All in one go: two processes that read the rules again must not wait for each other in a circle.
-    for incident in await _locked(tx, [*moved, *(incident.id for incident in over)]):
-        if incident.id in moved and (due_at := _due_anew(incident, rules, now)):
-            await _wait_until(tx, incident, due_at)
-    closed: list[Incident] = []
-    for pair, why in gone.items():
-        names = [incident.id for incident in over if (incident.rule, incident.blueprint) == pair]
-        closed += await close(tx, names, why, now)
-    for incident in closed:
-        about = f"{incident.blueprint} {incident.entity}: {gone[incident.rule, incident.blueprint]}"
-        await audit.write(tx, AuditEntry(now, RULES_FILE, "close incident", f"Incident of {about}."))
-    return closed
-
-
-async def leave(tx: Transaction, destinations: Sequence[str], now: datetime) -> dict[str, int]:
-    """Note in the audit trail which open incidents destinations, by name, cannot be told the end of any more.
+async def alerts_of(
+    tx: Transaction,
+    incident: Incident,
+    step: Step,
+    say: Callable[[Notification], Notification],
+    now: datetime,
+) -> list[NewDelivery]:
+    """Make the alerts of a step that no change brings, for each place that was told and wants the step.
 
     Args:
         tx: The transaction.
-        destinations: Those that are at another address from now on.
+        incident: The incident, which is kept as it is.
+        step: The step.
+        say: Makes what is said of what was said last.
         now: The time, UTC.
-
-    Returns:
-        How many there are of each, where there is one.
     """
-    await tx.lock([("move destination",)])  # every replica reads the file: one of them says so
-    written = await tx.fetch(
-        "SELECT details FROM audit WHERE what = 'move destination' AND at >= $1",
-        to_micros(now - SAID_BY_ANOTHER),
+    places = [place for place in incident.told if step in place.steps]
+    # Of one that waits nobody has heard.
+    if not places or (incident.due_at is not None and now < incident.due_at):
+        return []
+    last = await tx.fetch_row(
+        f"SELECT {deliveries.COPIED} FROM deliveries WHERE incident_id = $1 ORDER BY id DESC LIMIT 1",
+        incident.id,
     )
-    rows = await tx.fetch(f"SELECT {INCIDENT} FROM incidents WHERE resolved_at IS NULL")
-    told = Counter(name for row in rows for name in {place.destination for place in incident_of(row).told})
-    left = {
-        name: told[name]
-        for name in destinations
-        if told[name] and not any(text.startswith(f"{name} has another address") for (text,) in written)
-    }
-    for name, number in left.items():
-        details = f"{name} has another address: its old one is not told the end of {number} open incidents."
-        await audit.write(tx, AuditEntry(now, RULES_FILE, "move destination", details))
-    return left
+    if last is None:
+        return []
+    alert = deliveries.following(last, to_micros(now), incident_id=incident.id, step=step)
+    said_last = Notification.model_validate_json(alert.notification).named(incident.entity)
+    alert = alert._replace(notification=say(said_last).model_dump_json(), severity=incident.severity)
+    return [alert._replace(destination=place.destination, queue=place.queue) for place in places]
 
 
-async def _locked(tx: Transaction, names: Sequence[str]) -> list[Incident]:
-    """Read those of some incidents that are open, and keep them as they are until the end."""
+async def locked(tx: Transaction, names: Sequence[str]) -> list[Incident]:
+    """Read those of some incidents, by id, that are open; until the end they stay as they are."""
     where = "FROM incidents WHERE id = ANY($1) AND resolved_at IS NULL ORDER BY id"
     entities = await tx.fetch(f"SELECT blueprint, entity {where}", list(names))
     if not entities:
@@ -259,26 +207,6 @@ async def _locked(tx: Transaction, names: Sequence[str]) -> list[Incident]:
     await tx.lock({(blueprint, entity) for blueprint, entity in entities})
     await tx.lock_rows("incidents", sorted(names))
     return [incident_of(row) for row in await tx.fetch(f"SELECT {INCIDENT} {where}", list(names))]
-
-
-def _due_anew(incident: Incident, rules: RuleSet, now: datetime) -> datetime | None:
-    """Say when an incident alerts first by the rules in force, if it waits to."""
-    wait = rules.by_name[incident.rule].wait
-    if incident.due_at is None or incident.due_at <= now:
-        return incident.due_at
-    return max(now, incident.opened_at + wait) if wait else now
-
-
-async def _wait_until(tx: Transaction, incident: Incident, due_at: datetime) -> None:
-    """Let an incident alert first at another time, and move what is to be said after that."""
-    await tx.execute("UPDATE incidents SET due_at = $2 WHERE id = $1", incident.id, to_micros(due_at))
-    await tx.execute(
-        "UPDATE deliveries SET due_at = due_at + $2, waiting_since = waiting_since + $2"
-        f" WHERE incident_id = $1 AND {tx.waits} AND due_at >= $3",
-        incident.id,
-        to_micros(due_at) - to_micros(incident.due_at or due_at),
-        to_micros(incident.due_at or due_at),
-    )
 
 
 def _incident_row_of(row: Row) -> IncidentRow:

@@ -20,6 +20,8 @@ CLOCKS_DIFFER = timedelta(minutes=1)
 """A lease that ends so much later than one taken now would was taken before the clock was set back."""
 CLOCK_SET_BACK = timedelta(minutes=75)
 """No queue rests longer than this: one that does has seen the clock set back, and is due."""
+ACTIONS_SINCE = timedelta(seconds=2)
+"""So much may the clocks of two replicas differ; one update more does no harm."""
 UNREADABLE = "written by another release, which this one cannot read"
 
 DUE_QUEUES = (
@@ -247,7 +249,14 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timed
             await deliveries.put_reminders(tx, sent, attempt.ended_at)
         if attempt.outcome is Outcome.DELIVERED:
             await messages.keep(tx, claim.queue, sent, attempt.message, ended_at)
-            await messages.update_others(tx, claim.queue, sent, attempt.message, ended_at)
+            # What people did since it was claimed it does not show.
+            shows_all = attempt.message is None or not await tx.fetch_value(
+                "SELECT 1 FROM actions WHERE incident_id = ANY($1) AND at >= $2 LIMIT 1",
+                [incident_id for (incident_id,) in rows],
+                to_micros(claim.claimed_at - ACTIONS_SINCE),
+            )
+            shown = attempt.message if shows_all else None
+            await messages.update_others(tx, claim.queue, sent, shown, ended_at)
         await messages.update_others(tx, claim.queue, list(attempt.asides), None, ended_at)
         await reports.announce(tx, [*sent, *attempt.asides], ended_at)
     if claim.on_hold and attempt.outcome is not Outcome.ON_HOLD and not silenced:

@@ -10,14 +10,20 @@ from app.model.silence import Silence
 from app.model.times import from_micros, to_micros
 from app.store.transaction import Row, Transaction
 
-SILENCE = "id, rule, blueprint, entity, team, starts_at, ends_at, author, comment"
+SILENCE = "id, rule, blueprint, entity, team, starts_at, ends_at, author, comment, incident_id"
+
+ENDED_WITH_INCIDENT = (
+    "incident_id IS NOT NULL AND NOT EXISTS"
+    " (SELECT 1 FROM incidents WHERE incidents.id = incident_id AND resolved_at IS NULL)"
+)
 
 
 async def add(tx: Transaction, silence: Silence) -> int:
     """Store a silence, and give its number."""
     number: int = await tx.fetch_value(
-        "INSERT INTO silences (rule, blueprint, entity, team, starts_at, ends_at, author, comment)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id",
+        "INSERT INTO silences"
+        " (rule, blueprint, entity, team, starts_at, ends_at, author, comment, incident_id)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id",
         silence.rule,
         silence.blueprint,
         silence.entity,
@@ -26,6 +32,7 @@ async def add(tx: Transaction, silence: Silence) -> int:
         to_micros(silence.ends_at),
         silence.author,
         silence.comment,
+        silence.incident_id,
     )
     return number
 
@@ -71,14 +78,15 @@ async def settled(tx: Transaction, numbers: Collection[int]) -> set[int]:
 async def settle(tx: Transaction, now: datetime) -> None:
     """Alert once on what silences that have ended suppressed: what is open, and the end of what was told."""
     ended = await tx.fetch(
-        "SELECT id FROM silences WHERE NOT settled AND ends_at <= $1 ORDER BY id FOR UPDATE SKIP LOCKED",
+        f"SELECT id FROM silences WHERE NOT settled AND (ends_at <= $1 OR {ENDED_WITH_INCIDENT})"
+        " ORDER BY id FOR UPDATE SKIP LOCKED",
         to_micros(now),
     )
     for (number,) in ended:
         # The last alert of each incident and queue, unless something later went out.
         rows = await tx.fetch(
             "SELECT deliveries.id, deliveries.notification, heard.notification, resolved_at IS NULL,"
-            "  incidents.entity FROM (SELECT max(kept.id) AS kept_id,"
+            "  acknowledged_at IS NOT NULL, incidents.entity FROM (SELECT max(kept.id) AS kept_id,"
             "   (SELECT max(id) FROM deliveries AS sent WHERE sent.incident_id = kept.incident_id"
             "     AND sent.queue = kept.queue AND sent.state = 'delivered') AS heard_id"
             "   FROM deliveries AS kept WHERE silence_id = $1 AND kept.state = 'silenced'"
@@ -92,14 +100,15 @@ async def settle(tx: Transaction, now: datetime) -> None:
             " WHERE resolved_at IS NULL OR heard_id IS NOT NULL ORDER BY deliveries.id",
             number,
         )
-        for delivery_id, text, heard, is_open, entity in rows:
+        for delivery_id, text, heard, is_open, acknowledged, entity in rows:
             reminder = Notification.model_validate_json(text).named(entity)
             if is_over(reminder):
                 # Where nobody was alerted to the trouble, its end is no news.
                 if heard is None or is_over(Notification.model_validate_json(heard)):
                     continue
-            elif is_open:
-                reminder = reminder.model_copy(update={"step": Step.REMINDED, "at": now})
+            elif is_open and not (acknowledged and (heard is not None or reminder.step is Step.ESCALATED)):
+                step = Step.ESCALATED if reminder.step is Step.ESCALATED else Step.REMINDED
+                reminder = reminder.model_copy(update={"step": step, "at": now})
             else:
                 continue
             await tx.execute(
@@ -110,10 +119,15 @@ async def settle(tx: Transaction, now: datetime) -> None:
                 reminder.model_dump_json(),
                 delivery_id,
             )
-        await tx.execute("UPDATE silences SET settled = true WHERE id = $1", number)
+        await tx.execute(
+            "UPDATE silences SET settled = true, ends_at = CASE WHEN ends_at < $2 THEN ends_at ELSE $2 END"
+            " WHERE id = $1",
+            number,
+            to_micros(now),
+        )
 
 
 def _silence_of(row: Row) -> Silence:
-    number, rule, blueprint, entity, team, starts_at, ends_at, author, comment, silenced = row
+    number, rule, blueprint, entity, team, starts_at, ends_at, author, comment, incident_id, silenced = row
     times = from_micros(starts_at), from_micros(ends_at)
-    return Silence(rule, blueprint, entity, team, *times, author, comment, number, silenced)
+    return Silence(rule, blueprint, entity, team, *times, author, comment, number, silenced, incident_id)
