@@ -24,25 +24,26 @@ from app.notifier.slack.buttons import (
     MORE,
     OTHER,
     RESOLVE,
-    SILENCE,
+    SILENCING,
     UNACKNOWLEDGE,
     UNTIL_OVER,
     silence_form,
 )
 from app.notifier.slack.markup import escape, message_of, section
 from app.notifier.slack.session import SlackSession, asking_slack
-from app.notifier.slack.web_api import SlackApi
+from app.notifier.slack.web_api import ApiAnswer, SlackApi
 from app.observe.watch import NOBODY, Watch
 from app.rules.condition import parse_duration
 from app.rules.rulebook import Rulebook
 from app.store import actions, queries
 from app.store.actions import Action, ActionResult, Verb
 from app.store.store import Store
+from app.store.views import IncidentRow
 
 log = structlog.get_logger(__name__)
 
 OPEN_FORM = "views.open"
-MAX_TEXT_CHARS = 900
+MAX_ALONE_CHARS = 900
 OPEN_SECONDS = 2.0
 VERBS: Mapping[str, Verb] = {ACKNOWLEDGE: "acknowledge", UNACKNOWLEDGE: "unacknowledge", RESOLVE: "close"}
 STRANGER = "Only people of this workspace can do that: nothing was done."
@@ -54,8 +55,8 @@ class Clicks:
 
     Args:
         store: Where it is done.
-        api: Slack's API by the bot token.
-        api_url: Its address.
+        token: The bot token: a secret.
+        api_url: The address of Slack's Web API.
         book: Gives the rules in force.
         wake: Called when there is something to send.
         clock: Gives the time, UTC.
@@ -63,15 +64,18 @@ class Clicks:
         watch: Counts.
 
     Attributes:
-        clock: As given.
-        watch: As given.
+        clock: Gives the time, UTC.
+        watch: Counts.
         people: Looks up who has clicked.
+
+    Raises:
+        SettingsError: The environment's proxy or certificates cannot be used.
     """
 
     def __init__(
         self,
         store: Store,
-        api: SlackApi,
+        token: str,
         api_url: str,
         *,
         book: Callable[[], Rulebook],
@@ -80,12 +84,14 @@ class Clicks:
         network: Network = DIRECT,
         watch: Watch = NOBODY,
     ) -> None:
-        self._store, self._api, self._book = store, api, book
+        self._store, self._book = store, book
+        self._session = SlackSession("slack_sdk.web", api_url, clock, network, answer=ApiAnswer)
+        self._api = SlackApi(token, api_url, self._session)
         self._slack = urlsplit(api_url)
         self._wake, self.clock = wake, clock
         self._network, self.watch = network, watch
         self._telling: set[asyncio.Task[None]] = set()
-        self.people = People(api, clock)
+        self.people = People(self._api, clock)
 
     async def take(self, payload: object, envelope_id: str = "") -> Mapping[str, Any] | None:
         """Do what a payload of Slack's asks for; what it gives is the answer to Slack, None: an empty one.
@@ -107,8 +113,9 @@ class Clicks:
         return answer
 
     async def close(self) -> None:
-        """Wait until everybody is told."""
+        """Wait until everybody is told, and close the connections."""
         await asyncio.gather(*self._telling)
+        await self._session.close()
 
     async def _do(self, click: Click) -> tuple[Came, Mapping[str, Any] | None]:
         try:
@@ -116,7 +123,7 @@ class Clicks:
                 return self._refuse(click, STRANGER)
         except (DeliveryFailed, TimeoutError):
             return self._refuse(click, NOT_KNOWN, Came.FAILED)
-        if click.action == SILENCE:
+        if click.action == SILENCING:
             return await self._silence(click)
         if click.action == MORE:
             return await self._why(click)
@@ -196,17 +203,21 @@ class Clicks:
         return Came.DONE, None
 
     async def _why(self, click: Click) -> tuple[Came, None]:
-        row = click.about and await self._store.read(queries.incidents.incident, click.about.incident)
-        if not row:
+        if not (row := await self._incident(click)):
             return self._refuse(click, "This incident is not kept any more.", Came.NOTHING)[0], None
         rule = self._book().rules.by_name.get(row.incident.rule)
         self._tell(click, why_text(row.incident, row.last, rule), written=True)
         return Came.DONE, None
 
     async def _why_not_resolve(self, click: Click) -> str:
-        row = click.about and await self._store.read(queries.incidents.incident, click.about.incident)
+        row = await self._incident(click)
         rule = row and self._book().rules.by_name.get(row.incident.rule)
         return "Its rule says what resolves it: nothing was done." if rule and rule.resolve else ""
+
+    async def _incident(self, click: Click) -> IncidentRow | None:
+        if click.about is None:
+            return None
+        return await self._store.read(queries.incidents.incident, click.about.incident)
 
     def _refuse(
         self, click: Click, text: str, came: Came = Came.REFUSED
@@ -219,7 +230,7 @@ class Clicks:
 
     def _tell(self, click: Click, text: str, *, written: bool = False) -> None:
         """Tell whoever has clicked; `written`: the text is in Slack's markup already."""
-        text = text if written else escape(text, MAX_TEXT_CHARS)
+        text = text if written else escape(text, MAX_ALONE_CHARS)
         # In the background: Slack waits 3 s for the answer to the click, not for this.
         self._telling.add(task := asyncio.create_task(self._post(click.response_url, text)))
         task.add_done_callback(self._telling.discard)

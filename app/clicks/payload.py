@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from app.model.incident import Person
 from app.model.notification import one_line
-from app.notifier.slack.buttons import ACTIONS, MORE, OF_A_DIGEST, OTHER, SILENCE, WHY, About
+from app.notifier.slack.buttons import ACTIONS, MORE, OF_A_DIGEST, OTHER, SILENCING, WHY, About
 
 MAX_ID_CHARS = 200
 MAX_PERSON_CHARS = 80
@@ -144,7 +144,7 @@ def read_click(payload: object, envelope_id: str = "") -> Click | None:
         return _of_block(clicked, action, envelope_id) if (action := next(ours, None)) else None
     if payload.get("type") == "view_submission":
         submitted = _Submission.model_validate(payload)
-        return _of_form(submitted, envelope_id) if submitted.view.callback_id == SILENCE else None
+        return _of_form(submitted, envelope_id) if submitted.view.callback_id == SILENCING else None
     return None
 
 
@@ -178,7 +178,7 @@ def _of_form(submitted: _Submission, envelope_id: str) -> Click:
     }
     return Click(
         id=_id(submitted.trigger_id or submitted.view.id, envelope_id),
-        action=SILENCE,
+        action=SILENCING,
         choice=OTHER,
         about=About.parse(metadata.get("block_id", "")),
         person=_person(submitted.user),

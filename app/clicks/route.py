@@ -6,7 +6,6 @@ Rules: https://docs.slack.dev/interactivity/handling-user-interaction (the form 
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import Any
 from urllib.parse import parse_qsl
 
 import structlog
@@ -16,37 +15,25 @@ from fastapi.responses import JSONResponse
 from app.clicks.handle import Clicks
 from app.clicks.payload import Came
 from app.clicks.signature import (
+    CLICKS_PATH,
+    SLACK_SCHEME,
     SLACK_SIGNATURE_HEADER,
     SLACK_TIMESTAMP_HEADER,
     check_slack_headers,
     verify_slack,
 )
-from app.clicks.socket_mode import ANSWER_SECONDS
+from app.clicks.socket_mode import CLICK_SECONDS
 from app.errors import SignatureRejected, StoreUnavailable
 from app.receive.unproven import BODY_SECONDS
 from app.receive.webhook import Refusal
 
 log = structlog.get_logger(__name__)
 
-CLICKS_PATH = "/api/slack/interactive"
-FORM = "application/x-www-form-urlencoded"
+FORM_TYPE = "application/x-www-form-urlencoded"
 MAX_CLICK_BYTES = 1024 * 1024
 """A payload carries the whole message: some ten kilobytes."""
 MAX_FIELDS = 10
-SLACK_SCHEME = {
-    "type": "apiKey",
-    "in": "header",
-    "name": SLACK_SIGNATURE_HEADER,
-    "description": "`v0=` and the HMAC-SHA256 in hex (signing secret, `v0:{timestamp}:{body}`)",
-}
-
 router = APIRouter(tags=["Slack"])
-
-
-def describe_clicks(document: dict[str, Any]) -> None:
-    """Add to an OpenAPI document, in place, what the route's description refers to."""
-    schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
-    schemes["SlackSignature"] = SLACK_SCHEME
 
 
 @router.post(
@@ -87,7 +74,7 @@ def describe_clicks(document: dict[str, Any]) -> None:
         "requestBody": {
             "required": True,
             "content": {
-                FORM: {
+                FORM_TYPE: {
                     "schema": {
                         "type": "object",
                         "required": ["payload"],
@@ -107,8 +94,8 @@ async def interactive(request: Request) -> Response:
     # Cheapest first: what is refused here costs neither memory nor a signature.
     try:
         timestamp, signature = check_slack_headers(request.headers, clicks.clock())
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
-            return JSONResponse({"error": f"the body must be {FORM}"}, 415)
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM_TYPE:
+            return JSONResponse({"error": f"the body must be {FORM_TYPE}"}, 415)
         body = await request.state.receiver.unproven.read(_limited(request))
         verify_slack(body, timestamp, signature, request.state.slack_signing_secret)
     except SignatureRejected as error:
@@ -117,7 +104,7 @@ async def interactive(request: Request) -> Response:
         raise
     try:
         fields = dict(parse_qsl(body.decode(), max_num_fields=MAX_FIELDS))
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(CLICK_SECONDS):
             answer = await clicks.take(json.loads(fields.get("payload", "")))
     except (ValueError, RecursionError):
         log.warning("click_unreadable")

@@ -13,6 +13,13 @@ from datetime import datetime, timedelta
 from app.errors import Cause, SignatureRejected
 
 SLACK_SIGNATURE_HEADER, SLACK_TIMESTAMP_HEADER = "x-slack-signature", "x-slack-request-timestamp"
+CLICKS_PATH = "/api/slack/interactive"
+SLACK_SCHEME = {
+    "type": "apiKey",
+    "in": "header",
+    "name": SLACK_SIGNATURE_HEADER,
+    "description": "`v0=` and the HMAC-SHA256 in hex (signing secret, `v0:{timestamp}:{body}`)",
+}
 SLACK_TOLERANCE = timedelta(minutes=5)
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")  # \d would take the digits of every script
 _SIGNATURE = re.compile(r"v0=[0-9a-f]{64}")

@@ -28,11 +28,11 @@ from app.observe.watch import NOBODY, Watch
 
 log = structlog.get_logger(__name__)
 
-ANSWER_SECONDS = 2.5
+CLICK_SECONDS = 2.5
 """Slack tells the person after 3 s that the click failed."""
 MAX_AT_ONCE = 32
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-CLOSE_SECONDS = 1.0  # Slack does not end the TCP connection after the closing handshake
+HANDSHAKE_SECONDS = 1.0  # Slack does not end the TCP connection after the closing handshake
 PLANNED = frozenset({"warning", "refresh_requested"})
 """Reasons for which Slack asks for a new connection, and still uses the old one for some seconds."""
 Take = Callable[[Mapping[str, Any], str], Awaitable[Mapping[str, Any] | None]]
@@ -181,7 +181,7 @@ class SlackSocket:
                     ssl=self._network.tls_for(plain),
                     # aiohttp waits half as long again for the pong.
                     heartbeat=self._pace.pong * 2 / 3,
-                    timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS),
+                    timeout=aiohttp.ClientWSTimeout(ws_close=HANDSHAKE_SECONDS),
                     max_msg_size=MAX_MESSAGE_BYTES,
                 )
         except SettingsError as error:
@@ -242,7 +242,7 @@ class SlackSocket:
         envelope_id: str = envelope["envelope_id"]
         if envelope.get("type") == "interactive":
             try:
-                async with self._at_once, asyncio.timeout(ANSWER_SECONDS):
+                async with self._at_once, asyncio.timeout(CLICK_SECONDS):
                     answer = await self._take(envelope.get("payload") or {}, envelope_id)
             except (StoreUnavailable, TimeoutError) as error:
                 log.warning("click_not_stored", reason=str(error) or "it takes too long")

@@ -7,19 +7,20 @@ from typing import Any
 from app.notifier.slack.markup import rich, rich_part
 
 STYLE = """
-body { font: 15px/1.46 system-ui, sans-serif; margin: 0 auto; max-width: 46rem; padding: 1rem; color: #1d1c1d }
+body { font: 15px/1.46 system-ui, sans-serif; margin: 0 auto; max-width: 46rem;
+  padding: 1rem; color: #1d1c1d }
 article { border-left: 4px solid var(--bar, #ddd); margin: 1rem 0; padding: .1rem .8rem }
 article p { margin: .4rem 0; white-space: pre-line; overflow-wrap: anywhere }
 .small { color: #616061; font-size: 13px } .alone { background: #fff8e1; padding: .5rem .8rem }
 .reply { margin-left: 2rem }
 form, .actions { display: inline-flex; flex-wrap: wrap; gap: .4rem; margin: .2rem 0 }
-button, select, input, .link { font: inherit; padding: .3rem .7rem; border: 1px solid #8a8a8a; border-radius: 4px;
-  background: #fff; color: inherit; text-decoration: none; max-width: 100% }
+button, select, input, .link { font: inherit; padding: .3rem .7rem; border: 1px solid #8a8a8a;
+  border-radius: 4px; background: #fff; color: inherit; text-decoration: none; max-width: 100% }
 .primary { background: #007a5a; color: #fff; border-color: #007a5a }
 """
 SCRIPT = """
 setInterval(async () => {
-  const busy = document.activeElement && document.activeElement.closest("main select, main input, main button");
+  const busy = document.activeElement.closest("main select, main input, main button");
   if (busy || document.querySelector("dialog")) return;
   const page = new DOMParser().parseFromString(await (await fetch("/")).text(), "text/html");
   const now = document.querySelector("main"), next = page.querySelector("main");
@@ -41,8 +42,8 @@ def channel_page(
     """
     drawn = "".join(map(_message, messages)) or "<p>No message yet.</p>"
     told = "".join(
-        f'<p class="alone" role="status"><small>Only visible to you</small><br>{_text(one)}</p>'
-        for one in alone
+        f'<p class="alone" role="status"><small>Only visible to you</small><br>{_text(text)}</p>'
+        for text in alone
     )
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>A fake Slack</title>'
@@ -54,9 +55,10 @@ def channel_page(
 
 
 def _message(message: Mapping[str, Any]) -> str:
-    (bar, *_) = [part.get("color", "#ddd") for part in message.get("attachments") or ({},)]
+    attached: list[dict[str, Any]] = list(message.get("attachments") or ())
+    bar = str(attached[0].get("color")) if attached else "#ddd"
     blocks = [*(message.get("blocks") or ())]
-    for part in message.get("attachments") or ():
+    for part in attached:
         blocks += part.get("blocks") or ()
     body = "".join(_block(message, block) for block in blocks) or f"<p>{_text(message['text'])}</p>"
     reply = ' class="reply"' if message.get("thread_ts", message["ts"]) != message["ts"] else ""
@@ -111,7 +113,8 @@ def _form(view: Mapping[str, Any]) -> str:
     fields = "".join(
         f"<label>{escape(block['label']['text'])} <input name='{escape(block['block_id'])}'"
         f" {'' if block.get('optional') else 'required'}></label>"
-        f"<small>{escape(block['hint']['text'])} {escape(view.get('errors', {}).get(block['block_id'], ''))}</small>"
+        f"<small>{escape(block['hint']['text'])}"
+        f" <b role='alert'>{escape(view.get('errors', {}).get(block['block_id'], ''))}</b></small>"
         for block in view["blocks"]
     )
     return (

@@ -70,9 +70,10 @@ class StandInWorkspace:
                 self._on_message(message)
                 return {"channel": CHANNEL, "ts": message["ts"], "message": message}
             case "chat.update":
-                message = next((one for one in self.messages if one["ts"] == given["ts"]), None)
-                if message is None:
+                found = [message for message in self.messages if message["ts"] == given["ts"]]
+                if not found:
                     return {"ok": False, "error": "message_not_found"}
+                (message,) = found
                 message.pop("blocks", None)
                 message.update(given)
                 return {"channel": CHANNEL, "ts": message["ts"], "message": message}
@@ -94,7 +95,7 @@ class StandInWorkspace:
 
     async def _click(self, request: Request) -> Response:
         form = await request.form()
-        action = {"action_id": form["action_id"], "block_id": form["block_id"]}
+        action: dict[str, Any] = {"action_id": form["action_id"], "block_id": form["block_id"]}
         if value := form.get("value"):
             action["selected_option"] = {"value": value}
         return await self._send(
@@ -108,9 +109,9 @@ class StandInWorkspace:
         )
 
     async def _submit(self, request: Request) -> Response:
-        view, form = self._form or {}, await request.form()
-        values = {name: {name: {"value": value}} for name, value in form.items()}
-        view |= {"id": "V1", "state": {"values": values}}
+        form = await request.form()
+        values = {name: {name: {"value": str(text)}} for name, text in form.items()}
+        view = {**(self._form or {}), "id": "V1", "state": {"values": values}}
         return await self._send({"type": "view_submission", "view": view})
 
     async def _cancel(self, _: Request) -> Response:

@@ -44,6 +44,7 @@ def check_network(settings: Settings) -> Network:
     """
     network = Network(environment())
     token = settings.slack_bot_token and settings.slack_api_url
+    token = token or (settings.slack_app_token and settings.slack_api_url)
     for url in (settings.port_client_id and settings.port_api_url, default_webhook(settings), token):
         if url:
             network.httpx(str(url))

@@ -257,7 +257,11 @@ def _by(action: Action) -> str:
 
 
 def _until(silence: Silence) -> str:
-    return "until it is over" if silence.incident_id else f"until {_shown(silence.ends_at)}"
+    ends = f"until {_shown(silence.ends_at)}"
+    if not silence.incident_id:
+        return ends
+    limited = silence.ends_at - silence.starts_at < LONGEST_SILENCE
+    return f"until it is over{f', at the latest {ends}' if limited else ''}"
 
 
 def _shown(time: datetime) -> str:

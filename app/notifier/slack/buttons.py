@@ -14,9 +14,9 @@ from typing import Any
 from app.model.notification import Link, Notification
 from app.rules.destination import leads_somewhere
 
-ACKNOWLEDGE, UNACKNOWLEDGE, SILENCE, RESOLVE = "acknowledge", "unacknowledge", "silence", "resolve"
+ACKNOWLEDGE, UNACKNOWLEDGE, SILENCING, RESOLVE = "acknowledge", "unacknowledge", "silence", "resolve"
 MORE = "more"
-ACTIONS = frozenset({ACKNOWLEDGE, UNACKNOWLEDGE, SILENCE, RESOLVE, MORE})
+ACTIONS = frozenset({ACKNOWLEDGE, UNACKNOWLEDGE, SILENCING, RESOLVE, MORE})
 """The buttons that do something here; Slack tells of clicks on the others too, which open an address."""
 WHY, RUNBOOK = "why", "runbook"
 UNTIL_OVER, OTHER = "until_over", "other"
@@ -101,7 +101,7 @@ def silence_form(metadata: Mapping[str, str], longest: str) -> dict[str, Any]:
     """
     return {
         "type": "modal",
-        "callback_id": SILENCE,
+        "callback_id": SILENCING,
         "private_metadata": json.dumps(metadata),
         "title": _text("Silence"),
         "submit": _text("Silence"),
@@ -121,7 +121,7 @@ def _silence(placeholder: str) -> dict[str, Any]:
     options = [{"text": _text(text), "value": value} for value, text in SILENCE_CHOICES.items()]
     return {
         "type": "static_select",
-        "action_id": SILENCE,
+        "action_id": SILENCING,
         "placeholder": _text(placeholder),
         "options": options,
     }

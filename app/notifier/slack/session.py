@@ -124,9 +124,17 @@ class SlackNotifier(Notifier):
     ) -> None:
         self.pause = pause
         self._session = session
-        options = {"app_url": app_url, "group_by": group_by, "page_url": page_url, "closable": closable}
-        self._compose_here = partial(compose, digest_after=digest_after, **options)
-        self._recompose = partial(recompose, **options)
+        self._compose_here = partial(
+            compose,
+            app_url=app_url,
+            group_by=group_by,
+            digest_after=digest_after,
+            page_url=page_url,
+            closable=closable,
+        )
+        self._recompose = partial(
+            recompose, app_url=app_url, group_by=group_by, page_url=page_url, closable=closable
+        )
 
     async def close(self) -> None:
         """Close the connections."""
