@@ -129,10 +129,16 @@ class Clicks:
             return await self._why(click)
         if click.action == RESOLVE and (refusal := await self._why_not_resolve(click)):
             return self._refuse(click, refusal)
-        return await self._act(click, VERBS[click.action])
+        return await self._act(click, VERBS[click.action], self.clock())
 
     async def _act(
-        self, click: Click, verb: Verb, *, until: datetime | None = None, with_incident: bool = False
+        self,
+        click: Click,
+        verb: Verb,
+        now: datetime,
+        *,
+        until: datetime | None = None,
+        with_incident: bool = False,
     ) -> tuple[Came, None]:
         action = Action(
             id=f"slack:{click.id}",
@@ -143,7 +149,6 @@ class Clicks:
             until=until,
             with_incident=with_incident,
         )
-        now = self.clock()
         if click.about is not None:
             results = [await self._store.write(actions.act, action, now)]
         else:
@@ -185,7 +190,7 @@ class Clicks:
             text = f"You may silence for {duration(allowed)} at the most{more if policy.may_silence else ''}."
             return self._refuse(click, text + reason)
         until = now + (allowed if wanted is None else wanted)
-        return await self._act(click, "silence", until=until, with_incident=wanted is None)
+        return await self._act(click, "silence", now, until=until, with_incident=wanted is None)
 
     async def _open_form(self, click: Click) -> tuple[Came, None]:
         policy = self._book().slack

@@ -92,7 +92,7 @@ def line_message(line: Line, app_url: str, page_url: str | None = None) -> dict[
     blocks.append(_context(last))
     if buttons := _buttons(last, page):
         blocks.append(ActionsBlock(elements=buttons))
-    links = (link_to(url, "Open in Port"), link_to(page, "Details"))
+    links = (link_to(url, "Open in Port"), link_to(page, "Open its history"))
     text = f"{urgent(last)}{words.mark} {Words(line, escape).sentence()}"
     return message_of(called(mention, " ".join(filter(None, (text, *links)))), blocks)
 

@@ -75,7 +75,7 @@ class StandInSlackApi:
         unthread: bool = True,
     ) -> None:
         self.url = ""
-        self.token = self.app_token = TOKEN
+        self.token, self.app_token = TOKEN, ""
         self.channels: dict[str, Channel] = {}
         self.scopes = scopes
         self.calls: list[tuple[str, dict[str, Any]]] = []
