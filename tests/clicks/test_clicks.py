@@ -27,9 +27,11 @@ ENDLESS = {
 """A rule without `resolve`."""
 
 
-async def opened(service: Service, workspace: Workspace, entity: str = "checkout") -> dict[str, Any]:
+async def opened(
+    service: Service, workspace: Workspace, entity: str = "checkout", *, by_http: bool = False
+) -> dict[str, Any]:
     """Open an incident, and give its message once it stands in the channel and can be clicked on."""
-    await until(lambda: bool(workspace.sockets))
+    await until(lambda: by_http or bool(workspace.sockets))
     assert (await service.change("Healthy", "Degraded", entity=entity)).status_code == 202
     await until(lambda: any(entity in json.dumps(one) for one in workspace.messages(CHANNEL)))
     (message,) = [one for one in workspace.messages(CHANNEL) if entity in json.dumps(one)]

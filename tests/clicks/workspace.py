@@ -8,7 +8,7 @@ import itertools
 import json
 import random
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from aiohttp import web
@@ -19,6 +19,7 @@ from starlette.routing import Route
 from app.demo.run import serving
 from tests.notifier.slack.stand_in_api import StandInSlackApi
 from tests.notifier.slack.stand_in_channel import Message, Refused
+from tests.waiting import until
 
 APP_TOKEN = "xapp-1-very-secret-app-token"
 TEAM = "T1"
@@ -96,7 +97,9 @@ class Workspace(StandInSlackApi):
         envelope = {"type": "interactive", "envelope_id": envelope_id, "payload": payload} | more
         answer = self._answers[envelope_id] = asyncio.get_running_loop().create_future()
         for _ in range(self.copies):
-            await random.choice(self.sockets).send_str(json.dumps(envelope))
+            await until(lambda: bool(self.sockets))
+            with suppress(ConnectionError):  # it is about to be closed: what is sent over it is lost
+                await random.choice(self.sockets).send_str(json.dumps(envelope))
         try:
             async with asyncio.timeout(within):
                 acknowledgement: dict[str, Any] = await answer
