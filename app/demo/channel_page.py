@@ -20,7 +20,7 @@ button, select, input, .link { font: inherit; padding: .3rem .7rem; border: 1px 
 """
 SCRIPT = """
 setInterval(async () => {
-  const busy = document.activeElement.closest("main select, main input, main button");
+  const busy = document.activeElement.closest("main form, main a");
   if (busy || document.querySelector("dialog")) return;
   const page = new DOMParser().parseFromString(await (await fetch("/")).text(), "text/html");
   const now = document.querySelector("main"), next = page.querySelector("main");
@@ -101,8 +101,8 @@ def _element(message: Mapping[str, Any], block: Mapping[str, Any], element: Mapp
             if "url" in option
         )
         control = (
-            f'<select name="value" aria-label="{text}" onchange="this.form.submit()">'
-            f'<option value="">{text}</option>{choices}</select>'
+            f'<select name="value" required aria-label="{text}"><option value="">{text}</option>'
+            f"{choices}</select><button>Choose</button>"
         )
         return f'<form method="post" action="/click">{fields}{control}</form>{links}'
     style = f' class="{escape(element["style"])}"' if "style" in element else ""
