@@ -167,19 +167,13 @@ async def _covered(context: WebContext, asked: dict[str, str]) -> str:
 
 
 async def _ask_silence(
-    request: Request,
-    visitor: Visitor,
-    asked: dict[str, str],
-    covered: str = "",
-    *,
-    incident: str = "",
-    **more: Any,
+    request: Request, visitor: Visitor, asked: dict[str, str], covered: str = "", **more: Any
 ) -> Response:
     about = asked["entity"] or asked["rule"]
     title = f"Silence {about}?" if about else "Silence"
     text = f"{covered}No alert is sent meanwhile. When it ends, incidents that are still open alert once."
-    values = {"fields": "silence", "asked": asked, "narrow": bool(about), "incident": incident}
-    return await _ask(request, visitor, title, text, "", **values, **more)
+    values = {"fields": "silence", "asked": asked, "narrow": bool(about), "incident": ""}
+    return await _ask(request, visitor, title, text, "", **(values | more))
 
 
 @router.post("/silence")
