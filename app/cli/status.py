@@ -72,6 +72,7 @@ async def _read(store: Store) -> dict[str, Any]:
         "open": {
             severity: by_severity[severity] for severity in sorted(RANKS, key=lambda known: -RANKS[known])
         },
+        "acknowledged": tally.acknowledged,
         "on_hold": [queue.name for queue in queues if queue.on_hold is not None],
         "dead": tally.dead,
         "waiting": sum(queue.waiting for queue in queues),
@@ -91,6 +92,7 @@ def _lines(found: dict[str, Any], now: datetime) -> list[str]:
     return [
         *lines,
         f"Open: {sum(found['open'].values()):,}{f' ({by_severity})' if by_severity else ''}",
+        f"Acknowledged: {found['acknowledged']:,}",
         f"On hold: {', '.join(found['on_hold']) or 'none'}",
         f"Dead: {found['dead']:,}",
         f"Waiting: {found['waiting']:,}",

@@ -88,6 +88,8 @@ async def act(tx: Transaction, action: Action, now: datetime) -> ActionResult:
         return replace(_RESULT.validate_json(before), repeated=True)
     locked = await incidents.locked(tx, [action.incident_id])
     result = await (_DO[action.verb](tx, action, locked[0], now) if locked else _not_open(tx, action))
+    if result.came == "unknown":
+        return result
     if result.came == "done":
         entry = AuditEntry(now, action.by.in_trail, f"{action.verb} incident", result.text)
         result = replace(result, audit=await audit.write(tx, entry))
@@ -249,7 +251,7 @@ def _with(
 
 
 def _about(incident: Incident) -> str:
-    return one_line(f"The incident of {incident.blueprint} {incident.entity}, rule {incident.rule},")
+    return one_line(f"The incident of {incident.blueprint} {incident.entity}, rule {incident.rule}")
 
 
 def _by(action: Action) -> str:

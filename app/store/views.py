@@ -197,6 +197,7 @@ class IncidentFilter:
     team: str | None = None
     text: str | None = None
     ids: Sequence[str] | None = None
+    acknowledged: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,12 +236,14 @@ class Tally:
 
     Attributes:
         incidents: How many are open, by rule and severity.
+        acknowledged: How many of these somebody looks after.
         dead: How many deliveries are dead, and are kept.
         silences: How many silences are active.
         schema: The number of the schema.
     """
 
     incidents: Mapping[tuple[str, str], int]
+    acknowledged: int
     dead: int
     silences: int
     schema: int

@@ -140,20 +140,45 @@ class IncidentOut(_Out):
     changed_at: datetime
     resolved_at: datetime | None
     flapping: bool
+    acknowledged_at: datetime | None
+    acknowledged_by: str
+    """Who looks after it; empty: nobody."""
+    version: int
+    """Grows with each step and each acknowledgement."""
 
     @classmethod
     def of(cls, row: IncidentRow) -> Self:
         """Make the answer from an incident; its title is that of its last alert."""
         title = row.last.title if row.last else row.incident.entity
-        return cls.model_validate(attributes_of(row.incident) | {"title": title})
+        by = row.incident.acknowledged
+        acknowledged = {"acknowledged_at": by and by.at, "acknowledged_by": by.by.name if by else ""}
+        return cls.model_validate(attributes_of(row.incident) | {"title": title} | acknowledged)
 
 
-class IncidentClose(BaseModel):
-    """Why an incident is closed."""
+class _Ending(BaseModel):
+    """For how long something is to last."""
 
     model_config = ConfigDict(extra="forbid")
 
+    ends_at: AwareDatetime | None = None
+    seconds: Annotated[int, Field(gt=0, le=366 * 86400)] | None = None
+    """In place of `ends_at`: for how long."""
+
+
+class IncidentActionIn(_Ending):
+    """Why, and for `silence` until when; without an end until the incident is over."""
+
     comment: Annotated[str, Field(max_length=500)] = ""
+
+    @model_validator(mode="after")
+    def _require_no_two_ends(self) -> Self:
+        if self.ends_at is not None and self.seconds is not None:
+            raise ValueError("give ends_at or seconds, not both")
+        return self
+
+    def end(self, now: datetime) -> datetime | None:
+        """Give when it ends, UTC, as given or `seconds` from now; None: with the incident."""
+        return now + timedelta(seconds=self.seconds) if self.seconds else self.ends_at
 
 
 class SilenceOut(_Out):
@@ -172,19 +197,14 @@ class SilenceOut(_Out):
     """How many alerts it has muted."""
 
 
-class SilenceIn(BaseModel):
+class SilenceIn(_Ending):
     """A silence from now on. At least one of the four patterns is needed: `*`, `?` and `[…]` match."""
-
-    model_config = ConfigDict(extra="forbid")
 
     rule: str = ANY
     blueprint: str = ANY
     entity: str = ANY
     team: str = ANY
     comment: Annotated[str, Field(min_length=1, max_length=500)]
-    ends_at: AwareDatetime | None = None
-    seconds: Annotated[int, Field(gt=0, le=366 * 86400)] | None = None
-    """In place of `ends_at`: for how long."""
 
     @model_validator(mode="after")
     def _require_one_end(self) -> Self:

@@ -1,5 +1,6 @@
 """The page's forms: each asks for confirmation, carries out an action, and goes back."""
 
+import secrets
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode
@@ -7,9 +8,11 @@ from urllib.parse import parse_qsl, urlencode
 from fastapi import APIRouter, Depends, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from app.model.incident import Person
 from app.model.notification import one_line
 from app.model.silence import ANY, Silence
 from app.store import queries
+from app.store.actions import Verb
 from app.web import actions
 from app.web.actions import TestChange, Text
 from app.web.api_models import ActionOut
@@ -148,7 +151,8 @@ async def ask_silence(request: Request, visitor: SignedIn, context: Context) -> 
     names = ("rule", "blueprint", "entity", "team")
     asked = {name: request.query_params.get(name, "") for name in names}
     covered = await _covered(context, asked) if any(asked.values()) else ""
-    return await _ask_silence(request, visitor, asked | {"comment": ""}, covered)
+    incident = request.query_params.get("incident", "")
+    return await _ask_silence(request, visitor, asked | {"comment": ""}, covered, incident=incident)
 
 
 async def _covered(context: WebContext, asked: dict[str, str]) -> str:
@@ -168,9 +172,8 @@ async def _ask_silence(
     about = asked["entity"] or asked["rule"]
     title = f"Silence {about}?" if about else "Silence"
     text = f"{covered}No alert is sent meanwhile. When it ends, incidents that are still open alert once."
-    return await _ask(
-        request, visitor, title, text, "", fields="silence", asked=asked, narrow=bool(about), **more
-    )
+    values = {"fields": "silence", "asked": asked, "narrow": bool(about), "incident": ""}
+    return await _ask(request, visitor, title, text, "", **(values | more))
 
 
 @router.post("/silence")
@@ -233,12 +236,23 @@ async def ask_close(request: Request, visitor: SignedIn, incident: str) -> Respo
     return await _ask(request, visitor, "Close this incident?", text, "Close it", **values)
 
 
-@router.post("/incidents/close")
-async def close_incident(
-    who: Actor, context: Context, incident: Text, comment: Text = "", back: Text = "/"
+@router.post("/incidents/{verb}")
+async def act_on_incident(
+    who: Actor,
+    context: Context,
+    verb: Verb,
+    incident: Text,
+    version: Text = "",
+    comment: Text = "",
+    back: Text = "/",
 ) -> Response:
-    """Close an incident."""
-    return _back(back, await actions.close_incident(context, who.name, incident, comment))
+    """Acknowledge an incident, take that back, or close it.
+
+    An acknowledgement needs no question, because it can be taken back; a double click is one action.
+    """
+    id_ = f"page:{who.name}:{verb}:{incident}:{version}" if version else f"page:{secrets.token_hex(16)}"
+    person = Person(who.name, "page")
+    return _back(back, await actions.act_on_incident(context, person, verb, incident, comment, id_=id_))
 
 
 @router.get("/test")

@@ -61,6 +61,8 @@ def _fits(which: IncidentFilter, values: list[object]) -> str:
     if which.ids is not None:
         values.append(list(which.ids))
         where += f" AND incidents.id = ANY(${len(values)})"
+    if which.acknowledged is not None:
+        where += f" AND acknowledged_at IS {'NOT NULL' if which.acknowledged else 'NULL'}"
     return where
 
 
