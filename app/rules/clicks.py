@@ -17,7 +17,7 @@ class SlackRules(Strict):
 
     may_silence: tuple[UserGroup, ...] = ()
     """User groups, by handle or ID, whose members may silence for longer than 4 h; others may not."""
-    longest_silence: Duration = timedelta(hours=24)
+    longest_silence: Annotated[Duration, Field(json_schema_extra={"default": "24h"})] = timedelta(hours=24)
     """The longest silence; below 4 h, it holds for everybody."""
 
     @property

@@ -47,7 +47,7 @@ class RulesFile(Strict):
         Field(json_schema_extra={"default": [BUILT_IN.model_dump(mode="json", **AS_WRITTEN)]}),
     ] = (BUILT_IN,)
     """Which changes alert, and where; all are looked at, in this order. Not given: the built-in rule."""
-    slack: SlackRules = SlackRules()
+    slack: Annotated[SlackRules, Field(json_schema_extra={"default": {}})] = SlackRules()
     """Who may do what by a click in Slack."""
 
 
