@@ -205,6 +205,10 @@ async def test_silences(
         else:
             await click(workspace, message, "silence", value, by=by)
             assert answer in await told(workspace)
+            if lasts:
+                await until(
+                    lambda: f"Silenced by user-{by.lower()} (Slack {by}) until" in json.dumps(message)
+                )
         made = await silences(service)
         assert [silence.ends_at - silence.starts_at for silence in made] == ([lasts] if lasts else [])
         row = await incident(service)

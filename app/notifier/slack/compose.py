@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from slack_sdk.models.blocks import ContextBlock
+
 from app.model.digest import BY_RULE_AND_TRANSITION, ENDS, GroupBy, gather, is_over, outcome
 from app.model.incident import Severity, Step
 from app.model.notification import Message, Notification
@@ -14,7 +16,8 @@ from app.notifier.base import Item, Parcel, Story
 from app.notifier.slack.alert import alert_message, line_message, line_of
 from app.notifier.slack.buttons import About, digest_buttons, incident_buttons
 from app.notifier.slack.digest import digest, updated_digest
-from app.notifier.slack.markup import plain_of
+from app.notifier.slack.markup import escape, has_marks, label, mrkdwn, plain_of, when
+from app.notifier.words import MAX_SHOWN_NAME_CHARS
 
 RESOLVED_COLOR = "#2eb67d"
 GONE_COLOR = "#868686"  # deleted, closed: over, but nobody knows whether all is well
@@ -174,13 +177,32 @@ def recompose(
         message = line_message(line_of(stories[0]), app_url, page_url)
     else:
         message = updated_digest(stories, app_url, group_by=group_by, page_url=page_url)
-    message = with_buttons(message, _buttons_of(stories, closable, lists=len(stories) > 1))
+    message = with_block(message, _silenced(stories))
+    message = with_block(message, _buttons_of(stories, closable, lists=len(stories) > 1))
     return colored(message, color_of(story.last for story in stories))
 
 
-def with_buttons(message: dict[str, Any], buttons: dict[str, Any] | None) -> dict[str, Any]:
-    """Put a block of buttons, if there is one, below a message."""
-    return message | {"blocks": [*message["blocks"], buttons]} if buttons else message
+def _silenced(stories: Sequence[Story]) -> dict[str, Any] | None:
+    """Say who silences the open incidents of a message, and until when; None: nobody does."""
+    open_ones = [story for story in stories if not is_over(story.last)]
+    silences = [story.silence for story in open_ones if story.silence]
+    if not silences:
+        return None
+    last = max(silences, key=lambda silence: silence.ends_at)
+    which = "Silenced" if len(open_ones) == 1 else f"{len(silences)} of {len(open_ones)} silenced"
+    parts = [f"🔕 {which} by", escape(last.author, MAX_SHOWN_NAME_CHARS), f"until {when(last.ends_at)}"]
+    if last.incident_id:
+        parts[-1] = f"until it is over, at the latest {when(last.ends_at)}"
+    # The name is another's text: one with marks is shown without markup.
+    marked = has_marks(parts[1])
+    texts = [label(part) if marked and part is parts[1] else mrkdwn(part) for part in parts]
+    whole = texts if marked else [mrkdwn(" ".join(parts))]
+    return ContextBlock(elements=whole).to_dict()
+
+
+def with_block(message: dict[str, Any], block: dict[str, Any] | None) -> dict[str, Any]:
+    """Put a block, if there is one, below a message."""
+    return message | {"blocks": [*message["blocks"], block]} if block else message
 
 
 def colored(message: dict[str, Any], color: str) -> dict[str, Any]:
