@@ -134,7 +134,9 @@ def _request_state(settings: Settings, runtime: Runtime, watch: Metrics, *, disp
 
     async def readiness() -> Health:
         dispatcher = runtime.dispatcher if dispatch else None
-        return await check_readiness(runtime.store, dispatcher, runtime.warnings(), runtime.store.clock())
+        return await check_readiness(
+            runtime.store, dispatcher, runtime.rules.warnings(), runtime.store.clock()
+        )
 
     async def scrape() -> bytes:
         return watch.scrape(await read_store(runtime.store, runtime.store.clock()))

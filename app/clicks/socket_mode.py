@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,7 +21,6 @@ import structlog
 from app.clicks.app_token import LINK_DISABLED, advised, ask_for_socket
 from app.errors import DeliveryFailed, Scope, SettingsError, StoreUnavailable
 from app.network import DIRECT, Network
-from app.notifier.base import timestamp
 from app.notifier.slack.session import SlackSession, asking_slack
 from app.notifier.slack.web_api import ApiAnswer, SlackApi
 from app.observe.watch import NOBODY, Watch
@@ -81,7 +80,8 @@ class SlackSocket:
         pace: How patient it is.
 
     Attributes:
-        trouble: Why there is no connection; empty: there is one, or none was tried.
+        trouble: Why there is no connection; empty: there is one; None: that is not known yet.
+        changed: Set when that has changed.
 
     Raises:
         SettingsError: The environment's proxy or certificates cannot be used.
@@ -108,21 +108,13 @@ class SlackSocket:
         self._tasks: set[asyncio.Task[None]] = set()
         self._answers: set[asyncio.Task[None]] = set()
         self._at_once = asyncio.Semaphore(MAX_AT_ONCE)
-        self._down_since = clock()
-        self._refused = False
-        self.trouble = ""
+        self.trouble: str | None = None
+        self.changed = asyncio.Event()
 
     @property
     def connected(self) -> bool:
         """Whether Slack has greeted a connection that is open."""
         return any(connection.greeted for connection in self._connections)
-
-    def warning(self, now: datetime) -> str:
-        """Say what needs attention; empty: nothing, or it has not been so for long."""
-        short = now - self._down_since < timedelta(seconds=self._pace.pong)
-        if self.connected or not self.trouble or (short and not self._refused):
-            return ""
-        return f"no clicks come from Slack since {timestamp(self._down_since)}: {self.trouble}"
 
     async def run(self) -> None:
         """Stay connected until this is cancelled."""
@@ -163,10 +155,13 @@ class SlackSocket:
                 log.error("slack_socket_refused", reason=trouble)
             else:
                 log.warning("slack_socket_lost", reason=trouble)
-        if not self.trouble:
-            self._down_since = self._clock()
-        self.trouble, self._refused = trouble, refused
+        self._is_now(trouble)
         self._watch.socket(connected=False)
+
+    def _is_now(self, trouble: str) -> None:
+        if trouble != self.trouble:
+            self.trouble = trouble
+            self.changed.set()
 
     async def _open(self) -> _Connection:
         url = await ask_for_socket(self._api, secure=self._secure)
@@ -219,7 +214,8 @@ class SlackSocket:
     def _heed(self, connection: _Connection, envelope: Mapping[str, Any]) -> None:
         match envelope.get("type"):
             case "hello":
-                connection.greeted, self.trouble = True, ""
+                connection.greeted = True
+                self._is_now("")
                 log.info("slack_socket_connected")
                 self._watch.socket(connected=True)
             case "disconnect":

@@ -27,7 +27,7 @@ from app.receive.receiver import Receiver
 from app.receive.rules_source import make_rulebook, reload_on_change, reload_on_sighup
 from app.reconcile.health import RULES, why_off
 from app.rules.targets import DEFAULT_DESTINATION, PortLookup
-from app.runtime.clicks import make_clicks, make_socket
+from app.runtime.clicks import make_clicks, make_socket, note_socket
 from app.runtime.configured import Clock, load_usable, notifier_context, port_client
 from app.settings import Settings
 from app.store import queries
@@ -89,11 +89,6 @@ class Runtime:
     clicks: "Clicks | None" = None
     socket: "SlackSocket | None" = None
 
-    def warnings(self) -> list[str]:
-        """Say what needs attention beside the store and its queues."""
-        socket = self.socket.warning(self.store.clock()) if self.socket else ""
-        return [*self.rules.warnings(), *filter(None, [socket])]
-
 
 @asynccontextmanager
 async def open_runtime(
@@ -149,7 +144,8 @@ async def open_runtime(
             kept_for = timedelta(days=settings.retention_days)
             loops += (runtime.dispatcher.run(), keep_pruned(store, kept_for))
             if runtime.socket is not None:
-                loops.append(runtime.socket.run())
+                note = note_socket(runtime.socket, store, machine.new_token())
+                loops += (runtime.socket.run(), note)
         else:
             loops.append(_follow_clock(store))
         if reconcile:

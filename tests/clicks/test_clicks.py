@@ -390,14 +390,27 @@ async def test_without_a_way_for_clicks_there_are_no_buttons(run: Run, workspace
 
 
 async def test_what_is_wrong_shows(run: Run, workspace: Workspace) -> None:
-    """A token that was revoked shows in /readyz, and the metrics say so."""
-    workspace.refusal = "token_revoked"
+    """A token that was revoked shows in /readyz and the metrics, until one process has a connection."""
     async with run(metrics_public=True) as service:
-        await until(lambda: workspace.opened > 0)
+
+        async def warnings() -> str:
+            return " ".join((await service.client.get("/readyz")).json()["warnings"])
 
         async def warned() -> bool:
-            return "token_revoked" in (await service.client.get("/readyz")).text
+            return "no clicks come from Slack: token_revoked" in await warnings()
 
+        await until(lambda: bool(workspace.sockets))
+        assert "Slack" not in await warnings()
+        assert "port_listener_slack_socket_connected 1.0" in (await service.client.get("/metrics")).text
+        workspace.refusal = "token_revoked"
+        await workspace.close()
         await until(warned)
-        assert "no clicks come from Slack since" in (await service.client.get("/readyz")).text
         assert "port_listener_slack_socket_connected 0.0" in (await service.client.get("/metrics")).text
+        workspace.refusal = ""
+        async with run():  # another replica
+            await until(lambda: bool(workspace.sockets))
+
+            async def well() -> bool:
+                return not await warned()
+
+            await until(well)

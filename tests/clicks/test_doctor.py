@@ -52,7 +52,7 @@ async def test_what_is_missing_is_a_note(setup: ClickSetup) -> None:
     """No way, no bot token, no address to try."""
     none = replace(setup, app_token="")
     assert await check_clicks(none, []) == (CheckStatus.NOTE, NO_WAY)
-    status, text = await check_clicks(replace(none, bot_token="", signing_secret=SECRET), [])
-    assert status is CheckStatus.NOTE
-    assert "WEBHOOK_URL is not set" in text
-    assert "SLACK_BOT_TOKEN have buttons" in text
+    remark = await check_clicks(replace(none, bot_token="", signing_secret=SECRET), [])
+    assert remark[0] is CheckStatus.NOTE
+    assert "WEBHOOK_URL is not set" in remark[1]
+    assert "SLACK_BOT_TOKEN have buttons" in remark[1]

@@ -120,7 +120,7 @@ async def test_the_story_of_a_click_by_http(run: Run, workspace: Workspace) -> N
         assert "already acknowledged" in await told(workspace)
         assert [entry.what for entry in await trail(service)] == ["acknowledge incident"]
         metadata = json.dumps({"block_id": payload["actions"][0]["block_id"]})
-        view = {"id": "V1", "callback_id": "silence", "private_metadata": metadata}
+        view: dict[str, Any] = {"id": "V1", "callback_id": "silence", "private_metadata": metadata}
         view |= {"state": {"values": {"length": {"length": {"value": "9d"}}}}}
         submitted = form(
             {"type": "view_submission", "user": payload["user"], "trigger_id": "3", "view": view}
@@ -158,7 +158,7 @@ async def test_hostile_requests(run: Run) -> None:
                 service, body, {key: value for key, value in good.items() if key != "Content-Type"}
             ),
             "5 MB": await post(service, huge, signed(huge)),
-            "2.5 MB in chunks": await post(service, endless(), good),  # type: ignore[arg-type]
+            "2.5 MB in chunks": await post(service, endless(), good),
             "no UTF-8": await post(service, b"payload=\xff", signed(b"payload=\xff")),
             "no payload": await post(service, b"a=b", signed(b"a=b")),
             "no JSON": await post(service, b"payload={", signed(b"payload={")),
