@@ -9,9 +9,11 @@ from datetime import datetime
 
 from app.model.delivery import Outcome
 from app.model.digest import outcome
+from app.model.incident import Step
 from app.model.notification import Notification
 from app.model.silence import silence_of
 from app.notifier.base import SEND_TIMEOUT, Sent
+from app.store import queries
 from app.store.rows import Aside, Claim, Waiting
 from app.store.store import Store
 
@@ -33,12 +35,14 @@ class Load:
         further: The numbers of those that it only counts.
         counts: How many of both have which new value.
         asides: What becomes of the deliveries that are not sent, by their number.
+        escalations: The incidents of those that escalate, by the delivery's number.
     """
 
     listed: list[Waiting] = field(default_factory=list)
     further: list[int] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     asides: dict[int, Aside] = field(default_factory=dict)
+    escalations: dict[int, str] = field(default_factory=dict)
 
     def named(self, sent: Sent) -> list[Waiting]:
         """List the deliveries that a message has named one by one."""
@@ -57,6 +61,8 @@ class Load:
             return False
         if value := outcome(delivery.notification):
             self.counts[value] += 1
+        if delivery.notification.step is Step.ESCALATED and delivery.incident_id:
+            self.escalations[delivery.id] = delivery.incident_id
         return True
 
 
@@ -96,4 +102,8 @@ async def load_claim(
                 load.further.append(delivery.id)
         seen, last = seen + len(page), page[-1].id
         await asyncio.sleep(min(PAUSE_FACTOR * (time.perf_counter() - began), MAX_PAUSE_SECONDS))
+    if load.escalations:  # before it is sent: from here on the destination is told to the end
+        needless = await store.write(queries.incidents.reach, load.escalations, clock())
+        load.listed = [delivery for delivery in load.listed if delivery.id not in needless]
+        load.further = [number for number in load.further if number not in needless]
     return load

@@ -19,7 +19,7 @@ from app.receive.intake import Intake
 from app.rules.file import Rules, RulesFile
 from app.rules.rulebook import Rulebook
 from app.store import queries
-from app.store.follow import follow, leave
+from app.store.follow import follow, follow_escalations, leave
 from app.store.store import Store
 
 log = structlog.get_logger(__name__)
@@ -177,6 +177,9 @@ class RulesInForce:
             ):
                 names = sorted({incident.rule for incident in closed})
                 log.warning("incidents_closed", rules=names, incidents=len(closed))
+            changed = await self.store.write(follow_escalations, self.intake.book, self.clock())
+            if changed:
+                log.info("escalations_changed", incidents=changed)
         except StoreUnavailable as error:
             log.warning("rules_not_followed", reason=str(error))
             return False

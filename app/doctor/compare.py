@@ -66,11 +66,11 @@ def _of_rule(rule: Rule, catalog: Catalog) -> Iterator[Remark]:
         return
     for leaf in rule.leaves:
         yield from _of_leaf(leaf, rule, about, catalog)
-    for target in rule.send:
+    for target in rule.targets:
         yield from _of_target(target, about, catalog)
     if any(leaf.jq for leaf in rule.leaves):
         yield CheckStatus.NOTE, "what its jq reads was not compared with Port"
-    if any(isinstance(target, ByTemplate) for target in rule.send):
+    if any(isinstance(target, ByTemplate) for target in rule.targets):
         yield CheckStatus.NOTE, "what the template of its `send` reads was not compared with Port"
     yield from compare_automations(rule, about, catalog)
 

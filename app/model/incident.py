@@ -73,11 +73,13 @@ class Route:
         destination: The destination's name.
         queue: The queue there: the unit of order and of rate.
         steps: The steps of an incident that it is alerted of.
+        later: It is told nothing yet: an escalation leads there, if it comes to that.
     """
 
     destination: str
     queue: str
     steps: frozenset[Step] = ALL_STEPS
+    later: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ class Incident:
         told: Where it was alerted. Its later steps are told there too, wherever its rule sends by then.
         acknowledged: Who looks after it; None: nobody, it got worse since, or it is over.
         version: Grows with each step and each acknowledgement.
+        escalates_from: From when its escalations count, UTC; None: it has none.
     """
 
     id: str
@@ -119,6 +122,30 @@ class Incident:
     openings: tuple[datetime, ...] = ()
     acknowledged: Acknowledgement | None = None
     version: int = 1
+    escalates_from: datetime | None = None
+
+    @property
+    def told_so_far(self) -> tuple[Route, ...]:
+        """Where it was alerted, without the places that only an escalation would reach."""
+        return tuple(place for place in self.told if not place.later)
+
+    def reaching(self, route: Route) -> "Incident":
+        """Copy it with a place that is told of it from now on, to its end."""
+        if any(place.queue == route.queue and not place.later for place in self.told):
+            return self
+        others = (place for place in self.told if place.queue != route.queue)
+        return replace(self, told=(*others, replace(route, later=False)))
+
+    def told_as(self, other: "Incident") -> "Incident":
+        """Copy it with the destinations that were told of another incident, too."""
+        incident, names = self, {place.destination for place in self.told_so_far}
+        for place in other.told_so_far:
+            incident = incident if place.destination in names else incident.reaching(place)
+        return incident
+
+    def over(self, at: datetime) -> "Incident":
+        """Copy it as over, since a time, UTC: nobody looks after it, and nothing more of it escalates."""
+        return replace(self, resolved_at=at, acknowledged=None, escalates_from=None, told=self.told_so_far)
 
 
 def advance(
@@ -141,6 +168,5 @@ def advance(
     )
     if resolves:
         # How bad it was: the state that all is well in has no severity of its own.
-        ended = {"severity": incident.severity, "resolved_at": candidate.changed_at, "acknowledged": None}
-        return Step.RESOLVED, replace(moved, **ended)  # type: ignore[arg-type]
+        return Step.RESOLVED, replace(moved, severity=incident.severity).over(candidate.changed_at)
     return Step.CHANGED, moved

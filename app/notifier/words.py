@@ -143,6 +143,8 @@ class Words:
         # It would be wrong by the time an updated message is read.
         elif span and self.line.complete and last.step in (Step.CHANGED, *STILL) and last.change:
             words.append(f"open for {span}")
+        if last.step is Step.ESCALATED and last.window:
+            words.append(f"nobody has acknowledged it for {duration(last.window)}")
         if last.times > 1 and last.last_at:
             words.append(f"{_ordinal(last.times)} time today, last {duration(last.at - last.last_at)} ago")
         if any(alert.late for alert in self.line.notifications):

@@ -3,7 +3,7 @@
 Every change comes through here: webhooks, differences that reconciling found, what a person replays.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -23,9 +23,9 @@ from app.receive.payload import bare_event, parse_event
 from app.receive.signature import Signed
 from app.rules.condition import JqError, Results
 from app.rules.decide import OVERTAKEN, Decision, EntityState, decide
-from app.rules.match import Failure, Hit, Match, match
+from app.rules.match import Failure, Match, match
 from app.rules.rulebook import Queues, Rulebook
-from app.rules.targets import DEFAULT_DESTINATION, ByPort, ByTemplate, PortLookup, choose
+from app.rules.targets import DEFAULT_DESTINATION, ByPort, ByTemplate, PortLookup, Target, choose
 from app.rules.watched import Watched
 from app.store import queries
 from app.store.rows import Accepted, Incoming
@@ -253,7 +253,7 @@ async def match_and_route(
     chosen = {
         target.program: hit.rule
         for hit in matched.hits
-        for target in hit.rule.send
+        for target in hit.rule.targets
         if isinstance(target, ByTemplate)
     }
     if chosen:
@@ -264,17 +264,26 @@ async def match_and_route(
         if isinstance(result := results[program], JqError)
     ]
     reasons = [matched.reason, *(failure.reason for failure in failed)]
-    hits = [hit.to(await _routes(hit, change, results, book, look_up)) for hit in matched.hits]
+    hits = []
+    for hit in matched.hits:
+        routes = await _routes(hit.rule.send, change, results, book, look_up)
+        escalations = tuple(
+            [
+                (escalation.after, await _routes(escalation.send, change, results, book, look_up))
+                for escalation in hit.rule.escalate
+            ]
+        )
+        hits.append(replace(hit, routes=routes, escalations=escalations) if escalations else hit.to(routes))
     watched = book.watched.get(change.blueprint) if change.resource == ENTITY else None
     failures = (*matched.failures, *failed)
     return Match(change, matched.changes, tuple(hits), "; ".join(reasons), watched, results, failures)
 
 
 async def _routes(
-    hit: Hit, change: CatalogChange, results: Results, book: Rulebook, look_up: LookUp
+    targets: Iterable[Target], change: CatalogChange, results: Results, book: Rulebook, look_up: LookUp
 ) -> tuple[Route, ...]:
     names: dict[str, None] = {}  # in the order of `send`, and none twice
-    for target in hit.rule.send:
+    for target in targets:
         value: object = None
         if isinstance(target, ByTemplate):
             value = results[target.program]  # a failure is no destination's name

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from app.model.delivery import Alert
+from app.model.digest import STILL
 from app.model.incident import Incident, Route, Step
 from app.model.notification import Notification
 from app.rules.match import Hit, Match
@@ -66,7 +67,7 @@ def make_alerts(
         **facts,
     )
     # A reminder shows when it is sent; what waits shows when it happened.
-    if due_at is not None and step is Step.REMINDED:
+    if due_at is not None and step in STILL:
         notification = notification.model_copy(update={"at": due_at})
     incident_id = incident.id if incident else None
     job_step = _job_step(hit, step, incident)

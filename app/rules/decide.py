@@ -10,7 +10,7 @@ from typing import Any
 
 from app.model.change import CatalogChange
 from app.model.delivery import Alert
-from app.model.incident import RANKS, Incident, Step, advance
+from app.model.incident import RANKS, Incident, Route, Step, advance
 from app.rules.alerts import make_alerts, places_of
 from app.rules.last_known import LastKnown, after_change, after_reconciling, was_alerted
 from app.rules.match import Hit, Match
@@ -136,16 +136,22 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
     # Getting worse mentions people again; getting better does not.
     rise = RANKS[after.severity] - RANKS[incident.severity] if incident is not None else 0
     # What still waits has alerted nobody.
-    told = after.told if after.flapping or not _waits(after, now) else ()
+    told = after.told_so_far if after.flapping or not _waits(after, now) else ()
     hit = hit.to(places_of(told, hit.routes))
     facts: dict[str, Any] = {"worse": rise > 0, "better": rise < 0}
     if rise > 0 and after.acknowledged:  # somebody looks after what is less bad than this
         facts["unacknowledged"] = after.acknowledged.by.name
-        after = replace(after, acknowledged=None)
+        after = replace(after, acknowledged=None, escalates_from=None)
     decision = _moved(hit, matched, step, after, now, **facts)
     queues = {alert.queue for alert in decision.alerts}
     places = tuple(place for place in hit.routes if place in told or place.queue in queues)
-    return replace(decision, incidents=tuple(replace(moved, told=places) for moved in decision.incidents))
+    (moved,) = decision.incidents
+    moved = replace(moved, told=places)
+    if rule.escalate and moved.resolved_at is None and moved.acknowledged is None:
+        later = tuple(place for place in after.told if place.later)
+        moved, escalations = _escalates(hit, matched, moved, later, now)
+        decision = replace(decision, alerts=(*decision.alerts, *escalations))
+    return replace(decision, incidents=(moved,))
 
 
 def _candidate(hit: Hit, change: CatalogChange, incidents: list[Incident]) -> Incident:
@@ -206,6 +212,23 @@ def _moved(hit: Hit, matched: Match, step: Step, after: Incident, now: datetime,
         due_at = (after.due_at if waits and after.due_at else now) + rule.again_after
         alerts += make_alerts(hit, matched, Step.REMINDED, after, due_at=due_at, repeat=rule.again_after)
     return Decision("", alerts, (after,), cancel)
+
+
+def _escalates(
+    hit: Hit, matched: Match, incident: Incident, later: Iterable[Route], now: datetime
+) -> tuple[Incident, tuple[Alert, ...]]:
+    """Decide where an incident goes that nobody acknowledges; what was to come before was cancelled."""
+    since = incident.escalates_from or (incident.due_at if _waits(incident, now) else None) or now
+    reached = {place.queue for place in incident.told}
+    alerts, places = tuple[Alert, ...](), {place.queue: place for place in later}
+    for span, routes in hit.escalations:
+        # One whose time has come is lost only if it has not been sent.
+        wanted = tuple(route for route in routes if since + span > now or route.queue not in reached)
+        facts: dict[str, Any] = {"due_at": since + span, "repeat": span, "window": span}
+        alerts += make_alerts(hit.to(wanted), matched, Step.ESCALATED, incident, **facts)
+        places |= {route.queue: replace(route, later=True) for route in wanted}
+    more = (place for queue, place in places.items() if queue not in reached)
+    return replace(incident, told=(*incident.told, *more), escalates_from=since), alerts
 
 
 def _counted(incident: Incident, flap: Flap, at: datetime) -> Incident:

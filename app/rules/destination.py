@@ -6,11 +6,13 @@ Each kind's own model stands with its notifier, in app.notifier, and is handed t
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
+from app.rules.condition import Duration
 from app.rules.values import Strict
 
 JobStep = Literal["opened", "changed", "resolved", "reminded", "acknowledged"]
@@ -88,3 +90,21 @@ class DestinationSettings(Strict):
 
 SettingsModels = Mapping[str, type[DestinationSettings]]
 """The settings model of each kind of destination, by the name that `type` has in a rules file."""
+
+
+EVERYBODY_MAY_SILENCE = timedelta(hours=4)
+UserGroup = Annotated[str, Field(pattern=r"^@?[^\s@,<>]{1,80}$")]
+
+
+class SlackRules(Strict):
+    """Who may silence for how long by a click in Slack."""
+
+    may_silence: tuple[UserGroup, ...] = ()
+    """User groups, by handle or ID, whose members may silence for longer than 4 h; others may not."""
+    longest_silence: Annotated[Duration, Field(json_schema_extra={"default": "24h"})] = timedelta(hours=24)
+    """The longest silence; below 4 h, it holds for everybody."""
+
+    @property
+    def by_everybody(self) -> timedelta:
+        """How long anybody in the channel may silence."""
+        return min(EVERYBODY_MAY_SILENCE, self.longest_silence)

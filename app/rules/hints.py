@@ -29,7 +29,7 @@ def find_hints(file: "RulesFile", document: Document) -> Iterator[Mistake]:
     for number, (rule, as_written) in enumerate(zip(file.rules, written, strict=False)):
         for key in ("when", "resolve"):
             yield from _in_condition(document, ("rules", number, key), as_written.get(key))
-        for key in ("title", "message", "send"):
+        for key in ("title", "message", "send", "escalate"):
             yield from _in_programs(document, ("rules", number, key), as_written.get(key))
         if rule.reads_scorecards:
             text = "it reads scorecards, so it is not reconciled: a lost webhook is not found"
@@ -49,7 +49,7 @@ def find_hints(file: "RulesFile", document: Document) -> Iterator[Mistake]:
 
 def used_destinations(file: "RulesFile") -> set[str]:
     """Collect the destinations that alerts may go to: what rules name, and their fallbacks."""
-    targets = [target for rule in file.rules for target in rule.send]
+    targets = [target for rule in file.rules for target in rule.targets]
     used = {name for target in targets for _, name in named(target)}
     if any(isinstance(target, ByTemplate | ByPort) for target in targets):  # it may name any
         used |= file.destinations.keys()

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 from app.model.change import ENTITY, TIMER_EXPIRED, UPDATE, CatalogChange
@@ -28,6 +29,7 @@ class Hit:
         routes: The destinations that an alert would go to.
         lapses: The change ends that incident if it has not alerted yet: what must last did not.
         state: The entity's state after the change.
+        escalations: After how long it goes where else, as long as nobody acknowledges it.
     """
 
     rule: Rule
@@ -36,10 +38,11 @@ class Hit:
     routes: tuple[Route, ...] = ()
     lapses: bool = False
     state: str = ""
+    escalations: tuple[tuple[timedelta, tuple[Route, ...]], ...] = ()
 
     def to(self, routes: tuple[Route, ...]) -> "Hit":
         """Copy it with other routes. (`replace` takes three times as long.)"""
-        return Hit(self.rule, self.matches, self.resolves, routes, self.lapses, self.state)
+        return Hit(self.rule, self.matches, self.resolves, routes, self.lapses, self.state, self.escalations)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Turns pydantic's errors about a rules file into sentences for its author."""
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
@@ -134,23 +134,3 @@ def _hidden(mistake: Mistake, hidden: Mapping[str, str]) -> Mistake:
         if len(value) >= MIN_HIDDEN_CHARS:
             text = text.replace(value, name)
     return replace(mistake, text=text)
-
-
-def unknown_destination(
-    document: Document, path: Sequence[Any], name: str, known: Collection[str], key: str = "send"
-) -> str:
-    """Say of a name at a place of a rules file that it is no destination's, and which may be meant.
-
-    Args:
-        document: The file.
-        path: The place.
-        name: The name there.
-        known: The destinations.
-        key: The key that names it.
-    """
-    if not PLAIN_NAME.fullmatch(name):  # perhaps an address with its secret
-        return f"{key}: must be the name of a destination; its address belongs under `destinations`"
-    shown = document.at(path)
-    near = nearest(name, known)
-    hint = f"; did you mean {near!r}?" if near else f"; there are {', '.join(sorted(known))}"
-    return f"there is no destination {shown if isinstance(shown, str) else name!r}{hint}"

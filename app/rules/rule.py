@@ -15,7 +15,7 @@ from app.model.diff import PropertyChange, fields_of
 from app.model.incident import Severity
 from app.model.notification import text_of
 from app.rules.condition import Condition, Duration, Results
-from app.rules.targets import DEFAULT_DESTINATION, Target
+from app.rules.targets import DEFAULT_DESTINATION, Escalation, Escalations, Target, Targets, as_tuple
 from app.rules.values import Strict, Whole
 
 Action = Literal["CREATE", "UPDATE", "DELETE", "TIMER_EXPIRED"]
@@ -31,10 +31,6 @@ MENTION_WORD = re.compile(
 """https://docs.slack.dev/messaging/formatting-message-text (mentions)"""
 MAX_KEPT_BLUEPRINTS = 1024
 REGEX = re.compile(r"[\^$()|\\+{}]|\.\*|^/.*/$")
-
-
-def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value if isinstance(value, tuple) else (value,)
 
 
 def _no_regex(pattern: str) -> str:
@@ -78,7 +74,6 @@ Severities = Annotated[
 Blueprint = Annotated[str, Field(min_length=1), AfterValidator(_no_regex)]
 Blueprints = Annotated[tuple[Blueprint, ...], Field(min_length=1)]
 Actions = Annotated[tuple[Action, ...], Field(min_length=1)]
-Targets = Annotated[tuple[Target, ...], Field(min_length=1)]
 
 
 class Flap(Strict):
@@ -96,16 +91,16 @@ class Rule(Strict):
     name: Annotated[str, Field(min_length=1, max_length=100)]
     """Unique among the rules."""
     blueprint: Annotated[
-        Blueprints, BeforeValidator(_as_tuple, json_schema_input_type=Blueprint | Blueprints)
+        Blueprints, BeforeValidator(as_tuple, json_schema_input_type=Blueprint | Blueprints)
     ] = ("*",)
     """The blueprints' identifiers; `*`, `?` and `[…]` make a pattern."""
-    on: Annotated[Actions, BeforeValidator(_as_tuple, json_schema_input_type=Action | Actions)] = ("UPDATE",)
+    on: Annotated[Actions, BeforeValidator(as_tuple, json_schema_input_type=Action | Actions)] = ("UPDATE",)
     """The actions that matter."""
     when: Condition | None = None
     """What must come true; without it every change of these actions matters."""
     resolve: Annotated[Condition | None, AfterValidator(_at_once)] = None
     """What ends the incident that a match opens; without it a match opens none."""
-    send: Annotated[Targets, BeforeValidator(_as_tuple, json_schema_input_type=Target | Targets)] = (
+    send: Annotated[Targets, BeforeValidator(as_tuple, json_schema_input_type=Target | Targets)] = (
         DEFAULT_DESTINATION,
     )
     """Where to, in this order."""
@@ -120,17 +115,26 @@ class Rule(Strict):
     message: str | None = None
     """A line of one's own, a template."""
     again_after: Duration | None = None
-    """How often to remind while the incident is open."""
+    """How often to remind while the incident is open, and nobody has acknowledged it."""
+    escalate: Annotated[
+        Escalations, BeforeValidator(as_tuple, json_schema_input_type=Escalation | Escalations)
+    ] = ()
+    """Where else to, once nobody has acknowledged the incident for so long."""
 
     @property
     def has_incident(self) -> bool:
         """Whether a match opens an incident."""
-        return self.resolve is not None or self.again_after is not None or self.wait is not None
+        return bool(self.resolve or self.again_after or self.wait or self.escalate)
 
     @property
     def wait(self) -> timedelta | None:
         """How long `when` must hold before it alerts."""
         return self.when.for_ if self.when else None
+
+    @cached_property
+    def targets(self) -> Targets:
+        """The targets of `send` and of each escalation."""
+        return (*self.send, *(target for escalation in self.escalate for target in escalation.send))
 
     @property
     def leaves(self) -> list[Condition]:
@@ -210,8 +214,7 @@ class Rule(Strict):
         if isinstance(self.severity, str):
             return self.severity
         main = self.main(change)
-        named = self.severity.get(state) or (self.severity.get(text_of(main.after)) if main else None)
-        return named or "warning"
+        return self.severity.get(state) or (main and self.severity.get(text_of(main.after))) or "warning"
 
     def state(self, change: CatalogChange, results: Results) -> str:
         """Describe the state that the change leaves the entity in, as far as this rule is concerned."""

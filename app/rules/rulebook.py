@@ -1,12 +1,14 @@
 """The rules in force, and how the queues of the destinations that they name are called."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from zlib import crc32
 
 from app.model.incident import ALL_STEPS, Route, Step
-from app.rules.clicks import SlackRules
-from app.rules.rule import RuleSet
+from app.rules.destination import SlackRules
+from app.rules.rule import Rule, RuleSet
+from app.rules.targets import choose
 from app.rules.watched import Watched
 
 
@@ -47,6 +49,16 @@ class Rulebook:
     queues: Mapping[str, Queues]
     watched: Mapping[str, Watched] = field(default_factory=dict)
     slack: SlackRules = field(default_factory=SlackRules)
+
+    def escalations(self, rule: Rule, teams: Iterable[str], entity: str) -> Iterator[tuple[timedelta, Route]]:
+        """Yield after how long an incident of a rule goes where, as far as that is known without a change.
+
+        What only a template, or Port, tells is the default.
+        """
+        for escalation in rule.escalate:
+            for name in dict.fromkeys(choose(target, teams, None, self.queues) for target in escalation.send):
+                queues = self.queues[name]
+                yield escalation.after, Route(name, queues.of(entity), queues.steps)
 
     @property
     def fallbacks(self) -> dict[str, Route]:

@@ -4,9 +4,10 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from app.errors import TemplateError
+from app.rules.condition import Duration
 from app.rules.template import parse
 from app.rules.values import Strict
 
@@ -103,6 +104,28 @@ Target = Annotated[
         custom_error_message="must be a destination's name, or hold by_team, template or port",
     ),
 ]
+
+
+Targets = Annotated[tuple[Target, ...], Field(min_length=1)]
+
+
+def as_tuple(value: object) -> object:
+    """Take one thing as a list of it."""
+    return tuple(value) if isinstance(value, list) else value if isinstance(value, tuple) else (value,)
+
+
+class Escalation(Strict):
+    """Where an incident goes that nobody has acknowledged."""
+
+    after: Duration
+    """How long after its first alert, or after its acknowledgement was taken back."""
+    unless: Literal["acknowledged"] = "acknowledged"
+    """What stops it, beside the incident's end."""
+    send: Annotated[Targets, BeforeValidator(as_tuple, json_schema_input_type=Target | Targets)]
+    """Where to, as in a rule."""
+
+
+Escalations = Annotated[tuple[Escalation, ...], Field(min_length=1)]
 
 
 def named(target: Target) -> Iterator[tuple[tuple[str, ...], str]]:

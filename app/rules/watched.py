@@ -55,7 +55,7 @@ def _together(rules: Sequence[Rule], wide: Container[str]) -> frozenset[Field] |
         if rule.fields is None or rule.title is not None or rule.message is not None:
             return None
         fields |= rule.fields
-        for target in rule.send:
+        for target in rule.targets:
             if isinstance(target, ByTemplate) or any(name in wide for _, name in named(target)):
                 return None
             if isinstance(target, ByPort) and target.port.relation:

@@ -5,17 +5,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from app.model.incident import Acknowledgement, Incident, Person, Step
+from app.model.incident import Acknowledgement, Incident, Person, Route, Step
 from app.model.notification import UNMOVED, Message, Notification, one_line
 from app.model.silence import ANY, Silence
-from app.model.times import MICRO, to_micros
+from app.model.times import MICRO, micros_or_none, to_micros
 from app.store.queries import audit, deliveries, incidents, messages, reports, silences
 from app.store.queries.accept import INCIDENT, incident_of
-from app.store.rows import NewDelivery, acknowledgement_columns
+from app.store.rows import acknowledgement_columns
 from app.store.transaction import Transaction
 from app.store.views import AuditEntry
 
@@ -146,8 +146,7 @@ async def _acknowledge(tx: Transaction, action: Action, incident: Incident, now:
     # Whether they are due or not: what reminds or escalates asks for somebody, and here somebody is.
     rows = await tx.fetch(
         f"SELECT id FROM deliveries {tx.later_index} WHERE incident_id = $1 AND {tx.waits}"
-        " AND (due_at > 0 OR repeat_after IS NOT NULL)"
-        " AND (repeat_after IS NOT NULL OR step = 'escalated')",
+        " AND (due_at > 0 OR repeat_after IS NOT NULL) AND repeat_after IS NOT NULL",
         incident.id,
     )
     cancelled = [number for (number,) in rows]
@@ -168,7 +167,13 @@ async def _unacknowledge(tx: Transaction, action: Action, incident: Incident, no
     if incident.acknowledged is None:
         return ActionResult("already", f"{_about(incident)} is not acknowledged by anybody.")
     await _put(tx, incident, None)
-    await deliveries.insert(tx, await _reminders(tx, incident, now))
+    after = replace(incident, version=incident.version + 1)
+    await incidents.put_later(tx, after, await _later(tx, incident, now), now)
+    await tx.execute(
+        "UPDATE incidents SET escalates_from = $2 WHERE id = $1 AND escalates_from IS NOT NULL",
+        incident.id,
+        to_micros(now),
+    )
     return ActionResult("done", f"{_about(incident)} is not acknowledged any more, by {_by(action)}.")
 
 
@@ -222,29 +227,25 @@ async def _put(tx: Transaction, incident: Incident, acknowledged: Acknowledgemen
     await deliveries.rewrite(tx, [incident.id], lambda _, waits: _with(waits, acknowledged, incident))
 
 
-async def _reminders(tx: Transaction, incident: Incident, now: datetime) -> list[NewDelivery]:
-    """Make the next reminder for each queue that was reminded before the incident was acknowledged."""
+async def _later(tx: Transaction, incident: Incident, now: datetime) -> list[incidents.Later]:
+    """List what an acknowledgement has kept back, as if it counted from now: reminders and escalations."""
     rows = await tx.fetch(
-        f"SELECT {deliveries.COPIED}, repeat_after FROM deliveries WHERE id IN ("
-        " SELECT max(id) FROM deliveries WHERE incident_id = $1 AND repeat_after IS NOT NULL GROUP BY queue)"
-        " ORDER BY id",
+        "SELECT destination, queue, step, repeat_after FROM deliveries WHERE id IN ("
+        " SELECT max(id) FROM deliveries WHERE incident_id = $1 AND repeat_after IS NOT NULL"
+        # Of escalations those that count from the same time: others were, in rules of before.
+        " AND (step <> 'escalated' OR due_at - repeat_after = $2)"
+        " GROUP BY queue, step, CASE WHEN step = 'escalated' THEN repeat_after END) ORDER BY id",
         incident.id,
+        micros_or_none(incident.escalates_from),
     )
-    reminders = []
-    for *copied, after in rows:
-        due_at = now + after * MICRO
-        say = partial(_with, acknowledged=None, incident=incident, step=Step.REMINDED, at=due_at, **UNMOVED)
-        at = to_micros(due_at)
-        reminders += [
-            alert._replace(repeat_after=after, waiting_since=at, due_at=at)
-            for alert in await incidents.alerts_of(tx, incident, Step.REMINDED, say, now)
-            if alert.queue == copied[1]
-        ]
-    return reminders
+    return [
+        (Step(step), Route(destination, queue), after * MICRO, now + after * MICRO)
+        for destination, queue, step, after in rows
+    ]
 
 
 def _with(
-    notification: Notification, acknowledged: Acknowledgement | None, incident: Incident, **facts: object
+    notification: Notification, acknowledged: Acknowledgement | None, incident: Incident, **facts: Any
 ) -> Notification:
     more = {"acknowledged": acknowledged, "version": incident.version + 1}
     return notification.model_copy(update=more | facts)

@@ -2,14 +2,18 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
-from app.model.incident import Incident
-from app.model.times import to_micros
+from app.model.incident import Incident, Step
+from app.model.times import MICRO, micros_or_none, to_micros
 from app.rules.rule import RuleSet
+from app.rules.rulebook import Rulebook
+from app.rules.targets import ByPort, ByTemplate
 from app.store.queries import audit
-from app.store.queries.accept import INCIDENT, incident_of
-from app.store.queries.incidents import close, locked
+from app.store.queries.accept import INCIDENT, incident_of, told_json
+from app.store.queries.incidents import LAST_NOTIFICATION, Later, close, locked, put_later
+from app.store.queries.page import readable
 from app.store.transaction import Transaction
 from app.store.views import AuditEntry
 
@@ -59,6 +63,78 @@ async def follow(tx: Transaction, rules: RuleSet, now: datetime, *, limit: int) 
     return closed
 
 
+async def follow_escalations(tx: Transaction, book: Rulebook, now: datetime) -> int:
+    """Let open incidents escalate as the rules in force say; give how many that changes.
+
+    What was sent stays sent. One that did not escalate before counts from now.
+
+    Args:
+        tx: The transaction.
+        book: The rules in force, with their destinations.
+        now: The time, UTC.
+    """
+    rows = await tx.fetch(
+        f"SELECT {INCIDENT}, {LAST_NOTIFICATION} FROM incidents"
+        " WHERE resolved_at IS NULL AND acknowledged_at IS NULL ORDER BY id"
+    )
+    wanted: dict[str, list[Later]] = {}
+    known: set[str] = set()
+    for *columns, text in rows:
+        incident, last = incident_of(columns), readable(text) if text else None
+        rule = book.rules.by_name.get(incident.rule)
+        if rule is not None and last is not None and (rule.escalate or incident.escalates_from):
+            since = incident.escalates_from or max(now, incident.due_at or now)
+            if not any(isinstance(target, ByTemplate | ByPort) for target in rule.targets):
+                known.add(incident.id)
+            wanted[incident.id] = [
+                (Step.ESCALATED, route, span, since + span)
+                for span, route in book.escalations(rule, last.teams, incident.entity)
+                if since + span > now and Step.OPENED in route.steps
+            ]
+    waiting: dict[str, set[tuple[str, int]]] = {name: set() for name in wanted}
+    for name, destination, after in await tx.fetch(
+        "SELECT incident_id, destination, repeat_after FROM deliveries WHERE incident_id = ANY($1)"
+        " AND state || '' = 'pending' AND step = 'escalated' AND due_at > $2",
+        [*wanted],
+        to_micros(now),
+    ):
+        waiting[name].add((destination, after))
+    changed = [
+        name
+        for name, later in wanted.items()
+        if {(route.destination, span // MICRO) for _, route, span, _ in later} != waiting[name]
+        # What a template or Port chose is not known here: only the times are.
+        and (name in known or {span // MICRO for *_, span, _ in later} != {span for _, span in waiting[name]})
+    ]
+    for incident in await locked(tx, changed):
+        if incident.acknowledged is None:
+            await _escalate_anew(tx, incident, wanted[incident.id], now)
+    return len(changed)
+
+
+async def _escalate_anew(tx: Transaction, incident: Incident, later: Sequence[Later], now: datetime) -> None:
+    """Replace what escalates of an incident from now on."""
+    await tx.execute(
+        # At no time: an acknowledgement that is taken back must not bring it back.
+        "UPDATE deliveries SET state = 'cancelled', ended_at = $2, due_at = 0 WHERE incident_id = $1"
+        f" AND {tx.waits} AND step = 'escalated' AND due_at > $2",
+        incident.id,
+        to_micros(now),
+    )
+    queues = {place.queue for place in incident.told_so_far}
+    places = {
+        route.queue: replace(route, later=True) for _, route, _, _ in later if route.queue not in queues
+    }
+    since = later[0][3] - later[0][2] if later else None
+    await tx.execute(
+        "UPDATE incidents SET told = $2, escalates_from = $3 WHERE id = $1",
+        incident.id,
+        told_json((*incident.told_so_far, *places.values())),
+        micros_or_none(since),
+    )
+    await put_later(tx, incident, later, now)
+
+
 async def leave(tx: Transaction, destinations: Sequence[str], now: datetime) -> dict[str, int]:
     """Note in the audit trail which open incidents destinations, by name, cannot be told the end of any more.
 
@@ -76,7 +152,9 @@ async def leave(tx: Transaction, destinations: Sequence[str], now: datetime) -> 
         to_micros(now - SAID_BY_ANOTHER),
     )
     rows = await tx.fetch(f"SELECT {INCIDENT} FROM incidents WHERE resolved_at IS NULL")
-    told = Counter(name for row in rows for name in {place.destination for place in incident_of(row).told})
+    told = Counter(
+        name for row in rows for name in {place.destination for place in incident_of(row).told_so_far}
+    )
     left = {
         name: told[name]
         for name in destinations

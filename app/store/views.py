@@ -94,10 +94,11 @@ class DeliveryAttempt:
 
 @dataclass(frozen=True, slots=True)
 class IncidentRow:
-    """An incident, and the last notification that was decided on it, if there was one."""
+    """An incident, its last notification, if there was one, and where it escalates to, and when, UTC."""
 
     incident: Incident
     last: Notification | None
+    escalations: tuple[tuple[str, datetime], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

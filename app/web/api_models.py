@@ -126,6 +126,13 @@ class DeliveryOut(_Out):
         return cls.model_validate(attributes_of(row) | more)
 
 
+class EscalationOut(_Out):
+    """Where an incident goes, and when."""
+
+    destination: str
+    at: datetime
+
+
 class IncidentOut(_Out):
     """What a rule finds wrong with an entity."""
 
@@ -145,14 +152,17 @@ class IncidentOut(_Out):
     """Who looks after it; empty: nobody."""
     version: int
     """Grows with each step and each acknowledgement."""
+    escalations: list[EscalationOut]
+    """Where it goes if nobody acknowledges it before."""
 
     @classmethod
     def of(cls, row: IncidentRow) -> Self:
         """Make the answer from an incident; its title is that of its last alert."""
         title = row.last.title if row.last else row.incident.entity
         by = row.incident.acknowledged
-        acknowledged = {"acknowledged_at": by and by.at, "acknowledged_by": by.by.name if by else ""}
-        return cls.model_validate(attributes_of(row.incident) | {"title": title} | acknowledged)
+        more = {"acknowledged_at": by and by.at, "acknowledged_by": by.by.name if by else "", "title": title}
+        coming = [EscalationOut(destination=destination, at=at) for destination, at in row.escalations]
+        return cls.model_validate(attributes_of(row.incident) | more | {"escalations": coming})
 
 
 class _Ending(BaseModel):

@@ -67,6 +67,14 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "6: rule 'cpu': all: must not be empty",
     ),
     "empty_when": ("4: rule 'cpu': when: must not be empty",),
+    "escalate_wrong": (
+        "7: rule 'endless': `escalate` needs to see when it ends: give `when` a to, above or below, or the rule a `resolve`",
+        "12: rule 'twice': there is no destination 'nobody'; there are default, pager",
+        "12: rule 'twice': after: must be longer than that of the one before",
+        "15: rule 'odd': escalate: 'sent' is not known here; did you mean 'send'?",
+        "15: rule 'odd': unless: must be 'acknowledged'",
+        "18: rule 'none': escalate: must not be empty",
+    ),
     "fallback_unknown": (
         "3: destination 'oncall': there is no destination 'oncal'; did you mean 'oncall'?",
         "4: destination 'other': fallback: must be another destination",
@@ -135,7 +143,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "1: version: this release reads version 1; a later version needs a later release",
         "3: destination 'rocket': type: must be 'slack', 'http', 'port_action' or 'console'; did you mean 'slack'?",
         "4: destination 'job': secret: must be text; put it in quotes",
-        "4: destination 'job': steps: must be 'opened', 'changed', 'resolved' or 'reminded'; did you mean 'opened'?",
+        "4: destination 'job': steps: must be 'opened', 'changed', 'resolved', 'reminded' or 'acknowledged'; did you mean 'opened'?",
         "4: destination 'job': url: jq: bad/0 is not defined",
         "7: rule 'cpu': on: must be 'CREATE', 'UPDATE', 'DELETE' or 'TIMER_EXPIRED'",
         "9: rule 'memory': there is no destination 'rokcet'; did you mean 'rocket'?",

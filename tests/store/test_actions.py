@@ -10,8 +10,10 @@ from app.model.delivery import Outcome
 from app.model.incident import ALL_STEPS, Person, Step
 from app.model.notification import Message
 from app.model.silence import silence_of
+from app.rules.rulebook import Queues, Rulebook
 from app.store import queries
 from app.store.actions import Action, ActionResult, Verb, act
+from app.store.follow import follow_escalations
 from app.store.rows import Aside, Incoming
 from app.store.store import Store
 from tests.store.helpers import attempt, claim, claims, delivered
@@ -190,3 +192,30 @@ async def test_what_was_done_is_forgotten_in_time(store: Store) -> None:
     await do(store, "close", 5)
     assert await store.prune(before=at(6), limit=100) > 0
     assert await store.read(lambda tx: tx.fetch("SELECT id FROM actions")) == []
+
+
+async def test_a_reload_changes_what_escalates(store: Store) -> None:
+    """Other times and destinations count at once; what is gone is cancelled; what stays goes on."""
+
+    def book(*steps: tuple[str, str]) -> Rulebook:
+        escalate = [{"after": after, "send": name} for after, name in steps]
+        rules = ruled(**({"escalate": escalate} if escalate else {}))
+        return Rulebook(rules, {name: Queues(name) for name in ("default", "pager", "boss")})
+
+    async def coming() -> list[tuple[str, datetime]]:
+        (row,) = await store.read(queries.incidents.worst, 9)
+        return list(row.escalations)
+
+    first = book(("60s", "pager"))
+    await store.accept([opens()])
+    assert await store.write(follow_escalations, first, at(10)) == 1
+    assert await store.write(follow_escalations, first, at(11)) == 0
+    assert await coming() == [("pager", at(70))]
+    assert await store.write(follow_escalations, book(("40s", "boss"), ("90s", "pager")), at(20)) == 1
+    assert await coming() == [("boss", at(50)), ("pager", at(100))]
+    await do(store, "acknowledge", 30)
+    assert await coming() == []
+    await do(store, "unacknowledge", 40)
+    assert await coming() == [("boss", at(80)), ("pager", at(130))]
+    assert await store.write(follow_escalations, book(), at(50)) == 1
+    assert await coming() == []

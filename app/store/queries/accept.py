@@ -24,6 +24,8 @@ from app.store.queries.last_known import find_last_known, put_last_known
 from app.store.rows import Accepted, Incoming, acknowledgement_columns, acknowledgement_of
 from app.store.transaction import Columns, EntityKey, Row, Transaction
 
+LATER = "later"
+"""What follows the steps of a place that only an escalation would reach."""
 NOTHING = "[]"
 """JSON of an empty list, as most rows have it: to parse it would take longest."""
 CHANGE_COLUMNS: Columns = {
@@ -58,6 +60,7 @@ INCIDENT_COLUMNS: Columns = {
     "acknowledged_at": "bigint",
     "acknowledged_by": "text",
     "version": "bigint",
+    "escalates_from": "bigint",
 }
 INCIDENT = ", ".join(f"incidents.{name}" for name in INCIDENT_COLUMNS)
 """The columns of `incident_of`."""
@@ -162,7 +165,12 @@ def told_json(told: tuple[Route, ...]) -> str:
     """Write where an incident was told as the column ``told`` has it."""
     return json.dumps(
         [
-            (place.destination, place.queue, *(() if place.steps == ALL_STEPS else sorted(place.steps)))
+            (
+                place.destination,
+                place.queue,
+                *(() if place.steps == ALL_STEPS else sorted(place.steps)),
+                *([LATER] if place.later else []),
+            )
             for place in told
         ]
     )
@@ -172,7 +180,12 @@ def told_json(told: tuple[Route, ...]) -> str:
 def told_of(text: str) -> tuple[Route, ...]:
     """Read the column ``told``."""
     return tuple(
-        Route(destination, queue, frozenset(map(Step, steps)) or ALL_STEPS)
+        Route(
+            destination,
+            queue,
+            frozenset(Step(step) for step in steps if step != LATER) or ALL_STEPS,
+            later=LATER in steps,
+        )
         for destination, queue, *steps in json.loads(text)
     )
 
@@ -218,6 +231,7 @@ def _incident_row(incident: Incident) -> Row:
         _times_json(incident.openings),
         *acknowledgement_columns(incident.acknowledged),
         incident.version,
+        micros_or_none(incident.escalates_from),
     )
 
 
@@ -241,6 +255,7 @@ def incident_of(row: Row) -> Incident:
         acknowledged_at,
         acknowledged_by,
         version,
+        escalates_from,
     ) = row
     return Incident(
         id_,
@@ -259,6 +274,7 @@ def incident_of(row: Row) -> Incident:
         _times_of(openings),
         acknowledgement_of(acknowledged_at, acknowledged_by),
         version,
+        time_or_none(escalates_from),
     )
 
 

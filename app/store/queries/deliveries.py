@@ -203,7 +203,8 @@ async def put_attempts(
 async def put_reminders(tx: Transaction, ids: Sequence[int], now: datetime) -> None:
     """Write the next reminder after each of these deliveries that is one, as long as its incident is open."""
     reminders = await tx.fetch(
-        "SELECT id FROM deliveries WHERE id = ANY($1) AND repeat_after IS NOT NULL", list(ids)
+        "SELECT id FROM deliveries WHERE id = ANY($1) AND repeat_after IS NOT NULL AND step <> 'escalated'",
+        list(ids),
     )
     if not reminders:  # as nearly always; what follows takes long for a thousand, and keeps accepting waiting
         return

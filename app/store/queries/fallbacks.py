@@ -5,11 +5,11 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from app.model.incident import Route
+from app.model.incident import Route, Step
 from app.model.notification import Notification
 from app.model.times import Micros, to_micros
 from app.store.queries import deliveries, messages
-from app.store.queries.accept import told_json, told_of
+from app.store.queries.accept import INCIDENT, incident_of, told_json
 from app.store.rows import Attempt, Claim, NewDelivery
 from app.store.transaction import Row, Transaction
 
@@ -72,9 +72,11 @@ async def _copy(
         route = routes[destination]
         await tx.execute("UPDATE deliveries SET copied_at = $1 WHERE id = $2", now, number)
         known = (change_id, route.queue, rule, step, created_at, incident_id)
-        if route.queue == queue or step not in route.steps or await tx.fetch_value(KNOWN, *known):
+        asked = Step.OPENED if step == Step.ESCALATED else step  # there it begins
+        if route.queue == queue or asked not in route.steps or await tx.fetch_value(KNOWN, *known):
             continue
-        if repeat_after is not None and await tx.fetch_value(REMINDED, incident_id, route.queue):
+        reminds = repeat_after is not None and step == Step.REMINDED
+        if reminds and await tx.fetch_value(REMINDED, incident_id, route.queue):
             continue
         try:
             notification = Notification.model_validate_json(text)
@@ -97,14 +99,12 @@ async def _copy(
 
 
 async def _tell_to_the_end(tx: Transaction, incident_id: str | None, route: Route) -> None:
-    told = await tx.fetch_value(
-        "SELECT told FROM incidents WHERE id = $1 AND resolved_at IS NULL", incident_id
+    row = await tx.fetch_row(
+        f"SELECT {INCIDENT} FROM incidents WHERE id = $1 AND resolved_at IS NULL", incident_id
     )
-    places = told_of(told) if told else ()
-    if told and all(place.queue != route.queue for place in places):
-        await tx.execute(
-            "UPDATE incidents SET told = $1 WHERE id = $2", told_json((*places, route)), incident_id
-        )
+    if row is not None:
+        told = incident_of(row).reaching(route).told
+        await tx.execute("UPDATE incidents SET told = $1 WHERE id = $2", told_json(told), incident_id)
 
 
 async def notify(tx: Transaction, claim: Claim, attempt: Attempt, now: Micros) -> None:

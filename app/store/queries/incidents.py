@@ -1,16 +1,17 @@
 """The incidents, as the page, the API and the commands show them; closed where no change will end them."""
 
 import json
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from app.model.delivery import State
-from app.model.incident import Incident, Step
-from app.model.notification import Notification
-from app.model.times import micros_or_none, to_micros
+from app.model.incident import Incident, Route, Step
+from app.model.notification import UNMOVED, Notification
+from app.model.times import MICRO, from_micros, micros_or_none, to_micros
 from app.store.cursor import LAST, number_of, page_of
 from app.store.queries import deliveries, reports
-from app.store.queries.accept import INCIDENT, incident_of
+from app.store.queries.accept import INCIDENT, incident_of, told_json
 from app.store.queries.page import readable
 from app.store.rows import NewDelivery
 from app.store.transaction import Row, Transaction
@@ -24,6 +25,8 @@ WORST_FIRST = "CASE severity WHEN 'critical' THEN 0 WHEN 'warning' THEN 1 ELSE 2
 
 
 ALL_OF_THEM = IncidentFilter()
+Later = tuple[Step, Route, timedelta, datetime]
+"""What is to be said where, how long after what, and when that is."""
 
 
 async def worst(tx: Transaction, limit: int, which: IncidentFilter = ALL_OF_THEM) -> list[IncidentRow]:
@@ -35,7 +38,7 @@ async def worst(tx: Transaction, limit: int, which: IncidentFilter = ALL_OF_THEM
         f" ORDER BY {WORST_FIRST} LIMIT $1",
         *values,
     )
-    return [_incident_row_of(row) for row in rows]
+    return await _with_escalations(tx, [_incident_row_of(row) for row in rows])
 
 
 def _fits(which: IncidentFilter, values: list[object]) -> str:
@@ -89,7 +92,7 @@ async def stuck(tx: Transaction, since: datetime, now: datetime) -> dict[State, 
 async def incident(tx: Transaction, name: str) -> IncidentRow | None:
     """Read one incident."""
     row = await tx.fetch_row(f"SELECT {INCIDENT}, {LAST_NOTIFICATION} FROM incidents WHERE id = $1", name)
-    return _incident_row_of(row) if row else None
+    return (await _with_escalations(tx, [_incident_row_of(row)]))[0] if row else None
 
 
 async def page(
@@ -135,9 +138,25 @@ async def page(
         " ORDER BY opened_at DESC, id DESC LIMIT $3",
         *values,
     )
-    return page_of(
+    read = page_of(
         rows, limit, _incident_row_of, lambda last: f"{to_micros(last.incident.opened_at)}.{last.incident.id}"
     )
+    return replace(read, rows=await _with_escalations(tx, read.rows))
+
+
+async def _with_escalations(tx: Transaction, rows: Sequence[IncidentRow]) -> list[IncidentRow]:
+    """Add to incidents where they go, and when, if nobody acknowledges them."""
+    names = [row.incident.id for row in rows if row.incident.escalates_from]
+    if not names:  # as nearly always
+        return list(rows)
+    coming: dict[str, list[tuple[str, datetime]]] = {}
+    for name, destination, due_at in await tx.fetch(
+        "SELECT incident_id, destination, due_at FROM deliveries WHERE incident_id = ANY($1)"
+        " AND state || '' = 'pending' AND step = 'escalated' ORDER BY due_at, id",
+        names,
+    ):
+        coming.setdefault(name, []).append((destination, from_micros(due_at)))
+    return [replace(row, escalations=tuple(coming.get(row.incident.id, ()))) for row in rows]
 
 
 async def close(tx: Transaction, names: Sequence[str], why: str, now: datetime) -> list[Incident]:
@@ -157,7 +176,7 @@ async def close(tx: Transaction, names: Sequence[str], why: str, now: datetime) 
     ids = {incident.id: at for incident in closed}
     await tx.execute_many(
         "UPDATE incidents SET resolved_at = $2, acknowledged_at = NULL, acknowledged_by = '',"
-        " version = version + 1 WHERE id = $1",
+        " escalates_from = NULL, version = version + 1 WHERE id = $1",
         list(ids.items()),
     )
     cancelled = await deliveries.cancel_later(tx, ids) if ids else []
@@ -184,7 +203,7 @@ async def alerts_of(
         say: Makes what is said of what was said last.
         now: The time, UTC.
     """
-    places = [place for place in incident.told if step in place.steps]
+    places = [place for place in incident.told_so_far if step in place.steps]
     # Of one that waits nobody has heard.
     if not places or (incident.due_at is not None and now < incident.due_at):
         return []
@@ -198,6 +217,68 @@ async def alerts_of(
     said_last = Notification.model_validate_json(alert.notification).named(incident.entity)
     alert = alert._replace(notification=say(said_last).model_dump_json(), severity=incident.severity)
     return [alert._replace(destination=place.destination, queue=place.queue) for place in places]
+
+
+async def put_later(tx: Transaction, incident: Incident, later: Iterable[Later], now: datetime) -> None:
+    """Write what is to be said later of an incident, in the words of its last alert."""
+    last = await tx.fetch_row(
+        f"SELECT {deliveries.COPIED} FROM deliveries WHERE incident_id = $1 ORDER BY id DESC LIMIT 1",
+        incident.id,
+    )
+    if last is None:
+        return
+    said_last = Notification.model_validate_json(last[3]).named(incident.entity)
+    said_last = said_last.model_copy(update={"acknowledged": None, "version": incident.version} | UNMOVED)
+    alerts = []
+    for step, route, after, due_at in later:
+        window = after if step is Step.ESCALATED else None
+        text = said_last.model_copy(update={"step": step, "at": due_at, "window": window}).model_dump_json()
+        alert = deliveries.following(last, to_micros(now), incident_id=incident.id, step=step)
+        alert = alert._replace(destination=route.destination, queue=route.queue, severity=incident.severity)
+        at = to_micros(due_at)
+        alerts.append(
+            alert._replace(notification=text, waiting_since=at, due_at=at, repeat_after=after // MICRO)
+        )
+    await deliveries.insert(tx, alerts)
+
+
+async def reach(tx: Transaction, escalations: Mapping[int, str], now: datetime) -> set[int]:
+    """Note that escalations are sent now: from here on their places are told of the incident to its end.
+
+    Args:
+        tx: The transaction.
+        escalations: The incident of each delivery, by its number.
+        now: The time, UTC.
+
+    Returns:
+        The deliveries that nobody needs any more: somebody looks after the incident, or it is over.
+    """
+    attended = {incident.id: incident for incident in await locked(tx, sorted({*escalations.values()}))}
+    rows = await tx.fetch(
+        "SELECT id, incident_id, destination, queue FROM deliveries WHERE id = ANY($1)"
+        f" AND {tx.waits} ORDER BY id",
+        [*escalations],
+    )
+    needless = set(escalations)
+    for number, incident_id, destination, queue in rows:
+        incident = attended.get(incident_id)
+        if incident is None or incident.acknowledged:
+            continue
+        needless.discard(number)
+        place = next((place for place in incident.told if place.queue == queue), Route(destination, queue))
+        attended[incident_id] = incident.reaching(place)
+        await put_told(tx, attended[incident_id])
+    await tx.execute(
+        f"UPDATE deliveries SET state = 'cancelled', ended_at = $2 WHERE id = ANY($1) AND {tx.waits}",
+        sorted(needless),
+        to_micros(now),
+    )
+    return needless
+
+
+async def put_told(tx: Transaction, incident: Incident) -> None:
+    """Write where an incident was told."""
+    await tx.execute("UPDATE incidents SET told = $1 WHERE id = $2", told_json(incident.told), incident.id)
 
 
 async def locked(tx: Transaction, names: Sequence[str]) -> list[Incident]:

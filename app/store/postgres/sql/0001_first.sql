@@ -50,7 +50,8 @@ CREATE TABLE incidents (
     openings    TEXT    NOT NULL,             -- JSON: when it began within a day
     acknowledged_at BIGINT ,                  -- null: nobody looks after it
     acknowledged_by TEXT NOT NULL DEFAULT '', -- JSON: who, and by which way; empty: nobody
-    version     BIGINT  NOT NULL DEFAULT 1    -- grows with each step and each acknowledgement
+    version     BIGINT  NOT NULL DEFAULT 1,   -- grows with each step and each acknowledgement
+    escalates_from BIGINT                    -- its escalations count from then; null: it has none
 );
 CREATE UNIQUE INDEX open_incidents ON incidents (blueprint, entity, rule) WHERE resolved_at IS NULL;
 CREATE INDEX incidents_of_entity ON incidents (blueprint, entity, resolved_at);

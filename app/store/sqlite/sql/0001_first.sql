@@ -48,7 +48,8 @@ CREATE TABLE incidents (
     openings    TEXT    NOT NULL,             -- JSON: when it began within a day
     acknowledged_at INTEGER,                  -- null: nobody looks after it
     acknowledged_by TEXT NOT NULL DEFAULT '', -- JSON: who, and by which way; empty: nobody
-    version     INTEGER NOT NULL DEFAULT 1    -- grows with each step and each acknowledgement
+    version     INTEGER NOT NULL DEFAULT 1,   -- grows with each step and each acknowledgement
+    escalates_from INTEGER                   -- its escalations count from then; null: it has none
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX open_incidents ON incidents (blueprint, entity, rule) WHERE resolved_at IS NULL;
 CREATE INDEX incidents_of_entity ON incidents (blueprint, entity, resolved_at);
