@@ -281,4 +281,4 @@ def _shown(results: list[ActionResult], *, quiet: bool) -> list[str]:
 
 
 def _groups(names: tuple[str, ...]) -> str:
-    return " or ".join(f"@{name.removeprefix('@')}" for name in names)
+    return " or ".join(f"@{name}" for name in names)

@@ -56,7 +56,7 @@ class People:
             TimeoutError: It takes too long.
         """
         for group in groups:
-            if person in await self._members_of(group.removeprefix("@")):
+            if person in await self._members_of(group):
                 return True
         return False
 
@@ -67,7 +67,7 @@ class People:
             DeliveryFailed: It may not, or there is no such group.
         """
         for group in groups:
-            await self._members_of(group.removeprefix("@"))
+            await self._members_of(group)
 
     async def _members_of(self, group: str) -> frozenset[str]:
         read_at, members = self._members.get(group, (None, frozenset[str]()))

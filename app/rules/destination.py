@@ -93,7 +93,16 @@ SettingsModels = Mapping[str, type[DestinationSettings]]
 
 
 EVERYBODY_MAY_SILENCE = timedelta(hours=4)
-UserGroup = Annotated[str, Field(pattern=r"^@?[^\s@,<>]{1,80}$")]
+USER_GROUP = re.compile(r"@?[^\s@,<>]{1,80}")
+
+
+def _user_group(name: str) -> str:
+    if not USER_GROUP.fullmatch(name):
+        raise ValueError("must be a user group's handle, such as '@sre', or its ID, such as S0123456789")
+    return name.removeprefix("@")
+
+
+UserGroup = Annotated[str, AfterValidator(_user_group)]
 
 
 class SlackRules(Strict):

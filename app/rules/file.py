@@ -158,10 +158,8 @@ def _model_at(models: SettingsModels, path: Sequence[Any]) -> type[Strict]:
             return Escalation
         case ("rules", _, "when" | "resolve", *rest):
             return Not if "<not>" in rest else Condition
-        case ("rules", _, "flap", *_):
-            return Flap
-        case ("slack", *_):
-            return SlackRules
+        case ("rules", _, "flap", *_) | ("slack", *_):
+            return SlackRules if path[0] == "slack" else Flap
         case ("rules", _, _):
             return Rule
     return RulesFile

@@ -25,7 +25,7 @@ async def test_socket_mode(setup: ClickSetup, workspace: Workspace) -> None:
     assert await check_clicks(setup, ["sre"]) == "Slack gives a socket for SLACK_APP_TOKEN"
     assert workspace.sockets == []
     with pytest.raises(ListenerError, match="there is no user group @nobody in Slack"):
-        await check_clicks(setup, ["@nobody"])
+        await check_clicks(setup, ["nobody"])
     workspace.scopes -= {"usergroups:read"}
     with pytest.raises(ListenerError, match="add usergroups:read"):
         await check_clicks(setup, ["sre"])
