@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 
 from app.model.delivery import State
 from app.model.notification import one_line
+from app.model.silence import ANY, Silence
 from app.store import queries
 from app.store.views import ChangeFilter, Page
 from app.web import actions
@@ -28,8 +29,10 @@ from app.web.api_models import (
     QuarantineOut,
     QueueOut,
     ReconciliationOut,
+    SilenceEdit,
     SilenceIn,
     SilenceOut,
+    SilencePreviewOut,
 )
 from app.web.context import Context, read_page
 from app.web.page import get_filter
@@ -76,6 +79,7 @@ router = APIRouter(
 
 Number = Annotated[int, Path(gt=0, le=MAX_ID)]
 Before = Annotated[str | None, Query(description="A page's `next`.", max_length=300)]
+Pattern = Annotated[str, Query(max_length=200)]
 Limit = Annotated[int, Query(ge=1, le=200)]
 Wanted = Annotated[ChangeFilter, Depends(get_filter)]
 
@@ -207,7 +211,35 @@ async def silences(
 async def add_silence(context: Context, who: Program, new: SilenceIn) -> ActionOut:
     """Mute what the patterns cover; each incident that is still open at the end alerts once."""
     patterns = (new.rule, new.blueprint, new.entity, new.team)
-    return await actions.add_silence(context, who, patterns, new.end(context.clock()), new.comment)
+    ends_at = new.end(context.clock())
+    return await actions.add_silence(context, who, patterns, ends_at, new.comment, new.starts_at)
+
+
+@router.get("/silences/preview", tags=["Silences"], summary="What a silence would cover")
+async def preview_silence(
+    context: Context,
+    rule: Pattern = ANY,
+    blueprint: Pattern = ANY,
+    entity: Pattern = ANY,
+    team: Pattern = ANY,
+) -> SilencePreviewOut:
+    """Count the open incidents and the alerts of the last 24 hours that four patterns fit."""
+    now = context.clock()
+    silence = Silence(rule, blueprint, entity, team, now, now, author="", comment="")
+    return SilencePreviewOut.model_validate(await context.store.read(queries.silences.preview, silence, now))
+
+
+@router.patch(
+    "/silences/{number}",
+    tags=["Silences"],
+    summary="Change a silence",
+    responses=NOT_FOUND,
+    dependencies=[Depends(demand_text)],
+)
+async def revise_silence(context: Context, who: Program, number: Number, edit: SilenceEdit) -> ActionOut:
+    """Change when a silence begins or ends, or its comment; one that has ended stays as it is."""
+    values = {name: getattr(edit, name) for name in SilenceEdit.model_fields}
+    return await actions.revise_silence(context, who, number, **values)
 
 
 @router.delete("/silences/{number}", tags=["Silences"], summary="End a silence now", responses=NOT_FOUND)

@@ -173,7 +173,7 @@ class SilenceOut(_Out):
 
 
 class SilenceIn(BaseModel):
-    """A silence from now on. At least one of the four patterns is needed: `*`, `?` and `[…]` match."""
+    """A silence. At least one of the four patterns is needed: `*`, `?` and `[…]` match."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -182,6 +182,8 @@ class SilenceIn(BaseModel):
     entity: str = ANY
     team: str = ANY
     comment: Annotated[str, Field(min_length=1, max_length=500)]
+    starts_at: AwareDatetime | None = None
+    """Not given: now."""
     ends_at: AwareDatetime | None = None
     seconds: Annotated[int, Field(gt=0, le=366 * 86400)] | None = None
     """In place of `ends_at`: for how long."""
@@ -193,8 +195,28 @@ class SilenceIn(BaseModel):
         return self
 
     def end(self, now: datetime) -> datetime:
-        """Return when it ends, as given or `seconds` from now."""
-        return self.ends_at or now + timedelta(seconds=self.seconds or 0)
+        """Return when it ends, as given or `seconds` after it begins."""
+        return self.ends_at or max(now, self.starts_at or now) + timedelta(seconds=self.seconds or 0)
+
+
+class SilenceEdit(BaseModel):
+    """What to change of a silence that has not ended; what is not given stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    starts_at: AwareDatetime | None = None
+    """Only where it has not begun."""
+    ends_at: AwareDatetime | None = None
+    comment: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+
+
+class SilencePreviewOut(_Out):
+    """What a silence would cover."""
+
+    incidents: int
+    """Open incidents, now."""
+    alerts: int
+    """Alerts of the last 24 hours."""
 
 
 class QueueOut(_Out):

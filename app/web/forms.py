@@ -14,7 +14,6 @@ from app.web import actions
 from app.web.actions import TestChange, Text
 from app.web.api_models import ActionOut
 from app.web.context import Context, WebContext
-from app.web.incidents import MOST_OPEN
 from app.web.render import PAGE_TEMPLATES, PageRoute, render
 from app.web.session import (
     API,
@@ -152,14 +151,14 @@ async def ask_silence(request: Request, visitor: SignedIn, context: Context) -> 
 
 
 async def _covered(context: WebContext, asked: dict[str, str]) -> str:
-    """Say how many open incidents a silence would cover if it began now."""
+    """Say what a silence would cover if it began now."""
     rule, blueprint, entity, team = (pattern or ANY for pattern in asked.values())
     time = context.clock()
     silence = Silence(rule, blueprint, entity, team, time, time, author="", comment="")
-    rows = await context.store.read(queries.incidents.worst, MOST_OPEN)
-    number = sum(row.last is not None and silence.covers(row.last) for row in rows)
-    incidents = "1 open incident" if number == 1 else f"{number:,} open incidents"
-    return f"It covers {actions.patterns_text(silence)}: {incidents} now. "
+    covered = await context.store.read(queries.silences.preview, silence, time)
+    incidents = "1 open incident" if covered.incidents == 1 else f"{covered.incidents:,} open incidents"
+    alerts = "1 alert" if covered.alerts == 1 else f"{covered.alerts:,} alerts"
+    return f"It covers {actions.patterns_text(silence)}: {incidents} now, {alerts} in the last 24 hours. "
 
 
 async def _ask_silence(
@@ -185,31 +184,65 @@ async def silence(
     comment: Text = "",
     span: Annotated[str, Form(alias="for")] = "",
     until: Text = "",
+    begins: Annotated[str, Form(alias="from")] = "",
     back: Text = "/",
 ) -> Response:
     """Add a silence."""
     try:
-        ends_at = _end(context, span, until)
+        starts_at = _time(begins, "begins") if begins else context.clock()
+        ends_at = starts_at + SILENCE_SPANS[span] if span in SILENCE_SPANS else _time(until, "ends")
         reason = comment.strip() or f"from the page, by {who.name}"
         patterns = (rule, blueprint, entity, team)
-        return _back(back, await actions.add_silence(context, who.name, patterns, ends_at, reason))
+        return _back(back, await actions.add_silence(context, who.name, patterns, ends_at, reason, starts_at))
     except HTTPException as error:
         asked = {"rule": rule, "blueprint": blueprint, "entity": entity, "team": team, "comment": comment}
         return await _ask_silence(request, who, asked, problem=error.detail, back=local(back), status=422)
 
 
-def _end(context: WebContext, span: str, until: str) -> datetime:
-    """Parse the end of a silence, UTC: one of the usual spans from now, or the form's time.
+def _time(text: str, what: str) -> datetime:
+    """Parse a form's time, UTC.
 
     Raises:
-        HTTPException: 422, the form has neither.
+        HTTPException: 422, it is none; the text says of what.
     """
-    if span in SILENCE_SPANS:
-        return context.clock() + SILENCE_SPANS[span]
     try:
-        return parse_time(until)
+        return parse_time(text)
     except (ValueError, OverflowError):
-        raise HTTPException(422, "Say when it ends.") from None
+        raise HTTPException(422, f"Say when it {what}.") from None
+
+
+@router.get("/silences/{number}/edit")
+async def ask_edit(request: Request, visitor: SignedIn, context: Context, number: int) -> Response:
+    """Ask what to change of a silence."""
+    rows = await context.store.read(queries.silences.silences, active_at=context.clock())
+    if (row := next((row for row in rows if row.id == number), None)) is None:
+        raise HTTPException(404, f"There is no silence {number} that has not ended.")
+    text = f"It covers {actions.patterns_text(row)}. What is left empty stays as it is."
+    begun = row.starts_at <= context.clock()
+    values = {"fields": "edit", "silence": row, "begun": begun}
+    return await _ask(request, visitor, f"Change silence {number}", text, "Change it", **values)
+
+
+@router.post("/silences/{number}/edit")
+async def edit_silence(
+    who: Actor,
+    context: Context,
+    number: int,
+    begins: Annotated[str, Form(alias="from")] = "",
+    until: Text = "",
+    comment: Text = "",
+    back: Text = "/silences",
+) -> Response:
+    """Change a silence; an empty field stays as it is."""
+    done = await actions.revise_silence(
+        context,
+        who.name,
+        number,
+        starts_at=_time(begins, "begins") if begins else None,
+        ends_at=_time(until, "ends") if until else None,
+        comment=comment if comment.strip() else None,
+    )
+    return _back(back, done)
 
 
 @router.get("/silences/{number}/end")
