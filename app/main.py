@@ -113,9 +113,11 @@ def _add_routes(app: FastAPI, settings: Settings, *, receive: bool) -> None:
         routers.insert(0, webhook.router)
     if receive and settings.admin_token is not None:
         # Imported only where it is used: it takes a tenth of the start and of the memory.
-        from app.web import api, forms, incidents, page, render
+        from app.web import forms, incidents, page, render, silence_forms
+        from app.web.api import routes, silences
 
-        routers += [incidents.router, page.router, forms.router, api.router]
+        routers += [incidents.router, page.router, forms.router, silence_forms.router]
+        routers += [routes.router, silences.router]
         app.mount("/static", render.Static())
     for router in routers:
         # As they are: `include_router` makes each route again, which takes 0.3 s, and looks for it twice.

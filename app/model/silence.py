@@ -60,6 +60,19 @@ class Silence:
         return self.starts_at <= now < self.ends_at
 
 
+@dataclass(frozen=True, slots=True)
+class SilencePreview:
+    """What a silence would cover.
+
+    Attributes:
+        incidents: How many open incidents.
+        alerts: How many alerts of the last 24 hours.
+    """
+
+    incidents: int
+    alerts: int
+
+
 def silence_of(notification: Notification, silences: Iterable[Silence]) -> Silence | None:
     """Find the silence that covers an alert; of several the one that ends last; None if none does."""
     covering = (silence for silence in silences if silence.covers(notification))

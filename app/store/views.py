@@ -124,19 +124,6 @@ class Quarantined:
 
 
 @dataclass(frozen=True, slots=True)
-class SilencePreview:
-    """What a silence would cover.
-
-    Attributes:
-        incidents: How many open incidents.
-        alerts: How many alerts of the last 24 hours.
-    """
-
-    incidents: int
-    alerts: int
-
-
-@dataclass(frozen=True, slots=True)
 class AuditEntry:
     """What somebody did.
 

@@ -14,7 +14,7 @@ from app.port.setup.probe import marked_change
 from app.receive.signature import Signed
 from app.store import queries
 from app.store.views import AuditEntry
-from app.web.api_models import ActionOut
+from app.web.api.models import ActionOut
 from app.web.context import WebContext
 
 MAX_PATTERN_CHARACTERS = 200
@@ -59,6 +59,24 @@ async def retry(context: WebContext, who: str, number: int) -> ActionOut:
     entity = one_line(row.notification.entity, MAX_NAME_CHARACTERS)
     details = f"Delivery {number} of {entity} to {row.destination} is tried again."
     return await _record(context, who, "retry", details, id_=number)
+
+
+async def retry_dead(
+    context: WebContext,
+    who: str,
+    *,
+    rule: str | None = None,
+    destination: str | None = None,
+    since: datetime | None = None,
+) -> ActionOut:
+    """Make dead deliveries due now: all, or those of a rule, for a destination, or that died since a time."""
+    now = context.clock()
+    number = await context.store.retry(now=now, ids=None, rule=rule, destination=destination, since=since)
+    context.intake.wake()
+    named = {"rule": rule, "destination": destination, "since": since and timestamp(since)}
+    which = ", ".join(f"{name} {one_line(text)}" for name, text in named.items() if text)
+    details = f"{number:,} dead deliveries are tried again{f' ({which})' if which else ''}."
+    return await _record(context, who, "retry", details)
 
 
 async def release(context: WebContext, who: str, queue_name: str) -> ActionOut:

@@ -1,19 +1,17 @@
 """The page's forms: each asks for confirmation, carries out an action, and goes back."""
 
-from datetime import datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode
 
-from fastapi import APIRouter, Depends, Form, HTTPException, Request
+from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from app.model.notification import one_line
-from app.model.silence import ANY, Silence
 from app.store import queries
 from app.web import actions
 from app.web.actions import TestChange, Text
-from app.web.api_models import ActionOut
-from app.web.context import Context, WebContext
+from app.web.api.models import ActionOut
+from app.web.context import Context
 from app.web.render import PAGE_TEMPLATES, PageRoute, render
 from app.web.session import (
     API,
@@ -28,14 +26,11 @@ from app.web.session import (
     check_origin,
     local,
 )
-from app.web.view import parse_time
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
-SILENCE_SPANS = {"1h": timedelta(hours=1), "4h": timedelta(hours=4), "1d": timedelta(days=1)}
 
-
-def _back(to: str, done: ActionOut) -> Response:
+def go_back(to: str, done: ActionOut) -> Response:
     """Go back to the page that asked for the action; `did` lets that page show what was done."""
     path, _, query = local(to).partition("?")
     # A redirect, so that reloading the page does not send the form again.
@@ -104,7 +99,17 @@ async def sign_out(_: Actor) -> Response:
     return answer
 
 
-async def _ask(request: Request, visitor: Visitor, title: str, text: str, do: str, **more: Any) -> Response:
+async def ask(request: Request, visitor: Visitor, title: str, text: str, do: str, **more: Any) -> Response:
+    """Ask for confirmation: as a page, or as its part in a dialog.
+
+    Args:
+        request: The request; its `back` is where the form leads back to.
+        visitor: Who is asked.
+        title: What is asked, as a question.
+        text: What follows from it.
+        do: The button's words; empty: the form's fields have their own.
+        more: Further values of the template: `fields`, `problem`, the fields' values.
+    """
     back = local(request.query_params.get("back", "/"))
     values = {"title": title, "text": text, "do": do, "back": back, "fields": "", "problem": ""}
     template = "ask_form.html" if request.headers.get("hx-request") else "ask.html"
@@ -119,143 +124,26 @@ async def ask_retry(request: Request, visitor: SignedIn, context: Context, numbe
         raise HTTPException(404, f"There is no delivery {number}.")
     alert = row.notification
     text = f"{alert.title or alert.entity}, to {row.destination}. Its history stays."
-    return await _ask(request, visitor, f"Try delivery {number} again?", text, "Try again")
+    return await ask(request, visitor, f"Try delivery {number} again?", text, "Try again")
 
 
 @router.post("/deliveries/{number}/retry")
 async def retry(who: Actor, context: Context, number: int, back: Text = "/") -> Response:
     """Try a delivery again."""
-    return _back(back, await actions.retry(context, who.name, number))
+    return go_back(back, await actions.retry(context, who.name, number))
 
 
 @router.get("/queues/release")
 async def ask_release(request: Request, visitor: SignedIn, queue: str) -> Response:
     """Ask whether to release a queue that is on hold."""
     text = f"What waits in {queue}, and in other queues of its destination, is sent at once."
-    return await _ask(request, visitor, "Release this queue?", text, "Release", fields="release", queue=queue)
+    return await ask(request, visitor, "Release this queue?", text, "Release", fields="release", queue=queue)
 
 
 @router.post("/queues/release")
 async def release(who: Actor, context: Context, queue: Text, back: Text = "/") -> Response:
     """Release a queue."""
-    return _back(back, await actions.release(context, who.name, queue))
-
-
-@router.get("/silence")
-async def ask_silence(request: Request, visitor: SignedIn, context: Context) -> Response:
-    """Ask what to silence, for how long, and why."""
-    names = ("rule", "blueprint", "entity", "team")
-    asked = {name: request.query_params.get(name, "") for name in names}
-    covered = await _covered(context, asked) if any(asked.values()) else ""
-    return await _ask_silence(request, visitor, asked | {"comment": ""}, covered)
-
-
-async def _covered(context: WebContext, asked: dict[str, str]) -> str:
-    """Say what a silence would cover if it began now."""
-    rule, blueprint, entity, team = (pattern or ANY for pattern in asked.values())
-    time = context.clock()
-    silence = Silence(rule, blueprint, entity, team, time, time, author="", comment="")
-    covered = await context.store.read(queries.silences.preview, silence, time)
-    incidents = "1 open incident" if covered.incidents == 1 else f"{covered.incidents:,} open incidents"
-    alerts = "1 alert" if covered.alerts == 1 else f"{covered.alerts:,} alerts"
-    return f"It covers {actions.patterns_text(silence)}: {incidents} now, {alerts} in the last 24 hours. "
-
-
-async def _ask_silence(
-    request: Request, visitor: Visitor, asked: dict[str, str], covered: str = "", **more: Any
-) -> Response:
-    about = asked["entity"] or asked["rule"]
-    title = f"Silence {about}?" if about else "Silence"
-    text = f"{covered}No alert is sent meanwhile. When it ends, incidents that are still open alert once."
-    return await _ask(
-        request, visitor, title, text, "", fields="silence", asked=asked, narrow=bool(about), **more
-    )
-
-
-@router.post("/silence")
-async def silence(
-    request: Request,
-    who: Actor,
-    context: Context,
-    rule: Text = "",
-    blueprint: Text = "",
-    entity: Text = "",
-    team: Text = "",
-    comment: Text = "",
-    span: Annotated[str, Form(alias="for")] = "",
-    until: Text = "",
-    begins: Annotated[str, Form(alias="from")] = "",
-    back: Text = "/",
-) -> Response:
-    """Add a silence."""
-    try:
-        starts_at = _time(begins, "begins") if begins else context.clock()
-        ends_at = starts_at + SILENCE_SPANS[span] if span in SILENCE_SPANS else _time(until, "ends")
-        reason = comment.strip() or f"from the page, by {who.name}"
-        patterns = (rule, blueprint, entity, team)
-        return _back(back, await actions.add_silence(context, who.name, patterns, ends_at, reason, starts_at))
-    except HTTPException as error:
-        asked = {"rule": rule, "blueprint": blueprint, "entity": entity, "team": team, "comment": comment}
-        return await _ask_silence(request, who, asked, problem=error.detail, back=local(back), status=422)
-
-
-def _time(text: str, what: str) -> datetime:
-    """Parse a form's time, UTC.
-
-    Raises:
-        HTTPException: 422, it is none; the text says of what.
-    """
-    try:
-        return parse_time(text)
-    except (ValueError, OverflowError):
-        raise HTTPException(422, f"Say when it {what}.") from None
-
-
-@router.get("/silences/{number}/edit")
-async def ask_edit(request: Request, visitor: SignedIn, context: Context, number: int) -> Response:
-    """Ask what to change of a silence."""
-    rows = await context.store.read(queries.silences.silences, active_at=context.clock())
-    if (row := next((row for row in rows if row.id == number), None)) is None:
-        raise HTTPException(404, f"There is no silence {number} that has not ended.")
-    text = f"It covers {actions.patterns_text(row)}. What is left empty stays as it is."
-    begun = row.starts_at <= context.clock()
-    values = {"fields": "edit", "silence": row, "begun": begun}
-    return await _ask(request, visitor, f"Change silence {number}", text, "Change it", **values)
-
-
-@router.post("/silences/{number}/edit")
-async def edit_silence(
-    who: Actor,
-    context: Context,
-    number: int,
-    begins: Annotated[str, Form(alias="from")] = "",
-    until: Text = "",
-    comment: Text = "",
-    back: Text = "/silences",
-) -> Response:
-    """Change a silence; an empty field stays as it is."""
-    done = await actions.revise_silence(
-        context,
-        who.name,
-        number,
-        starts_at=_time(begins, "begins") if begins else None,
-        ends_at=_time(until, "ends") if until else None,
-        comment=comment if comment.strip() else None,
-    )
-    return _back(back, done)
-
-
-@router.get("/silences/{number}/end")
-async def ask_end(request: Request, visitor: SignedIn, number: int) -> Response:
-    """Ask whether to end a silence."""
-    text = "Incidents that it muted and that are still open alert once."
-    return await _ask(request, visitor, f"End silence {number} now?", text, "End it")
-
-
-@router.post("/silences/{number}/end")
-async def end_silence(who: Actor, context: Context, number: int, back: Text = "/silences") -> Response:
-    """End a silence."""
-    return _back(back, await actions.end_silence(context, who.name, number))
+    return go_back(back, await actions.release(context, who.name, queue))
 
 
 @router.get("/incidents/close")
@@ -263,7 +151,7 @@ async def ask_close(request: Request, visitor: SignedIn, incident: str) -> Respo
     """Ask whether to close an incident."""
     text = "Each channel that was told of it is told so. A later change that matches opens a new one."
     values = {"fields": "close", "incident": incident}
-    return await _ask(request, visitor, "Close this incident?", text, "Close it", **values)
+    return await ask(request, visitor, "Close this incident?", text, "Close it", **values)
 
 
 @router.post("/incidents/close")
@@ -271,7 +159,7 @@ async def close_incident(
     who: Actor, context: Context, incident: Text, comment: Text = "", back: Text = "/"
 ) -> Response:
     """Close an incident."""
-    return _back(back, await actions.close_incident(context, who.name, incident, comment))
+    return go_back(back, await actions.close_incident(context, who.name, incident, comment))
 
 
 @router.get("/test")
@@ -288,7 +176,7 @@ async def _ask_test(request: Request, visitor: Visitor, asked: TestChange, **mor
         " incident that it opens."
     )
     title = "Send a test change"
-    return await _ask(request, visitor, title, text, "Send it", fields="test", asked=asked, **more)
+    return await ask(request, visitor, title, text, "Send it", fields="test", asked=asked, **more)
 
 
 @router.post("/test")
@@ -301,7 +189,7 @@ async def send_test(
 ) -> Response:
     """Send a test change."""
     try:
-        return _back(back, await actions.send_test(context, who.name, change))
+        return go_back(back, await actions.send_test(context, who.name, change))
     except HTTPException as error:
         return await _ask_test(request, who, change, problem=error.detail, back=local(back), status=422)
 
@@ -310,10 +198,10 @@ async def send_test(
 async def ask_replay(request: Request, visitor: SignedIn, number: int) -> Response:
     """Ask whether to read a body again."""
     text = "If it can be read now, it is accepted as a change and leaves the quarantine."
-    return await _ask(request, visitor, f"Read number {number} again?", text, "Read again")
+    return await ask(request, visitor, f"Read number {number} again?", text, "Read again")
 
 
 @router.post("/quarantine/{number}/replay")
 async def replay(who: Actor, context: Context, number: int, back: Text = "/quarantine") -> Response:
     """Read a body again."""
-    return _back(back, await actions.replay(context, who.name, number))
+    return go_back(back, await actions.replay(context, who.name, number))

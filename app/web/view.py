@@ -15,7 +15,7 @@ from app.model.notification import Notification, one_line, text_of
 from app.receive.payload import parse_event
 from app.receive.signature import Signed
 from app.store.views import StoredChange, StoredRun
-from app.web.api_models import ChangeOut, ReconcileRunOut, ReconciliationOut, ValueOut, attributes_of
+from app.web.api.models import ChangeOut, ReconcileRunOut, ReconciliationOut, ValueOut, attributes_of
 
 LONGEST_WHOLE_VALUE = 2_000
 LONGEST_LISTED_VALUE = 120

@@ -173,8 +173,8 @@ async def test_silence_and_its_end(start: Start) -> None:
         await service.change("Healthy", "Degraded")
         await sign_in(service)
         ask = "/silence?rule=health&blueprint=deploymentConfig&entity=notification-service-prod"
-        assert "1 open incident now." in await page(service, ask)
-        assert "0 open incidents now." in await page(service, "/silence?team=Payments")
+        assert "1 open incident now, 1 alert in the last 24 hours." in await page(service, ask)
+        assert "0 open incidents now," in await page(service, "/silence?team=Payments")
         answer = await do(service, ask, **{"for": "4h"})
         assert "Silence 1: rule health, blueprint deploymentConfig" in answer.text
         (silence,) = await service.store.read(queries.silences.silences, active_at=None)

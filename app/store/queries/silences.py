@@ -7,11 +7,10 @@ from datetime import datetime, timedelta
 from app.model.digest import is_over
 from app.model.incident import Step
 from app.model.notification import Notification
-from app.model.silence import Silence
+from app.model.silence import Silence, SilencePreview
 from app.model.times import from_micros, micros_or_none, to_micros
 from app.store.queries import incidents
 from app.store.transaction import Row, Transaction
-from app.store.views import SilencePreview
 
 PREVIEWED = timedelta(hours=24)
 MOST_PREVIEWED = 20_000

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 from pydantic.json_schema import JsonSchemaMode
 
-from app.cli.backtest import backtest
 from app.cli.base import OUT, Noun, json_or_text, run, run_with_store, say
 from app.cli.port import AtRegion, open_client, webhook_url
-from app.cli.rule_list import AnyVariable, list_rules, show_rule
+from app.cli.rules.backtest import backtest
+from app.cli.rules.listing import AnyVariable, list_rules, show_rule
 from app.deliver.message import with_own_words
 from app.doctor.compare import compare
 from app.doctor.finding import CheckStatus, exit_status
@@ -138,7 +138,7 @@ def try_out(
     if suite:
         if change or set_:
             raise typer.BadParameter("--change and --set are not for suites")
-        from app.cli.suite import run_files
+        from app.cli.rules.suite import run_files
 
         raise typer.Exit(run_files([file, *(payload or ())], junit))
     if junit is not None:
