@@ -116,6 +116,22 @@ async def ask(request: Request, visitor: Visitor, title: str, text: str, do: str
     return await render(request, template, visitor, **(values | more))
 
 
+@router.get("/deliveries/retry")
+async def ask_retry_dead(request: Request, visitor: SignedIn, context: Context, rule: str = "") -> Response:
+    """Ask whether to try all dead deliveries again."""
+    tally = await context.store.read(queries.counts.tally, context.clock())
+    text = f"Of rule {one_line(rule)}, those that are dead." if rule else f"{tally.dead:,} are dead."
+    values = {"fields": "retry", "rule": rule}
+    title = "Try all dead deliveries again?"
+    return await ask(request, visitor, title, f"{text} Their history stays.", "Try again", **values)
+
+
+@router.post("/deliveries/retry")
+async def retry_dead(who: Actor, context: Context, rule: Text = "", back: Text = "/") -> Response:
+    """Try all dead deliveries again, or those of a rule."""
+    return go_back(back, await actions.retry_dead(context, who.name, rule=rule or None))
+
+
 @router.get("/deliveries/{number}/retry")
 async def ask_retry(request: Request, visitor: SignedIn, context: Context, number: int) -> Response:
     """Ask whether to try a delivery again."""

@@ -12,6 +12,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from app.model.delivery import State
 from app.model.report import RUNS
 from app.notifier.base import entity_url
+from app.receive.forms import forms_tried
 from app.store import queries
 from app.store.views import QUIET, ChangeFilter
 from app.web.actions import MAX_ID, patterns_text
@@ -37,6 +38,8 @@ REFRESH_SECONDS = 30
 SPEAK_SECONDS = 15
 """A stream speaks this often at least: a page that hears nothing for three times as long says so."""
 STATES = (*State, QUIET)
+QUICK_RANGES = {f"{hours}h": timedelta(hours=hours) for hours in (1, 6, 24)} | {"7d": timedelta(days=7)}
+"""What `since` may be in place of a time: so long ago, whenever the page is read."""
 FIRST_TIME, LAST_TIME = (datetime(year, 1, 1, tzinfo=UTC) for year in (1970, 9000))
 """Times in a query are limited to these, so that arithmetic on them cannot overflow."""
 
@@ -113,12 +116,17 @@ async def changes(request: Request, render: Render, context: Context) -> Respons
     names = ("blueprint", "entity", "q", "team", "rule", "state", "since", "until")
     asked = {name: request.query_params.get(name, "") for name in names}
     before = request.query_params.get("before") or None
+    last = asked["since"] if asked["since"] in QUICK_RANGES else ""
+    since = f"{context.clock() - QUICK_RANGES[last]:%Y-%m-%dT%H:%M:%S}" if last else asked["since"]
+    wanted = get_filter(**(asked | {"since": since}))
     page = await read_page(
-        context.store.read(queries.changes.changes, get_filter(**asked), before=before, limit=PAGE_ROWS)
+        context.store.read(queries.changes.changes, wanted, before=before, limit=PAGE_ROWS)
     )
     return await render(
         "changes.html",
         asked=asked,
+        last=last,
+        ranges=QUICK_RANGES,
         before=before,
         page=page,
         changes=[view_change(row) for row in page.rows],
@@ -195,7 +203,8 @@ async def silences(render: Render, context: Context) -> Response:
 async def quarantine(render: Render, context: Context, before: str | None = None) -> Response:
     """Show signed bodies that could not be read."""
     page = await read_page(context.store.read(queries.quarantine.bodies, before=before, limit=SHORT_ROWS))
-    return await render("quarantine.html", page=page)
+    forms = {row.id: forms_tried(row.body) for row in page.rows if len(row.body) == row.size}
+    return await render("quarantine.html", page=page, forms=forms)
 
 
 @router.get("/audit")

@@ -321,6 +321,8 @@ async def test_replay(start: Start) -> None:
         await service.store.quarantine(good, signed_at=now, received_at=now, path="", reason="old release")
         await sign_in(service)
         assert "no&#34;: &#34;change" in (await service.client.get("/quarantine")).text
+        assert "Tried as:" in (shown := await page(service, "/quarantine"))
+        assert "an automation's or a workflow's body: it has no object `event`" in shown
         assert "still cannot be read" in (await do(service, "/quarantine/1/replay")).text
         assert "Number 2 left the quarantine" in (await do(service, "/quarantine/2/replay")).text
         assert await service.store.read(queries.quarantine.body, 1) is not None

@@ -89,7 +89,7 @@
 
   chart.on("click", (event) => {
     const number = event.componentType === "yAxis" ? rows.findIndex((one) => one.label === event.value) : event.value[0];
-    if (rows[number]) location.href = rows[number].url;
+    if (rows[number]) location.href = place.dataset.url.replace(/\/timeline\/data.*/, "") + rows[number].url;
   });
   document.body.addEventListener("news", () => {
     if (!waiting) waiting = setTimeout(renew, Math.max(0, drawnAt + RENEW_AFTER - Date.now()));
