@@ -25,7 +25,7 @@ from app.web.view import TIMELINE_ROWS, parse_time, timeline, view_change
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 SILENCES_SHOWN = 200
-INCIDENTS_IN_TIMELINE = 200
+INCIDENTS_IN_TIMELINE = 500
 ALERTS_IN_TIMELINE = 2_000
 TIMELINE_HOURS = (1, 6, 24, 72)
 USUAL_HOURS = 6
@@ -45,21 +45,29 @@ FIRST_TIME, LAST_TIME = (datetime(year, 1, 1, tzinfo=UTC) for year in (1970, 900
 
 
 @router.get("/timeline")
-async def show_timeline(render: Render, context: Context, hours: int = USUAL_HOURS) -> Response:
+async def show_timeline(
+    render: Render, context: Context, hours: int = USUAL_HOURS, team: str = "", group: str = ""
+) -> Response:
     """Show the states of entities over the last hours as a picture."""
-    shown = await _timeline(context, hours)
-    return await render("timeline.html", choices=TIMELINE_HOURS, most=TIMELINE_ROWS, **shown)
+    shown = await _timeline(context, hours, team, group)
+    teams = (await context.store.read(queries.changes.choices)).teams
+    asked = {"team": team, "group": group, "hours": shown["hours"]}
+    return await render(
+        "timeline.html", choices=TIMELINE_HOURS, most=TIMELINE_ROWS, teams=teams, asked=asked, **shown
+    )
 
 
 @router.get("/timeline/data")
-async def timeline_data(_: SignedIn, context: Context, hours: int = USUAL_HOURS) -> Response:
+async def timeline_data(
+    _: SignedIn, context: Context, hours: int = USUAL_HOURS, team: str = "", group: str = ""
+) -> Response:
     """Return the picture's data."""
-    shown = await _timeline(context, hours)
+    shown = await _timeline(context, hours, team, group)
     start, end = shown["since"].isoformat(), shown["until"].isoformat()
     return JSONResponse({"from": start, "to": end, "rows": shown["rows"]})
 
 
-async def _timeline(context: WebContext, hours: int) -> dict[str, Any]:
+async def _timeline(context: WebContext, hours: int, team: str, group: str) -> dict[str, Any]:
     hours = hours if hours in TIMELINE_HOURS else USUAL_HOURS
     until = context.clock()
     since = until - timedelta(hours=hours)
@@ -67,7 +75,7 @@ async def _timeline(context: WebContext, hours: int) -> dict[str, Any]:
     incidents = await context.store.read(
         queries.incidents.page, since=since, before=None, limit=INCIDENTS_IN_TIMELINE
     )
-    rows = timeline(alerts, [row.incident for row in incidents.rows], since, until)
+    rows = timeline(alerts, list(incidents.rows), since, until, team=team, by_team=group == "team")
     return {"hours": hours, "since": since, "until": until, "rows": rows}
 
 

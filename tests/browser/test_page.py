@@ -115,8 +115,25 @@ async def test_the_timeline(browser: Browser, site: Site) -> None:
         await page.mouse.wheel(0, -400)
         await page.keyboard.up("Control")
         await page.wait_for_function(f"{span} < 100")
-        await chart.click(position={"x": 1150, "y": 25})
+        await chart.click(position={"x": 1150, "y": 45})
         await expect(page.get_by_role("heading", name="Checkout", level=1)).to_be_visible()
+
+
+async def test_the_timeline_on_a_phone(browser: Browser, site: Site) -> None:
+    """A swipe over the picture scrolls the page; the axis stays in sight."""
+    for number in range(60):
+        await site.change("Healthy", "Crashed", ago=5, entity=f"service-{number}", title=f"Service {number}")
+    async with visiting(browser, site, 390, "dark") as visit:
+        page = visit.page
+        await visit.sign_in()
+        await page.goto(f"{site.url}/timeline")
+        await expect(page.locator("#timeline canvas")).to_be_visible()
+        await page.wait_for_function("() => document.getElementById('timeline').clientHeight > 1500")
+        session = await page.context.new_cdp_session(page)
+        swipe = {"x": 250, "y": 700, "yDistance": -400, "gestureSourceType": "touch", "speed": 4000}
+        await session.send("Input.synthesizeScrollGesture", swipe)
+        await page.wait_for_function("() => scrollY > 300")
+        await expect(page.locator("#timeline-axis canvas")).to_be_in_viewport()
 
 
 async def test_a_session_that_ends(browser: Browser, site: Site) -> None:

@@ -126,6 +126,30 @@ async def test_the_timeline_has_the_states(start: Start) -> None:
         assert row["url"].startswith("/entity?")
 
 
+async def test_the_timelines_order(start: Start) -> None:
+    """What is not well comes first; a team's entities alone, or team by team."""
+    async with start(admin_token=TOKEN) as service:
+        for entity, team, last in (
+            ("a", "Star", "Healthy"),
+            ("b", "Rocket", "Degraded"),
+            ("c", "Star", "Crashed"),
+        ):
+            await service.change("Healthy", "Restarting", entity=entity, team=team)
+            await service.change("Restarting", last, entity=entity, team=team)
+        await sign_in(service)
+
+        async def labels(query: str) -> list[str]:
+            data = (await service.client.get(f"/timeline/data?{query}")).json()
+            return [row["label"] for row in data["rows"]]
+
+        assert await labels("") == ["c", "b", "a"]
+        assert await labels("team=Star") == ["c", "a"]
+        assert await labels("group=team&hours=1") == ["b", "c", "a"]
+        shown = await page(service, "/timeline?team=Star&group=team")
+        assert '<option value="Star" selected>' in shown
+        assert "/timeline/data?team=Star&group=team&hours=6" in shown
+
+
 async def test_retry(start: Start, slack: StandInSlack) -> None:
     """A dead delivery is tried again, which the page and the trail say with the name."""
     slack.answers.extend([PlainTextResponse("invalid_payload", 400)] * 3)
