@@ -6,7 +6,6 @@
   if (!place) return;
   const ROW = 26;
   const RENEW_AFTER = 5000;
-  const touch = matchMedia("(pointer: coarse)");
   const chart = echarts.init(place, null, { renderer: "canvas" });
   // The axis is a picture of its own, which stays at the top of the window; the two are zoomed together.
   const axis = echarts.init(document.getElementById("timeline-axis"), null, { renderer: "canvas" });
@@ -67,7 +66,6 @@
     const text = colour("--pico-color");
     const line = colour("--pico-muted-border-color");
     const time = { type: "time", min: data.from, max: data.to, position: "top" };
-    const inside = { type: "inside", filterMode: "weakFilter", zoomOnMouseWheel: "ctrl", moveOnMouseWheel: false, disabled: touch.matches };
     place.style.height = `${rows.length * ROW + 16}px`;
     chart.resize();
     axis.resize();
@@ -78,7 +76,6 @@
       yAxis: { type: "category", data: [], show: false },
       dataZoom: [
         { type: "slider", filterMode: "weakFilter", height: 20, top: 4, textStyle: { color: text }, labelFormatter: (value) => echarts.time.format(value, "{HH}:{mm}", false) },
-        inside,
       ],
       series: [{ type: "custom", renderItem: () => null, data: [] }],
     });
@@ -103,7 +100,7 @@
         axisLine: { lineStyle: { color: line } },
         splitLine: { show: true, lineStyle: { color: line } },
       },
-      dataZoom: [{ type: "slider", filterMode: "weakFilter", show: false }, inside],
+      dataZoom: [{ type: "slider", filterMode: "weakFilter", show: false }],
       series: [
         {
           type: "custom",
@@ -131,6 +128,6 @@
     if (!waiting) waiting = setTimeout(renew, Math.max(0, drawnAt + RENEW_AFTER - Date.now()));
   });
   addEventListener("resize", renew);
-  for (const query of ["(prefers-color-scheme: dark)", "(pointer: coarse)"]) matchMedia(query).addEventListener("change", renew);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", renew);
   renew();
 })();
