@@ -26,7 +26,7 @@ from app.store import queries
 from app.store.actions import Action, ActionResult, Verb, act
 from app.store.store import Store
 from app.store.views import IncidentFilter, IncidentRow
-from app.web.api_models import IncidentOut
+from app.web.api.models import IncidentOut
 
 MOST_SHOWN = 1_000
 

@@ -24,6 +24,8 @@ MAX_PAUSE_SECONDS = 0.05
 
 WhyNot = Callable[[Notification], str | None]
 """Says why an alert must not be sent any more; None: it is still wanted."""
+Held = Callable[[str, str, datetime], tuple[str, datetime] | None]
+"""Gives the hours, and when they begin, that keep a rule's alerts back from a destination; see `Rulebook`."""
 
 
 @dataclass(slots=True)
@@ -50,7 +52,7 @@ class Load:
             delivery for delivery in self.listed if sent.delivered is None or delivery.key in sent.delivered
         ]
 
-    def add(self, claim: Claim, delivery: Waiting, why_not: WhyNot) -> bool:
+    def add(self, claim: Claim, delivery: Waiting, why_not: WhyNot, held: Held) -> bool:
         """Count a delivery that is to be sent; of another one note why not, and give False."""
         if silence := silence_of(delivery.notification, claim.silences):
             reason = f"silence {silence.id}, by {silence.author}"
@@ -58,6 +60,10 @@ class Load:
             return False
         if reason_gone := why_not(delivery.notification):
             self.asides[delivery.id] = Aside(Outcome.DEAD, reason_gone)
+            return False
+        if hours := held(delivery.notification.rule, claim.destination, claim.claimed_at):
+            reason = f"held until {hours[1]:%Y-%m-%d %H:%M} UTC, when hours {hours[0]} begin"
+            self.asides[delivery.id] = Aside(Outcome.SILENCED, reason, hours=hours)
             return False
         if value := outcome(delivery.notification):
             self.counts[value] += 1
@@ -67,7 +73,7 @@ class Load:
 
 
 async def load_claim(
-    store: Store, claim: Claim, *, room: int, why_not: WhyNot, clock: Callable[[], datetime]
+    store: Store, claim: Claim, *, room: int, why_not: WhyNot, held: Held, clock: Callable[[], datetime]
 ) -> Load:
     """Apply rules and silences once more to what waits in a queue, now that it is to be sent.
 
@@ -75,6 +81,8 @@ async def load_claim(
         store: Gives what waits beyond the claim.
         claim: The queue, with its first deliveries.
         room: How many deliveries one message can list.
+        why_not: Says what is not wanted any more.
+        held: Says what waits for hours to begin.
         clock: Gives the time, UTC.
 
     Raises:
@@ -83,7 +91,7 @@ async def load_claim(
     if not claim.alerts:  # an update of a message, or a report to a run, alerts nobody
         return Load(list(claim.deliveries))
     load = Load()
-    load.listed = [delivery for delivery in claim.deliveries if load.add(claim, delivery, why_not)]
+    load.listed = [delivery for delivery in claim.deliveries if load.add(claim, delivery, why_not, held)]
     seen, last = len(claim.deliveries), claim.deliveries[-1].id
     # What is more than one message can list is counted, a page at a time, so that memory stays flat.
     # That takes half of the time there is at the most: what is left goes out with the next message.
@@ -94,7 +102,7 @@ async def load_claim(
         if not page:
             break
         for delivery in page:
-            if not load.add(claim, delivery, why_not):
+            if not load.add(claim, delivery, why_not, held):
                 continue
             if len(load.listed) < room:  # a silenced one takes no room
                 load.listed.append(delivery)

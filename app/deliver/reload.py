@@ -112,9 +112,11 @@ class RulesInForce:
         watched_before = self.intake.book.watched.keys()
         self.intake.failing.clear()
         self.intake.book, self.messages.rules, self.sender.fallbacks = book, book.rules, book.fallbacks
+        self.sender.held = book.held
         with suppress(StoreUnavailable):  # then they try when their own time has come
             # The person may have changed just what had put a queue on hold.
             await self.store.write(queries.deliveries.probe_on_hold, self.clock())
+            await self.store.write(queries.silences.end_hours, self.clock())
         await self.follow()
         self.dispatcher.wake()
         if book.watched.keys() - watched_before:

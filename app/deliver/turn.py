@@ -10,7 +10,7 @@ from functools import partial
 import structlog
 from opentelemetry.trace import Tracer
 
-from app.deliver.load import Load, WhyNot, load_claim
+from app.deliver.load import Held, Load, WhyNot, load_claim
 from app.deliver.notifier_set import NotifierSet
 from app.deliver.retry import GIVE_UP_AFTER, NextAttempt, next_attempt
 from app.errors import DeliveryFailed, MessageGone, Scope, StoreUnavailable
@@ -43,6 +43,7 @@ class Sender:
         jitter: Gives random numbers from -1 to 1.
         fallbacks: The destination that gets the alerts of one that is on hold, by the name of the one; may
             be replaced at any time.
+        held: Says what waits for hours to begin; may be replaced at any time.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Sender:
         jitter: Callable[[], float],
         fallbacks: Mapping[str, Route] | None = None,
         why_not: WhyNot = lambda _: None,
+        held: Held = lambda *_: None,
         tracer: Tracer = OFF,
     ) -> None:
         self._store = store
@@ -62,6 +64,7 @@ class Sender:
         self.fallbacks = fallbacks or {}
         self._prepare = prepare
         self._why_not = why_not
+        self.held = held
         self._clock = clock
         self._jitter = jitter
         self._tracer = tracer
@@ -103,7 +106,9 @@ class Sender:
         room = notifier.batch_limit if notifier else len(claim.deliveries)
         # Before anything is sent: a rule or a silence may have changed since the alert was stored.
         clock = partial(self._now, claim)
-        load = await load_claim(self._store, claim, room=room, why_not=self._why_not, clock=clock)
+        load = await load_claim(
+            self._store, claim, room=room, why_not=self._why_not, held=self.held, clock=clock
+        )
         if self._left(claim) <= 0:
             return None
         if not load.listed:

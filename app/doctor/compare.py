@@ -18,7 +18,7 @@ from app.receive.event import Json
 from app.rules.condition import Condition
 from app.rules.file import Rules
 from app.rules.rule import GLOB, Rule
-from app.rules.targets import ByPort, ByTeam, ByTemplate
+from app.rules.targets import ByPort, ByTeam, ByTemplate, plain
 from app.rules.values import Not
 
 TYPES: Mapping[str, tuple[type, ...]] = {
@@ -66,11 +66,12 @@ def _of_rule(rule: Rule, catalog: Catalog) -> Iterator[Remark]:
         return
     for leaf in rule.leaves:
         yield from _of_leaf(leaf, rule, about, catalog)
-    for target in rule.targets:
+    targets = [plain(target) for target in rule.targets]
+    for target in targets:
         yield from _of_target(target, about, catalog)
     if any(leaf.jq for leaf in rule.leaves):
         yield CheckStatus.NOTE, "what its jq reads was not compared with Port"
-    if any(isinstance(target, ByTemplate) for target in rule.targets):
+    if any(isinstance(target, ByTemplate) for target in targets):
         yield CheckStatus.NOTE, "what the template of its `send` reads was not compared with Port"
     yield from compare_automations(rule, about, catalog)
 

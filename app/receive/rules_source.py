@@ -33,7 +33,7 @@ def read_rules(file: Path | None, environment: Mapping[str, str], models: Settin
         SettingsError: It cannot be read.
     """
     if file is None:
-        return Rules(RulesFile(version=1, destinations={}))
+        return Rules(RulesFile(version=1, destinations={}, hours={}))
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -72,7 +72,8 @@ def make_rulebook(file: RulesFile, default_webhook: str = "") -> Rulebook:
     rules = RuleSet(file.rules)
     # A job's own templates see the whole event.
     wide = {name for name, settings in file.destinations.items() if settings.templates}
-    return Rulebook(rules, queues, watched_by(rules, wide), file.slack)
+    hours = {name: hours.week for name, hours in file.hours.items()}
+    return Rulebook(rules, queues, watched_by(rules, wide), hours, file.slack)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from app.model.report import RUNS
 from app.rules.destination import SettingsModels
 from app.rules.mistakes import nearest
 from app.rules.rule import Rule
-from app.rules.targets import DEFAULT_DESTINATION, ByTemplate, Target, named
+from app.rules.targets import DEFAULT_DESTINATION, HOLD, ByHours, ByTemplate, Target, named, plain
 from app.rules.template import expressions
 from app.rules.yaml_text import PLAIN_NAME, Document, Place
 
@@ -74,8 +74,14 @@ def _wrong_targets(
             there = (*path, place, *way)
             if destination not in known and document.place(there) not in document.spoilt:
                 yield document.mistake(there, _unknown(document, there, destination, known))
-        if isinstance(target, ByTemplate) and (problem := check_jq(target.program)):
-            yield document.mistake((*path, place, "template"), f"jq: {problem}")
+        hours = mapping_of(document.plain.get("hours"))
+        if isinstance(target, ByHours) and target.when not in hours:
+            near = nearest(target.when, hours)
+            hint = f"; did you mean {near!r}?" if near else ""
+            yield document.mistake((*path, place, "when"), f"when: there are no hours {target.when!r}{hint}")
+        inner, way = plain(target), ("to",) if isinstance(target, ByHours) else ()
+        if isinstance(inner, ByTemplate) and (problem := check_jq(inner.program)):
+            yield document.mistake((*path, place, *way, "template"), f"jq: {problem}")
 
 
 def _endless(document: Document, path: tuple[str, int], rule: Rule) -> Iterator[Mistake]:
@@ -101,6 +107,8 @@ def in_destinations(document: Document, models: SettingsModels, check_jq: CheckJ
     known = {*destinations, DEFAULT_DESTINATION}
     if RUNS in destinations:
         yield document.mistake(("destinations", RUNS), f"{RUNS} is what the listener calls runs in Port")
+    if HOLD in destinations:
+        yield document.mistake(("destinations", HOLD), f"{HOLD} is a word of `else`: choose another name")
     for name, written in destinations.items():
         settings, path = mapping_of(written), ("destinations", name)
         fallback, kind = settings.get("fallback"), settings.get("type")

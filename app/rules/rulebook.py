@@ -2,14 +2,17 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from zlib import crc32
 
+from app.model.hours import Week
 from app.model.incident import ALL_STEPS, Route, Step
 from app.rules.destination import SlackRules
 from app.rules.rule import Rule, RuleSet
-from app.rules.targets import choose
+from app.rules.targets import ByHours, ByTeam, at_hours, choose, named, plain
 from app.rules.watched import Watched
+
+ANY_DESTINATION = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +45,37 @@ class Rulebook:
         rules: The rules.
         queues: The queues of each destination that the rules may name.
         watched: What is compared with Port, by blueprint.
+        hours: The hours of the week that targets name.
         slack: Who may do what by a click in Slack.
     """
 
     rules: RuleSet
     queues: Mapping[str, Queues]
     watched: Mapping[str, Watched] = field(default_factory=dict)
+    hours: Mapping[str, Week] = field(default_factory=dict)
     slack: SlackRules = field(default_factory=SlackRules)
 
-    def escalations(self, rule: Rule, teams: Iterable[str], entity: str) -> Iterator[tuple[timedelta, Route]]:
+    def held(self, rule: str, destination: str, now: datetime) -> tuple[str, datetime] | None:
+        """Say which hours keep a rule's alerts back from a destination at a time, UTC, and until when."""
+        if not self.hours or rule not in self.rules.by_name:
+            return None
+        names = _hours_of(self.rules.by_name[rule])
+        name = names.get(destination) or names.get(ANY_DESTINATION)
+        if name is None or self.hours[name].holds(now):
+            return None
+        return name, self.hours[name].next_begin(now)
+
+    def escalations(
+        self, rule: Rule, teams: Iterable[str], entity: str, since: datetime
+    ) -> Iterator[tuple[timedelta, Route]]:
         """Yield after how long an incident of a rule goes where, as far as that is known without a change.
 
         What only a template, or Port, tells is the default.
         """
         for escalation in rule.escalate:
-            for name in dict.fromkeys(choose(target, teams, None, self.queues) for target in escalation.send):
+            at = since + escalation.after
+            targets = (at_hours(target, self.hours, at) for target in escalation.send)
+            for name in dict.fromkeys(choose(target, teams, None, self.queues) for target in targets):
                 queues = self.queues[name]
                 yield escalation.after, Route(name, queues.of(entity), queues.steps)
 
@@ -68,3 +87,16 @@ class Rulebook:
             name: Route(fallback, self.queues[fallback].of(""), self.queues[fallback].steps)
             for name, fallback in named.items()
         }
+
+
+def _hours_of(rule: Rule) -> dict[str, str]:
+    """Map a destination to the hours outside of which a rule does not alert it; `*`: any other."""
+    hours, always = dict[str, str](), set[str]()
+    for target in rule.targets:
+        names = {name for _, name in named(plain(target))}
+        if not isinstance(target, ByHours):
+            always |= names
+            continue
+        wide = () if isinstance(target.to, str | ByTeam) else (ANY_DESTINATION,)
+        hours |= dict.fromkeys((*names, *wide), target.when)
+    return {name: when for name, when in hours.items() if name not in always}

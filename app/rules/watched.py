@@ -7,7 +7,7 @@ from typing import Any
 from app.model.change import EntitySnapshot
 from app.model.diff import Field
 from app.rules.rule import GLOB, Rule, RuleSet
-from app.rules.targets import ByPort, ByTemplate, named
+from app.rules.targets import ByPort, ByTemplate, named, plain
 
 ALWAYS: frozenset[Field] = frozenset({"title", "team"})
 """Every alert names them."""
@@ -55,7 +55,7 @@ def _together(rules: Sequence[Rule], wide: Container[str]) -> frozenset[Field] |
         if rule.fields is None or rule.title is not None or rule.message is not None:
             return None
         fields |= rule.fields
-        for target in rule.targets:
+        for target in map(plain, rule.targets):
             if isinstance(target, ByTemplate) or any(name in wide for _, name in named(target)):
                 return None
             if isinstance(target, ByPort) and target.port.relation:

@@ -22,8 +22,9 @@ from app.jq.runner import Jq
 from app.model.change import CatalogChange
 from app.observe.tracing import OFF
 from app.observe.watch import NOBODY, Watch
-from app.receive.intake import Intake, LookUp
+from app.receive.intake import Intake
 from app.receive.receiver import Receiver
+from app.receive.routing import LookUp
 from app.receive.rules_source import make_rulebook, reload_on_change, reload_on_sighup
 from app.reconcile.health import RULES, why_off
 from app.rules.targets import DEFAULT_DESTINATION, PortLookup
@@ -244,6 +245,7 @@ def _assemble(
         jitter=machine.jitter,
         fallbacks=book.fallbacks,
         why_not=messages.why_not,
+        held=book.held,
         tracer=tracer,
     )
     dispatcher = Dispatcher(

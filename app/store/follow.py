@@ -9,7 +9,7 @@ from app.model.incident import Incident, Step
 from app.model.times import MICRO, micros_or_none, to_micros
 from app.rules.rule import RuleSet
 from app.rules.rulebook import Rulebook
-from app.rules.targets import ByPort, ByTemplate
+from app.rules.targets import ByPort, ByTemplate, plain
 from app.store.queries import audit
 from app.store.queries.accept import INCIDENT, incident_of, told_json
 from app.store.queries.incidents import LAST_NOTIFICATION, Later, close, locked, put_later
@@ -84,11 +84,11 @@ async def follow_escalations(tx: Transaction, book: Rulebook, now: datetime) -> 
         rule = book.rules.by_name.get(incident.rule)
         if rule is not None and last is not None and (rule.escalate or incident.escalates_from):
             since = incident.escalates_from or max(now, incident.due_at or now)
-            if not any(isinstance(target, ByTemplate | ByPort) for target in rule.targets):
+            if not any(isinstance(plain(target), ByTemplate | ByPort) for target in rule.targets):
                 known.add(incident.id)
             wanted[incident.id] = [
                 (Step.ESCALATED, route, span, since + span)
-                for span, route in book.escalations(rule, last.teams, incident.entity)
+                for span, route in book.escalations(rule, last.teams, incident.entity, since)
                 if since + span > now and Step.OPENED in route.steps
             ]
     waiting: dict[str, set[tuple[str, int]]] = {name: set() for name in wanted}

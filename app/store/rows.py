@@ -186,11 +186,13 @@ class Aside:
         outcome: `Outcome.SILENCED` or `Outcome.DEAD`.
         detail: The reason, for a person.
         silence_id: The silence that suppresses it.
+        hours: The hours outside of which it is, by name, and when they begin, UTC; None: it is within.
     """
 
     outcome: Outcome
     detail: str
     silence_id: int | None = None
+    hours: tuple[str, datetime] | None = None
 
 
 @dataclass(frozen=True, slots=True)

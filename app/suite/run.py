@@ -277,6 +277,7 @@ async def _listener(suite: Suite, number: int, database: SuiteDatabase, jq: Jq) 
             jitter=lambda: 0.0,
             fallbacks=book.fallbacks,
             why_not=messages.why_not,
+            held=book.held,
         )
         stack.push_async_callback(sender.close)
         dispatcher = Dispatcher(store, sender, clock=clock.now, new_token=lambda: f"suite-{next(tokens)}")

@@ -6,7 +6,8 @@ from pathlib import Path
 from app.demo.run import change_body
 from app.jq.runner import Jq
 from app.model.incident import Step
-from app.receive.intake import Intake, match_and_route
+from app.receive.intake import Intake
+from app.receive.routing import match_and_route
 from app.receive.signature import Signed
 from app.rules.rule import Rule, RuleSet
 from app.rules.rulebook import Queues, Rulebook

@@ -94,6 +94,21 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "4: rule 'cpu': `for` needs to see when it ends: give `when` a to, above or below, or the rule a `resolve`",
     ),
     "future_version": ("1: version: this release reads version 1; a later version needs a later release",),
+    "hours_unknown": (
+        "8: rule 'cpu': when: there are no hours 'offices'; did you mean 'office'?",
+        "9: rule 'cpu': there is no destination 'nobody'; there are default",
+        "9: rule 'cpu': there is no destination 'anybody'; there are default",
+    ),
+    "hours_wrong": (
+        "3: days: must be days such as mon-fri or [mon, wed, sat-sun]",
+        '4: from: must be a time of the day such as "09:00"',
+        "4: tz: must be the name of a time zone; did you mean 'Europe/Berlin'?",
+        "5: never: 'excpt' is not known here; did you mean 'except'?",
+        "5: days: must not be empty",
+        "7: destination 'hold': hold is a word of `else`: choose another name",
+        "14: rule 'cpu': to: 'by_teams' is not known here; did you mean 'by_team'?",
+        "15: rule 'cpu': send: 'whn' is not known here; did you mean 'when'?",
+    ),
     "jq_wrong": (
         "7: rule 'cpu': jq: bad/0 is not defined",
         "8: rule 'cpu': jq: bad/0 is not defined",

@@ -117,8 +117,100 @@ STORIES = {
 @pytest.mark.parametrize("name", STORIES)
 def test_escalations(tmp_path: Path, name: str) -> None:
     """Each goes out in its time, unless somebody attends or it is over; who got it is told its end."""
-    (tmp_path / "rules.yaml").write_text(RULES)
-    path = tmp_path / "a.suite.yaml"
-    path.write_text(HEAD + STORIES[name])
+    hold(tmp_path, RULES, HEAD + STORIES[name])
+
+
+OFFICE = """
+version: 1
+hours:
+  office: {days: mon-fri, from: "09:00", to: "18:00", tz: Europe/Berlin, except: [2026-01-07]}
+destinations:
+  team: {type: slack, webhook_url: "${TEAM_URL}"}
+  job: {type: http, url: "https://jobs.example.com/", steps: [opened, resolved]}
+  night: {type: slack, webhook_url: "${NIGHT_URL}"}
+rules:
+  - name: down
+    blueprint: service
+    when: {property: status, to: [Slow, Down]}
+    resolve: {property: status, to: Up}
+    send:
+      - {to: team, when: office, else: hold}
+      - {to: {by_team: {A: job}, default: job}, when: office, else: hold}
+  - name: tier
+    blueprint: service
+    when: {property: tier}
+    send: {to: team, when: office, else: night}
+  - name: title
+    blueprint: service
+    when: {title: true}
+    send: {to: team, when: office, else: hold}
+"""
+NIGHTS = {  # it is 10:00 on a Monday in Berlin; the office is closed from +8h to +23h, and all Wednesday
+    "within": """
+      - {at: +1h, entity: shop, set: {status: Down}, told: {team: opened, job: opened}}
+      - {at: +7h59m, entity: shop, set: {status: Up}, told: {team: resolved, job: resolved}}
+""",
+    "what is over by then": """
+      - {at: +8h, entity: shop, set: {status: Down}, because: until 2026-01-06 08:00 UTC}
+      - {at: +20h, entity: shop, set: {status: Up}, not told: "*"}
+      - {at: +23h, not told: "*"}
+""",
+    "once, as one digest": """
+      - {at: +9h, entity: shop, set: {status: Slow}}
+      - {at: +10h, entity: till, set: {status: Down}}
+      - {at: +11h, entity: shop, set: {status: Down}}
+      - {at: +12h, entity: shop, title: The Shop, not told: "*"}
+      - {at: +22h59m59s, not told: "*"}
+      - {at: +23h, told: {team: [opened, {step: opened, digest: true}, noticed]}}
+      - {at: +23h1m, told: {job: [opened, opened]}}
+      - {at: +23h2m, entity: shop, set: {status: Up}, resolved: [team, job]}
+""",
+    "its end, where its beginning was told": """
+      - {at: +7h, entity: shop, set: {status: Down}, told: [team, job]}
+      - {at: +9h, entity: shop, set: {status: Up}, not told: "*"}
+      - {at: +22h59m59s, not told: "*"}
+      - {at: +23h, told: {team: resolved, job: resolved}}
+""",
+    "a holiday": """
+      - {at: +1d8h, entity: shop, set: {status: Down}, not told: "*"}
+      - {at: +2d22h59m59s, not told: "*"}
+      - {at: +2d23h, told: {team: opened, job: opened}}
+""",
+    "a weekend": """
+      - {at: +4d9h, entity: shop, set: {status: Down}, not told: "*"}
+      - {at: +6d22h59m59s, not told: "*"}
+      - {at: +6d23h, told: {team: opened}}
+""",
+    "somebody else": """
+      - {at: +1h, entity: shop, set: {tier: 1}, told: team, not told: night}
+      - {at: +9h, entity: shop, set: {tier: 2}, told: night, not told: team}
+      - {at: +23h, not told: "*"}
+""",
+    "a silence as well": """
+      - {at: +9h, silence: {for: 1h, rule: down}}
+      - {at: +9h1m, entity: shop, set: {status: Down}}
+      - {at: +11h, not told: "*"}
+      - {at: +23h, told: {team: opened}}
+""",
+    "acknowledged at night": """
+      - {at: +9h, entity: shop, set: {status: Down}}
+      - {at: +10h, acknowledge: shop}
+      - {at: +23h, told: {team: {step: opened, says: cknowledged by the suite}}}
+""",
+}
+
+
+@pytest.mark.parametrize("name", NIGHTS)
+def test_hours(tmp_path: Path, name: str) -> None:
+    """Outside of its hours a target is told nothing; when they begin, what is still so, once."""
+    head = HEAD.replace("tests:", "  till: {blueprint: service, properties: {status: Up}}\ntests:")
+    hold(tmp_path, OFFICE, head + NIGHTS[name])
+
+
+def hold(folder: Path, rules: str, suite: str) -> None:
+    """Hold that a suite's one test holds for rules."""
+    (folder / "rules.yaml").write_text(rules)
+    path = folder / "a.suite.yaml"
+    path.write_text(suite)
     ((result,),) = run_suites([load_suite(path)])
     assert not result.unmet, "\n".join([*map(str, result.unmet), *result.story])

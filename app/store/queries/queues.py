@@ -1,6 +1,7 @@
 """Queues: claimed by a dispatcher, and given back with what an attempt came to."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -273,9 +274,13 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timed
 
 async def _set_aside(tx: Transaction, attempt: Attempt, started_at: Micros, ended_at: Micros) -> None:
     """Write why some of a queue's deliveries were not sent."""
-    numbers = {aside.silence_id for aside in attempt.asides.values() if aside.silence_id}
+    asides = {
+        number: replace(aside, silence_id=await silences.of_hours(tx, *aside.hours)) if aside.hours else aside
+        for number, aside in attempt.asides.items()
+    }
+    numbers = {aside.silence_id for aside in asides.values() if aside.silence_id}
     settled = await silences.settled(tx, numbers) if numbers else set[int]()
-    for number, aside in attempt.asides.items():
+    for number, aside in asides.items():
         if aside.silence_id in settled:
             continue  # the silence has just ended: it waits, and goes out with what is next
         await deliveries.put_attempts(tx, [number], aside.outcome, aside.detail, started_at, ended_at)

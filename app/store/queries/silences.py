@@ -1,17 +1,22 @@
-"""Silences: added, ended, and settled once they have ended."""
+"""Silences: added, changed, ended, and settled once they have ended."""
 
+import json
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from app.model.digest import is_over
+from app.model.digest import STILL, is_over
 from app.model.incident import Step
 from app.model.notification import Notification
-from app.model.silence import Silence
-from app.model.times import from_micros, to_micros
+from app.model.silence import Silence, SilencePreview
+from app.model.times import from_micros, micros_or_none, to_micros
+from app.store.queries import incidents
+from app.store.rows import acknowledgement_of
 from app.store.transaction import Row, Transaction
 
+PREVIEWED = timedelta(hours=24)
+MOST_PREVIEWED = 20_000
+"""Of so many open incidents, and of so many entities with alerts, a preview looks at the first."""
 SILENCE = "id, rule, blueprint, entity, team, starts_at, ends_at, author, comment, incident_id"
-
 ENDED_WITH_INCIDENT = (
     "incident_id IS NOT NULL AND NOT EXISTS"
     " (SELECT 1 FROM incidents WHERE incidents.id = incident_id AND resolved_at IS NULL)"
@@ -51,10 +56,72 @@ async def silences(tx: Transaction, *, active_at: datetime | None) -> list[Silen
     """Read the silences that have not ended at a time, UTC, or all there are; newest first."""
     rows = await tx.fetch(
         f"SELECT {SILENCE}, (SELECT count(*) FROM deliveries WHERE silence_id = silences.id)"
-        " FROM silences WHERE ends_at > $1 ORDER BY id DESC",
+        " FROM silences WHERE ends_at > $1 AND hours = '' ORDER BY id DESC",
         -1 if active_at is None else to_micros(active_at),
     )
     return [_silence_of(row) for row in rows]
+
+
+async def preview(tx: Transaction, silence: Silence, now: datetime) -> SilencePreview:
+    """Count what a silence's patterns fit: the open incidents, and the alerts of the last 24 hours."""
+    rows = await incidents.worst(tx, MOST_PREVIEWED)
+    alerts = await tx.fetch(
+        "SELECT deliveries.rule, changes.blueprint, changes.entity, teams, count(*)"
+        " FROM changes JOIN deliveries ON change_id = changes.id"
+        " WHERE received_at >= $1 AND kind = 'alert' AND step <> $2"
+        " GROUP BY deliveries.rule, changes.blueprint, changes.entity, teams LIMIT $3",
+        to_micros(now - PREVIEWED),
+        Step.NOTICE,
+        MOST_PREVIEWED,
+    )
+    return SilencePreview(
+        sum(row.last is not None and silence.covers(row.last) for row in rows),
+        sum(
+            number
+            for rule, blueprint, entity, teams, number in alerts
+            if silence.fits(rule, blueprint, entity, json.loads(teams))
+        ),
+    )
+
+
+async def revise(
+    tx: Transaction,
+    number: int,
+    now: datetime,
+    *,
+    starts_at: datetime | None = None,
+    ends_at: datetime | None = None,
+    comment: str | None = None,
+) -> Silence | None:
+    """Change a silence that has not ended; None: there is none of this number.
+
+    Args:
+        tx: The transaction.
+        number: Its number.
+        now: The time, UTC.
+        starts_at: From when on, UTC, where it has not begun; None: as it is.
+        ends_at: Until when, UTC; None: as it is.
+        comment: Why; None: as it is.
+
+    Raises:
+        ValueError: It would end before it begins.
+    """
+    row = await tx.fetch_row(
+        "UPDATE silences SET ends_at = coalesce($3, ends_at), comment = coalesce($4, comment),"
+        "  starts_at = CASE WHEN starts_at > $2 THEN coalesce($5, starts_at) ELSE starts_at END"
+        f" WHERE id = $1 AND ends_at > $2 AND NOT settled RETURNING {SILENCE}, 0",
+        number,
+        to_micros(now),
+        micros_or_none(ends_at),
+        comment,
+        micros_or_none(starts_at),
+    )
+    if row is None:
+        return None
+    silence = _silence_of(row)
+    if silence.ends_at <= max(silence.starts_at, now):
+        raise ValueError("a silence must end in the future, and after it begins")
+    return silence
 
 
 async def end(tx: Transaction, number: int, now: datetime) -> bool:
@@ -68,6 +135,32 @@ async def end(tx: Transaction, number: int, now: datetime) -> bool:
     return bool(ended)
 
 
+async def of_hours(tx: Transaction, name: str, begin: datetime) -> int:
+    """Give the number of what keeps alerts until hours begin, by their name and that time, UTC.
+
+    It silences nothing by itself: it has no patterns, and begins as it ends.
+    """
+    at = to_micros(begin)
+    number: int | None = await tx.fetch_value(
+        "SELECT id FROM silences WHERE hours = $1 AND ends_at = $2 AND NOT settled", name, at
+    )
+    if number is None:
+        number = await tx.fetch_value(
+            "INSERT INTO silences (rule, blueprint, entity, team, starts_at, ends_at, author, comment, hours)"
+            " VALUES ('', '', '', '', $1, $1, '', '', $2) RETURNING id",
+            at,
+            name,
+        )
+    return number or 0
+
+
+async def end_hours(tx: Transaction, now: datetime) -> None:
+    """Let what waits for hours be looked at again: they may be others in the rules in force."""
+    await tx.execute(
+        "UPDATE silences SET ends_at = $1 WHERE NOT settled AND hours <> '' AND ends_at > $1", to_micros(now)
+    )
+
+
 async def settled(tx: Transaction, numbers: Collection[int]) -> set[int]:
     """Give those of some silences that are settled; no other of them is until this transaction has ended."""
     await tx.lock_rows("silences", list(numbers), shared=True)
@@ -78,15 +171,22 @@ async def settled(tx: Transaction, numbers: Collection[int]) -> set[int]:
 async def settle(tx: Transaction, now: datetime) -> None:
     """Alert once on what silences that have ended suppressed: what is open, and the end of what was told."""
     ended = await tx.fetch(
-        f"SELECT id FROM silences WHERE NOT settled AND (ends_at <= $1 OR {ENDED_WITH_INCIDENT})"
+        f"SELECT id, hours FROM silences WHERE NOT settled AND (ends_at <= $1 OR {ENDED_WITH_INCIDENT})"
         " ORDER BY id FOR UPDATE SKIP LOCKED",
         to_micros(now),
     )
-    for (number,) in ended:
+    for number, hours in ended:
+        if hours:  # what belongs to no incident is as much news as it was
+            await tx.execute(
+                "UPDATE deliveries SET state = 'pending', ended_at = NULL, waiting_since = $1"
+                " WHERE silence_id = $2 AND state = 'silenced' AND incident_id IS NULL",
+                to_micros(now),
+                number,
+            )
         # The last alert of each incident and queue, unless something later went out.
         rows = await tx.fetch(
             "SELECT deliveries.id, deliveries.notification, heard.notification, resolved_at IS NULL,"
-            "  acknowledged_at IS NOT NULL, incidents.entity FROM (SELECT max(kept.id) AS kept_id,"
+            "  acknowledged_at, acknowledged_by, incidents.entity FROM (SELECT max(kept.id) AS kept_id,"
             "   (SELECT max(id) FROM deliveries AS sent WHERE sent.incident_id = kept.incident_id"
             "     AND sent.queue = kept.queue AND sent.state = 'delivered') AS heard_id"
             "   FROM deliveries AS kept WHERE silence_id = $1 AND kept.state = 'silenced'"
@@ -100,15 +200,26 @@ async def settle(tx: Transaction, now: datetime) -> None:
             " WHERE resolved_at IS NULL OR heard_id IS NOT NULL ORDER BY deliveries.id",
             number,
         )
-        for delivery_id, text, heard, is_open, acknowledged, entity in rows:
+        for delivery_id, text, heard, is_open, *acknowledgement, entity in rows:
             reminder = Notification.model_validate_json(text).named(entity)
+            acknowledged = acknowledgement_of(*acknowledgement)
+            reminder = reminder.model_copy(update={"acknowledged": acknowledged})
             if is_over(reminder):
                 # Where nobody was alerted to the trouble, its end is no news.
                 if heard is None or is_over(Notification.model_validate_json(heard)):
                     continue
-            elif is_open and not (acknowledged and (heard is not None or reminder.step is Step.ESCALATED)):
+            elif is_open:
+                asks = (
+                    reminder.step in STILL if hours else heard is not None or reminder.step is Step.ESCALATED
+                )
+                if acknowledged and asks:  # for somebody, and here somebody is
+                    continue
                 step = Step.ESCALATED if reminder.step is Step.ESCALATED else Step.REMINDED
-                reminder = reminder.model_copy(update={"step": step, "at": now})
+                if not hours:
+                    reminder = reminder.model_copy(update={"step": step, "at": now})
+                elif heard is None or is_over(Notification.model_validate_json(heard)):
+                    step = Step.OPENED if step is Step.REMINDED else step  # there it is news
+                    reminder = reminder.model_copy(update={"step": step})
             else:
                 continue
             await tx.execute(

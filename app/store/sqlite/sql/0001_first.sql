@@ -92,7 +92,8 @@ CREATE TABLE silences (
     author    TEXT    NOT NULL,
     comment   TEXT    NOT NULL,
     settled   INTEGER NOT NULL DEFAULT 0,      -- it has ended, and what is still open was alerted on
-    incident_id TEXT                          -- it ends with this incident, if that is earlier
+    incident_id TEXT,                         -- it ends with this incident, if that is earlier
+    hours       TEXT    NOT NULL DEFAULT ''   -- it keeps alerts until these hours begin; empty: a person made it
 ) STRICT;
 CREATE INDEX unsettled_silences ON silences (ends_at) WHERE NOT settled;
 

@@ -14,8 +14,8 @@ from app.jq.runner import Jq
 from app.model.change import CatalogChange
 from app.model.delivery import Alert
 from app.notifier.registry import SETTINGS_MODELS
-from app.receive.intake import match_and_route
 from app.receive.payload import parse_event
+from app.receive.routing import match_and_route
 from app.receive.rules_source import make_rulebook, read_rules
 from app.receive.signature import Signed
 from app.rules.decide import MEMORY, EntityState, decide
