@@ -44,10 +44,7 @@ SECRET_FORMS = {
         r"xapp-[!-~]+",
         "is no app-level token, which begins with xapp-: your Slack app's page, Basic Information, has it",
     ),
-    "slack_signing_secret": (
-        r"[!-~]{16,}",
-        "is no signing secret: your Slack app's page, Basic Information, has it",
-    ),
+    "slack_signing_secret": (r"[!-~]{16,}", "is none: your Slack app's page, Basic Information, has it"),
     "admin_token": (
         rf"(?s:.{{{MIN_ADMIN_TOKEN_CHARACTERS},}})",
         (
