@@ -23,7 +23,6 @@ from app.errors import DeliveryFailed, Scope, SettingsError, StoreUnavailable
 from app.network import DIRECT, Network
 from app.notifier.slack.session import SlackSession, asking_slack
 from app.notifier.slack.web_api import ApiAnswer, SlackApi
-from app.observe.watch import NOBODY, Watch
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +75,6 @@ class SlackSocket:
         clock: Gives the time, UTC.
         jitter: Gives random numbers from -1 to 1.
         network: The way to Slack.
-        watch: Counts.
         pace: How patient it is.
 
     Attributes:
@@ -96,14 +94,13 @@ class SlackSocket:
         clock: Callable[[], datetime],
         jitter: Callable[[], float],
         network: Network = DIRECT,
-        watch: Watch = NOBODY,
         pace: Pace = Pace(),
     ) -> None:
         self._session = SlackSession("slack_sdk.web", api_url, clock, network, answer=ApiAnswer)
         self._api = SlackApi(token, api_url, self._session)
         self._secure = urlsplit(api_url).scheme == "https"
         self._take, self._clock, self._jitter = take, clock, jitter
-        self._network, self._watch, self._pace = network, watch, pace
+        self._network, self._pace = network, pace
         self._connections: set[_Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._answers: set[asyncio.Task[None]] = set()
@@ -156,7 +153,6 @@ class SlackSocket:
             else:
                 log.warning("slack_socket_lost", reason=trouble)
         self._is_now(trouble)
-        self._watch.socket(connected=False)
 
     def _is_now(self, trouble: str) -> None:
         if trouble != self.trouble:
@@ -217,7 +213,6 @@ class SlackSocket:
                 connection.greeted = True
                 self._is_now("")
                 log.info("slack_socket_connected")
-                self._watch.socket(connected=True)
             case "disconnect":
                 connection.reason = str(envelope.get("reason"))[:100]
                 connection.over.set()

@@ -154,9 +154,6 @@ class Metrics(Watch):
         self._commit_failures = counter(
             "store_commit_failures_total", "Transactions that the store could not commit."
         )
-        self._socket = gauge(
-            "slack_socket_connected", "1 while the connection is open over which Slack's clicks come."
-        )
         self._clicks = counters(
             "slack_clicks_total", "Clicks on buttons in Slack, by what came of them.", "action", "outcome"
         )
@@ -265,10 +262,6 @@ class Metrics(Watch):
         """Note that the rules file is refused."""
         self._rules_refused.set(1)
         self._rules_failures.inc()
-
-    def socket(self, *, connected: bool) -> None:
-        """Note whether clicks can come."""
-        self._socket.set(connected)
 
     def clicked(self, action: str, outcome: str) -> None:
         """Count a click."""

@@ -69,9 +69,6 @@ class Watch:
     def rules_refused(self) -> None:
         """A rules file was refused; the rules before it stay in force."""
 
-    def socket(self, *, connected: bool) -> None:
-        """The connection over which Slack's clicks come was made, or is gone."""
-
     def clicked(self, action: str, outcome: str) -> None:
         """Somebody clicked a button in Slack.
 

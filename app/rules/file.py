@@ -152,14 +152,14 @@ def _model_at(models: SettingsModels, path: Sequence[Any]) -> type[Strict]:
     match tuple(path):
         case ("destinations", _, str(kind), *_):
             return models[kind]
+        case ("rules", _, "when" | "resolve", *rest):
+            return Not if "<not>" in rest else Condition
         case ("rules", _, *_, "<port>", "port", _):
             return PortLookup
         case ("rules", _, *_, "send" | "to", _, str(tag), _) | ("rules", _, *_, "to", str(tag), _):
             return TARGET_KINDS[tag.strip("<>")]
         case ("hours", _, _) | ("slack", *_):
             return Hours if path[0] == "hours" else SlackRules
-        case ("rules", _, "when" | "resolve", *rest):
-            return Not if "<not>" in rest else Condition
         case ("rules", _, "flap" | "escalate" as key, *_):
             return Flap if key == "flap" else Escalation
         case ("rules", _, _):

@@ -186,7 +186,7 @@ ClockTime = Annotated[time, BeforeValidator(_clock, json_schema_input_type=str)]
 class Hours(Strict):
     """Hours of the week at which somebody is there."""
 
-    days: Annotated[Days, Field(min_length=1)] = frozenset(range(7))
+    days: Annotated[Days, Field(min_length=1, default="mon-sun", validate_default=True)]
     """The days on which they begin: `mon-fri`, or a list."""
     from_: Annotated[ClockTime, Field(alias="from")]
     """When they begin, by the clock there."""

@@ -75,5 +75,4 @@ def make_socket(
         clock=clicks.clock,
         jitter=jitter,
         network=Network(environment()),
-        watch=clicks.watch,
     )

@@ -401,11 +401,11 @@ async def test_what_is_wrong_shows(run: Run, workspace: Workspace) -> None:
 
         await until(lambda: bool(workspace.sockets))
         assert "Slack" not in await warnings()
-        assert "port_listener_slack_socket_connected 1.0" in (await service.client.get("/metrics")).text
+        assert "port_listener_slack_socket_down 0.0" in (await service.client.get("/metrics")).text
         workspace.refusal = "token_revoked"
         await workspace.close()
         await until(warned)
-        assert "port_listener_slack_socket_connected 0.0" in (await service.client.get("/metrics")).text
+        assert "port_listener_slack_socket_down 1.0" in (await service.client.get("/metrics")).text
         workspace.refusal = ""
         async with run():  # another replica
             await until(lambda: bool(workspace.sockets))

@@ -147,11 +147,11 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "4: rule 'cpu': send: must be the name of a destination; its address belongs under `destinations`",
     ),
     "send_is_a_number": (
-        "4: rule 'cpu': send: must be a destination's name, or hold by_team, template or port",
+        "4: rule 'cpu': send: must be a destination's name, or hold by_team, template, port or to",
     ),
     "send_misspelt_kind": ("4: rule 'cpu': send: 'by_taem' is not known here; did you mean 'by_team'?",),
     "send_of_no_kind": (
-        "4: rule 'cpu': send: must be a destination's name, or hold by_team, template or port",
+        "4: rule 'cpu': send: must be a destination's name, or hold by_team, template, port or to",
     ),
     "send_wrong_in_one_kind": ("4: rule 'cpu': Rocket: must be text; put it in quotes",),
     "several_contradictions_beside_mistakes": (
@@ -233,7 +233,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     ),
     "unknown_key_in_rule": ("4: rule 'cpu': 'blueprints' is not known here; did you mean 'blueprint'?",),
     "unknown_key_like_none": (
-        "4: rule 'cpu': 'colour' is not known here; there are name, blueprint, on, when, resolve, send, severity, mention, flap, title, message, again_after",
+        "4: rule 'cpu': 'colour' is not known here; there are name, blueprint, on, when, resolve, send, severity, mention, flap, title, message, again_after, escalate",
     ),
     "variable_not_set": (
         "3: destination 'alerts': webhook_url: the environment variable SLACK_WEBHOK_URL is not set",

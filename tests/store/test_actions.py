@@ -219,3 +219,38 @@ async def test_a_reload_changes_what_escalates(store: Store) -> None:
     assert await coming() == [("boss", at(80)), ("pager", at(130))]
     assert await store.write(follow_escalations, book(), at(50)) == 1
     assert await coming() == []
+
+
+@pytest.mark.parametrize("acknowledged", [True, False])
+async def test_an_escalation_at_the_last_moment(store: Store, acknowledged: bool) -> None:
+    """Acknowledged after it was claimed, it is not sent, and its place hears no end; else both."""
+    escalate = [{"after": "60s", "send": "pager"}]
+    book = Rulebook(ruled(escalate=escalate), {name: Queues(name) for name in ("default", "pager")})
+    await store.accept([opens()])
+    await tell(store, 1)
+    await store.write(follow_escalations, book, at(10))
+    (claimed,) = [one for one in await claims(store, second=70) if one.queue == "pager"]
+    (waits,) = claimed.deliveries
+    assert (waits.notification.step, waits.incident_id is None) == (Step.ESCALATED, False)
+    if acknowledged:
+        await do(store, "acknowledge", 70)
+    needless = await store.write(queries.incidents.reach, {waits.id: waits.incident_id or ""}, at(70))
+    assert needless == ({waits.id} if acknowledged else set())
+    sent = replace(delivered(second=70), delivery_ids=[] if acknowledged else None)
+    await store.record(claimed, sent)
+    await store.accept([went("Degraded", "Healthy", 200, rules=REMINDING)])
+    ends = [queue for queue, step, _ in await tell(store, 201) if step is Step.RESOLVED]
+    assert ends == (["default"] if acknowledged else ["default", "pager"])
+
+
+async def test_hours_that_are_others_now(store: Store) -> None:
+    """What waits for hours is kept by no silence that anybody sees, and is looked at again after a reload."""
+    await store.accept([opens()])
+    claimed = await claim(store, second=1)
+    begin = at(3600)
+    asides = {one.id: Aside(Outcome.SILENCED, "held", hours=("office", begin)) for one in claimed.deliveries}
+    await store.record(claimed, replace(attempt(Outcome.SILENCED, second=1), delivery_ids=(), asides=asides))
+    assert await claims(store, second=50) == []
+    assert await store.read(queries.silences.silences, active_at=None) == []
+    await store.write(queries.silences.end_hours, at(55))
+    assert await tell(store, 55) == [("default", Step.OPENED, "")]

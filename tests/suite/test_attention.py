@@ -192,6 +192,15 @@ NIGHTS = {  # it is 10:00 on a Monday in Berlin; the office is closed from +8h t
       - {at: +11h, not told: "*"}
       - {at: +23h, told: {team: opened}}
 """,
+    "a year, with both days on which the clock is set": """
+      - {at: +81d9h, entity: shop, set: {status: Down}}
+      - {at: +83d21h59m59s, not told: "*"}
+      - {at: +83d22h, told: {team: opened, job: opened}}
+      - {at: +83d23h, entity: shop, set: {status: Up}, told: {team: resolved, job: resolved}}
+      - {at: +291d9h, entity: shop, set: {status: Down}}
+      - {at: +293d22h59m59s, not told: "*"}
+      - {at: +293d23h, told: {team: opened, job: opened}}
+""",
     "acknowledged at night": """
       - {at: +9h, entity: shop, set: {status: Down}}
       - {at: +10h, acknowledge: shop}

@@ -223,8 +223,10 @@ async def settle(tx: Transaction, now: datetime) -> None:
             else:
                 continue
             await tx.execute(
-                "UPDATE deliveries SET state = 'pending', ended_at = NULL, due_at = 0, waiting_since = $1,"
-                "  step = $2, notification = $3 WHERE id = $4",
+                "UPDATE deliveries SET state = 'pending', ended_at = NULL, waiting_since = $1,"
+                # An escalation is found by its time again, when an acknowledgement is taken back.
+                "  due_at = CASE WHEN step = 'escalated' THEN due_at ELSE 0 END, step = $2, notification = $3"
+                " WHERE id = $4",
                 to_micros(now),
                 reminder.step,
                 reminder.model_dump_json(),
