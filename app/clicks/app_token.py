@@ -3,6 +3,7 @@
 Rules: https://docs.slack.dev/reference/methods/apps.connections.open
 """
 
+import re
 from urllib.parse import urlsplit
 
 from app.errors import DeliveryFailed, Scope
@@ -39,8 +40,10 @@ async def ask_for_socket(api: SlackApi, *, secure: bool) -> str:
 
 
 def advised(reason: str) -> str:
-    """Add to Slack's word for a refusal what to do about it."""
+    """Add to Slack's word for a refusal what to do about it; another reason stays as it is."""
     word = reason.partition(":")[0]
+    if not re.fullmatch(r"[a-z_]+", word):  # a certificate, say
+        return reason
     return f"{word}: {APP_TOKEN_ADVICE.get(word, NEW_TOKEN)}"
 
 

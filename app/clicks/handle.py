@@ -46,6 +46,8 @@ OPEN_FORM = "views.open"
 MAX_ALONE_CHARS = 900
 OPEN_SECONDS = 2.0
 VERBS: Mapping[str, Verb] = {ACKNOWLEDGE: "acknowledge", UNACKNOWLEDGE: "unacknowledge", RESOLVE: "close"}
+Done = tuple[Came, Mapping[str, Any] | None]
+"""What came of a click, and the answer to Slack; None: an empty one."""
 STRANGER = "Only people of this workspace can do that: nothing was done."
 NOT_KNOWN = "Slack does not say now whether you belong to this workspace: nothing was done. Click again."
 
@@ -109,15 +111,15 @@ class Clicks:
             return None
         came, answer = await self._do(click)
         self.watch.clicked(click.action, came)
-        log.info("click_taken", action=click.action, outcome=str(came))
+        log.info("click_taken", action=click.action, outcome=str(came), person=click.person.id)
         return answer
 
     async def close(self) -> None:
         """Wait until everybody is told, and close the connections."""
-        await asyncio.gather(*self._telling)
+        await asyncio.gather(*self._telling, return_exceptions=True)
         await self._session.close()
 
-    async def _do(self, click: Click) -> tuple[Came, Mapping[str, Any] | None]:
+    async def _do(self, click: Click) -> Done:
         try:
             if not await self.people.is_ours(click.team):
                 return self._refuse(click, STRANGER)
@@ -139,7 +141,7 @@ class Clicks:
         *,
         until: datetime | None = None,
         with_incident: bool = False,
-    ) -> tuple[Came, None]:
+    ) -> Done:
         action = Action(
             id=f"slack:{click.id}",
             verb=verb,
@@ -156,16 +158,14 @@ class Clicks:
             results = await self._store.write(actions.act_on_message, message, action, now)
         self._wake()
         if not results:
-            return self._refuse(click, "The incidents of this message are not kept any more.", Came.NOTHING)[
-                0
-            ], None
+            return self._refuse(click, "The incidents of this message are not kept any more.", Came.NOTHING)
         done = [result for result in results if result.came == "done"]
         # The message shows an acknowledgement; of a silence only the person is told.
         if text := " ".join(_shown(results, quiet=verb != "silence")):
             self._tell(click, text)
         return Came.DONE if done else Came.NOTHING, None
 
-    async def _silence(self, click: Click) -> tuple[Came, Mapping[str, Any] | None]:
+    async def _silence(self, click: Click) -> Done:
         policy, now = self._book().slack, self.clock()
         if click.choice == OTHER and click.fields is None:
             return await self._open_form(click)
@@ -192,7 +192,7 @@ class Clicks:
         until = now + (allowed if wanted is None else wanted)
         return await self._act(click, "silence", now, until=until, with_incident=wanted is None)
 
-    async def _open_form(self, click: Click) -> tuple[Came, None]:
+    async def _open_form(self, click: Click) -> Done:
         policy = self._book().slack
         longest = duration(policy.by_everybody)
         if policy.may_silence:
@@ -202,14 +202,13 @@ class Clicks:
             async with asyncio.timeout(OPEN_SECONDS):
                 await self._api.call(OPEN_FORM, body={"trigger_id": click.trigger_id, "view": view})
         except (DeliveryFailed, TimeoutError) as error:
-            return self._refuse(click, f"Slack does not open the form: {error or 'no answer'}.", Came.FAILED)[
-                0
-            ], None
+            text = f"Slack does not open the form: {str(error) or 'no answer'}."
+            return self._refuse(click, text, Came.FAILED)
         return Came.DONE, None
 
-    async def _why(self, click: Click) -> tuple[Came, None]:
+    async def _why(self, click: Click) -> Done:
         if not (row := await self._incident(click)):
-            return self._refuse(click, "This incident is not kept any more.", Came.NOTHING)[0], None
+            return self._refuse(click, "This incident is not kept any more.", Came.NOTHING)
         rule = self._book().rules.by_name.get(row.incident.rule)
         self._tell(click, why_text(row.incident, row.last, rule), written=True)
         return Came.DONE, None
@@ -224,9 +223,7 @@ class Clicks:
             return None
         return await self._store.read(queries.incidents.incident, click.about.incident)
 
-    def _refuse(
-        self, click: Click, text: str, came: Came = Came.REFUSED
-    ) -> tuple[Came, Mapping[str, Any] | None]:
+    def _refuse(self, click: Click, text: str, came: Came = Came.REFUSED) -> Done:
         """Say why nothing was done: in the form, if it is one, else to the person alone."""
         if click.fields is not None:
             return came, {"response_action": "errors", "errors": {LENGTH_FIELD: text}}
@@ -242,14 +239,13 @@ class Clicks:
 
     async def _post(self, url: str, text: str) -> None:
         body = {"response_type": "ephemeral", "replace_original": False, **message_of(text, [section(text)])}
-        host = urlsplit(url).hostname or ""
         if not self._is_slack(url):
             log.warning("click_not_answered", reason="Slack gave no address of its own")
             return
         session = SlackSession("slack_sdk.webhook", url, self.clock, self._network)
         client = AsyncWebhookClient(url, session=session.open(), retry_handlers=[], logger=session.log)
         try:
-            with asking_slack(host, sends=False):
+            with asking_slack(urlsplit(url).hostname or "", sends=False):
                 answer = await session.route(client).send_dict(body)
             if answer.status_code >= 300:
                 log.warning("click_not_answered", reason=str(answer.status_code))

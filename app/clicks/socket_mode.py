@@ -99,7 +99,7 @@ class SlackSocket:
         self._session = SlackSession("slack_sdk.web", api_url, clock, network, answer=ApiAnswer)
         self._api = SlackApi(token, api_url, self._session)
         self._secure = urlsplit(api_url).scheme == "https"
-        self._take, self._clock, self._jitter = take, clock, jitter
+        self._take, self._jitter = take, jitter
         self._network, self._pace = network, pace
         self._connections: set[_Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -194,7 +194,7 @@ class SlackSocket:
                     break
                 try:
                     envelope = message.json()
-                except ValueError:
+                except (ValueError, RecursionError):
                     continue
                 if isinstance(envelope, dict):
                     self._heed(connection, envelope)

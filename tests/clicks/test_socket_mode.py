@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import structlog
 
-from app.clicks.app_token import check_address
+from app.clicks.app_token import advised, check_address
 from app.clicks.socket_mode import Pace, SlackSocket
 from app.errors import DeliveryFailed, StoreUnavailable
 from app.network import Network
@@ -122,6 +122,12 @@ async def test_a_connection_that_ends_is_made_again(slack: Workspace, desk: Desk
                     await slack.say({"type": "disconnect", "reason": how})
                 await until(lambda number=number: slack.opened > number)  # type: ignore[misc]
     assert {entry["reason"] for entry in logs if entry["event"] == "slack_socket_lost"} == {how}
+
+
+def test_what_is_no_word_of_slacks_keeps_its_own_advice() -> None:
+    """A certificate that nobody trusts is no matter of the token."""
+    reason = "the certificate of slack.com is not valid: self-signed; SSL_CERT_FILE must name a file"
+    assert advised(reason) == reason
 
 
 def test_pauses_grow_to_the_longest(desk: Desk) -> None:
