@@ -218,6 +218,17 @@ async def test_silences(
         )
 
 
+async def test_a_silence_that_ends_leaves_the_message(run: Run, workspace: Workspace) -> None:
+    """Somebody ends it on the page, say: the message says so no more."""
+    async with run() as service:
+        message = await opened(service, workspace, "odd [name]*")
+        await click(workspace, message, "silence", "1h")
+        await until(lambda: "Silenced by" in json.dumps(message))
+        (silence,) = await silences(service)
+        assert await service.store.write(queries.silences.end, silence.id, service.store.clock())
+        await until(lambda: "Silenced by" not in json.dumps(message))
+
+
 @pytest.mark.parametrize(
     ("by", "length", "mistake"),
     [
