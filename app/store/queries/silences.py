@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from app.model.digest import STILL, is_over
@@ -242,13 +242,17 @@ async def settle(tx: Transaction, now: datetime) -> None:
             number,
             to_micros(now),
         )
-        # The messages of one incident show its silence: not any longer.
-        open_now = await tx.fetch(
-            "SELECT id FROM incidents WHERE resolved_at IS NULL AND rule = $1 AND blueprint = $2 AND entity = $3",
-            *(ESCAPED.sub(r"\1", pattern) for pattern in about),
-        )
-        for (name,) in open_now:
-            await messages.refresh(tx, name, to_micros(now))
+        await _refresh(tx, about, now)
+
+
+async def _refresh(tx: Transaction, patterns: Sequence[str], now: datetime) -> None:
+    """Update the messages of an open incident whose silence has ended: they show it."""
+    names = await tx.fetch(
+        "SELECT id FROM incidents WHERE resolved_at IS NULL AND rule = $1 AND blueprint = $2 AND entity = $3",
+        *(ESCAPED.sub(r"\1", pattern) for pattern in patterns),
+    )
+    for (name,) in names:
+        await messages.refresh(tx, name, to_micros(now))
 
 
 def _silence_of(row: Row) -> Silence:
