@@ -81,8 +81,7 @@ async def deliveries(
 async def deliveries_of(tx: Transaction, changes: Sequence[int]) -> list[Delivery]:
     """Read the deliveries of changes, by their numbers, reports to Port too; oldest first."""
     rows = await tx.fetch(
-        f"{DELIVERY} WHERE change_id = ANY($1) AND ({SHOWN} OR kind = 'report')"
-        " ORDER BY deliveries.id LIMIT 1000",
+        f"{DELIVERY} WHERE change_id = ANY($1) AND ({SHOWN} OR kind = 'report') ORDER BY deliveries.id",
         list(changes),
     )
     return [_delivery_of(row) for row in rows]
@@ -117,7 +116,7 @@ async def attempts(tx: Transaction, numbers: Sequence[int]) -> list[DeliveryAtte
     """Read every attempt of deliveries, by their numbers, oldest first."""
     rows = await tx.fetch(
         "SELECT delivery_id, outcome, detail, started_at, ended_at FROM attempts"
-        " WHERE delivery_id = ANY($1) ORDER BY id LIMIT 5000",
+        " WHERE delivery_id = ANY($1) ORDER BY id",
         list(numbers),
     )
     return [
