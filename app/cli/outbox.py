@@ -75,16 +75,15 @@ def list_deliveries(
             ),
             limit,
         )
-        attempts = {
-            row.id: await store.read(queries.page.attempts, [row.id])
-            for row in rows
-            if as_json and row.attempts
-        }
+        attempts: dict[int, list[DeliveryAttempt]] = {}
+        for row in rows:
+            if as_json and row.attempts:
+                attempts |= await store.read(queries.page.attempts, [row.id])
         return rows, attempts, await store.read(queries.counts.by_state)
 
     rows, attempts, counts = run_with_store(work)
     if as_json:
-        print_json_lines(DeliveryOut.of(row, attempts.get(row.id, [])) for row in rows)
+        print_json_lines(DeliveryOut.of(row, attempts) for row in rows)
         return
     if rows:
         columns = ("id", "state", "entity", "change", "to", "tries", "age", "last answer")
