@@ -184,15 +184,6 @@ class Notification(_Frozen):
         single = self.step is Step.NOTICED and not self.late and not self.ended
         return single or self.worse or self.step in (Step.OPENED, Step.REMINDED, Step.FLAPPING)
 
-    @property
-    def job_step(self) -> Step:
-        """The step that a job, which knows only begin, change and end, takes it for."""
-        if self.step is Step.NOTICED and self.ended:
-            return Step.RESOLVED
-        if self.step is Step.SETTLED:
-            return Step.RESOLVED if self.ended else Step.CHANGED
-        return self.step
-
     def closing(self, why: str, at: datetime) -> "Notification":
         """Make the alert that its incident is over, though no change ended it."""
         facts = {"step": Step.RESOLVED, "action": CLOSED, "at": at, "ended": True, "closed": why}

@@ -277,5 +277,5 @@ def _alerts(
     return tuple(
         Alert(route.destination, route.queue, notification, incident_id, due_at, repeat)
         for route in hit.routes
-        if notification.job_step in route.steps
+        if step.of_job(ended=notification.ended) in route.steps
     )

@@ -81,7 +81,7 @@ async def _copy(
             notification = Notification.model_validate_json(text)
         except ValidationError:  # written by another release: it is given up when its turn comes
             continue
-        if notification.job_step not in route.steps:
+        if notification.step.of_job(ended=notification.ended) not in route.steps:
             continue
         marked = notification.model_copy(
             update={"instead": notification.instead or f"for {destination}, which is on hold: {why}"}

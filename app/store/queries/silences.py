@@ -93,14 +93,14 @@ async def settle(tx: Transaction, now: datetime) -> None:
             " WHERE resolved_at IS NULL OR heard_id IS NOT NULL ORDER BY deliveries.id",
             number,
         )
-        for delivery_id, text, heard, is_open, entity, told, queue in rows:
+        for delivery_id, text, heard, is_open, entity, places, queue in rows:
             reminder = Notification.model_validate_json(text).named(entity)
             if is_over(reminder):
                 # Where nobody was alerted to the trouble, its end is no news.
                 if heard is None or is_over(Notification.model_validate_json(heard)):
                     continue
             elif is_open:
-                reminder = _reminder(reminder, heard is not None, told, queue, now)
+                reminder = _reminder(reminder, heard is not None, places, queue, now)
             else:
                 continue
             await tx.execute(
@@ -114,9 +114,9 @@ async def settle(tx: Transaction, now: datetime) -> None:
         await tx.execute("UPDATE silences SET settled = true WHERE id = $1", number)
 
 
-def _reminder(said: Notification, heard: bool, told: str, queue: str, now: datetime) -> Notification:
+def _reminder(said: Notification, heard: bool, places: str, queue: str, now: datetime) -> Notification:
     """Make what is said after a silence: a reminder; a job that takes none is told as it would have been."""
-    steps = next((place.steps for place in told_of(told) if place.queue == queue), ALL_STEPS)
+    steps = next((place.steps for place in told_of(places) if place.queue == queue), ALL_STEPS)
     if Step.REMINDED in steps:
         return said.model_copy(update={"step": Step.REMINDED, "at": now})
     begins = not heard and Step.OPENED in steps
