@@ -144,13 +144,13 @@ class RulesInForce:
     async def _followed(self, replaced: NotifierSet | None = None) -> bool:
         left: Mapping[str, tuple[str, int]] = {}
         try:
+            addresses = {name: notifier.address for name, notifier in self.sender.notifiers.items()}
+            left = await self.store.write(queries.incidents.leave, addresses, self.clock())
             while closed := await self.store.write(
                 queries.incidents.follow, self.intake.book.rules, self.clock(), limit=CLOSED_AT_ONCE
             ):
                 names = sorted({incident.rule for incident in closed})
                 log.warning("incidents_closed", rules=names, incidents=len(closed))
-            addresses = {name: notifier.address for name, notifier in self.sender.notifiers.items()}
-            left = await self.store.write(queries.incidents.leave, addresses, self.clock())
         except StoreUnavailable as error:
             log.warning("rules_not_followed", reason=str(error))
             return False

@@ -125,7 +125,10 @@ async def test_a_webhook_that_becomes_another(tmp_path: Path, slack: StandInSlac
         destinations = {"oncall": {"type": "slack", "webhook_url": f"{address}/services/x", "rate": 1000}}
         ends = {"property": "healthStatus", "to": "Healthy"}
         rule = {"name": "health", "when": {"property": "healthStatus"}, "resolve": ends, "send": "oncall"}
-        file.write_text(json.dumps({"version": 1, "destinations": destinations, "rules": [rule]}))
+        # These say nothing yet, and are not to be counted.
+        lasts = {"property": "healthStatus", "to": "Degraded", "for": "1h"}
+        waits = {"name": "lasting", "when": lasts, "send": "oncall"}
+        file.write_text(json.dumps({"version": 1, "destinations": destinations, "rules": [rule, waits]}))
 
     settings = Settings(
         _env_file=None,

@@ -237,7 +237,11 @@ async def leave(tx: Transaction, addresses: Mapping[str, str], now: datetime) ->
     gone = before.keys() - addresses.keys()
     if not changed and not gone:
         return {}
-    rows = await tx.fetch(f"SELECT {INCIDENT} FROM incidents WHERE resolved_at IS NULL")
+    rows = await tx.fetch(
+        # Of one that waits nobody has heard.
+        f"SELECT {INCIDENT} FROM incidents WHERE resolved_at IS NULL AND coalesce(due_at, 0) <= $1",
+        to_micros(now),
+    )
     told = Counter(name for row in rows for name in {place.destination for place in incident_of(row).told})
     left = {name: (before[name], told[name]) for name in changed if name in before and told[name]}
     for name, (_, number) in left.items():
