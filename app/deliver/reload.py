@@ -179,15 +179,14 @@ class RulesInForce:
 
     async def _say_last(self, old: Notifier | None, address: str, text: str) -> None:
         with suppress(ListenerError, TimeoutError):
-            if old is None and not address:
+            notifier = self.make_at(address) if address else old
+            if notifier is None or notifier.batch_limit == 1:  # a job does not run because of this
                 return
-            notifier = old or self.make_at(address)
             try:
                 async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
-                    if notifier.batch_limit > 1:  # a job does not run because of this
-                        await notifier.probe(text)
+                    await notifier.probe(text)
             finally:
-                if old is None:
+                if notifier is not old:
                     await notifier.close()
 
     async def close(self) -> None:
