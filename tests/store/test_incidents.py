@@ -120,6 +120,18 @@ async def test_what_opened_during_a_silence(store: Store, steps: frozenset[Step]
     assert await tell(store, 100) == [("default", said, "")]
 
 
+async def test_an_end_that_is_overtaken_or_lost(store: Store) -> None:
+    """A later change of another value shows that the entity is well: it ends; what comes late is old."""
+    await store.accept([went("Healthy", "Degraded", 0)])
+    assert await tell(store, 1) == [("default", Step.OPENED, "")]
+    await store.accept([went("Degraded", "Degraded", 2)])
+    await store.accept([went("Healthy", "Healthy", 6), went("Degraded", "Healthy", 5)])
+    assert await tell(store, 7) == [("default", Step.RESOLVED, "")]
+    await store.accept([went("Healthy", "Healthy", 8)])
+    assert await tell(store, 9) == []
+    assert await open_ones(store) == []
+
+
 async def test_a_rule_that_goes_away_ends_its_incidents(store: Store) -> None:
     """Each place that was told hears why, and the audit trail says so; where only `send` moved it goes on."""
     await store.accept([went("Healthy", "Degraded", 0, queue="one")])
