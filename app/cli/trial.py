@@ -25,7 +25,7 @@ def demo(
     changes: Annotated[int, typer.Option(min=1, help="How many changes to send.")] = 5,
     exit_: Annotated[bool, typer.Option("--exit", help="End when the alerts have arrived.")] = False,
 ) -> None:
-    """Show the main job without any account: the real listener between a fake Port and a fake Slack with buttons."""
+    """Show the main job without any account: the real listener between a fake Port and a fake Slack."""
     configure_logging("WARNING", "text")
     environment()  # refused now, and in one sentence, if it cannot be read
     complete = run(run_demo(create_app, count=changes, stay=not exit_, console=OUT))

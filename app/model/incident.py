@@ -31,6 +31,20 @@ class Step(StrEnum):
     ESCALATED = "escalated"
     """Not a change: nobody has acknowledged it for as long as its rule's `escalate` allows."""
 
+    def of_job(self, *, ended: bool) -> "Step":
+        """Map it to the step that a job, which knows only begin, change and end, takes it for.
+
+        Args:
+            ended: Whether all is well by then.
+        """
+        if self is Step.ESCALATED:  # there it begins
+            return Step.OPENED
+        if self is Step.NOTICED and ended:
+            return Step.RESOLVED
+        if self is Step.SETTLED:
+            return Step.RESOLVED if ended else Step.CHANGED
+        return self
+
 
 ALL_STEPS = frozenset(Step) - {Step.ACKNOWLEDGED}
 """The steps that a channel is alerted of; its messages show an acknowledgement in their own place."""
@@ -131,9 +145,15 @@ class Incident:
 
     def reaching(self, route: Route) -> "Incident":
         """Copy it with a place that is told of it from now on, to its end."""
-        if any(place.queue == route.queue and not place.later for place in self.told):
+        # A job has several queues: it may have been told in another one.
+        here = [
+            place
+            for place in self.told
+            if place.queue == route.queue or place.destination == route.destination
+        ]
+        if not all(place.later for place in here):
             return self
-        others = (place for place in self.told if place.queue != route.queue)
+        others = (place for place in self.told if place not in here)
         return replace(self, told=(*others, replace(route, later=False)))
 
     def told_as(self, other: "Incident") -> "Incident":

@@ -70,20 +70,8 @@ def make_alerts(
     if due_at is not None and step in STILL:
         notification = notification.model_copy(update={"at": due_at})
     incident_id = incident.id if incident else None
-    job_step = _job_step(hit, step, incident)
     return tuple(
         Alert(route.destination, route.queue, notification, incident_id, due_at, repeat)
         for route in hit.routes
-        if job_step in route.steps
+        if step.of_job(ended=notification.ended) in route.steps
     )
-
-
-def _job_step(hit: Hit, step: Step, incident: Incident | None) -> Step:
-    """Map a step to the one that a job, which knows only begin, change and end, takes it for."""
-    if step is Step.NOTICED and hit.resolves:
-        return Step.RESOLVED
-    if step is Step.ESCALATED:  # there it begins
-        return Step.OPENED
-    if step is Step.SETTLED:
-        return Step.RESOLVED if incident and incident.resolved_at else Step.CHANGED
-    return step

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.model.delivery import Outcome
-from app.model.incident import Route, Step
+from app.model.incident import ALL_STEPS, Route, Step
 from app.model.silence import ANY, Silence
 from app.rules.decide import decide
 from app.rules.match import match
@@ -35,6 +35,41 @@ async def test_the_end_of_what_was_told_is_told_after_a_silence(store: Store) ->
     assert await tell(store, 99) == []
     assert await tell(store, 100) == [("default", Step.RESOLVED, "")]
     assert await tell(store, 500) == []
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        (ALL_STEPS, Step.REMINDED),
+        (frozenset({Step.OPENED, Step.RESOLVED}), Step.OPENED),
+        (frozenset({Step.OPENED, Step.CHANGED, Step.RESOLVED}), Step.OPENED),
+        (frozenset({Step.CHANGED}), Step.CHANGED),
+    ],
+)
+async def test_what_opened_during_a_silence(store: Store, steps: frozenset[Step], said: Step) -> None:
+    """Once that ends it is a reminder; to a job that takes none it begins."""
+    silence = Silence(ANY, ANY, "checkout", ANY, NOW, at(100), "ada", "noise")
+    number = await store.write(queries.silences.add, silence)
+    await store.accept([went("Healthy", "Degraded", 0, steps=steps)])
+    await store.accept([went("Degraded", "Crashed", 5, steps=steps)])
+    claimed = await claim(store, second=6)
+    asides = {one.id: Aside(Outcome.SILENCED, "", number) for one in claimed.deliveries}
+    assert await store.record(
+        claimed, replace(attempt(Outcome.SILENCED, second=6), delivery_ids=(), asides=asides)
+    )
+    assert await tell(store, 100) == [("default", said, "")]
+
+
+async def test_an_end_that_is_overtaken_or_lost(store: Store) -> None:
+    """A later change of another value shows that the entity is well: it ends; what comes late is old."""
+    await store.accept([went("Healthy", "Degraded", 0)])
+    assert await tell(store, 1) == [("default", Step.OPENED, "")]
+    await store.accept([went("Degraded", "Degraded", 2)])
+    await store.accept([went("Healthy", "Healthy", 6), went("Degraded", "Healthy", 5)])
+    assert await tell(store, 7) == [("default", Step.RESOLVED, "")]
+    await store.accept([went("Healthy", "Healthy", 8)])
+    assert await tell(store, 9) == []
+    assert await open_ones(store) == []
 
 
 async def test_a_rule_that_goes_away_ends_its_incidents(store: Store) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from app.model.digest import STILL, is_over
-from app.model.incident import Step
+from app.model.incident import ALL_STEPS, Step
 from app.model.notification import Notification
 from app.model.silence import Silence, SilencePreview
 from app.model.times import from_micros, micros_or_none, to_micros
 from app.store.queries import incidents, messages
+from app.store.queries.accept import told_of
 from app.store.rows import acknowledgement_of
 from app.store.transaction import Row, Transaction
 
@@ -190,7 +191,8 @@ async def settle(tx: Transaction, now: datetime) -> None:
         # The last alert of each incident and queue, unless something later went out.
         rows = await tx.fetch(
             "SELECT deliveries.id, deliveries.notification, heard.notification, resolved_at IS NULL,"
-            "  acknowledged_at, acknowledged_by, incidents.entity FROM (SELECT max(kept.id) AS kept_id,"
+            "  incidents.entity, incidents.told, deliveries.queue, acknowledged_at, acknowledged_by"
+            "  FROM (SELECT max(kept.id) AS kept_id,"
             "   (SELECT max(id) FROM deliveries AS sent WHERE sent.incident_id = kept.incident_id"
             "     AND sent.queue = kept.queue AND sent.state = 'delivered') AS heard_id"
             "   FROM deliveries AS kept WHERE silence_id = $1 AND kept.state = 'silenced'"
@@ -204,7 +206,7 @@ async def settle(tx: Transaction, now: datetime) -> None:
             " WHERE resolved_at IS NULL OR heard_id IS NOT NULL ORDER BY deliveries.id",
             number,
         )
-        for delivery_id, text, heard, is_open, *acknowledgement, entity in rows:
+        for delivery_id, text, heard, is_open, entity, places, queue, *acknowledgement in rows:
             reminder = Notification.model_validate_json(text).named(entity)
             acknowledged = acknowledgement_of(*acknowledgement)
             reminder = reminder.model_copy(update={"acknowledged": acknowledged})
@@ -213,17 +215,15 @@ async def settle(tx: Transaction, now: datetime) -> None:
                 if heard is None or is_over(Notification.model_validate_json(heard)):
                     continue
             elif is_open:
-                asks = (
-                    reminder.step in STILL if hours else heard is not None or reminder.step is Step.ESCALATED
-                )
+                asks = reminder.step in STILL if hours else heard or reminder.step is Step.ESCALATED
                 if acknowledged and asks:  # for somebody, and here somebody is
                     continue
-                step = Step.ESCALATED if reminder.step is Step.ESCALATED else Step.REMINDED
                 if not hours:
-                    reminder = reminder.model_copy(update={"step": step, "at": now})
-                elif heard is None or is_over(Notification.model_validate_json(heard)):
-                    step = Step.OPENED if step is Step.REMINDED else step  # there it is news
-                    reminder = reminder.model_copy(update={"step": step})
+                    reminder = _reminder(reminder, heard is not None, places, queue, now)
+                elif reminder.step is not Step.ESCALATED and (
+                    heard is None or is_over(Notification.model_validate_json(heard))
+                ):
+                    reminder = reminder.model_copy(update={"step": Step.OPENED})  # there it is news
             else:
                 continue
             await tx.execute(
@@ -253,6 +253,17 @@ async def _refresh(tx: Transaction, patterns: Sequence[str], now: datetime) -> N
     )
     for (name,) in names:
         await messages.refresh(tx, name, to_micros(now))
+
+
+def _reminder(said: Notification, heard: bool, places: str, queue: str, now: datetime) -> Notification:
+    """Make what is said after a silence: a reminder; a job that takes none is told as it would have been."""
+    steps = next((place.steps for place in told_of(places) if place.queue == queue), ALL_STEPS)
+    if said.step is Step.ESCALATED:
+        return said.model_copy(update={"at": now})
+    if Step.REMINDED in steps:
+        return said.model_copy(update={"step": Step.REMINDED, "at": now})
+    begins = not heard and Step.OPENED in steps
+    return said.model_copy(update={"step": Step.OPENED}) if begins else said
 
 
 def _silence_of(row: Row) -> Silence:
