@@ -47,7 +47,7 @@ class Messages:
         ]
         pairs = zip(deliveries, notifications, strict=True)
         items = (
-            Item(delivery.key, notification, delivery.parent, delivery.incident_id)
+            Item(delivery.key, notification, delivery.parent, delivery.incident_id, over=delivery.over)
             for delivery, notification in pairs
         )
         return Parcel(tuple(items), event)

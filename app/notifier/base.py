@@ -22,12 +22,14 @@ class Item:
         notification: The alert.
         parent: The message that its incident has in the channel already; None: it has none.
         incident_id: The incident's id, the same at each of its steps; None: it has none.
+        over: The incident has ended by now, whatever the alert says.
     """
 
     delivery_id: str
     notification: Notification
     parent: Message | None = None
     incident_id: str | None = None
+    over: bool = False
 
 
 @dataclass(frozen=True, slots=True)

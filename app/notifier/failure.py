@@ -37,6 +37,7 @@ REMEDIES = {
     "invalid_auth": "set a valid token",
     "not_authed": "set a valid token",
     "missing_scope": "give the app the scope, and install it again",
+    "routing_key": "set the integration key of an integration of the type Events API v2",
     "401": "check its credentials",
     "403": "check its credentials",
     "404": "check its address",

@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 DESTINATION_KINDS = {
     "slack": "app.notifier.slack.kind:SLACK_KIND",
     "http": "app.notifier.http.notifier:HTTP_KIND",
+    "teams": "app.notifier.teams:TEAMS_KIND",
+    "pagerduty": "app.notifier.pagerduty:PAGERDUTY_KIND",
     "port_action": "app.notifier.port_action:PORT_ACTION_KIND",
     "console": "app.notifier.console:CONSOLE_KIND",
 }

@@ -59,13 +59,13 @@ class Routing:
         channel: What it sends to, where other destinations may send to the same: they then share one queue.
             It may be a secret. None: the destination has a queue of its own.
         queues: How many queues its alerts are spread over.
-        steps: The steps of an incident at which it runs, for a job; None: it gets every step.
+        steps: The names of the steps of an incident at which it runs, for a job; None: it gets every step.
         fallback: The name of the destination that gets the alerts while this one is on hold.
     """
 
     channel: str | None = field(default=None, repr=False)
     queues: int = 1
-    steps: tuple[JobStep, ...] | None = None
+    steps: tuple[str, ...] | None = None
     fallback: str | None = None
 
 

@@ -114,6 +114,7 @@ class Waiting:
         parent: The message that its incident has in this queue's channel, if it has one.
         traceparent: The span that its change arrived in; None: traces are not kept.
         incident_id: The incident that it belongs to; None: to none.
+        over: That incident has ended by now, and does not flap.
     """
 
     id: int
@@ -123,6 +124,7 @@ class Waiting:
     parent: Message | None = None
     traceparent: str | None = None
     incident_id: str | None = None
+    over: bool = False
 
     @property
     def key(self) -> str:

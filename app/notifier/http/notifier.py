@@ -147,10 +147,14 @@ class HttpNotifier(Notifier):
             DeliveryFailed: For answers as `failure_of_status` says, without one as `failure_of_error` does.
                 Message: what the templates gave cannot be sent.
         """
-        (item,) = parcel.items
-        call = self._call(parcel.filled, item.delivery_id)
+        return Sent(await self.request(parcel.filled, parcel.items[0].delivery_id))
+
+    async def request(self, filled: Any, key: str, *, url: URL | None = None, hidden: str = "") -> str:
+        """Send what is filled in for url, headers and body, as `send` does; `hidden` is a secret in it."""
+        call = self._call(filled, key)
+        call = replace(call, url=url or call.url, secrets=call.secrets | {hidden})
         try:
-            return Sent(await self._send(call))
+            return await self._send(call)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise failure_of_error(error, call.url.host or "", fixed=self._url.fixed_host) from None
 
@@ -174,6 +178,10 @@ class HttpNotifier(Notifier):
         for session in self._sessions.values():
             await session.close()
             await asyncio.sleep(0)  # aiohttp closes connections in the background: its "Graceful shutdown"
+
+    def takes(self, status: int, _: str) -> bool:
+        """Tell whether an answer, by its status and the start of its text, means that the alert was taken."""
+        return 200 <= status < 300
 
     def _call(self, filled: Any, delivery_id: str) -> _Call:
         url = self._url.fill(filled["url"])
@@ -206,7 +214,7 @@ class HttpNotifier(Notifier):
             start = await read_start(answer, self._text_within.total_seconds())
         text = one_line(call.hide(start), MAX_SHOWN_ANSWER_CHARS)
         reason = f"{answer.status}: {text}" if text else str(answer.status)
-        if 200 <= answer.status < 300:
+        if self.takes(answer.status, start):
             return reason
         if 300 <= answer.status < 400:
             reason = f"{answer.status}: a redirect, which is not followed"
@@ -227,7 +235,7 @@ class HttpNotifier(Notifier):
         session = self._sessions.get(direct)
         if session is None or session.closed:
             # The proxy's own address is the operator's choice, and mostly a private one.
-            judge = refusal if direct and not self._private else _let_pass
+            judge = refusal if direct and not self._private else lambda _: ""
             session = self._sessions[direct] = aiohttp.ClientSession(
                 connector=connector(judge, self._resolver if direct else None, self._tls),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -235,10 +243,6 @@ class HttpNotifier(Notifier):
                 auto_decompress=False,  # a small answer that unpacks to gigabytes stays small
             )
         return session
-
-
-def _let_pass(_: str) -> str:
-    return ""
 
 
 def _header(name: str, value: Any) -> str:
@@ -251,9 +255,10 @@ def _header(name: str, value: Any) -> str:
 
 def _json(value: Any) -> bytes:
     try:
-        body = json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+        text = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError):
         raise DeliveryFailed("the body cannot be written as JSON", Scope.MESSAGE) from None
+    body = text.encode("utf-8", "replace")  # half a surrogate pair has no encoding
     if len(body) > MAX_BODY_BYTES:
         reason = f"the body has {len(body):,} bytes, and {MAX_BODY_BYTES:,} are the most"
         raise DeliveryFailed(reason, Scope.MESSAGE)
