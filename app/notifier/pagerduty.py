@@ -31,7 +31,7 @@ EVENTS_URL = "https://events.pagerduty.com/v2/enqueue"
 ENQUEUE, ENQUEUE_CHANGE = "/enqueue", "/change/enqueue"
 ROUTING_KEY = re.compile(r"[A-Za-z0-9]{32}")
 WRONG_KEY = re.compile(r"routing[ _]key", re.IGNORECASE)
-MAX_SUMMARY_CHARS = 1_024
+MAX_PAGE_SUMMARY_CHARS = 1_024
 MAX_EVENT_BYTES = 500_000  # PagerDuty's limit is 512 kB, and what counts as a kB is not said
 NO_PAGE = "resolves-nothing"
 """The dedup key of no alert: PagerDuty looks at the routing key, and drops the rest."""
@@ -87,6 +87,8 @@ class PagerDutyNotifier(HttpNotifier):
             headers={},
         )
         super().__init__(name, job, context)
+        # The address is in no change's power, and behind a proxy its name may have no address here.
+        self._private |= self._proxy(address) is not None
         self._settings = settings
         self._change_url = URL(address.removesuffix(ENQUEUE) + ENQUEUE_CHANGE, encoded=True)
         # With another key nothing that was opened can be resolved.
@@ -174,7 +176,7 @@ def _action(item: Item) -> str:
 def _what_happened(item: Item, context: NotifierContext, *, change: bool = False) -> Event:
     alert, body = item.notification, alert_body(item, context)
     payload: Event = {
-        "summary": cut(body.text, MAX_SUMMARY_CHARS),
+        "summary": cut(body.text, MAX_PAGE_SUMMARY_CHARS),
         "source": alert.entity or alert.rule,
         "timestamp": alert.at.isoformat(),
         "custom_details": body.model_dump(mode="json", exclude={"links", "text"}),

@@ -11,7 +11,7 @@ https://learn.microsoft.com/adaptive-cards/authoring-cards/text-features (dates,
 import asyncio
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -154,11 +154,7 @@ def composed_card(
         card = card_of(composed)
         if not composed.lists or fits(card):
             break
-    if not fits(card):
-        card.pop("actions", None)
-    while not fits(card) and len(card["body"]) > 1:
-        card["body"].pop()
-    return composed, card
+    return composed, _cut_to_fit(card)
 
 
 def fits(card: Json) -> bool:
@@ -167,6 +163,15 @@ def fits(card: Json) -> bool:
         len(json.dumps(message_of_card(card), ensure_ascii=False).encode(errors="replace"))
         <= MAX_MESSAGE_BYTES
     )
+
+
+def _cut_to_fit(card: Json) -> Json:
+    """Take the buttons out of a card that is too large, and lines at its end."""
+    if not fits(card):
+        card.pop("actions", None)
+    while not fits(card) and len(card["body"]) > 1:
+        card["body"].pop()
+    return card
 
 
 def message_of_card(card: Json) -> Json:
@@ -192,7 +197,7 @@ def card_of(composed: Composed) -> Json:
 
 def plain_card(composed: Composed) -> Json:
     """Make a card of a message that has nothing but text."""
-    return text_card("\n".join(_lines_as_text(composed.plain["text"])))
+    return _cut_to_fit(text_card(plain_of(rich(composed.plain["text"]).to_dict())))
 
 
 def text_card(text: str) -> Json:
@@ -255,11 +260,6 @@ def _text_of(part: Mapping[str, Any]) -> str:
         return rich_part(part)
     at = datetime.fromtimestamp(part["timestamp"], UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return f"{{{{DATE({at}, SHORT)}}}} {{{{TIME({at})}}}}"
-
-
-def _lines_as_text(text: str) -> Iterable[str]:
-    block = rich(text).to_dict()
-    return plain_of(block | {"type": "rich_text"}).split("\n")
 
 
 def _run(text: str, *, literal: bool = True) -> Json:

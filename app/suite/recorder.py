@@ -15,6 +15,7 @@ from app.notifier.registry import kind_of
 from app.notifier.slack.compose import compose
 from app.notifier.slack.kind import SlackDestination
 from app.notifier.slack.markup import unescaped
+from app.notifier.teams import TeamsDestination
 from app.rules.destination import DestinationSettings
 from app.suite.clock import SuiteClock
 
@@ -102,7 +103,7 @@ class Recorder(Notifier):
             raise DeliveryFailed(FAILS, Scope.DESTINATION)
         message: str | SlackMessage
         items, delivered = parcel.items, None
-        if isinstance(self._settings, SlackDestination):
+        if isinstance(self._settings, SlackDestination | TeamsDestination):
             composed = compose(
                 parcel,
                 self._context.app_url,

@@ -27,6 +27,8 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "header with a line end": (f'{JOB}, headers: {{"a\\n": c}}}}', "", "3: destination 'a': headers: 'a' cannot be set"),
     "header of ours": (f"{JOB}, headers: {{Webhook-Id: c}}}}", "", "3: destination 'a': headers: 'Webhook-Id' cannot be set"),
     "header for the length": (f"{JOB}, headers: {{Content-Length: '1'}}}}", "", "'Content-Length' cannot be set"),
+    "key that is none": ("a: {type: pagerduty, routing_key: secret}", "", "3: destination 'a': routing_key: must be 32 letters"),
+    "card by a template": ("a: {type: teams, webhook_url: 'https://{{ .a }}.example.com'}", "", "3: destination 'a': webhook_url: must"),
     "no address": ("a: {type: http}", "", "3: destination 'a': 'url' is missing"),
     "no scheme": ("a: {type: http, url: jobs.example.com}", "", "url: must be an address that begins with https://"),
     "unknown kind": ("a: {type: slak}", "", "type: must be 'slack'"),

@@ -122,7 +122,7 @@ async def test_what_is_wrong_on_the_way_has_a_name(tmp_path: Path, kind: str) ->
     assert "SSL_CERT_FILE" in untrusted.detail
 
 
-@pytest.mark.parametrize("kind", ["slack webhook", "slack bot", "port_action"])
+@pytest.mark.parametrize("kind", ["slack webhook", "slack bot", "teams", "pagerduty", "port_action"])
 @pytest.mark.parametrize("status", [407, 502, 403])
 async def test_a_proxy_that_does_not_connect(tmp_path: Path, kind: str, status: int) -> None:
     """Nothing has left, the destination is not at fault, and the reason names the proxy."""

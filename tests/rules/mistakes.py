@@ -133,7 +133,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "send_wrong_in_one_kind": ("4: rule 'cpu': Rocket: must be text; put it in quotes",),
     "several_contradictions_beside_mistakes": (
         "1: version: this release reads version 1; a later version needs a later release",
-        "3: destination 'rocket': type: must be 'slack', 'http', 'port_action' or 'console'; did you mean 'slack'?",
+        "3: destination 'rocket': type: must be 'slack', 'http', 'teams', 'pagerduty', 'port_action' or 'console'; did you mean 'slack'?",
         "4: destination 'job': secret: must be text; put it in quotes",
         "4: destination 'job': steps: must be 'opened', 'changed', 'resolved' or 'reminded'; did you mean 'opened'?",
         "4: destination 'job': url: jq: bad/0 is not defined",
@@ -182,7 +182,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     ),
     "unknown_destination_like_none": ("4: rule 'cpu': there is no destination 'xyz'; there are default",),
     "unknown_destination_type": (
-        "3: destination 'alerts': type: must be 'slack', 'http', 'port_action' or 'console'; did you mean 'slack'?",
+        "3: destination 'alerts': type: must be 'slack', 'http', 'teams', 'pagerduty', 'port_action' or 'console'; did you mean 'slack'?",
     ),
     "unknown_key_at_top": ("2: 'destination' is not known here; did you mean 'destinations'?",),
     "unknown_key_in_by_team": (
