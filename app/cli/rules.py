@@ -222,8 +222,8 @@ async def _try(loaded: Rules, name: str, body: bytes, jq: Jq) -> None:
     matched = await match_and_route(change, body, book, jq.evaluate, _no_lookup)
     matching = {hit.rule.name for hit in matched.hits if hit.matches}
     event = bare_event(body)
-    results = await jq.evaluate(book.rules.programs(change.blueprint), event)
-    for rule in book.rules.about(change.blueprint):
+    results = await jq.evaluate(book.rules.programs(change.blueprint, change.resource), event)
+    for rule in book.rules.about(change.blueprint, change.resource):
         outcome = "matches" if rule.name in matching else f"does not match: {why_not(rule, change, results)}"
         say(f"  rule {rule.name!r} {outcome}")
     if not matching:

@@ -16,7 +16,7 @@ class AlertLinks(BaseModel):
     """Where an alert leads."""
 
     port: str | None
-    """The entity's page in Port; null: the alert is about no entity."""
+    """The entity's page in Port, or the run's; null: the alert is about no entity."""
     page: str | None
     """The entity's history on the listener's own page; null: `PAGE_URL` is not set."""
     properties: dict[str, str]
@@ -61,6 +61,8 @@ class AlertBody(BaseModel):
     """When it happened."""
     action: str
     """`CREATE`, `UPDATE`, `DELETE` or `TIMER_EXPIRED`; `CLOSED`: no change ended the incident."""
+    resource: str
+    """`entity`, or `run`: a run of an action, whose id and blueprint stand in the place of an entity's."""
     blueprint: str
     """The entity's blueprint."""
     entity: str
@@ -93,7 +95,7 @@ def alert_body(item: Item, context: NotifierContext) -> AlertBody:
     """Make what a job gets of one delivery."""
     alert, words = item.notification, words_of(item.notification)
     page = context.page_url if alert.entity else None
-    opened_at = alert.opened_at
+    opened_at, about = alert.opened_at, (alert.blueprint, alert.entity, alert.resource)
     team = {"team": ", ".join(alert.teams)} if alert.teams else {}
     return AlertBody(
         rule=alert.rule,
@@ -105,7 +107,7 @@ def alert_body(item: Item, context: NotifierContext) -> AlertBody:
         incident=item.incident_id,
         key=item.delivery_id,
         links=AlertLinks(
-            port=entity_url(context.app_url, alert.blueprint, alert.entity) if alert.entity else None,
+            port=entity_url(context.app_url, *about) if alert.entity else None,
             page=page_of(page, alert.blueprint, alert.entity) if page else None,
             properties={link.name: link.url for link in alert.links},
         ),
@@ -114,6 +116,7 @@ def alert_body(item: Item, context: NotifierContext) -> AlertBody:
         message="".join(part.text for part in alert.message),
         at=alert.at,
         action=alert.action,
+        resource=alert.resource,
         blueprint=alert.blueprint,
         entity=alert.entity,
         title=words.title(),

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import quote, urlencode
 
+from app.model.change import ACTION_RUN, ENTITY
 from app.model.notification import Message, Notification
 
 # Well below the lease of a queue: what has begun ends before another process may send the same.
@@ -189,8 +190,10 @@ class Reporter(Notifier, Protocol):
         ...
 
 
-def entity_url(app_url: str, blueprint: str, entity: str) -> str:
-    """Return the address of an entity's page in Port's app at `app_url`."""
+def entity_url(app_url: str, blueprint: str, entity: str, resource: str = ENTITY) -> str:
+    """Return the address of an entity's page, or of a run's, in Port's app at `app_url`."""
+    if resource == ACTION_RUN:
+        return f"{app_url.rstrip('/')}/organization/run?runId={quote(entity, safe='')}"
     return f"{app_url.rstrip('/')}/{quote(blueprint, safe='')}Entity?identifier={quote(entity, safe='')}"
 
 

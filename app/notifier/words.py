@@ -235,7 +235,7 @@ class Words:
         return f" while {before if is_word else f'{self._name(change.name)} was {before}'}"
 
     def _name(self, name: str) -> str:
-        return self.show(name.removeprefix("relations."), MAX_SHOWN_NAME_CHARS)
+        return self.show(name.removeprefix("relations.").removeprefix("scorecards."), MAX_SHOWN_NAME_CHARS)
 
     def _shown(self, value: str, limit: int, *, marks: bool = False, bold: bool = False) -> str:
         text = value if value == LEFT_OUT else self.show(value, limit) or EMPTY

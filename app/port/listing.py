@@ -43,7 +43,8 @@ class DescribedBlueprint:
 
     def include(self, watched: Watched) -> list[str] | None:
         """List the properties and relations to ask a search for; None: all."""
-        if watched.fields is None:
+        # How `include` would name a scorecard, no page of Port's says.
+        if watched.fields is None or any(map(is_level, watched.fields)):
             return None
         # Without the prefix, as Port's `include` wants them; title and team are among the meta-properties.
         names = sorted({name.partition(".")[2] for name in watched.fields & self.fields})
@@ -79,8 +80,14 @@ def read_entity(answer: Mapping[str, Any], blueprint: str) -> ListedEntity:
         teams=entity.team,
         properties=entity.properties,
         relations=entity.relations,
+        scorecards=entity.scorecards,
     )
     return ListedEntity(snapshot, read_time(entity.updatedAt))
+
+
+def is_level(field: Field) -> bool:
+    """Tell whether a field is the level on a scorecard, which may change without the entity's own time."""
+    return field.startswith("scorecards.")
 
 
 def _names(described: Any) -> frozenset[Field]:

@@ -245,7 +245,7 @@ async def match_and_route(
     change: CatalogChange, body: bytes, book: Rulebook, evaluate: Evaluate, look_up: LookUp
 ) -> Match:
     """Match a change with the rules, and find the routes of its alerts; jq is run on the change's body."""
-    programs = book.rules.programs(change.blueprint)
+    programs = book.rules.programs(change.blueprint, change.resource)
     event = bare_event(body) if programs else None
     results = await evaluate(programs, event) if event is not None else {}
     matched = match(book.rules, change, results)

@@ -5,6 +5,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import filter as fitting
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ class MadeUp(Mapping[str, str]):
             return self._values[name]
         if name.endswith("SECRET"):  # as destinations of the type http demand it
             return "whsec_" + b64encode(name.encode().ljust(MIN_SECRET_BYTES, b"-")).decode()
+        if name.endswith("KEY"):  # as PagerDuty's are
+            return sha256(name.encode()).hexdigest()[:32]
         return f"https://hooks.slack.com/services/suite/{name}"
 
     def __iter__(self) -> Iterator[str]:

@@ -7,9 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from app.model.incident import Severity
-from app.rules.condition import DURATION, UNITS, Duration
-from app.rules.rule import Action
-from app.rules.values import Strict
+from app.rules.values import DURATION, UNITS, Duration, EntityAction, Strict
 
 EVERYBODY = "anyone"
 ACTS = ("entity", "body", "silence", "reconcile", "fails", "works")
@@ -142,7 +140,7 @@ class Moment(Strict):
     """The owning team from now on, or a list."""
     relations: dict[str, Any] | None = None
     """The relations that change."""
-    action: Action = "UPDATE"
+    action: EntityAction = "UPDATE"
     """What happens to the entity."""
     timer: Text | None = None
     """With `TIMER_EXPIRED`, the timer property that ran out."""

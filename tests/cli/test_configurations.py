@@ -60,7 +60,7 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "time without unit": (SLACK, "again_after: 5", "again_after: must be a time such as 30s"),
     "odd severity": (SLACK, "severity: bad", "severity: must be 'critical', 'warning' or 'info'"),
     "odd mention": (SLACK, "mention: here", "mention: must be @here"),
-    "odd action": (SLACK, "on: update", "on: must be 'CREATE', 'UPDATE', 'DELETE' or 'TIMER_EXPIRED'"),
+    "odd action": (SLACK, "on: update", "on: must be 'CREATE', 'UPDATE', 'DELETE', 'TIMER_EXPIRED', 'RUN_CREATED' or 'RUN_UPDATED'"),
     "pattern": (SLACK, "blueprint: ^a$", "blueprint: looks like a regular expression"),
     "not YAML": ("a: {type: console", "", "not YAML"),
 }  # fmt: skip

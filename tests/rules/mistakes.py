@@ -2,10 +2,10 @@
 
 MISTAKES: dict[str, tuple[str, ...]] = {
     "action_in_lower_case": (
-        "4: rule 'cpu': on: must be 'CREATE', 'UPDATE', 'DELETE' or 'TIMER_EXPIRED'; did you mean 'UPDATE'?",
+        "4: rule 'cpu': on: must be 'CREATE', 'UPDATE', 'DELETE', 'TIMER_EXPIRED', 'RUN_CREATED' or 'RUN_UPDATED'; did you mean 'UPDATE'?",
     ),
     "action_unknown": (
-        "4: rule 'cpu': on: must be 'CREATE', 'UPDATE', 'DELETE' or 'TIMER_EXPIRED'; did you mean 'UPDATE'?",
+        "4: rule 'cpu': on: must be 'CREATE', 'UPDATE', 'DELETE', 'TIMER_EXPIRED', 'RUN_CREATED' or 'RUN_UPDATED'; did you mean 'UPDATE'?",
     ),
     "address_of_a_workflow": tuple(
         f"{line}: destination '{name}': webhook_url: starts a workflow and posts no message: give the URL of an"
@@ -40,10 +40,10 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "4: rule 'cpu': when: from, to, above and below belong to one value, not to jq",
     ),
     "condition_with_two_subjects": (
-        "4: rule 'cpu': when: needs exactly one of property, relation, title, team, all, any, jq; it has property, relation",
+        "4: rule 'cpu': when: needs exactly one of property, relation, title, team, scorecard, run, all, any, jq; it has property, relation",
     ),
     "condition_without_subject": (
-        "4: rule 'cpu': when: needs exactly one of property, relation, title, team, all, any, jq; it has none",
+        "4: rule 'cpu': when: needs exactly one of property, relation, title, team, scorecard, run, all, any, jq; it has none",
     ),
     "destination_is_no_mapping": ("3: destination 'alerts': must be a mapping",),
     "destination_without_type": ("3: destination 'job': 'type' is missing",),
@@ -137,7 +137,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "4: destination 'job': secret: must be text; put it in quotes",
         "4: destination 'job': steps: must be 'opened', 'changed', 'resolved' or 'reminded'; did you mean 'opened'?",
         "4: destination 'job': url: jq: bad/0 is not defined",
-        "7: rule 'cpu': on: must be 'CREATE', 'UPDATE', 'DELETE' or 'TIMER_EXPIRED'",
+        "7: rule 'cpu': on: must be 'CREATE', 'UPDATE', 'DELETE', 'TIMER_EXPIRED', 'RUN_CREATED' or 'RUN_UPDATED'",
         "9: rule 'memory': there is no destination 'rokcet'; did you mean 'rocket'?",
         "10: rule 'cpu': there is a rule of this name in line 6 already",
         "10: rule 'cpu': `for` needs to see when it ends: give `when` a to, above or below, or the rule a `resolve`",

@@ -82,7 +82,7 @@ def line_message(line: Line, app_url: str, page_url: str | None = None) -> dict[
         alert.mention for alert in (line.notifications if line.complete else (last,)) if alert.mention
     ]
     mention = " ".join(dict.fromkeys(mentions))
-    url = entity_url(app_url, last.blueprint, last.entity)
+    url = entity_url(app_url, last.blueprint, last.entity, last.resource)
     url = url if len(url) <= MAX_TITLE_URL_CHARS else ""
     page = page_of(page_url, last.blueprint, last.entity) if page_url else ""
     page = page if len(page) <= MAX_TITLE_URL_CHARS else ""
