@@ -211,7 +211,8 @@ def _in_a_file(name: str, key: str, given: dict[str, Any]) -> dict[str, Any]:
     lookup = {"property": "a"} | ({"relation": "b"} if key == "property" else {})
     rule: dict[str, Any] = {
         "Rule": given,
-        "Condition": {"when": given},
+        "Condition": {"when": given}
+        | ({"on": "RUN_UPDATED", "resolve": {"run": "status"}} if key == "run" else {}),
         "Not": {"when": given},
         "Flap": {"flap": {"changes": 2, "within": "1m"} | given},
         "ByTeam": {"send": {"by_team": {"a": "ops"}, "default": "ops"} | given},

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from app.doctor.automations import compare_automations
+from app.doctor.automations import compare_automations, named_values
 from app.doctor.catalog import Catalog, find_property, like, names_of, properties_of, read_catalog
 from app.doctor.finding import CheckStatus, Remark
 from app.model.change import TIMER_EXPIRED
@@ -19,7 +19,6 @@ from app.rules.condition import Condition
 from app.rules.file import Rules
 from app.rules.rule import GLOB, Rule
 from app.rules.targets import ByPort, ByTeam, ByTemplate
-from app.rules.values import Not
 
 TYPES: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
@@ -70,6 +69,8 @@ def _of_rule(rule: Rule, catalog: Catalog) -> Iterator[Remark]:
         yield from _of_target(target, about, catalog)
     if any(leaf.jq for leaf in rule.leaves):
         yield CheckStatus.NOTE, "what its jq reads was not compared with Port"
+    if any(leaf.scorecard for leaf in rule.leaves):
+        yield CheckStatus.NOTE, "its scorecards, and their levels, were not compared with Port"
     if any(isinstance(target, ByTemplate) for target in rule.send):
         yield CheckStatus.NOTE, "what the template of its `send` reads was not compared with Port"
     yield from compare_automations(rule, about, catalog)
@@ -81,7 +82,7 @@ def _of_leaf(leaf: Condition, rule: Rule, about: Mapping[str, Json], catalog: Ca
         if leaf.relation not in known:
             yield CheckStatus.WRONG, f"relation: {names_of(about)} has none {like(leaf.relation, known)}"
     elif leaf.team:
-        yield from _of_teams("team", [name for name in _values(leaf) if isinstance(name, str)], catalog)
+        yield from _of_teams("team", [name for name in named_values(leaf) if isinstance(name, str)], catalog)
     elif leaf.property_ is not None:
         yield from _offind_property(leaf, rule, about)
 
@@ -109,7 +110,7 @@ def _offind_property(leaf: Condition, rule: Rule, about: Mapping[str, Json]) -> 
     types = sorted({str(described["type"]) for described in having if "type" in described})
     if (leaf.above, leaf.below) != (None, None) and types and not {"number", "integer"} & {*types}:
         yield CheckStatus.WRONG, f"property: above and below need a number, and {name} is {_kind(types)}"
-    for value in _values(leaf):
+    for value in named_values(leaf):
         if all(_refuses(described, value) for described in having):
             allowed = {str(item) for described in having for item in described.get("enum") or ()}
             hint = like(str(value), allowed).partition("; ")[2] if allowed else ""
@@ -140,15 +141,6 @@ def _of_another_type(described: Json, value: Any) -> bool:
     if wanted is None:  # an array, an object: its items may be anything
         return False
     return not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted)
-
-
-def _values(leaf: Condition) -> list[Any]:
-    """List the values that a condition names, without null, which any value may be."""
-    values: list[Any] = []
-    for named in (leaf.from_, leaf.to):
-        inner = named.not_ if isinstance(named, Not) else named
-        values += inner if isinstance(inner, tuple) else [inner]
-    return [value for value in values if value is not None]
 
 
 def _of_teams(key: str, names: Iterable[str], catalog: Catalog) -> Iterator[Remark]:

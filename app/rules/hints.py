@@ -32,7 +32,7 @@ def find_hints(file: "RulesFile", document: Document) -> Iterator[Mistake]:
         for key in ("title", "message", "send"):
             yield from _in_programs(document, ("rules", number, key), as_written.get(key))
         if rule.reads_scorecards:
-            text = "it reads scorecards, so it is not reconciled: a lost webhook is not found"
+            text = "it reads scorecards, so it is not reconciled: write `scorecard: …` for a level"
             yield document.mistake(("rules", number), text)
         if _resolved_by_what_opens(rule):
             text = "resolve: it is the same as `when`, so an incident ends as it begins; name the good state"

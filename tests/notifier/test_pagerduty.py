@@ -166,7 +166,7 @@ async def test_a_wrong_routing_key(pager: StandInPagerDuty) -> None:
     notifier = make(pager, key=wrong)
     for ask in (lambda: send(notifier, notification()), notifier.probe):
         with pytest.raises(DeliveryFailed, match="routing_key: 400") as failed:
-            await ask()  # type: ignore[operator]
+            await ask()
         assert failed.value.scope is Scope.DESTINATION
         assert wrong not in failed.value.reason
         assert "Events API v2" in remedy(failed.value.reason)

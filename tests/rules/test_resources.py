@@ -100,7 +100,7 @@ def test_runs_and_entities_do_not_meet() -> None:
     named = RuleSet(
         [rule(**RUNS, blueprint="service"), rule(name="b", blueprint="service", when={"title": True})]
     )
-    assert watched_by(named)["service"].fields == {"title", "team"}
+    assert watched_by(named)["service"].fields == frozenset({"title", "team"})
     assert watched_by(RuleSet([rule(**RUNS, blueprint="service")])) == {}
     assert named.why_gone("cpu", "other") == "rule 'cpu' is no longer about blueprint 'other'"
 
@@ -202,7 +202,7 @@ def test_what_is_said_of_a_scorecard() -> None:
     alert = told(one, what)
     body = alert_body(Item("k", alert), context())
     assert "ready Gold → Bronze (below Gold)" in body.text
-    assert one.fields == {"scorecards.ready"}
+    assert one.fields == frozenset({"scorecards.ready"})
 
 
 def test_levels_come_from_ports_bodies_and_go_into_ours() -> None:

@@ -324,6 +324,26 @@ async def test_timer_that_is_none(port: StandInPort, timer: str) -> None:
     assert port.writes == []
 
 
+async def test_runs_of_an_action(port: StandInPort) -> None:
+    """With --action only the automation of its runs is made, and removed; no blueprint is looked at."""
+    port.actions["deploy"] = {"identifier": "deploy", "trigger": {"type": "self-service"}}
+    assert results(await run(port, actions=("deploy",))) == {"automation deploy_run_listener": Result.CREATED}
+    made = port.actions["deploy_run_listener"]
+    assert made["trigger"]["event"] == {"type": "ANY_RUN_CHANGE", "actionIdentifier": "deploy"}
+    made["trigger"]["event"]["type"] = "RUN_UPDATED"  # somebody wants fewer
+    assert results(await run(port, actions=("deploy",))) == {
+        "automation deploy_run_listener": Result.UNCHANGED
+    }
+    for wrong in ("nothing", "deploy_run_listener"):
+        with pytest.raises(ListenerError, match=f"no self-service action {wrong} in this organization"):
+            await run(port, actions=(wrong,))
+    port.blueprints["deploy"] = deepcopy(SERVICE) | {"identifier": "deploy"}
+    await run(port, blueprints=("deploy",))
+    steps = await run(port, remove=True, actions=("deploy",))
+    assert results(steps) == {"automation deploy_run_listener": Result.REMOVED}
+    assert {*port.actions} == {"deploy", "deploy_change_listener"}
+
+
 async def test_changelog_destination(port: StandInPort) -> None:
     """The old way is set up on request, on a blueprint that exists too."""
     await run(port)
