@@ -35,7 +35,8 @@ MAX_PAGE_SUMMARY_CHARS = 1_024
 MAX_EVENT_BYTES = 500_000  # PagerDuty's limit is 512 kB, and what counts as a kB is not said
 NO_PAGE = "resolves-nothing"
 """The dedup key of no alert: PagerDuty looks at the routing key, and drops the rest."""
-PAGER_STEPS = ("opened", "changed", "resolved", "reminded", "flapping", "settled")
+PAGER_STEPS = tuple(step.value for step in Step if step not in (Step.NOTICED, Step.NOTICE))
+"""All steps of an incident; a notice of the listener itself pages nobody."""
 
 
 class PagerDutyDestination(DestinationSettings):

@@ -123,9 +123,8 @@ class TeamsNotifier(HttpNotifier):
         """Post a text; without one only find out whether the host answers."""
         if not message:
             tried = await super().probe()
-            return Tried(
-                unseen=f"{tried.note.partition(';')[0]}; whether the flow posts shows a test message"
-            )
+            host = tried.note.partition(";")[0]
+            return Tried(note=f"{host}; only a test message shows whether the flow posts")
         await self._post(text_card(message), "test")
         return Tried("the flow took the test message; whether it posted it, its run history shows")
 

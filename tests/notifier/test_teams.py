@@ -196,7 +196,7 @@ async def test_a_card_that_is_refused(flow: Flow) -> None:
 async def test_it_is_tried(flow: Flow) -> None:
     """Without a text nothing is posted; a text that is given is."""
     notifier = notifier_of(flow.url)
-    assert "answers (405 to OPTIONS)" in (await notifier.probe()).unseen
+    assert "answers (405 to OPTIONS)" in (await notifier.probe()).note
     assert flow.bodies == []
     assert "the flow took the test message" in (await notifier.probe("a *test*")).detail
     assert text(flow.bodies[0]) == "a *test*"
