@@ -28,10 +28,17 @@ A change of such a value triggers nothing, and may not move the entity's `update
 
 @dataclass(frozen=True, slots=True)
 class ListedEntity:
-    """An entity as Port lists it, as far as was asked; `updated_at`: None where Port says no time."""
+    """An entity as Port lists it, as far as was asked.
+
+    Attributes:
+        entity: The entity.
+        updated_at: When it was last changed, UTC; None where Port says no time.
+        levels: Whether Port says anything of its scorecards: no page promises that.
+    """
 
     entity: EntitySnapshot
     updated_at: datetime | None = None
+    levels: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +89,7 @@ def read_entity(answer: Mapping[str, Any], blueprint: str) -> ListedEntity:
         relations=entity.relations,
         scorecards=entity.scorecards,
     )
-    return ListedEntity(snapshot, read_time(entity.updatedAt))
+    return ListedEntity(snapshot, read_time(entity.updatedAt), levels="scorecards" in answer)
 
 
 def is_level(field: Field) -> bool:

@@ -88,14 +88,17 @@ def happening_at(body: bytes, at: datetime) -> bytes:
 
 
 def with_properties(body: bytes, values: Mapping[str, Any]) -> bytes:
-    """Copy a body that `parse_event` can read, with other values of the entity's properties after the change.
+    """Copy a body that `parse_event` can read, with other values after the change.
+
+    They are the entity's properties or, of another resource than an entity, its fields: a run's ``status``.
 
     Raises:
         UnreadableChange: It is not JSON, or has no entity after the change.
     """
     loaded = _load(body)
     properties: Any = _unwrap(loaded).event  # a part of what was loaded
-    for key in ("diff", "after", "properties"):
+    after = ("diff", "after")
+    for key in (*after, "properties") if _resource(properties) == ENTITY else after:
         properties = properties.get(key) if isinstance(properties, dict) else None
     if not isinstance(properties, dict):
         raise UnreadableChange("it has no entity after the change")

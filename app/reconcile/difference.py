@@ -88,6 +88,10 @@ def compare(
         computed: The fields whose values come from other entities: the entity's time says nothing of those.
     """
     values = watched.values(listed.entity)
+    if not listed.levels:  # of what is not said nothing has changed
+        seen = known.values if known else {}
+        values = {name: value for name, value in values.items() if not is_level(name)}
+        values |= {name: value for name, value in seen.items() if is_level(name)}
     at = to_micros(listed.updated_at or asked_at)
     touched = known is not None and known.moved_at >= to_micros(asked_at) - SETTLED_MICROS
     record_only = first and not alert

@@ -1,5 +1,6 @@
 """The comparison of one entity with its last known state."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -143,6 +144,8 @@ def test_a_level_on_a_scorecard() -> None:
         ("scorecards.ready", "Gold", "Silver")
     ]
     assert (found.missed, found.at) == (False, later)
+    unsaid = replace(listed("Silver"), levels=False, entity=EntitySnapshot("e", "database"))
+    assert compare(known, unsaid, watched, **facts) is None
     change = parse_event(Signed(found.body(later), later))
     assert change.after
     assert change.after.scorecards == {"ready": "Silver"}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from app.cli.rules.commands import with_values
 from app.model.change import CatalogChange
 from app.model.diff import diff
 from app.model.incident import Route, Step
@@ -231,3 +232,10 @@ def test_routes_of_a_run_are_its_own() -> None:
     what = run_of("IN_PROGRESS", "FAILURE")
     (hit,) = matched([FAILED], what, Route("a", "a")).hits
     assert (hit.state, hit.matches) == ("FAILURE", True)
+
+
+def test_a_run_with_other_values() -> None:
+    """`rules test --set` sets a run's own fields, as it sets an entity's properties."""
+    body = with_values((PAYLOADS / "run_updated.json").read_bytes(), ["status=FAILURE"])
+    what = parse_event(Signed(body, NOW))
+    assert [hit.rule for hit in match(RuleSet([FAILED]), what, {}).hits] == [FAILED]

@@ -124,7 +124,10 @@ def try_out(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A property's value after the change: healthStatus=Crashed; repeatable."),
+        typer.Option(
+            "--set",
+            help="A property's value after the change: healthStatus=Crashed; of a run a field's; repeatable.",
+        ),
     ] = None,
     suite: Annotated[bool, typer.Option("--suite", help="Run suites: tests of rules, as files.")] = False,
     junit: Annotated[
