@@ -143,6 +143,8 @@ def test_what_is_said_of_a_run() -> None:
     )
     assert (body.actor, body.state) == ("James Hetfield", "FAILURE")
     assert "entityTitle: Some action title: status IN_PROGRESS → FAILURE" in body.text
+    started = told(rule(**RUNS, when={"run": "status"}), run_of(None, "IN_PROGRESS"))
+    assert "Some action title started: status IN_PROGRESS" in alert_body(Item("k", started), context()).text
     text = json.dumps(alert_message(alert, "https://app.port.io"))
     assert "organization/run?runId=r_Q0YotCZMKxDLdlaU" in text
     assert "Entity?identifier" not in text
