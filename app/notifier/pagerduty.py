@@ -8,6 +8,7 @@ https://developer.pagerduty.com/docs/send-change-event
 import json
 import re
 from collections.abc import Iterator, Mapping
+from hashlib import sha256
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr
@@ -93,7 +94,7 @@ class PagerDutyNotifier(HttpNotifier):
         self._settings = settings
         self._change_url = URL(address.removesuffix(ENQUEUE) + ENQUEUE_CHANGE, encoded=True)
         # With another key nothing that was opened can be resolved.
-        self.address = f"{address} {self._key}"
+        self.address = sha256(f"{address} {self._key}".encode()).hexdigest()
 
     @override
     async def prepare(self, parcel: Parcel) -> Parcel:

@@ -93,6 +93,7 @@ class TeamsNotifier(HttpNotifier):
             type="http", url=settings.webhook_url, allow_private=True, proxy="environment", headers={}
         )
         super().__init__(name, job, context)
+        self.address = json.dumps({"type": "teams", "webhook_url": settings.webhook_url.get_secret_value()})
         self._card = partial(composed_card, settings=settings, context=context)
 
     @override
