@@ -108,9 +108,8 @@ def _in_condition(document: Document, place: Place, condition: Any) -> Iterator[
             yield from _in_values(document, there, value)
         elif key == "jq":
             yield from _in_programs(document, there, value)
-        elif key in {"property", "relation"} and isinstance(value, str):
-            if right := _right_name(key, value):
-                yield document.mistake(there, f"{key}: {value} is no {key}'s identifier: write {right}")
+        elif key in {"property", "relation"} and (right := _right_name(key, value)):
+            yield document.mistake(there, f"{key}: {value} is no {key}'s identifier: write {right}")
 
 
 def _right_name(key: str, value: str) -> str:
