@@ -112,7 +112,9 @@ def with_rules(wrong: SettingsError, **overrides: Any) -> ListenerError:
     except RulesError as error:
         # What is wrong is as if it were not set: that a destination needs it is no mistake of the file.
         names = {line.partition(" ")[0].removesuffix("_FILE") for line in lines}
-        mistakes = [one for one in error.mistakes if not names & {*re.findall(r"[A-Z_]+", one.text)}]
+        mistakes = [
+            mistake for mistake in error.mistakes if not names & {*re.findall(r"[A-Z_]+", mistake.text)}
+        ]
         if mistakes:
             return RulesError(error.name, mistakes, settings=[*lines, *error.settings])
     except SettingsError as error:
