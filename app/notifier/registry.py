@@ -78,23 +78,26 @@ def make_notifiers(rules: Rules, context: NotifierContext) -> dict[str, Notifier
 
     Raises:
         RulesError: Destinations cannot be used as they are configured; each is named, with its line.
-        SettingsError: The default destination, which stands in no file, cannot.
+        SettingsError: Only the default destination, which stands in no file, cannot.
     """
     configured = rules.file.destinations
-    default = {DEFAULT_DESTINATION: default_settings(context.default_webhook)}
     notifiers: dict[str, Notifier] = {}
-    mistakes = []
-    for name, settings in (default | configured).items():
+    mistakes, wrong = [], []
+    for name in dict.fromkeys((DEFAULT_DESTINATION, *configured)):
         try:
+            settings = configured.get(name) or default_settings(context.default_webhook)
             notifiers[name] = kind_of(settings.type).make(name, settings, context)
         except SettingsError as error:
             if name not in configured:
-                raise
+                wrong.append(str(error))
+                continue
             for text in str(error).splitlines():  # each begins with the key that it is about
                 line = rules.line_of("destinations", name, text.partition(":")[0])
                 mistakes.append(Mistake(line, "", f"destination {name!r}: {text}"))
     if mistakes:
-        raise RulesError(rules.name, mistakes)
+        raise RulesError(rules.name, mistakes, settings=wrong)
+    if wrong:
+        raise SettingsError("\n".join(wrong))
     if context.port is not None and context.fate is not None:
         permalink = partial(_permalink, notifiers)
         notifiers[RUNS] = PortRuns(context.port, context.fate, permalink, context.clock)

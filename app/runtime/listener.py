@@ -26,6 +26,7 @@ from app.observe.watch import NOBODY, Watch
 from app.receive.intake import Intake, LookUp
 from app.receive.receiver import Receiver
 from app.receive.rules_source import make_rulebook, reload_on_change, reload_on_sighup
+from app.receive.unproven import Unproven
 from app.reconcile.health import RULES, why_off
 from app.rules.targets import DEFAULT_DESTINATION, PortLookup
 from app.runtime.configured import Clock, load_usable, notifier_context, port_client
@@ -256,6 +257,7 @@ def _assemble(
         secrets=settings.secrets,
         accept_unsigned=settings.accept_unsigned,
         tolerance=timedelta(seconds=settings.signature_tolerance_seconds),
+        unproven=Unproven(settings.max_body_bytes),
     )
     in_force = RulesInForce(
         load=load,

@@ -1,6 +1,7 @@
 """Wrong configurations: check, doctor, a reload and the start refuse each with the same sentence."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,55 @@ def test_all_is_said_at_once(rules: Path) -> None:
     )
     assert len(said) == len(starts)
     assert [line[: len(start)] for line, start in zip(said, starts, strict=True)] == list(starts)
+
+
+WEBHOOK = "https://hooks.slack.com/services/T/B/x"
+ALSO: list[tuple[dict[str, str], tuple[str, ...], int]] = [
+    # what is wrong beside the file: the variables, how each line of it begins; the file's first mistake
+    ({"SLACK_BOT_TOKEN": "xoxp-1"}, ("SLACK_BOT_TOKEN is no bot token",), 4),  # and so not 'needs a token'
+    ({"SLACK_BOT_TOKEN_FILE": "/nowhere"}, ("SLACK_BOT_TOKEN_FILE names a file",), 4),
+    (
+        {"RETENTION_DAYS": "x", "PORT_CLIENT_SECRET": "a b"},
+        ("PORT_CLIENT_SECRET has white space", "RETENTION_DAYS must be"),
+        3,
+    ),
+    (
+        {"ADMIN_TOKEN_FILE": "/nowhere", "PAGE_URL_FILE": "/nowhere"},
+        ("ADMIN_TOKEN_FILE names a file", "PAGE_URL_FILE names a file"),
+        3,
+    ),
+    (
+        {"HTTPS_PROXY": "socks5://x", "SLACK_WEBHOOK_URL": WEBHOOK},
+        ("HTTPS_PROXY names a SOCKS proxy",),
+        3,
+    ),
+]
+
+
+@pytest.mark.parametrize(("variables", "starts", "first"), ALSO)
+async def test_settings_do_not_hide_the_rules_mistakes(
+    rules: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    starts: Sequence[str],
+    first: int,
+) -> None:
+    """Nor the other way round: the check, the start and the doctor name both together."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    await asyncio.to_thread(rules.write_text, MANY)
+    checked = await run("rules", "check", str(rules))
+    said = checked.err.strip().splitlines()
+    assert checked.status == 1
+    assert [line[: len(start)] for line, start in zip(said, starts, strict=False)] == list(starts)
+    assert said[len(starts)].startswith(f"{rules}:{first}: destination")
+    assert len(said) - len(starts) == 9 - first
+    with pytest.raises(SystemExit) as refused:
+        await asyncio.to_thread(load_app)
+    assert str(refused.value).splitlines()[1:] == said
+    shown = [one.text async for one in examine(make_setup(None, ())) if one.step in {"settings", "rules"}]
+    assert set(said) <= set("\n".join(shown).splitlines())
 
 
 async def test_a_reload_says_the_same(rules: Path, run: Run) -> None:

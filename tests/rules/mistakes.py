@@ -224,7 +224,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "yaml_duplicate_key": ("6: the key 'webhook_url' is there twice; keep one of them",),
     "yaml_key_is_a_mapping": ("1: a key that is a mapping or a list itself; put texts with {{ }} in quotes",),
     "yaml_nested_too_deep": (
-        "1: its values are nested too deep, or a part of it is within itself, by an alias (*)",
+        "2: its values are nested too deep, or a part of it is within itself, by an alias (*)",
     ),
     "yaml_syntax": ("5: not YAML: expected ',' or '}', but got ':'",),
     "yaml_tab": ("3: a tab; YAML is indented by spaces",),

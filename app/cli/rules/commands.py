@@ -38,7 +38,7 @@ from app.rules.file import Rules, file_model
 from app.rules.match import why_not
 from app.rules.rulebook import Rulebook
 from app.rules.targets import PortLookup
-from app.runtime.configured import load_usable
+from app.runtime.configured import load_usable, with_rules
 from app.settings import Settings, load_settings
 from app.store import queries
 from app.store.opening import now
@@ -89,7 +89,10 @@ def _settings(file: Path) -> Settings:
     try:
         return load_settings(rules_file=file)
     except SettingsError:
-        return load_settings(rules_file=file, accept_unsigned=True)
+        try:
+            return load_settings(rules_file=file, accept_unsigned=True)
+        except SettingsError as error:
+            raise with_rules(error, rules_file=file, accept_unsigned=True) from None
 
 
 async def _compare(loaded: Rules, settings: Settings, region: Region | None) -> Counter[CheckStatus]:

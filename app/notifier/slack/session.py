@@ -19,6 +19,7 @@ from app.model.times import parse_retry_after
 from app.network import DIRECT, Network
 from app.notifier.base import SEND_TIMEOUT, Notifier, Parcel
 from app.notifier.http.answer import ShortAnswer, failure_of_error
+from app.notifier.http.guard import Connector
 from app.notifier.slack.compose import Composed, compose, recompose
 
 _Client = TypeVar("_Client", AsyncWebClient, AsyncWebhookClient)
@@ -72,7 +73,7 @@ class SlackSession:
         if self._session is None or self._session.closed:
             trace = aiohttp.TraceConfig()
             trace.on_request_redirect.append(_refuse_redirect)
-            connector = aiohttp.TCPConnector(keepalive_timeout=KEEPALIVE_SECONDS)
+            connector = Connector(keepalive_timeout=KEEPALIVE_SECONDS)
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 timeout=self._timeout,

@@ -263,7 +263,8 @@ async def _remove_blueprint(client: PortClient, *, entity_stays: bool) -> SetupS
     rule = {"property": "$identifier", "operator": "!=", "value": TUTORIAL_ENTITY}
     others = await client.search_entities(BLUEPRINT, [] if entity_stays else [rule], limit=1)
     if others.entities:
-        return _keep_blueprint(theirs, f"it has entities: {others.entities[0].get('identifier')} …")
+        name = others.entities[0].get("identifier")
+        return _keep_blueprint(theirs, f"it has entities{f': {name} …' if isinstance(name, str) else ''}")
     await _delete_blueprint(client)
     reason = "if the search finds no other entity" if client.dry_run else ""
     return SetupStep("blueprint", BLUEPRINT, Result.REMOVED, reason=reason)

@@ -405,13 +405,17 @@ async def test_remove_keeps_other_listeners(port: StandInPort) -> None:
     assert AUTOMATION in port.actions
 
 
-async def test_remove_keeps_other_entities(port: StandInPort) -> None:
+@pytest.mark.parametrize(
+    ("entity", "reason"),
+    [({"identifier": "checkout"}, "it has entities: checkout …;"), ({}, "it has entities;")],
+)
+async def test_remove_keeps_other_entities(port: StandInPort, entity: dict[str, str], reason: str) -> None:
     """A blueprint with an entity that is not the demo's stays, with the reason."""
     await run(port, changelog_destination=True)
-    port.entities["deploymentConfig", "checkout"] = {"identifier": "checkout"}
+    port.entities["deploymentConfig", "checkout"] = entity
     steps = await run(port, remove=True)
     assert results(steps)["blueprint deploymentConfig"] is Result.KEPT
-    assert "it has entities: checkout" in steps[-1].reason
+    assert reason in steps[-1].reason
     assert "changelogDestination stays too" in steps[-1].reason
     assert set(port.entities) == {("deploymentConfig", "checkout")}
 
