@@ -42,6 +42,8 @@ class Sender:
         jitter: Gives random numbers from -1 to 1.
         fallbacks: The destination that gets the alerts of one that is on hold, by the name of the one; may
             be replaced at any time.
+        defaults: Where goes what a destination cannot reach of that which the catalog names, by the
+            destination's name; may be replaced at any time.
     """
 
     def __init__(
@@ -53,12 +55,14 @@ class Sender:
         clock: Callable[[], datetime],
         jitter: Callable[[], float],
         fallbacks: Mapping[str, Route] | None = None,
+        defaults: Mapping[str, Route] | None = None,
         why_not: WhyNot = lambda _: None,
         tracer: Tracer = OFF,
     ) -> None:
         self._store = store
         self._current = NotifierSet(notifiers)
         self.fallbacks = fallbacks or {}
+        self.defaults = defaults or {}
         self._prepare = prepare
         self._why_not = why_not
         self._clock = clock
@@ -201,25 +205,30 @@ class Sender:
 
     def _notifier(self, claim: Claim) -> Notifier | None:
         # A queue is a channel, by the first of its names: where only another name is gone, that one serves.
-        return self.notifiers.get(claim.destination) or self.notifiers.get(claim.queue)
+        notifier = self.notifiers.get(claim.destination) or self.notifiers.get(claim.queue)
+        return notifier.of_queue(claim.queue) if notifier else None
 
     def _pause(self, claim: Claim) -> timedelta:
         notifier = self._notifier(claim)
         return notifier.pause if notifier else timedelta(0)
 
     def _failed(self, claim: Claim, load: Load, failure: DeliveryFailed, started_at: datetime) -> Attempt:
-        ended_at = self._now(claim)
+        ended_at, elsewhere = self._now(claim), self._elsewhere(claim, failure)
+        if failure.scope is Scope.PLACE and elsewhere is None:
+            failure = DeliveryFailed(failure.reason, Scope.DESTINATION)
         # What asks before it sends again, or only updates, repeats nothing.
         repeats = failure.unsure and claim.alerts and not isinstance(self._notifier(claim), Keeper)
-        following = next_attempt(
-            failure,
-            failures=claim.failures,
-            on_hold=claim.on_hold,
-            waiting_since=load.listed[0].waiting_since,
-            now=ended_at,
-            jitter=self._jitter(),
-            unsure_for=ended_at - (claim.unsure_since or started_at) if repeats else None,
-        )
+        following = NextAttempt(Outcome.RETRY, failure.reason, ended_at)
+        if elsewhere is None:
+            following = next_attempt(
+                failure,
+                failures=claim.failures,
+                on_hold=claim.on_hold,
+                waiting_since=load.listed[0].waiting_since,
+                now=ended_at,
+                jitter=self._jitter(),
+                unsure_for=ended_at - (claim.unsure_since or started_at) if repeats else None,
+            )
         failures = claim.failures + (failure.retry_after is None) if failure.scope is Scope.TRANSIENT else 0
         # The failure counts for the first alone: the next attempt takes whatever waits then.
         concerned = load.listed[:1]
@@ -227,7 +236,7 @@ class Sender:
             concerned = [
                 delivery for delivery in load.listed if ended_at - delivery.waiting_since >= GIVE_UP_AFTER
             ]
-        elif not claim.alerts:
+        elif not claim.alerts or elsewhere is not None:
             concerned = load.listed
         return Attempt(
             following.outcome,
@@ -240,7 +249,15 @@ class Sender:
             asides=load.asides,
             unsure=failure.unsure or claim.unsure_since is not None,
             notice=self._notice(claim, following, ended_at),
+            elsewhere=elsewhere,
         )
+
+    def _elsewhere(self, claim: Claim, failure: DeliveryFailed) -> Route | None:
+        """Give the default of what the catalog names, where that is no place; None: it is, or this is it."""
+        default = self.defaults.get(claim.destination)
+        if failure.scope is not Scope.PLACE or default is None or default.queue == claim.queue:
+            return None
+        return replace(default, why=f"for {claim.queue} of {claim.destination}: {failure.reason}")
 
     def _notice(self, claim: Claim, following: NextAttempt, now: datetime) -> Alert | None:
         """Make the notice that the fallback gets when a destination goes on hold; None: it needs none."""

@@ -1,6 +1,6 @@
 """The life of an incident: opened, changed, resolved."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal
@@ -29,6 +29,8 @@ class Step(StrEnum):
 
 
 ALL_STEPS = frozenset(Step)
+CATALOG_QUEUES = ("#", "@")
+"""What the names of queues begin with that the catalog chooses: of channels, and of people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,13 @@ class Route:
         destination: The destination's name.
         queue: The queue there: the unit of order and of rate.
         steps: The steps of an incident that it is alerted of.
+        why: Why this change goes there in another one's place; empty: it does not.
     """
 
     destination: str
     queue: str
     steps: frozenset[Step] = ALL_STEPS
+    why: str = field(default="", compare=False)  # of one change, where the way is that of an incident
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,7 @@ def make_notifiers(rules: Rules, context: NotifierContext) -> dict[str, Notifier
     for name, settings in (default | configured).items():
         try:
             notifiers[name] = kind_of(settings.type).make(name, settings, context)
+            notifiers[name].spacing = settings.spacing
         except SettingsError as error:
             if name not in configured:
                 raise

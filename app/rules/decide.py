@@ -10,7 +10,7 @@ from typing import Any
 
 from app.model.change import CatalogChange
 from app.model.delivery import Alert
-from app.model.incident import RANKS, Incident, Route, Step, advance
+from app.model.incident import CATALOG_QUEUES, RANKS, Incident, Route, Step, advance
 from app.model.notification import Notification
 from app.rules.last_known import LastKnown, after_change, after_reconciling, was_alerted
 from app.rules.match import Hit, Match
@@ -150,8 +150,10 @@ def _places(told: Iterable[Route], routes: Iterable[Route]) -> tuple[Route, ...]
     places: dict[str, Route] = {}
     for route in routes:
         # By the queue that it was told in: another one might be faster, and overtake it.
-        queue = queue_of.get(route.destination, route.queue)
-        places.setdefault(queue, Route(route.destination, queue, route.steps))
+        # What the catalog names is a place of its own, beside the one that it named before.
+        chosen = route.queue.startswith(CATALOG_QUEUES)
+        queue = route.queue if chosen else queue_of.get(route.destination, route.queue)
+        places.setdefault(queue, Route(route.destination, queue, route.steps, route.why))
     for place in told:
         places.setdefault(place.queue, place)
     return tuple(places.values())
@@ -268,6 +270,7 @@ def _alerts(
         times=len(openings),
         last_at=openings[-2] if len(openings) > 1 else None,
         ended=incident.resolved_at is not None if incident else hit.resolves,
+        people=hit.people,
         **facts,
     )
     # A reminder shows when it is sent; what waits shows when it happened.
@@ -276,7 +279,14 @@ def _alerts(
     incident_id = incident.id if incident else None
     job_step = _job_step(hit, step, incident)
     return tuple(
-        Alert(route.destination, route.queue, notification, incident_id, due_at, repeat)
+        Alert(
+            route.destination,
+            route.queue,
+            notification.model_copy(update={"instead": route.why}) if route.why else notification,
+            incident_id,
+            due_at,
+            repeat,
+        )
         for route in hit.routes
         if job_step in route.steps
     )

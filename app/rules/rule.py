@@ -15,6 +15,7 @@ from app.model.diff import PropertyChange, fields_of
 from app.model.incident import Severity
 from app.model.notification import text_of
 from app.rules.condition import Condition, Duration, Results
+from app.rules.mention import Mention
 from app.rules.targets import DEFAULT_DESTINATION, Target
 from app.rules.values import Strict, Whole
 
@@ -25,10 +26,6 @@ MAX_STATE_CHARS = 200  # a value may be a megabyte
 MAX_WINDOW = timedelta(hours=24)
 """As long as the store keeps an incident that has ended: longer, and its earlier moves would be forgotten."""
 GLOB = frozenset("*?[")
-MENTION_WORD = re.compile(
-    r"@(here|channel|everyone)|<!(here|channel|everyone)>|<!subteam\^[A-Z0-9]+>|<@[A-Z0-9]+>"
-)
-"""https://docs.slack.dev/messaging/formatting-message-text (mentions)"""
 MAX_KEPT_BLUEPRINTS = 1024
 REGEX = re.compile(r"[\^$()|\\+{}]|\.\*|^/.*/$")
 
@@ -51,15 +48,6 @@ def _at_once(condition: Condition | None) -> Condition | None:
     return condition
 
 
-def _in_slacks_notation(mention: str) -> str:
-    words = mention.split()
-    if not words or not all(MENTION_WORD.fullmatch(word) for word in words):
-        raise ValueError(
-            "must be @here, @channel, a group <!subteam^S…> or a person <@U…>; several with a space between"
-        )
-    return " ".join(f"<!{word[1:]}>" if word.startswith("@") else word for word in words)
-
-
 def _at_most_a_day(window: timedelta) -> timedelta:
     if window > MAX_WINDOW:
         raise ValueError("must be 24h at the most")
@@ -70,7 +58,6 @@ def _severity_kind(value: object) -> str:
     return "<table>" if isinstance(value, dict) else "<one>"
 
 
-Mention = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_in_slacks_notation)]
 Severities = Annotated[
     Annotated[Severity, Tag("<one>")] | Annotated[dict[str, Severity], Field(min_length=1), Tag("<table>")],
     Discriminator(_severity_kind),
@@ -112,7 +99,7 @@ class Rule(Strict):
     severity: Severities = "warning"
     """How bad it is, always or by the value or state that it is in now (another is a warning)."""
     mention: Mention | None = None
-    """Whom Slack calls when it begins or gets worse, and at reminders."""
+    """Whom Slack calls when it begins or gets worse, and at reminders; also as the catalog names them."""
     flap: Flap | None = None
     """How many changes are too many to alert each time."""
     title: str | None = None

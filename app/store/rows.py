@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from app.model.change import CatalogChange
 from app.model.delivery import Alert, Outcome, State
+from app.model.incident import Route
 from app.model.notification import Message, Notification
 from app.model.report import Report
 from app.model.silence import Silence
@@ -209,6 +210,7 @@ class Attempt:
         gone: A message that is not there any more.
         unsure: It may have arrived, though it failed.
         notice: What to say of it elsewhere, unless another queue of this destination is on hold already.
+        elsewhere: Where the deliveries go instead, and why.
     """
 
     outcome: Outcome
@@ -224,6 +226,7 @@ class Attempt:
     gone: Message | None = None
     unsure: bool = False
     notice: Alert | None = None
+    elsewhere: Route | None = None
 
     def moved(self, step: timedelta) -> "Attempt":
         """Give the same by a clock that was set meanwhile."""

@@ -274,6 +274,7 @@ async def _listener(suite: Suite, number: int, database: SuiteDatabase, jq: Jq) 
             clock=clock.now,
             jitter=lambda: 0.0,
             fallbacks=book.fallbacks,
+            defaults=book.defaults,
             why_not=messages.why_not,
         )
         stack.push_async_callback(sender.close)

@@ -6,7 +6,8 @@ from pathlib import Path
 from app.demo.run import change_body
 from app.jq.runner import Jq
 from app.model.incident import Step
-from app.receive.intake import Intake, match_and_route
+from app.receive.intake import Intake
+from app.receive.routing import match_and_route
 from app.receive.signature import Signed
 from app.rules.rule import Rule, RuleSet
 from app.rules.rulebook import Queues, Rulebook
@@ -27,8 +28,8 @@ async def test_each_destination_once_and_in_order() -> None:
     async def evaluate(*_: object) -> dict[str, object]:
         return {}
 
-    async def look_up(*_: object) -> str:
-        return "rocket"
+    async def look_up(*_: object) -> tuple[str, ...]:
+        return ("rocket",)
 
     book = Rulebook(RuleSet([Rule.model_validate(facts)]), queues)
     matched = await match_and_route(cpu(1, 2, teams=("Rocket",)), b"{}", book, evaluate, look_up)
@@ -47,8 +48,8 @@ async def test_a_program_that_fails_is_said_until_it_works(tmp_path: Path) -> No
     ]
     jq = Jq()
 
-    async def nobody(*_: object) -> None:
-        return None
+    async def nobody(*_: object) -> tuple[object, ...]:
+        return ()
 
     queues = {name: Queues(name) for name in ("ops", "default")}
     queues["job"] = Queues("job", steps=frozenset({Step.OPENED}))

@@ -29,8 +29,8 @@ from app.notifier.kind import NotifierContext
 from app.notifier.registry import SETTINGS_MODELS, default_settings, kind_of
 from app.observe.logs import Hider
 from app.port.region import Region
-from app.receive.intake import match_and_route
 from app.receive.payload import bare_event, parse_event, with_properties
+from app.receive.routing import match_and_route
 from app.receive.rules_source import make_rulebook, read_rules, secrets_of
 from app.receive.signature import Signed
 from app.rules.decide import EntityState, decide
@@ -255,8 +255,9 @@ def _context(jq: Jq) -> NotifierContext:
     )
 
 
-async def _no_lookup(_: CatalogChange, __: PortLookup) -> None:
+async def _no_lookup(_: CatalogChange, __: PortLookup) -> Sequence[object]:
     print("  (Port is not asked here: a look-up goes to the default destination)")
+    return ()
 
 
 rules.command()(backtest)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
 from slack_sdk.web.async_client import AsyncWebClient
@@ -19,7 +19,10 @@ from app.model.times import parse_retry_after
 from app.network import DIRECT, Network
 from app.notifier.base import SEND_TIMEOUT, Notifier, Parcel
 from app.notifier.http.answer import ShortAnswer, failure_of_error
-from app.notifier.slack.compose import Composed, compose, recompose
+from app.notifier.slack.compose import Composed, compose, named_only, recompose
+
+if TYPE_CHECKING:  # it calls Slack's API, over a session
+    from app.notifier.slack.people import People
 
 _Client = TypeVar("_Client", AsyncWebClient, AsyncWebhookClient)
 _T = TypeVar("_T")
@@ -105,6 +108,7 @@ class SlackNotifier(Notifier):
         group_by: What the lines under one heading of a digest have in common.
         digest_after: How many alerts may wait before they go out as one message.
         page_url: The address of this listener's own page; None: there is none.
+        people: Finds whom alerts call; None: nobody can be asked, so they are named.
     """
 
     batch_limit = 1000
@@ -118,8 +122,10 @@ class SlackNotifier(Notifier):
         group_by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION,
         digest_after: int = 1,
         page_url: str | None = None,
+        people: "People | None" = None,
     ) -> None:
         self.pause = pause
+        self._people = people
         self._session = session
         self._compose_here = partial(
             compose, app_url=app_url, group_by=group_by, digest_after=digest_after, page_url=page_url
@@ -129,8 +135,11 @@ class SlackNotifier(Notifier):
     async def close(self) -> None:
         """Close the connections."""
         await self._session.close()
+        if self._people is not None:
+            await self._people.close()
 
     async def _compose(self, parcel: Parcel) -> Composed:
+        parcel = await self._people.call(parcel) if self._people is not None else named_only(parcel)
         # Many alerts in a thread: meanwhile the event loop has to answer Port.
         many = len(parcel.items) > MANY_ALERTS
         return await asyncio.to_thread(self._compose_here, parcel) if many else self._compose_here(parcel)

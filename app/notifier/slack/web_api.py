@@ -133,6 +133,10 @@ class SlackApi:
             raise _strange(method, response.status_code)
         return response.data
 
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
     async def items(
         self, method: str, *, key: str, at_most: int, **params: Any
     ) -> AsyncIterator[dict[str, Any]]:

@@ -96,12 +96,45 @@ async def _copy(
     await deliveries.insert(tx, copies)
 
 
-async def _tell_to_the_end(tx: Transaction, incident_id: str | None, route: Route) -> None:
+async def move(tx: Transaction, queue: str, ids: Sequence[int], route: Route, now: Micros) -> None:
+    """Move alerts that wait, by their numbers, into another queue; what that has already is cancelled here.
+
+    The other place has their incidents to the end, in the place of this one. The incidents are locked.
+    """
+    await deliveries.make_queues(tx, {route.queue: route.destination})
+    rows = await tx.fetch(
+        "SELECT id, change_id, rule, step, created_at, incident_id, notification FROM deliveries"
+        " WHERE id = ANY($1) AND state = 'pending' ORDER BY id",
+        list(ids),
+    )
+    for number, change_id, rule, step, created_at, incident_id, text in rows:
+        known = await tx.fetch_value(KNOWN, change_id, route.queue, rule, step, created_at, incident_id)
+        notification = Notification.model_validate_json(text).model_copy(update={"instead": route.why})
+        await _tell_to_the_end(tx, incident_id, route, instead_of=queue)
+        if known or step not in route.steps:
+            await tx.execute(
+                "UPDATE deliveries SET state = 'cancelled', ended_at = $1 WHERE id = $2", now, number
+            )
+            continue
+        await tx.execute(
+            "UPDATE deliveries SET queue = $1, destination = $2, notification = $3 WHERE id = $4",
+            route.queue,
+            route.destination,
+            notification.model_dump_json(),
+            number,
+        )
+
+
+async def _tell_to_the_end(
+    tx: Transaction, incident_id: str | None, route: Route, *, instead_of: str = ""
+) -> None:
     told = await tx.fetch_value(
         "SELECT told FROM incidents WHERE id = $1 AND resolved_at IS NULL", incident_id
     )
-    places = told_of(told) if told else ()
-    if told and all(place.queue != route.queue for place in places):
+    before = told_of(told) if told else ()
+    places = tuple(place for place in before if place.queue != instead_of)
+    if told and (places != before or all(place.queue != route.queue for place in places)):
+        places = tuple(place for place in places if place.queue != route.queue)
         await tx.execute(
             "UPDATE incidents SET told = $1 WHERE id = $2", told_json((*places, route)), incident_id
         )

@@ -64,6 +64,12 @@ CREATE TABLE queues (
     delivered_at INTEGER
 ) STRICT, WITHOUT ROWID;
 
+-- The destinations that have a rate, over all their queues.
+CREATE TABLE rates (
+    destination TEXT    PRIMARY KEY,
+    next_at     INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE silences (
     id        INTEGER PRIMARY KEY,
     rule      TEXT    NOT NULL,
