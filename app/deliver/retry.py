@@ -1,10 +1,12 @@
 """The policy for a failed delivery: when to try again, and when to give up."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from app.errors import DeliveryFailed, Scope
 from app.model.delivery import Outcome
+from app.model.incident import Route
+from app.store.rows import Claim
 
 FIRST_DELAY = timedelta(seconds=1)
 MAX_DELAY = timedelta(minutes=5)
@@ -64,3 +66,10 @@ def next_attempt(
         hours = int(GIVE_UP_AFTER.total_seconds() // 3600)
         return NextAttempt(Outcome.DEAD, f"given up after {hours} h: {failure.reason}", now)
     return NextAttempt(Outcome.RETRY, failure.reason, now + delay)
+
+
+def default_place(default: Route | None, claim: Claim, reason: str) -> Route | None:
+    """Give the way to the default in the place of what the catalog names; None: there is no other place."""
+    if default is None or default.queue == claim.queue:
+        return None
+    return replace(default, why=f"for {claim.queue} of {claim.destination}: {reason}")

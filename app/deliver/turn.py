@@ -12,7 +12,7 @@ from opentelemetry.trace import Tracer
 
 from app.deliver.load import Load, WhyNot, load_claim
 from app.deliver.notifier_set import NotifierSet
-from app.deliver.retry import GIVE_UP_AFTER, NextAttempt, next_attempt
+from app.deliver.retry import GIVE_UP_AFTER, NextAttempt, default_place, next_attempt
 from app.errors import DeliveryFailed, MessageGone, Scope, StoreUnavailable
 from app.model.delivery import Alert, Outcome
 from app.model.incident import Route, Step
@@ -213,9 +213,10 @@ class Sender:
         return notifier.pause if notifier else timedelta(0)
 
     def _failed(self, claim: Claim, load: Load, failure: DeliveryFailed, started_at: datetime) -> Attempt:
-        ended_at, elsewhere = self._now(claim), self._elsewhere(claim, failure)
-        if failure.scope is Scope.PLACE and elsewhere is None:
-            failure = DeliveryFailed(failure.reason, Scope.DESTINATION)
+        ended_at, elsewhere = self._now(claim), None
+        if failure.scope is Scope.PLACE:
+            elsewhere = default_place(self.defaults.get(claim.destination), claim, failure.reason)
+            failure = failure if elsewhere else DeliveryFailed(failure.reason, Scope.DESTINATION)
         # What asks before it sends again, or only updates, repeats nothing.
         repeats = failure.unsure and claim.alerts and not isinstance(self._notifier(claim), Keeper)
         following = NextAttempt(Outcome.RETRY, failure.reason, ended_at)
@@ -251,13 +252,6 @@ class Sender:
             notice=self._notice(claim, following, ended_at),
             elsewhere=elsewhere,
         )
-
-    def _elsewhere(self, claim: Claim, failure: DeliveryFailed) -> Route | None:
-        """Give the default of what the catalog names, where that is no place; None: it is, or this is it."""
-        default = self.defaults.get(claim.destination)
-        if failure.scope is not Scope.PLACE or default is None or default.queue == claim.queue:
-            return None
-        return replace(default, why=f"for {claim.queue} of {claim.destination}: {failure.reason}")
 
     def _notice(self, claim: Claim, following: NextAttempt, now: datetime) -> Alert | None:
         """Make the notice that the fallback gets when a destination goes on hold; None: it needs none."""

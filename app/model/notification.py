@@ -93,8 +93,7 @@ class Notification(_Frozen):
         window: For how long it has to be stable, or was.
         mention: Whom the rule calls, in Slack's own notation, as it stands in the rules at the time of
             sending; empty: nobody.
-        people: Whom the rule calls as the catalog names them, e-mail addresses or handles: a notifier finds
-            out who that is.
+        people: Whom the rule calls as the catalog names them; a notifier finds out who that is.
         own_title: The rule's own title, as it stands in the rules at the time of sending.
         message: The rule's own message, as it stands there.
         instead: Why this destination gets it, where it is another's fallback: `for payments, which is on

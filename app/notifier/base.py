@@ -98,7 +98,7 @@ class Notifier(Protocol):
     spacing: timedelta = timedelta(0)
     batch_limit: int = 1
 
-    def of_queue(self, queue: str) -> "Notifier":  # noqa: ARG002 - of one whose queues are channels
+    def of_queue(self, queue: str) -> "Notifier":
         """Give the notifier of one of its queues, by the queue's name."""
         return self
 

@@ -1,4 +1,4 @@
-"""Looks up in Port where an alert goes, or whom it calls: properties of entities related to the changed one."""
+"""Looks up in Port where an alert goes, or whom it calls: in entities related to the changed one."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -68,7 +68,9 @@ class Lookup:
         relation = wanted.relation or ""
         entity = change.after or change.before
         target = entity.relations.get(relation) if entity else None
-        related = [name for name in (target if isinstance(target, list) else [target]) if isinstance(name, str)]
+        related = [
+            name for name in (target if isinstance(target, list) else [target]) if isinstance(name, str)
+        ]
         if not related:
             return None, ()
         # The entity names only the identifier; the blueprint says of which blueprint that is.

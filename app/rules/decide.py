@@ -149,10 +149,11 @@ def _places(told: Iterable[Route], routes: Iterable[Route]) -> tuple[Route, ...]
     queue_of = {place.destination: place.queue for place in told}
     places: dict[str, Route] = {}
     for route in routes:
-        # By the queue that it was told in: another one might be faster, and overtake it.
-        # What the catalog names is a place of its own, beside the one that it named before.
-        chosen = route.queue.startswith(CATALOG_QUEUES)
-        queue = route.queue if chosen else queue_of.get(route.destination, route.queue)
+        # By the queue that it was told in: another one might be faster, and overtake it. But what the
+        # catalog names is a place of its own, beside the one that it named before.
+        queue = route.queue
+        if not queue.startswith(CATALOG_QUEUES):
+            queue = queue_of.get(route.destination, queue)
         places.setdefault(queue, Route(route.destination, queue, route.steps, route.why))
     for place in told:
         places.setdefault(place.queue, place)
@@ -279,14 +280,7 @@ def _alerts(
     incident_id = incident.id if incident else None
     job_step = _job_step(hit, step, incident)
     return tuple(
-        Alert(
-            route.destination,
-            route.queue,
-            notification.model_copy(update={"instead": route.why}) if route.why else notification,
-            incident_id,
-            due_at,
-            repeat,
-        )
+        Alert.to(route, notification, incident_id, due_at, repeat)
         for route in hit.routes
         if job_step in route.steps
     )

@@ -58,9 +58,11 @@ def _rate(value: Any) -> Any:
     if isinstance(value, str) and (parts := RATE.fullmatch(value.strip())):
         value = float(parts[1]) / UNIT_SECONDS[parts[2][0]]
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("must be a number of messages a second, or as in 100/min, 5/s or 1000/h")
-    if not MIN_RATE <= value <= MAX_RATE:
-        raise ValueError(f"must be from {MIN_RATE:g} to {MAX_RATE:g} a second")
+        raise ValueError("must be a number, as messages a second, or as in 100/min, 5/s or 1000/h")  # noqa: TRY004 - pydantic wants it
+    if value < MIN_RATE:
+        raise ValueError(f"must be greater than or equal to {MIN_RATE:g}")
+    if value > MAX_RATE:
+        raise ValueError(f"must be less than or equal to {MAX_RATE:g}")
     return value
 
 

@@ -22,6 +22,7 @@ from app.rules.yaml_text import Document, Place, read_yaml
 FILE_VERSION = 1
 AS_WRITTEN: dict[str, Any] = {"by_alias": True, "exclude_unset": True}
 
+
 def _version(value: Any) -> Any:
     if isinstance(value, int) and value > FILE_VERSION:
         raise ValueError(f"this release reads version {FILE_VERSION}; a later version needs a later release")

@@ -109,10 +109,13 @@ class Rulebook:
 
 def _text(value: object) -> str:
     """Take a value of the catalog as a text; ValueError: it is none, in words."""
+    reason = ""
     if isinstance(value, JqError):
-        raise ValueError("its template failed")  # noqa: TRY004 - one error for all that leads nowhere
-    if value is None or value == "":
-        raise ValueError("the catalog has no value")
-    if not isinstance(value, str):
-        raise ValueError(f"{one_line(text_of(value), MAX_VALUE_CHARS)} is no text")
-    return value.strip()
+        reason = "its template failed"
+    elif value is None or (isinstance(value, str) and not value.strip()):
+        reason = "the catalog has no value"
+    elif not isinstance(value, str):
+        reason = f"{one_line(text_of(value), MAX_VALUE_CHARS)} is no text"
+    if reason:
+        raise ValueError(reason)
+    return str(value).strip()

@@ -71,7 +71,9 @@ def _together(
             read += [sources[name] for name in names if name in sources]
         if any(isinstance(one, str) for one in read):
             return None
-        fields |= {f"relations.{one.port.relation}" for one in read if not isinstance(one, str) and one.port.relation}
+        fields |= {
+            f"relations.{one.port.relation}" for one in read if not isinstance(one, str) and one.port.relation
+        }
     return frozenset(fields)
 
 

@@ -107,7 +107,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "missing_name": ("3: rule 'number 1': 'name' is missing",),
     "missing_version": ("1: 'version' is missing",),
     "missing_webhook_url": (
-        "3: destination 'alerts': needs either webhook_url, or channel (with SLACK_BOT_TOKEN)",
+        "3: destination 'alerts': needs either webhook_url, or channel or user (with SLACK_BOT_TOKEN)",
     ),
     "nested_list_of_values": ("4: rule 'cpu': to: must be text, true or false or a number",),
     "number_for_text": (
@@ -143,7 +143,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "10: rule 'cpu': `for` needs to see when it ends: give `when` a to, above or below, or the rule a `resolve`",
     ),
     "several_mistakes": (
-        "3: destination 'alerts': needs either webhook_url, or channel (with SLACK_BOT_TOKEN)",
+        "3: destination 'alerts': needs either webhook_url, or channel or user (with SLACK_BOT_TOKEN)",
         "4: destination 'job': url: the environment variable JOB_URL is not set",
         "7: rule 'health': 'sent' is not known here; did you mean 'send'?",
         "9: rule 'cpu': there is no destination 'alert'; did you mean 'alerts'?",
@@ -158,7 +158,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "4: rule 'cpu': severity: must be 'critical', 'warning' or 'info'; did you mean 'critical'?",
     ),
     "slack_both_ways": (
-        "3: destination 'oncall': needs either webhook_url, or channel (with SLACK_BOT_TOKEN)",
+        "3: destination 'oncall': needs either webhook_url, or channel or user (with SLACK_BOT_TOKEN)",
     ),
     "slack_group_by_unknown": (
         "3: destination 'oncall': group_by: must be 'rule', 'transition', 'blueprint', 'team' or 'severity'",

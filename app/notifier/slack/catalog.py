@@ -76,12 +76,16 @@ class CatalogBot(SlackBot):
 
     def of_queue(self, queue: str) -> Self:
         """Give the notifier of the channel or the person whose queue it is."""
-        bot, name = copy(self), queue.removesuffix("/updates")
-        bot._name = name[1:]
-        bot._id = name[1:] if CHANNEL_ID.fullmatch(name[1:]) else None
-        bot._named = bot._id is None
-        bot._person = name[1:] if name[0] == "@" else None
+        bot = copy(self)
+        bot.turn_to(queue.removesuffix("/updates"))
         return bot
+
+    def turn_to(self, queue: str) -> None:
+        """Post to the channel or the person whose queue it is from now on."""
+        self._name = name = queue[1:]
+        self._id = name if CHANNEL_ID.fullmatch(name) else None
+        self._named = self._id is None
+        self._person = name if queue.startswith("@") else None
 
     async def send(self, parcel: Parcel) -> Sent:
         """Post a message, as `SlackBot` does.
@@ -93,7 +97,9 @@ class CatalogBot(SlackBot):
             DeliveryFailed: `Scope.PLACE`: the channel or the person is not to be reached; else as `SlackBot`.
         """
         if not self._name:
-            raise DeliveryFailed("its channel comes from the catalog: there is none of its own", Scope.MESSAGE)
+            raise DeliveryFailed(
+                "its channel comes from the catalog: there is none of its own", Scope.MESSAGE
+            )
         try:
             return await self._send_there(parcel)
         except DeliveryFailed as failed:

@@ -59,10 +59,10 @@ class SlackDestination(DestinationSettings):
     webhook_url: Address | None = None
     """The incoming webhook's address."""
     channel: Annotated[CatalogText, AfterValidator(_channel)] | None = None
-    """The channel's name or ID, for the bot token: then an incident is one message. Also a template or a
+    """The channel's name or ID, for the bot token: then an incident is one message. Or a template or a
     look-up, which gives it for each alert."""
     user: CatalogText | None = None
-    """The e-mail address or ID of who gets direct messages, by the bot token; also a template or a look-up."""
+    """The e-mail address or ID of who gets direct messages, for the bot token; or what gives it."""
     allow: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)] | None = None
     """What the catalog may name: channels or e-mail addresses, or patterns of them; needed for a channel."""
     default: Annotated[str, Field(min_length=1)] | None = None
@@ -88,7 +88,9 @@ class SlackDestination(DestinationSettings):
         if [self.webhook_url, self.channel, self.user].count(None) != 2:
             raise ValueError("needs either webhook_url, or channel or user (with SLACK_BOT_TOKEN)")
         if self.catalog is None and (self.allow or self.default):
-            raise ValueError(f"{'allow' if self.allow else 'default'}: is for a channel that the catalog names")
+            raise ValueError(
+                f"{'allow' if self.allow else 'default'}: is for a channel that the catalog names"
+            )
         if self.catalog is not None and self.user is None and not self.allow:
             raise ValueError('allow: is needed for a channel that the catalog names: allow: ["team-*"]')
         return self
@@ -146,7 +148,9 @@ def _make(_: str, settings: SlackDestination, context: NotifierContext) -> Notif
     if settings.catalog is None:
         return SlackBot(context.bot_token, str(settings.channel), context.app_url, **options)
     default = settings.default if (settings.default or "").startswith("#") else None
-    return CatalogBot(context.bot_token, default or "", context.app_url, to_people=settings.user is not None, **options)
+    return CatalogBot(
+        context.bot_token, default or "", context.app_url, to_people=settings.user is not None, **options
+    )
 
 
 SLACK_KIND = Kind(SlackDestination, _make, dry_run)

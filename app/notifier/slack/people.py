@@ -88,7 +88,9 @@ class People:
             return parcel
         try:
             async with asyncio.timeout(FINDING_SECONDS):
-                items = [replace(item, notification=await self._called(item.notification)) for item in parcel.items]
+                items = [
+                    replace(item, notification=await self._called(item.notification)) for item in parcel.items
+                ]
         except TimeoutError:
             reason = "Slack did not say in time whom the alert calls; nothing was sent"
             self._late |= {person for item in parcel.items for person in item.notification.people}
@@ -110,7 +112,11 @@ class People:
                 log.warning("person_unknown", reason=failed.reason)
                 unknown += [Part(", " if unknown else "Not called: ", literal=True)]
                 unknown += [Part(person, literal=False), Part(f" ({failed.reason})", literal=True)]
-        message = (*alert.message, *([Part("\n", literal=True)] if alert.message and unknown else []), *unknown)
+        message = (
+            *alert.message,
+            *([Part("\n", literal=True)] if alert.message and unknown else []),
+            *unknown,
+        )
         facts = {"mention": " ".join(dict.fromkeys(mentions)), "people": (), "message": message}
         return alert.model_copy(update=facts)
 
@@ -127,7 +133,9 @@ class People:
     async def _groups(self) -> Mapping[str, str]:
         groups = (await self._api.call(LIST_GROUPS, params={})).get("usergroups")
         found = [group for group in (groups if isinstance(groups, list) else []) if isinstance(group, dict)]
-        return {str(group.get("handle")).lower(): _id_of(group) for group in found if not group.get("date_delete")}
+        return {
+            str(group.get("handle")).lower(): _id_of(group) for group in found if not group.get("date_delete")
+        }
 
     async def _keep(
         self, name: str, ask: Callable[[], Awaitable[str | Mapping[str, str]]]
@@ -155,4 +163,3 @@ def _id_of(thing: object) -> str:
     if not isinstance(found, str) or not re.fullmatch(r"[A-Z0-9]+", found):
         raise NOBODY
     return found
-

@@ -49,7 +49,8 @@ async def probe_token(api: SlackApi, *needed: str) -> None:
     missing = [scope for scope in (WRITE, *needed) if api.scopes is not None and scope not in api.scopes]
     if missing:
         raise DeliveryFailed(
-            f"missing_scope: add {' and '.join(missing)} to the app's bot token scopes, and install the app again",
+            f"missing_scope: add {' and '.join(missing)} to the app's bot token scopes, and install the app"
+            " again",
             Scope.DESTINATION,
         )
 

@@ -71,12 +71,6 @@ async def prune(tx: Transaction, *, before: datetime, limit: int) -> int:
         deleted += len(rows)
         if table == "changes":
             entities = {(blueprint, entity) for blueprint, entity in rows}
-    # A channel of the catalog to which nothing refers any more; what is quiet for long is not shown before.
-    await tx.execute(
-        "DELETE FROM queues WHERE (name LIKE '#%' OR name LIKE '@%') AND next_at < $1 AND holder IS NULL"
-        " AND NOT EXISTS (SELECT 1 FROM deliveries WHERE queue = name)",
-        to_micros(before),
-    )
     await tx.execute("DELETE FROM silences WHERE settled AND ends_at < $1", to_micros(before))
     await tx.execute(
         "DELETE FROM last_known WHERE (blueprint, entity) IN (SELECT blueprint, entity FROM last_known"
