@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 
 import structlog
@@ -149,7 +149,7 @@ class Sender:
             sent.detail,
             started_at,
             ended_at,
-            ended_at + self._pause(claim),
+            self._rested(claim, ended_at),
             delivery_ids=[*(delivery.id for delivery in named), *further],
             since=[delivery.waiting_since for delivery in named],
             asides=load.asides,
@@ -208,9 +208,12 @@ class Sender:
         notifier = self.notifiers.get(claim.destination) or self.notifiers.get(claim.queue)
         return notifier.of_queue(claim.queue) if notifier else None
 
-    def _pause(self, claim: Claim) -> timedelta:
+    def _rested(self, claim: Claim, ended_at: datetime) -> datetime:
+        """Say when the queue may send again by its destination's rate."""
         notifier = self._notifier(claim)
-        return notifier.pause if notifier else timedelta(0)
+        if notifier is None:
+            return ended_at
+        return max(ended_at + notifier.pause, claim.claimed_at + notifier.spacing)
 
     def _failed(self, claim: Claim, load: Load, failure: DeliveryFailed, started_at: datetime) -> Attempt:
         ended_at, elsewhere = self._now(claim), None
@@ -244,7 +247,7 @@ class Sender:
             following.reason,
             started_at,
             ended_at,
-            max(following.at, ended_at + self._pause(claim)),
+            max(following.at, self._rested(claim, ended_at)),
             failures,
             delivery_ids=[delivery.id for delivery in concerned],
             asides=load.asides,

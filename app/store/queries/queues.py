@@ -96,10 +96,10 @@ async def claim(
         return []
     active = tuple(await silences.active(tx, now))
     claims, slots = [], Slots(spacings, now)
-    for name, failures, on_hold, holder, lapsed_at, unsure_since in rows:
-        head = await _head(tx, name, now, batch_limits)
-        if head is None:
-            continue
+    heads = [(row, head) for row in rows if (head := await _head(tx, row[0], now, batch_limits))]
+    if spacings:  # who waits longest goes first, in whatever queue of the destination
+        heads.sort(key=lambda one: one[1]["deliveries"][0].id)
+    for (name, failures, on_hold, holder, lapsed_at, unsure_since), head in heads:
         if (free_at := await slots.take(tx, head["destination"])) is not None:
             await tx.execute("UPDATE queues SET next_at = $1 WHERE name = $2", free_at, name)
             continue
