@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pkgutil import resolve_name
 from typing import Any
@@ -17,6 +18,7 @@ from app.notifier.kind import Kind, NotifierContext
 from app.notifier.port_runs import PortRuns
 from app.rules.destination import DestinationSettings
 from app.rules.file import Rules
+from app.rules.mention import catalog_mentions
 from app.rules.targets import DEFAULT_DESTINATION
 
 log = structlog.get_logger(__name__)
@@ -81,6 +83,7 @@ def make_notifiers(rules: Rules, context: NotifierContext) -> dict[str, Notifier
     default = {DEFAULT_DESTINATION: default_settings(context.default_webhook)}
     notifiers: dict[str, Notifier] = {}
     mistakes = []
+    context = replace(context, calls_people=any(catalog_mentions(rule.mention) for rule in rules.file.rules))
     for name, settings in (default | configured).items():
         try:
             notifiers[name] = kind_of(settings.type).make(name, settings, context)

@@ -156,3 +156,136 @@ async def test_forty_teams_whose_channels_stand_only_in_the_catalog(start: Start
         }
         for entity, reason in reasons.items():
             assert reason in ops[entity][0], ops[entity][0]
+
+
+ONCALL = {"user": "{{ .diff.after.properties.owner }}", "type": "slack", "default": "#ops"}
+
+
+async def test_people_get_direct_messages(start: Start) -> None:
+    """By their e-mail address, whatever its case, to the end; who is not known is told the default."""
+    async with start(owners=ONCALL, rule={"send": "owners"}) as (listener, running):
+        listener.api.people.users |= {"ada@example.com": "U0ADA00001", "bob@example.com": "U0BOB00001"}
+        async with running() as runtime:
+            several = ["mailto:bob@example.com", "U0ADA00001"]
+            for status in ("Crashed", "Healthy"):
+                await listener.change(runtime, "one", status, owner=" Ada@Example.com")
+                await listener.change(runtime, "two", status, owner=several)
+                await listener.change(runtime, "three", status, owner="eve@example.com")
+                await listener.change(runtime, "four", status, owner="nobody")
+                await listener.settled(runtime)
+            assert await count(runtime.store, State.DEAD) == 0
+    said = listener.said()
+    assert {name: len(texts) for name, texts in said.items()} == {"ops": 4, "U0ADA00001": 4, "U0BOB00001": 2}
+    assert sum(method == "users.lookupByEmail" for method, _ in listener.api.calls) == 3  # they are kept
+    ops = " ".join(said["ops"])
+    assert "for @eve@example.com of owners: users_not_found" in ops
+    assert "nobody is no e-mail address" in ops
+
+
+MENTION = "<!subteam^S0FIXED001> {{ .diff.after.properties.onCall }}"
+
+
+NO_GROUP = "(no user group of this handle)"
+CALLED: dict[str, tuple[Any, str, str]] = {
+    "address": ("ada@example.com", "<@U0ADA00001>", ""),
+    "several": ("ADA@example.com, @Rocket-OnCall", "<@U0ADA00001> <!subteam^S0ROCKET01>", ""),
+    "list": (["rocket-oncall", "<@U0ADA00001|ada>"], "<!subteam^S0ROCKET01> <@U0ADA00001>", ""),
+    "everybody": ("<!channel>", "", f"&lt;!channel&gt; {NO_GROUP}"),
+    "here": ("@here", "", f"@here {NO_GROUP}"),
+    "disabled": ("gone", "", f"gone {NO_GROUP}"),
+    "unknown": ("eve@example.com", "", "eve@example.com (users_not_found)"),
+    "number": (7, "", f"7 {NO_GROUP}"),
+    "nobody": (None, "", ""),
+}
+
+
+async def test_whom_the_catalog_names_is_called(start: Start) -> None:
+    """By Slack's own ID, never as the catalog has it; who is not known is named in the message."""
+    async with start("team-a", rule={"mention": MENTION}) as (listener, running):
+        listener.api.people.users["ada@example.com"] = "U0ADA00001"
+        listener.api.people.groups["rocket-oncall"] = "S0ROCKET01"
+        posted = listener.api.channel("team-a").posted
+        async with running() as runtime:
+            for entity, (on_call, _, _) in CALLED.items():
+                await listener.change(runtime, entity, "Crashed", slackChannel="team-a", onCall=on_call)
+                await listener.settled(runtime)
+            for (_, mention, named), message in zip(CALLED.values(), posted, strict=True):
+                called = " ".join(filter(None, ("<!subteam^S0FIXED001>", mention)))
+                assert message["text"].startswith(f"{called} 🚨")
+                shown = json.dumps(message["blocks"] + message["attachments"])
+                assert ("Not called: " + named in shown) is bool(named), shown
+            await listener.change(
+                runtime, "address", "Healthy", slackChannel="team-a", onCall="eve@example.com"
+            )
+            await listener.settled(runtime)
+        assert "subteam" not in posted[-1]["text"]
+        assert sum(method == "usergroups.list" for method, _ in listener.api.calls) == 1
+
+
+async def test_one_channel_has_one_queue(start: Start) -> None:
+    """However it was found, and whoever names it; one that has a destination of its own is that one's."""
+    other = {
+        "type": "slack",
+        "channel": "{{ .diff.after.properties.other }}",
+        "allow": ["*"],
+        "default": "teams-own",
+    }
+    own = {"type": "slack", "channel": "#team-own"}
+    rule = {"send": ["teams", "others", "teams-own"]}
+    async with start("team-a", "team-own", others=other, **{"teams-own": own}, rule=rule) as (
+        listener,
+        running,
+    ):
+        async with running() as runtime:
+            listener.api.channel("team-a")
+            key = next(iter(listener.api.channels.values())).id
+            await listener.change(runtime, "same", "Crashed", slackChannel="#team-a", other="TEAM-A")
+            await listener.change(runtime, "own", "Crashed", slackChannel="team-own", other=None)
+            link = f"https://example.slack.com/archives/{key}?x=1"
+            await listener.change(runtime, "linked", "Crashed", slackChannel=link, other=f"<#{key}|ops>")
+            await listener.settled(runtime)
+            rows = (await runtime.store.read(queries.page.deliveries, limit=100)).rows
+        told = {(row.notification.entity, row.queue, row.destination) for row in rows}
+    assert told == {
+        ("same", "#team-a", "teams"),
+        ("same", "teams-own", "teams-own"),
+        ("own", "teams-own", "teams-own"),
+        ("linked", f"#{key}", "teams"),
+        ("linked", "teams-own", "teams-own"),
+    }
+
+
+async def test_a_new_channel_of_an_old_name(start: Start) -> None:
+    """What began in the old one ends there; what is new is told in the new one; also in one turn."""
+    async with start("team-a") as (listener, running):
+        async with running() as runtime:
+            await listener.change(runtime, "old", "Crashed", slackChannel="team-a")
+            await listener.settled(runtime)
+        listener.api.channel("team-a").rename("team-b")
+        async with running() as runtime:
+            await listener.change(runtime, "old", "Healthy", slackChannel="team-a")
+            await listener.change(runtime, "lost", "Crashed", slackChannel="team-a")
+            await listener.settled(runtime)
+            listener.api.add("team-a")
+            await listener.change(runtime, "new", "Crashed", slackChannel="team-a")
+            await listener.settled(runtime)
+        said = {name: [text for text in texts if "old" in text] for name, texts in listener.said().items()}
+        assert {name: len(texts) for name, texts in said.items()} == {"team-b": 2, "ops": 0, "team-a": 0}
+        assert "for #team-a of teams: channel_not_found" in listener.said()["ops"][0]
+        assert len(listener.said()["team-a"]) == 1
+
+
+async def test_a_default_that_cannot_be_reached_is_on_hold(start: Start) -> None:
+    """Nothing is lost, and it is said."""
+    async with start(teams=TEAMS | {"default": "#nowhere"}) as (listener, running), running() as runtime:
+        await listener.change(runtime, "one", "Crashed", slackChannel="team-none")
+
+        async def on_hold() -> bool:
+            return await count(runtime.store, State.ON_HOLD) == 1
+
+        await until(on_hold)
+        rows = await runtime.store.read(queries.page.queues, datetime.now(UTC))
+        assert [row.name for row in rows if row.on_hold] == ["#nowhere"]
+        # A week later nobody is told of a channel that nothing was sent to.
+        rows = await runtime.store.read(queries.page.queues, datetime.now(UTC) + timedelta(days=8))
+        assert [row.name for row in rows] == ["#nowhere"]

@@ -21,6 +21,7 @@ from app.errors import DeliveryFailed, ListenerError, SettingsError, UnreadableC
 from app.jq.runner import Jq
 from app.model.change import CatalogChange
 from app.model.delivery import Alert
+from app.model.incident import CATALOG_QUEUES
 from app.model.notification import one_line
 from app.notifier.alert_body import AlertBody
 from app.notifier.base import Item
@@ -225,7 +226,8 @@ async def _try(loaded: Rules, name: str, body: bytes, jq: Jq) -> None:
 
 async def _show(alert: Alert, loaded: Rules, book: Rulebook, jq: Jq, event: Mapping[str, Any]) -> None:
     later = f", if it still holds at {alert.due_at:%H:%M:%S} UTC" if alert.due_at else ""
-    say(f"  → {alert.destination}{later}:")
+    place = f", {one_line(alert.queue)}" if alert.queue.startswith(CATALOG_QUEUES) else ""
+    say(f"  → {alert.destination}{place}{later}:")
     settings = loaded.file.destinations.get(alert.destination) or default_settings("")
     notification = await with_own_words(alert.notification, book.rules, event, jq)
     item = Item("dry-run", notification, incident_id=alert.incident_id)

@@ -241,7 +241,7 @@ class SlackBot(SlackNotifier, Keeper):
 
     async def probe(self, message: str = "") -> Tried:
         """Try the token, its scopes and the channel; a text that is given is posted to it."""
-        tried = await probe_channel(self._api, self._name, self._id)
+        tried = await self._with_people(await probe_channel(self._api, self._name, self._id))
         if message:
             await self._api.call(
                 POST_MESSAGE, body={"channel": self._id or f"#{self._name}", "text": message}

@@ -135,4 +135,4 @@ class CatalogBot(SlackBot):
         await probe_token(self._api, *(("users:read.email", "im:write") if self._to_people else ()))
         if self._name:
             return await super().probe(message)
-        return Tried("the token is good; its channels come from the catalog")
+        return await self._with_people(Tried("the token is good; its channels come from the catalog"))

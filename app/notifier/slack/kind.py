@@ -130,6 +130,7 @@ def _make(_: str, settings: SlackDestination, context: NotifierContext) -> Notif
         "group_by": settings.group_by,
         "digest_after": settings.digest_after,
         "page_url": context.page_url,
+        "calls_people": context.calls_people,
         "network": context.network,
     }
     if settings.webhook_url is not None:

@@ -17,7 +17,7 @@ import structlog
 from app.errors import DeliveryFailed, Scope
 from app.model.notification import Notification, Part
 from app.notifier.base import SEND_TIMEOUT, Parcel
-from app.notifier.slack.web_api import SlackApi
+from app.notifier.slack.web_api import TEST_TOKEN, SlackApi
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +26,7 @@ EMAIL = re.compile(r"[^\s@<>|,;]+@[^\s@<>|,;]+\.[^\s@<>|,;.]+")
 USER_ID = re.compile(r"[UW](?=[A-Z]*[0-9])[A-Z0-9]{7,}")
 GROUP_ID = re.compile(r"S(?=[A-Z]*[0-9])[A-Z0-9]{7,}")
 IN_SLACKS_NOTATION = re.compile(r"<@([UW][A-Z0-9]+)(?:\|[^>]*)?>|<!subteam\^(S[A-Z0-9]+)(?:\|[^>]*)?>")
+PEOPLE_SCOPES = frozenset({"users:read.email", "usergroups:read"})
 KEPT = timedelta(minutes=10)
 MAX_KEPT = 10_000
 FINDING_SECONDS = SEND_TIMEOUT.total_seconds() / 3  # the rest is for sending
@@ -51,6 +52,14 @@ class People:
     async def close(self) -> None:
         """Close the connections."""
         await self._api.close()
+
+    async def note(self) -> str:
+        """Say which scopes are missing to find people and groups; empty: none is, or Slack does not say."""
+        await self._api.call(TEST_TOKEN, params={})
+        missing = PEOPLE_SCOPES - self._api.scopes if self._api.scopes is not None else set[str]()
+        if not missing:
+            return ""
+        return f"without {' and '.join(sorted(missing))} the app cannot find whom alerts call"
 
     async def direct(self, person: str) -> str:
         """Give the ID of the direct messages with a person, by the e-mail address or the ID.
@@ -125,8 +134,7 @@ class People:
             return person
 
         async def ask() -> str:
-            found = (await self._api.call(FIND_USER, params={"email": person})).get("user")
-            return _id_of(found)
+            return _id_of((await self._api.call(FIND_USER, params={"email": person.lower()})).get("user"))
 
         return str(await self._keep(person.lower(), ask))
 

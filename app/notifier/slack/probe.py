@@ -9,9 +9,14 @@ from typing import Any
 
 from app.errors import DeliveryFailed, Scope
 from app.notifier.base import Tried
-from app.notifier.slack.web_api import API_DESTINATION_ERRORS, CHANNEL_INFO, LIST_CHANNELS, SlackApi
+from app.notifier.slack.web_api import (
+    API_DESTINATION_ERRORS,
+    CHANNEL_INFO,
+    LIST_CHANNELS,
+    TEST_TOKEN,
+    SlackApi,
+)
 
-TEST_TOKEN = "auth.test"  # noqa: S105 - a method of Slack's
 MAX_CHANNEL_PAGES = 10
 CHANNELS_PER_PAGE = 1_000
 WRITE, WRITE_PUBLIC = "chat:write", "chat:write.public"

@@ -21,6 +21,7 @@ POST_MESSAGE, UPDATE_MESSAGE = "chat.postMessage", "chat.update"
 CHANNEL_HISTORY, THREAD_REPLIES = "conversations.history", "conversations.replies"
 LIST_CHANNELS, CHANNEL_INFO = "conversations.list", "conversations.info"
 GET_PERMALINK = "chat.getPermalink"
+TEST_TOKEN = "auth.test"  # noqa: S105 - a method of Slack's
 SCOPES_HEADER = "x-oauth-scopes"
 
 API_MESSAGE_ERRORS = frozenset(
