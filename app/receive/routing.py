@@ -121,7 +121,8 @@ class _Way:
         if not isinstance(source, str):
             return await self._looked_up(source.port)
         programs = programs_of(source)
-        failed = next((self.results[one] for one in programs if isinstance(self.results[one], JqError)), None)
+        results = [self.results[program] for program in programs]
+        failed = next((result for result in results if isinstance(result, JqError)), None)
         value = failed or fill(source, self.results)
         return value if isinstance(value, list) else [value]
 

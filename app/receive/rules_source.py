@@ -72,7 +72,7 @@ def make_rulebook(file: RulesFile, default_webhook: str = "") -> Rulebook:
     rules = RuleSet(file.rules)
     # A job's own templates see the whole event.
     wide = {name for name, settings in file.destinations.items() if settings.reads_event}
-    sources = {name: one.catalog.source for name, one in queues.items() if one.catalog}
+    sources = {name: ways.catalog.source for name, ways in queues.items() if ways.catalog}
     # Not the webhooks, which are secrets: nothing in the catalog is one.
     named = {channel: name for channel, name in channels.items() if channel.startswith(CATALOG_QUEUES)}
     return Rulebook(rules, queues, watched_by(rules, wide, sources), named)

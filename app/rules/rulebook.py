@@ -11,7 +11,7 @@ from app.rules.destination import ByCatalog
 from app.rules.rule import RuleSet
 from app.rules.watched import Watched
 
-MAX_VALUE_CHARS = 60  # of one that leads nowhere
+MAX_SAID_CHARS = 60  # of one that leads nowhere
 MAX_PLACES = 20
 """An alert that hundreds of channels get is a mistake in the catalog."""
 
@@ -115,7 +115,7 @@ def _text(value: object) -> str:
     elif value is None or (isinstance(value, str) and not value.strip()):
         reason = "the catalog has no value"
     elif not isinstance(value, str):
-        reason = f"{one_line(text_of(value), MAX_VALUE_CHARS)} is no text"
+        reason = f"{one_line(text_of(value), MAX_SAID_CHARS)} is no text"
     if reason:
         raise ValueError(reason)
     return str(value).strip()

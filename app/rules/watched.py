@@ -69,11 +69,11 @@ def _together(
                 return None
             read += [target] if isinstance(target, ByPort) else []
             read += [sources[name] for name in names if name in sources]
-        if any(isinstance(one, str) for one in read):
-            return None
-        fields |= {
-            f"relations.{one.port.relation}" for one in read if not isinstance(one, str) and one.port.relation
-        }
+        for source in read:
+            if isinstance(source, str):  # a template, which may read anything
+                return None
+            if source.port.relation:
+                fields.add(f"relations.{source.port.relation}")
     return frozenset(fields)
 
 

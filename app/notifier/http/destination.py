@@ -19,7 +19,7 @@ def _allowed_host(host: str) -> str:
 
 
 AllowedHost = Annotated[str, AfterValidator(_allowed_host)]
-WHOLE = "{{ .alert }}"
+WHOLE_ALERT = "{{ .alert }}"
 HTTP_QUEUES = 8  # jobs take seconds; so many run at once unless the destination says otherwise
 
 
@@ -57,14 +57,16 @@ class HttpDestination(DestinationSettings):
     @model_validator(mode="after")
     def _one_address(self) -> Self:
         texts = [self.url, *self.headers.values()]
-        if self.digest and (self.template != WHOLE or any("{{" in text.get_secret_value() for text in texts)):
+        if self.digest and (
+            self.template != WHOLE_ALERT or any("{{" in text.get_secret_value() for text in texts)
+        ):
             raise ValueError("digest: url and headers must have no templates, and there must be no body")
         return self
 
     @property
     def template(self) -> Any:
         """The template of the body; None: the request has none."""
-        return WHOLE if self.body is None and self.method != "GET" else self.body
+        return WHOLE_ALERT if self.body is None and self.method != "GET" else self.body
 
     def routing(self) -> Routing:
         """Spread over several queues: a job for one entity does not wait for another entity's."""

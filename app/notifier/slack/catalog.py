@@ -19,10 +19,11 @@ from app.notifier.slack.probe import probe_token
 
 CHANNEL = re.compile(r"(?:[^\WA-Z]|-)[^\sA-Z#@,.:/!?'\"&<>|]{0,79}")
 """A channel's name, in lower case: letters of any script, digits, hyphens and underscores."""
-CHANNEL_ID = re.compile(r"[CG](?=[A-Z]*[0-9])[A-Z0-9]{7,}")
+LISTED_ID = re.compile(r"[CG](?=[A-Z]*[0-9])[A-Z0-9]{7,}")
+"""Unlike a name in capitals, an ID has a digit."""
 LINKED = re.compile(r"<#([CG][A-Z0-9]+)(?:\|[^>]*)?>|https://[a-z0-9.-]+/archives/([CG][A-Z0-9]+)(?:[/?].*)?")
 """A channel as Slack's own text, or as its link, has it."""
-MAX_SHOWN_CHARS = 60
+MAX_PLACE_CHARS = 60
 NOWHERE = (*OF_A_CHANNEL, "channel_is_limited_access", "messages_tab_disabled", "users_not_found", "user_")
 """What the reason of a failure begins with that concerns only the channel, or the person."""
 
@@ -35,10 +36,10 @@ def channel_queue(value: str, allow: Sequence[str] | None) -> str:
     """
     linked = LINKED.fullmatch(value)
     name = (linked[1] or linked[2]) if linked else value.lstrip("#").strip()
-    if not CHANNEL_ID.fullmatch(name):
+    if not LISTED_ID.fullmatch(name):
         name = name.lower()
         if not CHANNEL.fullmatch(name):
-            raise ValueError(f"{one_line(value, MAX_SHOWN_CHARS)} is no channel's name")
+            raise ValueError(f"{one_line(value, MAX_PLACE_CHARS)} is no channel's name")
     if not any(fnmatchcase(name, _pattern(pattern)) for pattern in allow or ()):
         raise ValueError(f"its `allow` does not name #{name}")
     return f"#{name}"
@@ -48,7 +49,7 @@ def person_queue(value: str, allow: Sequence[str] | None) -> str:
     """Give the queue of a person that the catalog names, by an e-mail address or an ID; raises as above."""
     person = value if USER_ID.fullmatch(value) else value.removeprefix("mailto:").lower()
     if not (USER_ID.fullmatch(person) or EMAIL.fullmatch(person)):
-        raise ValueError(f"{one_line(value, MAX_SHOWN_CHARS)} is no e-mail address")
+        raise ValueError(f"{one_line(value, MAX_PLACE_CHARS)} is no e-mail address")
     if allow is not None and not any(fnmatchcase(person, _pattern(pattern)) for pattern in allow):
         raise ValueError(f"its `allow` does not name {person}")
     return f"@{person}"
@@ -83,7 +84,7 @@ class CatalogBot(SlackBot):
     def turn_to(self, queue: str) -> None:
         """Post to the channel or the person whose queue it is from now on."""
         self._name = name = queue[1:]
-        self._id = name if CHANNEL_ID.fullmatch(name) else None
+        self._id = name if LISTED_ID.fullmatch(name) else None
         self._named = self._id is None
         self._person = name if queue.startswith("@") else None
 

@@ -30,7 +30,7 @@ PEOPLE_SCOPES = frozenset({"users:read.email", "usergroups:read"})
 KEPT = timedelta(minutes=10)
 MAX_KEPT = 10_000
 FINDING_SECONDS = SEND_TIMEOUT.total_seconds() / 3  # the rest is for sending
-NOBODY = DeliveryFailed("users_not_found", Scope.MESSAGE)
+NO_USER = DeliveryFailed("users_not_found", Scope.MESSAGE)
 NO_GROUP = DeliveryFailed("no user group of this handle", Scope.MESSAGE)
 GROUPS = "usergroups"
 """The name under which their handles are kept; no person's."""
@@ -169,5 +169,5 @@ def _id_of(thing: object) -> str:
     """Take the ID of what Slack answered; raises `DeliveryFailed` where it has none."""
     found = thing.get("id") if isinstance(thing, dict) and not thing.get("deleted") else None
     if not isinstance(found, str) or not re.fullmatch(r"[A-Z0-9]+", found):
-        raise NOBODY
+        raise NO_USER
     return found

@@ -12,7 +12,7 @@ from app.model.notification import Message, Notification
 from app.model.times import Micros, from_micros, time_or_none, to_micros
 from app.store import leases
 from app.store.queries import deliveries, fallbacks, messages, reports, silences
-from app.store.queries.rates import Slots
+from app.store.rates import Slots
 from app.store.rows import Attempt, Claim, Waiting
 from app.store.transaction import Row, Transaction
 
