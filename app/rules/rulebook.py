@@ -113,7 +113,7 @@ def _text(value: object) -> str:
     if isinstance(value, JqError):
         reason = "its template failed"
     elif value is None or (isinstance(value, str) and not value.strip()):
-        reason = "the catalog has no value"
+        reason = "the catalog gave no value"
     elif not isinstance(value, str):
         reason = f"{one_line(text_of(value), MAX_SAID_CHARS)} is no text"
     if reason:
