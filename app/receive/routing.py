@@ -30,6 +30,10 @@ async def match_and_route(
     event = bare_event(body) if programs else None
     results = await evaluate(programs, event) if event is not None else {}
     matched = match(book.rules, change, results)
+    watched = book.watched.get(change.blueprint) if change.resource == ENTITY else None
+    if all(hit.rule.name in book.plain for hit in matched.hits):  # as of most: it is the way of every change
+        plain = tuple(hit.to(_plain_routes(hit, change, book)) for hit in matched.hits)
+        return Match(change, matched.changes, plain, matched.reason, watched, results, matched.failures)
     way = _Way(change, body, book, evaluate, look_up, dict(results), event)
     # What chooses a destination may fail as well; the default gets the alert then.
     await way.run(_of_targets(matched.hits))
@@ -41,9 +45,13 @@ async def match_and_route(
         hits.append(hit.to(tuple(routes), await way.people(hit)))
         why |= dict.fromkeys(f"{route.why}, so {route.destination} is told" for route in routes if route.why)
     reasons = [matched.reason, *(failure.reason for failure in way.failures), *why]
-    watched = book.watched.get(change.blueprint) if change.resource == ENTITY else None
     failures = (*matched.failures, *way.failures)
     return Match(change, matched.changes, tuple(hits), "; ".join(reasons), watched, way.results, failures)
+
+
+def _plain_routes(hit: Hit, change: CatalogChange, book: Rulebook) -> tuple[Route, ...]:
+    names = dict.fromkeys(choose(target, change.teams, None, book.queues) for target in hit.rule.send)
+    return tuple(route for name in names for route in book.routes(name, change.entity))
 
 
 def _of_targets(hits: Iterable[Hit]) -> Iterator[tuple[str, Rule, str]]:

@@ -8,7 +8,9 @@ from app.model.incident import Route, Step
 from app.model.notification import one_line, text_of
 from app.rules.condition import JqError
 from app.rules.destination import ByCatalog
-from app.rules.rule import RuleSet
+from app.rules.mention import catalog_mentions
+from app.rules.rule import Rule, RuleSet
+from app.rules.targets import ByPort, ByTemplate, named
 from app.rules.watched import Watched
 
 MAX_SAID_CHARS = 60  # of one that leads nowhere
@@ -48,6 +50,7 @@ class Rulebook:
         rules: The rules.
         queues: The queues of each destination that the rules may name.
         watched: What is compared with Port, by blueprint.
+        plain: The rules, by name, of which nobody is to be asked where their alerts go, or whom they call.
         channels: The destination whose own a channel is, by the name that a queue of the catalog would have.
     """
 
@@ -55,6 +58,17 @@ class Rulebook:
     queues: Mapping[str, Queues]
     watched: Mapping[str, Watched] = field(default_factory=dict)
     channels: Mapping[str, str] = field(default_factory=dict)
+    plain: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        plain = (rule.name for rule in self.rules.rules if self._is_plain(rule))
+        object.__setattr__(self, "plain", frozenset(plain))
+
+    def _is_plain(self, rule: Rule) -> bool:
+        if catalog_mentions(rule.mention) or any(isinstance(one, ByTemplate | ByPort) for one in rule.send):
+            return False
+        names = [name for target in rule.send for _, name in named(target)]
+        return not any(self.queues[name].catalog for name in names if name in self.queues)
 
     def routes(self, name: str, entity: str, values: Sequence[object] = ()) -> tuple[Route, ...]:
         """List the routes to a destination, none twice.

@@ -47,7 +47,7 @@ def read(value: str) -> str:
 
 
 def test_what_the_catalog_names() -> None:
-    """A queue for each value, or its own destination; what leads nowhere, or is too much, goes to the default."""
+    """A queue for each value, or its own destination; what leads nowhere goes to the default."""
     named = ByCatalog(CHANNEL, read, "#ops")
     queues = {
         "default": Queues("default"),
