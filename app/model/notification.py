@@ -96,8 +96,8 @@ class Notification(_Frozen):
         people: Whom the rule calls as the catalog names them; a notifier finds out who that is.
         own_title: The rule's own title, as it stands in the rules at the time of sending.
         message: The rule's own message, as it stands there.
-        instead: Why this destination gets it, where it is another's fallback: `for payments, which is on
-            hold: …`.
+        instead: Why this destination gets it, where it is another's fallback or default: `for payments, which
+            is on hold: …`.
     """
 
     step: Step

@@ -91,7 +91,7 @@ class AlertBody(BaseModel):
     worse: bool
     """The change made the incident more severe."""
     instead: str
-    """For a fallback: which destination is on hold, and why; else empty."""
+    """For a fallback or a default: in whose place it gets the alert, and why; else empty."""
 
 
 def alert_body(item: Item, context: NotifierContext) -> AlertBody:

@@ -246,15 +246,24 @@ async def test_one_channel_has_one_queue(start: Start) -> None:
             key = next(iter(listener.api.channels.values())).id
             await listener.change(runtime, "same", "Crashed", slackChannel="#team-a", other="TEAM-A")
             await listener.change(runtime, "own", "Crashed", slackChannel="team-own", other=None)
+            await listener.change(runtime, "moved", "Crashed", slackChannel="team-own", other="team-none")
             link = f"https://example.slack.com/archives/{key}?x=1"
             await listener.change(runtime, "linked", "Crashed", slackChannel=link, other=f"<#{key}|ops>")
             await listener.settled(runtime)
             rows = (await runtime.store.read(queries.page.deliveries, limit=100)).rows
-        told = {(row.notification.entity, row.queue, row.destination) for row in rows}
+        told = {
+            (row.notification.entity, row.queue, row.destination)
+            for row in rows
+            if row.state is State.DELIVERED
+        }
+        # The default had it already.
+        (cancelled,) = (row for row in rows if row.state is State.CANCELLED)
+        assert (cancelled.notification.entity, cancelled.queue) == ("moved", "#team-none")
     assert told == {
         ("same", "#team-a", "teams"),
         ("same", "teams-own", "teams-own"),
         ("own", "teams-own", "teams-own"),
+        ("moved", "teams-own", "teams-own"),
         ("linked", f"#{key}", "teams"),
         ("linked", "teams-own", "teams-own"),
     }

@@ -114,13 +114,19 @@ class CatalogBot(SlackBot):
         return await self.send(Parcel(items, parcel.event, filled=parcel.filled))
 
     async def _send_there(self, parcel: Parcel) -> Sent:
-        if self._person is not None and self._id is None:
-            self._id = await self._people.direct(self._person)
+        if self._person is not None:
+            await self._look_up(parcel)
         parents = {item.parent.channel for item in parcel.items if item.parent}
         alone = len(parents) == 1 and all(item.parent for item in parcel.items)
         if self._named and alone and self._person is None:
             self._id = parents.pop()
         return await self._send(parcel)
+
+    async def _look_up(self, parcel: Parcel) -> str:
+        if self._person is None:
+            return await super()._look_up(parcel)
+        self._id = await self._people.direct(self._person)
+        return self._id
 
     async def update(self, message: Message, stories: Sequence[Story]) -> str:
         """Update a message; raises `MessageGone` where its channel can no longer be reached."""

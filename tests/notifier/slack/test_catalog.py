@@ -9,7 +9,7 @@ from starlette.responses import Response
 from app.errors import DeliveryFailed, Scope
 from app.notifier.slack.catalog import CatalogBot, channel_queue, person_queue
 from tests.notifier.helpers import APP
-from tests.notifier.slack.bots import failure
+from tests.notifier.slack.bots import LONG_AGO, failure
 from tests.notifier.slack.helpers import item, parcel
 from tests.notifier.slack.stand_in_api import StandInSlackApi
 
@@ -131,6 +131,16 @@ async def test_a_place_that_cannot_be_reached(
     api.scopes -= {"chat:write.public"}
     failed = await failure(bot.of_queue(queue))
     assert (failed.scope, failed.reason.partition(":")[0]) == (scope, reason)
+
+
+async def test_what_has_arrived_is_not_sent_again(api: StandInSlackApi, bot: CatalogBot) -> None:
+    """In a channel that is known by its name, and to a person."""
+    api.people.users["ada@example.com"] = "U0ADA00001"
+    for queue in ("#oncall", "@ada@example.com"):
+        await bot.of_queue(queue).send(parcel(item("1")))
+        found = await bot.of_queue(queue).find(parcel(item("1"), item("2")), LONG_AGO)
+        assert found is not None
+        assert found.delivered == frozenset({"1"})
 
 
 async def test_a_revoked_token_is_the_destinations(api: StandInSlackApi, bot: CatalogBot) -> None:
