@@ -3,6 +3,8 @@
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from app.demo.run import change_body
 from app.jq.runner import Jq
 from app.model.incident import Step
@@ -36,29 +38,29 @@ async def test_each_destination_once_and_in_order() -> None:
     assert [route.destination for hit in matched.hits for route in hit.routes] == ["pay", "alerts", "rocket"]
 
 
-async def test_each_of_a_look_up() -> None:
-    """A destination for each value, of lists too; the default for what is none."""
-    facts = {
-        "name": "cpu",
-        "on": "UPDATE",
-        "send": {"port": PORT["port"] | {"each": True}, "default": "alerts"},
-    }
-    queues = {name: Queues(name) for name in ("pay", "alerts", "rocket")}
-    book = Rulebook(RuleSet([Rule.model_validate(facts)]), queues)
-    for values, expected in (
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
         (["rocket", ["pay", "rocket"], None], ["rocket", "pay", "alerts"]),
         ([5], ["alerts"]),
         ([], ["alerts"]),
-    ):
+    ],
+)
+async def test_each_of_a_look_up(values: list[object], expected: list[str]) -> None:
+    """A destination for each value, of lists too; the default for what is none."""
+    lookup = {"relation": "system", "property": "channel", "each": True}
+    facts = {"name": "cpu", "on": "UPDATE", "send": {"port": lookup, "default": "alerts"}}
+    queues = {name: Queues(name) for name in ("pay", "alerts", "rocket")}
 
-        async def evaluate(*_: object) -> dict[str, object]:
-            return {}
+    async def evaluate(*_: object) -> dict[str, object]:
+        return {}
 
-        async def look_up(*_: object, values: list[object] = values) -> list[object]:  # type: ignore[assignment]
-            return values
+    async def look_up(*_: object) -> list[object]:
+        return values
 
-        matched = await match_and_route(cpu(1, 2), b"{}", book, evaluate, look_up)
-        assert [route.destination for hit in matched.hits for route in hit.routes] == expected
+    book = Rulebook(RuleSet([Rule.model_validate(facts)]), queues)
+    matched = await match_and_route(cpu(1, 2), b"{}", book, evaluate, look_up)
+    assert [route.destination for hit in matched.hits for route in hit.routes] == expected
 
 
 FLAKY = 'if .diff.after.properties.healthStatus == "Crashed" then error("too hot") else true end'
