@@ -43,7 +43,9 @@ async def match_and_route(
     for hit, mine in zip(matched.hits, names, strict=True):
         routes = [route for name in mine for route in await way.routes(name)]
         hits.append(hit.to(tuple(routes), await way.people(hit)))
-        why |= dict.fromkeys(f"{route.why}, so {route.destination} is told" for route in routes if route.why)
+        why |= dict.fromkeys(
+            f"{route.why}; its default is {route.destination}" for route in routes if route.why
+        )
     reasons = [matched.reason, *(failure.reason for failure in way.failures), *why]
     failures = (*matched.failures, *way.failures)
     return Match(change, matched.changes, tuple(hits), "; ".join(reasons), watched, way.results, failures)

@@ -3,7 +3,7 @@
 It needs the entity's state, so it runs inside the store's transaction; it is pure.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -144,11 +144,13 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
     return replace(decision, incidents=tuple(replace(moved, told=places) for moved in decision.incidents))
 
 
-def _places(told: Iterable[Route], routes: Iterable[Route]) -> tuple[Route, ...]:
+def _places(told: Collection[Route], routes: Iterable[Route]) -> tuple[Route, ...]:
     """List where an alert goes: where its rule sends now, and where its incident was told; no queue twice."""
     queue_of = {place.destination: place.queue for place in told}
     places: dict[str, Route] = {}
     for route in routes:
+        if route.why and told:  # the catalog names no place any more, and those that it named are told
+            continue
         # By the queue that it was told in: another one might be faster, and overtake it. But what the
         # catalog names is a place of its own, beside the one that it named before.
         queue = route.queue

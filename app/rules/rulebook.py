@@ -65,7 +65,9 @@ class Rulebook:
         object.__setattr__(self, "plain", frozenset(plain))
 
     def _is_plain(self, rule: Rule) -> bool:
-        if catalog_mentions(rule.mention) or any(isinstance(one, ByTemplate | ByPort) for one in rule.send):
+        if catalog_mentions(rule.mention) or any(
+            isinstance(target, ByTemplate | ByPort) for target in rule.send
+        ):
             return False
         names = [name for target in rule.send for _, name in named(target)]
         return not any(self.queues[name].catalog for name in names if name in self.queues)

@@ -277,7 +277,8 @@ async def test_a_new_channel_of_an_old_name(start: Start) -> None:
             await listener.settled(runtime)
         listener.api.channel("team-a").rename("team-b")
         async with running() as runtime:
-            await listener.change(runtime, "old", "Healthy", slackChannel="team-a")
+            await listener.change(runtime, "old", "Crashed", slackChannel=None)  # told already, where it is
+            await listener.change(runtime, "old", "Healthy", slackChannel=None)
             await listener.change(runtime, "lost", "Crashed", slackChannel="team-a")
             await listener.settled(runtime)
             listener.api.add("team-a")
