@@ -72,4 +72,5 @@ def default_place(default: Route | None, claim: Claim, reason: str) -> Route | N
     """Give the way to the default in the place of what the catalog names; None: there is no other place."""
     if default is None or default.queue == claim.queue:
         return None
-    return replace(default, why=f"for {claim.queue} of {claim.destination}: {reason}")
+    word = reason.partition(":")[0]  # the advice is added where it is shown
+    return replace(default, why=f"for {claim.queue} of {claim.destination}: {word}")
