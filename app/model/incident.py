@@ -1,5 +1,6 @@
 """The life of an incident: opened, changed, resolved."""
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -26,6 +27,18 @@ class Step(StrEnum):
     """It flapped, and has been stable since."""
     NOTICE = "notice"
     """Not about an entity: a notice of the listener itself."""
+
+    def of_job(self, *, ended: bool) -> "Step":
+        """Map it to the step that a job, which knows only begin, change and end, takes it for.
+
+        Args:
+            ended: Whether all is well by then.
+        """
+        if self is Step.NOTICED and ended:
+            return Step.RESOLVED
+        if self is Step.SETTLED:
+            return Step.RESOLVED if ended else Step.CHANGED
+        return self
 
 
 ALL_STEPS = frozenset(Step)
@@ -105,3 +118,21 @@ def advance(
         # How bad it was: the state that all is well in has no severity of its own.
         return Step.RESOLVED, replace(moved, severity=incident.severity, resolved_at=candidate.changed_at)
     return Step.CHANGED, moved
+
+
+def places_of(told: Collection[Route], routes: Iterable[Route]) -> tuple[Route, ...]:
+    """List where an alert goes: where its rule sends now, and where its incident was told; no queue twice."""
+    queue_of = {place.destination: place.queue for place in told}
+    places: dict[str, Route] = {}
+    for route in routes:
+        if route.why and told:  # the catalog names no place any more, and those that it named are told
+            continue
+        # By the queue that it was told in: another one might be faster, and overtake it. But what the
+        # catalog names is a place of its own, beside the one that it named before.
+        queue = route.queue
+        if not queue.startswith(CATALOG_QUEUES):
+            queue = queue_of.get(route.destination, queue)
+        places.setdefault(queue, Route(route.destination, queue, route.steps, route.why))
+    for place in told:
+        places.setdefault(place.queue, place)
+    return tuple(places.values())

@@ -3,14 +3,14 @@
 It needs the entity's state, so it runs inside the store's transaction; it is pure.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from app.model.change import CatalogChange
+from app.model.change import UPDATE, CatalogChange
 from app.model.delivery import Alert
-from app.model.incident import CATALOG_QUEUES, RANKS, Incident, Route, Step, advance
+from app.model.incident import RANKS, Incident, Step, advance, places_of
 from app.model.notification import Notification
 from app.rules.last_known import LastKnown, after_change, after_reconciling, was_alerted
 from app.rules.match import Hit, Match
@@ -80,6 +80,8 @@ def decide(matched: Match, state: EntityState, now: datetime, *, reconciled: boo
             hit.rule.name for hit in hits if was_alerted(state.known, hit.rule, change, reconciled=reconciled)
         )
         hits = tuple(hit for hit in hits if hit.rule.name not in alerted)
+    if not late:
+        hits += tuple(_well_again(matched, state))
     parts = [_decide_hit(hit, matched, state, late, now) for hit in hits]
     before = (f"rule {name!r}: alerted by reconciling already" for name in alerted)
     reason = "; ".join([matched.reason, *before, *(part.reason for part in parts if part.reason)])
@@ -98,6 +100,25 @@ def decide(matched: Match, state: EntityState, now: datetime, *, reconciled: boo
     )
 
 
+def _well_again(matched: Match, state: EntityState) -> Iterator[Hit]:
+    """Yield the rules whose open incidents a change ends though none of their values changed with it.
+
+    The change that made the entity well may be lost, or come late. Only what is open is looked at.
+    """
+    change, rules = matched.change, matched.rules
+    if change.action != UPDATE or change.after is None or not change.after.properties:
+        return  # a body that says nothing of the values shows nothing
+    hits = {hit.rule.name for hit in matched.hits}
+    for incident in state.incidents:
+        rule = rules.by_name.get(incident.rule) if rules else None
+        if incident.resolved_at or rules is None or rule is None or rule.name in hits:
+            continue
+        lapses = rule.wait is not None and rule.lapses(change)
+        resolves = rule.resolves(change, matched.results)
+        if (resolves or lapses) and rule in rules.about(change.blueprint):
+            yield Hit(rule, False, resolves, (), lapses, rule.state(change, matched.results))
+
+
 def _last_known(
     matched: Match, state: EntityState, now: datetime, rules: Iterable[Rule], *, reconciled: bool
 ) -> LastKnown | None:
@@ -110,7 +131,7 @@ def _last_known(
 
 
 def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: datetime) -> Decision:
-    hit = hit.to(_places((), hit.routes))
+    hit = hit.to(places_of((), hit.routes))
     rule, change = hit.rule, matched.change
     mine = [incident for incident in state.incidents if incident.rule == rule.name]
     incident = next((incident for incident in mine if incident.resolved_at is None), None)
@@ -137,29 +158,11 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
     rise = RANKS[after.severity] - RANKS[incident.severity] if incident is not None else 0
     # What still waits has alerted nobody.
     told = after.told if after.flapping or not _waits(after, now) else ()
-    hit = hit.to(_places(told, hit.routes))
+    hit = hit.to(places_of(told, hit.routes))
     decision = _moved(hit, matched, step, after, now, rise=rise)
     queues = {alert.queue for alert in decision.alerts}
     places = tuple(place for place in hit.routes if place in told or place.queue in queues)
     return replace(decision, incidents=tuple(replace(moved, told=places) for moved in decision.incidents))
-
-
-def _places(told: Collection[Route], routes: Iterable[Route]) -> tuple[Route, ...]:
-    """List where an alert goes: where its rule sends now, and where its incident was told; no queue twice."""
-    queue_of = {place.destination: place.queue for place in told}
-    places: dict[str, Route] = {}
-    for route in routes:
-        if route.why and told:  # the catalog names no place any more, and those that it named are told
-            continue
-        # By the queue that it was told in: another one might be faster, and overtake it. But what the
-        # catalog names is a place of its own, beside the one that it named before.
-        queue = route.queue
-        if not queue.startswith(CATALOG_QUEUES):
-            queue = queue_of.get(route.destination, queue)
-        places.setdefault(queue, Route(route.destination, queue, route.steps, route.why))
-    for place in told:
-        places.setdefault(place.queue, place)
-    return tuple(places.values())
 
 
 def _candidate(hit: Hit, change: CatalogChange, incidents: list[Incident]) -> Incident:
@@ -280,18 +283,8 @@ def _alerts(
     if due_at is not None and step is Step.REMINDED:
         notification = notification.model_copy(update={"at": due_at})
     incident_id = incident.id if incident else None
-    job_step = _job_step(hit, step, incident)
     return tuple(
         Alert.to(route, notification, incident_id, due_at, repeat)
         for route in hit.routes
-        if job_step in route.steps
+        if step.of_job(ended=notification.ended) in route.steps
     )
-
-
-def _job_step(hit: Hit, step: Step, incident: Incident | None) -> Step:
-    """Map a step to the one that a job, which knows only begin, change and end, takes it for."""
-    if step is Step.NOTICED and hit.resolves:
-        return Step.RESOLVED
-    if step is Step.SETTLED:
-        return Step.RESOLVED if incident and incident.resolved_at else Step.CHANGED
-    return step

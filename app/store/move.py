@@ -28,6 +28,7 @@ TABLE_KEYS = {
     "incidents": ("id",),
     "queues": ("name",),
     "rates": ("destination",),
+    "addresses": ("destination",),
     "silences": ("id",),
     "messages": ("id",),
     "incident_messages": ("incident_id", "queue", "message_id"),

@@ -25,7 +25,7 @@ CLOCK_SET_BACK = timedelta(minutes=75)
 UNREADABLE = "written by another release, which this one cannot read"
 
 DUE_QUEUES = (
-    "SELECT name, failures, on_hold, holder, lease_until, unsure_since FROM queues"
+    "SELECT name, failures, on_hold, holder, lease_until, unsure_since, unsure_sends FROM queues"
     " WHERE (next_at <= $1 OR next_at > $2) AND (lease_until <= $5 OR lease_until > $3)"
     " AND NOT (name = ANY($6)) AND EXISTS ("
     "   SELECT 1 FROM deliveries WHERE queue = name AND state = 'pending' AND due_at <= $1)"
@@ -99,7 +99,7 @@ async def claim(
     heads = [(row, head) for row in rows if (head := await _head(tx, row[0], now, batch_limits))]
     if spacings:  # who waits longest goes first, in whatever queue of the destination
         heads.sort(key=lambda one: one[1]["deliveries"][0].id)
-    for (name, failures, on_hold, holder, lapsed_at, unsure_since), head in heads:
+    for (name, failures, on_hold, holder, lapsed_at, unsure_since, unsure_sends), head in heads:
         if (free_at := await slots.take(tx, head["destination"])) is not None:
             await tx.execute("UPDATE queues SET next_at = $1 WHERE name = $2", free_at, name)
             continue
@@ -122,6 +122,7 @@ async def claim(
                 failures=failures,
                 on_hold=on_hold is not None,
                 unsure_since=time_or_none(unsure_since),
+                unsure_sends=unsure_sends,
                 silences=active,
                 stepped=stepped,
                 **head,
@@ -268,6 +269,8 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timed
             ended_at,
             claim.queue,
         )
+    if attempt.revived:
+        await deliveries.retry(tx, now=attempt.ended_at, ids=attempt.revived)
     if attempt.notice and not claim.on_hold:
         await fallbacks.notify(tx, claim, attempt, ended_at)
     return True

@@ -63,6 +63,7 @@ CREATE TABLE queues (
     holder       TEXT,                        -- the token of the dispatcher that has the lease
     lease_until  BIGINT  NOT NULL DEFAULT 0,
     unsure_since BIGINT,                     -- what was sent since may have arrived
+    unsure_sends BIGINT NOT NULL DEFAULT 0,  -- how many such sends would have been repeats
     delivered_at BIGINT
 ) WITH (fillfactor = 50);                      -- few rows, written all the time: in place
 
@@ -70,6 +71,12 @@ CREATE TABLE queues (
 CREATE TABLE rates (
     destination TEXT   COLLATE "C" PRIMARY KEY,
     next_at     BIGINT NOT NULL DEFAULT 0
+);
+
+-- Where each destination was when a listener last read the rules: a place that it leaves must be told.
+CREATE TABLE addresses (
+    destination TEXT PRIMARY KEY,
+    address     TEXT NOT NULL                 -- a secret, see Notifier.address; empty: what it told can be told to its end
 );
 
 CREATE TABLE silences (
