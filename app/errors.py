@@ -103,6 +103,8 @@ class Scope(StrEnum):
     """The destination is broken until someone fixes it: its queues are on hold."""
     TRANSIENT = "transient"
     """It may work later: the queue waits."""
+    PLACE = "place"
+    """What the catalog names is no place that can be told: the default of the destination is."""
     STRANGE = "strange"
     """Something else answered at the destination's fixed address, a proxy's page say, or in words that nobody
     knows. It may pass, so the queue waits; the second answer of this kind in a row puts it on hold."""

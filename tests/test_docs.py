@@ -191,7 +191,12 @@ def _in_a_file(name: str, key: str, given: dict[str, Any]) -> dict[str, Any]:
         return given
     bases: dict[str, dict[str, Any]] = {
         "SlackDestination": {"type": "slack"}
-        | ({} if key == "channel" else {"webhook_url": "https://a.example"}),
+        | {
+            "channel": {},
+            "user": {},
+            "allow": {"channel": "{{ .a }}"},
+            "default": {"user": "{{ .a }}"},
+        }.get(key, {"webhook_url": "https://a.example"}),
         "HttpDestination": {"type": "http", "url": "https://a.example"},
         "PortActionDestination": {"type": "port_action", "action": "a"},
         "TeamsDestination": {"type": "teams", "webhook_url": "https://a.example"},
@@ -200,7 +205,7 @@ def _in_a_file(name: str, key: str, given: dict[str, Any]) -> dict[str, Any]:
     }
     if name in bases:
         return {"destinations": {"one": bases[name] | given}}
-    lookup = {"property": "a"} | ({"relation": "b"} if key == "property" else {})
+    lookup = {"property": "a"} | ({"relation": "b"} if key in {"property", "each"} else {})
     rule: dict[str, Any] = {
         "Rule": given,
         "Condition": {"when": given}
@@ -210,6 +215,7 @@ def _in_a_file(name: str, key: str, given: dict[str, Any]) -> dict[str, Any]:
         "ByTeam": {"send": {"by_team": {"a": "ops"}, "default": "ops"} | given},
         "ByTemplate": {"send": {"template": "{{ .a }}", "default": "ops"} | given},
         "ByPort": {"send": {"port": {"team": True, "property": "a"}, "default": "ops"} | given},
+        "FromPort": {"mention": given},
         "PortLookup": {"send": {"port": lookup | given, "default": "ops"}},
     }[name]
     return {"rules": [{"name": "one", "resolve": {"property": "a", "to": 1}} | rule]}

@@ -85,16 +85,15 @@ class Notification(_Frozen):
         times: With `OPENED`, how often it has begun within 24 hours, this time too; 0: that is not known.
         last_at: When it began the time before, if it did within 24 hours.
         late: A newer change of the entity was seen before this one.
-        worse: The change made its incident more severe.
-        better: The change made its incident less severe.
+        worse, better: The change made its incident more severe, or less.
         ended: Its incident is over.
         closed: Why it is over, where no change ended it; empty: one did.
         moves: With `FLAPPING` and `SETTLED`, how often it changed within the rule's window.
         window: For how long it has to be stable, or was.
         mention: Whom the rule calls, in Slack's notation, by the rules at the time of sending; empty: nobody.
-        own_title: The rule's own title, as it stands in the rules at the time of sending.
-        message: The rule's own message, as it stands there.
-        instead: Why a fallback gets it: `for payments, which is on hold: …`; empty: it is none.
+        people: Whom the rule calls as the catalog names them; a notifier finds out who that is.
+        own_title, message: The rule's own, as they stand there then.
+        instead: Why another's fallback or default gets it: `for payments, which is on hold: …`.
     """
 
     step: Step
@@ -127,6 +126,7 @@ class Notification(_Frozen):
     moves: int = 0
     window: timedelta | None = None
     mention: str = ""
+    people: tuple[str, ...] = ()
     own_title: tuple[Part, ...] = ()
     message: tuple[Part, ...] = ()
     instead: str = ""

@@ -1,6 +1,8 @@
 """What a job gets of an alert: its default body, and `.alert` in its templates."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
@@ -10,6 +12,9 @@ from app.model.notification import Notification, ValueChange, text_of
 from app.notifier.base import Item, entity_url, page_of
 from app.notifier.kind import NotifierContext
 from app.notifier.words import mark_of, words_of
+
+VERSION: Literal[1] = 1
+MAX_ENVELOPE_BYTES = 100
 
 
 class AlertLinks(BaseModel):
@@ -30,7 +35,7 @@ class AlertBody(BaseModel):
         title="Alert", use_attribute_docstrings=True, json_schema_serialization_defaults_required=True
     )
 
-    version: Literal[1] = 1
+    version: Literal[1] = VERSION
     """The version of this form."""
     rule: str
     """The rule's name; empty: the listener itself has something to say."""
@@ -88,7 +93,7 @@ class AlertBody(BaseModel):
     worse: bool
     """The change made the incident more severe."""
     instead: str
-    """For a fallback: which destination is on hold, and why; else empty."""
+    """For a fallback or a default: in whose place it gets the alert, and why; else empty."""
 
 
 def alert_body(item: Item, context: NotifierContext) -> AlertBody:
@@ -131,6 +136,35 @@ def alert_body(item: Item, context: NotifierContext) -> AlertBody:
         worse=alert.worse,
         instead=words.instead(),
     )
+
+
+def digest_of(
+    items: Sequence[Item], context: NotifierContext, most_bytes: int
+) -> tuple[dict[str, Any], tuple[Item, ...]]:
+    """Make what a job gets of several deliveries at once, of as many as have room.
+
+    Args:
+        items: The deliveries, in their order; the first has room in any case.
+        context: What notifiers are made with.
+        most_bytes: How long it may be as JSON.
+
+    Returns:
+        The body, ``{"version": 1, "alerts": [...]}``, and the deliveries in it.
+    """
+    alerts: list[dict[str, Any]] = []
+    room = most_bytes - MAX_ENVELOPE_BYTES
+    for item in items:
+        alert = alert_body(item, context).model_dump(mode="json")
+        room -= len(json.dumps(alert)) + 1
+        if room < 0 and alerts:
+            break
+        alerts.append(alert)
+    return {"version": VERSION, "alerts": alerts}, tuple(items[: len(alerts)])
+
+
+def digest_id(items: Sequence[Item]) -> str:
+    """Name a digest by its deliveries: the same for the same ones, and for no others."""
+    return f"digest-{sha256(' '.join(item.delivery_id for item in items).encode()).hexdigest()[:32]}"
 
 
 def alert_event(event: Mapping[str, Any], item: Item, context: NotifierContext) -> dict[str, Any]:

@@ -91,6 +91,7 @@ class Notifier(Protocol):
     Attributes:
         pause: How long its queues rest after each message.
         batch_limit: How many alerts one message may list; 1 where each starts a job of its own.
+        spacing: The least time between two of its messages, over all its queues and all processes.
         address: What it calls, where nothing that it told can be told to its end by another address: the
             settings, as JSON, of a destination there, which is a secret; or a digest, if no last word can be
             said there. Empty: it can be.
@@ -98,7 +99,12 @@ class Notifier(Protocol):
 
     address: str = ""
     pause: timedelta = timedelta(0)
+    spacing: timedelta = timedelta(0)
     batch_limit: int = 1
+
+    def of_queue(self, queue: str) -> "Notifier":
+        """Give the notifier of one of its queues, by the queue's name."""
+        return self
 
     async def prepare(self, parcel: Parcel) -> Parcel:
         """Fill in the destination's own templates, before the time that a send may take begins.

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pkgutil import resolve_name
 from typing import Any
@@ -18,6 +19,7 @@ from app.notifier.kind import Kind, NotifierContext
 from app.notifier.port_runs import PortRuns
 from app.rules.destination import DestinationSettings
 from app.rules.file import Rules
+from app.rules.mention import catalog_mentions
 from app.rules.targets import DEFAULT_DESTINATION
 
 log = structlog.get_logger(__name__)
@@ -83,10 +85,12 @@ def make_notifiers(rules: Rules, context: NotifierContext) -> dict[str, Notifier
     configured = rules.file.destinations
     notifiers: dict[str, Notifier] = {}
     mistakes, wrong = [], []
+    context = replace(context, calls_people=any(catalog_mentions(rule.mention) for rule in rules.file.rules))
     for name in dict.fromkeys((DEFAULT_DESTINATION, *configured)):
         try:
             settings = configured.get(name) or default_settings(context.default_webhook)
             notifiers[name] = kind_of(settings.type).make(name, settings, context)
+            notifiers[name].spacing = settings.spacing
         except SettingsError as error:
             if name not in configured:
                 wrong.append(str(error))

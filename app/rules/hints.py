@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from app.errors import Mistake
+from app.model.incident import CATALOG_QUEUES
 from app.model.silence import ANY, Silence
 from app.rules.mistakes import nearest
 from app.rules.rule import GLOB, Rule
@@ -53,10 +54,13 @@ def used_destinations(file: "RulesFile") -> set[str]:
     used = {name for target in targets for _, name in named(target)}
     if any(isinstance(target, ByTemplate | ByPort) for target in targets):  # it may name any
         used |= file.destinations.keys()
+    routing = {name: settings.routing() for name, settings in file.destinations.items()}
     while more := {
-        fallback
-        for name, settings in file.destinations.items()
-        if name in used and (fallback := settings.routing().fallback) and fallback not in used
+        other
+        for name, way in routing.items()
+        if name in used
+        for other in (way.fallback, way.catalog and way.catalog.default)
+        if other and not other.startswith(CATALOG_QUEUES) and other not in used
     }:
         used |= more
     return used

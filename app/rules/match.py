@@ -28,6 +28,7 @@ class Hit:
         routes: The destinations that an alert would go to.
         lapses: The change ends that incident if it has not alerted yet: what must last did not.
         state: The entity's state after the change.
+        people: Whom the rule's `mention` names of the catalog, as it is written there.
     """
 
     rule: Rule
@@ -36,10 +37,12 @@ class Hit:
     routes: tuple[Route, ...] = ()
     lapses: bool = False
     state: str = ""
+    people: tuple[str, ...] = ()
 
-    def to(self, routes: tuple[Route, ...]) -> "Hit":
-        """Copy it with other routes. (`replace` takes three times as long.)"""
-        return Hit(self.rule, self.matches, self.resolves, routes, self.lapses, self.state)
+    def to(self, routes: tuple[Route, ...], people: tuple[str, ...] | None = None) -> "Hit":
+        """Copy it with other routes, and people. (`replace` takes three times as long.)"""
+        people = self.people if people is None else people
+        return Hit(self.rule, self.matches, self.resolves, routes, self.lapses, self.state, people)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """A rule, and the set of rules, in which those about a change are found fast."""
 
-import re
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from fnmatch import fnmatchcase
@@ -15,6 +14,7 @@ from app.model.diff import PropertyChange, fields_of
 from app.model.incident import Severity
 from app.model.notification import text_of
 from app.rules.condition import Condition, Results
+from app.rules.mention import Mention
 from app.rules.targets import DEFAULT_DESTINATION, Target
 from app.rules.values import (
     OF_RUNS,
@@ -33,10 +33,6 @@ MAX_STATE_CHARS = 200  # a value may be a megabyte
 MAX_WINDOW = timedelta(hours=24)
 """As long as the store keeps an incident that has ended: longer, and its earlier moves would be forgotten."""
 GLOB = frozenset("*?[")
-MENTION_WORD = re.compile(
-    r"@(here|channel|everyone)|<!(here|channel|everyone)>|<!subteam\^[A-Z0-9]+>|<@[A-Z0-9]+>"
-)
-"""https://docs.slack.dev/messaging/formatting-message-text (mentions)"""
 MAX_KEPT_BLUEPRINTS = 1024
 
 
@@ -46,22 +42,12 @@ def _at_once(condition: Condition | None) -> Condition | None:
     return condition
 
 
-def _in_slacks_notation(mention: str) -> str:
-    words = mention.split()
-    if not words or not all(MENTION_WORD.fullmatch(word) for word in words):
-        raise ValueError(
-            "must be @here, @channel, a group <!subteam^S…> or a person <@U…>; several with a space between"
-        )
-    return " ".join(f"<!{word[1:]}>" if word.startswith("@") else word for word in words)
-
-
 def _at_most_a_day(window: timedelta) -> timedelta:
     if window > MAX_WINDOW:
         raise ValueError("must be 24h at the most")
     return window
 
 
-Mention = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_in_slacks_notation)]
 Targets = Annotated[tuple[Target, ...], Field(min_length=1)]
 
 
@@ -94,7 +80,7 @@ class Rule(Strict):
     severity: Severities = "warning"
     """How bad it is, always or by the value or state that it is in now (another is a warning)."""
     mention: Mention | None = None
-    """Whom Slack calls when it begins or gets worse, and at reminders."""
+    """Whom Slack calls when it begins or gets worse, and at reminders; also as the catalog names them."""
     flap: Flap | None = None
     """How many changes are too many to alert each time."""
     title: str | None = None

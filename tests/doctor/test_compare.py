@@ -58,13 +58,17 @@ async def port() -> AsyncIterator[StandInPort]:
 
 async def remarks(port: StandInPort, said: str, address: str | None = LISTENER) -> list[Remark]:
     """Compare a file with one rule, of which this is said."""
-    text = f"version: 1\ndestinations: {{a: {{type: console}}}}\nrules:\n  - name: r\n    {said}\n"
+    text = f"version: 1\ndestinations: {{a: {{type: console}}, {CATALOG}}}\nrules:\n  - name: r\n    {said}\n"
     rules = load_rules(text, {}, models=SETTINGS_MODELS, name="f")
     clock = lambda: datetime.now(UTC)  # noqa: E731
     async with PortClient(port.url, CLIENT_ID, CLIENT_SECRET, clock=clock) as client:
         return await compare(rules, client, address)
 
 
+CATALOG = (
+    'teams: {type: slack, channel: {port: {relation: owner, property: x}}, allow: ["*"]},'
+    ' own: {type: slack, channel: "{{ .a }}", allow: ["*"]}'
+)
 SERVICES = "blueprint: service\n    "
 
 
@@ -86,6 +90,10 @@ SERVICES = "blueprint: service\n    "
         (SERVICES + "send: {by_team: {Comet: a}, default: a}", WRONG, "by_team: Port has no team called 'Comet'"),
         (SERVICES + "send: {port: {relation: owner, property: x}, default: a}", WRONG, "port: service has no relation called 'owner'"),
         (SERVICES + "send: {port: {relation: system, property: x}, default: a}", WRONG, "port: system has no property called 'x'"),
+        (SERVICES + "send: teams", WRONG, "destination 'teams': port: service has no relation called 'owner'"),
+        (SERVICES + "send: own", NOTE, "destination 'own': what its template reads was not compared with Port"),
+        (SERVICES + "mention: {port: {relation: system, property: x}}", WRONG, "mention: port: system has no property called 'x'"),
+        (SERVICES + "mention: '{{ .a }}'", NOTE, "mention: what its template reads was not compared with Port"),
         (SERVICES + "on: TIMER_EXPIRED\n    when: {property: version}", WRONG, "property: version is no timer, so it never sends TIMER_EXPIRED"),
         (SERVICES + "when: {jq: .a}", NOTE, "what its jq reads was not compared with Port"),
         ("on: RUN_UPDATED\n    when: {run: status, to: FAILURE}", WRONG, "no automation sends RUN_UPDATED of any action to this listener: python -m app bootstrap --action …"),

@@ -242,8 +242,8 @@ async def test_a_bad_night(tmp_path: Path) -> None:
         rules = load_rules(RULES.format(key=KEY, url=url), {}, models=SETTINGS_MODELS)
         notifiers = make_notifiers(rules, context(clock=clock))
 
-        async def nobody(*_: Any) -> None:
-            return None
+        async def nobody(*_: Any) -> list[object]:
+            return []
 
         book, jq = make_rulebook(rules.file), Jq()
         intake = Intake(store, book, clock, jq.evaluate, nobody, wake=lambda _=(): None)

@@ -21,6 +21,7 @@ from app.errors import DeliveryFailed, ListenerError, SettingsError, UnreadableC
 from app.jq.runner import Jq
 from app.model.change import CatalogChange
 from app.model.delivery import Alert
+from app.model.incident import CATALOG_QUEUES
 from app.model.notification import one_line
 from app.notifier.alert_body import AlertBody
 from app.notifier.base import Item
@@ -29,8 +30,8 @@ from app.notifier.kind import NotifierContext
 from app.notifier.registry import SETTINGS_MODELS, default_settings, kind_of
 from app.observe.logs import Hider
 from app.port.region import Region
-from app.receive.intake import match_and_route
 from app.receive.payload import bare_event, parse_event, with_properties
+from app.receive.routing import match_and_route
 from app.receive.rules_source import make_rulebook, read_rules, secrets_of
 from app.receive.signature import Signed
 from app.rules.decide import EntityState, decide
@@ -231,7 +232,8 @@ async def _try(loaded: Rules, name: str, body: bytes, jq: Jq) -> None:
 
 async def _show(alert: Alert, loaded: Rules, book: Rulebook, jq: Jq, event: Mapping[str, Any]) -> None:
     later = f", if it still holds at {alert.due_at:%H:%M:%S} UTC" if alert.due_at else ""
-    say(f"  → {alert.destination}{later}:")
+    place = f", {one_line(alert.queue)}" if alert.queue.startswith(CATALOG_QUEUES) else ""
+    say(f"  → {alert.destination}{place}{later}:")
     settings = loaded.file.destinations.get(alert.destination) or default_settings("")
     notification = await with_own_words(alert.notification, book.rules, event, jq)
     item = Item("dry-run", notification, incident_id=alert.incident_id)
@@ -261,8 +263,9 @@ def _context(jq: Jq) -> NotifierContext:
     )
 
 
-async def _no_lookup(_: CatalogChange, __: PortLookup) -> None:
+async def _no_lookup(_: CatalogChange, __: PortLookup) -> Sequence[object]:
     print("  (Port is not asked here: a look-up goes to the default destination)")
+    return ()
 
 
 rules.command()(backtest)
