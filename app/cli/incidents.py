@@ -1,8 +1,10 @@
 """The commands about incidents."""
 
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -18,8 +20,9 @@ from app.cli.base import (
     span,
     user_name,
 )
+from app.cli.remote import Remote, Token, Url, remote
 from app.errors import ListenerError
-from app.model.incident import Incident, Person
+from app.model.incident import RANKS, Person
 from app.model.notification import one_line
 from app.notifier.base import duration
 from app.store import queries
@@ -42,60 +45,72 @@ def list_incidents(
     unacknowledged: Annotated[
         bool, typer.Option("--unacknowledged", help="Only those that nobody looks after.")
     ] = False,
+    url: Url = None,
+    token: Token = None,
     as_json: AsJson = False,
 ) -> None:
     """List open incidents, the worst first."""
-    which = IncidentFilter(acknowledged=False if unacknowledged else None)
-
-    async def work(store: Store) -> list[IncidentRow]:
-        if all_:
-            return await read_pages(
-                lambda before, size: store.read(
-                    queries.incidents.page, which=which, before=before, limit=size
-                ),
-                MOST_SHOWN,
-            )
-        return await store.read(queries.incidents.worst, MOST_SHOWN, which)
-
-    rows = run_with_store(work)
+    if listener := remote(url, token):
+        query = {"state": None if all_ else "open", "acknowledged": False if unacknowledged else None}
+        rows = listener.ask_pages("/incidents", IncidentOut, MOST_SHOWN, **query)
+        if not all_:
+            rows.sort(key=lambda row: (-RANKS[row.severity], row.opened_at))
+    else:
+        rows = [
+            IncidentOut.of(row) for row in run_with_store(lambda store: _read(store, all_, unacknowledged))
+        ]
     if as_json:
-        print_json_lines(map(IncidentOut.of, rows))
+        print_json_lines(rows)
         return
     now = datetime.now(UTC)
     if rows:
         columns = ("id", "severity", "blueprint", "entity", "state", "for", "acknowledged", "rule")
-        print_table(columns, (_cells(row.incident, now) for row in rows))
-    print(f"{sum(row.incident.resolved_at is None for row in rows):,} open")
+        print_table(columns, (_cells(row, now) for row in rows))
+    print(f"{sum(row.resolved_at is None for row in rows):,} open")
 
 
-def _cells(row: Incident, now: datetime) -> tuple[str, ...]:
+async def _read(store: Store, all_: bool, unacknowledged: bool) -> Sequence[IncidentRow]:
+    which = IncidentFilter(acknowledged=False if unacknowledged else None)
+    if not all_:
+        return await store.read(queries.incidents.worst, MOST_SHOWN, which)
+    return await read_pages(
+        lambda before, size: store.read(queries.incidents.page, which=which, before=before, limit=size),
+        MOST_SHOWN,
+    )
+
+
+def _cells(row: IncidentOut, now: datetime) -> tuple[str, ...]:
     since = (
         f"over, {duration(now - row.resolved_at)} ago" if row.resolved_at else duration(now - row.opened_at)
     )
-    by = row.acknowledged
-    acknowledged = f"{by.by.name}, {duration(now - by.at)} ago" if by else ""
+    at = row.acknowledged_at
+    acknowledged = f"{row.acknowledged_by}, {duration(now - at)} ago" if at else ""
     return row.id, row.severity, row.blueprint, row.entity, row.state, since, acknowledged, row.rule
 
 
 @incidents.command()
-def show(name: Id, as_json: AsJson = False) -> None:
+def show(name: Id, url: Url = None, token: Token = None, as_json: AsJson = False) -> None:
     """Show one incident."""
-    row = run_with_store(lambda store: store.read(queries.incidents.incident, name))
-    if row is None:
-        raise ListenerError(f"there is no incident {one_line(name, 60)!r}: python -m app incidents")
-    print_json_lines([IncidentOut.of(row)]) if as_json else print_record(IncidentOut.of(row))
+    if listener := remote(url, token):
+        incident = listener.ask(f"/incidents/{quote(name)}", IncidentOut)
+    else:
+        row = run_with_store(lambda store: store.read(queries.incidents.incident, name))
+        if row is None:
+            raise ListenerError(f"there is no incident {one_line(name, 60)!r}: python -m app incidents")
+        incident = IncidentOut.of(row)
+    print_json_lines([incident]) if as_json else print_record(incident)
 
 
 @incidents.command()
-def ack(name: Id, comment: Why = "") -> None:
+def ack(name: Id, comment: Why = "", url: Url = None, token: Token = None) -> None:
     """Acknowledge an incident: reminders and escalations stop until it gets worse."""
-    _act("acknowledge", name, comment)
+    _act("acknowledge", name, comment, remote(url, token))
 
 
 @incidents.command()
-def unack(name: Id, comment: Why = "") -> None:
+def unack(name: Id, comment: Why = "", url: Url = None, token: Token = None) -> None:
     """Take an acknowledgement back: reminders and escalations count from now."""
-    _act("unacknowledge", name, comment)
+    _act("unacknowledge", name, comment, remote(url, token))
 
 
 @incidents.command()
@@ -105,18 +120,30 @@ def silence(
         str | None, typer.Option("--for", help="For how long: 30m, 2h, 1d. Not given: until it is over.")
     ] = None,
     comment: Why = "",
+    url: Url = None,
+    token: Token = None,
 ) -> None:
     """Mute the alerts of an incident, but not its end."""
-    _act("silence", name, comment, None if for_ is None else span("--for", for_))
+    lasts = None if for_ is None else span("--for", for_)
+    _act("silence", name, comment, remote(url, token), lasts)
 
 
 @incidents.command()
-def close(name: Id, comment: Why = "") -> None:
+def close(name: Id, comment: Why = "", url: Url = None, token: Token = None) -> None:
     """Close an incident that no change will end. Each channel that was told of it is told so."""
-    _act("close", name, comment)
+    _act("close", name, comment, remote(url, token))
 
 
-def _act(verb: Verb, name: str, comment: str, lasts: timedelta | None = None) -> None:
+def _act(
+    verb: Verb, name: str, comment: str, listener: Remote | None, lasts: timedelta | None = None
+) -> None:
+    if listener is not None:
+        # The listener only knows that it is a program: the comment says who.
+        body: dict[str, Any] = {"comment": f"{user_name()}{comment and f': {comment}'}"}
+        body |= {"seconds": int(lasts.total_seconds())} if lasts else {}
+        say(listener.act("POST", f"/incidents/{quote(name)}/{verb}", body).done)
+        return
+
     async def work(store: Store) -> ActionResult:
         now = store.clock()
         person = Person(user_name(), "command")

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import structlog
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
+from app.clicks.membership import Membership
 from app.clicks.payload import Came, Click, form_metadata, read_click
-from app.clicks.people import People
 from app.clicks.why import why_text
 from app.errors import DeliveryFailed
 from app.model.notification import Message, one_line
@@ -33,8 +33,8 @@ from app.notifier.slack.markup import escape, message_of, section
 from app.notifier.slack.session import SlackSession, asking_slack
 from app.notifier.slack.web_api import ApiAnswer, SlackApi
 from app.observe.watch import NOBODY, Watch
-from app.rules.condition import parse_duration
 from app.rules.rulebook import Rulebook
+from app.rules.values import parse_duration
 from app.store import actions, queries
 from app.store.actions import Action, ActionResult, Verb
 from app.store.store import Store
@@ -68,7 +68,6 @@ class Clicks:
     Attributes:
         clock: Gives the time, UTC.
         watch: Counts.
-        people: Looks up who has clicked.
 
     Raises:
         SettingsError: The environment's proxy or certificates cannot be used.
@@ -93,7 +92,7 @@ class Clicks:
         self._wake, self.clock = wake, clock
         self._network, self.watch = network, watch
         self._telling: set[asyncio.Task[None]] = set()
-        self.people = People(self._api, clock)
+        self._membership = Membership(self._api, clock)
 
     async def take(self, payload: object, envelope_id: str = "") -> Mapping[str, Any] | None:
         """Do what a payload of Slack's asks for; what it gives is the answer to Slack, None: an empty one.
@@ -121,7 +120,7 @@ class Clicks:
 
     async def _do(self, click: Click) -> Done:
         try:
-            if not await self.people.is_ours(click.team):
+            if not await self._membership.is_ours(click.team):
                 return self._refuse(click, STRANGER)
         except (DeliveryFailed, TimeoutError):
             return self._refuse(click, NOT_KNOWN, Came.FAILED)
@@ -179,7 +178,7 @@ class Clicks:
         allowed, reason = policy.by_everybody, ""
         if policy.may_silence and (wanted is None or wanted > allowed):
             try:
-                if await self.people.is_in(click.person.id, policy.may_silence):
+                if await self._membership.is_in(click.person.id, policy.may_silence):
                     allowed = policy.longest_silence
             except (DeliveryFailed, TimeoutError) as error:
                 reason = (

@@ -174,6 +174,7 @@ async def run_demo(
             slack.url = slack_url
             settings = Settings(
                 _env_file=None,
+                _env_prefix="DEMO_",  # so that this machine's own settings change nothing
                 port_client_secret=secret,
                 slack_bot_token=f"xoxb-{signing}",
                 slack_signing_secret=signing,

@@ -10,7 +10,7 @@ from urllib.parse import urlencode, urlsplit
 import httpx
 
 from app.clicks.app_token import ask_for_socket
-from app.clicks.people import People
+from app.clicks.membership import Membership
 from app.clicks.signature import (
     CLICKS_PATH,
     SLACK_SIGNATURE_HEADER,
@@ -79,7 +79,9 @@ async def check_clicks(setup: ClickSetup, groups: Sequence[str]) -> str | Remark
     if not setup.bot_token:
         notes.append("only messages by SLACK_BOT_TOKEN have buttons, and it is not set")
     elif groups:
-        await _call(setup, setup.bot_token, lambda api: People(api, lambda: datetime.now(UTC)).check(groups))
+        await _call(
+            setup, setup.bot_token, lambda api: Membership(api, lambda: datetime.now(UTC)).check(groups)
+        )
     return (CheckStatus.NOTE, "\n".join((*ways, *notes))) if notes else "\n".join(ways)
 
 

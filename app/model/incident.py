@@ -1,6 +1,7 @@
 """The life of an incident: opened, changed, resolved."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal
@@ -46,6 +47,8 @@ class Step(StrEnum):
         return self
 
 
+CATALOG_QUEUES = ("#", "@")
+"""What the names of queues begin with that the catalog chooses: of channels, and of people."""
 ALL_STEPS = frozenset(Step) - {Step.ACKNOWLEDGED}
 """The steps that a channel is alerted of; its messages show an acknowledgement in their own place."""
 Way = Literal["slack", "page", "api", "command"]
@@ -87,12 +90,14 @@ class Route:
         destination: The destination's name.
         queue: The queue there: the unit of order and of rate.
         steps: The steps of an incident that it is alerted of.
+        why: Why this change goes there in another one's place; empty: it does not.
         later: It is told nothing yet: an escalation leads there, if it comes to that.
     """
 
     destination: str
     queue: str
     steps: frozenset[Step] = ALL_STEPS
+    why: str = field(default="", compare=False)  # of one change, where the way is that of an incident
     later: bool = False
 
 
@@ -145,12 +150,10 @@ class Incident:
 
     def reaching(self, route: Route) -> "Incident":
         """Copy it with a place that is told of it from now on, to its end."""
-        # A job has several queues: it may have been told in another one.
-        here = [
-            place
-            for place in self.told
-            if place.queue == route.queue or place.destination == route.destination
-        ]
+        # A job has several queues: it may have been told in another one. But each channel of the catalog's
+        # is a place of its own.
+        name = "" if route.queue.startswith(CATALOG_QUEUES) else route.destination
+        here = [place for place in self.told if place.queue == route.queue or place.destination == name]
         if not all(place.later for place in here):
             return self
         others = (place for place in self.told if place not in here)
@@ -190,3 +193,21 @@ def advance(
         # How bad it was: the state that all is well in has no severity of its own.
         return Step.RESOLVED, replace(moved, severity=incident.severity).over(candidate.changed_at)
     return Step.CHANGED, moved
+
+
+def places_of(told: Collection[Route], routes: Iterable[Route]) -> tuple[Route, ...]:
+    """List where an alert goes: where its rule sends now, and where its incident was told; no queue twice."""
+    queue_of = {place.destination: place.queue for place in told}
+    places: dict[str, Route] = {}
+    for route in routes:
+        if route.why and told:  # the catalog names no place any more, and those that it named are told
+            continue
+        # By the queue that it was told in: another one might be faster, and overtake it. But what the
+        # catalog names is a place of its own, beside the one that it named before.
+        queue = route.queue
+        if not queue.startswith(CATALOG_QUEUES):
+            queue = queue_of.get(route.destination, queue)
+        places.setdefault(queue, Route(route.destination, queue, route.steps, route.why))
+    for place in told:
+        places.setdefault(place.queue, place)
+    return tuple(places.values())

@@ -26,11 +26,7 @@ from app.rules.condition import JqError
 from app.rules.decide import OVERTAKEN, Decision, EntityState, decide
 from app.rules.match import Failure, Match
 from app.rules.rulebook import Queues, Rulebook
-from app.rules.targets import (
-    DEFAULT_DESTINATION,
-    choose,
-    plain,
-)
+from app.rules.targets import DEFAULT_DESTINATION, choose, plain
 from app.rules.watched import Watched
 from app.store import queries
 from app.store.rows import Accepted, Incoming
@@ -161,9 +157,9 @@ class Intake:
         text = f"{begins}. On a change of {title}, {failure.text}. Correct it in the rules file."
         notice = Notification.notice(text, now, rule=rule.name)
         names = [choose(plain(target), change.teams, None, self.book.queues) for target in rule.send]
-        named = [name for name in names if Step.NOTICE in self.book.queues[name].steps]
-        queues = {self.book.queues[name].name: name for name in named or [DEFAULT_DESTINATION]}
-        alerts = [Alert(name, self.book.queues[name].of(""), notice) for name in queues.values()]
+        ways = [way for name in names if Step.NOTICE in (way := self.book.default_of(name)).steps]
+        queues = {way.queue: way for way in ways or [self.book.default_of(DEFAULT_DESTINATION)]}
+        alerts = [Alert(way.destination, way.queue, notice) for way in queues.values()]
         told = await self.store.write(
             queries.deliveries.tell_once,
             alerts,

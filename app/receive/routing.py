@@ -1,22 +1,36 @@
-"""Matches a change with the rules, and finds where its alerts go."""
+"""Matches a change, and finds out where its alerts go and whom they call: by jq, and by asking Port."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from app.model.change import ENTITY, CatalogChange
 from app.model.incident import Route
 from app.receive.payload import bare_event
-from app.rules.condition import JqError, Results
-from app.rules.match import Failure, Match, match
+from app.rules.condition import JqError
+from app.rules.match import Failure, Hit, Match, match
+from app.rules.mention import catalog_mentions, people_in
+from app.rules.rule import Rule
 from app.rules.rulebook import Rulebook
-from app.rules.targets import ByPort, ByTemplate, PortLookup, Target, at_hours, choose, plain
+from app.rules.targets import (
+    ByPort,
+    ByTemplate,
+    CatalogText,
+    PlainTarget,
+    PortLookup,
+    at_hours,
+    choose,
+    plain,
+    programs_of,
+)
+from app.rules.template import fill
 
 Evaluate = Callable[[Sequence[str], Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 """Runs jq programs on an event: the first result of each, by program; a `JqError` of one that failed."""
-LookUp = Callable[[CatalogChange, PortLookup], Awaitable[str | None]]
-"""Asks Port for a destination's name; None if it has none, or does not answer in time."""
+LookUp = Callable[[CatalogChange, PortLookup], Awaitable[Sequence[object]]]
+"""Asks Port for the values of a property: one for each entity that it leads to, None where that has none;
+none at all if it leads to none, or Port does not answer in time."""
 
 
 async def match_and_route(
@@ -31,58 +45,147 @@ async def match_and_route(
 
     Where the hours decide on a route, `now` counts, UTC; not given: when it happened.
     """
-    now = now or change.at
-    programs = book.rules.programs(change.blueprint)
+    programs = book.rules.programs(change.blueprint, change.resource)
     event = bare_event(body) if programs else None
     results = await evaluate(programs, event) if event is not None else {}
     matched = match(book.rules, change, results)
-    # What chooses a destination may fail as well; the default gets the alert then.
-    chosen = {
-        target.program: hit.rule
-        for hit in matched.hits
-        for target in map(plain, hit.rule.targets)
-        if isinstance(target, ByTemplate)
-    }
-    if chosen:
-        results = {**results, **await evaluate([*chosen], bare_event(body) if event is None else event)}
-    failed = [
-        Failure(rule, program, f"the template in `send` failed: {result.text}")
-        for program, rule in chosen.items()
-        if isinstance(result := results[program], JqError)
-    ]
-    reasons = [matched.reason, *(failure.reason for failure in failed)]
-    hits = []
-    for hit in matched.hits:
-        known = (change, results, book, look_up)
-        at = now + (hit.rule.wait or timedelta(0))
-        routes = await _routes(hit.rule.send, *known, at)
-        escalations = tuple(
-            [
-                (escalation.after, await _routes(escalation.send, *known, at + escalation.after))
-                for escalation in hit.rule.escalate
-            ]
-        )
-        hits.append(replace(hit, routes=routes, escalations=escalations) if escalations else hit.to(routes))
     watched = book.watched.get(change.blueprint) if change.resource == ENTITY else None
-    failures = (*matched.failures, *failed)
-    return Match(change, matched.changes, tuple(hits), "; ".join(reasons), watched, results, failures)
+    if all(hit.rule.name in book.plain for hit in matched.hits):  # as of most: it is the way of every change
+        routed = tuple(hit.to(_plain_routes(hit, change, book)) for hit in matched.hits)
+        return replace(matched, hits=routed, watched=watched, results=results)
+    way = _Way(change, body, book, evaluate, look_up, dict(results), event)
+    # What chooses a destination may fail as well; the default gets the alert then.
+    await way.run(_of_targets(matched.hits))
+    ways = [
+        [(after, await way.names(targets)) for after, targets in _sends(hit, book, now or change.at)]
+        for hit in matched.hits
+    ]
+    names = [[name for _, some in mine for name in some] for mine in ways]
+    await way.run(_of_catalog(matched.hits, names, book))
+    hits, why = [], dict[str, None]()
+    for hit, ((_, mine), *later) in zip(matched.hits, ways, strict=True):
+        routes = [route for name in mine for route in await way.routes(name)]
+        found = hit.to(tuple(routes), await way.people(hit))
+        if later:
+            found = replace(
+                found, escalations=tuple([(after, await way.all_routes(some)) for after, some in later])
+            )
+        hits.append(found)
+        why |= dict.fromkeys(
+            f"{route.why}; its default is {route.destination}" for route in routes if route.why
+        )
+    reasons = [matched.reason, *(failure.reason for failure in way.failures), *why]
+    failures = (*matched.failures, *way.failures)
+    return replace(
+        matched,
+        hits=tuple(hits),
+        reason="; ".join(reasons),
+        watched=watched,
+        results=way.results,
+        failures=failures,
+    )
 
 
-async def _routes(
-    targets: Iterable[Target],
-    change: CatalogChange,
-    results: Results,
-    book: Rulebook,
-    look_up: LookUp,
-    at: datetime,
-) -> tuple[Route, ...]:
-    names: dict[str, None] = {}  # in the order of `send`, and none twice
-    for target in (at_hours(target, book.hours, at) for target in targets):
-        value: object = None
-        if isinstance(target, ByTemplate):
-            value = results[target.program]  # a failure is no destination's name
-        elif isinstance(target, ByPort):
-            value = await look_up(change, target.port)
-        names[choose(target, change.teams, value, book.queues)] = None
-    queues = ((name, book.queues[name]) for name in names)
-    return tuple(Route(name, queue.of(change.entity), queue.steps) for name, queue in queues)
+def _plain_routes(hit: Hit, change: CatalogChange, book: Rulebook) -> tuple[Route, ...]:
+    targets = (plain(target) for target in hit.rule.send)
+    names = dict.fromkeys(choose(target, change.teams, None, book.queues) for target in targets)
+    return tuple(route for name in names for route in book.routes(name, change.entity))
+
+
+def _sends(hit: Hit, book: Rulebook, now: datetime) -> Iterator[tuple[timedelta, list[PlainTarget]]]:
+    """Yield the targets of a hit, and of each of its escalations, by the hours at which they are due."""
+    at = now + (hit.rule.wait or timedelta(0))
+    sends = ((escalation.after, escalation.send) for escalation in hit.rule.escalate)
+    for after, targets in ((timedelta(0), hit.rule.send), *sends):
+        yield after, [at_hours(target, book.hours, at + after) for target in targets]
+
+
+def _of_targets(hits: Iterable[Hit]) -> Iterator[tuple[str, Rule, str]]:
+    """Yield the programs that choose destinations, each with its rule and what it is."""
+    for hit in hits:
+        for target in map(plain, hit.rule.targets):
+            if isinstance(target, ByTemplate):
+                yield target.program, hit.rule, "the template in `send`"
+
+
+def _of_catalog(
+    hits: Sequence[Hit], names: Sequence[Iterable[str]], book: Rulebook
+) -> Iterator[tuple[str, Rule, str]]:
+    """Yield the programs that choose queues, and those that name people."""
+    for hit, mine in zip(hits, names, strict=True):
+        for name in mine:
+            if catalog := book.queues[name].catalog:
+                for program in programs_of(catalog.source):
+                    yield program, hit.rule, f"the template of {name}"
+        for source in catalog_mentions(hit.rule.mention) if hit.matches else ():
+            for program in programs_of(source):
+                yield program, hit.rule, "the template in `mention`"
+
+
+@dataclass(slots=True)
+class _Way:
+    """What was found out about where the alerts of a change go."""
+
+    change: CatalogChange
+    body: bytes
+    book: Rulebook
+    evaluate: Evaluate
+    look_up: LookUp
+    results: dict[str, Any]
+    event: Mapping[str, Any] | None
+    failures: list[Failure] = field(default_factory=list)
+
+    async def run(self, programs: Iterable[tuple[str, Rule, str]]) -> None:
+        """Run programs, and note those that fail."""
+        asked = {program: (rule, what) for program, rule, what in programs}
+        if not asked:
+            return
+        if self.event is None:
+            self.event = bare_event(self.body)
+        self.results |= await self.evaluate([*asked], self.event)
+        for program, (rule, what) in asked.items():
+            if isinstance(result := self.results[program], JqError):
+                self.failures.append(Failure(rule, program, f"{what} failed: {result.text}"))
+
+    async def names(self, targets: Iterable[PlainTarget]) -> Iterable[str]:
+        """List the destinations of targets, in their order, and none twice."""
+        names: dict[str, None] = {}
+        for target in targets:
+            values: Sequence[object] = ()
+            if isinstance(target, ByTemplate):
+                values = (self.results[target.program],)  # a failure is no destination's name
+            elif isinstance(target, ByPort):
+                values = await self._looked_up(target.port)
+            for value in values or (None,):
+                names[choose(target, self.change.teams, value, self.book.queues)] = None
+        return names
+
+    async def routes(self, name: str) -> Sequence[Route]:
+        """List the routes to a destination."""
+        catalog = self.book.queues[name].catalog
+        values = await self._values(catalog.source) if catalog else ()
+        return self.book.routes(name, self.change.entity, values)
+
+    async def all_routes(self, names: Iterable[str]) -> tuple[Route, ...]:
+        """List the routes to destinations."""
+        return tuple([route for name in names for route in await self.routes(name)])
+
+    async def people(self, hit: Hit) -> tuple[str, ...]:
+        """List whom the rule's mention names of the catalog, as it is written there."""
+        sources = catalog_mentions(hit.rule.mention) if hit.matches else ()
+        return people_in([value for source in sources for value in await self._values(source)])
+
+    async def _values(self, source: CatalogText) -> Sequence[object]:
+        if not isinstance(source, str):
+            return await self._looked_up(source.port)
+        programs = programs_of(source)
+        results = [self.results[program] for program in programs]
+        failed = next((result for result in results if isinstance(result, JqError)), None)
+        value = failed or fill(source, self.results)
+        return value if isinstance(value, list) else [value]
+
+    async def _looked_up(self, wanted: PortLookup) -> Sequence[object]:
+        values = await self.look_up(self.change, wanted)
+        # A property that is a list names several, if all are wanted.
+        several = (value if wanted.each and isinstance(value, list) else [value] for value in values)
+        return [value for values in several for value in values]

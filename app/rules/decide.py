@@ -10,10 +10,9 @@ from typing import Any
 
 from app.model.change import UPDATE, CatalogChange
 from app.model.delivery import Alert
-from app.model.incident import RANKS, Incident, Route, Step, advance
-from app.rules.alerts import make_alerts, places_of
+from app.model.incident import RANKS, Incident, Route, Step, advance, places_of
 from app.rules.last_known import LastKnown, after_change, after_reconciling, was_alerted
-from app.rules.match import Hit, Match
+from app.rules.match import Hit, Match, make_alerts
 from app.rules.rule import MAX_WINDOW, Flap, Rule
 
 REOPENS_WITHIN = timedelta(hours=1)

@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal, Union
 from pydantic import BeforeValidator, Field, ValidationError, create_model
 
 from app.errors import Mistake, RulesError
-from app.rules.checks import CheckJq, destinations_in, in_destinations, in_rules, mapping_of, repeated_names
 from app.rules.condition import Condition
 from app.rules.destination import DestinationSettings, SettingsModels, SlackRules
 from app.rules.hints import find_hints
 from app.rules.mistakes import explain, in_order
+from app.rules.references import CheckJq, written_destinations, wrong_references
 from app.rules.rule import BUILT_IN, Flap, Rule
-from app.rules.targets import TARGET_KINDS, Escalation, Hours, PortLookup
+from app.rules.targets import TARGET_KINDS, Escalation, FromPort, Hours, PortLookup
 from app.rules.values import Not, Strict
 from app.rules.yaml_text import Document, Place, read_yaml
 
@@ -117,9 +117,7 @@ def load_rules(
         file = file_model(_models_for(document, models)).model_validate(document.plain)
     except ValidationError as error:
         mistakes += explain(error, document, lambda path: _keys_at(models, path))
-    mistakes += repeated_names(document)
-    mistakes += in_destinations(document, models, check_jq)
-    mistakes += in_rules(document, check_jq)
+    mistakes += wrong_references(document, models, check_jq)
     if file is None or mistakes:
         raise RulesError(name, in_order(mistakes, document), _partly(document, models, name, mistakes))
     hints = in_order(find_hints(file, document), document)
@@ -129,7 +127,7 @@ def load_rules(
 def _partly(document: Document, models: SettingsModels, name: str, wrong: Sequence[Mistake]) -> Rules:
     """Read the destinations in which nothing is wrong so far."""
     right = {}
-    for key, written in destinations_in(document).items():
+    for key, written in written_destinations(document).items():
         if not any(mistake.text.startswith(f"destination {key!r}: ") for mistake in wrong):
             with suppress(ValidationError, KeyError, TypeError):
                 right[key] = models[written["type"]].model_validate(written)
@@ -138,7 +136,8 @@ def _partly(document: Document, models: SettingsModels, name: str, wrong: Sequen
 
 def _models_for(document: Document, models: SettingsModels) -> SettingsModels:
     """Choose the models of the kinds in a document; all of them where one is unknown, so that it is said."""
-    written = [mapping_of(entry).get("type") for entry in destinations_in(document).values()]
+    entries = written_destinations(document).values()
+    written = [entry.get("type") if isinstance(entry, Mapping) else None for entry in entries]
     used = [kind for kind in models if kind in written]
     return {kind: models[kind] for kind in (used if all(kind in used for kind in written) else models)}
 
@@ -150,18 +149,19 @@ def _keys_at(models: SettingsModels, path: Sequence[Any]) -> list[str]:
 def _model_at(models: SettingsModels, path: Sequence[Any]) -> type[Strict]:
     """Find the model that the last key of a path, as pydantic writes it, was looked for in."""
     match tuple(path):
+        case (_, *_, "<port>", "port", _):
+            return PortLookup
+        case ("destinations", _, _, _, "<port>", _) | ("rules", _, "mention", "<port>", _):
+            return FromPort
         case ("destinations", _, str(kind), *_):
             return models[kind]
         case ("rules", _, "when" | "resolve", *rest):
             return Not if "<not>" in rest else Condition
-        case ("rules", _, *_, "<port>", "port", _):
-            return PortLookup
         case ("rules", _, *_, "send" | "to", _, str(tag), _) | ("rules", _, *_, "to", str(tag), _):
             return TARGET_KINDS[tag.strip("<>")]
-        case ("hours", _, _) | ("slack", *_):
-            return Hours if path[0] == "hours" else SlackRules
-        case ("rules", _, "flap" | "escalate" as key, *_):
-            return Flap if key == "flap" else Escalation
+        case ("rules", _, "flap" | "escalate" as key, *_) | ("slack" as key, *_):
+            parts: dict[str, type[Strict]] = {"flap": Flap, "escalate": Escalation, "slack": SlackRules}
+            return parts[key]
         case ("rules", _, _):
             return Rule
-    return RulesFile
+    return Hours if tuple(path[:1]) == ("hours",) and len(path) > 2 else RulesFile

@@ -11,9 +11,8 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 
 from app.errors import TemplateError
 from app.model.hours import Week
-from app.rules.condition import Duration
 from app.rules.template import parse
-from app.rules.values import Strict
+from app.rules.values import Duration, Strict, as_tuple
 
 DEFAULT_DESTINATION = "default"
 HOLD = "hold"
@@ -65,6 +64,8 @@ class PortLookup(Strict):
     """The owning team's entity (blueprint `_team`) instead of a relation."""
     property: Name
     """The property to read there."""
+    each: Literal[True] | None = None
+    """Every related entity, or every owning team, instead of the first."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -73,11 +74,16 @@ class PortLookup(Strict):
         return self
 
 
-class ByPort(Strict):
+class FromPort(Strict):
     """Looked up in Port, kept for 10 minutes."""
 
     port: PortLookup
     """Which property to read in Port."""
+
+
+class ByPort(FromPort):
+    """Looked up in Port, kept for 10 minutes."""
+
     default: Name
     """The destination where that gives none."""
 
@@ -145,11 +151,6 @@ Target = Annotated[
 Targets = Annotated[tuple[Target, ...], Field(min_length=1)]
 
 
-def as_tuple(value: object) -> object:
-    """Take one thing as a list of it."""
-    return tuple(value) if isinstance(value, list) else value if isinstance(value, tuple) else (value,)
-
-
 def _days(value: object) -> object:
     """Read days: ``mon-fri``, ``sat``, or a list of such."""
     days: list[int] = []
@@ -215,6 +216,18 @@ class Escalation(Strict):
 
 
 Escalations = Annotated[tuple[Escalation, ...], Field(min_length=1)]
+
+
+CatalogText = Annotated[
+    Annotated[Name, Tag("<text>")] | Annotated[FromPort, Tag("<port>")],
+    Discriminator(lambda value: "<port>" if isinstance(value, Mapping | FromPort) else "<text>"),
+]
+"""A text, which may be a template, or a look-up that gives one."""
+
+
+def programs_of(text: CatalogText) -> tuple[str, ...]:
+    """List the jq programs of a text that may be a template; TemplateError: it is none."""
+    return parse(text).expressions if isinstance(text, str) else ()
 
 
 def named(target: Target) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -27,6 +27,7 @@ from app.receive.intake import Intake
 from app.receive.receiver import Receiver
 from app.receive.routing import LookUp
 from app.receive.rules_source import make_rulebook, reload_on_change, reload_on_sighup
+from app.receive.unproven import Unproven
 from app.reconcile.health import RULES, why_off
 from app.rules.targets import DEFAULT_DESTINATION, PortLookup
 from app.runtime.clicks import make_clicks, make_socket, note_socket
@@ -205,8 +206,9 @@ def _reconcile_loop(
 
 
 def _look_up(port: "PortClient | None", clock: Clock) -> LookUp:
-    async def nobody_to_ask(_: CatalogChange, __: PortLookup) -> None:
+    async def nobody_to_ask(_: CatalogChange, __: PortLookup) -> Sequence[object]:
         log.warning("lookup_unavailable", reason="PORT_CLIENT_ID is not set", effect="the default is alerted")
+        return ()
 
     if port is None:
         return nobody_to_ask
@@ -245,6 +247,7 @@ def _assemble(
         clock=store.clock,
         jitter=machine.jitter,
         fallbacks=book.fallbacks,
+        defaults=book.defaults,
         why_not=messages.why_not,
         held=book.held,
         tracer=tracer,
@@ -268,6 +271,7 @@ def _assemble(
         secrets=settings.secrets,
         accept_unsigned=settings.accept_unsigned,
         tolerance=timedelta(seconds=settings.signature_tolerance_seconds),
+        unproven=Unproven(settings.max_body_bytes),
     )
     in_force = RulesInForce(
         load=load,

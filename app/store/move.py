@@ -28,6 +28,7 @@ TABLE_KEYS = {
     "incidents": ("id",),
     "actions": ("id",),
     "queues": ("name",),
+    "rates": ("destination",),
     "addresses": ("destination",),
     "silences": ("id",),
     "messages": ("id",),

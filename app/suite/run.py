@@ -41,7 +41,7 @@ from app.suite.clock import TEST_START, SuiteClock, SuiteDatabase, SuiteStoreClo
 from app.suite.file import Suite
 from app.suite.judge import Judge, Unmet
 from app.suite.model import Moment
-from app.suite.recorder import RecordedAlert, Recorder, described, reasons_of
+from app.suite.recorder import RecordedAlert, Recorder, described, let, reasons_of
 
 PORT_APP = "https://app.getport.io"
 DEFAULT_WEBHOOK = "https://hooks.slack.com/services/suite/default"
@@ -200,10 +200,10 @@ class _Listener:
         if moment.unacknowledge is not None:
             await self._act("unacknowledge", moment.unacknowledge)
         for name in moment.fails or ():
-            self.recorders[name].fails = True
+            let(self.recorders, name, fail=True)
             self._say("fails", name)
         for name in moment.works or ():
-            self.recorders[name].fails = False
+            let(self.recorders, name, fail=False)
             await self.store.release_hold(name, now)
             self._say("works", name)
 
@@ -276,6 +276,7 @@ async def _listener(suite: Suite, number: int, database: SuiteDatabase, jq: Jq) 
             clock=clock.now,
             jitter=lambda: 0.0,
             fallbacks=book.fallbacks,
+            defaults=book.defaults,
             why_not=messages.why_not,
             held=book.held,
         )

@@ -1,11 +1,12 @@
 """Alerts of a destination on hold, for its fallback: each once, marked, and to the end of its incident."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from pydantic import ValidationError
 
-from app.model.incident import Route, Step
+from app.model.incident import CATALOG_QUEUES, Route, Step
 from app.model.notification import Notification
 from app.model.times import Micros, to_micros
 from app.store.queries import deliveries, messages
@@ -71,10 +72,10 @@ async def _copy(
         change_id, queue, destination, text, rule, step, _ = copied
         route = routes[destination]
         await tx.execute("UPDATE deliveries SET copied_at = $1 WHERE id = $2", now, number)
-        known = (change_id, route.queue, rule, step, created_at, incident_id, route.destination)
+        known = (change_id, route.queue, rule, step, created_at, incident_id, _alike(route))
         if route.queue == queue or await tx.fetch_value(KNOWN, *known):
             continue
-        reminded = (incident_id, route.queue, route.destination)
+        reminded = (incident_id, route.queue, _alike(route))
         if repeat_after is not None and step == Step.REMINDED and await tx.fetch_value(REMINDED, *reminded):
             continue
         try:
@@ -99,12 +100,58 @@ async def _copy(
     await deliveries.insert(tx, copies)
 
 
-async def _tell_to_the_end(tx: Transaction, incident_id: str | None, route: Route) -> None:
+def _alike(route: Route) -> str:
+    """Give the destination to tell by whether a place was told: a job may have been in another queue.
+
+    It is empty, which none is called, where each queue is a place of its own.
+    """
+    return "" if route.queue.startswith(CATALOG_QUEUES) else route.destination
+
+
+async def move(tx: Transaction, queue: str, ids: Sequence[int], route: Route, now: Micros) -> None:
+    """Move alerts that wait, by their numbers, into another queue; what that has already is cancelled here.
+
+    The other place has their incidents to the end, in the place of this one. The incidents are locked.
+    """
+    await deliveries.make_queues(tx, {route.queue: route.destination})
+    rows = await tx.fetch(
+        "SELECT id, change_id, rule, step, created_at, incident_id, notification FROM deliveries"
+        " WHERE id = ANY($1) AND state = 'pending' ORDER BY id",
+        list(ids),
+    )
+    for number, change_id, rule, step, created_at, incident_id, text in rows:
+        known = (change_id, route.queue, rule, step, created_at, incident_id, _alike(route))
+        notification = Notification.model_validate_json(text).model_copy(update={"instead": route.why})
+        await _tell_to_the_end(tx, incident_id, route, instead_of=queue)
+        if (
+            await tx.fetch_value(KNOWN, *known)
+            or notification.step.of_job(ended=notification.ended) not in route.steps
+        ):
+            await tx.execute(
+                "UPDATE deliveries SET state = 'cancelled', ended_at = $1 WHERE id = $2", now, number
+            )
+            continue
+        await tx.execute(
+            "UPDATE deliveries SET queue = $1, destination = $2, notification = $3 WHERE id = $4",
+            route.queue,
+            route.destination,
+            notification.model_dump_json(),
+            number,
+        )
+
+
+async def _tell_to_the_end(
+    tx: Transaction, incident_id: str | None, route: Route, *, instead_of: str = ""
+) -> None:
     row = await tx.fetch_row(
         f"SELECT {INCIDENT} FROM incidents WHERE id = $1 AND resolved_at IS NULL", incident_id
     )
-    if row is not None:
-        told = incident_of(row).reaching(route).told
+    if row is None:
+        return
+    before = incident_of(row)
+    kept = tuple(place for place in before.told if place.queue != instead_of)
+    told = replace(before, told=kept).reaching(route).told
+    if told != before.told:
         await tx.execute("UPDATE incidents SET told = $1 WHERE id = $2", told_json(told), incident_id)
 
 

@@ -115,6 +115,14 @@ async def update_others(
     await _update(tx, [(queue, *row) for row in rows], now)
 
 
+async def acted_on(tx: Transaction, incidents: Sequence[str], since: Micros) -> bool:
+    """Tell whether somebody did something to one of some incidents since a time."""
+    acted = await tx.fetch_value(
+        "SELECT 1 FROM actions WHERE incident_id = ANY($1) AND at >= $2 LIMIT 1", list(incidents), since
+    )
+    return acted is not None
+
+
 async def refresh(tx: Transaction, incident_id: str, now: Micros) -> None:
     """Let every message of an incident be updated to how that is now."""
     rows = await tx.fetch(

@@ -8,6 +8,7 @@ from pydantic import AwareDatetime
 
 from app.model.delivery import State
 from app.model.incident import Person
+from app.model.notification import one_line
 from app.store import queries
 from app.store.actions import Verb
 from app.store.views import ChangeFilter, IncidentFilter, Page
@@ -151,6 +152,14 @@ async def incidents(
         )
     )
     return PageOut[IncidentOut](items=[IncidentOut.of(row) for row in page.rows], next=page.next)
+
+
+@router.get("/incidents/{name:path}", tags=["Incidents"], summary="One incident", responses=NOT_FOUND)
+async def incident(context: Context, name: str) -> IncidentOut:
+    """Return one incident."""
+    if (row := await context.store.read(queries.incidents.incident, name)) is None:
+        raise HTTPException(404, f"There is no incident {one_line(name, 80)!r}.")
+    return IncidentOut.of(row)
 
 
 @router.post(

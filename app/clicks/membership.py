@@ -11,8 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from app.errors import DeliveryFailed, Scope
-from app.notifier.slack.probe import TEST_TOKEN
-from app.notifier.slack.web_api import SlackApi
+from app.notifier.slack.web_api import TEST_TOKEN, SlackApi
 
 LIST_GROUPS, GROUP_MEMBERS = "usergroups.list", "usergroups.users.list"
 LOOK_UP_SECONDS = 1.5  # a click is answered within 3 s
@@ -20,7 +19,7 @@ KEPT_FOR = timedelta(minutes=5)
 GROUP_ID = re.compile(r"S[A-Z0-9]{7,}")
 
 
-class People:
+class Membership:
     """Looks people up by Slack's API, and keeps what it found for some minutes.
 
     Args:

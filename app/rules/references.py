@@ -1,4 +1,4 @@
-"""What is wrong with the parts of a rules file in view of one another, and of jq."""
+"""What is wrong with rules and destinations in view of one another, and of jq."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from app.errors import Mistake, TemplateError
 from app.model.change import DELETE
+from app.model.incident import CATALOG_QUEUES
 from app.model.report import RUNS
 from app.rules.destination import SettingsModels
 from app.rules.mistakes import nearest
@@ -21,14 +22,20 @@ CheckJq = Callable[[str], str | None]
 """Gives what is wrong with a jq program, or None."""
 
 
-def mapping_of(value: Any) -> Mapping[str, Any]:
-    """Take what should be a mapping; empty, if it is none."""
+def wrong_references(document: Document, models: SettingsModels, check_jq: CheckJq) -> Iterator[Mistake]:
+    """Yield what is wrong with the parts of a document in view of one another, and of jq."""
+    yield from _repeated_names(document)
+    yield from _in_destinations(document, models, check_jq)
+    yield from _in_rules(document, check_jq)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def destinations_in(document: Document) -> Mapping[str, Any]:
-    """Take the destinations as they are written, by name."""
-    return mapping_of(document.plain.get("destinations"))
+def written_destinations(document: Document) -> Mapping[str, Any]:
+    """Give the destinations of a document as they are written."""
+    return _mapping(document.plain.get("destinations"))
 
 
 def _rules(document: Document) -> list[Any]:
@@ -38,13 +45,13 @@ def _rules(document: Document) -> list[Any]:
 
 def _readable(written: Any) -> Rule | None:
     """Read a rule; of one that is wrong only its `send`, if that is right: of it more can be said."""
-    for part in (written, {"name": "wrong", "send": mapping_of(written).get("send")}):
+    for part in (written, {"name": "wrong", "send": _mapping(written).get("send")}):
         with suppress(ValidationError):
             return Rule.model_validate(part)
     return None
 
 
-def in_rules(document: Document, check_jq: CheckJq) -> Iterator[Mistake]:
+def _in_rules(document: Document, check_jq: CheckJq) -> Iterator[Mistake]:
     """Yield what is wrong with rules in view of the destinations and of jq."""
     for number, written in enumerate(_rules(document)):
         rule, path = _readable(written), ("rules", number)
@@ -58,23 +65,24 @@ def in_rules(document: Document, check_jq: CheckJq) -> Iterator[Mistake]:
                 yield document.mistake((*there, "after"), "after: must be longer than that of the one before")
         yield from _endless(document, path, rule)
         for key in ("when", "resolve"):
-            for way, program in _jq_in(mapping_of(written).get(key)):
+            for way, program in _jq_in(_mapping(written).get(key)):
                 if problem := check_jq(program):
                     yield document.mistake((*path, key, *way), f"jq: {problem}")
         yield from _template_mistakes(document, (*path, "title"), rule.title, check_jq)
         yield from _template_mistakes(document, (*path, "message"), rule.message, check_jq)
+        yield from _template_mistakes(document, (*path, "mention"), rule.mention, check_jq)
 
 
 def _wrong_targets(
     document: Document, path: Place, targets: Iterable[Target], check_jq: CheckJq
 ) -> Iterator[Mistake]:
-    known = {*destinations_in(document), DEFAULT_DESTINATION}
+    known = {*written_destinations(document), DEFAULT_DESTINATION}
     for place, target in enumerate(targets):
         for way, destination in named(target):
             there = (*path, place, *way)
             if destination not in known and document.place(there) not in document.spoilt:
                 yield document.mistake(there, _unknown(document, there, destination, known))
-        hours = mapping_of(document.plain.get("hours"))
+        hours = _mapping(document.plain.get("hours"))
         if isinstance(target, ByHours) and target.when not in hours:
             near = nearest(target.when, hours)
             hint = f"; did you mean {near!r}?" if near else ""
@@ -101,31 +109,51 @@ def _endless(document: Document, path: tuple[str, int], rule: Rule) -> Iterator[
         yield document.mistake((*path, "when", "for"), "`for` has nothing to wait for after DELETE")
 
 
-def in_destinations(document: Document, models: SettingsModels, check_jq: CheckJq) -> Iterator[Mistake]:
+def _in_destinations(document: Document, models: SettingsModels, check_jq: CheckJq) -> Iterator[Mistake]:
     """Yield what is wrong with destinations in view of one another and of jq."""
-    destinations = destinations_in(document)
+    destinations = written_destinations(document)
     known = {*destinations, DEFAULT_DESTINATION}
     if RUNS in destinations:
         yield document.mistake(("destinations", RUNS), f"{RUNS} is what the listener calls runs in Port")
     if HOLD in destinations:
         yield document.mistake(("destinations", HOLD), f"{HOLD} is a word of `else`: choose another name")
     for name, written in destinations.items():
-        settings, path = mapping_of(written), ("destinations", name)
+        settings, path = _mapping(written), ("destinations", name)
         fallback, kind = settings.get("fallback"), settings.get("type")
         if fallback == name:
             yield document.mistake((*path, "fallback"), "fallback: must be another destination")
         elif isinstance(fallback, str) and fallback not in known:
             text = _unknown(document, (*path, "fallback"), fallback, known, "fallback")
             yield document.mistake((*path, "fallback"), text)
+        yield from _wrong_default(document, path, destinations, known)
         for part in models[kind].templates if kind in [*models] else ():
             yield from _template_mistakes(document, (*path, part), settings.get(part), check_jq)
 
 
-def repeated_names(document: Document) -> Iterator[Mistake]:
-    """Yield the rules that have the name of one before."""
+def _wrong_default(
+    document: Document, path: tuple[str, str], destinations: Mapping[str, Any], known: Collection[str]
+) -> Iterator[Mistake]:
+    """Yield what is wrong with where a destination sends what the catalog leads nowhere."""
+    name, there = path[1], (*path, "default")
+    if name.startswith(CATALOG_QUEUES):
+        yield document.mistake(path, "a destination's name must not begin with # or @, as a channel's does")
+    default = _mapping(destinations[name]).get("default")
+    if not isinstance(default, str) or default.startswith(CATALOG_QUEUES):
+        return
+    if default not in known:
+        text = _unknown(document, there, default, known, "default")
+        yield document.mistake(there, f"{text}; a channel begins with #")
+        return
+    other = _mapping(destinations.get(default))
+    channel = other.get("channel")
+    if "user" in other or isinstance(channel, Mapping) or "{{" in str(channel):
+        yield document.mistake(there, "default: must be a channel, or a destination with one of its own")
+
+
+def _repeated_names(document: Document) -> Iterator[Mistake]:
     lines: dict[str, int] = {}
     for number, rule in enumerate(_rules(document)):
-        name = mapping_of(rule).get("name")
+        name = _mapping(rule).get("name")
         if not isinstance(name, str):
             continue
         here = document.mistake(("rules", number, "name"), "")
@@ -147,7 +175,7 @@ def _unknown(
 
 def _jq_in(condition: Any) -> Iterator[tuple[tuple[Any, ...], str]]:
     """Yield the jq programs of a condition, with the way to each."""
-    for part, value in mapping_of(condition).items():
+    for part, value in _mapping(condition).items():
         if part == "jq":
             yield (part,), value
         elif part in {"all", "any"}:
