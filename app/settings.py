@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.environment import Environment, environment
+from app.environment import TOKEN_FORMS, Environment, environment
 from app.errors import SettingsError
 from app.port.region import Region
 from app.receive.sources import Sources, parse_sources
@@ -27,31 +27,7 @@ PLACEHOLDER = re.compile(
     r" | hooks\.slack\.com/services/(your | x{3,} | \.\.\. | <)"
 )
 ANY_PROXY = "*"
-MIN_ADMIN_TOKEN_CHARACTERS = 16
-SECRET_FORMS = {
-    "port_client_secret": (r"\S+", "has white space in it: copy it again"),
-    "port_previous_client_secret": (r"\S+", "has white space in it: copy it again"),
-    # Not AnyHttpUrl: its errors and its repr show the address, which is a secret.
-    "slack_webhook_url": (
-        r"https?://[^\s/]+(/\S*)?",
-        "is not a URL: take it from your Slack app's page, Incoming Webhooks",
-    ),
-    "slack_bot_token": (
-        r"xox[be][-.][!-~]+",
-        "is no bot token, which begins with xoxb-: your Slack app's page, OAuth & Permissions, has it",
-    ),
-    "slack_app_token": (
-        r"xapp-[!-~]+",
-        "is no app-level token, which begins with xapp-: your Slack app's page, Basic Information, has it",
-    ),
-    "slack_signing_secret": (r"[!-~]{16,}", "is none: your Slack app's page, Basic Information, has it"),
-    "admin_token": (
-        rf"(?s:.{{{MIN_ADMIN_TOKEN_CHARACTERS},}})",
-        (
-            f"is too short to guard anything: at least {MIN_ADMIN_TOKEN_CHARACTERS} characters, such as"
-            " `openssl rand -hex 24` prints"
-        ),
-    ),
+SECRET_FORMS = TOKEN_FORMS | {
     "database_listen_url": (rf"{POSTGRES_URL}(?s:.*)", "must begin with postgresql://"),
 }
 """What each secret must look like, and the mistake where it does not."""
