@@ -271,10 +271,10 @@ async def test_every_route_wants_the_token(start: Start) -> None:
         await service.client.post("/sign-in", data={"name": "Ada", "token": TOKEN})
         paths = (await service.client.get("/openapi.json")).json()["paths"]
         mine = {path: methods for path, methods in paths.items() if path.startswith("/api/v1/")}
-        assert len(mine) == 18
+        assert len(mine) == 19
         for path, methods in mine.items():
             for method, described in methods.items():
-                url = path.replace("{number}", "1").replace("{name}", "default")
+                url = path.replace("{number}", "1").replace("{name}", "default").replace("{verb}", "close")
                 answer = await service.client.request(method, url)
                 assert answer.status_code == 401, path
                 assert {"401", "429", "503"} <= described["responses"].keys()
