@@ -5,18 +5,17 @@ and usergroups.users.list; https://docs.slack.dev/apis/slack-connect (people of 
 """
 
 import asyncio
-import re
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import Any
 
 from app.errors import DeliveryFailed, Scope
+from app.notifier.slack.people import GROUP_ID, LIST_GROUPS
 from app.notifier.slack.web_api import TEST_TOKEN, SlackApi
 
-LIST_GROUPS, GROUP_MEMBERS = "usergroups.list", "usergroups.users.list"
-LOOK_UP_SECONDS = 1.5  # a click is answered within 3 s
-KEPT_FOR = timedelta(minutes=5)
-GROUP_ID = re.compile(r"S[A-Z0-9]{7,}")
+GROUP_MEMBERS = "usergroups.users.list"
+MEMBERSHIP_SECONDS = 1.5  # a click is answered within 3 s
+MEMBERS_KEPT_FOR = timedelta(minutes=5)
 
 
 class Membership:
@@ -70,7 +69,7 @@ class Membership:
 
     async def _members_of(self, group: str) -> frozenset[str]:
         read_at, members = self._members.get(group, (None, frozenset[str]()))
-        if read_at is None or self._clock() - read_at > KEPT_FOR:
+        if read_at is None or self._clock() - read_at > MEMBERS_KEPT_FOR:
             answer = await self._ask(GROUP_MEMBERS, usergroup=await self._id_of(group))
             members = frozenset(name for name in answer.get("users") or () if isinstance(name, str))
             self._members[group] = (self._clock(), members)
@@ -88,5 +87,5 @@ class Membership:
         return self._ids[group]
 
     async def _ask(self, method: str, **params: Any) -> dict[str, Any]:
-        async with asyncio.timeout(LOOK_UP_SECONDS):
+        async with asyncio.timeout(MEMBERSHIP_SECONDS):
             return await self._api.call(method, params=params)

@@ -15,7 +15,7 @@ from app.model.notification import one_line
 from app.notifier.slack.buttons import ACTIONS, MORE, OF_A_DIGEST, OTHER, SILENCING, WHY, About
 
 MAX_ID_CHARS = 200
-MAX_PERSON_CHARS = 80
+MAX_CLICKER_CHARS = 80
 
 _Id = Annotated[str, Field(max_length=MAX_ID_CHARS)]
 _Text = Annotated[str, Field(max_length=4_000)]
@@ -201,8 +201,8 @@ def form_metadata(click: Click) -> dict[str, str]:
 
 
 def _person(user: _User) -> Person:
-    name = one_line(user.name or user.username, MAX_PERSON_CHARS)
-    return Person(name or user.id, "slack", one_line(user.id, MAX_PERSON_CHARS))
+    name = one_line(user.name or user.username, MAX_CLICKER_CHARS)
+    return Person(name or user.id, "slack", one_line(user.id, MAX_CLICKER_CHARS))
 
 
 def _id(trigger_id: str, envelope_id: str) -> str:

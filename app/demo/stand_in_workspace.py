@@ -18,7 +18,7 @@ from app.clicks.signature import SLACK_SIGNATURE_HEADER, SLACK_TIMESTAMP_HEADER,
 from app.demo.channel_page import channel_page
 from app.network import DIRECT
 
-CHANNEL, TEAM, VISITOR = "C0DEMO0000", "T0DEMO0000", {"id": "U1ADA", "name": "ada"}
+DEMO_CHANNEL, DEMO_TEAM, VISITOR = "C0DEMO0000", "T0DEMO0000", {"id": "U1ADA", "name": "ada"}
 MOST_ALONE = 3
 
 
@@ -63,12 +63,12 @@ class StandInWorkspace:
     def _answer(self, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
         match method:
             case "auth.test":
-                return {"team_id": TEAM, "team": "Demo", "user_id": "U0BOT"}
+                return {"team_id": DEMO_TEAM, "team": "Demo", "user_id": "U0BOT"}
             case "chat.postMessage":
                 message = dict(given) | {"ts": f"{time.time():.6f}"}
                 self.messages.append(message)
                 self._on_message(message)
-                return {"channel": CHANNEL, "ts": message["ts"], "message": message}
+                return {"channel": DEMO_CHANNEL, "ts": message["ts"], "message": message}
             case "chat.update":
                 found = [message for message in self.messages if message["ts"] == given["ts"]]
                 if not found:
@@ -76,12 +76,12 @@ class StandInWorkspace:
                 (message,) = found
                 message.pop("blocks", None)
                 message.update(given)
-                return {"channel": CHANNEL, "ts": message["ts"], "message": message}
+                return {"channel": DEMO_CHANNEL, "ts": message["ts"], "message": message}
             case "views.open":
                 self._form = dict(given["view"])
                 return {"view": {"id": "V1"}}
             case "conversations.list":
-                return {"channels": [{"id": CHANNEL, "name": "alerts", "is_member": True}]}
+                return {"channels": [{"id": DEMO_CHANNEL, "name": "alerts", "is_member": True}]}
             case "conversations.history" | "conversations.replies":
                 return {"messages": self.messages[::-1]}
         return {"ok": False, "error": "unknown_method"}
@@ -101,8 +101,8 @@ class StandInWorkspace:
         return await self._send(
             {
                 "type": "block_actions",
-                "channel": {"id": CHANNEL, "name": "alerts"},
-                "container": {"type": "message", "message_ts": form["ts"], "channel_id": CHANNEL},
+                "channel": {"id": DEMO_CHANNEL, "name": "alerts"},
+                "container": {"type": "message", "message_ts": form["ts"], "channel_id": DEMO_CHANNEL},
                 "response_url": f"{self.url}/respond",
                 "actions": [action],
             }
@@ -120,7 +120,7 @@ class StandInWorkspace:
 
     async def _send(self, payload: Mapping[str, Any]) -> Response:
         """Send a payload to the listener, as Slack does, and show the page again."""
-        user = VISITOR | {"team_id": TEAM}
+        user = VISITOR | {"team_id": DEMO_TEAM}
         whole = {"user": user, "trigger_id": f"{time.time_ns()}.{next(self._numbers)}", **payload}
         body = urlencode({"payload": json.dumps(whole)}).encode()
         timestamp = str(int(datetime.now(UTC).timestamp()))

@@ -10,7 +10,7 @@ from app.store.views import Counts, Tally
 
 SEEN_WITHIN = timedelta(minutes=3)
 """A process notes its connection each minute: one that has not for so long is gone."""
-FORGOTTEN_AFTER = timedelta(days=1)
+SOCKETS_KEPT_FOR = timedelta(days=1)
 
 GROWING = ("changes", "attempts", "audit", "silences", "quarantine")
 """The tables to which a row is added whenever there is something new to see."""
@@ -107,7 +107,7 @@ async def note_socket(tx: Transaction, name: str, trouble: str, now: datetime) -
         trouble: Why it has none; empty: it has one.
         now: The time, UTC.
     """
-    await tx.execute("DELETE FROM sockets WHERE seen_at < $1", to_micros(now - FORGOTTEN_AFTER))
+    await tx.execute("DELETE FROM sockets WHERE seen_at < $1", to_micros(now - SOCKETS_KEPT_FOR))
     await tx.execute(
         "INSERT INTO sockets (process, trouble, seen_at) VALUES ($1, $2, $3)"
         " ON CONFLICT (process) DO UPDATE SET trouble = excluded.trouble, seen_at = excluded.seen_at",
