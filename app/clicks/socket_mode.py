@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 CLICK_SECONDS = 2.5
 """Slack tells the person after 3 s that the click failed."""
 MAX_AT_ONCE = 32
-MAX_ENVELOPE_BYTES = 4 * 1024 * 1024
+MAX_FRAME_BYTES = 4 * 1024 * 1024
 HANDSHAKE_SECONDS = 1.0  # Slack does not end the TCP connection after the closing handshake
 PLANNED = frozenset({"warning", "refresh_requested"})
 """Reasons for which Slack asks for a new connection, and still uses the old one for some seconds."""
@@ -173,7 +173,7 @@ class SlackSocket:
                     # aiohttp waits half as long again for the pong.
                     heartbeat=self._pace.pong * 2 / 3,
                     timeout=aiohttp.ClientWSTimeout(ws_close=HANDSHAKE_SECONDS),
-                    max_msg_size=MAX_ENVELOPE_BYTES,
+                    max_msg_size=MAX_FRAME_BYTES,
                 )
         except SettingsError as error:
             await session.close()
