@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from app.model.delivery import Outcome
@@ -33,12 +33,19 @@ class Load:
         further: The numbers of those that it only counts.
         counts: How many of both have which new value.
         asides: What becomes of the deliveries that are not sent, by their number.
+        withheld: These deliveries.
     """
 
     listed: list[Waiting] = field(default_factory=list)
     further: list[int] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     asides: dict[int, Aside] = field(default_factory=dict)
+    withheld: list[Waiting] = field(default_factory=list)
+
+    def with_withheld(self) -> "Load":
+        """Give all, those too that are not to be sent."""
+        listed = sorted([*self.listed, *self.withheld], key=lambda delivery: delivery.id)
+        return replace(self, listed=listed, asides={}) if self.withheld else self
 
     def named(self, sent: Sent) -> list[Waiting]:
         """List the deliveries that a message has named one by one."""
@@ -48,12 +55,14 @@ class Load:
 
     def add(self, claim: Claim, delivery: Waiting, why_not: WhyNot) -> bool:
         """Count a delivery that is to be sent; of another one note why not, and give False."""
+        aside = None
         if silence := silence_of(delivery.notification, claim.silences):
-            reason = f"silence {silence.id}, by {silence.author}"
-            self.asides[delivery.id] = Aside(Outcome.SILENCED, reason, silence.id)
-            return False
-        if reason_gone := why_not(delivery.notification):
-            self.asides[delivery.id] = Aside(Outcome.DEAD, reason_gone)
+            aside = Aside(Outcome.SILENCED, f"silence {silence.id}, by {silence.author}", silence.id)
+        elif reason_gone := why_not(delivery.notification):
+            aside = Aside(Outcome.DEAD, reason_gone)
+        if aside is not None:
+            self.asides[delivery.id] = aside
+            self.withheld.append(delivery)
             return False
         if value := outcome(delivery.notification):
             self.counts[value] += 1

@@ -91,10 +91,10 @@ class Listener:
         @asynccontextmanager
         async def open_store(*_: object, **__: object) -> AsyncIterator[Store]:
             prepare(DATABASE)
-            database = SimulatedDatabase(DATABASE, process, self.world.loop, self.world.chance, self.mutant)
+            database = SimulatedDatabase(DATABASE, process, self.world, self.mutant)
             databases.append(database)
             try:
-                yield Store(database, StoreClock(self.clock, self.world.loop.uptime, "its only start"))
+                yield Store(database, StoreClock(self.clock, self.world.uptime, f"boot {self.world.boots}"))
             finally:
                 await database.close()
 
@@ -103,7 +103,7 @@ class Listener:
             new_token=lambda: f"{process.name}-{next(numbers)}",
             jitter=lambda: jitter.uniform(-1, 1),
             open_store=open_store,
-            steady=lambda: from_micros(self.world.loop.uptime()),
+            steady=lambda: from_micros(self.world.uptime()),
         )
         try:
             async with open_runtime(self.settings, reconcile=True, machine=machine) as runtime:

@@ -13,10 +13,13 @@ from scripts.simulation.slack import CHANNELS, Slack
 from scripts.simulation.world import FALLBACK, PAGER, RULES_FILE, Table, World
 
 LOOK_SECONDS = 30.0
+HOURS = 3600.0
+STEPS = (-2 * HOURS, -10 * 60.0, 1 * HOURS, 25 * HOURS, 40 * 24 * HOURS)
+"""By how much the clock is set, seconds."""
 DESTINATIONS = f"""
 version: 1
 destinations:
-  rocket: {{type: slack, webhook_url: "http://hooks.slack.sim/services/rocket", fallback: ops}}
+  rocket: {{type: slack, webhook_url: "http://hooks.slack.sim/services/rocket-%d", fallback: ops}}
   star: {{type: slack, channel: {CHANNELS["star"]}, fallback: ops}}
   nova: {{type: slack, channel: "#nova", fallback: ops}}
   ops: {{type: slack, webhook_url: "http://hooks.slack.sim/services/ops"}}
@@ -81,15 +84,65 @@ class Nights:
             self._since[PAGER] = loop.time()
             world.say("Pager: the token has expired")
             loop.call_later(60 * 2 ** chance.between("pager expired for", -2, 6), self.fix_pager)
+        if chance.strikes("silent"):
+            silent = chance.stream("silent who").choice((self._pager, self._slack.channels["rocket"]))
+            silent.silent = True
+            world.say(f"{'Pager' if silent is self._pager else 'Slack: #rocket'}: takes all, answers nothing")
+            loop.call_later(15 * 2 ** chance.between("silent for", 0, 6), self.speak)
+        if chance.strikes("webhook_moved"):
+            self._move_webhook()
         self._edit_rules()
+        self._set_clock()
+
+    def speak(self) -> None:
+        """Let the receivers answer again."""
+        self._pager.silent = self._slack.channels["rocket"].silent = False
+
+    def _move_webhook(self) -> None:
+        world = self._world
+        self._slack.channels["rocket"].webhooks += 1
+        self._since.setdefault("webhook", world.loop.time())
+        world.say("Slack: the webhook of #rocket has another address")
+        world.loop.call_later(world.chance.between("webhook_moved for", 5, 300), self._note_webhook)
+
+    def _note_webhook(self) -> None:
+        """Write the new address into the rules."""
+        world, now = self._world, self._world.loop.time()
+        if "webhook" in self._since:
+            world.moved.append((now, "rocket"))
+            world.broken.append(("rocket", self._since.pop("webhook"), now))
+            self.write_rules(world.tables[-1].channels, world.tables[-1].rule)
+
+    def _set_clock(self) -> None:
+        world, chance = self._world, self._world.chance
         if chance.strikes("clock_jump"):
-            seconds = chance.between("clock_jump by", -40, 40)
-            world.clock_offset += seconds
-            world.jumps.append(loop.time())
-            world.say(f"the machine's clock jumps by {seconds:.3f} s")
-            for listener in self._listeners:
-                if listener.process:
-                    listener.process.troubles.append(loop.time())
+            world.set_clock(world.clock_offset + chance.between("clock_jump by", -40, 40))
+        for fault in ("clock_set", "clock_set_stopped", "reboot"):
+            if not chance.strikes(fault):
+                continue
+            if fault != "clock_set":
+                for listener in self._listeners:
+                    if listener.process:
+                        listener.process.end(world.loop.time())
+            if fault == "reboot":
+                world.boots, world.booted_at = world.boots + 1, world.loop.time()
+                world.say("the machine is started again")
+            world.set_clock(chance.stream("clock_set by").choice(STEPS))
+            world.loop.call_later(chance.between("clock_set for", 5, 200), world.set_clock, 0.0)
+
+    def mend(self) -> None:
+        """Let everything work again."""
+        for name in self._slack.channels:
+            self.unarchive(name)
+        self._slack.channels["nova"].shown_as = ""
+        self.fix_pager()
+        self.speak()
+        self._world.set_clock(0.0)
+        self._note_webhook()
+        tables = self._world.tables
+        if not tables[-1].channels:
+            before = next(table for table in reversed(tables) if table.channels)
+            self.write_rules(before.channels, before.rule)
 
     def unarchive(self, name: str) -> None:
         """Take a channel out of the archive."""
@@ -129,7 +182,7 @@ class Nights:
         world.tables.append(Table(world.loop.time(), channels, rule))
         by_team = ", ".join(f"{team}: {channel}" for team, channel in channels.items())
         world.say(f"rules.yaml: {rule}: {by_team}")
-        RULES_FILE.write_text(DESTINATIONS + (RULE % (rule, by_team) if channels else "rules: []\n"))
+        RULES_FILE.write_text(DESTINATIONS % self._slack.channels["rocket"].webhooks + (RULE % (rule, by_team) if channels else "rules: []\n"))
 
     def _disturb(self, listener: Listener) -> None:
         world, chance = self._world, self._world.chance

@@ -152,12 +152,7 @@ async def _night(plan: Plan, world: World) -> Outcome:
     background[-1].cancel()
     quiet_since = loop.time()
     world.say("nothing disturbs any more")
-    for name in slack.channels:
-        nights.unarchive(name)
-    slack.channels["nova"].shown_as = ""
-    if not world.tables[-1].channels:
-        nights.write_rules(world.tables[-2].channels, world.tables[-2].rule)
-    nights.fix_pager()
+    nights.mend()
     waiting = await _settled(world, listeners, quiet_since)
     broken = [f"after {ENDS_WITHIN_SECONDS / 60:.0f} quiet minutes there wait: {waiting}"] if waiting else []
     world.open_here = _open_incidents(world)
