@@ -127,8 +127,8 @@ class Words:
         span = duration(last.at - last.opened_at) if last.opened_at else ""
         late = sum(alert.late for alert in self.line.notifications)
         of_them = f", {late} of them came late" if late and not last.late else ""
-        # Up and down once, or once there: the values say it. Of a deletion there are none.
-        obvious = 2 if self.line.ended and last.action != DELETE and not of_them else 1
+        # Up and down once, or once there: the values say it. Of one that is new or gone they are not shown.
+        obvious = 2 if self.line.ended and last.action not in (CREATE, DELETE) and not of_them else 1
         counted = self.line.complete and self.line.changes > obvious
         if counted:
             took = duration(last.at - self.line.notifications[0].at)

@@ -5,6 +5,7 @@ import json
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from email.utils import format_datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -181,7 +182,8 @@ class _Transport(asyncio.Transport):
         if reply.ends:
             self._later(delay, self._end)
         elif reply.status is not None:
-            self._later(delay, self._answer, sending, _encode(reply))
+            date = format_datetime(self._loop.wall(), usegmt=True)
+            self._later(delay, self._answer, sending, _encode(reply, date))
 
     def _answer(self, sending: Sending, data: bytes) -> None:
         if not self._closing:
@@ -231,7 +233,7 @@ def _parse(process: Process, host: str, data: bytes) -> Sending | None:
     return Sending(process, host, method, parts.path, query, headers, body)
 
 
-def _encode(reply: Reply) -> bytes:
+def _encode(reply: Reply, date: str) -> bytes:
     text = isinstance(reply.body, str)
     body = reply.body.encode() if text else json.dumps(reply.body).encode()
     headers = {
@@ -239,6 +241,7 @@ def _encode(reply: Reply) -> bytes:
         "Content-Length": str(len(body)),
         # A kept connection would end by the machine's clock.
         "Connection": "close",
+        "Date": date,
         **reply.headers,
     }
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())

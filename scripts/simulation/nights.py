@@ -182,7 +182,11 @@ class Nights:
         world.tables.append(Table(world.loop.time(), channels, rule))
         by_team = ", ".join(f"{team}: {channel}" for team, channel in channels.items())
         world.say(f"rules.yaml: {rule}: {by_team}")
-        RULES_FILE.write_text(DESTINATIONS % self._slack.channels["rocket"].webhooks + (RULE % (rule, by_team) if channels else "rules: []\n"))
+        webhook = self._slack.channels["rocket"]
+        webhook.noted = webhook.webhooks
+        RULES_FILE.write_text(
+            DESTINATIONS % webhook.noted + (RULE % (rule, by_team) if channels else "rules: []\n")
+        )
 
     def _disturb(self, listener: Listener) -> None:
         world, chance = self._world, self._world.chance

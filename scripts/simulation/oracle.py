@@ -1,6 +1,6 @@
 """The oracle: what each place must have heard, in the README's words and without the code that it judges."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from itertools import pairwise, permutations
 
@@ -48,8 +48,9 @@ class Oracle:
                 heard = self._heard[told.place, entity]
                 # The first value is that before; 0 stands for those that a long line leaves out.
                 heard += [(load, told) for load in told.loads[entity][1:] if load]
-        self._unnamed: dict[str, set[int]] = defaultdict(set)
-        self._name_what_is_counted()
+        # How many changes that nothing names a message of a place has counted, by the message and the entity.
+        self._counted = [(told, Counter(told.unnamed)) for told in world.told if told.unnamed]
+        self._unnamed = set[tuple[str, int]]()
         # When the rule was renamed or removed: what waited under its name is not sent any more.
         self._renamed = [
             after.since
@@ -86,27 +87,6 @@ class Oracle:
             *self._open_incidents_were_told(),
         ]
 
-    def _name_what_is_counted(self) -> None:
-        """Say which changes those are that a message counts, but has no room for the values of.
-
-        A person can see that there were so many. They are the latest that were known by then, and are never
-        told by their value; first those that were answered 202, since each of these is to be told.
-        """
-        for told in self._world.told:
-            for entity, number in told.unnamed.items():
-                named = self._unnamed[told.place]
-                values = {load for load, _ in self._heard[told.place, entity]}
-                of_it = [
-                    change
-                    for change in reversed(self._world.changes.values())
-                    if change.entity == entity
-                    and change.action == "UPDATE"
-                    and change.load not in values and change.serial not in named
-                ]
-                stored = [one.serial for one in of_it if one.stored_at and one.stored_at <= told.at]
-                known = [one.serial for one in of_it if self._known_from[one.load] <= told.at]
-                named.update(list(dict.fromkeys([*stored, *known]))[:number])
-
     def _follow_the_pager(self) -> None:
         seen = set[str]()
         for told in self._world.told:
@@ -125,9 +105,24 @@ class Oracle:
                 elif told.text == "resolved":
                     self._open.pop(entity, None)
 
+    def _is_named(self, place: str, change: Change) -> bool:
+        return any(load == change.load for load, _ in self._heard[place, change.entity])
+
     def _has_heard(self, place: str, change: Change) -> bool:
-        heard = any(load == change.load for load, _ in self._heard[place, change.entity])
-        return heard or change.serial in self._unnamed[place]
+        """Tell whether a place was told of a change: by its value, or as one of those that a message counts.
+
+        A line has no room for the values of all changes, but a person can see how many there were: so each
+        that is counted stands for one change that was known by then.
+        """
+        if self._is_named(place, change) or (place, change.serial) in self._unnamed:
+            return True
+        for told, counted in self._counted:
+            known = self._known_from[change.load] <= told.at
+            if told.place == place and known and counted[change.entity] > 0:
+                counted[change.entity] -= 1
+                self._unnamed.add((place, change.serial))
+                return True
+        return False
 
     def _tables(self, since: float, until: float) -> list[Table]:
         """List the versions of the rules file that may have been in force within a time."""
@@ -157,7 +152,7 @@ class Oracle:
             )
         for earlier in story:
             places |= self._places(earlier, told.at)
-            if self._has_heard(place, earlier):
+            if self._is_named(place, earlier):
                 return True
         on_hold = {name for since, name, _ in self._world.holds if since <= told.at}
         on_hold |= {name for since, name in self._world.unknown if since <= told.at}
@@ -192,13 +187,15 @@ class Oracle:
             if not all(table.channels for table in tables):
                 continue
             for places in ({table.channels[change.team] for table in tables}, {PAGER}):
-                if not any(self._has_heard(place, change) for place in places) and not self._told(newer):
+                # First by its value: what a message counts can stand for one change only.
+                named = any(self._is_named(place, change) for place in places) or self._told(newer)
+                if not named and not any(self._has_heard(place, change) for place in sorted(places)):
                     yield f"#{' or #'.join(sorted(places))} is never told of {_name(change)}, {why}"
 
     def _told(self, changes: list[Change]) -> bool:
         """Tell whether any of them was told where it belongs by then: the team may be another."""
         return any(
-            self._has_heard(place, change)
+            self._is_named(place, change)
             for change in changes
             for place in self._places(change, self._quiet_since)
         )
@@ -255,7 +252,7 @@ class Oracle:
         return not (told.confirmed and told.sending.answered) or self._was_cut_off(told)
 
     def _was_cut_off(self, told: Told) -> bool:
-        """Tell whether its sender was killed, frozen or stopped before it could write down what came of it."""
+        """Tell whether its sender was killed or frozen before it could write down what came of it."""
         noted = told.at + NOTED_SECONDS
         for since, until in self._world.away:
             if since < noted:

@@ -31,6 +31,7 @@ class Channel:
         archived: Whether it is archived.
         silent: Whether its webhook takes everything, and never answers.
         webhooks: How many addresses its webhook has had; only the last one works.
+        noted: Which of them is in the rules file.
         shown_as: What somebody has renamed it to; empty: nothing.
         messages: All messages, by their timestamp; a deleted one is not among them.
         last_at: When the last message was taken; seconds of the loop.
@@ -40,6 +41,7 @@ class Channel:
     archived: bool = False
     silent: bool = False
     webhooks: int = 1
+    noted: int = 1
     shown_as: str = ""
     messages: dict[str, dict[str, Any]] = field(default_factory=dict)
     last_at: float = -1e9
@@ -114,7 +116,8 @@ class Slack:
         name, _, number = sending.path.rpartition("/")[2].partition("-")
         channel, body = self.channels[name], sending.json()
         if int(number or 1) != channel.webhooks:
-            self._world.holds.append((self._world.loop.time(), name, sending.process))
+            if int(number or 1) == channel.noted:  # else it is the last word there
+                self._world.holds.append((self._world.loop.time(), name, sending.process))
             return Reply(404, "no_service")
         if channel.archived:
             self._world.holds.append((self._world.loop.time(), channel.name, sending.process))

@@ -162,7 +162,7 @@ class World:
             self.say(f"the disk is full for {seconds:.1f} s")
 
     def clock_was_off(self) -> bool:
-        """Tell whether signatures may be too old, or too new, to a process: one may see late how it is set."""
+        """Tell whether signatures may be too old, or too new, to a process; it sees late what time it is."""
         now, offset = self.loop.time(), self.clock_offset
         for at, by in reversed(self.jumps):
             if abs(offset) > TOLERANCE_SECONDS:

@@ -73,7 +73,7 @@ async def test_the_alerts_themselves_once(store: Store) -> None:
 
 
 async def test_what_rests_in_another_queue_of_it(store: Store) -> None:
-    """A destination is on hold, not one of its queues: what another one is to try again later is told, too."""
+    """A destination is on hold, not one of its queues: what another one is to try later is told, too."""
     changes = [incoming(entity="one"), incoming(entity="two")]
     await store.accept([in_queue(f"default/{number}", one) for number, one in enumerate(changes)])
     claims = await take(store, 0)
