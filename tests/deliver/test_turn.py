@@ -431,7 +431,7 @@ async def test_in_doubt_what_is_silenced_meanwhile_is_looked_for(rig: ChannelRig
                 raise failure
             return Sent("found in the channel", frozenset({key}), POSTED) if stands else None
 
-        rig.channel.find = find  # type: ignore[method-assign]
+        rig.channel.find = find  # type: ignore[assignment]
         rig.move(PAUSE)
         await rig.attempts(2)
         rig.move(2 * PAUSE)
