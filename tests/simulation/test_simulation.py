@@ -10,6 +10,16 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MINUTES = "1"
+FOUND = (
+    54,  # sent and not answered, then silenced: told again when the silence ended
+    149,  # after a clock that was ahead, reconciling took each change for one that has just come
+    155,  # a message about an entity that was created again said nothing of the changes before
+    201,  # with a clock that was ahead, the channel was asked for messages from the future
+    909,  # a late change in one line with a deletion
+    1742,  # changes of an entity that was renamed, in one line
+    2010,  # a job that waited for its next attempt, while other queues of its receiver were on hold
+    2463,  # several late changes in one line with a deletion
+)
 
 
 def simulate(*arguments: str, hash_seed: str = "random") -> tuple[int, str]:
@@ -32,6 +42,13 @@ def simulate(*arguments: str, hash_seed: str = "random") -> tuple[int, str]:
 def test_seeds(first: int) -> None:
     """A hundred seeds, in four parts: every promise is kept."""
     status, output = simulate("--first", str(first), "--seeds", "25", "--minutes", MINUTES)
+    assert status == 0, output
+
+
+@pytest.mark.timeout(300)
+def test_seeds_that_found_something() -> None:
+    """Each has broken a promise once, or what the oracle took for one."""
+    status, output = simulate("--seed", *map(str, FOUND), "--minutes", MINUTES)
     assert status == 0, output
 
 
