@@ -150,7 +150,7 @@ MUTANTS: dict[str, Mutant] = {
             alerts=tuple(alert for alert in decision.alerts if alert.notification.step is not Step.RESOLVED),
         )
     ),
-    "a fallback gets no alerts": _statement("on_hold IS NOT NULL ORDER BY name", "1 = 0"),
+    "a fallback gets no alerts": _statement("WHERE on_hold IS NOT NULL UNION ALL", "WHERE 1 = 0 UNION ALL"),
     "a silence is not looked at": _statement("NOT settled AND ends_at > ?1", "ends_at < 0"),
     "a commit is none": Mutant(rewrite=lambda statement: "ROLLBACK" if statement == "COMMIT" else statement),
 }

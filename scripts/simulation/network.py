@@ -27,6 +27,7 @@ class Sending:
         query: The query's values, the last of each name.
         headers: The headers, with names in lower case.
         body: The body.
+        begun_at: When the process began to connect; seconds of the loop.
         answered: Set when the whole answer has reached the process.
     """
 
@@ -37,6 +38,7 @@ class Sending:
     query: dict[str, str]
     headers: dict[str, str]
     body: bytes
+    begun_at: float = 0.0
     answered: bool = False
 
     def json(self) -> Any:
@@ -69,7 +71,7 @@ class NetworkLoop(VirtualLoop):
         super().__init__(chance.stream("choice"))
         self.hosts: dict[str, Serve] = {}
         self.chance = chance
-        self._peers: dict[int, str] = {}
+        self._peers: dict[int, tuple[str, float]] = {}
 
     async def getaddrinfo(self, host: Any, port: Any, **_: Any) -> Any:
         """Give each host a public address of its own."""
@@ -82,25 +84,28 @@ class NetworkLoop(VirtualLoop):
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
         """Connect, or not."""
+        begun_at = self.time()
         await asyncio.sleep(self._latency())
         if self.chance.strikes("no_connection"):
             raise ConnectionRefusedError(111, "Connection refused")
-        self._peers[id(sock)] = address[0]
+        self._peers[id(sock)] = address[0], begun_at
 
     async def create_connection(
         self, protocol_factory: Any, host: Any = None, port: Any = None, *, sock: Any = None, **_: Any
     ) -> Any:
         """Connect a client's protocol with the world."""
         del port
+        begun_at = self.time()
         if sock is not None:
-            host = self._peers.pop(id(sock))
+            host, begun_at = self._peers.pop(id(sock))
             sock.close()
         else:
             await asyncio.sleep(self._latency())
             if self.chance.strikes("no_connection"):
                 raise ConnectionRefusedError(111, "Connection refused")
         protocol = protocol_factory()
-        transport = _Transport(self, protocol, sorted(self.hosts)[int(host.rpartition(".")[2]) - 1])
+        name = sorted(self.hosts)[int(host.rpartition(".")[2]) - 1]
+        transport = _Transport(self, protocol, name, begun_at)
         protocol.connection_made(transport)
         return transport, protocol
 
@@ -126,11 +131,12 @@ class _Socket:
 class _Transport(asyncio.Transport):
     """The client's end of a connection, for one request."""
 
-    def __init__(self, loop: NetworkLoop, protocol: Any, host: str) -> None:
+    def __init__(self, loop: NetworkLoop, protocol: Any, host: str, begun_at: float) -> None:
         super().__init__({"socket": _Socket()})
         self._loop = loop
         self._protocol = protocol
         self._host = host
+        self._begun_at = begun_at
         self._buffer = b""
         self._closing = False
         process = RUNNING.get()
@@ -168,6 +174,7 @@ class _Transport(asyncio.Transport):
         self._buffer += bytes(data)
         sending = _parse(self._process, self._host, self._buffer)
         if sending is not None:
+            sending.begun_at = self._begun_at
             self._buffer = b""
             self._later(self._loop._latency(), self._arrive, sending, here=False)  # noqa: SLF001
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from app.model.silence import Silence
 from app.store import queries
@@ -208,20 +208,20 @@ class Nights:
         if (runtime := listener.runtime) is None:
             return
         if chance.strikes("release"):
-            process.start(_release(runtime.store, listener.clock()))
+            process.start(_release(runtime.store))
         if chance.strikes("silence"):
             entity = f"service-{chance.stream('silence whom').randrange(6)}"
             minutes = chance.between("silence for", 0.3, 2)
             world.silenced.append((entity, now, now + 60 * minutes))
             world.say(f"somebody silences {entity} for {minutes:.1f} min")
-            process.start(self._silence(runtime.store, listener, entity, minutes))
+            process.start(self._silence(runtime.store, entity, minutes))
         if chance.strikes("silence_ends"):
-            process.start(self._end_silences(runtime.store, listener.clock()))
+            process.start(self._end_silences(runtime.store))
         if chance.strikes("retry"):
-            process.start(runtime.store.retry(now=listener.clock()))
+            process.start(runtime.store.retry(now=runtime.store.clock()))
 
-    async def _silence(self, store: Store, listener: Listener, entity: str, minutes: float) -> None:
-        now, loop = listener.clock(), self._world.loop
+    async def _silence(self, store: Store, entity: str, minutes: float) -> None:
+        now, loop = store.clock(), self._world.loop
         until = now + timedelta(minutes=minutes)
         silence = Silence("*", "*", entity, "*", now, until, "operator", "test")
         ends = loop.time() + 60 * minutes
@@ -229,12 +229,13 @@ class Nights:
         self._world.in_force.append((entity, loop.time(), ends))
         self._world.silenced.append((entity, loop.time(), ends))
 
-    async def _end_silences(self, store: Store, now: datetime) -> None:
+    async def _end_silences(self, store: Store) -> None:
+        now = store.clock()
         for silence in await store.read(queries.silences.silences, active_at=now):
             self._world.silence_ends.append(self._world.loop.time())
             await store.write(queries.silences.end, silence.id, now)
 
 
-async def _release(store: Store, now: datetime) -> None:
+async def _release(store: Store) -> None:
     for destination in ("rocket", "star", "nova", "pager"):
-        await store.release_hold(destination, now)
+        await store.release_hold(destination, store.clock())

@@ -182,7 +182,7 @@ async def _settled(world: World, listeners: list[Listener], quiet_since: float) 
         if not released and ready and (runtime := ready[0].runtime) and (process := ready[0].process):
             released = True
             for destination in ("rocket", "star", "nova", "pager", "ops"):
-                process.start(runtime.store.release_hold(destination, ready[0].clock()))
+                process.start(runtime.store.release_hold(destination, runtime.store.clock()))
         compared = any(at > quiet_since + 10 for at, _ in world.listings)
         waiting = _waiting()
         calm = calm + 1 if compared and not waiting and loop.time() > silenced + 5 else 0

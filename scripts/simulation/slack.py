@@ -15,8 +15,8 @@ RATE_SECONDS = 0.9
 BEGINS = re.compile(r"(?=<[^|>]*identifier=[^|>]+\|)")
 LINE = re.compile(r"^[^\n]*?>(?:\*: [^\n]*\n[^:\n]*:|:) ([^\n]*)")
 NEW_OR_GONE = re.compile(r"^[^\n]*?>(?:\*:| was) (?:created|deleted)")
-PLAIN_LINE = re.compile(r"service-\d[^:\n]*: ?([^\n]*)")
-PLAIN_NEW_OR_GONE = re.compile(r"service-\d\S* was (?:created|deleted)")
+PLAIN_LINE = re.compile(r"service-\d+[^:\n]*: ?([^\n]*)")
+PLAIN_NEW_OR_GONE = re.compile(r"service-\d+\S* was (?:created|deleted)")
 CHANGES = re.compile(r"(\d+) changes in ")
 LEFT_OUT = "…"
 NUMBER = re.compile(r"\d+\.\d+|…")
@@ -87,7 +87,7 @@ def read_lines(body: dict[str, Any]) -> Lines:
     lines = Lines(texts if blocks else str(body.get("text", "")))
     # Plain text, after Slack had refused the form of it, has a line for each entity, and no links.
     for part in re.split(BEGINS, texts)[1:] if blocks else lines.text.split("\n"):
-        entity = re.search(r"service-\d(x\d+)?", part)
+        entity = re.search(r"service-\d+(x\d+)?", part)
         found = (LINE if blocks else PLAIN_LINE).search(part)
         new_or_gone = bool((NEW_OR_GONE if blocks else PLAIN_NEW_OR_GONE).search(part))
         if entity and (found or new_or_gone):
@@ -116,8 +116,10 @@ class Slack:
         name, _, number = sending.path.rpartition("/")[2].partition("-")
         channel, body = self.channels[name], sending.json()
         if int(number or 1) != channel.webhooks:
-            if int(number or 1) == channel.noted:  # else it is the last word there
+            if int(number or 1) == channel.noted:
                 self._world.holds.append((self._world.loop.time(), name, sending.process))
+            else:  # the last word there, or the new rules are not in force yet
+                self._world.unknown.append((self._world.loop.time(), name))
             return Reply(404, "no_service")
         if channel.archived:
             self._world.holds.append((self._world.loop.time(), channel.name, sending.process))

@@ -10,8 +10,6 @@ from scripts.simulation.clock import Process
 from scripts.simulation.network import NetworkLoop, Sending
 
 DATABASE, RULES_FILE = Path("listener.db"), Path("rules.yaml")
-WOKEN_SECONDS = 20.0
-"""How long after it was frozen a process may still send what it had begun."""
 TOLERANCE_SECONDS = 200.0
 SEEN_LATE_SECONDS = 70.0
 PAGER, FALLBACK = "pager", "ops"
@@ -78,7 +76,7 @@ class Told:
 
     def has_just_woken(self) -> bool:
         """Tell whether its sender was frozen in the middle of the request: it cannot know how long."""
-        return any(0 <= self.at - woken < WOKEN_SECONDS for woken in self.sending.process.woken)
+        return any(self.sending.begun_at <= woken <= self.at for woken in self.sending.process.woken)
 
 
 @dataclass(frozen=True, slots=True)
