@@ -46,7 +46,7 @@ FAULTS: dict[str, float] = {
     "kill": 0.05,  # every half minute, at any moment
     "restart": 0.05,  # it is asked to stop, and starts again
     "freeze": 0.05,  # it stands still for 5 to 60 s, every half minute
-    "freeze_at_send": 0.004,  # when a request of it has arrived
+    "freeze_at_send": 0.012,  # when a request of it has arrived
     "clock_jump": 0.01,  # the machine's clock is set by up to 40 s, every half minute
     "clock_set": 0.01,  # by -2 hours to 40 days, and right again after some minutes
     "clock_set_stopped": 0.005,  # the same, while no process runs
