@@ -106,6 +106,9 @@ class Scope(StrEnum):
     STRANGE = "strange"
     """Something else answered at the destination's fixed address, a proxy's page say, or in words that nobody
     knows. It may pass, so the queue waits; the second answer of this kind in a row puts it on hold."""
+    REFUSED = "refused"
+    """The caller may not call the address that the change made: this one, or none any more. Only this message
+    is refused, unless it is so for several entities in a row."""
 
 
 class DeliveryFailed(ListenerError):

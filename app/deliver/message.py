@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from app.jq.runner import Jq
+from app.model.change import ENTITY
 from app.model.incident import Step
 from app.model.notification import Notification
 from app.notifier.base import Item, Parcel
@@ -12,6 +13,9 @@ from app.rules.condition import JqError
 from app.rules.rule import RuleSet
 from app.rules.template import expressions, parts
 from app.store.rows import Claim, Waiting
+
+ENTITY_KEYS = ("entityIdentifier", "entity", "entityId")
+"""What an event's context calls the entity, in Port's several forms."""
 
 
 class Messages:
@@ -40,7 +44,7 @@ class Messages:
         # The claim brings the body of its own first delivery, so that one alert costs no further query.
         is_head = first.id == claim.deliveries[0].id
         body = claim.body if is_head else await self._body_of(first.change_key)
-        event = bare_event(body or b"{}")
+        event = as_named_now(bare_event(body or b"{}"), first.notification)
         notifications = [
             await with_own_words(first.notification, self.rules, event, self._jq),
             *(with_mention(delivery.notification, self.rules) for delivery in others),
@@ -57,6 +61,32 @@ class Messages:
         # An incident whose rule is gone is ended by an alert of its own: nothing reminds of it after that.
         gone = notification.rule not in self.rules.by_name
         return "its rule is no longer there" if gone and notification.step is Step.REMINDED else None
+
+
+def as_named_now(event: dict[str, Any], notification: Notification) -> dict[str, Any]:
+    """Give a bare event with the entity's name as its alert has it, where it was renamed since.
+
+    Templates lead to where the entity is now, and call it as the alert does.
+    """
+    context, diff = _object(event.get("context")), _object(event.get("diff"))
+    sides = {side: _object(diff.get(side)) for side in ("after", "before") if diff.get(side)}
+    names = [side.get("identifier") for side in sides.values()]
+    names += [context.get(key) for key in ENTITY_KEYS]
+    own = next((name for name in names if name and isinstance(name, str)), "")
+    # A run's own name is no entity's. Of a change that renamed it, what it was before stays.
+    if not own or notification.entity in ("", *names) or event.get("resourceType", ENTITY) != ENTITY:
+        return event
+    for name, side in sides.items():
+        if side.get("identifier") == own:
+            sides[name] = side | {"identifier": notification.entity}
+            if side.get("title"):
+                sides[name]["title"] = notification.title
+    keys = {key: notification.entity for key in ENTITY_KEYS if context.get(key) == own}
+    return event | {"context": context | keys} | ({"diff": diff | sides} if sides else {})
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 async def with_own_words(

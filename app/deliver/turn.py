@@ -12,7 +12,7 @@ from opentelemetry.trace import Tracer
 
 from app.deliver.load import Load, WhyNot, load_claim
 from app.deliver.notifier_set import NotifierSet
-from app.deliver.retry import GIVE_UP_AFTER, NextAttempt, next_attempt
+from app.deliver.retry import GIVE_UP_AFTER, Doubts, NextAttempt, next_attempt
 from app.errors import DeliveryFailed, MessageGone, Scope, StoreUnavailable
 from app.model.delivery import Alert, Outcome
 from app.model.incident import Route, Step
@@ -64,8 +64,7 @@ class Sender:
         self._clock = clock
         self._jitter = jitter
         self._tracer = tracer
-        # Where something else than the destination answered last. After a restart once more is no harm.
-        self._strange: set[str] = set()
+        self._doubts = Doubts()
 
     @property
     def notifiers(self) -> Mapping[str, Notifier]:
@@ -130,27 +129,18 @@ class Sender:
                     sent = await self._deliver(claim, load, parcel, notifier)
         except DeliveryFailed as error:
             load = load if load.listed else load.with_withheld()
-            return self._failed(claim, load, self._again(claim, error), started_at)
+            failure = self._doubts.judge(error, claim.destination, load.listed[0])
+            return self._failed(claim, load, failure, started_at)
         except TimeoutError:
             load = load if load.listed else load.with_withheld()
             failure = DeliveryFailed("no answer in time; it may have arrived", Scope.TRANSIENT, unsure=True)
             return self._failed(claim, load, failure, started_at)
-        self._strange.discard(claim.destination)
+        self._doubts.end(claim.destination)
         return self._delivered(claim, load, sent, started_at)
 
     def _none_sent(self, claim: Claim, load: Load, started_at: datetime) -> Attempt:
         now = self._now(claim)
         return Attempt(Outcome.SILENCED, "", started_at, now, now, delivery_ids=(), asides=load.asides)
-
-    def _again(self, claim: Claim, failure: DeliveryFailed) -> DeliveryFailed:
-        """Take a strange answer as passing, and the second in a row as one of the destination's."""
-        if failure.scope is not Scope.STRANGE:
-            self._strange.discard(claim.destination)
-            return failure
-        again = claim.destination in self._strange
-        self._strange.add(claim.destination)
-        scope = Scope.DESTINATION if again else Scope.TRANSIENT
-        return DeliveryFailed(failure.reason, scope, failure.retry_after, unsure=failure.unsure)
 
     def _delivered(self, claim: Claim, load: Load, sent: Sent, started_at: datetime) -> Attempt:
         ended_at, named = self._now(claim), load.named(sent)
@@ -221,6 +211,7 @@ class Sender:
         ended_at = self._now(claim)
         # What asks before it sends again, or only updates, repeats nothing.
         repeats = failure.unsure and claim.alerts and not isinstance(self._notifier(claim), Keeper)
+        unsure_sends = claim.unsure_sends + repeats
         following = next_attempt(
             failure,
             failures=claim.failures,
@@ -228,7 +219,7 @@ class Sender:
             waiting_since=load.listed[0].waiting_since,
             now=ended_at,
             jitter=self._jitter(),
-            unsure_for=ended_at - (claim.unsure_since or started_at) if repeats else None,
+            unsure_sends=unsure_sends if repeats else 0,
         )
         failures = claim.failures + (failure.retry_after is None) if failure.scope is Scope.TRANSIENT else 0
         # The failure counts for the first alone: the next attempt takes whatever waits then.
@@ -249,7 +240,9 @@ class Sender:
             delivery_ids=[delivery.id for delivery in concerned],
             asides=load.asides,
             unsure=failure.unsure or claim.unsure_since is not None,
+            unsure_sends=0 if following.outcome is Outcome.DEAD else unsure_sends,
             notice=self._notice(claim, following, ended_at),
+            revived=self._doubts.cleared(claim.destination) if following.outcome is Outcome.ON_HOLD else (),
         )
 
     def _notice(self, claim: Claim, following: NextAttempt, now: datetime) -> Alert | None:

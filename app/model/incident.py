@@ -27,6 +27,18 @@ class Step(StrEnum):
     NOTICE = "notice"
     """Not about an entity: a notice of the listener itself."""
 
+    def of_job(self, *, ended: bool) -> "Step":
+        """Map it to the step that a job, which knows only begin, change and end, takes it for.
+
+        Args:
+            ended: Whether all is well by then.
+        """
+        if self is Step.NOTICED and ended:
+            return Step.RESOLVED
+        if self is Step.SETTLED:
+            return Step.RESOLVED if ended else Step.CHANGED
+        return self
+
 
 ALL_STEPS = frozenset(Step)
 

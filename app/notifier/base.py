@@ -88,8 +88,9 @@ class Notifier(Protocol):
     Attributes:
         pause: How long its queues rest after each message.
         batch_limit: How many alerts one message may list; 1 where each starts a job of its own.
-        address: What it calls, a secret, where nothing that it told can be told to its end by another
-            address; empty: it can be.
+        address: What it calls, where nothing that it told can be told to its end by another address: the
+            settings, as JSON, of a destination there, which is a secret; or a digest, if no last word can be
+            said there. Empty: it can be.
     """
 
     address: str = ""

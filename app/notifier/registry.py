@@ -1,6 +1,7 @@
 """The kinds of destination, and a notifier for each configured one."""
 
 import asyncio
+import json
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pkgutil import resolve_name
@@ -96,6 +97,20 @@ def make_notifiers(rules: Rules, context: NotifierContext) -> dict[str, Notifier
         permalink = partial(_permalink, notifiers)
         notifiers[RUNS] = PortRuns(context.port, context.fate, permalink, context.clock)
     return notifiers
+
+
+def notifier_at(context: NotifierContext, address: str) -> Notifier:
+    """Make a notifier again by its `Notifier.address`.
+
+    Raises:
+        SettingsError: It cannot be used any more.
+    """
+    try:
+        kind = kind_of(json.loads(address)["type"])
+        settings = kind.settings.model_validate_json(address)
+    except (ValueError, LookupError, TypeError):  # written by another release
+        raise SettingsError("the address is not one that this release can use") from None
+    return kind.make("", settings, context)
 
 
 async def _permalink(notifiers: Mapping[str, Notifier], destination: str, message: Message) -> str | None:

@@ -80,8 +80,9 @@ EVENTS = {
         "The delivery loop failed and goes on. Report the traceback if it is not the store's failure."
     ),
     "destination_moved": (
-        "A destination has another `webhook_url` or `url` since a reload, and `incidents` that are open were"
-        " told at the old one: their ends are told at the new one only. A Slack channel was told so."
+        "A destination has another `webhook_url` or `url` since the rules were read last, and `incidents`"
+        " that are open were told at the old one: their ends are told at the new one only. A Slack channel"
+        " is told so."
     ),
     "digest_refused": (
         "A destination refused a digest, so its alerts are sent one by one. Nothing to do; one of them "

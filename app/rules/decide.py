@@ -3,12 +3,12 @@
 It needs the entity's state, so it runs inside the store's transaction; it is pure.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from app.model.change import CatalogChange
+from app.model.change import UPDATE, CatalogChange
 from app.model.delivery import Alert
 from app.model.incident import RANKS, Incident, Route, Step, advance
 from app.model.notification import Notification
@@ -80,6 +80,8 @@ def decide(matched: Match, state: EntityState, now: datetime, *, reconciled: boo
             hit.rule.name for hit in hits if was_alerted(state.known, hit.rule, change, reconciled=reconciled)
         )
         hits = tuple(hit for hit in hits if hit.rule.name not in alerted)
+    if not late:
+        hits += tuple(_well_again(matched, state))
     parts = [_decide_hit(hit, matched, state, late, now) for hit in hits]
     before = (f"rule {name!r}: alerted by reconciling already" for name in alerted)
     reason = "; ".join([matched.reason, *before, *(part.reason for part in parts if part.reason)])
@@ -96,6 +98,25 @@ def decide(matched: Match, state: EntityState, now: datetime, *, reconciled: boo
         _last_known(matched, state, now, deciding, reconciled=reconciled),
         already_alerted=bool(alerted),
     )
+
+
+def _well_again(matched: Match, state: EntityState) -> Iterator[Hit]:
+    """Yield the rules whose open incidents a change ends though none of their values changed with it.
+
+    The change that made the entity well may be lost, or come late. Only what is open is looked at.
+    """
+    change, rules = matched.change, matched.rules
+    if change.action != UPDATE or change.after is None or not change.after.properties:
+        return  # a body that says nothing of the values shows nothing
+    hits = {hit.rule.name for hit in matched.hits}
+    for incident in state.incidents:
+        rule = rules.by_name.get(incident.rule) if rules else None
+        if incident.resolved_at or rules is None or rule is None or rule.name in hits:
+            continue
+        lapses = rule.wait is not None and rule.lapses(change)
+        resolves = rule.resolves(change, matched.results)
+        if (resolves or lapses) and rule in rules.about(change.blueprint):
+            yield Hit(rule, False, resolves, (), lapses, rule.state(change, matched.results))
 
 
 def _last_known(
@@ -274,18 +295,8 @@ def _alerts(
     if due_at is not None and step is Step.REMINDED:
         notification = notification.model_copy(update={"at": due_at})
     incident_id = incident.id if incident else None
-    job_step = _job_step(hit, step, incident)
     return tuple(
         Alert(route.destination, route.queue, notification, incident_id, due_at, repeat)
         for route in hit.routes
-        if job_step in route.steps
+        if step.of_job(ended=notification.ended) in route.steps
     )
-
-
-def _job_step(hit: Hit, step: Step, incident: Incident | None) -> Step:
-    """Map a step to the one that a job, which knows only begin, change and end, takes it for."""
-    if step is Step.NOTICED and hit.resolves:
-        return Step.RESOLVED
-    if step is Step.SETTLED:
-        return Step.RESOLVED if incident and incident.resolved_at else Step.CHANGED
-    return step

@@ -74,6 +74,7 @@ class Match:
         watched: The fields of which the last known state is kept; None: none is.
         results: What the jq programs came to.
         failures: The programs that failed, where that matters.
+        rules: The rules; None: they are not known any more.
     """
 
     change: CatalogChange
@@ -83,6 +84,7 @@ class Match:
     watched: Watched | None = None
     results: Results = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
+    rules: RuleSet | None = field(default=None, repr=False)
 
 
 def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
@@ -113,7 +115,15 @@ def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
     reasons = [*matching, *(failure.reason for failure in failures)]
     if not matching:
         reasons += _misses(rules, change, results, {failure.rule.name for failure in failures})
-    return Match(change, changes, tuple(hits), "; ".join(reasons), results=results, failures=tuple(failures))
+    return Match(
+        change,
+        changes,
+        tuple(hits),
+        "; ".join(reasons),
+        results=results,
+        failures=tuple(failures),
+        rules=rules,
+    )
 
 
 def _failures(

@@ -20,6 +20,7 @@ from app.deliver.turn import Sender
 from app.errors import StoreUnavailable
 from app.jq.runner import Jq
 from app.model.change import CatalogChange
+from app.notifier.registry import notifier_at
 from app.observe.tracing import OFF
 from app.observe.watch import NOBODY, Watch
 from app.receive.intake import Intake, LookUp
@@ -259,6 +260,7 @@ def _assemble(
     in_force = RulesInForce(
         load=load,
         make_book=make_book,
+        make_at=partial(notifier_at, context),
         intake=intake,
         messages=messages,
         sender=sender,

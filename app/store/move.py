@@ -27,6 +27,7 @@ TABLE_KEYS = {
     "entities": ("entity", "blueprint"),
     "incidents": ("id",),
     "queues": ("name",),
+    "addresses": ("destination",),
     "silences": ("id",),
     "messages": ("id",),
     "incident_messages": ("incident_id", "queue", "message_id"),

@@ -127,14 +127,11 @@ def test_no_wait_is_out_of_bounds(
 
 def test_what_may_have_arrived_waits_minutes() -> None:
     """A send that may have arrived is one message more: after three more it is broken."""
-    minute, unsure = timedelta(minutes=1), timedelta(0)
-    waits = []
-    while (following := after(unsure_for=unsure, now=NOW + unsure)).outcome is Outcome.RETRY:
-        waits.append(following.at - NOW - unsure)
-        unsure += waits[-1]
-    assert waits == [minute, 2 * minute, 4 * minute]
-    assert following.outcome is Outcome.ON_HOLD
-    probes = [after(unsure_for=timedelta(hours=hours), on_hold=True).at - NOW for hours in (0, 0.5, 1, 9)]
-    assert probes == [PROBE_EVERY, 31 * minute, HOUR, HOUR]
-    asked = after(retry_after=timedelta(minutes=3), unsure_for=timedelta(0))
+    minute = timedelta(minutes=1)
+    waits = [after(unsure_sends=number) for number in range(1, 5)]
+    assert [following.at - NOW for following in waits[:3]] == [minute, 2 * minute, 4 * minute]
+    assert [following.outcome for following in waits] == [Outcome.RETRY] * 3 + [Outcome.ON_HOLD]
+    probes = [after(unsure_sends=number, on_hold=True).at - NOW for number in (1, 6, 7, 999)]
+    assert probes == [PROBE_EVERY, 32 * minute, HOUR, HOUR]
+    asked = after(retry_after=timedelta(minutes=3), unsure_sends=1)
     assert asked.at - NOW == 3 * minute

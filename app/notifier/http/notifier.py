@@ -12,6 +12,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, timedelta
+from hashlib import sha256
 from typing import Any
 
 import aiohttp
@@ -104,7 +105,7 @@ class HttpNotifier(Notifier):
     ) -> None:
         url = settings.url.get_secret_value()
         headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
-        self._method, self.address = settings.method, url
+        self._method, self.address = settings.method, sha256(url.encode()).hexdigest()
         # An empty one, as of a variable that is not set, must not mean that nothing is signed.
         secret = None if settings.secret is None else settings.secret.get_secret_value()
         wrong = [*_what_can_never_be_sent(headers, settings.body, secret)]

@@ -18,13 +18,13 @@ COPIES_AT_ONCE = 100
 UNCOPIED = "state = 'pending' AND copied_at IS NULL"
 # An alert that the fallback gets by the rules, or got for another destination already, is the same one.
 KNOWN = (
-    "SELECT 1 FROM deliveries WHERE change_id = $1 AND queue = $2 AND rule = $3 AND step = $4"
-    " AND created_at = $5 AND incident_id IS NOT DISTINCT FROM CAST($6 AS text)"
+    "SELECT 1 FROM deliveries WHERE change_id = $1 AND (queue = $2 OR destination = $7) AND rule = $3"
+    " AND step = $4 AND created_at = $5 AND incident_id IS NOT DISTINCT FROM CAST($6 AS text)"
 )
 # Each place that a rule reminds goes on by itself, from when it was reminded last.
 REMINDED = (
-    "SELECT 1 FROM deliveries WHERE incident_id = $1 AND queue = $2 AND repeat_after IS NOT NULL"
-    " AND state <> 'cancelled' LIMIT 1"
+    "SELECT 1 FROM deliveries WHERE incident_id = $1 AND (queue = $2 OR destination = $3)"
+    " AND repeat_after IS NOT NULL AND state <> 'cancelled' LIMIT 1"
 )
 
 # A job destination has several queues. Where one is on hold, what waits in another for its next attempt waits
@@ -80,14 +80,17 @@ async def _copy(
         change_id, queue, destination, text, rule, step, _ = copied
         route = routes[destination]
         await tx.execute("UPDATE deliveries SET copied_at = $1 WHERE id = $2", now, number)
-        known = (change_id, route.queue, rule, step, created_at, incident_id)
-        if route.queue == queue or step not in route.steps or await tx.fetch_value(KNOWN, *known):
+        known = (change_id, route.queue, rule, step, created_at, incident_id, route.destination)
+        if route.queue == queue or await tx.fetch_value(KNOWN, *known):
             continue
-        if repeat_after is not None and await tx.fetch_value(REMINDED, incident_id, route.queue):
+        reminded = (incident_id, route.queue, route.destination)
+        if repeat_after is not None and await tx.fetch_value(REMINDED, *reminded):
             continue
         try:
             notification = Notification.model_validate_json(text)
         except ValidationError:  # written by another release: it is given up when its turn comes
+            continue
+        if notification.step.of_job(ended=notification.ended) not in route.steps:
             continue
         marked = notification.model_copy(
             update={"instead": notification.instead or f"for {destination}, which is on hold: {why}"}
@@ -110,7 +113,9 @@ async def _tell_to_the_end(tx: Transaction, incident_id: str | None, route: Rout
         "SELECT told FROM incidents WHERE id = $1 AND resolved_at IS NULL", incident_id
     )
     places = told_of(told) if told else ()
-    if told and all(place.queue != route.queue for place in places):
+    # A job has several queues: it may have been told in another one.
+    here = (place.queue == route.queue or place.destination == route.destination for place in places)
+    if told and not any(here):
         await tx.execute(
             "UPDATE incidents SET told = $1 WHERE id = $2", told_json((*places, route)), incident_id
         )

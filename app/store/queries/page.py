@@ -81,8 +81,7 @@ async def deliveries(
 async def deliveries_of(tx: Transaction, changes: Sequence[int]) -> list[Delivery]:
     """Read the deliveries of changes, by their numbers, reports to Port too; oldest first."""
     rows = await tx.fetch(
-        f"{DELIVERY} WHERE change_id = ANY($1) AND ({SHOWN} OR kind = 'report')"
-        " ORDER BY deliveries.id LIMIT 1000",
+        f"{DELIVERY} WHERE change_id = ANY($1) AND ({SHOWN} OR kind = 'report') ORDER BY deliveries.id",
         list(changes),
     )
     return [_delivery_of(row) for row in rows]
@@ -113,17 +112,18 @@ async def delivery(tx: Transaction, number: int) -> Delivery | None:
     return _delivery_of(row) if row else None
 
 
-async def attempts(tx: Transaction, numbers: Sequence[int]) -> list[DeliveryAttempt]:
-    """Read every attempt of deliveries, by their numbers, oldest first."""
+async def attempts(tx: Transaction, numbers: Sequence[int]) -> dict[int, list[DeliveryAttempt]]:
+    """Read every attempt of deliveries, by their numbers, oldest first; what was not tried is left out."""
     rows = await tx.fetch(
         "SELECT delivery_id, outcome, detail, started_at, ended_at FROM attempts"
-        " WHERE delivery_id = ANY($1) ORDER BY id LIMIT 5000",
+        " WHERE delivery_id = ANY($1) ORDER BY id",
         list(numbers),
     )
-    return [
-        DeliveryAttempt(id_, Outcome(outcome), detail, from_micros(started_at), from_micros(ended_at))
-        for id_, outcome, detail, started_at, ended_at in rows
-    ]
+    tried: dict[int, list[DeliveryAttempt]] = {}
+    for id_, outcome, detail, *times in rows:
+        attempt = DeliveryAttempt(Outcome(outcome), detail, *map(from_micros, times))
+        tried.setdefault(id_, []).append(attempt)
+    return tried
 
 
 async def queues(tx: Transaction, now: datetime) -> list[QueueState]:

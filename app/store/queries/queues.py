@@ -23,7 +23,7 @@ CLOCK_SET_BACK = timedelta(minutes=75)
 UNREADABLE = "written by another release, which this one cannot read"
 
 DUE_QUEUES = (
-    "SELECT name, failures, on_hold, holder, lease_until, unsure_since FROM queues"
+    "SELECT name, failures, on_hold, holder, lease_until, unsure_since, unsure_sends FROM queues"
     " WHERE (next_at <= $1 OR next_at > $2) AND (lease_until <= $5 OR lease_until > $3)"
     " AND NOT (name = ANY($6)) AND EXISTS ("
     "   SELECT 1 FROM deliveries WHERE queue = name AND state = 'pending' AND due_at <= $1)"
@@ -91,7 +91,7 @@ async def claim(
         return []
     active = tuple(await silences.active(tx, now))
     claims = []
-    for name, failures, on_hold, holder, lapsed_at, unsure_since in rows:
+    for name, failures, on_hold, holder, lapsed_at, unsure_since, unsure_sends in rows:
         head = await _head(tx, name, now, batch_limits)
         if head is None:
             continue
@@ -114,6 +114,7 @@ async def claim(
                 failures=failures,
                 on_hold=on_hold is not None,
                 unsure_since=time_or_none(unsure_since),
+                unsure_sends=unsure_sends,
                 silences=active,
                 stepped=stepped,
                 **head,
@@ -257,6 +258,8 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timed
             ended_at,
             claim.queue,
         )
+    if attempt.revived:
+        await deliveries.retry(tx, now=attempt.ended_at, ids=attempt.revived)
     if attempt.notice and not claim.on_hold:
         await fallbacks.notify(tx, claim, attempt, ended_at)
     return True
