@@ -10,7 +10,7 @@ from typing import NewType
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICRO = timedelta(microseconds=1)
-CLOCKS_AGREE = timedelta(minutes=1)
+DATES_AGREE = timedelta(minutes=1)
 MAX_RETRY_AFTER_SECONDS = 1e9  # what is longer is nonsense, and would overflow a timedelta
 
 Micros = NewType("Micros", int)
@@ -48,7 +48,7 @@ def clock_ahead(date: str | None, now: datetime) -> timedelta:
     except (ValueError, OverflowError):
         return timedelta(0)
     ahead = now - (theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC))
-    return ahead if abs(ahead) >= CLOCKS_AGREE else timedelta(0)
+    return ahead if abs(ahead) >= DATES_AGREE else timedelta(0)
 
 
 def parse_retry_after(text: str | None, now: datetime) -> timedelta | None:

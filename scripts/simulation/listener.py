@@ -94,7 +94,9 @@ class Listener:
             database = SimulatedDatabase(DATABASE, process, self.world, self.mutant)
             databases.append(database)
             try:
-                yield Store(database, StoreClock(self.clock, self.world.uptime, f"boot {self.world.boots}"))
+                yield Store(
+                    database, StoreClock(self.clock, self.world.uptime, f"boot {len(self.world.boots)}")
+                )
             finally:
                 await database.close()
 

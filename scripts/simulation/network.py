@@ -183,7 +183,9 @@ class _Transport(asyncio.Transport):
         if self._process.alive and self._loop.chance.strikes("kill_at_send"):
             self._process.end(self._loop.time())
         elif self._process.alive and self._loop.chance.strikes("freeze_at_send"):
-            seconds = self._loop.chance.between("freeze_at_send for", 5, 60)
+            # Half of them end when another process has just taken its queue over.
+            ends = self._loop.chance.stream("freeze_at_send until").choice(((5, 60), (29.5, 33)))
+            seconds = self._loop.chance.between("freeze_at_send for", *ends)
             self._process.freeze(self._loop.time(), seconds)
         delay = reply.after_seconds + self._loop._latency()  # noqa: SLF001
         if reply.ends:

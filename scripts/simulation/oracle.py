@@ -268,7 +268,10 @@ class Oracle:
                 before[load] = told
                 if earlier is None or not earlier.silent or self._was_cut_off(earlier):
                     continue
-                if told.at - earlier.at < UNANSWERED_SECONDS and not told.has_just_woken():
+                # After a start of the machine nobody knows how long it stood still.
+                started = any(earlier.at < boot < told.at for boot in self._world.boots)
+                soon = told.at - earlier.at < UNANSWERED_SECONDS and not started
+                if soon and not told.has_just_woken():
                     after = told.at - earlier.at
                     yield f"#{place} hears again of {entity} {load:g} after {after:.0f} s, unanswered"
 

@@ -113,8 +113,7 @@ class World:
         open_here: The entities with an open incident in the end.
         clock_offset: How far the machine's clock is off; seconds.
         jumps: When it was set, and by how much.
-        booted_at: When the machine was started; seconds of the loop.
-        boots: How often it was.
+        boots: When the machine was started; seconds of the loop.
         moved: When an incoming webhook got another address, which is in the rules file from then on.
         away: From when to when nothing can be written.
         story: What happened, as lines.
@@ -136,15 +135,14 @@ class World:
     refused: list[str] = field(default_factory=list)
     clock_offset: float = 0.0
     jumps: list[tuple[float, float]] = field(default_factory=list)
-    booted_at: float = 0.0
-    boots: int = 1
+    boots: list[float] = field(default_factory=lambda: [0.0])
     moved: list[tuple[float, str]] = field(default_factory=list)
     away: list[tuple[float, float]] = field(default_factory=list)
     story: list[str] = field(default_factory=list)
 
     def uptime(self) -> Micros:
         """Give the microseconds since the machine was started."""
-        return Micros(round((self.loop.time() - self.booted_at) * 1_000_000))
+        return Micros(round((self.loop.time() - self.boots[-1]) * 1_000_000))
 
     def set_clock(self, offset: float) -> None:
         """Set the machine's clock, to be off by so many seconds."""
