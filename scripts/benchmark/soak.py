@@ -124,6 +124,7 @@ class Soak:
             client = await stack.enter_async_context(
                 httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.running.port}", timeout=30)
             )
+            self.samples.append(self._look())
             watching = asyncio.create_task(self._watch())
             stack.callback(watching.cancel)
             seconds, end = min(PHASE_SECONDS, minutes * 60 / len(PHASES)), self.began + minutes * 60
@@ -240,8 +241,8 @@ class Soak:
 
     async def _watch(self) -> None:
         while True:
-            self.samples.append(await asyncio.to_thread(self._look))
             await asyncio.sleep(SAMPLE_SECONDS)
+            self.samples.append(await asyncio.to_thread(self._look))
 
     def _look(self) -> Sample:
         process, file = self.running.process, self.running.folder / "listener.db"
