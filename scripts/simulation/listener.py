@@ -68,6 +68,7 @@ class Listener:
             self._ended.clear()
             self._stop = asyncio.Event()
             self.world.say(f"{self.process.name} starts")
+            self.world.tries.append(self.world.loop.time())
             self.process.start(self._live(self.process))
             await self._ended.wait()
             await asyncio.sleep(

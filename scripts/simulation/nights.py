@@ -183,6 +183,7 @@ class Nights:
         """Write the rules file: the channel of each team, none without the rule, and the rule's name."""
         world = self._world
         world.tables.append(Table(world.loop.time(), channels, rule))
+        world.tries.append(world.loop.time())
         by_team = ", ".join(f"{team}: {channel}" for team, channel in channels.items())
         world.say(f"rules.yaml: {rule}: {by_team}")
         webhook = self._slack.channels["rocket"]
@@ -211,6 +212,7 @@ class Nights:
         if (runtime := listener.runtime) is None:
             return
         if chance.strikes("release"):
+            world.tries.append(now)
             process.start(_release(runtime.store))
         if chance.strikes("silence"):
             entity = f"service-{chance.stream('silence whom').randrange(6)}"

@@ -241,8 +241,10 @@ class Oracle:
 
     def _may_be_said_again(self, place: str, load: float, told: Told, earlier: list[Told]) -> bool:
         change = self._world.changes.get(load)
-        if change is not None and any(change.at - OLD_RULES_SECONDS < at < told.at for at in self._renamed):
-            return True  # it is another rule that says so
+        if change is not None:  # it is another rule that says so, once for each
+            rules = sum(change.at - OLD_RULES_SECONDS < at < told.at for at in self._renamed)
+            if len(earlier) <= rules:
+                return True
         if any(one.has_just_woken() for one in [told, *earlier]):
             return True
         return place not in BY_TOKEN and any(self._may_be_repeated(one) for one in earlier)
@@ -268,9 +270,12 @@ class Oracle:
                 before[load] = told
                 if earlier is None or not earlier.silent or self._was_cut_off(earlier):
                     continue
-                # After a start of the machine nobody knows how long it stood still.
-                started = any(earlier.at < boot < told.at for boot in self._world.boots)
-                soon = told.at - earlier.at < UNANSWERED_SECONDS and not started
+                # After a start of the machine nobody knows how long it stood still; and what is on hold is
+                # tried again when somebody may have mended it.
+                on_hold = any(name == place and at < told.at for at, name, _ in self._world.holds)
+                others = [*self._world.boots, *(self._world.tries if on_hold else ())]
+                asked = any(earlier.at < at < told.at for at in others)
+                soon = told.at - earlier.at < UNANSWERED_SECONDS and not asked
                 if soon and not told.has_just_woken():
                     after = told.at - earlier.at
                     yield f"#{place} hears again of {entity} {load:g} after {after:.0f} s, unanswered"

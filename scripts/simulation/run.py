@@ -181,6 +181,7 @@ async def _settled(world: World, listeners: list[Listener], quiet_since: float) 
         ready = [listener for listener in listeners if listener.runtime is not None]
         if not released and ready and (runtime := ready[0].runtime) and (process := ready[0].process):
             released = True
+            world.tries.append(loop.time())
             for destination in ("rocket", "star", "nova", "pager", "ops"):
                 process.start(runtime.store.release_hold(destination, runtime.store.clock()))
         compared = any(at > quiet_since + 10 for at, _ in world.listings)

@@ -108,6 +108,7 @@ class World:
         refused: Webhooks with another answer than 202, or 503 because they could not be stored.
         holds: The places that refused a message until somebody fixes them, with the time and the sender.
         unknown: Since when a channel has another name: it may be on hold.
+        tries: When what is on hold was to be tried again: by a start, new rules, the operator.
         broken: From when to when a place refused all messages.
         tables: The versions of the rules file.
         open_here: The entities with an open incident in the end.
@@ -128,6 +129,7 @@ class World:
     in_force: list[tuple[str, float, float]] = field(default_factory=list)
     silence_ends: list[float] = field(default_factory=list)
     holds: list[tuple[float, str, Process]] = field(default_factory=list)
+    tries: list[float] = field(default_factory=list)
     broken: list[tuple[str, float, float]] = field(default_factory=list)
     unknown: list[tuple[float, str]] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
