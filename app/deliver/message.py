@@ -10,6 +10,7 @@ from app.model.notification import Notification
 from app.notifier.base import Item, Parcel
 from app.receive.payload import bare_event
 from app.rules.condition import JqError
+from app.rules.mention import catalog_mentions, fixed_mention
 from app.rules.rule import RuleSet
 from app.rules.template import expressions, parts
 from app.store.rows import Claim, Waiting
@@ -51,7 +52,7 @@ class Messages:
         ]
         pairs = zip(deliveries, notifications, strict=True)
         items = (
-            Item(delivery.key, notification, delivery.parent, delivery.incident_id)
+            Item(delivery.key, notification, delivery.parent, delivery.incident_id, over=delivery.over)
             for delivery, notification in pairs
         )
         return Parcel(tuple(items), event)
@@ -117,6 +118,9 @@ async def with_own_words(
 def with_mention(notification: Notification, rules: RuleSet) -> Notification:
     """Add the people whom its rule mentions to a notification, if it is one that calls them."""
     rule = rules.by_name.get(notification.rule)
-    if rule is None or not rule.mention or not notification.calls:
+    mention = rule.mention if rule and notification.calls else None
+    people = notification.people if catalog_mentions(mention) else ()
+    if mention is None and not notification.people:
         return notification
-    return notification.model_copy(update={"mention": rule.mention})
+    fixed = fixed_mention(mention) if mention else ""
+    return notification.model_copy(update={"mention": fixed, "people": people})

@@ -110,7 +110,8 @@ class RulesInForce:
         replaced = self.sender.replace(notifiers)
         watched_before = self.intake.book.watched.keys()
         self.intake.failing.clear()
-        self.intake.book, self.messages.rules, self.sender.fallbacks = book, book.rules, book.fallbacks
+        self.intake.book, self.messages.rules = book, book.rules
+        self.sender.fallbacks, self.sender.defaults = book.fallbacks, book.defaults
         with suppress(StoreUnavailable):  # then they try when their own time has come
             # The person may have changed just what had put a queue on hold.
             await self.store.write(queries.deliveries.probe_on_hold, self.clock())

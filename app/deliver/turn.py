@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 
 import structlog
@@ -12,7 +12,7 @@ from opentelemetry.trace import Tracer
 
 from app.deliver.load import Load, WhyNot, load_claim
 from app.deliver.notifier_set import NotifierSet
-from app.deliver.retry import GIVE_UP_AFTER, Doubts, NextAttempt, next_attempt
+from app.deliver.retry import GIVE_UP_AFTER, Doubts, NextAttempt, default_place, next_attempt
 from app.errors import DeliveryFailed, MessageGone, Scope, StoreUnavailable
 from app.model.delivery import Alert, Outcome
 from app.model.incident import Route, Step
@@ -42,6 +42,8 @@ class Sender:
         jitter: Gives random numbers from -1 to 1.
         fallbacks: The destination that gets the alerts of one that is on hold, by the name of the one; may
             be replaced at any time.
+        defaults: Where goes what a destination cannot reach of that which the catalog names, by the
+            destination's name; may be replaced at any time.
     """
 
     def __init__(
@@ -53,12 +55,14 @@ class Sender:
         clock: Callable[[], datetime],
         jitter: Callable[[], float],
         fallbacks: Mapping[str, Route] | None = None,
+        defaults: Mapping[str, Route] | None = None,
         why_not: WhyNot = lambda _: None,
         tracer: Tracer = OFF,
     ) -> None:
         self._store = store
         self._current = NotifierSet(notifiers)
         self.fallbacks = fallbacks or {}
+        self.defaults = defaults or {}
         self._prepare = prepare
         self._why_not = why_not
         self._clock = clock
@@ -150,7 +154,7 @@ class Sender:
             sent.detail,
             started_at,
             ended_at,
-            ended_at + self._pause(claim),
+            self._rested(claim, ended_at),
             delivery_ids=[*(delivery.id for delivery in named), *further],
             since=[delivery.waiting_since for delivery in named],
             asides=load.asides,
@@ -201,14 +205,21 @@ class Sender:
 
     def _notifier(self, claim: Claim) -> Notifier | None:
         # A queue is a channel, by the first of its names: where only another name is gone, that one serves.
-        return self.notifiers.get(claim.destination) or self.notifiers.get(claim.queue)
+        notifier = self.notifiers.get(claim.destination) or self.notifiers.get(claim.queue)
+        return notifier.of_queue(claim.queue) if notifier else None
 
-    def _pause(self, claim: Claim) -> timedelta:
+    def _rested(self, claim: Claim, ended_at: datetime) -> datetime:
+        """Say when the queue may send again by its destination's rate."""
         notifier = self._notifier(claim)
-        return notifier.pause if notifier else timedelta(0)
+        if notifier is None:
+            return ended_at
+        return max(ended_at + notifier.pause, claim.claimed_at + notifier.spacing)
 
     def _failed(self, claim: Claim, load: Load, failure: DeliveryFailed, started_at: datetime) -> Attempt:
-        ended_at = self._now(claim)
+        ended_at, elsewhere = self._now(claim), None
+        if failure.scope is Scope.PLACE:
+            elsewhere = default_place(self.defaults.get(claim.destination), claim, failure.reason)
+            failure = failure if elsewhere else DeliveryFailed(failure.reason, Scope.DESTINATION)
         # What asks before it sends again, or only updates, repeats nothing.
         repeats = failure.unsure and claim.alerts and not isinstance(self._notifier(claim), Keeper)
         unsure_sends = claim.unsure_sends + repeats
@@ -228,20 +239,21 @@ class Sender:
             concerned = [
                 delivery for delivery in load.listed if ended_at - delivery.waiting_since >= GIVE_UP_AFTER
             ]
-        elif not claim.alerts:
+        elif not claim.alerts or elsewhere is not None:
             concerned = load.listed
         return Attempt(
             following.outcome,
             following.reason,
             started_at,
             ended_at,
-            max(following.at, ended_at + self._pause(claim)),
+            max(following.at, self._rested(claim, ended_at)),
             failures,
             delivery_ids=[delivery.id for delivery in concerned],
             asides=load.asides,
             unsure=failure.unsure or claim.unsure_since is not None,
             unsure_sends=0 if following.outcome is Outcome.DEAD else unsure_sends,
             notice=self._notice(claim, following, ended_at),
+            elsewhere=elsewhere,
             revived=self._doubts.cleared(claim.destination) if following.outcome is Outcome.ON_HOLD else (),
         )
 

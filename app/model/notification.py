@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from app.model.change import CREATE, DELETE, TIMER_EXPIRED, UPDATE, CatalogChange
+from app.model.change import ACTION_RUN, CREATE, DELETE, ENTITY, TIMER_EXPIRED, UPDATE, CatalogChange
 from app.model.diff import PropertyChange
 from app.model.incident import Severity, Step
 from app.model.text import cut, without_controls
@@ -65,8 +65,8 @@ class Notification(_Frozen):
         step: The step of its incident.
         rule: The rule that matched.
         severity: How bad it is, by the rule.
-        action: What happened to the entity: ``UPDATE``, ``CREATE``, ``DELETE``, ``TIMER_EXPIRED``; ``CLOSED``
-            where nothing did, see `closed`.
+        action: ``UPDATE``, ``CREATE``, ``DELETE``, ``TIMER_EXPIRED``; ``CLOSED`` where nothing happened.
+        resource: An entity, or a run, whose facts stand in the place of an entity's.
         blueprint: The entity's blueprint.
         entity: The entity's identifier.
         title: The entity's title, or its identifier.
@@ -85,24 +85,22 @@ class Notification(_Frozen):
         times: With `OPENED`, how often it has begun within 24 hours, this time too; 0: that is not known.
         last_at: When it began the time before, if it did within 24 hours.
         late: A newer change of the entity was seen before this one.
-        worse: The change made its incident more severe.
-        better: The change made its incident less severe.
+        worse, better: The change made its incident more severe, or less.
         ended: Its incident is over.
         closed: Why it is over, where no change ended it; empty: one did.
         moves: With `FLAPPING` and `SETTLED`, how often it changed within the rule's window.
         window: For how long it has to be stable, or was.
-        mention: Whom the rule calls, in Slack's own notation, as it stands in the rules at the time of
-            sending; empty: nobody.
-        own_title: The rule's own title, as it stands in the rules at the time of sending.
-        message: The rule's own message, as it stands there.
-        instead: Why this destination gets it, where it is another's fallback: `for payments, which is on
-            hold: …`.
+        mention: Whom the rule calls, in Slack's notation, by the rules at the time of sending; empty: nobody.
+        people: Whom the rule calls as the catalog names them; a notifier finds out who that is.
+        own_title, message: The rule's own, as they stand there then.
+        instead: Why another's fallback or default gets it: `for payments, which is on hold: …`.
     """
 
     step: Step
     rule: str
     severity: Severity = "warning"
     action: str = UPDATE
+    resource: str = ENTITY
     blueprint: str
     entity: str
     title: str
@@ -128,6 +126,7 @@ class Notification(_Frozen):
     moves: int = 0
     window: timedelta | None = None
     mention: str = ""
+    people: tuple[str, ...] = ()
     own_title: tuple[Part, ...] = ()
     message: tuple[Part, ...] = ()
     instead: str = ""
@@ -163,6 +162,7 @@ class Notification(_Frozen):
             "severity": severity,
             "action": change.action,
             "timer": change.timer,
+            "resource": change.resource,
             "blueprint": change.blueprint,
             "entity": change.entity,
             "title": cut(_title(change), MAX_NAME_CHARS),
@@ -287,7 +287,9 @@ def _bounded(value: Any) -> Any:
 
 def _links(change: CatalogChange) -> Iterator[dict[str, Any]]:
     entity = change.after or change.before
-    properties = entity.properties if entity else {}
+    properties = dict(entity.properties) if entity else {}
+    if change.resource == ACTION_RUN and isinstance(urls := properties.pop("link", None), list):
+        properties |= {f"link {number}": url for number, url in enumerate(urls, 1)}
     # Long ones are left out and not cut: half a URL leads elsewhere.
     links = (
         {"name": cut(name, MAX_NAME_CHARS), "url": url}

@@ -10,7 +10,7 @@ from typing import Any
 
 from app.model.change import UPDATE, CatalogChange
 from app.model.delivery import Alert
-from app.model.incident import RANKS, Incident, Route, Step, advance
+from app.model.incident import RANKS, Incident, Step, advance, places_of
 from app.model.notification import Notification
 from app.rules.last_known import LastKnown, after_change, after_reconciling, was_alerted
 from app.rules.match import Hit, Match
@@ -131,7 +131,7 @@ def _last_known(
 
 
 def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: datetime) -> Decision:
-    hit = hit.to(_places((), hit.routes))
+    hit = hit.to(places_of((), hit.routes))
     rule, change = hit.rule, matched.change
     mine = [incident for incident in state.incidents if incident.rule == rule.name]
     incident = next((incident for incident in mine if incident.resolved_at is None), None)
@@ -158,24 +158,11 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
     rise = RANKS[after.severity] - RANKS[incident.severity] if incident is not None else 0
     # What still waits has alerted nobody.
     told = after.told if after.flapping or not _waits(after, now) else ()
-    hit = hit.to(_places(told, hit.routes))
+    hit = hit.to(places_of(told, hit.routes))
     decision = _moved(hit, matched, step, after, now, rise=rise)
     queues = {alert.queue for alert in decision.alerts}
     places = tuple(place for place in hit.routes if place in told or place.queue in queues)
     return replace(decision, incidents=tuple(replace(moved, told=places) for moved in decision.incidents))
-
-
-def _places(told: Iterable[Route], routes: Iterable[Route]) -> tuple[Route, ...]:
-    """List where an alert goes: where its rule sends now, and where its incident was told; no queue twice."""
-    queue_of = {place.destination: place.queue for place in told}
-    places: dict[str, Route] = {}
-    for route in routes:
-        # By the queue that it was told in: another one might be faster, and overtake it.
-        queue = queue_of.get(route.destination, route.queue)
-        places.setdefault(queue, Route(route.destination, queue, route.steps))
-    for place in told:
-        places.setdefault(place.queue, place)
-    return tuple(places.values())
 
 
 def _candidate(hit: Hit, change: CatalogChange, incidents: list[Incident]) -> Incident:
@@ -289,6 +276,7 @@ def _alerts(
         times=len(openings),
         last_at=openings[-2] if len(openings) > 1 else None,
         ended=incident.resolved_at is not None if incident else hit.resolves,
+        people=hit.people,
         **facts,
     )
     # A reminder shows when it is sent; what waits shows when it happened.
@@ -296,7 +284,7 @@ def _alerts(
         notification = notification.model_copy(update={"at": due_at})
     incident_id = incident.id if incident else None
     return tuple(
-        Alert(route.destination, route.queue, notification, incident_id, due_at, repeat)
+        Alert.to(route, notification, incident_id, due_at, repeat)
         for route in hit.routes
         if step.of_job(ended=notification.ended) in route.steps
     )

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from app.model.change import ENTITY, TIMER_EXPIRED, UPDATE, CatalogChange
+from app.model.change import ACTION_RUN, ENTITY, TIMER_EXPIRED, UPDATE, CatalogChange
 from app.model.diff import PropertyChange, diff
 from app.model.incident import Route
 from app.model.notification import text_of
@@ -28,6 +28,7 @@ class Hit:
         routes: The destinations that an alert would go to.
         lapses: The change ends that incident if it has not alerted yet: what must last did not.
         state: The entity's state after the change.
+        people: Whom the rule's `mention` names of the catalog, as it is written there.
     """
 
     rule: Rule
@@ -36,10 +37,12 @@ class Hit:
     routes: tuple[Route, ...] = ()
     lapses: bool = False
     state: str = ""
+    people: tuple[str, ...] = ()
 
-    def to(self, routes: tuple[Route, ...]) -> "Hit":
-        """Copy it with other routes. (`replace` takes three times as long.)"""
-        return Hit(self.rule, self.matches, self.resolves, routes, self.lapses, self.state)
+    def to(self, routes: tuple[Route, ...], people: tuple[str, ...] | None = None) -> "Hit":
+        """Copy it with other routes, and people. (`replace` takes three times as long.)"""
+        people = self.people if people is None else people
+        return Hit(self.rule, self.matches, self.resolves, routes, self.lapses, self.state, people)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +92,9 @@ class Match:
 
 def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
     """Match a change with the rules, given the results of `rules.programs`; the reason is said, too."""
-    if change.resource != ENTITY:
-        return Match(change, (), (), f"no rule asks for a {change.resource}: rules are about entities")
+    if change.resource not in (ENTITY, ACTION_RUN):
+        asked = "rules are about entities and runs"
+        return Match(change, (), (), f"no rule asks for a {change.resource}: {asked}")
     # A timer's event tells of its timer, and nothing of what became of the entity's values.
     seen = change if change.is_whole or change.action == UPDATE else replace(change, before=None, after=None)
     changes = diff(seen.before, seen.after)  # once for all rules
@@ -144,9 +148,10 @@ def _failures(
 
 
 def _misses(rules: RuleSet, change: CatalogChange, results: Results, explained: Collection[str]) -> list[str]:
-    about = rules.about(change.blueprint)
+    about = rules.about(change.blueprint, change.resource)
     if not about:
-        return [f"no rule is about blueprint {change.blueprint!r}"]
+        of = "" if change.resource == ENTITY else f"{change.resource}s of "
+        return [f"no rule is about {of}blueprint {change.blueprint!r}"]
     about = tuple(rule for rule in about if rule.name not in explained)
     reasons = [f"rule {rule.name!r}: {why_not(rule, change, results)}" for rule in about[:MAX_REASONS]]
     if len(about) > MAX_REASONS:
@@ -156,7 +161,7 @@ def _misses(rules: RuleSet, change: CatalogChange, results: Results, explained: 
 
 def why_not(rule: Rule, change: CatalogChange, results: Results) -> str:
     """Say in a few words what of a rule does not hold for a change that it does not match."""
-    if change.action not in rule.on:
+    if not rule.watches(change):
         return f"watches {', '.join(rule.on)}, this is {change.action!r}"
     if rule.when is None:
         return "its condition does not hold"

@@ -57,6 +57,8 @@ class PortLookup(Strict):
     """The owning team's entity (blueprint `_team`) instead of a relation."""
     property: Name
     """The property to read there."""
+    each: Literal[True] | None = None
+    """Every related entity, or every owning team, instead of the first."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -65,11 +67,16 @@ class PortLookup(Strict):
         return self
 
 
-class ByPort(Strict):
+class FromPort(Strict):
     """Looked up in Port, kept for 10 minutes."""
 
     port: PortLookup
     """Which property to read in Port."""
+
+
+class ByPort(FromPort):
+    """Looked up in Port, kept for 10 minutes."""
+
     default: Name
     """The destination where that gives none."""
 
@@ -103,6 +110,18 @@ Target = Annotated[
         custom_error_message="must be a destination's name, or hold by_team, template or port",
     ),
 ]
+
+
+CatalogText = Annotated[
+    Annotated[Name, Tag("<text>")] | Annotated[FromPort, Tag("<port>")],
+    Discriminator(lambda value: "<port>" if isinstance(value, Mapping | FromPort) else "<text>"),
+]
+"""A text, which may be a template, or a look-up that gives one."""
+
+
+def programs_of(text: CatalogText) -> tuple[str, ...]:
+    """List the jq programs of a text that may be a template; TemplateError: it is none."""
+    return parse(text).expressions if isinstance(text, str) else ()
 
 
 def named(target: Target) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -27,6 +27,7 @@ TABLE_KEYS = {
     "entities": ("entity", "blueprint"),
     "incidents": ("id",),
     "queues": ("name",),
+    "rates": ("destination",),
     "addresses": ("destination",),
     "silences": ("id",),
     "messages": ("id",),

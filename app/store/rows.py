@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from app.model.change import CatalogChange
 from app.model.delivery import Alert, Outcome, State
+from app.model.incident import Route
 from app.model.notification import Message, Notification
 from app.model.report import Report
 from app.model.silence import Silence
@@ -114,6 +115,7 @@ class Waiting:
         parent: The message that its incident has in this queue's channel, if it has one.
         traceparent: The span that its change arrived in; None: traces are not kept.
         incident_id: The incident that it belongs to; None: to none.
+        over: That incident has ended by now, and does not flap.
     """
 
     id: int
@@ -123,6 +125,7 @@ class Waiting:
     parent: Message | None = None
     traceparent: str | None = None
     incident_id: str | None = None
+    over: bool = False
 
     @property
     def key(self) -> str:
@@ -213,6 +216,7 @@ class Attempt:
         unsure: It may have arrived, though it failed.
         unsure_sends: How many sends of the queue may have, from now on; see `Claim`.
         notice: What to say of it elsewhere, unless another queue of this destination is on hold already.
+        elsewhere: Where the deliveries go instead, and why.
         revived: The numbers of dead deliveries that become pending again: they were not at fault.
     """
 
@@ -230,6 +234,7 @@ class Attempt:
     unsure: bool = False
     unsure_sends: int = 0
     notice: Alert | None = None
+    elsewhere: Route | None = None
     revived: Sequence[int] = ()
 
     def moved(self, step: timedelta) -> "Attempt":

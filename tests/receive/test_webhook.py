@@ -281,8 +281,8 @@ async def test_a_fault_of_ours_costs_no_change(tmp_path: Path) -> None:
     async def broken(_: Sequence[str], __: Mapping[str, Any]) -> Mapping[str, Any]:
         raise ZeroDivisionError
 
-    async def nobody(_: CatalogChange, __: PortLookup) -> None:
-        return None
+    async def nobody(_: CatalogChange, __: PortLookup) -> Sequence[object]:
+        return ()
 
     rules = {"version": 1, "rules": [{"name": "jq", "when": {"jq": ".diff"}}]}
     book = make_rulebook(load_rules(json.dumps(rules), {}, models=SETTINGS_MODELS).file)

@@ -1,7 +1,7 @@
 """The command that tries rules on the stored changes."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -14,8 +14,8 @@ from app.jq.runner import Jq
 from app.model.change import CatalogChange
 from app.model.delivery import Alert
 from app.notifier.registry import SETTINGS_MODELS
-from app.receive.intake import match_and_route
 from app.receive.payload import parse_event
+from app.receive.routing import match_and_route
 from app.receive.rules_source import make_rulebook, read_rules
 from app.receive.signature import Signed
 from app.rules.decide import MEMORY, EntityState, decide
@@ -86,8 +86,8 @@ def _notified(alert: Alert) -> Notified:
     return alert.due_at or said.at, said.rule, alert.destination, said.entity, str(said.step)
 
 
-async def _silent_lookup(_: CatalogChange, __: PortLookup) -> None:
-    return None
+async def _silent_lookup(_: CatalogChange, __: PortLookup) -> Sequence[object]:
+    return ()
 
 
 def _replay_one(

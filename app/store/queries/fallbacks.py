@@ -5,7 +5,7 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from app.model.incident import Route
+from app.model.incident import CATALOG_QUEUES, Route
 from app.model.notification import Notification
 from app.model.times import Micros, to_micros
 from app.store.queries import deliveries, messages
@@ -80,10 +80,10 @@ async def _copy(
         change_id, queue, destination, text, rule, step, _ = copied
         route = routes[destination]
         await tx.execute("UPDATE deliveries SET copied_at = $1 WHERE id = $2", now, number)
-        known = (change_id, route.queue, rule, step, created_at, incident_id, route.destination)
+        known = (change_id, route.queue, rule, step, created_at, incident_id, _alike(route))
         if route.queue == queue or await tx.fetch_value(KNOWN, *known):
             continue
-        reminded = (incident_id, route.queue, route.destination)
+        reminded = (incident_id, route.queue, _alike(route))
         if repeat_after is not None and await tx.fetch_value(REMINDED, *reminded):
             continue
         try:
@@ -108,17 +108,59 @@ async def _copy(
     await deliveries.insert(tx, copies)
 
 
-async def _tell_to_the_end(tx: Transaction, incident_id: str | None, route: Route) -> None:
+def _alike(route: Route) -> str:
+    """Give the destination to tell by whether a place was told: a job may have been in another queue.
+
+    It is empty, which none is called, where each queue is a place of its own.
+    """
+    return "" if route.queue.startswith(CATALOG_QUEUES) else route.destination
+
+
+async def move(tx: Transaction, queue: str, ids: Sequence[int], route: Route, now: Micros) -> None:
+    """Move alerts that wait, by their numbers, into another queue; what that has already is cancelled here.
+
+    The other place has their incidents to the end, in the place of this one. The incidents are locked.
+    """
+    await deliveries.make_queues(tx, {route.queue: route.destination})
+    rows = await tx.fetch(
+        "SELECT id, change_id, rule, step, created_at, incident_id, notification FROM deliveries"
+        " WHERE id = ANY($1) AND state = 'pending' ORDER BY id",
+        list(ids),
+    )
+    for number, change_id, rule, step, created_at, incident_id, text in rows:
+        known = (change_id, route.queue, rule, step, created_at, incident_id, _alike(route))
+        notification = Notification.model_validate_json(text).model_copy(update={"instead": route.why})
+        await _tell_to_the_end(tx, incident_id, route, instead_of=queue)
+        if (
+            await tx.fetch_value(KNOWN, *known)
+            or notification.step.of_job(ended=notification.ended) not in route.steps
+        ):
+            await tx.execute(
+                "UPDATE deliveries SET state = 'cancelled', ended_at = $1 WHERE id = $2", now, number
+            )
+            continue
+        await tx.execute(
+            "UPDATE deliveries SET queue = $1, destination = $2, notification = $3 WHERE id = $4",
+            route.queue,
+            route.destination,
+            notification.model_dump_json(),
+            number,
+        )
+
+
+async def _tell_to_the_end(
+    tx: Transaction, incident_id: str | None, route: Route, *, instead_of: str = ""
+) -> None:
     told = await tx.fetch_value(
         "SELECT told FROM incidents WHERE id = $1 AND resolved_at IS NULL", incident_id
     )
-    places = told_of(told) if told else ()
-    # A job has several queues: it may have been told in another one.
-    here = (place.queue == route.queue or place.destination == route.destination for place in places)
-    if told and not any(here):
-        await tx.execute(
-            "UPDATE incidents SET told = $1 WHERE id = $2", told_json((*places, route)), incident_id
-        )
+    before = told_of(told) if told else ()
+    places = tuple(place for place in before if place.queue != instead_of)
+    here = (place.queue == route.queue or place.destination == _alike(route) for place in places)
+    if not any(here):
+        places = (*places, route)
+    if told and places != before:
+        await tx.execute("UPDATE incidents SET told = $1 WHERE id = $2", told_json(places), incident_id)
 
 
 async def notify(tx: Transaction, claim: Claim, attempt: Attempt, now: Micros) -> None:

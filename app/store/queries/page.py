@@ -1,7 +1,7 @@
 """The deliveries and queues, as the page, the API and the commands show them."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 
@@ -23,6 +23,7 @@ DELIVERY = (
     " FROM deliveries JOIN queues ON queues.name = queue JOIN changes ON changes.id = change_id"
 )
 DUE_IN_QUEUE = "queue = name AND state = 'pending' AND due_at <= $1"
+FORGOTTEN_AFTER = timedelta(days=7)
 SHOWN = "(kind = 'alert' OR state = 'dead')"
 """An update of a message is no alert, but one that failed must be seen."""
 
@@ -127,8 +128,8 @@ async def attempts(tx: Transaction, numbers: Sequence[int]) -> dict[int, list[De
 
 
 async def queues(tx: Transaction, now: datetime) -> list[QueueState]:
-    """Read how every queue is at a time, UTC; by name."""
-    at = to_micros(now)
+    """Read how every queue is at a time, UTC; by name. A quiet one of the catalog's is forgotten."""
+    at, quiet = to_micros(now), to_micros(now - FORGOTTEN_AFTER)
     rows = await tx.fetch(
         "SELECT name, destination,"
         f"  (SELECT count(*) FROM deliveries WHERE {DUE_IN_QUEUE}),"
@@ -136,8 +137,11 @@ async def queues(tx: Transaction, now: datetime) -> list[QueueState]:
         "  on_hold, failures, next_at, delivered_at,"
         "  (SELECT detail FROM attempts WHERE delivery_id = ("
         f"   SELECT min(id) FROM deliveries WHERE {DUE_IN_QUEUE}) ORDER BY id DESC LIMIT 1),"
-        "  holder IS NOT NULL AND lease_until > $1 FROM queues ORDER BY name",
+        "  holder IS NOT NULL AND lease_until > $1 FROM queues"
+        " WHERE next_at = 0 OR next_at >= $2 OR NOT (name LIKE '#%' OR name LIKE '@%')"
+        f"  OR EXISTS (SELECT 1 FROM deliveries WHERE {DUE_IN_QUEUE}) ORDER BY name",
         at,
+        quiet,
     )
     states = []
     for name, destination, waiting, oldest_at, on_hold, failures, *times, detail, sending in rows:

@@ -67,6 +67,12 @@ CREATE TABLE queues (
     delivered_at BIGINT
 ) WITH (fillfactor = 50);                      -- few rows, written all the time: in place
 
+-- The destinations that have a rate, over all their queues.
+CREATE TABLE rates (
+    destination TEXT   COLLATE "C" PRIMARY KEY,
+    next_at     BIGINT NOT NULL DEFAULT 0
+);
+
 -- Where each destination was when a listener last read the rules: a place that it leaves must be told.
 CREATE TABLE addresses (
     destination TEXT PRIMARY KEY,

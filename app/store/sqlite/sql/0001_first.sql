@@ -65,6 +65,12 @@ CREATE TABLE queues (
     delivered_at INTEGER
 ) STRICT, WITHOUT ROWID;
 
+-- The destinations that have a rate, over all their queues.
+CREATE TABLE rates (
+    destination TEXT    PRIMARY KEY,
+    next_at     INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
 -- Where each destination was when a listener last read the rules: a place that it leaves must be told.
 CREATE TABLE addresses (
     destination TEXT PRIMARY KEY,
