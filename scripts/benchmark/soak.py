@@ -40,6 +40,8 @@ PHASE_SECONDS = 30.0
 SAMPLE_SECONDS = 2.0
 ENDS_WITHIN_SECONDS = 120.0
 MEGA = 1_000_000
+ENOUGH_SAMPLES = 120
+"""Fewer are of a start, in which memory still grows."""
 FLAT = 1.15
 """What the last quarter may have of memory, for each that the second quarter has."""
 MOST_WAL_MEGABYTES = 64.0
@@ -265,7 +267,7 @@ class Soak:
         for name, least in (("memory", statistics.median), ("files", min), ("threads", min)):
             before, after = (least(getattr(one, name) for one in part) for part in (early, late))
             print(f"{name}: {before:,.1f} in the second quarter, {after:,.1f} in the last")
-            if after > before * FLAT:
+            if after > before * FLAT and len(self.samples) >= ENOUGH_SAMPLES:
                 wrong.append(f"{name} grew from {before:,.1f} to {after:,.1f}")
         wal, newest = max(one.wal for one in self.samples), self.samples[-1]
         print(f"the write-ahead log: {wal:.1f} MB at most, {newest.wal:.1f} MB at the end")
