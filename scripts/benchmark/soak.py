@@ -23,7 +23,6 @@ from json import dumps, loads
 import httpx
 
 from app.demo.run import signed_headers
-from app.errors import ListenerError
 from scripts.benchmark.changes import PATH, SECRET
 from scripts.benchmark.listeners import Listener
 from scripts.benchmark.processes import Running, temporary_folder
@@ -309,5 +308,5 @@ def main(arguments: Sequence[str]) -> None:
         running = stack.enter_context(listener.start(folder))
         wrong = asyncio.run(Soak(running, jobs, channels).run(options.minutes))
     if wrong:
-        raise ListenerError("\n".join(wrong))
+        raise SystemExit("\n".join(wrong))
     print("every change is accounted for, and nothing has grown")
