@@ -81,8 +81,11 @@ async def test_reports_to_port(start: Start) -> None:
     """A change's own page has them, with what came of each try; nowhere else do they pass for alerts."""
     unreachable = {"port_client_id": "an-id", "port_api_url": "http://127.0.0.1:9"}
     async with start(admin_token=TOKEN, **unreachable) as service:
-        for after, run in (("Degraded", "r_1"), ("Healthy", "r_2")):
-            body = json.loads(change_body(before="Healthy", after=after, at=datetime.now(UTC)))
+        for after, run, entity in (
+            ("Degraded", "r_1", "notification-service-prod"),
+            ("Healthy", "r_2", "another"),
+        ):
+            body = json.loads(change_body(before="Healthy", after=after, at=datetime.now(UTC), entity=entity))
             await service.post(json.dumps(body | {"run": {"id": run}, "report": True}).encode())
         await delivered(service)
         await sign_in(service)
