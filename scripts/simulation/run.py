@@ -185,18 +185,19 @@ async def _settled(world: World, listeners: list[Listener], quiet_since: float) 
             for destination in ("rocket", "star", "nova", "pager", "ops"):
                 process.start(runtime.store.release_hold(destination, runtime.store.clock()))
         compared = any(at > quiet_since + 10 for at, _ in world.listings)
-        waiting = _waiting()
+        waiting = _waiting(world.tables[-1].rule)
         calm = calm + 1 if compared and not waiting and loop.time() > silenced + 5 else 0
     return waiting
 
 
-def _waiting() -> list[str]:
+def _waiting(rule: str) -> list[str]:
     with closing(sqlite3.connect(f"file:{DATABASE}?mode=ro", uri=True)) as connection:
         rows = connection.execute(
             "SELECT queue, count(*) FROM deliveries"
-            # An update of a message that cannot be changed is given up.
-            " WHERE state = 'pending' OR (state = 'dead' AND message_id IS NULL)"
-            " GROUP BY queue ORDER BY queue"
+            # An update of a message that cannot be changed is given up; and what a rule wanted that is gone.
+            " WHERE state = 'pending' OR (state = 'dead' AND message_id IS NULL AND rule IN ('', ?))"
+            " GROUP BY queue ORDER BY queue",
+            [rule],
         )
         return [f"{count} for {queue}" for queue, count in rows]
 
