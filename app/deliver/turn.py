@@ -10,7 +10,7 @@ from functools import partial
 import structlog
 from opentelemetry.trace import Tracer
 
-from app.deliver.load import Load, WhyNot, load_claim
+from app.deliver.load import Held, Load, WhyNot, load_claim
 from app.deliver.notifier_set import NotifierSet
 from app.deliver.retry import GIVE_UP_AFTER, Doubts, NextAttempt, default_place, next_attempt
 from app.errors import DeliveryFailed, MessageGone, Scope, StoreUnavailable
@@ -44,6 +44,7 @@ class Sender:
             be replaced at any time.
         defaults: Where goes what a destination cannot reach of that which the catalog names, by the
             destination's name; may be replaced at any time.
+        held: Says what waits for hours to begin; may be replaced at any time.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Sender:
         fallbacks: Mapping[str, Route] | None = None,
         defaults: Mapping[str, Route] | None = None,
         why_not: WhyNot = lambda _: None,
+        held: Held = lambda *_: None,
         tracer: Tracer = OFF,
     ) -> None:
         self._store = store
@@ -65,6 +67,7 @@ class Sender:
         self.defaults = defaults or {}
         self._prepare = prepare
         self._why_not = why_not
+        self.held = held
         self._clock = clock
         self._jitter = jitter
         self._tracer = tracer
@@ -105,7 +108,9 @@ class Sender:
         room = notifier.batch_limit if notifier else len(claim.deliveries)
         # Before anything is sent: a rule or a silence may have changed since the alert was stored.
         clock = partial(self._now, claim)
-        load = await load_claim(self._store, claim, room=room, why_not=self._why_not, clock=clock)
+        load = await load_claim(
+            self._store, claim, room=room, why_not=self._why_not, held=self.held, clock=clock
+        )
         if self._left(claim) <= 0:
             return None
         parcel = None
@@ -289,7 +294,7 @@ async def _update(notifier: Notifier, claim: Claim) -> Sent:
     """Update the claim's message to the incidents as they are now, or its run in Port to its change."""
     if claim.run is not None and isinstance(notifier, Reporter):
         return Sent(await notifier.report(claim.run, len(claim.deliveries)))
-    message, stories = claim.message, [Story(first, last) for first, last in claim.stories]
+    message, stories = claim.message, [Story(*story) for story in claim.stories]
     if message is None or not stories or not isinstance(notifier, Keeper):
         return Sent("nothing to change any more")
     try:

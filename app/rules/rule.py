@@ -15,7 +15,7 @@ from app.model.incident import Severity
 from app.model.notification import text_of
 from app.rules.condition import Condition, Results
 from app.rules.mention import Mention
-from app.rules.targets import DEFAULT_DESTINATION, Target
+from app.rules.targets import DEFAULT_DESTINATION, Escalation, Escalations, Target, Targets
 from app.rules.values import (
     OF_RUNS,
     Actions,
@@ -46,9 +46,6 @@ def _at_most_a_day(window: timedelta) -> timedelta:
     if window > MAX_WINDOW:
         raise ValueError("must be 24h at the most")
     return window
-
-
-Targets = Annotated[tuple[Target, ...], Field(min_length=1)]
 
 
 class Flap(Strict):
@@ -88,7 +85,11 @@ class Rule(Strict):
     message: str | None = None
     """A line of one's own, a template."""
     again_after: Duration | None = None
-    """How often to remind while the incident is open."""
+    """How often to remind while the incident is open, and nobody has acknowledged it."""
+    escalate: Annotated[
+        Escalations, BeforeValidator(as_tuple, json_schema_input_type=Escalation | Escalations)
+    ] = ()
+    """Where else to, once nobody has acknowledged the incident for so long."""
 
     @model_validator(mode="after")
     def _of_one_resource(self) -> Self:
@@ -114,12 +115,17 @@ class Rule(Strict):
     @property
     def has_incident(self) -> bool:
         """Whether a match opens an incident."""
-        return self.resolve is not None or self.again_after is not None or self.wait is not None
+        return bool(self.resolve or self.again_after or self.wait or self.escalate)
 
     @property
     def wait(self) -> timedelta | None:
         """How long `when` must hold before it alerts."""
         return self.when.for_ if self.when else None
+
+    @cached_property
+    def targets(self) -> Targets:
+        """The targets of `send` and of each escalation."""
+        return (*self.send, *(target for escalation in self.escalate for target in escalation.send))
 
     @property
     def leaves(self) -> list[Condition]:
@@ -199,8 +205,7 @@ class Rule(Strict):
         if isinstance(self.severity, str):
             return self.severity
         main = self.main(change)
-        named = self.severity.get(state) or (self.severity.get(text_of(main.after)) if main else None)
-        return named or "warning"
+        return self.severity.get(state) or (main and self.severity.get(text_of(main.after))) or "warning"
 
     def state(self, change: CatalogChange, results: Results) -> str:
         """Describe the state that the change leaves the entity in, as far as this rule is concerned."""

@@ -93,10 +93,11 @@ class DeliveryAttempt:
 
 @dataclass(frozen=True, slots=True)
 class IncidentRow:
-    """An incident, and the last notification that was decided on it, if there was one."""
+    """An incident, its last notification, if there was one, and where it escalates to, and when, UTC."""
 
     incident: Incident
     last: Notification | None
+    escalations: tuple[tuple[str, datetime], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +197,7 @@ class IncidentFilter:
     team: str | None = None
     text: str | None = None
     ids: Sequence[str] | None = None
+    acknowledged: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,12 +236,14 @@ class Tally:
 
     Attributes:
         incidents: How many are open, by rule and severity.
+        acknowledged: How many of these somebody looks after.
         dead: How many deliveries are dead, and are kept.
         silences: How many silences are active.
         schema: The number of the schema.
     """
 
     incidents: Mapping[tuple[str, str], int]
+    acknowledged: int
     dead: int
     silences: int
     schema: int

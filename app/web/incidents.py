@@ -31,6 +31,8 @@ LATEST_CHANGES = 8
 MOST_OPEN = 2_000
 """Of more open incidents, silences are looked for among the worst."""
 VALUE_CHARACTERS = 100
+ACKNOWLEDGED = {"acknowledged": True, "unacknowledged": False}
+"""What of the query's `how` asks for."""
 SEVERITIES = sorted(RANKS, key=RANKS.__getitem__, reverse=True)
 
 
@@ -50,14 +52,19 @@ async def now(request: Request, render: Render, context: Context) -> Response:
         "dead": stuck[State.DEAD],
         "silenced": [row.incident.id for row in every if row.last and silence_of(row.last, active)],
     }
-    if asked["how"]:
+    if asked["how"] in ACKNOWLEDGED:
+        which = replace(which, acknowledged=ACKNOWLEDGED[asked["how"]])
+    elif asked["how"]:
         which = replace(which, ids=ids.get(asked["how"], []))
     incidents = await read(queries.incidents.worst, PAGE_ROWS + 1, which)
     dead = await read(queries.page.deliveries, state=State.DEAD, before=None, limit=SHORT_ROWS)
     queues = await read(queries.page.queues, time)
     recent = await read(queries.changes.changes, ChangeFilter(), before=None, limit=LATEST_CHANGES)
     known = queue_warnings(queues, time)
-    severities = (await read(queries.counts.tally, time)).by_severity
+    tally = await read(queries.counts.tally, time)
+    severities, ways = tally.by_severity, [(name, len(names)) for name, names in ids.items() if names]
+    if tally.acknowledged:
+        ways += [("acknowledged", tally.acknowledged)]
     return await render(
         "now.html",
         health=health,
@@ -65,7 +72,7 @@ async def now(request: Request, render: Render, context: Context) -> Response:
         counts=counts,
         severities=[(name, severities[name]) for name in SEVERITIES if severities[name]],
         worst=next((name for name in SEVERITIES if severities[name]), "ok"),
-        ways=[(name, len(which_ones)) for name, which_ones in ids.items() if which_ones],
+        ways=ways,
         asked=asked,
         choices=await read(queries.changes.choices),
         incidents=await view_incidents(context, incidents[:PAGE_ROWS], active),
@@ -84,7 +91,7 @@ def get_incident_filter(request: Request) -> tuple[dict[str, str], IncidentFilte
     """Parse a query into the fields of the form, as text, and the filter that they make."""
     names = ("severity", "blueprint", "rule", "team", "q", "how", "state")
     asked = {name: request.query_params.get(name, "").strip() for name in names}
-    fields = {name: asked[name] or None for name in names[:4]}
+    fields: dict[str, Any] = {name: asked[name] or None for name in names[:4]}
     return asked, IncidentFilter(**fields, text=asked["q"] or None)
 
 

@@ -270,6 +270,30 @@ async def test_an_incident_is_closed(start: Start) -> None:
         assert "No incident is open" in await page(service, "/")
 
 
+async def test_an_incident_is_acknowledged(start: Start) -> None:
+    """From its row, at once; the row says by whom, and takes it back; a second click of the same is one."""
+    async with start(admin_token=TOKEN) as service:
+        await service.change("Healthy", "Degraded")
+        await sign_in(service)
+        now = await page(service, "/")
+        (row,) = await service.store.read(queries.incidents.worst, 9)
+        csrf = re.findall(r'name="csrf" value="([^"]+)"', now)[0]
+        form = {"csrf": csrf, "incident": row.incident.id, "version": "1"}
+        for _ in range(2):
+            answer = await service.client.post("/incidents/acknowledge", data=form, follow_redirects=True)
+            assert "is acknowledged by Ada." in answer.text
+        now = await page(service, "/?how=acknowledged")
+        assert re.search(r"acknowledged</span> by Ada <time", now)
+        assert 'action="/incidents/unacknowledge"' in now
+        assert "No open incident matches" in await page(service, "/?how=unacknowledged")
+        late = await service.client.post("/incidents/acknowledge", data=form | {"version": "2"})
+        assert (late.status_code, "already acknowledged by Ada" in late.text) == (409, True)
+        await service.client.post("/incidents/unacknowledge", data=form | {"version": "2"})
+        assert 'action="/incidents/acknowledge"' in await page(service, "/")
+        (ask,) = links(await page(service, "/"), "Silence: notification-service-prod")
+        assert 'formaction="/incidents/silence">Until it is over' in await page(service, ask)
+
+
 async def test_a_silence_of_names_that_look_like_patterns(start: Start, tmp_path: Path) -> None:
     """From an incident, or an entity, exactly that one is silenced, whatever letters it has."""
     rules = tmp_path / "rules.yaml"

@@ -21,9 +21,11 @@ from app.rules.decide import MEMORY, Decision
 from app.store.group import Group, entity_of, former_of
 from app.store.queries import deliveries, reports
 from app.store.queries.last_known import find_last_known, put_last_known
-from app.store.rows import Accepted, Incoming
+from app.store.rows import Accepted, Incoming, acknowledgement_columns, acknowledgement_of
 from app.store.transaction import Columns, EntityKey, Row, Transaction
 
+LATER = "later"
+"""What follows the steps of a place that only an escalation would reach."""
 NOTHING = "[]"
 """JSON of an empty list, as most rows have it: to parse it would take longest."""
 CHANGE_COLUMNS: Columns = {
@@ -55,6 +57,10 @@ INCIDENT_COLUMNS: Columns = {
     "flapping": "boolean",
     "told": "text",
     "openings": "text",
+    "acknowledged_at": "bigint",
+    "acknowledged_by": "text",
+    "version": "bigint",
+    "escalates_from": "bigint",
 }
 INCIDENT = ", ".join(f"incidents.{name}" for name in INCIDENT_COLUMNS)
 """The columns of `incident_of`."""
@@ -140,7 +146,8 @@ async def _write(tx: Transaction, group: Group, ids: dict[str, int]) -> None:
         await tx.insert_many("incidents", INCIDENT_COLUMNS, incidents, conflict=conflict)
     cancelled = await deliveries.cancel_later(tx, group.cancelled) if group.cancelled else []
     if group.renamed:
-        await deliveries.rename(tx, group.renamed)
+        renamed = group.renamed
+        await deliveries.rewrite(tx, renamed, lambda name, waits: waits.renamed(renamed[name]))
     if group.alerts:
         alerts = [
             deliveries.of_alert(alert, ids[key], now, ended_at=group.ended.get(place))
@@ -158,7 +165,12 @@ def told_json(told: tuple[Route, ...]) -> str:
     """Write where an incident was told as the column ``told`` has it."""
     return json.dumps(
         [
-            (place.destination, place.queue, *(() if place.steps == ALL_STEPS else sorted(place.steps)))
+            (
+                place.destination,
+                place.queue,
+                *(() if place.steps == ALL_STEPS else sorted(place.steps)),
+                *([LATER] if place.later else []),
+            )
             for place in told
         ]
     )
@@ -168,7 +180,12 @@ def told_json(told: tuple[Route, ...]) -> str:
 def told_of(text: str) -> tuple[Route, ...]:
     """Read the column ``told``."""
     return tuple(
-        Route(destination, queue, frozenset(map(Step, steps)) or ALL_STEPS)
+        Route(
+            destination,
+            queue,
+            frozenset(Step(step) for step in steps if step != LATER) or ALL_STEPS,
+            later=LATER in steps,
+        )
         for destination, queue, *steps in json.loads(text)
     )
 
@@ -212,6 +229,9 @@ def _incident_row(incident: Incident) -> Row:
         incident.flapping,
         told_json(incident.told),
         _times_json(incident.openings),
+        *acknowledgement_columns(incident.acknowledged),
+        incident.version,
+        micros_or_none(incident.escalates_from),
     )
 
 
@@ -232,6 +252,10 @@ def incident_of(row: Row) -> Incident:
         flapping,
         told,
         openings,
+        acknowledged_at,
+        acknowledged_by,
+        version,
+        escalates_from,
     ) = row
     return Incident(
         id_,
@@ -248,6 +272,9 @@ def incident_of(row: Row) -> Incident:
         bool(flapping),
         told_of(told),
         _times_of(openings),
+        acknowledgement_of(acknowledged_at, acknowledged_by),
+        version,
+        time_or_none(escalates_from),
     )
 
 
