@@ -14,7 +14,7 @@ from app.model.notification import Notification
 from app.model.silence import silence_of
 from app.notifier.base import SEND_TIMEOUT, Sent
 from app.store import queries
-from app.store.rows import Aside, Claim, Waiting
+from app.store.rows import Aside, Attempt, Claim, Waiting
 from app.store.store import Store
 
 MAX_SUMMED_UP = 10_000  # so that no transaction is long; what is beyond goes out with the next message
@@ -52,6 +52,10 @@ class Load:
         """Give all, those too that are not to be sent."""
         listed = sorted([*self.listed, *self.withheld], key=lambda delivery: delivery.id)
         return replace(self, listed=listed, asides={}) if self.withheld else self
+
+    def nothing_sent(self, at: datetime) -> Attempt:
+        """Make the attempt of a claim of which nothing is to be sent."""
+        return Attempt(Outcome.SILENCED, "", at, at, at, delivery_ids=(), asides=self.asides)
 
     def named(self, sent: Sent) -> list[Waiting]:
         """List the deliveries that a message has named one by one."""

@@ -126,7 +126,7 @@ class Sender:
                     if arrived:
                         return self._delivered(claim, every, arrived, started_at)
                 if not load.listed:
-                    return self._none_sent(claim, load, started_at)
+                    return load.nothing_sent(started_at)
                 # Apart from the sending: users' programs take time, and while they run nothing was sent.
                 if parcel is None or load.withheld:
                     parcel = await self._ready(claim, load, notifier)
@@ -146,10 +146,6 @@ class Sender:
             return self._failed(claim, load, failure, started_at)
         self._doubts.end(claim.destination)
         return self._delivered(claim, load, sent, started_at)
-
-    def _none_sent(self, claim: Claim, load: Load, started_at: datetime) -> Attempt:
-        now = self._now(claim)
-        return Attempt(Outcome.SILENCED, "", started_at, now, now, delivery_ids=(), asides=load.asides)
 
     def _delivered(self, claim: Claim, load: Load, sent: Sent, started_at: datetime) -> Attempt:
         ended_at, named = self._now(claim), load.named(sent)
