@@ -114,14 +114,23 @@ class Sender:
         )
         if self._left(claim) <= 0:
             return None
-        if not load.listed:
-            return Attempt(
-                Outcome.SILENCED, "", started_at, started_at, started_at, delivery_ids=(), asides=load.asides
-            )
+        parcel = None
         try:
             with _faults_as_failures(claim):
+                if claim.unsure_since is not None and claim.alerts and isinstance(notifier, Keeper):
+                    # The last attempt got no answer: what has arrived must not be sent again, what a silence
+                    # covers by now neither, when the silence ends.
+                    every = load.with_withheld()
+                    parcel = await self._ready(claim, every, notifier)
+                    async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
+                        arrived = parcel and await notifier.find(parcel, claim.unsure_since)
+                    if arrived:
+                        return self._delivered(claim, every, arrived, started_at)
+                if not load.listed:
+                    return load.nothing_sent(started_at)
                 # Apart from the sending: users' programs take time, and while they run nothing was sent.
-                parcel = await self._ready(claim, load, notifier)
+                if parcel is None or load.withheld:
+                    parcel = await self._ready(claim, load, notifier)
                 # Only now: it took time, and a suspended machine wakes here. If the lease ends before the
                 # message is sent, another process sends it, too.
                 if self._left(claim) <= 0:
@@ -129,9 +138,11 @@ class Sender:
                 async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
                     sent = await self._deliver(claim, load, parcel, notifier)
         except DeliveryFailed as error:
+            load = load if load.listed else load.with_withheld()
             failure = self._doubts.judge(error, claim.destination, load.listed[0])
             return self._failed(claim, load, failure, started_at)
         except TimeoutError:
+            load = load if load.listed else load.with_withheld()
             failure = DeliveryFailed("no answer in time; it may have arrived", Scope.TRANSIENT, unsure=True)
             return self._failed(claim, load, failure, started_at)
         self._doubts.end(claim.destination)
@@ -177,11 +188,6 @@ class Sender:
         if parcel is None:
             with span(self._tracer, "update", calls_out=True, destination=claim.destination):
                 return await _update(notifier, claim)
-        # The last attempt got no answer: what has arrived must not be sent again.
-        if claim.unsure_since is not None and isinstance(notifier, Keeper):
-            arrived = await notifier.find(parcel, claim.unsure_since)
-            if arrived:
-                return arrived
         try:
             with _faults_as_failures(claim):
                 return await self._send(claim, notifier, parcel)

@@ -10,6 +10,7 @@ from typing import NewType
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICRO = timedelta(microseconds=1)
+DATES_AGREE = timedelta(minutes=1)
 MAX_RETRY_AFTER_SECONDS = 1e9  # what is longer is nonsense, and would overflow a timedelta
 
 Micros = NewType("Micros", int)
@@ -34,6 +35,20 @@ def micros_or_none(time: datetime | None) -> Micros | None:
 def time_or_none(micros: int | None) -> datetime | None:
     """Convert microseconds that may be missing."""
     return None if micros is None else from_micros(micros)
+
+
+def clock_ahead(date: str | None, now: datetime) -> timedelta:
+    """Tell by how much a clock is ahead of another machine's, by the ``Date`` of its answer.
+
+    Less than a minute, or no date that can be read, counts as nothing: the answer took time, and the header
+    has whole seconds (https://www.rfc-editor.org/rfc/rfc9110#section-6.6.1).
+    """
+    try:
+        theirs = parsedate_to_datetime(date or "")
+    except (ValueError, OverflowError):
+        return timedelta(0)
+    ahead = now - (theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC))
+    return ahead if abs(ahead) >= DATES_AGREE else timedelta(0)
 
 
 def parse_retry_after(text: str | None, now: datetime) -> timedelta | None:
