@@ -17,7 +17,6 @@ from app.errors import DeliveryFailed, MessageGone, Scope, StoreUnavailable
 from app.model.delivery import Alert, Outcome
 from app.model.incident import Route, Step
 from app.model.notification import Notification
-from app.model.silence import silence_of
 from app.notifier.base import SEND_TIMEOUT, Keeper, Notifier, Parcel, Reporter, Sent, Story
 from app.notifier.failure import remedy
 from app.observe.tracing import OFF, span
@@ -291,11 +290,7 @@ async def _update(notifier: Notifier, claim: Claim) -> Sent:
     """Update the claim's message to the incidents as they are now, or its run in Port to its change."""
     if claim.run is not None and isinstance(notifier, Reporter):
         return Sent(await notifier.report(claim.run, len(claim.deliveries)))
-    message = claim.message
-    stories = [
-        Story(first, last, incident_id, silence_of(last, claim.silences))
-        for first, last, incident_id in claim.stories
-    ]
+    message, stories = claim.message, [Story(*story) for story in claim.silenced_stories]
     if message is None or not stories or not isinstance(notifier, Keeper):
         return Sent("nothing to change any more")
     try:
