@@ -80,7 +80,7 @@ def decide(matched: Match, state: EntityState, now: datetime, *, reconciled: boo
         )
         hits = tuple(hit for hit in hits if hit.rule.name not in alerted)
     if not late:
-        hits += tuple(_well_again(matched, state))
+        hits += tuple(_well_again(matched, state, reconciled))
     parts = [_decide_hit(hit, matched, state, late, now) for hit in hits]
     before = (f"rule {name!r}: alerted by reconciling already" for name in alerted)
     reason = "; ".join([matched.reason, *before, *(part.reason for part in parts if part.reason)])
@@ -99,7 +99,7 @@ def decide(matched: Match, state: EntityState, now: datetime, *, reconciled: boo
     )
 
 
-def _well_again(matched: Match, state: EntityState) -> Iterator[Hit]:
+def _well_again(matched: Match, state: EntityState, reconciled: bool) -> Iterator[Hit]:
     """Yield the rules whose open incidents a change ends though none of their values changed with it.
 
     The change that made the entity well may be lost, or come late. Only what is open is looked at.
@@ -112,9 +112,14 @@ def _well_again(matched: Match, state: EntityState) -> Iterator[Hit]:
         rule = rules.by_name.get(incident.rule) if rules else None
         if incident.resolved_at or rules is None or rule is None or rule.name in hits:
             continue
+        levels = change.after.scorecards  # most bodies have none, which says nothing of them
+        if any(leaf.scorecard and leaf.scorecard not in levels for leaf in rule.leaves):
+            continue
+        if rule.reads_scorecards and (reconciled or not levels):
+            continue
         lapses = rule.wait is not None and rule.lapses(change)
         resolves = rule.resolves(change, matched.results)
-        if (resolves or lapses) and rule in rules.about(change.blueprint):
+        if (resolves or lapses) and rule in rules.about(change.blueprint, change.resource):
             yield Hit(rule, False, resolves, (), lapses, rule.state(change, matched.results))
 
 

@@ -1,6 +1,7 @@
 """Rules on runs and on scorecards: what matches, what is said of it, and what Port need not send."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,50 @@ def test_what_is_said_of_a_scorecard() -> None:
     body = alert_body(Item("k", alert), context())
     assert "ready Gold → Bronze (below Gold)" in body.text
     assert one.fields == frozenset({"scorecards.ready"})
+
+
+FELL = rule(when={"scorecard": "prod", "below": "Silver"}, again_after="1h")
+BASIC = {"scorecard": "prod", "to": "Basic"}
+NO_MORE = {"scorecard": "prod", "to": {"not": "Basic"}}
+BY_JQ = rule(when={"jq": ".scorecards.basic"}, resolve={"jq": ".scorecards.level"})
+
+
+@pytest.mark.parametrize(
+    ("one", "then", "reconciled", "ends"),
+    [
+        (FELL, {}, False, False),
+        (FELL, {"prod": "Gold"}, False, True),
+        (rule(when=BASIC, resolve=NO_MORE), {"other": "Gold"}, False, False),
+        (rule(when=BASIC, resolve=NO_MORE), {"prod": "Gold"}, False, True),
+        (BY_JQ, {"other": "Gold"}, True, False),
+        (BY_JQ, {}, True, False),
+        (BY_JQ, {"prod": "Gold"}, False, True),
+    ],
+)
+def test_a_body_without_scorecards(one: Rule, then: dict[str, str], reconciled: bool, ends: bool) -> None:
+    """It says nothing of an open incident of theirs; one that has the level ends it."""
+    sides = (entity({"a": 1}, scorecards={"prod": level}) for level in ("Gold", "Basic"))
+    began = matched(
+        [one], change(*sides, at=NOW - HOUR), **{".scorecards.basic": True, ".scorecards.level": False}
+    )
+    state = EntityState(NOW - HOUR, decide(began, EntityState(), NOW).incidents)
+    assert len(state.incidents) == 1
+    later = change(*(entity({"a": value}, scorecards=then) for value in (1, 2)), at=NOW)
+    found = matched([one], later, **{".scorecards.basic": False, ".scorecards.level": True})
+    if reconciled:  # as intake has it
+        found = replace(found, hits=tuple(hit for hit in found.hits if not hit.rule.reads_scorecards))
+    decision = decide(found, state, NOW, reconciled=reconciled)
+    assert [incident.resolved_at is not None for incident in decision.incidents] == [True] * ends
+
+
+def test_the_lost_end_of_a_run() -> None:
+    """A later change of the run shows that what was wrong with it is over."""
+    state = EntityState(
+        NOW, decide(matched([STUCK], run_of(None, "WAITING_FOR_APPROVAL")), EntityState(), NOW).incidents
+    )
+    later = run_of("SUCCESS", "SUCCESS", NOW + HOUR / 2, summary="done")
+    (ended,) = decide(matched([STUCK], later), state, NOW + HOUR / 2).incidents
+    assert ended.resolved_at
 
 
 def test_levels_come_from_ports_bodies_and_go_into_ours() -> None:
