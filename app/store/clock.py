@@ -35,12 +35,12 @@ BOOT_FILE = Path("/proc/sys/kernel/random/boot_id")
 # is a time of the calendar, and stays.
 MOVES = (
     (
-        "UPDATE queues SET next_at = next_at + $1, lease_until = lease_until + $1,"
-        " unsure_since = unsure_since + $1"
-    ),
-    (
         "UPDATE incidents SET due_at = due_at + $1, escalates_from = escalates_from + $1"
         " WHERE resolved_at IS NULL AND (due_at IS NOT NULL OR escalates_from IS NOT NULL)"
+    ),
+    (
+        "UPDATE queues SET next_at = next_at + $1, lease_until = lease_until + $1,"
+        " unsure_since = unsure_since + $1"
     ),
     (
         "UPDATE deliveries SET waiting_since = waiting_since + $1,"

@@ -95,13 +95,19 @@ class Transaction(ABC):
         """Keep out, until the end, every other transaction that locks one of these keys: an entity's, say."""
 
     @abstractmethod
-    async def lock_rows(self, table: str, ids: Sequence[Any], *, shared: bool = False) -> None:
+    async def lock_rows(
+        self, table: str, ids: Sequence[Any], *, shared: bool = False, columns: str = "1"
+    ) -> Sequence[Row]:
         """Keep rows as they are until the end, locked in the order of their ids.
 
         Args:
             table: A table with the key ``id``.
             ids: The rows' keys.
             shared: Others may lock them shared at the same time.
+            columns: What to read of them.
+
+        Returns:
+            The columns as they are once the rows are locked; nothing where no row can change meanwhile.
         """
 
     @abstractmethod

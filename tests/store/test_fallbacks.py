@@ -87,6 +87,16 @@ async def test_what_rests_in_another_queue_of_it(store: Store) -> None:
     assert list(await take(store, 3)) == ["default/2"]  # it may be mended: this one tries it first
 
 
+async def test_a_channel_of_the_catalog_that_rests(store: Store) -> None:
+    """It is a place of its own: what it is to try later is not told to the fallback of a broken one."""
+    changes = {"default": incoming(entity="one"), "#team-b": incoming(entity="two")}
+    await store.accept([in_queue(queue, one) for queue, one in changes.items()])
+    claims = await take(store, 0)
+    await store.record(claims["default"], on_hold())
+    await store.record(claims["#team-b"], attempt(Outcome.RETRY, wait=60))
+    assert entities((await take(store, 1))["ops"]) == ["one"]
+
+
 @pytest.mark.parametrize("released", [True, False])
 async def test_the_end_too(store: Store, released: bool) -> None:
     """Whoever heard of the beginning hears of the end, though the destination works again by then."""

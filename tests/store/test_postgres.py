@@ -176,6 +176,41 @@ async def test_a_slow_transaction_keeps_its_place(postgres: PostgresServer, url:
     await blocker.close()
 
 
+async def test_incidents_are_locked_before_queues(url: str, postgres: PostgresServer, pair: Pair) -> None:
+    """A recorded attempt waits for an incident without holding what who has the incident wants next."""
+    await pair[0].accept([incoming()])
+    claim = await claim_one(pair[0])
+    assert claim is not None
+    blocker = await asyncpg.connect(url)
+    async with blocker.transaction():
+        await blocker.execute("SELECT FROM incidents FOR NO KEY UPDATE")
+        recording = asyncio.create_task(pair[0].record(claim, attempt(Outcome.DELIVERED)))
+        count = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        await until(lambda: _is_one(postgres, count, url))
+        await blocker.execute("SELECT FROM queues FOR NO KEY UPDATE NOWAIT")
+    assert await recording
+    await blocker.close()
+
+
+async def test_an_incident_that_is_written_meanwhile(url: str, postgres: PostgresServer, pair: Pair) -> None:
+    """A change that waits for its row sees what was written: nobody who was told is forgotten."""
+    await pair[0].accept([incoming()])
+    blocker = await asyncpg.connect(url)
+    async with blocker.transaction():
+        await blocker.execute("""UPDATE incidents SET told = '[["ops", "ops"]]'""")
+        accepting = asyncio.create_task(pair[0].accept([incoming("Degraded", "Healthy", second=1)]))
+        count = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        await until(lambda: _is_one(postgres, count, url))
+    await accepting
+    told = await postgres.execute("SELECT told FROM incidents", url)
+    assert '["ops", "ops"]' in told[0][0]
+    await blocker.close()
+
+
+async def _is_one(postgres: PostgresServer, count: str, url: str) -> bool:
+    return bool((await postgres.execute(count, url))[0][0] == 1)
+
+
 async def test_a_queue_is_held_by_one_replica(pair: Pair) -> None:
     """Of two that claim at once one gets the queue."""
     await pair[0].accept([incoming()])

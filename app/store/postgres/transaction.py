@@ -141,11 +141,13 @@ class PostgresTransaction(Transaction):
         )
 
     @override
-    async def lock_rows(self, table: str, ids: Sequence[Any], *, shared: bool = False) -> None:
+    async def lock_rows(
+        self, table: str, ids: Sequence[Any], *, shared: bool = False, columns: str = "1"
+    ) -> Sequence[Row]:
         # NO KEY: to refer to a row locks its key, and that need not wait.
         mode = "SHARE" if shared else "NO KEY UPDATE"
-        await self._connection.execute(
-            f"SELECT 1 FROM {table} WHERE id = ANY($1) ORDER BY id FOR {mode}", list(ids)
+        return await self.fetch(
+            f"SELECT {columns} FROM {table} WHERE id = ANY($1) ORDER BY id FOR {mode}", list(ids)
         )
 
     @override

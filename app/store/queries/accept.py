@@ -122,8 +122,8 @@ async def _look_up(tx: Transaction, changes: Iterable[tuple[EntityKey, Incoming]
         ("text", "text", "bigint"),
         [(*entity, at) for entity, at in since.items()],
     )
-    if rows:  # in the order in which a recorded delivery locks them; only we can change them, see `lock`
-        await tx.lock_rows("incidents", [row[0] for row in rows])
+    if rows:  # in the order in which a recorded delivery locks them, which may just have moved one's places
+        rows = await tx.lock_rows("incidents", [row[0] for row in rows], columns=INCIDENT) or rows
     for row in rows:
         incident = incident_of(row)
         group.incidents.setdefault((incident.blueprint, incident.entity), {})[incident.id] = incident

@@ -29,12 +29,13 @@ REMINDED = (
 )
 
 # A job destination has several queues. Where one is on hold, what waits in another for its next attempt waits
-# for the same broken receiver.
+# for the same broken receiver. But each channel that the catalog names is one of its own.
 BROKEN = (
     "SELECT name, NULL, on_hold FROM queues WHERE on_hold IS NOT NULL"
     " UNION ALL SELECT resting.name, resting.destination, min(broken.on_hold) FROM queues AS broken"
     " JOIN queues AS resting ON resting.destination = broken.destination"
     " WHERE broken.on_hold IS NOT NULL AND broken.name NOT LIKE '%' || $1"
+    f"  AND NOT (substr(resting.name, 1, 1) IN {CATALOG_QUEUES})"
     "  AND resting.on_hold IS NULL AND resting.next_at > $2"
     " GROUP BY resting.name, resting.destination ORDER BY 1"
 )

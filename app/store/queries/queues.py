@@ -236,23 +236,21 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timed
     Returns:
         False, and nothing is written, if the lease was lost before.
     """
-    silenced = attempt.outcome is Outcome.SILENCED
-    given_back = leases.give_back(tx, claim) if silenced else leases.rest(tx, claim, attempt, stepped)
-    if not await given_back:
-        return False
-    started_at, ended_at = to_micros(attempt.started_at), to_micros(attempt.ended_at)
-    sent = (
-        [delivery.id for delivery in claim.deliveries]
-        if attempt.delivery_ids is None
-        else list(attempt.delivery_ids)
-    )
-    # A replica that resolves one of these incidents now must see what is written here, or we what it writes.
+    ids = attempt.delivery_ids
+    sent = [delivery.id for delivery in claim.deliveries] if ids is None else list(ids)
+    # A replica that resolves one of these incidents now must see what is written here, or we what it writes;
+    # and before the queue, as everywhere: whoever acts on one has it, and wants the queue of its updates.
     rows = await tx.fetch(
         "SELECT DISTINCT incident_id FROM deliveries WHERE id = ANY($1) AND incident_id IS NOT NULL",
         [*sent, *attempt.asides],
     )
     incidents = [incident_id for (incident_id,) in rows]
     await tx.lock_rows("incidents", incidents, shared=attempt.elsewhere is None)
+    silenced = attempt.outcome is Outcome.SILENCED
+    given_back = leases.give_back(tx, claim) if silenced else leases.rest(tx, claim, attempt, stepped)
+    if not await given_back:
+        return False
+    started_at, ended_at = to_micros(attempt.started_at), to_micros(attempt.ended_at)
     await deliveries.put_attempts(tx, sent, attempt.outcome, attempt.detail, started_at, ended_at)
     await _set_aside(tx, attempt, started_at, ended_at)
     if attempt.elsewhere is not None:

@@ -85,8 +85,11 @@ class SQLiteTransaction(Transaction):
         """Do nothing: there is one writer at a time."""
 
     @override
-    async def lock_rows(self, table: str, ids: Sequence[Any], *, shared: bool = False) -> None:
+    async def lock_rows(
+        self, table: str, ids: Sequence[Any], *, shared: bool = False, columns: str = "1"
+    ) -> Sequence[Row]:
         """Do nothing: there is one writer at a time."""
+        return []
 
     @override
     async def absent(self, marks: Collection[str], now: datetime) -> set[str]:
