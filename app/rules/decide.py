@@ -172,7 +172,7 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
     places = tuple(place for place in hit.routes if place in told or place.queue in queues)
     (moved,) = decision.incidents
     moved = replace(moved, told=places)
-    if rule.escalate and moved.resolved_at is None and moved.acknowledged is None:
+    if moved.resolved_at is None and (rule.escalate or moved.acknowledged):
         later = tuple(place for place in after.told if place.later)
         moved, escalations = _escalates(hit, matched, moved, later, now)
         decision = replace(decision, alerts=(*decision.alerts, *escalations))
@@ -246,13 +246,16 @@ def _escalates(
     since = incident.escalates_from or (incident.due_at if _waits(incident, now) else None) or now
     reached = {place.queue for place in incident.told}
     alerts, places = tuple[Alert, ...](), {place.queue: place for place in later}
+    if incident.acknowledged:  # the places stay, for the time when that is taken back
+        more = tuple(place for queue, place in places.items() if queue not in reached)
+        return replace(incident, told=(*incident.told, *more)), ()
     for span, routes in hit.escalations:
         # One whose time has come is lost only if it has not been sent.
         wanted = tuple(route for route in routes if since + span > now or route.queue not in reached)
         facts: dict[str, Any] = {"due_at": since + span, "repeat": span, "window": span}
         alerts += make_alerts(hit.to(wanted), matched, Step.ESCALATED, incident, **facts)
         places |= {route.queue: replace(route, later=True) for route in wanted}
-    more = (place for queue, place in places.items() if queue not in reached)
+    more = tuple(place for queue, place in places.items() if queue not in reached)
     return replace(incident, told=(*incident.told, *more), escalates_from=since), alerts
 
 

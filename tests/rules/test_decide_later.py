@@ -1,16 +1,34 @@
 """What is told later, or never: waiting, reminders, late changes."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.model.incident import Step
+from app.model.incident import Acknowledgement, Person, Route, Step
 from app.rules.decide import Decision, EntityState, decide
 from app.rules.rule import BUILT_IN, Rule
 from tests.rules.changes import MINUTE, NOW, cpu, moved, rule
-from tests.rules.life import HOUR, HYSTERESIS, LASTING, REMINDING, Life, health, matched, only
+from tests.rules.life import ALERTS, HOUR, HYSTERESIS, LASTING, REMINDING, Life, health, matched, only
+
+
+def test_a_change_of_what_is_acknowledged() -> None:
+    """The places that an escalation would reach stay, with their steps, until it is taken back."""
+    job = Route("boss", "boss", frozenset({Step.OPENED}), later=True)
+    life = Life([BUILT_IN])
+    life.take(health(), 0)
+    (incident,) = life.open
+    by = Acknowledgement(NOW, Person("ana", "page"))
+    life.state = replace(
+        life.state, incidents=(replace(incident, acknowledged=by, told=(*incident.told, job)),)
+    )
+    life.take(health("Degraded", "Restarting"), 1)
+    (incident,) = life.open
+    assert incident.state == "Restarting"
+    assert incident.told == (ALERTS, job)
+
 
 # Waiting
 

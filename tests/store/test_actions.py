@@ -254,3 +254,15 @@ async def test_hours_that_are_others_now(store: Store) -> None:
     assert await store.read(queries.silences.silences, active_at=None) == []
     await store.write(queries.silences.end_hours, at(55))
     assert await tell(store, 55) == [("default", Step.OPENED, "")]
+
+
+async def test_a_silence_follows_a_rename(store: Store) -> None:
+    """What is silenced until it is over stays so under the entity's new name."""
+    await store.accept([opens()])
+    await tell(store, 1)
+    assert (await do(store, "silence", 5)).came == "done"
+    await store.accept([went("Degraded", "Crashed", 20, rules=REMINDING, new="till")])
+    (claimed, *_) = await claims(store, second=21)
+    (alert, *_) = claimed.deliveries
+    assert alert.notification.entity == "till"
+    assert silence_of(alert.notification, claimed.silences)

@@ -85,3 +85,19 @@ async def test_others_are_not_limited(store: Store) -> None:
     )
     assert len(claims) == QUEUES
     assert await store.read(lambda tx: tx.fetch("SELECT * FROM rates")) == []
+
+
+async def test_a_claim_leaves_others_rates_alone(store: Store) -> None:
+    """It locks what it sends to, and no destination that another process may claim meanwhile."""
+    await store.accept([to_pager("one")])
+    claims = await store.claim(
+        token="a",
+        now=NOW,
+        lease_until=NOW + LEASE,
+        limit=64,
+        batch_limits={"pager": 1},
+        spacings={"pager": SPACING, "ops": SPACING},
+    )
+    assert len(claims) == 1
+    rows = await store.read(lambda tx: tx.fetch("SELECT destination FROM rates"))
+    assert [name for (name,) in rows] == ["pager"]

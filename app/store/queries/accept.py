@@ -10,6 +10,7 @@ lowest number it sees never takes an entity's second alert before its first.
 first, then incidents by their id, then deliveries.
 """
 
+import glob
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -148,6 +149,10 @@ async def _write(tx: Transaction, group: Group, ids: dict[str, int]) -> None:
     if group.renamed:
         renamed = group.renamed
         await deliveries.rewrite(tx, renamed, lambda name, waits: waits.renamed(renamed[name]))
+        await tx.execute_many(
+            "UPDATE silences SET entity = $2 WHERE incident_id = $1 AND NOT settled",
+            [(name, glob.escape(group.moved[name].entity)) for name in renamed],
+        )
     if group.alerts:
         alerts = [
             deliveries.of_alert(alert, ids[key], now, ended_at=group.ended.get(place))

@@ -99,8 +99,9 @@ async def claim(
     if not rows:
         return []
     active = tuple(await silences.active(tx, now))
-    claims, slots = [], Slots(spacings, now)
     heads = [(row, head) for row in rows if (head := await _head(tx, row[0], now, batch_limits))]
+    due = {head["destination"] for _, head in heads}  # the others are left for whoever sends to them now
+    claims, slots = [], Slots({name: spacings[name] for name in spacings if name in due}, now)
     if spacings:  # who waits longest goes first, in whatever queue of the destination
         heads.sort(key=lambda one: one[1]["deliveries"][0].id)
     for (name, failures, on_hold, holder, lapsed_at, unsure_since, unsure_sends), head in heads:
