@@ -134,8 +134,10 @@ class Group:
         decision = incoming.decide(replace(state, incidents=tuple(incidents.values()), known=known))
         if decision.overtaken:
             return decision
-        for name in taken:
+        for name, incident in taken.items():
             self.incidents[former].pop(name, None)
+            if incident.resolved_at:  # the one that is left has its own
+                self._cancel(name, to_micros(incoming.received_at))
         self.incidents[entity].update(taken)
         self.moved.update(taken)
         self.renamed |= dict.fromkeys(taken, change)

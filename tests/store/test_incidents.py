@@ -194,6 +194,16 @@ async def test_a_rename_that_comes_late(store: Store) -> None:
     assert await tell(store, 21) == [("job/2", Step.RESOLVED, "")]
 
 
+async def test_two_that_wait_become_one(store: Store) -> None:
+    """Of an entity that is renamed into one that is in trouble, too, it is told once."""
+    rules = ruled(when={**HEALTH["when"], "for": "60s"}, again_after="1h")
+    await store.accept([went("Healthy", "Degraded", 0, rules=rules)])
+    await store.accept([went("Healthy", "Degraded", 1, rules=rules, old="till", new="till")])
+    await store.accept([went("Degraded", "Degraded", 5, rules=rules, new="till")])
+    assert await tell(store, 61) == [("default", Step.OPENED, "")]
+    assert await tell(store, 3700) == [("default", Step.REMINDED, "")]
+
+
 async def test_renamed_and_resolved_at_once(store: Store) -> None:
     """A change that does both, in one group with the change before it, ends the incident."""
     await store.accept([went("Healthy", "Degraded", 0), went("Degraded", "Healthy", 5, new="till")])
