@@ -17,9 +17,9 @@ from app.port.lookup import TEAM_BLUEPRINT
 from app.receive.event import Json
 from app.rules.condition import Condition
 from app.rules.file import Rules
-from app.rules.rule import GLOB, Rule
+from app.rules.rule import Rule
 from app.rules.targets import ByPort, ByTeam, ByTemplate
-from app.rules.values import Not
+from app.rules.values import GLOB, Not
 
 TYPES: Mapping[str, tuple[type, ...]] = {
     "string": (str,),

@@ -1,9 +1,10 @@
 """The life of an incident: opened, changed, resolved."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Severity = Literal["critical", "warning", "info"]
 RANKS: dict[Severity, int] = {"info": 0, "warning": 1, "critical": 2}
@@ -46,6 +47,27 @@ class Route:
     steps: frozenset[Step] = ALL_STEPS
 
 
+class Tie(NamedTuple):
+    """What an incident's alert depends on besides its own entity: an incident of another one.
+
+    Attributes:
+        rule: The rule of the other incident.
+        blueprint: The blueprint of its entity.
+        entity: The identifier of its entity.
+        quiets: While the other one is open, nobody is alerted of this one.
+    """
+
+    rule: str
+    blueprint: str
+    entity: str
+    quiets: bool = True
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What the other incident is found by."""
+        return self[:3]
+
+
 @dataclass(frozen=True, slots=True)
 class Incident:
     """Something wrong with one entity, by one rule.
@@ -63,6 +85,8 @@ class Incident:
         severity: How bad it is now.
         moves: When it last opened, changed or ended, UTC, as many as its rule's `flap` counts.
         openings: When it began within 24 hours before it last did, and when it last did, UTC.
+        quiet: The id of the incident that explains it: while that is open, nobody is alerted of it.
+        ties: The incidents that may explain it, by what they are found by; not kept once it has ended.
         flapping: It moves too often: there are no more alerts until it is stable.
         told: Where it was alerted. Its later steps are told there too, wherever its rule sends by then.
     """
@@ -81,6 +105,39 @@ class Incident:
     flapping: bool = False
     told: tuple[Route, ...] = ()
     openings: tuple[datetime, ...] = ()
+    quiet: str | None = None
+    ties: tuple[Tie, ...] = ()
+
+
+def places_of(told: Iterable[Route], routes: Iterable[Route]) -> tuple[Route, ...]:
+    """List where an alert goes: where its rule sends now, and where its incident was told; no queue twice."""
+    queue_of = {place.destination: place.queue for place in told}
+    places: dict[str, Route] = {}
+    for route in routes:
+        # By the queue that it was told in: another one might be faster, and overtake it.
+        queue = queue_of.get(route.destination, route.queue)
+        places.setdefault(queue, Route(route.destination, queue, route.steps))
+    for place in told:
+        places.setdefault(place.queue, place)
+    return tuple(places.values())
+
+
+def counted(incident: Incident, at: datetime, changes: int, within: timedelta) -> Incident:
+    """Note that an incident opens, changes or ends at a time, and whether it flaps from then on.
+
+    Args:
+        incident: The incident.
+        at: The time, UTC.
+        changes: From so many on it flaps.
+        within: That is, so many within this time; and stable is what has not changed for as long.
+    """
+    # Stable for a whole window starts the count afresh, however many moves came before.
+    stable = bool(incident.moves) and at - incident.moves[-1] >= within
+    recent = () if stable else tuple(move for move in incident.moves if at - move < within)
+    moves = (*recent, at)[-changes:]  # older ones cannot make the number full again
+    return replace(
+        incident, moves=moves, flapping=(incident.flapping and not stable) or len(moves) >= changes
+    )
 
 
 def advance(

@@ -65,8 +65,7 @@ class Notification(_Frozen):
         step: The step of its incident.
         rule: The rule that matched.
         severity: How bad it is, by the rule.
-        action: What happened to the entity: ``UPDATE``, ``CREATE``, ``DELETE``, ``TIMER_EXPIRED``; ``CLOSED``
-            where nothing did, see `closed`.
+        action: What happened to the entity (``UPDATE`` …); ``CLOSED`` where nothing did, see `closed`.
         blueprint: The entity's blueprint.
         entity: The entity's identifier.
         title: The entity's title, or its identifier.
@@ -97,6 +96,8 @@ class Notification(_Frozen):
         message: The rule's own message, as it stands there.
         instead: Why this destination gets it, where it is another's fallback: `for payments, which is on
             hold: …`.
+        below: What is quiet because of its incident: `2 below it: 2 crashed`; None: it explains no others.
+        was_quiet: Why its incident, quiet before, alerts now.
     """
 
     step: Step
@@ -131,6 +132,8 @@ class Notification(_Frozen):
     own_title: tuple[Part, ...] = ()
     message: tuple[Part, ...] = ()
     instead: str = ""
+    below: str | None = None
+    was_quiet: str = ""
 
     @classmethod
     def about(

@@ -87,6 +87,10 @@ class AlertBody(BaseModel):
     """The change made the incident more severe."""
     instead: str
     """For a fallback: which destination is on hold, and why; else empty."""
+    below: str
+    """What is quiet because of the incident: `11 below it: 9 degraded, 2 crashed`; empty: nothing."""
+    was_quiet: str
+    """Why it alerts now, if it was quiet because of another incident before; else empty."""
 
 
 def alert_body(item: Item, context: NotifierContext) -> AlertBody:
@@ -127,6 +131,8 @@ def alert_body(item: Item, context: NotifierContext) -> AlertBody:
         late=alert.late,
         worse=alert.worse,
         instead=words.instead(),
+        below=alert.below or "",
+        was_quiet=alert.was_quiet,
     )
 
 

@@ -144,8 +144,17 @@ class Words:
             words.append(f"open for {span}")
         if last.times > 1 and last.last_at:
             words.append(f"{_ordinal(last.times)} time today, last {duration(last.at - last.last_at)} ago")
+        words += self._others()
         if any(alert.late for alert in self.line.notifications):
             words.append("late: a newer change was seen before it")
+        return words
+
+    def _others(self) -> list[str]:
+        """Say what it has to do with incidents of other entities."""
+        words = [self.show(self.last.below, MAX_SHOWN_REASON_CHARS)] if self.last.below else []
+        quiet = [alert.was_quiet for alert in self.line.notifications if alert.was_quiet]
+        if quiet and self.line.complete:
+            words.append(f"was quiet until now: {self.show(quiet[-1], MAX_SHOWN_REASON_CHARS)}")
         return words
 
     def facts(self) -> str:

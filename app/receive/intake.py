@@ -186,8 +186,16 @@ class Intake:
             return decide(matched, state, now, reconciled=reconciled is not None)
 
         watched = matched.watched is not None
+        kins = tuple(hit.kin for hit in matched.hits if hit.kin)
         return Incoming(
-            matched.change, signed.body, now, decided, traceparent(), watched=watched, report=report
+            matched.change,
+            signed.body,
+            now,
+            decided,
+            traceparent(),
+            watched=watched,
+            report=report,
+            kins=kins,
         )
 
     def _wake(self, accepted: Accepted, report: Report | None) -> None:

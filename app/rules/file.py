@@ -15,9 +15,10 @@ from app.rules.condition import Condition
 from app.rules.destination import DestinationSettings, SettingsModels
 from app.rules.hints import find_hints
 from app.rules.mistakes import explain, in_order, nearest
+from app.rules.quiet import QuietWhile, wrong_ties
 from app.rules.rule import BUILT_IN, Flap, Rule
 from app.rules.targets import DEFAULT_DESTINATION, TARGET_KINDS, ByTemplate, PortLookup, named
-from app.rules.template import expressions
+from app.rules.template import expressions, jq_in
 from app.rules.values import Not, Strict
 from app.rules.yaml_text import PLAIN_NAME, Document, Place, read_yaml
 
@@ -121,6 +122,7 @@ def load_rules(
     mistakes += _repeated_names(document)
     mistakes += _in_destinations(document, models, check_jq)
     mistakes += _in_rules(document, check_jq)
+    mistakes += wrong_ties([*map(_readable, _rules(document))], document)
     if file is None or mistakes:
         raise RulesError(name, in_order(mistakes, document), _partly(document, models, name, mistakes))
     hints = in_order(find_hints(file, document), document)
@@ -161,6 +163,8 @@ def _model_at(models: SettingsModels, path: Sequence[Any]) -> type[Strict]:
             return Not if "<not>" in rest else Condition
         case ("rules", _, "flap", *_):
             return Flap
+        case ("rules", _, "quiet_while", *_):
+            return QuietWhile
         case ("rules", _, _):
             return Rule
     return RulesFile
@@ -196,7 +200,7 @@ def _in_rules(document: Document, check_jq: CheckJq) -> Iterator[Mistake]:
         yield from _wrong_targets(document, path, rule, check_jq)
         yield from _endless(document, path, rule)
         for key in ("when", "resolve"):
-            for way, program in _jq_in(_mapping(written).get(key)):
+            for way, program in jq_in(_mapping(written).get(key)):
                 if problem := check_jq(program):
                     yield document.mistake((*path, key, *way), f"jq: {problem}")
         yield from _template_mistakes(document, (*path, "title"), rule.title, check_jq)
@@ -270,16 +274,6 @@ def _unknown(
     near = nearest(name, known)
     hint = f"; did you mean {near!r}?" if near else f"; there are {', '.join(sorted(known))}"
     return f"there is no destination {shown if isinstance(shown, str) else name!r}{hint}"
-
-
-def _jq_in(condition: Any) -> Iterator[tuple[tuple[Any, ...], str]]:
-    """Yield the jq programs of a condition, with the way to each."""
-    for part, value in _mapping(condition).items():
-        if part == "jq":
-            yield (part,), value
-        elif part in {"all", "any"}:
-            for place, member in enumerate(value):
-                yield from (((part, place, *way), program) for way, program in _jq_in(member))
 
 
 def _template_mistakes(

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from app.errors import Mistake
 from app.model.silence import ANY, Silence
 from app.rules.mistakes import nearest
-from app.rules.rule import GLOB, Rule
+from app.rules.rule import Rule
 from app.rules.targets import DEFAULT_DESTINATION, ByPort, ByTemplate, named
+from app.rules.values import GLOB
 from app.rules.yaml_text import Document, Place
 
 if TYPE_CHECKING:

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.model.change import ENTITY, TIMER_EXPIRED, UPDATE, CatalogChange
-from app.model.diff import PropertyChange, diff
+from app.model.diff import PropertyChange, diff, fields_of
 from app.model.incident import Route
 from app.model.notification import text_of
 from app.rules.condition import Condition, JqError, Results
+from app.rules.quiet import Kin
 from app.rules.rule import Rule, RuleSet
 from app.rules.values import Not, left
 from app.rules.watched import Watched
@@ -28,6 +29,7 @@ class Hit:
         routes: The destinations that an alert would go to.
         lapses: The change ends that incident if it has not alerted yet: what must last did not.
         state: The entity's state after the change.
+        kin: What its incident has to do with those of other entities; None: nothing.
     """
 
     rule: Rule
@@ -36,10 +38,11 @@ class Hit:
     routes: tuple[Route, ...] = ()
     lapses: bool = False
     state: str = ""
+    kin: Kin | None = None
 
     def to(self, routes: tuple[Route, ...]) -> "Hit":
         """Copy it with other routes. (`replace` takes three times as long.)"""
-        return Hit(self.rule, self.matches, self.resolves, routes, self.lapses, self.state)
+        return Hit(self.rule, self.matches, self.resolves, routes, self.lapses, self.state, self.kin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,7 @@ def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
     changed = bool(changes) or change.action != UPDATE or seen.before is None or seen.after is None
     hits, failures = [], list[Failure]()
     failed = {program: result for program, result in results.items() if isinstance(result, JqError)}
+    family, entity = rules.family, change.after or change.before
     for rule in rules.candidates(change, changes):
         hit = Hit(
             rule,
@@ -104,8 +108,9 @@ def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
             # Only a rule that waits can have an incident that has not alerted.
             lapses=rule.wait is not None and rule.lapses(seen),
             state=rule.state(seen, results),
+            kin=family.kin(rule, entity, fields_of(changes)) if family.leading else None,
         )
-        if hit.matches or hit.resolves or hit.lapses:
+        if hit.matches or hit.resolves or hit.lapses or (hit.kin and hit.kin.moved):
             hits.append(hit)
         if failed:
             failures += _failures(rule, seen, results, failed)

@@ -15,8 +15,9 @@ from app.model.diff import PropertyChange, fields_of
 from app.model.incident import Severity
 from app.model.notification import text_of
 from app.rules.condition import Condition, Duration, Results
+from app.rules.quiet import Family, QuietWhile
 from app.rules.targets import DEFAULT_DESTINATION, Target
-from app.rules.values import Strict, Whole
+from app.rules.values import GLOB, Blueprint, Strict, Whole
 
 Action = Literal["CREATE", "UPDATE", "DELETE", "TIMER_EXPIRED"]
 UNNAMED = "matched"
@@ -24,25 +25,15 @@ UNNAMED = "matched"
 MAX_STATE_CHARS = 200  # a value may be a megabyte
 MAX_WINDOW = timedelta(hours=24)
 """As long as the store keeps an incident that has ended: longer, and its earlier moves would be forgotten."""
-GLOB = frozenset("*?[")
 MENTION_WORD = re.compile(
     r"@(here|channel|everyone)|<!(here|channel|everyone)>|<!subteam\^[A-Z0-9]+>|<@[A-Z0-9]+>"
 )
 """https://docs.slack.dev/messaging/formatting-message-text (mentions)"""
 MAX_KEPT_BLUEPRINTS = 1024
-REGEX = re.compile(r"[\^$()|\\+{}]|\.\*|^/.*/$")
 
 
 def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value if isinstance(value, tuple) else (value,)
-
-
-def _no_regex(pattern: str) -> str:
-    if REGEX.search(pattern):
-        raise ValueError(
-            "looks like a regular expression; write a blueprint's identifier, or a pattern with *, ? or […]"
-        )
-    return pattern
 
 
 def _at_once(condition: Condition | None) -> Condition | None:
@@ -75,7 +66,6 @@ Severities = Annotated[
     Annotated[Severity, Tag("<one>")] | Annotated[dict[str, Severity], Field(min_length=1), Tag("<table>")],
     Discriminator(_severity_kind),
 ]
-Blueprint = Annotated[str, Field(min_length=1), AfterValidator(_no_regex)]
 Blueprints = Annotated[tuple[Blueprint, ...], Field(min_length=1)]
 Actions = Annotated[tuple[Action, ...], Field(min_length=1)]
 Targets = Annotated[tuple[Target, ...], Field(min_length=1)]
@@ -121,6 +111,8 @@ class Rule(Strict):
     """A line of one's own, a template."""
     again_after: Duration | None = None
     """How often to remind while the incident is open."""
+    quiet_while: QuietWhile | None = None
+    """The incident of a related entity that explains this rule's: while it is open, nobody is alerted."""
 
     @property
     def has_incident(self) -> bool:
@@ -253,6 +245,7 @@ class RuleSet:
         self._globs: list[tuple[str, int]] = []
         self._about = lru_cache(maxsize=MAX_KEPT_BLUEPRINTS)(self._find)
         self.by_name = {rule.name: rule for rule in self.rules}
+        self.family = Family.of(self.rules)
         self._programs = any(True for rule in self.rules for _ in rule.programs())
         for number, rule in enumerate(self.rules):
             for blueprint in dict.fromkeys(rule.blueprint):
@@ -291,7 +284,11 @@ class RuleSet:
         about = self.about(change.blueprint)
         if change.action != UPDATE:
             return about
-        changed = fields_of(changes)
+        changed, family = fields_of(changes), self.family
         return tuple(
-            rule for rule in about if (fields := rule.fields) is None or not fields.isdisjoint(changed)
+            rule
+            for rule in about
+            if (fields := rule.fields) is None
+            or not fields.isdisjoint(changed)
+            or family.moves(rule, changed)
         )

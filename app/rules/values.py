@@ -1,9 +1,11 @@
 """The values that a rule can name, and the test whether a value is among them."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -34,7 +36,20 @@ VARIABLE_SCHEMA = {"type": "string", "pattern": r"^\$\{[A-Za-z_][A-Za-z0-9_]*\}$
 """A value from the environment, where no text is meant."""
 OF_NUMBERS = {"type": "type", "minimum": "minimum", "maximum": "maximum", "ge": "minimum", "le": "maximum"}
 """What pydantic says of a number, and its name in a JSON Schema: behind a validator it is pydantic's own."""
+GLOB = frozenset("*?[")
+REGEX = re.compile(r"[\^$()|\\+{}]|\.\*|^/.*/$")
 NO_TEXTS = frozenset({"number", "integer", "boolean"})
+
+
+def _no_regex(pattern: str) -> str:
+    if REGEX.search(pattern):
+        raise ValueError(
+            "looks like a regular expression; write a blueprint's identifier, or a pattern with *, ? or […]"
+        )
+    return pattern
+
+
+Blueprint = Annotated[str, Field(min_length=1), AfterValidator(_no_regex)]
 
 
 def _kind(value: Any) -> str:

@@ -6,8 +6,9 @@ from typing import Any
 
 from app.model.change import EntitySnapshot
 from app.model.diff import Field
-from app.rules.rule import GLOB, Rule, RuleSet
+from app.rules.rule import Rule, RuleSet
 from app.rules.targets import ByPort, ByTemplate, named
+from app.rules.values import GLOB
 
 ALWAYS: frozenset[Field] = frozenset({"title", "team"})
 """Every alert names them."""
@@ -45,12 +46,15 @@ def watched_by(rules: RuleSet, wide: Container[str] = ()) -> dict[str, Watched]:
     templates of a destination that is `wide` may read anything of an entity.
     """
     names = dict.fromkeys(name for rule in rules.rules for name in rule.blueprint if GLOB.isdisjoint(name))
-    return {name: Watched(_together(rules.about(name), wide)) for name in names}
+    return {name: Watched(_together(rules.about(name), wide, rules.family.fields)) for name in names}
 
 
-def _together(rules: Sequence[Rule], wide: Container[str]) -> frozenset[Field] | None:
+def _together(
+    rules: Sequence[Rule], wide: Container[str], ties: Mapping[str, frozenset[Field]]
+) -> frozenset[Field] | None:
     fields = set(ALWAYS)
     for rule in rules:
+        fields |= ties.get(rule.name, frozenset())
         # A rule's own words are templates: they may read any property.
         if rule.fields is None or rule.title is not None or rule.message is not None:
             return None

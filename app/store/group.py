@@ -14,6 +14,8 @@ from app.model.incident import Incident
 from app.model.times import Micros, to_micros
 from app.rules.decide import MEMORY, Decision, EntityState
 from app.rules.last_known import LastKnown, gone
+from app.rules.quiet import Causes
+from app.store.family import FamilyState
 from app.store.rows import Accepted, Incoming
 from app.store.transaction import EntityKey
 
@@ -50,6 +52,7 @@ class Group:
         ended: Which of these, by place, are cancelled already, and since when.
         last_known: The last known state of entities from now on.
         renamed: The incidents whose entity was renamed, by id, with the change that did it.
+        family: What incidents have to do with those of other entities; None: nothing.
     """
 
     last_at: dict[EntityKey, datetime | None] = field(default_factory=dict)
@@ -63,6 +66,7 @@ class Group:
     ended: dict[int, Micros] = field(default_factory=dict)
     last_known: dict[EntityKey, LastKnown] = field(default_factory=dict)
     renamed: dict[str, CatalogChange] = field(default_factory=dict)
+    family: FamilyState | None = None
     _later: dict[str, list[int]] = field(default_factory=dict, init=False)
 
     def take(self, batch: Sequence[tuple[EntityKey, Incoming]], seen: dict[str, int]) -> list[Accepted]:
@@ -108,10 +112,14 @@ class Group:
             if not incident.resolved_at or incident.resolved_at >= change.at - MEMORY
         )
         known = self.known.get(entity) if incoming.watched else None
+        causes: Causes = {}
+        if self.family is not None and incoming.kins:
+            causes = self.family.causes(incoming.kins, known, incidents)
         former = former_of(change)
         if former is not None and former != entity:
-            return self._renamed(entity, former, incoming, EntityState(last_at, remembered, known))
-        return self._take_in(entity, incoming, incoming.decide(EntityState(last_at, remembered, known)))
+            return self._renamed(entity, former, incoming, EntityState(last_at, remembered, known, causes))
+        state = EntityState(last_at, remembered, known, causes)
+        return self._take_in(entity, incoming, incoming.decide(state))
 
     def _renamed(
         self, entity: EntityKey, former: EntityKey, incoming: Incoming, state: EntityState
@@ -163,12 +171,13 @@ class Group:
         self.changes.append((incoming, decision))
         if last_at is None:
             self.new.add(entity)
-        if last_at is None or change.at > last_at:
-            self.last_at[entity] = change.at
+        self.last_at[entity] = max(change.at, last_at or change.at)
         received_at = to_micros(incoming.received_at)
         for incident_id in decision.cancel:
             if incident_id in incidents:  # a new one has no alerts to cancel
                 self._cancel(incident_id, received_at)
+        if self.family is not None:
+            self.family.take(incoming, incidents, decision)
         for incident in decision.incidents:
             incidents[incident.id] = self.moved[incident.id] = incident
         for alert in decision.alerts:

@@ -12,6 +12,7 @@ from app.model.report import Report
 from app.model.silence import Silence
 from app.model.times import Micros
 from app.rules.decide import Decision, EntityState
+from app.rules.quiet import Kin
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Incoming:
             there.
         watched: The entity's last known state is kept, and `decide` is given it.
         report: What its run in Port waits for, if it waits for a report.
+        kins: What incidents of the entity have to do with those of others.
     """
 
     change: CatalogChange
@@ -37,6 +39,7 @@ class Incoming:
     traceparent: str | None = None
     watched: bool = False
     report: Report | None = None
+    kins: tuple[Kin, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,11 @@ class Waiting:
     parent: Message | None = None
     traceparent: str | None = None
     incident_id: str | None = None
+
+    def with_below(self, below: Mapping[str, str]) -> "Waiting":
+        """Copy it with what is quiet because of its incident, in words, given that by incident."""
+        text = below.get(self.incident_id or "", "")
+        return replace(self, notification=self.notification.model_copy(update={"below": text}))
 
     @property
     def key(self) -> str:

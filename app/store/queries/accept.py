@@ -11,13 +11,14 @@ first, then incidents by their id, then deliveries.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
 
 from app.model.incident import ALL_STEPS, Incident, Route, Step
 from app.model.times import from_micros, micros_or_none, time_or_none, to_micros
 from app.rules.decide import MEMORY, Decision
+from app.store import causes, relatives
 from app.store.group import Group, entity_of, former_of
 from app.store.queries import deliveries, reports
 from app.store.queries.last_known import find_last_known, put_last_known
@@ -55,6 +56,7 @@ INCIDENT_COLUMNS: Columns = {
     "flapping": "boolean",
     "told": "text",
     "openings": "text",
+    "quiet": "text",
 }
 INCIDENT = ", ".join(f"incidents.{name}" for name in INCIDENT_COLUMNS)
 """The columns of `incident_of`."""
@@ -76,7 +78,9 @@ async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
         What became of each change, in the same order.
     """
     keyed = [(entity_of(incoming.change), incoming) for incoming in batch]
-    await tx.lock({entity for _, incoming in keyed for entity in _entities(incoming)})
+    tied = [(entity, incoming) for entity, incoming in keyed if incoming.kins]
+    above = await relatives.entities_above(tx, tied) if tied else set()
+    await tx.lock(above.union(entity for _, incoming in keyed for entity in _entities(incoming)))
     # Only now: what was committed while we waited for the locks must be seen.
     rows = await tx.fetch(
         "SELECT key, alerts, id FROM changes WHERE key = ANY($1)",
@@ -87,6 +91,8 @@ async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
     group = await _look_up(tx, unseen) if unseen else Group()
     if watched := {entity for _, incoming in unseen if incoming.watched for entity in _entities(incoming)}:
         group.known = await find_last_known(tx, watched)
+    if tied and unseen:
+        await relatives.look_up(tx, tied, group)
     accepted = group.take(keyed, {key: alerts for key, alerts, _ in rows})
     if group.changes:
         await _write(tx, group, ids)
@@ -96,7 +102,7 @@ async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
     return accepted
 
 
-async def _look_up(tx: Transaction, changes: Iterable[tuple[EntityKey, Incoming]]) -> Group:
+async def _look_up(tx: Transaction, changes: Sequence[tuple[EntityKey, Incoming]]) -> Group:
     """Read what the decisions rest on: each entity's newest time, and its incidents, which stay locked."""
     since: dict[EntityKey, int] = {}
     for _, incoming in changes:
@@ -116,8 +122,9 @@ async def _look_up(tx: Transaction, changes: Iterable[tuple[EntityKey, Incoming]
         ("text", "text", "bigint"),
         [(*entity, at) for entity, at in since.items()],
     )
-    if rows:  # in the order in which a recorded delivery locks them; only we can change them, see `lock`
-        await tx.lock_rows("incidents", [row[0] for row in rows])
+    ids = [row[0] for row in rows] + await relatives.below(tx, changes)
+    if ids:  # in the order in which a recorded delivery locks them; only we can change them, see `lock`
+        await tx.lock_rows("incidents", ids)
     for row in rows:
         incident = incident_of(row)
         group.incidents.setdefault((incident.blueprint, incident.entity), {})[incident.id] = incident
@@ -141,6 +148,7 @@ async def _write(tx: Transaction, group: Group, ids: dict[str, int]) -> None:
     cancelled = await deliveries.cancel_later(tx, group.cancelled) if group.cancelled else []
     if group.renamed:
         await deliveries.rename(tx, group.renamed)
+        await causes.rename(tx, group)
     if group.alerts:
         alerts = [
             deliveries.of_alert(alert, ids[key], now, ended_at=group.ended.get(place))
@@ -149,6 +157,8 @@ async def _write(tx: Transaction, group: Group, ids: dict[str, int]) -> None:
         await deliveries.insert(tx, alerts)
     if group.last_known:
         await put_last_known(tx, group.last_known)
+    if group.family is not None:
+        await causes.settle(tx, group.family, to_micros(group.changes[-1][0].received_at))
     if cancelled:
         await reports.announce(tx, cancelled, max(group.cancelled.values()))
 
@@ -212,6 +222,7 @@ def _incident_row(incident: Incident) -> Row:
         incident.flapping,
         told_json(incident.told),
         _times_json(incident.openings),
+        incident.quiet,
     )
 
 
@@ -232,6 +243,7 @@ def incident_of(row: Row) -> Incident:
         flapping,
         told,
         openings,
+        quiet,
     ) = row
     return Incident(
         id_,
@@ -248,6 +260,7 @@ def incident_of(row: Row) -> Incident:
         bool(flapping),
         told_of(told),
         _times_of(openings),
+        quiet,
     )
 
 

@@ -11,6 +11,7 @@ from app.model.change import CatalogChange
 from app.model.delivery import Alert, Outcome, State
 from app.model.notification import Notification
 from app.model.times import MICRO, Micros, micros_or_none, to_micros
+from app.rules.quiet import UNTIL_TOLD
 from app.store.rows import NewDelivery
 from app.store.transaction import Columns, Transaction
 
@@ -33,6 +34,7 @@ DELIVERY_COLUMNS: Columns = {
     "message_id": "bigint",
     "report_id": "bigint",
 }
+UNTIL_RELEASED = to_micros(UNTIL_TOLD)
 PENDING, CANCELLED = State.PENDING.value, State.CANCELLED.value
 COPIED = "change_id, queue, destination, notification, rule, step, severity"
 """What a delivery that follows another has from it: the first columns of `NewDelivery`."""
@@ -169,8 +171,10 @@ async def rename(tx: Transaction, incidents: Mapping[str, CatalogChange]) -> Non
 
 async def put_attempts(
     tx: Transaction, ids: Sequence[int], outcome: Outcome, detail: str, started_at: Micros, ended_at: Micros
-) -> None:
+) -> list[str]:
     """Write how an attempt at deliveries ended, and where that leaves them.
+
+    The result are the incidents, by id, that became quiet while the attempt was made.
 
     Args:
         tx: The transaction.
@@ -181,7 +185,7 @@ async def put_attempts(
         ended_at: When it ended.
     """
     if not ids:
-        return
+        return []
     await tx.execute(
         "INSERT INTO attempts (delivery_id, outcome, detail, started_at, ended_at)"
         " SELECT id, $2, $3, $4, $5 FROM deliveries WHERE id = ANY($1)",
@@ -192,9 +196,15 @@ async def put_attempts(
         ended_at,
     )
     if outcome in (Outcome.DELIVERED, Outcome.DEAD, Outcome.SILENCED):
-        await tx.execute(
-            "UPDATE deliveries SET state = $2, ended_at = $3 WHERE id = ANY($1)", list(ids), outcome, ended_at
+        rows = await tx.fetch(
+            "UPDATE deliveries SET state = $2, ended_at = $3 WHERE id = ANY($1)"
+            " RETURNING incident_id, due_at",
+            list(ids),
+            outcome,
+            ended_at,
         )
+        return [incident_id for incident_id, due_at in rows if due_at >= UNTIL_RELEASED]
+    return []
 
 
 async def put_reminders(tx: Transaction, ids: Sequence[int], now: datetime) -> None:

@@ -9,7 +9,9 @@ from app.model.delivery import State
 from app.model.incident import Incident, Step
 from app.model.notification import Notification
 from app.model.times import micros_or_none, to_micros
+from app.rules.quiet import hold, waits
 from app.rules.rule import RuleSet
+from app.store import causes
 from app.store.cursor import LAST, number_of, page_of
 from app.store.queries import audit, deliveries, reports
 from app.store.queries.accept import INCIDENT, incident_of
@@ -159,14 +161,15 @@ async def close(tx: Transaction, names: Sequence[str], why: str, now: datetime) 
     at, alerts = to_micros(now), []
     ids = {incident.id: at for incident in closed}
     await tx.execute_many("UPDATE incidents SET resolved_at = $2 WHERE id = $1", list(ids.items()))
+    await causes.end(tx, dict.fromkeys(ids, f"is closed, {why}"), at)
     cancelled = await deliveries.cancel_later(tx, ids) if ids else []
     for incident in closed:
         last = await tx.fetch_row(
             f"SELECT {deliveries.COPIED} FROM deliveries WHERE incident_id = $1 ORDER BY id DESC LIMIT 1",
             incident.id,
         )
-        # Of one that waits nobody has heard.
-        if last is None or (incident.due_at is not None and now < incident.due_at):
+        # Of one that waits or is quiet nobody has heard.
+        if last is None or waits(incident, now):
             continue
         alert = deliveries.following(last, at, incident_id=incident.id, step=Step.RESOLVED)
         said_last = Notification.model_validate_json(alert.notification).named(incident.entity)
@@ -207,10 +210,12 @@ async def follow(tx: Transaction, rules: RuleSet, now: datetime, *, limit: int) 
         if (incident.rule, incident.blueprint) not in gone
         and _due_anew(incident, rules, now) != incident.due_at
     ]
+    loose = causes.loosened(incidents, rules)
     # All in one go: two processes that read the rules again must not wait for each other in a circle.
-    for incident in await _locked(tx, [*moved, *(incident.id for incident in over)]):
+    for incident in await _locked(tx, [*moved, *loose, *(incident.id for incident in over)]):
         if incident.id in moved and (due_at := _due_anew(incident, rules, now)):
             await _wait_until(tx, incident, due_at)
+    await causes.release(tx, loose, to_micros(now))
     closed: list[Incident] = []
     for pair, why in gone.items():
         names = [incident.id for incident in over if (incident.rule, incident.blueprint) == pair]
@@ -257,14 +262,17 @@ async def _locked(tx: Transaction, names: Sequence[str]) -> list[Incident]:
     if not entities:
         return []
     await tx.lock({(blueprint, entity) for blueprint, entity in entities})
-    await tx.lock_rows("incidents", sorted(names))
+    below = await tx.fetch(
+        "SELECT id FROM incidents WHERE quiet = ANY($1) AND resolved_at IS NULL", list(names)
+    )
+    await tx.lock_rows("incidents", sorted({*names, *(id_ for (id_,) in below)}))
     return [incident_of(row) for row in await tx.fetch(f"SELECT {INCIDENT} {where}", list(names))]
 
 
 def _due_anew(incident: Incident, rules: RuleSet, now: datetime) -> datetime | None:
     """Say when an incident alerts first by the rules in force, if it waits to."""
-    wait = rules.by_name[incident.rule].wait
-    if incident.due_at is None or incident.due_at <= now:
+    wait = hold(rules.by_name[incident.rule], incident.severity)
+    if incident.due_at is None or incident.due_at <= now or incident.quiet:
         return incident.due_at
     return max(now, incident.opened_at + wait) if wait else now
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from app.model.delivery import Outcome
 from app.model.notification import Message, Notification
 from app.model.times import Micros, from_micros, time_or_none, to_micros
-from app.store import leases
+from app.store import causes, leases
 from app.store.queries import deliveries, fallbacks, messages, reports, silences
 from app.store.rows import Attempt, Claim, Waiting
 from app.store.transaction import Row, Transaction
@@ -157,6 +157,9 @@ async def _head(
         readable = [delivery for row in rows if (delivery := await _read_or_give_up(tx, row, at))]
         if not readable:
             continue
+        if any(delivery.notification.below is not None for delivery in readable):
+            below = await causes.below_of(tx, [delivery.incident_id or "" for delivery in readable])
+            readable = [delivery.with_below(below) for delivery in readable]
         waiting = len(readable)
         if len(rows) == limit > 1:
             waiting = await tx.fetch_value(f"SELECT count(*) FROM deliveries WHERE {TOGETHER}", *together)
@@ -238,7 +241,9 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timed
         [*sent, *attempt.asides],
     )
     await tx.lock_rows("incidents", [incident_id for (incident_id,) in rows], shared=True)
-    await deliveries.put_attempts(tx, sent, attempt.outcome, attempt.detail, started_at, ended_at)
+    hushed = await deliveries.put_attempts(tx, sent, attempt.outcome, attempt.detail, started_at, ended_at)
+    if hushed:  # what explains it opened while this was on its way: now it was told, and is to its end
+        await tx.execute("UPDATE incidents SET quiet = NULL WHERE id = ANY($1)", hushed)
     await _set_aside(tx, attempt, started_at, ended_at)
     if attempt.gone:
         await messages.forget(tx, claim.queue.removesuffix(messages.UPDATES), attempt.gone, ended_at)

@@ -45,12 +45,24 @@ CREATE TABLE incidents (
     moves       TEXT    NOT NULL,             -- JSON: when it moved lately
     flapping    INTEGER NOT NULL,
     told        TEXT    NOT NULL,             -- JSON: where it was alerted: destination, queue, steps if not all
-    openings    TEXT    NOT NULL              -- JSON: when it began within a day
+    openings    TEXT    NOT NULL,             -- JSON: when it began within a day
+    quiet       TEXT                          -- the incident that explains it: nobody is alerted meanwhile
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX open_incidents ON incidents (blueprint, entity, rule) WHERE resolved_at IS NULL;
 CREATE INDEX incidents_of_entity ON incidents (blueprint, entity, resolved_at);
 CREATE INDEX resolved_incidents ON incidents (resolved_at) WHERE resolved_at IS NOT NULL;
 CREATE INDEX incidents_by_opening ON incidents (opened_at);
+CREATE INDEX quiet_incidents ON incidents (quiet) WHERE quiet IS NOT NULL AND resolved_at IS NULL;
+-- The incidents that may explain an open one, by what they are found by.
+CREATE TABLE incident_ties (
+    incident_id TEXT    NOT NULL REFERENCES incidents (id) ON DELETE CASCADE,
+    rule        TEXT    NOT NULL,
+    blueprint   TEXT    NOT NULL,
+    entity      TEXT    NOT NULL,
+    quiets      INTEGER NOT NULL,            -- it keeps the other one quiet
+    PRIMARY KEY (incident_id, rule, blueprint, entity)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX incidents_tied_to ON incident_ties (blueprint, entity, rule, incident_id);
 
 CREATE TABLE queues (
     name         TEXT    PRIMARY KEY,
