@@ -52,8 +52,10 @@ def list_incidents(
         return
     now = datetime.now(UTC)
     if rows:
-        columns = ("id", "severity", "blueprint", "entity", "state", "for", "rule")
-        print_table(columns, (_cells(row.incident, now) for row in rows))
+        columns = ("id", "severity", "blueprint", "entity", "state", "for", "rule", "quiet because of")
+        lines = [(*_cells(row.incident, now), row.cause) for row in rows]
+        some = any(row.cause for row in rows)
+        print_table(columns[: 8 if some else 7], (line[: 8 if some else 7] for line in lines))
     print(f"{sum(row.incident.resolved_at is None for row in rows):,} open")
 
 

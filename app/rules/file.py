@@ -122,7 +122,7 @@ def load_rules(
     mistakes += _repeated_names(document)
     mistakes += _in_destinations(document, models, check_jq)
     mistakes += _in_rules(document, check_jq)
-    mistakes += wrong_ties([*map(_readable, _rules(document))], document)
+    mistakes += wrong_ties([*map(_readable, written := _rules(document))], written, document)
     if file is None or mistakes:
         raise RulesError(name, in_order(mistakes, document), _partly(document, models, name, mistakes))
     hints = in_order(find_hints(file, document), document)

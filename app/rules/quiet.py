@@ -71,14 +71,12 @@ class Kin:
 
     @property
     def is_vague(self) -> bool:
-        """Whether the change does not say what an incident depends on."""
-        while_ = self.rule.quiet_while
-        return while_ is not None and (self.entity is None or while_.relation not in self.entity.relations)
+        """Whether the change does not say what an incident depends on: some bodies lack it."""
+        return self.entity is None or not (self.entity.relations or self.moved)
 
     def _value(self, name: str, known: "LastKnown | None") -> Any:
-        kind, _, key = name.partition(".")
-        if self.entity is not None and (kind != "relations" or key in self.entity.relations):
-            return self.entity.value(kind, key)
+        if self.entity is not None and not (self.is_vague and name.startswith("relations.")):
+            return self.entity.value(*name.split(".", 1))
         return known.values.get(name) if known else None
 
 
@@ -213,9 +211,17 @@ def _cause(incident: Incident, causes: Causes) -> str:
     return f"{tie.blueprint} {tie.entity} has an incident of rule {tie.rule!r}"
 
 
-def wrong_ties(rules: Sequence["Rule | None"], document: "Document") -> Iterator["Mistake"]:
-    """Yield what is wrong with how rules depend on one another; None stands for one that cannot be read."""
-    written = {rule.get("name") for rule in document.plain.get("rules") or () if isinstance(rule, Mapping)}
+def wrong_ties(
+    rules: Sequence["Rule | None"], written: Sequence[Any], document: "Document"
+) -> Iterator["Mistake"]:
+    """Yield what is wrong with how rules depend on one another.
+
+    Args:
+        rules: The rules; None stands for one that cannot be read.
+        written: The same as they are written.
+        document: The file.
+    """
+    names = [rule.get("name") for rule in written if isinstance(rule, Mapping)]
     by_name = {rule.name: rule for rule in rules if rule}
     for number, rule in enumerate(rules):
         if rule is None or rule.quiet_while is None:
@@ -224,7 +230,7 @@ def wrong_ties(rules: Sequence["Rule | None"], document: "Document") -> Iterator
         if not rule.has_incident:
             text = "`quiet_while` needs to see when the incident ends: give the rule a `resolve`"
             yield document.mistake(place[:3], text)
-        if above is None and rule.quiet_while.rule in written:
+        if above is None and rule.quiet_while.rule in names:
             continue  # what is wrong with that one is said there
         if above is None:
             near = nearest(rule.quiet_while.rule, by_name)

@@ -94,10 +94,14 @@ class DeliveryAttempt:
 
 @dataclass(frozen=True, slots=True)
 class IncidentRow:
-    """An incident, and the last notification that was decided on it, if there was one."""
+    """An incident, and the last notification that was decided on it, if there was one.
+
+    Of a quiet one, `cause` says what it is quiet under: ``cluster eu-1, rule cluster-health``.
+    """
 
     incident: Incident
     last: Notification | None
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,12 +140,16 @@ class IncidentOut(_Out):
     changed_at: datetime
     resolved_at: datetime | None
     flapping: bool
+    quiet: str | None
+    """The id of the incident that explains it: nobody is alerted while that is open. Of the past: as it was."""
+    cause: str
+    """What that incident is about: `cluster eu-1, rule cluster-health`; empty: there is none."""
 
     @classmethod
     def of(cls, row: IncidentRow) -> Self:
         """Make the answer from an incident; its title is that of its last alert."""
         title = row.last.title if row.last else row.incident.entity
-        return cls.model_validate(attributes_of(row.incident) | {"title": title})
+        return cls.model_validate(attributes_of(row.incident) | {"title": title, "cause": row.cause})
 
 
 class IncidentClose(BaseModel):

@@ -103,6 +103,7 @@ async def view_incidents(
         {
             "incident": row.incident,
             "last": row.last,
+            "cause": row.cause,
             "title": (row.last and words_of(row.last).title()) or row.incident.entity,
             "value": words_of(row.last).value(VALUE_CHARACTERS) if row.last else "",
             "silence": row.last and not row.incident.resolved_at and silence_of(row.last, active),

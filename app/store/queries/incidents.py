@@ -19,10 +19,12 @@ from app.store.queries.page import readable
 from app.store.transaction import Row, Transaction
 from app.store.views import AuditEntry, IncidentFilter, IncidentRow, Page
 
-LAST_NOTIFICATION = (
-    "(SELECT notification FROM deliveries WHERE incident_id = incidents.id"
-    " ORDER BY deliveries.id DESC LIMIT 1)"
+INCIDENT_ROW = (
+    f"{INCIDENT}, (SELECT notification FROM deliveries WHERE incident_id = incidents.id"
+    " ORDER BY deliveries.id DESC LIMIT 1), (SELECT blueprint || ' ' || entity || ', rule ' || rule"
+    " FROM incidents AS cause WHERE cause.id = incidents.quiet)"
 )
+"""The columns of `_incident_row_of`."""
 RULES_FILE = "rules file"
 SAID_BY_ANOTHER = timedelta(minutes=2)
 """As long ago another replica may have read the same rules file."""
@@ -38,8 +40,7 @@ async def worst(tx: Transaction, limit: int, which: IncidentFilter = ALL_OF_THEM
     values: list[object] = [limit]
     where = f"resolved_at IS NULL{_fits(which, values)}"
     rows = await tx.fetch(
-        f"SELECT {INCIDENT}, {LAST_NOTIFICATION} FROM incidents WHERE {where}"
-        f" ORDER BY {WORST_FIRST} LIMIT $1",
+        f"SELECT {INCIDENT_ROW} FROM incidents WHERE {where} ORDER BY {WORST_FIRST} LIMIT $1",
         *values,
     )
     return [_incident_row_of(row) for row in rows]
@@ -93,7 +94,7 @@ async def stuck(tx: Transaction, since: datetime, now: datetime) -> dict[State, 
 
 async def incident(tx: Transaction, name: str) -> IncidentRow | None:
     """Read one incident."""
-    row = await tx.fetch_row(f"SELECT {INCIDENT}, {LAST_NOTIFICATION} FROM incidents WHERE id = $1", name)
+    row = await tx.fetch_row(f"SELECT {INCIDENT_ROW} FROM incidents WHERE id = $1", name)
     return _incident_row_of(row) if row else None
 
 
@@ -136,8 +137,7 @@ async def page(
         where += f" AND blueprint = ${len(values) - 1} AND entity = ${len(values)}"
     where += _fits(which, values)
     rows = await tx.fetch(
-        f"SELECT {INCIDENT}, {LAST_NOTIFICATION} FROM incidents WHERE {where}"
-        " ORDER BY opened_at DESC, id DESC LIMIT $3",
+        f"SELECT {INCIDENT_ROW} FROM incidents WHERE {where} ORDER BY opened_at DESC, id DESC LIMIT $3",
         *values,
     )
     return page_of(
@@ -290,5 +290,5 @@ async def _wait_until(tx: Transaction, incident: Incident, due_at: datetime) -> 
 
 
 def _incident_row_of(row: Row) -> IncidentRow:
-    *columns, text = row
-    return IncidentRow(incident_of(columns), None if text is None else readable(text))
+    *columns, text, cause = row
+    return IncidentRow(incident_of(columns), None if text is None else readable(text), cause or "")
