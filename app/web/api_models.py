@@ -141,7 +141,7 @@ class IncidentOut(_Out):
     resolved_at: datetime | None
     flapping: bool
     quiet: str | None
-    """The id of the incident that explains it: nobody is alerted while that is open. Of the past: as it was."""
+    """The id of the incident that explains it, or did: nobody is alerted while that is open."""
     cause: str
     """What that incident is about: `cluster eu-1, rule cluster-health`; empty: there is none."""
 

@@ -136,14 +136,14 @@ def opened(catalog: Catalog) -> list[str]:
 
 @DATABASES
 async def test_what_ends_the_quiet(database: str) -> None:
-    """Somebody closes what explains it, or the rules change; while another thing explains it, it stays quiet."""
+    """Somebody closes what explains it, or the rules change; where something else explains it, it stays."""
     catalog = await failed(database)
     row = await catalog.store.read(queries.incidents.worst, 10)
     causes = {one.incident.entity: one.cause for one in row}
     assert causes == {"eu-1": "", "a": "cluster eu-1, rule cluster-health"}
     (quiet,) = [one.incident for one in row if one.incident.entity == "a"]
     await catalog.change("eu-2", "Down")
-    await catalog.store.write(queries.incidents.close, [quiet.quiet], "by ada", catalog.now)
+    await catalog.store.write(queries.incidents.close, [quiet.quiet or ""], "by ada", catalog.now)
     await catalog.hear()
     assert opened(catalog) == []
     row = await catalog.store.read(queries.incidents.worst, 10)
@@ -175,7 +175,7 @@ async def test_the_rule_of_the_cause_is_gone(database: str) -> None:
 
 @DATABASES
 async def test_a_circle_of_relations(database: str) -> None:
-    """Of services that depend on each other in a circle the first that fails alerts; when it heals, the next."""
+    """Of services that depend on each other one alerts; when it heals, the next does."""
     depends = {"quiet_while": {"relation": "needs", "rule": "service-health", "wait": "10s"}}
     names = ["a", "b", "c"]
     async with Catalog(database, rules(**depends), dict.fromkeys(names, "service")) as catalog:
@@ -190,8 +190,8 @@ async def test_a_circle_of_relations(database: str) -> None:
         await catalog.change(heard, "Healthy")
         await catalog.go_to(60)
         told = [(entity, step) for _, entity, step, _ in catalog.heard["owners"]]
-        assert told[:2] == [(heard, "opened"), (heard, "resolved")]
-        assert len([entity for entity, step in told[2:] if step == "opened"]) == 1
+        assert told.count((heard, "resolved")) == 1
+        assert [step for _, step in told].count("opened") == 2
         for name in {*names} - {heard}:
             await catalog.change(name, "Healthy")
         told = [(entity, step) for _, entity, step, _ in catalog.heard["owners"]]
@@ -201,7 +201,7 @@ async def test_a_circle_of_relations(database: str) -> None:
 
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)
 async def test_replicas_at_the_same_moment(database: str) -> None:
-    """Two replicas take in the changes of a cluster and its services: nothing is lost, none waits for ever."""
+    """Two replicas take changes of a cluster and its services in: nothing is lost or waits for ever."""
     services = [f"s{number}" for number in range(20)]
     blueprints = {"eu-1": "cluster"} | dict.fromkeys(services, "service")
     async with Catalog(database, rules(**QUIET), blueprints) as catalog, open_store(database) as other:
