@@ -12,9 +12,9 @@ from app.model.change import CatalogChange
 from app.model.delivery import Alert
 from app.model.incident import RANKS, Incident, Step, advance, counted, places_of
 from app.model.notification import Notification
+from app.rules.kin.quiet import UNTIL_TOLD, Causes, is_explained, tied, waits, why_moved, why_quiet
 from app.rules.last_known import LastKnown, after_change, after_reconciling, was_alerted
 from app.rules.match import Hit, Match
-from app.rules.quiet import UNTIL_TOLD, Causes, is_explained, tied, waits, why_moved, why_quiet
 from app.rules.rule import MAX_WINDOW, UNNAMED, Rule
 
 REOPENS_WITHIN = timedelta(hours=1)

@@ -14,8 +14,9 @@ from app.model.report import RUNS
 from app.rules.condition import Condition
 from app.rules.destination import DestinationSettings, SettingsModels
 from app.rules.hints import find_hints
+from app.rules.kin.check import wrong_ties
+from app.rules.kin.quiet import QuietWhile
 from app.rules.mistakes import explain, in_order, nearest
-from app.rules.quiet import QuietWhile, wrong_ties
 from app.rules.rule import BUILT_IN, Flap, Rule
 from app.rules.targets import DEFAULT_DESTINATION, TARGET_KINDS, ByTemplate, PortLookup, named
 from app.rules.template import expressions, jq_in

@@ -9,7 +9,7 @@ from app.model.diff import PropertyChange, diff, fields_of
 from app.model.incident import Route
 from app.model.notification import text_of
 from app.rules.condition import Condition, JqError, Results
-from app.rules.quiet import Kin
+from app.rules.kin.ties import Kin
 from app.rules.rule import Rule, RuleSet
 from app.rules.values import Not, left
 from app.rules.watched import Watched

@@ -15,7 +15,8 @@ from app.model.diff import PropertyChange, fields_of
 from app.model.incident import Severity
 from app.model.notification import text_of
 from app.rules.condition import Condition, Duration, Results
-from app.rules.quiet import Family, QuietWhile
+from app.rules.kin.quiet import QuietWhile
+from app.rules.kin.ties import Family
 from app.rules.targets import DEFAULT_DESTINATION, Target
 from app.rules.values import GLOB, Blueprint, Strict, Whole
 

@@ -13,9 +13,9 @@ from app.model.delivery import Alert
 from app.model.incident import Incident
 from app.model.times import Micros, to_micros
 from app.rules.decide import MEMORY, Decision, EntityState
+from app.rules.kin.quiet import Causes
 from app.rules.last_known import LastKnown, gone
-from app.rules.quiet import Causes
-from app.store.family import FamilyState
+from app.store.kin.state import FamilyState
 from app.store.rows import Accepted, Incoming
 from app.store.transaction import EntityKey
 

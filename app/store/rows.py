@@ -12,7 +12,7 @@ from app.model.report import Report
 from app.model.silence import Silence
 from app.model.times import Micros
 from app.rules.decide import Decision, EntityState
-from app.rules.quiet import Kin
+from app.rules.kin.ties import Kin
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from functools import lru_cache
 from app.model.incident import ALL_STEPS, Incident, Route, Step
 from app.model.times import from_micros, micros_or_none, time_or_none, to_micros
 from app.rules.decide import MEMORY, Decision
-from app.store import causes, relatives
 from app.store.group import Group, entity_of, former_of
+from app.store.kin import causes, relatives
 from app.store.queries import deliveries, reports
 from app.store.queries.last_known import find_last_known, put_last_known
 from app.store.rows import Accepted, Incoming

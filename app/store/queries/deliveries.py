@@ -11,7 +11,7 @@ from app.model.change import CatalogChange
 from app.model.delivery import Alert, Outcome, State
 from app.model.notification import Notification
 from app.model.times import MICRO, Micros, micros_or_none, to_micros
-from app.rules.quiet import UNTIL_TOLD
+from app.rules.kin.quiet import UNTIL_TOLD
 from app.store.rows import NewDelivery
 from app.store.transaction import Columns, Transaction
 

@@ -9,10 +9,10 @@ from app.model.delivery import State
 from app.model.incident import Incident, Step
 from app.model.notification import Notification
 from app.model.times import micros_or_none, to_micros
-from app.rules.quiet import hold, waits
+from app.rules.kin.quiet import hold, waits
 from app.rules.rule import RuleSet
-from app.store import causes
 from app.store.cursor import LAST, number_of, page_of
+from app.store.kin import causes
 from app.store.queries import audit, deliveries, reports
 from app.store.queries.accept import INCIDENT, incident_of
 from app.store.queries.page import readable

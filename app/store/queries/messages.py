@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from app.model.notification import Message, Notification
 from app.model.times import Micros
-from app.store import causes
+from app.store.kin import causes
 from app.store.queries import deliveries
 from app.store.transaction import Transaction
 

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from app.model.delivery import Outcome
 from app.model.notification import Message, Notification
 from app.model.times import Micros, from_micros, time_or_none, to_micros
-from app.store import causes, leases
+from app.store import leases
+from app.store.kin import causes
 from app.store.queries import deliveries, fallbacks, messages, reports, silences
 from app.store.rows import Attempt, Claim, Waiting
 from app.store.transaction import Row, Transaction

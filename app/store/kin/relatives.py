@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from app.model.incident import Tie
-from app.store.family import FamilyState
 from app.store.group import Group
+from app.store.kin.state import FamilyState
 from app.store.queries.last_known import find_last_known
 from app.store.rows import Incoming
 from app.store.transaction import EntityKey, Transaction

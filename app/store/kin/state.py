@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from app.model.change import DELETE
 from app.model.incident import Incident, Tie
 from app.rules.decide import Decision
+from app.rules.kin.quiet import Causes
+from app.rules.kin.ties import Kin
 from app.rules.last_known import LastKnown
-from app.rules.quiet import Causes, Kin
 from app.store.rows import Incoming
 
 TieKey = tuple[str, str, str]
