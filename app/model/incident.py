@@ -55,12 +55,14 @@ class Tie(NamedTuple):
         blueprint: The blueprint of its entity.
         entity: The identifier of its entity.
         quiets: While the other one is open, nobody is alerted of this one.
+        counts: The other one is that of a group, in which this one counts.
     """
 
     rule: str
     blueprint: str
     entity: str
     quiets: bool = True
+    counts: bool = False
 
     @property
     def key(self) -> tuple[str, str, str]:

@@ -82,22 +82,20 @@ class Notification(_Frozen):
         at: When it happened; with the origin ``reconcile``, when that found it.
         opened_at: When the incident opened, if there is one.
         times: With `OPENED`, how often it has begun within 24 hours, this time too; 0: that is not known.
-        last_at: When it began the time before, if it did within 24 hours.
+        last_at: When it began the time before, within 24 hours.
         late: A newer change of the entity was seen before this one.
-        worse: The change made its incident more severe.
-        better: The change made its incident less severe.
+        worse: The change made its incident more severe; `better`: less.
         ended: Its incident is over.
         closed: Why it is over, where no change ended it; empty: one did.
         moves: With `FLAPPING` and `SETTLED`, how often it changed within the rule's window.
         window: For how long it has to be stable, or was.
-        mention: Whom the rule calls, in Slack's own notation, as it stands in the rules at the time of
-            sending; empty: nobody.
+        mention: Whom the rule calls, in Slack's own notation; empty: nobody.
         own_title: The rule's own title, as it stands in the rules at the time of sending.
-        message: The rule's own message, as it stands there.
-        instead: Why this destination gets it, where it is another's fallback: `for payments, which is on
-            hold: …`.
+        message: The rule's own message, as it stands there, as `mention` does.
+        instead: Why a fallback gets it: `for payments, which is on hold: …`.
         below: What is quiet because of its incident: `2 below it: 2 crashed`; None: it explains no others.
         was_quiet: Why its incident, quiet before, alerts now.
+        members: Some of what is open of a group, a line each; None: it is about none.
     """
 
     step: Step
@@ -134,6 +132,7 @@ class Notification(_Frozen):
     instead: str = ""
     below: str | None = None
     was_quiet: str = ""
+    members: tuple[str, ...] | None = None
 
     @classmethod
     def about(

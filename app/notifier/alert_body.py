@@ -89,6 +89,8 @@ class AlertBody(BaseModel):
     """For a fallback: which destination is on hold, and why; else empty."""
     below: str
     """What is quiet because of the incident: `11 below it: 9 degraded, 2 crashed`; empty: nothing."""
+    members: tuple[str, ...]
+    """Of a group what of it is open, as `entity: state`, the worst 10, and how many more."""
     was_quiet: str
     """Why it alerts now, if it was quiet because of another incident before; else empty."""
 
@@ -132,6 +134,7 @@ def alert_body(item: Item, context: NotifierContext) -> AlertBody:
         worse=alert.worse,
         instead=words.instead(),
         below=alert.below or "",
+        members=alert.members or (),
         was_quiet=alert.was_quiet,
     )
 

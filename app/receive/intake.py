@@ -23,7 +23,8 @@ from app.receive.payload import bare_event, parse_event
 from app.receive.signature import Signed
 from app.rules.condition import JqError, Results
 from app.rules.decide import OVERTAKEN, Decision, EntityState, decide
-from app.rules.match import Failure, Hit, Match, match
+from app.rules.match import Failure, Match, match
+from app.rules.rule import Rule
 from app.rules.rulebook import Queues, Rulebook
 from app.rules.targets import DEFAULT_DESTINATION, ByPort, ByTemplate, PortLookup, choose
 from app.rules.watched import Watched
@@ -232,9 +233,8 @@ class Intake:
         if change.report_to is None:
             return None
         if not self.reports:
-            self._log.warning(
-                "report_not_possible", reason="PORT_CLIENT_ID is not set; the run stays in progress"
-            )
+            reason = "PORT_CLIENT_ID is not set; the run stays in progress"
+            self._log.warning("report_not_possible", reason=reason)
             return None
         return Report.of(change, RUN_QUEUES.of(change.report_to))
 
@@ -259,9 +259,10 @@ async def match_and_route(
     matched = match(book.rules, change, results)
     # What chooses a destination may fail as well; the default gets the alert then.
     chosen = {
-        target.program: hit.rule
+        target.program: rule
         for hit in matched.hits
-        for target in hit.rule.send
+        for rule in (hit.rule, *(hit.kin.groups if hit.kin else ()))
+        for target in rule.send
         if isinstance(target, ByTemplate)
     }
     if chosen:
@@ -272,17 +273,22 @@ async def match_and_route(
         if isinstance(result := results[program], JqError)
     ]
     reasons = [matched.reason, *(failure.reason for failure in failed)]
-    hits = [hit.to(await _routes(hit, change, results, book, look_up)) for hit in matched.hits]
+    hits = []
+    for hit in matched.hits:
+        if hit.kin:
+            for group in hit.kin.groups:
+                hit.kin.routes[group.name] = await _routes(group, change, results, book, look_up)
+        hits.append(hit.to(await _routes(hit.rule, change, results, book, look_up)))
     watched = book.watched.get(change.blueprint) if change.resource == ENTITY else None
     failures = (*matched.failures, *failed)
     return Match(change, matched.changes, tuple(hits), "; ".join(reasons), watched, results, failures)
 
 
 async def _routes(
-    hit: Hit, change: CatalogChange, results: Results, book: Rulebook, look_up: LookUp
+    rule: Rule, change: CatalogChange, results: Results, book: Rulebook, look_up: LookUp
 ) -> tuple[Route, ...]:
     names: dict[str, None] = {}  # in the order of `send`, and none twice
-    for target in hit.rule.send:
+    for target in rule.send:
         value: object = None
         if isinstance(target, ByTemplate):
             value = results[target.program]  # a failure is no destination's name

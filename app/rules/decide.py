@@ -267,12 +267,15 @@ def _alerts(
         severity=incident.severity if incident else rule.severity_of(change, hit.state),
         step=step,
         limit=rule.limit(change),
-        state=hit.state if main is None and hit.state != UNNAMED and any(rule.programs()) else "",
+        state=hit.state
+        if main is None and hit.state != UNNAMED and (rule.of or any(rule.programs()))
+        else "",
         opened_at=incident.opened_at if incident else None,
         times=len(openings),
         last_at=openings[-2] if len(openings) > 1 else None,
         ended=incident.resolved_at is not None if incident else hit.resolves,
         below="" if hit.kin and hit.kin.leads else None,
+        members=() if rule.of else None,
         **facts,
     )
     # A reminder shows when it is sent; what waits shows when it happened.

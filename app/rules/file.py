@@ -15,6 +15,7 @@ from app.rules.condition import Condition
 from app.rules.destination import DestinationSettings, SettingsModels
 from app.rules.hints import find_hints
 from app.rules.kin.check import wrong_ties
+from app.rules.kin.group import GroupBy
 from app.rules.kin.quiet import QuietWhile
 from app.rules.mistakes import explain, in_order, nearest
 from app.rules.rule import BUILT_IN, Flap, Rule
@@ -164,8 +165,8 @@ def _model_at(models: SettingsModels, path: Sequence[Any]) -> type[Strict]:
             return Not if "<not>" in rest else Condition
         case ("rules", _, "flap", *_):
             return Flap
-        case ("rules", _, "quiet_while", *_):
-            return QuietWhile
+        case ("rules", _, "quiet_while" | "by" as key, *_):
+            return QuietWhile if key == "quiet_while" else GroupBy
         case ("rules", _, _):
             return Rule
     return RulesFile

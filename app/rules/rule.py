@@ -1,6 +1,5 @@
 """A rule, and the set of rules, in which those about a change are found fast."""
 
-import re
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from fnmatch import fnmatchcase
@@ -8,17 +7,18 @@ from functools import cached_property, lru_cache
 from hashlib import sha256
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from app.model.change import DELETE, TIMER_EXPIRED, UPDATE, CatalogChange
 from app.model.diff import PropertyChange, fields_of
 from app.model.incident import Severity
 from app.model.notification import text_of
 from app.rules.condition import Condition, Duration, Results
+from app.rules.kin.group import By, Count, Members, Percent, Rest, blueprint_of
 from app.rules.kin.quiet import QuietWhile
 from app.rules.kin.ties import Family
-from app.rules.targets import DEFAULT_DESTINATION, Target
-from app.rules.values import GLOB, Blueprint, Strict, Whole
+from app.rules.targets import DEFAULT_DESTINATION, Mention, Target
+from app.rules.values import GLOB, Blueprint, Severities, Strict, Whole
 
 Action = Literal["CREATE", "UPDATE", "DELETE", "TIMER_EXPIRED"]
 UNNAMED = "matched"
@@ -26,10 +26,6 @@ UNNAMED = "matched"
 MAX_STATE_CHARS = 200  # a value may be a megabyte
 MAX_WINDOW = timedelta(hours=24)
 """As long as the store keeps an incident that has ended: longer, and its earlier moves would be forgotten."""
-MENTION_WORD = re.compile(
-    r"@(here|channel|everyone)|<!(here|channel|everyone)>|<!subteam\^[A-Z0-9]+>|<@[A-Z0-9]+>"
-)
-"""https://docs.slack.dev/messaging/formatting-message-text (mentions)"""
 MAX_KEPT_BLUEPRINTS = 1024
 
 
@@ -43,30 +39,12 @@ def _at_once(condition: Condition | None) -> Condition | None:
     return condition
 
 
-def _in_slacks_notation(mention: str) -> str:
-    words = mention.split()
-    if not words or not all(MENTION_WORD.fullmatch(word) for word in words):
-        raise ValueError(
-            "must be @here, @channel, a group <!subteam^S…> or a person <@U…>; several with a space between"
-        )
-    return " ".join(f"<!{word[1:]}>" if word.startswith("@") else word for word in words)
-
-
 def _at_most_a_day(window: timedelta) -> timedelta:
     if window > MAX_WINDOW:
         raise ValueError("must be 24h at the most")
     return window
 
 
-def _severity_kind(value: object) -> str:
-    return "<table>" if isinstance(value, dict) else "<one>"
-
-
-Mention = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_in_slacks_notation)]
-Severities = Annotated[
-    Annotated[Severity, Tag("<one>")] | Annotated[dict[str, Severity], Field(min_length=1), Tag("<table>")],
-    Discriminator(_severity_kind),
-]
 Blueprints = Annotated[tuple[Blueprint, ...], Field(min_length=1)]
 Actions = Annotated[tuple[Action, ...], Field(min_length=1)]
 Targets = Annotated[tuple[Target, ...], Field(min_length=1)]
@@ -114,11 +92,24 @@ class Rule(Strict):
     """How often to remind while the incident is open."""
     quiet_while: QuietWhile | None = None
     """The incident of a related entity that explains this rule's: while it is open, nobody is alerted."""
+    of: Annotated[str, Field(min_length=1)] | None = None
+    """Makes it a group's rule: the rule whose open incidents are counted."""
+    by: By = None
+    """What the entities of a group have in common."""
+    at_least: Count | None = None
+    """So many open at once open the group's incident."""
+    share: Percent | None = None
+    """In place of `at_least`: such a share of all entities of the group."""
+    until: Rest | None = None
+    """So many may still be open when it ends; without it, one less than opens it."""
+    members: Members = "keep"
+    """Whether those of a group whose incident is open still alert."""
 
     @property
     def has_incident(self) -> bool:
         """Whether a match opens an incident."""
-        return self.resolve is not None or self.again_after is not None or self.wait is not None
+        ends = (self.resolve, self.again_after, self.wait, self.of)
+        return any(part is not None for part in ends)
 
     @property
     def wait(self) -> timedelta | None:
@@ -175,6 +166,11 @@ class Rule(Strict):
     def programs(self) -> Iterable[str]:
         """List the jq programs of its conditions."""
         return (leaf.jq for leaf in self.leaves if leaf.jq)
+
+    @property
+    def names_states(self) -> bool:
+        """Whether the states of its incidents are no values of a property."""
+        return self.of is not None or any(True for _ in self.programs())
 
     @property
     def reads_scorecards(self) -> bool:
@@ -249,6 +245,8 @@ class RuleSet:
         self.family = Family.of(self.rules)
         self._programs = any(True for rule in self.rules for _ in rule.programs())
         for number, rule in enumerate(self.rules):
+            if rule.of is not None:
+                continue  # no change matches it
             for blueprint in dict.fromkeys(rule.blueprint):
                 if GLOB.isdisjoint(blueprint):
                     self._exact.setdefault(blueprint, []).append(number)
@@ -276,6 +274,8 @@ class RuleSet:
         rule = self.by_name.get(name)
         if rule is None:
             return f"rule {name!r} is no longer in the rules file"
+        if rule.of is not None:
+            return None if blueprint == blueprint_of(rule) else f"rule {name!r} groups by something else now"
         if all(about is not rule for about in self.about(blueprint)):
             return f"rule {name!r} is no longer about blueprint {blueprint!r}"
         return None if rule.has_incident else f"rule {name!r} no longer has incidents"

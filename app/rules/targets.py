@@ -1,5 +1,6 @@
 """Where an alert goes: a destination's name, or how to find one from the change itself."""
 
+import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
@@ -73,6 +74,23 @@ class ByPort(Strict):
     default: Name
     """The destination where that gives none."""
 
+
+MENTION_WORD = re.compile(
+    r"@(here|channel|everyone)|<!(here|channel|everyone)>|<!subteam\^[A-Z0-9]+>|<@[A-Z0-9]+>"
+)
+"""https://docs.slack.dev/messaging/formatting-message-text (mentions)"""
+
+
+def _in_slacks_notation(mention: str) -> str:
+    words = mention.split()
+    if not words or not all(MENTION_WORD.fullmatch(word) for word in words):
+        raise ValueError(
+            "must be @here, @channel, a group <!subteam^S…> or a person <@U…>; several with a space between"
+        )
+    return " ".join(f"<!{word[1:]}>" if word.startswith("@") else word for word in words)
+
+
+Mention = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_in_slacks_notation)]
 
 TARGET_KINDS: Mapping[str, type[ByTeam | ByTemplate | ByPort]] = {
     "by_team": ByTeam,

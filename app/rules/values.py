@@ -20,6 +20,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from app.model.diff import same
+from app.model.incident import Severity
 
 Scalar = str | bool | int | float | None
 
@@ -50,6 +51,16 @@ def _no_regex(pattern: str) -> str:
 
 
 Blueprint = Annotated[str, Field(min_length=1), AfterValidator(_no_regex)]
+
+
+def _severity_kind(value: object) -> str:
+    return "<table>" if isinstance(value, dict) else "<one>"
+
+
+Severities = Annotated[
+    Annotated[Severity, Tag("<one>")] | Annotated[dict[str, Severity], Field(min_length=1), Tag("<table>")],
+    Discriminator(_severity_kind),
+]
 
 
 def _kind(value: Any) -> str:

@@ -172,21 +172,33 @@ class Group:
         if last_at is None:
             self.new.add(entity)
         self.last_at[entity] = max(change.at, last_at or change.at)
-        received_at = to_micros(incoming.received_at)
+        if self.family is not None:
+            self.family.take(len(self.changes) - 1, incoming, incidents, decision)
+        self.lead_to(change.key, incidents, decision, to_micros(incoming.received_at))
+        if decision.known is not None:
+            self.known[entity] = self.last_known[entity] = decision.known
+        return decision
+
+    def lead_to(
+        self, key: str, incidents: dict[str, Incident], decision: Decision, received_at: Micros
+    ) -> None:
+        """Take in what a decision leads to.
+
+        Args:
+            key: The change that it belongs to.
+            incidents: The incidents of the entity that it is about, by id.
+            decision: The decision.
+            received_at: When the change arrived.
+        """
         for incident_id in decision.cancel:
             if incident_id in incidents:  # a new one has no alerts to cancel
                 self._cancel(incident_id, received_at)
-        if self.family is not None:
-            self.family.take(incoming, incidents, decision)
         for incident in decision.incidents:
             incidents[incident.id] = self.moved[incident.id] = incident
         for alert in decision.alerts:
             if alert.incident_id and (alert.due_at or alert.repeat):
                 self._later.setdefault(alert.incident_id, []).append(len(self.alerts))
-            self.alerts.append((change.key, alert, received_at))
-        if decision.known is not None:
-            self.known[entity] = self.last_known[entity] = decision.known
-        return decision
+            self.alerts.append((key, alert, received_at))
 
     def _cancel(self, incident_id: str, now: Micros) -> None:
         """Cancel an incident's later alerts; an alert that was never to wait goes out."""

@@ -62,6 +62,13 @@ class Accepted:
     stored: bool = True
     queues: frozenset[str] = frozenset()
 
+    def with_alerts(self, decision: Decision | None) -> "Accepted":
+        """Copy it with the alerts of another decision; None: it stays as it is."""
+        if decision is None:
+            return self
+        queues = frozenset(alert.queue for alert in decision.alerts)
+        return replace(self, alerts=len(decision.alerts), queues=queues)
+
 
 class NewDelivery(NamedTuple):
     """A row of `deliveries` before it has a number, its columns in the order of `DELIVERY_COLUMNS`.
@@ -126,11 +133,6 @@ class Waiting:
     parent: Message | None = None
     traceparent: str | None = None
     incident_id: str | None = None
-
-    def with_below(self, below: Mapping[str, str]) -> "Waiting":
-        """Copy it with what is quiet because of its incident, in words, given that by incident."""
-        text = below.get(self.incident_id or "", "")
-        return replace(self, notification=self.notification.model_copy(update={"below": text}))
 
     @property
     def key(self) -> str:

@@ -130,7 +130,9 @@ async def _run_test(suite: Suite, number: int, path: Path, jq: Jq, loop: Virtual
             await listener.go_to(moment.at or listener.clock.since)
             await listener.act(moment, suite.bodies.get((number, step)))
             result.unmet += await listener.judge.unmet(moment, suite.lines[number, step])
-        result.story, result.hit = listener.story, listener.hits.rules
+        # That of a group is hit by no change: its alerts show that it was.
+        alerted = {alert.notification.rule for alert in listener.judge.alerts}
+        result.story, result.hit = listener.story, listener.hits.rules | alerted
     result.seconds = perf_counter() - began
     return result
 

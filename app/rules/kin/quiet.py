@@ -84,8 +84,7 @@ def tied(
         return after
     if after.resolved_at is not None:
         return replace(after, ties=())
-    may = may_be_quiet(kin.rule, after.severity)
-    ties = tuple(tie for tie in kin.ties(known) if may or not tie.quiets)
+    ties = kin.ties(known, after.severity)
     if after.flapping or (before is not None and not waits(before, now)):
         return replace(after, ties=ties)
     span = hold(kin.rule, after.severity)

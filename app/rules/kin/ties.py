@@ -1,11 +1,12 @@
 """Which incidents of other entities one has to do with: pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from app.model.change import EntitySnapshot
-from app.model.incident import Tie
+from app.model.incident import Route, Severity, Tie
+from app.rules.kin.group import blueprint_of, groups_in
 
 if TYPE_CHECKING:
     from app.rules.last_known import LastKnown
@@ -19,24 +20,38 @@ class Kin:
     Attributes:
         rule: The rule.
         above: The blueprints of the rule that explains its incidents.
+        groups: The rules of groups that count its incidents.
         entity: The entity as a change has it; None: the change does not say.
         leads: Its incidents may explain others.
-        moved: The change moved one of the relations that matter.
+        moved: The change moved one of the fields that matter.
+        routes: Where the incidents of these groups would be alerted, by rule.
+        totals: How many entities each group has, by the group's rule, and when they were counted.
     """
 
     rule: "Rule"
     above: tuple[str, ...] = ()
+    groups: tuple["Rule", ...] = ()
     entity: EntitySnapshot | None = None
     leads: bool = False
     moved: bool = False
+    routes: dict[str, tuple[Route, ...]] = field(default_factory=dict)
+    totals: dict[str, tuple[int, Mapping[str, int]]] = field(default_factory=dict)
 
-    def ties(self, known: "LastKnown | None") -> tuple[Tie, ...]:
-        """List what an incident depends on, by the change itself, else by the last known state."""
+    def ties(self, known: "LastKnown | None", severity: Severity | None = None) -> tuple[Tie, ...]:
+        """List what an incident depends on, by the change itself, else by the last known state.
+
+        With a `severity`, of one that is so bad.
+        """
+        ties = set()
         while_ = self.rule.quiet_while
-        if while_ is None:
-            return ()
-        entities = _identifiers(self._value(f"relations.{while_.relation}", known))
-        return tuple(Tie(while_.rule, blueprint, entity) for entity in entities for blueprint in self.above)
+        if while_ is not None and (severity != "critical" or while_.critical):
+            entities = _identifiers(self._value(f"relations.{while_.relation}", known))
+            ties = {Tie(while_.rule, blueprint, entity) for entity in entities for blueprint in self.above}
+        for group in self.groups:
+            quiets = group.members == "quiet" and severity != "critical"
+            for name in groups_in(self._value(group.by.field, known)) if group.by else ():
+                ties.add(Tie(group.name, blueprint_of(group), name, quiets, counts=True))
+        return tuple(sorted(ties))
 
     @property
     def is_vague(self) -> bool:
@@ -45,7 +60,8 @@ class Kin:
 
     def _value(self, name: str, known: "LastKnown | None") -> Any:
         if self.entity is not None and not (self.is_vague and name.startswith("relations.")):
-            return self.entity.value(*name.split(".", 1))
+            kind, _, path = name.partition(".")
+            return self.entity.value(kind, path)
         return known.values.get(name) if known else None
 
 
@@ -55,24 +71,36 @@ class Family:
 
     Attributes:
         above: By rule, the blueprints of the rule that explains its incidents.
-        fields: By rule, the relations that its incidents depend on.
+        groups: By rule, the rules of groups that count its incidents.
+        fields: By rule, the fields that its incidents depend on.
         leading: The rules whose incidents explain others.
+        totals: How many entities groups had when they were counted last.
     """
 
     above: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    groups: Mapping[str, tuple["Rule", ...]] = field(default_factory=dict)
     fields: Mapping[str, frozenset[str]] = field(default_factory=dict)
     leading: frozenset[str] = frozenset()
+    totals: dict[str, tuple[int, Mapping[str, int]]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, rules: Iterable["Rule"]) -> "Family":
+    def of(cls, rules: Sequence["Rule"]) -> "Family":
         """Find out how rules depend on one another."""
-        about = {rule.name: rule.blueprint for rule in rules}
-        quiet = {rule.name: rule.quiet_while for rule in rules if rule.quiet_while}
-        return cls(
-            {name: about.get(while_.rule, ()) for name, while_ in quiet.items()},
-            {name: frozenset({f"relations.{while_.relation}"}) for name, while_ in quiet.items()},
-            frozenset(while_.rule for while_ in quiet.values()),
-        )
+        above: dict[str, tuple[str, ...]] = {}
+        groups: dict[str, tuple[Rule, ...]] = {}
+        fields: dict[str, frozenset[str]] = {}
+        about = {rule.name: rule for rule in rules}
+        for rule in rules:
+            if rule.quiet_while and (cause := about.get(rule.quiet_while.rule)):
+                above[rule.name] = (blueprint_of(cause),) if cause.of else cause.blueprint
+                fields[rule.name] = frozenset({f"relations.{rule.quiet_while.relation}"})
+        for group in rules:
+            if group.of is not None and group.by is not None:
+                groups[group.of] = (*groups.get(group.of, ()), group)
+                fields[group.of] = fields.get(group.of, frozenset()) | {group.by.field}
+        quieting = {rule.quiet_while.rule for rule in rules if rule.quiet_while}
+        grouping = {group.name for several in groups.values() for group in several}
+        return cls(above, groups, fields, frozenset(quieting | grouping))
 
     def moves(self, rule: "Rule", changed: frozenset[str]) -> bool:
         """Tell whether a change of some fields moves what a rule's incidents depend on."""
@@ -89,7 +117,8 @@ class Family:
         leads, moved = rule.name in self.leading, self.moves(rule, changed)
         if not leads and rule.name not in self.fields:
             return None
-        return Kin(rule, self.above.get(rule.name, ()), entity, leads=leads, moved=moved)
+        above, groups = self.above.get(rule.name, ()), self.groups.get(rule.name, ())
+        return Kin(rule, above, groups, entity, leads=leads, moved=moved, totals=self.totals)
 
 
 def _identifiers(value: Any) -> tuple[str, ...]:

@@ -1,13 +1,12 @@
 """Incidents that explain others: what is quiet under them, until they end."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 import orjson
 
 from app.model.incident import Incident
-from app.model.notification import one_line
 from app.model.times import Micros, from_micros, to_micros
 from app.rules.kin.quiet import may_be_quiet
 from app.rules.rule import RuleSet
@@ -24,11 +23,10 @@ TIE_COLUMNS: Columns = {
     "blueprint": "text",
     "entity": "text",
     "quiets": "boolean",
+    "counts": "boolean",
 }
 REFRESH_AFTER = timedelta(seconds=5)
 """So long the message of an incident waits for more news of what is quiet under it, before it is updated."""
-MAX_STATES = 4
-MAX_STATE = 40
 OF_QUIET = "incident_id = ANY($1) AND kind = 'alert' AND deliveries.due_at >= $2"
 
 
@@ -41,7 +39,7 @@ async def settle(tx: Transaction, state: FamilyState, now: Micros) -> None:
         now: The time.
     """
     await _put_ties(tx, state)
-    await hush(tx, state.hushed, now)
+    await hush(tx, state.hushed, now, ())
     await release(tx, state.released, now)
     for incident_id, how in state.leads.items():
         if not how:
@@ -67,32 +65,35 @@ async def _hush_below(tx: Transaction, state: FamilyState, incident_id: str, now
     rows = await tx.fetch(
         "SELECT incidents.id FROM incident_ties AS ties JOIN incidents ON incidents.id = ties.incident_id"
         " WHERE ties.rule = $1 AND ties.blueprint = $2 AND ties.entity = $3 AND quiets"
-        " AND resolved_at IS NULL AND quiet IS NULL AND due_at > $4 AND incidents.id <> $5 ORDER BY 1",
+        " AND resolved_at IS NULL AND quiet IS NULL AND (due_at > $4 OR incidents.id = ANY($5))"
+        " AND incidents.id <> $6 ORDER BY 1",
         cause.rule,
         cause.blueprint,
         cause.entity,
         now,
+        sorted(state.fresh),
         cause.id,
     )
     # In a circle of relations the first one alerts.
     above = await chains(tx, [cause.id]) if rows and cause.quiet else {}
     hushed = {id_: cause.id for (id_,) in rows if id_ not in above}
-    await hush(tx, hushed, now)
+    await hush(tx, hushed, now, state.fresh)
     state.stirred |= {cause.id} if hushed else set()
 
 
-async def hush(tx: Transaction, incidents: Mapping[str, str], now: Micros) -> None:
-    """Let incidents that wait to alert be quiet, each under another one, by id."""
+async def hush(tx: Transaction, incidents: Mapping[str, str], now: Micros, fresh: Collection[str]) -> None:
+    """Let incidents that wait to alert, or are fresh, be quiet, each under another one, by id."""
     if not incidents:
         return
     pairs = sorted(incidents.items())
     await tx.execute_many("UPDATE incidents SET quiet = $2 WHERE id = $1", pairs)
     await tx.execute(
         f"UPDATE deliveries SET due_at = $3, waiting_since = $3 WHERE incident_id = ANY($1) AND {tx.waits}"
-        " AND kind = 'alert' AND due_at > $2",
+        " AND kind = 'alert' AND (due_at > $2 OR incident_id = ANY($4))",
         [id_ for id_, _ in pairs],
         now,
         UNTIL_RELEASED,
+        sorted(fresh),
     )
 
 
@@ -107,7 +108,6 @@ async def end(tx: Transaction, incidents: Mapping[str, str], now: Micros) -> set
     Returns:
         The incidents under which some of it is quiet from now on.
     """
-    await tx.execute("DELETE FROM incident_ties WHERE incident_id = ANY($1)", sorted(incidents))
     rows = await tx.fetch(
         "SELECT below.id, cause.id, cause.blueprint, cause.entity, cause.rule FROM incidents AS below"
         " JOIN incidents AS cause ON cause.id = below.quiet"
@@ -168,32 +168,27 @@ async def release(tx: Transaction, incidents: Mapping[str, str], now: Micros) ->
     )
 
 
-async def below_of(tx: Transaction, incidents: Sequence[str]) -> dict[str, str]:
-    """Say of incidents, by id, how many are quiet because of them, and in which states."""
-    rows = await tx.fetch(
-        "WITH RECURSIVE chain (cause, id) AS ("
-        " SELECT quiet, id FROM incidents WHERE quiet = ANY($1) AND resolved_at IS NULL"
-        " UNION SELECT chain.cause, incidents.id FROM incidents JOIN chain ON incidents.quiet = chain.id"
-        "  WHERE resolved_at IS NULL)"
-        " SELECT cause, lower(state), count(*) FROM chain JOIN incidents ON incidents.id = chain.id"
-        " GROUP BY 1, 2 ORDER BY 1, 3 DESC, 2",
-        sorted(set(incidents)),
-    )
-    states: dict[str, dict[str, int]] = {}
-    for cause, state, number in rows:
-        states.setdefault(cause, {})[state] = number
-    return {cause: _in_words(numbers) for cause, numbers in states.items()}
-
-
-def _in_words(numbers: Mapping[str, int]) -> str:
-    """Write how many are in which state: ``11 below it: 9 degraded, 2 crashed``."""
-    parts = [f"{number:,} {one_line(state, MAX_STATE)}" for state, number in numbers.items()]
-    more = [f"{sum([*numbers.values()][MAX_STATES:]):,} others"] if len(parts) > MAX_STATES else []
-    return f"{sum(numbers.values()):,} below it: {', '.join([*parts[:MAX_STATES], *more])}"
-
-
 def _waits(tx: Transaction) -> str:
     return tx.waits.replace("state", "deliveries.state")
+
+
+async def emptied(tx: Transaction, incidents: Sequence[str]) -> list[str]:
+    """Untie incidents that are closed, by id, and give those of groups that are open with no member."""
+    rows = await tx.fetch(
+        "DELETE FROM incident_ties WHERE incident_id = ANY($1) RETURNING rule, blueprint, entity, counts",
+        list(incidents),
+    )
+    keys = sorted({(rule, blueprint, entity) for rule, blueprint, entity, counts in rows if counts})
+    if not keys:
+        return []
+    groups = await tx.fetch_each(
+        "SELECT id FROM incidents WHERE rule = $1 AND blueprint = $2 AND entity = $3"
+        " AND resolved_at IS NULL AND NOT EXISTS (SELECT 1 FROM incident_ties AS ties"
+        "  WHERE ties.rule = $1 AND ties.blueprint = $2 AND ties.entity = $3)",
+        ("text", "text", "text"),
+        keys,
+    )
+    return [row[0] for row in groups]
 
 
 def loosened(incidents: Sequence[Incident], rules: RuleSet) -> dict[str, str]:

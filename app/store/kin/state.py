@@ -30,7 +30,9 @@ class FamilyState:
         leads: Those of `moved` that may explain others, and how those that ended did.
         hushed: The incidents that became quiet though they were to alert, and under which.
         released: Those that were quiet, and are not any more, with the reason.
-        stirred: The incidents of which what is quiet under them changed.
+        stirred: The incidents of which what is quiet under them, or open in them, changed.
+        fresh: Those of `moved` that opened: nobody was alerted of them yet.
+        touched: The groups whose members changed, with the number of the change that did so last.
     """
 
     open: dict[TieKey, str] = field(default_factory=dict)
@@ -41,6 +43,8 @@ class FamilyState:
     hushed: dict[str, str] = field(default_factory=dict)
     released: dict[str, str] = field(default_factory=dict)
     stirred: set[str] = field(default_factory=set)
+    fresh: set[str] = field(default_factory=set)
+    touched: dict[TieKey, int] = field(default_factory=dict)
 
     def causes(self, kins: Iterable[Kin], known: LastKnown | None, own: Mapping[str, Incident]) -> Causes:
         """Give what is open above an entity, but for what is itself quiet under its incidents."""
@@ -60,12 +64,30 @@ class FamilyState:
             incident_id = self.above.get(incident_id)
         return False
 
-    def take(self, incoming: Incoming, incidents: Mapping[str, Incident], decision: Decision) -> None:
-        """Take in what a change leads to, given the incidents of its entity before."""
+    def take(
+        self, number: int, incoming: Incoming, incidents: Mapping[str, Incident], decision: Decision
+    ) -> None:
+        """Take in what a change, the one of this number, leads to, given its entity's incidents before."""
         for after in decision.incidents if incoming.kins else ():
-            self._take(incoming, incidents.get(after.id), after, decision)
+            before = incidents.get(after.id)
+            leads = any(kin.leads and kin.rule.name == after.rule for kin in incoming.kins)
+            how = "was deleted" if incoming.change.action == DELETE else "is resolved"
+            self.move(before, after, leads=leads, how=how, anew=after.id in decision.cancel)
+            # Those of a rule that is gone are closed by who reads the rules.
+            groups = {group.name for kin in incoming.kins for group in kin.groups}
+            ties = {tie.key for tie in (*(before.ties if before else ()), *after.ties) if tie.rule in groups}
+            self.touched |= dict.fromkeys(ties, number)
 
-    def _take(self, incoming: Incoming, before: Incident | None, after: Incident, decision: Decision) -> None:
+    def move(self, before: Incident | None, after: Incident, *, leads: bool, how: str, anew: bool) -> None:
+        """Take in that an incident opened or moved.
+
+        Args:
+            before: The incident before; None: it is new.
+            after: The incident now.
+            leads: It may explain others.
+            how: How it ended, if it did.
+            anew: Its alerts were made anew.
+        """
         key, is_open = (after.rule, after.blueprint, after.entity), after.resolved_at is None
         was_open = before is not None and before.resolved_at is None
         if is_open:
@@ -73,13 +95,14 @@ class FamilyState:
         else:
             self.open.pop(key, None)
         self.moved[after.id] = after
-        if any(kin.leads and kin.rule.name == after.rule for kin in incoming.kins):
-            how = "was deleted" if incoming.change.action == DELETE else "is resolved"
+        if leads:
             self.leads[after.id] = "" if is_open else how
+        if is_open and not was_open and not after.flapping:
+            self.fresh.add(after.id)
         quiet = before.quiet if before is not None and was_open else None
         self.stirred |= {cause for cause in (quiet, after.quiet) if cause is not None}
         # Where its alerts were made anew they are as they should be.
-        if not (is_open and was_open) or after.id in decision.cancel or quiet == after.quiet:
+        if not (is_open and was_open) or anew or quiet == after.quiet:
             self.hushed.pop(after.id, None)
             self.released.pop(after.id, None)
         elif after.quiet is not None:

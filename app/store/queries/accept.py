@@ -19,7 +19,8 @@ from app.model.incident import ALL_STEPS, Incident, Route, Step
 from app.model.times import from_micros, micros_or_none, time_or_none, to_micros
 from app.rules.decide import MEMORY, Decision
 from app.store.group import Group, entity_of, former_of
-from app.store.kin import causes, relatives
+from app.store.kin import causes, groups, relatives
+from app.store.kin.state import FamilyState
 from app.store.queries import deliveries, reports
 from app.store.queries.last_known import find_last_known, put_last_known
 from app.store.rows import Accepted, Incoming
@@ -94,6 +95,8 @@ async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
     if tied and unseen:
         await relatives.look_up(tx, tied, group)
     accepted = group.take(keyed, {key: alerts for key, alerts, _ in rows})
+    if group.family is not None and group.family.touched:
+        accepted = await _decide_groups(tx, group, group.family, accepted)
     if group.changes:
         await _write(tx, group, ids)
     for incoming in batch:
@@ -129,6 +132,23 @@ async def _look_up(tx: Transaction, changes: Sequence[tuple[EntityKey, Incoming]
         incident = incident_of(row)
         group.incidents.setdefault((incident.blueprint, incident.entity), {})[incident.id] = incident
     return group
+
+
+async def _decide_groups(
+    tx: Transaction, group: Group, family: FamilyState, accepted: list[Accepted]
+) -> list[Accepted]:
+    """Decide on the groups whose members changed, and give what became of the changes now."""
+    since = to_micros(group.changes[-1][0].change.at - MEMORY)
+    rows = await tx.fetch_each(
+        f"SELECT {INCIDENT} FROM incidents WHERE rule = $1 AND blueprint = $2 AND entity = $3"
+        " AND (resolved_at IS NULL OR resolved_at >= $4) ORDER BY id",
+        ("text", "text", "text", "bigint"),
+        [(*key, since) for key in sorted(family.touched)],
+    )
+    if rows:
+        await tx.lock_rows("incidents", sorted(row[0] for row in rows))
+    decided = await groups.decide_groups(tx, group, family, map(incident_of, rows))
+    return [change.with_alerts(decided.get(change.key)) for change in accepted]
 
 
 async def _write(tx: Transaction, group: Group, ids: dict[str, int]) -> None:

@@ -181,6 +181,8 @@ async def close(tx: Transaction, names: Sequence[str], why: str, now: datetime) 
         ]
     await deliveries.insert(tx, alerts)
     await reports.announce(tx, cancelled, at)
+    if groups := await causes.emptied(tx, [*ids]):
+        closed += await close(tx, groups, "all that it counted was closed", now)
     return closed
 
 

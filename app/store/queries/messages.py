@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from app.model.notification import Message, Notification
 from app.model.times import Micros
-from app.store.kin import causes
+from app.store.kin import shown
 from app.store.queries import deliveries
 from app.store.transaction import Transaction
 
@@ -45,10 +45,7 @@ async def stories(tx: Transaction, message_id: int) -> dict[str, Any]:
             first, last = map(Notification.model_validate_json, texts)
         except ValidationError:  # written by another release: its line stays as it is
             continue
-        if last.below is not None:
-            below = await causes.below_of(tx, [incident_id])
-            last = last.model_copy(update={"below": below.get(incident_id, "")})
-        readable.append((first, last))
+        readable.append((first, *await shown.with_others(tx, [(incident_id, last)])))
     return {"message": Message(channel, ts), "stories": tuple(readable)}
 
 

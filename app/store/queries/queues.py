@@ -1,6 +1,7 @@
 """Queues: claimed by a dispatcher, and given back with what an attempt came to."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ from app.model.delivery import Outcome
 from app.model.notification import Message, Notification
 from app.model.times import Micros, from_micros, time_or_none, to_micros
 from app.store import leases
-from app.store.kin import causes
+from app.store.kin import shown
 from app.store.queries import deliveries, fallbacks, messages, reports, silences
 from app.store.rows import Attempt, Claim, Waiting
 from app.store.transaction import Row, Transaction
@@ -159,8 +160,12 @@ async def _head(
         if not readable:
             continue
         if any(delivery.notification.below is not None for delivery in readable):
-            below = await causes.below_of(tx, [delivery.incident_id or "" for delivery in readable])
-            readable = [delivery.with_below(below) for delivery in readable]
+            pairs = [(delivery.incident_id or "", delivery.notification) for delivery in readable]
+            words = await shown.with_others(tx, pairs)
+            readable = [
+                replace(delivery, notification=notification)
+                for delivery, notification in zip(readable, words, strict=True)
+            ]
         waiting = len(readable)
         if len(rows) == limit > 1:
             waiting = await tx.fetch_value(f"SELECT count(*) FROM deliveries WHERE {TOGETHER}", *together)

@@ -1,0 +1,70 @@
+"""What the messages of an incident say of others: what is quiet because of it, or open in its group."""
+
+from collections.abc import Mapping, Sequence
+
+from app.model.notification import Notification, one_line
+from app.store.transaction import Transaction
+
+MAX_STATES = 4
+MAX_MEMBERS = 10
+MAX_SHOWN_CHARS = 60
+WORST_MEMBER = "CASE part.severity WHEN 'critical' THEN 0 WHEN 'warning' THEN 1 ELSE 2 END"
+BELOW = (
+    "WITH RECURSIVE chain (cause, id) AS ("
+    " SELECT quiet, id FROM incidents WHERE quiet = $1 AND resolved_at IS NULL"
+    " UNION SELECT chain.cause, incidents.id FROM incidents JOIN chain ON incidents.quiet = chain.id"
+    "  WHERE resolved_at IS NULL)"
+    " SELECT lower(state), count(*) FROM chain JOIN incidents ON incidents.id = chain.id"
+    " GROUP BY 1 ORDER BY 2 DESC, 1"
+)
+MEMBERS = (
+    "FROM incidents AS whole JOIN incident_ties AS ties ON ties.rule = whole.rule"
+    "  AND ties.blueprint = whole.blueprint AND ties.entity = whole.entity"
+    " JOIN incidents AS part ON part.id = ties.incident_id WHERE whole.id = $1"
+)
+
+
+async def with_others(
+    tx: Transaction, notifications: Sequence[tuple[str, Notification]]
+) -> list[Notification]:
+    """Put what is to be said of other incidents into notifications, each with its incident's id."""
+    texts: dict[str, dict[str, object]] = {}
+    for incident_id, notification in notifications:
+        if notification.below is not None and incident_id not in texts:
+            groups = notification.members is not None
+            texts[incident_id] = await (_members if groups else _below)(tx, incident_id)
+    return [
+        notification.model_copy(update=texts.get(incident_id, {}))
+        for incident_id, notification in notifications
+    ]
+
+
+async def _below(tx: Transaction, incident_id: str) -> dict[str, object]:
+    numbers = dict(map(tuple, await tx.fetch(BELOW, incident_id)))
+    return {"below": f"{sum(numbers.values()):,} below it: {_in_words(numbers)}" if numbers else ""}
+
+
+async def _members(tx: Transaction, incident_id: str) -> dict[str, object]:
+    rows = await tx.fetch(
+        f"SELECT lower(part.state), count(*) {MEMBERS} GROUP BY 1 ORDER BY 2 DESC, 1", incident_id
+    )
+    numbers, lines = dict(map(tuple, rows)), []
+    if numbers:
+        rows = await tx.fetch(
+            f"SELECT part.entity, part.state {MEMBERS}"
+            f" ORDER BY {WORST_MEMBER}, part.opened_at, part.id LIMIT $2",
+            incident_id,
+            MAX_MEMBERS,
+        )
+        lines = [": ".join(one_line(text, MAX_SHOWN_CHARS) for text in row) for row in rows]
+    count = sum(numbers.values())
+    if count > len(lines):
+        lines.append(f"and {count - len(lines):,} more")
+    return {"below": f"{count:,} open now: {_in_words(numbers)}" if numbers else "", "members": tuple(lines)}
+
+
+def _in_words(numbers: Mapping[str, int]) -> str:
+    """Write how many are in which state: ``9 degraded, 2 crashed``."""
+    parts = [f"{number:,} {one_line(state, MAX_SHOWN_CHARS)}" for state, number in numbers.items()]
+    more = [f"{sum([*numbers.values()][MAX_STATES:]):,} others"] if len(parts) > MAX_STATES else []
+    return ", ".join([*parts[:MAX_STATES], *more])
