@@ -23,6 +23,21 @@ from tests.conftest import NOW
 from tests.store.helpers import LEASE
 
 WELL = {"cluster": "Up", "service": "Healthy"}
+CLUSTER = {
+    "name": "cluster-health",
+    "blueprint": "cluster",
+    "when": {"property": "healthStatus", "to": "Down"},
+    "resolve": {"property": "healthStatus", "to": "Up"},
+    "send": "platform",
+}
+SERVICE = {
+    "name": "service-health",
+    "blueprint": "service",
+    "when": {"property": "healthStatus"},
+    "resolve": {"property": "healthStatus", "to": "Healthy"},
+    "severity": {"Crashed": "critical"},
+    "send": "owners",
+}
 Heard = tuple[float, str, str, str]
 """When in seconds, the entity, the step, the state."""
 
@@ -50,7 +65,7 @@ class Catalog:
     alerts: list[Notification] = field(default_factory=list)
     messages: int = 0
     reasons: list[str] = field(default_factory=list)
-    _states: dict[str, str] = field(default_factory=dict)
+    states: dict[str, str] = field(default_factory=dict)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     _number: int = 0
 
@@ -75,7 +90,7 @@ class Catalog:
         """Make a change of an entity's health or relations; of neither: it is deleted."""
         before = self._snapshot(entity)
         self.relations[entity] = {**self.relations[entity], **relations}
-        self._states[entity] = state or self._states.get(entity, WELL[self.blueprints[entity]])
+        self.states[entity] = state or self.states.get(entity, WELL[self.blueprints[entity]])
         gone = state is None and not relations
         after = None if gone else self._snapshot(entity)
         event = build_event(
@@ -92,10 +107,10 @@ class Catalog:
         self._number += 1
         change = replace(parse_event(Signed(body, now)), key=f"{self._number:016}")
         matched = match(RuleSet(self.rules), change, {})
-        hits = tuple(
-            replace(hit, routes=tuple(Route(str(name), str(name)) for name in hit.rule.send))
-            for hit in matched.hits
-        )
+        hits = tuple(replace(hit, routes=_routes(hit.rule)) for hit in matched.hits)
+        for hit in hits:
+            if hit.kin:
+                hit.kin.routes.update({rule.name: _routes(rule) for rule in hit.kin.groups})
         kins = tuple(hit.kin for hit in hits if hit.kin)
         return Incoming(
             change, body, now, lambda state: decide(replace(matched, hits=hits), state, now), kins=kins
@@ -103,7 +118,7 @@ class Catalog:
 
     def _snapshot(self, entity: str) -> EntitySnapshot:
         blueprint = self.blueprints[entity]
-        properties = {"healthStatus": self._states.get(entity, WELL[blueprint])}
+        properties = {"healthStatus": self.states.get(entity, WELL[blueprint])}
         teams = tuple(self.teams.get(entity, ()))
         return EntitySnapshot(entity, blueprint, entity, None, teams, properties, self.relations[entity])
 
@@ -139,3 +154,7 @@ class Catalog:
             limit=50,
             batch_limits={str(name): 1000 for rule in self.rules for name in rule.send},
         )
+
+
+def _routes(rule: Rule) -> tuple[Route, ...]:
+    return tuple(Route(str(name), str(name)) for name in rule.send)

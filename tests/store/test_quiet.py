@@ -11,24 +11,9 @@ from app.rules.rule import Rule, RuleSet
 from app.store import queries
 from app.store.opening import open_store
 from tests.conftest import DATABASES
-from tests.store.family import Catalog, Heard
+from tests.store.family import CLUSTER, SERVICE, Catalog, Heard
 
 WAIT = 30.0
-CLUSTER = {
-    "name": "cluster-health",
-    "blueprint": "cluster",
-    "when": {"property": "healthStatus", "to": "Down"},
-    "resolve": {"property": "healthStatus", "to": "Up"},
-    "send": "platform",
-}
-SERVICE = {
-    "name": "service-health",
-    "blueprint": "service",
-    "when": {"property": "healthStatus"},
-    "resolve": {"property": "healthStatus", "to": "Healthy"},
-    "severity": {"Crashed": "critical"},
-    "send": "owners",
-}
 QUIET = {"quiet_while": {"relation": "cluster", "rule": "cluster-health", "wait": "30s"}}
 
 

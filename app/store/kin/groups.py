@@ -149,7 +149,7 @@ async def _count(tx: Transaction, state: FamilyState, needs: Mapping[TieKey, int
     limit = 1 << (max(needs.values()) + max(gone.values(), default=0)).bit_length()
     rows = await tx.fetch_each(
         "SELECT count(*) FROM (SELECT 1 FROM incident_ties"
-        f" WHERE rule = $1 AND blueprint = $2 AND entity = $3 LIMIT {limit}) AS some",
+        f" WHERE rule = $1 AND blueprint = $2 AND entity = $3 LIMIT {limit}) AS members",
         ("text", "text", "text"),
         list(needs),
     )
