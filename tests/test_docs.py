@@ -214,8 +214,17 @@ def _in_a_file(name: str, key: str, given: dict[str, Any]) -> dict[str, Any]:
         "ByTemplate": {"send": {"template": "{{ .a }}", "default": "ops"} | given},
         "ByPort": {"send": {"port": {"team": True, "property": "a"}, "default": "ops"} | given},
         "PortLookup": {"send": {"port": lookup | given, "default": "ops"}},
+        "QuietWhile": {"quiet_while": {"relation": "cluster", "rule": "cluster-health"} | given},
+        "GroupBy": given,
     }[name]
-    return {"rules": [{"name": "one", "resolve": {"property": "a", "to": 1}} | rule]}
+    ends = {"resolve": {"property": "a", "to": 1}}
+    others = [
+        {"name": name, "blueprint": name, "when": {"property": "a"}, **ends}
+        for name in ("cluster-health", "service-health")
+    ]
+    group = {"of": "service-health", "by": "team"} | ({} if key == "share" else {"at_least": 2})
+    grouped = name == "GroupBy" or key in ("of", "by", "at_least", "share", "until", "members")
+    return {"rules": [*others, {"name": "one"} | (group if grouped else ends) | rule]}
 
 
 def test_the_version_is_one() -> None:

@@ -79,11 +79,11 @@ def _group_mistakes(rule: Rule, written: Mapping[str, Any]) -> Iterator[tuple[st
     if (rule.at_least is None) == (rule.share is None):
         yield "of", "needs either `at_least` or `share`"
     elif rule.until is not None and rule.at_least is not None and rule.until >= rule.at_least:
-        yield "until", "must be less than `at_least`"
+        yield "until", "until: must be less than `at_least`"
     if not isinstance(rule.severity, str):
-        yield "severity", "a group has one severity: critical, warning or info"
+        yield "severity", "severity: a group has one severity: critical, warning or info"
     if rule.blueprint != ("*",) and (len(rule.blueprint) > 1 or not GLOB.isdisjoint(rule.blueprint[0])):
-        yield "blueprint", "must be one identifier: the blueprint of what the group is about"
+        yield "blueprint", "blueprint: must be one identifier: the blueprint of what the group is about"
 
 
 def _circle(rule: Rule, by_name: Mapping[str, Rule]) -> list[str]:

@@ -74,7 +74,7 @@ def blueprint_of(rule: "Rule") -> str:
 def groups_in(value: Any) -> Iterable[str]:
     """Name the groups that an entity belongs to by the value of its field: several, where that is a list."""
     values = value if isinstance(value, list | tuple) else (value,)
-    return dict.fromkeys(text_of(item)[:MAX_GROUP_CHARS] for item in values if item not in (None, ""))
+    return tuple(dict.fromkeys(text_of(item)[:MAX_GROUP_CHARS] for item in values if item not in (None, "")))
 
 
 def needed(rule: "Rule", total: int) -> int:

@@ -7,7 +7,7 @@ from app.store.transaction import Transaction
 
 MAX_STATES = 4
 MAX_MEMBERS = 10
-MAX_SHOWN_CHARS = 60
+MAX_MEMBER_CHARS = 60
 WORST_MEMBER = "CASE part.severity WHEN 'critical' THEN 0 WHEN 'warning' THEN 1 ELSE 2 END"
 BELOW = (
     "WITH RECURSIVE chain (cause, id) AS ("
@@ -56,7 +56,7 @@ async def _members(tx: Transaction, incident_id: str) -> dict[str, object]:
             incident_id,
             MAX_MEMBERS,
         )
-        lines = [": ".join(one_line(text, MAX_SHOWN_CHARS) for text in row) for row in rows]
+        lines = [": ".join(one_line(text, MAX_MEMBER_CHARS) for text in row) for row in rows]
     count = sum(numbers.values())
     if count > len(lines):
         lines.append(f"and {count - len(lines):,} more")
@@ -65,6 +65,6 @@ async def _members(tx: Transaction, incident_id: str) -> dict[str, object]:
 
 def _in_words(numbers: Mapping[str, int]) -> str:
     """Write how many are in which state: ``9 degraded, 2 crashed``."""
-    parts = [f"{number:,} {one_line(state, MAX_SHOWN_CHARS)}" for state, number in numbers.items()]
+    parts = [f"{number:,} {one_line(state, MAX_MEMBER_CHARS)}" for state, number in numbers.items()]
     more = [f"{sum([*numbers.values()][MAX_STATES:]):,} others"] if len(parts) > MAX_STATES else []
     return ", ".join([*parts[:MAX_STATES], *more])
