@@ -187,7 +187,6 @@ class Intake:
             return decide(matched, state, now, reconciled=reconciled is not None)
 
         watched = matched.watched is not None
-        kins = tuple(hit.kin for hit in matched.hits if hit.kin)
         return Incoming(
             matched.change,
             signed.body,
@@ -196,7 +195,7 @@ class Intake:
             traceparent(),
             watched=watched,
             report=report,
-            kins=kins,
+            kins=matched.kins,
         )
 
     def _wake(self, accepted: Accepted, report: Report | None) -> None:

@@ -87,6 +87,11 @@ class Match:
     results: Results = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
 
+    @property
+    def kins(self) -> tuple[Kin, ...]:
+        """What its incidents have to do with those of other entities."""
+        return tuple(hit.kin for hit in self.hits if hit.kin)
+
 
 def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
     """Match a change with the rules, given the results of `rules.programs`; the reason is said, too."""

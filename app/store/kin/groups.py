@@ -1,7 +1,7 @@
 """Groups: one incident for many, counted in the transaction of the changes that open and end its members."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from hashlib import sha256
@@ -159,16 +159,27 @@ async def _count(tx: Transaction, state: FamilyState, needs: Mapping[TieKey, int
 async def _total(tx: Transaction, group: _Touched) -> int:
     """Count all entities of a group, if its rule asks for a share; 0: their last known states lack some."""
     rule, kin, now = group.rule, group.kin, to_micros(group.incoming.received_at)
-    if rule.share is None or rule.by is None:
+    if rule.share is None:
         return 0
     counted_at, numbers = kin.totals.get(rule.name, (None, {}))
-    if counted_at is None or not 0 <= now - counted_at < COUNTED_ANEW // MICRO:
-        blueprints, counter = list(kin.rule.blueprint), Counter[str]()
-        known = await tx.fetch_value("SELECT count(*) FROM baselines WHERE blueprint = ANY($1)", blueprints)
-        if known == len(set(blueprints)):
-            states = "SELECT state FROM last_known WHERE blueprint = ANY($1) AND NOT gone"
-            async for (text,) in tx.stream(states, blueprints):
-                counter.update(groups_in(orjson.loads(text).get(rule.by.field)))
-        numbers = dict(counter)
+    if counted_at is None or now - counted_at >= COUNTED_ANEW // MICRO:
+        numbers = await count_entities(tx, rule, kin.rule.blueprint)
         kin.totals[rule.name] = now, numbers
     return numbers.get(group.key[2], 0)
+
+
+async def count_entities(tx: Transaction, rule: Rule, blueprints: Sequence[str]) -> dict[str, int]:
+    """Count the entities of each group of a rule, by the last known states; empty: these lack some.
+
+    Args:
+        tx: The transaction.
+        rule: The group's rule.
+        blueprints: The blueprints of the rule that it counts the incidents of.
+    """
+    counter, names = Counter[str](), list(blueprints)
+    known = await tx.fetch_value("SELECT count(*) FROM baselines WHERE blueprint = ANY($1)", names)
+    if known == len(set(names)) and rule.by is not None:
+        states = "SELECT state FROM last_known WHERE blueprint = ANY($1) AND NOT gone"
+        async for (text,) in tx.stream(states, names):
+            counter.update(groups_in(orjson.loads(text).get(rule.by.field)))
+    return dict(counter)
