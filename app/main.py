@@ -34,6 +34,7 @@ from app.web.middleware import (
     webhook_answers,
     without_last_slash,
 )
+from app.web.prefix import with_prefix
 from app.web.protocol import limit_uvicorn
 from app.web.shutdown import on_stop_signal
 
@@ -42,6 +43,8 @@ COLLECT_AFTER_OBJECTS = 10_000  # Python's own 700 would collect every few chang
 
 
 class _Application(FastAPI):
+    prefix = ""
+
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()
         for path, operations in document["paths"].items():
@@ -54,7 +57,9 @@ class _Application(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         # Around the framework's own middleware too: that answers 413 where a length is announced, and 500.
-        return plain_start(plain_headers(without_last_slash(super().build_middleware_stack())))
+        return plain_start(
+            with_prefix(plain_headers(without_last_slash(super().build_middleware_stack())), self.prefix)
+        )
 
 
 def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = True) -> FastAPI:
@@ -81,6 +86,7 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         finally:
             await otel.close(provider)
 
+    prefix = (settings.page_url.path or "").rstrip("/") if settings.page_url else ""
     app = _Application(
         title="Port changelog listener",
         summary=(description or "").partition("\n")[0],
@@ -88,10 +94,13 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         docs_url=None,  # app/web/docs.py in its place
         redoc_url=None,
         redirect_slashes=False,  # `without_last_slash` in its place
-        servers=[{"url": "/"}],  # as if it were not said, but not every generator of clients knows that
+        servers=[
+            {"url": prefix or "/"}
+        ],  # as if it were not said, but not every generator of clients knows that
         max_body_size=settings.max_body_bytes,  # a larger body is refused before all of it is read
         telemetry=otel.telemetry(provider, WEBHOOK_PATH),
     )
+    app.prefix = prefix
     app.add_middleware(
         webhook_answers,
         watch=watch,
@@ -113,10 +122,13 @@ def _add_routes(app: FastAPI, settings: Settings, *, receive: bool) -> None:
         routers.insert(0, webhook.router)
     if receive and settings.admin_token is not None:
         # Imported only where it is used: it takes a tenth of the start and of the memory.
-        from app.web import api, forms, incidents, page, render
+        from app.web import forms, incidents, page, render, silence_forms
+        from app.web.api import routes, silences
 
-        routers += [incidents.router, page.router, forms.router, api.router]
+        routers += [incidents.router, page.router, forms.router, silence_forms.router]
+        routers += [routes.router, silences.router]
         app.mount("/static", render.Static())
+        app.add_exception_handler(404, render.not_found)
     for router in routers:
         # As they are: `include_router` makes each route again, which takes 0.3 s, and looks for it twice.
         app.router.routes.extend(router.routes)

@@ -136,7 +136,8 @@ class Settings(BaseSettings):
     set: they answer 404."""
     page_url: AnyHttpUrl | None = None
     """The address under which people open the page, for links to it in messages:
-    https://listener.example.com. Not set: there are none."""
+    https://listener.example.com. Its path is that of the page: https://ops.example.com/listener. Not set:
+    there are no links."""
     metrics_public: bool = False
     """true: /metrics can be read without the token."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -7,9 +7,8 @@ import textwrap
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, cast, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
-import typer.main
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -142,7 +141,6 @@ def _default_text(info: FieldInfo) -> str:
 
 def commands_page() -> str:
     """Return docs/cli.md: each command with its arguments and options."""
-    group = cast("TyperGroup", typer.main.get_command(command_line()))
     lines = [
         "# Commands",
         "",
@@ -156,7 +154,7 @@ def commands_page() -> str:
         "On a terminal long texts are folded; for another program each row is one line, and nothing is cut.",
         "",
     ]
-    for path, command in _commands(group, "python -m app"):
+    for path, command in _commands(command_line(), "python -m app"):
         lines += [f"## {path.removeprefix('python -m app ')}", "", *_usage(path, command), ""]
         lines += [inspect.cleandoc(command.help or ""), ""]
         rows = [_parameter_row(parameter) for parameter in command.params if parameter.name != "help"]
@@ -191,7 +189,7 @@ def _parameter_row(parameter: Any) -> str:
     else:
         name = ", ".join((*parameter.opts, *parameter.secondary_opts))
         if not parameter.is_flag:
-            name += f" {_value_text(parameter)}"
+            name += f" {parameter.metavar}"
     required = isinstance(parameter, TyperOption) and parameter.required
     default = (
         ""
@@ -199,14 +197,6 @@ def _parameter_row(parameter: Any) -> str:
         else str(getattr(parameter.default, "value", parameter.default))
     )
     return f"| {_code(name)} | {'required' if required else _code(default)} | {_cell(parameter.help or '')} |"
-
-
-def _value_text(option: TyperOption) -> str:
-    annotation = option.type_descriptor.annotation
-    kind = (get_args(annotation) or (annotation,))[0]
-    if isinstance(kind, type) and issubclass(kind, Enum):
-        return "|".join(str(choice.value) for choice in kind)
-    return {str: "TEXT", int: "NUMBER", Path: "FILE"}[kind]
 
 
 def _code(text: str) -> str:

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 from ruamel.yaml import YAML
 from typer.core import TyperGroup
 
 from app import __version__
-from app.cli import command_line as make_command_line
+from app.cli import command_line
 from app.jq.runner import checking
 from app.notifier.registry import SETTINGS_MODELS
 from app.port.setup.resources import automation
@@ -34,13 +33,6 @@ def commands(group: TyperGroup, prefix: str = "") -> list[str]:
         if isinstance(command, TyperGroup):
             found += commands(command, f"{prefix}{name} ")
     return found
-
-
-def command_line() -> TyperGroup:
-    """Return the whole command line."""
-    group = typer.main.get_command(make_command_line())
-    assert isinstance(group, TyperGroup)
-    return group
 
 
 @pytest.mark.parametrize("name", GENERATED)

@@ -2,16 +2,20 @@
 
 import gc
 import sys
+from enum import Enum
 from importlib import import_module
-from typing import Annotated, NoReturn
+from pathlib import Path
+from typing import Annotated, NoReturn, cast, get_args
 
 import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from app import __doc__ as package
 from app import __version__
 from app.errors import ListenerError
 from app.model.text import without_controls
 
+HELP_OPTIONS = ["-h", "--help"]
 INSTALLED = "port-listener"
 """What the program is called where the package is installed."""
 COMMANDS = {
@@ -39,8 +43,8 @@ COMMANDS = {
 """Each command and its module here, which has a function or a group of commands of the same name."""
 
 
-def command_line(wanted: str | None = None, program: str = INSTALLED) -> typer.Typer:
-    """Make the command line.
+def command_line(wanted: str | None = None, program: str = INSTALLED) -> TyperGroup:
+    """Make the command line, whose help names what an option takes in words: TEXT, NUMBER, FILE.
 
     Args:
         wanted: The only command to import, because all of them would take `serve` a second more to start.
@@ -53,7 +57,7 @@ def command_line(wanted: str | None = None, program: str = INSTALLED) -> typer.T
         help=package.partition("\n")[0] if package else None,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings={"help_option_names": HELP_OPTIONS},
     )
 
     @app.callback()
@@ -70,7 +74,24 @@ def command_line(wanted: str | None = None, program: str = INSTALLED) -> typer.T
             app.add_typer(command, name=name)
         else:
             app.command(name)(command)
-    return app
+    group = cast("TyperGroup", typer.main.get_command(app))
+    _name_values(group)
+    return group
+
+
+def _name_values(command: TyperCommand | TyperGroup) -> None:
+    for option in command.get_params(typer.Context(command, help_option_names=HELP_OPTIONS)):
+        if isinstance(option, TyperOption) and option.metavar is None:
+            option.metavar = "" if option.is_flag else _value_name(option.type_descriptor.annotation)
+    for below in command.commands.values() if isinstance(command, TyperGroup) else ():
+        _name_values(cast("TyperCommand | TyperGroup", below))
+
+
+def _value_name(annotation: type) -> str:
+    kind = (get_args(annotation) or (annotation,))[0]
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return "|".join(str(choice.value) for choice in kind)
+    return {str: "TEXT", int: "NUMBER", float: "NUMBER", Path: "FILE"}[kind]
 
 
 def _show_version(wanted: bool) -> None:

@@ -66,6 +66,14 @@ def span(option: str, text: str) -> timedelta:
         raise ListenerError(f"{option} {one_line(text, 40)} {wrong}") from None
 
 
+def json_or_text(text: str) -> Any:
+    """Parse an option's value: as JSON if it is, else it is the text itself."""
+    try:
+        return from_json(text, allow_inf_nan=False)
+    except ValueError:
+        return text
+
+
 def run(work: Coroutine[Any, Any, _T]) -> _T:
     """Run a command's coroutine and return its result; Ctrl-C ends the process with status 130."""
     try:

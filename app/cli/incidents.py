@@ -23,7 +23,7 @@ from app.notifier.base import duration
 from app.store import queries
 from app.store.store import Store
 from app.store.views import AuditEntry, IncidentRow
-from app.web.api_models import IncidentOut
+from app.web.api.models import IncidentOut
 
 MOST_SHOWN = 1_000
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,8 +16,10 @@ from app.cli.base import (
     read_pages,
     run,
     run_with_store,
+    say,
     span,
 )
+from app.cli.remote import Token, Url, remote
 from app.errors import ListenerError, UnreadableChange
 from app.model.delivery import State
 from app.model.notification import Notification, one_line, text_of
@@ -28,8 +30,8 @@ from app.runtime.listener import Runtime, open_runtime
 from app.settings import load_settings
 from app.store import queries
 from app.store.store import Store
-from app.store.views import Delivery, DeliveryAttempt, Quarantined
-from app.web.api_models import DeliveryOut, QuarantineOut
+from app.store.views import Page, Quarantined
+from app.web.api.models import DeliveryOut, QuarantineOut
 
 deliveries = typer.Typer(cls=Noun, help="What is pending, on hold, dead or delivered.")
 quarantine = typer.Typer(cls=Noun, help="Signed bodies that could not be read.")
@@ -53,47 +55,41 @@ def list_deliveries(
     destination: Annotated[str | None, typer.Option(help="Only for this destination.")] = None,
     since: Annotated[str | None, typer.Option(help="Only those of the last 30m, 12h, 2d.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=MAX_NUMBER, help="How many at most.")] = 50,
+    url: Url = None,
+    token: Token = None,
     as_json: AsJson = False,
 ) -> None:
     """List deliveries, those of the newest change first."""
     start = datetime.now(UTC) - span("--since", since) if since else None
+    wanted: dict[str, Any] = {"state": state, "entity": entity, "rule": rule, "destination": destination}
 
-    async def work(
-        store: Store,
-    ) -> tuple[list[Delivery], dict[int, list[DeliveryAttempt]], Mapping[State, int]]:
+    async def work(store: Store) -> tuple[list[DeliveryOut], Mapping[State, int]]:
         # Page by page, so that a large --limit holds no reader's transaction open for long.
-        rows = await read_pages(
-            lambda before, size: store.read(
-                queries.page.deliveries,
-                state=state,
-                entity=entity,
-                rule=rule,
-                destination=destination,
-                since=start,
-                before=before,
-                limit=size,
-            ),
-            limit,
-        )
-        attempts = {
-            row.id: await store.read(queries.page.attempts, [row.id])
-            for row in rows
-            if as_json and row.attempts
-        }
-        return rows, attempts, await store.read(queries.counts.by_state)
+        async def read(before: str | None, size: int) -> Page[DeliveryOut]:
+            page = await store.read(queries.page.deliveries, **wanted, since=start, before=before, limit=size)
+            attempts = await store.read(queries.page.attempts, [row.id for row in page.rows])
+            return Page([DeliveryOut.of(row, attempts) for row in page.rows], page.next)
 
-    rows, attempts, counts = run_with_store(work)
+        return await read_pages(read, limit), await store.read(queries.counts.by_state)
+
+    counts: Mapping[State, int] | None = None
+    if listener := remote(url, token):
+        rows = listener.ask_pages(
+            "/deliveries", DeliveryOut, limit, **wanted, since=start and start.isoformat()
+        )
+    else:
+        rows, counts = run_with_store(work)
     if as_json:
-        print_json_lines(DeliveryOut.of(row, attempts.get(row.id, [])) for row in rows)
+        print_json_lines(rows)
         return
     if rows:
         columns = ("id", "state", "entity", "change", "to", "tries", "age", "last answer")
         print_table(columns, (_cells(row, datetime.now(UTC)) for row in rows))
-    print(_counts_text(counts))
+    print(f"{len(rows):,} deliveries" if counts is None else _counts_text(counts))
 
 
 @deliveries.command("show")
-def show_delivery(number: Number, as_json: AsJson = False) -> None:
+def show_delivery(number: Number, url: Url = None, token: Token = None, as_json: AsJson = False) -> None:
     """Show one delivery with every attempt."""
 
     async def work(store: Store) -> DeliveryOut | None:
@@ -101,20 +97,21 @@ def show_delivery(number: Number, as_json: AsJson = False) -> None:
         attempts = await store.read(queries.page.attempts, [number])
         return None if row is None else DeliveryOut.of(row, attempts)
 
-    found = run_with_store(work)
+    listener = remote(url, token)
+    found = listener.ask(f"/deliveries/{number}", DeliveryOut) if listener else run_with_store(work)
     if found is None:
         raise ListenerError(f"there is no delivery {number}: python -m app deliveries")
     print_json_lines([found]) if as_json else print_record(found)
 
 
-def _cells(row: Delivery, now: datetime) -> tuple[str, ...]:
+def _cells(row: DeliveryOut, now: datetime) -> tuple[str, ...]:
     return (
         str(row.id),
         row.state.replace("_", " "),
         row.notification.entity,
         change_text(row.notification),
         row.destination,
-        str(row.attempts),
+        str(len(row.attempts)),
         duration(now - row.created_at),
         row.detail,
     )
@@ -138,6 +135,8 @@ def retry(
     rule: Annotated[str | None, typer.Option(help="Those that are dead of this rule.")] = None,
     destination: Annotated[str | None, typer.Option(help="Those that are dead for this destination.")] = None,
     since: Annotated[str | None, typer.Option(help="Those that died within this time: 30m, 12h, 2d.")] = None,
+    url: Url = None,
+    token: Token = None,
 ) -> None:
     """Try deliveries again at once: dead ones, or waiting ones by number. Their history stays."""
     several = dead or rule is not None or destination is not None or since is not None
@@ -145,6 +144,13 @@ def retry(
         raise typer.BadParameter("give either numbers, or --dead, --rule, --destination or --since")
     now = datetime.now(UTC)
     start = now - span("--since", since) if since else None
+    if listener := remote(url, token):
+        for each in ids or ():
+            say(listener.act("POST", f"/deliveries/{each}/retry").done)
+        if several:
+            body = {"rule": rule, "destination": destination, "since": start and start.isoformat()}
+            say(listener.act("POST", "/deliveries/retry", body).done)
+        return
     number = run_with_store(
         lambda store: store.retry(now=now, ids=ids or None, rule=rule, destination=destination, since=start)
     )

@@ -20,6 +20,16 @@ from app.port.setup.steps import render, render_requests
 from app.port.setup.tunnel import new_channel, run_tunnel
 from app.settings import Settings, load_settings
 
+FOR_PORT = (
+    "port_client_id",
+    "port_client_secret",
+    "port_region",
+    "port_api_url",
+    "webhook_url",
+    "smee_url",
+)
+"""The settings that setting Port up uses."""
+
 AtRegion = Annotated[
     Region | None, typer.Option(help="Port's region; wins over PORT_REGION and PORT_API_URL.")
 ]
@@ -93,7 +103,7 @@ def bootstrap(
     ] = False,
 ) -> None:
     """Make what the listener needs in Port; change only what is missing or keeps changes from arriving."""
-    settings = load_settings()
+    settings = load_settings(only=FOR_PORT)
     plan = Plan(
         webhook_url(settings),
         blueprints=tuple(blueprint or ()),
@@ -120,7 +130,7 @@ def tunnel(
 ) -> None:
     """Forward what Port sends to a smee channel to the listener on this machine. For development only."""
     network = Network(environment())
-    source = new_channel(network=network) if new else load_settings().smee_url
+    source = new_channel(network=network) if new else load_settings(only=("smee_url",)).smee_url
     if source is None:
         raise SettingsError("SMEE_URL is not set: set it to your channel, or let --new make one")
     if new:

@@ -11,24 +11,28 @@ from app.cli.base import (
     AsJson,
     Noun,
     print_json_lines,
+    print_record,
     print_table,
     run_with_store,
     say,
     span,
     user_name,
 )
+from app.cli.remote import Remote, Token, Url, remote
 from app.errors import ListenerError
-from app.model.silence import ANY, Silence
+from app.model.silence import ANY, Silence, SilencePreview
 from app.notifier.base import duration
 from app.rules.hints import why_idle
 from app.runtime.configured import configured_rules
 from app.settings import load_settings
 from app.store import queries
-from app.web.api_models import SilenceOut
+from app.web.api.silence_models import SilenceOut, SilencePreviewOut
 
 MAX_TEXT_CHARACTERS = 500
 
 silences = typer.Typer(cls=Noun, help="Silences: mute alerts for a while.")
+
+Number = Annotated[int, typer.Argument(min=1, max=MAX_NUMBER, help="The silence's number.")]
 
 
 @silences.command()
@@ -42,6 +46,10 @@ def add(
     author: Annotated[
         str | None, typer.Option(help="Who silences. Not given: the user who runs this.")
     ] = None,
+    start: Annotated[str | None, typer.Option(help="In how long it begins: 30m. Not given: now.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cover.")] = False,
+    url: Url = None,
+    token: Token = None,
 ) -> None:
     """Mute alerts. When the silence ends, incidents that are still open alert once."""
     patterns = (rule, blueprint, entity, team)
@@ -56,47 +64,145 @@ def add(
             f"patterns and --comment must not be empty, and each has at most {MAX_TEXT_CHARACTERS} characters"
         )
     now = datetime.now(UTC)
-    new = Silence(*patterns, now, now + span("--for", for_), author, comment.strip())
-    number = run_with_store(lambda store: store.write(queries.silences.add, new))
-    say(f"silence {number}: {_patterns_text(new)}, until {new.ends_at:%Y-%m-%d %H:%M:%S} UTC")
-    with suppress(ListenerError):  # it holds without the rules file, too
-        if reason := why_idle(new, configured_rules(load_settings()).file.rules):
-            say(f"hint: it matches nothing: {reason}")
+    starts_at = now + span("--start", start) if start else now
+    ends_at = starts_at + span("--for", for_)
+    new = Silence(*patterns, starts_at, ends_at, author, comment.strip())
+    listener = remote(url, token)
+    covered = _preview(listener, new, now)
+    say(f"it covers {covered.incidents:,} open incidents, and {covered.alerts:,} alerts of the last 24 hours")
+    if not dry_run:
+        number = _add(listener, new)
+        begins = f"from {_time(starts_at)} UTC " if start else ""
+        say(f"silence {number}: {_patterns_text(new)}, {begins}until {_time(ends_at)} UTC")
+    if listener is None:
+        with suppress(ListenerError):  # it holds without the rules file, too
+            if reason := why_idle(new, configured_rules(load_settings()).file.rules):
+                say(f"hint: it matches nothing: {reason}")
+
+
+def _preview(listener: Remote | None, new: Silence, now: datetime) -> SilencePreview | SilencePreviewOut:
+    if listener is None:
+        return run_with_store(lambda store: store.read(queries.silences.preview, new, now))
+    return listener.ask("/silences/preview", SilencePreviewOut, **_patterns(new))
+
+
+def _add(listener: Remote | None, new: Silence) -> int:
+    if listener is None:
+        return run_with_store(lambda store: store.write(queries.silences.add, new))
+    times = {"starts_at": new.starts_at.isoformat(), "ends_at": new.ends_at.isoformat()}
+    body = {**_patterns(new), **times, "comment": f"{new.comment} ({new.author})"}
+    return listener.act("POST", "/silences", body).id
+
+
+def _time(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S}"
 
 
 @silences.command("list")
 def list_silences(
     all_: Annotated[bool, typer.Option("--all", help="Also those that have ended.")] = False,
+    url: Url = None,
+    token: Token = None,
     as_json: AsJson = False,
 ) -> None:
     """List silences, newest first."""
     now = datetime.now(UTC)
-    rows = run_with_store(
-        lambda store: store.read(queries.silences.silences, active_at=None if all_ else now)
-    )
+    rows = _read(remote(url, token), ended=all_, now=now)
     if as_json:
-        print_json_lines(map(SilenceOut.model_validate, rows))
+        print_json_lines(rows)
     elif rows:
         print_table(("id", "patterns", "ends", "by", "why", "silenced"), (_cells(row, now) for row in rows))
     else:
         print("There are no silences.")
 
 
-def _cells(row: Silence, now: datetime) -> tuple[str, ...]:
+def _read(listener: Remote | None, *, ended: bool, now: datetime) -> list[SilenceOut]:
+    if listener is not None:
+        return listener.ask_list("/silences", SilenceOut, ended=ended)
+    at = None if ended else now
+    rows = run_with_store(lambda store: store.read(queries.silences.silences, active_at=at))
+    return [SilenceOut.model_validate(row) for row in rows]
+
+
+def _cells(row: SilenceOut, now: datetime) -> tuple[str, ...]:
     ends = f"in {duration(row.ends_at - now)}" if row.ends_at > now else "ended"
-    return str(row.id), _patterns_text(row), ends, row.author, row.comment, str(row.silenced)
+    begins = f"begins in {duration(row.starts_at - now)}, " if row.starts_at > now else ""
+    return str(row.id), _patterns_text(row), begins + ends, row.author, row.comment, str(row.silenced)
 
 
 @silences.command()
-def end(number: Annotated[int, typer.Argument(min=1, max=MAX_NUMBER, help="The silence's number.")]) -> None:
+def show(number: Number, url: Url = None, token: Token = None, as_json: AsJson = False) -> None:
+    """Show one silence."""
+    rows = _read(remote(url, token), ended=True, now=datetime.now(UTC))
+    row = next((row for row in rows if row.id == number), None)
+    if row is None:
+        raise ListenerError(f"there is no silence {number}: python -m app silences --all")
+    print_json_lines([row]) if as_json else print_record(row)
+
+
+@silences.command()
+def edit(
+    number: Number,
+    for_: Annotated[str | None, typer.Option("--for", help="It ends so long from now: 2h.")] = None,
+    extend: Annotated[str | None, typer.Option(help="It ends so much later than it would: 1h.")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="It begins so long from now, if it has not begun.")
+    ] = None,
+    comment: Annotated[str | None, typer.Option(help="Why.")] = None,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Change when a silence begins or ends, or why it is there."""
+    if not (for_ or extend or start or comment) or (for_ and extend):
+        raise typer.BadParameter("say what: --for or --extend, --start, --comment")
+    listener, now = remote(url, token), datetime.now(UTC)
+    row = next((row for row in _read(listener, ended=False, now=now) if row.id == number), None)
+    if row is None:
+        raise ListenerError(f"there is no silence {number} that has not ended: python -m app silences")
+    ends_at = (
+        now + span("--for", for_) if for_ else row.ends_at + span("--extend", extend) if extend else None
+    )
+    starts_at = now + span("--start", start) if start else None
+    if listener is None:
+        try:
+            revised = run_with_store(
+                lambda store: store.write(
+                    queries.silences.revise,
+                    number,
+                    now,
+                    starts_at=starts_at,
+                    ends_at=ends_at,
+                    comment=comment,
+                )
+            )
+        except ValueError as error:
+            raise ListenerError(str(error)) from None
+        if revised is None:
+            raise ListenerError(f"silence {number} has just ended")
+        say(f"silence {number}: {_patterns_text(revised)}, until {_time(revised.ends_at)} UTC")
+        return
+    times = {"starts_at": starts_at, "ends_at": ends_at}
+    body = {name: at.isoformat() for name, at in times.items() if at} | (
+        {"comment": comment} if comment else {}
+    )
+    say(listener.act("PATCH", f"/silences/{number}", body).done)
+
+
+@silences.command()
+def end(number: Number, url: Url = None, token: Token = None) -> None:
     """End a silence now. Incidents that it muted and that are still open alert once."""
+    if listener := remote(url, token):
+        say(listener.act("DELETE", f"/silences/{number}").done)
+        return
     ended = run_with_store(lambda store: store.write(queries.silences.end, number, datetime.now(UTC)))
     if not ended:
         raise ListenerError(f"there is no silence {number} that has not ended: python -m app silences")
     print(f"silence {number} has ended")
 
 
-def _patterns_text(silence: Silence) -> str:
-    names = ("rule", "blueprint", "entity", "team")
-    patterns = {name: getattr(silence, name) for name in names}
-    return ", ".join(f"{name} {pattern}" for name, pattern in patterns.items() if pattern != ANY)
+def _patterns(silence: Silence | SilenceOut) -> dict[str, str]:
+    return {name: getattr(silence, name) for name in ("rule", "blueprint", "entity", "team")}
+
+
+def _patterns_text(silence: Silence | SilenceOut) -> str:
+    return ", ".join(f"{name} {pattern}" for name, pattern in _patterns(silence).items() if pattern != ANY)

@@ -6,7 +6,7 @@ from typing import Annotated
 import httpx
 import typer
 
-from app.cli.base import OUT, run, say
+from app.cli.base import OUT, json_or_text, run, say
 from app.demo.run import Shape, change_body, run_demo, signed_headers
 from app.environment import environment
 from app.errors import ListenerError
@@ -37,18 +37,31 @@ def send(
         str, typer.Option(help="The listener's webhook address.")
     ] = "http://127.0.0.1:8080/api/slack",
     entity: Annotated[str, typer.Option(help="The entity's identifier.")] = "notification-service-prod",
-    from_: Annotated[str, typer.Option("--from", help="healthStatus before.")] = "Healthy",
-    to: Annotated[str, typer.Option(help="healthStatus after.")] = "Degraded",
+    blueprint: Annotated[str, typer.Option(help="The entity's blueprint.")] = "deploymentConfig",
+    name: Annotated[str, typer.Option("--property", help="The property that changes.")] = "healthStatus",
+    from_: Annotated[
+        str, typer.Option("--from", help="Its value before; JSON where it is: 95, true, [1].")
+    ] = "Healthy",
+    to: Annotated[str, typer.Option(help="Its value after.")] = "Degraded",
     shape: Annotated[Shape, typer.Option(help="Which of Port's bodies to send.")] = Shape.AUTOMATION,
 ) -> None:
     """Sign one change as Port would, and post it to a running listener."""
-    settings = load_settings()
+    settings = load_settings(only=("port_client_secret", "port_previous_client_secret"))
     if not url.startswith(("http://", "https://")):
         raise ListenerError(
             f"--url {one_line(url, 100)} is not an address: it must begin with http:// or https://"
         )
     now = datetime.now(UTC)
-    body = change_body(before=from_, after=to, at=now, entity=entity, title=None, shape=shape)
+    body = change_body(
+        before=json_or_text(from_),
+        after=json_or_text(to),
+        at=now,
+        blueprint=blueprint,
+        name=name,
+        entity=entity,
+        title=None,
+        shape=shape,
+    )
     headers = signed_headers(body, settings.secrets[0] if settings.secrets else "unsigned", now)
     say(f"{entity}: {from_} → {to}, as {shape}, {len(body)} bytes, to {url} …")
     try:

@@ -136,8 +136,8 @@ def move(
     """Copy a SQLite file's rows to PostgreSQL, and compare. Stop the listener first; safe to run again."""
     if not to and not source:
         raise typer.BadParameter("give --to, or --from where DATABASE_URL is PostgreSQL's already")
-    path = sqlite_file(load_settings(**({"database_url": source} if source else {})).database[0])
-    url, _ = load_settings(**({"database_url": to} if to else {})).database
+    path = sqlite_file(_settings(**({"database_url": source} if source else {})).database[0])
+    url, _ = _settings(**({"database_url": to} if to else {})).database
     if path is None:
         raise ListenerError(f"the rows come from a SQLite file: give --from {DEFAULT_FILE}")
     if sqlite_file(url) is not None:
@@ -152,8 +152,8 @@ def _time(at: datetime) -> str:
     return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _settings() -> Settings:
-    return load_settings(only=OF_THE_STORE)
+def _settings(**overrides: str) -> Settings:
+    return load_settings(only=OF_THE_STORE, **overrides)
 
 
 def _demand_free(file: Path, *, force: bool) -> None:

@@ -56,20 +56,24 @@ class Shape(StrEnum):
 
 def change_body(
     *,
-    before: str,
-    after: str,
+    before: object,
+    after: object,
     at: datetime,
+    blueprint: str = "deploymentConfig",
+    name: str = "healthStatus",
     entity: str = DEMO_ENTITIES[0][0],
     title: str | None = DEMO_ENTITIES[0][1],
     team: str = DEMO_ENTITIES[0][2],
     shape: Shape = Shape.AUTOMATION,
 ) -> bytes:
-    """Make the body that Port sends when `healthStatus` of a `deploymentConfig` changes; no title: None."""
+    """Make the body that Port sends when the property `name` of an entity changes; no title: None."""
 
-    def snapshot(status: str) -> EntitySnapshot:
+    def snapshot(value: object) -> EntitySnapshot:
+        if (blueprint, name) != ("deploymentConfig", "healthStatus"):
+            return EntitySnapshot(entity, blueprint, title, None, (team,), {name: value})
         properties = {
-            "healthStatus": status,
-            "cpuUtil": CPU_PERCENT.get(status, 50),
+            "healthStatus": value,
+            "cpuUtil": CPU_PERCENT.get(str(value), 50),
             "memoryUtil": 25,
             "newRelicUrl": "https://newrelic.com",
             "sentryUrl": "https://sentry.io/",
@@ -80,7 +84,7 @@ def change_body(
 
     event = build_event(
         action=UPDATE,
-        blueprint="deploymentConfig",
+        blueprint=blueprint,
         entity=entity,
         at=at,
         origin="API",
@@ -89,7 +93,7 @@ def change_body(
         after=snapshot(after),
     )
     if shape is Shape.CHANGELOG:
-        context = {"blueprint": "deploymentConfig", "entity": entity, "runId": None}
+        context = {"blueprint": blueprint, "entity": entity, "runId": None}
         return encode(event | {"status": "SUCCESS", "context": context})
     if shape is Shape.WORKFLOW:
         node = {"identifier": f"wfnr_{secrets.token_hex(8)}"}

@@ -41,18 +41,36 @@ class Silence:
 
     def covers(self, notification: Notification) -> bool:
         """Tell whether it suppresses an alert. A notice of the listener itself is never silenced."""
+        return notification.step is not Step.NOTICE and self.fits(
+            notification.rule, notification.blueprint, notification.entity, notification.teams
+        )
+
+    def fits(self, rule: str, blueprint: str, entity: str, teams: Iterable[str]) -> bool:
+        """Tell whether the four patterns fit a rule's alerts of an entity."""
         return (
-            notification.step is not Step.NOTICE
-            and fnmatchcase(notification.rule, self.rule)
-            and fnmatchcase(notification.blueprint, self.blueprint)
-            and fnmatchcase(notification.entity, self.entity)
+            fnmatchcase(rule, self.rule)
+            and fnmatchcase(blueprint, self.blueprint)
+            and fnmatchcase(entity, self.entity)
             # An entity without a team is covered by `*` only.
-            and (self.team == ANY or any(fnmatchcase(team, self.team) for team in notification.teams))
+            and (self.team == ANY or any(fnmatchcase(team, self.team) for team in teams))
         )
 
     def is_active(self, now: datetime) -> bool:
         """Tell whether it silences at a time, UTC."""
         return self.starts_at <= now < self.ends_at
+
+
+@dataclass(frozen=True, slots=True)
+class SilencePreview:
+    """What a silence would cover.
+
+    Attributes:
+        incidents: How many open incidents.
+        alerts: How many alerts of the last 24 hours.
+    """
+
+    incidents: int
+    alerts: int
 
 
 def silence_of(notification: Notification, silences: Iterable[Silence]) -> Silence | None:

@@ -14,7 +14,7 @@ from app.port.setup.probe import marked_change
 from app.receive.signature import Signed
 from app.store import queries
 from app.store.views import AuditEntry
-from app.web.api_models import ActionOut
+from app.web.api.models import ActionOut
 from app.web.context import WebContext
 
 MAX_PATTERN_CHARACTERS = 200
@@ -61,6 +61,24 @@ async def retry(context: WebContext, who: str, number: int) -> ActionOut:
     return await _record(context, who, "retry", details, id_=number)
 
 
+async def retry_dead(
+    context: WebContext,
+    who: str,
+    *,
+    rule: str | None = None,
+    destination: str | None = None,
+    since: datetime | None = None,
+) -> ActionOut:
+    """Make dead deliveries due now: all, or those of a rule, for a destination, or that died since a time."""
+    now = context.clock()
+    number = await context.store.retry(now=now, ids=None, rule=rule, destination=destination, since=since)
+    context.intake.wake()
+    named = {"rule": rule, "destination": destination, "since": since and timestamp(since)}
+    which = ", ".join(f"{name} {one_line(text)}" for name, text in named.items() if text)
+    details = f"{number:,} dead deliveries are tried again{f' ({which})' if which else ''}."
+    return await _record(context, who, "retry", details)
+
+
 async def release(context: WebContext, who: str, queue_name: str) -> ActionOut:
     """Release a queue that is on hold, and all queues of its destination: they are on hold for one reason.
 
@@ -80,9 +98,14 @@ async def release(context: WebContext, who: str, queue_name: str) -> ActionOut:
 
 
 async def add_silence(
-    context: WebContext, who: str, patterns: tuple[str, str, str, str], ends_at: datetime, comment: str
+    context: WebContext,
+    who: str,
+    patterns: tuple[str, str, str, str],
+    ends_at: datetime,
+    comment: str,
+    starts_at: datetime | None = None,
 ) -> ActionOut:
-    """Store a silence that begins now: alerts that it covers are not sent.
+    """Store a silence: alerts that it covers are not sent.
 
     Args:
         context: The running parts.
@@ -90,6 +113,7 @@ async def add_silence(
         patterns: Rule, blueprint, entity and team; empty: any.
         ends_at: When it ends, UTC.
         comment: Why.
+        starts_at: When it begins, UTC; None: now.
 
     Raises:
         HTTPException: 422, all patterns are empty, the comment is, or the end is too early or too late.
@@ -102,14 +126,63 @@ async def add_silence(
         raise HTTPException(422, f"A pattern has at most {MAX_PATTERN_CHARACTERS} characters.")
     if not comment.strip() or len(comment) > MAX_COMMENT_CHARACTERS:
         raise HTTPException(422, f"Say why, in 1 to {MAX_COMMENT_CHARACTERS} characters.")
-    if not now < ends_at <= now + MAX_SILENCE:
-        raise HTTPException(422, "A silence must end in the future, and within a year.")
+    starts_at = max(now, starts_at or now)
+    _demand_span(starts_at, ends_at, now)
     rule, blueprint, entity, team = patterns_or_any
-    silence = Silence(rule, blueprint, entity, team, now, ends_at, who, comment.strip())
+    silence = Silence(rule, blueprint, entity, team, starts_at, ends_at, who, comment.strip())
     number = await context.store.write(queries.silences.add, silence)
     reason = one_line(silence.comment)
-    details = f"Silence {number}: {patterns_text(silence)}, until {timestamp(ends_at)}: {reason}"
+    details = f"Silence {number}: {patterns_text(silence)}, {_span_text(silence, now)}: {reason}"
     return await _record(context, who, "silence", details, id_=number)
+
+
+def _demand_span(starts_at: datetime, ends_at: datetime, now: datetime) -> None:
+    if not starts_at < ends_at <= now + MAX_SILENCE:
+        raise HTTPException(422, "A silence must end in the future, after it begins, and within a year.")
+
+
+def _span_text(silence: Silence, now: datetime) -> str:
+    begins = f"from {timestamp(silence.starts_at)} " if silence.starts_at > now else ""
+    return f"{begins}until {timestamp(silence.ends_at)}"
+
+
+async def revise_silence(
+    context: WebContext,
+    who: str,
+    number: int,
+    *,
+    starts_at: datetime | None = None,
+    ends_at: datetime | None = None,
+    comment: str | None = None,
+) -> ActionOut:
+    """Change when a silence begins or ends, or why it is there; what is None stays.
+
+    Raises:
+        HTTPException: 404, there is none of this number that has not ended; 422, the end is too early or
+            too late, or the comment is empty or too long.
+    """
+    now = context.clock()
+    if ends_at is not None:
+        _demand_span(max(now, starts_at or now), ends_at, now)
+    if comment is not None and not 0 < len(comment.strip()) <= MAX_COMMENT_CHARACTERS:
+        raise HTTPException(422, f"Say why, in 1 to {MAX_COMMENT_CHARACTERS} characters.")
+    revised = None
+    if 0 < number <= MAX_ID:
+        try:
+            revised = await context.store.write(
+                queries.silences.revise,
+                number,
+                now,
+                starts_at=starts_at and max(now, starts_at),
+                ends_at=ends_at,
+                comment=comment and comment.strip(),
+            )
+        except ValueError as error:
+            raise HTTPException(422, f"{error}.".capitalize()) from None
+    if revised is None:
+        raise HTTPException(404, f"There is no silence {number} that has not ended.")
+    text = f"{patterns_text(revised)}, {_span_text(revised, now)}: {one_line(revised.comment)}"
+    return await _record(context, who, "change silence", f"Silence {number} is now: {text}", id_=number)
 
 
 async def end_silence(context: WebContext, who: str, number: int) -> ActionOut:

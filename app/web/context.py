@@ -12,7 +12,7 @@ from app.reconcile.health import why_off
 from app.store import queries
 from app.store.store import Store
 from app.store.views import Page
-from app.web.api_models import ReconciliationOut
+from app.web.api.models import ReconciliationOut
 from app.web.health import Readiness
 from app.web.view import RUNS_LOOKED_AT, view_reconciling
 

@@ -1,20 +1,17 @@
 """The page's forms: each asks for confirmation, carries out an action, and goes back."""
 
-from datetime import datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode
 
-from fastapi import APIRouter, Depends, Form, HTTPException, Request
+from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from app.model.notification import one_line
-from app.model.silence import ANY, Silence
 from app.store import queries
 from app.web import actions
 from app.web.actions import TestChange, Text
-from app.web.api_models import ActionOut
-from app.web.context import Context, WebContext
-from app.web.incidents import MOST_OPEN
+from app.web.api.models import ActionOut
+from app.web.context import Context
 from app.web.render import PAGE_TEMPLATES, PageRoute, render
 from app.web.session import (
     API,
@@ -29,14 +26,11 @@ from app.web.session import (
     check_origin,
     local,
 )
-from app.web.view import parse_time
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
-SILENCE_SPANS = {"1h": timedelta(hours=1), "4h": timedelta(hours=4), "1d": timedelta(days=1)}
 
-
-def _back(to: str, done: ActionOut) -> Response:
+def go_back(to: str, done: ActionOut) -> Response:
     """Go back to the page that asked for the action; `did` lets that page show what was done."""
     path, _, query = local(to).partition("?")
     # A redirect, so that reloading the page does not send the form again.
@@ -105,11 +99,37 @@ async def sign_out(_: Actor) -> Response:
     return answer
 
 
-async def _ask(request: Request, visitor: Visitor, title: str, text: str, do: str, **more: Any) -> Response:
+async def ask(request: Request, visitor: Visitor, title: str, text: str, do: str, **more: Any) -> Response:
+    """Ask for confirmation: as a page, or as its part in a dialog.
+
+    Args:
+        request: The request; its `back` is where the form leads back to.
+        visitor: Who is asked.
+        title: What is asked, as a question.
+        text: What follows from it.
+        do: The button's words; empty: the form's fields have their own.
+        more: Further values of the template: `fields`, `problem`, the fields' values.
+    """
     back = local(request.query_params.get("back", "/"))
     values = {"title": title, "text": text, "do": do, "back": back, "fields": "", "problem": ""}
     template = "ask_form.html" if request.headers.get("hx-request") else "ask.html"
     return await render(request, template, visitor, **(values | more))
+
+
+@router.get("/deliveries/retry")
+async def ask_retry_dead(request: Request, visitor: SignedIn, context: Context, rule: str = "") -> Response:
+    """Ask whether to try all dead deliveries again."""
+    tally = await context.store.read(queries.counts.tally, context.clock())
+    text = f"Of rule {one_line(rule)}, those that are dead." if rule else f"{tally.dead:,} are dead."
+    values = {"fields": "retry", "rule": rule}
+    title = "Try all dead deliveries again?"
+    return await ask(request, visitor, title, f"{text} Their history stays.", "Try again", **values)
+
+
+@router.post("/deliveries/retry")
+async def retry_dead(who: Actor, context: Context, rule: Text = "", back: Text = "/") -> Response:
+    """Try all dead deliveries again, or those of a rule."""
+    return go_back(back, await actions.retry_dead(context, who.name, rule=rule or None))
 
 
 @router.get("/deliveries/{number}/retry")
@@ -120,109 +140,26 @@ async def ask_retry(request: Request, visitor: SignedIn, context: Context, numbe
         raise HTTPException(404, f"There is no delivery {number}.")
     alert = row.notification
     text = f"{alert.title or alert.entity}, to {row.destination}. Its history stays."
-    return await _ask(request, visitor, f"Try delivery {number} again?", text, "Try again")
+    return await ask(request, visitor, f"Try delivery {number} again?", text, "Try again")
 
 
 @router.post("/deliveries/{number}/retry")
 async def retry(who: Actor, context: Context, number: int, back: Text = "/") -> Response:
     """Try a delivery again."""
-    return _back(back, await actions.retry(context, who.name, number))
+    return go_back(back, await actions.retry(context, who.name, number))
 
 
 @router.get("/queues/release")
 async def ask_release(request: Request, visitor: SignedIn, queue: str) -> Response:
     """Ask whether to release a queue that is on hold."""
     text = f"What waits in {queue}, and in other queues of its destination, is sent at once."
-    return await _ask(request, visitor, "Release this queue?", text, "Release", fields="release", queue=queue)
+    return await ask(request, visitor, "Release this queue?", text, "Release", fields="release", queue=queue)
 
 
 @router.post("/queues/release")
 async def release(who: Actor, context: Context, queue: Text, back: Text = "/") -> Response:
     """Release a queue."""
-    return _back(back, await actions.release(context, who.name, queue))
-
-
-@router.get("/silence")
-async def ask_silence(request: Request, visitor: SignedIn, context: Context) -> Response:
-    """Ask what to silence, for how long, and why."""
-    names = ("rule", "blueprint", "entity", "team")
-    asked = {name: request.query_params.get(name, "") for name in names}
-    covered = await _covered(context, asked) if any(asked.values()) else ""
-    return await _ask_silence(request, visitor, asked | {"comment": ""}, covered)
-
-
-async def _covered(context: WebContext, asked: dict[str, str]) -> str:
-    """Say how many open incidents a silence would cover if it began now."""
-    rule, blueprint, entity, team = (pattern or ANY for pattern in asked.values())
-    time = context.clock()
-    silence = Silence(rule, blueprint, entity, team, time, time, author="", comment="")
-    rows = await context.store.read(queries.incidents.worst, MOST_OPEN)
-    number = sum(row.last is not None and silence.covers(row.last) for row in rows)
-    incidents = "1 open incident" if number == 1 else f"{number:,} open incidents"
-    return f"It covers {actions.patterns_text(silence)}: {incidents} now. "
-
-
-async def _ask_silence(
-    request: Request, visitor: Visitor, asked: dict[str, str], covered: str = "", **more: Any
-) -> Response:
-    about = asked["entity"] or asked["rule"]
-    title = f"Silence {about}?" if about else "Silence"
-    text = f"{covered}No alert is sent meanwhile. When it ends, incidents that are still open alert once."
-    return await _ask(
-        request, visitor, title, text, "", fields="silence", asked=asked, narrow=bool(about), **more
-    )
-
-
-@router.post("/silence")
-async def silence(
-    request: Request,
-    who: Actor,
-    context: Context,
-    rule: Text = "",
-    blueprint: Text = "",
-    entity: Text = "",
-    team: Text = "",
-    comment: Text = "",
-    span: Annotated[str, Form(alias="for")] = "",
-    until: Text = "",
-    back: Text = "/",
-) -> Response:
-    """Add a silence."""
-    try:
-        ends_at = _end(context, span, until)
-        reason = comment.strip() or f"from the page, by {who.name}"
-        patterns = (rule, blueprint, entity, team)
-        return _back(back, await actions.add_silence(context, who.name, patterns, ends_at, reason))
-    except HTTPException as error:
-        asked = {"rule": rule, "blueprint": blueprint, "entity": entity, "team": team, "comment": comment}
-        return await _ask_silence(request, who, asked, problem=error.detail, back=local(back), status=422)
-
-
-def _end(context: WebContext, span: str, until: str) -> datetime:
-    """Parse the end of a silence, UTC: one of the usual spans from now, or the form's time.
-
-    Raises:
-        HTTPException: 422, the form has neither.
-    """
-    if span in SILENCE_SPANS:
-        return context.clock() + SILENCE_SPANS[span]
-    try:
-        return parse_time(until)
-    except (ValueError, OverflowError):
-        raise HTTPException(422, "Say when it ends.") from None
-
-
-@router.get("/silences/{number}/end")
-async def ask_end(request: Request, visitor: SignedIn, number: int) -> Response:
-    """Ask whether to end a silence."""
-    text = "Incidents that it muted and that are still open alert once."
-    return await _ask(request, visitor, f"End silence {number} now?", text, "End it")
-
-
-@router.post("/silences/{number}/end")
-async def end_silence(who: Actor, context: Context, number: int, back: Text = "/silences") -> Response:
-    """End a silence."""
-    return _back(back, await actions.end_silence(context, who.name, number))
+    return go_back(back, await actions.release(context, who.name, queue))
 
 
 @router.get("/incidents/close")
@@ -230,7 +167,7 @@ async def ask_close(request: Request, visitor: SignedIn, incident: str) -> Respo
     """Ask whether to close an incident."""
     text = "Each channel that was told of it is told so. A later change that matches opens a new one."
     values = {"fields": "close", "incident": incident}
-    return await _ask(request, visitor, "Close this incident?", text, "Close it", **values)
+    return await ask(request, visitor, "Close this incident?", text, "Close it", **values)
 
 
 @router.post("/incidents/close")
@@ -238,7 +175,7 @@ async def close_incident(
     who: Actor, context: Context, incident: Text, comment: Text = "", back: Text = "/"
 ) -> Response:
     """Close an incident."""
-    return _back(back, await actions.close_incident(context, who.name, incident, comment))
+    return go_back(back, await actions.close_incident(context, who.name, incident, comment))
 
 
 @router.get("/test")
@@ -255,7 +192,7 @@ async def _ask_test(request: Request, visitor: Visitor, asked: TestChange, **mor
         " incident that it opens."
     )
     title = "Send a test change"
-    return await _ask(request, visitor, title, text, "Send it", fields="test", asked=asked, **more)
+    return await ask(request, visitor, title, text, "Send it", fields="test", asked=asked, **more)
 
 
 @router.post("/test")
@@ -268,7 +205,7 @@ async def send_test(
 ) -> Response:
     """Send a test change."""
     try:
-        return _back(back, await actions.send_test(context, who.name, change))
+        return go_back(back, await actions.send_test(context, who.name, change))
     except HTTPException as error:
         return await _ask_test(request, who, change, problem=error.detail, back=local(back), status=422)
 
@@ -277,10 +214,10 @@ async def send_test(
 async def ask_replay(request: Request, visitor: SignedIn, number: int) -> Response:
     """Ask whether to read a body again."""
     text = "If it can be read now, it is accepted as a change and leaves the quarantine."
-    return await _ask(request, visitor, f"Read number {number} again?", text, "Read again")
+    return await ask(request, visitor, f"Read number {number} again?", text, "Read again")
 
 
 @router.post("/quarantine/{number}/replay")
 async def replay(who: Actor, context: Context, number: int, back: Text = "/quarantine") -> Response:
     """Read a body again."""
-    return _back(back, await actions.replay(context, who.name, number))
+    return go_back(back, await actions.replay(context, who.name, number))

@@ -12,6 +12,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from app.model.delivery import State
 from app.model.report import RUNS
 from app.notifier.base import entity_url
+from app.receive.forms import forms_tried
 from app.store import queries
 from app.store.views import QUIET, ChangeFilter
 from app.web.actions import MAX_ID, patterns_text
@@ -24,7 +25,7 @@ from app.web.view import TIMELINE_ROWS, parse_time, timeline, view_change
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 SILENCES_SHOWN = 200
-INCIDENTS_IN_TIMELINE = 200
+INCIDENTS_IN_TIMELINE = 500
 ALERTS_IN_TIMELINE = 2_000
 TIMELINE_HOURS = (1, 6, 24, 72)
 USUAL_HOURS = 6
@@ -37,26 +38,36 @@ REFRESH_SECONDS = 30
 SPEAK_SECONDS = 15
 """A stream speaks this often at least: a page that hears nothing for three times as long says so."""
 STATES = (*State, QUIET)
+QUICK_RANGES = {f"{hours}h": timedelta(hours=hours) for hours in (1, 6, 24)} | {"7d": timedelta(days=7)}
+"""What `since` may be in place of a time: so long ago, whenever the page is read."""
 FIRST_TIME, LAST_TIME = (datetime(year, 1, 1, tzinfo=UTC) for year in (1970, 9000))
 """Times in a query are limited to these, so that arithmetic on them cannot overflow."""
 
 
 @router.get("/timeline")
-async def show_timeline(render: Render, context: Context, hours: int = USUAL_HOURS) -> Response:
+async def show_timeline(
+    render: Render, context: Context, hours: int = USUAL_HOURS, team: str = "", group: str = ""
+) -> Response:
     """Show the states of entities over the last hours as a picture."""
-    shown = await _timeline(context, hours)
-    return await render("timeline.html", choices=TIMELINE_HOURS, most=TIMELINE_ROWS, **shown)
+    shown = await _timeline(context, hours, team, group)
+    teams = (await context.store.read(queries.changes.choices)).teams
+    asked = {"team": team, "group": group, "hours": shown["hours"]}
+    return await render(
+        "timeline.html", choices=TIMELINE_HOURS, most=TIMELINE_ROWS, teams=teams, asked=asked, **shown
+    )
 
 
 @router.get("/timeline/data")
-async def timeline_data(_: SignedIn, context: Context, hours: int = USUAL_HOURS) -> Response:
+async def timeline_data(
+    _: SignedIn, context: Context, hours: int = USUAL_HOURS, team: str = "", group: str = ""
+) -> Response:
     """Return the picture's data."""
-    shown = await _timeline(context, hours)
+    shown = await _timeline(context, hours, team, group)
     start, end = shown["since"].isoformat(), shown["until"].isoformat()
     return JSONResponse({"from": start, "to": end, "rows": shown["rows"]})
 
 
-async def _timeline(context: WebContext, hours: int) -> dict[str, Any]:
+async def _timeline(context: WebContext, hours: int, team: str, group: str) -> dict[str, Any]:
     hours = hours if hours in TIMELINE_HOURS else USUAL_HOURS
     until = context.clock()
     since = until - timedelta(hours=hours)
@@ -64,7 +75,7 @@ async def _timeline(context: WebContext, hours: int) -> dict[str, Any]:
     incidents = await context.store.read(
         queries.incidents.page, since=since, before=None, limit=INCIDENTS_IN_TIMELINE
     )
-    rows = timeline(alerts, [row.incident for row in incidents.rows], since, until)
+    rows = timeline(alerts, list(incidents.rows), since, until, team=team, by_team=group == "team")
     return {"hours": hours, "since": since, "until": until, "rows": rows}
 
 
@@ -113,12 +124,17 @@ async def changes(request: Request, render: Render, context: Context) -> Respons
     names = ("blueprint", "entity", "q", "team", "rule", "state", "since", "until")
     asked = {name: request.query_params.get(name, "") for name in names}
     before = request.query_params.get("before") or None
+    last = asked["since"] if asked["since"] in QUICK_RANGES else ""
+    since = f"{context.clock() - QUICK_RANGES[last]:%Y-%m-%dT%H:%M:%S}" if last else asked["since"]
+    wanted = get_filter(**(asked | {"since": since}))
     page = await read_page(
-        context.store.read(queries.changes.changes, get_filter(**asked), before=before, limit=PAGE_ROWS)
+        context.store.read(queries.changes.changes, wanted, before=before, limit=PAGE_ROWS)
     )
     return await render(
         "changes.html",
         asked=asked,
+        last=last,
+        ranges=QUICK_RANGES,
         before=before,
         page=page,
         changes=[view_change(row) for row in page.rows],
@@ -195,7 +211,8 @@ async def silences(render: Render, context: Context) -> Response:
 async def quarantine(render: Render, context: Context, before: str | None = None) -> Response:
     """Show signed bodies that could not be read."""
     page = await read_page(context.store.read(queries.quarantine.bodies, before=before, limit=SHORT_ROWS))
-    return await render("quarantine.html", page=page)
+    forms = {row.id: forms_tried(row.body) for row in page.rows if len(row.body) == row.size}
+    return await render("quarantine.html", page=page, forms=forms)
 
 
 @router.get("/audit")

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Request, Response
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.exceptions import HTTPException as RoutingError
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -190,6 +192,13 @@ def _error_page(status: int, detail: str, headers: dict[str, str] | None = None)
         return RedirectResponse(location, status)
     text = PAGE_TEMPLATES.get_template("error.html").render(title=TITLES.get(status, "Error"), detail=detail)
     return HTMLResponse(text, status, headers)
+
+
+async def not_found(request: Request, error: Exception) -> Response:
+    """Answer a person with a page, and a program with JSON, where nothing is at an address."""
+    if isinstance(error, RoutingError) and "text/html" not in request.headers.get("accept", ""):
+        return await http_exception_handler(request, error)
+    return _error_page(404, "There is nothing at this address.", SECURITY_HEADERS)
 
 
 class Static(StaticFiles):

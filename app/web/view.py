@@ -14,16 +14,18 @@ from app.model.incident import Incident, Step
 from app.model.notification import Notification, one_line, text_of
 from app.receive.payload import parse_event
 from app.receive.signature import Signed
-from app.store.views import StoredChange, StoredRun
-from app.web.api_models import ChangeOut, ReconcileRunOut, ReconciliationOut, ValueOut, attributes_of
+from app.store.views import IncidentRow, StoredChange, StoredRun
+from app.web.api.models import ChangeOut, ReconcileRunOut, ReconciliationOut, ValueOut, attributes_of
 
 LONGEST_WHOLE_VALUE = 2_000
 LONGEST_LISTED_VALUE = 120
 VALUES_IN_A_LIST = 4
-TIMELINE_ROWS = 100
+TIMELINE_ROWS = 200
 RUNS_LOOKED_AT = 10
 LEVELS = {"Healthy": "ok", "Degraded": "warning", "Crashed": "critical", "Restarting": "info"}
 """The colours of the statuses in Port's own blueprints; others are coloured by their rule's severity."""
+
+LEVEL_ORDER = ("critical", "warning", "info", "ok")
 
 _Point = tuple[datetime, str, str]
 """Since when, which state, and the state's level."""
@@ -130,38 +132,60 @@ def parse_time(text: str) -> datetime:
 
 
 def timeline(
-    alerts: list[Notification], incidents: list[Incident], since: datetime, now: datetime
+    alerts: list[Notification],
+    incidents: list[IncidentRow],
+    since: datetime,
+    now: datetime,
+    *,
+    team: str = "",
+    by_team: bool = False,
 ) -> list[dict[str, Any]]:
     """Return the rows of the timeline: for each entity, and rule if it has several, its states in order.
 
-    Of more than `TIMELINE_ROWS` those that are ok now are left out first, then those that moved first.
+    What is not well comes first, the worst and of those what moved last. Of more than `TIMELINE_ROWS` rows
+    the last are left out.
 
     Args:
         alerts: What alerts said, oldest first.
         incidents: Those that were open at any time since.
         since: Where the picture begins, UTC.
         now: Where it ends, UTC.
+        team: Only entities of this team; empty: of all.
+        by_team: The teams by name one after the other, each with what is not well first.
     """
     points: dict[tuple[str, str, str], list[_Point]] = {}
     titles: dict[tuple[str, str], str] = {}
+    teams: dict[tuple[str, str], tuple[str, ...]] = {}
     for alert in alerts:
         key = (alert.blueprint, alert.entity, alert.rule)
-        titles[key[:2]] = alert.title
+        titles[key[:2]], teams[key[:2]] = alert.title, alert.teams
         _add_alert(points.setdefault(key, []), alert, since)
-    for incident in incidents:  # those that opened before the picture begins, without an alert since
+    for row in incidents:  # those that opened before the picture begins, without an alert since
+        incident = row.incident
         key = (incident.blueprint, incident.entity, incident.rule)
         if key not in points:
             points[key] = _incident_points(incident, since)
-    shown = sorted(points, key=lambda key: (points[key][-1][2] != "ok", points[key][-1][0]))[-TIMELINE_ROWS:]
+            if row.last is not None:
+                teams[key[:2]] = row.last.teams
+
+    def team_of(key: tuple[str, str, str]) -> str:
+        return ", ".join(teams.get(key[:2], ()))
+
+    def order(key: tuple[str, str, str]) -> tuple[Any, ...]:
+        moved_at, _, level = points[key][-1]
+        return (team_of(key) if by_team else "", LEVEL_ORDER.index(level), now - moved_at, key)
+
     rules = Counter(key[:2] for key in points)
+    wanted = (key for key in points if not team or team in teams.get(key[:2], ()))
     return [
         {
             "label": f"{key[1]} ({key[2]})" if rules[key[:2]] > 1 else key[1],
             "title": titles.get(key[:2], key[1]),
+            "team": team_of(key),
             "url": entity_path(key[0], key[1]),
             "segments": _segments(points[key], now),
         }
-        for key in sorted(shown, key=lambda key: (key[1], key[2]))
+        for key in sorted(wanted, key=order)[:TIMELINE_ROWS]
     ]
 
 

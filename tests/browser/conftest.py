@@ -157,11 +157,14 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 
 
 @asynccontextmanager
-async def visiting(browser: Browser, site: Site, width: int, scheme: Any) -> AsyncIterator[Visit]:
+async def visiting(
+    browser: Browser, site: Site, width: int, scheme: Any, *, has_touch: bool = False
+) -> AsyncIterator[Visit]:
     """Open a window, and see at the end that nothing went wrong in it."""
     context = await browser.new_context(
         viewport={"width": width, "height": 900},
         color_scheme=scheme,
+        has_touch=has_touch,
         reduced_motion="reduce",  # half-way through a fade, colours are not what they are to be
     )
     context.set_default_timeout(8_000)

@@ -100,7 +100,7 @@ async def test_a_page_that_hears_nothing_says_so(browser: Browser, site: Site) -
 
 
 async def test_the_timeline(browser: Browser, site: Site) -> None:
-    """The timeline has a row for each entity, can be zoomed, and a click leads to the entity."""
+    """The timeline has a row for each entity, is zoomed by the slider, and a click leads to the entity."""
     async with visiting(browser, site, 1280, "light") as visit:
         page = visit.page
         await visit.sign_in()
@@ -110,13 +110,35 @@ async def test_the_timeline(browser: Browser, site: Site) -> None:
         span = "(() => { const one = echarts.getInstanceByDom(document.getElementById('timeline'))"
         span += ".getOption().dataZoom[0]; return one.end - one.start })()"
         await page.wait_for_function(f"{span} === 100")
-        await chart.hover(position={"x": 700, "y": 25})
-        await page.keyboard.down("Control")
-        await page.mouse.wheel(0, -400)
-        await page.keyboard.up("Control")
+        handle = await page.locator("#timeline-axis").bounding_box()
+        assert handle
+        await page.mouse.move(handle["x"] + handle["width"] - 16, handle["y"] + 14)
+        await page.mouse.down()
+        await page.mouse.move(handle["x"] + handle["width"] - 300, handle["y"] + 14, steps=4)
+        await page.mouse.up()
         await page.wait_for_function(f"{span} < 100")
-        await chart.click(position={"x": 1150, "y": 25})
+        await chart.click(position={"x": 1150, "y": 45})
         await expect(page.get_by_role("heading", name="Checkout", level=1)).to_be_visible()
+
+
+async def test_the_timeline_on_a_phone(browser: Browser, site: Site) -> None:
+    """A swipe over the picture scrolls the page; the axis stays in sight."""
+    for number in range(60):
+        await site.change("Healthy", "Crashed", ago=5, entity=f"service-{number}", title=f"Service {number}")
+    async with visiting(browser, site, 390, "dark", has_touch=True) as visit:
+        page = visit.page
+        await visit.sign_in()
+        await page.goto(f"{site.url}/timeline")
+        await expect(page.locator("#timeline canvas")).to_be_visible()
+        await page.wait_for_function("() => document.getElementById('timeline').clientHeight > 1500")
+        session = await page.context.new_cdp_session(page)
+        for y in range(700, 300, -40):
+            kind = "touchStart" if y == 700 else "touchMove"
+            touch = {"type": kind, "touchPoints": [{"x": 250, "y": y}]}
+            await session.send("Input.dispatchTouchEvent", touch)
+        await session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        await page.wait_for_function("() => scrollY > 200")
+        await expect(page.locator("#timeline-axis canvas")).to_be_in_viewport()
 
 
 async def test_a_session_that_ends(browser: Browser, site: Site) -> None:

@@ -15,7 +15,7 @@ from app.settings import load_settings
 from app.store import queries
 from app.store.opening import open_store
 from app.store.views import ReconcileProgress, StoredRun
-from app.web.api_models import ReconcileRunOut
+from app.web.api.models import ReconcileRunOut
 from app.web.view import view_reconciling
 from tests.cli.conftest import run as run_command
 from tests.cli.helpers import Run as Command

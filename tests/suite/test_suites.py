@@ -11,7 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from app.cli import main
-from app.cli.suite import run_files
+from app.cli.rules.suite import run_files
 from app.errors import SuiteError
 from app.suite.file import load_suite
 from app.suite.model import SuiteFile

@@ -126,6 +126,30 @@ async def test_the_timeline_has_the_states(start: Start) -> None:
         assert row["url"].startswith("/entity?")
 
 
+async def test_the_timelines_order(start: Start) -> None:
+    """What is not well comes first; a team's entities alone, or team by team."""
+    async with start(admin_token=TOKEN) as service:
+        for entity, team, last in (
+            ("a", "Star", "Healthy"),
+            ("b", "Rocket", "Degraded"),
+            ("c", "Star", "Crashed"),
+        ):
+            await service.change("Healthy", "Restarting", entity=entity, team=team)
+            await service.change("Restarting", last, entity=entity, team=team)
+        await sign_in(service)
+
+        async def labels(query: str) -> list[str]:
+            data = (await service.client.get(f"/timeline/data?{query}")).json()
+            return [row["label"] for row in data["rows"]]
+
+        assert await labels("") == ["c", "b", "a"]
+        assert await labels("team=Star") == ["c", "a"]
+        assert await labels("group=team&hours=1") == ["b", "c", "a"]
+        shown = await page(service, "/timeline?team=Star&group=team")
+        assert '<option value="Star" selected>' in shown
+        assert "/timeline/data?team=Star&group=team&hours=6" in shown
+
+
 async def test_retry(start: Start, slack: StandInSlack) -> None:
     """A dead delivery is tried again, which the page and the trail say with the name."""
     slack.answers.extend([PlainTextResponse("invalid_payload", 400)] * 3)
@@ -173,14 +197,14 @@ async def test_silence_and_its_end(start: Start) -> None:
         await service.change("Healthy", "Degraded")
         await sign_in(service)
         ask = "/silence?rule=health&blueprint=deploymentConfig&entity=notification-service-prod"
-        assert "1 open incident now." in await page(service, ask)
-        assert "0 open incidents now." in await page(service, "/silence?team=Payments")
+        assert "1 open incident now, 1 alert in the last 24 hours." in await page(service, ask)
+        assert "0 open incidents now," in await page(service, "/silence?team=Payments")
         answer = await do(service, ask, **{"for": "4h"})
         assert "Silence 1: rule health, blueprint deploymentConfig" in answer.text
         (silence,) = await service.store.read(queries.silences.silences, active_at=None)
         assert (silence.author, silence.entity) == ("Ada", "notification-service-prod")
         assert round((silence.ends_at - silence.starts_at).total_seconds()) == 4 * 3600
-        assert re.search(r"silenced</span> until <time.*</time> by Ada", await page(service, "/"))
+        assert re.search(r"silenced</span> ends <time.*</time> by Ada", await page(service, "/"))
         assert "No open incident matches" not in await page(service, "/?how=silenced")
         assert "Silence 1 has ended" in (await do(service, "/silences/1/end")).text
         assert "There is no silence 1" in (await do(service, "/silences/1/end")).text
@@ -321,6 +345,8 @@ async def test_replay(start: Start) -> None:
         await service.store.quarantine(good, signed_at=now, received_at=now, path="", reason="old release")
         await sign_in(service)
         assert "no&#34;: &#34;change" in (await service.client.get("/quarantine")).text
+        assert "Tried as:" in (shown := await page(service, "/quarantine"))
+        assert "an automation's or a workflow's body: it has no object `event`" in shown
         assert "still cannot be read" in (await do(service, "/quarantine/1/replay")).text
         assert "Number 2 left the quarantine" in (await do(service, "/quarantine/2/replay")).text
         assert await service.store.read(queries.quarantine.body, 1) is not None

@@ -1,15 +1,20 @@
-"""Silences: added, ended, and settled once they have ended."""
+"""Silences: added, changed, ended, and settled once they have ended."""
 
+import json
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from app.model.digest import is_over
 from app.model.incident import Step
 from app.model.notification import Notification
-from app.model.silence import Silence
-from app.model.times import from_micros, to_micros
+from app.model.silence import Silence, SilencePreview
+from app.model.times import from_micros, micros_or_none, to_micros
+from app.store.queries import incidents
 from app.store.transaction import Row, Transaction
 
+PREVIEWED = timedelta(hours=24)
+MOST_PREVIEWED = 20_000
+"""Of so many open incidents, and of so many entities with alerts, a preview looks at the first."""
 SILENCE = "id, rule, blueprint, entity, team, starts_at, ends_at, author, comment"
 
 
@@ -48,6 +53,68 @@ async def silences(tx: Transaction, *, active_at: datetime | None) -> list[Silen
         -1 if active_at is None else to_micros(active_at),
     )
     return [_silence_of(row) for row in rows]
+
+
+async def preview(tx: Transaction, silence: Silence, now: datetime) -> SilencePreview:
+    """Count what a silence's patterns fit: the open incidents, and the alerts of the last 24 hours."""
+    rows = await incidents.worst(tx, MOST_PREVIEWED)
+    alerts = await tx.fetch(
+        "SELECT deliveries.rule, changes.blueprint, changes.entity, teams, count(*)"
+        " FROM changes JOIN deliveries ON change_id = changes.id"
+        " WHERE received_at >= $1 AND kind = 'alert' AND step <> $2"
+        " GROUP BY deliveries.rule, changes.blueprint, changes.entity, teams LIMIT $3",
+        to_micros(now - PREVIEWED),
+        Step.NOTICE,
+        MOST_PREVIEWED,
+    )
+    return SilencePreview(
+        sum(row.last is not None and silence.covers(row.last) for row in rows),
+        sum(
+            number
+            for rule, blueprint, entity, teams, number in alerts
+            if silence.fits(rule, blueprint, entity, json.loads(teams))
+        ),
+    )
+
+
+async def revise(
+    tx: Transaction,
+    number: int,
+    now: datetime,
+    *,
+    starts_at: datetime | None = None,
+    ends_at: datetime | None = None,
+    comment: str | None = None,
+) -> Silence | None:
+    """Change a silence that has not ended; None: there is none of this number.
+
+    Args:
+        tx: The transaction.
+        number: Its number.
+        now: The time, UTC.
+        starts_at: From when on, UTC, where it has not begun; None: as it is.
+        ends_at: Until when, UTC; None: as it is.
+        comment: Why; None: as it is.
+
+    Raises:
+        ValueError: It would end before it begins.
+    """
+    row = await tx.fetch_row(
+        "UPDATE silences SET ends_at = coalesce($3, ends_at), comment = coalesce($4, comment),"
+        "  starts_at = CASE WHEN starts_at > $2 THEN coalesce($5, starts_at) ELSE starts_at END"
+        f" WHERE id = $1 AND ends_at > $2 AND NOT settled RETURNING {SILENCE}, 0",
+        number,
+        to_micros(now),
+        micros_or_none(ends_at),
+        comment,
+        micros_or_none(starts_at),
+    )
+    if row is None:
+        return None
+    silence = _silence_of(row)
+    if silence.ends_at <= max(silence.starts_at, now):
+        raise ValueError("a silence must end in the future, and after it begins")
+    return silence
 
 
 async def end(tx: Transaction, number: int, now: datetime) -> bool:

@@ -60,7 +60,7 @@
 
   function listen() {
     if (stream || document.hidden) return;
-    stream = new EventSource("/events");
+    stream = new EventSource(document.body.dataset.events);
     for (const word of ["ready", "alive", "news"]) stream.addEventListener(word, hear);
     stream.addEventListener("news", renew);
     stream.addEventListener("error", () => {

@@ -4,9 +4,12 @@
 (() => {
   const place = document.getElementById("timeline");
   if (!place) return;
-  const ROW = 30;
+  const ROW = 26;
   const RENEW_AFTER = 5000;
   const chart = echarts.init(place, null, { renderer: "canvas" });
+  // The axis is a picture of its own, which stays at the top of the window; the two are zoomed together.
+  const axis = echarts.init(document.getElementById("timeline-axis"), null, { renderer: "canvas" });
+  echarts.connect([chart, axis]);
   let rows = [];
   let drawnAt = 0;
   let waiting = null;
@@ -36,25 +39,57 @@
     };
   }
 
+  function moment(time) {
+    return new Date(time).toLocaleString([], { dateStyle: "medium", timeStyle: "medium", hour12: false });
+  }
+
+  // As `duration` writes it on the server.
+  function lasted(ms) {
+    const minutes = Math.floor(ms / 60000);
+    if (minutes < 1) return `${Math.floor(ms / 1000)} s`;
+    if (minutes < 60) return `${minutes} min`;
+    return `${Math.floor(minutes / 60)} h${minutes % 60 ? ` ${minutes % 60} min` : ""}`;
+  }
+
+  function explain(one) {
+    const row = rows[one.value[0]];
+    if (!row) return "";
+    const [, from, to, state] = one.value;
+    const title = row.team ? `${row.title} (${row.team})` : row.title;
+    return `${title}\n${state} for ${lasted(to - from)}\n${moment(from)} – ${moment(to)}`;
+  }
+
   function draw(data) {
     rows = data.rows;
     const narrow = place.clientWidth < 600;
-    const left = narrow ? 110 : 220;
+    const left = narrow ? 120 : Math.min(420, Math.max(160, 24 + 7.5 * Math.max(...rows.map((row) => row.label.length))));
     const text = colour("--pico-color");
     const line = colour("--pico-muted-border-color");
-    place.style.height = `${rows.length * ROW + 110}px`;
+    const time = { type: "time", min: data.from, max: data.to, position: "top" };
+    place.style.height = `${rows.length * ROW + 16}px`;
     chart.resize();
+    axis.resize();
+    axis.setOption({
+      animation: false,
+      grid: { left, right: 16, top: 58, bottom: 4 },
+      xAxis: { ...time, axisLabel: { color: text, hideOverlap: true }, axisLine: { lineStyle: { color: line } } },
+      yAxis: { type: "category", data: [], show: false },
+      dataZoom: [
+        { type: "slider", filterMode: "weakFilter", height: 20, top: 4, textStyle: { color: text }, labelFormatter: (value) => echarts.time.format(value, "{HH}:{mm}", false) },
+      ],
+      series: [{ type: "custom", renderItem: () => null, data: [] }],
+    });
     chart.setOption({
       animation: false,
-      grid: { left, right: 16, top: 8, bottom: 80 },
+      grid: { left, right: 16, top: 4, bottom: 4 },
       tooltip: {
         renderMode: "richText", // HTML would need inline styles, which the page forbids
+        confine: true,
         backgroundColor: colour("--pico-background-color"),
         textStyle: { color: text },
-        formatter: (one) => `${rows[one.value[0]].title}\n${one.value[3]}\n${echarts.time.format(one.value[1], "{HH}:{mm}:{ss}", true)} – ${echarts.time.format(one.value[2], "{HH}:{mm}:{ss}", true)}`,
+        formatter: explain,
       },
-      useUTC: true,
-      xAxis: { type: "time", min: data.from, max: data.to, axisLabel: { color: text, hideOverlap: true }, axisLine: { lineStyle: { color: line } } },
+      xAxis: { ...time, axisLabel: { show: false }, axisTick: { show: false }, axisLine: { show: false } },
       yAxis: {
         type: "category",
         inverse: true,
@@ -65,16 +100,14 @@
         axisLine: { lineStyle: { color: line } },
         splitLine: { show: true, lineStyle: { color: line } },
       },
-      dataZoom: [
-        { type: "slider", filterMode: "weakFilter", height: 24, bottom: 12, textStyle: { color: text }, labelFormatter: (value) => echarts.time.format(value, "{HH}:{mm}", true) },
-        { type: "inside", filterMode: "weakFilter", zoomOnMouseWheel: "ctrl", moveOnMouseWheel: false },
-      ],
+      dataZoom: [{ type: "slider", filterMode: "weakFilter", show: false }],
       series: [
         {
           type: "custom",
           renderItem: segment,
           encode: { x: [1, 2], y: 0 },
           data: rows.flatMap((row, number) => row.segments.map((one) => [number, Date.parse(one.from), Date.parse(one.to), one.state, one.level])),
+          markLine: { silent: true, symbol: "none", animation: false, label: { show: false }, lineStyle: { color: text, type: "solid" }, data: [{ xAxis: Date.parse(data.to) }] },
         },
       ],
     });
@@ -89,7 +122,7 @@
 
   chart.on("click", (event) => {
     const number = event.componentType === "yAxis" ? rows.findIndex((one) => one.label === event.value) : event.value[0];
-    if (rows[number]) location.href = rows[number].url;
+    if (rows[number]) location.href = place.dataset.url.replace(/\/timeline\/data.*/, "") + rows[number].url;
   });
   document.body.addEventListener("news", () => {
     if (!waiting) waiting = setTimeout(renew, Math.max(0, drawnAt + RENEW_AFTER - Date.now()));

@@ -1,15 +1,14 @@
 """What the API under /api/v1 answers (``…Out``) and takes (``…In``)."""
 
 from dataclasses import asdict, fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.model.delivery import Outcome, State
 from app.model.incident import Severity
 from app.model.notification import Notification
-from app.model.silence import ANY
 from app.store.views import Delivery, DeliveryAttempt, IncidentRow, StoredRun
 
 _T = TypeVar("_T")
@@ -17,7 +16,7 @@ _T = TypeVar("_T")
 IncidentState = Literal["open", "resolved"]
 
 
-class _Out(BaseModel):
+class Answer(BaseModel):
     """An answer, made by `model_validate` from an object whose attributes have the fields' names."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -28,7 +27,7 @@ def attributes_of(row: Any) -> dict[str, Any]:
     return {field.name: getattr(row, field.name) for field in fields(row)}
 
 
-class PageOut(_Out, Generic[_T]):
+class PageOut(Answer, Generic[_T]):
     """A page of a list."""
 
     items: list[_T]
@@ -36,13 +35,13 @@ class PageOut(_Out, Generic[_T]):
     """Give it as `before` to get what follows; null: this was the last page. Its format may change."""
 
 
-class ProblemOut(_Out):
+class ProblemOut(Answer):
     """Why it was not done."""
 
     detail: str
 
 
-class ActionOut(_Out):
+class ActionOut(Answer):
     """It was done, and is in the audit trail."""
 
     done: str
@@ -52,7 +51,7 @@ class ActionOut(_Out):
     """The number of what was made, if anything was."""
 
 
-class ValueOut(_Out):
+class ValueOut(Answer):
     """A value before and after, as text."""
 
     name: str
@@ -60,7 +59,7 @@ class ValueOut(_Out):
     after: str
 
 
-class ChangeOut(_Out):
+class ChangeOut(Answer):
     """A change as it came, and what was decided."""
 
     id: int
@@ -92,7 +91,7 @@ class ChangesOut(PageOut[ChangeOut]):
     """The search went back to this time and found fewer than `limit`: go on with `next`."""
 
 
-class AttemptOut(_Out):
+class AttemptOut(Answer):
     """One attempt of a delivery."""
 
     outcome: Outcome
@@ -101,7 +100,7 @@ class AttemptOut(_Out):
     ended_at: datetime
 
 
-class DeliveryOut(_Out):
+class DeliveryOut(Answer):
     """An alert for one destination, and every attempt to deliver it."""
 
     id: int
@@ -126,7 +125,7 @@ class DeliveryOut(_Out):
         return cls.model_validate(attributes_of(row) | more)
 
 
-class IncidentOut(_Out):
+class IncidentOut(Answer):
     """What a rule finds wrong with an entity."""
 
     id: str
@@ -160,48 +159,18 @@ class IncidentClose(BaseModel):
     comment: Annotated[str, Field(max_length=500)] = ""
 
 
-class SilenceOut(_Out):
-    """A silence mutes alerts for a while."""
-
-    id: int
-    rule: str
-    blueprint: str
-    entity: str
-    team: str
-    starts_at: datetime
-    ends_at: datetime
-    author: str
-    comment: str
-    silenced: int
-    """How many alerts it has muted."""
-
-
-class SilenceIn(BaseModel):
-    """A silence from now on. At least one of the four patterns is needed: `*`, `?` and `[…]` match."""
+class RetryIn(BaseModel):
+    """Which dead deliveries to try again; each field that is given narrows it down."""
 
     model_config = ConfigDict(extra="forbid")
 
-    rule: str = ANY
-    blueprint: str = ANY
-    entity: str = ANY
-    team: str = ANY
-    comment: Annotated[str, Field(min_length=1, max_length=500)]
-    ends_at: AwareDatetime | None = None
-    seconds: Annotated[int, Field(gt=0, le=366 * 86400)] | None = None
-    """In place of `ends_at`: for how long."""
-
-    @model_validator(mode="after")
-    def _require_one_end(self) -> Self:
-        if (self.ends_at is None) == (self.seconds is None):
-            raise ValueError("give either ends_at or seconds")
-        return self
-
-    def end(self, now: datetime) -> datetime:
-        """Return when it ends, as given or `seconds` from now."""
-        return self.ends_at or now + timedelta(seconds=self.seconds or 0)
+    rule: str | None = None
+    destination: str | None = None
+    since: AwareDatetime | None = None
+    """Those that died at or after this time."""
 
 
-class QueueOut(_Out):
+class QueueOut(Answer):
     """The queue of one channel."""
 
     name: str
@@ -215,7 +184,7 @@ class QueueOut(_Out):
     delivered_at: datetime | None
 
 
-class ReconcileRunOut(_Out):
+class ReconcileRunOut(Answer):
     """One comparison of Port's entities with their last known state."""
 
     id: int
@@ -236,7 +205,7 @@ class ReconcileRunOut(_Out):
         return cls.model_validate(attributes_of(run) | asdict(run.progress))
 
 
-class ReconciliationOut(_Out):
+class ReconciliationOut(Answer):
     """How reconciling with Port goes."""
 
     off: str
@@ -248,7 +217,7 @@ class ReconciliationOut(_Out):
     next_at: datetime | None
 
 
-class QuarantineOut(_Out):
+class QuarantineOut(Answer):
     """A signed body that could not be read."""
 
     id: int
@@ -263,7 +232,7 @@ class QuarantineOut(_Out):
     """Its first 2,000 bytes; those that are not UTF-8 are replaced."""
 
 
-class AuditOut(_Out):
+class AuditOut(Answer):
     """An entry of the audit trail."""
 
     id: int

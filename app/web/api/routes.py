@@ -1,20 +1,17 @@
 """The API under /api/v1: what the page shows and does, for programs."""
 
-import json
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response, status
-from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
+from fastapi import Depends, HTTPException, Query
+from pydantic import AwareDatetime
 
 from app.model.delivery import State
-from app.model.notification import one_line
 from app.store import queries
 from app.store.views import ChangeFilter, Page
 from app.web import actions
 from app.web.actions import MAX_ID
-from app.web.api_models import (
+from app.web.api.base import FOR_AN_ACTION, NOT_FOUND, Before, Limit, Number, demand_text, make_router
+from app.web.api.models import (
     ActionOut,
     AuditOut,
     ChangeOut,
@@ -24,74 +21,26 @@ from app.web.api_models import (
     IncidentOut,
     IncidentState,
     PageOut,
-    ProblemOut,
     QuarantineOut,
     QueueOut,
     ReconciliationOut,
-    SilenceIn,
-    SilenceOut,
+    RetryIn,
 )
+from app.web.api.status import StatusOut, read_status
 from app.web.context import Context, read_page
 from app.web.page import get_filter
-from app.web.session import Program, get_program
+from app.web.session import Program
 from app.web.view import view_change
 
-Responses = dict[int | str, dict[str, Any]]
-
-GUARDED: Responses = {
-    400: {"model": ProblemOut, "description": "The request's body cannot be read."},
-    401: {"model": ProblemOut, "description": "The token is missing or wrong."},
-    405: {"model": ProblemOut, "description": "The path has no such method; Allow says which it has."},
-    422: {"model": ProblemOut, "description": "A value is missing, or cannot be."},
-    429: {"model": ProblemOut, "description": "Too many wrong tokens. Try again after Retry-After."},
-    503: {"model": ProblemOut, "description": "The store cannot be read or written now."},
-}
-MAX_PROBLEM_CHARS = 1_000
-NOT_FOUND: Responses = {404: {"model": ProblemOut, "description": "There is no such thing."}}
-FOR_AN_ACTION: Responses = NOT_FOUND | {
-    409: {"model": ProblemOut, "description": "It is not in a state in which that can be done."}
-}
-
-
-class _Route(APIRoute):
-    """A route whose every refusal has one shape: `ProblemOut`."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Wrap the route's handler."""
-        handle = super().get_route_handler()
-
-        async def handler(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except RequestValidationError as error:
-                wrong = (f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors())
-                raise HTTPException(422, one_line("; ".join(wrong), MAX_PROBLEM_CHARS)) from None
-
-        return handler
-
-
-router = APIRouter(
-    prefix="/api/v1", dependencies=[Depends(get_program)], responses=GUARDED, route_class=_Route
-)
-
-Number = Annotated[int, Path(gt=0, le=MAX_ID)]
-Before = Annotated[str | None, Query(description="A page's `next`.", max_length=300)]
-Limit = Annotated[int, Query(ge=1, le=200)]
 Wanted = Annotated[ChangeFilter, Depends(get_filter)]
 
+router = make_router()
 
-async def demand_text(request: Request) -> None:
-    """Refuse half a surrogate pair, which JSON can escape and no answer, store or log can encode.
 
-    Raises:
-        HTTPException: 422.
-    """
-    try:
-        json.dumps(await request.json(), ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise HTTPException(422, "The body holds text that is not Unicode.") from None
-    except (ValueError, RecursionError):
-        return  # not JSON, or nested endlessly: the framework refuses it
+@router.get("/status", tags=["Status"], summary="How the listener is, in a few numbers")
+async def status_(context: Context) -> StatusOut:
+    """Count what is open, on hold, dead, waiting and silenced, and say what needs attention."""
+    return await read_status(context.store, await context.readiness(), context.clock())
 
 
 @router.get("/changes", tags=["Changes"], summary="Changes, newest first")
@@ -119,13 +68,29 @@ async def deliveries(
     context: Context,
     state: State | None = None,
     change: Annotated[int | None, Query(gt=0, le=MAX_ID)] = None,
+    entity: str | None = None,
+    rule: str | None = None,
+    destination: str | None = None,
+    since: Annotated[AwareDatetime | None, Query(description="Stored at or after this time.")] = None,
     before: Before = None,
     limit: Limit = 50,
 ) -> PageOut[DeliveryOut]:
-    """List deliveries with every attempt, in one state or of one change."""
+    """List deliveries with every attempt, in one state, of one entity, rule or destination, or of one change.
+
+    With `change` only `state` counts beside it.
+    """
     if change is None:
         page = await read_page(
-            context.store.read(queries.page.deliveries, state=state, before=before, limit=limit)
+            context.store.read(
+                queries.page.deliveries,
+                state=state,
+                entity=entity,
+                rule=rule,
+                destination=destination,
+                since=since,
+                before=before,
+                limit=limit,
+            )
         )
     else:
         of_change = await context.store.read(queries.page.deliveries_of, [change])
@@ -140,6 +105,14 @@ async def delivery(context: Context, number: Number) -> DeliveryOut:
     if (row := await context.store.read(queries.page.delivery, number)) is None:
         raise HTTPException(404, f"There is no delivery {number}.")
     return DeliveryOut.of(row, await context.store.read(queries.page.attempts, [number]))
+
+
+@router.post("/deliveries/retry", tags=["Deliveries"], summary="Try dead ones again at once")
+async def retry_dead(context: Context, who: Program, wanted: RetryIn) -> ActionOut:
+    """Make dead deliveries due now: all, or those of a rule, for a destination, or that died lately."""
+    return await actions.retry_dead(
+        context, who, rule=wanted.rule, destination=wanted.destination, since=wanted.since
+    )
 
 
 @router.post(
@@ -185,35 +158,6 @@ async def incidents(
 async def close_incident(context: Context, who: Program, name: str, closed: IncidentClose) -> ActionOut:
     """Close an incident that no change will end; each channel that was told of it is told so."""
     return await actions.close_incident(context, who, name, closed.comment)
-
-
-@router.get("/silences", tags=["Silences"], summary="Silences, newest first")
-async def silences(
-    context: Context, *, ended: Annotated[bool, Query(description="Those that have ended, too.")] = False
-) -> list[SilenceOut]:
-    """List silences."""
-    rows = await context.store.read(queries.silences.silences, active_at=None if ended else context.clock())
-    return [SilenceOut.model_validate(silence) for silence in rows]
-
-
-@router.post(
-    "/silences",
-    tags=["Silences"],
-    summary="Add a silence",
-    status_code=status.HTTP_201_CREATED,
-    dependencies=[Depends(demand_text)],
-    responses={413: {"description": "The body is larger than MAX_BODY_BYTES."}},
-)
-async def add_silence(context: Context, who: Program, new: SilenceIn) -> ActionOut:
-    """Mute what the patterns cover; each incident that is still open at the end alerts once."""
-    patterns = (new.rule, new.blueprint, new.entity, new.team)
-    return await actions.add_silence(context, who, patterns, new.end(context.clock()), new.comment)
-
-
-@router.delete("/silences/{number}", tags=["Silences"], summary="End a silence now", responses=NOT_FOUND)
-async def end_silence(context: Context, who: Program, number: Number) -> ActionOut:
-    """End a silence now; it stays in the list of those that have ended."""
-    return await actions.end_silence(context, who, number)
 
 
 @router.get("/queues", tags=["Queues"], summary="Every queue, by name")

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 from pydantic.json_schema import JsonSchemaMode
-from typing_extensions import override
 
-from app.cli.backtest import backtest
-from app.cli.base import OUT, run, run_with_store, say
+from app.cli.base import OUT, Noun, json_or_text, run, run_with_store, say
 from app.cli.port import AtRegion, open_client, webhook_url
+from app.cli.rules.backtest import backtest
+from app.cli.rules.listing import AnyVariable, list_rules, show_rule
 from app.deliver.message import with_own_words
 from app.doctor.compare import compare
 from app.doctor.finding import CheckStatus, exit_status
@@ -47,7 +47,7 @@ from app.suite.model import SuiteFile
 
 APP_URL = "https://app.port.io"
 
-rules = typer.Typer(help="The rules: which changes alert, and where.", no_args_is_help=True)
+rules = typer.Typer(cls=Noun, help="The rules: which changes alert, and where.")
 
 File = Annotated[Path, typer.Argument(help="The rules file.")]
 
@@ -72,7 +72,7 @@ def check(
     if no_env and port:
         raise typer.BadParameter("--port needs the variables: leave --no-env out")
     if no_env:
-        loaded = read_rules(file, _AnyVariable(), SETTINGS_MODELS)
+        loaded = read_rules(file, AnyVariable(), SETTINGS_MODELS)
     else:
         loaded, _ = load_usable(_settings(file))
     for hint in loaded.hints:
@@ -82,14 +82,6 @@ def check(
         parts = f"{len(loaded.file.rules)} rules, {len(loaded.file.destinations)} destinations"
         say(f"{file}: {parts}, no mistakes")
     raise typer.Exit(exit_status(counted))
-
-
-class _AnyVariable(dict[str, str]):
-    """Variables, each of which is set: to an address, which is a text too."""
-
-    @override
-    def get(self, name: str, default: Any = None) -> str:
-        return f"https://example.com/{name}"
 
 
 def _settings(file: Path) -> Settings:
@@ -146,7 +138,7 @@ def try_out(
     if suite:
         if change or set_:
             raise typer.BadParameter("--change and --set are not for suites")
-        from app.cli.suite import run_files
+        from app.cli.rules.suite import run_files
 
         raise typer.Exit(run_files([file, *(payload or ())], junit))
     if junit is not None:
@@ -201,10 +193,7 @@ def with_values(body: bytes, assigned: Sequence[str]) -> bytes:
         name, equals, value = text.partition("=")
         if not name or not equals:
             raise ListenerError(f"--set {one_line(text, 60)} must be NAME=VALUE")
-        try:
-            properties[name] = json.loads(value)
-        except ValueError:
-            properties[name] = value
+        properties[name] = json_or_text(value)
     try:
         return with_properties(body, properties)
     except UnreadableChange as error:
@@ -271,3 +260,5 @@ async def _no_lookup(_: CatalogChange, __: PortLookup) -> None:
 
 
 rules.command()(backtest)
+rules.command("list")(list_rules)
+rules.command("show")(show_rule)

@@ -1,0 +1,1 @@
+"""The API under /api/v1: what the page shows and does, for programs."""

@@ -1,0 +1,140 @@
+"""The page's forms about silences."""
+
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, HTTPException, Request
+from fastapi.responses import Response
+
+from app.model.silence import ANY, Silence
+from app.store import queries
+from app.web import actions
+from app.web.actions import Text
+from app.web.context import Context, WebContext
+from app.web.forms import ask, go_back
+from app.web.render import PageRoute
+from app.web.session import Actor, SignedIn, Visitor, local
+from app.web.view import parse_time
+
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
+
+SILENCE_SPANS = {"1h": timedelta(hours=1), "4h": timedelta(hours=4), "1d": timedelta(days=1)}
+
+
+@router.get("/silence")
+async def ask_silence(request: Request, visitor: SignedIn, context: Context) -> Response:
+    """Ask what to silence, for how long, and why."""
+    names = ("rule", "blueprint", "entity", "team")
+    asked = {name: request.query_params.get(name, "") for name in names}
+    covered = await _covered(context, asked) if any(asked.values()) else ""
+    return await _ask_silence(request, visitor, asked | {"comment": ""}, covered)
+
+
+async def _covered(context: WebContext, asked: dict[str, str]) -> str:
+    """Say what a silence would cover if it began now."""
+    rule, blueprint, entity, team = (pattern or ANY for pattern in asked.values())
+    time = context.clock()
+    silence = Silence(rule, blueprint, entity, team, time, time, author="", comment="")
+    covered = await context.store.read(queries.silences.preview, silence, time)
+    incidents = "1 open incident" if covered.incidents == 1 else f"{covered.incidents:,} open incidents"
+    alerts = "1 alert" if covered.alerts == 1 else f"{covered.alerts:,} alerts"
+    return f"It covers {actions.patterns_text(silence)}: {incidents} now, {alerts} in the last 24 hours. "
+
+
+async def _ask_silence(
+    request: Request, visitor: Visitor, asked: dict[str, str], covered: str = "", **more: Any
+) -> Response:
+    about = asked["entity"] or asked["rule"]
+    title = f"Silence {about}?" if about else "Silence"
+    text = f"{covered}No alert is sent meanwhile. When it ends, incidents that are still open alert once."
+    return await ask(
+        request, visitor, title, text, "", fields="silence", asked=asked, narrow=bool(about), **more
+    )
+
+
+@router.post("/silence")
+async def silence(
+    request: Request,
+    who: Actor,
+    context: Context,
+    rule: Text = "",
+    blueprint: Text = "",
+    entity: Text = "",
+    team: Text = "",
+    comment: Text = "",
+    span: Annotated[str, Form(alias="for")] = "",
+    until: Text = "",
+    begins: Annotated[str, Form(alias="from")] = "",
+    back: Text = "/",
+) -> Response:
+    """Add a silence."""
+    try:
+        starts_at = _time(begins, "begins") if begins else context.clock()
+        ends_at = starts_at + SILENCE_SPANS[span] if span in SILENCE_SPANS else _time(until, "ends")
+        reason = comment.strip() or f"from the page, by {who.name}"
+        patterns = (rule, blueprint, entity, team)
+        return go_back(
+            back, await actions.add_silence(context, who.name, patterns, ends_at, reason, starts_at)
+        )
+    except HTTPException as error:
+        asked = {"rule": rule, "blueprint": blueprint, "entity": entity, "team": team, "comment": comment}
+        return await _ask_silence(request, who, asked, problem=error.detail, back=local(back), status=422)
+
+
+def _time(text: str, what: str) -> datetime:
+    """Parse a form's time, UTC.
+
+    Raises:
+        HTTPException: 422, it is none; the text says of what.
+    """
+    try:
+        return parse_time(text)
+    except (ValueError, OverflowError):
+        raise HTTPException(422, f"Say when it {what}.") from None
+
+
+@router.get("/silences/{number}/edit")
+async def ask_edit(request: Request, visitor: SignedIn, context: Context, number: int) -> Response:
+    """Ask what to change of a silence."""
+    rows = await context.store.read(queries.silences.silences, active_at=context.clock())
+    if (row := next((row for row in rows if row.id == number), None)) is None:
+        raise HTTPException(404, f"There is no silence {number} that has not ended.")
+    text = f"It covers {actions.patterns_text(row)}. What is left empty stays as it is."
+    begun = row.starts_at <= context.clock()
+    values = {"fields": "edit", "silence": row, "begun": begun}
+    return await ask(request, visitor, f"Change silence {number}", text, "Change it", **values)
+
+
+@router.post("/silences/{number}/edit")
+async def edit_silence(
+    who: Actor,
+    context: Context,
+    number: int,
+    begins: Annotated[str, Form(alias="from")] = "",
+    until: Text = "",
+    comment: Text = "",
+    back: Text = "/silences",
+) -> Response:
+    """Change a silence; an empty field stays as it is."""
+    done = await actions.revise_silence(
+        context,
+        who.name,
+        number,
+        starts_at=_time(begins, "begins") if begins else None,
+        ends_at=_time(until, "ends") if until else None,
+        comment=comment if comment.strip() else None,
+    )
+    return go_back(back, done)
+
+
+@router.get("/silences/{number}/end")
+async def ask_end(request: Request, visitor: SignedIn, number: int) -> Response:
+    """Ask whether to end a silence."""
+    text = "Incidents that it muted and that are still open alert once."
+    return await ask(request, visitor, f"End silence {number} now?", text, "End it")
+
+
+@router.post("/silences/{number}/end")
+async def end_silence(who: Actor, context: Context, number: int, back: Text = "/silences") -> Response:
+    """End a silence."""
+    return go_back(back, await actions.end_silence(context, who.name, number))

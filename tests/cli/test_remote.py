@@ -1,0 +1,97 @@
+"""Commands that ask a listener elsewhere."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.responses import PlainTextResponse
+
+from app.demo.stand_in_slack import StandInSlack
+from app.model.delivery import State
+from tests.cli.helpers import Result, Run
+from tests.conftest import Start, count
+from tests.waiting import until
+from tests.web.visitor import TOKEN
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A folder of settings that is empty, and no listener in the environment."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    for name in ("LISTENER_URL", "LISTENER_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def rows(result: Result) -> list[Any]:
+    """Parse a command's JSON lines; the service in this process may have logged between them."""
+    return [json.loads(line) for line in result.out.splitlines() if line.startswith("{")]
+
+
+async def test_the_same_here_and_elsewhere(start: Start, run: Run, slack: StandInSlack) -> None:
+    """Each list says over the API what it says of this machine's store."""
+    slack.answers.extend([PlainTextResponse("invalid_payload", 400)] * 3)
+    async with start(admin_token=TOKEN, log_level="ERROR") as service:
+        await service.change("Healthy", "Degraded", entity="a")
+        at = ("--url", service.url, "--token", TOKEN)
+
+        async def dead() -> bool:
+            return await count(service.store, State.DEAD) == 1
+
+        await until(dead)
+        added = await run("silences", "add", "--for", "1h", "--comment", "why", "--entity", "[ab]", *at)
+        assert added.out.startswith(
+            "it covers 1 open incidents, and 1 alerts of the last 24 hours\nsilence 1: "
+        )
+        for words in (
+            ("silences",),
+            ("silences", "show", "1"),
+            ("deliveries",),
+            ("deliveries", "--entity", "a", "--state", "dead", "--rule", "health", "--since", "1h"),
+            ("deliveries", "show", "1"),
+            ("status",),
+        ):
+            here, elsewhere = await run(*words, "--json"), await run(*words, "--json", *at)
+            assert (elsewhere.status, elsewhere.err) == (here.status, here.err), words
+            assert rows(elsewhere) == rows(here) != [], words
+            assert (await run(*words, *at)).out
+        retried = await run("deliveries", "retry", "--rule", "health", *at)
+        assert "1 dead deliveries are tried again (rule health).\n" in retried.out
+        assert "0 deliveries" in (await run("deliveries", "--destination", "nobody", *at)).out
+        edited = await run("silences", "edit", "1", "--extend", "1h", "--comment", "longer", *at)
+        assert "Silence 1 is now: entity [ab], until " in edited.out
+        assert (await run("silences", "end", "1", *at)).status == 0
+        assert "There are no silences.\n" in (await run("silences", *at)).out
+
+
+async def test_which_listener(
+    start: Start, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An option wins over the environment, and that over the file; a token is sent to its listener only."""
+    async with start(admin_token=TOKEN, log_level="ERROR") as service:
+        file = tmp_path / "port-listener.toml"
+        file.write_text(f'url = "{service.url}"\ntoken = "{TOKEN}"\n')
+        assert (await run("silences")).out == "There are no silences.\n"
+        assert rows(await run("status", "--json"))[0]["status"] == "ok"
+        other = await run("silences", "--url", "http://127.0.0.1:9")
+        assert other.err.startswith("LISTENER_TOKEN is not set: it is the ADMIN_TOKEN of http://127.0.0.1:9")
+        gone = await run("silences", "--url", "http://127.0.0.1:9", "--token", "x")
+        assert gone.err.startswith("cannot reach http://127.0.0.1:9: ")
+        assert TOKEN not in (wrong := await run("silences", "--token", "wrong")).err
+        assert "refuses the token" in wrong.err
+        assert "no delivery 7" in (await run("deliveries", "show", "7")).err
+        assert (await run("silences", "--url", "local")).status == 0
+        monkeypatch.setenv("LISTENER_URL", "listener.example.com")
+        assert "must begin with https://" in (await run("silences")).err
+        monkeypatch.setenv("LISTENER_URL", f"{service.url}/healthz#")
+        assert "in another form" in (await run("silences", "--token", TOKEN)).err
+
+
+@pytest.mark.parametrize("text", ["url = 1", "adress = 'x'", "url", "\xff"])
+async def test_a_file_that_cannot_be_read(run: Run, tmp_path: Path, text: str) -> None:
+    """It is one sentence that names the file."""
+    (tmp_path / "port-listener.toml").write_text(text, encoding="latin-1")
+    wrong = await run("status")
+    assert wrong.status == 1
+    assert wrong.err.startswith(f"{tmp_path}/port-listener.toml")
+    assert wrong.err.count("\n") == 1
