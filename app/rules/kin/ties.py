@@ -26,6 +26,7 @@ class Kin:
         moved: The change moved one of the fields that matter.
         routes: Where the incidents of these groups would be alerted, by rule.
         totals: How many entities each group has, by the group's rule, and when they were counted.
+        seen: What `ties` gave, by severity.
     """
 
     rule: "Rule"
@@ -36,12 +37,20 @@ class Kin:
     moved: bool = False
     routes: dict[str, tuple[Route, ...]] = field(default_factory=dict)
     totals: dict[str, tuple[int, Mapping[str, int]]] = field(default_factory=dict)
+    seen: dict[Severity | None, tuple[Tie, ...]] = field(default_factory=dict)
 
     def ties(self, known: "LastKnown | None", severity: Severity | None = None) -> tuple[Tie, ...]:
         """List what an incident depends on, by the change itself, else by the last known state.
 
         With a `severity`, of one that is so bad.
         """
+        if self.is_vague:
+            return self._ties(known, severity)
+        if severity not in self.seen:  # it is asked for several times, and costs as much as a look-up
+            self.seen[severity] = self._ties(known, severity)
+        return self.seen[severity]
+
+    def _ties(self, known: "LastKnown | None", severity: Severity | None) -> tuple[Tie, ...]:
         ties = set()
         while_ = self.rule.quiet_while
         if while_ is not None and (severity != "critical" or while_.critical):

@@ -13,6 +13,8 @@ from app.store.transaction import EntityKey, Transaction
 
 async def entities_above(tx: Transaction, batch: Sequence[tuple[EntityKey, Incoming]]) -> set[EntityKey]:
     """Read which entities' incidents may explain those of changes: their locks are needed, too."""
+    if tx.one_writer or not batch:
+        return set()
     concerned = {entity for entity, incoming in batch if incoming.kins}
     vague = {
         entity
@@ -80,6 +82,8 @@ async def chains(tx: Transaction, incidents: Iterable[str]) -> dict[str, str | N
 
 async def below(tx: Transaction, batch: Sequence[tuple[EntityKey, Incoming]]) -> list[str]:
     """Read the incidents, by id, that those of changes may explain: they are to be locked with them."""
+    if tx.one_writer:
+        return []
     leading = {entity for entity, incoming in batch if any(kin.leads for kin in incoming.kins)}
     if not leading:
         return []

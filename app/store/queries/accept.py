@@ -80,7 +80,7 @@ async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
     """
     keyed = [(entity_of(incoming.change), incoming) for incoming in batch]
     tied = [(entity, incoming) for entity, incoming in keyed if incoming.kins]
-    above = await relatives.entities_above(tx, tied) if tied else set()
+    above = await relatives.entities_above(tx, tied)
     await tx.lock(above.union(entity for _, incoming in keyed for entity in _entities(incoming)))
     # Only now: what was committed while we waited for the locks must be seen.
     rows = await tx.fetch(
