@@ -193,7 +193,7 @@ class ChangeFilter:
 
 @dataclass(frozen=True, slots=True)
 class IncidentFilter:
-    """Which incidents to list; what is None does not matter, `text` is a part of the entity's name."""
+    """Which incidents to list; `text` is a part of the entity's name, `top`: no other stands for them."""
 
     severity: str | None = None
     blueprint: str | None = None
@@ -201,6 +201,7 @@ class IncidentFilter:
     team: str | None = None
     text: str | None = None
     ids: Sequence[str] | None = None
+    top: bool = False
 
 
 @dataclass(frozen=True, slots=True)

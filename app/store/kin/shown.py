@@ -24,6 +24,36 @@ MEMBERS = (
 )
 
 
+TOP = (
+    " AND incidents.quiet IS NULL AND NOT EXISTS (SELECT 1 FROM incident_ties AS ties JOIN incidents AS whole"
+    " ON whole.rule = ties.rule AND whole.blueprint = ties.blueprint AND whole.entity = ties.entity"
+    " AND whole.resolved_at IS NULL WHERE ties.incident_id = incidents.id AND counts)"
+)
+"""The condition that no other open incident stands for one."""
+
+
+async def below(tx: Transaction, incidents: Sequence[str], limit: int) -> list[tuple[str, str]]:
+    """Read which open incidents others stand for, by id: what is quiet because of them, or open in a group.
+
+    Args:
+        tx: The transaction.
+        incidents: The ids of those that stand for others.
+        limit: How many at most.
+
+    Returns:
+        For each the id of the one that stands for it, and its own.
+    """
+    rows = await tx.fetch(
+        "SELECT quiet, id FROM incidents WHERE quiet = ANY($1) AND resolved_at IS NULL"
+        " UNION SELECT whole.id, ties.incident_id FROM incidents AS whole JOIN incident_ties AS ties"
+        "  ON ties.rule = whole.rule AND ties.blueprint = whole.blueprint AND ties.entity = whole.entity"
+        "  AND counts WHERE whole.id = ANY($1) AND whole.resolved_at IS NULL ORDER BY 1, 2 LIMIT $2",
+        list(incidents),
+        limit,
+    )
+    return [(cause, incident_id) for cause, incident_id in rows]
+
+
 async def with_others(
     tx: Transaction, notifications: Sequence[tuple[str, Notification]]
 ) -> list[Notification]:

@@ -12,7 +12,7 @@ from app.model.times import micros_or_none, to_micros
 from app.rules.kin.quiet import hold, waits
 from app.rules.rule import RuleSet
 from app.store.cursor import LAST, number_of, page_of
-from app.store.kin import causes
+from app.store.kin import causes, shown
 from app.store.queries import audit, deliveries, reports
 from app.store.queries.accept import INCIDENT, incident_of
 from app.store.queries.page import readable
@@ -66,6 +66,7 @@ def _fits(which: IncidentFilter, values: list[object]) -> str:
             " AND EXISTS (SELECT 1 FROM deliveries JOIN changes ON changes.id = change_id"
             f" WHERE incident_id = incidents.id AND replace(teams, ${len(values)}, '') <> teams)"
         )
+    where += shown.TOP if which.top else ""
     if which.ids is not None:
         values.append(list(which.ids))
         where += f" AND incidents.id = ANY(${len(values)})"
