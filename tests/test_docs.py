@@ -208,6 +208,7 @@ def _in_a_file(name: str, key: str, given: dict[str, Any]) -> dict[str, Any]:
         "PortLookup": {"send": {"port": lookup | given, "default": "ops"}},
         "QuietWhile": {"quiet_while": {"relation": "cluster", "rule": "cluster-health"} | given},
         "GroupBy": given,
+        "Affected": {"affected": {"relation": "a"} | given},
     }[name]
     ends = {"resolve": {"property": "a", "to": 1}}
     others = [

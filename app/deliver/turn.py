@@ -28,6 +28,14 @@ log = structlog.get_logger(__name__)
 Prepare = Callable[[Claim, Sequence[Waiting]], Awaitable[Parcel]]
 """Makes the parcel of some deliveries of a claim; raises `StoreUnavailable`."""
 
+Complete = Callable[[Notification], Awaitable[Notification]]
+"""Adds to an alert, which is to be shown again, what is to be looked up; raises `StoreUnavailable`."""
+
+
+async def _as_it_is(notification: Notification) -> Notification:
+    return notification
+
+
 MAX_PREPARE_SECONDS = 15.0  # so long may users' programs wait for one another and run
 FAULTS_BEFORE_DEAD = 4  # a fault that lasts belongs to the message; one that passes must not lose it
 
@@ -38,6 +46,7 @@ class Sender:
     Args:
         store: Gives what more waits in a queue.
         notifiers: The destinations by name.
+        complete: Adds to an alert of a message that is updated what its rule asks for.
         clock: Gives the time, UTC.
         jitter: Gives random numbers from -1 to 1.
         fallbacks: The destination that gets the alerts of one that is on hold, by the name of the one; may
@@ -50,6 +59,7 @@ class Sender:
         notifiers: Mapping[str, Notifier],
         *,
         prepare: Prepare,
+        complete: Complete = _as_it_is,
         clock: Callable[[], datetime],
         jitter: Callable[[], float],
         fallbacks: Mapping[str, Route] | None = None,
@@ -60,6 +70,7 @@ class Sender:
         self._current = NotifierSet(notifiers)
         self.fallbacks = fallbacks or {}
         self._prepare = prepare
+        self._complete = complete
         self._why_not = why_not
         self._clock = clock
         self._jitter = jitter
@@ -176,7 +187,7 @@ class Sender:
             raise DeliveryFailed(f"there is no destination {claim.destination!r} any more", Scope.DESTINATION)
         if parcel is None:
             with span(self._tracer, "update", calls_out=True, destination=claim.destination):
-                return await _update(notifier, claim)
+                return await _update(notifier, claim, self._complete)
         # The last attempt got no answer: what has arrived must not be sent again.
         if claim.unsure_since is not None and isinstance(notifier, Keeper):
             arrived = await notifier.find(parcel, claim.unsure_since)
@@ -270,11 +281,11 @@ def _faults_as_failures(claim: Claim) -> Iterator[None]:
         raise DeliveryFailed(f"a fault in this program: {type(error).__name__}", scope) from None
 
 
-async def _update(notifier: Notifier, claim: Claim) -> Sent:
+async def _update(notifier: Notifier, claim: Claim, complete: Complete) -> Sent:
     """Update the claim's message to the incidents as they are now, or its run in Port to its change."""
     if claim.run is not None and isinstance(notifier, Reporter):
         return Sent(await notifier.report(claim.run, len(claim.deliveries)))
-    message, stories = claim.message, [Story(first, last) for first, last in claim.stories]
+    message, stories = claim.message, [Story(first, await complete(last)) for first, last in claim.stories]
     if message is None or not stories or not isinstance(notifier, Keeper):
         return Sent("nothing to change any more")
     try:

@@ -47,9 +47,28 @@ async def compare(rules: Rules, client: PortClient, webhook_url: str | None) -> 
     remarks: dict[Remark, None] = {}  # in order, and none twice
     for number, rule in enumerate(rules.file.rules):
         place = f"{rules.name}:{rules.line_of('rules', number)}: " if rules.name else ""
-        for status, text in _of_rule(rule, catalog):
+        members = next((other for other in rules.file.rules if other.name == rule.of), None)
+        for status, text in _of_rule(rule, catalog) if members is None else _of_group(rule, members, catalog):
             remarks[status, f"{place}rule {rule.name!r}: {text}"] = None
     return list(remarks)
+
+
+def _of_group(rule: Rule, members: Rule, catalog: Catalog) -> Iterator[Remark]:
+    about = {name: catalog.blueprints[name] for name in members.blueprint if name in catalog.blueprints}
+    if rule.by is None or not about:
+        return
+    relation = rule.by.relation
+    yield from _of_relation("by", relation, about)
+    named = rule.by.property_
+    if named and all(find_property(blueprint, named) is None for blueprint in about.values()):
+        known = {key for blueprint in about.values() for key in properties_of(blueprint)}
+        yield CheckStatus.WRONG, f"by: property: {names_of(about)} has none {like(named, known)}"
+
+
+def _of_relation(key: str, relation: str | None, about: Mapping[str, Json]) -> Iterator[Remark]:
+    known = {name for blueprint in about.values() for name in blueprint.get("relations") or {}}
+    if relation is not None and relation not in known:
+        yield CheckStatus.WRONG, f"{key}: relation: {names_of(about)} has none {like(relation, known)}"
 
 
 def _of_rule(rule: Rule, catalog: Catalog) -> Iterator[Remark]:
@@ -64,6 +83,8 @@ def _of_rule(rule: Rule, catalog: Catalog) -> Iterator[Remark]:
         about |= {name: catalog.blueprints[name] for name in matching}
     if not about:
         return
+    if rule.quiet_while:
+        yield from _of_relation("quiet_while", rule.quiet_while.relation, about)
     for leaf in rule.leaves:
         yield from _of_leaf(leaf, rule, about, catalog)
     for target in rule.send:

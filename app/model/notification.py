@@ -74,8 +74,7 @@ class Notification(_Frozen):
         limit: The threshold that the value is beyond, in words: ``above 80``; empty: there is none.
         state: The state that a jq program names, where the rule is about no value; empty: it names none.
         timer: For ``TIMER_EXPIRED``, the property whose timer ran out.
-        others: What else changed in the same change, `MAX_CHANGES` at most.
-        others_left_out: How many further ones changed.
+        others: What else changed, `MAX_CHANGES` at most; `others_left_out`: how many more did.
         links: The entity's URL properties, `MAX_LINKS` at most.
         actor: Who or what triggered it; empty if unknown.
         origin: Where it was triggered; empty if unknown.
@@ -87,8 +86,7 @@ class Notification(_Frozen):
         worse: The change made its incident more severe; `better`: less.
         ended: Its incident is over.
         closed: Why it is over, where no change ended it; empty: one did.
-        moves: With `FLAPPING` and `SETTLED`, how often it changed within the rule's window.
-        window: For how long it has to be stable, or was.
+        moves: With `FLAPPING` and `SETTLED`, how often it changed within the rule's `window`.
         mention: Whom the rule calls, in Slack's own notation; empty: nobody.
         own_title: The rule's own title, as it stands in the rules at the time of sending.
         message: The rule's own message, as it stands there, as `mention` does.
@@ -96,6 +94,7 @@ class Notification(_Frozen):
         below: What is quiet because of its incident: `2 below it: 2 crashed`; None: it explains no others.
         was_quiet: Why its incident, quiet before, alerts now.
         members: Some of what is open of a group, a line each; None: it is about none.
+        affected: What depends on the entity, when it is sent: `affects 2: checkout, billing`.
     """
 
     step: Step
@@ -133,6 +132,7 @@ class Notification(_Frozen):
     below: str | None = None
     was_quiet: str = ""
     members: tuple[str, ...] | None = None
+    affected: str = ""
 
     @classmethod
     def about(

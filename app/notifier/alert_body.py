@@ -89,6 +89,8 @@ class AlertBody(BaseModel):
     """For a fallback: which destination is on hold, and why; else empty."""
     below: str
     """What is quiet because of the incident: `11 below it: 9 degraded, 2 crashed`; empty: nothing."""
+    affected: str
+    """What depends on the entity: `affects 12: checkout, billing, … and 2 more`; empty: that is not asked."""
     members: tuple[str, ...]
     """Of a group what of it is open, as `entity: state`, the worst 10, and how many more."""
     was_quiet: str
@@ -134,6 +136,7 @@ def alert_body(item: Item, context: NotifierContext) -> AlertBody:
         worse=alert.worse,
         instead=words.instead(),
         below=alert.below or "",
+        affected=alert.affected,
         members=alert.members or (),
         was_quiet=alert.was_quiet,
     )

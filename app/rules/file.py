@@ -14,6 +14,7 @@ from app.model.report import RUNS
 from app.rules.condition import Condition
 from app.rules.destination import DestinationSettings, SettingsModels
 from app.rules.hints import find_hints
+from app.rules.kin.affected import Affected
 from app.rules.kin.check import wrong_ties
 from app.rules.kin.group import GroupBy
 from app.rules.kin.quiet import QuietWhile
@@ -165,8 +166,8 @@ def _model_at(models: SettingsModels, path: Sequence[Any]) -> type[Strict]:
             return Not if "<not>" in rest else Condition
         case ("rules", _, "flap", *_):
             return Flap
-        case ("rules", _, "quiet_while" | "by" as key, *_):
-            return QuietWhile if key == "quiet_while" else GroupBy
+        case ("rules", _, "quiet_while" | "by" | "affected" as key, *_):
+            return QuietWhile if key == "quiet_while" else GroupBy if key == "by" else Affected
         case ("rules", _, _):
             return Rule
     return RulesFile

@@ -14,6 +14,7 @@ from app.model.diff import PropertyChange, fields_of
 from app.model.incident import Severity
 from app.model.notification import text_of
 from app.rules.condition import Condition, Duration, Results
+from app.rules.kin.affected import Affected
 from app.rules.kin.group import By, Count, Members, Percent, Rest, blueprint_of
 from app.rules.kin.quiet import QuietWhile
 from app.rules.kin.ties import Family
@@ -92,6 +93,8 @@ class Rule(Strict):
     """How often to remind while the incident is open."""
     quiet_while: QuietWhile | None = None
     """The incident of a related entity that explains this rule's: while it is open, nobody is alerted."""
+    affected: Affected | None = None
+    """What depends on the entity, to be named in the message."""
     of: Annotated[str, Field(min_length=1)] | None = None
     """Makes it a group's rule: the rule whose open incidents are counted."""
     by: By = None

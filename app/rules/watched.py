@@ -45,8 +45,12 @@ def watched_by(rules: RuleSet, wide: Container[str] = ()) -> dict[str, Watched]:
     A pattern (``svc-*``, or no blueprint at all) names none, but is about those that other rules name. The
     templates of a destination that is `wide` may read anything of an entity.
     """
-    names = dict.fromkeys(name for rule in rules.rules for name in rule.blueprint if GLOB.isdisjoint(name))
-    return {name: Watched(_together(rules.about(name), wide, rules.family.fields)) for name in names}
+    single = [rule for rule in rules.rules if rule.of is None]
+    names = dict.fromkeys(name for rule in single for name in rule.blueprint if GLOB.isdisjoint(name))
+    # What depends on an entity may be of any blueprint.
+    leading = {f"relations.{name}" for rule in single if rule.affected for name in rule.affected.relation}
+    watched = {name: _together(rules.about(name), wide, rules.family.fields) for name in names}
+    return {name: Watched(None if fields is None else fields | leading) for name, fields in watched.items()}
 
 
 def _together(

@@ -31,6 +31,7 @@ from app.receive.signature import Signed
 from app.reconcile.run import ReconcileRun
 from app.rules.targets import DEFAULT_DESTINATION
 from app.store import queries
+from app.store.kin.shown import affected
 from app.store.sqlite.schema import prepare
 from app.store.store import Store
 from app.store.views import StoredChange
@@ -268,7 +269,7 @@ async def _listener(suite: Suite, number: int, database: SuiteDatabase, jq: Jq) 
         for name, real in make_notifiers(suite.rules, context).items():
             recorders[name] = Recorder(name, settings[name], real, context, clock, alerts)
         book = make_rulebook(suite.rules.file, DEFAULT_WEBHOOK)
-        messages = Messages(store.body, jq, book.rules)
+        messages = Messages(store.body, jq, book.rules, lambda *about: store.read(affected, *about))
         sender = Sender(
             store,
             recorders,

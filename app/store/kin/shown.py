@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+import orjson
+
 from app.model.notification import Notification, one_line
 from app.store.transaction import Transaction
 
@@ -98,3 +100,32 @@ def _in_words(numbers: Mapping[str, int]) -> str:
     parts = [f"{number:,} {one_line(state, MAX_MEMBER_CHARS)}" for state, number in numbers.items()]
     more = [f"{sum([*numbers.values()][MAX_STATES:]):,} others"] if len(parts) > MAX_STATES else []
     return ", ".join([*parts[:MAX_STATES], *more])
+
+
+async def affected(tx: Transaction, entity: str, relations: Sequence[str], depth: int) -> list[str]:
+    """Read the names of what depends on an entity, by the last known states, nearest first.
+
+    Args:
+        tx: The transaction.
+        entity: The entity's identifier.
+        relations: The relations by which others depend on it.
+        depth: How many steps it goes.
+    """
+    fields = [f"relations.{name}" for name in relations]
+    depending: dict[str, dict[str, str]] = {}
+    async for name, text in tx.stream("SELECT entity, state FROM last_known WHERE NOT gone ORDER BY entity"):
+        if not any(field in text for field in fields):  # to parse all would take long
+            continue
+        state = orjson.loads(text)
+        for field in fields:
+            value = state.get(field)
+            for other in value if isinstance(value, list) else (value,):
+                if isinstance(other, str):
+                    depending.setdefault(other, {})[name] = state.get("title") or name
+    names: dict[str, str] = {}
+    nearest = [entity]
+    for _ in range(depth):
+        found = {name: title for near in nearest for name, title in depending.get(near, {}).items()}
+        nearest = [name for name in found if name not in names and name != entity]
+        names |= {name: found[name] for name in nearest}
+    return list(names.values())
