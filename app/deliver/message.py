@@ -58,7 +58,8 @@ class Messages:
             await with_own_words(first.notification, self.rules, event, self._jq),
             *(with_mention(delivery.notification, self.rules) for delivery in others),
         ]
-        notifications = [await self.with_affected(notification) for notification in notifications]
+        if not others:  # a digest has no room for it, and each would be read anew
+            notifications[0] = await self.with_affected(notifications[0])
         pairs = zip(deliveries, notifications, strict=True)
         items = (
             Item(delivery.key, notification, delivery.parent, delivery.incident_id)

@@ -31,7 +31,7 @@ LATEST_CHANGES = 8
 MOST_OPEN = 2_000
 """Of more open incidents, silences are looked for among the worst."""
 MOST_BELOW = 500
-LEVELS = 3
+LEVELS_BELOW = 3
 """How deep incidents are shown that others stand for: a cluster, its services, their endpoints."""
 VALUE_CHARACTERS = 100
 SEVERITIES = sorted(RANKS, key=RANKS.__getitem__, reverse=True)
@@ -73,7 +73,7 @@ async def now(request: Request, render: Render, context: Context) -> Response:
         ways=[(name, len(which_ones)) for name, which_ones in ids.items() if which_ones],
         asked=asked,
         choices=await read(queries.changes.choices),
-        incidents=await _with_others(context, incidents[:PAGE_ROWS], active, levels=LEVELS * which.top),
+        incidents=await _with_others(context, incidents[:PAGE_ROWS], active, levels=LEVELS_BELOW * which.top),
         more=len(incidents) > PAGE_ROWS,
         on_hold=[queue for queue in queues if queue.on_hold],
         failing=[queue for queue in queues if not queue.on_hold and (queue.failures or queue.trouble(time))],

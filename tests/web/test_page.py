@@ -5,6 +5,7 @@ import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.responses import PlainTextResponse
@@ -273,9 +274,9 @@ async def test_what_another_incident_stands_for_is_in_its_row(start: Start, tmp_
     """A cluster, the service that is quiet because of it, and a group: each row opens; a search finds all."""
     quiet = {"quiet_while": {"relation": "cluster", "rule": "cluster-health", "wait": "30s"}}
     group = {"name": "several", "of": "service-health", "by": "team", "at_least": 2}
-    rules = [CLUSTER, {**SERVICE, **quiet}, group]
+    rules: list[dict[str, Any]] = [CLUSTER, {**SERVICE, **quiet}, group]
     path = tmp_path / "rules.yaml"
-    path.write_text(json.dumps({"version": 1, "rules": [{**rule, "send": "default"} for rule in rules]}))
+    path.write_text(json.dumps({"version": 1, "rules": [rule | {"send": "default"} for rule in rules]}))
     blueprints = {"eu-1": "cluster", "a": "service", "b": "service"}
     catalog = Catalog("", [], blueprints, teams={"b": ["Star"], "a": ["Star"]})
     async with start(admin_token=TOKEN, rules_file=path) as service:
