@@ -32,10 +32,6 @@ Complete = Callable[[Notification], Awaitable[Notification]]
 """Adds to an alert, which is to be shown again, what is to be looked up; raises `StoreUnavailable`."""
 
 
-async def _as_it_is(notification: Notification) -> Notification:
-    return notification
-
-
 MAX_PREPARE_SECONDS = 15.0  # so long may users' programs wait for one another and run
 FAULTS_BEFORE_DEAD = 4  # a fault that lasts belongs to the message; one that passes must not lose it
 
@@ -59,7 +55,7 @@ class Sender:
         notifiers: Mapping[str, Notifier],
         *,
         prepare: Prepare,
-        complete: Complete = _as_it_is,
+        complete: Complete | None = None,
         clock: Callable[[], datetime],
         jitter: Callable[[], float],
         fallbacks: Mapping[str, Route] | None = None,
@@ -281,7 +277,7 @@ def _faults_as_failures(claim: Claim) -> Iterator[None]:
         raise DeliveryFailed(f"a fault in this program: {type(error).__name__}", scope) from None
 
 
-async def _update(notifier: Notifier, claim: Claim, complete: Complete) -> Sent:
+async def _update(notifier: Notifier, claim: Claim, complete: Complete | None) -> Sent:
     """Update the claim's message to the incidents as they are now, or its run in Port to its change."""
     if claim.run is not None and isinstance(notifier, Reporter):
         return Sent(await notifier.report(claim.run, len(claim.deliveries)))

@@ -72,7 +72,7 @@ def fill(db: sqlite3.Connection) -> None:
         )
         db.execute(
             "INSERT INTO incidents VALUES (?, 'health', 'deploymentConfig', ?, 'Degraded', ?, ?, ?, NULL,"
-            " 'warning', '[]', 0, '[]', '[]')",
+            " 'warning', '[]', 0, '[]', '[]', NULL)",
             (f"health-{entity}", entity, now, now, ended_at if entity == "settled" else None),
         )
     rows = {
