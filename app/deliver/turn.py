@@ -281,13 +281,8 @@ async def _update(notifier: Notifier, claim: Claim, complete: Complete | None) -
     """Update the claim's message to the incidents as they are now, or its run in Port to its change."""
     if claim.run is not None and isinstance(notifier, Reporter):
         return Sent(await notifier.report(claim.run, len(claim.deliveries)))
-    message, stories = (
-        claim.message,
-        [
-            Story(first, await complete(last) if len(claim.stories) == 1 else last)
-            for first, last in claim.stories
-        ],
-    )
+    message, alone = claim.message, complete if len(claim.stories) == 1 else None
+    stories = [Story(first, await alone(last) if alone else last) for first, last in claim.stories]
     if message is None or not stories or not isinstance(notifier, Keeper):
         return Sent("nothing to change any more")
     try:

@@ -83,7 +83,8 @@ def fill(path: Path, contents: Contents) -> None:
             db.executemany(DELIVERIES, map(rows.delivery, alerting))
             db.executemany(ATTEMPTS, (rows.attempt(number) for number in alerting if not rows.waits(number)))
             db.executemany(
-                "INSERT INTO incidents VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)", map(rows.incident, alerting)
+                "INSERT INTO incidents VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,NULL)",
+                map(rows.incident, alerting),
             )
         for _, statement in indexes:
             db.execute(statement)
