@@ -53,9 +53,17 @@ def environment(dotenv: Path = DOTENV) -> Environment:
     """Read the variables: .env's, and the process's own, which win unless they are empty.
 
     Raises:
-        SettingsError: .env cannot be read; the text names the file and, where it is one, the variable.
+        SettingsError: .env cannot be read, or SSLKEYLOGFILE not be written; the text names the file, the
+            variable, or both.
     """
     own = dict(os.environ)
+    if keys := own.get("SSLKEYLOGFILE"):  # or each library with TLS would fail while it is imported
+        try:
+            Path(keys).open("ab").close()
+        except OSError as error:
+            raise SettingsError(
+                f"SSLKEYLOGFILE names a file that cannot be written: {error.strerror}"
+            ) from None
     try:
         content = b"" if dotenv.is_dir() else dotenv.read_bytes()  # a folder: a virtual environment, a mount
     except FileNotFoundError:

@@ -12,7 +12,9 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from app import __doc__ as description
-from app.errors import ListenerError
+from app.environment import environment
+from app.errors import ListenerError, SettingsError
+from app.network import Network
 from app.observe import otel
 from app.observe.logs import configure_logging
 from app.observe.metrics import Metrics, prepare_metrics
@@ -20,7 +22,7 @@ from app.observe.tracing import OFF
 from app.receive import webhook
 from app.receive.event import WEBHOOK_PATH
 from app.receive.rules_source import secrets_of
-from app.runtime.configured import check_network, load_usable
+from app.runtime.configured import load_usable, with_rules
 from app.runtime.listener import Runtime, open_runtime
 from app.settings import Settings, load_settings
 from app.store.opening import prepare_store
@@ -188,10 +190,13 @@ def load_app(*, receive: bool = True, dispatch: bool = True) -> FastAPI:
     """
     try:
         limit_uvicorn()
-        settings = load_settings()
-        network = check_network(settings)
-        hidden = settings.hidden + network.hidden + otel.hidden(os.environ)
-        hidden += secrets_of(load_usable(settings)[0])
+        try:
+            settings = load_settings()
+        except SettingsError as error:
+            raise with_rules(error) from None
+        rules, _ = load_usable(settings)
+        network = Network(environment())
+        hidden = settings.hidden + network.hidden + otel.hidden(os.environ) + secrets_of(rules)
         configure_logging(settings.log_level, settings.log_format, hidden)
         prepare_metrics()
         prepare_store(settings.database[0])

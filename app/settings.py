@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.environment import environment
+from app.environment import Environment, environment
 from app.errors import SettingsError
 from app.port.region import Region
 from app.receive.sources import Sources, parse_sources
@@ -245,6 +245,19 @@ class Settings(BaseSettings):
         return self.database_url.get_secret_value(), listen_url.get_secret_value() if listen_url else None
 
 
+def _values(variables: Environment, fields: Collection[str]) -> dict[str, str]:
+    values, unreadable = {}, []
+    for name in Settings.model_fields:
+        try:
+            if value := variables.get(name.upper()):
+                values[name] = value
+        except SettingsError as error:
+            unreadable += [str(error)] if name in fields else []
+    if unreadable:
+        raise SettingsError("\n".join(unreadable))
+    return values
+
+
 def load_settings(*, only: Collection[str] = (), **overrides: Any) -> Settings:
     """Read the configuration from the environment, as `environment` gives it.
 
@@ -261,7 +274,7 @@ def load_settings(*, only: Collection[str] = (), **overrides: Any) -> Settings:
         overrides = {
             name: value for name, value in unused.items() if "port_client_secret" not in only
         } | overrides
-    values = {name: value for name in Settings.model_fields if (value := variables.get(name.upper()))}
+    values = _values(variables, only or Settings.model_fields)
     try:
         return Settings(_env_file=None, **(values | overrides))
     except ValidationError as error:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from ipaddress import ip_address
-from typing import Annotated
+from typing import Annotated, NoReturn
 from urllib.parse import urlsplit
 
 import typer
@@ -14,13 +14,13 @@ from app.cli.port import AtRegion, open_client, webhook_url
 from app.doctor.finding import CheckStatus, exit_status, render_finding, summary
 from app.doctor.steps import Setup, examine
 from app.environment import environment
-from app.errors import SettingsError
+from app.errors import RulesError, SettingsError
 from app.network import Network
 from app.port.region import Region, region_of
 from app.port.setup.resources import SMEE_HOST
 from app.receive.rules_source import make_rulebook
 from app.reconcile.health import why_off
-from app.runtime.configured import configured_rules, load_usable
+from app.runtime.configured import configured_rules, load_usable, with_rules
 from app.settings import Settings, load_settings
 from app.store.opening import open_store
 
@@ -76,7 +76,10 @@ def make_setup(region: Region | None, blueprints: tuple[str, ...]) -> Setup:
         unusable = str(error).splitlines()
         try:
             settings = load_settings(accept_unsigned=True)  # without a secret there is still much to check
-        except SettingsError:
+        except SettingsError as error:
+            refused = with_rules(error)
+            if isinstance(refused, RulesError):
+                return Setup(problems=unusable, load_rules=partial(_refuse, refused))
             return Setup(problems=unusable)
     named = {line.partition(" ")[0] for line in unusable}
     more = (line for line in what_is_wrong(settings, region) if line.partition(" ")[0] not in named)
@@ -96,6 +99,10 @@ def make_setup(region: Region | None, blueprints: tuple[str, ...]) -> Setup:
         blueprints=blueprints,
         network=Network(environment()),
     )
+
+
+def _refuse(refused: RulesError) -> NoReturn:
+    raise RulesError(refused.name, refused.mistakes)  # without the settings, which are a step of their own
 
 
 def what_is_wrong(settings: Settings, region: Region | None = None) -> Iterator[str]:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from app.jq.runner import Jq
+from app.model.change import ENTITY
 from app.model.incident import Step
 from app.model.notification import Notification, one_line
 from app.notifier.base import Item, Parcel
@@ -11,12 +12,15 @@ from app.notifier.words import MAX_SHOWN_NAME_CHARS
 from app.receive.payload import bare_event
 from app.rules.condition import JqError
 from app.rules.kin.affected import MAX_NAMED, in_words
+from app.rules.mention import catalog_mentions, fixed_mention
 from app.rules.rule import RuleSet
 from app.rules.template import expressions, parts
 from app.store.rows import Claim, Waiting
 
 AffectedBy = Callable[[str, Sequence[str], int], Awaitable[list[str]]]
 """Names what depends on an entity, given its identifier, the relations, and how many steps it goes."""
+ENTITY_KEYS = ("entityIdentifier", "entity", "entityId")
+"""What an event's context calls the entity, in Port's several forms."""
 
 
 class Messages:
@@ -53,7 +57,7 @@ class Messages:
         # The claim brings the body of its own first delivery, so that one alert costs no further query.
         is_head = first.id == claim.deliveries[0].id
         body = claim.body if is_head else await self._body_of(first.change_key)
-        event = bare_event(body or b"{}")
+        event = as_named_now(bare_event(body or b"{}"), first.notification)
         notifications = [
             await with_own_words(first.notification, self.rules, event, self._jq),
             *(with_mention(delivery.notification, self.rules) for delivery in others),
@@ -62,7 +66,7 @@ class Messages:
             notifications[0] = await self.with_affected(notifications[0])
         pairs = zip(deliveries, notifications, strict=True)
         items = (
-            Item(delivery.key, notification, delivery.parent, delivery.incident_id)
+            Item(delivery.key, notification, delivery.parent, delivery.incident_id, over=delivery.over)
             for delivery, notification in pairs
         )
         return Parcel(tuple(items), event)
@@ -86,6 +90,32 @@ class Messages:
         # An incident whose rule is gone is ended by an alert of its own: nothing reminds of it after that.
         gone = notification.rule not in self.rules.by_name
         return "its rule is no longer there" if gone and notification.step is Step.REMINDED else None
+
+
+def as_named_now(event: dict[str, Any], notification: Notification) -> dict[str, Any]:
+    """Give a bare event with the entity's name as its alert has it, where it was renamed since.
+
+    Templates lead to where the entity is now, and call it as the alert does.
+    """
+    context, diff = _object(event.get("context")), _object(event.get("diff"))
+    sides = {side: _object(diff.get(side)) for side in ("after", "before") if diff.get(side)}
+    names = [side.get("identifier") for side in sides.values()]
+    names += [context.get(key) for key in ENTITY_KEYS]
+    own = next((name for name in names if name and isinstance(name, str)), "")
+    # A run's own name is no entity's. Of a change that renamed it, what it was before stays.
+    if not own or notification.entity in ("", *names) or event.get("resourceType", ENTITY) != ENTITY:
+        return event
+    for name, side in sides.items():
+        if side.get("identifier") == own:
+            sides[name] = side | {"identifier": notification.entity}
+            if side.get("title"):
+                sides[name]["title"] = notification.title
+    keys = {key: notification.entity for key in ENTITY_KEYS if context.get(key) == own}
+    return event | {"context": context | keys} | ({"diff": diff | sides} if sides else {})
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 async def with_own_words(
@@ -116,6 +146,9 @@ async def with_own_words(
 def with_mention(notification: Notification, rules: RuleSet) -> Notification:
     """Add the people whom its rule mentions to a notification, if it is one that calls them."""
     rule = rules.by_name.get(notification.rule)
-    if rule is None or not rule.mention or not notification.calls:
+    mention = rule.mention if rule and notification.calls else None
+    people = notification.people if catalog_mentions(mention) else ()
+    if mention is None and not notification.people:
         return notification
-    return notification.model_copy(update={"mention": rule.mention})
+    fixed = fixed_mention(mention) if mention else ""
+    return notification.model_copy(update={"mention": fixed, "people": people})

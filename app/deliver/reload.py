@@ -40,6 +40,7 @@ class RulesInForce:
         load: Reads the rules file and makes a notifier for each destination; it blocks. Raises
             `ListenerError`.
         make_book: Makes what the intake decides by.
+        make_at: Makes a notifier by a `Notifier.address`; raises `SettingsError`.
         clock: Gives the time, UTC.
         on_more_watched: Called when the rules watch a blueprint that the rules before did not.
         problem: The reason for which the file was refused when it was read last; None: it was not.
@@ -48,6 +49,7 @@ class RulesInForce:
 
     load: Callable[[], tuple[Rules, Mapping[str, Notifier]]]
     make_book: Callable[[RulesFile], Rulebook]
+    make_at: Callable[[str], Notifier]
     intake: Intake
     messages: Messages
     sender: Sender
@@ -106,15 +108,14 @@ class RulesInForce:
         self.watch.rules_taken([rule.name for rule in rules.file.rules], notifiers)
         # The old ones may be sending: they are closed when that has ended. The reload does not wait for it.
         replaced = self.sender.replace(notifiers)
-        self._closing.add(closing := asyncio.create_task(self._leave(replaced, notifiers)))
-        closing.add_done_callback(self._closing.discard)
         watched_before = self.intake.book.watched.keys()
         self.intake.failing.clear()
-        self.intake.book, self.messages.rules, self.sender.fallbacks = book, book.rules, book.fallbacks
+        self.intake.book, self.messages.rules = book, book.rules
+        self.sender.fallbacks, self.sender.defaults = book.fallbacks, book.defaults
         with suppress(StoreUnavailable):  # then they try when their own time has come
             # The person may have changed just what had put a queue on hold.
             await self.store.write(queries.deliveries.probe_on_hold, self.clock())
-        await self.follow()
+        await self.follow(replaced)
         self.dispatcher.wake()
         if book.watched.keys() - watched_before:
             self.on_more_watched()
@@ -122,44 +123,16 @@ class RulesInForce:
             log.warning("rules_hint", reason=hint.at(rules.name))
         log.info("rules_loaded", rules=len(rules.file.rules), destinations=len(notifiers))
 
-    async def _leave(self, replaced: NotifierSet, notifiers: Mapping[str, Notifier]) -> None:
-        """Close notifiers that were replaced; those whose address is gone say so there as their last word.
+    async def follow(self, replaced: NotifierSet | None = None) -> None:
+        """Let what is open follow the rules in force: see `follow` and `leave` in `queries.incidents`.
 
-        By the old address nothing can be sent later: it is in no file any more.
-        """
-        by_name = replaced.by_name
-        moved = [
-            name
-            for name, new in notifiers.items()
-            if name in by_name and by_name[name].address != new.address
-        ]
-        left: dict[str, int] = {}
-        if moved:
-            with suppress(StoreUnavailable):
-                left = await self.store.write(queries.incidents.leave, moved, self.clock())
-        for name, number in left.items():
-            log.warning("destination_moved", destination=name, incidents=number)
-        try:
-            # A job does not run because of this.
-            await asyncio.gather(
-                *(
-                    _say_last(by_name[name], LEFT.format(name=name, number=number))
-                    for name, number in left.items()
-                    if by_name[name].batch_limit > 1
-                )
-            )
-        finally:
-            await replaced.close()
-
-    async def follow(self) -> None:
-        """Let what is open follow the rules in force: see `app.store.queries.incidents.follow`.
-
-        While the store cannot do it, it is tried again in the background, until it is done.
+        While the store cannot do it, it is tried again in the background, until it is done. Notifiers that
+        were replaced are closed after that.
         """
         if self._following is not None:
             self._following.cancel()
             self._following = None
-        if not await self._followed():
+        if not await self._followed(replaced):
             self._following = asyncio.create_task(self._follow_until_done())
 
     async def _follow_until_done(self) -> None:
@@ -169,8 +142,11 @@ class RulesInForce:
                 self.dispatcher.wake()
                 return
 
-    async def _followed(self) -> bool:
+    async def _followed(self, replaced: NotifierSet | None = None) -> bool:
+        left: Mapping[str, tuple[str, int]] = {}
         try:
+            addresses = {name: notifier.address for name, notifier in self.sender.notifiers.items()}
+            left = await self.store.write(queries.incidents.leave, addresses, self.clock())
             while closed := await self.store.write(
                 queries.incidents.follow, self.intake.book.rules, self.clock(), limit=CLOSED_AT_ONCE
             ):
@@ -179,7 +155,40 @@ class RulesInForce:
         except StoreUnavailable as error:
             log.warning("rules_not_followed", reason=str(error))
             return False
+        finally:
+            self._closing.add(closing := asyncio.create_task(self._leave(left, replaced)))
+            closing.add_done_callback(self._closing.discard)
         return True
+
+    async def _leave(self, left: Mapping[str, tuple[str, int]], replaced: NotifierSet | None) -> None:
+        """Say a last word at the places that destinations have left, and close what was replaced.
+
+        By an old address nothing can be sent later: it is in no file any more.
+        """
+        by_name = replaced.by_name if replaced else {}
+        for name, (_, number) in left.items():
+            log.warning("destination_moved", destination=name, incidents=number)
+        try:
+            words = (
+                self._say_last(by_name.get(name), address, LEFT.format(name=name, number=number))
+                for name, (address, number) in left.items()
+            )
+            await asyncio.gather(*words)
+        finally:
+            if replaced is not None:
+                await replaced.close()
+
+    async def _say_last(self, old: Notifier | None, address: str, text: str) -> None:
+        with suppress(ListenerError, TimeoutError):
+            notifier = self.make_at(address) if address else old
+            if notifier is None or notifier.batch_limit == 1:  # a job does not run because of this
+                return
+            try:
+                async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
+                    await notifier.probe(text)
+            finally:
+                if notifier is not old:
+                    await notifier.close()
 
     async def close(self) -> None:
         """Close all notifiers, those too that were replaced."""
@@ -187,9 +196,3 @@ class RulesInForce:
             self._following.cancel()
         await self.sender.close()
         await asyncio.gather(*self._closing)
-
-
-async def _say_last(notifier: Notifier, text: str) -> None:
-    with suppress(ListenerError, TimeoutError):
-        async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
-            await notifier.probe(text)

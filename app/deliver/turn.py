@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 
 import structlog
@@ -12,7 +12,7 @@ from opentelemetry.trace import Tracer
 
 from app.deliver.load import Load, WhyNot, load_claim
 from app.deliver.notifier_set import NotifierSet
-from app.deliver.retry import GIVE_UP_AFTER, NextAttempt, next_attempt
+from app.deliver.retry import GIVE_UP_AFTER, Doubts, NextAttempt, default_place, next_attempt
 from app.errors import DeliveryFailed, MessageGone, Scope, StoreUnavailable
 from app.model.delivery import Alert, Outcome
 from app.model.incident import Route, Step
@@ -47,6 +47,8 @@ class Sender:
         jitter: Gives random numbers from -1 to 1.
         fallbacks: The destination that gets the alerts of one that is on hold, by the name of the one; may
             be replaced at any time.
+        defaults: Where goes what a destination cannot reach of that which the catalog names, by the
+            destination's name; may be replaced at any time.
     """
 
     def __init__(
@@ -59,20 +61,21 @@ class Sender:
         clock: Callable[[], datetime],
         jitter: Callable[[], float],
         fallbacks: Mapping[str, Route] | None = None,
+        defaults: Mapping[str, Route] | None = None,
         why_not: WhyNot = lambda _: None,
         tracer: Tracer = OFF,
     ) -> None:
         self._store = store
         self._current = NotifierSet(notifiers)
         self.fallbacks = fallbacks or {}
+        self.defaults = defaults or {}
         self._prepare = prepare
         self._complete = complete
         self._why_not = why_not
         self._clock = clock
         self._jitter = jitter
         self._tracer = tracer
-        # Where something else than the destination answered last. After a restart once more is no harm.
-        self._strange: set[str] = set()
+        self._doubts = Doubts()
 
     @property
     def notifiers(self) -> Mapping[str, Notifier]:
@@ -127,22 +130,13 @@ class Sender:
                 async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
                     sent = await self._deliver(claim, load, parcel, notifier)
         except DeliveryFailed as error:
-            return self._failed(claim, load, self._again(claim, error), started_at)
+            failure = self._doubts.judge(error, claim.destination, load.listed[0])
+            return self._failed(claim, load, failure, started_at)
         except TimeoutError:
             failure = DeliveryFailed("no answer in time; it may have arrived", Scope.TRANSIENT, unsure=True)
             return self._failed(claim, load, failure, started_at)
-        self._strange.discard(claim.destination)
+        self._doubts.end(claim.destination)
         return self._delivered(claim, load, sent, started_at)
-
-    def _again(self, claim: Claim, failure: DeliveryFailed) -> DeliveryFailed:
-        """Take a strange answer as passing, and the second in a row as one of the destination's."""
-        if failure.scope is not Scope.STRANGE:
-            self._strange.discard(claim.destination)
-            return failure
-        again = claim.destination in self._strange
-        self._strange.add(claim.destination)
-        scope = Scope.DESTINATION if again else Scope.TRANSIENT
-        return DeliveryFailed(failure.reason, scope, failure.retry_after, unsure=failure.unsure)
 
     def _delivered(self, claim: Claim, load: Load, sent: Sent, started_at: datetime) -> Attempt:
         ended_at, named = self._now(claim), load.named(sent)
@@ -152,7 +146,7 @@ class Sender:
             sent.detail,
             started_at,
             ended_at,
-            ended_at + self._pause(claim),
+            self._rested(claim, ended_at),
             delivery_ids=[*(delivery.id for delivery in named), *further],
             since=[delivery.waiting_since for delivery in named],
             asides=load.asides,
@@ -208,16 +202,24 @@ class Sender:
 
     def _notifier(self, claim: Claim) -> Notifier | None:
         # A queue is a channel, by the first of its names: where only another name is gone, that one serves.
-        return self.notifiers.get(claim.destination) or self.notifiers.get(claim.queue)
+        notifier = self.notifiers.get(claim.destination) or self.notifiers.get(claim.queue)
+        return notifier.of_queue(claim.queue) if notifier else None
 
-    def _pause(self, claim: Claim) -> timedelta:
+    def _rested(self, claim: Claim, ended_at: datetime) -> datetime:
+        """Say when the queue may send again by its destination's rate."""
         notifier = self._notifier(claim)
-        return notifier.pause if notifier else timedelta(0)
+        if notifier is None:
+            return ended_at
+        return max(ended_at + notifier.pause, claim.claimed_at + notifier.spacing)
 
     def _failed(self, claim: Claim, load: Load, failure: DeliveryFailed, started_at: datetime) -> Attempt:
-        ended_at = self._now(claim)
+        ended_at, elsewhere = self._now(claim), None
+        if failure.scope is Scope.PLACE:
+            elsewhere = default_place(self.defaults.get(claim.destination), claim, failure.reason)
+            failure = failure if elsewhere else DeliveryFailed(failure.reason, Scope.DESTINATION)
         # What asks before it sends again, or only updates, repeats nothing.
         repeats = failure.unsure and claim.alerts and not isinstance(self._notifier(claim), Keeper)
+        unsure_sends = claim.unsure_sends + repeats
         following = next_attempt(
             failure,
             failures=claim.failures,
@@ -225,7 +227,7 @@ class Sender:
             waiting_since=load.listed[0].waiting_since,
             now=ended_at,
             jitter=self._jitter(),
-            unsure_for=ended_at - (claim.unsure_since or started_at) if repeats else None,
+            unsure_sends=unsure_sends if repeats else 0,
         )
         failures = claim.failures + (failure.retry_after is None) if failure.scope is Scope.TRANSIENT else 0
         # The failure counts for the first alone: the next attempt takes whatever waits then.
@@ -234,19 +236,22 @@ class Sender:
             concerned = [
                 delivery for delivery in load.listed if ended_at - delivery.waiting_since >= GIVE_UP_AFTER
             ]
-        elif not claim.alerts:
+        elif not claim.alerts or elsewhere is not None:
             concerned = load.listed
         return Attempt(
             following.outcome,
             following.reason,
             started_at,
             ended_at,
-            max(following.at, ended_at + self._pause(claim)),
+            max(following.at, self._rested(claim, ended_at)),
             failures,
             delivery_ids=[delivery.id for delivery in concerned],
             asides=load.asides,
             unsure=failure.unsure or claim.unsure_since is not None,
+            unsure_sends=0 if following.outcome is Outcome.DEAD else unsure_sends,
             notice=self._notice(claim, following, ended_at),
+            elsewhere=elsewhere,
+            revived=self._doubts.cleared(claim.destination) if following.outcome is Outcome.ON_HOLD else (),
         )
 
     def _notice(self, claim: Claim, following: NextAttempt, now: datetime) -> Alert | None:

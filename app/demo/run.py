@@ -169,6 +169,7 @@ async def run_demo(
         async with serving(slack.app) as slack_url:
             settings = Settings(
                 _env_file=None,
+                _env_prefix="DEMO_",  # so that this machine's own settings change nothing
                 port_client_secret=secret,
                 slack_webhook_url=f"{slack_url}/services/T0/B0/demo",
                 database_url=f"sqlite:///{folder}/demo.db",

@@ -111,7 +111,8 @@ class _Checks:
         """Yield all findings, in order."""
         yield await self._step("settings", self._check_settings)
         yield await self._step("store", self._check_store, SETTINGS)
-        yield await self._step("rules", self._check_rules, SETTINGS)
+        needed = () if self._setup.load_rules else (SETTINGS,)
+        yield await self._step("rules", self._check_rules, *needed)
         async for finding in self._check_destinations(post=slack):
             yield finding
         yield await self._step("silences", self._check_silences, "store", "rules")

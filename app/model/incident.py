@@ -1,7 +1,7 @@
 """The life of an incident: opened, changed, resolved."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal, NamedTuple
@@ -28,8 +28,22 @@ class Step(StrEnum):
     NOTICE = "notice"
     """Not about an entity: a notice of the listener itself."""
 
+    def of_job(self, *, ended: bool) -> "Step":
+        """Map it to the step that a job, which knows only begin, change and end, takes it for.
+
+        Args:
+            ended: Whether all is well by then.
+        """
+        if self is Step.NOTICED and ended:
+            return Step.RESOLVED
+        if self is Step.SETTLED:
+            return Step.RESOLVED if ended else Step.CHANGED
+        return self
+
 
 ALL_STEPS = frozenset(Step)
+CATALOG_QUEUES = ("#", "@")
+"""What the names of queues begin with that the catalog chooses: of channels, and of people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +54,13 @@ class Route:
         destination: The destination's name.
         queue: The queue there: the unit of order and of rate.
         steps: The steps of an incident that it is alerted of.
+        why: Why this change goes there in another one's place; empty: it does not.
     """
 
     destination: str
     queue: str
     steps: frozenset[Step] = ALL_STEPS
+    why: str = field(default="", compare=False)  # of one change, where the way is that of an incident
 
 
 class Tie(NamedTuple):
@@ -111,19 +127,6 @@ class Incident:
     ties: tuple[Tie, ...] = ()
 
 
-def places_of(told: Iterable[Route], routes: Iterable[Route]) -> tuple[Route, ...]:
-    """List where an alert goes: where its rule sends now, and where its incident was told; no queue twice."""
-    queue_of = {place.destination: place.queue for place in told}
-    places: dict[str, Route] = {}
-    for route in routes:
-        # By the queue that it was told in: another one might be faster, and overtake it.
-        queue = queue_of.get(route.destination, route.queue)
-        places.setdefault(queue, Route(route.destination, queue, route.steps))
-    for place in told:
-        places.setdefault(place.queue, place)
-    return tuple(places.values())
-
-
 def counted(incident: Incident, at: datetime, changes: int, within: timedelta) -> Incident:
     """Note that an incident opens, changes or ends at a time, and whether it flaps from then on.
 
@@ -160,3 +163,21 @@ def advance(
         # How bad it was: the state that all is well in has no severity of its own.
         return Step.RESOLVED, replace(moved, severity=incident.severity, resolved_at=candidate.changed_at)
     return Step.CHANGED, moved
+
+
+def places_of(told: Collection[Route], routes: Iterable[Route]) -> tuple[Route, ...]:
+    """List where an alert goes: where its rule sends now, and where its incident was told; no queue twice."""
+    queue_of = {place.destination: place.queue for place in told}
+    places: dict[str, Route] = {}
+    for route in routes:
+        if route.why and told:  # the catalog names no place any more, and those that it named are told
+            continue
+        # By the queue that it was told in: another one might be faster, and overtake it. But what the
+        # catalog names is a place of its own, beside the one that it named before.
+        queue = route.queue
+        if not queue.startswith(CATALOG_QUEUES):
+            queue = queue_of.get(route.destination, queue)
+        places.setdefault(queue, Route(route.destination, queue, route.steps, route.why))
+    for place in told:
+        places.setdefault(place.queue, place)
+    return tuple(places.values())

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from app.model.change import CREATE, DELETE, TIMER_EXPIRED, UPDATE, CatalogChange
+from app.model.change import ACTION_RUN, CREATE, DELETE, ENTITY, TIMER_EXPIRED, UPDATE, CatalogChange
 from app.model.diff import PropertyChange
 from app.model.incident import Severity, Step
 from app.model.text import cut, without_controls
@@ -62,12 +62,11 @@ class Notification(_Frozen):
     """The facts about one change that matters.
 
     Attributes:
-        step: The step of its incident.
-        rule: The rule that matched.
+        step, rule: The step of its incident, and the rule that matched.
         severity: How bad it is, by the rule.
-        action: What happened to the entity (``UPDATE`` …); ``CLOSED`` where nothing did, see `closed`.
-        blueprint: The entity's blueprint.
-        entity: The entity's identifier.
+        action: ``UPDATE``, ``CREATE``, ``DELETE``, ``TIMER_EXPIRED``; ``CLOSED`` where nothing happened.
+        resource: An entity, or a run, whose facts stand in the place of an entity's.
+        blueprint, entity: The entity's blueprint and identifier.
         title: The entity's title, or its identifier.
         teams: The owning teams.
         change: The value that the rule is about; None if it is about none.
@@ -76,31 +75,28 @@ class Notification(_Frozen):
         timer: For ``TIMER_EXPIRED``, the property whose timer ran out.
         others: What else changed, `MAX_CHANGES` at most; `others_left_out`: how many more did.
         links: The entity's URL properties, `MAX_LINKS` at most.
-        actor: Who or what triggered it; empty if unknown.
-        origin: Where it was triggered; empty if unknown.
+        actor, origin: Who or what triggered it, and where; empty if unknown.
         at: When it happened; with the origin ``reconcile``, when that found it.
         opened_at: When the incident opened, if there is one.
         times: With `OPENED`, how often it has begun within 24 hours, this time too; 0: that is not known.
         last_at: When it began the time before, within 24 hours.
         late: A newer change of the entity was seen before this one.
-        worse: The change made its incident more severe; `better`: less.
-        ended: Its incident is over.
-        closed: Why it is over, where no change ended it; empty: one did.
+        worse, better: The change made its incident more severe, or less.
+        ended, closed: Its incident is over; why it is, where no change ended it.
         moves: With `FLAPPING` and `SETTLED`, how often it changed within the rule's `window`.
-        mention: Whom the rule calls, in Slack's own notation; empty: nobody.
-        own_title: The rule's own title, as it stands in the rules at the time of sending.
-        message: The rule's own message, as it stands there, as `mention` does.
-        instead: Why a fallback gets it: `for payments, which is on hold: …`.
-        below: What is quiet because of its incident: `2 below it: 2 crashed`; None: it explains no others.
+        mention: Whom the rule calls, in Slack's notation, by the rules at the time of sending; empty: nobody.
+        people: Whom the rule calls as the catalog names them; a notifier finds out who that is.
+        own_title, message: The rule's own, as they stand there then.
+        instead: Why another's fallback or default gets it: `for payments, which is on hold: …`.
+        below, members, affected: What is quiet because of it, open in its group, depends on its entity.
         was_quiet: Why its incident, quiet before, alerts now.
-        members: Some of what is open of a group, a line each; None: it is about none.
-        affected: What depends on the entity, when it is sent: `affects 2: checkout, billing`.
     """
 
     step: Step
     rule: str
     severity: Severity = "warning"
     action: str = UPDATE
+    resource: str = ENTITY
     blueprint: str
     entity: str
     title: str
@@ -126,6 +122,7 @@ class Notification(_Frozen):
     moves: int = 0
     window: timedelta | None = None
     mention: str = ""
+    people: tuple[str, ...] = ()
     own_title: tuple[Part, ...] = ()
     message: tuple[Part, ...] = ()
     instead: str = ""
@@ -165,6 +162,7 @@ class Notification(_Frozen):
             "severity": severity,
             "action": change.action,
             "timer": change.timer,
+            "resource": change.resource,
             "blueprint": change.blueprint,
             "entity": change.entity,
             "title": cut(_title(change), MAX_NAME_CHARS),
@@ -289,7 +287,9 @@ def _bounded(value: Any) -> Any:
 
 def _links(change: CatalogChange) -> Iterator[dict[str, Any]]:
     entity = change.after or change.before
-    properties = entity.properties if entity else {}
+    properties = dict(entity.properties) if entity else {}
+    if change.resource == ACTION_RUN and isinstance(urls := properties.pop("link", None), list):
+        properties |= {f"link {number}": url for number, url in enumerate(urls, 1)}
     # Long ones are left out and not cut: half a URL leads elsewhere.
     links = (
         {"name": cut(name, MAX_NAME_CHARS), "url": url}

@@ -11,7 +11,7 @@ from rich.text import Text
 from app.errors import DeliveryFailed, Scope
 from app.notifier.base import Notifier, Parcel, Sent, Tried
 from app.notifier.kind import Kind
-from app.notifier.slack.alert import alert_message, dry_run
+from app.notifier.slack.alert import alert_message, by_name, dry_run
 from app.notifier.slack.markup import rich_part, unescaped
 from app.rules.destination import DestinationSettings
 
@@ -93,7 +93,7 @@ class ConsoleNotifier(Notifier):
         """
         try:
             for item in parcel.items:
-                self._console.print(draw(alert_message(item.notification, self._app_url)))
+                self._console.print(draw(alert_message(by_name(item.notification), self._app_url)))
         except OSError as error:
             reason = f"the output cannot be written to ({error.strerror})"
             raise DeliveryFailed(reason, Scope.DESTINATION) from None

@@ -12,9 +12,11 @@ from app.errors import DeliveryFailed, Scope
 
 MAY_PASS = frozenset({407, 408, 425, 429})
 """Statuses below 500 that say nothing of the message or the destination; 407 is a proxy's."""
-OF_THE_CALLER = frozenset({401, 402, 403})
-"""Who may call: so for every message that has the same host and the same headers, a token among them."""
-OF_THE_ADDRESS = frozenset({404, 405, 406, 410, 415, 421, 426, 451})
+OF_THE_CALLER = frozenset({401, 402})
+"""Who calls: so for every message that has the same host and the same headers, a token among them."""
+FORBIDDEN = 403
+"""The caller may not call this address: or none any more, where a token has expired or lost its rights."""
+OF_THE_ADDRESS = frozenset({FORBIDDEN, 404, 405, 406, 410, 415, 421, 426, 451})
 """What is so for every message to the address: what is there, and how it wants to be called."""
 TOO_LATE = frozenset({504, 524})
 """A proxy's word that it has passed the request on, and the answer did not come in time."""
@@ -23,7 +25,8 @@ PROXY_REFUSES = "407: the proxy wants a user and a password: give them in HTTPS_
 REMEDIES = {
     "channel_is_archived": "unarchive the channel, or give the destination another one",
     "is_archived": "unarchive the channel, or give the destination another one",
-    "channel_not_found": "give the destination a channel that exists and that the app is in",
+    "channel_not_found": "name a channel that exists, and invite the app to it",
+    "users_not_found": "check the e-mail address: nobody in Slack has it",
     "not_in_channel": "/invite the app to the channel",
     "no_service": "make a new webhook, and set its URL",
     "no_active_hooks": "make a new webhook, and set its URL",
@@ -37,6 +40,7 @@ REMEDIES = {
     "invalid_auth": "set a valid token",
     "not_authed": "set a valid token",
     "missing_scope": "give the app the scope, and install it again",
+    "routing_key": "set the integration key of an integration of the type Events API v2",
     "401": "check its credentials",
     "403": "check its credentials",
     "404": "check its address",
@@ -81,4 +85,7 @@ def failure_of_status(
     if status < 400:
         return DeliveryFailed(reason, Scope.STRANGE if fixed else Scope.TRANSIENT, unsure=unsure)
     of_all = (fixed and status in OF_THE_ADDRESS) or (fixed_caller and status in OF_THE_CALLER)
-    return DeliveryFailed(reason, Scope.DESTINATION if of_all else Scope.MESSAGE)
+    if of_all:
+        return DeliveryFailed(reason, Scope.DESTINATION)
+    doubtful = status == FORBIDDEN and fixed_caller
+    return DeliveryFailed(reason, Scope.REFUSED if doubtful else Scope.MESSAGE)

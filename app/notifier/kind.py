@@ -37,6 +37,7 @@ class NotifierContext:
         fate: Says what became of the change that a run in Port has brought; None: runs get no reports.
         render: Fills templates.
         clock: Gives the time, UTC.
+        calls_people: Whether rules call people whom the catalog names.
         network: The way to other hosts.
     """
 
@@ -50,6 +51,7 @@ class NotifierContext:
     render: Render
     clock: Callable[[], datetime]
     network: Network = DIRECT
+    calls_people: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,9 @@
 """The kinds of destination, and a notifier for each configured one."""
 
 import asyncio
+import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pkgutil import resolve_name
 from typing import Any
@@ -17,6 +19,7 @@ from app.notifier.kind import Kind, NotifierContext
 from app.notifier.port_runs import PortRuns
 from app.rules.destination import DestinationSettings
 from app.rules.file import Rules
+from app.rules.mention import catalog_mentions
 from app.rules.targets import DEFAULT_DESTINATION
 
 log = structlog.get_logger(__name__)
@@ -26,6 +29,8 @@ log = structlog.get_logger(__name__)
 DESTINATION_KINDS = {
     "slack": "app.notifier.slack.kind:SLACK_KIND",
     "http": "app.notifier.http.notifier:HTTP_KIND",
+    "teams": "app.notifier.teams:TEAMS_KIND",
+    "pagerduty": "app.notifier.pagerduty:PAGERDUTY_KIND",
     "port_action": "app.notifier.port_action:PORT_ACTION_KIND",
     "console": "app.notifier.console:CONSOLE_KIND",
 }
@@ -75,27 +80,46 @@ def make_notifiers(rules: Rules, context: NotifierContext) -> dict[str, Notifier
 
     Raises:
         RulesError: Destinations cannot be used as they are configured; each is named, with its line.
-        SettingsError: The default destination, which stands in no file, cannot.
+        SettingsError: Only the default destination, which stands in no file, cannot.
     """
     configured = rules.file.destinations
-    default = {DEFAULT_DESTINATION: default_settings(context.default_webhook)}
     notifiers: dict[str, Notifier] = {}
-    mistakes = []
-    for name, settings in (default | configured).items():
+    mistakes, wrong = [], []
+    context = replace(context, calls_people=any(catalog_mentions(rule.mention) for rule in rules.file.rules))
+    for name in dict.fromkeys((DEFAULT_DESTINATION, *configured)):
         try:
+            settings = configured.get(name) or default_settings(context.default_webhook)
             notifiers[name] = kind_of(settings.type).make(name, settings, context)
+            notifiers[name].spacing = settings.spacing
         except SettingsError as error:
             if name not in configured:
-                raise
+                wrong.append(str(error))
+                continue
             for text in str(error).splitlines():  # each begins with the key that it is about
                 line = rules.line_of("destinations", name, text.partition(":")[0])
                 mistakes.append(Mistake(line, "", f"destination {name!r}: {text}"))
     if mistakes:
-        raise RulesError(rules.name, mistakes)
+        raise RulesError(rules.name, mistakes, settings=wrong)
+    if wrong:
+        raise SettingsError("\n".join(wrong))
     if context.port is not None and context.fate is not None:
         permalink = partial(_permalink, notifiers)
         notifiers[RUNS] = PortRuns(context.port, context.fate, permalink, context.clock)
     return notifiers
+
+
+def notifier_at(context: NotifierContext, address: str) -> Notifier:
+    """Make a notifier again by its `Notifier.address`.
+
+    Raises:
+        SettingsError: It cannot be used any more.
+    """
+    try:
+        kind = kind_of(json.loads(address)["type"])
+        settings = kind.settings.model_validate_json(address)
+    except (ValueError, LookupError, TypeError):  # written by another release
+        raise SettingsError("the address is not one that this release can use") from None
+    return kind.make("", settings, context)
 
 
 async def _permalink(notifiers: Mapping[str, Notifier], destination: str, message: Message) -> str | None:

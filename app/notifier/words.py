@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from app.model.change import CREATE, DELETE, TIMER_EXPIRED
+from app.model.change import ACTION_RUN, CREATE, DELETE, TIMER_EXPIRED
 from app.model.digest import LEFT_OUT, Line, is_over, outcome, shortened
 from app.model.incident import RANKS, Severity, Step
 from app.model.notification import Notification, one_line, text_of
@@ -114,7 +114,8 @@ class Words:
             return f" was deleted{self._while(limit, marks=marks)}"
         value = self.value(limit, between=between, marks=marks)
         if last.action == CREATE and last.step not in (Step.REMINDED, Step.SETTLED):
-            return f" was created{value and f': {value}'}"
+            began = "started" if last.resource == ACTION_RUN else "was created"
+            return f" {began}{value and f': {value}'}"
         if value:
             if (again := self._again(limit)) and not marks:
                 return f": {again}"
@@ -246,7 +247,7 @@ class Words:
         return f" while {before if is_word else f'{self._name(change.name)} was {before}'}"
 
     def _name(self, name: str) -> str:
-        return self.show(name.removeprefix("relations."), MAX_SHOWN_NAME_CHARS)
+        return self.show(name.removeprefix("relations.").removeprefix("scorecards."), MAX_SHOWN_NAME_CHARS)
 
     def _shown(self, value: str, limit: int, *, marks: bool = False, bold: bool = False) -> str:
         text = value if value == LEFT_OUT else self.show(value, limit) or EMPTY

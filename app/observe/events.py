@@ -80,8 +80,9 @@ EVENTS = {
         "The delivery loop failed and goes on. Report the traceback if it is not the store's failure."
     ),
     "destination_moved": (
-        "A destination has another `webhook_url` or `url` since a reload, and `incidents` that are open were"
-        " told at the old one: their ends are told at the new one only. A Slack channel was told so."
+        "A destination has another `webhook_url` or `url` since the rules were read last, and `incidents`"
+        " that are open were told at the old one: their ends are told at the new one only. A Slack channel"
+        " is told so."
     ),
     "digest_refused": (
         "A destination refused a digest, so its alerts are sent one by one. Nothing to do; one of them "
@@ -123,9 +124,14 @@ EVENTS = {
     "permalink_unavailable": (
         "Slack did not return a message's link, so the run in Port shows none. Nothing to do."
     ),
+    "person_unknown": (
+        "An alert was to call somebody whom the catalog names, and Slack does not know who that is "
+        "(`reason`). The alert was sent, and says whom it did not call. Check the value in Port, and the "
+        "app's scopes."
+    ),
     "port_lookup_failed": (
-        "Port did not answer a look-up of a destination in time; the default destination is used. Check "
-        "Port's status and the credentials."
+        "Port did not answer a look-up in time; the default destination is used, and nobody of the catalog "
+        "is called. Check Port's status and the credentials."
     ),
     "queue_given_back": (
         "A queue's turn ended without an attempt, as at a stop; another process goes on. Nothing to do."

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
@@ -38,14 +38,6 @@ MAX_CONTENT_BYTES = 32 * 1024 * 1024
 GZIP = 16 + zlib.MAX_WBITS
 PAUSES_SECONDS = (1.0, 3.0)  # between the tries of a call that Port or the network failed
 MAX_RATE_LIMIT_WAITS = 5
-NOTHING_SENT = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.ProxyError,
-    httpx.UnsupportedProtocol,
-    httpx.InvalidURL,
-)
 LOG_IN = "/v1/auth/access_token"
 
 
@@ -70,6 +62,19 @@ class Request:
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
+
+
+class _Sending:
+    """Sees whether any of a request has left: a proxy's refusal looks like one of the host.
+
+    Source: https://www.encode.io/httpcore/extensions/#trace
+    """
+
+    begun = False
+
+    async def trace(self, event: str, details: Mapping[str, Any]) -> None:
+        if event.endswith("send_request_headers.started") and details["request"].method != b"CONNECT":
+            self.begun = True
 
 
 class Transport:
@@ -157,14 +162,15 @@ class Transport:
     async def _send(self, request: Request, repeatable: bool, token: str = "") -> httpx.Response:
         waits, pauses = (0, iter(PAUSES_SECONDS)) if self._patient else (MAX_RATE_LIMIT_WAITS, iter(()))
         while True:
+            sending = _Sending()
             try:
-                answer = await self._ask(request, token)
+                answer = await self._ask(request, token, sending)
             except (httpx.RequestError, httpx.InvalidURL) as error:
                 # Without a connection nothing can have been done, so that even a POST may be repeated.
-                not_sent = isinstance(error, NOTHING_SENT)
-                pause = next(pauses, None) if repeatable or not_sent else None
+                harmless = repeatable or not sending.begun
+                pause = next(pauses, None) if harmless else None
                 if pause is None:
-                    raise self._unreachable(request, error, repeatable or not_sent) from None
+                    raise self._unreachable(request, error, harmless) from None
                 reason = "Port cannot be reached"
             else:
                 if answer.status_code == httpx.codes.TOO_MANY_REQUESTS and waits < MAX_RATE_LIMIT_WAITS:
@@ -178,13 +184,14 @@ class Transport:
             self.progress(f"{reason}: waiting {pause:.0f} s, then {request} again")
             await self.sleep(pause)
 
-    async def _ask(self, request: Request, token: str) -> httpx.Response:
+    async def _ask(self, request: Request, token: str, sending: _Sending) -> httpx.Response:
         asked = self._http.stream(
             request.method,
             self.base_url + request.path,
             params=dict(request.query),
             json=request.body,
             headers={"Authorization": f"Bearer {token}"} if token else {},
+            extensions={"trace": sending.trace},
         )
         try:
             async with asyncio.timeout(MAX_CALL_SECONDS), asked as answer:
@@ -224,7 +231,8 @@ class Transport:
         reason = one_line(self._hide(why_unreached(error)), MAX_REFUSAL_CHARS)
         reason = f"cannot reach {self.base_url}: {reason}" + ("" if harmless else "; it may have arrived")
         remedy = "Check the network, the proxy settings (HTTPS_PROXY) and PORT_API_URL"
-        return PortError(str(request), reason, remedy, lasting=caused_by(error, ssl.SSLCertVerificationError))
+        lasting = caused_by(error, ssl.SSLCertVerificationError)
+        return PortError(str(request), reason, remedy, lasting=lasting, unsure=not harmless)
 
     def _hide(self, text: str) -> str:
         # An answer may repeat what was sent, and its text goes into errors and the log.

@@ -8,7 +8,7 @@ from typing import Any
 from app.model.change import CREATE, DELETE, RECONCILE, UPDATE, EntitySnapshot
 from app.model.diff import Field, PropertyChange, diff, same_field
 from app.model.times import MICRO, Micros, to_micros
-from app.port.listing import ListedEntity
+from app.port.listing import ListedEntity, is_level
 from app.receive.event import build_event, encode
 from app.rules.last_known import SKEW_MICROS, LastKnown, first_state
 from app.rules.watched import Watched, snapshot_of
@@ -88,6 +88,10 @@ def compare(
         computed: The fields whose values come from other entities: the entity's time says nothing of those.
     """
     values = watched.values(listed.entity)
+    if not listed.levels:  # of what is not said nothing has changed
+        seen = known.values if known else {}
+        values = {name: value for name, value in values.items() if not is_level(name)}
+        values |= {name: value for name, value in seen.items() if is_level(name)}
     at = to_micros(listed.updated_at or asked_at)
     touched = known is not None and known.moved_at >= to_micros(asked_at) - SETTLED_MICROS
     record_only = first and not alert
@@ -106,7 +110,7 @@ def compare(
         if not differing or record_only:
             return _adopt(known, values, differing, at, watched, now)
     entity = listed.entity
-    only_computed = bool(differing) and all(name in computed for name in differing)
+    only_computed = bool(differing) and all(name in computed or is_level(name) for name in differing)
     before = None
     if known is not None and differing:
         before = _before(known, entity, values, differing)
@@ -145,7 +149,11 @@ def _differing(
     known: LastKnown, values: dict[Field, Any], at: Micros, watched: Watched, computed: Container[Field]
 ) -> frozenset[Field]:
     # Port's search index may be behind, and not have a change of which the webhook is here already.
-    behind = {name for name, time in known.times.items() if name not in computed and at + SKEW_MICROS < time}
+    behind = {
+        name
+        for name, time in known.times.items()
+        if at + SKEW_MICROS < time and not (name in computed or is_level(name))
+    }
     return frozenset(
         name
         for name in {*values, *known.values} - behind

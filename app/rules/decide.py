@@ -3,19 +3,20 @@
 It needs the entity's state, so it runs inside the store's transaction; it is pure.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from app.model.change import CatalogChange
+from app.model.change import UPDATE, CatalogChange
 from app.model.delivery import Alert
 from app.model.incident import RANKS, Incident, Step, advance, counted, places_of
 from app.model.notification import Notification
-from app.rules.kin.quiet import UNTIL_TOLD, Causes, is_explained, tied, waits, why_moved, why_quiet
+from app.rules.kin.quiet import UNTIL_TOLD, Causes, tied, waits, why_moved, why_not_late, why_quiet
 from app.rules.last_known import LastKnown, after_change, after_reconciling, was_alerted
 from app.rules.match import Hit, Match
-from app.rules.rule import MAX_WINDOW, UNNAMED, Rule
+from app.rules.rule import UNNAMED, Rule
+from app.rules.values import MAX_WINDOW
 
 REOPENS_WITHIN = timedelta(hours=1)
 """Trouble that comes back sooner is the same incident, opened again: one story, one message in Slack."""
@@ -83,6 +84,8 @@ def decide(matched: Match, state: EntityState, now: datetime, *, reconciled: boo
             hit.rule.name for hit in hits if was_alerted(state.known, hit.rule, change, reconciled=reconciled)
         )
         hits = tuple(hit for hit in hits if hit.rule.name not in alerted)
+    if not late:
+        hits += tuple(_well_again(matched, state))
     parts = [_decide_hit(hit, matched, state, late, now) for hit in hits]
     before = (f"rule {name!r}: alerted by reconciling already" for name in alerted)
     reason = "; ".join([matched.reason, *before, *(part.reason for part in parts if part.reason)])
@@ -99,6 +102,26 @@ def decide(matched: Match, state: EntityState, now: datetime, *, reconciled: boo
         _last_known(matched, state, now, deciding, reconciled=reconciled),
         already_alerted=bool(alerted),
     )
+
+
+def _well_again(matched: Match, state: EntityState) -> Iterator[Hit]:
+    """Yield the rules whose open incidents a change ends though none of their values changed with it.
+
+    The change that made the entity well may be lost, or come late. Only what is open is looked at.
+    """
+    change, rules = matched.change, matched.rules
+    if change.action != UPDATE or change.after is None or not change.after.properties:
+        return  # a body that says nothing of the values shows nothing
+    hits = {hit.rule.name for hit in matched.hits}
+    for incident in state.incidents:
+        rule = rules.by_name.get(incident.rule) if rules else None
+        if incident.resolved_at or rules is None or rule is None or rule.name in hits:
+            continue
+        lapses = rule.wait is not None and rule.lapses(change)
+        resolves = rule.resolves(change, matched.results)
+        if (resolves or lapses) and rule in rules.about(change.blueprint):
+            kin = matched.kins.get(rule.name)
+            yield Hit(rule, False, resolves, (), lapses, rule.state(change, matched.results), kin=kin)
 
 
 def _last_known(
@@ -119,25 +142,25 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
     incident = next((incident for incident in mine if incident.resolved_at is None), None)
     # A late change may alert, but it says nothing of the present: it must neither open nor end an incident.
     if not rule.has_incident or late:
-        if why := _why_not_late(hit, change, state, mine) if late and hit.matches else "":
+        if why := why_not_late(hit, change, state, mine) if late and hit.matches else "":
             return Decision(f"rule {rule.name!r}: {why}")
         return Decision("", _alerts(hit, matched, Step.NOTICED, None, late=late) if hit.matches else ())
     # While nobody was alerted, the end of `when` is enough; afterwards `resolve` decides, if there is one.
     resolves = hit.resolves or (hit.lapses and waits(incident, now))
     if not hit.matches and (incident is None or not resolves):
-        return _retied(hit, incident, incident, state, now, "")
+        same = incident and tied(incident, incident, hit.kin, state.causes, state.known, now)
+        return _retied(hit, incident, same, state, "")
     step, after = advance(incident, candidate=_candidate(hit, change, mine), resolves=resolves)
     if after is None:
         if rule.wait:  # it ends as it begins: there is nothing that could last
             return Decision(f"rule {rule.name!r}: it did not last")
         return Decision("", _alerts(hit, matched, step, None))
+    after = tied(after, incident, hit.kin, state.causes, state.known, now)
     if incident is not None and step is Step.CHANGED and incident.state == after.state:
         done = "waits to alert" if waits(incident, now) else "has alerted"
-        already = f"rule {rule.name!r} {done} of {after.state!r} already"
-        return _retied(hit, incident, after, state, now, already)
+        return _retied(hit, incident, after, state, f"rule {rule.name!r} {done} of {after.state!r} already")
     # Getting worse mentions people again; getting better does not.
     rise = RANKS[after.severity] - RANKS[incident.severity] if incident is not None else 0
-    after = tied(after, incident, hit.kin, state.causes, state.known, now)
     if step is Step.CHANGED and waits(incident, now) and not waits(after, now):
         step, rise = Step.OPENED, 0  # it is too bad to be quiet any longer, and news to everybody
     # What still waits has alerted nobody.
@@ -146,19 +169,9 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
     decision = _moved(hit, matched, step, after, now, rise=rise)
     queues = {alert.queue for alert in decision.alerts}
     places = tuple(place for place in hit.routes if place in told or place.queue in queues)
-    reason = decision.reason or why_quiet(rule, after, state.causes)
     incidents = tuple(replace(moved, told=places) for moved in decision.incidents)
+    reason = decision.reason or why_quiet(rule, after, state.causes)
     return replace(decision, reason=reason, incidents=incidents)
-
-
-def _why_not_late(hit: Hit, change: CatalogChange, state: EntityState, mine: list[Incident]) -> str:
-    """Say why a late change alerts nobody though it matches; empty: it does."""
-    if hit.rule.wait:
-        return "too late to see whether it lasts"  # a newer change has the answer
-    if any(incident.flapping for incident in mine):
-        return "it flaps, which was alerted"
-    explained = hit.kin and is_explained(hit.kin, change, hit.state, state.causes, state.known)
-    return "late, and what explains it is open" if explained else ""
 
 
 def _candidate(hit: Hit, change: CatalogChange, incidents: list[Incident]) -> Incident:
@@ -189,13 +202,10 @@ def _candidate(hit: Hit, change: CatalogChange, incidents: list[Incident]) -> In
 
 
 def _retied(
-    hit: Hit, before: Incident | None, after: Incident | None, state: EntityState, now: datetime, why: str
+    hit: Hit, before: Incident | None, after: Incident | None, state: EntityState, why: str
 ) -> Decision:
     """Decide on an incident of which at most what may explain it moved; if not even that did, say why."""
-    if hit.kin is None or before is None or after is None:
-        return Decision(why)
-    after = tied(after, before, hit.kin, state.causes, state.known, now)
-    if (after.quiet, after.ties) == (before.quiet, before.ties):
+    if before is None or after is None or (after.quiet, after.ties) == (before.quiet, before.ties):
         return Decision(why)
     return Decision(why_moved(hit.rule, before, after, state.causes), incidents=(after,))
 
@@ -274,6 +284,7 @@ def _alerts(
         times=len(openings),
         last_at=openings[-2] if len(openings) > 1 else None,
         ended=incident.resolved_at is not None if incident else hit.resolves,
+        people=hit.people,
         below="" if hit.kin and hit.kin.leads else None,
         members=() if rule.of else None,
         **facts,
@@ -282,18 +293,8 @@ def _alerts(
     if due_at is not None and step is Step.REMINDED:
         notification = notification.model_copy(update={"at": due_at})
     incident_id = incident.id if incident else None
-    job_step = _job_step(hit, step, incident)
     return tuple(
-        Alert(route.destination, route.queue, notification, incident_id, due_at, repeat)
+        Alert.to(route, notification, incident_id, due_at, repeat)
         for route in hit.routes
-        if job_step in route.steps
+        if step.of_job(ended=notification.ended) in route.steps
     )
-
-
-def _job_step(hit: Hit, step: Step, incident: Incident | None) -> Step:
-    """Map a step to the one that a job, which knows only begin, change and end, takes it for."""
-    if step is Step.NOTICED and hit.resolves:
-        return Step.RESOLVED
-    if step is Step.SETTLED:
-        return Step.RESOLVED if incident and incident.resolved_at else Step.CHANGED
-    return step

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from app.errors import Mistake
+from app.model.incident import CATALOG_QUEUES
 from app.model.silence import ANY, Silence
 from app.rules.mistakes import nearest
 from app.rules.rule import Rule
@@ -33,7 +34,7 @@ def find_hints(file: "RulesFile", document: Document) -> Iterator[Mistake]:
         for key in ("title", "message", "send"):
             yield from _in_programs(document, ("rules", number, key), as_written.get(key))
         if rule.reads_scorecards:
-            text = "it reads scorecards, so it is not reconciled: a lost webhook is not found"
+            text = "it reads scorecards, so it is not reconciled: write `scorecard: …` for a level"
             yield document.mistake(("rules", number), text)
         if _resolved_by_what_opens(rule):
             text = "resolve: it is the same as `when`, so an incident ends as it begins; name the good state"
@@ -54,10 +55,13 @@ def used_destinations(file: "RulesFile") -> set[str]:
     used = {name for target in targets for _, name in named(target)}
     if any(isinstance(target, ByTemplate | ByPort) for target in targets):  # it may name any
         used |= file.destinations.keys()
+    routing = {name: settings.routing() for name, settings in file.destinations.items()}
     while more := {
-        fallback
-        for name, settings in file.destinations.items()
-        if name in used and (fallback := settings.routing().fallback) and fallback not in used
+        other
+        for name, way in routing.items()
+        if name in used
+        for other in (way.fallback, way.catalog and way.catalog.default)
+        if other and not other.startswith(CATALOG_QUEUES) and other not in used
     }:
         used |= more
     return used
@@ -88,7 +92,13 @@ def _overlap(one: str, other: str) -> bool:
 def _resolved_by_what_opens(rule: Rule) -> bool:
     if rule.when is None or rule.resolve is None:
         return False
-    return rule.when.model_dump(exclude={"for_"}) == rule.resolve.model_dump(exclude={"for_"})
+    when, resolve = (part.model_dump(exclude={"for_"}) for part in (rule.when, rule.resolve))
+    # One value, and a list of it alone, mean the same.
+    return when.keys() == resolve.keys() and all(_listed(when[key]) == _listed(resolve[key]) for key in when)
+
+
+def _listed(value: Any) -> list[Any]:
+    return [*value] if isinstance(value, list | tuple) else [value]
 
 
 def _in_condition(document: Document, place: Place, condition: Any) -> Iterator[Mistake]:
@@ -103,12 +113,17 @@ def _in_condition(document: Document, place: Place, condition: Any) -> Iterator[
             yield from _in_values(document, there, value)
         elif key == "jq":
             yield from _in_programs(document, there, value)
-        elif key == "property" and isinstance(value, str):
-            right = META.get(value)
-            if path := PATH_OF_A_VALUE.fullmatch(value):
-                right = f"{path[1].replace('propert', 'property')}: {path[2]}"
-            if right:
-                yield document.mistake(there, f"property: {value} is no property's identifier: write {right}")
+        elif key in {"property", "relation"} and (right := _right_name(key, value)):
+            yield document.mistake(there, f"{key}: {value} is no {key}'s identifier: write {right}")
+
+
+def _right_name(key: str, value: str) -> str:
+    """Say what to write in place of what is no identifier of a property or relation; empty: it may be one."""
+    if path := PATH_OF_A_VALUE.fullmatch(value):
+        return f"{path[1].replace('propert', 'property')}: {path[2]}"
+    if name := re.fullmatch(r"\.([\w@=-]+)", value):  # as in a jq program
+        return f"{key}: {name[1]}"
+    return META.get(value, "") if key == "property" else ""
 
 
 def _in_values(document: Document, place: Place, value: Any) -> Iterator[Mistake]:

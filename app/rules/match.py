@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from app.model.change import ENTITY, TIMER_EXPIRED, UPDATE, CatalogChange
-from app.model.diff import PropertyChange, diff, fields_of
+from app.model.change import ACTION_RUN, ENTITY, TIMER_EXPIRED, UPDATE, CatalogChange
+from app.model.diff import PropertyChange, diff
 from app.model.incident import Route
 from app.model.notification import text_of
 from app.rules.condition import Condition, JqError, Results
@@ -29,6 +29,7 @@ class Hit:
         routes: The destinations that an alert would go to.
         lapses: The change ends that incident if it has not alerted yet: what must last did not.
         state: The entity's state after the change.
+        people: Whom the rule's `mention` names of the catalog, as it is written there.
         kin: What its incident has to do with those of other entities; None: nothing.
     """
 
@@ -38,11 +39,13 @@ class Hit:
     routes: tuple[Route, ...] = ()
     lapses: bool = False
     state: str = ""
+    people: tuple[str, ...] = ()
     kin: Kin | None = None
 
-    def to(self, routes: tuple[Route, ...]) -> "Hit":
-        """Copy it with other routes. (`replace` takes three times as long.)"""
-        return Hit(self.rule, self.matches, self.resolves, routes, self.lapses, self.state, self.kin)
+    def to(self, routes: tuple[Route, ...], people: tuple[str, ...] | None = None) -> "Hit":
+        """Copy it with other routes, and people. (`replace` takes three times as long.)"""
+        people = self.people if people is None else people
+        return Hit(self.rule, self.matches, self.resolves, routes, self.lapses, self.state, people, self.kin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,8 @@ class Match:
         watched: The fields of which the last known state is kept; None: none is.
         results: What the jq programs came to.
         failures: The programs that failed, where that matters.
+        rules: The rules; None: they are not known any more.
+        kins: What the entity's incidents have to do with those of others, by rule.
     """
 
     change: CatalogChange
@@ -86,17 +91,15 @@ class Match:
     watched: Watched | None = None
     results: Results = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
-
-    @property
-    def kins(self) -> tuple[Kin, ...]:
-        """What its incidents have to do with those of other entities."""
-        return tuple(hit.kin for hit in self.hits if hit.kin)
+    rules: RuleSet | None = field(default=None, repr=False)
+    kins: Mapping[str, Kin] = field(default_factory=dict, repr=False)
 
 
 def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
     """Match a change with the rules, given the results of `rules.programs`; the reason is said, too."""
-    if change.resource != ENTITY:
-        return Match(change, (), (), f"no rule asks for a {change.resource}: rules are about entities")
+    if change.resource not in (ENTITY, ACTION_RUN):
+        asked = "rules are about entities and runs"
+        return Match(change, (), (), f"no rule asks for a {change.resource}: {asked}")
     # A timer's event tells of its timer, and nothing of what became of the entity's values.
     seen = change if change.is_whole or change.action == UPDATE else replace(change, before=None, after=None)
     changes = diff(seen.before, seen.after)  # once for all rules
@@ -104,7 +107,7 @@ def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
     changed = bool(changes) or change.action != UPDATE or seen.before is None or seen.after is None
     hits, failures = [], list[Failure]()
     failed = {program: result for program, result in results.items() if isinstance(result, JqError)}
-    family, entity = rules.family, change.after or change.before
+    kins = rules.family.kins(rules.about(change.blueprint, change.resource), change, changes)
     for rule in rules.candidates(change, changes):
         hit = Hit(
             rule,
@@ -113,7 +116,7 @@ def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
             # Only a rule that waits can have an incident that has not alerted.
             lapses=rule.wait is not None and rule.lapses(seen),
             state=rule.state(seen, results),
-            kin=family.kin(rule, entity, fields_of(changes)) if family.leading else None,
+            kin=kins.get(rule.name),
         )
         if hit.matches or hit.resolves or hit.lapses or (hit.kin and hit.kin.moved):
             hits.append(hit)
@@ -123,7 +126,16 @@ def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
     reasons = [*matching, *(failure.reason for failure in failures)]
     if not matching:
         reasons += _misses(rules, change, results, {failure.rule.name for failure in failures})
-    return Match(change, changes, tuple(hits), "; ".join(reasons), results=results, failures=tuple(failures))
+    return Match(
+        change,
+        changes,
+        tuple(hits),
+        "; ".join(reasons),
+        results=results,
+        failures=tuple(failures),
+        rules=rules,
+        kins=kins,
+    )
 
 
 def _failures(
@@ -144,9 +156,10 @@ def _failures(
 
 
 def _misses(rules: RuleSet, change: CatalogChange, results: Results, explained: Collection[str]) -> list[str]:
-    about = rules.about(change.blueprint)
+    about = rules.about(change.blueprint, change.resource)
     if not about:
-        return [f"no rule is about blueprint {change.blueprint!r}"]
+        of = "" if change.resource == ENTITY else f"{change.resource}s of "
+        return [f"no rule is about {of}blueprint {change.blueprint!r}"]
     about = tuple(rule for rule in about if rule.name not in explained)
     reasons = [f"rule {rule.name!r}: {why_not(rule, change, results)}" for rule in about[:MAX_REASONS]]
     if len(about) > MAX_REASONS:
@@ -156,7 +169,7 @@ def _misses(rules: RuleSet, change: CatalogChange, results: Results, explained: 
 
 def why_not(rule: Rule, change: CatalogChange, results: Results) -> str:
     """Say in a few words what of a rule does not hold for a change that it does not match."""
-    if change.action not in rule.on:
+    if not rule.watches(change):
         return f"watches {', '.join(rule.on)}, this is {change.action!r}"
     if rule.when is None:
         return "its condition does not hold"

@@ -5,33 +5,37 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache
 from hashlib import sha256
-from typing import Annotated, Literal
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from app.model.change import DELETE, TIMER_EXPIRED, UPDATE, CatalogChange
+from app.model.change import ACTION_RUN, DELETE, ENTITY, TIMER_EXPIRED, UPDATE, CatalogChange
 from app.model.diff import PropertyChange, fields_of
 from app.model.incident import Severity
 from app.model.notification import text_of
-from app.rules.condition import Condition, Duration, Results
+from app.rules.condition import Condition, Results
 from app.rules.kin.affected import Affected
 from app.rules.kin.group import By, Count, Members, Percent, Rest, blueprint_of
 from app.rules.kin.quiet import QuietWhile
 from app.rules.kin.ties import Family
-from app.rules.targets import DEFAULT_DESTINATION, Mention, Target
-from app.rules.values import GLOB, Blueprint, Severities, Strict, Whole
+from app.rules.mention import Mention
+from app.rules.targets import DEFAULT_DESTINATION, Target
+from app.rules.values import (
+    GLOB,
+    OF_RUNS,
+    Actions,
+    Blueprints,
+    Duration,
+    Flap,
+    Severities,
+    Strict,
+    as_tuple,
+)
 
-Action = Literal["CREATE", "UPDATE", "DELETE", "TIMER_EXPIRED"]
 UNNAMED = "matched"
 """The state that has no name."""
 MAX_STATE_CHARS = 200  # a value may be a megabyte
-MAX_WINDOW = timedelta(hours=24)
-"""As long as the store keeps an incident that has ended: longer, and its earlier moves would be forgotten."""
 MAX_KEPT_BLUEPRINTS = 1024
-
-
-def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value if isinstance(value, tuple) else (value,)
 
 
 def _at_once(condition: Condition | None) -> Condition | None:
@@ -40,24 +44,7 @@ def _at_once(condition: Condition | None) -> Condition | None:
     return condition
 
 
-def _at_most_a_day(window: timedelta) -> timedelta:
-    if window > MAX_WINDOW:
-        raise ValueError("must be 24h at the most")
-    return window
-
-
-Blueprints = Annotated[tuple[Blueprint, ...], Field(min_length=1)]
-Actions = Annotated[tuple[Action, ...], Field(min_length=1)]
 Targets = Annotated[tuple[Target, ...], Field(min_length=1)]
-
-
-class Flap(Strict):
-    """How often is too often."""
-
-    changes: Annotated[Whole, Field(ge=2, le=100)]
-    """From so many changes on an entity flaps."""
-    within: Annotated[Duration, AfterValidator(_at_most_a_day)]
-    """That is, so many within this time; and stable is what has not changed for as long."""
 
 
 class Rule(Strict):
@@ -65,24 +52,22 @@ class Rule(Strict):
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     """Unique among the rules."""
-    blueprint: Annotated[
-        Blueprints, BeforeValidator(_as_tuple, json_schema_input_type=Blueprint | Blueprints)
-    ] = ("*",)
+    blueprint: Blueprints = ("*",)
     """The blueprints' identifiers; `*`, `?` and `[…]` make a pattern."""
-    on: Annotated[Actions, BeforeValidator(_as_tuple, json_schema_input_type=Action | Actions)] = ("UPDATE",)
+    on: Actions = ("UPDATE",)
     """The actions that matter."""
     when: Condition | None = None
     """What must come true; without it every change of these actions matters."""
     resolve: Annotated[Condition | None, AfterValidator(_at_once)] = None
     """What ends the incident that a match opens; without it a match opens none."""
-    send: Annotated[Targets, BeforeValidator(_as_tuple, json_schema_input_type=Target | Targets)] = (
+    send: Annotated[Targets, BeforeValidator(as_tuple, json_schema_input_type=Target | Targets)] = (
         DEFAULT_DESTINATION,
     )
     """Where to, in this order."""
     severity: Severities = "warning"
     """How bad it is, always or by the value or state that it is in now (another is a warning)."""
     mention: Mention | None = None
-    """Whom Slack calls when it begins or gets worse, and at reminders."""
+    """Whom Slack calls when it begins or gets worse, and at reminders; also as the catalog names them."""
     flap: Flap | None = None
     """How many changes are too many to alert each time."""
     title: str | None = None
@@ -107,6 +92,27 @@ class Rule(Strict):
     """So many may still be open when it ends; without it, one less than opens it."""
     members: Members = "keep"
     """Whether those of a group whose incident is open still alert."""
+
+    @model_validator(mode="after")
+    def _of_one_resource(self) -> Self:
+        runs = [action for action in self.on if action in OF_RUNS.values()]
+        if runs and len(runs) < len(self.on):
+            raise ValueError("on: a rule is about runs or about entities: make two of it")
+        if runs and not all(leaf.run or leaf.jq for leaf in self.leaves):
+            raise ValueError(f"with on: {runs[0]} a condition is about `run`, or jq")
+        if not runs and any(leaf.run for leaf in self.leaves):
+            raise ValueError("`run` belongs to a rule with on: RUN_CREATED or RUN_UPDATED")
+        return self
+
+    @cached_property
+    def resource(self) -> str:
+        """The resource that it is about: an entity, or a run."""
+        return ACTION_RUN if self.on[0] in OF_RUNS.values() else ENTITY
+
+    def watches(self, change: CatalogChange) -> bool:
+        """Tell whether a change of its resource is one of its actions."""
+        action = change.action if self.resource == ENTITY else OF_RUNS.get(change.action)
+        return action in self.on
 
     @property
     def has_incident(self) -> bool:
@@ -137,7 +143,7 @@ class Rule(Strict):
 
     def matches(self, change: CatalogChange, results: Results) -> bool:
         """Tell whether the change is one that the rule is about."""
-        if change.action not in self.on:
+        if not self.watches(change):
             return False
         if self.when is None:
             return True
@@ -256,21 +262,21 @@ class RuleSet:
                 else:
                     self._globs.append((blueprint, number))
 
-    def programs(self, blueprint: str) -> tuple[str, ...]:
-        """List the jq programs in the conditions about a blueprint, each once."""
+    def programs(self, blueprint: str, resource: str = ENTITY) -> tuple[str, ...]:
+        """List the jq programs in the conditions about a blueprint's entities, or its runs, each once."""
         if not self._programs:
             return ()
-        programs = (program for rule in self.about(blueprint) for program in rule.programs())
+        programs = (program for rule in self.about(blueprint, resource) for program in rule.programs())
         return tuple(dict.fromkeys(programs))
 
-    def about(self, blueprint: str) -> tuple[Rule, ...]:
-        """List the rules about a blueprint, in the order of the file."""
-        return self._about(blueprint)
+    def about(self, blueprint: str, resource: str = ENTITY) -> tuple[Rule, ...]:
+        """List the rules about a blueprint's entities, or about its runs, in the order of the file."""
+        return self._about(blueprint, resource)
 
-    def _find(self, blueprint: str) -> tuple[Rule, ...]:
+    def _find(self, blueprint: str, resource: str) -> tuple[Rule, ...]:
         matching = {number for pattern, number in self._globs if fnmatchcase(blueprint, pattern)}
-        numbers = sorted(matching.union(self._exact.get(blueprint, ())))
-        return tuple(self.rules[number] for number in numbers)
+        rules = (self.rules[number] for number in sorted(matching.union(self._exact.get(blueprint, ()))))
+        return tuple(rule for rule in rules if rule.resource == resource)
 
     def why_gone(self, name: str, blueprint: str) -> str | None:
         """Say why a rule can never end an incident of a blueprint's entity; None: it can."""
@@ -279,20 +285,14 @@ class RuleSet:
             return f"rule {name!r} is no longer in the rules file"
         if rule.of is not None:
             return None if blueprint == blueprint_of(rule) else f"rule {name!r} groups by something else now"
-        if all(about is not rule for about in self.about(blueprint)):
+        if all(about is not rule for about in self.about(blueprint, rule.resource)):
             return f"rule {name!r} is no longer about blueprint {blueprint!r}"
         return None if rule.has_incident else f"rule {name!r} no longer has incidents"
 
     def candidates(self, change: CatalogChange, changes: Iterable[PropertyChange]) -> tuple[Rule, ...]:
         """List the rules that a change can possibly match or resolve."""
-        about = self.about(change.blueprint)
+        about = self.about(change.blueprint, change.resource)
         if change.action != UPDATE:
             return about
-        changed, family = fields_of(changes), self.family
-        return tuple(
-            rule
-            for rule in about
-            if (fields := rule.fields) is None
-            or not fields.isdisjoint(changed)
-            or family.moves(rule, changed)
-        )
+        changed = fields_of(changes)
+        return tuple(rule for rule in about if self.family.concerns(rule, changed))

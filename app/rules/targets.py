@@ -1,6 +1,5 @@
 """Where an alert goes: a destination's name, or how to find one from the change itself."""
 
-import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
@@ -58,6 +57,8 @@ class PortLookup(Strict):
     """The owning team's entity (blueprint `_team`) instead of a relation."""
     property: Name
     """The property to read there."""
+    each: Literal[True] | None = None
+    """Every related entity, or every owning team, instead of the first."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -66,31 +67,19 @@ class PortLookup(Strict):
         return self
 
 
-class ByPort(Strict):
+class FromPort(Strict):
     """Looked up in Port, kept for 10 minutes."""
 
     port: PortLookup
     """Which property to read in Port."""
+
+
+class ByPort(FromPort):
+    """Looked up in Port, kept for 10 minutes."""
+
     default: Name
     """The destination where that gives none."""
 
-
-MENTION_WORD = re.compile(
-    r"@(here|channel|everyone)|<!(here|channel|everyone)>|<!subteam\^[A-Z0-9]+>|<@[A-Z0-9]+>"
-)
-"""https://docs.slack.dev/messaging/formatting-message-text (mentions)"""
-
-
-def _in_slacks_notation(mention: str) -> str:
-    words = mention.split()
-    if not words or not all(MENTION_WORD.fullmatch(word) for word in words):
-        raise ValueError(
-            "must be @here, @channel, a group <!subteam^S…> or a person <@U…>; several with a space between"
-        )
-    return " ".join(f"<!{word[1:]}>" if word.startswith("@") else word for word in words)
-
-
-Mention = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_in_slacks_notation)]
 
 TARGET_KINDS: Mapping[str, type[ByTeam | ByTemplate | ByPort]] = {
     "by_team": ByTeam,
@@ -121,6 +110,18 @@ Target = Annotated[
         custom_error_message="must be a destination's name, or hold by_team, template or port",
     ),
 ]
+
+
+CatalogText = Annotated[
+    Annotated[Name, Tag("<text>")] | Annotated[FromPort, Tag("<port>")],
+    Discriminator(lambda value: "<port>" if isinstance(value, Mapping | FromPort) else "<text>"),
+]
+"""A text, which may be a template, or a look-up that gives one."""
+
+
+def programs_of(text: CatalogText) -> tuple[str, ...]:
+    """List the jq programs of a text that may be a template; TemplateError: it is none."""
+    return parse(text).expressions if isinstance(text, str) else ()
 
 
 def named(target: Target) -> Iterator[tuple[tuple[str, ...], str]]:

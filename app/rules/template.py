@@ -168,13 +168,3 @@ def _end(text: str, start: int) -> int:
             return at  # also within a parenthesis: jq says better what is wrong with it
         at += 1
     raise TemplateError(f"{OPEN} without {CLOSE}", start)
-
-
-def jq_in(condition: Any) -> Iterator[tuple[tuple[Any, ...], str]]:
-    """Yield the jq programs of a condition, with the way to each."""
-    for part, value in condition.items() if isinstance(condition, Mapping) else ():
-        if part == "jq":
-            yield (part,), value
-        elif part in {"all", "any"}:
-            for place, member in enumerate(value):
-                yield from (((part, place, *way), program) for way, program in jq_in(member))

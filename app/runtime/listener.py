@@ -20,11 +20,14 @@ from app.deliver.turn import Sender
 from app.errors import StoreUnavailable
 from app.jq.runner import Jq
 from app.model.change import CatalogChange
+from app.notifier.registry import notifier_at
 from app.observe.tracing import OFF
 from app.observe.watch import NOBODY, Watch
-from app.receive.intake import Intake, LookUp
+from app.receive.intake import Intake
 from app.receive.receiver import Receiver
+from app.receive.routing import LookUp
 from app.receive.rules_source import make_rulebook, reload_on_change, reload_on_sighup
+from app.receive.unproven import Unproven
 from app.reconcile.health import RULES, why_off
 from app.rules.targets import DEFAULT_DESTINATION, PortLookup
 from app.runtime.configured import Clock, load_usable, notifier_context, port_client
@@ -194,8 +197,9 @@ def _reconcile_loop(
 
 
 def _look_up(port: "PortClient | None", clock: Clock) -> LookUp:
-    async def nobody_to_ask(_: CatalogChange, __: PortLookup) -> None:
+    async def nobody_to_ask(_: CatalogChange, __: PortLookup) -> Sequence[object]:
         log.warning("lookup_unavailable", reason="PORT_CLIENT_ID is not set", effect="the default is alerted")
+        return ()
 
     if port is None:
         return nobody_to_ask
@@ -235,6 +239,7 @@ def _assemble(
         clock=store.clock,
         jitter=machine.jitter,
         fallbacks=book.fallbacks,
+        defaults=book.defaults,
         why_not=messages.why_not,
         tracer=tracer,
     )
@@ -257,10 +262,12 @@ def _assemble(
         secrets=settings.secrets,
         accept_unsigned=settings.accept_unsigned,
         tolerance=timedelta(seconds=settings.signature_tolerance_seconds),
+        unproven=Unproven(settings.max_body_bytes),
     )
     in_force = RulesInForce(
         load=load,
         make_book=make_book,
+        make_at=partial(notifier_at, context),
         intake=intake,
         messages=messages,
         sender=sender,

@@ -58,6 +58,9 @@ NOTE = (
     "UPDATE clock SET seen_at = $1, stepped = stepped + $2, boot = $3, booted_at = $4"
     " WHERE stepped = $5 AND seen_at = $6 RETURNING true"
 )
+NOTE_UNLESS_LOCKED = NOTE.replace(
+    "RETURNING", "AND EXISTS (SELECT 1 FROM clock FOR NO KEY UPDATE SKIP LOCKED) RETURNING"
+)
 
 
 def machine_uptime() -> Micros:
@@ -175,8 +178,12 @@ class StoreClock:
                 return ClockState(booted_at, look.stepped)
             seen_at = now if delivers or not look.seen_at else look.seen_at + step
             note = seen_at, step, self._boot, booted_at, look.stepped, look.seen_at
-            if await tx.fetch_value(NOTE, *note):
-                break  # else another process was first: it has moved what waits
+            passing = not step and away < ABSENCE
+            if await tx.fetch_value(NOTE_UNLESS_LOCKED if passing else NOTE, *note):
+                break
+            if passing:  # another process notes the time just now: nobody waits for its claim to end
+                return ClockState(booted_at, look.stepped)
+            # Else another process was first: it has moved what waits.
         if step:
             for statement in MOVES:
                 await tx.execute(statement, step)

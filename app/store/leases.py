@@ -103,6 +103,7 @@ async def rest(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timedel
         "UPDATE queues SET next_at = $1 + (SELECT stepped FROM clock) - $8,"
         "  failures = $2, on_hold = $3,"
         "  unsure_since = CASE WHEN CAST($4 AS bigint) IS NULL THEN NULL ELSE coalesce(unsure_since, $4) END,"
+        "  unsure_sends = $9,"
         "  delivered_at = coalesce($5, delivered_at), holder = NULL, lease_until = 0"
         " WHERE name = $6 AND holder = $7 RETURNING true",
         to_micros(attempt.next_at),
@@ -113,5 +114,6 @@ async def rest(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timedel
         claim.queue,
         claim.token,
         stepped // MICRO,
+        attempt.unsure_sends,
     )
     return bool(ours)

@@ -28,6 +28,8 @@ TABLE_KEYS = {
     "incidents": ("id",),
     "incident_ties": ("incident_id", "rule", "blueprint", "entity"),
     "queues": ("name",),
+    "rates": ("destination",),
+    "addresses": ("destination",),
     "silences": ("id",),
     "messages": ("id",),
     "incident_messages": ("incident_id", "queue", "message_id"),

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from app.model.change import CatalogChange
 from app.model.delivery import Alert, Outcome, State
+from app.model.incident import Route
 from app.model.notification import Message, Notification
 from app.model.report import Report
 from app.model.silence import Silence
@@ -124,6 +125,7 @@ class Waiting:
         parent: The message that its incident has in this queue's channel, if it has one.
         traceparent: The span that its change arrived in; None: traces are not kept.
         incident_id: The incident that it belongs to; None: to none.
+        over: That incident has ended by now, and does not flap.
     """
 
     id: int
@@ -133,6 +135,7 @@ class Waiting:
     parent: Message | None = None
     traceparent: str | None = None
     incident_id: str | None = None
+    over: bool = False
 
     @property
     def key(self) -> str:
@@ -156,6 +159,8 @@ class Claim:
         waiting: How many wait for it in all.
         body: The signed bytes of the change that the first of them is about.
         unsure_since: Since when, UTC, something was sent of which nobody knows whether it arrived; else None.
+        unsure_sends: How many sends in a row may have arrived though they failed, refusals between them not
+            counted, where nobody can ask whether they did.
         silences: The silences that are active now.
         message: The message that these deliveries update; None: they are no updates.
         stories: Of each incident of that message the first and the last notification.
@@ -174,6 +179,7 @@ class Claim:
     waiting: int
     body: bytes
     unsure_since: datetime | None = None
+    unsure_sends: int = 0
     silences: tuple[Silence, ...] = ()
     message: Message | None = None
     stories: tuple[tuple[Notification, Notification], ...] = ()
@@ -218,7 +224,10 @@ class Attempt:
         message: The new message that its incidents have in the channel from now on.
         gone: A message that is not there any more.
         unsure: It may have arrived, though it failed.
+        unsure_sends: How many sends of the queue may have, from now on; see `Claim`.
         notice: What to say of it elsewhere, unless another queue of this destination is on hold already.
+        elsewhere: Where the deliveries go instead, and why.
+        revived: The numbers of dead deliveries that become pending again: they were not at fault.
     """
 
     outcome: Outcome
@@ -233,7 +242,10 @@ class Attempt:
     message: Message | None = None
     gone: Message | None = None
     unsure: bool = False
+    unsure_sends: int = 0
     notice: Alert | None = None
+    elsewhere: Route | None = None
+    revived: Sequence[int] = ()
 
     def moved(self, step: timedelta) -> "Attempt":
         """Give the same by a clock that was set meanwhile."""

@@ -85,7 +85,6 @@ class Delivery:
 class DeliveryAttempt:
     """One try of a delivery. Times are UTC."""
 
-    delivery_id: int
     outcome: Outcome
     detail: str
     started_at: datetime

@@ -7,16 +7,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from app.model.incident import Severity
-from app.rules.condition import DURATION, UNITS, Duration
-from app.rules.rule import Action
-from app.rules.values import Strict
+from app.rules.values import DURATION, UNITS, Duration, EntityAction, Strict
 
 EVERYBODY = "anyone"
 ACTS = ("entity", "body", "silence", "reconcile", "fails", "works")
 """What can happen in a step."""
 LOOKS = ("told", "not_told", "resolved", "because")
 """What a step can look at."""
-OF_ENTITY = ("set_", "title", "team", "relations", "timer", "rename")
+OF_ENTITY = ("set_", "title", "team", "relations", "scorecards", "timer", "rename")
 
 AlertStep = Literal["opened", "changed", "resolved", "noticed", "reminded", "flapping", "settled", "notice"]
 
@@ -79,6 +77,8 @@ class GivenEntity(Strict):
     """Its properties by identifier."""
     relations: Annotated[dict[str, Any], Field(default_factory=dict)]
     """Its relations by identifier: the identifier of the related entity, or a list of them."""
+    scorecards: Annotated[dict[str, str], Field(default_factory=dict)]
+    """Its level on each scorecard, by the scorecard's identifier."""
 
 
 class SilenceSpan(Strict):
@@ -142,7 +142,9 @@ class Moment(Strict):
     """The owning team from now on, or a list."""
     relations: dict[str, Any] | None = None
     """The relations that change."""
-    action: Action = "UPDATE"
+    scorecards: dict[str, str | None] | None = None
+    """The scorecards on which its level changes; null: it is on none any more."""
+    action: EntityAction = "UPDATE"
     """What happens to the entity."""
     timer: Text | None = None
     """With `TIMER_EXPIRED`, the timer property that ran out."""
@@ -196,7 +198,7 @@ class Moment(Strict):
         if (self.action == "TIMER_EXPIRED") != (self.timer is not None):
             return "timer: belongs to action: TIMER_EXPIRED, and that needs a timer"
         if self.entity is not None and self.action == "UPDATE" and not changed:
-            return "changes nothing of the entity: give set, title, team, relations or rename"
+            return "changes nothing of the entity: give set, title, team, relations, scorecards or rename"
         if self.happened is not None and self.entity is None and self.body is None:
             return "happened: needs a change"
         if self.happened is not None and self.at is not None and self.happened > self.at:

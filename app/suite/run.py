@@ -40,7 +40,7 @@ from app.suite.clock import TEST_START, SuiteClock, SuiteDatabase, SuiteStoreClo
 from app.suite.file import Suite
 from app.suite.judge import Judge, Unmet
 from app.suite.model import Moment
-from app.suite.recorder import RecordedAlert, Recorder, reasons_of
+from app.suite.recorder import RecordedAlert, Recorder, let, reasons_of
 
 PORT_APP = "https://app.getport.io"
 DEFAULT_WEBHOOK = "https://hooks.slack.com/services/suite/default"
@@ -197,10 +197,10 @@ class _Listener:
             covers = ", ".join(f"{name} {text}" for name, text in patterns.items() if text != "*")
             self._say("silence", f"of {covers or 'everything'} until {offset(ends_at - TEST_START)}")
         for name in moment.fails or ():
-            self.recorders[name].fails = True
+            let(self.recorders, name, fail=True)
             self._say("fails", name)
         for name in moment.works or ():
-            self.recorders[name].fails = False
+            let(self.recorders, name, fail=False)
             await self.store.release_hold(name, now)
             self._say("works", name)
 
@@ -277,6 +277,7 @@ async def _listener(suite: Suite, number: int, database: SuiteDatabase, jq: Jq) 
             clock=clock.now,
             jitter=lambda: 0.0,
             fallbacks=book.fallbacks,
+            defaults=book.defaults,
             why_not=messages.why_not,
         )
         stack.push_async_callback(sender.close)

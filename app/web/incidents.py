@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from app.model.change import ENTITY
 from app.model.delivery import State
 from app.model.incident import RANKS
 from app.model.silence import Silence, silence_of
@@ -134,7 +135,12 @@ async def view_incidents(
             "value": words_of(row.last).value(VALUE_CHARACTERS) if row.last else "",
             "silence": row.last and not row.incident.resolved_at and silence_of(row.last, active),
             "alerts": alerts.get(row.incident.id, ()),
-            "port": entity_url(context.app_url, row.incident.blueprint, row.incident.entity),
+            "port": entity_url(
+                context.app_url,
+                row.incident.blueprint,
+                row.incident.entity,
+                (row.last and row.last.resource) or ENTITY,
+            ),
         }
         for row in rows
     ]

@@ -101,13 +101,16 @@ def _queue_families(queues: Iterable[QueueState], now: datetime) -> list[GaugeMe
         "queue_on_hold", "1 while a queue is on hold, because its destination is broken.", *of_queues
     )
     failures = _family("queue_failures", "Transient failures in a row so far.", *of_queues)
-    for queue in queues:
-        labels = [queue.name, queue.destination]
-        age = (now - queue.oldest_at).total_seconds() if queue.oldest_at else 0
-        waiting.add_metric(labels, queue.waiting)
-        oldest.add_metric(labels, max(0.0, age))  # clocks of processes differ
-        on_hold.add_metric(labels, queue.on_hold is not None)
-        failures.add_metric(labels, queue.failures)
+    together: dict[tuple[str, str], list[QueueState]] = {}
+    for queue in queues:  # no metric names a person
+        name = f"{queue.destination}/people" if queue.name.startswith("@") else queue.name
+        together.setdefault((name, queue.destination), []).append(queue)
+    for labels, members in together.items():
+        ages = [(now - queue.oldest_at).total_seconds() for queue in members if queue.oldest_at]
+        waiting.add_metric(labels, sum(queue.waiting for queue in members))
+        oldest.add_metric(labels, max(0.0, *ages, 0.0))  # clocks of processes differ
+        on_hold.add_metric(labels, any(queue.on_hold is not None for queue in members))
+        failures.add_metric(labels, max(queue.failures for queue in members))
     return [waiting, oldest, on_hold, failures]
 
 

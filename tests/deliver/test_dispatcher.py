@@ -46,6 +46,19 @@ async def test_delivers_in_order_at_the_queues_rate(rig: Rig) -> None:
             rig.move(PAUSE)
 
 
+async def test_delivers_at_the_destinations_rate(rig: Rig) -> None:
+    """Counted from when a send began, whatever its queues rest for themselves."""
+    rig.notifier.pause, rig.notifier.spacing = timedelta(0), 2 * PAUSE
+    await rig.add("one", "two", "three")
+    async with rig.running():
+        for number in range(1, 4):
+            await rig.attempts(number)
+            rig.move(PAUSE)
+            await rig.nothing_more()
+            rig.move(PAUSE)
+    assert rig.notifier.taken == ["one", "two", "three"]
+
+
 async def test_a_transient_failure_keeps_the_order(rig: Rig) -> None:
     """The queue waits 1 s, then 2 s, with the same delivery at its head."""
     rig.notifier.script = [TRANSIENT, TRANSIENT]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.deliver.message import Messages, with_mention, with_own_words
+from app.deliver.message import Messages, as_named_now, with_mention, with_own_words
 from app.jq.runner import Jq
 from app.model.incident import Step
 from app.model.notification import Notification, Part
@@ -79,3 +79,24 @@ def test_what_is_no_longer_wanted(alert: Notification, in_force: RuleSet, reason
         raise AssertionError
 
     assert Messages(no_body, Jq(), in_force).why_not(alert) == reason
+
+
+@pytest.mark.parametrize(
+    ("context", "title", "expected"),
+    [
+        ({"entityIdentifier": "old"}, "Old", "new is New (was old)"),
+        ({"entity": "old"}, None, "new is  (was old)"),
+        ({"entityIdentifier": "new"}, "Old", "new is Old (was old)"),
+    ],
+)
+async def test_an_entity_that_was_renamed_since(
+    jq: Jq, context: dict[str, Any], title: str | None, expected: str
+) -> None:
+    """Templates call it as the alert does; a name that the change itself took away stays."""
+    before = {"identifier": "old" if "new" in context.values() else "older", "title": title}
+    event = {"context": context, "diff": {"before": before, "after": before | {"identifier": "old"}}}
+    alert = notification(entity="new", title="New")
+    words = rules(title="{{ .context[] }} is {{ .diff.after.title }} (was {{ .diff.before.identifier }})")
+    made = await with_own_words(alert, words, as_named_now(event, alert), jq)
+    assert text_of(made.own_title) == expected.replace("was old", f"was {before['identifier']}")
+    assert as_named_now({"resourceType": "run", **event}, alert) == {"resourceType": "run", **event}

@@ -116,16 +116,19 @@ async def health(runtime: Runtime, before: str, after: str) -> None:
     await runtime.receiver.accept(await runtime.receiver.verify(body, None))
 
 
-async def test_a_webhook_that_becomes_another(tmp_path: Path, slack: StandInSlack) -> None:
-    """The old channel cannot be told the end: it is told so, as are the log and the audit trail."""
-    file = tmp_path / "rules.json"
+@pytest.mark.parametrize("restart", [False, True])
+async def test_a_webhook_that_becomes_another(tmp_path: Path, slack: StandInSlack, restart: bool) -> None:
+    """The old channel cannot be told the end: it is told so, as are the log and the audit trail; once."""
+    file, new = tmp_path / "rules.json", StandInSlack()
 
-    def write(channel: str) -> None:
-        url = f"{slack.url.rpartition('/')[0]}/{channel}"
-        destinations = {"oncall": {"type": "slack", "webhook_url": url, "rate": 1000}}
+    def write(address: str) -> None:
+        destinations = {"oncall": {"type": "slack", "webhook_url": f"{address}/services/x", "rate": 1000}}
         ends = {"property": "healthStatus", "to": "Healthy"}
         rule = {"name": "health", "when": {"property": "healthStatus"}, "resolve": ends, "send": "oncall"}
-        file.write_text(json.dumps({"version": 1, "destinations": destinations, "rules": [rule]}))
+        # These say nothing yet, and are not to be counted.
+        lasts = {"property": "healthStatus", "to": "Degraded", "for": "1h"}
+        waits = {"name": "lasting", "when": lasts, "send": "oncall"}
+        file.write_text(json.dumps({"version": 1, "destinations": destinations, "rules": [rule, waits]}))
 
     settings = Settings(
         _env_file=None,
@@ -133,20 +136,25 @@ async def test_a_webhook_that_becomes_another(tmp_path: Path, slack: StandInSlac
         rules_file=file,
         database_url=f"sqlite:///{tmp_path}/listener.db",
     )
-    write("old")
-    async with open_runtime(settings) as runtime:
-        await runtime.rules.reload()
-        await health(runtime, "Healthy", "Degraded")
-        await until(lambda: len(slack.messages) == 1)
-        with capture_logs() as logs:
-            write("new")
-            await runtime.rules.reload()
-            await until(lambda: len(slack.messages) == 2)
-            await runtime.rules.reload()
-        (entry,) = (await runtime.store.read(queries.audit.entries, limit=5)).rows
-        await health(runtime, "Degraded", "Healthy")
-        await until(lambda: len(slack.messages) == 3)
+    write(slack.url.partition("/services")[0])
+    with capture_logs() as logs:
+        async with serving(new.app) as url:
+            async with open_runtime(settings) as runtime:
+                await runtime.rules.reload()
+                await health(runtime, "Healthy", "Degraded")
+                await until(lambda: len(slack.messages) == 1)
+                write(url)
+                if not restart:
+                    await runtime.rules.reload()
+                    await until(lambda: len(slack.messages) == 2)
+            async with open_runtime(settings) as runtime:
+                await until(lambda: len(slack.messages) == 2)
+                await runtime.rules.reload()
+                (entry,) = (await runtime.store.read(queries.audit.entries, limit=5)).rows
+                await health(runtime, "Degraded", "Healthy")
+                await until(lambda: len(new.messages) == 1)
     assert "go elsewhere from now on" in str(slack.messages[1])
+    assert len(slack.messages) == 2
     assert entry.details == "oncall has another address: its old one is not told the end of 1 open incidents."
     moved = [one for one in logs if one["event"] == "destination_moved"]
     assert [(one["destination"], one["incidents"]) for one in moved] == [("oncall", 1)]

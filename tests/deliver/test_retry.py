@@ -94,8 +94,15 @@ def test_a_refused_message_is_dead(on_hold: bool) -> None:
     assert after(Scope.MESSAGE, HOUR, on_hold=on_hold) == NextAttempt(Outcome.DEAD, "503", NOW)
 
 
+@pytest.mark.parametrize("on_hold", [True, False])
+def test_what_is_no_place_goes_elsewhere_at_once(*, on_hold: bool) -> None:
+    """However long it waited: the queue goes on, held or not."""
+    following = after(Scope.PLACE, HOUR, on_hold=on_hold, waiting_since=NOW - 2 * GIVE_UP_AFTER)
+    assert following == NextAttempt(Outcome.RETRY, "503", NOW)
+
+
 @given(
-    scope=st.sampled_from(Scope),
+    scope=st.sampled_from([scope for scope in Scope if scope is not Scope.PLACE]),
     retry_after=st.none() | st.timedeltas(timedelta(seconds=1), timedelta(seconds=1e9)),
     failures=st.integers(0, 10**6),
     on_hold=st.booleans(),
@@ -127,14 +134,11 @@ def test_no_wait_is_out_of_bounds(
 
 def test_what_may_have_arrived_waits_minutes() -> None:
     """A send that may have arrived is one message more: after three more it is broken."""
-    minute, unsure = timedelta(minutes=1), timedelta(0)
-    waits = []
-    while (following := after(unsure_for=unsure, now=NOW + unsure)).outcome is Outcome.RETRY:
-        waits.append(following.at - NOW - unsure)
-        unsure += waits[-1]
-    assert waits == [minute, 2 * minute, 4 * minute]
-    assert following.outcome is Outcome.ON_HOLD
-    probes = [after(unsure_for=timedelta(hours=hours), on_hold=True).at - NOW for hours in (0, 0.5, 1, 9)]
-    assert probes == [PROBE_EVERY, 31 * minute, HOUR, HOUR]
-    asked = after(retry_after=timedelta(minutes=3), unsure_for=timedelta(0))
+    minute = timedelta(minutes=1)
+    waits = [after(unsure_sends=number) for number in range(1, 5)]
+    assert [following.at - NOW for following in waits[:3]] == [minute, 2 * minute, 4 * minute]
+    assert [following.outcome for following in waits] == [Outcome.RETRY] * 3 + [Outcome.ON_HOLD]
+    probes = [after(unsure_sends=number, on_hold=True).at - NOW for number in (1, 6, 7, 999)]
+    assert probes == [PROBE_EVERY, 32 * minute, HOUR, HOUR]
+    asked = after(retry_after=timedelta(minutes=3), unsure_sends=1)
     assert asked.at - NOW == 3 * minute

@@ -425,6 +425,24 @@ async def test_what_does_not_stand_there_is_sent(rig: ChannelRig) -> None:
     assert (rig.channel.asked, rig.channel.taken) == ([NOW], ["one"])
 
 
+async def test_a_time_out_of_long_ago(rig: ChannelRig) -> None:
+    """What counts is how often it may have arrived, not since when: refusals between are none of these."""
+    unsure = DeliveryFailed("no answer in time", Scope.TRANSIENT, unsure=True)
+    job = ScriptedNotifier()
+    job.script = [unsure, TRANSIENT, TRANSIENT, unsure]
+    rig.sender.replace({"default": job})
+    rig.sender.fallbacks = {}
+    await rig.add("one")
+    async with rig.running():
+        for number in range(1, 5):
+            await rig.attempts(number)
+            (queue,) = await rig.store.read(queries.page.queues, rig.clock())
+            assert queue.on_hold is None
+            rig.move(timedelta(hours=1) if number < 4 else timedelta(minutes=2))
+        await rig.attempts(5)
+    assert job.taken == ["one"]
+
+
 async def test_a_name_of_the_channel_that_is_gone(rig: ChannelRig) -> None:
     """What waits for it is told all the same, by the name that is left: it must not hold the channel."""
     await rig.store.accept([sent_to("gone", incoming(entity="old"))])

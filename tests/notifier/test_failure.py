@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from app.demo.run import serving
-from app.model.delivery import Outcome
+from app.model.delivery import Outcome, State
 from app.network import DIRECT, Network
+from app.store import queries
 from app.store.rows import Attempt
 from app.store.sqlite.database import open_sqlite
 from tests.conftest import NOW
@@ -29,6 +30,7 @@ from tests.notifier.receiver import (
     port_client,
 )
 from tests.private_ca import private_tls
+from tests.store.helpers import incoming
 
 RETRY, HELD, DEAD, SENT = Outcome.RETRY, Outcome.ON_HOLD, Outcome.DEAD, Outcome.DELIVERED
 SOON = {"Retry-After": "3000"}
@@ -60,8 +62,8 @@ TABLE: list[tuple[Answer, Expected]] = [
         for headers in (SOON, AT)
     ),
     # Who calls is the same for all, though the path is not.
-    *((Answer(status, "no"), _but((HELD, HELD), token=(DEAD,))) for status in (401, 402, 403)),
-    *((Answer(status, "no"), _but((HELD, HELD), made=(DEAD,))) for status in (404, 405, 410)),
+    *((Answer(status, "no"), _but((HELD, HELD), token=(DEAD,))) for status in (401, 402)),
+    *((Answer(status, "no"), _but((HELD, HELD), made=(DEAD,))) for status in (403, 404, 405, 410)),
     # The bot's refusals come with 200 and a word; another status with none is not Slack's.
     *((Answer(status, "no"), _but((DEAD,), bot=(RETRY, HELD))) for status in (400, 413, 422)),
     (Answer(302, "", {"Location": "/elsewhere"}), _but((RETRY, HELD, HELD), made=(RETRY, RETRY, RETRY))),
@@ -100,6 +102,25 @@ async def test_the_table(tmp_path: Path, kind: str) -> None:
     assert seen == wanted
 
 
+@pytest.mark.parametrize("status", [403, 404])
+async def test_a_token_that_has_expired_for_all(tmp_path: Path, status: int) -> None:
+    """What the caller may not call is the alert's own fault, unless it is so for three entities in a row."""
+    receiver = Receiver()
+    async with serving(receiver.app) as url:
+        store = open_sqlite(tmp_path / "1.db")
+        deliveries, notifier = Deliveries(store), make(MADE_BY_CHANGE, url, lambda: NOW)
+        receiver.answer = Answer(status, "no")
+        await store.accept([incoming(entity="one"), incoming("Degraded", "Crashed", entity="one", second=1)])
+        await store.accept([incoming(entity="two"), incoming(entity="three")])
+        deliveries.now += timedelta(seconds=1)
+        refused = [attempt.outcome for attempt in await deliveries.tries(notifier, 5)]
+        states = await store.read(queries.counts.by_state)
+        await notifier.close()
+        await store.close()
+    assert refused == ([DEAD, DEAD, DEAD, HELD, HELD] if status == 403 else [DEAD] * 5)
+    assert states[State.ON_HOLD if status == 403 else State.DEAD] == 5
+
+
 FIXED = tuple(kind for kind in KINDS if kind not in {MADE_BY_CHANGE, TOKEN_BY_CHANGE})
 
 
@@ -122,7 +143,7 @@ async def test_what_is_wrong_on_the_way_has_a_name(tmp_path: Path, kind: str) ->
     assert "SSL_CERT_FILE" in untrusted.detail
 
 
-@pytest.mark.parametrize("kind", ["slack webhook", "slack bot", "port_action"])
+@pytest.mark.parametrize("kind", ["slack webhook", "slack bot", "teams", "pagerduty", "port_action"])
 @pytest.mark.parametrize("status", [407, 502, 403])
 async def test_a_proxy_that_does_not_connect(tmp_path: Path, kind: str, status: int) -> None:
     """Nothing has left, the destination is not at fault, and the reason names the proxy."""
@@ -140,6 +161,23 @@ async def test_a_proxy_that_does_not_connect(tmp_path: Path, kind: str, status: 
     assert "proxy" in attempt.detail
     assert "HTTPS_PROXY" in attempt.detail
     assert str(status) in attempt.detail
+
+
+@pytest.mark.parametrize("kind", ["slack webhook", "slack bot", "port_action"])
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200", b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"])
+async def test_a_proxy_that_hangs_up(tmp_path: Path, kind: str, answer: bytes) -> None:
+    """Before there is a way to the host, nothing of the message can have left."""
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        network = Network({"HTTPS_PROXY": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"})
+        (attempt,) = await _tries(kind, "https://api.invalid", tmp_path / "1.db", 1, network)
+    assert (attempt.outcome, attempt.unsure) == (RETRY, False)
+    assert "may have arrived" not in attempt.detail
 
 
 @pytest.mark.parametrize("word", ["missing_argument", "a_word_of_tomorrow"])

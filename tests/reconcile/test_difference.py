@@ -1,10 +1,15 @@
 """The comparison of one entity with its last known state."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from app.model.change import EntitySnapshot
 from app.model.times import to_micros
-from app.port.listing import ListedEntity
+from app.port.listing import ListedEntity, read_blueprint
+from app.receive.payload import parse_event
+from app.receive.signature import Signed
 from app.reconcile.difference import EntityDifference, compare, compare_absent
 from app.rules.last_known import LastKnown, first_state
 from app.rules.watched import Watched
@@ -119,3 +124,30 @@ def test_the_order_of_teams_says_nothing() -> None:
     listed = ListedEntity(EntitySnapshot("e", "database", "E", teams=("b", "a")), NOW)
     asked = NOW + 60 * SECOND
     assert compare(known, listed, HEALTH, asked_at=asked, first=False, now=asked) is None
+
+
+def test_a_level_on_a_scorecard() -> None:
+    """It is compared, though the entity's own time stays as it was, and Port need not have sent anything."""
+    watched = Watched(frozenset({"title", "team", "scorecards.ready"}))
+
+    def listed(level: str) -> ListedEntity:
+        snapshot = EntitySnapshot("e", "database", scorecards={"ready": level, "other": "Basic"})
+        return ListedEntity(snapshot, NOW)
+
+    later = NOW + 600 * SECOND
+    known = first_state(watched.values(listed("Gold").entity), to_micros(later), watched, to_micros(NOW))
+    facts: dict[str, Any] = {"asked_at": later, "first": False, "now": later}
+    assert compare(known, listed("Gold"), watched, **facts) is None
+    found = compare(known, listed("Silver"), watched, **facts)
+    assert isinstance(found, EntityDifference)
+    assert [(value.name, value.before, value.after) for value in found.changes] == [
+        ("scorecards.ready", "Gold", "Silver")
+    ]
+    assert (found.missed, found.at) == (False, later)
+    unsaid = replace(listed("Silver"), levels=False, entity=EntitySnapshot("e", "database"))
+    assert compare(known, unsaid, watched, **facts) is None
+    change = parse_event(Signed(found.body(later), later))
+    assert change.after
+    assert change.after.scorecards == {"ready": "Silver"}
+    described = read_blueprint({"identifier": "database"})
+    assert described.include(watched) is None

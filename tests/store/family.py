@@ -111,7 +111,7 @@ class Catalog:
         for hit in hits:
             if hit.kin:
                 hit.kin.routes.update({rule.name: _routes(rule) for rule in hit.kin.groups})
-        kins = tuple(hit.kin for hit in hits if hit.kin)
+        kins = tuple(matched.kins.values())
         return Incoming(
             change, body, now, lambda state: decide(replace(matched, hits=hits), state, now), kins=kins
         )

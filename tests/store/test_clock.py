@@ -1,5 +1,6 @@
 """The clock of a store: it runs steadily, and when the machine's or the server's is set, what waits moves."""
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from app.store.queue_state import QueueState
 from app.store.rows import Attempt, Claim
 from app.store.sqlite.database import open_sqlite
 from app.store.store import Store
+from app.store.transaction import Transaction
 from tests.postgres import PostgresServer
 from tests.store.helpers import LEASE, SECOND, incoming
 
@@ -209,6 +211,27 @@ async def test_each_process_follows_and_one_moves(machine: Machine) -> None:
     await second.follow_clock()
     assert await second.record(claim, retry_at(claim, MINUTE))
     assert near((await queue(second)).next_at - second.clock(), MINUTE)
+    for store in (first, second):
+        await store.close()
+
+
+async def test_no_claim_waits_for_anothers_note(machine: Machine) -> None:
+    """While one process notes the time, another claims; that writes it, too, but not at the same moment."""
+    if isinstance(machine, SQLiteMachine):
+        return  # one transaction writes at a time
+    first, second = [await machine.start() for _ in range(2)]
+    for store in (first, second):
+        await take(store)
+        store.clock.busy = True
+    await second.accept([replace(incoming(), received_at=second.clock())])
+    await first.write(lambda tx: tx.execute("UPDATE clock SET seen_at = seen_at - 20000000"))
+
+    async def meanwhile(tx: Transaction) -> list[Claim]:
+        await first.clock.follow(tx, delivers=True)
+        async with asyncio.timeout(10):
+            return await take(second)
+
+    assert len(await first.write(meanwhile)) == 1
     for store in (first, second):
         await store.close()
 

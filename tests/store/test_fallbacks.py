@@ -7,6 +7,7 @@ import pytest
 
 from app.model.delivery import Outcome
 from app.model.incident import Route, Step
+from app.rules.decide import Decision
 from app.store import queries
 from app.store.rows import Attempt, Claim, Incoming
 from app.store.store import Store
@@ -118,6 +119,29 @@ async def test_what_the_fallback_gets_anyway(store: Store) -> None:
     await store.record(claims["ops"], delivered())
     await store.accept([incoming(entity="two", second=1)])
     assert await take(store, 2, {"default": Route("ops", "ops", frozenset())}) == {}
+
+
+async def test_a_job_as_fallback(store: Store) -> None:
+    """It gets how a flapping incident settled, as its end; and nothing twice, in another of its queues."""
+    one = incoming("Degraded", "Healthy", entity="one")
+
+    def settled(state: object) -> object:
+        (alert,) = one.decide(state).alerts  # type: ignore[arg-type]
+        over = alert.notification.model_copy(update={"step": Step.SETTLED, "ended": True})
+        return Decision("", (replace(alert, notification=over),))
+
+    def both(state: object) -> object:
+        (alert,) = incoming(entity="two").decide(state).alerts  # type: ignore[arg-type]
+        return Decision("", (alert, replace(alert, destination="ops", queue="ops/5")))
+
+    job = {"default": Route("ops", "ops/1", frozenset({Step.OPENED, Step.RESOLVED}))}
+    await store.accept([replace(one, decide=settled)])  # type: ignore[arg-type]
+    await store.record((await take(store, 0))["default"], on_hold())
+    told = (await take(store, 1, job))["ops/1"]
+    assert [delivery.notification.step for delivery in told.deliveries] == [Step.SETTLED]
+    await store.record(told, delivered(second=1))
+    await store.accept([replace(incoming(entity="two", second=2), decide=both)])  # type: ignore[arg-type]
+    assert (await take(store, 3, job)).keys() == {"ops/5"}
 
 
 @pytest.mark.parametrize("both", [True, False])

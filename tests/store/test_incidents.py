@@ -8,7 +8,7 @@ import pytest
 
 from app.model.change import UPDATE, EntitySnapshot
 from app.model.delivery import Outcome
-from app.model.incident import Incident, Route, Step
+from app.model.incident import ALL_STEPS, Incident, Route, Step
 from app.model.silence import ANY, Silence
 from app.receive.event import build_event, encode
 from app.receive.payload import parse_event
@@ -44,6 +44,7 @@ def went(
     *,
     queue: str = "default",
     rules: RuleSet | None = None,
+    steps: frozenset[Step] = ALL_STEPS,
     **name: str,
 ) -> Incoming:
     """A health status that changes; `old` and `new` are the entity's names, if they are not ``checkout``."""
@@ -56,7 +57,7 @@ def went(
     body = encode(build_event(action=UPDATE, at=at, origin="UI", by={}, **about))  # type: ignore[arg-type]
     change = parse_event(Signed(body, at))
     found = match(rules or ruled(), change, {})
-    hits = tuple(hit.to((Route(queue, queue),)) for hit in found.hits)
+    hits = tuple(hit.to((Route(queue, queue, steps),)) for hit in found.hits)
     found = replace(found, watched=WATCHED, hits=hits)
     return Incoming(change, body, at, lambda state: decide(found, state, at), watched=True)
 
@@ -94,6 +95,41 @@ async def test_the_end_of_what_was_told_is_told_after_a_silence(store: Store) ->
     assert await tell(store, 99) == []
     assert await tell(store, 100) == [("default", Step.RESOLVED, "")]
     assert await tell(store, 500) == []
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        (ALL_STEPS, Step.REMINDED),
+        (frozenset({Step.OPENED, Step.RESOLVED}), Step.OPENED),
+        (frozenset({Step.OPENED, Step.CHANGED, Step.RESOLVED}), Step.OPENED),
+        (frozenset({Step.CHANGED}), Step.CHANGED),
+    ],
+)
+async def test_what_opened_during_a_silence(store: Store, steps: frozenset[Step], said: Step) -> None:
+    """Once that ends it is a reminder; to a job that takes none it begins."""
+    silence = Silence(ANY, ANY, "checkout", ANY, NOW, at(100), "ada", "noise")
+    number = await store.write(queries.silences.add, silence)
+    await store.accept([went("Healthy", "Degraded", 0, steps=steps)])
+    await store.accept([went("Degraded", "Crashed", 5, steps=steps)])
+    claimed = await claim(store, second=6)
+    asides = {one.id: Aside(Outcome.SILENCED, "", number) for one in claimed.deliveries}
+    assert await store.record(
+        claimed, replace(attempt(Outcome.SILENCED, second=6), delivery_ids=(), asides=asides)
+    )
+    assert await tell(store, 100) == [("default", said, "")]
+
+
+async def test_an_end_that_is_overtaken_or_lost(store: Store) -> None:
+    """A later change of another value shows that the entity is well: it ends; what comes late is old."""
+    await store.accept([went("Healthy", "Degraded", 0)])
+    assert await tell(store, 1) == [("default", Step.OPENED, "")]
+    await store.accept([went("Degraded", "Degraded", 2)])
+    await store.accept([went("Healthy", "Healthy", 6), went("Degraded", "Healthy", 5)])
+    assert await tell(store, 7) == [("default", Step.RESOLVED, "")]
+    await store.accept([went("Healthy", "Healthy", 8)])
+    assert await tell(store, 9) == []
+    assert await open_ones(store) == []
 
 
 async def test_a_rule_that_goes_away_ends_its_incidents(store: Store) -> None:

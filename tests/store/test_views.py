@@ -154,7 +154,16 @@ async def test_deliveries_with_their_attempts(store: Store, views: Store) -> Non
     assert dead == await views.read(queries.page.delivery, dead.id)
     assert [dead] == await views.read(queries.page.deliveries_of, [dead.change_id])
     assert dead.incident_id
-    (tried,) = await views.read(queries.page.attempts, [dead.id])
+    await store.write(
+        lambda tx: tx.execute_many(
+            "INSERT INTO attempts (delivery_id, outcome, detail, started_at, ended_at)"
+            " VALUES ($1, 'retry', $2, 0, 0)",
+            [(rows[0].id, str(number)) for number in range(5_001)],
+        )
+    )
+    attempts = await views.read(queries.page.attempts, [dead.id, rows[0].id])
+    assert [one.detail for one in attempts[rows[0].id]] == [str(number) for number in range(5_001)]
+    (tried,) = attempts[dead.id]
     assert (tried.outcome, tried.detail, tried.started_at) == (Outcome.DEAD, "said", NOW + 5 * SECOND)
     assert (
         len((await views.read(queries.page.deliveries, state=State.PENDING, before=None, limit=9)).rows) == 2

@@ -1,7 +1,7 @@
 """The command that tries rules on the stored changes."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -17,8 +17,8 @@ from app.model.change import CatalogChange
 from app.model.notification import Notification
 from app.model.times import from_micros, to_micros
 from app.notifier.registry import SETTINGS_MODELS
-from app.receive.intake import match_and_route
 from app.receive.payload import parse_event
+from app.receive.routing import match_and_route
 from app.receive.rules_source import make_rulebook, read_rules
 from app.receive.signature import Signed
 from app.rules.decide import decide
@@ -113,7 +113,7 @@ async def _take_in(memory: Connection, row: StoredChange, book: Rulebook, jq: Jq
         received_at,
         lambda state: decide(matched, state, received_at, reconciled=change.found_at is not None),
         watched=matched.watched is not None,
-        kins=matched.kins,
+        kins=tuple(matched.kins.values()),
     )
     run_at_once(lambda tx: queries.accept.accept(tx, [incoming]))(memory)
 
@@ -124,5 +124,5 @@ def _notified(due_at: int, text: str, destination: str) -> Notified:
     return at, alert.rule, destination, alert.entity, str(alert.step)
 
 
-async def _silent_lookup(_: CatalogChange, __: PortLookup) -> None:
-    return None
+async def _silent_lookup(_: CatalogChange, __: PortLookup) -> Sequence[object]:
+    return ()

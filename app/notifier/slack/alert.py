@@ -42,6 +42,7 @@ MAX_OWN_MESSAGE_CHARS = 600
 MAX_NOTICE_CHARS = 1_000
 MAX_OTHERS = 8
 MAX_OTHER_CHARS = 100
+MAX_CALLED_CHARS = 80
 MAX_BUTTON_CHARS = 75
 MAX_TITLE_URL_CHARS = 1_000
 MAX_BUTTON_URLS_CHARS = 2_000
@@ -51,7 +52,14 @@ async def dry_run(
     _: DestinationSettings, item: Item, __: Mapping[str, Any], context: NotifierContext
 ) -> SlackMessage:
     """Give the message of an alert, for a kind of destination that sends it in Slack's form."""
-    return alert_message(item.notification, context.app_url, page_url=context.page_url)
+    return alert_message(by_name(item.notification), context.app_url, page_url=context.page_url)
+
+
+def by_name(alert: Notification) -> Notification:
+    """Name the people whom an alert calls, as the catalog does."""
+    names = [f"@{escape(person.lstrip('@'), MAX_CALLED_CHARS)}" for person in alert.people]
+    mention = " ".join(filter(None, (alert.mention, *names)))
+    return alert.model_copy(update={"mention": mention, "people": ()}) if names else alert
 
 
 def alert_message(
@@ -82,7 +90,7 @@ def line_message(line: Line, app_url: str, page_url: str | None = None) -> dict[
         alert.mention for alert in (line.notifications if line.complete else (last,)) if alert.mention
     ]
     mention = " ".join(dict.fromkeys(mentions))
-    url = entity_url(app_url, last.blueprint, last.entity)
+    url = entity_url(app_url, last.blueprint, last.entity, last.resource)
     url = url if len(url) <= MAX_TITLE_URL_CHARS else ""
     page = page_of(page_url, last.blueprint, last.entity) if page_url else ""
     page = page if len(page) <= MAX_TITLE_URL_CHARS else ""

@@ -20,6 +20,7 @@ from app.network import DIRECT, Network
 from app.notifier.base import SEND_TIMEOUT, Keeper, Parcel, Sent, Story, Tried
 from app.notifier.slack.compose import NO_PREVIEWS, Composed, colored, forms
 from app.notifier.slack.metadata import Arrivals, metadata, nameable
+from app.notifier.slack.people import People
 from app.notifier.slack.probe import CHANNELS_PER_PAGE, MAX_CHANNEL_PAGES, probe_channel
 from app.notifier.slack.session import SlackNotifier, SlackSession, in_simpler_forms
 from app.notifier.slack.web_api import (
@@ -60,6 +61,8 @@ class SlackBot(SlackNotifier, Keeper):
         options: Those of `SlackNotifier`.
     """
 
+    _people: People
+
     def __init__(
         self,
         token: str,
@@ -75,6 +78,7 @@ class SlackBot(SlackNotifier, Keeper):
         session = SlackSession("slack_sdk.web", api_url, clock, network, answer_within, ApiAnswer)
         super().__init__(session, app_url, **options)
         self._api = SlackApi(token, api_url, self._session)
+        self._people = People(self._api, clock)
         self._name = channel.strip().removeprefix("#")
         # None for a channel that is given by its name, until Slack has answered with its ID.
         self._id = self._name if CHANNEL_ID.fullmatch(self._name) else None
@@ -237,7 +241,7 @@ class SlackBot(SlackNotifier, Keeper):
 
     async def probe(self, message: str = "") -> Tried:
         """Try the token, its scopes and the channel; a text that is given is posted to it."""
-        tried = await probe_channel(self._api, self._name, self._id)
+        tried = await self._with_people(await probe_channel(self._api, self._name, self._id))
         if message:
             await self._api.call(
                 POST_MESSAGE, body={"channel": self._id or f"#{self._name}", "text": message}

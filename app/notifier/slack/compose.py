@@ -4,15 +4,15 @@ Rules: https://docs.slack.dev/legacy/legacy-messaging/legacy-secondary-message-a
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app.model.digest import BY_RULE_AND_TRANSITION, ENDS, GroupBy, gather, outcome
 from app.model.incident import Severity, Step
 from app.model.notification import Message, Notification
 from app.notifier.base import Item, Parcel, Story
-from app.notifier.slack.alert import alert_message, line_message, line_of
-from app.notifier.slack.digest import digest, updated_digest
+from app.notifier.slack.alert import alert_message, by_name, line_message, line_of
+from app.notifier.slack.digest import MAX_JSON_CHARS, digest, updated_digest
 from app.notifier.slack.markup import plain_of
 
 RESOLVED_COLOR = "#2eb67d"
@@ -81,10 +81,11 @@ def compose(
     group_by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION,
     digest_after: int = 1,
     page_url: str | None = None,
+    room: int = MAX_JSON_CHARS,
 ) -> Composed:
     """Compose the next message of a parcel: its first alert alone, or a digest of as many as have room.
 
-    The options are those of `SlackNotifier`.
+    The options are those of `SlackNotifier`; `room` is how many characters of JSON a digest may have.
     """
     if len(parcel.items) <= digest_after and not parcel.more:
         first = parcel.items[0]
@@ -100,9 +101,18 @@ def compose(
         more=parcel.more,
         counts=parcel.counts,
         page_url=page_url,
+        room=room,
     )
     shown = tuple(item for position, item in enumerate(parcel.items) if position in made.shown)
     return Composed(made.message, shown, summed_up=parcel.more > 0, lists=True)
+
+
+def named_only(parcel: Parcel) -> Parcel:
+    """Name the people whom alerts call, as the catalog does, where Slack is not asked who they are."""
+    if not any(item.notification.people for item in parcel.items):
+        return parcel
+    items = (replace(item, notification=by_name(item.notification)) for item in parcel.items)
+    return replace(parcel, items=tuple(items))
 
 
 def forms(body: Mapping[str, Any], plain: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -21,6 +21,7 @@ POST_MESSAGE, UPDATE_MESSAGE = "chat.postMessage", "chat.update"
 CHANNEL_HISTORY, THREAD_REPLIES = "conversations.history", "conversations.replies"
 LIST_CHANNELS, CHANNEL_INFO = "conversations.list", "conversations.info"
 GET_PERMALINK = "chat.getPermalink"
+TEST_TOKEN = "auth.test"  # noqa: S105 - a method of Slack's
 SCOPES_HEADER = "x-oauth-scopes"
 
 API_MESSAGE_ERRORS = frozenset(
@@ -132,6 +133,10 @@ class SlackApi:
         if not isinstance(response.data, dict):
             raise _strange(method, response.status_code)
         return response.data
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
 
     async def items(
         self, method: str, *, key: str, at_most: int, **params: Any

@@ -3,6 +3,7 @@
 Rules: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks (answers)
 """
 
+import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -57,7 +58,7 @@ class SlackWebhook(SlackNotifier):
         super().__init__(SlackSession("slack_sdk.webhook", webhook_url, clock, network), app_url, **options)
         # encoded: it is sent as it is written, since a proxy or another product may have signed it so.
         self._webhook_url = URL(webhook_url, encoded=True)
-        self.address = webhook_url
+        self.address = json.dumps({"type": "slack", "webhook_url": webhook_url})
 
     async def send(self, parcel: Parcel) -> Sent:
         """Post a message; one that Slack refuses for its form is tried in simpler ones."""
@@ -75,7 +76,7 @@ class SlackWebhook(SlackNotifier):
             await self._post({"text": message})
         except DeliveryFailed as refused:
             if not message and refused.reason.rpartition(" ")[2] in ALIVE:
-                return Tried("the webhook works")
+                return await self._with_people(Tried("the webhook works"))
             advice = (
                 "Unless that passes by itself (429, 5xx, no connection), make a new one on your Slack app's"
                 " page, Incoming Webhooks"

@@ -4,7 +4,7 @@ One hop at a time: an incident is quiet while one above it is open, quiet or not
 whether anybody is alerted of it or not, and what was alerted is alerted to its end.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,12 +13,13 @@ from pydantic import Field
 
 from app.model.change import CatalogChange
 from app.model.incident import Incident, Severity
-from app.rules.condition import Duration
-from app.rules.values import Strict
+from app.rules.values import Duration, Strict
 
 if TYPE_CHECKING:
+    from app.rules.decide import EntityState
     from app.rules.kin.ties import Kin
     from app.rules.last_known import LastKnown
+    from app.rules.match import Hit
     from app.rules.rule import Rule
 
 UNTIL_TOLD = datetime(9000, 1, 1, tzinfo=UTC)
@@ -121,3 +122,13 @@ def why_moved(rule: "Rule", before: Incident, after: Incident, causes: Causes) -
 def _cause(incident: Incident, causes: Causes) -> str:
     tie = next(tie for tie in incident.ties if causes.get(tie.key) == incident.quiet)
     return f"{tie.blueprint} {tie.entity} has an incident of rule {tie.rule!r}"
+
+
+def why_not_late(hit: "Hit", change: CatalogChange, state: "EntityState", mine: Sequence[Incident]) -> str:
+    """Say why a late change alerts nobody though it matches; empty: it does."""
+    if hit.rule.wait:
+        return "too late to see whether it lasts"  # a newer change has the answer
+    if any(incident.flapping for incident in mine):
+        return "it flaps, which was alerted"
+    explained = hit.kin and is_explained(hit.kin, change, hit.state, state.causes, state.known)
+    return "late, and what explains it is open" if explained else ""

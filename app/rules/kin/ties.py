@@ -1,10 +1,11 @@
 """Which incidents of other entities one has to do with: pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from app.model.change import EntitySnapshot
+from app.model.change import CatalogChange, EntitySnapshot
+from app.model.diff import PropertyChange, fields_of
 from app.model.incident import Route, Severity, Tie
 from app.rules.kin.group import blueprint_of, groups_in
 
@@ -25,6 +26,7 @@ class Kin:
         leads: Its incidents may explain others.
         moved: The change moved one of the fields that matter.
         routes: Where the incidents of these groups would be alerted, by rule.
+        people: Whom they would call of the catalog, by rule.
         totals: How many entities each group has, by the group's rule, and when they were counted.
         seen: What `ties` gave, by severity.
     """
@@ -36,6 +38,7 @@ class Kin:
     leads: bool = False
     moved: bool = False
     routes: dict[str, tuple[Route, ...]] = field(default_factory=dict)
+    people: dict[str, tuple[str, ...]] = field(default_factory=dict)
     totals: dict[str, tuple[int, Mapping[str, int]]] = field(default_factory=dict)
     seen: dict[Severity | None, tuple[Tie, ...]] = field(default_factory=dict)
 
@@ -111,9 +114,23 @@ class Family:
         grouping = {group.name for several in groups.values() for group in several}
         return cls(above, groups, fields, frozenset(quieting | grouping))
 
+    def concerns(self, rule: "Rule", changed: frozenset[str]) -> bool:
+        """Tell whether an update of some fields can be one that a rule has something to decide about."""
+        return (fields := rule.fields) is None or not fields.isdisjoint(changed) or self.moves(rule, changed)
+
     def moves(self, rule: "Rule", changed: frozenset[str]) -> bool:
         """Tell whether a change of some fields moves what a rule's incidents depend on."""
         return rule.name in self.fields and not self.fields[rule.name].isdisjoint(changed)
+
+    def kins(
+        self, rules: Iterable["Rule"], change: CatalogChange, changes: Iterable[PropertyChange]
+    ) -> Mapping[str, Kin]:
+        """Say what the incidents of rules about a change's entity have to do with others, by rule."""
+        if not self.leading:
+            return {}
+        entity, changed = change.after or change.before, fields_of(changes)
+        kins = {rule.name: self.kin(rule, entity, changed) for rule in rules}
+        return {name: kin for name, kin in kins.items() if kin is not None}
 
     def kin(self, rule: "Rule", entity: EntitySnapshot | None, changed: frozenset[str]) -> Kin | None:
         """Say what a rule's incident of an entity has to do with others; None: nothing.

@@ -168,6 +168,12 @@ async def release(tx: Transaction, incidents: Mapping[str, str], now: Micros) ->
     )
 
 
+async def end_quiet(tx: Transaction, incidents: Sequence[str]) -> None:
+    """Let incidents not be quiet that became so while their alert was sent: they were told after all."""
+    if incidents:
+        await tx.execute("UPDATE incidents SET quiet = NULL WHERE id = ANY($1)", list(incidents))
+
+
 def _waits(tx: Transaction) -> str:
     return tx.waits.replace("state", "deliveries.state")
 
@@ -189,6 +195,14 @@ async def emptied(tx: Transaction, incidents: Sequence[str]) -> list[str]:
         keys,
     )
     return [row[0] for row in groups]
+
+
+async def below(tx: Transaction, incidents: Sequence[str]) -> list[str]:
+    """Read the incidents that are quiet under some, by id."""
+    rows = await tx.fetch(
+        "SELECT id FROM incidents WHERE quiet = ANY($1) AND resolved_at IS NULL", list(incidents)
+    )
+    return [row[0] for row in rows]
 
 
 def loosened(incidents: Sequence[Incident], rules: RuleSet) -> dict[str, str]:

@@ -128,6 +128,7 @@ class _Touched:
             resolves=ends,
             routes=self.kin.routes.get(rule.name, ()),
             state=f"{count:,} open",
+            people=self.kin.people.get(rule.name, ()),
             kin=Kin(rule, leads=True),
         )
         match = Match(about, (), (hit,), f"rule {rule.name!r}: {count:,} open in {blueprint} {name}")

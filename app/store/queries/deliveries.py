@@ -238,7 +238,7 @@ async def put_reminders(tx: Transaction, ids: Sequence[int], now: datetime) -> N
 async def release_hold(tx: Transaction, destination: str, now: datetime) -> int:
     """Let the queues of a destination that are on hold send at once; give how many there were."""
     rows = await tx.fetch(
-        "UPDATE queues SET on_hold = NULL, failures = 0, next_at = $1"
+        "UPDATE queues SET on_hold = NULL, failures = 0, unsure_sends = 0, next_at = $1"
         " WHERE destination = $2 AND on_hold IS NOT NULL RETURNING name",
         to_micros(now),
         destination,

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from app.model.incident import Route
+from app.model.incident import CATALOG_QUEUES, Route
 from app.model.notification import Notification
 from app.model.times import Micros, to_micros
 from app.store.queries import deliveries, messages
@@ -18,13 +18,13 @@ COPIES_AT_ONCE = 100
 UNCOPIED = "state = 'pending' AND copied_at IS NULL"
 # An alert that the fallback gets by the rules, or got for another destination already, is the same one.
 KNOWN = (
-    "SELECT 1 FROM deliveries WHERE change_id = $1 AND queue = $2 AND rule = $3 AND step = $4"
-    " AND created_at = $5 AND incident_id IS NOT DISTINCT FROM CAST($6 AS text)"
+    "SELECT 1 FROM deliveries WHERE change_id = $1 AND (queue = $2 OR destination = $7) AND rule = $3"
+    " AND step = $4 AND created_at = $5 AND incident_id IS NOT DISTINCT FROM CAST($6 AS text)"
 )
 # Each place that a rule reminds goes on by itself, from when it was reminded last.
 REMINDED = (
-    "SELECT 1 FROM deliveries WHERE incident_id = $1 AND queue = $2 AND repeat_after IS NOT NULL"
-    " AND state <> 'cancelled' LIMIT 1"
+    "SELECT 1 FROM deliveries WHERE incident_id = $1 AND (queue = $2 OR destination = $3)"
+    " AND repeat_after IS NOT NULL AND state <> 'cancelled' LIMIT 1"
 )
 
 
@@ -71,14 +71,17 @@ async def _copy(
         change_id, queue, destination, text, rule, step, _ = copied
         route = routes[destination]
         await tx.execute("UPDATE deliveries SET copied_at = $1 WHERE id = $2", now, number)
-        known = (change_id, route.queue, rule, step, created_at, incident_id)
-        if route.queue == queue or step not in route.steps or await tx.fetch_value(KNOWN, *known):
+        known = (change_id, route.queue, rule, step, created_at, incident_id, _alike(route))
+        if route.queue == queue or await tx.fetch_value(KNOWN, *known):
             continue
-        if repeat_after is not None and await tx.fetch_value(REMINDED, incident_id, route.queue):
+        reminded = (incident_id, route.queue, _alike(route))
+        if repeat_after is not None and await tx.fetch_value(REMINDED, *reminded):
             continue
         try:
             notification = Notification.model_validate_json(text)
         except ValidationError:  # written by another release: it is given up when its turn comes
+            continue
+        if notification.step.of_job(ended=notification.ended) not in route.steps:
             continue
         marked = notification.model_copy(
             update={"instead": notification.instead or f"for {destination}, which is on hold: {why}"}
@@ -96,15 +99,59 @@ async def _copy(
     await deliveries.insert(tx, copies)
 
 
-async def _tell_to_the_end(tx: Transaction, incident_id: str | None, route: Route) -> None:
+def _alike(route: Route) -> str:
+    """Give the destination to tell by whether a place was told: a job may have been in another queue.
+
+    It is empty, which none is called, where each queue is a place of its own.
+    """
+    return "" if route.queue.startswith(CATALOG_QUEUES) else route.destination
+
+
+async def move(tx: Transaction, queue: str, ids: Sequence[int], route: Route, now: Micros) -> None:
+    """Move alerts that wait, by their numbers, into another queue; what that has already is cancelled here.
+
+    The other place has their incidents to the end, in the place of this one. The incidents are locked.
+    """
+    await deliveries.make_queues(tx, {route.queue: route.destination})
+    rows = await tx.fetch(
+        "SELECT id, change_id, rule, step, created_at, incident_id, notification FROM deliveries"
+        " WHERE id = ANY($1) AND state = 'pending' ORDER BY id",
+        list(ids),
+    )
+    for number, change_id, rule, step, created_at, incident_id, text in rows:
+        known = (change_id, route.queue, rule, step, created_at, incident_id, _alike(route))
+        notification = Notification.model_validate_json(text).model_copy(update={"instead": route.why})
+        await _tell_to_the_end(tx, incident_id, route, instead_of=queue)
+        if (
+            await tx.fetch_value(KNOWN, *known)
+            or notification.step.of_job(ended=notification.ended) not in route.steps
+        ):
+            await tx.execute(
+                "UPDATE deliveries SET state = 'cancelled', ended_at = $1 WHERE id = $2", now, number
+            )
+            continue
+        await tx.execute(
+            "UPDATE deliveries SET queue = $1, destination = $2, notification = $3 WHERE id = $4",
+            route.queue,
+            route.destination,
+            notification.model_dump_json(),
+            number,
+        )
+
+
+async def _tell_to_the_end(
+    tx: Transaction, incident_id: str | None, route: Route, *, instead_of: str = ""
+) -> None:
     told = await tx.fetch_value(
         "SELECT told FROM incidents WHERE id = $1 AND resolved_at IS NULL", incident_id
     )
-    places = told_of(told) if told else ()
-    if told and all(place.queue != route.queue for place in places):
-        await tx.execute(
-            "UPDATE incidents SET told = $1 WHERE id = $2", told_json((*places, route)), incident_id
-        )
+    before = told_of(told) if told else ()
+    places = tuple(place for place in before if place.queue != instead_of)
+    here = (place.queue == route.queue or place.destination == _alike(route) for place in places)
+    if not any(here):
+        places = (*places, route)
+    if told and places != before:
+        await tx.execute("UPDATE incidents SET told = $1 WHERE id = $2", told_json(places), incident_id)
 
 
 async def notify(tx: Transaction, claim: Claim, attempt: Attempt, now: Micros) -> None:

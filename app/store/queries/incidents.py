@@ -2,8 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from app.model.delivery import State
 from app.model.incident import Incident, Step
@@ -26,8 +26,6 @@ INCIDENT_ROW = (
 )
 """The columns of `_incident_row_of`."""
 RULES_FILE = "rules file"
-SAID_BY_ANOTHER = timedelta(minutes=2)
-"""As long ago another replica may have read the same rules file."""
 """Who closes the incidents of a rule that is gone, in the audit trail."""
 WORST_FIRST = "CASE severity WHEN 'critical' THEN 0 WHEN 'warning' THEN 1 ELSE 2 END, opened_at"
 
@@ -207,12 +205,8 @@ async def follow(tx: Transaction, rules: RuleSet, now: datetime, *, limit: int) 
     pairs = {(incident.rule, incident.blueprint) for incident in incidents}
     gone = {pair: why for pair in sorted(pairs) if (why := rules.why_gone(*pair))}
     over = [incident for incident in incidents if (incident.rule, incident.blueprint) in gone][:limit]
-    moved = [
-        incident.id
-        for incident in incidents
-        if (incident.rule, incident.blueprint) not in gone
-        and _due_anew(incident, rules, now) != incident.due_at
-    ]
+    kept = (incident for incident in incidents if (incident.rule, incident.blueprint) not in gone)
+    moved = [incident.id for incident in kept if _due_anew(incident, rules, now) != incident.due_at]
     loose = causes.loosened(incidents, rules)
     # All in one go: two processes that read the rules again must not wait for each other in a circle.
     for incident in await _locked(tx, [*moved, *loose, *(incident.id for incident in over)]):
@@ -229,32 +223,43 @@ async def follow(tx: Transaction, rules: RuleSet, now: datetime, *, limit: int) 
     return closed
 
 
-async def leave(tx: Transaction, destinations: Sequence[str], now: datetime) -> dict[str, int]:
-    """Note in the audit trail which open incidents destinations, by name, cannot be told the end of any more.
+async def leave(tx: Transaction, addresses: Mapping[str, str], now: datetime) -> dict[str, tuple[str, int]]:
+    """Note where destinations are, and in the audit trail which open incidents those that moved leave behind.
 
     Args:
         tx: The transaction.
-        destinations: Those that are at another address from now on.
+        addresses: The address of each destination by its name; see `Notifier.address`.
         now: The time, UTC.
 
     Returns:
-        How many there are of each, where there is one.
+        Of each that moved and leaves any behind: the address that it had before, and how many.
     """
-    await tx.lock([("move destination",)])  # every replica reads the file: one of them says so
-    written = await tx.fetch(
-        "SELECT details FROM audit WHERE what = 'move destination' AND at >= $1",
-        to_micros(now - SAID_BY_ANOTHER),
+    await tx.lock([("move destination",)])  # every replica reads the file: the first says so
+    rows = await tx.fetch("SELECT destination, address FROM addresses")
+    before: dict[str, str] = {name: address for name, address in rows}  # noqa: C416 - rows are no tuples
+    changed = {name: address for name, address in addresses.items() if before.get(name) != address}
+    gone = before.keys() - addresses.keys()
+    if not changed and not gone:
+        return {}
+    rows = await tx.fetch(
+        # Of one that waits nobody has heard.
+        f"SELECT {INCIDENT} FROM incidents WHERE resolved_at IS NULL AND quiet IS NULL"
+        " AND coalesce(due_at, 0) <= $1",
+        to_micros(now),
     )
-    rows = await tx.fetch(f"SELECT {INCIDENT} FROM incidents WHERE resolved_at IS NULL")
     told = Counter(name for row in rows for name in {place.destination for place in incident_of(row).told})
-    left = {
-        name: told[name]
-        for name in destinations
-        if told[name] and not any(text.startswith(f"{name} has another address") for (text,) in written)
-    }
-    for name, number in left.items():
+    left = {name: (before[name], told[name]) for name in changed if name in before and told[name]}
+    for name, (_, number) in left.items():
         details = f"{name} has another address: its old one is not told the end of {number} open incidents."
         await audit.write(tx, AuditEntry(now, RULES_FILE, "move destination", details))
+    await tx.execute_many(
+        "INSERT INTO addresses (destination, address) VALUES ($1, $2)"
+        " ON CONFLICT (destination) DO UPDATE SET address = excluded.address",
+        sorted(changed.items()),
+    )
+    # One that comes back must be where it was: what it told waits.
+    over = [name for name in gone if not told[name]]
+    await tx.execute("DELETE FROM addresses WHERE destination = ANY($1)", over)
     return left
 
 
@@ -265,10 +270,8 @@ async def _locked(tx: Transaction, names: Sequence[str]) -> list[Incident]:
     if not entities:
         return []
     await tx.lock({(blueprint, entity) for blueprint, entity in entities})
-    below = await tx.fetch(
-        "SELECT id FROM incidents WHERE quiet = ANY($1) AND resolved_at IS NULL", list(names)
-    )
-    await tx.lock_rows("incidents", sorted({*names, *(id_ for (id_,) in below)}))
+    below = await causes.below(tx, names)
+    await tx.lock_rows("incidents", sorted({*names, *below}))
     return [incident_of(row) for row in await tx.fetch(f"SELECT {INCIDENT} {where}", list(names))]
 
 

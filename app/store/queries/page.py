@@ -1,7 +1,7 @@
 """The deliveries and queues, as the page, the API and the commands show them."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 
@@ -25,6 +25,7 @@ DELIVERY = (
 )
 DUE_IN_QUEUE = "queue = name AND state = 'pending' AND due_at <= $1"
 QUIET_DETAIL = "quiet, because another incident explains it"
+FORGOTTEN_AFTER = timedelta(days=7)
 SHOWN = "(kind = 'alert' OR state = 'dead')"
 """An update of a message is no alert, but one that failed must be seen."""
 
@@ -83,8 +84,7 @@ async def deliveries(
 async def deliveries_of(tx: Transaction, changes: Sequence[int]) -> list[Delivery]:
     """Read the deliveries of changes, by their numbers, reports to Port too; oldest first."""
     rows = await tx.fetch(
-        f"{DELIVERY} WHERE change_id = ANY($1) AND ({SHOWN} OR kind = 'report')"
-        " ORDER BY deliveries.id LIMIT 1000",
+        f"{DELIVERY} WHERE change_id = ANY($1) AND ({SHOWN} OR kind = 'report') ORDER BY deliveries.id",
         list(changes),
     )
     return [_delivery_of(row) for row in rows]
@@ -115,22 +115,23 @@ async def delivery(tx: Transaction, number: int) -> Delivery | None:
     return _delivery_of(row) if row else None
 
 
-async def attempts(tx: Transaction, numbers: Sequence[int]) -> list[DeliveryAttempt]:
-    """Read every attempt of deliveries, by their numbers, oldest first."""
+async def attempts(tx: Transaction, numbers: Sequence[int]) -> dict[int, list[DeliveryAttempt]]:
+    """Read every attempt of deliveries, by their numbers, oldest first; what was not tried is left out."""
     rows = await tx.fetch(
         "SELECT delivery_id, outcome, detail, started_at, ended_at FROM attempts"
-        " WHERE delivery_id = ANY($1) ORDER BY id LIMIT 5000",
+        " WHERE delivery_id = ANY($1) ORDER BY id",
         list(numbers),
     )
-    return [
-        DeliveryAttempt(id_, Outcome(outcome), detail, from_micros(started_at), from_micros(ended_at))
-        for id_, outcome, detail, started_at, ended_at in rows
-    ]
+    tried: dict[int, list[DeliveryAttempt]] = {}
+    for id_, outcome, detail, *times in rows:
+        attempt = DeliveryAttempt(Outcome(outcome), detail, *map(from_micros, times))
+        tried.setdefault(id_, []).append(attempt)
+    return tried
 
 
 async def queues(tx: Transaction, now: datetime) -> list[QueueState]:
-    """Read how every queue is at a time, UTC; by name."""
-    at = to_micros(now)
+    """Read how every queue is at a time, UTC; by name. A quiet one of the catalog's is forgotten."""
+    at, quiet = to_micros(now), to_micros(now - FORGOTTEN_AFTER)
     rows = await tx.fetch(
         "SELECT name, destination,"
         f"  (SELECT count(*) FROM deliveries WHERE {DUE_IN_QUEUE}),"
@@ -138,8 +139,11 @@ async def queues(tx: Transaction, now: datetime) -> list[QueueState]:
         "  on_hold, failures, next_at, delivered_at,"
         "  (SELECT detail FROM attempts WHERE delivery_id = ("
         f"   SELECT min(id) FROM deliveries WHERE {DUE_IN_QUEUE}) ORDER BY id DESC LIMIT 1),"
-        "  holder IS NOT NULL AND lease_until > $1 FROM queues ORDER BY name",
+        "  holder IS NOT NULL AND lease_until > $1 FROM queues"
+        " WHERE next_at = 0 OR next_at >= $2 OR NOT (name LIKE '#%' OR name LIKE '@%')"
+        f"  OR EXISTS (SELECT 1 FROM deliveries WHERE {DUE_IN_QUEUE}) ORDER BY name",
         at,
+        quiet,
     )
     states = []
     for name, destination, waiting, oldest_at, on_hold, failures, *times, detail, sending in rows:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,8 +12,9 @@ from app.model.delivery import Outcome
 from app.model.notification import Message, Notification
 from app.model.times import Micros, from_micros, time_or_none, to_micros
 from app.store import leases
-from app.store.kin import shown
+from app.store.kin import causes, shown
 from app.store.queries import deliveries, fallbacks, messages, reports, silences
+from app.store.rates import Slots
 from app.store.rows import Attempt, Claim, Waiting
 from app.store.transaction import Row, Transaction
 
@@ -25,7 +27,7 @@ CLOCK_SET_BACK = timedelta(minutes=75)
 UNREADABLE = "written by another release, which this one cannot read"
 
 DUE_QUEUES = (
-    "SELECT name, failures, on_hold, holder, lease_until, unsure_since FROM queues"
+    "SELECT name, failures, on_hold, holder, lease_until, unsure_since, unsure_sends FROM queues"
     " WHERE (next_at <= $1 OR next_at > $2) AND (lease_until <= $5 OR lease_until > $3)"
     " AND NOT (name = ANY($6)) AND EXISTS ("
     "   SELECT 1 FROM deliveries WHERE queue = name AND state = 'pending' AND due_at <= $1)"
@@ -43,7 +45,8 @@ TOGETHER = (
 )
 WAITING = (
     "SELECT deliveries.id, key, notification, waiting_since, messages.channel, messages.ts, traceparent,"
-    " deliveries.incident_id"
+    " deliveries.incident_id, (SELECT 1 FROM incidents WHERE incidents.id = deliveries.incident_id"
+    "   AND resolved_at IS NOT NULL AND NOT flapping)"
     " FROM deliveries JOIN changes ON changes.id = change_id"
     f" LEFT JOIN messages ON messages.id = ({messages.NEWEST})"
     f" WHERE {TOGETHER} AND deliveries.id > $6 ORDER BY deliveries.id LIMIT $7"
@@ -58,6 +61,7 @@ async def claim(
     lease_until: datetime,
     limit: int,
     batch_limits: Mapping[str, int],
+    spacings: Mapping[str, timedelta] = MappingProxyType({}),
     lapsed_before: datetime | None = None,
     busy: Collection[str] = (),
     stepped: timedelta = timedelta(0),
@@ -75,6 +79,8 @@ async def claim(
         limit: How many queues at most.
         batch_limits: How many deliveries each destination takes at once; one that is not named takes 1. Of
             those `CLAIMED_DELIVERIES` come with the claim, and the rest by `waiting`.
+        spacings: The least time between two messages of destinations that have a rate; a queue whose
+            destination may not send yet rests until then.
         lapsed_before: Leases that ended later, UTC, are left alone; None: `now`.
         busy: Queues of which this process has yet to record an attempt, whatever became of the lease.
         stepped: By how much the clock was set so far.
@@ -92,10 +98,13 @@ async def claim(
     if not rows:
         return []
     active = tuple(await silences.active(tx, now))
-    claims = []
-    for name, failures, on_hold, holder, lapsed_at, unsure_since in rows:
-        head = await _head(tx, name, now, batch_limits)
-        if head is None:
+    claims, slots = [], Slots(spacings, now)
+    heads = [(row, head) for row in rows if (head := await _head(tx, row[0], now, batch_limits))]
+    if spacings:  # who waits longest goes first, in whatever queue of the destination
+        heads.sort(key=lambda one: one[1]["deliveries"][0].id)
+    for (name, failures, on_hold, holder, lapsed_at, unsure_since, unsure_sends), head in heads:
+        if (free_at := await slots.take(tx, head["destination"])) is not None:
+            await tx.execute("UPDATE queues SET next_at = $1 WHERE name = $2", free_at, name)
             continue
         if holder is not None:  # the last holder may have sent, and could not say so
             claimed_at = lapsed_at - to_micros(lease_until) + to_micros(now)
@@ -116,6 +125,7 @@ async def claim(
                 failures=failures,
                 on_hold=on_hold is not None,
                 unsure_since=time_or_none(unsure_since),
+                unsure_sends=unsure_sends,
                 silences=active,
                 stepped=stepped,
                 **head,
@@ -209,10 +219,11 @@ async def _read_or_give_up(tx: Transaction, row: Row, now: Micros) -> Waiting | 
 
 def _waiting_of(row: Row) -> Waiting:
     """Read a row of `WAITING`; ValidationError: another release has written it."""
-    id_, key, text, waiting_since, channel, ts, traceparent, incident_id = row
+    id_, key, text, waiting_since, channel, ts, traceparent, incident_id, over = row
     parent = None if ts is None else Message(channel or "", ts)
     notification = Notification.model_validate_json(text)
-    return Waiting(id_, key, notification, from_micros(waiting_since), parent, traceparent, incident_id)
+    since = from_micros(waiting_since)
+    return Waiting(id_, key, notification, since, parent, traceparent, incident_id, over=bool(over))
 
 
 async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timedelta = timedelta(0)) -> bool:
@@ -246,11 +257,13 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timed
         "SELECT DISTINCT incident_id FROM deliveries WHERE id = ANY($1) AND incident_id IS NOT NULL",
         [*sent, *attempt.asides],
     )
-    await tx.lock_rows("incidents", [incident_id for (incident_id,) in rows], shared=True)
+    incidents = [incident_id for (incident_id,) in rows]
+    await tx.lock_rows("incidents", incidents, shared=attempt.elsewhere is None)
     hushed = await deliveries.put_attempts(tx, sent, attempt.outcome, attempt.detail, started_at, ended_at)
-    if hushed:  # what explains it opened while this was on its way: now it was told, and is to its end
-        await tx.execute("UPDATE incidents SET quiet = NULL WHERE id = ANY($1)", hushed)
+    await causes.end_quiet(tx, hushed)
     await _set_aside(tx, attempt, started_at, ended_at)
+    if attempt.elsewhere is not None:
+        await fallbacks.move(tx, claim.queue, sent, attempt.elsewhere, ended_at)
     if attempt.gone:
         await messages.forget(tx, claim.queue.removesuffix(messages.UPDATES), attempt.gone, ended_at)
     if claim.alerts:
@@ -268,6 +281,8 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timed
             ended_at,
             claim.queue,
         )
+    if attempt.revived:
+        await deliveries.retry(tx, now=attempt.ended_at, ids=attempt.revived)
     if attempt.notice and not claim.on_hold:
         await fallbacks.notify(tx, claim, attempt, ended_at)
     return True

@@ -5,11 +5,12 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from app.model.digest import is_over
-from app.model.incident import Step
+from app.model.incident import ALL_STEPS, Step
 from app.model.notification import Notification
 from app.model.silence import Silence, SilencePreview
 from app.model.times import from_micros, micros_or_none, to_micros
 from app.store.queries import incidents
+from app.store.queries.accept import told_of
 from app.store.transaction import Row, Transaction
 
 PREVIEWED = timedelta(hours=24)
@@ -145,7 +146,7 @@ async def settle(tx: Transaction, now: datetime) -> None:
         # The last alert of each incident and queue, unless something later went out.
         rows = await tx.fetch(
             "SELECT deliveries.id, deliveries.notification, heard.notification, resolved_at IS NULL,"
-            "  incidents.entity FROM (SELECT max(kept.id) AS kept_id,"
+            "  incidents.entity, incidents.told, deliveries.queue FROM (SELECT max(kept.id) AS kept_id,"
             "   (SELECT max(id) FROM deliveries AS sent WHERE sent.incident_id = kept.incident_id"
             "     AND sent.queue = kept.queue AND sent.state = 'delivered') AS heard_id"
             "   FROM deliveries AS kept WHERE silence_id = $1 AND kept.state = 'silenced'"
@@ -159,14 +160,14 @@ async def settle(tx: Transaction, now: datetime) -> None:
             " WHERE resolved_at IS NULL OR heard_id IS NOT NULL ORDER BY deliveries.id",
             number,
         )
-        for delivery_id, text, heard, is_open, entity in rows:
+        for delivery_id, text, heard, is_open, entity, places, queue in rows:
             reminder = Notification.model_validate_json(text).named(entity)
             if is_over(reminder):
                 # Where nobody was alerted to the trouble, its end is no news.
                 if heard is None or is_over(Notification.model_validate_json(heard)):
                     continue
             elif is_open:
-                reminder = reminder.model_copy(update={"step": Step.REMINDED, "at": now})
+                reminder = _reminder(reminder, heard is not None, places, queue, now)
             else:
                 continue
             await tx.execute(
@@ -178,6 +179,15 @@ async def settle(tx: Transaction, now: datetime) -> None:
                 delivery_id,
             )
         await tx.execute("UPDATE silences SET settled = true WHERE id = $1", number)
+
+
+def _reminder(said: Notification, heard: bool, places: str, queue: str, now: datetime) -> Notification:
+    """Make what is said after a silence: a reminder; a job that takes none is told as it would have been."""
+    steps = next((place.steps for place in told_of(places) if place.queue == queue), ALL_STEPS)
+    if Step.REMINDED in steps:
+        return said.model_copy(update={"step": Step.REMINDED, "at": now})
+    begins = not heard and Step.OPENED in steps
+    return said.model_copy(update={"step": Step.OPENED}) if begins else said
 
 
 def _silence_of(row: Row) -> Silence:

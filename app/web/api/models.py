@@ -1,5 +1,6 @@
 """What the API under /api/v1 answers (``…Out``) and takes (``…In``)."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
@@ -118,10 +119,9 @@ class DeliveryOut(Answer):
     attempts: list[AttemptOut]
 
     @classmethod
-    def of(cls, row: Delivery, attempts: list[DeliveryAttempt]) -> Self:
-        """Make the answer from a delivery and those of the attempts that are its own."""
-        own = [attempt for attempt in attempts if attempt.delivery_id == row.id]
-        more = {"change": row.change_id, "incident": row.incident_id, "attempts": own}
+    def of(cls, row: Delivery, attempts: Mapping[int, list[DeliveryAttempt]]) -> Self:
+        """Make the answer from a delivery and the attempts, by the deliveries' numbers."""
+        more = {"change": row.change_id, "incident": row.incident_id, "attempts": attempts.get(row.id, [])}
         return cls.model_validate(attributes_of(row) | more)
 
 

@@ -28,11 +28,13 @@ from tests.notifier.slack.stand_in_channel import (
     page,
     seen,
 )
+from tests.notifier.slack.stand_in_people import PEOPLE_SCOPES, People
 
 TOKEN = "xoxb-very-secret-token"
 SCOPES = frozenset(
     {"chat:write", "channels:history", "groups:history", "channels:read", "groups:read"}
     | {"chat:write.public"}
+    | PEOPLE_SCOPES
 )
 
 Answer = Response | Callable[[], Awaitable[Response]]
@@ -54,6 +56,7 @@ class StandInSlackApi:
     Attributes:
         url: The API's address, once it is served: set it to ``{address}/api/``.
         channels: By ID.
+        people: Who is there.
         scopes: What the token may do.
         calls: Each call that had the right token: the method and what it was given.
         answers: What to answer next instead, by method.
@@ -97,6 +100,8 @@ class StandInSlackApi:
             "conversations.list": self._list,
             "conversations.replies": self._replies,
         }
+        self.people = People(self.channels, self._needs)
+        self._methods |= self.people.methods
         self.app = Starlette(routes=[Route("/api/{method}", self._call, methods=["GET", "POST"])])
         for name in channels:
             self.add(name)

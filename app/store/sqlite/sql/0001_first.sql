@@ -74,7 +74,20 @@ CREATE TABLE queues (
     holder       TEXT,                        -- the token of the dispatcher that has the lease
     lease_until  INTEGER NOT NULL DEFAULT 0,
     unsure_since INTEGER,                     -- what was sent since may have arrived
+    unsure_sends INTEGER NOT NULL DEFAULT 0,  -- how many such sends would have been repeats
     delivered_at INTEGER
+) STRICT, WITHOUT ROWID;
+
+-- The destinations that have a rate, over all their queues.
+CREATE TABLE rates (
+    destination TEXT    PRIMARY KEY,
+    next_at     INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
+-- Where each destination was when a listener last read the rules: a place that it leaves must be told.
+CREATE TABLE addresses (
+    destination TEXT PRIMARY KEY,
+    address     TEXT NOT NULL                 -- a secret, see Notifier.address; empty: what it told can be told to its end
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE silences (
