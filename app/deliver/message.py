@@ -88,8 +88,10 @@ class Messages:
     def why_not(self, notification: Notification) -> str | None:
         """Say why an alert must not be sent any more; None: it is still wanted."""
         # An incident whose rule is gone is ended by an alert of its own: nothing reminds of it after that.
-        gone = notification.rule not in self.rules.by_name
-        return "its rule is no longer there" if gone and notification.step is Step.REMINDED else None
+        rule, step = self.rules.by_name.get(notification.rule), notification.step
+        if rule is None:
+            return "its rule is no longer there" if step in (Step.REMINDED, Step.ESCALATED) else None
+        return "its rule no longer escalates" if step is Step.ESCALATED and not rule.escalate else None
 
 
 def as_named_now(event: dict[str, Any], notification: Notification) -> dict[str, Any]:

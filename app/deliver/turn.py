@@ -10,7 +10,7 @@ from functools import partial
 import structlog
 from opentelemetry.trace import Tracer
 
-from app.deliver.load import Load, WhyNot, load_claim
+from app.deliver.load import Held, Load, WhyNot, load_claim
 from app.deliver.notifier_set import NotifierSet
 from app.deliver.retry import GIVE_UP_AFTER, Doubts, NextAttempt, default_place, next_attempt
 from app.errors import DeliveryFailed, MessageGone, Scope, StoreUnavailable
@@ -25,12 +25,9 @@ from app.store.store import Store
 
 log = structlog.get_logger(__name__)
 
+Complete = Callable[[Notification], Awaitable[Notification]]
 Prepare = Callable[[Claim, Sequence[Waiting]], Awaitable[Parcel]]
 """Makes the parcel of some deliveries of a claim; raises `StoreUnavailable`."""
-
-Complete = Callable[[Notification], Awaitable[Notification]]
-"""Adds to an alert, which is to be shown again, what is to be looked up; raises `StoreUnavailable`."""
-
 
 MAX_PREPARE_SECONDS = 15.0  # so long may users' programs wait for one another and run
 FAULTS_BEFORE_DEAD = 4  # a fault that lasts belongs to the message; one that passes must not lose it
@@ -49,6 +46,7 @@ class Sender:
             be replaced at any time.
         defaults: Where goes what a destination cannot reach of that which the catalog names, by the
             destination's name; may be replaced at any time.
+        held: Says what waits for hours to begin; may be replaced at any time.
     """
 
     def __init__(
@@ -63,6 +61,7 @@ class Sender:
         fallbacks: Mapping[str, Route] | None = None,
         defaults: Mapping[str, Route] | None = None,
         why_not: WhyNot = lambda _: None,
+        held: Held = lambda *_: None,
         tracer: Tracer = OFF,
     ) -> None:
         self._store = store
@@ -72,6 +71,7 @@ class Sender:
         self._prepare = prepare
         self._complete = complete
         self._why_not = why_not
+        self.held = held
         self._clock = clock
         self._jitter = jitter
         self._tracer = tracer
@@ -112,7 +112,9 @@ class Sender:
         room = notifier.batch_limit if notifier else len(claim.deliveries)
         # Before anything is sent: a rule or a silence may have changed since the alert was stored.
         clock = partial(self._now, claim)
-        load = await load_claim(self._store, claim, room=room, why_not=self._why_not, clock=clock)
+        load = await load_claim(
+            self._store, claim, room=room, why_not=self._why_not, held=self.held, clock=clock
+        )
         if self._left(claim) <= 0:
             return None
         if not load.listed:
@@ -287,7 +289,7 @@ async def _update(notifier: Notifier, claim: Claim, complete: Complete | None) -
     if claim.run is not None and isinstance(notifier, Reporter):
         return Sent(await notifier.report(claim.run, len(claim.deliveries)))
     message, alone = claim.message, complete if len(claim.stories) == 1 else None
-    stories = [Story(first, await alone(last) if alone else last) for first, last in claim.stories]
+    stories = [Story(a, await alone(b) if alone else b, *more) for a, b, *more in claim.stories]
     if message is None or not stories or not isinstance(notifier, Keeper):
         return Sent("nothing to change any more")
     try:

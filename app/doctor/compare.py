@@ -28,6 +28,7 @@ from app.rules.targets import (
     FromPort,
     PortLookup,
     named,
+    plain,
     programs_of,
 )
 from app.rules.values import GLOB
@@ -70,7 +71,7 @@ def _sources(rule: Rule, rules: Rules) -> Iterator[tuple[str, CatalogText]]:
     """Yield what gives channels and people of the catalog for a rule, each with what it is called."""
     for source in catalog_mentions(rule.mention):
         yield "mention", source
-    for target in rule.send:
+    for target in map(plain, rule.targets):
         for _, name in named(target):
             destination = rules.file.destinations.get(name)
             if destination is not None and (by_catalog := destination.routing().catalog):
@@ -93,7 +94,7 @@ def _of_rule(rule: Rule, sources: Iterable[tuple[str, CatalogText]], catalog: Ca
         yield from of_relation("quiet_while", rule.quiet_while.relation, about)
     for leaf in rule.leaves:
         yield from _of_leaf(leaf, rule, about, catalog)
-    for target in rule.send:
+    for target in map(plain, rule.targets):
         yield from _of_target(target, about, catalog)
     for what, source in sources:
         yield from _of_source(what, source, about, catalog)
@@ -106,7 +107,7 @@ def _not_compared(rule: Rule) -> Iterator[Remark]:
         "what its jq reads was": any(leaf.jq for leaf in rule.leaves),
         "its scorecards, and their levels, were": any(leaf.scorecard for leaf in rule.leaves),
         "what the template of its `send` reads was": any(
-            isinstance(target, ByTemplate) for target in rule.send
+            isinstance(target, ByTemplate) for target in map(plain, rule.targets)
         ),
     }
     yield from (

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from app.model.change import ACTION_RUN, CREATE, DELETE, ENTITY, TIMER_EXPIRED, UPDATE, CatalogChange
 from app.model.diff import PropertyChange
-from app.model.incident import Severity, Step
+from app.model.incident import Acknowledgement, Severity, Step
 from app.model.text import cut, without_controls
 
 MAX_CHANGES = 50  # more is not read by anybody, and an entity may have thousands of properties
@@ -23,6 +23,9 @@ RULE_RESULT = "_rule_result"
 https://docs.port.io/scorecards/concepts-and-structure (rule result)"""
 FLOAT_DIGITS = 15  # more are not a number's own, but of its binary form: 0.30000000000000004
 
+NO_CHANGE: dict[str, Any] = {"change": None, "limit": "", "others": (), "others_left_out": 0, "times": 0}
+UNMOVED: dict[str, Any] = {"worse": False, "better": False, "late": False, "unacknowledged": ""}
+"""What an alert that no change brings does not say of the change before."""
 MAX_TEAMS = 20
 MAX_NAME_CHARS = 500
 MAX_URL_CHARS = 3_000
@@ -64,7 +67,7 @@ class Notification(_Frozen):
     Attributes:
         step, rule: The step of its incident, and the rule that matched.
         severity: How bad it is, by the rule.
-        action: ``UPDATE``, ``CREATE``, ``DELETE``, ``TIMER_EXPIRED``; ``CLOSED`` where nothing happened.
+        action: ``UPDATE``, ``CREATE``, ``DELETE``, ``TIMER_EXPIRED``; ``CLOSED``, where `closed` says why.
         resource: An entity, or a run, whose facts stand in the place of an entity's.
         blueprint, entity: The entity's blueprint and identifier.
         title: The entity's title, or its identifier.
@@ -84,12 +87,15 @@ class Notification(_Frozen):
         worse, better: The change made its incident more severe, or less.
         ended, closed: Its incident is over; why it is, where no change ended it.
         moves: With `FLAPPING` and `SETTLED`, how often it changed within the rule's `window`.
-        mention: Whom the rule calls, in Slack's notation, by the rules at the time of sending; empty: nobody.
+        mention: Whom the rule calls when this is sent, in Slack's own notation; empty: nobody.
         people: Whom the rule calls as the catalog names them; a notifier finds out who that is.
         own_title, message: The rule's own, as they stand there then.
         instead: Why another's fallback or default gets it: `for payments, which is on hold: …`.
         below, members, affected: What is quiet because of it, open in its group, depends on its entity.
         was_quiet: Why its incident, quiet before, alerts now.
+        acknowledged: Who looks after its incident; None: nobody.
+        unacknowledged: Who did until this step, which made it worse; empty: nobody.
+        version: The version of its incident; 0: it has none.
     """
 
     step: Step
@@ -130,6 +136,9 @@ class Notification(_Frozen):
     was_quiet: str = ""
     members: tuple[str, ...] | None = None
     affected: str = ""
+    acknowledged: Acknowledgement | None = None
+    unacknowledged: str = ""
+    version: int = 0
 
     @classmethod
     def about(
@@ -150,7 +159,6 @@ class Notification(_Frozen):
         # Port's pages say that a timer's event holds the entity as it is: nothing in it changed.
         if change.action == TIMER_EXPIRED:
             main, changes = None, ()
-        # All of what is new or gone is new or gone: that is no news about each value.
         if change.action in (CREATE, DELETE):
             changes = ()
         # The value itself, and what lies within it where it is an object, is not said again.
@@ -182,15 +190,14 @@ class Notification(_Frozen):
     def calls(self) -> bool:
         """Whether it is one at which a rule's `mention` calls somebody: new trouble, worse, or a reminder."""
         single = self.step is Step.NOTICED and not self.late and not self.ended
-        return single or self.worse or self.step in (Step.OPENED, Step.REMINDED, Step.FLAPPING)
+        steps = (Step.OPENED, Step.REMINDED, Step.FLAPPING, Step.ESCALATED)
+        return single or self.worse or self.step in steps
 
     def closing(self, why: str, at: datetime) -> "Notification":
         """Make the alert that its incident is over, though no change ended it."""
         facts = {"step": Step.RESOLVED, "action": CLOSED, "at": at, "ended": True, "closed": why}
-        nothing = {"change": None, "limit": "", "others": (), "others_left_out": 0, "actor": "", "origin": ""}
-        return self.model_copy(
-            update=facts | nothing | {"worse": False, "better": False, "late": False, "state": "", "times": 0}
-        )
+        nobody = {"acknowledged": None, "version": self.version + 1, "actor": "", "origin": "", "state": ""}
+        return self.model_copy(update=facts | nobody | NO_CHANGE | UNMOVED)
 
     def renamed(self, change: CatalogChange) -> "Notification":
         """Copy it with the entity's name after a change that renamed it."""
@@ -206,16 +213,8 @@ class Notification(_Frozen):
     @classmethod
     def notice(cls, text: str, at: datetime, *, rule: str = "") -> "Notification":
         """Make a notice of the listener itself; `rule`: the rule that it is about, if it is about one."""
-        return cls(
-            step=Step.NOTICE,
-            rule=rule,
-            severity="info",
-            blueprint="",
-            entity="",
-            title=text,
-            change=None,
-            at=at,
-        )
+        about = {"blueprint": "", "entity": "", "title": text, "change": None}
+        return cls(step=Step.NOTICE, rule=rule, severity="info", at=at, **about)
 
 
 @dataclass(frozen=True, slots=True)

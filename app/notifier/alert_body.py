@@ -92,6 +92,10 @@ class AlertBody(BaseModel):
     """A newer change of the entity was seen before this one."""
     worse: bool
     """The change made the incident more severe."""
+    acknowledged_at: AwareDatetime | None
+    """Since when somebody looks after the incident; null: nobody does."""
+    acknowledged_by: str
+    """Who does; empty: nobody."""
     instead: str
     """For a fallback or a default: in whose place it gets the alert, and why; else empty."""
     below: str
@@ -142,6 +146,8 @@ def alert_body(item: Item, context: NotifierContext) -> AlertBody:
         closed=alert.closed,
         late=alert.late,
         worse=alert.worse,
+        acknowledged_at=alert.acknowledged.at if alert.acknowledged else None,
+        acknowledged_by=alert.acknowledged.by.name if alert.acknowledged else "",
         instead=words.instead(),
         below=alert.below or "",
         affected=alert.affected,

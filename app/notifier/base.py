@@ -140,10 +140,11 @@ class Notifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """An incident in a message: the first alert of it that the message had, and the last one."""
+    """An incident in a message: the first alert of it that the message had, the last one, and its id."""
 
     first: Notification
     last: Notification
+    incident_id: str | None = None
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.model.change import ACTION_RUN, CREATE, DELETE, TIMER_EXPIRED
-from app.model.digest import LEFT_OUT, Line, is_over, outcome, shortened
+from app.model.digest import LEFT_OUT, STILL, Line, is_over, outcome, shortened
 from app.model.incident import RANKS, Severity, Step
 from app.model.notification import Notification, one_line, text_of
 from app.notifier.base import duration
@@ -68,8 +68,9 @@ class Words:
             return outcome(self.last)
         if self.last.late:  # it says nothing of how it is now
             return "late"
-        words = {Step.FLAPPING: f"flapping, {severity}", Step.REMINDED: f"still {severity}"}
-        return words.get(self.last.step, severity)
+        if self.last.step is Step.FLAPPING:
+            return f"flapping, {severity}"
+        return f"still {severity}" if self.last.step in STILL else severity
 
     def title(self, limit: int = MAX_TITLE_CHARS) -> str:
         """Choose the rule's own title, else the entity's, else its identifier.
@@ -94,7 +95,7 @@ class Words:
         *before, now = self._values()
         now = self._shown(now, limit, marks=marks, bold=True)
         ways = [self._shown(text, limit, marks=marks) for text in before]
-        if step is Step.REMINDED:
+        if step in STILL:
             way = f"still {now}"
         elif step is Step.SETTLED or self.last.action == CREATE:
             way = now
@@ -113,7 +114,7 @@ class Words:
         if last.action == DELETE:
             return f" was deleted{self._while(limit, marks=marks)}"
         value = self.value(limit, between=between, marks=marks)
-        if last.action == CREATE and last.step not in (Step.REMINDED, Step.SETTLED):
+        if last.action == CREATE and last.step not in (*STILL, Step.SETTLED):
             began = "started" if last.resource == ACTION_RUN else "was created"
             return f" {began}{value and f': {value}'}"
         if value:
@@ -141,8 +142,10 @@ class Words:
         elif self.line.ended:
             words.append(f"resolved after {span}" if span else "resolved")
         # It would be wrong by the time an updated message is read.
-        elif span and self.line.complete and last.step in (Step.CHANGED, Step.REMINDED) and last.change:
+        elif span and self.line.complete and last.step in (Step.CHANGED, *STILL) and last.change:
             words.append(f"open for {span}")
+        if last.step is Step.ESCALATED and last.window:
+            words.append(f"nobody has acknowledged it for {duration(last.window)}")
         if last.times > 1 and last.last_at:
             words.append(f"{_ordinal(last.times)} time today, last {duration(last.at - last.last_at)} ago")
         words += self._others()
@@ -159,6 +162,14 @@ class Words:
         if quiet and self.line.complete:
             words.append(f"was quiet until now: {self.show(quiet[-1], MAX_SHOWN_REASON_CHARS)}")
         return words
+
+    def acknowledged(self) -> str:
+        """Say who looks after it, or that nobody does any more; empty: there is nothing to say of that."""
+        by = self.last.acknowledged
+        if by and not self.line.ended:
+            return f"acknowledged by {self.show(by.by.name, MAX_SHOWN_NAME_CHARS)}"
+        before = self.show(self.last.unacknowledged, MAX_SHOWN_NAME_CHARS)
+        return f"no longer acknowledged, as it was by {before} before it got worse" if before else ""
 
     def facts(self) -> str:
         """Name the severity and the rule: ``critical, rule health``."""
@@ -186,7 +197,7 @@ class Words:
         course, instead = self.course(), self.instead()
         if self._again(MAX_TEXT_VALUE_CHARS):
             course = [words if not words.startswith("resolved") else "resolved" for words in course]
-        parts = [self.title() + self.phrase(), *course]
+        parts = [self.title() + self.phrase(), *course, *filter(None, (self.acknowledged(),))]
         return f"{', '.join(parts)} ({self.facts()})" + (f", {instead}" if instead else "")
 
     def brief(self, limit: int) -> str:
@@ -205,7 +216,7 @@ class Words:
         begin = first.change
         if self.line.complete or begin is None or begin.name != change.name:
             return shortened(values)
-        between = text_of(begin.after) != text_of(change.before) and self.last.step is not Step.REMINDED
+        between = text_of(begin.after) != text_of(change.before) and self.last.step not in STILL
         known = (text_of(begin.before), text_of(begin.after))
         return (*known, LEFT_OUT, text_of(change.after)) if between else values
 
@@ -220,7 +231,7 @@ class Words:
         return f"{self._shown(values[2], limit)} again, {self._shown(values[1], limit)} for {span}"
 
     def _without_value(self, limit: int) -> str:
-        if self.last.step is Step.REMINDED:
+        if self.last.step in STILL:
             opened_at = self.last.opened_at
             return f": still open after {duration(self.last.at - opened_at)}" if opened_at else ": still open"
         if self.last.action == TIMER_EXPIRED:

@@ -91,6 +91,10 @@ EVENTS = {
     "entity_unreadable": (
         "An entity in Port could not be read and is left out of reconciling. Look at the entity in Port."
     ),
+    "escalations_changed": (
+        "The rules file escalates otherwise than before: what was to come of these open incidents was "
+        "replaced. Nothing to do."
+    ),
     "incidents_closed": (
         "The rules file no longer has the rule of these incidents, or not for their blueprint: they were "
         "closed, and each place that was told of them is told so. The audit trail has each. Nothing to do."

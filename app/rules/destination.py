@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJson
 from app.rules.targets import DEFAULT_DESTINATION, CatalogText
 from app.rules.values import Strict
 
-JobStep = Literal["opened", "changed", "resolved", "reminded"]
+JobStep = Literal["opened", "changed", "resolved", "reminded", "acknowledged"]
 JobSteps = Annotated[
     tuple[JobStep, ...],
     Field(description="At which steps of an incident it runs; without an incident, at every match"),

@@ -19,7 +19,7 @@ from app.rules.kin.group import By, Count, Members, Percent, Rest, blueprint_of
 from app.rules.kin.quiet import QuietWhile
 from app.rules.kin.ties import Family
 from app.rules.mention import Mention
-from app.rules.targets import DEFAULT_DESTINATION, Target
+from app.rules.targets import DEFAULT_DESTINATION, Escalation, Escalations, Target, Targets
 from app.rules.values import (
     GLOB,
     OF_RUNS,
@@ -42,9 +42,6 @@ def _at_once(condition: Condition | None) -> Condition | None:
     if condition and condition.for_:
         raise ValueError("`for` belongs to `when`; an incident is resolved at once")
     return condition
-
-
-Targets = Annotated[tuple[Target, ...], Field(min_length=1)]
 
 
 class Rule(Strict):
@@ -75,7 +72,11 @@ class Rule(Strict):
     message: str | None = None
     """A line of one's own, a template."""
     again_after: Duration | None = None
-    """How often to remind while the incident is open."""
+    """How often to remind while the incident is open, and nobody has acknowledged it."""
+    escalate: Annotated[
+        Escalations, BeforeValidator(as_tuple, json_schema_input_type=Escalation | Escalations)
+    ] = ()
+    """Where else to, once nobody has acknowledged the incident for so long."""
     quiet_while: QuietWhile | None = None
     """The incident of a related entity that explains this rule's: while it is open, nobody is alerted."""
     affected: Affected | None = None
@@ -117,13 +118,17 @@ class Rule(Strict):
     @property
     def has_incident(self) -> bool:
         """Whether a match opens an incident."""
-        ends = (self.resolve, self.again_after, self.wait, self.of)
-        return any(part is not None for part in ends)
+        return bool(self.resolve or self.again_after or self.wait or self.escalate or self.of)
 
     @property
     def wait(self) -> timedelta | None:
         """How long `when` must hold before it alerts."""
         return self.when.for_ if self.when else None
+
+    @cached_property
+    def targets(self) -> Targets:
+        """The targets of `send` and of each escalation."""
+        return (*self.send, *(target for escalation in self.escalate for target in escalation.send))
 
     @property
     def leaves(self) -> list[Condition]:
@@ -177,11 +182,6 @@ class Rule(Strict):
         return (leaf.jq for leaf in self.leaves if leaf.jq)
 
     @property
-    def names_states(self) -> bool:
-        """Whether the states of its incidents are no values of a property."""
-        return self.of is not None or any(True for _ in self.programs())
-
-    @property
     def reads_scorecards(self) -> bool:
         """Whether a jq program of its conditions reads scorecards, of which no last known state is kept."""
         return any("scorecard" in program for program in self.programs())
@@ -208,8 +208,7 @@ class Rule(Strict):
         if isinstance(self.severity, str):
             return self.severity
         main = self.main(change)
-        named = self.severity.get(state) or (self.severity.get(text_of(main.after)) if main else None)
-        return named or "warning"
+        return self.severity.get(state) or (main and self.severity.get(text_of(main.after))) or "warning"
 
     def state(self, change: CatalogChange, results: Results) -> str:
         """Describe the state that the change leaves the entity in, as far as this rule is concerned."""

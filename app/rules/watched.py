@@ -9,7 +9,7 @@ from app.model.change import ENTITY, EntitySnapshot
 from app.model.diff import AT_TOP, Field
 from app.rules.mention import catalog_mentions
 from app.rules.rule import Rule, RuleSet
-from app.rules.targets import ByPort, ByTemplate, CatalogText, named
+from app.rules.targets import ByPort, ByTemplate, CatalogText, named, plain
 from app.rules.values import GLOB
 
 ALWAYS: frozenset[Field] = frozenset({"title", "team"})
@@ -75,7 +75,7 @@ def _together(
             return None
         fields |= rule.fields
         read = list(catalog_mentions(rule.mention))
-        for target in rule.send:
+        for target in map(plain, rule.targets):
             names = [name for _, name in named(target)]
             if isinstance(target, ByTemplate) or any(name in wide for name in names):
                 return None

@@ -241,6 +241,7 @@ def _assemble(
         fallbacks=book.fallbacks,
         defaults=book.defaults,
         why_not=messages.why_not,
+        held=book.held,
         tracer=tracer,
     )
     dispatcher = Dispatcher(

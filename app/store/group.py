@@ -133,11 +133,9 @@ class Group:
                 continue
             taken[incident.id] = replace(incident, entity=entity[1])
             if other := here.get(incident.rule):  # an entity has one that is open: it ends for both
-                taken[incident.id] = replace(taken[incident.id], resolved_at=change.at)
+                taken[incident.id] = replace(taken[incident.id].over(change.at), version=incident.version + 1)
                 # A job has a queue by the entity's name: the same one must not be told in two.
-                heard = {place.destination for place in other.told}
-                more = (place for place in incident.told if place.destination not in heard)
-                taken[other.id] = replace(other, told=(*other.told, *more))
+                taken[other.id] = other.told_as(incident)
         if (before := self.known.get(former)) and not before.gone and (known is None or known.gone):
             known = replace(before, version=known.version + 1 if known else 1)
         incidents = {incident.id: incident for incident in state.incidents} | taken

@@ -27,6 +27,7 @@ TABLE_KEYS = {
     "entities": ("entity", "blueprint"),
     "incidents": ("id",),
     "incident_ties": ("incident_id", "rule", "blueprint", "entity"),
+    "actions": ("id",),
     "queues": ("name",),
     "rates": ("destination",),
     "addresses": ("destination",),
@@ -243,7 +244,7 @@ async def _compare(file: sqlite3.Connection, database: Pool, table: _Table, say:
 async def _finish(db: Connection) -> None:
     """Let new rows get numbers behind the old ones', and listeners start."""
     for name, key in TABLE_KEYS.items():
-        if key == ("id",) and name != "incidents":
+        if key == ("id",) and name not in ("incidents", "actions"):
             await db.execute(
                 f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), max(id)) FROM {name}"
                 " HAVING count(*) > 0"

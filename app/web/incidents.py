@@ -35,6 +35,8 @@ MOST_BELOW = 500
 LEVELS_BELOW = 3
 """How deep incidents are shown that others stand for: a cluster, its services, their endpoints."""
 VALUE_CHARACTERS = 100
+ACKNOWLEDGED = {"acknowledged": True, "unacknowledged": False}
+"""What of the query's `how` asks for."""
 SEVERITIES = sorted(RANKS, key=RANKS.__getitem__, reverse=True)
 
 
@@ -54,7 +56,9 @@ async def now(request: Request, render: Render, context: Context) -> Response:
         "dead": stuck[State.DEAD],
         "silenced": [row.incident.id for row in every if row.last and silence_of(row.last, active)],
     }
-    if asked["how"]:
+    if asked["how"] in ACKNOWLEDGED:
+        which = replace(which, acknowledged=ACKNOWLEDGED[asked["how"]])
+    elif asked["how"]:
         which = replace(which, ids=ids.get(asked["how"], []))
     # What is asked for is found wherever it stands; else what another incident stands for is in its row.
     which = replace(which, top=not any(asked.values()))
@@ -63,7 +67,10 @@ async def now(request: Request, render: Render, context: Context) -> Response:
     queues = await read(queries.page.queues, time)
     recent = await read(queries.changes.changes, ChangeFilter(), before=None, limit=LATEST_CHANGES)
     known = queue_warnings(queues, time)
-    severities = (await read(queries.counts.tally, time)).by_severity
+    tally = await read(queries.counts.tally, time)
+    severities, ways = tally.by_severity, [(name, len(names)) for name, names in ids.items() if names]
+    if tally.acknowledged:
+        ways += [("acknowledged", tally.acknowledged)]
     return await render(
         "now.html",
         health=health,
@@ -71,7 +78,7 @@ async def now(request: Request, render: Render, context: Context) -> Response:
         counts=counts,
         severities=[(name, severities[name]) for name in SEVERITIES if severities[name]],
         worst=next((name for name in SEVERITIES if severities[name]), "ok"),
-        ways=[(name, len(which_ones)) for name, which_ones in ids.items() if which_ones],
+        ways=ways,
         asked=asked,
         choices=await read(queries.changes.choices),
         incidents=await _with_others(context, incidents[:PAGE_ROWS], active, levels=LEVELS_BELOW * which.top),

@@ -122,6 +122,9 @@ def _tally_families(tally: Tally) -> list[GaugeMetricFamily]:
     build.add_metric([__version__, str(tally.schema)], 1)
     return [
         incidents,
+        _family(
+            "incidents_acknowledged", "Open incidents that somebody looks after.", value=tally.acknowledged
+        ),
         build,
         _family("dead_deliveries", "Deliveries that were given up, and are kept.", value=tally.dead),
         _family("silences_active", "Silences that are active now.", value=tally.silences),

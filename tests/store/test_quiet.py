@@ -9,6 +9,7 @@ import pytest
 
 from app.rules.rule import Rule, RuleSet
 from app.store import queries
+from app.store.follow import follow
 from app.store.opening import open_store
 from tests.conftest import DATABASES
 from tests.store.family import CLUSTER, SERVICE, Catalog, Heard
@@ -134,7 +135,7 @@ async def test_what_ends_the_quiet(database: str) -> None:
     row = await catalog.store.read(queries.incidents.worst, 10)
     assert [one.cause for one in row if one.incident.entity == "a"] == ["cluster eu-2, rule cluster-health"]
     # A reload: the rule of the services is not quiet any more.
-    await catalog.store.write(queries.incidents.follow, RuleSet(rules()), catalog.now, limit=10)
+    await catalog.store.write(follow, RuleSet(rules()), catalog.now, limit=10)
     await catalog.go_to(60)
     assert opened(catalog) == [
         "rule 'service-health' is not quiet while 'cluster-health' has an incident any more"
@@ -149,7 +150,7 @@ async def test_the_rule_of_the_cause_is_gone(database: str) -> None:
     """Its incidents are closed, and what they explained alerts; a quiet one that is closed alerts nobody."""
     catalog = await failed(database)
     without = RuleSet([rule for rule in catalog.rules if rule.name != "cluster-health"])
-    await catalog.store.write(queries.incidents.follow, without, catalog.now, limit=10)
+    await catalog.store.write(follow, without, catalog.now, limit=10)
     await catalog.go_to(60)
     (why,) = opened(catalog)
     assert why == (

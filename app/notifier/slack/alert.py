@@ -119,6 +119,9 @@ def _lines(words: Words) -> list[str]:
     named = phrase.startswith(": ") and last.change is not None
     lines = [phrase[2:] if named else _sentence(phrase.removeprefix(":").strip())]
     lines += [_sentence(", ".join(course))] if (course := words.course()) else []
+    if acknowledged := words.acknowledged():
+        since = f" {when(last.acknowledged.at)}" if last.acknowledged else ""
+        lines.append(f"{_sentence(acknowledged)}{since}")
     if instead := words.instead():
         lines.append(f"{NOTICE_MARK} {_sentence(instead)}")
     if last.message:

@@ -162,7 +162,12 @@ async def release(tx: Transaction, incidents: Mapping[str, str], now: Micros) ->
         if repeat_after:
             facts["at"] = from_micros(at)
         due.append((number, at, orjson.dumps(facts).decode()))
-    await tx.execute("UPDATE incidents SET quiet = NULL WHERE id = ANY($1)", ids)
+    await tx.execute(
+        "UPDATE incidents SET quiet = NULL, escalates_from = CASE WHEN escalates_from IS NULL THEN NULL"
+        " WHEN due_at > $2 THEN due_at ELSE $2 END WHERE id = ANY($1)",
+        ids,
+        now,
+    )
     await tx.execute_many(
         "UPDATE deliveries SET due_at = $2, waiting_since = $2, notification = $3 WHERE id = $1", due
     )

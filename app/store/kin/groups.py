@@ -1,7 +1,7 @@
 """Groups: one incident for many, counted in the transaction of the changes that open and end its members."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from hashlib import sha256
@@ -12,21 +12,53 @@ import orjson
 from app.model.change import ENTITY, UPDATE, CatalogChange
 from app.model.incident import Incident
 from app.model.times import MICRO, to_micros
-from app.rules.decide import Decision, EntityState, decide
+from app.rules.decide import MEMORY, Decision, EntityState, decide
 from app.rules.kin.group import enough, groups_in, needed
 from app.rules.kin.ties import Kin
 from app.rules.match import Hit, Match
 from app.rules.rule import Rule
 from app.store.group import Group
 from app.store.kin.state import FamilyState, TieKey
-from app.store.rows import Incoming
-from app.store.transaction import Transaction
+from app.store.rows import Accepted, Incoming
+from app.store.transaction import Row, Transaction
 
 COUNTED_ANEW = timedelta(minutes=5)
 """How old the number of all entities of a group may be: to count them is to read them all."""
 
 
-async def decide_groups(
+async def take_in(
+    tx: Transaction,
+    group: Group,
+    accepted: list[Accepted],
+    columns: str,
+    incident_of: Callable[[Row], Incident],
+) -> list[Accepted]:
+    """Decide on the groups whose members changed, and give what became of the changes now.
+
+    Args:
+        tx: The transaction, which holds the locks of these groups.
+        group: The changes, decided, and not written yet.
+        accepted: What became of them so far.
+        columns: The columns of an incident.
+        incident_of: Reads an incident from these.
+    """
+    state = group.family
+    if state is None or not state.touched:
+        return accepted
+    since = to_micros(group.changes[-1][0].change.at - MEMORY)
+    rows = await tx.fetch_each(
+        f"SELECT {columns} FROM incidents WHERE rule = $1 AND blueprint = $2 AND entity = $3"
+        " AND (resolved_at IS NULL OR resolved_at >= $4) ORDER BY id",
+        ("text", "text", "text", "bigint"),
+        [(*key, since) for key in sorted(state.touched)],
+    )
+    if rows:
+        await tx.lock_rows("incidents", sorted(row[0] for row in rows))
+    decided = await _decide_groups(tx, group, state, map(incident_of, rows))
+    return [change.with_alerts(decided.get(change.key)) for change in accepted]
+
+
+async def _decide_groups(
     tx: Transaction, group: Group, state: FamilyState, incidents: Iterable[Incident]
 ) -> dict[str, Decision]:
     """Open and end the incidents of the groups whose members changed, and give the decisions.

@@ -1,16 +1,23 @@
 """What the messages of an incident say of others: what is quiet because of it, or open in its group."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import orjson
 
 from app.model.notification import Notification, one_line
+from app.store.rows import Waiting
 from app.store.transaction import Transaction
 
 MAX_STATES = 4
 MAX_MEMBERS = 10
 MAX_MEMBER_CHARS = 60
 WORST_MEMBER = "CASE part.severity WHEN 'critical' THEN 0 WHEN 'warning' THEN 1 ELSE 2 END"
+CAUSE = (
+    "(SELECT blueprint || ' ' || entity || ', rule ' || rule FROM incidents AS cause"
+    " WHERE cause.id = incidents.quiet)"
+)
+"""The column that says what an incident is quiet because of."""
 BELOW = (
     "WITH RECURSIVE chain (cause, id) AS ("
     " SELECT quiet, id FROM incidents WHERE quiet = $1 AND resolved_at IS NULL"
@@ -69,6 +76,16 @@ async def with_others(
         notification.model_copy(update=texts.get(incident_id, {}))
         for incident_id, notification in notifications
     ]
+
+
+async def counted(tx: Transaction, deliveries: list[Waiting]) -> list[Waiting]:
+    """Put what is to be said of other incidents into deliveries that are sent now."""
+    if all(delivery.notification.below is None for delivery in deliveries):
+        return deliveries
+    pairs = [(delivery.incident_id or "", delivery.notification) for delivery in deliveries]
+    words = await with_others(tx, pairs)
+    both = zip(deliveries, words, strict=True)
+    return [replace(delivery, notification=notification) for delivery, notification in both]
 
 
 async def _below(tx: Transaction, incident_id: str) -> dict[str, object]:

@@ -12,22 +12,20 @@ first, then incidents by their id, then deliveries.
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
 from functools import lru_cache
 
 from app.model.incident import ALL_STEPS, Incident, Route, Step
-from app.model.times import from_micros, micros_or_none, time_or_none, to_micros
+from app.model.times import from_micros, micros_or_none, time_or_none, times_json, times_of, to_micros
 from app.rules.decide import MEMORY, Decision
 from app.store.group import Group, entity_of, former_of
 from app.store.kin import causes, groups, relatives
-from app.store.kin.state import FamilyState
 from app.store.queries import deliveries, reports
 from app.store.queries.last_known import find_last_known, put_last_known
-from app.store.rows import Accepted, Incoming
+from app.store.rows import Accepted, Incoming, acknowledgement_columns, acknowledgement_of
 from app.store.transaction import Columns, EntityKey, Row, Transaction
 
-NOTHING = "[]"
-"""JSON of an empty list, as most rows have it: to parse it would take longest."""
+LATER = "later"
+"""What follows the steps of a place that only an escalation would reach."""
 CHANGE_COLUMNS: Columns = {
     "key": "text",
     "received_at": "bigint",
@@ -57,6 +55,10 @@ INCIDENT_COLUMNS: Columns = {
     "flapping": "boolean",
     "told": "text",
     "openings": "text",
+    "acknowledged_at": "bigint",
+    "acknowledged_by": "text",
+    "version": "bigint",
+    "escalates_from": "bigint",
     "quiet": "text",
 }
 INCIDENT = ", ".join(f"incidents.{name}" for name in INCIDENT_COLUMNS)
@@ -95,8 +97,7 @@ async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
     if tied and unseen:
         await relatives.look_up(tx, tied, group)
     accepted = group.take(keyed, {key: alerts for key, alerts, _ in rows})
-    if group.family is not None and group.family.touched:
-        accepted = await _decide_groups(tx, group, group.family, accepted)
+    accepted = await groups.take_in(tx, group, accepted, INCIDENT, incident_of)
     if group.changes:
         await _write(tx, group, ids)
     for incoming in batch:
@@ -134,23 +135,6 @@ async def _look_up(tx: Transaction, changes: Sequence[tuple[EntityKey, Incoming]
     return group
 
 
-async def _decide_groups(
-    tx: Transaction, group: Group, family: FamilyState, accepted: list[Accepted]
-) -> list[Accepted]:
-    """Decide on the groups whose members changed, and give what became of the changes now."""
-    since = to_micros(group.changes[-1][0].change.at - MEMORY)
-    rows = await tx.fetch_each(
-        f"SELECT {INCIDENT} FROM incidents WHERE rule = $1 AND blueprint = $2 AND entity = $3"
-        " AND (resolved_at IS NULL OR resolved_at >= $4) ORDER BY id",
-        ("text", "text", "text", "bigint"),
-        [(*key, since) for key in sorted(family.touched)],
-    )
-    if rows:
-        await tx.lock_rows("incidents", sorted(row[0] for row in rows))
-    decided = await groups.decide_groups(tx, group, family, map(incident_of, rows))
-    return [change.with_alerts(decided.get(change.key)) for change in accepted]
-
-
 async def _write(tx: Transaction, group: Group, ids: dict[str, int]) -> None:
     """Write all that a group of changes leads to, and add the numbers that the changes get to `ids`."""
     changes = [_change_row(incoming, decision) for incoming, decision in group.changes]
@@ -167,7 +151,8 @@ async def _write(tx: Transaction, group: Group, ids: dict[str, int]) -> None:
         await tx.insert_many("incidents", INCIDENT_COLUMNS, incidents, conflict=conflict)
     cancelled = await deliveries.cancel_later(tx, group.cancelled) if group.cancelled else []
     if group.renamed:
-        await deliveries.rename(tx, group.renamed)
+        renamed = group.renamed
+        await deliveries.rewrite(tx, renamed, lambda name, waits: waits.renamed(renamed[name]))
         await causes.rename(tx, group)
     if group.alerts:
         alerts = [
@@ -188,7 +173,12 @@ def told_json(told: tuple[Route, ...]) -> str:
     """Write where an incident was told as the column ``told`` has it."""
     return json.dumps(
         [
-            (place.destination, place.queue, *(() if place.steps == ALL_STEPS else sorted(place.steps)))
+            (
+                place.destination,
+                place.queue,
+                *(() if place.steps == ALL_STEPS else sorted(place.steps)),
+                *([LATER] if place.later else []),
+            )
             for place in told
         ]
     )
@@ -198,7 +188,12 @@ def told_json(told: tuple[Route, ...]) -> str:
 def told_of(text: str) -> tuple[Route, ...]:
     """Read the column ``told``."""
     return tuple(
-        Route(destination, queue, frozenset(map(Step, steps)) or ALL_STEPS)
+        Route(
+            destination,
+            queue,
+            frozenset(Step(step) for step in steps if step != LATER) or ALL_STEPS,
+            later=LATER in steps,
+        )
         for destination, queue, *steps in json.loads(text)
     )
 
@@ -238,10 +233,13 @@ def _incident_row(incident: Incident) -> Row:
         micros_or_none(incident.resolved_at),
         micros_or_none(incident.due_at),
         incident.severity,
-        _times_json(incident.moves),
+        times_json(incident.moves),
         incident.flapping,
         told_json(incident.told),
-        _times_json(incident.openings),
+        times_json(incident.openings),
+        *acknowledgement_columns(incident.acknowledged),
+        incident.version,
+        micros_or_none(incident.escalates_from),
         incident.quiet,
     )
 
@@ -263,6 +261,10 @@ def incident_of(row: Row) -> Incident:
         flapping,
         told,
         openings,
+        acknowledged_at,
+        acknowledged_by,
+        version,
+        escalates_from,
         quiet,
     ) = row
     return Incident(
@@ -276,20 +278,15 @@ def incident_of(row: Row) -> Incident:
         time_or_none(resolved_at),
         time_or_none(due_at),
         severity,
-        _times_of(moves),
+        times_of(moves),
         bool(flapping),
         told_of(told),
-        _times_of(openings),
+        times_of(openings),
+        acknowledgement_of(acknowledged_at, acknowledged_by),
+        version,
+        time_or_none(escalates_from),
         quiet,
     )
-
-
-def _times_json(times: tuple[datetime, ...]) -> str:
-    return json.dumps([to_micros(time) for time in times]) if times else NOTHING
-
-
-def _times_of(text: str) -> tuple[datetime, ...]:
-    return () if text == NOTHING else tuple(map(from_micros, json.loads(text)))
 
 
 def _entities(incoming: Incoming) -> tuple[EntityKey, ...]:

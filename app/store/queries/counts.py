@@ -57,7 +57,8 @@ async def overview(tx: Transaction, since: datetime) -> Counts:
 async def tally(tx: Transaction, now: datetime) -> Tally:
     """Count for monitoring; each number has an index that holds little else, so that it is quick."""
     incidents = await tx.fetch(
-        "SELECT rule, severity, count(*) FROM incidents WHERE resolved_at IS NULL GROUP BY rule, severity"
+        "SELECT rule, severity, count(*), count(acknowledged_at) FROM incidents WHERE resolved_at IS NULL"
+        " GROUP BY rule, severity"
     )
     ((dead, silences, schema),) = await tx.fetch(
         "SELECT (SELECT count(*) FROM deliveries WHERE state = 'dead'),"
@@ -65,7 +66,8 @@ async def tally(tx: Transaction, now: datetime) -> Tally:
         " (SELECT max(version) FROM schema_version)",
         to_micros(now),
     )
-    return Tally({(rule, severity): number for rule, severity, number in incidents}, dead, silences, schema)
+    by_rule = {(rule, severity): number for rule, severity, number, _ in incidents}
+    return Tally(by_rule, sum(number for *_, number in incidents), dead, silences, schema)
 
 
 async def newest(tx: Transaction) -> tuple[int, ...]:

@@ -1,15 +1,16 @@
 """Alerts of a destination on hold, for its fallback: each once, marked, and to the end of its incident."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from pydantic import ValidationError
 
-from app.model.incident import CATALOG_QUEUES, Route
+from app.model.incident import CATALOG_QUEUES, Route, Step
 from app.model.notification import Notification
 from app.model.times import Micros, to_micros
 from app.store.queries import deliveries, messages
-from app.store.queries.accept import told_json, told_of
+from app.store.queries.accept import INCIDENT, incident_of, told_json
 from app.store.rows import Attempt, Claim, NewDelivery
 from app.store.transaction import Row, Transaction
 
@@ -75,7 +76,7 @@ async def _copy(
         if route.queue == queue or await tx.fetch_value(KNOWN, *known):
             continue
         reminded = (incident_id, route.queue, _alike(route))
-        if repeat_after is not None and await tx.fetch_value(REMINDED, *reminded):
+        if repeat_after is not None and step == Step.REMINDED and await tx.fetch_value(REMINDED, *reminded):
             continue
         try:
             notification = Notification.model_validate_json(text)
@@ -142,16 +143,16 @@ async def move(tx: Transaction, queue: str, ids: Sequence[int], route: Route, no
 async def _tell_to_the_end(
     tx: Transaction, incident_id: str | None, route: Route, *, instead_of: str = ""
 ) -> None:
-    told = await tx.fetch_value(
-        "SELECT told FROM incidents WHERE id = $1 AND resolved_at IS NULL", incident_id
+    row = await tx.fetch_row(
+        f"SELECT {INCIDENT} FROM incidents WHERE id = $1 AND resolved_at IS NULL", incident_id
     )
-    before = told_of(told) if told else ()
-    places = tuple(place for place in before if place.queue != instead_of)
-    here = (place.queue == route.queue or place.destination == _alike(route) for place in places)
-    if not any(here):
-        places = (*places, route)
-    if told and places != before:
-        await tx.execute("UPDATE incidents SET told = $1 WHERE id = $2", told_json(places), incident_id)
+    if row is None:
+        return
+    before = incident_of(row)
+    kept = tuple(place for place in before.told if place.queue != instead_of)
+    told = replace(before, told=kept).reaching(route).told
+    if told != before.told:
+        await tx.execute("UPDATE incidents SET told = $1 WHERE id = $2", told_json(told), incident_id)
 
 
 async def notify(tx: Transaction, claim: Claim, attempt: Attempt, now: Micros) -> None:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from pydantic import ValidationError
 
 from app.model.delivery import Outcome, State
+from app.model.digest import STILL
 from app.model.incident import Step
 from app.model.notification import Notification
 from app.model.times import EPOCH, Micros, from_micros, micros_or_none, time_or_none, to_micros
@@ -199,7 +200,7 @@ async def news(tx: Transaction, since: datetime, limit: int) -> list[Notificatio
     first: dict[tuple[int, str], Notification] = {}
     for change_id, text in rows:
         notification = readable(text)
-        if notification is not None and notification.step not in (Step.REMINDED, Step.NOTICE):
+        if notification is not None and notification.step not in (Step.NOTICE, *STILL):
             first.setdefault((change_id, notification.rule), notification)
     return sorted(first.values(), key=lambda notification: notification.at)
 

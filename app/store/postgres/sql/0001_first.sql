@@ -48,6 +48,10 @@ CREATE TABLE incidents (
     flapping    BOOLEAN NOT NULL,
     told        TEXT    NOT NULL,             -- JSON: where it was alerted: destination, queue, steps if not all
     openings    TEXT    NOT NULL,             -- JSON: when it began within a day
+    acknowledged_at BIGINT ,                  -- null: nobody looks after it
+    acknowledged_by TEXT NOT NULL DEFAULT '', -- JSON: who, and by which way; empty: nobody
+    version     BIGINT  NOT NULL DEFAULT 1,   -- grows with each step and each acknowledgement
+    escalates_from BIGINT,                   -- its escalations count from then; null: it has none
     quiet       TEXT                          -- the incident that explains it: nobody is alerted meanwhile
 );
 CREATE UNIQUE INDEX open_incidents ON incidents (blueprint, entity, rule) WHERE resolved_at IS NULL;
@@ -66,6 +70,19 @@ CREATE TABLE incident_ties (
     PRIMARY KEY (incident_id, rule, blueprint, entity)
 );
 CREATE INDEX incidents_tied_to ON incident_ties (blueprint, entity, rule, incident_id);
+
+-- What people did to incidents: each once, however often it arrives.
+CREATE TABLE actions (
+    id          TEXT    PRIMARY KEY,          -- given by whoever asks for it: Slack's envelope, say
+    at          BIGINT  NOT NULL,
+    incident_id TEXT    NOT NULL,
+    what        TEXT    NOT NULL,
+    who         TEXT    NOT NULL,             -- JSON
+    result      TEXT    NOT NULL,             -- JSON: what came of it, to be answered again
+    audit_id    BIGINT                        -- its entry in the audit trail; null: nothing was done
+);
+CREATE INDEX actions_of_incident ON actions (incident_id, at);
+CREATE INDEX actions_by_time ON actions (at);
 
 CREATE TABLE queues (
     name         TEXT    COLLATE "C" PRIMARY KEY,
@@ -102,7 +119,9 @@ CREATE TABLE silences (
     ends_at   BIGINT  NOT NULL,
     author    TEXT    NOT NULL,
     comment   TEXT    NOT NULL,
-    settled   BOOLEAN NOT NULL DEFAULT false      -- it has ended, and what is still open was alerted on
+    settled   BOOLEAN NOT NULL DEFAULT false,      -- it has ended, and what is still open was alerted on
+    incident_id TEXT,                         -- it ends with this incident, if that is earlier
+    hours       TEXT    NOT NULL DEFAULT ''   -- it keeps alerts until these hours begin; empty: a person made it
 );
 CREATE INDEX unsettled_silences ON silences (ends_at) WHERE NOT settled;
 

@@ -46,6 +46,10 @@ CREATE TABLE incidents (
     flapping    INTEGER NOT NULL,
     told        TEXT    NOT NULL,             -- JSON: where it was alerted: destination, queue, steps if not all
     openings    TEXT    NOT NULL,             -- JSON: when it began within a day
+    acknowledged_at INTEGER,                  -- null: nobody looks after it
+    acknowledged_by TEXT NOT NULL DEFAULT '', -- JSON: who, and by which way; empty: nobody
+    version     INTEGER NOT NULL DEFAULT 1,   -- grows with each step and each acknowledgement
+    escalates_from INTEGER,                  -- its escalations count from then; null: it has none
     quiet       TEXT                          -- the incident that explains it: nobody is alerted meanwhile
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX open_incidents ON incidents (blueprint, entity, rule) WHERE resolved_at IS NULL;
@@ -64,6 +68,19 @@ CREATE TABLE incident_ties (
     PRIMARY KEY (incident_id, rule, blueprint, entity)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX incidents_tied_to ON incident_ties (blueprint, entity, rule, incident_id);
+
+-- What people did to incidents: each once, however often it arrives.
+CREATE TABLE actions (
+    id          TEXT    PRIMARY KEY,          -- given by whoever asks for it: Slack's envelope, say
+    at          INTEGER NOT NULL,
+    incident_id TEXT    NOT NULL,
+    what        TEXT    NOT NULL,
+    who         TEXT    NOT NULL,             -- JSON
+    result      TEXT    NOT NULL,             -- JSON: what came of it, to be answered again
+    audit_id    INTEGER                       -- its entry in the audit trail; null: nothing was done
+) STRICT, WITHOUT ROWID;
+CREATE INDEX actions_of_incident ON actions (incident_id, at);
+CREATE INDEX actions_by_time ON actions (at);
 
 CREATE TABLE queues (
     name         TEXT    PRIMARY KEY,
@@ -100,7 +117,9 @@ CREATE TABLE silences (
     ends_at   INTEGER NOT NULL,
     author    TEXT    NOT NULL,
     comment   TEXT    NOT NULL,
-    settled   INTEGER NOT NULL DEFAULT 0      -- it has ended, and what is still open was alerted on
+    settled   INTEGER NOT NULL DEFAULT 0,      -- it has ended, and what is still open was alerted on
+    incident_id TEXT,                         -- it ends with this incident, if that is earlier
+    hours       TEXT    NOT NULL DEFAULT ''   -- it keeps alerts until these hours begin; empty: a person made it
 ) STRICT;
 CREATE INDEX unsettled_silences ON silences (ends_at) WHERE NOT settled;
 
