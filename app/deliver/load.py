@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from app.model.delivery import Outcome
@@ -14,7 +14,7 @@ from app.model.notification import Notification
 from app.model.silence import silence_of
 from app.notifier.base import SEND_TIMEOUT, Sent
 from app.store import queries
-from app.store.rows import Aside, Claim, Waiting
+from app.store.rows import Aside, Attempt, Claim, Waiting
 from app.store.store import Store
 
 MAX_SUMMED_UP = 10_000  # so that no transaction is long; what is beyond goes out with the next message
@@ -37,6 +37,7 @@ class Load:
         further: The numbers of those that it only counts.
         counts: How many of both have which new value.
         asides: What becomes of the deliveries that are not sent, by their number.
+        withheld: These deliveries.
         escalations: The incidents of those that escalate, by the delivery's number.
     """
 
@@ -44,7 +45,17 @@ class Load:
     further: list[int] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     asides: dict[int, Aside] = field(default_factory=dict)
+    withheld: list[Waiting] = field(default_factory=list)
     escalations: dict[int, str] = field(default_factory=dict)
+
+    def with_withheld(self) -> "Load":
+        """Give all, those too that are not to be sent."""
+        listed = sorted([*self.listed, *self.withheld], key=lambda delivery: delivery.id)
+        return replace(self, listed=listed, asides={}) if self.withheld else self
+
+    def nothing_sent(self, at: datetime) -> Attempt:
+        """Make the attempt of a claim of which nothing is to be sent."""
+        return Attempt(Outcome.SILENCED, "", at, at, at, delivery_ids=(), asides=self.asides)
 
     def named(self, sent: Sent) -> list[Waiting]:
         """List the deliveries that a message has named one by one."""
@@ -54,16 +65,17 @@ class Load:
 
     def add(self, claim: Claim, delivery: Waiting, why_not: WhyNot, held: Held) -> bool:
         """Count a delivery that is to be sent; of another one note why not, and give False."""
+        aside = None
         if silence := silence_of(delivery.notification, claim.silences):
-            reason = f"silence {silence.id}, by {silence.author}"
-            self.asides[delivery.id] = Aside(Outcome.SILENCED, reason, silence.id)
-            return False
-        if reason_gone := why_not(delivery.notification):
-            self.asides[delivery.id] = Aside(Outcome.DEAD, reason_gone)
-            return False
-        if hours := held(delivery.notification.rule, claim.destination, claim.claimed_at):
+            aside = Aside(Outcome.SILENCED, f"silence {silence.id}, by {silence.author}", silence.id)
+        elif reason_gone := why_not(delivery.notification):
+            aside = Aside(Outcome.DEAD, reason_gone)
+        elif hours := held(delivery.notification.rule, claim.destination, claim.claimed_at):
             reason = f"held until {hours[1]:%Y-%m-%d %H:%M} UTC, when hours {hours[0]} begin"
-            self.asides[delivery.id] = Aside(Outcome.SILENCED, reason, hours=hours)
+            aside = Aside(Outcome.SILENCED, reason, hours=hours)
+        if aside is not None:
+            self.asides[delivery.id] = aside
+            self.withheld.append(delivery)
             return False
         if value := outcome(delivery.notification):
             self.counts[value] += 1

@@ -13,11 +13,12 @@ from opentelemetry.trace import Tracer
 from app.deliver.load import Held, Load, WhyNot, load_claim
 from app.deliver.notifier_set import NotifierSet
 from app.deliver.retry import GIVE_UP_AFTER, Doubts, NextAttempt, default_place, next_attempt
-from app.errors import DeliveryFailed, MessageGone, Scope, StoreUnavailable
+from app.deliver.update import Complete, update_message
+from app.errors import DeliveryFailed, Scope, StoreUnavailable
 from app.model.delivery import Alert, Outcome
 from app.model.incident import Route, Step
 from app.model.notification import Notification
-from app.notifier.base import SEND_TIMEOUT, Keeper, Notifier, Parcel, Reporter, Sent, Story
+from app.notifier.base import SEND_TIMEOUT, Keeper, Notifier, Parcel, Sent
 from app.notifier.failure import remedy
 from app.observe.tracing import OFF, span
 from app.store.rows import Attempt, Claim, Waiting
@@ -25,7 +26,6 @@ from app.store.store import Store
 
 log = structlog.get_logger(__name__)
 
-Complete = Callable[[Notification], Awaitable[Notification]]
 Prepare = Callable[[Claim, Sequence[Waiting]], Awaitable[Parcel]]
 """Makes the parcel of some deliveries of a claim; raises `StoreUnavailable`."""
 
@@ -117,14 +117,23 @@ class Sender:
         )
         if self._left(claim) <= 0:
             return None
-        if not load.listed:
-            return Attempt(
-                Outcome.SILENCED, "", started_at, started_at, started_at, delivery_ids=(), asides=load.asides
-            )
+        parcel = None
         try:
             with _faults_as_failures(claim):
+                if claim.unsure_since is not None and claim.alerts and isinstance(notifier, Keeper):
+                    # The last attempt got no answer: what has arrived must not be sent again, what a silence
+                    # covers by now neither, when the silence ends.
+                    every = load.with_withheld()
+                    parcel = await self._ready(claim, every, notifier)
+                    async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
+                        arrived = parcel and await notifier.find(parcel, claim.unsure_since)
+                    if arrived:
+                        return self._delivered(claim, every, arrived, started_at)
+                if not load.listed:
+                    return load.nothing_sent(started_at)
                 # Apart from the sending: users' programs take time, and while they run nothing was sent.
-                parcel = await self._ready(claim, load, notifier)
+                if parcel is None or load.withheld:
+                    parcel = await self._ready(claim, load, notifier)
                 # Only now: it took time, and a suspended machine wakes here. If the lease ends before the
                 # message is sent, another process sends it, too.
                 if self._left(claim) <= 0:
@@ -132,9 +141,11 @@ class Sender:
                 async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
                     sent = await self._deliver(claim, load, parcel, notifier)
         except DeliveryFailed as error:
+            load = load if load.listed else load.with_withheld()
             failure = self._doubts.judge(error, claim.destination, load.listed[0])
             return self._failed(claim, load, failure, started_at)
         except TimeoutError:
+            load = load if load.listed else load.with_withheld()
             failure = DeliveryFailed("no answer in time; it may have arrived", Scope.TRANSIENT, unsure=True)
             return self._failed(claim, load, failure, started_at)
         self._doubts.end(claim.destination)
@@ -179,12 +190,7 @@ class Sender:
             raise DeliveryFailed(f"there is no destination {claim.destination!r} any more", Scope.DESTINATION)
         if parcel is None:
             with span(self._tracer, "update", calls_out=True, destination=claim.destination):
-                return await _update(notifier, claim, self._complete)
-        # The last attempt got no answer: what has arrived must not be sent again.
-        if claim.unsure_since is not None and isinstance(notifier, Keeper):
-            arrived = await notifier.find(parcel, claim.unsure_since)
-            if arrived:
-                return arrived
+                return await update_message(notifier, claim, self._complete)
         try:
             with _faults_as_failures(claim):
                 return await self._send(claim, notifier, parcel)
@@ -282,18 +288,3 @@ def _faults_as_failures(claim: Claim) -> Iterator[None]:
         log.exception("delivery_fault", queue=claim.queue, delivery=claim.deliveries[0].id)
         scope = Scope.TRANSIENT if claim.failures < FAULTS_BEFORE_DEAD else Scope.MESSAGE
         raise DeliveryFailed(f"a fault in this program: {type(error).__name__}", scope) from None
-
-
-async def _update(notifier: Notifier, claim: Claim, complete: Complete | None) -> Sent:
-    """Update the claim's message to the incidents as they are now, or its run in Port to its change."""
-    if claim.run is not None and isinstance(notifier, Reporter):
-        return Sent(await notifier.report(claim.run, len(claim.deliveries)))
-    message, alone = claim.message, complete if len(claim.stories) == 1 else None
-    stories = [Story(a, await alone(b) if alone else b, *more) for a, b, *more in claim.stories]
-    if message is None or not stories or not isinstance(notifier, Keeper):
-        return Sent("nothing to change any more")
-    try:
-        return Sent(await notifier.update(message, stories))
-    except MessageGone as gone:
-        log.warning("message_gone", queue=claim.queue, reason=gone.reason)
-        return Sent(f"not changed: {gone.reason}", gone=message)

@@ -11,6 +11,7 @@ from typing import NewType
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICRO = timedelta(microseconds=1)
+DATES_AGREE = timedelta(minutes=1)
 MAX_RETRY_AFTER_SECONDS = 1e9  # what is longer is nonsense, and would overflow a timedelta
 
 NO_TIMES = "[]"
@@ -47,6 +48,20 @@ def times_json(times: tuple[datetime, ...]) -> str:
 def times_of(text: str) -> tuple[datetime, ...]:
     """Read times from JSON."""
     return () if text == NO_TIMES else tuple(map(from_micros, json.loads(text)))
+
+
+def clock_ahead(date: str | None, now: datetime) -> timedelta:
+    """Tell by how much a clock is ahead of another machine's, by the ``Date`` of its answer.
+
+    Less than a minute, or no date that can be read, counts as nothing: the answer took time, and the header
+    has whole seconds (https://www.rfc-editor.org/rfc/rfc9110#section-6.6.1).
+    """
+    try:
+        theirs = parsedate_to_datetime(date or "")
+    except (ValueError, OverflowError):
+        return timedelta(0)
+    ahead = now - (theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC))
+    return ahead if abs(ahead) >= DATES_AGREE else timedelta(0)
 
 
 def parse_retry_after(text: str | None, now: datetime) -> timedelta | None:

@@ -127,10 +127,14 @@ class Words:
         """Describe the course of the incident, in a few words each: ``got worse``, ``open for 12 min`` …"""
         last, words = self.last, []
         span = duration(last.at - last.opened_at) if last.opened_at else ""
-        # Up and down once, or once there: the values say it.
-        if self.line.complete and self.line.changes > (2 if self.line.ended else 1):
-            began = self.line.notifications[0].at
-            words.append(f"{self.line.changes:,} changes in {duration(last.at - began)}")
+        late = sum(alert.late for alert in self.line.notifications)
+        of_them = f", {late} of them came late" if late and not last.late else ""
+        # Up and down once, or once there: the values say it. Of one that is new or gone they are not shown.
+        obvious = 2 if self.line.ended and last.action not in (CREATE, DELETE) and not of_them else 1
+        counted = self.line.complete and self.line.changes > obvious
+        if counted:
+            took = duration(last.at - self.line.notifications[0].at)
+            words.append(f"{self.line.changes:,} changes in {took}{of_them}")
         words += ["got worse"] if last.worse else ["got better"] if last.better else []
         if last.step is Step.SETTLED and last.action != DELETE:
             stable = f"stable for {duration(last.window)}" if last.window else "stable again"
@@ -149,7 +153,7 @@ class Words:
         if last.times > 1 and last.last_at:
             words.append(f"{_ordinal(last.times)} time today, last {duration(last.at - last.last_at)} ago")
         words += self._others()
-        if any(alert.late for alert in self.line.notifications):
+        if late and not (counted and of_them):
             words.append("late: a newer change was seen before it")
         return words
 

@@ -176,12 +176,12 @@ class SlackBot(SlackNotifier, Keeper):
             return None
 
     async def _find(self, parcel: Parcel, since: datetime) -> Sent | None:
-        arrivals = Arrivals(parcel)
+        arrivals, ahead = Arrivals(parcel), self._api.ahead
         channel = self._id or await self._look_up(parcel)
         options: dict[str, Any] = {
             "key": "messages",
             "at_most": MAX_HISTORY_PAGES,
-            "oldest": f"{(since - MAX_CLOCK_SKEW).timestamp():.6f}",
+            "oldest": f"{(since - ahead - MAX_CLOCK_SKEW).timestamp():.6f}",
             "limit": MESSAGES_PER_PAGE,
             "include_all_metadata": True,
         }
@@ -192,7 +192,10 @@ class SlackBot(SlackNotifier, Keeper):
             with contextlib.suppress(MessageGone):
                 async for message in replies:
                     arrivals.look_at(message)
-        return arrivals.sent(channel)
+        found = arrivals.sent(channel)
+        if found is None and abs(self._api.ahead - ahead) >= MAX_CLOCK_SKEW:
+            return await self._find(parcel, since)  # by Slack's clock, which only its answers tell
+        return found
 
     async def _look_up(self, parcel: Parcel) -> str:
         """Find the ID of the channel by its name: Slack wants it for everything but posting."""

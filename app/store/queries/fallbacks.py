@@ -28,9 +28,20 @@ REMINDED = (
     " AND repeat_after IS NOT NULL AND state <> 'cancelled' LIMIT 1"
 )
 
+# A job destination has several queues. Where one is on hold, what waits in another for its next attempt waits
+# for the same broken receiver.
+BROKEN = (
+    "SELECT name, NULL, on_hold FROM queues WHERE on_hold IS NOT NULL"
+    " UNION ALL SELECT resting.name, resting.destination, min(broken.on_hold) FROM queues AS broken"
+    " JOIN queues AS resting ON resting.destination = broken.destination"
+    " WHERE broken.on_hold IS NOT NULL AND broken.name NOT LIKE '%' || $1"
+    "  AND resting.on_hold IS NULL AND resting.next_at > $2"
+    " GROUP BY resting.name, resting.destination ORDER BY 1"
+)
+
 
 async def copy_on_hold(tx: Transaction, routes: Mapping[str, Route], now: datetime) -> None:
-    """Copy what waits in queues on hold, and was not copied yet, into the queues of the fallbacks.
+    """Copy what waits for destinations on hold, and was not copied yet, into the queues of the fallbacks.
 
     From then on the fallback is told of the incident to its end, as every place is that was told.
 
@@ -41,15 +52,13 @@ async def copy_on_hold(tx: Transaction, routes: Mapping[str, Route], now: dateti
     """
     if not routes:
         return
-    for queue, reason in await tx.fetch(
-        "SELECT name, on_hold FROM queues WHERE on_hold IS NOT NULL ORDER BY name"
-    ):
+    for queue, destination, reason in await tx.fetch(BROKEN, messages.UPDATES, to_micros(now)):
         found = await tx.fetch(
             f"SELECT id, incident_id FROM deliveries WHERE queue = $1 AND due_at <= $2 AND {UNCOPIED}"
             " AND kind = 'alert' AND rule <> '' AND destination = ANY($3) ORDER BY id LIMIT $4",
             queue,
             to_micros(now),
-            list(routes),
+            list(routes) if destination is None else [destination],
             COPIES_AT_ONCE,
         )
         if not found:
