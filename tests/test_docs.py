@@ -193,6 +193,8 @@ def test_every_example_of_a_key_is_right(name: str, key: str, example: str) -> N
 def _in_a_file(name: str, key: str, given: dict[str, Any]) -> dict[str, Any]:
     if name == "RulesFile":
         return given
+    if name == "SlackRules":
+        return {"slack": given}
     bases: dict[str, dict[str, Any]] = {
         "SlackDestination": {"type": "slack"}
         | {

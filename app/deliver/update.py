@@ -20,7 +20,10 @@ async def update_message(notifier: Notifier, claim: Claim, complete: Complete | 
     if claim.run is not None and isinstance(notifier, Reporter):
         return Sent(await notifier.report(claim.run, len(claim.deliveries)))
     message, alone = claim.message, complete if len(claim.stories) == 1 else None
-    stories = [Story(a, await alone(b) if alone else b, *more) for a, b, *more in claim.stories]
+    stories = [
+        Story(first, await alone(last) if alone else last, incident_id, silence)
+        for first, last, incident_id, silence in claim.silenced_stories
+    ]
     if message is None or not stories or not isinstance(notifier, Keeper):
         return Sent("nothing to change any more")
     try:

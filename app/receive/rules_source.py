@@ -76,7 +76,7 @@ def make_rulebook(file: RulesFile, default_webhook: str = "") -> Rulebook:
     # Not the webhooks, which are secrets: nothing in the catalog is one.
     named = {channel: name for channel, name in channels.items() if channel.startswith(CATALOG_QUEUES)}
     hours = {name: hours.week for name, hours in file.hours.items()}
-    return Rulebook(rules, queues, watched_by(rules, wide, sources), named, hours)
+    return Rulebook(rules, queues, watched_by(rules, wide, sources), named, hours, file.slack)
 
 
 @contextmanager

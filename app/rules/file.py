@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationError, create_model
 
 from app.errors import Mistake, RulesError
 from app.rules.condition import Condition
-from app.rules.destination import DestinationSettings, SettingsModels
+from app.rules.destination import DestinationSettings, SettingsModels, SlackRules
 from app.rules.hints import find_hints
 from app.rules.kin.affected import Affected
 from app.rules.kin.group import GroupBy
@@ -29,6 +29,7 @@ MODELS_OF_KEYS: Mapping[str, type[Strict]] = {
     "quiet_while": QuietWhile,
     "by": GroupBy,
     "affected": Affected,
+    "slack": SlackRules,
 }
 AS_WRITTEN: dict[str, Any] = {"by_alias": True, "exclude_unset": True}
 
@@ -53,6 +54,8 @@ class RulesFile(Strict):
         Field(json_schema_extra={"default": [BUILT_IN.model_dump(mode="json", **AS_WRITTEN)]}),
     ] = (BUILT_IN,)
     """Which changes alert, and where; all are looked at, in this order. Not given: the built-in rule."""
+    slack: Annotated[SlackRules, Field(json_schema_extra={"default": {}})] = SlackRules()
+    """Who may do what by a click in Slack."""
 
 
 def file_model(models: SettingsModels) -> type[RulesFile]:
@@ -167,7 +170,10 @@ def _model_at(models: SettingsModels, path: Sequence[Any]) -> type[Strict]:
             return Not if "<not>" in rest else Condition
         case ("rules", _, *_, "send" | "to", _, str(tag), _) | ("rules", _, *_, "to", str(tag), _):
             return TARGET_KINDS[tag.strip("<>")]
-        case ("rules", _, "flap" | "escalate" | "quiet_while" | "by" | "affected" as key, *_):
+        case ("rules", _, "flap" | "escalate" | "quiet_while" | "by" | "affected" as key, *_) | (
+            "slack" as key,
+            *_,
+        ):
             return MODELS_OF_KEYS[key]
         case ("rules", _, _):
             return Rule

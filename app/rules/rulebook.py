@@ -9,7 +9,7 @@ from app.model.hours import Week
 from app.model.incident import ALL_STEPS, Route, Step
 from app.model.notification import one_line, text_of
 from app.rules.condition import JqError
-from app.rules.destination import ByCatalog
+from app.rules.destination import ByCatalog, SlackRules
 from app.rules.mention import catalog_mentions
 from app.rules.rule import Rule, RuleSet
 from app.rules.targets import ByHours, ByPort, ByTeam, ByTemplate, at_hours, choose, named, plain
@@ -56,6 +56,7 @@ class Rulebook:
         plain: The rules, by name, of which nobody is to be asked where their alerts go, or whom they call.
         channels: The destination whose own a channel is, by the name that a queue of the catalog would have.
         hours: The hours of the week that targets name.
+        slack: Who may do what by a click in Slack.
     """
 
     rules: RuleSet
@@ -63,6 +64,7 @@ class Rulebook:
     watched: Mapping[str, Watched] = field(default_factory=dict)
     channels: Mapping[str, str] = field(default_factory=dict)
     hours: Mapping[str, Week] = field(default_factory=dict)
+    slack: SlackRules = field(default_factory=SlackRules)
     plain: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -52,7 +52,8 @@ DURATION = re.compile("".join(rf"(?:([0-9]{{1,6}}){unit})?" for unit in UNITS))
 MAX_DURATION = timedelta(days=30)
 
 
-def _duration(value: Any) -> Any:
+def parse_duration(value: Any) -> timedelta:
+    """Parse a time such as ``1h30m``; a ValueError says what is wrong with it."""
     parts = DURATION.fullmatch(value.replace(" ", "")) if isinstance(value, str) else None
     if parts is None or not any(parts.groups()):
         raise ValueError("must be a time such as 30s, 5m, 1h30m or 2d")
@@ -65,7 +66,7 @@ def _duration(value: Any) -> Any:
 
 Duration = Annotated[
     timedelta,
-    BeforeValidator(_duration),
+    BeforeValidator(parse_duration),
     WithJsonSchema(
         {
             "type": "string",

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from app.model.incident import Acknowledgement, Incident, Person, Route, Step
-from app.model.notification import UNMOVED, Notification, one_line
+from app.model.notification import UNMOVED, Message, Notification, one_line
 from app.model.silence import ANY, Silence
 from app.model.times import MICRO, micros_or_none, to_micros
 from app.store.queries import audit, deliveries, incidents, messages, reports, silences
@@ -35,6 +35,7 @@ class Action:
         by: Who wants it.
         comment: Why; empty: it is not said.
         until: With `silence`, when that ends, UTC; None: with the incident.
+        with_incident: With `silence`, it ends with the incident if that is before `until`.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Action:
     by: Person
     comment: str = ""
     until: datetime | None = None
+    with_incident: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,25 @@ async def act(tx: Transaction, action: Action, now: datetime) -> ActionResult:
         result.audit or None,
     )
     return result
+
+
+async def act_on_message(
+    tx: Transaction, message: Message, action: Action, now: datetime
+) -> list[ActionResult]:
+    """Do the same to each incident that a message is about; the result is empty where that is not known.
+
+    Args:
+        tx: The transaction.
+        message: The message.
+        action: What is to be done, to whatever incident.
+        now: The time, UTC.
+    """
+    names = await messages.incidents_of(tx, message)
+    await incidents.locked(tx, names)  # all at once: two who do so must not wait for each other in a circle
+    return [
+        await act(tx, replace(action, id=f"{action.id}/{number}", incident_id=name), now)
+        for number, name in enumerate(names)
+    ]
 
 
 async def _not_open(tx: Transaction, action: Action) -> ActionResult:
@@ -175,7 +196,7 @@ async def _silence(tx: Transaction, action: Action, incident: Incident, now: dat
         ends_at,
         action.by.in_trail,
         action.comment.strip() or "its incident is known",
-        incident_id=incident.id if action.until is None else None,
+        incident_id=incident.id if action.until is None or action.with_incident else None,
     )
     number = await silences.add(tx, silence)
     text = f"{_about(incident)} is silenced by {_by(action)}, {_until(silence)}."
@@ -239,7 +260,11 @@ def _by(action: Action) -> str:
 
 
 def _until(silence: Silence) -> str:
-    return "until it is over" if silence.incident_id else f"until {_shown(silence.ends_at)}"
+    ends = f"until {_shown(silence.ends_at)}"
+    if not silence.incident_id:
+        return ends
+    limited = silence.ends_at - silence.starts_at < LONGEST_SILENCE
+    return f"until it is over{f', at the latest {ends}' if limited else ''}"
 
 
 def _shown(time: datetime) -> str:

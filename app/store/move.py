@@ -42,6 +42,7 @@ TABLE_KEYS = {
     "last_known": ("blueprint", "entity"),
     "baselines": ("blueprint",),
     "reconcile_runs": ("id",),
+    "sockets": ("process",),
 }
 """Each table with its key; a table that refers to another comes behind it."""
 

@@ -1,7 +1,7 @@
 """What the store is given and gives back on the way of a change."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from app.model.delivery import Alert, Outcome, State
 from app.model.incident import Acknowledgement, Person, Route
 from app.model.notification import Message, Notification
 from app.model.report import Report
-from app.model.silence import Silence
+from app.model.silence import Silence, silence_of
 from app.model.times import Micros, from_micros, to_micros
 from app.rules.decide import Decision, EntityState
 from app.rules.kin.ties import Kin
@@ -186,6 +186,11 @@ class Claim:
     stories: tuple[tuple[Notification, Notification, str], ...] = ()
     run: str | None = None
     stepped: timedelta = timedelta(0)
+
+    @property
+    def silenced_stories(self) -> Iterator[tuple[Notification, Notification, str, Silence | None]]:
+        """Each story, with the silence that covers its incident now; None: none does."""
+        return ((*story, silence_of(story[1], self.silences)) for story in self.stories)
 
     @property
     def alerts(self) -> bool:

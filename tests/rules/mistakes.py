@@ -216,6 +216,14 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "severity_unknown": (
         "4: rule 'cpu': severity: must be 'critical', 'warning' or 'info'; did you mean 'critical'?",
     ),
+    "slack_wrong": (
+        "3: may_silence: must be a user group's handle, such as '@sre', or its ID, such as S0123456789",
+        "4: slack: 'longest_silences' is not known here; did you mean 'longest_silence'?",
+    ),
+    "slack_too_long": (
+        "2: may_silence: must be a list",
+        "2: longest_silence: must be between 1s and 30d",
+    ),
     "slack_both_ways": (
         "3: destination 'oncall': needs either webhook_url, or channel or user (with SLACK_BOT_TOKEN)",
     ),

@@ -20,7 +20,11 @@ def keep_to(schema: dict[str, Any], value: Any, document: dict[str, Any]) -> Non
     Draft202012Validator(schema | {"components": document["components"]}).validate(value)
 
 
-@pytest.mark.parametrize("settings", [{}, {"admin_token": TOKEN}, {"metrics_public": True}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"admin_token": TOKEN}, {"metrics_public": True}, {"slack_signing_secret": "0" * 32}],
+    ids=str,
+)
 async def test_the_description_is_one_that_tools_read(start: Start, settings: dict[str, Any]) -> None:
     """It is valid, every reference leads somewhere, and the bodies of Port that it shows keep to it."""
     async with start(**settings) as service:

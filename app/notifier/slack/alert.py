@@ -99,8 +99,8 @@ def line_message(line: Line, app_url: str, page_url: str | None = None) -> dict[
         blocks.append(section("\n".join(f"• {escape(text, MAX_OTHER_CHARS)}" for text in last.members)))
     if last.others:
         blocks.append(section("\n".join(_others(last))))
-    blocks.append(_context(last, page))
-    if buttons := _buttons(last):
+    blocks.append(_context(last))
+    if buttons := _buttons(last, page):
         blocks.append(ActionsBlock(elements=buttons))
     links = (link_to(url, "Open in Port"), link_to(page, "Open its history"))
     text = f"{urgent(last)}{words.mark} {Words(line, escape).sentence()}"
@@ -163,7 +163,7 @@ def _others(notification: Notification) -> list[str]:
     return [*lines, f"… and {left_out} more"] if left_out else lines
 
 
-def _context(notification: Notification, page: str) -> ContextBlock:
+def _context(notification: Notification) -> ContextBlock:
     parts = [_by(notification), when(notification.at)]
     if notification.teams:
         parts.append(f"Team {escape(', '.join(notification.teams), MAX_ALERT_VALUE_CHARS)}")
@@ -171,8 +171,6 @@ def _context(notification: Notification, page: str) -> ContextBlock:
     entity = escape(notification.entity, MAX_SHOWN_NAME_CHARS)
     parts.append(f"{blueprint} {entity}" if has_marks(blueprint + entity) else f"{blueprint} `{entity}`")
     parts.append(f"Rule {escape(notification.rule, MAX_SHOWN_NAME_CHARS)}")
-    if page:
-        parts.append(link_to(page, "History"))
     if not any(map(has_marks, parts)):
         return ContextBlock(elements=[mrkdwn("  |  ".join(parts))])
     return ContextBlock(elements=[label(part) if has_marks(part) else mrkdwn(part) for part in parts])
@@ -186,7 +184,7 @@ def _by(notification: Notification) -> str:
     return f"By {by}{via}"
 
 
-def _buttons(notification: Notification) -> list[ButtonElement]:
+def _buttons(notification: Notification, page: str) -> list[ButtonElement]:
     buttons: list[ButtonElement] = []
     room = MAX_BUTTON_URLS_CHARS
     for number, link in enumerate(notification.links):
@@ -195,4 +193,6 @@ def _buttons(notification: Notification) -> list[ButtonElement]:
             room -= len(link.url)
             text = label(escape(name_of(link.name), MAX_BUTTON_CHARS) or "Link")
             buttons.append(ButtonElement(text=text, url=link.url, action_id=f"link-{number}"))
+    if page:
+        buttons.append(ButtonElement(text=label("Details"), url=page, action_id="details"))
     return buttons

@@ -18,7 +18,7 @@ from app.errors import DeliveryFailed, MessageGone, Scope
 from app.model.notification import Message
 from app.network import DIRECT, Network
 from app.notifier.base import SEND_TIMEOUT, Keeper, Parcel, Sent, Story, Tried
-from app.notifier.slack.compose import NO_PREVIEWS, Composed, colored, forms
+from app.notifier.slack.compose import NO_PREVIEWS, Composed, colored, forms, with_block
 from app.notifier.slack.metadata import Arrivals, metadata, nameable
 from app.notifier.slack.people import People
 from app.notifier.slack.probe import CHANNELS_PER_PAGE, MAX_CHANNEL_PAGES, probe_channel
@@ -126,7 +126,7 @@ class SlackBot(SlackNotifier, Keeper):
             **NO_PREVIEWS,
         }
         if parent is None:
-            body |= colored(composed.message, composed.color)
+            body |= colored(with_block(composed.message, composed.buttons), composed.color)
         else:
             body |= composed.message | {"thread_ts": parent.ts, "reply_broadcast": composed.broadcast}
         detail, answer = await in_simpler_forms(forms(body, composed.plain), self._post_message)

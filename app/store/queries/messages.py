@@ -56,6 +56,17 @@ async def stories(tx: Transaction, message_id: int) -> dict[str, Any]:
     return {"message": Message(channel, ts), "stories": tuple(readable)}
 
 
+async def incidents_of(tx: Transaction, message: Message) -> list[str]:
+    """List the incidents, by id, that a message is about."""
+    rows = await tx.fetch(
+        "SELECT DISTINCT incident_id FROM incident_messages JOIN messages ON messages.id = message_id"
+        " WHERE channel = $1 AND ts = $2 ORDER BY incident_id",
+        message.channel,
+        message.ts,
+    )
+    return [name for (name,) in rows]
+
+
 async def keep(tx: Transaction, queue: str, ids: Sequence[int], message: Message | None, now: Micros) -> None:
     """Link each incident of some deliveries to a message, unless it has one in the same channel already.
 

@@ -1,7 +1,8 @@
 """Silences: added, changed, ended, and settled once they have ended."""
 
 import json
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from app.model.digest import STILL, is_over
@@ -9,11 +10,13 @@ from app.model.incident import ALL_STEPS, Step
 from app.model.notification import Notification
 from app.model.silence import Silence, SilencePreview
 from app.model.times import from_micros, micros_or_none, to_micros
-from app.store.queries import incidents
+from app.store.queries import incidents, messages
 from app.store.queries.accept import told_of
 from app.store.rows import acknowledgement_of
 from app.store.transaction import Row, Transaction
 
+ESCAPED = re.compile(r"\[([*?[])\]")
+"""A character in a pattern that stands for itself, as `glob.escape` writes it."""
 PREVIEWED = timedelta(hours=24)
 MOST_PREVIEWED = 20_000
 """Of so many open incidents, and of so many entities with alerts, a preview looks at the first."""
@@ -172,11 +175,12 @@ async def settled(tx: Transaction, numbers: Collection[int]) -> set[int]:
 async def settle(tx: Transaction, now: datetime) -> None:
     """Alert once on what silences that have ended suppressed: what is open, and the end of what was told."""
     ended = await tx.fetch(
-        f"SELECT id, hours FROM silences WHERE NOT settled AND (ends_at <= $1 OR {ENDED_WITH_INCIDENT})"
+        "SELECT id, hours, rule, blueprint, entity FROM silences"
+        f" WHERE NOT settled AND (ends_at <= $1 OR {ENDED_WITH_INCIDENT})"
         " ORDER BY id FOR UPDATE SKIP LOCKED",
         to_micros(now),
     )
-    for number, hours in ended:
+    for number, hours, *about in ended:
         if hours:  # what belongs to no incident is as much news as it was
             await tx.execute(
                 "UPDATE deliveries SET state = 'pending', ended_at = NULL, waiting_since = $1"
@@ -238,6 +242,17 @@ async def settle(tx: Transaction, now: datetime) -> None:
             number,
             to_micros(now),
         )
+        await _refresh(tx, about, now)
+
+
+async def _refresh(tx: Transaction, patterns: Sequence[str], now: datetime) -> None:
+    """Update the messages of an open incident whose silence has ended: they show it."""
+    names = await tx.fetch(
+        "SELECT id FROM incidents WHERE resolved_at IS NULL AND rule = $1 AND blueprint = $2 AND entity = $3",
+        *(ESCAPED.sub(r"\1", pattern) for pattern in patterns),
+    )
+    for (name,) in names:
+        await messages.refresh(tx, name, to_micros(now))
 
 
 def _reminder(said: Notification, heard: bool, places: str, queue: str, now: datetime) -> Notification:

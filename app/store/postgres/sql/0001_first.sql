@@ -251,6 +251,13 @@ CREATE TABLE reconcile_runs (
 );
 CREATE INDEX reconcile_runs_by_time ON reconcile_runs (started_at);
 
+-- The connections over which clicks in Slack come.
+CREATE TABLE sockets (
+    process TEXT    PRIMARY KEY,
+    trouble TEXT    NOT NULL,                 -- why it has none; empty: it has one
+    seen_at BIGINT  NOT NULL                  -- when it last said so
+);
+
 -- One row: how the clock was set when a dispatcher last looked (app/store/clock.py), and up to where pruning went.
 CREATE TABLE clock (
     id        BIGINT  PRIMARY KEY,
