@@ -103,6 +103,8 @@ class Scope(StrEnum):
     """The destination is broken until someone fixes it: its queues are on hold."""
     TRANSIENT = "transient"
     """It may work later: the queue waits."""
+    PLACE = "place"
+    """What the catalog names is no place that can be told: the default of the destination is."""
     STRANGE = "strange"
     """Something else answered at the destination's fixed address, a proxy's page say, or in words that nobody
     knows. It may pass, so the queue waits; the second answer of this kind in a row puts it on hold."""
@@ -149,6 +151,7 @@ class PortError(ListenerError):
         trace_id: Port's own name for the request, to give to its support; may be empty.
         retry_after: How long Port asks us to wait; None: it does not.
         lasting: There was no answer, and will be none until somebody fixes it: the certificate is not valid.
+        unsure: There was no answer, and what it asks for may have been done all the same.
     """
 
     def __init__(
@@ -161,6 +164,7 @@ class PortError(ListenerError):
         trace_id: str = "",
         retry_after: timedelta | None = None,
         lasting: bool = False,
+        unsure: bool = False,
     ) -> None:
         answered = f"{call}: {status} {said}" if status else f"{call}: {said}"
         trace = f" (trace id {trace_id})" if trace_id else ""
@@ -172,6 +176,7 @@ class PortError(ListenerError):
         self.trace_id = trace_id
         self.retry_after = retry_after
         self.lasting = lasting
+        self.unsure = unsure
 
     @property
     def logging_in(self) -> bool:
@@ -205,12 +210,16 @@ class RulesError(ListenerError):
         name: The file's name.
         mistakes: What is wrong with it.
         readable: The destinations that can be read (`app.rules.file.Rules`): more may be wrong with them.
+        settings: What is wrong with the settings, which is said first.
     """
 
-    def __init__(self, name: str, mistakes: Iterable[Mistake], readable: Any = None) -> None:
+    def __init__(
+        self, name: str, mistakes: Iterable[Mistake], readable: Any = None, settings: Iterable[str] = ()
+    ) -> None:
         self.mistakes = tuple(sorted(dict.fromkeys(mistakes), key=lambda mistake: mistake.line))
-        super().__init__("\n".join(mistake.at(name) for mistake in self.mistakes))
-        self.readable = readable
+        self.settings = tuple(dict.fromkeys(settings))
+        super().__init__("\n".join([*self.settings, *(mistake.at(name) for mistake in self.mistakes)]))
+        self.name, self.readable = name, readable
 
 
 class SuiteError(ListenerError):

@@ -12,7 +12,10 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from app import __doc__ as description
-from app.errors import ListenerError
+from app.clicks.signature import CLICKS_PATH, SLACK_SCHEME
+from app.environment import environment
+from app.errors import ListenerError, SettingsError
+from app.network import Network
 from app.observe import otel
 from app.observe.logs import configure_logging
 from app.observe.metrics import Metrics, prepare_metrics
@@ -20,7 +23,7 @@ from app.observe.tracing import OFF
 from app.receive import webhook
 from app.receive.event import WEBHOOK_PATH
 from app.receive.rules_source import secrets_of
-from app.runtime.configured import check_network, load_usable
+from app.runtime.configured import load_usable, with_rules
 from app.runtime.listener import Runtime, open_runtime
 from app.settings import Settings, load_settings
 from app.store.opening import prepare_store
@@ -53,6 +56,8 @@ class _Application(FastAPI):
                 operation["operationId"] = operation["operationId"].removesuffix(place)
         if WEBHOOK_PATH in document["paths"]:
             webhook.describe(document)
+        if CLICKS_PATH in document["paths"]:
+            document["components"]["securitySchemes"]["SlackSignature"] = SLACK_SCHEME
         return document
 
     def build_middleware_stack(self) -> ASGIApp:
@@ -120,6 +125,10 @@ def _add_routes(app: FastAPI, settings: Settings, *, receive: bool) -> None:
     app.mount(docs.FILES_PATH, docs.FILES)
     if receive:
         routers.insert(0, webhook.router)
+    if receive and settings.slack_signing_secret:
+        from app.clicks import route
+
+        routers.insert(1, route.router)
     if receive and settings.admin_token is not None:
         # Imported only where it is used: it takes a tenth of the start and of the memory.
         from app.web import forms, incidents, page, render, silence_forms
@@ -152,7 +161,10 @@ def _request_state(settings: Settings, runtime: Runtime, watch: Metrics, *, disp
         "sources": settings.sources,
         "watch": watch,
         "scrape": scrape,
+        "clicks": runtime.clicks,
     }
+    if secret := settings.slack_signing_secret:
+        state["slack_signing_secret"] = secret.get_secret_value()
     if settings.admin_token is None:  # and so no page
         return state
     from app.web.context import WebContext
@@ -188,10 +200,13 @@ def load_app(*, receive: bool = True, dispatch: bool = True) -> FastAPI:
     """
     try:
         limit_uvicorn()
-        settings = load_settings()
-        network = check_network(settings)
-        hidden = settings.hidden + network.hidden + otel.hidden(os.environ)
-        hidden += secrets_of(load_usable(settings)[0])
+        try:
+            settings = load_settings()
+        except SettingsError as error:
+            raise with_rules(error) from None
+        rules, _ = load_usable(settings)
+        network = Network(environment())
+        hidden = settings.hidden + network.hidden + otel.hidden(os.environ) + secrets_of(rules)
         configure_logging(settings.log_level, settings.log_format, hidden)
         prepare_metrics()
         prepare_store(settings.database[0])

@@ -237,8 +237,6 @@ def _tls(file: str, folder: str) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=file or None, capath=folder or None)
     except ssl.SSLError:
         raise SettingsError("SSL_CERT_FILE names a file without certificates (PEM)") from None
-    except OSError as error:  # the only other file that is opened
-        raise SettingsError(f"SSLKEYLOGFILE names a file that cannot be written: {error.strerror}") from None
     if not file and not folder:
         context.load_verify_locations(certifi.where())  # beside the system's, which a small image lacks
     return context

@@ -112,7 +112,8 @@ def examples(text: str) -> list[str]:
 @pytest.mark.parametrize("page", ["README.md", "rules.md"])
 def test_every_rules_file_that_is_shown_loads(page: str) -> None:
     """Each complete rules file in the README and in docs/rules.md is one, its jq too."""
-    environment = {"ROCKET_WEBHOOK_URL": "https://hooks.example.com/rocket"}
+    environment = {"ROCKET_WEBHOOK_URL": "https://hooks.example.com/rocket", "PD_KEY": "k" * 32}
+    environment["TEAMS_URL"] = "https://flows.example.com/x"
     assert examples(PAGES[page])
     with checking() as check_jq:
         for example in examples(PAGES[page]):
@@ -181,33 +182,64 @@ def test_every_example_of_a_key_is_right(name: str, key: str, example: str) -> N
     for one in ("oncall", "cleanup", "ops", "rocket"):
         document["destinations"].setdefault(one, {"type": "console"})
     environment = {"ROCKET_WEBHOOK_URL": "https://hooks.example.com/rocket", "JOBS_TOKEN": "token"}
-    load_rules(json.dumps(document), environment | {"JOBS_SECRET": "whsec_c2VjcmV0"}, models=SETTINGS_MODELS)
+    environment |= {"PD_KEY": "k" * 32, "TEAMS_URL": "https://flows.example.com/x"}
+    load_rules(
+        json.dumps(document, default=str),
+        environment | {"JOBS_SECRET": "whsec_c2VjcmV0"},
+        models=SETTINGS_MODELS,
+    )
 
 
 def _in_a_file(name: str, key: str, given: dict[str, Any]) -> dict[str, Any]:
     if name == "RulesFile":
         return given
+    if name == "SlackRules":
+        return {"slack": given}
     bases: dict[str, dict[str, Any]] = {
         "SlackDestination": {"type": "slack"}
-        | ({} if key == "channel" else {"webhook_url": "https://a.example"}),
+        | {
+            "channel": {},
+            "user": {},
+            "allow": {"channel": "{{ .a }}"},
+            "default": {"user": "{{ .a }}"},
+        }.get(key, {"webhook_url": "https://a.example"}),
         "HttpDestination": {"type": "http", "url": "https://a.example"},
         "PortActionDestination": {"type": "port_action", "action": "a"},
+        "TeamsDestination": {"type": "teams", "webhook_url": "https://a.example"},
+        "PagerDutyDestination": {"type": "pagerduty", "routing_key": "k"},
         "ConsoleDestination": {"type": "console"},
     }
     if name in bases:
         return {"destinations": {"one": bases[name] | given}}
-    lookup = {"property": "a"} | ({"relation": "b"} if key == "property" else {})
+    office = {"from": "09:00", "to": "18:00", "tz": "UTC"} | (given if name == "Hours" else {})
+    lookup = {"property": "a"} | ({"relation": "b"} if key in {"property", "each"} else {})
     rule: dict[str, Any] = {
         "Rule": given,
-        "Condition": {"when": given},
+        "Condition": {"when": given}
+        | ({"on": "RUN_UPDATED", "resolve": {"run": "status"}} if key == "run" else {}),
         "Not": {"when": given},
         "Flap": {"flap": {"changes": 2, "within": "1m"} | given},
         "ByTeam": {"send": {"by_team": {"a": "ops"}, "default": "ops"} | given},
         "ByTemplate": {"send": {"template": "{{ .a }}", "default": "ops"} | given},
         "ByPort": {"send": {"port": {"team": True, "property": "a"}, "default": "ops"} | given},
+        "FromPort": {"mention": given},
+        "ByHours": {"send": {"to": "ops", "when": "office", "else": "hold"} | given},
+        "Hours": {},
+        "Escalation": {"escalate": {"after": "1h", "send": "ops"} | given},
         "PortLookup": {"send": {"port": lookup | given, "default": "ops"}},
+        "QuietWhile": {"quiet_while": {"relation": "cluster", "rule": "cluster-health"} | given},
+        "GroupBy": given,
+        "Affected": {"affected": {"relation": "a"} | given},
     }[name]
-    return {"rules": [{"name": "one", "resolve": {"property": "a", "to": 1}} | rule]}
+    ends = {"resolve": {"property": "a", "to": 1}}
+    others = [
+        {"name": name, "blueprint": name, "when": {"property": "a"}, **ends}
+        for name in ("cluster-health", "service-health")
+    ]
+    group = {"of": "service-health", "by": "team"} | ({} if key == "share" else {"at_least": 2})
+    grouped = name == "GroupBy" or key in ("of", "by", "at_least", "share", "until", "members")
+    rules = [*others, {"name": "one"} | (group if grouped else ends) | rule]
+    return {"hours": {"office": office}, "rules": rules}
 
 
 def test_the_version_is_one() -> None:

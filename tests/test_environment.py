@@ -68,6 +68,13 @@ def test_dotenv_that_is_no_file(tmp_path: Path) -> None:
         environment(loop)
 
 
+def test_a_file_of_keys_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries open it while they are imported: it is refused before that."""
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "nowhere" / "keys"))
+    with pytest.raises(SettingsError, match=r"\ASSLKEYLOGFILE names a file that cannot be written: No such"):
+        load_settings()
+
+
 @pytest.mark.parametrize("value", ['"hush-hush"', "'hush-hush'", " hush-hush\n", ' "hush-hush" '])
 def test_quotes_and_white_space(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     """`docker run --env-file` keeps quotes; they are taken off, for settings and rules alike."""

@@ -270,7 +270,12 @@ def test_a_session_of_requests() -> None:
 @pytest.mark.parametrize(
     ("arguments", "variables", "text"),
     [
-        (("demo", "--changes", "2", "--exit"), {"ALL_PROXY": "socks5://127.0.0.1:1"}, "2 alerts delivered"),
+        (
+            ("demo", "--changes", "2", "--exit"),
+            {"ALL_PROXY": "socks5://127.0.0.1:1", "ALLOWED_SOURCES": "192.0.2.1", "LOG_LEVEL": "loud"}
+            | {"RULES_FILE": "/nowhere", "SLACK_BOT_TOKEN": "x", "PROMETHEUS_MULTIPROC_DIR": "metrics"},
+            "2 alerts delivered",
+        ),
         (
             ("serve", "--port", "0"),
             {"HTTPS_PROXY": "socks5://hush:1"},

@@ -21,7 +21,7 @@ from typing_extensions import override
 from app.errors import ListenerError
 from app.model.notification import one_line, text_of
 from app.model.text import without_controls
-from app.rules.condition import Duration
+from app.rules.values import Duration
 from app.settings import load_settings
 from app.store.opening import open_store
 from app.store.store import Store

@@ -4,23 +4,25 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from ipaddress import ip_address
-from typing import Annotated
+from typing import Annotated, NoReturn
 from urllib.parse import urlsplit
 
 import typer
 
 from app.cli.base import run
 from app.cli.port import AtRegion, open_client, webhook_url
+from app.doctor.clicks import ClickSetup
 from app.doctor.finding import CheckStatus, exit_status, render_finding, summary
 from app.doctor.steps import Setup, examine
 from app.environment import environment
-from app.errors import SettingsError
+from app.errors import RulesError, SettingsError
 from app.network import Network
 from app.port.region import Region, region_of
 from app.port.setup.resources import SMEE_HOST
+from app.receive.event import WEBHOOK_PATH
 from app.receive.rules_source import make_rulebook
 from app.reconcile.health import why_off
-from app.runtime.configured import configured_rules, load_usable
+from app.runtime.configured import configured_rules, load_usable, with_rules
 from app.settings import Settings, load_settings
 from app.store.opening import open_store
 
@@ -76,7 +78,10 @@ def make_setup(region: Region | None, blueprints: tuple[str, ...]) -> Setup:
         unusable = str(error).splitlines()
         try:
             settings = load_settings(accept_unsigned=True)  # without a secret there is still much to check
-        except SettingsError:
+        except SettingsError as error:
+            refused = with_rules(error)
+            if isinstance(refused, RulesError):
+                return Setup(problems=unusable, load_rules=partial(_refuse, refused))
             return Setup(problems=unusable)
     named = {line.partition(" ")[0] for line in unusable}
     more = (line for line in what_is_wrong(settings, region) if line.partition(" ")[0] not in named)
@@ -94,8 +99,22 @@ def make_setup(region: Region | None, blueprints: tuple[str, ...]) -> Setup:
         secret=secret.get_secret_value() if secret else None,
         webhook_url=webhook_url(settings) if settings.webhook_url or settings.smee_url else None,
         blueprints=blueprints,
+        clicks=_click_setup(settings),
         network=Network(environment()),
     )
+
+
+def _click_setup(settings: Settings) -> ClickSetup | None:
+    secrets = (settings.slack_bot_token, settings.slack_app_token, settings.slack_signing_secret)
+    if not any(secrets):
+        return None
+    bot, app, signing = (secret.get_secret_value() if secret else "" for secret in secrets)
+    url = str(settings.webhook_url or "").rstrip("/").removesuffix(WEBHOOK_PATH)
+    return ClickSetup(bot, app, signing, str(settings.slack_api_url), url, Network(environment()))
+
+
+def _refuse(refused: RulesError) -> NoReturn:
+    raise RulesError(refused.name, refused.mistakes)  # without the settings, which are a step of their own
 
 
 def what_is_wrong(settings: Settings, region: Region | None = None) -> Iterator[str]:

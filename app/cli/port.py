@@ -78,6 +78,10 @@ def bootstrap(
         list[str] | None,
         typer.Option(help="Only the automation of this blueprint, which must exist; repeatable."),
     ] = None,
+    action: Annotated[
+        list[str] | None,
+        typer.Option(help="Only the automation of this self-service action's runs; repeatable."),
+    ] = None,
     timer: Annotated[
         list[str] | None, typer.Option(help="Also the automation of this timer property; repeatable.")
     ] = None,
@@ -107,6 +111,7 @@ def bootstrap(
     plan = Plan(
         webhook_url(settings),
         blueprints=tuple(blueprint or ()),
+        actions=tuple(action or ()),
         timers=tuple(timer or ()),
         changelog_destination=with_changelog_destination,
         report=report,

@@ -14,6 +14,7 @@ from app.main import create_app
 from app.model.notification import one_line
 from app.network import Network
 from app.observe.logs import configure_logging
+from app.observe.metrics import prepare_metrics
 from app.port.refusal import why_unreached
 from app.port.setup.probe import MEANINGS
 from app.settings import load_settings
@@ -27,7 +28,8 @@ def demo(
 ) -> None:
     """Show the main job without any account: the real listener between a fake Port and a fake Slack."""
     configure_logging("WARNING", "text")
-    environment()  # refused now, and in one sentence, if it cannot be read
+    environment()  # refused now, and in one sentence, if it cannot be used
+    prepare_metrics()
     complete = run(run_demo(create_app, count=changes, stay=not exit_, console=OUT))
     raise typer.Exit(0 if complete else 1)
 

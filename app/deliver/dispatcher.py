@@ -63,7 +63,8 @@ class Dispatcher:
         self._turns: set[asyncio.Task[None]] = set()
         self._resting: dict[str, datetime] = {}
         self._at_work: set[str] = set()
-        self._away_since: datetime | None = None
+        # Since when the store was away before this process came, nobody can tell it.
+        self._away_since: datetime | None = EPOCH
         self._back_at: datetime | None = None
         self._copied_at = EPOCH
         self.last_turn: datetime | None = None
@@ -120,7 +121,9 @@ class Dispatcher:
         copies = abs(now - self._copied_at) >= COPY_EVERY
         if copies:
             self._copied_at = now
-        limits = {name: notifier.batch_limit for name, notifier in self._sender.notifiers.items()}
+        notifiers = self._sender.notifiers
+        limits = {name: notifier.batch_limit for name, notifier in notifiers.items()}
+        spacings = {name: notifier.spacing for name, notifier in notifiers.items() if notifier.spacing}
         try:
             claims = await self._store.claim(
                 token=self._new_token(),
@@ -128,6 +131,7 @@ class Dispatcher:
                 lease_until=now + QUEUE_LEASE,
                 limit=MAX_TURNS - len(self._turns),
                 batch_limits=limits,
+                spacings=spacings,
                 fallbacks=self._sender.fallbacks if copies else None,
                 busy=self._at_work,
                 lapsed_before=self._away_since,
@@ -142,6 +146,8 @@ class Dispatcher:
             self._away_since = None
         for claim in claims:
             self._resting[claim.queue] = claim.lease_until
+            if spacing := spacings.get(claim.destination):  # other queues of it wait for that moment
+                self._wake_at(now + spacing)
             turn = asyncio.create_task(self._take_turn(claim))
             self._turns.add(turn)
             turn.add_done_callback(self._turns.discard)
@@ -187,7 +193,7 @@ class Dispatcher:
         if recorded:
             self._log(claim, attempt)
             self._count(claim, attempt)
-        if len(self._turns) >= MAX_TURNS or attempt.message or attempt.notice:
+        if len(self._turns) >= MAX_TURNS or attempt.message or attempt.notice or attempt.elsewhere:
             self.wake()  # there was no room for others, and now there is; or other queues have got work
         return attempt.next_at if recorded else None
 

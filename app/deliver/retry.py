@@ -1,12 +1,13 @@
 """The policy for a failed delivery: when to try again, and when to give up."""
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from app.errors import DeliveryFailed, Scope
 from app.model.delivery import Outcome
-from app.store.rows import Waiting
+from app.model.incident import Route
+from app.store.rows import Claim, Waiting
 
 FIRST_DELAY = timedelta(seconds=1)
 MAX_DELAY = timedelta(minutes=5)
@@ -105,6 +106,8 @@ def next_attempt(
     """
     if failure.scope is Scope.MESSAGE:
         return NextAttempt(Outcome.DEAD, failure.reason, now)
+    if failure.scope is Scope.PLACE:  # it goes elsewhere, and what waits behind it is not kept
+        return NextAttempt(Outcome.RETRY, failure.reason, now)
     asked = min(MAX_RETRY_AFTER, failure.retry_after or timedelta(0))
     if unsure_sends:
         asked = min(MAX_RETRY_AFTER, max(asked, FIRST_UNSURE_DELAY * 2 ** min(unsure_sends - 1, 20)))
@@ -119,3 +122,11 @@ def next_attempt(
         hours = int(GIVE_UP_AFTER.total_seconds() // 3600)
         return NextAttempt(Outcome.DEAD, f"given up after {hours} h: {failure.reason}", now)
     return NextAttempt(Outcome.RETRY, failure.reason, now + delay)
+
+
+def default_place(default: Route | None, claim: Claim, reason: str) -> Route | None:
+    """Give the way to the default in the place of what the catalog names; None: there is no other place."""
+    if default is None or default.queue == claim.queue:
+        return None
+    word = reason.partition(":")[0]  # the advice is added where it is shown
+    return replace(default, why=f"for {claim.queue} of {claim.destination}: {word}")

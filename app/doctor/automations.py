@@ -8,11 +8,16 @@ from typing import Any
 
 from app.doctor.catalog import Catalog, find_property, names_of
 from app.doctor.finding import CheckStatus, Remark
-from app.model.change import TIMER_EXPIRED
+from app.model.change import ACTION_RUN, TIMER_EXPIRED
 from app.receive.event import Json
+from app.rules.condition import Condition
 from app.rules.rule import Rule
+from app.rules.values import Not
 
 ACTION_OF_EVENT = {"ENTITY_CREATED": "CREATE", "ENTITY_UPDATED": "UPDATE", "ENTITY_DELETED": "DELETE"}
+ANY_RUN = frozenset({"RUN_CREATED", "RUN_UPDATED"})
+OF_ACTION = ("action", "action.identifier")
+"""How a condition names the action of a run."""
 ENTITY_ACTIONS = frozenset(ACTION_OF_EVENT.values())
 
 
@@ -20,6 +25,9 @@ def compare_automations(rule: Rule, about: Mapping[str, Json], catalog: Catalog)
     """Say which actions of which blueprints no published automation sends here."""
     if catalog.webhook_url is None:
         yield CheckStatus.NOT_LOOKED_AT, "its automations, since WEBHOOK_URL or SMEE_URL is not set"
+        return
+    if rule.resource == ACTION_RUN:
+        yield from _of_runs(rule, catalog)
         return
     named = [name for name in rule.blueprint if name in about]
     properties = [leaf.property_ for leaf in rule.leaves if leaf.property_]
@@ -44,6 +52,36 @@ def compare_automations(rule: Rule, about: Mapping[str, Json], catalog: Catalog)
             title = conditional[0].get("identifier")
             text = f"the automation {title} has a condition: not each change of {name} is sent"
             yield CheckStatus.NOTE, text
+
+
+def _of_runs(rule: Rule, catalog: Catalog) -> Iterator[Remark]:
+    """Say of which actions no published automation sends the runs here: of those named, or of all."""
+    sent: dict[str, set[str]] = {}
+    for automation in catalog.automations:
+        event = _event(automation)[0]
+        if _sends_here(automation, catalog) and (action := event.get("actionIdentifier")):
+            type_ = str(event.get("type"))
+            sent.setdefault(str(action), set()).update(ANY_RUN if type_ == "ANY_RUN_CHANGE" else {type_})
+    named = [str(action) for leaf in rule.leaves if leaf.run in OF_ACTION for action in named_values(leaf)]
+    for action in dict.fromkeys(named):
+        if lacking := [event for event in rule.on if event not in sent.get(action, ())]:
+            command = f"python -m app bootstrap --action {action}"
+            text = f"no automation sends {', '.join(lacking)} of the action {action} to this listener"
+            yield CheckStatus.WRONG, f"{text}: {command}"
+    if not named and not any({*rule.on} <= events for events in sent.values()):
+        text = f"no automation sends {', '.join(rule.on)} of any action to this listener"
+        yield CheckStatus.WRONG, f"{text}: python -m app bootstrap --action …"
+    elif not named:
+        yield CheckStatus.NOTE, f"Port sends the runs of these actions alone: {names_of(sent)}"
+
+
+def named_values(leaf: Condition) -> list[Any]:
+    """List the values that a condition names, without null, which any value may be."""
+    values: list[Any] = []
+    for named in (leaf.from_, leaf.to):
+        inner = named.not_ if isinstance(named, Not) else named
+        values += inner if isinstance(inner, tuple) else [inner]
+    return [value for value in values if value is not None]
 
 
 def _lacking(rule: Rule, blueprint: str, catalog: Catalog) -> list[str]:
@@ -83,10 +121,13 @@ def _automations(blueprint: str, catalog: Catalog) -> list[Json]:
     return [
         automation
         for automation in catalog.automations
-        if automation.get("publish") is not False
-        and _event(automation)[0].get("blueprintIdentifier") == blueprint
-        and str((automation.get("invocationMethod") or {}).get("url")).rstrip("/") == catalog.webhook_url
+        if _sends_here(automation, catalog) and _event(automation)[0].get("blueprintIdentifier") == blueprint
     ]
+
+
+def _sends_here(automation: Json, catalog: Catalog) -> bool:
+    url = str((automation.get("invocationMethod") or {}).get("url")).rstrip("/")
+    return automation.get("publish") is not False and url == catalog.webhook_url
 
 
 def _event(automation: Json) -> tuple[Json, Any]:

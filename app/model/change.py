@@ -33,13 +33,17 @@ class EntitySnapshot:
     teams: tuple[str, ...] = ()
     properties: Mapping[str, Any] = field(default_factory=dict)
     relations: Mapping[str, Any] = field(default_factory=dict)
+    scorecards: Mapping[str, Any] = field(default_factory=dict)
+    """The level on each scorecard, by the scorecard's identifier."""
 
     def value(self, kind: str, name: str = "") -> Any:
-        """Take the ``title``, the ``team``, or one of ``properties`` or ``relations``; None: it has none."""
+        """Take the ``title``, the ``team``, or of ``properties``, ``relations`` or ``scorecards`` one."""
         if kind == "properties":
             return self.properties.get(name)
         if kind == "relations":
             return self.relations.get(name)
+        if kind == "scorecards":
+            return self.scorecards.get(name)
         # No team is null, as a property without a value is.
         return self.title if kind == "title" else list(self.teams) or None
 
@@ -149,7 +153,7 @@ def _written_alike(values: Iterable[Any]) -> bool:
 def _parts(snapshot: EntitySnapshot | None) -> list[Any] | None:
     if snapshot is None:
         return None
-    return [
+    parts = [
         snapshot.identifier,
         snapshot.title,
         snapshot.icon,
@@ -157,3 +161,4 @@ def _parts(snapshot: EntitySnapshot | None) -> list[Any] | None:
         snapshot.properties,
         snapshot.relations,
     ]
+    return [*parts, snapshot.scorecards] if snapshot.scorecards else parts

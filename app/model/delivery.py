@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
+from app.model.incident import Route
 from app.model.notification import Notification
 
 
@@ -26,6 +28,13 @@ class Alert:
     incident_id: str | None = None
     due_at: datetime | None = None
     repeat: timedelta | None = None
+
+    @classmethod
+    def to(cls, route: Route, notification: Notification, *more: Any) -> "Alert":
+        """Make the alert for a route, which says why it goes there in another one's place, if it does."""
+        if route.why:
+            notification = notification.model_copy(update={"instead": route.why})
+        return cls(route.destination, route.queue, notification, *more)
 
 
 class Outcome(StrEnum):

@@ -10,9 +10,11 @@ from app.model.change import EntitySnapshot
 
 Path = tuple[str, ...]
 Field = str
-"""``title``, ``team``, ``properties.healthStatus``, ``relations.service``."""
+"""``title``, ``team``, ``properties.healthStatus``, ``relations.service``, ``scorecards.readiness``."""
 
 SCALAR_TYPES = frozenset((str, int, float, bool))
+AT_TOP = frozenset(("properties", "relations", "scorecards"))
+"""What of a snapshot holds values by name."""
 UNORDERED = frozenset(("team", "relations"))
 """Of these a list is a set: in which order Port gives its members is no fact of the entity."""
 INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)?", re.ASCII)
@@ -44,7 +46,7 @@ class PropertyChange:
 
 
 def diff(before: EntitySnapshot | None, after: EntitySnapshot | None) -> tuple[PropertyChange, ...]:
-    """Compare two snapshots: title, icon, team, properties and relations, objects looked into.
+    """Compare two snapshots: title, icon, team, properties, relations and scorecards, objects looked into.
 
     None stands for an entity that does not exist. What is the same, `same` says. Bookkeeping fields are not
     part of a snapshot.
@@ -104,6 +106,7 @@ def _fields(snapshot: EntitySnapshot | None) -> dict[str, Any]:
         "team": list(snapshot.teams) or None,
         "properties": snapshot.properties,
         "relations": snapshot.relations,
+        "scorecards": snapshot.scorecards or None,
     }
 
 
@@ -114,7 +117,7 @@ def _changes(path: Path, before: Mapping[str, Any], after: Mapping[str, Any]) ->
         old, new = before.get(key), after.get(key)
         if old is new or (type(old) is type(new) and type(old) in SCALAR_TYPES and old == new):
             continue  # as `same` says; nearly all values are
-        at_top = not path and key in {"properties", "relations"}
+        at_top = not path and key in AT_TOP
         if at_top or (isinstance(old, dict) and isinstance(new, dict)):
             yield from _changes((*path, key), old or {}, new or {})
         elif not same(old, new, path[0] if path else key):

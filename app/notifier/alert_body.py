@@ -1,6 +1,8 @@
 """What a job gets of an alert: its default body, and `.alert` in its templates."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
@@ -11,12 +13,15 @@ from app.notifier.base import Item, entity_url, page_of
 from app.notifier.kind import NotifierContext
 from app.notifier.words import mark_of, words_of
 
+VERSION: Literal[1] = 1
+MAX_ENVELOPE_BYTES = 100
+
 
 class AlertLinks(BaseModel):
     """Where an alert leads."""
 
     port: str | None
-    """The entity's page in Port; null: the alert is about no entity."""
+    """The entity's page in Port, or the run's; null: the alert is about no entity."""
     page: str | None
     """The entity's history on the listener's own page; null: `PAGE_URL` is not set."""
     properties: dict[str, str]
@@ -30,7 +35,7 @@ class AlertBody(BaseModel):
         title="Alert", use_attribute_docstrings=True, json_schema_serialization_defaults_required=True
     )
 
-    version: Literal[1] = 1
+    version: Literal[1] = VERSION
     """The version of this form."""
     rule: str
     """The rule's name; empty: the listener itself has something to say."""
@@ -61,6 +66,8 @@ class AlertBody(BaseModel):
     """When it happened."""
     action: str
     """`CREATE`, `UPDATE`, `DELETE` or `TIMER_EXPIRED`; `CLOSED`: no change ended the incident."""
+    resource: str
+    """`entity`, or `run`: a run of an action, whose id and blueprint stand in the place of an entity's."""
     blueprint: str
     """The entity's blueprint."""
     entity: str
@@ -85,15 +92,27 @@ class AlertBody(BaseModel):
     """A newer change of the entity was seen before this one."""
     worse: bool
     """The change made the incident more severe."""
+    acknowledged_at: AwareDatetime | None
+    """Since when somebody looks after the incident; null: nobody does."""
+    acknowledged_by: str
+    """Who does; empty: nobody."""
     instead: str
-    """For a fallback: which destination is on hold, and why; else empty."""
+    """For a fallback or a default: in whose place it gets the alert, and why; else empty."""
+    below: str
+    """What is quiet because of the incident: `11 below it: 9 degraded, 2 crashed`; empty: nothing."""
+    affected: str
+    """What depends on the entity: `affects 12: checkout, billing, … and 2 more`; empty: that is not asked."""
+    members: tuple[str, ...]
+    """Of a group what of it is open, as `entity: state`, the worst 10, and how many more."""
+    was_quiet: str
+    """Why it alerts now, if it was quiet because of another incident before; else empty."""
 
 
 def alert_body(item: Item, context: NotifierContext) -> AlertBody:
     """Make what a job gets of one delivery."""
     alert, words = item.notification, words_of(item.notification)
     page = context.page_url if alert.entity else None
-    opened_at = alert.opened_at
+    opened_at, about = alert.opened_at, (alert.blueprint, alert.entity, alert.resource)
     team = {"team": ", ".join(alert.teams)} if alert.teams else {}
     return AlertBody(
         rule=alert.rule,
@@ -105,7 +124,7 @@ def alert_body(item: Item, context: NotifierContext) -> AlertBody:
         incident=item.incident_id,
         key=item.delivery_id,
         links=AlertLinks(
-            port=entity_url(context.app_url, alert.blueprint, alert.entity) if alert.entity else None,
+            port=entity_url(context.app_url, *about) if alert.entity else None,
             page=page_of(page, alert.blueprint, alert.entity) if page else None,
             properties={link.name: link.url for link in alert.links},
         ),
@@ -114,6 +133,7 @@ def alert_body(item: Item, context: NotifierContext) -> AlertBody:
         message="".join(part.text for part in alert.message),
         at=alert.at,
         action=alert.action,
+        resource=alert.resource,
         blueprint=alert.blueprint,
         entity=alert.entity,
         title=words.title(),
@@ -126,8 +146,43 @@ def alert_body(item: Item, context: NotifierContext) -> AlertBody:
         closed=alert.closed,
         late=alert.late,
         worse=alert.worse,
+        acknowledged_at=alert.acknowledged.at if alert.acknowledged else None,
+        acknowledged_by=alert.acknowledged.by.name if alert.acknowledged else "",
         instead=words.instead(),
+        below=alert.below or "",
+        affected=alert.affected,
+        members=alert.members or (),
+        was_quiet=alert.was_quiet,
     )
+
+
+def digest_of(
+    items: Sequence[Item], context: NotifierContext, most_bytes: int
+) -> tuple[dict[str, Any], tuple[Item, ...]]:
+    """Make what a job gets of several deliveries at once, of as many as have room.
+
+    Args:
+        items: The deliveries, in their order; the first has room in any case.
+        context: What notifiers are made with.
+        most_bytes: How long it may be as JSON.
+
+    Returns:
+        The body, ``{"version": 1, "alerts": [...]}``, and the deliveries in it.
+    """
+    alerts: list[dict[str, Any]] = []
+    room = most_bytes - MAX_ENVELOPE_BYTES
+    for item in items:
+        alert = alert_body(item, context).model_dump(mode="json")
+        room -= len(json.dumps(alert)) + 1
+        if room < 0 and alerts:
+            break
+        alerts.append(alert)
+    return {"version": VERSION, "alerts": alerts}, tuple(items[: len(alerts)])
+
+
+def digest_id(items: Sequence[Item]) -> str:
+    """Name a digest by its deliveries: the same for the same ones, and for no others."""
+    return f"digest-{sha256(' '.join(item.delivery_id for item in items).encode()).hexdigest()[:32]}"
 
 
 def alert_event(event: Mapping[str, Any], item: Item, context: NotifierContext) -> dict[str, Any]:

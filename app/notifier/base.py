@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import quote, urlencode
 
+from app.model.change import ACTION_RUN, ENTITY
 from app.model.notification import Message, Notification
+from app.model.silence import Silence
 
 # Well below the lease of a queue: what has begun ends before another process may send the same.
 SEND_TIMEOUT = timedelta(seconds=10)
@@ -22,12 +24,14 @@ class Item:
         notification: The alert.
         parent: The message that its incident has in the channel already; None: it has none.
         incident_id: The incident's id, the same at each of its steps; None: it has none.
+        over: The incident has ended by now, whatever the alert says.
     """
 
     delivery_id: str
     notification: Notification
     parent: Message | None = None
     incident_id: str | None = None
+    over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,7 @@ class Notifier(Protocol):
     Attributes:
         pause: How long its queues rest after each message.
         batch_limit: How many alerts one message may list; 1 where each starts a job of its own.
+        spacing: The least time between two of its messages, over all its queues and all processes.
         address: What it calls, where nothing that it told can be told to its end by another address: the
             settings, as JSON, of a destination there, which is a secret; or a digest, if no last word can be
             said there. Empty: it can be.
@@ -95,7 +100,12 @@ class Notifier(Protocol):
 
     address: str = ""
     pause: timedelta = timedelta(0)
+    spacing: timedelta = timedelta(0)
     batch_limit: int = 1
+
+    def of_queue(self, queue: str) -> "Notifier":
+        """Give the notifier of one of its queues, by the queue's name."""
+        return self
 
     async def prepare(self, parcel: Parcel) -> Parcel:
         """Fill in the destination's own templates, before the time that a send may take begins.
@@ -131,10 +141,19 @@ class Notifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """An incident in a message: the first alert of it that the message had, and the last one."""
+    """An incident in a message.
+
+    Attributes:
+        first: The first alert of it that the message had.
+        last: The last one.
+        incident_id: Its id.
+        silence: The silence that keeps its alerts back now; None: none does.
+    """
 
     first: Notification
     last: Notification
+    incident_id: str | None = None
+    silence: Silence | None = None
 
 
 @runtime_checkable
@@ -188,8 +207,10 @@ class Reporter(Notifier, Protocol):
         ...
 
 
-def entity_url(app_url: str, blueprint: str, entity: str) -> str:
-    """Return the address of an entity's page in Port's app at `app_url`."""
+def entity_url(app_url: str, blueprint: str, entity: str, resource: str = ENTITY) -> str:
+    """Return the address of an entity's page, or of a run's, in Port's app at `app_url`."""
+    if resource == ACTION_RUN:
+        return f"{app_url.rstrip('/')}/organization/run?runId={quote(entity, safe='')}"
     return f"{app_url.rstrip('/')}/{quote(blueprint, safe='')}Entity?identifier={quote(entity, safe='')}"
 
 

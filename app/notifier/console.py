@@ -11,7 +11,7 @@ from rich.text import Text
 from app.errors import DeliveryFailed, Scope
 from app.notifier.base import Notifier, Parcel, Sent, Tried
 from app.notifier.kind import Kind
-from app.notifier.slack.alert import alert_message, dry_run
+from app.notifier.slack.alert import alert_message, by_name, dry_run
 from app.notifier.slack.markup import rich_part, unescaped
 from app.rules.destination import DestinationSettings
 
@@ -41,17 +41,18 @@ def _blocks(blocks: Iterable[Mapping[str, Any]]) -> list[RenderableType]:
         if block["type"] == "section":
             parts.append(_mrkdwn(block["text"]["text"]))
         elif block["type"] == "context":
-            texts = (
+            pieces = (
                 _mrkdwn(element["text"], "dim")
                 if element["type"] == "mrkdwn"
                 else Text(unescaped(element["text"]), "dim")
                 for element in block["elements"]
             )
-            parts.append(Text("  |  ", "dim").join(texts))
+            parts.append(Text("  |  ", "dim").join(pieces))
         elif block["type"] == "rich_text":
             parts.extend(_rich(element["elements"]) for element in block["elements"])
         elif block["type"] == "actions":
-            labels = [unescaped(element["text"]["text"]) for element in block["elements"]]
+            texts = (element.get("text") or element.get("placeholder") for element in block["elements"])
+            labels = [unescaped(text["text"]) if text else "…" for text in texts]
             parts.append(Text("  ".join(f"[ {label} ]" for label in labels), "cyan"))
     return parts
 
@@ -93,7 +94,7 @@ class ConsoleNotifier(Notifier):
         """
         try:
             for item in parcel.items:
-                self._console.print(draw(alert_message(item.notification, self._app_url)))
+                self._console.print(draw(alert_message(by_name(item.notification), self._app_url)))
         except OSError as error:
             reason = f"the output cannot be written to ({error.strerror})"
             raise DeliveryFailed(reason, Scope.DESTINATION) from None

@@ -25,7 +25,8 @@ PROXY_REFUSES = "407: the proxy wants a user and a password: give them in HTTPS_
 REMEDIES = {
     "channel_is_archived": "unarchive the channel, or give the destination another one",
     "is_archived": "unarchive the channel, or give the destination another one",
-    "channel_not_found": "give the destination a channel that exists and that the app is in",
+    "channel_not_found": "name a channel that exists, and invite the app to it",
+    "users_not_found": "check the e-mail address: nobody in Slack has it",
     "not_in_channel": "/invite the app to the channel",
     "no_service": "make a new webhook, and set its URL",
     "no_active_hooks": "make a new webhook, and set its URL",
@@ -39,6 +40,7 @@ REMEDIES = {
     "invalid_auth": "set a valid token",
     "not_authed": "set a valid token",
     "missing_scope": "give the app the scope, and install it again",
+    "routing_key": "set the integration key of an integration of the type Events API v2",
     "401": "check its credentials",
     "403": "check its credentials",
     "404": "check its address",

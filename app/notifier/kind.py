@@ -37,7 +37,9 @@ class NotifierContext:
         fate: Says what became of the change that a run in Port has brought; None: runs get no reports.
         render: Fills templates.
         clock: Gives the time, UTC.
+        calls_people: Whether rules call people whom the catalog names.
         network: The way to other hosts.
+        closable: The rules whose incidents a person may end by a button in Slack; None: no click arrives.
     """
 
     app_url: str
@@ -50,6 +52,8 @@ class NotifierContext:
     render: Render
     clock: Callable[[], datetime]
     network: Network = DIRECT
+    calls_people: bool = False
+    closable: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,8 @@ def failure_of(error: PortError, *, sends: bool = True) -> DeliveryFailed:
     """
     reason = one_line(f"{error.status} {error.said}" if error.status else error.said, MAX_REASON_CHARS)
     if error.status is None:
-        return DeliveryFailed(reason, Scope.DESTINATION if error.lasting else Scope.TRANSIENT)
+        scope = Scope.DESTINATION if error.lasting else Scope.TRANSIENT
+        return DeliveryFailed(reason, scope, unsure=sends and error.unsure)
     failed = failure_of_status(error.status, reason, retry_after=error.retry_after, unsure=sends)
     if failed.scope is Scope.MESSAGE and error.logging_in:
         return DeliveryFailed(reason, Scope.DESTINATION)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pkgutil import resolve_name
 from typing import Any
@@ -18,6 +19,7 @@ from app.notifier.kind import Kind, NotifierContext
 from app.notifier.port_runs import PortRuns
 from app.rules.destination import DestinationSettings
 from app.rules.file import Rules
+from app.rules.mention import catalog_mentions
 from app.rules.targets import DEFAULT_DESTINATION
 
 log = structlog.get_logger(__name__)
@@ -27,6 +29,8 @@ log = structlog.get_logger(__name__)
 DESTINATION_KINDS = {
     "slack": "app.notifier.slack.kind:SLACK_KIND",
     "http": "app.notifier.http.notifier:HTTP_KIND",
+    "teams": "app.notifier.teams:TEAMS_KIND",
+    "pagerduty": "app.notifier.pagerduty:PAGERDUTY_KIND",
     "port_action": "app.notifier.port_action:PORT_ACTION_KIND",
     "console": "app.notifier.console:CONSOLE_KIND",
 }
@@ -76,23 +80,31 @@ def make_notifiers(rules: Rules, context: NotifierContext) -> dict[str, Notifier
 
     Raises:
         RulesError: Destinations cannot be used as they are configured; each is named, with its line.
-        SettingsError: The default destination, which stands in no file, cannot.
+        SettingsError: Only the default destination, which stands in no file, cannot.
     """
     configured = rules.file.destinations
-    default = {DEFAULT_DESTINATION: default_settings(context.default_webhook)}
+    if context.closable is not None:
+        without_end = (rule.name for rule in rules.file.rules if rule.resolve is None)
+        context = replace(context, closable=frozenset(without_end))
     notifiers: dict[str, Notifier] = {}
-    mistakes = []
-    for name, settings in (default | configured).items():
+    mistakes, wrong = [], []
+    context = replace(context, calls_people=any(catalog_mentions(rule.mention) for rule in rules.file.rules))
+    for name in dict.fromkeys((DEFAULT_DESTINATION, *configured)):
         try:
+            settings = configured.get(name) or default_settings(context.default_webhook)
             notifiers[name] = kind_of(settings.type).make(name, settings, context)
+            notifiers[name].spacing = settings.spacing
         except SettingsError as error:
             if name not in configured:
-                raise
+                wrong.append(str(error))
+                continue
             for text in str(error).splitlines():  # each begins with the key that it is about
                 line = rules.line_of("destinations", name, text.partition(":")[0])
                 mistakes.append(Mistake(line, "", f"destination {name!r}: {text}"))
     if mistakes:
-        raise RulesError(rules.name, mistakes)
+        raise RulesError(rules.name, mistakes, settings=wrong)
+    if wrong:
+        raise SettingsError("\n".join(wrong))
     if context.port is not None and context.fate is not None:
         permalink = partial(_permalink, notifiers)
         notifiers[RUNS] = PortRuns(context.port, context.fate, permalink, context.clock)

@@ -27,10 +27,17 @@ A change of such a value triggers nothing, and may not move the entity's `update
 
 @dataclass(frozen=True, slots=True)
 class ListedEntity:
-    """An entity as Port lists it, as far as was asked; `updated_at`: None where Port says no time."""
+    """An entity as Port lists it, as far as was asked.
+
+    Attributes:
+        entity: The entity.
+        updated_at: When it was last changed, UTC; None where Port says no time.
+        levels: Whether Port says anything of its scorecards: no page promises that.
+    """
 
     entity: EntitySnapshot
     updated_at: datetime | None = None
+    levels: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,8 @@ class DescribedBlueprint:
 
     def include(self, watched: Watched) -> list[str] | None:
         """List the properties and relations to ask a search for; None: all."""
-        if watched.fields is None:
+        # How `include` would name a scorecard, no page of Port's says.
+        if watched.fields is None or any(map(is_level, watched.fields)):
             return None
         # Without the prefix, as Port's `include` wants them; title and team are among the meta-properties.
         names = sorted({name.partition(".")[2] for name in watched.fields & self.fields})
@@ -68,7 +76,12 @@ def read_entity(answer: Mapping[str, Any], blueprint: str) -> ListedEntity:
     if "\0" in entity["identifier"] or too_long("entityIdentifier", entity["identifier"]):
         raise UnreadableChange("no store could hold it", "identifier")
     snapshot = replace(event.read_snapshot(entity, blueprint), icon=None)  # it is not asked for
-    return ListedEntity(snapshot, read_time(entity.get("updatedAt")))
+    return ListedEntity(snapshot, read_time(entity.get("updatedAt")), levels="scorecards" in answer)
+
+
+def is_level(field: Field) -> bool:
+    """Tell whether a field is the level on a scorecard, which may change without the entity's own time."""
+    return field.startswith("scorecards.")
 
 
 def _names(described: Any) -> frozenset[Field]:

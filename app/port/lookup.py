@@ -1,7 +1,7 @@
-"""Looks up in Port to which destination an alert goes: a property of an entity related to the changed one."""
+"""Looks up in Port where an alert goes, or whom it calls: in entities related to the changed one."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,6 +18,8 @@ ANSWERS_KEPT = timedelta(minutes=10)
 LOOKUP_SECONDS = 2.0
 PORT_AWAY = timedelta(seconds=30)  # after a failure no change waits for Port for a while
 MAX_ANSWERS_KEPT = 10_000
+MAX_RELATED = 50
+"""Of a relation to thousands no more are read: nobody tells so many."""
 TEAM_BLUEPRINT = "_team"
 """Port's own: https://docs.port.io/sso-rbac/users-and-teams/manage-users-teams"""
 
@@ -36,10 +38,13 @@ class Lookup:
         self._away_until = clock()
         self._kept: dict[tuple[str, ...], tuple[datetime, dict[str, Any] | None]] = {}
 
-    async def __call__(self, change: CatalogChange, wanted: PortLookup) -> str | None:
-        """Look up the wanted property; None: it is no text, or Port does not answer within 2 s."""
+    async def __call__(self, change: CatalogChange, wanted: PortLookup) -> Sequence[object]:
+        """Look up the wanted property: a value for each entity that it leads to, None where it has none.
+
+        Nothing at all if it leads to none, or if Port does not answer within 2 s.
+        """
         if self._clock() < self._away_until:
-            return None
+            return ()
         try:
             async with asyncio.timeout(LOOKUP_SECONDS):
                 return await self._find(change, wanted)
@@ -47,30 +52,31 @@ class Lookup:
             reason = str(error) or f"no answer within {LOOKUP_SECONDS:.0f} s"
             self._away_until = self._clock() + PORT_AWAY
             log.warning("port_lookup_failed", reason=reason)
-            return None
+            return ()
 
-    async def _find(self, change: CatalogChange, wanted: PortLookup) -> str | None:
-        blueprint, entity = await self._target(change, wanted)
-        if not blueprint or not entity:
-            return None
-        target = await self._get(blueprint, entity)
-        value = ((target or {}).get("properties") or {}).get(wanted.property)
-        return value if isinstance(value, str) and value else None
+    async def _find(self, change: CatalogChange, wanted: PortLookup) -> Sequence[object]:
+        blueprint, entities = await self._targets(change, wanted)
+        if not blueprint:
+            return ()
+        entities = entities[: MAX_RELATED if wanted.each else 1]
+        found = await asyncio.gather(*(self._get(blueprint, entity) for entity in entities))
+        return [((target or {}).get("properties") or {}).get(wanted.property) for target in found]
 
-    async def _target(self, change: CatalogChange, wanted: PortLookup) -> tuple[str | None, str | None]:
+    async def _targets(self, change: CatalogChange, wanted: PortLookup) -> tuple[str | None, Sequence[str]]:
         if wanted.team:
-            return TEAM_BLUEPRINT, change.teams[0] if change.teams else None
+            return TEAM_BLUEPRINT, change.teams
         relation = wanted.relation or ""
         entity = change.after or change.before
         target = entity.relations.get(relation) if entity else None
-        # A relation to many: the first counts, as with teams.
-        identifier = target[0] if isinstance(target, list) and target else target
-        if not isinstance(identifier, str):
-            return None, None
+        related = [
+            name for name in (target if isinstance(target, list) else [target]) if isinstance(name, str)
+        ]
+        if not related:
+            return None, ()
         # The entity names only the identifier; the blueprint says of which blueprint that is.
         blueprint = await self._get(change.blueprint)
         described = ((blueprint or {}).get("relations") or {}).get(relation) or {}
-        return described.get("target"), identifier
+        return described.get("target"), related
 
     async def _get(self, blueprint: str, *entity: str) -> dict[str, Any] | None:
         key = (blueprint, *entity)

@@ -10,12 +10,13 @@ import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
 from app.errors import PortError, SettingsError
 from app.model.notification import one_line
+from app.model.times import clock_ahead
 from app.network import DIRECT, Network
 from app.port.refusal import (
     MAX_REFUSAL_CHARS,
@@ -38,14 +39,6 @@ MAX_CONTENT_BYTES = 32 * 1024 * 1024
 GZIP = 16 + zlib.MAX_WBITS
 PAUSES_SECONDS = (1.0, 3.0)  # between the tries of a call that Port or the network failed
 MAX_RATE_LIMIT_WAITS = 5
-NOTHING_SENT = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.ProxyError,
-    httpx.UnsupportedProtocol,
-    httpx.InvalidURL,
-)
 LOG_IN = "/v1/auth/access_token"
 
 
@@ -72,6 +65,19 @@ class Request:
         return f"{self.method} {self.path}"
 
 
+class _Sending:
+    """Sees whether any of a request has left: a proxy's refusal looks like one of the host.
+
+    Source: https://www.encode.io/httpcore/extensions/#trace
+    """
+
+    begun = False
+
+    async def trace(self, event: str, details: Mapping[str, Any]) -> None:
+        if event.endswith("send_request_headers.started") and details["request"].method != b"CONNECT":
+            self.begun = True
+
+
 class Transport:
     """A way to Port's API, for one organization. Use it as an async context manager, or `close` it.
 
@@ -90,9 +96,14 @@ class Transport:
         patient: Wait and try again. Where a queue of the outbox waits instead, and a call has some seconds
             only, give False: what Port or the network failed, 429 too, is an error at once.
 
+    Attributes:
+        ahead: By how much the clock is ahead of Port's, by the last answer.
+
     Raises:
         SettingsError: `base_url` is not a URL, or the environment's proxy or certificates cannot be used.
     """
+
+    ahead = timedelta(0)
 
     def __init__(
         self,
@@ -157,14 +168,15 @@ class Transport:
     async def _send(self, request: Request, repeatable: bool, token: str = "") -> httpx.Response:
         waits, pauses = (0, iter(PAUSES_SECONDS)) if self._patient else (MAX_RATE_LIMIT_WAITS, iter(()))
         while True:
+            sending = _Sending()
             try:
-                answer = await self._ask(request, token)
+                answer = await self._ask(request, token, sending)
             except (httpx.RequestError, httpx.InvalidURL) as error:
                 # Without a connection nothing can have been done, so that even a POST may be repeated.
-                not_sent = isinstance(error, NOTHING_SENT)
-                pause = next(pauses, None) if repeatable or not_sent else None
+                harmless = repeatable or not sending.begun
+                pause = next(pauses, None) if harmless else None
                 if pause is None:
-                    raise self._unreachable(request, error, repeatable or not_sent) from None
+                    raise self._unreachable(request, error, harmless) from None
                 reason = "Port cannot be reached"
             else:
                 if answer.status_code == httpx.codes.TOO_MANY_REQUESTS and waits < MAX_RATE_LIMIT_WAITS:
@@ -178,13 +190,14 @@ class Transport:
             self.progress(f"{reason}: waiting {pause:.0f} s, then {request} again")
             await self.sleep(pause)
 
-    async def _ask(self, request: Request, token: str) -> httpx.Response:
+    async def _ask(self, request: Request, token: str, sending: _Sending) -> httpx.Response:
         asked = self._http.stream(
             request.method,
             self.base_url + request.path,
             params=dict(request.query),
             json=request.body,
             headers={"Authorization": f"Bearer {token}"} if token else {},
+            extensions={"trace": sending.trace},
         )
         try:
             async with asyncio.timeout(MAX_CALL_SECONDS), asked as answer:
@@ -193,6 +206,7 @@ class Transport:
             raise httpx.ReadTimeout(f"no whole answer in {MAX_CALL_SECONDS:.0f} s") from None
         if body is None:
             raise self.no_port(request, answer.status_code)
+        self.ahead = clock_ahead(answer.headers.get("date"), self._clock())
         headers = [header for header in answer.headers.raw if header[0].lower() not in OF_THE_CONTENT]
         return httpx.Response(answer.status_code, headers=headers, content=body)
 
@@ -224,7 +238,8 @@ class Transport:
         reason = one_line(self._hide(why_unreached(error)), MAX_REFUSAL_CHARS)
         reason = f"cannot reach {self.base_url}: {reason}" + ("" if harmless else "; it may have arrived")
         remedy = "Check the network, the proxy settings (HTTPS_PROXY) and PORT_API_URL"
-        return PortError(str(request), reason, remedy, lasting=caused_by(error, ssl.SSLCertVerificationError))
+        lasting = caused_by(error, ssl.SSLCertVerificationError)
+        return PortError(str(request), reason, remedy, lasting=lasting, unsure=not harmless)
 
     def _hide(self, text: str) -> str:
         # An answer may repeat what was sent, and its text goes into errors and the log.

@@ -15,7 +15,7 @@ from pydantic import Field, TypeAdapter, ValidationError, WithJsonSchema
 from typing_extensions import TypedDict
 
 from app.errors import UnreadableChange
-from app.model.change import ENTITY, EntitySnapshot
+from app.model.change import ACTION_RUN, CREATE, ENTITY, UPDATE, EntitySnapshot
 
 Json = dict[str, Any]
 
@@ -23,6 +23,13 @@ WEBHOOK_PATH = "/api/slack"
 """The path of the listener's address that Port calls."""
 MAX_IDENTIFIER_BYTES = {"blueprintIdentifier": 400, "entityIdentifier": 2_048}
 """In UTF-8: about Port's own limits (100 and 1,000 characters), and what PostgreSQL can index."""
+
+
+SIDES = ("before", "after")
+NO_PROPERTIES = frozenset(
+    {"id", "identifier", "title", "team", "createdAt", "createdBy", "updatedAt", "updatedBy"}
+)
+"""Of another resource than an entity: its name, and bookkeeping."""
 
 
 def read_time(value: Any) -> datetime | None:
@@ -66,6 +73,7 @@ class Entity(TypedDict, total=False):
     team: _Teams
     properties: dict[Any, Any] | None
     relations: _Values
+    scorecards: _Values
     updatedAt: _TimeOrNull
 
 
@@ -143,7 +151,15 @@ def read_snapshot(entity: Entity, blueprint: str) -> EntitySnapshot:
         _teams(entity.get("team")),
         _without_nulls(entity.get("properties")),
         _without_nulls(entity.get("relations")),
+        _levels(entity.get("scorecards")) if "scorecards" in entity else {},
     )
+
+
+def _levels(value: Any) -> dict[str, Any]:
+    """Take the level on each scorecard; the rules behind it are entities of their own."""
+    scorecards = value.items() if isinstance(value, dict) else ()
+    levels = {name: card.get("level") for name, card in scorecards if isinstance(card, dict)}
+    return {name: level for name, level in levels.items() if isinstance(level, str)}
 
 
 def _teams(value: Any) -> tuple[str, ...]:
@@ -195,6 +211,64 @@ def build_event(
     return event | {"diff": {"before": _entity(before), "after": _entity(after)}}
 
 
+def in_entity_shape(event: Mapping[str, Any], resource: str) -> dict[str, Any]:
+    """Bring the event of a run, a blueprint, or whatever else Port has, into the shape of an entity's.
+
+    Nothing is demanded of it. Its fields become properties, so that rules can name them: a run's ``status``.
+    """
+    diff, context = event.get("diff"), event.get("context")
+    sides = {side: side_ for side in SIDES if isinstance(side_ := get_in(diff, side), dict)}
+    newest = sides.get("after") or sides.get("before")
+    action = get_in(newest, "action") or get_in(context, "action") or get_in(event, "payload", "action")
+    # A run has no identifier, and what the context then names is the entity that the run is about.
+    own = ("id",) if resource == ACTION_RUN else ("identifier", "id")
+    entity = _name(newest, *own) or _name(context, "runId" if resource == ACTION_RUN else "entityIdentifier")
+    title = _name(newest, "title")
+    happened = _name(event.get("action")) or _name(action) or resource
+    if resource == ACTION_RUN:
+        title = title or _name(action, "title") or _name(get_in(context, "action"), "title") or _name(action)
+        about = get_in(newest, "entity")
+        # What runs says little without what it is about.
+        title = ": ".join(filter(None, (_name(about, "title") or _name(about), title)))
+        if happened not in (CREATE, UPDATE):  # in the old changelog, which action runs
+            happened = UPDATE if "before" in sides else CREATE
+    return {
+        "action": happened,
+        "resourceType": resource,
+        "trigger": event.get("trigger") if isinstance(event.get("trigger"), dict) else None,
+        "context": {
+            "blueprintIdentifier": _name(context, "blueprintIdentifier", "blueprint", "blueprintId")
+            or _name(newest, "blueprint"),
+            "entityIdentifier": entity or _name(context, "entityIdentifier", "entity", "entityId"),
+            "runId": get_in(context, "runId"),
+        },
+        "diff": {
+            side: {
+                "identifier": entity,
+                "title": title,
+                "team": fields.get("team"),
+                "updatedAt": fields.get("updatedAt"),
+                "properties": {name: value for name, value in fields.items() if name not in NO_PROPERTIES},
+            }
+            for side, fields in sides.items()
+        },
+    }
+
+
+def _name(value: Any, *keys: str) -> str:
+    """Take a text, or an object's identifier; with keys, that of the first such member of an object."""
+    if keys:
+        return next(filter(None, (_name(get_in(value, key)) for key in keys)), "")
+    return non_empty_text(value) or non_empty_text(get_in(value, "identifier")) or ""
+
+
+def get_in(value: Any, *path: str) -> Any:
+    """Follow a path into objects; None: it leads nowhere."""
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
 def encode(body: Mapping[str, Any]) -> bytes:
     """Encode a body as Port does before it signs it: compact JSON in UTF-8, nothing escaped."""
     # A lone surrogate, which JSON may hold and UTF-8 may not, becomes a question mark as in `parse_event`.
@@ -204,7 +278,7 @@ def encode(body: Mapping[str, Any]) -> bytes:
 def _entity(snapshot: EntitySnapshot | None) -> Json | None:
     if snapshot is None:
         return None
-    return {
+    entity = {
         "identifier": snapshot.identifier,
         "title": snapshot.title,
         "icon": snapshot.icon,
@@ -213,3 +287,5 @@ def _entity(snapshot: EntitySnapshot | None) -> Json | None:
         "properties": dict(snapshot.properties),
         "relations": dict(snapshot.relations),
     }
+    scorecards = {name: {"level": level} for name, level in snapshot.scorecards.items()}
+    return entity | ({"scorecards": scorecards} if scorecards else {})

@@ -5,7 +5,8 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from app.receive.payload import AGENTS_BODY_PATH, SIDES
+from app.receive.event import SIDES
+from app.receive.payload import AGENTS_BODY_PATH
 
 FORMS = (
     ("an automation's or a workflow's body", ("event",)),

@@ -3,38 +3,34 @@
 Every change comes through here: webhooks, differences that reconciling found, what a person replays.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 from opentelemetry.trace import Tracer
 
 from app.errors import StoreUnavailable
-from app.model.change import ENTITY, CatalogChange
+from app.model.change import CatalogChange
 from app.model.delivery import Alert
-from app.model.incident import Route, Step
+from app.model.incident import Step
 from app.model.notification import Notification, one_line
 from app.model.report import RUNS, Report
 from app.observe.tracing import OFF, note, span, traceparent
 from app.observe.watch import NOBODY, Watch
-from app.receive.payload import bare_event, parse_event
+from app.receive.payload import parse_event
+from app.receive.routing import Evaluate, LookUp, match_and_route
 from app.receive.signature import Signed
-from app.rules.condition import JqError, Results
+from app.rules.condition import JqError
 from app.rules.decide import OVERTAKEN, Decision, EntityState, decide
-from app.rules.match import Failure, Hit, Match, match
+from app.rules.match import Failure, Match
 from app.rules.rulebook import Queues, Rulebook
-from app.rules.targets import DEFAULT_DESTINATION, ByPort, ByTemplate, PortLookup, choose
+from app.rules.targets import DEFAULT_DESTINATION, choose, plain
 from app.rules.watched import Watched
 from app.store import queries
 from app.store.rows import Accepted, Incoming
 from app.store.store import Store
-
-Evaluate = Callable[[Sequence[str], Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
-"""Runs jq programs on an event: the first result of each, by program; a `JqError` of one that failed."""
-LookUp = Callable[[CatalogChange, PortLookup], Awaitable[str | None]]
-"""Asks Port for a destination's name; None if it has none, or does not answer in time."""
 
 NOTICED_WITHIN = timedelta(hours=24)
 """Of a program that fails now and then the rule's destinations are told once in this time."""
@@ -115,7 +111,9 @@ class Intake:
         # Not only until this returns: the request's other log lines name the change, too.
         structlog.contextvars.bind_contextvars(change=change.key)
         with span(self.tracer, "decide and store", change=change.key, action=change.action) as stored:
-            matched = await match_and_route(change, signed.body, self.book, self.evaluate, self.look_up)
+            matched = await match_and_route(
+                change, signed.body, self.book, self.evaluate, self.look_up, self.clock()
+            )
             if reconciled is not None:
                 matched = _for_reconciling(matched, reconciled)
             report = self._report(change)
@@ -158,10 +156,10 @@ class Intake:
         title = one_line(change.title, MAX_NOTICE_VALUE_CHARS)
         text = f"{begins}. On a change of {title}, {failure.text}. Correct it in the rules file."
         notice = Notification.notice(text, now, rule=rule.name)
-        names = [choose(target, change.teams, None, self.book.queues) for target in rule.send]
-        named = [name for name in names if Step.NOTICE in self.book.queues[name].steps]
-        queues = {self.book.queues[name].name: name for name in named or [DEFAULT_DESTINATION]}
-        alerts = [Alert(name, self.book.queues[name].of(""), notice) for name in queues.values()]
+        names = [choose(plain(target), change.teams, None, self.book.queues) for target in rule.send]
+        ways = [way for name in names if Step.NOTICE in (way := self.book.default_of(name)).steps]
+        queues = {way.queue: way for way in ways or [self.book.default_of(DEFAULT_DESTINATION)]}
+        alerts = [Alert(way.destination, way.queue, notice) for way in queues.values()]
         told = await self.store.write(
             queries.deliveries.tell_once,
             alerts,
@@ -187,7 +185,14 @@ class Intake:
 
         watched = matched.watched is not None
         return Incoming(
-            matched.change, signed.body, now, decided, traceparent(), watched=watched, report=report
+            matched.change,
+            signed.body,
+            now,
+            decided,
+            traceparent(),
+            watched=watched,
+            report=report,
+            kins=tuple(matched.kins.values()),
         )
 
     def _wake(self, accepted: Accepted, report: Report | None) -> None:
@@ -224,9 +229,8 @@ class Intake:
         if change.report_to is None:
             return None
         if not self.reports:
-            self._log.warning(
-                "report_not_possible", reason="PORT_CLIENT_ID is not set; the run stays in progress"
-            )
+            reason = "PORT_CLIENT_ID is not set; the run stays in progress"
+            self._log.warning("report_not_possible", reason=reason)
             return None
         return Report.of(change, RUN_QUEUES.of(change.report_to))
 
@@ -239,47 +243,3 @@ def _for_reconciling(matched: Match, reconciled: Reconciled) -> Match:
     if reconciled.first_reading:
         hits = tuple(hit for hit in hits if not hit.resolves)
     return replace(matched, hits=hits, watched=reconciled.watched, failures=failures)
-
-
-async def match_and_route(
-    change: CatalogChange, body: bytes, book: Rulebook, evaluate: Evaluate, look_up: LookUp
-) -> Match:
-    """Match a change with the rules, and find the routes of its alerts; jq is run on the change's body."""
-    programs = book.rules.programs(change.blueprint)
-    event = bare_event(body) if programs else None
-    results = await evaluate(programs, event) if event is not None else {}
-    matched = match(book.rules, change, results)
-    # What chooses a destination may fail as well; the default gets the alert then.
-    chosen = {
-        target.program: hit.rule
-        for hit in matched.hits
-        for target in hit.rule.send
-        if isinstance(target, ByTemplate)
-    }
-    if chosen:
-        results = {**results, **await evaluate([*chosen], bare_event(body) if event is None else event)}
-    failed = [
-        Failure(rule, program, f"the template in `send` failed: {result.text}")
-        for program, rule in chosen.items()
-        if isinstance(result := results[program], JqError)
-    ]
-    reasons = [matched.reason, *(failure.reason for failure in failed)]
-    hits = [hit.to(await _routes(hit, change, results, book, look_up)) for hit in matched.hits]
-    watched = book.watched.get(change.blueprint) if change.resource == ENTITY else None
-    failures = (*matched.failures, *failed)
-    return Match(change, matched.changes, tuple(hits), "; ".join(reasons), watched, results, failures)
-
-
-async def _routes(
-    hit: Hit, change: CatalogChange, results: Results, book: Rulebook, look_up: LookUp
-) -> tuple[Route, ...]:
-    names: dict[str, None] = {}  # in the order of `send`, and none twice
-    for target in hit.rule.send:
-        value: object = None
-        if isinstance(target, ByTemplate):
-            value = results[target.program]  # a failure is no destination's name
-        elif isinstance(target, ByPort):
-            value = await look_up(change, target.port)
-        names[choose(target, change.teams, value, book.queues)] = None
-    queues = ((name, book.queues[name]) for name in names)
-    return tuple(Route(name, queue.of(change.entity), queue.steps) for name, queue in queues)

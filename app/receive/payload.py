@@ -20,6 +20,8 @@ from app.receive.event import (
     MAX_IDENTIFIER_BYTES,
     Event,
     encode,
+    get_in,
+    in_entity_shape,
     non_empty_text,
     read_event,
     read_snapshot,
@@ -29,11 +31,6 @@ from app.receive.event import (
 from app.receive.signature import Signed
 
 AGENTS_BODY_PATH = ("context", "nodeConfig", "body")
-SIDES = ("before", "after")
-NO_PROPERTIES = frozenset(
-    {"id", "identifier", "title", "team", "createdAt", "createdBy", "updatedAt", "updatedBy"}
-)
-"""Of another resource than an entity: its name, and bookkeeping."""
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # what is before has a program's zero for a time, such as year 1
 CLOCKS_MAY_DIFFER = timedelta(seconds=2)  # a signature's time is often in whole seconds
 
@@ -50,10 +47,10 @@ def parse_event(signed: Signed) -> CatalogChange:
     body = _load(signed.body)
     unwrapped = _unwrap(body)
     resource = _resource(unwrapped.event)
-    plain = unwrapped.event if resource == ENTITY else _in_entity_shape(unwrapped.event, resource)
+    plain = unwrapped.event if resource == ENTITY else in_entity_shape(unwrapped.event, resource)
     event = read_event(plain, unwrapped.path)
     # Some put the run beside the event, others into its context.
-    run_id = _run_id(event, unwrapped.envelope) or non_empty_text(_get(body, "context", "runId"))
+    run_id = _run_id(event, unwrapped.envelope) or non_empty_text(get_in(body, "context", "runId"))
     return _change(event, resource, unwrapped, signed.at, run_id)
 
 
@@ -80,14 +77,17 @@ def happening_at(body: bytes, at: datetime) -> bytes:
 
 
 def with_properties(body: bytes, values: Mapping[str, Any]) -> bytes:
-    """Copy a body that `parse_event` can read, with other values of the entity's properties after the change.
+    """Copy a body that `parse_event` can read, with other values after the change.
+
+    They are the entity's properties or, of another resource than an entity, its fields: a run's ``status``.
 
     Raises:
         UnreadableChange: It is not JSON, or has no entity after the change.
     """
     loaded = _load(body)
     properties: Any = _unwrap(loaded).event  # a part of what was loaded
-    for key in ("diff", "after", "properties"):
+    after = ("diff", "after")
+    for key in (*after, "properties") if _resource(properties) == ENTITY else after:
         properties = properties.get(key) if isinstance(properties, dict) else None
     if not isinstance(properties, dict):
         raise UnreadableChange("it has no entity after the change")
@@ -125,7 +125,7 @@ def _unwrap(body: Mapping[str, Any]) -> _Unwrapped:
     if isinstance(event, dict) and ("diff" in event or "context" in event):
         return _Unwrapped(event, body, ("event",))
     # Port's agent wraps the body, which may itself be an envelope.
-    inner = _get(body, *AGENTS_BODY_PATH)
+    inner = get_in(body, *AGENTS_BODY_PATH)
     if isinstance(inner, dict) and "diff" not in body:
         unwrapped = _unwrap(inner)
         return _Unwrapped(unwrapped.event, unwrapped.envelope, (*AGENTS_BODY_PATH, *unwrapped.path))
@@ -135,53 +135,8 @@ def _unwrap(body: Mapping[str, Any]) -> _Unwrapped:
 def _resource(event: Mapping[str, Any]) -> str:
     named = non_empty_text(event.get("resourceType"))
     # An invocation of an action, which Port's agent hands on as its body is, may name no resource.
-    invoked = named is None and "diff" not in event and isinstance(_get(event, "payload", "action"), dict)
+    invoked = named is None and "diff" not in event and isinstance(get_in(event, "payload", "action"), dict)
     return ACTION_RUN if invoked else named or ENTITY
-
-
-def _in_entity_shape(event: Mapping[str, Any], resource: str) -> dict[str, Any]:
-    """Bring the event of a run, a blueprint, or whatever else Port has, into the shape of an entity's.
-
-    Nothing is demanded of it. Its fields become properties, so that rules can name them: a run's ``status``.
-    """
-    diff, context = event.get("diff"), event.get("context")
-    sides = {side: side_ for side in SIDES if isinstance(side_ := _get(diff, side), dict)}
-    newest = sides.get("after") or sides.get("before")
-    action = _get(newest, "action") or _get(context, "action") or _get(event, "payload", "action")
-    # A run has no identifier, and what the context then names is the entity that the run is about.
-    own = ("id",) if resource == ACTION_RUN else ("identifier", "id")
-    entity = _name(newest, *own) or _name(context, "runId" if resource == ACTION_RUN else "entityIdentifier")
-    title = _name(newest, "title") or (
-        _name(action, "title") or _name(action) if resource == ACTION_RUN else ""
-    )
-    return {
-        "action": _name(event.get("action")) or _name(action) or resource,
-        "resourceType": resource,
-        "trigger": event.get("trigger") if isinstance(event.get("trigger"), dict) else None,
-        "context": {
-            "blueprintIdentifier": _name(context, "blueprintIdentifier", "blueprint", "blueprintId")
-            or _name(newest, "blueprint"),
-            "entityIdentifier": entity or _name(context, "entityIdentifier", "entity", "entityId"),
-            "runId": _get(context, "runId"),
-        },
-        "diff": {
-            side: {
-                "identifier": entity,
-                "title": title,
-                "team": fields.get("team"),
-                "updatedAt": fields.get("updatedAt"),
-                "properties": {name: value for name, value in fields.items() if name not in NO_PROPERTIES},
-            }
-            for side, fields in sides.items()
-        },
-    }
-
-
-def _name(value: Any, *keys: str) -> str:
-    """Take a text, or an object's identifier; with keys, that of the first such member of an object."""
-    if keys:
-        return next(filter(None, (_name(_get(value, key)) for key in keys)), "")
-    return non_empty_text(value) or non_empty_text(_get(value, "identifier")) or ""
 
 
 def _change(
@@ -218,13 +173,13 @@ def _change(
         teams=snapshot.teams if snapshot else (),
         before=before,
         after=after,
-        actor=_actor(_get(envelope, "trigger", "by")) or _actor(trigger.get("by")),
+        actor=_actor(get_in(envelope, "trigger", "by")) or _actor(trigger.get("by")),
         origin=origin,
         at=happened_at if EARLIEST <= happened_at < signed_at + CLOCKS_MAY_DIFFER else signed_at,
         timer=timer,
         run_id=run_id,
         found_at=read_time(event.get("foundAt")) if origin == RECONCILE else None,
-        report_to=non_empty_text(_get(envelope, "run", "id")) if envelope.get("report") is True else None,
+        report_to=non_empty_text(get_in(envelope, "run", "id")) if envelope.get("report") is True else None,
     )
 
 
@@ -265,31 +220,25 @@ def _identifiers(event: Event, resource: str, path: tuple[str, ...]) -> tuple[st
 
 
 def _old_timer(event: Event) -> str | None:
-    return non_empty_text(_get(event.get("additionalData"), "property"))
+    return non_empty_text(get_in(event.get("additionalData"), "property"))
 
 
 def _run_id(event: Event, envelope: Mapping[str, Any]) -> str | None:
     return (
-        non_empty_text(_get(envelope, "run", "id"))
-        or non_empty_text(_get(envelope, "nodeRun", "identifier"))
+        non_empty_text(get_in(envelope, "run", "id"))
+        or non_empty_text(get_in(envelope, "nodeRun", "identifier"))
         or non_empty_text((event.get("context") or {}).get("runId"))
-        or non_empty_text(_get((event.get("trigger") or {}).get("by"), "runId"))
+        or non_empty_text(get_in((event.get("trigger") or {}).get("by"), "runId"))
     )
-
-
-def _get(value: Any, *path: str) -> Any:
-    for name in path:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
 
 
 def _actor(by: Any) -> str:
     """Choose the most readable name that the body has for the author of the change; empty if none."""
-    user = _get(by, "user")
-    names = (non_empty_text(_get(user, "firstName")), non_empty_text(_get(user, "lastName")))
+    user = get_in(by, "user")
+    names = (non_empty_text(get_in(user, "firstName")), non_empty_text(get_in(user, "lastName")))
     full_name = " ".join(name for name in names if name)
-    if name := full_name or non_empty_text(_get(user, "email")) or non_empty_text(_get(by, "userId")):
+    if name := full_name or non_empty_text(get_in(user, "email")) or non_empty_text(get_in(by, "userId")):
         return name
-    if app := non_empty_text(_get(by, "appId")):
+    if app := non_empty_text(get_in(by, "appId")):
         return f"app {app}"
-    return "Port" if True in (_get(by, "byPort"), _get(by, "port")) else ""
+    return "Port" if True in (get_in(by, "byPort"), get_in(by, "port")) else ""

@@ -9,7 +9,7 @@ from app.errors import TooBusy
 
 BODY_SECONDS = 15
 """So long a body may take to arrive: a sender that takes longer only holds memory."""
-MOST_BYTES = 64 * 1024 * 1024
+MOST_BYTES = 32 * 1024 * 1024
 """As much of unproven bodies is in memory at once."""
 FREE_BYTES = 64 * 1024
 BYTES_PER_SECOND = 32 * 1024 * 1024
@@ -29,9 +29,14 @@ class _Body:
 
 
 class Unproven:
-    """The bodies that have arrived and are not yet proven to come from Port."""
+    """The bodies that have arrived and are not yet proven to come from Port.
 
-    def __init__(self) -> None:
+    Args:
+        body_bytes: The size of the largest body that is taken: two such always have room.
+    """
+
+    def __init__(self, body_bytes: int = 0) -> None:
+        self._most_bytes = max(MOST_BYTES, 2 * body_bytes)
         self._bodies: set[_Body] = set()
         self._bytes = 0
         self._turn = asyncio.Lock()
@@ -54,14 +59,14 @@ class Unproven:
                     body.chunks.append(chunk)
                     body.size += len(chunk)
                     self._bytes += len(chunk)
-                    if self._bytes > MOST_BYTES:
+                    if self._bytes > self._most_bytes:
                         self._give_up_largest()
                     if body.size > FREE_BYTES:
                         await self._pace(len(chunk))
             return b"".join(body.chunks)
         except TimeoutError:
             if body.given_up:
-                reason = f"bodies that nobody has signed take more than {MOST_BYTES // 2**20} MiB"
+                reason = f"bodies that nobody has signed take more than {self._most_bytes // 2**20} MiB"
                 raise TooBusy(reason) from None
             raise
         finally:

@@ -8,7 +8,7 @@ from typing import Any
 from app.model.change import CREATE, DELETE, RECONCILE, UPDATE, EntitySnapshot
 from app.model.diff import Field, PropertyChange, diff, same_field
 from app.model.times import MICRO, Micros, to_micros
-from app.port.listing import ListedEntity
+from app.port.listing import ListedEntity, is_level
 from app.receive.event import build_event, encode
 from app.rules.last_known import SKEW_MICROS, LastKnown, first_state
 from app.rules.watched import Watched, snapshot_of
@@ -69,6 +69,7 @@ def compare(
     asked_at: datetime,
     first: bool,
     now: datetime,
+    ahead: timedelta = timedelta(0),
     alert: bool = False,
     computed: Container[Field] = frozenset(),
 ) -> LastKnown | EntityDifference | None:
@@ -84,12 +85,17 @@ def compare(
         asked_at: When Port was asked, by our clock: the answer is of that time or later.
         first: Its blueprint has never been read to the end: everything is recorded, nothing is news.
         now: The time, UTC.
+        ahead: By how much our clock is ahead of Port's: what happened is dated by Port's.
         alert: With `first`, what is wrong is news all the same: as a change from nothing.
         computed: The fields whose values come from other entities: the entity's time says nothing of those.
     """
     values = watched.values(listed.entity)
-    at = to_micros(listed.updated_at or asked_at)
-    touched = known is not None and known.moved_at >= to_micros(asked_at) - SETTLED_MICROS
+    if not listed.levels:  # of what is not said nothing has changed
+        seen = known.values if known else {}
+        values = {name: value for name, value in values.items() if not is_level(name)}
+        values |= {name: value for name, value in seen.items() if is_level(name)}
+    at = to_micros(listed.updated_at or asked_at - ahead)
+    touched = known is not None and _touched(known, asked_at, now)
     record_only = first and not alert
     differing: frozenset[Field] = frozenset()
     if known is None or known.gone or (known.exists is None and not record_only):
@@ -106,7 +112,7 @@ def compare(
         if not differing or record_only:
             return _adopt(known, values, differing, at, watched, now)
     entity = listed.entity
-    only_computed = bool(differing) and all(name in computed for name in differing)
+    only_computed = bool(differing) and all(name in computed or is_level(name) for name in differing)
     before = None
     if known is not None and differing:
         before = _before(known, entity, values, differing)
@@ -119,33 +125,51 @@ def compare(
         before,
         replace(snapshot_of(entity.identifier, entity.blueprint, values), teams=entity.teams),
         # A computed value may change without moving the entity's own time.
-        asked_at if only_computed else listed.updated_at or asked_at,
+        (None if only_computed else listed.updated_at) or asked_at - ahead,
         missed=not first and not only_computed,
         version=known.version if known else 0,
     )
 
 
 def compare_absent(
-    blueprint: str, entity: str, known: LastKnown, *, asked_at: datetime, record_only: bool
+    blueprint: str,
+    entity: str,
+    known: LastKnown,
+    *,
+    asked_at: datetime,
+    now: datetime,
+    record_only: bool,
+    ahead: timedelta = timedelta(0),
 ) -> LastKnown | EntityDifference | None:
     """Judge an entity that has a state, and that Port did not have at `asked_at`, as `compare` does.
 
     With `record_only` nothing is news.
     """
-    at = to_micros(asked_at)
-    if known.gone or known.moved_at >= at - SETTLED_MICROS:
+    at = asked_at - ahead
+    if known.gone or _touched(known, asked_at, now):
         return None
     if record_only:
-        return LastKnown({}, {}, False, at, version=known.version + 1, moved_at=at)
+        version = known.version + 1
+        return LastKnown({}, {}, False, to_micros(at), version=version, moved_at=to_micros(asked_at))
     before = snapshot_of(entity, blueprint, known.values)
-    return EntityDifference(blueprint, entity, DELETE, before, None, asked_at, True, known.version)
+    return EntityDifference(blueprint, entity, DELETE, before, None, at, True, known.version)
+
+
+def _touched(known: LastKnown, asked_at: datetime, now: datetime) -> bool:
+    """Tell whether a change may have come since Port was asked."""
+    # One from the future has come while the clock was ahead: that was before.
+    return to_micros(asked_at) - SETTLED_MICROS <= known.moved_at <= to_micros(now) + SETTLED_MICROS
 
 
 def _differing(
     known: LastKnown, values: dict[Field, Any], at: Micros, watched: Watched, computed: Container[Field]
 ) -> frozenset[Field]:
     # Port's search index may be behind, and not have a change of which the webhook is here already.
-    behind = {name for name, time in known.times.items() if name not in computed and at + SKEW_MICROS < time}
+    behind = {
+        name
+        for name, time in known.times.items()
+        if at + SKEW_MICROS < time and not (name in computed or is_level(name))
+    }
     return frozenset(
         name
         for name in {*values, *known.values} - behind

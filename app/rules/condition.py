@@ -1,18 +1,16 @@
 """The conditions of a rule: its `when` and `resolve`."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from app.model.change import CatalogChange, EntitySnapshot
 from app.model.diff import Path, PropertyChange, same
 from app.model.notification import text_of
-from app.rules.values import Number, Strict, Values, accepts, left
+from app.rules.values import OF_LIMITS, USUAL_LEVELS, Duration, Strict, Values, accepts, as_number, left
 
 Results = Mapping[str, Any]
 """The first result of each jq program for a change; a `JqError` of one that failed."""
@@ -33,40 +31,13 @@ class JqError:
     ours: bool = False
 
 
-UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
-DURATION = re.compile("".join(rf"(?:([0-9]{{1,6}}){unit})?" for unit in UNITS))
-MAX_DURATION = timedelta(days=30)
-
-
-def _duration(value: Any) -> Any:
-    parts = DURATION.fullmatch(value.replace(" ", "")) if isinstance(value, str) else None
-    if parts is None or not any(parts.groups()):
-        raise ValueError("must be a time such as 30s, 5m, 1h30m or 2d")
-    numbers = (int(number or 0) for number in parts.groups())
-    duration = timedelta(**dict(zip(UNITS.values(), numbers, strict=True)))
-    if not timedelta(0) < duration <= MAX_DURATION:
-        raise ValueError("must be between 1s and 30d")
-    return duration
-
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(_duration),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "pattern": "^ *([0-9]+d)? *([0-9]+h)? *([0-9]+m)? *([0-9]+s)? *$",
-            "examples": ["30s", "5m", "1h30m", "2d"],
-        }
-    ),
-]
-
-
-SUBJECTS = ("property_", "relation", "title", "team", "all_", "any_", "jq")
+SUBJECTS = ("property_", "relation", "title", "team", "scorecard", "run", "all_", "any_", "jq")
 
 
 class Condition(Strict):
     """One thing that can be said of a change: of one value, of several conditions together, or by jq."""
+
+    model_config = ConfigDict(json_schema_extra=OF_LIMITS)
 
     nullable = frozenset({"from_", "to"})
 
@@ -78,15 +49,21 @@ class Condition(Strict):
     """The title."""
     team: Literal[True] | None = None
     """The owning teams."""
+    scorecard: Annotated[str, Field(min_length=1)] | None = None
+    """A scorecard's identifier; the value is the entity's level on it."""
+    run: Annotated[str, Field(min_length=1)] | None = None
+    """A field of the run, such as `status`; dots lead into objects, of which the identifier counts."""
+    levels: Annotated[tuple[str, ...], Field(min_length=2)] = USUAL_LEVELS
+    """The scorecard's levels, the lowest first."""
     from_: Values = Field(default=None, alias="from")
     """What the value was before: one, a list, or `not`. Of a value that is a list itself, such as the teams:
     what was in it, and is not any more."""
     to: Values = None
     """What it is now; what came into a list."""
-    above: Number | None = None
-    """The value crossed this number on its way up."""
-    below: Number | None = None
-    """The value crossed this number on its way down."""
+    above: float | str | None = None
+    """The value crossed this number, or this level, on its way up."""
+    below: float | str | None = None
+    """The value crossed this number, or this level, on its way down."""
     all_: Annotated[tuple["Condition", ...], Field(min_length=1)] | None = Field(default=None, alias="all")
     """Each of these holds now, and at least one of them began to with this change."""
     any_: Annotated[tuple["Condition", ...], Field(min_length=1)] | None = Field(default=None, alias="any")
@@ -97,6 +74,19 @@ class Condition(Strict):
     own affair. https://docs.port.io/actions-and-automations/define-automations/setup-trigger"""
     for_: Duration | None = Field(default=None, alias="for")
     """Only if it still holds after this time."""
+
+    @field_validator("above", "below", mode="before")
+    @classmethod
+    def _limits(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None:
+            return None
+        levels = info.data.get("levels", USUAL_LEVELS)
+        if info.data.get("scorecard") is None:
+            return as_number(value)
+        if value not in levels:
+            known = ", ".join(levels)
+            raise ValueError(f"must be one of {known}; name other levels in `levels`, the lowest first")
+        return value
 
     @model_validator(mode="after")
     def _one_subject(self) -> Self:
@@ -113,6 +103,8 @@ class Condition(Strict):
         numbers = tests & {"above", "below"}
         if len(numbers) == 2 or (numbers and len(tests) > 1):
             raise ValueError("above, below, and from with to exclude one another; combine them with `all`")
+        if self.scorecard is None and "levels" in self.model_fields_set:
+            raise ValueError("levels belong to a scorecard")
         if any(member.for_ for member in self.members):
             raise ValueError("`for` belongs to the whole `when`, not to a part of it")
         return self
@@ -131,8 +123,12 @@ class Condition(Strict):
         """The path of the value that it is about, as in a `PropertyChange`; None if there is no one value."""
         if self.property_ is not None:
             return ("properties", *self.property_.split("."))
+        if self.run is not None:  # its fields are the properties of what stands for it
+            return ("properties", *self.run.split("."))
         if self.relation is not None:
             return ("relations", self.relation)
+        if self.scorecard is not None:
+            return ("scorecards", self.scorecard)
         return ("title",) if self.title else ("team",) if self.team else None
 
     @property
@@ -263,6 +259,9 @@ class Condition(Strict):
             return None
         if self.property_ is not None:
             return _look_up(entity.properties, self.property_)
+        if self.run is not None:
+            value = _look_up(entity.properties, self.run)
+            return value.get("identifier", value) if isinstance(value, Mapping) else value
         return entity.value(*self.path)
 
     def crosses(self, value: Any) -> bool:
@@ -270,11 +269,16 @@ class Condition(Strict):
         return bool(self.threshold) and self.beyond(value)
 
     def beyond(self, value: Any) -> bool:
-        """Tell whether a value is a number above, or below, the limit."""
+        """Tell whether a value is a number, or a level, above or below the limit."""
+        limit = self.below if self.above is None else self.above
+        if isinstance(limit, str):  # by the order of the levels
+            if value not in self.levels:
+                return False
+            value, limit = self.levels.index(value), self.levels.index(limit)
         # To Python true is the number 1; in a catalog it is none.
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
-        return bool(value > self.above) if self.above is not None else bool(value < (self.below or 0.0))
+        return bool(value < (limit or 0.0)) if self.above is None else bool(value > (limit or 0.0))
 
 
 def _look_up(properties: Mapping[str, Any], name: str) -> Any:

@@ -1,31 +1,37 @@
 """The rules file: YAML, checked as a whole, each mistake with its line."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Annotated, Any, Literal, Union
 
 from pydantic import BeforeValidator, Field, ValidationError, create_model
 
-from app.errors import Mistake, RulesError, TemplateError
-from app.model.change import DELETE
-from app.model.report import RUNS
+from app.errors import Mistake, RulesError
 from app.rules.condition import Condition
-from app.rules.destination import DestinationSettings, SettingsModels
+from app.rules.destination import DestinationSettings, SettingsModels, SlackRules
 from app.rules.hints import find_hints
-from app.rules.mistakes import explain, in_order, nearest
-from app.rules.rule import BUILT_IN, Flap, Rule
-from app.rules.targets import DEFAULT_DESTINATION, TARGET_KINDS, ByTemplate, PortLookup, named
-from app.rules.template import expressions
-from app.rules.values import Not, Strict
-from app.rules.yaml_text import PLAIN_NAME, Document, Place, read_yaml
+from app.rules.kin.affected import Affected
+from app.rules.kin.group import GroupBy
+from app.rules.kin.quiet import QuietWhile
+from app.rules.mistakes import explain, in_order
+from app.rules.references import CheckJq, written_destinations, wrong_references
+from app.rules.rule import BUILT_IN, Rule
+from app.rules.targets import TARGET_KINDS, Escalation, FromPort, Hours, PortLookup
+from app.rules.values import Flap, Not, Strict
+from app.rules.yaml_text import Document, Place, read_yaml
 
 FILE_VERSION = 1
+MODELS_OF_KEYS: Mapping[str, type[Strict]] = {
+    "flap": Flap,
+    "escalate": Escalation,
+    "quiet_while": QuietWhile,
+    "by": GroupBy,
+    "affected": Affected,
+    "slack": SlackRules,
+}
 AS_WRITTEN: dict[str, Any] = {"by_alias": True, "exclude_unset": True}
-
-CheckJq = Callable[[str], str | None]
-"""Gives what is wrong with a jq program, or None."""
 
 
 def _version(value: Any) -> Any:
@@ -41,11 +47,15 @@ class RulesFile(Strict):
     """The version of the format."""
     destinations: Annotated[dict[str, DestinationSettings], Field(default_factory=dict)]
     """Where alerts can go, by name."""
+    hours: Annotated[dict[str, Hours], Field(default_factory=dict)]
+    """Hours of the week, by name, at which a target of a rule is told."""
     rules: Annotated[
         tuple[Rule, ...],
         Field(json_schema_extra={"default": [BUILT_IN.model_dump(mode="json", **AS_WRITTEN)]}),
     ] = (BUILT_IN,)
     """Which changes alert, and where; all are looked at, in this order. Not given: the built-in rule."""
+    slack: Annotated[SlackRules, Field(json_schema_extra={"default": {}})] = SlackRules()
+    """Who may do what by a click in Slack."""
 
 
 def file_model(models: SettingsModels) -> type[RulesFile]:
@@ -118,9 +128,7 @@ def load_rules(
         file = file_model(_models_for(document, models)).model_validate(document.plain)
     except ValidationError as error:
         mistakes += explain(error, document, lambda path: _keys_at(models, path))
-    mistakes += _repeated_names(document)
-    mistakes += _in_destinations(document, models, check_jq)
-    mistakes += _in_rules(document, check_jq)
+    mistakes += wrong_references(document, models, check_jq)
     if file is None or mistakes:
         raise RulesError(name, in_order(mistakes, document), _partly(document, models, name, mistakes))
     hints = in_order(find_hints(file, document), document)
@@ -130,16 +138,17 @@ def load_rules(
 def _partly(document: Document, models: SettingsModels, name: str, wrong: Sequence[Mistake]) -> Rules:
     """Read the destinations in which nothing is wrong so far."""
     right = {}
-    for key, written in _destinations(document).items():
+    for key, written in written_destinations(document).items():
         if not any(mistake.text.startswith(f"destination {key!r}: ") for mistake in wrong):
             with suppress(ValidationError, KeyError, TypeError):
                 right[key] = models[written["type"]].model_validate(written)
-    return Rules(RulesFile(version=1, destinations=right), name=name, lines=document.lines())
+    return Rules(RulesFile(version=1, destinations=right, hours={}), name=name, lines=document.lines())
 
 
 def _models_for(document: Document, models: SettingsModels) -> SettingsModels:
     """Choose the models of the kinds in a document; all of them where one is unknown, so that it is said."""
-    written = [_mapping(entry).get("type") for entry in _destinations(document).values()]
+    entries = written_destinations(document).values()
+    written = [entry.get("type") if isinstance(entry, Mapping) else None for entry in entries]
     used = [kind for kind in models if kind in written]
     return {kind: models[kind] for kind in (used if all(kind in used for kind in written) else models)}
 
@@ -151,150 +160,21 @@ def _keys_at(models: SettingsModels, path: Sequence[Any]) -> list[str]:
 def _model_at(models: SettingsModels, path: Sequence[Any]) -> type[Strict]:
     """Find the model that the last key of a path, as pydantic writes it, was looked for in."""
     match tuple(path):
+        case (_, *_, "<port>", "port", _):
+            return PortLookup
+        case ("destinations", _, _, _, "<port>", _) | ("rules", _, "mention", "<port>", _):
+            return FromPort
         case ("destinations", _, str(kind), *_):
             return models[kind]
-        case ("rules", _, "send", *_, "<port>", "port", _):
-            return PortLookup
-        case ("rules", _, "send", _, str(tag), *_):
-            return TARGET_KINDS[tag.strip("<>")]
         case ("rules", _, "when" | "resolve", *rest):
             return Not if "<not>" in rest else Condition
-        case ("rules", _, "flap", *_):
-            return Flap
+        case ("rules", _, *_, "send" | "to", _, str(tag), _) | ("rules", _, *_, "to", str(tag), _):
+            return TARGET_KINDS[tag.strip("<>")]
+        case ("rules", _, "flap" | "escalate" | "quiet_while" | "by" | "affected" as key, *_) | (
+            "slack" as key,
+            *_,
+        ):
+            return MODELS_OF_KEYS[key]
         case ("rules", _, _):
             return Rule
-    return RulesFile
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _destinations(document: Document) -> Mapping[str, Any]:
-    return _mapping(document.plain.get("destinations"))
-
-
-def _rules(document: Document) -> list[Any]:
-    rules = document.plain.get("rules")
-    return rules if isinstance(rules, list) else []
-
-
-def _readable(written: Any) -> Rule | None:
-    """Read a rule; of one that is wrong only its `send`, if that is right: of it more can be said."""
-    for part in (written, {"name": "wrong", "send": _mapping(written).get("send")}):
-        with suppress(ValidationError):
-            return Rule.model_validate(part)
-    return None
-
-
-def _in_rules(document: Document, check_jq: CheckJq) -> Iterator[Mistake]:
-    """Yield what is wrong with rules in view of the destinations and of jq."""
-    for number, written in enumerate(_rules(document)):
-        rule, path = _readable(written), ("rules", number)
-        if rule is None:
-            continue
-        yield from _wrong_targets(document, path, rule, check_jq)
-        yield from _endless(document, path, rule)
-        for key in ("when", "resolve"):
-            for way, program in _jq_in(_mapping(written).get(key)):
-                if problem := check_jq(program):
-                    yield document.mistake((*path, key, *way), f"jq: {problem}")
-        yield from _template_mistakes(document, (*path, "title"), rule.title, check_jq)
-        yield from _template_mistakes(document, (*path, "message"), rule.message, check_jq)
-
-
-def _wrong_targets(
-    document: Document, path: tuple[str, int], rule: Rule, check_jq: CheckJq
-) -> Iterator[Mistake]:
-    known = {*_destinations(document), DEFAULT_DESTINATION}
-    for place, target in enumerate(rule.send):
-        for way, destination in named(target):
-            there = (*path, "send", place, *way)
-            if destination not in known and document.place(there) not in document.spoilt:
-                yield document.mistake(there, _unknown(document, there, destination, known))
-        if isinstance(target, ByTemplate) and (problem := check_jq(target.program)):
-            yield document.mistake((*path, "send", place, "template"), f"jq: {problem}")
-
-
-def _endless(document: Document, path: tuple[str, int], rule: Rule) -> Iterator[Mistake]:
-    """Yield where a rule waits for an end that can never be seen."""
-    if rule.resolve is None and rule.when is not None and not rule.when.can_lapse:
-        ends = "needs to see when it ends: give `when` a to, above or below, or the rule a `resolve`"
-        if rule.wait:
-            yield document.mistake((*path, "when", "for"), f"`for` {ends}")
-        elif rule.again_after:
-            yield document.mistake((*path, "again_after"), f"`again_after` {ends}")
-    if rule.flap and not rule.has_incident:
-        text = "`flap` needs to see when the incident ends: give the rule a `resolve`"
-        yield document.mistake((*path, "flap"), text)
-    if rule.wait and set(rule.on) == {DELETE}:
-        yield document.mistake((*path, "when", "for"), "`for` has nothing to wait for after DELETE")
-
-
-def _in_destinations(document: Document, models: SettingsModels, check_jq: CheckJq) -> Iterator[Mistake]:
-    """Yield what is wrong with destinations in view of one another and of jq."""
-    destinations = _destinations(document)
-    known = {*destinations, DEFAULT_DESTINATION}
-    if RUNS in destinations:
-        yield document.mistake(("destinations", RUNS), f"{RUNS} is what the listener calls runs in Port")
-    for name, written in destinations.items():
-        settings, path = _mapping(written), ("destinations", name)
-        fallback, kind = settings.get("fallback"), settings.get("type")
-        if fallback == name:
-            yield document.mistake((*path, "fallback"), "fallback: must be another destination")
-        elif isinstance(fallback, str) and fallback not in known:
-            text = _unknown(document, (*path, "fallback"), fallback, known, "fallback")
-            yield document.mistake((*path, "fallback"), text)
-        for part in models[kind].templates if kind in [*models] else ():
-            yield from _template_mistakes(document, (*path, part), settings.get(part), check_jq)
-
-
-def _repeated_names(document: Document) -> Iterator[Mistake]:
-    lines: dict[str, int] = {}
-    for number, rule in enumerate(_rules(document)):
-        name = _mapping(rule).get("name")
-        if not isinstance(name, str):
-            continue
-        here = document.mistake(("rules", number, "name"), "")
-        if name in lines:
-            yield replace(here, text=f"there is a rule of this name in line {lines[name]} already")
-        lines.setdefault(name, here.line)
-
-
-def _unknown(
-    document: Document, path: Sequence[Any], name: str, known: Collection[str], key: str = "send"
-) -> str:
-    if not PLAIN_NAME.fullmatch(name):  # perhaps an address with its secret
-        return f"{key}: must be the name of a destination; its address belongs under `destinations`"
-    shown = document.at(path)
-    near = nearest(name, known)
-    hint = f"; did you mean {near!r}?" if near else f"; there are {', '.join(sorted(known))}"
-    return f"there is no destination {shown if isinstance(shown, str) else name!r}{hint}"
-
-
-def _jq_in(condition: Any) -> Iterator[tuple[tuple[Any, ...], str]]:
-    """Yield the jq programs of a condition, with the way to each."""
-    for part, value in _mapping(condition).items():
-        if part == "jq":
-            yield (part,), value
-        elif part in {"all", "any"}:
-            for place, member in enumerate(value):
-                yield from (((part, place, *way), program) for way, program in _jq_in(member))
-
-
-def _template_mistakes(
-    document: Document, path: tuple[Any, ...], value: Any, check_jq: CheckJq
-) -> Iterator[Mistake]:
-    if isinstance(value, Mapping | list):
-        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
-            yield from _template_mistakes(document, (*path, key), item, check_jq)
-    elif isinstance(value, str):
-        key = next(part for part in reversed(path) if isinstance(part, str))
-        try:
-            programs = expressions(value)
-        except TemplateError as error:
-            yield document.mistake(path, f"{key}: {error}")
-            return
-        for program in programs:
-            if problem := check_jq(program):
-                yield document.mistake(path, f"{key}: jq: {problem}")
+    return Hours if tuple(path[:1]) == ("hours",) and len(path) > 2 else RulesFile

@@ -7,10 +7,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from app.errors import Mistake
+from app.model.incident import CATALOG_QUEUES
 from app.model.silence import ANY, Silence
 from app.rules.mistakes import nearest
-from app.rules.rule import GLOB, Rule
-from app.rules.targets import DEFAULT_DESTINATION, ByPort, ByTemplate, named
+from app.rules.rule import Rule
+from app.rules.targets import DEFAULT_DESTINATION, ByHours, ByPort, ByTemplate, named, plain
+from app.rules.values import GLOB
 from app.rules.yaml_text import Document, Place
 
 if TYPE_CHECKING:
@@ -29,10 +31,10 @@ def find_hints(file: "RulesFile", document: Document) -> Iterator[Mistake]:
     for number, (rule, as_written) in enumerate(zip(file.rules, written, strict=False)):
         for key in ("when", "resolve"):
             yield from _in_condition(document, ("rules", number, key), as_written.get(key))
-        for key in ("title", "message", "send"):
+        for key in ("title", "message", "send", "escalate"):
             yield from _in_programs(document, ("rules", number, key), as_written.get(key))
         if rule.reads_scorecards:
-            text = "it reads scorecards, so it is not reconciled: a lost webhook is not found"
+            text = "it reads scorecards, so it is not reconciled: write `scorecard: …` for a level"
             yield document.mistake(("rules", number), text)
         if _resolved_by_what_opens(rule):
             text = "resolve: it is the same as `when`, so an incident ends as it begins; name the good state"
@@ -41,6 +43,9 @@ def find_hints(file: "RulesFile", document: Document) -> Iterator[Mistake]:
         for key in settings.templates:
             there = ("destinations", name, key)
             yield from _in_programs(document, there, document.tree["destinations"][name].get(key))
+    used = {target.when for rule in file.rules for target in rule.targets if isinstance(target, ByHours)}
+    for name in file.hours.keys() - used:
+        yield document.mistake(("hours", name), f"hours {name}: no target is told at them")
     # What belongs to no destination any more goes to the default.
     for name in file.destinations.keys() - used_destinations(file) - {DEFAULT_DESTINATION}:
         text = "no rule sends to it, and it is nobody's fallback: name it in a `send`, or remove it"
@@ -49,14 +54,17 @@ def find_hints(file: "RulesFile", document: Document) -> Iterator[Mistake]:
 
 def used_destinations(file: "RulesFile") -> set[str]:
     """Collect the destinations that alerts may go to: what rules name, and their fallbacks."""
-    targets = [target for rule in file.rules for target in rule.send]
+    targets = [target for rule in file.rules for target in rule.targets]
     used = {name for target in targets for _, name in named(target)}
-    if any(isinstance(target, ByTemplate | ByPort) for target in targets):  # it may name any
+    if any(isinstance(plain(target), ByTemplate | ByPort) for target in targets):  # it may name any
         used |= file.destinations.keys()
+    routing = {name: settings.routing() for name, settings in file.destinations.items()}
     while more := {
-        fallback
-        for name, settings in file.destinations.items()
-        if name in used and (fallback := settings.routing().fallback) and fallback not in used
+        other
+        for name, way in routing.items()
+        if name in used
+        for other in (way.fallback, way.catalog and way.catalog.default)
+        if other and not other.startswith(CATALOG_QUEUES) and other not in used
     }:
         used |= more
     return used
@@ -87,7 +95,13 @@ def _overlap(one: str, other: str) -> bool:
 def _resolved_by_what_opens(rule: Rule) -> bool:
     if rule.when is None or rule.resolve is None:
         return False
-    return rule.when.model_dump(exclude={"for_"}) == rule.resolve.model_dump(exclude={"for_"})
+    when, resolve = (part.model_dump(exclude={"for_"}) for part in (rule.when, rule.resolve))
+    # One value, and a list of it alone, mean the same.
+    return when.keys() == resolve.keys() and all(_listed(when[key]) == _listed(resolve[key]) for key in when)
+
+
+def _listed(value: Any) -> list[Any]:
+    return [*value] if isinstance(value, list | tuple) else [value]
 
 
 def _in_condition(document: Document, place: Place, condition: Any) -> Iterator[Mistake]:
@@ -102,12 +116,17 @@ def _in_condition(document: Document, place: Place, condition: Any) -> Iterator[
             yield from _in_values(document, there, value)
         elif key == "jq":
             yield from _in_programs(document, there, value)
-        elif key == "property" and isinstance(value, str):
-            right = META.get(value)
-            if path := PATH_OF_A_VALUE.fullmatch(value):
-                right = f"{path[1].replace('propert', 'property')}: {path[2]}"
-            if right:
-                yield document.mistake(there, f"property: {value} is no property's identifier: write {right}")
+        elif key in {"property", "relation"} and (right := _right_name(key, value)):
+            yield document.mistake(there, f"{key}: {value} is no {key}'s identifier: write {right}")
+
+
+def _right_name(key: str, value: str) -> str:
+    """Say what to write in place of what is no identifier of a property or relation; empty: it may be one."""
+    if path := PATH_OF_A_VALUE.fullmatch(value):
+        return f"{path[1].replace('propert', 'property')}: {path[2]}"
+    if name := re.fullmatch(r"\.([\w@=-]+)", value):  # as in a jq program
+        return f"{key}: {name[1]}"
+    return META.get(value, "") if key == "property" else ""
 
 
 def _in_values(document: Document, place: Place, value: Any) -> Iterator[Mistake]:

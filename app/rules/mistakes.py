@@ -28,8 +28,8 @@ WANTED = {
     "tuple_type": "a list",
     "none_required": "nothing",
 }
-SUBJECT_KEYS = frozenset({"property", "relation", "team", "all", "any", "jq"})
-CONDITION_KEYS = SUBJECT_KEYS | {"from", "to", "above", "below", "for"}
+SUBJECT_KEYS = frozenset({"property", "relation", "team", "scorecard", "run", "all", "any", "jq"})
+CONDITION_KEYS = SUBJECT_KEYS | {"from", "to", "above", "below", "levels", "for"}
 """Those that a rule itself has not."""
 MIN_HIDDEN_CHARS = 4  # a shorter value may be any word of a mistake
 SHOULD = re.compile(r"^(Value error, )?(\w+ should )?")

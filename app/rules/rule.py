@@ -1,48 +1,41 @@
 """A rule, and the set of rules, in which those about a change are found fast."""
 
-import re
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache
 from hashlib import sha256
-from typing import Annotated, Literal
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from app.model.change import DELETE, TIMER_EXPIRED, UPDATE, CatalogChange
+from app.model.change import ACTION_RUN, DELETE, ENTITY, TIMER_EXPIRED, UPDATE, CatalogChange
 from app.model.diff import PropertyChange, fields_of
 from app.model.incident import Severity
 from app.model.notification import text_of
-from app.rules.condition import Condition, Duration, Results
-from app.rules.targets import DEFAULT_DESTINATION, Target
-from app.rules.values import Strict, Whole
+from app.rules.condition import Condition, Results
+from app.rules.kin.affected import Affected
+from app.rules.kin.group import By, Count, Members, Percent, Rest, blueprint_of
+from app.rules.kin.quiet import QuietWhile
+from app.rules.kin.ties import Family
+from app.rules.mention import Mention
+from app.rules.targets import DEFAULT_DESTINATION, Escalation, Escalations, Target, Targets
+from app.rules.values import (
+    GLOB,
+    OF_RUNS,
+    Actions,
+    Blueprints,
+    Duration,
+    Flap,
+    Severities,
+    Strict,
+    as_tuple,
+)
 
-Action = Literal["CREATE", "UPDATE", "DELETE", "TIMER_EXPIRED"]
 UNNAMED = "matched"
 """The state that has no name."""
 MAX_STATE_CHARS = 200  # a value may be a megabyte
-MAX_WINDOW = timedelta(hours=24)
-"""As long as the store keeps an incident that has ended: longer, and its earlier moves would be forgotten."""
-GLOB = frozenset("*?[")
-MENTION_WORD = re.compile(
-    r"@(here|channel|everyone)|<!(here|channel|everyone)>|<!subteam\^[A-Z0-9]+>|<@[A-Z0-9]+>"
-)
-"""https://docs.slack.dev/messaging/formatting-message-text (mentions)"""
 MAX_KEPT_BLUEPRINTS = 1024
-REGEX = re.compile(r"[\^$()|\\+{}]|\.\*|^/.*/$")
-
-
-def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value if isinstance(value, tuple) else (value,)
-
-
-def _no_regex(pattern: str) -> str:
-    if REGEX.search(pattern):
-        raise ValueError(
-            "looks like a regular expression; write a blueprint's identifier, or a pattern with *, ? or […]"
-        )
-    return pattern
 
 
 def _at_once(condition: Condition | None) -> Condition | None:
@@ -51,68 +44,27 @@ def _at_once(condition: Condition | None) -> Condition | None:
     return condition
 
 
-def _in_slacks_notation(mention: str) -> str:
-    words = mention.split()
-    if not words or not all(MENTION_WORD.fullmatch(word) for word in words):
-        raise ValueError(
-            "must be @here, @channel, a group <!subteam^S…> or a person <@U…>; several with a space between"
-        )
-    return " ".join(f"<!{word[1:]}>" if word.startswith("@") else word for word in words)
-
-
-def _at_most_a_day(window: timedelta) -> timedelta:
-    if window > MAX_WINDOW:
-        raise ValueError("must be 24h at the most")
-    return window
-
-
-def _severity_kind(value: object) -> str:
-    return "<table>" if isinstance(value, dict) else "<one>"
-
-
-Mention = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_in_slacks_notation)]
-Severities = Annotated[
-    Annotated[Severity, Tag("<one>")] | Annotated[dict[str, Severity], Field(min_length=1), Tag("<table>")],
-    Discriminator(_severity_kind),
-]
-Blueprint = Annotated[str, Field(min_length=1), AfterValidator(_no_regex)]
-Blueprints = Annotated[tuple[Blueprint, ...], Field(min_length=1)]
-Actions = Annotated[tuple[Action, ...], Field(min_length=1)]
-Targets = Annotated[tuple[Target, ...], Field(min_length=1)]
-
-
-class Flap(Strict):
-    """How often is too often."""
-
-    changes: Annotated[Whole, Field(ge=2, le=100)]
-    """From so many changes on an entity flaps."""
-    within: Annotated[Duration, AfterValidator(_at_most_a_day)]
-    """That is, so many within this time; and stable is what has not changed for as long."""
-
-
 class Rule(Strict):
     """One rule: which changes matter, where their alerts go, and what ends the trouble."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     """Unique among the rules."""
-    blueprint: Annotated[
-        Blueprints, BeforeValidator(_as_tuple, json_schema_input_type=Blueprint | Blueprints)
-    ] = ("*",)
+    blueprint: Blueprints = ("*",)
     """The blueprints' identifiers; `*`, `?` and `[…]` make a pattern."""
-    on: Annotated[Actions, BeforeValidator(_as_tuple, json_schema_input_type=Action | Actions)] = ("UPDATE",)
+    on: Actions = ("UPDATE",)
     """The actions that matter."""
     when: Condition | None = None
     """What must come true; without it every change of these actions matters."""
     resolve: Annotated[Condition | None, AfterValidator(_at_once)] = None
     """What ends the incident that a match opens; without it a match opens none."""
-    send: Annotated[Targets, BeforeValidator(_as_tuple, json_schema_input_type=Target | Targets)] = (
+    send: Annotated[Targets, BeforeValidator(as_tuple, json_schema_input_type=Target | Targets)] = (
         DEFAULT_DESTINATION,
     )
     """Where to, in this order."""
     severity: Severities = "warning"
     """How bad it is, always or by the value or state that it is in now (another is a warning)."""
     mention: Mention | None = None
-    """Whom Slack calls when it begins or gets worse, and at reminders."""
+    """Whom Slack calls when it begins or gets worse, and at reminders; also as the catalog names them."""
     flap: Flap | None = None
     """How many changes are too many to alert each time."""
     title: str | None = None
@@ -120,17 +72,63 @@ class Rule(Strict):
     message: str | None = None
     """A line of one's own, a template."""
     again_after: Duration | None = None
-    """How often to remind while the incident is open."""
+    """How often to remind while the incident is open, and nobody has acknowledged it."""
+    escalate: Annotated[
+        Escalations, BeforeValidator(as_tuple, json_schema_input_type=Escalation | Escalations)
+    ] = ()
+    """Where else to, once nobody has acknowledged the incident for so long."""
+    quiet_while: QuietWhile | None = None
+    """The incident of a related entity that explains this rule's: while it is open, nobody is alerted."""
+    affected: Affected | None = None
+    """What depends on the entity, to be named in the message."""
+    of: Annotated[str, Field(min_length=1)] | None = None
+    """Makes it a group's rule: the rule whose open incidents are counted."""
+    by: By = None
+    """What the entities of a group have in common."""
+    at_least: Count | None = None
+    """So many open at once open the group's incident."""
+    share: Percent | None = None
+    """In place of `at_least`: such a share of all entities of the group."""
+    until: Rest | None = None
+    """So many may still be open when it ends; without it, one less than opens it."""
+    members: Members = "keep"
+    """Whether those of a group whose incident is open still alert."""
+
+    @model_validator(mode="after")
+    def _of_one_resource(self) -> Self:
+        runs = [action for action in self.on if action in OF_RUNS.values()]
+        if runs and len(runs) < len(self.on):
+            raise ValueError("on: a rule is about runs or about entities: make two of it")
+        if runs and not all(leaf.run or leaf.jq for leaf in self.leaves):
+            raise ValueError(f"with on: {runs[0]} a condition is about `run`, or jq")
+        if not runs and any(leaf.run for leaf in self.leaves):
+            raise ValueError("`run` belongs to a rule with on: RUN_CREATED or RUN_UPDATED")
+        return self
+
+    @cached_property
+    def resource(self) -> str:
+        """The resource that it is about: an entity, or a run."""
+        return ACTION_RUN if self.on[0] in OF_RUNS.values() else ENTITY
+
+    def watches(self, change: CatalogChange) -> bool:
+        """Tell whether a change of its resource is one of its actions."""
+        action = change.action if self.resource == ENTITY else OF_RUNS.get(change.action)
+        return action in self.on
 
     @property
     def has_incident(self) -> bool:
         """Whether a match opens an incident."""
-        return self.resolve is not None or self.again_after is not None or self.wait is not None
+        return bool(self.resolve or self.again_after or self.wait or self.escalate or self.of)
 
     @property
     def wait(self) -> timedelta | None:
         """How long `when` must hold before it alerts."""
         return self.when.for_ if self.when else None
+
+    @cached_property
+    def targets(self) -> Targets:
+        """The targets of `send` and of each escalation."""
+        return (*self.send, *(target for escalation in self.escalate for target in escalation.send))
 
     @property
     def leaves(self) -> list[Condition]:
@@ -150,7 +148,7 @@ class Rule(Strict):
 
     def matches(self, change: CatalogChange, results: Results) -> bool:
         """Tell whether the change is one that the rule is about."""
-        if change.action not in self.on:
+        if not self.watches(change):
             return False
         if self.when is None:
             return True
@@ -210,8 +208,7 @@ class Rule(Strict):
         if isinstance(self.severity, str):
             return self.severity
         main = self.main(change)
-        named = self.severity.get(state) or (self.severity.get(text_of(main.after)) if main else None)
-        return named or "warning"
+        return self.severity.get(state) or (main and self.severity.get(text_of(main.after))) or "warning"
 
     def state(self, change: CatalogChange, results: Results) -> str:
         """Describe the state that the change leaves the entity in, as far as this rule is concerned."""
@@ -253,45 +250,48 @@ class RuleSet:
         self._globs: list[tuple[str, int]] = []
         self._about = lru_cache(maxsize=MAX_KEPT_BLUEPRINTS)(self._find)
         self.by_name = {rule.name: rule for rule in self.rules}
+        self.family = Family.of(self.rules)
         self._programs = any(True for rule in self.rules for _ in rule.programs())
         for number, rule in enumerate(self.rules):
+            if rule.of is not None:
+                continue  # no change matches it
             for blueprint in dict.fromkeys(rule.blueprint):
                 if GLOB.isdisjoint(blueprint):
                     self._exact.setdefault(blueprint, []).append(number)
                 else:
                     self._globs.append((blueprint, number))
 
-    def programs(self, blueprint: str) -> tuple[str, ...]:
-        """List the jq programs in the conditions about a blueprint, each once."""
+    def programs(self, blueprint: str, resource: str = ENTITY) -> tuple[str, ...]:
+        """List the jq programs in the conditions about a blueprint's entities, or its runs, each once."""
         if not self._programs:
             return ()
-        programs = (program for rule in self.about(blueprint) for program in rule.programs())
+        programs = (program for rule in self.about(blueprint, resource) for program in rule.programs())
         return tuple(dict.fromkeys(programs))
 
-    def about(self, blueprint: str) -> tuple[Rule, ...]:
-        """List the rules about a blueprint, in the order of the file."""
-        return self._about(blueprint)
+    def about(self, blueprint: str, resource: str = ENTITY) -> tuple[Rule, ...]:
+        """List the rules about a blueprint's entities, or about its runs, in the order of the file."""
+        return self._about(blueprint, resource)
 
-    def _find(self, blueprint: str) -> tuple[Rule, ...]:
+    def _find(self, blueprint: str, resource: str) -> tuple[Rule, ...]:
         matching = {number for pattern, number in self._globs if fnmatchcase(blueprint, pattern)}
-        numbers = sorted(matching.union(self._exact.get(blueprint, ())))
-        return tuple(self.rules[number] for number in numbers)
+        rules = (self.rules[number] for number in sorted(matching.union(self._exact.get(blueprint, ()))))
+        return tuple(rule for rule in rules if rule.resource == resource)
 
     def why_gone(self, name: str, blueprint: str) -> str | None:
         """Say why a rule can never end an incident of a blueprint's entity; None: it can."""
         rule = self.by_name.get(name)
         if rule is None:
             return f"rule {name!r} is no longer in the rules file"
-        if all(about is not rule for about in self.about(blueprint)):
+        if rule.of is not None:
+            return None if blueprint == blueprint_of(rule) else f"rule {name!r} groups by something else now"
+        if all(about is not rule for about in self.about(blueprint, rule.resource)):
             return f"rule {name!r} is no longer about blueprint {blueprint!r}"
         return None if rule.has_incident else f"rule {name!r} no longer has incidents"
 
     def candidates(self, change: CatalogChange, changes: Iterable[PropertyChange]) -> tuple[Rule, ...]:
         """List the rules that a change can possibly match or resolve."""
-        about = self.about(change.blueprint)
+        about = self.about(change.blueprint, change.resource)
         if change.action != UPDATE:
             return about
         changed = fields_of(changes)
-        return tuple(
-            rule for rule in about if (fields := rule.fields) is None or not fields.isdisjoint(changed)
-        )
+        return tuple(rule for rule in about if self.family.concerns(rule, changed))

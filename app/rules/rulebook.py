@@ -1,12 +1,24 @@
 """The rules in force, and how the queues of the destinations that they name are called."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from zlib import crc32
 
-from app.model.incident import Route, Step
-from app.rules.rule import RuleSet
+from app.model.hours import Week
+from app.model.incident import ALL_STEPS, Route, Step
+from app.model.notification import one_line, text_of
+from app.rules.condition import JqError
+from app.rules.destination import ByCatalog, SlackRules
+from app.rules.mention import catalog_mentions
+from app.rules.rule import Rule, RuleSet
+from app.rules.targets import ByHours, ByPort, ByTeam, ByTemplate, at_hours, choose, named, plain
 from app.rules.watched import Watched
+
+ANY_DESTINATION = "*"
+MAX_SAID_CHARS = 60  # of one that leads nowhere
+MAX_PLACES = 20
+"""An alert that hundreds of channels get is a mistake in the catalog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +30,14 @@ class Queues:
         number: How many queues there are; the entity's hash chooses one of them.
         steps: The steps of an incident that the destination is alerted of.
         fallback: The destination that gets the alerts when this one is on hold.
+        catalog: How the catalog chooses the queue; None: it does not.
     """
 
     name: str
     number: int = 1
-    steps: frozenset[Step] = frozenset(Step)
+    steps: frozenset[Step] = ALL_STEPS
     fallback: str | None = None
+    catalog: ByCatalog | None = None
 
     def of(self, entity: str) -> str:
         """Name the queue for an entity's alerts."""
@@ -39,17 +53,127 @@ class Rulebook:
         rules: The rules.
         queues: The queues of each destination that the rules may name.
         watched: What is compared with Port, by blueprint.
+        plain: The rules, by name, of which nobody is to be asked where their alerts go, or whom they call.
+        channels: The destination whose own a channel is, by the name that a queue of the catalog would have.
+        hours: The hours of the week that targets name.
+        slack: Who may do what by a click in Slack.
     """
 
     rules: RuleSet
     queues: Mapping[str, Queues]
     watched: Mapping[str, Watched] = field(default_factory=dict)
+    channels: Mapping[str, str] = field(default_factory=dict)
+    hours: Mapping[str, Week] = field(default_factory=dict)
+    slack: SlackRules = field(default_factory=SlackRules)
+    plain: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        plain = (rule.name for rule in self.rules.rules if self._is_plain(rule))
+        object.__setattr__(self, "plain", frozenset(plain))
+
+    def _is_plain(self, rule: Rule) -> bool:
+        asks = any(isinstance(target, ByTemplate | ByPort | ByHours) for target in rule.send)
+        if catalog_mentions(rule.mention) or asks or rule.escalate:
+            return False
+        names = [name for target in rule.send for _, name in named(target)]
+        return not any(self.queues[name].catalog for name in names if name in self.queues)
+
+    def held(self, rule: str, destination: str, now: datetime) -> tuple[str, datetime] | None:
+        """Say which hours keep a rule's alerts back from a destination at a time, UTC, and until when."""
+        if not self.hours or rule not in self.rules.by_name:
+            return None
+        names = _hours_of(self.rules.by_name[rule])
+        name = names.get(destination) or names.get(ANY_DESTINATION)
+        if name is None or self.hours[name].holds(now):
+            return None
+        return name, self.hours[name].next_begin(now)
+
+    def escalations(
+        self, rule: Rule, teams: Iterable[str], entity: str, since: datetime
+    ) -> Iterator[tuple[timedelta, Route]]:
+        """Yield after how long an incident of a rule goes where, as far as that is known without a change.
+
+        What only a template, or Port, tells is the default.
+        """
+        for escalation in rule.escalate:
+            at = since + escalation.after
+            targets = (at_hours(target, self.hours, at) for target in escalation.send)
+            for name in dict.fromkeys(choose(target, teams, None, self.queues) for target in targets):
+                yield escalation.after, self.default_of(name, entity)
+
+    def routes(self, name: str, entity: str, values: Sequence[object] = ()) -> tuple[Route, ...]:
+        """List the routes to a destination, none twice.
+
+        Args:
+            name: The destination's name.
+            entity: The entity's identifier.
+            values: Where the catalog chooses: what it has; what leads nowhere goes to the default.
+        """
+        queues = self.queues[name]
+        if queues.catalog is None:
+            return (Route(name, queues.of(entity), queues.steps),)
+        routes: dict[str, Route] = {}
+        for value in values[:MAX_PLACES] or (None,):
+            try:
+                route = self._place(name, queues.catalog.read(_text(value)), entity)
+            except ValueError as error:
+                route = replace(self.default_of(name, entity), why=f"for {name}: {error}")
+            routes.setdefault(route.queue, route)
+        if len(values) > MAX_PLACES:
+            why = f"for {name}: the catalog names {len(values):,}, of which {MAX_PLACES} are told at the most"
+            rest = replace(self.default_of(name, entity), why=why)
+            routes.setdefault(rest.queue, rest)
+        return tuple(routes.values())
+
+    def default_of(self, name: str, entity: str = "") -> Route:
+        """Give the route of what the catalog leads nowhere, for a destination that it chooses for."""
+        catalog = self.queues[name].catalog
+        default = catalog.default if catalog else name
+        if default in self.queues:
+            return Route(default, self.queues[default].of(entity), self.queues[default].steps)
+        return self._place(name, default, entity)
+
+    def _place(self, name: str, queue: str, entity: str) -> Route:
+        # A channel that has a destination of its own: two queues would overtake each other there.
+        owner = self.channels.get(queue)
+        if owner is None:
+            return Route(name, queue, self.queues[name].steps)
+        return Route(owner, self.queues[owner].of(entity), self.queues[owner].steps)
+
+    @property
+    def defaults(self) -> dict[str, Route]:
+        """The route of what the catalog leads nowhere, by the destination's name."""
+        return {name: self.default_of(name) for name, queues in self.queues.items() if queues.catalog}
 
     @property
     def fallbacks(self) -> dict[str, Route]:
         """The route that replaces a destination while it is on hold, by the destination's name."""
         named = {name: queues.fallback for name, queues in self.queues.items() if queues.fallback}
-        return {
-            name: Route(fallback, self.queues[fallback].of(""), self.queues[fallback].steps)
-            for name, fallback in named.items()
-        }
+        return {name: self.default_of(fallback) for name, fallback in named.items()}
+
+
+def _text(value: object) -> str:
+    """Take a value of the catalog as a text; ValueError: it is none, in words."""
+    reason = ""
+    if isinstance(value, JqError):
+        reason = "its template failed"
+    elif value is None or (isinstance(value, str) and not value.strip()):
+        reason = "the catalog gave no value"
+    elif not isinstance(value, str):
+        reason = f"{one_line(text_of(value), MAX_SAID_CHARS)} is no text"
+    if reason:
+        raise ValueError(reason)
+    return str(value).strip()
+
+
+def _hours_of(rule: Rule) -> dict[str, str]:
+    """Map a destination to the hours outside of which a rule does not alert it; `*`: any other."""
+    hours, always = dict[str, str](), set[str]()
+    for target in rule.targets:
+        names = {name for _, name in named(plain(target))}
+        if not isinstance(target, ByHours):
+            always |= names
+            continue
+        wide = () if isinstance(target.to, str | ByTeam) else (ANY_DESTINATION,)
+        hours |= dict.fromkeys((*names, *wide), target.when)
+    return {name: when for name, when in hours.items() if name not in always}

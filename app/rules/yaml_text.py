@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from io import StringIO
 from typing import Any
 
@@ -12,6 +13,8 @@ from ruamel.yaml.composer import ComposerError
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.reader import ReaderError
+from ruamel.yaml.scanner import RoundTripScanner, ScannerError
+from typing_extensions import override
 
 from app.errors import Mistake, RulesError
 
@@ -133,7 +136,9 @@ def read_yaml(text: str, environment: Mapping[str, str], *, name: str, holds: st
         RulesError: It is not YAML, or not a mapping; no value of the file is shown.
     """
     try:
-        tree = YAML(typ="rt", pure=True).load(StringIO(text))
+        yaml = YAML(typ="rt", pure=True)
+        yaml.Scanner = _Scanner
+        tree = yaml.load(StringIO(text))
     except YAMLError as error:
         raise RulesError(name, [_not_yaml(error, text)]) from None
     except ValueError:
@@ -160,6 +165,24 @@ def read_yaml(text: str, environment: Mapping[str, str], *, name: str, holds: st
     return document
 
 
+class _Scanner(RoundTripScanner):
+    """Refuses what is nested too deep before it is read: a few thousand brackets take seconds."""
+
+    @override
+    def fetch_flow_collection_start(self, TokenClass: Any, to_push: str) -> None:
+        self._check_depth()
+        super().fetch_flow_collection_start(TokenClass, to_push)
+
+    @override
+    def add_indent(self, column: int) -> bool:
+        self._check_depth()
+        return bool(super().add_indent(column))
+
+    def _check_depth(self) -> None:
+        if len(self.indents) + len(self.flow_context) > MAX_DEPTH:
+            raise ScannerError(None, None, TOO_DEEP, self.reader.get_mark())
+
+
 def _not_yaml(error: YAMLError, text: str) -> Mistake:
     """Say what is wrong without the values that ruamel quotes."""
     if isinstance(error, ReaderError):
@@ -168,6 +191,8 @@ def _not_yaml(error: YAMLError, text: str) -> Mistake:
         return Mistake(1, "", "not YAML")
     line = error.problem_mark.line + 1
     problem = error.problem or ""
+    if problem == TOO_DEEP:
+        return Mistake(line, "", TOO_DEEP)
     written = text.splitlines()[line - 1] if line <= len(text.splitlines()) else ""
     if isinstance(error, DuplicateKeyError):
         key = problem.partition('"')[2].partition('"')[0]
@@ -234,6 +259,8 @@ class _Plain:
         return value
 
     def _wrong(self, place: Place, text: str, value: Any) -> Any:
+        if isinstance(value, date) and place[:1] == ("hours",):  # there a date can only be meant as one
+            return value.isoformat()
         self.document.mistakes.append(self.document.mistake(place, keyed(place, text)))
         self.document.spoilt.add(place)
         return value

@@ -1,19 +1,21 @@
 """What the settings and the environment configure: rules, notifiers, and the way to other hosts."""
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app.environment import environment
-from app.errors import RulesError, SettingsError
+from app.errors import ListenerError, Mistake, RulesError, SettingsError
 from app.jq.runner import Jq
-from app.network import Network
+from app.network import DIRECT, Network
 from app.notifier.base import Notifier
 from app.notifier.kind import AskFate, NotifierContext
 from app.notifier.registry import SETTINGS_MODELS, make_notifiers
 from app.receive.rules_source import read_rules
 from app.rules.file import Rules
-from app.settings import Settings
+from app.settings import Settings, load_settings
 from app.store.opening import now
 
 Clock = Callable[[], datetime]
@@ -36,7 +38,7 @@ def configured_rules(settings: Settings) -> Rules:
     return read_rules(settings.rules_file, environment(), SETTINGS_MODELS)
 
 
-def check_network(settings: Settings) -> Network:
+def _network(settings: Settings) -> Network:
     """Return the way to other hosts, after a look at the addresses that the settings name.
 
     Raises:
@@ -44,6 +46,7 @@ def check_network(settings: Settings) -> Network:
     """
     network = Network(environment())
     token = settings.slack_bot_token and settings.slack_api_url
+    token = token or (settings.slack_app_token and settings.slack_api_url)
     for url in (settings.port_client_id and settings.port_api_url, default_webhook(settings), token):
         if url:
             network.httpx(str(url))
@@ -63,28 +66,66 @@ def load_usable(
         context: What notifiers are made with; None: what the settings give, without a store.
 
     Raises:
-        RulesError: The rules, or destinations in them, cannot be used; it names every mistake.
-        SettingsError: The file cannot be read, or the settings give no usable client.
+        RulesError: The rules, or destinations in them, cannot be used; it names every mistake, those of the
+            settings too.
+        SettingsError: Only the settings: the file cannot be read, or they give no usable client.
     """
-    check_network(settings)
-    context = context or notifier_context(settings, Jq(), port_client(settings), None)
+    wrong: list[str] = []
     try:
-        rules = configured_rules(settings)
+        network = _network(settings)
+    except SettingsError as error:
+        wrong, network = str(error).splitlines(), DIRECT  # so that what else is wrong can be said
+    if context is None:
+        context = notifier_context(settings, Jq(), port_client(settings, network=network), None)
+    name, notifiers = "", {}
+    mistakes: tuple[Mistake, ...] = ()
+    try:
+        readable = configured_rules(settings)
     except RulesError as error:
-        if error.readable is None:
-            raise
-        mistakes = error.mistakes
+        name, mistakes, readable = error.name, error.mistakes, error.readable
+    except SettingsError as error:
+        raise SettingsError("\n".join([*wrong, str(error)])) from None
+    if readable is not None:
         try:
-            make_notifiers(error.readable, context)
-        except RulesError as more:
-            mistakes += more.mistakes
-        except SettingsError:  # not of the file: it is said when the file is right
-            pass
-        raise RulesError(error.readable.name, mistakes) from None
-    return rules, make_notifiers(rules, context)
+            notifiers = make_notifiers(readable, replace(context, network=network))
+        except RulesError as error:
+            name, mistakes = error.name, mistakes + error.mistakes
+            wrong += error.settings
+        except SettingsError as error:
+            wrong += str(error).splitlines()
+    if mistakes:
+        raise RulesError(name, mistakes, settings=wrong)
+    if wrong:
+        raise SettingsError("\n".join(wrong))
+    return readable, notifiers
 
 
-def port_client(settings: Settings, *, patient: bool = False, clock: Clock = now) -> "PortClient | None":
+def with_rules(wrong: SettingsError, **overrides: Any) -> ListenerError:
+    """Add to what is wrong with settings what is wrong with the rules that they name.
+
+    Args:
+        wrong: Why `load_settings` refuses them.
+        overrides: What it was given.
+    """
+    lines = str(wrong).splitlines()
+    try:
+        load_usable(load_settings(only={"rules_file"}, **overrides))
+    except RulesError as error:
+        # What is wrong is as if it were not set: that a destination needs it is no mistake of the file.
+        names = {line.partition(" ")[0].removesuffix("_FILE") for line in lines}
+        mistakes = [
+            mistake for mistake in error.mistakes if not names & {*re.findall(r"[A-Z_]+", mistake.text)}
+        ]
+        if mistakes:
+            return RulesError(error.name, mistakes, settings=[*lines, *error.settings])
+    except SettingsError as error:
+        return SettingsError("\n".join(dict.fromkeys([*lines, *str(error).splitlines()])))
+    return wrong
+
+
+def port_client(
+    settings: Settings, *, patient: bool = False, clock: Clock = now, network: Network | None = None
+) -> "PortClient | None":
     """Make a client of Port's API; a patient one tries again itself. None: there are no credentials."""
     if settings.port_client_id is None or settings.port_client_secret is None:
         return None
@@ -98,7 +139,7 @@ def port_client(settings: Settings, *, patient: bool = False, clock: Clock = now
         secret,
         clock=clock,
         patient=patient,
-        network=Network(environment()),
+        network=network or Network(environment()),
     )
 
 
@@ -129,4 +170,5 @@ def notifier_context(
         render=jq.render,
         clock=clock,
         network=Network(environment()),
+        closable=frozenset() if settings.slack_app_token or settings.slack_signing_secret else None,
     )

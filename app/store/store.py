@@ -6,7 +6,7 @@ What receives and delivers has a method here. Everything else is an operation of
 
 import hashlib
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Concatenate, ParamSpec, TypeVar
 
 import structlog
@@ -113,6 +113,7 @@ class Store:
         lease_until: datetime,
         limit: int,
         batch_limits: Mapping[str, int],
+        spacings: Mapping[str, timedelta] | None = None,
         fallbacks: Mapping[str, Route] | None = None,
         busy: Collection[str] = (),
         lapsed_before: datetime | None = None,
@@ -141,6 +142,7 @@ class Store:
                 lapsed_before=min(lapsed_before or at, at),
                 limit=limit,
                 batch_limits=batch_limits,
+                spacings=spacings or {},
                 busy=busy,
                 stepped=state.stepped * MICRO,
             )

@@ -8,7 +8,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from app.model.change import CREATE, DELETE, TIMER_EXPIRED, CatalogChange, EntitySnapshot
+from app.model.change import CREATE, DELETE, ENTITY, TIMER_EXPIRED, CatalogChange, EntitySnapshot
 from app.port.client import EntityPage, PortClient
 from app.receive.event import Json, build_event
 from app.suite.clock import TEST_START
@@ -43,6 +43,7 @@ class SuiteCatalog(PortClient):
                 teams=entity.team or (),
                 properties=entity.properties,
                 relations=entity.relations,
+                scorecards=entity.scorecards,
             )
             self._keep(snapshot, TEST_START - BEFORE)
 
@@ -70,7 +71,9 @@ class SuiteCatalog(PortClient):
         return event
 
     def take_over(self, change: CatalogChange) -> None:
-        """Change an entity as a body of Port's says."""
+        """Change an entity as a body of Port's says; of a run there is nothing in the catalog."""
+        if change.resource != ENTITY:
+            return
         former = (change.blueprint, change.former or change.entity)
         if change.before is not None or change.action in (CREATE, DELETE):
             self._kept.pop(former, None)
@@ -130,6 +133,7 @@ def _changed(entity: EntitySnapshot, moment: Moment) -> EntitySnapshot:
             inside[name] = dict(inner) if isinstance(inner, Mapping) else {}
             inside = inside[name]
         inside[last] = value
+    scorecards = {**entity.scorecards, **(moment.scorecards or {})}
     return replace(
         entity,
         identifier=moment.rename or entity.identifier,
@@ -137,6 +141,7 @@ def _changed(entity: EntitySnapshot, moment: Moment) -> EntitySnapshot:
         teams=entity.teams if moment.team is None else moment.team,
         properties={name: value for name, value in properties.items() if value is not None},
         relations={**entity.relations, **(moment.relations or {})},
+        scorecards={name: level for name, level in scorecards.items() if level is not None},
     )
 
 
@@ -149,5 +154,6 @@ def _answer(kept: _Kept) -> Json:
         "team": list(entity.teams),
         "properties": dict(entity.properties),
         "relations": dict(entity.relations),
+        "scorecards": {name: {"level": level} for name, level in entity.scorecards.items()},
         "updatedAt": kept.updated_at.isoformat(),
     }

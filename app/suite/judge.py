@@ -122,7 +122,7 @@ class Judge:
     def _untold(self, name: str, deliveries: Sequence[Delivery]) -> Iterator[str]:
         """Yield what became of a destination's alerts that were not sent."""
         for delivery in sorted(deliveries, key=lambda delivery: delivery.id):
-            if delivery.destination != name or delivery.state is State.DELIVERED:
+            if name not in (delivery.destination, delivery.queue) or delivery.state is State.DELIVERED:
                 continue
             what = shown(delivery.notification)
             if delivery.state is State.PENDING and delivery.next_at is not None:

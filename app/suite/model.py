@@ -7,18 +7,27 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from app.model.incident import Severity
-from app.rules.condition import DURATION, UNITS, Duration
-from app.rules.rule import Action
-from app.rules.values import Strict
+from app.rules.values import DURATION, UNITS, Duration, EntityAction, Strict
 
 EVERYBODY = "anyone"
-ACTS = ("entity", "body", "silence", "reconcile", "fails", "works")
+ACTS = ("entity", "body", "silence", "acknowledge", "unacknowledge", "reconcile", "fails", "works")
 """What can happen in a step."""
 LOOKS = ("told", "not_told", "resolved", "because")
 """What a step can look at."""
-OF_ENTITY = ("set_", "title", "team", "relations", "timer", "rename")
+OF_ENTITY = ("set_", "title", "team", "relations", "scorecards", "timer", "rename")
 
-AlertStep = Literal["opened", "changed", "resolved", "noticed", "reminded", "flapping", "settled", "notice"]
+AlertStep = Literal[
+    "opened",
+    "changed",
+    "resolved",
+    "noticed",
+    "reminded",
+    "flapping",
+    "settled",
+    "notice",
+    "acknowledged",
+    "escalated",
+]
 
 
 def _offset(value: Any) -> Any:
@@ -79,6 +88,8 @@ class GivenEntity(Strict):
     """Its properties by identifier."""
     relations: Annotated[dict[str, Any], Field(default_factory=dict)]
     """Its relations by identifier: the identifier of the related entity, or a list of them."""
+    scorecards: Annotated[dict[str, str], Field(default_factory=dict)]
+    """Its level on each scorecard, by the scorecard's identifier."""
 
 
 class SilenceSpan(Strict):
@@ -142,7 +153,9 @@ class Moment(Strict):
     """The owning team from now on, or a list."""
     relations: dict[str, Any] | None = None
     """The relations that change."""
-    action: Action = "UPDATE"
+    scorecards: dict[str, str | None] | None = None
+    """The scorecards on which its level changes; null: it is on none any more."""
+    action: EntityAction = "UPDATE"
     """What happens to the entity."""
     timer: Text | None = None
     """With `TIMER_EXPIRED`, the timer property that ran out."""
@@ -156,6 +169,10 @@ class Moment(Strict):
     """A whole body as Port sends it, or the name of a file that has one; its time becomes `at`."""
     silence: SilenceSpan | Literal["end"] | None = None
     """A silence begins; or `end`: all of them end."""
+    acknowledge: Text | None = None
+    """Somebody acknowledges the open incidents of this entity."""
+    unacknowledge: Text | None = None
+    """Somebody takes that back."""
     reconcile: Literal[True] | None = None
     """The listener compares Port with the last known state."""
     fails: Texts | None = None
@@ -183,8 +200,8 @@ class Moment(Strict):
             return f"has {' and '.join(acts)}: make a step of each"
         if not acts and not any(getattr(self, key) is not None for key in LOOKS):
             return (
-                "does nothing: give what happens (entity, body, silence, reconcile, fails, works)"
-                " or what is to be seen (told, not told, resolved, because)"
+                "does nothing: give what happens (entity, body, silence, acknowledge, reconcile, fails,"
+                " works) or what is to be seen (told, not told, resolved, because)"
             )
         return None
 
@@ -196,7 +213,7 @@ class Moment(Strict):
         if (self.action == "TIMER_EXPIRED") != (self.timer is not None):
             return "timer: belongs to action: TIMER_EXPIRED, and that needs a timer"
         if self.entity is not None and self.action == "UPDATE" and not changed:
-            return "changes nothing of the entity: give set, title, team, relations or rename"
+            return "changes nothing of the entity: give set, title, team, relations, scorecards or rename"
         if self.happened is not None and self.entity is None and self.body is None:
             return "happened: needs a change"
         if self.happened is not None and self.at is not None and self.happened > self.at:

@@ -75,15 +75,23 @@ async def read_store(store: Store, now: datetime) -> StoreNumbers:
         now: The time, UTC.
     """
     try:
-        queues, tally = (
+        queues, tally, no_clicks = (
             await store.read(queries.page.queues, now),
             await store.read(queries.counts.tally, now),
+            await store.read(queries.counts.socket_trouble, now),
         )
     except StoreUnavailable:
         return StoreNumbers([_family("store_up", STORE_UP, value=0)])
-    # Nothing is given before both are read, so that no scrape has half of it.
+    text = "1 while no process has the connection over which clicks in Slack are to come."
+    socket = _family("slack_socket_down", text, value=bool(no_clicks))
+    # Nothing is given before all are read, so that no scrape has half of it.
     return StoreNumbers(
-        [_family("store_up", STORE_UP, value=1), *_queue_families(queues, now), *_tally_families(tally)]
+        [
+            _family("store_up", STORE_UP, value=1),
+            *_queue_families(queues, now),
+            *_tally_families(tally),
+            socket,
+        ]
     )
 
 
@@ -101,13 +109,16 @@ def _queue_families(queues: Iterable[QueueState], now: datetime) -> list[GaugeMe
         "queue_on_hold", "1 while a queue is on hold, because its destination is broken.", *of_queues
     )
     failures = _family("queue_failures", "Transient failures in a row so far.", *of_queues)
-    for queue in queues:
-        labels = [queue.name, queue.destination]
-        age = (now - queue.oldest_at).total_seconds() if queue.oldest_at else 0
-        waiting.add_metric(labels, queue.waiting)
-        oldest.add_metric(labels, max(0.0, age))  # clocks of processes differ
-        on_hold.add_metric(labels, queue.on_hold is not None)
-        failures.add_metric(labels, queue.failures)
+    together: dict[tuple[str, str], list[QueueState]] = {}
+    for queue in queues:  # no metric names a person
+        name = f"{queue.destination}/people" if queue.name.startswith("@") else queue.name
+        together.setdefault((name, queue.destination), []).append(queue)
+    for labels, members in together.items():
+        ages = [(now - queue.oldest_at).total_seconds() for queue in members if queue.oldest_at]
+        waiting.add_metric(labels, sum(queue.waiting for queue in members))
+        oldest.add_metric(labels, max(0.0, *ages, 0.0))  # clocks of processes differ
+        on_hold.add_metric(labels, any(queue.on_hold is not None for queue in members))
+        failures.add_metric(labels, max(queue.failures for queue in members))
     return [waiting, oldest, on_hold, failures]
 
 
@@ -119,6 +130,9 @@ def _tally_families(tally: Tally) -> list[GaugeMetricFamily]:
     build.add_metric([__version__, str(tally.schema)], 1)
     return [
         incidents,
+        _family(
+            "incidents_acknowledged", "Open incidents that somebody looks after.", value=tally.acknowledged
+        ),
         build,
         _family("dead_deliveries", "Deliveries that were given up, and are kept.", value=tally.dead),
         _family("silences_active", "Silences that are active now.", value=tally.silences),

@@ -9,6 +9,7 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+from app.model.change import ENTITY
 from app.model.delivery import State
 from app.model.report import RUNS
 from app.notifier.base import entity_url
@@ -158,7 +159,7 @@ async def change(render: Render, context: Context, number: int) -> Response:
         change=view_change(row, whole=True),
         deliveries=deliveries,
         attempts=attempts,
-        port=entity_url(context.app_url, row.blueprint, row.entity),
+        port=entity_url(context.app_url, row.blueprint, row.entity, row.resource),
         body=None if row.body is None else row.body[:BODY_BYTES_SHOWN].decode("utf-8", "replace"),
         body_left_out=max(0, len(row.body or b"") - BODY_BYTES_SHOWN),
     )
@@ -196,7 +197,7 @@ async def entity(
         ),
         deliveries=list(reversed(deliveries))[:SHORT_ROWS],
         links=last.links if last else (),
-        port=entity_url(context.app_url, blueprint, entity),
+        port=entity_url(context.app_url, blueprint, entity, page.rows[0].resource if page.rows else ENTITY),
     )
 
 

@@ -49,7 +49,27 @@ class _Buffer(threading.local):
 _BUFFER = _Buffer()
 
 
-class LimitedProtocol(httptools_impl.HttpToolsProtocol, asyncio.BufferedProtocol):
+class _InPieces(asyncio.BufferedProtocol):
+    """Reads a connection piece by piece, for a protocol that takes what there is.
+
+    It stands apart, since uvloop lets no `asyncio.Protocol` give the buffer.
+    """
+
+    def __init__(self, protocol: "LimitedProtocol") -> None:
+        self._take = protocol.data_received
+        for name in ("eof_received", "connection_lost", "pause_writing", "resume_writing"):
+            setattr(self, name, getattr(protocol, name))
+
+    @override
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return _BUFFER.bytes
+
+    @override
+    def buffer_updated(self, nbytes: int) -> None:
+        self._take(bytes(memoryview(_BUFFER.bytes)[:nbytes]))
+
+
+class LimitedProtocol(httptools_impl.HttpToolsProtocol):
     """One connection, read by httptools. What breaks a limit is answered 4xx or not at all, and closed.
 
     No websocket is spoken, nor HTTP/2: a request that asks for them is answered in HTTP/1.1, as it may be.
@@ -73,6 +93,7 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol, asyncio.BufferedProtocol
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        transport.set_protocol(_InPieces(self))
         self._set_deadline(self.head_seconds)
 
     @override
@@ -81,14 +102,9 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol, asyncio.BufferedProtocol
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
         self.resume_writing()
-
-    @override
-    def get_buffer(self, sizehint: int) -> bytearray:
-        return _BUFFER.bytes
-
-    @override
-    def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(bytes(memoryview(_BUFFER.bytes)[:nbytes]))
+        self.pipeline.clear()
+        # It refers to this: what its request holds would stay until garbage is collected.
+        self.cycle = None  # type: ignore[assignment]
 
     @override
     def data_received(self, data: bytes) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -33,14 +33,20 @@ async def test_an_idle_connection_ends_when_the_setting_says(tmp_path: Path, sla
 
 @pytest.mark.acceptance
 @pytest.mark.parametrize("command", [SERVE, UVICORN[:-2]])
-async def test_idle_connections_shut_nobody_out(
-    tmp_path: Path, slack: StandInSlack, command: Sequence[str]
-) -> None:
-    """Where the system starts it with a low limit of open files, as most do, it takes what it is allowed."""
+async def test_strangers_shut_nobody_out(tmp_path: Path, slack: StandInSlack, command: Sequence[str]) -> None:
+    """By either command: idle connections, where the system starts it with a low limit of open files as most
+    do, and endless heads, which are not read on."""
     few = ("bash", "-c", 'ulimit -S -n 100; exec "$@"', "bash", *command)
     async with listening(tmp_path, slack.url, command=few) as listener, AsyncExitStack() as stack:
         for _ in range(150):
             _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
             stack.callback(writer.close)
+        for endless in (b"GET / HTTP/1.1\r\nA: ", b"GET /"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            stack.callback(writer.close)
+            with suppress(ConnectionError):
+                writer.write(endless + bytes(b"a" * 500_000))
+                await writer.drain()
+                assert (await asyncio.wait_for(reader.read(), 5))[:12] in {b"", b"HTTP/1.1 431"}
         async with httpx.AsyncClient(base_url=listener.url, timeout=10) as client:
             assert (await post_change(client, "checkout")).status_code == 202

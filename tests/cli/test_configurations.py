@@ -1,6 +1,7 @@
 """Wrong configurations: check, doctor, a reload and the start refuse each with the same sentence."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,8 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "header with a line end": (f'{JOB}, headers: {{"a\\n": c}}}}', "", "3: destination 'a': headers: 'a' cannot be set"),
     "header of ours": (f"{JOB}, headers: {{Webhook-Id: c}}}}", "", "3: destination 'a': headers: 'Webhook-Id' cannot be set"),
     "header for the length": (f"{JOB}, headers: {{Content-Length: '1'}}}}", "", "'Content-Length' cannot be set"),
+    "key that is none": ("a: {type: pagerduty, routing_key: secret}", "", "3: destination 'a': routing_key: must be 32 letters"),
+    "card by a template": ("a: {type: teams, webhook_url: 'https://{{ .a }}.example.com'}", "", "3: destination 'a': webhook_url: must"),
     "no address": ("a: {type: http}", "", "3: destination 'a': 'url' is missing"),
     "no scheme": ("a: {type: http, url: jobs.example.com}", "", "url: must be an address that begins with https://"),
     "unknown kind": ("a: {type: slak}", "", "type: must be 'slack'"),
@@ -58,7 +61,7 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "time without unit": (SLACK, "again_after: 5", "again_after: must be a time such as 30s"),
     "odd severity": (SLACK, "severity: bad", "severity: must be 'critical', 'warning' or 'info'"),
     "odd mention": (SLACK, "mention: here", "mention: must be @here"),
-    "odd action": (SLACK, "on: update", "on: must be 'CREATE', 'UPDATE', 'DELETE' or 'TIMER_EXPIRED'"),
+    "odd action": (SLACK, "on: update", "on: must be 'CREATE', 'UPDATE', 'DELETE', 'TIMER_EXPIRED', 'RUN_CREATED' or 'RUN_UPDATED'"),
     "pattern": (SLACK, "blueprint: ^a$", "blueprint: looks like a regular expression"),
     "not YAML": ("a: {type: console", "", "not YAML"),
 }  # fmt: skip
@@ -125,6 +128,55 @@ def test_all_is_said_at_once(rules: Path) -> None:
     )
     assert len(said) == len(starts)
     assert [line[: len(start)] for line, start in zip(said, starts, strict=True)] == list(starts)
+
+
+WEBHOOK = "https://hooks.slack.com/services/T/B/x"
+ALSO: list[tuple[dict[str, str], tuple[str, ...], int]] = [
+    # what is wrong beside the file: the variables, how each line of it begins; the file's first mistake
+    ({"SLACK_BOT_TOKEN": "xoxp-1"}, ("SLACK_BOT_TOKEN is no bot token",), 4),  # and so not 'needs a token'
+    ({"SLACK_BOT_TOKEN_FILE": "/nowhere"}, ("SLACK_BOT_TOKEN_FILE names a file",), 4),
+    (
+        {"RETENTION_DAYS": "x", "PORT_CLIENT_SECRET": "a b"},
+        ("PORT_CLIENT_SECRET has white space", "RETENTION_DAYS must be"),
+        3,
+    ),
+    (
+        {"ADMIN_TOKEN_FILE": "/nowhere", "PAGE_URL_FILE": "/nowhere"},
+        ("ADMIN_TOKEN_FILE names a file", "PAGE_URL_FILE names a file"),
+        3,
+    ),
+    (
+        {"HTTPS_PROXY": "socks5://x", "SLACK_WEBHOOK_URL": WEBHOOK},
+        ("HTTPS_PROXY names a SOCKS proxy",),
+        3,
+    ),
+]
+
+
+@pytest.mark.parametrize(("variables", "starts", "first"), ALSO)
+async def test_settings_do_not_hide_the_rules_mistakes(
+    rules: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    starts: Sequence[str],
+    first: int,
+) -> None:
+    """Nor the other way round: the check, the start and the doctor name both together."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    await asyncio.to_thread(rules.write_text, MANY)
+    checked = await run("rules", "check", str(rules))
+    said = checked.err.strip().splitlines()
+    assert checked.status == 1
+    assert [line[: len(start)] for line, start in zip(said, starts, strict=False)] == list(starts)
+    assert said[len(starts)].startswith(f"{rules}:{first}: destination")
+    assert len(said) - len(starts) == 9 - first
+    with pytest.raises(SystemExit) as refused:
+        await asyncio.to_thread(load_app)
+    assert str(refused.value).splitlines()[1:] == said
+    shown = [one.text async for one in examine(make_setup(None, ())) if one.step in {"settings", "rules"}]
+    assert set(said) <= set("\n".join(shown).splitlines())
 
 
 async def test_a_reload_says_the_same(rules: Path, run: Run) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
-from app.deliver.dispatcher import QUEUE_LEASE
+from app.deliver.dispatcher import QUEUE_LEASE, SPARED
 from app.deliver.retry import GIVE_UP_AFTER, PROBE_EVERY
 from app.deliver.turn import FAULTS_BEFORE_DEAD
 from app.errors import DeliveryFailed, Scope, StoreUnavailable
@@ -44,6 +44,19 @@ async def test_delivers_in_order_at_the_queues_rate(rig: Rig) -> None:
             await rig.nothing_more()
             assert rig.notifier.taken == ["one", "two", "three"][:number]
             rig.move(PAUSE)
+
+
+async def test_delivers_at_the_destinations_rate(rig: Rig) -> None:
+    """Counted from when a send began, whatever its queues rest for themselves."""
+    rig.notifier.pause, rig.notifier.spacing = timedelta(0), 2 * PAUSE
+    await rig.add("one", "two", "three")
+    async with rig.running():
+        for number in range(1, 4):
+            await rig.attempts(number)
+            rig.move(PAUSE)
+            await rig.nothing_more()
+            rig.move(PAUSE)
+    assert rig.notifier.taken == ["one", "two", "three"]
 
 
 async def test_a_transient_failure_keeps_the_order(rig: Rig) -> None:
@@ -187,6 +200,10 @@ async def test_whoever_lost_the_lease_cannot_record(rig: Rig) -> None:
         await until(lambda: rig.notifier.tried == ["one"])
         rig.clock.now += QUEUE_LEASE
         async with other.running():
+            # One that has just begun cannot know whether the store was away: it leaves others time to record.
+            await until(lambda: other.dispatcher.last_turn is not None)
+            assert other.notifier.tried == []
+            other.move(SPARED + PAUSE)
             await until(lambda: other.notifier.taken == ["one"])
             await rig.attempts(1)
         go_on.set()

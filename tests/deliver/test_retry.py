@@ -94,8 +94,15 @@ def test_a_refused_message_is_dead(on_hold: bool) -> None:
     assert after(Scope.MESSAGE, HOUR, on_hold=on_hold) == NextAttempt(Outcome.DEAD, "503", NOW)
 
 
+@pytest.mark.parametrize("on_hold", [True, False])
+def test_what_is_no_place_goes_elsewhere_at_once(*, on_hold: bool) -> None:
+    """However long it waited: the queue goes on, held or not."""
+    following = after(Scope.PLACE, HOUR, on_hold=on_hold, waiting_since=NOW - 2 * GIVE_UP_AFTER)
+    assert following == NextAttempt(Outcome.RETRY, "503", NOW)
+
+
 @given(
-    scope=st.sampled_from(Scope),
+    scope=st.sampled_from([scope for scope in Scope if scope is not Scope.PLACE]),
     retry_after=st.none() | st.timedeltas(timedelta(seconds=1), timedelta(seconds=1e9)),
     failures=st.integers(0, 10**6),
     on_hold=st.booleans(),

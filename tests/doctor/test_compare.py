@@ -10,7 +10,7 @@ from app.doctor.compare import compare
 from app.doctor.finding import CheckStatus, Remark
 from app.notifier.registry import SETTINGS_MODELS
 from app.port.client import PortClient
-from app.port.setup.resources import automation, timer_automation
+from app.port.setup.resources import automation, run_automation, timer_automation
 from app.rules.file import load_rules
 from tests.port.description import description, hold
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, StandInPort, standing_in
@@ -58,13 +58,17 @@ async def port() -> AsyncIterator[StandInPort]:
 
 async def remarks(port: StandInPort, said: str, address: str | None = LISTENER) -> list[Remark]:
     """Compare a file with one rule, of which this is said."""
-    text = f"version: 1\ndestinations: {{a: {{type: console}}}}\nrules:\n  - name: r\n    {said}\n"
+    text = f"version: 1\ndestinations: {{a: {{type: console}}, {CATALOG}}}\nrules:\n  - name: r\n    {said}\n"
     rules = load_rules(text, {}, models=SETTINGS_MODELS, name="f")
     clock = lambda: datetime.now(UTC)  # noqa: E731
     async with PortClient(port.url, CLIENT_ID, CLIENT_SECRET, clock=clock) as client:
         return await compare(rules, client, address)
 
 
+CATALOG = (
+    'teams: {type: slack, channel: {port: {relation: owner, property: x}}, allow: ["*"]},'
+    ' own: {type: slack, channel: "{{ .a }}", allow: ["*"]}'
+)
 SERVICES = "blueprint: service\n    "
 
 
@@ -86,8 +90,15 @@ SERVICES = "blueprint: service\n    "
         (SERVICES + "send: {by_team: {Comet: a}, default: a}", WRONG, "by_team: Port has no team called 'Comet'"),
         (SERVICES + "send: {port: {relation: owner, property: x}, default: a}", WRONG, "port: service has no relation called 'owner'"),
         (SERVICES + "send: {port: {relation: system, property: x}, default: a}", WRONG, "port: system has no property called 'x'"),
+        (SERVICES + "send: teams", WRONG, "destination 'teams': port: service has no relation called 'owner'"),
+        (SERVICES + "send: own", NOTE, "destination 'own': what its template reads was not compared with Port"),
+        (SERVICES + "mention: {port: {relation: system, property: x}}", WRONG, "mention: port: system has no property called 'x'"),
+        (SERVICES + "mention: '{{ .a }}'", NOTE, "mention: what its template reads was not compared with Port"),
         (SERVICES + "on: TIMER_EXPIRED\n    when: {property: version}", WRONG, "property: version is no timer, so it never sends TIMER_EXPIRED"),
         (SERVICES + "when: {jq: .a}", NOTE, "what its jq reads was not compared with Port"),
+        ("on: RUN_UPDATED\n    when: {run: status, to: FAILURE}", WRONG, "no automation sends RUN_UPDATED of any action to this listener: python -m app bootstrap --action …"),
+        ("on: RUN_UPDATED\n    when: {all: [{run: action, to: scale}, {run: status}]}", WRONG, "no automation sends RUN_UPDATED of the action scale to this listener: python -m app bootstrap --action scale"),
+        (SERVICES + "when: {scorecard: ready, below: Gold}", NOTE, "its scorecards, and their levels, were not compared with Port"),
         ("blueprint: system", WRONG, "no automation sends UPDATE of system to this listener: python -m app bootstrap --blueprint system"),
         ("blueprint: [service, system]\n    when: {property: tier}", NOTE, "property: system has no tier, so its changes never match"),
         ("blueprint: s*", NOTE, "without an automation, so Port sends no changes of: system"),
@@ -113,6 +124,15 @@ async def test_what_port_has_not(port: StandInPort, said: str, status: CheckStat
 async def test_what_is_there_is_not_named(port: StandInPort, said: str) -> None:
     """Nothing is said of a rule that fits."""
     assert await remarks(port, SERVICES + said) == []
+
+
+async def test_runs_that_are_sent_here(port: StandInPort) -> None:
+    """Of the actions that a rule names all must be; a rule that names none is told which there are."""
+    port.actions |= {"deploy_run_listener": run_automation("deploy", LISTENER)}
+    rule = "on: [RUN_CREATED, RUN_UPDATED]\n    when: {all: [{run: action.identifier, to: [deploy]}, {run: status}]}"
+    assert await remarks(port, rule) == []
+    ((status, text),) = await remarks(port, "on: RUN_UPDATED\n    when: {run: status, to: FAILURE}")
+    assert (status, text) == (NOTE, "f:4: rule 'r': Port sends the runs of these actions alone: deploy")
 
 
 async def test_automations_that_do_not_send_here(port: StandInPort) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from app.errors import DeliveryFailed, Scope
 from app.model.incident import Step
 from app.model.notification import Link, Notification, ValueChange
-from app.notifier.http.notifier import MAX_BODY_BYTES
+from app.notifier.http.parts import MAX_BODY_BYTES
 from app.notifier.kind import NotifierContext
 
 APP = "https://app.port.io"

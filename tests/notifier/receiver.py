@@ -25,7 +25,17 @@ from tests.store.helpers import incoming
 
 MADE_BY_CHANGE = "http, made by the change"
 TOKEN_BY_CHANGE = "http, token made by the change"
-KINDS = ("slack webhook", "slack bot", "http", MADE_BY_CHANGE, TOKEN_BY_CHANGE, "port_action")
+TEAMS, PAGERDUTY = "teams", "pagerduty"
+KINDS = (
+    "slack webhook",
+    "slack bot",
+    TEAMS,
+    PAGERDUTY,
+    "http",
+    MADE_BY_CHANGE,
+    TOKEN_BY_CHANGE,
+    "port_action",
+)
 """Every kind that calls something; a terminal refuses nothing."""
 TOKEN = JSONResponse({"ok": True, "accessToken": "t", "expiresIn": 10_800})
 ASKING = ("conversations.list", "conversations.history")
@@ -78,7 +88,10 @@ def make(
         "http": {"type": "http", "url": f"{url}/jobs", "allow_private": True},
         MADE_BY_CHANGE: {"type": "http", "url": f"{url}/{{{{ .path }}}}", "allow_private": True},
         "port_action": {"type": "port_action", "action": "restart"},
+        TEAMS: {"type": "teams", "webhook_url": f"{url}/flow"},
     }
+    settings[PAGERDUTY] = {"type": "pagerduty", "routing_key": "k" * 32, "url": f"{url}/v2/enqueue"}
+    settings[PAGERDUTY] |= {"allow_private": True}
     settings[TOKEN_BY_CHANGE] = settings[MADE_BY_CHANGE] | {"headers": {"X-Token": "{{ .token }}"}}
     given = settings[kind]
     made: NotifierContext = context(

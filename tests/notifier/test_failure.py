@@ -143,7 +143,7 @@ async def test_what_is_wrong_on_the_way_has_a_name(tmp_path: Path, kind: str) ->
     assert "SSL_CERT_FILE" in untrusted.detail
 
 
-@pytest.mark.parametrize("kind", ["slack webhook", "slack bot", "port_action"])
+@pytest.mark.parametrize("kind", ["slack webhook", "slack bot", "teams", "pagerduty", "port_action"])
 @pytest.mark.parametrize("status", [407, 502, 403])
 async def test_a_proxy_that_does_not_connect(tmp_path: Path, kind: str, status: int) -> None:
     """Nothing has left, the destination is not at fault, and the reason names the proxy."""
@@ -161,6 +161,23 @@ async def test_a_proxy_that_does_not_connect(tmp_path: Path, kind: str, status: 
     assert "proxy" in attempt.detail
     assert "HTTPS_PROXY" in attempt.detail
     assert str(status) in attempt.detail
+
+
+@pytest.mark.parametrize("kind", ["slack webhook", "slack bot", "port_action"])
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200", b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"])
+async def test_a_proxy_that_hangs_up(tmp_path: Path, kind: str, answer: bytes) -> None:
+    """Before there is a way to the host, nothing of the message can have left."""
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        network = Network({"HTTPS_PROXY": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"})
+        (attempt,) = await _tries(kind, "https://api.invalid", tmp_path / "1.db", 1, network)
+    assert (attempt.outcome, attempt.unsure) == (RETRY, False)
+    assert "may have arrived" not in attempt.detail
 
 
 @pytest.mark.parametrize("word", ["missing_argument", "a_word_of_tomorrow"])

@@ -176,6 +176,7 @@ async def test_an_answer_that_got_lost() -> None:
             with pytest.raises(DeliveryFailed, match=r"; it may have arrived$") as failed:
                 await send(notifier)
     assert failed.value.scope is Scope.TRANSIENT
+    assert failed.value.unsure
     assert len(seen) == 2
 
 

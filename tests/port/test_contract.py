@@ -22,6 +22,7 @@ SERVICE: dict[str, Any] = {
     "title": "Service",
     "schema": {"properties": {"ttl": {"type": "string", "format": "timer"}}},
 }
+DEPLOY: dict[str, Any] = {"identifier": "deploy", "trigger": {"type": "self-service", "userInputs": {}}}
 PLANS = {
     "all": Plan(HOOK),
     "changelog destination": Plan(HOOK, changelog_destination=True),
@@ -29,6 +30,7 @@ PLANS = {
     "reports": Plan(HOOK, blueprints=("service",), timers=("ttl",), report=True),
     "agent": Plan(HOOK, blueprints=("service",), timers=("ttl",), agent=True),
     "no reports": Plan(HOOK, blueprints=("service",), timers=("ttl",), report=False),
+    "runs": Plan(HOOK, actions=("deploy",)),
     "moved": Plan("https://smee.io/AbC123", blueprints=("service",), timers=("ttl",)),
     "moved all": Plan("https://smee.io/AbC123", changelog_destination=True),
     "remove": Plan("https://smee.io/AbC123", remove=True),
@@ -45,6 +47,7 @@ async def test_bootstrap_keeps_to_the_description() -> None:
     description()
     async with standing_in() as port, client_of(port) as client:
         port.blueprints["service"] = deepcopy(SERVICE)
+        port.actions["deploy"] = deepcopy(DEPLOY)
         for plan in PLANS.values():
             assert [step async for step in bootstrap(client, plan)]
             # A user takes something away each time, so that there is something to mend.
@@ -66,6 +69,7 @@ async def test_dry_run_plans_the_same(plan: Plan) -> None:
     async with standing_in() as port, client_of(port, dry_run=True) as client:
         port.blueprints["service"] = deepcopy(SERVICE)
         port.blueprints[resources.BLUEPRINT] = resources.blueprint()
+        port.actions["deploy"] = deepcopy(DEPLOY)
         sleeping = resources.automation("service", plan.webhook_url) | {"publish": False}
         port.actions[sleeping["identifier"]] = sleeping
         assert [step async for step in bootstrap(client, plan)]

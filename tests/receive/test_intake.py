@@ -3,10 +3,13 @@
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from app.demo.run import change_body
 from app.jq.runner import Jq
 from app.model.incident import Step
-from app.receive.intake import Intake, match_and_route
+from app.receive.intake import Intake
+from app.receive.routing import match_and_route
 from app.receive.signature import Signed
 from app.rules.rule import Rule, RuleSet
 from app.rules.rulebook import Queues, Rulebook
@@ -27,12 +30,37 @@ async def test_each_destination_once_and_in_order() -> None:
     async def evaluate(*_: object) -> dict[str, object]:
         return {}
 
-    async def look_up(*_: object) -> str:
-        return "rocket"
+    async def look_up(*_: object) -> tuple[str, ...]:
+        return ("rocket",)
 
     book = Rulebook(RuleSet([Rule.model_validate(facts)]), queues)
     matched = await match_and_route(cpu(1, 2, teams=("Rocket",)), b"{}", book, evaluate, look_up)
     assert [route.destination for hit in matched.hits for route in hit.routes] == ["pay", "alerts", "rocket"]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["rocket", ["pay", "rocket"], None], ["rocket", "pay", "alerts"]),
+        ([5], ["alerts"]),
+        ([], ["alerts"]),
+    ],
+)
+async def test_each_of_a_look_up(values: list[object], expected: list[str]) -> None:
+    """A destination for each value, of lists too; the default for what is none."""
+    lookup = {"relation": "system", "property": "channel", "each": True}
+    facts = {"name": "cpu", "on": "UPDATE", "send": {"port": lookup, "default": "alerts"}}
+    queues = {name: Queues(name) for name in ("pay", "alerts", "rocket")}
+
+    async def evaluate(*_: object) -> dict[str, object]:
+        return {}
+
+    async def look_up(*_: object) -> list[object]:
+        return values
+
+    book = Rulebook(RuleSet([Rule.model_validate(facts)]), queues)
+    matched = await match_and_route(cpu(1, 2), b"{}", book, evaluate, look_up)
+    assert [route.destination for hit in matched.hits for route in hit.routes] == expected
 
 
 FLAKY = 'if .diff.after.properties.healthStatus == "Crashed" then error("too hot") else true end'
@@ -47,8 +75,8 @@ async def test_a_program_that_fails_is_said_until_it_works(tmp_path: Path) -> No
     ]
     jq = Jq()
 
-    async def nobody(*_: object) -> None:
-        return None
+    async def nobody(*_: object) -> tuple[object, ...]:
+        return ()
 
     queues = {name: Queues(name) for name in ("ops", "default")}
     queues["job"] = Queues("job", steps=frozenset({Step.OPENED}))

@@ -54,7 +54,7 @@ BARE = UNTITLED | {"teams": (), "before": None, "after": None}
 
 BARE_RUN = legacy(resource="run", **BARE)
 RUN = BARE_RUN | {
-    "action": "Create",
+    "action": "CREATE",
     "blueprint": "Service",
     "entity": "r_jE5FhDURh4Uen2Qr",
     "title": "Create",
@@ -137,15 +137,16 @@ READABLE = {
     "run_resource": RUN,
     "run_invoked": RUN | {"title": "r_jE5FhDURh4Uen2Qr"},
     "run_invoked_without_resource": BARE_RUN
-    | {"action": "deploy", "blueprint": "microservice", "entity": "run_123", "title": "run_123"}
+    | {"action": "CREATE", "blueprint": "microservice", "entity": "run_123", "title": "run_123"}
     | {"actor": "user_123", "origin": "", "at": NOW, "run_id": "run_123"},
     "run_created_by_api": BARE_RUN
-    | {"action": "create_vm", "blueprint": "vm", "entity": "run_q2mGf9ZYkFRnZJjB"}
+    | {"action": "CREATE", "blueprint": "vm", "entity": "run_q2mGf9ZYkFRnZJjB"}
     | {"title": "run_q2mGf9ZYkFRnZJjB"}
     | {"actor": "h2Mf13aRSCYQCUPIcqufoP4XRLwAt8Od@clients", "origin": "API"}
     | {"at": datetime(2022, 7, 14, 11, 38, 10, 629_000, UTC), "run_id": "run_q2mGf9ZYkFRnZJjB"},
     "run_updated": BARE_RUN
-    | {"blueprint": "blueprintIdentifier", "entity": "r_Q0YotCZMKxDLdlaU", "title": "myActionId"}
+    | {"blueprint": "blueprintIdentifier", "entity": "r_Q0YotCZMKxDLdlaU"}
+    | {"title": "entityTitle: Some action title"}
     | {"actor": "James Hetfield", "at": datetime(2024, 8, 15, 12, 30, 5, 505_000, UTC)}
     | {"run_id": "r_au3aJdlOHUO3d99n"},
     "blueprint_resource": legacy(

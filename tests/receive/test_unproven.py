@@ -57,9 +57,18 @@ async def test_the_largest_body_is_given_up() -> None:
     await asyncio.sleep(0)
     assert await unproven.read(small()) == b"{}"
     more.set()
-    with pytest.raises(TooBusy, match="more than 64 MiB"):
+    with pytest.raises(TooBusy, match="more than 32 MiB"):
         await reading
     assert await unproven.read(small()) == b"{}"
+
+
+async def test_a_body_as_large_as_the_setting_allows() -> None:
+    """MAX_BODY_BYTES counts, though it is more than usual bodies take together."""
+
+    async def large() -> AsyncIterator[bytes]:
+        yield bytes(MOST_BYTES + 1)
+
+    assert len(await Unproven(MOST_BYTES + 1).read(large())) == MOST_BYTES + 1
 
 
 async def test_wrong_signatures_leave_time_for_others(service: Service) -> None:

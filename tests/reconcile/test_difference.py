@@ -1,10 +1,16 @@
 """The comparison of one entity with its last known state."""
 
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
 import pytest
 
 from app.model.change import EntitySnapshot
 from app.model.times import to_micros
-from app.port.listing import ListedEntity
+from app.port.listing import ListedEntity, read_blueprint
+from app.receive.payload import parse_event
+from app.receive.signature import Signed
 from app.reconcile.difference import EntityDifference, compare, compare_absent
 from app.rules.last_known import LastKnown, first_state
 from app.rules.watched import Watched
@@ -55,6 +61,15 @@ def test_a_difference(updated: float | None, asked: float, expected: str | None)
         assert [value.name for value in found.changes] == ["healthStatus"]
 
 
+def test_a_clock_that_was_ahead() -> None:
+    """What came meanwhile is from the future, so it was before Port was asked; and Port's time counts."""
+    hour = timedelta(hours=1)
+    known = replace(known_at("Healthy"), moved_at=to_micros(NOW + hour))
+    assert look(known, "Degraded", 50, asked=60).action == "UPDATE"
+    assert absent(known, 60).action == "DELETE"
+    assert absent(known_at("Healthy"), 3660, hour).at == NOW + 60 * SECOND
+
+
 def test_an_unknown_entity() -> None:
     """Was created; but in a first reading it is only recorded."""
     assert look(None, "Healthy", 5, asked=60).action == "CREATE"
@@ -63,15 +78,23 @@ def test_an_unknown_entity() -> None:
     assert look(found, "Healthy", 5, asked=70) is None
 
 
+def absent(known: LastKnown, asked: int, ahead: timedelta = 0 * SECOND) -> Any:
+    """Judge an entity that Port did not have so many seconds after NOW."""
+    asked_at = NOW + asked * SECOND
+    return compare_absent(
+        "database", "e", known, asked_at=asked_at, now=asked_at, record_only=False, ahead=ahead
+    )
+
+
 def test_a_missing_entity() -> None:
     """Was deleted, unless we heard of it since Port was asked."""
     known = known_at("Healthy")
-    deleted = compare_absent("database", "e", known, asked_at=NOW + 60 * SECOND, record_only=False)
+    deleted = absent(known, 60)
     assert isinstance(deleted, EntityDifference)
     assert deleted.action == "DELETE"
-    assert compare_absent("database", "e", known, asked_at=NOW, record_only=False) is None
+    assert absent(known, 0) is None
     gone = after(known, moved("Healthy", None, 10))
-    assert compare_absent("database", "e", gone, asked_at=NOW + 60 * SECOND, record_only=False) is None
+    assert absent(gone, 60) is None
 
 
 def test_a_deleted_entity_that_is_listed() -> None:
@@ -119,3 +142,30 @@ def test_the_order_of_teams_says_nothing() -> None:
     listed = ListedEntity(EntitySnapshot("e", "database", "E", teams=("b", "a")), NOW)
     asked = NOW + 60 * SECOND
     assert compare(known, listed, HEALTH, asked_at=asked, first=False, now=asked) is None
+
+
+def test_a_level_on_a_scorecard() -> None:
+    """It is compared, though the entity's own time stays as it was, and Port need not have sent anything."""
+    watched = Watched(frozenset({"title", "team", "scorecards.ready"}))
+
+    def listed(level: str) -> ListedEntity:
+        snapshot = EntitySnapshot("e", "database", scorecards={"ready": level, "other": "Basic"})
+        return ListedEntity(snapshot, NOW)
+
+    later = NOW + 600 * SECOND
+    known = first_state(watched.values(listed("Gold").entity), to_micros(later), watched, to_micros(NOW))
+    facts: dict[str, Any] = {"asked_at": later, "first": False, "now": later}
+    assert compare(known, listed("Gold"), watched, **facts) is None
+    found = compare(known, listed("Silver"), watched, **facts)
+    assert isinstance(found, EntityDifference)
+    assert [(value.name, value.before, value.after) for value in found.changes] == [
+        ("scorecards.ready", "Gold", "Silver")
+    ]
+    assert (found.missed, found.at) == (False, later)
+    unsaid = replace(listed("Silver"), levels=False, entity=EntitySnapshot("e", "database"))
+    assert compare(known, unsaid, watched, **facts) is None
+    change = parse_event(Signed(found.body(later), later))
+    assert change.after
+    assert change.after.scorecards == {"ready": "Silver"}
+    described = read_blueprint({"identifier": "database"})
+    assert described.include(watched) is None

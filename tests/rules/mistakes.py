@@ -2,10 +2,10 @@
 
 MISTAKES: dict[str, tuple[str, ...]] = {
     "action_in_lower_case": (
-        "4: rule 'cpu': on: must be 'CREATE', 'UPDATE', 'DELETE' or 'TIMER_EXPIRED'; did you mean 'UPDATE'?",
+        "4: rule 'cpu': on: must be 'CREATE', 'UPDATE', 'DELETE', 'TIMER_EXPIRED', 'RUN_CREATED' or 'RUN_UPDATED'; did you mean 'UPDATE'?",
     ),
     "action_unknown": (
-        "4: rule 'cpu': on: must be 'CREATE', 'UPDATE', 'DELETE' or 'TIMER_EXPIRED'; did you mean 'UPDATE'?",
+        "4: rule 'cpu': on: must be 'CREATE', 'UPDATE', 'DELETE', 'TIMER_EXPIRED', 'RUN_CREATED' or 'RUN_UPDATED'; did you mean 'UPDATE'?",
     ),
     "address_of_a_workflow": tuple(
         f"{line}: destination '{name}': webhook_url: starts a workflow and posts no message: give the URL of an"
@@ -30,6 +30,26 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "blueprint_is_a_regular_expression": (
         "4: rule 'cpu': blueprint: looks like a regular expression; write a blueprint's identifier, or a pattern with *, ? or […]",
     ),
+    "channels_of_the_catalog": (
+        "3: destination 'a': allow: is needed for a channel that the catalog names: allow: [\"team-*\"]",
+        "4: destination 'b': allow: is for a channel that the catalog names",
+        "5: destination 'c': default: is for a channel that the catalog names",
+        "5: destination 'c': there is no destination 'ops'; there are #j, a, b, c, d, default, e, f, g, h, i, k, l, m, n; a channel begins with #",
+        "6: destination 'd': there is no destination 'nowhere'; there are #j, a, b, c, d, default, e, f, g, h, i, k, l, m, n; a channel begins with #",
+        "7: destination 'e': default: must be a channel, or a destination with one of its own",
+        "8: destination 'f': port: needs either relation, or team: true",
+        "9: destination 'g': port: 'tema' is not known here; did you mean 'team'?",
+        "10: destination 'h': channel: {{ without }} at character 1",
+        "11: destination 'i': needs either webhook_url, or channel or user (with SLACK_BOT_TOKEN)",
+        "12: destination '#j': a destination's name must not begin with # or @, as a channel's does",
+        "13: destination 'k': digest: url and headers must have no templates, and there must be no body",
+        "14: destination 'l': digest: url and headers must have no templates, and there must be no body",
+        "15: destination 'm': rate: must be a number, as messages a second, or as in 100/min, 5/s or 1000/h",
+        "16: destination 'n': rate: must be a number, as messages a second, or as in 100/min, 5/s or 1000/h",
+        "18: rule 'cpu': port: 'property' is missing",
+        "19: rule 'ram': mention: must be @here, @channel, a group <!subteam^S…> or a person <@U…>; several with a space between",
+        "20: rule 'hdd': mention: {{ without }} at character 1",
+    ),
     "channel_with_a_space": (
         "3: destination 'oncall': channel: must be a channel's name, such as '#oncall', or its ID, such as C0123456789",
     ),
@@ -40,10 +60,10 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "4: rule 'cpu': when: from, to, above and below belong to one value, not to jq",
     ),
     "condition_with_two_subjects": (
-        "4: rule 'cpu': when: needs exactly one of property, relation, title, team, all, any, jq; it has property, relation",
+        "4: rule 'cpu': when: needs exactly one of property, relation, title, team, scorecard, run, all, any, jq; it has property, relation",
     ),
     "condition_without_subject": (
-        "4: rule 'cpu': when: needs exactly one of property, relation, title, team, all, any, jq; it has none",
+        "4: rule 'cpu': when: needs exactly one of property, relation, title, team, scorecard, run, all, any, jq; it has none",
     ),
     "destination_is_no_mapping": ("3: destination 'alerts': must be a mapping",),
     "destination_without_type": ("3: destination 'job': 'type' is missing",),
@@ -67,6 +87,14 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "6: rule 'cpu': all: must not be empty",
     ),
     "empty_when": ("4: rule 'cpu': when: must not be empty",),
+    "escalate_wrong": (
+        "7: rule 'endless': `escalate` needs to see when it ends: give `when` a to, above or below, or the rule a `resolve`",
+        "12: rule 'twice': there is no destination 'nobody'; there are default, pager",
+        "12: rule 'twice': after: must be longer than that of the one before",
+        "15: rule 'odd': escalate: 'sent' is not known here; did you mean 'send'?",
+        "15: rule 'odd': unless: must be 'acknowledged'",
+        "18: rule 'none': escalate: must not be empty",
+    ),
     "fallback_unknown": (
         "3: destination 'oncall': there is no destination 'oncal'; did you mean 'oncall'?",
         "4: destination 'other': fallback: must be another destination",
@@ -86,6 +114,21 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "4: rule 'cpu': `for` needs to see when it ends: give `when` a to, above or below, or the rule a `resolve`",
     ),
     "future_version": ("1: version: this release reads version 1; a later version needs a later release",),
+    "hours_unknown": (
+        "8: rule 'cpu': when: there are no hours 'offices'; did you mean 'office'?",
+        "9: rule 'cpu': there is no destination 'nobody'; there are default",
+        "9: rule 'cpu': there is no destination 'anybody'; there are default",
+    ),
+    "hours_wrong": (
+        "3: days: must be days such as mon-fri or [mon, wed, sat-sun]",
+        '4: from: must be a time of the day such as "09:00"',
+        "4: tz: must be the name of a time zone; did you mean 'Europe/Berlin'?",
+        "5: never: 'excpt' is not known here; did you mean 'except'?",
+        "5: days: must not be empty",
+        "7: destination 'hold': hold is a word of `else`: choose another name",
+        "14: rule 'cpu': to: 'by_teams' is not known here; did you mean 'by_team'?",
+        "15: rule 'cpu': send: 'whn' is not known here; did you mean 'when'?",
+    ),
     "jq_wrong": (
         "7: rule 'cpu': jq: bad/0 is not defined",
         "8: rule 'cpu': jq: bad/0 is not defined",
@@ -107,7 +150,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "missing_name": ("3: rule 'number 1': 'name' is missing",),
     "missing_version": ("1: 'version' is missing",),
     "missing_webhook_url": (
-        "3: destination 'alerts': needs either webhook_url, or channel (with SLACK_BOT_TOKEN)",
+        "3: destination 'alerts': needs either webhook_url, or channel or user (with SLACK_BOT_TOKEN)",
     ),
     "nested_list_of_values": ("4: rule 'cpu': to: must be text, true or false or a number",),
     "number_for_text": (
@@ -117,6 +160,22 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     ),
     "port_lookup_both_ways": ("4: rule 'cpu': port: needs either relation, or team: true",),
     "rules_is_a_mapping": ("2: rules: must be a list",),
+    "rules_that_depend_on_one_another": (
+        "7: rule 'a': rules must not wait for each other: a → b → a",
+        "12: rule 'b': rules must not wait for each other: b → a → b",
+        "16: rule 'any': there is no rule 'clusters'; there are a, any, b, no-members, no-name, once, service",
+        "19: rule 'once': `quiet_while` needs to see when the incident ends: give the rule a `resolve`",
+        "24: rule 'service': rule 'any' must name its blueprints in full: a relation does not say which",
+        "25: rule 'service': `at_least` belongs to a group's rule, one with `of`",
+        "27: rule 'no-members': rule 'once' has no incidents: give it a `resolve`",
+        "30: rule 'no-members': until: must be less than `at_least`",
+        "31: rule 'no-members': `when` has no place in a group's rule: it counts the incidents of 'once'",
+        "34: rule 'no-count': by: needs one of relation, property and team: true",
+        "36: rule 'no-name': a `share` needs reconciling, so rule 'any' must name its blueprints in full",
+        "39: rule 'no-name': severity: a group has one severity: critical, warning or info",
+        "42: rule 'of-a-group': by: 'realtion' is not known here; did you mean 'relation'?",
+        "43: rule 'of-a-group': share: must be a share such as 50%",
+    ),
     "send_an_address": (
         "4: rule 'cpu': send: must be the name of a destination; its address belongs under `destinations`",
     ),
@@ -124,26 +183,26 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "4: rule 'cpu': send: must be the name of a destination; its address belongs under `destinations`",
     ),
     "send_is_a_number": (
-        "4: rule 'cpu': send: must be a destination's name, or hold by_team, template or port",
+        "4: rule 'cpu': send: must be a destination's name, or hold by_team, template, port or to",
     ),
     "send_misspelt_kind": ("4: rule 'cpu': send: 'by_taem' is not known here; did you mean 'by_team'?",),
     "send_of_no_kind": (
-        "4: rule 'cpu': send: must be a destination's name, or hold by_team, template or port",
+        "4: rule 'cpu': send: must be a destination's name, or hold by_team, template, port or to",
     ),
     "send_wrong_in_one_kind": ("4: rule 'cpu': Rocket: must be text; put it in quotes",),
     "several_contradictions_beside_mistakes": (
         "1: version: this release reads version 1; a later version needs a later release",
-        "3: destination 'rocket': type: must be 'slack', 'http', 'port_action' or 'console'; did you mean 'slack'?",
+        "3: destination 'rocket': type: must be 'slack', 'http', 'teams', 'pagerduty', 'port_action' or 'console'; did you mean 'slack'?",
         "4: destination 'job': secret: must be text; put it in quotes",
-        "4: destination 'job': steps: must be 'opened', 'changed', 'resolved' or 'reminded'; did you mean 'opened'?",
+        "4: destination 'job': steps: must be 'opened', 'changed', 'resolved', 'reminded' or 'acknowledged'; did you mean 'opened'?",
         "4: destination 'job': url: jq: bad/0 is not defined",
-        "7: rule 'cpu': on: must be 'CREATE', 'UPDATE', 'DELETE' or 'TIMER_EXPIRED'",
+        "7: rule 'cpu': on: must be 'CREATE', 'UPDATE', 'DELETE', 'TIMER_EXPIRED', 'RUN_CREATED' or 'RUN_UPDATED'",
         "9: rule 'memory': there is no destination 'rokcet'; did you mean 'rocket'?",
         "10: rule 'cpu': there is a rule of this name in line 6 already",
         "10: rule 'cpu': `for` needs to see when it ends: give `when` a to, above or below, or the rule a `resolve`",
     ),
     "several_mistakes": (
-        "3: destination 'alerts': needs either webhook_url, or channel (with SLACK_BOT_TOKEN)",
+        "3: destination 'alerts': needs either webhook_url, or channel or user (with SLACK_BOT_TOKEN)",
         "4: destination 'job': url: the environment variable JOB_URL is not set",
         "7: rule 'health': 'sent' is not known here; did you mean 'send'?",
         "9: rule 'cpu': there is no destination 'alert'; did you mean 'alerts'?",
@@ -157,13 +216,21 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "severity_unknown": (
         "4: rule 'cpu': severity: must be 'critical', 'warning' or 'info'; did you mean 'critical'?",
     ),
+    "slack_wrong": (
+        "3: may_silence: must be a user group's handle, such as '@sre', or its ID, such as S0123456789",
+        "4: slack: 'longest_silences' is not known here; did you mean 'longest_silence'?",
+    ),
+    "slack_too_long": (
+        "2: may_silence: must be a list",
+        "2: longest_silence: must be between 1s and 30d",
+    ),
     "slack_both_ways": (
-        "3: destination 'oncall': needs either webhook_url, or channel (with SLACK_BOT_TOKEN)",
+        "3: destination 'oncall': needs either webhook_url, or channel or user (with SLACK_BOT_TOKEN)",
     ),
     "slack_group_by_unknown": (
+        "3: destination 'oncall': rate: must be greater than or equal to 0.001",
         "3: destination 'oncall': group_by: must be 'rule', 'transition', 'blueprint', 'team' or 'severity'",
         "3: destination 'oncall': digest_after: must be greater than or equal to 1",
-        "3: destination 'oncall': rate: must be greater than or equal to 0.001",
     ),
     "template_not_closed": ("4: rule 'cpu': template: {{ without }} at character 1",),
     "template_without_braces": (
@@ -182,7 +249,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     ),
     "unknown_destination_like_none": ("4: rule 'cpu': there is no destination 'xyz'; there are default",),
     "unknown_destination_type": (
-        "3: destination 'alerts': type: must be 'slack', 'http', 'port_action' or 'console'; did you mean 'slack'?",
+        "3: destination 'alerts': type: must be 'slack', 'http', 'teams', 'pagerduty', 'port_action' or 'console'; did you mean 'slack'?",
     ),
     "unknown_key_at_top": ("2: 'destination' is not known here; did you mean 'destinations'?",),
     "unknown_key_in_by_team": (
@@ -202,7 +269,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     ),
     "unknown_key_in_rule": ("4: rule 'cpu': 'blueprints' is not known here; did you mean 'blueprint'?",),
     "unknown_key_like_none": (
-        "4: rule 'cpu': 'colour' is not known here; there are name, blueprint, on, when, resolve, send, severity, mention, flap, title, message, again_after",
+        "4: rule 'cpu': 'colour' is not known here; there are name, blueprint, on, when, resolve, send, severity, mention, flap, title, message, again_after, escalate, quiet_while, affected, of, by, at_least, share, until, members",
     ),
     "variable_not_set": (
         "3: destination 'alerts': webhook_url: the environment variable SLACK_WEBHOK_URL is not set",
@@ -224,7 +291,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "yaml_duplicate_key": ("6: the key 'webhook_url' is there twice; keep one of them",),
     "yaml_key_is_a_mapping": ("1: a key that is a mapping or a list itself; put texts with {{ }} in quotes",),
     "yaml_nested_too_deep": (
-        "1: its values are nested too deep, or a part of it is within itself, by an alias (*)",
+        "2: its values are nested too deep, or a part of it is within itself, by an alias (*)",
     ),
     "yaml_syntax": ("5: not YAML: expected ',' or '}', but got ':'",),
     "yaml_tab": ("3: a tab; YAML is indented by spaces",),

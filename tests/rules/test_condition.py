@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from app.model.change import CatalogChange, EntitySnapshot
-from app.rules.condition import Condition, Duration
+from app.rules.condition import Condition
+from app.rules.values import Duration
 from tests.rules.changes import change, condition, cpu, entity, moved
 
 NUMBERS = st.integers(-3, 3) | st.floats(-3, 3) | st.sampled_from((0.5, 2**60, float("inf")))
@@ -308,7 +309,7 @@ def test_the_main_value_is_the_one_that_came_true() -> None:
         ({"property": "a", "above": 1, "to": 2}, "exclude one another"),
         ({"property": "a", "above": True}, "must be a number"),
         ({"property": "a", "above": None}, "must not be empty"),
-        ({"property": "a", "above": float("nan")}, "finite number"),
+        ({"property": "a", "above": float("nan")}, "must be a number"),
         ({"property": "a", "to": []}, "at least 1 item"),
         ({"property": "a", "to": {"not": []}}, "at least 1 item"),
         ({"property": "a", "to": {"nor": 1}}, "Extra inputs"),

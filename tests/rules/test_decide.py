@@ -29,8 +29,8 @@ from tests.rules.life import ALERTS, HOUR, HYSTERESIS, LASTING, REMINDING, Life,
             "rule 'health': watches UPDATE, this is 'TIMER_EXPIRED'",
         ),
         (moved({}, None, action="DELETE"), "rule 'health': watches UPDATE, this is 'DELETE'"),
-        (health(resource="run", action="scale_up"), "no rule asks for a run: rules are about entities"),
-        (health(resource="blueprint"), "no rule asks for a blueprint: rules are about entities"),
+        (health(resource="run", action="scale_up"), "no rule is about runs of blueprint 'database'"),
+        (health(resource="blueprint"), "no rule asks for a blueprint: rules are about entities and runs"),
     ],
 )
 def test_what_does_not_matter_has_a_reason(what: CatalogChange, reason: str) -> None:

@@ -102,6 +102,15 @@ def test_each_mistake_is_told(name: str) -> None:
     assert lines == sorted(lines)
 
 
+@pytest.mark.parametrize(
+    "nested", ["[" * 50_000, "{a: " * 50_000, "\n  " + "- " * 50_000, "\n  " + "? " * 50_000]
+)
+def test_deep_nesting_is_refused_before_it_is_read(nested: str) -> None:
+    """A reader that follows it first takes minutes, in which no file is checked or reloaded."""
+    with pytest.raises(RulesError, match=r"rules.yaml:[23]: its values are nested too deep"):
+        load(f"version: 1\nrules: {nested}")
+
+
 @pytest.mark.parametrize("name", sorted(MISTAKES))
 def test_no_secret_is_told(name: str) -> None:
     """Neither what stands in the file nor what it takes from the environment."""

@@ -45,6 +45,15 @@ def hints(said: str) -> list[str]:
             "when: {property: .diff.after.relations.owner}",
             "property: .diff.after.relations.owner is no property's identifier: write relation: owner",
         ),
+        ("when: {property: .cpu}", "property: .cpu is no property's identifier: write property: cpu"),
+        (
+            "when: {relation: relations.owner}",
+            "relation: relations.owner is no relation's identifier: write relation: owner",
+        ),
+        (
+            "{when: {property: v, to: Up}, resolve: {property: v, to: [Up]}}",
+            "resolve: it is the same as `when`, so an incident ends as it begins; name the good state",
+        ),
         (
             "when: {jq: .event.diff.after.properties.x}",
             "jq: a program sees Port's event itself: write .diff, not .event.diff",

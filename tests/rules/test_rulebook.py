@@ -1,8 +1,14 @@
 """The queues of destinations, and their fallbacks."""
 
-from app.model.incident import Route
+from dataclasses import replace
+
+from app.model.incident import Route, Step
+from app.rules.condition import JqError
+from app.rules.destination import ByCatalog
 from app.rules.rule import RuleSet
-from app.rules.rulebook import Queues, Rulebook
+from app.rules.rulebook import MAX_PLACES, Queues, Rulebook
+
+CHANNEL = "{{ .diff.after.properties.slackChannel }}"
 
 
 def test_one_queue_has_the_destinations_name() -> None:
@@ -31,3 +37,37 @@ def test_fallbacks_are_routes() -> None:
     }
     fallbacks = Rulebook(RuleSet(()), queues).fallbacks
     assert fallbacks == {"rocket": Route("default", "default"), "jobs": Route("same-channel", "rocket")}
+
+
+def read(value: str) -> str:
+    """Lead everything but `no` to a channel."""
+    if value == "no":
+        raise ValueError("it is no")
+    return f"#{value}"
+
+
+def test_what_the_catalog_names() -> None:
+    """A queue for each value, or its own destination; what leads nowhere goes to the default."""
+    named = ByCatalog(CHANNEL, read, "#ops")
+    queues = {
+        "default": Queues("default"),
+        "teams": Queues("teams", catalog=named),
+        "others": Queues("others", catalog=replace(named, default="jobs")),
+        "jobs": Queues("jobs", 4, frozenset({Step.OPENED}), fallback="teams"),
+        "own": Queues("shared"),
+    }
+    book = Rulebook(RuleSet(()), queues, channels={"#own": "own"})
+    ways = book.routes("teams", "e", ["a", " own ", "a", "no", 5, "", JqError("x")])
+    assert ways == (Route("teams", "#a"), Route("own", "shared"), Route("teams", "#ops"))
+    assert [way.why for way in ways] == ["", "", "for teams: it is no"]
+    whys = [book.routes("others", "e", [value])[0].why for value in (5, " ", None, JqError("x"))]
+    nothing = "for others: the catalog gave no value"
+    assert whys == ["for others: 5 is no text", nothing, nothing, "for others: its template failed"]
+    (way,) = book.routes("others", "e")
+    assert way == Route("jobs", queues["jobs"].of("e"), queues["jobs"].steps)
+    many = book.routes("others", "e", [f"c{number}" for number in range(100)])
+    assert (len(many), many[-1].destination) == (MAX_PLACES + 1, "jobs")
+    assert many[-1].why == f"for others: the catalog names 100, of which {MAX_PLACES} are told at the most"
+    assert book.fallbacks == {"jobs": Route("teams", "#ops")}
+    assert book.defaults["teams"] == Route("teams", "#ops")
+    assert book.routes("own", "e") == (Route("own", "shared"),)

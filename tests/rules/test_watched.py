@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from app.rules.rule import BUILT_IN, RuleSet
+from app.rules.targets import CatalogText, FromPort
 from app.rules.watched import Watched, watched_by
 from tests.rules.changes import rule
 
@@ -59,10 +60,18 @@ def test_only_blueprints_that_rules_name_are_watched() -> None:
         ({"send": ["x", "job"]}, None),
         ({"title": "{{ .diff.after.title }}"}, None),
         ({"message": "hello"}, None),
+        ({"send": "teams"}, {"relations.owner"}),
+        ({"send": "own"}, None),
+        ({"mention": {"port": {"relation": "onCall", "property": "email"}}}, {"relations.onCall"}),
+        ({"mention": "{{ .a }}"}, None),
+        ({"mention": "@here"}, set()),
     ],
 )
 def test_routing_and_templates_are_watched_too(said: dict[str, Any], expected: set[str] | None) -> None:
     """What decides where to, and all where a template or a job's own may read it."""
-    found = watched_by(RuleSet([rule(blueprint="database", when={"property": "cpu"}, **said)]), {"job"})
+    lookup = FromPort.model_validate({"port": {"relation": "owner", "property": "channel"}})
+    sources: dict[str, CatalogText] = {"teams": lookup, "own": "{{ .a }}"}
+    rules = RuleSet([rule(blueprint="database", when={"property": "cpu"}, **said)])
+    found = watched_by(rules, {"job"}, sources)
     fields = found["database"].fields
     assert fields == (None if expected is None else {"title", "team", "properties.cpu", *expected})

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -304,4 +305,17 @@ async def test_the_log_is_bounded(tmp_path: Path, seconds: float) -> None:
     finally:
         stop.set()
         await reading
+    await store.close()
+
+
+async def test_a_log_that_is_deleted(tmp_path: Path) -> None:
+    """What was taken before is in the database as soon as the loss is seen: a kill then loses nothing."""
+    store = open_sqlite(tmp_path / "listener.db")
+    await store.accept([incoming()])
+    (tmp_path / "listener.db-wal").unlink()
+    with pytest.raises(StoreUnavailable, match=r"listener\.db-wal was moved"):
+        await store.accept([incoming(second=1)])
+    after_a_kill = shutil.copy(tmp_path / "listener.db", tmp_path / "copy.db")
+    with closing(sqlite3.connect(after_a_kill)) as other:
+        assert other.execute("SELECT count(*) FROM changes").fetchone() == (1,)
     await store.close()

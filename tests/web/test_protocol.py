@@ -1,20 +1,32 @@
 """HTTP as attackers speak it: memory and time that an unfinished request gets are limited."""
 
 import asyncio
+import gc
 import json
 import sys
-from collections.abc import AsyncIterator, Sequence
+import weakref
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
+from typing import cast
 
 import pytest
 import uvicorn
+import uvloop
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from app.errors import SettingsError
-from app.web.protocol import MAX_HEAD_BYTES, MAX_PIPELINED, UNLIMITED, LimitedProtocol, limit_uvicorn
+from app.web.protocol import (
+    MAX_HEAD_BYTES,
+    MAX_PIPELINED,
+    MAX_READ_BYTES,
+    UNLIMITED,
+    LimitedProtocol,
+    limit_uvicorn,
+)
 from tests.waiting import until
 
 HOST = b"Host: x\r\n"
@@ -218,6 +230,44 @@ async def test_expecting(address: tuple[str, int]) -> None:
     writer.write(b"abc")
     assert (await reader.readline()).startswith(b"HTTP/1.1 200")
     writer.close()
+
+
+async def _unread() -> None:
+    came, go_on = asyncio.Event(), asyncio.Event()
+
+    async def app(_: Scope, __: Receive, ___: Send) -> None:
+        came.set()
+        await go_on.wait()
+
+    config = uvicorn.Config(app, port=0, http=Impatient, lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    await until(lambda: server.started)
+    _, writer = await asyncio.open_connection(*server.servers[0].sockets[0].getsockname())
+    writer.write(POST + b"Content-Length: 9999999\r\n\r\n" + bytes(2**20))
+    await came.wait()
+    connections = cast("set[LimitedProtocol]", server.server_state.connections)
+    gone = weakref.ref(next(iter(connections)))
+    await until(lambda: any(one.cycle.body for one in connections))
+    await asyncio.sleep(0.05)
+    assert max(len(one.cycle.body) for one in connections) <= MAX_READ_BYTES
+    gc.disable()
+    try:
+        writer.close()
+        await until(lambda: not connections)
+        go_on.set()
+        await until(lambda: gone() is None)
+    finally:
+        gc.enable()
+        server.should_exit = True
+        await serving
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_body_that_nobody_reads(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """On each loop one piece of it is in memory, and nothing when its connection has gone."""
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(_unread())
 
 
 @pytest.mark.parametrize("http", ["auto", "httptools", "h11"])

@@ -21,16 +21,17 @@ from app.errors import DeliveryFailed, ListenerError, SettingsError, UnreadableC
 from app.jq.runner import Jq
 from app.model.change import CatalogChange
 from app.model.delivery import Alert
+from app.model.incident import CATALOG_QUEUES, Step
 from app.model.notification import one_line
 from app.notifier.alert_body import AlertBody
-from app.notifier.base import Item
+from app.notifier.base import Item, duration
 from app.notifier.console import draw
 from app.notifier.kind import NotifierContext
 from app.notifier.registry import SETTINGS_MODELS, default_settings, kind_of
 from app.observe.logs import Hider
 from app.port.region import Region
-from app.receive.intake import match_and_route
 from app.receive.payload import bare_event, parse_event, with_properties
+from app.receive.routing import match_and_route
 from app.receive.rules_source import make_rulebook, read_rules, secrets_of
 from app.receive.signature import Signed
 from app.rules.decide import EntityState, decide
@@ -38,7 +39,7 @@ from app.rules.file import Rules, file_model
 from app.rules.match import why_not
 from app.rules.rulebook import Rulebook
 from app.rules.targets import PortLookup
-from app.runtime.configured import load_usable
+from app.runtime.configured import load_usable, with_rules
 from app.settings import Settings, load_settings
 from app.store import queries
 from app.store.opening import now
@@ -89,7 +90,10 @@ def _settings(file: Path) -> Settings:
     try:
         return load_settings(rules_file=file)
     except SettingsError:
-        return load_settings(rules_file=file, accept_unsigned=True)
+        try:
+            return load_settings(rules_file=file, accept_unsigned=True)
+        except SettingsError as error:
+            raise with_rules(error, rules_file=file, accept_unsigned=True) from None
 
 
 async def _compare(loaded: Rules, settings: Settings, region: Region | None) -> Counter[CheckStatus]:
@@ -124,7 +128,10 @@ def try_out(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A property's value after the change: healthStatus=Crashed; repeatable."),
+        typer.Option(
+            "--set",
+            help="A property's value after the change: healthStatus=Crashed; of a run a field's; repeatable.",
+        ),
     ] = None,
     suite: Annotated[bool, typer.Option("--suite", help="Run suites: tests of rules, as files.")] = False,
     junit: Annotated[
@@ -211,21 +218,34 @@ async def _try(loaded: Rules, name: str, body: bytes, jq: Jq) -> None:
     matched = await match_and_route(change, body, book, jq.evaluate, _no_lookup)
     matching = {hit.rule.name for hit in matched.hits if hit.matches}
     event = bare_event(body)
-    results = await jq.evaluate(book.rules.programs(change.blueprint), event)
-    for rule in book.rules.about(change.blueprint):
+    results = await jq.evaluate(book.rules.programs(change.blueprint, change.resource), event)
+    for rule in book.rules.about(change.blueprint, change.resource):
         outcome = "matches" if rule.name in matching else f"does not match: {why_not(rule, change, results)}"
         say(f"  rule {rule.name!r} {outcome}")
+    for kin in (hit.kin for hit in matched.hits if hit.kin and hit.matches):
+        for tie in kin.ties(None):
+            where = f"{tie.blueprint} {one_line(tie.entity)}"
+            counts = (
+                f"counts in the group {where}" if tie.counts else f"is quiet while {where} has an incident"
+            )
+            say(f"  rule {kin.rule.name!r} {counts} of rule {tie.rule!r}")
     if not matching:
         say(f"  {matched.reason}")
     # As of when it happened: for an old body, the time for which a rule waits would otherwise be over.
     for alert in decide(matched, EntityState(), change.at).alerts:
-        if alert.repeat is None:
+        if alert.notification.step is Step.ESCALATED and alert.repeat is not None:
+            say(f"  → {alert.destination} after {duration(alert.repeat)}, unless it is acknowledged")
+        elif alert.repeat is None:
             await _show(alert, loaded, book, jq, event)
 
 
 async def _show(alert: Alert, loaded: Rules, book: Rulebook, jq: Jq, event: Mapping[str, Any]) -> None:
     later = f", if it still holds at {alert.due_at:%H:%M:%S} UTC" if alert.due_at else ""
-    say(f"  → {alert.destination}{later}:")
+    at = alert.due_at or alert.notification.at
+    if held := book.held(alert.notification.rule, alert.destination, at):
+        later += f", held until {held[1]:%Y-%m-%d %H:%M} UTC, when hours {held[0]} begin"
+    place = f", {one_line(alert.queue)}" if alert.queue.startswith(CATALOG_QUEUES) else ""
+    say(f"  → {alert.destination}{place}{later}:")
     settings = loaded.file.destinations.get(alert.destination) or default_settings("")
     notification = await with_own_words(alert.notification, book.rules, event, jq)
     item = Item("dry-run", notification, incident_id=alert.incident_id)
@@ -255,8 +275,9 @@ def _context(jq: Jq) -> NotifierContext:
     )
 
 
-async def _no_lookup(_: CatalogChange, __: PortLookup) -> None:
+async def _no_lookup(_: CatalogChange, __: PortLookup) -> Sequence[object]:
     print("  (Port is not asked here: a look-up goes to the default destination)")
+    return ()
 
 
 rules.command()(backtest)

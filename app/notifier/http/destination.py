@@ -1,9 +1,9 @@
 """What the rules file says of an HTTP destination."""
 
 import re
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from app.rules.destination import JOB_STEPS, Address, DestinationSettings, Fallback, JobSteps, Routing
 from app.rules.values import Whole
@@ -19,6 +19,7 @@ def _allowed_host(host: str) -> str:
 
 
 AllowedHost = Annotated[str, AfterValidator(_allowed_host)]
+WHOLE_ALERT = "{{ .alert }}"
 HTTP_QUEUES = 8  # jobs take seconds; so many run at once unless the destination says otherwise
 
 
@@ -47,14 +48,25 @@ class HttpDestination(DestinationSettings):
     """Whether addresses that are not public may be called."""
     proxy: Literal["environment", "none"] = "none"
     """Whether HTTPS_PROXY and its like hold for it."""
+    digest: bool = False
+    """Whether several alerts that wait go out as one request, with a body of its own."""
     queues: Annotated[Whole, Field(ge=1, le=64)] = HTTP_QUEUES
     """How many requests may be in flight."""
     steps: JobSteps = JOB_STEPS
 
+    @model_validator(mode="after")
+    def _one_address(self) -> Self:
+        texts = [self.url, *self.headers.values()]
+        if self.digest and (
+            self.template != WHOLE_ALERT or any("{{" in text.get_secret_value() for text in texts)
+        ):
+            raise ValueError("digest: url and headers must have no templates, and there must be no body")
+        return self
+
     @property
     def template(self) -> Any:
         """The template of the body; None: the request has none."""
-        return "{{ .alert }}" if self.body is None and self.method != "GET" else self.body
+        return WHOLE_ALERT if self.body is None and self.method != "GET" else self.body
 
     def routing(self) -> Routing:
         """Spread over several queues: a job for one entity does not wait for another entity's."""

@@ -17,6 +17,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.tracing import Trace
+from typing_extensions import override
 
 # Written out, because what `ipaddress` calls global or private differs between Python's patch releases.
 REFUSED_NETWORKS = {
@@ -86,6 +88,28 @@ def refusal(address: str) -> str:
     return "reserved" if isinstance(parsed, IPv6Address) and parsed not in GLOBAL_IPV6 else ""
 
 
+class Connector(aiohttp.TCPConnector):
+    """A connector of which each error says that nothing was sent, those of a proxy that hangs up too.
+
+    aiohttp's own error is then that of a host which hangs up after the request.
+    """
+
+    @override
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> aiohttp.connector.Connection:
+        try:
+            return await super().connect(req, traces, timeout)
+        except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, TimeoutError):
+            raise
+        except (aiohttp.ClientError, OSError) as error:
+            if req.proxy is None:
+                raise
+            proxy = req.connection_key._replace(host=req.proxy.host or "", port=req.proxy.port)
+            hung_up = ConnectionResetError(type(error).__name__)
+            raise aiohttp.ClientProxyConnectionError(proxy, hung_up) from None
+
+
 def connector(
     judge: Judge, resolver: AbstractResolver | None = None, tls: ssl.SSLContext | None = None
 ) -> aiohttp.TCPConnector:
@@ -95,7 +119,7 @@ def connector(
     a name has several addresses, none may be a refused one. Connecting raises aiohttp's
     `ClientConnectorError` with an `AddressRefused` as `os_error`.
     """
-    return aiohttp.TCPConnector(
+    return Connector(
         resolver=_JudgingResolver(judge, resolver or aiohttp.ThreadedResolver()),
         # aiohttp resolves no literal address, so the resolver does not see it; a socket is made for each.
         socket_factory=partial(_judged_socket, judge),

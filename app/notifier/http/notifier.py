@@ -5,7 +5,6 @@ https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header
 """
 
 import asyncio
-import base64
 import contextlib
 import json
 import re
@@ -17,31 +16,30 @@ from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
-from standardwebhooks import Webhook
 from yarl import URL
 
 from app.errors import DeliveryFailed, Scope, SettingsError
 from app.model.notification import one_line
 from app.model.times import parse_retry_after
-from app.notifier.alert_body import alert_event
+from app.notifier.alert_body import alert_event, digest_id, digest_of
 from app.notifier.base import Item, Notifier, Parcel, Sent, Tried
 from app.notifier.failure import TOO_LATE, failure_of_status
 from app.notifier.http.answer import failure_of_error, read_start
 from app.notifier.http.destination import HttpDestination
 from app.notifier.http.guard import connector, judge_host, refusal
-from app.notifier.http.job_url import MAX_LINE_CHARS, UNFIT, JobUrl
+from app.notifier.http.job_url import JobUrl
+from app.notifier.http.parts import MAX_BODY_BYTES, header_value, json_body, signer
 from app.notifier.kind import Kind, NotifierContext
 
 # Together they stay below the 10 s that a send may take: a longer one would be cut off, and the answer lost.
 CONNECT_WITHIN = timedelta(seconds=4)
 ANSWER_WITHIN, TEXT_WITHIN = timedelta(seconds=8), timedelta(seconds=1)
-
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 OUR_HEADERS = frozenset(
     {"webhook-id", "webhook-timestamp", "webhook-signature", "idempotency-key"}
     | {"host", "content-length", "transfer-encoding", "connection"}
 )
-MAX_BODY_BYTES = 1_000_000
+MAX_DIGEST = 100  # alerts in one request
 MAX_SHOWN_ANSWER_CHARS, MIN_SECRET_CHARS = 200, 8  # a shorter value may be any word of an answer
 
 
@@ -64,9 +62,9 @@ def _what_can_never_be_sent(headers: Mapping[str, str], body: Any, secret: str |
     for name in headers:
         if not HEADER_NAME.fullmatch(name) or name.lower() in OUR_HEADERS:
             yield f"headers: {one_line(name, 80)!r} cannot be set"
-    checks: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [("body", _json, (body,))]
-    checks += [("headers", _header, header) for header in headers.items() if "{{" not in header[1]]
-    checks += [("secret", _signer, (secret,))] if secret is not None else []
+    checks: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [("body", json_body, (body,))]
+    checks += [("headers", header_value, header) for header in headers.items() if "{{" not in header[1]]
+    checks += [("secret", signer, (secret,))] if secret is not None else []
     for key, check, arguments in checks:
         try:
             check(*arguments)
@@ -106,6 +104,7 @@ class HttpNotifier(Notifier):
         url = settings.url.get_secret_value()
         headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
         self._method, self.address = settings.method, sha256(url.encode()).hexdigest()
+        self.batch_limit = MAX_DIGEST if settings.digest else 1
         # An empty one, as of a variable that is not set, must not mean that nothing is signed.
         secret = None if settings.secret is None else settings.secret.get_secret_value()
         wrong = [*_what_can_never_be_sent(headers, settings.body, secret)]
@@ -115,7 +114,7 @@ class HttpNotifier(Notifier):
             wrong.append(str(error))
         if wrong:
             raise SettingsError("\n".join(wrong))
-        self._signer = None if secret is None else _signer(secret)
+        self._signer = None if secret is None else signer(secret)
         self._template = {"url": self._url.templates, "headers": headers, "body": settings.template}
         self._private = settings.allow_private
         self._context = context
@@ -142,16 +141,26 @@ class HttpNotifier(Notifier):
         return replace(parcel, filled=await self._context.render(self._template, event))
 
     async def send(self, parcel: Parcel) -> Sent:
-        """Send the request for one alert; the detail is the answer's status and the start of its text.
+        """Send the request for one alert or a digest; the detail is the status and the start of the answer.
 
         Raises:
             DeliveryFailed: For answers as `failure_of_status` says, without one as `failure_of_error` does.
                 Message: what the templates gave cannot be sent.
         """
-        (item,) = parcel.items
-        call = self._call(parcel.filled, item.delivery_id)
+        items, filled = parcel.items, parcel.filled
+        name = items[0].delivery_id
+        if len(items) > 1:  # what has no room waits for the next
+            body, items = digest_of(items, self._context, MAX_BODY_BYTES)
+            filled, name = {**filled, "body": body}, digest_id(items)
+        detail = await self.request(filled, name)
+        return Sent(detail, frozenset(item.delivery_id for item in items))
+
+    async def request(self, filled: Any, key: str, *, url: URL | None = None, hidden: str = "") -> str:
+        """Send what is filled in for url, headers and body, as `send` does; `hidden` is a secret in it."""
+        call = self._call(filled, key)
+        call = replace(call, url=url or call.url, secrets=call.secrets | {hidden})
         try:
-            return Sent(await self._send(call))
+            return await self._send(call)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise failure_of_error(error, call.url.host or "", fixed=self._url.fixed_host) from None
 
@@ -176,12 +185,16 @@ class HttpNotifier(Notifier):
             await session.close()
             await asyncio.sleep(0)  # aiohttp closes connections in the background: its "Graceful shutdown"
 
+    def takes(self, status: int, _: str) -> bool:
+        """Tell whether an answer, by its status and the start of its text, means that the alert was taken."""
+        return 200 <= status < 300
+
     def _call(self, filled: Any, delivery_id: str) -> _Call:
         url = self._url.fill(filled["url"])
-        headers = {name: _header(name, value) for name, value in filled["headers"].items()}
+        headers = {name: header_value(name, value) for name, value in filled["headers"].items()}
         secrets = {str(url), url.raw_path_qs, url.path_qs, url.path, url.password or "", *url.query.values()}
         secrets.update(piece for value in headers.values() for piece in (value, *value.split()))
-        body = None if self._template["body"] is None else _json(filled["body"])
+        body = None if self._template["body"] is None else json_body(filled["body"])
         ours = {"webhook-id": delivery_id, "Idempotency-Key": delivery_id}
         if self._signer is not None:
             now = self._context.clock().astimezone(UTC)
@@ -207,7 +220,7 @@ class HttpNotifier(Notifier):
             start = await read_start(answer, self._text_within.total_seconds())
         text = one_line(call.hide(start), MAX_SHOWN_ANSWER_CHARS)
         reason = f"{answer.status}: {text}" if text else str(answer.status)
-        if 200 <= answer.status < 300:
+        if self.takes(answer.status, start):
             return reason
         if 300 <= answer.status < 400:
             reason = f"{answer.status}: a redirect, which is not followed"
@@ -228,7 +241,7 @@ class HttpNotifier(Notifier):
         session = self._sessions.get(direct)
         if session is None or session.closed:
             # The proxy's own address is the operator's choice, and mostly a private one.
-            judge = refusal if direct and not self._private else _let_pass
+            judge = refusal if direct and not self._private else lambda _: ""
             session = self._sessions[direct] = aiohttp.ClientSession(
                 connector=connector(judge, self._resolver if direct else None, self._tls),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -240,34 +253,6 @@ class HttpNotifier(Notifier):
 
 def _let_pass(_: str) -> str:
     return ""
-
-
-def _header(name: str, value: Any) -> str:
-    text = value if isinstance(value, str) else "" if value is None else json.dumps(value)
-    if UNFIT.search(text) or len(text) > MAX_LINE_CHARS:
-        reason = f"the header {name} has control characters, or more than {MAX_LINE_CHARS:,} characters"
-        raise DeliveryFailed(reason, Scope.MESSAGE)
-    return text
-
-
-def _json(value: Any) -> bytes:
-    try:
-        body = json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
-    except (TypeError, ValueError):
-        raise DeliveryFailed("the body cannot be written as JSON", Scope.MESSAGE) from None
-    if len(body) > MAX_BODY_BYTES:
-        reason = f"the body has {len(body):,} bytes, and {MAX_BODY_BYTES:,} are the most"
-        raise DeliveryFailed(reason, Scope.MESSAGE)
-    return body
-
-
-def _signer(secret: str) -> Webhook:
-    # The library decodes whatever it is given, and would sign with what is left of a mistyped secret.
-    encoded = secret.removeprefix("whsec_").rstrip("=")
-    with contextlib.suppress(ValueError):
-        if 24 <= len(base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)) <= 64:
-            return Webhook(secret)
-    raise DeliveryFailed("must be whsec_ and the base64 of 24 to 64 random bytes", Scope.DESTINATION)
 
 
 async def _dry_run(
@@ -286,10 +271,10 @@ async def _dry_run(
     # They may hold secrets, so they are not shown; but what cannot be sent is said here, too.
     url.fill(filled["url"])
     for name, value in filled["headers"].items():
-        _header(name, value)
+        header_value(name, value)
     if settings.template is None:
         return settings.method
-    _json(filled["body"])
+    json_body(filled["body"])
     return f"{settings.method} {json.dumps(filled['body'], ensure_ascii=False)}"
 
 

@@ -42,6 +42,7 @@ MAX_OWN_MESSAGE_CHARS = 600
 MAX_NOTICE_CHARS = 1_000
 MAX_OTHERS = 8
 MAX_OTHER_CHARS = 100
+MAX_CALLED_CHARS = 80
 MAX_BUTTON_CHARS = 75
 MAX_TITLE_URL_CHARS = 1_000
 MAX_BUTTON_URLS_CHARS = 2_000
@@ -51,7 +52,14 @@ async def dry_run(
     _: DestinationSettings, item: Item, __: Mapping[str, Any], context: NotifierContext
 ) -> SlackMessage:
     """Give the message of an alert, for a kind of destination that sends it in Slack's form."""
-    return alert_message(item.notification, context.app_url, page_url=context.page_url)
+    return alert_message(by_name(item.notification), context.app_url, page_url=context.page_url)
+
+
+def by_name(alert: Notification) -> Notification:
+    """Name the people whom an alert calls, as the catalog does."""
+    names = [f"@{escape(person.lstrip('@'), MAX_CALLED_CHARS)}" for person in alert.people]
+    mention = " ".join(filter(None, (alert.mention, *names)))
+    return alert.model_copy(update={"mention": mention, "people": ()}) if names else alert
 
 
 def alert_message(
@@ -82,15 +90,17 @@ def line_message(line: Line, app_url: str, page_url: str | None = None) -> dict[
         alert.mention for alert in (line.notifications if line.complete else (last,)) if alert.mention
     ]
     mention = " ".join(dict.fromkeys(mentions))
-    url = entity_url(app_url, last.blueprint, last.entity)
+    url = entity_url(app_url, last.blueprint, last.entity, last.resource)
     url = url if len(url) <= MAX_TITLE_URL_CHARS else ""
     page = page_of(page_url, last.blueprint, last.entity) if page_url else ""
     page = page if len(page) <= MAX_TITLE_URL_CHARS else ""
     blocks: list[Block] = [section("\n".join([called(mention, _headline(words, url)), *_lines(words)]))]
+    if last.members:
+        blocks.append(section("\n".join(f"• {escape(text, MAX_OTHER_CHARS)}" for text in last.members)))
     if last.others:
         blocks.append(section("\n".join(_others(last))))
-    blocks.append(_context(last, page))
-    if buttons := _buttons(last):
+    blocks.append(_context(last))
+    if buttons := _buttons(last, page):
         blocks.append(ActionsBlock(elements=buttons))
     links = (link_to(url, "Open in Port"), link_to(page, "Open its history"))
     text = f"{urgent(last)}{words.mark} {Words(line, escape).sentence()}"
@@ -109,6 +119,9 @@ def _lines(words: Words) -> list[str]:
     named = phrase.startswith(": ") and last.change is not None
     lines = [phrase[2:] if named else _sentence(phrase.removeprefix(":").strip())]
     lines += [_sentence(", ".join(course))] if (course := words.course()) else []
+    if acknowledged := words.acknowledged():
+        since = f" {when(last.acknowledged.at)}" if last.acknowledged else ""
+        lines.append(f"{_sentence(acknowledged)}{since}")
     if instead := words.instead():
         lines.append(f"{NOTICE_MARK} {_sentence(instead)}")
     if last.message:
@@ -150,7 +163,7 @@ def _others(notification: Notification) -> list[str]:
     return [*lines, f"… and {left_out} more"] if left_out else lines
 
 
-def _context(notification: Notification, page: str) -> ContextBlock:
+def _context(notification: Notification) -> ContextBlock:
     parts = [_by(notification), when(notification.at)]
     if notification.teams:
         parts.append(f"Team {escape(', '.join(notification.teams), MAX_ALERT_VALUE_CHARS)}")
@@ -158,8 +171,6 @@ def _context(notification: Notification, page: str) -> ContextBlock:
     entity = escape(notification.entity, MAX_SHOWN_NAME_CHARS)
     parts.append(f"{blueprint} {entity}" if has_marks(blueprint + entity) else f"{blueprint} `{entity}`")
     parts.append(f"Rule {escape(notification.rule, MAX_SHOWN_NAME_CHARS)}")
-    if page:
-        parts.append(link_to(page, "History"))
     if not any(map(has_marks, parts)):
         return ContextBlock(elements=[mrkdwn("  |  ".join(parts))])
     return ContextBlock(elements=[label(part) if has_marks(part) else mrkdwn(part) for part in parts])
@@ -173,7 +184,7 @@ def _by(notification: Notification) -> str:
     return f"By {by}{via}"
 
 
-def _buttons(notification: Notification) -> list[ButtonElement]:
+def _buttons(notification: Notification, page: str) -> list[ButtonElement]:
     buttons: list[ButtonElement] = []
     room = MAX_BUTTON_URLS_CHARS
     for number, link in enumerate(notification.links):
@@ -182,4 +193,6 @@ def _buttons(notification: Notification) -> list[ButtonElement]:
             room -= len(link.url)
             text = label(escape(name_of(link.name), MAX_BUTTON_CHARS) or "Link")
             buttons.append(ButtonElement(text=text, url=link.url, action_id=f"link-{number}"))
+    if page:
+        buttons.append(ButtonElement(text=label("Details"), url=page, action_id="details"))
     return buttons

@@ -18,8 +18,9 @@ from app.errors import DeliveryFailed, MessageGone, Scope
 from app.model.notification import Message
 from app.network import DIRECT, Network
 from app.notifier.base import SEND_TIMEOUT, Keeper, Parcel, Sent, Story, Tried
-from app.notifier.slack.compose import NO_PREVIEWS, Composed, colored, forms
+from app.notifier.slack.compose import NO_PREVIEWS, Composed, colored, forms, with_block
 from app.notifier.slack.metadata import Arrivals, metadata, nameable
+from app.notifier.slack.people import People
 from app.notifier.slack.probe import CHANNELS_PER_PAGE, MAX_CHANNEL_PAGES, probe_channel
 from app.notifier.slack.session import SlackNotifier, SlackSession, in_simpler_forms
 from app.notifier.slack.web_api import (
@@ -60,6 +61,8 @@ class SlackBot(SlackNotifier, Keeper):
         options: Those of `SlackNotifier`.
     """
 
+    _people: People
+
     def __init__(
         self,
         token: str,
@@ -75,6 +78,7 @@ class SlackBot(SlackNotifier, Keeper):
         session = SlackSession("slack_sdk.web", api_url, clock, network, answer_within, ApiAnswer)
         super().__init__(session, app_url, **options)
         self._api = SlackApi(token, api_url, self._session)
+        self._people = People(self._api, clock)
         self._name = channel.strip().removeprefix("#")
         # None for a channel that is given by its name, until Slack has answered with its ID.
         self._id = self._name if CHANNEL_ID.fullmatch(self._name) else None
@@ -122,7 +126,7 @@ class SlackBot(SlackNotifier, Keeper):
             **NO_PREVIEWS,
         }
         if parent is None:
-            body |= colored(composed.message, composed.color)
+            body |= colored(with_block(composed.message, composed.buttons), composed.color)
         else:
             body |= composed.message | {"thread_ts": parent.ts, "reply_broadcast": composed.broadcast}
         detail, answer = await in_simpler_forms(forms(body, composed.plain), self._post_message)
@@ -172,12 +176,12 @@ class SlackBot(SlackNotifier, Keeper):
             return None
 
     async def _find(self, parcel: Parcel, since: datetime) -> Sent | None:
-        arrivals = Arrivals(parcel)
+        arrivals, ahead = Arrivals(parcel), self._api.ahead
         channel = self._id or await self._look_up(parcel)
         options: dict[str, Any] = {
             "key": "messages",
             "at_most": MAX_HISTORY_PAGES,
-            "oldest": f"{(since - MAX_CLOCK_SKEW).timestamp():.6f}",
+            "oldest": f"{(since - ahead - MAX_CLOCK_SKEW).timestamp():.6f}",
             "limit": MESSAGES_PER_PAGE,
             "include_all_metadata": True,
         }
@@ -188,7 +192,10 @@ class SlackBot(SlackNotifier, Keeper):
             with contextlib.suppress(MessageGone):
                 async for message in replies:
                     arrivals.look_at(message)
-        return arrivals.sent(channel)
+        found = arrivals.sent(channel)
+        if found is None and abs(self._api.ahead - ahead) >= MAX_CLOCK_SKEW:
+            return await self._find(parcel, since)  # by Slack's clock, which only its answers tell
+        return found
 
     async def _look_up(self, parcel: Parcel) -> str:
         """Find the ID of the channel by its name: Slack wants it for everything but posting."""
@@ -237,7 +244,7 @@ class SlackBot(SlackNotifier, Keeper):
 
     async def probe(self, message: str = "") -> Tried:
         """Try the token, its scopes and the channel; a text that is given is posted to it."""
-        tried = await probe_channel(self._api, self._name, self._id)
+        tried = await self._with_people(await probe_channel(self._api, self._name, self._id))
         if message:
             await self._api.call(
                 POST_MESSAGE, body={"channel": self._id or f"#{self._name}", "text": message}

@@ -66,6 +66,7 @@ def digest(
     more: int = 0,
     counts: Mapping[str, int] | None = None,
     page_url: str | None = None,
+    room: int = MAX_JSON_CHARS,
 ) -> Digest:
     """Make one message of as many notifications as it can hold.
 
@@ -76,12 +77,13 @@ def digest(
         more: How many further alerts are summed up here: then nothing is left for a next message.
         counts: With `more`, how many of all have which of `COUNTED`.
         page_url: The address of this listener's own page; None: there is none.
+        room: How many characters its blocks may have as JSON.
     """
     lines = gather(notifications)
     link, changes = _page_links(app_url, page_url)
     if more:
         # People are called for each item, also where its line has no room: no later message calls them.
-        page = _Page(room=MAX_JSON_CHARS - REST_CHARS - len(changes), link=link)
+        page = _Page(room=room - REST_CHARS - len(changes), link=link)
         page.call(_mentions(lines))
         page.fill(lines, app_url, group_by)
         total = len(notifications) + more
@@ -89,7 +91,7 @@ def digest(
         end = link_to(changes, end) or end
         message = page.message(f"{total:,} changes{_counted(counts or {}, total)}", [end])
         return Digest(message, frozenset(range(len(notifications))))
-    page = _Page(link=link)
+    page = _Page(room=room - REST_CHARS, link=link)
     page.fill(lines, app_url, group_by)
     left = len(lines) - len(page.listed)
     follow = f"{left:,} more {'follows' if left == 1 else 'follow'} in the next message" if left else ""

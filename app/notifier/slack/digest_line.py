@@ -58,7 +58,7 @@ def texts_of(group: LineGroup, app_url: str) -> Iterator[str]:
             yield f"• {NOTICE_MARK} {escape(last.title, MAX_LINE_NOTICE_CHARS)}"
             continue
         words = Words(line, escape)
-        url = entity_url(app_url, last.blueprint, last.entity)
+        url = entity_url(app_url, last.blueprint, last.entity, last.resource)
         title = words.title(MAX_LINE_TITLE_CHARS)
         linked = link_to(url, title) if len(url) <= MAX_LINE_URL_CHARS else title
         where = [escape(last.blueprint, MAX_LINE_NAME_CHARS)] if blueprints else []

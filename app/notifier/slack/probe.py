@@ -9,9 +9,14 @@ from typing import Any
 
 from app.errors import DeliveryFailed, Scope
 from app.notifier.base import Tried
-from app.notifier.slack.web_api import API_DESTINATION_ERRORS, CHANNEL_INFO, LIST_CHANNELS, SlackApi
+from app.notifier.slack.web_api import (
+    API_DESTINATION_ERRORS,
+    CHANNEL_INFO,
+    LIST_CHANNELS,
+    TEST_TOKEN,
+    SlackApi,
+)
 
-TEST_TOKEN = "auth.test"  # noqa: S105 - a method of Slack's
 MAX_CHANNEL_PAGES = 10
 CHANNELS_PER_PAGE = 1_000
 WRITE, WRITE_PUBLIC = "chat:write", "chat:write.public"
@@ -23,13 +28,8 @@ async def probe_channel(api: SlackApi, name: str, channel_id: str | None) -> Tri
     Raises:
         DeliveryFailed: Alerts would not arrive, or Slack does not answer.
     """
-    await api.call(TEST_TOKEN, params={})
+    await probe_token(api)
     scopes = api.scopes
-    if scopes is not None and WRITE not in scopes:
-        raise DeliveryFailed(
-            f"missing_scope: add {WRITE} to the app's bot token scopes, and install the app again",
-            Scope.DESTINATION,
-        )
     channel, unseen = await _find(api, name, channel_id)
     if channel is None:
         if unseen:
@@ -46,6 +46,18 @@ async def probe_channel(api: SlackApi, name: str, channel_id: str | None) -> Tri
     if scopes is not None and history not in scopes:
         note = f"without the scope {history} the app cannot look for its messages: an alert may be sent twice"
     return Tried(f"the token and the channel #{channel.get('name', name)} are good", note=note)
+
+
+async def probe_token(api: SlackApi, *needed: str) -> None:
+    """Try the token, and whether it has the scope to write and these; raises `DeliveryFailed` as above."""
+    await api.call(TEST_TOKEN, params={})
+    missing = [scope for scope in (WRITE, *needed) if api.scopes is not None and scope not in api.scopes]
+    if missing:
+        raise DeliveryFailed(
+            f"missing_scope: add {' and '.join(missing)} to the app's bot token scopes, and install the app"
+            " again",
+            Scope.DESTINATION,
+        )
 
 
 async def _find(api: SlackApi, name: str, channel_id: str | None) -> tuple[dict[str, Any] | None, list[str]]:

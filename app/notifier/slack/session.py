@@ -5,9 +5,10 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
 from slack_sdk.web.async_client import AsyncWebClient
@@ -17,13 +18,18 @@ from app.errors import DeliveryFailed, MessageGone, Scope
 from app.model.digest import BY_RULE_AND_TRANSITION, GroupBy
 from app.model.times import parse_retry_after
 from app.network import DIRECT, Network
-from app.notifier.base import SEND_TIMEOUT, Notifier, Parcel
+from app.notifier.base import SEND_TIMEOUT, Notifier, Parcel, Tried
 from app.notifier.http.answer import ShortAnswer, failure_of_error
-from app.notifier.slack.compose import Composed, compose, recompose
+from app.notifier.http.guard import Connector
+from app.notifier.slack.compose import Composed, compose, named_only, recompose
+
+if TYPE_CHECKING:  # it calls Slack's API, over a session
+    from app.notifier.slack.people import People
 
 _Client = TypeVar("_Client", AsyncWebClient, AsyncWebhookClient)
 _T = TypeVar("_T")
 
+NO_TOKEN = "without SLACK_BOT_TOKEN people of the catalog are only named, and not called"  # noqa: S105
 MANY_ALERTS = 50  # from here on composing takes milliseconds, in which Port would wait for its answer
 CONNECTING_SHARE = 0.4  # of the time for an answer
 KEEPALIVE_SECONDS = 3.0  # a server that closes an idle connection just as we use it would cost the attempt
@@ -72,7 +78,7 @@ class SlackSession:
         if self._session is None or self._session.closed:
             trace = aiohttp.TraceConfig()
             trace.on_request_redirect.append(_refuse_redirect)
-            connector = aiohttp.TCPConnector(keepalive_timeout=KEEPALIVE_SECONDS)
+            connector = Connector(keepalive_timeout=KEEPALIVE_SECONDS)
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 timeout=self._timeout,
@@ -105,6 +111,10 @@ class SlackNotifier(Notifier):
         group_by: What the lines under one heading of a digest have in common.
         digest_after: How many alerts may wait before they go out as one message.
         page_url: The address of this listener's own page; None: there is none.
+        people: Finds whom alerts call; None: nobody can be asked, so they are named.
+        calls_people: Whether rules call people whom the catalog names.
+        closable: The rules whose incidents a person may end by a button; None: no message has buttons,
+            because no click would arrive.
     """
 
     batch_limit = 1000
@@ -118,19 +128,41 @@ class SlackNotifier(Notifier):
         group_by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION,
         digest_after: int = 1,
         page_url: str | None = None,
+        people: "People | None" = None,
+        calls_people: bool = False,
+        closable: frozenset[str] | None = None,
     ) -> None:
+        self._calls_people = calls_people
         self.pause = pause
+        self._people = people
         self._session = session
         self._compose_here = partial(
-            compose, app_url=app_url, group_by=group_by, digest_after=digest_after, page_url=page_url
+            compose,
+            app_url=app_url,
+            group_by=group_by,
+            digest_after=digest_after,
+            page_url=page_url,
+            closable=closable,
         )
-        self._recompose = partial(recompose, app_url=app_url, group_by=group_by, page_url=page_url)
+        self._recompose = partial(
+            recompose, app_url=app_url, group_by=group_by, page_url=page_url, closable=closable
+        )
 
     async def close(self) -> None:
         """Close the connections."""
         await self._session.close()
+        if self._people is not None:
+            await self._people.close()
+
+    async def _with_people(self, tried: Tried) -> Tried:
+        """Add what keeps alerts from calling people whom the catalog names."""
+        if not self._calls_people:
+            return tried
+        note = await self._people.note() if self._people is not None else NO_TOKEN
+        return replace(tried, note="; ".join(filter(None, (tried.note, note))))
 
     async def _compose(self, parcel: Parcel) -> Composed:
+        parcel = await self._people.call(parcel) if self._people is not None else named_only(parcel)
         # Many alerts in a thread: meanwhile the event loop has to answer Port.
         many = len(parcel.items) > MANY_ALERTS
         return await asyncio.to_thread(self._compose_here, parcel) if many else self._compose_here(parcel)

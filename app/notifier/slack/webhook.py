@@ -76,7 +76,7 @@ class SlackWebhook(SlackNotifier):
             await self._post({"text": message})
         except DeliveryFailed as refused:
             if not message and refused.reason.rpartition(" ")[2] in ALIVE:
-                return Tried("the webhook works")
+                return await self._with_people(Tried("the webhook works"))
             advice = (
                 "Unless that passes by itself (429, 5xx, no connection), make a new one on your Slack app's"
                 " page, Incoming Webhooks"

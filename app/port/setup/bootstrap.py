@@ -36,24 +36,36 @@ class Plan:
 
     Attributes:
         webhook_url: The address that Port is to call, as `resources.webhook_address` gives it.
-        blueprints: Blueprints that exist: make only their automations. Empty: make `deploymentConfig`, its
-            entity and its automation.
+        blueprints: Blueprints that exist: make only their automations.
+        actions: Self-service actions that exist: make only the automations of their runs. If there are
+            neither blueprints nor actions, `deploymentConfig`, its entity and its automation are made.
         timers: Properties of these blueprints, of the format `timer`, of which Port sends the end.
         changelog_destination: Also set the blueprints' `changelogDestination`.
         report: Whether the automations' runs get a report of what became of the change; None: existing
             automations stay as they are, and new ones get none.
         agent: Whether Port's agent makes the calls; None: as `report`.
-        remove: Remove what earlier runs made, with any options; `blueprints` then limits it to
-            their automations, `timers` and `changelog_destination` mean nothing.
+        remove: Remove what earlier runs made, with any options; `blueprints` and `actions` then limit it
+            to their automations, `timers` and `changelog_destination` mean nothing.
     """
 
     webhook_url: str
     blueprints: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()
     timers: tuple[str, ...] = ()
     changelog_destination: bool = False
     report: bool | None = None
     agent: bool | None = None
     remove: bool = False
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The blueprints whose automations it is about."""
+        return self.blueprints if self.blueprints or self.actions else (BLUEPRINT,)
+
+    @property
+    def tutorial(self) -> bool:
+        """Whether it is about the tutorial's blueprint and entity too."""
+        return self.named == (BLUEPRINT,) and not self.blueprints
 
 
 def bootstrap(client: PortClient, plan: Plan) -> AsyncIterator[SetupStep]:
@@ -73,30 +85,34 @@ async def _make(client: PortClient, plan: Plan) -> AsyncIterator[SetupStep]:
     blueprints = await _look(client, plan)
     extra = resources.changelog_destination(plan.webhook_url) if plan.changelog_destination else {}
     for name, theirs in blueprints.items():
-        ours = extra if plan.blueprints else resources.blueprint() | extra
+        ours = resources.blueprint() | extra if plan.tutorial else extra
         if ours:
             yield await _make_blueprint(client, name, theirs, ours)
     # The automations come last: an entity that is made before them alerts nobody.
-    if not plan.blueprints:
+    if plan.tutorial:
         yield await _make_entity(client)
+    automations = [resources.run_automation(action, plan.webhook_url) for action in plan.actions]
     for name in blueprints:
-        automations = [resources.automation(name, plan.webhook_url)]
+        automations.append(resources.automation(name, plan.webhook_url))
         automations += (resources.timer_automation(name, timer, plan.webhook_url) for timer in plan.timers)
-        for automation in automations:
-            yield await _make_automation(client, automation, plan)
+    for automation in automations:
+        yield await _make_automation(client, automation, plan)
 
 
 async def _look(client: PortClient, plan: Plan) -> dict[str, Json | None]:
     """Read the plan's blueprints, and refuse what cannot be carried out before anything is changed."""
-    names = plan.blueprints or (BLUEPRINT,)
-    blueprints = {name: await client.get_blueprint(name) for name in names}
+    for name in plan.actions:
+        action = await client.get_action(name)
+        if action is None or (action.get("trigger") or {}).get("type") == "automation":
+            raise ListenerError(f"There is no self-service action {name} in this organization")
+    blueprints = {name: await client.get_blueprint(name) for name in plan.named}
     for name in plan.blueprints:
         if blueprints[name] is None:
             raise ListenerError(
                 f"There is no blueprint {name} in this organization ({client.base_url}): check the region and"
                 " the identifier, which is not the title"
             )
-    ours = {} if plan.blueprints else resources.blueprint()["schema"]["properties"]
+    ours = resources.blueprint()["schema"]["properties"] if plan.tutorial else {}
     for name, theirs in blueprints.items():
         properties = _properties(theirs)
         for key, value in ours.items():
@@ -156,7 +172,7 @@ async def _make_automation(client: PortClient, ours: Json, plan: Plan) -> SetupS
         await client.create_action(ours)
         return SetupStep("automation", identifier, Result.CREATED)
     theirs = {key: found[key] for key in ACTION_FIELDS if found.get(key) is not None}
-    target = completed(_of_our_kind(theirs), ours, _enforced(theirs, plan, reported=reported))
+    target = completed(_of_our_kind(theirs), ours, _enforced(theirs, ours, plan, reported=reported))
     if plan.report is False and reported:
         del target["invocationMethod"]["body"]["report"]
     difference = tuple(differences(theirs, target))
@@ -178,11 +194,12 @@ def _of_our_kind(theirs: Json) -> Json:
     return theirs if has_body else theirs | {"invocationMethod": method | {"body": None}}
 
 
-def _enforced(theirs: Json, plan: Plan, *, reported: bool) -> frozenset[str]:
+def _enforced(theirs: Json, ours: Json, plan: Plan, *, reported: bool) -> frozenset[str]:
     enforced = set(resources.ENFORCED)
     trigger = theirs.get("trigger")
     event = trigger.get("event") if isinstance(trigger, dict) else None
-    if not isinstance(event, dict) or event.get("type") not in resources.NARROWER:
+    narrower = resources.NARROWER.get(ours["trigger"]["event"]["type"], ())
+    if not isinstance(event, dict) or event.get("type") not in narrower:
         enforced.add("trigger.event.type")
     if plan.agent is not None:
         enforced.add("invocationMethod.agent")
@@ -194,12 +211,13 @@ def _enforced(theirs: Json, plan: Plan, *, reported: bool) -> frozenset[str]:
 
 async def _remove(client: PortClient, plan: Plan) -> AsyncIterator[SetupStep]:
     # By the automations that are there, not by the plan: earlier runs may have had other options.
-    names = plan.blueprints or (BLUEPRINT,)
-    missing = {resources.automation(name, "")["identifier"] for name in names}
+    missing = {resources.automation(name, "")["identifier"] for name in plan.named}
+    missing |= {resources.run_automation(name, "")["identifier"] for name in plan.actions}
+    wanted = {("blueprint", name) for name in plan.blueprints} | {("action", name) for name in plan.actions}
     # The automations go first, so that the removal of the entity alerts nobody.
     for action in await client.list_automations():
-        identifier, blueprint = action.get("identifier", ""), _blueprint_if_ours(action)
-        if blueprint is None or (plan.blueprints and blueprint not in plan.blueprints):
+        identifier, watched = action.get("identifier", ""), resources.watched_if_ours(action)
+        if watched is None or (wanted and watched not in wanted):
             continue
         missing.discard(identifier)
         url = (action.get("invocationMethod") or {}).get("url")
@@ -211,23 +229,10 @@ async def _remove(client: PortClient, plan: Plan) -> AsyncIterator[SetupStep]:
             yield SetupStep("automation", identifier, Result.KEPT, reason=reason)
     for identifier in sorted(missing):
         yield SetupStep("automation", identifier, Result.ABSENT)
-    if not plan.blueprints:
+    if plan.tutorial:
         entity = await _remove_entity(client)
         yield entity
         yield await _remove_blueprint(client, entity_stays=entity.result is Result.KEPT)
-
-
-def _blueprint_if_ours(action: Json) -> str | None:
-    """Find the blueprint that an automation watches, if it has the name that we would give it."""
-    trigger = action.get("trigger")
-    event = trigger.get("event") if isinstance(trigger, dict) else None
-    if not isinstance(event, dict) or not isinstance(event.get("blueprintIdentifier"), str):
-        return None
-    blueprint: str = event["blueprintIdentifier"]
-    ours = resources.automation(blueprint, "")
-    if timer := event.get("propertyIdentifier"):
-        ours = resources.timer_automation(blueprint, timer, "")
-    return blueprint if action.get("identifier") == ours["identifier"] else None
 
 
 async def _remove_entity(client: PortClient) -> SetupStep:
@@ -258,7 +263,8 @@ async def _remove_blueprint(client: PortClient, *, entity_stays: bool) -> SetupS
     rule = {"property": "$identifier", "operator": "!=", "value": TUTORIAL_ENTITY}
     others = await client.search_entities(BLUEPRINT, [] if entity_stays else [rule], limit=1)
     if others.entities:
-        return _keep_blueprint(theirs, f"it has entities: {others.entities[0].get('identifier')} …")
+        name = others.entities[0].get("identifier")
+        return _keep_blueprint(theirs, f"it has entities{f': {name} …' if isinstance(name, str) else ''}")
     await _delete_blueprint(client)
     reason = "if the search finds no other entity" if client.dry_run else ""
     return SetupStep("blueprint", BLUEPRINT, Result.REMOVED, reason=reason)

@@ -20,13 +20,17 @@ ENFORCED = frozenset(
         "trigger.type",
         "trigger.event.blueprintIdentifier",
         "trigger.event.propertyIdentifier",
+        "trigger.event.actionIdentifier",
         "invocationMethod.url",
         "invocationMethod.method",
     }
 )
 """Set otherwise, these would keep changes from the listener; whatever else is set otherwise stays."""
-NARROWER = frozenset({"ENTITY_CREATED", "ENTITY_UPDATED", "ENTITY_DELETED"})
-"""Events that somebody may have chosen in place of all changes."""
+NARROWER = {
+    "ANY_ENTITY_CHANGE": frozenset({"ENTITY_CREATED", "ENTITY_UPDATED", "ENTITY_DELETED"}),
+    "ANY_RUN_CHANGE": frozenset({"RUN_CREATED", "RUN_UPDATED"}),
+}
+"""Events that somebody may have chosen in place of all changes, by the one that has them all."""
 
 
 def webhook_address(url: str, smee_channel: str | None = None) -> str:
@@ -167,6 +171,33 @@ def timer_automation(blueprint: str, property_: str, webhook_url: str) -> Json:
         {"type": "TIMER_PROPERTY_EXPIRED", "blueprintIdentifier": blueprint, "propertyIdentifier": property_},
         webhook_url,
     )
+
+
+def run_automation(action: str, webhook_url: str) -> Json:
+    """Return the automation that forwards every change of a self-service action's runs."""
+    return _forward(
+        f"{_for_action(action)}_run_listener",
+        f"Forward the runs of {action}",
+        {"type": "ANY_RUN_CHANGE", "actionIdentifier": action},
+        webhook_url,
+    )
+
+
+def watched_if_ours(theirs: Json) -> tuple[str, str] | None:
+    """Find the blueprint or the action that an automation watches; None: its name is not one of ours."""
+    trigger = theirs.get("trigger")
+    event = trigger.get("event") if isinstance(trigger, dict) else None
+    event = event if isinstance(event, dict) else {}
+    blueprint, action = event.get("blueprintIdentifier"), event.get("actionIdentifier")
+    if isinstance(action, str):
+        watched, ours = ("action", action), run_automation(action, "")
+    elif isinstance(blueprint, str):
+        watched, ours = ("blueprint", blueprint), automation(blueprint, "")
+        if timer := event.get("propertyIdentifier"):
+            ours = timer_automation(blueprint, timer, "")
+    else:
+        return None
+    return watched if theirs.get("identifier") == ours["identifier"] else None
 
 
 def reporting(automation: Json) -> Json:

@@ -1,15 +1,17 @@
 """The deliveries and queues, as the page, the API and the commands show them."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 
 from app.model.delivery import Outcome, State
+from app.model.digest import STILL
 from app.model.incident import Step
 from app.model.notification import Notification
 from app.model.times import EPOCH, Micros, from_micros, micros_or_none, time_or_none, to_micros
 from app.store.cursor import LAST, number_of, page_of
+from app.store.queries.deliveries import UNTIL_RELEASED
 from app.store.queries.queues import UNREADABLE
 from app.store.queue_state import QueueState
 from app.store.transaction import Row, Transaction
@@ -23,6 +25,8 @@ DELIVERY = (
     " FROM deliveries JOIN queues ON queues.name = queue JOIN changes ON changes.id = change_id"
 )
 DUE_IN_QUEUE = "queue = name AND state = 'pending' AND due_at <= $1"
+QUIET_DETAIL = "quiet, because another incident explains it"
+FORGOTTEN_AFTER = timedelta(days=7)
 SHOWN = "(kind = 'alert' OR state = 'dead')"
 """An update of a message is no alert, but one that failed must be seen."""
 
@@ -127,8 +131,8 @@ async def attempts(tx: Transaction, numbers: Sequence[int]) -> dict[int, list[De
 
 
 async def queues(tx: Transaction, now: datetime) -> list[QueueState]:
-    """Read how every queue is at a time, UTC; by name."""
-    at = to_micros(now)
+    """Read how every queue is at a time, UTC; by name. A quiet one of the catalog's is forgotten."""
+    at, quiet = to_micros(now), to_micros(now - FORGOTTEN_AFTER)
     rows = await tx.fetch(
         "SELECT name, destination,"
         f"  (SELECT count(*) FROM deliveries WHERE {DUE_IN_QUEUE}),"
@@ -136,8 +140,11 @@ async def queues(tx: Transaction, now: datetime) -> list[QueueState]:
         "  on_hold, failures, next_at, delivered_at,"
         "  (SELECT detail FROM attempts WHERE delivery_id = ("
         f"   SELECT min(id) FROM deliveries WHERE {DUE_IN_QUEUE}) ORDER BY id DESC LIMIT 1),"
-        "  holder IS NOT NULL AND lease_until > $1 FROM queues ORDER BY name",
+        "  holder IS NOT NULL AND lease_until > $1 FROM queues"
+        " WHERE next_at = 0 OR next_at >= $2 OR NOT (name LIKE '#%' OR name LIKE '@%')"
+        f"  OR EXISTS (SELECT 1 FROM deliveries WHERE {DUE_IN_QUEUE}) ORDER BY name",
         at,
+        quiet,
     )
     states = []
     for name, destination, waiting, oldest_at, on_hold, failures, *times, detail, sending in rows:
@@ -193,7 +200,7 @@ async def news(tx: Transaction, since: datetime, limit: int) -> list[Notificatio
     first: dict[tuple[int, str], Notification] = {}
     for change_id, text in rows:
         notification = readable(text)
-        if notification is not None and notification.step not in (Step.REMINDED, Step.NOTICE):
+        if notification is not None and notification.step not in (Step.NOTICE, *STILL):
             first.setdefault((change_id, notification.rule), notification)
     return sorted(first.values(), key=lambda notification: notification.at)
 
@@ -203,6 +210,7 @@ def _delivery_of(row: Row) -> Delivery:
     (id_, change_id, key, incident_id, queue, destination, state, on_hold, *rest) = row
     notification, created_at, ended_at, next_at, attempts_, detail = rest
     waits = state == State.PENDING
+    quiet = waits and next_at >= UNTIL_RELEASED
     held_back = waits and on_hold is not None
     return Delivery(
         id=id_,
@@ -216,8 +224,8 @@ def _delivery_of(row: Row) -> Delivery:
         created_at=from_micros(created_at),
         ended_at=time_or_none(ended_at),
         attempts=attempts_,
-        detail=(on_hold if held_back else detail) or "",
-        next_at=from_micros(next_at) if waits else None,
+        detail=QUIET_DETAIL if quiet else (on_hold if held_back else detail) or "",
+        next_at=from_micros(next_at) if waits and not quiet else None,
     )
 
 

@@ -1,7 +1,9 @@
 """Queues: claimed by a dispatcher, and given back with what an attempt came to."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,7 +12,9 @@ from app.model.delivery import Outcome
 from app.model.notification import Message, Notification
 from app.model.times import Micros, from_micros, time_or_none, to_micros
 from app.store import leases
+from app.store.kin import causes, shown
 from app.store.queries import deliveries, fallbacks, messages, reports, silences
+from app.store.rates import Slots
 from app.store.rows import Attempt, Claim, Waiting
 from app.store.transaction import Row, Transaction
 
@@ -20,6 +24,8 @@ CLOCKS_DIFFER = timedelta(minutes=1)
 """A lease that ends so much later than one taken now would was taken before the clock was set back."""
 CLOCK_SET_BACK = timedelta(minutes=75)
 """No queue rests longer than this: one that does has seen the clock set back, and is due."""
+ACTIONS_SINCE = timedelta(seconds=2)
+"""So much may the clocks of two replicas differ; one update more does no harm."""
 UNREADABLE = "written by another release, which this one cannot read"
 
 DUE_QUEUES = (
@@ -41,7 +47,8 @@ TOGETHER = (
 )
 WAITING = (
     "SELECT deliveries.id, key, notification, waiting_since, messages.channel, messages.ts, traceparent,"
-    " deliveries.incident_id"
+    " deliveries.incident_id, (SELECT 1 FROM incidents WHERE incidents.id = deliveries.incident_id"
+    "   AND resolved_at IS NOT NULL AND NOT flapping)"
     " FROM deliveries JOIN changes ON changes.id = change_id"
     f" LEFT JOIN messages ON messages.id = ({messages.NEWEST})"
     f" WHERE {TOGETHER} AND deliveries.id > $6 ORDER BY deliveries.id LIMIT $7"
@@ -56,6 +63,7 @@ async def claim(
     lease_until: datetime,
     limit: int,
     batch_limits: Mapping[str, int],
+    spacings: Mapping[str, timedelta] = MappingProxyType({}),
     lapsed_before: datetime | None = None,
     busy: Collection[str] = (),
     stepped: timedelta = timedelta(0),
@@ -73,6 +81,8 @@ async def claim(
         limit: How many queues at most.
         batch_limits: How many deliveries each destination takes at once; one that is not named takes 1. Of
             those `CLAIMED_DELIVERIES` come with the claim, and the rest by `waiting`.
+        spacings: The least time between two messages of destinations that have a rate; a queue whose
+            destination may not send yet rests until then.
         lapsed_before: Leases that ended later, UTC, are left alone; None: `now`.
         busy: Queues of which this process has yet to record an attempt, whatever became of the lease.
         stepped: By how much the clock was set so far.
@@ -90,10 +100,13 @@ async def claim(
     if not rows:
         return []
     active = tuple(await silences.active(tx, now))
-    claims = []
-    for name, failures, on_hold, holder, lapsed_at, unsure_since, unsure_sends in rows:
-        head = await _head(tx, name, now, batch_limits)
-        if head is None:
+    claims, slots = [], Slots(spacings, now)
+    heads = [(row, head) for row in rows if (head := await _head(tx, row[0], now, batch_limits))]
+    if spacings:  # who waits longest goes first, in whatever queue of the destination
+        heads.sort(key=lambda one: one[1]["deliveries"][0].id)
+    for (name, failures, on_hold, holder, lapsed_at, unsure_since, unsure_sends), head in heads:
+        if (free_at := await slots.take(tx, head["destination"])) is not None:
+            await tx.execute("UPDATE queues SET next_at = $1 WHERE name = $2", free_at, name)
             continue
         if holder is not None:  # the last holder may have sent, and could not say so
             claimed_at = lapsed_at - to_micros(lease_until) + to_micros(now)
@@ -158,6 +171,7 @@ async def _head(
         readable = [delivery for row in rows if (delivery := await _read_or_give_up(tx, row, at))]
         if not readable:
             continue
+        readable = await shown.counted(tx, readable)
         waiting = len(readable)
         if len(rows) == limit > 1:
             waiting = await tx.fetch_value(f"SELECT count(*) FROM deliveries WHERE {TOGETHER}", *together)
@@ -201,10 +215,11 @@ async def _read_or_give_up(tx: Transaction, row: Row, now: Micros) -> Waiting | 
 
 def _waiting_of(row: Row) -> Waiting:
     """Read a row of `WAITING`; ValidationError: another release has written it."""
-    id_, key, text, waiting_since, channel, ts, traceparent, incident_id = row
+    id_, key, text, waiting_since, channel, ts, traceparent, incident_id, over = row
     parent = None if ts is None else Message(channel or "", ts)
     notification = Notification.model_validate_json(text)
-    return Waiting(id_, key, notification, from_micros(waiting_since), parent, traceparent, incident_id)
+    since = from_micros(waiting_since)
+    return Waiting(id_, key, notification, since, parent, traceparent, incident_id, over=bool(over))
 
 
 async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timedelta = timedelta(0)) -> bool:
@@ -228,19 +243,20 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timed
     if not await given_back:
         return False
     started_at, ended_at = to_micros(attempt.started_at), to_micros(attempt.ended_at)
-    sent = (
-        [delivery.id for delivery in claim.deliveries]
-        if attempt.delivery_ids is None
-        else list(attempt.delivery_ids)
-    )
+    ids = attempt.delivery_ids
+    sent = [delivery.id for delivery in claim.deliveries] if ids is None else list(ids)
     # A replica that resolves one of these incidents now must see what is written here, or we what it writes.
     rows = await tx.fetch(
         "SELECT DISTINCT incident_id FROM deliveries WHERE id = ANY($1) AND incident_id IS NOT NULL",
         [*sent, *attempt.asides],
     )
-    await tx.lock_rows("incidents", [incident_id for (incident_id,) in rows], shared=True)
-    await deliveries.put_attempts(tx, sent, attempt.outcome, attempt.detail, started_at, ended_at)
+    incidents = [incident_id for (incident_id,) in rows]
+    await tx.lock_rows("incidents", incidents, shared=attempt.elsewhere is None)
+    hushed = await deliveries.put_attempts(tx, sent, attempt.outcome, attempt.detail, started_at, ended_at)
+    await causes.end_quiet(tx, hushed)
     await _set_aside(tx, attempt, started_at, ended_at)
+    if attempt.elsewhere is not None:
+        await fallbacks.move(tx, claim.queue, sent, attempt.elsewhere, ended_at)
     if attempt.gone:
         await messages.forget(tx, claim.queue.removesuffix(messages.UPDATES), attempt.gone, ended_at)
     if claim.alerts:
@@ -248,7 +264,11 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timed
             await deliveries.put_reminders(tx, sent, attempt.ended_at)
         if attempt.outcome is Outcome.DELIVERED:
             await messages.keep(tx, claim.queue, sent, attempt.message, ended_at)
-            await messages.update_others(tx, claim.queue, sent, attempt.message, ended_at)
+            # What people did since it was claimed it does not show.
+            since, names = claim.claimed_at - ACTIONS_SINCE, [incident_id for (incident_id,) in rows]
+            acted = attempt.message and await messages.acted_on(tx, names, to_micros(since))
+            posted = None if acted else attempt.message
+            await messages.update_others(tx, claim.queue, sent, posted, ended_at)
         await messages.update_others(tx, claim.queue, list(attempt.asides), None, ended_at)
         await reports.announce(tx, [*sent, *attempt.asides], ended_at)
     if claim.on_hold and attempt.outcome is not Outcome.ON_HOLD and not silenced:
@@ -267,9 +287,13 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timed
 
 async def _set_aside(tx: Transaction, attempt: Attempt, started_at: Micros, ended_at: Micros) -> None:
     """Write why some of a queue's deliveries were not sent."""
-    numbers = {aside.silence_id for aside in attempt.asides.values() if aside.silence_id}
+    asides = {
+        number: replace(aside, silence_id=await silences.of_hours(tx, *aside.hours)) if aside.hours else aside
+        for number, aside in attempt.asides.items()
+    }
+    numbers = {aside.silence_id for aside in asides.values() if aside.silence_id}
     settled = await silences.settled(tx, numbers) if numbers else set[int]()
-    for number, aside in attempt.asides.items():
+    for number, aside in asides.items():
         if aside.silence_id in settled:
             continue  # the silence has just ended: it waits, and goes out with what is next
         await deliveries.put_attempts(tx, [number], aside.outcome, aside.detail, started_at, ended_at)

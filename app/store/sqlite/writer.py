@@ -249,6 +249,7 @@ class WriterThread:
             connection.execute("COMMIT")
         except sqlite3.OperationalError as error:
             self._roll_back()
+            self._save_log()
             self._watch.committed(time.perf_counter() - began, len(waiting), well=False)
             _answer([(entry, None, self._files.unavailable(error)) for entry in waiting])
         except Exception as error:  # noqa: BLE001 - a job's own fault must not end the thread
@@ -265,6 +266,12 @@ class WriterThread:
         else:
             self._watch.committed(time.perf_counter() - began, len(waiting), well=True)
             _answer([(entry, result, None) for entry, result in zip(waiting, results, strict=True)])
+
+    def _save_log(self) -> None:
+        """Put what a log that was deleted still holds into the database: a kill would lose it."""
+        if not self._files.log.exists():
+            with suppress(sqlite3.Error):
+                self._connection.execute("PRAGMA wal_checkpoint")
 
     def _begin(self) -> None:
         # SQLite's own busy handler sleeps up to 100 ms between its tries: two busy processes would crawl.

@@ -25,7 +25,8 @@ from starlette.routing import Route
 from app.demo.run import serving
 from app.errors import DeliveryFailed, Scope, SettingsError
 from app.model.incident import Step
-from app.model.times import parse_retry_after
+from app.model.notification import ValueChange
+from app.model.times import clock_ahead, parse_retry_after
 from app.notifier.base import Item, Parcel
 from app.notifier.http.destination import HttpDestination
 from app.notifier.http.notifier import HttpNotifier
@@ -179,10 +180,10 @@ class TestRequest:
         assert "content-type" not in jobs.requests[0].headers
 
     async def test_half_a_letter_does_no_harm(self, jobs: Jobs) -> None:
-        """Text that is no UTF-8 is sent escaped."""
+        """It has no encoding: a question mark stands for it."""
         async with notifying(jobs.url, body={"text": "{{ .half }}"}) as notifier:
             await send(notifier)
-        assert jobs.bodies == [rb'{"text":"\ud83d"}']
+        assert jobs.bodies == [b'{"text":"?"}']
 
     async def test_a_repeat_is_recognisable(self, jobs: Jobs) -> None:
         """Each attempt has the same ids, and without a secret no signature."""
@@ -443,7 +444,9 @@ class TestAnswer:
         Where a change made the address, its fault is that of one message. The reason has the server's words.
         """
         for status in statuses:
-            of_one = scope if status in {401, 403} else OF_ONE.get(scope, scope)  # these are about the caller
+            # 401 is about the caller; 403 may be, which is seen when several are refused.
+            caller = {401: Scope.DESTINATION, 403: Scope.REFUSED}
+            of_one = caller.get(status) or OF_ONE.get(scope, scope)
             for more, expected in (("", scope), ("/{{ .host }}", of_one)):
                 jobs.answers.append(PlainTextResponse("not\nthis \x1bone", status))
                 failed = await failure(jobs.url + more)
@@ -487,6 +490,18 @@ class TestAnswer:
     def test_forms_of_retry_after(self, text: str | None, wait: timedelta | None) -> None:
         """Seconds and dates count, a date that is past means now, nonsense is as good as nothing."""
         assert parse_retry_after(text, NOW) == wait
+
+    @pytest.mark.parametrize(
+        ("date", "ahead"),
+        [
+            ("Mon, 23 Nov 2026 11:00:00 GMT", timedelta(hours=1)),
+            ("Mon, 23 Nov 2026 14:00:00 -0000", -timedelta(hours=2)),
+            *((text, timedelta(0)) for text in ("Mon, 23 Nov 2026 11:59:30 GMT", "soon", "", None)),
+        ],
+    )
+    def test_how_far_a_clock_is_ahead(self, date: str | None, ahead: timedelta) -> None:
+        """By the date of an answer; less than a minute, or no date, is nothing."""
+        assert clock_ahead(date, NOW) == ahead
 
     async def test_little_of_a_long_answer_is_kept(self, jobs: Jobs) -> None:
         """One line of 200 characters."""
@@ -724,3 +739,24 @@ class TestGuard:
             with pytest.raises(DeliveryFailed, match="cannot be looked up"):
                 await send(notifier)
         assert jobs.requests == []
+
+
+async def test_several_at_once_are_a_digest(jobs: Jobs) -> None:
+    """With the alerts in their order, as far as they have room; each by the schema; one alone is itself."""
+    others = [ValueChange(name=f"p{number}", before="", after="x" * 2_000) for number in range(50)]
+    items = tuple(Item(f"d-{number}", notification(others=others)) for number in range(30))
+    async with notifying(f"{jobs.url}/x", digest=True, secret=SECRET) as notifier:
+        assert notifier.batch_limit > 1
+        sent = await notifier.send(await notifier.prepare(Parcel(items, EVENT, more=5)))
+        again = await notifier.send(await notifier.prepare(Parcel(items, EVENT)))
+        await notifier.send(await notifier.prepare(Parcel(items[:1], EVENT)))
+    body = json.loads(jobs.bodies[0])
+    shown = [alert["key"] for alert in body.pop("alerts")]
+    assert (body, len(jobs.bodies[0]) < 1_000_000) == ({"version": 1}, True)
+    assert 1 < len(shown) < 30
+    assert shown == [item.delivery_id for item in items[: len(shown)]]
+    assert sent.delivered == again.delivered == frozenset(shown)
+    jsonschema.validate(json.loads(jobs.bodies[0])["alerts"][0], ALERT_SCHEMA)
+    jsonschema.validate(json.loads(jobs.bodies[2]), ALERT_SCHEMA)
+    first, second, alone = (request.headers["webhook-id"] for request in jobs.requests)
+    assert (first == second, alone) == (True, "d-0")

@@ -28,11 +28,13 @@ from tests.notifier.slack.stand_in_channel import (
     page,
     seen,
 )
+from tests.notifier.slack.stand_in_people import PEOPLE_SCOPES, People
 
 TOKEN = "xoxb-very-secret-token"
 SCOPES = frozenset(
     {"chat:write", "channels:history", "groups:history", "channels:read", "groups:read"}
     | {"chat:write.public"}
+    | PEOPLE_SCOPES
 )
 
 Answer = Response | Callable[[], Awaitable[Response]]
@@ -54,6 +56,7 @@ class StandInSlackApi:
     Attributes:
         url: The API's address, once it is served: set it to ``{address}/api/``.
         channels: By ID.
+        people: Who is there.
         scopes: What the token may do.
         calls: Each call that had the right token: the method and what it was given.
         answers: What to answer next instead, by method.
@@ -75,7 +78,7 @@ class StandInSlackApi:
         unthread: bool = True,
     ) -> None:
         self.url = ""
-        self.token = TOKEN
+        self.token, self.app_token = TOKEN, ""
         self.channels: dict[str, Channel] = {}
         self.scopes = scopes
         self.calls: list[tuple[str, dict[str, Any]]] = []
@@ -97,6 +100,8 @@ class StandInSlackApi:
             "conversations.list": self._list,
             "conversations.replies": self._replies,
         }
+        self.people = People(self.channels, self._needs)
+        self._methods |= self.people.methods
         self.app = Starlette(routes=[Route("/api/{method}", self._call, methods=["GET", "POST"])])
         for name in channels:
             self.add(name)
@@ -140,7 +145,7 @@ class StandInSlackApi:
         token = request.headers.get("authorization", "").removeprefix("Bearer ") or given.pop("token", "")
         if not token:
             return JSONResponse({"ok": False, "error": "not_authed"})
-        if token != self.token:
+        if token not in {self.token, self.app_token}:
             return JSONResponse({"ok": False, "error": "invalid_auth"})
         self.calls.append((method, given))
         if self.answers[method]:

@@ -324,6 +324,26 @@ async def test_timer_that_is_none(port: StandInPort, timer: str) -> None:
     assert port.writes == []
 
 
+async def test_runs_of_an_action(port: StandInPort) -> None:
+    """With --action only the automation of its runs is made, and removed; no blueprint is looked at."""
+    port.actions["deploy"] = {"identifier": "deploy", "trigger": {"type": "self-service"}}
+    assert results(await run(port, actions=("deploy",))) == {"automation deploy_run_listener": Result.CREATED}
+    made = port.actions["deploy_run_listener"]
+    assert made["trigger"]["event"] == {"type": "ANY_RUN_CHANGE", "actionIdentifier": "deploy"}
+    made["trigger"]["event"]["type"] = "RUN_UPDATED"  # somebody wants fewer
+    assert results(await run(port, actions=("deploy",))) == {
+        "automation deploy_run_listener": Result.UNCHANGED
+    }
+    for wrong in ("nothing", "deploy_run_listener"):
+        with pytest.raises(ListenerError, match=f"no self-service action {wrong} in this organization"):
+            await run(port, actions=(wrong,))
+    port.blueprints["deploy"] = deepcopy(SERVICE) | {"identifier": "deploy"}
+    await run(port, blueprints=("deploy",))
+    steps = await run(port, remove=True, actions=("deploy",))
+    assert results(steps) == {"automation deploy_run_listener": Result.REMOVED}
+    assert {*port.actions} == {"deploy", "deploy_change_listener"}
+
+
 async def test_changelog_destination(port: StandInPort) -> None:
     """The old way is set up on request, on a blueprint that exists too."""
     await run(port)
@@ -385,13 +405,17 @@ async def test_remove_keeps_other_listeners(port: StandInPort) -> None:
     assert AUTOMATION in port.actions
 
 
-async def test_remove_keeps_other_entities(port: StandInPort) -> None:
+@pytest.mark.parametrize(
+    ("entity", "reason"),
+    [({"identifier": "checkout"}, "it has entities: checkout …;"), ({}, "it has entities;")],
+)
+async def test_remove_keeps_other_entities(port: StandInPort, entity: dict[str, str], reason: str) -> None:
     """A blueprint with an entity that is not the demo's stays, with the reason."""
     await run(port, changelog_destination=True)
-    port.entities["deploymentConfig", "checkout"] = {"identifier": "checkout"}
+    port.entities["deploymentConfig", "checkout"] = entity
     steps = await run(port, remove=True)
     assert results(steps)["blueprint deploymentConfig"] is Result.KEPT
-    assert "it has entities: checkout" in steps[-1].reason
+    assert reason in steps[-1].reason
     assert "changelogDestination stays too" in steps[-1].reason
     assert set(port.entities) == {("deploymentConfig", "checkout")}
 

@@ -40,10 +40,12 @@ def test_automation_names_do_not_meet() -> None:
         resources.automation("a_b", HOOK)["identifier"],
         resources.timer_automation("a", "b_c", HOOK)["identifier"],
         resources.timer_automation("a_b", "c", HOOK)["identifier"],
+        resources.run_automation("a/b", HOOK)["identifier"],
     }
     assert names == {
         "a=2Fb_change_listener",
         "a_b_change_listener",
         "a.b_c_timer_listener",
         "a_b.c_timer_listener",
+        "a=2Fb_run_listener",
     }

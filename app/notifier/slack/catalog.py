@@ -1,0 +1,145 @@
+"""Slack channels and people that the catalog names, each with a queue of its own.
+
+Rules: https://docs.slack.dev/reference/methods/chat.postMessage (a user's ID in the place of a channel's),
+https://docs.slack.dev/reference/methods/users.lookupByEmail
+"""
+
+import re
+from collections.abc import Sequence
+from copy import copy
+from fnmatch import fnmatchcase
+from typing import Any, Self
+
+from app.errors import DeliveryFailed, MessageGone, Scope
+from app.model.notification import Message, one_line
+from app.notifier.base import Parcel, Sent, Story, Tried
+from app.notifier.slack.bot import OF_A_CHANNEL, SlackBot
+from app.notifier.slack.people import EMAIL, USER_ID
+from app.notifier.slack.probe import probe_token
+
+CHANNEL = re.compile(r"(?:[^\WA-Z]|-)[^\sA-Z#@,.:/!?'\"&<>|]{0,79}")
+"""A channel's name, in lower case: letters of any script, digits, hyphens and underscores."""
+LISTED_ID = re.compile(r"[CG](?=[A-Z]*[0-9])[A-Z0-9]{7,}")
+"""Unlike a name in capitals, an ID has a digit."""
+LINKED = re.compile(r"<#([CG][A-Z0-9]+)(?:\|[^>]*)?>|https://[a-z0-9.-]+/archives/([CG][A-Z0-9]+)(?:[/?].*)?")
+"""A channel as Slack's own text, or as its link, has it."""
+MAX_PLACE_CHARS = 60
+NOWHERE = (*OF_A_CHANNEL, "channel_is_limited_access", "messages_tab_disabled", "users_not_found", "user_")
+"""What the reason of a failure begins with that concerns only the channel, or the person."""
+
+
+def channel_queue(value: str, allow: Sequence[str] | None) -> str:
+    """Give the queue of a channel that the catalog names: by its name, its ID, or its link.
+
+    Raises:
+        ValueError: It is no channel's, or `allow` does not name it; the text says so.
+    """
+    linked = LINKED.fullmatch(value)
+    name = (linked[1] or linked[2]) if linked else value.lstrip("#").strip()
+    if not LISTED_ID.fullmatch(name):
+        name = name.lower()
+        if not CHANNEL.fullmatch(name):
+            raise ValueError(f"{one_line(value, MAX_PLACE_CHARS)} is no channel's name")
+    if not any(fnmatchcase(name, _pattern(pattern)) for pattern in allow or ()):
+        raise ValueError(f"its `allow` does not name #{name}")
+    return f"#{name}"
+
+
+def person_queue(value: str, allow: Sequence[str] | None) -> str:
+    """Give the queue of a person that the catalog names, by an e-mail address or an ID; raises as above."""
+    person = value if USER_ID.fullmatch(value) else value.removeprefix("mailto:").lower()
+    if not (USER_ID.fullmatch(person) or EMAIL.fullmatch(person)):
+        raise ValueError(f"{one_line(value, MAX_PLACE_CHARS)} is no e-mail address")
+    if allow is not None and not any(fnmatchcase(person, _pattern(pattern)) for pattern in allow):
+        raise ValueError(f"its `allow` does not name {person}")
+    return f"@{person}"
+
+
+def _pattern(pattern: str) -> str:
+    bare = pattern.strip().removeprefix("#")
+    return bare if re.fullmatch(r"[CGUW][A-Z0-9*?\[\]]*", bare) else bare.lower()
+
+
+class CatalogBot(SlackBot):
+    """Posts to channels and people that the catalog names.
+
+    Args:
+        token: The app's bot token: a secret.
+        channel: The default channel; empty: another destination is the default.
+        to_people: It sends direct messages.
+        options: Those of `SlackBot`.
+    """
+
+    def __init__(self, token: str, channel: str, app_url: str, *, to_people: bool, **options: Any) -> None:
+        super().__init__(token, channel, app_url, **options)
+        self._to_people = to_people
+        self._person: str | None = None
+
+    def of_queue(self, queue: str) -> Self:
+        """Give the notifier of the channel or the person whose queue it is."""
+        bot = copy(self)
+        bot.turn_to(queue.removesuffix("/updates"))
+        return bot
+
+    def turn_to(self, queue: str) -> None:
+        """Post to the channel or the person whose queue it is from now on."""
+        self._name = name = queue[1:]
+        self._id = name if LISTED_ID.fullmatch(name) else None
+        self._named = self._id is None
+        self._person = name if queue.startswith("@") else None
+
+    async def send(self, parcel: Parcel) -> Sent:
+        """Post a message, as `SlackBot` does.
+
+        What the catalog names is looked for anew each time: a channel of this name may be another one by now.
+        But an incident is told to its end where it began, also where that channel has another name.
+
+        Raises:
+            DeliveryFailed: `Scope.PLACE`: the channel or the person is not to be reached; else as `SlackBot`.
+        """
+        if not self._name:
+            raise DeliveryFailed(
+                "its channel comes from the catalog: there is none of its own", Scope.MESSAGE
+            )
+        try:
+            return await self._send_there(parcel)
+        except DeliveryFailed as failed:
+            if not failed.reason.startswith(NOWHERE) or isinstance(failed, MessageGone):
+                raise
+            began = next((item.parent.channel for item in parcel.items if item.parent), None)
+            if began is None or began == self._id:
+                raise DeliveryFailed(failed.reason, Scope.PLACE) from None
+        items = tuple(item for item in parcel.items if item.parent and item.parent.channel == began)
+        self._id, self._named = began, False
+        return await self.send(Parcel(items, parcel.event, filled=parcel.filled))
+
+    async def _send_there(self, parcel: Parcel) -> Sent:
+        if self._person is not None:
+            await self._look_up(parcel)
+        parents = {item.parent.channel for item in parcel.items if item.parent}
+        alone = len(parents) == 1 and all(item.parent for item in parcel.items)
+        if self._named and alone and self._person is None:
+            self._id = parents.pop()
+        return await self._send(parcel)
+
+    async def _look_up(self, parcel: Parcel) -> str:
+        if self._person is None:
+            return await super()._look_up(parcel)
+        self._id = await self._people.direct(self._person)
+        return self._id
+
+    async def update(self, message: Message, stories: Sequence[Story]) -> str:
+        """Update a message; raises `MessageGone` where its channel can no longer be reached."""
+        try:
+            return await super().update(message, stories)
+        except DeliveryFailed as failed:
+            if failed.reason.startswith(NOWHERE):
+                raise MessageGone(failed.reason) from None
+            raise
+
+    async def probe(self, message: str = "") -> Tried:
+        """Try the token and its scopes, and the default channel if there is one."""
+        await probe_token(self._api, *(("users:read.email", "im:write") if self._to_people else ()))
+        if self._name:
+            return await super().probe(message)
+        return await self._with_people(Tried("the token is good; its channels come from the catalog"))

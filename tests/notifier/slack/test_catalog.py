@@ -1,0 +1,150 @@
+"""What of the catalog is a channel or a person, and how Slack is asked who somebody is."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from starlette.responses import Response
+
+from app.errors import DeliveryFailed, Scope
+from app.notifier.slack.catalog import CatalogBot, channel_queue, person_queue
+from tests.notifier.helpers import APP
+from tests.notifier.slack.bots import LONG_AGO, failure
+from tests.notifier.slack.helpers import item, parcel
+from tests.notifier.slack.stand_in_api import StandInSlackApi
+
+ALLOW = ("team-*", "#Oncall", "C0123456789", "search", "تیم-*")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("team-rocket", "#team-rocket"),
+        ("#Team-Rocket", "#team-rocket"),
+        ("# team-rocket", "#team-rocket"),
+        ("oncall", "#oncall"),
+        ("تیم-موشک", "#تیم-موشک"),
+        ("C0123456789", "#C0123456789"),
+        ("<#C0123456789|anything>", "#C0123456789"),
+        ("https://acme.slack.com/archives/C0123456789", "#C0123456789"),
+        ("https://acme.slack.com/archives/C0123456789/p17?thread_ts=1", "#C0123456789"),
+        ("SEARCH", "#search"),
+        ("general", "its `allow` does not name #general"),
+        ("C0000000000", "its `allow` does not name #C0000000000"),
+        ("c0123456789", "its `allow` does not name #c0123456789"),
+        ("GENERALS", "its `allow` does not name #generals"),
+        ("Team Rocket", "Team Rocket is no channel's name"),
+        ("team-rocket, team-star", "team-rocket, team-star is no channel's name"),
+        ("#", "# is no channel's name"),
+        ("team-" + "x" * 90, "is no channel's name"),
+        ("<!channel>", "<!channel> is no channel's name"),
+        ("@ada", "@ada is no channel's name"),
+        ("team-a/updates", "team-a/updates is no channel's name"),
+        ("https://evil.example/archives/", "is no channel's name"),
+    ],
+)
+def test_a_channel(value: str, expected: str) -> None:
+    """By its name in any case, its ID or its link; `allow` decides, and nothing else is one."""
+    try:
+        found = channel_queue(value, ALLOW)
+    except ValueError as error:
+        found = str(error)
+    assert found.endswith(expected), found
+
+
+@pytest.mark.parametrize(
+    ("value", "allow", "expected"),
+    [
+        ("Ada@Example.com", None, "@ada@example.com"),
+        ("mailto:ada@example.com", ("*@example.com",), "@ada@example.com"),
+        ("U0ADA00001", None, "@U0ADA00001"),
+        ("ada@other.example", ("*@example.com",), "its `allow` does not name ada@other.example"),
+        ("Ada Lovelace", None, "Ada Lovelace is no e-mail address"),
+        ("ada@example.com, bob@example.com", None, "ada@example.com, bob@example.com is no e-mail address"),
+        ("UPSTAIRS", None, "UPSTAIRS is no e-mail address"),
+        ("<!here>@example.com", None, "is no e-mail address"),
+    ],
+)
+def test_a_person(value: str, allow: Any, expected: str) -> None:
+    """By an e-mail address in any case, or an ID."""
+    try:
+        found = person_queue(value, allow)
+    except ValueError as error:
+        found = str(error)
+    assert found.endswith(expected), found
+
+
+@pytest.fixture
+async def bot(api: StandInSlackApi) -> AsyncIterator[CatalogBot]:
+    """A bot of the catalog's channels, whose default is another destination."""
+    bot = CatalogBot(api.token, "", APP, to_people=True, api_url=api.url, calls_people=True)
+    yield bot
+    await bot.close()
+
+
+async def test_slack_that_does_not_say_who_it_is(api: StandInSlackApi, bot: CatalogBot) -> None:
+    """At first the alert waits; the second time it goes out, and says whom it did not call."""
+    wanted = parcel(item("1", people=("ada@example.com",)))
+    for _ in range(2):
+        api.answers["users.lookupByEmail"].append(Response("busy", 503))
+    there = bot.of_queue("#oncall")
+    assert (await failure(there, wanted)).scope is Scope.TRANSIENT
+    assert api.channel("oncall").posted == []
+    await there.send(wanted)
+    (posted,) = api.channel("oncall").posted
+    assert "Not called: ada@example.com (Slack did not say who that is)" in str(posted)
+
+
+async def test_scopes_that_are_missing(api: StandInSlackApi, bot: CatalogBot) -> None:
+    """They are named: without one a person gets no messages, and an alert goes out without its mention."""
+    api.people.users["ada@example.com"] = "U0ADA00001"
+    assert (await bot.probe()).note == ""
+    api.scopes -= {"usergroups:read"}
+    assert (await bot.probe()).note == "without usergroups:read the app cannot find whom alerts call"
+    await bot.of_queue("#oncall").send(parcel(item("1", people=("@rocket",))))
+    assert "@rocket (missing_scope: add usergroups:read to" in str(api.channel("oncall").posted)
+    api.scopes -= {"users:read.email", "im:write"}
+    with pytest.raises(DeliveryFailed, match=r"missing_scope: add users:read\.email and im:write to"):
+        await bot.probe()
+    failed = await failure(bot.of_queue("@ada@example.com"))
+    assert (failed.scope, "users:read.email" in failed.reason) == (Scope.DESTINATION, True)
+
+
+@pytest.mark.parametrize(
+    ("queue", "scope", "reason"),
+    [
+        ("#nowhere", Scope.PLACE, "channel_not_found"),
+        ("#secret", Scope.PLACE, "channel_not_found"),
+        ("#old", Scope.PLACE, "is_archived"),
+        ("#others", Scope.PLACE, "not_in_channel"),
+        ("@eve@example.com", Scope.PLACE, "users_not_found"),
+        ("@U0GONE0001", Scope.PLACE, "user_not_found"),
+    ],
+)
+async def test_a_place_that_cannot_be_reached(
+    api: StandInSlackApi, bot: CatalogBot, queue: str, scope: Scope, reason: str
+) -> None:
+    """It is the channel's or the person's failure alone, not the destination's."""
+    api.add("secret", private=True, member=False)
+    api.add("old", archived=True)
+    api.add("others", member=False)
+    api.scopes -= {"chat:write.public"}
+    failed = await failure(bot.of_queue(queue))
+    assert (failed.scope, failed.reason.partition(":")[0]) == (scope, reason)
+
+
+async def test_what_has_arrived_is_not_sent_again(api: StandInSlackApi, bot: CatalogBot) -> None:
+    """In a channel that is known by its name, and to a person."""
+    api.people.users["ada@example.com"] = "U0ADA00001"
+    for queue in ("#oncall", "@ada@example.com"):
+        await bot.of_queue(queue).send(parcel(item("1")))
+        found = await bot.of_queue(queue).find(parcel(item("1"), item("2")), LONG_AGO)
+        assert found is not None
+        assert found.delivered == frozenset({"1"})
+
+
+async def test_a_revoked_token_is_the_destinations(api: StandInSlackApi, bot: CatalogBot) -> None:
+    """The default would not be reached either."""
+    api.refuse("chat.postMessage", "token_revoked")
+    assert (await failure(bot.of_queue("#oncall"))).scope is Scope.DESTINATION
+    assert "comes from the catalog" in (await failure(bot)).reason
