@@ -235,3 +235,31 @@ async def _in_port(recipe: Path, run: Run, port: StandInPort) -> None:
     number = sum(map(len, needs.values()))
     assert planned.out.count(": would be created") == planned.out.count("POST /v1/actions") == number
     assert port.writes == []
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "status", "said"),
+    [
+        (
+            ("nowhere",),
+            "",
+            1,
+            "There is no recipe nowhere: it is neither a name in docs/recipes nor a folder",
+        ),
+        (("own",), '{"blueprint": "service"}', 1, "automations.json cannot be used: blueprint: "),
+        (("own",), '{"blueprints": ["service"]}', 1, "automations.json cannot be used: blueprints: "),
+        (("own",), '{"timer": ["ttl"]}', 1, "names no blueprint and no action"),
+        (("own",), '{"blueprint": ["service"]}', 1, "There is no blueprint service in this organization"),
+        (("jsm", "--blueprint", "service"), "", 2, "--recipe says itself which blueprints"),
+    ],
+)
+async def test_a_recipe_that_cannot_be_used(
+    run: Run, port: StandInPort, options: tuple[str, ...], text: str, status: int, said: str
+) -> None:
+    """It is a sentence, and nothing is made."""
+    if text:
+        Path("own").mkdir()
+        Path("own/automations.json").write_text(text)
+    result = await run("bootstrap", "--recipe", *options)
+    assert (result.status, said in " ".join(result.err.replace("│", "").split())) == (status, True), result
+    assert port.writes == []
