@@ -244,7 +244,7 @@ async def _in_port(recipe: Path, run: Run, port: StandInPort) -> None:
             ("nowhere",),
             "",
             1,
-            "There is no recipe nowhere: it is neither a name in docs/recipes nor a folder",
+            "There is no recipe nowhere: it is neither a name in docs/recipes nor",
         ),
         (("own",), '{"blueprint": "service"}', 1, "automations.json cannot be used: blueprint: "),
         (("own",), '{"blueprints": ["service"]}', 1, "automations.json cannot be used: blueprints: "),
@@ -254,12 +254,13 @@ async def _in_port(recipe: Path, run: Run, port: StandInPort) -> None:
     ],
 )
 async def test_a_recipe_that_cannot_be_used(
-    run: Run, port: StandInPort, options: tuple[str, ...], text: str, status: int, said: str
+    run: Run, port: StandInPort, tmp_path: Path, options: tuple[str, ...], text: str, status: int, said: str
 ) -> None:
     """It is a sentence, and nothing is made."""
     if text:
-        Path("own").mkdir()
-        Path("own/automations.json").write_text(text)
+        own = tmp_path / "own"
+        own.mkdir()
+        (own / "automations.json").write_text(text)
     result = await run("bootstrap", "--recipe", *options)
     assert (result.status, said in " ".join(result.err.replace("│", "").split())) == (status, True), result
     assert port.writes == []
