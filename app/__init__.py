@@ -10,6 +10,7 @@ A change goes through the folders in this order::
     notifier   send: Slack, an HTTP job, a run in Port, the terminal
     port       Port's API, and its setup: bootstrap, tunnel, probe
     reconcile  compare Port with the last known state; what differs goes through rules and store, too
+    clicks     clicks in Slack, over a socket or by HTTP: who may do what, and what becomes of each
     web        the page, its forms, /api/v1, sign-in, health, metrics
     observe    log events, metrics, traces
     jq         run users' jq safely

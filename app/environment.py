@@ -14,6 +14,33 @@ from app.errors import SettingsError
 DOTENV = Path(".env")
 REFERENCE = re.compile(r"\$\{(?P<name>[^}:]*)(?::-(?P<default>[^}]*))?\}")
 ASSIGNMENT = re.compile(r"\s*(?:export\s+)?'?(?P<name>\w+)'?\s*=\s*(?P<quote>['\"]?)")
+MIN_ADMIN_TOKEN_CHARACTERS = 16
+TOKEN_FORMS = {
+    "port_client_secret": (r"\S+", "has white space in it: copy it again"),
+    "port_previous_client_secret": (r"\S+", "has white space in it: copy it again"),
+    # Not AnyHttpUrl: its errors and its repr show the address, which is a secret.
+    "slack_webhook_url": (
+        r"https?://[^\s/]+(/\S*)?",
+        "is not a URL: take it from your Slack app's page, Incoming Webhooks",
+    ),
+    "slack_bot_token": (
+        r"xox[be][-.][!-~]+",
+        "is no bot token, which begins with xoxb-: your Slack app's page, OAuth & Permissions, has it",
+    ),
+    "slack_app_token": (
+        r"xapp-[!-~]+",
+        "is no app-level token, which begins with xapp-: your Slack app's page, Basic Information, has it",
+    ),
+    "slack_signing_secret": (r"[!-~]{16,}", "is none: your Slack app's page, Basic Information, has it"),
+    "admin_token": (
+        rf"(?s:.{{{MIN_ADMIN_TOKEN_CHARACTERS},}})",
+        (
+            f"is too short to guard anything: at least {MIN_ADMIN_TOKEN_CHARACTERS} characters, such as"
+            " `openssl rand -hex 24` prints"
+        ),
+    ),
+}
+"""What each token and secret must look like, by its setting, and the mistake where it does not."""
 
 
 class Environment(Mapping[str, str]):

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from app import __doc__ as description
+from app.clicks.signature import CLICKS_PATH, SLACK_SCHEME
 from app.environment import environment
 from app.errors import ListenerError, SettingsError
 from app.network import Network
@@ -55,6 +56,8 @@ class _Application(FastAPI):
                 operation["operationId"] = operation["operationId"].removesuffix(place)
         if WEBHOOK_PATH in document["paths"]:
             webhook.describe(document)
+        if CLICKS_PATH in document["paths"]:
+            document["components"]["securitySchemes"]["SlackSignature"] = SLACK_SCHEME
         return document
 
     def build_middleware_stack(self) -> ASGIApp:
@@ -122,6 +125,10 @@ def _add_routes(app: FastAPI, settings: Settings, *, receive: bool) -> None:
     app.mount(docs.FILES_PATH, docs.FILES)
     if receive:
         routers.insert(0, webhook.router)
+    if receive and settings.slack_signing_secret:
+        from app.clicks import route
+
+        routers.insert(1, route.router)
     if receive and settings.admin_token is not None:
         # Imported only where it is used: it takes a tenth of the start and of the memory.
         from app.web import forms, incidents, page, render, silence_forms
@@ -154,7 +161,10 @@ def _request_state(settings: Settings, runtime: Runtime, watch: Metrics, *, disp
         "sources": settings.sources,
         "watch": watch,
         "scrape": scrape,
+        "clicks": runtime.clicks,
     }
+    if secret := settings.slack_signing_secret:
+        state["slack_signing_secret"] = secret.get_secret_value()
     if settings.admin_token is None:  # and so no page
         return state
     from app.web.context import WebContext

@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.environment import Environment, environment
+from app.environment import TOKEN_FORMS, Environment, environment
 from app.errors import SettingsError
 from app.port.region import Region
 from app.receive.sources import Sources, parse_sources
@@ -27,26 +27,7 @@ PLACEHOLDER = re.compile(
     r" | hooks\.slack\.com/services/(your | x{3,} | \.\.\. | <)"
 )
 ANY_PROXY = "*"
-MIN_ADMIN_TOKEN_CHARACTERS = 16
-SECRET_FORMS = {
-    "port_client_secret": (r"\S+", "has white space in it: copy it again"),
-    "port_previous_client_secret": (r"\S+", "has white space in it: copy it again"),
-    # Not AnyHttpUrl: its errors and its repr show the address, which is a secret.
-    "slack_webhook_url": (
-        r"https?://[^\s/]+(/\S*)?",
-        "is not a URL: take it from your Slack app's page, Incoming Webhooks",
-    ),
-    "slack_bot_token": (
-        r"xox[be][-.][!-~]+",
-        "is no bot token, which begins with xoxb-: your Slack app's page, OAuth & Permissions, has it",
-    ),
-    "admin_token": (
-        rf"(?s:.{{{MIN_ADMIN_TOKEN_CHARACTERS},}})",
-        (
-            f"is too short to guard anything: at least {MIN_ADMIN_TOKEN_CHARACTERS} characters, such as"
-            " `openssl rand -hex 24` prints"
-        ),
-    ),
+SECRET_FORMS = TOKEN_FORMS | {
     "database_listen_url": (rf"{POSTGRES_URL}(?s:.*)", "must begin with postgresql://"),
 }
 """What each secret must look like, and the mistake where it does not."""
@@ -115,6 +96,12 @@ class Settings(BaseSettings):
     slack_bot_token: SecretStr | None = None
     """The bot token of your Slack app (OAuth & Permissions), xoxb-…, for destinations that name a
     channel."""
+    slack_app_token: SecretStr | None = None
+    """The app-level token of your Slack app (Basic Information), xapp-…, with connections:write: clicks then
+    come over Socket Mode, without a public address."""
+    slack_signing_secret: SecretStr | None = None
+    """Your Slack app's signing secret (Basic Information), in place of SLACK_APP_TOKEN: clicks then come to
+    /api/slack/interactive."""
     slack_api_url: AnyHttpUrl = AnyHttpUrl("https://slack.com/api/")
     """Slack's Web API, for the bot token. On GovSlack: https://slack-gov.com/api"""
     rules_file: Path | None = None

@@ -29,7 +29,8 @@ class ForwardProxy:
         self.asked.append(first.rpartition(" ")[0])
         self.logins.append(fields.get("proxy-authorization", ""))
         status = "403 Forbidden" if first.startswith("CONNECT") else "200 OK"
-        head = f"HTTP/1.1 {status}\r\nContent-Length: {len(self.body)}\r\nConnection: close\r\n\r\n"
+        kind = "Content-Type: application/json\r\n" if self.body.startswith(b"{") else ""
+        head = f"HTTP/1.1 {status}\r\n{kind}Content-Length: {len(self.body)}\r\nConnection: close\r\n\r\n"
         writer.write(head.encode() + self.body)
         await writer.drain()
         writer.close()

@@ -1,5 +1,6 @@
 """The benchmark runs, and notices what would make its figures worthless. No speed is asserted."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -49,6 +50,16 @@ def test_the_quick_run_prints_the_ratios() -> None:
     assert ours.startswith("the listener")
     assert bare.startswith("a bare FastAPI route")
     assert "the listener: 0." in bare
+
+
+@pytest.mark.acceptance
+def test_a_soak_accounts_for_every_change() -> None:
+    """Ten phases in three seconds: all that was answered 202 ran a job, and stands in a channel."""
+    command = [sys.executable, "-m", "scripts.benchmark", "soak", "--minutes", "0.05"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    accepted, jobs = re.findall(r"([\d,]+) changes accepted; ([\d,]+) jobs", done.stdout)[0]
+    assert accepted == jobs != "0"
 
 
 @needs_wrk

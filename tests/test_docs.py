@@ -183,12 +183,18 @@ def test_every_example_of_a_key_is_right(name: str, key: str, example: str) -> N
         document["destinations"].setdefault(one, {"type": "console"})
     environment = {"ROCKET_WEBHOOK_URL": "https://hooks.example.com/rocket", "JOBS_TOKEN": "token"}
     environment |= {"PD_KEY": "k" * 32, "TEAMS_URL": "https://flows.example.com/x"}
-    load_rules(json.dumps(document), environment | {"JOBS_SECRET": "whsec_c2VjcmV0"}, models=SETTINGS_MODELS)
+    load_rules(
+        json.dumps(document, default=str),
+        environment | {"JOBS_SECRET": "whsec_c2VjcmV0"},
+        models=SETTINGS_MODELS,
+    )
 
 
 def _in_a_file(name: str, key: str, given: dict[str, Any]) -> dict[str, Any]:
     if name == "RulesFile":
         return given
+    if name == "SlackRules":
+        return {"slack": given}
     bases: dict[str, dict[str, Any]] = {
         "SlackDestination": {"type": "slack"}
         | {
@@ -205,6 +211,7 @@ def _in_a_file(name: str, key: str, given: dict[str, Any]) -> dict[str, Any]:
     }
     if name in bases:
         return {"destinations": {"one": bases[name] | given}}
+    office = {"from": "09:00", "to": "18:00", "tz": "UTC"} | (given if name == "Hours" else {})
     lookup = {"property": "a"} | ({"relation": "b"} if key in {"property", "each"} else {})
     rule: dict[str, Any] = {
         "Rule": given,
@@ -216,9 +223,23 @@ def _in_a_file(name: str, key: str, given: dict[str, Any]) -> dict[str, Any]:
         "ByTemplate": {"send": {"template": "{{ .a }}", "default": "ops"} | given},
         "ByPort": {"send": {"port": {"team": True, "property": "a"}, "default": "ops"} | given},
         "FromPort": {"mention": given},
+        "ByHours": {"send": {"to": "ops", "when": "office", "else": "hold"} | given},
+        "Hours": {},
+        "Escalation": {"escalate": {"after": "1h", "send": "ops"} | given},
         "PortLookup": {"send": {"port": lookup | given, "default": "ops"}},
+        "QuietWhile": {"quiet_while": {"relation": "cluster", "rule": "cluster-health"} | given},
+        "GroupBy": given,
+        "Affected": {"affected": {"relation": "a"} | given},
     }[name]
-    return {"rules": [{"name": "one", "resolve": {"property": "a", "to": 1}} | rule]}
+    ends = {"resolve": {"property": "a", "to": 1}}
+    others = [
+        {"name": name, "blueprint": name, "when": {"property": "a"}, **ends}
+        for name in ("cluster-health", "service-health")
+    ]
+    group = {"of": "service-health", "by": "team"} | ({} if key == "share" else {"at_least": 2})
+    grouped = name == "GroupBy" or key in ("of", "by", "at_least", "share", "until", "members")
+    rules = [*others, {"name": "one"} | (group if grouped else ends) | rule]
+    return {"hours": {"office": office}, "rules": rules}
 
 
 def test_the_version_is_one() -> None:

@@ -11,6 +11,7 @@ import typer
 
 from app.cli.base import run
 from app.cli.port import AtRegion, open_client, webhook_url
+from app.doctor.clicks import ClickSetup
 from app.doctor.finding import CheckStatus, exit_status, render_finding, summary
 from app.doctor.steps import Setup, examine
 from app.environment import environment
@@ -18,6 +19,7 @@ from app.errors import RulesError, SettingsError
 from app.network import Network
 from app.port.region import Region, region_of
 from app.port.setup.resources import SMEE_HOST
+from app.receive.event import WEBHOOK_PATH
 from app.receive.rules_source import make_rulebook
 from app.reconcile.health import why_off
 from app.runtime.configured import configured_rules, load_usable, with_rules
@@ -97,8 +99,18 @@ def make_setup(region: Region | None, blueprints: tuple[str, ...]) -> Setup:
         secret=secret.get_secret_value() if secret else None,
         webhook_url=webhook_url(settings) if settings.webhook_url or settings.smee_url else None,
         blueprints=blueprints,
+        clicks=_click_setup(settings),
         network=Network(environment()),
     )
+
+
+def _click_setup(settings: Settings) -> ClickSetup | None:
+    secrets = (settings.slack_bot_token, settings.slack_app_token, settings.slack_signing_secret)
+    if not any(secrets):
+        return None
+    bot, app, signing = (secret.get_secret_value() if secret else "" for secret in secrets)
+    url = str(settings.webhook_url or "").rstrip("/").removesuffix(WEBHOOK_PATH)
+    return ClickSetup(bot, app, signing, str(settings.slack_api_url), url, Network(environment()))
 
 
 def _refuse(refused: RulesError) -> NoReturn:

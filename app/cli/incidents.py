@@ -1,7 +1,10 @@
 """The commands about incidents."""
 
-from datetime import UTC, datetime
-from typing import Annotated
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -14,82 +17,152 @@ from app.cli.base import (
     read_pages,
     run_with_store,
     say,
+    span,
     user_name,
 )
+from app.cli.remote import Remote, Token, Url, remote
 from app.errors import ListenerError
-from app.model.incident import Incident
+from app.model.incident import RANKS, Person
 from app.model.notification import one_line
 from app.notifier.base import duration
 from app.store import queries
+from app.store.actions import Action, ActionResult, Verb, act
 from app.store.store import Store
-from app.store.views import AuditEntry, IncidentRow
+from app.store.views import IncidentFilter, IncidentRow
 from app.web.api.models import IncidentOut
 
 MOST_SHOWN = 1_000
 
-incidents = typer.Typer(cls=Noun, help="Incidents: list and show them, close one by hand.")
+incidents = typer.Typer(cls=Noun, help="Incidents: list and show them; acknowledge, silence or close one.")
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The incident's id.")]
+Why = Annotated[str, typer.Option("--comment", help="Why.")]
 
 
 @incidents.command("list")
 def list_incidents(
     all_: Annotated[bool, typer.Option("--all", help="Also those that are over, newest first.")] = False,
+    unacknowledged: Annotated[
+        bool, typer.Option("--unacknowledged", help="Only those that nobody looks after.")
+    ] = False,
+    url: Url = None,
+    token: Token = None,
     as_json: AsJson = False,
 ) -> None:
     """List open incidents, the worst first."""
-
-    async def work(store: Store) -> list[IncidentRow]:
-        if all_:
-            return await read_pages(
-                lambda before, size: store.read(queries.incidents.page, before=before, limit=size), MOST_SHOWN
-            )
-        return await store.read(queries.incidents.worst, MOST_SHOWN)
-
-    rows = run_with_store(work)
+    if listener := remote(url, token):
+        query = {"state": None if all_ else "open", "acknowledged": False if unacknowledged else None}
+        rows = listener.ask_pages("/incidents", IncidentOut, MOST_SHOWN, **query)
+        if not all_:
+            rows.sort(key=lambda row: (-RANKS[row.severity], row.opened_at))
+    else:
+        rows = [
+            IncidentOut.of(row) for row in run_with_store(lambda store: _read(store, all_, unacknowledged))
+        ]
     if as_json:
-        print_json_lines(map(IncidentOut.of, rows))
+        print_json_lines(rows)
         return
     now = datetime.now(UTC)
     if rows:
-        columns = ("id", "severity", "blueprint", "entity", "state", "for", "rule")
-        print_table(columns, (_cells(row.incident, now) for row in rows))
-    print(f"{sum(row.incident.resolved_at is None for row in rows):,} open")
+        columns = (
+            "id",
+            "severity",
+            "blueprint",
+            "entity",
+            "state",
+            "for",
+            "acknowledged",
+            "rule",
+            "quiet because of",
+        )
+        lines = [(*_cells(row, now), row.cause) for row in rows]
+        shown = 9 if any(row.cause for row in rows) else 8
+        print_table(columns[:shown], (line[:shown] for line in lines))
+    print(f"{sum(row.resolved_at is None for row in rows):,} open")
 
 
-def _cells(row: Incident, now: datetime) -> tuple[str, ...]:
+async def _read(store: Store, all_: bool, unacknowledged: bool) -> Sequence[IncidentRow]:
+    which = IncidentFilter(acknowledged=False if unacknowledged else None)
+    if not all_:
+        return await store.read(queries.incidents.worst, MOST_SHOWN, which)
+    return await read_pages(
+        lambda before, size: store.read(queries.incidents.page, which=which, before=before, limit=size),
+        MOST_SHOWN,
+    )
+
+
+def _cells(row: IncidentOut, now: datetime) -> tuple[str, ...]:
     since = (
         f"over, {duration(now - row.resolved_at)} ago" if row.resolved_at else duration(now - row.opened_at)
     )
-    return row.id, row.severity, row.blueprint, row.entity, row.state, since, row.rule
+    at = row.acknowledged_at
+    acknowledged = f"{row.acknowledged_by}, {duration(now - at)} ago" if at else ""
+    return row.id, row.severity, row.blueprint, row.entity, row.state, since, acknowledged, row.rule
 
 
 @incidents.command()
-def show(name: Id, as_json: AsJson = False) -> None:
+def show(name: Id, url: Url = None, token: Token = None, as_json: AsJson = False) -> None:
     """Show one incident."""
-    row = run_with_store(lambda store: store.read(queries.incidents.incident, name))
-    if row is None:
-        raise ListenerError(f"there is no incident {one_line(name, 60)!r}: python -m app incidents")
-    print_json_lines([IncidentOut.of(row)]) if as_json else print_record(IncidentOut.of(row))
+    if listener := remote(url, token):
+        incident = listener.ask(f"/incidents/{quote(name)}", IncidentOut)
+    else:
+        row = run_with_store(lambda store: store.read(queries.incidents.incident, name))
+        if row is None:
+            raise ListenerError(f"there is no incident {one_line(name, 60)!r}: python -m app incidents")
+        incident = IncidentOut.of(row)
+    print_json_lines([incident]) if as_json else print_record(incident)
 
 
 @incidents.command()
-def close(
+def ack(name: Id, comment: Why = "", url: Url = None, token: Token = None) -> None:
+    """Acknowledge an incident: reminders and escalations stop until it gets worse."""
+    _act("acknowledge", name, comment, remote(url, token))
+
+
+@incidents.command()
+def unack(name: Id, comment: Why = "", url: Url = None, token: Token = None) -> None:
+    """Take an acknowledgement back: reminders and escalations count from now."""
+    _act("unacknowledge", name, comment, remote(url, token))
+
+
+@incidents.command()
+def silence(
     name: Id,
-    comment: Annotated[str, typer.Option(help="Why.")] = "",
+    for_: Annotated[
+        str | None, typer.Option("--for", help="For how long: 30m, 2h, 1d. Not given: until it is over.")
+    ] = None,
+    comment: Why = "",
+    url: Url = None,
+    token: Token = None,
 ) -> None:
+    """Mute the alerts of an incident, but not its end."""
+    lasts = None if for_ is None else span("--for", for_)
+    _act("silence", name, comment, remote(url, token), lasts)
+
+
+@incidents.command()
+def close(name: Id, comment: Why = "", url: Url = None, token: Token = None) -> None:
     """Close an incident that no change will end. Each channel that was told of it is told so."""
-    why = f"by {user_name()}: {one_line(comment)}" if comment.strip() else f"by {user_name()}"
+    _act("close", name, comment, remote(url, token))
 
-    async def work(store: Store) -> list[Incident]:
-        now = datetime.now(UTC)
-        closed = await store.write(queries.incidents.close, [name], why, now)
-        for row in closed:
-            about = one_line(f"{row.blueprint} {row.entity}, rule {row.rule}")
-            details = f"The incident of {about} is closed {why}."
-            await store.write(queries.audit.write, AuditEntry(now, user_name(), "close incident", details))
-        return closed
 
-    if not run_with_store(work):
-        raise ListenerError(f"there is no open incident {name!r}: python -m app incidents")
-    say(f"incident {name} is closed")
+def _act(
+    verb: Verb, name: str, comment: str, listener: Remote | None, lasts: timedelta | None = None
+) -> None:
+    if listener is not None:
+        # The listener only knows that it is a program: the comment says who.
+        body: dict[str, Any] = {"comment": f"{user_name()}{comment and f': {comment}'}"}
+        body |= {"seconds": int(lasts.total_seconds())} if lasts else {}
+        say(listener.act("POST", f"/incidents/{quote(name)}/{verb}", body).done)
+        return
+
+    async def work(store: Store) -> ActionResult:
+        now = store.clock()
+        person = Person(user_name(), "command")
+        until = None if lasts is None else now + lasts
+        return await store.write(act, Action(secrets.token_hex(16), verb, name, person, comment, until), now)
+
+    result = run_with_store(work)
+    if result.came != "done":
+        raise ListenerError(f"{result.text.rstrip('.')}: python -m app incidents")
+    say(result.text)

@@ -68,6 +68,7 @@ def _lines(found: StatusOut, now: datetime) -> list[str]:
     return [
         *lines,
         f"Open: {sum(found.open.values()):,}{f' ({by_severity})' if by_severity else ''}",
+        f"Acknowledged: {found.acknowledged:,}",
         f"On hold: {', '.join(map(one_line, found.on_hold)) or 'none'}",
         f"Dead: {found.dead:,}",
         f"Waiting: {found.waiting:,}",

@@ -19,8 +19,8 @@ from app.settings import Settings, load_settings
 from app.store import queries
 from app.store.database_url import sqlite_file
 from app.store.opening import existing_database, now, open_store
-from app.store.private_file import private_file
 from app.store.sqlite.copy import MEGABYTE, copy_database, restore_database
+from app.store.sqlite.private_file import private_file
 from app.store.views import StoredChange
 
 CHANGES_A_PAGE = 500

@@ -63,7 +63,8 @@ class Dispatcher:
         self._turns: set[asyncio.Task[None]] = set()
         self._resting: dict[str, datetime] = {}
         self._at_work: set[str] = set()
-        self._away_since: datetime | None = None
+        # Since when the store was away before this process came, nobody can tell it.
+        self._away_since: datetime | None = EPOCH
         self._back_at: datetime | None = None
         self._copied_at = EPOCH
         self.last_turn: datetime | None = None

@@ -4,15 +4,17 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from app.model.delivery import Outcome
 from app.model.digest import outcome
+from app.model.incident import Step
 from app.model.notification import Notification
 from app.model.silence import silence_of
 from app.notifier.base import SEND_TIMEOUT, Sent
-from app.store.rows import Aside, Claim, Waiting
+from app.store import queries
+from app.store.rows import Aside, Attempt, Claim, Waiting
 from app.store.store import Store
 
 MAX_SUMMED_UP = 10_000  # so that no transaction is long; what is beyond goes out with the next message
@@ -22,6 +24,8 @@ MAX_PAUSE_SECONDS = 0.05
 
 WhyNot = Callable[[Notification], str | None]
 """Says why an alert must not be sent any more; None: it is still wanted."""
+Held = Callable[[str, str, datetime], tuple[str, datetime] | None]
+"""Gives the hours, and when they begin, that keep a rule's alerts back from a destination; see `Rulebook`."""
 
 
 @dataclass(slots=True)
@@ -33,12 +37,25 @@ class Load:
         further: The numbers of those that it only counts.
         counts: How many of both have which new value.
         asides: What becomes of the deliveries that are not sent, by their number.
+        withheld: These deliveries.
+        escalations: The incidents of those that escalate, by the delivery's number.
     """
 
     listed: list[Waiting] = field(default_factory=list)
     further: list[int] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     asides: dict[int, Aside] = field(default_factory=dict)
+    withheld: list[Waiting] = field(default_factory=list)
+    escalations: dict[int, str] = field(default_factory=dict)
+
+    def with_withheld(self) -> "Load":
+        """Give all, those too that are not to be sent."""
+        listed = sorted([*self.listed, *self.withheld], key=lambda delivery: delivery.id)
+        return replace(self, listed=listed, asides={}) if self.withheld else self
+
+    def nothing_sent(self, at: datetime) -> Attempt:
+        """Make the attempt of a claim of which nothing is to be sent."""
+        return Attempt(Outcome.SILENCED, "", at, at, at, delivery_ids=(), asides=self.asides)
 
     def named(self, sent: Sent) -> list[Waiting]:
         """List the deliveries that a message has named one by one."""
@@ -46,22 +63,29 @@ class Load:
             delivery for delivery in self.listed if sent.delivered is None or delivery.key in sent.delivered
         ]
 
-    def add(self, claim: Claim, delivery: Waiting, why_not: WhyNot) -> bool:
+    def add(self, claim: Claim, delivery: Waiting, why_not: WhyNot, held: Held) -> bool:
         """Count a delivery that is to be sent; of another one note why not, and give False."""
+        aside = None
         if silence := silence_of(delivery.notification, claim.silences):
-            reason = f"silence {silence.id}, by {silence.author}"
-            self.asides[delivery.id] = Aside(Outcome.SILENCED, reason, silence.id)
-            return False
-        if reason_gone := why_not(delivery.notification):
-            self.asides[delivery.id] = Aside(Outcome.DEAD, reason_gone)
+            aside = Aside(Outcome.SILENCED, f"silence {silence.id}, by {silence.author}", silence.id)
+        elif reason_gone := why_not(delivery.notification):
+            aside = Aside(Outcome.DEAD, reason_gone)
+        elif hours := held(delivery.notification.rule, claim.destination, claim.claimed_at):
+            reason = f"held until {hours[1]:%Y-%m-%d %H:%M} UTC, when hours {hours[0]} begin"
+            aside = Aside(Outcome.SILENCED, reason, hours=hours)
+        if aside is not None:
+            self.asides[delivery.id] = aside
+            self.withheld.append(delivery)
             return False
         if value := outcome(delivery.notification):
             self.counts[value] += 1
+        if delivery.notification.step is Step.ESCALATED and delivery.incident_id:
+            self.escalations[delivery.id] = delivery.incident_id
         return True
 
 
 async def load_claim(
-    store: Store, claim: Claim, *, room: int, why_not: WhyNot, clock: Callable[[], datetime]
+    store: Store, claim: Claim, *, room: int, why_not: WhyNot, held: Held, clock: Callable[[], datetime]
 ) -> Load:
     """Apply rules and silences once more to what waits in a queue, now that it is to be sent.
 
@@ -69,6 +93,8 @@ async def load_claim(
         store: Gives what waits beyond the claim.
         claim: The queue, with its first deliveries.
         room: How many deliveries one message can list.
+        why_not: Says what is not wanted any more.
+        held: Says what waits for hours to begin.
         clock: Gives the time, UTC.
 
     Raises:
@@ -77,7 +103,7 @@ async def load_claim(
     if not claim.alerts:  # an update of a message, or a report to a run, alerts nobody
         return Load(list(claim.deliveries))
     load = Load()
-    load.listed = [delivery for delivery in claim.deliveries if load.add(claim, delivery, why_not)]
+    load.listed = [delivery for delivery in claim.deliveries if load.add(claim, delivery, why_not, held)]
     seen, last = len(claim.deliveries), claim.deliveries[-1].id
     # What is more than one message can list is counted, a page at a time, so that memory stays flat.
     # That takes half of the time there is at the most: what is left goes out with the next message.
@@ -88,7 +114,7 @@ async def load_claim(
         if not page:
             break
         for delivery in page:
-            if not load.add(claim, delivery, why_not):
+            if not load.add(claim, delivery, why_not, held):
                 continue
             if len(load.listed) < room:  # a silenced one takes no room
                 load.listed.append(delivery)
@@ -96,4 +122,8 @@ async def load_claim(
                 load.further.append(delivery.id)
         seen, last = seen + len(page), page[-1].id
         await asyncio.sleep(min(PAUSE_FACTOR * (time.perf_counter() - began), MAX_PAUSE_SECONDS))
+    if load.escalations:  # before it is sent: from here on the destination is told to the end
+        needless = await store.write(queries.incidents.reach, load.escalations, clock())
+        load.listed = [delivery for delivery in load.listed if delivery.id not in needless]
+        load.further = [number for number in load.further if number not in needless]
     return load

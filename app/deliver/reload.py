@@ -19,6 +19,7 @@ from app.receive.intake import Intake
 from app.rules.file import Rules, RulesFile
 from app.rules.rulebook import Rulebook
 from app.store import queries
+from app.store.follow import follow, follow_escalations, leave
 from app.store.store import Store
 
 log = structlog.get_logger(__name__)
@@ -112,9 +113,11 @@ class RulesInForce:
         self.intake.failing.clear()
         self.intake.book, self.messages.rules = book, book.rules
         self.sender.fallbacks, self.sender.defaults = book.fallbacks, book.defaults
+        self.sender.held = book.held
         with suppress(StoreUnavailable):  # then they try when their own time has come
             # The person may have changed just what had put a queue on hold.
             await self.store.write(queries.deliveries.probe_on_hold, self.clock())
+            await self.store.write(queries.silences.end_hours, self.clock())
         await self.follow(replaced)
         self.dispatcher.wake()
         if book.watched.keys() - watched_before:
@@ -124,7 +127,7 @@ class RulesInForce:
         log.info("rules_loaded", rules=len(rules.file.rules), destinations=len(notifiers))
 
     async def follow(self, replaced: NotifierSet | None = None) -> None:
-        """Let what is open follow the rules in force: see `follow` and `leave` in `queries.incidents`.
+        """Let what is open follow the rules in force: see `app.store.follow`.
 
         While the store cannot do it, it is tried again in the background, until it is done. Notifiers that
         were replaced are closed after that.
@@ -146,12 +149,15 @@ class RulesInForce:
         left: Mapping[str, tuple[str, int]] = {}
         try:
             addresses = {name: notifier.address for name, notifier in self.sender.notifiers.items()}
-            left = await self.store.write(queries.incidents.leave, addresses, self.clock())
+            left = await self.store.write(leave, addresses, self.clock())
             while closed := await self.store.write(
-                queries.incidents.follow, self.intake.book.rules, self.clock(), limit=CLOSED_AT_ONCE
+                follow, self.intake.book.rules, self.clock(), limit=CLOSED_AT_ONCE
             ):
                 names = sorted({incident.rule for incident in closed})
                 log.warning("incidents_closed", rules=names, incidents=len(closed))
+            changed = await self.store.write(follow_escalations, self.intake.book, self.clock())
+            if changed:
+                log.info("escalations_changed", incidents=changed)
         except StoreUnavailable as error:
             log.warning("rules_not_followed", reason=str(error))
             return False

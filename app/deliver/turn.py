@@ -10,14 +10,15 @@ from functools import partial
 import structlog
 from opentelemetry.trace import Tracer
 
-from app.deliver.load import Load, WhyNot, load_claim
+from app.deliver.load import Held, Load, WhyNot, load_claim
 from app.deliver.notifier_set import NotifierSet
 from app.deliver.retry import GIVE_UP_AFTER, Doubts, NextAttempt, default_place, next_attempt
-from app.errors import DeliveryFailed, MessageGone, Scope, StoreUnavailable
+from app.deliver.update import Complete, update_message
+from app.errors import DeliveryFailed, Scope, StoreUnavailable
 from app.model.delivery import Alert, Outcome
 from app.model.incident import Route, Step
 from app.model.notification import Notification
-from app.notifier.base import SEND_TIMEOUT, Keeper, Notifier, Parcel, Reporter, Sent, Story
+from app.notifier.base import SEND_TIMEOUT, Keeper, Notifier, Parcel, Sent
 from app.notifier.failure import remedy
 from app.observe.tracing import OFF, span
 from app.store.rows import Attempt, Claim, Waiting
@@ -38,12 +39,14 @@ class Sender:
     Args:
         store: Gives what more waits in a queue.
         notifiers: The destinations by name.
+        complete: Adds to an alert of a message that is updated what its rule asks for.
         clock: Gives the time, UTC.
         jitter: Gives random numbers from -1 to 1.
         fallbacks: The destination that gets the alerts of one that is on hold, by the name of the one; may
             be replaced at any time.
         defaults: Where goes what a destination cannot reach of that which the catalog names, by the
             destination's name; may be replaced at any time.
+        held: Says what waits for hours to begin; may be replaced at any time.
     """
 
     def __init__(
@@ -52,11 +55,13 @@ class Sender:
         notifiers: Mapping[str, Notifier],
         *,
         prepare: Prepare,
+        complete: Complete | None = None,
         clock: Callable[[], datetime],
         jitter: Callable[[], float],
         fallbacks: Mapping[str, Route] | None = None,
         defaults: Mapping[str, Route] | None = None,
         why_not: WhyNot = lambda _: None,
+        held: Held = lambda *_: None,
         tracer: Tracer = OFF,
     ) -> None:
         self._store = store
@@ -64,7 +69,9 @@ class Sender:
         self.fallbacks = fallbacks or {}
         self.defaults = defaults or {}
         self._prepare = prepare
+        self._complete = complete
         self._why_not = why_not
+        self.held = held
         self._clock = clock
         self._jitter = jitter
         self._tracer = tracer
@@ -105,17 +112,28 @@ class Sender:
         room = notifier.batch_limit if notifier else len(claim.deliveries)
         # Before anything is sent: a rule or a silence may have changed since the alert was stored.
         clock = partial(self._now, claim)
-        load = await load_claim(self._store, claim, room=room, why_not=self._why_not, clock=clock)
+        load = await load_claim(
+            self._store, claim, room=room, why_not=self._why_not, held=self.held, clock=clock
+        )
         if self._left(claim) <= 0:
             return None
-        if not load.listed:
-            return Attempt(
-                Outcome.SILENCED, "", started_at, started_at, started_at, delivery_ids=(), asides=load.asides
-            )
+        parcel = None
         try:
             with _faults_as_failures(claim):
+                if claim.unsure_since is not None and claim.alerts and isinstance(notifier, Keeper):
+                    # The last attempt got no answer: what has arrived must not be sent again, what a silence
+                    # covers by now neither, when the silence ends.
+                    every = load.with_withheld()
+                    parcel = await self._ready(claim, every, notifier)
+                    async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
+                        arrived = parcel and await notifier.find(parcel, claim.unsure_since)
+                    if arrived:
+                        return self._delivered(claim, every, arrived, started_at)
+                if not load.listed:
+                    return load.nothing_sent(started_at)
                 # Apart from the sending: users' programs take time, and while they run nothing was sent.
-                parcel = await self._ready(claim, load, notifier)
+                if parcel is None or load.withheld:
+                    parcel = await self._ready(claim, load, notifier)
                 # Only now: it took time, and a suspended machine wakes here. If the lease ends before the
                 # message is sent, another process sends it, too.
                 if self._left(claim) <= 0:
@@ -123,9 +141,11 @@ class Sender:
                 async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
                     sent = await self._deliver(claim, load, parcel, notifier)
         except DeliveryFailed as error:
+            load = load if load.listed else load.with_withheld()
             failure = self._doubts.judge(error, claim.destination, load.listed[0])
             return self._failed(claim, load, failure, started_at)
         except TimeoutError:
+            load = load if load.listed else load.with_withheld()
             failure = DeliveryFailed("no answer in time; it may have arrived", Scope.TRANSIENT, unsure=True)
             return self._failed(claim, load, failure, started_at)
         self._doubts.end(claim.destination)
@@ -170,12 +190,7 @@ class Sender:
             raise DeliveryFailed(f"there is no destination {claim.destination!r} any more", Scope.DESTINATION)
         if parcel is None:
             with span(self._tracer, "update", calls_out=True, destination=claim.destination):
-                return await _update(notifier, claim)
-        # The last attempt got no answer: what has arrived must not be sent again.
-        if claim.unsure_since is not None and isinstance(notifier, Keeper):
-            arrived = await notifier.find(parcel, claim.unsure_since)
-            if arrived:
-                return arrived
+                return await update_message(notifier, claim, self._complete)
         try:
             with _faults_as_failures(claim):
                 return await self._send(claim, notifier, parcel)
@@ -273,17 +288,3 @@ def _faults_as_failures(claim: Claim) -> Iterator[None]:
         log.exception("delivery_fault", queue=claim.queue, delivery=claim.deliveries[0].id)
         scope = Scope.TRANSIENT if claim.failures < FAULTS_BEFORE_DEAD else Scope.MESSAGE
         raise DeliveryFailed(f"a fault in this program: {type(error).__name__}", scope) from None
-
-
-async def _update(notifier: Notifier, claim: Claim) -> Sent:
-    """Update the claim's message to the incidents as they are now, or its run in Port to its change."""
-    if claim.run is not None and isinstance(notifier, Reporter):
-        return Sent(await notifier.report(claim.run, len(claim.deliveries)))
-    message, stories = claim.message, [Story(first, last) for first, last in claim.stories]
-    if message is None or not stories or not isinstance(notifier, Keeper):
-        return Sent("nothing to change any more")
-    try:
-        return Sent(await notifier.update(message, stories))
-    except MessageGone as gone:
-        log.warning("message_gone", queue=claim.queue, reason=gone.reason)
-        return Sent(f"not changed: {gone.reason}", gone=message)

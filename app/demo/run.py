@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import json
 import secrets
 import socket
 import tempfile
@@ -11,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,7 +22,7 @@ from rich.markup import escape
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from app.demo.stand_in_slack import StandInSlack
+from app.demo.stand_in_workspace import StandInWorkspace
 from app.model.change import UPDATE, EntitySnapshot
 from app.model.delivery import State
 from app.model.times import EPOCH
@@ -43,6 +45,8 @@ DEMO_ENTITIES = (
 ORDER = (0, 1, 0, 2, 0, 3)
 """Which of the entities changes next."""
 DEMO_PATIENCE_SECONDS = 15  # beside the second that Slack takes for each message
+DEMO_RULES = {"version": 1, "destinations": {"default": {"type": "slack", "channel": "#alerts"}}}
+"""The built-in rule, for a channel by the bot token: then its messages have buttons."""
 CPU_PERCENT = {"Healthy": 25, "Degraded": 91, "Crashed": 0, "Restarting": 40}
 
 
@@ -163,33 +167,39 @@ async def run_demo(
     create_app: Callable[[Settings], ASGIApp], *, count: int, stay: bool, console: Console
 ) -> bool:
     """Run the demo of `count` changes, and then, to `stay`, go on until Ctrl-C; True: every alert arrived."""
-    slack = StandInSlack(lambda message: console.print(draw(message)))
-    secret, token = secrets.token_hex(16), secrets.token_hex(12)
+    secret, token, signing = (secrets.token_hex(16) for _ in range(3))
+    slack = StandInWorkspace(signing, lambda message: console.print(draw(message)))
     with tempfile.TemporaryDirectory(prefix="port-listener-demo-") as folder:
         async with serving(slack.app) as slack_url:
+            slack.url = slack_url
             settings = Settings(
                 _env_file=None,
                 _env_prefix="DEMO_",  # so that this machine's own settings change nothing
                 port_client_secret=secret,
-                slack_webhook_url=f"{slack_url}/services/T0/B0/demo",
+                slack_bot_token=f"xoxb-{signing}",
+                slack_signing_secret=signing,
+                slack_api_url=f"{slack_url}/api/",
+                rules_file=_write_rules(Path(folder)),
                 database_url=f"sqlite:///{folder}/demo.db",
                 admin_token=token,
                 reconcile_minutes=0,  # the fake Port has no API
             )
             async with serving(create_app(settings)) as url:
-                address = f"{url}/api/slack"
+                slack.listener, address = url, f"{url}/api/slack"
                 console.print(f"The listener is at {address},\na fake Slack at {slack_url}.\n")
-                await _send(address, secret, count, console)
+                await _send(address, secret, console, 0, count)
                 delivered = await _wait_for_delivery(settings, count)
-                messages = f"{len(slack.received)} message{'s' if len(slack.received) != 1 else ''}"
+                messages = f"{len(slack.messages)} message{'s' if len(slack.messages) != 1 else ''}"
                 lost = count - delivered
                 console.print(
                     f"\n{count} changes, {delivered} alerts delivered in {messages}, {lost} lost",
                     highlight=False,
                 )
                 if stay:
+                    await _send(address, secret, console, count, count + 1)  # for a message with all buttons
                     console.print(
                         f"\nThe page: {url}/\n  any name, and the token {token}\n"
+                        f"\nThe fake Slack: {slack_url}/\n  acknowledge and silence there\n"
                         "\nThe listener runs until Ctrl-C. Send it a change from a second terminal:\n"
                         f"  PORT_CLIENT_SECRET={secret}"
                         f" .venv/bin/python -m app send --url {address} --to Crashed",
@@ -198,6 +208,12 @@ async def run_demo(
                     )
                     await asyncio.Event().wait()
                 return lost == 0
+
+
+def _write_rules(folder: Path) -> Path:
+    file = folder / "rules.json"
+    file.write_text(json.dumps(DEMO_RULES))
+    return file
 
 
 async def _wait_for_delivery(settings: Settings, count: int) -> int:
@@ -211,9 +227,9 @@ async def _wait_for_delivery(settings: Settings, count: int) -> int:
         return delivered
 
 
-async def _send(address: str, secret: str, count: int, console: Console) -> None:
+async def _send(address: str, secret: str, console: Console, start: int, stop: int) -> None:
     async with httpx.AsyncClient(**DIRECT.httpx(address)) as client:
-        for change in itertools.islice(changes(), count):
+        for change in itertools.islice(changes(), start, stop):
             now = datetime.now(UTC)
             body = change_body(at=now, **change)
             answer = await client.post(address, content=body, headers=signed_headers(body, secret, now))

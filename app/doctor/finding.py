@@ -1,15 +1,19 @@
 """What a check found: of each step whether it is well, and how to fix what is not."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
+from app.errors import ListenerError
 from app.model.notification import one_line
+from app.notifier.base import Notifier
 
 _T = TypeVar("_T")
 
 MAX_LINE_CHARACTERS = 1_000
+PROBE_SECONDS = 20.0
 
 
 class CheckStatus(StrEnum):
@@ -63,6 +67,23 @@ def exit_status(counted: Mapping[CheckStatus, int]) -> int:
     if counted[CheckStatus.WRONG]:
         return 1
     return INCOMPLETE if counted[CheckStatus.NOT_LOOKED_AT] else 0
+
+
+async def try_destination(notifier: Notifier, message: str) -> Remark:
+    """Try a destination by the client that delivers; a `message` that is not empty is posted.
+
+    Raises:
+        ListenerError: Alerts would not arrive.
+    """
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            tried = await notifier.probe(message)
+    except TimeoutError:
+        raise ListenerError(f"no answer within {PROBE_SECONDS:g} s") from None
+    said = "; ".join(filter(None, (tried.detail, tried.note, tried.unseen)))
+    if tried.unseen:
+        return CheckStatus.NOT_LOOKED_AT, said
+    return CheckStatus.NOTE if tried.note else CheckStatus.OK, said
 
 
 def present(value: _T | None) -> _T:

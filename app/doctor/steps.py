@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import zip_longest
 
+from app.doctor.clicks import ClickSetup, check_clicks
 from app.doctor.compare import compare
-from app.doctor.finding import CheckStatus, Finding, Remark, present
+from app.doctor.finding import CheckStatus, Finding, Remark, present, try_destination
 from app.doctor.round_trip import RoundTrip, wait_for
 from app.errors import ListenerError, NoDatabase, SourceRefused, StoreUnavailable
 from app.network import DIRECT, Network
@@ -34,7 +35,6 @@ from app.store import queries
 from app.store.store import Store
 
 ARRIVAL_SECONDS = 30.0
-PROBE_SECONDS = 20.0
 TEST_MESSAGE = "🩺 A test message of the Port changelog listener's doctor: alerts will arrive here."
 WORDS = {"invocationMethod.url": "it calls another address than this listener's"}
 SETTINGS, CREDENTIALS = "settings that can be read", "PORT_CLIENT_ID and PORT_CLIENT_SECRET"
@@ -54,6 +54,7 @@ class Setup:
         secret: The client secret that Port signs with.
         webhook_url: The address that Port is to call, as `resources.webhook_address` gives it.
         blueprints: Check only the automations of these, as `bootstrap.Plan.blueprints`.
+        clicks: How clicks in Slack are to come.
         patience_seconds: How long to wait for a change, and for its alert.
         network: The way to other hosts.
     """
@@ -66,6 +67,7 @@ class Setup:
     secret: str | None = field(default=None, repr=False)
     webhook_url: str | None = None
     blueprints: tuple[str, ...] = ()
+    clicks: ClickSetup | None = None
     patience_seconds: float = ARRIVAL_SECONDS
     network: Network = DIRECT
 
@@ -82,7 +84,8 @@ async def examine(setup: Setup, *, slack: bool = False, change: bool = False) ->
         checks = _Checks(setup, stack)
         async for finding in checks.findings(slack=slack, change=change):
             text = finding.text
-            for hidden in filter(None, (setup.secret, *checks.secrets)):
+            clicks = setup.clicks.secrets if setup.clicks else ()
+            for hidden in filter(None, (setup.secret, *clicks, *checks.secrets)):
                 text = text.replace(hidden, "[hidden]")
             yield Finding(finding.step, finding.status, text)
 
@@ -115,6 +118,8 @@ class _Checks:
         yield await self._step("rules", self._check_rules, *needed)
         async for finding in self._check_destinations(post=slack):
             yield finding
+        if self._setup.clicks:
+            yield await self._step("clicks", self._check_clicks, "rules")
         yield await self._step("silences", self._check_silences, "store", "rules")
         yield await self._step("Port", self._check_port, CREDENTIALS)
         if (
@@ -180,22 +185,15 @@ class _Checks:
             return
         wrong = False
         for name in sorted(used_destinations(self._rules.file) & self._notifiers.keys()):
-            finding = await self._step(f"destination {name}", partial(self._probe, name, post=post))
+            work = partial(try_destination, self._notifiers[name], TEST_MESSAGE if post else "")
+            finding = await self._step(f"destination {name}", work)
             wrong |= finding.status is CheckStatus.WRONG
             yield finding
         if not wrong:
             self._passed.add(DESTINATIONS)
 
-    async def _probe(self, name: str, *, post: bool) -> Remark:
-        try:
-            async with asyncio.timeout(PROBE_SECONDS):
-                tried = await self._notifiers[name].probe(TEST_MESSAGE if post else "")
-        except TimeoutError:
-            raise ListenerError(f"no answer within {PROBE_SECONDS:g} s") from None
-        said = "; ".join(filter(None, (tried.detail, tried.note, tried.unseen)))
-        if tried.unseen:
-            return CheckStatus.NOT_LOOKED_AT, said
-        return CheckStatus.NOTE if tried.note else CheckStatus.OK, said
+    async def _check_clicks(self) -> str | Remark:
+        return await check_clicks(present(self._setup.clicks), present(self._rules).file.slack.may_silence)
 
     async def _check_silences(self) -> str | Remark:
         now = datetime.now(UTC)

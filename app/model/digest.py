@@ -21,7 +21,9 @@ ENDS = {DELETE: "deleted", CLOSED: "closed"}
 """The end of an incident that is no recovery, by the action."""
 COUNTED = ("critical", "warning", "info", "deleted", "closed", "resolved")
 """What a headline counts, the worst first."""
-NOT_CHANGES = frozenset({Step.REMINDED, Step.SETTLED, Step.NOTICE})
+NOT_CHANGES = frozenset({Step.REMINDED, Step.SETTLED, Step.NOTICE, Step.ACKNOWLEDGED, Step.ESCALATED})
+STILL = frozenset({Step.REMINDED, Step.ACKNOWLEDGED, Step.ESCALATED})
+"""Alerts that say how it still is, and bring no new value."""
 
 _Key = tuple[object, ...]
 
@@ -73,7 +75,7 @@ class Line:
                 continue
             values = chains.setdefault(change.name, [])
             # A reminder is no change: its "before" was the state of the alert before it.
-            if not values and notification.step is not Step.REMINDED:
+            if not values and notification.step not in STILL:
                 values.append(text_of(change.before))
             after = text_of(change.after)
             if not values or values[-1] != after:
@@ -111,7 +113,7 @@ class Line:
         change = self.last.change
         if change is None:
             last = self.last
-            if last.step in (Step.FLAPPING, Step.REMINDED):  # its line says how often, or for how long
+            if last.step is Step.FLAPPING or last.step in STILL:  # its line says how often, or for how long
                 return None
             return Transition(None, "", " ".join((last.action, last.timer or "", last.closed, last.state)))
         if self.last.step is Step.FLAPPING or self.last.action in (CREATE, DELETE):  # its line says more

@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Severity = Literal["critical", "warning", "info"]
 RANKS: dict[Severity, int] = {"info": 0, "warning": 1, "critical": 2}
@@ -27,6 +27,10 @@ class Step(StrEnum):
     """It flapped, and has been stable since."""
     NOTICE = "notice"
     """Not about an entity: a notice of the listener itself."""
+    ACKNOWLEDGED = "acknowledged"
+    """Somebody looks after it. Only a destination that asks for this step gets it."""
+    ESCALATED = "escalated"
+    """Not a change: nobody has acknowledged it for as long as its rule's `escalate` allows."""
 
     def of_job(self, *, ended: bool) -> "Step":
         """Map it to the step that a job, which knows only begin, change and end, takes it for.
@@ -34,6 +38,8 @@ class Step(StrEnum):
         Args:
             ended: Whether all is well by then.
         """
+        if self is Step.ESCALATED:  # there it begins
+            return Step.OPENED
         if self is Step.NOTICED and ended:
             return Step.RESOLVED
         if self is Step.SETTLED:
@@ -41,9 +47,39 @@ class Step(StrEnum):
         return self
 
 
-ALL_STEPS = frozenset(Step)
 CATALOG_QUEUES = ("#", "@")
 """What the names of queues begin with that the catalog chooses: of channels, and of people."""
+ALL_STEPS = frozenset(Step) - {Step.ACKNOWLEDGED}
+"""The steps that a channel is alerted of; its messages show an acknowledgement in their own place."""
+Way = Literal["slack", "page", "api", "command"]
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody who acts on an incident.
+
+    Attributes:
+        name: What to call them.
+        way: Where they did it.
+        id: What tells them from others there: Slack's id of a user; empty: the name does.
+    """
+
+    name: str
+    way: Way
+    id: str = ""
+
+    @property
+    def in_trail(self) -> str:
+        """What the audit trail calls them."""
+        return f"{self.name} (Slack {self.id})" if self.way == "slack" else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """Who looks after an incident, since when, UTC."""
+
+    at: datetime
+    by: Person
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +91,37 @@ class Route:
         queue: The queue there: the unit of order and of rate.
         steps: The steps of an incident that it is alerted of.
         why: Why this change goes there in another one's place; empty: it does not.
+        later: It is told nothing yet: an escalation leads there, if it comes to that.
     """
 
     destination: str
     queue: str
     steps: frozenset[Step] = ALL_STEPS
     why: str = field(default="", compare=False)  # of one change, where the way is that of an incident
+    later: bool = False
+
+
+class Tie(NamedTuple):
+    """What an incident's alert depends on besides its own entity: an incident of another one.
+
+    Attributes:
+        rule: The rule of the other incident.
+        blueprint: The blueprint of its entity.
+        entity: The identifier of its entity.
+        quiets: While the other one is open, nobody is alerted of this one.
+        counts: The other one is that of a group, in which this one counts.
+    """
+
+    rule: str
+    blueprint: str
+    entity: str
+    quiets: bool = True
+    counts: bool = False
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What the other incident is found by."""
+        return self[:3]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +141,13 @@ class Incident:
         severity: How bad it is now.
         moves: When it last opened, changed or ended, UTC, as many as its rule's `flap` counts.
         openings: When it began within 24 hours before it last did, and when it last did, UTC.
+        quiet: The id of the incident that explains it: while that is open, nobody is alerted of it.
+        ties: The incidents that may explain it, by what they are found by; not kept once it has ended.
         flapping: It moves too often: there are no more alerts until it is stable.
         told: Where it was alerted. Its later steps are told there too, wherever its rule sends by then.
+        acknowledged: Who looks after it; None: nobody, it got worse since, or it is over.
+        version: Grows with each step and each acknowledgement.
+        escalates_from: From when its escalations count, UTC; None: it has none.
     """
 
     id: str
@@ -98,6 +164,56 @@ class Incident:
     flapping: bool = False
     told: tuple[Route, ...] = ()
     openings: tuple[datetime, ...] = ()
+    acknowledged: Acknowledgement | None = None
+    version: int = 1
+    escalates_from: datetime | None = None
+    quiet: str | None = None
+    ties: tuple[Tie, ...] = ()
+
+    @property
+    def told_so_far(self) -> tuple[Route, ...]:
+        """Where it was alerted, without the places that only an escalation would reach."""
+        return tuple(place for place in self.told if not place.later)
+
+    def reaching(self, route: Route) -> "Incident":
+        """Copy it with a place that is told of it from now on, to its end."""
+        # A job has several queues: it may have been told in another one. But each channel of the catalog's
+        # is a place of its own.
+        name = "" if route.queue.startswith(CATALOG_QUEUES) else route.destination
+        here = [place for place in self.told if place.queue == route.queue or place.destination == name]
+        if not all(place.later for place in here):
+            return self
+        others = (place for place in self.told if place not in here)
+        return replace(self, told=(*others, replace(route, later=False)))
+
+    def told_as(self, other: "Incident") -> "Incident":
+        """Copy it with the destinations that were told of another incident, too."""
+        incident, names = self, {place.destination for place in self.told_so_far}
+        for place in other.told_so_far:
+            incident = incident if place.destination in names else incident.reaching(place)
+        return incident
+
+    def over(self, at: datetime) -> "Incident":
+        """Copy it as over, since a time, UTC: nobody looks after it, and nothing more of it escalates."""
+        return replace(self, resolved_at=at, acknowledged=None, escalates_from=None, told=self.told_so_far)
+
+
+def counted(incident: Incident, at: datetime, changes: int, within: timedelta) -> Incident:
+    """Note that an incident opens, changes or ends at a time, and whether it flaps from then on.
+
+    Args:
+        incident: The incident.
+        at: The time, UTC.
+        changes: From so many on it flaps.
+        within: That is, so many within this time; and stable is what has not changed for as long.
+    """
+    # Stable for a whole window starts the count afresh, however many moves came before.
+    stable = bool(incident.moves) and at - incident.moves[-1] >= within
+    recent = () if stable else tuple(move for move in incident.moves if at - move < within)
+    moves = (*recent, at)[-changes:]  # older ones cannot make the number full again
+    return replace(
+        incident, moves=moves, flapping=(incident.flapping and not stable) or len(moves) >= changes
+    )
 
 
 def advance(
@@ -112,11 +228,15 @@ def advance(
         return (Step.NOTICED, None) if resolves else (Step.OPENED, candidate)
     # The incident keeps its id, by which its messages and jobs are found.
     moved = replace(
-        incident, state=candidate.state, changed_at=candidate.changed_at, severity=candidate.severity
+        incident,
+        state=candidate.state,
+        changed_at=candidate.changed_at,
+        severity=candidate.severity,
+        version=incident.version + 1,
     )
     if resolves:
         # How bad it was: the state that all is well in has no severity of its own.
-        return Step.RESOLVED, replace(moved, severity=incident.severity, resolved_at=candidate.changed_at)
+        return Step.RESOLVED, replace(moved, severity=incident.severity).over(candidate.changed_at)
     return Step.CHANGED, moved
 
 

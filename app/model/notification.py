@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from app.model.change import ACTION_RUN, CREATE, DELETE, ENTITY, TIMER_EXPIRED, UPDATE, CatalogChange
 from app.model.diff import PropertyChange
-from app.model.incident import Severity, Step
+from app.model.incident import Acknowledgement, Severity, Step
 from app.model.text import cut, without_controls
 
 MAX_CHANGES = 50  # more is not read by anybody, and an entity may have thousands of properties
@@ -23,6 +23,9 @@ RULE_RESULT = "_rule_result"
 https://docs.port.io/scorecards/concepts-and-structure (rule result)"""
 FLOAT_DIGITS = 15  # more are not a number's own, but of its binary form: 0.30000000000000004
 
+NO_CHANGE: dict[str, Any] = {"change": None, "limit": "", "others": (), "others_left_out": 0, "times": 0}
+UNMOVED: dict[str, Any] = {"worse": False, "better": False, "late": False, "unacknowledged": ""}
+"""What an alert that no change brings does not say of the change before."""
 MAX_TEAMS = 20
 MAX_NAME_CHARS = 500
 MAX_URL_CHARS = 3_000
@@ -62,38 +65,37 @@ class Notification(_Frozen):
     """The facts about one change that matters.
 
     Attributes:
-        step: The step of its incident.
-        rule: The rule that matched.
+        step, rule: The step of its incident, and the rule that matched.
         severity: How bad it is, by the rule.
-        action: ``UPDATE``, ``CREATE``, ``DELETE``, ``TIMER_EXPIRED``; ``CLOSED`` where nothing happened.
+        action: ``UPDATE``, ``CREATE``, ``DELETE``, ``TIMER_EXPIRED``; ``CLOSED``, where `closed` says why.
         resource: An entity, or a run, whose facts stand in the place of an entity's.
-        blueprint: The entity's blueprint.
-        entity: The entity's identifier.
+        blueprint, entity: The entity's blueprint and identifier.
         title: The entity's title, or its identifier.
         teams: The owning teams.
         change: The value that the rule is about; None if it is about none.
         limit: The threshold that the value is beyond, in words: ``above 80``; empty: there is none.
         state: The state that a jq program names, where the rule is about no value; empty: it names none.
         timer: For ``TIMER_EXPIRED``, the property whose timer ran out.
-        others: What else changed in the same change, `MAX_CHANGES` at most.
-        others_left_out: How many further ones changed.
+        others: What else changed, `MAX_CHANGES` at most; `others_left_out`: how many more did.
         links: The entity's URL properties, `MAX_LINKS` at most.
-        actor: Who or what triggered it; empty if unknown.
-        origin: Where it was triggered; empty if unknown.
+        actor, origin: Who or what triggered it, and where; empty if unknown.
         at: When it happened; with the origin ``reconcile``, when that found it.
         opened_at: When the incident opened, if there is one.
         times: With `OPENED`, how often it has begun within 24 hours, this time too; 0: that is not known.
-        last_at: When it began the time before, if it did within 24 hours.
+        last_at: When it began the time before, within 24 hours.
         late: A newer change of the entity was seen before this one.
         worse, better: The change made its incident more severe, or less.
-        ended: Its incident is over.
-        closed: Why it is over, where no change ended it; empty: one did.
-        moves: With `FLAPPING` and `SETTLED`, how often it changed within the rule's window.
-        window: For how long it has to be stable, or was.
-        mention: Whom the rule calls, in Slack's notation, by the rules at the time of sending; empty: nobody.
+        ended, closed: Its incident is over; why it is, where no change ended it.
+        moves: With `FLAPPING` and `SETTLED`, how often it changed within the rule's `window`.
+        mention: Whom the rule calls when this is sent, in Slack's own notation; empty: nobody.
         people: Whom the rule calls as the catalog names them; a notifier finds out who that is.
         own_title, message: The rule's own, as they stand there then.
         instead: Why another's fallback or default gets it: `for payments, which is on hold: …`.
+        below, members, affected: What is quiet because of it, open in its group, depends on its entity.
+        was_quiet: Why its incident, quiet before, alerts now.
+        acknowledged: Who looks after its incident; None: nobody.
+        unacknowledged: Who did until this step, which made it worse; empty: nobody.
+        version: The version of its incident; 0: it has none.
     """
 
     step: Step
@@ -130,6 +132,13 @@ class Notification(_Frozen):
     own_title: tuple[Part, ...] = ()
     message: tuple[Part, ...] = ()
     instead: str = ""
+    below: str | None = None
+    was_quiet: str = ""
+    members: tuple[str, ...] | None = None
+    affected: str = ""
+    acknowledged: Acknowledgement | None = None
+    unacknowledged: str = ""
+    version: int = 0
 
     @classmethod
     def about(
@@ -150,7 +159,6 @@ class Notification(_Frozen):
         # Port's pages say that a timer's event holds the entity as it is: nothing in it changed.
         if change.action == TIMER_EXPIRED:
             main, changes = None, ()
-        # All of what is new or gone is new or gone: that is no news about each value.
         if change.action in (CREATE, DELETE):
             changes = ()
         # The value itself, and what lies within it where it is an object, is not said again.
@@ -182,15 +190,14 @@ class Notification(_Frozen):
     def calls(self) -> bool:
         """Whether it is one at which a rule's `mention` calls somebody: new trouble, worse, or a reminder."""
         single = self.step is Step.NOTICED and not self.late and not self.ended
-        return single or self.worse or self.step in (Step.OPENED, Step.REMINDED, Step.FLAPPING)
+        steps = (Step.OPENED, Step.REMINDED, Step.FLAPPING, Step.ESCALATED)
+        return single or self.worse or self.step in steps
 
     def closing(self, why: str, at: datetime) -> "Notification":
         """Make the alert that its incident is over, though no change ended it."""
         facts = {"step": Step.RESOLVED, "action": CLOSED, "at": at, "ended": True, "closed": why}
-        nothing = {"change": None, "limit": "", "others": (), "others_left_out": 0, "actor": "", "origin": ""}
-        return self.model_copy(
-            update=facts | nothing | {"worse": False, "better": False, "late": False, "state": "", "times": 0}
-        )
+        nobody = {"acknowledged": None, "version": self.version + 1, "actor": "", "origin": "", "state": ""}
+        return self.model_copy(update=facts | nobody | NO_CHANGE | UNMOVED)
 
     def renamed(self, change: CatalogChange) -> "Notification":
         """Copy it with the entity's name after a change that renamed it."""
@@ -206,16 +213,8 @@ class Notification(_Frozen):
     @classmethod
     def notice(cls, text: str, at: datetime, *, rule: str = "") -> "Notification":
         """Make a notice of the listener itself; `rule`: the rule that it is about, if it is about one."""
-        return cls(
-            step=Step.NOTICE,
-            rule=rule,
-            severity="info",
-            blueprint="",
-            entity="",
-            title=text,
-            change=None,
-            at=at,
-        )
+        about = {"blueprint": "", "entity": "", "title": text, "change": None}
+        return cls(step=Step.NOTICE, rule=rule, severity="info", at=at, **about)
 
 
 @dataclass(frozen=True, slots=True)

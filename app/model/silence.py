@@ -26,6 +26,7 @@ class Silence:
         comment: Why.
         id: Its number in the store; 0: it is in none yet.
         silenced: How many alerts it has silenced.
+        incident_id: The incident with whose end it ends, if that comes first; None: with none.
     """
 
     rule: str
@@ -38,6 +39,7 @@ class Silence:
     comment: str
     id: int = 0
     silenced: int = 0
+    incident_id: str | None = None
 
     def covers(self, notification: Notification) -> bool:
         """Tell whether it suppresses an alert. A notice of the listener itself is never silenced."""

@@ -3,6 +3,7 @@
 A whole number compares and sorts alike in Python, SQLite and PostgreSQL, and no time zone is lost on the way.
 """
 
+import json
 import math
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -10,8 +11,11 @@ from typing import NewType
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICRO = timedelta(microseconds=1)
+DATES_AGREE = timedelta(minutes=1)
 MAX_RETRY_AFTER_SECONDS = 1e9  # what is longer is nonsense, and would overflow a timedelta
 
+NO_TIMES = "[]"
+"""As most lists of times are: to parse it would take longest."""
 Micros = NewType("Micros", int)
 """A moment: microseconds since 1970, UTC."""
 
@@ -34,6 +38,30 @@ def micros_or_none(time: datetime | None) -> Micros | None:
 def time_or_none(micros: int | None) -> datetime | None:
     """Convert microseconds that may be missing."""
     return None if micros is None else from_micros(micros)
+
+
+def times_json(times: tuple[datetime, ...]) -> str:
+    """Write times as JSON: a list of microseconds."""
+    return json.dumps([to_micros(time) for time in times]) if times else NO_TIMES
+
+
+def times_of(text: str) -> tuple[datetime, ...]:
+    """Read times from JSON."""
+    return () if text == NO_TIMES else tuple(map(from_micros, json.loads(text)))
+
+
+def clock_ahead(date: str | None, now: datetime) -> timedelta:
+    """Tell by how much a clock is ahead of another machine's, by the ``Date`` of its answer.
+
+    Less than a minute, or no date that can be read, counts as nothing: the answer took time, and the header
+    has whole seconds (https://www.rfc-editor.org/rfc/rfc9110#section-6.6.1).
+    """
+    try:
+        theirs = parsedate_to_datetime(date or "")
+    except (ValueError, OverflowError):
+        return timedelta(0)
+    ahead = now - (theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC))
+    return ahead if abs(ahead) >= DATES_AGREE else timedelta(0)
 
 
 def parse_retry_after(text: str | None, now: datetime) -> timedelta | None:

@@ -95,8 +95,20 @@ class AlertBody(BaseModel):
     """A newer change of the entity was seen before this one."""
     worse: bool
     """The change made the incident more severe."""
+    acknowledged_at: AwareDatetime | None
+    """Since when somebody looks after the incident; null: nobody does."""
+    acknowledged_by: str
+    """Who does; empty: nobody."""
     instead: str
     """For a fallback or a default: in whose place it gets the alert, and why; else empty."""
+    below: str
+    """What is quiet because of the incident: `11 below it: 9 degraded, 2 crashed`; empty: nothing."""
+    affected: str
+    """What depends on the entity: `affects 12: checkout, billing, … and 2 more`; empty: that is not asked."""
+    members: tuple[str, ...]
+    """Of a group what of it is open, as `entity: state`, the worst 10, and how many more."""
+    was_quiet: str
+    """Why it alerts now, if it was quiet because of another incident before; else empty."""
 
 
 def alert_body(item: Item, context: NotifierContext) -> AlertBody:
@@ -138,7 +150,13 @@ def alert_body(item: Item, context: NotifierContext) -> AlertBody:
         closed=alert.closed,
         late=alert.late,
         worse=alert.worse,
+        acknowledged_at=alert.acknowledged.at if alert.acknowledged else None,
+        acknowledged_by=alert.acknowledged.by.name if alert.acknowledged else "",
         instead=words.instead(),
+        below=alert.below or "",
+        affected=alert.affected,
+        members=alert.members or (),
+        was_quiet=alert.was_quiet,
     )
 
 

@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 
 from app.model.change import ACTION_RUN, ENTITY
 from app.model.notification import Message, Notification
+from app.model.silence import Silence
 
 # Well below the lease of a queue: what has begun ends before another process may send the same.
 SEND_TIMEOUT = timedelta(seconds=10)
@@ -140,10 +141,19 @@ class Notifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """An incident in a message: the first alert of it that the message had, and the last one."""
+    """An incident in a message.
+
+    Attributes:
+        first: The first alert of it that the message had.
+        last: The last one.
+        incident_id: Its id.
+        silence: The silence that keeps its alerts back now; None: none does.
+    """
 
     first: Notification
     last: Notification
+    incident_id: str | None = None
+    silence: Silence | None = None
 
 
 @runtime_checkable

@@ -41,17 +41,18 @@ def _blocks(blocks: Iterable[Mapping[str, Any]]) -> list[RenderableType]:
         if block["type"] == "section":
             parts.append(_mrkdwn(block["text"]["text"]))
         elif block["type"] == "context":
-            texts = (
+            pieces = (
                 _mrkdwn(element["text"], "dim")
                 if element["type"] == "mrkdwn"
                 else Text(unescaped(element["text"]), "dim")
                 for element in block["elements"]
             )
-            parts.append(Text("  |  ", "dim").join(texts))
+            parts.append(Text("  |  ", "dim").join(pieces))
         elif block["type"] == "rich_text":
             parts.extend(_rich(element["elements"]) for element in block["elements"])
         elif block["type"] == "actions":
-            labels = [unescaped(element["text"]["text"]) for element in block["elements"]]
+            texts = (element.get("text") or element.get("placeholder") for element in block["elements"])
+            labels = [unescaped(text["text"]) if text else "…" for text in texts]
             parts.append(Text("  ".join(f"[ {label} ]" for label in labels), "cyan"))
     return parts
 

@@ -39,6 +39,7 @@ class NotifierContext:
         clock: Gives the time, UTC.
         calls_people: Whether rules call people whom the catalog names.
         network: The way to other hosts.
+        closable: The rules whose incidents a person may end by a button in Slack; None: no click arrives.
     """
 
     app_url: str
@@ -52,6 +53,7 @@ class NotifierContext:
     clock: Callable[[], datetime]
     network: Network = DIRECT
     calls_people: bool = False
+    closable: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,9 +170,9 @@ def _action(item: Item) -> str:
     alert = item.notification
     if item.incident_id is None:  # nothing would resolve what a late alert opens
         return "" if alert.late or alert.ended else "trigger"
-    if alert.step == "acknowledged":
-        return "acknowledge"
-    return "resolve" if item.over or is_over(alert) else "trigger"
+    if item.over or is_over(alert):
+        return "resolve"
+    return "acknowledge" if alert.step is Step.ACKNOWLEDGED else "trigger"
 
 
 def _what_happened(item: Item, context: NotifierContext, *, change: bool = False) -> Event:

@@ -83,6 +83,9 @@ def make_notifiers(rules: Rules, context: NotifierContext) -> dict[str, Notifier
         SettingsError: Only the default destination, which stands in no file, cannot.
     """
     configured = rules.file.destinations
+    if context.closable is not None:
+        without_end = (rule.name for rule in rules.file.rules if rule.resolve is None)
+        context = replace(context, closable=frozenset(without_end))
     notifiers: dict[str, Notifier] = {}
     mistakes, wrong = [], []
     context = replace(context, calls_people=any(catalog_mentions(rule.mention) for rule in rules.file.rules))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.model.change import ACTION_RUN, CREATE, DELETE, TIMER_EXPIRED
-from app.model.digest import LEFT_OUT, Line, is_over, outcome, shortened
+from app.model.digest import LEFT_OUT, STILL, Line, is_over, outcome, shortened
 from app.model.incident import RANKS, Severity, Step
 from app.model.notification import Notification, one_line, text_of
 from app.notifier.base import duration
@@ -68,8 +68,9 @@ class Words:
             return outcome(self.last)
         if self.last.late:  # it says nothing of how it is now
             return "late"
-        words = {Step.FLAPPING: f"flapping, {severity}", Step.REMINDED: f"still {severity}"}
-        return words.get(self.last.step, severity)
+        if self.last.step is Step.FLAPPING:
+            return f"flapping, {severity}"
+        return f"still {severity}" if self.last.step in STILL else severity
 
     def title(self, limit: int = MAX_TITLE_CHARS) -> str:
         """Choose the rule's own title, else the entity's, else its identifier.
@@ -94,7 +95,7 @@ class Words:
         *before, now = self._values()
         now = self._shown(now, limit, marks=marks, bold=True)
         ways = [self._shown(text, limit, marks=marks) for text in before]
-        if step is Step.REMINDED:
+        if step in STILL:
             way = f"still {now}"
         elif step is Step.SETTLED or self.last.action == CREATE:
             way = now
@@ -113,7 +114,7 @@ class Words:
         if last.action == DELETE:
             return f" was deleted{self._while(limit, marks=marks)}"
         value = self.value(limit, between=between, marks=marks)
-        if last.action == CREATE and last.step not in (Step.REMINDED, Step.SETTLED):
+        if last.action == CREATE and last.step not in (*STILL, Step.SETTLED):
             began = "started" if last.resource == ACTION_RUN else "was created"
             return f" {began}{value and f': {value}'}"
         if value:
@@ -126,10 +127,14 @@ class Words:
         """Describe the course of the incident, in a few words each: ``got worse``, ``open for 12 min`` …"""
         last, words = self.last, []
         span = duration(last.at - last.opened_at) if last.opened_at else ""
-        # Up and down once, or once there: the values say it.
-        if self.line.complete and self.line.changes > (2 if self.line.ended else 1):
-            began = self.line.notifications[0].at
-            words.append(f"{self.line.changes:,} changes in {duration(last.at - began)}")
+        late = sum(alert.late for alert in self.line.notifications)
+        of_them = f", {late} of them came late" if late and not last.late else ""
+        # Up and down once, or once there: the values say it. Of one that is new or gone they are not shown.
+        obvious = 2 if self.line.ended and last.action not in (CREATE, DELETE) and not of_them else 1
+        counted = self.line.complete and self.line.changes > obvious
+        if counted:
+            took = duration(last.at - self.line.notifications[0].at)
+            words.append(f"{self.line.changes:,} changes in {took}{of_them}")
         words += ["got worse"] if last.worse else ["got better"] if last.better else []
         if last.step is Step.SETTLED and last.action != DELETE:
             stable = f"stable for {duration(last.window)}" if last.window else "stable again"
@@ -141,13 +146,34 @@ class Words:
         elif self.line.ended:
             words.append(f"resolved after {span}" if span else "resolved")
         # It would be wrong by the time an updated message is read.
-        elif span and self.line.complete and last.step in (Step.CHANGED, Step.REMINDED) and last.change:
+        elif span and self.line.complete and last.step in (Step.CHANGED, *STILL) and last.change:
             words.append(f"open for {span}")
+        if last.step is Step.ESCALATED and last.window:
+            words.append(f"nobody has acknowledged it for {duration(last.window)}")
         if last.times > 1 and last.last_at:
             words.append(f"{_ordinal(last.times)} time today, last {duration(last.at - last.last_at)} ago")
-        if any(alert.late for alert in self.line.notifications):
+        words += self._others()
+        if late and not (counted and of_them):
             words.append("late: a newer change was seen before it")
         return words
+
+    def _others(self) -> list[str]:
+        """Say what it has to do with incidents of other entities."""
+        words = [self.show(self.last.below, MAX_SHOWN_REASON_CHARS)] if self.last.below else []
+        if self.last.affected and not self.line.ended:
+            words.append(self.show(self.last.affected, 3 * MAX_SHOWN_REASON_CHARS))
+        quiet = [alert.was_quiet for alert in self.line.notifications if alert.was_quiet]
+        if quiet and self.line.complete:
+            words.append(f"was quiet until now: {self.show(quiet[-1], MAX_SHOWN_REASON_CHARS)}")
+        return words
+
+    def acknowledged(self) -> str:
+        """Say who looks after it, or that nobody does any more; empty: there is nothing to say of that."""
+        by = self.last.acknowledged
+        if by and not self.line.ended:
+            return f"acknowledged by {self.show(by.by.name, MAX_SHOWN_NAME_CHARS)}"
+        before = self.show(self.last.unacknowledged, MAX_SHOWN_NAME_CHARS)
+        return f"no longer acknowledged, as it was by {before} before it got worse" if before else ""
 
     def facts(self) -> str:
         """Name the severity and the rule: ``critical, rule health``."""
@@ -175,7 +201,7 @@ class Words:
         course, instead = self.course(), self.instead()
         if self._again(MAX_TEXT_VALUE_CHARS):
             course = [words if not words.startswith("resolved") else "resolved" for words in course]
-        parts = [self.title() + self.phrase(), *course]
+        parts = [self.title() + self.phrase(), *course, *filter(None, (self.acknowledged(),))]
         return f"{', '.join(parts)} ({self.facts()})" + (f", {instead}" if instead else "")
 
     def brief(self, limit: int) -> str:
@@ -194,7 +220,7 @@ class Words:
         begin = first.change
         if self.line.complete or begin is None or begin.name != change.name:
             return shortened(values)
-        between = text_of(begin.after) != text_of(change.before) and self.last.step is not Step.REMINDED
+        between = text_of(begin.after) != text_of(change.before) and self.last.step not in STILL
         known = (text_of(begin.before), text_of(begin.after))
         return (*known, LEFT_OUT, text_of(change.after)) if between else values
 
@@ -209,7 +235,7 @@ class Words:
         return f"{self._shown(values[2], limit)} again, {self._shown(values[1], limit)} for {span}"
 
     def _without_value(self, limit: int) -> str:
-        if self.last.step is Step.REMINDED:
+        if self.last.step in STILL:
             opened_at = self.last.opened_at
             return f": still open after {duration(self.last.at - opened_at)}" if opened_at else ": still open"
         if self.last.action == TIMER_EXPIRED:

@@ -44,6 +44,22 @@ EVENTS = {
         "nobody knows (`reason`), so an alert may appear twice in `channel`. Check the bot's scopes "
         "(channels:history, groups:history, channels:read), or give the channel by its ID."
     ),
+    "click_fault": (
+        "This program failed on a click in Slack, which tells the person that it failed. Report the "
+        "traceback."
+    ),
+    "click_not_answered": (
+        "A person who clicked could not be told what came of it (`reason`). What they asked for is done "
+        "all the same. Nothing to do, unless it lasts."
+    ),
+    "click_not_stored": (
+        "The store was not available, or too slow, for a click in Slack; Slack tells the person that it "
+        "failed. Fix what `reason` says; the person can click again."
+    ),
+    "click_taken": (
+        "Somebody clicked a button in Slack (`action`), and this came of it (`outcome`). Nothing to do."
+    ),
+    "click_unreadable": ("Slack sent of a click what this release cannot read. Nothing was done. Report it."),
     "clock_set": (
         "The clock was set (`how`, `seconds`). What waits was moved by as much: rests, reminders, silences. "
         " Check that the machine's clock is synchronized (NTP)."
@@ -90,6 +106,10 @@ EVENTS = {
     ),
     "entity_unreadable": (
         "An entity in Port could not be read and is left out of reconciling. Look at the entity in Port."
+    ),
+    "escalations_changed": (
+        "The rules file escalates otherwise than before: what was to come of these open incidents was "
+        "replaced. Nothing to do."
     ),
     "incidents_closed": (
         "The rules file no longer has the rule of these incidents, or not for their blueprint: they were "
@@ -198,6 +218,20 @@ EVENTS = {
     "signature_rejected": (
         "A request is not proven to come from Port, and was answered 401. If it was Port: check "
         "PORT_CLIENT_SECRET, the clock, and that no proxy reformats the JSON."
+    ),
+    "slack_signature_rejected": (
+        "A request to /api/slack/interactive is not proven to come from Slack (`reason`); it was answered"
+        " 401. Check SLACK_SIGNING_SECRET and the clock; else somebody is trying."
+    ),
+    "slack_socket_connected": ("The connection over which Slack's clicks come is made. Nothing to do."),
+    "slack_socket_lost": (
+        "The connection over which Slack's clicks come is gone, and cannot be made now (`reason`). It is "
+        "tried again, after 5 min at the latest; until then other replicas get the clicks. Check the "
+        "network and the proxy if it lasts."
+    ),
+    "slack_socket_refused": (
+        "Slack refuses the connection over which clicks come, and `reason` says what to do: alerts "
+        "arrive, but their buttons do nothing. It is asked again every 5 min."
     ),
     "slack_webhook_not_set": (
         "SLACK_WEBHOOK_URL is not set and the rules define no destination `default`: its alerts are printed. "

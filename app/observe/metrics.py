@@ -154,6 +154,9 @@ class Metrics(Watch):
         self._commit_failures = counter(
             "store_commit_failures_total", "Transactions that the store could not commit."
         )
+        self._clicks = counters(
+            "slack_clicks_total", "Clicks on buttons in Slack, by what came of them.", "action", "outcome"
+        )
         self._rules_taken = gauge(
             "rules_last_reload_success_timestamp_seconds", "When a valid rules file was last read."
         )
@@ -259,6 +262,10 @@ class Metrics(Watch):
         """Note that the rules file is refused."""
         self._rules_refused.set(1)
         self._rules_failures.inc()
+
+    def clicked(self, action: str, outcome: str) -> None:
+        """Count a click."""
+        self._clicks(action, outcome).inc()
 
     def scrape(self, state: Collector) -> bytes:
         """Return all metrics in Prometheus' text format.

@@ -69,6 +69,14 @@ class Watch:
     def rules_refused(self) -> None:
         """A rules file was refused; the rules before it stay in force."""
 
+    def clicked(self, action: str, outcome: str) -> None:
+        """Somebody clicked a button in Slack.
+
+        Args:
+            action: One of `notifier.slack.buttons.ACTIONS`.
+            outcome: ``done``, ``nothing`` (it was so already, or is over), ``refused`` or ``failed``.
+        """
+
 
 NOBODY = Watch()
 """For a part whose work nobody counts."""

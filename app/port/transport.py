@@ -16,6 +16,7 @@ import httpx
 
 from app.errors import PortError, SettingsError
 from app.model.notification import one_line
+from app.model.times import clock_ahead
 from app.network import DIRECT, Network
 from app.port.refusal import (
     MAX_REFUSAL_CHARS,
@@ -95,9 +96,14 @@ class Transport:
         patient: Wait and try again. Where a queue of the outbox waits instead, and a call has some seconds
             only, give False: what Port or the network failed, 429 too, is an error at once.
 
+    Attributes:
+        ahead: By how much the clock is ahead of Port's, by the last answer.
+
     Raises:
         SettingsError: `base_url` is not a URL, or the environment's proxy or certificates cannot be used.
     """
+
+    ahead = timedelta(0)
 
     def __init__(
         self,
@@ -200,6 +206,7 @@ class Transport:
             raise httpx.ReadTimeout(f"no whole answer in {MAX_CALL_SECONDS:.0f} s") from None
         if body is None:
             raise self.no_port(request, answer.status_code)
+        self.ahead = clock_ahead(answer.headers.get("date"), self._clock())
         headers = [header for header in answer.headers.raw if header[0].lower() not in OF_THE_CONTENT]
         return httpx.Response(answer.status_code, headers=headers, content=body)
 

@@ -26,7 +26,7 @@ from app.rules.condition import JqError
 from app.rules.decide import OVERTAKEN, Decision, EntityState, decide
 from app.rules.match import Failure, Match
 from app.rules.rulebook import Queues, Rulebook
-from app.rules.targets import DEFAULT_DESTINATION, choose
+from app.rules.targets import DEFAULT_DESTINATION, choose, plain
 from app.rules.watched import Watched
 from app.store import queries
 from app.store.rows import Accepted, Incoming
@@ -111,7 +111,9 @@ class Intake:
         # Not only until this returns: the request's other log lines name the change, too.
         structlog.contextvars.bind_contextvars(change=change.key)
         with span(self.tracer, "decide and store", change=change.key, action=change.action) as stored:
-            matched = await match_and_route(change, signed.body, self.book, self.evaluate, self.look_up)
+            matched = await match_and_route(
+                change, signed.body, self.book, self.evaluate, self.look_up, self.clock()
+            )
             if reconciled is not None:
                 matched = _for_reconciling(matched, reconciled)
             report = self._report(change)
@@ -154,7 +156,7 @@ class Intake:
         title = one_line(change.title, MAX_NOTICE_VALUE_CHARS)
         text = f"{begins}. On a change of {title}, {failure.text}. Correct it in the rules file."
         notice = Notification.notice(text, now, rule=rule.name)
-        names = [choose(target, change.teams, None, self.book.queues) for target in rule.send]
+        names = [choose(plain(target), change.teams, None, self.book.queues) for target in rule.send]
         ways = [way for name in names if Step.NOTICE in (way := self.book.default_of(name)).steps]
         queues = {way.queue: way for way in ways or [self.book.default_of(DEFAULT_DESTINATION)]}
         alerts = [Alert(way.destination, way.queue, notice) for way in queues.values()]
@@ -183,7 +185,14 @@ class Intake:
 
         watched = matched.watched is not None
         return Incoming(
-            matched.change, signed.body, now, decided, traceparent(), watched=watched, report=report
+            matched.change,
+            signed.body,
+            now,
+            decided,
+            traceparent(),
+            watched=watched,
+            report=report,
+            kins=tuple(matched.kins.values()),
         )
 
     def _wake(self, accepted: Accepted, report: Report | None) -> None:
@@ -220,9 +229,8 @@ class Intake:
         if change.report_to is None:
             return None
         if not self.reports:
-            self._log.warning(
-                "report_not_possible", reason="PORT_CLIENT_ID is not set; the run stays in progress"
-            )
+            reason = "PORT_CLIENT_ID is not set; the run stays in progress"
+            self._log.warning("report_not_possible", reason=reason)
             return None
         return Report.of(change, RUN_QUEUES.of(change.report_to))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from app.model.change import ENTITY, CatalogChange
@@ -12,7 +13,17 @@ from app.rules.match import Failure, Hit, Match, match
 from app.rules.mention import catalog_mentions, people_in
 from app.rules.rule import Rule
 from app.rules.rulebook import Rulebook
-from app.rules.targets import ByPort, ByTemplate, CatalogText, PortLookup, choose, programs_of
+from app.rules.targets import (
+    ByPort,
+    ByTemplate,
+    CatalogText,
+    PlainTarget,
+    PortLookup,
+    at_hours,
+    choose,
+    plain,
+    programs_of,
+)
 from app.rules.template import fill
 
 Evaluate = Callable[[Sequence[str], Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
@@ -23,26 +34,44 @@ none at all if it leads to none, or Port does not answer in time."""
 
 
 async def match_and_route(
-    change: CatalogChange, body: bytes, book: Rulebook, evaluate: Evaluate, look_up: LookUp
+    change: CatalogChange,
+    body: bytes,
+    book: Rulebook,
+    evaluate: Evaluate,
+    look_up: LookUp,
+    now: datetime | None = None,
 ) -> Match:
-    """Match a change with the rules, and find the routes of its alerts; jq is run on the change's body."""
+    """Match a change with the rules, and find the routes of its alerts; jq is run on the change's body.
+
+    Where the hours decide on a route, `now` counts, UTC; not given: when it happened.
+    """
     programs = book.rules.programs(change.blueprint, change.resource)
     event = bare_event(body) if programs else None
     results = await evaluate(programs, event) if event is not None else {}
     matched = match(book.rules, change, results)
     watched = book.watched.get(change.blueprint) if change.resource == ENTITY else None
-    if all(hit.rule.name in book.plain for hit in matched.hits):  # as of most: it is the way of every change
-        plain = tuple(hit.to(_plain_routes(hit, change, book)) for hit in matched.hits)
-        return replace(matched, hits=plain, watched=watched, results=results)
+    asked = (*matched.hits, *_groups(matched.hits))
+    if all(hit.rule.name in book.plain for hit in asked):  # as of most: it is the way of every change
+        routed = [hit.to(_plain_routes(hit, change, book)) for hit in asked]
+        return replace(matched, hits=_without_groups(routed, matched), watched=watched, results=results)
     way = _Way(change, body, book, evaluate, look_up, dict(results), event)
     # What chooses a destination may fail as well; the default gets the alert then.
-    await way.run(_of_targets(matched.hits))
-    names = [await way.names(hit.rule) for hit in matched.hits]
-    await way.run(_of_catalog(matched.hits, names, book))
+    await way.run(_of_targets(asked))
+    ways = [
+        [(after, await way.names(targets)) for after, targets in _sends(hit, book, now or change.at)]
+        for hit in asked
+    ]
+    names = [[name for _, some in mine for name in some] for mine in ways]
+    await way.run(_of_catalog(asked, names, book))
     hits, why = [], dict[str, None]()
-    for hit, mine in zip(matched.hits, names, strict=True):
+    for hit, ((_, mine), *later) in zip(asked, ways, strict=True):
         routes = [route for name in mine for route in await way.routes(name)]
-        hits.append(hit.to(tuple(routes), await way.people(hit)))
+        found = hit.to(tuple(routes), await way.people(hit))
+        if later:
+            found = replace(
+                found, escalations=tuple([(after, await way.all_routes(some)) for after, some in later])
+            )
+        hits.append(found)
         why |= dict.fromkeys(
             f"{route.why}; its default is {route.destination}" for route in routes if route.why
         )
@@ -50,7 +79,7 @@ async def match_and_route(
     failures = (*matched.failures, *way.failures)
     return replace(
         matched,
-        hits=tuple(hits),
+        hits=_without_groups(hits, matched),
         reason="; ".join(reasons),
         watched=watched,
         results=way.results,
@@ -58,15 +87,43 @@ async def match_and_route(
     )
 
 
+def _groups(hits: Iterable[Hit]) -> Iterable[Hit]:
+    """List the groups in which incidents count: where theirs would be alerted is found out with the rest."""
+    rules = {rule.name: rule for hit in hits if hit.kin for rule in hit.kin.groups}
+    return [Hit(rule, matches=True, resolves=False) for rule in rules.values()]
+
+
+def _without_groups(hits: Sequence[Hit], matched: Match) -> tuple[Hit, ...]:
+    """Take the groups' hits, the last ones, away, and note their routes and people with their members'."""
+    number = len(matched.hits)
+    groups = {hit.rule.name: hit for hit in hits[number:]}
+    for hit in hits[:number]:
+        if hit.kin is None:
+            continue
+        for rule in hit.kin.groups:
+            hit.kin.routes[rule.name] = groups[rule.name].routes
+            hit.kin.people[rule.name] = groups[rule.name].people
+    return tuple(hits[:number])
+
+
 def _plain_routes(hit: Hit, change: CatalogChange, book: Rulebook) -> tuple[Route, ...]:
-    names = dict.fromkeys(choose(target, change.teams, None, book.queues) for target in hit.rule.send)
+    targets = (plain(target) for target in hit.rule.send)
+    names = dict.fromkeys(choose(target, change.teams, None, book.queues) for target in targets)
     return tuple(route for name in names for route in book.routes(name, change.entity))
+
+
+def _sends(hit: Hit, book: Rulebook, now: datetime) -> Iterator[tuple[timedelta, list[PlainTarget]]]:
+    """Yield the targets of a hit, and of each of its escalations, by the hours at which they are due."""
+    at = now + (hit.rule.wait or timedelta(0))
+    sends = ((escalation.after, escalation.send) for escalation in hit.rule.escalate)
+    for after, targets in ((timedelta(0), hit.rule.send), *sends):
+        yield after, [at_hours(target, book.hours, at + after) for target in targets]
 
 
 def _of_targets(hits: Iterable[Hit]) -> Iterator[tuple[str, Rule, str]]:
     """Yield the programs that choose destinations, each with its rule and what it is."""
     for hit in hits:
-        for target in hit.rule.send:
+        for target in map(plain, hit.rule.targets):
             if isinstance(target, ByTemplate):
                 yield target.program, hit.rule, "the template in `send`"
 
@@ -110,10 +167,10 @@ class _Way:
             if isinstance(result := self.results[program], JqError):
                 self.failures.append(Failure(rule, program, f"{what} failed: {result.text}"))
 
-    async def names(self, rule: Rule) -> Iterable[str]:
-        """List the destinations of a rule, in the order of `send`, and none twice."""
+    async def names(self, targets: Iterable[PlainTarget]) -> Iterable[str]:
+        """List the destinations of targets, in their order, and none twice."""
         names: dict[str, None] = {}
-        for target in rule.send:
+        for target in targets:
             values: Sequence[object] = ()
             if isinstance(target, ByTemplate):
                 values = (self.results[target.program],)  # a failure is no destination's name
@@ -128,6 +185,10 @@ class _Way:
         catalog = self.book.queues[name].catalog
         values = await self._values(catalog.source) if catalog else ()
         return self.book.routes(name, self.change.entity, values)
+
+    async def all_routes(self, names: Iterable[str]) -> tuple[Route, ...]:
+        """List the routes to destinations."""
+        return tuple([route for name in names for route in await self.routes(name)])
 
     async def people(self, hit: Hit) -> tuple[str, ...]:
         """List whom the rule's mention names of the catalog, as it is written there."""

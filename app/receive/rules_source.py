@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from app.errors import SettingsError
 from app.jq.runner import checking
-from app.model.incident import CATALOG_QUEUES, Step
+from app.model.incident import ALL_STEPS, CATALOG_QUEUES, Step
 from app.rules.destination import SettingsModels
 from app.rules.file import Rules, RulesFile, load_rules
 from app.rules.rule import RuleSet
@@ -33,7 +33,7 @@ def read_rules(file: Path | None, environment: Mapping[str, str], models: Settin
         SettingsError: It cannot be read.
     """
     if file is None:
-        return Rules(RulesFile(version=1, destinations={}))
+        return Rules(RulesFile(version=1, destinations={}, hours={}))
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -67,7 +67,7 @@ def make_rulebook(file: RulesFile, default_webhook: str = "") -> Rulebook:
         routing = destination.routing()
         queue = name if routing.channel is None else channels.setdefault(routing.channel, name)
         # An alert without an incident is no step of one: it counts as a beginning.
-        steps = Step if routing.steps is None else (*map(Step, routing.steps), Step.NOTICED)
+        steps = ALL_STEPS if routing.steps is None else (*map(Step, routing.steps), Step.NOTICED)
         queues[name] = Queues(queue, routing.queues, frozenset(steps), routing.fallback, routing.catalog)
     rules = RuleSet(file.rules)
     # A job's own templates see the whole event.
@@ -75,7 +75,8 @@ def make_rulebook(file: RulesFile, default_webhook: str = "") -> Rulebook:
     sources = {name: ways.catalog.source for name, ways in queues.items() if ways.catalog}
     # Not the webhooks, which are secrets: nothing in the catalog is one.
     named = {channel: name for channel, name in channels.items() if channel.startswith(CATALOG_QUEUES)}
-    return Rulebook(rules, queues, watched_by(rules, wide, sources), named)
+    hours = {name: hours.week for name, hours in file.hours.items()}
+    return Rulebook(rules, queues, watched_by(rules, wide, sources), named, hours, file.slack)
 
 
 @contextmanager

@@ -69,6 +69,7 @@ def compare(
     asked_at: datetime,
     first: bool,
     now: datetime,
+    ahead: timedelta = timedelta(0),
     alert: bool = False,
     computed: Container[Field] = frozenset(),
 ) -> LastKnown | EntityDifference | None:
@@ -84,6 +85,7 @@ def compare(
         asked_at: When Port was asked, by our clock: the answer is of that time or later.
         first: Its blueprint has never been read to the end: everything is recorded, nothing is news.
         now: The time, UTC.
+        ahead: By how much our clock is ahead of Port's: what happened is dated by Port's.
         alert: With `first`, what is wrong is news all the same: as a change from nothing.
         computed: The fields whose values come from other entities: the entity's time says nothing of those.
     """
@@ -92,8 +94,8 @@ def compare(
         seen = known.values if known else {}
         values = {name: value for name, value in values.items() if not is_level(name)}
         values |= {name: value for name, value in seen.items() if is_level(name)}
-    at = to_micros(listed.updated_at or asked_at)
-    touched = known is not None and known.moved_at >= to_micros(asked_at) - SETTLED_MICROS
+    at = to_micros(listed.updated_at or asked_at - ahead)
+    touched = known is not None and _touched(known, asked_at, now)
     record_only = first and not alert
     differing: frozenset[Field] = frozenset()
     if known is None or known.gone or (known.exists is None and not record_only):
@@ -123,26 +125,40 @@ def compare(
         before,
         replace(snapshot_of(entity.identifier, entity.blueprint, values), teams=entity.teams),
         # A computed value may change without moving the entity's own time.
-        asked_at if only_computed else listed.updated_at or asked_at,
+        (None if only_computed else listed.updated_at) or asked_at - ahead,
         missed=not first and not only_computed,
         version=known.version if known else 0,
     )
 
 
 def compare_absent(
-    blueprint: str, entity: str, known: LastKnown, *, asked_at: datetime, record_only: bool
+    blueprint: str,
+    entity: str,
+    known: LastKnown,
+    *,
+    asked_at: datetime,
+    now: datetime,
+    record_only: bool,
+    ahead: timedelta = timedelta(0),
 ) -> LastKnown | EntityDifference | None:
     """Judge an entity that has a state, and that Port did not have at `asked_at`, as `compare` does.
 
     With `record_only` nothing is news.
     """
-    at = to_micros(asked_at)
-    if known.gone or known.moved_at >= at - SETTLED_MICROS:
+    at = asked_at - ahead
+    if known.gone or _touched(known, asked_at, now):
         return None
     if record_only:
-        return LastKnown({}, {}, False, at, version=known.version + 1, moved_at=at)
+        version = known.version + 1
+        return LastKnown({}, {}, False, to_micros(at), version=version, moved_at=to_micros(asked_at))
     before = snapshot_of(entity, blueprint, known.values)
-    return EntityDifference(blueprint, entity, DELETE, before, None, asked_at, True, known.version)
+    return EntityDifference(blueprint, entity, DELETE, before, None, at, True, known.version)
+
+
+def _touched(known: LastKnown, asked_at: datetime, now: datetime) -> bool:
+    """Tell whether a change may have come since Port was asked."""
+    # One from the future has come while the clock was ahead: that was before.
+    return to_micros(asked_at) - SETTLED_MICROS <= known.moved_at <= to_micros(now) + SETTLED_MICROS
 
 
 def _differing(

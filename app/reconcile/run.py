@@ -194,6 +194,7 @@ class _BlueprintReading:
                 first=self.new,
                 alert=self.run.alert,
                 now=now,
+                ahead=self.run.client.ahead,
                 computed=self.described.computed,
             )
             if isinstance(compared, LastKnown):
@@ -240,7 +241,15 @@ class _BlueprintReading:
             if entity in self._seen:
                 continue
             record_only = self.new and not self.run.alert
-            compared = compare_absent(self.name, entity, known, asked_at=asked_at, record_only=record_only)
+            compared = compare_absent(
+                self.name,
+                entity,
+                known,
+                asked_at=asked_at,
+                now=self.run.intake.clock(),
+                record_only=record_only,
+                ahead=self.run.client.ahead,
+            )
             if isinstance(compared, LastKnown):
                 gone[entity] = compared
             elif compared is not None:

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJsonSchema
 
 from app.rules.targets import DEFAULT_DESTINATION, CatalogText
-from app.rules.values import Strict
+from app.rules.values import Duration, Strict
 
-JobStep = Literal["opened", "changed", "resolved", "reminded"]
+JobStep = Literal["opened", "changed", "resolved", "reminded", "acknowledged"]
 JobSteps = Annotated[
     tuple[JobStep, ...],
     Field(description="At which steps of an incident it runs; without an incident, at every match"),
@@ -151,3 +151,30 @@ class DestinationSettings(Strict):
 
 SettingsModels = Mapping[str, type[DestinationSettings]]
 """The settings model of each kind of destination, by the name that `type` has in a rules file."""
+
+
+EVERYBODY_MAY_SILENCE = timedelta(hours=4)
+USER_GROUP = re.compile(r"@?[^\s@,<>]{1,80}")
+
+
+def _user_group(name: str) -> str:
+    if not USER_GROUP.fullmatch(name):
+        raise ValueError("must be a user group's handle, such as '@sre', or its ID, such as S0123456789")
+    return name.removeprefix("@")
+
+
+UserGroup = Annotated[str, AfterValidator(_user_group)]
+
+
+class SlackRules(Strict):
+    """Who may silence for how long by a click in Slack."""
+
+    may_silence: tuple[UserGroup, ...] = ()
+    """User groups, by handle or ID, whose members may silence for longer than 4 h; others may not."""
+    longest_silence: Annotated[Duration, Field(json_schema_extra={"default": "24h"})] = timedelta(hours=24)
+    """The longest silence; below 4 h, it holds for everybody."""
+
+    @property
+    def by_everybody(self) -> timedelta:
+        """How long anybody in the channel may silence."""
+        return min(EVERYBODY_MAY_SILENCE, self.longest_silence)

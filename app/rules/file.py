@@ -10,16 +10,27 @@ from pydantic import BeforeValidator, Field, ValidationError, create_model
 
 from app.errors import Mistake, RulesError
 from app.rules.condition import Condition
-from app.rules.destination import DestinationSettings, SettingsModels
+from app.rules.destination import DestinationSettings, SettingsModels, SlackRules
 from app.rules.hints import find_hints
+from app.rules.kin.affected import Affected
+from app.rules.kin.group import GroupBy
+from app.rules.kin.quiet import QuietWhile
 from app.rules.mistakes import explain, in_order
 from app.rules.references import CheckJq, written_destinations, wrong_references
-from app.rules.rule import BUILT_IN, Flap, Rule
-from app.rules.targets import TARGET_KINDS, FromPort, PortLookup
-from app.rules.values import Not, Strict
+from app.rules.rule import BUILT_IN, Rule
+from app.rules.targets import TARGET_KINDS, Escalation, FromPort, Hours, PortLookup
+from app.rules.values import Flap, Not, Strict
 from app.rules.yaml_text import Document, Place, read_yaml
 
 FILE_VERSION = 1
+MODELS_OF_KEYS: Mapping[str, type[Strict]] = {
+    "flap": Flap,
+    "escalate": Escalation,
+    "quiet_while": QuietWhile,
+    "by": GroupBy,
+    "affected": Affected,
+    "slack": SlackRules,
+}
 AS_WRITTEN: dict[str, Any] = {"by_alias": True, "exclude_unset": True}
 
 
@@ -36,11 +47,15 @@ class RulesFile(Strict):
     """The version of the format."""
     destinations: Annotated[dict[str, DestinationSettings], Field(default_factory=dict)]
     """Where alerts can go, by name."""
+    hours: Annotated[dict[str, Hours], Field(default_factory=dict)]
+    """Hours of the week, by name, at which a target of a rule is told."""
     rules: Annotated[
         tuple[Rule, ...],
         Field(json_schema_extra={"default": [BUILT_IN.model_dump(mode="json", **AS_WRITTEN)]}),
     ] = (BUILT_IN,)
     """Which changes alert, and where; all are looked at, in this order. Not given: the built-in rule."""
+    slack: Annotated[SlackRules, Field(json_schema_extra={"default": {}})] = SlackRules()
+    """Who may do what by a click in Slack."""
 
 
 def file_model(models: SettingsModels) -> type[RulesFile]:
@@ -127,7 +142,7 @@ def _partly(document: Document, models: SettingsModels, name: str, wrong: Sequen
         if not any(mistake.text.startswith(f"destination {key!r}: ") for mistake in wrong):
             with suppress(ValidationError, KeyError, TypeError):
                 right[key] = models[written["type"]].model_validate(written)
-    return Rules(RulesFile(version=1, destinations=right), name=name, lines=document.lines())
+    return Rules(RulesFile(version=1, destinations=right, hours={}), name=name, lines=document.lines())
 
 
 def _models_for(document: Document, models: SettingsModels) -> SettingsModels:
@@ -151,12 +166,15 @@ def _model_at(models: SettingsModels, path: Sequence[Any]) -> type[Strict]:
             return FromPort
         case ("destinations", _, str(kind), *_):
             return models[kind]
-        case ("rules", _, "send", _, str(tag), *_):
-            return TARGET_KINDS[tag.strip("<>")]
         case ("rules", _, "when" | "resolve", *rest):
             return Not if "<not>" in rest else Condition
-        case ("rules", _, "flap", *_):
-            return Flap
+        case ("rules", _, *_, "send" | "to", _, str(tag), _) | ("rules", _, *_, "to", str(tag), _):
+            return TARGET_KINDS[tag.strip("<>")]
+        case ("rules", _, "flap" | "escalate" | "quiet_while" | "by" | "affected" as key, *_) | (
+            "slack" as key,
+            *_,
+        ):
+            return MODELS_OF_KEYS[key]
         case ("rules", _, _):
             return Rule
-    return RulesFile
+    return Hours if tuple(path[:1]) == ("hours",) and len(path) > 2 else RulesFile

@@ -10,8 +10,9 @@ from app.errors import Mistake
 from app.model.incident import CATALOG_QUEUES
 from app.model.silence import ANY, Silence
 from app.rules.mistakes import nearest
-from app.rules.rule import GLOB, Rule
-from app.rules.targets import DEFAULT_DESTINATION, ByPort, ByTemplate, named
+from app.rules.rule import Rule
+from app.rules.targets import DEFAULT_DESTINATION, ByHours, ByPort, ByTemplate, named, plain
+from app.rules.values import GLOB
 from app.rules.yaml_text import Document, Place
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def find_hints(file: "RulesFile", document: Document) -> Iterator[Mistake]:
     for number, (rule, as_written) in enumerate(zip(file.rules, written, strict=False)):
         for key in ("when", "resolve"):
             yield from _in_condition(document, ("rules", number, key), as_written.get(key))
-        for key in ("title", "message", "send"):
+        for key in ("title", "message", "send", "escalate"):
             yield from _in_programs(document, ("rules", number, key), as_written.get(key))
         if rule.reads_scorecards:
             text = "it reads scorecards, so it is not reconciled: write `scorecard: …` for a level"
@@ -42,6 +43,9 @@ def find_hints(file: "RulesFile", document: Document) -> Iterator[Mistake]:
         for key in settings.templates:
             there = ("destinations", name, key)
             yield from _in_programs(document, there, document.tree["destinations"][name].get(key))
+    used = {target.when for rule in file.rules for target in rule.targets if isinstance(target, ByHours)}
+    for name in file.hours.keys() - used:
+        yield document.mistake(("hours", name), f"hours {name}: no target is told at them")
     # What belongs to no destination any more goes to the default.
     for name in file.destinations.keys() - used_destinations(file) - {DEFAULT_DESTINATION}:
         text = "no rule sends to it, and it is nobody's fallback: name it in a `send`, or remove it"
@@ -50,9 +54,9 @@ def find_hints(file: "RulesFile", document: Document) -> Iterator[Mistake]:
 
 def used_destinations(file: "RulesFile") -> set[str]:
     """Collect the destinations that alerts may go to: what rules name, and their fallbacks."""
-    targets = [target for rule in file.rules for target in rule.send]
+    targets = [target for rule in file.rules for target in rule.targets]
     used = {name for target in targets for _, name in named(target)}
-    if any(isinstance(target, ByTemplate | ByPort) for target in targets):  # it may name any
+    if any(isinstance(plain(target), ByTemplate | ByPort) for target in targets):  # it may name any
         used |= file.destinations.keys()
     routing = {name: settings.routing() for name, settings in file.destinations.items()}
     while more := {

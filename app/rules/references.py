@@ -1,6 +1,6 @@
 """What is wrong with rules and destinations in view of one another, and of jq."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -12,11 +12,12 @@ from app.model.change import DELETE
 from app.model.incident import CATALOG_QUEUES
 from app.model.report import RUNS
 from app.rules.destination import SettingsModels
+from app.rules.kin.check import wrong_ties
 from app.rules.mistakes import nearest
 from app.rules.rule import Rule
-from app.rules.targets import DEFAULT_DESTINATION, ByTemplate, named
+from app.rules.targets import DEFAULT_DESTINATION, HOLD, ByHours, ByTemplate, Target, named, plain
 from app.rules.template import expressions
-from app.rules.yaml_text import PLAIN_NAME, Document
+from app.rules.yaml_text import PLAIN_NAME, Document, Place
 
 CheckJq = Callable[[str], str | None]
 """Gives what is wrong with a jq program, or None."""
@@ -27,6 +28,8 @@ def wrong_references(document: Document, models: SettingsModels, check_jq: Check
     yield from _repeated_names(document)
     yield from _in_destinations(document, models, check_jq)
     yield from _in_rules(document, check_jq)
+    written = _rules(document)
+    yield from wrong_ties([*map(_readable, written)], written, document)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -57,7 +60,12 @@ def _in_rules(document: Document, check_jq: CheckJq) -> Iterator[Mistake]:
         rule, path = _readable(written), ("rules", number)
         if rule is None:
             continue
-        yield from _wrong_targets(document, path, rule, check_jq)
+        yield from _wrong_targets(document, (*path, "send"), rule.send, check_jq)
+        for place, escalation in enumerate(rule.escalate):
+            there = (*path, "escalate", place)
+            yield from _wrong_targets(document, (*there, "send"), escalation.send, check_jq)
+            if place and escalation.after <= rule.escalate[place - 1].after:
+                yield document.mistake((*there, "after"), "after: must be longer than that of the one before")
         yield from _endless(document, path, rule)
         for key in ("when", "resolve"):
             for way, program in _jq_in(_mapping(written).get(key)):
@@ -69,16 +77,22 @@ def _in_rules(document: Document, check_jq: CheckJq) -> Iterator[Mistake]:
 
 
 def _wrong_targets(
-    document: Document, path: tuple[str, int], rule: Rule, check_jq: CheckJq
+    document: Document, path: Place, targets: Iterable[Target], check_jq: CheckJq
 ) -> Iterator[Mistake]:
     known = {*written_destinations(document), DEFAULT_DESTINATION}
-    for place, target in enumerate(rule.send):
+    for place, target in enumerate(targets):
         for way, destination in named(target):
-            there = (*path, "send", place, *way)
+            there = (*path, place, *way)
             if destination not in known and document.place(there) not in document.spoilt:
                 yield document.mistake(there, _unknown(document, there, destination, known))
-        if isinstance(target, ByTemplate) and (problem := check_jq(target.program)):
-            yield document.mistake((*path, "send", place, "template"), f"jq: {problem}")
+        hours = _mapping(document.plain.get("hours"))
+        if isinstance(target, ByHours) and target.when not in hours:
+            near = nearest(target.when, hours)
+            hint = f"; did you mean {near!r}?" if near else ""
+            yield document.mistake((*path, place, "when"), f"when: there are no hours {target.when!r}{hint}")
+        inner, way = plain(target), ("to",) if isinstance(target, ByHours) else ()
+        if isinstance(inner, ByTemplate) and (problem := check_jq(inner.program)):
+            yield document.mistake((*path, place, *way, "template"), f"jq: {problem}")
 
 
 def _endless(document: Document, path: tuple[str, int], rule: Rule) -> Iterator[Mistake]:
@@ -89,6 +103,8 @@ def _endless(document: Document, path: tuple[str, int], rule: Rule) -> Iterator[
             yield document.mistake((*path, "when", "for"), f"`for` {ends}")
         elif rule.again_after:
             yield document.mistake((*path, "again_after"), f"`again_after` {ends}")
+        elif rule.escalate:
+            yield document.mistake((*path, "escalate"), f"`escalate` {ends}")
     if rule.flap and not rule.has_incident:
         text = "`flap` needs to see when the incident ends: give the rule a `resolve`"
         yield document.mistake((*path, "flap"), text)
@@ -102,6 +118,8 @@ def _in_destinations(document: Document, models: SettingsModels, check_jq: Check
     known = {*destinations, DEFAULT_DESTINATION}
     if RUNS in destinations:
         yield document.mistake(("destinations", RUNS), f"{RUNS} is what the listener calls runs in Port")
+    if HOLD in destinations:
+        yield document.mistake(("destinations", HOLD), f"{HOLD} is a word of `else`: choose another name")
     for name, written in destinations.items():
         settings, path = _mapping(written), ("destinations", name)
         fallback, kind = settings.get("fallback"), settings.get("type")

@@ -1,18 +1,21 @@
 """The rules in force, and how the queues of the destinations that they name are called."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from zlib import crc32
 
-from app.model.incident import Route, Step
+from app.model.hours import Week
+from app.model.incident import ALL_STEPS, Route, Step
 from app.model.notification import one_line, text_of
 from app.rules.condition import JqError
-from app.rules.destination import ByCatalog
+from app.rules.destination import ByCatalog, SlackRules
 from app.rules.mention import catalog_mentions
 from app.rules.rule import Rule, RuleSet
-from app.rules.targets import ByPort, ByTemplate, named
+from app.rules.targets import ByHours, ByPort, ByTeam, ByTemplate, at_hours, choose, named, plain
 from app.rules.watched import Watched
 
+ANY_DESTINATION = "*"
 MAX_SAID_CHARS = 60  # of one that leads nowhere
 MAX_PLACES = 20
 """An alert that hundreds of channels get is a mistake in the catalog."""
@@ -32,7 +35,7 @@ class Queues:
 
     name: str
     number: int = 1
-    steps: frozenset[Step] = frozenset(Step)
+    steps: frozenset[Step] = ALL_STEPS
     fallback: str | None = None
     catalog: ByCatalog | None = None
 
@@ -52,12 +55,16 @@ class Rulebook:
         watched: What is compared with Port, by blueprint.
         plain: The rules, by name, of which nobody is to be asked where their alerts go, or whom they call.
         channels: The destination whose own a channel is, by the name that a queue of the catalog would have.
+        hours: The hours of the week that targets name.
+        slack: Who may do what by a click in Slack.
     """
 
     rules: RuleSet
     queues: Mapping[str, Queues]
     watched: Mapping[str, Watched] = field(default_factory=dict)
     channels: Mapping[str, str] = field(default_factory=dict)
+    hours: Mapping[str, Week] = field(default_factory=dict)
+    slack: SlackRules = field(default_factory=SlackRules)
     plain: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -65,12 +72,34 @@ class Rulebook:
         object.__setattr__(self, "plain", frozenset(plain))
 
     def _is_plain(self, rule: Rule) -> bool:
-        if catalog_mentions(rule.mention) or any(
-            isinstance(target, ByTemplate | ByPort) for target in rule.send
-        ):
+        asks = any(isinstance(target, ByTemplate | ByPort | ByHours) for target in rule.send)
+        if catalog_mentions(rule.mention) or asks or rule.escalate:
             return False
         names = [name for target in rule.send for _, name in named(target)]
         return not any(self.queues[name].catalog for name in names if name in self.queues)
+
+    def held(self, rule: str, destination: str, now: datetime) -> tuple[str, datetime] | None:
+        """Say which hours keep a rule's alerts back from a destination at a time, UTC, and until when."""
+        if not self.hours or rule not in self.rules.by_name:
+            return None
+        names = _hours_of(self.rules.by_name[rule])
+        name = names.get(destination) or names.get(ANY_DESTINATION)
+        if name is None or self.hours[name].holds(now):
+            return None
+        return name, self.hours[name].next_begin(now)
+
+    def escalations(
+        self, rule: Rule, teams: Iterable[str], entity: str, since: datetime
+    ) -> Iterator[tuple[timedelta, Route]]:
+        """Yield after how long an incident of a rule goes where, as far as that is known without a change.
+
+        What only a template, or Port, tells is the default.
+        """
+        for escalation in rule.escalate:
+            at = since + escalation.after
+            targets = (at_hours(target, self.hours, at) for target in escalation.send)
+            for name in dict.fromkeys(choose(target, teams, None, self.queues) for target in targets):
+                yield escalation.after, self.default_of(name, entity)
 
     def routes(self, name: str, entity: str, values: Sequence[object] = ()) -> tuple[Route, ...]:
         """List the routes to a destination, none twice.
@@ -135,3 +164,16 @@ def _text(value: object) -> str:
     if reason:
         raise ValueError(reason)
     return str(value).strip()
+
+
+def _hours_of(rule: Rule) -> dict[str, str]:
+    """Map a destination to the hours outside of which a rule does not alert it; `*`: any other."""
+    hours, always = dict[str, str](), set[str]()
+    for target in rule.targets:
+        names = {name for _, name in named(plain(target))}
+        if not isinstance(target, ByHours):
+            always |= names
+            continue
+        wide = () if isinstance(target.to, str | ByTeam) else (ANY_DESTINATION,)
+        hours |= dict.fromkeys((*names, *wide), target.when)
+    return {name: when for name, when in hours.items() if name not in always}

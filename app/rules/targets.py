@@ -1,16 +1,23 @@
 """Where an alert goes: a destination's name, or how to find one from the change itself."""
 
+import re
 from collections.abc import Container, Iterable, Iterator, Mapping
+from datetime import date, datetime, time
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from app.errors import TemplateError
+from app.model.hours import Week
 from app.rules.template import parse
-from app.rules.values import Strict
+from app.rules.values import Duration, Strict, as_tuple
 
 DEFAULT_DESTINATION = "default"
+HOLD = "hold"
+"""In place of a destination's name: it waits."""
+DAY_NAMES = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -81,10 +88,26 @@ class ByPort(FromPort):
     """The destination where that gives none."""
 
 
-TARGET_KINDS: Mapping[str, type[ByTeam | ByTemplate | ByPort]] = {
+class ByHours(Strict):
+    """Another target, at some hours only."""
+
+    to: "PlainTarget"
+    """The target: a destination's name, or a mapping with by_team, template or port."""
+    when: Name
+    """The name of the `hours` at which it is told."""
+    else_: Annotated[Name, Field(alias="else")]
+    """Outside of them: `hold`, to be told when they begin, or the destination that is told instead."""
+
+    def at(self, hours: Mapping[str, Week], now: datetime) -> "PlainTarget":
+        """Choose the target at a time, UTC; one that holds is the same, and is told later."""
+        return self.to if self.else_ == HOLD or hours[self.when].holds(now) else self.else_
+
+
+TARGET_KINDS: Mapping[str, type[ByTeam | ByTemplate | ByPort | ByHours]] = {
     "by_team": ByTeam,
     "template": ByTemplate,
     "port": ByPort,
+    "to": ByHours,
 }
 
 
@@ -99,7 +122,7 @@ def _kind(target: Any) -> str | None:
     return next((f"<{key}>" for key, kind in TARGET_KINDS.items() if isinstance(target, kind)), None)
 
 
-Target = Annotated[
+PlainTarget = Annotated[
     Annotated[Name, Tag("<name>")]
     | Annotated[ByTeam, Tag("<by_team>")]
     | Annotated[ByTemplate, Tag("<template>")]
@@ -110,6 +133,89 @@ Target = Annotated[
         custom_error_message="must be a destination's name, or hold by_team, template or port",
     ),
 ]
+ByHours.model_rebuild()
+Target = Annotated[
+    Annotated[Name, Tag("<name>")]
+    | Annotated[ByTeam, Tag("<by_team>")]
+    | Annotated[ByTemplate, Tag("<template>")]
+    | Annotated[ByPort, Tag("<port>")]
+    | Annotated[ByHours, Tag("<to>")],
+    Discriminator(
+        _kind,
+        custom_error_type="target",
+        custom_error_message="must be a destination's name, or hold by_team, template, port or to",
+    ),
+]
+
+
+Targets = Annotated[tuple[Target, ...], Field(min_length=1)]
+
+
+def _days(value: object) -> object:
+    """Read days: ``mon-fri``, ``sat``, or a list of such."""
+    days: list[int] = []
+    for part in value if isinstance(value, list | tuple) else (value,):
+        names = str(part).lower().split("-")
+        if len(names) > 2 or not all(name in DAY_NAMES for name in names):
+            raise ValueError("must be days such as mon-fri or [mon, wed, sat-sun]")
+        first, last = DAY_NAMES.index(names[0]), DAY_NAMES.index(names[-1])
+        days += [day % 7 for day in range(first, last + 1 if last >= first else last + 8)]
+    return frozenset(days)
+
+
+def _clock(value: object) -> object:
+    text = str(value)
+    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d|24:00", text):
+        raise ValueError('must be a time of the day such as "09:00"')
+    return time(0) if text == "24:00" else time.fromisoformat(text)
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        near = get_close_matches(name, available_timezones(), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ", such as Europe/Berlin"
+        raise ValueError(f"must be the name of a time zone{hint}") from None
+    return name
+
+
+Days = Annotated[frozenset[int], BeforeValidator(_days, json_schema_input_type=str | tuple[str, ...])]
+ClockTime = Annotated[time, BeforeValidator(_clock, json_schema_input_type=str)]
+
+
+class Hours(Strict):
+    """Hours of the week at which somebody is there."""
+
+    days: Annotated[Days, Field(min_length=1, default="mon-sun", validate_default=True)]
+    """The days on which they begin: `mon-fri`, or a list."""
+    from_: Annotated[ClockTime, Field(alias="from")]
+    """When they begin, by the clock there."""
+    to: ClockTime
+    """When they end: on the next day, if that is not later."""
+    tz: Annotated[str, AfterValidator(_zone)]
+    """The time zone's name."""
+    except_: Annotated[tuple[date, ...], Field(alias="except", max_length=1000)] = ()
+    """The dates on which they do not begin."""
+
+    @property
+    def week(self) -> Week:
+        """The same for reckoning."""
+        return Week(self.days, self.from_, self.to, ZoneInfo(self.tz), frozenset(self.except_))
+
+
+class Escalation(Strict):
+    """Where an incident goes that nobody has acknowledged."""
+
+    after: Duration
+    """How long after its first alert, or after its acknowledgement was taken back."""
+    unless: Literal["acknowledged"] = "acknowledged"
+    """What stops it, beside the incident's end."""
+    send: Annotated[Targets, BeforeValidator(as_tuple, json_schema_input_type=Target | Targets)]
+    """Where to, as in a rule."""
+
+
+Escalations = Annotated[tuple[Escalation, ...], Field(min_length=1)]
 
 
 CatalogText = Annotated[
@@ -129,12 +235,27 @@ def named(target: Target) -> Iterator[tuple[tuple[str, ...], str]]:
     if isinstance(target, str):
         yield (), target
         return
+    if isinstance(target, ByHours):
+        yield from ((("to", *way), name) for way, name in named(target.to))
+        if target.else_ != HOLD:
+            yield ("else",), target.else_
+        return
     if isinstance(target, ByTeam):
         yield from ((("by_team", team), name) for team, name in target.by_team.items())
     yield ("default",), target.default
 
 
-def choose(target: Target, teams: Iterable[str], found: object, known: Container[str]) -> str:
+def at_hours(target: Target, hours: Mapping[str, Week], now: datetime) -> PlainTarget:
+    """Choose what a target is at a time, UTC."""
+    return target.at(hours, now) if isinstance(target, ByHours) else target
+
+
+def plain(target: Target) -> PlainTarget:
+    """Give what a target is without its hours."""
+    return target.to if isinstance(target, ByHours) else target
+
+
+def choose(target: PlainTarget, teams: Iterable[str], found: object, known: Container[str]) -> str:
     """Choose the destination of a target, given the owning teams and what its template or look-up `found`."""
     if isinstance(target, str):
         return target

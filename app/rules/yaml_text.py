@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from io import StringIO
 from typing import Any
 
@@ -258,6 +259,8 @@ class _Plain:
         return value
 
     def _wrong(self, place: Place, text: str, value: Any) -> Any:
+        if isinstance(value, date) and place[:1] == ("hours",):  # there a date can only be meant as one
+            return value.isoformat()
         self.document.mistakes.append(self.document.mistake(place, keyed(place, text)))
         self.document.spoilt.add(place)
         return value

@@ -46,6 +46,7 @@ def _network(settings: Settings) -> Network:
     """
     network = Network(environment())
     token = settings.slack_bot_token and settings.slack_api_url
+    token = token or (settings.slack_app_token and settings.slack_api_url)
     for url in (settings.port_client_id and settings.port_api_url, default_webhook(settings), token):
         if url:
             network.httpx(str(url))
@@ -169,4 +170,5 @@ def notifier_context(
         render=jq.render,
         clock=clock,
         network=Network(environment()),
+        closable=frozenset() if settings.slack_app_token or settings.slack_signing_secret else None,
     )

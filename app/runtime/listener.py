@@ -30,15 +30,19 @@ from app.receive.rules_source import make_rulebook, reload_on_change, reload_on_
 from app.receive.unproven import Unproven
 from app.reconcile.health import RULES, why_off
 from app.rules.targets import DEFAULT_DESTINATION, PortLookup
+from app.runtime.clicks import make_clicks, make_socket, note_socket
 from app.runtime.configured import Clock, load_usable, notifier_context, port_client
 from app.settings import Settings
 from app.store import queries
 from app.store.clock import steady
+from app.store.kin.shown import affected
 from app.store.opening import now, open_store
 from app.store.prune import keep_pruned
 from app.store.store import Store
 
 if TYPE_CHECKING:
+    from app.clicks.handle import Clicks
+    from app.clicks.socket_mode import SlackSocket
     from app.port.client import PortClient
 
 log = structlog.get_logger(__name__)
@@ -86,6 +90,8 @@ class Runtime:
     sender: Sender
     dispatcher: Dispatcher
     rules: RulesInForce
+    clicks: "Clicks | None" = None
+    socket: "SlackSocket | None" = None
 
 
 @asynccontextmanager
@@ -131,6 +137,8 @@ async def open_runtime(
         # Closed before Port's client and jq, which notifiers use.
         stack.push_async_callback(runtime.rules.close)
         stack.enter_context(reload_on_sighup(runtime.rules.reload))
+        if runtime.clicks is not None:
+            stack.push_async_callback(runtime.clicks.close)
         loops: list[Loop] = []
         if dispatch:
             store.on_new(runtime.dispatcher.wake)
@@ -139,6 +147,9 @@ async def open_runtime(
             await runtime.rules.follow()
             kept_for = timedelta(days=settings.retention_days)
             loops += (runtime.dispatcher.run(), keep_pruned(store, kept_for))
+            if runtime.socket is not None:
+                note = note_socket(runtime.socket, store, machine.new_token())
+                loops += (runtime.socket.run(), note)
         else:
             loops.append(_follow_clock(store))
         if reconcile:
@@ -228,17 +239,19 @@ def _assemble(
         log.warning("rules_hint", reason=hint.at(rules.name))
     make_book = partial(make_rulebook, default_webhook=context.default_webhook)
     book = make_book(rules.file)
-    messages = Messages(store.body, templates, book.rules)
+    messages = Messages(store.body, templates, book.rules, lambda *about: store.read(affected, *about))
 
     sender = Sender(
         store,
         notifiers,
         prepare=messages.prepare,
+        complete=messages.with_affected,
         clock=store.clock,
         jitter=machine.jitter,
         fallbacks=book.fallbacks,
         defaults=book.defaults,
         why_not=messages.why_not,
+        held=book.held,
         tracer=tracer,
     )
     dispatcher = Dispatcher(
@@ -274,4 +287,6 @@ def _assemble(
         clock=store.clock,
         watch=watch,
     )
-    return Runtime(store, intake, receiver, sender, dispatcher, in_force)
+    clicks = make_clicks(settings, store, intake, watch)
+    socket = make_socket(settings, clicks, machine.jitter)
+    return Runtime(store, intake, receiver, sender, dispatcher, in_force, clicks, socket)

@@ -38,7 +38,10 @@ MOVES = (
         "UPDATE queues SET next_at = next_at + $1, lease_until = lease_until + $1,"
         " unsure_since = unsure_since + $1"
     ),
-    "UPDATE incidents SET due_at = due_at + $1 WHERE resolved_at IS NULL AND due_at IS NOT NULL",
+    (
+        "UPDATE incidents SET due_at = due_at + $1, escalates_from = escalates_from + $1"
+        " WHERE resolved_at IS NULL AND (due_at IS NOT NULL OR escalates_from IS NOT NULL)"
+    ),
     (
         "UPDATE deliveries SET waiting_since = waiting_since + $1,"
         " due_at = CASE WHEN due_at > 0 THEN due_at + $1 ELSE 0 END WHERE state = 'pending'"

@@ -26,6 +26,8 @@ TABLE_KEYS = {
     "changes": ("id",),
     "entities": ("entity", "blueprint"),
     "incidents": ("id",),
+    "incident_ties": ("incident_id", "rule", "blueprint", "entity"),
+    "actions": ("id",),
     "queues": ("name",),
     "rates": ("destination",),
     "addresses": ("destination",),
@@ -40,6 +42,7 @@ TABLE_KEYS = {
     "last_known": ("blueprint", "entity"),
     "baselines": ("blueprint",),
     "reconcile_runs": ("id",),
+    "sockets": ("process",),
 }
 """Each table with its key; a table that refers to another comes behind it."""
 
@@ -242,7 +245,7 @@ async def _compare(file: sqlite3.Connection, database: Pool, table: _Table, say:
 async def _finish(db: Connection) -> None:
     """Let new rows get numbers behind the old ones', and listeners start."""
     for name, key in TABLE_KEYS.items():
-        if key == ("id",) and name != "incidents":
+        if key == ("id",) and name not in ("incidents", "actions"):
             await db.execute(
                 f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), max(id)) FROM {name}"
                 " HAVING count(*) > 0"

@@ -1,18 +1,20 @@
 """What the store is given and gives back on the way of a change."""
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from app.model.change import CatalogChange
 from app.model.delivery import Alert, Outcome, State
-from app.model.incident import Route
+from app.model.incident import Acknowledgement, Person, Route
 from app.model.notification import Message, Notification
 from app.model.report import Report
-from app.model.silence import Silence
-from app.model.times import Micros
+from app.model.silence import Silence, silence_of
+from app.model.times import Micros, from_micros, to_micros
 from app.rules.decide import Decision, EntityState
+from app.rules.kin.ties import Kin
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class Incoming:
             there.
         watched: The entity's last known state is kept, and `decide` is given it.
         report: What its run in Port waits for, if it waits for a report.
+        kins: What incidents of the entity have to do with those of others.
     """
 
     change: CatalogChange
@@ -38,6 +41,7 @@ class Incoming:
     traceparent: str | None = None
     watched: bool = False
     report: Report | None = None
+    kins: tuple[Kin, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,13 @@ class Accepted:
     already_alerted: bool = False
     stored: bool = True
     queues: frozenset[str] = frozenset()
+
+    def with_alerts(self, decision: Decision | None) -> "Accepted":
+        """Copy it with the alerts of another decision; None: it stays as it is."""
+        if decision is None:
+            return self
+        queues = frozenset(alert.queue for alert in decision.alerts)
+        return replace(self, alerts=len(decision.alerts), queues=queues)
 
 
 class NewDelivery(NamedTuple):
@@ -153,7 +164,7 @@ class Claim:
             counted, where nobody can ask whether they did.
         silences: The silences that are active now.
         message: The message that these deliveries update; None: they are no updates.
-        stories: Of each incident of that message the first and the last notification.
+        stories: Of each incident of that message the first and the last notification, and its id.
         run: The run in Port that these deliveries report to; None: they are no reports.
         stepped: By how much the clock was set before: all times are by the clock as it was then.
     """
@@ -172,9 +183,14 @@ class Claim:
     unsure_sends: int = 0
     silences: tuple[Silence, ...] = ()
     message: Message | None = None
-    stories: tuple[tuple[Notification, Notification], ...] = ()
+    stories: tuple[tuple[Notification, Notification, str], ...] = ()
     run: str | None = None
     stepped: timedelta = timedelta(0)
+
+    @property
+    def silenced_stories(self) -> Iterator[tuple[Notification, Notification, str, Silence | None]]:
+        """Each story, with the silence that covers its incident now; None: none does."""
+        return ((*story, silence_of(story[1], self.silences)) for story in self.stories)
 
     @property
     def alerts(self) -> bool:
@@ -190,11 +206,13 @@ class Aside:
         outcome: `Outcome.SILENCED` or `Outcome.DEAD`.
         detail: The reason, for a person.
         silence_id: The silence that suppresses it.
+        hours: The hours outside of which it is, by name, and when they begin, UTC; None: it is within.
     """
 
     outcome: Outcome
     detail: str
     silence_id: int | None = None
+    hours: tuple[str, datetime] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,3 +261,16 @@ class Attempt:
             return self
         times = {"started_at": self.started_at, "ended_at": self.ended_at, "next_at": self.next_at}
         return replace(self, **{name: at + step for name, at in times.items()})  # type: ignore[arg-type]
+
+
+def acknowledgement_columns(acknowledged: Acknowledgement | None) -> tuple[Micros | None, str]:
+    """Write the columns ``acknowledged_at`` and ``acknowledged_by``."""
+    if acknowledged is None:
+        return None, ""
+    by = acknowledged.by
+    return to_micros(acknowledged.at), json.dumps([by.name, by.way, by.id])
+
+
+def acknowledgement_of(at: Micros | None, by: str) -> Acknowledgement | None:
+    """Read an incident's columns ``acknowledged_at`` and ``acknowledged_by``."""
+    return None if at is None else Acknowledgement(from_micros(at), Person(*json.loads(by)))

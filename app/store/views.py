@@ -93,10 +93,13 @@ class DeliveryAttempt:
 
 @dataclass(frozen=True, slots=True)
 class IncidentRow:
-    """An incident, and the last notification that was decided on it, if there was one."""
+    """An incident, its last notification, if there was one, where it escalates to, and when, UTC, and what
+    it is quiet because of: ``cluster eu-1, rule cluster-health``."""
 
     incident: Incident
     last: Notification | None
+    cause: str = ""
+    escalations: tuple[tuple[str, datetime], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +191,7 @@ class ChangeFilter:
 
 @dataclass(frozen=True, slots=True)
 class IncidentFilter:
-    """Which incidents to list; what is None does not matter, `text` is a part of the entity's name."""
+    """Which incidents to list; `text` is a part of the entity's name, `top`: no other stands for them."""
 
     severity: str | None = None
     blueprint: str | None = None
@@ -196,6 +199,8 @@ class IncidentFilter:
     team: str | None = None
     text: str | None = None
     ids: Sequence[str] | None = None
+    top: bool = False
+    acknowledged: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,12 +239,14 @@ class Tally:
 
     Attributes:
         incidents: How many are open, by rule and severity.
+        acknowledged: How many of these somebody looks after.
         dead: How many deliveries are dead, and are kept.
         silences: How many silences are active.
         schema: The number of the schema.
     """
 
     incidents: Mapping[tuple[str, str], int]
+    acknowledged: int
     dead: int
     silences: int
     schema: int

@@ -10,13 +10,24 @@ from app.model.incident import Severity
 from app.rules.values import DURATION, UNITS, Duration, EntityAction, Strict
 
 EVERYBODY = "anyone"
-ACTS = ("entity", "body", "silence", "reconcile", "fails", "works")
+ACTS = ("entity", "body", "silence", "acknowledge", "unacknowledge", "reconcile", "fails", "works")
 """What can happen in a step."""
 LOOKS = ("told", "not_told", "resolved", "because")
 """What a step can look at."""
 OF_ENTITY = ("set_", "title", "team", "relations", "scorecards", "timer", "rename")
 
-AlertStep = Literal["opened", "changed", "resolved", "noticed", "reminded", "flapping", "settled", "notice"]
+AlertStep = Literal[
+    "opened",
+    "changed",
+    "resolved",
+    "noticed",
+    "reminded",
+    "flapping",
+    "settled",
+    "notice",
+    "acknowledged",
+    "escalated",
+]
 
 
 def _offset(value: Any) -> Any:
@@ -158,6 +169,10 @@ class Moment(Strict):
     """A whole body as Port sends it, or the name of a file that has one; its time becomes `at`."""
     silence: SilenceSpan | Literal["end"] | None = None
     """A silence begins; or `end`: all of them end."""
+    acknowledge: Text | None = None
+    """Somebody acknowledges the open incidents of this entity."""
+    unacknowledge: Text | None = None
+    """Somebody takes that back."""
     reconcile: Literal[True] | None = None
     """The listener compares Port with the last known state."""
     fails: Texts | None = None
@@ -185,8 +200,8 @@ class Moment(Strict):
             return f"has {' and '.join(acts)}: make a step of each"
         if not acts and not any(getattr(self, key) is not None for key in LOOKS):
             return (
-                "does nothing: give what happens (entity, body, silence, reconcile, fails, works)"
-                " or what is to be seen (told, not told, resolved, because)"
+                "does nothing: give what happens (entity, body, silence, acknowledge, reconcile, fails,"
+                " works) or what is to be seen (told, not told, resolved, because)"
             )
         return None
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from app.errors import DeliveryFailed, Scope
+from app.model.diff import diff
 from app.model.incident import CATALOG_QUEUES, Step
 from app.model.notification import Notification, text_of
 from app.notifier.alert_body import digest_of
@@ -20,8 +21,11 @@ from app.notifier.slack.compose import compose, named_only
 from app.notifier.slack.kind import SlackDestination
 from app.notifier.slack.markup import unescaped
 from app.notifier.teams import TeamsDestination
+from app.receive.payload import parse_event
+from app.receive.signature import Signed
 from app.rules.destination import DestinationSettings
-from app.suite.clock import SuiteClock
+from app.store.views import StoredChange
+from app.suite.clock import TEST_START, SuiteClock, offset
 
 FAILS = "the suite lets it fail"
 
@@ -166,3 +170,15 @@ def _texts(message: Any) -> Iterator[str]:
     elif isinstance(message, list | tuple):
         for part in message:
             yield from _texts(part)
+
+
+def described(row: StoredChange) -> str:
+    """Describe a change in one line: whose it is, and what changed."""
+    change = parse_event(Signed(row.body or b"", row.received_at))
+    values = [
+        f"{value.name} {text_of(value.before)} → {text_of(value.after)}"
+        for value in diff(change.before, change.after)
+    ]
+    late = f" (happened at {offset(row.at - TEST_START)})" if row.at != row.received_at else ""
+    found = " found by reconciling" if change.found_at else ""
+    return f"{row.action} {row.blueprint} {row.entity}{found}: {', '.join(values) or 'no value'}{late}"

@@ -11,13 +11,14 @@ from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from time import perf_counter
+from typing import Literal
 
 from app.deliver.dispatcher import POLL_SECONDS, Dispatcher
 from app.deliver.message import Messages
 from app.deliver.turn import Sender
 from app.jq.runner import Jq
-from app.model.diff import diff
-from app.model.notification import one_line, text_of
+from app.model.incident import Person
+from app.model.notification import one_line
 from app.model.silence import Silence
 from app.notifier.kind import NotifierContext
 from app.notifier.registry import default_settings, make_notifiers
@@ -31,6 +32,8 @@ from app.receive.signature import Signed
 from app.reconcile.run import ReconcileRun
 from app.rules.targets import DEFAULT_DESTINATION
 from app.store import queries
+from app.store.actions import Action, act
+from app.store.kin.shown import affected
 from app.store.sqlite.schema import prepare
 from app.store.store import Store
 from app.store.views import StoredChange
@@ -39,7 +42,7 @@ from app.suite.clock import TEST_START, SuiteClock, SuiteDatabase, SuiteStoreClo
 from app.suite.file import Suite
 from app.suite.judge import Judge, Unmet
 from app.suite.model import Moment
-from app.suite.recorder import RecordedAlert, Recorder, let, reasons_of
+from app.suite.recorder import RecordedAlert, Recorder, described, let, reasons_of
 
 PORT_APP = "https://app.getport.io"
 DEFAULT_WEBHOOK = "https://hooks.slack.com/services/suite/default"
@@ -56,9 +59,7 @@ class TestResult:
     """What came of a test.
 
     Attributes:
-        name: The test's name.
-        line: Its line in the suite.
-        seconds: How long it took.
+        name, line, seconds: The test's name, its line in the suite, and how long it took.
         unmet: The expectations that do not hold.
         story: What happened, as lines.
         hit: The names of the rules that matched.
@@ -130,7 +131,8 @@ async def _run_test(suite: Suite, number: int, path: Path, jq: Jq, loop: Virtual
             await listener.go_to(moment.at or listener.clock.since)
             await listener.act(moment, suite.bodies.get((number, step)))
             result.unmet += await listener.judge.unmet(moment, suite.lines[number, step])
-        result.story, result.hit = listener.story, listener.hits.rules
+        groups = {alert.notification.rule for alert in listener.judge.alerts}  # which no change hits
+        result.story, result.hit = listener.story, listener.hits.rules | groups
     result.seconds = perf_counter() - began
     return result
 
@@ -193,6 +195,10 @@ class _Listener:
             )
             covers = ", ".join(f"{name} {text}" for name, text in patterns.items() if text != "*")
             self._say("silence", f"of {covers or 'everything'} until {offset(ends_at - TEST_START)}")
+        if moment.acknowledge is not None:
+            await self._act("acknowledge", moment.acknowledge)
+        if moment.unacknowledge is not None:
+            await self._act("unacknowledge", moment.unacknowledge)
         for name in moment.fails or ():
             let(self.recorders, name, fail=True)
             self._say("fails", name)
@@ -200,6 +206,14 @@ class _Listener:
             let(self.recorders, name, fail=False)
             await self.store.release_hold(name, now)
             self._say("works", name)
+
+    async def _act(self, verb: Literal["acknowledge", "unacknowledge"], entity: str) -> None:
+        """Let somebody do something to the open incidents of an entity."""
+        now, person = self.clock.now(), Person("the suite", "command")
+        for row in await self.store.read(queries.incidents.worst, CHANGES_AT_ONCE):
+            if row.incident.entity == entity:
+                action = Action(f"{verb} {now} {row.incident.id}", verb, row.incident.id, person)
+                self._say(verb, (await self.store.write(act, action, now)).text)
 
     async def reconcile(self) -> None:
         """Compare the catalog with the last known state, as the listener does at intervals."""
@@ -219,7 +233,7 @@ class _Listener:
             self._last = rows[-1]
             for row in rows:
                 self.judge.changes.append(row)
-                self._say("change", _described(row))
+                self._say("change", described(row))
                 for reason in reasons_of(row.reason):
                     self.story.append(f"{'':24}{one_line(reason)}")
         for alert in self.judge.alerts[self._told :]:
@@ -228,18 +242,6 @@ class _Listener:
 
     def _say(self, what: str, text: str) -> None:
         self.story.append(f"{offset(self.clock.since):>9}  {what:<12} {one_line(text)}")
-
-
-def _described(row: StoredChange) -> str:
-    """Describe a change in one line: whose it is, and what changed."""
-    change = parse_event(Signed(row.body or b"", row.received_at))
-    values = [
-        f"{value.name} {text_of(value.before)} → {text_of(value.after)}"
-        for value in diff(change.before, change.after)
-    ]
-    late = f" (happened at {offset(row.at - TEST_START)})" if row.at != row.received_at else ""
-    found = " found by reconciling" if change.found_at else ""
-    return f"{row.action} {row.blueprint} {row.entity}{found}: {', '.join(values) or 'no value'}{late}"
 
 
 @asynccontextmanager
@@ -266,7 +268,7 @@ async def _listener(suite: Suite, number: int, database: SuiteDatabase, jq: Jq) 
         for name, real in make_notifiers(suite.rules, context).items():
             recorders[name] = Recorder(name, settings[name], real, context, clock, alerts)
         book = make_rulebook(suite.rules.file, DEFAULT_WEBHOOK)
-        messages = Messages(store.body, jq, book.rules)
+        messages = Messages(store.body, jq, book.rules, lambda *about: store.read(affected, *about))
         sender = Sender(
             store,
             recorders,
@@ -276,6 +278,7 @@ async def _listener(suite: Suite, number: int, database: SuiteDatabase, jq: Jq) 
             fallbacks=book.fallbacks,
             defaults=book.defaults,
             why_not=messages.why_not,
+            held=book.held,
         )
         stack.push_async_callback(sender.close)
         dispatcher = Dispatcher(store, sender, clock=clock.now, new_token=lambda: f"suite-{next(tokens)}")

@@ -7,12 +7,14 @@ from typing import Annotated
 from fastapi import Form, HTTPException
 
 from app.errors import JqUnavailable, UnreadableChange
+from app.model.incident import Person
 from app.model.notification import one_line
 from app.model.silence import ANY, Silence
 from app.notifier.base import timestamp
 from app.port.setup.probe import marked_change
 from app.receive.signature import Signed
 from app.store import queries
+from app.store.actions import Action, Verb, act
 from app.store.views import AuditEntry
 from app.web.api.models import ActionOut
 from app.web.context import WebContext
@@ -207,28 +209,41 @@ def patterns_text(silence: Silence) -> str:
     return text or "everything"
 
 
-async def close_incident(context: WebContext, who: str, name: str, comment: str) -> ActionOut:
-    """Close an open incident that no change will end, and alert of it wherever it was told.
+async def act_on_incident(
+    context: WebContext,
+    who: Person,
+    verb: Verb,
+    name: str,
+    comment: str = "",
+    *,
+    id_: str,
+    until: datetime | None = None,
+) -> ActionOut:
+    """Acknowledge an open incident, take that back, silence it or close it: see `app.store.actions.act`.
 
     Args:
         context: The running parts.
-        who: Who closes it.
-        name: Its id.
-        comment: Why; empty: the alert only says who.
+        who: Who does it.
+        verb: What to do.
+        name: The incident's id.
+        comment: Why; empty: it is not said.
+        id_: The action's id: the same one twice is done once.
+        until: When a silence ends, UTC; None: with the incident.
 
     Raises:
-        HTTPException: 404, there is none of this id that is open; 422, the comment is too long.
+        HTTPException: 404, there is none of this id; 409, it was done before, or the incident is over; 422,
+            the comment is too long, or the end is too early or too late.
     """
+    now = context.clock()
     if len(comment) > MAX_COMMENT_CHARACTERS:
         raise HTTPException(422, f"Say why in {MAX_COMMENT_CHARACTERS} characters at the most.")
-    why = f"by {who}: {one_line(comment)}" if comment.strip() else f"by {who}"
-    closed = await context.store.write(queries.incidents.close, [name], why, context.clock())
-    if not closed:
-        raise HTTPException(404, f"There is no open incident {one_line(name, MAX_NAME_CHARACTERS)!r}.")
+    if until is not None and not now < until <= now + MAX_SILENCE:
+        raise HTTPException(422, "A silence must end in the future, and within a year.")
+    result = await context.store.write(act, Action(id_, verb, name, who, comment, until), now)
+    if result.came != "done":
+        raise HTTPException(404 if result.came == "unknown" else 409, result.text)
     context.intake.wake()
-    incident = closed[0]
-    about = one_line(f"{incident.blueprint} {incident.entity}, rule {incident.rule}")
-    return await _record(context, who, "close incident", f"The incident of {about} is closed {why}.")
+    return ActionOut(done=result.text, audit=result.audit, id=result.silence)
 
 
 async def send_test(context: WebContext, who: str, change: TestChange) -> ActionOut:

@@ -1,13 +1,16 @@
 """The page's forms: each asks for confirmation, carries out an action, and goes back."""
 
+import secrets
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode
 
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from app.model.incident import Person
 from app.model.notification import one_line
 from app.store import queries
+from app.store.actions import Verb
 from app.web import actions
 from app.web.actions import TestChange, Text
 from app.web.api.models import ActionOut
@@ -170,12 +173,23 @@ async def ask_close(request: Request, visitor: SignedIn, incident: str) -> Respo
     return await ask(request, visitor, "Close this incident?", text, "Close it", **values)
 
 
-@router.post("/incidents/close")
-async def close_incident(
-    who: Actor, context: Context, incident: Text, comment: Text = "", back: Text = "/"
+@router.post("/incidents/{verb}")
+async def act_on_incident(
+    who: Actor,
+    context: Context,
+    verb: Verb,
+    incident: Text,
+    version: Text = "",
+    comment: Text = "",
+    back: Text = "/",
 ) -> Response:
-    """Close an incident."""
-    return go_back(back, await actions.close_incident(context, who.name, incident, comment))
+    """Acknowledge an incident, take that back, or close it.
+
+    An acknowledgement needs no question, because it can be taken back; a double click is one action.
+    """
+    id_ = f"page:{who.name}:{verb}:{incident}:{version}" if version else f"page:{secrets.token_hex(16)}"
+    person = Person(who.name, "page")
+    return go_back(back, await actions.act_on_incident(context, person, verb, incident, comment, id_=id_))
 
 
 @router.get("/test")

@@ -59,6 +59,8 @@ async def check_readiness(
     warnings += rules_warnings
     warnings += [store.clock.warning] if store.clock.warning else []
     with suppress(StoreUnavailable):  # a store that cannot be read is among the reasons already
+        if no_clicks := await store.read(queries.counts.socket_trouble, now):
+            warnings.append(f"no clicks come from Slack: {no_clicks}")
         queues = await store.read(queries.page.queues, now)
         warnings += queue_warnings(queues, now)
     return Health(status="unavailable" if reasons else "ok", reasons=reasons, warnings=warnings)

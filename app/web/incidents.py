@@ -15,6 +15,7 @@ from app.model.silence import Silence, silence_of
 from app.notifier.base import entity_url
 from app.notifier.words import words_of
 from app.store import queries
+from app.store.kin.shown import below
 from app.store.queue_state import WAITS_LONG
 from app.store.views import ChangeFilter, IncidentFilter, IncidentRow
 from app.web.actions import patterns_text
@@ -30,7 +31,12 @@ SHORT_ROWS = 20
 LATEST_CHANGES = 8
 MOST_OPEN = 2_000
 """Of more open incidents, silences are looked for among the worst."""
+MOST_BELOW = 500
+LEVELS_BELOW = 3
+"""How deep incidents are shown that others stand for: a cluster, its services, their endpoints."""
 VALUE_CHARACTERS = 100
+ACKNOWLEDGED = {"acknowledged": True, "unacknowledged": False}
+"""What of the query's `how` asks for."""
 SEVERITIES = sorted(RANKS, key=RANKS.__getitem__, reverse=True)
 
 
@@ -50,14 +56,21 @@ async def now(request: Request, render: Render, context: Context) -> Response:
         "dead": stuck[State.DEAD],
         "silenced": [row.incident.id for row in every if row.last and silence_of(row.last, active)],
     }
-    if asked["how"]:
+    if asked["how"] in ACKNOWLEDGED:
+        which = replace(which, acknowledged=ACKNOWLEDGED[asked["how"]])
+    elif asked["how"]:
         which = replace(which, ids=ids.get(asked["how"], []))
+    # What is asked for is found wherever it stands; else what another incident stands for is in its row.
+    which = replace(which, top=not any(asked.values()))
     incidents = await read(queries.incidents.worst, PAGE_ROWS + 1, which)
     dead = await read(queries.page.deliveries, state=State.DEAD, before=None, limit=SHORT_ROWS)
     queues = await read(queries.page.queues, time)
     recent = await read(queries.changes.changes, ChangeFilter(), before=None, limit=LATEST_CHANGES)
     known = queue_warnings(queues, time)
-    severities = (await read(queries.counts.tally, time)).by_severity
+    tally = await read(queries.counts.tally, time)
+    severities, ways = tally.by_severity, [(name, len(names)) for name, names in ids.items() if names]
+    if tally.acknowledged:
+        ways += [("acknowledged", tally.acknowledged)]
     return await render(
         "now.html",
         health=health,
@@ -65,10 +78,10 @@ async def now(request: Request, render: Render, context: Context) -> Response:
         counts=counts,
         severities=[(name, severities[name]) for name in SEVERITIES if severities[name]],
         worst=next((name for name in SEVERITIES if severities[name]), "ok"),
-        ways=[(name, len(which_ones)) for name, which_ones in ids.items() if which_ones],
+        ways=ways,
         asked=asked,
         choices=await read(queries.changes.choices),
-        incidents=await view_incidents(context, incidents[:PAGE_ROWS], active),
+        incidents=await _with_others(context, incidents[:PAGE_ROWS], active, levels=LEVELS_BELOW * which.top),
         more=len(incidents) > PAGE_ROWS,
         on_hold=[queue for queue in queues if queue.on_hold],
         failing=[queue for queue in queues if not queue.on_hold and (queue.failures or queue.trouble(time))],
@@ -80,11 +93,30 @@ async def now(request: Request, render: Render, context: Context) -> Response:
     )
 
 
+async def _with_others(
+    context: WebContext, rows: Sequence[IncidentRow], active: Sequence[Silence], *, levels: int
+) -> list[dict[str, Any]]:
+    """Gather what is shown of incidents, each with those that it stands for, so many levels deep."""
+    shown = await view_incidents(context, rows, active)
+    pairs: Sequence[tuple[str, str]] = ()
+    if levels and rows:
+        pairs = await context.store.read(below, [row.incident.id for row in rows], MOST_BELOW)
+    if not pairs:
+        return shown
+    which = IncidentFilter(ids=[name for _, name in pairs])
+    others = await context.store.read(queries.incidents.worst, MOST_BELOW, which)
+    seen = await _with_others(context, others, active, levels=levels - 1)
+    for row in shown:
+        mine = {name for cause, name in pairs if cause == row["incident"].id}
+        row["below"] = [other for other in seen if other["incident"].id in mine]
+    return shown
+
+
 def get_incident_filter(request: Request) -> tuple[dict[str, str], IncidentFilter]:
     """Parse a query into the fields of the form, as text, and the filter that they make."""
     names = ("severity", "blueprint", "rule", "team", "q", "how", "state")
     asked = {name: request.query_params.get(name, "").strip() for name in names}
-    fields = {name: asked[name] or None for name in names[:4]}
+    fields: dict[str, Any] = {name: asked[name] or None for name in names[:4]}
     return asked, IncidentFilter(**fields, text=asked["q"] or None)
 
 
@@ -104,6 +136,8 @@ async def view_incidents(
         {
             "incident": row.incident,
             "last": row.last,
+            "cause": row.cause,
+            "below": (),
             "title": (row.last and words_of(row.last).title()) or row.incident.entity,
             "value": words_of(row.last).value(VALUE_CHARACTERS) if row.last else "",
             "silence": row.last and not row.incident.resolved_at and silence_of(row.last, active),

@@ -75,15 +75,23 @@ async def read_store(store: Store, now: datetime) -> StoreNumbers:
         now: The time, UTC.
     """
     try:
-        queues, tally = (
+        queues, tally, no_clicks = (
             await store.read(queries.page.queues, now),
             await store.read(queries.counts.tally, now),
+            await store.read(queries.counts.socket_trouble, now),
         )
     except StoreUnavailable:
         return StoreNumbers([_family("store_up", STORE_UP, value=0)])
-    # Nothing is given before both are read, so that no scrape has half of it.
+    text = "1 while no process has the connection over which clicks in Slack are to come."
+    socket = _family("slack_socket_down", text, value=bool(no_clicks))
+    # Nothing is given before all are read, so that no scrape has half of it.
     return StoreNumbers(
-        [_family("store_up", STORE_UP, value=1), *_queue_families(queues, now), *_tally_families(tally)]
+        [
+            _family("store_up", STORE_UP, value=1),
+            *_queue_families(queues, now),
+            *_tally_families(tally),
+            socket,
+        ]
     )
 
 
@@ -122,6 +130,9 @@ def _tally_families(tally: Tally) -> list[GaugeMetricFamily]:
     build.add_metric([__version__, str(tally.schema)], 1)
     return [
         incidents,
+        _family(
+            "incidents_acknowledged", "Open incidents that somebody looks after.", value=tally.acknowledged
+        ),
         build,
         _family("dead_deliveries", "Deliveries that were given up, and are kept.", value=tally.dead),
         _family("silences_active", "Silences that are active now.", value=tally.silences),

@@ -5,7 +5,7 @@ import re
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # Templates escape quotes, so that no text of the catalog can look like one of these.
-PAGE_LINK = re.compile(rb'( (?:href|src|action|content|hx-get|data-url|data-events)=")/(?!/)')
+PAGE_LINK = re.compile(rb'( (?:href|src|action|formaction|content|hx-get|data-url|data-events)=")/(?!/)')
 
 
 def with_prefix(app: ASGIApp, prefix: str) -> ASGIApp:

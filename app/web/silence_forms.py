@@ -27,7 +27,8 @@ async def ask_silence(request: Request, visitor: SignedIn, context: Context) -> 
     names = ("rule", "blueprint", "entity", "team")
     asked = {name: request.query_params.get(name, "") for name in names}
     covered = await _covered(context, asked) if any(asked.values()) else ""
-    return await _ask_silence(request, visitor, asked | {"comment": ""}, covered)
+    incident = request.query_params.get("incident", "")
+    return await _ask_silence(request, visitor, asked | {"comment": ""}, covered, incident=incident)
 
 
 async def _covered(context: WebContext, asked: dict[str, str]) -> str:
@@ -47,9 +48,8 @@ async def _ask_silence(
     about = asked["entity"] or asked["rule"]
     title = f"Silence {about}?" if about else "Silence"
     text = f"{covered}No alert is sent meanwhile. When it ends, incidents that are still open alert once."
-    return await ask(
-        request, visitor, title, text, "", fields="silence", asked=asked, narrow=bool(about), **more
-    )
+    values = {"fields": "silence", "asked": asked, "narrow": bool(about), "incident": ""}
+    return await ask(request, visitor, title, text, "", **(values | more))
 
 
 @router.post("/silence")

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from scripts.benchmark import page, reconcile, replicas
+from scripts.benchmark import page, reconcile, replicas, soak
 from scripts.benchmark.accepting import accepting, lines
 from scripts.benchmark.listeners import Listener
 from scripts.benchmark.machine import take_load_core
@@ -22,6 +22,7 @@ OTHERS: dict[str, Callable[[Sequence[str]], None]] = {
     "page": page.main,
     "reconcile": reconcile.main,
     "replicas": replicas.main,
+    "soak": soak.main,
 }
 
 

@@ -16,6 +16,7 @@ class StandIn:
     Attributes:
         port: Where it listens, on loopback.
         received: When each came (`time.monotonic`), and its body.
+        taken: The bodies of those that were answered with a success.
         delay: How long it takes to answer, seconds.
         status: What it answers.
         connections: Those that are open.
@@ -24,6 +25,7 @@ class StandIn:
     def __init__(self) -> None:
         self.port = 0
         self.received: list[tuple[float, bytes]] = []
+        self.taken: list[bytes] = []
         self.delay = 0.0
         self.status = "200 OK"
         self.connections: set[asyncio.Transport] = set()
@@ -73,6 +75,8 @@ class _Connection(asyncio.Protocol):
                 self._answer("404 Not Found")
                 continue
             self._stand_in.received.append((time.monotonic(), rest[:length]))
+            if self._stand_in.status.startswith("2"):
+                self._stand_in.taken.append(rest[:length])
             if self._stand_in.delay:
                 asyncio.get_running_loop().call_later(
                     self._stand_in.delay, self._answer, self._stand_in.status

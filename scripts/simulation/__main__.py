@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--seeds", type=int, default=200, help="how many seeds to run (default 200)")
     parser.add_argument("--first", type=int, default=1, help="the first of them (default 1)")
-    parser.add_argument("--seed", type=int, help="run this one only")
+    parser.add_argument("--seed", type=int, nargs="+", help="run these only")
     parser.add_argument(
         "--minutes", type=float, default=4.0, help="how long each disturbs, virtual (default 4)"
     )
@@ -58,9 +58,7 @@ def main(arguments: Sequence[str]) -> int:
         return _report(options.first, options.seeds, options.minutes)
     if options.mutants:
         return int(0 in _find_mutants(options.minutes).values())
-    seeds = (
-        [options.seed] if options.seed is not None else range(options.first, options.first + options.seeds)
-    )
+    seeds = options.seed or range(options.first, options.first + options.seeds)
     if len(seeds) > SEEDS_OF_A_PROCESS:
         return _in_processes(arguments, options.first, len(seeds))
     total, struck, broken = Counter[str](seeds=len(seeds)), Counter[str](), list[int]()

@@ -28,11 +28,14 @@ FAULTS: dict[str, float] = {
     "slow_answer": 0.05,
     "blocks_refused": 0.01,  # Slack refuses the form of a message
     "message_deleted": 0.02,  # somebody deletes a message of the app
+    "store_away": 0.002,  # once Slack has said ok, nothing can be written for 30 to 60 s
     # Every half minute
     "archived": 0.03,  # a channel is archived for some minutes
     "pager_down": 0.05,  # the receiver answers 503 for some minutes
     "channel_renamed": 0.02,  # the one that is known by its name, and back
     "pager_expired": 0.05,  # the receiver answers 401, for up to an hour
+    "silent": 0.03,  # the receiver, or a webhook, takes everything and never answers, for some minutes
+    "webhook_moved": 0.02,  # an incoming webhook is gone; some minutes later its new address is in the rules
     # The disk, for each transaction
     "disk_full": 0.004,  # for some seconds
     "disk_slow": 0.01,
@@ -43,8 +46,11 @@ FAULTS: dict[str, float] = {
     "kill": 0.05,  # every half minute, at any moment
     "restart": 0.05,  # it is asked to stop, and starts again
     "freeze": 0.05,  # it stands still for 5 to 60 s, every half minute
-    "freeze_at_send": 0.004,  # when a request of it has arrived
-    "clock_jump": 0.01,  # the machine's clock is set, every half minute
+    "freeze_at_send": 0.012,  # when a request of it has arrived
+    "clock_jump": 0.01,  # the machine's clock is set by up to 40 s, every half minute
+    "clock_set": 0.01,  # by -2 hours to 40 days, and right again after some minutes
+    "clock_set_stopped": 0.005,  # the same, while no process runs
+    "reboot": 0.005,  # the same, and the machine has been started again
     # The operator, every half minute
     "silence": 0.05,
     "release": 0.1,

@@ -9,8 +9,6 @@ from itertools import count
 from random import Random
 from typing import Any
 
-from app.model.times import Micros
-
 EPOCH = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 
 
@@ -21,7 +19,7 @@ class Process:
         name: Its name, for the trace.
         alive: False once it was killed: nothing of it runs any more, not even a ``finally``.
         frozen_until: Until this time of the loop nothing of it runs.
-        troubles: When it was killed or frozen, or could not write, in seconds of the loop.
+        troubles: When it was killed or frozen, in seconds of the loop.
         woken: When it went on after it was frozen.
         at_death: Called when it ends: what the kernel does.
     """
@@ -107,10 +105,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Give the virtual time in seconds."""
         return self._now
-
-    def uptime(self) -> Micros:
-        """Give the microseconds that the machine runs."""
-        return Micros(round(self._now * 1_000_000))
 
     def wall(self) -> datetime:
         """Give the virtual time as a date, UTC."""

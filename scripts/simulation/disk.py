@@ -15,6 +15,7 @@ from app.store.sqlite.writer import WriterThread
 from scripts.simulation.chance import Chance
 from scripts.simulation.clock import Process, VirtualLoop
 from scripts.simulation.mutants import Mutant
+from scripts.simulation.world import World
 
 COMMIT_SECONDS = (0.001, 0.01)
 
@@ -29,21 +30,16 @@ class Connection:
     Args:
         real: The connection.
         process: The process that writes.
-        loop: Gives the time.
-        chance: Says what strikes.
+        world: Says what strikes, and whether the disk is full for all.
         mutant: The mistake that is planted.
     """
 
-    def __init__(
-        self, real: sqlite3.Connection, process: Process, loop: VirtualLoop, chance: Chance, mutant: Mutant
-    ) -> None:
+    def __init__(self, real: sqlite3.Connection, process: Process, world: World, mutant: Mutant) -> None:
         self._real = real
         self._process = process
-        self._loop = loop
-        self._chance = chance
+        self._world = world
+        self._chance = world.chance
         self._rewrite = mutant.rewrite
-        self._wrote = False
-        self._full_until = 0.0
 
     @property
     def in_transaction(self) -> bool:
@@ -57,9 +53,8 @@ class Connection:
         if statement != "COMMIT" or self._real.total_changes == self._before:
             return self._real.execute(self._rewrite(statement), values)
         if self._chance.strikes("disk_full"):
-            self._full_until = self._loop.time() + self._chance.between("disk_full for", 0.5, 20)
-        if self._loop.time() < self._full_until:
-            self._process.troubles.append(self._loop.time())
+            self._world.lose_disk(self._chance.between("disk_full for", 0.5, 20))
+        if self._world.is_away():
             raise sqlite3.OperationalError("database or disk is full")
         if self._chance.strikes("kill_before_commit"):
             self._die()
@@ -77,7 +72,7 @@ class Connection:
         self._real.close()
 
     def _die(self) -> None:
-        self._process.end(self._loop.time())
+        self._process.end(self._world.loop.time())
         raise Killed
 
     _before = 0
@@ -123,18 +118,15 @@ class SimulatedDatabase(SQLiteDatabase):
     Args:
         path: The file, of this release's schema.
         process: The process that opens it.
-        loop: Runs everything.
-        chance: Says what strikes.
+        world: Runs everything, and says what strikes.
         mutant: The mistake that is planted.
     """
 
-    def __init__(
-        self, path: Path, process: Process, loop: VirtualLoop, chance: Chance, mutant: Mutant
-    ) -> None:
+    def __init__(self, path: Path, process: Process, world: World, mutant: Mutant) -> None:
         self.path = path
         self._mark = ProcessMark(path)
         self._mutant = mutant
-        self.writer = _Writer(Connection(connect(path), process, loop, chance, mutant), loop, chance)
+        self.writer = _Writer(Connection(connect(path), process, world, mutant), world.loop, world.chance)
         self._readers = ThreadPoolExecutor(1)  # starts no thread: the loop runs what it is given
         self._local = threading.local()
         self._read_connections = []

@@ -68,6 +68,7 @@ class Listener:
             self._ended.clear()
             self._stop = asyncio.Event()
             self.world.say(f"{self.process.name} starts")
+            self.world.tries.append(self.world.loop.time())
             self.process.start(self._live(self.process))
             await self._ended.wait()
             await asyncio.sleep(
@@ -91,10 +92,12 @@ class Listener:
         @asynccontextmanager
         async def open_store(*_: object, **__: object) -> AsyncIterator[Store]:
             prepare(DATABASE)
-            database = SimulatedDatabase(DATABASE, process, self.world.loop, self.world.chance, self.mutant)
+            database = SimulatedDatabase(DATABASE, process, self.world, self.mutant)
             databases.append(database)
             try:
-                yield Store(database, StoreClock(self.clock, self.world.loop.uptime, "its only start"))
+                yield Store(
+                    database, StoreClock(self.clock, self.world.uptime, f"boot {len(self.world.boots)}")
+                )
             finally:
                 await database.close()
 
@@ -103,7 +106,7 @@ class Listener:
             new_token=lambda: f"{process.name}-{next(numbers)}",
             jitter=lambda: jitter.uniform(-1, 1),
             open_store=open_store,
-            steady=lambda: from_micros(self.world.loop.uptime()),
+            steady=lambda: from_micros(self.world.uptime()),
         )
         try:
             async with open_runtime(self.settings, reconcile=True, machine=machine) as runtime:

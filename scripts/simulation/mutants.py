@@ -99,6 +99,9 @@ MUTANTS: dict[str, Mutant] = {
     "a retry comes hours later": _attempted(
         Outcome.RETRY, of=3, next_at=lambda attempt: attempt.ended_at + timedelta(hours=1)
     ),
+    "who does not answer is asked again at once": _attempted(
+        Outcome.RETRY, starts="no ", next_at=lambda attempt: attempt.ended_at + timedelta(seconds=1)
+    ),
     "a broken destination is given up": _attempted(Outcome.ON_HOLD, outcome=Outcome.DEAD),
     "a broken destination counts as delivered": _attempted(Outcome.ON_HOLD, outcome=Outcome.DELIVERED),
     "a hold is not said": _attempted(Outcome.ON_HOLD, notice=None),
@@ -132,6 +135,10 @@ MUTANTS: dict[str, Mutant] = {
     "a digest begins at the end": _statement(
         "ORDER BY deliveries.id LIMIT ?7", "ORDER BY deliveries.id DESC LIMIT ?7"
     ),
+    "what waits is not moved when the clock is set": _statement(
+        "next_at = next_at + ?1, lease_until = lease_until + ?1",
+        "next_at = next_at + 0 * ?1, lease_until = lease_until + 0 * ?1",
+    ),
     "a dead holder leaves no doubt": _statement(
         "unsure_since = CASE WHEN unsure_since < ?2 THEN unsure_since ELSE ?2 END", "unsure_since = NULL"
     ),
@@ -150,7 +157,7 @@ MUTANTS: dict[str, Mutant] = {
             alerts=tuple(alert for alert in decision.alerts if alert.notification.step is not Step.RESOLVED),
         )
     ),
-    "a fallback gets no alerts": _statement("on_hold IS NOT NULL ORDER BY name", "1 = 0"),
+    "a fallback gets no alerts": _statement("WHERE on_hold IS NOT NULL UNION ALL", "WHERE 1 = 0 UNION ALL"),
     "a silence is not looked at": _statement("NOT settled AND ends_at > ?1", "ends_at < 0"),
     "a commit is none": Mutant(rewrite=lambda statement: "ROLLBACK" if statement == "COMMIT" else statement),
 }

@@ -5,6 +5,7 @@ import json
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from email.utils import format_datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -26,6 +27,7 @@ class Sending:
         query: The query's values, the last of each name.
         headers: The headers, with names in lower case.
         body: The body.
+        begun_at: When the process began to connect; seconds of the loop.
         answered: Set when the whole answer has reached the process.
     """
 
@@ -36,6 +38,7 @@ class Sending:
     query: dict[str, str]
     headers: dict[str, str]
     body: bytes
+    begun_at: float = 0.0
     answered: bool = False
 
     def json(self) -> Any:
@@ -68,7 +71,7 @@ class NetworkLoop(VirtualLoop):
         super().__init__(chance.stream("choice"))
         self.hosts: dict[str, Serve] = {}
         self.chance = chance
-        self._peers: dict[int, str] = {}
+        self._peers: dict[int, tuple[str, float]] = {}
 
     async def getaddrinfo(self, host: Any, port: Any, **_: Any) -> Any:
         """Give each host a public address of its own."""
@@ -81,25 +84,28 @@ class NetworkLoop(VirtualLoop):
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
         """Connect, or not."""
+        begun_at = self.time()
         await asyncio.sleep(self._latency())
         if self.chance.strikes("no_connection"):
             raise ConnectionRefusedError(111, "Connection refused")
-        self._peers[id(sock)] = address[0]
+        self._peers[id(sock)] = address[0], begun_at
 
     async def create_connection(
         self, protocol_factory: Any, host: Any = None, port: Any = None, *, sock: Any = None, **_: Any
     ) -> Any:
         """Connect a client's protocol with the world."""
         del port
+        begun_at = self.time()
         if sock is not None:
-            host = self._peers.pop(id(sock))
+            host, begun_at = self._peers.pop(id(sock))
             sock.close()
         else:
             await asyncio.sleep(self._latency())
             if self.chance.strikes("no_connection"):
                 raise ConnectionRefusedError(111, "Connection refused")
         protocol = protocol_factory()
-        transport = _Transport(self, protocol, sorted(self.hosts)[int(host.rpartition(".")[2]) - 1])
+        name = sorted(self.hosts)[int(host.rpartition(".")[2]) - 1]
+        transport = _Transport(self, protocol, name, begun_at)
         protocol.connection_made(transport)
         return transport, protocol
 
@@ -125,11 +131,12 @@ class _Socket:
 class _Transport(asyncio.Transport):
     """The client's end of a connection, for one request."""
 
-    def __init__(self, loop: NetworkLoop, protocol: Any, host: str) -> None:
+    def __init__(self, loop: NetworkLoop, protocol: Any, host: str, begun_at: float) -> None:
         super().__init__({"socket": _Socket()})
         self._loop = loop
         self._protocol = protocol
         self._host = host
+        self._begun_at = begun_at
         self._buffer = b""
         self._closing = False
         process = RUNNING.get()
@@ -167,6 +174,7 @@ class _Transport(asyncio.Transport):
         self._buffer += bytes(data)
         sending = _parse(self._process, self._host, self._buffer)
         if sending is not None:
+            sending.begun_at = self._begun_at
             self._buffer = b""
             self._later(self._loop._latency(), self._arrive, sending, here=False)  # noqa: SLF001
 
@@ -175,13 +183,16 @@ class _Transport(asyncio.Transport):
         if self._process.alive and self._loop.chance.strikes("kill_at_send"):
             self._process.end(self._loop.time())
         elif self._process.alive and self._loop.chance.strikes("freeze_at_send"):
-            seconds = self._loop.chance.between("freeze_at_send for", 5, 60)
+            # Half of them end when another process has just taken its queue over.
+            ends = self._loop.chance.stream("freeze_at_send until").choice(((5, 60), (29.5, 33)))
+            seconds = self._loop.chance.between("freeze_at_send for", *ends)
             self._process.freeze(self._loop.time(), seconds)
         delay = reply.after_seconds + self._loop._latency()  # noqa: SLF001
         if reply.ends:
             self._later(delay, self._end)
         elif reply.status is not None:
-            self._later(delay, self._answer, sending, _encode(reply))
+            date = format_datetime(self._loop.wall(), usegmt=True)
+            self._later(delay, self._answer, sending, _encode(reply, date))
 
     def _answer(self, sending: Sending, data: bytes) -> None:
         if not self._closing:
@@ -231,7 +242,7 @@ def _parse(process: Process, host: str, data: bytes) -> Sending | None:
     return Sending(process, host, method, parts.path, query, headers, body)
 
 
-def _encode(reply: Reply) -> bytes:
+def _encode(reply: Reply, date: str) -> bytes:
     text = isinstance(reply.body, str)
     body = reply.body.encode() if text else json.dumps(reply.body).encode()
     headers = {
@@ -239,6 +250,7 @@ def _encode(reply: Reply) -> bytes:
         "Content-Length": str(len(body)),
         # A kept connection would end by the machine's clock.
         "Connection": "close",
+        "Date": date,
         **reply.headers,
     }
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())

@@ -1,6 +1,6 @@
 """The oracle: what each place must have heard, in the README's words and without the code that it judges."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from itertools import pairwise, permutations
 
@@ -17,8 +17,10 @@ SAID_AFTER_SECONDS = 60.0
 OLD_RULES_SECONDS = 70.0
 """How long a process may go by the rules file before: it was frozen, or has just read it."""
 SENT_WITHIN_SECONDS = 12.0
-JUMP_SECONDS = 45.0
-"""A clock that was set by up to 40 s: the leases may be off by so much."""
+UNANSWERED_SECONDS = 59.0
+"""How long a receiver that takes a message and does not answer is left alone, at least."""
+NOTED_SECONDS = 20.0
+"""How long it may take to note that a message has arrived: a slow answer, and a slow disk."""
 COPIED_WITHIN_SECONDS = 15.0
 """How long a process takes at the most to copy what waits for its fallback."""
 
@@ -34,15 +36,21 @@ class Oracle:
     def __init__(self, world: World, quiet_since: float) -> None:
         self._world = world
         self._quiet_since = quiet_since
+        # When Port has said first that a value is so.
+        self._known_from = {load: change.sent_at or 1e9 for load, change in world.changes.items()}
+        for at, listed in world.listings:
+            for load in listed.values():
+                self._known_from[load] = min(at, self._known_from[load])
         # By place and entity: each value in the order in which it was told, with the message.
         self._heard: dict[tuple[str, str], list[tuple[float, Told]]] = defaultdict(list)
-        self._left_out: dict[tuple[str, str], list[range]] = defaultdict(list)
         for told in world.told:
-            for entity in [*told.over, *told.still]:
-                self._end(told, entity)
             for entity in told.loads:
                 heard = self._heard[told.place, entity]
-                heard += [(load, told) for load in self._named(told, entity)]
+                # The first value is that before; 0 stands for those that a long line leaves out.
+                heard += [(load, told) for load in told.loads[entity][1:] if load]
+        # How many changes that nothing names a message of a place has counted, by the message and the entity.
+        self._counted = [(told, Counter(told.unnamed)) for told in world.told if told.unnamed]
+        self._unnamed = set[tuple[str, int]]()
         # When the rule was renamed or removed: what waited under its name is not sent any more.
         self._renamed = [
             after.since
@@ -67,6 +75,7 @@ class Oracle:
             *self._nothing_is_lost(),
             *self._what_was_told_is_told_to_its_end(),
             *self._each_change_alerts_once(),
+            *self._who_does_not_answer_is_left_alone(),
             *self._nothing_is_made_up(),
             *self._silences_hold(),
             *self._order(),
@@ -77,24 +86,6 @@ class Oracle:
             *self._jobs_follow_the_incident(),
             *self._open_incidents_were_told(),
         ]
-
-    def _end(self, told: Told, entity: str) -> None:
-        """Note that a message says that an entity is new, or gone, and not what came just before that."""
-        of_it = [change for change in self._world.changes.values() if change.entity == entity]
-        over = (change for change in of_it if change.action != "UPDATE" or change.renames)
-        gone = [change.serial for change in over if change.at < told.at]
-        before = [self._world.changes[load].serial for load, _ in self._heard[told.place, entity]]
-        if gone and told.place != PAGER:
-            self._left_out[told.place, entity].append(range(max(before, default=0) + 1, gone[-1]))
-
-    def _named(self, told: Told, entity: str) -> list[float]:
-        """Leave out the value before; what a long line leaves out for a person's sake may be any between."""
-        loads, changes = told.loads[entity], self._world.changes
-        if 0.0 in loads:
-            serials = [changes[load].serial for load in loads if load]
-            between = range(min(serials), max(serials))
-            self._left_out[told.place, entity].append(between)
-        return [load for load in loads[1:] if load]
 
     def _follow_the_pager(self) -> None:
         seen = set[str]()
@@ -114,11 +105,24 @@ class Oracle:
                 elif told.text == "resolved":
                     self._open.pop(entity, None)
 
+    def _is_named(self, place: str, change: Change) -> bool:
+        return any(load == change.load for load, _ in self._heard[place, change.entity])
+
     def _has_heard(self, place: str, change: Change) -> bool:
-        where = place, change.entity
-        return any(load == change.load for load, _ in self._heard[where]) or any(
-            change.serial in between for between in self._left_out[where]
-        )
+        """Tell whether a place was told of a change: by its value, or as one of those that a message counts.
+
+        A line has no room for the values of all changes, but a person can see how many there were: so each
+        that is counted stands for one change that was known by then.
+        """
+        if self._is_named(place, change) or (place, change.serial) in self._unnamed:
+            return True
+        for told, counted in self._counted:
+            known = self._known_from[change.load] <= told.at
+            if told.place == place and known and counted[change.entity] > 0:
+                counted[change.entity] -= 1
+                self._unnamed.add((place, change.serial))
+                return True
+        return False
 
     def _tables(self, since: float, until: float) -> list[Table]:
         """List the versions of the rules file that may have been in force within a time."""
@@ -148,7 +152,7 @@ class Oracle:
             )
         for earlier in story:
             places |= self._places(earlier, told.at)
-            if self._has_heard(place, earlier):
+            if self._is_named(place, earlier):
                 return True
         on_hold = {name for since, name, _ in self._world.holds if since <= told.at}
         on_hold |= {name for since, name in self._world.unknown if since <= told.at}
@@ -156,9 +160,9 @@ class Oracle:
 
     def _kept_back(self, change: Change) -> bool:
         """Tell whether the operator may have taken its alerts back while they waited."""
-        since, set_back = change.at, JUMP_SECONDS * len(self._world.jumps)
+        since = change.at
         return any(at > since - OLD_RULES_SECONDS for at in self._renamed) or any(
-            entity == change.entity and until + set_back > since and begins - 1 < self._quiet_since
+            entity == change.entity and until > since and begins - 1 < self._quiet_since
             for entity, begins, until in self._world.silenced
         )
 
@@ -183,13 +187,15 @@ class Oracle:
             if not all(table.channels for table in tables):
                 continue
             for places in ({table.channels[change.team] for table in tables}, {PAGER}):
-                if not any(self._has_heard(place, change) for place in places) and not self._told(newer):
+                # First by its value: what a message counts can stand for one change only.
+                named = any(self._is_named(place, change) for place in places) or self._told(newer)
+                if not named and not any(self._has_heard(place, change) for place in sorted(places)):
                     yield f"#{' or #'.join(sorted(places))} is never told of {_name(change)}, {why}"
 
     def _told(self, changes: list[Change]) -> bool:
         """Tell whether any of them was told where it belongs by then: the team may be another."""
         return any(
-            self._has_heard(place, change)
+            self._is_named(place, change)
             for change in changes
             for place in self._places(change, self._quiet_since)
         )
@@ -212,10 +218,12 @@ class Oracle:
             if change.entity in self._unclear or self._kept_back(self._world.changes[(story or [load])[0]]):
                 continue
             for place in CHANNELS:
+                # What was told at an address that is not in the rules any more cannot be told its end there.
+                left = max((at for at, name in self._world.moved if name == place), default=0.0)
                 since = (
                     told.at
                     for value, told in self._heard[place, change.entity]
-                    if value in story and (place != FALLBACK or told.at < change.at)
+                    if value in story and (place != FALLBACK or told.at < change.at) and told.at > left
                 )
                 if (at := next(since, None)) is not None and not self._has_heard(place, change):
                     yield f"#{place} was told of {change.entity} at {at - 1000:.0f} s, not of {_name(change)}"
@@ -233,14 +241,44 @@ class Oracle:
 
     def _may_be_said_again(self, place: str, load: float, told: Told, earlier: list[Told]) -> bool:
         change = self._world.changes.get(load)
-        if change is not None and any(change.at - OLD_RULES_SECONDS < at < told.at for at in self._renamed):
-            return True  # it is another rule that says so
-        if any(one.has_just_woken() or self._jumped(one) for one in [told, *earlier]):
+        if change is not None:  # it is another rule that says so, once for each
+            rules = sum(change.at - OLD_RULES_SECONDS < at < told.at for at in self._renamed)
+            if len(earlier) <= rules:
+                return True
+        if any(one.has_just_woken() for one in [told, *earlier]):
             return True
-        return place not in BY_TOKEN and any(one.may_be_repeated() for one in earlier)
+        return place not in BY_TOKEN and any(self._may_be_repeated(one) for one in earlier)
 
-    def _jumped(self, told: Told) -> bool:
-        return any(abs(told.at - jump) < JUMP_SECONDS for jump in self._world.jumps)
+    def _may_be_repeated(self, told: Told) -> bool:
+        """Tell whether its sender could not know, or not write down, that it had arrived."""
+        return not (told.confirmed and told.sending.answered) or self._was_cut_off(told)
+
+    def _was_cut_off(self, told: Told) -> bool:
+        """Tell whether its sender was killed or frozen before it could write down what came of it."""
+        noted = told.at + NOTED_SECONDS
+        for since, until in self._world.away:
+            if since < noted:
+                noted = max(noted, until + NOTED_SECONDS)
+        return any(told.at - 1 < trouble < noted for trouble in told.sending.process.troubles)
+
+    def _who_does_not_answer_is_left_alone(self) -> Iterator[str]:
+        """What may have arrived is sent again after a minute at the soonest, unless its sender has died."""
+        for (place, entity), heard in self._heard.items():
+            before: dict[float, Told] = {}
+            for load, told in heard:
+                earlier = before.get(load)
+                before[load] = told
+                if earlier is None or not earlier.silent or self._was_cut_off(earlier):
+                    continue
+                # After a start of the machine nobody knows how long it stood still; and what is on hold is
+                # tried again when somebody may have mended it.
+                on_hold = any(name == place and at < told.at for at, name, _ in self._world.holds)
+                others = [*self._world.boots, *(self._world.tries if on_hold else ())]
+                asked = any(earlier.at < at < told.at for at in others)
+                soon = told.at - earlier.at < UNANSWERED_SECONDS and not asked
+                if soon and not told.has_just_woken():
+                    after = told.at - earlier.at
+                    yield f"#{place} hears again of {entity} {load:g} after {after:.0f} s, unanswered"
 
     def _nothing_is_made_up(self) -> Iterator[str]:
         listed = {load for _, values in self._world.listings for load in values.values()}
@@ -264,19 +302,11 @@ class Oracle:
                 in_force = since + SENT_WITHIN_SECONDS < told.at < min([until, *ended]) - 1
                 if entity not in told.loads or not in_force or told.has_just_woken():
                     continue
-                if not self._jumped_since(since, told.at):
-                    yield f"#{told.place} is told of {entity} at {told.at - 1000:.0f} s, though silenced"
-
-    def _jumped_since(self, since: float, until: float) -> bool:
-        return any(since - 1 < jump < until for jump in self._world.jumps)
+                yield f"#{told.place} is told of {entity} at {told.at - 1000:.0f} s, though silenced"
 
     def _order(self) -> Iterator[str]:
         """What was answered before the next was sent is told before it; jobs are in order for each entity."""
-        changes = self._world.changes
-        known_from = {load: change.sent_at or 1e9 for load, change in changes.items()}
-        for at, listed in self._world.listings:
-            for load in listed.values():
-                known_from[load] = min(at, known_from[load])
+        changes, known_from = self._world.changes, self._known_from
         renamed = {change.entity for change in changes.values() if change.renames}
         for place in [*CHANNELS.keys() - {FALLBACK}, PAGER]:
             first_told = self._first_told(place)
@@ -305,20 +335,26 @@ class Oracle:
         for told in self._world.told:
             before = last.get(told.place)
             last[told.place] = told
-            if before is None or told.place == PAGER or before.may_be_repeated() or told.has_just_woken():
+            if before is None or told.place == PAGER or told.has_just_woken():
                 continue
-            if told.at - before.at < APART_SECONDS and not self._jumped(told):
+            if told.at - before.at < APART_SECONDS and not self._may_be_repeated(before):
                 yield f"#{told.place} gets two messages within {told.at - before.at:.3f} s"
 
     def _holds_are_said(self) -> Iterator[str]:
         """Of each place on hold its fallback hears."""
         said = [told.text for told in self._world.told if told.place == FALLBACK]
         for at, place, process in self._world.holds:
-            if any(at - 45 < trouble < at + SAID_AFTER_SECONDS for trouble in process.troubles):
+            if self._is_disturbed(process, at - 45, at + SAID_AFTER_SECONDS):
                 continue
             # One notice for each time that it goes on hold, at the beginning.
             if not any(f"Destination {place} is on hold" in text for text in said):
                 yield f"#{FALLBACK} never hears that {place} is on hold"
+
+    def _is_disturbed(self, process: Process, since: float, until: float) -> bool:
+        """Tell whether a process was killed or frozen, or could not write, within a time."""
+        return any(since < trouble < until for trouble in process.troubles) or any(
+            began < until and ended > since for began, ended in self._world.away
+        )
 
     def _fallbacks_stand_in(self) -> Iterator[str]:
         """While a place is on hold, its fallback gets the alerts themselves."""
@@ -328,7 +364,7 @@ class Oracle:
                 for at, name, process in self._world.holds
                 if name == place
                 and since <= at <= until
-                and not any(at - 1 < trouble < at + SAID_AFTER_SECONDS for trouble in process.troubles)
+                and not self._is_disturbed(process, at - 1, at + SAID_AFTER_SECONDS)
             ]
             for change in self._world.changes.values() if on_hold else ():
                 stored = change.stored_at
@@ -350,7 +386,7 @@ class Oracle:
             process = told.sending.process
             if since <= told.at <= until:
                 began = first.setdefault(process, told.at)
-                troubled = any(began - 1 < trouble < told.at + 1 for trouble in process.troubles)
+                troubled = self._is_disturbed(process, began - 1, told.at + 1)
                 if not troubled and told.at - began > COPIED_WITHIN_SECONDS:
                     return True
         return False

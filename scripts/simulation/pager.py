@@ -11,12 +11,14 @@ class Pager:
     Attributes:
         down: It answers 503 to everything.
         expired: It answers 401 to everything: the token has expired.
+        silent: It takes everything, and never answers.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.down = False
         self.expired = False
+        self.silent = False
 
     def serve(self, sending: Sending) -> Reply:
         """Answer a request."""
@@ -26,7 +28,7 @@ class Pager:
         if self.expired:
             world.holds.append((world.loop.time(), PAGER, sending.process))
             return Reply(401, "the token has expired")
-        failure = drawn_failure(world.chance)
+        failure = (Reply(None), True) if self.silent else drawn_failure(world.chance)
         if failure and not failure[1]:
             world.say(f"Pager: answers {failure[0].status}")
             return failure[0]
@@ -43,6 +45,7 @@ class Pager:
                 loads,
                 key=key,
                 confirmed=failure is None,
+                silent=failure is not None and failure[0].status is None,
                 text=alert["step"],
                 over=frozenset() if loads else frozenset({entity}),
             )

@@ -152,12 +152,7 @@ async def _night(plan: Plan, world: World) -> Outcome:
     background[-1].cancel()
     quiet_since = loop.time()
     world.say("nothing disturbs any more")
-    for name in slack.channels:
-        nights.unarchive(name)
-    slack.channels["nova"].shown_as = ""
-    if not world.tables[-1].channels:
-        nights.write_rules(world.tables[-2].channels, world.tables[-2].rule)
-    nights.fix_pager()
+    nights.mend()
     waiting = await _settled(world, listeners, quiet_since)
     broken = [f"after {ENDS_WITHIN_SECONDS / 60:.0f} quiet minutes there wait: {waiting}"] if waiting else []
     world.open_here = _open_incidents(world)
@@ -186,21 +181,23 @@ async def _settled(world: World, listeners: list[Listener], quiet_since: float) 
         ready = [listener for listener in listeners if listener.runtime is not None]
         if not released and ready and (runtime := ready[0].runtime) and (process := ready[0].process):
             released = True
+            world.tries.append(loop.time())
             for destination in ("rocket", "star", "nova", "pager", "ops"):
-                process.start(runtime.store.release_hold(destination, ready[0].clock()))
+                process.start(runtime.store.release_hold(destination, runtime.store.clock()))
         compared = any(at > quiet_since + 10 for at, _ in world.listings)
-        waiting = _waiting()
+        waiting = _waiting(world.tables[-1].rule)
         calm = calm + 1 if compared and not waiting and loop.time() > silenced + 5 else 0
     return waiting
 
 
-def _waiting() -> list[str]:
+def _waiting(rule: str) -> list[str]:
     with closing(sqlite3.connect(f"file:{DATABASE}?mode=ro", uri=True)) as connection:
         rows = connection.execute(
             "SELECT queue, count(*) FROM deliveries"
-            # An update of a message that cannot be changed is given up.
-            " WHERE state = 'pending' OR (state = 'dead' AND message_id IS NULL)"
-            " GROUP BY queue ORDER BY queue"
+            # An update of a message that cannot be changed is given up; and what a rule wanted that is gone.
+            " WHERE state = 'pending' OR (state = 'dead' AND message_id IS NULL AND rule IN ('', ?))"
+            " GROUP BY queue ORDER BY queue",
+            [rule],
         )
         return [f"{count} for {queue}" for queue, count in rows]
 

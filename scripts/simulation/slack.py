@@ -1,6 +1,7 @@
 """A model of Slack: channels that take a message a second, by webhook and by token, and fail as it does."""
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +12,12 @@ from scripts.simulation.world import Told, World
 CHANNELS = {"rocket": "C0000000R", "star": "C0000000S", "nova": "C0000000N", "ops": "C0000000O"}
 RATE_SECONDS = 0.9
 """Slack lets short bursts pass; what comes sooner than this is refused."""
-LINE = re.compile(r"identifier=([^|>]+)\|[^\n]*?>(?:\*: [^\n]*\n[^:\n]*:|:) ([^\n]*)")
-NEW_OR_GONE = re.compile(r"identifier=([^|>]+)\|[^\n]*?>(?:\*:| was) (?:created|deleted)")
+BEGINS = re.compile(r"(?=<[^|>]*identifier=[^|>]+\|)")
+LINE = re.compile(r"^[^\n]*?>(?:\*: [^\n]*\n[^:\n]*:|:) ([^\n]*)")
+NEW_OR_GONE = re.compile(r"^[^\n]*?>(?:\*:| was) (?:created|deleted)")
+PLAIN_LINE = re.compile(r"service-\d+[^:\n]*: ?([^\n]*)")
+PLAIN_NEW_OR_GONE = re.compile(r"service-\d+\S* was (?:created|deleted)")
+CHANGES = re.compile(r"(\d+) changes in ")
 LEFT_OUT = "…"
 NUMBER = re.compile(r"\d+\.\d+|…")
 
@@ -24,6 +29,9 @@ class Channel:
     Attributes:
         name: Its name.
         archived: Whether it is archived.
+        silent: Whether its webhook takes everything, and never answers.
+        webhooks: How many addresses its webhook has had; only the last one works.
+        noted: Which of them is in the rules file.
         shown_as: What somebody has renamed it to; empty: nothing.
         messages: All messages, by their timestamp; a deleted one is not among them.
         last_at: When the last message was taken; seconds of the loop.
@@ -31,40 +39,62 @@ class Channel:
 
     name: str
     archived: bool = False
+    silent: bool = False
+    webhooks: int = 1
+    noted: int = 1
     shown_as: str = ""
     messages: dict[str, dict[str, Any]] = field(default_factory=dict)
     last_at: float = -1e9
 
 
-Lines = tuple[dict[str, list[float]], dict[str, float], frozenset[str], str]
+@dataclass(slots=True)
+class Lines:
+    """What a message says.
+
+    Attributes:
+        text: All of it.
+        loads: The values of each entity, in their order; the first is that before.
+        still: Those that it only repeats.
+        over: The entities that are new, gone or closed.
+        unnamed: How many further changes of each entity it counts, without their values.
+    """
+
+    text: str
+    loads: dict[str, list[float]] = field(default_factory=dict)
+    still: dict[str, float] = field(default_factory=dict)
+    over: set[str] = field(default_factory=set)
+    unnamed: Counter[str] = field(default_factory=Counter)
+
+    def add(self, entity: str, numbers: list[float], changes: int, *, over: bool) -> None:
+        """Add a line: its values, and how many changes it counts; 0: it counts none."""
+        entity = entity.partition("x")[0]
+        if over:
+            self.over.add(entity)
+        if len(numbers) == 1:
+            self.still[entity] = numbers[0]
+        elif numbers:  # a further line of an entity that was renamed begins with the value before, too
+            self.loads[entity] = self.loads[entity] + numbers[1:] if entity in self.loads else numbers
+        shown = sum(number > 0 for number in numbers[1:]) + over
+        self.unnamed[entity] += max(0, changes - shown)
 
 
 def read_lines(body: dict[str, Any]) -> Lines:
-    """Read a message: the values of each entity, those that it only repeats, what is over, and the text."""
+    """Read a message."""
     blocks = list(body.get("blocks") or [])
     for attachment in body.get("attachments") or []:
         blocks += attachment.get("blocks") or []
-    texts = [str((block.get("text") or {}).get("text") or "") for block in blocks]
-    loads: dict[str, list[float]] = {}
-    still: dict[str, float] = {}
-    over: set[str] = set()
-    whole = "\n".join(texts) if blocks else str(body.get("text", ""))
-    for entity, rest in LINE.findall("\n".join(texts)):
-        entity, numbers = entity.partition("x")[0], _numbers(rest.partition(",")[0])  # noqa: PLW2901
-        if not numbers:
-            over.add(entity)
-        elif len(numbers) == 1:
-            still[entity] = numbers[0]
-        else:  # a further line of an entity that was renamed begins with the value before, too
-            loads[entity] = loads[entity] + numbers[1:] if entity in loads else numbers
-    over.update(entity.partition("x")[0] for entity in NEW_OR_GONE.findall("\n".join(texts)))
-    if not blocks:  # plain text, after Slack had refused the form of it
-        for entity, rest in re.findall(r"(service-\d)[^:\n]*: ?([^\n]*)", whole):
-            if numbers := _numbers(rest):
-                loads[entity] = loads[entity] + numbers[1:] if entity in loads else numbers
-            else:
-                over.add(entity)
-    return loads, still, frozenset(over), whole
+    texts = "\n".join(str((block.get("text") or {}).get("text") or "") for block in blocks)
+    lines = Lines(texts if blocks else str(body.get("text", "")))
+    # Plain text, after Slack had refused the form of it, has a line for each entity, and no links.
+    for part in re.split(BEGINS, texts)[1:] if blocks else lines.text.split("\n"):
+        entity = re.search(r"service-\d+(x\d+)?", part)
+        found = (LINE if blocks else PLAIN_LINE).search(part)
+        new_or_gone = bool((NEW_OR_GONE if blocks else PLAIN_NEW_OR_GONE).search(part))
+        if entity and (found or new_or_gone):
+            numbers = _numbers(found[1].partition(",")[0]) if found and not new_or_gone else []
+            changes = CHANGES.search(part)
+            lines.add(entity[0], numbers, int(changes[1]) if changes else 0, over=not numbers)
+    return lines
 
 
 def _numbers(text: str) -> list[float]:
@@ -83,7 +113,14 @@ class Slack:
 
     def webhook(self, sending: Sending) -> Reply:
         """Answer a post to an incoming webhook."""
-        channel, body = self.channels[sending.path.rpartition("/")[2]], sending.json()
+        name, _, number = sending.path.rpartition("/")[2].partition("-")
+        channel, body = self.channels[name], sending.json()
+        if int(number or 1) != channel.webhooks:
+            if int(number or 1) == channel.noted:
+                self._world.holds.append((self._world.loop.time(), name, sending.process))
+            else:  # the last word there, or the new rules are not in force yet
+                self._world.unknown.append((self._world.loop.time(), name))
+            return Reply(404, "no_service")
         if channel.archived:
             self._world.holds.append((self._world.loop.time(), channel.name, sending.process))
             return Reply(410, "channel_is_archived")
@@ -143,7 +180,7 @@ class Slack:
         if now - channel.last_at < RATE_SECONDS and not chance.quiet:
             world.say(f"Slack: #{channel.name} is posted to too fast")
             return Reply(429, "", {"Retry-After": "1"}), False, ""
-        failure = drawn_failure(chance)
+        failure = (Reply(None), True) if channel.silent and good else drawn_failure(chance)
         reply, posted = failure or (Reply(200, good), True)
         if chance.strikes("slow_answer"):
             reply.after_seconds += chance.between("slow_answer for", 0.5, 7)
@@ -156,12 +193,29 @@ class Slack:
             ts = f"{float(ts) + 0.000001:.6f}"
         root = str(body.get("thread_ts", ""))
         channel.messages[ts] = body | {"ts": ts, "thread_ts": root if root in channel.messages else None}
-        loads, still, over, text = read_lines(body)
+        lines = read_lines(body)
         confirmed = failure is None
-        world.told.append(Told(now, channel.name, sending, loads, still, text, over, confirmed=confirmed))
-        shown = " ".join(f"{name}: {numbers}" for name, numbers in {**loads, **still}.items()) or text[:150]
-        shown += f" over: {sorted(over)}" if over else ""
+        world.told.append(
+            Told(
+                now,
+                channel.name,
+                sending,
+                lines.loads,
+                still=lines.still,
+                text=lines.text,
+                over=frozenset(lines.over),
+                unnamed=lines.unnamed,
+                confirmed=confirmed,
+                silent=reply.status is None,
+            )
+        )
+        values = {**lines.loads, **lines.still}
+        shown = " ".join(f"{name}: {numbers}" for name, numbers in values.items()) or lines.text[:150]
+        shown += f" over: {sorted(lines.over)}" if lines.over else ""
+        shown += "".join(f" and {number} of {name}" for name, number in lines.unnamed.items() if number)
         world.say(f"Slack: #{channel.name} hears {shown}{'' if confirmed else ' (not confirmed)'}")
+        if confirmed and chance.strikes("store_away"):
+            world.lose_disk(chance.between("store_away for", 30, 60))
         if chance.strikes("message_deleted"):
             deleted = chance.stream("message_deleted which").choice(list(channel.messages))
             world.say(f"Slack: somebody deletes a message of #{channel.name}")
@@ -176,7 +230,7 @@ class Slack:
         ts = str(arguments["ts"])
         if ts not in channel.messages:
             return Reply(200, {"ok": False, "error": "message_not_found"})
-        channel.messages[ts] = channel.messages[ts] | {"updated": read_lines(arguments)[0]}
+        channel.messages[ts] = channel.messages[ts] | {"updated": read_lines(arguments).loads}
         return failure[0] if failure else Reply(200, {"ok": True, "channel": channel.name, "ts": ts})
 
     def _history(self, channel: Channel, arguments: dict[str, Any], *, thread: str | None) -> Reply:

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from app.model.times import Micros
 from scripts.simulation.chance import Chance
 from scripts.simulation.clock import Process
 from scripts.simulation.network import NetworkLoop, Sending
 
 DATABASE, RULES_FILE = Path("listener.db"), Path("rules.yaml")
-AFTER_SECONDS = 20.0
-"""How long it may take to note that a message has arrived: a slow answer, and a slow disk."""
+TOLERANCE_SECONDS = 200.0
+SEEN_LATE_SECONDS = 70.0
 PAGER, FALLBACK = "pager", "ops"
 
 
@@ -55,8 +56,10 @@ class Told:
         still: The values that it names again, as a reminder does, by entity.
         text: All of it.
         over: The entities whose incident is over without a value: closed, or the entity is deleted.
+        unnamed: How many further changes of each entity it counts, without their values.
         key: The idempotency key of a job.
         confirmed: The sender was given a success for it.
+        silent: It was given no answer at all.
     """
 
     at: float
@@ -66,19 +69,14 @@ class Told:
     still: dict[str, float] = field(default_factory=dict)
     text: str = ""
     over: frozenset[str] = frozenset()
+    unnamed: Mapping[str, int] = field(default_factory=dict)
     key: str = ""
     confirmed: bool = True
-
-    def may_be_repeated(self) -> bool:
-        """Tell whether its sender could not know, or not write down, that it had arrived."""
-        if not (self.confirmed and self.sending.answered):
-            return True
-        troubles = self.sending.process.troubles
-        return any(self.at - 1 < trouble < self.at + AFTER_SECONDS for trouble in troubles)
+    silent: bool = False
 
     def has_just_woken(self) -> bool:
         """Tell whether its sender was frozen in the middle of the request: it cannot know how long."""
-        return any(0 <= self.at - woken < AFTER_SECONDS for woken in self.sending.process.woken)
+        return any(self.sending.begun_at <= woken <= self.at for woken in self.sending.process.woken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +108,15 @@ class World:
         refused: Webhooks with another answer than 202, or 503 because they could not be stored.
         holds: The places that refused a message until somebody fixes them, with the time and the sender.
         unknown: Since when a channel has another name: it may be on hold.
+        tries: When what is on hold was to be tried again: by a start, new rules, the operator.
         broken: From when to when a place refused all messages.
         tables: The versions of the rules file.
         open_here: The entities with an open incident in the end.
         clock_offset: How far the machine's clock is off; seconds.
-        jumps: When it was set.
+        jumps: When it was set, and by how much.
+        boots: When the machine was started; seconds of the loop.
+        moved: When an incoming webhook got another address, which is in the rules file from then on.
+        away: From when to when nothing can be written.
         story: What happened, as lines.
     """
 
@@ -127,14 +129,50 @@ class World:
     in_force: list[tuple[str, float, float]] = field(default_factory=list)
     silence_ends: list[float] = field(default_factory=list)
     holds: list[tuple[float, str, Process]] = field(default_factory=list)
+    tries: list[float] = field(default_factory=list)
     broken: list[tuple[str, float, float]] = field(default_factory=list)
     unknown: list[tuple[float, str]] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     open_here: set[str] = field(default_factory=set)
     refused: list[str] = field(default_factory=list)
     clock_offset: float = 0.0
-    jumps: list[float] = field(default_factory=list)
+    jumps: list[tuple[float, float]] = field(default_factory=list)
+    boots: list[float] = field(default_factory=lambda: [0.0])
+    moved: list[tuple[float, str]] = field(default_factory=list)
+    away: list[tuple[float, float]] = field(default_factory=list)
     story: list[str] = field(default_factory=list)
+
+    def uptime(self) -> Micros:
+        """Give the microseconds since the machine was started."""
+        return Micros(round((self.loop.time() - self.boots[-1]) * 1_000_000))
+
+    def set_clock(self, offset: float) -> None:
+        """Set the machine's clock, to be off by so many seconds."""
+        if offset != self.clock_offset:
+            self.jumps.append((self.loop.time(), offset - self.clock_offset))
+            self.say(f"the machine's clock is set by {offset - self.clock_offset:.3f} s")
+            self.clock_offset = offset
+
+    def lose_disk(self, seconds: float) -> None:
+        """Let nothing be written for so long."""
+        if not self.is_away():
+            self.away.append((self.loop.time(), self.loop.time() + seconds))
+            self.say(f"the disk is full for {seconds:.1f} s")
+
+    def clock_was_off(self) -> bool:
+        """Tell whether signatures may be too old, or too new, to a process; it sees late what time it is."""
+        now, offset = self.loop.time(), self.clock_offset
+        for at, by in reversed(self.jumps):
+            if abs(offset) > TOLERANCE_SECONDS:
+                return True
+            if at < now - SEEN_LATE_SECONDS:
+                break
+            offset -= by
+        return abs(offset) > TOLERANCE_SECONDS
+
+    def is_away(self) -> bool:
+        """Tell whether nothing can be written now."""
+        return bool(self.away) and self.loop.time() < self.away[-1][1]
 
     def root(self, name: str) -> str:
         """Give the first name of an entity: a later one begins with it."""

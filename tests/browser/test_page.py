@@ -77,6 +77,12 @@ async def test_the_keyboard(browser: Browser, site: Site) -> None:
         await page.keyboard.press("Escape")
         await expect(page.get_by_role("dialog")).to_be_hidden()
         await expect(opener).to_be_focused()
+        await page.get_by_role("button", name="Acknowledge: checkout-prod", exact=True).focus()
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("status").get_by_text("is acknowledged by Ada")).to_be_visible()
+        await page.get_by_role("button", name="Un-acknowledge: checkout-prod").press("Enter")
+        await expect(page.get_by_role("status").get_by_text("is not acknowledged any more")).to_be_visible()
+        await opener.focus()
         await site.change("Healthy", "Degraded", entity="mail-prod", title="Mail")
         await expect(page.get_by_role("link", name="Silence: mail-prod")).to_be_visible()
         await expect(opener).to_be_focused()  # what is renewed under it does not take the focus away

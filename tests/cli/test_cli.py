@@ -129,14 +129,22 @@ async def test_incidents(store: Store, run: Run) -> None:
     )
     assert "entity: checkout-prod\n" in (await run("incident", "show", shown["id"])).out
     assert (await run("incidents", "show", "nobody")).status == 1
+    acknowledged = await run("incidents", "ack", shown["id"])
+    assert "rule health is acknowledged by " in acknowledged.out
+    twice = await run("incidents", "ack", shown["id"])
+    assert (twice.status, "is already acknowledged by" in twice.err) == (1, True)
+    assert (await run("incidents", "--unacknowledged")).out == "0 open\n"
+    assert "\nAcknowledged: 1\n" in (await run("status")).out
+    assert (await run("incidents", "unack", shown["id"])).status == 0
+    assert "until it is over" in (await run("incidents", "silence", shown["id"])).out
     closed = await run("incidents", "close", shown["id"], "--comment", "decommissioned")
-    assert closed.out == f"incident {shown['id']} is closed\n"
-    (entry,) = (await store.read(queries.audit.entries, limit=5)).rows
+    assert "rule health is closed by" in closed.out
+    (entry, *_) = (await store.read(queries.audit.entries, limit=5)).rows
     assert entry.details.endswith(": decommissioned.")
     over = (await run("incidents", "--all")).out
     assert (shown["id"] in over, over.endswith("0 open\n")) == (True, True)
     again = await run("incidents", "close", shown["id"])
-    assert (again.status, "there is no open incident" in again.err) == (1, True)
+    assert (again.status, " is over since " in again.err) == (1, True)
 
 
 async def test_deliveries(store: Store, run: Run) -> None:

@@ -39,12 +39,18 @@ async def test_the_same_here_and_elsewhere(start: Start, run: Run, slack: StandI
             return await count(service.store, State.DEAD) == 1
 
         await until(dead)
+        incident = rows(await run("incidents", "--json"))[0]["id"]
+        for verb, said in (("ack", "is acknowledged by API"), ("unack", "is not acknowledged any more")):
+            assert said in (await run("incidents", verb, incident, *at)).out
         added = await run("silences", "add", "--for", "1h", "--comment", "why", "--entity", "[ab]", *at)
         assert added.out.startswith(
             "it covers 1 open incidents, and 1 alerts of the last 24 hours\nsilence 1: "
         )
         for words in (
             ("silences",),
+            ("incidents",),
+            ("incidents", "--unacknowledged", "--all"),
+            ("incidents", "show", incident),
             ("silences", "show", "1"),
             ("deliveries",),
             ("deliveries", "--entity", "a", "--state", "dead", "--rule", "health", "--since", "1h"),

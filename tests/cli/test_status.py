@@ -13,7 +13,7 @@ async def test_status(run: Run, store: Store) -> None:
     """It says what is open and stuck; nothing wrong is status 0."""
     said = await run("status")
     assert (said.status, said.out.splitlines()[0]) == (0, "Nothing needs attention.")
-    assert said.out.splitlines()[1:4] == ["Open: 0", "On hold: none", "Dead: 0"]
+    assert said.out.splitlines()[1:4] == ["Open: 0", "Acknowledged: 0", "On hold: none"]
     await store.accept([incoming()])
     result = await run("status")
     assert result.status == 1

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
-from app.deliver.dispatcher import QUEUE_LEASE
+from app.deliver.dispatcher import QUEUE_LEASE, SPARED
 from app.deliver.retry import GIVE_UP_AFTER, PROBE_EVERY
 from app.deliver.turn import FAULTS_BEFORE_DEAD
 from app.errors import DeliveryFailed, Scope, StoreUnavailable
@@ -200,6 +200,10 @@ async def test_whoever_lost_the_lease_cannot_record(rig: Rig) -> None:
         await until(lambda: rig.notifier.tried == ["one"])
         rig.clock.now += QUEUE_LEASE
         async with other.running():
+            # One that has just begun cannot know whether the store was away: it leaves others time to record.
+            await until(lambda: other.dispatcher.last_turn is not None)
+            assert other.notifier.tried == []
+            other.move(SPARED + PAUSE)
             await until(lambda: other.notifier.taken == ["one"])
             await rig.attempts(1)
         go_on.set()

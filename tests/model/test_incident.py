@@ -18,14 +18,14 @@ def test_the_first_trouble_opens_one() -> None:
 
 def test_the_next_trouble_changes_it() -> None:
     """An open incident keeps its id and its beginning, and takes the new state."""
-    changed = replace(OPEN, state="Crashed", changed_at=LATER)
+    changed = replace(OPEN, state="Crashed", changed_at=LATER, version=2)
     assert advance(OPEN, candidate=CANDIDATE, resolves=False) == (Step.CHANGED, changed)
 
 
 def test_the_end_of_the_trouble_resolves_it() -> None:
     """What fulfils the rule's end closes the open incident at the change's own time."""
     end = replace(CANDIDATE, state="Healthy")
-    resolved = replace(OPEN, state="Healthy", changed_at=LATER, resolved_at=LATER)
+    resolved = replace(OPEN, state="Healthy", changed_at=LATER, resolved_at=LATER, version=2)
     assert advance(OPEN, candidate=end, resolves=True) == (Step.RESOLVED, resolved)
 
 

@@ -322,3 +322,13 @@ async def test_a_database_that_vanishes(
     ready = await service.client.get("/readyz")
     assert ready.status_code == 503
     assert f"listener.db{suffix} was moved, replaced or deleted" in ready.text
+
+
+async def test_an_end_that_never_came(service: Service) -> None:
+    """The change that made the entity well is lost: the next one, of another value, ends the incident."""
+    await service.change("Healthy", "Crashed", entity="a")
+    body = json.loads(change_body(before="Healthy", after="Healthy", at=datetime.now(UTC), entity="a"))
+    body["event"]["diff"]["before"]["properties"]["cpuUtil"] = 7
+    answer = await service.post(json.dumps(body, separators=(",", ":")).encode())
+    assert answer.status_code == 202
+    assert await service.store.read(queries.incidents.worst, 10) == []

@@ -1,6 +1,7 @@
 """The comparison of one entity with its last known state."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -60,6 +61,15 @@ def test_a_difference(updated: float | None, asked: float, expected: str | None)
         assert [value.name for value in found.changes] == ["healthStatus"]
 
 
+def test_a_clock_that_was_ahead() -> None:
+    """What came meanwhile is from the future, so it was before Port was asked; and Port's time counts."""
+    hour = timedelta(hours=1)
+    known = replace(known_at("Healthy"), moved_at=to_micros(NOW + hour))
+    assert look(known, "Degraded", 50, asked=60).action == "UPDATE"
+    assert absent(known, 60).action == "DELETE"
+    assert absent(known_at("Healthy"), 3660, hour).at == NOW + 60 * SECOND
+
+
 def test_an_unknown_entity() -> None:
     """Was created; but in a first reading it is only recorded."""
     assert look(None, "Healthy", 5, asked=60).action == "CREATE"
@@ -68,15 +78,23 @@ def test_an_unknown_entity() -> None:
     assert look(found, "Healthy", 5, asked=70) is None
 
 
+def absent(known: LastKnown, asked: int, ahead: timedelta = 0 * SECOND) -> Any:
+    """Judge an entity that Port did not have so many seconds after NOW."""
+    asked_at = NOW + asked * SECOND
+    return compare_absent(
+        "database", "e", known, asked_at=asked_at, now=asked_at, record_only=False, ahead=ahead
+    )
+
+
 def test_a_missing_entity() -> None:
     """Was deleted, unless we heard of it since Port was asked."""
     known = known_at("Healthy")
-    deleted = compare_absent("database", "e", known, asked_at=NOW + 60 * SECOND, record_only=False)
+    deleted = absent(known, 60)
     assert isinstance(deleted, EntityDifference)
     assert deleted.action == "DELETE"
-    assert compare_absent("database", "e", known, asked_at=NOW, record_only=False) is None
+    assert absent(known, 0) is None
     gone = after(known, moved("Healthy", None, 10))
-    assert compare_absent("database", "e", gone, asked_at=NOW + 60 * SECOND, record_only=False) is None
+    assert absent(gone, 60) is None
 
 
 def test_a_deleted_entity_that_is_listed() -> None:

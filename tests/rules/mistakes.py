@@ -87,6 +87,14 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "6: rule 'cpu': all: must not be empty",
     ),
     "empty_when": ("4: rule 'cpu': when: must not be empty",),
+    "escalate_wrong": (
+        "7: rule 'endless': `escalate` needs to see when it ends: give `when` a to, above or below, or the rule a `resolve`",
+        "12: rule 'twice': there is no destination 'nobody'; there are default, pager",
+        "12: rule 'twice': after: must be longer than that of the one before",
+        "15: rule 'odd': escalate: 'sent' is not known here; did you mean 'send'?",
+        "15: rule 'odd': unless: must be 'acknowledged'",
+        "18: rule 'none': escalate: must not be empty",
+    ),
     "fallback_unknown": (
         "3: destination 'oncall': there is no destination 'oncal'; did you mean 'oncall'?",
         "4: destination 'other': fallback: must be another destination",
@@ -106,6 +114,21 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "4: rule 'cpu': `for` needs to see when it ends: give `when` a to, above or below, or the rule a `resolve`",
     ),
     "future_version": ("1: version: this release reads version 1; a later version needs a later release",),
+    "hours_unknown": (
+        "8: rule 'cpu': when: there are no hours 'offices'; did you mean 'office'?",
+        "9: rule 'cpu': there is no destination 'nobody'; there are default",
+        "9: rule 'cpu': there is no destination 'anybody'; there are default",
+    ),
+    "hours_wrong": (
+        "3: days: must be days such as mon-fri or [mon, wed, sat-sun]",
+        '4: from: must be a time of the day such as "09:00"',
+        "4: tz: must be the name of a time zone; did you mean 'Europe/Berlin'?",
+        "5: never: 'excpt' is not known here; did you mean 'except'?",
+        "5: days: must not be empty",
+        "7: destination 'hold': hold is a word of `else`: choose another name",
+        "14: rule 'cpu': to: 'by_teams' is not known here; did you mean 'by_team'?",
+        "15: rule 'cpu': send: 'whn' is not known here; did you mean 'when'?",
+    ),
     "jq_wrong": (
         "7: rule 'cpu': jq: bad/0 is not defined",
         "8: rule 'cpu': jq: bad/0 is not defined",
@@ -137,6 +160,22 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     ),
     "port_lookup_both_ways": ("4: rule 'cpu': port: needs either relation, or team: true",),
     "rules_is_a_mapping": ("2: rules: must be a list",),
+    "rules_that_depend_on_one_another": (
+        "7: rule 'a': rules must not wait for each other: a → b → a",
+        "12: rule 'b': rules must not wait for each other: b → a → b",
+        "16: rule 'any': there is no rule 'clusters'; there are a, any, b, no-members, no-name, once, service",
+        "19: rule 'once': `quiet_while` needs to see when the incident ends: give the rule a `resolve`",
+        "24: rule 'service': rule 'any' must name its blueprints in full: a relation does not say which",
+        "25: rule 'service': `at_least` belongs to a group's rule, one with `of`",
+        "27: rule 'no-members': rule 'once' has no incidents: give it a `resolve`",
+        "30: rule 'no-members': until: must be less than `at_least`",
+        "31: rule 'no-members': `when` has no place in a group's rule: it counts the incidents of 'once'",
+        "34: rule 'no-count': by: needs one of relation, property and team: true",
+        "36: rule 'no-name': a `share` needs reconciling, so rule 'any' must name its blueprints in full",
+        "39: rule 'no-name': severity: a group has one severity: critical, warning or info",
+        "42: rule 'of-a-group': by: 'realtion' is not known here; did you mean 'relation'?",
+        "43: rule 'of-a-group': share: must be a share such as 50%",
+    ),
     "send_an_address": (
         "4: rule 'cpu': send: must be the name of a destination; its address belongs under `destinations`",
     ),
@@ -144,18 +183,18 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "4: rule 'cpu': send: must be the name of a destination; its address belongs under `destinations`",
     ),
     "send_is_a_number": (
-        "4: rule 'cpu': send: must be a destination's name, or hold by_team, template or port",
+        "4: rule 'cpu': send: must be a destination's name, or hold by_team, template, port or to",
     ),
     "send_misspelt_kind": ("4: rule 'cpu': send: 'by_taem' is not known here; did you mean 'by_team'?",),
     "send_of_no_kind": (
-        "4: rule 'cpu': send: must be a destination's name, or hold by_team, template or port",
+        "4: rule 'cpu': send: must be a destination's name, or hold by_team, template, port or to",
     ),
     "send_wrong_in_one_kind": ("4: rule 'cpu': Rocket: must be text; put it in quotes",),
     "several_contradictions_beside_mistakes": (
         "1: version: this release reads version 1; a later version needs a later release",
         "3: destination 'rocket': type: must be 'slack', 'http', 'teams', 'pagerduty', 'port_action' or 'console'; did you mean 'slack'?",
         "4: destination 'job': secret: must be text; put it in quotes",
-        "4: destination 'job': steps: must be 'opened', 'changed', 'resolved' or 'reminded'; did you mean 'opened'?",
+        "4: destination 'job': steps: must be 'opened', 'changed', 'resolved', 'reminded' or 'acknowledged'; did you mean 'opened'?",
         "4: destination 'job': url: jq: bad/0 is not defined",
         "7: rule 'cpu': on: must be 'CREATE', 'UPDATE', 'DELETE', 'TIMER_EXPIRED', 'RUN_CREATED' or 'RUN_UPDATED'",
         "9: rule 'memory': there is no destination 'rokcet'; did you mean 'rocket'?",
@@ -176,6 +215,14 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     ),
     "severity_unknown": (
         "4: rule 'cpu': severity: must be 'critical', 'warning' or 'info'; did you mean 'critical'?",
+    ),
+    "slack_wrong": (
+        "3: may_silence: must be a user group's handle, such as '@sre', or its ID, such as S0123456789",
+        "4: slack: 'longest_silences' is not known here; did you mean 'longest_silence'?",
+    ),
+    "slack_too_long": (
+        "2: may_silence: must be a list",
+        "2: longest_silence: must be between 1s and 30d",
     ),
     "slack_both_ways": (
         "3: destination 'oncall': needs either webhook_url, or channel or user (with SLACK_BOT_TOKEN)",
@@ -222,7 +269,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     ),
     "unknown_key_in_rule": ("4: rule 'cpu': 'blueprints' is not known here; did you mean 'blueprint'?",),
     "unknown_key_like_none": (
-        "4: rule 'cpu': 'colour' is not known here; there are name, blueprint, on, when, resolve, send, severity, mention, flap, title, message, again_after",
+        "4: rule 'cpu': 'colour' is not known here; there are name, blueprint, on, when, resolve, send, severity, mention, flap, title, message, again_after, escalate, quiet_while, affected, of, by, at_least, share, until, members",
     ),
     "variable_not_set": (
         "3: destination 'alerts': webhook_url: the environment variable SLACK_WEBHOK_URL is not set",

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from app.rules.targets import ByPort, ByTeam, ByTemplate, Target, choose, named
+from app.rules.targets import ByPort, ByTeam, ByTemplate, PlainTarget, choose, named
 
-TARGET: TypeAdapter[Target] = TypeAdapter(Target)
+TARGET: TypeAdapter[PlainTarget] = TypeAdapter(PlainTarget)
 TEAMS = {"by_team": {"Rocket": "rocket", "Payments": "pay"}, "default": "alerts"}
 TEMPLATE = {"template": "{{ .diff.after.properties.channel }}", "default": "alerts"}
 PORT = {"port": {"relation": "system", "property": "channel"}, "default": "alerts"}

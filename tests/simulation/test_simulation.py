@@ -10,6 +10,18 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MINUTES = "1"
+FOUND = (
+    54,  # sent and not answered, then silenced: told again when the silence ended
+    149,  # after a clock that was ahead, reconciling took each change for one that has just come
+    155,  # a message about an entity that was created again said nothing of the changes before
+    201,  # with a clock that was ahead, the channel was asked for messages from the future
+    770,  # a process that started while nothing could be written took over what another was to record
+    909,  # a late change in one line with a deletion
+    1599,  # a machine that was started again with its clock ahead
+    1742,  # changes of an entity that was renamed, in one line
+    2010,  # a job that waited for its next attempt, while other queues of its receiver were on hold
+    2463,  # several late changes in one line with a deletion
+)
 
 
 def simulate(*arguments: str, hash_seed: str = "random") -> tuple[int, str]:
@@ -35,6 +47,13 @@ def test_seeds(first: int) -> None:
     assert status == 0, output
 
 
+@pytest.mark.timeout(300)
+def test_seeds_that_found_something() -> None:
+    """Each has broken a promise once, or what the oracle took for one."""
+    status, output = simulate("--seed", *map(str, FOUND), "--minutes", MINUTES)
+    assert status == 0, output
+
+
 def test_a_seed_again() -> None:
     """The same seed is the same story to the letter, whatever the order of sets is in a process."""
     first, again = (simulate("--seed", "19", "--trace", hash_seed=hash_seed)[1] for hash_seed in "12")
@@ -49,7 +68,7 @@ def test_a_seed_again() -> None:
 )
 def test_a_planted_mistake(mistake: str) -> None:
     """It is found."""
-    status, output = simulate("--seed", "1", "--trace", "--plant", mistake)
+    status, output = simulate("--seed", "3", "--minutes", MINUTES, "--trace", "--plant", mistake)
     assert status == 1
     assert "BROKEN" in output
 

@@ -35,10 +35,15 @@ def on_hold(second: int = 0) -> Attempt:
 
 def for_ops(one: Incoming) -> Incoming:
     """A change whose alert is for ops."""
+    return in_queue("ops", sent_to("ops", one))
+
+
+def in_queue(queue: str, one: Incoming) -> Incoming:
+    """A change whose alert waits in a queue."""
 
     def decide(state: object) -> object:
-        decision = sent_to("ops", one).decide(state)  # type: ignore[arg-type]
-        return replace(decision, alerts=(replace(decision.alerts[0], queue="ops"),))
+        decision = one.decide(state)  # type: ignore[arg-type]
+        return replace(decision, alerts=(replace(decision.alerts[0], queue=queue),))
 
     return replace(one, decide=decide)  # type: ignore[arg-type]
 
@@ -66,6 +71,20 @@ async def test_the_alerts_themselves_once(store: Store) -> None:
     assert [one.notification.instead for one in released.deliveries] == ["", ""]
     await store.record(released, delivered(second=6))
     assert await take(store, 8) == {}
+
+
+async def test_what_rests_in_another_queue_of_it(store: Store) -> None:
+    """A destination is on hold, not one of its queues: what another one is to try later is told, too."""
+    changes = [incoming(entity="one"), incoming(entity="two")]
+    await store.accept([in_queue(f"default/{number}", one) for number, one in enumerate(changes)])
+    claims = await take(store, 0)
+    await store.record(claims["default/0"], on_hold())
+    await store.record(claims["default/1"], attempt(Outcome.RETRY, wait=60))
+    told = (await take(store, 1))["ops"]
+    assert entities(told) == ["one", "two"]
+    await store.record(told, delivered(second=1))
+    await store.accept([in_queue("default/2", incoming(entity="three", second=2))])
+    assert list(await take(store, 3)) == ["default/2"]  # it may be mended: this one tries it first
 
 
 @pytest.mark.parametrize("released", [True, False])

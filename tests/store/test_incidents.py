@@ -1,84 +1,24 @@
 """Incidents are told to their end: after a silence, without their rule, under another name, by hand."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from app.model.change import UPDATE, EntitySnapshot
 from app.model.delivery import Outcome
-from app.model.incident import ALL_STEPS, Incident, Route, Step
+from app.model.incident import ALL_STEPS, Route, Step
 from app.model.silence import ANY, Silence
-from app.receive.event import build_event, encode
-from app.receive.payload import parse_event
-from app.receive.signature import Signed
 from app.rules.decide import decide
 from app.rules.match import match
 from app.rules.rule import Rule, RuleSet
-from app.rules.watched import Watched
 from app.store import queries
+from app.store.follow import follow
 from app.store.rows import Aside, Incoming
 from app.store.store import Store
 from tests.conftest import NOW
-from tests.store.helpers import SECOND, attempt, claim, claims, delivered
-
-HEALTH: dict[str, Any] = {
-    "name": "health",
-    "blueprint": "service",
-    "when": {"property": "healthStatus", "to": {"not": "Healthy"}},
-    "resolve": {"property": "healthStatus", "to": "Healthy"},
-}
-WATCHED = Watched(frozenset({"title", "team", "properties.healthStatus"}))
-
-
-def ruled(**more: Any) -> RuleSet:
-    """The rules, one of which differs from `HEALTH`."""
-    return RuleSet([Rule.model_validate(HEALTH | more)])
-
-
-def went(
-    before: str,
-    after: str,
-    second: int,
-    *,
-    queue: str = "default",
-    rules: RuleSet | None = None,
-    steps: frozenset[Step] = ALL_STEPS,
-    **name: str,
-) -> Incoming:
-    """A health status that changes; `old` and `new` are the entity's names, if they are not ``checkout``."""
-    at = NOW + second * SECOND
-    old, new = (
-        EntitySnapshot(name.get(side, "checkout"), "service", None, None, (), {"healthStatus": value})
-        for side, value in (("old", before), ("new", after))
-    )
-    about = {"blueprint": "service", "entity": old.identifier, "before": old, "after": new}
-    body = encode(build_event(action=UPDATE, at=at, origin="UI", by={}, **about))  # type: ignore[arg-type]
-    change = parse_event(Signed(body, at))
-    found = match(rules or ruled(), change, {})
-    hits = tuple(hit.to((Route(queue, queue, steps),)) for hit in found.hits)
-    found = replace(found, watched=WATCHED, hits=hits)
-    return Incoming(change, body, at, lambda state: decide(found, state, at), watched=True)
-
-
-async def tell(store: Store, second: int) -> list[tuple[str, Step, str]]:
-    """Deliver what is due: the queue, the step and why it was closed."""
-    told = []
-    for one in await claims(store, second=second):
-        told += [(one.queue, it.notification.step, it.notification.closed) for it in one.deliveries]
-        assert await store.record(one, delivered(second=second))
-    return told
-
-
-async def open_ones(store: Store) -> list[Incident]:
-    """Read what is open."""
-    return [row.incident for row in await store.read(queries.incidents.worst, 10)]
-
-
-def at(second: int) -> datetime:
-    """Return a time."""
-    return NOW + second * SECOND
+from tests.store.helpers import attempt, claim, claims, delivered
+from tests.store.lives import HEALTH, at, open_ones, ruled, tell, went
 
 
 async def test_the_end_of_what_was_told_is_told_after_a_silence(store: Store) -> None:
@@ -139,10 +79,10 @@ async def test_a_rule_that_goes_away_ends_its_incidents(store: Store) -> None:
     await store.accept([went("Degraded", "Crashed", 5, queue="two")])
     await tell(store, 6)
     for rules in (ruled(), ruled(send=["elsewhere"])):
-        assert await store.write(queries.incidents.follow, rules, at(7), limit=9) == []
+        assert await store.write(follow, rules, at(7), limit=9) == []
     gone = "rule 'health' is no longer in the rules file"
-    assert len(await store.write(queries.incidents.follow, ruled(name="state"), at(10), limit=9)) == 1
-    assert await store.write(queries.incidents.follow, ruled(name="state"), at(10), limit=9) == []
+    assert len(await store.write(follow, ruled(name="state"), at(10), limit=9)) == 1
+    assert await store.write(follow, ruled(name="state"), at(10), limit=9) == []
     assert sorted(await tell(store, 11)) == [("one", Step.RESOLVED, gone), ("two", Step.RESOLVED, gone)]
     assert await open_ones(store) == []
     (entry,) = (await store.read(queries.audit.entries, limit=5)).rows
@@ -166,19 +106,19 @@ async def test_what_waits_follows_its_rule(store: Store) -> None:
         return ruled(when={**HEALTH["when"], "for": span}, again_after="1h")
 
     await store.accept([went("Healthy", "Degraded", 0, rules=lasting("60s"))])
-    await store.write(queries.incidents.follow, lasting("90s"), at(10), limit=9)
+    await store.write(follow, lasting("90s"), at(10), limit=9)
     assert await tell(store, 80) == []
-    await store.write(queries.incidents.follow, lasting("85s"), at(81), limit=9)
+    await store.write(follow, lasting("85s"), at(81), limit=9)
     assert (await open_ones(store))[0].due_at == at(85)
     assert await tell(store, 85) == [("default", Step.OPENED, "")]
-    await store.write(queries.incidents.follow, lasting("300s"), at(90), limit=9)
+    await store.write(follow, lasting("300s"), at(90), limit=9)
     assert await tell(store, 3684) == []
     assert await tell(store, 3685) == [("default", Step.REMINDED, "")]
     await store.accept([went("Healthy", "Degraded", 4000, rules=lasting("60s"), old="b", new="b")])
-    await store.write(queries.incidents.follow, ruled(), at(4010), limit=9)
+    await store.write(follow, ruled(), at(4010), limit=9)
     assert await tell(store, 4010) == [("default", Step.OPENED, "")]
     await store.accept([went("Healthy", "Degraded", 5000, rules=lasting("60s"), old="c", new="c")])
-    assert len(await store.write(queries.incidents.follow, ruled(name="state"), at(5010), limit=9)) == 3
+    assert len(await store.write(follow, ruled(name="state"), at(5010), limit=9)) == 3
     assert [step for _, step, _ in await tell(store, 9999)] == [Step.RESOLVED, Step.RESOLVED]
 
 

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import httpx
 import pytest
 from starlette.responses import PlainTextResponse
 
@@ -94,7 +95,7 @@ async def test_an_incident_is_closed(start: Start) -> None:
         path = f"/api/v1/incidents/{incident['id']}/close"
         done = await service.client.post(path, json={"comment": "sold"}, headers=BEARER)
         assert "rule health is closed by API: sold." in done.json()["done"]
-        assert (await service.client.post(path, json={}, headers=BEARER)).status_code == 404
+        assert (await service.client.post(path, json={}, headers=BEARER)).status_code == 409
         assert (await get(service, "/incidents?state=open"))["items"] == []
         (entry, *_) = (await get(service, "/audit"))["items"]
         assert (entry["who"], entry["what"]) == ("API", "close incident")
@@ -104,6 +105,35 @@ async def test_an_incident_is_closed(start: Start) -> None:
             return [alert.closed for alert in alerts] == ["by API: sold", ""]
 
         await until(told)
+
+
+async def test_an_incident_is_acknowledged(start: Start) -> None:
+    """Who and when is told; a second time nothing is done, nor by the same key; it can be taken back."""
+    async with start(admin_token=TOKEN) as service:
+        await service.change("Healthy", "Degraded")
+        (incident,) = (await get(service, "/incidents?acknowledged=false"))["items"]
+        assert (incident["acknowledged_at"], incident["acknowledged_by"]) == (None, "")
+        path = f"/api/v1/incidents/{incident['id']}"
+
+        async def act(verb: str, key: str, **body: Any) -> httpx.Response:
+            headers = BEARER | {"Idempotency-Key": key}
+            return await service.client.post(f"{path}/{verb}", json=body, headers=headers)
+
+        first = await act("acknowledge", "1", comment="on it")
+        assert "rule health is acknowledged by API: on it." in first.json()["done"]
+        assert (await act("acknowledge", "1")).json() == first.json()
+        again = await act("acknowledge", "2")
+        assert (again.status_code, "already acknowledged by API" in again.text) == (409, True)
+        (incident,) = (await get(service, "/incidents?acknowledged=true"))["items"]
+        assert (incident["acknowledged_by"], incident["version"]) == ("API", 2)
+        assert (await act("unacknowledge", "3")).status_code == 200
+        assert (await get(service, "/incidents?acknowledged=true"))["items"] == []
+        assert (await act("silence", "4", seconds=60, ends_at="2036-01-01T00:00:00Z")).status_code == 422
+        assert (await act("silence", "5", ends_at="1999-01-01T00:00:00Z")).status_code == 422
+        silenced = await act("silence", "6")
+        assert "is silenced by API, until it is over." in silenced.json()["done"]
+        (silence,) = await get(service, "/silences")
+        assert (silence["id"], silence["entity"]) == (silenced.json()["id"], incident["entity"])
 
 
 async def test_silences(start: Start) -> None:
@@ -241,10 +271,10 @@ async def test_every_route_wants_the_token(start: Start) -> None:
         await service.client.post("/sign-in", data={"name": "Ada", "token": TOKEN})
         paths = (await service.client.get("/openapi.json")).json()["paths"]
         mine = {path: methods for path, methods in paths.items() if path.startswith("/api/v1/")}
-        assert len(mine) == 18
+        assert len(mine) == 19
         for path, methods in mine.items():
             for method, described in methods.items():
-                url = path.replace("{number}", "1").replace("{name}", "default")
+                url = path.replace("{number}", "1").replace("{name}", "default").replace("{verb}", "close")
                 answer = await service.client.request(method, url)
                 assert answer.status_code == 401, path
                 assert {"401", "429", "503"} <= described["responses"].keys()

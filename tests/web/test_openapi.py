@@ -20,7 +20,11 @@ def keep_to(schema: dict[str, Any], value: Any, document: dict[str, Any]) -> Non
     Draft202012Validator(schema | {"components": document["components"]}).validate(value)
 
 
-@pytest.mark.parametrize("settings", [{}, {"admin_token": TOKEN}, {"metrics_public": True}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"admin_token": TOKEN}, {"metrics_public": True}, {"slack_signing_secret": "0" * 32}],
+    ids=str,
+)
 async def test_the_description_is_one_that_tools_read(start: Start, settings: dict[str, Any]) -> None:
     """It is valid, every reference leads somewhere, and the bodies of Port that it shows keep to it."""
     async with start(**settings) as service:
@@ -37,7 +41,7 @@ async def test_the_description_is_one_that_tools_read(start: Start, settings: di
             assert "405" in operation["responses"], (method, path)
 
 
-NAMES = {"none": "{name}", "x": "{number}", "7": "{number}"}
+NAMES = {"none": "{name}", "x": "{number}", "7": "{number}", "acknowledge": "{verb}", "silence": "{verb}"}
 """What stands in a path for the name in the description's path."""
 
 
@@ -61,6 +65,8 @@ async def test_refusals_have_the_described_shape(start: Start) -> None:
         ("POST", "/silences", 400, {"content": b'{"comment": "\xff"}', "headers": json_type}),
         ("POST", "/silences", 413, {"content": b" " * 101 * 1024, "headers": json_type}),
         ("POST", "/queues/none/release", 404, {}),
+        ("POST", "/incidents/none/acknowledge", 404, {"json": {}}),
+        ("POST", "/incidents/none/silence", 422, {"json": {"seconds": -1}}),
     ]
     async with start(admin_token=TOKEN, max_body_bytes=100 * 1024) as service:
         document = (await service.client.get("/openapi.json")).json()
@@ -69,7 +75,9 @@ async def test_refusals_have_the_described_shape(start: Start) -> None:
             answer = await service.client.request(method, f"/api/v1{path}", headers=headers, **more)
             assert answer.status_code == status, (path, answer.text)
             template = re.sub(
-                r"\?.*|(?<=/)none(?=/)|(?<=changes/).*", lambda one: NAMES.get(one[0], ""), path
+                r"\?.*|(?<=/)none(?=/)|(?<=changes/).*|(?<=none/)(?:acknowledge|silence)",
+                lambda one: NAMES.get(one[0], ""),
+                path,
             )
             operations = document["paths"][f"/api/v1{template}"]
             operation = operations.get(method.lower()) or next(iter(operations.values()))
@@ -89,7 +97,7 @@ async def test_a_client_is_generated(start: Start) -> None:
     async with start(admin_token=TOKEN) as service:
         await service.change("Healthy", "Degraded")
         document = (await service.client.get("/openapi.json")).json()
-        assert len(document["paths"]) == 22
+        assert len(document["paths"]) == 23
         api = OpenAPI(service.url, document, plain, use_operation_tags=False)
         assert await api._.readyz()
         api.authenticate(HTTPBearer="another token")

@@ -21,10 +21,10 @@ from app.errors import DeliveryFailed, ListenerError, SettingsError, UnreadableC
 from app.jq.runner import Jq
 from app.model.change import CatalogChange
 from app.model.delivery import Alert
-from app.model.incident import CATALOG_QUEUES
+from app.model.incident import CATALOG_QUEUES, Step
 from app.model.notification import one_line
 from app.notifier.alert_body import AlertBody
-from app.notifier.base import Item
+from app.notifier.base import Item, duration
 from app.notifier.console import draw
 from app.notifier.kind import NotifierContext
 from app.notifier.registry import SETTINGS_MODELS, default_settings, kind_of
@@ -222,16 +222,28 @@ async def _try(loaded: Rules, name: str, body: bytes, jq: Jq) -> None:
     for rule in book.rules.about(change.blueprint, change.resource):
         outcome = "matches" if rule.name in matching else f"does not match: {why_not(rule, change, results)}"
         say(f"  rule {rule.name!r} {outcome}")
+    for kin in (hit.kin for hit in matched.hits if hit.kin and hit.matches):
+        for tie in kin.ties(None):
+            where = f"{tie.blueprint} {one_line(tie.entity)}"
+            counts = (
+                f"counts in the group {where}" if tie.counts else f"is quiet while {where} has an incident"
+            )
+            say(f"  rule {kin.rule.name!r} {counts} of rule {tie.rule!r}")
     if not matching:
         say(f"  {matched.reason}")
     # As of when it happened: for an old body, the time for which a rule waits would otherwise be over.
     for alert in decide(matched, EntityState(), change.at).alerts:
-        if alert.repeat is None:
+        if alert.notification.step is Step.ESCALATED and alert.repeat is not None:
+            say(f"  → {alert.destination} after {duration(alert.repeat)}, unless it is acknowledged")
+        elif alert.repeat is None:
             await _show(alert, loaded, book, jq, event)
 
 
 async def _show(alert: Alert, loaded: Rules, book: Rulebook, jq: Jq, event: Mapping[str, Any]) -> None:
     later = f", if it still holds at {alert.due_at:%H:%M:%S} UTC" if alert.due_at else ""
+    at = alert.due_at or alert.notification.at
+    if held := book.held(alert.notification.rule, alert.destination, at):
+        later += f", held until {held[1]:%Y-%m-%d %H:%M} UTC, when hours {held[0]} begin"
     place = f", {one_line(alert.queue)}" if alert.queue.startswith(CATALOG_QUEUES) else ""
     say(f"  → {alert.destination}{place}{later}:")
     settings = loaded.file.destinations.get(alert.destination) or default_settings("")

@@ -95,10 +95,12 @@ def line_message(line: Line, app_url: str, page_url: str | None = None) -> dict[
     page = page_of(page_url, last.blueprint, last.entity) if page_url else ""
     page = page if len(page) <= MAX_TITLE_URL_CHARS else ""
     blocks: list[Block] = [section("\n".join([called(mention, _headline(words, url)), *_lines(words)]))]
+    if last.members:
+        blocks.append(section("\n".join(f"• {escape(text, MAX_OTHER_CHARS)}" for text in last.members)))
     if last.others:
         blocks.append(section("\n".join(_others(last))))
-    blocks.append(_context(last, page))
-    if buttons := _buttons(last):
+    blocks.append(_context(last))
+    if buttons := _buttons(last, page):
         blocks.append(ActionsBlock(elements=buttons))
     links = (link_to(url, "Open in Port"), link_to(page, "Open its history"))
     text = f"{urgent(last)}{words.mark} {Words(line, escape).sentence()}"
@@ -117,6 +119,9 @@ def _lines(words: Words) -> list[str]:
     named = phrase.startswith(": ") and last.change is not None
     lines = [phrase[2:] if named else _sentence(phrase.removeprefix(":").strip())]
     lines += [_sentence(", ".join(course))] if (course := words.course()) else []
+    if acknowledged := words.acknowledged():
+        since = f" {when(last.acknowledged.at)}" if last.acknowledged else ""
+        lines.append(f"{_sentence(acknowledged)}{since}")
     if instead := words.instead():
         lines.append(f"{NOTICE_MARK} {_sentence(instead)}")
     if last.message:
@@ -158,7 +163,7 @@ def _others(notification: Notification) -> list[str]:
     return [*lines, f"… and {left_out} more"] if left_out else lines
 
 
-def _context(notification: Notification, page: str) -> ContextBlock:
+def _context(notification: Notification) -> ContextBlock:
     parts = [_by(notification), when(notification.at)]
     if notification.teams:
         parts.append(f"Team {escape(', '.join(notification.teams), MAX_ALERT_VALUE_CHARS)}")
@@ -166,8 +171,6 @@ def _context(notification: Notification, page: str) -> ContextBlock:
     entity = escape(notification.entity, MAX_SHOWN_NAME_CHARS)
     parts.append(f"{blueprint} {entity}" if has_marks(blueprint + entity) else f"{blueprint} `{entity}`")
     parts.append(f"Rule {escape(notification.rule, MAX_SHOWN_NAME_CHARS)}")
-    if page:
-        parts.append(link_to(page, "History"))
     if not any(map(has_marks, parts)):
         return ContextBlock(elements=[mrkdwn("  |  ".join(parts))])
     return ContextBlock(elements=[label(part) if has_marks(part) else mrkdwn(part) for part in parts])
@@ -181,7 +184,7 @@ def _by(notification: Notification) -> str:
     return f"By {by}{via}"
 
 
-def _buttons(notification: Notification) -> list[ButtonElement]:
+def _buttons(notification: Notification, page: str) -> list[ButtonElement]:
     buttons: list[ButtonElement] = []
     room = MAX_BUTTON_URLS_CHARS
     for number, link in enumerate(notification.links):
@@ -190,4 +193,6 @@ def _buttons(notification: Notification) -> list[ButtonElement]:
             room -= len(link.url)
             text = label(escape(name_of(link.name), MAX_BUTTON_CHARS) or "Link")
             buttons.append(ButtonElement(text=text, url=link.url, action_id=f"link-{number}"))
+    if page:
+        buttons.append(ButtonElement(text=label("Details"), url=page, action_id="details"))
     return buttons

@@ -18,7 +18,7 @@ from app.errors import DeliveryFailed, MessageGone, Scope
 from app.model.notification import Message
 from app.network import DIRECT, Network
 from app.notifier.base import SEND_TIMEOUT, Keeper, Parcel, Sent, Story, Tried
-from app.notifier.slack.compose import NO_PREVIEWS, Composed, colored, forms
+from app.notifier.slack.compose import NO_PREVIEWS, Composed, colored, forms, with_block
 from app.notifier.slack.metadata import Arrivals, metadata, nameable
 from app.notifier.slack.people import People
 from app.notifier.slack.probe import CHANNELS_PER_PAGE, MAX_CHANNEL_PAGES, probe_channel
@@ -126,7 +126,7 @@ class SlackBot(SlackNotifier, Keeper):
             **NO_PREVIEWS,
         }
         if parent is None:
-            body |= colored(composed.message, composed.color)
+            body |= colored(with_block(composed.message, composed.buttons), composed.color)
         else:
             body |= composed.message | {"thread_ts": parent.ts, "reply_broadcast": composed.broadcast}
         detail, answer = await in_simpler_forms(forms(body, composed.plain), self._post_message)
@@ -176,12 +176,12 @@ class SlackBot(SlackNotifier, Keeper):
             return None
 
     async def _find(self, parcel: Parcel, since: datetime) -> Sent | None:
-        arrivals = Arrivals(parcel)
+        arrivals, ahead = Arrivals(parcel), self._api.ahead
         channel = self._id or await self._look_up(parcel)
         options: dict[str, Any] = {
             "key": "messages",
             "at_most": MAX_HISTORY_PAGES,
-            "oldest": f"{(since - MAX_CLOCK_SKEW).timestamp():.6f}",
+            "oldest": f"{(since - ahead - MAX_CLOCK_SKEW).timestamp():.6f}",
             "limit": MESSAGES_PER_PAGE,
             "include_all_metadata": True,
         }
@@ -192,7 +192,10 @@ class SlackBot(SlackNotifier, Keeper):
             with contextlib.suppress(MessageGone):
                 async for message in replies:
                     arrivals.look_at(message)
-        return arrivals.sent(channel)
+        found = arrivals.sent(channel)
+        if found is None and abs(self._api.ahead - ahead) >= MAX_CLOCK_SKEW:
+            return await self._find(parcel, since)  # by Slack's clock, which only its answers tell
+        return found
 
     async def _look_up(self, parcel: Parcel) -> str:
         """Find the ID of the channel by its name: Slack wants it for everything but posting."""

@@ -145,7 +145,7 @@ def _make(_: str, settings: SlackDestination, context: NotifierContext) -> Notif
         raise SettingsError(
             f"{key}: needs SLACK_BOT_TOKEN: your Slack app's page, OAuth & Permissions, has it"
         )
-    options |= {"api_url": context.slack_api_url, "clock": context.clock}
+    options |= {"api_url": context.slack_api_url, "clock": context.clock, "closable": context.closable}
     if settings.catalog is None:
         return SlackBot(context.bot_token, str(settings.channel), context.app_url, **options)
     default = settings.default if (settings.default or "").startswith("#") else None

@@ -113,6 +113,8 @@ class SlackNotifier(Notifier):
         page_url: The address of this listener's own page; None: there is none.
         people: Finds whom alerts call; None: nobody can be asked, so they are named.
         calls_people: Whether rules call people whom the catalog names.
+        closable: The rules whose incidents a person may end by a button; None: no message has buttons,
+            because no click would arrive.
     """
 
     batch_limit = 1000
@@ -128,15 +130,23 @@ class SlackNotifier(Notifier):
         page_url: str | None = None,
         people: "People | None" = None,
         calls_people: bool = False,
+        closable: frozenset[str] | None = None,
     ) -> None:
         self._calls_people = calls_people
         self.pause = pause
         self._people = people
         self._session = session
         self._compose_here = partial(
-            compose, app_url=app_url, group_by=group_by, digest_after=digest_after, page_url=page_url
+            compose,
+            app_url=app_url,
+            group_by=group_by,
+            digest_after=digest_after,
+            page_url=page_url,
+            closable=closable,
         )
-        self._recompose = partial(recompose, app_url=app_url, group_by=group_by, page_url=page_url)
+        self._recompose = partial(
+            recompose, app_url=app_url, group_by=group_by, page_url=page_url, closable=closable
+        )
 
     async def close(self) -> None:
         """Close the connections."""

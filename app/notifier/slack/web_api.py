@@ -13,6 +13,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from yarl import URL
 
 from app.errors import DeliveryFailed, MessageGone, Scope
+from app.model.times import clock_ahead
 from app.notifier.failure import MAY_PASS, failure_of_status
 from app.notifier.http.answer import ShortAnswer
 from app.notifier.slack.session import SlackSession, asking_slack, retry_after
@@ -83,12 +84,14 @@ class SlackApi:
 
     Attributes:
         scopes: Those of the token, as the last answer named them; None: it did not.
+        ahead: By how much our clock is ahead of Slack's, by the last answer.
     """
 
     def __init__(self, token: str, url: str, session: SlackSession) -> None:
         self._token, self._url, self._session = token, url, session
         self._host = URL(url).host or ""
         self.scopes: frozenset[str] | None = None
+        self.ahead = timedelta(0)
 
     async def call(
         self, method: str, *, body: dict[str, Any] | None = None, params: dict[str, Any] | None = None
@@ -128,6 +131,7 @@ class SlackApi:
             except (AttributeError, TypeError):
                 # slack_sdk trips over an answer that is no JSON object.
                 raise _strange(method, 200) from None
+        self.ahead = clock_ahead(response.headers.get("Date"), self._session.clock())
         granted = response.headers.get(SCOPES_HEADER)
         self.scopes = None if granted is None else frozenset(re.split(r"[,\s]+", granted))
         if not isinstance(response.data, dict):

@@ -1,12 +1,16 @@
 """Numbers of what there is: for the page, the commands and monitoring."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from app.model.delivery import State
 from app.model.times import to_micros
 from app.store.transaction import Transaction
 from app.store.views import Counts, Tally
+
+SEEN_WITHIN = timedelta(minutes=3)
+"""A process notes its connection each minute: one that has not for so long is gone."""
+SOCKETS_KEPT_FOR = timedelta(days=1)
 
 GROWING = ("changes", "attempts", "audit", "silences", "quarantine")
 """The tables to which a row is added whenever there is something new to see."""
@@ -57,7 +61,8 @@ async def overview(tx: Transaction, since: datetime) -> Counts:
 async def tally(tx: Transaction, now: datetime) -> Tally:
     """Count for monitoring; each number has an index that holds little else, so that it is quick."""
     incidents = await tx.fetch(
-        "SELECT rule, severity, count(*) FROM incidents WHERE resolved_at IS NULL GROUP BY rule, severity"
+        "SELECT rule, severity, count(*), count(acknowledged_at) FROM incidents WHERE resolved_at IS NULL"
+        " GROUP BY rule, severity"
     )
     ((dead, silences, schema),) = await tx.fetch(
         "SELECT (SELECT count(*) FROM deliveries WHERE state = 'dead'),"
@@ -65,7 +70,8 @@ async def tally(tx: Transaction, now: datetime) -> Tally:
         " (SELECT max(version) FROM schema_version)",
         to_micros(now),
     )
-    return Tally({(rule, severity): number for rule, severity, number in incidents}, dead, silences, schema)
+    by_rule = {(rule, severity): number for rule, severity, number, _ in incidents}
+    return Tally(by_rule, sum(number for *_, number in incidents), dead, silences, schema)
 
 
 async def newest(tx: Transaction) -> tuple[int, ...]:
@@ -90,3 +96,31 @@ async def alerts(tx: Transaction, since: datetime) -> dict[tuple[str, str], int]
         to_micros(since),
     )
     return {(rule, destination): number for rule, destination, number in rows}
+
+
+async def note_socket(tx: Transaction, name: str, trouble: str, now: datetime) -> None:
+    """Note how a process's connection is.
+
+    Args:
+        tx: The transaction.
+        name: The process.
+        trouble: Why it has none; empty: it has one.
+        now: The time, UTC.
+    """
+    await tx.execute("DELETE FROM sockets WHERE seen_at < $1", to_micros(now - SOCKETS_KEPT_FOR))
+    await tx.execute(
+        "INSERT INTO sockets (process, trouble, seen_at) VALUES ($1, $2, $3)"
+        " ON CONFLICT (process) DO UPDATE SET trouble = excluded.trouble, seen_at = excluded.seen_at",
+        name,
+        trouble,
+        to_micros(now),
+    )
+
+
+async def socket_trouble(tx: Transaction, now: datetime) -> str:
+    """Say why no process has a connection; empty: one has, or none is to have any."""
+    rows = await tx.fetch(
+        "SELECT trouble FROM sockets WHERE seen_at >= $1 ORDER BY seen_at DESC, process",
+        to_micros(now - SEEN_WITHIN),
+    )
+    return str(rows[0][0]) if rows and all(text for (text,) in rows) else ""

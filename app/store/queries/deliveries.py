@@ -1,16 +1,16 @@
 """Deliveries: written, tried, cancelled, retried, reminded of."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
 
-from app.model.change import CatalogChange
 from app.model.delivery import Alert, Outcome, State
 from app.model.notification import Notification
 from app.model.times import MICRO, Micros, micros_or_none, to_micros
+from app.rules.kin.quiet import UNTIL_TOLD
 from app.store.rows import NewDelivery
 from app.store.transaction import Columns, Transaction
 
@@ -33,6 +33,7 @@ DELIVERY_COLUMNS: Columns = {
     "message_id": "bigint",
     "report_id": "bigint",
 }
+UNTIL_RELEASED = to_micros(UNTIL_TOLD)
 PENDING, CANCELLED = State.PENDING.value, State.CANCELLED.value
 COPIED = "change_id, queue, destination, notification, rule, step, severity"
 """What a delivery that follows another has from it: the first columns of `NewDelivery`."""
@@ -151,26 +152,30 @@ async def cancel_later(tx: Transaction, incidents: Mapping[str, Micros]) -> list
     return [number for number, _ in rows]
 
 
-async def rename(tx: Transaction, incidents: Mapping[str, CatalogChange]) -> None:
-    """Let what waits of incidents, by id, say the entity's new name, as the change has it that renamed it."""
+async def rewrite(
+    tx: Transaction, incidents: Iterable[str], new: Callable[[str, Notification], Notification]
+) -> None:
+    """Let what waits of incidents, by id, say something else; `new` makes it of the id and what it says."""
     rows = await tx.fetch(
         # `|| ''`: by the incident; by the state SQLite would read all that waits anywhere.
         "SELECT id, incident_id, notification FROM deliveries WHERE incident_id = ANY($1)"
         " AND state || '' = 'pending' AND kind = 'alert' ORDER BY id",
         sorted(incidents),
     )
-    new = []
+    rewritten = []
     for number, incident_id, text in rows:
         with suppress(ValidationError):  # written by another release: it is given up when its turn comes
-            notification = Notification.model_validate_json(text).renamed(incidents[incident_id])
-            new.append((number, notification.model_dump_json()))
-    await tx.execute_many("UPDATE deliveries SET notification = $2 WHERE id = $1 AND state = 'pending'", new)
+            notification = new(incident_id, Notification.model_validate_json(text))
+            rewritten.append((number, notification.model_dump_json()))
+    await tx.execute_many(
+        "UPDATE deliveries SET notification = $2 WHERE id = $1 AND state = 'pending'", rewritten
+    )
 
 
 async def put_attempts(
     tx: Transaction, ids: Sequence[int], outcome: Outcome, detail: str, started_at: Micros, ended_at: Micros
-) -> None:
-    """Write how an attempt at deliveries ended, and where that leaves them.
+) -> list[str]:
+    """Write how an attempt at deliveries ended; give the incidents, by id, that became quiet meanwhile.
 
     Args:
         tx: The transaction.
@@ -181,7 +186,7 @@ async def put_attempts(
         ended_at: When it ended.
     """
     if not ids:
-        return
+        return []
     await tx.execute(
         "INSERT INTO attempts (delivery_id, outcome, detail, started_at, ended_at)"
         " SELECT id, $2, $3, $4, $5 FROM deliveries WHERE id = ANY($1)",
@@ -192,15 +197,17 @@ async def put_attempts(
         ended_at,
     )
     if outcome in (Outcome.DELIVERED, Outcome.DEAD, Outcome.SILENCED):
-        await tx.execute(
-            "UPDATE deliveries SET state = $2, ended_at = $3 WHERE id = ANY($1)", list(ids), outcome, ended_at
-        )
+        update = "UPDATE deliveries SET state = $2, ended_at = $3 WHERE id = ANY($1)"
+        rows = await tx.fetch(f"{update} RETURNING incident_id, due_at", list(ids), outcome, ended_at)
+        return [incident_id for incident_id, due_at in rows if due_at >= UNTIL_RELEASED]
+    return []
 
 
 async def put_reminders(tx: Transaction, ids: Sequence[int], now: datetime) -> None:
     """Write the next reminder after each of these deliveries that is one, as long as its incident is open."""
     reminders = await tx.fetch(
-        "SELECT id FROM deliveries WHERE id = ANY($1) AND repeat_after IS NOT NULL", list(ids)
+        "SELECT id FROM deliveries WHERE id = ANY($1) AND repeat_after IS NOT NULL AND step <> 'escalated'",
+        list(ids),
     )
     if not reminders:  # as nearly always; what follows takes long for a thousand, and keeps accepting waiting
         return
@@ -208,7 +215,7 @@ async def put_reminders(tx: Transaction, ids: Sequence[int], now: datetime) -> N
         # Of an incident and a queue one at a time.
         f"SELECT {COPIED}, incident_id, repeat_after FROM deliveries WHERE id IN ("
         "  SELECT min(sent.id) FROM deliveries AS sent JOIN incidents ON incidents.id = incident_id"
-        "  WHERE sent.id = ANY($1) AND resolved_at IS NULL AND NOT EXISTS ("
+        "  WHERE sent.id = ANY($1) AND resolved_at IS NULL AND acknowledged_at IS NULL AND NOT EXISTS ("
         "    SELECT 1 FROM deliveries WHERE incident_id = sent.incident_id AND queue = sent.queue"
         f"   AND {tx.waits} AND repeat_after IS NOT NULL)"
         "  GROUP BY sent.incident_id, sent.queue) ORDER BY id",

@@ -1,15 +1,16 @@
 """Alerts of a destination on hold, for its fallback: each once, marked, and to the end of its incident."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from pydantic import ValidationError
 
-from app.model.incident import CATALOG_QUEUES, Route
+from app.model.incident import CATALOG_QUEUES, Route, Step
 from app.model.notification import Notification
 from app.model.times import Micros, to_micros
 from app.store.queries import deliveries, messages
-from app.store.queries.accept import told_json, told_of
+from app.store.queries.accept import INCIDENT, incident_of, told_json
 from app.store.rows import Attempt, Claim, NewDelivery
 from app.store.transaction import Row, Transaction
 
@@ -27,9 +28,20 @@ REMINDED = (
     " AND repeat_after IS NOT NULL AND state <> 'cancelled' LIMIT 1"
 )
 
+# A job destination has several queues. Where one is on hold, what waits in another for its next attempt waits
+# for the same broken receiver.
+BROKEN = (
+    "SELECT name, NULL, on_hold FROM queues WHERE on_hold IS NOT NULL"
+    " UNION ALL SELECT resting.name, resting.destination, min(broken.on_hold) FROM queues AS broken"
+    " JOIN queues AS resting ON resting.destination = broken.destination"
+    " WHERE broken.on_hold IS NOT NULL AND broken.name NOT LIKE '%' || $1"
+    "  AND resting.on_hold IS NULL AND resting.next_at > $2"
+    " GROUP BY resting.name, resting.destination ORDER BY 1"
+)
+
 
 async def copy_on_hold(tx: Transaction, routes: Mapping[str, Route], now: datetime) -> None:
-    """Copy what waits in queues on hold, and was not copied yet, into the queues of the fallbacks.
+    """Copy what waits for destinations on hold, and was not copied yet, into the queues of the fallbacks.
 
     From then on the fallback is told of the incident to its end, as every place is that was told.
 
@@ -40,15 +52,13 @@ async def copy_on_hold(tx: Transaction, routes: Mapping[str, Route], now: dateti
     """
     if not routes:
         return
-    for queue, reason in await tx.fetch(
-        "SELECT name, on_hold FROM queues WHERE on_hold IS NOT NULL ORDER BY name"
-    ):
+    for queue, destination, reason in await tx.fetch(BROKEN, messages.UPDATES, to_micros(now)):
         found = await tx.fetch(
             f"SELECT id, incident_id FROM deliveries WHERE queue = $1 AND due_at <= $2 AND {UNCOPIED}"
             " AND kind = 'alert' AND rule <> '' AND destination = ANY($3) ORDER BY id LIMIT $4",
             queue,
             to_micros(now),
-            list(routes),
+            list(routes) if destination is None else [destination],
             COPIES_AT_ONCE,
         )
         if not found:
@@ -75,7 +85,7 @@ async def _copy(
         if route.queue == queue or await tx.fetch_value(KNOWN, *known):
             continue
         reminded = (incident_id, route.queue, _alike(route))
-        if repeat_after is not None and await tx.fetch_value(REMINDED, *reminded):
+        if repeat_after is not None and step == Step.REMINDED and await tx.fetch_value(REMINDED, *reminded):
             continue
         try:
             notification = Notification.model_validate_json(text)
@@ -142,16 +152,16 @@ async def move(tx: Transaction, queue: str, ids: Sequence[int], route: Route, no
 async def _tell_to_the_end(
     tx: Transaction, incident_id: str | None, route: Route, *, instead_of: str = ""
 ) -> None:
-    told = await tx.fetch_value(
-        "SELECT told FROM incidents WHERE id = $1 AND resolved_at IS NULL", incident_id
+    row = await tx.fetch_row(
+        f"SELECT {INCIDENT} FROM incidents WHERE id = $1 AND resolved_at IS NULL", incident_id
     )
-    before = told_of(told) if told else ()
-    places = tuple(place for place in before if place.queue != instead_of)
-    here = (place.queue == route.queue or place.destination == _alike(route) for place in places)
-    if not any(here):
-        places = (*places, route)
-    if told and places != before:
-        await tx.execute("UPDATE incidents SET told = $1 WHERE id = $2", told_json(places), incident_id)
+    if row is None:
+        return
+    before = incident_of(row)
+    kept = tuple(place for place in before.told if place.queue != instead_of)
+    told = replace(before, told=kept).reaching(route).told
+    if told != before.told:
+        await tx.execute("UPDATE incidents SET told = $1 WHERE id = $2", told_json(told), incident_id)
 
 
 async def notify(tx: Transaction, claim: Claim, attempt: Attempt, now: Micros) -> None:

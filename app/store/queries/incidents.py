@@ -1,44 +1,44 @@
 """The incidents, as the page, the API and the commands show them; closed where no change will end them."""
 
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from app.model.delivery import State
-from app.model.incident import Incident, Step
-from app.model.notification import Notification
-from app.model.times import micros_or_none, to_micros
-from app.rules.rule import RuleSet
+from app.model.incident import Incident, Route, Step
+from app.model.notification import UNMOVED, Notification
+from app.model.times import MICRO, from_micros, micros_or_none, to_micros
+from app.rules.kin.quiet import waits
 from app.store.cursor import LAST, number_of, page_of
-from app.store.queries import audit, deliveries, reports
-from app.store.queries.accept import INCIDENT, incident_of
+from app.store.kin import causes, shown
+from app.store.queries import deliveries, reports
+from app.store.queries.accept import INCIDENT, incident_of, told_json
 from app.store.queries.page import readable
+from app.store.rows import NewDelivery
 from app.store.transaction import Row, Transaction
-from app.store.views import AuditEntry, IncidentFilter, IncidentRow, Page
+from app.store.views import IncidentFilter, IncidentRow, Page
 
 LAST_NOTIFICATION = (
     "(SELECT notification FROM deliveries WHERE incident_id = incidents.id"
     " ORDER BY deliveries.id DESC LIMIT 1)"
 )
-RULES_FILE = "rules file"
-"""Who closes the incidents of a rule that is gone, in the audit trail."""
+INCIDENT_ROW = f"{INCIDENT}, {LAST_NOTIFICATION}, {shown.CAUSE}"
 WORST_FIRST = "CASE severity WHEN 'critical' THEN 0 WHEN 'warning' THEN 1 ELSE 2 END, opened_at"
 
 
 ALL_OF_THEM = IncidentFilter()
+Later = tuple[Step, Route, timedelta, datetime]
+"""What is to be said where, how long after what, and when that is."""
 
 
 async def worst(tx: Transaction, limit: int, which: IncidentFilter = ALL_OF_THEM) -> list[IncidentRow]:
     """Read open incidents that a filter fits: the worst first, of those the oldest."""
     values: list[object] = [limit]
     where = f"resolved_at IS NULL{_fits(which, values)}"
-    rows = await tx.fetch(
-        f"SELECT {INCIDENT}, {LAST_NOTIFICATION} FROM incidents WHERE {where}"
-        f" ORDER BY {WORST_FIRST} LIMIT $1",
-        *values,
-    )
-    return [_incident_row_of(row) for row in rows]
+    statement = f"SELECT {INCIDENT_ROW} FROM incidents WHERE {where} ORDER BY {WORST_FIRST} LIMIT $1"
+    rows = await tx.fetch(statement, *values)
+    return await _with_escalations(tx, [_incident_row_of(row) for row in rows])
 
 
 def _fits(which: IncidentFilter, values: list[object]) -> str:
@@ -61,9 +61,12 @@ def _fits(which: IncidentFilter, values: list[object]) -> str:
             " AND EXISTS (SELECT 1 FROM deliveries JOIN changes ON changes.id = change_id"
             f" WHERE incident_id = incidents.id AND replace(teams, ${len(values)}, '') <> teams)"
         )
+    where += shown.TOP if which.top else ""
     if which.ids is not None:
         values.append(list(which.ids))
         where += f" AND incidents.id = ANY(${len(values)})"
+    if which.acknowledged is not None:
+        where += f" AND acknowledged_at IS {'NOT NULL' if which.acknowledged else 'NULL'}"
     return where
 
 
@@ -89,8 +92,8 @@ async def stuck(tx: Transaction, since: datetime, now: datetime) -> dict[State, 
 
 async def incident(tx: Transaction, name: str) -> IncidentRow | None:
     """Read one incident."""
-    row = await tx.fetch_row(f"SELECT {INCIDENT}, {LAST_NOTIFICATION} FROM incidents WHERE id = $1", name)
-    return _incident_row_of(row) if row else None
+    row = await tx.fetch_row(f"SELECT {INCIDENT_ROW} FROM incidents WHERE id = $1", name)
+    return (await _with_escalations(tx, [_incident_row_of(row)]))[0] if row else None
 
 
 async def page(
@@ -132,13 +135,28 @@ async def page(
         where += f" AND blueprint = ${len(values) - 1} AND entity = ${len(values)}"
     where += _fits(which, values)
     rows = await tx.fetch(
-        f"SELECT {INCIDENT}, {LAST_NOTIFICATION} FROM incidents WHERE {where}"
-        " ORDER BY opened_at DESC, id DESC LIMIT $3",
+        f"SELECT {INCIDENT_ROW} FROM incidents WHERE {where} ORDER BY opened_at DESC, id DESC LIMIT $3",
         *values,
     )
-    return page_of(
+    read = page_of(
         rows, limit, _incident_row_of, lambda last: f"{to_micros(last.incident.opened_at)}.{last.incident.id}"
     )
+    return replace(read, rows=await _with_escalations(tx, read.rows))
+
+
+async def _with_escalations(tx: Transaction, rows: Sequence[IncidentRow]) -> list[IncidentRow]:
+    """Add to incidents where they go, and when, if nobody acknowledges them."""
+    names = [row.incident.id for row in rows if row.incident.escalates_from]
+    if not names:  # as nearly always
+        return list(rows)
+    coming: dict[str, list[tuple[str, datetime]]] = {}
+    for name, destination, due_at in await tx.fetch(
+        "SELECT incident_id, destination, due_at FROM deliveries WHERE incident_id = ANY($1)"
+        " AND state || '' = 'pending' AND step = 'escalated' ORDER BY due_at, id",
+        names,
+    ):
+        coming.setdefault(name, []).append((destination, from_micros(due_at)))
+    return [replace(row, escalations=tuple(coming.get(row.incident.id, ()))) for row in rows]
 
 
 async def close(tx: Transaction, names: Sequence[str], why: str, now: datetime) -> list[Incident]:
@@ -153,142 +171,130 @@ async def close(tx: Transaction, names: Sequence[str], why: str, now: datetime) 
     Returns:
         Those that were open.
     """
-    closed = await _locked(tx, names)
+    closed = await locked(tx, names)
     at, alerts = to_micros(now), []
     ids = {incident.id: at for incident in closed}
-    await tx.execute_many("UPDATE incidents SET resolved_at = $2 WHERE id = $1", list(ids.items()))
+    await tx.execute_many(
+        "UPDATE incidents SET resolved_at = $2, acknowledged_at = NULL, acknowledged_by = '',"
+        " escalates_from = NULL, version = version + 1 WHERE id = $1",
+        list(ids.items()),
+    )
+    await causes.end(tx, dict.fromkeys(ids, f"is closed, {why}"), at)
     cancelled = await deliveries.cancel_later(tx, ids) if ids else []
     for incident in closed:
-        last = await tx.fetch_row(
-            f"SELECT {deliveries.COPIED} FROM deliveries WHERE incident_id = $1 ORDER BY id DESC LIMIT 1",
-            incident.id,
-        )
-        # Of one that waits nobody has heard.
-        if last is None or (incident.due_at is not None and now < incident.due_at):
-            continue
-        alert = deliveries.following(last, at, incident_id=incident.id, step=Step.RESOLVED)
-        said_last = Notification.model_validate_json(alert.notification).named(incident.entity)
-        text = said_last.closing(why, now).model_dump_json()
-        alerts += [
-            alert._replace(notification=text, destination=place.destination, queue=place.queue)
-            for place in incident.told
-            if Step.RESOLVED in place.steps
-        ]
+        alerts += await alerts_of(tx, incident, Step.RESOLVED, lambda last: last.closing(why, now), now)
     await deliveries.insert(tx, alerts)
     await reports.announce(tx, cancelled, at)
+    if groups := await causes.emptied(tx, [*ids]):
+        closed += await close(tx, groups, "all that it counted was closed", now)
     return closed
 
 
-async def follow(tx: Transaction, rules: RuleSet, now: datetime, *, limit: int) -> list[Incident]:
-    """Let open incidents follow the rules in force.
-
-    Those whose rule can never end them are closed, with an entry in the audit trail. Those that still wait
-    for their first alert wait as long as their rule says now.
-
-    Args:
-        tx: The transaction.
-        rules: The rules in force.
-        now: The time, UTC.
-        limit: How many are closed at most, so that no transaction is long.
-
-    Returns:
-        Those that were closed.
-    """
-    rows = await tx.fetch(f"SELECT {INCIDENT} FROM incidents WHERE resolved_at IS NULL ORDER BY id")
-    incidents = [incident_of(row) for row in rows]
-    pairs = {(incident.rule, incident.blueprint) for incident in incidents}
-    gone = {pair: why for pair in sorted(pairs) if (why := rules.why_gone(*pair))}
-    over = [incident for incident in incidents if (incident.rule, incident.blueprint) in gone][:limit]
-    moved = [
-        incident.id
-        for incident in incidents
-        if (incident.rule, incident.blueprint) not in gone
-        and _due_anew(incident, rules, now) != incident.due_at
-    ]
-    # All in one go: two processes that read the rules again must not wait for each other in a circle.
-    for incident in await _locked(tx, [*moved, *(incident.id for incident in over)]):
-        if incident.id in moved and (due_at := _due_anew(incident, rules, now)):
-            await _wait_until(tx, incident, due_at)
-    closed: list[Incident] = []
-    for pair, why in gone.items():
-        names = [incident.id for incident in over if (incident.rule, incident.blueprint) == pair]
-        closed += await close(tx, names, why, now)
-    for incident in closed:
-        about = f"{incident.blueprint} {incident.entity}: {gone[incident.rule, incident.blueprint]}"
-        await audit.write(tx, AuditEntry(now, RULES_FILE, "close incident", f"Incident of {about}."))
-    return closed
-
-
-async def leave(tx: Transaction, addresses: Mapping[str, str], now: datetime) -> dict[str, tuple[str, int]]:
-    """Note where destinations are, and in the audit trail which open incidents those that moved leave behind.
+async def alerts_of(
+    tx: Transaction,
+    incident: Incident,
+    step: Step,
+    say: Callable[[Notification], Notification],
+    now: datetime,
+) -> list[NewDelivery]:
+    """Make the alerts of a step that no change brings, for each place that was told and wants the step.
 
     Args:
         tx: The transaction.
-        addresses: The address of each destination by its name; see `Notifier.address`.
+        incident: The incident, which is kept as it is.
+        step: The step.
+        say: Makes what is said of what was said last.
+        now: The time, UTC.
+    """
+    places = [place for place in incident.told_so_far if step in place.steps]
+    # Of one that waits or is quiet nobody has heard.
+    if not places or waits(incident, now):
+        return []
+    last = await tx.fetch_row(
+        f"SELECT {deliveries.COPIED} FROM deliveries WHERE incident_id = $1 ORDER BY id DESC LIMIT 1",
+        incident.id,
+    )
+    if last is None:
+        return []
+    alert = deliveries.following(last, to_micros(now), incident_id=incident.id, step=step)
+    said_last = Notification.model_validate_json(alert.notification).named(incident.entity)
+    alert = alert._replace(notification=say(said_last).model_dump_json(), severity=incident.severity)
+    return [alert._replace(destination=place.destination, queue=place.queue) for place in places]
+
+
+async def put_later(tx: Transaction, incident: Incident, later: Iterable[Later], now: datetime) -> None:
+    """Write what is to be said later of an incident, in the words of its last alert."""
+    last = await tx.fetch_row(
+        f"SELECT {deliveries.COPIED} FROM deliveries WHERE incident_id = $1 ORDER BY id DESC LIMIT 1",
+        incident.id,
+    )
+    if last is None:
+        return
+    said_last = Notification.model_validate_json(last[3]).named(incident.entity)
+    said_last = said_last.model_copy(update={"acknowledged": None, "version": incident.version} | UNMOVED)
+    alerts = []
+    for step, route, after, due_at in later:
+        window = after if step is Step.ESCALATED else None
+        text = said_last.model_copy(update={"step": step, "at": due_at, "window": window}).model_dump_json()
+        alert = deliveries.following(last, to_micros(now), incident_id=incident.id, step=step)
+        alert = alert._replace(destination=route.destination, queue=route.queue, severity=incident.severity)
+        at = deliveries.UNTIL_RELEASED if incident.quiet else to_micros(due_at)
+        alert = alert._replace(waiting_since=at, due_at=at, repeat_after=after // MICRO)
+        alerts.append(alert._replace(notification=text))
+    await deliveries.insert(tx, alerts)
+
+
+async def reach(tx: Transaction, escalations: Mapping[int, str], now: datetime) -> set[int]:
+    """Note that escalations are sent now: from here on their places are told of the incident to its end.
+
+    Args:
+        tx: The transaction.
+        escalations: The incident of each delivery, by its number.
         now: The time, UTC.
 
     Returns:
-        Of each that moved and leaves any behind: the address that it had before, and how many.
+        The deliveries that nobody needs any more: somebody looks after the incident, or it is over.
     """
-    await tx.lock([("move destination",)])  # every replica reads the file: the first says so
-    rows = await tx.fetch("SELECT destination, address FROM addresses")
-    before: dict[str, str] = {name: address for name, address in rows}  # noqa: C416 - rows are no tuples
-    changed = {name: address for name, address in addresses.items() if before.get(name) != address}
-    gone = before.keys() - addresses.keys()
-    if not changed and not gone:
-        return {}
+    attended = {incident.id: incident for incident in await locked(tx, sorted({*escalations.values()}))}
     rows = await tx.fetch(
-        # Of one that waits nobody has heard.
-        f"SELECT {INCIDENT} FROM incidents WHERE resolved_at IS NULL AND coalesce(due_at, 0) <= $1",
+        "SELECT id, incident_id, destination, queue FROM deliveries WHERE id = ANY($1)"
+        f" AND {tx.waits} ORDER BY id",
+        [*escalations],
+    )
+    needless = set(escalations)
+    for number, incident_id, destination, queue in rows:
+        incident = attended.get(incident_id)
+        if incident is None or incident.acknowledged:
+            continue
+        needless.discard(number)
+        place = next((place for place in incident.told if place.queue == queue), Route(destination, queue))
+        attended[incident_id] = incident.reaching(place)
+        await put_told(tx, attended[incident_id])
+    await tx.execute(
+        f"UPDATE deliveries SET state = 'cancelled', ended_at = $2 WHERE id = ANY($1) AND {tx.waits}",
+        sorted(needless),
         to_micros(now),
     )
-    told = Counter(name for row in rows for name in {place.destination for place in incident_of(row).told})
-    left = {name: (before[name], told[name]) for name in changed if name in before and told[name]}
-    for name, (_, number) in left.items():
-        details = f"{name} has another address: its old one is not told the end of {number} open incidents."
-        await audit.write(tx, AuditEntry(now, RULES_FILE, "move destination", details))
-    await tx.execute_many(
-        "INSERT INTO addresses (destination, address) VALUES ($1, $2)"
-        " ON CONFLICT (destination) DO UPDATE SET address = excluded.address",
-        sorted(changed.items()),
-    )
-    # One that comes back must be where it was: what it told waits.
-    over = [name for name in gone if not told[name]]
-    await tx.execute("DELETE FROM addresses WHERE destination = ANY($1)", over)
-    return left
+    return needless
 
 
-async def _locked(tx: Transaction, names: Sequence[str]) -> list[Incident]:
-    """Read those of some incidents that are open, and keep them as they are until the end."""
+async def put_told(tx: Transaction, incident: Incident) -> None:
+    """Write where an incident was told."""
+    await tx.execute("UPDATE incidents SET told = $1 WHERE id = $2", told_json(incident.told), incident.id)
+
+
+async def locked(tx: Transaction, names: Sequence[str]) -> list[Incident]:
+    """Read those of some incidents, by id, that are open; until the end they stay as they are."""
     where = "FROM incidents WHERE id = ANY($1) AND resolved_at IS NULL ORDER BY id"
     entities = await tx.fetch(f"SELECT blueprint, entity {where}", list(names))
     if not entities:
         return []
     await tx.lock({(blueprint, entity) for blueprint, entity in entities})
-    await tx.lock_rows("incidents", sorted(names))
+    below = await causes.below(tx, names)
+    await tx.lock_rows("incidents", sorted({*names, *below}))
     return [incident_of(row) for row in await tx.fetch(f"SELECT {INCIDENT} {where}", list(names))]
 
 
-def _due_anew(incident: Incident, rules: RuleSet, now: datetime) -> datetime | None:
-    """Say when an incident alerts first by the rules in force, if it waits to."""
-    wait = rules.by_name[incident.rule].wait
-    if incident.due_at is None or incident.due_at <= now:
-        return incident.due_at
-    return max(now, incident.opened_at + wait) if wait else now
-
-
-async def _wait_until(tx: Transaction, incident: Incident, due_at: datetime) -> None:
-    """Let an incident alert first at another time, and move what is to be said after that."""
-    await tx.execute("UPDATE incidents SET due_at = $2 WHERE id = $1", incident.id, to_micros(due_at))
-    await tx.execute(
-        "UPDATE deliveries SET due_at = due_at + $2, waiting_since = waiting_since + $2"
-        f" WHERE incident_id = $1 AND {tx.waits} AND due_at >= $3",
-        incident.id,
-        to_micros(due_at) - to_micros(incident.due_at or due_at),
-        to_micros(incident.due_at or due_at),
-    )
-
-
 def _incident_row_of(row: Row) -> IncidentRow:
-    *columns, text = row
-    return IncidentRow(incident_of(columns), None if text is None else readable(text))
+    *columns, text, cause = row
+    return IncidentRow(incident_of(columns), None if text is None else readable(text), cause or "")

@@ -7,8 +7,10 @@ from pydantic import ValidationError
 
 from app.model.notification import Message, Notification
 from app.model.times import Micros
+from app.store.kin import shown
 from app.store.queries import deliveries
-from app.store.transaction import Transaction
+from app.store.rows import acknowledgement_of
+from app.store.transaction import Row, Transaction
 
 UPDATES = "/updates"
 """What is added to a queue's name for the queue in which updates of its messages wait."""
@@ -20,31 +22,49 @@ NEWEST = (
 
 
 async def stories(tx: Transaction, message_id: int) -> dict[str, Any]:
-    """Read a message, and of each incident that it is about the first and the last notification.
+    """Read a message, and of each incident that it is about the first and the last notification, and its id.
+
+    The last one says who looks after the incident now.
 
     Returns:
         The fields ``message`` and ``stories`` of a `Claim`.
     """
     ((channel, ts),) = await tx.fetch("SELECT channel, ts FROM messages WHERE id = $1", message_id)
     rows = await tx.fetch(
-        "SELECT first.notification, last.notification FROM ("
-        "  SELECT min(deliveries.id) AS first_id, max(deliveries.id) AS last_id FROM incident_messages"
+        "SELECT first.notification, last.notification, incidents.id, acknowledged_at, acknowledged_by,"
+        "  version FROM ("
+        "  SELECT incident_messages.incident_id, min(deliveries.id) AS first_id,"
+        "    max(deliveries.id) AS last_id FROM incident_messages"
         "  JOIN deliveries ON deliveries.incident_id = incident_messages.incident_id"
         "    AND deliveries.queue = incident_messages.queue"
         "  WHERE incident_messages.message_id = $1 AND state IN ('delivered', 'silenced')"
         "  GROUP BY incident_messages.incident_id) AS ends"
         " JOIN deliveries AS first ON first.id = first_id JOIN deliveries AS last ON last.id = last_id"
+        " JOIN incidents ON incidents.id = ends.incident_id"
         " ORDER BY first_id",
         message_id,
     )
     readable = []
-    for first, last in rows:
+    for first, last, incident_id, acknowledged_at, acknowledged_by, version in rows:
         try:
-            story = Notification.model_validate_json(first), Notification.model_validate_json(last)
+            ends = Notification.model_validate_json(first), Notification.model_validate_json(last)
         except ValidationError:  # written by another release: its line stays as it is
             continue
-        readable.append(story)
+        now = {"acknowledged": acknowledgement_of(acknowledged_at, acknowledged_by), "version": version}
+        (last_now,) = await shown.with_others(tx, [(incident_id, ends[1].model_copy(update=now))])
+        readable.append((last_now if first == last else ends[0], last_now, incident_id))
     return {"message": Message(channel, ts), "stories": tuple(readable)}
+
+
+async def incidents_of(tx: Transaction, message: Message) -> list[str]:
+    """List the incidents, by id, that a message is about."""
+    rows = await tx.fetch(
+        "SELECT DISTINCT incident_id FROM incident_messages JOIN messages ON messages.id = message_id"
+        " WHERE channel = $1 AND ts = $2 ORDER BY incident_id",
+        message.channel,
+        message.ts,
+    )
+    return [name for (name,) in rows]
 
 
 async def keep(tx: Transaction, queue: str, ids: Sequence[int], message: Message | None, now: Micros) -> None:
@@ -93,8 +113,34 @@ async def update_others(
         list(ids),
         message and message.ts,
     )
-    name = queue + UPDATES
-    for message_id, delivery_id in rows:
+    await _update(tx, [(queue, *row) for row in rows], now)
+
+
+async def acted_on(tx: Transaction, incidents: Sequence[str], since: Micros) -> bool:
+    """Tell whether somebody did something to one of some incidents since a time."""
+    acted = await tx.fetch_value(
+        "SELECT 1 FROM actions WHERE incident_id = ANY($1) AND at >= $2 LIMIT 1", list(incidents), since
+    )
+    return acted is not None
+
+
+async def refresh(tx: Transaction, incident_id: str, now: Micros) -> None:
+    """Let every message of an incident be updated to how that is now."""
+    rows = await tx.fetch(
+        "SELECT incident_messages.queue, incident_messages.message_id, max(deliveries.id)"
+        " FROM incident_messages"
+        " JOIN deliveries ON deliveries.incident_id = incident_messages.incident_id"
+        "   AND deliveries.queue = incident_messages.queue"
+        " WHERE incident_messages.incident_id = $1 GROUP BY 1, 2 ORDER BY 1, 2",
+        incident_id,
+    )
+    await _update(tx, rows, now)
+
+
+async def _update(tx: Transaction, wanted: Sequence[Row], now: Micros) -> None:
+    """Write an update of each message, given by its queue, its number and a delivery that it is about."""
+    for queue, message_id, delivery_id in wanted:
+        name = queue + UPDATES
         ((*copied, incident_id),) = await tx.fetch(
             f"SELECT {deliveries.COPIED}, incident_id FROM deliveries WHERE id = $1", delivery_id
         )
@@ -107,12 +153,38 @@ async def update_others(
         # An update that is being sent shows the state at its claim: it needs another one after it.
         waits = await tx.fetch_value(
             "SELECT 1 FROM deliveries JOIN queues ON queues.name = queue"
-            f" WHERE queue = $1 AND {tx.waits} AND message_id = $2 AND holder IS NULL",
+            f" WHERE queue = $1 AND {tx.waits} AND message_id = $2 AND holder IS NULL AND due_at <= $3",
             name,
             message_id,
+            now,
         )
         if not waits:
             await deliveries.insert(tx, [update])
+
+
+async def update_soon(tx: Transaction, incidents: Sequence[str], now: Micros, due_at: Micros) -> None:
+    """Let the messages of incidents, by id, be updated at a time, unless they will be later than now."""
+    rows = await tx.fetch(
+        "SELECT messages.id, max(deliveries.id) FROM incident_messages AS links"
+        " JOIN messages ON messages.id = links.message_id JOIN deliveries"
+        "   ON deliveries.incident_id = links.incident_id AND deliveries.queue = links.queue"
+        " WHERE links.incident_id = ANY($1) AND deliveries.kind = 'alert'"
+        "   AND NOT EXISTS (SELECT 1 FROM deliveries AS later WHERE later.message_id = messages.id"
+        "     AND later.state = 'pending' AND later.due_at > $2)"
+        " GROUP BY messages.id ORDER BY messages.id",
+        list(incidents),
+        now,
+    )
+    updates = []
+    for message_id, delivery_id in rows:
+        ((*copied, incident_id),) = await tx.fetch(
+            f"SELECT {deliveries.COPIED}, incident_id FROM deliveries WHERE id = $1", delivery_id
+        )
+        update = deliveries.following(
+            copied, now, kind="update", incident_id=incident_id, message_id=message_id, due_at=due_at
+        )
+        updates.append(update._replace(queue=update.queue + UPDATES, waiting_since=due_at))
+    await deliveries.insert(tx, updates)
 
 
 async def forget(tx: Transaction, queue: str, message: Message, now: Micros) -> None:

@@ -9,12 +9,13 @@ OLD = {
     "changes": (
         "received_at < $1 AND NOT EXISTS ("
         "  SELECT 1 FROM deliveries LEFT JOIN silences ON silences.id = silence_id"
-        "  LEFT JOIN incidents ON incidents.id = incident_id WHERE change_id = changes.id"
+        "  LEFT JOIN incidents ON incidents.id = deliveries.incident_id WHERE change_id = changes.id"
         # Of an open incident too: its end goes out in the words of its beginning.
         "  AND (deliveries.state = 'pending' OR (deliveries.state = 'silenced' AND NOT settled)"
         "    OR (incidents.id IS NOT NULL AND resolved_at IS NULL)))"
     ),
     "incidents": "resolved_at < $1",
+    "actions": "at < $1",
     "messages": (
         "posted_at < $1 AND NOT EXISTS (SELECT 1 FROM incident_messages WHERE message_id = messages.id)"
     ),

@@ -1,29 +1,38 @@
 """Silences: added, changed, ended, and settled once they have ended."""
 
 import json
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
-from app.model.digest import is_over
+from app.model.digest import STILL, is_over
 from app.model.incident import ALL_STEPS, Step
 from app.model.notification import Notification
 from app.model.silence import Silence, SilencePreview
 from app.model.times import from_micros, micros_or_none, to_micros
-from app.store.queries import incidents
+from app.store.queries import incidents, messages
 from app.store.queries.accept import told_of
+from app.store.rows import acknowledgement_of
 from app.store.transaction import Row, Transaction
 
+ESCAPED = re.compile(r"\[([*?[])\]")
+"""A character in a pattern that stands for itself, as `glob.escape` writes it."""
 PREVIEWED = timedelta(hours=24)
 MOST_PREVIEWED = 20_000
 """Of so many open incidents, and of so many entities with alerts, a preview looks at the first."""
-SILENCE = "id, rule, blueprint, entity, team, starts_at, ends_at, author, comment"
+SILENCE = "id, rule, blueprint, entity, team, starts_at, ends_at, author, comment, incident_id"
+ENDED_WITH_INCIDENT = (
+    "incident_id IS NOT NULL AND NOT EXISTS"
+    " (SELECT 1 FROM incidents WHERE incidents.id = incident_id AND resolved_at IS NULL)"
+)
 
 
 async def add(tx: Transaction, silence: Silence) -> int:
     """Store a silence, and give its number."""
     number: int = await tx.fetch_value(
-        "INSERT INTO silences (rule, blueprint, entity, team, starts_at, ends_at, author, comment)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id",
+        "INSERT INTO silences"
+        " (rule, blueprint, entity, team, starts_at, ends_at, author, comment, incident_id)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id",
         silence.rule,
         silence.blueprint,
         silence.entity,
@@ -32,6 +41,7 @@ async def add(tx: Transaction, silence: Silence) -> int:
         to_micros(silence.ends_at),
         silence.author,
         silence.comment,
+        silence.incident_id,
     )
     return number
 
@@ -50,7 +60,7 @@ async def silences(tx: Transaction, *, active_at: datetime | None) -> list[Silen
     """Read the silences that have not ended at a time, UTC, or all there are; newest first."""
     rows = await tx.fetch(
         f"SELECT {SILENCE}, (SELECT count(*) FROM deliveries WHERE silence_id = silences.id)"
-        " FROM silences WHERE ends_at > $1 ORDER BY id DESC",
+        " FROM silences WHERE ends_at > $1 AND hours = '' ORDER BY id DESC",
         -1 if active_at is None else to_micros(active_at),
     )
     return [_silence_of(row) for row in rows]
@@ -129,6 +139,32 @@ async def end(tx: Transaction, number: int, now: datetime) -> bool:
     return bool(ended)
 
 
+async def of_hours(tx: Transaction, name: str, begin: datetime) -> int:
+    """Give the number of what keeps alerts until hours begin, by their name and that time, UTC.
+
+    It silences nothing by itself: it has no patterns, and begins as it ends.
+    """
+    at = to_micros(begin)
+    number: int | None = await tx.fetch_value(
+        "SELECT id FROM silences WHERE hours = $1 AND ends_at = $2 AND NOT settled", name, at
+    )
+    if number is None:
+        number = await tx.fetch_value(
+            "INSERT INTO silences (rule, blueprint, entity, team, starts_at, ends_at, author, comment, hours)"
+            " VALUES ('', '', '', '', $1, $1, '', '', $2) RETURNING id",
+            at,
+            name,
+        )
+    return number or 0
+
+
+async def end_hours(tx: Transaction, now: datetime) -> None:
+    """Let what waits for hours be looked at again: they may be others in the rules in force."""
+    await tx.execute(
+        "UPDATE silences SET ends_at = $1 WHERE NOT settled AND hours <> '' AND ends_at > $1", to_micros(now)
+    )
+
+
 async def settled(tx: Transaction, numbers: Collection[int]) -> set[int]:
     """Give those of some silences that are settled; no other of them is until this transaction has ended."""
     await tx.lock_rows("silences", list(numbers), shared=True)
@@ -139,14 +175,24 @@ async def settled(tx: Transaction, numbers: Collection[int]) -> set[int]:
 async def settle(tx: Transaction, now: datetime) -> None:
     """Alert once on what silences that have ended suppressed: what is open, and the end of what was told."""
     ended = await tx.fetch(
-        "SELECT id FROM silences WHERE NOT settled AND ends_at <= $1 ORDER BY id FOR UPDATE SKIP LOCKED",
+        "SELECT id, hours, rule, blueprint, entity FROM silences"
+        f" WHERE NOT settled AND (ends_at <= $1 OR {ENDED_WITH_INCIDENT})"
+        " ORDER BY id FOR UPDATE SKIP LOCKED",
         to_micros(now),
     )
-    for (number,) in ended:
+    for number, hours, *about in ended:
+        if hours:  # what belongs to no incident is as much news as it was
+            await tx.execute(
+                "UPDATE deliveries SET state = 'pending', ended_at = NULL, waiting_since = $1"
+                " WHERE silence_id = $2 AND state = 'silenced' AND incident_id IS NULL",
+                to_micros(now),
+                number,
+            )
         # The last alert of each incident and queue, unless something later went out.
         rows = await tx.fetch(
             "SELECT deliveries.id, deliveries.notification, heard.notification, resolved_at IS NULL,"
-            "  incidents.entity, incidents.told, deliveries.queue FROM (SELECT max(kept.id) AS kept_id,"
+            "  incidents.entity, incidents.told, deliveries.queue, acknowledged_at, acknowledged_by"
+            "  FROM (SELECT max(kept.id) AS kept_id,"
             "   (SELECT max(id) FROM deliveries AS sent WHERE sent.incident_id = kept.incident_id"
             "     AND sent.queue = kept.queue AND sent.state = 'delivered') AS heard_id"
             "   FROM deliveries AS kept WHERE silence_id = $1 AND kept.state = 'silenced'"
@@ -160,30 +206,60 @@ async def settle(tx: Transaction, now: datetime) -> None:
             " WHERE resolved_at IS NULL OR heard_id IS NOT NULL ORDER BY deliveries.id",
             number,
         )
-        for delivery_id, text, heard, is_open, entity, places, queue in rows:
+        for delivery_id, text, heard, is_open, entity, places, queue, *acknowledgement in rows:
             reminder = Notification.model_validate_json(text).named(entity)
+            acknowledged = acknowledgement_of(*acknowledgement)
+            reminder = reminder.model_copy(update={"acknowledged": acknowledged})
             if is_over(reminder):
                 # Where nobody was alerted to the trouble, its end is no news.
                 if heard is None or is_over(Notification.model_validate_json(heard)):
                     continue
             elif is_open:
-                reminder = _reminder(reminder, heard is not None, places, queue, now)
+                asks = reminder.step in STILL if hours else heard or reminder.step is Step.ESCALATED
+                if acknowledged and asks:  # for somebody, and here somebody is
+                    continue
+                if not hours:
+                    reminder = _reminder(reminder, heard is not None, places, queue, now)
+                elif reminder.step is not Step.ESCALATED and (
+                    heard is None or is_over(Notification.model_validate_json(heard))
+                ):
+                    reminder = reminder.model_copy(update={"step": Step.OPENED})  # there it is news
             else:
                 continue
             await tx.execute(
-                "UPDATE deliveries SET state = 'pending', ended_at = NULL, due_at = 0, waiting_since = $1,"
-                "  step = $2, notification = $3 WHERE id = $4",
+                "UPDATE deliveries SET state = 'pending', ended_at = NULL, waiting_since = $1,"
+                # An escalation is found by its time again, when an acknowledgement is taken back.
+                "  due_at = CASE WHEN step = 'escalated' THEN due_at ELSE 0 END, step = $2, notification = $3"
+                " WHERE id = $4",
                 to_micros(now),
                 reminder.step,
                 reminder.model_dump_json(),
                 delivery_id,
             )
-        await tx.execute("UPDATE silences SET settled = true WHERE id = $1", number)
+        await tx.execute(
+            "UPDATE silences SET settled = true, ends_at = CASE WHEN ends_at < $2 THEN ends_at ELSE $2 END"
+            " WHERE id = $1",
+            number,
+            to_micros(now),
+        )
+        await _refresh(tx, about, now)
+
+
+async def _refresh(tx: Transaction, patterns: Sequence[str], now: datetime) -> None:
+    """Update the messages of an open incident whose silence has ended: they show it."""
+    names = await tx.fetch(
+        "SELECT id FROM incidents WHERE resolved_at IS NULL AND rule = $1 AND blueprint = $2 AND entity = $3",
+        *(ESCAPED.sub(r"\1", pattern) for pattern in patterns),
+    )
+    for (name,) in names:
+        await messages.refresh(tx, name, to_micros(now))
 
 
 def _reminder(said: Notification, heard: bool, places: str, queue: str, now: datetime) -> Notification:
     """Make what is said after a silence: a reminder; a job that takes none is told as it would have been."""
     steps = next((place.steps for place in told_of(places) if place.queue == queue), ALL_STEPS)
+    if said.step is Step.ESCALATED:
+        return said.model_copy(update={"at": now})
     if Step.REMINDED in steps:
         return said.model_copy(update={"step": Step.REMINDED, "at": now})
     begins = not heard and Step.OPENED in steps
@@ -191,6 +267,6 @@ def _reminder(said: Notification, heard: bool, places: str, queue: str, now: dat
 
 
 def _silence_of(row: Row) -> Silence:
-    number, rule, blueprint, entity, team, starts_at, ends_at, author, comment, silenced = row
+    number, rule, blueprint, entity, team, starts_at, ends_at, author, comment, incident_id, silenced = row
     times = from_micros(starts_at), from_micros(ends_at)
-    return Silence(rule, blueprint, entity, team, *times, author, comment, number, silenced)
+    return Silence(rule, blueprint, entity, team, *times, author, comment, number, silenced, incident_id)

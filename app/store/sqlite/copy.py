@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from app.errors import StoreUnavailable
-from app.store.private_file import private_file
 from app.store.sqlite.mark import anybody_lives
+from app.store.sqlite.private_file import private_file
 
 COPY_WAIT_SECONDS = 5.0
 STEPS_BETWEEN_SIGNALS = 100_000  # of SQLite's virtual machine, some 0.2 s

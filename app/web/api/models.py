@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from app.model.delivery import Outcome, State
 from app.model.incident import Severity
@@ -125,6 +125,13 @@ class DeliveryOut(Answer):
         return cls.model_validate(attributes_of(row) | more)
 
 
+class EscalationOut(Answer):
+    """Where an incident goes, and when."""
+
+    destination: str
+    at: datetime
+
+
 class IncidentOut(Answer):
     """What a rule finds wrong with an entity."""
 
@@ -139,20 +146,48 @@ class IncidentOut(Answer):
     changed_at: datetime
     resolved_at: datetime | None
     flapping: bool
+    quiet: str | None
+    """The id of the incident that explains it, or did: nobody is alerted while that is open."""
+    cause: str
+    """What that incident is about: `cluster eu-1, rule cluster-health`; empty: there is none."""
+    acknowledged_at: datetime | None
+    acknowledged_by: str
+    """Who looks after it; empty: nobody."""
+    version: int
+    """Grows with each step and each acknowledgement."""
+    escalations: list[EscalationOut]
+    """Where it goes if nobody acknowledges it before."""
 
     @classmethod
     def of(cls, row: IncidentRow) -> Self:
         """Make the answer from an incident; its title is that of its last alert."""
         title = row.last.title if row.last else row.incident.entity
-        return cls.model_validate(attributes_of(row.incident) | {"title": title})
+        by = row.incident.acknowledged
+        more = {"acknowledged_at": by and by.at, "acknowledged_by": by.by.name if by else "", "title": title}
+        coming = [EscalationOut(destination=destination, at=at) for destination, at in row.escalations]
+        others = {"escalations": coming, "cause": row.cause}
+        return cls.model_validate(attributes_of(row.incident) | more | others)
 
 
-class IncidentClose(BaseModel):
-    """Why an incident is closed."""
+class IncidentActionIn(BaseModel):
+    """Why, and for `silence` until when; without an end until the incident is over."""
 
     model_config = ConfigDict(extra="forbid")
 
     comment: Annotated[str, Field(max_length=500)] = ""
+    ends_at: AwareDatetime | None = None
+    seconds: Annotated[int, Field(gt=0, le=366 * 86400)] | None = None
+    """In place of `ends_at`: for how long."""
+
+    @model_validator(mode="after")
+    def _require_no_two_ends(self) -> Self:
+        if self.ends_at is not None and self.seconds is not None:
+            raise ValueError("give ends_at or seconds, not both")
+        return self
+
+    def end(self, now: datetime) -> datetime | None:
+        """Give when it ends, UTC, as given or `seconds` from now; None: with the incident."""
+        return now + timedelta(seconds=self.seconds) if self.seconds else self.ends_at
 
 
 class RetryIn(BaseModel):

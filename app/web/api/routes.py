@@ -1,13 +1,17 @@
 """The API under /api/v1: what the page shows and does, for programs."""
 
+import secrets
 from typing import Annotated
 
-from fastapi import Depends, HTTPException, Query
+from fastapi import Depends, Header, HTTPException, Query
 from pydantic import AwareDatetime
 
 from app.model.delivery import State
+from app.model.incident import Person
+from app.model.notification import one_line
 from app.store import queries
-from app.store.views import ChangeFilter, Page
+from app.store.actions import Verb
+from app.store.views import ChangeFilter, IncidentFilter, Page
 from app.web import actions
 from app.web.actions import MAX_ID
 from app.web.api.base import FOR_AN_ACTION, NOT_FOUND, Before, Limit, Number, demand_text, make_router
@@ -17,7 +21,7 @@ from app.web.api.models import (
     ChangeOut,
     ChangesOut,
     DeliveryOut,
-    IncidentClose,
+    IncidentActionIn,
     IncidentOut,
     IncidentState,
     PageOut,
@@ -129,10 +133,11 @@ async def incidents(
     state: IncidentState | None = None,
     blueprint: str | None = None,
     entity: str | None = None,
+    acknowledged: bool | None = None,
     before: Before = None,
     limit: Limit = 50,
 ) -> PageOut[IncidentOut]:
-    """List incidents, in one state, or of one entity (`blueprint` and `entity` together)."""
+    """List incidents: in one state, acknowledged or not, of one entity (give `blueprint` and `entity`)."""
     if (blueprint is None) != (entity is None):
         raise HTTPException(422, "Give `blueprint` and `entity` together.")
     page = await read_page(
@@ -141,6 +146,7 @@ async def incidents(
             is_open=None if state is None else state == "open",
             blueprint=blueprint,
             entity=entity,
+            which=IncidentFilter(acknowledged=acknowledged),
             before=before,
             limit=limit,
         )
@@ -148,16 +154,41 @@ async def incidents(
     return PageOut[IncidentOut](items=[IncidentOut.of(row) for row in page.rows], next=page.next)
 
 
+@router.get("/incidents/{name:path}", tags=["Incidents"], summary="One incident", responses=NOT_FOUND)
+async def incident(context: Context, name: str) -> IncidentOut:
+    """Return one incident."""
+    if (row := await context.store.read(queries.incidents.incident, name)) is None:
+        raise HTTPException(404, f"There is no incident {one_line(name, 80)!r}.")
+    return IncidentOut.of(row)
+
+
 @router.post(
-    "/incidents/{name:path}/close",
+    "/incidents/{name:path}/{verb}",
     tags=["Incidents"],
-    summary="Close an incident",
-    responses=NOT_FOUND,
+    summary="Acknowledge, unacknowledge, silence or close an incident",
+    responses=FOR_AN_ACTION,
     dependencies=[Depends(demand_text)],
 )
-async def close_incident(context: Context, who: Program, name: str, closed: IncidentClose) -> ActionOut:
-    """Close an incident that no change will end; each channel that was told of it is told so."""
-    return await actions.close_incident(context, who, name, closed.comment)
+async def act_on_incident(
+    context: Context,
+    who: Program,
+    name: str,
+    verb: Verb,
+    wanted: IncidentActionIn,
+    idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+) -> ActionOut:
+    """Act on an open incident.
+
+    `acknowledge`: reminders and escalations stop until it gets worse. `unacknowledge` takes that back.
+    `silence`: its alerts are muted until it is over, or for as long as the body says. `close`: it is over,
+    though no change has ended it, and each channel that was told of it is told so.
+
+    With the same `Idempotency-Key` it is done once.
+    """
+    until = wanted.end(context.clock())
+    id_ = f"api:{idempotency_key or secrets.token_hex(16)}"
+    person = Person(who, "api")
+    return await actions.act_on_incident(context, person, verb, name, wanted.comment, id_=id_, until=until)
 
 
 @router.get("/queues", tags=["Queues"], summary="Every queue, by name")

@@ -19,6 +19,8 @@ class StatusOut(Answer):
     version: str
     open: dict[Severity, int]
     """Open incidents by severity, the worst first."""
+    acknowledged: int
+    """Open incidents that somebody has acknowledged."""
     on_hold: list[str]
     """The queues that are on hold."""
     dead: int
@@ -53,6 +55,7 @@ async def read_status(store: Store, health: Health, now: datetime) -> StatusOut:
             severity: tally.by_severity[severity]
             for severity in sorted(RANKS, key=lambda known: -RANKS[known])
         },
+        acknowledged=tally.acknowledged,
         on_hold=[queue.name for queue in queues if queue.on_hold is not None],
         dead=tally.dead,
         waiting=sum(queue.waiting for queue in queues),

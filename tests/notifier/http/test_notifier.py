@@ -26,7 +26,7 @@ from app.demo.run import serving
 from app.errors import DeliveryFailed, Scope, SettingsError
 from app.model.incident import Step
 from app.model.notification import ValueChange
-from app.model.times import parse_retry_after
+from app.model.times import clock_ahead, parse_retry_after
 from app.notifier.base import Item, Parcel
 from app.notifier.http.destination import HttpDestination
 from app.notifier.http.notifier import HttpNotifier
@@ -508,6 +508,18 @@ class TestAnswer:
     def test_forms_of_retry_after(self, text: str | None, wait: timedelta | None) -> None:
         """Seconds and dates count, a date that is past means now, nonsense is as good as nothing."""
         assert parse_retry_after(text, NOW) == wait
+
+    @pytest.mark.parametrize(
+        ("date", "ahead"),
+        [
+            ("Mon, 23 Nov 2026 11:00:00 GMT", timedelta(hours=1)),
+            ("Mon, 23 Nov 2026 14:00:00 -0000", -timedelta(hours=2)),
+            *((text, timedelta(0)) for text in ("Mon, 23 Nov 2026 11:59:30 GMT", "soon", "", None)),
+        ],
+    )
+    def test_how_far_a_clock_is_ahead(self, date: str | None, ahead: timedelta) -> None:
+        """By the date of an answer; less than a minute, or no date, is nothing."""
+        assert clock_ahead(date, NOW) == ahead
 
     async def test_little_of_a_long_answer_is_kept(self, jobs: Jobs) -> None:
         """One line of 200 characters."""

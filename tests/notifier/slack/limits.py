@@ -144,11 +144,21 @@ def _rich_text(block: Mapping[str, Any]) -> None:
 
 def _actions(block: Mapping[str, Any]) -> None:
     assert 1 <= len(block["elements"]) <= 25
-    for button in block["elements"]:
-        assert button["type"] == "button"
-        _text(button["text"], 75, ("plain_text",))
-        assert 0 < len(button.get("url", "-")) <= 3_000
-        assert len(button.get("action_id", "")) <= 255
+    assert len(block.get("block_id", "")) <= 255
+    for element in block["elements"]:
+        assert element["type"] in {"button", "static_select", "overflow"}
+        assert 0 < len(element.get("url", "-")) <= 3_000
+        assert len(element.get("action_id", "")) <= 255
+        if element["type"] == "button":
+            _text(element["text"], 75, ("plain_text",))
+            continue
+        if element["type"] == "static_select":
+            _text(element["placeholder"], 150, ("plain_text",))
+        assert 1 <= len(element["options"]) <= (5 if element["type"] == "overflow" else 100)
+        for option in element["options"]:
+            _text(option["text"], 75, ("plain_text",))
+            assert 1 <= len(option["value"]) <= 150
+            assert 0 < len(option.get("url", "-")) <= 3_000
 
 
 _BLOCKS: dict[str, Callable[[Mapping[str, Any]], None]] = {

@@ -78,7 +78,7 @@ class StandInSlackApi:
         unthread: bool = True,
     ) -> None:
         self.url = ""
-        self.token = TOKEN
+        self.token, self.app_token = TOKEN, ""
         self.channels: dict[str, Channel] = {}
         self.scopes = scopes
         self.calls: list[tuple[str, dict[str, Any]]] = []
@@ -145,7 +145,7 @@ class StandInSlackApi:
         token = request.headers.get("authorization", "").removeprefix("Bearer ") or given.pop("token", "")
         if not token:
             return JSONResponse({"ok": False, "error": "not_authed"})
-        if token != self.token:
+        if token not in {self.token, self.app_token}:
             return JSONResponse({"ok": False, "error": "invalid_auth"})
         self.calls.append((method, given))
         if self.answers[method]:

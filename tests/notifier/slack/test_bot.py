@@ -390,7 +390,7 @@ class TestUpdate:
         assert not left["attachments"]
         assert details == [
             f"ok, {how}, because Slack answered invalid_blocks"
-            for how in ("without its buttons", "as plain text")
+            for how in ("without its links", "as plain text")
         ]
 
 

@@ -38,9 +38,21 @@ class TestLine:
             ([told("a", step=Step.NOTICED, late=True)], "• 🕓 [A]: late: a newer change was seen before it"),
             (
                 [told("a"), told("a", "blue", "Healthy", late=True, at=NOW - SECOND)],
+                "• [A]: blue → 🟢 Healthy → 🟠 Degraded, 2 changes in 1 s, 1 of them came late",
+            ),
+            (
+                [told("a"), resolved("a", change=None, action="DELETE")],
+                "• 🗑️ [A]: 2 changes in 4 min, its incident ended after 4 min",
+            ),
+            (
+                [
+                    told("a", step=Step.NOTICED, late=True, at=NOW - SECOND),
+                    told("a"),
+                    resolved("a"),
+                ],
                 (
-                    "• [A]: blue → 🟢 Healthy → 🟠 Degraded, 2 changes in 1 s,"
-                    " late: a newer change was seen before it"
+                    "• [A]: 🟢 Healthy → 🟠 Degraded → 🟢 Healthy, 3 changes in 4 min, 1 of them came late,"
+                    " resolved after 4 min"
                 ),
             ),
             (

@@ -95,6 +95,18 @@ class TestFind:
             assert await bot.find(parcel(item("1")), at + timedelta(seconds=55)) is not None
             assert await bot.find(parcel(item("1")), at + timedelta(seconds=65)) is None
 
+    async def test_a_clock_that_is_wrong(self, api: StandInSlackApi) -> None:
+        """Slack's times are by its own clock: a message that arrived is found, an older one is not."""
+        ahead = timedelta(days=40)
+        wrong: dict[str, Any] = {"clock": lambda: datetime.now(UTC) + ahead}
+        async with posting(api) as right:
+            message = await opened(right, "1")
+        at = datetime.fromtimestamp(float(message.ts), UTC) + ahead
+        for seconds, stands in ((50, True), (70, False)):
+            async with posting(api, **wrong) as bot:
+                found = await bot.find(parcel(item("1")), at + timedelta(seconds=seconds))
+            assert (found is not None) == stands
+
     async def test_page_by_page(self, api: StandInSlackApi) -> None:
         """A thousand messages are looked through in five pages, and no more."""
         async with posting(api, digest_after=1) as bot:

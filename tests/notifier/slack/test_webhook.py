@@ -182,7 +182,7 @@ class TestSend:
                 details.append((await notifier.send(parcel())).detail)
         assert details == [
             f"ok, {how}, because Slack answered 400 invalid_blocks"
-            for how in ("without its buttons", "as plain text")
+            for how in ("without its links", "as plain text")
         ]
         assert [block["type"] for block in full["blocks"]] == ["section", "context", "actions"]
         simpler = [full | {"blocks": full["blocks"][:2]}, {"text": full["text"]}]

@@ -47,12 +47,42 @@ CREATE TABLE incidents (
     moves       TEXT    NOT NULL,             -- JSON: when it moved lately
     flapping    BOOLEAN NOT NULL,
     told        TEXT    NOT NULL,             -- JSON: where it was alerted: destination, queue, steps if not all
-    openings    TEXT    NOT NULL              -- JSON: when it began within a day
+    openings    TEXT    NOT NULL,             -- JSON: when it began within a day
+    acknowledged_at BIGINT ,                  -- null: nobody looks after it
+    acknowledged_by TEXT NOT NULL DEFAULT '', -- JSON: who, and by which way; empty: nobody
+    version     BIGINT  NOT NULL DEFAULT 1,   -- grows with each step and each acknowledgement
+    escalates_from BIGINT,                   -- its escalations count from then; null: it has none
+    quiet       TEXT                          -- the incident that explains it: nobody is alerted meanwhile
 );
 CREATE UNIQUE INDEX open_incidents ON incidents (blueprint, entity, rule) WHERE resolved_at IS NULL;
 CREATE INDEX incidents_of_entity ON incidents (blueprint, entity, resolved_at);
 CREATE INDEX resolved_incidents ON incidents (resolved_at) WHERE resolved_at IS NOT NULL;
 CREATE INDEX incidents_by_opening ON incidents (opened_at, id);
+CREATE INDEX quiet_incidents ON incidents (quiet) WHERE quiet IS NOT NULL AND resolved_at IS NULL;
+-- What an open incident depends on: the incidents, open or not, that may explain it, and its groups.
+CREATE TABLE incident_ties (
+    incident_id TEXT    NOT NULL REFERENCES incidents (id) ON DELETE CASCADE,
+    rule        TEXT    NOT NULL,
+    blueprint   TEXT    NOT NULL,
+    entity      TEXT    NOT NULL,
+    quiets      BOOLEAN NOT NULL,            -- nobody is alerted of it while the other one is open
+    counts      BOOLEAN NOT NULL,            -- the other one is that of a group, in which it counts
+    PRIMARY KEY (incident_id, rule, blueprint, entity)
+);
+CREATE INDEX incidents_tied_to ON incident_ties (blueprint, entity, rule, incident_id);
+
+-- What people did to incidents: each once, however often it arrives.
+CREATE TABLE actions (
+    id          TEXT    PRIMARY KEY,          -- given by whoever asks for it: Slack's envelope, say
+    at          BIGINT  NOT NULL,
+    incident_id TEXT    NOT NULL,
+    what        TEXT    NOT NULL,
+    who         TEXT    NOT NULL,             -- JSON
+    result      TEXT    NOT NULL,             -- JSON: what came of it, to be answered again
+    audit_id    BIGINT                        -- its entry in the audit trail; null: nothing was done
+);
+CREATE INDEX actions_of_incident ON actions (incident_id, at);
+CREATE INDEX actions_by_time ON actions (at);
 
 CREATE TABLE queues (
     name         TEXT    COLLATE "C" PRIMARY KEY,
@@ -89,7 +119,9 @@ CREATE TABLE silences (
     ends_at   BIGINT  NOT NULL,
     author    TEXT    NOT NULL,
     comment   TEXT    NOT NULL,
-    settled   BOOLEAN NOT NULL DEFAULT false      -- it has ended, and what is still open was alerted on
+    settled   BOOLEAN NOT NULL DEFAULT false,      -- it has ended, and what is still open was alerted on
+    incident_id TEXT,                         -- it ends with this incident, if that is earlier
+    hours       TEXT    NOT NULL DEFAULT ''   -- it keeps alerts until these hours begin; empty: a person made it
 );
 CREATE INDEX unsettled_silences ON silences (ends_at) WHERE NOT settled;
 
@@ -218,6 +250,13 @@ CREATE TABLE reconcile_runs (
     error       TEXT    NOT NULL DEFAULT ''
 );
 CREATE INDEX reconcile_runs_by_time ON reconcile_runs (started_at);
+
+-- The connections over which clicks in Slack come.
+CREATE TABLE sockets (
+    process TEXT    PRIMARY KEY,
+    trouble TEXT    NOT NULL,                 -- why it has none; empty: it has one
+    seen_at BIGINT  NOT NULL                  -- when it last said so
+);
 
 -- One row: how the clock was set when a dispatcher last looked (app/store/clock.py), and up to where pruning went.
 CREATE TABLE clock (

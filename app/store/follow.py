@@ -1,0 +1,195 @@
+"""What is open follows the rules in force, whenever these are read."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from app.model.incident import Incident, Step
+from app.model.times import MICRO, micros_or_none, to_micros
+from app.rules.kin.quiet import hold
+from app.rules.rule import RuleSet
+from app.rules.rulebook import Rulebook
+from app.rules.targets import ByPort, ByTemplate, plain
+from app.store.kin import causes
+from app.store.queries import audit
+from app.store.queries.accept import INCIDENT, incident_of, told_json
+from app.store.queries.incidents import LAST_NOTIFICATION, Later, close, locked, put_later
+from app.store.queries.page import readable
+from app.store.transaction import Transaction
+from app.store.views import AuditEntry
+
+RULES_FILE = "rules file"
+"""Who closes the incidents of a rule that is gone, in the audit trail."""
+
+
+async def follow(tx: Transaction, rules: RuleSet, now: datetime, *, limit: int) -> list[Incident]:
+    """Let open incidents follow the rules in force.
+
+    Those whose rule can never end them are closed, with an entry in the audit trail. Those that still wait
+    for their first alert wait as long as their rule says now.
+
+    Args:
+        tx: The transaction.
+        rules: The rules in force.
+        now: The time, UTC.
+        limit: How many are closed at most, so that no transaction is long.
+
+    Returns:
+        Those that were closed.
+    """
+    rows = await tx.fetch(f"SELECT {INCIDENT} FROM incidents WHERE resolved_at IS NULL ORDER BY id")
+    incidents = [incident_of(row) for row in rows]
+    pairs = {(incident.rule, incident.blueprint) for incident in incidents}
+    gone = {pair: why for pair in sorted(pairs) if (why := rules.why_gone(*pair))}
+    over = [incident for incident in incidents if (incident.rule, incident.blueprint) in gone][:limit]
+    kept = (incident for incident in incidents if (incident.rule, incident.blueprint) not in gone)
+    moved = [incident.id for incident in kept if _due_anew(incident, rules, now) != incident.due_at]
+    loose = causes.loosened(incidents, rules)
+    # All in one go: two processes that read the rules again must not wait for each other in a circle.
+    for incident in await locked(tx, [*moved, *loose, *(incident.id for incident in over)]):
+        if incident.id in moved and (due_at := _due_anew(incident, rules, now)):
+            await _wait_until(tx, incident, due_at)
+    await causes.release(tx, loose, to_micros(now))
+    closed: list[Incident] = []
+    for pair, why in gone.items():
+        names = [incident.id for incident in over if (incident.rule, incident.blueprint) == pair]
+        closed += await close(tx, names, why, now)
+    for incident in closed:
+        about = f"{incident.blueprint} {incident.entity}: {gone[incident.rule, incident.blueprint]}"
+        await audit.write(tx, AuditEntry(now, RULES_FILE, "close incident", f"Incident of {about}."))
+    return closed
+
+
+async def follow_escalations(tx: Transaction, book: Rulebook, now: datetime) -> int:
+    """Let open incidents escalate as the rules in force say; give how many that changes.
+
+    What was sent stays sent. One that did not escalate before counts from now.
+
+    Args:
+        tx: The transaction.
+        book: The rules in force, with their destinations.
+        now: The time, UTC.
+    """
+    rows = await tx.fetch(
+        f"SELECT {INCIDENT}, {LAST_NOTIFICATION} FROM incidents"
+        " WHERE resolved_at IS NULL AND acknowledged_at IS NULL ORDER BY id"
+    )
+    wanted: dict[str, list[Later]] = {}
+    known: set[str] = set()
+    for *columns, text in rows:
+        incident, last = incident_of(columns), readable(text) if text else None
+        rule = book.rules.by_name.get(incident.rule)
+        if rule is not None and last is not None and (rule.escalate or incident.escalates_from):
+            since = incident.escalates_from or max(now, incident.due_at or now)
+            if not any(isinstance(plain(target), ByTemplate | ByPort) for target in rule.targets):
+                known.add(incident.id)
+            wanted[incident.id] = [
+                (Step.ESCALATED, route, span, since + span)
+                for span, route in book.escalations(rule, last.teams, incident.entity, since)
+                if since + span > now and Step.OPENED in route.steps
+            ]
+    waiting: dict[str, set[tuple[str, int]]] = {name: set() for name in wanted}
+    for name, destination, after in await tx.fetch(
+        "SELECT incident_id, destination, repeat_after FROM deliveries WHERE incident_id = ANY($1)"
+        " AND state || '' = 'pending' AND step = 'escalated' AND due_at > $2",
+        [*wanted],
+        to_micros(now),
+    ):
+        waiting[name].add((destination, after))
+    changed = [
+        name
+        for name, later in wanted.items()
+        if {(route.destination, span // MICRO) for _, route, span, _ in later} != waiting[name]
+        # What a template or Port chose is not known here: only the times are.
+        and (name in known or {span // MICRO for *_, span, _ in later} != {span for _, span in waiting[name]})
+    ]
+    for incident in await locked(tx, changed):
+        if incident.acknowledged is None:
+            await _escalate_anew(tx, incident, wanted[incident.id], now)
+    return len(changed)
+
+
+async def _escalate_anew(tx: Transaction, incident: Incident, later: Sequence[Later], now: datetime) -> None:
+    """Replace what escalates of an incident from now on."""
+    await tx.execute(
+        # At no time: an acknowledgement that is taken back must not bring it back.
+        "UPDATE deliveries SET state = 'cancelled', ended_at = $2, due_at = 0 WHERE incident_id = $1"
+        f" AND {tx.waits} AND step = 'escalated' AND due_at > $2",
+        incident.id,
+        to_micros(now),
+    )
+    queues = {place.queue for place in incident.told_so_far}
+    places = {
+        route.queue: replace(route, later=True) for _, route, _, _ in later if route.queue not in queues
+    }
+    since = later[0][3] - later[0][2] if later else None
+    await tx.execute(
+        "UPDATE incidents SET told = $2, escalates_from = $3 WHERE id = $1",
+        incident.id,
+        told_json((*incident.told_so_far, *places.values())),
+        micros_or_none(since),
+    )
+    await put_later(tx, incident, later, now)
+
+
+async def leave(tx: Transaction, addresses: Mapping[str, str], now: datetime) -> dict[str, tuple[str, int]]:
+    """Note where destinations are, and in the audit trail which open incidents those that moved leave behind.
+
+    Args:
+        tx: The transaction.
+        addresses: The address of each destination by its name; see `Notifier.address`.
+        now: The time, UTC.
+
+    Returns:
+        Of each that moved and leaves any behind: the address that it had before, and how many.
+    """
+    await tx.lock([("move destination",)])  # every replica reads the file: the first says so
+    rows = await tx.fetch("SELECT destination, address FROM addresses")
+    before: dict[str, str] = {name: address for name, address in rows}  # noqa: C416 - rows are no tuples
+    changed = {name: address for name, address in addresses.items() if before.get(name) != address}
+    gone = before.keys() - addresses.keys()
+    if not changed and not gone:
+        return {}
+    rows = await tx.fetch(
+        # Of one that waits nobody has heard.
+        f"SELECT {INCIDENT} FROM incidents WHERE resolved_at IS NULL AND quiet IS NULL"
+        " AND coalesce(due_at, 0) <= $1",
+        to_micros(now),
+    )
+    told = Counter(
+        name for row in rows for name in {place.destination for place in incident_of(row).told_so_far}
+    )
+    left = {name: (before[name], told[name]) for name in changed if name in before and told[name]}
+    for name, (_, number) in left.items():
+        details = f"{name} has another address: its old one is not told the end of {number} open incidents."
+        await audit.write(tx, AuditEntry(now, RULES_FILE, "move destination", details))
+    await tx.execute_many(
+        "INSERT INTO addresses (destination, address) VALUES ($1, $2)"
+        " ON CONFLICT (destination) DO UPDATE SET address = excluded.address",
+        sorted(changed.items()),
+    )
+    # One that comes back must be where it was: what it told waits.
+    over = [name for name in gone if not told[name]]
+    await tx.execute("DELETE FROM addresses WHERE destination = ANY($1)", over)
+    return left
+
+
+def _due_anew(incident: Incident, rules: RuleSet, now: datetime) -> datetime | None:
+    """Say when an incident alerts first by the rules in force, if it waits to."""
+    wait = hold(rules.by_name[incident.rule], incident.severity)
+    if incident.due_at is None or incident.due_at <= now or incident.quiet:
+        return incident.due_at
+    return max(now, incident.opened_at + wait) if wait else now
+
+
+async def _wait_until(tx: Transaction, incident: Incident, due_at: datetime) -> None:
+    """Let an incident alert first at another time, and move what is to be said after that."""
+    await tx.execute("UPDATE incidents SET due_at = $2 WHERE id = $1", incident.id, to_micros(due_at))
+    await tx.execute(
+        "UPDATE deliveries SET due_at = due_at + $2, waiting_since = waiting_since + $2"
+        f" WHERE incident_id = $1 AND {tx.waits} AND due_at >= $3",
+        incident.id,
+        to_micros(due_at) - to_micros(incident.due_at or due_at),
+        to_micros(incident.due_at or due_at),
+    )
