@@ -189,7 +189,7 @@ def _named(listener: Listener, vendors: StandInVendors, since: int) -> list[dict
 
 
 def shown(request: dict[str, Any], expected: dict[str, Any]) -> dict[str, Any]:
-    """Give of a request what is expected of one: some headers; of Slack's body the text, as others have more."""
+    """Give of a request what is expected of one: some headers; of Slack's body the text."""
     headers = {name: request["headers"].get(name.lower()) for name in expected.get("headers", {})}
     body = request["body"]
     if request["destination"] == "default" or "version" in body:  # the whole alert gets new keys at any time
