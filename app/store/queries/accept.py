@@ -156,10 +156,8 @@ async def _write(tx: Transaction, group: Group, ids: dict[str, int]) -> None:
     if group.renamed:
         renamed = group.renamed
         await deliveries.rewrite(tx, renamed, lambda name, waits: waits.renamed(renamed[name]))
-        follow = [(name, glob.escape(group.moved[name].entity)) for name in renamed]
-        await tx.execute_many(
-            "UPDATE silences SET entity = $2 WHERE incident_id = $1 AND NOT settled", follow
-        )
+        after = [(name, glob.escape(group.moved[name].entity)) for name in renamed]
+        await tx.execute_many("UPDATE silences SET entity = $2 WHERE incident_id = $1 AND NOT settled", after)
         await causes.rename(tx, group)
     if group.alerts:
         alerts = [
