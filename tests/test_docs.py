@@ -227,8 +227,18 @@ def _in_a_file(name: str, key: str, given: dict[str, Any]) -> dict[str, Any]:
         "Hours": {},
         "Escalation": {"escalate": {"after": "1h", "send": "ops"} | given},
         "PortLookup": {"send": {"port": lookup | given, "default": "ops"}},
+        "QuietWhile": {"quiet_while": {"relation": "cluster", "rule": "cluster-health"} | given},
+        "GroupBy": given,
+        "Affected": {"affected": {"relation": "a"} | given},
     }[name]
-    rules = [{"name": "one", "resolve": {"property": "a", "to": 1}} | rule]
+    ends = {"resolve": {"property": "a", "to": 1}}
+    others = [
+        {"name": name, "blueprint": name, "when": {"property": "a"}, **ends}
+        for name in ("cluster-health", "service-health")
+    ]
+    group = {"of": "service-health", "by": "team"} | ({} if key == "share" else {"at_least": 2})
+    grouped = name == "GroupBy" or key in ("of", "by", "at_least", "share", "until", "members")
+    rules = [*others, {"name": "one"} | (group if grouped else ends) | rule]
     return {"hours": {"office": office}, "rules": rules}
 
 

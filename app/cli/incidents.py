@@ -64,8 +64,20 @@ def list_incidents(
         return
     now = datetime.now(UTC)
     if rows:
-        columns = ("id", "severity", "blueprint", "entity", "state", "for", "acknowledged", "rule")
-        print_table(columns, (_cells(row, now) for row in rows))
+        columns = (
+            "id",
+            "severity",
+            "blueprint",
+            "entity",
+            "state",
+            "for",
+            "acknowledged",
+            "rule",
+            "quiet because of",
+        )
+        lines = [(*_cells(row, now), row.cause) for row in rows]
+        shown = 9 if any(row.cause for row in rows) else 8
+        print_table(columns[:shown], (line[:shown] for line in lines))
     print(f"{sum(row.resolved_at is None for row in rows):,} open")
 
 

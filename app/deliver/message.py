@@ -6,15 +6,19 @@ from typing import Any
 from app.jq.runner import Jq
 from app.model.change import ENTITY
 from app.model.incident import Step
-from app.model.notification import Notification
+from app.model.notification import Notification, one_line
 from app.notifier.base import Item, Parcel
+from app.notifier.words import MAX_SHOWN_NAME_CHARS
 from app.receive.payload import bare_event
 from app.rules.condition import JqError
+from app.rules.kin.affected import MAX_NAMED, in_words
 from app.rules.mention import catalog_mentions, fixed_mention
 from app.rules.rule import RuleSet
 from app.rules.template import expressions, parts
 from app.store.rows import Claim, Waiting
 
+AffectedBy = Callable[[str, Sequence[str], int], Awaitable[list[str]]]
+"""Names what depends on an entity, given its identifier, the relations, and how many steps it goes."""
 ENTITY_KEYS = ("entityIdentifier", "entity", "entityId")
 """What an event's context calls the entity, in Port's several forms."""
 
@@ -26,10 +30,18 @@ class Messages:
         body_of: Gives the stored body of a change by its key; raises `StoreUnavailable`.
         jq: Runs users' jq.
         rules: The rules in force; may be replaced at any time.
+        affected: Names what depends on an entity; raises `StoreUnavailable`.
     """
 
-    def __init__(self, body_of: Callable[[str], Awaitable[bytes | None]], jq: Jq, rules: RuleSet) -> None:
+    def __init__(
+        self,
+        body_of: Callable[[str], Awaitable[bytes | None]],
+        jq: Jq,
+        rules: RuleSet,
+        affected: AffectedBy | None = None,
+    ) -> None:
         self._body_of = body_of
+        self._affected = affected
         self._jq = jq
         self.rules = rules
 
@@ -50,12 +62,28 @@ class Messages:
             await with_own_words(first.notification, self.rules, event, self._jq),
             *(with_mention(delivery.notification, self.rules) for delivery in others),
         ]
+        if not others:  # a digest has no room for it, and each would be read anew
+            notifications[0] = await self.with_affected(notifications[0])
         pairs = zip(deliveries, notifications, strict=True)
         items = (
             Item(delivery.key, notification, delivery.parent, delivery.incident_id, over=delivery.over)
             for delivery, notification in pairs
         )
         return Parcel(tuple(items), event)
+
+    async def with_affected(self, notification: Notification) -> Notification:
+        """Add what depends on the entity to a notification, if its rule asks for that and it is not over.
+
+        Raises:
+            StoreUnavailable: That cannot be read.
+        """
+        rule = self.rules.by_name.get(notification.rule)
+        asked = rule.affected if rule and notification.step is not Step.NOTICE else None
+        if asked is None or self._affected is None or notification.ended:
+            return notification
+        names = await self._affected(notification.entity, asked.relation, asked.depth)
+        text = in_words([one_line(name, MAX_SHOWN_NAME_CHARS) for name in names[:MAX_NAMED]], len(names))
+        return notification.model_copy(update={"affected": text})
 
     def why_not(self, notification: Notification) -> str | None:
         """Say why an alert must not be sent any more; None: it is still wanted."""

@@ -13,11 +13,12 @@ from opentelemetry.trace import Tracer
 from app.deliver.load import Held, Load, WhyNot, load_claim
 from app.deliver.notifier_set import NotifierSet
 from app.deliver.retry import GIVE_UP_AFTER, Doubts, NextAttempt, default_place, next_attempt
-from app.errors import DeliveryFailed, MessageGone, Scope, StoreUnavailable
+from app.deliver.update import Complete, update_message
+from app.errors import DeliveryFailed, Scope, StoreUnavailable
 from app.model.delivery import Alert, Outcome
 from app.model.incident import Route, Step
 from app.model.notification import Notification
-from app.notifier.base import SEND_TIMEOUT, Keeper, Notifier, Parcel, Reporter, Sent, Story
+from app.notifier.base import SEND_TIMEOUT, Keeper, Notifier, Parcel, Sent
 from app.notifier.failure import remedy
 from app.observe.tracing import OFF, span
 from app.store.rows import Attempt, Claim, Waiting
@@ -38,6 +39,7 @@ class Sender:
     Args:
         store: Gives what more waits in a queue.
         notifiers: The destinations by name.
+        complete: Adds to an alert of a message that is updated what its rule asks for.
         clock: Gives the time, UTC.
         jitter: Gives random numbers from -1 to 1.
         fallbacks: The destination that gets the alerts of one that is on hold, by the name of the one; may
@@ -53,6 +55,7 @@ class Sender:
         notifiers: Mapping[str, Notifier],
         *,
         prepare: Prepare,
+        complete: Complete | None = None,
         clock: Callable[[], datetime],
         jitter: Callable[[], float],
         fallbacks: Mapping[str, Route] | None = None,
@@ -66,6 +69,7 @@ class Sender:
         self.fallbacks = fallbacks or {}
         self.defaults = defaults or {}
         self._prepare = prepare
+        self._complete = complete
         self._why_not = why_not
         self.held = held
         self._clock = clock
@@ -113,6 +117,8 @@ class Sender:
         )
         if self._left(claim) <= 0:
             return None
+        if not load.listed and not load.withheld:  # nobody needs them any more
+            return load.nothing_sent(started_at)
         parcel = None
         try:
             with _faults_as_failures(claim):
@@ -186,7 +192,7 @@ class Sender:
             raise DeliveryFailed(f"there is no destination {claim.destination!r} any more", Scope.DESTINATION)
         if parcel is None:
             with span(self._tracer, "update", calls_out=True, destination=claim.destination):
-                return await _update(notifier, claim)
+                return await update_message(notifier, claim, self._complete)
         try:
             with _faults_as_failures(claim):
                 return await self._send(claim, notifier, parcel)
@@ -284,17 +290,3 @@ def _faults_as_failures(claim: Claim) -> Iterator[None]:
         log.exception("delivery_fault", queue=claim.queue, delivery=claim.deliveries[0].id)
         scope = Scope.TRANSIENT if claim.failures < FAULTS_BEFORE_DEAD else Scope.MESSAGE
         raise DeliveryFailed(f"a fault in this program: {type(error).__name__}", scope) from None
-
-
-async def _update(notifier: Notifier, claim: Claim) -> Sent:
-    """Update the claim's message to the incidents as they are now, or its run in Port to its change."""
-    if claim.run is not None and isinstance(notifier, Reporter):
-        return Sent(await notifier.report(claim.run, len(claim.deliveries)))
-    message, stories = claim.message, [Story(*story) for story in claim.silenced_stories]
-    if message is None or not stories or not isinstance(notifier, Keeper):
-        return Sent("nothing to change any more")
-    try:
-        return Sent(await notifier.update(message, stories))
-    except MessageGone as gone:
-        log.warning("message_gone", queue=claim.queue, reason=gone.reason)
-        return Sent(f"not changed: {gone.reason}", gone=message)

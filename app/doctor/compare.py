@@ -10,6 +10,7 @@ from typing import Any
 
 from app.doctor.automations import compare_automations, named_values
 from app.doctor.catalog import Catalog, find_property, like, names_of, properties_of, read_catalog
+from app.doctor.family import of_group, of_relation
 from app.doctor.finding import CheckStatus, Remark
 from app.model.change import TIMER_EXPIRED
 from app.port.client import PortClient
@@ -18,7 +19,7 @@ from app.receive.event import Json
 from app.rules.condition import Condition
 from app.rules.file import Rules
 from app.rules.mention import catalog_mentions
-from app.rules.rule import GLOB, Rule
+from app.rules.rule import Rule
 from app.rules.targets import (
     ByPort,
     ByTeam,
@@ -30,6 +31,7 @@ from app.rules.targets import (
     plain,
     programs_of,
 )
+from app.rules.values import GLOB
 
 TYPES: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
@@ -57,8 +59,10 @@ async def compare(rules: Rules, client: PortClient, webhook_url: str | None) -> 
     remarks: dict[Remark, None] = {}  # in order, and none twice
     for number, rule in enumerate(rules.file.rules):
         place = f"{rules.name}:{rules.line_of('rules', number)}: " if rules.name else ""
+        members = next((other for other in rules.file.rules if other.name == rule.of), None)
         sources = list(_sources(rule, rules))
-        for status, text in _of_rule(rule, sources, catalog):
+        of_rule = _of_rule(rule, sources, catalog) if members is None else of_group(rule, members, catalog)
+        for status, text in of_rule:
             remarks[status, f"{place}rule {rule.name!r}: {text}"] = None
     return list(remarks)
 
@@ -86,6 +90,8 @@ def _of_rule(rule: Rule, sources: Iterable[tuple[str, CatalogText]], catalog: Ca
         about |= {name: catalog.blueprints[name] for name in matching}
     if not about:
         return
+    if rule.quiet_while:
+        yield from of_relation("quiet_while", rule.quiet_while.relation, about)
     for leaf in rule.leaves:
         yield from _of_leaf(leaf, rule, about, catalog)
     for target in map(plain, rule.targets):

@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Severity = Literal["critical", "warning", "info"]
 RANKS: dict[Severity, int] = {"info": 0, "warning": 1, "critical": 2}
@@ -101,6 +101,29 @@ class Route:
     later: bool = False
 
 
+class Tie(NamedTuple):
+    """What an incident's alert depends on besides its own entity: an incident of another one.
+
+    Attributes:
+        rule: The rule of the other incident.
+        blueprint: The blueprint of its entity.
+        entity: The identifier of its entity.
+        quiets: While the other one is open, nobody is alerted of this one.
+        counts: The other one is that of a group, in which this one counts.
+    """
+
+    rule: str
+    blueprint: str
+    entity: str
+    quiets: bool = True
+    counts: bool = False
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What the other incident is found by."""
+        return self[:3]
+
+
 @dataclass(frozen=True, slots=True)
 class Incident:
     """Something wrong with one entity, by one rule.
@@ -118,6 +141,8 @@ class Incident:
         severity: How bad it is now.
         moves: When it last opened, changed or ended, UTC, as many as its rule's `flap` counts.
         openings: When it began within 24 hours before it last did, and when it last did, UTC.
+        quiet: The id of the incident that explains it: while that is open, nobody is alerted of it.
+        ties: The incidents that may explain it, by what they are found by; not kept once it has ended.
         flapping: It moves too often: there are no more alerts until it is stable.
         told: Where it was alerted. Its later steps are told there too, wherever its rule sends by then.
         acknowledged: Who looks after it; None: nobody, it got worse since, or it is over.
@@ -142,6 +167,8 @@ class Incident:
     acknowledged: Acknowledgement | None = None
     version: int = 1
     escalates_from: datetime | None = None
+    quiet: str | None = None
+    ties: tuple[Tie, ...] = ()
 
     @property
     def told_so_far(self) -> tuple[Route, ...]:
@@ -169,6 +196,24 @@ class Incident:
     def over(self, at: datetime) -> "Incident":
         """Copy it as over, since a time, UTC: nobody looks after it, and nothing more of it escalates."""
         return replace(self, resolved_at=at, acknowledged=None, escalates_from=None, told=self.told_so_far)
+
+
+def counted(incident: Incident, at: datetime, changes: int, within: timedelta) -> Incident:
+    """Note that an incident opens, changes or ends at a time, and whether it flaps from then on.
+
+    Args:
+        incident: The incident.
+        at: The time, UTC.
+        changes: From so many on it flaps.
+        within: That is, so many within this time; and stable is what has not changed for as long.
+    """
+    # Stable for a whole window starts the count afresh, however many moves came before.
+    stable = bool(incident.moves) and at - incident.moves[-1] >= within
+    recent = () if stable else tuple(move for move in incident.moves if at - move < within)
+    moves = (*recent, at)[-changes:]  # older ones cannot make the number full again
+    return replace(
+        incident, moves=moves, flapping=(incident.flapping and not stable) or len(moves) >= changes
+    )
 
 
 def advance(

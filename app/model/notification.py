@@ -65,38 +65,34 @@ class Notification(_Frozen):
     """The facts about one change that matters.
 
     Attributes:
-        step: The step of its incident.
-        rule: The rule that matched.
+        step, rule: The step of its incident, and the rule that matched.
         severity: How bad it is, by the rule.
         action: ``UPDATE``, ``CREATE``, ``DELETE``, ``TIMER_EXPIRED``; ``CLOSED``, where `closed` says why.
         resource: An entity, or a run, whose facts stand in the place of an entity's.
-        blueprint: The entity's blueprint.
-        entity: The entity's identifier.
+        blueprint, entity: The entity's blueprint and identifier.
         title: The entity's title, or its identifier.
         teams: The owning teams.
         change: The value that the rule is about; None if it is about none.
         limit: The threshold that the value is beyond, in words: ``above 80``; empty: there is none.
         state: The state that a jq program names, where the rule is about no value; empty: it names none.
         timer: For ``TIMER_EXPIRED``, the property whose timer ran out.
-        others: What else changed in the same change, `MAX_CHANGES` at most.
-        others_left_out: How many further ones changed.
+        others: What else changed, `MAX_CHANGES` at most; `others_left_out`: how many more did.
         links: The entity's URL properties, `MAX_LINKS` at most.
-        actor: Who or what triggered it; empty if unknown.
-        origin: Where it was triggered; empty if unknown.
+        actor, origin: Who or what triggered it, and where; empty if unknown.
         at: When it happened; with the origin ``reconcile``, when that found it.
         opened_at: When the incident opened, if there is one.
         times: With `OPENED`, how often it has begun within 24 hours, this time too; 0: that is not known.
-        last_at: When it began the time before, if it did within 24 hours.
+        last_at: When it began the time before, within 24 hours.
         late: A newer change of the entity was seen before this one.
         worse, better: The change made its incident more severe, or less.
-        ended: Its incident is over.
-        closed: Why it is over, where no change ended it; empty: one did.
-        moves: With `FLAPPING` and `SETTLED`, how often it changed within the rule's window.
-        window: For how long it has to be stable, or was.
+        ended, closed: Its incident is over; why it is, where no change ended it.
+        moves: With `FLAPPING` and `SETTLED`, how often it changed within the rule's `window`.
         mention: Whom the rule calls when this is sent, in Slack's own notation; empty: nobody.
         people: Whom the rule calls as the catalog names them; a notifier finds out who that is.
         own_title, message: The rule's own, as they stand there then.
         instead: Why another's fallback or default gets it: `for payments, which is on hold: …`.
+        below, members, affected: What is quiet because of it, open in its group, depends on its entity.
+        was_quiet: Why its incident, quiet before, alerts now.
         acknowledged: Who looks after its incident; None: nobody.
         unacknowledged: Who did until this step, which made it worse; empty: nobody.
         version: The version of its incident; 0: it has none.
@@ -136,6 +132,10 @@ class Notification(_Frozen):
     own_title: tuple[Part, ...] = ()
     message: tuple[Part, ...] = ()
     instead: str = ""
+    below: str | None = None
+    was_quiet: str = ""
+    members: tuple[str, ...] | None = None
+    affected: str = ""
     acknowledged: Acknowledgement | None = None
     unacknowledged: str = ""
     version: int = 0

@@ -3,6 +3,7 @@
 A whole number compares and sorts alike in Python, SQLite and PostgreSQL, and no time zone is lost on the way.
 """
 
+import json
 import math
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -13,6 +14,8 @@ MICRO = timedelta(microseconds=1)
 DATES_AGREE = timedelta(minutes=1)
 MAX_RETRY_AFTER_SECONDS = 1e9  # what is longer is nonsense, and would overflow a timedelta
 
+NO_TIMES = "[]"
+"""As most lists of times are: to parse it would take longest."""
 Micros = NewType("Micros", int)
 """A moment: microseconds since 1970, UTC."""
 
@@ -35,6 +38,16 @@ def micros_or_none(time: datetime | None) -> Micros | None:
 def time_or_none(micros: int | None) -> datetime | None:
     """Convert microseconds that may be missing."""
     return None if micros is None else from_micros(micros)
+
+
+def times_json(times: tuple[datetime, ...]) -> str:
+    """Write times as JSON: a list of microseconds."""
+    return json.dumps([to_micros(time) for time in times]) if times else NO_TIMES
+
+
+def times_of(text: str) -> tuple[datetime, ...]:
+    """Read times from JSON."""
+    return () if text == NO_TIMES else tuple(map(from_micros, json.loads(text)))
 
 
 def clock_ahead(date: str | None, now: datetime) -> timedelta:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
+from app.model.digest import is_over
 from app.model.incident import Severity, Step
 from app.model.notification import Notification, ValueChange, text_of
 from app.notifier.base import Item, entity_url, page_of
@@ -86,6 +87,8 @@ class AlertBody(BaseModel):
     """Where it was done; `reconcile`: the listener found it in Port."""
     ended: bool
     """The incident is over."""
+    over: bool
+    """The incident is over by now, even if the alert is of its beginning: it must open no page any more."""
     closed: str
     """Why it is over, if no change ended it."""
     late: bool
@@ -98,6 +101,14 @@ class AlertBody(BaseModel):
     """Who does; empty: nobody."""
     instead: str
     """For a fallback or a default: in whose place it gets the alert, and why; else empty."""
+    below: str
+    """What is quiet because of the incident: `11 below it: 9 degraded, 2 crashed`; empty: nothing."""
+    affected: str
+    """What depends on the entity: `affects 12: checkout, billing, … and 2 more`; empty: that is not asked."""
+    members: tuple[str, ...]
+    """Of a group what of it is open, as `entity: state`, the worst 10, and how many more."""
+    was_quiet: str
+    """Why it alerts now, if it was quiet because of another incident before; else empty."""
 
 
 def alert_body(item: Item, context: NotifierContext) -> AlertBody:
@@ -135,12 +146,17 @@ def alert_body(item: Item, context: NotifierContext) -> AlertBody:
         actor=alert.actor,
         origin=alert.origin,
         ended=alert.ended,
+        over=item.over or is_over(alert),
         closed=alert.closed,
         late=alert.late,
         worse=alert.worse,
         acknowledged_at=alert.acknowledged.at if alert.acknowledged else None,
         acknowledged_by=alert.acknowledged.by.name if alert.acknowledged else "",
         instead=words.instead(),
+        below=alert.below or "",
+        affected=alert.affected,
+        members=alert.members or (),
+        was_quiet=alert.was_quiet,
     )
 
 

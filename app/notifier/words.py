@@ -152,8 +152,19 @@ class Words:
             words.append(f"nobody has acknowledged it for {duration(last.window)}")
         if last.times > 1 and last.last_at:
             words.append(f"{_ordinal(last.times)} time today, last {duration(last.at - last.last_at)} ago")
+        words += self._others()
         if late and not (counted and of_them):
             words.append("late: a newer change was seen before it")
+        return words
+
+    def _others(self) -> list[str]:
+        """Say what it has to do with incidents of other entities."""
+        words = [self.show(self.last.below, MAX_SHOWN_REASON_CHARS)] if self.last.below else []
+        if self.last.affected and not self.line.ended:
+            words.append(self.show(self.last.affected, 3 * MAX_SHOWN_REASON_CHARS))
+        quiet = [alert.was_quiet for alert in self.line.notifications if alert.was_quiet]
+        if quiet and self.line.complete:
+            words.append(f"was quiet until now: {self.show(quiet[-1], MAX_SHOWN_REASON_CHARS)}")
         return words
 
     def acknowledged(self) -> str:

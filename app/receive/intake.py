@@ -185,7 +185,14 @@ class Intake:
 
         watched = matched.watched is not None
         return Incoming(
-            matched.change, signed.body, now, decided, traceparent(), watched=watched, report=report
+            matched.change,
+            signed.body,
+            now,
+            decided,
+            traceparent(),
+            watched=watched,
+            report=report,
+            kins=tuple(matched.kins.values()),
         )
 
     def _wake(self, accepted: Accepted, report: Report | None) -> None:
@@ -222,9 +229,8 @@ class Intake:
         if change.report_to is None:
             return None
         if not self.reports:
-            self._log.warning(
-                "report_not_possible", reason="PORT_CLIENT_ID is not set; the run stays in progress"
-            )
+            reason = "PORT_CLIENT_ID is not set; the run stays in progress"
+            self._log.warning("report_not_possible", reason=reason)
             return None
         return Report.of(change, RUN_QUEUES.of(change.report_to))
 

@@ -50,20 +50,21 @@ async def match_and_route(
     results = await evaluate(programs, event) if event is not None else {}
     matched = match(book.rules, change, results)
     watched = book.watched.get(change.blueprint) if change.resource == ENTITY else None
-    if all(hit.rule.name in book.plain for hit in matched.hits):  # as of most: it is the way of every change
-        routed = tuple(hit.to(_plain_routes(hit, change, book)) for hit in matched.hits)
-        return replace(matched, hits=routed, watched=watched, results=results)
+    asked = (*matched.hits, *_groups(matched.hits))
+    if all(hit.rule.name in book.plain for hit in asked):  # as of most: it is the way of every change
+        routed = [hit.to(_plain_routes(hit, change, book)) for hit in asked]
+        return replace(matched, hits=_without_groups(routed, matched), watched=watched, results=results)
     way = _Way(change, body, book, evaluate, look_up, dict(results), event)
     # What chooses a destination may fail as well; the default gets the alert then.
-    await way.run(_of_targets(matched.hits))
+    await way.run(_of_targets(asked))
     ways = [
         [(after, await way.names(targets)) for after, targets in _sends(hit, book, now or change.at)]
-        for hit in matched.hits
+        for hit in asked
     ]
     names = [[name for _, some in mine for name in some] for mine in ways]
-    await way.run(_of_catalog(matched.hits, names, book))
+    await way.run(_of_catalog(asked, names, book))
     hits, why = [], dict[str, None]()
-    for hit, ((_, mine), *later) in zip(matched.hits, ways, strict=True):
+    for hit, ((_, mine), *later) in zip(asked, ways, strict=True):
         routes = [route for name in mine for route in await way.routes(name)]
         found = hit.to(tuple(routes), await way.people(hit))
         if later:
@@ -78,12 +79,31 @@ async def match_and_route(
     failures = (*matched.failures, *way.failures)
     return replace(
         matched,
-        hits=tuple(hits),
+        hits=_without_groups(hits, matched),
         reason="; ".join(reasons),
         watched=watched,
         results=way.results,
         failures=failures,
     )
+
+
+def _groups(hits: Iterable[Hit]) -> Iterable[Hit]:
+    """List the groups in which incidents count: where theirs would be alerted is found out with the rest."""
+    rules = {rule.name: rule for hit in hits if hit.kin for rule in hit.kin.groups}
+    return [Hit(rule, matches=True, resolves=False) for rule in rules.values()]
+
+
+def _without_groups(hits: Sequence[Hit], matched: Match) -> tuple[Hit, ...]:
+    """Take the groups' hits, the last ones, away, and note their routes and people with their members'."""
+    number = len(matched.hits)
+    groups = {hit.rule.name: hit for hit in hits[number:]}
+    for hit in hits[:number]:
+        if hit.kin is None:
+            continue
+        for rule in hit.kin.groups:
+            hit.kin.routes[rule.name] = groups[rule.name].routes
+            hit.kin.people[rule.name] = groups[rule.name].people
+    return tuple(hits[:number])
 
 
 def _plain_routes(hit: Hit, change: CatalogChange, book: Rulebook) -> tuple[Route, ...]:

@@ -4,16 +4,18 @@ It needs the entity's state, so it runs inside the store's transaction; it is pu
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from app.model.change import UPDATE, CatalogChange
 from app.model.delivery import Alert
-from app.model.incident import RANKS, Incident, Route, Step, advance, places_of
+from app.model.incident import RANKS, Incident, Route, Step, advance, counted, places_of
+from app.rules.kin.quiet import UNTIL_TOLD, Causes, tied, waits, why_moved, why_not_late, why_quiet
 from app.rules.last_known import LastKnown, after_change, after_reconciling, was_alerted
 from app.rules.match import Hit, Match, make_alerts
-from app.rules.rule import MAX_WINDOW, Flap, Rule
+from app.rules.rule import Rule
+from app.rules.values import MAX_WINDOW
 
 REOPENS_WITHIN = timedelta(hours=1)
 """Trouble that comes back sooner is the same incident, opened again: one story, one message in Slack."""
@@ -30,11 +32,13 @@ class EntityState:
         last_at: When the newest change of the entity that was seen so far happened; None if none was.
         incidents: Its open incidents, and those that ended within `MEMORY` before the change.
         known: Its last known state, where that is kept.
+        causes: What is open of other entities that may explain its incidents.
     """
 
     last_at: datetime | None = None
     incidents: tuple[Incident, ...] = ()
     known: LastKnown | None = None
+    causes: Causes = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,8 @@ def _well_again(matched: Match, state: EntityState) -> Iterator[Hit]:
         lapses = rule.wait is not None and rule.lapses(change)
         resolves = rule.resolves(change, matched.results)
         if (resolves or lapses) and rule in rules.about(change.blueprint):
-            yield Hit(rule, False, resolves, (), lapses, rule.state(change, matched.results))
+            kin = matched.kins.get(rule.name)
+            yield Hit(rule, False, resolves, (), lapses, rule.state(change, matched.results), kin=kin)
 
 
 def _last_known(
@@ -136,27 +141,29 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
     incident = next((incident for incident in mine if incident.resolved_at is None), None)
     # A late change may alert, but it says nothing of the present: it must neither open nor end an incident.
     if not rule.has_incident or late:
-        if late and rule.wait and hit.matches:  # a newer change has the answer to whether it lasts
-            return Decision(f"rule {rule.name!r}: too late to see whether it lasts")
-        if late and hit.matches and any(incident.flapping for incident in mine):
-            return Decision(f"rule {rule.name!r}: it flaps, which was alerted")
+        if why := why_not_late(hit, change, state, mine) if late and hit.matches else "":
+            return Decision(f"rule {rule.name!r}: {why}")
         return Decision("", make_alerts(hit, matched, Step.NOTICED, None, late=late) if hit.matches else ())
     # While nobody was alerted, the end of `when` is enough; afterwards `resolve` decides, if there is one.
-    resolves = hit.resolves or (hit.lapses and _waits(incident, now))
+    resolves = hit.resolves or (hit.lapses and waits(incident, now))
     if not hit.matches and (incident is None or not resolves):
-        return Decision("")
+        same = incident and tied(incident, incident, hit.kin, state.causes, state.known, now)
+        return _retied(hit, incident, same, state, "")
     step, after = advance(incident, candidate=_candidate(hit, change, mine), resolves=resolves)
     if after is None:
         if rule.wait:  # it ends as it begins: there is nothing that could last
             return Decision(f"rule {rule.name!r}: it did not last")
         return Decision("", make_alerts(hit, matched, step, None))
+    after = tied(after, incident, hit.kin, state.causes, state.known, now)
     if incident is not None and step is Step.CHANGED and incident.state == after.state:
-        done = "waits to alert" if _waits(incident, now) else "has alerted"
-        return Decision(f"rule {rule.name!r} {done} of {after.state!r} already")
+        done = "waits to alert" if waits(incident, now) else "has alerted"
+        return _retied(hit, incident, after, state, f"rule {rule.name!r} {done} of {after.state!r} already")
     # Getting worse mentions people again; getting better does not.
     rise = RANKS[after.severity] - RANKS[incident.severity] if incident is not None else 0
+    if step is Step.CHANGED and waits(incident, now) and not waits(after, now):
+        step, rise = Step.OPENED, 0  # it is too bad to be quiet any longer, and news to everybody
     # What still waits has alerted nobody.
-    told = after.told_so_far if after.flapping or not _waits(after, now) else ()
+    told = after.told_so_far if after.flapping or not (waits(after, now) or waits(incident, now)) else ()
     hit = hit.to(places_of(told, hit.routes))
     facts: dict[str, Any] = {"worse": rise > 0, "better": rise < 0}
     if rise > 0 and after.acknowledged:  # somebody looks after what is less bad than this
@@ -171,7 +178,8 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
         later = tuple(place for place in after.told if place.later)
         moved, escalations = _escalates(hit, matched, moved, later, now)
         decision = replace(decision, alerts=(*decision.alerts, *escalations))
-    return replace(decision, incidents=(moved,))
+    reason = decision.reason or why_quiet(rule, after, state.causes)
+    return replace(decision, reason=reason, incidents=(moved,))
 
 
 def _candidate(hit: Hit, change: CatalogChange, incidents: list[Incident]) -> Incident:
@@ -202,34 +210,41 @@ def _candidate(hit: Hit, change: CatalogChange, incidents: list[Incident]) -> In
     )
 
 
-def _waits(incident: Incident | None, now: datetime) -> bool:
-    """Tell whether an incident has not alerted anybody yet."""
-    return incident is not None and incident.due_at is not None and now < incident.due_at
+def _retied(
+    hit: Hit, before: Incident | None, after: Incident | None, state: EntityState, why: str
+) -> Decision:
+    """Decide on an incident of which at most what may explain it moved; if not even that did, say why."""
+    if before is None or after is None or (after.quiet, after.ties) == (before.quiet, before.ties):
+        return Decision(why)
+    return Decision(why_moved(hit.rule, before, after, state.causes), incidents=(after,))
 
 
 def _moved(hit: Hit, matched: Match, step: Step, after: Incident, now: datetime, **facts: Any) -> Decision:
     """Decide on the alerts of an incident that moved, and cancel those that were to come later."""
-    rule, waits = hit.rule, _waits(after, now)
-    if rule.flap and (after.flapping or not waits):
+    rule, untold = hit.rule, waits(after, now)
+    if rule.flap and (after.flapping or not untold):
         began = after.flapping
-        after = _counted(after, rule.flap, matched.change.at)
+        after = counted(after, matched.change.at, rule.flap.changes, rule.flap.within)
         if after.flapping:
             return _flaps(hit, matched, after, now, began=began, **facts)
     cancel = (after.id,)  # also when it opens: one that ended may still have an alert to come
     if step is Step.RESOLVED:
-        if waits:
+        if after.quiet:
+            return Decision(f"rule {rule.name!r}: it was quiet, and ends so", (), (after,), cancel)
+        if untold:
             unheard = replace(after, openings=after.openings[:-1])
             return Decision(f"rule {rule.name!r}: it did not last", (), (unheard,), cancel)
         return Decision(
             f"rule {rule.name!r}: its incident ends", make_alerts(hit, matched, step, after), (after,), cancel
         )
-    if waits:
-        alerts = make_alerts(hit, matched, Step.OPENED, after, due_at=after.due_at)
+    first_at = UNTIL_TOLD if after.quiet else after.due_at
+    if untold:
+        alerts = make_alerts(hit, matched, Step.OPENED, after, due_at=first_at)
     else:
         alerts = make_alerts(hit, matched, step, after, **facts)
     # Reminders count from the first alert, which may be yet to come.
     if rule.again_after and after.acknowledged is None:
-        due_at = (after.due_at if waits and after.due_at else now) + rule.again_after
+        due_at = (first_at if untold and first_at else now) + rule.again_after
         alerts += make_alerts(hit, matched, Step.REMINDED, after, due_at=due_at, repeat=rule.again_after)
     return Decision("", alerts, (after,), cancel)
 
@@ -238,7 +253,8 @@ def _escalates(
     hit: Hit, matched: Match, incident: Incident, later: Iterable[Route], now: datetime
 ) -> tuple[Incident, tuple[Alert, ...]]:
     """Decide where an incident goes that nobody acknowledges; what was to come before was cancelled."""
-    since = incident.escalates_from or (incident.due_at if _waits(incident, now) else None) or now
+    first_at = UNTIL_TOLD if incident.quiet else incident.due_at if waits(incident, now) else None
+    since = (None if first_at else incident.escalates_from) or first_at or now
     reached = {place.queue for place in incident.told}
     alerts, places = tuple[Alert, ...](), {place.queue: place for place in later}
     for span, routes in hit.escalations:
@@ -249,16 +265,6 @@ def _escalates(
         places |= {route.queue: replace(route, later=True) for route in wanted}
     more = (place for queue, place in places.items() if queue not in reached)
     return replace(incident, told=(*incident.told, *more), escalates_from=since), alerts
-
-
-def _counted(incident: Incident, flap: Flap, at: datetime) -> Incident:
-    """Note that an incident opens, changes or ends at a time, and whether it flaps from then on."""
-    # Stable for a whole window starts the count afresh, however many moves came before.
-    stable = bool(incident.moves) and at - incident.moves[-1] >= flap.within
-    recent = () if stable else tuple(move for move in incident.moves if at - move < flap.within)
-    moves = (*recent, at)[-flap.changes :]  # older ones cannot make the number full again
-    flapping = (incident.flapping and not stable) or len(moves) >= flap.changes
-    return replace(incident, moves=moves, flapping=flapping)
 
 
 def _flaps(

@@ -12,14 +12,25 @@ from app.errors import Mistake, RulesError
 from app.rules.condition import Condition
 from app.rules.destination import DestinationSettings, SettingsModels, SlackRules
 from app.rules.hints import find_hints
+from app.rules.kin.affected import Affected
+from app.rules.kin.group import GroupBy
+from app.rules.kin.quiet import QuietWhile
 from app.rules.mistakes import explain, in_order
 from app.rules.references import CheckJq, written_destinations, wrong_references
-from app.rules.rule import BUILT_IN, Flap, Rule
+from app.rules.rule import BUILT_IN, Rule
 from app.rules.targets import TARGET_KINDS, Escalation, FromPort, Hours, PortLookup
-from app.rules.values import Not, Strict
+from app.rules.values import Flap, Not, Strict
 from app.rules.yaml_text import Document, Place, read_yaml
 
 FILE_VERSION = 1
+MODELS_OF_KEYS: Mapping[str, type[Strict]] = {
+    "flap": Flap,
+    "escalate": Escalation,
+    "quiet_while": QuietWhile,
+    "by": GroupBy,
+    "affected": Affected,
+    "slack": SlackRules,
+}
 AS_WRITTEN: dict[str, Any] = {"by_alias": True, "exclude_unset": True}
 
 
@@ -159,9 +170,11 @@ def _model_at(models: SettingsModels, path: Sequence[Any]) -> type[Strict]:
             return Not if "<not>" in rest else Condition
         case ("rules", _, *_, "send" | "to", _, str(tag), _) | ("rules", _, *_, "to", str(tag), _):
             return TARGET_KINDS[tag.strip("<>")]
-        case ("rules", _, "flap" | "escalate" as key, *_) | ("slack" as key, *_):
-            parts: dict[str, type[Strict]] = {"flap": Flap, "escalate": Escalation, "slack": SlackRules}
-            return parts[key]
+        case ("rules", _, "flap" | "escalate" | "quiet_while" | "by" | "affected" as key, *_) | (
+            "slack" as key,
+            *_,
+        ):
+            return MODELS_OF_KEYS[key]
         case ("rules", _, _):
             return Rule
     return Hours if tuple(path[:1]) == ("hours",) and len(path) > 2 else RulesFile

@@ -10,8 +10,9 @@ from app.errors import Mistake
 from app.model.incident import CATALOG_QUEUES
 from app.model.silence import ANY, Silence
 from app.rules.mistakes import nearest
-from app.rules.rule import GLOB, Rule
+from app.rules.rule import Rule
 from app.rules.targets import DEFAULT_DESTINATION, ByHours, ByPort, ByTemplate, named, plain
+from app.rules.values import GLOB
 from app.rules.yaml_text import Document, Place
 
 if TYPE_CHECKING:

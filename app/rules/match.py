@@ -12,6 +12,7 @@ from app.model.digest import STILL
 from app.model.incident import Incident, Route, Step
 from app.model.notification import Notification, text_of
 from app.rules.condition import Condition, JqError, Results
+from app.rules.kin.ties import Kin
 from app.rules.rule import UNNAMED, Rule, RuleSet
 from app.rules.values import Not, left
 from app.rules.watched import Watched
@@ -33,6 +34,7 @@ class Hit:
         state: The entity's state after the change.
         people: Whom the rule's `mention` names of the catalog, as it is written there.
         escalations: After how long it goes where else, as long as nobody acknowledges it.
+        kin: What its incident has to do with those of other entities; None: nothing.
     """
 
     rule: Rule
@@ -43,12 +45,13 @@ class Hit:
     state: str = ""
     people: tuple[str, ...] = ()
     escalations: tuple[tuple[timedelta, tuple[Route, ...]], ...] = ()
+    kin: Kin | None = None
 
     def to(self, routes: tuple[Route, ...], people: tuple[str, ...] | None = None) -> "Hit":
         """Copy it with other routes, and people. (`replace` takes three times as long.)"""
         people = self.people if people is None else people
         facts = (self.rule, self.matches, self.resolves, routes, self.lapses, self.state)
-        return Hit(*facts, people, self.escalations)
+        return Hit(*facts, people, self.escalations, self.kin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ class Match:
         results: What the jq programs came to.
         failures: The programs that failed, where that matters.
         rules: The rules; None: they are not known any more.
+        kins: What the entity's incidents have to do with those of others, by rule.
     """
 
     change: CatalogChange
@@ -94,6 +98,7 @@ class Match:
     results: Results = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
     rules: RuleSet | None = field(default=None, repr=False)
+    kins: Mapping[str, Kin] = field(default_factory=dict, repr=False)
 
 
 def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
@@ -108,6 +113,7 @@ def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
     changed = bool(changes) or change.action != UPDATE or seen.before is None or seen.after is None
     hits, failures = [], list[Failure]()
     failed = {program: result for program, result in results.items() if isinstance(result, JqError)}
+    kins = rules.family.kins(rules.about(change.blueprint, change.resource), change, changes)
     for rule in rules.candidates(change, changes):
         hit = Hit(
             rule,
@@ -116,8 +122,9 @@ def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
             # Only a rule that waits can have an incident that has not alerted.
             lapses=rule.wait is not None and rule.lapses(seen),
             state=rule.state(seen, results),
+            kin=kins.get(rule.name),
         )
-        if hit.matches or hit.resolves or hit.lapses:
+        if hit.matches or hit.resolves or hit.lapses or (hit.kin and hit.kin.moved):
             hits.append(hit)
         if failed:
             failures += _failures(rule, seen, results, failed)
@@ -125,15 +132,8 @@ def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
     reasons = [*matching, *(failure.reason for failure in failures)]
     if not matching:
         reasons += _misses(rules, change, results, {failure.rule.name for failure in failures})
-    return Match(
-        change,
-        changes,
-        tuple(hits),
-        "; ".join(reasons),
-        results=results,
-        failures=tuple(failures),
-        rules=rules,
-    )
+    why = "; ".join(reasons)
+    return Match(change, changes, tuple(hits), why, None, results, tuple(failures), rules, kins)
 
 
 def _failures(
@@ -264,7 +264,7 @@ def make_alerts(
     """
     change, rule = matched.change, hit.rule
     openings = incident.openings if incident and step is Step.OPENED else ()
-    main = rule.main(change)
+    main, named = rule.main(change), rule.of is not None or any(rule.programs())
     notification = Notification.about(
         change,
         main,
@@ -273,12 +273,14 @@ def make_alerts(
         severity=incident.severity if incident else rule.severity_of(change, hit.state),
         step=step,
         limit=rule.limit(change),
-        state=hit.state if main is None and hit.state != UNNAMED and any(rule.programs()) else "",
+        state=hit.state if main is None and hit.state != UNNAMED and named else "",
         opened_at=incident.opened_at if incident else None,
         times=len(openings),
         last_at=openings[-2] if len(openings) > 1 else None,
         ended=incident.resolved_at is not None if incident else hit.resolves,
         people=hit.people,
+        below="" if hit.kin and hit.kin.leads else None,
+        members=() if rule.of else None,
         acknowledged=incident.acknowledged if incident else None,
         version=incident.version if incident else 0,
         **facts,

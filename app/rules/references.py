@@ -12,6 +12,7 @@ from app.model.change import DELETE
 from app.model.incident import CATALOG_QUEUES
 from app.model.report import RUNS
 from app.rules.destination import SettingsModels
+from app.rules.kin.check import wrong_ties
 from app.rules.mistakes import nearest
 from app.rules.rule import Rule
 from app.rules.targets import DEFAULT_DESTINATION, HOLD, ByHours, ByTemplate, Target, named, plain
@@ -27,6 +28,8 @@ def wrong_references(document: Document, models: SettingsModels, check_jq: Check
     yield from _repeated_names(document)
     yield from _in_destinations(document, models, check_jq)
     yield from _in_rules(document, check_jq)
+    written = _rules(document)
+    yield from wrong_ties([*map(_readable, written)], written, document)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

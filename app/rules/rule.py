@@ -14,25 +14,27 @@ from app.model.diff import PropertyChange, fields_of
 from app.model.incident import Severity
 from app.model.notification import text_of
 from app.rules.condition import Condition, Results
+from app.rules.kin.affected import Affected
+from app.rules.kin.group import By, Count, Members, Percent, Rest, blueprint_of
+from app.rules.kin.quiet import QuietWhile
+from app.rules.kin.ties import Family
 from app.rules.mention import Mention
 from app.rules.targets import DEFAULT_DESTINATION, Escalation, Escalations, Target, Targets
 from app.rules.values import (
+    GLOB,
     OF_RUNS,
     Actions,
     Blueprints,
     Duration,
+    Flap,
     Severities,
     Strict,
-    Whole,
     as_tuple,
 )
 
 UNNAMED = "matched"
 """The state that has no name."""
 MAX_STATE_CHARS = 200  # a value may be a megabyte
-MAX_WINDOW = timedelta(hours=24)
-"""As long as the store keeps an incident that has ended: longer, and its earlier moves would be forgotten."""
-GLOB = frozenset("*?[")
 MAX_KEPT_BLUEPRINTS = 1024
 
 
@@ -40,21 +42,6 @@ def _at_once(condition: Condition | None) -> Condition | None:
     if condition and condition.for_:
         raise ValueError("`for` belongs to `when`; an incident is resolved at once")
     return condition
-
-
-def _at_most_a_day(window: timedelta) -> timedelta:
-    if window > MAX_WINDOW:
-        raise ValueError("must be 24h at the most")
-    return window
-
-
-class Flap(Strict):
-    """How often is too often."""
-
-    changes: Annotated[Whole, Field(ge=2, le=100)]
-    """From so many changes on an entity flaps."""
-    within: Annotated[Duration, AfterValidator(_at_most_a_day)]
-    """That is, so many within this time; and stable is what has not changed for as long."""
 
 
 class Rule(Strict):
@@ -90,6 +77,22 @@ class Rule(Strict):
         Escalations, BeforeValidator(as_tuple, json_schema_input_type=Escalation | Escalations)
     ] = ()
     """Where else to, once nobody has acknowledged the incident for so long."""
+    quiet_while: QuietWhile | None = None
+    """The incident of a related entity that explains this rule's: while it is open, nobody is alerted."""
+    affected: Affected | None = None
+    """What depends on the entity, to be named in the message."""
+    of: Annotated[str, Field(min_length=1)] | None = None
+    """Makes it a group's rule: the rule whose open incidents are counted."""
+    by: By = None
+    """What the entities of a group have in common."""
+    at_least: Count | None = None
+    """So many open at once open the group's incident."""
+    share: Percent | None = None
+    """In place of `at_least`: such a share of all entities of the group."""
+    until: Rest | None = None
+    """So many may still be open when it ends; without it, one less than opens it."""
+    members: Members = "keep"
+    """Whether those of a group whose incident is open still alert."""
 
     @model_validator(mode="after")
     def _of_one_resource(self) -> Self:
@@ -115,7 +118,7 @@ class Rule(Strict):
     @property
     def has_incident(self) -> bool:
         """Whether a match opens an incident."""
-        return bool(self.resolve or self.again_after or self.wait or self.escalate)
+        return bool(self.resolve or self.again_after or self.wait or self.escalate or self.of)
 
     @property
     def wait(self) -> timedelta | None:
@@ -247,8 +250,11 @@ class RuleSet:
         self._globs: list[tuple[str, int]] = []
         self._about = lru_cache(maxsize=MAX_KEPT_BLUEPRINTS)(self._find)
         self.by_name = {rule.name: rule for rule in self.rules}
+        self.family = Family.of(self.rules)
         self._programs = any(True for rule in self.rules for _ in rule.programs())
         for number, rule in enumerate(self.rules):
+            if rule.of is not None:
+                continue  # no change matches it
             for blueprint in dict.fromkeys(rule.blueprint):
                 if GLOB.isdisjoint(blueprint):
                     self._exact.setdefault(blueprint, []).append(number)
@@ -276,6 +282,8 @@ class RuleSet:
         rule = self.by_name.get(name)
         if rule is None:
             return f"rule {name!r} is no longer in the rules file"
+        if rule.of is not None:
+            return None if blueprint == blueprint_of(rule) else f"rule {name!r} groups by something else now"
         if all(about is not rule for about in self.about(blueprint, rule.resource)):
             return f"rule {name!r} is no longer about blueprint {blueprint!r}"
         return None if rule.has_incident else f"rule {name!r} no longer has incidents"
@@ -286,6 +294,4 @@ class RuleSet:
         if change.action != UPDATE:
             return about
         changed = fields_of(changes)
-        return tuple(
-            rule for rule in about if (fields := rule.fields) is None or not fields.isdisjoint(changed)
-        )
+        return tuple(rule for rule in about if self.family.concerns(rule, changed))

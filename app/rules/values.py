@@ -42,6 +42,8 @@ VARIABLE_SCHEMA: JsonDict = {"type": "string", "pattern": r"^\$\{[A-Za-z_][A-Za-
 """A value from the environment, where no text is meant."""
 OF_NUMBERS = {"type": "type", "minimum": "minimum", "maximum": "maximum", "ge": "minimum", "le": "maximum"}
 """What pydantic says of a number, and its name in a JSON Schema: behind a validator it is pydantic's own."""
+GLOB = frozenset("*?[")
+REGEX = re.compile(r"[\^$()|\\+{}]|\.\*|^/.*/$")
 NO_TEXTS = frozenset({"number", "integer", "boolean"})
 
 
@@ -79,8 +81,6 @@ EntityAction = Literal["CREATE", "UPDATE", "DELETE", "TIMER_EXPIRED"]
 Action = Literal["CREATE", "UPDATE", "DELETE", "TIMER_EXPIRED", "RUN_CREATED", "RUN_UPDATED"]
 OF_RUNS = {CREATE: "RUN_CREATED", UPDATE: "RUN_UPDATED"}
 """What a rule calls the change of a run, by its action."""
-
-REGEX = re.compile(r"[\^$()|\\+{}]|\.\*|^/.*/$")
 
 
 def as_tuple(value: object) -> object:
@@ -221,3 +221,22 @@ def left(values: Values, here: Any, there: Any) -> bool:
 def _fits(named: Scalar, value: Any) -> bool:
     # `to: Rocket` of the team means that it is among the teams.
     return same(named, value) or (isinstance(value, list) and any(same(named, item) for item in value))
+
+
+MAX_WINDOW = timedelta(hours=24)
+"""As long as the store keeps an incident that has ended: longer, and its earlier moves would be forgotten."""
+
+
+def _at_most_a_day(window: timedelta) -> timedelta:
+    if window > MAX_WINDOW:
+        raise ValueError("must be 24h at the most")
+    return window
+
+
+class Flap(Strict):
+    """How often is too often."""
+
+    changes: Annotated[Whole, Field(ge=2, le=100)]
+    """From so many changes on an entity flaps."""
+    within: Annotated[Duration, AfterValidator(_at_most_a_day)]
+    """That is, so many within this time; and stable is what has not changed for as long."""

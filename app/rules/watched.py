@@ -8,8 +8,9 @@ from typing import Any
 from app.model.change import ENTITY, EntitySnapshot
 from app.model.diff import AT_TOP, Field
 from app.rules.mention import catalog_mentions
-from app.rules.rule import GLOB, Rule, RuleSet
+from app.rules.rule import Rule, RuleSet
 from app.rules.targets import ByPort, ByTemplate, CatalogText, named, plain
+from app.rules.values import GLOB
 
 ALWAYS: frozenset[Field] = frozenset({"title", "team"})
 """Every alert names them."""
@@ -50,16 +51,25 @@ def watched_by(
     templates of a destination that is `wide` may read anything of an entity. Where the catalog chooses the
     channel of a destination, its name leads to what gives that, in `sources`.
     """
-    about = (rule for rule in rules.rules if rule.resource == ENTITY)  # Port lists no blueprint's runs
+    # Port lists no blueprint's runs, and a group's entities are of no blueprint that changes.
+    about = [rule for rule in rules.rules if rule.resource == ENTITY and rule.of is None]
     names = dict.fromkeys(name for rule in about for name in rule.blueprint if GLOB.isdisjoint(name))
-    return {name: Watched(_together(rules.about(name), wide, sources)) for name in names}
+    # What depends on an entity may be of any blueprint.
+    leading = {f"relations.{name}" for rule in about if rule.affected for name in rule.affected.relation}
+    ties = rules.family.fields
+    watched = {name: _together(rules.about(name), wide, sources, ties) for name in names}
+    return {name: Watched(None if fields is None else fields | leading) for name, fields in watched.items()}
 
 
 def _together(
-    rules: Sequence[Rule], wide: Container[str], sources: Mapping[str, CatalogText]
+    rules: Sequence[Rule],
+    wide: Container[str],
+    sources: Mapping[str, CatalogText],
+    ties: Mapping[str, frozenset[Field]],
 ) -> frozenset[Field] | None:
     fields = set(ALWAYS)
     for rule in rules:
+        fields |= ties.get(rule.name, frozenset())
         # A rule's own words are templates: they may read any property.
         if rule.fields is None or rule.title is not None or rule.message is not None:
             return None

@@ -35,6 +35,7 @@ from app.runtime.configured import Clock, load_usable, notifier_context, port_cl
 from app.settings import Settings
 from app.store import queries
 from app.store.clock import steady
+from app.store.kin.shown import affected
 from app.store.opening import now, open_store
 from app.store.prune import keep_pruned
 from app.store.store import Store
@@ -239,12 +240,13 @@ def _assemble(
         log.warning("rules_hint", reason=hint.at(rules.name))
     make_book = partial(make_rulebook, default_webhook=context.default_webhook)
     book = make_book(rules.file)
-    messages = Messages(store.body, templates, book.rules)
+    messages = Messages(store.body, templates, book.rules, lambda *about: store.read(affected, *about))
 
     sender = Sender(
         store,
         notifiers,
         prepare=messages.prepare,
+        complete=messages.with_affected,
         clock=store.clock,
         jitter=machine.jitter,
         fallbacks=book.fallbacks,

@@ -7,9 +7,11 @@ from datetime import datetime
 
 from app.model.incident import Incident, Step
 from app.model.times import MICRO, micros_or_none, to_micros
+from app.rules.kin.quiet import hold
 from app.rules.rule import RuleSet
 from app.rules.rulebook import Rulebook
 from app.rules.targets import ByPort, ByTemplate, Target, named, plain
+from app.store.kin import causes
 from app.store.queries import audit
 from app.store.queries.accept import INCIDENT, incident_of, told_json
 from app.store.queries.incidents import LAST_NOTIFICATION, Later, close, locked, put_later
@@ -41,16 +43,14 @@ async def follow(tx: Transaction, rules: RuleSet, now: datetime, *, limit: int) 
     pairs = {(incident.rule, incident.blueprint) for incident in incidents}
     gone = {pair: why for pair in sorted(pairs) if (why := rules.why_gone(*pair))}
     over = [incident for incident in incidents if (incident.rule, incident.blueprint) in gone][:limit]
-    moved = [
-        incident.id
-        for incident in incidents
-        if (incident.rule, incident.blueprint) not in gone
-        and _due_anew(incident, rules, now) != incident.due_at
-    ]
+    kept = (incident for incident in incidents if (incident.rule, incident.blueprint) not in gone)
+    moved = [incident.id for incident in kept if _due_anew(incident, rules, now) != incident.due_at]
+    loose = causes.loosened(incidents, rules)
     # All in one go: two processes that read the rules again must not wait for each other in a circle.
-    for incident in await locked(tx, [*moved, *(incident.id for incident in over)]):
+    for incident in await locked(tx, [*moved, *loose, *(incident.id for incident in over)]):
         if incident.id in moved and (due_at := _due_anew(incident, rules, now)):
             await _wait_until(tx, incident, due_at)
+    await causes.release(tx, loose, to_micros(now))
     closed: list[Incident] = []
     for pair, why in gone.items():
         names = [incident.id for incident in over if (incident.rule, incident.blueprint) == pair]
@@ -160,7 +160,8 @@ async def leave(tx: Transaction, addresses: Mapping[str, str], now: datetime) ->
         return {}
     rows = await tx.fetch(
         # Of one that waits nobody has heard.
-        f"SELECT {INCIDENT} FROM incidents WHERE resolved_at IS NULL AND coalesce(due_at, 0) <= $1",
+        f"SELECT {INCIDENT} FROM incidents WHERE resolved_at IS NULL AND quiet IS NULL"
+        " AND coalesce(due_at, 0) <= $1",
         to_micros(now),
     )
     told = Counter(
@@ -183,8 +184,8 @@ async def leave(tx: Transaction, addresses: Mapping[str, str], now: datetime) ->
 
 def _due_anew(incident: Incident, rules: RuleSet, now: datetime) -> datetime | None:
     """Say when an incident alerts first by the rules in force, if it waits to."""
-    wait = rules.by_name[incident.rule].wait
-    if incident.due_at is None or incident.due_at <= now:
+    wait = hold(rules.by_name[incident.rule], incident.severity)
+    if incident.due_at is None or incident.due_at <= now or incident.quiet:
         return incident.due_at
     return max(now, incident.opened_at + wait) if wait else now
 

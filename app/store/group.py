@@ -13,7 +13,9 @@ from app.model.delivery import Alert
 from app.model.incident import Incident
 from app.model.times import Micros, to_micros
 from app.rules.decide import MEMORY, Decision, EntityState
+from app.rules.kin.quiet import Causes
 from app.rules.last_known import LastKnown, gone
+from app.store.kin.state import FamilyState
 from app.store.rows import Accepted, Incoming
 from app.store.transaction import EntityKey
 
@@ -50,6 +52,7 @@ class Group:
         ended: Which of these, by place, are cancelled already, and since when.
         last_known: The last known state of entities from now on.
         renamed: The incidents whose entity was renamed, by id, with the change that did it.
+        family: What incidents have to do with those of other entities; None: nothing.
     """
 
     last_at: dict[EntityKey, datetime | None] = field(default_factory=dict)
@@ -63,6 +66,7 @@ class Group:
     ended: dict[int, Micros] = field(default_factory=dict)
     last_known: dict[EntityKey, LastKnown] = field(default_factory=dict)
     renamed: dict[str, CatalogChange] = field(default_factory=dict)
+    family: FamilyState | None = None
     _later: dict[str, list[int]] = field(default_factory=dict, init=False)
 
     def take(self, batch: Sequence[tuple[EntityKey, Incoming]], seen: dict[str, int]) -> list[Accepted]:
@@ -108,10 +112,14 @@ class Group:
             if not incident.resolved_at or incident.resolved_at >= change.at - MEMORY
         )
         known = self.known.get(entity) if incoming.watched else None
+        causes: Causes = {}
+        if self.family is not None and incoming.kins:
+            causes = self.family.causes(incoming.kins, known, incidents)
         former = former_of(change)
         if former is not None and former != entity:
-            return self._renamed(entity, former, incoming, EntityState(last_at, remembered, known))
-        return self._take_in(entity, incoming, incoming.decide(EntityState(last_at, remembered, known)))
+            return self._renamed(entity, former, incoming, EntityState(last_at, remembered, known, causes))
+        state = EntityState(last_at, remembered, known, causes)
+        return self._take_in(entity, incoming, incoming.decide(state))
 
     def _renamed(
         self, entity: EntityKey, former: EntityKey, incoming: Incoming, state: EntityState
@@ -161,9 +169,25 @@ class Group:
         self.changes.append((incoming, decision))
         if last_at is None:
             self.new.add(entity)
-        if last_at is None or change.at > last_at:
-            self.last_at[entity] = change.at
-        received_at = to_micros(incoming.received_at)
+        self.last_at[entity] = max(change.at, last_at or change.at)
+        if self.family is not None:
+            self.family.take(len(self.changes) - 1, incoming, incidents, decision)
+        self.lead_to(change.key, incidents, decision, to_micros(incoming.received_at))
+        if decision.known is not None:
+            self.known[entity] = self.last_known[entity] = decision.known
+        return decision
+
+    def lead_to(
+        self, key: str, incidents: dict[str, Incident], decision: Decision, received_at: Micros
+    ) -> None:
+        """Take in what a decision leads to.
+
+        Args:
+            key: The change that it belongs to.
+            incidents: The incidents of the entity that it is about, by id.
+            decision: The decision.
+            received_at: When the change arrived.
+        """
         for incident_id in decision.cancel:
             if incident_id in incidents:  # a new one has no alerts to cancel
                 self._cancel(incident_id, received_at)
@@ -172,10 +196,7 @@ class Group:
         for alert in decision.alerts:
             if alert.incident_id and (alert.due_at or alert.repeat):
                 self._later.setdefault(alert.incident_id, []).append(len(self.alerts))
-            self.alerts.append((change.key, alert, received_at))
-        if decision.known is not None:
-            self.known[entity] = self.last_known[entity] = decision.known
-        return decision
+            self.alerts.append((key, alert, received_at))
 
     def _cancel(self, incident_id: str, now: Micros) -> None:
         """Cancel an incident's later alerts; an alert that was never to wait goes out."""

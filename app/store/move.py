@@ -26,6 +26,7 @@ TABLE_KEYS = {
     "changes": ("id",),
     "entities": ("entity", "blueprint"),
     "incidents": ("id",),
+    "incident_ties": ("incident_id", "rule", "blueprint", "entity"),
     "actions": ("id",),
     "queues": ("name",),
     "rates": ("destination",),

@@ -14,6 +14,7 @@ from app.model.report import Report
 from app.model.silence import Silence, silence_of
 from app.model.times import Micros, from_micros, to_micros
 from app.rules.decide import Decision, EntityState
+from app.rules.kin.ties import Kin
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Incoming:
             there.
         watched: The entity's last known state is kept, and `decide` is given it.
         report: What its run in Port waits for, if it waits for a report.
+        kins: What incidents of the entity have to do with those of others.
     """
 
     change: CatalogChange
@@ -39,6 +41,7 @@ class Incoming:
     traceparent: str | None = None
     watched: bool = False
     report: Report | None = None
+    kins: tuple[Kin, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,13 @@ class Accepted:
     already_alerted: bool = False
     stored: bool = True
     queues: frozenset[str] = frozenset()
+
+    def with_alerts(self, decision: Decision | None) -> "Accepted":
+        """Copy it with the alerts of another decision; None: it stays as it is."""
+        if decision is None:
+            return self
+        queues = frozenset(alert.queue for alert in decision.alerts)
+        return replace(self, alerts=len(decision.alerts), queues=queues)
 
 
 class NewDelivery(NamedTuple):

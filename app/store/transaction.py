@@ -34,6 +34,8 @@ class Transaction(ABC):
     """Names the index of an incident's later deliveries, where the database would not choose it by itself."""
     server_time: ClassVar[str]
     """Gives the server's time; NULL where there is no server."""
+    one_writer: ClassVar[bool]
+    """Whether there is one transaction at a time, so that nothing need be locked."""
     waits: ClassVar[str]
     """The condition that a delivery is pending, for the few deliveries of one incident."""
 

@@ -93,10 +93,12 @@ class DeliveryAttempt:
 
 @dataclass(frozen=True, slots=True)
 class IncidentRow:
-    """An incident, its last notification, if there was one, and where it escalates to, and when, UTC."""
+    """An incident, its last notification, if there was one, where it escalates to, and when, UTC, and what
+    it is quiet because of: ``cluster eu-1, rule cluster-health``."""
 
     incident: Incident
     last: Notification | None
+    cause: str = ""
     escalations: tuple[tuple[str, datetime], ...] = ()
 
 
@@ -189,7 +191,7 @@ class ChangeFilter:
 
 @dataclass(frozen=True, slots=True)
 class IncidentFilter:
-    """Which incidents to list; what is None does not matter, `text` is a part of the entity's name."""
+    """Which incidents to list; `text` is a part of the entity's name, `top`: no other stands for them."""
 
     severity: str | None = None
     blueprint: str | None = None
@@ -197,6 +199,7 @@ class IncidentFilter:
     team: str | None = None
     text: str | None = None
     ids: Sequence[str] | None = None
+    top: bool = False
     acknowledged: bool | None = None
 
 

@@ -33,6 +33,7 @@ from app.reconcile.run import ReconcileRun
 from app.rules.targets import DEFAULT_DESTINATION
 from app.store import queries
 from app.store.actions import Action, act
+from app.store.kin.shown import affected
 from app.store.sqlite.schema import prepare
 from app.store.store import Store
 from app.store.views import StoredChange
@@ -58,9 +59,7 @@ class TestResult:
     """What came of a test.
 
     Attributes:
-        name: The test's name.
-        line: Its line in the suite.
-        seconds: How long it took.
+        name, line, seconds: The test's name, its line in the suite, and how long it took.
         unmet: The expectations that do not hold.
         story: What happened, as lines.
         hit: The names of the rules that matched.
@@ -132,7 +131,8 @@ async def _run_test(suite: Suite, number: int, path: Path, jq: Jq, loop: Virtual
             await listener.go_to(moment.at or listener.clock.since)
             await listener.act(moment, suite.bodies.get((number, step)))
             result.unmet += await listener.judge.unmet(moment, suite.lines[number, step])
-        result.story, result.hit = listener.story, listener.hits.rules
+        groups = {alert.notification.rule for alert in listener.judge.alerts}  # which no change hits
+        result.story, result.hit = listener.story, listener.hits.rules | groups
     result.seconds = perf_counter() - began
     return result
 
@@ -268,7 +268,7 @@ async def _listener(suite: Suite, number: int, database: SuiteDatabase, jq: Jq) 
         for name, real in make_notifiers(suite.rules, context).items():
             recorders[name] = Recorder(name, settings[name], real, context, clock, alerts)
         book = make_rulebook(suite.rules.file, DEFAULT_WEBHOOK)
-        messages = Messages(store.body, jq, book.rules)
+        messages = Messages(store.body, jq, book.rules, lambda *about: store.read(affected, *about))
         sender = Sender(
             store,
             recorders,

@@ -15,6 +15,7 @@ from app.model.silence import Silence, silence_of
 from app.notifier.base import entity_url
 from app.notifier.words import words_of
 from app.store import queries
+from app.store.kin.shown import below
 from app.store.queue_state import WAITS_LONG
 from app.store.views import ChangeFilter, IncidentFilter, IncidentRow
 from app.web.actions import patterns_text
@@ -30,6 +31,9 @@ SHORT_ROWS = 20
 LATEST_CHANGES = 8
 MOST_OPEN = 2_000
 """Of more open incidents, silences are looked for among the worst."""
+MOST_BELOW = 500
+LEVELS_BELOW = 3
+"""How deep incidents are shown that others stand for: a cluster, its services, their endpoints."""
 VALUE_CHARACTERS = 100
 ACKNOWLEDGED = {"acknowledged": True, "unacknowledged": False}
 """What of the query's `how` asks for."""
@@ -56,6 +60,8 @@ async def now(request: Request, render: Render, context: Context) -> Response:
         which = replace(which, acknowledged=ACKNOWLEDGED[asked["how"]])
     elif asked["how"]:
         which = replace(which, ids=ids.get(asked["how"], []))
+    # What is asked for is found wherever it stands; else what another incident stands for is in its row.
+    which = replace(which, top=not any(asked.values()))
     incidents = await read(queries.incidents.worst, PAGE_ROWS + 1, which)
     dead = await read(queries.page.deliveries, state=State.DEAD, before=None, limit=SHORT_ROWS)
     queues = await read(queries.page.queues, time)
@@ -75,7 +81,7 @@ async def now(request: Request, render: Render, context: Context) -> Response:
         ways=ways,
         asked=asked,
         choices=await read(queries.changes.choices),
-        incidents=await view_incidents(context, incidents[:PAGE_ROWS], active),
+        incidents=await _with_others(context, incidents[:PAGE_ROWS], active, levels=LEVELS_BELOW * which.top),
         more=len(incidents) > PAGE_ROWS,
         on_hold=[queue for queue in queues if queue.on_hold],
         failing=[queue for queue in queues if not queue.on_hold and (queue.failures or queue.trouble(time))],
@@ -85,6 +91,25 @@ async def now(request: Request, render: Render, context: Context) -> Response:
         changes=[view_change(row) for row in recent.rows],
         reconciling=await context.reconciling(),
     )
+
+
+async def _with_others(
+    context: WebContext, rows: Sequence[IncidentRow], active: Sequence[Silence], *, levels: int
+) -> list[dict[str, Any]]:
+    """Gather what is shown of incidents, each with those that it stands for, so many levels deep."""
+    shown = await view_incidents(context, rows, active)
+    pairs: Sequence[tuple[str, str]] = ()
+    if levels and rows:
+        pairs = await context.store.read(below, [row.incident.id for row in rows], MOST_BELOW)
+    if not pairs:
+        return shown
+    which = IncidentFilter(ids=[name for _, name in pairs])
+    others = await context.store.read(queries.incidents.worst, MOST_BELOW, which)
+    seen = await _with_others(context, others, active, levels=levels - 1)
+    for row in shown:
+        mine = {name for cause, name in pairs if cause == row["incident"].id}
+        row["below"] = [other for other in seen if other["incident"].id in mine]
+    return shown
 
 
 def get_incident_filter(request: Request) -> tuple[dict[str, str], IncidentFilter]:
@@ -111,6 +136,8 @@ async def view_incidents(
         {
             "incident": row.incident,
             "last": row.last,
+            "cause": row.cause,
+            "below": (),
             "title": (row.last and words_of(row.last).title()) or row.incident.entity,
             "value": words_of(row.last).value(VALUE_CHARACTERS) if row.last else "",
             "silence": row.last and not row.incident.resolved_at and silence_of(row.last, active),

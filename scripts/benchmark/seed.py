@@ -83,7 +83,10 @@ def fill(path: Path, contents: Contents) -> None:
             db.executemany(DELIVERIES, map(rows.delivery, alerting))
             db.executemany(ATTEMPTS, (rows.attempt(number) for number in alerting if not rows.waits(number)))
             db.executemany(
-                "INSERT INTO incidents VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)", map(rows.incident, alerting)
+                "INSERT INTO incidents (id, rule, blueprint, entity, state, opened_at, changed_at,"
+                " resolved_at, due_at, severity, moves, flapping, told, openings)"
+                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                map(rows.incident, alerting),
             )
         for _, statement in indexes:
             db.execute(statement)

@@ -10,8 +10,11 @@ import pytest
 
 from app.cli import main
 from app.demo.run import change_body
+from app.rules.rule import Rule
 from app.store import queries
 from app.store.sqlite.database import open_sqlite
+from tests.conftest import NOW
+from tests.store.family import CLUSTER, SERVICE, Catalog
 from tests.store.helpers import incoming
 
 RULES = """
@@ -158,6 +161,48 @@ def test_backtest(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "0 changes in the last 1h" in run(capsys, "backtest", "rules.yaml", "--since", "1h")[1]
     status, _, said = run(capsys, "backtest", "rules.yaml", "--since", "soon")
     assert (status, "--since soon must be a time" in said) == (1, True)
+
+
+FAMILY = """
+version: 1
+rules:
+  - name: cluster-health
+    blueprint: cluster
+    when: {property: healthStatus, to: Down}
+    resolve: {property: healthStatus, to: Up}
+  - name: service-health
+    blueprint: service
+    when: {property: healthStatus}
+    resolve: {property: healthStatus, to: Healthy}
+    quiet_while: {relation: cluster, rule: cluster-health, wait: 30s}
+"""
+
+
+async def store_a_failure(url: str) -> None:
+    """Store how a cluster failed with its 20 services, an hour ago, under rules that alert of each."""
+    services = [f"s{number}" for number in range(20)]
+    rules = [Rule.model_validate({**rule, "send": "default"}) for rule in (CLUSTER, SERVICE)]
+    blueprints = {"eu-1": "cluster"} | dict.fromkeys(services, "service")
+    async with Catalog(url, rules, blueprints) as catalog:
+        began = (datetime.now(UTC) - NOW).total_seconds() - 3600
+        for state, cluster in (("Degraded", "Down"), ("Healthy", "Up")):
+            for number, entity in enumerate([*services[:10], "eu-1", *services[10:]]):
+                catalog.second = began + number + (600 if cluster == "Up" else 0)
+                relations = {} if entity == "eu-1" else {"cluster": "eu-1"}
+                await catalog.store.accept(
+                    [catalog.incoming(entity, cluster if entity == "eu-1" else state, **relations)]
+                )
+
+
+def test_backtest_of_one_cause(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Where another incident explains them, it says how many alerts there would have been in their place."""
+    asyncio.run(store_a_failure(f"sqlite:///{tmp_path}/listener.db"))
+    (tmp_path / "family.yaml").write_text(FAMILY)
+    status, said, _ = run(capsys, "backtest", "family.yaml", "--since", "1d")
+    assert status == 0
+    # Of ten services the end came after that of the cluster: they alerted until then.
+    assert "42 changes in the last 1d: 22 alerts, and there were 42" in said
+    assert "10 incidents would be quiet, because another one explains them" in said
 
 
 def test_schema(capsys: pytest.CaptureFixture[str]) -> None:

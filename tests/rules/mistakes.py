@@ -160,6 +160,22 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     ),
     "port_lookup_both_ways": ("4: rule 'cpu': port: needs either relation, or team: true",),
     "rules_is_a_mapping": ("2: rules: must be a list",),
+    "rules_that_depend_on_one_another": (
+        "7: rule 'a': rules must not wait for each other: a → b → a",
+        "12: rule 'b': rules must not wait for each other: b → a → b",
+        "16: rule 'any': there is no rule 'clusters'; there are a, any, b, no-members, no-name, once, service",
+        "19: rule 'once': `quiet_while` needs to see when the incident ends: give the rule a `resolve`",
+        "24: rule 'service': rule 'any' must name its blueprints in full: a relation does not say which",
+        "25: rule 'service': `at_least` belongs to a group's rule, one with `of`",
+        "27: rule 'no-members': rule 'once' has no incidents: give it a `resolve`",
+        "30: rule 'no-members': until: must be less than `at_least`",
+        "31: rule 'no-members': `when` has no place in a group's rule: it counts the incidents of 'once'",
+        "34: rule 'no-count': by: needs one of relation, property and team: true",
+        "36: rule 'no-name': a `share` needs reconciling, so rule 'any' must name its blueprints in full",
+        "39: rule 'no-name': severity: a group has one severity: critical, warning or info",
+        "42: rule 'of-a-group': by: 'realtion' is not known here; did you mean 'relation'?",
+        "43: rule 'of-a-group': share: must be a share such as 50%",
+    ),
     "send_an_address": (
         "4: rule 'cpu': send: must be the name of a destination; its address belongs under `destinations`",
     ),
@@ -253,7 +269,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     ),
     "unknown_key_in_rule": ("4: rule 'cpu': 'blueprints' is not known here; did you mean 'blueprint'?",),
     "unknown_key_like_none": (
-        "4: rule 'cpu': 'colour' is not known here; there are name, blueprint, on, when, resolve, send, severity, mention, flap, title, message, again_after, escalate",
+        "4: rule 'cpu': 'colour' is not known here; there are name, blueprint, on, when, resolve, send, severity, mention, flap, title, message, again_after, escalate, quiet_while, affected, of, by, at_least, share, until, members",
     ),
     "variable_not_set": (
         "3: destination 'alerts': webhook_url: the environment variable SLACK_WEBHOK_URL is not set",

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from app.model.incident import Step
-from app.rules.rule import Flap
+from app.rules.values import Flap
 from tests.rules.changes import NOW, condition, cpu, rule
 from tests.rules.life import Life, only
 

@@ -71,7 +71,9 @@ def fill(db: sqlite3.Connection) -> None:
             (number, f"{number:064}", now, now, entity, b"{}"),
         )
         db.execute(
-            "INSERT INTO incidents VALUES (?, 'health', 'deploymentConfig', ?, 'Degraded', ?, ?, ?, NULL,"
+            "INSERT INTO incidents (id, rule, blueprint, entity, state, opened_at, changed_at,"
+            " resolved_at, due_at, severity, moves, flapping, told, openings)"
+            " VALUES (?, 'health', 'deploymentConfig', ?, 'Degraded', ?, ?, ?, NULL,"
             " 'warning', '[]', 0, '[]', '[]')",
             (f"health-{entity}", entity, now, now, ended_at if entity == "settled" else None),
         )

@@ -5,6 +5,7 @@ import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.responses import PlainTextResponse
@@ -13,8 +14,10 @@ from app.demo.run import change_body
 from app.demo.stand_in_slack import StandInSlack
 from app.model.delivery import State
 from app.store import queries
+from app.web.api.models import IncidentOut
 from app.web.view import iso
 from tests.conftest import DATABASES, Service, Start, count
+from tests.store.family import CLUSTER, SERVICE, Catalog
 from tests.waiting import until
 from tests.web.visitor import TOKEN, do, sign_in
 
@@ -268,6 +271,31 @@ async def test_an_incident_is_closed(start: Start) -> None:
         answer = await do(service, ask)
         assert "is closed by Ada." in answer.text
         assert "No incident is open" in await page(service, "/")
+
+
+async def test_what_another_incident_stands_for_is_in_its_row(start: Start, tmp_path: Path) -> None:
+    """A cluster, the service that is quiet because of it, and a group: each row opens; a search finds all."""
+    quiet = {"quiet_while": {"relation": "cluster", "rule": "cluster-health", "wait": "30s"}}
+    group = {"name": "several", "of": "service-health", "by": "team", "at_least": 2}
+    rules: list[dict[str, Any]] = [CLUSTER, {**SERVICE, **quiet}, group]
+    path = tmp_path / "rules.yaml"
+    path.write_text(json.dumps({"version": 1, "rules": [rule | {"send": "default"} for rule in rules]}))
+    blueprints = {"eu-1": "cluster", "a": "service", "b": "service"}
+    catalog = Catalog("", [], blueprints, teams={"b": ["Star"], "a": ["Star"]})
+    async with start(admin_token=TOKEN, rules_file=path) as service:
+        for entity, state, more in (("eu-1", "Down", {}), ("a", "Degraded", {"cluster": "eu-1"})):
+            await service.post(catalog.incoming(entity, state, **more).body)
+        await sign_in(service)
+        nested = r"<summary>1 below it</summary>\s*<ul.*entity=a\b.*quiet because of cluster eu-1, rule"
+        assert re.search(nested, await page(service, "/"), re.DOTALL)
+        assert "below it" not in await page(service, "/?q=a")
+        (row,) = [
+            row for row in await service.store.read(queries.incidents.worst, 9) if row.incident.entity == "a"
+        ]
+        out = IncidentOut.of(row)
+        assert (out.cause, bool(out.quiet)) == ("cluster eu-1, rule cluster-health", True)
+        await service.post(catalog.incoming("b", "Degraded").body)
+        assert "<summary>2 below it</summary>" in await page(service, "/")
 
 
 async def test_an_incident_is_acknowledged(start: Start) -> None:

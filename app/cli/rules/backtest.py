@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
+from sqlite3 import Connection
 from typing import Annotated
 
 import typer
@@ -12,21 +14,32 @@ from app.cli.base import print_table, run_with_store, span
 from app.environment import environment
 from app.jq.runner import Jq
 from app.model.change import CatalogChange
-from app.model.delivery import Alert
+from app.model.notification import Notification
+from app.model.times import from_micros, to_micros
 from app.notifier.registry import SETTINGS_MODELS
 from app.receive.payload import parse_event
 from app.receive.routing import match_and_route
 from app.receive.rules_source import make_rulebook, read_rules
 from app.receive.signature import Signed
-from app.rules.decide import MEMORY, EntityState, decide
-from app.rules.match import Match
+from app.rules.decide import decide
 from app.rules.rulebook import Rulebook
 from app.rules.targets import PortLookup
 from app.store import queries
+from app.store.kin import groups
 from app.store.opening import now
+from app.store.queries.deliveries import UNTIL_RELEASED
+from app.store.rows import Incoming
+from app.store.sqlite.schema import in_memory
+from app.store.sqlite.transaction import run_at_once
 from app.store.store import Store
+from app.store.views import StoredChange
 
 HISTORY_ROWS_A_PAGE = 500
+ALERTS = (
+    "SELECT due_at, notification, destination FROM deliveries WHERE kind = 'alert' AND state <> 'cancelled'"
+    " AND repeat_after IS NULL AND due_at < $1 ORDER BY id"
+)
+QUIET_INCIDENTS = "SELECT count(*) FROM incidents WHERE quiet IS NOT NULL"
 Notified = tuple[datetime, str, str, str, str]
 """When, the rule, the destination, the entity, the step."""
 
@@ -40,15 +53,15 @@ def backtest(
     loaded = read_rules(file, environment(), SETTINGS_MODELS)
     start = now() - span("--since", since)
 
-    async def work(store: Store) -> tuple[int, list[Notified], Mapping[tuple[str, str], int]]:
+    async def work(store: Store) -> tuple[int, list[Notified], int, Mapping[tuple[str, str], int]]:
         jq = Jq()
         try:
-            number, alerts = await _replay(store, make_rulebook(loaded.file), jq, start)
+            replayed = await _replay(store, make_rulebook(loaded.file), jq, start)
         finally:
             await jq.close()
-        return number, alerts, await store.read(queries.counts.alerts, start)
+        return *replayed, await store.read(queries.counts.alerts, start)
 
-    number, alerts, did = run_with_store(work)
+    number, alerts, quiet, did = run_with_store(work)
     if list_:
         lines = ((f"{at:%Y-%m-%d %H:%M:%S}", *texts) for at, *texts in sorted(alerts))
         print_table(("at", "rule", "destination", "entity", "step"), lines)
@@ -58,65 +71,58 @@ def backtest(
         ((*key, str(would[key]), str(did.get(key, 0))) for key in sorted({*would, *did})),
     )
     print(f"{number} changes in the last {since}: {would.total()} alerts, and there were {sum(did.values())}")
+    if quiet:
+        print(f"{quiet} incidents would be quiet, because another one explains them")
 
 
-async def _replay(store: Store, book: Rulebook, jq: Jq, since: datetime) -> tuple[int, list[Notified]]:
-    """Decide on the changes since a time, oldest first, and collect the alerts."""
-    states: dict[tuple[str, str], EntityState] = {}
-    waiting: dict[str, list[Alert]] = {}
-    alerted: list[Notified] = []
+async def _replay(store: Store, book: Rulebook, jq: Jq, since: datetime) -> tuple[int, list[Notified], int]:
+    """Decide on the changes since a time, oldest first, in a store of their own in memory.
+
+    Returns:
+        How many changes there were, the alerts, and how many incidents alerted nobody because another one
+        explains them.
+    """
+    rules = book.rules
+    for rule in rules.rules:  # how many entities there are now stands for how many there were
+        if rule.of in rules.by_name and rule.share is not None:
+            numbers = await store.read(groups.count_entities, rule, rules.by_name[rule.of].blueprint)
+            rules.family.totals[rule.name] = to_micros(now()), numbers
     number, after = 0, None
-    while rows := await store.read(
-        queries.changes.history, since=since, after=after, limit=HISTORY_ROWS_A_PAGE
-    ):
-        after = rows[-1]
-        for row in rows:
-            received_at, body = row.received_at, row.body or b""
-            change = parse_event(Signed(body, received_at))
-            matched = await match_and_route(change, body, book, jq.evaluate, _silent_lookup)
-            _replay_one(matched, received_at, states, waiting, alerted)
-            number += 1
-    for alerts in waiting.values():
-        alerted.extend(map(_notified, alerts))
-    return number, alerted
+    with closing(in_memory()) as memory:
+        while rows := await store.read(
+            queries.changes.history, since=since, after=after, limit=HISTORY_ROWS_A_PAGE
+        ):
+            after = rows[-1]
+            for row in rows:
+                await _take_in(memory, row, book, jq)
+                number += 1
+        alerts = run_at_once(lambda tx: tx.fetch(ALERTS, UNTIL_RELEASED))(memory)
+        quiet = run_at_once(lambda tx: tx.fetch_value("SELECT count(*) FROM incidents WHERE quiet <> ''"))(
+            memory
+        )
+    return number, [_notified(at, text, destination) for at, text, destination in alerts], quiet
 
 
-def _notified(alert: Alert) -> Notified:
-    said = alert.notification
-    return alert.due_at or said.at, said.rule, alert.destination, said.entity, str(said.step)
+async def _take_in(memory: Connection, row: StoredChange, book: Rulebook, jq: Jq) -> None:
+    received_at, body = row.received_at, row.body or b""
+    change = parse_event(Signed(body, received_at))
+    matched = await match_and_route(change, body, book, jq.evaluate, _silent_lookup)
+    incoming = Incoming(
+        change,
+        b"",
+        received_at,
+        lambda state: decide(matched, state, received_at, reconciled=change.found_at is not None),
+        watched=matched.watched is not None,
+        kins=tuple(matched.kins.values()),
+    )
+    run_at_once(lambda tx: queries.accept.accept(tx, [incoming]))(memory)
+
+
+def _notified(due_at: int, text: str, destination: str) -> Notified:
+    alert = Notification.model_validate_json(text)
+    at = from_micros(due_at) if due_at else alert.at
+    return at, alert.rule, destination, alert.entity, str(alert.step)
 
 
 async def _silent_lookup(_: CatalogChange, __: PortLookup) -> Sequence[object]:
     return ()
-
-
-def _replay_one(
-    matched: Match,
-    at: datetime,
-    states: dict[tuple[str, str], EntityState],
-    waiting: dict[str, list[Alert]],
-    alerted: list[Notified],
-) -> None:
-    change = matched.change
-    key = (change.blueprint, change.entity)
-    state = states.get(key, EntityState())
-    decision = decide(matched, state, at, reconciled=change.found_at is not None)
-    moved = {incident.id: incident for incident in decision.incidents}
-    incidents = {incident.id: incident for incident in state.incidents} | moved
-    remembered = (
-        incident
-        for incident in incidents.values()
-        if incident.resolved_at is None or change.at - incident.resolved_at <= MEMORY
-    )
-    last_at = max(state.last_at or change.at, change.at)
-    states[key] = EntityState(last_at, tuple(remembered), decision.known or state.known)
-    for incident_id in decision.cancel:
-        due = (alert for alert in waiting.pop(incident_id, ()) if alert.due_at and alert.due_at <= at)
-        alerted.extend(map(_notified, due))
-    for alert in decision.alerts:
-        if alert.repeat is not None:
-            continue
-        if alert.due_at and alert.due_at > at and alert.incident_id:
-            waiting.setdefault(alert.incident_id, []).append(alert)
-        else:
-            alerted.append(_notified(alert))

@@ -222,6 +222,13 @@ async def _try(loaded: Rules, name: str, body: bytes, jq: Jq) -> None:
     for rule in book.rules.about(change.blueprint, change.resource):
         outcome = "matches" if rule.name in matching else f"does not match: {why_not(rule, change, results)}"
         say(f"  rule {rule.name!r} {outcome}")
+    for kin in (hit.kin for hit in matched.hits if hit.kin and hit.matches):
+        for tie in kin.ties(None):
+            where = f"{tie.blueprint} {one_line(tie.entity)}"
+            counts = (
+                f"counts in the group {where}" if tie.counts else f"is quiet while {where} has an incident"
+            )
+            say(f"  rule {kin.rule.name!r} {counts} of rule {tie.rule!r}")
     if not matching:
         say(f"  {matched.reason}")
     # As of when it happened: for an old body, the time for which a rule waits would otherwise be over.

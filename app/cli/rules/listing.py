@@ -12,6 +12,7 @@ from app.errors import ListenerError
 from app.model.notification import one_line, text_of
 from app.notifier.registry import SETTINGS_MODELS
 from app.receive.rules_source import read_rules
+from app.rules.kin.group import state_of
 from app.rules.rule import Rule
 from app.runtime.configured import configured_rules
 from app.settings import load_settings
@@ -75,6 +76,7 @@ def _text(value: object) -> str:
 def _cells(rule: Rule) -> tuple[str, ...]:
     written = _as_written(rule)
     when = one_line(_text(written["when"]), MAX_WHEN_CHARACTERS) if "when" in written else "any change"
+    when = f"{state_of(rule)} of {rule.of}" if rule.of else when
     severity = written.get("severity", rule.severity)
     send = written.get("send", rule.send)
     targets = ", ".join(map(_text, send)) if isinstance(send, list | tuple) else _text(send)

@@ -95,6 +95,8 @@ def line_message(line: Line, app_url: str, page_url: str | None = None) -> dict[
     page = page_of(page_url, last.blueprint, last.entity) if page_url else ""
     page = page if len(page) <= MAX_TITLE_URL_CHARS else ""
     blocks: list[Block] = [section("\n".join([called(mention, _headline(words, url)), *_lines(words)]))]
+    if last.members:
+        blocks.append(section("\n".join(f"• {escape(text, MAX_OTHER_CHARS)}" for text in last.members)))
     if last.others:
         blocks.append(section("\n".join(_others(last))))
     blocks.append(_context(last))

@@ -82,6 +82,7 @@ class PostgresTransaction(Transaction):
     # When a storm begins, the server's statistics say for a while that little waits; `|| ''` keeps it from
     # the index of all that does.
     server_time: ClassVar[str] = "clock_timestamp()"
+    one_writer: ClassVar[bool] = False
     waits: ClassVar[str] = "state || '' = 'pending'"
 
     def __init__(self, connection: Connection, absences: Absences | None = None) -> None:

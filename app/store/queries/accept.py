@@ -11,14 +11,14 @@ first, then incidents by their id, then deliveries.
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from functools import lru_cache
 
 from app.model.incident import ALL_STEPS, Incident, Route, Step
-from app.model.times import from_micros, micros_or_none, time_or_none, to_micros
+from app.model.times import from_micros, micros_or_none, time_or_none, times_json, times_of, to_micros
 from app.rules.decide import MEMORY, Decision
 from app.store.group import Group, entity_of, former_of
+from app.store.kin import causes, groups, relatives
 from app.store.queries import deliveries, reports
 from app.store.queries.last_known import find_last_known, put_last_known
 from app.store.rows import Accepted, Incoming, acknowledgement_columns, acknowledgement_of
@@ -26,8 +26,6 @@ from app.store.transaction import Columns, EntityKey, Row, Transaction
 
 LATER = "later"
 """What follows the steps of a place that only an escalation would reach."""
-NOTHING = "[]"
-"""JSON of an empty list, as most rows have it: to parse it would take longest."""
 CHANGE_COLUMNS: Columns = {
     "key": "text",
     "received_at": "bigint",
@@ -61,6 +59,7 @@ INCIDENT_COLUMNS: Columns = {
     "acknowledged_by": "text",
     "version": "bigint",
     "escalates_from": "bigint",
+    "quiet": "text",
 }
 INCIDENT = ", ".join(f"incidents.{name}" for name in INCIDENT_COLUMNS)
 """The columns of `incident_of`."""
@@ -82,7 +81,9 @@ async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
         What became of each change, in the same order.
     """
     keyed = [(entity_of(incoming.change), incoming) for incoming in batch]
-    await tx.lock({entity for _, incoming in keyed for entity in _entities(incoming)})
+    tied = [(entity, incoming) for entity, incoming in keyed if incoming.kins]
+    above = await relatives.entities_above(tx, tied)
+    await tx.lock(above.union(entity for _, incoming in keyed for entity in _entities(incoming)))
     # Only now: what was committed while we waited for the locks must be seen.
     rows = await tx.fetch(
         "SELECT key, alerts, id FROM changes WHERE key = ANY($1)",
@@ -93,7 +94,10 @@ async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
     group = await _look_up(tx, unseen) if unseen else Group()
     if watched := {entity for _, incoming in unseen if incoming.watched for entity in _entities(incoming)}:
         group.known = await find_last_known(tx, watched)
+    if tied and unseen:
+        await relatives.look_up(tx, tied, group)
     accepted = group.take(keyed, {key: alerts for key, alerts, _ in rows})
+    accepted = await groups.take_in(tx, group, accepted, INCIDENT, incident_of)
     if group.changes:
         await _write(tx, group, ids)
     for incoming in batch:
@@ -102,7 +106,7 @@ async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
     return accepted
 
 
-async def _look_up(tx: Transaction, changes: Iterable[tuple[EntityKey, Incoming]]) -> Group:
+async def _look_up(tx: Transaction, changes: Sequence[tuple[EntityKey, Incoming]]) -> Group:
     """Read what the decisions rest on: each entity's newest time, and its incidents, which stay locked."""
     since: dict[EntityKey, int] = {}
     for _, incoming in changes:
@@ -122,8 +126,9 @@ async def _look_up(tx: Transaction, changes: Iterable[tuple[EntityKey, Incoming]
         ("text", "text", "bigint"),
         [(*entity, at) for entity, at in since.items()],
     )
-    if rows:  # in the order in which a recorded delivery locks them; only we can change them, see `lock`
-        await tx.lock_rows("incidents", [row[0] for row in rows])
+    ids = [row[0] for row in rows] + await relatives.below(tx, changes)
+    if ids:  # in the order in which a recorded delivery locks them; only we can change them, see `lock`
+        await tx.lock_rows("incidents", ids)
     for row in rows:
         incident = incident_of(row)
         group.incidents.setdefault((incident.blueprint, incident.entity), {})[incident.id] = incident
@@ -148,6 +153,7 @@ async def _write(tx: Transaction, group: Group, ids: dict[str, int]) -> None:
     if group.renamed:
         renamed = group.renamed
         await deliveries.rewrite(tx, renamed, lambda name, waits: waits.renamed(renamed[name]))
+        await causes.rename(tx, group)
     if group.alerts:
         alerts = [
             deliveries.of_alert(alert, ids[key], now, ended_at=group.ended.get(place))
@@ -156,6 +162,8 @@ async def _write(tx: Transaction, group: Group, ids: dict[str, int]) -> None:
         await deliveries.insert(tx, alerts)
     if group.last_known:
         await put_last_known(tx, group.last_known)
+    if group.family is not None:
+        await causes.settle(tx, group.family, to_micros(group.changes[-1][0].received_at))
     if cancelled:
         await reports.announce(tx, cancelled, max(group.cancelled.values()))
 
@@ -225,13 +233,14 @@ def _incident_row(incident: Incident) -> Row:
         micros_or_none(incident.resolved_at),
         micros_or_none(incident.due_at),
         incident.severity,
-        _times_json(incident.moves),
+        times_json(incident.moves),
         incident.flapping,
         told_json(incident.told),
-        _times_json(incident.openings),
+        times_json(incident.openings),
         *acknowledgement_columns(incident.acknowledged),
         incident.version,
         micros_or_none(incident.escalates_from),
+        incident.quiet,
     )
 
 
@@ -256,6 +265,7 @@ def incident_of(row: Row) -> Incident:
         acknowledged_by,
         version,
         escalates_from,
+        quiet,
     ) = row
     return Incident(
         id_,
@@ -268,22 +278,15 @@ def incident_of(row: Row) -> Incident:
         time_or_none(resolved_at),
         time_or_none(due_at),
         severity,
-        _times_of(moves),
+        times_of(moves),
         bool(flapping),
         told_of(told),
-        _times_of(openings),
+        times_of(openings),
         acknowledgement_of(acknowledged_at, acknowledged_by),
         version,
         time_or_none(escalates_from),
+        quiet,
     )
-
-
-def _times_json(times: tuple[datetime, ...]) -> str:
-    return json.dumps([to_micros(time) for time in times]) if times else NOTHING
-
-
-def _times_of(text: str) -> tuple[datetime, ...]:
-    return () if text == NOTHING else tuple(map(from_micros, json.loads(text)))
 
 
 def _entities(incoming: Incoming) -> tuple[EntityKey, ...]:

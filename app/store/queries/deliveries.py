@@ -11,6 +11,7 @@ from app.model.delivery import Alert, Outcome, State
 from app.model.incident import Step
 from app.model.notification import Notification
 from app.model.times import MICRO, Micros, micros_or_none, to_micros
+from app.rules.kin.quiet import UNTIL_TOLD
 from app.store.rows import NewDelivery
 from app.store.transaction import Columns, Transaction
 
@@ -33,6 +34,7 @@ DELIVERY_COLUMNS: Columns = {
     "message_id": "bigint",
     "report_id": "bigint",
 }
+UNTIL_RELEASED = to_micros(UNTIL_TOLD)
 PENDING, CANCELLED = State.PENDING.value, State.CANCELLED.value
 COPIED = "change_id, queue, destination, notification, rule, step, severity"
 """What a delivery that follows another has from it: the first columns of `NewDelivery`."""
@@ -173,8 +175,8 @@ async def rewrite(
 
 async def put_attempts(
     tx: Transaction, ids: Sequence[int], outcome: Outcome, detail: str, started_at: Micros, ended_at: Micros
-) -> None:
-    """Write how an attempt at deliveries ended, and where that leaves them.
+) -> list[str]:
+    """Write how an attempt at deliveries ended; give the incidents, by id, that became quiet meanwhile.
 
     Args:
         tx: The transaction.
@@ -185,7 +187,7 @@ async def put_attempts(
         ended_at: When it ended.
     """
     if not ids:
-        return
+        return []
     await tx.execute(
         "INSERT INTO attempts (delivery_id, outcome, detail, started_at, ended_at)"
         " SELECT id, $2, $3, $4, $5 FROM deliveries WHERE id = ANY($1)",
@@ -196,9 +198,10 @@ async def put_attempts(
         ended_at,
     )
     if outcome in (Outcome.DELIVERED, Outcome.DEAD, Outcome.SILENCED):
-        await tx.execute(
-            "UPDATE deliveries SET state = $2, ended_at = $3 WHERE id = ANY($1)", list(ids), outcome, ended_at
-        )
+        update = "UPDATE deliveries SET state = $2, ended_at = $3 WHERE id = ANY($1)"
+        rows = await tx.fetch(f"{update} RETURNING incident_id, due_at", list(ids), outcome, ended_at)
+        return [incident_id for incident_id, due_at in rows if due_at >= UNTIL_RELEASED]
+    return []
 
 
 async def put_reminders(tx: Transaction, ids: Sequence[int], now: datetime) -> None:

@@ -9,7 +9,9 @@ from app.model.delivery import State
 from app.model.incident import Incident, Route, Step
 from app.model.notification import UNMOVED, Notification
 from app.model.times import MICRO, from_micros, micros_or_none, to_micros
+from app.rules.kin.quiet import waits
 from app.store.cursor import LAST, number_of, page_of
+from app.store.kin import causes, shown
 from app.store.queries import deliveries, reports
 from app.store.queries.accept import INCIDENT, incident_of, told_json
 from app.store.queries.page import readable
@@ -21,6 +23,7 @@ LAST_NOTIFICATION = (
     "(SELECT notification FROM deliveries WHERE incident_id = incidents.id"
     " ORDER BY deliveries.id DESC LIMIT 1)"
 )
+INCIDENT_ROW = f"{INCIDENT}, {LAST_NOTIFICATION}, {shown.CAUSE}"
 WORST_FIRST = "CASE severity WHEN 'critical' THEN 0 WHEN 'warning' THEN 1 ELSE 2 END, opened_at"
 
 
@@ -33,11 +36,8 @@ async def worst(tx: Transaction, limit: int, which: IncidentFilter = ALL_OF_THEM
     """Read open incidents that a filter fits: the worst first, of those the oldest."""
     values: list[object] = [limit]
     where = f"resolved_at IS NULL{_fits(which, values)}"
-    rows = await tx.fetch(
-        f"SELECT {INCIDENT}, {LAST_NOTIFICATION} FROM incidents WHERE {where}"
-        f" ORDER BY {WORST_FIRST} LIMIT $1",
-        *values,
-    )
+    statement = f"SELECT {INCIDENT_ROW} FROM incidents WHERE {where} ORDER BY {WORST_FIRST} LIMIT $1"
+    rows = await tx.fetch(statement, *values)
     return await _with_escalations(tx, [_incident_row_of(row) for row in rows])
 
 
@@ -61,6 +61,7 @@ def _fits(which: IncidentFilter, values: list[object]) -> str:
             " AND EXISTS (SELECT 1 FROM deliveries JOIN changes ON changes.id = change_id"
             f" WHERE incident_id = incidents.id AND replace(teams, ${len(values)}, '') <> teams)"
         )
+    where += shown.TOP if which.top else ""
     if which.ids is not None:
         values.append(list(which.ids))
         where += f" AND incidents.id = ANY(${len(values)})"
@@ -91,7 +92,7 @@ async def stuck(tx: Transaction, since: datetime, now: datetime) -> dict[State, 
 
 async def incident(tx: Transaction, name: str) -> IncidentRow | None:
     """Read one incident."""
-    row = await tx.fetch_row(f"SELECT {INCIDENT}, {LAST_NOTIFICATION} FROM incidents WHERE id = $1", name)
+    row = await tx.fetch_row(f"SELECT {INCIDENT_ROW} FROM incidents WHERE id = $1", name)
     return (await _with_escalations(tx, [_incident_row_of(row)]))[0] if row else None
 
 
@@ -134,8 +135,7 @@ async def page(
         where += f" AND blueprint = ${len(values) - 1} AND entity = ${len(values)}"
     where += _fits(which, values)
     rows = await tx.fetch(
-        f"SELECT {INCIDENT}, {LAST_NOTIFICATION} FROM incidents WHERE {where}"
-        " ORDER BY opened_at DESC, id DESC LIMIT $3",
+        f"SELECT {INCIDENT_ROW} FROM incidents WHERE {where} ORDER BY opened_at DESC, id DESC LIMIT $3",
         *values,
     )
     read = page_of(
@@ -179,11 +179,14 @@ async def close(tx: Transaction, names: Sequence[str], why: str, now: datetime) 
         " escalates_from = NULL, version = version + 1 WHERE id = $1",
         list(ids.items()),
     )
+    await causes.end(tx, dict.fromkeys(ids, f"is closed, {why}"), at)
     cancelled = await deliveries.cancel_later(tx, ids) if ids else []
     for incident in closed:
         alerts += await alerts_of(tx, incident, Step.RESOLVED, lambda last: last.closing(why, now), now)
     await deliveries.insert(tx, alerts)
     await reports.announce(tx, cancelled, at)
+    if groups := await causes.emptied(tx, [*ids]):
+        closed += await close(tx, groups, "all that it counted was closed", now)
     return closed
 
 
@@ -204,8 +207,8 @@ async def alerts_of(
         now: The time, UTC.
     """
     places = [place for place in incident.told_so_far if step in place.steps]
-    # Of one that waits nobody has heard.
-    if not places or (incident.due_at is not None and now < incident.due_at):
+    # Of one that waits or is quiet nobody has heard.
+    if not places or waits(incident, now):
         return []
     last = await tx.fetch_row(
         f"SELECT {deliveries.COPIED} FROM deliveries WHERE incident_id = $1 ORDER BY id DESC LIMIT 1",
@@ -235,10 +238,9 @@ async def put_later(tx: Transaction, incident: Incident, later: Iterable[Later],
         text = said_last.model_copy(update={"step": step, "at": due_at, "window": window}).model_dump_json()
         alert = deliveries.following(last, to_micros(now), incident_id=incident.id, step=step)
         alert = alert._replace(destination=route.destination, queue=route.queue, severity=incident.severity)
-        at = to_micros(due_at)
-        alerts.append(
-            alert._replace(notification=text, waiting_since=at, due_at=at, repeat_after=after // MICRO)
-        )
+        at = deliveries.UNTIL_RELEASED if incident.quiet else to_micros(due_at)
+        alert = alert._replace(waiting_since=at, due_at=at, repeat_after=after // MICRO)
+        alerts.append(alert._replace(notification=text))
     await deliveries.insert(tx, alerts)
 
 
@@ -288,10 +290,11 @@ async def locked(tx: Transaction, names: Sequence[str]) -> list[Incident]:
     if not entities:
         return []
     await tx.lock({(blueprint, entity) for blueprint, entity in entities})
-    await tx.lock_rows("incidents", sorted(names))
+    below = await causes.below(tx, names)
+    await tx.lock_rows("incidents", sorted({*names, *below}))
     return [incident_of(row) for row in await tx.fetch(f"SELECT {INCIDENT} {where}", list(names))]
 
 
 def _incident_row_of(row: Row) -> IncidentRow:
-    *columns, text = row
-    return IncidentRow(incident_of(columns), None if text is None else readable(text))
+    *columns, text, cause = row
+    return IncidentRow(incident_of(columns), None if text is None else readable(text), cause or "")

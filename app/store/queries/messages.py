@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from app.model.notification import Message, Notification
 from app.model.times import Micros
+from app.store.kin import shown
 from app.store.queries import deliveries
 from app.store.rows import acknowledgement_of
 from app.store.transaction import Row, Transaction
@@ -50,7 +51,7 @@ async def stories(tx: Transaction, message_id: int) -> dict[str, Any]:
         except ValidationError:  # written by another release: its line stays as it is
             continue
         now = {"acknowledged": acknowledgement_of(acknowledged_at, acknowledged_by), "version": version}
-        last_now = ends[1].model_copy(update=now)
+        (last_now,) = await shown.with_others(tx, [(incident_id, ends[1].model_copy(update=now))])
         readable.append((last_now if first == last else ends[0], last_now, incident_id))
     return {"message": Message(channel, ts), "stories": tuple(readable)}
 
@@ -152,12 +153,38 @@ async def _update(tx: Transaction, wanted: Sequence[Row], now: Micros) -> None:
         # An update that is being sent shows the state at its claim: it needs another one after it.
         waits = await tx.fetch_value(
             "SELECT 1 FROM deliveries JOIN queues ON queues.name = queue"
-            f" WHERE queue = $1 AND {tx.waits} AND message_id = $2 AND holder IS NULL",
+            f" WHERE queue = $1 AND {tx.waits} AND message_id = $2 AND holder IS NULL AND due_at <= $3",
             name,
             message_id,
+            now,
         )
         if not waits:
             await deliveries.insert(tx, [update])
+
+
+async def update_soon(tx: Transaction, incidents: Sequence[str], now: Micros, due_at: Micros) -> None:
+    """Let the messages of incidents, by id, be updated at a time, unless they will be later than now."""
+    rows = await tx.fetch(
+        "SELECT messages.id, max(deliveries.id) FROM incident_messages AS links"
+        " JOIN messages ON messages.id = links.message_id JOIN deliveries"
+        "   ON deliveries.incident_id = links.incident_id AND deliveries.queue = links.queue"
+        " WHERE links.incident_id = ANY($1) AND deliveries.kind = 'alert'"
+        "   AND NOT EXISTS (SELECT 1 FROM deliveries AS later WHERE later.message_id = messages.id"
+        "     AND later.state = 'pending' AND later.due_at > $2)"
+        " GROUP BY messages.id ORDER BY messages.id",
+        list(incidents),
+        now,
+    )
+    updates = []
+    for message_id, delivery_id in rows:
+        ((*copied, incident_id),) = await tx.fetch(
+            f"SELECT {deliveries.COPIED}, incident_id FROM deliveries WHERE id = $1", delivery_id
+        )
+        update = deliveries.following(
+            copied, now, kind="update", incident_id=incident_id, message_id=message_id, due_at=due_at
+        )
+        updates.append(update._replace(queue=update.queue + UPDATES, waiting_since=due_at))
+    await deliveries.insert(tx, updates)
 
 
 async def forget(tx: Transaction, queue: str, message: Message, now: Micros) -> None:

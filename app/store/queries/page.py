@@ -11,6 +11,7 @@ from app.model.incident import Step
 from app.model.notification import Notification
 from app.model.times import EPOCH, Micros, from_micros, micros_or_none, time_or_none, to_micros
 from app.store.cursor import LAST, number_of, page_of
+from app.store.queries.deliveries import UNTIL_RELEASED
 from app.store.queries.queues import UNREADABLE
 from app.store.queue_state import QueueState
 from app.store.transaction import Row, Transaction
@@ -24,6 +25,7 @@ DELIVERY = (
     " FROM deliveries JOIN queues ON queues.name = queue JOIN changes ON changes.id = change_id"
 )
 DUE_IN_QUEUE = "queue = name AND state = 'pending' AND due_at <= $1"
+QUIET_DETAIL = "quiet, because another incident explains it"
 FORGOTTEN_AFTER = timedelta(days=7)
 SHOWN = "(kind = 'alert' OR state = 'dead')"
 """An update of a message is no alert, but one that failed must be seen."""
@@ -208,6 +210,7 @@ def _delivery_of(row: Row) -> Delivery:
     (id_, change_id, key, incident_id, queue, destination, state, on_hold, *rest) = row
     notification, created_at, ended_at, next_at, attempts_, detail = rest
     waits = state == State.PENDING
+    quiet = waits and next_at >= UNTIL_RELEASED
     held_back = waits and on_hold is not None
     return Delivery(
         id=id_,
@@ -221,8 +224,8 @@ def _delivery_of(row: Row) -> Delivery:
         created_at=from_micros(created_at),
         ended_at=time_or_none(ended_at),
         attempts=attempts_,
-        detail=(on_hold if held_back else detail) or "",
-        next_at=from_micros(next_at) if waits else None,
+        detail=QUIET_DETAIL if quiet else (on_hold if held_back else detail) or "",
+        next_at=from_micros(next_at) if waits and not quiet else None,
     )
 
 

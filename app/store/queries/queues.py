@@ -12,6 +12,7 @@ from app.model.delivery import Outcome
 from app.model.notification import Message, Notification
 from app.model.times import Micros, from_micros, time_or_none, to_micros
 from app.store import leases
+from app.store.kin import causes, shown
 from app.store.queries import deliveries, fallbacks, messages, reports, silences
 from app.store.rates import Slots
 from app.store.rows import Attempt, Claim, Waiting
@@ -170,6 +171,7 @@ async def _head(
         readable = [delivery for row in rows if (delivery := await _read_or_give_up(tx, row, at))]
         if not readable:
             continue
+        readable = await shown.counted(tx, readable)
         waiting = len(readable)
         if len(rows) == limit > 1:
             waiting = await tx.fetch_value(f"SELECT count(*) FROM deliveries WHERE {TOGETHER}", *together)
@@ -241,11 +243,8 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timed
     if not await given_back:
         return False
     started_at, ended_at = to_micros(attempt.started_at), to_micros(attempt.ended_at)
-    sent = (
-        [delivery.id for delivery in claim.deliveries]
-        if attempt.delivery_ids is None
-        else list(attempt.delivery_ids)
-    )
+    ids = attempt.delivery_ids
+    sent = [delivery.id for delivery in claim.deliveries] if ids is None else list(ids)
     # A replica that resolves one of these incidents now must see what is written here, or we what it writes.
     rows = await tx.fetch(
         "SELECT DISTINCT incident_id FROM deliveries WHERE id = ANY($1) AND incident_id IS NOT NULL",
@@ -253,7 +252,8 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timed
     )
     incidents = [incident_id for (incident_id,) in rows]
     await tx.lock_rows("incidents", incidents, shared=attempt.elsewhere is None)
-    await deliveries.put_attempts(tx, sent, attempt.outcome, attempt.detail, started_at, ended_at)
+    hushed = await deliveries.put_attempts(tx, sent, attempt.outcome, attempt.detail, started_at, ended_at)
+    await causes.end_quiet(tx, hushed)
     await _set_aside(tx, attempt, started_at, ended_at)
     if attempt.elsewhere is not None:
         await fallbacks.move(tx, claim.queue, sent, attempt.elsewhere, ended_at)
@@ -267,8 +267,8 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timed
             # What people did since it was claimed it does not show.
             since, names = claim.claimed_at - ACTIONS_SINCE, [incident_id for (incident_id,) in rows]
             acted = attempt.message and await messages.acted_on(tx, names, to_micros(since))
-            shown = None if acted else attempt.message
-            await messages.update_others(tx, claim.queue, sent, shown, ended_at)
+            posted = None if acted else attempt.message
+            await messages.update_others(tx, claim.queue, sent, posted, ended_at)
         await messages.update_others(tx, claim.queue, list(attempt.asides), None, ended_at)
         await reports.announce(tx, [*sent, *attempt.asides], ended_at)
     if claim.on_hold and attempt.outcome is not Outcome.ON_HOLD and not silenced:

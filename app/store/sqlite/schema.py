@@ -50,6 +50,14 @@ def connect(path: Path, *, query_only: bool = False) -> sqlite3.Connection:
     return connection
 
 
+def in_memory() -> sqlite3.Connection:
+    """Make an empty database of the newest schema that is nowhere on disk."""
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    for step in sorted(STEPS.glob("*.sql")):
+        connection.executescript(step.read_text(encoding="utf-8"))
+    return connection
+
+
 def prepare(path: Path, *, upgrade: bool = True, steps: Path = STEPS) -> None:
     """Create the file if there is none, and bring it to the newest schema; several processes may at once.
 

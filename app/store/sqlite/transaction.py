@@ -40,6 +40,7 @@ class SQLiteTransaction(Transaction):
     # Without statistics SQLite takes the index of the state, which leads to all that is pending anywhere.
     later_index: ClassVar[str] = "INDEXED BY later_deliveries"
     server_time: ClassVar[str] = "NULL"
+    one_writer: ClassVar[bool] = True
     waits: ClassVar[str] = "state = 'pending'"
 
     def __init__(self, connection: sqlite3.Connection) -> None:

@@ -146,6 +146,10 @@ class IncidentOut(Answer):
     changed_at: datetime
     resolved_at: datetime | None
     flapping: bool
+    quiet: str | None
+    """The id of the incident that explains it, or did: nobody is alerted while that is open."""
+    cause: str
+    """What that incident is about: `cluster eu-1, rule cluster-health`; empty: there is none."""
     acknowledged_at: datetime | None
     acknowledged_by: str
     """Who looks after it; empty: nobody."""
@@ -161,7 +165,8 @@ class IncidentOut(Answer):
         by = row.incident.acknowledged
         more = {"acknowledged_at": by and by.at, "acknowledged_by": by.by.name if by else "", "title": title}
         coming = [EscalationOut(destination=destination, at=at) for destination, at in row.escalations]
-        return cls.model_validate(attributes_of(row.incident) | more | {"escalations": coming})
+        others = {"escalations": coming, "cause": row.cause}
+        return cls.model_validate(attributes_of(row.incident) | more | others)
 
 
 class IncidentActionIn(BaseModel):

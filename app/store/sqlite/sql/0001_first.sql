@@ -49,12 +49,25 @@ CREATE TABLE incidents (
     acknowledged_at INTEGER,                  -- null: nobody looks after it
     acknowledged_by TEXT NOT NULL DEFAULT '', -- JSON: who, and by which way; empty: nobody
     version     INTEGER NOT NULL DEFAULT 1,   -- grows with each step and each acknowledgement
-    escalates_from INTEGER                   -- its escalations count from then; null: it has none
+    escalates_from INTEGER,                  -- its escalations count from then; null: it has none
+    quiet       TEXT                          -- the incident that explains it: nobody is alerted meanwhile
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX open_incidents ON incidents (blueprint, entity, rule) WHERE resolved_at IS NULL;
 CREATE INDEX incidents_of_entity ON incidents (blueprint, entity, resolved_at);
 CREATE INDEX resolved_incidents ON incidents (resolved_at) WHERE resolved_at IS NOT NULL;
 CREATE INDEX incidents_by_opening ON incidents (opened_at);
+CREATE INDEX quiet_incidents ON incidents (quiet) WHERE quiet IS NOT NULL AND resolved_at IS NULL;
+-- What an open incident depends on: the incidents, open or not, that may explain it, and its groups.
+CREATE TABLE incident_ties (
+    incident_id TEXT    NOT NULL REFERENCES incidents (id) ON DELETE CASCADE,
+    rule        TEXT    NOT NULL,
+    blueprint   TEXT    NOT NULL,
+    entity      TEXT    NOT NULL,
+    quiets      INTEGER NOT NULL,            -- nobody is alerted of it while the other one is open
+    counts      INTEGER NOT NULL,            -- the other one is that of a group, in which it counts
+    PRIMARY KEY (incident_id, rule, blueprint, entity)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX incidents_tied_to ON incident_ties (blueprint, entity, rule, incident_id);
 
 -- What people did to incidents: each once, however often it arrives.
 CREATE TABLE actions (

@@ -1,0 +1,248 @@
+"""Incidents that explain others: what is quiet under them, until they end."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import orjson
+
+from app.model.incident import Incident
+from app.model.times import Micros, from_micros, to_micros
+from app.rules.kin.quiet import may_be_quiet
+from app.rules.rule import RuleSet
+from app.store.group import Group, entity_of, former_of
+from app.store.kin.relatives import chains
+from app.store.kin.state import FamilyState
+from app.store.queries import messages
+from app.store.queries.deliveries import UNTIL_RELEASED
+from app.store.transaction import Columns, Transaction
+
+TIE_COLUMNS: Columns = {
+    "incident_id": "text",
+    "rule": "text",
+    "blueprint": "text",
+    "entity": "text",
+    "quiets": "boolean",
+    "counts": "boolean",
+}
+REFRESH_AFTER = timedelta(seconds=5)
+"""So long the message of an incident waits for more news of what is quiet under it, before it is updated."""
+OF_QUIET = "incident_id = ANY($1) AND kind = 'alert' AND deliveries.due_at >= $2"
+
+
+async def settle(tx: Transaction, state: FamilyState, now: Micros) -> None:
+    """Write what changes led to for the incidents of other entities, now that all else of them is written.
+
+    Args:
+        tx: The transaction.
+        state: What they led to.
+        now: The time.
+    """
+    await _put_ties(tx, state)
+    await hush(tx, state.hushed, now, ())
+    await release(tx, state.released, now)
+    for incident_id, how in state.leads.items():
+        if not how:
+            await _hush_below(tx, state, incident_id, now)
+    ended = {incident_id: how for incident_id, how in state.leads.items() if how}
+    state.stirred |= await end(tx, ended, now) if ended else set()
+    if state.stirred:
+        await refresh(tx, state.stirred, now)
+
+
+async def _put_ties(tx: Transaction, state: FamilyState) -> None:
+    moved = {id_: incident.ties for id_, incident in state.moved.items()}
+    changed = {id_: ties for id_, ties in moved.items() if ties != state.tied.get(id_, ())}
+    if old := [(id_,) for id_ in changed if id_ in state.tied]:
+        await tx.execute_many("DELETE FROM incident_ties WHERE incident_id = $1", old)
+    if new := [(id_, *tie) for id_, ties in changed.items() for tie in ties]:
+        await tx.insert_many("incident_ties", TIE_COLUMNS, new)
+
+
+async def _hush_below(tx: Transaction, state: FamilyState, incident_id: str, now: Micros) -> None:
+    """Let the incidents that wait to alert be quiet, where one that has opened explains them."""
+    cause = state.moved[incident_id]
+    rows = await tx.fetch(
+        "SELECT incidents.id FROM incident_ties AS ties JOIN incidents ON incidents.id = ties.incident_id"
+        " WHERE ties.rule = $1 AND ties.blueprint = $2 AND ties.entity = $3 AND quiets"
+        " AND resolved_at IS NULL AND quiet IS NULL AND (due_at > $4 OR incidents.id = ANY($5))"
+        " AND incidents.id <> $6 ORDER BY 1",
+        cause.rule,
+        cause.blueprint,
+        cause.entity,
+        now,
+        sorted(state.fresh),
+        cause.id,
+    )
+    # In a circle of relations the first one alerts.
+    above = await chains(tx, [cause.id]) if rows and cause.quiet else {}
+    hushed = {id_: cause.id for (id_,) in rows if id_ not in above}
+    await hush(tx, hushed, now, state.fresh)
+    state.stirred |= {cause.id} if hushed else set()
+
+
+async def hush(tx: Transaction, incidents: Mapping[str, str], now: Micros, fresh: Collection[str]) -> None:
+    """Let incidents that wait to alert, or are fresh, be quiet, each under another one, by id."""
+    if not incidents:
+        return
+    pairs = sorted(incidents.items())
+    await tx.execute_many("UPDATE incidents SET quiet = $2 WHERE id = $1", pairs)
+    await tx.execute(
+        f"UPDATE deliveries SET due_at = $3, waiting_since = $3 WHERE incident_id = ANY($1) AND {tx.waits}"
+        " AND kind = 'alert' AND (due_at > $2 OR incident_id = ANY($4))",
+        [id_ for id_, _ in pairs],
+        now,
+        UNTIL_RELEASED,
+        sorted(fresh),
+    )
+
+
+async def end(tx: Transaction, incidents: Mapping[str, str], now: Micros) -> set[str]:
+    """Let go what is quiet under incidents that have ended: it alerts, unless another one explains it.
+
+    Args:
+        tx: The transaction.
+        incidents: The ids of those that have ended, with how they did: ``is resolved``.
+        now: The time.
+
+    Returns:
+        The incidents under which some of it is quiet from now on.
+    """
+    rows = await tx.fetch(
+        "SELECT below.id, cause.id, cause.blueprint, cause.entity, cause.rule FROM incidents AS below"
+        " JOIN incidents AS cause ON cause.id = below.quiet"
+        " WHERE below.quiet = ANY($1) AND below.resolved_at IS NULL ORDER BY below.id",
+        sorted(incidents),
+    )
+    if not rows:
+        return set()
+    others = await tx.fetch(
+        "SELECT incident_id, other.id FROM incident_ties AS ties JOIN incidents AS other"
+        " ON other.blueprint = ties.blueprint AND other.entity = ties.entity AND other.rule = ties.rule"
+        " AND other.resolved_at IS NULL WHERE incident_id = ANY($1) AND quiets ORDER BY 1, 2",
+        [row[0] for row in rows],
+    )
+    above = await chains(tx, {other for _, other in others}) if others else {}
+    moved = {id_: other for id_, other in reversed(others) if not _leads_to(other, id_, above)}
+    await tx.execute_many("UPDATE incidents SET quiet = $2 WHERE id = $1", sorted(moved.items()))
+    why = {
+        id_: f"{blueprint} {entity} (rule {rule}) {incidents[cause]}"
+        for id_, cause, blueprint, entity, rule in rows
+        if id_ not in moved
+    }
+    await release(tx, why, now)
+    return set(moved.values())
+
+
+def _leads_to(incident_id: str | None, other: str, above: Mapping[str, str | None]) -> bool:
+    seen = set()
+    while incident_id is not None and incident_id not in seen:
+        if incident_id == other:
+            return True
+        seen.add(incident_id)
+        incident_id = above.get(incident_id)
+    return False
+
+
+async def release(tx: Transaction, incidents: Mapping[str, str], now: Micros) -> None:
+    """Let incidents alert that were quiet, each with the reason why it is not any more."""
+    if not incidents:
+        return
+    ids = sorted(incidents)
+    rows = await tx.fetch(
+        "SELECT deliveries.id, incident_id, notification, repeat_after, incidents.due_at FROM deliveries"
+        f" JOIN incidents ON incidents.id = incident_id WHERE {OF_QUIET} AND {_waits(tx)} ORDER BY 1",
+        ids,
+        UNTIL_RELEASED,
+    )
+    due = []
+    for number, incident_id, text, repeat_after, due_at in rows:
+        at = max(now, due_at or 0) + (repeat_after or 0)
+        facts: dict[str, Any] = orjson.loads(text) | {"was_quiet": incidents[incident_id]}
+        if repeat_after:
+            facts["at"] = from_micros(at)
+        due.append((number, at, orjson.dumps(facts).decode()))
+    await tx.execute(
+        "UPDATE incidents SET quiet = NULL, escalates_from = CASE WHEN escalates_from IS NULL THEN NULL"
+        " WHEN due_at > $2 THEN due_at ELSE $2 END WHERE id = ANY($1)",
+        ids,
+        now,
+    )
+    await tx.execute_many(
+        "UPDATE deliveries SET due_at = $2, waiting_since = $2, notification = $3 WHERE id = $1", due
+    )
+
+
+async def end_quiet(tx: Transaction, incidents: Sequence[str]) -> None:
+    """Let incidents not be quiet that became so while their alert was sent: they were told after all."""
+    if incidents:
+        await tx.execute("UPDATE incidents SET quiet = NULL WHERE id = ANY($1)", list(incidents))
+
+
+def _waits(tx: Transaction) -> str:
+    return tx.waits.replace("state", "deliveries.state")
+
+
+async def emptied(tx: Transaction, incidents: Sequence[str]) -> list[str]:
+    """Untie incidents that are closed, by id, and give those of groups that are open with no member."""
+    rows = await tx.fetch(
+        "DELETE FROM incident_ties WHERE incident_id = ANY($1) RETURNING rule, blueprint, entity, counts",
+        list(incidents),
+    )
+    keys = sorted({(rule, blueprint, entity) for rule, blueprint, entity, counts in rows if counts})
+    if not keys:
+        return []
+    groups = await tx.fetch_each(
+        "SELECT id FROM incidents WHERE rule = $1 AND blueprint = $2 AND entity = $3"
+        " AND resolved_at IS NULL AND NOT EXISTS (SELECT 1 FROM incident_ties AS ties"
+        "  WHERE ties.rule = $1 AND ties.blueprint = $2 AND ties.entity = $3)",
+        ("text", "text", "text"),
+        keys,
+    )
+    return [row[0] for row in groups]
+
+
+async def below(tx: Transaction, incidents: Sequence[str]) -> list[str]:
+    """Read the incidents that are quiet under some, by id."""
+    rows = await tx.fetch(
+        "SELECT id FROM incidents WHERE quiet = ANY($1) AND resolved_at IS NULL", list(incidents)
+    )
+    return [row[0] for row in rows]
+
+
+def loosened(incidents: Sequence[Incident], rules: RuleSet) -> dict[str, str]:
+    """Find the incidents, by id, that the rules in force do not let be quiet, each with the reason."""
+    by_id = {incident.id: incident for incident in incidents}
+    loose = {}
+    for incident in incidents:
+        rule, cause = rules.by_name.get(incident.rule), by_id.get(incident.quiet or "")
+        if rule is None or incident.quiet is None:
+            continue  # if its own rule is gone, it is closed
+        if cause is None:
+            loose[incident.id] = "what explained it is over"
+            continue
+        while_ = rule.quiet_while
+        if while_ is None or not may_be_quiet(rule, incident.severity) or cause.rule != while_.rule:
+            loose[incident.id] = (
+                f"rule {rule.name!r} is not quiet while {cause.rule!r} has an incident any more"
+            )
+    return loose
+
+
+async def rename(tx: Transaction, group: Group) -> None:
+    """Let what depends on entities that changes have renamed depend on them under their new names."""
+    merged = {id_: "goes on under another name" for id_ in group.renamed if group.moved[id_].resolved_at}
+    await end(tx, merged, to_micros(group.changes[-1][0].received_at))
+    changes = group.renamed.values()
+    await tx.execute_many(
+        "UPDATE incident_ties SET entity = $3 WHERE blueprint = $1 AND entity = $2 AND NOT EXISTS ("
+        " SELECT 1 FROM incident_ties AS other WHERE other.incident_id = incident_ties.incident_id"
+        " AND other.rule = incident_ties.rule AND other.blueprint = $1 AND other.entity = $3)",
+        sorted({(*(former_of(change) or entity_of(change)), entity_of(change)[1]) for change in changes}),
+    )
+
+
+async def refresh(tx: Transaction, incidents: Iterable[str], now: Micros) -> None:
+    """Let the messages of incidents, and of those that they are quiet under, be updated soon, each once."""
+    above = await chains(tx, incidents)
+    await messages.update_soon(tx, sorted(above), now, to_micros(from_micros(now) + REFRESH_AFTER))

@@ -1,0 +1,218 @@
+"""Groups: one incident for many, counted in the transaction of the changes that open and end its members."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from hashlib import sha256
+from typing import Self
+
+import orjson
+
+from app.model.change import ENTITY, UPDATE, CatalogChange
+from app.model.incident import Incident
+from app.model.times import MICRO, to_micros
+from app.rules.decide import MEMORY, Decision, EntityState, decide
+from app.rules.kin.group import enough, groups_in, needed
+from app.rules.kin.ties import Kin
+from app.rules.match import Hit, Match
+from app.rules.rule import Rule
+from app.store.group import Group
+from app.store.kin.state import FamilyState, TieKey
+from app.store.rows import Accepted, Incoming
+from app.store.transaction import Row, Transaction
+
+COUNTED_ANEW = timedelta(minutes=5)
+"""How old the number of all entities of a group may be: to count them is to read them all."""
+
+
+async def take_in(
+    tx: Transaction,
+    group: Group,
+    accepted: list[Accepted],
+    columns: str,
+    incident_of: Callable[[Row], Incident],
+) -> list[Accepted]:
+    """Decide on the groups whose members changed, and give what became of the changes now.
+
+    Args:
+        tx: The transaction, which holds the locks of these groups.
+        group: The changes, decided, and not written yet.
+        accepted: What became of them so far.
+        columns: The columns of an incident.
+        incident_of: Reads an incident from these.
+    """
+    state = group.family
+    if state is None or not state.touched:
+        return accepted
+    since = to_micros(group.changes[-1][0].change.at - MEMORY)
+    rows = await tx.fetch_each(
+        f"SELECT {columns} FROM incidents WHERE rule = $1 AND blueprint = $2 AND entity = $3"
+        " AND (resolved_at IS NULL OR resolved_at >= $4) ORDER BY id",
+        ("text", "text", "text", "bigint"),
+        [(*key, since) for key in sorted(state.touched)],
+    )
+    if rows:
+        await tx.lock_rows("incidents", sorted(row[0] for row in rows))
+    decided = await _decide_groups(tx, group, state, map(incident_of, rows))
+    return [change.with_alerts(decided.get(change.key)) for change in accepted]
+
+
+async def _decide_groups(
+    tx: Transaction, group: Group, state: FamilyState, incidents: Iterable[Incident]
+) -> dict[str, Decision]:
+    """Open and end the incidents of the groups whose members changed, and give the decisions.
+
+    Args:
+        tx: The transaction, which holds the locks of these groups.
+        group: The changes, decided, and not written yet.
+        state: What they led to for others.
+        incidents: The groups' incidents that are open or ended lately.
+
+    Returns:
+        What each change led to for groups, by its key.
+    """
+    past: dict[TieKey, dict[str, Incident]] = {key: {} for key in state.touched}
+    for incident in incidents:
+        past[incident.rule, incident.blueprint, incident.entity][incident.id] = incident
+    touched = [_Touched.of(key, group.changes[number][0]) for key, number in sorted(state.touched.items())]
+    totals = {place.key: await _total(tx, place) for place in touched}
+    counts = await _count(tx, state, {place.key: place.most(totals[place.key]) for place in touched})
+    decisions: dict[str, Decision] = {}
+    for place in touched:
+        mine, number, change = past[place.key], state.touched[place.key], place.incoming.change
+        is_open = next((incident for incident in mine.values() if incident.resolved_at is None), None)
+        decision = place.decide(mine, is_open, counts[place.key], totals[place.key])
+        if decision is None:
+            state.stirred |= {is_open.id} if is_open else set()
+            continue
+        for incident in decision.incidents:
+            state.move(mine.get(incident.id), incident, leads=True, how="is resolved", anew=True)
+        group.lead_to(change.key, mine, decision, to_micros(place.incoming.received_at))
+        before = group.changes[number][1]
+        reason, alerts = f"{before.reason}; {decision.reason}", before.alerts + decision.alerts
+        decisions[change.key] = replace(before, reason=reason, alerts=alerts)
+        group.changes[number] = place.incoming, decisions[change.key]
+    return decisions
+
+
+@dataclass(frozen=True, slots=True)
+class _Touched:
+    """A group whose members changed.
+
+    Attributes:
+        key: What its incident is found by.
+        incoming: The change that did so last.
+        kin: What the change's rule has to do with others.
+        rule: The group's rule.
+    """
+
+    key: TieKey
+    incoming: Incoming
+    kin: Kin
+    rule: Rule
+
+    @classmethod
+    def of(cls, key: TieKey, incoming: Incoming) -> Self:
+        pairs = ((kin, rule) for kin in incoming.kins for rule in kin.groups)
+        kin, rule = next((kin, rule) for kin, rule in pairs if rule.name == key[0])
+        return cls(key, incoming, kin, rule)
+
+    def most(self, total: int) -> int:
+        """Give how many open members must be counted to decide."""
+        return max(needed(self.rule, total), enough(self.rule, total))
+
+    def decide(
+        self, incidents: Mapping[str, Incident], is_open: Incident | None, count: int, total: int
+    ) -> Decision | None:
+        """Decide on the group's incident; None: it stays as it is.
+
+        Args:
+            incidents: Its incidents that are open or ended lately.
+            is_open: The one that is open.
+            count: How many members are open now.
+            total: How many entities there are; 0: that is not known.
+        """
+        rule, change = self.rule, self.incoming.change
+        known = rule.share is None or total > 0
+        opens = is_open is None and known and count >= needed(rule, total)
+        ends = is_open is not None and (count == 0 or (known and count <= enough(rule, total)))
+        if not (opens or ends):
+            return None
+        _, blueprint, name = self.key
+        about = CatalogChange(
+            key=sha256("\0".join((change.key, *self.key)).encode()).hexdigest(),
+            action=UPDATE,
+            resource=ENTITY,
+            blueprint=blueprint,
+            entity=name,
+            title=name,
+            teams=(name,) if rule.by and rule.by.team else change.teams,
+            before=None,
+            after=None,
+            actor="",
+            origin="",
+            at=change.at,
+        )
+        hit = Hit(
+            rule,
+            matches=opens,
+            resolves=ends,
+            routes=self.kin.routes.get(rule.name, ()),
+            state=f"{count:,} open",
+            people=self.kin.people.get(rule.name, ()),
+            kin=Kin(rule, leads=True),
+        )
+        match = Match(about, (), (hit,), f"rule {rule.name!r}: {count:,} open in {blueprint} {name}")
+        return decide(match, EntityState(incidents=tuple(incidents.values())), self.incoming.received_at)
+
+
+async def _count(tx: Transaction, state: FamilyState, needs: Mapping[TieKey, int]) -> dict[TieKey, int]:
+    """Count the open members of groups, as they will be when all is written.
+
+    Of a group that has more than it needs to be known, not all are counted.
+    """
+    more, gone = Counter[TieKey](), Counter[TieKey]()
+    for id_, incident in state.moved.items():
+        before = {tie.key for tie in state.tied.get(id_, ())}
+        after = {tie.key for tie in incident.ties}
+        more.update(after - before)
+        gone.update(before - after)
+    # Of a power of two: a statement of its own for each number would be parsed each time.
+    limit = 1 << (max(needs.values()) + max(gone.values(), default=0)).bit_length()
+    rows = await tx.fetch_each(
+        "SELECT count(*) FROM (SELECT 1 FROM incident_ties"
+        f" WHERE rule = $1 AND blueprint = $2 AND entity = $3 LIMIT {limit}) AS members",
+        ("text", "text", "text"),
+        list(needs),
+    )
+    return {key: number - gone[key] + more[key] for key, (number,) in zip(needs, rows, strict=True)}
+
+
+async def _total(tx: Transaction, group: _Touched) -> int:
+    """Count all entities of a group, if its rule asks for a share; 0: their last known states lack some."""
+    rule, kin, now = group.rule, group.kin, to_micros(group.incoming.received_at)
+    if rule.share is None:
+        return 0
+    counted_at, numbers = kin.totals.get(rule.name, (None, {}))
+    if counted_at is None or now - counted_at >= COUNTED_ANEW // MICRO:
+        numbers = await count_entities(tx, rule, kin.rule.blueprint)
+        kin.totals[rule.name] = now, numbers
+    return numbers.get(group.key[2], 0)
+
+
+async def count_entities(tx: Transaction, rule: Rule, blueprints: Sequence[str]) -> dict[str, int]:
+    """Count the entities of each group of a rule, by the last known states; empty: these lack some.
+
+    Args:
+        tx: The transaction.
+        rule: The group's rule.
+        blueprints: The blueprints of the rule that it counts the incidents of.
+    """
+    counter, names = Counter[str](), list(blueprints)
+    known = await tx.fetch_value("SELECT count(*) FROM baselines WHERE blueprint = ANY($1)", names)
+    if known == len(set(names)) and rule.by is not None:
+        states = "SELECT state FROM last_known WHERE blueprint = ANY($1) AND NOT gone"
+        async for (text,) in tx.stream(states, names):
+            counter.update(groups_in(orjson.loads(text).get(rule.by.field)))
+    return dict(counter)

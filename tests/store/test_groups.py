@@ -1,0 +1,115 @@
+"""Groups: one incident for many, counted as an oracle counts, on every store and across restarts."""
+
+import asyncio
+import random
+from collections import defaultdict
+
+import pytest
+
+from app.rules.rule import Rule
+from app.store import queries
+from app.store.opening import open_store
+from tests.conftest import DATABASES
+from tests.store.family import SERVICE, Catalog
+
+DOMAINS = ["pay", "ship", "search"]
+SERVICES = [f"s{number}" for number in range(10)]
+BLUEPRINTS = dict.fromkeys(SERVICES, "service")
+
+
+def rules(**more: object) -> list[Rule]:
+    """Make the rules, with `more` for the group's."""
+    group = {"name": "domain-degraded", "of": "service-health", "by": {"relation": "domain"}, "at_least": 3}
+    return [
+        Rule.model_validate(SERVICE),
+        Rule.model_validate({**group, "until": 1, "send": "platform", **more}),
+    ]
+
+
+@DATABASES
+@pytest.mark.parametrize("seed", range(2))
+async def test_a_group_opens_and_resolves_as_its_members_do(database: str, seed: int) -> None:
+    """Services fail, heal, are deleted and move between domains; the process dies now and then."""
+    dice = random.Random(seed)
+    states, of = dict.fromkeys(SERVICES, "Healthy"), {}
+    expected, is_open = defaultdict(list), dict.fromkeys(DOMAINS, False)
+    async with Catalog(database, rules(), BLUEPRINTS) as catalog:
+        for service in SERVICES:
+            of[service] = dice.choice(DOMAINS)
+            catalog.relations[service] = {"domain": of[service]}
+        for turn in range(70):
+            catalog.second, service = float(turn), dice.choice(SERVICES)
+            what = dice.random()
+            if what < 0.15:
+                of[service] = dice.choice(DOMAINS)
+                await catalog.change(service, domain=of[service])
+            elif what < 0.2:
+                states[service] = "Healthy"
+                await catalog.change(service)
+                catalog.states[service] = "Healthy"
+            else:
+                states[service] = dice.choice(["Healthy", "Degraded", "Crashed"])
+                await catalog.change(service, states[service])
+            for domain in DOMAINS:
+                count = sum(of[name] == domain and states[name] != "Healthy" for name in SERVICES)
+                if is_open[domain] != (count >= 3 if not is_open[domain] else count > 1):
+                    is_open[domain] = not is_open[domain]
+                    expected[domain].append((float(turn), "opened" if is_open[domain] else "resolved"))
+            if turn % 19 == seed:
+                await catalog.die()
+    heard = defaultdict(list)
+    for second, entity, step, _ in catalog.heard["platform"]:
+        heard[entity].append((second, step))
+    assert heard == expected
+    assert sum(map(len, expected.values())) > 3
+
+
+@DATABASES
+async def test_members_that_are_quiet(database: str) -> None:
+    """From the one on that opens the group they are but lines of its message."""
+    async with Catalog(database, rules(members="quiet"), BLUEPRINTS) as catalog:
+        for service in SERVICES:
+            catalog.relations[service] = {"domain": "pay"}
+        for second, service in enumerate(SERVICES[:5]):
+            catalog.second = second
+            await catalog.change(service, "Degraded")
+        assert [entity for _, entity, _, _ in catalog.heard["owners"]] == SERVICES[:2]
+        (group,) = [alert for alert in catalog.alerts if alert.rule == "domain-degraded"]
+        assert (group.title, group.below) == ("pay", "3 open now: 3 degraded")
+        assert group.members == ("s0: Degraded", "s1: Degraded", "s2: Degraded")
+        # Somebody closes all of them: the group's is closed, too, and what was quiet alerts nobody.
+        rows = await catalog.store.read(queries.incidents.worst, 10)
+        names = [row.incident.id for row in rows if row.incident.rule == "service-health"]
+        closed = await catalog.store.write(queries.incidents.close, names, "by ada", catalog.now)
+        assert len(closed) == 6
+        await catalog.go_to(60)
+        told = [(entity, step) for _, entity, step, _ in catalog.heard["owners"]]
+        assert sorted(told[2:]) == [("s0", "resolved"), ("s1", "resolved")]
+        assert [step for _, _, step, _ in catalog.heard["platform"]] == ["opened", "resolved"]
+
+
+@DATABASES
+async def test_teams(database: str) -> None:
+    """An entity counts in the group of each team that owns it."""
+    teams = {"s0": ["a"], "s1": ["a", "b"], "s2": ["b"]}
+    by_team = rules(by="team", at_least=2, until=0)
+    async with Catalog(database, by_team, BLUEPRINTS, teams=teams) as catalog:
+        for service in ("s0", "s1", "s2"):
+            await catalog.change(service, "Degraded")
+        told = [entity for _, entity, _, _ in catalog.heard["platform"]]
+        assert told == ["a", "b"]
+
+
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+async def test_replicas_that_count_at_the_same_moment(database: str) -> None:
+    """Members that open at once on two replicas make one incident, and its end is told once."""
+    async with Catalog(database, rules(), BLUEPRINTS) as catalog, open_store(database) as other:
+        for service in SERVICES:
+            catalog.relations[service] = {"domain": "pay"}
+        for turn, state in enumerate(["Degraded", "Healthy"]):
+            catalog.second = turn
+            changes = [catalog.incoming(service, state) for service in SERVICES]
+            stores = [catalog.store, other]
+            await asyncio.gather(*(stores[place % 2].accept([one]) for place, one in enumerate(changes)))
+            await catalog.hear()
+        assert [step for _, _, step, _ in catalog.heard["platform"]] == ["opened", "resolved"]

@@ -1,0 +1,207 @@
+"""Incidents that another one explains: each channel hears exactly what an oracle says."""
+
+import asyncio
+import random
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import pytest
+
+from app.rules.rule import Rule, RuleSet
+from app.store import queries
+from app.store.follow import follow
+from app.store.opening import open_store
+from tests.conftest import DATABASES
+from tests.store.family import CLUSTER, SERVICE, Catalog, Heard
+
+WAIT = 30.0
+QUIET = {"quiet_while": {"relation": "cluster", "rule": "cluster-health", "wait": "30s"}}
+
+
+def rules(**more: object) -> list[Rule]:
+    """Make the rules, with `more` for the services."""
+    return [Rule.model_validate(CLUSTER), Rule.model_validate({**SERVICE, **more})]
+
+
+@dataclass
+class Oracle:
+    """What each channel must hear, told by the rules' own words."""
+
+    quiet: bool
+    heard: dict[str, list[Heard]] = field(default_factory=lambda: defaultdict(list))
+    down: bool = False
+    state: dict[str, str] = field(default_factory=dict)
+    told: set[str] = field(default_factory=set)
+    due: dict[str, float] = field(default_factory=dict)
+
+    def pass_to(self, second: float) -> None:
+        """Tell what was held long enough, and is explained by nothing."""
+        for entity, due in sorted(self.due.items(), key=lambda item: item[1]):
+            if due <= second and entity not in self.told and not self.down:
+                self._tell(due, entity, "opened")
+
+    def change(self, second: float, entity: str, state: str) -> None:
+        """Take a change in."""
+        self.pass_to(second)
+        if entity == "eu-1":
+            if (state == "Down") != self.down:
+                self.heard["platform"].append(
+                    (second, entity, "opened" if state == "Down" else "resolved", state)
+                )
+            self.down = state == "Down"
+            for late in [late for late, due in self.due.items() if due <= second]:
+                if late not in self.told and not self.down:
+                    self._tell(second, late, "opened")
+            return
+        before = self.state.get(entity, "Healthy")
+        self.state[entity] = state
+        if state == before:
+            return
+        if state == "Healthy":
+            if entity in self.told:
+                self._tell(second, entity, "resolved")
+                self.told.discard(entity)
+            self.due.pop(entity, None)
+            return
+        if entity in self.told:
+            self._tell(second, entity, "changed")
+        elif state == "Crashed" or not self.quiet:
+            self._tell(second, entity, "opened")
+        self.due.setdefault(entity, second + WAIT)
+
+    def _tell(self, second: float, entity: str, step: str) -> None:
+        self.told.add(entity)
+        self.heard["owners"].append((second, entity, step, self.state[entity]))
+
+
+@DATABASES
+@pytest.mark.parametrize("seed", range(3))
+async def test_each_channel_hears_what_the_oracle_says(database: str, seed: int) -> None:
+    """A cluster and its services fail and heal in any order, and the process dies now and then."""
+    dice, quiet = random.Random(seed), seed != 2
+    services = [f"s{number}" for number in range(12)]
+    blueprints = {"eu-1": "cluster"} | dict.fromkeys(services, "service")
+    oracle = Oracle(quiet)
+    async with Catalog(database, rules(**(QUIET if quiet else {})), blueprints) as catalog:
+        for service in services:
+            catalog.relations[service] = {"cluster": "eu-1"}
+        for turn in range(40):
+            second = turn * 1.7
+            # What is due before the change is due at a time of its own.
+            for due in sorted({due for due in oracle.due.values() if catalog.second < due < second}):
+                await catalog.go_to(due)
+            catalog.second = second
+            entity = dice.choice(["eu-1", "eu-1", *services])
+            state = dice.choice(["Up", "Down"] if entity == "eu-1" else ["Healthy", "Degraded", "Crashed"])
+            oracle.change(second, entity, state)
+            await catalog.change(entity, state)
+            if turn % 13 == seed:
+                await catalog.die()
+        for due in sorted(set(oracle.due.values())):
+            await catalog.go_to(max(due, catalog.second))
+        oracle.pass_to(catalog.second)
+    assert {name: sorted(heard) for name, heard in catalog.heard.items()} == {
+        name: sorted(heard) for name, heard in oracle.heard.items()
+    }
+
+
+async def failed(database: str, *more: Rule) -> Catalog:
+    """Give a catalog in which a service is quiet, since its cluster is down."""
+    blueprints = {"eu-1": "cluster", "eu-2": "cluster", "a": "service"}
+    catalog = await Catalog(database, [*rules(**QUIET), *more], blueprints).__aenter__()
+    await catalog.change("eu-1", "Down")
+    await catalog.change("a", "Degraded", cluster=["eu-1", "eu-2"])
+    assert catalog.heard["owners"] == []
+    return catalog
+
+
+def opened(catalog: Catalog) -> list[str]:
+    """List why what was quiet alerts now."""
+    return [alert.was_quiet for alert in catalog.alerts if alert.rule == "service-health"]
+
+
+@DATABASES
+async def test_what_ends_the_quiet(database: str) -> None:
+    """Somebody closes what explains it, or the rules change; where something else explains it, it stays."""
+    catalog = await failed(database)
+    row = await catalog.store.read(queries.incidents.worst, 10)
+    causes = {one.incident.entity: one.cause for one in row}
+    assert causes == {"eu-1": "", "a": "cluster eu-1, rule cluster-health"}
+    (quiet,) = [one.incident for one in row if one.incident.entity == "a"]
+    await catalog.change("eu-2", "Down")
+    await catalog.store.write(queries.incidents.close, [quiet.quiet or ""], "by ada", catalog.now)
+    await catalog.hear()
+    assert opened(catalog) == []
+    row = await catalog.store.read(queries.incidents.worst, 10)
+    assert [one.cause for one in row if one.incident.entity == "a"] == ["cluster eu-2, rule cluster-health"]
+    # A reload: the rule of the services is not quiet any more.
+    await catalog.store.write(follow, RuleSet(rules()), catalog.now, limit=10)
+    await catalog.go_to(60)
+    assert opened(catalog) == [
+        "rule 'service-health' is not quiet while 'cluster-health' has an incident any more"
+    ]
+    await catalog.change("a", "Healthy")
+    assert [step for _, _, step, _ in catalog.heard["owners"]] == ["opened", "resolved"]
+    await catalog.__aexit__()
+
+
+@DATABASES
+async def test_the_rule_of_the_cause_is_gone(database: str) -> None:
+    """Its incidents are closed, and what they explained alerts; a quiet one that is closed alerts nobody."""
+    catalog = await failed(database)
+    without = RuleSet([rule for rule in catalog.rules if rule.name != "cluster-health"])
+    await catalog.store.write(follow, without, catalog.now, limit=10)
+    await catalog.go_to(60)
+    (why,) = opened(catalog)
+    assert why == (
+        "cluster eu-1 (rule cluster-health) is closed, rule 'cluster-health' is no longer in the rules file"
+    )
+    await catalog.__aexit__()
+
+
+@DATABASES
+async def test_a_circle_of_relations(database: str) -> None:
+    """Of services that depend on each other one alerts; when it heals, the next does."""
+    depends = {"quiet_while": {"relation": "needs", "rule": "service-health", "wait": "10s"}}
+    names = ["a", "b", "c"]
+    async with Catalog(database, rules(**depends), dict.fromkeys(names, "service")) as catalog:
+        for name, other in zip(names, ["b", "c", "a"], strict=True):
+            catalog.relations[name] = {"needs": other}
+        for second, name in enumerate(names):
+            await catalog.go_to(second)
+            await catalog.change(name, "Degraded")
+        await catalog.go_to(30)
+        assert len(catalog.heard["owners"]) == 1
+        heard = catalog.heard["owners"][0][1]
+        await catalog.change(heard, "Healthy")
+        await catalog.go_to(60)
+        told = [(entity, step) for _, entity, step, _ in catalog.heard["owners"]]
+        assert told.count((heard, "resolved")) == 1
+        assert [step for _, step in told].count("opened") == 2
+        for name in {*names} - {heard}:
+            await catalog.change(name, "Healthy")
+        told = [(entity, step) for _, entity, step, _ in catalog.heard["owners"]]
+        assert {told.count((name, "opened")) - told.count((name, "resolved")) for name in names} == {0}
+        assert await catalog.store.read(queries.incidents.worst, 10) == []
+
+
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+async def test_replicas_at_the_same_moment(database: str) -> None:
+    """Two replicas take changes of a cluster and its services in: nothing is lost or waits for ever."""
+    services = [f"s{number}" for number in range(20)]
+    blueprints = {"eu-1": "cluster"} | dict.fromkeys(services, "service")
+    async with Catalog(database, rules(**QUIET), blueprints) as catalog, open_store(database) as other:
+        for service in services:
+            catalog.relations[service] = {"cluster": "eu-1"}
+        for turn, (cluster, state) in enumerate([("Down", "Degraded"), ("Up", "Restarting")]):
+            catalog.second = turn * 5.0
+            changes = [catalog.incoming(service, state) for service in services]
+            changes.insert(10, catalog.incoming("eu-1", cluster))
+            stores = [catalog.store, other]
+            await asyncio.gather(
+                *(stores[number % 2].accept([one]) for number, one in enumerate(changes)), catalog.hear()
+            )
+            await catalog.hear()
+        await catalog.go_to(100)
+        told = [entity for _, entity, step, _ in catalog.heard["owners"] if step == "opened"]
+        assert sorted(told) == sorted(services)
