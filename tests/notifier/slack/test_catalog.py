@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from app.errors import DeliveryFailed, Scope
 from app.notifier.slack.catalog import CatalogBot, channel_queue, person_queue
 from tests.notifier.helpers import APP
-from tests.notifier.slack.bots import LONG_AGO, failure
+from tests.notifier.slack.bots import LONG_AGO, failure, told
 from tests.notifier.slack.helpers import item, parcel
 from tests.notifier.slack.stand_in_api import StandInSlackApi
 
@@ -93,6 +93,40 @@ async def test_slack_that_does_not_say_who_it_is(api: StandInSlackApi, bot: Cata
     await there.send(wanted)
     (posted,) = api.channel("oncall").posted
     assert "Not called: ada@example.com (Slack did not say who that is)" in str(posted)
+
+
+async def test_one_person_in_two_alerts(api: StandInSlackApi, bot: CatalogBot) -> None:
+    """The second time neither of the alerts waits for an answer about the person."""
+    wanted = parcel(item("1", people=("ada@example.com",)), item("2", people=("ada@example.com",)))
+    for _ in range(2):
+        api.answers["users.lookupByEmail"].append(Response("busy", 503))
+    there = bot.of_queue("#oncall")
+    assert (await failure(there, wanted)).scope is Scope.TRANSIENT
+    assert (await there.send(wanted)).delivered == told("1", "2")
+    assert len(api.answers["users.lookupByEmail"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "scope", "asked"),
+    [
+        (Response("<html>log in", 200), Scope.STRANGE, 2),
+        (JSONResponse({"ok": False, "error": "missing_scope"}), Scope.DESTINATION, 2),
+        (JSONResponse({"ok": False, "error": "users_not_found"}), Scope.PLACE, 1),
+    ],
+)
+async def test_only_slacks_word_on_a_person_is_kept(
+    api: StandInSlackApi, bot: CatalogBot, answer: Response, scope: Scope, asked: int
+) -> None:
+    """What else comes in place of an answer is no answer: the next try asks again."""
+    api.people.users["ada@example.com"] = "U0ADA00001"
+    api.answers["users.lookupByEmail"].append(answer)
+    ada = bot.of_queue("@ada@example.com")
+    assert (await failure(ada)).scope is scope
+    if asked > 1:
+        await ada.send(parcel(item("1")))
+    else:
+        await failure(ada)
+    assert [method for method, _ in api.calls].count("users.lookupByEmail") == asked
 
 
 async def test_scopes_that_are_missing(api: StandInSlackApi, bot: CatalogBot) -> None:
