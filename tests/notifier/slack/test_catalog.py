@@ -7,9 +7,11 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from app.errors import DeliveryFailed, Scope
+from app.model.notification import Message
+from app.notifier.base import Parcel
 from app.notifier.slack.catalog import CatalogBot, channel_queue, person_queue
 from tests.notifier.helpers import APP
-from tests.notifier.slack.bots import LONG_AGO, failure, told
+from tests.notifier.slack.bots import LONG_AGO, failure, opened, reply, told
 from tests.notifier.slack.helpers import item, parcel
 from tests.notifier.slack.stand_in_api import StandInSlackApi
 
@@ -182,3 +184,47 @@ async def test_a_revoked_token_is_the_destinations(api: StandInSlackApi, bot: Ca
     api.refuse("chat.postMessage", "token_revoked")
     assert (await failure(bot.of_queue("#oncall"))).scope is Scope.DESTINATION
     assert "comes from the catalog" in (await failure(bot)).reason
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "no_permission",
+        "method_not_supported_for_channel_type",
+        "restricted_action_read_only_channel",
+    ],
+)
+async def test_words_for_a_channel_that_takes_nothing(
+    api: StandInSlackApi, bot: CatalogBot, word: str
+) -> None:
+    """The channel's alone: the token is good for others."""
+    api.refuse("chat.postMessage", word)
+    assert (await failure(bot.of_queue("#oncall"))).scope is Scope.PLACE
+
+
+@pytest.mark.parametrize("word", ["cannot_dm_bot", "invalid_user_combination", "user_not_visible"])
+async def test_words_for_a_person_who_cannot_be_told(
+    api: StandInSlackApi, bot: CatalogBot, word: str
+) -> None:
+    """The person's alone."""
+    api.refuse("conversations.open", word)
+    assert (await failure(bot.of_queue("@U0ADA00001"))).scope is Scope.PLACE
+
+
+async def test_a_person_with_a_new_account(api: StandInSlackApi, bot: CatalogBot) -> None:
+    """Their incident began in other direct messages: Slack is asked once, not without end."""
+    api.people.users["ada@example.com"] = "U0ADA00001"
+    for _ in range(3):
+        api.refuse("chat.postMessage", "channel_not_found")
+    failed = await failure(
+        bot.of_queue("@ada@example.com"), parcel(reply("1", Message("D0OLD000001", "1.000001")))
+    )
+    assert (failed.scope, len(api.answers["chat.postMessage"])) == (Scope.PLACE, 2)
+
+
+async def test_the_old_channel_gets_its_own_alone(bot: CatalogBot) -> None:
+    """It names what it has of the parcel, and what waits beyond is left to wait."""
+    parent = await opened(bot.of_queue("#oncall"))
+    items = (item("1"), reply("2", parent))
+    sent = await bot.of_queue("#nowhere").send(Parcel(items, {"of": "the first"}, more=7, counts={"down": 9}))
+    assert sent.delivered == told("2")
