@@ -15,7 +15,7 @@ from app.errors import DeliveryFailed, MessageGone, Scope
 from app.model.notification import Message, one_line
 from app.notifier.base import Parcel, Sent, Story, Tried
 from app.notifier.slack.bot import OF_A_CHANNEL, SlackBot
-from app.notifier.slack.people import EMAIL, NOBODY, USER_ID
+from app.notifier.slack.people import EMAIL, MAX_KEPT, NO_PERSON, USER_ID
 from app.notifier.slack.probe import probe_token
 
 CHANNEL = re.compile(r"(?:[^\WA-Z]|-)[^\sA-Z#@,.:/!?'\"&<>|]{0,79}")
@@ -27,7 +27,7 @@ LINKED = re.compile(r"<#([CG][A-Z0-9]+)(?:\|[^>]*)?>|https://[a-z0-9.-]+/archive
 MAX_PLACE_CHARS = 60
 NOWHERE = (
     *OF_A_CHANNEL,
-    *NOBODY,
+    *NO_PERSON,
     *("channel_is_limited_access", "messages_tab_disabled", "method_not_supported_for_channel_type"),
     *("invalid_user_combination", "no_permission"),
 )
@@ -84,9 +84,11 @@ class CatalogBot(SlackBot):
         super().__init__(token, channel, app_url, **options)
         self._to_people = to_people
         self._person: str | None = None
+        # By name, for all turns: where the last message went, to look there for what may have arrived.
+        self._posted_to: dict[str, str] = {}
 
     def of_queue(self, queue: str) -> Self:
-        """Give the notifier of the channel or the person whose queue it is."""
+        """Give the notifier of the channel or the person whose queue it is; what is shared, it shares."""
         bot = copy(self)
         bot.turn_to(queue.removesuffix("/updates"))
         return bot
@@ -133,11 +135,18 @@ class CatalogBot(SlackBot):
         alone = len(parents) == 1 and all(item.parent for item in parcel.items)
         if self._named and alone and self._person is None:
             self._id = parents.pop()
-        return await self._send(parcel)
+        sent = await self._send(parcel)
+        if self._named and self._id and self._person is None and not alone:
+            if len(self._posted_to) >= MAX_KEPT:
+                self._posted_to.clear()
+            self._posted_to[self._name] = self._id
+        return sent
 
     async def _look_up(self, parcel: Parcel) -> str:
         if self._person is None:
-            return await super()._look_up(parcel)
+            parents = any(item.parent for item in parcel.items)
+            known = None if parents else self._posted_to.get(self._name)
+            return known or await super()._look_up(parcel)
         self._id = await self._people.direct(self._person)
         return self._id
 

@@ -32,7 +32,7 @@ MAX_KEPT = 10_000
 FINDING_SECONDS = SEND_TIMEOUT.total_seconds() / 3  # the rest is for sending
 NO_USER = DeliveryFailed("users_not_found", Scope.MESSAGE)
 NO_GROUP = DeliveryFailed("no user group of this handle", Scope.MESSAGE)
-NOBODY = ("users_not_found", "user_not_found", "user_not_visible", "user_disabled", "cannot_dm_bot")
+NO_PERSON = ("users_not_found", "user_not_found", "user_not_visible", "user_disabled", "cannot_dm_bot")
 """What Slack says of a person who is not there, or is not to be reached."""
 GROUPS = "usergroups"
 """The name under which their handles are kept; no person's."""
@@ -160,7 +160,7 @@ class People:
                 answer = await ask()
             except DeliveryFailed as failed:
                 # A proxy's page, or a scope that is missing, may be mended by the next try.
-                if failed.scope is Scope.TRANSIENT or not failed.reason.startswith(NOBODY):
+                if failed.scope is Scope.TRANSIENT or not failed.reason.startswith(NO_PERSON):
                     raise
                 answer = failed
             if len(self._kept) >= MAX_KEPT:

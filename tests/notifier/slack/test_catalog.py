@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from starlette.responses import JSONResponse, Response
+from structlog.testing import capture_logs
 
 from app.errors import DeliveryFailed, Scope
 from app.model.notification import Message
@@ -177,6 +178,17 @@ async def test_what_has_arrived_is_not_sent_again(api: StandInSlackApi, bot: Cat
         found = await bot.of_queue(queue).find(parcel(item("1"), item("2")), LONG_AGO)
         assert found is not None
         assert found.delivered == frozenset({"1"})
+
+
+async def test_each_turn_knows_what_the_last_one_found(api: StandInSlackApi, bot: CatalogBot) -> None:
+    """That a channel cannot be read is logged once, and its ID is not looked for among all channels."""
+    await bot.of_queue("#oncall").send(parcel(item("1")))
+    api.scopes -= {"channels:history"}
+    with capture_logs() as logs:
+        for _ in range(2):
+            assert await bot.of_queue("#oncall").find(parcel(item("2")), LONG_AGO) is None
+    assert [line["event"] for line in logs].count("channel_unreadable") == 1
+    assert "conversations.list" not in [method for method, _ in api.calls]
 
 
 async def test_a_revoked_token_is_the_destinations(api: StandInSlackApi, bot: CatalogBot) -> None:
