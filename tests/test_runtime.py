@@ -1,6 +1,7 @@
 """What the runtime makes of settings."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.jq.runner import Jq
+from app.model.times import to_micros
 from app.runtime.configured import notifier_context
 from app.runtime.listener import open_runtime
 from app.settings import Settings
+from app.store import queries
 
 TOKEN = "an-admin-token-of-some-length"
 
@@ -43,3 +46,15 @@ async def test_the_default_that_the_rules_define(tmp_path: Path, *, defined: boo
         async with open_runtime(settings):
             pass
     assert ("slack_webhook_not_set" in {line["event"] for line in logs}) is not defined
+
+
+async def test_a_start_looks_at_what_is_held(tmp_path: Path) -> None:
+    """The hours may have been changed while nothing ran."""
+    database = f"sqlite:///{tmp_path}/listener.db"
+    settings = Settings(_env_file=None, accept_unsigned=True, database_url=database)
+    async with open_runtime(settings, dispatch=False) as runtime:
+        begin = runtime.store.clock() + timedelta(hours=15)
+        await runtime.store.write(queries.silences.of_hours, "office", begin)
+    async with open_runtime(settings) as runtime:
+        ends = await runtime.store.read(lambda tx: tx.fetch_value("SELECT min(ends_at) FROM silences"))
+        assert ends <= to_micros(runtime.store.clock())

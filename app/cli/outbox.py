@@ -1,6 +1,6 @@
 """The commands about deliveries and the quarantine: list them, and try them again."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -19,7 +19,7 @@ from app.cli.base import (
     say,
     span,
 )
-from app.cli.remote import Token, Url, remote
+from app.cli.remote import Remote, Token, Url, remote
 from app.errors import ListenerError, UnreadableChange
 from app.model.delivery import State
 from app.model.notification import Notification, one_line, text_of
@@ -139,17 +139,18 @@ def retry(
     token: Token = None,
 ) -> None:
     """Try deliveries again at once: dead ones, or waiting ones by number. Their history stays."""
+    if "" in (rule, destination, since):  # by a variable that is not set everything would be tried again
+        raise typer.BadParameter("--rule, --destination and --since must not be empty")
     several = dead or rule is not None or destination is not None or since is not None
     if bool(ids) == several:
         raise typer.BadParameter("give either numbers, or --dead, --rule, --destination or --since")
     now = datetime.now(UTC)
     start = now - span("--since", since) if since else None
     if listener := remote(url, token):
-        for each in ids or ():
-            say(listener.act("POST", f"/deliveries/{each}/retry").done)
         if several:
             body = {"rule": rule, "destination": destination, "since": start and start.isoformat()}
             say(listener.act("POST", "/deliveries/retry", body).done)
+        _retry_each(listener, ids or ())
         return
     number = run_with_store(
         lambda store: store.retry(now=now, ids=ids or None, rule=rule, destination=destination, since=start)
@@ -157,6 +158,17 @@ def retry(
     print(f"{number} will be tried again now")
     if ids and number < len(set(ids)):
         raise ListenerError(f"{len(set(ids)) - number} of them do not exist or were delivered already")
+
+
+def _retry_each(listener: Remote, ids: Iterable[int]) -> None:
+    wrong = []
+    for number in ids:
+        try:
+            say(listener.act("POST", f"/deliveries/{number}/retry").done)
+        except ListenerError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ListenerError("\n".join(wrong))
 
 
 @quarantine.command("list")

@@ -15,6 +15,7 @@ from app.port.client import PortClient
 from app.port.region import Region
 from app.port.setup.bootstrap import Plan
 from app.port.setup.bootstrap import bootstrap as carry_out
+from app.port.setup.recipe import RecipeNeeds, read_recipe
 from app.port.setup.resources import webhook_address
 from app.port.setup.steps import render, render_requests
 from app.port.setup.tunnel import new_channel, run_tunnel
@@ -85,6 +86,10 @@ def bootstrap(
     timer: Annotated[
         list[str] | None, typer.Option(help="Also the automation of this timer property; repeatable.")
     ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Only the automations of this recipe: its name in docs/recipes, or a folder."),
+    ] = None,
     with_changelog_destination: Annotated[
         bool, typer.Option("--with-changelog-destination", help="For organizations that still have it.")
     ] = False,
@@ -107,12 +112,16 @@ def bootstrap(
     ] = False,
 ) -> None:
     """Make what the listener needs in Port; change only what is missing or keeps changes from arriving."""
+    if recipe is not None and (blueprint or action or timer):
+        raise typer.BadParameter("--recipe says itself which blueprints, actions and timers it needs")
+    needs = RecipeNeeds(blueprint=blueprint or [], action=action or [], timer=timer or [])
+    needs = needs if recipe is None else read_recipe(recipe)
     settings = load_settings(only=FOR_PORT)
     plan = Plan(
         webhook_url(settings),
-        blueprints=tuple(blueprint or ()),
-        actions=tuple(action or ()),
-        timers=tuple(timer or ()),
+        blueprints=tuple(needs.blueprint),
+        actions=tuple(needs.action),
+        timers=tuple(needs.timer),
         changelog_destination=with_changelog_destination,
         report=report,
         agent=agent,

@@ -16,7 +16,7 @@ from app.errors import ListenerError, SettingsError
 from app.model.notification import one_line
 from app.network import Network
 from app.port.refusal import why_unreached
-from app.web.api.models import ActionOut
+from app.web.api.models import ActionOut, PageOut
 
 _Out = TypeVar("_Out", bound=BaseModel)
 
@@ -48,7 +48,7 @@ def config_file() -> Path:
 
     https://specifications.freedesktop.org/basedir-spec/latest/
     """
-    folder = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    folder = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111 - Path fails
     return Path(folder) / "port-listener.toml"
 
 
@@ -74,7 +74,8 @@ class Remote:
 
     def ask_list(self, path: str, out: type[_Out], **query: Any) -> list[_Out]:
         """Get a list that has no pages."""
-        return [_read(row, out) for row in self._send("GET", path, query)]
+        rows = self._send("GET", path, query)
+        return [_read(row, out) for row in (rows if isinstance(rows, list) else [rows])]
 
     def ask_pages(self, path: str, out: type[_Out], limit: int, **query: Any) -> list[_Out]:
         """Get the first rows of a list, page by page."""
@@ -83,9 +84,11 @@ class Remote:
         while len(rows) < limit:
             size = min(ROWS_A_REQUEST, limit - len(rows))
             page = self._send("GET", path, {**query, "before": before, "limit": size})
-            rows += [_read(row, out) for row in page["items"]]
-            if (before := page["next"]) is None:
+            read = _read(page, PageOut[out])  # type: ignore[valid-type]
+            rows += read.items
+            if read.next is None or read.next == before:
                 break
+            before = read.next
         return rows
 
     def act(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> ActionOut:
@@ -130,17 +133,26 @@ def remote(url: str | None, token: str | None) -> Remote | None:
     Raises:
         SettingsError: The address is none, the token is missing, or the file cannot be read.
     """
-    kept = {} if url and (token or os.environ.get(TOKEN_VARIABLE)) else _kept()
-    address = url or os.environ.get(URL_VARIABLE) or kept.get("url")
-    if not address or address == THIS_MACHINE:
+    variable = os.environ.get(URL_VARIABLE)
+    if THIS_MACHINE in (url, url or variable):
         return None
-    if not address.startswith(("http://", "https://")):
-        raise SettingsError(f"--url {one_line(address, 100)} must begin with https:// or http://")
+    kept = _kept()
+    address = (url or variable or kept.get("url") or "").rstrip("/")
+    if not address:
+        return None
+    if not address.startswith(("http://", "https://")) or "@" in address:
+        raise SettingsError(
+            f"--url {one_line(address.rpartition('@')[2], 100)} must begin with https:// or http://, and hold"
+            " no password"
+        )
     # The token of one listener is not for another one.
-    known = kept.get("token") if address == kept.get("url") else None
-    secret = token or os.environ.get(TOKEN_VARIABLE) or known
+    known = kept.get("token") if address == kept.get("url", "").rstrip("/") else None
+    is_variables = not variable or address == variable.rstrip("/")
+    secret = (token or (is_variables and os.environ.get(TOKEN_VARIABLE)) or known or "").strip()
     if not secret:
         raise SettingsError(f"{TOKEN_VARIABLE} is not set: it is the ADMIN_TOKEN of {address}")
+    if not (secret.isascii() and secret.isprintable()):
+        raise SettingsError("the token holds a character that no header can hold: it is no ADMIN_TOKEN")
     return Remote(address, secret)
 
 
@@ -148,7 +160,7 @@ def _kept() -> dict[str, str]:
     path = config_file()
     try:
         values = tomllib.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):  # of a service there may be no home
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path} cannot be read: {one_line(str(error), 200)}") from None

@@ -26,9 +26,8 @@ from app.rules.hints import why_idle
 from app.runtime.configured import configured_rules
 from app.settings import load_settings
 from app.store import queries
+from app.web.actions import MAX_COMMENT_CHARACTERS, MAX_PATTERN_CHARACTERS
 from app.web.api.silence_models import SilenceOut, SilencePreviewOut
-
-MAX_TEXT_CHARACTERS = 500
 
 silences = typer.Typer(cls=Noun, help="Silences: mute alerts for a while.")
 
@@ -58,15 +57,19 @@ def add(
             "say what: --rule, --blueprint, --entity or --team; for everything, --rule '?*'"
         )
     author = author or user_name()
-    texts = (*patterns, author, comment.strip())
-    if not all(texts) or max(map(len, texts)) > MAX_TEXT_CHARACTERS:
+    comment = comment.strip()
+    # As long as the API takes, which gets the author's name behind the comment.
+    if not all((*patterns, author, comment)) or len(f"{comment} ({author})") > MAX_COMMENT_CHARACTERS:
         raise typer.BadParameter(
-            f"patterns and --comment must not be empty, and each has at most {MAX_TEXT_CHARACTERS} characters"
+            f"patterns and --comment must not be empty, and a comment with the name has at most"
+            f" {MAX_COMMENT_CHARACTERS} characters"
         )
+    if max(map(len, patterns)) > MAX_PATTERN_CHARACTERS:
+        raise typer.BadParameter(f"a pattern has at most {MAX_PATTERN_CHARACTERS} characters")
     now = datetime.now(UTC)
     starts_at = now + span("--start", start) if start else now
     ends_at = starts_at + span("--for", for_)
-    new = Silence(*patterns, starts_at, ends_at, author, comment.strip())
+    new = Silence(*patterns, starts_at, ends_at, author, comment)
     listener = remote(url, token)
     covered = _preview(listener, new, now)
     say(f"it covers {covered.incidents:,} open incidents, and {covered.alerts:,} alerts of the last 24 hours")
@@ -153,6 +156,7 @@ def edit(
     token: Token = None,
 ) -> None:
     """Change when a silence begins or ends, or why it is there."""
+    comment = comment and comment.strip()
     if not (for_ or extend or start or comment) or (for_ and extend):
         raise typer.BadParameter("say what: --for or --extend, --start, --comment")
     listener, now = remote(url, token), datetime.now(UTC)

@@ -117,6 +117,8 @@ class Sender:
         )
         if self._left(claim) <= 0:
             return None
+        if not load.listed and not load.withheld:  # nobody needs them any more
+            return load.nothing_sent(started_at)
         parcel = None
         try:
             with _faults_as_failures(claim):

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
+from app.model.digest import is_over
 from app.model.incident import Severity, Step
 from app.model.notification import Notification, ValueChange, text_of
 from app.notifier.base import Item, entity_url, page_of
@@ -86,6 +87,8 @@ class AlertBody(BaseModel):
     """Where it was done; `reconcile`: the listener found it in Port."""
     ended: bool
     """The incident is over."""
+    over: bool
+    """The incident is over by now, even if the alert is of its beginning: it must open no page any more."""
     closed: str
     """Why it is over, if no change ended it."""
     late: bool
@@ -143,6 +146,7 @@ def alert_body(item: Item, context: NotifierContext) -> AlertBody:
         actor=alert.actor,
         origin=alert.origin,
         ended=alert.ended,
+        over=item.over or is_over(alert),
         closed=alert.closed,
         late=alert.late,
         worse=alert.worse,

@@ -41,6 +41,7 @@ REMEDIES = {
     "not_authed": "set a valid token",
     "missing_scope": "give the app the scope, and install it again",
     "routing_key": "set the integration key of an integration of the type Events API v2",
+    "WorkflowTriggerIsNotEnabled": "turn the flow on, or set the URL of a new one",
     "401": "check its credentials",
     "403": "check its credentials",
     "404": "check its address",

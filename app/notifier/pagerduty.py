@@ -113,13 +113,13 @@ class PagerDutyNotifier(HttpNotifier):
         event = event_of(item, self._settings, self._context)
         if event is None:
             return Sent("not sent: it is over, or says nothing of now")
-        for form in _forms(event):
-            try:
-                return Sent(await self._enqueue(item.delivery_id, form))
-            except DeliveryFailed as failed:
-                if failed.scope is not Scope.MESSAGE or form is not event:
-                    raise
-        raise AssertionError  # the loop ends with its last form
+        first, *simpler = _forms(event)
+        try:
+            return Sent(await self._enqueue(item.delivery_id, first))
+        except DeliveryFailed as failed:
+            if failed.scope is not Scope.MESSAGE or not simpler:
+                raise
+        return Sent(await self._enqueue(item.delivery_id, simpler[0]))
 
     @override
     async def probe(self, _: str = "") -> Tried:

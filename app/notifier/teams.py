@@ -54,6 +54,8 @@ RUN_STYLES: dict[str, Json] = {
 SMALL: Json = {"size": "Small", "isSubtle": True}
 OUTSIDE_OF_TEAMS = frozenset({"broadcast", "user", "usergroup", "channel"})
 """Whom Slack calls, Teams does not know."""
+FLOW_IS_OFF = re.compile(r"Workflow(?:TriggerIsNotEnabled|NotFound|Disabled)")
+"""What Power Automate answers, with 400, where a flow was turned off or deleted."""
 FUNCTION = re.compile(r"\{(?=\{(?:DATE|TIME)\()")
 """What a card would take for a date to write in the reader's own way."""
 
@@ -115,6 +117,8 @@ class TeamsNotifier(HttpNotifier):
         except DeliveryFailed as failed:
             if failed.scope is not Scope.MESSAGE:
                 raise
+            if FLOW_IS_OFF.search(failed.reason):  # it says 400, but of every card
+                raise DeliveryFailed(failed.reason, Scope.DESTINATION) from None
             await self._post(plain_card(composed), key)
             detail = f"taken as plain text, because the answer was {failed.reason}"
         return Sent(f"the flow took it ({detail})", delivered=composed.delivered)

@@ -6,16 +6,15 @@ https://docs.port.io/build-your-software-catalog/customize-integrations/configur
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
-
-from pydantic import ValidationError
 
 from app.errors import UnreadableChange
 from app.model.change import EntitySnapshot
 from app.model.diff import Field
-from app.receive.event import Entity, Json, read_time, too_long
+from app.receive import event
+from app.receive.event import Json, read_time, too_long
 from app.rules.watched import Watched
 
 META_PROPERTIES = ("$identifier", "$title", "$team", "$updatedAt")
@@ -72,24 +71,12 @@ def read_entity(answer: Mapping[str, Any], blueprint: str) -> ListedEntity:
     Raises:
         UnreadableChange: It is not an entity, or no store could hold it.
     """
-    try:
-        entity = Entity.model_validate(answer)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise UnreadableChange(first["msg"], ".".join(map(str, first["loc"]))) from None
+    entity = event.read_entity(answer)
     # It is a key in the store: it can neither be cut nor have characters replaced.
-    if "\0" in entity.identifier or too_long("entityIdentifier", entity.identifier):
+    if "\0" in entity["identifier"] or too_long("entityIdentifier", entity["identifier"]):
         raise UnreadableChange("no store could hold it", "identifier")
-    snapshot = EntitySnapshot(
-        identifier=entity.identifier,
-        blueprint=blueprint,
-        title=entity.title,
-        teams=entity.team,
-        properties=entity.properties,
-        relations=entity.relations,
-        scorecards=entity.scorecards,
-    )
-    return ListedEntity(snapshot, read_time(entity.updatedAt), levels="scorecards" in answer)
+    snapshot = replace(event.read_snapshot(entity, blueprint), icon=None)  # it is not asked for
+    return ListedEntity(snapshot, read_time(entity.get("updatedAt")), levels="scorecards" in answer)
 
 
 def is_level(field: Field) -> bool:

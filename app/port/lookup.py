@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from app.errors import ListenerError
+from app.errors import ListenerError, PortError
 from app.model.change import CatalogChange
 from app.port.client import PortClient
 from app.rules.targets import PortLookup
@@ -17,6 +17,8 @@ log = structlog.get_logger(__name__)
 ANSWERS_KEPT = timedelta(minutes=10)
 LOOKUP_SECONDS = 2.0
 PORT_AWAY = timedelta(seconds=30)  # after a failure no change waits for Port for a while
+OF_ONE_QUESTION = frozenset({400, 403, 404, 422})
+"""Statuses by which Port refuses what was asked for, and not whoever asks."""
 MAX_ANSWERS_KEPT = 10_000
 MAX_RELATED = 50
 """Of a relation to thousands no more are read: nobody tells so many."""
@@ -50,7 +52,9 @@ class Lookup:
                 return await self._find(change, wanted)
         except (ListenerError, TimeoutError) as error:
             reason = str(error) or f"no answer within {LOOKUP_SECONDS:.0f} s"
-            self._away_until = self._clock() + PORT_AWAY
+            # What Port refuses of one blueprint says nothing of the others.
+            if not (isinstance(error, PortError) and error.status in OF_ONE_QUESTION):
+                self._away_until = self._clock() + PORT_AWAY
             log.warning("port_lookup_failed", reason=reason)
             return ()
 

@@ -1,6 +1,7 @@
-"""Port's event about a change: as pydantic models, by which it is read, and built, as an automation sends it.
+"""Port's event about a change: its types, by which it is read, and built, as an automation sends it.
 
-The models are tolerant: unknown fields are kept, and only what a change cannot do without is demanded.
+Validation demands only what a change cannot do without, and calls no Python, which would double its time. All
+else may be of any type: what needs it reads it tolerantly. Unknown fields are ignored.
 
 Rules: https://docs.port.io/actions-and-automations/define-automations/setup-trigger
 """
@@ -8,18 +9,12 @@ Rules: https://docs.port.io/actions-and-automations/define-automations/setup-tri
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Required
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    WithJsonSchema,
-)
+from pydantic import Field, TypeAdapter, ValidationError, WithJsonSchema
+from typing_extensions import TypedDict
 
+from app.errors import UnreadableChange
 from app.model.change import ACTION_RUN, CREATE, ENTITY, UPDATE, EntitySnapshot
 
 Json = dict[str, Any]
@@ -37,36 +32,12 @@ NO_PROPERTIES = frozenset(
 """Of another resource than an entity: its name, and bookkeeping."""
 
 
-def _object(value: Any) -> Any:
-    return {} if value is None else value
-
-
-def _without_nulls(value: Any) -> Any:
-    # To Port a property that is null and one that is missing are the same, so a change has only the one.
-    value = _object(value)
-    if not isinstance(value, dict):
-        return value
-    return {key: item for key, item in value.items() if item is not None}
-
-
-def _levels(value: Any) -> dict[str, Any]:
-    """Take the level on each scorecard; the rules behind it are entities of their own."""
-    scorecards = value.items() if isinstance(value, dict) else ()
-    levels = {name: card.get("level") for name, card in scorecards if isinstance(card, dict)}
-    return {name: level for name, level in levels.items() if isinstance(level, str)}
-
-
-def _teams(value: Any) -> Any:
-    teams = value if isinstance(value, list) else [value]
-    return tuple(team for team in teams if isinstance(team, str))
-
-
 def read_time(value: Any) -> datetime | None:
     """Read a time as tolerantly as pydantic does; one that cannot be read is no reason to drop an alert."""
     if value is None:
         return None
     try:
-        time: datetime = _DATETIME.validate_python(value)
+        time: datetime = _TIME.validate_python(value)
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValidationError, OverflowError):
         return None
@@ -83,83 +54,134 @@ def non_empty_text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-_DATETIME: TypeAdapter[datetime] = TypeAdapter(datetime)
-_Time = Annotated[datetime | None, BeforeValidator(read_time)]
-_Unread = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})]
-"""A text that is looked at only if it is needed; most are not."""
-_Text = Annotated[str | None, BeforeValidator(non_empty_text)]
-_Values = Annotated[dict[str, Any], BeforeValidator(_without_nulls)]
-_OptionalValues = Annotated[
-    dict[str, Any], BeforeValidator(lambda value: _without_nulls(value) if isinstance(value, dict) else {})
+_TIME = TypeAdapter(datetime).validator
+_TextOrNull = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})]
+_TimeOrNull = Annotated[
+    Any, WithJsonSchema({"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]})
 ]
+_Teams = Annotated[Any, WithJsonSchema({"type": "array", "items": {"type": "string"}})]
+_Values = Annotated[Any, WithJsonSchema({"type": "object", "additionalProperties": True})]
 
 
-class _Tolerant(BaseModel):
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-
-class Entity(_Tolerant):
+class Entity(TypedDict, total=False):
     """An entity as it stands in a diff."""
 
-    identifier: str
-    title: _Text = None
-    icon: _Text = None
-    team: Annotated[tuple[str, ...], BeforeValidator(_teams)] = ()
-    properties: _Values = Field(default_factory=dict)
-    relations: _OptionalValues = Field(default_factory=dict)
-    scorecards: Annotated[dict[str, Any], BeforeValidator(_levels)] = Field(default_factory=dict)
-    updatedAt: _Unread = None  # noqa: N815 - Port's names
+    identifier: Required[str]
+    blueprint: _TextOrNull
+    title: _TextOrNull
+    icon: _TextOrNull
+    team: _Teams
+    properties: dict[Any, Any] | None
+    relations: _Values
+    scorecards: _Values
+    updatedAt: _TimeOrNull
 
 
-class Diff(_Tolerant):
+class Diff(TypedDict, total=False):
     """The entity before and after; null where it did not or does not exist."""
 
-    before: Entity | None = None
-    after: Entity | None = None
+    before: Entity | None
+    after: Entity | None
 
 
-class Trigger(_Tolerant):
+class Trigger(TypedDict, total=False):
     """Who or what made the change, from where, and when."""
 
-    by: Any = None
-    origin: _Text = None
-    at: _Time = None
+    by: Any
+    origin: _TextOrNull
+    at: _TimeOrNull
 
 
-class Context(_Tolerant):
+class Context(TypedDict, total=False):
     """What was changed. The names differ from payload to payload."""
 
-    blueprintIdentifier: _Unread = None  # noqa: N815
-    blueprint: _Unread = None
-    blueprintId: _Unread = None  # noqa: N815
-    entityIdentifier: _Unread = None  # noqa: N815
-    entity: _Unread = None
-    entityId: _Unread = None  # noqa: N815
-    propertyIdentifier: _Text = None  # noqa: N815
-    runId: _Unread = None  # noqa: N815
-
-    @property
-    def about(self) -> tuple[str | None, str | None]:
-        """The identifiers of the blueprint and of the entity, whatever they are called here."""
-        blueprint = (
-            non_empty_text(self.blueprintIdentifier)
-            or non_empty_text(self.blueprint)
-            or non_empty_text(self.blueprintId)
-        )
-        return blueprint, non_empty_text(self.entityIdentifier) or non_empty_text(
-            self.entity
-        ) or non_empty_text(self.entityId)
+    blueprintIdentifier: _TextOrNull
+    blueprint: _TextOrNull
+    blueprintId: _TextOrNull
+    entityIdentifier: _TextOrNull
+    entity: _TextOrNull
+    entityId: _TextOrNull
+    propertyIdentifier: _TextOrNull
+    runId: _TextOrNull
 
 
-class Event(_Tolerant):
+class Event(TypedDict, total=False):
     """Port's event about a change, out of its envelope."""
 
-    action: str = Field(min_length=1)
-    resourceType: _Text = None  # noqa: N815
-    trigger: Annotated[Trigger, BeforeValidator(_object)] = Trigger()
-    context: Annotated[Context, BeforeValidator(_object)] = Context()
-    diff: Diff | None = None
-    foundAt: _Time = None  # noqa: N815 - not Port's: app/reconcile/difference.py writes it
+    action: Required[Annotated[str, Field(min_length=1)]]
+    resourceType: _TextOrNull
+    trigger: Trigger | None
+    context: Context | None
+    diff: Diff | None
+    foundAt: _TimeOrNull  # not Port's: app/reconcile/difference.py writes it
+    additionalData: Any  # of a timer, on Port's older pages
+
+
+_EVENT = TypeAdapter(Event)
+_ENTITY = TypeAdapter(Entity)
+
+
+def read_event(value: Mapping[str, Any], path: tuple[str, ...] = ()) -> Event:
+    """Read an event in the shape of an entity's; `path`: where it stands in its body.
+
+    Raises:
+        UnreadableChange: It lacks what makes it a change; the error names the field, by its whole path.
+    """
+    event: Event = _read(_EVENT, value, path)
+    return event
+
+
+def read_entity(value: Mapping[str, Any]) -> Entity:
+    """Read an entity that stands alone.
+
+    Raises:
+        UnreadableChange: It is none.
+    """
+    entity: Entity = _read(_ENTITY, value, ())
+    return entity
+
+
+def read_snapshot(entity: Entity, blueprint: str) -> EntitySnapshot:
+    """Take what a change needs of an entity of a blueprint."""
+    return EntitySnapshot(
+        entity["identifier"],
+        blueprint,
+        non_empty_text(entity.get("title")),
+        non_empty_text(entity.get("icon")),
+        _teams(entity.get("team")),
+        _without_nulls(entity.get("properties")),
+        _without_nulls(entity.get("relations")),
+        _levels(entity.get("scorecards")) if "scorecards" in entity else {},
+    )
+
+
+def _levels(value: Any) -> dict[str, Any]:
+    """Take the level on each scorecard; the rules behind it are entities of their own."""
+    scorecards = value.items() if isinstance(value, dict) else ()
+    levels = {name: card.get("level") for name, card in scorecards if isinstance(card, dict)}
+    return {name: level for name, level in levels.items() if isinstance(level, str)}
+
+
+def _teams(value: Any) -> tuple[str, ...]:
+    teams = value if isinstance(value, list) else [value]
+    return tuple([team for team in teams if isinstance(team, str)])
+
+
+def _read(adapter: TypeAdapter[Any], value: Any, path: tuple[str, ...]) -> Any:
+    try:
+        return adapter.validator.validate_python(value)  # not the adapter's own method, which takes longer
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise UnreadableChange(first["msg"], ".".join(map(str, (*path, *first["loc"])))) from None
+
+
+def _without_nulls(values: Any) -> dict[str, Any]:
+    # To Port a property that is null and one that is missing are the same, so a change has only the one.
+    if not isinstance(values, dict):
+        return {}
+    if None not in values.values():
+        return values
+    return {key: item for key, item in values.items() if item is not None}
 
 
 def build_event(

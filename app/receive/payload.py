@@ -12,26 +12,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from pydantic import ValidationError
 from pydantic_core import from_json
 
 from app.errors import UnreadableChange
-from app.model.change import (
-    ACTION_RUN,
-    ENTITY,
-    RECONCILE,
-    CatalogChange,
-    EntitySnapshot,
-    change_key,
-)
+from app.model.change import ACTION_RUN, ENTITY, RECONCILE, CatalogChange, change_key
 from app.receive.event import (
     MAX_IDENTIFIER_BYTES,
-    Entity,
     Event,
     encode,
     get_in,
     in_entity_shape,
     non_empty_text,
+    read_event,
+    read_snapshot,
     read_time,
     too_long,
 )
@@ -55,14 +48,10 @@ def parse_event(signed: Signed) -> CatalogChange:
     unwrapped = _unwrap(body)
     resource = _resource(unwrapped.event)
     plain = unwrapped.event if resource == ENTITY else in_entity_shape(unwrapped.event, resource)
-    try:
-        event = Event.model_validate(plain)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise UnreadableChange(first["msg"], ".".join(map(str, (*unwrapped.path, *first["loc"])))) from None
+    event = read_event(plain, unwrapped.path)
     # Some put the run beside the event, others into its context.
     run_id = _run_id(event, unwrapped.envelope) or non_empty_text(get_in(body, "context", "runId"))
-    return _change(event, unwrapped, signed.at, run_id)
+    return _change(event, resource, unwrapped, signed.at, run_id)
 
 
 def bare_event(body: bytes) -> dict[str, Any]:
@@ -150,17 +139,22 @@ def _resource(event: Mapping[str, Any]) -> str:
     return ACTION_RUN if invoked else named or ENTITY
 
 
-def _change(event: Event, unwrapped: _Unwrapped, signed_at: datetime, run_id: str | None) -> CatalogChange:
-    newest = (event.diff.after or event.diff.before) if event.diff else None
-    blueprint, entity = _identifiers(event, newest, unwrapped.path)
-    resource = event.resourceType or ENTITY
-    timer = event.context.propertyIdentifier or _old_timer(event)
-    envelope = unwrapped.envelope
-    before = _snapshot(event.diff.before, blueprint) if event.diff else None
-    after = _snapshot(event.diff.after, blueprint) if event.diff else None
-    happened_at = event.trigger.at or (newest and read_time(newest.updatedAt)) or signed_at
+def _change(
+    event: Event, resource: str, unwrapped: _Unwrapped, signed_at: datetime, run_id: str | None
+) -> CatalogChange:
+    sides = event.get("diff") or {}
+    old, new = sides.get("before"), sides.get("after")
+    newest = old if new is None else new
+    trigger, envelope = event.get("trigger") or {}, unwrapped.envelope
+    blueprint, entity = _identifiers(event, resource, unwrapped.path)
+    before = None if old is None else read_snapshot(old, blueprint)
+    after = None if new is None else read_snapshot(new, blueprint)
+    snapshot = before if after is None else after
+    timer = non_empty_text((event.get("context") or {}).get("propertyIdentifier")) or _old_timer(event)
+    happened_at = read_time(trigger.get("at")) or (newest and read_time(newest.get("updatedAt"))) or signed_at
+    origin = non_empty_text(trigger.get("origin")) or ""
     key = change_key(
-        action=event.action,
+        action=event["action"],
         resource=resource,
         blueprint=blueprint,
         entity=entity,
@@ -171,39 +165,52 @@ def _change(event: Event, unwrapped: _Unwrapped, signed_at: datetime, run_id: st
     )
     return CatalogChange(
         key,
-        event.action,
+        event["action"],
         resource,
         blueprint,
         entity,
-        title=((newest and newest.title) or "").strip() or entity,
-        teams=newest.team if newest else (),
+        title=((snapshot and snapshot.title) or "").strip() or entity,
+        teams=snapshot.teams if snapshot else (),
         before=before,
         after=after,
-        actor=_actor(get_in(envelope, "trigger", "by")) or _actor(event.trigger.by),
-        origin=event.trigger.origin or "",
+        actor=_actor(get_in(envelope, "trigger", "by")) or _actor(trigger.get("by")),
+        origin=origin,
         at=happened_at if EARLIEST <= happened_at < signed_at + CLOCKS_MAY_DIFFER else signed_at,
         timer=timer,
         run_id=run_id,
-        found_at=event.foundAt if event.trigger.origin == RECONCILE else None,
+        found_at=read_time(event.get("foundAt")) if origin == RECONCILE else None,
         report_to=non_empty_text(get_in(envelope, "run", "id")) if envelope.get("report") is True else None,
     )
 
 
-def _identifiers(event: Event, newest: Entity | None, path: tuple[str, ...]) -> tuple[str, str]:
+def _identifiers(event: Event, resource: str, path: tuple[str, ...]) -> tuple[str, str]:
     """Find the identifiers of the blueprint and the entity; empty where a resource has none.
 
     Raises:
         UnreadableChange: An entity's change lacks one, or one is too long for a store.
     """
-    blueprint, entity = event.context.about
-    blueprint = blueprint or non_empty_text(newest and (newest.model_extra or {}).get("blueprint")) or ""
-    entity = entity or (newest.identifier if newest else "")
-    if event.diff and event.diff.before and event.diff.after:
-        renamed = event.diff.before.identifier != event.diff.after.identifier
-        entity = event.diff.after.identifier if renamed else entity
+    context, sides = event.get("context") or {}, event.get("diff") or {}
+    before, after = sides.get("before"), sides.get("after")
+    newest = before if after is None else after
+    blueprint = (
+        non_empty_text(context.get("blueprintIdentifier"))
+        or non_empty_text(context.get("blueprint"))
+        or non_empty_text(context.get("blueprintId"))
+        or non_empty_text(newest and newest.get("blueprint"))
+        or ""
+    )
+    if before and after and before["identifier"] != after["identifier"]:  # renamed
+        entity = after["identifier"]
+    else:
+        entity = (
+            non_empty_text(context.get("entityIdentifier"))
+            or non_empty_text(context.get("entity"))
+            or non_empty_text(context.get("entityId"))
+            or (newest["identifier"] if newest else "")
+        )
     for name, value in (("blueprintIdentifier", blueprint), ("entityIdentifier", entity)):
         wrong = ""
-        if not value and (event.resourceType or ENTITY) == ENTITY:
+        if not value and resource == ENTITY:
             wrong = "an entity's change must name it"
         elif too_long(name, value):
             wrong = f"no identifier is longer than {MAX_IDENTIFIER_BYTES[name]} bytes"
@@ -213,31 +220,15 @@ def _identifiers(event: Event, newest: Entity | None, path: tuple[str, ...]) -> 
 
 
 def _old_timer(event: Event) -> str | None:
-    # As Port's older pages show it.
-    return non_empty_text(get_in((event.model_extra or {}).get("additionalData"), "property"))
+    return non_empty_text(get_in(event.get("additionalData"), "property"))
 
 
 def _run_id(event: Event, envelope: Mapping[str, Any]) -> str | None:
     return (
         non_empty_text(get_in(envelope, "run", "id"))
         or non_empty_text(get_in(envelope, "nodeRun", "identifier"))
-        or non_empty_text(event.context.runId)
-        or non_empty_text(get_in(event.trigger.by, "runId"))
-    )
-
-
-def _snapshot(entity: Entity | None, blueprint: str) -> EntitySnapshot | None:
-    if entity is None:
-        return None
-    return EntitySnapshot(
-        identifier=entity.identifier,
-        blueprint=blueprint,
-        title=entity.title,
-        icon=entity.icon,
-        teams=entity.team,
-        properties=entity.properties,
-        relations=entity.relations,
-        scorecards=entity.scorecards,
+        or non_empty_text((event.get("context") or {}).get("runId"))
+        or non_empty_text(get_in((event.get("trigger") or {}).get("by"), "runId"))
     )
 
 

@@ -1,6 +1,7 @@
 """The rules in force, and how the queues of the destinations that they name are called."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from zlib import crc32
@@ -12,10 +13,11 @@ from app.rules.condition import JqError
 from app.rules.destination import ByCatalog, SlackRules
 from app.rules.mention import catalog_mentions
 from app.rules.rule import Rule, RuleSet
-from app.rules.targets import ByHours, ByPort, ByTeam, ByTemplate, at_hours, choose, named, plain
+from app.rules.targets import HOLD, ByHours, ByPort, ByTemplate, Target, at_hours, choose, named, plain
 from app.rules.watched import Watched
 
 ANY_DESTINATION = "*"
+AT_ANY_TIME = ""
 MAX_SAID_CHARS = 60  # of one that leads nowhere
 MAX_PLACES = 20
 """An alert that hundreds of channels get is a mistake in the catalog."""
@@ -66,10 +68,15 @@ class Rulebook:
     hours: Mapping[str, Week] = field(default_factory=dict)
     slack: SlackRules = field(default_factory=SlackRules)
     plain: frozenset[str] = field(init=False)
+    _held: Mapping[str, Mapping[str, Set[str]]] = field(init=False)
 
     def __post_init__(self) -> None:
         plain = (rule.name for rule in self.rules.rules if self._is_plain(rule))
         object.__setattr__(self, "plain", frozenset(plain))
+        held = {
+            rule.name: self._hours_of(rule) for rule in self.rules.rules if any(map(_holds, rule.targets))
+        }
+        object.__setattr__(self, "_held", held)
 
     def _is_plain(self, rule: Rule) -> bool:
         asks = any(isinstance(target, ByTemplate | ByPort | ByHours) for target in rule.send)
@@ -80,13 +87,38 @@ class Rulebook:
 
     def held(self, rule: str, destination: str, now: datetime) -> tuple[str, datetime] | None:
         """Say which hours keep a rule's alerts back from a destination at a time, UTC, and until when."""
-        if not self.hours or rule not in self.rules.by_name:
+        hours = self._held.get(rule, {})
+        names = hours.get(destination) or hours.get(ANY_DESTINATION) or {AT_ANY_TIME}
+        if AT_ANY_TIME in names or any(self.hours[name].holds(now) for name in names):
             return None
-        names = _hours_of(self.rules.by_name[rule])
-        name = names.get(destination) or names.get(ANY_DESTINATION)
-        if name is None or self.hours[name].holds(now):
-            return None
-        return name, self.hours[name].next_begin(now)
+        begins = {name: self.hours[name].next_begin(now) for name in sorted(names)}
+        first = min(begins, key=lambda name: begins[name])
+        return first, begins[first]
+
+    def _hours_of(self, rule: Rule) -> dict[str, Set[str]]:
+        """Map a destination to the hours at which a rule alerts it; `*`: any other.
+
+        Only a target that holds keeps anything back: where another destination is told outside of the hours,
+        that is decided with the change, and what waits here by then would reach nobody.
+        """
+        by_name, led_to = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
+        for target in rule.targets:
+            when = target.when if isinstance(target, ByHours) and _holds(target) else AT_ANY_TIME
+            for _, name in named(target):
+                by_name[name].add(when)
+                for place in self._beyond(name):
+                    led_to[place].add(when)
+            if isinstance(plain(target), ByTemplate | ByPort):
+                by_name[ANY_DESTINATION].add(when)
+        return {**led_to, **by_name}
+
+    def _beyond(self, name: str) -> Iterator[str]:
+        """Yield what may get the alerts for a destination in its place: by the catalog, or its fallback."""
+        queues = self.queues.get(name)
+        if queues and queues.catalog:
+            yield from (self.default_of(name).destination, *self.channels.values())
+        if queues and queues.fallback:
+            yield self.default_of(queues.fallback).destination
 
     def escalations(
         self, rule: Rule, teams: Iterable[str], entity: str, since: datetime
@@ -166,14 +198,5 @@ def _text(value: object) -> str:
     return str(value).strip()
 
 
-def _hours_of(rule: Rule) -> dict[str, str]:
-    """Map a destination to the hours outside of which a rule does not alert it; `*`: any other."""
-    hours, always = dict[str, str](), set[str]()
-    for target in rule.targets:
-        names = {name for _, name in named(plain(target))}
-        if not isinstance(target, ByHours):
-            always |= names
-            continue
-        wide = () if isinstance(target.to, str | ByTeam) else (ANY_DESTINATION,)
-        hours |= dict.fromkeys((*names, *wide), target.when)
-    return {name: when for name, when in hours.items() if name not in always}
+def _holds(target: Target) -> bool:
+    return isinstance(target, ByHours) and target.else_ == HOLD

@@ -144,6 +144,7 @@ async def open_runtime(
             store.on_new(runtime.dispatcher.wake)
             # The restart may be because somebody has fixed the destination.
             await store.write(queries.deliveries.probe_on_hold, store.clock())
+            await store.write(queries.silences.end_hours, store.clock())  # and other hours may be in force
             await runtime.rules.follow()
             kept_for = timedelta(days=settings.retention_days)
             loops += (runtime.dispatcher.run(), keep_pruned(store, kept_for))

@@ -10,7 +10,7 @@ from app.model.times import MICRO, micros_or_none, to_micros
 from app.rules.kin.quiet import hold
 from app.rules.rule import RuleSet
 from app.rules.rulebook import Rulebook
-from app.rules.targets import ByPort, ByTemplate, plain
+from app.rules.targets import ByPort, ByTemplate, Target, named, plain
 from app.store.kin import causes
 from app.store.queries import audit
 from app.store.queries.accept import INCIDENT, incident_of, told_json
@@ -73,16 +73,18 @@ async def follow_escalations(tx: Transaction, book: Rulebook, now: datetime) -> 
     """
     rows = await tx.fetch(
         f"SELECT {INCIDENT}, {LAST_NOTIFICATION} FROM incidents"
-        " WHERE resolved_at IS NULL AND acknowledged_at IS NULL ORDER BY id"
+        " WHERE resolved_at IS NULL AND acknowledged_at IS NULL"
+        " AND (escalates_from IS NOT NULL OR rule = ANY($1)) ORDER BY id",
+        [rule.name for rule in book.rules.rules if rule.escalate],
     )
     wanted: dict[str, list[Later]] = {}
     known: set[str] = set()
     for *columns, text in rows:
         incident, last = incident_of(columns), readable(text) if text else None
         rule = book.rules.by_name.get(incident.rule)
-        if rule is not None and last is not None and (rule.escalate or incident.escalates_from):
+        if rule is not None and last is not None:
             since = incident.escalates_from or max(now, incident.due_at or now)
-            if not any(isinstance(plain(target), ByTemplate | ByPort) for target in rule.targets):
+            if not any(_asks_catalog(target, book) for some in rule.escalate for target in some.send):
                 known.add(incident.id)
             wanted[incident.id] = [
                 (Step.ESCALATED, route, span, since + span)
@@ -101,13 +103,18 @@ async def follow_escalations(tx: Transaction, book: Rulebook, now: datetime) -> 
         name
         for name, later in wanted.items()
         if {(route.destination, span // MICRO) for _, route, span, _ in later} != waiting[name]
-        # What a template or Port chose is not known here: only the times are.
+        # What a template, Port or the catalog chose is not known here: only the times are.
         and (name in known or {span // MICRO for *_, span, _ in later} != {span for _, span in waiting[name]})
     ]
     for incident in await locked(tx, changed):
         if incident.acknowledged is None:
             await _escalate_anew(tx, incident, wanted[incident.id], now)
     return len(changed)
+
+
+def _asks_catalog(target: Target, book: Rulebook) -> bool:
+    names = (name for _, name in named(target) if name in book.queues)
+    return isinstance(plain(target), ByTemplate | ByPort) or any(book.queues[name].catalog for name in names)
 
 
 async def _escalate_anew(tx: Transaction, incident: Incident, later: Sequence[Later], now: datetime) -> None:
@@ -185,11 +192,18 @@ def _due_anew(incident: Incident, rules: RuleSet, now: datetime) -> datetime | N
 
 async def _wait_until(tx: Transaction, incident: Incident, due_at: datetime) -> None:
     """Let an incident alert first at another time, and move what is to be said after that."""
-    await tx.execute("UPDATE incidents SET due_at = $2 WHERE id = $1", incident.id, to_micros(due_at))
+    before = to_micros(incident.due_at or due_at)
+    later = to_micros(due_at) - before
+    await tx.execute(
+        "UPDATE incidents SET due_at = $2, escalates_from = escalates_from + $3 WHERE id = $1",
+        incident.id,
+        to_micros(due_at),
+        later,
+    )
     await tx.execute(
         "UPDATE deliveries SET due_at = due_at + $2, waiting_since = waiting_since + $2"
         f" WHERE incident_id = $1 AND {tx.waits} AND due_at >= $3",
         incident.id,
-        to_micros(due_at) - to_micros(incident.due_at or due_at),
-        to_micros(incident.due_at or due_at),
+        later,
+        before,
     )

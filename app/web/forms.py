@@ -86,7 +86,7 @@ async def sign_in(
         COOKIE,
         cookie,
         max_age=SESSION_SECONDS,
-        path="/",
+        path=request.app.prefix or "/",  # what else is on the host must not get it
         secure=request.url.scheme == "https",  # on plain http, as on loopback, no browser would send it back
         httponly=True,
         samesite="strict",
@@ -95,10 +95,10 @@ async def sign_in(
 
 
 @router.post("/sign-out")
-async def sign_out(_: Actor) -> Response:
+async def sign_out(request: Request, _: Actor) -> Response:
     """End the session in this browser."""
     answer = RedirectResponse("/sign-in", 303)
-    answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+    answer.delete_cookie(COOKIE, path=request.app.prefix or "/", httponly=True, samesite="strict")
     return answer
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request
@@ -41,8 +41,6 @@ SPEAK_SECONDS = 15
 STATES = (*State, QUIET)
 QUICK_RANGES = {f"{hours}h": timedelta(hours=hours) for hours in (1, 6, 24)} | {"7d": timedelta(days=7)}
 """What `since` may be in place of a time: so long ago, whenever the page is read."""
-FIRST_TIME, LAST_TIME = (datetime(year, 1, 1, tzinfo=UTC) for year in (1970, 9000))
-"""Times in a query are limited to these, so that arithmetic on them cannot overflow."""
 
 
 @router.get("/timeline")
@@ -113,7 +111,7 @@ def _time(name: str, text: str) -> datetime | None:
     if not text:
         return None
     try:
-        return min(max(parse_time(text), FIRST_TIME), LAST_TIME)
+        return parse_time(text)
     except (ValueError, OverflowError):
         raise HTTPException(422, f"{name} must be a time such as 2026-06-09T12:28") from None
 

@@ -4,8 +4,13 @@ import re
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.receive.event import WEBHOOK_PATH
+
 # Templates escape quotes, so that no text of the catalog can look like one of these.
 PAGE_LINK = re.compile(rb'( (?:href|src|action|formaction|content|hx-get|data-url|data-events)=")/(?!/)')
+
+LEADS = frozenset({b"location", b"hx-redirect"})
+"""The headers that lead a browser to another page."""
 
 
 def with_prefix(app: ASGIApp, prefix: str) -> ASGIApp:
@@ -26,7 +31,8 @@ def with_prefix(app: ASGIApp, prefix: str) -> ASGIApp:
             await app(scope, receive, send)
             return
         path = scope["path"]
-        if path == prefix or path.startswith(f"{prefix}/"):
+        # A prefix may be the first part of the webhook's own path, which stays what it is.
+        if path != WEBHOOK_PATH and (path == prefix or path.startswith(f"{prefix}/")):
             scope = {**scope, "path": path[len(prefix) :] or "/"}
         start: Message | None = None
 
@@ -34,7 +40,7 @@ def with_prefix(app: ASGIApp, prefix: str) -> ASGIApp:
             nonlocal start
             if message["type"] == "http.response.start":
                 headers = [
-                    (name, _led(value, told) if name == b"location" else value)
+                    (name, _led(value, told) if name in LEADS else value)
                     for name, value in message["headers"]
                 ]
                 message["headers"] = headers

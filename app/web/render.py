@@ -196,7 +196,8 @@ def _error_page(status: int, detail: str, headers: dict[str, str] | None = None)
 
 async def not_found(request: Request, error: Exception) -> Response:
     """Answer a person with a page, and a program with JSON, where nothing is at an address."""
-    if isinstance(error, RoutingError) and "text/html" not in request.headers.get("accept", ""):
+    is_program = "text/html" not in request.headers.get("accept", "") or request.url.path.startswith("/api/")
+    if isinstance(error, RoutingError) and is_program:
         return await http_exception_handler(request, error)
     return _error_page(404, "There is nothing at this address.", SECURITY_HEADERS)
 

@@ -28,7 +28,9 @@ async def ask_silence(request: Request, visitor: SignedIn, context: Context) -> 
     asked = {name: request.query_params.get(name, "") for name in names}
     covered = await _covered(context, asked) if any(asked.values()) else ""
     incident = request.query_params.get("incident", "")
-    return await _ask_silence(request, visitor, asked | {"comment": ""}, covered, incident=incident)
+    return await _ask_silence(
+        request, visitor, asked | {"comment": "", "from": "", "until": ""}, covered, incident=incident
+    )
 
 
 async def _covered(context: WebContext, asked: dict[str, str]) -> str:
@@ -77,8 +79,12 @@ async def silence(
             back, await actions.add_silence(context, who.name, patterns, ends_at, reason, starts_at)
         )
     except HTTPException as error:
-        asked = {"rule": rule, "blueprint": blueprint, "entity": entity, "team": team, "comment": comment}
-        return await _ask_silence(request, who, asked, problem=error.detail, back=local(back), status=422)
+        asked = {"rule": rule, "blueprint": blueprint, "entity": entity, "team": team}
+        covered = await _covered(context, asked) if any(asked.values()) else ""
+        asked |= {"comment": comment, "from": begins, "until": until}
+        return await _ask_silence(
+            request, who, asked, covered, problem=error.detail, back=local(back), status=422
+        )
 
 
 def _time(text: str, what: str) -> datetime:
@@ -112,10 +118,14 @@ async def edit_silence(
     number: int,
     begins: Annotated[str, Form(alias="from")] = "",
     until: Text = "",
+    began: Text = "",
+    ended: Text = "",
     comment: Text = "",
     back: Text = "/silences",
 ) -> Response:
-    """Change a silence; an empty field stays as it is."""
+    """Change a silence; a field that is empty, or as it was shown, stays as it is."""
+    # Shown are minutes: what nobody has changed must not lose its seconds.
+    begins, until = (now if now != was else "" for now, was in ((begins, began), (until, ended)))
     done = await actions.revise_silence(
         context,
         who.name,

@@ -15,7 +15,14 @@ from app.model.notification import Notification, one_line, text_of
 from app.receive.payload import parse_event
 from app.receive.signature import Signed
 from app.store.views import IncidentRow, StoredChange, StoredRun
-from app.web.api.models import ChangeOut, ReconcileRunOut, ReconciliationOut, ValueOut, attributes_of
+from app.web.api.models import (
+    ChangeOut,
+    ReconcileRunOut,
+    ReconciliationOut,
+    ValueOut,
+    attributes_of,
+    within_reach,
+)
 
 LONGEST_WHOLE_VALUE = 2_000
 LONGEST_LISTED_VALUE = 120
@@ -120,7 +127,7 @@ def iso(time: datetime) -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """Parse a time of a form or a query, in ISO 8601, as UTC.
+    """Parse a time of a form or a query, in ISO 8601, as UTC, within reach.
 
     Raises:
         ValueError: It is none.
@@ -128,7 +135,7 @@ def parse_time(text: str) -> datetime:
     """
     time = datetime.fromisoformat(text)
     # A datetime-local field has no zone; its label says UTC.
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    return within_reach(time.replace(tzinfo=UTC) if time.tzinfo is None else time).astimezone(UTC)
 
 
 def timeline(

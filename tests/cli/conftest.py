@@ -14,6 +14,7 @@ from app.store.sqlite.database import open_sqlite
 from app.store.store import Store
 from tests.cli.helpers import Result, Run
 from tests.conftest import SECRET
+from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, StandInPort, standing_in
 
 
 @pytest.fixture(autouse=True)
@@ -52,3 +53,14 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     store = open_sqlite(tmp_path / "listener.db")
     yield store
     await store.close()
+
+
+@pytest.fixture
+async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StandInPort]:
+    """A stand-in Port that the settings name."""
+    async with standing_in() as stand_in:
+        monkeypatch.setenv("PORT_API_URL", stand_in.url)
+        monkeypatch.setenv("PORT_CLIENT_ID", CLIENT_ID)
+        monkeypatch.setenv("PORT_CLIENT_SECRET", CLIENT_SECRET)
+        monkeypatch.setenv("WEBHOOK_URL", "https://listener.example.com")
+        yield stand_in

@@ -4,7 +4,6 @@ import asyncio
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +15,11 @@ from app.port.region import Region
 from app.settings import Settings
 from tests.cli.helpers import ROOT, Run
 from tests.conftest import Start
-from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, LOGIN, StandInPort, refusal, standing_in
+from tests.port.stand_in_port import CLIENT_SECRET, LOGIN, StandInPort, refusal
 from tests.port.stand_in_smee import StandInSmee
 from tests.waiting import until
 
 HOOK = "https://listener.example.com/api/slack"
-
-
-@pytest.fixture
-async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StandInPort]:
-    """A stand-in Port that the settings name."""
-    async with standing_in() as stand_in:
-        monkeypatch.setenv("PORT_API_URL", stand_in.url)
-        monkeypatch.setenv("PORT_CLIENT_ID", CLIENT_ID)
-        monkeypatch.setenv("PORT_CLIENT_SECRET", CLIENT_SECRET)
-        monkeypatch.setenv("WEBHOOK_URL", "https://listener.example.com")
-        yield stand_in
 
 
 async def test_bootstrap(port: StandInPort, run: Run) -> None:

@@ -86,7 +86,24 @@ async def test_which_listener(
         assert TOKEN not in (wrong := await run("silences", "--token", "wrong")).err
         assert "refuses the token" in wrong.err
         assert "no delivery 7" in (await run("deliveries", "show", "7")).err
+        file.write_text("url = 1")
         assert (await run("silences", "--url", "local")).status == 0
+        file.write_text(f'url = "{service.url}/"\ntoken = """\n{TOKEN}\n"""\n')
+        assert (await run("silences", "--url", service.url)).status == 0
+        assert (await run("deliveries", "retry", "--rule", "")).status == 2
+        assert "no delivery 7\n" in (await run("deliveries", "retry", "7", "8")).err.replace(".", "")
+        monkeypatch.setenv("HOME", "/dev/null")
+        monkeypatch.delenv("XDG_CONFIG_HOME")
+        assert (await run("silences")).status == 0
+        for wrong_token in ("a\nb", "ü"):
+            odd = await run("silences", "--url", service.url, "--token", wrong_token)
+            assert odd.err == "the token holds a character that no header can hold: it is no ADMIN_TOKEN\n"
+        password = await run("silences", "--url", "https://user:hidden@127.0.0.1", "--token", "x")
+        assert ("hidden" in password.err, password.status) == (False, 1)
+        monkeypatch.setenv("LISTENER_URL", "http://127.0.0.1:9")
+        monkeypatch.setenv("LISTENER_TOKEN", TOKEN)
+        assert "LISTENER_TOKEN is not set" in (await run("silences", "--url", service.url)).err
+        monkeypatch.delenv("LISTENER_TOKEN")
         monkeypatch.setenv("LISTENER_URL", "listener.example.com")
         assert "must begin with https://" in (await run("silences")).err
         monkeypatch.setenv("LISTENER_URL", f"{service.url}/healthz#")

@@ -162,6 +162,17 @@ async def test_what_pagerduty_refuses(pager: StandInPagerDuty, answers: list[int
     await notifier.close()
 
 
+@pytest.mark.parametrize("facts", [OVER, {"step": Step.ACKNOWLEDGED}])
+async def test_an_event_that_has_no_simpler_form(pager: StandInPagerDuty, facts: dict[str, Any]) -> None:
+    """PagerDuty's answer stands, where a resolve or an acknowledgement is refused."""
+    pager.answers = [JSONResponse({"errors": ["x"]}, 400)]
+    notifier = make(pager)
+    with pytest.raises(DeliveryFailed, match="400") as failed:
+        await send(notifier, notification(**facts))
+    assert failed.value.scope is Scope.MESSAGE
+    await notifier.close()
+
+
 async def test_a_wrong_routing_key(pager: StandInPagerDuty) -> None:
     """No alert is at fault: it holds the destination, says what to do, and does not show the key."""
     wrong = KEY[::-1]

@@ -10,13 +10,14 @@ import pytest
 from playwright._impl._driver import compute_driver_executable
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from app.demo.run import serving
-from app.errors import DeliveryFailed, SettingsError
+from app.errors import DeliveryFailed, Scope, SettingsError
 from app.model.notification import Link, Notification, Part, ValueChange
 from app.notifier.base import Item, Parcel
+from app.notifier.failure import remedy
 from app.notifier.slack.compose import compose
 from app.notifier.teams import TEAMS_KIND, TeamsDestination, TeamsNotifier, composed_card, message_of_card
 from tests.notifier.helpers import APP, NOW, context, notification
@@ -191,6 +192,18 @@ async def test_a_card_that_is_refused(flow: Flow) -> None:
     with pytest.raises(DeliveryFailed, match=r"^413$"):
         await notifier.send(parcel(PARCELS["digest of two"]))
     await notifier.close()
+
+
+async def test_a_flow_that_is_off(flow: Flow) -> None:
+    """It answers 400 to every card: the destination goes on hold, and says what to do."""
+    said = {"error": {"code": "WorkflowTriggerIsNotEnabled", "message": "state 'Disabled'"}}
+    flow.answers = [JSONResponse(said, 400)]
+    notifier = notifier_of(flow.url)
+    with pytest.raises(DeliveryFailed) as failed:
+        await notifier.send(parcel((notification(),)))
+    await notifier.close()
+    assert failed.value.scope is Scope.DESTINATION
+    assert "turn the flow on" in remedy(failed.value.reason)
 
 
 async def test_it_is_tried(flow: Flow) -> None:

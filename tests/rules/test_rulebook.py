@@ -1,11 +1,17 @@
 """The queues of destinations, and their fallbacks."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, time
+from typing import Any
+from zoneinfo import ZoneInfo
 
+import pytest
+
+from app.model.hours import Week
 from app.model.incident import Route, Step
 from app.rules.condition import JqError
 from app.rules.destination import ByCatalog
-from app.rules.rule import RuleSet
+from app.rules.rule import Rule, RuleSet
 from app.rules.rulebook import MAX_PLACES, Queues, Rulebook
 
 CHANNEL = "{{ .diff.after.properties.slackChannel }}"
@@ -71,3 +77,33 @@ def test_what_the_catalog_names() -> None:
     assert book.fallbacks == {"jobs": Route("teams", "#ops")}
     assert book.defaults["teams"] == Route("teams", "#ops")
     assert book.routes("own", "e") == (Route("own", "shared"),)
+
+
+OFFICE = Week(frozenset(range(5)), time(9), time(18), ZoneInfo("UTC"))
+HOLDS: dict[str, Any] = {"to": "owners", "when": "office", "else": "hold"}
+
+
+@pytest.mark.parametrize(
+    ("targets", "held"),
+    [
+        ([HOLDS], {"owners", "own", "ops", "pager"}),  # wherever the catalog leads, and the fallback
+        ([HOLDS, "own"], {"owners", "ops", "pager"}),
+        ([HOLDS | {"to": "own"}], {"own"}),
+        ([HOLDS | {"to": "own"}, "owners"], {"own"}),
+        ([HOLDS | {"else": "pager"}], set()),
+        ([HOLDS | {"to": {"template": "{{ .a }}", "default": "own"}}, "pager"], {"owners", "own", "ops"}),
+        ([HOLDS | {"to": "own"}, HOLDS | {"to": "own", "when": "always"}], set()),
+    ],
+)
+def test_what_hours_keep_back(targets: list[object], held: set[str]) -> None:
+    """All that a target which holds leads to, but nothing that another one names as well."""
+    owners = ByCatalog(CHANNEL, read, "ops")
+    queues = {name: Queues(name) for name in ("default", "own", "ops", "pager")}
+    queues["owners"] = Queues("owners", fallback="pager", catalog=owners)
+    rule = Rule.model_validate({"name": "a", "when": {"property": "b"}, "send": targets})
+    always = Week(frozenset(range(7)), time(0), time(0), ZoneInfo("UTC"))
+    hours = {"office": OFFICE, "always": always}
+    book = Rulebook(RuleSet([rule]), queues, channels={"#own": "own"}, hours=hours)
+    night = datetime(2026, 6, 3, 22, tzinfo=UTC)
+    assert {name for name in queues if book.held("a", name, night)} - {"default"} == held
+    assert not any(book.held("a", name, night.replace(hour=12)) for name in queues)

@@ -10,10 +10,11 @@ from app.model.delivery import Outcome
 from app.model.incident import ALL_STEPS, Person, Step
 from app.model.notification import Message
 from app.model.silence import silence_of
+from app.rules.destination import ByCatalog
 from app.rules.rulebook import Queues, Rulebook
 from app.store import queries
 from app.store.actions import Action, ActionResult, Verb, act
-from app.store.follow import follow_escalations
+from app.store.follow import follow, follow_escalations
 from app.store.rows import Aside, Incoming
 from app.store.store import Store
 from tests.store.helpers import attempt, claim, claims, delivered
@@ -22,6 +23,8 @@ from tests.store.lives import at, open_ones, ruled, tell, went
 ANA, BEN = Person("ana", "slack", "U1"), Person("ben", "page")
 REMINDING = ruled(again_after="60s", severity={"Degraded": "warning", "Crashed": "critical"})
 BROKEN = ("Healthy", "Degraded")
+CHOSEN = "UPDATE deliveries SET destination = 'owners' WHERE step = 'escalated'"
+BAD = {"property": "healthStatus", "to": {"not": "Healthy"}}
 POSTED = Message("C0123456789", "1780000000.000100")
 
 
@@ -219,6 +222,33 @@ async def test_a_reload_changes_what_escalates(store: Store) -> None:
     assert await coming() == [("boss", at(80)), ("pager", at(130))]
     assert await store.write(follow_escalations, book(), at(50)) == 1
     assert await coming() == []
+
+
+async def test_a_reload_leaves_what_the_catalog_chose(store: Store) -> None:
+    """Where an escalation goes is not known without its change: only other times make it anew."""
+    owners = Queues("owners", catalog=ByCatalog("{{ .owner }}", lambda text: f"#{text}", "default"))
+
+    def book(after: str) -> Rulebook:
+        rules = ruled(escalate=[{"after": after, "send": "owners"}])
+        return Rulebook(rules, {"default": Queues("default"), "owners": owners})
+
+    await store.accept([opens()])
+    await store.write(follow_escalations, book("60s"), at(10))
+    await store.write(lambda tx: tx.execute(CHOSEN))
+    assert await store.write(follow_escalations, book("60s"), at(11)) == 0
+    assert await store.write(follow_escalations, book("70s"), at(12)) == 1
+
+
+async def test_a_longer_wait_puts_escalations_off(store: Store) -> None:
+    """They count from the first alert; the reload that moves it moves where they count from."""
+    escalate = [{"after": "60s", "send": "default"}]
+    first, second = (ruled(escalate=escalate, when=BAD | {"for": wait}) for wait in ("30s", "90s"))
+    await store.accept([went(*BROKEN, 0, rules=first)])
+    (before,) = await open_ones(store)
+    await store.write(follow, second, at(1), limit=9)
+    (after,) = await open_ones(store)
+    assert (before.due_at, before.escalates_from) == (at(30), at(30))
+    assert (after.due_at, after.escalates_from) == (at(90), at(90))
 
 
 @pytest.mark.parametrize("acknowledged", [True, False])

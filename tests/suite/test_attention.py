@@ -144,6 +144,14 @@ rules:
     blueprint: service
     when: {title: true}
     send: {to: team, when: office, else: hold}
+  - name: lag
+    blueprint: service
+    when: {property: lag, above: 1}
+    resolve: {property: lag, below: 1}
+    again_after: 3h
+    send:
+      - {to: {template: "{{ .diff.after.properties.to }}", default: team}, when: office, else: hold}
+      - {to: job, when: office, else: night}
 """
 NIGHTS = {  # it is 10:00 on a Monday in Berlin; the office is closed from +8h to +23h, and all Wednesday
     "within": """
@@ -200,6 +208,27 @@ NIGHTS = {  # it is 10:00 on a Monday in Berlin; the office is closed from +8h t
       - {at: +291d9h, entity: shop, set: {status: Down}}
       - {at: +293d22h59m59s, not told: "*"}
       - {at: +293d23h, told: {team: opened, job: opened}}
+""",
+    "waiting as the hours end": """
+      - {at: +7h, fails: team}
+      - {at: +7h1m, entity: shop, set: {tier: 1}, not told: "*"}
+      - {at: +9h, works: team, told: team, not told: night}
+""",
+    "another one beside what a template holds": """
+      - {at: +8h, entity: shop, set: {lag: 2}, told: {night: opened}, not told: [team, job]}
+      - {at: +23h, told: {team: opened}}
+""",
+    "reminded of what began at night": """
+      - {at: +9h, entity: shop, set: {lag: 2}}
+      - {at: +23h, told: {team: opened}}
+      - {at: +1d2h1m, told: {team: reminded}}
+      - {at: +1d5h1m, told: {team: reminded}}
+""",
+    "acknowledged after a reminder at night": """
+      - {at: +9h, entity: shop, set: {lag: 2}}
+      - {at: +13h, acknowledge: shop}
+      - {at: +23h, told: {team: opened}}
+      - {at: +1d, entity: shop, set: {lag: 0}, told: {team: resolved}}
 """,
     "acknowledged at night": """
       - {at: +9h, entity: shop, set: {status: Down}}

@@ -279,3 +279,21 @@ async def test_every_route_wants_the_token(start: Start) -> None:
                 assert answer.status_code == 401, path
                 assert {"401", "429", "503"} <= described["responses"].keys()
                 assert described["security"] == [{"HTTPBearer": []}]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/silences", {"rule": "x", "comment": "y", "starts_at": "9999-12-31T23:59:59Z", "seconds": 86400}),
+        ("/deliveries/retry", {"since": "0001-01-01T00:00:00+14:00"}),
+        ("/deliveries/retry", {"rule": ""}),
+        ("/deliveries/retry", {"rule": "\ud800"}),
+    ],
+)
+async def test_values_at_the_edge(start: Start, path: str, body: dict[str, Any]) -> None:
+    """A time that nobody means, an empty name, half a character: no fault of this program."""
+    async with start(admin_token=TOKEN) as service:
+        text = json.dumps(body)
+        headers = BEARER | {"Content-Type": "application/json"}
+        answer = await service.client.post(f"/api/v1{path}", content=text, headers=headers)
+        assert answer.status_code in (200, 422)

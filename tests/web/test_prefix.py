@@ -21,13 +21,20 @@ async def test_everything_leads_to_the_prefix(start: Start, stripped: bool) -> N
         async def ask(method: str, path: str, **more: object) -> httpx.Response:
             assert path.startswith(f"{PREFIX}/"), path
             inner = path.removeprefix(PREFIX) if stripped else path
-            return await service.client.request(method, inner, **more)  # type: ignore[arg-type]
+            # A browser has the cookie for what is under the prefix, though the proxy takes that away.
+            headers = {"Cookie": "; ".join(cookies)}
+            return await service.client.request(method, inner, headers=headers, **more)  # type: ignore[arg-type]
 
+        cookies: list[str] = []
         await service.change("Healthy", "Degraded")
         asked = await ask("GET", f"{PREFIX}/")
         assert asked.headers["location"] == f"{PREFIX}/sign-in?next=%2F"
         signed = await ask("POST", f"{PREFIX}/sign-in", data={"name": "Ada", "token": TOKEN})
         assert signed.headers["location"] == f"{PREFIX}/"
+        cookie = signed.headers["set-cookie"]
+        assert f"Path={PREFIX};" in cookie
+        service.client.cookies.clear()
+        cookies.append(cookie.partition(";")[0])
         seen, pending = set[str](), {f"{PREFIX}/", f"{PREFIX}/docs", f"{PREFIX}/timeline"}
         while pending - seen:
             path = min(pending - seen)
@@ -45,9 +52,18 @@ async def test_everything_leads_to_the_prefix(start: Start, stripped: bool) -> N
         assert len(seen) > 20
         assert (await ask("GET", f"{PREFIX}/openapi.json")).json()["servers"] == [{"url": PREFIX}]
         assert (await ask("GET", f"{PREFIX}/healthz")).json()["status"] == "ok"
+        cookies.clear()
+        lost = await service.client.get("/", headers={"HX-Request": "true"})
+        assert lost.headers["hx-redirect"] == f"{PREFIX}/sign-in"
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/changes/1/x", "/static/x.js", "/api/v2"])
+async def test_a_prefix_that_the_webhook_begins_with(start: Start) -> None:
+    """Port's changes arrive whatever the page's address is."""
+    async with start(page_url="https://ops.example.com/api") as service:
+        assert (await service.change("Healthy", "Degraded")).status_code == 202
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/changes/1/x", "/static/x.js"])
 async def test_nothing_is_there(start: Start, path: str) -> None:
     """A person gets a page in words, a program JSON; a known address keeps its 405."""
     async with start(admin_token=TOKEN) as service:
@@ -56,5 +72,7 @@ async def test_nothing_is_there(start: Start, path: str) -> None:
         assert "frame-ancestors" in person.headers["content-security-policy"]
         program = await service.client.get(path)
         assert (program.status_code, program.json()) == (404, {"detail": "Not Found"})
+        of_api = await service.client.get("/api/v1/x", headers={"Accept": "text/html"})
+        assert (of_api.status_code, of_api.json()) == (404, {"detail": "Not Found"})
         assert (await service.client.get("/api/slack", headers={"Accept": "text/html"})).status_code == 405
         assert SECRET not in person.text

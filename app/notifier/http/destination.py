@@ -26,7 +26,7 @@ HTTP_QUEUES = 8  # jobs take seconds; so many run at once unless the destination
 class HttpDestination(DestinationSettings):
     """A job at an HTTP address. Texts in url, headers and body may hold templates: jq in `{{ }}`."""
 
-    templates: ClassVar[tuple[str, ...]] = ("url", "headers", "body")
+    templates: ClassVar[tuple[str, ...]] = ("url", "resolve_url", "headers", "body")
     nullable = frozenset({"body"})
 
     type: Literal["http"]
@@ -34,6 +34,8 @@ class HttpDestination(DestinationSettings):
     fallback: Fallback | None = None
     url: Address
     """The address, which may be a template."""
+    resolve_url: Address | None = None
+    """Where an alert goes whose incident is over, in place of `url`; may be a template."""
     allow_hosts: Annotated[tuple[AllowedHost, ...], Field(min_length=1)] = ()
     """The hosts that a template in `url` may give; `*.example.com` is every host below it."""
     method: Literal["POST", "PUT", "PATCH", "DELETE", "GET"] = "POST"
@@ -58,9 +60,13 @@ class HttpDestination(DestinationSettings):
     def _one_address(self) -> Self:
         texts = [self.url, *self.headers.values()]
         if self.digest and (
-            self.template != WHOLE_ALERT or any("{{" in text.get_secret_value() for text in texts)
+            self.template != WHOLE_ALERT
+            or self.resolve_url is not None
+            or any("{{" in text.get_secret_value() for text in texts)
         ):
-            raise ValueError("digest: url and headers must have no templates, and there must be no body")
+            raise ValueError(
+                "digest: url and headers must have no templates, and there must be no body and no resolve_url"
+            )
         return self
 
     @property

@@ -45,6 +45,7 @@ MAX_SHOWN_ANSWER_CHARS, MIN_SECRET_CHARS = 200, 8  # a shorter value may be any 
 
 @dataclass(frozen=True, slots=True)
 class _Call:
+    job: JobUrl
     url: URL
     headers: dict[str, str]
     body: bytes | None
@@ -102,6 +103,7 @@ class HttpNotifier(Notifier):
         text_within: timedelta = TEXT_WITHIN,
     ) -> None:
         url = settings.url.get_secret_value()
+        resolve_url = (settings.resolve_url or settings.url).get_secret_value()
         headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
         self._method, self.address = settings.method, sha256(url.encode()).hexdigest()
         self.batch_limit = MAX_DIGEST if settings.digest else 1
@@ -112,10 +114,14 @@ class HttpNotifier(Notifier):
             self._url = JobUrl(url, settings.allow_hosts)
         except SettingsError as error:
             wrong.append(str(error))
+        try:
+            self._resolve_url = JobUrl(resolve_url, settings.allow_hosts)
+        except SettingsError as error:
+            wrong += [f"resolve_{error}"] if settings.resolve_url else []
         if wrong:
             raise SettingsError("\n".join(wrong))
         self._signer = None if secret is None else signer(secret)
-        self._template = {"url": self._url.templates, "headers": headers, "body": settings.template}
+        self._template = {"headers": headers, "body": settings.template}
         self._private = settings.allow_private
         self._context = context
         self._resolver = resolver
@@ -124,21 +130,22 @@ class HttpNotifier(Notifier):
         )
         self._text_within = text_within
         self._proxied = settings.proxy == "environment"
-        plain = url.lower().startswith("http:") and not self._proxied
+        addresses = ((url, self._url), (resolve_url, self._resolve_url))
+        plain = all(text.lower().startswith("http:") for text, _ in addresses) and not self._proxied
         self._tls = None if plain else context.network.tls()
         anywhere = ("http://host.invalid", "https://host.invalid")
-        for address in (url.partition("{{")[0],) if self._url.fixed_host else anywhere:
-            self._proxy(address)  # one that cannot be used is refused now
+        for text, job in addresses:
+            for address in (text.partition("{{")[0],) if job.fixed_host else anywhere:
+                self._proxy(address)  # one that cannot be used is refused now
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
-        # What is wrong with each message alike is a matter of the destination; but where the catalog fills a
-        # part in, one bad entity must not hold up all others.
-        self._fixed = not self._url.programs
-        self._fixed_caller = self._url.fixed_host and not any("{{" in value for value in headers.values())
+        self._fixed_headers = not any("{{" in value for value in headers.values())
 
     async def prepare(self, parcel: Parcel) -> Parcel:
         """Fill in url, headers and body; raises `DeliveryFailed` where a template fails."""
         event = alert_event(parcel.event, parcel.items[0], self._context)
-        return replace(parcel, filled=await self._context.render(self._template, event))
+        job = self._resolve_url if event["alert"]["over"] else self._url
+        filled = await self._context.render({"url": job.templates, **self._template}, event)
+        return replace(parcel, filled={"job": job, **filled})
 
     async def send(self, parcel: Parcel) -> Sent:
         """Send the request for one alert or a digest; the detail is the status and the start of the answer.
@@ -162,11 +169,11 @@ class HttpNotifier(Notifier):
         try:
             return await self._send(call)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise failure_of_error(error, call.url.host or "", fixed=self._url.fixed_host) from None
+            raise failure_of_error(error, call.url.host or "", fixed=call.job.fixed_host) from None
 
     async def probe(self, _: str = "") -> Tried:
         """Ask a fixed URL for its methods, which starts no job; raises `DeliveryFailed` if that fails."""
-        if not self._fixed:
+        if self._url.programs:
             return Tried(unseen="its url comes from the change")
         url = self._url.fill(())
         host = one_line(url.host or "", 100)
@@ -190,7 +197,8 @@ class HttpNotifier(Notifier):
         return 200 <= status < 300
 
     def _call(self, filled: Any, delivery_id: str) -> _Call:
-        url = self._url.fill(filled["url"])
+        job = filled.get("job", self._url)
+        url = job.fill(filled["url"])
         headers = {name: header_value(name, value) for name, value in filled["headers"].items()}
         secrets = {str(url), url.raw_path_qs, url.path_qs, url.path, url.password or "", *url.query.values()}
         secrets.update(piece for value in headers.values() for piece in (value, *value.split()))
@@ -203,7 +211,7 @@ class HttpNotifier(Notifier):
         usual = {"Accept-Encoding": "identity"} | ({"Content-Type": "application/json"} if body else {})
         set_by_rule = {name.lower() for name in headers}
         usual = {name: value for name, value in usual.items() if name.lower() not in set_by_rule}
-        return _Call(url, usual | headers | ours, body, frozenset(secrets))
+        return _Call(job, url, usual | headers | ours, body, frozenset(secrets))
 
     @contextlib.asynccontextmanager
     async def _request(self, method: str, url: URL, **more: Any) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -229,8 +237,10 @@ class HttpNotifier(Notifier):
             answer.status,
             reason,
             retry_after=wait,
-            fixed=self._fixed,
-            fixed_caller=self._fixed_caller,
+            # What is wrong with each message alike is a matter of the destination; but where the catalog
+            # fills a part in, one bad entity must not hold up all others.
+            fixed=not call.job.programs,
+            fixed_caller=call.job.fixed_host and self._fixed_headers,
             unsure=answer.status in TOO_LATE,
         )
 
@@ -261,13 +271,15 @@ async def _dry_run(
     event: Mapping[str, Any],
     context: NotifierContext,
 ) -> str:
+    event = alert_event(event, item, context)
+    address = settings.resolve_url if event["alert"]["over"] and settings.resolve_url else settings.url
     try:
-        url = JobUrl(settings.url.get_secret_value(), settings.allow_hosts)
+        url = JobUrl(address.get_secret_value(), settings.allow_hosts)
     except SettingsError as error:
         raise DeliveryFailed(str(error), Scope.MESSAGE) from None
     headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
     template = {"url": url.templates, "headers": headers, "body": settings.template}
-    filled = await context.render(template, alert_event(event, item, context))
+    filled = await context.render(template, event)
     # They may hold secrets, so they are not shown; but what cannot be sent is said here, too.
     url.fill(filled["url"])
     for name, value in filled["headers"].items():

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.model.delivery import Alert, Outcome, State
+from app.model.incident import Step
 from app.model.notification import Notification
 from app.model.times import MICRO, Micros, micros_or_none, to_micros
 from app.rules.kin.quiet import UNTIL_TOLD
@@ -225,9 +226,10 @@ async def put_reminders(tx: Transaction, ids: Sequence[int], now: datetime) -> N
     for *copied, incident_id, after in rows:
         due_at = now + timedelta(microseconds=after)
         times = {"waiting_since": to_micros(due_at), "due_at": to_micros(due_at), "repeat_after": after}
-        reminder = following(copied, to_micros(now), incident_id=incident_id, **times)
+        # What was held may have gone out as a beginning; to be repeated, it is none.
+        reminder = following(copied, to_micros(now), incident_id=incident_id, step=Step.REMINDED, **times)
         notification = Notification.model_validate_json(reminder.notification)
-        text = notification.model_copy(update={"at": due_at}).model_dump_json()
+        text = notification.model_copy(update={"at": due_at, "step": Step.REMINDED}).model_dump_json()
         again.append(reminder._replace(notification=text))
     await insert(tx, again)
 

@@ -210,19 +210,17 @@ async def settle(tx: Transaction, now: datetime) -> None:
             reminder = Notification.model_validate_json(text).named(entity)
             acknowledged = acknowledgement_of(*acknowledgement)
             reminder = reminder.model_copy(update={"acknowledged": acknowledged})
+            knows = heard is not None and not is_over(Notification.model_validate_json(heard))
             if is_over(reminder):
-                # Where nobody was alerted to the trouble, its end is no news.
-                if heard is None or is_over(Notification.model_validate_json(heard)):
+                if not knows:  # of the trouble: its end is no news
                     continue
             elif is_open:
-                asks = reminder.step in STILL if hours else heard or reminder.step is Step.ESCALATED
+                asks = reminder.step is Step.ESCALATED or (knows and (not hours or reminder.step in STILL))
                 if acknowledged and asks:  # for somebody, and here somebody is
                     continue
                 if not hours:
-                    reminder = _reminder(reminder, heard is not None, places, queue, now)
-                elif reminder.step is not Step.ESCALATED and (
-                    heard is None or is_over(Notification.model_validate_json(heard))
-                ):
+                    reminder = _reminder(reminder, knows, places, queue, now)
+                elif reminder.step is not Step.ESCALATED and not knows:
                     reminder = reminder.model_copy(update={"step": Step.OPENED})  # there it is news
             else:
                 continue
@@ -255,14 +253,14 @@ async def _refresh(tx: Transaction, patterns: Sequence[str], now: datetime) -> N
         await messages.refresh(tx, name, to_micros(now))
 
 
-def _reminder(said: Notification, heard: bool, places: str, queue: str, now: datetime) -> Notification:
+def _reminder(said: Notification, knows: bool, places: str, queue: str, now: datetime) -> Notification:
     """Make what is said after a silence: a reminder; a job that takes none is told as it would have been."""
     steps = next((place.steps for place in told_of(places) if place.queue == queue), ALL_STEPS)
     if said.step is Step.ESCALATED:
         return said.model_copy(update={"at": now})
     if Step.REMINDED in steps:
         return said.model_copy(update={"step": Step.REMINDED, "at": now})
-    begins = not heard and Step.OPENED in steps
+    begins = not knows and Step.OPENED in steps
     return said.model_copy(update={"step": Step.OPENED}) if begins else said
 
 

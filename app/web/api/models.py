@@ -2,10 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 from app.model.delivery import Outcome, State
 from app.model.incident import Severity
@@ -15,6 +23,17 @@ from app.store.views import Delivery, DeliveryAttempt, IncidentRow, StoredRun
 _T = TypeVar("_T")
 
 IncidentState = Literal["open", "resolved"]
+
+
+FIRST_TIME, LAST_TIME = (datetime(year, 1, 1, tzinfo=UTC) for year in (1970, 9000))
+
+
+def within_reach(time: datetime) -> datetime:
+    """Limit a time, so that arithmetic on it cannot overflow."""
+    return min(max(time, FIRST_TIME), LAST_TIME)
+
+
+Time = Annotated[AwareDatetime, AfterValidator(within_reach)]
 
 
 class Answer(BaseModel):
@@ -175,7 +194,7 @@ class IncidentActionIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     comment: Annotated[str, Field(max_length=500)] = ""
-    ends_at: AwareDatetime | None = None
+    ends_at: Time | None = None
     seconds: Annotated[int, Field(gt=0, le=366 * 86400)] | None = None
     """In place of `ends_at`: for how long."""
 
@@ -195,9 +214,9 @@ class RetryIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    rule: str | None = None
-    destination: str | None = None
-    since: AwareDatetime | None = None
+    rule: Annotated[str, Field(min_length=1)] | None = None
+    destination: Annotated[str, Field(min_length=1)] | None = None
+    since: Time | None = None
     """Those that died at or after this time."""
 
 

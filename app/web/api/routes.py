@@ -4,7 +4,6 @@ import secrets
 from typing import Annotated
 
 from fastapi import Depends, Header, HTTPException, Query
-from pydantic import AwareDatetime
 
 from app.model.delivery import State
 from app.model.incident import Person
@@ -29,6 +28,7 @@ from app.web.api.models import (
     QueueOut,
     ReconciliationOut,
     RetryIn,
+    Time,
 )
 from app.web.api.status import StatusOut, read_status
 from app.web.context import Context, read_page
@@ -75,7 +75,7 @@ async def deliveries(
     entity: str | None = None,
     rule: str | None = None,
     destination: str | None = None,
-    since: Annotated[AwareDatetime | None, Query(description="Stored at or after this time.")] = None,
+    since: Annotated[Time | None, Query(description="Stored at or after this time.")] = None,
     before: Before = None,
     limit: Limit = 50,
 ) -> PageOut[DeliveryOut]:
@@ -111,7 +111,12 @@ async def delivery(context: Context, number: Number) -> DeliveryOut:
     return DeliveryOut.of(row, await context.store.read(queries.page.attempts, [number]))
 
 
-@router.post("/deliveries/retry", tags=["Deliveries"], summary="Try dead ones again at once")
+@router.post(
+    "/deliveries/retry",
+    tags=["Deliveries"],
+    summary="Try dead ones again at once",
+    dependencies=[Depends(demand_text)],
+)
 async def retry_dead(context: Context, who: Program, wanted: RetryIn) -> ActionOut:
     """Make dead deliveries due now: all, or those of a rule, for a destination, or that died lately."""
     return await actions.retry_dead(

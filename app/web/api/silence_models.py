@@ -3,10 +3,10 @@
 from datetime import datetime, timedelta
 from typing import Annotated, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.model.silence import ANY
-from app.web.api.models import Answer
+from app.web.api.models import Answer, Time
 
 
 class SilenceOut(Answer):
@@ -35,9 +35,9 @@ class SilenceIn(BaseModel):
     entity: str = ANY
     team: str = ANY
     comment: Annotated[str, Field(min_length=1, max_length=500)]
-    starts_at: AwareDatetime | None = None
+    starts_at: Time | None = None
     """Not given: now."""
-    ends_at: AwareDatetime | None = None
+    ends_at: Time | None = None
     seconds: Annotated[int, Field(gt=0, le=366 * 86400)] | None = None
     """In place of `ends_at`: for how long."""
 
@@ -57,9 +57,9 @@ class SilenceEdit(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    starts_at: AwareDatetime | None = None
+    starts_at: Time | None = None
     """Only where it has not begun."""
-    ends_at: AwareDatetime | None = None
+    ends_at: Time | None = None
     comment: Annotated[str, Field(min_length=1, max_length=500)] | None = None
 
 

@@ -310,6 +310,24 @@ async def test_an_address_is_sent_as_it_is_written(jobs: Jobs, target: str) -> N
     assert await target_of(jobs, target, None) == target
 
 
+async def test_what_is_over_goes_to_its_own_address(jobs: Jobs) -> None:
+    """Also an alert of the beginning that comes when the incident has ended; bad entities cost themselves."""
+    over = "{{ .alert.over }}/{{ .alert.incident }}"
+    async with notifying(f"{jobs.url}/open", resolve_url=SecretStr(f"{jobs.url}/close/{over}")) as notifier:
+        for step, late in ((Step.OPENED, False), (Step.RESOLVED, False), (Step.OPENED, True)):
+            item = Item("d-1", notification(step=step), incident_id="i/1", over=late)
+            await notifier.send(await notifier.prepare(Parcel((item,), EVENT)))
+        jobs.answers.append(PlainTextResponse("", 404))
+        with pytest.raises(DeliveryFailed) as failed:
+            await notifier.send(await notifier.prepare(Parcel((item,), EVENT)))
+    paths = [request.scope["raw_path"].decode() for request in jobs.requests]
+    assert paths == ["/open", *["/close/true/i%2F1"] * 3]
+    assert failed.value.scope is Scope.MESSAGE
+    with pytest.raises(SettingsError, match=r"^resolve_url: a template gives the host"):
+        async with notifying(f"{jobs.url}/open", resolve_url=SecretStr("https://{{ .host }}/")):
+            pass
+
+
 async def target_of(jobs: Jobs, url: str, value: Any) -> str:
     """Send with a URL in which `V` is a template that gives a value, and return what was asked for."""
     async with notifying(jobs.url + url.replace("V", "{{ .v }}").replace("U", "{{ .v | @uri }}")) as notifier:
