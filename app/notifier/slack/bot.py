@@ -20,7 +20,7 @@ from app.network import DIRECT, Network
 from app.notifier.base import SEND_TIMEOUT, Keeper, Parcel, Sent, Story, Tried
 from app.notifier.slack.compose import NO_PREVIEWS, Composed, colored, forms, with_block
 from app.notifier.slack.metadata import Arrivals, metadata, nameable
-from app.notifier.slack.people import People
+from app.notifier.slack.people import MAX_KEPT, People
 from app.notifier.slack.probe import CHANNELS_PER_PAGE, MAX_CHANNEL_PAGES, probe_channel
 from app.notifier.slack.session import SlackNotifier, SlackSession, in_simpler_forms
 from app.notifier.slack.web_api import (
@@ -83,7 +83,7 @@ class SlackBot(SlackNotifier, Keeper):
         # None for a channel that is given by its name, until Slack has answered with its ID.
         self._id = self._name if CHANNEL_ID.fullmatch(self._name) else None
         self._named = self._id is None
-        self._blind = False
+        self._blind: set[str] = set()  # the names of channels that cannot be read
         self._look_up_seconds = answer_within.total_seconds() / 2  # the rest is for sending
 
     async def send(self, parcel: Parcel) -> Sent:
@@ -165,14 +165,16 @@ class SlackBot(SlackNotifier, Keeper):
         except DeliveryFailed as failed:
             if failed.scope is Scope.TRANSIENT:
                 raise
-            if not self._blind:
+            if self._name not in self._blind:
                 log.warning(
                     "channel_unreadable",
                     channel=self._name,
                     reason=failed.reason,
                     effect="an alert may be sent twice",
                 )
-            self._blind = True  # said once: it is so for every message
+            if len(self._blind) >= MAX_KEPT:
+                self._blind.clear()
+            self._blind.add(self._name)  # said once: it is so for every message
             return None
 
     async def _find(self, parcel: Parcel, since: datetime) -> Sent | None:

@@ -7,6 +7,7 @@ https://docs.slack.dev/reference/methods/users.lookupByEmail
 import re
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, Self
 
@@ -14,7 +15,7 @@ from app.errors import DeliveryFailed, MessageGone, Scope
 from app.model.notification import Message, one_line
 from app.notifier.base import Parcel, Sent, Story, Tried
 from app.notifier.slack.bot import OF_A_CHANNEL, SlackBot
-from app.notifier.slack.people import EMAIL, USER_ID
+from app.notifier.slack.people import EMAIL, MAX_KEPT, NO_PERSON, USER_ID
 from app.notifier.slack.probe import probe_token
 
 CHANNEL = re.compile(r"(?:[^\WA-Z]|-)[^\sA-Z#@,.:/!?'\"&<>|]{0,79}")
@@ -24,8 +25,17 @@ LISTED_ID = re.compile(r"[CG](?=[A-Z]*[0-9])[A-Z0-9]{7,}")
 LINKED = re.compile(r"<#([CG][A-Z0-9]+)(?:\|[^>]*)?>|https://[a-z0-9.-]+/archives/([CG][A-Z0-9]+)(?:[/?].*)?")
 """A channel as Slack's own text, or as its link, has it."""
 MAX_PLACE_CHARS = 60
-NOWHERE = (*OF_A_CHANNEL, "channel_is_limited_access", "messages_tab_disabled", "users_not_found", "user_")
-"""What the reason of a failure begins with that concerns only the channel, or the person."""
+NOWHERE = (
+    *OF_A_CHANNEL,
+    *NO_PERSON,
+    *("channel_is_limited_access", "messages_tab_disabled", "method_not_supported_for_channel_type"),
+    *("invalid_user_combination", "no_permission"),
+)
+"""What the reason of a failure begins with that concerns only the channel, or the person.
+
+Sources: https://docs.slack.dev/reference/methods/conversations.open and chat.postMessage (errors), by which
+`no_permission` asks whether the app is a member of the conversation.
+"""
 
 
 def channel_queue(value: str, allow: Sequence[str] | None) -> str:
@@ -74,9 +84,11 @@ class CatalogBot(SlackBot):
         super().__init__(token, channel, app_url, **options)
         self._to_people = to_people
         self._person: str | None = None
+        # By name, for all turns: where the last message went, to look there for what may have arrived.
+        self._posted_to: dict[str, str] = {}
 
     def of_queue(self, queue: str) -> Self:
-        """Give the notifier of the channel or the person whose queue it is."""
+        """Give the notifier of the channel or the person whose queue it is; what is shared, it shares."""
         bot = copy(self)
         bot.turn_to(queue.removesuffix("/updates"))
         return bot
@@ -107,11 +119,14 @@ class CatalogBot(SlackBot):
             if not failed.reason.startswith(NOWHERE) or isinstance(failed, MessageGone):
                 raise
             began = next((item.parent.channel for item in parcel.items if item.parent), None)
-            if began is None or began == self._id:
+            # A person has one channel at a time: looked up again, it would be the same.
+            if self._person is not None or began is None or began == self._id:
                 raise DeliveryFailed(failed.reason, Scope.PLACE) from None
         items = tuple(item for item in parcel.items if item.parent and item.parent.channel == began)
         self._id, self._named = began, False
-        return await self.send(Parcel(items, parcel.event, filled=parcel.filled))
+        # What waits beyond the parcel is not for the old channel: the message stands for its items alone.
+        event = parcel.event if items[0] is parcel.items[0] else {}
+        return await self.send(replace(parcel, items=items, event=event, more=0, counts={}))
 
     async def _send_there(self, parcel: Parcel) -> Sent:
         if self._person is not None:
@@ -120,11 +135,18 @@ class CatalogBot(SlackBot):
         alone = len(parents) == 1 and all(item.parent for item in parcel.items)
         if self._named and alone and self._person is None:
             self._id = parents.pop()
-        return await self._send(parcel)
+        sent = await self._send(parcel)
+        if self._named and self._id and self._person is None and not alone:
+            if len(self._posted_to) >= MAX_KEPT:
+                self._posted_to.clear()
+            self._posted_to[self._name] = self._id
+        return sent
 
     async def _look_up(self, parcel: Parcel) -> str:
         if self._person is None:
-            return await super()._look_up(parcel)
+            parents = any(item.parent for item in parcel.items)
+            known = None if parents else self._posted_to.get(self._name)
+            return known or await super()._look_up(parcel)
         self._id = await self._people.direct(self._person)
         return self._id
 

@@ -8,7 +8,7 @@ https://docs.slack.dev/messaging/formatting-message-text (mentions)
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -32,6 +32,8 @@ MAX_KEPT = 10_000
 FINDING_SECONDS = SEND_TIMEOUT.total_seconds() / 3  # the rest is for sending
 NO_USER = DeliveryFailed("users_not_found", Scope.MESSAGE)
 NO_GROUP = DeliveryFailed("no user group of this handle", Scope.MESSAGE)
+NO_PERSON = ("users_not_found", "user_not_found", "user_not_visible", "user_disabled", "cannot_dm_bot")
+"""What Slack says of a person who is not there, or is not to be reached."""
 GROUPS = "usergroups"
 """The name under which their handles are kept; no person's."""
 
@@ -95,23 +97,26 @@ class People:
         """
         if not any(item.notification.people for item in parcel.items):
             return parcel
+        people = {person for item in parcel.items for person in item.notification.people}
+        late = self._late & people  # in each alert of the parcel: asked once more, it would wait again
+        self._late -= late
         try:
             async with asyncio.timeout(FINDING_SECONDS):
                 items = [
-                    replace(item, notification=await self._called(item.notification)) for item in parcel.items
+                    replace(item, notification=await self._called(item.notification, late))
+                    for item in parcel.items
                 ]
         except TimeoutError:
             reason = "Slack did not say in time whom the alert calls; nothing was sent"
-            self._late |= {person for item in parcel.items for person in item.notification.people}
+            self._late |= people
             raise DeliveryFailed(reason, Scope.TRANSIENT) from None
         return replace(parcel, items=tuple(items))
 
-    async def _called(self, alert: Notification) -> Notification:
+    async def _called(self, alert: Notification, late: Collection[str]) -> Notification:
         mentions, unknown = [alert.mention] if alert.mention else [], list[Part]()
         for person in alert.people:
             try:
-                if person in self._late:  # an alert without a mention is better than none
-                    self._late.discard(person)
+                if person in late:  # an alert without a mention is better than none
                     raise DeliveryFailed("Slack did not say who that is", Scope.MESSAGE)  # noqa: TRY301
                 mentions.append(await self.mention(person))
             except DeliveryFailed as failed:
@@ -148,13 +153,14 @@ class People:
     async def _keep(
         self, name: str, ask: Callable[[], Awaitable[str | Mapping[str, str]]]
     ) -> str | Mapping[str, str]:
-        """Ask, unless the answer is kept; a failure that would not pass is an answer."""
+        """Ask, unless the answer is kept; that there is no such person is an answer."""
         until, answer = self._kept.get(name, (self._clock(), None))
         if answer is None or until <= self._clock():
             try:
                 answer = await ask()
             except DeliveryFailed as failed:
-                if failed.scope is Scope.TRANSIENT:
+                # A proxy's page, or a scope that is missing, may be mended by the next try.
+                if failed.scope is Scope.TRANSIENT or not failed.reason.startswith(NO_PERSON):
                     raise
                 answer = failed
             if len(self._kept) >= MAX_KEPT:

@@ -4,12 +4,15 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
+from structlog.testing import capture_logs
 
 from app.errors import DeliveryFailed, Scope
+from app.model.notification import Message
+from app.notifier.base import Parcel
 from app.notifier.slack.catalog import CatalogBot, channel_queue, person_queue
 from tests.notifier.helpers import APP
-from tests.notifier.slack.bots import LONG_AGO, failure
+from tests.notifier.slack.bots import LONG_AGO, failure, opened, reply, told
 from tests.notifier.slack.helpers import item, parcel
 from tests.notifier.slack.stand_in_api import StandInSlackApi
 
@@ -95,6 +98,40 @@ async def test_slack_that_does_not_say_who_it_is(api: StandInSlackApi, bot: Cata
     assert "Not called: ada@example.com (Slack did not say who that is)" in str(posted)
 
 
+async def test_one_person_in_two_alerts(api: StandInSlackApi, bot: CatalogBot) -> None:
+    """The second time neither of the alerts waits for an answer about the person."""
+    wanted = parcel(item("1", people=("ada@example.com",)), item("2", people=("ada@example.com",)))
+    for _ in range(2):
+        api.answers["users.lookupByEmail"].append(Response("busy", 503))
+    there = bot.of_queue("#oncall")
+    assert (await failure(there, wanted)).scope is Scope.TRANSIENT
+    assert (await there.send(wanted)).delivered == told("1", "2")
+    assert len(api.answers["users.lookupByEmail"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "scope", "asked"),
+    [
+        (Response("<html>log in", 200), Scope.STRANGE, 2),
+        (JSONResponse({"ok": False, "error": "missing_scope"}), Scope.DESTINATION, 2),
+        (JSONResponse({"ok": False, "error": "users_not_found"}), Scope.PLACE, 1),
+    ],
+)
+async def test_only_slacks_word_on_a_person_is_kept(
+    api: StandInSlackApi, bot: CatalogBot, answer: Response, scope: Scope, asked: int
+) -> None:
+    """What else comes in place of an answer is no answer: the next try asks again."""
+    api.people.users["ada@example.com"] = "U0ADA00001"
+    api.answers["users.lookupByEmail"].append(answer)
+    ada = bot.of_queue("@ada@example.com")
+    assert (await failure(ada)).scope is scope
+    if asked > 1:
+        await ada.send(parcel(item("1")))
+    else:
+        await failure(ada)
+    assert [method for method, _ in api.calls].count("users.lookupByEmail") == asked
+
+
 async def test_scopes_that_are_missing(api: StandInSlackApi, bot: CatalogBot) -> None:
     """They are named: without one a person gets no messages, and an alert goes out without its mention."""
     api.people.users["ada@example.com"] = "U0ADA00001"
@@ -143,8 +180,63 @@ async def test_what_has_arrived_is_not_sent_again(api: StandInSlackApi, bot: Cat
         assert found.delivered == frozenset({"1"})
 
 
+async def test_each_turn_knows_what_the_last_one_found(api: StandInSlackApi, bot: CatalogBot) -> None:
+    """That a channel cannot be read is logged once, and its ID is not looked for among all channels."""
+    await bot.of_queue("#oncall").send(parcel(item("1")))
+    api.scopes -= {"channels:history"}
+    with capture_logs() as logs:
+        for _ in range(2):
+            assert await bot.of_queue("#oncall").find(parcel(item("2")), LONG_AGO) is None
+    assert [line["event"] for line in logs].count("channel_unreadable") == 1
+    assert "conversations.list" not in [method for method, _ in api.calls]
+
+
 async def test_a_revoked_token_is_the_destinations(api: StandInSlackApi, bot: CatalogBot) -> None:
     """The default would not be reached either."""
     api.refuse("chat.postMessage", "token_revoked")
     assert (await failure(bot.of_queue("#oncall"))).scope is Scope.DESTINATION
     assert "comes from the catalog" in (await failure(bot)).reason
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "no_permission",
+        "method_not_supported_for_channel_type",
+        "restricted_action_read_only_channel",
+    ],
+)
+async def test_words_for_a_channel_that_takes_nothing(
+    api: StandInSlackApi, bot: CatalogBot, word: str
+) -> None:
+    """The channel's alone: the token is good for others."""
+    api.refuse("chat.postMessage", word)
+    assert (await failure(bot.of_queue("#oncall"))).scope is Scope.PLACE
+
+
+@pytest.mark.parametrize("word", ["cannot_dm_bot", "invalid_user_combination", "user_not_visible"])
+async def test_words_for_a_person_who_cannot_be_told(
+    api: StandInSlackApi, bot: CatalogBot, word: str
+) -> None:
+    """The person's alone."""
+    api.refuse("conversations.open", word)
+    assert (await failure(bot.of_queue("@U0ADA00001"))).scope is Scope.PLACE
+
+
+async def test_a_person_with_a_new_account(api: StandInSlackApi, bot: CatalogBot) -> None:
+    """Their incident began in other direct messages: Slack is asked once, not without end."""
+    api.people.users["ada@example.com"] = "U0ADA00001"
+    for _ in range(3):
+        api.refuse("chat.postMessage", "channel_not_found")
+    failed = await failure(
+        bot.of_queue("@ada@example.com"), parcel(reply("1", Message("D0OLD000001", "1.000001")))
+    )
+    assert (failed.scope, len(api.answers["chat.postMessage"])) == (Scope.PLACE, 2)
+
+
+async def test_the_old_channel_gets_its_own_alone(bot: CatalogBot) -> None:
+    """It names what it has of the parcel, and what waits beyond is left to wait."""
+    parent = await opened(bot.of_queue("#oncall"))
+    items = (item("1"), reply("2", parent))
+    sent = await bot.of_queue("#nowhere").send(Parcel(items, {"of": "the first"}, more=7, counts={"down": 9}))
+    assert sent.delivered == told("2")
