@@ -57,7 +57,7 @@ async def run(*arguments: str) -> tuple[int, str]:
         (ADD, 2, "say what"),
         ((*ADD, "--rule", "*"), 2, "say what"),
         ((*ADD, "--rule", ""), 2, "must not be empty"),
-        ((*ADD, "--entity", "x" * 501), 2, "at most 500"),
+        ((*ADD, "--entity", "x" * 201), 2, "at most 200"),
         ((*ADD, "--rule", "r", "--author", "x" * 501), 2, "at most 500"),
         ((*ADD, "--rule", "r", "--comment", " "), 2, "must not be empty"),
         ((*ADD, "--rule", UNDECODABLE), 2, "not UTF-8"),
