@@ -230,7 +230,7 @@ class Clicks:
         return came, None
 
     def _tell(self, click: Click, text: str, *, written: bool = False) -> None:
-        """Tell whoever has clicked; `written`: the text is in Slack's markup already."""
+        """Answer the person who clicked; `written`: the text is in Slack's markup already."""
         text = text if written else escape(text, MAX_ALONE_CHARS)
         # In the background: Slack waits 3 s for the answer to the click, not for this.
         self._telling.add(task := asyncio.create_task(self._post(click.response_url, text)))

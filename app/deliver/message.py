@@ -62,7 +62,7 @@ class Messages:
             await with_own_words(first.notification, self.rules, event, self._jq),
             *(with_mention(delivery.notification, self.rules) for delivery in others),
         ]
-        if not others:  # a digest has no room for it, and each would be read anew
+        if not others:  # a digest has no room for it, and each would be read again
             notifications[0] = await self.with_affected(notifications[0])
         pairs = zip(deliveries, notifications, strict=True)
         items = (

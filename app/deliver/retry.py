@@ -23,7 +23,7 @@ REFUSED_ALIKE = 3  # entities in a row: a token that has expired, not one entity
 class Doubts:
     """Says of answers that may concern the message or the destination which it is, by those before.
 
-    It remembers them in memory only: after a restart it counts anew, which does no harm.
+    It remembers them in memory only: after a restart it counts from zero, which does no harm.
     """
 
     def __init__(self) -> None:

@@ -207,7 +207,7 @@ def counted(incident: Incident, at: datetime, changes: int, within: timedelta) -
         changes: From so many on it flaps.
         within: That is, so many within this time; and stable is what has not changed for as long.
     """
-    # Stable for a whole window starts the count afresh, however many moves came before.
+    # Stable for a whole window starts the count again, however many moves came before.
     stable = bool(incident.moves) and at - incident.moves[-1] >= within
     recent = () if stable else tuple(move for move in incident.moves if at - move < within)
     moves = (*recent, at)[-changes:]  # older ones cannot make the number full again

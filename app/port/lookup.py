@@ -18,7 +18,7 @@ ANSWERS_KEPT = timedelta(minutes=10)
 LOOKUP_SECONDS = 2.0
 PORT_AWAY = timedelta(seconds=30)  # after a failure no change waits for Port for a while
 OF_ONE_QUESTION = frozenset({400, 403, 404, 422})
-"""Statuses by which Port refuses what was asked for, and not whoever asks."""
+"""Statuses by which Port refuses what was asked for, and not the caller."""
 MAX_ANSWERS_KEPT = 10_000
 MAX_RELATED = 50
 """Of a relation to thousands no more are read: nobody tells so many."""

@@ -17,7 +17,7 @@ MENTION_WORD = re.compile(
 )
 """https://docs.slack.dev/messaging/formatting-message-text (mentions)"""
 AROUND_A_VALUE = re.compile(r"@|<@|<!subteam\^|>")
-"""What may be written around a value of the catalog: Slack's notation of it is made anew."""
+"""What may be written around a value of the catalog: Slack's notation of it is made here."""
 BETWEEN = re.compile(r"[,;\s]+")
 MAX_PEOPLE = 10
 MAX_PERSON_CHARS = 200

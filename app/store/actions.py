@@ -75,7 +75,7 @@ _RESULT = TypeAdapter(ActionResult)
 async def act(tx: Transaction, action: Action, now: datetime) -> ActionResult:
     """Do what somebody wants to be done to an incident, once.
 
-    What is due later of it is cancelled or written anew, its messages are updated, and the destinations that
+    What is due later of it is cancelled or replaced, its messages are updated, and the destinations that
     ask for it are told.
 
     Args:

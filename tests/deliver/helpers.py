@@ -104,7 +104,7 @@ class Rig:
         self.dispatcher.wake()
 
     async def idle(self) -> None:
-        """Wait until nothing is on its way: to whoever sends, a clock that jumps is a lease that ends."""
+        """Wait until nothing is on its way: to a sender, a clock that jumps is a lease that ends."""
         await until(
             lambda: (
                 self.dispatcher.last_turn == self.clock.now and not self.dispatcher._turns  # noqa: SLF001 - what is on its way shows nowhere else

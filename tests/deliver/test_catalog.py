@@ -228,7 +228,7 @@ async def test_whom_the_catalog_names_is_called(start: Start) -> None:
 
 
 async def test_one_channel_has_one_queue(start: Start) -> None:
-    """However it was found, and whoever names it; one that has a destination of its own is that one's."""
+    """However it was found and named; one that has a destination of its own is that one's."""
     other = {
         "type": "slack",
         "channel": "{{ .diff.after.properties.other }}",

@@ -53,7 +53,7 @@ ENDS = {
 
 @pytest.mark.parametrize("name", ENDS)
 def test_how_a_run_ends(name: str) -> None:
-    """A run fails where somebody did not hear of it; each end says what became of the change, and why."""
+    """A run fails where somebody was not told; each end says what became of the change, and why."""
     fate, (status, label, summary) = ENDS[name]
     assert fate.has_ended
     assert fate.ending([]) == {"status": status, "statusLabel": label, "summary": summary}

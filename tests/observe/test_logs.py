@@ -95,7 +95,7 @@ def test_a_line_is_always_json(monkeypatch: pytest.MonkeyPatch, encoding: str) -
 
 
 def test_a_log_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is no room for the log, or nobody reads it, whoever has something to say goes on."""
+    """Where there is no room for the log, or nobody reads it, the program goes on."""
     read, write = os.pipe()
     os.close(read)
     with suppress(BrokenPipeError), os.fdopen(write, "w") as unread:  # closing it tries once more
@@ -108,7 +108,7 @@ def test_a_log_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_service_does_without_what_draws_tables() -> None:
-    """structlog would import rich, a tenth of the start; whoever needs it still can."""
+    """structlog would import rich, a tenth of the start; what needs it still can."""
     said = subprocess.run(
         [sys.executable, "-c", "import app.main, sys; print('rich' in sys.modules); import rich.table"],
         capture_output=True,

@@ -49,7 +49,7 @@ async def test_a_change_becomes_an_alert(service: Service, slack: StandInSlack) 
 async def test_a_change_that_comes_twice_alerts_once(
     service: Service, slack: StandInSlack, shape: Shape
 ) -> None:
-    """The same change again, in any shape, is answered 202 as a duplicate, and nobody hears of it twice."""
+    """The same change again, in any shape, is answered 202 as a duplicate, and nobody is told twice."""
     at = datetime.now(UTC)
     first = await service.post(change_body(before="Healthy", after="Crashed", at=at))
     again = await service.post(change_body(before="Healthy", after="Crashed", at=at, shape=shape))

@@ -280,7 +280,7 @@ def test_each_destination_is_told_once() -> None:
 
 
 def test_a_destination_hears_of_the_steps_that_it_wants() -> None:
-    """A job that mends something does not run again because it is mended."""
+    """A job that fixes something does not run again because it is fixed."""
     job = Route("job", "job", frozenset({Step.OPENED, Step.NOTICED}))
     state = EntityState()
     opened = decide(matched([HYSTERESIS], cpu(70, 85), job, ALERTS), state, NOW)

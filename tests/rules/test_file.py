@@ -358,7 +358,7 @@ def test_the_schema_refuses_what_is_wrong(said: dict[str, Any]) -> None:
 
 
 def test_the_schema_describes_every_key() -> None:
-    """For whoever hovers over one; and where no text is meant, a variable may stand all the same."""
+    """For a person who hovers over one; and where no text is meant, a variable may stand all the same."""
     schema = file_model(SETTINGS_MODELS).model_json_schema()
     models = {**schema["$defs"], "RulesFile": schema}
     keys = {f"{name}.{key}": said for name, one in models.items() for key, said in one["properties"].items()}

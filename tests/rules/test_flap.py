@@ -153,7 +153,7 @@ def test_trouble_that_must_last_comes_back_while_it_flaps(up_again: int) -> None
 
 
 def test_trouble_that_must_last_and_does_not_while_it_flaps() -> None:
-    """That nobody would hear of it alone does not keep back what it settles on."""
+    """That nobody is told of it alone does not keep back what it settles on."""
     life = lasting()
     life.to(90, 8)
     life.to(50, 9)

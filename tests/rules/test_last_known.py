@@ -135,7 +135,7 @@ def test_flapped_and_back_is_told_as_usual() -> None:
 
 
 def test_what_reconciling_did_not_alert_of_alerts() -> None:
-    """Another rule, to which the difference meant nothing, hears of the change that comes late."""
+    """Another rule, to which the difference meant nothing, is told of the change that comes late."""
     crashed = rule(name="crashed", when={"property": "healthStatus", "to": "Crashed"})
     life = WatchedLife(BUILT_IN, crashed)
     life.take(moved("Healthy", "Degraded", 10), reconciled=True)

@@ -42,7 +42,7 @@ def test_one_or_several(said: dict[str, Any], expected: tuple[Any, ...]) -> None
 
 @pytest.mark.parametrize("pattern", ["^database$", "db.*", "a|b", "(db)", r"db\d", "db+", "db{2}", "/db/"])
 def test_a_blueprint_is_no_regular_expression(pattern: str) -> None:
-    """Who writes one hears of patterns, in place of a rule that never matches."""
+    """Who writes one is told of patterns, in place of a rule that never matches."""
     with pytest.raises(ValidationError, match="looks like a regular expression"):
         rule(blueprint=pattern)
 

@@ -219,7 +219,7 @@ async def test_a_queue_is_held_by_one_replica(pair: Pair) -> None:
 
 
 async def test_others_are_woken_at_once(pair: Pair) -> None:
-    """What one replica stores, another hears of within milliseconds; its own bell wakes nobody."""
+    """What one replica stores, another knows within milliseconds; its own bell wakes nobody."""
     woken: list[float] = []
     own: list[float] = []
     pair[0].on_new(lambda: own.append(time.monotonic()))

@@ -126,7 +126,7 @@ async def test_ignored(store: Store) -> None:
 
 
 async def test_the_last_of_several_ends_it(store: Store) -> None:
-    """Delivered here, dead there: the run hears of it when the second is, whichever that is."""
+    """Delivered here, dead there: the run is told when the second is, whichever that is."""
     one = incoming()
     await store.accept([reported(deciding(one, for_the_pager(one)))])
     claimed = await claims(store)
@@ -142,7 +142,7 @@ async def test_the_last_of_several_ends_it(store: Store) -> None:
 
 
 async def test_two_that_end_at_once(store: Store) -> None:
-    """The last two deliveries of a change are recorded at the same moment, and its run hears of it."""
+    """The last two deliveries of a change are recorded at the same moment, and its run is told."""
     for number in range(10):
         one, run = incoming(entity=f"e{number}"), f"r_{number}"
         await store.accept([reported(deciding(one, for_the_pager(one)), run)])

@@ -116,7 +116,7 @@ async def test_a_lease_of_a_moment_later_holds(store: Store) -> None:
 
 
 async def test_a_lost_lease_cannot_record(store: Store) -> None:
-    """When a lease has ended another takes the queue, and whoever had it can neither record nor release."""
+    """When a lease has ended another takes the queue; the one before can neither record nor release."""
     await store.accept([incoming()])
     frozen = await claim_one(store, token="frozen")
     assert frozen is not None

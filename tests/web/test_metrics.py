@@ -177,7 +177,7 @@ async def test_a_silence(service: Service) -> None:
 
 
 async def test_rules_refused(start: Start, tmp_path: Path) -> None:
-    """A rules file that is refused shows until it is mended."""
+    """A rules file that is refused shows until it is fixed."""
     file = tmp_path / "rules.yaml"
     rules = {"version": 1, "rules": [{"name": "one", "blueprint": "service", "when": {"property": "tier"}}]}
     file.write_text(json.dumps(rules))

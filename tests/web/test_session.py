@@ -296,7 +296,7 @@ def test_the_waits_grow_and_end() -> None:
 
 
 def test_the_right_token_forgets() -> None:
-    """Who has the right token begins anew."""
+    """Who has the right token begins again from zero."""
     throttle = Throttle(lambda: 0.0)
     for _ in range(FREE_TRIES - 1):
         throttle.wrong("192.0.2.1")

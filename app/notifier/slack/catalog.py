@@ -103,7 +103,7 @@ class CatalogBot(SlackBot):
     async def send(self, parcel: Parcel) -> Sent:
         """Post a message, as `SlackBot` does.
 
-        What the catalog names is looked for anew each time: a channel of this name may be another one by now.
+        What the catalog names is looked up each time: a channel of this name may be another one by now.
         But an incident is told to its end where it began, also where that channel has another name.
 
         Raises:

@@ -159,7 +159,7 @@ class People:
             try:
                 answer = await ask()
             except DeliveryFailed as failed:
-                # A proxy's page, or a scope that is missing, may be mended by the next try.
+                # A proxy's page, or a scope that is missing, may be gone at the next try.
                 if failed.scope is Scope.TRANSIENT or not failed.reason.startswith(NO_PERSON):
                     raise
                 answer = failed

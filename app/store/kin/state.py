@@ -72,13 +72,15 @@ class FamilyState:
             before = incidents.get(after.id)
             leads = any(kin.leads and kin.rule.name == after.rule for kin in incoming.kins)
             how = "was deleted" if incoming.change.action == DELETE else "is resolved"
-            self.move(before, after, leads=leads, how=how, anew=after.id in decision.cancel)
+            self.move(before, after, leads=leads, how=how, replaced=after.id in decision.cancel)
             # Those of a rule that is gone are closed by who reads the rules.
             groups = {group.name for kin in incoming.kins for group in kin.groups}
             ties = {tie.key for tie in (*(before.ties if before else ()), *after.ties) if tie.rule in groups}
             self.touched |= dict.fromkeys(ties, number)
 
-    def move(self, before: Incident | None, after: Incident, *, leads: bool, how: str, anew: bool) -> None:
+    def move(
+        self, before: Incident | None, after: Incident, *, leads: bool, how: str, replaced: bool
+    ) -> None:
         """Take in that an incident opened or moved.
 
         Args:
@@ -86,7 +88,7 @@ class FamilyState:
             after: The incident now.
             leads: It may explain others.
             how: How it ended, if it did.
-            anew: Its alerts were made anew.
+            replaced: Its alerts were replaced.
         """
         key, is_open = (after.rule, after.blueprint, after.entity), after.resolved_at is None
         was_open = before is not None and before.resolved_at is None
@@ -101,8 +103,8 @@ class FamilyState:
             self.fresh.add(after.id)
         quiet = before.quiet if before is not None and was_open else None
         self.stirred |= {cause for cause in (quiet, after.quiet) if cause is not None}
-        # Where its alerts were made anew they are as they should be.
-        if not (is_open and was_open) or anew or quiet == after.quiet:
+        # Where its alerts were replaced they are as they should be.
+        if not (is_open and was_open) or replaced or quiet == after.quiet:
             self.hushed.pop(after.id, None)
             self.released.pop(after.id, None)
         elif after.quiet is not None:

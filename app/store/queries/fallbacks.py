@@ -53,6 +53,7 @@ async def copy_on_hold(tx: Transaction, routes: Mapping[str, Route], now: dateti
     """
     if not routes:
         return
+    waiting: list[tuple[str, Sequence[Row]]] = []
     for queue, destination, reason in await tx.fetch(BROKEN, messages.UPDATES, to_micros(now)):
         found = await tx.fetch(
             f"SELECT id, incident_id FROM deliveries WHERE queue = $1 AND due_at <= $2 AND {UNCOPIED}"
@@ -62,14 +63,17 @@ async def copy_on_hold(tx: Transaction, routes: Mapping[str, Route], now: dateti
             list(routes) if destination is None else [destination],
             COPIES_AT_ONCE,
         )
-        if not found:
-            continue
-        # Incidents first, as everywhere: what is decided of them meanwhile must see whom we tell.
-        await tx.lock_rows("incidents", sorted({incident for _, incident in found if incident is not None}))
+        if found:
+            waiting.append((reason, found))
+    # Incidents first, as everywhere, and of all queues at once: who decides of them must see whom we tell.
+    incidents = {incident for _, pairs in waiting for _, incident in pairs if incident is not None}
+    if incidents:
+        await tx.lock_rows("incidents", sorted(incidents))
+    for reason, pairs in waiting:
         rows = await tx.fetch(
             f"SELECT id, {deliveries.COPIED}, created_at, incident_id, repeat_after FROM deliveries"
             f" WHERE id = ANY($1) AND {UNCOPIED} ORDER BY id FOR NO KEY UPDATE SKIP LOCKED",
-            [number for number, _ in found],
+            [number for number, _ in pairs],
         )
         await _copy(tx, rows, routes, reason, to_micros(now))
 

@@ -101,7 +101,7 @@ async def claim(
         return []
     active = tuple(await silences.active(tx, now))
     heads = [(row, head) for row in rows if (head := await _head(tx, row[0], now, batch_limits))]
-    due = {head["destination"] for _, head in heads}  # the others are left for whoever sends to them now
+    due = {head["destination"] for _, head in heads}  # the others are another process's
     claims, slots = [], Slots({name: spacings[name] for name in spacings if name in due}, now)
     if spacings:  # who waits longest goes first, in whatever queue of the destination
         heads.sort(key=lambda one: one[1]["deliveries"][0].id)
@@ -242,7 +242,7 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timed
     ids = attempt.delivery_ids
     sent = [delivery.id for delivery in claim.deliveries] if ids is None else list(ids)
     # A replica that resolves one of these incidents now must see what is written here, or we what it writes;
-    # and before the queue, as everywhere: whoever acts on one has it, and wants the queue of its updates.
+    # and before the queue, as everywhere: an action locks one, and then the queue of its updates.
     about = "SELECT DISTINCT incident_id FROM deliveries WHERE id = ANY($1) AND incident_id IS NOT NULL"
     incidents = [name for (name,) in await tx.fetch(about, [*sent, *attempt.asides])]
     await tx.lock_rows("incidents", incidents, shared=attempt.elsewhere is None)

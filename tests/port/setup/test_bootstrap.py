@@ -181,7 +181,7 @@ async def test_living_values_stay(port: StandInPort) -> None:
     assert (values["healthStatus"], values["cpuUtil"], values["own"]) == ("Crashed", 25, 1)
 
 
-async def test_automation_is_mended(port: StandInPort) -> None:
+async def test_automation_is_corrected(port: StandInPort) -> None:
     """An automation that calls elsewhere is put right; what a person has set stays, and is said."""
     await run(port, webhook_url="https://old.example.com/api/slack")
     theirs = port.actions[AUTOMATION]
@@ -204,9 +204,9 @@ async def test_automation_is_mended(port: StandInPort) -> None:
         "invocationMethod.synchronized",
         "invocationMethod.headers.RUN_ID",
     }
-    mended = port.actions[AUTOMATION]
-    ports_own = {key: mended[key] for key in mended.keys() - ACTION_FIELDS}
-    assert mended == expected | ports_own
+    corrected = port.actions[AUTOMATION]
+    ports_own = {key: corrected[key] for key in corrected.keys() - ACTION_FIELDS}
+    assert corrected == expected | ports_own
     port.requests.clear()
     assert (await run(port))[2].result is Result.UNCHANGED
     assert port.writes == []

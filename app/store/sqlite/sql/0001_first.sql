@@ -71,7 +71,7 @@ CREATE INDEX incidents_tied_to ON incident_ties (blueprint, entity, rule, incide
 
 -- What people did to incidents: each once, however often it arrives.
 CREATE TABLE actions (
-    id          TEXT    PRIMARY KEY,          -- given by whoever asks for it: Slack's envelope, say
+    id          TEXT    PRIMARY KEY,          -- given by the caller: Slack's envelope, say
     at          INTEGER NOT NULL,
     incident_id TEXT    NOT NULL,
     what        TEXT    NOT NULL,
