@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,7 @@ class Channel:
 
     Attributes:
         name: Its name.
+        channel_id: Its id.
         archived: Whether it is archived.
         silent: Whether its webhook takes everything, and never answers.
         webhooks: How many addresses its webhook has had; only the last one works.
@@ -38,6 +40,7 @@ class Channel:
     """
 
     name: str
+    channel_id: str
     archived: bool = False
     silent: bool = False
     webhooks: int = 1
@@ -108,8 +111,13 @@ class Slack:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self.channels = {name: Channel(name) for name in CHANNELS}
-        self._ids = {channel_id: name for name, channel_id in CHANNELS.items()}
+        self.channels: dict[str, Channel] = {}
+        self.ids: dict[str, str] = {}
+
+    def add(self, channels: Mapping[str, str]) -> None:
+        """Add channels: their names, with their ids."""
+        self.channels |= {name: Channel(name, channel_id) for name, channel_id in channels.items()}
+        self.ids |= {channel_id: name for name, channel_id in channels.items()}
 
     def webhook(self, sending: Sending) -> Reply:
         """Answer a post to an incoming webhook."""
@@ -136,15 +144,15 @@ class Slack:
         method = sending.path.rpartition("/")[2]
         arguments = sending.query or (sending.json() if sending.body else {})
         if method == "conversations.list":
-            shown = {channel.name: channel.shown_as or channel.name for channel in self.channels.values()}
-            channels = [{"id": channel_id, "name": shown[name]} for name, channel_id in CHANNELS.items()]
+            channels = [
+                {"id": channel.channel_id, "name": channel.shown_as or channel.name}
+                for channel in self.channels.values()
+            ]
             return Reply(200, {"ok": True, "channels": channels})
         wanted = str(arguments.get("channel", ""))
-        name = self._ids.get(wanted, wanted.removeprefix("#"))
-        if wanted not in self._ids and self.channels[name].shown_as:
-            return Reply(200, {"ok": False, "error": "channel_not_found"})
+        name = self.ids.get(wanted, wanted.removeprefix("#"))
         channel = self.channels.get(name)
-        if channel is None:
+        if channel is None or (wanted not in self.ids and channel.shown_as):
             return Reply(200, {"ok": False, "error": "channel_not_found"})
         if method in ("conversations.history", "conversations.replies"):
             return self._history(channel, arguments, thread=arguments.get("ts"))
@@ -159,7 +167,7 @@ class Slack:
         return self._info(channel)
 
     def _info(self, channel: Channel) -> Reply:
-        shown = {"id": CHANNELS[channel.name], "name": channel.shown_as or channel.name}
+        shown = {"id": channel.channel_id, "name": channel.shown_as or channel.name}
         return Reply(200, {"ok": True, "channel": shown})
 
     def _post_message(self, channel: Channel, arguments: dict[str, Any], sending: Sending) -> Reply:
@@ -168,7 +176,7 @@ class Slack:
         reply, done, ts = self._post(channel, arguments, sending, good="")
         if done and reply.status == 200:
             message = {"thread_ts": thread} if (thread := channel.messages[ts].get("thread_ts")) else {}
-            reply.body = {"ok": True, "channel": CHANNELS[channel.name], "ts": ts, "message": message}
+            reply.body = {"ok": True, "channel": channel.channel_id, "ts": ts, "message": message}
         return reply
 
     def _post(
