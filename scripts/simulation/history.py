@@ -91,6 +91,24 @@ class History:
         """Tell whether a place was told of a change by its value."""
         return any(load == change.load for load, _ in self.heard[place, change.entity])
 
+    def first_named(self, place: str, change: Change) -> float:
+        """Give when a place was first told of a change by its value; for ever later: it never was."""
+        heard = self.heard[place, change.entity]
+        return min((told.at for load, told in heard if load == change.load), default=float("inf"))
+
+    def first_counted(self, place: str, change: Change) -> float:
+        """Give when a message of a place may first have counted a change, without its value."""
+        return min(
+            (
+                told.at
+                for told, _ in self._counted
+                if told.place == place
+                and told.unnamed.get(change.entity, 0)
+                and self.known_from[change.load] <= told.at
+            ),
+            default=float("inf"),
+        )
+
     def has_heard(self, place: str, change: Change) -> bool:
         """Tell whether a place was told of a change: by its value, or as one of those that a message counts.
 

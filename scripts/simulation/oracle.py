@@ -157,7 +157,9 @@ class Oracle:
                 if first_told[early] <= first_told[later] or self._history.kept_back(earlier):
                     continue
                 # Of an entity with another name the jobs are in another queue.
-                if place != PAGER or (earlier.entity == after.entity and earlier.entity not in renamed):
+                ordered = place != PAGER or (earlier.entity == after.entity and earlier.entity not in renamed)
+                # A message before may have told of it, without its value.
+                if ordered and self._history.first_counted(place, earlier) > first_told[later]:
                     yield f"#{place} is told of {after.shown} before {earlier.shown}"
 
     def _first_told(self, place: str) -> dict[float, float]:
