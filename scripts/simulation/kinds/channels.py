@@ -118,8 +118,7 @@ class Channels(Kind):
                 own = place == PAGER or all(table.channels.get(change.team) == place for table in tables)
                 if change.action != "UPDATE" or not own or history.kept_back(change):
                     continue
-                if not any(
-                    history.has_heard(FALLBACK, told)
-                    for told in [change, *history.found_by_comparing(change)]
-                ):
+                same = [change, *history.found_by_comparing(change)]
+                before = (history.first_named(place, one) < on_hold[0] for one in same)
+                if not any(before) and not any(history.has_heard(FALLBACK, one) for one in same):
                     yield f"#{FALLBACK} is never told of {change.shown}, though {place} was on hold"
