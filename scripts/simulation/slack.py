@@ -11,6 +11,7 @@ from scripts.simulation.network import Reply, Sending
 from scripts.simulation.world import Told, World
 
 CHANNELS = {"rocket": "C0000000R", "star": "C0000000S", "nova": "C0000000N", "ops": "C0000000O"}
+WORKSPACE = "T0000000T"
 RATE_SECONDS = 0.9
 """Slack lets short bursts pass; what comes sooner than this is refused."""
 BEGINS = re.compile(r"(?=<[^|>]*identifier=[^|>]+\|)")
@@ -149,6 +150,8 @@ class Slack:
                 for channel in self.channels.values()
             ]
             return Reply(200, {"ok": True, "channels": channels})
+        if method in ("auth.test", "response"):  # the latter is for the eyes of who has clicked alone
+            return Reply(200, {"ok": True, "team_id": WORKSPACE, "user_id": "UBOT", "bot_id": "B1"})
         wanted = str(arguments.get("channel", ""))
         name = self.ids.get(wanted, wanted.removeprefix("#"))
         channel = self.channels.get(name)
@@ -238,7 +241,9 @@ class Slack:
         ts = str(arguments["ts"])
         if ts not in channel.messages:
             return Reply(200, {"ok": False, "error": "message_not_found"})
-        channel.messages[ts] = channel.messages[ts] | {"updated": read_lines(arguments).loads}
+        channel.messages[ts] = channel.messages[ts] | {
+            name: arguments[name] for name in ("text", "blocks", "attachments") if name in arguments
+        }
         return failure[0] if failure else Reply(200, {"ok": True, "channel": channel.name, "ts": ts})
 
     def _history(self, channel: Channel, arguments: dict[str, Any], *, thread: str | None) -> Reply:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from scripts.simulation.chance import FAULTS, Chance
+from scripts.simulation.kinds.acknowledgements import Acknowledgements
 from scripts.simulation.kinds.channels import Channels
 from scripts.simulation.kinds.kind import Kind
 from scripts.simulation.kinds.machine import Machine
@@ -12,7 +13,16 @@ from scripts.simulation.kinds.processes import Processes
 from scripts.simulation.kinds.rules_file import RulesFile
 from scripts.simulation.kinds.webhooks import Webhooks
 
-KINDS: tuple[type[Kind], ...] = (Channels, Pager, Webhooks, RulesFile, Machine, Processes, Operator)
+KINDS: tuple[type[Kind], ...] = (
+    Channels,
+    Pager,
+    Webhooks,
+    RulesFile,
+    Machine,
+    Processes,
+    Operator,
+    Acknowledgements,
+)
 """All kinds, in the order in which they disturb."""
 NAMES = tuple(kind.name for kind in KINDS if kind.name)
 ALL_FAULTS: Mapping[str, float] = FAULTS | {
