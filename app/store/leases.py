@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from app.model.delivery import Outcome
 from app.model.times import MICRO, to_micros
+from app.store import rates
 from app.store.rows import Attempt, Claim
 from app.store.transaction import Transaction
 
@@ -93,6 +94,8 @@ async def give_back(tx: Transaction, claim: Claim, *, unsure: bool = False) -> b
             claim.queue,
             claim.stepped // MICRO,
         )
+    elif ours:
+        await rates.give_back(tx, claim)
     return bool(ours)
 
 

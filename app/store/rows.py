@@ -167,6 +167,7 @@ class Claim:
         stories: Of each incident of that message the first and the last notification, and its id.
         run: The run in Port that these deliveries report to; None: they are no reports.
         stepped: By how much the clock was set before: all times are by the clock as it was then.
+        spacing: For how long, from the claim on, it keeps other queues of a destination that has a rate waiting.
     """
 
     queue: str
@@ -186,6 +187,7 @@ class Claim:
     stories: tuple[tuple[Notification, Notification, str], ...] = ()
     run: str | None = None
     stepped: timedelta = timedelta(0)
+    spacing: timedelta = timedelta(0)
 
     @property
     def silenced_stories(self) -> Iterator[tuple[Notification, Notification, str, Silence | None]]:

@@ -131,6 +131,7 @@ async def claim(
                 unsure_sends=unsure_sends,
                 silences=active,
                 stepped=stepped,
+                spacing=spacings.get(head["destination"], timedelta(0)),
                 **head,
             )
         )
