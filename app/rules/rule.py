@@ -1,5 +1,6 @@
 """A rule, and the set of rules, in which those about a change are found fast."""
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from fnmatch import fnmatchcase
@@ -32,6 +33,7 @@ from app.rules.values import (
     as_tuple,
 )
 
+LEVELS_IN_JQ = re.compile(r'(?<!\bproperties)\.scorecards\b|"scorecards"')
 UNNAMED = "matched"
 """The state that has no name."""
 MAX_STATE_CHARS = 200  # a value may be a megabyte
@@ -167,6 +169,9 @@ class Rule(Strict):
             return False
         if change.action == DELETE:
             return True
+        # Most bodies name no scorecards, which says nothing of them.
+        if self.reads_scorecards and not (change.after and change.after.scorecards):
+            return False
         if self.resolve is not None:
             return self.resolve.fulfilled(change, results)
         # A rule that waits or reminds needs an end, or it would remind for ever.
@@ -181,10 +186,10 @@ class Rule(Strict):
         """List the jq programs of its conditions."""
         return (leaf.jq for leaf in self.leaves if leaf.jq)
 
-    @property
+    @cached_property
     def reads_scorecards(self) -> bool:
         """Whether a jq program of its conditions reads scorecards, of which no last known state is kept."""
-        return any("scorecard" in program for program in self.programs())
+        return any(LEVELS_IN_JQ.search(program) for program in self.programs())
 
     def main(self, change: CatalogChange) -> PropertyChange | None:
         """Choose the value that a change is about: `when`'s, or `resolve`'s if only that one moved."""
