@@ -65,6 +65,8 @@ class Load:
 
     def add(self, claim: Claim, delivery: Waiting, why_not: WhyNot, held: Held) -> bool:
         """Count a delivery that is to be sent; of another one note why not, and give False."""
+        if claim.sent_together and delivery.id not in claim.sent_together:
+            return False  # it goes out with what is next
         aside = None
         if silence := silence_of(delivery.notification, claim.silences):
             aside = Aside(Outcome.SILENCED, f"silence {silence.id}, by {silence.author}", silence.id)

@@ -59,5 +59,5 @@ async def give_back(tx: Transaction, claim: Claim) -> None:
     """Let the other queues of a claim's destination send, since nothing was sent from this one."""
     times = to_micros(claim.claimed_at), to_micros(claim.claimed_at + claim.spacing)
     free = "UPDATE rates SET next_at = $1 WHERE destination = $3 AND next_at = $2 RETURNING true"
-    if claim.spacing and await tx.fetch_value(free, *times, claim.destination):
+    if await tx.fetch_value(free, *times, claim.destination):
         await tx.execute("UPDATE queues SET next_at = $1 WHERE next_at = $2 AND holder IS NULL", *times)
