@@ -72,7 +72,9 @@ class Load:
             aside = Aside(Outcome.SILENCED, f"silence {silence.id}, by {silence.author}", silence.id)
         elif reason_gone := why_not(delivery.notification):
             aside = Aside(Outcome.DEAD, reason_gone)
-        elif hours := held(delivery.notification.rule, claim.destination, claim.claimed_at):
+        elif not delivery.notification.at_any_time and (
+            hours := held(delivery.notification.rule, claim.destination, claim.claimed_at)
+        ):
             reason = f"held until {hours[1]:%Y-%m-%d %H:%M} UTC, when hours {hours[0]} begin"
             aside = Aside(Outcome.SILENCED, reason, hours=hours)
         if aside is not None:

@@ -13,7 +13,7 @@ from app.rules.condition import JqError
 from app.rules.destination import ByCatalog, SlackRules
 from app.rules.mention import catalog_mentions
 from app.rules.rule import Rule, RuleSet
-from app.rules.targets import HOLD, ByHours, ByPort, ByTemplate, Target, at_hours, choose, named, plain
+from app.rules.targets import ByHours, ByPort, ByTemplate, at_hours, choose, holds, named, plain
 from app.rules.watched import Watched
 
 ANY_DESTINATION = "*"
@@ -73,9 +73,7 @@ class Rulebook:
     def __post_init__(self) -> None:
         plain = (rule.name for rule in self.rules.rules if self._is_plain(rule))
         object.__setattr__(self, "plain", frozenset(plain))
-        held = {
-            rule.name: self._hours_of(rule) for rule in self.rules.rules if any(map(_holds, rule.targets))
-        }
+        held = {rule.name: self._hours_of(rule) for rule in self.rules.rules if any(map(holds, rule.targets))}
         object.__setattr__(self, "_held", held)
 
     def _is_plain(self, rule: Rule) -> bool:
@@ -103,7 +101,7 @@ class Rulebook:
         """
         by_name, led_to = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
         for target in rule.targets:
-            when = target.when if isinstance(target, ByHours) and _holds(target) else AT_ANY_TIME
+            when = target.when if isinstance(target, ByHours) and holds(target) else AT_ANY_TIME
             for _, name in named(target):
                 by_name[name].add(when)
                 for place in self._beyond(name):
@@ -196,7 +194,3 @@ def _text(value: object) -> str:
     if reason:
         raise ValueError(reason)
     return str(value).strip()
-
-
-def _holds(target: Target) -> bool:
-    return isinstance(target, ByHours) and target.else_ == HOLD

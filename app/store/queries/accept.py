@@ -25,8 +25,8 @@ from app.store.queries.last_known import find_last_known, put_last_known
 from app.store.rows import Accepted, Incoming, acknowledgement_columns, acknowledgement_of
 from app.store.transaction import Columns, EntityKey, Row, Transaction
 
-LATER = "later"
-"""What follows the steps of a place that only an escalation would reach."""
+LATER, ANY_TIME = "later", "any time"
+"""What follows the steps of a place that only an escalation would reach, or that no hours keep quiet."""
 CHANGE_COLUMNS: Columns = {
     "key": "text",
     "received_at": "bigint",
@@ -183,6 +183,7 @@ def told_json(told: tuple[Route, ...]) -> str:
                 place.queue,
                 *(() if place.steps == ALL_STEPS else sorted(place.steps)),
                 *([LATER] if place.later else []),
+                *([ANY_TIME] if place.at_any_time else []),
             )
             for place in told
         ]
@@ -196,8 +197,9 @@ def told_of(text: str) -> tuple[Route, ...]:
         Route(
             destination,
             queue,
-            frozenset(Step(step) for step in steps if step != LATER) or ALL_STEPS,
+            frozenset(Step(step) for step in steps if step not in (LATER, ANY_TIME)) or ALL_STEPS,
             later=LATER in steps,
+            at_any_time=ANY_TIME in steps,
         )
         for destination, queue, *steps in json.loads(text)
     )
