@@ -94,7 +94,9 @@ async def make_queues(tx: Transaction, destinations: Mapping[str, str]) -> None:
     await tx.execute_many(
         # Looked for first: to find a conflict is to wait for a process that has just written to the queue.
         "INSERT INTO queues (name, destination) SELECT $1, $2"
-        " WHERE NOT EXISTS (SELECT 1 FROM queues WHERE name = $1) ON CONFLICT (name) DO NOTHING",
+        # Locked: it must not be forgotten before something waits in it, which locks it as well.
+        " WHERE NOT EXISTS (SELECT 1 FROM queues WHERE name = $1 FOR KEY SHARE)"
+        " ON CONFLICT (name) DO NOTHING",
         sorted(destinations.items()),
     )
 
