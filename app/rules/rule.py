@@ -1,6 +1,5 @@
 """A rule, and the set of rules, in which those about a change are found fast."""
 
-import re
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from fnmatch import fnmatchcase
@@ -23,6 +22,7 @@ from app.rules.mention import Mention
 from app.rules.targets import DEFAULT_DESTINATION, Escalation, Escalations, Target, Targets
 from app.rules.values import (
     GLOB,
+    LEVELS_IN_JQ,
     OF_RUNS,
     Actions,
     Blueprints,
@@ -33,7 +33,6 @@ from app.rules.values import (
     as_tuple,
 )
 
-LEVELS_IN_JQ = re.compile(r'(?<!\bproperties)\.scorecards\b|"scorecards"')
 UNNAMED = "matched"
 """The state that has no name."""
 MAX_STATE_CHARS = 200  # a value may be a megabyte
@@ -169,7 +168,6 @@ class Rule(Strict):
             return False
         if change.action == DELETE:
             return True
-        # Most bodies name no scorecards, which says nothing of them.
         if self.reads_scorecards and not (change.after and change.after.scorecards):
             return False
         if self.resolve is not None:

@@ -9,7 +9,7 @@ import pytest
 from app.model.delivery import Outcome
 from app.model.incident import ALL_STEPS, Person, Step
 from app.model.notification import Message
-from app.model.silence import silence_of
+from app.model.silence import Silence, silence_of
 from app.rules.destination import ByCatalog
 from app.rules.rulebook import Queues, Rulebook
 from app.store import queries
@@ -286,13 +286,19 @@ async def test_hours_that_are_others_now(store: Store) -> None:
     assert await tell(store, 55) == [("default", Step.OPENED, "")]
 
 
-async def test_a_silence_follows_a_rename(store: Store) -> None:
-    """What is silenced until it is over stays so under the entity's new name."""
+@pytest.mark.parametrize("limited", [False, True])
+async def test_a_silence_follows_a_rename(store: Store, limited: bool) -> None:
+    """What is silenced, until it is over or for a time, stays so under the entity's new name."""
     await store.accept([opens()])
     await tell(store, 1)
-    assert (await do(store, "silence", 5)).came == "done"
+    assert (await do(store, "silence", 5, until=at(500) if limited else None)).came == "done"
     await store.accept([went("Degraded", "Crashed", 20, rules=REMINDING, new="till")])
     (claimed, *_) = await claims(store, second=21)
     (alert, *_) = claimed.deliveries
     assert alert.notification.entity == "till"
     assert silence_of(alert.notification, claimed.silences)
+    wide = Silence("*", "*", "*", "*", at(0), at(500), "ada", "all")
+    await store.write(queries.silences.add, replace(wide, entity="ca*"))
+    await store.accept([went("Degraded", "Degraded", 30, rules=REMINDING, entity="cart", new="basket")])
+    rest = await store.read(queries.silences.silences, active_at=at(31))
+    assert [one.entity for one in rest] == ["ca*", "till"]
