@@ -10,6 +10,7 @@ from app.model.delivery import Outcome
 from app.model.incident import ALL_STEPS, Person, Step
 from app.model.notification import Message
 from app.model.silence import Silence, silence_of
+from app.model.times import to_micros
 from app.rules.destination import ByCatalog
 from app.rules.rulebook import Queues, Rulebook
 from app.store import queries
@@ -17,13 +18,14 @@ from app.store.actions import Action, ActionResult, Verb, act
 from app.store.follow import follow, follow_escalations
 from app.store.rows import Aside, Incoming
 from app.store.store import Store
+from app.store.transaction import Transaction
 from tests.store.helpers import attempt, claim, claims, delivered
 from tests.store.lives import at, open_ones, ruled, tell, went
 
 ANA, BEN = Person("ana", "slack", "U1"), Person("ben", "page")
 REMINDING = ruled(again_after="60s", severity={"Degraded": "warning", "Crashed": "critical"})
 BROKEN = ("Healthy", "Degraded")
-CHOSEN = "UPDATE deliveries SET destination = 'owners' WHERE step = 'escalated'"
+CHOSEN = "UPDATE deliveries SET destination = $1, queue = $2 WHERE step = 'escalated' AND repeat_after = $3"
 BAD = {"property": "healthStatus", "to": {"not": "Healthy"}}
 POSTED = Message("C0123456789", "1780000000.000100")
 
@@ -224,19 +226,41 @@ async def test_a_reload_changes_what_escalates(store: Store) -> None:
     assert await coming() == []
 
 
-async def test_a_reload_leaves_what_the_catalog_chose(store: Store) -> None:
-    """Where an escalation goes is not known without its change: only other times make it anew."""
+@pytest.mark.parametrize("target", ["boss", {"template": "{{ .to }}", "default": "default"}])
+async def test_a_reload_leaves_what_the_catalog_chose(store: Store, target: object) -> None:
+    """Where an escalation goes is not known without its change: at another time it goes there as well."""
     owners = Queues("owners", catalog=ByCatalog("{{ .owner }}", lambda text: f"#{text}", "default"))
 
-    def book(after: str) -> Rulebook:
-        rules = ruled(escalate=[{"after": after, "send": "owners"}])
-        return Rulebook(rules, {"default": Queues("default"), "owners": owners})
+    def book(after: str, *more: str) -> Rulebook:
+        steps = [{"after": after, "send": ["owners", *more]}, {"after": "5m", "send": target}]
+        names = ("default", "boss")
+        return Rulebook(ruled(escalate=steps), {name: Queues(name) for name in names} | {"owners": owners})
+
+    async def coming() -> list[tuple[str, int]]:
+        rows = await store.read(
+            lambda tx: tx.fetch(
+                "SELECT queue, due_at FROM deliveries WHERE step = 'escalated' AND state = 'pending'"
+                " ORDER BY due_at, queue"
+            )
+        )
+        return [(queue, (due_at - to_micros(at(0))) // 1_000_000) for queue, due_at in rows]
 
     await store.accept([opens()])
     await store.write(follow_escalations, book("60s"), at(10))
-    await store.write(lambda tx: tx.execute(CHOSEN))
+
+    async def choose(tx: Transaction) -> None:
+        await queries.deliveries.make_queues(tx, {"#rocket": "owners", "boss": "boss"})
+        await tx.execute(CHOSEN, "owners", "#rocket", 60_000_000)
+        await tx.execute(CHOSEN, "boss", "boss", 300_000_000)
+
+    await store.write(choose)
     assert await store.write(follow_escalations, book("60s"), at(11)) == 0
+    assert await coming() == [("#rocket", 70), ("boss", 310)]
     assert await store.write(follow_escalations, book("70s"), at(12)) == 1
+    assert await coming() == [("#rocket", 80), ("boss", 310)]
+    assert await store.write(follow_escalations, book("70s", "default"), at(13)) == 1
+    assert await coming() == [("#rocket", 80), ("default", 80), ("boss", 310)]
+    assert await store.write(follow_escalations, book("70s", "default"), at(14)) == 0
 
 
 async def test_a_longer_wait_puts_escalations_off(store: Store) -> None:

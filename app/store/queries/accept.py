@@ -155,9 +155,9 @@ async def _write(tx: Transaction, group: Group, ids: dict[str, int]) -> None:
     if renamed := group.renamed:
         await deliveries.rewrite(tx, renamed, lambda name, waits: waits.renamed(renamed[name]))
         await causes.rename(tx, group)
-    if names := group.renames:
+    if patterns := group.renames:
         follow = "UPDATE silences SET entity = $3 WHERE NOT settled AND blueprint = $1 AND entity = $2"
-        await tx.execute_many(follow, names)
+        await tx.execute_many(follow, patterns)
     if group.alerts:
         alerts = [
             deliveries.of_alert(alert, ids[key], now, ended_at=group.ended.get(place))
