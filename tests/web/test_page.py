@@ -14,7 +14,7 @@ from app.demo.run import change_body
 from app.demo.stand_in_slack import StandInSlack
 from app.model.delivery import State
 from app.store import queries
-from app.web.api.models import IncidentOut
+from app.web.api.incident_models import IncidentOut
 from app.web.view import iso
 from tests.conftest import DATABASES, Service, Start, count
 from tests.store.family import CLUSTER, SERVICE, Catalog
@@ -292,7 +292,7 @@ async def test_what_another_incident_stands_for_is_in_its_row(start: Start, tmp_
         (row,) = [
             row for row in await service.store.read(queries.incidents.worst, 9) if row.incident.entity == "a"
         ]
-        out = IncidentOut.of(row)
+        out = IncidentOut.of(row, {})
         assert (out.cause, bool(out.quiet)) == ("cluster eu-1, rule cluster-health", True)
         await service.post(catalog.incoming("b", "Degraded").body)
         assert "<summary>2 below it</summary>" in await page(service, "/")
