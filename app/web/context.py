@@ -44,6 +44,10 @@ class WebContext:
     clock: Callable[[], datetime]
     find_links: FindLinks
 
+    def wake(self) -> None:
+        """Let the dispatcher look for work at once."""
+        self.intake.wake()
+
     async def reconciling(self) -> ReconciliationOut:
         """Read the last reconcile runs, and when the next is due."""
         # The rules may have been reloaded since the last look, so whether it is off is asked each time.

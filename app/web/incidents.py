@@ -18,8 +18,8 @@ from app.store import queries
 from app.store.kin.shown import below
 from app.store.queue_state import WAITS_LONG
 from app.store.views import ChangeFilter, IncidentFilter, IncidentRow
-from app.web.actions import patterns_text
 from app.web.api.incident_models import read_alerts
+from app.web.api.silence_actions import patterns_text
 from app.web.context import Context, WebContext, read_page
 from app.web.health import queue_warnings
 from app.web.render import PageRoute, Render
