@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -21,7 +22,7 @@ from app.cli.base import (
     user_name,
 )
 from app.cli.remote import Remote, Token, Url, remote
-from app.errors import ListenerError
+from app.errors import ListenerError, SettingsError
 from app.model.incident import RANKS, Person
 from app.model.notification import one_line
 from app.notifier.base import duration
@@ -98,7 +99,10 @@ async def _read(store: Store, all_: bool, unacknowledged: bool) -> list[Incident
 
 async def _out(store: Store, rows: Sequence[IncidentRow]) -> list[IncidentOut]:
     configure_logging("ERROR", "text")  # that Slack does not say where a message is, is no line of a list
-    async with open_links(load_settings(only=OF_MESSAGES), store.clock) as find_links:
+    settings = None
+    with suppress(SettingsError):  # then there are no links; the incidents need no token
+        settings = load_settings(only=OF_MESSAGES)
+    async with open_links(settings, store.clock) as find_links:
         ids = [row.incident.id for row in rows]
         alerts = await read_alerts(store, ids, store.clock(), find_links)
     return [IncidentOut.of(row, alerts) for row in rows]

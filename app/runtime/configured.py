@@ -146,9 +146,9 @@ def port_client(
 
 
 @asynccontextmanager
-async def open_links(settings: Settings, clock: Clock = now) -> AsyncIterator[FindLinks]:
+async def open_links(settings: Settings | None, clock: Clock = now) -> AsyncIterator[FindLinks]:
     """Give what finds the addresses of messages in Slack; without a bot token it finds none."""
-    if settings.slack_bot_token is None:
+    if settings is None or settings.slack_bot_token is None:
         yield _no_links
         return
     from app.notifier.slack.permalinks import Permalinks

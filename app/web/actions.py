@@ -17,6 +17,7 @@ from app.receive.signature import Signed
 from app.store import queries
 from app.store.actions import Action, Verb, act
 from app.store.queue_state import QueueState
+from app.store.rows import Accepted
 from app.store.store import Store
 from app.store.views import AuditEntry, Quarantined
 from app.web.api.models import ActionOut
@@ -208,6 +209,11 @@ async def replay(context: AcceptingContext, who: str, number: int) -> ActionOut:
         failed = f"Number {number} still cannot be read: {one_line(str(error), 200)}."
         await record(context, who, "replay", failed)
         raise HTTPException(409, failed) from None
+    return await left_quarantine(context, who, number, accepted)
+
+
+async def left_quarantine(context: ActionContext, who: str, number: int, accepted: Accepted) -> ActionOut:
+    """Delete from the quarantine a body that was accepted as a change."""
     # Accepting comes first: a crash between the two leaves a body that is a duplicate next time.
     await context.store.write(queries.quarantine.leave, [number])
     details = f"Number {number} left the quarantine: accepted, {_alerts(accepted.alerts)}."

@@ -37,6 +37,7 @@ async def test_the_same_here_and_elsewhere(start: Start, run: Run, slack: StandI
     slack.answers.extend([PlainTextResponse("invalid_payload", 400)] * 3)
     async with start(admin_token=TOKEN, log_level="ERROR") as service:
         await service.change("Healthy", "Degraded", entity="a")
+        await service.post(b"{}")
         at = ("--url", service.url, "--token", TOKEN)
 
         async def dead() -> bool:
@@ -48,7 +49,7 @@ async def test_the_same_here_and_elsewhere(start: Start, run: Run, slack: StandI
             assert said in (await run("incidents", verb, incident, *at)).out
         added = await run("silences", "add", "--for", "1h", "--comment", "why", "--entity", "[ab]", *at)
         assert added.out.startswith(
-            "it covers 1 open incidents, and 1 alerts of the last 24 hours\nsilence 1: "
+            "it covers 1 open incidents, and 1 alerts of the last 24 hours\nSilence 1: "
         )
         for words in (
             ("silences",),
@@ -59,6 +60,12 @@ async def test_the_same_here_and_elsewhere(start: Start, run: Run, slack: StandI
             ("deliveries",),
             ("deliveries", "--entity", "a", "--state", "dead", "--rule", "health", "--since", "1h"),
             ("deliveries", "show", "1"),
+            ("changes",),
+            ("changes", "--entity", "a", "--rule", "health", "--since", "1h"),
+            ("changes", "show", "1"),
+            ("quarantine",),
+            ("quarantine", "show", "1"),
+            ("audit",),
             ("status",),
         ):
             here, elsewhere = await run(*words, "--json"), await run(*words, "--json", *at)
@@ -68,6 +75,9 @@ async def test_the_same_here_and_elsewhere(start: Start, run: Run, slack: StandI
         retried = await run("deliveries", "retry", "--rule", "health", *at)
         assert "1 dead deliveries are tried again (rule health).\n" in retried.out
         assert "0 deliveries" in (await run("deliveries", "--destination", "nobody", *at)).out
+        replayed = await run("quarantine", "replay", *at)
+        assert (replayed.status, "still cannot be read" in replayed.err) == (1, True)
+        assert "x is not on hold" in (await run("destinations", "release", "x", *at)).err
         edited = await run("silences", "edit", "1", "--extend", "1h", "--comment", "longer", *at)
         assert "Silence 1 is now: entity [ab], until " in edited.out
         assert (await run("silences", "end", "1", *at)).status == 0

@@ -98,7 +98,7 @@ class ChangeOut(Answer):
     reason: str
     """Why it alerted, or why not."""
     alerts: int
-    reconciled: bool = Field(exclude=True)
+    reconciled: bool = Field(default=False, exclude=True)
     """Whether it was found by reconciling; for the page only."""
 
 
@@ -200,6 +200,10 @@ class ReconciliationOut(Answer):
     next_at: datetime | None
 
 
+def _as_text(body: bytes | str) -> str:
+    return body if isinstance(body, str) else body.decode("utf-8", "replace")
+
+
 class QuarantineOut(Answer):
     """A signed body that could not be read."""
 
@@ -211,8 +215,8 @@ class QuarantineOut(Answer):
     reason: str
     size: int
     """In bytes."""
-    body: Annotated[str, BeforeValidator(lambda body: body.decode("utf-8", "replace"))]
-    """Its first 2,000 bytes; those that are not UTF-8 are replaced."""
+    body: Annotated[str, BeforeValidator(_as_text)]
+    """In a list its first 2,000 bytes; those that are not UTF-8 are replaced."""
 
 
 class AuditOut(Answer):

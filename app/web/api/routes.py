@@ -227,6 +227,12 @@ async def quarantine(context: Context, before: Before = None, limit: Limit = 50)
     )
 
 
+@router.get("/quarantine/{number}", tags=["Quarantine"], summary="One body", responses=NOT_FOUND)
+async def quarantined(context: Context, number: Number) -> QuarantineOut:
+    """Return one body, whole."""
+    return QuarantineOut.model_validate(await actions.quarantined(context, number))
+
+
 @router.post(
     "/quarantine/{number}/replay", tags=["Quarantine"], summary="Read it again", responses=FOR_AN_ACTION
 )
