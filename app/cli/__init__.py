@@ -29,6 +29,7 @@ COMMANDS = {
     "doctor": "doctor",
     "reconcile": "reconcile",
     "rules": "rules",
+    "changes": "changes",
     "deliveries": "outbox",
     "quarantine": "outbox",
     "move": "upkeep",
@@ -38,6 +39,7 @@ COMMANDS = {
     "destinations": "destinations",
     "silences": "silences",
     "incidents": "incidents",
+    "audit": "changes",
     "config": "config",
 }
 """Each command and its module here, which has a function or a group of commands of the same name."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -11,12 +12,16 @@ from app.cli.base import (
     OF_STORE_AND_RULES,
     AsJson,
     Noun,
+    OnThisMachine,
+    acted,
     print_json_lines,
     print_table,
     run,
     run_with_store,
     say,
+    user_name,
 )
+from app.cli.remote import Token, Url, remote
 from app.errors import DeliveryFailed, ListenerError
 from app.model.notification import Notification, one_line
 from app.model.report import RUNS
@@ -31,6 +36,9 @@ from app.settings import Settings, load_settings
 from app.store import queries
 from app.store.queue_state import QueueState
 from app.store.store import Store
+from app.web.actions import record
+from app.web.actions import release as release_queue
+from app.web.api.models import ActionOut, QueueOut
 
 TEST_TEXT = "A test message of the Port changelog listener: alerts for destination {name} arrive here."
 
@@ -123,32 +131,44 @@ def send_test(
             try:
                 async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
                     parcel = await notifier.prepare(Parcel((item,)))
-                    return (await notifier.send(parcel)).detail
+                    answer = (await notifier.send(parcel)).detail
             except DeliveryFailed as failed:
                 raise ListenerError(f"{name} did not take it: {failed.reason}") from None
             except TimeoutError:
                 raise ListenerError(f"{name} did not answer in time") from None
+            here, text = OnThisMachine(runtime.store), f"To destination {name}: {one_line(answer)}."
+            await record(here, user_name(), "test message", text)
+            return answer
 
     say(f"{name} answered: {run(work())}")
 
 
 @destinations.command()
-def release(name: Name) -> None:
+def release(name: Name, url: Url = None, token: Token = None) -> None:
     """Release a destination that is on hold: it sends at once, many waiting alerts as digests."""
+    if listener := remote(url, token):
+        queues = listener.ask_list("/queues", QueueOut)
+        queue = next((queue for queue in queues if queue.destination == name and queue.on_hold), None)
+        if queue is None:
+            raise ListenerError(f"{one_line(name, 60)} is not on hold: python -m app status")
+        say(listener.act("POST", f"/queues/{quote(queue.name, safe='')}/release").done)
+        return
     settings = load_settings(only=OF_STORE_AND_RULES)
     channels = _channels(settings, configured_rules(settings))
 
-    async def work(store: Store) -> int:
-        now = datetime.now(UTC)
-        queues = _queues_of(name, channels, await store.read(queries.page.queues, now))
+    async def work(store: Store) -> list[ActionOut]:
+        queues = _queues_of(name, channels, await store.read(queries.page.queues, datetime.now(UTC)))
         if name not in channels and not queues:
             raise _unknown(name, channels)
-        held = {queue.destination for queue in queues}
-        return sum([await store.release_hold(destination, now) for destination in held])
+        # One for each destination: releasing one queue releases all of its destination.
+        held = {queue.destination: queue.name for queue in queues if queue.on_hold is not None}
+        here, who = OnThisMachine(store), user_name()
+        return [await acted(release_queue(here, who, queue)) for queue in held.values()]
 
-    if not run_with_store(work):
+    if not (released := run_with_store(work)):
         raise ListenerError(f"{one_line(name, 60)} is not on hold: python -m app destinations")
-    say(f"{name} is released")
+    for done in released:
+        say(done.done)
 
 
 def _unknown(name: str, known: Iterable[str]) -> ListenerError:

@@ -10,6 +10,7 @@ from app.cli.base import (
     MAX_NUMBER,
     AsJson,
     Noun,
+    act_here,
     print_json_lines,
     print_record,
     print_table,
@@ -27,6 +28,8 @@ from app.runtime.configured import configured_rules
 from app.settings import load_settings
 from app.store import queries
 from app.web.actions import MAX_COMMENT_CHARACTERS, MAX_PATTERN_CHARACTERS
+from app.web.api.models import ActionOut
+from app.web.api.silence_actions import add_silence, end_silence, revise_silence
 from app.web.api.silence_models import SilenceOut, SilencePreviewOut
 
 silences = typer.Typer(cls=Noun, help="Silences: mute alerts for a while.")
@@ -74,9 +77,7 @@ def add(
     covered = _preview(listener, new, now)
     say(f"it covers {covered.incidents:,} open incidents, and {covered.alerts:,} alerts of the last 24 hours")
     if not dry_run:
-        number = _add(listener, new)
-        begins = f"from {_time(starts_at)} UTC " if start else ""
-        say(f"silence {number}: {_patterns_text(new)}, {begins}until {_time(ends_at)} UTC")
+        say(_add(listener, new, begins_now=not start).done)
     if listener is None:
         with suppress(ListenerError):  # it holds without the rules file, too
             if reason := why_idle(new, configured_rules(load_settings()).file.rules):
@@ -89,16 +90,16 @@ def _preview(listener: Remote | None, new: Silence, now: datetime) -> SilencePre
     return listener.ask("/silences/preview", SilencePreviewOut, **_patterns(new))
 
 
-def _add(listener: Remote | None, new: Silence) -> int:
+def _add(listener: Remote | None, new: Silence, *, begins_now: bool) -> ActionOut:
     if listener is None:
-        return run_with_store(lambda store: store.write(queries.silences.add, new))
+        patterns = (new.rule, new.blueprint, new.entity, new.team)
+        starts_at = None if begins_now else new.starts_at
+        return act_here(
+            lambda here: add_silence(here, new.author, patterns, new.ends_at, new.comment, starts_at)
+        )
     times = {"starts_at": new.starts_at.isoformat(), "ends_at": new.ends_at.isoformat()}
     body = {**_patterns(new), **times, "comment": f"{new.comment} ({new.author})"}
-    return listener.act("POST", "/silences", body).id
-
-
-def _time(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S}"
+    return listener.act("POST", "/silences", body)
 
 
 @silences.command("list")
@@ -167,25 +168,13 @@ def edit(
         now + span("--for", for_) if for_ else row.ends_at + span("--extend", extend) if extend else None
     )
     starts_at = now + span("--start", start) if start else None
-    if listener is None:
-        try:
-            revised = run_with_store(
-                lambda store: store.write(
-                    queries.silences.revise,
-                    number,
-                    now,
-                    starts_at=starts_at,
-                    ends_at=ends_at,
-                    comment=comment,
-                )
-            )
-        except ValueError as error:
-            raise ListenerError(str(error)) from None
-        if revised is None:
-            raise ListenerError(f"silence {number} has just ended")
-        say(f"silence {number}: {_patterns_text(revised)}, until {_time(revised.ends_at)} UTC")
-        return
     times = {"starts_at": starts_at, "ends_at": ends_at}
+    if listener is None:
+        done = act_here(
+            lambda here: revise_silence(here, user_name(), number, comment=comment, **times), "silences"
+        )
+        say(done.done)
+        return
     body = {name: at.isoformat() for name, at in times.items() if at} | (
         {"comment": comment} if comment else {}
     )
@@ -198,10 +187,7 @@ def end(number: Number, url: Url = None, token: Token = None) -> None:
     if listener := remote(url, token):
         say(listener.act("DELETE", f"/silences/{number}").done)
         return
-    ended = run_with_store(lambda store: store.write(queries.silences.end, number, datetime.now(UTC)))
-    if not ended:
-        raise ListenerError(f"there is no silence {number} that has not ended: python -m app silences")
-    print(f"silence {number} has ended")
+    say(act_here(lambda here: end_silence(here, user_name(), number), "silences").done)
 
 
 def _patterns(silence: Silence | SilenceOut) -> dict[str, str]:

@@ -113,6 +113,33 @@ def without_last_slash(app: ASGIApp) -> ASGIApp:
     return around
 
 
+def head_as_get(app: ASGIApp) -> ASGIApp:
+    """Wrap the whole application: HEAD is answered as GET; the server leaves the body out.
+
+    https://www.rfc-editor.org/rfc/rfc9110#name-head
+    """
+
+    async def around(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("method") != "HEAD":
+            await app(scope, receive, send)
+            return
+        ended = asyncio.Event()
+
+        async def head_only(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                await send({"type": "http.response.body"})
+                ended.set()
+
+        async def read() -> Message:
+            await ended.wait()  # a stream would never end: for it the client has gone
+            return {"type": "http.disconnect"}
+
+        await app({**scope, "method": "GET"}, read, head_only)
+
+    return around
+
+
 def _forbidden(_: Request, error: Exception) -> Response:
     log.warning("source_refused", address=str(error))
     return JSONResponse({"error": SOURCE_REFUSED}, 403)

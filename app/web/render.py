@@ -33,6 +33,7 @@ HERE = Path(__file__).parent
 STATIC = HERE / "static"
 MAX_FORM_BYTES = 64 * 1024
 FORM_SECONDS = 15
+NOTHING_HERE = "There is nothing at this address."
 TITLES = {
     401: "Not signed in",
     403: "Not allowed",
@@ -149,26 +150,36 @@ class PageRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handler(request: Request) -> Response:
+            refuse = partial(_error_page, part=bool(request.headers.get("hx-request")))
             try:
                 if request.method == "POST":
                     await _read_form(request)
                 response = await handle(request)
             except HTTPException as error:
-                response = _error_page(error.status_code, error.detail, dict(error.headers or {}))
+                response = refuse(error.status_code, error.detail, dict(error.headers or {}))
             except RequestValidationError as error:
-                first = error.errors()[0]
-                response = _error_page(422, f"{first['loc'][-1]}: {first['msg']}")
+                response = refuse(*_what_is_wrong(error))
             except TimeoutError:
-                response = _error_page(408, "The form did not arrive in time.")
+                response = refuse(408, "The form did not arrive in time.")
             except UnicodeEncodeError:  # a form may name a charset that decodes to half a surrogate pair
-                response = _error_page(422, "The form holds text that is not Unicode.")
+                response = refuse(422, "The form holds text that is not Unicode.")
             except StoreUnavailable as error:
                 retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-                response = _error_page(503, f"{error}. Try again in a moment.", retry)
+                response = refuse(503, f"{error}. Try again in a moment.", retry)
             response.headers.update(SECURITY_HEADERS | {"Cache-Control": "no-store"})
             return response
 
         return handler
+
+
+def _what_is_wrong(error: RequestValidationError) -> tuple[int, str]:
+    first = error.errors()[0]
+    place, name = first["loc"][0], first["loc"][-1]
+    if place == "path":  # no number where a number names a thing
+        return 404, NOTHING_HERE
+    if first["type"] == "missing":
+        return 422, f"The address does not say which {name} is meant."
+    return 422, f"{name}: {first['msg']}"
 
 
 async def _read_form(request: Request) -> None:
@@ -187,11 +198,13 @@ async def _read_form(request: Request) -> None:
         await request.body()  # the request keeps the body for the form's parser
 
 
-def _error_page(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+def _error_page(
+    status: int, detail: str, headers: dict[str, str] | None = None, *, part: bool = False
+) -> Response:
     if location := (headers or {}).get("Location"):
         return RedirectResponse(location, status)
-    text = PAGE_TEMPLATES.get_template("error.html").render(title=TITLES.get(status, "Error"), detail=detail)
-    return HTMLResponse(text, status, headers)
+    template = PAGE_TEMPLATES.get_template("error_part.html" if part else "error.html")
+    return HTMLResponse(template.render(title=TITLES.get(status, "Error"), detail=detail), status, headers)
 
 
 async def not_found(request: Request, error: Exception) -> Response:
@@ -199,7 +212,7 @@ async def not_found(request: Request, error: Exception) -> Response:
     is_program = "text/html" not in request.headers.get("accept", "") or request.url.path.startswith("/api/")
     if isinstance(error, RoutingError) and is_program:
         return await http_exception_handler(request, error)
-    return _error_page(404, "There is nothing at this address.", SECURITY_HEADERS)
+    return _error_page(404, NOTHING_HERE, SECURITY_HEADERS)
 
 
 class Static(StaticFiles):

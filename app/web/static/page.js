@@ -35,6 +35,7 @@
       const ms = Date.now() - at;
       let text = at.toLocaleString([], { dateStyle: "medium", timeStyle: "medium", hour12: false });
       if ("span" in one.dataset) text = span(ms);
+      else if ("clock" in one.dataset && ms < 43200000) text = clock(at); // half a day: which day is plain
       else if ("ago" in one.dataset) text = ms < 0 ? `in ${span(-ms)}` : `${span(ms)} ago`;
       if (one.textContent !== text) one.textContent = text;
     }
