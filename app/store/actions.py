@@ -163,8 +163,11 @@ async def _acknowledge(tx: Transaction, action: Action, incident: Incident, now:
     say = partial(_with, acknowledged=acknowledged, incident=incident, step=step, at=now, **UNMOVED)
     alerts = await incidents.alerts_of(tx, incident, step, say, now)
     channels = {place.queue for place in incident.told_so_far if place.steps == EVERY_STEP}
-    later = {"due_at": to_micros(now + SECOND_THOUGHTS), "waiting_since": to_micros(now + SECOND_THOUGHTS)}
-    alerts = [alert._replace(**later) if alert.queue in channels else alert for alert in alerts]
+    due_at = to_micros(now + SECOND_THOUGHTS)
+    alerts = [
+        alert._replace(due_at=due_at, waiting_since=due_at) if alert.queue in channels else alert
+        for alert in alerts
+    ]
     await deliveries.insert(tx, alerts)
     return ActionResult("done", f"{_about(incident)} is acknowledged by {_by(action)}.")
 

@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 
 from app.model.delivery import Outcome
-from app.model.incident import ALL_STEPS, EVERY_STEP, Person, Step
+from app.model.incident import EVERY_STEP, Person, Step
 from app.model.notification import Message
 from app.model.silence import Silence, silence_of
 from app.model.times import to_micros
@@ -89,10 +89,12 @@ async def test_a_channel_that_cannot_be_updated(store: Store, taken_back: int | 
         await do(store, "acknowledge", 61, BEN)
     second = 72 if taken_back == 9 else 16
     claimed = await claim(store, second=second)
-    assert [words_of(alert.notification).sentence() for alert in claimed.deliveries] == [
-        f"checkout: healthStatus still Degraded, open for {'1 min' if taken_back == 9 else '5 s'},"
-        f" acknowledged by {'ben' if taken_back == 9 else 'ana'} (warning, rule health)"
-    ]
+    span, who = ("1 min", "ben") if taken_back == 9 else ("5 s", "ana")
+    (alert,) = claimed.deliveries
+    assert words_of(alert.notification).sentence() == (
+        f"checkout: healthStatus still Degraded, open for {span}, acknowledged by {who}"
+        " (warning, rule health)"
+    )
     await store.record(claimed, delivered(second=second))
     if taken_back == 99:
         await do(store, "unacknowledge", taken_back)
