@@ -51,6 +51,8 @@ CATALOG_QUEUES = ("#", "@")
 """What the names of queues begin with that the catalog chooses: of channels, and of people."""
 ALL_STEPS = frozenset(Step) - {Step.ACKNOWLEDGED}
 """The steps that a channel is alerted of; its messages show an acknowledgement in their own place."""
+EVERY_STEP = frozenset(Step)
+"""The steps that a channel is alerted of whose messages cannot be updated."""
 Way = Literal["slack", "page", "api", "command"]
 
 

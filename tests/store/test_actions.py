@@ -7,10 +7,11 @@ from datetime import datetime
 import pytest
 
 from app.model.delivery import Outcome
-from app.model.incident import ALL_STEPS, Person, Step
+from app.model.incident import EVERY_STEP, Person, Step
 from app.model.notification import Message
 from app.model.silence import Silence, silence_of
 from app.model.times import to_micros
+from app.notifier.words import words_of
 from app.rules.destination import ByCatalog
 from app.rules.rulebook import Queues, Rulebook
 from app.store import queries
@@ -73,6 +74,31 @@ async def test_an_acknowledgement_ends_reminders(store: Store) -> None:
         ("ana (Slack U1)", "acknowledge incident"),
         ("ben", "unacknowledge incident"),
     ]
+
+
+@pytest.mark.parametrize("taken_back", [None, 9, 99])
+async def test_a_channel_that_cannot_be_updated(store: Store, taken_back: int | None) -> None:
+    """One message says who looks after it, unless that was a slip; nothing is said when it is taken back."""
+    await store.accept([opens(steps=EVERY_STEP)])
+    await tell(store, 1)
+    await do(store, "acknowledge", 5)
+    assert await tell(store, 8) == []
+    if taken_back == 9:
+        await do(store, "unacknowledge", 9)
+        assert await tell(store, 60) == []
+        await do(store, "acknowledge", 61, BEN)
+    second = 72 if taken_back == 9 else 16
+    claimed = await claim(store, second=second)
+    span, who = ("1 min", "ben") if taken_back == 9 else ("5 s", "ana")
+    (alert,) = claimed.deliveries
+    assert words_of(alert.notification).sentence() == (
+        f"checkout: healthStatus still Degraded, open for {span}, acknowledged by {who}"
+        " (warning, rule health)"
+    )
+    await store.record(claimed, delivered(second=second))
+    if taken_back == 99:
+        await do(store, "unacknowledge", taken_back)
+        assert await tell(store, 158) == []
 
 
 @pytest.mark.parametrize("together", [True, False])
@@ -158,7 +184,7 @@ async def test_the_message_shows_it(store: Store, when: str) -> None:
 
 async def test_who_asks_for_the_step_is_told(store: Store) -> None:
     """A destination that can acknowledge is alerted of that step; no other is."""
-    steps = ALL_STEPS | {Step.ACKNOWLEDGED}
+    steps = frozenset({Step.OPENED, Step.RESOLVED, Step.ACKNOWLEDGED})
     await store.accept([opens(queue="pager", steps=steps)])
     await tell(store, 1)
     await do(store, "acknowledge", 5)
