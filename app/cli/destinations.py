@@ -1,12 +1,14 @@
 """The commands about destinations."""
 
 import asyncio
+import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
+from pydantic_core import to_json
 
 from app.cli.base import (
     OF_STORE_AND_RULES,
@@ -23,10 +25,10 @@ from app.cli.base import (
 )
 from app.cli.remote import Token, Url, remote
 from app.errors import DeliveryFailed, ListenerError
-from app.model.notification import Notification, one_line
+from app.model.notification import Notification, one_line, text_of
 from app.model.report import RUNS
 from app.notifier.base import SEND_TIMEOUT, Item, Parcel, duration
-from app.observe.logs import configure_logging
+from app.observe.logs import Hider, configure_logging
 from app.receive.rules_source import make_rulebook, secrets_of
 from app.rules.file import Rules
 from app.rules.targets import DEFAULT_DESTINATION
@@ -104,6 +106,20 @@ def _cells(row: Mapping[str, Any], now: datetime) -> tuple[str, ...]:
     *texts, waiting, oldest, last = row.values()
     ago = f"{duration(now - last)} ago" if last else "never"
     return *texts, str(waiting), duration(now - oldest) if oldest else "", ago
+
+
+@destinations.command()
+def show(name: Name, as_json: AsJson = False) -> None:
+    """Show one destination as it is in the rules file, a key a line; secrets are hidden."""
+    rules = configured_rules(load_settings(only=OF_STORE_AND_RULES))
+    if (settings := rules.file.destinations.get(name)) is None:
+        raise _unknown(name, rules.file.destinations)
+    written = settings.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    hide = Hider(secrets_of(rules))
+    for key, value in [] if as_json else written.items():
+        say(hide(f"{key}: {to_json(value).decode() if isinstance(value, dict | list) else text_of(value)}"))
+    if as_json:
+        print_json_lines([json.loads(hide(to_json({"name": name, **written}).decode()))])
 
 
 @destinations.command("test")
