@@ -23,7 +23,7 @@ from app.cli.base import (
     say,
     user_name,
 )
-from app.cli.remote import Token, Url, remote
+from app.cli.remote import Remote, Token, Url, remote
 from app.errors import DeliveryFailed, ListenerError
 from app.model.notification import Notification, one_line, text_of
 from app.model.report import RUNS
@@ -50,8 +50,14 @@ Name = Annotated[str, typer.Argument(help="The destination's name.")]
 
 
 @destinations.command("list")
-def list_destinations(as_json: AsJson = False) -> None:
-    """List destinations: how many alerts wait for each, and which are on hold and why."""
+def list_destinations(url: Url = None, token: Token = None, as_json: AsJson = False) -> None:
+    """List destinations: how many alerts wait for each, and which are on hold and why.
+
+    Of a listener elsewhere those that were sent to, without their types.
+    """
+    if listener := remote(url, token):
+        _print(_elsewhere(listener), as_json=as_json)
+        return
     settings, now = load_settings(only=OF_STORE_AND_RULES), datetime.now(UTC)
     rules = configured_rules(settings)
     kinds, channels = _kinds(settings, rules), _channels(settings, rules)
@@ -61,11 +67,24 @@ def list_destinations(as_json: AsJson = False) -> None:
         _row(name, kinds.get(name), _queues_of(name, channels, queues), now)
         for name in [*kinds, *sorted({queue.destination for queue in queues} - kinds.keys())]
     ]
+    _print(rows, as_json=as_json)
+
+
+def _print(rows: Iterable[Mapping[str, Any]], *, as_json: bool) -> None:
     if as_json:
         print_json_lines(rows)
     else:
         columns = ("name", "type", "state", "waiting", "oldest", "last delivered")
-        print_table(columns, (_cells(row, now) for row in rows))
+        print_table(columns, (_cells(row, datetime.now(UTC)) for row in rows))
+
+
+def _elsewhere(listener: Remote) -> list[dict[str, Any]]:
+    queues = [QueueState(**queue.model_dump()) for queue in listener.ask_list("/queues", QueueOut)]
+    names = dict.fromkeys(queue.destination for queue in queues)
+    return [
+        _row(name, "", [queue for queue in queues if queue.destination == name], datetime.now(UTC))
+        for name in names
+    ]
 
 
 def _kinds(settings: Settings, rules: Rules) -> dict[str, str]:
@@ -94,7 +113,9 @@ def _row(name: str, kind: str | None, queues: list[QueueState], now: datetime) -
     state = (trouble or "").removeprefix("is ") or ("failing, is retried" if failing else "ok")
     return {
         "name": name,
-        "type": kind or ("runs in Port" if name == RUNS else "(no longer in the rules)"),
+        "type": kind
+        if kind is not None
+        else ("runs in Port" if name == RUNS else "(no longer in the rules)"),
         "state": state,
         "waiting": sum(queue.waiting for queue in queues),
         "oldest_at": oldest,
