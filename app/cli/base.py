@@ -5,8 +5,9 @@ import getpass
 import json
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -69,6 +70,21 @@ def span(option: str, text: str) -> timedelta:
     except ValidationError as error:
         wrong = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise ListenerError(f"{option} {one_line(text, 40)} {wrong}") from None
+
+
+def start_time(option: str, text: str, now: datetime) -> datetime:
+    """Parse an option's start: a duration from now, the next 22:00 of this machine's zone, or ISO 8601.
+
+    Raises:
+        ListenerError: It is none of them; the text names the option.
+    """
+    local = now.astimezone()
+    with suppress(ValueError):
+        at = datetime.combine(local, time.fromisoformat(text)).astimezone()
+        return (at if at > local else at + timedelta(days=1)).astimezone(UTC)
+    with suppress(ValueError, OverflowError):
+        return datetime.fromisoformat(text).astimezone(UTC)
+    return now + span(option, text)
 
 
 def json_or_text(text: str) -> Any:

@@ -1,12 +1,14 @@
 """The commands about destinations."""
 
 import asyncio
+import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
+from pydantic_core import to_json
 
 from app.cli.base import (
     OF_STORE_AND_RULES,
@@ -21,12 +23,12 @@ from app.cli.base import (
     say,
     user_name,
 )
-from app.cli.remote import Token, Url, remote
+from app.cli.remote import Remote, Token, Url, remote
 from app.errors import DeliveryFailed, ListenerError
-from app.model.notification import Notification, one_line
+from app.model.notification import Notification, one_line, text_of
 from app.model.report import RUNS
 from app.notifier.base import SEND_TIMEOUT, Item, Parcel, duration
-from app.observe.logs import configure_logging
+from app.observe.logs import Hider, configure_logging
 from app.receive.rules_source import make_rulebook, secrets_of
 from app.rules.file import Rules
 from app.rules.targets import DEFAULT_DESTINATION
@@ -48,8 +50,14 @@ Name = Annotated[str, typer.Argument(help="The destination's name.")]
 
 
 @destinations.command("list")
-def list_destinations(as_json: AsJson = False) -> None:
-    """List destinations: how many alerts wait for each, and which are on hold and why."""
+def list_destinations(url: Url = None, token: Token = None, as_json: AsJson = False) -> None:
+    """List destinations: how many alerts wait for each, and which are on hold and why.
+
+    Of a listener elsewhere those that were sent to, without their types.
+    """
+    if listener := remote(url, token):
+        _print(_elsewhere(listener), as_json=as_json)
+        return
     settings, now = load_settings(only=OF_STORE_AND_RULES), datetime.now(UTC)
     rules = configured_rules(settings)
     kinds, channels = _kinds(settings, rules), _channels(settings, rules)
@@ -59,11 +67,24 @@ def list_destinations(as_json: AsJson = False) -> None:
         _row(name, kinds.get(name), _queues_of(name, channels, queues), now)
         for name in [*kinds, *sorted({queue.destination for queue in queues} - kinds.keys())]
     ]
+    _print(rows, as_json=as_json)
+
+
+def _print(rows: Iterable[Mapping[str, Any]], *, as_json: bool) -> None:
     if as_json:
         print_json_lines(rows)
     else:
         columns = ("name", "type", "state", "waiting", "oldest", "last delivered")
-        print_table(columns, (_cells(row, now) for row in rows))
+        print_table(columns, (_cells(row, datetime.now(UTC)) for row in rows))
+
+
+def _elsewhere(listener: Remote) -> list[dict[str, Any]]:
+    queues = [QueueState(**queue.model_dump()) for queue in listener.ask_list("/queues", QueueOut)]
+    names = dict.fromkeys(queue.destination for queue in queues)
+    return [
+        _row(name, "", [queue for queue in queues if queue.destination == name], datetime.now(UTC))
+        for name in names
+    ]
 
 
 def _kinds(settings: Settings, rules: Rules) -> dict[str, str]:
@@ -92,7 +113,9 @@ def _row(name: str, kind: str | None, queues: list[QueueState], now: datetime) -
     state = (trouble or "").removeprefix("is ") or ("failing, is retried" if failing else "ok")
     return {
         "name": name,
-        "type": kind or ("runs in Port" if name == RUNS else "(no longer in the rules)"),
+        "type": kind
+        if kind is not None
+        else ("runs in Port" if name == RUNS else "(no longer in the rules)"),
         "state": state,
         "waiting": sum(queue.waiting for queue in queues),
         "oldest_at": oldest,
@@ -104,6 +127,20 @@ def _cells(row: Mapping[str, Any], now: datetime) -> tuple[str, ...]:
     *texts, waiting, oldest, last = row.values()
     ago = f"{duration(now - last)} ago" if last else "never"
     return *texts, str(waiting), duration(now - oldest) if oldest else "", ago
+
+
+@destinations.command()
+def show(name: Name, as_json: AsJson = False) -> None:
+    """Show one destination as it is in the rules file, a key a line; secrets are hidden."""
+    rules = configured_rules(load_settings(only=OF_STORE_AND_RULES))
+    if (settings := rules.file.destinations.get(name)) is None:
+        raise _unknown(name, rules.file.destinations)
+    written = settings.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    hide = Hider(secrets_of(rules))
+    for key, value in [] if as_json else written.items():
+        say(hide(f"{key}: {to_json(value).decode() if isinstance(value, dict | list) else text_of(value)}"))
+    if as_json:
+        print_json_lines([json.loads(hide(to_json({"name": name, **written}).decode()))])
 
 
 @destinations.command("test")

@@ -41,7 +41,7 @@ OF_MESSAGES = ("slack_bot_token", "slack_api_url")
 
 incidents = typer.Typer(cls=Noun, help="Incidents: list and show them; acknowledge, silence or close one.")
 
-Id = Annotated[str, typer.Argument(metavar="ID", help="The incident's id.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="The incident's id, or its entity.")]
 Why = Annotated[str, typer.Option("--comment", help="Why.")]
 
 
@@ -75,12 +75,14 @@ def list_incidents(
             "entity",
             "state",
             "for",
+            "open",
+            "alerts",
             "acknowledged",
             "rule",
             "quiet because of",
         )
         lines = [(*_cells(row, now), row.cause) for row in rows]
-        shown = 9 if any(row.cause for row in rows) else 8
+        shown = len(columns) - (not any(row.cause for row in rows))
         print_table(columns[:shown], (line[:shown] for line in lines))
     print(f"{sum(row.resolved_at is None for row in rows):,} open")
 
@@ -109,18 +111,49 @@ async def _out(store: Store, rows: Sequence[IncidentRow]) -> list[IncidentOut]:
 
 
 def _cells(row: IncidentOut, now: datetime) -> tuple[str, ...]:
-    since = (
-        f"over, {duration(now - row.resolved_at)} ago" if row.resolved_at else duration(now - row.opened_at)
-    )
+    over = row.resolved_at
+    since = f"over, {duration(now - over)} ago" if over else duration(now - row.changed_at)
     at = row.acknowledged_at
     acknowledged = f"{row.acknowledged_by}, {duration(now - at)} ago" if at else ""
-    return row.id, row.severity, row.blueprint, row.entity, row.state, since, acknowledged, row.rule
+    alerts = ", ".join(f"{alert.destination} {alert.state.replace('_', ' ')}" for alert in row.alerts)
+    return (
+        row.id,
+        row.severity,
+        row.blueprint,
+        row.entity,
+        row.state,
+        since,
+        duration((over or now) - row.opened_at),
+        alerts or "none",
+        acknowledged,
+        row.rule,
+    )
+
+
+def _named(name: str, listener: Remote | None) -> str:
+    """Find an open incident's id by its entity; what is no entity, or one of several, is an id itself.
+
+    Raises:
+        ListenerError: The entity has several open incidents; the text has their ids.
+    """
+    if listener:
+        rows = listener.ask_pages("/incidents", IncidentOut, MOST_SHOWN, state="open")
+        ids = [row.id for row in rows if row.entity == name]
+    else:
+        which = IncidentFilter(text=name)
+        found = run_with_store(lambda store: store.read(queries.incidents.worst, MOST_SHOWN, which))
+        ids = [row.incident.id for row in found if row.incident.entity == name]
+    if len(ids) > 1:
+        raise ListenerError(f"{one_line(name, 60)} has several open incidents: {', '.join(ids)}")
+    return ids[0] if ids else name
 
 
 @incidents.command()
 def show(name: Id, url: Url = None, token: Token = None, as_json: AsJson = False) -> None:
     """Show one incident."""
-    if listener := remote(url, token):
+    listener = remote(url, token)
+    name = _named(name, listener)
+    if listener:
         incident = listener.ask(f"/incidents/{quote(name)}", IncidentOut)
     else:
 
@@ -170,6 +203,7 @@ def close(name: Id, comment: Why = "", url: Url = None, token: Token = None) -> 
 def _act(
     verb: Verb, name: str, comment: str, listener: Remote | None, lasts: timedelta | None = None
 ) -> None:
+    name = _named(name, listener)
     if listener is not None:
         # The listener only knows that it is a program: the comment says who.
         body: dict[str, Any] = {"comment": f"{user_name()}{comment and f': {comment}'}"}

@@ -17,6 +17,7 @@ from app.cli.base import (
     run_with_store,
     say,
     span,
+    start_time,
     user_name,
 )
 from app.cli.remote import Remote, Token, Url, remote
@@ -34,6 +35,7 @@ from app.web.api.silence_models import SilenceOut, SilencePreviewOut
 
 silences = typer.Typer(cls=Noun, help="Silences: mute alerts for a while.")
 
+WHEN_IT_BEGINS = "When it begins: 30m (from now), 22:00 (in this machine's zone), 2026-06-09T22:00."
 Number = Annotated[int, typer.Argument(min=1, max=MAX_NUMBER, help="The silence's number.")]
 
 
@@ -48,7 +50,10 @@ def add(
     author: Annotated[
         str | None, typer.Option(help="Who silences. Not given: the user who runs this.")
     ] = None,
-    start: Annotated[str | None, typer.Option(help="In how long it begins: 30m. Not given: now.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help=WHEN_IT_BEGINS + " Not given: now."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cover.")] = False,
     url: Url = None,
     token: Token = None,
@@ -70,7 +75,7 @@ def add(
     if max(map(len, patterns)) > MAX_PATTERN_CHARACTERS:
         raise typer.BadParameter(f"a pattern has at most {MAX_PATTERN_CHARACTERS} characters")
     now = datetime.now(UTC)
-    starts_at = now + span("--start", start) if start else now
+    starts_at = start_time("--start", start, now) if start else now
     ends_at = starts_at + span("--for", for_)
     new = Silence(*patterns, starts_at, ends_at, author, comment)
     listener = remote(url, token)
@@ -149,9 +154,7 @@ def edit(
     number: Number,
     for_: Annotated[str | None, typer.Option("--for", help="It ends so long from now: 2h.")] = None,
     extend: Annotated[str | None, typer.Option(help="It ends so much later than it would: 1h.")] = None,
-    start: Annotated[
-        str | None, typer.Option(help="It begins so long from now, if it has not begun.")
-    ] = None,
+    start: Annotated[str | None, typer.Option(help=WHEN_IT_BEGINS)] = None,
     comment: Annotated[str | None, typer.Option(help="Why.")] = None,
     url: Url = None,
     token: Token = None,
@@ -167,7 +170,7 @@ def edit(
     ends_at = (
         now + span("--for", for_) if for_ else row.ends_at + span("--extend", extend) if extend else None
     )
-    starts_at = now + span("--start", start) if start else None
+    starts_at = start_time("--start", start, now) if start else None
     times = {"starts_at": starts_at, "ends_at": ends_at}
     if listener is None:
         done = act_here(

@@ -108,7 +108,8 @@ async def retry_dead(
     context.wake()
     named = {"rule": rule, "destination": destination, "since": since and timestamp(since)}
     which = ", ".join(f"{name} {one_line(text)}" for name, text in named.items() if text)
-    details = f"{number:,} dead deliveries are tried again{f' ({which})' if which else ''}."
+    what = "1 dead delivery is" if number == 1 else f"{number:,} dead deliveries are"
+    details = f"{what} tried again{f' ({which})' if which else ''}."
     return await record(context, who, "retry", details)
 
 

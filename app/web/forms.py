@@ -126,19 +126,26 @@ async def ask(request: Request, visitor: Visitor, title: str, text: str, do: str
 
 
 @router.get("/deliveries/retry")
-async def ask_retry_dead(request: Request, visitor: SignedIn, context: Context, rule: str = "") -> Response:
-    """Ask whether to try all dead deliveries again."""
+async def ask_retry_dead(
+    request: Request, visitor: SignedIn, context: Context, rule: str = "", destination: str = ""
+) -> Response:
+    """Ask whether to try all dead deliveries again, or those of a rule, or for a destination."""
     tally = await context.store.read(queries.counts.tally, context.clock())
-    text = f"Of rule {one_line(rule)}, those that are dead." if rule else f"{tally.dead:,} are dead."
-    values = {"fields": "retry", "rule": rule}
+    wanted = {"Of rule": rule, "For destination": destination}
+    which = ", ".join(f"{words} {one_line(name)}" for words, name in wanted.items() if name)
+    text = f"{which}: those that are dead." if which else f"{tally.dead:,} are dead."
+    values = {"fields": "retry", "rule": rule, "destination": destination}
     title = "Try all dead deliveries again?"
     return await ask(request, visitor, title, f"{text} Their history stays.", "Try again", **values)
 
 
 @router.post("/deliveries/retry")
-async def retry_dead(who: Actor, context: Context, rule: Text = "", back: Text = "/") -> Response:
-    """Try all dead deliveries again, or those of a rule."""
-    return go_back(back, await actions.retry_dead(context, who.name, rule=rule or None))
+async def retry_dead(
+    who: Actor, context: Context, rule: Text = "", destination: Text = "", back: Text = "/"
+) -> Response:
+    """Try all dead deliveries again, or those of a rule, or for a destination."""
+    done = await actions.retry_dead(context, who.name, rule=rule or None, destination=destination or None)
+    return go_back(back, done)
 
 
 @router.get("/deliveries/{number}/retry")

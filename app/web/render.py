@@ -2,10 +2,11 @@
 
 import asyncio
 import glob
+import gzip
 import hashlib
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,13 +16,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException as RoutingError
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from app.errors import StoreUnavailable
 from app.model.notification import one_line
-from app.notifier.base import duration, timestamp
+from app.notifier.base import duration, name_of, timestamp
 from app.notifier.failure import remedy
 from app.store import queries
 from app.web.context import WebContext
@@ -34,6 +36,10 @@ STATIC = HERE / "static"
 MAX_FORM_BYTES = 64 * 1024
 FORM_SECONDS = 15
 NOTHING_HERE = "There is nothing at this address."
+PAGE_LEVEL = 5
+"""A page of 40 kB takes half a millisecond; on a phone it saves a fifth of a second."""
+GZIPPED = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+COMPRESSED = frozenset({".css", ".js"})
 TITLES = {
     401: "Not signed in",
     403: "Not allowed",
@@ -46,6 +52,14 @@ TITLES = {
     429: "Too many tries",
     503: "The store is not available",
 }
+
+
+def takes_gzip(accepted: str) -> bool:
+    """Whether a browser takes an answer that is compressed, by its ``Accept-Encoding``."""
+    return any(
+        name.strip() == "gzip" and weight.strip() not in ("q=0", "q=0.0")
+        for name, _, weight in (each.partition(";") for each in accepted.split(","))
+    )
 
 
 def is_web_address(url: object) -> bool:
@@ -86,6 +100,7 @@ def _make_environment() -> Environment:
         "timestamp": timestamp,
         "iso": iso,
         "line": one_line,
+        "name_of": name_of,
         "remedy": remedy,
         "exactly": glob.escape,  # a name as a silence's pattern that matches this name only
         "milliseconds": lambda span: f"{span / timedelta(milliseconds=1):,.0f} ms",
@@ -122,7 +137,12 @@ async def render(
         "done": await _last_action(request, context, visitor),
         "part": bool(request.headers.get("hx-request")),
     }
-    return HTMLResponse(PAGE_TEMPLATES.get_template(template).render(common | values), status)
+    text = PAGE_TEMPLATES.get_template(template).render(common | values)
+    if not takes_gzip(request.headers.get("accept-encoding", "")):
+        return HTMLResponse(text, status)
+    # What a page reflects of its address could betray by its length the form's token beside it, but only to
+    # a site that can ask for pages with the cookie, and that cookie is SameSite=strict.
+    return HTMLResponse(gzip.compress(text.encode(), PAGE_LEVEL, mtime=0), status, GZIPPED)
 
 
 def get_renderer(request: Request, visitor: SignedIn) -> Callable[..., Awaitable[HTMLResponse]]:
@@ -215,6 +235,11 @@ async def not_found(request: Request, error: Exception) -> Response:
     return _error_page(404, NOTHING_HERE, SECURITY_HEADERS)
 
 
+@cache
+def _compressed(file: Path) -> bytes:
+    return gzip.compress(file.read_bytes(), mtime=0)
+
+
 class Static(StaticFiles):
     """The page's own files, which a browser may keep: their address changes with them."""
 
@@ -222,8 +247,13 @@ class Static(StaticFiles):
         super().__init__(directory=STATIC)
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """Return a file."""
+        """Return a file, compressed where the browser takes that."""
         response = await super().get_response(path, scope)
         if response.status_code == 200:
+            if Path(path).suffix in COMPRESSED and takes_gzip(
+                Headers(scope=scope).get("accept-encoding", "")
+            ):
+                content = await asyncio.to_thread(_compressed, STATIC / path)
+                response = Response(content, media_type=response.media_type, headers=GZIPPED)
             response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
         return response

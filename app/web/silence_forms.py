@@ -21,7 +21,7 @@ router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 MINUTE = "%Y-%m-%dT%H:%M"
 """How a form shows a time."""
-SILENCE_SPANS = {"1h": timedelta(hours=1), "4h": timedelta(hours=4), "1d": timedelta(days=1)}
+SILENCE_SPANS = {f"{hours}h": timedelta(hours=hours) for hours in (1, 2, 4)} | {"1d": timedelta(days=1)}
 
 
 @router.get("/silence")

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -233,7 +234,10 @@ async def test_what_acts_is_in_the_trail(store: Store, run: Run) -> None:
     assert (await run("deliveries", "retry", "1", "--dead")).status == 2
     await store.record(await claim(store), attempt(Outcome.ON_HOLD, wait=600))
     assert "is released" in (await run("destinations", "release", "default")).out
-    await run("silences", "add", "--for", "1h", "--comment", "why", "--entity", "a")
+    local = datetime.now().astimezone() + timedelta(hours=3)
+    add = ("silences", "add", "--for", "1h", "--comment", "why", "--entity", "a", "--start", f"{local:%H:%M}")
+    begins = f"from {local.astimezone(UTC):%Y-%m-%d %H:%M}:00 UTC until "
+    assert begins in (await run(*add)).out
     for words in (("edit", "1", "--extend", "1h"), ("end", "1")):
         assert (await run("silences", *words)).status == 0
     await store.quarantine(incoming().body, signed_at=NOW, received_at=NOW, path="", reason="odd")

@@ -46,7 +46,7 @@ async def test_the_same_here_and_elsewhere(start: Start, run: Run, slack: StandI
         await until(dead)
         incident = rows(await run("incidents", "--json"))[0]["id"]
         for verb, said in (("ack", "is acknowledged by API"), ("unack", "is not acknowledged any more")):
-            assert said in (await run("incidents", verb, incident, *at)).out
+            assert said in (await run("incidents", verb, "a", *at)).out  # by its entity
         added = await run("silences", "add", "--for", "1h", "--comment", "why", "--entity", "[ab]", *at)
         assert added.out.startswith(
             "it covers 1 open incidents, and 1 alerts of the last 24 hours\nSilence 1: "
@@ -73,10 +73,12 @@ async def test_the_same_here_and_elsewhere(start: Start, run: Run, slack: StandI
             assert rows(elsewhere) == rows(here) != [], words
             assert (await run(*words, *at)).out
         retried = await run("deliveries", "retry", "--rule", "health", *at)
-        assert "1 dead deliveries are tried again (rule health).\n" in retried.out
+        assert "1 dead delivery is tried again (rule health).\n" in retried.out
         assert "0 deliveries" in (await run("deliveries", "--destination", "nobody", *at)).out
         replayed = await run("quarantine", "replay", *at)
         assert (replayed.status, "still cannot be read" in replayed.err) == (1, True)
+        (row,) = rows(await run("destinations", "--json", *at))
+        assert (row["name"], row["state"]) == ("default", "ok")
         assert "x is not on hold" in (await run("destinations", "release", "x", *at)).err
         edited = await run("silences", "edit", "1", "--extend", "1h", "--comment", "longer", *at)
         assert "Silence 1 is now: entity [ab], until " in edited.out
