@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from scripts.benchmark import page, reconcile, replicas, soak
+from scripts.benchmark import beside, page, reconcile, replicas, soak
 from scripts.benchmark.accepting import accepting, lines
 from scripts.benchmark.listeners import Listener
 from scripts.benchmark.machine import take_load_core
@@ -20,6 +20,7 @@ from scripts.benchmark.whole import SECTIONS, Size, say, whole
 
 OTHERS: dict[str, Callable[[Sequence[str]], None]] = {
     "page": page.main,
+    "peers": beside.main,
     "reconcile": reconcile.main,
     "replicas": replicas.main,
     "soak": soak.main,

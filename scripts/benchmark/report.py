@@ -25,3 +25,18 @@ def write(file: Path, runs: Sequence[Sequence[Figure]], *, jobs: int) -> str:
         )
     )
     return f"{table}\n{below}"
+
+
+def fill(file: Path, name: str, lines: Sequence[str]) -> None:
+    """Put lines in place of those between the page's marks of that name, with the day before them.
+
+    Raises:
+        ValueError: The page has no such marks.
+    """
+    start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, _, rest = file.read_text().partition(start)
+    _, mark, after = rest.partition(end)
+    if not mark:
+        raise ValueError(f"{file} has no '{start}' with '{end}' after it")
+    day = f"Measured on {datetime.now(UTC):%Y-%m-%d}:"
+    file.write_text("\n".join([before + start, day, "", *lines, end]) + after)

@@ -1,7 +1,6 @@
 """The whole table: what is measured, in which order, and the goals."""
 
 import statistics
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,7 @@ from scripts.benchmark.processes import temporary_folder
 from scripts.benchmark.seed import Contents, fill
 from scripts.benchmark.slack import StandIn, stand_in
 from scripts.benchmark.subjects import Subject
-from scripts.benchmark.table import Figure
+from scripts.benchmark.table import Figure, say
 
 SLACK_SECONDS = 0.1  # what Slack takes in earnest
 NO_SERVICE = "503 Service Unavailable"
@@ -181,7 +180,3 @@ def beside_itself(found: dict[str, Accepted], ours: str) -> Iterator[Figure]:
             f"accepted, {name}, of the empty store's", "%", found[name].times(found[ours]), least=goal
         )
 
-
-def say(what: str) -> None:
-    """Say on standard error what goes on."""
-    print(what, file=sys.stderr, flush=True)
