@@ -8,6 +8,7 @@ from pathlib import Path
 
 from scripts.benchmark import beside, page, reconcile, replicas, soak
 from scripts.benchmark.accepting import accepting, lines
+from scripts.benchmark.against import against
 from scripts.benchmark.listeners import Listener
 from scripts.benchmark.machine import take_load_core
 from scripts.benchmark.peers import Alertmanager, Bare, missing
@@ -15,8 +16,8 @@ from scripts.benchmark.profile import profile
 from scripts.benchmark.report import write
 from scripts.benchmark.slack import stand_in
 from scripts.benchmark.subjects import Subject
-from scripts.benchmark.table import lines as table_lines
-from scripts.benchmark.whole import SECTIONS, Size, say, whole
+from scripts.benchmark.table import lines as table_lines, say
+from scripts.benchmark.whole import SECTIONS, Size, whole
 
 OTHERS: dict[str, Callable[[Sequence[str]], None]] = {
     "page": page.main,
@@ -34,8 +35,8 @@ def quick(options: argparse.Namespace) -> None:
         subjects: list[Subject] = [listener, Bare()]
         if not options.ours:
             alertmanager = Alertmanager()
-            if program := missing(alertmanager):
-                say(f"{alertmanager.name} is NOT measured: {program} is not installed")
+            if sentence := missing(alertmanager):
+                say(sentence)
             else:
                 subjects.append(alertmanager)
         found = accepting(subjects, options.rounds or 2, options.seconds or 0.8)
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("what", nargs="?", choices=["table", "profile", *OTHERS], default="table")
     parser.add_argument("--quick", action="store_true", help="only the ratios of accepting, in 20 s")
+    parser.add_argument("--against", metavar="COMMIT", help="compare with a commit, in alternating rounds")
     parser.add_argument("--ours", action="store_true", help="with --quick: leave the peers out")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, help="print these sections, and write no page")
     parser.add_argument("--runs", type=int, default=1, help="how many times the whole table is measured")
@@ -66,6 +68,8 @@ def main(arguments: Sequence[str]) -> None:
     if options.what == "profile":
         with stand_in() as slack:
             profile(Listener(slack.url), options.graph, options.seconds or 8.0)
+    elif options.against:
+        against(options.against, options.rounds or 5, options.seconds or 2.0)
     elif options.quick:
         quick(options)
     else:

@@ -117,12 +117,17 @@ def accept(peer: Peer, slack: StandIn, seconds: float, result: Result) -> None:
 
 
 def lost_to_kill(peer: Peer, slack: StandIn) -> int:
-    """Kill all its processes after the 1,000th answer, start it again, and return how many never came."""
+    """Kill all its processes after the 1,000th answer, start it again, and return how many never came.
+
+    Until the kill Slack asks to wait, as it does when so many come: what is in memory only is lost.
+    """
     heard = Heard(slack)
+    slack.status = TOO_MANY
     with temporary_folder() as folder:
         with _core, peer.start(folder) as running:
             walk(running.port, _each_alone(peer), peer.answer)
             running.kill()
+        slack.status = "200 OK"
         with peer.start(folder):
             settle(slack, peer.quiet_seconds, lambda: heard.count() >= NUMBER)
     return NUMBER - heard.count()

@@ -42,7 +42,7 @@ class Built:
     name: str
     installed: Path = INSTALLED
     durable: str = "no"
-    quiet_seconds: float = 10.0
+    quiet_seconds: float = 20.0  # longer than the longest wait between two tries
     install: str = PIP
     answer = Answer(202, "service-")
     warm_up = 300

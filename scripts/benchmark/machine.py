@@ -5,6 +5,7 @@ import platform
 import shutil
 import sqlite3
 import subprocess
+import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.postgres import VERSION as POSTGRES
 _CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 SERVER_CORE = _CORES[0] if len(_CORES) > 1 and shutil.which("taskset") else None
 LOAD_CORE = _CORES[1] if SERVER_CORE is not None else None
-PACKAGES = ("fastapi", "uvicorn", "uvloop", "h11", "pydantic")
+PACKAGES = ("fastapi", "uvicorn", "uvloop", "httptools", "h11", "pydantic")
 PROGRAMS = {
     "wrk": ["wrk", "-v"],
     "Alertmanager": ["prometheus-alertmanager", "--version"],
@@ -33,6 +34,11 @@ def take_load_core() -> None:
         os.sched_setaffinity(0, {LOAD_CORE})
 
 
+def interpreter() -> str:
+    """Return which Python this is: one that was built with optimization takes a sixth less than one without."""
+    return f"Python {platform.python_version()}, {Path(sys.executable).resolve()}"
+
+
 def describe() -> list[str]:
     """Return what the machine is, and the versions of what is measured, a line each."""
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
@@ -43,7 +49,7 @@ def describe() -> list[str]:
         f"{cpu}, {os.cpu_count()} cores, {gigabytes} of memory, {platform.system()} {platform.release()}",
         f"the stores are on {_disk()}",
         _pinned(),
-        f"Python {platform.python_version()}, {packages}",
+        f"{interpreter()}, {packages}",
         f"SQLite {sqlite3.sqlite_version}, PostgreSQL {POSTGRES}",
         *programs,
     ]

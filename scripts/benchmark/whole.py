@@ -156,8 +156,8 @@ def peers(slow_slack: str) -> list[Subject]:
     """Return the peers, as far as they are installed; of the others, say so."""
     every: list[Subject] = [Bare(), Alertmanager(), Webhook(), Tutorial(slow_slack)]
     for peer in every:
-        if program := missing(peer):
-            say(f"{peer.name} is NOT measured: {program} is not installed")
+        if sentence := missing(peer):
+            say(sentence)
     return [peer for peer in every if not missing(peer)]
 
 
