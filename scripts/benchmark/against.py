@@ -1,16 +1,14 @@
 """Compares the working tree with another commit, in alternating rounds of new processes.
 
-The commit's own code runs under the interpreter and with the libraries of this one. Where it locks other versions of
-them, that is said; where it needs one that is not installed, it cannot be compared.
+The commit's own code runs under the interpreter and with the libraries of this one. Where it locks other
+versions of them, that is said; where it needs one that is not installed, it cannot be compared.
 """
 
-import argparse
 import io
 import re
-import statistics
 import subprocess
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -19,11 +17,9 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from scripts.benchmark.accepting import accept
-from scripts.benchmark.answering import CHANGES_A_SECOND, percentile
+from scripts.benchmark.answering import CHANGES_A_SECOND, paced, percentile
 from scripts.benchmark.listeners import Listener
-from scripts.benchmark.load import walk
 from scripts.benchmark.machine import interpreter
-from scripts.benchmark.pace import pace
 from scripts.benchmark.processes import ROOT, temporary_folder
 from scripts.benchmark.slack import stand_in
 from scripts.benchmark.table import Figure, align, say
@@ -31,24 +27,29 @@ from scripts.benchmark.table import Figure, align, say
 LOCK = "requirements.lock"
 
 
+class NotComparable(Exception):
+    """There is no such commit, or it needs a library that is not installed; the text says which."""
+
+
 @contextmanager
 def checkout(commit: str) -> Iterator[Path]:
     """Give a folder with the files of a commit, which goes away again.
 
     Raises:
-        SystemExit: There is no such commit, or it needs a library that is not installed.
+        NotComparable: There is no such commit, or it needs a library that is not installed.
     """
-    archive = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=False)
+    command = ["/usr/bin/env", "git", "archive", commit]
+    archive = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     if archive.returncode:
-        raise SystemExit(f"{commit} cannot be had: {archive.stderr.decode().strip()}")
+        raise NotComparable(f"{commit} cannot be had: {archive.stderr.decode().strip()}")
     with temporary_folder() as folder:
         with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
             tar.extractall(folder, filter="data")
         absent, different = compare_libraries((folder / LOCK).read_text())
         if absent:
-            raise SystemExit(
-                f"{commit} needs libraries that are not installed here: {', '.join(absent)}. Make an environment with"
-                f" what both lock, and run `python -m scripts.benchmark --against {commit}` with its Python."
+            raise NotComparable(
+                f"{commit} needs libraries that are not installed here: {', '.join(absent)}. Install them"
+                " beside the others, and run it again."
             )
         if different:
             say(f"{commit} locks other versions than run here: {', '.join(different)}")
@@ -102,12 +103,7 @@ class Rounds:
         with temporary_folder() as folder, listener.start(folder) as running:
             rate, microseconds = accept(listener, running, seconds)
             self.memory.append(running.resident_bytes() / 1e6)
-        with temporary_folder() as folder, listener.start(folder) as running:
-            walk(running.port, listener.requests(listener.warm_up), listener.answer)
-            requests = list(listener.requests(int(CHANGES_A_SECOND * seconds)))
-            took = [
-                paced.milliseconds for paced in pace(running.port, requests, CHANGES_A_SECOND, listener.answer)
-            ]
+        took = paced(listener, seconds)
         self.rates.append(rate)
         self.microseconds.append(microseconds)
         self.p50.append(percentile(took, 50))

@@ -18,8 +18,8 @@ from typing import Any
 from scripts.benchmark.built import INSTALLED, Arq, ArqToDisk, Built, Huey, NodeRed, Procrastinate
 from scripts.benchmark.listeners import Listener, by_team
 from scripts.benchmark.load import walk
-from scripts.benchmark.peers import Alertmanager, Webhook, missing
 from scripts.benchmark.machine import take_load_core
+from scripts.benchmark.peers import Alertmanager, Webhook, missing
 from scripts.benchmark.processes import temporary_folder
 from scripts.benchmark.report import fill
 from scripts.benchmark.slack import StandIn, stand_in
@@ -28,14 +28,22 @@ from scripts.benchmark.table import align, say
 NUMBER = 1000
 """So many changes are accepted before the kill, and while Slack refuses."""
 SLACK_SECONDS = 0.1  # what Slack takes in earnest
-REFUSES_SECONDS = 3.0
+REFUSES = 3.0  # seconds
 TOO_MANY = "429 Too Many Requests\r\nRetry-After: 1"
 PATIENCE = 90.0
 _ENTITY = re.compile(rb"service-\d+-\d+-\d+")
 _core = threading.Lock()
 """Who accepts has the core alone; while nothing but deliveries is waited for, others may go on."""
 
-Peer = Listener | Alertmanager | Webhook | Built
+
+class Ours(Listener):
+    """The listener as one of them."""
+
+    durable = "yes"
+    quiet_seconds = 10.0
+
+
+Peer = Ours | Alertmanager | Webhook | Built
 
 
 @dataclass
@@ -116,8 +124,8 @@ def accept(peer: Peer, slack: StandIn, seconds: float, result: Result) -> None:
         result.memory.append(running.proportional_bytes())
 
 
-def lost_to_kill(peer: Peer, slack: StandIn) -> int:
-    """Kill all its processes after the 1,000th answer, start it again, and return how many never came.
+def lost_to_kill(peer: Peer, slack: StandIn, number: int = NUMBER) -> int:
+    """Kill all its processes after the last of so many answers, start it again, and count what never came.
 
     Until the kill Slack asks to wait, as it does when so many come: what is in memory only is lost.
     """
@@ -125,22 +133,22 @@ def lost_to_kill(peer: Peer, slack: StandIn) -> int:
     slack.status = TOO_MANY
     with temporary_folder() as folder:
         with _core, peer.start(folder) as running:
-            walk(running.port, _each_alone(peer), peer.answer)
+            walk(running.port, _each_alone(peer, number), peer.answer)
             running.kill()
         slack.status = "200 OK"
         with peer.start(folder):
-            settle(slack, peer.quiet_seconds, lambda: heard.count() >= NUMBER)
-    return NUMBER - heard.count()
+            settle(slack, peer.quiet_seconds, lambda: heard.count() >= number)
+    return number - heard.count()
 
 
-def lost_to_refusal(peer: Peer, slack: StandIn) -> int:
-    """Let Slack answer 429 for three seconds, and return how many of 1,000 never came."""
+def lost_to_refusal(peer: Peer, slack: StandIn, number: int = NUMBER, seconds: float = REFUSES) -> int:
+    """Let Slack answer 429 for so many seconds, and count of so many changes those that never came."""
     heard = Heard(slack)
     slack.status = TOO_MANY
 
     def relent() -> None:
         slack.wait_for(1)
-        time.sleep(REFUSES_SECONDS)
+        time.sleep(seconds)
         slack.status = "200 OK"
 
     with temporary_folder() as folder, ExitStack() as stack:
@@ -148,10 +156,10 @@ def lost_to_refusal(peer: Peer, slack: StandIn) -> int:
             running = stack.enter_context(peer.start(folder))
             later = threading.Thread(target=relent)
             later.start()
-            walk(running.port, _each_alone(peer), peer.answer)
+            walk(running.port, _each_alone(peer, number), peer.answer)
             later.join()
-        settle(slack, peer.quiet_seconds, lambda: heard.count() >= NUMBER)
-    return NUMBER - heard.count()
+        settle(slack, peer.quiet_seconds, lambda: heard.count() >= number)
+    return number - heard.count()
 
 
 LOSSES: dict[str, tuple[Callable[[Peer, StandIn], int], float]] = {
@@ -160,17 +168,10 @@ LOSSES: dict[str, tuple[Callable[[Peer, StandIn], int], float]] = {
 }
 
 
-def _each_alone(peer: Peer) -> Iterator[bytes]:
-    """Yield a thousand changes, each of an entity that no other has, and with us of a team of its own."""
+def _each_alone(peer: Peer, number: int) -> Iterator[bytes]:
+    """Yield changes, each of an entity that no other has, and with us of a team of its own."""
     team: dict[str, Any] = {"team": "team{}"} if isinstance(peer, Listener) else {}
-    return peer.requests(NUMBER, entities=NUMBER, **team)
-
-
-class Ours(Listener):
-    """The listener as one of them."""
-
-    durable = "yes"
-    quiet_seconds = 10.0
+    return peer.requests(number, entities=number, **team)
 
 
 def every(slack_url: str, installed: Path, *, alone: bool = False) -> list[Peer]:
@@ -278,7 +279,7 @@ def main(arguments: Sequence[str]) -> None:
             say(sentence)
         else:
             names.append(peer.name)
-    lines = list(rows(measure(names, installed, options.rounds, options.seconds), installed))
-    print(*lines, sep="\n")
+    text = "\n".join(rows(measure(names, installed, options.rounds, options.seconds), installed))
+    print(text)
     if not options.only:
-        fill(options.to, "peers", lines)
+        fill(options.to, "peers", text)

@@ -23,7 +23,10 @@ from scripts.benchmark.processes import ROOT, Running, free_port, running
 from tests.postgres import PostgresServer
 
 INSTALLED = Path("~/.cache/port-listener-bench").expanduser()
-PIP = "python3 -m venv {installed}/venv && {installed}/venv/bin/pip install -r scripts/benchmark/teams/requirements.txt"
+PIP = (
+    "python3 -m venv {installed}/venv"
+    " && {installed}/venv/bin/pip install -r scripts/benchmark/teams/requirements.txt"
+)
 
 
 @dataclass
@@ -70,8 +73,7 @@ class Built:
         with ExitStack() as stack:
             began = time.perf_counter()
             environment, others = self._store(folder, stack)
-            environment |= {"PORT_CLIENT_SECRET": SECRET, "SLACK_WEBHOOK_URL": self.slack_url}
-            environment |= {"PYTHONPATH": str(ROOT)}
+            environment |= {"PYTHONPATH": str(ROOT)} | self._secrets()
             worker = running(self._worker(), folder, port=0, ready=None, environment=environment)
             others = (stack.enter_context(worker).process, *others)
             port, python = free_port(), self.installed / "venv/bin"
@@ -80,6 +82,9 @@ class Built:
                 running(command, folder, port=port, ready="/readyz", environment=environment)
             )
             yield replace(web, others=others, started=time.perf_counter() - began)
+
+    def _secrets(self) -> dict[str, str]:
+        return {"PORT_CLIENT_SECRET": SECRET, "SLACK_WEBHOOK_URL": self.slack_url}
 
     def _store(self, folder: Path, stack: ExitStack) -> tuple[dict[str, str], tuple[psutil.Process, ...]]:
         """Start its store; return what the others must know of it, and its processes."""
@@ -112,7 +117,7 @@ class Arq(Built):
 
     def _store(self, folder: Path, stack: ExitStack) -> tuple[dict[str, str], tuple[psutil.Process, ...]]:
         port = free_port()
-        command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), *self.redis]
+        command = [*f"redis-server --port {port} --bind 127.0.0.1 --dir .".split(), *self.redis]
         redis = stack.enter_context(running(command, folder, port=port, ready=""))
         return {"REDIS_URL": f"redis://127.0.0.1:{port}"}, (redis.process,)
 
@@ -167,12 +172,9 @@ class Procrastinate(Built):
             server.make()
             url = asyncio.run(server.new_database())
             self.servers[folder] = server, url
-            subprocess.run(
-                [self.installed / "venv/bin/procrastinate", "--app", f"{self.module}.queue", "schema", "--apply"],
-                env={"PYTHONPATH": str(ROOT), "DATABASE_URL": url, "PORT_CLIENT_SECRET": "", "SLACK_WEBHOOK_URL": ""},
-                check=True,
-                capture_output=True,
-            )
+            environment = {"PYTHONPATH": str(ROOT), "DATABASE_URL": url} | self._secrets()
+            command = [*self._command(), "schema", "--apply"]
+            subprocess.run(command, env=environment, check=True, capture_output=True)
             server.stop()
         with super().start(folder) as web:
             yield web
@@ -193,7 +195,10 @@ class Procrastinate(Built):
             server.stop()
 
     def _worker(self) -> list[str]:
-        return [str(self.installed / "venv/bin/procrastinate"), "--app", f"{self.module}.queue", "worker"]
+        return [*self._command(), "worker"]
+
+    def _command(self) -> list[str]:
+        return [str(self.installed / "venv/bin/procrastinate"), "--app", f"{self.module}.queue"]
 
     def remove(self) -> None:
         """Remove the databases."""
@@ -209,7 +214,7 @@ class NodeRed(Built):
 
     name: str = "Node-RED"
     durable: str = "no: memory"
-    install: str = "npm install --prefix {installed}/node-red node@24 node-red@5"
+    install: str = "npm install --prefix {installed}/node-red node@24 node-red@5.0.7"
 
     @property
     def program(self) -> str:
@@ -226,8 +231,7 @@ class NodeRed(Built):
         (folder / "flow.json").write_text(json.dumps(flow))
         (folder / "settings.js").write_text("module.exports = {functionExternalModules: true};\n")
         bin_folder, port = self.installed / "node-red/node_modules/.bin", free_port()
-        command = [str(bin_folder / "node"), str((bin_folder / "node-red").resolve()), "--userDir", str(folder)]
-        command += ["--settings", str(folder / "settings.js"), "--port", str(port), str(folder / "flow.json")]
-        environment = {"PORT_CLIENT_SECRET": SECRET, "SLACK_WEBHOOK_URL": self.slack_url}
-        with running(command, folder, port=port, ready="/readyz", environment=environment) as process:
+        command = [str(bin_folder / "node"), str((bin_folder / "node-red").resolve())]
+        command += f"--userDir . --settings settings.js --port {port} flow.json".split()
+        with running(command, folder, port=port, ready="/readyz", environment=self._secrets()) as process:
             yield process

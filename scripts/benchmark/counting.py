@@ -1,4 +1,4 @@
-"""Instructions of a change, by valgrind: what a shared machine's clock cannot tell."""
+"""Instructions of a change, by valgrind: what the clock of a shared machine cannot tell."""
 
 import re
 import shutil
@@ -8,31 +8,31 @@ from collections.abc import Iterator
 from scripts.benchmark.listeners import Listener
 from scripts.benchmark.load import walk
 from scripts.benchmark.processes import temporary_folder
+from scripts.benchmark.slack import StandIn
 from scripts.benchmark.table import Figure, say
 
 VALGRIND = ("valgrind", "--tool=callgrind", "--instr-atstart=no", "--callgrind-out-file=callgrind.out")
-NUMBER = 600
-GOAL = 1450.0
+WARM_UP = 64
+NUMBER = 192
 
 
-def counting(listener: Listener) -> Iterator[Figure]:
+def counting(slack: StandIn) -> Iterator[Figure]:
     """Yield how many instructions a change takes over 32 connections, its delivery included.
 
-    Once is enough: the same work takes the same number, within some hundredths.
+    Once is enough: the same work takes the same number, but for some hundredths.
     """
-    if not shutil.which("valgrind"):
+    if not shutil.which(VALGRIND[0]):
         say("instructions are NOT counted: valgrind is not installed. To have it: apt install valgrind")
         return
-    with temporary_folder() as folder, listener.start(folder) as running:
-        walk(running.port, listener.requests(listener.warm_up), listener.answer)
-        (process,) = (one for one in (running.process,) if one.is_running())
-        _control(process.pid, "--instr=on")
-        walk(running.port, listener.requests(NUMBER), listener.answer)
-        _control(process.pid, "--dump")
-        text = "".join(file.read_text() for file in folder.glob("callgrind.out*"))
-    total = sum(int(count) for count in re.findall(r"^(?:summary|totals): (\d+)", text, re.MULTILINE))
-    yield Figure("instructions of a change", "thousand", [total / NUMBER / 1000], below=GOAL)
-
-
-def _control(pid: int, *options: str) -> None:
-    subprocess.run(["callgrind_control", *options, str(pid)], check=True, capture_output=True)
+    listener = Listener(slack.url, under=VALGRIND)
+    with temporary_folder() as folder:
+        with listener.start(folder) as running:
+            walk(running.port, listener.requests(WARM_UP), listener.answer)
+            control = ["callgrind_control", "--instr=on", str(running.process.pid)]
+            subprocess.run(control, check=True, capture_output=True)
+            walk(running.port, listener.requests(NUMBER), listener.answer)
+            while listener.pending(running):
+                slack.wait_for(len(slack.received) + 1)
+        text = (folder / "callgrind.out").read_text()  # it writes it when it ends
+    total = sum(int(count) for count in re.findall(r"^summary: (\d+)", text, re.MULTILINE))
+    yield Figure("instructions of a change", "thousand", [total / NUMBER / 1000], below=1450)

@@ -12,10 +12,12 @@ from typing import Any
 
 from scripts.benchmark.changes import SECRET, signed_requests
 from scripts.benchmark.load import Answer
-from scripts.benchmark.processes import ROOT, Running, free_port, running
+from scripts.benchmark.processes import PATIENCE, ROOT, Running, free_port, running
 from tests.postgres import PostgresServer
 
 BLUEPRINTS = 50
+UNDER_PATIENCE = 180.0
+"""As long may a start under another program take: under valgrind all takes some fifty times as long."""
 PENDING = "SELECT count(*) FROM deliveries WHERE state = 'pending'"
 COUNT = "SELECT (SELECT count(*) FROM changes), (SELECT count(*) FROM deliveries)"
 
@@ -67,6 +69,7 @@ class Listener:
         database: A SQLite file to go on with; by default a new one.
         environment: Further settings.
         root: The folder with its code: this one, or that of another commit.
+        under: A program that runs it, with its options.
     """
 
     slack_url: str
@@ -76,6 +79,7 @@ class Listener:
     database: Path | None = None
     environment: dict[str, str] = field(default_factory=dict)
     root: Path = ROOT
+    under: tuple[str, ...] = ()
     answer = Answer(202, '"duplicate":false')
     warm_up = 300
 
@@ -93,8 +97,11 @@ class Listener:
             "DATABASE_URL": database_url,
         } | self.environment
         port = free_port()
-        command = [sys.executable, "-m", "app", *self.command, "--port", str(port)]
-        return running(command, folder, port=port, ready="/readyz", environment=environment)
+        command = [*self.under, sys.executable, "-m", "app", *self.command, "--port", str(port)]
+        patience = UNDER_PATIENCE if self.under else PATIENCE
+        return running(
+            command, folder, port=port, ready="/readyz", environment=environment, patience=patience
+        )
 
     def _path(self, folder: Path) -> Path:
         return self.database or folder / "listener.db"

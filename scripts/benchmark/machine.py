@@ -18,6 +18,7 @@ LOAD_CORE = _CORES[1] if SERVER_CORE is not None else None
 PACKAGES = ("fastapi", "uvicorn", "uvloop", "httptools", "h11", "pydantic")
 PROGRAMS = {
     "wrk": ["wrk", "-v"],
+    "Redis": ["redis-server", "--version"],
     "Alertmanager": ["prometheus-alertmanager", "--version"],
     "adnanh/webhook": ["webhook", "-version"],
 }
@@ -35,14 +36,14 @@ def take_load_core() -> None:
 
 
 def interpreter() -> str:
-    """Return which Python this is: one that was built with optimization takes a sixth less than one without."""
+    """Return which Python this is: one built with optimization takes a sixth less than one without."""
     return f"Python {platform.python_version()}, {Path(sys.executable).resolve()}"
 
 
 def describe() -> list[str]:
     """Return what the machine is, and the versions of what is measured, a line each."""
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    programs = [f"{name}: {_says(command)}" for name, command in PROGRAMS.items()]
+    programs = [f"{name}: {_says(command)}" for name, command in PROGRAMS.items() if shutil.which(command[0])]
     cpu, memory = _first("/proc/cpuinfo", "model name"), _first("/proc/meminfo", "MemTotal").split()[0]
     gigabytes = f"{int(memory) / 2**20:.0f} GiB" if memory.isdecimal() else memory
     return [
@@ -78,7 +79,5 @@ def _disk() -> str:
 
 def _says(command: list[str]) -> str:
     """Return the first line of what a program says of itself."""
-    if not shutil.which(command[0]):
-        return "not installed, so not measured"
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return (done.stdout + done.stderr).splitlines()[0].partition(" (branch")[0].partition(" Copyright")[0]

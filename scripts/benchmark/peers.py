@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from scripts.benchmark.changes import SECRET, bodies, request, signed_requests
 from scripts.benchmark.load import Answer
@@ -89,7 +90,7 @@ class Tutorial:
 
 @dataclass
 class Alertmanager:
-    """Prometheus' Alertmanager (Debian's package), which takes alerts into memory, and tells Slack of each entity.
+    """Prometheus' Alertmanager (Debian's package): takes alerts into memory, and tells Slack of each entity.
 
     Attributes:
         slack_url: The webhook; empty: nobody hears of them.
@@ -111,7 +112,10 @@ class Alertmanager:
         route = {"receiver": "team", "group_by": ["entity"], "group_wait": "1s", "group_interval": "5s"}
         text = "{{ .CommonLabels.entity }}: healthStatus {{ .CommonLabels.healthStatus }}"
         slack = {"api_url": self.slack_url, "channel": "#health", "title": "", "text": text}
-        receiver = {"name": "team", "slack_configs": [slack | {"send_resolved": False}] if self.slack_url else []}
+        receiver = {
+            "name": "team",
+            "slack_configs": [slack | {"send_resolved": False}] if self.slack_url else [],
+        }
         return json.dumps({"route": route, "receivers": [receiver]})
 
     def start(self, folder: Path) -> AbstractContextManager[Running]:
@@ -184,7 +188,7 @@ class Webhook:
         command = [self.program, "-hooks", "hooks.json", "-ip", "127.0.0.1", "-port", str(port)]
         return running(command, folder, port=port, ready="/", environment=environment)
 
-    def requests(self, number: int, **options: int) -> Iterator[bytes]:
+    def requests(self, number: int, **options: Any) -> Iterator[bytes]:
         """Yield so many different changes, signed as it takes them."""
         for body in bodies(number, **options):
             signature = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
@@ -193,6 +197,11 @@ class Webhook:
     def taken(self, running: Running) -> tuple[int, ...]:  # noqa: ARG002 - the protocol's
         """It keeps no account."""
         return ()
+
+
+def bare() -> list[Subject]:
+    """Return the bare route, on our protocol class and on h11."""
+    return [Bare(), Bare("a bare FastAPI route on h11", "h11")]
 
 
 def missing(subject: Subject) -> str | None:

@@ -54,7 +54,7 @@ class Running:
         return sum(one.memory_info().rss for one in self._family())
 
     def proportional_bytes(self) -> int:
-        """Return how much memory it, and what it has started, holds; what several of them share counts once."""
+        """Return how much memory all of them hold; what several of them share counts once."""
         return sum(one.memory_full_info().pss for one in self._family())
 
     def kill(self) -> None:
@@ -92,6 +92,7 @@ def running(
     port: int,
     ready: str | None,
     environment: Mapping[str, str] | None = None,
+    patience: float = PATIENCE,
 ) -> Iterator[Running]:
     """Run a program on its core, and end it.
 
@@ -99,8 +100,9 @@ def running(
         command: What to run.
         folder: Its working directory; its output goes into `log.txt` there.
         port: Where it will listen.
-        ready: The path that answers 200 when it is ready; empty: it is when it listens; None: nobody waits for it.
+        ready: The path that answers 200 when it is ready; empty: it is when it listens; None: nobody waits.
         environment: Its environment, beside PATH.
+        patience: How many seconds it may take.
     """
     surroundings = {"PATH": os.environ["PATH"], "HOME": str(folder)} | dict(environment or {})
     with (folder / "log.txt").open("ab") as log:
@@ -110,7 +112,7 @@ def running(
         )
     try:
         while ready is not None and not _answers(port, ready):
-            if process.poll() is not None or time.perf_counter() > began + PATIENCE:
+            if process.poll() is not None or time.perf_counter() > began + patience:
                 raise RuntimeError(f"{command[0]} does not run:\n{(folder / 'log.txt').read_text()[-2000:]}")
             time.sleep(0.005)
         yield Running(process, port, folder, time.perf_counter() - began)
