@@ -7,6 +7,7 @@ from scripts.simulation.kinds.acknowledgements import Acknowledgements
 from scripts.simulation.kinds.channels import Channels
 from scripts.simulation.kinds.kind import Kind
 from scripts.simulation.kinds.machine import Machine
+from scripts.simulation.kinds.office import Office
 from scripts.simulation.kinds.operator import Operator
 from scripts.simulation.kinds.pager import Pager
 from scripts.simulation.kinds.pages import Pages
@@ -24,6 +25,7 @@ KINDS: tuple[type[Kind], ...] = (
     Operator,
     Acknowledgements,
     Pages,
+    Office,
 )
 """All kinds, in the order in which they disturb."""
 NAMES = tuple(kind.name for kind in KINDS if kind.name)

@@ -62,12 +62,13 @@ class Job:
         name: Its name.
 
     Attributes:
+        name: Its name.
         heard: What it has heard.
         tried: The incidents of which a request came that it did not take.
     """
 
     def __init__(self, world: World, name: str) -> None:
-        self._world, self._name = world, name
+        self._world, self.name = world, name
         self.heard: list[Heard] = []
         self.tried: set[str] = set()
 
@@ -77,12 +78,12 @@ class Job:
         failure = drawn_failure(world.chance)
         if failure and not failure[1]:
             self.tried.add(str(sending.json()["incident"]))
-            world.say(f"{self._name}: answers {failure[0].status}")
+            world.say(f"{self.name}: answers {failure[0].status}")
             return failure[0]
         heard = Heard(world.loop.time(), sending, sending.json(), failure is None)
         self.heard.append(heard)
         shown = f"{heard.step} {heard.alert['entity']} {heard.load or ''} of {heard.incident}"
-        world.say(f"{self._name}: hears {shown}{'' if heard.confirmed else ' (not confirmed)'}")
+        world.say(f"{self.name}: hears {shown}{'' if heard.confirmed else ' (not confirmed)'}")
         return failure[0] if failure else Reply(200, "taken")
 
     def once(self) -> list[Heard]:
