@@ -96,8 +96,10 @@ class Ladder:
         soonest = min((at for at, latest in begins if latest >= since), default=None)
         if soonest is None:
             yield f"{what} of {heard.incident} at {heard.at - 1000:.0f} s, though somebody looks after it"
-        elif heard.at < soonest + after_seconds - EARLY_SECONDS and not any(
-            soonest < at <= heard.at for at in self._world.boots
+        elif (
+            heard.at < soonest + after_seconds - EARLY_SECONDS
+            and self._is_clear(heard)  # when a silence ends, what began in it is a reminder
+            and not any(soonest < at <= heard.at for at in self._world.boots)
         ):
             yield f"{what} of {heard.incident} at {heard.at - 1000:.0f} s, {after_seconds:g} s are not over"
 
