@@ -29,10 +29,10 @@ log = structlog.get_logger(__name__)
 SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 """What a terminal or a service manager sends to the dispatcher's process too: this one passes it on."""
 WAKE_PAUSE_SECONDS = 0.005  # at a thousand changes a second each would wake it
-ANSWER_SECONDS = 2.0
+NUMBERS_SECONDS = 2.0
 SILENT_SECONDS = 5.0  # it says each second how it is
 STEADY_SECONDS = 60.0  # who has run for so long has not ended at its start
-MAX_PAUSE_SECONDS = 30.0
+LONGEST_PAUSE_SECONDS = 30.0
 MAX_LINE_BYTES = 64 * 2**20
 MAX_UNREAD_BYTES = 2**16
 STARTING = "the dispatcher's process is starting"
@@ -110,7 +110,7 @@ class Apart:
             self._answered.clear()
             self._say("numbers")
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._answered.wait(), ANSWER_SECONDS)
+                await asyncio.wait_for(self._answered.wait(), NUMBERS_SECONDS)
         keys = self._numbers.keys() | self._of_ended.keys()
         return {key: self._numbers.get(key, 0) + self._of_ended.get(key, 0) for key in keys}
 
@@ -135,7 +135,7 @@ class Apart:
             log.error("dispatcher_ended", how=how, again_in_seconds=pause)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), pause)
-            pause = min(pause * 2, MAX_PAUSE_SECONDS)
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
     async def _run(self) -> str:
         """Run the process until it has ended; the result is how it ended.
