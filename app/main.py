@@ -6,6 +6,7 @@ import re
 import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -24,6 +25,7 @@ from app.observe.tracing import OFF
 from app.receive import webhook
 from app.receive.event import WEBHOOK_PATH
 from app.receive.rules_source import secrets_of
+from app.receive.whole import TAKE
 from app.runtime.configured import load_usable, open_links, with_rules
 from app.runtime.listener import Runtime, open_runtime
 from app.settings import Settings, load_settings
@@ -40,7 +42,7 @@ from app.web.middleware import (
     without_last_slash,
 )
 from app.web.prefix import with_prefix
-from app.web.protocol import limit_uvicorn
+from app.web.protocol import MAX_READ_BYTES, limit_uvicorn
 from app.web.shutdown import on_stop_signal
 
 MAX_OPEN_FILES = 65_536
@@ -88,7 +90,13 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
             with on_stop_signal(lambda: setattr(app.state, "stopping", True)):
                 async with opening as runtime, open_links(settings, runtime.store.clock) as links:
                     _settle_memory()
-                    yield _request_state(settings, runtime, links, watch, dispatch=dispatch)
+                    state = _request_state(settings, runtime, links, watch, dispatch=dispatch)
+                    # With traces on, the framework itself is needed: it makes the request's span. By the
+                    # sources and the limit the application judges.
+                    direct = receive and provider is None and settings.sources is None
+                    if direct and settings.max_body_bytes >= MAX_READ_BYTES:
+                        state[TAKE] = partial(webhook.take, runtime.receiver, watch)
+                    yield state
         finally:
             await otel.close(provider)
 
@@ -107,12 +115,7 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         telemetry=otel.telemetry(provider, WEBHOOK_PATH),
     )
     app.prefix = prefix
-    app.add_middleware(
-        webhook_answers,
-        watch=watch,
-        # With traces on, the framework itself is needed: it makes the request's span.
-        shortcut=webhook.receive if receive and provider is None else None,
-    )
+    app.add_middleware(webhook_answers, watch=watch)
     for kind, handler in ERROR_HANDLERS.items():
         app.add_exception_handler(kind, handler)
     _add_routes(app, settings, receive=receive)
