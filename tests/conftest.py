@@ -55,6 +55,8 @@ UNMEASURED = (
     "reconcile/test_run.py",
 )
 """Tests whose load is their point: measuring coverage makes them twice as slow on Python 3.11."""
+LONG = ("acceptance", "browser", "deploy", "power", "simulation", "test_bench.py")
+"""Tests that take seconds each, and mostly wait."""
 MEASURED = pytest.StashKey[bool]()
 
 
@@ -78,14 +80,26 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     coverage.pause()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Choose what is measured: the first case of each test; the others go the same way."""
-    seen = set()
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Choose what is measured, the first case of each test: the others go the same way."""
+    seen: set[str] = set()
+    long: list[pytest.Item] = []
+    short: list[pytest.Item] = []
     for item in items:
         path = item.path.relative_to(Path(__file__).parent).as_posix()
         test = item.nodeid.partition("[")[0]
         item.stash[MEASURED] = test not in seen and not path.startswith(UNMEASURED)
         seen.add(test)
+        (long if path.startswith(LONG) else short).append(item)
+    # Each of xdist's workers begins with an equal part of the list, and so with its share of the long tests:
+    # at the end there would be nothing left to do beside them.
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    share = len(short) // workers + 1
+    items[:] = [
+        item
+        for number in range(workers)
+        for item in (*long[number::workers], *short[number * share : (number + 1) * share])
+    ]
     gc.freeze()  # the modules and the tests stay: the collector need not look through them again and again
 
 
