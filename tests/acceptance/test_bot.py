@@ -151,7 +151,7 @@ async def test_what_can_go_wrong_in_slack(tmp_path: Path, api: StandInSlackApi) 
         calls = len(api.calls)
         api.channel(CHANNEL).archived = False
         api.refuse("chat.postMessage", "token_revoked")
-        assert "default is released" in await listener.command_line("destinations", "release", "default")
+        assert "is released" in await listener.command_line("destinations", "release", "default")
         await until(lambda: "token_revoked" in listener.log.read_text())
         assert len(api.calls) - calls <= 2
         assert "on hold: token_revoked" in await listener.command_line("destinations")

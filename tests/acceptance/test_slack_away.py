@@ -87,7 +87,7 @@ async def test_refusals_are_seen_and_can_be_fixed(tmp_path: Path, slack: StandIn
         assert "404 no_active_hooks" in shown
         assert slack.messages == []
         retried = await listener.command_line("deliveries", "retry", "--dead")
-        assert "1 will be tried again now" in retried
+        assert "is tried again" in retried
         await until(lambda: len(entities(slack.messages)) == 3)
         await until(lambda: "queue_released" in listener.log.read_text())
     assert entities(slack.messages) == ["dead", "on_hold", "behind-it"]
