@@ -13,6 +13,7 @@ import pytest
 
 from app.demo.stand_in_slack import StandInSlack
 from tests.acceptance.process import APP, Listener, listening, post_change
+from tests.conftest import NO_TLS
 from tests.postgres import PostgresServer
 from tests.store.proxies import HoldingProxy
 from tests.told import entities
@@ -26,14 +27,14 @@ DISPATCH = (*APP, "dispatch")
 
 async def timed_post(listener: Listener, entity: str) -> tuple[int, float]:
     """Post a change, and return the status and how many seconds the answer took."""
-    async with httpx.AsyncClient(base_url=listener.url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=listener.url, timeout=30, verify=NO_TLS) as client:
         began = time.monotonic()
         return (await post_change(client, entity)).status_code, time.monotonic() - began
 
 
 async def is_ready(listener: Listener) -> bool:
     """Tell whether a listener says that all is well."""
-    async with httpx.AsyncClient(base_url=listener.url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=listener.url, timeout=30, verify=NO_TLS) as client:
         return (await client.get("/readyz")).status_code == 200
 
 

@@ -38,7 +38,7 @@ from app.runtime.configured import load_usable
 from app.settings import Settings
 from app.store import queries
 from app.store.opening import open_store
-from tests.conftest import Service, rules_with_rate
+from tests.conftest import NO_TLS, Service, rules_with_rate
 from tests.port.description import description, hold
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, LOGIN, StandInPort, refusal, standing_in
 from tests.port.stand_in_smee import StandInSmee
@@ -126,7 +126,6 @@ async def set_up(folder: Path) -> AsyncIterator[World]:
     async with serving(slack.app) as slack_url, standing_in(call_webhooks=True) as port:
         slack.url = f"{slack_url}/services/T0/B0/very-secret-token"
         settings = Settings(
-            _env_file=None,
             port_client_secret=CLIENT_SECRET,
             slack_webhook_url=slack.url,
             rules_file=rules_with_rate(folder, slack.url),
@@ -135,7 +134,7 @@ async def set_up(folder: Path) -> AsyncIterator[World]:
         async with (
             serving(create_app(settings)) as url,
             open_store(*settings.database) as store,
-            httpx.AsyncClient(base_url=url) as client,
+            httpx.AsyncClient(base_url=url, verify=NO_TLS) as client,
         ):
             setup = Setup(
                 open_store=lambda: open_store(*settings.database),
@@ -231,7 +230,6 @@ def no_rules() -> list[str]:
 def with_another_webhook(world: World) -> None:
     """Let the default destination be where nobody answers."""
     settings = Settings(
-        _env_file=None,
         port_client_secret=CLIENT_SECRET,
         rules_file=rules_with_rate(world.folder, "http://127.0.0.1:1/very-secret-token"),
     )
@@ -242,7 +240,7 @@ def without_a_store(world: World) -> None:
     """Let the store's file be a folder."""
     path = world.folder / "folder" / "listener.db"
     path.mkdir(parents=True)
-    settings = Settings(_env_file=None, port_client_secret="x", database_url=f"sqlite:///{path}")
+    settings = Settings(port_client_secret="x", database_url=f"sqlite:///{path}")
     world.setup = replace(world.setup, open_store=lambda: open_store(*settings.database))
 
 
