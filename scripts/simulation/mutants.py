@@ -189,9 +189,6 @@ MUTANTS: dict[str, Mutant] = {
     "to whom it escalated no end is told": _alerts(
         lambda alert: alert.destination != "oncall" or alert.notification.step is not Step.RESOLVED
     ),
-    "the desk hears of no acknowledgement": _statement(
-        "ORDER BY id DESC LIMIT 1", "AND step <> 'opened' ORDER BY id DESC LIMIT 1"
-    ),
     "PagerDuty hears no end": _alerts(
         lambda alert: alert.destination != "pages" or alert.notification.step is not Step.RESOLVED
     ),
@@ -200,10 +197,6 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "what is held is forgotten": _statement(
         "WHERE NOT settled AND (ends_at <= ?1", "WHERE hours = '' AND NOT settled AND (ends_at <= ?1"
-    ),
-    "what is held is told too soon": _statement(
-        "VALUES ('', '', '', '', ?1, ?1, '', '', ?2)",
-        "VALUES ('', '', '', '', ?1, ?1 - 50000000, '', '', ?2)",
     ),
     "a commit is none": Mutant(rewrite=lambda statement: "ROLLBACK" if statement == "COMMIT" else statement),
 }
