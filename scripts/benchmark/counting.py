@@ -19,8 +19,8 @@ NUMBER = 192
 def counting(slack: StandIn) -> Iterator[Figure]:
     """Yield how many instructions it takes to accept a change over 32 connections.
 
-    Without its delivery: valgrind makes all so slow that a digest would hold few. Once is enough: the same work
-    takes the same number, but for some hundredths.
+    Without its delivery: valgrind makes all so slow that a digest would hold few. Once is enough: the same
+    work takes the same number, but for some hundredths.
     """
     if not shutil.which(VALGRIND[0]):
         say("instructions are NOT counted: valgrind is not installed. To have it: apt install valgrind")
@@ -30,8 +30,6 @@ def counting(slack: StandIn) -> Iterator[Figure]:
         walk(running.port, listener.requests(WARM_UP), listener.answer)
         _control("--instr=on", running)
         walk(running.port, listener.requests(NUMBER), listener.answer)
-        while listener.pending(running):
-            time.sleep(0.2)
         _control("--dump", running)
         text = "".join(file.read_text() for file in folder.glob("callgrind.out*"))
     total = sum(int(count) for count in re.findall(r"^summary: (\d+)", text, re.MULTILINE))
