@@ -100,6 +100,11 @@ class Match:
     rules: RuleSet | None = field(default=None, repr=False)
     kins: Mapping[str, Kin] = field(default_factory=dict, repr=False)
 
+    def routed(self, hits: tuple[Hit, ...], watched: Watched | None) -> "Match":
+        """Copy it with hits that have routes, and what is watched."""
+        facts = (self.reason, watched, self.results, self.failures, self.rules, self.kins)
+        return Match(self.change, self.changes, hits, *facts)
+
 
 def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
     """Match a change with the rules, given the results of `rules.programs`; the reason is said, too."""
@@ -272,7 +277,7 @@ def make_alerts(
         rule=rule.name,
         severity=incident.severity if incident else rule.severity_of(change, hit.state),
         step=step,
-        limit=rule.limit(change),
+        limit=rule.limit(change, main),
         state=hit.state if main is None and hit.state != UNNAMED and named else "",
         opened_at=incident.opened_at if incident else None,
         times=len(openings),
