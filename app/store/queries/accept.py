@@ -83,7 +83,7 @@ async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
     keyed = [(entity_of(incoming.change), incoming) for incoming in batch]
     tied = [(entity, incoming) for entity, incoming in keyed if incoming.kins]
     above = await relatives.entities_above(tx, tied)
-    await tx.lock(above.union(one for entity, incoming in keyed for one in _entities(entity, incoming)))
+    await tx.lock(above.union(each for entity, incoming in keyed for each in _entities(entity, incoming)))
     # Only now: what was committed while we waited for the locks must be seen.
     rows = await tx.fetch(
         "SELECT key, alerts, id FROM changes WHERE key = ANY($1)",
@@ -92,7 +92,7 @@ async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
     ids: dict[str, int] = {key: number for key, _, number in rows}
     unseen = [(entity, incoming) for entity, incoming in keyed if incoming.change.key not in ids]
     group = await _look_up(tx, unseen) if unseen else Group()
-    if watched := {one for key, incoming in unseen if incoming.watched for one in _entities(key, incoming)}:
+    if watched := {each for key, incoming in unseen if incoming.watched for each in _entities(key, incoming)}:
         group.known = await find_last_known(tx, watched)
     if tied and unseen:
         await relatives.look_up(tx, tied, group)
