@@ -7,8 +7,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AnyHttpUrl,
-    BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -16,6 +14,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.environment import TOKEN_FORMS, Environment, environment
 from app.errors import SettingsError
@@ -45,13 +44,13 @@ PYDANTIC = re.compile(r"^Value error, |, unable to (parse|interpret).*")
 """What its words have beside the sentence."""
 
 
-class Settings(BaseModel):
+class Settings(BaseSettings):
     """The configuration. Each field is an environment variable, its name in capitals."""
 
-    model_config = ConfigDict(
+    model_config = SettingsConfigDict(
         frozen=True,
         extra="ignore",
-        validate_default=True,
+        env_ignore_empty=True,
         hide_input_in_errors=True,
         use_attribute_docstrings=True,  # docs/settings.md and .env.example are made of them
     )
@@ -264,7 +263,7 @@ def load_settings(*, only: Collection[str] = (), **overrides: Any) -> Settings:
         } | overrides
     values = _values(variables, only or Settings.model_fields)
     try:
-        return Settings(**(values | overrides))
+        return Settings(_env_file=None, **(values | overrides))
     except ValidationError as error:
         mistakes = error.errors(include_url=False, include_input=False)
         wrong = {str(place) for mistake in mistakes for place in mistake["loc"][:1]}

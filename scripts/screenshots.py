@@ -124,6 +124,7 @@ async def morning(folder: Path) -> AsyncIterator[tuple[str, Morning]]:
         rules = folder / "rules.json"
         rules.write_text(json.dumps({"version": 1, "destinations": destinations, "rules": [health]}))
         settings = Settings(
+            _env_file=None,
             port_client_secret=SECRET,
             rules_file=rules,
             database_url=f"sqlite:///{folder}/pictures.db",

@@ -31,8 +31,8 @@ from app.store.store import Store
 from app.store.views import Delivery
 from tests.postgres import PostgresServer
 
-# Looked for, and not needed. httpcore looks at each request, which takes a twentieth of all tests; jsonschema
-# takes 1.5 s to import the grammars of a format that no schema here has.
+# Looked for, and not needed: httpcore does at each request, which takes a twentieth of all tests, and
+# jsonschema takes 1.5 s to import the grammars of a format that no schema here has.
 sys.modules |= dict.fromkeys(("sniffio", "rfc3987_syntax"))  # type: ignore[arg-type]
 SECRET = "test-client-secret-4711"
 KEPT = httpx.Limits(max_connections=32, keepalive_expiry=None)
@@ -224,7 +224,7 @@ def start(database: str, slack: StandInSlack, tmp_path: Path) -> Start:
             "rules_file": rules_with_rate(tmp_path, slack.url),
             "database_url": database,
         }
-        settings = Settings(**(values | overrides))
+        settings = Settings(_env_file=None, **(values | overrides))
         async with (
             serving(create_app(settings)) as url,
             httpx.AsyncClient(base_url=url, limits=KEPT, verify=NO_TLS) as client,

@@ -30,7 +30,7 @@ TOKEN = "an-admin-token-of-some-length"
 )
 def test_the_address_of_the_page(settings: dict[str, Any], page: str | None) -> None:
     """There is one where there is a page, and PAGE_URL is set: Port's way in need not be people's."""
-    configured = Settings(accept_unsigned=True, **settings)
+    configured = Settings(_env_file=None, accept_unsigned=True, **settings)
     assert notifier_context(configured, Jq(), None, None).page_url == page
 
 
@@ -41,7 +41,7 @@ async def test_the_default_that_the_rules_define(tmp_path: Path, *, defined: boo
     file = tmp_path / "rules.yaml"
     file.write_text(json.dumps({"version": 1, "destinations": default}))
     database = f"sqlite:///{tmp_path}/listener.db"
-    settings = Settings(accept_unsigned=True, rules_file=file, database_url=database)
+    settings = Settings(_env_file=None, accept_unsigned=True, rules_file=file, database_url=database)
     with capture_logs() as logs:
         async with open_runtime(settings):
             pass
@@ -51,7 +51,7 @@ async def test_the_default_that_the_rules_define(tmp_path: Path, *, defined: boo
 async def test_a_start_looks_at_what_is_held(tmp_path: Path) -> None:
     """The hours may have been changed while nothing ran."""
     database = f"sqlite:///{tmp_path}/listener.db"
-    settings = Settings(accept_unsigned=True, database_url=database)
+    settings = Settings(_env_file=None, accept_unsigned=True, database_url=database)
     async with open_runtime(settings, dispatch=False) as runtime:
         begin = runtime.store.clock() + timedelta(hours=15)
         await runtime.store.write(queries.silences.of_hours, "office", begin)

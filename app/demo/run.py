@@ -173,6 +173,8 @@ async def run_demo(
         async with serving(slack.app) as slack_url:
             slack.url = slack_url
             settings = Settings(
+                _env_file=None,
+                _env_prefix="DEMO_",  # so that this machine's own settings change nothing
                 port_client_secret=secret,
                 slack_bot_token=f"xoxb-{signing}",
                 slack_signing_secret=signing,

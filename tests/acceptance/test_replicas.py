@@ -19,7 +19,7 @@ import pytest
 from app.demo.run import change_body, serving, signed_headers
 from app.demo.stand_in_slack import StandInSlack
 from app.model.delivery import State
-from tests.acceptance.process import SERVE, Listener, listening
+from tests.acceptance.process import APP, Listener, listening
 from tests.conftest import KEPT, NO_TLS, SECRET
 from tests.postgres import PostgresServer
 from tests.told import entities
@@ -144,7 +144,7 @@ async def test_one_rate_over_three_replicas(tmp_path: Path, postgres: PostgresSe
         options: dict[str, Any] = {"database": database, "number": 1, "rate": 1}
         for name in ("both", "listening", "delivering"):
             (tmp_path / name).mkdir()
-        only_listen, only_deliver = (*SERVE, "--no-dispatch"), (*SERVE[:-1], "dispatch")
+        only_listen, only_deliver = (*APP, "serve", "--no-dispatch"), (*APP, "dispatch")
         async with (
             replicas(tmp_path / "both", url, **options) as both,
             replicas(tmp_path / "listening", url, command=only_listen, **options) as listens,

@@ -139,6 +139,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     slack = StandInSlack()
     async with serving(slack.app) as slack_url:
         settings = Settings(
+            _env_file=None,
             port_client_secret=SECRET,
             slack_webhook_url=f"{slack_url}/services/T0/B0/x",
             rules_file=rules_with_rate(tmp_path, f"{slack_url}/services/T0/B0/x"),

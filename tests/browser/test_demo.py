@@ -28,6 +28,7 @@ async def channel(tmp_path: Path) -> AsyncIterator[Site]:
     rules.write_text(json.dumps(DEMO_RULES))
     async with serving(slack.app) as slack.url:
         settings = Settings(
+            _env_file=None,
             port_client_secret=SECRET,
             slack_bot_token="xoxb-demo",
             slack_signing_secret=SIGNING_SECRET,

@@ -294,7 +294,9 @@ async def test_lists_are_read_page_by_page(limit: int, sizes: list[int]) -> None
 
 async def test_console_without_slack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a webhook alerts are printed where the listener runs."""
-    settings = Settings(port_client_secret=SECRET, database_url=f"sqlite:///{tmp_path}/listener.db")
+    settings = Settings(
+        _env_file=None, port_client_secret=SECRET, database_url=f"sqlite:///{tmp_path}/listener.db"
+    )
     store = open_sqlite(tmp_path / "listener.db")
     await store.accept([incoming()])
     async with serving(create_app(settings)):

@@ -94,6 +94,7 @@ def start(tmp_path: Path, database: str) -> Start:
         async with AsyncExitStack() as stack:
             api.url = f"{await stack.enter_async_context(serving(api.app))}/api/"
             settings = Settings(
+                _env_file=None,
                 accept_unsigned=True,
                 rules_file=tmp_path / "rules.json",
                 database_url=database,

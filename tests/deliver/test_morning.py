@@ -132,6 +132,7 @@ async def test_what_was_told_is_told_to_its_end(tmp_path: Path, database: str) -
         morning = Morning(tmp_path / "rules.json", bases, seed=15)
         morning.write_rules()
         settings = Settings(
+            _env_file=None,
             accept_unsigned=True,
             rules_file=morning.file,
             database_url=database,

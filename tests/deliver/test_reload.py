@@ -50,6 +50,7 @@ async def running(folder: Path, text: str) -> AsyncIterator[Runtime]:
     file = folder / "rules.json"
     file.write_text(text)
     settings = Settings(
+        _env_file=None,
         accept_unsigned=True,
         rules_file=file,
         database_url=f"sqlite:///{folder}/listener.db",
@@ -130,6 +131,7 @@ async def test_a_webhook_that_becomes_another(tmp_path: Path, slack: StandInSlac
         file.write_text(json.dumps({"version": 1, "destinations": destinations, "rules": [rule, waits]}))
 
     settings = Settings(
+        _env_file=None,
         accept_unsigned=True,
         rules_file=file,
         database_url=f"sqlite:///{tmp_path}/listener.db",
@@ -175,6 +177,7 @@ async def test_a_destination_that_becomes_another_channel(tmp_path: Path, databa
 
     async with serving(api.app) as url:
         settings = Settings(
+            _env_file=None,
             accept_unsigned=True,
             rules_file=file,
             database_url=database,

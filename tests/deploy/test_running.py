@@ -151,7 +151,7 @@ def test_kubernetes_fits_the_image() -> None:
     )
     assert "PORT_CLIENT_SECRET" in keys
     assert set(keys) <= SETTINGS
-    routes = set(create_app(Settings(port_client_secret=SECRET)).openapi()["paths"])
+    routes = set(create_app(Settings(_env_file=None, port_client_secret=SECRET)).openapi()["paths"])
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         asked = container[probe]["httpGet"]
         assert asked["path"] in routes

@@ -126,6 +126,7 @@ async def set_up(folder: Path) -> AsyncIterator[World]:
     async with serving(slack.app) as slack_url, standing_in(call_webhooks=True) as port:
         slack.url = f"{slack_url}/services/T0/B0/very-secret-token"
         settings = Settings(
+            _env_file=None,
             port_client_secret=CLIENT_SECRET,
             slack_webhook_url=slack.url,
             rules_file=rules_with_rate(folder, slack.url),
@@ -230,6 +231,7 @@ def no_rules() -> list[str]:
 def with_another_webhook(world: World) -> None:
     """Let the default destination be where nobody answers."""
     settings = Settings(
+        _env_file=None,
         port_client_secret=CLIENT_SECRET,
         rules_file=rules_with_rate(world.folder, "http://127.0.0.1:1/very-secret-token"),
     )
@@ -240,7 +242,7 @@ def without_a_store(world: World) -> None:
     """Let the store's file be a folder."""
     path = world.folder / "folder" / "listener.db"
     path.mkdir(parents=True)
-    settings = Settings(port_client_secret="x", database_url=f"sqlite:///{path}")
+    settings = Settings(_env_file=None, port_client_secret="x", database_url=f"sqlite:///{path}")
     world.setup = replace(world.setup, open_store=lambda: open_store(*settings.database))
 
 

@@ -148,6 +148,7 @@ async def watching(
     """Open a listener with rules; it delivers nothing, and compares when it is told to."""
     (folder / "rules.yaml").write_text(rules)
     settings = Settings(
+        _env_file=None,
         port_client_id=CLIENT_ID,
         port_client_secret=SECRET,
         port_api_url=port.url,

@@ -89,7 +89,7 @@ def test_what_asyncpg_gets() -> None:
 def test_passwords_that_break_a_url_are_still_hidden() -> None:
     """The log hides the password even of a URL that cannot be read."""
     assert password_in("postgresql://user:hu[s%23h@host/db") == ("hu[s%23h", "hu[s#h")
-    settings = Settings(port_client_secret=SECRET, database_url=POSTGRES)
+    settings = Settings(_env_file=None, port_client_secret=SECRET, database_url=POSTGRES)
     assert "hush" in settings.hidden
 
 

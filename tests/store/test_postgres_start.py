@@ -91,6 +91,7 @@ async def test_nobody_there(host: str) -> None:
 async def test_it_goes_away_between_the_look_and_the_start(caplog: pytest.LogCaptureFixture) -> None:
     """The server that runs the application says the sentence, too, and no traceback."""
     settings = Settings(
+        _env_file=None,
         port_client_secret=SECRET,
         slack_webhook_url="http://127.0.0.1:1/",
         database_url="postgresql://user:word@127.0.0.1:1/listener",
