@@ -178,7 +178,7 @@ class Service:
 
 
 async def count(store: Store, state: State) -> int:
-    """Return how many alerts are in a state, and of dead ones the reports and updates that the page shows too."""
+    """Return how many alerts are in a state; of the dead, reports and updates count as on the page."""
     if state is State.DEAD:
         return len((await store.read(queries.page.deliveries, state=state, limit=100_000)).rows)
     return (await store.read(queries.counts.by_state))[state]
