@@ -16,8 +16,8 @@ RULE = """\
     resolve: {property: load, below: 50}
     send: {to: %s, when: office, else: %s}
 """
-SENT_WITHIN_SECONDS = 12.0
 TOLD_WITHIN_SECONDS = 30.0
+LOOKED_AT_SECONDS = 15.0
 
 
 class Office(Kind):
@@ -95,7 +95,9 @@ class Office(Kind):
                     heard_of.setdefault(heard.incident, []).append(heard)
             for name, told in heard_of.items():
                 # Where `else` names a destination, the end goes where the hours say when it comes, too.
-                if job is self.clerk and told[0].step == "resolved" and name not in job.tried:
+                # And an end that comes while what was held is looked at again may be told alone.
+                alone = told[0].step == "resolved" and told[0].at > self.opens_at + LOOKED_AT_SECONDS
+                if job is self.clerk and alone and name not in job.tried:
                     yield f"{job.name} hears only the end of {name}"
                 is_open = name in self._open_here
                 if not is_open and told[-1].step != "resolved":
