@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from app.model.change import CatalogChange, EntitySnapshot
@@ -29,6 +30,7 @@ class Kin:
         people: Whom they would call of the catalog, by rule.
         totals: How many entities each group has, by the group's rule, and when they were counted.
         seen: What `ties` gave, by severity.
+        due_at: When its incident alerts first, where other incidents decide on that; None: at once.
     """
 
     rule: "Rule"
@@ -41,6 +43,7 @@ class Kin:
     people: dict[str, tuple[str, ...]] = field(default_factory=dict)
     totals: dict[str, tuple[int, Mapping[str, int]]] = field(default_factory=dict)
     seen: dict[Severity | None, tuple[Tie, ...]] = field(default_factory=dict)
+    due_at: datetime | None = None
 
     def ties(self, known: "LastKnown | None", severity: Severity | None = None) -> tuple[Tie, ...]:
         """List what an incident depends on, by the change itself, else by the last known state.
@@ -54,16 +57,18 @@ class Kin:
         return self.seen[severity]
 
     def _ties(self, known: "LastKnown | None", severity: Severity | None) -> tuple[Tie, ...]:
-        ties = set()
+        ties: dict[tuple[str, str, str], Tie] = {}
         while_ = self.rule.quiet_while
         if while_ is not None and (severity != "critical" or while_.critical):
             entities = _identifiers(self._value(f"relations.{while_.relation}", known))
-            ties = {Tie(while_.rule, blueprint, entity) for entity in entities for blueprint in self.above}
+            above = (Tie(while_.rule, blueprint, entity) for entity in entities for blueprint in self.above)
+            ties = {tie.key: tie for tie in above}
         for group in self.groups:
             quiets = group.members == "quiet" and severity != "critical"
             for name in groups_in(self._value(group.by.field, known)) if group.by else ():
-                ties.add(Tie(group.name, blueprint_of(group), name, quiets, counts=True))
-        return tuple(sorted(ties))
+                tie = Tie(group.name, blueprint_of(group), name, quiets, counts_from=0)
+                ties[tie.key] = tie._replace(quiets=quiets or tie.key in ties)
+        return tuple(sorted(ties.values()))
 
     @property
     def is_vague(self) -> bool:

@@ -23,7 +23,7 @@ TIE_COLUMNS: Columns = {
     "blueprint": "text",
     "entity": "text",
     "quiets": "boolean",
-    "counts": "boolean",
+    "counts_from": "bigint",
 }
 REFRESH_AFTER = timedelta(seconds=5)
 """So long the message of an incident waits for more news of what is quiet under it, before it is updated."""
@@ -183,23 +183,33 @@ def _waits(tx: Transaction) -> str:
     return tx.waits.replace("state", "deliveries.state")
 
 
-async def emptied(tx: Transaction, incidents: Sequence[str]) -> list[str]:
-    """Untie incidents that are closed, by id, and give those of groups that are open with no member."""
+async def emptied(tx: Transaction, incidents: Sequence[str], now: Micros) -> list[str]:
+    """Untie incidents that are closed, by id, and give those of groups that are open with no member.
+
+    The messages of what stood for them are updated soon.
+    """
     rows = await tx.fetch(
-        "DELETE FROM incident_ties WHERE incident_id = ANY($1) RETURNING rule, blueprint, entity, counts",
+        "DELETE FROM incident_ties WHERE incident_id = ANY($1)"
+        " RETURNING rule, blueprint, entity, counts_from IS NOT NULL",
+        list(incidents),
+    )
+    causes = await tx.fetch(
+        "SELECT DISTINCT quiet FROM incidents WHERE id = ANY($1) AND quiet IS NOT NULL ORDER BY 1",
         list(incidents),
     )
     keys = sorted({(rule, blueprint, entity) for rule, blueprint, entity, counts in rows if counts})
-    if not keys:
-        return []
-    groups = await tx.fetch_each(
-        "SELECT id FROM incidents WHERE rule = $1 AND blueprint = $2 AND entity = $3"
-        " AND resolved_at IS NULL AND NOT EXISTS (SELECT 1 FROM incident_ties AS ties"
-        "  WHERE ties.rule = $1 AND ties.blueprint = $2 AND ties.entity = $3)",
-        ("text", "text", "text"),
-        keys,
-    )
-    return [row[0] for row in groups]
+    groups = []
+    if keys:
+        groups = await tx.fetch_each(
+            "SELECT id, EXISTS (SELECT 1 FROM incident_ties AS ties"
+            "  WHERE ties.rule = $1 AND ties.blueprint = $2 AND ties.entity = $3)"
+            " FROM incidents WHERE rule = $1 AND blueprint = $2 AND entity = $3 AND resolved_at IS NULL",
+            ("text", "text", "text"),
+            keys,
+        )
+    if stirred := [*(row[0] for row in causes), *(name for name, has_members in groups if has_members)]:
+        await refresh(tx, stirred, now)
+    return [name for name, has_members in groups if not has_members]
 
 
 async def below(tx: Transaction, incidents: Sequence[str]) -> list[str]:

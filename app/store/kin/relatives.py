@@ -56,12 +56,12 @@ async def look_up(tx: Transaction, batch: Sequence[tuple[EntityKey, Incoming]], 
     if state.open:
         state.above = await chains(tx, set(state.open.values()))
     rows = await tx.fetch(
-        "SELECT incident_id, rule, blueprint, entity, quiets, counts FROM incident_ties"
+        "SELECT incident_id, rule, blueprint, entity, quiets, counts_from FROM incident_ties"
         " WHERE incident_id = ANY($1) ORDER BY incident_id",
         [name for incidents in group.incidents.values() for name in incidents],
     )
-    for incident_id, rule, blueprint, entity, quiets, counts in rows:
-        tie = Tie(rule, blueprint, entity, bool(quiets), bool(counts))
+    for incident_id, rule, blueprint, entity, quiets, counts_from in rows:
+        tie = Tie(rule, blueprint, entity, bool(quiets), counts_from)
         state.tied[incident_id] = tuple(sorted((*state.tied.get(incident_id, ()), tie)))
     for incidents in group.incidents.values():
         for name in incidents.keys() & state.tied.keys():
