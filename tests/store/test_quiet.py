@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from app.model.incident import Person
 from app.rules.rule import Rule, RuleSet
+from app.rules.rulebook import Queues, Rulebook
 from app.store import queries
-from app.store.follow import follow
+from app.store.actions import Action, Verb, act
+from app.store.follow import follow, follow_escalations
 from app.store.opening import open_store
 from tests.conftest import DATABASES
 from tests.store.family import CLUSTER, SERVICE, Catalog, Heard
@@ -157,6 +160,53 @@ async def test_the_rule_of_the_cause_is_gone(database: str) -> None:
         "cluster eu-1 (rule cluster-health) is closed, rule 'cluster-health' is no longer in the rules file"
     )
     await catalog.__aexit__()
+
+
+STEPS: list[tuple[Verb, str]] = [
+    ("acknowledge", "eu-1"),
+    ("acknowledge", "a"),
+    ("unacknowledge", "a"),
+    ("acknowledge", "b"),
+]
+
+
+@DATABASES
+async def test_escalations_count_from_when_it_is_not_quiet_any_more(database: str) -> None:
+    """A quiet one escalates to nobody; an acknowledgement, its own or of its cause, is of that one alone."""
+    escalate = {"escalate": {"after": "60s", "send": "pager"}, "again_after": "5m"}
+    ada, blueprints = Person("ada", "page"), {"eu-1": "cluster", "a": "service", "b": "service"}
+    async with Catalog(database, rules(**QUIET, **escalate), blueprints) as catalog:
+        for entity, state in (("a", "Degraded"), ("eu-1", "Down"), ("b", "Degraded")):
+            await catalog.change(entity, state, cluster="eu-1")
+        rows = {row.incident.entity: row for row in await catalog.store.read(queries.incidents.worst, 10)}
+
+        async def do(number: int, verb: Verb, entity: str) -> None:
+            action = Action(str(number), verb, rows[entity].incident.id, ada)
+            await catalog.store.write(act, action, catalog.now)
+
+        for number, (verb, entity) in enumerate(STEPS):
+            await do(number, verb, entity)
+        await catalog.go_to(1000)
+        assert (catalog.heard["owners"], catalog.heard["pager"]) == ([], [])
+        # A reload while it is quiet leaves that so.
+        book = Rulebook(RuleSet(catalog.rules), {name: Queues(name) for name in ("owners", "pager")})
+        await catalog.store.write(follow_escalations, book, catalog.now)
+        await catalog.go_to(1100)
+        await catalog.change("eu-1", "Up")
+        told = [(entity, step) for _, entity, step, _ in catalog.heard["owners"]]
+        assert sorted(told) == [("a", "opened"), ("b", "opened")]
+        assert {alert.entity: alert.acknowledged and alert.acknowledged.by for alert in catalog.alerts} == {
+            "eu-1": None,
+            "a": None,
+            "b": ada,
+        }
+        for second in (1159, 1160, 1399, 1400):
+            await catalog.go_to(second)
+        assert [heard[:3] for heard in catalog.heard["pager"]] == [(1160, "a", "escalated")]
+        assert [heard[:3] for heard in catalog.heard["owners"][2:]] == [(1400, "a", "reminded")]
+        await do(9, "unacknowledge", "b")
+        await catalog.go_to(1460)
+        assert [heard[:3] for heard in catalog.heard["pager"][1:]] == [(1460, "b", "escalated")]
 
 
 @DATABASES

@@ -15,7 +15,7 @@ from app.store.kin.relatives import chains
 from app.store.kin.state import FamilyState
 from app.store.queries import messages
 from app.store.queries.deliveries import UNTIL_RELEASED
-from app.store.transaction import Columns, Transaction
+from app.store.transaction import Columns, Row, Transaction
 
 TIE_COLUMNS: Columns = {
     "incident_id": "text",
@@ -86,7 +86,11 @@ async def hush(tx: Transaction, incidents: Mapping[str, str], now: Micros, fresh
     if not incidents:
         return
     pairs = sorted(incidents.items())
-    await tx.execute_many("UPDATE incidents SET quiet = $2 WHERE id = $1", pairs)
+    await tx.execute_many(
+        "UPDATE incidents SET quiet = $2, escalates_from = CASE WHEN escalates_from IS NULL THEN NULL"
+        f" ELSE {UNTIL_RELEASED} END WHERE id = $1",
+        pairs,
+    )
     await tx.execute(
         f"UPDATE deliveries SET due_at = $3, waiting_since = $3 WHERE incident_id = ANY($1) AND {tx.waits}"
         " AND kind = 'alert' AND (due_at > $2 OR incident_id = ANY($4))",
@@ -198,7 +202,7 @@ async def emptied(tx: Transaction, incidents: Sequence[str], now: Micros) -> lis
         list(incidents),
     )
     keys = sorted({(rule, blueprint, entity) for rule, blueprint, entity, counts in rows if counts})
-    groups = []
+    groups: Sequence[Row] = ()
     if keys:
         groups = await tx.fetch_each(
             "SELECT id, EXISTS (SELECT 1 FROM incident_ties AS ties"
