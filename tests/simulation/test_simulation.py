@@ -50,7 +50,7 @@ def test_seeds(first: int) -> None:
 @pytest.mark.timeout(300)
 def test_seeds_that_found_something() -> None:
     """Each has broken a promise once, or what the oracle took for one."""
-    status, output = simulate("--seed", *map(str, FOUND), "--minutes", MINUTES)
+    status, output = simulate("--seed", *map(str, FOUND), "--minutes", MINUTES, "--kinds")
     assert status == 0, output
 
 
