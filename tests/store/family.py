@@ -143,7 +143,7 @@ class Catalog:
 
     async def hear(self) -> None:
         """Let every channel hear what is due now."""
-        while claims := await self._claims():
+        while claims := await self.claims():
             for claim in claims:
                 self.messages += claim.alerts
                 for delivery in claim.deliveries if claim.alerts else ():
@@ -154,7 +154,8 @@ class Catalog:
                 done = Attempt(Outcome.DELIVERED, "ok", self.now, self.now, self.now)
                 assert await self.store.record(claim, done)
 
-    async def _claims(self) -> list[Any]:
+    async def claims(self) -> list[Any]:
+        """Claim what is due now."""
         return await self.store.claim(
             token="a",
             now=self.now,

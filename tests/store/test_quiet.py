@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from app.model.delivery import Outcome
 from app.model.incident import Person
 from app.rules.rule import Rule, RuleSet
 from app.rules.rulebook import Queues, Rulebook
@@ -15,6 +16,7 @@ from app.store.actions import Action, Verb, act
 from app.store.clock import MOVES
 from app.store.follow import follow, follow_escalations
 from app.store.opening import open_store
+from app.store.rows import Attempt
 from app.store.transaction import Transaction
 from tests.conftest import DATABASES
 from tests.store.family import CLUSTER, SERVICE, Catalog, Heard
@@ -242,6 +244,40 @@ async def test_a_circle_of_relations(database: str) -> None:
         told = [(entity, step) for _, entity, step, _ in catalog.heard["owners"]]
         assert {told.count((name, "opened")) - told.count((name, "resolved")) for name in names} == {0}
         assert await catalog.store.read(queries.incidents.worst, 10) == []
+
+
+@DATABASES
+async def test_changes_that_are_accepted_together(database: str) -> None:
+    """What was told before, or was critical, is not taken back by a cause that opens in the same moment."""
+    blueprints = {"eu-1": "cluster", "a": "service", "b": "service"}
+    async with Catalog(database, rules(**QUIET), blueprints) as catalog:
+        for service in ("a", "b"):
+            catalog.relations[service] = {"cluster": "eu-1"}
+        await catalog.change("a", "Crashed")
+        changes = [("a", "Healthy"), ("a", "Degraded"), ("b", "Crashed"), ("b", "Degraded"), ("eu-1", "Down")]
+        # The end of the first waits to be sent while it opens again, under a cause.
+        for group in (changes[:1], changes[1:]):
+            await catalog.store.accept([catalog.incoming(*change) for change in group])
+        await catalog.go_to(100)
+        told = [(entity, step) for _, entity, step, _ in catalog.heard["owners"]]
+        assert told == [("a", "opened"), ("a", "resolved"), ("b", "opened"), ("b", "changed")]
+
+
+@DATABASES
+async def test_a_cause_that_opens_while_the_alert_is_sent(database: str) -> None:
+    """It was told after all: it is not quiet any more, and reminds."""
+    blueprints = {"eu-1": "cluster", "a": "service"}
+    async with Catalog(database, rules(**QUIET, again_after="5m"), blueprints) as catalog:
+        await catalog.change("a", "Degraded", cluster="eu-1")
+        catalog.second = 30
+        (claim,) = await catalog.claims()
+        catalog.second = 29
+        await catalog.store.accept([catalog.incoming("eu-1", "Down")])
+        catalog.second = 31
+        done = Attempt(Outcome.DELIVERED, "ok", catalog.now, catalog.now, catalog.now)
+        assert await catalog.store.record(claim, done)
+        await catalog.go_to(331)
+        assert [heard[:3] for heard in catalog.heard["owners"]] == [(331, "a", "reminded")]
 
 
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)

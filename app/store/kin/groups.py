@@ -91,7 +91,7 @@ async def _decide_groups(
             state.stirred |= {is_open.id} if is_open else set()
             continue
         for incident in decision.incidents:
-            state.move(mine.get(incident.id), incident, leads=True, how="is resolved", replaced=True)
+            state.move(number, mine.get(incident.id), incident, leads=True, how="is resolved", replaced=True)
         group.lead_to(change.key, mine, decision, to_micros(place.incoming.received_at))
         before = group.changes[number][1]
         reason, alerts = f"{before.reason}; {decision.reason}", before.alerts + decision.alerts

@@ -168,7 +168,7 @@ async def _write(tx: Transaction, group: Group, ids: dict[str, int]) -> None:
     if group.last_known:
         await put_last_known(tx, group.last_known)
     if group.family is not None:
-        await causes.settle(tx, group.family, to_micros(group.changes[-1][0].received_at))
+        await causes.settle(tx, group.family, numbers, to_micros(group.changes[-1][0].received_at))
     if cancelled:
         await reports.announce(tx, cancelled, max(group.cancelled.values()))
 

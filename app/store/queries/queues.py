@@ -252,7 +252,7 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timed
         return False
     started_at, ended_at = to_micros(attempt.started_at), to_micros(attempt.ended_at)
     hushed = await deliveries.put_attempts(tx, sent, attempt.outcome, attempt.detail, started_at, ended_at)
-    await causes.end_quiet(tx, hushed)
+    await causes.end_quiet(tx, hushed, ended_at)
     await _set_aside(tx, attempt, started_at, ended_at)
     if attempt.elsewhere is not None:
         await fallbacks.move(tx, claim.queue, sent, attempt.elsewhere, ended_at)

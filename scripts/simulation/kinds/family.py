@@ -13,6 +13,7 @@ from scripts.simulation.world import World
 WAIT_SECONDS = 30.0
 UNSURE_SECONDS = 8.0
 """So shortly before or after its cause an alert that is due may have been on its way: a slow disk."""
+SAME_SECONDS = 1.0
 GROUP_OPENS, GROUP_ENDS = 4, 2
 
 
@@ -27,19 +28,22 @@ class Accepted:
     health: str
     relations: Mapping[str, str]
     found: bool
+    moved: bool
 
     @classmethod
     def of(cls, received_at: int, body: bytes) -> Self:
         """Read it from what the store keeps; without `health` the entity is gone."""
         event = json.loads(body)
         event = event.get("event", event)
-        after, context = event["diff"]["after"], event["context"]
+        before, after, context = event["diff"]["before"], event["diff"]["after"], event["context"]
         at = datetime.fromisoformat(event["trigger"]["at"].replace("Z", "+00:00")).timestamp()
         entity = context.get("entityIdentifier") or context.get("entity")
         blueprint = context.get("blueprintIdentifier") or context.get("blueprint")
         health = after["properties"].get("health", "") if after else ""
         relations = dict(after.get("relations") or {}) if after else {}
-        return cls(received_at / 1e6, at, blueprint, entity, health, relations, "foundAt" in event)
+        # What changed in a webhook that was lost is not seen in the next one, but for what ends an incident.
+        moved = health != (before["properties"].get("health") if before else None)
+        return cls(received_at / 1e6, at, blueprint, entity, health, relations, "foundAt" in event, moved)
 
 
 @dataclass(slots=True)
@@ -54,6 +58,7 @@ class Life:
         steps: What is told of it, with the time before which it is not.
         unsure: What explains it came when it was just due: it may have been told or not.
         zone: The group in which it counts.
+        let_go: When nothing explained it any more.
     """
 
     state: str
@@ -63,6 +68,7 @@ class Life:
     steps: list[tuple[str, str, float]] = field(default_factory=list)
     unsure: bool = False
     zone: str = ""
+    let_go: float = 0.0
 
 
 class Family:
@@ -108,7 +114,7 @@ class Family:
             told = self._heard[rule, name]
             bad = not entity.gone and entity.health not in ("Up", "Healthy")
             is_open = bool(told) and told[-1].step != "resolved"
-            if is_open and not bad:
+            if is_open and not bad and name not in self._silenced:
                 yield f"{name} is well, and its end is never told"
             if not bad or (entity.blueprint == "site" and (name in self._silenced or rule != "node-health")):
                 continue
@@ -143,7 +149,7 @@ class Family:
 
     def _site(self, change: Accepted) -> None:
         name, now = change.entity, change.received_at
-        if change.health == "Down" and name not in self._open:
+        if change.health == "Down" and change.moved and name not in self._open:
             self._open[name] = now
             self._sites[name].append(("opened", "Down", now))
             for node, life in self._now.items():
@@ -172,7 +178,7 @@ class Family:
             life.steps.append(("opened", life.state, life.due))
 
     def _let_go(self, life: Life, now: float) -> None:
-        life.site = ""
+        life.site, life.let_go = "", now
         life.due = max(life.due, now)
         self._pass(life, now)
 
@@ -187,16 +193,20 @@ class Family:
         if change.health in ("", "Healthy"):
             if life is not None:
                 if life.told:
+                    # Accepted together with the end of its cause: nobody need be told.
+                    life.unsure |= now - life.let_go < SAME_SECONDS
                     life.steps.append(("resolved", change.health, now))
                 self._count(life, "")
                 del self._now[name]
+            return
+        if life is None and not change.moved:
             return
         if life is None:
             life = self._now[name] = Life(change.health, change.at + WAIT_SECONDS)
             self._lives[name].append(life)
             if life.due <= now:
                 life.unsure = True
-        elif life.state != change.health:
+        elif life.state != change.health and change.moved:
             life.state = change.health
             if life.told:
                 life.steps.append(("changed", life.state, now))
@@ -239,7 +249,9 @@ class Family:
             if any(life.unsure for life in lives):
                 continue
             wanted = [
-                (step, state if step != "resolved" else "", at) for life in lives for step, state, at in life.steps
+                (step, state if step != "resolved" else "", at)
+                for life in lives
+                for step, state, at in life.steps
             ]
             if [one[:2] for one in heard] != [one[:2] for one in wanted]:
                 yield f"{name}: heard {_shown(heard, wall)}, not {_shown(wanted, wall)}"

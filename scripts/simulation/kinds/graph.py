@@ -134,7 +134,9 @@ class Graph(Kind):
     def rules(self) -> Mapping[str, str]:
         """Give the rules and their destinations."""
         steps = "[opened, changed, resolved]"
-        jobs = [f'  {name}: {{type: http, url: "http://{name}.sim/", steps: {steps}}}\n' for name in self.jobs]
+        jobs = [
+            f'  {name}: {{type: http, url: "http://{name}.sim/", steps: {steps}}}\n' for name in self.jobs
+        ]
         rules = RULES % ", ".join(f"T{number}: team-{number}" for number in range(self.teams))
         if self._has_rule:
             place = rules.index("    send:")
@@ -183,7 +185,8 @@ class Graph(Kind):
         chance, random = self._world.chance, self._world.chance.stream("site")
         nodes = [one for one in self.all.values() if one.relations.get("site") == site.name]
         lasts = random.uniform(25, 90)
-        events = [(random.uniform(0, FAILS_WITHIN_SECONDS), site, "Down", {})]
+        events: list[tuple[float, Entity, str, dict[str, str]]] = []
+        events.append((random.uniform(0, FAILS_WITHIN_SECONDS), site, "Down", {}))
         ends = "gone" if chance.strikes("site_deleted") else "Up"
         events.append((lasts + random.uniform(0, FAILS_WITHIN_SECONDS), site, ends, {}))
         for node in nodes:

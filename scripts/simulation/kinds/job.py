@@ -76,7 +76,9 @@ class Job:
             return failure[0]
         heard = Heard(world.loop.time(), sending, sending.json(), failure is None)
         self.heard.append(heard)
-        shown = f"{heard.step} {heard.alert['entity']} {heard.load or heard.alert['state']} of {heard.incident}"
+        shown = (
+            f"{heard.step} {heard.alert['entity']} {heard.load or heard.alert['state']} of {heard.incident}"
+        )
         world.say(f"{self._name}: hears {shown}{'' if heard.confirmed else ' (not confirmed)'}")
         return failure[0] if failure else Reply(200, "taken")
 
