@@ -159,6 +159,28 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "a fallback gets no alerts": _statement("WHERE on_hold IS NOT NULL UNION ALL", "WHERE 1 = 0 UNION ALL"),
     "a silence is not looked at": _statement("NOT settled AND ends_at > ?1", "ends_at < 0"),
+    "what is quiet is not let go when its cause ends": _statement(
+        "WHERE below.quiet IN", "WHERE 1 = 0 AND below.quiet IN"
+    ),
+    "what waits is not quiet when its cause opens": _statement(
+        "AND resolved_at IS NULL AND quiet IS NULL AND", "AND 1 = 0 AND"
+    ),
+    "that an incident is quiet is not noted": Mutant(
+        decision=lambda decision, _: replace(
+            decision, incidents=tuple(replace(incident, quiet=None) for incident in decision.incidents)
+        )
+    ),
+    "what is let go waits for ever": _statement(
+        "SET due_at = ?2, waiting_since = ?2, notification = ?3", "SET notification = ?3"
+    ),
+    "an end is quiet": _statement("AND (due_at > ?2 OR change_id >= ?3)", ""),
+    "in a circle all are quiet": _statement(
+        "WITH RECURSIVE chain (id, above) AS ( SELECT id, quiet FROM incidents WHERE",
+        "WITH RECURSIVE chain (id, above) AS ( SELECT id, quiet FROM incidents WHERE 1 = 0 AND",
+    ),
+    "a group counts the members of all groups": _statement(
+        "AND blueprint = ?2 AND entity = ?3 LIMIT", "AND blueprint = ?2 LIMIT"
+    ),
     "a commit is none": Mutant(rewrite=lambda statement: "ROLLBACK" if statement == "COMMIT" else statement),
 }
 """Each mistake, by what it is."""

@@ -99,6 +99,14 @@ class Family:
                     self._heard[heard.alert["rule"], heard.alert["entity"]].append(heard)
         for told in self._heard.values():
             told.sort(key=lambda heard: heard.at)
+        self._late = set[str]()
+        """Entities of which a newer change was accepted first, so that one that says less may count."""
+        last: dict[str, float] = {}
+        for change in accepted:
+            newest = last.get(change.entity, 0.0)
+            if not change.found and change.at < newest:
+                self._late.add(change.entity)
+            last[change.entity] = max(change.at, newest)
         self._sites: dict[str, list[tuple[str, str, float]]] = defaultdict(list)
         self._open: dict[str, float] = {}
         self._lives: dict[str, list[Life]] = defaultdict(list)
@@ -118,6 +126,8 @@ class Family:
                 yield f"{name} is well, and its end is never told"
             if not bad or (entity.blueprint == "site" and (name in self._silenced or rule != "node-health")):
                 continue
+            if name in self._late:
+                continue
             if (rule, name) not in self._quiet:
                 yield f"{name} is {entity.health}, and no incident is open"
                 continue
@@ -134,18 +144,17 @@ class Family:
 
     def broken(self) -> Iterator[str]:
         """Judge all that was told, step by step."""
-        last: dict[str, float] = {}
+        if any(name.startswith("site") for name in self._late):
+            return
         for change in self._accepted:
-            if not change.found and change.at < last.get(change.entity, 0.0):
-                continue  # late
-            last[change.entity] = max(change.at, last.get(change.entity, 0.0))
             if change.blueprint == "site":
                 self._site(change)
             elif change.blueprint == "node":
                 self._node(change)
         yield from self._nodes_are_told()
         yield from self._sites_are_told()
-        yield from self._groups_are_told()
+        if not self._late:
+            yield from self._groups_are_told()
 
     def _site(self, change: Accepted) -> None:
         name, now = change.entity, change.received_at
@@ -153,6 +162,8 @@ class Family:
             self._open[name] = now
             self._sites[name].append(("opened", "Down", now))
             for node, life in self._now.items():
+                # Accepted together with the end of what explained it before, it stays quiet.
+                life.unsure |= now - life.let_go < SAME_SECONDS
                 if self._on[node] != name or life.told or life.site or life.state == "Crashed":
                     continue
                 if abs(life.due - now) < self._margin(now):
@@ -246,7 +257,7 @@ class Family:
                 (one.step, one.alert["state"] if one.step != "resolved" else "", one.at + wall)
                 for one in self._heard["node-health", name]
             ]
-            if any(life.unsure for life in lives):
+            if name in self._late or any(life.unsure for life in lives):
                 continue
             wanted = [
                 (step, state if step != "resolved" else "", at)
