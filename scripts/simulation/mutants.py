@@ -173,13 +173,15 @@ MUTANTS: dict[str, Mutant] = {
     "what is let go waits for ever": _statement(
         "SET due_at = ?2, waiting_since = ?2, notification = ?3", "SET notification = ?3"
     ),
-    "an end is quiet": _statement("AND (due_at > ?2 OR change_id >= ?3)", ""),
+    "what was told is quiet once its cause opens": _statement(
+        "(due_at > ?4 OR incidents.id IN", "(1 = 1 OR due_at > ?4 OR incidents.id IN"
+    ),
     "in a circle all are quiet": _statement(
         "WITH RECURSIVE chain (id, above) AS ( SELECT id, quiet FROM incidents WHERE",
         "WITH RECURSIVE chain (id, above) AS ( SELECT id, quiet FROM incidents WHERE 1 = 0 AND",
     ),
     "a group counts the members of all groups": _statement(
-        "AND blueprint = ?2 AND entity = ?3 LIMIT", "AND blueprint = ?2 LIMIT"
+        "AND blueprint = ?2 AND entity = ?3 LIMIT", "AND blueprint = ?2 AND ?3 <> '' LIMIT"
     ),
     "a commit is none": Mutant(rewrite=lambda statement: "ROLLBACK" if statement == "COMMIT" else statement),
 }

@@ -131,7 +131,7 @@ class Family:
             if (rule, name) not in self._quiet:
                 yield f"{name} is {entity.health}, and no incident is open"
                 continue
-            critical = entity.health == "Crashed"
+            critical = entity.health == "Crashed" and entity.blueprint == "node"
             above = entity.relations.get("site") or entity.relations.get("needs")
             explained = (f"{'site' if 'site' in entity.relations else 'peer'}-health", above) in self._quiet
             if not is_open and (critical or not explained):

@@ -215,14 +215,17 @@ class Graph(Kind):
         return {relation: f"{relation}-{random.randrange(number)}"}
 
     async def _fail_alone(self, entity: Entity) -> None:
+        """Let an entity fail and heal; of peers, which depend on each other in a circle, all."""
         random = self._world.chance.stream("alone")
-        self._happen(entity, random.choice(["Degraded", "Slow", "Crashed"]), {})
+        entities = [entity]
         if entity.blueprint == "peer":
-            other = self.all[entity.relations["needs"]]
+            entities = random.sample([one for one in self.all.values() if one.blueprint == "peer"], PEERS)
+        for one in entities:
+            self._happen(one, random.choice(["Degraded", "Slow", "Crashed"]), {})
             await asyncio.sleep(random.uniform(0.1, 5))
-            self._happen(other, "Degraded", {})
         await asyncio.sleep(random.uniform(5, 80))
-        self._happen(entity, "Healthy", {})
+        for one in entities[random.choice([0, 0, 1]) :]:
+            self._happen(one, "Healthy", {})
 
     async def _without_rule(self) -> None:
         for self._has_rule in (False, True):
