@@ -20,6 +20,7 @@ NEW_OR_GONE = re.compile(r"^[^\n]*?>(?:\*:| was) (?:created|deleted)")
 PLAIN_LINE = re.compile(r"service-\d+[^:\n]*: ?([^\n]*)")
 PLAIN_NEW_OR_GONE = re.compile(r"service-\d+\S* was (?:created|deleted)")
 CHANGES = re.compile(r"(\d+) changes in ")
+ENTITY = re.compile(r"service-\d+(x\d+)?")
 LEFT_OUT = "…"
 NUMBER = re.compile(r"\d+\.\d+|…")
 
@@ -90,8 +91,11 @@ def read_lines(body: dict[str, Any]) -> Lines:
     texts = "\n".join(str((block.get("text") or {}).get("text") or "") for block in blocks)
     lines = Lines(texts if blocks else str(body.get("text", "")))
     # Plain text, after Slack had refused the form of it, has a line for each entity, and no links.
-    for part in re.split(BEGINS, texts)[1:] if blocks else lines.text.split("\n"):
-        entity = re.search(r"service-\d+(x\d+)?", part)
+    parts = re.split(BEGINS, texts)[1:] if blocks else lines.text.split("\n")
+    named = [re.search(ENTITY, part) for part in parts]
+    if not blocks and named[0] and named[0][0] in [name[0] for name in named[1:] if name]:
+        named[0] = None  # the headline says what a line says, too
+    for part, entity in zip(parts, named, strict=True):
         found = (LINE if blocks else PLAIN_LINE).search(part)
         new_or_gone = bool((NEW_OR_GONE if blocks else PLAIN_NEW_OR_GONE).search(part))
         if entity and (found or new_or_gone):

@@ -10,6 +10,7 @@ from scripts.simulation.kinds.kind import Kind
 from scripts.simulation.kinds.machine import Machine
 from scripts.simulation.kinds.operator import Operator
 from scripts.simulation.kinds.pager import Pager
+from scripts.simulation.kinds.pages import Pages
 from scripts.simulation.kinds.processes import Processes
 from scripts.simulation.kinds.rules_file import RulesFile
 from scripts.simulation.kinds.webhooks import Webhooks
@@ -23,6 +24,7 @@ KINDS: tuple[type[Kind], ...] = (
     Processes,
     Operator,
     Acknowledgements,
+    Pages,
     Graph,
 )
 """All kinds, in the order in which they disturb."""

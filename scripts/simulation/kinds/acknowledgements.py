@@ -191,11 +191,11 @@ class Acknowledgements(Kind):
         for name in self.done:
             if (wish := self.wishes[name]).incident != incident:
                 continue
+            certain = wish.asked_at + 60 if wish.answered_at is None else wish.answered_at
             if wish.verb == "acknowledge":
-                certain = wish.asked_at + 30 if wish.answered_at is None else wish.answered_at
                 spans.append(Span(wish.asked_at, certain))
             elif spans:
-                spans[-1].ended_at = wish.asked_at
+                spans[-1].ended_at, spans[-1].ended_by = wish.asked_at, certain
         return spans
 
     def broken(self, history: History) -> Iterator[str]:

@@ -19,11 +19,13 @@ class Span:
         asked_at: When somebody asked for it.
         certain_at: From when on it was so for certain.
         ended_at: When somebody asked to take it back.
+        ended_by: When that was done at the latest.
     """
 
     asked_at: float
     certain_at: float
     ended_at: float | None = None
+    ended_by: float = 0.0
 
 
 class Ladder:
@@ -57,13 +59,13 @@ class Ladder:
         for heard in job.once():
             heard_of.setdefault(heard.incident, []).append(heard)
         for incident, told in heard_of.items():
-            if told[0].step != "escalated":
+            if told[0].step != "escalated" and incident not in job.tried:
                 yield f"{name} hears {told[0].step} of {incident}, which had not escalated"
             for heard in told:
                 if heard.step == "escalated":
                     yield from self._is_due(f"{name} hears", heard, after_seconds)
-            ends = [heard.at for heard in self._told.get(incident, ()) if heard.step == "resolved"]
-            ended = bool(ends) and ends[-1] > told[0].at
+            ends = [one.load for one in self._told.get(incident, ()) if one.step == "resolved"]
+            ended = bool(ends) and self._serial(ends[-1]) > self._serial(told[0].load)
             if ended and self._is_clear(told[0]) and not any(one.step == "resolved" for one in told):
                 yield f"{name} never hears the end of {incident}"
         for incident, acknowledged in self._open_here.items():
@@ -82,23 +84,26 @@ class Ladder:
         """It is time since the incident began or was let go, and nobody looks after it."""
         if heard.has_just_woken():
             return
-        begins = [
-            self._history.known_from.get(one.load, one.at)
-            for one in self._told.get(heard.incident, ())
-            if one.step in ("opened", "changed")
-        ]
+        # When it may have begun to count: the soonest and the latest.
+        opened = (
+            self._history.known_from.get(one.load, one.at) for one in self._told.get(heard.incident, ())
+        )
+        begins = [(at, at) for at in opened]
         spans = self._spans(heard.incident)
-        begins += [span.ended_at for span in spans if span.ended_at is not None]
+        begins += [(span.ended_at, span.ended_by) for span in spans if span.ended_at is not None]
         looked_after = [span for span in spans if span.certain_at < heard.begun_at - SENT_WITHIN_SECONDS]
-        since = looked_after[-1].certain_at if looked_after else 0.0
-        began = [at for at in begins if at >= since - SENT_WITHIN_SECONDS or not looked_after]
-        soonest = min(began, default=None)
+        since = looked_after[-1].certain_at - SENT_WITHIN_SECONDS if looked_after else 0.0
+        soonest = min((at for at, latest in begins if latest >= since), default=None)
         if soonest is None:
             yield f"{what} of {heard.incident} at {heard.at - 1000:.0f} s, though somebody looks after it"
         elif heard.at < soonest + after_seconds - EARLY_SECONDS and not any(
             soonest < at <= heard.at for at in self._world.boots
         ):
             yield f"{what} of {heard.incident} at {heard.at - 1000:.0f} s, {after_seconds:g} s are not over"
+
+    def _serial(self, load: float) -> int:
+        change = self._world.changes.get(load)
+        return change.serial if change else 0
 
     def _is_clear(self, heard: Heard) -> bool:
         return self._world.root(heard.alert["entity"]) not in self._history.unclear

@@ -61,17 +61,23 @@ class Job:
     Args:
         world: Is told what it hears.
         name: Its name.
+
+    Attributes:
+        heard: What it has heard.
+        tried: The incidents of which a request came that it did not take.
     """
 
     def __init__(self, world: World, name: str) -> None:
         self._world, self._name = world, name
         self.heard: list[Heard] = []
+        self.tried: set[str] = set()
 
     def serve(self, sending: Sending) -> Reply:
         """Answer a request."""
         world = self._world
         failure = drawn_failure(world.chance)
         if failure and not failure[1]:
+            self.tried.add(str(sending.json()["incident"]))
             world.say(f"{self._name}: answers {failure[0].status}")
             return failure[0]
         heard = Heard(world.loop.time(), sending, sending.json(), failure is None)
