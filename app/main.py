@@ -6,6 +6,7 @@ import re
 import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -16,6 +17,7 @@ from app.clicks.signature import CLICKS_PATH, SLACK_SCHEME
 from app.environment import environment
 from app.errors import ListenerError, SettingsError
 from app.network import Network
+from app.notifier.kind import FindLinks
 from app.observe import otel
 from app.observe.logs import configure_logging
 from app.observe.metrics import Metrics, prepare_metrics
@@ -23,7 +25,8 @@ from app.observe.tracing import OFF
 from app.receive import webhook
 from app.receive.event import WEBHOOK_PATH
 from app.receive.rules_source import secrets_of
-from app.runtime.configured import load_usable, with_rules
+from app.receive.whole import TAKE
+from app.runtime.configured import load_usable, open_links, with_rules
 from app.runtime.listener import Runtime, open_runtime
 from app.settings import Settings, load_settings
 from app.store.opening import prepare_store
@@ -32,13 +35,14 @@ from app.web.health import Health, check_readiness
 from app.web.metrics import read_store
 from app.web.middleware import (
     ERROR_HANDLERS,
+    head_as_get,
     plain_headers,
     plain_start,
     webhook_answers,
     without_last_slash,
 )
 from app.web.prefix import with_prefix
-from app.web.protocol import limit_uvicorn
+from app.web.protocol import MAX_READ_BYTES, limit_uvicorn
 from app.web.shutdown import on_stop_signal
 
 MAX_OPEN_FILES = 65_536
@@ -62,9 +66,8 @@ class _Application(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         # Around the framework's own middleware too: that answers 413 where a length is announced, and 500.
-        return plain_start(
-            with_prefix(plain_headers(without_last_slash(super().build_middleware_stack())), self.prefix)
-        )
+        inner = head_as_get(without_last_slash(super().build_middleware_stack()))
+        return plain_start(with_prefix(plain_headers(inner), self.prefix))
 
 
 def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = True) -> FastAPI:
@@ -85,9 +88,15 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         opening = open_runtime(settings, dispatch=dispatch, reconcile=True, watch=watch, tracer=tracer)
         try:
             with on_stop_signal(lambda: setattr(app.state, "stopping", True)):
-                async with opening as runtime:
+                async with opening as runtime, open_links(settings, runtime.store.clock) as links:
                     _settle_memory()
-                    yield _request_state(settings, runtime, watch, dispatch=dispatch)
+                    state = _request_state(settings, runtime, links, watch, dispatch=dispatch)
+                    # With traces on, the framework itself is needed: it makes the request's span. By the
+                    # sources and the limit the application judges.
+                    direct = receive and provider is None and settings.sources is None
+                    if direct and settings.max_body_bytes >= MAX_READ_BYTES:
+                        state[TAKE] = partial(webhook.take, runtime.receiver, watch)
+                    yield state
         finally:
             await otel.close(provider)
 
@@ -106,12 +115,7 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
         telemetry=otel.telemetry(provider, WEBHOOK_PATH),
     )
     app.prefix = prefix
-    app.add_middleware(
-        webhook_answers,
-        watch=watch,
-        # With traces on, the framework itself is needed: it makes the request's span.
-        shortcut=webhook.receive if receive and provider is None else None,
-    )
+    app.add_middleware(webhook_answers, watch=watch)
     for kind, handler in ERROR_HANDLERS.items():
         app.add_exception_handler(kind, handler)
     _add_routes(app, settings, receive=receive)
@@ -143,7 +147,9 @@ def _add_routes(app: FastAPI, settings: Settings, *, receive: bool) -> None:
         app.router.routes.extend(router.routes)
 
 
-def _request_state(settings: Settings, runtime: Runtime, watch: Metrics, *, dispatch: bool) -> dict[str, Any]:
+def _request_state(
+    settings: Settings, runtime: Runtime, find_links: FindLinks, watch: Metrics, *, dispatch: bool
+) -> dict[str, Any]:
     """Make what the routes find in a request's state: the running parts that they need."""
 
     async def readiness() -> Health:
@@ -178,6 +184,7 @@ def _request_state(settings: Settings, runtime: Runtime, watch: Metrics, *, disp
         missing_credential=settings.missing_credential,
         app_url=str(settings.port_app_url),
         clock=runtime.store.clock,
+        find_links=find_links,
     )
     return state | {"context": context, "gate": Gate(settings.admin_token.get_secret_value())}
 

@@ -2,18 +2,22 @@
 
 import json
 import logging
+import pkgutil
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import structlog
+from pytest_cov.engine import CovController
 
+import app
 from app.demo.run import change_body, serving, signed_headers
 from app.demo.stand_in_slack import StandInSlack
 from app.main import create_app
@@ -46,13 +50,50 @@ UNMEASURED = (
     "reconcile/test_run.py",
 )
 """Tests whose load is their point: measuring coverage makes them twice as slow on Python 3.11."""
+MEASURED = pytest.StashKey[bool]()
+
+
+def coverage_of(config: pytest.Config) -> CovController | None:
+    """Return what measures coverage in this process, or None without `--cov`."""
+    plugin = config.pluginmanager.getplugin("_cov")
+    return plugin and plugin.cov_controller
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Measure nothing yet: the tests' own imports would take twice as long."""
+    coverage = coverage_of(session.config)
+    if coverage is None:
+        return
+    if not hasattr(session.config, "workerinput"):
+        # Here for all workers: what stands at the top of a module runs once in a process.
+        for module in pkgutil.walk_packages(app.__path__, "app."):
+            if module.name != "app.__main__":
+                import_module(module.name)
+    coverage.pause()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Measure no coverage where it would only add to the load; quicker tests reach the same code."""
+    """Choose what is measured: the first case of each test; the others go the same way."""
+    seen = set()
     for item in items:
-        if item.path.relative_to(Path(__file__).parent).as_posix().startswith(UNMEASURED):
-            item.add_marker("no_cover")
+        path = item.path.relative_to(Path(__file__).parent).as_posix()
+        test = item.nodeid.partition("[")[0]
+        item.stash[MEASURED] = test not in seen and not path.startswith(UNMEASURED)
+        seen.add(test)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Measure the coverage of the chosen tests, with their fixtures."""
+    coverage = coverage_of(item.config) if item.stash[MEASURED] else None
+    if coverage is None:
+        return (yield)
+    coverage.resume()
+    try:
+        return (yield)
+    finally:
+        coverage.pause()
 
 
 @pytest.fixture(autouse=True)

@@ -4,9 +4,10 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,18 @@ import pytest
 from app.receive.payload import parse_event
 from app.receive.signature import Signed
 from scripts.benchmark.accepting import accept
+from scripts.benchmark.against import NotComparable, Rounds, checkout, compare_libraries
+from scripts.benchmark.against import rows as compared
+from scripts.benchmark.beside import Heard, Ours, Result, every, lost_to_kill, lost_to_refusal, rows, settle
 from scripts.benchmark.changes import bodies, request, signed_requests
+from scripts.benchmark.listeners import by_team
 from scripts.benchmark.load import Answer, walk
 from scripts.benchmark.pace import pace
-from scripts.benchmark.peers import Bare, Tutorial
+from scripts.benchmark.peers import missing
 from scripts.benchmark.processes import Running
-from scripts.benchmark.report import write
+from scripts.benchmark.report import fill, write
 from scripts.benchmark.slack import stand_in
 from scripts.benchmark.table import Figure, lines, reasons
-from scripts.benchmark.whole import peers
 
 ROOT = Path(__file__).parents[1]
 OK = Answer(200, "ok")
@@ -38,7 +42,6 @@ def test_the_quick_run_prints_the_ratios() -> None:
         "-m",
         "scripts.benchmark",
         "--quick",
-        "--ours",
         "--rounds",
         "1",
         "--seconds",
@@ -46,10 +49,11 @@ def test_the_quick_run_prints_the_ratios() -> None:
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    ours, bare = done.stdout.splitlines()
+    ours, bare, h11 = done.stdout.splitlines()
     assert ours.startswith("the listener")
     assert bare.startswith("a bare FastAPI route")
     assert "the listener: 0." in bare
+    assert h11.startswith("a bare FastAPI route on h11")
 
 
 @pytest.mark.acceptance
@@ -102,15 +106,99 @@ def test_what_is_answered_must_be_stored() -> None:
         accept(Liar(), Runs(None, server.port, ROOT, 0.0), 0.0)
 
 
-def test_a_peer_that_is_not_installed_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """It is left out, and said."""
+def test_a_peer_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each says what is not there, and how to have it."""
     monkeypatch.setenv("PATH", "")
-    assert [one.name for one in peers("http://127.0.0.1:1/")] == [Bare.name, Tutorial.name]
-    said = capsys.readouterr().err
-    assert "Alertmanager is NOT measured: prometheus-alertmanager is not installed" in said
-    assert "adnanh/webhook is NOT measured: webhook is not installed" in said
+    sentences = [missing(peer) for peer in every("", tmp_path)]
+    assert sentences[0] is None  # the listener
+    for sentence, words in zip(
+        sentences[1:],
+        (
+            "apt install redis-server",
+            f"{tmp_path}/venv/bin/pip install -r",
+            f"{tmp_path}/venv/bin/pip install -r",
+            "apt install redis-server",
+            f"npm install --prefix {tmp_path}/node-red",
+            "apt install webhook",
+            "apt install prometheus-alertmanager",
+        ),
+        strict=True,
+    ):
+        assert sentence is not None
+        assert " is NOT measured: " in sentence
+        assert words in sentence
+
+
+@needs_wrk
+@pytest.mark.acceptance
+@pytest.mark.parametrize(("measured", "options"), [(lost_to_kill, {}), (lost_to_refusal, {"seconds": 0.1})])
+def test_the_listener_loses_nothing(measured: Callable[..., int], options: dict[str, float]) -> None:
+    """Neither to a kill while Slack refuses, nor to Slack's refusals: each change comes in the end."""
+    with stand_in() as slack:
+        assert measured(Ours(slack.url, rules=by_team(slack.url, 20)), slack, 20, **options) == 0
+
+
+def test_what_never_came_is_counted() -> None:
+    """Whoever answers and sends nothing has lost all; the wait for it ends."""
+    with stand_in() as slack:
+        heard = Heard(slack)
+        settle(slack, 0.1, lambda: heard.count() >= 1)
+        assert heard.count() == 0
+        walk(slack.port, signed_requests(3, entities=3), OK)
+        walk(slack.port, signed_requests(2, entities=1), OK)
+        assert heard.count() == 4
+
+
+def test_a_peer_s_row_says_what_it_lost(tmp_path: Path) -> None:
+    """The table has the listener first, and each ratio is of the same round."""
+    ours = Result([1000.0, 2000.0], [400.0], [80_000_000], [0.5], {"kill": 0, "429": 0})
+    other = Result([500.0, 600.0], [900.0], [120_000_000], [1.5], {"kill": 920, "429": 7})
+    lines = list(rows({"the listener": ours, "Node-RED": other}, tmp_path))
+    cells = [cell.strip() for cell in lines[3].strip("|").split("|")]
+    assert cells == [
+        "Node-RED",
+        "550 (500, 600)",
+        "40%",
+        "900 µs",
+        "no: memory",
+        "920",
+        "7",
+        "120 MB",
+        "1.5 s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lock", "absent", "different"),
+    [
+        (f"pydantic=={version('pydantic')} \\\n    --hash=sha256:0a\n", [], []),
+        ("pydantic==1.0\n", [], [f"pydantic==1.0 (here {version('pydantic')})"]),
+        ("no-such-library[fast]==1.0\n", ["no-such-library==1.0"], []),
+        ("no-such-library==1.0 ; sys_platform == 'nowhere'\n", [], []),
+    ],
+)
+def test_what_another_commit_needs(lock: str, absent: list[str], different: list[str]) -> None:
+    """A library that is not here is named, and another version; what is for other systems is left out."""
+    assert compare_libraries(lock) == (absent, different)
+
+
+def test_another_commit_s_files_are_its_own() -> None:
+    """They are there for as long as they are compared; a commit that does not exist is named."""
+    with checkout("HEAD") as folder:
+        assert (folder / "app" / "main.py").is_file()
+    assert not folder.exists()
+    with pytest.raises(NotComparable, match="no-such-commit cannot be had"), checkout("no-such-commit"):
+        pass
+
+
+def test_the_comparison_shows_ratio_and_spread() -> None:
+    """The ratio of each round counts, not that of the medians."""
+    here = Rounds([200.0, 300.0, 90.0], *[[1.0] * 3] * 4)
+    there = Rounds([100.0, 100.0, 100.0], *[[2.0] * 3] * 4)
+    lines = list(compared(here, there, "abc"))
+    assert [cell.strip() for cell in lines[2].strip("|").split("|")] == [
+        *("accepted", "100 a second", "200 a second", *(f"{ratio} ×" for ratio in ("2.00", "0.90", "3.00"))),  # noqa: RUF001
+    ]
 
 
 def test_the_paced_sender_counts_from_when_it_was_to_send() -> None:
@@ -155,19 +243,18 @@ def test_the_table_says_what_is_met() -> None:
     assert list(reasons([[fast, slow, bare]])) == ["slow: it is old."]
 
 
-def test_the_page_has_the_table_the_machine_and_the_commands(tmp_path: Path) -> None:
-    """Of several runs too; it says what is not met, and why."""
+def test_the_page_gets_its_tables(tmp_path: Path) -> None:
+    """What is measured again replaces what stood between the marks, and nothing else."""
     slow = Figure("slow", "%", [0.5, 0.6, 0.7], least=0.75, why="it is old.")
-    printed = write(tmp_path / "bench.md", [[slow]] * 3, jobs=4000)
-    page = (tmp_path / "bench.md").read_text()
-    assert printed.strip() in page
-    for part in (
-        "in 3 runs",
-        "| run 3 |",
-        "- slow: it is old.",
-        "Python 3.",
-        "4,000 jobs",
-        "scripts/bench --quick",
-    ):
-        assert part in page
-    assert "{" not in page
+    page = tmp_path / "bench.md"
+    page.write_text((ROOT / "docs/bench.md").read_text())
+    fill(page, "goals", "an old table")
+    fill(page, "goals", write([[slow]] * 3))
+    text = page.read_text()
+    assert "an old table" not in text
+    assert "| run 3 |" in text
+    assert "- slow: it is old." in text
+    assert "<!-- peers -->" in text
+    assert text.endswith((ROOT / "docs/bench.md").read_text().partition("<!-- end of goals -->")[2])
+    with pytest.raises(ValueError, match="no '<!-- others -->'"):
+        fill(page, "others", "")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn, cast, get_args
 
 import typer
-from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from app import __doc__ as package
 from app import __version__
@@ -20,25 +20,27 @@ INSTALLED = "port-listener"
 """What the program is called where the package is installed."""
 COMMANDS = {
     "serve": "serve",
-    "status": "status",
     "dispatch": "serve",
     "demo": "trial",
-    "send": "trial",
+    "status": "status",
+    "incidents": "incidents",
+    "silences": "silences",
+    "changes": "changes",
+    "deliveries": "outbox",
+    "destinations": "destinations",
+    "quarantine": "outbox",
+    "audit": "changes",
+    "rules": "rules",
+    "config": "config",
     "bootstrap": "port",
     "tunnel": "port",
     "doctor": "doctor",
+    "send": "trial",
     "reconcile": "reconcile",
-    "rules": "rules",
-    "deliveries": "outbox",
-    "quarantine": "outbox",
-    "move": "upkeep",
     "backup": "upkeep",
     "restore": "upkeep",
     "export": "upkeep",
-    "destinations": "destinations",
-    "silences": "silences",
-    "incidents": "incidents",
-    "config": "config",
+    "move": "upkeep",
 }
 """Each command and its module here, which has a function or a group of commands of the same name."""
 
@@ -83,6 +85,9 @@ def _name_values(command: TyperCommand | TyperGroup) -> None:
     for option in command.get_params(typer.Context(command, help_option_names=HELP_OPTIONS)):
         if isinstance(option, TyperOption) and option.metavar is None:
             option.metavar = "" if option.is_flag else _value_name(option.type_descriptor.annotation)
+        elif isinstance(option, TyperArgument):  # in Python's words else: <list[Path]>
+            name = _value_name(option.type_descriptor.annotation)
+            option.display_type_rich = lambda *_, _name=name, **__: _name  # type: ignore[method-assign]
     for below in command.commands.values() if isinstance(command, TyperGroup) else ():
         _name_values(cast("TyperCommand | TyperGroup", below))
 

@@ -5,8 +5,10 @@ import getpass
 import json
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from datetime import timedelta
-from typing import Annotated, Any, TypeVar
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -15,6 +17,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
+from starlette.exceptions import HTTPException
 from typer.core import TyperGroup
 from typing_extensions import override
 
@@ -26,6 +29,9 @@ from app.settings import load_settings
 from app.store.opening import open_store
 from app.store.store import Store
 from app.store.views import Page
+
+if TYPE_CHECKING:  # it takes time, and most commands do nothing of it
+    from app.web.api.models import ActionOut
 
 _T = TypeVar("_T")
 _Row = TypeVar("_Row")
@@ -66,6 +72,21 @@ def span(option: str, text: str) -> timedelta:
         raise ListenerError(f"{option} {one_line(text, 40)} {wrong}") from None
 
 
+def start_time(option: str, text: str, now: datetime) -> datetime:
+    """Parse an option's start: a duration from now, the next 22:00 of this machine's zone, or ISO 8601.
+
+    Raises:
+        ListenerError: It is none of them; the text names the option.
+    """
+    local = now.astimezone()
+    with suppress(ValueError):
+        at = datetime.combine(local, time.fromisoformat(text)).astimezone()
+        return (at if at > local else at + timedelta(days=1)).astimezone(UTC)
+    with suppress(ValueError, OverflowError):
+        return datetime.fromisoformat(text).astimezone(UTC)
+    return now + span(option, text)
+
+
 def json_or_text(text: str) -> Any:
     """Parse an option's value: as JSON if it is, else it is the text itself."""
     try:
@@ -95,6 +116,43 @@ def run_with_store(work: Callable[[Store], Awaitable[_T]]) -> _T:
             return await work(store)
 
     return run(opened())
+
+
+@dataclass(frozen=True, slots=True)
+class OnThisMachine:
+    """What actions need of the running parts, where a command does them: `app.web.actions.ActionContext`."""
+
+    store: Store
+
+    @property
+    def clock(self) -> Callable[[], datetime]:
+        """Gives the time, UTC."""
+        return self.store.clock
+
+    def wake(self) -> None:
+        """Do nothing: the listener's own process looks for work by itself."""
+
+
+def act_here(action: Callable[[OnThisMachine], Awaitable["ActionOut"]], look: str = "") -> "ActionOut":
+    """Let an action be done on this machine's store, which writes it into the audit trail.
+
+    Args:
+        action: One of `app.web.actions`.
+        look: The command that shows what there is, for who named what is not there.
+
+    Raises:
+        ListenerError: It cannot be done.
+    """
+    return run_with_store(lambda store: acted(action(OnThisMachine(store)), look))
+
+
+async def acted(action: Awaitable["ActionOut"], look: str = "") -> "ActionOut":
+    """Await an action; one that cannot be done is a `ListenerError`."""
+    try:
+        return await action
+    except HTTPException as refused:
+        where = f": python -m app {look}" if look else "."
+        raise ListenerError(refused.detail.rstrip(".") + where) from None
 
 
 def say(text: str) -> None:

@@ -1,27 +1,34 @@
 """The commands about destinations."""
 
 import asyncio
+import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
+from pydantic_core import to_json
 
 from app.cli.base import (
     OF_STORE_AND_RULES,
     AsJson,
     Noun,
+    OnThisMachine,
+    acted,
     print_json_lines,
     print_table,
     run,
     run_with_store,
     say,
+    user_name,
 )
+from app.cli.remote import Remote, Token, Url, remote
 from app.errors import DeliveryFailed, ListenerError
-from app.model.notification import Notification, one_line
+from app.model.notification import Notification, one_line, text_of
 from app.model.report import RUNS
 from app.notifier.base import SEND_TIMEOUT, Item, Parcel, duration
-from app.observe.logs import configure_logging
+from app.observe.logs import Hider, configure_logging
 from app.receive.rules_source import make_rulebook, secrets_of
 from app.rules.file import Rules
 from app.rules.targets import DEFAULT_DESTINATION
@@ -31,6 +38,9 @@ from app.settings import Settings, load_settings
 from app.store import queries
 from app.store.queue_state import QueueState
 from app.store.store import Store
+from app.web.actions import record
+from app.web.actions import release as release_queue
+from app.web.api.models import ActionOut, QueueOut
 
 TEST_TEXT = "A test message of the Port changelog listener: alerts for destination {name} arrive here."
 
@@ -40,8 +50,14 @@ Name = Annotated[str, typer.Argument(help="The destination's name.")]
 
 
 @destinations.command("list")
-def list_destinations(as_json: AsJson = False) -> None:
-    """List destinations: how many alerts wait for each, and which are on hold and why."""
+def list_destinations(url: Url = None, token: Token = None, as_json: AsJson = False) -> None:
+    """List destinations: how many alerts wait for each, and which are on hold and why.
+
+    Of a listener elsewhere those that were sent to, without their types.
+    """
+    if listener := remote(url, token):
+        _print(_elsewhere(listener), as_json=as_json)
+        return
     settings, now = load_settings(only=OF_STORE_AND_RULES), datetime.now(UTC)
     rules = configured_rules(settings)
     kinds, channels = _kinds(settings, rules), _channels(settings, rules)
@@ -51,11 +67,24 @@ def list_destinations(as_json: AsJson = False) -> None:
         _row(name, kinds.get(name), _queues_of(name, channels, queues), now)
         for name in [*kinds, *sorted({queue.destination for queue in queues} - kinds.keys())]
     ]
+    _print(rows, as_json=as_json)
+
+
+def _print(rows: Iterable[Mapping[str, Any]], *, as_json: bool) -> None:
     if as_json:
         print_json_lines(rows)
     else:
         columns = ("name", "type", "state", "waiting", "oldest", "last delivered")
-        print_table(columns, (_cells(row, now) for row in rows))
+        print_table(columns, (_cells(row, datetime.now(UTC)) for row in rows))
+
+
+def _elsewhere(listener: Remote) -> list[dict[str, Any]]:
+    queues = [QueueState(**queue.model_dump()) for queue in listener.ask_list("/queues", QueueOut)]
+    names = dict.fromkeys(queue.destination for queue in queues)
+    return [
+        _row(name, "", [queue for queue in queues if queue.destination == name], datetime.now(UTC))
+        for name in names
+    ]
 
 
 def _kinds(settings: Settings, rules: Rules) -> dict[str, str]:
@@ -84,7 +113,9 @@ def _row(name: str, kind: str | None, queues: list[QueueState], now: datetime) -
     state = (trouble or "").removeprefix("is ") or ("failing, is retried" if failing else "ok")
     return {
         "name": name,
-        "type": kind or ("runs in Port" if name == RUNS else "(no longer in the rules)"),
+        "type": kind
+        if kind is not None
+        else ("runs in Port" if name == RUNS else "(no longer in the rules)"),
         "state": state,
         "waiting": sum(queue.waiting for queue in queues),
         "oldest_at": oldest,
@@ -96,6 +127,20 @@ def _cells(row: Mapping[str, Any], now: datetime) -> tuple[str, ...]:
     *texts, waiting, oldest, last = row.values()
     ago = f"{duration(now - last)} ago" if last else "never"
     return *texts, str(waiting), duration(now - oldest) if oldest else "", ago
+
+
+@destinations.command()
+def show(name: Name, as_json: AsJson = False) -> None:
+    """Show one destination as it is in the rules file, a key a line; secrets are hidden."""
+    rules = configured_rules(load_settings(only=OF_STORE_AND_RULES))
+    if (settings := rules.file.destinations.get(name)) is None:
+        raise _unknown(name, rules.file.destinations)
+    written = settings.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    hide = Hider(secrets_of(rules))
+    for key, value in [] if as_json else written.items():
+        say(hide(f"{key}: {to_json(value).decode() if isinstance(value, dict | list) else text_of(value)}"))
+    if as_json:
+        print_json_lines([json.loads(hide(to_json({"name": name, **written}).decode()))])
 
 
 @destinations.command("test")
@@ -123,32 +168,44 @@ def send_test(
             try:
                 async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
                     parcel = await notifier.prepare(Parcel((item,)))
-                    return (await notifier.send(parcel)).detail
+                    answer = (await notifier.send(parcel)).detail
             except DeliveryFailed as failed:
                 raise ListenerError(f"{name} did not take it: {failed.reason}") from None
             except TimeoutError:
                 raise ListenerError(f"{name} did not answer in time") from None
+            here, text = OnThisMachine(runtime.store), f"To destination {name}: {one_line(answer)}."
+            await record(here, user_name(), "test message", text)
+            return answer
 
     say(f"{name} answered: {run(work())}")
 
 
 @destinations.command()
-def release(name: Name) -> None:
+def release(name: Name, url: Url = None, token: Token = None) -> None:
     """Release a destination that is on hold: it sends at once, many waiting alerts as digests."""
+    if listener := remote(url, token):
+        queues = listener.ask_list("/queues", QueueOut)
+        queue = next((queue for queue in queues if queue.destination == name and queue.on_hold), None)
+        if queue is None:
+            raise ListenerError(f"{one_line(name, 60)} is not on hold: python -m app status")
+        say(listener.act("POST", f"/queues/{quote(queue.name, safe='')}/release").done)
+        return
     settings = load_settings(only=OF_STORE_AND_RULES)
     channels = _channels(settings, configured_rules(settings))
 
-    async def work(store: Store) -> int:
-        now = datetime.now(UTC)
-        queues = _queues_of(name, channels, await store.read(queries.page.queues, now))
+    async def work(store: Store) -> list[ActionOut]:
+        queues = _queues_of(name, channels, await store.read(queries.page.queues, datetime.now(UTC)))
         if name not in channels and not queues:
             raise _unknown(name, channels)
-        held = {queue.destination for queue in queues}
-        return sum([await store.release_hold(destination, now) for destination in held])
+        # One for each destination: releasing one queue releases all of its destination.
+        held = {queue.destination: queue.name for queue in queues if queue.on_hold is not None}
+        here, who = OnThisMachine(store), user_name()
+        return [await acted(release_queue(here, who, queue)) for queue in held.values()]
 
-    if not run_with_store(work):
+    if not (released := run_with_store(work)):
         raise ListenerError(f"{one_line(name, 60)} is not on hold: python -m app destinations")
-    say(f"{name} is released")
+    for done in released:
+        say(done.done)
 
 
 def _unknown(name: str, known: Iterable[str]) -> ListenerError:

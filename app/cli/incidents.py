@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -21,21 +22,26 @@ from app.cli.base import (
     user_name,
 )
 from app.cli.remote import Remote, Token, Url, remote
-from app.errors import ListenerError
+from app.errors import ListenerError, SettingsError
 from app.model.incident import RANKS, Person
 from app.model.notification import one_line
 from app.notifier.base import duration
+from app.observe.logs import configure_logging
+from app.runtime.configured import open_links
+from app.settings import load_settings
 from app.store import queries
 from app.store.actions import Action, ActionResult, Verb, act
 from app.store.store import Store
 from app.store.views import IncidentFilter, IncidentRow
-from app.web.api.models import IncidentOut
+from app.web.api.incident_models import IncidentOut, read_alerts
 
 MOST_SHOWN = 1_000
+OF_MESSAGES = ("slack_bot_token", "slack_api_url")
+"""The settings by which messages' addresses are found."""
 
 incidents = typer.Typer(cls=Noun, help="Incidents: list and show them; acknowledge, silence or close one.")
 
-Id = Annotated[str, typer.Argument(metavar="ID", help="The incident's id.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="The incident's id, or its entity.")]
 Why = Annotated[str, typer.Option("--comment", help="Why.")]
 
 
@@ -56,9 +62,7 @@ def list_incidents(
         if not all_:
             rows.sort(key=lambda row: (-RANKS[row.severity], row.opened_at))
     else:
-        rows = [
-            IncidentOut.of(row) for row in run_with_store(lambda store: _read(store, all_, unacknowledged))
-        ]
+        rows = run_with_store(lambda store: _read(store, all_, unacknowledged))
     if as_json:
         print_json_lines(rows)
         return
@@ -71,45 +75,95 @@ def list_incidents(
             "entity",
             "state",
             "for",
+            "open",
+            "alerts",
             "acknowledged",
             "rule",
             "quiet because of",
         )
         lines = [(*_cells(row, now), row.cause) for row in rows]
-        shown = 9 if any(row.cause for row in rows) else 8
+        shown = len(columns) - (not any(row.cause for row in rows))
         print_table(columns[:shown], (line[:shown] for line in lines))
     print(f"{sum(row.resolved_at is None for row in rows):,} open")
 
 
-async def _read(store: Store, all_: bool, unacknowledged: bool) -> Sequence[IncidentRow]:
+async def _read(store: Store, all_: bool, unacknowledged: bool) -> list[IncidentOut]:
     which = IncidentFilter(acknowledged=False if unacknowledged else None)
-    if not all_:
-        return await store.read(queries.incidents.worst, MOST_SHOWN, which)
-    return await read_pages(
-        lambda before, size: store.read(queries.incidents.page, which=which, before=before, limit=size),
-        MOST_SHOWN,
-    )
+    if all_:
+        rows: Sequence[IncidentRow] = await read_pages(
+            lambda before, size: store.read(queries.incidents.page, which=which, before=before, limit=size),
+            MOST_SHOWN,
+        )
+    else:
+        rows = await store.read(queries.incidents.worst, MOST_SHOWN, which)
+    return await _out(store, rows)
+
+
+async def _out(store: Store, rows: Sequence[IncidentRow]) -> list[IncidentOut]:
+    configure_logging("ERROR", "text")  # that Slack does not say where a message is, is no line of a list
+    settings = None
+    with suppress(SettingsError):  # then there are no links; the incidents need no token
+        settings = load_settings(only=OF_MESSAGES)
+    async with open_links(settings, store.clock) as find_links:
+        ids = [row.incident.id for row in rows]
+        alerts = await read_alerts(store, ids, store.clock(), find_links)
+    return [IncidentOut.of(row, alerts) for row in rows]
 
 
 def _cells(row: IncidentOut, now: datetime) -> tuple[str, ...]:
-    since = (
-        f"over, {duration(now - row.resolved_at)} ago" if row.resolved_at else duration(now - row.opened_at)
-    )
+    over = row.resolved_at
+    since = f"over, {duration(now - over)} ago" if over else duration(now - row.changed_at)
     at = row.acknowledged_at
     acknowledged = f"{row.acknowledged_by}, {duration(now - at)} ago" if at else ""
-    return row.id, row.severity, row.blueprint, row.entity, row.state, since, acknowledged, row.rule
+    alerts = ", ".join(f"{alert.destination} {alert.state.replace('_', ' ')}" for alert in row.alerts)
+    return (
+        row.id,
+        row.severity,
+        row.blueprint,
+        row.entity,
+        row.state,
+        since,
+        duration((over or now) - row.opened_at),
+        alerts or "none",
+        acknowledged,
+        row.rule,
+    )
+
+
+def _named(name: str, listener: Remote | None) -> str:
+    """Find an open incident's id by its entity; what is no entity, or one of several, is an id itself.
+
+    Raises:
+        ListenerError: The entity has several open incidents; the text has their ids.
+    """
+    if listener:
+        rows = listener.ask_pages("/incidents", IncidentOut, MOST_SHOWN, state="open")
+        ids = [row.id for row in rows if row.entity == name]
+    else:
+        which = IncidentFilter(text=name)
+        found = run_with_store(lambda store: store.read(queries.incidents.worst, MOST_SHOWN, which))
+        ids = [row.incident.id for row in found if row.incident.entity == name]
+    if len(ids) > 1:
+        raise ListenerError(f"{one_line(name, 60)} has several open incidents: {', '.join(ids)}")
+    return ids[0] if ids else name
 
 
 @incidents.command()
 def show(name: Id, url: Url = None, token: Token = None, as_json: AsJson = False) -> None:
     """Show one incident."""
-    if listener := remote(url, token):
+    listener = remote(url, token)
+    name = _named(name, listener)
+    if listener:
         incident = listener.ask(f"/incidents/{quote(name)}", IncidentOut)
     else:
-        row = run_with_store(lambda store: store.read(queries.incidents.incident, name))
-        if row is None:
+
+        async def work(store: Store) -> list[IncidentOut]:
+            row = await store.read(queries.incidents.incident, name)
+            return await _out(store, [row] if row else [])
+
+        if not (rows := run_with_store(work)):
             raise ListenerError(f"there is no incident {one_line(name, 60)!r}: python -m app incidents")
-        incident = IncidentOut.of(row)
+        incident = rows[0]
     print_json_lines([incident]) if as_json else print_record(incident)
 
 
@@ -149,6 +203,7 @@ def close(name: Id, comment: Why = "", url: Url = None, token: Token = None) -> 
 def _act(
     verb: Verb, name: str, comment: str, listener: Remote | None, lasts: timedelta | None = None
 ) -> None:
+    name = _named(name, listener)
     if listener is not None:
         # The listener only knows that it is a program: the comment says who.
         body: dict[str, Any] = {"comment": f"{user_name()}{comment and f': {comment}'}"}

@@ -1,7 +1,8 @@
 """The commands about deliveries and the quarantine: list them, and try them again."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +11,8 @@ from app.cli.base import (
     MAX_NUMBER,
     AsJson,
     Noun,
+    OnThisMachine,
+    act_here,
     print_json_lines,
     print_record,
     print_table,
@@ -18,8 +21,9 @@ from app.cli.base import (
     run_with_store,
     say,
     span,
+    user_name,
 )
-from app.cli.remote import Remote, Token, Url, remote
+from app.cli.remote import Token, Url, remote
 from app.errors import ListenerError, UnreadableChange
 from app.model.delivery import State
 from app.model.notification import Notification, one_line, text_of
@@ -31,7 +35,8 @@ from app.settings import load_settings
 from app.store import queries
 from app.store.store import Store
 from app.store.views import Page, Quarantined
-from app.web.api.models import DeliveryOut, QuarantineOut
+from app.web import actions
+from app.web.api.models import ActionOut, DeliveryOut, QuarantineOut
 
 deliveries = typer.Typer(cls=Noun, help="What is pending, on hold, dead or delivered.")
 quarantine = typer.Typer(cls=Noun, help="Signed bodies that could not be read.")
@@ -150,21 +155,24 @@ def retry(
         if several:
             body = {"rule": rule, "destination": destination, "since": start and start.isoformat()}
             say(listener.act("POST", "/deliveries/retry", body).done)
-        _retry_each(listener, ids or ())
+        _each(lambda number: listener.act("POST", f"/deliveries/{number}/retry"), ids or ())
         return
-    number = run_with_store(
-        lambda store: store.retry(now=now, ids=ids or None, rule=rule, destination=destination, since=start)
-    )
-    print(f"{number} will be tried again now")
-    if ids and number < len(set(ids)):
-        raise ListenerError(f"{len(set(ids)) - number} of them do not exist or were delivered already")
+    who = user_name()
+    if several:
+        say(
+            act_here(
+                lambda here: actions.retry_dead(here, who, rule=rule, destination=destination, since=start)
+            ).done
+        )
+    _each(lambda number: act_here(partial(actions.retry, who=who, number=number)), ids or ())
 
 
-def _retry_each(listener: Remote, ids: Iterable[int]) -> None:
+def _each(act: Callable[[int], ActionOut], ids: Iterable[int]) -> None:
+    """Do the same to each of several; what cannot be done is said at the end."""
     wrong = []
     for number in ids:
         try:
-            say(listener.act("POST", f"/deliveries/{number}/retry").done)
+            say(act(number).done)
         except ListenerError as error:
             wrong.append(str(error))
     if wrong:
@@ -172,7 +180,7 @@ def _retry_each(listener: Remote, ids: Iterable[int]) -> None:
 
 
 @quarantine.command("list")
-def list_quarantine(as_json: AsJson = False) -> None:
+def list_quarantine(url: Url = None, token: Token = None, as_json: AsJson = False) -> None:
     """List what is in quarantine, newest first."""
 
     async def work(store: Store) -> list[Quarantined]:
@@ -181,9 +189,12 @@ def list_quarantine(as_json: AsJson = False) -> None:
         whole = [await store.read(queries.quarantine.body, row.id) for row in rows] if as_json else rows
         return [row for row in whole if row]
 
-    rows = run_with_store(work)
+    if listener := remote(url, token):
+        rows = listener.ask_pages("/quarantine", QuarantineOut, MAX_NUMBER)
+    else:
+        rows = [QuarantineOut.model_validate(row) for row in run_with_store(work)]
     if as_json:
-        print_json_lines(map(QuarantineOut.model_validate, rows))
+        print_json_lines(rows)
     elif rows:
         cells = (
             (str(row.id), f"{row.received_at:%Y-%m-%d %H:%M:%S}", str(row.size), row.path, row.reason)
@@ -195,12 +206,15 @@ def list_quarantine(as_json: AsJson = False) -> None:
 
 
 @quarantine.command("show")
-def show_quarantined(number: Number, as_json: AsJson = False) -> None:
+def show_quarantined(number: Number, url: Url = None, token: Token = None, as_json: AsJson = False) -> None:
     """Show one body, and what is wrong with it."""
-    row = run_with_store(lambda store: store.read(queries.quarantine.body, number))
-    if row is None:
-        raise ListenerError(f"not in quarantine: {number}")
-    found = QuarantineOut.model_validate(row)
+    if listener := remote(url, token):
+        found = listener.ask(f"/quarantine/{number}", QuarantineOut)
+    else:
+        row = run_with_store(lambda store: store.read(queries.quarantine.body, number))
+        if row is None:
+            raise ListenerError(f"not in quarantine: {number}")
+        found = QuarantineOut.model_validate(row)
     print_json_lines([found]) if as_json else print_record(found)
 
 
@@ -212,9 +226,18 @@ async def _quarantine_rows(store: Store) -> list[Quarantined]:
 
 @quarantine.command()
 def replay(
-    ids: Annotated[list[int] | None, typer.Argument(help="Their numbers; all if none is given.")] = None,
+    ids: Annotated[
+        list[int] | None, typer.Argument(min=1, max=MAX_NUMBER, help="Their numbers; all if none is given.")
+    ] = None,
+    url: Url = None,
+    token: Token = None,
 ) -> None:
     """Read bodies again, after an upgrade: one that can be read now is accepted, and leaves quarantine."""
+    if listener := remote(url, token):
+        # Oldest first, as they came.
+        listed = ids or sorted(row.id for row in listener.ask_pages("/quarantine", QuarantineOut, MAX_NUMBER))
+        _each(lambda number: listener.act("POST", f"/quarantine/{number}/replay"), listed)
+        return
     settings = load_settings()
     configure_logging("WARNING", "text", settings.hidden)  # an accepted change is printed below instead
 
@@ -250,6 +273,6 @@ async def _replay_one(runtime: Runtime, number: int) -> bool:
     except Exception as error:  # noqa: BLE001 - a body with which the program fails must not stop the others
         print(f"{number}: still an error in this program: {type(error).__name__}")
         return False
-    await runtime.store.write(queries.quarantine.leave, [number])
-    print(f"{number}: accepted, {accepted.alerts} alerts")
+    done = await actions.left_quarantine(OnThisMachine(runtime.store), user_name(), number, accepted)
+    say(done.done)
     return True

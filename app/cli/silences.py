@@ -10,12 +10,14 @@ from app.cli.base import (
     MAX_NUMBER,
     AsJson,
     Noun,
+    act_here,
     print_json_lines,
     print_record,
     print_table,
     run_with_store,
     say,
     span,
+    start_time,
     user_name,
 )
 from app.cli.remote import Remote, Token, Url, remote
@@ -27,10 +29,13 @@ from app.runtime.configured import configured_rules
 from app.settings import load_settings
 from app.store import queries
 from app.web.actions import MAX_COMMENT_CHARACTERS, MAX_PATTERN_CHARACTERS
+from app.web.api.models import ActionOut
+from app.web.api.silence_actions import add_silence, end_silence, revise_silence
 from app.web.api.silence_models import SilenceOut, SilencePreviewOut
 
 silences = typer.Typer(cls=Noun, help="Silences: mute alerts for a while.")
 
+WHEN_IT_BEGINS = "When it begins: 30m (from now), 22:00 (in this machine's zone), 2026-06-09T22:00."
 Number = Annotated[int, typer.Argument(min=1, max=MAX_NUMBER, help="The silence's number.")]
 
 
@@ -45,7 +50,10 @@ def add(
     author: Annotated[
         str | None, typer.Option(help="Who silences. Not given: the user who runs this.")
     ] = None,
-    start: Annotated[str | None, typer.Option(help="In how long it begins: 30m. Not given: now.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help=WHEN_IT_BEGINS + " Not given: now."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cover.")] = False,
     url: Url = None,
     token: Token = None,
@@ -67,16 +75,14 @@ def add(
     if max(map(len, patterns)) > MAX_PATTERN_CHARACTERS:
         raise typer.BadParameter(f"a pattern has at most {MAX_PATTERN_CHARACTERS} characters")
     now = datetime.now(UTC)
-    starts_at = now + span("--start", start) if start else now
+    starts_at = start_time("--start", start, now) if start else now
     ends_at = starts_at + span("--for", for_)
     new = Silence(*patterns, starts_at, ends_at, author, comment)
     listener = remote(url, token)
     covered = _preview(listener, new, now)
     say(f"it covers {covered.incidents:,} open incidents, and {covered.alerts:,} alerts of the last 24 hours")
     if not dry_run:
-        number = _add(listener, new)
-        begins = f"from {_time(starts_at)} UTC " if start else ""
-        say(f"silence {number}: {_patterns_text(new)}, {begins}until {_time(ends_at)} UTC")
+        say(_add(listener, new, begins_now=not start).done)
     if listener is None:
         with suppress(ListenerError):  # it holds without the rules file, too
             if reason := why_idle(new, configured_rules(load_settings()).file.rules):
@@ -89,16 +95,16 @@ def _preview(listener: Remote | None, new: Silence, now: datetime) -> SilencePre
     return listener.ask("/silences/preview", SilencePreviewOut, **_patterns(new))
 
 
-def _add(listener: Remote | None, new: Silence) -> int:
+def _add(listener: Remote | None, new: Silence, *, begins_now: bool) -> ActionOut:
     if listener is None:
-        return run_with_store(lambda store: store.write(queries.silences.add, new))
+        patterns = (new.rule, new.blueprint, new.entity, new.team)
+        starts_at = None if begins_now else new.starts_at
+        return act_here(
+            lambda here: add_silence(here, new.author, patterns, new.ends_at, new.comment, starts_at)
+        )
     times = {"starts_at": new.starts_at.isoformat(), "ends_at": new.ends_at.isoformat()}
     body = {**_patterns(new), **times, "comment": f"{new.comment} ({new.author})"}
-    return listener.act("POST", "/silences", body).id
-
-
-def _time(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S}"
+    return listener.act("POST", "/silences", body)
 
 
 @silences.command("list")
@@ -148,9 +154,7 @@ def edit(
     number: Number,
     for_: Annotated[str | None, typer.Option("--for", help="It ends so long from now: 2h.")] = None,
     extend: Annotated[str | None, typer.Option(help="It ends so much later than it would: 1h.")] = None,
-    start: Annotated[
-        str | None, typer.Option(help="It begins so long from now, if it has not begun.")
-    ] = None,
+    start: Annotated[str | None, typer.Option(help=WHEN_IT_BEGINS)] = None,
     comment: Annotated[str | None, typer.Option(help="Why.")] = None,
     url: Url = None,
     token: Token = None,
@@ -166,26 +170,14 @@ def edit(
     ends_at = (
         now + span("--for", for_) if for_ else row.ends_at + span("--extend", extend) if extend else None
     )
-    starts_at = now + span("--start", start) if start else None
-    if listener is None:
-        try:
-            revised = run_with_store(
-                lambda store: store.write(
-                    queries.silences.revise,
-                    number,
-                    now,
-                    starts_at=starts_at,
-                    ends_at=ends_at,
-                    comment=comment,
-                )
-            )
-        except ValueError as error:
-            raise ListenerError(str(error)) from None
-        if revised is None:
-            raise ListenerError(f"silence {number} has just ended")
-        say(f"silence {number}: {_patterns_text(revised)}, until {_time(revised.ends_at)} UTC")
-        return
+    starts_at = start_time("--start", start, now) if start else None
     times = {"starts_at": starts_at, "ends_at": ends_at}
+    if listener is None:
+        done = act_here(
+            lambda here: revise_silence(here, user_name(), number, comment=comment, **times), "silences"
+        )
+        say(done.done)
+        return
     body = {name: at.isoformat() for name, at in times.items() if at} | (
         {"comment": comment} if comment else {}
     )
@@ -198,10 +190,7 @@ def end(number: Number, url: Url = None, token: Token = None) -> None:
     if listener := remote(url, token):
         say(listener.act("DELETE", f"/silences/{number}").done)
         return
-    ended = run_with_store(lambda store: store.write(queries.silences.end, number, datetime.now(UTC)))
-    if not ended:
-        raise ListenerError(f"there is no silence {number} that has not ended: python -m app silences")
-    print(f"silence {number} has ended")
+    say(act_here(lambda here: end_silence(here, user_name(), number), "silences").done)
 
 
 def _patterns(silence: Silence | SilenceOut) -> dict[str, str]:

@@ -193,7 +193,8 @@ class Dispatcher:
         if recorded:
             self._log(claim, attempt)
             self._count(claim, attempt)
-        if len(self._turns) >= MAX_TURNS or attempt.message or attempt.notice or attempt.elsewhere:
+        freed = claim.spacing and attempt.outcome is Outcome.SILENCED
+        if len(self._turns) >= MAX_TURNS or attempt.message or attempt.notice or attempt.elsewhere or freed:
             self.wake()  # there was no room for others, and now there is; or other queues have got work
         return attempt.next_at if recorded else None
 

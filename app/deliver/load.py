@@ -65,12 +65,16 @@ class Load:
 
     def add(self, claim: Claim, delivery: Waiting, why_not: WhyNot, held: Held) -> bool:
         """Count a delivery that is to be sent; of another one note why not, and give False."""
+        if claim.sent_together and delivery.id not in claim.sent_together:
+            return False  # it goes out with what is next
         aside = None
         if silence := silence_of(delivery.notification, claim.silences):
             aside = Aside(Outcome.SILENCED, f"silence {silence.id}, by {silence.author}", silence.id)
         elif reason_gone := why_not(delivery.notification):
             aside = Aside(Outcome.DEAD, reason_gone)
-        elif hours := held(delivery.notification.rule, claim.destination, claim.claimed_at):
+        elif not delivery.notification.at_any_time and (
+            hours := held(delivery.notification.rule, claim.destination, claim.claimed_at)
+        ):
             reason = f"held until {hours[1]:%Y-%m-%d %H:%M} UTC, when hours {hours[0]} begin"
             aside = Aside(Outcome.SILENCED, reason, hours=hours)
         if aside is not None:

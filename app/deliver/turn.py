@@ -21,6 +21,7 @@ from app.model.notification import Notification
 from app.notifier.base import SEND_TIMEOUT, Keeper, Notifier, Parcel, Sent
 from app.notifier.failure import remedy
 from app.observe.tracing import OFF, span
+from app.store import leases
 from app.store.rows import Attempt, Claim, Waiting
 from app.store.store import Store
 
@@ -138,7 +139,7 @@ class Sender:
                     parcel = await self._ready(claim, load, notifier)
                 # Only now: it took time, and a suspended machine wakes here. If the lease ends before the
                 # message is sent, another process sends it, too.
-                if self._left(claim) <= 0:
+                if self._left(claim) <= 0 or not await self._noted(claim, load, notifier):
                     return None
                 async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
                     sent = await self._deliver(claim, load, parcel, notifier)
@@ -169,6 +170,13 @@ class Sender:
             message=None if load.further else sent.message,
             gone=sent.gone,
         )
+
+    async def _noted(self, claim: Claim, load: Load, notifier: Notifier | None) -> bool:
+        """Write down what goes out together, where a repeat must have the same; False: the lease was lost."""
+        if notifier is None or not notifier.repeats_alike:
+            return True
+        numbers = [delivery.id for delivery in load.listed]
+        return await self._store.write(leases.note_together, claim, numbers)
 
     def _left(self, claim: Claim) -> float:
         """Count the seconds until a send must have begun."""

@@ -62,7 +62,8 @@ def _message(message: Mapping[str, Any]) -> str:
         blocks += part.get("blocks") or ()
     body = "".join(_block(message, block) for block in blocks) or f"<p>{_text(message['text'])}</p>"
     reply = ' class="reply"' if message.get("thread_ts", message["ts"]) != message["ts"] else ""
-    return f'<article{reply} style="--bar: {escape(bar)}">{body}</article>'
+    id_ = f"p{message['ts'].replace('.', '')}"
+    return f'<article id="{id_}"{reply} style="--bar: {escape(bar)}">{body}</article>'
 
 
 def _block(message: Mapping[str, Any], block: Mapping[str, Any]) -> str:

@@ -20,6 +20,10 @@ from app.network import DIRECT
 
 DEMO_CHANNEL, DEMO_TEAM, VISITOR = "C0DEMO0000", "T0DEMO0000", {"id": "U1ADA", "name": "ada"}
 MOST_ALONE = 3
+FIXED_ANSWERS: dict[str, dict[str, Any]] = {
+    "auth.test": {"team_id": DEMO_TEAM, "team": "Demo", "user_id": "U0BOT"},
+    "conversations.list": {"channels": [{"id": DEMO_CHANNEL, "name": "alerts", "is_member": True}]},
+}
 
 
 class StandInWorkspace:
@@ -49,6 +53,7 @@ class StandInWorkspace:
                 Route("/api/{method}", self._call, methods=["GET", "POST"]),
                 Route("/respond", self._respond, methods=["POST"]),
                 Route("/", self._page),
+                Route("/archives/{channel}/{message}", self._find),
                 Route("/click", self._click, methods=["POST"]),
                 Route("/submit", self._submit, methods=["POST"]),
                 Route("/cancel", self._cancel, methods=["POST"]),
@@ -61,14 +66,17 @@ class StandInWorkspace:
         return JSONResponse(answer if "error" in answer else {"ok": True, **answer})
 
     def _answer(self, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        if method in FIXED_ANSWERS:
+            return FIXED_ANSWERS[method]
         match method:
-            case "auth.test":
-                return {"team_id": DEMO_TEAM, "team": "Demo", "user_id": "U0BOT"}
             case "chat.postMessage":
                 message = dict(given) | {"ts": f"{time.time():.6f}"}
                 self.messages.append(message)
                 self._on_message(message)
                 return {"channel": DEMO_CHANNEL, "ts": message["ts"], "message": message}
+            case "chat.getPermalink":
+                place = f"{self.url}/archives/{given['channel']}"
+                return {"permalink": f"{place}/p{given['message_ts'].replace('.', '')}"}
             case "chat.update":
                 found = [message for message in self.messages if message["ts"] == given["ts"]]
                 if not found:
@@ -80,8 +88,6 @@ class StandInWorkspace:
             case "views.open":
                 self._form = dict(given["view"])
                 return {"view": {"id": "V1"}}
-            case "conversations.list":
-                return {"channels": [{"id": DEMO_CHANNEL, "name": "alerts", "is_member": True}]}
             case "conversations.history" | "conversations.replies":
                 return {"messages": self.messages[::-1]}
         return {"ok": False, "error": "unknown_method"}
@@ -92,6 +98,9 @@ class StandInWorkspace:
 
     async def _page(self, _: Request) -> Response:
         return HTMLResponse(channel_page(self.messages, self.alone, self._form))
+
+    async def _find(self, request: Request) -> Response:
+        return RedirectResponse(f"/#{request.path_params['message']}")
 
     async def _click(self, request: Request) -> Response:
         form = await request.form()

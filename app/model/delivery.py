@@ -31,9 +31,10 @@ class Alert:
 
     @classmethod
     def to(cls, route: Route, notification: Notification, *more: Any) -> "Alert":
-        """Make the alert for a route, which says why it goes there in another one's place, if it does."""
-        if route.why:
-            notification = notification.model_copy(update={"instead": route.why})
+        """Make the alert for a route, which says why it goes there, and whether hours keep it back."""
+        if route.why or route.at_any_time:
+            facts = {"instead": route.why or notification.instead, "at_any_time": route.at_any_time}
+            notification = notification.model_copy(update=facts)
         return cls(route.destination, route.queue, notification, *more)
 
 

@@ -49,9 +49,12 @@ def diff(before: EntitySnapshot | None, after: EntitySnapshot | None) -> tuple[P
     """Compare two snapshots: title, icon, team, properties, relations and scorecards, objects looked into.
 
     None stands for an entity that does not exist. What is the same, `same` says. Bookkeeping fields are not
-    part of a snapshot.
+    part of a snapshot. A scorecard that the later one does not name did not change.
     """
-    return tuple(_changes((), _fields(before), _fields(after)))
+    later = _fields(after)
+    if before and after and before.scorecards:
+        later["scorecards"] = {**before.scorecards, **after.scorecards}
+    return tuple(_changes((), _fields(before), later))
 
 
 def fields_of(changes: Iterable[PropertyChange]) -> frozenset[Field]:

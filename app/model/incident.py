@@ -51,6 +51,8 @@ CATALOG_QUEUES = ("#", "@")
 """What the names of queues begin with that the catalog chooses: of channels, and of people."""
 ALL_STEPS = frozenset(Step) - {Step.ACKNOWLEDGED}
 """The steps that a channel is alerted of; its messages show an acknowledgement in their own place."""
+EVERY_STEP = frozenset(Step)
+"""The steps that a channel is alerted of whose messages cannot be updated."""
 Way = Literal["slack", "page", "api", "command"]
 
 
@@ -92,6 +94,7 @@ class Route:
         steps: The steps of an incident that it is alerted of.
         why: Why this change goes there in another one's place; empty: it does not.
         later: It is told nothing yet: an escalation leads there, if it comes to that.
+        at_any_time: No hours keep anything back there: the way that led there has none.
     """
 
     destination: str
@@ -99,6 +102,7 @@ class Route:
     steps: frozenset[Step] = ALL_STEPS
     why: str = field(default="", compare=False)  # of one change, where the way is that of an incident
     later: bool = False
+    at_any_time: bool = False
 
 
 class Tie(NamedTuple):
@@ -253,7 +257,9 @@ def places_of(told: Collection[Route], routes: Iterable[Route]) -> tuple[Route, 
         queue = route.queue
         if not queue.startswith(CATALOG_QUEUES):
             queue = queue_of.get(route.destination, queue)
-        places.setdefault(queue, Route(route.destination, queue, route.steps, route.why))
+        place = Route(route.destination, queue, route.steps, route.why, at_any_time=route.at_any_time)
+        if queue not in places or place.at_any_time:
+            places[queue] = place
     for place in told:
         places.setdefault(place.queue, place)
     return tuple(places.values())

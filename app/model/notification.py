@@ -95,7 +95,7 @@ class Notification(_Frozen):
         was_quiet: Why its incident, quiet before, alerts now.
         acknowledged: Who looks after its incident; None: nobody.
         unacknowledged: Who did until this step, which made it worse; empty: nobody.
-        version: The version of its incident; 0: it has none.
+        version, at_any_time: The version of its incident, 0: it has none; and that no hours keep it back.
     """
 
     step: Step
@@ -139,6 +139,7 @@ class Notification(_Frozen):
     acknowledged: Acknowledgement | None = None
     unacknowledged: str = ""
     version: int = 0
+    at_any_time: bool = False
 
     @classmethod
     def about(

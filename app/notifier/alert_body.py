@@ -85,8 +85,6 @@ class AlertBody(BaseModel):
     """Who or what did it; empty: that is not known."""
     origin: str
     """Where it was done; `reconcile`: the listener found it in Port."""
-    ended: bool
-    """The incident is over."""
     over: bool
     """The incident is over by now, even if the alert is of its beginning: it must open no page any more."""
     closed: str
@@ -145,7 +143,6 @@ def alert_body(item: Item, context: NotifierContext) -> AlertBody:
         others=alert.others,
         actor=alert.actor,
         origin=alert.origin,
-        ended=alert.ended,
         over=item.over or is_over(alert),
         closed=alert.closed,
         late=alert.late,

@@ -92,6 +92,8 @@ class Notifier(Protocol):
     Attributes:
         pause: How long its queues rest after each message.
         batch_limit: How many alerts one message may list; 1 where each starts a job of its own.
+        repeats_alike: What may have arrived is sent again with the same alerts, no more: by that its receiver
+            knows it again.
         spacing: The least time between two of its messages, over all its queues and all processes.
         address: What it calls, where nothing that it told can be told to its end by another address: the
             settings, as JSON, of a destination there, which is a secret; or a digest, if no last word can be
@@ -102,6 +104,7 @@ class Notifier(Protocol):
     pause: timedelta = timedelta(0)
     spacing: timedelta = timedelta(0)
     batch_limit: int = 1
+    repeats_alike: bool = False
 
     def of_queue(self, queue: str) -> "Notifier":
         """Give the notifier of one of its queues, by the queue's name."""

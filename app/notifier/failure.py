@@ -22,6 +22,7 @@ TOO_LATE = frozenset({504, 524})
 """A proxy's word that it has passed the request on, and the answer did not come in time."""
 PROXY_REFUSES = "407: the proxy wants a user and a password: give them in HTTPS_PROXY (or HTTP_PROXY)"
 
+OF_THE_RULE = "check what the rule sends there: python -m app rules test shows it"
 REMEDIES = {
     "channel_is_archived": "unarchive the channel, or give the destination another one",
     "is_archived": "unarchive the channel, or give the destination another one",
@@ -42,12 +43,17 @@ REMEDIES = {
     "missing_scope": "give the app the scope, and install it again",
     "routing_key": "set the integration key of an integration of the type Events API v2",
     "WorkflowTriggerIsNotEnabled": "turn the flow on, or set the URL of a new one",
+    "invalid_payload": OF_THE_RULE,
+    "invalid_blocks": OF_THE_RULE,
     "401": "check its credentials",
     "403": "check its credentials",
     "404": "check its address",
     "410": "check its address",
+    "400": OF_THE_RULE,
+    "413": OF_THE_RULE,
+    "422": OF_THE_RULE,
 }
-"""What to do about a destination on hold, by a word of the reason; the first that is in it counts.
+"""What to do about a destination on hold or a dead alert, by a word of the reason: the first that is in it.
 
 Sources: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks (errors),
 https://docs.slack.dev/reference/methods/chat.postMessage (errors)
@@ -55,7 +61,7 @@ https://docs.slack.dev/reference/methods/chat.postMessage (errors)
 
 
 def remedy(reason: str) -> str:
-    """Say what to do about what put a destination on hold; empty: nobody knows."""
+    """Say what to do about what put a destination on hold, or a delivery to its end; empty: nobody knows."""
     words = set(re.findall(r"\w+", reason))
     return next((advice for word, advice in REMEDIES.items() if word in words), "")
 

@@ -1,10 +1,11 @@
 """What a kind of destination consists of, and what every kind may use to make its notifiers."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from app.model.notification import Message
 from app.model.report import Fate
 from app.network import DIRECT, Network
 from app.notifier.base import Item, Notifier
@@ -19,6 +20,8 @@ Render = Callable[[Any, Mapping[str, Any]], Awaitable[Any]]
 """Fills the templates in a JSON value from an event; raises `DeliveryFailed` where one fails."""
 AskFate = Callable[[str], Awaitable[Fate | None]]
 """Says what became of a run's change, by the run's id; None: it is not kept any more."""
+FindLinks = Callable[[Iterable[Message]], Awaitable[Mapping[Message, str]]]
+"""Finds the addresses of messages; one that is not known now is left out."""
 SlackMessage = Mapping[str, Any]
 """``text``, ``blocks`` and ``attachments``, as Slack's API takes them."""
 

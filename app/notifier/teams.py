@@ -71,11 +71,14 @@ class TeamsDestination(DestinationSettings):
     """What alerts that go out as one card are grouped by there."""
     digest_after: Annotated[Whole, Field(ge=1)] = 1
     """How many alerts may wait before they go out as one card."""
+    acknowledged: bool = False
+    """Whether it gets a card when somebody acknowledges an incident."""
     fallback: Fallback | None = None
 
     def routing(self) -> Routing:
         """Share a queue with every destination that is this flow."""
-        return Routing(channel=self.webhook_url.get_secret_value(), fallback=self.fallback)
+        flow = self.webhook_url.get_secret_value()
+        return Routing(channel=flow, fallback=self.fallback, acknowledged=self.acknowledged)
 
 
 class TeamsNotifier(HttpNotifier):

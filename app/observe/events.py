@@ -142,7 +142,7 @@ EVENTS = {
         "after which alerts are given up. Nothing to do."
     ),
     "permalink_unavailable": (
-        "Slack did not return a message's link, so the run in Port shows none. Nothing to do."
+        "Slack did not return a message's link, so the run in Port, or the page, shows none. Nothing to do."
     ),
     "person_unknown": (
         "An alert was to call somebody whom the catalog names, and Slack does not know who that is "

@@ -21,6 +21,7 @@ from app.rules.targets import (
     PortLookup,
     at_hours,
     choose,
+    holds,
     plain,
     programs_of,
 )
@@ -31,6 +32,8 @@ Evaluate = Callable[[Sequence[str], Mapping[str, Any]], Awaitable[Mapping[str, A
 LookUp = Callable[[CatalogChange, PortLookup], Awaitable[Sequence[object]]]
 """Asks Port for the values of a property: one for each entity that it leads to, None where that has none;
 none at all if it leads to none, or Port does not answer in time."""
+_Due = tuple[PlainTarget, bool]
+"""A target, and whether no hours keep it quiet."""
 
 
 async def match_and_route(
@@ -65,11 +68,11 @@ async def match_and_route(
     await way.run(_of_catalog(asked, names, book))
     hits, why = [], dict[str, None]()
     for hit, ((_, mine), *later) in zip(asked, ways, strict=True):
-        routes = [route for name in mine for route in await way.routes(name)]
-        found = hit.to(tuple(routes), await way.people(hit))
+        routes = await way.routes(mine)
+        found = hit.to(routes, await way.people(hit))
         if later:
             found = replace(
-                found, escalations=tuple([(after, await way.all_routes(some)) for after, some in later])
+                found, escalations=tuple([(after, await way.routes(some)) for after, some in later])
             )
         hits.append(found)
         why |= dict.fromkeys(
@@ -112,12 +115,12 @@ def _plain_routes(hit: Hit, change: CatalogChange, book: Rulebook) -> tuple[Rout
     return tuple(route for name in names for route in book.routes(name, change.entity))
 
 
-def _sends(hit: Hit, book: Rulebook, now: datetime) -> Iterator[tuple[timedelta, list[PlainTarget]]]:
+def _sends(hit: Hit, book: Rulebook, now: datetime) -> Iterator[tuple[timedelta, list[_Due]]]:
     """Yield the targets of a hit, and of each of its escalations, by the hours at which they are due."""
     at = now + (hit.rule.wait or timedelta(0))
     sends = ((escalation.after, escalation.send) for escalation in hit.rule.escalate)
     for after, targets in ((timedelta(0), hit.rule.send), *sends):
-        yield after, [at_hours(target, book.hours, at + after) for target in targets]
+        yield after, [(at_hours(target, book.hours, at + after), not holds(target)) for target in targets]
 
 
 def _of_targets(hits: Iterable[Hit]) -> Iterator[tuple[str, Rule, str]]:
@@ -167,28 +170,31 @@ class _Way:
             if isinstance(result := self.results[program], JqError):
                 self.failures.append(Failure(rule, program, f"{what} failed: {result.text}"))
 
-    async def names(self, targets: Iterable[PlainTarget]) -> Iterable[str]:
-        """List the destinations of targets, in their order, and none twice."""
-        names: dict[str, None] = {}
-        for target in targets:
+    async def names(self, targets: Iterable[_Due]) -> Mapping[str, bool]:
+        """Give the destinations of targets, in their order, and whether no hours keep them quiet."""
+        names: dict[str, bool] = {}
+        for target, at_any_time in targets:
             values: Sequence[object] = ()
             if isinstance(target, ByTemplate):
                 values = (self.results[target.program],)  # a failure is no destination's name
             elif isinstance(target, ByPort):
                 values = await self._looked_up(target.port)
             for value in values or (None,):
-                names[choose(target, self.change.teams, value, self.book.queues)] = None
+                name = choose(target, self.change.teams, value, self.book.queues)
+                names[name] = names.get(name, False) or at_any_time
         return names
 
-    async def routes(self, name: str) -> Sequence[Route]:
-        """List the routes to a destination."""
-        catalog = self.book.queues[name].catalog
-        values = await self._values(catalog.source) if catalog else ()
-        return self.book.routes(name, self.change.entity, values)
-
-    async def all_routes(self, names: Iterable[str]) -> tuple[Route, ...]:
-        """List the routes to destinations."""
-        return tuple([route for name in names for route in await self.routes(name)])
+    async def routes(self, names: Mapping[str, bool]) -> tuple[Route, ...]:
+        """List the routes to destinations, as `names` gives them."""
+        routes: list[Route] = []
+        for name, at_any_time in names.items():
+            catalog = self.book.queues[name].catalog
+            values = await self._values(catalog.source) if catalog else ()
+            for route in self.book.routes(name, self.change.entity, values):
+                # Where the catalog leads to another destination, its own hours would count.
+                elsewhere = at_any_time and route.destination != name
+                routes.append(replace(route, at_any_time=True) if elsewhere else route)
+        return tuple(routes)
 
     async def people(self, hit: Hit) -> tuple[str, ...]:
         """List whom the rule's mention names of the catalog, as it is written there."""

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from app.errors import SettingsError
 from app.jq.runner import checking
-from app.model.incident import ALL_STEPS, CATALOG_QUEUES, Step
+from app.model.incident import ALL_STEPS, CATALOG_QUEUES, EVERY_STEP, Step
 from app.rules.destination import SettingsModels
 from app.rules.file import Rules, RulesFile, load_rules
 from app.rules.rule import RuleSet
@@ -67,8 +67,9 @@ def make_rulebook(file: RulesFile, default_webhook: str = "") -> Rulebook:
         routing = destination.routing()
         queue = name if routing.channel is None else channels.setdefault(routing.channel, name)
         # An alert without an incident is no step of one: it counts as a beginning.
-        steps = ALL_STEPS if routing.steps is None else (*map(Step, routing.steps), Step.NOTICED)
-        queues[name] = Queues(queue, routing.queues, frozenset(steps), routing.fallback, routing.catalog)
+        steps = EVERY_STEP if routing.acknowledged else ALL_STEPS
+        steps = steps if routing.steps is None else frozenset([*map(Step, routing.steps), Step.NOTICED])
+        queues[name] = Queues(queue, routing.queues, steps, routing.fallback, routing.catalog)
     rules = RuleSet(file.rules)
     # A job's own templates see the whole event.
     wide = {name for name, settings in file.destinations.items() if settings.reads_event}

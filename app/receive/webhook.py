@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any, cast
 
+import orjson
 from fastapi import APIRouter, Request, Response, status
 from pydantic import BaseModel
-from starlette.datastructures import Headers
 
 from app.errors import SourceRefused
 from app.model.change import UPDATE, EntitySnapshot
@@ -15,9 +15,10 @@ from app.model.notification import one_line
 from app.observe.watch import Watch
 from app.receive.event import WEBHOOK_PATH, Event, Trigger, build_event
 from app.receive.receiver import Receiver
-from app.receive.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
+from app.receive.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, Signed
 from app.receive.sources import Sources
 from app.receive.unproven import BODY_SECONDS
+from app.receive.whole import RawHeaders
 
 MAX_ADDRESS_CHARS = 60  # as much of what a proxy calls an address as the log shows
 
@@ -186,14 +187,32 @@ async def receive(request: Request) -> Response:
     if sources is not None and not sources.allow(address):
         raise SourceRefused(one_line(address, MAX_ADDRESS_CHARS))
     receiver = cast("Receiver", request.state.receiver)
-    headers = request.headers
-    if len(signatures := headers.getlist(SIGNATURE_HEADER)) > 1:
-        headers = Headers({**headers, SIGNATURE_HEADER: ",".join(signatures)})
-    claim = receiver.check_headers(headers)
+    claim = receiver.check_headers(_signature_of(request.scope["headers"]))
     signed = await receiver.read(request.stream(), claim)
+    receipt = await _store(receiver, request.state.watch, signed)
+    # Not through a response model, which would validate it again.
+    return Response(receipt, status.HTTP_202_ACCEPTED, media_type="application/json")
+
+
+async def take(receiver: Receiver, watch: Watch, headers: RawHeaders, body: bytes) -> bytes:
+    """Do what `receive` does with a body that is here, and as small as any may be; give the receipt."""
+    signed = await receiver.verify(body, receiver.check_headers(_signature_of(headers)))
+    return await _store(receiver, watch, signed)
+
+
+async def _store(receiver: Receiver, watch: Watch, signed: Signed) -> bytes:
     began = perf_counter()
     accepted = await receiver.accept(signed)
-    cast("Watch", request.state.watch).accepted(perf_counter() - began, duplicate=accepted.duplicate)
-    receipt = Receipt(change=accepted.key, alerts=accepted.alerts, duplicate=accepted.duplicate)
-    # Not through a response model, which would validate it again.
-    return Response(receipt.model_dump_json(), status.HTTP_202_ACCEPTED, media_type="application/json")
+    watch.accepted(perf_counter() - began, duplicate=accepted.duplicate)
+    receipt = {"change": accepted.key, "alerts": accepted.alerts, "duplicate": accepted.duplicate}
+    return orjson.dumps(receipt)
+
+
+def _signature_of(headers: RawHeaders) -> dict[str, str]:
+    """Take the headers of a signature; of several signatures, which one a proxy or rotation adds, all."""
+    signatures = [value for name, value in headers if name == SIGNATURE_HEADER.encode()]
+    timestamps = [value for name, value in headers if name == TIMESTAMP_HEADER.encode()]
+    return {
+        SIGNATURE_HEADER: b",".join(signatures).decode("latin-1"),
+        TIMESTAMP_HEADER: timestamps[0].decode("latin-1") if timestamps else "",
+    }

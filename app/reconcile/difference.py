@@ -90,10 +90,11 @@ def compare(
         computed: The fields whose values come from other entities: the entity's time says nothing of those.
     """
     values = watched.values(listed.entity)
-    if not listed.levels:  # of what is not said nothing has changed
-        seen = known.values if known else {}
+    if not listed.levels:
         values = {name: value for name, value in values.items() if not is_level(name)}
-        values |= {name: value for name, value in seen.items() if is_level(name)}
+    # Of a scorecard that is not named nothing has changed.
+    seen = known.values if known else {}
+    values |= {name: seen[name] for name in seen if is_level(name) and values.get(name) is None}
     at = to_micros(listed.updated_at or asked_at - ahead)
     touched = known is not None and _touched(known, asked_at, now)
     record_only = first and not alert

@@ -149,7 +149,7 @@ class Condition(Strict):
             return any(member.matches(change, results) for member in self.any_)
         if self.jq is not None:
             return self._jq_holds(results)
-        before, after = self.value(change.before), self.value(change.after)
+        before, after = self.value(change.before), self.value_after(change)
         # The crossing counts, not being beyond: else each further value would alert.
         if self.above is not None or self.below is not None:
             return self.beyond(after) and not self.beyond(before)
@@ -189,6 +189,8 @@ class Condition(Strict):
             return all(member.lapses(change) for member in self.any_)
         if self.all_ is not None:
             return any(member.lapses(change) for member in self.all_)
+        if self.scorecard is not None and self.value_after(change) is None:
+            return False  # nothing is said of it
         return self.can_lapse and not self._level_holds(change)
 
     def main(self, change: CatalogChange) -> PropertyChange | None:
@@ -219,7 +221,7 @@ class Condition(Strict):
         if self.path is None:
             result = self._result(results)
             return text_of(result) if result is not None and not isinstance(result, bool) else ""
-        after = self.value(change.after)
+        after = self.value_after(change)
         state = self.threshold
         if not state:
             state = text_of(after)
@@ -236,12 +238,14 @@ class Condition(Strict):
 
     def pair(self, change: CatalogChange) -> PropertyChange:
         """Take the value that it is about out of both sides of a change."""
-        return PropertyChange(self.path or ("",), self.value(change.before), self.value(change.after))
+        return PropertyChange(self.path or ("",), self.value(change.before), self.value_after(change))
 
     def _level_holds(self, change: CatalogChange) -> bool:
-        after = self.value(change.after)
+        after = self.value_after(change)
         if self.above is not None or self.below is not None:
             return self.beyond(after)
+        if self.scorecard is not None and after is None:
+            return False
         return change.after is not None and accepts(self.to, after)
 
     def _jq_holds(self, results: Results) -> bool:
@@ -263,6 +267,11 @@ class Condition(Strict):
             value = _look_up(entity.properties, self.run)
             return value.get("identifier", value) if isinstance(value, Mapping) else value
         return entity.value(*self.path)
+
+    def value_after(self, change: CatalogChange) -> Any:
+        """Take the value after a change; a scorecard that its body does not name is as it was."""
+        value = self.value(change.after)
+        return self.value(change.before) if value is None and self.scorecard and change.after else value
 
     def crosses(self, value: Any) -> bool:
         """Tell whether it has a threshold, and a value is beyond it."""

@@ -116,10 +116,7 @@ def _well_again(matched: Match, state: EntityState, reconciled: bool) -> Iterato
         rule = rules.by_name.get(incident.rule) if rules else None
         if incident.resolved_at or rules is None or rule is None or rule.name in hits:
             continue
-        levels = change.after.scorecards  # most bodies have none, which says nothing of them
-        if any(leaf.scorecard and leaf.scorecard not in levels for leaf in rule.leaves):
-            continue
-        if rule.reads_scorecards and (reconciled or not levels):
+        if rule.reads_scorecards and reconciled:
             continue
         lapses = rule.wait is not None and rule.lapses(change)
         resolves = rule.resolves(change, matched.results)

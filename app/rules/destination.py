@@ -111,6 +111,7 @@ class Routing:
         steps: The names of the steps of an incident at which it runs, for a job; None: it gets every step.
         fallback: The name of the destination that gets the alerts while this one is on hold.
         catalog: The catalog chooses the queue, of which there are as many as it names; None: it does not.
+        acknowledged: It also gets a message when somebody acknowledges an incident.
     """
 
     channel: str | None = field(default=None, repr=False)
@@ -118,6 +119,7 @@ class Routing:
     steps: tuple[str, ...] | None = None
     fallback: str | None = None
     catalog: ByCatalog | None = None
+    acknowledged: bool = False
 
 
 class DestinationSettings(Strict):

@@ -22,6 +22,7 @@ from app.rules.mention import Mention
 from app.rules.targets import DEFAULT_DESTINATION, Escalation, Escalations, Target, Targets
 from app.rules.values import (
     GLOB,
+    LEVELS_IN_JQ,
     OF_RUNS,
     Actions,
     Blueprints,
@@ -167,6 +168,8 @@ class Rule(Strict):
             return False
         if change.action == DELETE:
             return True
+        if self.reads_scorecards and not (change.after and change.after.scorecards):
+            return False
         if self.resolve is not None:
             return self.resolve.fulfilled(change, results)
         # A rule that waits or reminds needs an end, or it would remind for ever.
@@ -181,10 +184,10 @@ class Rule(Strict):
         """List the jq programs of its conditions."""
         return (leaf.jq for leaf in self.leaves if leaf.jq)
 
-    @property
+    @cached_property
     def reads_scorecards(self) -> bool:
         """Whether a jq program of its conditions reads scorecards, of which no last known state is kept."""
-        return any("scorecard" in program for program in self.programs())
+        return any(LEVELS_IN_JQ.search(program) for program in self.programs())
 
     def main(self, change: CatalogChange) -> PropertyChange | None:
         """Choose the value that a change is about: `when`'s, or `resolve`'s if only that one moved."""

@@ -13,7 +13,7 @@ from app.rules.condition import JqError
 from app.rules.destination import ByCatalog, SlackRules
 from app.rules.mention import catalog_mentions
 from app.rules.rule import Rule, RuleSet
-from app.rules.targets import HOLD, ByHours, ByPort, ByTemplate, Target, at_hours, choose, named, plain
+from app.rules.targets import ByHours, ByPort, ByTemplate, Target, at_hours, choose, holds, named, plain
 from app.rules.watched import Watched
 
 ANY_DESTINATION = "*"
@@ -73,9 +73,7 @@ class Rulebook:
     def __post_init__(self) -> None:
         plain = (rule.name for rule in self.rules.rules if self._is_plain(rule))
         object.__setattr__(self, "plain", frozenset(plain))
-        held = {
-            rule.name: self._hours_of(rule) for rule in self.rules.rules if any(map(_holds, rule.targets))
-        }
+        held = {rule.name: self._hours_of(rule) for rule in self.rules.rules if any(map(holds, rule.targets))}
         object.__setattr__(self, "_held", held)
 
     def _is_plain(self, rule: Rule) -> bool:
@@ -103,7 +101,7 @@ class Rulebook:
         """
         by_name, led_to = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
         for target in rule.targets:
-            when = target.when if isinstance(target, ByHours) and _holds(target) else AT_ANY_TIME
+            when = target.when if isinstance(target, ByHours) and holds(target) else AT_ANY_TIME
             for _, name in named(target):
                 by_name[name].add(when)
                 for place in self._beyond(name):
@@ -121,17 +119,34 @@ class Rulebook:
             yield self.default_of(queues.fallback).destination
 
     def escalations(
-        self, rule: Rule, teams: Iterable[str], entity: str, since: datetime
+        self,
+        rule: Rule,
+        teams: Iterable[str],
+        entity: str,
+        since: datetime,
+        before: Mapping[timedelta, Sequence[Route]],
     ) -> Iterator[tuple[timedelta, Route]]:
         """Yield after how long an incident of a rule goes where, as far as that is known without a change.
 
-        What only a template, or Port, tells is the default.
+        What only a template, Port or the catalog tells is as it was `before`, by the time; else the default.
         """
         for escalation in rule.escalate:
-            at = since + escalation.after
-            targets = (at_hours(target, self.hours, at) for target in escalation.send)
-            for name in dict.fromkeys(choose(target, teams, None, self.queues) for target in targets):
-                yield escalation.after, self.default_of(name, entity)
+            at, routes = since + escalation.after, dict[str, Route]()
+            for target in (at_hours(target, self.hours, at) for target in escalation.send):
+                name = choose(target, teams, None, self.queues)
+                led_to = self._led_to(target, name)
+                known = [place for place in before.get(escalation.after, ()) if place.destination in led_to]
+                for route in known or (self.default_of(name, entity),):
+                    routes.setdefault(route.queue, route)
+            yield from ((escalation.after, route) for route in routes.values())
+
+    def _led_to(self, target: Target, name: str) -> Set[str]:
+        """Give the destinations to which a target may lead that not the rules alone choose; none: they do."""
+        if isinstance(target, ByTemplate | ByPort):
+            return self.queues.keys()
+        if self.queues[name].catalog is None:
+            return set[str]()
+        return {name, self.default_of(name).destination, *self.channels.values()}
 
     def routes(self, name: str, entity: str, values: Sequence[object] = ()) -> tuple[Route, ...]:
         """List the routes to a destination, none twice.
@@ -196,7 +211,3 @@ def _text(value: object) -> str:
     if reason:
         raise ValueError(reason)
     return str(value).strip()
-
-
-def _holds(target: Target) -> bool:
-    return isinstance(target, ByHours) and target.else_ == HOLD

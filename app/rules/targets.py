@@ -250,6 +250,11 @@ def at_hours(target: Target, hours: Mapping[str, Week], now: datetime) -> PlainT
     return target.at(hours, now) if isinstance(target, ByHours) else target
 
 
+def holds(target: Target) -> bool:
+    """Tell whether what a target is told outside of its hours waits for them."""
+    return isinstance(target, ByHours) and target.else_ == HOLD
+
+
 def plain(target: Target) -> PlainTarget:
     """Give what a target is without its hours."""
     return target.to if isinstance(target, ByHours) else target

@@ -116,6 +116,8 @@ Severities = Annotated[
 USUAL_LEVELS = ("Basic", "Bronze", "Silver", "Gold")
 """A scorecard's levels, the lowest first, unless it has others.
 https://docs.port.io/scorecards/concepts-and-structure (levels)"""
+LEVELS_IN_JQ = re.compile(r'(?<!\bproperties)\.scorecards\b|"scorecards"')
+"""Where a jq program reads them. Most bodies name none, which says nothing of them."""
 
 
 OF_LIMITS: JsonDict = {

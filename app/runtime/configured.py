@@ -1,7 +1,8 @@
 """What the settings and the environment configure: rules, notifiers, and the way to other hosts."""
 
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from app.environment import environment
 from app.errors import ListenerError, Mistake, RulesError, SettingsError
 from app.jq.runner import Jq
+from app.model.notification import Message
 from app.network import DIRECT, Network
 from app.notifier.base import Notifier
-from app.notifier.kind import AskFate, NotifierContext
+from app.notifier.kind import AskFate, FindLinks, NotifierContext
 from app.notifier.registry import SETTINGS_MODELS, make_notifiers
 from app.receive.rules_source import read_rules
 from app.rules.file import Rules
@@ -164,6 +166,28 @@ def port_client(
         patient=patient,
         network=network or Network(environment()),
     )
+
+
+@asynccontextmanager
+async def open_links(settings: Settings | None, clock: Clock = now) -> AsyncIterator[FindLinks]:
+    """Give what finds the addresses of messages in Slack; without a bot token it finds none."""
+    if settings is None or settings.slack_bot_token is None:
+        yield _no_links
+        return
+    from app.notifier.slack.permalinks import Permalinks
+    from app.notifier.slack.session import SlackSession
+    from app.notifier.slack.web_api import SlackApi
+
+    url = str(settings.slack_api_url)
+    session = SlackSession("slack_sdk.web", url, clock, Network(environment()))
+    try:
+        yield Permalinks(SlackApi(settings.slack_bot_token.get_secret_value(), url, session), clock).of
+    finally:
+        await session.close()
+
+
+async def _no_links(_: Iterable[Message]) -> Mapping[Message, str]:
+    return {}
 
 
 def notifier_context(

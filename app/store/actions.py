@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from app.model.incident import Acknowledgement, Incident, Person, Route, Step
+from app.model.incident import EVERY_STEP, Acknowledgement, Incident, Person, Route, Step
 from app.model.notification import UNMOVED, Message, Notification, one_line
 from app.model.silence import ANY, Silence
 from app.model.times import MICRO, micros_or_none, to_micros
@@ -23,6 +23,9 @@ from app.store.views import AuditEntry
 Verb = Literal["acknowledge", "unacknowledge", "silence", "close"]
 LONGEST_SILENCE = timedelta(days=366)
 """A silence until an incident is over ends with it, and at the latest then."""
+
+SECOND_THOUGHTS = timedelta(seconds=10)
+"""An acknowledgement that is taken back sooner is no message in a channel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,12 @@ async def _acknowledge(tx: Transaction, action: Action, incident: Incident, now:
     step = Step.ACKNOWLEDGED
     say = partial(_with, acknowledged=acknowledged, incident=incident, step=step, at=now, **UNMOVED)
     alerts = await incidents.alerts_of(tx, incident, step, say, now)
+    channels = {place.queue for place in incident.told_so_far if place.steps == EVERY_STEP}
+    due_at = to_micros(now + SECOND_THOUGHTS)
+    alerts = [
+        alert._replace(due_at=due_at, waiting_since=due_at) if alert.queue in channels else alert
+        for alert in alerts
+    ]
     await deliveries.insert(tx, alerts)
     return ActionResult("done", f"{_about(incident)} is acknowledged by {_by(action)}.")
 
@@ -168,6 +177,12 @@ async def _unacknowledge(tx: Transaction, action: Action, incident: Incident, no
     if incident.acknowledged is None:
         return ActionResult("already", f"{_about(incident)} is not acknowledged by anybody.")
     await _put(tx, incident, None)
+    await tx.execute(
+        "UPDATE deliveries SET state = 'cancelled', ended_at = $2 WHERE incident_id = $1"
+        f" AND {tx.waits} AND step = 'acknowledged' AND due_at > $2",
+        incident.id,
+        to_micros(now),
+    )
     after = replace(incident, version=incident.version + 1)
     # What nobody was alerted of yet escalates from its first alert on.
     since = UNTIL_TOLD if incident.quiet else max(now, incident.due_at or now)

@@ -51,7 +51,8 @@ MOVES = (
     ),
     (  # what an acknowledgement that is taken back brings back is found by when it counted from
         "UPDATE deliveries SET due_at = due_at + $1"
-        " WHERE step = 'escalated' AND state <> 'pending' AND due_at > 0 AND incident_id IN"
+        " WHERE step = 'escalated' AND state <> 'pending'"
+        f" AND due_at > 0 AND due_at < {UNTIL_RELEASED} AND incident_id IN"
         " (SELECT id FROM incidents WHERE resolved_at IS NULL AND escalates_from IS NOT NULL)"
     ),
     "UPDATE reconcile_runs SET lease_until = lease_until + $1 WHERE ended_at IS NULL",

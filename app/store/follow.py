@@ -3,14 +3,13 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from app.model.incident import Incident, Step
+from app.model.incident import ALL_STEPS, Incident, Route, Step
 from app.model.times import MICRO, micros_or_none, to_micros
 from app.rules.kin.quiet import hold
 from app.rules.rule import RuleSet
 from app.rules.rulebook import Rulebook
-from app.rules.targets import ByPort, ByTemplate, Target, named, plain
 from app.store.kin import causes
 from app.store.queries import audit
 from app.store.queries.accept import INCIDENT, incident_of, told_json
@@ -77,44 +76,40 @@ async def follow_escalations(tx: Transaction, book: Rulebook, now: datetime) -> 
         " AND (escalates_from IS NOT NULL OR rule = ANY($1)) ORDER BY id",
         [rule.name for rule in book.rules.rules if rule.escalate],
     )
+    waiting: dict[str, dict[timedelta, list[Route]]] = {row[0]: {} for row in rows}
+    for name, destination, queue, after in await tx.fetch(
+        "SELECT incident_id, destination, queue, repeat_after FROM deliveries WHERE incident_id = ANY($1)"
+        " AND state || '' = 'pending' AND step = 'escalated' AND due_at > $2 ORDER BY repeat_after, id",
+        [*waiting],
+        to_micros(now),
+    ):
+        steps = book.queues[destination].steps if destination in book.queues else ALL_STEPS
+        places = waiting[name].setdefault(after * MICRO, [])
+        places.append(Route(destination, queue, steps))
     wanted: dict[str, list[Later]] = {}
-    known: set[str] = set()
     for *columns, text in rows:
         incident, last = incident_of(columns), readable(text) if text else None
         rule = book.rules.by_name.get(incident.rule)
         if rule is not None and last is not None:
             since = incident.escalates_from or max(now, incident.due_at or now)
-            if not any(_asks_catalog(target, book) for some in rule.escalate for target in some.send):
-                known.add(incident.id)
+            spans = [entry.after for entry in rule.escalate if since + entry.after > now]
+            # The first that is to come is the first still, whenever that is now.
+            before = dict(zip(spans, waiting[incident.id].values(), strict=False)) | waiting[incident.id]
             wanted[incident.id] = [
                 (Step.ESCALATED, route, span, since + span)
-                for span, route in book.escalations(rule, last.teams, incident.entity, since)
+                for span, route in book.escalations(rule, last.teams, incident.entity, since, before)
                 if since + span > now and Step.OPENED in route.steps
             ]
-    waiting: dict[str, set[tuple[str, int]]] = {name: set() for name in wanted}
-    for name, destination, after in await tx.fetch(
-        "SELECT incident_id, destination, repeat_after FROM deliveries WHERE incident_id = ANY($1)"
-        " AND state || '' = 'pending' AND step = 'escalated' AND due_at > $2",
-        [*wanted],
-        to_micros(now),
-    ):
-        waiting[name].add((destination, after))
     changed = [
         name
         for name, later in wanted.items()
-        if {(route.destination, span // MICRO) for _, route, span, _ in later} != waiting[name]
-        # What a template, Port or the catalog chose is not known here: only the times are.
-        and (name in known or {span // MICRO for *_, span, _ in later} != {span for _, span in waiting[name]})
+        if {(route.destination, span) for _, route, span, _ in later}
+        != {(place.destination, span) for span, places in waiting[name].items() for place in places}
     ]
     for incident in await locked(tx, changed):
         if incident.acknowledged is None:
             await _escalate_anew(tx, incident, wanted[incident.id], now)
     return len(changed)
-
-
-def _asks_catalog(target: Target, book: Rulebook) -> bool:
-    names = (name for _, name in named(target) if name in book.queues)
-    return isinstance(plain(target), ByTemplate | ByPort) or any(book.queues[name].catalog for name in names)
 
 
 async def _escalate_anew(tx: Transaction, incident: Incident, later: Sequence[Later], now: datetime) -> None:

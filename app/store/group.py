@@ -4,6 +4,7 @@ The same in every store: an earlier change's outcome must be seen by a later one
 stored already, and the writing of many is done in few statements, which is what makes a group cheap.
 """
 
+import glob
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -102,6 +103,13 @@ class Group:
     def moves(self) -> list[Incident]:
         """The incidents that moved, those that ended first: of a rule an entity has one that is open."""
         return sorted(self.moved.values(), key=lambda incident: (incident.resolved_at is None, incident.id))
+
+    @property
+    def renames(self) -> list[tuple[str, str, str]]:
+        """The blueprint, the former and the new name of each entity that was renamed, as patterns."""
+        keys = ((former_of(taken.change), entity_of(taken.change)) for taken, _ in self.changes)
+        pairs = ((former, entity[1]) for former, entity in keys if former)
+        return [(glob.escape(former[0]), glob.escape(former[1]), glob.escape(name)) for former, name in pairs]
 
     def _decide(self, entity: EntityKey, incoming: Incoming) -> Decision:
         change, last_at = incoming.change, self.last_at.get(entity)

@@ -1,10 +1,12 @@
 """Leases of queues: given back, or ended at once where it is known that their process is dead."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from app.model.delivery import Outcome
 from app.model.times import MICRO, to_micros
+from app.store import rates
 from app.store.rows import Attempt, Claim
 from app.store.transaction import Transaction
 
@@ -93,6 +95,8 @@ async def give_back(tx: Transaction, claim: Claim, *, unsure: bool = False) -> b
             claim.queue,
             claim.stepped // MICRO,
         )
+    elif ours and claim.spacing:
+        await rates.give_back(tx, claim)
     return bool(ours)
 
 
@@ -103,6 +107,7 @@ async def rest(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timedel
         "UPDATE queues SET next_at = $1 + (SELECT stepped FROM clock) - $8,"
         "  failures = $2, on_hold = $3,"
         "  unsure_since = CASE WHEN CAST($4 AS bigint) IS NULL THEN NULL ELSE coalesce(unsure_since, $4) END,"
+        "  sent_together = CASE WHEN CAST($4 AS bigint) IS NULL THEN NULL ELSE sent_together END,"
         "  unsure_sends = $9,"
         "  delivered_at = coalesce($5, delivered_at), holder = NULL, lease_until = 0"
         " WHERE name = $6 AND holder = $7 RETURNING true",
@@ -117,3 +122,26 @@ async def rest(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timedel
         attempt.unsure_sends,
     )
     return bool(ours)
+
+
+async def note_together(tx: Transaction, claim: Claim, numbers: Sequence[int]) -> bool:
+    """Write down, before they are sent, which deliveries go out together; False: the lease was lost."""
+    ours = await tx.fetch_value(
+        "UPDATE queues SET sent_together = $1 WHERE name = $2 AND holder = $3 RETURNING true",
+        json.dumps(numbers),
+        claim.queue,
+        claim.token,
+    )
+    return bool(ours)
+
+
+async def sent_together(tx: Transaction, queue: str, noted: str | None) -> frozenset[int]:
+    """Read which of the deliveries that a queue has noted still wait there."""
+    if not noted:
+        return frozenset()
+    rows = await tx.fetch(
+        "SELECT id FROM deliveries WHERE id = ANY($1) AND queue = $2 AND state || '' = 'pending'",
+        json.loads(noted),
+        queue,
+    )
+    return frozenset(number for (number,) in rows)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from app.model.times import MICRO, Micros, to_micros
+from app.store.rows import Claim
 from app.store.transaction import Transaction
 
 
@@ -52,3 +53,11 @@ class Slots:
             names,
         )
         return {name: Micros(next_at) for name, next_at in rows}
+
+
+async def give_back(tx: Transaction, claim: Claim) -> None:
+    """Let the other queues of a claim's destination send, since nothing was sent from this one."""
+    times = to_micros(claim.claimed_at), to_micros(claim.claimed_at + claim.spacing)
+    free = "UPDATE rates SET next_at = $1 WHERE destination = $3 AND next_at = $2 RETURNING true"
+    if await tx.fetch_value(free, *times, claim.destination):
+        await tx.execute("UPDATE queues SET next_at = $1 WHERE next_at = $2 AND holder IS NULL", *times)

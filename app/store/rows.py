@@ -167,6 +167,9 @@ class Claim:
         stories: Of each incident of that message the first and the last notification, and its id.
         run: The run in Port that these deliveries report to; None: they are no reports.
         stepped: By how much the clock was set before: all times are by the clock as it was then.
+        spacing: For how long, from the claim on, other queues of its destination wait, which has a rate.
+        sent_together: The numbers of the deliveries that were sent at `unsure_since`, and wait again, if only
+            these must be sent now; else empty.
     """
 
     queue: str
@@ -186,6 +189,8 @@ class Claim:
     stories: tuple[tuple[Notification, Notification, str], ...] = ()
     run: str | None = None
     stepped: timedelta = timedelta(0)
+    spacing: timedelta = timedelta(0)
+    sent_together: frozenset[int] = frozenset()
 
     @property
     def silenced_stories(self) -> Iterator[tuple[Notification, Notification, str, Silence | None]]:

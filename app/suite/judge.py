@@ -145,7 +145,7 @@ class Judge:
     def _deaf(self, name: str) -> Iterator[str]:
         """Yield of which steps a destination is alerted, if not of all."""
         steps = self.steps.get(name, ALL_STEPS)
-        if steps != ALL_STEPS:
+        if not steps >= ALL_STEPS:
             yield f"`steps` of {name}: only {', '.join(step for step in Step if step in steps)}"
 
     def _reasons(self, deliveries: Sequence[Delivery]) -> Iterator[str]:

@@ -154,7 +154,7 @@ class Moment(Strict):
     relations: dict[str, Any] | None = None
     """The relations that change."""
     scorecards: dict[str, str | None] | None = None
-    """The scorecards on which its level changes; null: it is on none any more."""
+    """The scorecards on which its level changes; null: the body does not name it, which changes nothing."""
     action: EntityAction = "UPDATE"
     """What happens to the entity."""
     timer: Text | None = None

@@ -1,23 +1,26 @@
 """What people do on the page and programs through the API. Each action is logged in the audit trail."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from fastapi import Form, HTTPException
 
 from app.errors import JqUnavailable, UnreadableChange
 from app.model.incident import Person
 from app.model.notification import one_line
-from app.model.silence import ANY, Silence
 from app.notifier.base import timestamp
 from app.port.setup.probe import marked_change
+from app.receive.intake import Intake
 from app.receive.signature import Signed
 from app.store import queries
 from app.store.actions import Action, Verb, act
-from app.store.views import AuditEntry
+from app.store.queue_state import QueueState
+from app.store.rows import Accepted
+from app.store.store import Store
+from app.store.views import AuditEntry, Quarantined
 from app.web.api.models import ActionOut
-from app.web.context import WebContext
 
 MAX_PATTERN_CHARACTERS = 200
 MAX_COMMENT_CHARACTERS = 500
@@ -25,6 +28,33 @@ MAX_NAME_CHARACTERS = 80
 MAX_SILENCE = timedelta(days=366)
 MAX_ID = 2**63 - 1  # the databases refuse a larger number with an error, where 404 is meant
 Text = Annotated[str, Form()]
+
+
+class ActionContext(Protocol):
+    """What most actions need of the running parts; a command has no more."""
+
+    @property
+    def store(self) -> Store:
+        """The store."""
+        ...
+
+    @property
+    def clock(self) -> Callable[[], datetime]:
+        """Gives the time, UTC."""
+        ...
+
+    def wake(self) -> None:
+        """Let the dispatcher look for work at once, if it runs in this process."""
+        ...
+
+
+class AcceptingContext(ActionContext, Protocol):
+    """What actions need that let a change in."""
+
+    @property
+    def intake(self) -> Intake:
+        """Takes changes in."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +71,14 @@ class TestChange:
     team: Text = ""
 
 
-async def _record(context: WebContext, who: str, what: str, details: str, *, id_: int = 0) -> ActionOut:
+async def record(context: ActionContext, who: str, what: str, details: str, *, id_: int = 0) -> ActionOut:
+    """Write down what somebody did, and give the answer that says so."""
     # After the action, not before: the trail must not name one that then failed.
     number = await context.store.write(queries.audit.write, AuditEntry(context.clock(), who, what, details))
     return ActionOut(done=details, audit=number, id=id_)
 
 
-async def retry(context: WebContext, who: str, number: int) -> ActionOut:
+async def retry(context: ActionContext, who: str, number: int) -> ActionOut:
     """Make a delivery due now, whether it waits or is dead.
 
     Raises:
@@ -57,14 +88,14 @@ async def retry(context: WebContext, who: str, number: int) -> ActionOut:
         raise HTTPException(404, f"There is no delivery {number}.")
     if not await context.store.retry(now=context.clock(), ids=[number]):
         raise HTTPException(409, f"Delivery {number} is {row.state}: there is nothing to try again.")
-    context.intake.wake()  # else the dispatcher would look only when its pause is over
+    context.wake()  # else the dispatcher would look only when its pause is over
     entity = one_line(row.notification.entity, MAX_NAME_CHARACTERS)
     details = f"Delivery {number} of {entity} to {row.destination} is tried again."
-    return await _record(context, who, "retry", details, id_=number)
+    return await record(context, who, "retry", details, id_=number)
 
 
 async def retry_dead(
-    context: WebContext,
+    context: ActionContext,
     who: str,
     *,
     rule: str | None = None,
@@ -74,143 +105,40 @@ async def retry_dead(
     """Make dead deliveries due now: all, or those of a rule, for a destination, or that died since a time."""
     now = context.clock()
     number = await context.store.retry(now=now, ids=None, rule=rule, destination=destination, since=since)
-    context.intake.wake()
+    context.wake()
     named = {"rule": rule, "destination": destination, "since": since and timestamp(since)}
     which = ", ".join(f"{name} {one_line(text)}" for name, text in named.items() if text)
-    details = f"{number:,} dead deliveries are tried again{f' ({which})' if which else ''}."
-    return await _record(context, who, "retry", details)
+    what = "1 dead delivery is" if number == 1 else f"{number:,} dead deliveries are"
+    details = f"{what} tried again{f' ({which})' if which else ''}."
+    return await record(context, who, "retry", details)
 
 
-async def release(context: WebContext, who: str, queue_name: str) -> ActionOut:
+async def release(context: ActionContext, who: str, queue_name: str) -> ActionOut:
     """Release a queue that is on hold, and all queues of its destination: they are on hold for one reason.
 
     Raises:
         HTTPException: 404, there is no such queue; 409, it is not on hold.
     """
+    queue = await queue_on_hold(context, queue_name)
+    number = await context.store.release_hold(queue.destination, context.clock())
+    context.wake()
+    more = f" ({number} queues)" if number > 1 else ""
+    return await record(context, who, "release", f"Destination {queue.destination} is released{more}.")
+
+
+async def queue_on_hold(context: ActionContext, queue_name: str) -> QueueState:
+    """Read a queue that is to be released; raises as `release` does."""
     name = one_line(queue_name, MAX_NAME_CHARACTERS)
     queues = {queue.name: queue for queue in await context.store.read(queries.page.queues, context.clock())}
     if (queue := queues.get(queue_name)) is None:
         raise HTTPException(404, f"There is no queue {name!r}.")
-    number = await context.store.release_hold(queue.destination, context.clock())
-    if not number:
+    if queue.on_hold is None:
         raise HTTPException(409, f"Queue {name} is not on hold.")
-    context.intake.wake()
-    more = f" ({number} queues)" if number > 1 else ""
-    return await _record(context, who, "release", f"Destination {queue.destination} is released{more}.")
-
-
-async def add_silence(
-    context: WebContext,
-    who: str,
-    patterns: tuple[str, str, str, str],
-    ends_at: datetime,
-    comment: str,
-    starts_at: datetime | None = None,
-) -> ActionOut:
-    """Store a silence: alerts that it covers are not sent.
-
-    Args:
-        context: The running parts.
-        who: Who silences.
-        patterns: Rule, blueprint, entity and team; empty: any.
-        ends_at: When it ends, UTC.
-        comment: Why.
-        starts_at: When it begins, UTC; None: now.
-
-    Raises:
-        HTTPException: 422, all patterns are empty, the comment is, or the end is too early or too late.
-    """
-    now = context.clock()
-    patterns_or_any = [pattern.strip() or ANY for pattern in patterns]
-    if all(pattern == ANY for pattern in patterns_or_any):
-        raise HTTPException(422, "Say what to silence: a rule, a blueprint, an entity or a team.")
-    if max(map(len, patterns_or_any)) > MAX_PATTERN_CHARACTERS:
-        raise HTTPException(422, f"A pattern has at most {MAX_PATTERN_CHARACTERS} characters.")
-    if not comment.strip() or len(comment) > MAX_COMMENT_CHARACTERS:
-        raise HTTPException(422, f"Say why, in 1 to {MAX_COMMENT_CHARACTERS} characters.")
-    starts_at = max(now, starts_at or now)
-    _demand_span(starts_at, ends_at, now)
-    rule, blueprint, entity, team = patterns_or_any
-    silence = Silence(rule, blueprint, entity, team, starts_at, ends_at, who, comment.strip())
-    number = await context.store.write(queries.silences.add, silence)
-    reason = one_line(silence.comment)
-    details = f"Silence {number}: {patterns_text(silence)}, {_span_text(silence, now)}: {reason}"
-    return await _record(context, who, "silence", details, id_=number)
-
-
-def _demand_span(starts_at: datetime, ends_at: datetime, now: datetime) -> None:
-    if not starts_at < ends_at <= now + MAX_SILENCE:
-        raise HTTPException(422, "A silence must end in the future, after it begins, and within a year.")
-
-
-def _span_text(silence: Silence, now: datetime) -> str:
-    begins = f"from {timestamp(silence.starts_at)} " if silence.starts_at > now else ""
-    return f"{begins}until {timestamp(silence.ends_at)}"
-
-
-async def revise_silence(
-    context: WebContext,
-    who: str,
-    number: int,
-    *,
-    starts_at: datetime | None = None,
-    ends_at: datetime | None = None,
-    comment: str | None = None,
-) -> ActionOut:
-    """Change when a silence begins or ends, or why it is there; what is None stays.
-
-    Raises:
-        HTTPException: 404, there is none of this number that has not ended; 422, the end is too early or
-            too late, or the comment is empty or too long.
-    """
-    now = context.clock()
-    if ends_at is not None:
-        _demand_span(max(now, starts_at or now), ends_at, now)
-    if comment is not None and not 0 < len(comment.strip()) <= MAX_COMMENT_CHARACTERS:
-        raise HTTPException(422, f"Say why, in 1 to {MAX_COMMENT_CHARACTERS} characters.")
-    revised = None
-    if 0 < number <= MAX_ID:
-        try:
-            revised = await context.store.write(
-                queries.silences.revise,
-                number,
-                now,
-                starts_at=starts_at and max(now, starts_at),
-                ends_at=ends_at,
-                comment=comment and comment.strip(),
-            )
-        except ValueError as error:
-            raise HTTPException(422, f"{error}.".capitalize()) from None
-    if revised is None:
-        raise HTTPException(404, f"There is no silence {number} that has not ended.")
-    text = f"{patterns_text(revised)}, {_span_text(revised, now)}: {one_line(revised.comment)}"
-    return await _record(context, who, "change silence", f"Silence {number} is now: {text}", id_=number)
-
-
-async def end_silence(context: WebContext, who: str, number: int) -> ActionOut:
-    """End a silence now.
-
-    Raises:
-        HTTPException: 404, there is none of this number that has not ended.
-    """
-    if not 0 < number <= MAX_ID or not await context.store.write(
-        queries.silences.end, number, context.clock()
-    ):
-        raise HTTPException(404, f"There is no silence {number} that has not ended.")
-    context.intake.wake()
-    details = f"Silence {number} has ended. Incidents that it muted and that are still open alert once."
-    return await _record(context, who, "end silence", details, id_=number)
-
-
-def patterns_text(silence: Silence) -> str:
-    """Return a silence's patterns in words: ``rule health, team Payments``."""
-    patterns = ((name, getattr(silence, name)) for name in ("rule", "blueprint", "entity", "team"))
-    text = ", ".join(f"{name} {one_line(pattern)}" for name, pattern in patterns if pattern != ANY)
-    return text or "everything"
+    return queue
 
 
 async def act_on_incident(
-    context: WebContext,
+    context: ActionContext,
     who: Person,
     verb: Verb,
     name: str,
@@ -242,11 +170,11 @@ async def act_on_incident(
     result = await context.store.write(act, Action(id_, verb, name, who, comment, until), now)
     if result.came != "done":
         raise HTTPException(404 if result.came == "unknown" else 409, result.text)
-    context.intake.wake()
+    context.wake()
     return ActionOut(done=result.text, audit=result.audit, id=result.silence)
 
 
-async def send_test(context: WebContext, who: str, change: TestChange) -> ActionOut:
+async def send_test(context: AcceptingContext, who: str, change: TestChange) -> ActionOut:
     """Accept a change that is marked as a test: the rules decide on it, and its alerts are sent.
 
     Raises:
@@ -266,28 +194,43 @@ async def send_test(context: WebContext, who: str, change: TestChange) -> Action
     accepted = await context.intake.accept(Signed(body, now))
     entity = one_line(entity, MAX_NAME_CHARACTERS)
     details = f"Test change of {entity} was accepted and led to {_alerts(accepted.alerts)}."
-    return await _record(context, who, "test change", details)
+    return await record(context, who, "test change", details)
 
 
-async def replay(context: WebContext, who: str, number: int) -> ActionOut:
+async def replay(context: AcceptingContext, who: str, number: int) -> ActionOut:
     """Read a body in quarantine again: one that can be read now is accepted, and leaves the quarantine.
 
     Raises:
         HTTPException: 404, it is not in quarantine; 409, it still cannot be read.
     """
-    row = await context.store.read(queries.quarantine.body, number) if 0 < number <= MAX_ID else None
-    if row is None:
-        raise HTTPException(404, f"There is no {number} in quarantine.")
+    row = await quarantined(context, number)
     try:
         accepted = await context.intake.accept(Signed(row.body, row.signed_at))
     except (UnreadableChange, JqUnavailable) as error:
         failed = f"Number {number} still cannot be read: {one_line(str(error), 200)}."
-        await _record(context, who, "replay", failed)
+        await record(context, who, "replay", failed)
         raise HTTPException(409, failed) from None
+    return await left_quarantine(context, who, number, accepted)
+
+
+async def left_quarantine(context: ActionContext, who: str, number: int, accepted: Accepted) -> ActionOut:
+    """Delete from the quarantine a body that was accepted as a change."""
     # Accepting comes first: a crash between the two leaves a body that is a duplicate next time.
     await context.store.write(queries.quarantine.leave, [number])
     details = f"Number {number} left the quarantine: accepted, {_alerts(accepted.alerts)}."
-    return await _record(context, who, "replay", details, id_=number)
+    return await record(context, who, "replay", details, id_=number)
+
+
+async def quarantined(context: ActionContext, number: int) -> Quarantined:
+    """Read a body in quarantine.
+
+    Raises:
+        HTTPException: 404, it is not there.
+    """
+    row = await context.store.read(queries.quarantine.body, number) if 0 < number <= MAX_ID else None
+    if row is None:
+        raise HTTPException(404, f"There is no {number} in quarantine.")
+    return row
 
 
 def _alerts(number: int) -> str:

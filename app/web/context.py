@@ -7,6 +7,7 @@ from typing import Annotated, TypeVar
 
 from fastapi import Depends, HTTPException, Request
 
+from app.notifier.kind import FindLinks
 from app.receive.intake import Intake
 from app.reconcile.health import why_off
 from app.store import queries
@@ -31,6 +32,7 @@ class WebContext:
         missing_credential: The setting that is missing for Port's API; None: none is.
         app_url: The address of Port's app.
         clock: Gives the time, UTC.
+        find_links: Finds the addresses of messages.
     """
 
     store: Store
@@ -40,6 +42,11 @@ class WebContext:
     missing_credential: str | None
     app_url: str
     clock: Callable[[], datetime]
+    find_links: FindLinks
+
+    def wake(self) -> None:
+        """Let the dispatcher look for work at once."""
+        self.intake.wake()
 
     async def reconciling(self) -> ReconciliationOut:
         """Read the last reconcile runs, and when the next is due."""

@@ -7,14 +7,17 @@ from urllib.parse import parse_qsl, urlencode
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from app.model.delivery import State
 from app.model.incident import Person
 from app.model.notification import one_line
+from app.notifier.base import timestamp
 from app.store import queries
 from app.store.actions import Verb
+from app.store.views import IncidentRow
 from app.web import actions
 from app.web.actions import TestChange, Text
 from app.web.api.models import ActionOut
-from app.web.context import Context
+from app.web.context import Context, WebContext
 from app.web.render import PAGE_TEMPLATES, PageRoute, render
 from app.web.session import (
     API,
@@ -31,6 +34,9 @@ from app.web.session import (
 )
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
+
+RETRIED = (State.DEAD, State.PENDING, State.ON_HOLD)
+"""Where a delivery can be tried again."""
 
 
 def go_back(to: str, done: ActionOut) -> Response:
@@ -120,19 +126,26 @@ async def ask(request: Request, visitor: Visitor, title: str, text: str, do: str
 
 
 @router.get("/deliveries/retry")
-async def ask_retry_dead(request: Request, visitor: SignedIn, context: Context, rule: str = "") -> Response:
-    """Ask whether to try all dead deliveries again."""
+async def ask_retry_dead(
+    request: Request, visitor: SignedIn, context: Context, rule: str = "", destination: str = ""
+) -> Response:
+    """Ask whether to try all dead deliveries again, or those of a rule, or for a destination."""
     tally = await context.store.read(queries.counts.tally, context.clock())
-    text = f"Of rule {one_line(rule)}, those that are dead." if rule else f"{tally.dead:,} are dead."
-    values = {"fields": "retry", "rule": rule}
+    wanted = {"Of rule": rule, "For destination": destination}
+    which = ", ".join(f"{words} {one_line(name)}" for words, name in wanted.items() if name)
+    text = f"{which}: those that are dead." if which else f"{tally.dead:,} are dead."
+    values = {"fields": "retry", "rule": rule, "destination": destination}
     title = "Try all dead deliveries again?"
     return await ask(request, visitor, title, f"{text} Their history stays.", "Try again", **values)
 
 
 @router.post("/deliveries/retry")
-async def retry_dead(who: Actor, context: Context, rule: Text = "", back: Text = "/") -> Response:
-    """Try all dead deliveries again, or those of a rule."""
-    return go_back(back, await actions.retry_dead(context, who.name, rule=rule or None))
+async def retry_dead(
+    who: Actor, context: Context, rule: Text = "", destination: Text = "", back: Text = "/"
+) -> Response:
+    """Try all dead deliveries again, or those of a rule, or for a destination."""
+    done = await actions.retry_dead(context, who.name, rule=rule or None, destination=destination or None)
+    return go_back(back, done)
 
 
 @router.get("/deliveries/{number}/retry")
@@ -141,6 +154,8 @@ async def ask_retry(request: Request, visitor: SignedIn, context: Context, numbe
     row = await context.store.read(queries.page.delivery, number) if 0 < number <= actions.MAX_ID else None
     if row is None:
         raise HTTPException(404, f"There is no delivery {number}.")
+    if row.state not in RETRIED:
+        raise HTTPException(409, f"Delivery {number} is {row.state}: there is nothing to try again.")
     alert = row.notification
     text = f"{alert.title or alert.entity}, to {row.destination}. Its history stays."
     return await ask(request, visitor, f"Try delivery {number} again?", text, "Try again")
@@ -153,8 +168,9 @@ async def retry(who: Actor, context: Context, number: int, back: Text = "/") -> 
 
 
 @router.get("/queues/release")
-async def ask_release(request: Request, visitor: SignedIn, queue: str) -> Response:
+async def ask_release(request: Request, visitor: SignedIn, context: Context, queue: str) -> Response:
     """Ask whether to release a queue that is on hold."""
+    await actions.queue_on_hold(context, queue)
     text = f"What waits in {queue}, and in other queues of its destination, is sent at once."
     return await ask(request, visitor, "Release this queue?", text, "Release", fields="release", queue=queue)
 
@@ -166,15 +182,45 @@ async def release(who: Actor, context: Context, queue: Text, back: Text = "/") -
 
 
 @router.get("/incidents/close")
-async def ask_close(request: Request, visitor: SignedIn, incident: str) -> Response:
+async def ask_close(request: Request, visitor: SignedIn, context: Context, incident: str) -> Response:
     """Ask whether to close an incident."""
-    text = "Each channel that was told of it is told so. A later change that matches opens a new one."
-    values = {"fields": "close", "incident": incident}
-    return await ask(request, visitor, "Close this incident?", text, "Close it", **values)
+    row = await open_incident(context, incident)
+    return await _ask_close(request, visitor, row, "")
+
+
+async def open_incident(context: WebContext, name: str) -> IncidentRow:
+    """Read an incident that is to be acted on.
+
+    Raises:
+        HTTPException: 404, there is none of this id; 409, it is over.
+    """
+    row = await context.store.read(queries.incidents.incident, name)
+    if row is None:
+        raise HTTPException(404, f"There is no incident {one_line(name, 80)!r}, or it is not kept any more.")
+    if row.incident.resolved_at is not None:
+        about = one_line(f"{row.incident.blueprint} {row.incident.entity}, rule {row.incident.rule}")
+        raise HTTPException(
+            409, f"The incident of {about} is over since {timestamp(row.incident.resolved_at)}."
+        )
+    return row
+
+
+async def _ask_close(
+    request: Request, visitor: Visitor, row: IncidentRow, comment: str, **more: Any
+) -> Response:
+    incident = row.incident
+    text = (
+        f"{incident.blueprint} {incident.entity}, rule {incident.rule}: {incident.state}. Each channel that"
+        " was told of it is told so. A later change that matches opens a new one."
+    )
+    values = {"fields": "close", "incident": incident.id, "comment": comment}
+    title = f"Close the incident of {one_line(incident.entity, actions.MAX_NAME_CHARACTERS)}?"
+    return await ask(request, visitor, title, one_line(text, 600), "Close it", **(values | more))
 
 
 @router.post("/incidents/{verb}")
 async def act_on_incident(
+    request: Request,
     who: Actor,
     context: Context,
     verb: Verb,
@@ -189,7 +235,14 @@ async def act_on_incident(
     """
     id_ = f"page:{who.name}:{verb}:{incident}:{version}" if version else f"page:{secrets.token_hex(16)}"
     person = Person(who.name, "page")
-    return go_back(back, await actions.act_on_incident(context, person, verb, incident, comment, id_=id_))
+    try:
+        return go_back(back, await actions.act_on_incident(context, person, verb, incident, comment, id_=id_))
+    except HTTPException as error:
+        if error.status_code != 422 or verb != "close":
+            raise
+        row = await open_incident(context, incident)
+        more = {"problem": error.detail, "back": local(back), "status": 422, "path": "/incidents/close"}
+        return await _ask_close(request, who, row, comment, **more)
 
 
 @router.get("/test")
@@ -225,8 +278,9 @@ async def send_test(
 
 
 @router.get("/quarantine/{number}/replay")
-async def ask_replay(request: Request, visitor: SignedIn, number: int) -> Response:
+async def ask_replay(request: Request, visitor: SignedIn, context: Context, number: int) -> Response:
     """Ask whether to read a body again."""
+    await actions.quarantined(context, number)
     text = "If it can be read now, it is accepted as a change and leaves the quarantine."
     return await ask(request, visitor, f"Read number {number} again?", text, "Read again")
 

@@ -18,7 +18,8 @@ from app.store import queries
 from app.store.kin.shown import below
 from app.store.queue_state import WAITS_LONG
 from app.store.views import ChangeFilter, IncidentFilter, IncidentRow
-from app.web.actions import patterns_text
+from app.web.api.incident_models import read_alerts
+from app.web.api.silence_actions import patterns_text
 from app.web.context import Context, WebContext, read_page
 from app.web.health import queue_warnings
 from app.web.render import PageRoute, Render
@@ -131,7 +132,7 @@ async def view_incidents(
         active: The silences that are active.
     """
     ids = [row.incident.id for row in rows]
-    alerts = await context.store.read(queries.page.alerts_of, ids, context.clock())
+    alerts = await read_alerts(context.store, ids, context.clock(), context.find_links)
     return [
         {
             "incident": row.incident,

@@ -2,12 +2,11 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
 import structlog
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,6 +23,7 @@ from app.observe.tracing import current_trace_id
 from app.observe.watch import Watch
 from app.receive.event import WEBHOOK_PATH
 from app.receive.sources import SOURCE_REFUSED
+from app.receive.whole import FAILURE
 
 log = structlog.get_logger(__name__)
 
@@ -113,6 +113,33 @@ def without_last_slash(app: ASGIApp) -> ASGIApp:
     return around
 
 
+def head_as_get(app: ASGIApp) -> ASGIApp:
+    """Wrap the whole application: HEAD is answered as GET; the server leaves the body out.
+
+    https://www.rfc-editor.org/rfc/rfc9110#name-head
+    """
+
+    async def around(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("method") != "HEAD":
+            await app(scope, receive, send)
+            return
+        ended = asyncio.Event()
+
+        async def head_only(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                await send({"type": "http.response.body"})
+                ended.set()
+
+        async def read() -> Message:
+            await ended.wait()  # a stream would never end: for it the client has gone
+            return {"type": "http.disconnect"}
+
+        await app({**scope, "method": "GET"}, read, head_only)
+
+    return around
+
+
 def _forbidden(_: Request, error: Exception) -> Response:
     log.warning("source_refused", address=str(error))
     return JSONResponse({"error": SOURCE_REFUSED}, 403)
@@ -146,17 +173,12 @@ ERROR_HANDLERS: Mapping[type[Exception], Callable[[Request, Any], Response]] = {
 """How each kind of error is answered."""
 
 
-def webhook_answers(
-    app: ASGIApp, watch: Watch, shortcut: Callable[[Request], Awaitable[Response]] | None
-) -> ASGIApp:
-    """Wrap the webhook: count what Port is answered, and call the route without the framework.
+def webhook_answers(app: ASGIApp, watch: Watch) -> ASGIApp:
+    """Wrap the webhook: count what Port is answered, and answer what failed before it came here.
 
     Args:
         app: The application.
         watch: Counts the answers other than 202, whether a route, a limit or an error handler gave them.
-        shortcut: The route's own function, called with the bare request, or None. What the framework does
-            around it (routing, dependencies, exit stacks) takes as long as parsing the change, and has no
-            use: the body must not be parsed before it is verified.
     """
 
     async def around(scope: Scope, receive: Receive, send: Send) -> None:
@@ -175,9 +197,8 @@ def webhook_answers(
         if trace_id := current_trace_id():
             structlog.contextvars.bind_contextvars(trace_id=trace_id)
         try:
-            if shortcut is not None and path == scope.get("root_path", "") + WEBHOOK_PATH:
-                response = await _answer(shortcut, Request(scope, receive))
-                await response(scope, receive, note)
+            if failure := scope.get(FAILURE):
+                await _answer(Request(scope), failure)(scope, receive, note)
             else:
                 await app(scope, receive, note)
         finally:
@@ -187,15 +208,11 @@ def webhook_answers(
     return around
 
 
-async def _answer(route: Callable[[Request], Awaitable[Response]], request: Request) -> Response:
-    try:
-        return await route(request)
-    except HTTPException as error:  # the body is too large
-        return JSONResponse({"detail": error.detail}, error.status_code)
-    except tuple(ERROR_HANDLERS) as error:
-        return next(
-            handler(request, error) for kind, handler in ERROR_HANDLERS.items() if isinstance(error, kind)
-        )
+def _answer(request: Request, error: Exception) -> Response:
+    for kind, handler in ERROR_HANDLERS.items():
+        if isinstance(error, kind):
+            return handler(request, error)
+    raise error
 
 
 async def _read_rest(receive: Receive) -> None:

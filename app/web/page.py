@@ -16,7 +16,8 @@ from app.notifier.base import entity_url
 from app.receive.forms import forms_tried
 from app.store import queries
 from app.store.views import QUIET, ChangeFilter
-from app.web.actions import MAX_ID, patterns_text
+from app.web.actions import MAX_ID
+from app.web.api.silence_actions import patterns_text
 from app.web.context import Context, WebContext, read_page
 from app.web.incidents import PAGE_ROWS, SHORT_ROWS, view_incidents
 from app.web.render import PageRoute, Render

@@ -16,6 +16,7 @@ from typing_extensions import override
 from uvicorn.protocols.http import h11_impl, httptools_impl
 
 from app.errors import SettingsError
+from app.receive.whole import PATH, TAKE, Take, WholeChange
 
 log = structlog.get_logger(__name__)
 
@@ -86,6 +87,10 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
         self._trailers = self._rest = 0
         self._in_head = True
         self._in_request = False
+        # Under a path of the server's own, or with its limit of requests, the application must see each.
+        direct = not self.root_path and self.limit_concurrency is None
+        self._take: Take | None = self.app_state.get(TAKE) if direct else None
+        self._whole: list[bytes] | None = None  # the pieces of a change's body, of which the rest may be here
         self._refusal = HTTPStatus.BAD_REQUEST
         self._deadline: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
@@ -116,10 +121,12 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
             except httptools.HttpParserUpgrade as stopped:
                 data = self._without_upgrade(data[stopped.args[0] :])
             except httptools.HttpParserError:
+                self._begin()
                 self._refuse(self._refusal)
                 return
             else:
                 break
+        self._begin()
         if self._unread > MAX_HEAD_BYTES:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         elif self._in_request or (self._answered() and self.timeout_keep_alive_task is None):
@@ -158,11 +165,18 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
         self._in_head = False
         self._unread = 0
         self._end_deadline()
-        super().on_headers_complete()
+        alone = self._take is not None and self._answered()
+        if alone and self.url == PATH and self.parser.get_method() == b"POST":
+            self._whole = []
+        else:
+            super().on_headers_complete()
 
     @override
     def on_body(self, body: bytes) -> None:
         self._unread = 0
+        if self._whole is not None:
+            self._whole.append(body)
+            return
         if self.cycle.response_complete:  # nobody wants the rest: a little may be on its way
             self._rest += len(body)
             if self._rest > MAX_REST_BYTES:
@@ -175,6 +189,11 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
             return
         self._in_request = False
         self._unread = 0
+        if self._take is not None and self._whole is not None:
+            self.cycle = WholeChange(self, self._take, b"".join(self._whole))
+            self._whole = None
+            self._start_asgi_task(self.cycle, self.app)
+            return
         super().on_message_complete()
         if self.cycle.response_complete:  # it was answered before all of it had come
             self.timeout_keep_alive_task = self.loop.call_later(
@@ -211,6 +230,14 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as the class above has it
         return b"\r\n".join([*lines, b"", rest])
+
+    def _begin(self) -> None:
+        """Begin a request of which more is to come as any other."""
+        if self._whole is not None:
+            pieces, self._whole = self._whole, None
+            super().on_headers_complete()
+            for piece in pieces:
+                super().on_body(piece)
 
     def _answered(self) -> bool:
         return self.cycle is None or self.cycle.response_complete

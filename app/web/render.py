@@ -2,10 +2,11 @@
 
 import asyncio
 import glob
+import gzip
 import hashlib
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,13 +16,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException as RoutingError
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from app.errors import StoreUnavailable
 from app.model.notification import one_line
-from app.notifier.base import duration, timestamp
+from app.notifier.base import duration, name_of, timestamp
 from app.notifier.failure import remedy
 from app.store import queries
 from app.web.context import WebContext
@@ -33,6 +35,11 @@ HERE = Path(__file__).parent
 STATIC = HERE / "static"
 MAX_FORM_BYTES = 64 * 1024
 FORM_SECONDS = 15
+NOTHING_HERE = "There is nothing at this address."
+PAGE_LEVEL = 5
+"""A page of 40 kB takes half a millisecond; on a phone it saves a fifth of a second."""
+GZIPPED = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+COMPRESSED = frozenset({".css", ".js"})
 TITLES = {
     401: "Not signed in",
     403: "Not allowed",
@@ -45,6 +52,14 @@ TITLES = {
     429: "Too many tries",
     503: "The store is not available",
 }
+
+
+def takes_gzip(accepted: str) -> bool:
+    """Whether a browser takes an answer that is compressed, by its ``Accept-Encoding``."""
+    return any(
+        name.strip() == "gzip" and weight.strip() not in ("q=0", "q=0.0")
+        for name, _, weight in (each.partition(";") for each in accepted.split(","))
+    )
 
 
 def is_web_address(url: object) -> bool:
@@ -85,6 +100,7 @@ def _make_environment() -> Environment:
         "timestamp": timestamp,
         "iso": iso,
         "line": one_line,
+        "name_of": name_of,
         "remedy": remedy,
         "exactly": glob.escape,  # a name as a silence's pattern that matches this name only
         "milliseconds": lambda span: f"{span / timedelta(milliseconds=1):,.0f} ms",
@@ -121,7 +137,12 @@ async def render(
         "done": await _last_action(request, context, visitor),
         "part": bool(request.headers.get("hx-request")),
     }
-    return HTMLResponse(PAGE_TEMPLATES.get_template(template).render(common | values), status)
+    text = PAGE_TEMPLATES.get_template(template).render(common | values)
+    if not takes_gzip(request.headers.get("accept-encoding", "")):
+        return HTMLResponse(text, status)
+    # What a page reflects of its address could betray by its length the form's token beside it, but only to
+    # a site that can ask for pages with the cookie, and that cookie is SameSite=strict.
+    return HTMLResponse(gzip.compress(text.encode(), PAGE_LEVEL, mtime=0), status, GZIPPED)
 
 
 def get_renderer(request: Request, visitor: SignedIn) -> Callable[..., Awaitable[HTMLResponse]]:
@@ -149,26 +170,36 @@ class PageRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handler(request: Request) -> Response:
+            refuse = partial(_error_page, part=bool(request.headers.get("hx-request")))
             try:
                 if request.method == "POST":
                     await _read_form(request)
                 response = await handle(request)
             except HTTPException as error:
-                response = _error_page(error.status_code, error.detail, dict(error.headers or {}))
+                response = refuse(error.status_code, error.detail, dict(error.headers or {}))
             except RequestValidationError as error:
-                first = error.errors()[0]
-                response = _error_page(422, f"{first['loc'][-1]}: {first['msg']}")
+                response = refuse(*_what_is_wrong(error))
             except TimeoutError:
-                response = _error_page(408, "The form did not arrive in time.")
+                response = refuse(408, "The form did not arrive in time.")
             except UnicodeEncodeError:  # a form may name a charset that decodes to half a surrogate pair
-                response = _error_page(422, "The form holds text that is not Unicode.")
+                response = refuse(422, "The form holds text that is not Unicode.")
             except StoreUnavailable as error:
                 retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-                response = _error_page(503, f"{error}. Try again in a moment.", retry)
+                response = refuse(503, f"{error}. Try again in a moment.", retry)
             response.headers.update(SECURITY_HEADERS | {"Cache-Control": "no-store"})
             return response
 
         return handler
+
+
+def _what_is_wrong(error: RequestValidationError) -> tuple[int, str]:
+    first = error.errors()[0]
+    place, name = first["loc"][0], first["loc"][-1]
+    if place == "path":  # no number where a number names a thing
+        return 404, NOTHING_HERE
+    if first["type"] == "missing":
+        return 422, f"The address does not say which {name} is meant."
+    return 422, f"{name}: {first['msg']}"
 
 
 async def _read_form(request: Request) -> None:
@@ -187,11 +218,13 @@ async def _read_form(request: Request) -> None:
         await request.body()  # the request keeps the body for the form's parser
 
 
-def _error_page(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+def _error_page(
+    status: int, detail: str, headers: dict[str, str] | None = None, *, part: bool = False
+) -> Response:
     if location := (headers or {}).get("Location"):
         return RedirectResponse(location, status)
-    text = PAGE_TEMPLATES.get_template("error.html").render(title=TITLES.get(status, "Error"), detail=detail)
-    return HTMLResponse(text, status, headers)
+    template = PAGE_TEMPLATES.get_template("error_part.html" if part else "error.html")
+    return HTMLResponse(template.render(title=TITLES.get(status, "Error"), detail=detail), status, headers)
 
 
 async def not_found(request: Request, error: Exception) -> Response:
@@ -199,7 +232,12 @@ async def not_found(request: Request, error: Exception) -> Response:
     is_program = "text/html" not in request.headers.get("accept", "") or request.url.path.startswith("/api/")
     if isinstance(error, RoutingError) and is_program:
         return await http_exception_handler(request, error)
-    return _error_page(404, "There is nothing at this address.", SECURITY_HEADERS)
+    return _error_page(404, NOTHING_HERE, SECURITY_HEADERS)
+
+
+@cache
+def _compressed(file: Path) -> bytes:
+    return gzip.compress(file.read_bytes(), mtime=0)
 
 
 class Static(StaticFiles):
@@ -209,8 +247,13 @@ class Static(StaticFiles):
         super().__init__(directory=STATIC)
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """Return a file."""
+        """Return a file, compressed where the browser takes that."""
         response = await super().get_response(path, scope)
         if response.status_code == 200:
+            if Path(path).suffix in COMPRESSED and takes_gzip(
+                Headers(scope=scope).get("accept-encoding", "")
+            ):
+                content = await asyncio.to_thread(_compressed, STATIC / path)
+                response = Response(content, media_type=response.media_type, headers=GZIPPED)
             response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
         return response

@@ -14,16 +14,20 @@ this program on another. Whatever is compared takes turns in one run; of the rou
 ----------------------  ---------------------------------------------------------------------
 ``subjects``            what is measured, as the measurements see it
 ``listeners``           the listener: SQLite or PostgreSQL, few rules or many, empty or full
-``peers``               the others, with their commands and configuration
+``peers``               Alertmanager, adnanh/webhook, and the two below
 ``bare``, ``tutorial``  a bare FastAPI route, and a listener as Port's tutorial has it
+``built``, ``teams/``   what a team would build: FastAPI with a queue, Node-RED
 ----------------------  ---------------------------------------------------------------------
 ``accepting``           changes accepted a second
+``counting``            instructions of a change, by valgrind
 ``answering``           how soon Port has its answer, and Slack its message
 ``delivering``          HTTP deliveries a second
 ``holding``             memory, and the time to start
 ``whole``               all of these with their goals; a further section is one more of `SECTIONS`
-``table``, ``report``   the table, and docs/bench.md around it
+``table``, ``report``   the tables, and where they stand in docs/bench.md
 ----------------------  ---------------------------------------------------------------------
+``beside``              the peers: what they accept, cost and lose
+``against``             the working tree beside another commit
 ``profile``             a flame graph
 ``page``                how long each page takes with a million changes
 ``replicas``            one, two and four replicas on PostgreSQL

@@ -6,20 +6,21 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from scripts.benchmark import page, reconcile, replicas, soak
+from scripts.benchmark import beside, page, reconcile, replicas, soak
 from scripts.benchmark.accepting import accepting, lines
+from scripts.benchmark.against import NotComparable, against
 from scripts.benchmark.listeners import Listener
-from scripts.benchmark.machine import take_load_core
-from scripts.benchmark.peers import Alertmanager, Bare, missing
+from scripts.benchmark.machine import describe, take_load_core
+from scripts.benchmark.peers import bare
 from scripts.benchmark.profile import profile
-from scripts.benchmark.report import write
+from scripts.benchmark.report import fill, write
 from scripts.benchmark.slack import stand_in
-from scripts.benchmark.subjects import Subject
 from scripts.benchmark.table import lines as table_lines
-from scripts.benchmark.whole import SECTIONS, Size, say, whole
+from scripts.benchmark.whole import SECTIONS, Size, whole
 
 OTHERS: dict[str, Callable[[Sequence[str]], None]] = {
     "page": page.main,
+    "peers": beside.main,
     "reconcile": reconcile.main,
     "replicas": replicas.main,
     "soak": soak.main,
@@ -30,14 +31,7 @@ def quick(options: argparse.Namespace) -> None:
     """Print the ratios of accepting."""
     with stand_in() as slack:
         listener = Listener(slack.url)
-        subjects: list[Subject] = [listener, Bare()]
-        if not options.ours:
-            alertmanager = Alertmanager()
-            if program := missing(alertmanager):
-                say(f"{alertmanager.name} is NOT measured: {program} is not installed")
-            else:
-                subjects.append(alertmanager)
-        found = accepting(subjects, options.rounds or 2, options.seconds or 0.8)
+        found = accepting([listener, *bare()], options.rounds or 2, options.seconds or 0.8)
     for line in lines(found, listener.name):
         print(line)
 
@@ -51,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("what", nargs="?", choices=["table", "profile", *OTHERS], default="table")
     parser.add_argument("--quick", action="store_true", help="only the ratios of accepting, in 20 s")
-    parser.add_argument("--ours", action="store_true", help="with --quick: leave the peers out")
+    parser.add_argument("--against", metavar="COMMIT", help="compare with a commit, in alternating rounds")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, help="print these sections, and write no page")
     parser.add_argument("--runs", type=int, default=1, help="how many times the whole table is measured")
     parser.add_argument("--rounds", type=int, help="how many rounds a run has")
@@ -65,6 +59,11 @@ def main(arguments: Sequence[str]) -> None:
     if options.what == "profile":
         with stand_in() as slack:
             profile(Listener(slack.url), options.graph, options.seconds or 8.0)
+    elif options.against:
+        try:
+            against(options.against, options.rounds or 5, options.seconds or 2.0)
+        except NotComparable as error:
+            sys.exit(str(error))
     elif options.quick:
         quick(options)
     else:
@@ -78,7 +77,10 @@ def table(options: argparse.Namespace) -> None:
     if options.only or (size.stored, size.waiting) != (Size.stored, Size.waiting):
         print(*table_lines([whole(size, options.only or SECTIONS) for _ in range(options.runs)]), sep="\n")
     else:
-        print(write(options.to, [whole(size) for _ in range(options.runs)], jobs=size.jobs))
+        text = write([whole(size) for _ in range(options.runs)])
+        print(text)
+        fill(options.to, "goals", text)
+        fill(options.to, "machine", "\n".join(f"- {line}" for line in describe()))
 
 
 if __name__ == "__main__":

@@ -66,12 +66,6 @@ def absolute(found: dict[str, Accepted]) -> Iterator[Figure]:
         yield Figure(f"accepted, {name}", "a second", accepted.rates)
 
 
-def cpu(found: dict[str, Accepted], *names: str) -> Iterator[Figure]:
-    """Yield how much CPU each change took some of them."""
-    for name in names:
-        yield Figure(f"CPU for each, {name}", "µs", found[name].microseconds)
-
-
 def lines(found: dict[str, Accepted], ours: str) -> Iterator[str]:
     """Yield a line for each subject, with our ratio to it."""
     for name, accepted in found.items():

@@ -5,10 +5,12 @@ import hashlib
 import hmac
 import json
 import sys
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request
 
+from app.web.protocol import LimitedProtocol
 from scripts.benchmark.changes import PATH, SECRET
 
 app = FastAPI()
@@ -41,4 +43,12 @@ async def ready() -> None:
 
 
 if __name__ == "__main__":
-    uvicorn.run(app, port=int(sys.argv[1]), log_config=None, access_log=False, server_header=False)
+    protocol: Any = LimitedProtocol if sys.argv[2] == "ours" else sys.argv[2]
+    uvicorn.run(
+        app,
+        port=int(sys.argv[1]),
+        http=protocol,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )

@@ -8,13 +8,17 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from scripts.benchmark.changes import SECRET, signed_requests
 from scripts.benchmark.load import Answer
-from scripts.benchmark.processes import ROOT, Running, free_port, running
+from scripts.benchmark.processes import PATIENCE, ROOT, Running, free_port, running
 from tests.postgres import PostgresServer
 
 BLUEPRINTS = 50
+UNDER_PATIENCE = 180.0
+"""As long may a start under another program take: under valgrind all takes some fifty times as long."""
+PENDING = "SELECT count(*) FROM deliveries WHERE state = 'pending'"
 COUNT = "SELECT (SELECT count(*) FROM changes), (SELECT count(*) FROM deliveries)"
 
 
@@ -64,6 +68,8 @@ class Listener:
         command: The command, with its options.
         database: A SQLite file to go on with; by default a new one.
         environment: Further settings.
+        root: The folder with its code: this one, or that of another commit.
+        under: A program that runs it, with its options.
     """
 
     slack_url: str
@@ -72,6 +78,8 @@ class Listener:
     command: tuple[str, ...] = ("serve",)
     database: Path | None = None
     environment: dict[str, str] = field(default_factory=dict)
+    root: Path = ROOT
+    under: tuple[str, ...] = ()
     answer = Answer(202, '"duplicate":false')
     warm_up = 300
 
@@ -82,27 +90,37 @@ class Listener:
     def _start(self, folder: Path, database_url: str) -> AbstractContextManager[Running]:
         (folder / "rules.yaml").write_text(self.rules)
         environment = {
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(self.root),
             "PORT_CLIENT_SECRET": SECRET,
             "SLACK_WEBHOOK_URL": self.slack_url,
             "RULES_FILE": "rules.yaml",
             "DATABASE_URL": database_url,
         } | self.environment
         port = free_port()
-        command = [sys.executable, "-m", "app", *self.command, "--port", str(port)]
-        return running(command, folder, port=port, ready="/readyz", environment=environment)
+        command = [*self.under, sys.executable, "-m", "app", *self.command, "--port", str(port)]
+        patience = UNDER_PATIENCE if self.under else PATIENCE
+        return running(
+            command, folder, port=port, ready="/readyz", environment=environment, patience=patience
+        )
 
     def _path(self, folder: Path) -> Path:
         return self.database or folder / "listener.db"
 
-    def requests(self, number: int) -> Iterator[bytes]:
+    def requests(self, number: int, **options: Any) -> Iterator[bytes]:
         """Yield so many different changes, signed now."""
-        return signed_requests(number)
+        return signed_requests(number, **options)
 
     def taken(self, running: Running) -> tuple[int, ...]:
         """Return how many changes are stored, and how many alerts."""
+        return self._ask(running, COUNT)
+
+    def pending(self, running: Running) -> int:
+        """Return how many alerts are not delivered yet."""
+        return self._ask(running, PENDING)[0]
+
+    def _ask(self, running: Running, statement: str) -> tuple[int, ...]:
         with closing(sqlite3.connect(self._path(running.folder))) as database:
-            return tuple(database.execute(COUNT).fetchone())
+            return tuple(database.execute(statement).fetchone())
 
 
 @dataclass

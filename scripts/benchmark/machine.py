@@ -5,6 +5,7 @@ import platform
 import shutil
 import sqlite3
 import subprocess
+import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -14,9 +15,10 @@ from tests.postgres import VERSION as POSTGRES
 _CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 SERVER_CORE = _CORES[0] if len(_CORES) > 1 and shutil.which("taskset") else None
 LOAD_CORE = _CORES[1] if SERVER_CORE is not None else None
-PACKAGES = ("fastapi", "uvicorn", "uvloop", "h11", "pydantic")
+PACKAGES = ("fastapi", "uvicorn", "uvloop", "httptools", "h11", "pydantic")
 PROGRAMS = {
     "wrk": ["wrk", "-v"],
+    "Redis": ["redis-server", "--version"],
     "Alertmanager": ["prometheus-alertmanager", "--version"],
     "adnanh/webhook": ["webhook", "-version"],
 }
@@ -33,17 +35,22 @@ def take_load_core() -> None:
         os.sched_setaffinity(0, {LOAD_CORE})
 
 
+def interpreter() -> str:
+    """Return which Python this is: one built with optimization takes a sixth less than one without."""
+    return f"Python {platform.python_version()}, {Path(sys.executable).resolve()}"
+
+
 def describe() -> list[str]:
     """Return what the machine is, and the versions of what is measured, a line each."""
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    programs = [f"{name}: {_says(command)}" for name, command in PROGRAMS.items()]
+    programs = [f"{name}: {_says(command)}" for name, command in PROGRAMS.items() if shutil.which(command[0])]
     cpu, memory = _first("/proc/cpuinfo", "model name"), _first("/proc/meminfo", "MemTotal").split()[0]
     gigabytes = f"{int(memory) / 2**20:.0f} GiB" if memory.isdecimal() else memory
     return [
         f"{cpu}, {os.cpu_count()} cores, {gigabytes} of memory, {platform.system()} {platform.release()}",
         f"the stores are on {_disk()}",
         _pinned(),
-        f"Python {platform.python_version()}, {packages}",
+        f"{interpreter()}, {packages}",
         f"SQLite {sqlite3.sqlite_version}, PostgreSQL {POSTGRES}",
         *programs,
     ]
@@ -72,7 +79,5 @@ def _disk() -> str:
 
 def _says(command: list[str]) -> str:
     """Return the first line of what a program says of itself."""
-    if not shutil.which(command[0]):
-        return "not installed, so not measured"
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return (done.stdout + done.stderr).splitlines()[0].partition(" (branch")[0].partition(" Copyright")[0]

@@ -31,12 +31,14 @@ class Running:
         port: Where it listens, on loopback.
         folder: Its working directory, with its `log.txt`.
         started: How many seconds it took from its start to its first good answer.
+        others: Further processes that it needs: a worker, a store.
     """
 
-    process: psutil.Popen
+    process: psutil.Process
     port: int
     folder: Path
     started: float
+    others: tuple[psutil.Process, ...] = ()
 
     def cpu_seconds(self) -> float:
         """Return how much CPU it, and what it has started, has used."""
@@ -51,8 +53,19 @@ class Running:
         """Return how much memory it, and what it has started, holds."""
         return sum(one.memory_info().rss for one in self._family())
 
+    def proportional_bytes(self) -> int:
+        """Return how much memory all of them hold; what several of them share counts once."""
+        return sum(one.memory_full_info().pss for one in self._family())
+
+    def kill(self) -> None:
+        """End it, and what it has started, with SIGKILL."""
+        for process in self._family():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
     def _family(self) -> list[psutil.Process]:
-        return [self.process, *self.process.children(recursive=True)]
+        parents = (self.process, *self.others)
+        return [process for one in parents for process in (one, *one.children(recursive=True))]
 
 
 def free_port() -> int:
@@ -77,8 +90,9 @@ def running(
     folder: Path,
     *,
     port: int,
-    ready: str,
+    ready: str | None,
     environment: Mapping[str, str] | None = None,
+    patience: float = PATIENCE,
 ) -> Iterator[Running]:
     """Run a program on its core, and end it.
 
@@ -86,8 +100,9 @@ def running(
         command: What to run.
         folder: Its working directory; its output goes into `log.txt` there.
         port: Where it will listen.
-        ready: The path that answers 200 when it is ready.
+        ready: The path that answers 200 when it is ready; empty: it is when it listens; None: nobody waits.
         environment: Its environment, beside PATH.
+        patience: How many seconds it may take.
     """
     surroundings = {"PATH": os.environ["PATH"], "HOME": str(folder)} | dict(environment or {})
     with (folder / "log.txt").open("ab") as log:
@@ -96,8 +111,8 @@ def running(
             on_server_core(*command), cwd=folder, env=surroundings, stdout=log, stderr=subprocess.STDOUT
         )
     try:
-        while not _answers(port, ready):
-            if process.poll() is not None or time.perf_counter() > began + PATIENCE:
+        while ready is not None and not _answers(port, ready):
+            if process.poll() is not None or time.perf_counter() > began + patience:
                 raise RuntimeError(f"{command[0]} does not run:\n{(folder / 'log.txt').read_text()[-2000:]}")
             time.sleep(0.005)
         yield Running(process, port, folder, time.perf_counter() - began)
@@ -112,6 +127,9 @@ def running(
 
 
 def _answers(port: int, path: str) -> bool:
+    if not path:
+        with closing(socket.socket()) as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection, suppress(OSError):
         connection.request("GET", path)
         return connection.getresponse().status == 200

@@ -2,6 +2,7 @@
 
 import operator
 import statistics
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -55,7 +56,7 @@ Section = Sequence[Figure]
 
 
 def lines(runs: Sequence[Sequence[Figure]]) -> Iterator[str]:
-    """Yield the lines of a table in Markdown, of one run or of several of the same figures."""
+    """Return the lines of a table in Markdown, of one run or of several of the same figures."""
     numbers = [f"run {one}" for one in range(1, len(runs) + 1)] if len(runs) > 1 else []
     head = ["what", *(numbers or ["median"]), "rounds, from", "to", "goal", "met"]
     rows = [head, ["---"] + ["--:"] * (len(head) - 3) + ["---", "---"]]
@@ -65,8 +66,17 @@ def lines(runs: Sequence[Sequence[Figure]]) -> Iterator[str]:
         met = "" if not first.goal else "yes" if first.met(statistics.median(medians)) else "**no**"
         shown = [first.show(value) for value in (*medians, min(each), max(each))]
         rows.append([first.what, *shown, first.goal, met])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    texts = {0, len(head) - 2, len(head) - 1}
+    return align(rows, texts={0, len(head) - 2, len(head) - 1})
+
+
+def align(rows: Sequence[Sequence[str]], *, texts: set[int]) -> Iterator[str]:
+    """Yield the lines of a table in Markdown, its columns of one width.
+
+    Args:
+        rows: The cells; the second row is the rule.
+        texts: Which columns are text, and not figures.
+    """
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = (_cell(row[one], width, left=one in texts) for one, width in enumerate(widths))
         yield f"| {' | '.join(cells)} |"
@@ -84,3 +94,8 @@ def reasons(runs: Sequence[Sequence[Figure]]) -> Iterator[str]:
         first = same[0]
         if first.goal and not first.met(statistics.median(one.median for one in same)):
             yield f"{first.what}: {first.why or 'not yet.'}"
+
+
+def say(what: str) -> None:
+    """Say on standard error what goes on."""
+    print(what, file=sys.stderr, flush=True)

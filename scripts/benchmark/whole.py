@@ -1,28 +1,29 @@
 """The whole table: what is measured, in which order, and the goals."""
 
-import statistics
-import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from scripts.benchmark.accepting import Accepted, absolute, accepting, cpu
+from scripts.benchmark.accepting import Accepted, absolute, accepting
+from scripts.benchmark.against import NotComparable, checkout
 from scripts.benchmark.answering import alerts, answers
+from scripts.benchmark.counting import counting
 from scripts.benchmark.delivering import deliveries
 from scripts.benchmark.holding import holding, let_wait
 from scripts.benchmark.listeners import Listener, ListenerOnPostgres, postgres, rules
-from scripts.benchmark.peers import Alertmanager, Bare, Tutorial, Webhook, missing
+from scripts.benchmark.peers import Tutorial, bare
 from scripts.benchmark.processes import temporary_folder
 from scripts.benchmark.seed import Contents, fill
 from scripts.benchmark.slack import StandIn, stand_in
 from scripts.benchmark.subjects import Subject
-from scripts.benchmark.table import Figure
+from scripts.benchmark.table import Figure, say
 
 SLACK_SECONDS = 0.1  # what Slack takes in earnest
 NO_SERVICE = "503 Service Unavailable"
 
-SEE_BELOW = "what a change costs beyond the bare route is Python, a little everywhere: see below."
+FLOOR = "what a change costs beyond the bare route is Python, a little everywhere."
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,13 @@ class Size:
     jobs: int = 4000
 
 
-# How many the listener is to accept for each that a peer does, or that itself does empty, with ten rules.
-BESIDE_PEERS = {
-    "a bare FastAPI route": ("%", 0.75),
-    "Alertmanager": ("×", 1.5),
-    "adnanh/webhook": ("×", 5.0),
-    "the tutorial's listener": ("×", 300.0),
+BASELINE = "cc795fd"
+"""The commit that the goals were set at."""
+BESIDE_OTHERS = {
+    "a bare FastAPI route on h11": ("%", 0.6),
+    "a bare FastAPI route": ("%", 0.38),
+    BASELINE: ("×", 1.8),
+    "the tutorial's listener": ("×", None),
 }
 BESIDE_ITSELF = {
     "1,000 rules": 0.85,
@@ -93,21 +95,36 @@ class Scene:
 
 
 def accepted(scene: Scene) -> Iterator[Figure]:
-    """Accepting: beside the peers, and with more rules, fuller stores, or PostgreSQL."""
+    """Accepting: beside others, and with more rules, fuller stores, or PostgreSQL."""
     slack, size = scene.slack.url, scene.size
-    with postgres() as server:
+    with postgres() as server, ExitStack() as stack:
         ours = Listener(slack)
-        variants: list[Subject] = [
+        subjects: list[Subject] = [
+            ours,
+            *bare(),
+            Tutorial(scene.slow.url),
             Listener(slack, "1,000 rules", rules(1000)),
             Listener(scene.away.url, "100,000 alerts waiting", database=scene.waiting),
             Listener(slack, "a million changes stored", database=scene.stored),
             ListenerOnPostgres(slack, "PostgreSQL", server=server),
         ]
-        found = accepting([ours, *peers(scene.slow.url), *variants], size.rounds, size.seconds)
+        try:
+            subjects.insert(1, Listener(slack, BASELINE, root=stack.enter_context(checkout(BASELINE))))
+        except NotComparable as error:
+            say(f"{BASELINE} is NOT measured: {error}")
+        found = accepting(subjects, size.rounds, size.seconds)
     yield from absolute(found)
-    yield from cpu(found, ours.name, Bare.name)
-    yield from beside_peers(found, ours.name)
+    yield Figure("CPU of a change, the listener", "µs", found[ours.name].microseconds, below=300, why=FLOOR)
+    yield from (
+        Figure(f"CPU of a change, {other.name}", "µs", found[other.name].microseconds) for other in bare()
+    )
+    yield from beside_others(found, ours.name)
     yield from beside_itself(found, ours.name)
+
+
+def counted(scene: Scene) -> Iterator[Figure]:
+    """Instructions."""
+    yield from counting(scene.slack)
 
 
 def answered(scene: Scene) -> Iterator[Figure]:
@@ -130,6 +147,7 @@ def on_hold(scene: Scene) -> Iterator[Figure]:
 
 SECTIONS: dict[str, Callable[[Scene], Iterator[Figure]]] = {
     "accepting": accepted,
+    "counting": counted,
     "answering": answered,
     "delivering": delivered,
     "holding": on_hold,
@@ -153,25 +171,12 @@ def whole(size: Size, names: Iterable[str] = SECTIONS) -> list[Figure]:
     return figures
 
 
-def peers(slow_slack: str) -> list[Subject]:
-    """Return the peers, as far as they are installed; of the others, say so."""
-    every: list[Subject] = [Bare(), Alertmanager(), Webhook(), Tutorial(slow_slack)]
-    for peer in every:
-        if program := missing(peer):
-            say(f"{peer.name} is NOT measured: {program} is not installed")
-    return [peer for peer in every if not missing(peer)]
-
-
-def beside_peers(found: dict[str, Accepted], ours: str) -> Iterator[Figure]:
-    """Yield our ratios to the peers; where a goal is beyond what the bare route reaches, that is why."""
-    bare = found[Bare.name]
-    for name, (unit, goal) in BESIDE_PEERS.items():
+def beside_others(found: dict[str, Accepted], ours: str) -> Iterator[Figure]:
+    """Yield our ratios to others."""
+    for name, (unit, goal) in BESIDE_OTHERS.items():
         if name in found:
-            most = statistics.median(bare.times(found[name]))
-            why = f"the bare route, which stores nothing, accepts only {most:.2f} times as many itself."
-            why = why if most < goal else SEE_BELOW
             each = found[ours].times(found[name])
-            yield Figure(f"accepted, of {name}", unit, each, least=goal, why=why)
+            yield Figure(f"accepted, of {name}", unit, each, least=goal, why=FLOOR)
 
 
 def beside_itself(found: dict[str, Accepted], ours: str) -> Iterator[Figure]:
@@ -180,8 +185,3 @@ def beside_itself(found: dict[str, Accepted], ours: str) -> Iterator[Figure]:
         yield Figure(
             f"accepted, {name}, of the empty store's", "%", found[name].times(found[ours]), least=goal
         )
-
-
-def say(what: str) -> None:
-    """Say on standard error what goes on."""
-    print(what, file=sys.stderr, flush=True)

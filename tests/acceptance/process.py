@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import json
 import os
 import signal
 import socket
@@ -17,12 +16,17 @@ from typing import Any
 import httpx
 
 from app.demo.run import change_body, signed_headers
+from app.model.delivery import State
+from app.store import queries
+from app.store.opening import open_store
+from app.web.api.models import DeliveryOut
 from tests.conftest import NO_TLS, SECRET, rules_with_rate
 from tests.waiting import until
 
 SERVE = (sys.executable, "-m", "app", "serve")
 UVICORN = (sys.executable, "-m", "uvicorn", "app.main:app", "--workers", "2")
 ROOT = Path(__file__).parents[2]
+MOST_DELIVERIES = 100_000
 
 
 # Below what the system gives out by itself, and for each process of the tests others: whoever took a port
@@ -120,10 +124,17 @@ class Listener:
         output, _ = await process.communicate()
         return output.decode()
 
-    async def deliveries(self) -> list[dict[str, Any]]:
-        """Return what `deliveries` shows, oldest first."""
-        lines = (await self.command_line("deliveries", "--json", "--limit", "100000")).splitlines()
-        return [json.loads(line) for line in reversed(lines)]
+    async def deliveries(self) -> list[DeliveryOut]:
+        """Return the deliveries in its database, as the API shows them, oldest first."""
+        url = self.environment.get("DATABASE_URL", f"sqlite:///{self.folder}/data/listener.db")
+        async with open_store(url, must_exist=True) as store:
+            page = await store.read(queries.page.deliveries, state=None, before=None, limit=MOST_DELIVERIES)
+            attempts = await store.read(queries.page.attempts, [row.id for row in page.rows])
+        return [DeliveryOut.of(row, attempts) for row in reversed(page.rows)]
+
+    async def count(self, state: State) -> int:
+        """Return how many deliveries are in a state."""
+        return [row.state for row in await self.deliveries()].count(state)
 
 
 async def post_change(

@@ -13,6 +13,7 @@ import pytest
 from starlette.responses import Response
 
 from app.demo.run import serving
+from app.model.delivery import State
 from tests.acceptance.process import Listener, listening, post_change
 from tests.notifier.slack.stand_in_api import TOKEN, HangUp, StandInSlackApi
 from tests.waiting import until
@@ -55,7 +56,7 @@ async def told(listener: Listener, number: int) -> None:
     """Wait until so many alerts are delivered and recorded."""
 
     async def delivered() -> bool:
-        return [row["state"] for row in await listener.deliveries()].count("delivered") == number
+        return await listener.count(State.DELIVERED) == number
 
     await until(delivered, 60)
 
@@ -109,7 +110,7 @@ async def test_a_crash_between_sending_and_recording(tmp_path: Path, api: StandI
             await listener.start()
             await told(listener, crash + 1)
         rows = await listener.deliveries()
-        details = [row["detail"] for row in rows]
+        details = [row.detail for row in rows]
     posted = api.channels[api.channel(CHANNEL).id].posted
     ids = [one for message in posted for one in message["metadata"]["event_payload"]["deliveries"].split()]
     assert len(ids) == len(set(ids)) == CRASHES
@@ -149,7 +150,7 @@ async def test_what_can_go_wrong_in_slack(tmp_path: Path, api: StandInSlackApi) 
         calls = len(api.calls)
         api.channel(CHANNEL).archived = False
         api.refuse("chat.postMessage", "token_revoked")
-        assert "default is released" in await listener.command_line("destinations", "release", "default")
+        assert "is released" in await listener.command_line("destinations", "release", "default")
         await until(lambda: "token_revoked" in listener.log.read_text())
         assert len(api.calls) - calls <= 2
         assert "on hold: token_revoked" in await listener.command_line("destinations")

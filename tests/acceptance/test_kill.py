@@ -74,5 +74,5 @@ async def test_sigterm_finishes_what_is_in_flight(tmp_path: Path, slack: StandIn
             await post_change(client, "waits")
         await arrived.wait()
         assert await listener.stop() in (0, -signal.SIGTERM)
-        states = [(row["state"], row["notification"]["entity"]) for row in await listener.deliveries()]
+        states = [(row.state, row.notification.entity) for row in await listener.deliveries()]
     assert states == [("delivered", "in-flight"), ("pending", "waits")]

@@ -18,6 +18,7 @@ import pytest
 
 from app.demo.run import change_body, serving, signed_headers
 from app.demo.stand_in_slack import StandInSlack
+from app.model.delivery import State
 from tests.acceptance.process import SERVE, Listener, listening
 from tests.conftest import KEPT, SECRET
 from tests.postgres import PostgresServer
@@ -161,7 +162,7 @@ async def test_one_rate_over_three_replicas(tmp_path: Path, postgres: PostgresSe
             await poster.close()
 
             async def recorded() -> bool:
-                return f"{CHANGES} delivered" in await listens[0].command_line("deliveries")
+                return await listens[0].count(State.DELIVERED) == CHANGES
 
             await until(recorded)
     assert sorted(entities(slack.messages)) == sorted(poster.stored)

@@ -9,6 +9,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from app.demo.run import serving
 from app.demo.stand_in_slack import Answer, StandInSlack
+from app.model.delivery import State
 from tests.acceptance.process import free_port, listening, post_change
 from tests.told import entities
 from tests.waiting import until
@@ -44,12 +45,12 @@ async def test_transient_answers_delay_and_keep_the_order(tmp_path: Path, slack:
         await until(lambda: len(entities(slack.messages)) == 3, 60)
 
         async def all_recorded() -> bool:
-            return "3 delivered" in await listener.command_line("deliveries")
+            return await listener.count(State.DELIVERED) == 3
 
         await until(all_recorded)
         rows = await listener.deliveries()
-    assert [row["notification"]["entity"] for row in rows] == ["one", "two", "three"]
-    assert [(row["state"], len(row["attempts"])) for row in rows] == [
+    assert [row.notification.entity for row in rows] == ["one", "two", "three"]
+    assert [(row.state, len(row.attempts)) for row in rows] == [
         ("delivered", 5),
         ("delivered", 1),
         ("delivered", 1),
@@ -72,19 +73,20 @@ async def test_refusals_are_seen_and_can_be_fixed(tmp_path: Path, slack: StandIn
         async with httpx.AsyncClient(base_url=listener.url) as client:
             for entity in ("dead", "on_hold", "behind-it"):
                 await post_change(client, entity)
+        shown = ""
 
         async def on_hold() -> bool:
+            nonlocal shown
             shown = await listener.command_line("deliveries")
             return "2 pending (2 in queues on hold), 1 dead, 0 delivered" in shown
 
+        await until(lambda: "queue_on_hold" in listener.log.read_text())
         await until(on_hold)
-        shown = await listener.command_line("deliveries")
         assert "400 invalid_payload" in shown
         assert "404 no_active_hooks" in shown
-        assert "queue_on_hold" in listener.log.read_text()
         assert slack.messages == []
         retried = await listener.command_line("deliveries", "retry", "--dead")
-        assert "1 will be tried again now" in retried
+        assert "is tried again" in retried
         await until(lambda: len(entities(slack.messages)) == 3)
         await until(lambda: "queue_released" in listener.log.read_text())
     assert entities(slack.messages) == ["dead", "on_hold", "behind-it"]
@@ -98,9 +100,8 @@ async def test_a_refused_form_goes_out_as_plain_text(tmp_path: Path, slack: Stan
             await post_change(client, "plain")
 
         async def recorded() -> bool:
-            return "as plain text, because Slack answered 400 invalid_blocks" in await listener.command_line(
-                "deliveries"
-            )
+            (row,) = await listener.deliveries()
+            return "as plain text, because Slack answered 400 invalid_blocks" in row.detail
 
         await until(recorded)
     assert "blocks" not in slack.messages[0]

@@ -159,3 +159,35 @@ async def test_a_session_that_ends(browser: Browser, site: Site) -> None:
         await visit.page.get_by_role("button", name="Sign in").click()
         await expect(visit.page.get_by_role("alert")).to_have_text("This is not the ADMIN_TOKEN.")
         visit.faults.clear()  # Chromium tells of the 401
+
+
+async def test_what_goes_wrong_takes_nothing_away(browser: Browser, site: Site) -> None:
+    """It is light; an error while it renews leaves it as it is; a form keeps times in the viewer's zone."""
+    async with visiting(browser, site, 390, "light") as visit:
+        page = visit.page
+        session = await page.context.new_cdp_session(page)
+        sizes: list[int] = []
+        session.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
+        await session.send("Network.enable")
+        await session.send("Emulation.setTimezoneOverride", {"timezoneId": "Asia/Kolkata"})
+        await visit.sign_in()
+        assert 20_000 < sum(sizes) < 100_000
+
+        for answer in ({"status": 503, "body": "<p>away</p>"}, {"status": 200, "body": "<p>a proxy</p>"}):
+            await page.route("**/*", lambda route, _, answer=answer: route.fulfill(**answer))
+            async with page.expect_response("**/*"):
+                await page.evaluate("document.body.dispatchEvent(new Event('news'))")
+            await page.unroute_all()
+        await expect(page.get_by_role("link", name="Silence: search-prod")).to_be_visible()
+
+        await page.get_by_role("link", name="Silence: search-prod").press("Enter")
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_label("Why").fill("typed")
+        await dialog.get_by_label("Begins").fill("2999-01-01T22:00")
+        await dialog.get_by_role("button", name="2 hours").press("Enter")
+        await expect(page.get_by_role("alert")).to_have_text(re.compile("within a year"))
+        await expect(page.get_by_label("Why")).to_have_value("typed")
+        await expect(page.get_by_label("Begins (Asia/Calcutta")).to_have_value("2999-01-01T22:00")
+        assert await page.locator("input[name=from]").input_value() == "2999-01-01T16:30"
+        await visit.check("the form")
+        visit.faults.clear()  # Chromium tells of the 503 and the 422

@@ -2,16 +2,17 @@
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from starlette.responses import PlainTextResponse
 
-from app.cli.base import read_pages
+from app.cli.base import read_pages, user_name
 from app.demo.run import serving
 from app.demo.stand_in_slack import StandInSlack
 from app.main import create_app
-from app.model.delivery import State
+from app.model.delivery import Outcome, State
 from app.settings import Settings
 from app.store import queries
 from app.store.sqlite.database import open_sqlite
@@ -19,7 +20,7 @@ from app.store.store import Store
 from app.store.views import Page
 from tests.cli.helpers import Run, run_process
 from tests.conftest import NOW, SECRET, Service, Start, count
-from tests.store.helpers import incoming
+from tests.store.helpers import attempt, claim, incoming
 from tests.told import entities
 from tests.waiting import until
 
@@ -222,15 +223,29 @@ async def test_config(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert rows["RETENTION_DAYS"] == {"name": "RETENTION_DAYS", "value": 7, "from": ".env"}
 
 
-async def test_retry(store: Store, run: Run) -> None:
-    """`deliveries retry` takes numbers or --dead, says how many, and names what it cannot do."""
+async def test_what_acts_is_in_the_trail(store: Store, run: Run) -> None:
+    """Each command that acts is logged under the user's name, as the page and the API do it."""
     await store.accept([incoming()])
-    assert "1 will be tried" in (await run("deliveries", "retry", "1")).out
+    assert "is tried again" in (await run("deliveries", "retry", "1")).out
     result = await run("deliveries", "retry", "1", "77")
-    assert (result.status, "1 of them do not exist" in result.err) == (1, True)
-    assert "0 will be tried" in (await run("deliveries", "retry", "--dead")).out
+    assert (result.status, "There is no delivery 77" in result.err) == (1, True)
+    assert "0 dead deliveries are tried again" in (await run("deliveries", "retry", "--dead")).out
     assert (await run("deliveries", "retry")).status == 2
     assert (await run("deliveries", "retry", "1", "--dead")).status == 2
+    await store.record(await claim(store), attempt(Outcome.ON_HOLD, wait=600))
+    assert "is released" in (await run("destinations", "release", "default")).out
+    local = datetime.now().astimezone() + timedelta(hours=3)
+    add = ("silences", "add", "--for", "1h", "--comment", "why", "--entity", "a", "--start", f"{local:%H:%M}")
+    begins = f"from {local.astimezone(UTC):%Y-%m-%d %H:%M}:00 UTC until "
+    assert begins in (await run(*add)).out
+    for words in (("edit", "1", "--extend", "1h"), ("end", "1")):
+        assert (await run("silences", *words)).status == 0
+    await store.quarantine(incoming().body, signed_at=NOW, received_at=NOW, path="", reason="odd")
+    assert "left the quarantine" in (await run("quarantine", "replay")).out
+    trail = [json.loads(line) for line in (await run("audit", "--json")).out.splitlines()]
+    done = ["retry", "retry", "retry", "release", "silence", "change silence", "end silence", "replay"]
+    assert [row["what"] for row in trail][::-1] == done
+    assert {row["who"] for row in trail} == {user_name()}
 
 
 async def test_quarantine(store: Store, run: Run) -> None:
@@ -246,7 +261,7 @@ async def test_quarantine(store: Store, run: Run) -> None:
     result = await run("quarantine", "replay")
     assert result.status == 1
     assert "1: still not readable: action: Field required" in result.out
-    assert "2: accepted, 1 alerts" in result.out
+    assert "Number 2 left the quarantine: accepted, 1 alert." in result.out
     assert [row.id for row in (await store.read(queries.quarantine.bodies, before=None, limit=9)).rows] == [1]
     assert await count(store, State.PENDING) == 1
     result = await run("quarantine", "replay", "99")

@@ -5,14 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 
+from app.demo.run import serving
 from app.demo.stand_in_slack import StandInSlack
 from app.model.delivery import State
+from app.notifier.slack.web_api import GET_PERMALINK
 from tests.cli.helpers import Result, Run
 from tests.conftest import Start, count
+from tests.notifier.slack.stand_in_api import TOKEN as BOT_TOKEN
+from tests.notifier.slack.stand_in_api import StandInSlackApi
 from tests.waiting import until
-from tests.web.visitor import TOKEN
+from tests.web.visitor import TOKEN, sign_in
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +37,7 @@ async def test_the_same_here_and_elsewhere(start: Start, run: Run, slack: StandI
     slack.answers.extend([PlainTextResponse("invalid_payload", 400)] * 3)
     async with start(admin_token=TOKEN, log_level="ERROR") as service:
         await service.change("Healthy", "Degraded", entity="a")
+        await service.post(b"{}")
         at = ("--url", service.url, "--token", TOKEN)
 
         async def dead() -> bool:
@@ -41,10 +46,10 @@ async def test_the_same_here_and_elsewhere(start: Start, run: Run, slack: StandI
         await until(dead)
         incident = rows(await run("incidents", "--json"))[0]["id"]
         for verb, said in (("ack", "is acknowledged by API"), ("unack", "is not acknowledged any more")):
-            assert said in (await run("incidents", verb, incident, *at)).out
+            assert said in (await run("incidents", verb, "a", *at)).out  # by its entity
         added = await run("silences", "add", "--for", "1h", "--comment", "why", "--entity", "[ab]", *at)
         assert added.out.startswith(
-            "it covers 1 open incidents, and 1 alerts of the last 24 hours\nsilence 1: "
+            "it covers 1 open incidents, and 1 alerts of the last 24 hours\nSilence 1: "
         )
         for words in (
             ("silences",),
@@ -55,6 +60,12 @@ async def test_the_same_here_and_elsewhere(start: Start, run: Run, slack: StandI
             ("deliveries",),
             ("deliveries", "--entity", "a", "--state", "dead", "--rule", "health", "--since", "1h"),
             ("deliveries", "show", "1"),
+            ("changes",),
+            ("changes", "--entity", "a", "--rule", "health", "--since", "1h"),
+            ("changes", "show", "1"),
+            ("quarantine",),
+            ("quarantine", "show", "1"),
+            ("audit",),
             ("status",),
         ):
             here, elsewhere = await run(*words, "--json"), await run(*words, "--json", *at)
@@ -62,12 +73,56 @@ async def test_the_same_here_and_elsewhere(start: Start, run: Run, slack: StandI
             assert rows(elsewhere) == rows(here) != [], words
             assert (await run(*words, *at)).out
         retried = await run("deliveries", "retry", "--rule", "health", *at)
-        assert "1 dead deliveries are tried again (rule health).\n" in retried.out
+        assert "1 dead delivery is tried again (rule health).\n" in retried.out
         assert "0 deliveries" in (await run("deliveries", "--destination", "nobody", *at)).out
+        replayed = await run("quarantine", "replay", *at)
+        assert (replayed.status, "still cannot be read" in replayed.err) == (1, True)
+        (row,) = rows(await run("destinations", "--json", *at))
+        assert (row["name"], row["state"]) == ("default", "ok")
+        assert "x is not on hold" in (await run("destinations", "release", "x", *at)).err
         edited = await run("silences", "edit", "1", "--extend", "1h", "--comment", "longer", *at)
         assert "Silence 1 is now: entity [ab], until " in edited.out
         assert (await run("silences", "end", "1", *at)).status == 0
         assert "There are no silences.\n" in (await run("silences", *at)).out
+
+
+async def test_who_was_told_with_a_link(
+    start: Start, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page, the API and the commands link to Slack's message; without an answer they have no link."""
+    api, rules = StandInSlackApi("oncall"), tmp_path / "rules.json"
+    when, resolve = ({"property": "healthStatus", "to": state} for state in ("Degraded", "Healthy"))
+    health = {"name": "health", "when": when, "resolve": resolve, "send": "oncall"}
+    oncall = {"type": "slack", "channel": "oncall", "rate": 1000}
+    rules.write_text(json.dumps({"version": 1, "destinations": {"oncall": oncall}, "rules": [health]}))
+    async with serving(api.app) as url:
+        monkeypatch.setenv("SLACK_BOT_TOKEN", BOT_TOKEN)
+        monkeypatch.setenv("SLACK_API_URL", f"{url}/api/")
+        bot = {"slack_bot_token": BOT_TOKEN, "slack_api_url": f"{url}/api/", "rules_file": rules}
+        async with start(admin_token=TOKEN, log_level="ERROR", **bot) as service:
+            api.answers[GET_PERMALINK].append(JSONResponse({"ok": False, "error": "internal_error"}))
+            for entity in ("a", "b"):
+                await service.change("Healthy", "Degraded", entity=entity)
+
+            async def told() -> bool:
+                return await count(service.store, State.DELIVERED) == 2
+
+            await until(told)
+            at = ("--url", service.url, "--token", TOKEN)
+            without, found = [
+                [row["alerts"][0]["message_url"] for row in rows(await run("incidents", "--json", *where))]
+                for where in ((), at)
+            ]
+            assert without == [None, None]
+            (channel,) = api.channels.values()
+            ends = {message["ts"].replace(".", "") for message in channel.posted}
+            assert {link.rpartition("/p")[2] for link in found} == ends
+            assert found[0].startswith(f"https://example.slack.com/archives/{channel.id}/p")
+            await sign_in(service)
+            page = (await service.client.get("/")).text
+            assert all(f'<a href="{link}" rel="noopener noreferrer">in Slack</a>' in page for link in found)
+            # Once for the channel, not for each message.
+            assert [name for name, _ in api.calls].count(GET_PERMALINK) == 2
 
 
 async def test_which_listener(

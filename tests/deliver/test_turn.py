@@ -25,7 +25,7 @@ from app.store.sqlite.database import open_sqlite
 from app.store.store import Store
 from tests.conftest import NOW
 from tests.deliver.helpers import DEAD, ON_HOLD, PAUSE, TRANSIENT, Rig, ScriptedNotifier
-from tests.store.helpers import incoming, sent_to
+from tests.store.helpers import LEASE, incoming, sent_to
 from tests.waiting import until
 
 POSTED = Message("C0123456789", "1780000000.000001")
@@ -74,6 +74,20 @@ class Channel(ScriptedNotifier):
 
     async def permalink(self, _: Message) -> None:
         return None
+
+
+class Jobs(ScriptedNotifier):
+    """Takes many at once; its receiver knows them by what is in the request."""
+
+    batch_limit, repeats_alike = 9, True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[list[str]] = []
+
+    async def send(self, parcel: Parcel) -> Sent:
+        self.sent.append([item.notification.entity for item in parcel.items])
+        return await super().send(parcel)
 
 
 class ChannelRig(Rig):
@@ -143,6 +157,40 @@ async def test_a_refused_digest_goes_out_piece_by_piece(rig: ChannelRig) -> None
         "good": State.DELIVERED,
         "better": State.DELIVERED,
     }
+
+
+async def test_what_may_have_arrived_is_repeated_alike(rig: ChannelRig) -> None:
+    """Where the receiver knows a repeat by what is in it, nothing joins it, and nothing is left behind."""
+    jobs = Jobs()
+    rig.sender.replace({"default": jobs})
+    jobs.script = [DeliveryFailed("no answer", Scope.TRANSIENT, unsure=True), TRANSIENT]
+    await rig.add("one", "two")
+    async with rig.running():
+        await rig.attempts(1)
+        await rig.add("three")
+        for attempts, span in ((2, 2), (4, 5)):
+            rig.move(timedelta(minutes=span))
+            await rig.attempts(attempts)
+        rig.move(PAUSE)
+        await rig.attempts(5)
+    assert jobs.sent == [["one", "two"]] * 3 + [["three"]]
+
+
+async def test_after_a_kill_it_is_repeated_alike(rig: ChannelRig) -> None:
+    """What goes out together is written down before it is sent; without a lease nothing is."""
+    jobs = Jobs()
+    rig.sender.replace({"default": jobs})
+    await rig.add("one", "two")
+    facts: dict[str, Any] = {"limit": 1, "batch_limits": {"default": 9}}
+    (first,) = await rig.store.claim(token="dead", now=NOW, lease_until=NOW + LEASE, **facts)
+    assert await rig.sender.attempt(first)  # and nobody could write down what came of it
+    await rig.add("three")
+    rig.clock.now += LEASE
+    (again,) = await rig.store.claim(token="a", now=rig.clock.now, lease_until=rig.clock.now + LEASE, **facts)
+    assert again.unsure_since
+    assert await rig.sender.attempt(again)
+    assert await rig.sender.attempt(replace(again, token="another")) is None
+    assert jobs.sent == [["one", "two"]] * 2
 
 
 async def test_a_fault_of_one_costs_no_other(rig: ChannelRig) -> None:

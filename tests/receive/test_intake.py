@@ -1,19 +1,27 @@
 """Taking a change in."""
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import time, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from app.deliver.load import Load
 from app.demo.run import change_body
 from app.jq.runner import Jq
+from app.model.hours import Week
 from app.model.incident import Step
 from app.receive.intake import Intake
 from app.receive.routing import match_and_route
 from app.receive.signature import Signed
+from app.rules.decide import EntityState, decide
+from app.rules.destination import ByCatalog
 from app.rules.rule import Rule, RuleSet
 from app.rules.rulebook import Queues, Rulebook
 from app.store import queries
+from app.store.queries.accept import told_json, told_of
+from app.store.rows import Claim, Waiting
 from app.store.sqlite.database import open_sqlite
 from tests.conftest import NOW
 from tests.rules.changes import cpu
@@ -61,6 +69,47 @@ async def test_each_of_a_look_up(values: list[object], expected: list[str]) -> N
     book = Rulebook(RuleSet([Rule.model_validate(facts)]), queues)
     matched = await match_and_route(cpu(1, 2), b"{}", book, evaluate, look_up)
     assert [route.destination for hit in matched.hits for route in hit.routes] == expected
+
+
+OFFICE = Week(frozenset(range(5)), time(9), time(18), ZoneInfo("UTC"))
+HELD = {"to": "own", "when": "office", "else": "hold"}
+
+
+@pytest.mark.parametrize(
+    ("send", "at_any_time"),
+    [
+        ([HELD, "owners"], True),
+        (["owners", HELD], True),
+        ([HELD, {**HELD, "to": "owners"}], False),
+        ([HELD], False),
+    ],
+)
+async def test_what_leads_there_at_any_time_is_not_kept_back(send: list[object], at_any_time: bool) -> None:
+    """By the catalog, where another target of the rule keeps the same destination quiet: to the end."""
+    owners = ByCatalog("#{{ .channel }}", lambda _: "#own", "#ops")
+    queues = {"own": Queues("own"), "owners": Queues("owners", catalog=owners)}
+    facts = {"name": "cpu", "when": {"property": "cpu", "above": 1}, "again_after": "1h", "send": send}
+    rules = RuleSet([Rule.model_validate(facts)])
+    book = Rulebook(rules, queues, channels={"#own": "own"}, hours={"office": OFFICE})
+
+    async def evaluate(programs: Sequence[str], _: object) -> dict[str, object]:
+        return dict.fromkeys(programs, "own")
+
+    async def look_up(*_: object) -> tuple[str, ...]:
+        return ()
+
+    night = NOW.replace(hour=22)
+    matched = await match_and_route(cpu(1, 2), b"{}", book, evaluate, look_up)
+    decision = decide(matched, EntityState(), night)
+    for alert in decision.alerts:
+        claim = Claim("own", "t", night, night, 0, False, alert.destination, (), 1, b"")
+        waiting = Waiting(1, "k", alert.notification, night)
+        assert Load().add(claim, waiting, lambda _: None, book.held) is at_any_time
+    assert {alert.queue for alert in decision.alerts} == {"own"}
+    (incident,) = decision.incidents
+    assert told_of(told_json(incident.told)) == incident.told
+    told_so = [place.at_any_time for place in incident.told]
+    assert told_so == [at_any_time]
 
 
 FLAKY = 'if .diff.after.properties.healthStatus == "Crashed" then error("too hot") else true end'

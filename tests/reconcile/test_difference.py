@@ -164,6 +164,7 @@ def test_a_level_on_a_scorecard() -> None:
     assert (found.missed, found.at) == (False, later)
     unsaid = replace(listed("Silver"), levels=False, entity=EntitySnapshot("e", "database"))
     assert compare(known, unsaid, watched, **facts) is None
+    assert compare(known, replace(unsaid, levels=True), watched, **facts) is None
     change = parse_event(Signed(found.body(later), later))
     assert change.after
     assert change.after.scorecards == {"ready": "Silver"}

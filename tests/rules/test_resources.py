@@ -212,6 +212,8 @@ def test_what_is_said_of_a_scorecard() -> None:
 FELL = rule(when={"scorecard": "prod", "below": "Silver"}, again_after="1h")
 BASIC = {"scorecard": "prod", "to": "Basic"}
 NO_MORE = {"scorecard": "prod", "to": {"not": "Basic"}}
+EITHER = rule(when={"any": [BASIC, {"property": "a", "to": 0}]}, again_after="1h")
+ALIKE = rule(when=BASIC, resolve={"any": [NO_MORE, {"property": "b", "to": 1}]})
 BY_JQ = rule(when={"jq": ".scorecards.basic"}, resolve={"jq": ".scorecards.level"})
 
 
@@ -224,6 +226,10 @@ BY_JQ = rule(when={"jq": ".scorecards.basic"}, resolve={"jq": ".scorecards.level
         (rule(when=BASIC, resolve=NO_MORE), {"prod": "Gold"}, False, True),
         (BY_JQ, {"other": "Gold"}, True, False),
         (BY_JQ, {}, True, False),
+        (BY_JQ, {}, False, False),
+        (EITHER, {}, False, False),
+        (EITHER, {"prod": "Gold"}, False, True),
+        (ALIKE, {"other": "Gold"}, False, False),
         (BY_JQ, {"prod": "Gold"}, False, True),
     ],
 )
@@ -241,6 +247,40 @@ def test_a_body_without_scorecards(one: Rule, then: dict[str, str], reconciled: 
         found = replace(found, hits=tuple(hit for hit in found.hits if not hit.rule.reads_scorecards))
     decision = decide(found, state, NOW, reconciled=reconciled)
     assert [incident.resolved_at is not None for incident in decision.incidents] == [True] * ends
+
+
+@pytest.mark.parametrize("then", [{}, {"other": "Gold"}])
+@pytest.mark.parametrize("one", [FELL, rule(when=BASIC, resolve=NO_MORE), EITHER, ALIKE, BY_JQ])
+def test_scorecards_that_vanish_from_a_body(one: Rule, then: dict[str, str]) -> None:
+    """Nothing of them has changed: no incident ends, none of a level that was left begins, none changes."""
+    began = change(*(entity({"a": 1}, scorecards={"prod": level}) for level in ("Gold", "Basic")))
+    results = {".scorecards.basic": True, ".scorecards.level": False}
+    opened = decide(matched([one], began, **results), EntityState(), NOW)
+    state = EntityState(NOW, opened.incidents)
+    sides = entity({"a": 1}, scorecards={"prod": "Basic"}), entity({"a": 2}, scorecards=then)
+    later = change(*sides, at=NOW + HOUR, key="2" * 16)
+    results = {".scorecards.basic": bool(then), ".scorecards.level": not then}
+    left = rule(name="left", when={"scorecard": "prod", "from": "Basic"})
+    decision = decide(matched([one, left], later, **results), state, NOW + HOUR)
+    assert [value.name for value in diff(later.before, later.after)] == [
+        "a",
+        *(f"scorecards.{x}" for x in then),
+    ]
+    assert (decision.alerts, decision.incidents) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("program", "reads"),
+    [
+        (".diff.after.scorecards.prod.level", True),
+        ('.diff.after["scorecards"]', True),
+        (".diff.after.properties.scorecardsDone", False),
+        (".diff.after.properties.scorecards", False),
+    ],
+)
+def test_what_reads_scorecards(program: str, reads: bool) -> None:
+    """A property that is only called so is one like any other: its incident ends by any body."""
+    assert rule(when={"jq": program}).reads_scorecards is reads
 
 
 def test_the_lost_end_of_a_run() -> None:

@@ -7,9 +7,11 @@ from datetime import datetime
 import pytest
 
 from app.model.delivery import Outcome
-from app.model.incident import ALL_STEPS, Person, Step
+from app.model.incident import EVERY_STEP, Person, Step
 from app.model.notification import Message
-from app.model.silence import silence_of
+from app.model.silence import Silence, silence_of
+from app.model.times import to_micros
+from app.notifier.words import words_of
 from app.rules.destination import ByCatalog
 from app.rules.rulebook import Queues, Rulebook
 from app.store import queries
@@ -17,13 +19,14 @@ from app.store.actions import Action, ActionResult, Verb, act
 from app.store.follow import follow, follow_escalations
 from app.store.rows import Aside, Incoming
 from app.store.store import Store
+from app.store.transaction import Transaction
 from tests.store.helpers import attempt, claim, claims, delivered
 from tests.store.lives import at, open_ones, ruled, tell, went
 
 ANA, BEN = Person("ana", "slack", "U1"), Person("ben", "page")
 REMINDING = ruled(again_after="60s", severity={"Degraded": "warning", "Crashed": "critical"})
 BROKEN = ("Healthy", "Degraded")
-CHOSEN = "UPDATE deliveries SET destination = 'owners' WHERE step = 'escalated'"
+CHOSEN = "UPDATE deliveries SET destination = $1, queue = $2 WHERE step = 'escalated' AND repeat_after = $3"
 BAD = {"property": "healthStatus", "to": {"not": "Healthy"}}
 POSTED = Message("C0123456789", "1780000000.000100")
 
@@ -71,6 +74,31 @@ async def test_an_acknowledgement_ends_reminders(store: Store) -> None:
         ("ana (Slack U1)", "acknowledge incident"),
         ("ben", "unacknowledge incident"),
     ]
+
+
+@pytest.mark.parametrize("taken_back", [None, 9, 99])
+async def test_a_channel_that_cannot_be_updated(store: Store, taken_back: int | None) -> None:
+    """One message says who looks after it, unless that was a slip; nothing is said when it is taken back."""
+    await store.accept([opens(steps=EVERY_STEP)])
+    await tell(store, 1)
+    await do(store, "acknowledge", 5)
+    assert await tell(store, 8) == []
+    if taken_back == 9:
+        await do(store, "unacknowledge", 9)
+        assert await tell(store, 60) == []
+        await do(store, "acknowledge", 61, BEN)
+    second = 72 if taken_back == 9 else 16
+    claimed = await claim(store, second=second)
+    span, who = ("1 min", "ben") if taken_back == 9 else ("5 s", "ana")
+    (alert,) = claimed.deliveries
+    assert words_of(alert.notification).sentence() == (
+        f"checkout: healthStatus still Degraded, open for {span}, acknowledged by {who}"
+        " (warning, rule health)"
+    )
+    await store.record(claimed, delivered(second=second))
+    if taken_back == 99:
+        await do(store, "unacknowledge", taken_back)
+        assert await tell(store, 158) == []
 
 
 @pytest.mark.parametrize("together", [True, False])
@@ -156,7 +184,7 @@ async def test_the_message_shows_it(store: Store, when: str) -> None:
 
 async def test_who_asks_for_the_step_is_told(store: Store) -> None:
     """A destination that can acknowledge is alerted of that step; no other is."""
-    steps = ALL_STEPS | {Step.ACKNOWLEDGED}
+    steps = frozenset({Step.OPENED, Step.RESOLVED, Step.ACKNOWLEDGED})
     await store.accept([opens(queue="pager", steps=steps)])
     await tell(store, 1)
     await do(store, "acknowledge", 5)
@@ -224,19 +252,41 @@ async def test_a_reload_changes_what_escalates(store: Store) -> None:
     assert await coming() == []
 
 
-async def test_a_reload_leaves_what_the_catalog_chose(store: Store) -> None:
-    """Where an escalation goes is not known without its change: only other times make it anew."""
+@pytest.mark.parametrize("target", ["boss", {"template": "{{ .to }}", "default": "default"}])
+async def test_a_reload_leaves_what_the_catalog_chose(store: Store, target: object) -> None:
+    """Where an escalation goes is not known without its change: at another time it goes there as well."""
     owners = Queues("owners", catalog=ByCatalog("{{ .owner }}", lambda text: f"#{text}", "default"))
 
-    def book(after: str) -> Rulebook:
-        rules = ruled(escalate=[{"after": after, "send": "owners"}])
-        return Rulebook(rules, {"default": Queues("default"), "owners": owners})
+    def book(after: str, *more: str) -> Rulebook:
+        steps = [{"after": after, "send": ["owners", *more]}, {"after": "5m", "send": target}]
+        names = ("default", "boss")
+        return Rulebook(ruled(escalate=steps), {name: Queues(name) for name in names} | {"owners": owners})
+
+    async def coming() -> list[tuple[str, int]]:
+        rows = await store.read(
+            lambda tx: tx.fetch(
+                "SELECT queue, due_at FROM deliveries WHERE step = 'escalated' AND state = 'pending'"
+                " ORDER BY due_at, queue"
+            )
+        )
+        return [(queue, (due_at - to_micros(at(0))) // 1_000_000) for queue, due_at in rows]
 
     await store.accept([opens()])
     await store.write(follow_escalations, book("60s"), at(10))
-    await store.write(lambda tx: tx.execute(CHOSEN))
+
+    async def choose(tx: Transaction) -> None:
+        await queries.deliveries.make_queues(tx, {"#rocket": "owners", "boss": "boss"})
+        await tx.execute(CHOSEN, "owners", "#rocket", 60_000_000)
+        await tx.execute(CHOSEN, "boss", "boss", 300_000_000)
+
+    await store.write(choose)
     assert await store.write(follow_escalations, book("60s"), at(11)) == 0
+    assert await coming() == [("#rocket", 70), ("boss", 310)]
     assert await store.write(follow_escalations, book("70s"), at(12)) == 1
+    assert await coming() == [("#rocket", 80), ("boss", 310)]
+    assert await store.write(follow_escalations, book("70s", "default"), at(13)) == 1
+    assert await coming() == [("#rocket", 80), ("default", 80), ("boss", 310)]
+    assert await store.write(follow_escalations, book("70s", "default"), at(14)) == 0
 
 
 async def test_a_longer_wait_puts_escalations_off(store: Store) -> None:
@@ -286,16 +336,22 @@ async def test_hours_that_are_others_now(store: Store) -> None:
     assert await tell(store, 55) == [("default", Step.OPENED, "")]
 
 
-async def test_a_silence_follows_a_rename(store: Store) -> None:
-    """What is silenced until it is over stays so under the entity's new name."""
+@pytest.mark.parametrize("limited", [False, True])
+async def test_a_silence_follows_a_rename(store: Store, limited: bool) -> None:
+    """What is silenced, until it is over or for a time, stays so under the entity's new name."""
     await store.accept([opens()])
     await tell(store, 1)
-    assert (await do(store, "silence", 5)).came == "done"
+    assert (await do(store, "silence", 5, until=at(500) if limited else None)).came == "done"
     await store.accept([went("Degraded", "Crashed", 20, rules=REMINDING, new="till")])
     (claimed, *_) = await claims(store, second=21)
     (alert, *_) = claimed.deliveries
     assert alert.notification.entity == "till"
     assert silence_of(alert.notification, claimed.silences)
+    wide = Silence("*", "*", "*", "*", at(0), at(500), "ada", "all")
+    await store.write(queries.silences.add, replace(wide, entity="ca*"))
+    await store.accept([went("Degraded", "Degraded", 30, rules=REMINDING, entity="cart", new="basket")])
+    rest = await store.read(queries.silences.silences, active_at=at(31))
+    assert [one.entity for one in rest] == ["ca*", "till"]
 
 
 async def test_a_message_that_is_found_shows_what_was_done_before(store: Store) -> None:

@@ -17,6 +17,7 @@ from app.store import queries
 from app.store.opening import now
 from app.store.postgres.database import open_postgres
 from app.store.store import Store
+from app.store.transaction import Transaction
 from tests.conftest import NOW
 from tests.postgres import PostgresServer
 from tests.store.helpers import SECOND, attempt, claim_one, incoming
@@ -205,6 +206,21 @@ async def test_an_incident_that_is_written_meanwhile(url: str, postgres: Postgre
     told = await postgres.execute("SELECT told FROM incidents", url)
     assert '["ops", "ops"]' in told[0][0]
     await blocker.close()
+
+
+async def test_a_queue_that_is_about_to_be_used_is_not_forgotten(pair: Pair) -> None:
+    """However quiet it was: what is put into it has a queue."""
+    await pair[0].write(queries.deliveries.make_queues, {"#rocket": "teams"})
+    pruned = asyncio.Event()
+
+    async def use(tx: Transaction) -> None:
+        await queries.deliveries.make_queues(tx, {"#rocket": "teams"})
+        assert await pair[1].prune(before=NOW, limit=9) == 0
+        pruned.set()
+
+    await pair[0].write(use)
+    assert pruned.is_set()
+    assert await pair[1].prune(before=NOW, limit=9) == 1
 
 
 async def _is_one(postgres: PostgresServer, count: str, url: str) -> bool:

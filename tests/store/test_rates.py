@@ -101,3 +101,16 @@ async def test_a_claim_leaves_others_rates_alone(store: Store) -> None:
     assert len(claims) == 1
     rows = await store.read(lambda tx: tx.fetch("SELECT destination FROM rates"))
     assert [name for (name,) in rows] == ["pager"]
+
+
+async def test_what_is_silenced_takes_no_slot(store: Store) -> None:
+    """The next queue of the destination may send at once, whether it waited since this claim or comes now."""
+    await store.accept([to_pager(f"entity-{number}") for number in range(CRASHES)])
+    (first,) = await claim(store, "a", NOW)
+    assert await claim(store, "b", NOW) == []
+    assert await store.record(first, Attempt(Outcome.SILENCED, "", NOW, NOW, NOW, delivery_ids=()))
+    (second,) = await claim(store, "b", NOW)
+    await store.give_back(second)
+    (third,) = await claim(store, "a", NOW)
+    await store.give_back(third, unsure=True)
+    assert await claim(store, "b", NOW + SPACING / 2) == []

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from app.model.delivery import Outcome, State
@@ -12,7 +12,7 @@ from app.store import queries
 from app.store.rows import Incoming
 from app.store.store import Store
 from tests.conftest import NOW
-from tests.store.helpers import SECOND, attempt, claim_one, incoming, resolve_all
+from tests.store.helpers import LEASE, SECOND, attempt, claim_one, incoming, resolve_all
 
 
 async def test_accepts_a_change_with_its_alert(store: Store) -> None:
@@ -321,3 +321,42 @@ async def test_changes_with_long_bodies(store: Store) -> None:
     await store.accept([replace(incoming(entity=f"e{number}"), body=body) for number in range(6)])
     page = await store.read(queries.changes.history, since=NOW, blueprint=None, after=None, limit=6)
     assert 0 < len(page) < 4
+
+
+async def test_a_quiet_channels_queue_is_forgotten(store: Store) -> None:
+    """One that the catalog names goes with the last of its history, and comes back with its next alert."""
+    channel = replace(incoming(), decide=partial(in_queue, "#rocket", incoming()))
+    await store.accept([channel, incoming(entity="other", second=1)])
+    later = NOW + 100 * SECOND
+    await prune_all(store, later)
+    assert await names(store) == ["#rocket", "default"]  # it is open
+    for claimed in await store.claim(
+        token="a", now=NOW, lease_until=NOW + LEASE, limit=9, batch_limits={"default": 9}
+    ):
+        await store.record(claimed, attempt(Outcome.DELIVERED))
+    await resolve_all(store)
+    await prune_all(store, NOW + SECOND / 2)
+    assert await names(store) == ["#rocket", "default"]  # a moment ago something was sent
+    await prune_all(store, later)
+    assert await names(store) == ["default"]
+    again = incoming(second=200)
+    await store.accept([replace(again, decide=partial(in_queue, "#rocket", again))])
+    assert await names(store) == ["#rocket", "default"]
+
+
+def in_queue(name: str, one: Incoming, state: EntityState) -> Decision:
+    """Decide that the alerts of a change go into a queue."""
+    decision = one.decide(state)
+    return replace(decision, alerts=tuple(replace(alert, queue=name) for alert in decision.alerts))
+
+
+async def prune_all(store: Store, before: datetime) -> None:
+    """Delete all that is older than a time."""
+    while await store.prune(before=before, limit=10):
+        pass
+
+
+async def names(store: Store) -> list[str]:
+    """Return the names of the queues that there are."""
+    rows = await store.read(lambda tx: tx.fetch("SELECT name FROM queues ORDER BY name"))
+    return [name for (name,) in rows]

@@ -62,7 +62,7 @@ def write(folder: Path, tests: str, head: str = HEAD) -> Path:
 
 
 def test_the_example_and_every_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """rules.example.yaml and each recipe of docs/rules.md has a suite; all hold, and hit every rule."""
+    """rules.example.yaml and each recipe of the docs has a suite; all hold, and hit every rule."""
     guide = (ROOT / "docs/rules.md").read_text()
     recipes = re.findall(
         r"^\*\*(.+?)\*\*.*?^```yaml\n(.*?)^```", guide[guide.index("## Recipes") :], re.MULTILINE | re.DOTALL
@@ -73,6 +73,7 @@ def test_the_example_and_every_recipe(tmp_path: Path, capsys: pytest.CaptureFixt
         shutil.copy(RECIPES / f"{name}.yaml", tmp_path)
         (tmp_path / f"{name}.rules.yaml").write_text(text)
     suites = [ROOT / "rules.example.suite.yaml", *(tmp_path / f"{name}.yaml" for name in names)]
+    suites += [file.with_name("suite.yaml") for file in (ROOT / "docs/recipes").glob("*/rules.yaml")]
     status = run_files(suites, None)
     printed = capsys.readouterr().out
     assert status == 0, printed

@@ -97,7 +97,7 @@ async def test_a_client_is_generated(start: Start) -> None:
     async with start(admin_token=TOKEN) as service:
         await service.change("Healthy", "Degraded")
         document = (await service.client.get("/openapi.json")).json()
-        assert len(document["paths"]) == 23
+        assert len(document["paths"]) == 24
         api = OpenAPI(service.url, document, plain, use_operation_tags=False)
         assert await api._.readyz()
         api.authenticate(HTTPBearer="another token")

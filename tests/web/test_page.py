@@ -14,7 +14,7 @@ from app.demo.run import change_body
 from app.demo.stand_in_slack import StandInSlack
 from app.model.delivery import State
 from app.store import queries
-from app.web.api.models import IncidentOut
+from app.web.api.incident_models import IncidentOut
 from app.web.view import iso
 from tests.conftest import DATABASES, Service, Start, count
 from tests.store.family import CLUSTER, SERVICE, Catalog
@@ -175,7 +175,7 @@ async def test_retry(start: Start, slack: StandInSlack) -> None:
         trail = await page(service, "/audit")
         assert "Grace" in trail
         assert "is tried again" in trail
-        assert "nothing to try again" in (await do(service, "/deliveries/1/retry")).text
+        assert "nothing to try again" in (await service.client.get("/deliveries/1/retry")).text
         assert (await service.client.get("/deliveries/99/retry")).status_code == 404
 
 
@@ -193,8 +193,7 @@ async def test_release(start: Start, slack: StandInSlack) -> None:
         assert "404 no_service; nobody was told of 1 alert that waits" in await page(service, "/")
         assert "Destination default is released." in (await do(service, "/queues/release?queue=default")).text
         await delivered(service)
-        assert "not on hold" in (await do(service, "/queues/release?queue=default")).text
-        assert "There is no queue" in html.unescape((await do(service, "/queues/release?queue=x")).text)
+        assert "not on hold" in (await service.client.get("/queues/release?queue=default")).text
 
 
 async def test_silence_and_its_end(start: Start) -> None:
@@ -213,7 +212,7 @@ async def test_silence_and_its_end(start: Start) -> None:
         assert re.search(r"silenced</span> ends <time.*</time> by Ada", await page(service, "/"))
         assert "No open incident matches" not in await page(service, "/?how=silenced")
         assert "Silence 1 has ended" in (await do(service, "/silences/1/end")).text
-        assert "There is no silence 1" in (await do(service, "/silences/1/end")).text
+        assert "There is no silence 1" in (await service.client.get("/silences/1/end")).text
 
 
 async def test_the_headline(start: Start, slack: StandInSlack) -> None:
@@ -234,7 +233,7 @@ async def test_the_headline(start: Start, slack: StandInSlack) -> None:
         assert 'class="banner critical" id="listener"' in now
         assert "1 queue on hold" in now
         assert "unarchive the channel, or give the destination another one, then Release" in now
-        assert re.search(r'class="who bad">default on hold', now)
+        assert re.search(r'class="who bad"><a [^>]*>default on hold', now)
         for fits in ("severity=warning", "how=not_delivered", "team=Rocket", "q=MAIL", "rule=health"):
             assert links(await page(service, f"/incidents?{fits}"), "Close: mail-prod"), fits
             assert "No open incident matches" not in await page(service, f"/?{fits}"), fits
@@ -253,7 +252,7 @@ async def test_since_when_and_who_was_told(start: Start) -> None:
         (row,) = await service.store.read(queries.incidents.worst, 9)
         spans = re.findall(r'<time datetime="([^"]+)"[^>]*data-span', now)
         assert spans == [iso(row.incident.changed_at), iso(row.incident.opened_at)]
-        assert re.search(r'class="who">default <time.*✓', now)
+        assert re.search(r'class="who"><a [^>]*>default <time.*✓', now)
         await service.change("Crashed", "Healthy")
         assert "No incident is open" in await page(service, "/")
         assert "resolved <time" in await page(service, "/incidents?state=resolved")
@@ -292,7 +291,7 @@ async def test_what_another_incident_stands_for_is_in_its_row(start: Start, tmp_
         (row,) = [
             row for row in await service.store.read(queries.incidents.worst, 9) if row.incident.entity == "a"
         ]
-        out = IncidentOut.of(row)
+        out = IncidentOut.of(row, {})
         assert (out.cause, bool(out.quiet)) == ("cluster eu-1, rule cluster-health", True)
         await service.post(catalog.incoming("b", "Degraded").body)
         assert "<summary>2 below it</summary>" in await page(service, "/")
@@ -517,3 +516,57 @@ async def test_news(start: Start) -> None:
                     break
             else:
                 pytest.fail("it ended")
+
+
+async def test_what_is_not_there(start: Start) -> None:
+    """A page that asks about what is not there, or cannot be done, says so at once; HEAD answers as GET."""
+    async with start(admin_token=TOKEN) as service:
+        await service.change("Healthy", "Degraded")
+        await sign_in(service)
+        (row,) = await service.store.read(queries.incidents.worst, 9)
+        await do(service, f"/incidents/close?incident={row.incident.id}")
+        missing = (
+            "/changes/9 /changes/x /entity?blueprint=a&entity=b /deliveries/9/retry /queues/release?queue=x"
+            " /incidents/close?incident=x /silence?incident=x /silences/9/edit /silences/9/end /silences/x"
+            " /quarantine/9/replay"
+        )
+        over = f"/incidents/close?incident={row.incident.id} /queues/release?queue=default"
+        there = "/ /incidents /timeline /changes /changes/1 /silences /audit /test /silence /events /docs"
+        for paths, status in (
+            (missing, 404),
+            (over, 409),
+            (there, 200),
+            ("/incidents/close", 422),
+        ):
+            for path in paths.split():
+                head = await service.client.head(path, headers={"Accept": "text/html"})
+                assert (head.status_code, head.content) == (status, b""), path
+                if status != 200:
+                    text = (await service.client.get(path, headers={"Accept": "text/html"})).text
+                    assert "Back to the page" in text, path
+        assert (await service.client.head("/api/slack")).status_code == 405
+        part = await service.client.get("/silences/9/end", headers={"HX-Request": "true"})
+        assert "<html" not in part.text
+        assert "There is no silence 9 that has not ended." in part.text
+
+
+async def test_a_form_keeps_what_was_typed(start: Start) -> None:
+    """What is wrong is said above the form, and what was typed stays in it."""
+    async with start(admin_token=TOKEN) as service:
+        await service.change("Healthy", "Degraded")
+        await sign_in(service)
+        (row,) = await service.store.read(queries.incidents.worst, 9)
+        await do(service, "/silence?entity=a", until="2999-01-01T00:00", comment="first", **{"for": "1h"})
+        about, long = f"incident={row.incident.id}", "why? " * 200
+        for path, typed, problem in (
+            (f"/silence?entity=a&{about}", {"until": "yesterday", "comment": "typed"}, "Say when it ends."),
+            ("/silences/1/edit", {"until": "2001-01-01T00:00", "comment": "typed"}, "must end in the future"),
+            (f"/incidents/close?{about}", {"comment": f"typed {long}"}, "Say why in 500 characters"),
+            ("/test", {"before": "typed", "after": "typed"}, "nothing would change"),
+        ):
+            answer = await do(service, path, **typed)
+            assert (answer.status_code, problem in answer.text) == (422, True), path
+            assert 'value="typed' in answer.text, path
+            assert typed.get("until", "") in answer.text
+            assert "Until it is over" in answer.text or "silence?" not in path
+            assert 'action="' + path.partition("?")[0] in answer.text

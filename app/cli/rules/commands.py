@@ -48,7 +48,11 @@ from app.suite.model import SuiteFile
 
 APP_URL = "https://app.port.io"
 
-rules = typer.Typer(cls=Noun, help="The rules: which changes alert, and where.")
+HELP = (
+    "The rules: which changes alert, and where. They are read from a file of this machine: a listener"
+    " elsewhere does not show its own, since values of its environment may stand in them."
+)
+rules = typer.Typer(cls=Noun, help=HELP)
 
 File = Annotated[Path, typer.Argument(help="The rules file.")]
 

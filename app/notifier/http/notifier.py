@@ -106,7 +106,7 @@ class HttpNotifier(Notifier):
         resolve_url = (settings.resolve_url or settings.url).get_secret_value()
         headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
         self._method, self.address = settings.method, sha256(url.encode()).hexdigest()
-        self.batch_limit = MAX_DIGEST if settings.digest else 1
+        self.batch_limit, self.repeats_alike = MAX_DIGEST if settings.digest else 1, settings.digest
         # An empty one, as of a variable that is not set, must not mean that nothing is signed.
         secret = None if settings.secret is None else settings.secret.get_secret_value()
         wrong = [*_what_can_never_be_sent(headers, settings.body, secret)]

@@ -73,6 +73,8 @@ class SlackDestination(DestinationSettings):
     """How many alerts may wait before they go out as one message."""
     rate: Rate | None = 1.0
     """How many messages a channel takes, a second or as in `30/min`. Slack's own limit is 1 a second."""
+    acknowledged: bool = False
+    """Whether a webhook's channel gets a message when somebody acknowledges an incident."""
     fallback: Fallback | None = None
     """Gets the alerts while this one is on hold."""
 
@@ -87,6 +89,8 @@ class SlackDestination(DestinationSettings):
     def _one_way(self) -> Self:
         if [self.webhook_url, self.channel, self.user].count(None) != 2:
             raise ValueError("needs either webhook_url, or channel or user (with SLACK_BOT_TOKEN)")
+        if self.acknowledged and self.webhook_url is None:
+            raise ValueError("acknowledged: is for a webhook_url: a bot's message shows it in its own place")
         if self.catalog is None and (self.allow or self.default):
             raise ValueError(
                 f"{'allow' if self.allow else 'default'}: is for a channel that the catalog names"
@@ -121,7 +125,7 @@ class SlackDestination(DestinationSettings):
         # Neither can be taken for the other: one begins with http, the other with #.
         url = self.webhook_url
         channel = url.get_secret_value() if url else f"#{self.channel}"
-        return Routing(channel=channel, fallback=self.fallback)
+        return Routing(channel=channel, fallback=self.fallback, acknowledged=self.acknowledged)
 
 
 def _make(_: str, settings: SlackDestination, context: NotifierContext) -> Notifier:

@@ -10,7 +10,6 @@ lowest number it sees never takes an entity's second alert before its first.
 first, then incidents by their id, then deliveries.
 """
 
-import glob
 import json
 from collections.abc import Sequence
 from functools import lru_cache
@@ -25,8 +24,8 @@ from app.store.queries.last_known import find_last_known, put_last_known
 from app.store.rows import Accepted, Incoming, acknowledgement_columns, acknowledgement_of
 from app.store.transaction import Columns, EntityKey, Row, Transaction
 
-LATER = "later"
-"""What follows the steps of a place that only an escalation would reach."""
+LATER, ANY_TIME = "later", "any time"
+"""What follows the steps of a place that only an escalation would reach, or that no hours keep quiet."""
 CHANGE_COLUMNS: Columns = {
     "key": "text",
     "received_at": "bigint",
@@ -153,12 +152,12 @@ async def _write(tx: Transaction, group: Group, ids: dict[str, int]) -> None:
         conflict = f"(id) DO UPDATE SET {MOVED}"
         await tx.insert_many("incidents", INCIDENT_COLUMNS, incidents, conflict=conflict)
     cancelled = await deliveries.cancel_later(tx, group.cancelled) if group.cancelled else []
-    if group.renamed:
-        renamed = group.renamed
+    if renamed := group.renamed:
         await deliveries.rewrite(tx, renamed, lambda name, waits: waits.renamed(renamed[name]))
-        after = [(name, glob.escape(group.moved[name].entity)) for name in renamed]
-        await tx.execute_many("UPDATE silences SET entity = $2 WHERE incident_id = $1 AND NOT settled", after)
         await causes.rename(tx, group)
+    if patterns := group.renames:
+        follow = "UPDATE silences SET entity = $3 WHERE NOT settled AND blueprint = $1 AND entity = $2"
+        await tx.execute_many(follow, patterns)
     if group.alerts:
         alerts = [
             deliveries.of_alert(alert, ids[key], now, ended_at=group.ended.get(place))
@@ -182,7 +181,7 @@ def told_json(told: tuple[Route, ...]) -> str:
                 place.destination,
                 place.queue,
                 *(() if place.steps == ALL_STEPS else sorted(place.steps)),
-                *([LATER] if place.later else []),
+                *(mark for mark, is_so in ((LATER, place.later), (ANY_TIME, place.at_any_time)) if is_so),
             )
             for place in told
         ]
@@ -196,8 +195,9 @@ def told_of(text: str) -> tuple[Route, ...]:
         Route(
             destination,
             queue,
-            frozenset(Step(step) for step in steps if step != LATER) or ALL_STEPS,
+            frozenset(Step(step) for step in steps if step not in (LATER, ANY_TIME)) or ALL_STEPS,
             later=LATER in steps,
+            at_any_time=ANY_TIME in steps,
         )
         for destination, queue, *steps in json.loads(text)
     )

@@ -92,9 +92,10 @@ async def insert(tx: Transaction, deliveries: Sequence[NewDelivery]) -> None:
 async def make_queues(tx: Transaction, destinations: Mapping[str, str]) -> None:
     """Make queues, by name with their destination, as far as there are none of these names."""
     await tx.execute_many(
-        # Looked for first: to find a conflict is to wait for a process that has just written to the queue.
+        # Looked for first: to find a conflict is to wait for who has just written there. Locked: it stays.
         "INSERT INTO queues (name, destination) SELECT $1, $2"
-        " WHERE NOT EXISTS (SELECT 1 FROM queues WHERE name = $1) ON CONFLICT (name) DO NOTHING",
+        " WHERE NOT EXISTS (SELECT 1 FROM queues WHERE name = $1 FOR KEY SHARE)"
+        " ON CONFLICT (name) DO NOTHING",
         sorted(destinations.items()),
     )
 

@@ -67,6 +67,16 @@ async def incidents_of(tx: Transaction, message: Message) -> list[str]:
     return [name for (name,) in rows]
 
 
+async def of_incidents(tx: Transaction, incidents: Sequence[str]) -> dict[tuple[str, str], Message]:
+    """Read the newest message that each incident has in each queue's channel, by incident and queue."""
+    rows = await tx.fetch(
+        "SELECT incident_id, links.queue, channel, ts FROM incident_messages AS links"
+        " JOIN messages ON messages.id = message_id WHERE incident_id = ANY($1) ORDER BY message_id",
+        list(incidents),
+    )
+    return {(incident, queue): Message(channel, ts) for incident, queue, channel, ts in rows}
+
+
 async def keep(tx: Transaction, queue: str, ids: Sequence[int], message: Message | None, now: Micros) -> None:
     """Link each incident of some deliveries to a message, unless it has one in the same channel already.
 

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+from app.model.incident import CATALOG_QUEUES
 from app.model.times import MICRO, Micros, from_micros, to_micros
 from app.store.transaction import EntityKey, Transaction
 
@@ -80,4 +81,26 @@ async def prune(tx: Transaction, *, before: datetime, limit: int) -> int:
         limit,
     )
     await tx.forget_entities(sorted(entities))
-    return deleted
+    return deleted + await _forget_queue(tx, to_micros(before))
+
+
+async def _forget_queue(tx: Transaction, before: Micros) -> int:
+    """Forget a queue that the catalog named, and that has sent nothing since a time; give how many: 0 or 1.
+
+    Only one at a time: to look for what is left of it is to read all deliveries.
+    """
+    quiet = await tx.fetch(
+        "SELECT name FROM queues WHERE next_at < $1 AND holder IS NULL"
+        f" AND substr(name, 1, 1) IN {CATALOG_QUEUES} ORDER BY name",
+        before,
+    )
+    for (name,) in quiet:
+        if await tx.fetch_value("SELECT 1 FROM deliveries WHERE queue = $1 LIMIT 1", name):
+            continue
+        if not await tx.fetch("SELECT 1 FROM queues WHERE name = $1 FOR UPDATE SKIP LOCKED", name):
+            continue
+        left = "SELECT 1 FROM deliveries WHERE queue = $1"  # as it is now that nothing more can come
+        forget = f"DELETE FROM queues WHERE name = $1 AND NOT EXISTS ({left}) RETURNING 1"
+        if await tx.fetch_value(forget, name):
+            return 1
+    return 0

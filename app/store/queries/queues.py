@@ -1,6 +1,7 @@
 """Queues: claimed by a dispatcher, and given back with what an attempt came to."""
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -29,8 +30,8 @@ ACTIONS_SINCE = timedelta(seconds=2)
 UNREADABLE = "written by another release, which this one cannot read"
 
 DUE_QUEUES = (
-    "SELECT name, failures, on_hold, holder, lease_until, unsure_since, unsure_sends FROM queues"
-    " WHERE (next_at <= $1 OR next_at > $2) AND (lease_until <= $5 OR lease_until > $3)"
+    "SELECT name, failures, on_hold, holder, lease_until, unsure_since, unsure_sends, sent_together FROM"
+    " queues WHERE (next_at <= $1 OR next_at > $2) AND (lease_until <= $5 OR lease_until > $3)"
     " AND NOT (name = ANY($6)) AND EXISTS ("
     "   SELECT 1 FROM deliveries WHERE queue = name AND state = 'pending' AND due_at <= $1)"
     # NO KEY: to store a delivery locks its queue's key, and neither is to wait for the other.
@@ -105,7 +106,7 @@ async def claim(
     claims, slots = [], Slots({name: spacings[name] for name in spacings if name in due}, now)
     if spacings:  # who waits longest goes first, in whatever queue of the destination
         heads.sort(key=lambda one: one[1]["deliveries"][0].id)
-    for (name, failures, on_hold, holder, lapsed_at, unsure_since, unsure_sends), head in heads:
+    for (name, failures, on_hold, holder, lapsed_at, unsure_since, unsure_sends, noted), head in heads:
         if (free_at := await slots.take(tx, head["destination"])) is not None:
             await tx.execute("UPDATE queues SET next_at = $1 WHERE name = $2", free_at, name)
             continue
@@ -131,6 +132,8 @@ async def claim(
                 unsure_sends=unsure_sends,
                 silences=active,
                 stepped=stepped,
+                spacing=spacings.get(head["destination"], timedelta(0)),
+                sent_together=await leases.sent_together(tx, name, noted if unsure_since else None),
                 **head,
             )
         )
@@ -198,10 +201,8 @@ async def waiting(tx: Transaction, claim: Claim, *, after: int, limit: int) -> l
     together = (claim.queue, to_micros(claim.claimed_at), claim.destination, None, None)
     readable = []
     for row in await tx.fetch(WAITING, *together, after, limit):
-        try:
+        with suppress(ValidationError):
             readable.append(_waiting_of(row))
-        except ValidationError:
-            continue
     return readable
 
 

@@ -20,7 +20,7 @@ DIFFERENCES = (
     # It has no arrays: a list arrives as JSON.
     (re.compile(r"= ANY\((\$\d+)\)"), r"IN (SELECT value FROM json_each(\1))"),
     # One transaction writes at a time: there are no row locks.
-    (re.compile(r" FOR (?:NO KEY )?UPDATE(?: SKIP LOCKED)?"), ""),
+    (re.compile(r" FOR (?:(?:NO KEY )?UPDATE|KEY SHARE)(?: SKIP LOCKED)?"), ""),
     # `$1` would be the name of a parameter.
     (re.compile(r"\$(\d+)"), r"?\1"),
 )

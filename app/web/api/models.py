@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import (
@@ -12,13 +12,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    model_validator,
 )
 
 from app.model.delivery import Outcome, State
-from app.model.incident import Severity
 from app.model.notification import Notification
-from app.store.views import Delivery, DeliveryAttempt, IncidentRow, StoredRun
+from app.store.views import Delivery, DeliveryAttempt, StoredRun
 
 _T = TypeVar("_T")
 
@@ -100,7 +98,7 @@ class ChangeOut(Answer):
     reason: str
     """Why it alerted, or why not."""
     alerts: int
-    reconciled: bool = Field(exclude=True)
+    reconciled: bool = Field(default=False, exclude=True)
     """Whether it was found by reconciling; for the page only."""
 
 
@@ -142,71 +140,6 @@ class DeliveryOut(Answer):
         """Make the answer from a delivery and the attempts, by the deliveries' numbers."""
         more = {"change": row.change_id, "incident": row.incident_id, "attempts": attempts.get(row.id, [])}
         return cls.model_validate(attributes_of(row) | more)
-
-
-class EscalationOut(Answer):
-    """Where an incident goes, and when."""
-
-    destination: str
-    at: datetime
-
-
-class IncidentOut(Answer):
-    """What a rule finds wrong with an entity."""
-
-    id: str
-    rule: str
-    blueprint: str
-    entity: str
-    title: str
-    state: str
-    severity: Severity
-    opened_at: datetime
-    changed_at: datetime
-    resolved_at: datetime | None
-    flapping: bool
-    quiet: str | None
-    """The id of the incident that explains it, or did: nobody is alerted while that is open."""
-    cause: str
-    """What that incident is about: `cluster eu-1, rule cluster-health`; empty: there is none."""
-    acknowledged_at: datetime | None
-    acknowledged_by: str
-    """Who looks after it; empty: nobody."""
-    version: int
-    """Grows with each step and each acknowledgement."""
-    escalations: list[EscalationOut]
-    """Where it goes if nobody acknowledges it before."""
-
-    @classmethod
-    def of(cls, row: IncidentRow) -> Self:
-        """Make the answer from an incident; its title is that of its last alert."""
-        title = row.last.title if row.last else row.incident.entity
-        by = row.incident.acknowledged
-        more = {"acknowledged_at": by and by.at, "acknowledged_by": by.by.name if by else "", "title": title}
-        coming = [EscalationOut(destination=destination, at=at) for destination, at in row.escalations]
-        others = {"escalations": coming, "cause": row.cause}
-        return cls.model_validate(attributes_of(row.incident) | more | others)
-
-
-class IncidentActionIn(BaseModel):
-    """Why, and for `silence` until when; without an end until the incident is over."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    comment: Annotated[str, Field(max_length=500)] = ""
-    ends_at: Time | None = None
-    seconds: Annotated[int, Field(gt=0, le=366 * 86400)] | None = None
-    """In place of `ends_at`: for how long."""
-
-    @model_validator(mode="after")
-    def _require_no_two_ends(self) -> Self:
-        if self.ends_at is not None and self.seconds is not None:
-            raise ValueError("give ends_at or seconds, not both")
-        return self
-
-    def end(self, now: datetime) -> datetime | None:
-        """Give when it ends, UTC, as given or `seconds` from now; None: with the incident."""
-        return now + timedelta(seconds=self.seconds) if self.seconds else self.ends_at
 
 
 class RetryIn(BaseModel):
@@ -267,6 +200,10 @@ class ReconciliationOut(Answer):
     next_at: datetime | None
 
 
+def _as_text(body: bytes | str) -> str:
+    return body if isinstance(body, str) else body.decode("utf-8", "replace")
+
+
 class QuarantineOut(Answer):
     """A signed body that could not be read."""
 
@@ -278,8 +215,8 @@ class QuarantineOut(Answer):
     reason: str
     size: int
     """In bytes."""
-    body: Annotated[str, BeforeValidator(lambda body: body.decode("utf-8", "replace"))]
-    """Its first 2,000 bytes; those that are not UTF-8 are replaced."""
+    body: Annotated[str, BeforeValidator(_as_text)]
+    """In a list its first 2,000 bytes; those that are not UTF-8 are replaced."""
 
 
 class AuditOut(Answer):

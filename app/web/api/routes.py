@@ -14,14 +14,13 @@ from app.store.views import ChangeFilter, IncidentFilter, Page
 from app.web import actions
 from app.web.actions import MAX_ID
 from app.web.api.base import FOR_AN_ACTION, NOT_FOUND, Before, Limit, Number, demand_text, make_router
+from app.web.api.incident_models import IncidentActionIn, IncidentOut, read_alerts
 from app.web.api.models import (
     ActionOut,
     AuditOut,
     ChangeOut,
     ChangesOut,
     DeliveryOut,
-    IncidentActionIn,
-    IncidentOut,
     IncidentState,
     PageOut,
     QuarantineOut,
@@ -156,7 +155,9 @@ async def incidents(
             limit=limit,
         )
     )
-    return PageOut[IncidentOut](items=[IncidentOut.of(row) for row in page.rows], next=page.next)
+    ids = [row.incident.id for row in page.rows]
+    alerts = await read_alerts(context.store, ids, context.clock(), context.find_links)
+    return PageOut[IncidentOut](items=[IncidentOut.of(row, alerts) for row in page.rows], next=page.next)
 
 
 @router.get("/incidents/{name:path}", tags=["Incidents"], summary="One incident", responses=NOT_FOUND)
@@ -164,7 +165,7 @@ async def incident(context: Context, name: str) -> IncidentOut:
     """Return one incident."""
     if (row := await context.store.read(queries.incidents.incident, name)) is None:
         raise HTTPException(404, f"There is no incident {one_line(name, 80)!r}.")
-    return IncidentOut.of(row)
+    return IncidentOut.of(row, await read_alerts(context.store, [name], context.clock(), context.find_links))
 
 
 @router.post(
@@ -224,6 +225,12 @@ async def quarantine(context: Context, before: Before = None, limit: Limit = 50)
     return PageOut[QuarantineOut](
         items=[QuarantineOut.model_validate(row) for row in page.rows], next=page.next
     )
+
+
+@router.get("/quarantine/{number}", tags=["Quarantine"], summary="One body", responses=NOT_FOUND)
+async def quarantined(context: Context, number: Number) -> QuarantineOut:
+    """Return one body, whole."""
+    return QuarantineOut.model_validate(await actions.quarantined(context, number))
 
 
 @router.post(

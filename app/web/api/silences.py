@@ -6,7 +6,7 @@ from fastapi import Depends, Query, status
 
 from app.model.silence import ANY, Silence
 from app.store import queries
-from app.web import actions
+from app.web.api import silence_actions
 from app.web.api.base import NOT_FOUND, Number, Pattern, demand_text, make_router
 from app.web.api.models import ActionOut
 from app.web.api.silence_models import SilenceEdit, SilenceIn, SilenceOut, SilencePreviewOut
@@ -37,7 +37,7 @@ async def add_silence(context: Context, who: Program, new: SilenceIn) -> ActionO
     """Mute what the patterns cover; each incident that is still open at the end alerts once."""
     patterns = (new.rule, new.blueprint, new.entity, new.team)
     ends_at = new.end(context.clock())
-    return await actions.add_silence(context, who, patterns, ends_at, new.comment, new.starts_at)
+    return await silence_actions.add_silence(context, who, patterns, ends_at, new.comment, new.starts_at)
 
 
 @router.get("/silences/preview", tags=["Silences"], summary="What a silence would cover")
@@ -64,10 +64,10 @@ async def preview_silence(
 async def revise_silence(context: Context, who: Program, number: Number, edit: SilenceEdit) -> ActionOut:
     """Change when a silence begins or ends, or its comment; one that has ended stays as it is."""
     values = {name: getattr(edit, name) for name in SilenceEdit.model_fields}
-    return await actions.revise_silence(context, who, number, **values)
+    return await silence_actions.revise_silence(context, who, number, **values)
 
 
 @router.delete("/silences/{number}", tags=["Silences"], summary="End a silence now", responses=NOT_FOUND)
 async def end_silence(context: Context, who: Program, number: Number) -> ActionOut:
     """End a silence now; it stays in the list of those that have ended."""
-    return await actions.end_silence(context, who, number)
+    return await silence_actions.end_silence(context, who, number)

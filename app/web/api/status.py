@@ -45,7 +45,8 @@ async def read_status(store: Store, health: Health, now: datetime) -> StatusOut:
     ended = next((run for run in runs if run.ended_at is not None), None)
     warnings = list(health.warnings)
     if tally.dead:
-        warnings.append(f"{tally.dead:,} deliveries are dead: python -m app deliveries --state dead")
+        are = "delivery is" if tally.dead == 1 else "deliveries are"
+        warnings.append(f"{tally.dead:,} {are} dead: python -m app deliveries --state dead")
     if ended and ended.error:
         warnings.append(f"reconciling failed: {ended.error}")
     return StatusOut(

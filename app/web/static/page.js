@@ -7,6 +7,7 @@
   let stream = null;
 
   const STALE_MS = 45000; // the listener speaks every 15 s
+  const { timeZone } = Intl.DateTimeFormat().resolvedOptions();
   const bar = document.getElementById("stale");
   let heard = Date.now();
 
@@ -35,6 +36,7 @@
       const ms = Date.now() - at;
       let text = at.toLocaleString([], { dateStyle: "medium", timeStyle: "medium", hour12: false });
       if ("span" in one.dataset) text = span(ms);
+      else if ("clock" in one.dataset && ms < 43200000) text = clock(at); // half a day: which day is plain
       else if ("ago" in one.dataset) text = ms < 0 ? `in ${span(-ms)}` : `${span(ms)} ago`;
       if (one.textContent !== text) one.textContent = text;
     }
@@ -96,6 +98,30 @@
     if (event.target.matches(".filter select")) event.target.form.requestSubmit();
   });
 
+  // The server reads a form's times as UTC; people type them in their own zone.
+  function useZone(root) {
+    for (const input of root.querySelectorAll("input[type=datetime-local][name]")) {
+      const sent = document.createElement("input");
+      const shift = (text, sign) => {
+        const at = new Date(`${text}${sign > 0 ? "" : "Z"}`);
+        const other = sign > 0 ? at : new Date(at - at.getTimezoneOffset() * 60000);
+        return isNaN(at) ? "" : other.toISOString().slice(0, 16);
+      };
+      [sent.type, sent.name, sent.value] = ["hidden", input.name, input.value];
+      input.value = shift(input.value, -1);
+      input.removeAttribute("name");
+      input.after(sent);
+      input.addEventListener("input", () => (sent.value = shift(input.value, 1)));
+    }
+    for (const one of root.querySelectorAll(".zone")) one.textContent = timeZone;
+  }
+
+  // An error's page, or a proxy's, must not take the place of what is shown: that would never come back.
+  document.body.addEventListener("htmx:before:swap", (event) => {
+    const { sourceElement, text } = event.detail.ctx;
+    if (sourceElement.id === "live" && !text.includes('id="live"')) event.preventDefault();
+  });
+
   document.body.addEventListener("htmx:after:swap", () => {
     document.querySelectorAll("a[aria-busy]").forEach((one) => one.removeAttribute("aria-busy"));
     const live = document.getElementById("live");
@@ -107,6 +133,7 @@
     }
     tick();
     const content = document.getElementById("ask-content");
+    useZone(content);
     if (content.childElementCount && !dialog.open) {
       dialog.showModal();
       const first = content.querySelector("input:not([type=hidden]), button");
@@ -132,7 +159,8 @@
     history.replaceState(null, "", here);
   }
   const zone = document.getElementById("zone");
-  if (zone) zone.textContent = `Times are in ${Intl.DateTimeFormat().resolvedOptions().timeZone}; UTC on hover.`;
+  if (zone) zone.textContent = `Times are in ${timeZone}; UTC on hover.`;
+  useZone(document);
   tick();
   setInterval(tick, 5000);
 })();

@@ -6,7 +6,7 @@ from typing import Any
 
 from app.model.change import CatalogChange, EntitySnapshot
 from app.model.diff import diff
-from app.model.incident import Step
+from app.model.incident import Acknowledgement, Person, Step
 from app.model.notification import Notification, Part, ValueChange
 from app.notifier.base import Item, Story
 from app.notifier.slack.compose import compose, recompose
@@ -18,6 +18,7 @@ HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 LASTED: dict[str, Any] = {"opened_at": NOW - 12 * MINUTE}
 OVER: dict[str, Any] = {"step": Step.RESOLVED, "ended": True, **LASTED}
 FLAPS: dict[str, Any] = {"moves": 4, "window": 30 * MINUTE, **LASTED}
+BY_ADA = Acknowledgement(NOW - 5 * MINUTE, Person("Ada", "slack", "U1ADA"))
 ON_HOLD = "for payments, which is on hold: 410 channel_is_archived"
 
 
@@ -122,6 +123,20 @@ ALERTS: dict[str, Notification] = {
     "closed": crashed(**LASTED).closing("rule 'health' is no longer in the rules file", NOW),
     "for a destination on hold": crashed(instead=ON_HOLD),
     "for a destination on hold, nobody knows why": crashed(instead="for rocket, which is on hold: 502"),
+    "acknowledged": crashed(step=Step.ACKNOWLEDGED, acknowledged=BY_ADA, **LASTED),
+    "a reminder of one that is acknowledged": down(step=Step.REMINDED, acknowledged=BY_ADA, **LASTED),
+    "got worse, acknowledged before": status("Degraded", "Crashed", severity="critical", step=Step.CHANGED,
+                                             worse=True, unacknowledged="Ada", **LASTED),
+    "escalated": crashed(step=Step.ESCALATED, window=15 * MINUTE, mention="<!here>", **LASTED),
+    "a cause": down(title="eu-1", rule="cluster-health", below="11 below it: 9 degraded, 2 crashed"),
+    "quiet until now": status("Healthy", "Degraded", was_quiet="cluster eu-1 was Down for 12 min", **LASTED),
+    "affects others": crashed(affected="3 depend on it: Checkout, Billing, Mail"),
+    "a group": status(None, None, change=None, title="Rocket", entity="Rocket", blueprint="team",
+                      rule="several", state="3 or more open", below="5 open now: 4 degraded, 1 crashed",
+                      members=("Checkout: Crashed", "and 4 more")),
+    "a group, over": status(None, None, change=None, title="Rocket", entity="Rocket", blueprint="team",
+                            rule="several", state="2 or fewer open", below="", members=(), **OVER),
+    "for a channel that the catalog names": crashed(instead="for #team-pay of teams: channel_not_found"),
     "notice": Notification.notice("Destination payments is on hold: 410 channel_is_archived.", NOW),
     "markup in the catalog": status("*b*", "<!channel>", "status", title="_Pay_ <b>", entity="a*b"),
 }  # fmt: skip
