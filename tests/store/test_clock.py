@@ -293,7 +293,7 @@ async def test_an_escalation_that_was_acknowledged(machine: Machine) -> None:
     for verb in ("acknowledge", "unacknowledge"):
         assert await escalations() == int(verb == "acknowledge")
         (incident,) = await open_ones(store)
-        action = Action(verb, verb, incident.id, Person("ana", "page"))  # type: ignore[arg-type]
+        action = Action(verb, verb, incident.id, Person("ana", "page"))
         await store.write(act, action, store.clock())
         await machine.set(HOUR)
         await take(store)

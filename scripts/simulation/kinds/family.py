@@ -202,28 +202,34 @@ class Family:
         self._on[name] = change.relations.get("site", self._on.get(name, ""))
         zone = change.relations.get("zone", life.zone if life else "")
         if change.health in ("", "Healthy"):
-            if life is not None:
-                if life.told:
-                    # Accepted together with the end of its cause: nobody need be told.
-                    life.unsure |= now - life.let_go < SAME_SECONDS
-                    life.steps.append(("resolved", change.health, now))
-                self._count(life, "")
-                del self._now[name]
-            return
-        if life is None and not change.moved:
+            self._end(name, life, now)
             return
         if life is None:
+            if not change.moved:
+                return
             life = self._now[name] = Life(change.health, change.at + WAIT_SECONDS)
             self._lives[name].append(life)
-            if life.due <= now:
-                life.unsure = True
+            life.unsure = life.due <= now
         elif life.state != change.health and change.moved:
             life.state = change.health
             if life.told:
                 life.steps.append(("changed", life.state, now))
         self._count(life, zone)
-        if life.told:
+        if not life.told:
+            self._explain(name, life, now)
+
+    def _end(self, name: str, life: Life | None, now: float) -> None:
+        if life is None:
             return
+        if life.told:
+            # Accepted together with the end of its cause: nobody need be told.
+            life.unsure |= now - life.let_go < SAME_SECONDS
+            life.steps.append(("resolved", "", now))
+        self._count(life, "")
+        del self._now[name]
+
+    def _explain(self, name: str, life: Life, now: float) -> None:
+        """Let a life be told, or wait, or be quiet, by what is open above it."""
         if life.state == "Crashed":
             life.told, life.site = True, ""
             life.steps.append(("opened", life.state, 0.0))
