@@ -88,7 +88,7 @@ def tied(
         return replace(after, ties=())
     ties = counting(kin.ties(known, after.severity), after, kin.rule)
     if after.flapping or (before is not None and not waits(before, now)):
-        return replace(after, ties=ties)
+        return after if ties == after.ties else replace(after, ties=ties)  # a copy is not cheap
     span = hold(kin.rule, after.severity)
     open_ = (causes[tie.key] for tie in ties if tie.quiets and tie.key in causes)
     due_at = after.opened_at + span if span else kin.due_at

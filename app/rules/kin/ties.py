@@ -29,7 +29,7 @@ class Kin:
         routes: Where the incidents of these groups would be alerted, by rule.
         people: Whom they would call of the catalog, by rule.
         totals: How many entities each group has, by the group's rule, and when they were counted.
-        seen: What `ties` gave, by severity.
+        seen: What `ties` gave, by whether the incident is critical.
         due_at: When its incident alerts first, where other incidents decide on that; None: at once.
     """
 
@@ -42,7 +42,7 @@ class Kin:
     routes: dict[str, tuple[Route, ...]] = field(default_factory=dict)
     people: dict[str, tuple[str, ...]] = field(default_factory=dict)
     totals: dict[str, tuple[int, Mapping[str, int]]] = field(default_factory=dict)
-    seen: dict[Severity | None, tuple[Tie, ...]] = field(default_factory=dict)
+    seen: dict[bool, tuple[Tie, ...]] = field(default_factory=dict)
     due_at: datetime | None = None
 
     def ties(self, known: "LastKnown | None", severity: Severity | None = None) -> tuple[Tie, ...]:
@@ -52,9 +52,10 @@ class Kin:
         """
         if self.is_vague:
             return self._ties(known, severity)
-        if severity not in self.seen:  # it is asked for several times, and costs as much as a look-up
-            self.seen[severity] = self._ties(known, severity)
-        return self.seen[severity]
+        critical = severity == "critical"
+        if critical not in self.seen:  # it is asked for several times, and costs as much as a look-up
+            self.seen[critical] = self._ties(known, severity)
+        return self.seen[critical]
 
     def _ties(self, known: "LastKnown | None", severity: Severity | None) -> tuple[Tie, ...]:
         ties: dict[tuple[str, str, str], Tie] = {}

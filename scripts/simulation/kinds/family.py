@@ -198,6 +198,8 @@ class Family:
         if life is not None:
             if abs(life.due - now) < UNSURE_SECONDS and not life.told and change.health in ("", "Healthy"):
                 life.unsure = True
+            # Accepted together with the end of its cause, it is told as it is after both.
+            life.unsure |= now - life.let_go < SAME_SECONDS
             self._pass(life, now)
         self._on[name] = change.relations.get("site", self._on.get(name, ""))
         zone = change.relations.get("zone", life.zone if life else "")
@@ -222,8 +224,6 @@ class Family:
         if life is None:
             return
         if life.told:
-            # Accepted together with the end of its cause: nobody need be told.
-            life.unsure |= now - life.let_go < SAME_SECONDS
             life.steps.append(("resolved", "", now))
         self._count(life, "")
         del self._now[name]
