@@ -1,11 +1,10 @@
 """The web application: ``uvicorn app.main:app``."""
 
-import gc
 import os
 import re
 import resource
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any
 
@@ -14,21 +13,20 @@ from starlette.types import ASGIApp
 
 from app import __doc__ as description
 from app.clicks.signature import CLICKS_PATH, SLACK_SCHEME
-from app.environment import environment
-from app.errors import ListenerError, SettingsError
-from app.network import Network
+from app.deliver.dispatcher import Dispatcher
+from app.errors import ListenerError
 from app.notifier.kind import FindLinks
 from app.observe import otel
-from app.observe.logs import configure_logging
-from app.observe.metrics import Metrics, prepare_metrics
+from app.observe.metrics import Metrics
 from app.observe.tracing import OFF
 from app.receive import webhook
 from app.receive.event import WEBHOOK_PATH
-from app.receive.rules_source import secrets_of
 from app.receive.whole import TAKE
-from app.runtime.configured import load_usable, open_links, with_rules
+from app.runtime.apart import Apart
+from app.runtime.configured import open_links
 from app.runtime.listener import Runtime, open_runtime
-from app.settings import Settings, load_settings
+from app.runtime.process import settle_memory, start_up
+from app.settings import Settings
 from app.store.opening import prepare_store
 from app.web import docs, health, metrics
 from app.web.health import Health, check_readiness
@@ -46,7 +44,6 @@ from app.web.protocol import MAX_READ_BYTES, limit_uvicorn
 from app.web.shutdown import on_stop_signal
 
 MAX_OPEN_FILES = 65_536
-COLLECT_AFTER_OBJECTS = 10_000  # Python's own 700 would collect every few changes
 
 
 class _Application(FastAPI):
@@ -70,13 +67,16 @@ class _Application(FastAPI):
         return plain_start(with_prefix(plain_headers(inner), self.prefix))
 
 
-def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = True) -> FastAPI:
+def create_app(
+    settings: Settings, *, receive: bool = True, dispatch: bool = True, apart: bool = False
+) -> FastAPI:
     """Make the application; its lifespan opens the store and runs the delivery loop.
 
     Args:
         settings: The configuration.
         receive: Whether it takes changes; if not, it answers only the health checks.
         dispatch: Whether it delivers; if not, another process does.
+        apart: Whether it starts a process that delivers in its place.
     """
     watch = Metrics()
     provider = otel.make_provider(os.environ)
@@ -85,12 +85,27 @@ def create_app(settings: Settings, *, receive: bool = True, dispatch: bool = Tru
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         app.state.stopping = False
-        opening = open_runtime(settings, dispatch=dispatch, reconcile=True, watch=watch, tracer=tracer)
+        other = Apart(watch) if apart else None
+        here = dispatch and other is None
+        opening = open_runtime(
+            settings,
+            receive=receive,
+            dispatch=here,
+            apart=other,
+            reconcile=True,
+            watch=watch,
+            tracer=tracer,
+        )
         try:
             with on_stop_signal(lambda: setattr(app.state, "stopping", True)):
-                async with opening as runtime, open_links(settings, runtime.store.clock) as links:
-                    _settle_memory()
-                    state = _request_state(settings, runtime, links, watch, dispatch=dispatch)
+                async with (
+                    other.running() if other else nullcontext(),
+                    opening as runtime,
+                    open_links(settings, runtime.store.clock) as links,
+                ):
+                    settle_memory()
+                    delivers = runtime.dispatcher if here else other
+                    state = _request_state(settings, runtime, links, watch, delivers)
                     # With traces on, the framework itself is needed: it makes the request's span. By the
                     # sources and the limit the application judges.
                     direct = receive and provider is None and settings.sources is None
@@ -148,18 +163,22 @@ def _add_routes(app: FastAPI, settings: Settings, *, receive: bool) -> None:
 
 
 def _request_state(
-    settings: Settings, runtime: Runtime, find_links: FindLinks, watch: Metrics, *, dispatch: bool
+    settings: Settings,
+    runtime: Runtime,
+    find_links: FindLinks,
+    watch: Metrics,
+    dispatcher: Dispatcher | Apart | None,
 ) -> dict[str, Any]:
     """Make what the routes find in a request's state: the running parts that they need."""
+    apart = dispatcher if isinstance(dispatcher, Apart) else None
 
     async def readiness() -> Health:
-        dispatcher = runtime.dispatcher if dispatch else None
-        return await check_readiness(
-            runtime.store, dispatcher, runtime.rules.warnings(), runtime.store.clock()
-        )
+        warnings = runtime.rules.warnings() + (apart.warnings() if apart else [])
+        return await check_readiness(runtime.store, dispatcher, warnings, runtime.store.clock())
 
     async def scrape() -> bytes:
-        return watch.scrape(await read_store(runtime.store, runtime.store.clock()))
+        numbers = await read_store(runtime.store, runtime.store.clock(), dispatcher)
+        return watch.scrape(numbers, await apart.numbers() if apart else {})
 
     state = {
         "receiver": runtime.receiver,
@@ -189,17 +208,7 @@ def _request_state(
     return state | {"context": context, "gate": Gate(settings.admin_token.get_secret_value())}
 
 
-def _settle_memory() -> None:
-    """Exempt what was made at the start from garbage collection, and collect less often.
-
-    All modules and models would be traversed again and again, which took an eighth of the time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER_OBJECTS)
-
-
-def load_app(*, receive: bool = True, dispatch: bool = True) -> FastAPI:
+def load_app(*, receive: bool = True, dispatch: bool = True, apart: bool = False) -> FastAPI:
     """Make the application that the environment configures; the arguments are those of `create_app`.
 
     Raises:
@@ -207,20 +216,12 @@ def load_app(*, receive: bool = True, dispatch: bool = True) -> FastAPI:
     """
     try:
         limit_uvicorn()
-        try:
-            settings = load_settings()
-        except SettingsError as error:
-            raise with_rules(error) from None
-        rules, _ = load_usable(settings)
-        network = Network(environment())
-        hidden = settings.hidden + network.hidden + otel.hidden(os.environ) + secrets_of(rules)
-        configure_logging(settings.log_level, settings.log_format, hidden)
-        prepare_metrics()
+        settings = start_up()
         prepare_store(settings.database[0])
     except ListenerError as error:
         raise SystemExit(f"Cannot start:\n{error}") from None
     _allow_open_files()
-    return create_app(settings, receive=receive, dispatch=dispatch)
+    return create_app(settings, receive=receive, dispatch=dispatch, apart=apart)
 
 
 def _allow_open_files() -> None:

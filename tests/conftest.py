@@ -1,9 +1,11 @@
 """What several test modules need."""
 
+import gc
 import json
 import logging
 import pkgutil
 import ssl
+import sys
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -29,6 +31,9 @@ from app.store.store import Store
 from app.store.views import Delivery
 from tests.postgres import PostgresServer
 
+# Looked for, and not needed: httpcore does at each request, which takes a twentieth of all tests, and
+# jsonschema takes 1.5 s to import the grammars of a format that no schema here has.
+sys.modules |= dict.fromkeys(("sniffio", "rfc3987_syntax"))  # type: ignore[arg-type]
 SECRET = "test-client-secret-4711"
 KEPT = httpx.Limits(max_connections=32, keepalive_expiry=None)
 """For many requests at once: httpx looks through all of its connections, and may close one in use."""
@@ -50,6 +55,8 @@ UNMEASURED = (
     "reconcile/test_run.py",
 )
 """Tests whose load is their point: measuring coverage makes them twice as slow on Python 3.11."""
+LONG = ("acceptance", "browser", "deploy", "power", "simulation", "test_bench.py")
+"""Tests that take seconds each, and mostly wait."""
 MEASURED = pytest.StashKey[bool]()
 
 
@@ -73,14 +80,27 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     coverage.pause()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Choose what is measured: the first case of each test; the others go the same way."""
-    seen = set()
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Choose what is measured, the first case of each test: the others go the same way."""
+    seen: set[str] = set()
+    long: list[pytest.Item] = []
+    short: list[pytest.Item] = []
     for item in items:
         path = item.path.relative_to(Path(__file__).parent).as_posix()
         test = item.nodeid.partition("[")[0]
         item.stash[MEASURED] = test not in seen and not path.startswith(UNMEASURED)
         seen.add(test)
+        (long if path.startswith(LONG) else short).append(item)
+    # Each of xdist's workers begins with an equal part of the list, and so with its share of the long tests:
+    # at the end there would be nothing left to do beside them.
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    share = len(short) // workers + 1
+    items[:] = [
+        item
+        for number in range(workers)
+        for item in (*long[number::workers], *short[number * share : (number + 1) * share])
+    ]
+    gc.freeze()  # the modules and the tests stay: the collector need not look through them again and again
 
 
 @pytest.hookimpl(wrapper=True)
@@ -178,12 +198,14 @@ def rules_with_rate(folder: Path, webhook_url: str, rate: float = 1000) -> Path:
 
 
 @pytest.fixture
-async def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
     """The URL of an empty database: SQLite, or what a test's `DATABASES` asks for."""
     if getattr(request, "param", "sqlite") == "sqlite":
-        return f"sqlite:///{tmp_path}/listener.db"
+        yield f"sqlite:///{tmp_path}/listener.db"
+        return
     server: PostgresServer = request.getfixturevalue("postgres")
-    return await server.new_database()
+    async with server.lent_database() as url:
+        yield url
 
 
 DATABASES = pytest.mark.parametrize("database", ["sqlite", "postgres"], indirect=True)

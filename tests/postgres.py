@@ -4,11 +4,15 @@ import os
 import shutil
 import tempfile
 import warnings
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+
+from app.store.opening import open_store
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it looks for a folder that a container need not have
@@ -29,6 +33,28 @@ max_connections = 200
 shared_buffers = 64MB
 fsync = {fsync}
 """
+TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
+EMPTY = """
+DO $$
+DECLARE name TEXT;
+BEGIN
+    PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid();
+    SET LOCAL lock_timeout = '3s';
+    FOR name IN SELECT tablename FROM pg_tables
+        WHERE schemaname = 'public' AND tablename <> 'schema_version'
+    LOOP
+        IF pg_relation_size(name::regclass) > 100000 THEN
+            EXECUTE format('TRUNCATE %I', name);
+        ELSE
+            EXECUTE format('DELETE FROM %I', name);
+        END IF;
+    END LOOP;
+    INSERT INTO clock (id) VALUES (1);
+    PERFORM setval(sequencename::regclass, 1, false) FROM pg_sequences;
+END $$
+"""
+"""Much quicker than TRUNCATE where there are few rows."""
 USER = "pgserver"  # PostgreSQL refuses to run as root
 
 
@@ -44,6 +70,8 @@ class PostgresServer:
         self.data = self.folder / "data"
         self._fsync = fsync
         self._names = count()
+        self._free: list[str] = []
+        self._tables: list[asyncpg.Record] = []
         self._as: dict[str, Any] = {}
         if os.geteuid() == 0:
             ensure_user_exists(USER)
@@ -86,6 +114,24 @@ class PostgresServer:
         name = f"test{next(self._names)}"
         await self.execute(f"CREATE DATABASE {name}")
         return self.url(name)
+
+    @asynccontextmanager
+    async def lent_database(self) -> AsyncIterator[str]:
+        """Give the URL of a database of this release's schema, without rows, until the end.
+
+        It is emptied and given again, because to make one costs 0.15 s.
+        """
+        if self._free:
+            url = self._free.pop()
+        else:
+            url = await self.new_database()
+            async with open_store(url, upgrade=True):
+                self._tables = await self.execute(TABLES, url)
+        yield url
+        with suppress(asyncpg.PostgresError):  # where a table is locked, another database is made
+            if await self.execute(TABLES, url) == self._tables:
+                await self.execute(EMPTY, url)
+                self._free.append(url)
 
     async def execute(self, statement: str, url: str | None = None) -> Any:
         """Run a statement on a connection of its own, and return the rows."""

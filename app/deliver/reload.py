@@ -1,7 +1,7 @@
 """Puts the rules file into force again after it was changed, while changes come in and alerts go out."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -45,6 +45,7 @@ class RulesInForce:
         clock: Gives the time, UTC.
         on_more_watched: Called when the rules watch a blueprint that the rules before did not.
         problem: The reason for which the file was refused when it was read last; None: it was not.
+        hints: What the file that was read last could say better.
         again_seconds: How soon `follow` is tried again while the store cannot do it.
     """
 
@@ -60,6 +61,7 @@ class RulesInForce:
     watch: Watch
     on_more_watched: Callable[[], None] = lambda: None
     problem: str | None = None
+    hints: Sequence[str] = ()
     again_seconds: float = FOLLOW_AGAIN_SECONDS
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _closing: set[asyncio.Task[None]] = field(default_factory=set)
@@ -122,8 +124,9 @@ class RulesInForce:
         self.dispatcher.wake()
         if book.watched.keys() - watched_before:
             self.on_more_watched()
-        for hint in rules.hints:
-            log.warning("rules_hint", reason=hint.at(rules.name))
+        self.hints = [hint.at(rules.name) for hint in rules.hints]
+        for hint in self.hints:
+            log.warning("rules_hint", reason=hint)
         log.info("rules_loaded", rules=len(rules.file.rules), destinations=len(notifiers))
 
     async def follow(self, replaced: NotifierSet | None = None) -> None:

@@ -127,7 +127,7 @@ def _form(view: Mapping[str, Any]) -> str:
 
 def _text(text: str) -> str:
     """Turn Slack's markup into HTML."""
-    elements = rich(text).to_dict()["elements"]
+    elements = rich(text)["elements"]
     return "".join(_part(part) for element in elements for part in element["elements"])
 
 

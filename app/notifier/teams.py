@@ -204,7 +204,7 @@ def card_of(composed: Composed) -> Json:
 
 def plain_card(composed: Composed) -> Json:
     """Make a card of a message that has nothing but text."""
-    return _cut_to_fit(text_card(plain_of(rich(composed.plain["text"]).to_dict())))
+    return _cut_to_fit(text_card(plain_of(rich(composed.plain["text"]))))
 
 
 def text_card(text: str) -> Json:
@@ -226,7 +226,7 @@ def _elements(block: Mapping[str, Any]) -> Iterator[Json]:
     """Yield a line of a card for each line of a block in Slack's form."""
     if block["type"] == "context":
         texts = [
-            _lines(rich(element["text"]).to_dict())
+            _lines(rich(element["text"]))
             if element["type"] == "mrkdwn"
             else [[_run(unescaped(element["text"]))]]
             for element in block["elements"]
@@ -234,7 +234,7 @@ def _elements(block: Mapping[str, Any]) -> Iterator[Json]:
         runs = [run for lines in texts for line in lines for run in (*line, _run("  |  "))][:-1]
         yield _block([run | SMALL for run in runs], "Medium")
     elif block["type"] in {"section", "rich_text"}:
-        whole = rich(block["text"]["text"]).to_dict() if block["type"] == "section" else block
+        whole = rich(block["text"]["text"]) if block["type"] == "section" else block
         for number, line in enumerate(_lines(whole)):
             yield _block(line, "None" if number else "Small")
 

@@ -104,6 +104,13 @@ EVENTS = {
         "A destination refused a digest, so its alerts are sent one by one. Nothing to do; one of them "
         "may be dead next."
     ),
+    "dispatcher_ended": (
+        "The process that delivers ended by itself, and is started again after `again_in_seconds`. Once may "
+        "be an operator's kill; if it repeats, the lines before say why, or the system's log, where memory "
+        "ran out."
+    ),
+    "dispatcher_refused": "The process that delivers cannot start; `reason` says why. It is tried again.",
+    "dispatcher_started": "`serve` started a process of its own that delivers. Nothing to do.",
     "entity_unreadable": (
         "An entity in Port could not be read and is left out of reconciling. Look at the entity in Port."
     ),

@@ -6,7 +6,7 @@ entity.
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from prometheus_client.registry import Collector
 
 from app.errors import Cause, SettingsError
 from app.model.delivery import Outcome
+from app.observe.together import Key, Together, numbers_of
 from app.observe.watch import Watch
 
 log = structlog.get_logger(__name__)
@@ -154,6 +155,8 @@ class Metrics(Watch):
         self._commit_failures = counter(
             "store_commit_failures_total", "Transactions that the store could not commit."
         )
+        text = "How often the process that delivers ended, and was started again."
+        self._dispatcher_ends = counter("dispatcher_restarts_total", text)
         self._clicks = counters(
             "slack_clicks_total", "Clicks on buttons in Slack, by what came of them.", "action", "outcome"
         )
@@ -169,10 +172,8 @@ class Metrics(Watch):
         self._differences = counter(
             "reconcile_differences_total", "Entities that differed from their last known state."
         )
-        self._missed = counter(
-            "missed_webhooks_total",
-            "Of these, those for which Port should have called the listener, and had not.",
-        )
+        text = "Of these, those for which Port should have called the listener, and had not."
+        self._missed = counter("missed_webhooks_total", text)
         self._came_after = counter(
             "late_webhooks_total", "Changes that arrived after reconciling had found them."
         )
@@ -233,6 +234,10 @@ class Metrics(Watch):
         self._commit_seconds.observe(seconds)
         self._commit_jobs.observe(jobs)
 
+    def dispatcher_ended(self) -> None:
+        """Count an end of the process that delivers."""
+        self._dispatcher_ends.inc()
+
     def compared(self, reason: str, seconds: float, differences: int, missed: int, *, well: bool) -> None:
         """Count a reconcile run and what it found."""
         self._runs("well" if well else "failed").inc()
@@ -267,13 +272,18 @@ class Metrics(Watch):
         """Count a click."""
         self._clicks(action, outcome).inc()
 
-    def scrape(self, state: Collector) -> bytes:
+    def numbers(self) -> list[tuple[str, str, dict[str, str], float]]:
+        """List what another process adds to its own, as `app.observe.together` has it."""
+        return numbers_of(self._registry)
+
+    def scrape(self, state: Collector, others: Mapping[Key, float]) -> bytes:
         """Return all metrics in Prometheus' text format.
 
         Args:
             state: The store's numbers, read for this scrape.
+            others: Those of a process that delivers for this one.
         """
-        counted: Collector = _AllProcesses() if self._several else self._registry
+        counted: Collector = _AllProcesses() if self._several else Together(self._registry, others)
         return generate_latest(counted) + generate_latest(state)
 
 

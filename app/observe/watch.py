@@ -49,6 +49,9 @@ class Watch:
     def committed(self, seconds: float, jobs: int, *, well: bool) -> None:
         """The store's writer ended a transaction of `jobs` jobs. Called from the writer's thread."""
 
+    def dispatcher_ended(self) -> None:
+        """The process that delivers has ended, and is started again."""
+
     def compared(self, reason: str, seconds: float, differences: int, missed: int, *, well: bool) -> None:
         """A reconcile run has ended.
 

@@ -44,11 +44,10 @@ if TYPE_CHECKING:
     from app.clicks.handle import Clicks
     from app.clicks.socket_mode import SlackSocket
     from app.port.client import PortClient
+    from app.runtime.apart import Apart
 
 log = structlog.get_logger(__name__)
-
 Loop = Coroutine[None, None, None]
-
 STOP_SECONDS = 5.0  # with uvicorn's own wait for open requests, a stop takes less than 10 s
 
 
@@ -98,7 +97,9 @@ class Runtime:
 async def open_runtime(
     settings: Settings,
     *,
+    receive: bool = True,
     dispatch: bool = True,
+    apart: "Apart | None" = None,
     reconcile: bool = False,
     watch: Watch = NOBODY,
     tracer: Tracer = OFF,
@@ -108,7 +109,9 @@ async def open_runtime(
 
     Args:
         settings: The configuration.
+        receive: Whether changes come; if not, another process takes them.
         dispatch: Whether to deliver; if not, another process does.
+        apart: That other process, if this one has started it.
         reconcile: Whether to reconcile with Port at intervals, where that is configured.
         watch: Counts what happens.
         tracer: Makes spans of it.
@@ -119,7 +122,8 @@ async def open_runtime(
         RulesError: Something is wrong with the rules file.
         SettingsError: A destination cannot be used as it is configured.
     """
-    _warn_of_what_is_unusual(settings)
+    if receive and not settings.secrets:
+        log.warning("unsigned_accepted", effect="anybody who can reach this listener can send changes")
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(
             machine.open_store(*settings.database, upgrade=dispatch, watch=watch)
@@ -132,11 +136,14 @@ async def open_runtime(
         port = port_client(settings, clock=machine.clock)
         if port is not None:
             stack.push_async_callback(port.close)
-        runtime = _assemble(settings, store, conditions, templates, port, watch, tracer, machine)
+        runtime = _assemble(settings, store, conditions, templates, port, watch, tracer, machine, apart)
+        for hint in runtime.rules.hints if receive else ():
+            log.warning("rules_hint", reason=hint)
         watch.rules_taken(list(runtime.intake.book.rules.by_name), runtime.sender.notifiers)
         # Closed before Port's client and jq, which notifiers use.
         stack.push_async_callback(runtime.rules.close)
-        stack.enter_context(reload_on_sighup(runtime.rules.reload))
+        reload = runtime.rules.reload
+        stack.enter_context(reload_on_sighup(apart.reloading(reload) if apart else reload))
         if runtime.clicks is not None:
             stack.push_async_callback(runtime.clicks.close)
         loops: list[Loop] = []
@@ -182,11 +189,6 @@ async def _follow_clock(store: Store) -> None:
             await store.follow_clock()
 
 
-def _warn_of_what_is_unusual(settings: Settings) -> None:
-    if not settings.secrets:
-        log.warning("unsigned_accepted", effect="anybody who can reach this listener can send changes")
-
-
 def _reconcile_loop(
     settings: Settings, runtime: Runtime, stack: AsyncExitStack, machine: Machine
 ) -> list[Loop]:
@@ -228,16 +230,15 @@ def _assemble(
     watch: Watch,
     tracer: Tracer,
     machine: Machine,
+    apart: "Apart | None",
 ) -> Runtime:
     context = notifier_context(
         settings, templates, port, lambda run: store.read(queries.reports.fate, run), machine.clock
     )
     load = partial(load_usable, settings, context)
     rules, notifiers = load()
-    if not context.default_webhook and DEFAULT_DESTINATION not in rules.file.destinations:
+    if apart is None and not context.default_webhook and DEFAULT_DESTINATION not in rules.file.destinations:
         log.warning("slack_webhook_not_set", effect="alerts for the default destination are printed here")
-    for hint in rules.hints:
-        log.warning("rules_hint", reason=hint.at(rules.name))
     make_book = partial(make_rulebook, default_webhook=context.default_webhook)
     book = make_book(rules.file)
     messages = Messages(store.body, templates, book.rules, lambda *about: store.read(affected, *about))
@@ -264,7 +265,7 @@ def _assemble(
         clock=store.clock,
         evaluate=conditions.evaluate,
         look_up=_look_up(port, machine.steady),
-        wake=dispatcher.wake,
+        wake=apart.wake if apart else dispatcher.wake,
         reports=port is not None,
         watch=watch,
         tracer=tracer,
@@ -287,6 +288,7 @@ def _assemble(
         store=store,
         clock=store.clock,
         watch=watch,
+        hints=[hint.at(rules.name) for hint in rules.hints],
     )
     clicks = make_clicks(settings, store, intake, watch)
     socket = make_socket(settings, clicks, machine.jitter)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-WAITS_LONG = timedelta(seconds=60)
+WAITS_LONG = timedelta(seconds=45)
 """What could go and has waited longer is told everywhere."""
 
 

@@ -3,12 +3,11 @@
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import APIRouter, Request, Response, status
 from pydantic import BaseModel
 
-from app.deliver.dispatcher import Dispatcher
 from app.errors import StoreUnavailable
 from app.store import queries
 from app.store.queue_state import QueueState
@@ -33,18 +32,25 @@ class Health(BaseModel):
     """What needs attention, though it works."""
 
 
+class Deliverer(Protocol):
+    """What delivers: the dispatcher, or the process that has it."""
+
+    def stale(self) -> str | None:
+        """Say why it cannot be relied on; None: it works."""
+
+
 Readiness = Callable[[], Awaitable[Health]]
 
 
 async def check_readiness(
-    store: Store, dispatcher: Dispatcher | None, rules_warnings: Iterable[str], now: datetime
+    store: Store, dispatcher: Deliverer | None, known: Iterable[str], now: datetime
 ) -> Health:
     """Prove that the store can write and that the delivery loop turns, and collect what needs attention.
 
     Args:
         store: The outbox.
-        dispatcher: The delivery loop; None: another process delivers.
-        rules_warnings: What is wrong with the rules.
+        dispatcher: What delivers; None: another process, which this one does not know.
+        known: What else is known to need attention.
         now: The time, UTC.
     """
     reasons, warnings = [], []
@@ -56,7 +62,7 @@ async def check_readiness(
         reasons.append(f"the store cannot write: {error}")
     if dispatcher is not None and (stale := dispatcher.stale()):
         reasons.append(stale)
-    warnings += rules_warnings
+    warnings += known
     warnings += [store.clock.warning] if store.clock.warning else []
     with suppress(StoreUnavailable):  # a store that cannot be read is among the reasons already
         if no_clicks := await store.read(queries.counts.socket_trouble, now):

@@ -14,7 +14,7 @@ from app.store import queries
 from app.store.queue_state import QueueState
 from app.store.store import Store
 from app.store.views import Tally
-from app.web.health import NO_METHOD, NO_SECURITY
+from app.web.health import NO_METHOD, NO_SECURITY, Deliverer
 from app.web.session import BEARER, get_gate
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -65,15 +65,20 @@ class StoreNumbers(Collector):
         return self._families
 
 
-async def read_store(store: Store, now: datetime) -> StoreNumbers:
-    """Read the store's numbers. They are read for each scrape, so that all processes give the same.
+async def read_store(store: Store, now: datetime, dispatcher: Deliverer | None = None) -> StoreNumbers:
+    """Read the store's numbers, and whether this listener delivers.
+
+    They are read for each scrape, so that all processes give the same.
 
     Of a store that does not answer only ``port_listener_store_up 0`` is given.
 
     Args:
         store: The store.
         now: The time, UTC.
+        dispatcher: What delivers; None: another process, which this one does not know.
     """
+    text = "1 while what delivers can be relied on."
+    up = [_family("dispatcher_up", text, value=not dispatcher.stale())] if dispatcher else []
     try:
         queues, tally, no_clicks = (
             await store.read(queries.page.queues, now),
@@ -81,13 +86,14 @@ async def read_store(store: Store, now: datetime) -> StoreNumbers:
             await store.read(queries.counts.socket_trouble, now),
         )
     except StoreUnavailable:
-        return StoreNumbers([_family("store_up", STORE_UP, value=0)])
+        return StoreNumbers([_family("store_up", STORE_UP, value=0), *up])
     text = "1 while no process has the connection over which clicks in Slack are to come."
     socket = _family("slack_socket_down", text, value=bool(no_clicks))
     # Nothing is given before all are read, so that no scrape has half of it.
     return StoreNumbers(
         [
             _family("store_up", STORE_UP, value=1),
+            *up,
             *_queue_families(queues, now),
             *_tally_families(tally),
             socket,

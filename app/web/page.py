@@ -35,10 +35,9 @@ BODY_BYTES_SHOWN = 20_000
 NEWS_POLL_SECONDS = 1.0
 STOP_POLLS = 5
 """How often a stream looks for a stop between two looks for news."""
-REFRESH_SECONDS = 30
-"""The page is refreshed this often without news, because silences and waits end with time alone."""
-SPEAK_SECONDS = 15
-"""A stream speaks this often at least: a page that hears nothing for three times as long says so."""
+REFRESH_SECONDS = 15
+"""The page is refreshed this often without news, because silences and waits end with time alone. One that
+hears nothing for three times as long says so."""
 STATES = (*State, QUIET)
 QUICK_RANGES = {f"{hours}h": timedelta(hours=hours) for hours in (1, 6, 24)} | {"7d": timedelta(days=7)}
 """What `since` may be in place of a time: so long ago, whenever the page is read."""
@@ -231,20 +230,16 @@ async def events(
     Other processes write to the store as well, and notify nobody: it is polled once a second.
     """
     seen: tuple[int, ...] | None = None
-    quiet_seconds = spoke_seconds = 0.0
+    quiet_seconds = 0.0
     while gate.visitor(request.cookies.get(COOKIE)) is not None and not request.app.state.stopping:
         newest = await context.store.read(queries.counts.newest)
         if seen is not None and (newest != seen or quiet_seconds >= REFRESH_SECONDS):
             yield ServerSentEvent(event="news", raw_data="new")
-            quiet_seconds = spoke_seconds = 0.0
+            quiet_seconds = 0.0
         elif seen is None:
             yield ServerSentEvent(event="ready", raw_data="ready", retry=2000)
-        elif spoke_seconds >= SPEAK_SECONDS:  # a comment, as the framework's own, would not reach the page
-            yield ServerSentEvent(event="alive", raw_data="alive")
-            spoke_seconds = 0.0
         seen = newest
         for _ in range(STOP_POLLS):  # a stop must not wait for the next look: uvicorn waits for open streams
             if not request.app.state.stopping:
                 await asyncio.sleep(NEWS_POLL_SECONDS / STOP_POLLS)
         quiet_seconds += NEWS_POLL_SECONDS
-        spoke_seconds += NEWS_POLL_SECONDS

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -170,28 +170,33 @@ class Procrastinate(Built):
         if folder not in self.servers:
             server = PostgresServer(fsync=True)
             server.make()
-            url = asyncio.run(server.new_database())
+            try:
+                url = asyncio.run(server.new_database())
+                environment = {"PYTHONPATH": str(ROOT), "DATABASE_URL": url} | self._secrets()
+                command = [*self._command(), "schema", "--apply"]
+                subprocess.run(command, env=environment, check=True, capture_output=True)
+            finally:
+                server.stop()
             self.servers[folder] = server, url
-            environment = {"PYTHONPATH": str(ROOT), "DATABASE_URL": url} | self._secrets()
-            command = [*self._command(), "schema", "--apply"]
-            subprocess.run(command, env=environment, check=True, capture_output=True)
-            server.stop()
         with super().start(folder) as web:
             yield web
 
     def _store(self, folder: Path, stack: ExitStack) -> tuple[dict[str, str], tuple[psutil.Process, ...]]:
         server, url = self.servers[folder]
         server.start()
-        stack.callback(self._stop, server)
         postmaster = psutil.Process(int((server.data / "postmaster.pid").read_text().split()[0]))
         if SERVER_CORE is not None:
             for process in (postmaster, *postmaster.children()):
                 process.cpu_affinity([SERVER_CORE])
+        stack.callback(self._stop, server, postmaster)
         return {"DATABASE_URL": url}, (postmaster,)
 
     @staticmethod
-    def _stop(server: PostgresServer) -> None:
-        with suppress(Exception):  # it was killed
+    def _stop(server: PostgresServer, postmaster: psutil.Process) -> None:
+        if not postmaster.is_running() or postmaster.status() == psutil.STATUS_ZOMBIE:  # it was killed
+            # Where nobody collects what has died, the next start would take it for alive.
+            (server.data / "postmaster.pid").unlink(missing_ok=True)
+        else:
             server.stop()
 
     def _worker(self) -> list[str]:
@@ -201,10 +206,9 @@ class Procrastinate(Built):
         return [str(self.installed / "venv/bin/procrastinate"), "--app", f"{self.module}.queue"]
 
     def remove(self) -> None:
-        """Remove the databases."""
+        """Remove the databases, which have ended."""
         for server, _ in self.servers.values():
-            with suppress(Exception):  # it does not run any more
-                server.remove()
+            shutil.rmtree(server.folder, ignore_errors=True)
         self.servers.clear()
 
 

@@ -59,6 +59,8 @@ class Running:
 
     def kill(self) -> None:
         """End it, and what it has started, with SIGKILL."""
+        for process in (self.process, *self.others):
+            process.suspend()  # it starts nothing more while what it has started is counted
         for process in self._family():
             with suppress(psutil.NoSuchProcess):
                 process.kill()

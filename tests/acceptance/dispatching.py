@@ -1,7 +1,6 @@
 """A dispatcher as a process of its own, which is quick to start and to kill."""
 
 import asyncio
-import multiprocessing
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -15,9 +14,8 @@ from app.notifier.base import Item, Notifier, Parcel, Sent
 from app.receive.payload import bare_event
 from app.store.rows import Claim, Waiting
 from app.store.sqlite.database import open_sqlite
+from tests.forking import CONTEXT
 
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.acceptance.dispatching"])
 SEND_SECONDS = 0.02
 
 

@@ -23,7 +23,9 @@ from app.web.api.models import DeliveryOut
 from tests.conftest import NO_TLS, SECRET, rules_with_rate
 from tests.waiting import until
 
-SERVE = (sys.executable, "-m", "app", "serve")
+APP = (sys.executable, "-m", "app")
+SERVE = (*APP, "serve", "--dispatch", "here")
+"""One process: a second one takes a second of CPU to start."""
 UVICORN = (sys.executable, "-m", "uvicorn", "app.main:app", "--workers", "2")
 ROOT = Path(__file__).parents[2]
 MOST_DELIVERIES = 100_000

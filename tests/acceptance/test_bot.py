@@ -15,6 +15,7 @@ from starlette.responses import Response
 from app.demo.run import serving
 from app.model.delivery import State
 from tests.acceptance.process import Listener, listening, post_change
+from tests.conftest import NO_TLS
 from tests.notifier.slack.stand_in_api import TOKEN, HangUp, StandInSlackApi
 from tests.waiting import until
 
@@ -48,7 +49,7 @@ async def with_bot(folder: Path, api: StandInSlackApi, **more: Any) -> AsyncIter
 
 async def change(listener: Listener, entity: str, after: str, before: str = "Healthy") -> None:
     """Post a change."""
-    async with httpx.AsyncClient(base_url=listener.url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=listener.url, timeout=30, verify=NO_TLS) as client:
         assert (await post_change(client, entity, after, before)).status_code == 202
 
 

@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from app.demo.stand_in_slack import StandInSlack
-from tests.acceptance.process import SERVE, Listener, listening, post_change
+from tests.acceptance.process import APP, Listener, listening, post_change
+from tests.conftest import NO_TLS
 from tests.postgres import PostgresServer
 from tests.store.proxies import HoldingProxy
 from tests.told import entities
@@ -21,19 +22,19 @@ from tests.waiting import until
 pytestmark = pytest.mark.acceptance
 
 NEVER_LONGER = 5.0
-DISPATCH = (*SERVE[:-1], "dispatch")
+DISPATCH = (*APP, "dispatch")
 
 
 async def timed_post(listener: Listener, entity: str) -> tuple[int, float]:
     """Post a change, and return the status and how many seconds the answer took."""
-    async with httpx.AsyncClient(base_url=listener.url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=listener.url, timeout=30, verify=NO_TLS) as client:
         began = time.monotonic()
         return (await post_change(client, entity)).status_code, time.monotonic() - began
 
 
 async def is_ready(listener: Listener) -> bool:
     """Tell whether a listener says that all is well."""
-    async with httpx.AsyncClient(base_url=listener.url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=listener.url, timeout=30, verify=NO_TLS) as client:
         return (await client.get("/readyz")).status_code == 200
 
 
@@ -116,7 +117,9 @@ async def test_a_frozen_replica_does_not_send(
     through = url.replace(str(postgres.folder), str(folders[0]))
     async with (
         proxy.serving(),
-        listening(folders[1], slack.url, command=(*SERVE, "--no-dispatch"), DATABASE_URL=url) as listener,
+        listening(
+            folders[1], slack.url, command=(*APP, "serve", "--no-dispatch"), DATABASE_URL=url
+        ) as listener,
         listening(folders[2], slack.url, command=DISPATCH, DATABASE_URL=through) as frozen,
     ):
         assert (await timed_post(listener, "one"))[0] == 202

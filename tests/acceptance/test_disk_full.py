@@ -8,6 +8,7 @@ import pytest
 from app.demo.stand_in_slack import StandInSlack
 from tests.acceptance.disks import MOUNT, can_mount
 from tests.acceptance.process import SERVE, listening, post_change
+from tests.conftest import NO_TLS
 from tests.told import entities
 from tests.waiting import until
 
@@ -26,7 +27,7 @@ async def test_a_full_disk(tmp_path: Path, slack: StandInSlack) -> None:
         assert listener.process is not None
         inside = Path(f"/proc/{listener.process.pid}/root{disk}")
         acknowledged: list[str] = []
-        async with httpx.AsyncClient(base_url=listener.url, timeout=30) as client:
+        async with httpx.AsyncClient(base_url=listener.url, timeout=30, verify=NO_TLS) as client:
 
             async def post(entity: str) -> int:
                 status = (await post_change(client, entity)).status_code

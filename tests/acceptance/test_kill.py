@@ -12,6 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from app.demo.stand_in_slack import StandInSlack
 from tests.acceptance.process import listening, post_change
+from tests.conftest import NO_TLS
 from tests.told import entities
 from tests.waiting import until
 
@@ -23,7 +24,7 @@ AT_MOST_SECONDS = 25  # a lease is 30: nobody has waited for one
 
 async def load(url: str, name: str, acknowledged: list[str], refused: list[str]) -> None:
     """Post changes one after the other until the listener is gone."""
-    async with httpx.AsyncClient(base_url=url) as client:
+    async with httpx.AsyncClient(base_url=url, verify=NO_TLS) as client:
         for number in range(100_000):
             entity = f"{name}-{number}"
             try:
@@ -69,7 +70,7 @@ async def test_sigterm_finishes_what_is_in_flight(tmp_path: Path, slack: StandIn
 
     slack.answers.append(slowly)
     async with listening(tmp_path, slack.url, rate=0.001) as listener:
-        async with httpx.AsyncClient(base_url=listener.url) as client:
+        async with httpx.AsyncClient(base_url=listener.url, verify=NO_TLS) as client:
             await post_change(client, "in-flight")
             await post_change(client, "waits")
         await arrived.wait()

@@ -9,6 +9,7 @@ import pytest
 
 from app.demo.stand_in_slack import StandInSlack
 from tests.acceptance.process import listening
+from tests.conftest import NO_TLS
 from tests.web.visitor import TOKEN
 
 pytestmark = pytest.mark.acceptance
@@ -18,7 +19,7 @@ async def test_a_stream_ends_at_a_stop(tmp_path: Path, slack: StandInSlack) -> N
     """SIGTERM ends the page's stream, and the process within a moment, without an error in the log."""
     async with (
         listening(tmp_path, slack.url, ADMIN_TOKEN=TOKEN) as listener,
-        httpx.AsyncClient(base_url=listener.url) as client,
+        httpx.AsyncClient(base_url=listener.url, verify=NO_TLS) as client,
     ):
         await client.post("/sign-in", data={"name": "Ada", "token": TOKEN})
         async with client.stream("GET", "/events", timeout=20) as stream:

@@ -19,8 +19,8 @@ import pytest
 from app.demo.run import change_body, serving, signed_headers
 from app.demo.stand_in_slack import StandInSlack
 from app.model.delivery import State
-from tests.acceptance.process import SERVE, Listener, listening
-from tests.conftest import KEPT, SECRET
+from tests.acceptance.process import APP, Listener, listening
+from tests.conftest import KEPT, NO_TLS, SECRET
 from tests.postgres import PostgresServer
 from tests.told import entities
 from tests.waiting import until
@@ -64,7 +64,7 @@ class Poster:
         self.duplicates = 0
         self._listeners = listeners
         self._random = random.Random(seed)
-        self._client = httpx.AsyncClient(timeout=30, limits=KEPT)
+        self._client = httpx.AsyncClient(timeout=30, limits=KEPT, verify=NO_TLS)
 
     async def post(self, body: bytes) -> httpx.Response:
         """Post a change to any replica."""
@@ -144,7 +144,7 @@ async def test_one_rate_over_three_replicas(tmp_path: Path, postgres: PostgresSe
         options: dict[str, Any] = {"database": database, "number": 1, "rate": 1}
         for name in ("both", "listening", "delivering"):
             (tmp_path / name).mkdir()
-        only_listen, only_deliver = (*SERVE, "--no-dispatch"), (*SERVE[:-1], "dispatch")
+        only_listen, only_deliver = (*APP, "serve", "--no-dispatch"), (*APP, "dispatch")
         async with (
             replicas(tmp_path / "both", url, **options) as both,
             replicas(tmp_path / "listening", url, command=only_listen, **options) as listens,
@@ -155,7 +155,7 @@ async def test_one_rate_over_three_replicas(tmp_path: Path, postgres: PostgresSe
                 await poster.insist(f"e{number}", "Degraded")
                 if number % 100 == 0:
                     await until(lambda: len(poster.stored) - len(entities(slack.messages)) < MOST_WAITING, 60)
-            async with httpx.AsyncClient() as client:
+            async with httpx.AsyncClient(verify=NO_TLS) as client:
                 assert (await client.get(f"{delivers[0].url}/healthz")).status_code == 200
                 assert (await client.post(f"{delivers[0].url}/api/slack")).status_code == 404
             await until(lambda: len(entities(slack.messages)) >= CHANGES, 60)

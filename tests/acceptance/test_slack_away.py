@@ -11,6 +11,7 @@ from app.demo.run import serving
 from app.demo.stand_in_slack import Answer, StandInSlack
 from app.model.delivery import State
 from tests.acceptance.process import free_port, listening, post_change
+from tests.conftest import NO_TLS
 from tests.told import entities
 from tests.waiting import until
 
@@ -39,7 +40,7 @@ async def test_transient_answers_delay_and_keep_the_order(tmp_path: Path, slack:
         ]
     )
     async with listening(tmp_path, slack.url) as listener:
-        async with httpx.AsyncClient(base_url=listener.url) as client:
+        async with httpx.AsyncClient(base_url=listener.url, verify=NO_TLS) as client:
             for entity in ("one", "two", "three"):
                 await post_change(client, entity)
         await until(lambda: len(entities(slack.messages)) == 3, 60)
@@ -70,7 +71,7 @@ async def test_refusals_are_seen_and_can_be_fixed(tmp_path: Path, slack: StandIn
         ]
     )
     async with listening(tmp_path, slack.url) as listener:
-        async with httpx.AsyncClient(base_url=listener.url) as client:
+        async with httpx.AsyncClient(base_url=listener.url, verify=NO_TLS) as client:
             for entity in ("dead", "on_hold", "behind-it"):
                 await post_change(client, entity)
         shown = ""
@@ -96,7 +97,7 @@ async def test_a_refused_form_goes_out_as_plain_text(tmp_path: Path, slack: Stan
     """When Slack refuses the blocks, the text arrives, and the record says so."""
     slack.answers.extend(answer(400, "invalid_blocks") for _ in range(2))
     async with listening(tmp_path, slack.url) as listener:
-        async with httpx.AsyncClient(base_url=listener.url) as client:
+        async with httpx.AsyncClient(base_url=listener.url, verify=NO_TLS) as client:
             await post_change(client, "plain")
 
         async def recorded() -> bool:
@@ -112,7 +113,7 @@ async def test_slack_away_and_back(tmp_path: Path) -> None:
     port = free_port()
     slack = StandInSlack()
     async with listening(tmp_path, f"http://127.0.0.1:{port}/services/very-secret-token") as listener:
-        async with httpx.AsyncClient(base_url=listener.url) as client:
+        async with httpx.AsyncClient(base_url=listener.url, verify=NO_TLS) as client:
             for number in range(20):
                 assert (await post_change(client, f"entity-{number}")).status_code == 202
         await until(lambda: "no connection" in listener.log.read_text())

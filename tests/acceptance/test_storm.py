@@ -24,7 +24,7 @@ from app.store import queries
 from app.store.rows import Claim, Waiting
 from app.store.sqlite.database import open_sqlite
 from tests.acceptance.process import listening, post_change
-from tests.conftest import NOW
+from tests.conftest import NO_TLS, NOW
 from tests.deliver.helpers import Clock
 from tests.notifier.slack.limits import assert_no_markup_of_others, assert_within_slacks_limits
 from tests.store.helpers import incoming
@@ -42,7 +42,7 @@ async def test_a_storm_makes_a_handful_of_messages(tmp_path: Path) -> None:
     async with (
         serving(slack.app) as address,
         listening(tmp_path, f"{address}/services/very-secret-token", rate=1) as listener,
-        httpx.AsyncClient(base_url=listener.url, timeout=30) as client,
+        httpx.AsyncClient(base_url=listener.url, timeout=30, verify=NO_TLS) as client,
     ):
         started = asyncio.get_running_loop().time()
         for number in range(CHANGES):

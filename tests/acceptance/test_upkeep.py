@@ -13,6 +13,7 @@ import pytest
 from app.demo.stand_in_slack import StandInSlack
 from app.store.sqlite.schema import STEPS, prepare
 from tests.acceptance.process import ROOT, Listener, listening, post_change
+from tests.conftest import NO_TLS
 from tests.waiting import until
 
 pytestmark = pytest.mark.acceptance
@@ -26,7 +27,7 @@ async def posting(listener: Listener) -> AsyncIterator[list[str]]:
     keys: list[str] = []
 
     async def post() -> None:
-        async with httpx.AsyncClient(base_url=listener.url, timeout=30) as client:
+        async with httpx.AsyncClient(base_url=listener.url, timeout=30, verify=NO_TLS) as client:
             while True:
                 answer = await post_change(client, f"e{len(keys)}")
                 assert answer.status_code == 202
@@ -89,7 +90,7 @@ async def test_a_copy_is_restored(tmp_path: Path, slack: StandInSlack) -> None:
         assert len(restored) > 20
         assert restored < kept
         await listener.start()
-        async with httpx.AsyncClient(base_url=listener.url) as client:
+        async with httpx.AsyncClient(base_url=listener.url, verify=NO_TLS) as client:
             assert (await post_change(client, "after")).status_code == 202
 
         async def delivered() -> bool:
@@ -129,7 +130,7 @@ async def test_a_newer_release(tmp_path: Path, slack: StandInSlack) -> None:
         await listener.stop()
         await listener.start()
         assert f"listener.db.before-schema-{NEXT}" in listener.log.read_text()
-        async with httpx.AsyncClient(base_url=listener.url) as client:
+        async with httpx.AsyncClient(base_url=listener.url, verify=NO_TLS) as client:
             assert (await post_change(client, "after")).status_code == 202
         with closing(sqlite3.connect(tmp_path / "data" / "listener.db")) as db:
             assert set(keys) < {key for (key,) in db.execute("SELECT key FROM changes")}

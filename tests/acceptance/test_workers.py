@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.demo.run import change_body, signed_headers
 from app.demo.stand_in_slack import StandInSlack
 from tests.acceptance.process import UVICORN, listening, post_change
-from tests.conftest import SECRET
+from tests.conftest import NO_TLS, SECRET
 from tests.waiting import until
 
 pytestmark = pytest.mark.acceptance
@@ -26,7 +26,7 @@ async def test_two_workers(tmp_path: Path, slack: StandInSlack) -> None:
     rules = tmp_path / "rules.json"
     rules.write_text(json.dumps({"version": 1, "destinations": {"default": destination}}))
     async with listening(tmp_path, slack.url, command=UVICORN, RULES_FILE=str(rules)) as listener:
-        async with httpx.AsyncClient(base_url=listener.url, timeout=30) as client:
+        async with httpx.AsyncClient(base_url=listener.url, timeout=30, verify=NO_TLS) as client:
 
             async def post(number: int) -> httpx.Response:
                 body = change_body(before="Healthy", after=f"S{number}-", at=start, entity=f"e{number % 7}")
@@ -51,7 +51,7 @@ async def test_two_workers(tmp_path: Path, slack: StandInSlack) -> None:
 
 async def accepted(url: str) -> tuple[float, bool]:
     """Ask whichever worker answers: how many changes were accepted, and whether the rules are refused."""
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=NO_TLS) as client:
         text = (await client.get(f"{url}/metrics")).text
     samples = [sample for one in text_string_to_metric_families(text) for sample in one.samples]
     found = {(one.name, one.labels.get("outcome")): one.value for one in samples}
@@ -64,7 +64,7 @@ async def test_each_worker_counts_for_all(tmp_path: Path, slack: StandInSlack) -
     settings = {"METRICS_PUBLIC": "true", "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "numbers")}
     async with listening(tmp_path, slack.url, command=UVICORN, **settings) as listener:
         for number in range(20):  # each over a connection of its own, so that both workers get some
-            async with httpx.AsyncClient(base_url=listener.url) as client:
+            async with httpx.AsyncClient(base_url=listener.url, verify=NO_TLS) as client:
                 assert (await post_change(client, f"entity-{number}")).status_code == 202
         assert {await accepted(listener.url) for _ in range(10)} == {(20, False)}
         files = list((tmp_path / "numbers").glob("counter_*.db"))

@@ -18,7 +18,7 @@ from app.demo.run import change_body, serving, signed_headers
 from app.demo.stand_in_slack import StandInSlack
 from app.main import create_app
 from app.settings import Settings
-from tests.conftest import SECRET, rules_with_rate
+from tests.conftest import NO_TLS, SECRET, rules_with_rate
 
 TOKEN = "a-token-of-24-characters"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -146,7 +146,10 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
             database_url=f"sqlite:///{tmp_path}/listener.db",
             admin_token=TOKEN,
         )
-        async with serving(create_app(settings)) as url, httpx.AsyncClient(base_url=url) as client:
+        async with (
+            serving(create_app(settings)) as url,
+            httpx.AsyncClient(base_url=url, verify=NO_TLS) as client,
+        ):
             site = Site(url, client, slack)
             slack.answers.extend([PlainTextResponse("invalid_payload", 400)] * 3)
             await site.change("Healthy", "Degraded", ago=50, entity="checkout-prod", title="Checkout")

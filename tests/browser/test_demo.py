@@ -15,7 +15,7 @@ from app.demo.stand_in_workspace import StandInWorkspace
 from app.main import create_app
 from app.settings import Settings
 from tests.browser.conftest import Site, visiting
-from tests.conftest import SECRET
+from tests.conftest import NO_TLS, SECRET
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 SIGNING_SECRET = "0123456789abcdef0123456789abcdef"
@@ -36,7 +36,10 @@ async def channel(tmp_path: Path) -> AsyncIterator[Site]:
             rules_file=rules,
             database_url=f"sqlite:///{tmp_path}/listener.db",
         )
-        async with serving(create_app(settings)) as url, httpx.AsyncClient(base_url=url) as client:
+        async with (
+            serving(create_app(settings)) as url,
+            httpx.AsyncClient(base_url=url, verify=NO_TLS) as client,
+        ):
             slack.listener = url
             site = Site(slack.url, client, StandInSlack())
             await site.change("Healthy", "Degraded", entity="checkout-prod", title="Checkout <b>")

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx
@@ -13,7 +12,7 @@ import pytest
 
 from app.cli.serve import bind
 from app.errors import ListenerError
-from tests.acceptance.process import ROOT, free_port
+from tests.acceptance.process import ROOT, SERVE, free_port
 from tests.conftest import NO_TLS, SECRET
 from tests.waiting import until
 
@@ -63,7 +62,7 @@ async def test_an_unusual_environment(tmp_path: Path) -> None:
     more = {"PYTHONPATH": str(ROOT), "PROMETHEUS_MULTIPROC_DIR": "", "METRICS_PUBLIC": "true"}
     with (tmp_path / "log.txt").open("wb") as log:
         process = subprocess.Popen(
-            (sys.executable, "-m", "app", "serve", "--host", "::", "--port", str(port)),
+            (*SERVE, "--host", "::", "--port", str(port)),
             cwd=tmp_path,
             env=names | more,
             stdout=log,

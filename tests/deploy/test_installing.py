@@ -13,6 +13,7 @@ import pytest
 from app import __version__
 from app.demo.stand_in_slack import StandInSlack
 from tests.acceptance.process import ROOT, listening, post_change
+from tests.conftest import NO_TLS
 from tests.waiting import until
 
 PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
@@ -91,7 +92,7 @@ async def test_the_installed_service(installed: Path, tmp_path: Path, slack: Sta
     settings = {"PYTHONPATH": str(installed), "ADMIN_TOKEN": TOKEN}
     async with (
         listening(tmp_path, slack.url, command=command, **settings) as listener,
-        httpx.AsyncClient(base_url=listener.url) as client,
+        httpx.AsyncClient(base_url=listener.url, verify=NO_TLS) as client,
     ):
         assert (await post_change(client, "checkout-prod")).status_code == 202
         await until(lambda: len(slack.messages) == 1)

@@ -38,7 +38,7 @@ from app.runtime.configured import load_usable
 from app.settings import Settings
 from app.store import queries
 from app.store.opening import open_store
-from tests.conftest import Service, rules_with_rate
+from tests.conftest import NO_TLS, Service, rules_with_rate
 from tests.port.description import description, hold
 from tests.port.stand_in_port import CLIENT_ID, CLIENT_SECRET, LOGIN, StandInPort, refusal, standing_in
 from tests.port.stand_in_smee import StandInSmee
@@ -135,7 +135,7 @@ async def set_up(folder: Path) -> AsyncIterator[World]:
         async with (
             serving(create_app(settings)) as url,
             open_store(*settings.database) as store,
-            httpx.AsyncClient(base_url=url) as client,
+            httpx.AsyncClient(base_url=url, verify=NO_TLS) as client,
         ):
             setup = Setup(
                 open_store=lambda: open_store(*settings.database),

@@ -27,7 +27,7 @@ from app.observe.metrics import MULTIPROCESS_VARIABLE, prepare_metrics
 from app.observe.otel import ENDPOINTS, asked, make_provider
 from app.observe.otel import hidden as hidden_values
 from tests.acceptance.process import free_port, listening, post_change
-from tests.conftest import SECRET, Service, Start
+from tests.conftest import NO_TLS, SECRET, Service, Start
 from tests.waiting import until
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -223,7 +223,7 @@ async def test_a_collector_that_is_away(tmp_path: Path, slack: StandInSlack) -> 
     """The listener works and stops as ever; its log lines have the change's key and the trace's id."""
     endpoint = f"http://127.0.0.1:{free_port()}"
     async with listening(tmp_path, slack.url, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint) as listener:
-        async with httpx.AsyncClient(base_url=listener.url) as client:
+        async with httpx.AsyncClient(base_url=listener.url, verify=NO_TLS) as client:
             receipt = (await post_change(client, "checkout-prod")).json()
         await until(lambda: len(slack.messages) == 1)
         began = asyncio.get_running_loop().time()

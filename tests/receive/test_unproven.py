@@ -11,7 +11,7 @@ import pytest
 from app.demo.run import signed_headers
 from app.errors import TooBusy
 from app.receive.unproven import BYTES_PER_SECOND, FREE_BYTES, MOST_BYTES, Unproven
-from tests.conftest import SECRET, Service
+from tests.conftest import NO_TLS, SECRET, Service
 
 MIB = 1024 * 1024
 
@@ -75,7 +75,7 @@ async def test_wrong_signatures_leave_time_for_others(service: Service) -> None:
     """A body that is encoded again for nothing is followed by a rest, which nobody else has to wait for."""
     body = b"[" + b'"\xc3\xa9",' * 40_000 + b"1]"
     headers = signed_headers(b"wrong", SECRET, datetime.now(UTC))
-    async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=service.url, timeout=30, verify=NO_TLS) as client:
         wrong = [
             asyncio.create_task(client.post("/api/slack", content=body, headers=headers)) for _ in range(3)
         ]

@@ -5,8 +5,6 @@ import itertools
 import shutil
 import sqlite3
 import stat
-import subprocess
-import sys
 import threading
 from contextlib import closing
 from dataclasses import replace
@@ -24,8 +22,9 @@ from app.store.sqlite import writer as group_commit
 from app.store.sqlite.copy import copy_database
 from app.store.sqlite.database import open_sqlite
 from tests.conftest import NOW
+from tests.forking import CONTEXT
 from tests.store.helpers import SECOND, claim_one, incoming, writer_of
-from tests.store.writers import keys, writers
+from tests.store.writers import keys, store_fifty, writers
 from tests.waiting import until
 
 
@@ -114,24 +113,13 @@ async def test_a_reader_cannot_write(tmp_path: Path) -> None:
 
 def test_processes_share_a_file(tmp_path: Path) -> None:
     """Several processes that open one new file at once all get it, and no change is stored twice."""
-    program = (
-        "import asyncio, pathlib, sys\n"
-        "from app.store.sqlite.database import open_sqlite\n"
-        "from tests.store.helpers import incoming\n"
-        "async def work():\n"
-        "    store = open_sqlite(pathlib.Path(sys.argv[1]))\n"
-        "    batches = (store.accept([incoming(entity=f'e{n}')]) for n in range(50))\n"
-        "    print(sum(not one.duplicate for (one,) in await asyncio.gather(*batches)))\n"
-        "    await store.close()\n"
-        "asyncio.run(work())\n"
-    )
-    path = tmp_path / "listener.db"
-    processes = [
-        subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
-    outputs = [process.communicate(timeout=60)[0] for process in processes]
-    assert sum(map(int, outputs)) == 50
+    path, files = tmp_path / "listener.db", [tmp_path / str(number) for number in range(4)]
+    processes = [CONTEXT.Process(target=store_fifty, args=(path, file)) for file in files]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert sum(int(file.read_text()) for file in files) == 50
     with closing(sqlite3.connect(path)) as other:
         assert other.execute("SELECT count(*) FROM deliveries").fetchone() == (50,)
 

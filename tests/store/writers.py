@@ -1,28 +1,42 @@
-"""Processes that write to a SQLite file all the time."""
+"""Processes that write to a SQLite file."""
 
-import subprocess
-import sys
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-WRITE = """
-import asyncio, pathlib, sys
 from app.store.sqlite.database import open_sqlite
+from tests.forking import CONTEXT
 from tests.store.helpers import incoming
 
-async def work():
-    store = open_sqlite(pathlib.Path(sys.argv[1]))
-    number = 0
-    while True:
-        (accepted,) = await store.accept([incoming(entity=f"{sys.argv[2]}-{number}")])
-        print(accepted.key, flush=True)
-        number += 1
-        await asyncio.sleep(0.002)
 
-asyncio.run(work())
-"""
-"""A process that stores changes without end, and prints the key of each that is committed."""
+def _write(path: Path, file: Path) -> None:
+    """Store changes without end, and write the key of each that is committed to a file."""
+
+    async def work() -> None:
+        store = open_sqlite(path)
+        number = 0
+        with file.open("w", buffering=1) as out:
+            while True:
+                (accepted,) = await store.accept([incoming(entity=f"{file.name}-{number}")])
+                print(accepted.key, file=out)
+                number += 1
+                await asyncio.sleep(0.002)
+
+    asyncio.run(work())
+
+
+def store_fifty(path: Path, file: Path) -> None:
+    """Store 50 changes at once, and write how many of them nobody else had stored to a file."""
+
+    async def work() -> int:
+        store = open_sqlite(path)
+        batches = (store.accept([incoming(entity=f"e{number}")]) for number in range(50))
+        new = sum(not one.duplicate for (one,) in await asyncio.gather(*batches))
+        await store.close()
+        return new
+
+    file.write_text(str(asyncio.run(work())))
 
 
 @contextmanager
@@ -31,16 +45,16 @@ def writers(path: Path, folder: Path) -> Iterator[list[Path]]:
     files = [folder / f"writer-{number}" for number in range(3)]
     processes = []
     for file in files:
-        with file.open("wb") as out:
-            command = [sys.executable, "-c", WRITE, str(path), file.name]
-            processes.append(subprocess.Popen(command, stdout=out))
+        file.touch()
+        processes.append(CONTEXT.Process(target=_write, args=(path, file), daemon=True))
+        processes[-1].start()
     try:
         yield files
-        assert [process.poll() for process in processes] == [None] * 3
+        assert [process.exitcode for process in processes] == [None] * 3
     finally:
         for process in processes:
             process.kill()
-            process.wait()
+            process.join()
 
 
 def keys(files: list[Path]) -> list[str]:

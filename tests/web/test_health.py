@@ -15,17 +15,17 @@ from tests.conftest import NOW
 from tests.store.helpers import SECOND, attempt, claim, incoming
 
 QUIET = QueueState("payments", "payments", 0, None, None, 0, NOW, None)
-WAITS = replace(QUIET, waiting=2, oldest_at=NOW - timedelta(seconds=61))
+WAITS = replace(QUIET, waiting=2, oldest_at=NOW - timedelta(seconds=46))
 HELD = replace(QUIET, waiting=2, oldest_at=NOW, on_hold="404 no_service")
 JUST_NOW = "1 delivery waits since 2026-06-09 12:28:20 UTC, because "
-SINCE = "2 deliveries wait since 2026-06-09 12:27:19 UTC, because "
+SINCE = "2 deliveries wait since 2026-06-09 12:27:34 UTC, because "
 
 
 @pytest.mark.parametrize(
     ("queue", "said"),
     [
         (QUIET, None),
-        (replace(WAITS, oldest_at=NOW - timedelta(seconds=60)), None),
+        (replace(WAITS, oldest_at=NOW - timedelta(seconds=45)), None),
         (WAITS, f"{SINCE}no process delivers it: is one running that does (`serve`, or `dispatch`)?"),
         (replace(WAITS, sending=True), f"{SINCE}the destination is slow: one is being sent now"),
         (
@@ -49,10 +49,10 @@ def test_trouble_of_a_queue(queue: QueueState, said: str | None) -> None:
 
 
 async def test_nobody_delivers(tmp_path: Path) -> None:
-    """Where changes are only taken in, what waits for a minute is a warning; what is delivered is none."""
+    """Where changes are only taken in, what waits for 45 s is a warning; what is delivered is none."""
     store = open_sqlite(tmp_path / "listener.db")
     await store.accept([incoming()])
-    assert (await check_readiness(store, None, [], NOW + 60 * SECOND)).warnings == []
+    assert (await check_readiness(store, None, [], NOW + 45 * SECOND)).warnings == []
     health = await check_readiness(store, None, [], NOW + 100 * SECOND)
     assert health.status == "ok"
     (warning,) = health.warnings

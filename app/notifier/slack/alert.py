@@ -6,13 +6,6 @@ Rules: https://docs.slack.dev/reference/block-kit/blocks (sizes)
 from collections.abc import Mapping
 from typing import Any
 
-from slack_sdk.models.blocks import (
-    ActionsBlock,
-    Block,
-    ButtonElement,
-    ContextBlock,
-)
-
 from app.model.change import RECONCILE
 from app.model.digest import Line
 from app.model.notification import Notification, text_of
@@ -20,6 +13,7 @@ from app.model.text import boundary
 from app.notifier.base import Item, Story, entity_url, name_of, page_of
 from app.notifier.kind import NotifierContext, SlackMessage
 from app.notifier.slack.markup import (
+    Block,
     called,
     escape,
     has_marks,
@@ -28,6 +22,7 @@ from app.notifier.slack.markup import (
     message_of,
     mrkdwn,
     section,
+    small_print,
     urgent,
     when,
 )
@@ -101,7 +96,7 @@ def line_message(line: Line, app_url: str, page_url: str | None = None) -> dict[
         blocks.append(section("\n".join(_others(last))))
     blocks.append(_context(last))
     if buttons := _buttons(last, page):
-        blocks.append(ActionsBlock(elements=buttons))
+        blocks.append({"type": "actions", "elements": buttons})
     links = (link_to(url, "Open in Port"), link_to(page, "Open its history"))
     text = f"{urgent(last)}{words.mark} {Words(line, escape).sentence()}"
     return message_of(called(mention, " ".join(filter(None, (text, *links)))), blocks)
@@ -163,7 +158,7 @@ def _others(notification: Notification) -> list[str]:
     return [*lines, f"… and {left_out} more"] if left_out else lines
 
 
-def _context(notification: Notification) -> ContextBlock:
+def _context(notification: Notification) -> Block:
     parts = [_by(notification), when(notification.at)]
     if notification.teams:
         parts.append(f"Team {escape(', '.join(notification.teams), MAX_ALERT_VALUE_CHARS)}")
@@ -172,8 +167,8 @@ def _context(notification: Notification) -> ContextBlock:
     parts.append(f"{blueprint} {entity}" if has_marks(blueprint + entity) else f"{blueprint} `{entity}`")
     parts.append(f"Rule {escape(notification.rule, MAX_SHOWN_NAME_CHARS)}")
     if not any(map(has_marks, parts)):
-        return ContextBlock(elements=[mrkdwn("  |  ".join(parts))])
-    return ContextBlock(elements=[label(part) if has_marks(part) else mrkdwn(part) for part in parts])
+        return small_print(mrkdwn("  |  ".join(parts)))
+    return small_print(*(label(part) if has_marks(part) else mrkdwn(part) for part in parts))
 
 
 def _by(notification: Notification) -> str:
@@ -184,15 +179,19 @@ def _by(notification: Notification) -> str:
     return f"By {by}{via}"
 
 
-def _buttons(notification: Notification, page: str) -> list[ButtonElement]:
-    buttons: list[ButtonElement] = []
+def _buttons(notification: Notification, page: str) -> list[Block]:
+    buttons: list[Block] = []
     room = MAX_BUTTON_URLS_CHARS
     for number, link in enumerate(notification.links):
         # Slack refuses the whole message for one address that is none.
         if len(link.url) <= room and leads_somewhere(link.url):
             room -= len(link.url)
-            text = label(escape(name_of(link.name), MAX_BUTTON_CHARS) or "Link")
-            buttons.append(ButtonElement(text=text, url=link.url, action_id=f"link-{number}"))
+            text = escape(name_of(link.name), MAX_BUTTON_CHARS) or "Link"
+            buttons.append(_button(text, link.url, f"link-{number}"))
     if page:
-        buttons.append(ButtonElement(text=label("Details"), url=page, action_id="details"))
+        buttons.append(_button("Details", page, "details"))
     return buttons
+
+
+def _button(text: str, url: str, action_id: str) -> Block:
+    return {"type": "button", "text": label(text), "action_id": action_id, "url": url}

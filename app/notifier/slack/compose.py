@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from slack_sdk.models.blocks import ContextBlock
-
 from app.model.digest import BY_RULE_AND_TRANSITION, ENDS, GroupBy, gather, is_over, outcome
 from app.model.incident import Severity, Step
 from app.model.notification import Message, Notification
@@ -16,7 +14,7 @@ from app.notifier.base import Item, Parcel, Story
 from app.notifier.slack.alert import alert_message, by_name, line_message, line_of
 from app.notifier.slack.buttons import About, digest_buttons, incident_buttons
 from app.notifier.slack.digest import MAX_JSON_CHARS, digest, updated_digest
-from app.notifier.slack.markup import escape, has_marks, label, mrkdwn, plain_of, when
+from app.notifier.slack.markup import escape, has_marks, label, mrkdwn, plain_of, small_print, when
 from app.notifier.words import MAX_SHOWN_NAME_CHARS
 
 RESOLVED_COLOR = "#2eb67d"
@@ -207,7 +205,7 @@ def _silenced(stories: Sequence[Story]) -> dict[str, Any] | None:
     marked = has_marks(parts[1])
     texts = [label(part) if marked and part is parts[1] else mrkdwn(part) for part in parts]
     whole = texts if marked else [mrkdwn(" ".join(parts))]
-    return ContextBlock(elements=whole).to_dict()
+    return small_print(*whole)
 
 
 def with_block(message: dict[str, Any], block: dict[str, Any] | None) -> dict[str, Any]:

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from slack_sdk.models.blocks import Block, ContextBlock, SectionBlock
-
 from app.model.digest import BY_RULE_AND_TRANSITION, COUNTED, GroupBy, Line, gather, grouped, outcome
 from app.model.incident import Step
 from app.model.notification import Notification
@@ -23,6 +21,7 @@ from app.notifier.slack.digest_line import (
     texts_of,
 )
 from app.notifier.slack.markup import (
+    Block,
     called,
     escape,
     has_marks,
@@ -31,6 +30,7 @@ from app.notifier.slack.markup import (
     mrkdwn,
     rich,
     section,
+    small_print,
     urgent,
     when,
 )
@@ -192,7 +192,7 @@ class _Page:
         bold = called(mentions, f"{urgent(worst)}{begin} *{headline}*")
         blocks: list[Block] = [section(bold)]
         blocks += [section("\n".join(lines)) for lines in self.sections]
-        blocks += [ContextBlock(elements=[mrkdwn(end)]) for end in ends if end]
+        blocks += [small_print(mrkdwn(end)) for end in ends if end]
         return message_of(
             called(mentions, f"{urgent(worst)}{begin} {headline}{named}{self.link and f' {self.link}'}"),
             blocks,
@@ -215,10 +215,10 @@ def _block_length(text: str) -> int:
     """Count the characters of JSON that a text costs in the block that `section` makes of it."""
     if not has_marks(text):
         return _json_length(text)
-    return len(json.dumps(rich(f"\n{text}").to_dict()["elements"][0]["elements"], ensure_ascii=False))
+    return len(json.dumps(rich(f"\n{text}")["elements"][0]["elements"], ensure_ascii=False))
 
 
-SECTION_CHARS = len(json.dumps(SectionBlock(text=mrkdwn(".")).to_dict())) + 1
+SECTION_CHARS = len(json.dumps(section("."))) + 1
 """What a section costs beside its text: the quotes, the braces, the comma."""
 
 

@@ -63,7 +63,7 @@
   function listen() {
     if (stream || document.hidden) return;
     stream = new EventSource(document.body.dataset.events);
-    for (const word of ["ready", "alive", "news"]) stream.addEventListener(word, hear);
+    for (const word of ["ready", "news"]) stream.addEventListener(word, hear);
     stream.addEventListener("news", renew);
     stream.addEventListener("error", () => {
       if (bar.hidden) tell("Not live: the listener does not answer, or you are not signed in any more.");

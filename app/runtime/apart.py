@@ -1,0 +1,214 @@
+"""The dispatcher as a process of its own, which this one starts, keeps running, wakes and ends.
+
+They talk over a pair of sockets, in lines of JSON. When one of them ends, however it does, the other sees it.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Collection, Coroutine
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+
+from app.deliver.dispatcher import STALE_AFTER
+from app.observe.together import ADDED_GAUGES, Key, by_key
+from app.observe.watch import NOBODY, Watch
+from app.receive.rules_source import Reload
+from app.runtime.listener import STOP_SECONDS
+
+log = structlog.get_logger(__name__)
+
+SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+"""What a terminal or a service manager sends to the dispatcher's process too: this one passes it on."""
+WAKE_PAUSE_SECONDS = 0.005  # at a thousand changes a second each would wake it
+NUMBERS_SECONDS = 2.0
+SILENT_SECONDS = 5.0  # it says each second how it is
+STEADY_SECONDS = 60.0  # who has run for so long has not ended at its start
+LONGEST_PAUSE_SECONDS = 30.0
+MAX_LINE_BYTES = 64 * 2**20
+MAX_UNREAD_BYTES = 2**16
+STARTING = "the dispatcher's process is starting"
+
+
+class Apart:
+    """Delivers in a process of its own.
+
+    Args:
+        watch: Counts how often it ended.
+        pause_seconds: How long to wait before it is started again; twice as long each time.
+    """
+
+    def __init__(self, watch: Watch = NOBODY, pause_seconds: float = 0.5) -> None:
+        self._watch = watch
+        self._pause_seconds = pause_seconds
+        self._process: subprocess.Popen[bytes] | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._ending = asyncio.Event()
+        self._trouble: str | None = STARTING
+        self._well_at = time.monotonic()
+        self._queues: set[str] = set()
+        self._anywhere = self._told = False
+        self._answered = asyncio.Event()
+        self._numbers: dict[Key, float] = {}
+        self._of_ended: dict[Key, float] = {}
+
+    @property
+    def pid(self) -> int | None:
+        """The number of the process that was started last."""
+        return self._process.pid if self._process else None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep the process running as long as the context lasts; then let it end what it is sending."""
+        keeping = asyncio.create_task(self._keep())
+        try:
+            yield
+        finally:
+            self._ending.set()
+            self._end()
+            await asyncio.wait([keeping], timeout=STOP_SECONDS + 1)
+            if not keeping.done() and self._process is not None:
+                self._process.kill()
+            await keeping
+
+    def wake(self, queues: Collection[str] = ()) -> None:
+        """Let the dispatcher look for work, see `Dispatcher.wake`; what comes soon after goes together."""
+        self._anywhere |= not queues
+        self._queues.update(queues)
+        if not self._told:
+            self._tell()
+
+    def reloading(self, reload: Reload) -> Reload:
+        """Make a reload of the rules that is one in the dispatcher's process too."""
+
+        def both() -> Coroutine[None, None, bool]:
+            self._say("reload")
+            return reload()
+
+        return both
+
+    def stale(self) -> str | None:
+        """Say why deliveries cannot be relied on; None: the process was well a moment ago."""
+        return self._how() if time.monotonic() - self._well_at > STALE_AFTER.total_seconds() else None
+
+    def warnings(self) -> list[str]:
+        """Say what is wrong with the process, where that may pass."""
+        how = None if self.stale() else self._how()
+        return [how] if how else []
+
+    async def numbers(self) -> dict[Key, float]:
+        """Ask the process for its numbers; those of processes that have ended stay in them."""
+        if self._writer is not None:
+            self._answered.clear()
+            self._say("numbers")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._answered.wait(), NUMBERS_SECONDS)
+        keys = self._numbers.keys() | self._of_ended.keys()
+        return {key: self._numbers.get(key, 0) + self._of_ended.get(key, 0) for key in keys}
+
+    def _how(self) -> str | None:
+        if self._trouble is None and time.monotonic() - self._well_at > SILENT_SECONDS:
+            return "the dispatcher's process does not answer"
+        return self._trouble
+
+    async def _keep(self) -> None:
+        pause = self._pause_seconds
+        while not self._ending.is_set():
+            began = time.monotonic()
+            try:
+                how = await self._run()
+            except OSError as error:  # no memory for it, too many processes or files
+                how = error.strerror or type(error).__name__
+            if self._ending.is_set():
+                return
+            pause = self._pause_seconds if time.monotonic() - began > STEADY_SECONDS else pause
+            self._trouble = f"the dispatcher's process has ended ({how}), and is started again"
+            self._watch.dispatcher_ended()
+            log.error("dispatcher_ended", how=how, again_in_seconds=pause)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), pause)
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+    async def _run(self) -> str:
+        """Run the process until it has ended; the result is how it ended.
+
+        Raises:
+            OSError: It cannot be started.
+        """
+        ours, theirs = socket.socketpair()
+        reader, self._writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
+        try:
+            with theirs:
+                self._process = process = _start(theirs)
+            log.info("dispatcher_started", pid=process.pid)
+            if self._ending.is_set():
+                self._end()
+            try:
+                while line := await reader.readline():
+                    self._take(*orjson.loads(line))
+            except (OSError, ValueError):  # its last line may be cut off
+                process.kill()
+        finally:
+            self._writer.close()
+            self._writer = None
+        for key, number in self._numbers.items():
+            if key[0] not in ADDED_GAUGES:
+                self._of_ended[key] = self._of_ended.get(key, 0) + number
+        self._numbers = {}
+        self._answered.set()
+        status = await asyncio.to_thread(process.wait)
+        return signal.Signals(-status).name if status < 0 else f"exit status {status}"
+
+    def _take(self, what: str, about: Any) -> None:
+        if what == "numbers":
+            self._numbers = by_key(about)
+            self._answered.set()
+            return
+        self._trouble = about  # why its loop is stale
+        if about is None:
+            self._well_at = time.monotonic()
+
+    def _tell(self) -> None:
+        self._told = False
+        if not self._anywhere and not self._queues:
+            return
+        self._say("wake", [] if self._anywhere else [*self._queues])
+        self._queues.clear()
+        self._anywhere, self._told = False, True
+        asyncio.get_running_loop().call_later(WAKE_PAUSE_SECONDS, self._tell)
+
+    def _say(self, what: str, about: Any = None) -> None:
+        # Of one that is frozen what waits must not grow; one that starts looks everywhere by itself.
+        if self._writer and self._writer.transport.get_write_buffer_size() < MAX_UNREAD_BYTES:
+            self._writer.write(orjson.dumps([what, about]) + b"\n")
+
+    def _end(self) -> None:
+        if self._trouble == STARTING and self._process is not None:  # it would begin first
+            self._process.kill()
+        elif self._writer is not None:
+            with suppress(OSError):
+                self._writer.write_eof()
+
+
+def _start(end: socket.socket) -> subprocess.Popen[bytes]:
+    # As of app.jq.runner: it must find what this process finds, and nothing else.
+    path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
+    # Blocked until it can take them: Ctrl-C goes to both, and would end it with a traceback.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        return subprocess.Popen(  # noqa: S603 - it is our own module
+            [sys.executable, "-P", "-m", "app.runtime.dispatching", str(end.fileno())],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[end.fileno()],
+            env=os.environ | {"PYTHONPATH": path},
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,132 @@
+"""`serve --dispatch apart`: a process that receives, and one that delivers for it."""
+
+import asyncio
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.cli import main
+from app.demo.stand_in_slack import StandInSlack
+from app.observe.together import Together, by_key, numbers_of
+from tests.acceptance.process import APP, Listener, listening, post_change
+from tests.waiting import until
+
+COMMAND = (*APP, "serve", "--dispatch", "apart")
+DELIVERED = 'port_listener_deliveries_total{destination="default",outcome="delivered"}'
+
+
+def dispatcher_of(listener: Listener) -> psutil.Process:
+    """Return the process that delivers."""
+    assert listener.process is not None
+    (process,) = psutil.Process(listener.process.pid).children()
+    return process
+
+
+def lines(listener: Listener, event: str) -> int:
+    """Count the lines of an event in the log."""
+    return listener.log.read_text().count(f'"event":"{event}"')
+
+
+async def numbers(client: httpx.AsyncClient) -> dict[str, float]:
+    """Collect the metrics, each once, by their series."""
+    text = (await client.get("/metrics")).text
+    list(text_string_to_metric_families(text))
+    pairs = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
+    assert len({series for series, _, _ in pairs}) == len(pairs)
+    return {series: float(value) for series, _, value in pairs}
+
+
+async def warnings(client: httpx.AsyncClient) -> list[str]:
+    """Return the warnings of /readyz."""
+    answer: dict[str, Any] = (await client.get("/readyz")).json()
+    return list(answer["warnings"])
+
+
+@pytest.mark.acceptance
+async def test_a_process_apart(tmp_path: Path, slack: StandInSlack) -> None:
+    """It delivers at once, is started again after a kill, reloads, counts on, and ends with its parent."""
+    async with (
+        listening(tmp_path, slack.url, command=COMMAND, METRICS_PUBLIC="true") as listener,
+        httpx.AsyncClient(base_url=listener.url) as client,
+    ):
+        assert (await post_change(client, "one")).status_code == 202
+        await until(lambda: len(slack.messages) == 1)
+        first = dispatcher_of(listener)
+        assert first.nice() > 0
+
+        async def counted() -> bool:
+            return (await numbers(client))[DELIVERED] == 1
+
+        await until(counted)
+
+        first.kill()
+        await until(lambda: lines(listener, "dispatcher_ended") == 1)
+        assert any("SIGKILL" in text for text in await warnings(client))
+        assert (await post_change(client, "two")).status_code == 202
+        await until(lambda: len(slack.messages) == 2)
+
+        async def goes_on() -> bool:
+            after = await numbers(client)
+            ups = after["port_listener_dispatcher_restarts_total"], after["port_listener_dispatcher_up"]
+            return (after[DELIVERED], *ups) == (2, 1, 1) and not await warnings(client)
+
+        await until(goes_on)
+
+        listener.send_signal(signal.SIGHUP)
+        await until(lambda: lines(listener, "rules_loaded") == 2)
+
+        second = dispatcher_of(listener)
+        assert listener.process is not None
+        listener.process.kill()
+        await asyncio.to_thread(listener.process.wait)
+        await until(lambda: not second.is_running())
+
+        await listener.start()
+        third = dispatcher_of(listener)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # of a terminal, while it starts
+            os.kill(third.pid, number)
+        assert (await post_change(client, "three")).status_code == 202
+        await until(lambda: len(slack.messages) == 3)
+        with suppress(ProcessLookupError):
+            os.kill(third.pid, signal.SIGINT)
+        assert await listener.stop(signal.SIGINT) == 0
+        assert not third.is_running()
+        assert lines(listener, "dispatcher_ended") == 1
+        assert "Traceback" not in listener.log.read_text()
+
+
+def test_numbers_of_two_processes() -> None:
+    """Counts are added, a series that only one has too; a gauge stays, but for what each takes itself."""
+    registries = CollectorRegistry(), CollectorRegistry()
+    for registry, names in zip(registries, ("ab", "bc"), strict=True):
+        counter = Counter("sent", "Sent.", ["to"], registry=registry)
+        for name in names:
+            counter.labels(name).inc(2)
+        for name in ("rules_refused", "process_open_fds"):
+            Gauge(name, "One.", registry=registry).set(1)
+    both = Together(registries[0], by_key(numbers_of(registries[1])))
+    found = {
+        (sample.name, *sample.labels.values()): sample.value
+        for one in both.collect()
+        for sample in one.samples
+    }
+    sums = {("sent_total", "a"): 2, ("sent_total", "b"): 4, ("sent_total", "c"): 2}
+    assert {key: value for key, value in found.items() if "created" not in key[0]} == sums | {
+        ("rules_refused",): 1,
+        ("process_open_fds",): 2,
+    }
+
+
+def test_either(capsys: pytest.CaptureFixture[str]) -> None:
+    """Somewhere, or nowhere."""
+    with pytest.raises(SystemExit):
+        main(["serve", "--dispatch", "apart", "--no-dispatch"])
+    assert "either --dispatch or --no-dispatch" in capsys.readouterr().err
