@@ -27,7 +27,7 @@ TIE_COLUMNS: Columns = {
 }
 REFRESH_AFTER = timedelta(seconds=5)
 """So long the message of an incident waits for more news of what is quiet under it, before it is updated."""
-NO_CHANGE = (1 << 63) - 1
+LAST_CHANGE = (1 << 63) - 1
 """Greater than the number of any change."""
 OF_QUIET = "incident_id = ANY($1) AND kind = 'alert' AND deliveries.due_at >= $2"
 
@@ -103,7 +103,7 @@ async def hush(tx: Transaction, incidents: Mapping[str, str], now: Micros, fresh
     await tx.execute_many(
         f"UPDATE deliveries SET due_at = {UNTIL_RELEASED}, waiting_since = {UNTIL_RELEASED}"
         f" WHERE incident_id = $1 AND {tx.waits} AND kind = 'alert' AND (due_at > $2 OR change_id >= $3)",
-        [(id_, now, fresh.get(id_, NO_CHANGE)) for id_, _ in pairs],
+        [(id_, now, fresh.get(id_, LAST_CHANGE)) for id_, _ in pairs],
     )
 
 
