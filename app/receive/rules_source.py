@@ -102,12 +102,14 @@ def reload_on_sighup(reload_rules: Reload) -> Iterator[None]:
         loop.remove_signal_handler(signal.SIGHUP)
 
 
-async def reload_on_change(file: Path, reload_rules: Reload) -> None:
+async def reload_on_change(
+    file: Path, reload_rules: Reload, look_seconds: float = RULES_LOOK_SECONDS
+) -> None:
     """Reload whenever a file's content has changed, and until it could be read; until cancelled."""
     # Events of its folder would come sooner, but the database is often there and is written all the time.
     last, settled, looks = _content(file), True, 0
     while True:
-        await asyncio.sleep(RULES_LOOK_SECONDS)
+        await asyncio.sleep(look_seconds)
         content, looks = _content(file), looks + 1
         # None: it is just being replaced, so look again
         if content not in (None, last) or (not settled and looks >= LOOKS_BEFORE_RETRY):

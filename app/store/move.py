@@ -95,13 +95,17 @@ def _converted(value: Any, type_: str) -> Any:
     return storable(value)
 
 
-async def move(source: Path, url: str, *, say: Say) -> None:
+async def move(
+    source: Path, url: str, *, say: Say, rows: int = MOVED_ROWS, progress_seconds: float = PROGRESS_SECONDS
+) -> None:
     """Take all rows over, compare both sides, and let listeners start on the new one.
 
     Args:
         source: The SQLite file; its listener must have been stopped.
         url: `postgresql://…`: a database without rows, or with those of a move that was not finished.
         say: Called with a line of progress.
+        rows: How many are written in one transaction.
+        progress_seconds: How often `say` is called within a table, at most.
 
     Raises:
         StoreUnavailable: It cannot be done as it stands; what has arrived stays, and the file is not changed.
@@ -114,7 +118,7 @@ async def move(source: Path, url: str, *, say: Say) -> None:
             await _begin(database, file.execute("PRAGMA database_list").fetchone()[2])
             tables = [await _table(database, name) for name in TABLE_KEYS]
             for table in tables:
-                await _copy(file, database, table, say)
+                await _copy(file, database, table, say, rows, progress_seconds)
             for table in tables:
                 await _compare(file, database, table, say)
         await database.run(_finish, seconds=MOVE_SECONDS)
@@ -172,7 +176,9 @@ async def _table(database: Pool, name: str) -> _Table:
     return _Table(name, TABLE_KEYS[name], {row[0]: row[1] for row in rows})
 
 
-async def _copy(file: sqlite3.Connection, database: Pool, table: _Table, say: Say) -> None:
+async def _copy(
+    file: sqlite3.Connection, database: Pool, table: _Table, say: Say, most: int, progress_seconds: float
+) -> None:
     (total,) = file.execute(f"SELECT count(*) FROM {table.name}").fetchone()
     last = await database.run(
         lambda db: db.fetchrow(
@@ -181,7 +187,7 @@ async def _copy(file: sqlite3.Connection, database: Pool, table: _Table, say: Sa
         seconds=MOVE_SECONDS,
     )
     behind = f" WHERE ({', '.join(table.key)}) > ({', '.join('?' * len(table.key))})" if last else ""
-    rows = file.execute(f"{table.selected}{behind} ORDER BY {', '.join(table.key)}", last or ())
+    found = file.execute(f"{table.selected}{behind} ORDER BY {', '.join(table.key)}", last or ())
     arrays = (f"${place}::{type_}[]" for place, type_ in enumerate(table.types.values(), 1))
     insert = (
         f"INSERT INTO {table.name} ({', '.join(table.types)})"
@@ -191,11 +197,11 @@ async def _copy(file: sqlite3.Connection, database: Pool, table: _Table, say: Sa
         lambda db: db.fetchval(f"SELECT count(*) FROM {table.name}"), seconds=MOVE_SECONDS
     )
     reported = time.monotonic()
-    for chunk in _chunks(table.row(values) for values in rows):
+    for chunk in _chunks((table.row(values) for values in found), most):
         values = [list(column) for column in zip(*chunk, strict=True)]
         await database.run(partial(_insert, insert, values), seconds=MOVE_SECONDS)
         done += len(chunk)
-        if time.monotonic() - reported > PROGRESS_SECONDS:
+        if time.monotonic() - reported > progress_seconds:
             reported = time.monotonic()
             say(f"{table.name}: {done:,} of {total:,}")
 
@@ -204,13 +210,13 @@ async def _insert(statement: str, values: Sequence[Any], db: Connection) -> None
     await db.execute(statement, *values)
 
 
-def _chunks(rows: Iterator[MovedRow]) -> Iterator[list[MovedRow]]:
+def _chunks(rows: Iterator[MovedRow], most: int) -> Iterator[list[MovedRow]]:
     chunk: list[MovedRow] = []
     size = 0
     for row in rows:
         chunk.append(row)
         size += sum(len(value) for value in row if isinstance(value, (bytes, str)))
-        if len(chunk) == MOVED_ROWS or size > MOVED_BYTES:
+        if len(chunk) == most or size > MOVED_BYTES:
             yield chunk
             chunk, size = [], 0
     if chunk:

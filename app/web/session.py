@@ -14,7 +14,7 @@ from urllib.parse import quote
 import structlog
 from fastapi import Depends, Form, HTTPException, Request, Security
 from fastapi.security import HTTPBearer
-from itsdangerous import BadSignature, URLSafeTimedSerializer
+from itsdangerous import BadSignature, URLSafeSerializer
 
 from app.model.notification import one_line
 from app.web.throttle import Throttle
@@ -48,13 +48,20 @@ class Gate:
     Args:
         token: The admin token.
         clock: Gives monotonic seconds, for the throttle.
+        now: Gives seconds since 1970, for the end of a session.
     """
 
-    def __init__(self, token: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        token: str,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._token = token
         key = _signing_key(token)
         signing = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
-        self._cookies = URLSafeTimedSerializer(key, salt="session", signer_kwargs=signing)
+        self._cookies = URLSafeSerializer(key, salt="session", signer_kwargs=signing)
+        self._now = now
         # A key of its own: a form's token must not be usable as a cookie, nor the other way round.
         self._forms = hmac.new(key, b"forms", hashlib.sha256).digest()
         self.throttle = Throttle(clock)
@@ -70,7 +77,9 @@ class Gate:
         Raises:
             HTTPException: 429, too many wrong tokens came from this address.
         """
-        return self._cookies.dumps([name, secrets.token_hex(16)]) if self._is_right(token, address) else None
+        if not self._is_right(token, address):
+            return None
+        return str(self._cookies.dumps([name, secrets.token_hex(16), int(self._now()) + SESSION_SECONDS]))
 
     def admit(self, request: Request) -> None:
         """Check the token of a program's request.
@@ -104,10 +113,10 @@ class Gate:
     def visitor(self, cookie: str | None) -> Visitor | None:
         """Return the visitor of a cookie; None if it is not ours, or has expired."""
         try:
-            name, session = self._cookies.loads(cookie or "", max_age=SESSION_SECONDS)
+            name, session, end = self._cookies.loads(cookie or "")
         except (BadSignature, ValueError, TypeError):
             return None
-        return Visitor(name, session)
+        return Visitor(name, session) if self._now() < end else None
 
     def form_token(self, visitor: Visitor) -> str:
         """Return the token that proves that a form was made for this session."""

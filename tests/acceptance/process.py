@@ -20,7 +20,7 @@ from app.model.delivery import State
 from app.store import queries
 from app.store.opening import open_store
 from app.web.api.models import DeliveryOut
-from tests.conftest import NO_TLS, SECRET, rules_with_rate
+from tests.conftest import NO_TLS, SECRET, count, rules_with_rate
 from tests.waiting import until
 
 APP = (sys.executable, "-m", "app")
@@ -85,6 +85,11 @@ class Listener:
         self.log = folder / "log.txt"
         self.process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def database_url(self) -> str:
+        """Where it stores."""
+        return self.environment.get("DATABASE_URL", f"sqlite:///{self.folder}/data/listener.db")
+
     async def start(self) -> None:
         """Start it, and return when it is ready."""
         with self.log.open("ab") as log:
@@ -128,15 +133,15 @@ class Listener:
 
     async def deliveries(self) -> list[DeliveryOut]:
         """Return the deliveries in its database, as the API shows them, oldest first."""
-        url = self.environment.get("DATABASE_URL", f"sqlite:///{self.folder}/data/listener.db")
-        async with open_store(url, must_exist=True) as store:
+        async with open_store(self.database_url, must_exist=True) as store:
             page = await store.read(queries.page.deliveries, state=None, before=None, limit=MOST_DELIVERIES)
             attempts = await store.read(queries.page.attempts, [row.id for row in page.rows])
         return [DeliveryOut.of(row, attempts) for row in reversed(page.rows)]
 
     async def count(self, state: State) -> int:
-        """Return how many deliveries are in a state."""
-        return [row.state for row in await self.deliveries()].count(state)
+        """Return how many alerts are in a state."""
+        async with open_store(self.database_url, must_exist=True) as store:
+            return await count(store, state)
 
 
 async def post_change(

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,6 @@ from app.demo.run import change_body, serving
 from app.demo.stand_in_slack import StandInSlack
 from app.errors import SettingsError
 from app.model.delivery import State
-from app.receive import rules_source
 from app.receive.rules_source import reload_on_change
 from app.runtime.listener import Runtime, open_runtime
 from app.settings import Settings
@@ -229,13 +229,14 @@ async def test_a_reload_survives_whatever_happens(
 ) -> None:
     """It says so, keeps the rules, and is tried again until the file is read."""
     async with running(tmp_path, rules(slack)) as runtime:
-        in_force, load = runtime.rules, runtime.rules.load
-        book = runtime.intake.book
+        faults, book = [fault, fault], runtime.intake.book
 
-        def fail() -> Any:
-            raise fault
+        def load() -> Any:
+            if faults:
+                raise faults.pop()
+            return runtime.rules.load()
 
-        in_force.load = fail
+        in_force = replace(runtime.rules, load=load)
         with capture_logs() as logs:
             assert not await in_force.reload()
             assert not await in_force.reload()
@@ -243,7 +244,6 @@ async def test_a_reload_survives_whatever_happens(
         assert [line["event"] for line in logs] == [expected]
         assert in_force.warnings()[0].startswith("the rules file is refused: ")
         assert runtime.intake.book is book
-        in_force.load = load
         assert await in_force.reload()
         assert in_force.warnings() == []
 
@@ -251,30 +251,27 @@ async def test_a_reload_survives_whatever_happens(
 async def test_of_two_reloads_the_newest_file_stays(tmp_path: Path, slack: StandInSlack) -> None:
     """The second begins when the first has ended."""
     async with running(tmp_path, rules(slack)) as runtime:
-        load, read, go_on = runtime.rules.load, threading.Event(), threading.Event()
+        read, go_on = threading.Event(), threading.Event()
 
         def slow() -> Any:
-            loaded = load()
+            loaded = runtime.rules.load()
             read.set()
             go_on.wait(10)
             return loaded
 
-        runtime.rules.load = slow
-        older = asyncio.create_task(runtime.rules.reload())
+        in_force = replace(runtime.rules, load=slow)
+        older = asyncio.create_task(in_force.reload())
         await asyncio.to_thread(read.wait, 10)
         (tmp_path / "rules.json").write_text(rules(slack).replace('"health"', '"newer"'))
-        newer = asyncio.create_task(runtime.rules.reload())
+        newer = asyncio.create_task(in_force.reload())
         await asyncio.sleep(0)
         go_on.set()
         await asyncio.gather(older, newer)
         assert [*runtime.intake.book.rules.by_name] == ["newer"]
 
 
-async def test_a_file_that_could_not_be_read_is_read_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_file_that_could_not_be_read_is_read_later(tmp_path: Path) -> None:
     """Though it stays as it is; and one that is refused for what is in it is not."""
-    monkeypatch.setattr(rules_source, "RULES_LOOK_SECONDS", 0.001)
     file, answers, reloads = tmp_path / "rules.yaml", [False, False, True], list[str]()
     file.write_text("a")
 
@@ -282,7 +279,7 @@ async def test_a_file_that_could_not_be_read_is_read_later(
         reloads.append(file.read_text())
         return answers[len(reloads) - 1]
 
-    watching = asyncio.create_task(reload_on_change(file, reload))
+    watching = asyncio.create_task(reload_on_change(file, reload, 0.001))
     await asyncio.sleep(0.01)
     file.write_text("b")
     await until(lambda: len(reloads) == 3)

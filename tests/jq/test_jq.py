@@ -4,10 +4,12 @@ import asyncio
 import json
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -172,14 +174,25 @@ async def test_a_worker_that_dies_again_is_said() -> None:
     await runner.close()
 
 
-async def test_a_worker_that_cannot_start_is_no_programs_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """Let this process open no file beside those that are open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.close(lowest := os.dup(0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_a_worker_that_cannot_start_is_no_programs_fault() -> None:
     """Neither of a rule that is in force nor of one that is checked."""
-    monkeypatch.setattr(sys, "executable", "/no/such/python")
     runner = Jq()
-    with pytest.raises(JqUnavailable, match="cannot start"):
+    with no_more_files(), pytest.raises(JqUnavailable, match="cannot start"):
         await runner.evaluate(["1 + 1"], EVENT)
     await runner.close()
-    with checking() as problem, pytest.raises(JqUnavailable, match="cannot start"):
+    with checking() as problem, no_more_files(), pytest.raises(JqUnavailable, match="cannot start"):
         problem("1 + 1")
 
 

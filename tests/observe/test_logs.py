@@ -5,7 +5,7 @@ import logging
 import os
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
 from io import BytesIO, TextIOWrapper
 
 import pytest
@@ -74,19 +74,19 @@ class Odd:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
-def test_a_line_is_always_json(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+def test_a_line_is_always_json(encoding: str) -> None:
     """Whatever a field holds, whatever the stream can write, and whichever text a secret is."""
     stream = TextIOWrapper(BytesIO(), encoding, errors="backslashreplace", write_through=True)
-    monkeypatch.setattr(sys, "stderr", stream)
-    configure_logging("INFO", "json", ['hush-hush"}, {', "hush-hush", "hush\nhush"])
-    structlog.get_logger("app.x").info(
-        "odd",
-        number=float("nan"),
-        keys={("a", 1): float("inf"), None: Odd()},
-        many={"x", "y"},
-        text='say "hush-hush"}, { \ud83d 🚀 ł\n hush\nhush',
-        data=b"hush-hush \xff",
-    )
+    with redirect_stderr(stream):
+        configure_logging("INFO", "json", ['hush-hush"}, {', "hush-hush", "hush\nhush"])
+        structlog.get_logger("app.x").info(
+            "odd",
+            number=float("nan"),
+            keys={("a", 1): float("inf"), None: Odd()},
+            many={"x", "y"},
+            text='say "hush-hush"}, { \ud83d 🚀 ł\n hush\nhush',
+            data=b"hush-hush \xff",
+        )
     line = stream.buffer.getvalue().decode(encoding)
     event = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert "hush" not in line
@@ -94,17 +94,17 @@ def test_a_line_is_always_json(monkeypatch: pytest.MonkeyPatch, encoding: str) -
     assert event["keys"]["('a', 1)"] == "inf"
 
 
-def test_a_log_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_that_cannot_be_written() -> None:
     """Where there is no room for the log, or nobody reads it, the program goes on."""
     read, write = os.pipe()
     os.close(read)
-    with suppress(BrokenPipeError), os.fdopen(write, "w") as unread:  # closing it tries once more
-        monkeypatch.setattr(sys, "stderr", unread)
+    with redirect_stderr(os.fdopen(write, "w")) as unread:
         configure_logging("INFO", "json")
         structlog.get_logger("app.x").info("nobody hears this")
         structlog.get_logger("app.x").error("nor this")
-    structlog.get_logger("app.x").error("the stream is closed")
-    monkeypatch.undo()
+        with suppress(BrokenPipeError):  # closing it tries once more
+            unread.close()
+        structlog.get_logger("app.x").error("the stream is closed")
 
 
 def test_the_service_does_without_what_draws_tables() -> None:

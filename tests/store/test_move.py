@@ -5,6 +5,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,6 @@ from app.model.silence import Silence
 from app.model.times import to_micros
 from app.rules.last_known import LastKnown, first_state
 from app.rules.watched import Watched
-from app.store import move as moving
 from app.store import queries
 from app.store.move import TABLE_KEYS, move
 from app.store.opening import now
@@ -116,25 +116,22 @@ def test_every_table_is_moved(tmp_path: Path) -> None:
     assert names == {*TABLE_KEYS, "schema_version", "clock"}
 
 
-async def test_a_move_that_was_stopped_goes_on(
-    tmp_path: Path, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_move_that_was_stopped_goes_on(tmp_path: Path, postgres: PostgresServer) -> None:
     """Until all is there no listener starts; the second run goes on, and the result is the same."""
     path, url = tmp_path / "listener.db", await postgres.new_database()
     await fill(path)
-    monkeypatch.setattr(moving, "MOVED_ROWS", 4)
-    monkeypatch.setattr(moving, "PROGRESS_SECONDS", 0)
+    often: dict[str, Any] = {"rows": 4, "progress_seconds": 0}
 
     def stop(line: str) -> None:
         if line == "deliveries: 8 of 22":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        await move(path, url, say=stop)
+        await move(path, url, say=stop, **often)
     with pytest.raises(StoreUnavailable, match="run `python -m app move` again"):
         await open_postgres(url, clock=now)
     said: list[str] = []
-    await move(path, url, say=said.append)
+    await move(path, url, say=said.append, **often)
     assert "deliveries: 12 of 22" in said
     assert "deliveries: 8 of 22" not in said
     store = await open_postgres(url, clock=now)

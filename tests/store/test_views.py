@@ -110,18 +110,15 @@ async def test_a_change_with_two_alerts_is_found_once(store: Store, views: Store
     assert await entities(views, rule="both", limit=1) == ["checkout-prod"]
 
 
-async def test_a_search_stops_and_goes_on(
-    store: Store, views: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_search_stops_and_goes_on(store: Store, views: Store) -> None:
     """Where few fit, a page ends early, says how far it looked, and the next one goes on from there."""
-    monkeypatch.setattr(queries.changes, "LONGEST_SEARCH", 3)
     alerting = [incoming(second=number, entity=f"e{number}") for number in range(1, 6)]
     await store.accept([quiet(0, "rare-prod", "Rare"), *alerting])
     assert await entities(views, state="none", team="Rare") == ["rare-prod"]
     which = ChangeFilter(state="none", blueprint="deploymentConfig")
-    first = await views.read(queries.changes.changes, which, before=None, limit=9)
+    first = await views.read(queries.changes.changes, which, before=None, limit=9, longest=3)
     assert (first.rows, first.searched_to) == ([], NOW + 3 * SECOND)
-    second = await views.read(queries.changes.changes, which, before=first.next, limit=9)
+    second = await views.read(queries.changes.changes, which, before=first.next, limit=9, longest=3)
     assert [one.entity for one in second.rows] == ["rare-prod"]
     assert second.next is None
 

@@ -25,7 +25,12 @@ CHANGE = "id, key, received_at, at, action, resource, blueprint, entity, teams, 
 
 
 async def changes(
-    tx: Transaction, which: ChangeFilter, *, before: str | None = None, limit: int
+    tx: Transaction,
+    which: ChangeFilter,
+    *,
+    before: str | None = None,
+    limit: int,
+    longest: int = LONGEST_SEARCH,
 ) -> Page[StoredChange]:
     """Read changes, newest first. Where few fit, a page may have fewer than `limit` and a `next`.
 
@@ -34,11 +39,12 @@ async def changes(
         which: Which changes.
         before: A page's `next`.
         limit: How many at most.
+        longest: How many are looked at.
     """
     start = number_of(before)
     search = await plan(tx, which)
     after, start = await bound_by_time(tx, which, search, start)
-    matching, last, stopped = await _walk(tx, search, after, start, limit)
+    matching, last, stopped = await _walk(tx, search, after, start, limit, longest)
     rows = await tx.fetch(
         f"SELECT {CHANGE}, CASE WHEN length(body) <= $1 THEN body END FROM changes WHERE id = ANY($2)"
         " ORDER BY id DESC",
@@ -53,7 +59,7 @@ async def changes(
 
 
 async def _walk(
-    tx: Transaction, search: ChangeSearch, after: int, before: int, limit: int
+    tx: Transaction, search: ChangeSearch, after: int, before: int, limit: int, longest: int
 ) -> tuple[list[int], int, bool]:
     """Look at changes that may fit, newest first, until a page is full or enough have been looked at.
 
@@ -68,7 +74,7 @@ async def _walk(
         for number, fits in rows:
             if number == last:  # one of several deliveries of the same change
                 continue
-            if len(matching) == limit or looked_at == LONGEST_SEARCH:
+            if len(matching) == limit or looked_at == longest:
                 return matching, last, True
             last, looked_at = number, looked_at + 1
             if fits:
