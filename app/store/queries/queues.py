@@ -175,7 +175,7 @@ async def _head(
         readable = [delivery for row in rows if (delivery := await _read_or_give_up(tx, row, at))]
         if not readable:
             continue
-        readable = await shown.counted(tx, readable)
+        readable = await shown.counted(tx, readable, at)
         waiting = len(readable)
         if len(rows) == limit > 1:
             waiting = await tx.fetch_value(f"SELECT count(*) FROM deliveries WHERE {TOGETHER}", *together)
@@ -183,7 +183,7 @@ async def _head(
             body = await tx.fetch_value("SELECT body FROM changes WHERE key = $1", readable[0].change_key)
         fields = {"destination": destination, "deliveries": tuple(readable), "waiting": waiting, "body": body}
         if message_id is not None:
-            fields |= await messages.stories(tx, message_id)
+            fields |= await messages.stories(tx, message_id, at)
         if report_id is not None:
             fields["run"] = await tx.fetch_value("SELECT run FROM reports WHERE id = $1", report_id)
         return fields
@@ -253,7 +253,7 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timed
         return False
     started_at, ended_at = to_micros(attempt.started_at), to_micros(attempt.ended_at)
     hushed = await deliveries.put_attempts(tx, sent, attempt.outcome, attempt.detail, started_at, ended_at)
-    await causes.end_quiet(tx, hushed)
+    await causes.end_quiet(tx, hushed, ended_at)
     await _set_aside(tx, attempt, started_at, ended_at)
     if attempt.elsewhere is not None:
         await fallbacks.move(tx, claim.queue, sent, attempt.elsewhere, ended_at)
