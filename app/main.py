@@ -33,6 +33,7 @@ from app.web.health import Health, check_readiness
 from app.web.metrics import read_store
 from app.web.middleware import (
     ERROR_HANDLERS,
+    compressed_pages,
     head_as_get,
     plain_headers,
     plain_start,
@@ -63,8 +64,8 @@ class _Application(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         # Around the framework's own middleware too: that answers 413 where a length is announced, and 500.
-        inner = head_as_get(without_last_slash(super().build_middleware_stack()))
-        return plain_start(with_prefix(plain_headers(inner), self.prefix))
+        inner = plain_headers(without_last_slash(super().build_middleware_stack()))
+        return plain_start(head_as_get(compressed_pages(with_prefix(inner, self.prefix))))
 
 
 def create_app(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.base import print_table, run
+from app.cli.base import OnThisMachine, print_table, run, user_name
 from app.cli.port import open_client
 from app.errors import ListenerError
 from app.model.notification import one_line, text_of
@@ -19,6 +19,7 @@ from app.reconcile.schedule import Reconciler
 from app.runtime.listener import new_token, open_runtime
 from app.settings import load_settings
 from app.store.views import ReconcileProgress
+from app.web.actions import record
 
 VALUES_SHOWN = 3
 VALUE_CHARACTERS_SHOWN = 40
@@ -52,6 +53,10 @@ def reconcile(
             # Its whole share of the time: this process has no requests to serve beside it.
             reconciler = Reconciler(runtime.intake, client, every, new_token, share=1.0)
             outcome = await reconciler.reconcile(COMMAND, since=None, alert=alert)
+            if outcome is not None:
+                found = f"{outcome.progress.entities:,} entities, {outcome.progress.differences:,} differ"
+                done = f"Reconciled with Port: {found}{outcome.error and f'; {outcome.error}'}."
+                await record(OnThisMachine(runtime.store), user_name(), "reconcile", done)
         if outcome is None:
             raise ListenerError("Another process is reconciling now: look at its log, or try again")
         if outcome.error:

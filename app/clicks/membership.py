@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import Any
 
-from app.errors import DeliveryFailed, Scope
-from app.notifier.slack.people import GROUP_ID, LIST_GROUPS
+from app.errors import DeliveryFailed
+from app.notifier.slack.people import NO_GROUP, People
 from app.notifier.slack.web_api import TEST_TOKEN, SlackApi
 
 GROUP_MEMBERS = "usergroups.users.list"
@@ -30,7 +30,7 @@ class Membership:
         self._api, self._clock = api, clock
         self._ours: frozenset[str] = frozenset()
         self._members: dict[str, tuple[datetime, frozenset[str]]] = {}
-        self._ids: dict[str, str] = {}
+        self._people = People(api, clock)
 
     async def is_ours(self, team: str) -> bool:
         """Tell whether a workspace or organization, by its id, is the one that the bot token is of.
@@ -70,21 +70,17 @@ class Membership:
     async def _members_of(self, group: str) -> frozenset[str]:
         read_at, members = self._members.get(group, (None, frozenset[str]()))
         if read_at is None or self._clock() - read_at > MEMBERS_KEPT_FOR:
-            answer = await self._ask(GROUP_MEMBERS, usergroup=await self._id_of(group))
+            try:
+                async with asyncio.timeout(MEMBERSHIP_SECONDS):
+                    name = await self._people.group(group)
+            except DeliveryFailed as failed:
+                if failed is NO_GROUP:
+                    raise DeliveryFailed(f"there is no user group @{group} in Slack", failed.scope) from None
+                raise
+            answer = await self._ask(GROUP_MEMBERS, usergroup=name)
             members = frozenset(name for name in answer.get("users") or () if isinstance(name, str))
             self._members[group] = (self._clock(), members)
         return members
-
-    async def _id_of(self, group: str) -> str:
-        if GROUP_ID.fullmatch(group):
-            return group
-        if group not in self._ids:
-            answer = await self._ask(LIST_GROUPS)
-            listed = [row for row in answer.get("usergroups") or () if isinstance(row, dict)]
-            self._ids = {str(row.get("handle")): str(row.get("id")) for row in listed}
-        if group not in self._ids:
-            raise DeliveryFailed(f"there is no user group @{group} in Slack", Scope.DESTINATION)
-        return self._ids[group]
 
     async def _ask(self, method: str, **params: Any) -> dict[str, Any]:
         async with asyncio.timeout(MEMBERSHIP_SECONDS):

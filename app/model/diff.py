@@ -1,7 +1,7 @@
 """The difference between two snapshots of an entity."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -54,7 +54,9 @@ def diff(before: EntitySnapshot | None, after: EntitySnapshot | None) -> tuple[P
     later = _fields(after)
     if before and after and before.scorecards:
         later["scorecards"] = {**before.scorecards, **after.scorecards}
-    return tuple(_changes((), _fields(before), later))
+    found: list[PropertyChange] = []
+    _compare((), _fields(before), later, found)
+    return tuple(found)
 
 
 def fields_of(changes: Iterable[PropertyChange]) -> frozenset[Field]:
@@ -113,15 +115,17 @@ def _fields(snapshot: EntitySnapshot | None) -> dict[str, Any]:
     }
 
 
-def _changes(path: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[PropertyChange]:
+def _compare(
+    path: Path, before: Mapping[str, Any], after: Mapping[str, Any], found: list[PropertyChange]
+) -> None:
     # An object in an object is compared key by key, so that an alert names what changed within it.
     # Keys in the order of `after`, then what is gone: the order in which a person reads the entity.
-    for key in [*after, *(key for key in before if key not in after)]:
+    for key in after if before.keys() <= after.keys() else {**after, **before}:
         old, new = before.get(key), after.get(key)
         if old is new or (type(old) is type(new) and type(old) in SCALAR_TYPES and old == new):
             continue  # as `same` says; nearly all values are
         at_top = not path and key in AT_TOP
         if at_top or (isinstance(old, dict) and isinstance(new, dict)):
-            yield from _changes((*path, key), old or {}, new or {})
+            _compare((*path, key), old or {}, new or {}, found)
         elif not same(old, new, path[0] if path else key):
-            yield PropertyChange((*path, key), old, new)
+            found.append(PropertyChange((*path, key), old, new))

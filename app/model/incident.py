@@ -1,10 +1,11 @@
 """The life of an incident: opened, changed, resolved."""
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from operator import attrgetter
+from typing import Any, Literal, NamedTuple
 
 Severity = Literal["critical", "warning", "info"]
 RANKS: dict[Severity, int] = {"info": 0, "warning": 1, "critical": 2}
@@ -179,6 +180,11 @@ class Incident:
         """Where it was alerted, without the places that only an escalation would reach."""
         return tuple(place for place in self.told if not place.later)
 
+    def but(self, **facts: Any) -> "Incident":
+        """Copy it with other facts. (`replace` takes twice as long.)"""
+        values = dict(zip(_FACTS, _FACTS_OF(self), strict=True)) | facts
+        return Incident(*values.values())
+
     def reaching(self, route: Route) -> "Incident":
         """Copy it with a place that is told of it from now on, to its end."""
         # A job has several queues: it may have been told in another one. But each channel of the catalog's
@@ -188,7 +194,7 @@ class Incident:
         if not all(place.later for place in here):
             return self
         others = (place for place in self.told if place not in here)
-        return replace(self, told=(*others, replace(route, later=False)))
+        return self.but(told=(*others, replace(route, later=False)))
 
     def told_as(self, other: "Incident") -> "Incident":
         """Copy it with the destinations that were told of another incident, too."""
@@ -199,7 +205,11 @@ class Incident:
 
     def over(self, at: datetime) -> "Incident":
         """Copy it as over, since a time, UTC: nobody looks after it, and nothing more of it escalates."""
-        return replace(self, resolved_at=at, acknowledged=None, escalates_from=None, told=self.told_so_far)
+        return self.but(resolved_at=at, acknowledged=None, escalates_from=None, told=self.told_so_far)
+
+
+_FACTS = tuple(field.name for field in fields(Incident))
+_FACTS_OF = attrgetter(*_FACTS)
 
 
 def counted(incident: Incident, at: datetime, changes: int, within: timedelta) -> Incident:
@@ -231,21 +241,17 @@ def advance(
     if incident is None:
         return (Step.NOTICED, None) if resolves else (Step.OPENED, candidate)
     # The incident keeps its id, by which its messages and jobs are found.
-    moved = replace(
-        incident,
-        state=candidate.state,
-        changed_at=candidate.changed_at,
-        severity=candidate.severity,
-        version=incident.version + 1,
-    )
-    if resolves:
-        # How bad it was: the state that all is well in has no severity of its own.
-        return Step.RESOLVED, replace(moved, severity=incident.severity).over(candidate.changed_at)
-    return Step.CHANGED, moved
+    at, version = candidate.changed_at, incident.version + 1
+    # At its end how bad it was: the state that all is well in has no severity of its own.
+    severity = incident.severity if resolves else candidate.severity
+    moved = incident.but(state=candidate.state, changed_at=at, severity=severity, version=version)
+    return (Step.RESOLVED, moved.over(at)) if resolves else (Step.CHANGED, moved)
 
 
-def places_of(told: Collection[Route], routes: Iterable[Route]) -> tuple[Route, ...]:
+def places_of(told: Collection[Route], routes: tuple[Route, ...]) -> tuple[Route, ...]:
     """List where an alert goes: where its rule sends now, and where its incident was told; no queue twice."""
+    if not told and len(routes) == 1:
+        return routes
     queue_of = {place.destination: place.queue for place in told}
     places: dict[str, Route] = {}
     for route in routes:

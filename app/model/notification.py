@@ -13,6 +13,7 @@ from app.model.change import ACTION_RUN, CREATE, DELETE, ENTITY, TIMER_EXPIRED, 
 from app.model.diff import PropertyChange
 from app.model.incident import Acknowledgement, Severity, Step
 from app.model.text import cut, without_controls
+from app.model.times import EPOCH
 
 MAX_CHANGES = 50  # more is not read by anybody, and an entity may have thousands of properties
 MAX_LINKS = 5
@@ -34,11 +35,8 @@ URL = re.compile(r"https?://[^\s\x00-\x20\x7f-\x9f\"<>\\]+")
 MAX_VALUE_CHARS = 2_000  # a value of a megabyte is a document, not something to put into an alert
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
-
-
-class ValueChange(_Frozen):
+@dataclass(frozen=True)  # orjson takes a fifth of the time without slots
+class ValueChange:
     """A named value before and after, as JSON values (long ones as cut text)."""
 
     name: str
@@ -46,7 +44,8 @@ class ValueChange(_Frozen):
     after: Any = None
 
 
-class Link(_Frozen):
+@dataclass(frozen=True)  # orjson takes a fifth of the time without slots
+class Link:
     """A link that the entity itself carries."""
 
     name: str
@@ -61,7 +60,7 @@ class Part:
     literal: bool
 
 
-class Notification(_Frozen):
+class Notification(BaseModel):
     """The facts about one change that matters.
 
     Attributes:
@@ -97,6 +96,8 @@ class Notification(_Frozen):
         unacknowledged: Who did until this step, which made it worse; empty: nobody.
         version, at_any_time: The version of its incident, 0: it has none; and that no hours keep it back.
     """
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     step: Step
     rule: str
@@ -184,8 +185,8 @@ class Notification(_Frozen):
             "origin": cut(change.origin, MAX_NAME_CHARS),
             "at": change.found_at or change.at,
         }
-        # With the models inside it as mappings, all is validated in one go.
-        return cls.model_validate(facts | more)
+        # Not validated: it is made of what was. That would take three times as long.
+        return _USUAL.model_copy(update=facts | more)
 
     @property
     def calls(self) -> bool:
@@ -216,6 +217,9 @@ class Notification(_Frozen):
         """Make a notice of the listener itself; `rule`: the rule that it is about, if it is about one."""
         about = {"blueprint": "", "entity": "", "title": text, "change": None}
         return cls(step=Step.NOTICE, rule=rule, severity="info", at=at, **about)
+
+
+_USUAL = Notification.notice("", EPOCH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,12 +273,8 @@ def _title(change: CatalogChange) -> str:
     return f"{about}: {change.title}" if named else change.title
 
 
-def _value_change(change: PropertyChange) -> dict[str, Any]:
-    return {
-        "name": cut(change.name, MAX_NAME_CHARS),
-        "before": _bounded(change.before),
-        "after": _bounded(change.after),
-    }
+def _value_change(change: PropertyChange) -> ValueChange:
+    return ValueChange(cut(change.name, MAX_NAME_CHARS), _bounded(change.before), _bounded(change.after))
 
 
 def _bounded(value: Any) -> Any:
@@ -285,14 +285,14 @@ def _bounded(value: Any) -> Any:
     return value
 
 
-def _links(change: CatalogChange) -> Iterator[dict[str, Any]]:
+def _links(change: CatalogChange) -> Iterator[Link]:
     entity = change.after or change.before
     properties = dict(entity.properties) if entity else {}
     if change.resource == ACTION_RUN and isinstance(urls := properties.pop("link", None), list):
         properties |= {f"link {number}": url for number, url in enumerate(urls, 1)}
     # Long ones are left out and not cut: half a URL leads elsewhere.
     links = (
-        {"name": cut(name, MAX_NAME_CHARS), "url": url}
+        Link(cut(name, MAX_NAME_CHARS), url)
         for name, url in properties.items()
         if isinstance(url, str) and url.startswith("http") and len(url) <= MAX_URL_CHARS
         if URL.fullmatch(url)

@@ -27,7 +27,7 @@ def to_micros(time: datetime) -> Micros:
 
 def from_micros(micros: int) -> datetime:
     """Convert microseconds since 1970 into an aware time, UTC."""
-    return EPOCH + timedelta(microseconds=micros)
+    return EPOCH + micros * MICRO  # timedelta(microseconds=…) takes six times as long
 
 
 def micros_or_none(time: datetime | None) -> Micros | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import structlog
 
@@ -86,12 +86,11 @@ class Receiver:
             StoreUnavailable: It could not be stored; Port must be answered so.
             Exception: A fault of this program; the body is in quarantine.
         """
-        now = self.intake.clock()
         try:
             return await self.intake.accept(signed)
         except UnreadableChange as error:
             log.warning("change_unreadable", reason=error.reason, path=error.path)
-            await self._quarantine(signed, now, error.reason, error.path)
+            await self._quarantine(signed, error.reason, error.path)
             raise
         except StoreUnavailable:  # no fault of ours, and there is no room for quarantine either
             raise
@@ -99,14 +98,15 @@ class Receiver:
             fault = str(error) if isinstance(error, JqUnavailable) else type(error).__name__
             reason = f"a fault in this program: {fault}"
             log.error("change_faulty", reason=reason)  # the traceback is logged where the request is answered
-            await self._quarantine(signed, now, reason)
+            await self._quarantine(signed, reason)
             raise
 
     def _rejected(self, error: SignatureRejected, **fields: int) -> None:
         log.warning("signature_rejected", reason=str(error), **fields)
         self.intake.watch.signature_failed(error.cause)
 
-    async def _quarantine(self, signed: Signed, now: datetime, reason: str, path: str = "") -> None:
+    async def _quarantine(self, signed: Signed, reason: str, path: str = "") -> None:
+        now = self.intake.clock()
         await self.intake.store.quarantine(
             signed.body, signed_at=signed.at, received_at=now, path=path, reason=reason
         )

@@ -56,7 +56,7 @@ async def match_and_route(
     asked = (*matched.hits, *_groups(matched.hits))
     if all(hit.rule.name in book.plain for hit in asked):  # as of most: it is the way of every change
         routed = [hit.to(_plain_routes(hit, change, book)) for hit in asked]
-        return replace(matched, hits=_without_groups(routed, matched), watched=watched, results=results)
+        return matched.routed(_without_groups(routed, matched), watched)
     way = _Way(change, body, book, evaluate, look_up, dict(results), event)
     # What chooses a destination may fail as well; the default gets the alert then.
     await way.run(_of_targets(asked))

@@ -20,6 +20,7 @@ from app.receive.sources import Sources
 from app.receive.unproven import BODY_SECONDS
 from app.receive.whole import RawHeaders
 
+_SIGNATURE, _TIMESTAMP = SIGNATURE_HEADER.encode(), TIMESTAMP_HEADER.encode()
 MAX_ADDRESS_CHARS = 60  # as much of what a proxy calls an address as the log shows
 
 _AFTER = EntitySnapshot(
@@ -210,8 +211,8 @@ async def _store(receiver: Receiver, watch: Watch, signed: Signed) -> bytes:
 
 def _signature_of(headers: RawHeaders) -> dict[str, str]:
     """Take the headers of a signature; of several signatures, which one a proxy or rotation adds, all."""
-    signatures = [value for name, value in headers if name == SIGNATURE_HEADER.encode()]
-    timestamps = [value for name, value in headers if name == TIMESTAMP_HEADER.encode()]
+    signatures = [value for name, value in headers if name == _SIGNATURE]
+    timestamps = [value for name, value in headers if name == _TIMESTAMP]
     return {
         SIGNATURE_HEADER: b",".join(signatures).decode("latin-1"),
         TIMESTAMP_HEADER: timestamps[0].decode("latin-1") if timestamps else "",

@@ -170,18 +170,18 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
     facts: dict[str, Any] = {"worse": rise > 0, "better": rise < 0}
     if rise > 0 and after.acknowledged:  # somebody looks after what is less bad than this
         facts["unacknowledged"] = after.acknowledged.by.name
-        after = replace(after, acknowledged=None, escalates_from=None)
+        after = after.but(acknowledged=None, escalates_from=None)
     decision = _moved(hit, matched, step, after, now, **facts)
     queues = {alert.queue for alert in decision.alerts}
     places = tuple(place for place in hit.routes if place in told or place.queue in queues)
-    (moved,) = decision.incidents
-    moved = replace(moved, told=places)
+    alerts, (moved,) = decision.alerts, decision.incidents
+    moved = moved.but(told=places)
     if moved.resolved_at is None and (rule.escalate or moved.acknowledged):
         later = tuple(place for place in after.told if place.later)
         moved, escalations = _escalates(hit, matched, moved, later, now)
-        decision = replace(decision, alerts=(*decision.alerts, *escalations))
+        alerts += escalations
     reason = decision.reason or why_quiet(rule, after, state.causes)
-    return replace(decision, reason=reason, incidents=(moved,))
+    return Decision(reason, alerts, (moved,), decision.cancel)
 
 
 def _candidate(hit: Hit, change: CatalogChange, incidents: list[Incident]) -> Incident:

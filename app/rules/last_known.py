@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
+import orjson
+
 from app.model.change import DELETE, CatalogChange
 from app.model.diff import Field, PropertyChange, fields_of, same_field
 from app.model.times import MICRO, Micros, to_micros
@@ -95,7 +97,10 @@ class LastKnown:
 
 def canonical(values: Mapping[Field, Any]) -> str:
     """Encode values as JSON that is the same for the same values; without NUL, for PostgreSQL's sake."""
-    text = _VALUES_JSON.encode(values)
+    try:
+        text = orjson.dumps(values, option=orjson.OPT_SORT_KEYS).decode()
+    except TypeError:  # a number of more than 64 bits, or too deep
+        text = _VALUES_JSON.encode(values)
     return text.replace(r"\u0000", r"\ufffd") if r"\u0000" in text else text
 
 

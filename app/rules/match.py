@@ -49,9 +49,8 @@ class Hit:
 
     def to(self, routes: tuple[Route, ...], people: tuple[str, ...] | None = None) -> "Hit":
         """Copy it with other routes, and people. (`replace` takes three times as long.)"""
-        people = self.people if people is None else people
         facts = (self.rule, self.matches, self.resolves, routes, self.lapses, self.state)
-        return Hit(*facts, people, self.escalations, self.kin)
+        return Hit(*facts, self.people if people is None else people, self.escalations, self.kin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +98,11 @@ class Match:
     failures: tuple[Failure, ...] = ()
     rules: RuleSet | None = field(default=None, repr=False)
     kins: Mapping[str, Kin] = field(default_factory=dict, repr=False)
+
+    def routed(self, hits: tuple[Hit, ...], watched: Watched | None) -> "Match":
+        """Copy it with hits that have routes, and what is watched."""
+        facts = (self.reason, watched, self.results, self.failures, self.rules, self.kins)
+        return Match(self.change, self.changes, hits, *facts)
 
 
 def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
@@ -272,7 +276,7 @@ def make_alerts(
         rule=rule.name,
         severity=incident.severity if incident else rule.severity_of(change, hit.state),
         step=step,
-        limit=rule.limit(change),
+        limit=rule.limit(change, main),
         state=hit.state if main is None and hit.state != UNNAMED and named else "",
         opened_at=incident.opened_at if incident else None,
         times=len(openings),

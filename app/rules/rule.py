@@ -191,17 +191,17 @@ class Rule(Strict):
 
     def main(self, change: CatalogChange) -> PropertyChange | None:
         """Choose the value that a change is about: `when`'s, or `resolve`'s if only that one moved."""
-        mains = [condition.main(change) for condition in (self.when, self.resolve) if condition]
-        values = [value for value in mains if value]
-        changed = (value for value in values if value.differs)
-        return next(changed, values[0] if values else None)
+        first = self.when.main(change) if self.when else None
+        if self.resolve is None or (first is not None and first.differs):
+            return first
+        second = self.resolve.main(change)
+        return second if first is None or (second is not None and second.differs) else first
 
-    def limit(self, change: CatalogChange) -> str:
-        """Say which threshold its value is beyond: ``above 80``; of several the one crossed now."""
-        main = self.main(change)
-        leaves = [
-            leaf for leaf in self.leaves if main and leaf.path == main.path and leaf.crosses(main.after)
-        ]
+    def limit(self, change: CatalogChange, main: PropertyChange | None) -> str:
+        """Say which threshold its `main` value is beyond: ``above 80``; of several the one crossed now."""
+        if main is None:
+            return ""
+        leaves = [leaf for leaf in self.leaves if leaf.path == main.path and leaf.crosses(main.after)]
         crossed = (leaf for leaf in leaves if leaf.matches(change, {}))
         leaf = next(crossed, leaves[0] if leaves else None)
         return leaf.threshold if leaf else ""

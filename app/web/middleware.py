@@ -1,12 +1,14 @@
 """What stands around every route: the answers to errors, headers, and the count of answers to Port."""
 
 import asyncio
+import gzip
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
 import structlog
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -34,6 +36,11 @@ MAX_RESTS = 8
 """Of so many at once: under a flood a proxy may answer 502 in place of a refusal."""
 PLAIN_HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 """What every answer tells browsers and proxies, unless its route says otherwise."""
+
+PAGE = (b"content-type", b"text/html; charset=utf-8")
+PAGE_LEVEL = 5
+"""A page of 40 kB takes half a millisecond; on a phone it saves a fifth of a second."""
+GZIPPED = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self';"
@@ -109,6 +116,47 @@ def without_last_slash(app: ASGIApp) -> ASGIApp:
         if path and path != scope.get("root_path"):
             scope["path"] = path
         await app(scope, receive, send)
+
+    return around
+
+
+def takes_gzip(accepted: str) -> bool:
+    """Whether a browser takes an answer that is compressed, by its ``Accept-Encoding``."""
+    return any(
+        name.strip() == "gzip" and weight.strip() not in ("q=0", "q=0.0")
+        for name, _, weight in (each.partition(";") for each in accepted.split(","))
+    )
+
+
+def compressed_pages(app: ASGIApp) -> ASGIApp:
+    """Wrap the whole application: pages are compressed for browsers that take that.
+
+    What a page reflects of its address could betray by its length the form's token beside it, but only to a
+    site that can ask for pages with the cookie, and that cookie is SameSite=strict.
+    """
+
+    async def around(scope: Scope, receive: Receive, send: Send) -> None:
+        accepts = scope.get("method") == "GET" and Headers(scope=scope).get("accept-encoding")
+        if not accepts or not takes_gzip(accepts):
+            await app(scope, receive, send)
+            return
+        start: Message | None = None
+
+        async def compress(message: Message) -> None:
+            nonlocal start
+            if message["type"] == "http.response.start" and PAGE in message["headers"]:
+                start = message  # a page comes in one piece
+                return
+            if start is not None:
+                body = gzip.compress(message.get("body", b""), PAGE_LEVEL, mtime=0)
+                kept = [header for header in start["headers"] if header[0] != b"content-length"]
+                more = {"content-length": str(len(body)), **GZIPPED}
+                added = [(name.lower().encode(), value.encode()) for name, value in more.items()]
+                await send({**start, "headers": [*kept, *added]})
+                start, message = None, {**message, "body": body}
+            await send(message)
+
+        await app(scope, receive, compress)
 
     return around
 

@@ -19,7 +19,7 @@ from scripts.benchmark.machine import on_server_core
 ROOT = Path(__file__).resolve().parents[2]
 # Below what the system gives out by itself, and others for each run.
 _PORTS = itertools.cycle(range(21_000 + os.getpid() % 100 * 100, 21_100 + os.getpid() % 100 * 100))
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 @dataclass(frozen=True)

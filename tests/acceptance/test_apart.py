@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.cli import main
 from app.demo.stand_in_slack import StandInSlack
 from app.observe.together import Together, by_key, numbers_of
+from app.runtime.dispatching import NICENESS
 from tests.acceptance.process import APP, Listener, listening, post_change
 from tests.waiting import until
 
@@ -60,7 +61,9 @@ async def test_a_process_apart(tmp_path: Path, slack: StandInSlack) -> None:
         assert (await post_change(client, "one")).status_code == 202
         await until(lambda: len(slack.messages) == 1)
         first = dispatcher_of(listener)
-        assert first.nice() > 0
+        parent = first.parent()
+        assert parent is not None
+        assert first.nice() == min(parent.nice() + NICENESS, 19)
 
         async def counted() -> bool:
             return (await numbers(client))[DELIVERED] == 1

@@ -151,5 +151,9 @@ async def test_released_by_either_name_of_a_channel(store: Store) -> None:
     states = {row["name"]: row["state"] for row in map(json.loads, listed.splitlines())}
     assert states["rocket"] == states["twin"] == "on hold: said; nobody was told of 2 alerts that wait"
     assert "is released" in (await run("destinations", "release", "twin"))[1]
+    status, shown = await run("destinations", "show", "twin")
+    assert (status, "type: slack" in shown, "webhook_url: **********" in shown) == (0, True, True)
+    assert json.loads((await run("destinations", "show", "twin", "--json"))[1])["name"] == "twin"
+    assert "there is no destination 'x'; known are" in (await run("destinations", "show", "x"))[1]
     (queue,) = await store.read(queries.page.queues, attempt(Outcome.ON_HOLD).ended_at)
     assert queue.on_hold is None

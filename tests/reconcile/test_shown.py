@@ -72,6 +72,9 @@ async def test_the_command(watched: Watching, configured: pytest.MonkeyPatch, ru
     assert result.out == "2 entities; 0 differ\n"
     newest, *_ = await watched.intake.store.read(queries.reconcile.runs, limit=9)
     assert newest.reason == "command"
+    trail = (await watched.intake.store.read(queries.audit.entries, limit=9)).rows
+    texts = [entry.details for entry in trail]
+    assert texts == [f"Reconciled with Port: 2 entities, {number} differ." for number in (0, 2)]
     configured.setenv("RECONCILE_MINUTES", "0")
     assert (await run("reconcile")).status == 0
 

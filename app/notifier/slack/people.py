@@ -30,8 +30,8 @@ PEOPLE_SCOPES = frozenset({"users:read.email", "usergroups:read"})
 KEPT = timedelta(minutes=10)
 MAX_KEPT = 10_000
 FINDING_SECONDS = SEND_TIMEOUT.total_seconds() / 3  # the rest is for sending
-NO_USER = DeliveryFailed("users_not_found", Scope.MESSAGE)
 NO_GROUP = DeliveryFailed("no user group of this handle", Scope.MESSAGE)
+NO_USER = DeliveryFailed("users_not_found", Scope.MESSAGE)
 NO_PERSON = ("users_not_found", "user_not_found", "user_not_visible", "user_disabled", "cannot_dm_bot")
 """What Slack says of a person who is not there, or is not to be reached."""
 GROUPS = "usergroups"
@@ -80,14 +80,18 @@ class People:
         """Write a person or a user group in Slack's notation; raises `DeliveryFailed` as above."""
         written = IN_SLACKS_NOTATION.fullmatch(person)
         name = (written[1] or written[2]) if written else person.lstrip("@")
-        if GROUP_ID.fullmatch(name):
-            return f"<!subteam^{name}>"
         if USER_ID.fullmatch(name) or EMAIL.fullmatch(name):
             return f"<@{await self._user(name)}>"
+        return f"<!subteam^{await self.group(name)}>"
+
+    async def group(self, name: str) -> str:
+        """Give the ID of a user group, by its handle or its ID; raises `DeliveryFailed` as above."""
+        if GROUP_ID.fullmatch(name):
+            return name
         groups = await self._keep(GROUPS, self._groups)
         if not isinstance(groups, Mapping) or name.lower() not in groups:
             raise NO_GROUP
-        return f"<!subteam^{groups[name.lower()]}>"
+        return groups[name.lower()]
 
     async def call(self, parcel: Parcel) -> Parcel:
         """Put the people whom alerts call into Slack's notation; whom Slack does not know is named.

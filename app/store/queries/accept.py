@@ -83,7 +83,7 @@ async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
     keyed = [(entity_of(incoming.change), incoming) for incoming in batch]
     tied = [(entity, incoming) for entity, incoming in keyed if incoming.kins]
     above = await relatives.entities_above(tx, tied)
-    await tx.lock(above.union(entity for _, incoming in keyed for entity in _entities(incoming)))
+    await tx.lock(above.union(each for entity, incoming in keyed for each in _entities(entity, incoming)))
     # Only now: what was committed while we waited for the locks must be seen.
     rows = await tx.fetch(
         "SELECT key, alerts, id FROM changes WHERE key = ANY($1)",
@@ -92,7 +92,7 @@ async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
     ids: dict[str, int] = {key: number for key, _, number in rows}
     unseen = [(entity, incoming) for entity, incoming in keyed if incoming.change.key not in ids]
     group = await _look_up(tx, unseen) if unseen else Group()
-    if watched := {entity for _, incoming in unseen if incoming.watched for entity in _entities(incoming)}:
+    if watched := {each for key, incoming in unseen if incoming.watched for each in _entities(key, incoming)}:
         group.known = await find_last_known(tx, watched)
     if tied and unseen:
         await relatives.look_up(tx, tied, group)
@@ -109,9 +109,9 @@ async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
 async def _look_up(tx: Transaction, changes: Sequence[tuple[EntityKey, Incoming]]) -> Group:
     """Read what the decisions rest on: each entity's newest time, and its incidents, which stay locked."""
     since: dict[EntityKey, int] = {}
-    for _, incoming in changes:
+    for key, incoming in changes:
         at = to_micros(incoming.change.at - MEMORY)
-        for entity in _entities(incoming):
+        for entity in _entities(key, incoming):
             since[entity] = min(at, since.get(entity, at))
     group = Group()
     newest = await tx.fetch_each(
@@ -294,7 +294,7 @@ def incident_of(row: Row) -> Incident:
     )
 
 
-def _entities(incoming: Incoming) -> tuple[EntityKey, ...]:
+def _entities(entity: EntityKey, incoming: Incoming) -> tuple[EntityKey, ...]:
     """List the entities whose state a change rests on: its own, and what that was called before."""
-    former, entity = former_of(incoming.change), entity_of(incoming.change)
+    former = former_of(incoming.change)
     return (entity,) if former is None or former == entity else (entity, former)

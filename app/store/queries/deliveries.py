@@ -12,7 +12,7 @@ from app.model.incident import Step
 from app.model.notification import Notification
 from app.model.times import MICRO, Micros, micros_or_none, to_micros
 from app.rules.kin.quiet import UNTIL_TOLD
-from app.store.rows import NewDelivery
+from app.store.rows import NewDelivery, notification_json
 from app.store.transaction import Columns, Transaction
 
 DELIVERY_COLUMNS: Columns = {
@@ -54,7 +54,7 @@ def of_alert(alert: Alert, change_id: int, now: Micros, *, ended_at: Micros | No
         change_id,
         alert.queue,
         alert.destination,
-        notification.model_dump_json(),
+        notification_json(notification),
         notification.rule,
         notification.step,
         notification.severity,
@@ -168,7 +168,7 @@ async def rewrite(
     for number, incident_id, text in rows:
         with suppress(ValidationError):  # written by another release: it is given up when its turn comes
             notification = new(incident_id, Notification.model_validate_json(text))
-            rewritten.append((number, notification.model_dump_json()))
+            rewritten.append((number, notification_json(notification)))
     await tx.execute_many(
         "UPDATE deliveries SET notification = $2 WHERE id = $1 AND state = 'pending'", rewritten
     )
@@ -230,7 +230,7 @@ async def put_reminders(tx: Transaction, ids: Sequence[int], now: datetime) -> N
         # What was held may have gone out as a beginning; to be repeated, it is none.
         reminder = following(copied, to_micros(now), incident_id=incident_id, step=Step.REMINDED, **times)
         notification = Notification.model_validate_json(reminder.notification)
-        text = notification.model_copy(update={"at": due_at, "step": Step.REMINDED}).model_dump_json()
+        text = notification_json(notification.model_copy(update={"at": due_at, "step": Step.REMINDED}))
         again.append(reminder._replace(notification=text))
     await insert(tx, again)
 

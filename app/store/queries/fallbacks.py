@@ -11,7 +11,7 @@ from app.model.notification import Notification
 from app.model.times import Micros, to_micros
 from app.store.queries import deliveries, messages
 from app.store.queries.accept import INCIDENT, incident_of, told_json
-from app.store.rows import Attempt, Claim, NewDelivery
+from app.store.rows import Attempt, Claim, NewDelivery, notification_json
 from app.store.transaction import Row, Transaction
 
 COPIES_AT_ONCE = 100
@@ -104,7 +104,7 @@ async def _copy(
         await _tell_to_the_end(tx, incident_id, route)
         copies.append(
             deliveries.following(
-                (change_id, route.queue, route.destination, marked.model_dump_json(), *copied[4:]),
+                (change_id, route.queue, route.destination, notification_json(marked), *copied[4:]),
                 now,
                 # As old as the alert, so that it is known again: no two fallbacks send it to and fro.
                 created_at=created_at,
@@ -149,7 +149,7 @@ async def move(tx: Transaction, queue: str, ids: Sequence[int], route: Route, no
             "UPDATE deliveries SET queue = $1, destination = $2, notification = $3 WHERE id = $4",
             route.queue,
             route.destination,
-            notification.model_dump_json(),
+            notification_json(notification),
             number,
         )
 

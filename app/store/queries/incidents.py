@@ -15,7 +15,7 @@ from app.store.kin import causes, shown
 from app.store.queries import deliveries, reports
 from app.store.queries.accept import INCIDENT, incident_of, told_json
 from app.store.queries.page import readable
-from app.store.rows import NewDelivery
+from app.store.rows import NewDelivery, notification_json
 from app.store.transaction import Row, Transaction
 from app.store.views import IncidentFilter, IncidentRow, Page
 
@@ -218,7 +218,7 @@ async def alerts_of(
         return []
     alert = deliveries.following(last, to_micros(now), incident_id=incident.id, step=step)
     said_last = Notification.model_validate_json(alert.notification).named(incident.entity)
-    alert = alert._replace(notification=say(said_last).model_dump_json(), severity=incident.severity)
+    alert = alert._replace(notification=notification_json(say(said_last)), severity=incident.severity)
     return [alert._replace(destination=place.destination, queue=place.queue) for place in places]
 
 
@@ -235,7 +235,7 @@ async def put_later(tx: Transaction, incident: Incident, later: Iterable[Later],
     alerts = []
     for step, route, after, due_at in later:
         window = after if step is Step.ESCALATED else None
-        text = said_last.model_copy(update={"step": step, "at": due_at, "window": window}).model_dump_json()
+        text = notification_json(said_last.model_copy(update={"step": step, "at": due_at, "window": window}))
         alert = deliveries.following(last, to_micros(now), incident_id=incident.id, step=step)
         alert = alert._replace(destination=route.destination, queue=route.queue, severity=incident.severity)
         at = deliveries.UNTIL_RELEASED if incident.quiet else to_micros(due_at)

@@ -12,7 +12,7 @@ from app.model.silence import Silence, SilencePreview
 from app.model.times import from_micros, micros_or_none, to_micros
 from app.store.queries import incidents, messages
 from app.store.queries.accept import told_of
-from app.store.rows import acknowledgement_of
+from app.store.rows import acknowledgement_of, notification_json
 from app.store.transaction import Row, Transaction
 
 ESCAPED = re.compile(r"\[([*?[])\]")
@@ -231,7 +231,7 @@ async def settle(tx: Transaction, now: datetime) -> None:
                 " WHERE id = $4",
                 to_micros(now),
                 reminder.step,
-                reminder.model_dump_json(),
+                notification_json(reminder),
                 delivery_id,
             )
         await tx.execute(

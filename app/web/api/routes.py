@@ -241,7 +241,7 @@ async def replay(context: Context, who: Program, number: Number) -> ActionOut:
     return await actions.replay(context, who, number)
 
 
-@router.get("/audit", tags=["Audit"], summary="Actions on the page and through this API, newest first")
+@router.get("/audit", tags=["Audit"], summary="What people and programs did, newest first")
 async def audit(context: Context, before: Before = None, limit: Limit = 50) -> PageOut[AuditOut]:
     """List the audit trail."""
     page = await read_page(context.store.read(queries.audit.entries, before=before, limit=limit))
