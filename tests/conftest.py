@@ -62,7 +62,7 @@ EACH_CASE = (
     "doctor",
     "model",
     "notifier/http",
-    "notifier/slack/test_probe.py",
+    "notifier/test_probe.py",
     "receive",
     "rules",
     "store/test_database_url.py",
