@@ -75,7 +75,10 @@ class Line:
                 continue
             values = chains.setdefault(change.name, [])
             # A reminder is no change: its "before" was the state of the alert before it.
-            if not values and notification.step not in STILL:
+            if notification.step in STILL:
+                if values:  # after a change that came late it would seem to be one back
+                    continue
+            elif not values:
                 values.append(text_of(change.before))
             after = text_of(change.after)
             if not values or values[-1] != after:

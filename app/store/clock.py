@@ -46,6 +46,11 @@ MOVES = (
         "UPDATE deliveries SET waiting_since = waiting_since + $1,"
         " due_at = CASE WHEN due_at > 0 THEN due_at + $1 ELSE 0 END WHERE state = 'pending'"
     ),
+    (  # what an acknowledgement that is taken back brings back is found by when it counted from
+        "UPDATE deliveries SET due_at = due_at + $1"
+        " WHERE step = 'escalated' AND state <> 'pending' AND due_at > 0 AND incident_id IN"
+        " (SELECT id FROM incidents WHERE resolved_at IS NULL AND escalates_from IS NOT NULL)"
+    ),
     "UPDATE reconcile_runs SET lease_until = lease_until + $1 WHERE ended_at IS NULL",
 )
 MOVE_SILENCES = (

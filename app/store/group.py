@@ -11,10 +11,11 @@ from datetime import datetime
 
 from app.model.change import CatalogChange
 from app.model.delivery import Alert
-from app.model.incident import Incident
+from app.model.incident import Incident, Step
+from app.model.notification import Notification
 from app.model.times import Micros, to_micros
 from app.rules.decide import MEMORY, Decision, EntityState
-from app.rules.kin.quiet import Causes
+from app.rules.kin.quiet import Causes, waits
 from app.rules.last_known import LastKnown, gone
 from app.store.kin.state import FamilyState
 from app.store.rows import Accepted, Incoming
@@ -35,6 +36,19 @@ def former_of(change: CatalogChange) -> EntityKey | None:
 def _storable(name: str) -> str:
     # As PostgreSQL stores it: the same entity must be found again.
     return name.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _ends(incident: Incident, change: CatalogChange) -> list[Alert]:
+    """Tell, wherever it was told, that another incident goes on for it: pagers know each by its own id."""
+    if waits(incident, change.at):
+        return []
+    about = Notification.about(
+        change, None, (), rule=incident.rule, step=Step.RESOLVED, severity=incident.severity
+    )
+    closing = about.model_copy(update={"opened_at": incident.opened_at, "version": incident.version})
+    closing = closing.closing("its entity has another name, under which an incident is open", change.at)
+    places = [place for place in incident.told_so_far if Step.RESOLVED in place.steps]
+    return [Alert.to(place, closing, incident.id) for place in places]
 
 
 @dataclass(slots=True)
@@ -136,12 +150,14 @@ class Group:
         change, known = incoming.change, state.known
         here = {incident.rule: incident for incident in state.incidents if incident.resolved_at is None}
         taken: dict[str, Incident] = {}
+        ends: list[Alert] = []
         for incident in self.incidents.get(former, {}).values():
             if incident.resolved_at is not None:
                 continue
             taken[incident.id] = replace(incident, entity=entity[1])
             if other := here.get(incident.rule):  # an entity has one that is open: it ends for both
                 taken[incident.id] = replace(taken[incident.id].over(change.at), version=incident.version + 1)
+                ends += _ends(incident, change)
                 # A job has a queue by the entity's name: the same one must not be told in two.
                 taken[other.id] = other.told_as(incident)
         if (before := self.known.get(former)) and not before.gone and (known is None or known.gone):
@@ -169,7 +185,8 @@ class Group:
             if known is not None:
                 self.known[entity] = self.last_known[entity] = known
         reason = f"renamed from {former[1]!r}: what was open goes on; {decision.reason}"
-        return self._take_in(entity, incoming, replace(decision, reason=reason))
+        decision = replace(decision, alerts=(*ends, *decision.alerts), reason=reason)
+        return self._take_in(entity, incoming, decision)
 
     def _take_in(self, entity: EntityKey, incoming: Incoming, decision: Decision) -> Decision:
         """Take what a change leads to into the group."""

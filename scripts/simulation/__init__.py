@@ -1,7 +1,6 @@
 """``scripts/simulate``: the listener in a simulated world; docs/simulator.md explains it.
 
-To add a kind of destination: a model of its receiver beside `pager.py`, a host for it in `run.py`, a
-destination and a `send` in `nights.py`, its failures in `chance.py`. It notes what it hears as `world.Told`;
-then most of the oracle holds for it. To add a kind of rule: write it in `nights.py`, let `port.py` make the
-changes that it is about, each value once, and add to the oracle what README promises of it, as a method.
+To add a kind of thing, write it in `kinds`, and put it into the table there: it brings its faults, its
+actions, its lines of the rules file, what Port says of entities, its hosts, and its part of the
+oracle. It notes what its places hear as `world.Told`; then `History` knows of it.
 """

@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from time import process_time
 
-from scripts.simulation.chance import FAULTS, UNPROVEN
+from scripts.simulation.chance import UNPROVEN
+from scripts.simulation.kinds import ALL_FAULTS, NAMES
 from scripts.simulation.mutants import HEALTHY, MUTANTS
 from scripts.simulation.report import write_report
 from scripts.simulation.run import Outcome, Plan, simulate
@@ -33,7 +34,16 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--as-is", action="store_true", help="do not make a failing one smaller")
     parser.add_argument("--trace", action="store_true", help="print everything that happened")
-    parser.add_argument("--without", nargs="*", default=[], metavar="FAULT", help=f"of {', '.join(FAULTS)}")
+    parser.add_argument(
+        "--without", nargs="*", default=[], metavar="FAULT", help=f"of {', '.join(ALL_FAULTS)}"
+    )
+    parser.add_argument(
+        "--kinds",
+        nargs="*",
+        choices=NAMES,
+        metavar="KIND",
+        help=f"what there is in each world beside the rest (else the seed draws it), of {', '.join(NAMES)}",
+    )
     parser.add_argument(
         "--with",
         dest="extra",
@@ -70,6 +80,7 @@ def main(arguments: Sequence[str]) -> int:
             frozenset(options.without),
             frozenset(options.mute),
             frozenset(options.extra),
+            None if options.kinds is None else frozenset(options.kinds),
             MUTANTS[options.plant] if options.plant else HEALTHY,
         )
         outcome = simulate(plan)
@@ -111,6 +122,7 @@ def _show(plan: Plan, outcome: Outcome, mistake: str | None, *, again: bool) -> 
     command = [f"scripts/simulate --seed {plan.seed} --minutes {plan.minutes:g} --trace"]
     command += [f"--plant '{mistake}'"] if mistake else []
     command += [f"--with {' '.join(sorted(plan.extra))}"] if plan.extra else []
+    command += [f"--kinds {' '.join(sorted(plan.kinds))}".strip()] if plan.kinds is not None else []
     command += [f"--without {' '.join(sorted(plan.off))}"] if plan.off else []
     command += [f"--mute {' '.join(sorted(plan.muted))}"] if plan.muted else []
     print(f"Again: {' '.join(command)}", flush=True)

@@ -29,13 +29,6 @@ FAULTS: dict[str, float] = {
     "blocks_refused": 0.01,  # Slack refuses the form of a message
     "message_deleted": 0.02,  # somebody deletes a message of the app
     "store_away": 0.002,  # once Slack has said ok, nothing can be written for 30 to 60 s
-    # Every half minute
-    "archived": 0.03,  # a channel is archived for some minutes
-    "pager_down": 0.05,  # the receiver answers 503 for some minutes
-    "channel_renamed": 0.02,  # the one that is known by its name, and back
-    "pager_expired": 0.05,  # the receiver answers 401, for up to an hour
-    "silent": 0.03,  # the receiver, or a webhook, takes everything and never answers, for some minutes
-    "webhook_moved": 0.02,  # an incoming webhook is gone; some minutes later its new address is in the rules
     # The disk, for each transaction
     "disk_full": 0.004,  # for some seconds
     "disk_slow": 0.01,
@@ -43,24 +36,9 @@ FAULTS: dict[str, float] = {
     "kill_before_commit": 0.004,
     "kill_after_commit": 0.004,
     "kill_at_send": 0.01,  # when a request of it has arrived
-    "kill": 0.05,  # every half minute, at any moment
-    "restart": 0.05,  # it is asked to stop, and starts again
-    "freeze": 0.05,  # it stands still for 5 to 60 s, every half minute
     "freeze_at_send": 0.012,  # when a request of it has arrived
-    "clock_jump": 0.01,  # the machine's clock is set by up to 40 s, every half minute
-    "clock_set": 0.01,  # by -2 hours to 40 days, and right again after some minutes
-    "clock_set_stopped": 0.005,  # the same, while no process runs
-    "reboot": 0.005,  # the same, and the machine has been started again
-    # The operator, every half minute
-    "silence": 0.05,
-    "release": 0.1,
-    "silence_ends": 0.05,  # by hand
-    "retry": 0.05,  # of what was given up
-    "rules_moved": 0.04,  # another channel for each team
-    "rule_renamed": 0.015,
-    "rule_removed": 0.01,  # for some seconds
 }
-"""How likely each fault is, each time that it could strike."""
+"""How likely each fault is, each time that it could strike; `kinds` bring more of them."""
 
 UNPROVEN: dict[str, float] = {}
 """Faults that the listener does not survive yet, so that they strike only where `--with` names them."""
@@ -74,6 +52,9 @@ class Chance:
         off: Faults that never strike.
         muted: Occurrences that do not strike: ``kill#2`` is the third one.
         extra: Faults of `UNPROVEN` that strike.
+
+    Attributes:
+        rates: How likely each fault is.
     """
 
     def __init__(
@@ -81,7 +62,7 @@ class Chance:
     ) -> None:
         self._seed = seed
         self._streams: dict[str, Random] = {}
-        self._rates = FAULTS | {name: UNPROVEN[name] for name in extra}
+        self.rates = FAULTS | {name: UNPROVEN[name] for name in extra}
         self._off = frozenset(off)
         self._muted = frozenset(muted)
         self._seen: Counter[str] = Counter()
@@ -97,7 +78,7 @@ class Chance:
 
     def strikes(self, fault: str) -> bool:
         """Tell whether a fault happens now."""
-        if self.quiet or self.stream(fault).random() >= self._rates.get(fault, 0.0):
+        if self.quiet or self.stream(fault).random() >= self.rates.get(fault, 0.0):
             return False
         return self.happens(fault) and fault not in self._off
 

@@ -7,7 +7,7 @@ from typing import Any
 from zlib import crc32
 
 from app.deliver.turn import Sender
-from app.model.delivery import Outcome
+from app.model.delivery import Alert, Outcome
 from app.model.incident import Step
 from app.rules.decide import Decision, EntityState
 from app.runtime.listener import Runtime
@@ -75,6 +75,11 @@ def _decided(change: Callable[[Decision, Incoming], Decision]) -> Mutant:
         return change(decision, incoming) if int(incoming.change.key[:4], 16) % 5 == 0 else decision
 
     return Mutant(decision=some)
+
+
+def _alerts(keep: Callable[[Alert], bool]) -> Mutant:
+    """Keep some alerts only."""
+    return Mutant(decision=lambda decision, _: replace(decision, alerts=tuple(filter(keep, decision.alerts))))
 
 
 def _attempted(came_to: Outcome, /, *, of: int = 1, starts: str = "", **wrong: Any) -> Mutant:
@@ -159,6 +164,40 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "a fallback gets no alerts": _statement("WHERE on_hold IS NOT NULL UNION ALL", "WHERE 1 = 0 UNION ALL"),
     "a silence is not looked at": _statement("NOT settled AND ends_at > ?1", "ends_at < 0"),
+    "an acknowledgement is not stored": _statement(
+        "SET acknowledged_at = ?2, acknowledged_by = ?3, version",
+        "SET acknowledged_at = NULL AND ?2, acknowledged_by = substr(?3, 1, 0), version",
+    ),
+    "taken back, an acknowledgement brings no escalation back": _statement(
+        "(step <> 'escalated' OR due_at - repeat_after = ?2)", "(step <> 'escalated' OR 0 * ?2)"
+    ),
+    "Slack shows no acknowledgement": _statement(
+        "WHERE incident_messages.incident_id = ?1 GROUP BY 1, 2", "WHERE 0 * ?1 GROUP BY 1, 2"
+    ),
+    "nothing escalates": _alerts(lambda alert: alert.notification.step is not Step.ESCALATED),
+    "it escalates at once": Mutant(
+        decision=lambda decision, _: replace(
+            decision,
+            alerts=tuple(
+                replace(alert, due_at=alert.due_at - timedelta(seconds=15))
+                if alert.due_at and alert.notification.step is Step.ESCALATED
+                else alert
+                for alert in decision.alerts
+            ),
+        )
+    ),
+    "to whom it escalated no end is told": _alerts(
+        lambda alert: alert.destination != "oncall" or alert.notification.step is not Step.RESOLVED
+    ),
+    "PagerDuty hears no end": _alerts(
+        lambda alert: alert.destination != "pages" or alert.notification.step is not Step.RESOLVED
+    ),
+    "PagerDuty is told of no new incident": _alerts(
+        lambda alert: alert.destination != "pages" or alert.notification.step is not Step.OPENED
+    ),
+    "what is held is forgotten": _statement(
+        "WHERE NOT settled AND (ends_at <= ?1", "WHERE hours = '' AND NOT settled AND (ends_at <= ?1"
+    ),
     "a commit is none": Mutant(rewrite=lambda statement: "ROLLBACK" if statement == "COMMIT" else statement),
 }
 """Each mistake, by what it is."""

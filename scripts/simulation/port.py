@@ -4,10 +4,11 @@ import asyncio
 import base64
 import hmac
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from datetime import timedelta
 from typing import Any
 
+from scripts.simulation.kinds.kind import Kind
 from scripts.simulation.network import Reply, Sending
 from scripts.simulation.world import Change, World
 
@@ -81,6 +82,8 @@ class Port:
         renames = before is not None and before.name != name
         change = Change(serial, entity, name, team, load + serial / 10_000, at, action, renames)
         changes[change.load] = self._last[entity] = change
+        for kind in self._world.kinds:
+            kind.changed(before, change)
 
     def _send(self, before: Change, after: Change) -> None:
         world, chance = self._world, self._world.chance
@@ -88,32 +91,40 @@ class Port:
         if chance.strikes("port_lost"):
             world.say(f"Port: sends no webhook of {after.load:g}")
             return
-        body = event_body(before, after, _iso(world, after.at))
+        body = event_body(before, after, iso(world, after.at), world.kinds)
         late = chance.between("late", 5, 60) if chance.strikes("port_late") else 0.0
         delays = [chance.between("webhook", 0.01, 0.3) + late]
         if chance.strikes("port_twice"):
             delays.append(delays[0] + chance.between("twice", 0.0, 20))
         for delay in delays:
-            self._tasks.add(task := asyncio.ensure_future(self._deliver(after, body, delay)))
-            task.add_done_callback(self._tasks.discard)
+            self.start(self._deliver(after, body, delay))
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something that the end of the night waits for."""
+        self._tasks.add(task := asyncio.ensure_future(work))
+        task.add_done_callback(self._tasks.discard)
 
     async def _deliver(self, change: Change, body: bytes, delay: float) -> None:
         world = self._world
         await asyncio.sleep(delay)
         if change.sent_at is None:
             change.sent_at = world.loop.time()
-        stamp = str(int(world.loop.wall().timestamp()))
+        status = await self.send(body)
+        world.say(f"Port: webhook of {change.load:g} answered {status}")
+        if status not in (202, 503, None) and not (status == 401 and world.clock_was_off()):
+            world.refused.append(f"the webhook of {change.shown} was answered {status}")
+        if status == 202 and change.stored_at is None:
+            change.stored_at = world.loop.time()
+
+    async def send(self, body: bytes) -> int | None:
+        """Send a webhook; give the status of the answer, None if there is none."""
+        stamp = str(int(self._world.loop.wall().timestamp()))
         signature = hmac.digest(SECRET.encode(), stamp.encode() + b"." + body, "sha256")
         headers = {
             "x-port-timestamp": stamp,
             "x-port-signature": "v1," + base64.b64encode(signature).decode(),
         }
-        status = await self._post(body, headers)
-        world.say(f"Port: webhook of {change.load:g} answered {status}")
-        if status not in (202, 503, None) and not (status == 401 and world.clock_was_off()):
-            world.refused.append(f"the webhook of {change.entity} {change.load:g} was answered {status}")
-        if status == 202 and change.stored_at is None:
-            change.stored_at = world.loop.time()
+        return await self._post(body, headers)
 
     def serve(self, sending: Sending) -> Reply:
         """Answer a request to the API."""
@@ -130,8 +141,12 @@ class Port:
                 return Reply(200, {"ok": True, "accessToken": "token", "expiresIn": 10_800})
             case ["blueprints", _]:
                 schema = {"properties": {"load": {"type": "number"}}}
-                blueprint = {"identifier": BLUEPRINT, "schema": schema, "relations": {}}
+                blueprint = {"identifier": path[1], "schema": schema, "relations": {}}
                 return Reply(200, {"ok": True, "blueprint": blueprint})
+            case ["blueprints", identifier, "entities", "search"] if identifier != BLUEPRINT:
+                for kind in self._world.kinds:
+                    if (entities := kind.entities(identifier)) is not None:
+                        return Reply(200, {"ok": True, "entities": entities, "next": None})
             case ["blueprints", _, "entities", "search"]:
                 listed = {name: last for name, last in sorted(self._last.items()) if last.action != "DELETE"}
                 self._world.listings.append(
@@ -142,16 +157,18 @@ class Port:
         return Reply(404, {"ok": False, "error": "not_found"})
 
     def _entity(self, change: Change) -> dict[str, Any]:
-        return _snapshot(change) | {"updatedAt": _iso(self._world, change.at)}
+        return snapshot(change, self._world.kinds) | {"updatedAt": iso(self._world, change.at)}
 
 
-def _iso(world: World, at: float) -> str:
+def iso(world: World, at: float) -> str:
+    """Give a time of the loop as Port writes it."""
     time = world.loop.wall() - timedelta(seconds=world.loop.time() - at)
     return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _snapshot(change: Change) -> dict[str, Any]:
-    return {
+def snapshot(change: Change, kinds: Iterable[Kind] = ()) -> dict[str, Any]:
+    """Build the entity as it was after a change."""
+    entity: dict[str, Any] = {
         "identifier": change.name,
         "title": change.name,
         "blueprint": BLUEPRINT,
@@ -159,9 +176,13 @@ def _snapshot(change: Change) -> dict[str, Any]:
         "properties": {"load": change.load},
         "relations": {},
     }
+    for kind in kinds:
+        for name, values in kind.snapshot(change).items():
+            entity[name] = {**entity[name], **values}
+    return entity
 
 
-def event_body(before: Change, after: Change, at: str) -> bytes:
+def event_body(before: Change, after: Change, at: str, kinds: Iterable[Kind] = ()) -> bytes:
     """Build the body of a change's webhook, which happened `at` a time as Port writes it."""
     event = {
         "action": after.action,
@@ -169,8 +190,8 @@ def event_body(before: Change, after: Change, at: str) -> bytes:
         "trigger": {"by": {"userId": "u1"}, "origin": "UI", "at": at},
         "context": {"blueprintIdentifier": BLUEPRINT, "entityIdentifier": after.name},
         "diff": {
-            "before": None if after.action == "CREATE" else _snapshot(before),
-            "after": None if after.action == "DELETE" else _snapshot(after),
+            "before": None if after.action == "CREATE" else snapshot(before, kinds),
+            "after": None if after.action == "DELETE" else snapshot(after, kinds),
         },
     }
     return json.dumps({"event": event}, separators=(",", ":")).encode()

@@ -14,23 +14,23 @@ from pathlib import Path
 
 import structlog
 
-from app.settings import load_settings
+from app.settings import Settings, load_settings
 from app.store.sqlite.schema import prepare
 from scripts.simulation.chance import Chance
 from scripts.simulation.clock import RUNNING
+from scripts.simulation.kinds import KINDS, drawn
+from scripts.simulation.kinds.channels import Channels
 from scripts.simulation.listener import Listener
 from scripts.simulation.mutants import HEALTHY, Mutant
 from scripts.simulation.network import NetworkLoop
-from scripts.simulation.nights import Nights
 from scripts.simulation.oracle import Oracle
-from scripts.simulation.pager import Pager
 from scripts.simulation.port import SECRET, Port
-from scripts.simulation.slack import Slack
 from scripts.simulation.world import DATABASE, RULES_FILE, World
 
 CALM_SECONDS = 10.0  # at first: the first comparison records how things are
 ENDS_WITHIN_SECONDS = 25 * 60.0
 LOOK_SECONDS = 10.0
+DISTURBED_SECONDS = 30.0
 GRAVES: list[object] = []
 TEAM_CHANNELS = {"Rocket": "rocket", "Star": "star", "Nova": "nova"}
 SETTINGS = {
@@ -60,6 +60,7 @@ class Plan:
         off: Faults that never strike.
         muted: Occurrences that do not happen.
         extra: Faults of `UNPROVEN` that strike.
+        kinds: The names of the kinds that are in the world beside those of each; None: the seed draws them.
         mutant: The mistake that is planted.
     """
 
@@ -68,6 +69,7 @@ class Plan:
     off: frozenset[str] = frozenset()
     muted: frozenset[str] = frozenset()
     extra: frozenset[str] = frozenset()
+    kinds: frozenset[str] | None = None
     mutant: Mutant = HEALTHY
 
 
@@ -121,41 +123,34 @@ def simulate(plan: Plan) -> Outcome:
 async def _night(plan: Plan, world: World) -> Outcome:
     loop, chance = world.loop, world.chance
     prepare(DATABASE)
-    settings = load_settings(only=(), **SETTINGS)
-    slack, pager = Slack(world), Pager(world)
-    listeners: list[Listener] = []
-    nights = Nights(world, slack, pager, listeners)
-    nights.write_rules(TEAM_CHANNELS, "load")
+    listeners = world.listeners
+    settings = _settings(plan, world)
 
     async def post(body: bytes, headers: dict[str, str]) -> int | None:
         ready = [listener for listener in listeners if listener.runtime is not None]
         return await chance.stream("balance").choice(ready or listeners).post(body, headers)
 
     port = Port(world, post)
-    loop.hosts.update(
-        {
-            "hooks.slack.sim": slack.webhook,
-            "slack.sim": slack.api,
-            "pager.sim": pager.serve,
-            "port.sim": port.serve,
-        }
-    )
+    loop.hosts["port.sim"] = port.serve
     number = chance.stream("processes").choice((1, 1, 2, 3))
     listeners += [Listener(f"listener-{name + 1}", world, settings, plan.mutant) for name in range(number)]
     background = [asyncio.ensure_future(listener.run()) for listener in listeners]
     await asyncio.sleep(CALM_SECONDS)
     chance.quiet = False
-    background.append(asyncio.ensure_future(nights.pass_by()))
+    background.append(asyncio.ensure_future(_disturb(world)))
     await port.live(loop.time() + plan.minutes * 60)
     await port.finish()
     chance.quiet = True
     background[-1].cancel()
     quiet_since = loop.time()
     world.say("nothing disturbs any more")
-    nights.mend()
+    for kind in world.kinds:
+        kind.mend()
     waiting = await _settled(world, listeners, quiet_since)
     broken = [f"after {ENDS_WITHIN_SECONDS / 60:.0f} quiet minutes there wait: {waiting}"] if waiting else []
-    world.open_here = _open_incidents(world)
+    with closing(sqlite3.connect(f"file:{DATABASE}?mode=ro", uri=True)) as connection:
+        for kind in world.kinds:
+            kind.look(connection)
     broken += Oracle(world, quiet_since).broken()
     for listener in listeners:
         if listener.process is not None:
@@ -170,12 +165,39 @@ async def _night(plan: Plan, world: World) -> Outcome:
     return Outcome(broken, world.story, chance.struck, counts)
 
 
+def _settings(plan: Plan, world: World) -> Settings:
+    """Put the kinds into a world that are to be in it; give the listener's settings."""
+    wanted = drawn(world.chance) if plan.kinds is None else plan.kinds
+    settings = dict(SETTINGS)
+    for make in KINDS:
+        if make.name and make.name not in wanted:
+            continue
+        world.kinds.append(kind := make(world))
+        world.chance.rates |= make.faults
+        settings |= make.settings
+        world.loop.hosts.update(kind.hosts())
+        world.kind(Channels).slack.add(kind.channels)
+    world.write_rules(TEAM_CHANNELS)
+    return load_settings(only=(), **settings)
+
+
+async def _disturb(world: World) -> None:
+    """Disturb until it is cancelled."""
+    while True:
+        await asyncio.sleep(world.chance.between("night", 0.5, 1.5) * DISTURBED_SECONDS)
+        for kind in world.kinds:
+            kind.disturb_world()
+        for listener in world.listeners:
+            process = listener.process
+            if process is not None and process.alive:
+                any(kind.disturb(listener, process) for kind in world.kinds)
+
+
 async def _settled(world: World, listeners: list[Listener], quiet_since: float) -> list[str]:
     """Wait until nothing waits, and Port was compared once more; give what still waits in the end."""
     loop = world.loop
     waiting, calm = ["nothing was looked at"], 0
     released = False
-    silenced = max((until for _, _, until in world.silenced), default=0.0)
     while calm < 2 and loop.time() < quiet_since + ENDS_WITHIN_SECONDS:
         await asyncio.sleep(LOOK_SECONDS)
         ready = [listener for listener in listeners if listener.runtime is not None]
@@ -184,9 +206,10 @@ async def _settled(world: World, listeners: list[Listener], quiet_since: float) 
             world.tries.append(loop.time())
             for destination in ("rocket", "star", "nova", "pager", "ops"):
                 process.start(runtime.store.release_hold(destination, runtime.store.clock()))
+        settled_at = max(kind.settled_at() for kind in world.kinds)
         compared = any(at > quiet_since + 10 for at, _ in world.listings)
         waiting = _waiting(world.tables[-1].rule)
-        calm = calm + 1 if compared and not waiting and loop.time() > silenced + 5 else 0
+        calm = calm + 1 if compared and not waiting and loop.time() > settled_at else 0
     return waiting
 
 
@@ -195,17 +218,12 @@ def _waiting(rule: str) -> list[str]:
         rows = connection.execute(
             "SELECT queue, count(*) FROM deliveries"
             # An update of a message that cannot be changed is given up; and what a rule wanted that is gone.
-            " WHERE state = 'pending' OR (state = 'dead' AND message_id IS NULL AND rule IN ('', ?))"
+            " WHERE (state = 'pending' AND step <> 'reminded') OR"  # these never end
+            " (state = 'dead' AND message_id IS NULL AND rule IN ('', ?))"
             " GROUP BY queue ORDER BY queue",
             [rule],
         )
         return [f"{count} for {queue}" for queue, count in rows]
-
-
-def _open_incidents(world: World) -> set[str]:
-    with closing(sqlite3.connect(f"file:{DATABASE}?mode=ro", uri=True)) as connection:
-        rows = connection.execute("SELECT entity FROM incidents WHERE resolved_at IS NULL")
-        return {world.root(entity) for (entity,) in rows}
 
 
 def _log_into(world: World) -> None:

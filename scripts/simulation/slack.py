@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ from scripts.simulation.network import Reply, Sending
 from scripts.simulation.world import Told, World
 
 CHANNELS = {"rocket": "C0000000R", "star": "C0000000S", "nova": "C0000000N", "ops": "C0000000O"}
+WORKSPACE = "T0000000T"
 RATE_SECONDS = 0.9
 """Slack lets short bursts pass; what comes sooner than this is refused."""
 BEGINS = re.compile(r"(?=<[^|>]*identifier=[^|>]+\|)")
@@ -18,6 +20,7 @@ NEW_OR_GONE = re.compile(r"^[^\n]*?>(?:\*:| was) (?:created|deleted)")
 PLAIN_LINE = re.compile(r"service-\d+[^:\n]*: ?([^\n]*)")
 PLAIN_NEW_OR_GONE = re.compile(r"service-\d+\S* was (?:created|deleted)")
 CHANGES = re.compile(r"(\d+) changes in ")
+ENTITY = re.compile(r"service-\d+(x\d+)?")
 LEFT_OUT = "…"
 NUMBER = re.compile(r"\d+\.\d+|…")
 
@@ -28,6 +31,7 @@ class Channel:
 
     Attributes:
         name: Its name.
+        channel_id: Its id.
         archived: Whether it is archived.
         silent: Whether its webhook takes everything, and never answers.
         webhooks: How many addresses its webhook has had; only the last one works.
@@ -38,6 +42,7 @@ class Channel:
     """
 
     name: str
+    channel_id: str
     archived: bool = False
     silent: bool = False
     webhooks: int = 1
@@ -86,8 +91,11 @@ def read_lines(body: dict[str, Any]) -> Lines:
     texts = "\n".join(str((block.get("text") or {}).get("text") or "") for block in blocks)
     lines = Lines(texts if blocks else str(body.get("text", "")))
     # Plain text, after Slack had refused the form of it, has a line for each entity, and no links.
-    for part in re.split(BEGINS, texts)[1:] if blocks else lines.text.split("\n"):
-        entity = re.search(r"service-\d+(x\d+)?", part)
+    parts = re.split(BEGINS, texts)[1:] if blocks else lines.text.split("\n")
+    named = [re.search(ENTITY, part) for part in parts]
+    if not blocks and named[0] and named[0][0] in [name[0] for name in named[1:] if name]:
+        named[0] = None  # the headline says what a line says, too
+    for part, entity in zip(parts, named, strict=True):
         found = (LINE if blocks else PLAIN_LINE).search(part)
         new_or_gone = bool((NEW_OR_GONE if blocks else PLAIN_NEW_OR_GONE).search(part))
         if entity and (found or new_or_gone):
@@ -108,8 +116,13 @@ class Slack:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self.channels = {name: Channel(name) for name in CHANNELS}
-        self._ids = {channel_id: name for name, channel_id in CHANNELS.items()}
+        self.channels: dict[str, Channel] = {}
+        self.ids: dict[str, str] = {}
+
+    def add(self, channels: Mapping[str, str]) -> None:
+        """Add channels: their names, with their ids."""
+        self.channels |= {name: Channel(name, channel_id) for name, channel_id in channels.items()}
+        self.ids |= {channel_id: name for name, channel_id in channels.items()}
 
     def webhook(self, sending: Sending) -> Reply:
         """Answer a post to an incoming webhook."""
@@ -136,15 +149,17 @@ class Slack:
         method = sending.path.rpartition("/")[2]
         arguments = sending.query or (sending.json() if sending.body else {})
         if method == "conversations.list":
-            shown = {channel.name: channel.shown_as or channel.name for channel in self.channels.values()}
-            channels = [{"id": channel_id, "name": shown[name]} for name, channel_id in CHANNELS.items()]
+            channels = [
+                {"id": channel.channel_id, "name": channel.shown_as or channel.name}
+                for channel in self.channels.values()
+            ]
             return Reply(200, {"ok": True, "channels": channels})
+        if method in ("auth.test", "response"):  # the latter is for the eyes of who has clicked alone
+            return Reply(200, {"ok": True, "team_id": WORKSPACE, "user_id": "UBOT", "bot_id": "B1"})
         wanted = str(arguments.get("channel", ""))
-        name = self._ids.get(wanted, wanted.removeprefix("#"))
-        if wanted not in self._ids and self.channels[name].shown_as:
-            return Reply(200, {"ok": False, "error": "channel_not_found"})
+        name = self.ids.get(wanted, wanted.removeprefix("#"))
         channel = self.channels.get(name)
-        if channel is None:
+        if channel is None or (wanted not in self.ids and channel.shown_as):
             return Reply(200, {"ok": False, "error": "channel_not_found"})
         if method in ("conversations.history", "conversations.replies"):
             return self._history(channel, arguments, thread=arguments.get("ts"))
@@ -159,7 +174,7 @@ class Slack:
         return self._info(channel)
 
     def _info(self, channel: Channel) -> Reply:
-        shown = {"id": CHANNELS[channel.name], "name": channel.shown_as or channel.name}
+        shown = {"id": channel.channel_id, "name": channel.shown_as or channel.name}
         return Reply(200, {"ok": True, "channel": shown})
 
     def _post_message(self, channel: Channel, arguments: dict[str, Any], sending: Sending) -> Reply:
@@ -168,7 +183,7 @@ class Slack:
         reply, done, ts = self._post(channel, arguments, sending, good="")
         if done and reply.status == 200:
             message = {"thread_ts": thread} if (thread := channel.messages[ts].get("thread_ts")) else {}
-            reply.body = {"ok": True, "channel": CHANNELS[channel.name], "ts": ts, "message": message}
+            reply.body = {"ok": True, "channel": channel.channel_id, "ts": ts, "message": message}
         return reply
 
     def _post(
@@ -230,7 +245,9 @@ class Slack:
         ts = str(arguments["ts"])
         if ts not in channel.messages:
             return Reply(200, {"ok": False, "error": "message_not_found"})
-        channel.messages[ts] = channel.messages[ts] | {"updated": read_lines(arguments).loads}
+        channel.messages[ts] = channel.messages[ts] | {
+            name: arguments[name] for name in ("text", "blocks", "attachments") if name in arguments
+        }
         return failure[0] if failure else Reply(200, {"ok": True, "channel": channel.name, "ts": ts})
 
     def _history(self, channel: Channel, arguments: dict[str, Any], *, thread: str | None) -> Reply:

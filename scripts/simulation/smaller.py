@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from scripts.simulation.chance import FAULTS, UNPROVEN
+from scripts.simulation.chance import UNPROVEN
+from scripts.simulation.kinds import ALL_FAULTS
 from scripts.simulation.run import Outcome, Plan, simulate
 
 TRIES = 150
@@ -17,7 +18,7 @@ def smallest(plan: Plan, failed: Outcome) -> tuple[Plan, Outcome]:
         failed: What came of it.
     """
     tries = TRIES
-    for fault in [*FAULTS, *UNPROVEN]:
+    for fault in [*ALL_FAULTS, *UNPROVEN]:
         if not any(name.startswith(f"{fault}#") for name in failed.struck):
             continue
         without = replace(plan, off=plan.off | {fault})

@@ -1,18 +1,24 @@
 """What happened in the simulated world: the facts that the oracle judges by."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from app.model.times import Micros
 from scripts.simulation.chance import Chance
 from scripts.simulation.clock import Process
 from scripts.simulation.network import NetworkLoop, Sending
 
+if TYPE_CHECKING:
+    from scripts.simulation.kinds.kind import Kind
+    from scripts.simulation.listener import Listener
+
 DATABASE, RULES_FILE = Path("listener.db"), Path("rules.yaml")
 TOLERANCE_SECONDS = 200.0
 SEEN_LATE_SECONDS = 70.0
 PAGER, FALLBACK = "pager", "ops"
+K = TypeVar("K", bound="Kind")
 
 
 @dataclass(slots=True)
@@ -42,6 +48,11 @@ class Change:
     renames: bool = False
     sent_at: float | None = None
     stored_at: float | None = None
+
+    @property
+    def shown(self) -> str:
+        """How the story and the oracle call it."""
+        return f"{self.entity} {self.load:g}"
 
 
 @dataclass(slots=True)
@@ -93,12 +104,19 @@ class Table:
     channels: Mapping[str, str]
     rule: str
 
+    @property
+    def by_team(self) -> str:
+        """The channel of each team, as the rule has it."""
+        return ", ".join(f"{team}: {channel}" for team, channel in self.channels.items())
+
 
 @dataclass(slots=True)
 class World:
     """Everything that happened.
 
     Attributes:
+        kinds: What there is in it.
+        listeners: The processes of the listener, each of which is started again when it has ended.
         changes: All changes, by their value.
         told: What each place heard, in order.
         listings: What Port answered when it was asked for all entities: the time, and each entity's value.
@@ -111,7 +129,6 @@ class World:
         tries: When what is on hold was to be tried again: by a start, new rules, the operator.
         broken: From when to when a place refused all messages.
         tables: The versions of the rules file.
-        open_here: The entities with an open incident in the end.
         clock_offset: How far the machine's clock is off; seconds.
         jumps: When it was set, and by how much.
         boots: When the machine was started; seconds of the loop.
@@ -122,6 +139,8 @@ class World:
 
     loop: NetworkLoop
     chance: Chance
+    kinds: "list[Kind]" = field(default_factory=list)
+    listeners: "list[Listener]" = field(default_factory=list)
     changes: dict[float, Change] = field(default_factory=dict)
     told: list[Told] = field(default_factory=list)
     listings: list[tuple[float, dict[str, float]]] = field(default_factory=list)
@@ -133,7 +152,6 @@ class World:
     broken: list[tuple[str, float, float]] = field(default_factory=list)
     unknown: list[tuple[float, str]] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
-    open_here: set[str] = field(default_factory=set)
     refused: list[str] = field(default_factory=list)
     clock_offset: float = 0.0
     jumps: list[tuple[float, float]] = field(default_factory=list)
@@ -141,6 +159,28 @@ class World:
     moved: list[tuple[float, str]] = field(default_factory=list)
     away: list[tuple[float, float]] = field(default_factory=list)
     story: list[str] = field(default_factory=list)
+
+    def kind(self, wanted: "type[K]") -> "K":
+        """Give what there is of a kind."""
+        return next(kind for kind in self.kinds if isinstance(kind, wanted))
+
+    def write_rules(self, channels: Mapping[str, str] | None = None, rule: str = "load") -> None:
+        """Write the rules file.
+
+        Args:
+            channels: The channel of each team; empty: without the rule; None: as it is.
+            rule: The rule's name.
+        """
+        table = Table(self.loop.time(), channels, rule) if channels is not None else self.tables[-1]
+        self.tables.append(replace(table, since=self.loop.time()))
+        self.tries.append(self.loop.time())
+        self.say(f"rules.yaml: {table.rule}: {table.by_team}")
+        sections: dict[str, str] = {"destinations": "", "rules": ""}
+        for kind in self.kinds:
+            for section, lines in kind.rules().items():
+                sections[section] = sections.get(section, "") + lines
+        text = "".join(f"{section}:\n{lines}" for section, lines in sections.items() if lines)
+        RULES_FILE.write_text(f"version: 1\n{text}" + ("" if sections["rules"] else "rules: []\n"))
 
     def uptime(self) -> Micros:
         """Give the microseconds since the machine was started."""

@@ -115,6 +115,8 @@ class TestLines:
         assert only(reminder).transition == Transition(None, "Degraded")
         assert only(reminder).changes == 0
         assert only(told("a"), reminder).chains[0].values == ("Healthy", "Degraded")
+        late = told("a", "Healthy", "Crashed", late=True)
+        assert only(late, reminder).chains[0].values == ("Healthy", "Crashed")  # not back to "Degraded"
 
     def test_what_is_about_no_value(self) -> None:
         """Then what happened is what lines have in common: the action, and whose timer ran out."""

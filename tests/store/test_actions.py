@@ -352,3 +352,13 @@ async def test_a_silence_follows_a_rename(store: Store, limited: bool) -> None:
     await store.accept([went("Degraded", "Degraded", 30, rules=REMINDING, entity="cart", new="basket")])
     rest = await store.read(queries.silences.silences, active_at=at(31))
     assert [one.entity for one in rest] == ["ca*", "till"]
+
+
+async def test_a_message_that_is_found_shows_what_was_done_before(store: Store) -> None:
+    """It arrived without an answer, and the incident was acknowledged before it was found: it is updated."""
+    await store.accept([opens()])
+    unsure = replace(attempt(Outcome.RETRY, second=1), unsure=True)
+    await store.record(await claim(store, second=1), unsure)
+    await do(store, "acknowledge", 30)
+    await store.record(await claim(store, second=60), replace(delivered(second=60), message=POSTED))
+    assert [one.queue for one in await claims(store, second=61)] == ["default/updates"]

@@ -14,9 +14,13 @@ import structlog
 from typing_extensions import override
 
 from app.model.delivery import Outcome
+from app.model.incident import Person
 from app.model.silence import Silence
+from app.rules.rulebook import Queues, Rulebook
 from app.store import queries
+from app.store.actions import Action, act
 from app.store.clock import StoreClock
+from app.store.follow import follow_escalations
 from app.store.opening import now
 from app.store.postgres.database import open_postgres
 from app.store.prune import FIRST_SHARE, HOURLY_SHARE
@@ -28,6 +32,7 @@ from app.store.store import Store
 from app.store.transaction import Transaction
 from tests.postgres import PostgresServer
 from tests.store.helpers import LEASE, SECOND, incoming
+from tests.store.lives import open_ones, ruled, went
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 STEPS = [-2 * HOUR, -HOUR - 14 * MINUTE - 59 * SECOND, -30 * SECOND, HOUR, 25 * HOUR, 40 * DAY]
@@ -269,4 +274,28 @@ async def test_one_start_deletes_a_days_share(machine: Machine) -> None:
         old += more
         assert await store.write(cutoff, retention, time + late, share) == old
     assert await store.write(cutoff, month, time, FIRST_SHARE) == time - month
+    await store.close()
+
+
+async def test_an_escalation_that_was_acknowledged(machine: Machine) -> None:
+    """The clock is set meanwhile: taken back, the acknowledgement brings the escalation back all the same."""
+    store = await machine.start()
+    await store.follow_clock()
+    rules = ruled(escalate=[{"after": "60s", "send": "pager"}])
+    book = Rulebook(rules, {name: Queues(name) for name in ("default", "pager")})
+    await store.accept([went("Healthy", "Degraded", 0)])
+    await store.write(follow_escalations, book, store.clock())
+
+    async def escalations() -> int:
+        (row, *_) = (await store.read(queries.incidents.page, limit=1)).rows
+        return len(row.escalations)
+
+    for verb in ("acknowledge", "unacknowledge"):
+        assert await escalations() == int(verb == "acknowledge")
+        (incident,) = await open_ones(store)
+        action = Action(verb, verb, incident.id, Person("ana", "page"))
+        await store.write(act, action, store.clock())
+        await machine.set(HOUR)
+        await take(store)
+    assert await escalations() == 1
     await store.close()

@@ -188,8 +188,15 @@ async def test_a_rename_that_comes_late(store: Store) -> None:
 
     await store.accept([job("job/1", "Healthy", "Degraded", 0)])
     await store.accept([job("job/2", "Degraded", "Crashed", 9, old="till", new="till")])
+    opened = (await open_ones(store))[0].id
+    await tell(store, 9)
     await store.accept([job("job/2", "Degraded", "Degraded", 5, new="till")])
-    await tell(store, 10)
+    # A pager knows the one that ends by its own id: it must be closed there, too.
+    (ended,) = [one for one in await claims(store, second=10) if one.queue == "job/1"]
+    assert [(one.notification.step, one.incident_id) for one in ended.deliveries] == [(Step.RESOLVED, opened)]
+    assert "another name" in ended.deliveries[0].notification.closed
+    await store.record(ended, delivered(second=10))
+    await tell(store, 11)
     await store.accept([job("job/2", "Crashed", "Healthy", 20, old="till", new="till")])
     assert await tell(store, 21) == [("job/2", Step.RESOLVED, "")]
 

@@ -264,8 +264,8 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timed
             await deliveries.put_reminders(tx, sent, attempt.ended_at)
         if attempt.outcome is Outcome.DELIVERED:
             await messages.keep(tx, claim.queue, sent, attempt.message, ended_at)
-            # What people did since it was claimed it does not show.
-            since = claim.claimed_at - ACTIONS_SINCE
+            # What people did since it was sent it does not show; what is found in the channel was before.
+            since = (claim.unsure_since or claim.claimed_at) - ACTIONS_SINCE
             acted = attempt.message and await messages.acted_on(tx, incidents, to_micros(since))
             posted = None if acted else attempt.message
             await messages.update_others(tx, claim.queue, sent, posted, ended_at)

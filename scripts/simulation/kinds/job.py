@@ -1,0 +1,91 @@
+"""A program that gets alerts as HTTP requests, and keeps all that it has heard."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from scripts.simulation.network import Reply, Sending
+from scripts.simulation.slack import drawn_failure
+from scripts.simulation.world import World
+
+AGAIN = frozenset({"reminded", "acknowledged", "flapping", "escalated"})
+"""Steps that say nothing new of an entity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """An alert that a program has got.
+
+    Attributes:
+        at: When; seconds of the loop.
+        begun_at: When its sender began to connect.
+        sending: The request that brought it.
+        alert: The default body of a job.
+        confirmed: The sender was given a success for it.
+    """
+
+    at: float
+    sending: Sending
+    alert: dict[str, Any]
+    confirmed: bool
+
+    @property
+    def begun_at(self) -> float:
+        """When its sender began to connect."""
+        return self.sending.begun_at
+
+    @property
+    def incident(self) -> str:
+        """The id of the incident that it is about."""
+        return str(self.alert["incident"])
+
+    @property
+    def step(self) -> str:
+        """The step that it tells of."""
+        return str(self.alert["step"])
+
+    @property
+    def load(self) -> float:
+        """The value that it tells; 0: none."""
+        change = self.alert["change"]
+        return float(change["after"] or 0) if change else 0.0
+
+    def has_just_woken(self) -> bool:
+        """Tell whether its sender was frozen in the middle of the request."""
+        return any(self.begun_at <= woken <= self.at for woken in self.sending.process.woken)
+
+
+class Job:
+    """The receiver.
+
+    Args:
+        world: Is told what it hears.
+        name: Its name.
+
+    Attributes:
+        name: Its name.
+        heard: What it has heard.
+        tried: The incidents of which a request came that it did not take.
+    """
+
+    def __init__(self, world: World, name: str) -> None:
+        self._world, self.name = world, name
+        self.heard: list[Heard] = []
+        self.tried: set[str] = set()
+
+    def serve(self, sending: Sending) -> Reply:
+        """Answer a request."""
+        world = self._world
+        failure = drawn_failure(world.chance)
+        if failure and not failure[1]:
+            self.tried.add(str(sending.json()["incident"]))
+            world.say(f"{self.name}: answers {failure[0].status}")
+            return failure[0]
+        heard = Heard(world.loop.time(), sending, sending.json(), failure is None)
+        self.heard.append(heard)
+        shown = f"{heard.step} {heard.alert['entity']} {heard.load or ''} of {heard.incident}"
+        world.say(f"{self.name}: hears {shown}{'' if heard.confirmed else ' (not confirmed)'}")
+        return failure[0] if failure else Reply(200, "taken")
+
+    def once(self) -> list[Heard]:
+        """List what it has heard without repeats, which it recognizes by their key."""
+        return [*{heard.alert["key"]: heard for heard in reversed(self.heard)}.values()][::-1]
