@@ -72,10 +72,7 @@ async def with_others(
         if notification.below is not None and incident_id not in texts:
             groups = notification.members is not None
             texts[incident_id] = await (_members if groups else _below)(tx, incident_id)
-    return [
-        notification.model_copy(update=texts.get(incident_id, {}))
-        for incident_id, notification in notifications
-    ]
+    return [notification.but(**texts.get(incident_id, {})) for incident_id, notification in notifications]
 
 
 async def counted(tx: Transaction, deliveries: list[Waiting]) -> list[Waiting]:

@@ -219,7 +219,7 @@ def _waiting_of(row: Row) -> Waiting:
     """Read a row of `WAITING`; ValidationError: another release has written it."""
     id_, key, text, waiting_since, channel, ts, traceparent, incident_id, over = row
     parent = None if ts is None else Message(channel or "", ts)
-    notification = Notification.model_validate_json(text)
+    notification = Notification.read(text)
     since = from_micros(waiting_since)
     return Waiting(id_, key, notification, since, parent, traceparent, incident_id, over=bool(over))
 
