@@ -57,7 +57,7 @@ def _ends(incident: Incident, change: CatalogChange) -> list[Alert]:
     about = Notification.about(
         change, None, (), rule=incident.rule, step=Step.RESOLVED, severity=incident.severity
     )
-    closing = about.model_copy(update={"opened_at": incident.opened_at, "version": incident.version})
+    closing = about.but(opened_at=incident.opened_at, version=incident.version)
     closing = closing.closing("its entity has another name, under which an incident is open", change.at)
     places = [place for place in incident.told_so_far if Step.RESOLVED in place.steps]
     return [Alert.to(place, closing, incident.id) for place in places]

@@ -218,7 +218,7 @@ async def _read_or_give_up(tx: Transaction, row: Row, now: Micros) -> Waiting | 
 def _waiting_of(row: Row) -> Waiting:
     """Read a row of `WAITING`; ValidationError: another release has written it."""
     id_, key, text, waiting_since, channel, ts, traceparent, incident_id, opened = row
-    alert, parent = Notification.model_validate_json(text), None if ts is None else Message(channel or "", ts)
+    alert, parent = Notification.read(text), None if ts is None else Message(channel or "", ts)
     reopened = alert.opened_at is not None and to_micros(alert.opened_at) < (opened or 0)
     about = (from_micros(waiting_since), parent, traceparent, incident_id)
     return Waiting(id_, key, alert, *about, over=opened == 0, reopened=reopened)
