@@ -59,7 +59,7 @@ class Ladder:
         for heard in job.once():
             heard_of.setdefault(heard.incident, []).append(heard)
         for incident, told in heard_of.items():
-            if told[0].step != "escalated" and incident not in job.tried:
+            if told[0].step != "escalated" and not self._was_tried(job, told[0], after_seconds):
                 yield f"{name} hears {told[0].step} of {incident}, which had not escalated"
             for heard in told:
                 if heard.step == "escalated":
@@ -102,6 +102,15 @@ class Ladder:
             and not any(soonest < at <= heard.at for at in self._world.boots)
         ):
             yield f"{what} of {heard.incident} at {heard.at - 1000:.0f} s, {after_seconds:g} s are not over"
+
+    def _was_tried(self, job: Job, heard: Heard, after_seconds: float) -> bool:
+        """Tell whether it may have been on its way there: who was perhaps told is told of the end."""
+        told = self._told.get(heard.incident, ())
+        opened_at = min((self._history.known_from.get(one.load, one.at) for one in told), default=0.0)
+        troubles = [at for process in self._world.processes for at in process.troubles]
+        troubles += [at for at, host in self._world.loop.refused if host == f"{job.name.lower()}.sim"]
+        due_at = opened_at + after_seconds - EARLY_SECONDS
+        return heard.incident in job.tried or any(due_at < at < heard.at for at in troubles)
 
     def _serial(self, load: float) -> int:
         change = self._world.changes.get(load)
