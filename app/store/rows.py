@@ -130,6 +130,7 @@ class Waiting:
         traceparent: The span that its change arrived in; None: traces are not kept.
         incident_id: The incident that it belongs to; None: to none.
         over: That incident has ended by now, and does not flap.
+        reopened: It has ended and opened again since this alert's beginning, and does not flap.
     """
 
     id: int
@@ -140,6 +141,7 @@ class Waiting:
     traceparent: str | None = None
     incident_id: str | None = None
     over: bool = False
+    reopened: bool = False
 
     @property
     def key(self) -> str:
