@@ -31,7 +31,7 @@ SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 """What a terminal or a service manager sends to the dispatcher's process too: this one passes it on."""
 WAKE_PAUSE_SECONDS = 0.005  # at a thousand changes a second each would wake it
 NUMBERS_SECONDS = 2.0
-RELOAD_SECONDS = 5.0
+RELOAD_SECONDS = 10.0
 SILENT_SECONDS = 5.0  # it says each second how it is
 STEADY_SECONDS = 60.0  # who has run for so long has not ended at its start
 LONGEST_PAUSE_SECONDS = 30.0
