@@ -63,7 +63,8 @@ async def end_of_the_dead(tx: Transaction, *, token: str, now: datetime, lease: 
             "  next_at = CASE WHEN next_at > $1 THEN next_at ELSE $1 END,"
             "  unsure_since = CASE WHEN unsure_since < $2 THEN unsure_since ELSE $2 END"
             " WHERE name = $3 AND holder = $4",
-            at + unsure_delay(failures),  # it may have sent right before it died
+            # It may have sent right before it died: what is looked for at once may be there a moment later.
+            max(claimed_at + unsure_delay(failures), at + UNSURE_DELAY // MICRO),
             claimed_at,
             name,
             holder,
