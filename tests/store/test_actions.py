@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 
 from app.model.delivery import Outcome
-from app.model.incident import EVERY_STEP, Person, Step
+from app.model.incident import EVERY_STEP, Person, Route, Step
 from app.model.notification import Message
 from app.model.silence import Silence, silence_of
 from app.model.times import to_micros
@@ -17,6 +17,7 @@ from app.rules.rulebook import Queues, Rulebook
 from app.store import queries
 from app.store.actions import Action, ActionResult, Verb, act
 from app.store.follow import follow, follow_escalations
+from app.store.queries.accept import told_json
 from app.store.rows import Aside, Incoming
 from app.store.store import Store
 from app.store.transaction import Transaction
@@ -27,6 +28,7 @@ ANA, BEN = Person("ana", "slack", "U1"), Person("ben", "page")
 REMINDING = ruled(again_after="60s", severity={"Degraded": "warning", "Crashed": "critical"})
 BROKEN = ("Healthy", "Degraded")
 CHOSEN = "UPDATE deliveries SET destination = $1, queue = $2 WHERE step = 'escalated' AND repeat_after = $3"
+TOLD = "UPDATE incidents SET told = $1 WHERE id = $2"
 BAD = {"property": "healthStatus", "to": {"not": "Healthy"}}
 POSTED = Message("C0123456789", "1780000000.000100")
 
@@ -215,6 +217,27 @@ async def test_silenced_until_it_is_over(store: Store) -> None:
     await store.accept([went("Degraded", "Healthy", 70, rules=REMINDING, old="a[1]", new="a[1]")])
     assert [step for _, step, _ in await tell(store, 71)] == [Step.OPENED, Step.REMINDED, Step.RESOLVED]
     assert await store.read(queries.silences.silences, active_at=at(72)) == []
+
+
+@pytest.mark.parametrize("verbs", [("acknowledge", "unacknowledge"), ("close",)])
+async def test_what_is_said_of_one_place_is_not_said_to_another(store: Store, verbs: tuple[Verb, ...]) -> None:
+    """Why the last alert went elsewhere, and that no hours kept it back, are a matter of its place."""
+    await store.accept([opens(steps=EVERY_STEP)])
+    (incident,) = await open_ones(store)
+    places = (replace(incident.told[0], at_any_time=True), Route("ops", "ops", EVERY_STEP))
+
+    async def led_there(tx: Transaction) -> None:
+        await tx.execute(TOLD, told_json(places), incident.id)
+        facts = {"instead": "for payments", "at_any_time": True}
+        await queries.deliveries.rewrite(tx, [incident.id], lambda _, said: said.model_copy(update=facts))
+
+    await store.write(led_there)
+    await tell(store, 1)
+    for second, verb in enumerate(verbs, 2):
+        await do(store, verb, second)
+    rows = (await store.read(queries.page.deliveries, state=None, limit=9)).rows
+    assert {(row.queue, row.notification.at_any_time) for row in rows} == {("default", True), ("ops", False)}
+    assert {row.notification.instead for row in rows if row.queue == "ops"} == {""}
 
 
 async def test_what_was_done_is_forgotten_in_time(store: Store) -> None:
