@@ -3,12 +3,14 @@
 import asyncio
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import pytest
 
 from app.model.delivery import Outcome
 from app.model.incident import EVERY_STEP, Person, Route, Step
 from app.model.notification import Message
+from app.model.report import RUNS
 from app.model.silence import Silence, silence_of
 from app.model.times import to_micros
 from app.notifier.words import words_of
@@ -18,10 +20,10 @@ from app.store import queries
 from app.store.actions import Action, ActionResult, Verb, act
 from app.store.follow import follow, follow_escalations
 from app.store.queries.accept import told_json
-from app.store.rows import Aside, Incoming
+from app.store.rows import Aside, Claim, Incoming
 from app.store.store import Store
 from app.store.transaction import Transaction
-from tests.store.helpers import attempt, claim, claims, delivered
+from tests.store.helpers import LEASE, attempt, claim, claims, delivered, reported
 from tests.store.lives import at, open_ones, ruled, tell, went
 
 ANA, BEN = Person("ana", "slack", "U1"), Person("ben", "page")
@@ -101,6 +103,25 @@ async def test_a_channel_that_cannot_be_updated(store: Store, taken_back: int | 
     if taken_back == 99:
         await do(store, "unacknowledge", taken_back)
         assert await tell(store, 158) == []
+
+
+async def test_a_slip_keeps_no_run_waiting(store: Store) -> None:
+    """A run whose change's last alert would have said so is told all the same, now that it is cancelled."""
+
+    async def claimed(second: int) -> dict[str, Claim]:
+        now = at(second)
+        facts: dict[str, Any] = {"limit": 9, "batch_limits": {"default": 9, RUNS: 9}}
+        found = await store.claim(token="a", now=now, lease_until=now + LEASE, **facts)
+        return {one.destination: one for one in found}
+
+    await store.accept([reported(opens(steps=EVERY_STEP))])
+    both = await claimed(1)
+    await do(store, "acknowledge", 5)
+    for claim_ in both.values():
+        await store.record(claim_, delivered(second=6))
+    assert await claimed(8) == {}
+    await do(store, "unacknowledge", 9)
+    assert [*await claimed(9)] == [RUNS]
 
 
 @pytest.mark.parametrize("together", [True, False])
