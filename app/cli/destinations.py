@@ -1,7 +1,6 @@
 """The commands about destinations."""
 
 import asyncio
-import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -135,12 +134,13 @@ def show(name: Name, as_json: AsJson = False) -> None:
     rules = configured_rules(load_settings(only=OF_STORE_AND_RULES))
     if (settings := rules.file.destinations.get(name)) is None:
         raise _unknown(name, rules.file.destinations)
-    written = settings.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    hide = Hider(secrets_of(rules))
-    for key, value in [] if as_json else written.items():
-        say(hide(f"{key}: {to_json(value).decode() if isinstance(value, dict | list) else text_of(value)}"))
+    # Hidden before it is encoded: in JSON a secret may be written otherwise.
+    shown = Hider(secrets_of(rules))(settings.model_dump(mode="json", by_alias=True, exclude_unset=True))
     if as_json:
-        print_json_lines([json.loads(hide(to_json({"name": name, **written}).decode()))])
+        print_json_lines([{"name": name, **shown}])
+        return
+    for key, value in shown.items():
+        say(f"{key}: {to_json(value).decode() if isinstance(value, dict | list) else text_of(value)}")
 
 
 @destinations.command("test")

@@ -2,13 +2,14 @@
 
 import json
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from starlette.responses import PlainTextResponse
 
-from app.cli.base import read_pages, user_name
+from app.cli.base import read_pages, start_time, user_name
 from app.demo.run import serving
 from app.demo.stand_in_slack import StandInSlack
 from app.main import create_app
@@ -246,6 +247,28 @@ async def test_what_acts_is_in_the_trail(store: Store, run: Run) -> None:
     done = ["retry", "retry", "retry", "release", "silence", "change silence", "end silence", "replay"]
     assert [row["what"] for row in trail][::-1] == done
     assert {row["who"] for row in trail} == {user_name()}
+
+
+@pytest.mark.parametrize(
+    ("text", "begins"),
+    [
+        ("22:00", "2026-10-25T21:00+00:00"),  # at 3 o'clock that night it is 2 again
+        ("23:30", "2026-10-24T21:30+00:00"),
+        ("30m", "2026-10-24T21:30+00:00"),
+        ("2026-10-25T22:00", "2026-10-25T21:00+00:00"),
+        ("2026-10-25T22:00Z", "2026-10-25T22:00+00:00"),
+    ],
+)
+def test_a_start_in_the_zone_of_the_machine(monkeypatch: pytest.MonkeyPatch, text: str, begins: str) -> None:
+    """A time of day is the next one on the clock, where clocks change before it too."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        begun = start_time("--start", text, datetime(2026, 10, 24, 21, tzinfo=UTC))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert begun == datetime.fromisoformat(begins)
 
 
 async def test_quarantine(store: Store, run: Run) -> None:
