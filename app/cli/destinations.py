@@ -131,11 +131,18 @@ def _cells(row: Mapping[str, Any], now: datetime) -> tuple[str, ...]:
 @destinations.command()
 def show(name: Name, as_json: AsJson = False) -> None:
     """Show one destination as it is in the rules file, a key a line; secrets are hidden."""
-    rules = configured_rules(load_settings(only=OF_STORE_AND_RULES))
-    if (settings := rules.file.destinations.get(name)) is None:
-        raise _unknown(name, rules.file.destinations)
+    settings = load_settings(only=OF_STORE_AND_RULES)
+    rules = configured_rules(settings)
+    known = _kinds(settings, rules)
+    if destination := rules.file.destinations.get(name):
+        written = destination.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    elif name in known:  # `default`, which needs no entry in the file
+        address = {"webhook_url": "${SLACK_WEBHOOK_URL}"} if settings.slack_webhook_url else {}
+        written = {"type": known[name], **address}
+    else:
+        raise _unknown(name, known)
     # Hidden before it is encoded: in JSON a secret may be written otherwise.
-    shown = Hider(secrets_of(rules))(settings.model_dump(mode="json", by_alias=True, exclude_unset=True))
+    shown = Hider(secrets_of(rules))(written)
     if as_json:
         print_json_lines([{"name": name, **shown}])
         return

@@ -71,9 +71,9 @@ def test_a_database_that_cannot_be_opened_is_a_sentence(tmp_path: Path) -> None:
 async def test_send(service: Service, slack: StandInSlack, run: Run) -> None:
     """`send` posts one signed change, which alerts, and says what the listener answered."""
     url = f"{service.url}/api/slack"
-    for shape in ("automation", "workflow", "changelog"):
+    for shape, to in (("automation", url), ("workflow", service.url), ("changelog", f"{service.url}/")):
         result = await run(
-            "send", "--url", url, "--entity", shape, "--from", "Degraded", "--to", "Odd", "--shape", shape
+            "send", "--url", to, "--entity", shape, "--from", "Degraded", "--to", "Odd", "--shape", shape
         )
         assert result.status == 0, result.err
         assert "accepted: 1 alerts" in result.out

@@ -171,6 +171,7 @@ async def test_released_by_either_name_of_a_channel(store: Store) -> None:
     status, shown = await run("destinations", "show", "twin")
     assert (status, "type: slack" in shown, "webhook_url: **********" in shown) == (0, True, True)
     assert json.loads((await run("destinations", "show", "twin", "--json"))[1])["name"] == "twin"
-    assert "there is no destination 'x'; known are" in (await run("destinations", "show", "x"))[1]
+    assert "'x'; known are default, job," in (await run("destinations", "show", "x"))[1]
+    assert "type: console" in (await run("destinations", "show", "default"))[1]  # as it is listed
     (queue,) = await store.read(queries.page.queues, attempt(Outcome.ON_HOLD).ended_at)
     assert queue.on_hold is None
