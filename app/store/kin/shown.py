@@ -76,10 +76,7 @@ async def with_others(
                 texts[incident_id] = await _below(tx, incident_id)
             else:
                 texts[incident_id] = await _members(tx, incident_id, now)
-    return [
-        notification.model_copy(update=texts.get(incident_id, {}))
-        for incident_id, notification in notifications
-    ]
+    return [notification.but(**texts.get(incident_id, {})) for incident_id, notification in notifications]
 
 
 async def counted(tx: Transaction, deliveries: list[Waiting], now: Micros) -> list[Waiting]:

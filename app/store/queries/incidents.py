@@ -217,7 +217,7 @@ async def alerts_of(
     if last is None:
         return []
     alert = deliveries.following(last, to_micros(now), incident_id=incident.id, step=step)
-    said_last = Notification.model_validate_json(alert.notification).named(incident.entity)
+    said_last = Notification.read(alert.notification).named(incident.entity)
     alert = alert._replace(notification=notification_json(say(said_last)), severity=incident.severity)
     return [alert._replace(destination=place.destination, queue=place.queue) for place in places]
 
@@ -230,12 +230,12 @@ async def put_later(tx: Transaction, incident: Incident, later: Iterable[Later],
     )
     if last is None:
         return
-    said_last = Notification.model_validate_json(last[3]).named(incident.entity)
-    said_last = said_last.model_copy(update={"acknowledged": None, "version": incident.version} | UNMOVED)
+    said_last = Notification.read(last[3]).named(incident.entity)
+    said_last = said_last.but(acknowledged=None, version=incident.version, **UNMOVED)
     alerts = []
     for step, route, after, due_at in later:
         window = after if step is Step.ESCALATED else None
-        text = notification_json(said_last.model_copy(update={"step": step, "at": due_at, "window": window}))
+        text = notification_json(said_last.but(step=step, at=due_at, window=window))
         alert = deliveries.following(last, to_micros(now), incident_id=incident.id, step=step)
         alert = alert._replace(destination=route.destination, queue=route.queue, severity=incident.severity)
         at = deliveries.UNTIL_RELEASED if incident.quiet else to_micros(due_at)

@@ -207,10 +207,10 @@ async def settle(tx: Transaction, now: datetime) -> None:
             number,
         )
         for delivery_id, text, heard, is_open, entity, places, queue, *acknowledgement in rows:
-            reminder = Notification.model_validate_json(text).named(entity)
+            reminder = Notification.read(text).named(entity)
             acknowledged = acknowledgement_of(*acknowledgement)
-            reminder = reminder.model_copy(update={"acknowledged": acknowledged})
-            knows = heard is not None and not is_over(Notification.model_validate_json(heard))
+            reminder = reminder.but(acknowledged=acknowledged)
+            knows = heard is not None and not is_over(Notification.read(heard))
             if is_over(reminder):
                 if not knows:  # of the trouble: its end is no news
                     continue
@@ -221,7 +221,7 @@ async def settle(tx: Transaction, now: datetime) -> None:
                 if not hours:
                     reminder = _reminder(reminder, knows, places, queue, now)
                 elif reminder.step is not Step.ESCALATED and not knows:
-                    reminder = reminder.model_copy(update={"step": Step.OPENED})  # there it is news
+                    reminder = reminder.but(step=Step.OPENED)  # there it is news
             else:
                 continue
             await tx.execute(
@@ -257,11 +257,11 @@ def _reminder(said: Notification, knows: bool, places: str, queue: str, now: dat
     """Make what is said after a silence: a reminder; a job that takes none is told as it would have been."""
     steps = next((place.steps for place in told_of(places) if place.queue == queue), ALL_STEPS)
     if said.step is Step.ESCALATED:
-        return said.model_copy(update={"at": now})
+        return said.but(at=now)
     if Step.REMINDED in steps:
-        return said.model_copy(update={"step": Step.REMINDED, "at": now})
+        return said.but(step=Step.REMINDED, at=now)
     begins = not knows and Step.OPENED in steps
-    return said.model_copy(update={"step": Step.OPENED}) if begins else said
+    return said.but(step=Step.OPENED) if begins else said
 
 
 def _silence_of(row: Row) -> Silence:
