@@ -66,8 +66,8 @@ class Messages:
             notifications[0] = await self.with_affected(notifications[0])
         pairs = zip(deliveries, notifications, strict=True)
         items = (
-            Item(one.key, notification, one.parent, one.incident_id, over=one.over, reopened=one.reopened)
-            for one, notification in pairs
+            Item(it.key, alert, it.parent, it.incident_id, over=it.over, reopened=it.reopened)
+            for it, alert in pairs
         )
         return Parcel(tuple(items), event)
 
