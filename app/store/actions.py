@@ -159,6 +159,13 @@ async def _acknowledge(tx: Transaction, action: Action, incident: Incident, now:
         cancelled,
         to_micros(now),
     )
+    await tx.execute(  # and what hours or a silence keep back, so that it does not count from before
+        "UPDATE deliveries SET state = 'cancelled', ended_at = $2 WHERE incident_id = $1"
+        " AND state = 'silenced' AND step = 'escalated'"
+        " AND silence_id IN (SELECT id FROM silences WHERE NOT settled)",
+        incident.id,
+        to_micros(now),
+    )
     await reports.announce(tx, cancelled, to_micros(now))
     step = Step.ACKNOWLEDGED
     say = partial(_with, acknowledged=acknowledged, incident=incident, step=step, at=now, **UNMOVED)
