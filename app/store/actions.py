@@ -182,7 +182,7 @@ async def _unacknowledge(tx: Transaction, action: Action, incident: Incident, no
         incident.id,
         to_micros(now),
     )
-    after = replace(incident, version=incident.version + 1)
+    after = incident.but(version=incident.version + 1)
     await incidents.put_later(tx, after, await _later(tx, incident, now), now)
     await tx.execute(
         "UPDATE incidents SET escalates_from = $2 WHERE id = $1 AND escalates_from IS NOT NULL",

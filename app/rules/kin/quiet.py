@@ -5,7 +5,6 @@ whether anybody is alerted of it or not, and what was alerted is alerted to its 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -84,13 +83,13 @@ def tied(
     if kin is None:
         return after
     if after.resolved_at is not None:
-        return replace(after, ties=())
+        return after.but(ties=())
     ties = kin.ties(known, after.severity)
     if after.flapping or (before is not None and not waits(before, now)):
-        return replace(after, ties=ties)
+        return after.but(ties=ties)
     span = hold(kin.rule, after.severity)
     open_ = (causes[tie.key] for tie in ties if tie.quiets and tie.key in causes)
-    return replace(after, ties=ties, quiet=next(open_, None), due_at=after.opened_at + span if span else None)
+    return after.but(ties=ties, quiet=next(open_, None), due_at=after.opened_at + span if span else None)
 
 
 def is_explained(

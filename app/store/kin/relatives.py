@@ -1,7 +1,6 @@
 """What is read of other entities' incidents before changes are decided, under the locks of these entities."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from app.model.incident import Tie
 from app.store.group import Group
@@ -65,7 +64,7 @@ async def look_up(tx: Transaction, batch: Sequence[tuple[EntityKey, Incoming]], 
         state.tied[incident_id] = tuple(sorted((*state.tied.get(incident_id, ()), tie)))
     for incidents in group.incidents.values():
         for name in incidents.keys() & state.tied.keys():
-            incidents[name] = replace(incidents[name], ties=state.tied[name])
+            incidents[name] = incidents[name].but(ties=state.tied[name])
 
 
 async def chains(tx: Transaction, incidents: Iterable[str]) -> dict[str, str | None]:
