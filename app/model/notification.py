@@ -158,8 +158,7 @@ class Notification(Immutable):
         # Port's pages say that a timer's event holds the entity as it is: nothing in it changed.
         if change.action == TIMER_EXPIRED:
             main, changes = None, ()
-        if change.action in (CREATE, DELETE):
-            changes = ()
+        changes = () if change.action in (CREATE, DELETE) else changes
         # The value itself, and what lies within it where it is an object, is not said again.
         path = main.path if main else ("",)
         others = [other for other in changes if other.path[: len(path)] != path]
