@@ -57,7 +57,21 @@ UNMEASURED = (
     "reconcile/test_run.py",
 )
 """Tests whose load is their point: measuring coverage makes them twice as slow on Python 3.11."""
-PURE = ("model", "rules", "test_environment.py", "test_settings.py")
+EACH_CASE = (
+    "cli/test_slack.py",
+    "doctor",
+    "model",
+    "notifier/http",
+    "notifier/test_probe.py",
+    "receive",
+    "rules",
+    "store/test_database_url.py",
+    "suite",
+    "test_environment.py",
+    "test_network.py",
+    "test_settings.py",
+    "web/test_protocol.py",
+)
 """Tests of which each case goes its own way, and costs little."""
 LONG = ("acceptance", "browser", "deploy", "power", "simulation", "test_bench.py")
 """Tests that take seconds each, and mostly wait."""
@@ -91,7 +105,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     short: list[pytest.Item] = []
     for item in items:
         test = item.nodeid.partition("[")[0].removeprefix("tests/")
-        first = test not in seen or test.startswith(PURE)
+        first = test not in seen or test.startswith(EACH_CASE)
         item.stash[MEASURED] = first and not test.startswith(UNMEASURED)
         seen.add(test)
         (long if test.startswith(LONG) else short).append(item)

@@ -115,14 +115,15 @@ class Tie(NamedTuple):
         blueprint: The blueprint of its entity.
         entity: The identifier of its entity.
         quiets: While the other one is open, nobody is alerted of this one.
-        counts: The other one is that of a group, in which this one counts.
+        counts_from: The other one is that of a group, in which this one counts from then on, in microseconds
+            since 1970; None: it is not.
     """
 
     rule: str
     blueprint: str
     entity: str
     quiets: bool = True
-    counts: bool = False
+    counts_from: int | None = None
 
     @property
     def key(self) -> tuple[str, str, str]:

@@ -158,7 +158,8 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
             return Decision(f"rule {rule.name!r}: it did not last")
         return Decision("", make_alerts(hit, matched, step, None))
     after = tied(after, incident, hit.kin, state.causes, state.known, now)
-    if incident is not None and step is Step.CHANGED and incident.state == after.state:
+    still = incident is not None and (incident.state, incident.due_at) == (after.state, after.due_at)
+    if incident is not None and step is Step.CHANGED and still:
         done = "waits to alert" if waits(incident, now) else "has alerted"
         return _retied(hit, incident, after, state, f"rule {rule.name!r} {done} of {after.state!r} already")
     # Getting worse mentions people again; getting better does not.

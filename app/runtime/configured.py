@@ -88,6 +88,9 @@ def load_usable(
     except SettingsError as error:
         raise SettingsError("\n".join([*wrong, str(error)])) from None
     if readable is not None:
+        readable, unreconciled = _with_reconciling(readable, settings)
+        mistakes += unreconciled
+        name = readable.name
         try:
             notifiers = make_notifiers(readable, replace(context, network=network))
         except RulesError as error:
@@ -100,6 +103,26 @@ def load_usable(
     if wrong:
         raise SettingsError("\n".join(wrong))
     return readable, notifiers
+
+
+def _with_reconciling(rules: Rules, settings: Settings) -> tuple[Rules, tuple[Mistake, ...]]:
+    """Look which rules count a share of what was reconciled, though nothing is.
+
+    Returns:
+        The rules, with hints where somebody may still reconcile by hand.
+        What is wrong where nobody can.
+    """
+    missing = settings.missing_credential
+    if not missing and settings.reconcile_minutes:
+        return rules, ()
+    text = f"share: needs reconciling, which is off: {missing or 'RECONCILE_MINUTES'}"
+    text += " is not set" if missing else " is 0"
+    wrong = tuple(
+        Mistake(rules.line_of("rules", number, "share"), rule.name, text)
+        for number, rule in enumerate(rules.file.rules)
+        if rule.share is not None
+    )
+    return (rules, wrong) if missing else (replace(rules, hints=(*rules.hints, *wrong)), ())
 
 
 def with_rules(wrong: SettingsError, **overrides: Any) -> ListenerError:

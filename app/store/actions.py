@@ -13,6 +13,7 @@ from app.model.incident import EVERY_STEP, Acknowledgement, Incident, Person, Ro
 from app.model.notification import UNMOVED, Message, Notification, one_line
 from app.model.silence import ANY, Silence
 from app.model.times import MICRO, micros_or_none, to_micros
+from app.rules.kin.quiet import UNTIL_TOLD
 from app.store.queries import audit, deliveries, incidents, messages, reports, silences
 from app.store.queries.accept import INCIDENT, incident_of
 from app.store.rows import acknowledgement_columns
@@ -183,11 +184,13 @@ async def _unacknowledge(tx: Transaction, action: Action, incident: Incident, no
         to_micros(now),
     )
     after = incident.but(version=incident.version + 1)
-    await incidents.put_later(tx, after, await _later(tx, incident, now), now)
+    # What nobody was alerted of yet escalates from its first alert on.
+    since = UNTIL_TOLD if incident.quiet else max(now, incident.due_at or now)
+    await incidents.put_later(tx, after, await _later(tx, incident, since), now)
     await tx.execute(
         "UPDATE incidents SET escalates_from = $2 WHERE id = $1 AND escalates_from IS NOT NULL",
         incident.id,
-        to_micros(now),
+        to_micros(since),
     )
     return ActionResult("done", f"{_about(incident)} is not acknowledged any more, by {_by(action)}.")
 
@@ -242,19 +245,21 @@ async def _put(tx: Transaction, incident: Incident, acknowledged: Acknowledgemen
     await deliveries.rewrite(tx, [incident.id], lambda _, waits: _with(waits, acknowledged, incident))
 
 
-async def _later(tx: Transaction, incident: Incident, now: datetime) -> list[incidents.Later]:
-    """List what an acknowledgement has kept back, as if it counted from now: reminders and escalations."""
+async def _later(tx: Transaction, incident: Incident, since: datetime) -> list[incidents.Later]:
+    """List what an acknowledgement has kept back, as it counts since a time: reminders and escalations."""
     rows = await tx.fetch(
         "SELECT destination, queue, step, repeat_after FROM deliveries WHERE id IN ("
         " SELECT max(id) FROM deliveries WHERE incident_id = $1 AND repeat_after IS NOT NULL"
-        # Of escalations those that count from the same time: others were, in rules of before.
-        " AND (step <> 'escalated' OR due_at - repeat_after = $2)"
+        # Of escalations those that count from the same time, or were kept back while it was quiet: others
+        # were in rules of before.
+        " AND (step <> 'escalated' OR due_at - repeat_after = $2 OR due_at >= $3)"
         " GROUP BY queue, step, CASE WHEN step = 'escalated' THEN repeat_after END) ORDER BY id",
         incident.id,
         micros_or_none(incident.escalates_from),
+        deliveries.UNTIL_RELEASED,
     )
     return [
-        (Step(step), Route(destination, queue), after * MICRO, now + after * MICRO)
+        (Step(step), Route(destination, queue), after * MICRO, since + after * MICRO)
         for destination, queue, step, after in rows
     ]
 

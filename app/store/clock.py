@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from app.model.times import MICRO, Micros, from_micros, to_micros
+from app.store.queries.deliveries import UNTIL_RELEASED
 from app.store.transaction import Transaction
 
 CLOCKS_AGREE = 500_000
@@ -32,10 +33,11 @@ WARNED_FOR = 3600 * 1_000_000
 BOOT_FILE = Path("/proc/sys/kernel/random/boot_id")
 
 # All that somebody waits for, in the order in which rows are locked everywhere. A silence that has not begun
-# is a time of the calendar, and stays.
+# is a time of the calendar, and stays; so does what is quiet, which waits for another incident.
 MOVES = (
     (
-        "UPDATE incidents SET due_at = due_at + $1, escalates_from = escalates_from + $1"
+        "UPDATE incidents SET due_at = due_at + $1, escalates_from ="
+        f" CASE WHEN escalates_from < {UNTIL_RELEASED} THEN escalates_from + $1 ELSE escalates_from END"
         " WHERE resolved_at IS NULL AND (due_at IS NOT NULL OR escalates_from IS NOT NULL)"
     ),
     (
@@ -44,11 +46,13 @@ MOVES = (
     ),
     (
         "UPDATE deliveries SET waiting_since = waiting_since + $1,"
-        " due_at = CASE WHEN due_at > 0 THEN due_at + $1 ELSE 0 END WHERE state = 'pending'"
+        " due_at = CASE WHEN due_at > 0 THEN due_at + $1 ELSE 0 END"
+        f" WHERE state = 'pending' AND due_at < {UNTIL_RELEASED}"
     ),
     (  # what an acknowledgement that is taken back brings back is found by when it counted from
         "UPDATE deliveries SET due_at = due_at + $1"
-        " WHERE step = 'escalated' AND state <> 'pending' AND due_at > 0 AND incident_id IN"
+        " WHERE step = 'escalated' AND state <> 'pending'"
+        f" AND due_at > 0 AND due_at < {UNTIL_RELEASED} AND incident_id IN"
         " (SELECT id FROM incidents WHERE resolved_at IS NULL AND escalates_from IS NOT NULL)"
     ),
     "UPDATE reconcile_runs SET lease_until = lease_until + $1 WHERE ended_at IS NULL",

@@ -180,8 +180,8 @@ async def leave(tx: Transaction, addresses: Mapping[str, str], now: datetime) ->
 def _due_anew(incident: Incident, rules: RuleSet, now: datetime) -> datetime | None:
     """Say when an incident alerts first by the rules in force, if it waits to."""
     wait = hold(rules.by_name[incident.rule], incident.severity)
-    if incident.due_at is None or incident.due_at <= now or incident.quiet:
-        return incident.due_at
+    if incident.due_at is None or incident.due_at <= now or incident.quiet or rules.by_name[incident.rule].of:
+        return incident.due_at  # a group's is a matter of its members
     return max(now, incident.opened_at + wait) if wait else now
 
 

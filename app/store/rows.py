@@ -130,6 +130,7 @@ class Waiting:
         traceparent: The span that its change arrived in; None: traces are not kept.
         incident_id: The incident that it belongs to; None: to none.
         over: That incident has ended by now, and does not flap.
+        reopened: It has ended and opened again since this alert's beginning, and does not flap.
     """
 
     id: int
@@ -140,6 +141,7 @@ class Waiting:
     traceparent: str | None = None
     incident_id: str | None = None
     over: bool = False
+    reopened: bool = False
 
     @property
     def key(self) -> str:
@@ -272,7 +274,7 @@ class Attempt:
 
 
 def notification_json(notification: Notification) -> str:
-    """Write the column ``notification``, which `Notification.model_validate_json` reads."""
+    """Write the column ``notification``, which `Notification.read` reads."""
     # Not pydantic, which takes six times as long, unless a number has more than 64 bits.
     with suppress(TypeError):
         return orjson.dumps(vars(notification), default=timedelta.total_seconds).decode()

@@ -198,6 +198,30 @@ MUTANTS: dict[str, Mutant] = {
     "what is held is forgotten": _statement(
         "WHERE NOT settled AND (ends_at <= ?1", "WHERE hours = '' AND NOT settled AND (ends_at <= ?1"
     ),
+    "what is quiet is not let go when its cause ends": _statement(
+        "WHERE below.quiet IN", "WHERE 1 = 0 AND below.quiet IN"
+    ),
+    "what waits is not quiet when its cause opens": _statement(
+        "AND resolved_at IS NULL AND quiet IS NULL AND", "AND 1 = 0 AND"
+    ),
+    "that an incident is quiet is not noted": Mutant(
+        decision=lambda decision, _: replace(
+            decision, incidents=tuple(replace(incident, quiet=None) for incident in decision.incidents)
+        )
+    ),
+    "what is let go waits for ever": _statement(
+        "SET due_at = ?2, waiting_since = ?2, notification = ?3", "SET notification = ?3"
+    ),
+    "what was told is quiet once its cause opens": _statement(
+        "(due_at > ?4 OR incidents.id IN", "(1 = 1 OR due_at > ?4 OR incidents.id IN"
+    ),
+    "in a circle all are quiet": _statement(
+        "WITH RECURSIVE chain (id, above) AS ( SELECT id, quiet FROM incidents WHERE",
+        "WITH RECURSIVE chain (id, above) AS ( SELECT id, quiet FROM incidents WHERE 1 = 0 AND",
+    ),
+    "a group counts the members of all groups": _statement(
+        "AND blueprint = ?2 AND entity = ?3 LIMIT", "AND blueprint = ?2 AND ?3 <> '' LIMIT"
+    ),
     "a commit is none": Mutant(rewrite=lambda statement: "ROLLBACK" if statement == "COMMIT" else statement),
 }
 """Each mistake, by what it is."""

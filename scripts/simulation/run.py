@@ -218,7 +218,8 @@ def _waiting(rule: str) -> list[str]:
         rows = connection.execute(
             "SELECT queue, count(*) FROM deliveries"
             # An update of a message that cannot be changed is given up; and what a rule wanted that is gone.
-            " WHERE (state = 'pending' AND step <> 'reminded') OR"  # these never end
+            # What reminds never ends; what is quiet waits for its cause.
+            " WHERE (state = 'pending' AND step <> 'reminded' AND due_at < 9e16) OR"
             " (state = 'dead' AND message_id IS NULL AND rule IN ('', ?))"
             " GROUP BY queue ORDER BY queue",
             [rule],

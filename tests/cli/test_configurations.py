@@ -63,6 +63,15 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "odd mention": (SLACK, "mention: here", "mention: must be @here"),
     "odd action": (SLACK, "on: update", "on: must be 'CREATE', 'UPDATE', 'DELETE', 'TIMER_EXPIRED', 'RUN_CREATED' or 'RUN_UPDATED'"),
     "pattern": (SLACK, "blueprint: ^a$", "blueprint: looks like a regular expression"),
+    "share of what is not reconciled": (
+        SLACK,
+        """when: {property: a, to: x}
+    blueprint: s
+    resolve: {property: a, to: y}
+    send: a
+  - {name: half, of: r, by: team, share: 50%}""",
+        "10: rule 'half': share: needs reconciling, which is off: PORT_CLIENT_ID is not set",
+    ),
     "not YAML": ("a: {type: console", "", "not YAML"),
 }  # fmt: skip
 GOOD = "version: 1\n"
@@ -98,6 +107,24 @@ async def test_each_way_says_the_same(rules: Path, run: Run, name: str) -> None:
     assert str(refused.value) == f"Cannot start:\n{said}"
     findings = {one.step: one async for one in examine(make_setup(None, ())) if one.step == "rules"}
     assert findings["rules"].text == said
+
+
+async def test_a_share_where_reconciling_is_by_hand(
+    rules: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no mistake, but the check says what the rule needs."""
+    write(rules, "share of what is not reconciled")
+    for name, value in (
+        ("PORT_CLIENT_ID", "id"),
+        ("PORT_CLIENT_SECRET", "k8Jd02mQpWz7"),
+        ("RECONCILE_MINUTES", "0"),
+    ):
+        monkeypatch.setenv(name, value)
+    checked = await run("rules", "check", str(rules))
+    assert (checked.status, checked.out.splitlines()[0]) == (
+        0,
+        f"{rules}:10: hint: rule 'half': share: needs reconciling, which is off: RECONCILE_MINUTES is 0",
+    )
 
 
 MANY = """version: 1

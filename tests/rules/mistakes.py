@@ -163,7 +163,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "rules_that_depend_on_one_another": (
         "7: rule 'a': rules must not wait for each other: a → b → a",
         "12: rule 'b': rules must not wait for each other: b → a → b",
-        "16: rule 'any': there is no rule 'clusters'; there are a, any, b, no-members, no-name, once, service",
+        "16: rule 'any': there is no rule 'clusters'; there are a, any, b, no-members, no-name, of-runs, once, runs, service",
         "19: rule 'once': `quiet_while` needs to see when the incident ends: give the rule a `resolve`",
         "24: rule 'service': rule 'any' must name its blueprints in full: a relation does not say which",
         "25: rule 'service': `at_least` belongs to a group's rule, one with `of`",
@@ -175,6 +175,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "39: rule 'no-name': severity: a group has one severity: critical, warning or info",
         "42: rule 'of-a-group': by: 'realtion' is not known here; did you mean 'relation'?",
         "43: rule 'of-a-group': share: must be a share such as 50%",
+        "50: rule 'of-runs': a `share` needs reconciling, so rule 'runs' must be about entities, not runs",
     ),
     "send_an_address": (
         "4: rule 'cpu': send: must be the name of a destination; its address belongs under `destinations`",

@@ -24,6 +24,15 @@ FOUND = (
 )
 
 
+OF_GRAPH = (
+    3,  # what was quiet waited for ever once the clock was set
+    1031,  # an end that waited to be sent became quiet when its entity failed again
+    1561,  # a critical alert that was accepted together with its cause became quiet
+)
+LARGE = (2506,)
+"""Nights with 300 nodes of 40 teams on one site."""
+
+
 def simulate(*arguments: str, hash_seed: str = "random") -> tuple[int, str]:
     """Run the simulator; give its exit status and what it printed."""
     run = subprocess.run(
@@ -65,6 +74,14 @@ def test_seeds_that_found_something() -> None:
     for kind, seeds in FOUND_BY_KINDS.items():
         status, output = simulate("--seed", *map(str, seeds), "--minutes", MINUTES, "--kinds", kind)
         assert status == 0, output
+
+
+@pytest.mark.timeout(300)
+def test_what_depends_on_one_another() -> None:
+    """Seeds that found something, and nights in which 300 nodes fail within 20 seconds."""
+    seeds = map(str, (*OF_GRAPH, *LARGE))
+    status, output = simulate("--seed", *seeds, "--minutes", "2", "--kinds", "graph")
+    assert status == 0, output
 
 
 def test_a_seed_again() -> None:

@@ -17,6 +17,7 @@ from app.receive.signature import Signed
 from app.rules.decide import decide
 from app.rules.match import match
 from app.rules.rule import Rule, RuleSet
+from app.rules.targets import Targets
 from app.store.opening import open_store
 from app.store.rows import Attempt, Incoming
 from tests.conftest import NOW
@@ -107,10 +108,17 @@ class Catalog:
         self._number += 1
         change = replace(parse_event(Signed(body, now)), key=f"{self._number:016}")
         matched = match(RuleSet(self.rules), change, {})
-        hits = tuple(replace(hit, routes=_routes(hit.rule)) for hit in matched.hits)
+        hits = tuple(
+            replace(
+                hit,
+                routes=_routes(hit.rule.send),
+                escalations=tuple((some.after, _routes(some.send)) for some in hit.rule.escalate),
+            )
+            for hit in matched.hits
+        )
         for hit in hits:
             if hit.kin:
-                hit.kin.routes.update({rule.name: _routes(rule) for rule in hit.kin.groups})
+                hit.kin.routes.update({rule.name: _routes(rule.send) for rule in hit.kin.groups})
         kins = tuple(matched.kins.values())
         return Incoming(
             change, body, now, lambda state: decide(replace(matched, hits=hits), state, now), kins=kins
@@ -135,7 +143,7 @@ class Catalog:
 
     async def hear(self) -> None:
         """Let every channel hear what is due now."""
-        while claims := await self._claims():
+        while claims := await self.claims():
             for claim in claims:
                 self.messages += claim.alerts
                 for delivery in claim.deliveries if claim.alerts else ():
@@ -146,15 +154,16 @@ class Catalog:
                 done = Attempt(Outcome.DELIVERED, "ok", self.now, self.now, self.now)
                 assert await self.store.record(claim, done)
 
-    async def _claims(self) -> list[Any]:
+    async def claims(self) -> list[Any]:
+        """Claim what is due now."""
         return await self.store.claim(
             token="a",
             now=self.now,
             lease_until=self.now + LEASE,
             limit=50,
-            batch_limits={str(name): 1000 for rule in self.rules for name in rule.send},
+            batch_limits={str(name): 1000 for rule in self.rules for name in rule.targets},
         )
 
 
-def _routes(rule: Rule) -> tuple[Route, ...]:
-    return tuple(Route(str(name), str(name)) for name in rule.send)
+def _routes(targets: Targets) -> tuple[Route, ...]:
+    return tuple(Route(str(name), str(name)) for name in targets)

@@ -349,9 +349,20 @@ async def test_a_silence_follows_a_rename(store: Store, limited: bool) -> None:
     assert silence_of(alert.notification, claimed.silences)
     wide = Silence("*", "*", "*", "*", at(0), at(500), "ada", "all")
     await store.write(queries.silences.add, replace(wide, entity="ca*"))
-    await store.accept([went("Degraded", "Degraded", 30, rules=REMINDING, entity="cart", new="basket")])
+    await store.accept([went("Degraded", "Degraded", 30, rules=REMINDING, old="cart", new="basket")])
     rest = await store.read(queries.silences.silences, active_at=at(31))
     assert [one.entity for one in rest] == ["ca*", "till"]
+
+
+async def test_a_silence_of_every_blueprint_follows_a_rename(store: Store) -> None:
+    """It stays for the others that have the former name, and another one is added for the new name."""
+    wide = Silence("*", "*", "cart", "*", at(0), at(500), "ada", "all")
+    await store.write(queries.silences.add, wide)
+    await store.accept([went("Degraded", "Degraded", 30, rules=REMINDING, old="cart", new="basket")])
+    await store.accept([went("Degraded", "Degraded", 40, rules=REMINDING, old="basket", new="bag")])
+    rest = await store.read(queries.silences.silences, active_at=at(41))
+    assert [(one.blueprint, one.entity) for one in rest] == [("service", "bag"), ("*", "cart")]
+    assert {(one.rule, one.team, one.ends_at, one.comment) for one in rest} == {("*", "*", at(500), "all")}
 
 
 async def test_a_message_that_is_found_shows_what_was_done_before(store: Store) -> None:

@@ -17,44 +17,51 @@ SERVICES = [f"s{number}" for number in range(10)]
 BLUEPRINTS = dict.fromkeys(SERVICES, "service")
 
 
-def rules(**more: object) -> list[Rule]:
-    """Make the rules, with `more` for the group's."""
+def rules(for_: int = 0, **more: object) -> list[Rule]:
+    """Make the rules, with `more` for the group's; the services' opens `for_` seconds after it matched."""
+    waits = {"when": {"property": "healthStatus", "for": f"{for_}s"}} if for_ else {}
     group = {"name": "domain-degraded", "of": "service-health", "by": {"relation": "domain"}, "at_least": 3}
     return [
-        Rule.model_validate(SERVICE),
+        Rule.model_validate({**SERVICE, **waits}),
         Rule.model_validate({**group, "until": 1, "send": "platform", **more}),
     ]
 
 
 @DATABASES
-@pytest.mark.parametrize("seed", range(2))
-async def test_a_group_opens_and_resolves_as_its_members_do(database: str, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "for_"), [(0, 0), (1, 0), (2, 3), (3, 7)])
+async def test_a_group_opens_and_resolves_as_its_members_do(database: str, seed: int, for_: int) -> None:
     """Services fail, heal, are deleted and move between domains; the process dies now and then."""
-    dice = random.Random(seed)
-    states, of = dict.fromkeys(SERVICES, "Healthy"), {}
+    dice, of, since = random.Random(seed), dict[str, str](), dict[str, int]()
     expected, is_open = defaultdict(list), dict.fromkeys(DOMAINS, False)
-    async with Catalog(database, rules(), BLUEPRINTS) as catalog:
+
+    def look(turn: int) -> None:
+        for domain in DOMAINS:
+            count = sum(of[name] == domain and turn >= began + for_ for name, began in since.items())
+            if is_open[domain] != (count >= 3 if not is_open[domain] else count > 1):
+                is_open[domain] = not is_open[domain]
+                expected[domain].append((float(turn), "opened" if is_open[domain] else "resolved"))
+
+    async with Catalog(database, rules(for_), BLUEPRINTS) as catalog:
         for service in SERVICES:
             of[service] = dice.choice(DOMAINS)
             catalog.relations[service] = {"domain": of[service]}
         for turn in range(70):
             catalog.second, service = float(turn), dice.choice(SERVICES)
+            look(turn)
             what = dice.random()
             if what < 0.15:
                 of[service] = dice.choice(DOMAINS)
                 await catalog.change(service, domain=of[service])
             elif what < 0.2:
-                states[service] = "Healthy"
                 await catalog.change(service)
                 catalog.states[service] = "Healthy"
             else:
-                states[service] = dice.choice(["Healthy", "Degraded", "Crashed"])
-                await catalog.change(service, states[service])
-            for domain in DOMAINS:
-                count = sum(of[name] == domain and states[name] != "Healthy" for name in SERVICES)
-                if is_open[domain] != (count >= 3 if not is_open[domain] else count > 1):
-                    is_open[domain] = not is_open[domain]
-                    expected[domain].append((float(turn), "opened" if is_open[domain] else "resolved"))
+                await catalog.change(service, dice.choice(["Healthy", "Degraded", "Crashed"]))
+            since.setdefault(service, turn)
+            since = {
+                name: at for name, at in since.items() if catalog.states.get(name, "Healthy") != "Healthy"
+            }
+            look(turn)
             if turn % 19 == seed:
                 await catalog.die()
     heard = defaultdict(list)

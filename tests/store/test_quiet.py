@@ -7,10 +7,17 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from app.model.delivery import Outcome
+from app.model.incident import Person
 from app.rules.rule import Rule, RuleSet
+from app.rules.rulebook import Queues, Rulebook
 from app.store import queries
-from app.store.follow import follow
+from app.store.actions import Action, Verb, act
+from app.store.clock import MOVES
+from app.store.follow import follow, follow_escalations
 from app.store.opening import open_store
+from app.store.rows import Attempt
+from app.store.transaction import Transaction
 from tests.conftest import DATABASES
 from tests.store.family import CLUSTER, SERVICE, Catalog, Heard
 
@@ -145,10 +152,17 @@ async def test_what_ends_the_quiet(database: str) -> None:
     await catalog.__aexit__()
 
 
+async def _set_back(tx: Transaction) -> None:
+    """Let all that waits move as it does when the clock is set back by a minute."""
+    for statement in MOVES:
+        await tx.execute(statement, -60_000_000)
+
+
 @DATABASES
 async def test_the_rule_of_the_cause_is_gone(database: str) -> None:
     """Its incidents are closed, and what they explained alerts; a quiet one that is closed alerts nobody."""
     catalog = await failed(database)
+    await catalog.store.write(_set_back)
     without = RuleSet([rule for rule in catalog.rules if rule.name != "cluster-health"])
     await catalog.store.write(follow, without, catalog.now, limit=10)
     await catalog.go_to(60)
@@ -157,6 +171,53 @@ async def test_the_rule_of_the_cause_is_gone(database: str) -> None:
         "cluster eu-1 (rule cluster-health) is closed, rule 'cluster-health' is no longer in the rules file"
     )
     await catalog.__aexit__()
+
+
+STEPS: list[tuple[Verb, str]] = [
+    ("acknowledge", "eu-1"),
+    ("acknowledge", "a"),
+    ("unacknowledge", "a"),
+    ("acknowledge", "b"),
+]
+
+
+@DATABASES
+async def test_escalations_count_from_when_it_is_not_quiet_any_more(database: str) -> None:
+    """A quiet one escalates to nobody; an acknowledgement, its own or of its cause, is of that one alone."""
+    escalate = {"escalate": {"after": "60s", "send": "pager"}, "again_after": "5m"}
+    ada, blueprints = Person("ada", "page"), {"eu-1": "cluster", "a": "service", "b": "service"}
+    async with Catalog(database, rules(**QUIET, **escalate), blueprints) as catalog:
+        for entity, state in (("a", "Degraded"), ("eu-1", "Down"), ("b", "Degraded")):
+            await catalog.change(entity, state, cluster="eu-1")
+        rows = {row.incident.entity: row for row in await catalog.store.read(queries.incidents.worst, 10)}
+
+        async def do(number: int, verb: Verb, entity: str) -> None:
+            action = Action(str(number), verb, rows[entity].incident.id, ada)
+            await catalog.store.write(act, action, catalog.now)
+
+        for number, (verb, entity) in enumerate(STEPS):
+            await do(number, verb, entity)
+        await catalog.go_to(1000)
+        assert (catalog.heard["owners"], catalog.heard["pager"]) == ([], [])
+        # A reload while it is quiet leaves that so.
+        book = Rulebook(RuleSet(catalog.rules), {name: Queues(name) for name in ("owners", "pager")})
+        await catalog.store.write(follow_escalations, book, catalog.now)
+        await catalog.go_to(1100)
+        await catalog.change("eu-1", "Up")
+        told = [(entity, step) for _, entity, step, _ in catalog.heard["owners"]]
+        assert sorted(told) == [("a", "opened"), ("b", "opened")]
+        assert {alert.entity: alert.acknowledged and alert.acknowledged.by for alert in catalog.alerts} == {
+            "eu-1": None,
+            "a": None,
+            "b": ada,
+        }
+        for second in (1159, 1160, 1399, 1400):
+            await catalog.go_to(second)
+        assert [heard[:3] for heard in catalog.heard["pager"]] == [(1160, "a", "escalated")]
+        assert [heard[:3] for heard in catalog.heard["owners"][2:]] == [(1400, "a", "reminded")]
+        await do(9, "unacknowledge", "b")
+        await catalog.go_to(1460)
+        assert [heard[:3] for heard in catalog.heard["pager"][1:]] == [(1460, "b", "escalated")]
 
 
 @DATABASES
@@ -183,6 +244,40 @@ async def test_a_circle_of_relations(database: str) -> None:
         told = [(entity, step) for _, entity, step, _ in catalog.heard["owners"]]
         assert {told.count((name, "opened")) - told.count((name, "resolved")) for name in names} == {0}
         assert await catalog.store.read(queries.incidents.worst, 10) == []
+
+
+@DATABASES
+async def test_changes_that_are_accepted_together(database: str) -> None:
+    """What was told before, or was critical, is not taken back by a cause that opens in the same moment."""
+    blueprints = {"eu-1": "cluster", "a": "service", "b": "service"}
+    async with Catalog(database, rules(**QUIET), blueprints) as catalog:
+        for service in ("a", "b"):
+            catalog.relations[service] = {"cluster": "eu-1"}
+        await catalog.change("a", "Crashed")
+        changes = [("a", "Healthy"), ("a", "Degraded"), ("b", "Crashed"), ("b", "Degraded"), ("eu-1", "Down")]
+        # The end of the first waits to be sent while it opens again, under a cause.
+        for group in (changes[:1], changes[1:]):
+            await catalog.store.accept([catalog.incoming(*change) for change in group])
+        await catalog.go_to(100)
+        told = [(entity, step) for _, entity, step, _ in catalog.heard["owners"]]
+        assert told == [("a", "opened"), ("a", "resolved"), ("b", "opened"), ("b", "changed")]
+
+
+@DATABASES
+async def test_a_cause_that_opens_while_the_alert_is_sent(database: str) -> None:
+    """It was told after all: it is not quiet any more, and reminds."""
+    blueprints = {"eu-1": "cluster", "a": "service"}
+    async with Catalog(database, rules(**QUIET, again_after="5m"), blueprints) as catalog:
+        await catalog.change("a", "Degraded", cluster="eu-1")
+        catalog.second = 30
+        (claim,) = await catalog.claims()
+        catalog.second = 29
+        await catalog.store.accept([catalog.incoming("eu-1", "Down")])
+        catalog.second = 31
+        done = Attempt(Outcome.DELIVERED, "ok", catalog.now, catalog.now, catalog.now)
+        assert await catalog.store.record(claim, done)
+        await catalog.go_to(331)
+        assert [heard[:3] for heard in catalog.heard["owners"]] == [(331, "a", "reminded")]
 
 
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)

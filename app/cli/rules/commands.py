@@ -230,7 +230,9 @@ async def _try(loaded: Rules, name: str, body: bytes, jq: Jq) -> None:
         for tie in kin.ties(None):
             where = f"{tie.blueprint} {one_line(tie.entity)}"
             counts = (
-                f"counts in the group {where}" if tie.counts else f"is quiet while {where} has an incident"
+                f"counts in the group {where}"
+                if tie.counts_from is not None
+                else f"is quiet while {where} has an incident"
             )
             say(f"  rule {kin.rule.name!r} {counts} of rule {tie.rule!r}")
     if not matching:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from app.errors import Mistake
+from app.model.change import ENTITY
 from app.rules.mistakes import nearest
 from app.rules.rule import Rule
 from app.rules.values import GLOB
@@ -51,8 +52,10 @@ def _why_not(rule: Rule, other: Rule | None, name: str, key: str, by_name: Mappi
         patterns = any(not GLOB.isdisjoint(blueprint) for blueprint in other.blueprint)
         if other.of is not None:
             return f"rule {name!r} is a group's itself"
-        if rule.share is not None and patterns:
-            return f"a `share` needs reconciling, so rule {name!r} must name its blueprints in full"
+        runs = other.resource != ENTITY
+        if rule.share is not None and (patterns or runs):
+            need = "be about entities, not runs" if runs else "name its blueprints in full"
+            return f"a `share` needs reconciling, so rule {name!r} must {need}"
         return ""
     if other.of is None and any(not GLOB.isdisjoint(blueprint) for blueprint in other.blueprint):
         return f"rule {name!r} must name its blueprints in full: a relation does not say which"

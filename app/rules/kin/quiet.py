@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from app.model.change import CatalogChange
-from app.model.incident import Incident, Severity
+from app.model.incident import Incident, Severity, Tie
+from app.model.times import to_micros
 from app.rules.values import Duration, Strict
 
 if TYPE_CHECKING:
@@ -84,12 +85,21 @@ def tied(
         return after
     if after.resolved_at is not None:
         return after.but(ties=())
-    ties = kin.ties(known, after.severity)
+    ties = counting(kin.ties(known, after.severity), after, kin.rule)
     if after.flapping or (before is not None and not waits(before, now)):
-        return after.but(ties=ties)
+        return after if ties == after.ties else after.but(ties=ties)  # a copy is not cheap
     span = hold(kin.rule, after.severity)
     open_ = (causes[tie.key] for tie in ties if tie.quiets and tie.key in causes)
-    return after.but(ties=ties, quiet=next(open_, None), due_at=after.opened_at + span if span else None)
+    due_at = after.opened_at + span if span else kin.due_at
+    return after.but(ties=ties, quiet=next(open_, None), due_at=due_at)
+
+
+def counting(ties: tuple[Tie, ...], incident: Incident, rule: "Rule") -> tuple[Tie, ...]:
+    """Let an incident that opens only after a time, by its rule's `for`, count in its groups from then on."""
+    if rule.wait is None:
+        return ties
+    start = to_micros(incident.opened_at + rule.wait)
+    return tuple(tie if tie.counts_from is None else tie._replace(counts_from=start) for tie in ties)
 
 
 def is_explained(

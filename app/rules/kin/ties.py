@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from app.model.change import CatalogChange, EntitySnapshot
@@ -28,7 +29,8 @@ class Kin:
         routes: Where the incidents of these groups would be alerted, by rule.
         people: Whom they would call of the catalog, by rule.
         totals: How many entities each group has, by the group's rule, and when they were counted.
-        seen: What `ties` gave, by severity.
+        seen: What `ties` gave, by whether the incident is critical.
+        due_at: When its incident alerts first, where other incidents decide on that; None: at once.
     """
 
     rule: "Rule"
@@ -40,7 +42,8 @@ class Kin:
     routes: dict[str, tuple[Route, ...]] = field(default_factory=dict)
     people: dict[str, tuple[str, ...]] = field(default_factory=dict)
     totals: dict[str, tuple[int, Mapping[str, int]]] = field(default_factory=dict)
-    seen: dict[Severity | None, tuple[Tie, ...]] = field(default_factory=dict)
+    seen: dict[bool, tuple[Tie, ...]] = field(default_factory=dict)
+    due_at: datetime | None = None
 
     def ties(self, known: "LastKnown | None", severity: Severity | None = None) -> tuple[Tie, ...]:
         """List what an incident depends on, by the change itself, else by the last known state.
@@ -49,21 +52,24 @@ class Kin:
         """
         if self.is_vague:
             return self._ties(known, severity)
-        if severity not in self.seen:  # it is asked for several times, and costs as much as a look-up
-            self.seen[severity] = self._ties(known, severity)
-        return self.seen[severity]
+        critical = severity == "critical"
+        if critical not in self.seen:  # it is asked for several times, and costs as much as a look-up
+            self.seen[critical] = self._ties(known, severity)
+        return self.seen[critical]
 
     def _ties(self, known: "LastKnown | None", severity: Severity | None) -> tuple[Tie, ...]:
-        ties = set()
+        ties: dict[tuple[str, str, str], Tie] = {}
         while_ = self.rule.quiet_while
         if while_ is not None and (severity != "critical" or while_.critical):
             entities = _identifiers(self._value(f"relations.{while_.relation}", known))
-            ties = {Tie(while_.rule, blueprint, entity) for entity in entities for blueprint in self.above}
+            above = (Tie(while_.rule, blueprint, entity) for entity in entities for blueprint in self.above)
+            ties = {tie.key: tie for tie in above}
         for group in self.groups:
             quiets = group.members == "quiet" and severity != "critical"
             for name in groups_in(self._value(group.by.field, known)) if group.by else ():
-                ties.add(Tie(group.name, blueprint_of(group), name, quiets, counts=True))
-        return tuple(sorted(ties))
+                tie = Tie(group.name, blueprint_of(group), name, quiets, counts_from=0)
+                ties[tie.key] = tie._replace(quiets=quiets or tie.key in ties)
+        return tuple(sorted(ties.values()))
 
     @property
     def is_vague(self) -> bool:

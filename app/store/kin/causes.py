@@ -1,6 +1,6 @@
 """Incidents that explain others: what is quiet under them, until they end."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +15,7 @@ from app.store.kin.relatives import chains
 from app.store.kin.state import FamilyState
 from app.store.queries import messages
 from app.store.queries.deliveries import UNTIL_RELEASED
-from app.store.transaction import Columns, Transaction
+from app.store.transaction import Columns, Row, Transaction
 
 TIE_COLUMNS: Columns = {
     "incident_id": "text",
@@ -23,27 +23,31 @@ TIE_COLUMNS: Columns = {
     "blueprint": "text",
     "entity": "text",
     "quiets": "boolean",
-    "counts": "boolean",
+    "counts_from": "bigint",
 }
 REFRESH_AFTER = timedelta(seconds=5)
 """So long the message of an incident waits for more news of what is quiet under it, before it is updated."""
+LAST_CHANGE = (1 << 63) - 1
+"""Greater than the number of any change."""
 OF_QUIET = "incident_id = ANY($1) AND kind = 'alert' AND deliveries.due_at >= $2"
 
 
-async def settle(tx: Transaction, state: FamilyState, now: Micros) -> None:
+async def settle(tx: Transaction, state: FamilyState, ids: Sequence[int], now: Micros) -> None:
     """Write what changes led to for the incidents of other entities, now that all else of them is written.
 
     Args:
         tx: The transaction.
         state: What they led to.
+        ids: The changes as the store numbers them, in their order.
         now: The time.
     """
     await _put_ties(tx, state)
-    await hush(tx, state.hushed, now, ())
+    fresh = {id_: ids[number] for id_, number in state.fresh.items()}
+    await hush(tx, state.hushed, now, {})
     await release(tx, state.released, now)
     for incident_id, how in state.leads.items():
         if not how:
-            await _hush_below(tx, state, incident_id, now)
+            await _hush_below(tx, state, incident_id, now, fresh)
     ended = {incident_id: how for incident_id, how in state.leads.items() if how}
     state.stirred |= await end(tx, ended, now) if ended else set()
     if state.stirred:
@@ -59,7 +63,9 @@ async def _put_ties(tx: Transaction, state: FamilyState) -> None:
         await tx.insert_many("incident_ties", TIE_COLUMNS, new)
 
 
-async def _hush_below(tx: Transaction, state: FamilyState, incident_id: str, now: Micros) -> None:
+async def _hush_below(
+    tx: Transaction, state: FamilyState, incident_id: str, now: Micros, fresh: Mapping[str, int]
+) -> None:
     """Let the incidents that wait to alert be quiet, where one that has opened explains them."""
     cause = state.moved[incident_id]
     rows = await tx.fetch(
@@ -71,29 +77,33 @@ async def _hush_below(tx: Transaction, state: FamilyState, incident_id: str, now
         cause.blueprint,
         cause.entity,
         now,
-        sorted(state.fresh),
+        sorted(fresh),
         cause.id,
     )
     # In a circle of relations the first one alerts.
     above = await chains(tx, [cause.id]) if rows and cause.quiet else {}
     hushed = {id_: cause.id for (id_,) in rows if id_ not in above}
-    await hush(tx, hushed, now, state.fresh)
+    await hush(tx, hushed, now, fresh)
     state.stirred |= {cause.id} if hushed else set()
 
 
-async def hush(tx: Transaction, incidents: Mapping[str, str], now: Micros, fresh: Collection[str]) -> None:
-    """Let incidents that wait to alert, or are fresh, be quiet, each under another one, by id."""
+async def hush(tx: Transaction, incidents: Mapping[str, str], now: Micros, fresh: Mapping[str, int]) -> None:
+    """Let incidents that wait to alert, or are fresh, be quiet, each under another one, by id.
+
+    Of a fresh one what was to be said before the change that opened it is said: it is about an earlier time.
+    """
     if not incidents:
         return
     pairs = sorted(incidents.items())
-    await tx.execute_many("UPDATE incidents SET quiet = $2 WHERE id = $1", pairs)
-    await tx.execute(
-        f"UPDATE deliveries SET due_at = $3, waiting_since = $3 WHERE incident_id = ANY($1) AND {tx.waits}"
-        " AND kind = 'alert' AND (due_at > $2 OR incident_id = ANY($4))",
-        [id_ for id_, _ in pairs],
-        now,
-        UNTIL_RELEASED,
-        sorted(fresh),
+    await tx.execute_many(
+        "UPDATE incidents SET quiet = $2, escalates_from = CASE WHEN escalates_from IS NULL THEN NULL"
+        f" ELSE {UNTIL_RELEASED} END WHERE id = $1",
+        pairs,
+    )
+    await tx.execute_many(
+        f"UPDATE deliveries SET due_at = {UNTIL_RELEASED}, waiting_since = {UNTIL_RELEASED}"
+        f" WHERE incident_id = $1 AND {tx.waits} AND kind = 'alert' AND (due_at > $2 OR change_id >= $3)",
+        [(id_, now, fresh.get(id_, LAST_CHANGE)) for id_, _ in pairs],
     )
 
 
@@ -173,33 +183,42 @@ async def release(tx: Transaction, incidents: Mapping[str, str], now: Micros) ->
     )
 
 
-async def end_quiet(tx: Transaction, incidents: Sequence[str]) -> None:
+async def end_quiet(tx: Transaction, incidents: Sequence[str], now: Micros) -> None:
     """Let incidents not be quiet that became so while their alert was sent: they were told after all."""
-    if incidents:
-        await tx.execute("UPDATE incidents SET quiet = NULL WHERE id = ANY($1)", list(incidents))
+    await release(tx, dict.fromkeys(incidents, ""), now)
 
 
 def _waits(tx: Transaction) -> str:
     return tx.waits.replace("state", "deliveries.state")
 
 
-async def emptied(tx: Transaction, incidents: Sequence[str]) -> list[str]:
-    """Untie incidents that are closed, by id, and give those of groups that are open with no member."""
+async def emptied(tx: Transaction, incidents: Sequence[str], now: Micros) -> list[str]:
+    """Untie incidents that are closed, by id, and give those of groups that are open with no member.
+
+    The messages of what stood for them are updated soon.
+    """
     rows = await tx.fetch(
-        "DELETE FROM incident_ties WHERE incident_id = ANY($1) RETURNING rule, blueprint, entity, counts",
+        "DELETE FROM incident_ties WHERE incident_id = ANY($1)"
+        " RETURNING rule, blueprint, entity, counts_from IS NOT NULL",
+        list(incidents),
+    )
+    causes = await tx.fetch(
+        "SELECT DISTINCT quiet FROM incidents WHERE id = ANY($1) AND quiet IS NOT NULL ORDER BY 1",
         list(incidents),
     )
     keys = sorted({(rule, blueprint, entity) for rule, blueprint, entity, counts in rows if counts})
-    if not keys:
-        return []
-    groups = await tx.fetch_each(
-        "SELECT id FROM incidents WHERE rule = $1 AND blueprint = $2 AND entity = $3"
-        " AND resolved_at IS NULL AND NOT EXISTS (SELECT 1 FROM incident_ties AS ties"
-        "  WHERE ties.rule = $1 AND ties.blueprint = $2 AND ties.entity = $3)",
-        ("text", "text", "text"),
-        keys,
-    )
-    return [row[0] for row in groups]
+    groups: Sequence[Row] = ()
+    if keys:
+        groups = await tx.fetch_each(
+            "SELECT id, EXISTS (SELECT 1 FROM incident_ties AS ties"
+            "  WHERE ties.rule = $1 AND ties.blueprint = $2 AND ties.entity = $3)"
+            " FROM incidents WHERE rule = $1 AND blueprint = $2 AND entity = $3 AND resolved_at IS NULL",
+            ("text", "text", "text"),
+            keys,
+        )
+    if stirred := [*(row[0] for row in causes), *(name for name, has_members in groups if has_members)]:
+        await refresh(tx, stirred, now)
+    return [name for name, has_members in groups if not has_members]
 
 
 async def below(tx: Transaction, incidents: Sequence[str]) -> list[str]:

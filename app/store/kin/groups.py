@@ -11,9 +11,10 @@ import orjson
 
 from app.model.change import ENTITY, UPDATE, CatalogChange
 from app.model.incident import Incident
-from app.model.times import MICRO, to_micros
+from app.model.times import MICRO, from_micros, to_micros
 from app.rules.decide import MEMORY, Decision, EntityState, decide
 from app.rules.kin.group import enough, groups_in, needed
+from app.rules.kin.quiet import waits
 from app.rules.kin.ties import Kin
 from app.rules.match import Hit, Match
 from app.rules.rule import Rule
@@ -78,16 +79,19 @@ async def _decide_groups(
     touched = [_Touched.of(key, group.changes[number][0]) for key, number in sorted(state.touched.items())]
     totals = {place.key: await _total(tx, place) for place in touched}
     counts = await _count(tx, state, {place.key: place.most(totals[place.key]) for place in touched})
+    starts = {place.key: await _starts(tx, state, place, totals[place.key]) for place in touched}
     decisions: dict[str, Decision] = {}
-    for place in touched:
+    # One that ends because members do not count yet may begin again when they will.
+    for place in [group for group in touched for _ in range(1 if group.kin.rule.wait is None else 2)]:
         mine, number, change = past[place.key], state.touched[place.key], place.incoming.change
         is_open = next((incident for incident in mine.values() if incident.resolved_at is None), None)
-        decision = place.decide(mine, is_open, counts[place.key], totals[place.key])
+        times = starts[place.key]
+        decision = place.decide(mine, is_open, counts[place.key], totals[place.key], times)
         if decision is None:
             state.stirred |= {is_open.id} if is_open else set()
             continue
         for incident in decision.incidents:
-            state.move(mine.get(incident.id), incident, leads=True, how="is resolved", replaced=True)
+            state.move(number, mine.get(incident.id), incident, leads=True, how="is resolved", replaced=True)
         group.lead_to(change.key, mine, decision, to_micros(place.incoming.received_at))
         before = group.changes[number][1]
         reason, alerts = f"{before.reason}; {decision.reason}", before.alerts + decision.alerts
@@ -123,7 +127,12 @@ class _Touched:
         return max(needed(self.rule, total), enough(self.rule, total))
 
     def decide(
-        self, incidents: Mapping[str, Incident], is_open: Incident | None, count: int, total: int
+        self,
+        incidents: Mapping[str, Incident],
+        is_open: Incident | None,
+        count: int,
+        total: int,
+        starts: Sequence[int] | None,
     ) -> Decision | None:
         """Decide on the group's incident; None: it stays as it is.
 
@@ -132,13 +141,20 @@ class _Touched:
             is_open: The one that is open.
             count: How many members are open now.
             total: How many entities there are; 0: that is not known.
+            starts: From when on each counts, as many as need be known, the first ones first; None: at once.
         """
-        rule, change = self.rule, self.incoming.change
-        known = rule.share is None or total > 0
-        opens = is_open is None and known and count >= needed(rule, total)
-        ends = is_open is not None and (count == 0 or (known and count <= enough(rule, total)))
+        rule, change, now = self.rule, self.incoming.change, self.incoming.received_at
+        known, least, due_at = rule.share is None or total > 0, needed(rule, total), None
+        all_, waits_ = count, waits(is_open, now)
+        if starts is not None:
+            all_, count = len(starts), sum(start <= to_micros(now) for start in starts)
+            due_at = from_micros(starts[least - 1]) if count < least <= all_ else None
+        opens = known and all_ >= least and (is_open is None or (waits_ and is_open.due_at != due_at))
+        limit = least - 1 if waits_ else enough(rule, total)
+        ends = is_open is not None and (all_ == 0 or (known and (all_ if waits_ else count) <= limit))
         if not (opens or ends):
             return None
+        count = count if ends else max(count, least)
         _, blueprint, name = self.key
         about = CatalogChange(
             key=sha256("\0".join((change.key, *self.key)).encode()).hexdigest(),
@@ -161,10 +177,10 @@ class _Touched:
             routes=self.kin.routes.get(rule.name, ()),
             state=f"{count:,} open",
             people=self.kin.people.get(rule.name, ()),
-            kin=Kin(rule, leads=True),
+            kin=Kin(rule, leads=True, due_at=due_at),
         )
         match = Match(about, (), (hit,), f"rule {rule.name!r}: {count:,} open in {blueprint} {name}")
-        return decide(match, EntityState(incidents=tuple(incidents.values())), self.incoming.received_at)
+        return decide(match, EntityState(incidents=tuple(incidents.values())), now)
 
 
 async def _count(tx: Transaction, state: FamilyState, needs: Mapping[TieKey, int]) -> dict[TieKey, int]:
@@ -187,6 +203,22 @@ async def _count(tx: Transaction, state: FamilyState, needs: Mapping[TieKey, int
         list(needs),
     )
     return {key: number - gone[key] + more[key] for key, (number,) in zip(needs, rows, strict=True)}
+
+
+async def _starts(tx: Transaction, state: FamilyState, place: _Touched, total: int) -> list[int] | None:
+    """Read from when on the members of a group count that do so first; None: each does once it opens."""
+    if place.kin.rule.wait is None:
+        return None
+    most = place.most(total)
+    rows = await tx.fetch(
+        "SELECT incident_id, counts_from FROM incident_ties"
+        " WHERE rule = $1 AND blueprint = $2 AND entity = $3 ORDER BY counts_from LIMIT $4",
+        *place.key,
+        most + len(state.moved),
+    )
+    ties = (tie for incident in state.moved.values() for tie in incident.ties)
+    moved = [tie.counts_from or 0 for tie in ties if tie.key == place.key and tie.counts_from is not None]
+    return sorted([*moved, *(start or 0 for id_, start in rows if id_ not in state.moved)])[:most]
 
 
 async def _total(tx: Transaction, group: _Touched) -> int:

@@ -1,6 +1,6 @@
 """What is read of other entities' incidents before changes are decided, under the locks of these entities."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from app.model.incident import Tie
 from app.store.group import Group
@@ -37,7 +37,7 @@ async def entities_above(tx: Transaction, batch: Sequence[tuple[EntityKey, Incom
 
 async def look_up(tx: Transaction, batch: Sequence[tuple[EntityKey, Incoming]], group: Group) -> None:
     """Read into a group what is open above the entities of its changes, now that it is locked."""
-    group.family = state = FamilyState()
+    state = group.family = group.family or FamilyState()
     keys = {
         tie.key
         for entity, incoming in batch
@@ -54,17 +54,25 @@ async def look_up(tx: Transaction, batch: Sequence[tuple[EntityKey, Incoming]], 
         state.open = {(rule, blueprint, entity): id_ for rule, blueprint, entity, id_ in rows}
     if state.open:
         state.above = await chains(tx, set(state.open.values()))
+
+
+async def look_up_ties(
+    tx: Transaction, batch: Sequence[tuple[EntityKey, Incoming]], incidents: Collection[str], group: Group
+) -> dict[str, tuple[Tie, ...]]:
+    """Read the ties of the incidents of changes, by id, into a group; one that has none is left out."""
+    if not incidents or not any(incoming.kins for _, incoming in batch):
+        return {}
     rows = await tx.fetch(
-        "SELECT incident_id, rule, blueprint, entity, quiets, counts FROM incident_ties"
+        "SELECT incident_id, rule, blueprint, entity, quiets, counts_from FROM incident_ties"
         " WHERE incident_id = ANY($1) ORDER BY incident_id",
-        [name for incidents in group.incidents.values() for name in incidents],
+        list(incidents),
     )
-    for incident_id, rule, blueprint, entity, quiets, counts in rows:
-        tie = Tie(rule, blueprint, entity, bool(quiets), bool(counts))
-        state.tied[incident_id] = tuple(sorted((*state.tied.get(incident_id, ()), tie)))
-    for incidents in group.incidents.values():
-        for name in incidents.keys() & state.tied.keys():
-            incidents[name] = incidents[name].but(ties=state.tied[name])
+    group.family = state = FamilyState()
+    tied = state.tied
+    for incident_id, rule, blueprint, entity, quiets, counts_from in rows:
+        tie = Tie(rule, blueprint, entity, bool(quiets), counts_from)
+        tied[incident_id] = tuple(sorted((*tied[incident_id], tie))) if incident_id in tied else (tie,)
+    return tied
 
 
 async def chains(tx: Transaction, incidents: Iterable[str]) -> dict[str, str | None]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import orjson
 
 from app.model.notification import Notification, one_line
+from app.model.times import Micros
 from app.store.rows import Waiting
 from app.store.transaction import Transaction
 
@@ -29,14 +30,14 @@ BELOW = (
 MEMBERS = (
     "FROM incidents AS whole JOIN incident_ties AS ties ON ties.rule = whole.rule"
     "  AND ties.blueprint = whole.blueprint AND ties.entity = whole.entity"
-    " JOIN incidents AS part ON part.id = ties.incident_id WHERE whole.id = $1"
+    " JOIN incidents AS part ON part.id = ties.incident_id WHERE whole.id = $1 AND counts_from <= $2"
 )
 
 
 TOP = (
     " AND incidents.quiet IS NULL AND NOT EXISTS (SELECT 1 FROM incident_ties AS ties JOIN incidents AS whole"
     " ON whole.rule = ties.rule AND whole.blueprint = ties.blueprint AND whole.entity = ties.entity"
-    " AND whole.resolved_at IS NULL WHERE ties.incident_id = incidents.id AND counts)"
+    " AND whole.resolved_at IS NULL WHERE ties.incident_id = incidents.id AND counts_from IS NOT NULL)"
 )
 """The condition that no other open incident stands for one."""
 
@@ -56,7 +57,8 @@ async def below(tx: Transaction, incidents: Sequence[str], limit: int) -> list[t
         "SELECT quiet, id FROM incidents WHERE quiet = ANY($1) AND resolved_at IS NULL"
         " UNION SELECT whole.id, ties.incident_id FROM incidents AS whole JOIN incident_ties AS ties"
         "  ON ties.rule = whole.rule AND ties.blueprint = whole.blueprint AND ties.entity = whole.entity"
-        "  AND counts WHERE whole.id = ANY($1) AND whole.resolved_at IS NULL ORDER BY 1, 2 LIMIT $2",
+        "  AND counts_from IS NOT NULL WHERE whole.id = ANY($1) AND whole.resolved_at IS NULL"
+        " ORDER BY 1, 2 LIMIT $2",
         list(incidents),
         limit,
     )
@@ -64,23 +66,25 @@ async def below(tx: Transaction, incidents: Sequence[str], limit: int) -> list[t
 
 
 async def with_others(
-    tx: Transaction, notifications: Sequence[tuple[str, Notification]]
+    tx: Transaction, notifications: Sequence[tuple[str, Notification]], now: Micros
 ) -> list[Notification]:
-    """Put what is to be said of other incidents into notifications, each with its incident's id."""
+    """Put what is to be said of other incidents now into notifications, each with its incident's id."""
     texts: dict[str, dict[str, object]] = {}
     for incident_id, notification in notifications:
         if notification.below is not None and incident_id not in texts:
-            groups = notification.members is not None
-            texts[incident_id] = await (_members if groups else _below)(tx, incident_id)
+            if notification.members is None:
+                texts[incident_id] = await _below(tx, incident_id)
+            else:
+                texts[incident_id] = await _members(tx, incident_id, now)
     return [notification.but(**texts.get(incident_id, {})) for incident_id, notification in notifications]
 
 
-async def counted(tx: Transaction, deliveries: list[Waiting]) -> list[Waiting]:
+async def counted(tx: Transaction, deliveries: list[Waiting], now: Micros) -> list[Waiting]:
     """Put what is to be said of other incidents into deliveries that are sent now."""
     if all(delivery.notification.below is None for delivery in deliveries):
         return deliveries
     pairs = [(delivery.incident_id or "", delivery.notification) for delivery in deliveries]
-    words = await with_others(tx, pairs)
+    words = await with_others(tx, pairs, now)
     both = zip(deliveries, words, strict=True)
     return [replace(delivery, notification=notification) for delivery, notification in both]
 
@@ -90,16 +94,17 @@ async def _below(tx: Transaction, incident_id: str) -> dict[str, object]:
     return {"below": f"{sum(numbers.values()):,} below it: {_in_words(numbers)}" if numbers else ""}
 
 
-async def _members(tx: Transaction, incident_id: str) -> dict[str, object]:
+async def _members(tx: Transaction, incident_id: str, now: Micros) -> dict[str, object]:
     rows = await tx.fetch(
-        f"SELECT lower(part.state), count(*) {MEMBERS} GROUP BY 1 ORDER BY 2 DESC, 1", incident_id
+        f"SELECT lower(part.state), count(*) {MEMBERS} GROUP BY 1 ORDER BY 2 DESC, 1", incident_id, now
     )
     numbers, lines = dict(map(tuple, rows)), []
     if numbers:
         rows = await tx.fetch(
             f"SELECT part.entity, part.state {MEMBERS}"
-            f" ORDER BY {WORST_MEMBER}, part.opened_at, part.id LIMIT $2",
+            f" ORDER BY {WORST_MEMBER}, part.opened_at, part.id LIMIT $3",
             incident_id,
+            now,
             MAX_MEMBERS,
         )
         lines = [": ".join(one_line(text, MAX_MEMBER_CHARS) for text in row) for row in rows]

@@ -31,7 +31,8 @@ class FamilyState:
         hushed: The incidents that became quiet though they were to alert, and under which.
         released: Those that were quiet, and are not any more, with the reason.
         stirred: The incidents of which what is quiet under them, or open in them, changed.
-        fresh: Those of `moved` that opened: nobody was alerted of them yet.
+        fresh: Those of `moved` that opened and may be quiet, with the number of the change that opened each:
+            nobody was alerted of them yet.
         touched: The groups whose members changed, with the number of the change that did so last.
     """
 
@@ -43,7 +44,7 @@ class FamilyState:
     hushed: dict[str, str] = field(default_factory=dict)
     released: dict[str, str] = field(default_factory=dict)
     stirred: set[str] = field(default_factory=set)
-    fresh: set[str] = field(default_factory=set)
+    fresh: dict[str, int] = field(default_factory=dict)
     touched: dict[TieKey, int] = field(default_factory=dict)
 
     def causes(self, kins: Iterable[Kin], known: LastKnown | None, own: Mapping[str, Incident]) -> Causes:
@@ -72,18 +73,19 @@ class FamilyState:
             before = incidents.get(after.id)
             leads = any(kin.leads and kin.rule.name == after.rule for kin in incoming.kins)
             how = "was deleted" if incoming.change.action == DELETE else "is resolved"
-            self.move(before, after, leads=leads, how=how, replaced=after.id in decision.cancel)
+            self.move(number, before, after, leads=leads, how=how, replaced=after.id in decision.cancel)
             # Those of a rule that is gone are closed by who reads the rules.
             groups = {group.name for kin in incoming.kins for group in kin.groups}
             ties = {tie.key for tie in (*(before.ties if before else ()), *after.ties) if tie.rule in groups}
             self.touched |= dict.fromkeys(ties, number)
 
     def move(
-        self, before: Incident | None, after: Incident, *, leads: bool, how: str, replaced: bool
+        self, number: int, before: Incident | None, after: Incident, *, leads: bool, how: str, replaced: bool
     ) -> None:
         """Take in that an incident opened or moved.
 
         Args:
+            number: The number of the change that it did so by.
             before: The incident before; None: it is new.
             after: The incident now.
             leads: It may explain others.
@@ -99,8 +101,10 @@ class FamilyState:
         self.moved[after.id] = after
         if leads:
             self.leads[after.id] = "" if is_open else how
-        if is_open and not was_open and not after.flapping:
-            self.fresh.add(after.id)
+        if not any(tie.quiets for tie in after.ties):  # too bad to be quiet, or nothing could explain it
+            self.fresh.pop(after.id, None)
+        elif is_open and not was_open and not after.flapping:
+            self.fresh[after.id] = number
         quiet = before.quiet if before is not None and was_open else None
         self.stirred |= {cause for cause in (quiet, after.quiet) if cause is not None}
         # Where its alerts were replaced they are as they should be.

@@ -14,10 +14,10 @@ import json
 from collections.abc import Sequence
 from functools import lru_cache
 
-from app.model.incident import ALL_STEPS, Incident, Route, Step
+from app.model.incident import ALL_STEPS, Incident, Route, Step, Tie
 from app.model.times import from_micros, micros_or_none, time_or_none, times_json, times_of, to_micros
 from app.rules.decide import MEMORY, Decision
-from app.store.group import Group, entity_of, former_of
+from app.store.group import SILENCES_FOLLOW, Group, entity_of, former_of
 from app.store.kin import causes, groups, relatives
 from app.store.queries import deliveries, reports
 from app.store.queries.last_known import find_last_known, put_last_known
@@ -131,8 +131,9 @@ async def _look_up(tx: Transaction, changes: Sequence[tuple[EntityKey, Incoming]
     if ids:  # in the order in which a recorded delivery locks them, which may just have moved one's places
         locked = await tx.lock_rows("incidents", ids, columns=INCIDENT)
         rows = [row for row in locked if row[0] in own] or rows
+    tied = await relatives.look_up_ties(tx, changes, own, group)
     for row in rows:
-        incident = incident_of(row)
+        incident = incident_of(row, tied.get(row[0], ()))
         group.incidents.setdefault((incident.blueprint, incident.entity), {})[incident.id] = incident
     return group
 
@@ -141,9 +142,7 @@ async def _write(tx: Transaction, group: Group, ids: dict[str, int]) -> None:
     """Write all that a group of changes leads to, and add the numbers that the changes get to `ids`."""
     changes = [_change_row(incoming, decision) for incoming, decision in group.changes]
     numbers = await tx.insert_numbered("changes", CHANGE_COLUMNS, changes)
-    ids.update(
-        (incoming.change.key, number) for (incoming, _), number in zip(group.changes, numbers, strict=True)
-    )
+    ids.update(zip((incoming.change.key for incoming, _ in group.changes), numbers, strict=True))
     if group.new:
         names = {"blueprint": "text", "entity": "text"}
         await tx.insert_many("entities", names, sorted(group.new), conflict="DO NOTHING")
@@ -156,8 +155,8 @@ async def _write(tx: Transaction, group: Group, ids: dict[str, int]) -> None:
         await deliveries.rewrite(tx, renamed, lambda name, waits: waits.renamed(renamed[name]))
         await causes.rename(tx, group)
     if patterns := group.renames:
-        follow = "UPDATE silences SET entity = $3 WHERE NOT settled AND blueprint = $1 AND entity = $2"
-        await tx.execute_many(follow, patterns)
+        for statement in SILENCES_FOLLOW:
+            await tx.execute_many(statement, patterns)
     if group.alerts:
         alerts = [
             deliveries.of_alert(alert, ids[key], now, ended_at=group.ended.get(place))
@@ -167,7 +166,7 @@ async def _write(tx: Transaction, group: Group, ids: dict[str, int]) -> None:
     if group.last_known:
         await put_last_known(tx, group.last_known)
     if group.family is not None:
-        await causes.settle(tx, group.family, to_micros(group.changes[-1][0].received_at))
+        await causes.settle(tx, group.family, numbers, to_micros(group.changes[-1][0].received_at))
     if cancelled:
         await reports.announce(tx, cancelled, max(group.cancelled.values()))
 
@@ -249,8 +248,8 @@ def _incident_row(incident: Incident) -> Row:
     )
 
 
-def incident_of(row: Row) -> Incident:
-    """Read an incident from a row of the columns `INCIDENT`."""
+def incident_of(row: Row, ties: tuple[Tie, ...] = ()) -> Incident:
+    """Read an incident, which has these ties, from a row of the columns `INCIDENT`."""
     (
         id_,
         rule,
@@ -291,6 +290,7 @@ def incident_of(row: Row) -> Incident:
         version,
         time_or_none(escalates_from),
         quiet,
+        ties,
     )
 
 

@@ -185,7 +185,7 @@ async def close(tx: Transaction, names: Sequence[str], why: str, now: datetime) 
         alerts += await alerts_of(tx, incident, Step.RESOLVED, lambda last: last.closing(why, now), now)
     await deliveries.insert(tx, alerts)
     await reports.announce(tx, cancelled, at)
-    if groups := await causes.emptied(tx, [*ids]):
+    if groups := await causes.emptied(tx, [*ids], at):
         closed += await close(tx, groups, "all that it counted was closed", now)
     return closed
 

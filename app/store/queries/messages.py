@@ -21,8 +21,8 @@ NEWEST = (
 """The message of a delivery's incident that its next alert answers to."""
 
 
-async def stories(tx: Transaction, message_id: int) -> dict[str, Any]:
-    """Read a message, and of each incident that it is about the first and the last notification, and its id.
+async def stories(tx: Transaction, message_id: int, at: Micros) -> dict[str, Any]:
+    """Read a message at a time, and of each of its incidents the first and the last notification, and its id.
 
     The last one says who looks after the incident now.
 
@@ -51,7 +51,7 @@ async def stories(tx: Transaction, message_id: int) -> dict[str, Any]:
         except ValidationError:  # written by another release: its line stays as it is
             continue
         now = {"acknowledged": acknowledgement_of(acknowledged_at, acknowledged_by), "version": version}
-        (last_now,) = await shown.with_others(tx, [(incident_id, ends[1].but(**now))])
+        (last_now,) = await shown.with_others(tx, [(incident_id, ends[1].but(**now))], at)
         readable.append((last_now if first == last else ends[0], last_now, incident_id))
     return {"message": Message(channel, ts), "stories": tuple(readable)}
 

@@ -48,8 +48,8 @@ TOGETHER = (
 )
 WAITING = (
     "SELECT deliveries.id, key, notification, waiting_since, messages.channel, messages.ts, traceparent,"
-    " deliveries.incident_id, (SELECT 1 FROM incidents WHERE incidents.id = deliveries.incident_id"
-    "   AND resolved_at IS NOT NULL AND NOT flapping)"
+    " deliveries.incident_id, (SELECT CASE WHEN resolved_at IS NULL THEN opened_at ELSE 0 END FROM incidents"
+    "   WHERE incidents.id = deliveries.incident_id AND NOT flapping)"
     " FROM deliveries JOIN changes ON changes.id = change_id"
     f" LEFT JOIN messages ON messages.id = ({messages.NEWEST})"
     f" WHERE {TOGETHER} AND deliveries.id > $6 ORDER BY deliveries.id LIMIT $7"
@@ -175,7 +175,7 @@ async def _head(
         readable = [delivery for row in rows if (delivery := await _read_or_give_up(tx, row, at))]
         if not readable:
             continue
-        readable = await shown.counted(tx, readable)
+        readable = await shown.counted(tx, readable, at)
         waiting = len(readable)
         if len(rows) == limit > 1:
             waiting = await tx.fetch_value(f"SELECT count(*) FROM deliveries WHERE {TOGETHER}", *together)
@@ -183,7 +183,7 @@ async def _head(
             body = await tx.fetch_value("SELECT body FROM changes WHERE key = $1", readable[0].change_key)
         fields = {"destination": destination, "deliveries": tuple(readable), "waiting": waiting, "body": body}
         if message_id is not None:
-            fields |= await messages.stories(tx, message_id)
+            fields |= await messages.stories(tx, message_id, at)
         if report_id is not None:
             fields["run"] = await tx.fetch_value("SELECT run FROM reports WHERE id = $1", report_id)
         return fields
@@ -217,11 +217,11 @@ async def _read_or_give_up(tx: Transaction, row: Row, now: Micros) -> Waiting | 
 
 def _waiting_of(row: Row) -> Waiting:
     """Read a row of `WAITING`; ValidationError: another release has written it."""
-    id_, key, text, waiting_since, channel, ts, traceparent, incident_id, over = row
-    parent = None if ts is None else Message(channel or "", ts)
-    notification = Notification.read(text)
-    since = from_micros(waiting_since)
-    return Waiting(id_, key, notification, since, parent, traceparent, incident_id, over=bool(over))
+    id_, key, text, waiting_since, channel, ts, traceparent, incident_id, opened = row
+    alert, parent = Notification.read(text), None if ts is None else Message(channel or "", ts)
+    reopened = alert.opened_at is not None and to_micros(alert.opened_at) < (opened or 0)
+    about = (from_micros(waiting_since), parent, traceparent, incident_id)
+    return Waiting(id_, key, alert, *about, over=opened == 0, reopened=reopened)
 
 
 async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timedelta = timedelta(0)) -> bool:
@@ -253,7 +253,7 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timed
         return False
     started_at, ended_at = to_micros(attempt.started_at), to_micros(attempt.ended_at)
     hushed = await deliveries.put_attempts(tx, sent, attempt.outcome, attempt.detail, started_at, ended_at)
-    await causes.end_quiet(tx, hushed)
+    await causes.end_quiet(tx, hushed, ended_at)
     await _set_aside(tx, attempt, started_at, ended_at)
     if attempt.elsewhere is not None:
         await fallbacks.move(tx, claim.queue, sent, attempt.elsewhere, ended_at)

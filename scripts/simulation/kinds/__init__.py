@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from scripts.simulation.chance import FAULTS, Chance
 from scripts.simulation.kinds.acknowledgements import Acknowledgements
 from scripts.simulation.kinds.channels import Channels
+from scripts.simulation.kinds.graph import Graph
 from scripts.simulation.kinds.kind import Kind
 from scripts.simulation.kinds.machine import Machine
 from scripts.simulation.kinds.office import Office
@@ -26,6 +27,7 @@ KINDS: tuple[type[Kind], ...] = (
     Acknowledgements,
     Pages,
     Office,
+    Graph,
 )
 """All kinds, in the order in which they disturb."""
 NAMES = tuple(kind.name for kind in KINDS if kind.name)

@@ -47,7 +47,8 @@ class Heard:
     def load(self) -> float:
         """The value that it tells; 0: none."""
         change = self.alert["change"]
-        return float(change["after"] or 0) if change else 0.0
+        after = change["after"] if change else 0
+        return float(after) if isinstance(after, int | float) else 0.0
 
     def has_just_woken(self) -> bool:
         """Tell whether its sender was frozen in the middle of the request."""
@@ -82,7 +83,9 @@ class Job:
             return failure[0]
         heard = Heard(world.loop.time(), sending, sending.json(), failure is None)
         self.heard.append(heard)
-        shown = f"{heard.step} {heard.alert['entity']} {heard.load or ''} of {heard.incident}"
+        shown = (
+            f"{heard.step} {heard.alert['entity']} {heard.load or heard.alert['state']} of {heard.incident}"
+        )
         world.say(f"{self.name}: hears {shown}{'' if heard.confirmed else ' (not confirmed)'}")
         return failure[0] if failure else Reply(200, "taken")
 

@@ -66,10 +66,10 @@ CREATE TABLE incident_ties (
     blueprint   TEXT    NOT NULL,
     entity      TEXT    NOT NULL,
     quiets      BOOLEAN NOT NULL,            -- nobody is alerted of it while the other one is open
-    counts      BOOLEAN NOT NULL,            -- the other one is that of a group, in which it counts
+    counts_from BIGINT ,                     -- the other one is that of a group, in which it counts from then on
     PRIMARY KEY (incident_id, rule, blueprint, entity)
 );
-CREATE INDEX incidents_tied_to ON incident_ties (blueprint, entity, rule, incident_id);
+CREATE INDEX incidents_tied_to ON incident_ties (blueprint, entity, rule, counts_from, incident_id);
 
 -- What people did to incidents: each once, however often it arrives.
 CREATE TABLE actions (
