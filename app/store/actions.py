@@ -190,7 +190,7 @@ async def _unacknowledge(tx: Transaction, action: Action, incident: Incident, no
         incident.id,
         to_micros(now),
     )
-    after = replace(incident, version=incident.version + 1)
+    after = incident.but(version=incident.version + 1)
     # What nobody was alerted of yet escalates from its first alert on.
     since = UNTIL_TOLD if incident.quiet else max(now, incident.due_at or now)
     await incidents.put_later(tx, after, await _later(tx, incident, since), now)

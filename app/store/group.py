@@ -165,9 +165,9 @@ class Group:
         for incident in self.incidents.get(former, {}).values():
             if incident.resolved_at is not None:
                 continue
-            taken[incident.id] = replace(incident, entity=entity[1])
+            taken[incident.id] = incident.but(entity=entity[1])
             if other := here.get(incident.rule):  # an entity has one that is open: it ends for both
-                taken[incident.id] = replace(taken[incident.id].over(change.at), version=incident.version + 1)
+                taken[incident.id] = taken[incident.id].over(change.at).but(version=incident.version + 1)
                 ends += _ends(incident, change)
                 # A job has a queue by the entity's name: the same one must not be told in two.
                 taken[other.id] = other.told_as(incident)
@@ -196,7 +196,7 @@ class Group:
             if known is not None:
                 self.known[entity] = self.last_known[entity] = known
         reason = f"renamed from {former[1]!r}: what was open goes on; {decision.reason}"
-        decision = replace(decision, alerts=(*ends, *decision.alerts), reason=reason)
+        decision = decision.but(alerts=(*ends, *decision.alerts), reason=reason)
         return self._take_in(entity, incoming, decision)
 
     def _take_in(self, entity: EntityKey, incoming: Incoming, decision: Decision) -> Decision:

@@ -182,7 +182,7 @@ async def test_a_rename_that_comes_late(store: Store) -> None:
     def job(queue: str, *went_: Any, **name: Any) -> Incoming:
         incoming = went(*went_, **name)
         change = incoming.change
-        hits = (hit.to((Route("job", queue),)) for hit in match(ruled(), change, {}).hits)
+        hits = (hit.but(routes=(Route("job", queue),)) for hit in match(ruled(), change, {}).hits)
         found = replace(match(ruled(), change, {}), hits=tuple(hits))
         return replace(incoming, decide=lambda state: decide(found, state, change.at), watched=False)
 
