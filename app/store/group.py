@@ -57,7 +57,7 @@ def _ends(incident: Incident, change: CatalogChange) -> list[Alert]:
     about = Notification.about(
         change, None, (), rule=incident.rule, step=Step.RESOLVED, severity=incident.severity
     )
-    closing = about.model_copy(update={"opened_at": incident.opened_at, "version": incident.version})
+    closing = about.but(opened_at=incident.opened_at, version=incident.version)
     closing = closing.closing("its entity has another name, under which an incident is open", change.at)
     places = [place for place in incident.told_so_far if Step.RESOLVED in place.steps]
     return [Alert.to(place, closing, incident.id) for place in places]
@@ -149,10 +149,9 @@ class Group:
         causes: Causes = {}
         if self.family is not None and incoming.kins:
             causes = self.family.causes(incoming.kins, known, incidents)
-        former = former_of(change)
+        former, state = former_of(change), EntityState(last_at, remembered, known, causes, incoming.step)
         if former is not None and former != entity:
-            return self._renamed(entity, former, incoming, EntityState(last_at, remembered, known, causes))
-        state = EntityState(last_at, remembered, known, causes)
+            return self._renamed(entity, former, incoming, state)
         return self._take_in(entity, incoming, incoming.decide(state))
 
     def _renamed(

@@ -84,10 +84,7 @@ async def with_others(
                 texts[incident_id] = await _below(tx, incident_id)
             else:
                 texts[incident_id] = await _members(tx, incident_id, now)
-    return [
-        notification.model_copy(update=texts.get(incident_id, {}))
-        for incident_id, notification in notifications
-    ]
+    return [notification.but(**texts.get(incident_id, {})) for incident_id, notification in notifications]
 
 
 async def as_it_is(tx: Transaction, deliveries: list[Waiting], now: Micros) -> list[Waiting]:
@@ -125,7 +122,7 @@ def _with_value(delivery: Waiting, changed_at: Micros, known: LastKnown) -> Wait
     if not isinstance(value, int | float) or isinstance(value, bool):
         return delivery
     change = replace(said, after=value)
-    return replace(delivery, notification=notification.model_copy(update={"change": change}))
+    return replace(delivery, notification=notification.but(change=change))
 
 
 async def _below(tx: Transaction, incident_id: str) -> dict[str, object]:

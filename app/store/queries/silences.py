@@ -213,9 +213,9 @@ async def settle(tx: Transaction, now: datetime) -> None:
             number,
         )
         for delivery_id, text, heard, is_open, incident_id, entity, places, queue, *acknowledgement in rows:
-            said = Notification.model_validate_json(text).named(entity)
-            said = said.model_copy(update={"acknowledged": acknowledgement_of(*acknowledgement)})
-            knows = heard is not None and not is_over(Notification.model_validate_json(heard))
+            said = Notification.read(text).named(entity)
+            said = said.but(acknowledged=acknowledgement_of(*acknowledgement))
+            knows = heard is not None and not is_over(Notification.read(heard))
             if not (is_open or knows):  # of the trouble: its end is no news, whenever it came
                 await _keep_back(tx, incident_id, queue, number, now)
                 continue
@@ -251,7 +251,7 @@ def _news(said: Notification, knows: bool, is_open: bool, held: bool) -> Notific
     if not is_open or (said.acknowledged and asks):  # for somebody, and here somebody is
         return None
     begins = held and not knows and said.step is not Step.ESCALATED
-    return said.model_copy(update={"step": Step.OPENED}) if begins else said
+    return said.but(step=Step.OPENED) if begins else said
 
 
 async def _keep_back(tx: Transaction, incident_id: str, queue: str, number: int, now: datetime) -> None:
@@ -285,11 +285,11 @@ def _reminder(said: Notification, knows: bool, places: str, queue: str, now: dat
     """Make what is said after a silence: a reminder; a job that takes none is told as it would have been."""
     steps = next((place.steps for place in told_of(places) if place.queue == queue), ALL_STEPS)
     if said.step is Step.ESCALATED:
-        return said.model_copy(update={"at": now})
+        return said.but(at=now)
     if Step.REMINDED in steps:
-        return said.model_copy(update={"step": Step.REMINDED, "at": now})
+        return said.but(step=Step.REMINDED, at=now)
     begins = not knows and Step.OPENED in steps
-    return said.model_copy(update={"step": Step.OPENED}) if begins else said
+    return said.but(step=Step.OPENED) if begins else said
 
 
 def _silence_of(row: Row) -> Silence:
