@@ -66,8 +66,15 @@ class Messages:
             notifications[0] = await self.with_affected(notifications[0])
         pairs = zip(deliveries, notifications, strict=True)
         items = (
-            Item(it.key, alert, it.parent, it.incident_id, over=it.over, reopened=it.reopened)
-            for it, alert in pairs
+            Item(
+                delivery.key,
+                notification,
+                delivery.parent,
+                delivery.incident_id,
+                over=delivery.over,
+                reopened=delivery.reopened,
+            )
+            for delivery, notification in pairs
         )
         return Parcel(tuple(items), event)
 

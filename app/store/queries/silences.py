@@ -22,7 +22,7 @@ PREVIEWED = timedelta(hours=24)
 MOST_PREVIEWED = 20_000
 """Of so many open incidents, and of so many entities with alerts, a preview looks at the first."""
 SILENCE = "id, rule, blueprint, entity, team, starts_at, ends_at, author, comment, incident_id"
-LATER = (
+BEHIND = (
     "SELECT true FROM deliveries AS later WHERE later.incident_id = deliveries.incident_id"
     " AND later.queue = deliveries.queue AND later.id > deliveries.id AND later.state = 'pending' LIMIT 1"
 )
@@ -210,7 +210,7 @@ async def settle(tx: Transaction, now: datetime) -> None:
             " JOIN deliveries ON deliveries.id = kept_id"
             " JOIN incidents ON incidents.id = deliveries.incident_id"
             " LEFT JOIN deliveries AS heard ON heard.id = heard_id"
-            f" WHERE resolved_at IS NULL OR heard_id IS NOT NULL OR EXISTS ({LATER}) ORDER BY deliveries.id",
+            f" WHERE resolved_at IS NULL OR heard_id IS NOT NULL OR EXISTS ({BEHIND}) ORDER BY deliveries.id",
             number,
             to_micros(now),
         )
