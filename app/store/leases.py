@@ -36,7 +36,8 @@ async def absent(tx: Transaction, tokens: Iterable[str], now: datetime) -> set[s
 async def end_of_the_dead(tx: Transaction, *, token: str, now: datetime, lease: timedelta) -> None:
     """End the leases of queues that dead processes hold.
 
-    What such a process was sending may have arrived, so that its queue waits before it sends again.
+    What such a process was sending may have arrived, or arrive yet, so that its queue waits before it sends
+    again, or looks for it.
 
     Args:
         tx: The transaction.
@@ -62,7 +63,8 @@ async def end_of_the_dead(tx: Transaction, *, token: str, now: datetime, lease: 
             "  next_at = CASE WHEN next_at > $1 THEN next_at ELSE $1 END,"
             "  unsure_since = CASE WHEN unsure_since < $2 THEN unsure_since ELSE $2 END"
             " WHERE name = $3 AND holder = $4",
-            claimed_at + unsure_delay(failures),
+            # It may have sent right before it died: what is looked for at once may be there a moment later.
+            max(claimed_at + unsure_delay(failures), at + UNSURE_DELAY // MICRO),
             claimed_at,
             name,
             holder,

@@ -12,7 +12,7 @@ import orjson
 from app.model.change import CatalogChange
 from app.model.delivery import Alert, Outcome, State
 from app.model.incident import Acknowledgement, Person, Route
-from app.model.notification import Message, Notification
+from app.model.notification import NOTIFICATION, Message, Notification
 from app.model.report import Report
 from app.model.silence import Silence, silence_of
 from app.model.times import MICRO, Micros, from_micros, to_micros
@@ -142,6 +142,7 @@ class Waiting:
         traceparent: The span that its change arrived in; None: traces are not kept.
         incident_id: The incident that it belongs to; None: to none.
         over: That incident has ended by now, and does not flap.
+        reopened: It has ended and opened again since this alert's beginning, and does not flap.
     """
 
     id: int
@@ -152,6 +153,7 @@ class Waiting:
     traceparent: str | None = None
     incident_id: str | None = None
     over: bool = False
+    reopened: bool = False
 
     @property
     def key(self) -> str:
@@ -284,11 +286,11 @@ class Attempt:
 
 
 def notification_json(notification: Notification) -> str:
-    """Write the column ``notification``, which `Notification.model_validate_json` reads."""
-    # Not `model_dump_json`, which takes six times as long, unless a number has more than 64 bits.
+    """Write the column ``notification``, which `Notification.read` reads."""
+    # Not pydantic, which takes six times as long, unless a number has more than 64 bits.
     with suppress(TypeError):
         return orjson.dumps(vars(notification), default=timedelta.total_seconds).decode()
-    return notification.model_dump_json()
+    return NOTIFICATION.dump_json(notification).decode()
 
 
 def acknowledgement_columns(acknowledged: Acknowledgement | None) -> tuple[Micros | None, str]:

@@ -17,7 +17,7 @@ from functools import lru_cache
 from app.model.incident import ALL_STEPS, Incident, Route, Step, Tie
 from app.model.times import from_micros, micros_or_none, time_or_none, times_json, times_of, to_micros
 from app.rules.decide import MEMORY, Decision
-from app.store.group import Group, entity_of, former_of
+from app.store.group import SILENCES_FOLLOW, Group, entity_of, former_of
 from app.store.kin import causes, groups, relatives
 from app.store.queries import deliveries, reports
 from app.store.queries.last_known import find_last_known, put_last_known
@@ -162,8 +162,8 @@ async def _write(tx: Transaction, group: Group, ids: dict[str, int]) -> None:
         await deliveries.rewrite(tx, renamed, lambda name, waits: waits.renamed(renamed[name]))
         await causes.rename(tx, group)
     if patterns := group.renames:
-        follow = "UPDATE silences SET entity = $3 WHERE NOT settled AND blueprint = $1 AND entity = $2"
-        await tx.execute_many(follow, patterns)
+        for statement in SILENCES_FOLLOW:
+            await tx.execute_many(statement, patterns)
     if group.alerts:
         alerts = [
             deliveries.of_alert(alert, ids[key], now, ended_at=group.ended.get(place))

@@ -48,8 +48,8 @@ TOGETHER = (
 )
 WAITING = (
     "SELECT deliveries.id, key, notification, waiting_since, messages.channel, messages.ts, traceparent,"
-    " deliveries.incident_id, (SELECT 1 FROM incidents WHERE incidents.id = deliveries.incident_id"
-    "   AND resolved_at IS NOT NULL AND NOT flapping)"
+    " deliveries.incident_id, (SELECT CASE WHEN resolved_at IS NULL THEN opened_at ELSE 0 END FROM incidents"
+    "   WHERE incidents.id = deliveries.incident_id AND NOT flapping)"
     " FROM deliveries JOIN changes ON changes.id = change_id"
     f" LEFT JOIN messages ON messages.id = ({messages.NEWEST})"
     f" WHERE {TOGETHER} AND deliveries.id > $6 ORDER BY deliveries.id LIMIT $7"
@@ -180,7 +180,7 @@ async def _head(
         readable = [delivery for row in rows if (delivery := await _read_or_give_up(tx, row, at))]
         if not readable:
             continue
-        readable = await shown.counted(tx, readable, at)
+        readable = await shown.as_it_is(tx, readable, at)
         waiting = len(readable)
         if len(rows) == limit > 1:
             waiting = await tx.fetch_value(f"SELECT count(*) FROM deliveries WHERE {TOGETHER}", *together)
@@ -222,11 +222,11 @@ async def _read_or_give_up(tx: Transaction, row: Row, now: Micros) -> Waiting | 
 
 def _waiting_of(row: Row) -> Waiting:
     """Read a row of `WAITING`; ValidationError: another release has written it."""
-    id_, key, text, waiting_since, channel, ts, traceparent, incident_id, over = row
-    parent = None if ts is None else Message(channel or "", ts)
-    notification = Notification.model_validate_json(text)
-    since = from_micros(waiting_since)
-    return Waiting(id_, key, notification, since, parent, traceparent, incident_id, over=bool(over))
+    id_, key, text, waiting_since, channel, ts, traceparent, incident_id, opened = row
+    alert, parent = Notification.read(text), None if ts is None else Message(channel or "", ts)
+    reopened = alert.opened_at is not None and to_micros(alert.opened_at) < (opened or 0)
+    about = (from_micros(waiting_since), parent, traceparent, incident_id)
+    return Waiting(id_, key, alert, *about, over=opened == 0, reopened=reopened)
 
 
 async def record(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
