@@ -40,8 +40,9 @@ from app.web.middleware import (
     webhook_answers,
     without_last_slash,
 )
+from app.web.pieces import MAX_READ_BYTES
 from app.web.prefix import with_prefix
-from app.web.protocol import MAX_READ_BYTES, limit_uvicorn
+from app.web.protocol import limit_uvicorn
 from app.web.shutdown import on_stop_signal
 
 MAX_OPEN_FILES = 65_536
